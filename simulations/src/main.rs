@@ -1,0 +1,2 @@
+//! simulations
+fn main() {}
