@@ -1,0 +1,286 @@
+//! Keccak trees, plain and summing (P2), byte for byte what the contracts compute.
+//!
+//! Cost: one keccak of 65 (97) bytes per inner node. [`root`] folds level by level; [`Tree`] keeps all levels (64 bytes a leaf) for what
+//! must be opened. An opening of a leaf among n has ceil(log2 n) siblings.
+
+use serde::{Deserialize, Serialize};
+use sha3::{Digest, Keccak256};
+
+use crate::{
+    amount::{Amount, AmountError},
+    id::Hash32,
+};
+
+/// Deepest tree an opening may claim: 2^40 leaves.
+pub const DEPTH_MAX: usize = 40;
+
+/// keccak256 of the concatenated parts.
+pub fn keccak(parts: &[&[u8]]) -> Hash32 {
+    let mut state = Keccak256::new();
+    parts.iter().for_each(|part| state.update(part));
+    Hash32(state.finalize().into())
+}
+
+/// Digest of a leaf.
+pub fn leaf(bytes: &[u8]) -> Hash32 {
+    keccak(&[&[0], bytes])
+}
+
+fn node(left: Hash32, right: Hash32) -> Hash32 {
+    keccak(&[&[1], &left.0, &right.0])
+}
+
+fn seal(leaves: u64, bytes: u64, top: Hash32) -> Hash32 {
+    keccak(&[&[3], &leaves.to_be_bytes(), &bytes.to_be_bytes(), &top.0])
+}
+
+fn as_u64(len: usize) -> u64 {
+    u64::try_from(len).expect("a length in memory fits 64 bits")
+}
+
+/// Root over leaf digests; `byte_length` is that of the committed content.
+pub fn root(mut level: Vec<Hash32>, byte_length: u64) -> Hash32 {
+    let leaves = as_u64(level.len());
+    level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
+    while level.len() > 1 {
+        level = level.chunks_exact(2).map(|pair| node(pair[0], pair[1])).collect();
+    }
+    seal(leaves, byte_length, level[0])
+}
+
+/// A tree kept whole so that its leaves can be opened.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    leaves: u64,
+    byte_length: u64,
+    levels: Vec<Vec<Hash32>>,
+}
+
+/// The way from one leaf to a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opening {
+    /// Leaves under the root.
+    pub leaves: u64,
+    /// Byte length the root states.
+    pub byte_length: u64,
+    /// Place of the opened leaf.
+    pub index: u64,
+    /// Siblings from the leaf upwards.
+    pub siblings: Vec<Hash32>,
+}
+
+impl Tree {
+    /// Builds the tree over leaf digests.
+    pub fn new(digests: Vec<Hash32>, byte_length: u64) -> Self {
+        let leaves = as_u64(digests.len());
+        let mut level = digests;
+        level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
+        let mut levels = vec![level];
+        while levels[levels.len() - 1].len() > 1 {
+            let below = &levels[levels.len() - 1];
+            let above = below.chunks_exact(2).map(|pair| node(pair[0], pair[1])).collect();
+            levels.push(above);
+        }
+        Self { leaves, byte_length, levels }
+    }
+
+    /// Builds the tree over whole leaves; the byte length is the sum of theirs.
+    pub fn over<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut byte_length = 0;
+        let mut digests = Vec::new();
+        for bytes in leaves {
+            byte_length += as_u64(bytes.len());
+            digests.push(leaf(bytes));
+        }
+        Self::new(digests, byte_length)
+    }
+
+    /// The root.
+    pub fn root(&self) -> Hash32 {
+        seal(self.leaves, self.byte_length, self.levels[self.levels.len() - 1][0])
+    }
+
+    /// Opening of leaf `index`; nothing past the last leaf.
+    pub fn open(&self, index: u64) -> Option<Opening> {
+        let mut place = usize::try_from(index).ok().filter(|_| index < self.leaves)?;
+        let mut siblings = Vec::with_capacity(self.levels.len());
+        for level in &self.levels[..self.levels.len() - 1] {
+            siblings.push(level[place ^ 1]);
+            place >>= 1;
+        }
+        Some(Opening { leaves: self.leaves, byte_length: self.byte_length, index, siblings })
+    }
+}
+
+impl Opening {
+    /// The root this opening leads to from `leaf_bytes`; nothing if its shape is impossible.
+    pub fn root(&self, leaf_bytes: &[u8]) -> Option<Hash32> {
+        let depth = depth_of(self.leaves)?;
+        if self.index >= self.leaves || self.siblings.len() != depth {
+            return None;
+        }
+        let top = self.siblings.iter().enumerate().fold(leaf(leaf_bytes), |digest, (level, sibling)| {
+            if self.index >> level & 1 == 0 { node(digest, *sibling) } else { node(*sibling, digest) }
+        });
+        Some(seal(self.leaves, self.byte_length, top))
+    }
+}
+
+/// Levels above the leaves of a tree of `leaves` leaves.
+fn depth_of(leaves: u64) -> Option<usize> {
+    let depth = usize::try_from(leaves.max(1).checked_next_power_of_two()?.trailing_zeros()).ok()?;
+    (depth <= DEPTH_MAX).then_some(depth)
+}
+
+/// A digest with the sum of the amounts below it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summed {
+    /// Digest.
+    pub digest: Hash32,
+    /// Sum of the amounts below.
+    pub sum: Amount,
+}
+
+impl Summed {
+    /// A leaf with its amount.
+    pub fn leaf(bytes: &[u8], amount: Amount) -> Self {
+        Self { digest: leaf(bytes), sum: amount }
+    }
+
+    fn join(left: Self, right: Self) -> Result<Self, AmountError> {
+        let digest = keccak(&[&[1], &left.digest.0, &left.sum.0.to_be_bytes(), &right.digest.0, &right.sum.0.to_be_bytes()]);
+        Ok(Self { digest, sum: left.sum.plus(right.sum)? })
+    }
+}
+
+/// A tree whose every node binds both children's digests and sums: a root can misdirect, never overpay.
+#[derive(Debug, Clone)]
+pub struct SumTree {
+    leaves: u64,
+    levels: Vec<Vec<Summed>>,
+}
+
+/// The way from one summed leaf to a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SumOpening {
+    /// Leaves under the root.
+    pub leaves: u64,
+    /// Place of the opened leaf.
+    pub index: u64,
+    /// Siblings from the leaf upwards.
+    pub siblings: Vec<Summed>,
+}
+
+fn seal_sum(leaves: u64, top: Summed) -> Hash32 {
+    keccak(&[&[3], &leaves.to_be_bytes(), &top.sum.0.to_be_bytes(), &top.digest.0])
+}
+
+impl SumTree {
+    /// Builds the tree.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`] if the total does not fit.
+    pub fn new(leaves: Vec<Summed>) -> Result<Self, AmountError> {
+        let count = as_u64(leaves.len());
+        let mut level = leaves;
+        level.resize(level.len().max(1).next_power_of_two(), Summed::default());
+        let mut levels = vec![level];
+        while levels[levels.len() - 1].len() > 1 {
+            let below = &levels[levels.len() - 1];
+            let above = below.chunks_exact(2).map(|pair| Summed::join(pair[0], pair[1])).collect::<Result<_, _>>()?;
+            levels.push(above);
+        }
+        Ok(Self { leaves: count, levels })
+    }
+
+    fn top(&self) -> Summed {
+        self.levels[self.levels.len() - 1][0]
+    }
+
+    /// The root, which states the leaf count and the total.
+    pub fn root(&self) -> Hash32 {
+        seal_sum(self.leaves, self.top())
+    }
+
+    /// Sum of all amounts.
+    pub fn total(&self) -> Amount {
+        self.top().sum
+    }
+
+    /// Opening of leaf `index`; nothing past the last leaf.
+    pub fn open(&self, index: u64) -> Option<SumOpening> {
+        let mut place = usize::try_from(index).ok().filter(|_| index < self.leaves)?;
+        let mut siblings = Vec::with_capacity(self.levels.len());
+        for level in &self.levels[..self.levels.len() - 1] {
+            siblings.push(level[place ^ 1]);
+            place >>= 1;
+        }
+        Some(SumOpening { leaves: self.leaves, index, siblings })
+    }
+}
+
+impl SumOpening {
+    /// Root and total this opening leads to; nothing if its shape is impossible or a sum overflows.
+    pub fn root(&self, leaf: Summed) -> Option<(Hash32, Amount)> {
+        if self.index >= self.leaves || self.siblings.len() != depth_of(self.leaves)? {
+            return None;
+        }
+        let mut top = leaf;
+        for (level, sibling) in self.siblings.iter().enumerate() {
+            top = if self.index >> level & 1 == 0 { Summed::join(top, *sibling) } else { Summed::join(*sibling, top) }.ok()?;
+        }
+        Some((seal_sum(self.leaves, top), top.sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_leaf_opens_to_the_root_and_no_other_leaf_does(leaves in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..90), 1..40)) {
+            let tree = Tree::over(leaves.iter().map(Vec::as_slice));
+            for (i, bytes) in leaves.iter().enumerate() {
+                let opening = tree.open(i as u64).unwrap();
+                prop_assert_eq!(opening.root(bytes), Some(tree.root()));
+                let mut other = bytes.clone();
+                other.push(1);
+                prop_assert_ne!(opening.root(&other), Some(tree.root()));
+            }
+            prop_assert!(tree.open(leaves.len() as u64).is_none());
+        }
+
+        #[test]
+        fn sum_openings_prove_amount_and_total(amounts in proptest::collection::vec(any::<u64>(), 1..40)) {
+            let leaves: Vec<_> = amounts.iter().map(|a| Summed::leaf(&a.to_be_bytes(), Amount(u128::from(*a)))).collect();
+            let tree = SumTree::new(leaves.clone()).unwrap();
+            prop_assert_eq!(tree.total(), Amount(amounts.iter().map(|a| u128::from(*a)).sum()));
+            for (i, leaf) in leaves.iter().enumerate() {
+                let opening = tree.open(i as u64).unwrap();
+                prop_assert_eq!(opening.root(*leaf), Some((tree.root(), tree.total())));
+                let larger = Summed { sum: Amount(leaf.sum.0 + 1), ..*leaf };
+                prop_assert_ne!(opening.root(larger).map(|r| r.0), Some(tree.root()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_folding_root_equals_the_kept_tree() {
+        for n in [0_u8, 1, 2, 3, 5, 8, 33] {
+            let digests: Vec<_> = (0..n).map(|i| leaf(&[i])).collect();
+            assert_eq!(root(digests.clone(), n.into()), Tree::new(digests, n.into()).root(), "{n}");
+        }
+    }
+
+    #[test]
+    fn a_total_beyond_128_bits_is_refused() {
+        let leaf = Summed { digest: Hash32::ZERO, sum: Amount(u128::MAX) };
+        assert!(SumTree::new(vec![leaf, leaf]).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! What operators sign for the chain: which key is theirs, and what they claim for an epoch (P4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    amount::Amount,
+    encoding::{Contract, DecodeError, Document, Reader, Writer},
+    id::{Address, Hash32, NodeId},
+};
+
+/// Binds a settlement account to a node key; a higher incarnation fences older copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeBinding {
+    /// The account.
+    pub account: Address,
+    /// The node.
+    pub node: NodeId,
+    /// Rises with each new copy of the identity.
+    pub incarnation: u64,
+}
+
+impl Document for NodeBinding {
+    const NAME: &'static str = "NodeBinding";
+    const CONTRACT: Contract = Contract::Stake;
+
+    fn encode(&self) -> Vec<u8> {
+        Writer::new().address(self.account).node(self.node).u64(self.incarnation).finish()
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(body);
+        let binding = Self { account: r.address("account")?, node: r.node("node")?, incarnation: r.u64("incarnation")? };
+        r.finish().map(|()| binding)
+    }
+}
+
+/// A node's receipts of one epoch, in one root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRoot {
+    /// The node's account.
+    pub node: Address,
+    /// The epoch.
+    pub epoch: u64,
+    /// Root over receipt hashes in the node's order.
+    pub receipts: Hash32,
+    /// How many.
+    pub count: u64,
+    /// Sum of their fees.
+    pub fees: Amount,
+}
+
+impl Document for NodeRoot {
+    const NAME: &'static str = "NodeRoot";
+    const CONTRACT: Contract = Contract::Settlement;
+
+    fn encode(&self) -> Vec<u8> {
+        Writer::new().address(self.node).u64(self.epoch).hash(self.receipts).u64(self.count).amount(self.fees).finish()
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(body);
+        let root = Self { node: r.address("node")?, epoch: r.u64("epoch")?, receipts: r.hash("receipts")?, count: r.u64("count")?, fees: r.amount("fees")? };
+        r.finish().map(|()| root)
+    }
+}

@@ -1,0 +1,405 @@
+//! Receipts: the signed statement of one answer, and a checker's report on one (P4).
+//!
+//! 499 bytes with its signature, then 12 per asset, 40 per span, 12 per mask.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    amount::Amount,
+    encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8, count_u16},
+    id::{Address, AssetVersion, Hash32},
+    merkle::keccak,
+    quote::{Class, Profile},
+    time::BlockRef,
+};
+
+/// Most spans of one receipt.
+pub const SPANS_MAX: usize = 4_096;
+/// Most masks of one receipt.
+pub const MASKS_MAX: usize = 4_096;
+/// Most assets of one receipt.
+pub const ASSETS_MAX: usize = 32;
+
+/// A run of answer bytes found in a Datanet, and whom it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// First byte in the answer.
+    pub start: u32,
+    /// Bytes.
+    pub length: u16,
+    /// Number of the Datanet in the manifest.
+    pub datanet: u8,
+    /// First byte in the Datanet's segments (40 bits).
+    pub position: u64,
+    /// Weight in 1/256 bit.
+    pub weight: u32,
+    /// Account paid.
+    pub payee: Address,
+}
+
+/// A run of answer bytes that the prompt already held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// First byte in the answer.
+    pub start: u32,
+    /// Bytes.
+    pub length: u32,
+    /// Smallest offset in the prompt bytes where it stands.
+    pub prompt: u32,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The model ended it.
+    Stop,
+    /// The token limit.
+    Length,
+    /// The client cancelled.
+    Cancelled,
+    /// No voucher came in time.
+    NoVoucher,
+    /// The engine failed; nothing is billed.
+    EngineFailure,
+    /// There was no text; nothing is billed.
+    Empty,
+}
+
+impl Reason {
+    /// Code in documents.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Stop => 0,
+            Self::Length => 1,
+            Self::Cancelled => 2,
+            Self::NoVoucher => 3,
+            Self::EngineFailure => 16,
+            Self::Empty => 17,
+        }
+    }
+
+    /// Whether an answer that ended so may carry a fee.
+    pub const fn is_billable(self) -> bool {
+        self.code() < 16
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let all = [Self::Stop, Self::Length, Self::Cancelled, Self::NoVoucher, Self::EngineFailure, Self::Empty];
+        let got = r.u8("reason")?;
+        all.into_iter().find(|reason| reason.code() == got).ok_or(DecodeError::Value { field: "reason", got: got.into(), expected: "0 to 3, 16 or 17" })
+    }
+}
+
+/// The signed statement of one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// Request id.
+    pub request: Hash32,
+    /// Attempt number.
+    pub attempt: u16,
+    /// Who asked.
+    pub client: Address,
+    /// Who answered.
+    pub node: Address,
+    /// Lane id.
+    pub lane: Hash32,
+    /// The lane's cumulative amount with this answer.
+    pub cumulative_after: Amount,
+    /// Manifest root.
+    pub manifest: Hash32,
+    /// Index root the attribution used.
+    pub index: Hash32,
+    /// Attribution parameters.
+    pub parameters: u32,
+    /// Numeric rules.
+    pub profile: Profile,
+    /// Privacy class.
+    pub class: Class,
+    /// Block by which owners and status are read.
+    pub block: BlockRef,
+    /// Salted prompt root.
+    pub prompt_root: Hash32,
+    /// Salted answer root.
+    pub answer_root: Hash32,
+    /// keccak of the token ids.
+    pub token_ids: Hash32,
+    /// Input tokens.
+    pub tokens_in: u32,
+    /// Output tokens delivered before this attempt.
+    pub first_token: u32,
+    /// Output tokens vouched for in this attempt.
+    pub tokens_out: u32,
+    /// Quote hash.
+    pub quote: Hash32,
+    /// What the answer costs.
+    pub fee: Amount,
+    /// Why it ended.
+    pub reason: Reason,
+    /// W: weight of all unmasked words.
+    pub weight_total: u64,
+    /// Root of activation fingerprints; zero where the profile has none.
+    pub fingerprint_root: Hash32,
+    /// The assets that answered.
+    pub assets: Vec<AssetVersion>,
+    /// Spans, ascending by start.
+    pub spans: Vec<Span>,
+    /// Masks, ascending by start.
+    pub masks: Vec<Mask>,
+}
+
+/// keccak of token ids as 32-bit integers.
+pub fn token_ids_hash(tokens: &[u32]) -> Hash32 {
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_be_bytes()).collect();
+    keccak(&[&bytes])
+}
+
+impl Document for Receipt {
+    const NAME: &'static str = "Receipt";
+    const CONTRACT: Contract = Contract::Settlement;
+
+    fn encode(&self) -> Vec<u8> {
+        Writer::new()
+            .hash(self.request)
+            .u16(self.attempt)
+            .address(self.client)
+            .address(self.node)
+            .hash(self.lane)
+            .amount(self.cumulative_after)
+            .hash(self.manifest)
+            .hash(self.index)
+            .u32(self.parameters)
+            .u8(self.profile.code())
+            .u8(self.class.code())
+            .block(self.block)
+            .hash(self.prompt_root)
+            .hash(self.answer_root)
+            .hash(self.token_ids)
+            .u32(self.tokens_in)
+            .u32(self.first_token)
+            .u32(self.tokens_out)
+            .hash(self.quote)
+            .amount(self.fee)
+            .u8(self.reason.code())
+            .u64(self.weight_total)
+            .hash(self.fingerprint_root)
+            .u8(count_u8(self.assets.len()))
+            .each(&self.assets, |w, asset| w.asset(*asset))
+            .u16(count_u16(self.spans.len()))
+            .each(&self.spans, |w, s| w.u32(s.start).u16(s.length).u8(s.datanet).u40(s.position).u32(s.weight).address(s.payee).u32(0))
+            .u16(count_u16(self.masks.len()))
+            .each(&self.masks, |w, m| w.u32(m.start).u32(m.length).u32(m.prompt))
+            .finish()
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(body);
+        let receipt = Self {
+            request: r.hash("request")?,
+            attempt: r.u16("attempt")?,
+            client: r.address("client")?,
+            node: r.address("node")?,
+            lane: r.hash("lane")?,
+            cumulative_after: r.amount("cumulative after")?,
+            manifest: r.hash("manifest")?,
+            index: r.hash("index")?,
+            parameters: r.u32("parameters")?,
+            profile: Profile::read(&mut r)?,
+            class: Class::read(&mut r)?,
+            block: r.block("block")?,
+            prompt_root: r.hash("prompt root")?,
+            answer_root: r.hash("answer root")?,
+            token_ids: r.hash("token ids")?,
+            tokens_in: r.u32("tokens in")?,
+            first_token: r.u32("first token")?,
+            tokens_out: r.u32("tokens out")?,
+            quote: r.hash("quote")?,
+            fee: r.amount("fee")?,
+            reason: Reason::read(&mut r)?,
+            weight_total: r.u64("weight total")?,
+            fingerprint_root: r.hash("fingerprint root")?,
+            assets: counted(&mut r, "assets", ASSETS_MAX, false, 12, |r| r.asset("asset"))?,
+            spans: counted(&mut r, "spans", SPANS_MAX, true, 40, read_span)?,
+            masks: counted(&mut r, "masks", MASKS_MAX, true, 12, |r| Ok(Mask { start: r.u32("mask start")?, length: r.u32("mask length")?, prompt: r.u32("mask prompt offset")? }))?,
+        };
+        r.finish().map(|()| receipt)
+    }
+}
+
+fn counted<T>(
+    r: &mut Reader<'_>,
+    field: &'static str,
+    most: usize,
+    wide: bool,
+    item_len: usize,
+    item: impl FnMut(&mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = if wide { usize::from(r.u16(field)?) } else { usize::from(r.u8(field)?) };
+    if count > most {
+        return Err(DecodeError::Value { field, got: u64::try_from(count).unwrap_or(u64::MAX), expected: "fewer of them" });
+    }
+    r.each(field, count, item_len, item)
+}
+
+fn read_span(r: &mut Reader<'_>) -> Result<Span, DecodeError> {
+    let span = Span {
+        start: r.u32("span start")?,
+        length: r.u16("span length")?,
+        datanet: r.u8("span Datanet")?,
+        position: r.u40("span position")?,
+        weight: r.u32("span weight")?,
+        payee: r.address("span payee")?,
+    };
+    match r.u32("span spare")? {
+        0 => Ok(span),
+        got => Err(DecodeError::Value { field: "span spare", got: got.into(), expected: "zero" }),
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finding {
+    /// Everything agrees.
+    Agrees,
+    /// A token is not what the model gives.
+    Token,
+    /// The text is not that of the tokens.
+    Text,
+    /// Spans, weights or masks differ.
+    Attribution,
+    /// The fee or its parts differ.
+    Split,
+    /// A signature does not stand.
+    Signature,
+}
+
+/// A checker's signed report on one receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckReport {
+    /// The checker's account.
+    pub checker: Address,
+    /// keccak of the receipt body.
+    pub receipt: Hash32,
+    /// What was found.
+    pub finding: Finding,
+    /// Output token, byte or span concerned; 0 when all agrees.
+    pub position: u32,
+    /// Trace digest, keyed by the checker's address.
+    pub trace: Hash32,
+}
+
+impl Document for CheckReport {
+    const NAME: &'static str = "CheckReport";
+    const CONTRACT: Contract = Contract::Settlement;
+
+    fn encode(&self) -> Vec<u8> {
+        let code = match self.finding {
+            Finding::Agrees => 0,
+            Finding::Token => 1,
+            Finding::Text => 2,
+            Finding::Attribution => 3,
+            Finding::Split => 4,
+            Finding::Signature => 5,
+        };
+        Writer::new().address(self.checker).hash(self.receipt).u8(code).u32(self.position).hash(self.trace).finish()
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(body);
+        let (checker, receipt) = (r.address("checker")?, r.hash("receipt")?);
+        let finding = match r.u8("finding")? {
+            0 => Finding::Agrees,
+            1 => Finding::Token,
+            2 => Finding::Text,
+            3 => Finding::Attribution,
+            4 => Finding::Split,
+            5 => Finding::Signature,
+            got => return Err(DecodeError::Value { field: "finding", got: got.into(), expected: "0 to 5" }),
+        };
+        let report = Self { checker, receipt, finding, position: r.u32("position")?, trace: r.hash("trace")? };
+        r.finish().map(|()| report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn receipt(spans: usize, masks: usize) -> Receipt {
+        let span = Span { start: 1, length: 2, datanet: 3, position: 4 << 33, weight: 5, payee: Address([6; 20]) };
+        Receipt {
+            request: Hash32([1; 32]),
+            attempt: 2,
+            client: Address([3; 20]),
+            node: Address([4; 20]),
+            lane: Hash32([5; 32]),
+            cumulative_after: Amount(6),
+            manifest: Hash32([7; 32]),
+            index: Hash32([8; 32]),
+            parameters: 9,
+            profile: Profile::CandleF32B1,
+            class: Class::Checked,
+            block: BlockRef { number: 10, hash: Hash32([11; 32]) },
+            prompt_root: Hash32([12; 32]),
+            answer_root: Hash32([13; 32]),
+            token_ids: Hash32([14; 32]),
+            tokens_in: 15,
+            first_token: 16,
+            tokens_out: 17,
+            quote: Hash32([18; 32]),
+            fee: Amount(19),
+            reason: Reason::Length,
+            weight_total: 20,
+            fingerprint_root: Hash32([21; 32]),
+            assets: vec![AssetVersion { asset: crate::id::AssetId(1), version: 2 }],
+            spans: vec![span; spans],
+            masks: vec![Mask { start: 7, length: 8, prompt: 9 }; masks],
+        }
+    }
+
+    #[test]
+    fn a_receipt_has_the_size_the_protocol_states() {
+        assert_eq!(receipt(0, 0).encode().len(), 434 + 12);
+        assert_eq!(receipt(2, 3).encode().len(), 434 + 12 + 2 * 40 + 3 * 12);
+    }
+
+    #[test]
+    fn non_zero_spare_bytes_are_refused() {
+        let mut body = receipt(1, 0).encode();
+        let spare = body.len() - 3;
+        body[spare] = 1;
+        assert!(matches!(Receipt::decode(&body), Err(DecodeError::Value { field: "span spare", .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn receipts_round_trip_and_every_truncation_is_refused(spans in 0..5_usize, masks in 0..5_usize, cut in 1..100_usize) {
+            let receipt = receipt(spans, masks);
+            let body = receipt.encode();
+            prop_assert_eq!(Receipt::decode(&body), Ok(receipt));
+            prop_assert!(Receipt::decode(&body[..body.len() - cut]).is_err());
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+            let _ = Receipt::decode(&bytes);
+            let _ = CheckReport::decode(&bytes);
+        }
+
+        #[test]
+        fn a_changed_byte_changes_or_breaks_the_receipt(at in 0..520_usize, by in 1..=255_u8) {
+            let receipt = receipt(1, 1);
+            let mut body = receipt.encode();
+            let at = at % body.len();
+            body[at] ^= by;
+            prop_assert_ne!(Receipt::decode(&body), Ok(receipt));
+        }
+    }
+}
