@@ -19,6 +19,7 @@
 
 pub mod frame;
 pub mod identity;
+pub mod proto;
 
 #[cfg(feature = "net")]
 pub mod client;

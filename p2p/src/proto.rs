@@ -1,0 +1,3 @@
+//! Pure machines: events and `now` go in, verdicts come out. No socket, clock, thread or randomness.
+
+pub mod ads;
