@@ -96,9 +96,14 @@ impl Tree {
         Self::new(digests, byte_length)
     }
 
+    /// Digest above all leaves, before counts and lengths are sealed in: what a proof about the root's head alone needs.
+    pub fn top(&self) -> Hash32 {
+        self.levels[self.levels.len() - 1][0]
+    }
+
     /// The root.
     pub fn root(&self) -> Hash32 {
-        seal(self.leaves, self.byte_length, self.levels[self.levels.len() - 1][0])
+        seal(self.leaves, self.byte_length, self.top())
     }
 
     /// Opening of leaf `index`; nothing past the last leaf.
@@ -274,7 +279,9 @@ mod tests {
     fn the_folding_root_equals_the_kept_tree() {
         for n in [0_u8, 1, 2, 3, 5, 8, 33] {
             let digests: Vec<_> = (0..n).map(|i| leaf(&[i])).collect();
-            assert_eq!(root(digests.clone(), n.into()), Tree::new(digests, n.into()).root(), "{n}");
+            let tree = Tree::new(digests.clone(), n.into());
+            assert_eq!(root(digests, n.into()), tree.root(), "{n}");
+            assert_eq!(seal(n.into(), n.into(), tree.top()), tree.root(), "{n}");
         }
     }
 
