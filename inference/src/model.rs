@@ -1,0 +1,346 @@
+//! The Llama graph (Touvron et al. 2023) in f32 on candle's CPU tensors, with adapters applied unmerged.
+//!
+//! Weights are dequantised once, to f32: 4 bytes a parameter, 538 MB for SmolLM2-135M, with one copy of an embedding
+//! that is tied to the output head. Query and key rows are stored in the pair order of published checkpoints
+//! (half-split rotation), not GGUF's interleaved one, so that PEFT adapters apply without rearrangement.
+
+pub mod config;
+pub mod template;
+pub mod tokenizer;
+
+mod cache;
+pub(crate) mod linear;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+
+use crate::gguf::{GgufError, GgufFile};
+
+pub use cache::Cache;
+pub use config::Config;
+use template::{ChatTemplate, TemplateError};
+use tokenizer::{Tokenizer, TokenizerError};
+pub(crate) use weights::{Layer, Weights};
+
+use crate::adapter::Lora;
+
+/// Tokens of a prompt that are computed at once: bounds activations (128 x vocabulary-free) and the time for which
+/// one prompt keeps the engine from the others.
+pub const PREFILL_CHUNK: usize = 128;
+
+/// Why a model cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file is broken or lacks something.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// Another family of model.
+    #[error("general.architecture is {got:?}; this engine runs the llama family (SmolLM2, Llama)")]
+    Architecture {
+        /// The family in the file.
+        got: String,
+    },
+    /// A configuration value the graph does not support.
+    #[error("{key} is {value}, expected {expected}")]
+    Config {
+        /// The metadata key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+    /// The file holds a tensor that this graph would ignore, and so compute something else.
+    #[error("tensor {tensor} is not part of the llama graph this engine runs")]
+    UnexpectedTensor {
+        /// The tensor.
+        tensor: String,
+    },
+    /// The file is another one than asked for.
+    #[error("{path} has BLAKE3 {got}, expected {expected}: fetch the model again or correct the hash")]
+    WrongHash {
+        /// The file.
+        path: PathBuf,
+        /// Hash asked for, hex.
+        expected: String,
+        /// Hash found, hex.
+        got: String,
+    },
+    /// The tokenizer in the file cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template in the file cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A tensor operation failed.
+    #[error("arithmetic failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A token id outside the vocabulary.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// Tokens in the vocabulary.
+        vocabulary: usize,
+    },
+    /// More tokens than the model's context.
+    #[error("{tokens} tokens do not fit the context of {max}")]
+    ContextExceeded {
+        /// Tokens wanted.
+        tokens: usize,
+        /// Longest sequence.
+        max: usize,
+    },
+}
+
+/// What others may know of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInfo {
+    /// BLAKE3 of the file.
+    pub hash: [u8; 32],
+    /// Name in the file's metadata.
+    pub name: String,
+    /// Length of the file, in bytes.
+    pub size_bytes: u64,
+    /// Longest sequence, in tokens.
+    pub context: u32,
+    /// Dimensions of the graph.
+    pub config: Config,
+}
+
+/// A linear layer that adapters may change. The order is the one of the forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Site {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Output of attention.
+    O,
+    /// Gate of the feed-forward part.
+    Gate,
+    /// Input of the feed-forward part.
+    Up,
+    /// Output of the feed-forward part.
+    Down,
+}
+
+impl Site {
+    /// All sites, in order.
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// The name PEFT gives it in `target_modules`.
+    #[must_use]
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Q => "q_proj",
+            Self::K => "k_proj",
+            Self::V => "v_proj",
+            Self::O => "o_proj",
+            Self::Gate => "gate_proj",
+            Self::Up => "up_proj",
+            Self::Down => "down_proj",
+        }
+    }
+
+    /// The part of a layer that holds it, as PEFT names it.
+    #[must_use]
+    pub fn parent(self) -> &'static str {
+        match self {
+            Self::Q | Self::K | Self::V | Self::O => "self_attn",
+            Self::Gate | Self::Up | Self::Down => "mlp",
+        }
+    }
+
+    /// Output and input width.
+    #[must_use]
+    pub fn shape(self, config: &Config) -> (usize, usize) {
+        match self {
+            Self::Q => (config.q_width(), config.hidden),
+            Self::K | Self::V => (config.kv_width(), config.hidden),
+            Self::O => (config.hidden, config.q_width()),
+            Self::Gate | Self::Up => (config.feed_forward, config.hidden),
+            Self::Down => (config.hidden, config.feed_forward),
+        }
+    }
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Model {
+    info: ModelInfo,
+    pub(crate) weights: Weights,
+}
+
+/// What a model file gives besides weights: text to tokens.
+#[derive(Debug)]
+pub struct Text {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template.
+    pub template: ChatTemplate,
+}
+
+impl Model {
+    /// Loads a model file: hash first, then header, tokenizer, template, weights.
+    ///
+    /// # Errors
+    /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes.
+    pub fn load(path: &Path, expected_hash: Option<[u8; 32]>) -> Result<(Self, Text), ModelError> {
+        let file = GgufFile::open(path)?;
+        let hash = file.hash()?;
+        if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
+            return Err(ModelError::WrongHash {
+                path: path.to_path_buf(),
+                expected: hex::encode(expected),
+                got: hex::encode(hash),
+            });
+        }
+        let config = Config::from_header(file.header())?;
+        let tokenizer = Tokenizer::from_header(file.header())?;
+        let template = ChatTemplate::from_header(file.header())?;
+        let weights = Weights::load(&file, &config)?;
+        let info = ModelInfo {
+            hash,
+            name: file.header().text("general.name").unwrap_or("unnamed").to_owned(),
+            size_bytes: file.len(),
+            context: u32::try_from(config.context).unwrap_or(u32::MAX),
+            config,
+        };
+        Ok((Self { info, weights }, Text { tokenizer, template }))
+    }
+
+    /// What others may know of this model.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Dimensions of the graph.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.info.config
+    }
+
+    /// Runs `tokens` after what `cache` holds, extends it, and returns the logits after the last of them.
+    ///
+    /// # Errors
+    /// [`ModelError::ContextExceeded`], [`ModelError::UnknownToken`] or [`ModelError::Tensor`]; after an error
+    /// the cache must be dropped.
+    pub fn forward(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
+        let config = self.config();
+        let total = cache.len() + tokens.len();
+        if tokens.is_empty() || total > config.context {
+            return Err(ModelError::ContextExceeded { tokens: total, max: config.context });
+        }
+        let mut hidden = self.weights.embed(tokens, config)?;
+        let rotation = self.weights.rotation(cache.len(), tokens.len())?;
+        let mask = causal_mask(tokens.len(), cache.len())?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            let pass = Pass { config, layer, index, lora };
+            let attended = pass.attention(&hidden, cache, &rotation, mask.as_ref())?;
+            hidden = (hidden + attended)?;
+            let fed = pass.feed_forward(&hidden)?;
+            hidden = (hidden + fed)?;
+        }
+        cache.advance(tokens.len());
+        let last = hidden.narrow(0, tokens.len() - 1, 1)?;
+        let normed = norm(&last, &self.weights.norm, config)?;
+        Ok(linear::apply(&normed, self.weights.head())?.flatten_all()?.to_vec1()?)
+    }
+}
+
+/// One layer of one forward pass.
+struct Pass<'a> {
+    config: &'a Config,
+    layer: &'a Layer,
+    index: usize,
+    lora: Option<&'a Lora>,
+}
+
+impl Pass<'_> {
+    fn linear(&self, site: Site, input: &Tensor) -> candle_core::Result<Tensor> {
+        let base = linear::apply(input, self.layer.linear(site))?;
+        match self.lora.and_then(|lora| lora.pair(self.index, site)) {
+            Some(pair) => base + pair.apply(input)?,
+            None => Ok(base),
+        }
+    }
+
+    /// `hidden: [tokens, hidden]` to the same shape.
+    fn attention(
+        &self,
+        hidden: &Tensor,
+        cache: &mut Cache,
+        rotation: &(Tensor, Tensor),
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor, ModelError> {
+        let Config { heads, kv_heads, head_dim, .. } = *self.config;
+        let tokens = hidden.dim(0)?;
+        let normed = norm(hidden, &self.layer.attention_norm, self.config)?;
+        let rotate = |site, heads| -> candle_core::Result<Tensor> {
+            let rows = split_heads(&self.linear(site, &normed)?, heads, head_dim)?;
+            candle_nn::rotary_emb::rope(&rows.unsqueeze(0)?, &rotation.0, &rotation.1)?.squeeze(0)
+        };
+        let q = rotate(Site::Q, heads)?;
+        let k = rotate(Site::K, kv_heads)?;
+        let v = split_heads(&self.linear(Site::V, &normed)?, kv_heads, head_dim)?;
+        let (k, v) = cache.append(self.index, &k, &v)?;
+        // Query heads of one group share a key head: they become rows of one product instead of repeating the keys.
+        let group = heads / kv_heads;
+        let q = (q.reshape((kv_heads, group * tokens, head_dim))? * (1.0 / f64_from(head_dim).sqrt()))?;
+        let mut scores = q.matmul(&k.t()?)?;
+        if let Some(mask) = mask {
+            let length = k.dim(1)?;
+            scores = scores
+                .reshape((kv_heads * group, tokens, length))?
+                .broadcast_add(mask)?
+                .reshape((kv_heads, group * tokens, length))?;
+        }
+        let weights = candle_nn::ops::softmax_last_dim(&scores)?;
+        let mixed = weights
+            .matmul(&v)?
+            .reshape((heads, tokens, head_dim))?
+            .transpose(0, 1)?
+            .reshape((tokens, heads * head_dim))?;
+        Ok(self.linear(Site::O, &mixed)?)
+    }
+
+    fn feed_forward(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
+        let normed = norm(hidden, &self.layer.feed_forward_norm, self.config)?;
+        let gate = candle_nn::ops::silu(&self.linear(Site::Gate, &normed)?)?;
+        let up = self.linear(Site::Up, &normed)?;
+        Ok(self.linear(Site::Down, &(gate * up)?)?)
+    }
+}
+
+/// `[tokens, heads x head_dim]` to `[heads, tokens, head_dim]`, contiguous.
+fn split_heads(rows: &Tensor, heads: usize, head_dim: usize) -> candle_core::Result<Tensor> {
+    let tokens = rows.dim(0)?;
+    rows.reshape((tokens, heads, head_dim))?.transpose(0, 1)?.contiguous()
+}
+
+fn norm(hidden: &Tensor, weight: &Tensor, config: &Config) -> candle_core::Result<Tensor> {
+    #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
+    let epsilon = config.norm_epsilon as f32;
+    candle_nn::ops::rms_norm(hidden, weight, epsilon)
+}
+
+/// 0 where a token may look, minus infinity where it may not: `[tokens, past + tokens]`. None for a single token.
+fn causal_mask(tokens: usize, past: usize) -> candle_core::Result<Option<Tensor>> {
+    if tokens == 1 {
+        return Ok(None);
+    }
+    let row = |t: usize| (0..past + tokens).map(move |s| if s > past + t { f32::NEG_INFINITY } else { 0.0 });
+    let mask: Vec<f32> = (0..tokens).flat_map(row).collect();
+    Tensor::from_vec(mask, (tokens, past + tokens), &candle_core::Device::Cpu).map(Some)
+}
+
+/// Widths are far below 2^53.
+pub(crate) fn f64_from(value: usize) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX))
+}
