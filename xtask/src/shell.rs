@@ -1,0 +1,103 @@
+//! Running other programs: from the repository root, without a terminal on stdin, and with errors that name the command.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::{env, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The repository root.
+pub(crate) fn root() -> PathBuf {
+    // Set anew by `cargo run`, so a moved checkout does not point at its old place.
+    let manifest = env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&manifest).parent().expect("xtask lies below the root").to_owned()
+}
+
+/// A path below `.cache/`, where downloads and what is derived from them live.
+pub(crate) fn cache(path: &str) -> PathBuf {
+    root().join(".cache").join(path)
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// The built binary of the node.
+pub(crate) fn tributary() -> PathBuf {
+    target().join("debug").join("tributary")
+}
+
+/// A command that runs in the root and reads nothing.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// The cargo that runs us, without colours when its lines are read by a program.
+pub(crate) fn cargo() -> Command {
+    command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Whether `program arguments` can be started and succeeds.
+pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
+    command(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The command as one would type it, for messages.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs to the end with the output on ours.
+///
+/// # Errors
+/// If the program is missing or ends with another status than 0.
+pub(crate) fn execute(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?;
+    ensure!(status.success(), "`{}` ended with {status}", shown(command));
+    Ok(())
+}
+
+/// Runs to the end and returns what it wrote to stdout.
+///
+/// # Errors
+/// As [`execute`]; the message carries what it wrote to stderr.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?;
+    if !out.status.success() {
+        bail!("`{}` ended with {}: {}", shown(command), out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Runs to the end, copies both outputs to ours as they come, and returns their lines too.
+///
+/// # Errors
+/// If the program does not start or its output cannot be read; a failing status is the caller's to judge.
+pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?;
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let errors = thread::spawn(move || copy(stderr, &mut std::io::stderr()));
+    let mut lines = copy(child.stdout.take().expect("stdout is piped"), &mut std::io::stdout())?;
+    lines.extend(errors.join().expect("the copying thread does not panic")?);
+    Ok((child.wait()?, lines))
+}
+
+fn copy(from: impl Read, to: &mut impl Write) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for line in BufReader::new(from).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        writeln!(to, "{line}")?;
+        lines.push(line);
+    }
+    Ok(lines)
+}
