@@ -33,7 +33,7 @@ const STEPS: [Step; 17] = [
     Step("artifacts", false, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
     Step("forge test", false, || tests(&mut contracts::node(&["tools/forge.mjs", "test"]))),
     Step("vectors", false, || check(vectors())),
-    Step("format", false, || check(execute(cargo().args(["fmt", "--all", "--check"])))),
+    Step("format", false, || check(execute(cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])))),
     Step(BUILD, false, || check(execute(cargo().args(["build", "--workspace", "--all-targets"])))),
     Step("clippy", true, || check(clippy(&["--workspace", "--all-targets"]))),
     Step("clippy, cores", true, || check(cores())),
