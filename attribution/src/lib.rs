@@ -1,1 +1,3 @@
-//! attribution
+//! Whose data an answer drew on, what each is owed, and how that is checked.
+pub mod index;
+pub mod parameters;

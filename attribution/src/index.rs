@@ -1,0 +1,291 @@
+//! The committed index over Datanets: search, earliest holder, openings, root (P5).
+//!
+//! An index is a list of Datanet versions in manifest order; a Datanet is a list of immutable [`Segment`]s; a segment holds contributions in
+//! order of priority. A text *matches* where its bytes stand from a word start of a document on (they may end inside a longer word there).
+//!
+//! A search of one text costs about log2(entries) comparisons of at most 256 bytes: some 25 per million words, a few microseconds.
+
+mod leaf;
+mod minimum;
+mod order;
+mod segment;
+
+use std::sync::Arc;
+
+use types::{
+    id::{AssetVersion, Hash32},
+    manifest::DATANETS_MAX,
+    merkle::Tree,
+};
+
+pub use leaf::{DatanetLeaf, DocumentRow, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
+pub use segment::{BuildError, SEGMENT_BYTES_MAX, Segment, Source};
+
+use segment::as_u64;
+
+/// Longest text of one Datanet: positions are signed in 40 bits.
+pub const DATANET_BYTES_MAX: u64 = 1 << 40;
+
+/// Why segments or Datanets do not make an index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// Positions would not fit.
+    #[error("Datanet {version} would hold {got} bytes, at most {DATANET_BYTES_MAX} have positions: start another Datanet")]
+    TooLong {
+        /// The Datanet.
+        version: AssetVersion,
+        /// Bytes it would hold.
+        got: u64,
+    },
+    /// More Datanets than a manifest declares.
+    #[error("{0} Datanets in one index, at most {DATANETS_MAX} can be declared")]
+    TooMany(usize),
+}
+
+/// One version of a Datanet.
+#[derive(Debug)]
+pub struct DatanetIndex {
+    version: AssetVersion,
+    segments: Vec<Segment>,
+    /// First byte of each segment in the Datanet.
+    starts: Vec<u64>,
+    bytes: u64,
+    tree: Tree,
+}
+
+impl DatanetIndex {
+    /// Puts segments one after the other.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLong`].
+    pub fn new(version: AssetVersion, segments: Vec<Segment>) -> Result<Self, IndexError> {
+        let mut starts = Vec::with_capacity(segments.len());
+        let mut bytes = 0;
+        for segment in &segments {
+            starts.push(bytes);
+            bytes += as_u64(segment.text().len());
+        }
+        if bytes > DATANET_BYTES_MAX {
+            return Err(IndexError::TooLong { version, got: bytes });
+        }
+        let leaves: Vec<_> = segments.iter().zip(&starts).map(|(segment, start)| segment.leaf(*start).bytes()).collect();
+        let tree = Tree::over(leaves.iter().map(Vec::as_slice));
+        Ok(Self { version, segments, starts, bytes, tree })
+    }
+
+    /// Asset and version.
+    pub const fn version(&self) -> AssetVersion {
+        self.version
+    }
+
+    /// Its segments in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Bytes of all segments.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its leaf in an index.
+    pub fn leaf(&self) -> DatanetLeaf {
+        DatanetLeaf { version: self.version, bytes: self.bytes, segments: self.tree.root() }
+    }
+
+    /// Number of the segment that holds byte `position`, and the byte's offset in it.
+    fn place(&self, position: u64) -> Option<(usize, u64)> {
+        if position >= self.bytes {
+            return None;
+        }
+        let number = self.starts.partition_point(|start| *start <= position).checked_sub(1)?;
+        Some((number, position - self.starts[number]))
+    }
+}
+
+/// Where the earliest holder of a text has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Number of the Datanet.
+    pub datanet: u8,
+    /// First byte in the Datanet's segments.
+    pub position: u64,
+    /// The document.
+    pub row: DocumentRow,
+}
+
+/// Datanet versions in manifest order, under one root.
+#[derive(Debug)]
+pub struct Index {
+    datanets: Vec<Arc<DatanetIndex>>,
+    tree: Tree,
+}
+
+impl Index {
+    /// The index over `datanets` in the order of the manifest; they may be shared between indexes.
+    ///
+    /// # Errors
+    /// [`IndexError::TooMany`].
+    pub fn new(datanets: Vec<Arc<DatanetIndex>>) -> Result<Self, IndexError> {
+        if datanets.len() > DATANETS_MAX {
+            return Err(IndexError::TooMany(datanets.len()));
+        }
+        let leaves: Vec<_> = datanets.iter().map(|datanet| datanet.leaf().bytes()).collect();
+        let tree = Tree::over(leaves.iter().map(Vec::as_slice));
+        Ok(Self { datanets, tree })
+    }
+
+    /// Its Datanets in order.
+    pub fn datanets(&self) -> &[Arc<DatanetIndex>] {
+        &self.datanets
+    }
+
+    /// The index root.
+    pub fn root(&self) -> Hash32 {
+        self.tree.root()
+    }
+
+    /// The digest under the root's head.
+    pub fn top(&self) -> Hash32 {
+        self.tree.top()
+    }
+
+    /// Bytes of the longest prefix of `pattern` that matches in any Datanet; its first 256 bytes count. `pattern` holds no zero byte.
+    pub fn find_longest(&self, pattern: &[u8]) -> usize {
+        self.segments().map(|(_, _, segment)| segment.longest(pattern)).max().unwrap_or(0)
+    }
+
+    /// The earliest holder of `pattern` (1 to 256 bytes without zero): smallest priority over all segments and Datanets, then smallest
+    /// Datanet number, then smallest position.
+    pub fn holder(&self, pattern: &[u8]) -> Option<Holder> {
+        let held = self.segments().filter_map(|(datanet, start, segment)| {
+            let offset = u64::from(segment.earliest(segment.range(pattern))?);
+            let (_, row) = segment.document_at(offset)?;
+            Some(Holder { datanet, position: start + offset, row: *row })
+        });
+        held.min_by_key(|holder| (holder.row.priority, holder.datanet, holder.position))
+    }
+
+    /// Every segment with its Datanet's number and its start in the Datanet.
+    fn segments(&self) -> impl Iterator<Item = (u8, u64, &Segment)> {
+        let numbered = self.datanets.iter().zip(0_u8..);
+        numbered.flat_map(|(datanet, number)| datanet.segments.iter().zip(&datanet.starts).map(move |(segment, start)| (number, *start, segment)))
+    }
+
+    /// Opens the Datanet leaf with this number.
+    pub fn open_datanet(&self, number: u8) -> Option<Opened<DatanetLeaf>> {
+        let leaf = self.datanets.get(usize::from(number))?.leaf();
+        Some(Opened { leaf, opening: self.tree.open(number.into())? })
+    }
+
+    /// Opens the segment that holds byte `position` of a Datanet, and the text leaf in whose stride the byte lies.
+    pub fn open_text(&self, number: u8, position: u64) -> Option<(Opened<SegmentLeaf>, Opened<TextLeaf>)> {
+        let datanet = self.datanets.get(usize::from(number))?;
+        let (place, offset) = datanet.place(position)?;
+        let leaf = datanet.segments[place].leaf(datanet.starts[place]);
+        Some((Opened { leaf, opening: datanet.tree.open(as_u64(place))? }, datanet.segments[place].open_text(offset)?))
+    }
+
+    /// Everything that proves a span's text, payee and Datanet under the root; nothing where no document stands.
+    pub fn open_span(&self, number: u8, position: u64) -> Option<SpanOpenings> {
+        let datanet = self.datanets.get(usize::from(number))?;
+        let (place, offset) = datanet.place(position)?;
+        let (row, _) = datanet.segments[place].document_at(offset)?;
+        let (segment, text) = self.open_text(number, position)?;
+        Some(SpanOpenings { text, document: datanet.segments[place].open_document(row)?, segment, datanet: self.open_datanet(number)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{
+        id::{Address, AssetId},
+        text::{LEAF_STRIDE, text_root},
+    };
+
+    use super::*;
+
+    fn source(contributor: u8, block: u64, text: &str) -> Source<'_> {
+        Source { contributor: Address([contributor; 20]), block, ordinal: 0, text_root: text_root(text.as_bytes()), text: text.as_bytes() }
+    }
+
+    fn datanet(asset: u64, sources: &[&[Source<'_>]]) -> Arc<DatanetIndex> {
+        let mut rows = 0;
+        let segments = sources.iter().map(|sources| {
+            let segment = Segment::build(sources, rows).unwrap();
+            rows += segment.documents().len() as u64;
+            segment
+        });
+        Arc::new(DatanetIndex::new(AssetVersion { asset: AssetId(asset), version: 1 }, segments.collect()).unwrap())
+    }
+
+    #[test]
+    fn contributions_start_at_multiples_of_64_and_keep_their_leaves() {
+        let long = format!("{}\0second document\0", "word ".repeat(40));
+        let datanet = datanet(1, &[&[source(1, 5, "one two\0three\0"), source(2, 6, &long), source(3, 7, "last\0")]]);
+        let segment = &datanet.segments()[0];
+        let starts: Vec<_> = segment.documents().iter().map(|row| row.start).collect();
+        assert_eq!(starts, [0, 8, 64, 265, 320]);
+        assert_eq!(segment.documents()[3].priority, types::contribution::Priority { block: 6, ordinal: 0, document: 1 });
+        assert_eq!(segment.text().len(), 325);
+        assert_eq!(segment.text_leaf(0), b"one two\0three\0");
+        for index in 0..long.len().div_ceil(LEAF_STRIDE) {
+            assert_eq!(segment.text_leaf(1 + index), &long.as_bytes()[types::text::leaf_range(index, long.len())], "{index}");
+        }
+        assert_eq!(segment.text_leaf(5), b"last\0");
+        assert!(segment.document_at(7).is_none());
+        assert_eq!(segment.document_at(8).unwrap().0, 1);
+        assert!(segment.document_at(14).is_none());
+    }
+
+    #[test]
+    fn the_earliest_holder_is_found_over_segments_and_datanets() {
+        let first = datanet(1, &[&[source(1, 50, "x same words here\0")], &[source(2, 20, "y same words here\0")]]);
+        let second = datanet(2, &[&[source(3, 10, "z same words there\0"), source(4, 30, "same words here\0same words here\0")]]);
+        let index = Index::new(vec![first, second]).unwrap();
+        let holder = index.holder(b"same words here").unwrap();
+        assert_eq!((holder.datanet, holder.position, holder.row.payee), (0, 18 + 2, Address([2; 20])));
+        let holder = index.holder(b"same words").unwrap();
+        assert_eq!((holder.datanet, holder.position, holder.row.payee), (1, 2, Address([3; 20])));
+        assert_eq!(index.find_longest(b"same words here!"), 15);
+        assert_eq!(index.find_longest(b"ame words here"), 0);
+        assert!(index.holder(b"nowhere").is_none());
+    }
+
+    #[test]
+    fn openings_lead_to_the_index_root() {
+        let long = "some longer text of many words ".repeat(30) + "\0";
+        let index = Index::new(vec![datanet(1, &[&[source(1, 1, "a\0")], &[source(2, 2, &long), source(3, 3, "tail end\0")]]), datanet(2, &[&[source(4, 4, "b\0")]])]).unwrap();
+        for position in [0, 2, 500, 2 + 960] {
+            let open = index.open_span(0, position).unwrap();
+            assert_eq!(open.datanet.root(), Some(index.root()));
+            assert_eq!(open.segment.root(), Some(open.datanet.leaf.segments));
+            assert_eq!(open.text.root(), Some(open.segment.leaf.text));
+            assert_eq!(open.document.root(), Some(open.segment.leaf.documents));
+        }
+        assert!(index.open_span(0, 1).is_none(), "the zero after a document");
+        assert!(index.open_span(0, 1 << 20).is_none());
+        assert!(index.open_span(2, 0).is_none());
+    }
+
+    #[test]
+    fn what_is_not_the_registered_text_is_refused_by_number() {
+        let good = source(1, 1, "a\0");
+        let build = |source: Source<'_>| Segment::build(&[good, source], 0).unwrap_err();
+        assert_eq!(build(source(2, 1, "b\0")), BuildError::Order { source_number: 1 });
+        assert!(matches!(build(Source { text: b"c\0", ..source(2, 2, "b\0") }), BuildError::TextRoot { source_number: 1, .. }));
+        for text in ["no end", "", "\0", "a\0\0"] {
+            assert!(matches!(build(source(2, 2, text)), BuildError::Documents { source_number: 1, .. }), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_index_answers_and_has_a_root() {
+        let index = Index::new(vec![]).unwrap();
+        assert_eq!(index.find_longest(b"a"), 0);
+        assert!(index.holder(b"a").is_none());
+        let empty = Index::new(vec![datanet(1, &[&[]])]).unwrap();
+        assert_eq!(empty.find_longest(b"a"), 0);
+        assert_ne!(empty.root(), index.root());
+    }
+}

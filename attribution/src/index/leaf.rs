@@ -1,0 +1,158 @@
+//! What the index commits to, leaf by leaf (P5), and the openings that lead from a span to the index root.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use types::{
+    contribution::Priority,
+    encoding::Writer,
+    id::{Address, AssetVersion, Hash32},
+    merkle::Opening,
+    text::LEAF_BYTES,
+};
+
+/// Something with canonical leaf bytes.
+pub trait Leaf {
+    /// The bytes that are hashed.
+    fn bytes(&self) -> Vec<u8>;
+}
+
+/// A leaf with its way to a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened<T> {
+    /// What stands there.
+    pub leaf: T,
+    /// The way up.
+    pub opening: Opening,
+}
+
+impl<T: Leaf> Opened<T> {
+    /// The root this leads to; nothing if the opening's shape is impossible.
+    pub fn root(&self) -> Option<Hash32> {
+        self.opening.root(&self.leaf.bytes())
+    }
+}
+
+/// Plain leaf bytes, hex in JSON: at most [`LEAF_BYTES`] for text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextLeaf(pub Vec<u8>);
+
+impl Leaf for TextLeaf {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+}
+
+impl Serialize for TextLeaf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for TextLeaf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        if text.len() > 2 * LEAF_BYTES {
+            return Err(D::Error::custom(format_args!("a text leaf must be at most {LEAF_BYTES} bytes in hex, got {} digits", text.len())));
+        }
+        hex::decode(text.as_ref()).map(Self).map_err(|error| D::Error::custom(format_args!("a text leaf must be hex: {error}")))
+    }
+}
+
+/// One document of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentRow {
+    /// Root of the contribution it came in.
+    pub text_root: Hash32,
+    /// First byte in the segment (40 bits).
+    pub start: u64,
+    /// Bytes, the zero after it not counted.
+    pub length: u32,
+    /// Who is paid.
+    pub payee: Address,
+    /// When it was committed.
+    pub priority: Priority,
+    /// Row number in the Datanet of the first document of its cluster.
+    pub cluster: u64,
+}
+
+impl DocumentRow {
+    /// First byte after it in the segment: where its zero stands.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(u64::from(self.length))
+    }
+}
+
+impl Leaf for DocumentRow {
+    /// 85 bytes. A start beyond 40 bits, possible only in a stranger's JSON, is written as the largest there is.
+    fn bytes(&self) -> Vec<u8> {
+        Writer::new()
+            .hash(self.text_root)
+            .u40(self.start.min((1 << 40) - 1))
+            .u32(self.length)
+            .address(self.payee)
+            .u64(self.priority.block)
+            .u32(self.priority.ordinal)
+            .u32(self.priority.document)
+            .u64(self.cluster)
+            .finish()
+    }
+}
+
+/// What a segment commits to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentLeaf {
+    /// Root of its text.
+    pub text: Hash32,
+    /// Root of its document rows.
+    pub documents: Hash32,
+    /// Root of its array.
+    pub array: Hash32,
+    /// First byte in the Datanet.
+    pub start: u64,
+    /// Bytes of text.
+    pub length: u64,
+    /// Entries of the array.
+    pub entries: u64,
+}
+
+impl Leaf for SegmentLeaf {
+    /// 120 bytes.
+    fn bytes(&self) -> Vec<u8> {
+        Writer::new().hash(self.text).hash(self.documents).hash(self.array).u64(self.start).u64(self.length).u64(self.entries).finish()
+    }
+}
+
+/// What a Datanet's version commits to in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatanetLeaf {
+    /// Asset and version.
+    pub version: AssetVersion,
+    /// Bytes of all its segments.
+    pub bytes: u64,
+    /// Root of its segments.
+    pub segments: Hash32,
+}
+
+impl Leaf for DatanetLeaf {
+    /// 52 bytes.
+    fn bytes(&self) -> Vec<u8> {
+        Writer::new().asset(self.version).u64(self.bytes).hash(self.segments).finish()
+    }
+}
+
+/// From a span's bytes to the index root, and to the row that says whom it pays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanOpenings {
+    /// The text leaf in whose stride the span starts, under the segment's text root.
+    pub text: Opened<TextLeaf>,
+    /// The document that holds it, under the segment's document root.
+    pub document: Opened<DocumentRow>,
+    /// The segment, under the Datanet's segments root.
+    pub segment: Opened<SegmentLeaf>,
+    /// The Datanet, under the index root.
+    pub datanet: Opened<DatanetLeaf>,
+}
