@@ -118,7 +118,13 @@ mod tests {
 
     #[test]
     fn amounts_read_wei_and_open() {
-        for (text, wei) in [("0", 0), ("1500", 1_500), ("1.5 OPEN", 1_500_000_000_000_000_000), ("2OPEN", 2 * WEI_PER_OPEN), ("0.000000000000000001 OPEN", 1)] {
+        for (text, wei) in [
+            ("0", 0),
+            ("1500", 1_500),
+            ("1.5 OPEN", 1_500_000_000_000_000_000),
+            ("2OPEN", 2 * WEI_PER_OPEN),
+            ("0.000000000000000001 OPEN", 1),
+        ] {
             assert_eq!(text.parse(), Ok(Amount(wei)), "{text}");
         }
         for text in ["", "-1", "1.5", "1e3", ".5 OPEN", "1. OPEN", "1.0000000000000000001 OPEN", "+1"] {

@@ -101,12 +101,19 @@ impl Document for GateReport {
     const CONTRACT: Contract = Contract::Registry;
 
     fn encode(&self) -> Vec<u8> {
-        Writer::new().u64(self.datanet.0).hash(self.text_root).hash(self.commitment).hash(self.report).u8(u8::from(self.is_accepted)).finish()
+        Writer::new()
+            .u64(self.datanet.0)
+            .hash(self.text_root)
+            .hash(self.commitment)
+            .hash(self.report)
+            .u8(u8::from(self.is_accepted))
+            .finish()
     }
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let (datanet, text_root, commitment, report) = (AssetId(r.u64("Datanet")?), r.hash("text root")?, r.hash("commitment")?, r.hash("report")?);
+        let (datanet, text_root, commitment, report) =
+            (AssetId(r.u64("Datanet")?), r.hash("text root")?, r.hash("commitment")?, r.hash("report")?);
         let is_accepted = match r.u8("verdict")? {
             0 => false,
             1 => true,

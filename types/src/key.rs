@@ -76,7 +76,8 @@ impl<'de> Deserialize<'de> for Signed65 {
         }
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         let mut bytes = [0; 65];
-        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(&text), &mut bytes).map_err(|_| D::Error::custom("a signature must be 130 hex digits"))?;
+        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(&text), &mut bytes)
+            .map_err(|_| D::Error::custom("a signature must be 130 hex digits"))?;
         Ok(Self(bytes))
     }
 }
@@ -215,7 +216,13 @@ mod tests {
     }
 
     fn domains() -> Domains {
-        Domains { chain_id: 31_337, escrow: Address([3; 20]), registry: Address([4; 20]), settlement: Address([5; 20]), stake: Address([6; 20]) }
+        Domains {
+            chain_id: 31_337,
+            escrow: Address([3; 20]),
+            registry: Address([4; 20]),
+            settlement: Address([5; 20]),
+            stake: Address([6; 20]),
+        }
     }
 
     #[test]

@@ -135,14 +135,24 @@ impl Document for Manifest {
         }
         let split = SplitTable::from_rows(rows);
         if !split.is_whole() {
-            return Err(DecodeError::Value { field: "split table", got: rows.iter().map(|row| u64::from(*row)).sum(), expected: "rows that sum to 10000" });
+            return Err(DecodeError::Value {
+                field: "split table",
+                got: rows.iter().map(|row| u64::from(*row)).sum(),
+                expected: "rows that sum to 10000",
+            });
         }
         let (index, parameters) = (r.hash("index")?, r.u32("parameters")?);
         let count = usize::from(r.u8("Datanet count")?);
         if count > DATANETS_MAX {
-            return Err(DecodeError::Value { field: "Datanet count", got: u64::try_from(count).unwrap_or(u64::MAX), expected: "at most 32" });
+            return Err(DecodeError::Value {
+                field: "Datanet count",
+                got: u64::try_from(count).unwrap_or(u64::MAX),
+                expected: "at most 32",
+            });
         }
-        let datanets = r.each("Datanets", count, 40, |r| Ok(ManifestDatanet { version: r.asset("Datanet")?, treasury: r.address("treasury")?, weight: r.u64("weight")? }))?;
+        let datanets = r.each("Datanets", count, 40, |r| {
+            Ok(ManifestDatanet { version: r.asset("Datanet")?, treasury: r.address("treasury")?, weight: r.u64("weight")? })
+        })?;
         r.finish().map(|()| Self { assets, split, index, parameters, datanets })
     }
 }

@@ -61,7 +61,13 @@ impl Document for NodeRoot {
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let root = Self { node: r.address("node")?, epoch: r.u64("epoch")?, receipts: r.hash("receipts")?, count: r.u64("count")?, fees: r.amount("fees")? };
+        let root = Self {
+            node: r.address("node")?,
+            epoch: r.u64("epoch")?,
+            receipts: r.hash("receipts")?,
+            count: r.u64("count")?,
+            fees: r.amount("fees")?,
+        };
         r.finish().map(|()| root)
     }
 }

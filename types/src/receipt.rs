@@ -89,7 +89,11 @@ impl Reason {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let all = [Self::Stop, Self::Length, Self::Cancelled, Self::NoVoucher, Self::EngineFailure, Self::Empty];
         let got = r.u8("reason")?;
-        all.into_iter().find(|reason| reason.code() == got).ok_or(DecodeError::Value { field: "reason", got: got.into(), expected: "0 to 3, 16 or 17" })
+        all.into_iter().find(|reason| reason.code() == got).ok_or(DecodeError::Value {
+            field: "reason",
+            got: got.into(),
+            expected: "0 to 3, 16 or 17",
+        })
     }
 }
 
@@ -223,7 +227,9 @@ impl Document for Receipt {
             fingerprint_root: r.hash("fingerprint root")?,
             assets: counted(&mut r, "assets", ASSETS_MAX, false, 12, |r| r.asset("asset"))?,
             spans: counted(&mut r, "spans", SPANS_MAX, true, 40, read_span)?,
-            masks: counted(&mut r, "masks", MASKS_MAX, true, 12, |r| Ok(Mask { start: r.u32("mask start")?, length: r.u32("mask length")?, prompt: r.u32("mask prompt offset")? }))?,
+            masks: counted(&mut r, "masks", MASKS_MAX, true, 12, |r| {
+                Ok(Mask { start: r.u32("mask start")?, length: r.u32("mask length")?, prompt: r.u32("mask prompt offset")? })
+            })?,
         };
         r.finish().map(|()| receipt)
     }

@@ -93,7 +93,8 @@ pub fn sequential_remainder(total: Amount, weights: &[u64]) -> Option<Vec<Amount
     }
     let shares = weights.iter().map(|weight| {
         let weight = u128::from(*weight);
-        let share = if weight == 0 { 0 } else { mul_div(left, weight, weight_left).expect("weight <= weight left, so the share <= what is left") };
+        let share =
+            if weight == 0 { 0 } else { mul_div(left, weight, weight_left).expect("weight <= weight left, so the share <= what is left") };
         left -= share;
         weight_left -= weight;
         Amount(share)
@@ -150,7 +151,14 @@ impl Part {
 ///
 /// # Errors
 /// [`AmountError`] if `protocol` exceeds `fee` or span weights exceed `total_weight` so that the pot would be overdrawn.
-pub fn parts(fee: Amount, protocol: Amount, table: &SplitTable, spans: &[u32], total_weight: u64, treasuries: &[u64]) -> Result<Vec<(Part, Amount)>, AmountError> {
+pub fn parts(
+    fee: Amount,
+    protocol: Amount,
+    table: &SplitTable,
+    spans: &[u32],
+    total_weight: u64,
+    treasuries: &[u64],
+) -> Result<Vec<(Part, Amount)>, AmountError> {
     let roles = table.rows().map(u64::from);
     let shares = sequential_remainder(fee.minus(protocol)?, &roles).ok_or(AmountError::Overflow("split table without weight"))?;
     let mut parts = vec![
@@ -238,6 +246,9 @@ mod tests {
     #[test]
     fn an_answer_without_weight_pays_insurance() {
         let table = SplitTable { node: 5_000, data: 5_000, ..SplitTable::default() };
-        assert_eq!(parts(Amount(101), Amount(1), &table, &[], 0, &[7]).unwrap(), [(Part::Protocol, Amount(1)), (Part::Node, Amount(50)), (Part::Insurance, Amount(50))]);
+        assert_eq!(
+            parts(Amount(101), Amount(1), &table, &[], 0, &[7]).unwrap(),
+            [(Part::Protocol, Amount(1)), (Part::Node, Amount(50)), (Part::Insurance, Amount(50))]
+        );
     }
 }

@@ -73,7 +73,17 @@ fn nfc(text: String) -> String {
 
 fn contains(ranges: &[(u32, u32)], c: char) -> bool {
     let code = u32::from(c);
-    ranges.binary_search_by(|(low, high)| if *high < code { std::cmp::Ordering::Less } else if *low > code { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Equal }).is_ok()
+    ranges
+        .binary_search_by(|(low, high)| {
+            if *high < code {
+                std::cmp::Ordering::Less
+            } else if *low > code {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Equal
+            }
+        })
+        .is_ok()
 }
 
 /// Whether `c` belongs to words: letters, numbers, marks.

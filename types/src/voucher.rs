@@ -41,7 +41,13 @@ impl Document for Lane {
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let lane = Self { payer: r.address("payer")?, node: r.address("node")?, cap: r.amount("cap")?, expiry: r.u64("expiry")?, nonce: r.u64("nonce")? };
+        let lane = Self {
+            payer: r.address("payer")?,
+            node: r.address("node")?,
+            cap: r.amount("cap")?,
+            expiry: r.u64("expiry")?,
+            nonce: r.u64("nonce")?,
+        };
         r.finish().map(|()| lane)
     }
 }
