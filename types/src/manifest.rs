@@ -159,6 +159,6 @@ impl Document for Manifest {
 
 fn read_asset(r: &mut Reader<'_>) -> Result<ManifestAsset, DecodeError> {
     let code = r.u8("kind")?;
-    let kind = AssetKind::from_code(code).ok_or(DecodeError::Value { field: "kind", got: code.into(), expected: "1 to 4" })?;
+    let kind = AssetKind::from_code(code).ok_or_else(|| DecodeError::Value { field: "kind", got: code.into(), expected: "1 to 4" })?;
     Ok(ManifestAsset { kind, version: r.asset("asset")?, content: r.blob("content")? })
 }

@@ -89,7 +89,7 @@ impl Reason {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let all = [Self::Stop, Self::Length, Self::Cancelled, Self::NoVoucher, Self::EngineFailure, Self::Empty];
         let got = r.u8("reason")?;
-        all.into_iter().find(|reason| reason.code() == got).ok_or(DecodeError::Value {
+        all.into_iter().find(|reason| reason.code() == got).ok_or_else(|| DecodeError::Value {
             field: "reason",
             got: got.into(),
             expected: "0 to 3, 16 or 17",
