@@ -1,5 +1,7 @@
 //! The golden vectors of the Protocol chapter, made by an independent script, hold this crate to every byte of it.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
