@@ -1,0 +1,347 @@
+//! A Datanet's card: what it is, under which licence, in which languages. Parsed once; a card that exists is a valid one.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest name.
+pub const NAME_LEN_MAX: usize = 64;
+/// Longest description, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 16 << 10;
+/// Longest licence expression, in bytes.
+pub const LICENCE_BYTES_MAX: usize = 256;
+/// Most languages, and most tags.
+pub const LABELS_MAX: usize = 64;
+
+/// Why something is no card.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CardError {
+    /// Not a name.
+    #[error(
+        "{got:?} is no Datanet name: use 1 to {NAME_LEN_MAX} lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+    )]
+    Name {
+        /// What was given, cut short.
+        got: String,
+    },
+    /// Not a licence expression.
+    #[error("{got:?} is no SPDX licence expression ({problem}): write for example Apache-2.0, CC-BY-4.0 OR MIT, or LicenseRef-Name")]
+    Licence {
+        /// What was given, cut short.
+        got: String,
+        /// Where it stops being one.
+        problem: String,
+    },
+    /// Not a language tag.
+    #[error("{got:?} is no language tag: write for example en, de-CH or zh-Hant")]
+    Language {
+        /// What was given, cut short.
+        got: String,
+    },
+    /// Not a tag.
+    #[error("{got:?} is no tag: use 1 to {NAME_LEN_MAX} lower-case letters, digits and hyphens")]
+    Tag {
+        /// What was given, cut short.
+        got: String,
+    },
+    /// Too much of something.
+    #[error("{field} holds {got}, at most {max} are allowed")]
+    TooMany {
+        /// What there is too much of.
+        field: &'static str,
+        /// How much.
+        got: usize,
+        /// How much may be.
+        max: usize,
+    },
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn is_slug(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// A Datanet's name: safe as a file name and in a URL, because nothing else parses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DatanetName(String);
+
+impl DatanetName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DatanetName {
+    type Err = CardError;
+
+    fn from_str(text: &str) -> Result<Self, CardError> {
+        if is_slug(text) { Ok(Self(text.to_owned())) } else { Err(CardError::Name { got: shown(text) }) }
+    }
+}
+
+impl TryFrom<String> for DatanetName {
+    type Error = CardError;
+
+    fn try_from(text: String) -> Result<Self, CardError> {
+        text.parse()
+    }
+}
+
+impl From<DatanetName> for String {
+    fn from(name: DatanetName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for DatanetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An SPDX licence expression, its grammar checked (SPDX 2.3, annex D). Whether an identifier is on SPDX's list is not: lists grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Licence(String);
+
+impl Licence {
+    /// The expression.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Licence {
+    type Err = CardError;
+
+    fn from_str(text: &str) -> Result<Self, CardError> {
+        let error = |problem| CardError::Licence { got: shown(text), problem };
+        if text.len() > LICENCE_BYTES_MAX {
+            return Err(error(format!("{} bytes, at most {LICENCE_BYTES_MAX} are allowed", text.len())));
+        }
+        expression(text).map(|()| Self(text.to_owned())).map_err(error)
+    }
+}
+
+impl TryFrom<String> for Licence {
+    type Error = CardError;
+
+    fn try_from(text: String) -> Result<Self, CardError> {
+        text.parse()
+    }
+}
+
+impl From<Licence> for String {
+    fn from(licence: Licence) -> Self {
+        licence.0
+    }
+}
+
+impl fmt::Display for Licence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Walks an expression once: a term, then operators and terms, brackets counted.
+fn expression(text: &str) -> Result<(), String> {
+    let spaced = text.replace('(', " ( ").replace(')', " ) ");
+    let (mut depth, mut wants_term, mut may_with) = (0_u32, true, false);
+    for token in spaced.split_ascii_whitespace() {
+        match (token, wants_term) {
+            ("(", true) => depth += 1,
+            (")", false) if depth > 0 => (depth, may_with) = (depth - 1, false),
+            ("AND" | "OR", false) => wants_term = true,
+            ("WITH", false) if may_with => (wants_term, may_with) = (true, false),
+            (_, true) if is_identifier(token) => (wants_term, may_with) = (false, true),
+            _ => return Err(format!("unexpected {token:?}")),
+        }
+    }
+    if wants_term {
+        return Err("it ends where an identifier should stand".into());
+    }
+    if depth == 0 { Ok(()) } else { Err("a bracket is not closed".into()) }
+}
+
+fn is_identifier(token: &str) -> bool {
+    let is_operator = ["and", "or", "with"].contains(&token.to_ascii_lowercase().as_str());
+    let body = token.strip_suffix('+').unwrap_or(token);
+    !is_operator && !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':'))
+}
+
+/// What a Datanet is. JSON; unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawCard", into = "RawCard")]
+pub struct Card {
+    name: DatanetName,
+    description: String,
+    licence: Licence,
+    languages: Vec<String>,
+    tags: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCard {
+    name: DatanetName,
+    description: String,
+    licence: Licence,
+    #[serde(default)]
+    languages: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+impl Card {
+    /// A card of checked parts: `languages` as BCP 47 tags, `tags` as lower-case words.
+    ///
+    /// # Errors
+    /// [`CardError`] naming the part.
+    pub fn new(
+        name: DatanetName,
+        description: String,
+        licence: Licence,
+        languages: Vec<String>,
+        tags: Vec<String>,
+    ) -> Result<Self, CardError> {
+        let sizes = [
+            ("description bytes", description.len(), DESCRIPTION_BYTES_MAX),
+            ("languages", languages.len(), LABELS_MAX),
+            ("tags", tags.len(), LABELS_MAX),
+        ];
+        if let Some((field, got, max)) = sizes.into_iter().find(|(_, got, max)| got > max) {
+            return Err(CardError::TooMany { field, got, max });
+        }
+        if let Some(got) = languages.iter().find(|language| !is_language(language)) {
+            return Err(CardError::Language { got: shown(got) });
+        }
+        if let Some(got) = tags.iter().find(|tag| !is_slug(tag)) {
+            return Err(CardError::Tag { got: shown(got) });
+        }
+        Ok(Self { name, description, licence, languages, tags })
+    }
+
+    /// The name.
+    pub const fn name(&self) -> &DatanetName {
+        &self.name
+    }
+
+    /// What it is, in words.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The licence every contribution gives.
+    pub const fn licence(&self) -> &Licence {
+        &self.licence
+    }
+
+    /// Languages of the documents, as BCP 47 tags.
+    pub fn languages(&self) -> &[String] {
+        &self.languages
+    }
+
+    /// What it may be found by.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+}
+
+fn is_language(tag: &str) -> bool {
+    let mut parts = tag.split('-');
+    let primary = parts.next().is_some_and(|part| (2..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_lowercase()));
+    primary && tag.len() <= 35 && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+impl TryFrom<RawCard> for Card {
+    type Error = CardError;
+
+    fn try_from(raw: RawCard) -> Result<Self, CardError> {
+        Self::new(raw.name, raw.description, raw.licence, raw.languages, raw.tags)
+    }
+}
+
+impl From<Card> for RawCard {
+    fn from(Card { name, description, licence, languages, tags }: Card) -> Self {
+        Self { name, description, licence, languages, tags }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_leave_its_folder_does_not_parse() {
+        let long = "a".repeat(65);
+        for name in ["", "..", "../medical", "a/b", "a\\b", "a b", "Medical", "-a", "a-", "a.b", "né", "a\0", &long] {
+            assert!(matches!(name.parse::<DatanetName>(), Err(CardError::Name { .. })), "{name:?}");
+        }
+        for name in ["a", "medical", "icd-10-cm", &long[1..]] {
+            assert_eq!(name.parse::<DatanetName>().unwrap().as_str(), name);
+        }
+        assert!("../x".parse::<DatanetName>().unwrap_err().to_string().contains("lower-case letters, digits and hyphens"));
+    }
+
+    #[test]
+    fn licence_expressions_follow_the_grammar() {
+        for good in [
+            "MIT",
+            "Apache-2.0",
+            "GPL-2.0+",
+            "MIT OR (Apache-2.0 AND CC-BY-4.0)",
+            "GPL-2.0-only WITH Classpath-exception-2.0",
+            "LicenseRef-HPO",
+        ] {
+            assert!(good.parse::<Licence>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "MIT OR",
+            "OR MIT",
+            "MIT Apache-2.0",
+            "(MIT",
+            "MIT)",
+            "MIT and BSD",
+            "My own licence!",
+            "MIT WITH",
+            "(MIT) WITH x",
+            &"M".repeat(300),
+        ] {
+            assert!(matches!(bad.parse::<Licence>(), Err(CardError::Licence { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_card_reads_from_json_and_refuses_what_it_does_not_know() {
+        let text = r#"{"name":"medical","description":"Terms.","licence":"CC-BY-4.0","languages":["en","zh-Hant"],"tags":["health"]}"#;
+        let card: Card = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&card).unwrap(), text);
+        for (from, to, word) in [
+            ("medical", "../medical", "no Datanet name"),
+            ("CC-BY-4.0", "free", ""),
+            ("\"en\"", "\"English!\"", "no language tag"),
+            ("[\"health\"]", "[\"Health Care\"]", "no tag"),
+            ("\"tags\"", "\"labels\"", "unknown field"),
+        ] {
+            match serde_json::from_str::<Card>(&text.replace(from, to)) {
+                // SPDX's list is not consulted: a plain word is an identifier.
+                Ok(_) => assert_eq!(to, "free"),
+                Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_labels_are_counted() {
+        let tags = vec!["a".to_owned(); LABELS_MAX + 1];
+        let card = Card::new("a".parse().unwrap(), String::new(), "MIT".parse().unwrap(), vec![], tags);
+        assert_eq!(card.unwrap_err(), CardError::TooMany { field: "tags", got: LABELS_MAX + 1, max: LABELS_MAX });
+    }
+}

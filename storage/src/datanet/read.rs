@@ -1,0 +1,241 @@
+//! Files in: JSONL, one document a line, or plain text, one document a file.
+//!
+//! - JSONL: `{"text": "...", "title": "...", "id": "..."}`; `text` is required, `title` and `id` are optional (an integer id is taken as text),
+//!   other keys are left out, blank lines skipped.
+//! - Plain text: the whole file is one document. Paragraphs are not documents: what earns must be cut by its contributor.
+//!
+//! Lines are read through a fixed cap, so a 100 MB line costs [`LINE_BYTES_MAX`] of memory and an error, after which nothing more is read.
+//! Every other error names its line and the fix, and reading goes on, so one run shows all that must be mended.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    io::{self, BufRead, Read},
+};
+
+use serde::Deserialize;
+use types::text::TextError;
+
+use super::{Document, DocumentError, TEXT_BYTES_MAX};
+
+/// Longest line of JSONL: a document of the largest size with every other character escaped.
+pub const LINE_BYTES_MAX: usize = 4 << 20;
+/// Most errors that [`documents`] lists; the rest are counted.
+pub const ERRORS_MAX: usize = 20;
+
+/// How a file holds documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// One document.
+    Text,
+}
+
+impl Format {
+    /// The format that a file name's ending stands for: `jsonl`, `ndjson`; `txt`, `md`, `text`.
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "jsonl" | "ndjson" => Some(Self::Jsonl),
+            "txt" | "md" | "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with a line.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Not JSON, or not of the right shape.
+    #[error("not a document: {0}: write one JSON object a line, {{\"text\": \"...\"}}, \"title\" and \"id\" optional")]
+    Json(String),
+    /// Not a document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Longer than a line may be; reading stopped there.
+    #[error(
+        "the line is longer than {LINE_BYTES_MAX} bytes, reading stopped: split the document, one has at most {TEXT_BYTES_MAX} bytes of text"
+    )]
+    LineTooLong,
+    /// Nothing in the file.
+    #[error("the file holds no document")]
+    NoDocument,
+    /// The file cannot be read on.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A problem and its place.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct LineError {
+    /// Line of the file, counted from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    #[source]
+    pub problem: Problem,
+}
+
+/// All that is wrong with a file.
+#[derive(Debug)]
+pub struct ReadError {
+    /// The first errors, at most [`ERRORS_MAX`].
+    pub errors: Vec<LineError>,
+    /// Errors beyond those.
+    pub unlisted: usize,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.errors.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))?;
+        if self.unlisted == 0 { Ok(()) } else { write!(f, "\nand {} more", self.unlisted) }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Reads a whole file. `title` names the document of a plain text; JSONL rows bring their own.
+///
+/// # Errors
+/// [`ReadError`] with every line that must be mended; no document is returned then.
+pub fn documents(input: impl BufRead, format: Format, title: Option<&str>) -> Result<Vec<Document>, ReadError> {
+    match format {
+        Format::Jsonl => collect(jsonl(input)),
+        Format::Text => collect(std::iter::once(text(input, title))),
+    }
+}
+
+fn collect(rows: impl Iterator<Item = Result<Document, LineError>>) -> Result<Vec<Document>, ReadError> {
+    let (mut documents, mut errors, mut unlisted) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        match row {
+            Ok(document) => documents.push(document),
+            Err(error) if errors.len() < ERRORS_MAX => errors.push(error),
+            Err(_) => unlisted += 1,
+        }
+    }
+    if errors.is_empty() && documents.is_empty() {
+        errors.push(LineError { line: 1, problem: Problem::NoDocument });
+    }
+    if errors.is_empty() { Ok(documents) } else { Err(ReadError { errors, unlisted }) }
+}
+
+/// Reads a plain text as one document.
+///
+/// # Errors
+/// [`LineError`] at the line that is not text.
+pub fn text(mut input: impl BufRead, title: Option<&str>) -> Result<Document, LineError> {
+    let at = |line, problem| LineError { line, problem };
+    let mut bytes = Vec::new();
+    // One byte past the cap is enough for the document's own check to refuse it.
+    let cap = 3 * u64::try_from(TEXT_BYTES_MAX).expect("a constant") + 1;
+    input.by_ref().take(cap).read_to_end(&mut bytes).map_err(|error| at(1, error.into()))?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    Document::new(None, title.map(str::to_owned), bytes).map_err(|problem| at(line_of(bytes, &problem), problem.into()))
+}
+
+/// The line of the byte that a text error names.
+fn line_of(bytes: &[u8], problem: &DocumentError) -> u64 {
+    let byte = match problem {
+        DocumentError::Text(TextError::Utf8(at) | TextError::Control { at, .. }) => *at,
+        _ => 0,
+    };
+    let feeds = bytes[..byte.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count();
+    u64::try_from(feeds).map_or(u64::MAX, |feeds| feeds + 1)
+}
+
+/// Reads JSONL line by line. The iterator ends after a line that is too long or a failure to read.
+pub const fn jsonl<R: BufRead>(input: R) -> Jsonl<R> {
+    Jsonl { input, line: 0, is_done: false }
+}
+
+/// Documents of a JSONL file, made by [`jsonl`].
+#[derive(Debug)]
+pub struct Jsonl<R> {
+    input: R,
+    line: u64,
+    is_done: bool,
+}
+
+impl<R: BufRead> Iterator for Jsonl<R> {
+    type Item = Result<Document, LineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.is_done {
+            self.line += 1;
+            let row = match line(&mut self.input) {
+                Ok(None) => {
+                    self.is_done = true;
+                    return None;
+                }
+                Ok(Some(bytes)) => row(&bytes, self.line == 1).transpose(),
+                Err(problem) => {
+                    self.is_done = true;
+                    Some(Err(problem))
+                }
+            };
+            if let Some(row) = row {
+                return Some(row.map_err(|problem| LineError { line: self.line, problem }));
+            }
+        }
+        None
+    }
+}
+
+/// The next line without its end; nothing at the end of the file.
+fn line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, Problem> {
+    let mut bytes = Vec::new();
+    let cap = u64::try_from(LINE_BYTES_MAX).expect("a constant") + 1;
+    input.by_ref().take(cap).read_until(b'\n', &mut bytes)?;
+    match bytes.last() {
+        None => return Ok(None),
+        Some(b'\n') => drop(bytes.pop()),
+        Some(_) if bytes.len() > LINE_BYTES_MAX => return Err(Problem::LineTooLong),
+        Some(_) => {}
+    }
+    Ok(Some(bytes))
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    id: Option<RowId>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"id\" must be a string or an integer")]
+enum RowId {
+    Text(String),
+    Number(i64),
+}
+
+/// The document of one line; nothing if the line is blank.
+fn row(bytes: &[u8], is_first: bool) -> Result<Option<Document>, Problem> {
+    let bytes = if is_first { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
+    let text = std::str::from_utf8(bytes).map_err(|error| DocumentError::from(TextError::Utf8(error.valid_up_to())))?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let row: Row<'_> = serde_json::from_str(text).map_err(|error| Problem::Json(said(&error)))?;
+    let id = row.id.map(|id| match id {
+        RowId::Text(text) => text,
+        RowId::Number(number) => number.to_string(),
+    });
+    let present = |label: Option<String>| label.filter(|label| !label.is_empty());
+    Ok(Some(Document::new(present(id), present(row.title), row.text.as_bytes())?))
+}
+
+/// The parser's words, with the column only: the line it counts is always its first.
+fn said(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let words = words.split(" at line ").next().unwrap_or_default();
+    if error.column() == 0 { words.to_owned() } else { format!("{words} at column {}", error.column()) }
+}
+
+#[cfg(test)]
+mod tests;
