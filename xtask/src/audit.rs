@@ -1,40 +1,54 @@
-//! `cargo xtask audit`: questions about others' code and about spelling. It needs the network and compiles its tools the first
-//! time, for minutes, so it stands outside the gate.
+//! `cargo xtask audit`: questions about others' code and about spelling. It needs the network, and compiles cargo-deny for
+//! minutes the first time, so it stands outside the gate.
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::contracts;
 use crate::shell::{cache, cargo, command, execute};
+use crate::{contracts, python};
 
-/// A tool, the crate it comes in, its version, and what it is asked.
-const TOOLS: [(&str, &str, &str, &[&str]); 2] =
-    [("cargo-deny", "cargo-deny", "0.20.2", &["--all-features", "check"]), ("typos", "typos-cli", "1.52.0", &[])];
+type Question = fn() -> Result<()>;
+
+const CARGO_DENY: &str = "0.20.2";
+const TYPOS: &str = "1.52.0";
 
 /// Asks all three, then reports which of them objected.
 ///
 /// # Errors
 /// If one objects, or a tool cannot be installed.
 pub(crate) fn run() -> Result<()> {
+    let questions: [(&str, Question); 3] = [
+        ("cargo-deny", || execute(command(cargo_deny()?).args(["--all-features", "check"]))),
+        ("typos", || execute(&mut command(typos()?))),
+        ("npm audit", || contracts::install().and_then(|()| execute(contracts::npm().args(["audit", "--audit-level=high"])))),
+    ];
     let mut objections = Vec::new();
-    for (tool, package, version, arguments) in TOOLS {
-        println!("\n== {tool}");
-        let asked = install(tool, package, version).and_then(|binary| execute(command(binary).args(arguments)));
-        objections.extend(asked.err().map(|error| format!("{tool}: {error:#}")));
+    for (name, ask) in questions {
+        println!("\n== {name}");
+        objections.extend(ask().err().map(|error| format!("{name}: {error:#}")));
     }
-    println!("\n== npm audit");
-    let npm = contracts::install().and_then(|()| execute(contracts::npm().args(["audit", "--audit-level=high"])));
-    objections.extend(npm.err().map(|error| format!("npm audit: {error:#}")));
     ensure!(objections.is_empty(), "{}", objections.join("\n"));
     Ok(())
 }
 
-/// The pinned tool below `.cache/`, compiled if it is not there.
-fn install(tool: &str, package: &str, version: &str) -> Result<std::path::PathBuf> {
-    let folder = cache("tools").join(format!("{package}-{version}"));
-    let binary = folder.join("bin").join(tool);
+/// Licences, advisories, sources; compiled, because it comes as source only.
+fn cargo_deny() -> Result<PathBuf> {
+    let folder = cache("tools").join(format!("cargo-deny-{CARGO_DENY}"));
+    let binary = folder.join("bin/cargo-deny");
     if !binary.is_file() {
-        println!("compiling {package} {version}; this takes minutes, once");
-        execute(cargo().args(["install", "--locked", "--root"]).arg(&folder).arg(format!("{package}@{version}")))?;
+        println!("compiling cargo-deny {CARGO_DENY}; this takes minutes, once");
+        execute(cargo().args(["install", "--locked", "--root"]).arg(&folder).arg(format!("cargo-deny@{CARGO_DENY}")))?;
+    }
+    Ok(binary)
+}
+
+/// Spelling; the Python package index has it compiled.
+fn typos() -> Result<PathBuf> {
+    let folder = cache("tools").join(format!("typos-{TYPOS}"));
+    let binary = folder.join("bin/typos");
+    if !binary.is_file() {
+        execute(python::pip()?.args(["install", "--quiet", "--no-deps", "--target"]).arg(&folder).arg(format!("typos=={TYPOS}")))?;
     }
     Ok(binary)
 }
