@@ -1,0 +1,150 @@
+//! Verbatim attribution: which runs of an answer stand in whose documents, and what they weigh (PROTOCOL section 6).
+//!
+//! [`attribute`] is a function of index, parameters, prompt and answer alone: two nodes with the same four give the same receipt. Messages: none.
+//! Work: one search per unmasked word (a few microseconds each), an automaton over the prompt, n log n for the choice.
+//!
+//! What the words of the rule mean here:
+//! - a span or mask is *word-bounded* in the answer: from the start of a word to the end of a word;
+//! - a span *matches* where its bytes stand from a word start of a document on; in the document they may end inside a longer word;
+//! - a mask's bytes may stand anywhere in one message of the prompt.
+
+mod automaton;
+mod choice;
+mod mask;
+
+use std::ops::Range;
+
+use types::{
+    receipt::{MASKS_MAX, Mask, SPANS_MAX, Span},
+    text::{self, WINDOW},
+};
+
+use crate::{index::Index, parameters::Parameters};
+
+pub use choice::DELIMITERS;
+
+/// Longest answer that is attributed.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Longest prompt that is attributed: its automaton takes at most 70 times as much while it is used.
+pub const PROMPT_BYTES_MAX: usize = 256 << 10;
+
+/// A word of an answer and its weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Its bytes in the answer.
+    pub range: Range<usize>,
+    /// Its weight in 1/256 bit, masked or not.
+    pub weight: u32,
+}
+
+/// What attribution finds in one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribution {
+    /// Chosen spans, ascending by start, without overlap.
+    pub spans: Vec<Span>,
+    /// What the prompt already held, ascending by start.
+    pub masks: Vec<Mask>,
+    /// W: weight of all unmasked words.
+    pub weight_total: u64,
+    /// Every word of the answer.
+    pub words: Vec<Word>,
+}
+
+/// Why an answer cannot be attributed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttributeError {
+    /// Too long an answer.
+    #[error("the answer has {0} bytes, at most {ANSWER_BYTES_MAX} are attributed: ask for fewer tokens")]
+    AnswerTooLong(usize),
+    /// Too long a prompt.
+    #[error("the prompt has {0} bytes, at most {PROMPT_BYTES_MAX} are compared with the answer: shorten it")]
+    PromptTooLong(usize),
+    /// Control characters are in no canonical text.
+    #[error("the answer holds a control character at byte {0}: bring it into canonical form first")]
+    NotCanonical(usize),
+    /// More than a receipt holds.
+    #[error("{got} {what} in one answer, a receipt holds {max}: ask for fewer tokens")]
+    TooMany {
+        /// Spans or masks.
+        what: &'static str,
+        /// How many.
+        got: usize,
+        /// How many fit.
+        max: usize,
+    },
+}
+
+/// The words of an answer with their weights.
+pub fn weigh(parameters: &Parameters, answer: &str) -> Vec<Word> {
+    text::words(answer).into_iter().map(|range| Word { weight: parameters.weight(&answer[range.clone()]), range }).collect()
+}
+
+/// Attributes `answer` (canonical text) to the documents of `index`, given the prompt in its hashed form (P3).
+///
+/// # Errors
+/// [`AttributeError`].
+pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Attribution, AttributeError> {
+    let Masked { words, masks, covered, weight_total } = mask_answer(parameters, prompt, answer)?;
+    let candidates = choice::pieces(answer, &words, &covered).into_iter().flat_map(|piece| choice::maximal(answer, &words, piece, |text| index.find_longest(text)));
+    let chosen = choice::choose(&words, candidates.collect(), least(parameters));
+    if chosen.len() > SPANS_MAX {
+        return Err(AttributeError::TooMany { what: "spans", got: chosen.len(), max: SPANS_MAX });
+    }
+    let spans = chosen.into_iter().map(|run| span(index, answer, &words[run])).collect();
+    Ok(Attribution { spans, masks, weight_total, words })
+}
+
+/// The part of attribution that needs no index.
+pub(crate) struct Masked {
+    pub(crate) words: Vec<Word>,
+    pub(crate) masks: Vec<Mask>,
+    /// For each word, whether a mask covers it.
+    pub(crate) covered: Vec<bool>,
+    pub(crate) weight_total: u64,
+}
+
+pub(crate) fn mask_answer(parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Masked, AttributeError> {
+    check_size(prompt, answer)?;
+    let words = weigh(parameters, answer);
+    let masks = mask::masks(prompt, answer.as_bytes(), &words, usize::from(parameters.m).max(1));
+    if masks.len() > MASKS_MAX {
+        return Err(AttributeError::TooMany { what: "masks", got: masks.len(), max: MASKS_MAX });
+    }
+    let covered = mask::masked(&words, &masks);
+    let weight_total = words.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(word, _)| u64::from(word.weight)).sum();
+    Ok(Masked { words, masks, covered, weight_total })
+}
+
+fn least(parameters: &Parameters) -> choice::Least {
+    choice::Least { words: parameters.m.into(), weight: parameters.theta.into() }
+}
+
+fn check_size(prompt: &[u8], answer: &str) -> Result<(), AttributeError> {
+    if answer.len() > ANSWER_BYTES_MAX {
+        return Err(AttributeError::AnswerTooLong(answer.len()));
+    }
+    if prompt.len() > PROMPT_BYTES_MAX {
+        return Err(AttributeError::PromptTooLong(prompt.len()));
+    }
+    let control = answer.bytes().position(|b| b < b' ' && b != b'\t' && b != b'\n');
+    control.map_or(Ok(()), |at| Err(AttributeError::NotCanonical(at)))
+}
+
+fn span(index: &Index, answer: &str, words: &[Word]) -> Span {
+    let (start, end) = (words[0].range.start, words[words.len() - 1].range.end);
+    let holder = index.holder(&answer.as_bytes()[start..end]).expect("a part of a matching run, cut at words, stands in the same place");
+    Span {
+        start: u32::try_from(start).expect("answers are bounded"),
+        length: u16::try_from(end - start).expect("spans are bounded by the window"),
+        datanet: holder.datanet,
+        position: holder.position,
+        weight: u32::try_from(words.iter().map(|word| u64::from(word.weight)).sum::<u64>()).unwrap_or(u32::MAX),
+        payee: holder.row.payee,
+    }
+}
+
+const _: () = assert!(WINDOW <= u16::MAX as usize);
+
+fn as_u64(length: usize) -> u64 {
+    u64::try_from(length).expect("a length in memory fits 64 bits")
+}
