@@ -1,0 +1,323 @@
+//! Frames of one generation, client to node and back.
+//!
+//! Goals: an answer that is paid as it arrives, can be cancelled by reset, and can be continued elsewhere from prompt and received tokens.
+//! Non-goals: routing, prices' choice, transport.
+//!
+//! Flow on one bidirectional stream:
+//! ```text
+//! client                                  node
+//! QuoteAsk ------------------------------->
+//!          <------------------------------- Quote
+//! Begin (request, lane, quote, prompt) --->
+//!          <------------------------------- Begun (input tokens, lane base)
+//!          <------------------------------- Token 0
+//! Voucher (prompt and token 0) ----------->
+//!          <------------------------------- Token 1 ... Token 64
+//! Voucher (every VOUCHER_TOKENS) --------->
+//!          <------------------------------- Finished
+//! Voucher (the rest) --------------------->
+//!          <------------------------------- Receipt (receipt, answer, openings)
+//! ```
+//! A refusal may stand in place of any answer; after one nothing more comes and nothing is charged beyond the vouchers signed.
+//!
+//! Size: a token frame is about 15 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use types::{
+    amount::Amount,
+    id::{Hash32, NodeId},
+    key::{Signed, Signed65},
+    manifest::Manifest,
+    quote::{Class, Profile, Quote},
+    receipt::{Reason, Receipt},
+    request::Request,
+    voucher::{Lane, Voucher},
+};
+
+/// Tokens a node delivers beyond the last voucher.
+pub const VOUCHER_TOKENS: u32 = 64;
+/// Largest frame a client sends: a prompt of half a megabyte and its envelope.
+pub const CLIENT_FRAME_MAX: usize = 1 << 20;
+/// Largest frame a node sends: a receipt with its openings.
+pub const NODE_FRAME_MAX: usize = 8 << 20;
+/// Most messages of one prompt.
+pub const MESSAGES_MAX: usize = 256;
+
+/// One message of a conversation: role code of the prompt bytes (1 system, 2 user, 3 assistant) and canonical content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Role code.
+    pub role: u8,
+    /// Content.
+    pub content: String,
+}
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromClient {
+    /// Asks for a signed offer.
+    QuoteAsk {
+        /// What shall answer.
+        manifest: Hash32,
+        /// Numeric rules.
+        profile: Profile,
+        /// Privacy class.
+        class: Class,
+        /// Most output tokens.
+        tokens_max: u32,
+    },
+    /// Starts or continues an answer.
+    Begin(Box<Begin>),
+    /// Pays for what has arrived.
+    Voucher(Signed<Voucher>),
+    /// Asks the node to execute an answer again and report; the bundle as JSON.
+    Check {
+        /// Bundle.
+        bundle: String,
+    },
+    /// Asks what the node is doing.
+    Status,
+}
+
+/// Everything a node needs to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// The client's request.
+    pub request: Signed<Request>,
+    /// Attempt number: 0 for the first node, one more after each failover.
+    pub attempt: u16,
+    /// The offer accepted.
+    pub quote: Signed<Quote>,
+    /// The lane that pays.
+    pub lane: Signed<Lane>,
+    /// The manifest the request names.
+    pub manifest: Manifest,
+    /// Conversation so far.
+    pub turns: Vec<Turn>,
+    /// Salt of the prompt root.
+    pub prompt_salt: Hash32,
+    /// Tokens that earlier attempts delivered.
+    pub continued: Vec<u32>,
+}
+
+/// What a node sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromNode {
+    /// A signed offer.
+    Quote(Signed<Quote>),
+    /// The answer is under way.
+    Begun {
+        /// Input tokens: prompt and what earlier attempts delivered.
+        tokens_in: u32,
+        /// The lane's cumulative amount before this answer, as the node's books have it.
+        base: Amount,
+    },
+    /// One output token.
+    Token {
+        /// Its number within this attempt.
+        index: u32,
+        /// Its id.
+        id: u32,
+        /// Its bytes of text, which may end inside a character.
+        bytes: Vec<u8>,
+    },
+    /// No more tokens will come.
+    Finished {
+        /// Why.
+        reason: Reason,
+    },
+    /// The signed receipt with what its verification needs.
+    Receipt(Box<Delivered>),
+    /// A check's signed report.
+    Checked(Signed<types::receipt::CheckReport>),
+    /// What the node is doing.
+    Status(Status),
+    /// No.
+    Refused(Refusal),
+}
+
+/// A receipt and its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// The node's signature.
+    pub signature: Signed65,
+    /// Canonical answer text of the vouched tokens.
+    pub answer: String,
+    /// Salt of the answer root.
+    pub answer_salt: Hash32,
+    /// Openings of the spans as the bundle's JSON carries them.
+    pub openings: String,
+}
+
+/// What a node is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub node: NodeId,
+    /// Build version.
+    pub version: String,
+    /// Microseconds since it started.
+    pub uptime_us: u64,
+    /// Peers connected.
+    pub peers: u32,
+    /// Providers known from signed ads.
+    pub providers: u32,
+    /// Answers under way.
+    pub running: u32,
+    /// Manifests it would answer under.
+    pub manifests: Vec<Hash32>,
+    /// Why it does not serve something it was set up for, in plain words.
+    pub waiting: Vec<String>,
+    /// Receipts signed.
+    pub receipts: u64,
+    /// Receipts not yet posted in an epoch.
+    pub receipts_unposted: u64,
+    /// Resident memory, bytes.
+    pub memory_bytes: u64,
+}
+
+/// A typed no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of no.
+    pub code: RefusalCode,
+    /// What and why, and the fix, in plain words.
+    pub message: String,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCode {
+    /// The node does not serve this manifest (unknown adapter, other base, index missing).
+    NotServed,
+    /// Prompt and tokens do not fit the context.
+    TooLong,
+    /// Too much under way; try elsewhere or later.
+    Busy,
+    /// A signature, a field or an order of frames is wrong.
+    Invalid,
+    /// The offer has expired or is not this node's.
+    Quote,
+    /// The voucher is not what is due.
+    Voucher,
+    /// This request and attempt was begun before.
+    Duplicate,
+    /// The node failed.
+    Internal,
+}
+
+impl RefusalCode {
+    /// Whether the same request may succeed at another node.
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::NotServed | Self::Busy | Self::Quote | Self::Internal)
+    }
+}
+
+/// Why a frame is not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Not the encoding of any message.
+    #[error("frame of {len} bytes is no {kind}: {why}")]
+    Malformed {
+        /// What was expected.
+        kind: &'static str,
+        /// Frame length.
+        len: usize,
+        /// What the decoder said.
+        why: String,
+    },
+    /// More items than a message may hold.
+    #[error("{field} holds {got} items, at most {most} are allowed")]
+    TooMany {
+        /// The field.
+        field: &'static str,
+        /// How many.
+        got: usize,
+        /// How many may be.
+        most: usize,
+    },
+}
+
+/// Encodes a message.
+///
+/// # Panics
+/// Never for the messages of this module: each is plain data.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_allocvec(message).expect("plain data always encodes")
+}
+
+fn decode<T: DeserializeOwned>(kind: &'static str, frame: &[u8]) -> Result<T, MessageError> {
+    match postcard::take_from_bytes(frame) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(MessageError::Malformed { kind, len: frame.len(), why: format!("{} bytes follow it", rest.len()) }),
+        Err(error) => Err(MessageError::Malformed { kind, len: frame.len(), why: error.to_string() }),
+    }
+}
+
+impl FromClient {
+    /// Reads a client's frame.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn decode(frame: &[u8]) -> Result<Self, MessageError> {
+        let message: Self = decode("client message", frame)?;
+        if let Self::Begin(begin) = &message
+            && begin.turns.len() > MESSAGES_MAX
+        {
+            return Err(MessageError::TooMany { field: "turns", got: begin.turns.len(), most: MESSAGES_MAX });
+        }
+        Ok(message)
+    }
+}
+
+impl FromNode {
+    /// Reads a node's frame.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn decode(frame: &[u8]) -> Result<Self, MessageError> {
+        decode("node message", frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn messages_round_trip() {
+        let voucher = Voucher {
+            lane: Hash32([1; 32]),
+            request: Hash32([2; 32]),
+            attempt: 1,
+            quote: Hash32([3; 32]),
+            first_token: 4,
+            tokens_in: 5,
+            tokens_out: 6,
+            token_ids: Hash32([7; 32]),
+            base: Amount(8),
+            cumulative: Amount(u128::MAX),
+        };
+        let message = FromClient::Voucher(Signed { document: voucher, signature: Signed65([9; 65]) });
+        assert_eq!(FromClient::decode(&encode(&message)), Ok(message));
+        let token = FromNode::Token { index: 3, id: 40_000, bytes: b" gout".to_vec() };
+        assert_eq!(FromNode::decode(&encode(&token)), Ok(token.clone()));
+        let mut longer = encode(&token);
+        longer.push(0);
+        assert!(FromNode::decode(&longer).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = FromClient::decode(&bytes);
+            let _ = FromNode::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Paying for an answer as it arrives: what each side may do next, without stream, clock or key.
+//!
+//! The client promises the prompt and the first token when that token arrives, then every [`VOUCHER_TOKENS`] tokens, then the rest; the node
+//! delivers at most that many tokens unpaid. So a dead node was paid for nothing that did not arrive, and a vanished client owes
+//! at most one step (PROTOCOL section 5). Both sides derive the same [`Voucher`] from the same [`Terms`], so the node compares for equality.
+
+use types::{
+    amount::{Amount, AmountError},
+    id::Hash32,
+    quote::Quote,
+    receipt::{Reason, token_ids_hash},
+    request::Request,
+    split,
+    voucher::Voucher,
+};
+
+use super::message::VOUCHER_TOKENS;
+
+/// What both sides agreed on before the first token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Lane id.
+    pub lane: Hash32,
+    /// Request id.
+    pub request: Hash32,
+    /// Attempt number.
+    pub attempt: u16,
+    /// Quote hash.
+    pub quote: Hash32,
+    /// Output tokens that earlier attempts delivered.
+    pub first_token: u32,
+    /// Input tokens.
+    pub tokens_in: u32,
+    /// The lane's cumulative amount before this answer.
+    pub base: Amount,
+    /// Wei per 1,000 input tokens.
+    pub rate_in: Amount,
+    /// Wei per 1,000 output tokens.
+    pub rate_out: Amount,
+    /// The protocol's constant.
+    pub protocol_fee: Amount,
+}
+
+impl Terms {
+    /// Amount due once `tokens_out` output tokens were received.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn due(&self, tokens_out: u32) -> Result<Amount, AmountError> {
+        split::fee(self.tokens_in, tokens_out, self.rate_in, self.rate_out, self.protocol_fee)
+    }
+
+    /// The voucher for `tokens` received so far.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn voucher(&self, tokens: &[u32]) -> Result<Voucher, AmountError> {
+        let tokens_out = u32::try_from(tokens.len()).map_err(|_| AmountError::Overflow("token count"))?;
+        Ok(Voucher {
+            lane: self.lane,
+            request: self.request,
+            attempt: self.attempt,
+            quote: self.quote,
+            first_token: self.first_token,
+            tokens_in: self.tokens_in,
+            tokens_out,
+            token_ids: token_ids_hash(tokens),
+            base: self.base,
+            cumulative: self.base.plus(self.due(tokens_out)?)?,
+        })
+    }
+}
+
+/// Why an offer does not meet a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// Offer and request speak of different things.
+    #[error("the quote's {0} is not the request's")]
+    Differs(&'static str),
+    /// Dearer than allowed.
+    #[error("the {rate} rate is {quoted} wei per 1,000 tokens, the request allows {allowed}")]
+    Dearer {
+        /// Input or output.
+        rate: &'static str,
+        /// Offered.
+        quoted: Amount,
+        /// Allowed.
+        allowed: Amount,
+    },
+    /// More input tokens than the bytes sent can make.
+    #[error("the node counts {claimed} input tokens where at most {possible} are possible")]
+    InputTokens {
+        /// The node's count.
+        claimed: u32,
+        /// The most there can be.
+        possible: u32,
+    },
+    /// The prompt alone costs more than may be spent.
+    #[error("the answer would cost {due} wei before its first token, the spending limit leaves {limit}")]
+    Limit {
+        /// Due at zero output tokens.
+        due: Amount,
+        /// What may be spent.
+        limit: Amount,
+    },
+    /// A sum does not fit.
+    #[error(transparent)]
+    Amount(#[from] AmountError),
+}
+
+/// Whether `quote` is an offer for `request`.
+///
+/// # Errors
+/// [`TermsError`] naming the field.
+pub fn match_quote(quote: &Quote, request: &Request) -> Result<(), TermsError> {
+    let differs = [
+        ("manifest", quote.manifest != request.manifest),
+        ("profile", quote.profile != request.profile),
+        ("class", quote.class != request.class),
+    ];
+    if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
+        return Err(TermsError::Differs(field));
+    }
+    let rates = [("input", quote.rate_in, request.rate_in_max), ("output", quote.rate_out, request.rate_out_max)];
+    match rates.into_iter().find(|(_, quoted, allowed)| quoted > allowed) {
+        Some((rate, quoted, allowed)) => Err(TermsError::Dearer { rate, quoted, allowed }),
+        None => Ok(()),
+    }
+}
+
+/// Most output tokens that `budget` pays for beyond `terms`' input and constant; nothing if not even those.
+fn affordable(terms: &Terms, budget: Amount) -> Result<u32, TermsError> {
+    let due = terms.due(0)?;
+    if due > budget {
+        return Err(TermsError::Limit { due, limit: budget });
+    }
+    // floor((a + t r) / 1000) <= b holds for t = floor((1000 (b + 1) - 1 - a) / r); the division by a zero rate is no limit at all.
+    let metered = budget.0 - terms.protocol_fee.0;
+    let room =
+        metered.saturating_mul(1_000).saturating_add(999).saturating_sub(terms.rate_in.0.saturating_mul(u128::from(terms.tokens_in)));
+    Ok(room.checked_div(terms.rate_out.0).map_or(u32::MAX, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX)))
+}
+
+/// The node's side of one answer.
+#[derive(Debug)]
+pub struct Serving {
+    terms: Terms,
+    tokens: Vec<u32>,
+    vouched: u32,
+    tokens_max: u32,
+    finished: Option<Reason>,
+}
+
+/// Why a voucher is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VoucherError {
+    /// It promises tokens not sent, or no more than the last one did.
+    #[error("the voucher covers {got} tokens where {from} to {to} can be promised")]
+    Tokens {
+        /// What it covers.
+        got: u32,
+        /// Least that would rise.
+        from: u32,
+        /// Tokens sent.
+        to: u32,
+    },
+    /// A field differs from what is due.
+    #[error("the voucher's {field} is {got}, due is {due}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        got: String,
+        /// What should stand there.
+        due: String,
+    },
+    /// A sum does not fit.
+    #[error(transparent)]
+    Amount(#[from] AmountError),
+}
+
+impl Serving {
+    /// An answer of at most `tokens_max` tokens, further bounded by what `budget` pays for.
+    ///
+    /// # Errors
+    /// [`TermsError::Limit`] if the budget does not even pay the prompt.
+    pub fn new(terms: Terms, tokens_max: u32, budget: Amount) -> Result<Self, TermsError> {
+        let tokens_max = tokens_max.min(affordable(&terms, budget)?);
+        Ok(Self { terms, tokens: Vec::new(), vouched: 0, tokens_max, finished: None })
+    }
+
+    /// The terms.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Tokens sent.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens vouched for: what will be receipted.
+    pub fn vouched(&self) -> &[u32] {
+        let vouched = usize::try_from(self.vouched).unwrap_or(usize::MAX);
+        &self.tokens[..vouched.min(self.tokens.len())]
+    }
+
+    /// Why no more tokens will come, once that is so.
+    pub const fn finished(&self) -> Option<Reason> {
+        self.finished
+    }
+
+    /// Whether the next token may be produced now; if not, a voucher is awaited.
+    pub fn may_produce(&self) -> bool {
+        let sent = self.sent();
+        let ahead = if self.vouched == 0 { 1 } else { VOUCHER_TOKENS };
+        self.finished.is_none() && sent - self.vouched < ahead
+    }
+
+    fn sent(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether everything sent is paid for and nothing more will come.
+    pub fn is_settled(&self) -> bool {
+        self.finished.is_some() && self.vouched == self.sent()
+    }
+
+    /// Notes a token as sent and returns its number; ends the answer at its limit.
+    pub fn token(&mut self, id: u32) -> u32 {
+        let index = self.sent();
+        self.tokens.push(id);
+        if self.sent() >= self.tokens_max {
+            self.finish(Reason::Length);
+        }
+        index
+    }
+
+    /// No more tokens will come; the first reason stands.
+    pub fn finish(&mut self, reason: Reason) {
+        self.finished.get_or_insert(reason);
+    }
+
+    /// Takes a voucher whose signature was checked: it must rise, cover only sent tokens, and equal what is due.
+    ///
+    /// # Errors
+    /// [`VoucherError`]; nothing changes then.
+    pub fn voucher(&mut self, voucher: &Voucher) -> Result<(), VoucherError> {
+        let (got, from, to) = (voucher.tokens_out, self.vouched + 1, self.sent());
+        if got < from || got > to {
+            return Err(VoucherError::Tokens { got, from, to });
+        }
+        let covered = usize::try_from(got).map_err(|_| AmountError::Overflow("token count"))?;
+        let due = self.terms.voucher(&self.tokens[..covered])?;
+        let fields = [
+            ("lane", voucher.lane.to_string(), due.lane.to_string()),
+            ("request", voucher.request.to_string(), due.request.to_string()),
+            ("attempt", voucher.attempt.to_string(), due.attempt.to_string()),
+            ("quote", voucher.quote.to_string(), due.quote.to_string()),
+            ("first token", voucher.first_token.to_string(), due.first_token.to_string()),
+            ("input tokens", voucher.tokens_in.to_string(), due.tokens_in.to_string()),
+            ("token-id hash", voucher.token_ids.to_string(), due.token_ids.to_string()),
+            ("base", voucher.base.to_string(), due.base.to_string()),
+            ("cumulative", voucher.cumulative.to_string(), due.cumulative.to_string()),
+        ];
+        if let Some((field, got, due)) = fields.into_iter().find(|(_, got, due)| got != due) {
+            return Err(VoucherError::Field { field, got, due });
+        }
+        self.vouched = got;
+        Ok(())
+    }
+}
+
+/// The client's side of one attempt.
+#[derive(Debug)]
+pub struct Asking {
+    terms: Terms,
+    tokens: Vec<u32>,
+    vouched: usize,
+}
+
+/// Why the client stops listening.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskingError {
+    /// Tokens must come in order.
+    #[error("the node sent token {got}, expected {expected}")]
+    OutOfOrder {
+        /// What came.
+        got: u32,
+        /// What was due.
+        expected: usize,
+    },
+    /// A sum does not fit.
+    #[error(transparent)]
+    Amount(#[from] AmountError),
+}
+
+impl Asking {
+    /// An attempt under `terms`, whose input-token count is the node's claim: it cannot exceed one token per byte sent
+    /// plus a template's overhead per turn, and with the constant it must fit what may be spent.
+    ///
+    /// # Errors
+    /// [`TermsError`].
+    pub fn new(terms: Terms, prompt_bytes: usize, turns: usize, budget: Amount) -> Result<Self, TermsError> {
+        let possible = prompt_bytes
+            .saturating_add(turns.saturating_add(2).saturating_mul(TEMPLATE_TOKENS_MAX))
+            .saturating_add(usize::try_from(terms.first_token).unwrap_or(usize::MAX));
+        let possible = u32::try_from(possible).unwrap_or(u32::MAX);
+        if terms.tokens_in > possible {
+            return Err(TermsError::InputTokens { claimed: terms.tokens_in, possible });
+        }
+        affordable(&terms, budget)?;
+        Ok(Self { terms, tokens: Vec::new(), vouched: 0 })
+    }
+
+    /// The terms.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Tokens received.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens promised.
+    pub const fn vouched(&self) -> usize {
+        self.vouched
+    }
+
+    /// Takes a token; returns the voucher to sign when one is due.
+    ///
+    /// # Errors
+    /// [`AskingError`]; the stream should be reset then.
+    pub fn token(&mut self, index: u32, id: u32) -> Result<Option<Voucher>, AskingError> {
+        if usize::try_from(index) != Ok(self.tokens.len()) {
+            return Err(AskingError::OutOfOrder { got: index, expected: self.tokens.len() });
+        }
+        self.tokens.push(id);
+        let ahead = self.tokens.len() - self.vouched;
+        let step = usize::try_from(VOUCHER_TOKENS).unwrap_or(usize::MAX);
+        if self.vouched == 0 || ahead >= step { self.promise().map(Some) } else { Ok(None) }
+    }
+
+    /// The voucher for what is received and not promised yet, at the end of the answer.
+    ///
+    /// # Errors
+    /// [`AskingError::Amount`].
+    pub fn rest(&mut self) -> Result<Option<Voucher>, AskingError> {
+        if self.tokens.len() > self.vouched { self.promise().map(Some) } else { Ok(None) }
+    }
+
+    fn promise(&mut self) -> Result<Voucher, AskingError> {
+        let voucher = self.terms.voucher(&self.tokens)?;
+        self.vouched = self.tokens.len();
+        Ok(voucher)
+    }
+}
+
+/// Tokens a chat template may add around one turn; ChatML adds five, and a default system turn of about twenty.
+const TEMPLATE_TOKENS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            lane: Hash32([1; 32]),
+            request: Hash32([2; 32]),
+            attempt: 0,
+            quote: Hash32([3; 32]),
+            first_token: 0,
+            tokens_in: 40,
+            base: Amount(500),
+            rate_in: Amount(1_000),
+            rate_out: Amount(2_500),
+            protocol_fee: Amount(7),
+        }
+    }
+
+    /// Runs an answer of `count` tokens through both machines and returns the cumulative amounts promised on the way.
+    fn run(count: u32) -> Vec<u128> {
+        let mut node = Serving::new(terms(), count, Amount(u128::MAX / 2_000)).unwrap();
+        let mut client = Asking::new(terms(), 1_000, 1, Amount(u128::MAX / 2_000)).unwrap();
+        let mut promised = Vec::new();
+        while node.finished().is_none() {
+            assert!(node.may_produce(), "the client's vouchers always come in time");
+            let index = node.token(index_to_id(node.tokens().len()));
+            if let Some(voucher) = client.token(index, node.tokens()[index as usize]).unwrap() {
+                node.voucher(&voucher).unwrap();
+                promised.push(voucher.cumulative.0);
+            }
+        }
+        if let Some(voucher) = client.rest().unwrap() {
+            node.voucher(&voucher).unwrap();
+            promised.push(voucher.cumulative.0);
+        }
+        assert!(node.is_settled());
+        promised
+    }
+
+    fn index_to_id(index: usize) -> u32 {
+        u32::try_from(index * 7 + 1).unwrap()
+    }
+
+    #[test]
+    fn vouchers_come_at_the_first_token_then_every_step_then_for_the_rest() {
+        assert_eq!(run(1).len(), 1);
+        assert_eq!(run(64).len(), 2);
+        assert_eq!(run(65).len(), 2);
+        assert_eq!(run(200).len(), 1 + 3 + 1);
+        assert_eq!(*run(200).last().unwrap(), 500 + (40 * 1_000 + 200 * 2_500) / 1_000 + 7);
+    }
+
+    #[test]
+    fn no_voucher_no_further_token() {
+        let mut node = Serving::new(terms(), 500, Amount(1_000_000)).unwrap();
+        node.token(1);
+        assert!(!node.may_produce());
+        let first = terms().voucher(&[1]).unwrap();
+        node.voucher(&first).unwrap();
+        for id in 2..=VOUCHER_TOKENS + 1 {
+            assert!(node.may_produce());
+            node.token(id);
+        }
+        assert!(!node.may_produce());
+        assert!(matches!(node.voucher(&first), Err(VoucherError::Tokens { got: 1, from: 2, .. })));
+    }
+
+    #[test]
+    fn a_voucher_that_differs_in_any_field_is_refused_by_name() {
+        let good = terms().voucher(&[9]).unwrap();
+        let cases: [(&str, Voucher); 8] = [
+            ("lane", Voucher { lane: Hash32([9; 32]), ..good }),
+            ("request", Voucher { request: Hash32([9; 32]), ..good }),
+            ("attempt", Voucher { attempt: 9, ..good }),
+            ("quote", Voucher { quote: Hash32([9; 32]), ..good }),
+            ("first token", Voucher { first_token: 9, ..good }),
+            ("input tokens", Voucher { tokens_in: 9, ..good }),
+            ("token-id hash", Voucher { token_ids: Hash32([9; 32]), ..good }),
+            ("cumulative", Voucher { cumulative: Amount(9), ..good }),
+        ];
+        for (name, voucher) in cases {
+            let mut node = Serving::new(terms(), 5, Amount(1_000_000)).unwrap();
+            node.token(9);
+            assert!(matches!(node.voucher(&voucher), Err(VoucherError::Field { field, .. }) if field == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_claim_of_more_input_tokens_than_bytes_is_refused() {
+        let inflated = Terms { tokens_in: 10_000, ..terms() };
+        assert!(matches!(Asking::new(inflated, 100, 1, Amount(1_000_000)), Err(TermsError::InputTokens { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_never_costs_more_than_its_budget(tokens_in in 0..10_000_u32, rate_in in 0..1_u64 << 60, rate_out in 0..1_u64 << 60, fee in 0..1_u64 << 60, budget in 0..1_u128 << 80) {
+            let terms = Terms { tokens_in, rate_in: Amount(rate_in.into()), rate_out: Amount(rate_out.into()), protocol_fee: Amount(fee.into()), ..terms() };
+            match Serving::new(terms.clone(), 1_000_000, Amount(budget)) {
+                Ok(node) => {
+                    prop_assert!(terms.due(node.tokens_max).unwrap().0 <= budget);
+                    if node.tokens_max < 1_000_000 {
+                        prop_assert!(terms.due(node.tokens_max + 1).unwrap().0 > budget, "the budget is used up");
+                    }
+                }
+                Err(_) => prop_assert!(terms.due(0).unwrap().0 > budget),
+            }
+        }
+    }
+}
