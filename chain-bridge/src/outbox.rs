@@ -1,0 +1,379 @@
+//! Transactions that must happen once: one key, one nonce, whatever restarts and retries come between.
+//!
+//! Pure: the shell asks [`Outbox::enqueue`] for a place, hands the transaction over, reports what it sees and asks [`Outbox::due`] what to do.
+//! - One key has one nonce. Every resend, with whatever fee, uses that nonce, so the chain can take at most one of them.
+//! - The entry is recorded before the first send (persist [`Outbox`] between the two): after a crash the same nonce is sent again.
+//! - A nonce that somebody else's transaction of the account took (the account's nonce passed it and none of ours is included) frees the key
+//!   for a new nonce: nothing of ours can be included any more.
+//! - A fee rises by a quarter (nodes ask for a tenth) when a transaction waited [`Config::bump_after`] blocks, at most [`BUMPS_MAX`] times.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use types::{amount::Amount, id::Hash32, time::BlockRef};
+
+use crate::chain::Call;
+
+/// Most transactions waiting at once: what one account can do in a few blocks.
+pub const WAITING_MAX: usize = 256;
+/// Most finished keys remembered; the oldest is forgotten first.
+pub const DONE_MAX: usize = 4_096;
+/// Most fee rises: 1.25^12 is about 15 times the first fee.
+pub const BUMPS_MAX: u8 = 12;
+
+/// When to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Blocks without inclusion after which the fee rises.
+    pub bump_after: u64,
+    /// Blocks on top after which an inclusion counts as done.
+    pub confirmations: u64,
+}
+
+impl Default for Config {
+    /// Three blocks: an unfilled block takes everything, so waiting longer means the fee is too low. Twelve blocks on top: deeper than the
+    /// sequencer's own reorganisations; what must be final waits for finality instead.
+    fn default() -> Self {
+        Self { bump_after: 3, confirmations: 12 }
+    }
+}
+
+/// What an account pays for gas at most, in wei per gas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fees {
+    /// Most per gas in all.
+    pub most: u128,
+    /// Tip per gas.
+    pub tip: u128,
+}
+
+impl Fees {
+    /// A quarter more, at least one wei.
+    fn raised(self) -> Self {
+        let raise = |fee: u128| fee.saturating_add(fee / 4).saturating_add(1);
+        Self { most: raise(self.most), tip: raise(self.tip) }
+    }
+}
+
+/// One key's transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What is called.
+    pub call: Call,
+    /// Most gas it may use.
+    pub gas: u64,
+    /// The account's nonce it has for life.
+    pub nonce: u64,
+    /// Fees of the last send.
+    pub fees: Fees,
+    /// Hashes handed over so far, oldest first.
+    pub sent: Vec<Hash32>,
+    /// Head when it was last sent.
+    pub sent_at: u64,
+    /// Fee rises so far.
+    pub bumps: u8,
+    /// Where one of the hashes is included.
+    pub included: Option<(Hash32, BlockRef)>,
+}
+
+/// What the shell shall do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Sign and hand over the entry of this key as it stands.
+    Send(String),
+    /// The key's transaction is deep enough.
+    Done(String, Hash32),
+}
+
+/// Why a key got no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// Too many wait.
+    #[error("{WAITING_MAX} transactions are waiting already: wait until some are included")]
+    Full,
+    /// The key stands for something else.
+    #[error("key {0:?} was used for a different call: give each call its own key")]
+    KeyReused(String),
+}
+
+/// Where a key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// New: send it.
+    New,
+    /// Known and waiting or included.
+    Waiting,
+    /// Done by this transaction.
+    Done(Hash32),
+}
+
+/// All transactions of one account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbox {
+    config: Config,
+    next_nonce: u64,
+    waiting: BTreeMap<String, Entry>,
+    done: BTreeMap<String, Hash32>,
+    /// Done keys in the order they finished.
+    order: std::collections::VecDeque<String>,
+}
+
+impl Outbox {
+    /// An outbox without history.
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Gives `key` its nonce. A key that is known keeps what it has: no second transaction comes of it. `account_nonce` is the chain's count
+    /// including what waits in its pool.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn enqueue(&mut self, key: &str, call: Call, gas: u64, fees: Fees, account_nonce: u64, head: u64) -> Result<Place, OutboxError> {
+        if let Some(hash) = self.done.get(key) {
+            return Ok(Place::Done(*hash));
+        }
+        if let Some(entry) = self.waiting.get(key) {
+            return if entry.call == call { Ok(Place::Waiting) } else { Err(OutboxError::KeyReused(key.to_owned())) };
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(OutboxError::Full);
+        }
+        let nonce = self.take_nonce(account_nonce);
+        self.waiting.insert(key.to_owned(), Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None });
+        Ok(Place::New)
+    }
+
+    fn take_nonce(&mut self, account_nonce: u64) -> u64 {
+        // With nothing of ours waiting the chain knows best: its count may have fallen behind ours after a transaction was withdrawn.
+        let nonce = if self.waiting.is_empty() { account_nonce } else { self.next_nonce.max(account_nonce) };
+        self.next_nonce = nonce.saturating_add(1);
+        nonce
+    }
+
+    /// The entry of a waiting key.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.waiting.get(key)
+    }
+
+    /// Keys that wait, with their entries.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.waiting.iter().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Reports that a transaction of `key` was handed over.
+    pub fn sent(&mut self, key: &str, hash: Hash32, head: u64) {
+        if let Some(entry) = self.waiting.get_mut(key) {
+            if !entry.sent.contains(&hash) {
+                entry.sent.push(hash);
+            }
+            entry.sent_at = head;
+        }
+    }
+
+    /// Reports where one of the key's transactions is included, or that none is (after a reorganisation).
+    pub fn seen(&mut self, key: &str, included: Option<(Hash32, BlockRef)>) {
+        if let Some(entry) = self.waiting.get_mut(key) {
+            entry.included = included;
+        }
+    }
+
+    /// Forgets a key whose transaction can never be included: it was refused before any copy was taken by the chain.
+    pub fn refuse(&mut self, key: &str) {
+        if self.waiting.get(key).is_some_and(|entry| entry.sent.is_empty()) {
+            self.waiting.remove(key);
+        }
+    }
+
+    /// Forgets a key the caller has seen through: its transaction is included and its outcome was reported.
+    pub fn finish(&mut self, key: &str) {
+        if let Some((hash, _)) = self.waiting.get(key).and_then(|entry| entry.included) {
+            self.waiting.remove(key);
+            self.remember(key.to_owned(), hash);
+        }
+    }
+
+    fn remember(&mut self, key: String, hash: Hash32) {
+        self.done.insert(key.clone(), hash);
+        self.order.push_back(key);
+        while self.order.len() > DONE_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.done.remove(&oldest);
+            }
+        }
+    }
+
+    /// What to do at `head`, where the chain has included `account_nonce` transactions of the account.
+    pub fn due(&mut self, head: u64, account_nonce: u64) -> Vec<Action> {
+        let keys: Vec<String> = self.waiting.keys().cloned().collect();
+        keys.into_iter().filter_map(|key| self.due_of(key, head, account_nonce)).collect()
+    }
+
+    fn due_of(&mut self, key: String, head: u64, account_nonce: u64) -> Option<Action> {
+        let config = self.config;
+        let entry = self.waiting.get_mut(&key)?;
+        if let Some((hash, block)) = entry.included {
+            if head < block.number.saturating_add(config.confirmations) {
+                return None;
+            }
+            self.waiting.remove(&key);
+            self.remember(key.clone(), hash);
+            return Some(Action::Done(key, hash));
+        }
+        if account_nonce > entry.nonce {
+            // Somebody else's transaction took the nonce: ours is void, the key starts again.
+            let nonce = self.next_nonce.max(account_nonce);
+            self.next_nonce = nonce.saturating_add(1);
+            let entry = self.waiting.get_mut(&key)?;
+            (entry.nonce, entry.bumps, entry.sent_at) = (nonce, 0, head);
+            entry.sent.clear();
+            return Some(Action::Send(key));
+        }
+        if entry.sent.is_empty() {
+            return Some(Action::Send(key));
+        }
+        if head < entry.sent_at.saturating_add(config.bump_after) {
+            return None;
+        }
+        if entry.bumps < BUMPS_MAX {
+            entry.bumps += 1;
+            entry.fees = entry.fees.raised();
+        }
+        entry.sent_at = head;
+        Some(Action::Send(key))
+    }
+
+    /// Wei that waiting transactions may still cost beyond gas.
+    pub fn promised(&self) -> Amount {
+        Amount(self.waiting.values().filter(|entry| entry.included.is_none()).fold(0, |sum, entry| entry.call.value.0.saturating_add(sum)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use types::id::Address;
+
+    use super::*;
+
+    const FEES: Fees = Fees { most: 100, tip: 10 };
+
+    fn call(byte: u8) -> Call {
+        Call { to: Some(Address([byte; 20])), data: vec![byte], value: Amount(7) }
+    }
+
+    fn block(number: u64) -> BlockRef {
+        BlockRef { number, hash: Hash32([1; 32]) }
+    }
+
+    #[test]
+    fn one_key_never_gets_a_second_nonce_while_its_first_can_be_included() {
+        let mut outbox = Outbox::new(Config::default());
+        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 5, 0), Ok(Place::New));
+        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 9, 3), Ok(Place::Waiting));
+        assert_eq!(outbox.enqueue("a", call(2), 21_000, FEES, 9, 3), Err(OutboxError::KeyReused("a".into())));
+        assert_eq!(outbox.enqueue("b", call(2), 21_000, FEES, 5, 0), Ok(Place::New));
+        assert_eq!((outbox.entry("a").unwrap().nonce, outbox.entry("b").unwrap().nonce), (5, 6));
+    }
+
+    #[test]
+    fn a_restart_sends_the_same_nonce_again() {
+        let mut outbox = Outbox::new(Config::default());
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        let mut restarted: Outbox = serde_json::from_str(&serde_json::to_string(&outbox).unwrap()).unwrap();
+        assert_eq!(restarted, outbox);
+        assert_eq!(restarted.due(1, 5), [Action::Send("a".into())]);
+        assert_eq!(restarted.entry("a").unwrap().nonce, 5);
+    }
+
+    #[test]
+    fn a_waiting_transaction_is_sent_again_with_a_higher_fee_and_the_same_nonce() {
+        let mut outbox = Outbox::new(Config::default());
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", Hash32([1; 32]), 0);
+        assert_eq!(outbox.due(2, 5), []);
+        assert_eq!(outbox.due(3, 5), [Action::Send("a".into())]);
+        let entry = outbox.entry("a").unwrap();
+        assert_eq!((entry.nonce, entry.fees), (5, Fees { most: 126, tip: 13 }));
+        for head in 4..1_000 {
+            outbox.due(head, 5);
+        }
+        assert_eq!(outbox.entry("a").unwrap().bumps, BUMPS_MAX);
+    }
+
+    #[test]
+    fn a_nonce_taken_by_a_stranger_frees_the_key() {
+        let mut outbox = Outbox::new(Config::default());
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", Hash32([1; 32]), 0);
+        assert_eq!(outbox.due(1, 6), [Action::Send("a".into())]);
+        assert_eq!(outbox.entry("a").unwrap().nonce, 6);
+        assert!(outbox.entry("a").unwrap().sent.is_empty());
+    }
+
+    #[test]
+    fn an_inclusion_is_done_only_at_depth_and_a_reorganisation_takes_it_back() {
+        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 4 });
+        let hash = Hash32([1; 32]);
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", hash, 0);
+        outbox.seen("a", Some((hash, block(10))));
+        assert_eq!(outbox.due(13, 6), []);
+        outbox.seen("a", None);
+        assert_eq!(outbox.due(13, 5), [Action::Send("a".into())]);
+        outbox.seen("a", Some((hash, block(12))));
+        assert_eq!(outbox.due(16, 6), [Action::Done("a".into(), hash)]);
+        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 17), Ok(Place::Done(hash)));
+    }
+
+    #[test]
+    fn waiting_transactions_are_bounded() {
+        let mut outbox = Outbox::new(Config::default());
+        for i in 0..WAITING_MAX {
+            outbox.enqueue(&i.to_string(), call(1), 1, FEES, 0, 0).unwrap();
+        }
+        assert_eq!(outbox.enqueue("more", call(1), 1, FEES, 0, 0), Err(OutboxError::Full));
+    }
+
+    proptest! {
+        /// A chain that includes, drops and reorganises at random: no key is ever included by two nonces at once.
+        #[test]
+        fn no_key_is_included_twice(steps in proptest::collection::vec((0..5_u8, 0..6_u8), 1..120)) {
+            let mut outbox = Outbox::new(Config { bump_after: 2, confirmations: 3 });
+            let mut chain: Vec<(u64, String)> = Vec::new();
+            let mut pool: BTreeMap<u64, String> = BTreeMap::new();
+            let mut head = 0_u64;
+            for (what, which) in steps {
+                head += 1;
+                let key = which.to_string();
+                match what {
+                    0 | 1 => { outbox.enqueue(&key, call(which), 1, FEES, chain.len() as u64, head).unwrap(); }
+                    2 => { let next = chain.len() as u64; if let Some(key) = pool.remove(&next) { chain.push((next, key)); } }
+                    3 => { let next = chain.len() as u64; if !pool.contains_key(&next) { chain.push((next, "stranger".into())); } }
+                    _ => {}
+                }
+                let waiting: Vec<String> = outbox.waiting().map(|(key, _)| key.to_owned()).collect();
+                for key in waiting {
+                    let at = chain.iter().find(|(_, k)| *k == key).map(|(n, _)| *n);
+                    outbox.seen(&key, at.map(|n| (Hash32([which; 32]), BlockRef { number: n, hash: Hash32::ZERO })));
+                }
+                pool.retain(|nonce, _| *nonce >= chain.len() as u64);
+                for action in outbox.due(head, chain.len() as u64) {
+                    if let Action::Send(key) = action {
+                        let nonce = outbox.entry(&key).unwrap().nonce;
+                        prop_assert!(pool.get(&nonce).is_none_or(|k| *k == key), "nonce {nonce} given twice");
+                        pool.insert(nonce, key.clone());
+                        outbox.sent(&key, Hash32([which; 32]), head);
+                    }
+                }
+                for key in 0..6_u8 {
+                    prop_assert!(chain.iter().filter(|(_, k)| *k == key.to_string()).count() <= 1);
+                }
+            }
+        }
+    }
+}
