@@ -139,7 +139,7 @@ contract FraudVerifier {
         if (amount > stake || amount == 0) amount = stake;
         uint128 lost = isRefunded[receiptHash] ? 0 : receipt.fee;
         isRefunded[receiptHash] = true;
-        // forge-lint: disable-next-line(unsafe-typecast) -- at most the stake, which is a uint128.
+        // At most the stake, which is a uint128.
         uint128 taken = uint128(amount);
         emit FalseSpanProven(receiptHash, receipt.node, proof.span, proof.mode, taken, faultHash, msg.sender);
         stakeManager.slash(receipt.node, taken, receipt.client, lost, msg.sender, faultHash);

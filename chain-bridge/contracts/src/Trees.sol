@@ -83,7 +83,6 @@ library Trees {
                 : sumNode(sibling.digest, sibling.sum, digest, sum);
             uint256 wide = uint256(sum) + sibling.sum;
             if (wide > type(uint128).max) revert SumTooLarge(wide);
-            // forge-lint: disable-next-line(unsafe-typecast) -- the line above bounds it.
             sum = uint128(wide);
             place >>= 1;
         }

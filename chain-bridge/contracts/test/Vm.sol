@@ -24,10 +24,8 @@ interface Vm {
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
     function parseJsonUintArray(string calldata json, string calldata key) external pure returns (uint256[] memory);
     function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
-    function parseJsonBool(string calldata json, string calldata key) external pure returns (bool);
     function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
     function toString(uint256 value) external pure returns (string memory);
     function chainId(uint256 id) external;
-    function recordLogs() external;
-    function etch(address account, bytes calldata code) external;
+    function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
 }

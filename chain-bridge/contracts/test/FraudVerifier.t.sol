@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Codec} from "../src/Codec.sol";
+import {FraudVerifier} from "../src/FraudVerifier.sol";
+import {Sig} from "../src/Sig.sol";
+import {StakeManager} from "../src/StakeManager.sol";
+import {Trees} from "../src/Trees.sol";
+import {Fixture} from "./Fixture.sol";
+
+/// @notice F1 against the receipt of the vectors: its three spans are true, and each forgery of them is proven.
+contract FraudVerifierTest is Fixture {
+    uint256 private constant SPANS_AT = 430 + 2 * 12 + 2;
+    uint256 private constant STAKE = 100 ether;
+    address private constant REPORTER = address(0x4E9);
+
+    bytes private honest;
+    uint256 private nodeKey;
+    address private accused;
+    address private victim;
+    address private verifying;
+
+    function setUp() public override {
+        super.setUp();
+        honest = documentBody("Receipt");
+        nodeKey = uint256(word(".keys.node.secret"));
+        accused = account(".keys.node.account");
+        victim = account(".keys.client.account");
+        // The vectors' receipts are signed for the vectors' Settlement.
+        verifying = account(".contracts.Settlement");
+        stakes = new StakeManager(UNBONDING, MIN_STAKE, insurance);
+        verifier = new FraudVerifier(stakes, verifying);
+        stakes.setVerifier(address(verifier));
+        bond(accused, STAKE);
+    }
+
+    function test_no_mode_refutes_a_true_span() public {
+        for (uint16 i = 0; i < 3; ++i) {
+            FraudVerifier.FalseSpan memory proof = openings(i);
+            proof.receipt = honest;
+            proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, honest);
+            proof.span = i;
+            for (uint256 mode = 0; mode <= uint256(FraudVerifier.Mode.Bytes); ++mode) {
+                proof.mode = FraudVerifier.Mode(mode);
+                headsFor(proof);
+                refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
+                openingsAgain(proof, i);
+            }
+        }
+        eq("stake", STAKE, stakes.stakeOf(accused));
+    }
+
+    function test_bytes_that_differ_cost_a_tenth_of_the_stake_and_the_client_gets_its_fee_back() public {
+        FraudVerifier.FalseSpan memory proof = forged(0, 0, be(uint256(70), 4));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        uint256 fee = number(".documents[4].fields.fee");
+        StakeManager.Division memory parts = stakes.divide(uint128(STAKE / 10), uint128(fee));
+        proven(proof);
+        eq("stake", STAKE - STAKE / 10, stakes.stakeOf(accused));
+        eq("client", fee, victim.balance);
+        eq("reporter", parts.toReporter, REPORTER.balance);
+        eq("burned", parts.burned, stakes.BURN().balance);
+        eq("insured", parts.insured, insurance.balance);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.AlreadySlashed.selector, faultOf(proof)));
+    }
+
+    function test_another_position_is_refuted() public {
+        FraudVerifier.FalseSpan memory proof = forged(0, 7, be(uint256(216), 5));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        proven(proof);
+    }
+
+    function test_a_position_in_a_second_segment_is_refuted() public {
+        // Span 1 stands in segment 0 of Datanet 1; the forgery points into segment 1, which is opened.
+        FraudVerifier.FalseSpan memory proof = forged(1, 7, be(uint256(178), 5));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        refused(proof, abi.encodeWithSelector(FraudVerifier.OutsideSegment.selector, 178, 0, 178));
+        (proof.segment, proof.segmentLeaf) = segmentOpening(1, 1);
+        (proof.text, proof.textLeaf) = textOpening(".index.datanets[1].segments[1].text", 0);
+        proven(proof);
+    }
+
+    function test_an_empty_or_overlong_span_is_refuted_without_openings() public {
+        for (uint256 i = 0; i < 2; ++i) {
+            FraudVerifier.FalseSpan memory proof = closed(forged(i, 4, be(i == 0 ? 0 : 257, 2)));
+            proof.mode = FraudVerifier.Mode.Length;
+            proven(proof);
+        }
+    }
+
+    function test_a_span_beyond_the_answer_is_refuted_by_the_roots_head() public {
+        uint256 length = blob(".answer.answerBytes").length;
+        FraudVerifier.FalseSpan memory proof = forged(2, 0, be(length - 97, 4));
+        proof.mode = FraudVerifier.Mode.AnswerEnd;
+        headsFor(proof);
+        proven(proof);
+        // One byte earlier it ends with the answer, and only its bytes can be wrong.
+        proof = forged(2, 0, be(length - 98, 4));
+        proof.mode = FraudVerifier.Mode.AnswerEnd;
+        headsFor(proof);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
+    }
+
+    function test_a_datanet_the_index_lacks_is_refuted_by_the_roots_head() public {
+        FraudVerifier.FalseSpan memory proof = forged(2, 6, hex"02");
+        proof.mode = FraudVerifier.Mode.DatanetIndex;
+        headsFor(proof);
+        proven(proof);
+    }
+
+    function test_a_span_beyond_its_datanet_is_refuted() public {
+        FraudVerifier.FalseSpan memory proof = forged(2, 7, be(number(".index.datanets[0].bytes") - 97, 5));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        refused(proof, abi.encodeWithSelector(FraudVerifier.NotInThisMode.selector, "the span ends beyond its Datanet"));
+        proof.mode = FraudVerifier.Mode.DatanetEnd;
+        proven(proof);
+    }
+
+    function test_a_span_over_a_contributions_end_is_refuted() public {
+        // The first contribution ends at byte 288 of its segment; its text leaf ends there too, so the span cannot be inside.
+        bytes memory first = blob(".index.datanets[0].segments[0].contributions[0].text");
+        uint256 position = first.length - 20;
+        FraudVerifier.FalseSpan memory proof = forged(0, 7, be(position, 5));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        (proof.text, proof.textLeaf) = firstContributionOpening(position / 64);
+        proven(proof);
+    }
+
+    function test_a_malformed_answer_leaf_refutes_its_node() public {
+        FraudVerifier.FalseSpan memory proof = forged(0, 0, be(uint256(69), 4));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        bytes[2] memory leaves = [bytes(hex"0102"), abi.encodePacked(new bytes(40), hex"ff", new bytes(300))];
+        for (uint256 i = 0; i < 2; ++i) {
+            // An answer tree of two leaves, whose second is the malformed one.
+            bytes32[] memory siblings = new bytes32[](1);
+            siblings[0] = Trees.leaf("first");
+            proof.answer = Trees.Opening({count: 2, length: 128, index: 1, siblings: siblings});
+            proof.answerLeaf = leaves[i];
+            bytes32 root = Trees.root(2, 128, Trees.node(siblings[0], Trees.leaf(leaves[i])));
+            proof.receipt = patched(patched(honest, SPANS_AT, be(uint256(69 + i), 4)), 264, abi.encodePacked(root));
+            proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, proof.receipt);
+            proven(proof);
+        }
+    }
+
+    function test_openings_of_other_trees_and_leaves_are_refused() public {
+        FraudVerifier.FalseSpan memory proof = forged(0, 0, be(uint256(70), 4));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        bytes memory kept = proof.answerLeaf;
+        proof.answerLeaf = abi.encodePacked(kept, hex"00");
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof.answerLeaf = kept;
+        kept = proof.textLeaf;
+        proof.textLeaf = abi.encodePacked(kept, hex"00");
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof.textLeaf = kept;
+        kept = proof.segmentLeaf;
+        proof.segmentLeaf = abi.encodePacked(kept, hex"00");
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof.segmentLeaf = kept;
+        kept = proof.datanetLeaf;
+        proof.datanetLeaf = abi.encodePacked(kept, hex"00");
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof.datanetLeaf = kept;
+
+        FraudVerifier.FalseSpan memory others = openings(2);
+        (proof.answer, proof.answerLeaf) = (others.answer, others.answerLeaf);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.WrongLeaf.selector, "answer", 1, others.answer.index));
+        proof = forged(0, 0, be(uint256(70), 4));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        (proof.text, proof.textLeaf) = (others.text, others.textLeaf);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.WrongLeaf.selector, "text", 3, others.text.index));
+        others = openings(1);
+        (proof.datanet, proof.datanetLeaf) = (others.datanet, others.datanetLeaf);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.WrongLeaf.selector, "Datanet", 0, 1));
+        proof.mode = FraudVerifier.Mode.AnswerEnd;
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof.mode = FraudVerifier.Mode.DatanetIndex;
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        proof = forged(0, 4, be(uint256(0), 2));
+        proof.mode = FraudVerifier.Mode.Bytes;
+        refused(proof, abi.encodeWithSelector(FraudVerifier.NotInThisMode.selector, "the span's length"));
+        eq("stake", STAKE, stakes.stakeOf(accused));
+    }
+
+    function test_a_proof_is_committed_by_its_reporter_in_an_earlier_block() public {
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        bytes32 hash = verifier.proofHash(REPORTER, proof);
+        vm.prank(REPORTER);
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.NotCommitted.selector, hash));
+        verifier.proveFalseSpan(proof);
+        verifier.commitProof(hash);
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.AlreadyCommitted.selector, hash));
+        verifier.commitProof(hash);
+        vm.prank(REPORTER);
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.CommittedInThisBlock.selector, block.number));
+        verifier.proveFalseSpan(proof);
+        vm.roll(block.number + 1);
+        // Whoever copies the revealed proof has not committed to it under its own address.
+        bytes32 copied = verifier.proofHash(address(0xC0), proof);
+        vm.prank(address(0xC0));
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.NotCommitted.selector, copied));
+        verifier.proveFalseSpan(proof);
+        vm.prank(REPORTER);
+        verifier.proveFalseSpan(proof);
+    }
+
+    function test_only_the_nodes_own_signature_counts() public {
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        proof.signature = signed(nodeKey + 1, verifying, Sig.RECEIPT, proof.receipt);
+        refused(
+            proof, abi.encodeWithSelector(FraudVerifier.ReceiptSignature.selector, accused, vm.addr(nodeKey + 1))
+        );
+        proof.signature = hex"1234";
+        refused(proof, abi.encodeWithSelector(FraudVerifier.ReceiptSignature.selector, accused, address(0)));
+        // Signed for another contract: not a receipt.
+        proof.signature = signed(nodeKey, address(escrow), Sig.RECEIPT, proof.receipt);
+        refusedWith(proof, FraudVerifier.ReceiptSignature.selector);
+        // A receipt that names nobody is not signed by whoever made an invalid signature.
+        proof.receipt = patched(proof.receipt, 54, abi.encodePacked(address(0)));
+        proof.signature = hex"";
+        refusedWith(proof, FraudVerifier.ReceiptSignature.selector);
+    }
+
+    function test_an_unbonding_node_is_slashed_and_one_without_stake_cannot_be() public {
+        vm.prank(accused);
+        stakes.unbond(uint128(STAKE));
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        proven(proof);
+        eq("left", STAKE - STAKE / 10, stakes.slashableOf(accused));
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(accused);
+        stakes.withdraw();
+        proof = closed(forged(1, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        refused(proof, abi.encodeWithSelector(FraudVerifier.NoStake.selector, accused));
+    }
+
+    function test_a_high_fee_costs_twice_itself_and_never_more_than_the_stake() public {
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        refee(proof, 15 ether);
+        proven(proof);
+        eq("twice the fee", STAKE - 30 ether, stakes.stakeOf(accused));
+        eq("refund", 15 ether, victim.balance);
+        refee(proof, 500 ether);
+        proven(proof);
+        eq("all of it", 0, stakes.stakeOf(accused));
+        yes("the burn is never zero", stakes.BURN().balance >= 7 ether);
+    }
+
+    function test_the_client_of_a_receipt_is_refunded_once() public {
+        bytes memory receipt = patched(patched(honest, SPANS_AT + 4, hex"0000"), SPANS_AT + 44, hex"0000");
+        uint256 fee = number(".documents[4].fields.fee");
+        for (uint16 i = 0; i < 2; ++i) {
+            FraudVerifier.FalseSpan memory proof;
+            proof.receipt = receipt;
+            proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, receipt);
+            proof.span = i;
+            proven(proof);
+            eq("refund", fee, victim.balance);
+        }
+    }
+
+    function test_a_span_the_receipt_lacks_is_refused() public {
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.span = 3;
+        refused(proof, abi.encodeWithSelector(Codec.SpanBeyondReceipt.selector, 3, 3));
+    }
+
+    function test_constructor_refuses_zero_addresses() public {
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.ZeroAddress.selector, "stakeManager"));
+        new FraudVerifier(StakeManager(address(0)), verifying);
+        vm.expectRevert(abi.encodeWithSelector(FraudVerifier.ZeroAddress.selector, "settlement"));
+        new FraudVerifier(stakes, address(0));
+    }
+
+    /// @notice An index of one contribution and an answer that quotes from it: whatever span the node signs, the proof holds exactly if the
+    /// span is false.
+    function testFuzz_a_span_is_refuted_exactly_if_it_is_false(uint256 seed, uint16 start, uint16 length, uint16 position) public {
+        bytes memory source = noise(seed, 700);
+        bytes memory answer = noise(seed >> 8, 500);
+        for (uint256 i = 0; i < 200; ++i) answer[150 + i] = source[300 + i];
+        length = 1 + length % 256;
+        start = uint16(start % (answer.length - length + 1));
+        // Every second run names the true source of the quoted part.
+        if (seed & 1 == 0) {
+            length = 1 + length % 100;
+            start = 150 + start % 100;
+            position = start + 150;
+        } else {
+            position = uint16(position % (source.length - length + 1));
+        }
+        FraudVerifier.FalseSpan memory proof = world(source, answer, start, length, position);
+        bool holds = true;
+        for (uint256 i = 0; i < length; ++i) holds = holds && answer[start + i] == source[position + i];
+        if (holds) refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
+        else proven(proof);
+        yes("every second span is true", seed & 1 == 1 || holds);
+    }
+
+    // ------------------------------------------------------------------ the receipt of the vectors, changed and signed anew
+
+    /// @dev The vectors' receipt with bytes of one span replaced, under the node's own key, and the openings of the span.
+    function forged(uint256 span, uint256 offset, bytes memory change) private view returns (FraudVerifier.FalseSpan memory proof) {
+        proof = openings(span);
+        proof.receipt = patched(honest, SPANS_AT + 40 * span + offset, change);
+        proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, proof.receipt);
+        proof.span = uint16(span);
+    }
+
+    function closed(FraudVerifier.FalseSpan memory proof) private pure returns (FraudVerifier.FalseSpan memory bare) {
+        bare.receipt = proof.receipt;
+        bare.signature = proof.signature;
+        bare.span = proof.span;
+    }
+
+    function refee(FraudVerifier.FalseSpan memory proof, uint256 fee) private view {
+        proof.receipt = patched(proof.receipt, 372, be(fee, 16));
+        proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, proof.receipt);
+    }
+
+    function headsFor(FraudVerifier.FalseSpan memory proof) private view {
+        if (proof.mode == FraudVerifier.Mode.AnswerEnd) proof.top = word(".answer.answerTop");
+        if (proof.mode == FraudVerifier.Mode.DatanetIndex) proof.top = word(".answer.indexTop");
+    }
+
+    function openingsAgain(FraudVerifier.FalseSpan memory proof, uint256 i) private view {
+        FraudVerifier.FalseSpan memory fresh = openings(i);
+        (proof.answer, proof.datanet, proof.top) = (fresh.answer, fresh.datanet, 0);
+    }
+
+    function segmentOpening(uint256 datanet, uint256 place) private view returns (Trees.Opening memory, bytes memory) {
+        string memory segments = string.concat(each(".index.datanets", datanet, ""), ".segments");
+        uint256 count = 0;
+        while (has(each(segments, count, ""))) ++count;
+        bytes[] memory leaves = new bytes[](count);
+        uint256 length = 0;
+        for (uint256 i = 0; i < count; ++i) {
+            leaves[i] = blob(each(segments, i, ".leaf"));
+            length += leaves[i].length;
+        }
+        return (open(leaves, length, place), leaves[place]);
+    }
+
+    function textOpening(string memory key, uint256 place) private view returns (Trees.Opening memory, bytes memory) {
+        bytes[] memory leaves = textLeaves(blob(key));
+        return (open(leaves, blob(key).length, place), leaves[place]);
+    }
+
+    /// @dev Leaves of a segment are those of its contributions.
+    function firstContributionOpening(uint256 place) private view returns (Trees.Opening memory, bytes memory) {
+        string memory segment = ".index.datanets[0].segments[0]";
+        bytes[] memory first = textLeaves(blob(string.concat(segment, ".contributions[0].text")));
+        bytes[] memory second = textLeaves(blob(string.concat(segment, ".contributions[1].text")));
+        bytes[] memory leaves = new bytes[](first.length + second.length);
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            leaves[i] = i < first.length ? first[i] : second[i - first.length];
+        }
+        return (open(leaves, blob(string.concat(segment, ".text")).length, place), leaves[place]);
+    }
+
+    // ------------------------------------------------------------------ an index made here
+
+    function world(bytes memory source, bytes memory answer, uint256 start, uint256 length, uint256 position)
+        private
+        view
+        returns (FraudVerifier.FalseSpan memory proof)
+    {
+        proof.mode = FraudVerifier.Mode.Bytes;
+        bytes[] memory texts = textLeaves(source);
+        proof.textLeaf = texts[position / 64];
+        proof.text = open(texts, source.length, position / 64);
+        bytes32 textRoot = Trees.root(proof.text.count, proof.text.length, topOf(texts));
+        proof.segmentLeaf = abi.encodePacked(textRoot, bytes32(0), bytes32(0), uint64(0), uint64(source.length), uint64(0));
+        proof.segment = Trees.Opening({count: 1, length: 120, index: 0, siblings: new bytes32[](0)});
+        proof.datanetLeaf = abi.encodePacked(
+            uint64(3), uint32(1), uint64(source.length), Trees.root(1, 120, Trees.leaf(proof.segmentLeaf))
+        );
+        proof.datanet = Trees.Opening({count: 1, length: 52, index: 0, siblings: new bytes32[](0)});
+
+        bytes[] memory answers = textLeaves(answer);
+        for (uint256 i = 0; i < answers.length; ++i) {
+            // A salt, a running weight, one word.
+            answers[i] = abi.encodePacked(keccak256(abi.encode(i)), uint64(i), uint8(1), uint8(3), uint16(5), uint32(700), answers[i]);
+        }
+        proof.answerLeaf = answers[start / 64];
+        proof.answer = open(answers, answer.length, start / 64);
+        bytes memory receipt = honest;
+        receipt = patched(receipt, 154, abi.encodePacked(Trees.root(1, 52, Trees.leaf(proof.datanetLeaf))));
+        receipt = patched(receipt, 264, abi.encodePacked(Trees.root(proof.answer.count, proof.answer.length, topOf(answers))));
+        receipt = patched(receipt, SPANS_AT, abi.encodePacked(uint32(start), uint16(length), uint8(0), uint40(position)));
+        proof.receipt = receipt;
+        proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, receipt);
+    }
+
+    function noise(uint256 seed, uint256 length) private pure returns (bytes memory text) {
+        text = new bytes(length);
+        // Two letters, so that short windows agree by chance.
+        for (uint256 i = 0; i < length; ++i) text[i] = uint256(keccak256(abi.encode(seed, i))) & 1 == 0 ? bytes1("a") : bytes1("b");
+    }
+
+    function textLeaves(bytes memory source) private pure returns (bytes[] memory leaves) {
+        leaves = new bytes[]((source.length + 63) / 64);
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            uint256 end = 64 * i + 320 < source.length ? 64 * i + 320 : source.length;
+            leaves[i] = new bytes(end - 64 * i);
+            for (uint256 j = 0; j < leaves[i].length; ++j) leaves[i][j] = source[64 * i + j];
+        }
+    }
+
+    function topOf(bytes[] memory leaves) private pure returns (bytes32) {
+        Trees.Opening memory first = open(leaves, 0, 0);
+        bytes32 digest = Trees.leaf(leaves[0]);
+        for (uint256 i = 0; i < first.siblings.length; ++i) digest = Trees.node(digest, first.siblings[i]);
+        return digest;
+    }
+
+    function open(bytes[] memory leaves, uint256 length, uint256 place) private pure returns (Trees.Opening memory opened) {
+        uint256 depth = Trees.depth(uint64(leaves.length));
+        opened = Trees.Opening({
+            count: uint64(leaves.length),
+            length: uint64(length),
+            index: uint64(place),
+            siblings: new bytes32[](depth)
+        });
+        bytes32[] memory level = new bytes32[](1 << depth);
+        for (uint256 i = 0; i < leaves.length; ++i) level[i] = Trees.leaf(leaves[i]);
+        for (uint256 d = 0; d < depth; ++d) {
+            opened.siblings[d] = level[(place >> d) ^ 1];
+            for (uint256 i = 0; i < level.length >> (d + 1); ++i) level[i] = Trees.node(level[2 * i], level[2 * i + 1]);
+        }
+    }
+
+    // ------------------------------------------------------------------ outcomes
+
+    function faultOf(FraudVerifier.FalseSpan memory proof) private pure returns (bytes32) {
+        return keccak256(abi.encode("F1", keccak256(proof.receipt), proof.span));
+    }
+
+    function commit(FraudVerifier.FalseSpan memory proof) private {
+        bytes32 hash = verifier.proofHash(REPORTER, proof);
+        if (verifier.committedAt(hash) == 0) verifier.commitProof(hash);
+        vm.roll(block.number + 1);
+    }
+
+    function proven(FraudVerifier.FalseSpan memory proof) private {
+        commit(proof);
+        uint256 before = stakes.slashableOf(accused);
+        vm.prank(REPORTER);
+        verifier.proveFalseSpan(proof);
+        yes("stake falls", stakes.slashableOf(accused) < before);
+        yes("the fault is kept", verifier.isSlashed(faultOf(proof)));
+    }
+
+    function refused(FraudVerifier.FalseSpan memory proof, bytes memory reason) private {
+        commit(proof);
+        vm.prank(REPORTER);
+        vm.expectRevert(reason);
+        verifier.proveFalseSpan(proof);
+    }
+
+    function refusedWith(FraudVerifier.FalseSpan memory proof, bytes4 selector) private {
+        commit(proof);
+        vm.prank(REPORTER);
+        try verifier.proveFalseSpan(proof) {
+            revert("expected a refusal");
+        } catch (bytes memory reason) {
+            eq("error", bytes32(selector), bytes32(bytes4(reason)));
+        }
+    }
+
+    function be(uint256 value, uint256 size) private pure returns (bytes memory out) {
+        out = new bytes(size);
+        for (uint256 i = 0; i < size; ++i) out[size - 1 - i] = bytes1(uint8(value >> (8 * i)));
+    }
+
+    function patched(bytes memory body, uint256 offset, bytes memory change) private pure returns (bytes memory out) {
+        out = bytes.concat(body);
+        for (uint256 i = 0; i < change.length; ++i) out[offset + i] = change[i];
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Codec} from "../src/Codec.sol";
+import {Sig} from "../src/Sig.sol";
+import {Trees} from "../src/Trees.sol";
+import {Fixture} from "./Fixture.sol";
+
+/// @notice Gives the internal libraries a calldata to read from.
+contract Libraries {
+    function lane(bytes calldata body) external pure returns (Codec.Lane memory) {
+        return Codec.lane(body);
+    }
+
+    function voucher(bytes calldata body) external pure returns (Codec.Voucher memory) {
+        return Codec.voucher(body);
+    }
+
+    function nodeRoot(bytes calldata body) external pure returns (Codec.NodeRoot memory) {
+        return Codec.nodeRoot(body);
+    }
+
+    function contribution(bytes calldata body) external pure returns (Codec.Contribution memory) {
+        return Codec.contribution(body);
+    }
+
+    function gateReport(bytes calldata body) external pure returns (Codec.GateReport memory) {
+        return Codec.gateReport(body);
+    }
+
+    function receipt(bytes calldata body) external pure returns (Codec.Receipt memory) {
+        return Codec.receipt(body);
+    }
+
+    function span(bytes calldata body, uint256 number) external pure returns (Codec.Span memory) {
+        return Codec.span(body, number, Codec.receipt(body).spans);
+    }
+
+    function signer(bytes32 digest, bytes calldata signature) external pure returns (address) {
+        return Sig.signer(digest, signature);
+    }
+
+    function rootOf(bytes calldata leaf, Trees.Opening calldata opening) external pure returns (bytes32) {
+        return Trees.rootOf(leaf, opening);
+    }
+
+    function sumRootOf(bytes calldata leaf, uint128 amount, uint64 index, uint64 count, Trees.SumSibling[] calldata siblings)
+        external
+        pure
+        returns (bytes32, uint128)
+    {
+        return Trees.sumRootOf(leaf, amount, index, count, siblings);
+    }
+
+    /// @notice Reads a document of any name that a contract reads; true if it did, false for other names.
+    function read(string calldata name, bytes calldata body) external pure returns (bool) {
+        bytes32 hash = keccak256(bytes(name));
+        if (hash == keccak256("Lane")) Codec.lane(body);
+        else if (hash == keccak256("Voucher")) Codec.voucher(body);
+        else if (hash == keccak256("NodeRoot")) Codec.nodeRoot(body);
+        else if (hash == keccak256("Contribution")) Codec.contribution(body);
+        else if (hash == keccak256("GateReport")) Codec.gateReport(body);
+        else if (hash == keccak256("Receipt")) Codec.receipt(body);
+        else return false;
+        return true;
+    }
+}
+
+/// @notice The contracts' bytes are those of the independent script.
+contract VectorsTest is Fixture {
+    Libraries private lib;
+
+    function setUp() public override {
+        super.setUp();
+        lib = new Libraries();
+    }
+
+    function test_every_signed_document_has_its_digest_and_signer() public view {
+        uint256 signedCount = 0;
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            string memory key = each(".documents", i, "");
+            bytes memory body = blob(string.concat(key, ".body"));
+            string memory name = text(string.concat(key, ".name"));
+            eq(name, word(string.concat(key, ".hash")), keccak256(body));
+            if (!has(string.concat(key, ".digest"))) continue;
+            address verifying = account(string.concat(".contracts.", text(string.concat(key, ".verifyingContract"))));
+            bytes32 typehash = keccak256(abi.encodePacked(name, "(bytes body)"));
+            bytes32 digest = Sig.digest(Sig.domain(verifying), typehash, keccak256(body));
+            eq(name, word(string.concat(key, ".digest")), digest);
+            string memory signerKey = string.concat(".keys.", text(string.concat(key, ".signer")));
+            eq(name, account(string.concat(signerKey, ".account")), lib.signer(digest, blob(string.concat(key, ".signature"))));
+            // The same nonce rule: this signer produces the same 65 bytes.
+            bytes memory again = signed(uint256(word(string.concat(signerKey, ".secret"))), verifying, typehash, body);
+            eq(name, keccak256(blob(string.concat(key, ".signature"))), keccak256(again));
+            ++signedCount;
+        }
+        yes("documents were read", signedCount > 15);
+    }
+
+    function test_typehashes_are_those_of_the_names() public pure {
+        eq("Lane", keccak256("Lane(bytes body)"), Sig.LANE);
+        eq("Voucher", keccak256("Voucher(bytes body)"), Sig.VOUCHER);
+        eq("Receipt", keccak256("Receipt(bytes body)"), Sig.RECEIPT);
+        eq("NodeRoot", keccak256("NodeRoot(bytes body)"), Sig.NODE_ROOT);
+        eq("Contribution", keccak256("Contribution(bytes body)"), Sig.CONTRIBUTION);
+        eq("GateReport", keccak256("GateReport(bytes body)"), Sig.GATE_REPORT);
+    }
+
+    function test_malformed_signatures_have_no_signer() public view {
+        uint256 i = 0;
+        for (; has(each(".refusedSignatures", i, "")); ++i) {
+            string memory key = each(".refusedSignatures", i, "");
+            eq(
+                text(string.concat(key, ".why")),
+                address(0),
+                lib.signer(word(string.concat(key, ".digest")), blob(string.concat(key, ".signature")))
+            );
+        }
+        yes("signatures were read", i > 5);
+    }
+
+    function test_refused_bodies_are_refused() public view {
+        uint256 refused = 0;
+        for (uint256 i = 0; has(each(".refusedDocuments", i, "")); ++i) {
+            string memory name = text(each(".refusedDocuments", i, ".name"));
+            string memory why = text(each(".refusedDocuments", i, ".why"));
+            // Enumerations and spare bytes of a receipt bind nodes and clients; what a contract reads of it does not depend on them.
+            bool lengthOnly = !same(name, "Receipt") || same(why, "empty") || same(why, "a byte too many")
+                || same(why, "a byte too few") || same(why, "more assets counted than given")
+                || same(why, "more spans counted than given");
+            if (!lengthOnly) continue;
+            try lib.read(name, blob(each(".refusedDocuments", i, ".body"))) returns (bool isRead) {
+                yes(string.concat(name, ": ", why), !isRead);
+            } catch {
+                ++refused;
+            }
+        }
+        yes("bodies were refused", refused >= 20);
+    }
+
+    function test_a_span_with_spare_bytes_is_refused() public {
+        for (uint256 i = 0; has(each(".refusedDocuments", i, "")); ++i) {
+            if (!same(text(each(".refusedDocuments", i, ".why")), "spare of span 0 not zero")) continue;
+            vm.expectRevert(abi.encodeWithSelector(Codec.SpareNotZero.selector, 0));
+            lib.span(blob(each(".refusedDocuments", i, ".body")), 0);
+            return;
+        }
+        revert("no such vector");
+    }
+
+    function test_fields_of_the_escrows_documents() public view {
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            string memory key = each(".documents", i, ".fields");
+            string memory name = text(each(".documents", i, ".name"));
+            bytes memory body = blob(each(".documents", i, ".body"));
+            if (same(name, "Lane")) {
+                Codec.Lane memory lane = lib.lane(body);
+                eq("payer", account(string.concat(key, ".payer")), lane.payer);
+                eq("node", account(string.concat(key, ".node")), lane.node);
+                eq("cap", number(string.concat(key, ".cap")), lane.cap);
+                eq("expiry", number(string.concat(key, ".expiryBlock")), lane.expiryBlock);
+                eq("nonce", number(string.concat(key, ".nonce")), lane.nonce);
+            } else if (same(name, "Voucher")) {
+                Codec.Voucher memory voucher = lib.voucher(body);
+                eq("lane", word(string.concat(key, ".lane")), voucher.lane);
+                eq("base", number(string.concat(key, ".base")), voucher.base);
+                eq("cumulative", number(string.concat(key, ".cumulative")), voucher.cumulative);
+            } else if (same(name, "NodeRoot")) {
+                Codec.NodeRoot memory root = lib.nodeRoot(body);
+                eq("node", account(string.concat(key, ".node")), root.node);
+                eq("epoch", number(string.concat(key, ".epoch")), root.epoch);
+                eq("root", word(string.concat(key, ".receiptsRoot")), root.receiptsRoot);
+                eq("count", number(string.concat(key, ".count")), root.count);
+                eq("fees", number(string.concat(key, ".feeSum")), root.feeSum);
+            }
+        }
+    }
+
+    function test_fields_of_the_registrys_documents() public view {
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            string memory key = each(".documents", i, ".fields");
+            string memory name = text(each(".documents", i, ".name"));
+            bytes memory body = blob(each(".documents", i, ".body"));
+            if (same(name, "Contribution")) {
+                Codec.Contribution memory given = lib.contribution(body);
+                eq("datanet", number(string.concat(key, ".datanet")), given.datanet);
+                eq("contributor", account(string.concat(key, ".contributor")), given.contributor);
+                eq("text root", word(string.concat(key, ".textRoot")), given.textRoot);
+                eq("bytes", number(string.concat(key, ".textBytes")), given.textBytes);
+                eq("documents", number(string.concat(key, ".documents")), given.documents);
+                eq("salt", word(string.concat(key, ".salt")), given.salt);
+                eq("licence", word(string.concat(key, ".licenceHash")), given.licenceHash);
+                eq("object", word(string.concat(key, ".objectHash")), given.objectHash);
+            } else if (same(name, "GateReport")) {
+                Codec.GateReport memory report = lib.gateReport(body);
+                eq("datanet", number(string.concat(key, ".datanet")), report.datanet);
+                eq("text root", word(string.concat(key, ".textRoot")), report.textRoot);
+                eq("commitment", word(string.concat(key, ".commitment")), report.commitment);
+                eq("report", word(string.concat(key, ".reportDigest")), report.reportDigest);
+                eq("verdict", number(string.concat(key, ".verdict")), report.verdict);
+            }
+        }
+    }
+
+    function test_fields_of_receipts_and_their_spans() public {
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            if (!same(text(each(".documents", i, ".name")), "Receipt")) continue;
+            string memory key = each(".documents", i, ".fields");
+            bytes memory body = blob(each(".documents", i, ".body"));
+            Codec.Receipt memory receipt = lib.receipt(body);
+            eq("client", account(string.concat(key, ".client")), receipt.client);
+            eq("node", account(string.concat(key, ".node")), receipt.node);
+            eq("index root", word(string.concat(key, ".indexRoot")), receipt.indexRoot);
+            eq("answer root", word(string.concat(key, ".answerRoot")), receipt.answerRoot);
+            eq("fee", number(string.concat(key, ".fee")), receipt.fee);
+            uint256 n = 0;
+            for (; has(each(string.concat(key, ".spans"), n, "")); ++n) {
+                string memory row = each(string.concat(key, ".spans"), n, "");
+                Codec.Span memory span = lib.span(body, n);
+                eq("start", number(string.concat(row, ".start")), span.start);
+                eq("length", number(string.concat(row, ".length")), span.length);
+                eq("datanet", number(string.concat(row, ".datanet")), span.datanet);
+                eq("position", number(string.concat(row, ".position")), span.position);
+                eq("weight", number(string.concat(row, ".weight")), span.weight);
+                eq("payee", account(string.concat(row, ".payee")), span.payee);
+            }
+            eq("spans", n, receipt.spans);
+            vm.expectRevert(abi.encodeWithSelector(Codec.SpanBeyondReceipt.selector, n, n));
+            lib.span(body, n);
+        }
+    }
+
+    function test_trees_and_their_openings() public view {
+        uint256 opened = 0;
+        for (uint256 i = 0; has(each(".trees", i, "")); ++i) {
+            string memory tree = each(".trees", i, "");
+            bytes32 root = word(string.concat(tree, ".root"));
+            uint256 count = number(string.concat(tree, ".count"));
+            uint256 length = number(string.concat(tree, ".length"));
+            eq("head", root, Trees.root(uint64(count), uint64(length), word(string.concat(tree, ".top"))));
+            for (uint256 n = 0; n < count; ++n) {
+                bytes memory leaf = blob(each(string.concat(tree, ".leaves"), n, ""));
+                eq("opening", root, lib.rootOf(leaf, opening(each(string.concat(tree, ".openings"), n, ""))));
+                ++opened;
+            }
+        }
+        eq("openings", 52, opened);
+    }
+
+    function test_sum_trees_and_their_openings() public view {
+        for (uint256 i = 0; has(each(".sumTrees", i, "")); ++i) {
+            string memory tree = each(".sumTrees", i, "");
+            bytes32 root = word(string.concat(tree, ".root"));
+            uint256 total = number(string.concat(tree, ".total"));
+            uint256 count = number(string.concat(tree, ".count"));
+            eq("head", root, Trees.sumRoot(uint64(count), uint128(total), word(string.concat(tree, ".top"))));
+            for (uint256 n = 0; n < count; ++n) {
+                string memory row = each(string.concat(tree, ".leaves"), n, "");
+                Trees.SumSibling[] memory siblings = sumSiblings(each(string.concat(tree, ".openings"), n, ""));
+                (bytes32 got, uint128 sum) = lib.sumRootOf(
+                    blob(string.concat(row, ".leaf")), uint128(number(string.concat(row, ".amount"))), uint64(n), uint64(count), siblings
+                );
+                eq("root", root, got);
+                eq("total", total, sum);
+            }
+        }
+    }
+
+    function test_openings_that_cannot_be_are_refused() public {
+        Trees.Opening memory place = opening(".trees[4].openings[2]");
+        bytes memory leaf = blob(".trees[4].leaves[2]");
+        bytes32 root = word(".trees[4].root");
+        eq("five leaves", 5, place.count);
+        place.index = 5;
+        vm.expectRevert(abi.encodeWithSelector(Trees.IndexBeyondLeaves.selector, 5, 5));
+        lib.rootOf(leaf, place);
+        place.index = 2;
+        place.siblings = new bytes32[](2);
+        vm.expectRevert(abi.encodeWithSelector(Trees.WrongDepth.selector, 3, 2));
+        lib.rootOf(leaf, place);
+        place = opening(".trees[4].openings[2]");
+        place.count = 6;
+        yes("another count is another root", lib.rootOf(leaf, place) != root);
+        place.count = 5;
+        place.length += 1;
+        yes("another length is another root", lib.rootOf(leaf, place) != root);
+        place.length -= 1;
+        place.index = 3;
+        yes("another place is another root", lib.rootOf(leaf, place) != root);
+        Trees.SumSibling[] memory full = new Trees.SumSibling[](1);
+        full[0].sum = type(uint128).max;
+        vm.expectRevert(abi.encodeWithSelector(Trees.SumTooLarge.selector, uint256(type(uint128).max) + 1));
+        lib.sumRootOf(leaf, 1, 0, 2, full);
+    }
+
+    function testFuzz_decoders_refuse_every_other_length(bytes calldata body) public view {
+        vm.assume(body.length != 72 && body.length != 174 && body.length != 84 && body.length != 168 && body.length != 105);
+        string[5] memory names = ["Lane", "Voucher", "NodeRoot", "Contribution", "GateReport"];
+        for (uint256 i = 0; i < 5; ++i) {
+            try lib.read(names[i], body) {
+                revert("a body of another length was read");
+            } catch {}
+        }
+    }
+}
