@@ -26,4 +26,6 @@ pub mod client;
 #[cfg(feature = "net")]
 pub mod memory;
 #[cfg(feature = "net")]
+pub mod overlay;
+#[cfg(feature = "net")]
 pub mod stream;

@@ -1,3 +1,4 @@
 //! Pure machines: events and `now` go in, verdicts come out. No socket, clock, thread or randomness.
 
 pub mod ads;
+pub mod dial;
