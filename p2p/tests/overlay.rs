@@ -200,6 +200,7 @@ async fn a_node_killed_without_a_word_rejoins_after_its_restart() {
     let address = one_address(&first, "quic");
     first.set_ad(ad()).await.unwrap();
     // A runtime of its own, dropped at once: no farewell, no closing of connections.
+    let (kill, killed) = tokio::sync::oneshot::channel::<()>();
     let doomed = std::thread::spawn({
         let address = address.clone();
         move || {
@@ -208,6 +209,7 @@ async fn a_node_killed_without_a_word_rejoins_after_its_restart() {
                 let running = start(2, &address).await;
                 running.0.set_ad(ad()).await.unwrap();
                 hears(&running.0, &[1]).await;
+                killed.await.unwrap();
                 running
             });
             runtime.shutdown_background();
@@ -215,6 +217,7 @@ async fn a_node_killed_without_a_word_rejoins_after_its_restart() {
         }
     });
     hears(&first, &[2]).await;
+    kill.send(()).unwrap();
     tokio::task::spawn_blocking(move || doomed.join().unwrap()).await.unwrap();
     let (again, mut again_events) = start_again(2, &address).await;
     again.set_ad(ad()).await.unwrap();
