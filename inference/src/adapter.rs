@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use config::AdapterConfig;
+pub(crate) use lora::tensor_name;
 pub use lora::{Lora, Pair, RANK_MAX};
 
 /// Bytes of `adapter_config.json`; real ones hold about one kilobyte.

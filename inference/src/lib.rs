@@ -42,6 +42,8 @@ pub mod proto;
 pub mod sampler;
 #[cfg(feature = "engine")]
 pub mod tiny;
+#[cfg(feature = "engine")]
+pub mod train;
 pub mod transcript;
 #[cfg(feature = "engine")]
 pub mod verify;

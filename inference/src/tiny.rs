@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::adapter::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::adapter::{CONFIG_FILE, WEIGHTS_FILE, tensor_name};
 use crate::gguf::TensorType;
 use crate::model::Site;
 use crate::model::tokenizer::byte_alphabet;
@@ -106,11 +106,10 @@ fn adapter_tensors(rank: usize, seed: u64) -> Vec<(String, [usize; 2], Vec<u8>)>
     for layer in 0..LAYERS {
         for site in Site::ALL {
             let (rows, columns) = site_shape(site);
-            let path = format!("base_model.model.model.layers.{layer}.{}.{}", site.parent(), site.module());
             for (half, shape) in [("lora_A", [rank, columns]), ("lora_B", [rows, rank])] {
                 let count = shape[0] * shape[1];
                 let data = (0..count).flat_map(|_| (noise.uniform() * 0.3).to_le_bytes()).collect();
-                out.push((format!("{path}.{half}.weight"), shape, data));
+                out.push((tensor_name(layer, site, half), shape, data));
             }
         }
     }

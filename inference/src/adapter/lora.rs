@@ -15,7 +15,7 @@ use super::{AdapterConfig, AdapterError, AdapterFiles, AdapterInfo};
 pub const RANK_MAX: usize = 256;
 
 /// What PEFT puts before every module's path.
-pub(crate) const PREFIX: &str = "base_model.model.";
+const PREFIX: &str = "base_model.model.";
 
 /// The two matrices of one linear layer.
 #[derive(Debug, Clone)]
@@ -88,8 +88,13 @@ impl Lora {
 }
 
 /// Path of a module in PEFT's words: `model.layers.3.self_attn.q_proj`.
-pub(crate) fn module_path(layer: usize, site: Site) -> String {
+fn module_path(layer: usize, site: Site) -> String {
     format!("model.layers.{layer}.{}.{}", site.parent(), site.module())
+}
+
+/// Name of a matrix in PEFT's files; `half` is `lora_A` or `lora_B`.
+pub(crate) fn tensor_name(layer: usize, site: Site, half: &str) -> String {
+    format!("{PREFIX}{}.{half}.weight", module_path(layer, site))
 }
 
 type Half<'data> = Option<(String, TensorView<'data>)>;
@@ -136,7 +141,7 @@ fn pair(
     model: &Config,
 ) -> Result<Pair, AdapterError> {
     let module = module_path(layer, site);
-    let missing = |half| AdapterError::MissingTensor { tensor: format!("{PREFIX}{module}.{half}.weight") };
+    let missing = |half| AdapterError::MissingTensor { tensor: tensor_name(layer, site, half) };
     let a = a.ok_or_else(|| missing("lora_A"))?;
     let b = b.ok_or_else(|| missing("lora_B"))?;
     let rank = config.rank(&module);

@@ -47,6 +47,7 @@ pub struct Tokenizer {
     bytes: Vec<Vec<u8>>,
     control: Vec<String>,
     eos: Vec<u32>,
+    end_of_turn: u32,
     bos: Option<u32>,
 }
 
@@ -95,7 +96,8 @@ impl Tokenizer {
             Some(crate::gguf::Value::Bool(true)) => Some(special(header, "tokenizer.ggml.bos_token_id", tokens.len())?),
             _ => None,
         };
-        Ok(Self { eos: eos(header, tokens, &kinds)?, inner, bytes, control, bos })
+        let end_of_turn = special(header, "tokenizer.ggml.eos_token_id", tokens.len())?;
+        Ok(Self { eos: eos(header, tokens, &kinds)?, end_of_turn, inner, bytes, control, bos })
     }
 
     /// Tokens of a rendered prompt. Control tokens written in it count as themselves.
@@ -122,6 +124,12 @@ impl Tokenizer {
     #[must_use]
     pub fn eos(&self) -> &[u32] {
         &self.eos
+    }
+
+    /// The token that ends a turn: what training puts behind an answer.
+    #[must_use]
+    pub fn end_of_turn(&self) -> u32 {
+        self.end_of_turn
     }
 
     /// Number of tokens in the vocabulary.

@@ -1,0 +1,261 @@
+//! Elementwise loops of training, over rows of f32, split among the threads of the arithmetic library in fixed chunks
+//! so that results do not depend on how many there are.
+
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Storage, Tensor};
+use rayon::prelude::*;
+
+/// Values one thread takes at a time: 64 KiB of f32.
+const CHUNK: usize = 16_384;
+
+/// Reads a contiguous CPU tensor in place.
+pub(super) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        candle_core::bail!("expected an f32 tensor on the CPU");
+    };
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("expected a contiguous tensor");
+    };
+    Ok(f(&values[start..end]))
+}
+
+/// A tensor of `rows` rows from values.
+pub(super) fn rows(values: Vec<f32>, rows: usize) -> candle_core::Result<Tensor> {
+    let columns = values.len().checked_div(rows).unwrap_or(0);
+    Tensor::from_vec(values, (rows, columns), &Device::Cpu)
+}
+
+/// Adds `rhs` to `lhs` without allocating; both contiguous and of equal size.
+pub(super) fn add_to(lhs: &Tensor, rhs: &Tensor) -> candle_core::Result<()> {
+    lhs.inplace_op2(rhs, &AddTo)
+}
+
+struct AddTo;
+
+impl InplaceOp2 for AddTo {
+    fn name(&self) -> &'static str {
+        "add-to"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(lhs), CpuStorage::F32(rhs)) = (s1, s2) else {
+            candle_core::bail!("add-to expects f32");
+        };
+        let (Some((a, b)), Some((c, d))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
+            candle_core::bail!("add-to expects contiguous tensors");
+        };
+        let (lhs, rhs) = (&mut lhs[a..b], &rhs[c..d]);
+        if lhs.len() != rhs.len() {
+            candle_core::bail!("add-to expects equal sizes, got {} and {}", lhs.len(), rhs.len());
+        }
+        lhs.par_chunks_mut(CHUNK).zip(rhs.par_chunks(CHUNK)).for_each(|(lhs, rhs)| {
+            for (l, r) in lhs.iter_mut().zip(rhs) {
+                *l += r;
+            }
+        });
+        Ok(())
+    }
+}
+
+/// e^x to about 2 units in the last place, in a form that vectorises; saturates beyond +-87.
+#[inline]
+pub(super) fn exp(x: f32) -> f32 {
+    // 2^n x e^r with |r| <= ln 2 / 2; adding 1.5 x 2^23 rounds to the nearest integer (Cephes expf).
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_6e-1;
+    p = p * r + 0.5;
+    let e = p * r * r + r + 1.0;
+    let power = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
+    e * power
+}
+
+#[inline]
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// Sum in eight lanes: fixed order, vectorises.
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0f32; 8];
+    let (eights, rest) = values.as_chunks::<8>();
+    for eight in eights {
+        for (lane, value) in lanes.iter_mut().zip(eight) {
+            *lane += value;
+        }
+    }
+    fold(lanes) + rest.iter().sum::<f32>()
+}
+
+fn fold(lanes: [f32; 8]) -> f32 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (b + f)) + ((c + g) + (d + h))
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; 8];
+    let (a8, a_rest) = a.as_chunks::<8>();
+    let (b8, b_rest) = b.as_chunks::<8>();
+    for (a, b) in a8.iter().zip(b8) {
+        for i in 0..8 {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    fold(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+}
+
+/// `RMSNorm` of rows; also returns 1 / rms of each row, which the way back needs.
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
+    let width = weight.len();
+    let mut out = vec![0f32; x.len()];
+    let mut inverse = vec![0f32; x.len() / width];
+    out.par_chunks_mut(width).zip(inverse.par_iter_mut()).zip(x.par_chunks(width)).with_min_len(32).for_each(
+        |((out, inverse), x)| {
+            let mean = dot(x, x) / width_f32(width);
+            *inverse = 1.0 / (mean + epsilon).sqrt();
+            for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                *out = x * *inverse * w;
+            }
+        },
+    );
+    (out, inverse)
+}
+
+/// Adds to `dx` the gradient of `RMSNorm`: w dy / rms - x (x . w dy) / (width rms^3).
+pub(super) fn rms_norm_back(dx: &mut [f32], dy: &[f32], x: &[f32], inverse: &[f32], weight: &[f32]) {
+    let width = weight.len();
+    dx.par_chunks_mut(width)
+        .zip(dy.par_chunks(width))
+        .zip(x.par_chunks(width).zip(inverse.par_iter()))
+        .with_min_len(32)
+        .for_each(|((dx, dy), (x, &inverse))| {
+            let mut weighted = vec![0f32; width];
+            for ((slot, dy), w) in weighted.iter_mut().zip(dy).zip(weight) {
+                *slot = dy * w;
+            }
+            let pull = dot(&weighted, x) * inverse * inverse * inverse / width_f32(width);
+            for ((dx, g), x) in dx.iter_mut().zip(&weighted).zip(x) {
+                *dx += g * inverse - x * pull;
+            }
+        });
+}
+
+fn width_f32(width: usize) -> f32 {
+    f32::from(u16::try_from(width.min(65_535)).unwrap_or(u16::MAX))
+}
+
+/// silu(gate) x up.
+pub(super) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = vec![0f32; gate.len()];
+    out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
+        for ((out, &g), u) in out.iter_mut().zip(gate).zip(up) {
+            *out = g * sigmoid(g) * u;
+        }
+    });
+    out
+}
+
+/// Gradients of [`gated`] with respect to gate and up.
+pub(super) fn gated_back(d: &[f32], gate: &[f32], up: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut d_gate = vec![0f32; d.len()];
+    let mut d_up = vec![0f32; d.len()];
+    d_gate
+        .par_chunks_mut(CHUNK)
+        .zip(d_up.par_chunks_mut(CHUNK))
+        .zip(d.par_chunks(CHUNK))
+        .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
+        .for_each(|(((d_gate, d_up), d), (gate, up))| {
+            for i in 0..d.len() {
+                let s = sigmoid(gate[i]);
+                let silu = gate[i] * s;
+                d_up[i] = d[i] * silu;
+                d_gate[i] = d[i] * up[i] * (s + silu * (1.0 - s));
+            }
+        });
+    (d_gate, d_up)
+}
+
+/// Softmax of rows of `width`, in place. Row r of a group of `tokens` rows sees `width - tokens + r + 1` columns.
+pub(super) fn causal_softmax(scores: &mut [f32], tokens: usize, width: usize) {
+    for (index, row) in scores.chunks_exact_mut(width).enumerate() {
+        let visible = width - tokens + index % tokens + 1;
+        let (seen, hidden) = row.split_at_mut(visible);
+        hidden.fill(0.0);
+        let largest = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for value in seen.iter_mut() {
+            *value = exp(*value - largest);
+        }
+        let scale = 1.0 / sum(seen);
+        for value in seen {
+            *value *= scale;
+        }
+    }
+}
+
+/// Gradient of a softmax, into `d`: p (d - p . d).
+pub(super) fn softmax_back(d: &mut [f32], p: &[f32], width: usize) {
+    for (d, p) in d.chunks_exact_mut(width).zip(p.chunks_exact(width)) {
+        let mean = dot(d, p);
+        for (d, p) in d.iter_mut().zip(p) {
+            *d = p * (*d - mean);
+        }
+    }
+}
+
+/// Cross entropy of rows of logits against targets: the sum of losses in nats, and the gradient of `scale` times it.
+pub(super) fn cross_entropy(logits: &[f32], targets: &[u32], scale: f32) -> (f64, Vec<f32>) {
+    let width = logits.len() / targets.len().max(1);
+    let mut gradient = vec![0f32; logits.len()];
+    let losses: Vec<f64> = gradient
+        .par_chunks_mut(width)
+        .zip(logits.par_chunks(width))
+        .zip(targets.par_iter())
+        .map(|((out, logits), &target)| {
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for (out, logit) in out.iter_mut().zip(logits) {
+                *out = exp(logit - largest);
+            }
+            let total = sum(out);
+            let factor = scale / total;
+            for out in out.iter_mut() {
+                *out *= factor;
+            }
+            let target = usize::try_from(target).unwrap_or(usize::MAX);
+            out[target] -= scale;
+            f64::from(total.ln() + largest - logits[target])
+        })
+        .collect();
+    (losses.iter().sum(), gradient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_exponential_is_close() {
+        for i in -8_700..8_800 {
+            let x = f64::from(i) / 100.0;
+            #[expect(clippy::cast_possible_truncation, reason = "the input is f32")]
+            let got = f64::from(exp(x as f32));
+            let exact = f64::from(x as f32).exp();
+            assert!((got / exact - 1.0).abs() < 3e-7, "e^{x}: {got} {exact}");
+        }
+    }
+
+    #[test]
+    fn cross_entropy_of_equal_logits_is_the_logarithm_of_their_number() {
+        let (loss, gradient) = cross_entropy(&[2.0; 8], &[1, 3], 1.0);
+        assert!((loss - 2.0 * 4f64.ln()).abs() < 1e-6);
+        for (got, expected) in gradient.iter().zip([0.25, -0.75, 0.25, 0.25, 0.25, 0.25, 0.25, -0.75]) {
+            assert!((got - expected).abs() < 1e-6, "{gradient:?}");
+        }
+    }
+}
