@@ -24,3 +24,5 @@
 pub mod blob;
 pub mod datanet;
 pub mod erasure;
+#[cfg(feature = "disk")]
+pub mod store;

@@ -1,0 +1,465 @@
+//! The store: fragments, manifests and blobs in append-only segments, found through a redb index; small records beside it.
+//!
+//! Promise: what [`Store::put`], [`Store::put_fragment`] or a [`Records`] call returned for survives a power cut at any later moment, and what
+//! was being written at that moment is wholly there or wholly absent. A put costs two syncs: segment, then index. The index is only ever
+//! behind the segments: on opening, whole records past its mark are taken in, a torn tail is cut off. `DESIGN.md` has the format and the
+//! trade-offs.
+//!
+//! Every read is hashed: a byte that rotted on the disk is reported by item ([`Corrupt`]), never returned; putting the item anew mends it.
+//! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown.
+//!
+//! Calls block; an async caller runs them on its blocking threads. A [`Store`] is a cheap handle; one process owns a folder at a time.
+
+mod disk;
+mod index;
+mod records;
+mod scrub;
+mod segment;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use serde::{Deserialize, Serialize};
+use types::id::BlobId;
+
+use self::{
+    disk::{Disk, DiskFile, Folder},
+    index::{Index, Location},
+    segment::Header,
+};
+pub use self::{
+    index::IndexError,
+    records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
+    scrub::Scrubbed,
+};
+use crate::erasure::{ManifestError, OBJECT_BYTES_MAX, ObjectManifest, VerifiedFragment};
+
+/// What a store may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Bytes of segments the store may fill. 64 GiB: a small operator's disk, some 3,000 of the largest fragments.
+    pub capacity_bytes: u64,
+    /// A segment is closed once it holds this much. 256 MiB: a dozen of the largest fragments, scanned in under a second.
+    pub segment_bytes: u64,
+    /// Memory for index pages. 32 MiB: the whole index of some 300,000 items.
+    pub cache_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { capacity_bytes: 64 << 30, segment_bytes: 256 << 20, cache_bytes: 32 << 20 }
+    }
+}
+
+/// Something the store keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// A blob by its BLAKE3: an object manifest, an adapter, a model file.
+    Blob(BlobId),
+    /// A fragment of an object.
+    Fragment {
+        /// The object: the id of its manifest.
+        object: BlobId,
+        /// Which fragment.
+        index: u8,
+    },
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob(id) => write!(f, "blob {id}"),
+            Self::Fragment { object, index } => write!(f, "fragment {index} of object {object}"),
+        }
+    }
+}
+
+/// An item whose bytes on this disk are no longer what was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{item} is damaged on this disk: expected {expected}, {}: it must be fetched from other holders and stored anew", found(.got))]
+pub struct Corrupt {
+    /// The item.
+    pub item: Item,
+    /// Hash of what was stored.
+    pub expected: BlobId,
+    /// Hash of what is there; nothing if it cannot even be read.
+    pub got: Option<BlobId>,
+}
+
+fn found(got: &Option<BlobId>) -> String {
+    got.map_or_else(|| "found it cut short".to_owned(), |got| format!("found {got}"))
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the folder.
+    #[error("{} is in use by another process{}: stop it, or choose another folder", folder.display(), owner.map(|pid| format!(" ({pid})")).unwrap_or_default())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// The other process, if it said so.
+        owner: Option<u32>,
+    },
+    /// The folder cannot be used.
+    #[error("{} cannot be used as a store ({error}): check that it exists, is yours and may be written, or choose another folder", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The folder holds something else, or a later format.
+    #[error("the store's format is {got:?}, this program reads {expected:?}: use the program that wrote it, or another folder")]
+    Format {
+        /// What stands there.
+        got: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {file}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        file: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The index refused.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// No room by configuration.
+    #[error("the store is full: {used} of {capacity} bytes used, {need} needed: raise capacity_bytes or free the folder's disk")]
+    Full {
+        /// Bytes in segments.
+        used: u64,
+        /// Bytes allowed.
+        capacity: u64,
+        /// Bytes the items take.
+        need: u64,
+    },
+    /// An item longer than the store takes.
+    #[error("{item} has {got} bytes, at most {max} are kept as one item")]
+    TooLong {
+        /// The item.
+        item: Item,
+        /// Its bytes.
+        got: usize,
+        /// [`ITEM_BYTES_MAX`].
+        max: usize,
+    },
+    /// The disk's bytes changed.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// A fragment and a manifest that do not belong together.
+    #[error("a fragment of object {got} was given with the manifest of object {manifest}")]
+    Foreign {
+        /// The manifest's object.
+        manifest: BlobId,
+        /// The fragment's.
+        got: BlobId,
+    },
+    /// What was stored as a manifest is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An earlier write failed in a way that leaves the disk's state unknown.
+    #[error("the store stopped writing after: {cause}: mend the disk and start again")]
+    Stopped {
+        /// The earlier failure.
+        cause: String,
+    },
+}
+
+/// Largest item: an object whole.
+pub const ITEM_BYTES_MAX: usize = OBJECT_BYTES_MAX;
+
+/// What opening a store found after the last stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whole items past the index's mark, taken in.
+    pub adopted: u64,
+    /// Bytes of torn tails, cut off.
+    pub torn_bytes: u64,
+    /// Bytes that had been synced and are gone: the disk lost them. Their items read as [`Corrupt`].
+    pub lost_bytes: u64,
+}
+
+/// Handle to an open store.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+/// Open segments by number.
+type Segments = BTreeMap<u32, Arc<dyn DiskFile>>;
+
+#[derive(Debug)]
+struct Inner {
+    disk: Arc<dyn Disk>,
+    config: Config,
+    index: Index,
+    segments: RwLock<Segments>,
+    writer: Mutex<Writer>,
+    recovery: Recovery,
+}
+
+#[derive(Debug)]
+struct Writer {
+    segment: u32,
+    file: Arc<dyn DiskFile>,
+    /// Where the next record goes.
+    end: u64,
+    /// Bytes in all segments.
+    used: u64,
+    /// Set once the disk's state is unknown.
+    stopped: Option<String>,
+}
+
+fn io_error(doing: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
+    let file = file.into();
+    move |error| StoreError::Io { doing, file, error }
+}
+
+fn as_u64(len: usize) -> u64 {
+    u64::try_from(len).expect("a length in memory fits 64 bits")
+}
+
+impl Store {
+    /// Opens the store in `folder`, making it if need be, and mends what the last stop left.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has it, [`StoreError::Folder`], [`StoreError::Format`], or what the disk says.
+    pub fn open(folder: &Path, config: Config) -> Result<Self, StoreError> {
+        let store = Self::on(Arc::new(Folder::lock(folder)?), config)?;
+        let Recovery { adopted, torn_bytes, lost_bytes } = store.0.recovery;
+        if store.0.recovery != Recovery::default() {
+            tracing::warn!(folder = %folder.display(), adopted, torn_bytes, lost_bytes, "store recovered after an unclean stop");
+        }
+        Ok(store)
+    }
+
+    fn on(disk: Arc<dyn Disk>, config: Config) -> Result<Self, StoreError> {
+        let index = index::open(&*disk, config.cache_bytes)?;
+        let (segments, recovery) = segment::recover(&*disk, &index)?;
+        let marks = index.marks()?;
+        let mut used = marks.values().sum();
+        // A segment that lost bytes is never appended to: its mark lies beyond its end.
+        let open = segments
+            .last_key_value()
+            .filter(|(id, file)| Some(**id) == marks.keys().last().copied() && file.len().ok() == marks.get(id).copied());
+        let (segment, file, end) = match open {
+            Some((id, file)) => (*id, Arc::clone(file), marks[id]),
+            None => {
+                let id = segments.keys().chain(marks.keys()).max().map_or(1, |id| id + 1);
+                used += segment::HEADER_BYTES;
+                (id, segment::create(&*disk, id)?, segment::HEADER_BYTES)
+            }
+        };
+        let writer = Mutex::new(Writer { segment, file: Arc::clone(&file), end, used, stopped: None });
+        let segments = RwLock::new(segments.into_iter().chain([(segment, file)]).collect());
+        Ok(Self(Arc::new(Inner { disk, config, index, segments, writer, recovery })))
+    }
+
+    /// What opening found.
+    pub fn recovery(&self) -> Recovery {
+        self.0.recovery
+    }
+
+    /// Bytes in segments.
+    pub fn used_bytes(&self) -> u64 {
+        self.writer().used
+    }
+
+    /// Bytes of segments that may still be filled.
+    pub fn free_bytes(&self) -> u64 {
+        self.0.config.capacity_bytes.saturating_sub(self.used_bytes())
+    }
+
+    /// Small records kept beside the items.
+    pub fn records(&self) -> Records {
+        Records::new(self.0.index.database())
+    }
+
+    /// Keeps `bytes` under their BLAKE3 name. On return they are on the disk; keeping them again changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was kept.
+    pub fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        let id = BlobId::of(bytes);
+        self.put_items(&[(Item::Blob(id), id, bytes)]).map(|()| id)
+    }
+
+    /// Keeps a fragment and the manifest that names it; never the fragment without the manifest.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the fragment was not kept.
+    pub fn put_fragment(&self, manifest: &ObjectManifest, fragment: &VerifiedFragment) -> Result<(), StoreError> {
+        if fragment.object() != manifest.id() {
+            return Err(StoreError::Foreign { manifest: manifest.id(), got: fragment.object() });
+        }
+        let item = Item::Fragment { object: fragment.object(), index: fragment.index() };
+        let manifest_bytes = manifest.encode();
+        self.put_items(&[(Item::Blob(manifest.id()), manifest.id(), &manifest_bytes), (item, fragment.blake3(), fragment.bytes())])
+    }
+
+    /// The blob's bytes, hashed; nothing if it is not kept here.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the disk changed them, or what the disk says.
+    pub fn get(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_item(Item::Blob(id))
+    }
+
+    /// The fragment's bytes, hashed; nothing if it is not kept here.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the disk changed them, or what the disk says.
+    pub fn get_fragment(&self, object: BlobId, index: u8) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_item(Item::Fragment { object, index })
+    }
+
+    /// The manifest of an object of which something is kept here.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and [`StoreError::Manifest`] if the blob of that name is no manifest.
+    pub fn manifest(&self, object: BlobId) -> Result<Option<ObjectManifest>, StoreError> {
+        let bytes = self.get(object)?;
+        Ok(bytes.map(|bytes| ObjectManifest::decode_as(object, &bytes)).transpose()?)
+    }
+
+    /// Indices of the object's fragments kept here, ascending.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub fn fragments_of(&self, object: BlobId) -> Result<Vec<u8>, StoreError> {
+        let range = Item::Fragment { object, index: 0 }..=Item::Fragment { object, index: u8::MAX };
+        let items = self.0.index.range(range, usize::from(u8::MAX) + 1)?;
+        Ok(items.into_iter().filter_map(|(item, _)| if let Item::Fragment { index, .. } = item { Some(index) } else { None }).collect())
+    }
+
+    /// Up to `limit` items kept here, in order, after `after`.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub fn items(&self, after: Option<Item>, limit: usize) -> Result<Vec<Item>, StoreError> {
+        Ok(self.0.index.after(after, limit)?.into_iter().map(|(item, _)| item).collect())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic while writing leaves `stopped` unset but the index behind the segment, which opening mends; so going on is safe.
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn segment(&self, id: u32) -> Option<Arc<dyn DiskFile>> {
+        self.0.segments.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn get_item(&self, item: Item) -> Result<Option<Vec<u8>>, StoreError> {
+        let location = self.0.index.get(item)?;
+        location.map(|location| self.read(item, location)).transpose()
+    }
+
+    fn read(&self, item: Item, location: Location) -> Result<Vec<u8>, StoreError> {
+        let expected = location.hash;
+        let cut_short = Corrupt { item, expected, got: None };
+        let file = self.segment(location.segment).ok_or(cut_short)?;
+        match segment::payload(&*file, location) {
+            Ok(bytes) => match BlobId::of(&bytes) {
+                got if got == expected => Ok(bytes),
+                got => Err(Corrupt { item, expected, got: Some(got) }.into()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(cut_short.into()),
+            Err(error) => Err(io_error("read", segment::name(location.segment))(error)),
+        }
+    }
+
+    /// Whether the item is kept and its bytes are still what was stored.
+    fn is_intact(&self, item: Item, hash: BlobId) -> Result<bool, StoreError> {
+        match self.0.index.get(item)? {
+            Some(location) if location.hash == hash => match self.read(item, location) {
+                Ok(_) => Ok(true),
+                Err(StoreError::Corrupt(_)) => Ok(false),
+                Err(error) => Err(error),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    fn put_items(&self, items: &[(Item, BlobId, &[u8])]) -> Result<(), StoreError> {
+        if let Some((item, _, bytes)) = items.iter().find(|(_, _, bytes)| bytes.len() > ITEM_BYTES_MAX) {
+            return Err(StoreError::TooLong { item: *item, got: bytes.len(), max: ITEM_BYTES_MAX });
+        }
+        let mut writer = self.writer();
+        if let Some(cause) = &writer.stopped {
+            return Err(StoreError::Stopped { cause: cause.clone() });
+        }
+        let mut missing = Vec::with_capacity(items.len());
+        for (item, hash, bytes) in items {
+            if !self.is_intact(*item, *hash)? {
+                missing.push((Header::new(*item, *hash, bytes), *bytes));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let need: u64 = missing.iter().map(|(header, _)| header.record_len()).sum();
+        let Config { capacity_bytes: capacity, segment_bytes, .. } = self.0.config;
+        if writer.used.saturating_add(need) > capacity {
+            return Err(StoreError::Full { used: writer.used, capacity, need });
+        }
+        if writer.end > segment::HEADER_BYTES && writer.end + need > segment_bytes {
+            self.next_segment(&mut writer)?;
+        }
+        self.append(&mut writer, &missing)
+    }
+
+    fn next_segment(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let id = writer.segment + 1;
+        // A half-made segment is found without a mark and started over on opening.
+        let file = segment::create(&*self.0.disk, id).inspect_err(|error| writer.stopped = Some(error.to_string()))?;
+        self.0.segments.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&file));
+        (writer.segment, writer.file, writer.end) = (id, file, segment::HEADER_BYTES);
+        writer.used += segment::HEADER_BYTES;
+        Ok(())
+    }
+
+    /// Segment first, synced; then the index, synced.
+    fn append(&self, writer: &mut Writer, records: &[(Header, &[u8])]) -> Result<(), StoreError> {
+        let (segment, name) = (writer.segment, segment::name(writer.segment));
+        let (mut at, mut locations) = (writer.end, Vec::with_capacity(records.len()));
+        for (header, bytes) in records {
+            if let Err(error) = segment::write(&*writer.file, at, header, bytes) {
+                return Err(undo(writer, io_error("write", name)(error)));
+            }
+            locations.push((header.item, header.location(segment, at)));
+            at += header.record_len();
+        }
+        let synced = writer.file.sync().map_err(io_error("sync", name));
+        let committed = synced.and_then(|()| Ok(self.0.index.commit(&locations, &[(segment, at)])?));
+        if let Err(error) = committed {
+            writer.stopped = Some(error.to_string());
+            return Err(error);
+        }
+        writer.used += at - writer.end;
+        writer.end = at;
+        Ok(())
+    }
+}
+
+/// Cuts a failed append off, so that a full disk stops this put only; if that fails too, nothing more is written.
+fn undo(writer: &mut Writer, error: StoreError) -> StoreError {
+    if let Err(second) = writer.file.set_len(writer.end) {
+        writer.stopped = Some(format!("{error}, then cannot cut it off: {second}"));
+    }
+    error
+}
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod tests;

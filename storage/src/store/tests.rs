@@ -1,0 +1,205 @@
+use types::id::Hash32;
+
+use super::{
+    crash::{CrashDisk, Fault},
+    *,
+};
+use crate::erasure::{Encoded, Profile, encode};
+
+fn on(disk: &CrashDisk) -> Store {
+    Store::on(Arc::new(disk.clone()), Config::default()).unwrap()
+}
+
+fn object() -> Encoded {
+    encode(&[5; 3_000], Hash32::ZERO, Profile::DEVNET).unwrap()
+}
+
+fn put_fragment(store: &Store, object: &Encoded, index: u8) {
+    let fragment = object.manifest.verify(index, object.fragments[usize::from(index)].clone()).unwrap();
+    store.put_fragment(&object.manifest, &fragment).unwrap();
+}
+
+#[test]
+fn a_real_folder_keeps_items_and_records_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/store");
+    let object = object();
+    let (id, used) = {
+        let store = Store::open(&path, Config::default()).unwrap();
+        put_fragment(&store, &object, 1);
+        put_fragment(&store, &object, 4);
+        store.records().put("receipts", b"k", b"v").unwrap();
+        (store.put(b"hello").unwrap(), store.used_bytes())
+    };
+    let store = Store::open(&path, Config::default()).unwrap();
+    assert_eq!((store.recovery(), store.used_bytes()), (Recovery::default(), used));
+    assert_eq!(store.get(id).unwrap().as_deref(), Some(&b"hello"[..]));
+    assert_eq!(store.fragments_of(object.manifest.id()).unwrap(), [1, 4]);
+    assert_eq!(store.get_fragment(object.manifest.id(), 4).unwrap().as_ref(), Some(&object.fragments[4]));
+    assert_eq!(store.get_fragment(object.manifest.id(), 0).unwrap(), None);
+    assert_eq!(store.manifest(object.manifest.id()).unwrap(), Some(object.manifest.clone()));
+    assert_eq!(store.records().get("receipts", b"k").unwrap().as_deref(), Some(&b"v"[..]));
+    let items = store.items(None, 10).unwrap();
+    assert_eq!(items.len(), 4);
+    assert_eq!(store.items(Some(items[1]), 10).unwrap(), items[2..]);
+}
+
+#[test]
+fn a_second_owner_of_a_folder_is_told_who_has_it_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path(), Config::default()).unwrap();
+    let error = Store::open(folder.path(), Config::default()).unwrap_err().to_string();
+    let pid = std::process::id().to_string();
+    for word in [folder.path().to_str().unwrap(), "in use by another process", &pid, "choose another folder"] {
+        assert!(error.contains(word), "{error}");
+    }
+    drop(first);
+    Store::open(folder.path(), Config::default()).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_none_or_another_format_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(matches!(Store::open(&file, Config::default()), Err(StoreError::Folder { .. })));
+    std::fs::write(folder.path().join("FORMAT"), "tributary store 9\n").unwrap();
+    let error = Store::open(folder.path(), Config::default()).unwrap_err().to_string();
+    assert!(error.contains("tributary store 9") && error.contains("tributary store 1"), "{error}");
+}
+
+#[test]
+fn keeping_an_item_again_takes_no_room() {
+    let store = on(&CrashDisk::default());
+    let object = object();
+    put_fragment(&store, &object, 0);
+    let used = store.used_bytes();
+    put_fragment(&store, &object, 0);
+    assert_eq!(store.used_bytes(), used);
+    put_fragment(&store, &object, 1);
+    assert_eq!(store.used_bytes(), used + 84 + 1_000, "the manifest is there already");
+}
+
+#[test]
+fn rot_is_reported_by_item_in_every_position_and_mended_by_storing_anew() {
+    let object = object();
+    for index in 0..5 {
+        let disk = CrashDisk::default();
+        let store = on(&disk);
+        (0..5).for_each(|index| put_fragment(&store, &object, index));
+        let first = 12 + 84 + object.manifest.encode().len();
+        disk.rot("00000001.seg", first + usize::from(index) * (84 + 1_000) + 84 + 500);
+        let item = Item::Fragment { object: object.manifest.id(), index };
+        let error = store.get_fragment(object.manifest.id(), index).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(Corrupt { item: found, got: Some(_), .. }) if found == item), "{error}");
+        assert!(error.to_string().starts_with(&format!("fragment {index} of object {} is damaged on this disk", object.manifest.id())));
+        let scrubbed = store.scrub(None, 100).unwrap();
+        assert_eq!((scrubbed.items, scrubbed.corrupt.len(), scrubbed.corrupt[0].item), (6, 1, item));
+        put_fragment(&store, &object, index);
+        assert_eq!(store.get_fragment(object.manifest.id(), index).unwrap().as_ref(), Some(&object.fragments[usize::from(index)]));
+        assert_eq!(store.scrub(None, 100).unwrap().corrupt, []);
+    }
+}
+
+#[test]
+fn a_segment_the_disk_cut_short_is_reported_and_its_items_can_be_stored_anew() {
+    let disk = CrashDisk::default();
+    let ids: Vec<_> = [&[1; 500][..], &[2; 500], &[3; 500]].map(|bytes| on(&disk).put(bytes).unwrap()).into();
+    disk.shorten("00000001.seg", 12 + 2 * 584 + 100);
+    let store = on(&disk);
+    assert_eq!(store.recovery(), Recovery { lost_bytes: 484, ..Recovery::default() });
+    assert_eq!(store.get(ids[1]).unwrap(), Some(vec![2; 500]));
+    assert!(matches!(store.get(ids[2]), Err(StoreError::Corrupt(Corrupt { got: None, .. }))));
+    store.put(&[3; 500]).unwrap();
+    assert_eq!(store.get(ids[2]).unwrap(), Some(vec![3; 500]));
+    drop(store);
+    assert_eq!(on(&disk).get(ids[2]).unwrap(), Some(vec![3; 500]));
+}
+
+#[test]
+fn a_full_disk_stops_that_put_and_no_later_one() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    let kept = store.put(b"before").unwrap();
+    disk.fail_next(Fault::Write);
+    let error = store.put(b"during").unwrap_err().to_string();
+    assert!(error.contains("cannot write 00000001.seg"), "{error}");
+    assert_eq!(store.get(BlobId::of(b"during")).unwrap(), None);
+    let after = store.put(b"after").unwrap();
+    drop(store);
+    let store = on(&disk);
+    assert_eq!(store.recovery(), Recovery::default());
+    assert!(store.get(kept).unwrap().is_some() && store.get(after).unwrap().is_some());
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_again() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    let kept = store.put(b"before").unwrap();
+    disk.fail_next(Fault::Sync);
+    assert!(matches!(store.put(b"during"), Err(StoreError::Io { doing: "sync", .. })));
+    let error = store.put(b"after").unwrap_err();
+    assert!(matches!(&error, StoreError::Stopped { cause } if cause.contains("cannot sync 00000001.seg")), "{error}");
+    assert!(store.get(kept).unwrap().is_some(), "reading goes on");
+    drop(store);
+    on(&disk).put(b"after").unwrap();
+}
+
+#[test]
+fn capacity_and_item_size_are_bounds() {
+    let store = Store::on(Arc::new(CrashDisk::default()), Config { capacity_bytes: 1_000, ..Config::default() }).unwrap();
+    store.put(&[1; 500]).unwrap();
+    let error = store.put(&[2; 500]).unwrap_err();
+    assert!(matches!(error, StoreError::Full { capacity: 1_000, need: 584, .. }), "{error}");
+    assert!(store.free_bytes() < 584);
+    assert!(matches!(store.put(&vec![0; ITEM_BYTES_MAX + 1]), Err(StoreError::TooLong { .. })));
+    let (one, two) = (object(), encode(b"two", Hash32::ZERO, Profile::DEVNET).unwrap());
+    let fragment = two.manifest.verify(0, two.fragments[0].clone()).unwrap();
+    assert!(matches!(store.put_fragment(&one.manifest, &fragment), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn handles_on_several_threads_keep_everything() {
+    let store = on(&CrashDisk::default());
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let store = store.clone();
+            scope.spawn(move || (0..25_u8).for_each(|i| assert_eq!(store.put(&[thread, i]).unwrap(), BlobId::of(&[thread, i]))));
+        }
+    });
+    assert_eq!(store.items(None, 1_000).unwrap().len(), 100);
+    assert_eq!(store.scrub(None, 1_000).unwrap().corrupt, []);
+}
+
+#[test]
+fn records_are_read_in_key_order_and_one_of_two_racing_inserts_wins() {
+    let records = on(&CrashDisk::default()).records();
+    assert_eq!(records.get("requests", b"a").unwrap(), None);
+    assert_eq!(records.scan("requests", b"", 10).unwrap(), []);
+    assert!(records.insert_new("requests", b"b", b"1").unwrap());
+    assert!(!records.insert_new("requests", b"b", b"2").unwrap());
+    records.put_all(&[("requests", b"a", b"0"), ("requests", b"c", b"3"), ("other", b"b", b"x")]).unwrap();
+    let all: Vec<_> = records.scan("requests", b"", 10).unwrap();
+    assert_eq!(all, [(b"a".to_vec(), b"0".to_vec()), (b"b".to_vec(), b"1".to_vec()), (b"c".to_vec(), b"3".to_vec())]);
+    assert_eq!(records.scan("requests", b"b", 1).unwrap(), all[1..2]);
+    let raise = |to: u8| records.update("requests", b"a", |old| old.is_none_or(|old| old[0] < to).then(|| vec![to]));
+    assert!(raise(b'5').unwrap() && !raise(b'4').unwrap());
+    assert_eq!(records.get("requests", b"a").unwrap(), Some(b"5".to_vec()));
+    assert!(records.remove("requests", b"a").unwrap() && !records.remove("requests", b"a").unwrap());
+}
+
+#[test]
+fn records_are_bounded() {
+    let records = on(&CrashDisk::default()).records();
+    for table in ["", "Receipts", "a/b", &"a".repeat(33)] {
+        assert!(matches!(records.put(table, b"k", b"v"), Err(RecordError::Table { .. })), "{table:?}");
+    }
+    assert!(matches!(records.put("a", &[0; KEY_BYTES_MAX + 1], b""), Err(RecordError::TooLong { part: "key", .. })));
+    assert!(matches!(records.put("a", b"k", &vec![0; VALUE_BYTES_MAX + 1]), Err(RecordError::TooLong { part: "value", .. })));
+    let large = vec![0; VALUE_BYTES_MAX];
+    for key in 0..4_u8 {
+        records.put("a", &[key], &large).unwrap();
+    }
+    assert_eq!(records.scan("a", b"", 10).unwrap().len(), 1, "a scan ends before it holds more than its bytes");
+}
