@@ -22,6 +22,8 @@ pub mod identity;
 pub mod proto;
 
 #[cfg(feature = "net")]
+pub mod bulk;
+#[cfg(feature = "net")]
 pub mod client;
 #[cfg(feature = "net")]
 pub mod memory;
