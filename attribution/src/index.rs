@@ -13,12 +13,12 @@ mod segment;
 use std::sync::Arc;
 
 use types::{
-    id::{AssetVersion, Hash32},
+    id::{Address, AssetVersion, Hash32},
     manifest::DATANETS_MAX,
     merkle::Tree,
 };
 
-pub use leaf::{DatanetLeaf, DocumentRow, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
+pub use leaf::{DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
 pub use segment::{BuildError, SEGMENT_BYTES_MAX, Segment, Source};
 
 use segment::as_u64;
@@ -40,6 +40,16 @@ pub enum IndexError {
     /// More Datanets than a manifest declares.
     #[error("{0} Datanets in one index, at most {DATANETS_MAX} can be declared")]
     TooMany(usize),
+    /// Rows whose cluster's first document is in no segment before or with them.
+    #[error("row {row} of Datanet {version} follows row {cluster}, which is not there: build segments with the number of rows before them")]
+    Cluster {
+        /// The Datanet.
+        version: AssetVersion,
+        /// The row.
+        row: usize,
+        /// The row it follows.
+        cluster: u64,
+    },
 }
 
 /// One version of a Datanet.
@@ -57,7 +67,7 @@ impl DatanetIndex {
     /// Puts segments one after the other.
     ///
     /// # Errors
-    /// [`IndexError::TooLong`].
+    /// [`IndexError::TooLong`], [`IndexError::Cluster`].
     pub fn new(version: AssetVersion, segments: Vec<Segment>) -> Result<Self, IndexError> {
         let mut starts = Vec::with_capacity(segments.len());
         let mut bytes = 0;
@@ -67,6 +77,11 @@ impl DatanetIndex {
         }
         if bytes > DATANET_BYTES_MAX {
             return Err(IndexError::TooLong { version, got: bytes });
+        }
+        let rows = || segments.iter().flat_map(Segment::documents);
+        let count = as_u64(rows().count());
+        if let Some((row, cluster)) = rows().map(|row| row.cluster).enumerate().find(|(row, cluster)| *cluster > as_u64(*row) || *cluster >= count) {
+            return Err(IndexError::Cluster { version, row, cluster });
         }
         let leaves: Vec<_> = segments.iter().zip(&starts).map(|(segment, start)| segment.leaf(*start).bytes()).collect();
         let tree = Tree::over(leaves.iter().map(Vec::as_slice));
@@ -93,6 +108,33 @@ impl DatanetIndex {
         DatanetLeaf { version: self.version, bytes: self.bytes, segments: self.tree.root() }
     }
 
+    /// Segment and row number in it of the Datanet's row `number`.
+    fn row_place(&self, number: u64) -> Option<(usize, usize)> {
+        let mut row = usize::try_from(number).ok()?;
+        for (place, segment) in self.segments.iter().enumerate() {
+            match row.checked_sub(segment.documents().len()) {
+                Some(later) => row = later,
+                None => return Some((place, row)),
+            }
+        }
+        None
+    }
+
+    /// The first document of the cluster that `row` is in; nothing if the Datanet lacks it.
+    fn head(&self, row: &DocumentRow) -> Option<&DocumentRow> {
+        let (place, number) = self.row_place(row.cluster)?;
+        self.segments[place].documents().get(number)
+    }
+
+    fn open_segment(&self, place: usize) -> Option<Opened<SegmentLeaf>> {
+        Some(Opened { leaf: self.segments.get(place)?.leaf(*self.starts.get(place)?), opening: self.tree.open(as_u64(place))? })
+    }
+
+    fn open_head(&self, row: &DocumentRow) -> Option<HeadOpenings> {
+        let (place, number) = self.row_place(row.cluster)?;
+        Some(HeadOpenings { document: self.segments[place].open_document(number)?, segment: self.open_segment(place)? })
+    }
+
     /// Number of the segment that holds byte `position`, and the byte's offset in it.
     fn place(&self, position: u64) -> Option<(usize, u64)> {
         if position >= self.bytes {
@@ -112,6 +154,8 @@ pub struct Holder {
     pub position: u64,
     /// The document.
     pub row: DocumentRow,
+    /// Who is paid: the payee of the first document of its cluster.
+    pub payee: Address,
 }
 
 /// Datanet versions in manifest order, under one root.
@@ -161,9 +205,11 @@ impl Index {
         let held = self.segments().filter_map(|(datanet, start, segment)| {
             let offset = u64::from(segment.earliest(segment.range(pattern))?);
             let (_, row) = segment.document_at(offset)?;
-            Some(Holder { datanet, position: start + offset, row: *row })
+            Some((datanet, start + offset, *row))
         });
-        held.min_by_key(|holder| (holder.row.priority, holder.datanet, holder.position))
+        let (datanet, position, row) = held.min_by_key(|(datanet, position, row)| (row.priority, *datanet, *position))?;
+        let payee = self.datanets[usize::from(datanet)].head(&row)?.payee;
+        Some(Holder { datanet, position, row, payee })
     }
 
     /// Every segment with its Datanet's number and its start in the Datanet.
@@ -182,17 +228,23 @@ impl Index {
     pub fn open_text(&self, number: u8, position: u64) -> Option<(Opened<SegmentLeaf>, Opened<TextLeaf>)> {
         let datanet = self.datanets.get(usize::from(number))?;
         let (place, offset) = datanet.place(position)?;
-        let leaf = datanet.segments[place].leaf(datanet.starts[place]);
-        Some((Opened { leaf, opening: datanet.tree.open(as_u64(place))? }, datanet.segments[place].open_text(offset)?))
+        Some((datanet.open_segment(place)?, datanet.segments[place].open_text(offset)?))
     }
 
     /// Everything that proves a span's text, payee and Datanet under the root; nothing where no document stands.
     pub fn open_span(&self, number: u8, position: u64) -> Option<SpanOpenings> {
         let datanet = self.datanets.get(usize::from(number))?;
         let (place, offset) = datanet.place(position)?;
-        let (row, _) = datanet.segments[place].document_at(offset)?;
+        let (row_number, row) = datanet.segments[place].document_at(offset)?;
         let (segment, text) = self.open_text(number, position)?;
-        Some(SpanOpenings { text, document: datanet.segments[place].open_document(row)?, segment, datanet: self.open_datanet(number)? })
+        let is_head = datanet.row_place(row.cluster) == Some((place, row_number));
+        Some(SpanOpenings {
+            text,
+            document: datanet.segments[place].open_document(row_number)?,
+            segment,
+            datanet: self.open_datanet(number)?,
+            head: if is_head { None } else { Some(datanet.open_head(row)?) },
+        })
     }
 }
 

@@ -1,4 +1,10 @@
 //! Whose data an answer drew on, what each is owed, and how that is checked.
+pub mod answer;
+pub mod bundle;
 pub mod index;
 pub mod parameters;
+pub mod prompt;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod shares;
 pub mod span;

@@ -1,12 +1,12 @@
 //! Verbatim attribution: which runs of an answer stand in whose documents, and what they weigh (PROTOCOL section 6).
 //!
 //! [`attribute`] is a function of index, parameters, prompt and answer alone: two nodes with the same four give the same receipt. Messages: none.
-//! Work: one search per unmasked word (a few microseconds each), an automaton over the prompt, n log n for the choice.
+//! Work: one search per unmasked word (a few microseconds each), an automaton over the prompt's words, n log n for the choice.
 //!
 //! What the words of the rule mean here:
 //! - a span or mask is *word-bounded* in the answer: from the start of a word to the end of a word;
 //! - a span *matches* where its bytes stand from a word start of a document on; in the document they may end inside a longer word;
-//! - a mask's bytes may stand anywhere in one message of the prompt.
+//! - a mask is bounded by words in the message of the prompt too.
 
 mod automaton;
 mod choice;
@@ -25,7 +25,7 @@ pub use choice::DELIMITERS;
 
 /// Longest answer that is attributed.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// Longest prompt that is attributed: its automaton takes at most 70 times as much while it is used.
+/// Longest prompt that is attributed: its automaton takes at most some 60 bytes per byte while it is used.
 pub const PROMPT_BYTES_MAX: usize = 256 << 10;
 
 /// A word of an answer and its weight.
@@ -59,6 +59,9 @@ pub enum AttributeError {
     /// Too long a prompt.
     #[error("the prompt has {0} bytes, at most {PROMPT_BYTES_MAX} are compared with the answer: shorten it")]
     PromptTooLong(usize),
+    /// Prompt bytes are canonical messages between role and zero bytes.
+    #[error("the prompt bytes are not UTF-8 at byte {0}: make them from canonical messages")]
+    Prompt(usize),
     /// Control characters are in no canonical text.
     #[error("the answer holds a control character at byte {0}: bring it into canonical form first")]
     NotCanonical(usize),
@@ -105,12 +108,13 @@ pub(crate) struct Masked {
 
 pub(crate) fn mask_answer(parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Masked, AttributeError> {
     check_size(prompt, answer)?;
+    let prompt = std::str::from_utf8(prompt).map_err(|e| AttributeError::Prompt(e.valid_up_to()))?;
     let words = weigh(parameters, answer);
-    let masks = mask::masks(prompt, answer.as_bytes(), &words, usize::from(parameters.m).max(1));
+    let masks = mask::masks(prompt, answer, &words, usize::from(parameters.m).max(1));
     if masks.len() > MASKS_MAX {
         return Err(AttributeError::TooMany { what: "masks", got: masks.len(), max: MASKS_MAX });
     }
-    let covered = mask::masked(&words, &masks);
+    let covered = mask::covered(&words, &masks);
     let weight_total = words.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(word, _)| u64::from(word.weight)).sum();
     Ok(Masked { words, masks, covered, weight_total })
 }
@@ -139,7 +143,7 @@ fn span(index: &Index, answer: &str, words: &[Word]) -> Span {
         datanet: holder.datanet,
         position: holder.position,
         weight: u32::try_from(words.iter().map(|word| u64::from(word.weight)).sum::<u64>()).unwrap_or(u32::MAX),
-        payee: holder.row.payee,
+        payee: holder.payee,
     }
 }
 

@@ -88,7 +88,7 @@ fn first_holder<'a>(held: &'a [Held], wanted: &str) -> Option<(&'a Held, u64)> {
 struct Rule<'a> {
     parameters: &'a Parameters,
     held: &'a [Held],
-    prompt: &'a [u8],
+    prompt: &'a str,
     answer: &'a str,
     words: Vec<Range<usize>>,
 }
@@ -117,9 +117,11 @@ impl Rule<'_> {
         runs.iter().filter(|run| !runs.iter().any(|other| inside(run, other))).cloned().collect()
     }
 
+    /// Where the run stands first in the prompt, from a word's start to a word's end.
     fn prompt_offset(&self, run: &Range<usize>) -> Option<usize> {
-        let wanted = self.text(run).as_bytes();
-        self.prompt.windows(wanted.len()).position(|window| window == wanted)
+        let words = text::words(self.prompt);
+        let wanted = self.text(run);
+        words.iter().map(|word| word.start).find(|start| self.prompt[*start..].starts_with(wanted) && words.iter().any(|word| word.end == start + wanted.len()))
     }
 
     fn masked_runs(&self) -> Vec<Range<usize>> {
@@ -174,8 +176,8 @@ impl Rule<'_> {
 
 /// Attributes both ways and compares everything; returns the numbers of spans and masks.
 fn check(corpus: &Corpus, parameters: &Parameters, messages: &[String], answer: &str) -> (usize, usize) {
-    let prompt: Vec<u8> = messages.iter().flat_map(|message| [&[2], message.as_bytes(), &[0]].concat()).collect();
-    let got = attribute(&index(corpus), parameters, &prompt, answer).unwrap();
+    let prompt: String = messages.iter().map(|message| format!("\u{2}{message}\0")).collect();
+    let got = attribute(&index(corpus), parameters, prompt.as_bytes(), answer).unwrap();
     let held = held(corpus);
     let rule = Rule { parameters, held: &held, prompt: &prompt, answer, words: text::words(answer) };
     let masks = rule.masked_runs();

@@ -122,6 +122,7 @@ impl fmt::Display for AssetId {
 
 /// One immutable version of an asset; versions count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AssetVersion {
     /// The asset.
     pub asset: AssetId,

@@ -25,6 +25,7 @@ impl Time {
 
 /// A block of the L2: what signed bytes use as time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BlockRef {
     /// Block number.
     pub number: u64,

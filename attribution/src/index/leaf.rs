@@ -155,4 +155,17 @@ pub struct SpanOpenings {
     pub segment: Opened<SegmentLeaf>,
     /// The Datanet, under the index root.
     pub datanet: Opened<DatanetLeaf>,
+    /// The first document of the cluster that the document joined; absent where it leads its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadOpenings>,
+}
+
+/// The document that is paid for its near copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadOpenings {
+    /// Its row, under its segment's document root.
+    pub document: Opened<DocumentRow>,
+    /// Its segment, under the same Datanet's segments root.
+    pub segment: Opened<SegmentLeaf>,
 }

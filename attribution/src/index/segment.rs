@@ -3,7 +3,7 @@
 //! Per text byte in memory: 1 for the text, 1 for the text tree, and about 1.1 for array, minima and rows (prose has a word start every
 //! 5.5 bytes): about 3.1. The build adds 16 bytes per word start while it sorts.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use types::{
     contribution::Priority,
@@ -22,8 +22,8 @@ use super::{
 pub const SEGMENT_BYTES_MAX: usize = 1 << 31;
 /// Entries that one array leaf holds beyond those of the next: neighbours always stand in one leaf.
 const ARRAY_STRIDE: usize = 15;
-/// Zeros behind the text, so that eight bytes can be read at its end.
-const PADDING: usize = 8;
+/// Zeros behind the text, so that a whole window can be read anywhere.
+const PADDING: usize = WINDOW;
 
 /// A contribution as the registry accepted it.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,14 @@ pub enum BuildError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A cluster begins with its earliest document, which joined no other.
+    #[error("row {row} is said to belong to the cluster of row {cluster}, which is not an earlier document that leads its own cluster")]
+    Cluster {
+        /// The row.
+        row: u64,
+        /// The row it should follow.
+        cluster: u64,
+    },
     /// Too much text.
     #[error("the segment would hold {got} bytes, at most {SEGMENT_BYTES_MAX} fit: split the contributions over several segments")]
     TooLong {
@@ -78,7 +86,7 @@ pub enum BuildError {
 /// An immutable, searchable, committed run of contributions.
 #[derive(Debug)]
 pub struct Segment {
-    /// The text and eight zeros.
+    /// The text and [`PADDING`] zeros.
     padded: Vec<u8>,
     /// Bytes of each contribution, its last zero included.
     contributions: Vec<Range<usize>>,
@@ -102,11 +110,23 @@ struct Layout {
 
 impl Segment {
     /// Lays out and indexes `sources`, ascending by (block, ordinal). `first_row` is the number of document rows in the Datanet's earlier
-    /// segments.
+    /// segments. Every document is a cluster of its own.
     ///
     /// # Errors
     /// [`BuildError`] naming the contribution.
     pub fn build(sources: &[Source<'_>], first_row: u64) -> Result<Self, BuildError> {
+        Self::build_clustered(sources, first_row, &BTreeMap::new())
+    }
+
+    /// [`Segment::build`] with near copies: `clusters` gives, for the Datanet's rows that joined another document's cluster, the row number of
+    /// that cluster's first document.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the contribution, or the row whose cluster does not begin before it.
+    pub fn build_clustered(sources: &[Source<'_>], first_row: u64, clusters: &BTreeMap<u64, u64>) -> Result<Self, BuildError> {
+        if let Some((row, cluster)) = clusters.iter().find(|(row, cluster)| cluster >= row || clusters.contains_key(cluster)) {
+            return Err(BuildError::Cluster { row: *row, cluster: *cluster });
+        }
         let total = sources.iter().fold(0_usize, |sum, source| sum.saturating_add(source.text.len()).saturating_add(LEAF_STRIDE));
         if total > SEGMENT_BYTES_MAX {
             return Err(BuildError::TooLong { got: total });
@@ -117,7 +137,10 @@ impl Segment {
             if !is_later {
                 return Err(BuildError::Order { source_number: number });
             }
-            layout.append(number, source, first_row)?;
+            layout.append(number, source)?;
+        }
+        for (row, number) in layout.documents.iter_mut().zip(first_row..) {
+            row.cluster = clusters.get(&number).copied().unwrap_or(number);
         }
         Ok(layout.index())
     }
@@ -204,7 +227,7 @@ impl Segment {
 }
 
 impl Layout {
-    fn append(&mut self, number: usize, source: &Source<'_>, first_row: u64) -> Result<(), BuildError> {
+    fn append(&mut self, number: usize, source: &Source<'_>) -> Result<(), BuildError> {
         let digests: Vec<Hash32> = text::leaves(source.text).map(merkle::leaf).collect();
         let got = merkle::root(digests.clone(), as_u64(source.text.len()));
         if got != source.text_root {
@@ -222,12 +245,12 @@ impl Layout {
                 return Err(refuse("it holds an empty document"));
             }
             let document = u32::try_from(document).map_err(|_| refuse("it holds more than 2^32 documents"))?;
-            self.add_document(source, document, content, first_row);
+            self.add_document(source, document, content);
         }
         Ok(())
     }
 
-    fn add_document(&mut self, source: &Source<'_>, document: u32, content: &str, first_row: u64) {
+    fn add_document(&mut self, source: &Source<'_>, document: u32, content: &str) {
         let start = self.text.len();
         let offset = |at: usize| u32::try_from(start + at).expect("segments are bounded well below 2^32 bytes");
         self.starts.extend(text::words(content).into_iter().map(|word| offset(word.start)));
@@ -237,7 +260,7 @@ impl Layout {
             length: u32::try_from(content.len()).expect("segments are bounded well below 2^32 bytes"),
             payee: source.contributor,
             priority: Priority { block: source.block, ordinal: source.ordinal, document },
-            cluster: first_row + as_u64(self.documents.len()),
+            cluster: 0,
         });
         self.text.extend_from_slice(content.as_bytes());
         self.text.push(0);

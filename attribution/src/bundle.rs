@@ -1,0 +1,216 @@
+//! The evidence of one answer in one file, and its check without any other source (PROTOCOL section 5).
+//!
+//! [`verify`] recomputes every derived value from the bundle alone: signatures, ids, roots, counts, fee and split, masks, word weights, and for
+//! each span its text, weight, place and payee. What only the whole index can show, an omitted or dominated span, is [`verify_full`]'s.
+//! Cost: five signature recoveries, five hashed bytes per byte of prompt and answer, about 40 hashes per span.
+
+mod spans;
+mod terms;
+mod wording;
+
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{AssetVersion, Hash32},
+    key::{Domains, Signed},
+    manifest::Manifest,
+    quote::Quote,
+    receipt::{Finding, Receipt, Span},
+    request::Request,
+    split::Part,
+    voucher::{Lane, Voucher},
+};
+
+use crate::{
+    index::{Index, SpanOpenings},
+    parameters::Parameters,
+    prompt::Message,
+    span::Word,
+};
+
+/// Longest bundle that is read: 4,096 spans with deep openings take about 20 MiB.
+pub const BUNDLE_BYTES_MAX: usize = 32 << 20;
+
+/// Everything that speaks for one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// The deployment whose contracts the signatures name.
+    pub domains: Domains,
+    /// The node's statement.
+    pub receipt: Signed<Receipt>,
+    /// What the client asked.
+    pub request: Signed<Request>,
+    /// What the node offered.
+    pub quote: Signed<Quote>,
+    /// The line the answer was paid on.
+    pub lane: Signed<Lane>,
+    /// The client's last promise for this answer.
+    pub voucher: Signed<Voucher>,
+    /// What answered.
+    pub manifest: Manifest,
+    /// The conversation that was answered.
+    pub messages: Vec<Message>,
+    /// Salt of the prompt root.
+    pub prompt_salt: Hash32,
+    /// The answer: canonical text of the vouched tokens.
+    pub answer: String,
+    /// Salt of the answer root.
+    pub answer_salt: Hash32,
+    /// The vouched tokens of this attempt.
+    pub token_ids: Vec<u32>,
+    /// What leads from each span to the index root.
+    pub openings: Vec<SpanOpenings>,
+}
+
+/// Why bytes are no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Too long to be one.
+    #[error("the bundle has {0} bytes, at most {BUNDLE_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// Not the JSON of a bundle.
+    #[error("the file is no bundle: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Bundle {
+    /// Reads a bundle; unknown keys are refused.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, BundleError> {
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            return Err(BundleError::TooLong(bytes.len()));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The file's content.
+    ///
+    /// # Panics
+    /// Never: plain data always has a JSON form.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("plain data with string keys")
+    }
+}
+
+/// A field that does not hold what the rest of the evidence says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct Fault {
+    /// The field in plain words, for instance `span 2: weight`.
+    pub field: String,
+    /// What it holds and what was expected.
+    pub problem: String,
+    /// How a checker reports it.
+    pub finding: Finding,
+    /// Span, byte or token concerned; 0 where none is.
+    pub position: u32,
+}
+
+/// All faults of a bundle, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Faults(pub Vec<Fault>);
+
+/// What a verified bundle establishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The receipt's hash.
+    pub receipt: Hash32,
+    /// The sampler's seed, fixed by the client's signature.
+    pub seed: Hash32,
+    /// The fee's parts; they sum to the fee.
+    pub parts: Vec<(Part, Amount)>,
+    /// The answer's words and weights.
+    pub words: Vec<Word>,
+}
+
+/// The assets a receipt names: those of its manifest, in its order.
+pub fn assets(manifest: &Manifest) -> Vec<AssetVersion> {
+    manifest.assets.iter().map(|asset| asset.version).collect()
+}
+
+/// What leads from each span to the root of `index`; nothing if a span stands in no document of it.
+pub fn openings(index: &Index, spans: &[Span]) -> Option<Vec<SpanOpenings>> {
+    spans.iter().map(|span| index.open_span(span.datanet, span.position)).collect()
+}
+
+/// Checks a bundle from itself alone, under the built-in parameters that its receipt names.
+///
+/// # Errors
+/// [`Faults`]: every field that contradicts the others, by name.
+pub fn verify(bundle: &Bundle) -> Result<Verified, Faults> {
+    match Parameters::builtin(bundle.receipt.document.parameters) {
+        Some(parameters) => verify_under(bundle, parameters),
+        None => {
+            let mut faults = Collector::default();
+            terms::check(bundle, &mut faults);
+            faults.add(Finding::Attribution, 0, "parameter id", format!("is {}, known is 1", bundle.receipt.document.parameters));
+            Err(Faults(faults.0))
+        }
+    }
+}
+
+/// [`verify`] under given parameters.
+///
+/// # Errors
+/// [`Faults`].
+pub fn verify_under(bundle: &Bundle, parameters: &Parameters) -> Result<Verified, Faults> {
+    let mut faults = Collector::default();
+    let parts = terms::check(bundle, &mut faults);
+    let words = wording::check(bundle, parameters, &mut faults);
+    match (parts, words) {
+        (Some(parts), Some(words)) if faults.0.is_empty() => {
+            Ok(Verified { receipt: bundle.receipt.document.hash(), seed: bundle.request.seed(), parts, words })
+        }
+        _ => Err(Faults(faults.0)),
+    }
+}
+
+/// Checks a bundle and searches `index` anew: omitted, dominated and later-held spans show only here.
+///
+/// # Errors
+/// [`Faults`].
+pub fn verify_full(bundle: &Bundle, index: &Index) -> Result<Verified, Faults> {
+    let verified = verify(bundle)?;
+    let parameters = Parameters::builtin(bundle.receipt.document.parameters).expect("a verified bundle names built-in parameters");
+    search(bundle, parameters, index).map(|()| verified)
+}
+
+/// [`verify_full`] under given parameters.
+///
+/// # Errors
+/// [`Faults`].
+pub fn verify_full_under(bundle: &Bundle, parameters: &Parameters, index: &Index) -> Result<Verified, Faults> {
+    let verified = verify_under(bundle, parameters)?;
+    search(bundle, parameters, index).map(|()| verified)
+}
+
+fn search(bundle: &Bundle, parameters: &Parameters, index: &Index) -> Result<(), Faults> {
+    let mut faults = Collector::default();
+    spans::search(bundle, parameters, index, &mut faults);
+    if faults.0.is_empty() { Ok(()) } else { Err(Faults(faults.0)) }
+}
+
+/// Faults found so far.
+#[derive(Default)]
+struct Collector(Vec<Fault>);
+
+impl Collector {
+    fn add(&mut self, finding: Finding, position: u32, field: impl Into<String>, problem: impl Into<String>) {
+        self.0.push(Fault { field: field.into(), problem: problem.into(), finding, position });
+    }
+
+    /// `got` must equal `expected`, which `source` states.
+    fn same<T: PartialEq + std::fmt::Debug>(&mut self, finding: Finding, field: &str, got: &T, source: &str, expected: &T) {
+        if got != expected {
+            self.add(finding, 0, field, format!("is {got:?}, {source} {expected:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! What nodes and payees ask each other about an epoch: receipts behind a node root, one account's line of a payout tree.
+//!
+//! One question and one answer per stream. A page of receipts is at most [`RECEIPTS_PAGE`] of about 600 bytes plus spans; whoever asks
+//! rebuilds the root and trusts nothing else.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use types::{
+    id::Address,
+    key::Signed,
+    manifest::Manifest,
+    merkle::SumOpening,
+    payout::{PartLeaf, PayoutLeaf},
+    quote::Quote,
+    receipt::Receipt,
+};
+
+/// Largest question.
+pub const ASK_BYTES_MAX: usize = 1 << 10;
+/// Largest answer.
+pub const REPLY_BYTES_MAX: usize = 8 << 20;
+/// Receipts of one page.
+pub const RECEIPTS_PAGE: usize = 64;
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// The asked node's own receipts of an epoch, from a place in its order.
+    Receipts {
+        /// Epoch.
+        epoch: u64,
+        /// First place wanted.
+        from: u64,
+    },
+    /// An account's line in the asked poster's payout tree of an epoch.
+    Payout {
+        /// Epoch.
+        epoch: u64,
+        /// The payee.
+        account: Address,
+    },
+    /// Collect and post now; only the node's own operator may ask.
+    Settle,
+}
+
+/// A receipt with what its split needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptItem {
+    /// The receipt.
+    pub receipt: Signed<Receipt>,
+    /// The quote it names, for the protocol's constant.
+    pub quote: Quote,
+    /// The manifest it names, for split table and treasuries.
+    pub manifest: Manifest,
+}
+
+/// An account's line of a payout tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutLine {
+    /// Epoch.
+    pub epoch: u64,
+    /// The leaf.
+    pub leaf: PayoutLeaf,
+    /// Its way to the root.
+    pub opening: SumOpening,
+    /// The parts that make the difference to the tree before.
+    pub parts: Vec<PartLeaf>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// A page of receipts, in order; empty past the end.
+    Receipts(Vec<ReceiptItem>),
+    /// The line; nothing if the account is not in the tree.
+    Payout(Option<PayoutLine>),
+    /// What settling did, in words.
+    Settled(String),
+    /// No, and why.
+    Refused(String),
+}
+
+/// Why bytes are not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes are no settlement message: {why}")]
+pub struct MessageError {
+    len: usize,
+    why: String,
+}
+
+/// Encodes a question or an answer.
+///
+/// # Panics
+/// Never for the messages of this module: each is plain data.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_allocvec(message).expect("plain data always encodes")
+}
+
+/// Reads a question or an answer; the whole of `bytes` must be it.
+///
+/// # Errors
+/// [`MessageError`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    let malformed = |why: String| MessageError { len: bytes.len(), why };
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(malformed(format!("{} bytes follow it", rest.len()))),
+        Err(error) => Err(malformed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn questions_round_trip_and_a_longer_frame_is_refused() {
+        let ask = Ask::Payout { epoch: 3, account: Address([7; 20]) };
+        let mut bytes = encode(&ask);
+        assert_eq!(decode::<Ask>(&bytes), Ok(ask));
+        bytes.push(0);
+        assert!(decode::<Ask>(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode::<Ask>(&bytes);
+            let _ = decode::<Reply>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Who gets which wei of one receipt (P6).
+
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::{Amount, AmountError},
+    id::Address,
+    manifest::Manifest,
+    payout::PartLeaf,
+    receipt::Receipt,
+    split::{self, Part},
+};
+
+/// Accounts of the roles at the receipt's named block. Absent assets have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolePayees {
+    /// The protocol's constant.
+    pub protocol: Address,
+    /// The node's reward account.
+    pub node: Address,
+    /// Owner of the agent.
+    pub agent: Option<Address>,
+    /// Owner of the base model.
+    pub base: Option<Address>,
+    /// Owner of the adapter.
+    pub adapter: Option<Address>,
+    /// The stakers' pool.
+    pub stakers: Address,
+    /// The insurance pool.
+    pub insurance: Address,
+}
+
+/// One part with its payee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// Who is paid.
+    pub payee: Address,
+    /// Which part of which receipt, and how much.
+    pub part: PartLeaf,
+}
+
+/// Why a receipt's fee cannot be divided.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShareError {
+    /// The numbers do not work out.
+    #[error("the fee cannot be divided: {0}")]
+    Amount(#[from] AmountError),
+    /// The split table gives weight to a role that the manifest lacks.
+    #[error("the split table pays the {0}, but the manifest names none")]
+    NoPayee(&'static str),
+    /// A receipt that may not bill does.
+    #[error("an answer that ended with {reason} bills {fee} wei, expected 0")]
+    NotBillable {
+        /// Reason code's name.
+        reason: String,
+        /// What it bills.
+        fee: Amount,
+    },
+}
+
+/// Parts of a receipt's fee in ascending code order; they sum to the fee. `protocol_fee` is the quote's constant.
+///
+/// # Errors
+/// [`ShareError`].
+pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Result<Vec<(Part, Amount)>, ShareError> {
+    if !receipt.reason.is_billable() {
+        let unbilled = receipt.fee == Amount::ZERO;
+        return if unbilled { Ok(Vec::new()) } else { Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee }) };
+    }
+    let spans: Vec<u32> = receipt.spans.iter().map(|span| span.weight).collect();
+    let treasuries: Vec<u64> = manifest.datanets.iter().map(|datanet| datanet.weight).collect();
+    Ok(split::parts(receipt.fee, protocol_fee, &manifest.split, &spans, receipt.weight_total, &treasuries)?)
+}
+
+/// The parts of receipt number `index` of its node's epoch tree, each with its payee.
+///
+/// # Errors
+/// [`ShareError`].
+pub fn payees(receipt: &Receipt, index: u64, protocol_fee: Amount, manifest: &Manifest, roles: &RolePayees) -> Result<Vec<Share>, ShareError> {
+    let share = |(part, amount)| Ok(Share { payee: payee(part, receipt, manifest, roles)?, part: PartLeaf::new(receipt.node, index, part, amount) });
+    parts(receipt, protocol_fee, manifest)?.into_iter().map(share).collect()
+}
+
+fn payee(part: Part, receipt: &Receipt, manifest: &Manifest, roles: &RolePayees) -> Result<Address, ShareError> {
+    match part {
+        Part::Protocol => Ok(roles.protocol),
+        Part::Node => Ok(roles.node),
+        Part::Agent => roles.agent.ok_or(ShareError::NoPayee("agent")),
+        Part::Base => roles.base.ok_or(ShareError::NoPayee("base model")),
+        Part::Adapter => roles.adapter.ok_or(ShareError::NoPayee("adapter")),
+        Part::Stakers => Ok(roles.stakers),
+        Part::Insurance => Ok(roles.insurance),
+        Part::Treasury(number) => manifest.datanets.get(usize::from(number)).map(|datanet| datanet.treasury).ok_or(ShareError::NoPayee("Datanet")),
+        Part::Span(number) => receipt.spans.get(usize::from(number)).map(|span| span.payee).ok_or(ShareError::NoPayee("span")),
+        Part::Refund => Ok(receipt.client),
+    }
+}
