@@ -9,7 +9,7 @@
 
 mod manifest;
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
 use reed_solomon_erasure::galois_8::ReedSolomon;
 use types::{
@@ -94,12 +94,18 @@ impl Profile {
 }
 
 /// An object's manifest and its fragments, in order.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Encoded {
     /// Names the object and every fragment.
     pub manifest: ObjectManifest,
     /// The fragments' bytes, by index.
     pub fragments: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded").field("manifest", &self.manifest).finish_non_exhaustive()
+    }
 }
 
 /// An object that cannot be encoded.
@@ -152,12 +158,22 @@ impl FragmentRoot {
 }
 
 /// A fragment whose bytes were hashed and found to be what the manifest names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedFragment {
     object: BlobId,
     index: u8,
     blake3: BlobId,
     bytes: Vec<u8>,
+}
+
+impl fmt::Debug for VerifiedFragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedFragment")
+            .field("object", &self.object)
+            .field("index", &self.index)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
 }
 
 impl VerifiedFragment {

@@ -24,5 +24,6 @@
 pub mod blob;
 pub mod datanet;
 pub mod erasure;
+pub mod proto;
 #[cfg(feature = "disk")]
 pub mod store;

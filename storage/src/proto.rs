@@ -1,0 +1,18 @@
+//! Fragments between nodes: where they belong, how they are served, how an object is fetched.
+//!
+//! Goals: any `data` honest holders give an object back; a wrong byte names its holder; every message, table and retry is bounded.
+//! Non-goals: finding peers, opening connections (`p2p`), audits and repair (later), payment.
+//!
+//! Flow. A contributor encodes a shard and, for each fragment, asks [`placement`] for its holder and sends [`message::Request::Put`]; the holder
+//! runs [`provide::plan_put`], stores, answers [`message::Reply::Stored`]. Whoever wants the object runs a [`fetch::Fetch`]: it asks holders to
+//! [`message::Request::Locate`] the object (manifest and indices come back, the manifest is checked against the object's id), asks for as many
+//! fragments as the code needs, one holder each, hashes each on arrival, replaces holders that fail, and ends with the object or with an
+//! error that counts what was found. A lost or late holder costs one more request; a lying one leaves [`fetch::Evidence`].
+//!
+//! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB and five replies of about 450 bytes.
+//! Placement is rendezvous hashing (Thaler and Ravishankar, 1998).
+
+pub mod fetch;
+pub mod message;
+pub mod placement;
+pub mod provide;
