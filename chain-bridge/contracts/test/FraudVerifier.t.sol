@@ -114,6 +114,10 @@ contract FraudVerifierTest is Fixture {
         refused(proof, abi.encodeWithSelector(FraudVerifier.NotInThisMode.selector, "the span ends beyond its Datanet"));
         proof.mode = FraudVerifier.Mode.DatanetEnd;
         proven(proof);
+        // One byte earlier it ends with the Datanet, and only its bytes can be wrong.
+        proof = forged(2, 7, be(number(".index.datanets[0].bytes") - 98, 5));
+        proof.mode = FraudVerifier.Mode.DatanetEnd;
+        refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
     }
 
     function test_a_span_over_a_contributions_end_is_refuted() public {

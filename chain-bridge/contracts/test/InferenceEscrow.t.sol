@@ -93,6 +93,15 @@ contract InferenceEscrowTest is Suite {
         refused(bad, abi.encodeWithSelector(InferenceEscrow.VoucherSignature.selector, 0, client, address(0)));
     }
 
+    function test_an_invalid_signature_is_not_that_of_the_zero_account() public {
+        InferenceEscrow.Item memory bad = item(1, 1 ether);
+        bad.lane = abi.encodePacked(address(0), node, CAP, uint64(2_000), uint64(1));
+        bad.voucher = voucher(bad.lane, 1 ether);
+        bad.laneSig = hex"";
+        bad.voucherSig = hex"";
+        refused(bad, abi.encodeWithSelector(InferenceEscrow.LaneSignature.selector, 0, address(0), address(0)));
+    }
+
     function test_signatures_do_not_carry_to_another_chain_or_contract() public {
         InferenceEscrow.Item memory good = item(1, 1 ether);
         InferenceEscrow elsewhere = new InferenceEscrow(ICollectedSink(address(settlement)), THAW);

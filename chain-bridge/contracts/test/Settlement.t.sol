@@ -215,6 +215,27 @@ contract SettlementTest is Fixture {
         settlement.claim(0, 2 ether, 0, 1, 2, siblings);
     }
 
+    function test_a_later_claim_pays_the_increment_and_only_once() public {
+        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 2 ether, other, 2 ether);
+        finalise(10 ether, root, 4 ether);
+        uint256 before = client.balance;
+        vm.prank(client);
+        settlement.claim(0, 2 ether, 0, 0, 2, siblings);
+        bytes32 second;
+        (second,, siblings) = pair(client, 5 ether, other, 4 ether);
+        vm.warp(block.timestamp + EPOCH_MIN);
+        submit(NODE_KEY, 2);
+        vm.warp(block.timestamp + W1);
+        post(2, root, second, 9 ether);
+        vm.warp(block.timestamp + W2);
+        vm.prank(client);
+        settlement.claim(0, 5 ether, 0, 0, 2, siblings);
+        eq("paid in all", before + 5 ether, client.balance);
+        vm.prank(client);
+        vm.expectRevert(abi.encodeWithSelector(Settlement.NothingToClaim.selector, 5 ether, 5 ether));
+        settlement.claim(0, 5 ether, 0, 0, 2, siblings);
+    }
+
     function test_a_payee_that_refuses_sees_its_own_reason_and_keeps_its_claim() public {
         Refuser refuser = new Refuser();
         (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(address(refuser), 1 ether, other, 2 ether);
