@@ -60,9 +60,11 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let megabytes: usize = arguments.get(1).map_or(Ok(9), |text| text.parse())?;
-    let source = arguments.first().map_or_else(|| Ok(prose(megabytes * 1_000_000)), |path| fs::read(path).map(|bytes| canonical_lossy(&bytes)))?;
+    let source =
+        arguments.first().map_or_else(|| Ok(prose(megabytes * 1_000_000)), |path| fs::read(path).map(|bytes| canonical_lossy(&bytes)))?;
     let text = contribution(&source, megabytes * 1_000_000);
-    let entry = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: text_root(text.as_bytes()), text: text.as_bytes() };
+    let entry =
+        Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: text_root(text.as_bytes()), text: text.as_bytes() };
 
     let mut build = Vec::new();
     let mut segment = None;
@@ -73,7 +75,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let segment = segment.ok_or("three builds")?;
     let megabytes = text.len() as f64 / 1e6;
-    println!("build: {:.2} s, {:.1} MB/s over {megabytes:.1} MB, {} word starts", median(build.clone()), megabytes / median(build), segment.array().len());
+    println!(
+        "build: {:.2} s, {:.1} MB/s over {megabytes:.1} MB, {} word starts",
+        median(build.clone()),
+        megabytes / median(build),
+        segment.array().len()
+    );
 
     // An answer of about 256 tokens (1,100 bytes): quotes of some 90 bytes from all over the text, between words of its own.
     let mut state = 3;

@@ -80,7 +80,9 @@ impl DatanetIndex {
         }
         let rows = || segments.iter().flat_map(Segment::documents);
         let count = as_u64(rows().count());
-        if let Some((row, cluster)) = rows().map(|row| row.cluster).enumerate().find(|(row, cluster)| *cluster > as_u64(*row) || *cluster >= count) {
+        if let Some((row, cluster)) =
+            rows().map(|row| row.cluster).enumerate().find(|(row, cluster)| *cluster > as_u64(*row) || *cluster >= count)
+        {
             return Err(IndexError::Cluster { version, row, cluster });
         }
         let leaves: Vec<_> = segments.iter().zip(&starts).map(|(segment, start)| segment.leaf(*start).bytes()).collect();
@@ -215,7 +217,9 @@ impl Index {
     /// Every segment with its Datanet's number and its start in the Datanet.
     fn segments(&self) -> impl Iterator<Item = (u8, u64, &Segment)> {
         let numbered = self.datanets.iter().zip(0_u8..);
-        numbered.flat_map(|(datanet, number)| datanet.segments.iter().zip(&datanet.starts).map(move |(segment, start)| (number, *start, segment)))
+        numbered.flat_map(|(datanet, number)| {
+            datanet.segments.iter().zip(&datanet.starts).map(move |(segment, start)| (number, *start, segment))
+        })
     }
 
     /// Opens the Datanet leaf with this number.
@@ -307,7 +311,11 @@ mod tests {
     #[test]
     fn openings_lead_to_the_index_root() {
         let long = "some longer text of many words ".repeat(30) + "\0";
-        let index = Index::new(vec![datanet(1, &[&[source(1, 1, "a\0")], &[source(2, 2, &long), source(3, 3, "tail end\0")]]), datanet(2, &[&[source(4, 4, "b\0")]])]).unwrap();
+        let index = Index::new(vec![
+            datanet(1, &[&[source(1, 1, "a\0")], &[source(2, 2, &long), source(3, 3, "tail end\0")]]),
+            datanet(2, &[&[source(4, 4, "b\0")]]),
+        ])
+        .unwrap();
         for position in [0, 2, 500, 2 + 960] {
             let open = index.open_span(0, position).unwrap();
             assert_eq!(open.datanet.root(), Some(index.root()));

@@ -33,9 +33,12 @@ pub(crate) struct Sample {
     pub(crate) bundle: Bundle,
 }
 
-pub(crate) const FIRST: &str = "Bilateral sensorineural hearing impairment of congenital onset affecting speech development. Nothing else is known.";
-pub(crate) const COPY: &str = "An older note says: bilateral sensorineural hearing impairment of congenital onset affecting speech development in infants.";
-pub(crate) const SECOND: &str = "A generator expression yields a new generator object whenever the enclosing comprehension is evaluated lazily.";
+pub(crate) const FIRST: &str =
+    "Bilateral sensorineural hearing impairment of congenital onset affecting speech development. Nothing else is known.";
+pub(crate) const COPY: &str =
+    "An older note says: bilateral sensorineural hearing impairment of congenital onset affecting speech development in infants.";
+pub(crate) const SECOND: &str =
+    "A generator expression yields a new generator object whenever the enclosing comprehension is evaluated lazily.";
 pub(crate) const ANSWER: &str = "What you describe, sensorineural hearing impairment of congenital onset affecting speech development, matters. \
     In Python a generator expression yields a new generator object whenever the comprehension runs. \
     You asked about an unusual combination of questions from rather different disciplines.";
@@ -49,12 +52,25 @@ pub(crate) fn datanet(asset: u64, texts: &[(u8, &str)]) -> Arc<DatanetIndex> {
     let texts: Vec<(u8, String)> = texts.iter().map(|(who, text)| (*who, format!("{text}\0"))).collect();
     let source = |(block, (who, text)): (u64, &(u8, String))| (Address([*who; 20]), block, text_root(text.as_bytes()), text.clone());
     let sources: Vec<_> = (10..).zip(&texts).map(source).collect();
-    let sources: Vec<_> = sources.iter().map(|(contributor, block, text_root, text)| Source { contributor: *contributor, block: *block, ordinal: 0, text_root: *text_root, text: text.as_bytes() }).collect();
+    let sources: Vec<_> = sources
+        .iter()
+        .map(|(contributor, block, text_root, text)| Source {
+            contributor: *contributor,
+            block: *block,
+            ordinal: 0,
+            text_root: *text_root,
+            text: text.as_bytes(),
+        })
+        .collect();
     Arc::new(DatanetIndex::new(AssetVersion { asset: AssetId(asset), version: 1 }, vec![Segment::build(&sources, 0).unwrap()]).unwrap())
 }
 
 pub(crate) fn sample() -> Sample {
-    let index = Index::new(vec![datanet(3, &[(0xa1, "Something unrelated about kidneys."), (0xa2, FIRST), (0xa3, COPY)]), datanet(4, &[(0xb1, SECOND)])]).unwrap();
+    let index = Index::new(vec![
+        datanet(3, &[(0xa1, "Something unrelated about kidneys."), (0xa2, FIRST), (0xa3, COPY)]),
+        datanet(4, &[(0xb1, SECOND)]),
+    ])
+    .unwrap();
     let node = account(7);
     let bundle = answer(&node, &index, 0, ANSWER);
     Sample { node, index, bundle }
@@ -63,7 +79,13 @@ pub(crate) fn sample() -> Sample {
 /// An answer by `node`, attributed and signed by both sides.
 pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) -> Bundle {
     let client = account(8);
-    let domains = Domains { chain_id: 901, escrow: Address([1; 20]), registry: Address([2; 20]), settlement: Address([3; 20]), stake: Address([4; 20]) };
+    let domains = Domains {
+        chain_id: 901,
+        escrow: Address([1; 20]),
+        registry: Address([2; 20]),
+        settlement: Address([3; 20]),
+        stake: Address([4; 20]),
+    };
     let version = |asset| AssetVersion { asset: AssetId(asset), version: 1 };
     let manifest = Manifest {
         assets: vec![
@@ -73,9 +95,14 @@ pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) ->
         split: SplitTable { node: 5_500, agent: 0, base: 1_500, adapter: 1_500, data: 1_000, stakers: 500 },
         index: index.root(),
         parameters: 1,
-        datanets: index.datanets().iter().map(|d| ManifestDatanet { version: d.version(), treasury: treasury(d.version().asset), weight: d.bytes() }).collect(),
+        datanets: index
+            .datanets()
+            .iter()
+            .map(|d| ManifestDatanet { version: d.version(), treasury: treasury(d.version().asset), weight: d.bytes() })
+            .collect(),
     };
-    let messages = vec![Message { role: Role::System, content: "You are brief.".into() }, Message { role: Role::User, content: QUESTION.into() }];
+    let messages =
+        vec![Message { role: Role::System, content: "You are brief.".into() }, Message { role: Role::User, content: QUESTION.into() }];
     let (prompt_salt, answer_salt) = (Hash32([5; 32]), Hash32([6; 32]));
     let prompt = prompt_bytes(&messages);
     let block = BlockRef { number: 200, hash: Hash32([9; 32]) };

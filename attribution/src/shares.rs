@@ -66,7 +66,11 @@ pub enum ShareError {
 pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Result<Vec<(Part, Amount)>, ShareError> {
     if !receipt.reason.is_billable() {
         let unbilled = receipt.fee == Amount::ZERO;
-        return if unbilled { Ok(Vec::new()) } else { Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee }) };
+        return if unbilled {
+            Ok(Vec::new())
+        } else {
+            Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee })
+        };
     }
     let spans: Vec<u32> = receipt.spans.iter().map(|span| span.weight).collect();
     let treasuries: Vec<u64> = manifest.datanets.iter().map(|datanet| datanet.weight).collect();
@@ -77,8 +81,16 @@ pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Re
 ///
 /// # Errors
 /// [`ShareError`].
-pub fn payees(receipt: &Receipt, index: u64, protocol_fee: Amount, manifest: &Manifest, roles: &RolePayees) -> Result<Vec<Share>, ShareError> {
-    let share = |(part, amount)| Ok(Share { payee: payee(part, receipt, manifest, roles)?, part: PartLeaf::new(receipt.node, index, part, amount) });
+pub fn payees(
+    receipt: &Receipt,
+    index: u64,
+    protocol_fee: Amount,
+    manifest: &Manifest,
+    roles: &RolePayees,
+) -> Result<Vec<Share>, ShareError> {
+    let share = |(part, amount)| {
+        Ok(Share { payee: payee(part, receipt, manifest, roles)?, part: PartLeaf::new(receipt.node, index, part, amount) })
+    };
     parts(receipt, protocol_fee, manifest)?.into_iter().map(share).collect()
 }
 
@@ -91,7 +103,9 @@ fn payee(part: Part, receipt: &Receipt, manifest: &Manifest, roles: &RolePayees)
         Part::Adapter => roles.adapter.ok_or(ShareError::NoPayee("adapter")),
         Part::Stakers => Ok(roles.stakers),
         Part::Insurance => Ok(roles.insurance),
-        Part::Treasury(number) => manifest.datanets.get(usize::from(number)).map(|datanet| datanet.treasury).ok_or(ShareError::NoPayee("Datanet")),
+        Part::Treasury(number) => {
+            manifest.datanets.get(usize::from(number)).map(|datanet| datanet.treasury).ok_or(ShareError::NoPayee("Datanet"))
+        }
         Part::Span(number) => receipt.spans.get(usize::from(number)).map(|span| span.payee).ok_or(ShareError::NoPayee("span")),
         Part::Refund => Ok(receipt.client),
     }

@@ -88,7 +88,9 @@ pub fn weigh(parameters: &Parameters, answer: &str) -> Vec<Word> {
 /// [`AttributeError`].
 pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Attribution, AttributeError> {
     let Masked { words, masks, covered, weight_total } = mask_answer(parameters, prompt, answer)?;
-    let candidates = choice::pieces(answer, &words, &covered).into_iter().flat_map(|piece| choice::maximal(answer, &words, piece, |text| index.find_longest(text)));
+    let candidates = choice::pieces(answer, &words, &covered)
+        .into_iter()
+        .flat_map(|piece| choice::maximal(answer, &words, piece, |text| index.find_longest(text)));
     let chosen = choice::choose(&words, candidates.collect(), least(parameters));
     if chosen.len() > SPANS_MAX {
         return Err(AttributeError::TooMany { what: "spans", got: chosen.len(), max: SPANS_MAX });

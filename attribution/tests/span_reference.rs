@@ -1,6 +1,8 @@
 //! The search, the choice and the masks against a slow reading of the rule's own words over the raw text, on thousands of small corpora made
 //! to collide: few words, repeated documents, delimiters and scripts without spaces.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use attribution::{
@@ -44,7 +46,13 @@ fn index(corpus: &Corpus) -> Index {
             let sources: Vec<Source<'_>> = contributions
                 .iter()
                 .zip(&texts)
-                .map(|(c, text)| Source { contributor: c.contributor, block: c.block, ordinal: 0, text_root: text::text_root(text.as_bytes()), text: text.as_bytes() })
+                .map(|(c, text)| Source {
+                    contributor: c.contributor,
+                    block: c.block,
+                    ordinal: 0,
+                    text_root: text::text_root(text.as_bytes()),
+                    text: text.as_bytes(),
+                })
                 .collect();
             let segment = Segment::build(&sources, rows).unwrap();
             rows += segment.documents().len() as u64;
@@ -80,7 +88,8 @@ fn held(corpus: &Corpus) -> Vec<Held> {
 /// Where a text stands first, from a word start on.
 fn first_holder<'a>(held: &'a [Held], wanted: &str) -> Option<(&'a Held, u64)> {
     held.iter().find_map(|document| {
-        let place = text::words(&document.text).into_iter().map(|word| word.start).find(|start| document.text[*start..].starts_with(wanted))?;
+        let place =
+            text::words(&document.text).into_iter().map(|word| word.start).find(|start| document.text[*start..].starts_with(wanted))?;
         Some((document, document.start + place as u64))
     })
 }
@@ -121,7 +130,10 @@ impl Rule<'_> {
     fn prompt_offset(&self, run: &Range<usize>) -> Option<usize> {
         let words = text::words(self.prompt);
         let wanted = self.text(run);
-        words.iter().map(|word| word.start).find(|start| self.prompt[*start..].starts_with(wanted) && words.iter().any(|word| word.end == start + wanted.len()))
+        words
+            .iter()
+            .map(|word| word.start)
+            .find(|start| self.prompt[*start..].starts_with(wanted) && words.iter().any(|word| word.end == start + wanted.len()))
     }
 
     fn masked_runs(&self) -> Vec<Range<usize>> {
@@ -137,7 +149,10 @@ impl Rule<'_> {
         let masks = self.masked_runs();
         let in_a_piece = |run: &Range<usize>| run.clone().all(|word| !masks.iter().any(|mask| mask.contains(&word)));
         let matching = self.runs().into_iter().filter(|run| {
-            self.bytes(run).len() <= 256 && in_a_piece(run) && !self.text(run).contains(DELIMITERS) && first_holder(self.held, self.text(run)).is_some()
+            self.bytes(run).len() <= 256
+                && in_a_piece(run)
+                && !self.text(run).contains(DELIMITERS)
+                && first_holder(self.held, self.text(run)).is_some()
         });
         let mut left: Vec<_> = Self::longest(matching.collect()).into_iter().filter(|run| self.is_enough(run)).collect();
         let mut chosen = Vec::new();
@@ -147,7 +162,11 @@ impl Rule<'_> {
                 break;
             }
             let best = left.remove(0);
-            left = left.into_iter().flat_map(|run| [run.start..run.end.min(best.start), run.start.max(best.end)..run.end]).filter(|run| run.start < run.end && self.is_enough(run)).collect();
+            left = left
+                .into_iter()
+                .flat_map(|run| [run.start..run.end.min(best.start), run.start.max(best.end)..run.end])
+                .filter(|run| run.start < run.end && self.is_enough(run))
+                .collect();
             chosen.push(best);
         }
         chosen.sort_by_key(|run| run.start);
@@ -210,13 +229,18 @@ fn document() -> impl Strategy<Value = String> {
 }
 
 fn corpus() -> impl Strategy<Value = Corpus> {
-    let contribution = (1_u8..5, proptest::collection::vec(document(), 1..4)).prop_map(|(who, documents)| Contributed { contributor: Address([who; 20]), block: 0, documents });
+    let contribution = (1_u8..5, proptest::collection::vec(document(), 1..4)).prop_map(|(who, documents)| Contributed {
+        contributor: Address([who; 20]),
+        block: 0,
+        documents,
+    });
     let segment = proptest::collection::vec(contribution, 0..5);
     let datanets = proptest::collection::vec(proptest::collection::vec(segment, 1..3), 1..3);
     (datanets, proptest::collection::vec(any::<u16>(), 27)).prop_map(|(mut corpus, order)| {
         // Blocks rise within a segment and mix between segments and Datanets; each is used once.
         for (number, segment) in corpus.iter_mut().flatten().enumerate() {
-            let mut blocks: Vec<u64> = (0..segment.len()).map(|i| u64::from(order[(3 * number + i) % 27]) * 100 + (3 * number + i) as u64).collect();
+            let mut blocks: Vec<u64> =
+                (0..segment.len()).map(|i| u64::from(order[(3 * number + i) % 27]) * 100 + (3 * number + i) as u64).collect();
             blocks.sort_unstable();
             segment.iter_mut().zip(blocks).for_each(|(contribution, block)| contribution.block = block);
         }
@@ -273,7 +297,11 @@ fn the_cases_compared_are_not_empty_ones() {
 }
 
 fn one(documents: &[&str]) -> Corpus {
-    let contribution = |(number, text): (usize, &&str)| Contributed { contributor: Address([number as u8 + 1; 20]), block: number as u64, documents: vec![(*text).to_owned()] };
+    let contribution = |(number, text): (usize, &&str)| Contributed {
+        contributor: Address([u8::try_from(number).unwrap() + 1; 20]),
+        block: number as u64,
+        documents: vec![(*text).to_owned()],
+    };
     vec![vec![documents.iter().enumerate().map(contribution).collect()]]
 }
 
@@ -302,7 +330,8 @@ fn hand_made_vectors_hold() {
         let prompt = [&[2], part("prompt:").as_bytes(), &[0]].concat();
         let answer = part("answer:");
         let got = attribute(&index(&corpus), Parameters::builtin(1).unwrap(), &prompt, &answer).unwrap();
-        let spans: Vec<String> = got.spans.iter().map(|s| format!("{}:{} @{} payee {}", s.start, s.length, s.position, s.payee.0[0])).collect();
+        let spans: Vec<String> =
+            got.spans.iter().map(|s| format!("{}:{} @{} payee {}", s.start, s.length, s.position, s.payee.0[0])).collect();
         let masks: Vec<String> = got.masks.iter().map(|m| format!("{}:{} @{}", m.start, m.length, m.prompt)).collect();
         assert_eq!((spans.join("; "), masks.join("; ")), (part("spans:"), part("masks:")), "{}", part("case:"));
         check(&corpus, Parameters::builtin(1).unwrap(), &[part("prompt:")], &answer);

@@ -62,7 +62,10 @@ impl One<'_> {
         let (first, last) = match (first, last) {
             (Ok(first), Ok(last)) if first <= last => (first, last),
             (Err(_), _) => return self.fault("start", format!("is {}, where no word of the answer starts", bytes.start)),
-            _ => return self.fault("length", format!("is {}, which ends at byte {}, where no word of the answer ends", bytes.len(), bytes.end)),
+            _ => {
+                return self
+                    .fault("length", format!("is {}, which ends at byte {}, where no word of the answer ends", bytes.len(), bytes.end));
+            }
         };
         let words = &found.words[first..=last];
         let weight = words.iter().map(|word| u64::from(word.weight)).sum::<u64>();
@@ -90,7 +93,10 @@ impl One<'_> {
             return self.fault("segment", "does not lead to the Datanet's segments root".to_owned());
         }
         let Some(offset) = span.position.checked_sub(segment.leaf.start).filter(|offset| *offset < segment.leaf.length) else {
-            return self.fault("position", format!("is {}, outside the segment shown ({} bytes from {})", span.position, segment.leaf.length, segment.leaf.start));
+            return self.fault(
+                "position",
+                format!("is {}, outside the segment shown ({} bytes from {})", span.position, segment.leaf.length, segment.leaf.start),
+            );
         };
         self.text(bundle, opening, offset);
         self.document(opening, offset);
@@ -107,7 +113,9 @@ impl One<'_> {
         }
         match declared.get(usize::from(span.datanet)) {
             Some(declared) if declared.version == shown.leaf.version => {}
-            Some(declared) => self.fault("Datanet", format!("is {} in the index, the manifest declares {}", shown.leaf.version, declared.version)),
+            Some(declared) => {
+                self.fault("Datanet", format!("is {} in the index, the manifest declares {}", shown.leaf.version, declared.version))
+            }
             None => self.fault("Datanet", format!("is number {}, the manifest declares {}", span.datanet, declared.len())),
         }
     }
@@ -119,7 +127,10 @@ impl One<'_> {
             return self.fault("text", "shown does not lead to the segment's text root".to_owned());
         }
         if leaf.opening.index != offset / stride {
-            return self.fault("position", format!("is {}, which lies in text leaf {}, shown is leaf {}", self.span.position, offset / stride, leaf.opening.index));
+            return self.fault(
+                "position",
+                format!("is {}, which lies in text leaf {}, shown is leaf {}", self.span.position, offset / stride, leaf.opening.index),
+            );
         }
         let within = usize::try_from(offset % stride).expect("below 64");
         let answered = bundle.answer.as_bytes().get(self.bytes());
@@ -137,11 +148,19 @@ impl One<'_> {
             return self.fault("document", "does not lead to the segment's document root".to_owned());
         }
         if offset < row.start || offset + u64::from(self.span.length) > row.end() {
-            return self.fault("document", format!("shown holds bytes {} to {} of the segment, the span stands at {offset}", row.start, row.end()));
+            return self.fault(
+                "document",
+                format!("shown holds bytes {} to {} of the segment, the span stands at {offset}", row.start, row.end()),
+            );
         }
         let payee = match &opening.head {
             None => row.payee,
-            Some(head) if head.segment.root() == Some(opening.datanet.leaf.segments) && head.document.root() == Some(head.segment.leaf.documents) => head.document.leaf.payee,
+            Some(head)
+                if head.segment.root() == Some(opening.datanet.leaf.segments)
+                    && head.document.root() == Some(head.segment.leaf.documents) =>
+            {
+                head.document.leaf.payee
+            }
             Some(_) => return self.fault("document", "of its cluster shown first does not lead to the Datanet".to_owned()),
         };
         // In a Datanet's first segment the row's number is its place; in later ones only the whole index knows it.
@@ -157,7 +176,8 @@ impl One<'_> {
 
 /// Whether a word runs over byte `at` of a leaf, as far as the leaf shows what stands before it.
 fn is_inside_word(leaf: &[u8], at: usize) -> bool {
-    let before = (1..=4.min(at)).find_map(|length| std::str::from_utf8(&leaf[at - length..at]).ok()).and_then(|text| text.chars().next_back());
+    let before =
+        (1..=4.min(at)).find_map(|length| std::str::from_utf8(&leaf[at - length..at]).ok()).and_then(|text| text.chars().next_back());
     let here = (1..=4).find_map(|length| std::str::from_utf8(leaf.get(at..at + length)?).ok()).and_then(|text| text.chars().next());
     before.is_some_and(|c| is_word(c) && !is_single(c)) && here.is_some_and(|c| !is_single(c))
 }
@@ -177,7 +197,9 @@ fn compare(stated: &[Span], found: &[Span], faults: &mut Collector) {
     for span in found.iter().filter(|span| !stated.contains(span)) {
         let instead = stated.iter().zip(0_u32..).find(|(other, _)| other.start == span.start);
         match instead {
-            Some((other, number)) => faults.add(Finding::Attribution, number, format!("span {number}"), format!("is {other:?}, the search finds {span:?}")),
+            Some((other, number)) => {
+                faults.add(Finding::Attribution, number, format!("span {number}"), format!("is {other:?}, the search finds {span:?}"))
+            }
             None => faults.add(Finding::Attribution, span.start, "spans", format!("omit {span:?}")),
         }
     }

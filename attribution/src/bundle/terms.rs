@@ -42,7 +42,8 @@ fn identities(bundle: &Bundle, faults: &mut Collector) {
     let (receipt, request, quote) = (&bundle.receipt.document, &bundle.request.document, &bundle.quote.document);
     let (lane, voucher) = (&bundle.lane.document, &bundle.voucher.document);
     let root = bundle.manifest.root();
-    let mut same = |field: &str, got: Hash32, source: &str, expected: Hash32| faults.same(Finding::Signature, field, &got, source, &expected);
+    let mut same =
+        |field: &str, got: Hash32, source: &str, expected: Hash32| faults.same(Finding::Signature, field, &got, source, &expected);
     same("request id", receipt.request, "the request's is", request.id());
     same("voucher: request id", voucher.request, "the request's is", request.id());
     same("lane", receipt.lane, "the lane's id is", lane.id());
@@ -52,7 +53,8 @@ fn identities(bundle: &Bundle, faults: &mut Collector) {
     same("manifest root", receipt.manifest, "the manifest's is", root);
     same("request: manifest root", request.manifest, "the manifest's is", root);
     same("quote: manifest root", quote.manifest, "the manifest's is", root);
-    let mut same = |field: &str, got: Address, source: &str, expected: Address| faults.same(Finding::Signature, field, &got, source, &expected);
+    let mut same =
+        |field: &str, got: Address, source: &str, expected: Address| faults.same(Finding::Signature, field, &got, source, &expected);
     same("client", receipt.client, "the request names", request.client);
     same("lane: payer", lane.payer, "the request names", request.client);
     same("node", receipt.node, "the quote names", quote.node);
@@ -80,7 +82,8 @@ fn counts(bundle: &Bundle, faults: &mut Collector) {
 }
 
 fn limits(bundle: &Bundle, faults: &mut Collector) {
-    let (receipt, request, quote, lane) = (&bundle.receipt.document, &bundle.request.document, &bundle.quote.document, &bundle.lane.document);
+    let (receipt, request, quote, lane) =
+        (&bundle.receipt.document, &bundle.request.document, &bundle.quote.document, &bundle.lane.document);
     let mut at_most = |field: &str, got: u128, source: &str, most: u128| {
         if got > most {
             faults.add(Finding::Split, 0, field, format!("is {got}, {source} {most}"));
@@ -99,11 +102,22 @@ fn limits(bundle: &Bundle, faults: &mut Collector) {
 fn manifest(bundle: &Bundle, faults: &mut Collector) {
     let (receipt, manifest) = (&bundle.receipt.document, &bundle.manifest);
     if manifest.assets.len() > ASSETS_MAX || manifest.datanets.len() > DATANETS_MAX || !manifest.split.is_whole() {
-        let problem = format!("has {} assets, {} Datanets and the split {:?}: at most {ASSETS_MAX}, {DATANETS_MAX}, and a sum of 10000 are allowed", manifest.assets.len(), manifest.datanets.len(), manifest.split.rows());
+        let problem = format!(
+            "has {} assets, {} Datanets and the split {:?}: at most {ASSETS_MAX}, {DATANETS_MAX}, and a sum of 10000 are allowed",
+            manifest.assets.len(),
+            manifest.datanets.len(),
+            manifest.split.rows()
+        );
         faults.add(Finding::Split, 0, "manifest", problem);
     }
     for (number, datanet) in manifest.datanets.iter().enumerate() {
-        faults.same(Finding::Split, &format!("manifest: treasury of Datanet {number}"), &datanet.treasury, "its asset's is", &treasury(datanet.version.asset));
+        faults.same(
+            Finding::Split,
+            &format!("manifest: treasury of Datanet {number}"),
+            &datanet.treasury,
+            "its asset's is",
+            &treasury(datanet.version.asset),
+        );
     }
     faults.same(Finding::Attribution, "index root", &receipt.index, "the manifest's is", &manifest.index);
     faults.same(Finding::Attribution, "parameter id", &receipt.parameters, "the manifest's is", &manifest.parameters);

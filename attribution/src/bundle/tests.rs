@@ -118,7 +118,9 @@ fn no_value_of_the_file_can_change_unseen() {
     for place in places {
         // Why an answer ended is the node's word alone; its own signatures are made again below; no document of a bundle is signed for the
         // other two contracts.
-        if ["/receipt/document/reason", "/receipt/signature", "/quote/signature", "/domains/registry", "/domains/stake"].contains(&place.as_str()) {
+        if ["/receipt/document/reason", "/receipt/signature", "/quote/signature", "/domains/registry", "/domains/stake"]
+            .contains(&place.as_str())
+        {
             continue;
         }
         let mut changed = whole.clone();
@@ -218,7 +220,9 @@ fn a_later_holder_and_a_shortened_span_show_in_the_full_search() {
 #[test]
 fn a_span_into_the_middle_of_a_word_and_one_over_a_mask_are_refused() {
     let sample = sample();
-    let index = Index::new(vec![datanet(3, &[(0xa1, "presensorineural hearing impairment of congenital onset affecting speech development")])]).unwrap();
+    let index =
+        Index::new(vec![datanet(3, &[(0xa1, "presensorineural hearing impairment of congenital onset affecting speech development")])])
+            .unwrap();
     let mut bundle = answer(&sample.node, &index, 1, ANSWER);
     let found = bundle.receipt.document.spans.clone();
     assert_eq!(found.len(), 1, "from the second word on");
@@ -242,7 +246,14 @@ fn a_span_into_the_middle_of_a_word_and_one_over_a_mask_are_refused() {
     let text = &ANSWER[mask.start as usize..][..mask.length as usize];
     let weight = text.split(' ').map(|word| parameters.weight(word)).sum();
     let holder = index.holder(text.as_bytes()).unwrap();
-    bundle.receipt.document.spans.push(Span { start: mask.start, length: u16::try_from(mask.length).unwrap(), datanet: 0, position: holder.position, weight, payee: holder.payee });
+    bundle.receipt.document.spans.push(Span {
+        start: mask.start,
+        length: u16::try_from(mask.length).unwrap(),
+        datanet: 0,
+        position: holder.position,
+        weight,
+        payee: holder.payee,
+    });
     bundle.openings.push(index.open_span(0, holder.position).unwrap());
     sample.resign(&mut bundle);
     assert!(verify(&bundle).unwrap_err().to_string().contains("covers words that stand in the prompt"));

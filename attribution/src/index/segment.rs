@@ -60,7 +60,9 @@ pub enum BuildError {
         expected: Hash32,
     },
     /// Not documents, each followed by a zero byte.
-    #[error("contribution {source_number} is no contribution text ({reason}): it must be canonical documents, each followed by one zero byte")]
+    #[error(
+        "contribution {source_number} is no contribution text ({reason}): it must be canonical documents, each followed by one zero byte"
+    )]
     Documents {
         /// Which contribution.
         source_number: usize,
@@ -133,7 +135,9 @@ impl Segment {
         }
         let mut layout = Layout { text: Vec::with_capacity(total + PADDING), ..Layout::default() };
         for (number, source) in sources.iter().enumerate() {
-            let is_later = number.checked_sub(1).is_none_or(|before| (sources[before].block, sources[before].ordinal) < (source.block, source.ordinal));
+            let is_later = number
+                .checked_sub(1)
+                .is_none_or(|before| (sources[before].block, sources[before].ordinal) < (source.block, source.ordinal));
             if !is_later {
                 return Err(BuildError::Order { source_number: number });
             }

@@ -34,7 +34,8 @@ pub(super) fn pieces(answer: &str, words: &[Word], masked: &[bool]) -> Vec<Range
         if masked[number] {
             continue;
         }
-        let joins = |piece: &Range<usize>| piece.end == number && !answer[words[number - 1].range.end..word.range.start].contains(DELIMITERS);
+        let joins =
+            |piece: &Range<usize>| piece.end == number && !answer[words[number - 1].range.end..word.range.start].contains(DELIMITERS);
         match pieces.last_mut().filter(|piece| joins(piece)) {
             Some(piece) => piece.end += 1,
             None => pieces.push(number..number + 1),
@@ -71,7 +72,11 @@ pub(super) fn choose(words: &[Word], candidates: Vec<Range<usize>>, least: Least
     let weigh = |run: &Range<usize>| running[run.end] - running[run.start];
     let ranked = |run: Range<usize>| {
         let weight = weigh(&run);
-        (run.len() >= least.words.max(1) && weight >= least.weight).then_some(Candidate { weight, first: std::cmp::Reverse(run.start), end: run.end })
+        (run.len() >= least.words.max(1) && weight >= least.weight).then_some(Candidate {
+            weight,
+            first: std::cmp::Reverse(run.start),
+            end: run.end,
+        })
     };
     let mut heap: BinaryHeap<Candidate> = candidates.into_iter().filter_map(ranked).collect();
     let mut taken = vec![false; words.len()];

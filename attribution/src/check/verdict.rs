@@ -1,0 +1,121 @@
+//! What a drawn checker finds, and the digest that shows it looked.
+
+use types::{
+    id::{Address, Hash32},
+    merkle::keccak,
+    receipt::{CheckReport, Finding},
+};
+
+use crate::{
+    bundle::{Bundle, Fault, verify, verify_full},
+    index::Index,
+};
+
+/// What running the same request again gave, teacher-forced on the receipt's own tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reexecution {
+    /// First output token that is not what the model gives, within the profile's tolerance; none if all are.
+    pub wrong_token: Option<u32>,
+    /// Canonical text of the receipt's tokens.
+    pub answer: String,
+}
+
+/// A finding and the output token, byte or span it concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was found.
+    pub finding: Finding,
+    /// Where; 0 when all agrees.
+    pub position: u32,
+}
+
+impl Verdict {
+    /// The report that `checker` signs.
+    pub fn report(self, checker: Address, receipt: Hash32, trace: Hash32) -> CheckReport {
+        CheckReport { checker, receipt, finding: self.finding, position: self.position, trace }
+    }
+}
+
+/// Compares a receipt with its re-execution and with a search of the index anew. Of several differences the one nearest to the cause is
+/// reported: signature, token, text, attribution, split.
+pub fn judge(bundle: &Bundle, index: &Index, again: &Reexecution) -> Verdict {
+    let faults = match verify(bundle) {
+        Ok(_) => verify_full(bundle, index).err().map_or_else(Vec::new, |faults| faults.0),
+        Err(faults) => faults.0,
+    };
+    let mut found: Vec<Verdict> = faults.iter().map(|fault: &Fault| Verdict { finding: fault.finding, position: fault.position }).collect();
+    found.extend(again.wrong_token.map(|position| Verdict { finding: Finding::Token, position }));
+    found.extend(first_difference(&bundle.answer, &again.answer).map(|position| Verdict { finding: Finding::Text, position }));
+    let cause = |verdict: &Verdict| match verdict.finding {
+        Finding::Signature => 0,
+        Finding::Token => 1,
+        Finding::Text => 2,
+        Finding::Attribution => 3,
+        Finding::Split => 4,
+        Finding::Agrees => 5,
+    };
+    found.into_iter().min_by_key(|verdict| (cause(verdict), verdict.position)).unwrap_or(Verdict { finding: Finding::Agrees, position: 0 })
+}
+
+/// First byte in which two texts differ.
+fn first_difference(a: &str, b: &str) -> Option<u32> {
+    let equal = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    (a != b).then(|| u32::try_from(equal).unwrap_or(u32::MAX))
+}
+
+/// Digest of everything a checker recomputed, keyed by its account from the first byte on: it can be neither copied nor finished from
+/// another's.
+pub fn trace_digest(checker: Address, trace: &[&[u8]]) -> Hash32 {
+    let mut parts: Vec<&[u8]> = vec![b"tributary/trace/v1", &checker.0];
+    parts.extend(trace);
+    keccak(&parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use types::key::Signed;
+
+    use super::*;
+    use crate::sample::{Sample, sample};
+
+    fn again(sample: &Sample) -> Reexecution {
+        Reexecution { wrong_token: None, answer: sample.bundle.answer.clone() }
+    }
+
+    #[test]
+    fn agreement_and_each_kind_of_difference_are_told_apart() {
+        let sample = sample();
+        let judged = |bundle: &Bundle, again: &Reexecution| judge(bundle, &sample.index, again);
+        assert_eq!(judged(&sample.bundle, &again(&sample)), Verdict { finding: Finding::Agrees, position: 0 });
+        let token = Reexecution { wrong_token: Some(17), ..again(&sample) };
+        assert_eq!(judged(&sample.bundle, &token), Verdict { finding: Finding::Token, position: 17 });
+        let text = Reexecution { answer: sample.bundle.answer.replacen("hearing", "Hearing", 1), ..again(&sample) };
+        let place = u32::try_from(sample.bundle.answer.find("hearing").unwrap()).unwrap();
+        assert_eq!(judged(&sample.bundle, &text), Verdict { finding: Finding::Text, position: place });
+
+        let resigned = |change: &dyn Fn(&mut types::receipt::Receipt)| {
+            let mut bundle = sample.bundle.clone();
+            change(&mut bundle.receipt.document);
+            bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+            bundle
+        };
+        let span = resigned(&|receipt| receipt.spans[1].weight += 1);
+        assert_eq!(judged(&span, &again(&sample)), Verdict { finding: Finding::Attribution, position: 1 });
+        let fee = resigned(&|receipt| receipt.fee.0 += 1);
+        assert_eq!(judged(&fee, &again(&sample)).finding, Finding::Split);
+        let mut unsigned = sample.bundle.clone();
+        unsigned.receipt.document.weight_total += 1;
+        assert_eq!(judged(&unsigned, &again(&sample)).finding, Finding::Signature);
+        let omitted = resigned(&|receipt| receipt.spans = receipt.spans.split_off(1));
+        let omitted = Bundle { openings: omitted.openings[1..].to_vec(), ..omitted };
+        assert_eq!(judged(&omitted, &again(&sample)).finding, Finding::Attribution);
+    }
+
+    #[test]
+    fn trace_digests_differ_by_checker_and_by_every_byte() {
+        let (a, b) = (Address([1; 20]), Address([2; 20]));
+        assert_eq!(trace_digest(a, &[b"tok", b"ens"]), trace_digest(a, &[b"tokens"]));
+        assert_ne!(trace_digest(a, &[b"tokens"]), trace_digest(b, &[b"tokens"]));
+        assert_ne!(trace_digest(a, &[b"tokens"]), trace_digest(a, &[b"tokenz"]));
+    }
+}

@@ -1,0 +1,9 @@
+//! An epoch's receipts and what they pay: one receipts tree per node, one payout tree over all (PROTOCOL section 7).
+//!
+//! All of it is a function of the receipts, their order of arrival forgotten. A payout leaf and its parts take 132 bytes and 48 per part.
+
+mod payout;
+mod receipts;
+
+pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};
+pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, collect, node_root, receipts_tree};

@@ -1,0 +1,221 @@
+//! The payout tree: every account's cumulative amount, on top of the last final tree.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::{Amount, AmountError},
+    id::{Address, Hash32},
+    merkle::{SumOpening, SumTree},
+    payout::{PartLeaf, PayoutLeaf, parts_tree, payout_tree},
+    split::Part,
+};
+
+use crate::shares::Share;
+
+/// What a lane collected beyond its receipts, back to its payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refund {
+    /// The lane's node.
+    pub node: Address,
+    /// Place of the lane's last final receipt in the node's epoch tree: it makes the refund's part unique.
+    pub receipt: u64,
+    /// The lane's payer.
+    pub client: Address,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// Why shares do not make a payout tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayoutError {
+    /// A sum does not fit.
+    #[error("the payout does not sum: {0}")]
+    Amount(#[from] AmountError),
+    /// One part given twice.
+    #[error("part {part} of receipt {receipt} of node {node} is given twice")]
+    Repeated {
+        /// The node.
+        node: Address,
+        /// The receipt's place.
+        receipt: u64,
+        /// The part's code.
+        part: u32,
+    },
+}
+
+/// The payout tree with everything a claim needs.
+#[derive(Debug)]
+pub struct Payout {
+    leaves: Vec<PayoutLeaf>,
+    parts: Vec<Vec<PartLeaf>>,
+    tree: SumTree,
+}
+
+/// What an account shows to be paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Its leaf.
+    pub leaf: PayoutLeaf,
+    /// The leaf's way to the payout root.
+    pub opening: SumOpening,
+    /// What makes the difference to the last tree, ascending.
+    pub parts: Vec<PartLeaf>,
+}
+
+impl Payout {
+    /// The payout root.
+    pub fn root(&self) -> Hash32 {
+        self.tree.root()
+    }
+
+    /// Sum of all cumulative amounts.
+    pub fn total(&self) -> Amount {
+        self.tree.total()
+    }
+
+    /// Leaves ascending by account.
+    pub fn leaves(&self) -> &[PayoutLeaf] {
+        &self.leaves
+    }
+
+    /// New parts of each leaf, ascending.
+    pub fn parts(&self) -> &[Vec<PartLeaf>] {
+        &self.parts
+    }
+
+    /// Cumulative amounts for the next epoch to build on.
+    pub fn cumulative(&self) -> BTreeMap<Address, Amount> {
+        self.leaves.iter().map(|leaf| (leaf.account, leaf.cumulative)).collect()
+    }
+
+    /// What `account` claims with; nothing if it was never paid.
+    pub fn claim(&self, account: Address) -> Option<Claim> {
+        let place = self.leaves.binary_search_by_key(&account, |leaf| leaf.account).ok()?;
+        let opening = self.tree.open(u64::try_from(place).ok()?)?;
+        Some(Claim { leaf: self.leaves[place], opening, parts: self.parts[place].clone() })
+    }
+}
+
+/// The tree over `previous` (the last final tree's cumulative amounts), the shares of the epoch's final receipts, and refunds.
+///
+/// # Errors
+/// [`PayoutError`].
+pub fn build_payout(
+    previous: &BTreeMap<Address, Amount>,
+    shares: impl IntoIterator<Item = Share>,
+    refunds: &[Refund],
+) -> Result<Payout, PayoutError> {
+    let refunds = refunds
+        .iter()
+        .map(|refund| Share { payee: refund.client, part: PartLeaf::new(refund.node, refund.receipt, Part::Refund, refund.amount) });
+    let mut all: Vec<Share> = shares.into_iter().chain(refunds).collect();
+    all.sort_by_key(|share| place(&share.part));
+    if let Some(pair) = all.windows(2).find(|pair| place(&pair[0].part) == place(&pair[1].part)) {
+        let PartLeaf { node, receipt, part, .. } = pair[0].part;
+        return Err(PayoutError::Repeated { node, receipt, part });
+    }
+    let mut accounts: BTreeMap<Address, Vec<PartLeaf>> = previous.keys().map(|account| (*account, Vec::new())).collect();
+    for share in all {
+        accounts.entry(share.payee).or_default().push(share.part);
+    }
+    let leaf = |(account, parts): (&Address, &Vec<PartLeaf>)| {
+        let tree = parts_tree(parts)?;
+        let previous = previous.get(account).copied().unwrap_or_default();
+        Ok(PayoutLeaf { account: *account, previous, cumulative: previous.plus(tree.total())?, parts: tree.root() })
+    };
+    let leaves = accounts.iter().map(leaf).collect::<Result<Vec<_>, AmountError>>()?;
+    Ok(Payout { tree: payout_tree(&leaves)?, leaves, parts: accounts.into_values().collect() })
+}
+
+fn place(part: &PartLeaf) -> (Address, u64, u32) {
+    (part.node, part.receipt, part.part)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use types::merkle::Summed;
+
+    use super::*;
+    use crate::{
+        sample::sample,
+        shares::{RolePayees, parts, payees},
+    };
+
+    fn roles() -> RolePayees {
+        let account = |byte| Address([byte; 20]);
+        RolePayees {
+            protocol: account(1),
+            node: account(2),
+            agent: None,
+            base: Some(account(3)),
+            adapter: Some(account(4)),
+            stakers: account(5),
+            insurance: account(6),
+        }
+    }
+
+    #[test]
+    fn a_receipts_shares_name_every_payee_and_sum_to_its_fee() {
+        let sample = sample();
+        let (receipt, manifest) = (&sample.bundle.receipt.document, &sample.bundle.manifest);
+        let protocol = sample.bundle.quote.document.protocol_fee;
+        let shares = payees(receipt, 4, protocol, manifest, &roles()).unwrap();
+        assert_eq!(Amount::sum(shares.iter().map(|share| share.part.amount)), Ok(receipt.fee));
+        for span in &receipt.spans {
+            assert!(shares.iter().any(|share| share.payee == span.payee), "{}", span.payee);
+        }
+        assert_eq!(shares.len(), parts(receipt, protocol, manifest).unwrap().len());
+        let missing = RolePayees { adapter: None, ..roles() };
+        assert!(payees(receipt, 4, protocol, manifest, &missing).unwrap_err().to_string().contains("adapter"));
+    }
+
+    fn share() -> impl Strategy<Value = Share> {
+        (0..5_u8, 0..3_u8, 0..4_u64, 0..9_u32, any::<u64>()).prop_map(|(payee, node, receipt, part, amount)| Share {
+            payee: Address([payee; 20]),
+            part: PartLeaf { node: Address([node; 20]), receipt, part, amount: Amount(amount.into()) },
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_tree_sums_to_the_wei_and_does_not_depend_on_order(shares in proptest::collection::vec(share(), 0..30), previous in proptest::collection::btree_map(0..7_u8, any::<u64>(), 0..5), seed: u64) {
+            let previous: BTreeMap<_, _> = previous.into_iter().map(|(account, amount)| (Address([account; 20]), Amount(amount.into()))).collect();
+            let mut unique = BTreeMap::new();
+            for share in shares {
+                unique.insert(place(&share.part), share);
+            }
+            let shares: Vec<Share> = unique.into_values().collect();
+            let refunds = [Refund { node: Address([1; 20]), receipt: 2, client: Address([6; 20]), amount: Amount(77) }];
+            let payout = build_payout(&previous, shares.clone(), &refunds).unwrap();
+
+            let paid = shares.iter().map(|share| share.part.amount.0).sum::<u128>() + 77;
+            prop_assert_eq!(payout.total().0, previous.values().map(|amount| amount.0).sum::<u128>() + paid);
+            prop_assert!(payout.leaves().windows(2).all(|pair| pair[0].account < pair[1].account));
+            for leaf in payout.leaves() {
+                let claim = payout.claim(leaf.account).unwrap();
+                prop_assert_eq!(claim.opening.root(Summed::leaf(&leaf.encode(), leaf.cumulative)), Some((payout.root(), payout.total())));
+                prop_assert_eq!(parts_tree(&claim.parts).unwrap().root(), leaf.parts);
+                let new = Amount::sum(claim.parts.iter().map(|part| part.amount)).unwrap();
+                prop_assert_eq!(leaf.previous.plus(new), Ok(leaf.cumulative));
+                prop_assert_eq!(leaf.previous, previous.get(&leaf.account).copied().unwrap_or_default());
+            }
+            let mut other = shares;
+            let middle = usize::try_from(seed % 31).unwrap().min(other.len());
+            other.rotate_left(middle);
+            prop_assert_eq!(build_payout(&previous, other, &refunds).unwrap().root(), payout.root());
+            let next = build_payout(&payout.cumulative(), [], &[]).unwrap();
+            prop_assert_eq!(next.total(), payout.total());
+        }
+    }
+
+    #[test]
+    fn a_part_paid_twice_is_refused() {
+        let part = PartLeaf { node: Address([1; 20]), receipt: 2, part: 3, amount: Amount(1) };
+        let twice = [Share { payee: Address([1; 20]), part }, Share { payee: Address([2; 20]), part }];
+        assert!(matches!(build_payout(&BTreeMap::new(), twice, &[]), Err(PayoutError::Repeated { receipt: 2, part: 3, .. })));
+    }
+}

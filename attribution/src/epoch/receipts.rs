@@ -1,0 +1,210 @@
+//! Which receipts of a node count, in which order, and which convict it (F3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{
+    amount::{Amount, AmountError},
+    encoding::Document as _,
+    id::{Address, Hash32},
+    key::{Domains, SignatureError, Signed},
+    merkle::Tree,
+    operator::NodeRoot,
+    receipt::Receipt,
+};
+
+/// Why a receipt does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedWhy {
+    /// Signed by nobody or by somebody else.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// Another node's.
+    #[error("the receipt is of node {got}, collected are those of {expected}")]
+    Node {
+        /// The receipt's node.
+        got: Address,
+        /// The one collected for.
+        expected: Address,
+    },
+    /// An answer that may not be billed is.
+    #[error("the receipt bills {0} wei for an answer that failed")]
+    NotBillable(Amount),
+}
+
+/// A receipt that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its hash.
+    pub receipt: Hash32,
+    /// Why.
+    pub why: RefusedWhy,
+}
+
+/// Two receipts that one honest node never signs both of: different bodies for one attempt, or one output token billed twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Equivocation {
+    /// The one with the smaller hash.
+    pub first: Signed<Receipt>,
+    /// The other.
+    pub second: Signed<Receipt>,
+}
+
+/// A node's receipts, sorted out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Those that count, by block, request and attempt.
+    pub receipts: Vec<Signed<Receipt>>,
+    /// Pairs that contradict each other; neither of a pair counts.
+    pub equivocations: Vec<Equivocation>,
+    /// What was refused, by hash.
+    pub refused: Vec<Refused>,
+}
+
+/// Sorts out the receipts of `node`: foreign and unsigned ones refused, repeated ones dropped, contradicting ones set aside, the rest in order.
+pub fn collect(domains: &Domains, node: Address, receipts: impl IntoIterator<Item = Signed<Receipt>>) -> Collected {
+    let mut valid: BTreeMap<Hash32, Signed<Receipt>> = BTreeMap::new();
+    let mut refused: BTreeMap<Hash32, RefusedWhy> = BTreeMap::new();
+    for receipt in receipts {
+        let hash = receipt.document.hash();
+        match check(domains, node, &receipt) {
+            Ok(()) => drop(valid.insert(hash, receipt)),
+            Err(why) => drop(refused.insert(hash, why)),
+        }
+    }
+    // A valid signature over a body outweighs a broken copy of it.
+    refused.retain(|hash, _| !valid.contains_key(hash));
+    let (equivocations, void) = contradictions(&valid);
+    let mut receipts: Vec<_> = valid.into_iter().filter(|(hash, _)| !void.contains(hash)).map(|(_, receipt)| receipt).collect();
+    receipts.sort_by_key(|receipt| (receipt.document.block.number, receipt.document.request, receipt.document.attempt));
+    Collected { receipts, equivocations, refused: refused.into_iter().map(|(receipt, why)| Refused { receipt, why }).collect() }
+}
+
+fn check(domains: &Domains, node: Address, receipt: &Signed<Receipt>) -> Result<(), RefusedWhy> {
+    let body = &receipt.document;
+    if body.node != node {
+        return Err(RefusedWhy::Node { got: body.node, expected: node });
+    }
+    if !body.reason.is_billable() && body.fee != Amount::ZERO {
+        return Err(RefusedWhy::NotBillable(body.fee));
+    }
+    Ok(receipt.verify(domains, node)?)
+}
+
+/// Pairs within one request that exclude each other, and the hashes of all in them. One request has few attempts at one node.
+fn contradictions(valid: &BTreeMap<Hash32, Signed<Receipt>>) -> (Vec<Equivocation>, BTreeSet<Hash32>) {
+    let mut requests: BTreeMap<Hash32, Vec<(&Hash32, &Signed<Receipt>)>> = BTreeMap::new();
+    for (hash, receipt) in valid {
+        requests.entry(receipt.document.request).or_default().push((hash, receipt));
+    }
+    let (mut pairs, mut void) = (Vec::new(), BTreeSet::new());
+    for same in requests.values() {
+        for (place, (hash, first)) in same.iter().enumerate() {
+            for (other, second) in &same[place + 1..] {
+                if contradict(&first.document, &second.document) {
+                    pairs.push(Equivocation { first: (*first).clone(), second: (*second).clone() });
+                    void.extend([**hash, **other]);
+                }
+            }
+        }
+    }
+    (pairs, void)
+}
+
+fn contradict(a: &Receipt, b: &Receipt) -> bool {
+    let tokens = |receipt: &Receipt| (u64::from(receipt.first_token), u64::from(receipt.first_token) + u64::from(receipt.tokens_out));
+    let ((a_start, a_end), (b_start, b_end)) = (tokens(a), tokens(b));
+    let overlap = a_start.max(b_start) < a_end.min(b_end);
+    a.attempt == b.attempt || (a.reason.is_billable() && b.reason.is_billable() && overlap)
+}
+
+/// The tree over receipt hashes in the node's order.
+pub fn receipts_tree(receipts: &[Signed<Receipt>]) -> Tree {
+    let hashes: Vec<Hash32> = receipts.iter().map(|receipt| receipt.document.hash()).collect();
+    Tree::over(hashes.iter().map(|hash| hash.0.as_slice()))
+}
+
+/// What the node signs for an epoch.
+///
+/// # Errors
+/// [`AmountError::Overflow`] if the fees do not sum.
+pub fn node_root(node: Address, epoch: u64, receipts: &[Signed<Receipt>]) -> Result<NodeRoot, AmountError> {
+    Ok(NodeRoot {
+        node,
+        epoch,
+        receipts: receipts_tree(receipts).root(),
+        count: u64::try_from(receipts.len()).expect("a length in memory fits 64 bits"),
+        fees: Amount::sum(receipts.iter().map(|receipt| receipt.document.fee))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use types::receipt::Reason;
+
+    use super::*;
+    use crate::sample::{ANSWER, account, answer, sample};
+
+    fn some() -> (Domains, Address, Vec<Signed<Receipt>>) {
+        let sample = sample();
+        let receipts = (0_u8..4)
+            .map(|nonce| answer(&sample.node, &sample.index, nonce.into(), &ANSWER[..ANSWER.len() - usize::from(nonce)]))
+            .map(|bundle| bundle.receipt)
+            .collect();
+        (sample.bundle.domains, sample.node.address(), receipts)
+    }
+
+    fn changed(receipt: &Signed<Receipt>, domains: &Domains, change: impl FnOnce(&mut Receipt)) -> Signed<Receipt> {
+        let mut document = receipt.document.clone();
+        change(&mut document);
+        Signed::new(&account(7), domains, document)
+    }
+
+    #[test]
+    fn two_bodies_of_one_attempt_and_tokens_billed_twice_are_equivocations_and_void() {
+        let (domains, node, receipts) = some();
+        let other_body = changed(&receipts[0], &domains, |r| r.weight_total += 1);
+        let overlap = changed(&receipts[1], &domains, |r| (r.attempt, r.first_token) = (1, 59));
+        let disjoint = changed(&receipts[2], &domains, |r| (r.attempt, r.first_token) = (1, 60));
+        let unbilled = changed(&receipts[3], &domains, |r| (r.attempt, r.reason, r.fee) = (1, Reason::EngineFailure, Amount(0)));
+        let all = receipts.iter().cloned().chain([other_body, overlap, disjoint, unbilled]);
+        let collected = collect(&domains, node, all);
+        assert_eq!(collected.equivocations.len(), 2);
+        assert_eq!(collected.receipts.len(), 4);
+        assert!(
+            collected.receipts.iter().all(|r| ![receipts[0].document.request, receipts[1].document.request].contains(&r.document.request))
+        );
+    }
+
+    #[test]
+    fn foreign_unsigned_and_wrongly_billed_receipts_are_refused_by_hash() {
+        let (domains, node, receipts) = some();
+        let foreign = changed(&receipts[0], &domains, |r| r.node = account(9).address());
+        let unsigned = Signed { document: Receipt { weight_total: 5, ..receipts[1].document.clone() }, ..receipts[1].clone() };
+        let failed = changed(&receipts[2], &domains, |r| r.reason = Reason::Empty);
+        let collected = collect(&domains, node, [foreign, unsigned, failed]);
+        assert_eq!((collected.receipts.len(), collected.refused.len()), (0, 3));
+    }
+
+    #[test]
+    fn the_node_root_states_count_and_sum() {
+        let (domains, node, receipts) = some();
+        let collected = collect(&domains, node, receipts.iter().cloned().chain(receipts.clone()));
+        let root = node_root(node, 3, &collected.receipts).unwrap();
+        assert_eq!((root.count, root.fees), (4, Amount(4 * receipts[0].document.fee.0)));
+        let hash = collected.receipts[2].document.hash();
+        assert_eq!(receipts_tree(&collected.receipts).open(2).unwrap().root(&hash.0), Some(root.receipts));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+        #[test]
+        fn the_order_of_arrival_changes_nothing(order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle()) {
+            let (domains, node, mut receipts) = some();
+            receipts.push(changed(&receipts[0], &domains, |r| r.weight_total += 1));
+            receipts.push(receipts[2].clone());
+            let shuffled = order.into_iter().map(|place| receipts[place].clone());
+            prop_assert_eq!(collect(&domains, node, shuffled), collect(&domains, node, receipts.clone()));
+        }
+    }
+}

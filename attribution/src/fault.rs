@@ -1,0 +1,298 @@
+//! F1, the false span: a receipt claims bytes at a place where others stand. What is found here is what `FraudVerifier` opens, mode by mode.
+//!
+//! A proof is at most four leaves and their openings: about 2.5 kB at a billion bytes of text.
+
+use types::{
+    encoding::Document as _,
+    id::Hash32,
+    key::SignatureError,
+    merkle::{Opening, Tree},
+    receipt::Span,
+    text::{LEAF_STRIDE, WINDOW},
+};
+
+use crate::{
+    answer::{answer_leaves, answer_tree},
+    bundle::Bundle,
+    index::{Index, Leaf, Opened},
+    parameters::Parameters,
+    span::weigh,
+};
+
+/// Why a span is false, hence which openings prove it; the codes are the contract's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Empty, or longer than the window. Nothing is opened.
+    Length = 0,
+    /// It ends beyond the answer: the head of the answer root shows it.
+    AnswerEnd = 1,
+    /// It names a Datanet that the index lacks: the head of the index root shows it.
+    DatanetIndex = 2,
+    /// It ends beyond its Datanet: the Datanet's leaf shows it.
+    DatanetEnd = 3,
+    /// The bytes differ, or the text ends inside the span.
+    Bytes = 4,
+}
+
+/// A leaf's bytes and its way up; both empty where a mode does not use them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Leaf bytes.
+    pub leaf: Vec<u8>,
+    /// The way up.
+    pub opening: Opening,
+}
+
+impl Shown {
+    const fn nothing() -> Self {
+        Self { leaf: Vec::new(), opening: Opening { leaves: 0, byte_length: 0, index: 0, siblings: Vec::new() } }
+    }
+
+    fn of<T: Leaf>(opened: Opened<T>) -> Self {
+        Self { leaf: opened.leaf.bytes(), opening: opened.opening }
+    }
+
+    /// Counts and length of a root, without a leaf.
+    fn head(leaves: u64, byte_length: u64) -> Self {
+        Self { opening: Opening { leaves, byte_length, index: 0, siblings: Vec::new() }, ..Self::nothing() }
+    }
+}
+
+/// The proof that one span of a receipt is false.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FalseSpan {
+    /// The receipt's canonical body.
+    pub receipt: Vec<u8>,
+    /// The node's signature over it.
+    pub signature: types::key::Signed65,
+    /// Number of the span.
+    pub span: u16,
+    /// Why it is false.
+    pub mode: Mode,
+    /// Digest under the head of the root concerned, in the modes that open no leaf; else zero.
+    pub top: Hash32,
+    /// In the answer.
+    pub answer: Shown,
+    /// In the index.
+    pub datanet: Shown,
+    /// In the Datanet.
+    pub segment: Shown,
+    /// In the segment's text.
+    pub text: Shown,
+}
+
+/// Why nothing can be proved with what is at hand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// Nobody answers for the receipt.
+    #[error("the receipt proves nothing against anybody: {0}")]
+    Signature(#[from] SignatureError),
+    /// Another index.
+    #[error(
+        "the receipt names index root {expected}, the index at hand has {got}: build the index of the versions that its manifest declares"
+    )]
+    Index {
+        /// The receipt's.
+        expected: Hash32,
+        /// The one at hand.
+        got: Hash32,
+    },
+    /// The text is not the committed one.
+    #[error("the receipt names answer root {expected}, the answer, salt and word weights at hand give {got}")]
+    Answer {
+        /// The receipt's.
+        expected: Hash32,
+        /// The one at hand.
+        got: Hash32,
+    },
+    /// Parameters that are not built in.
+    #[error("the receipt names parameters {0}, known is 1")]
+    Parameters(u32),
+}
+
+/// The proofs against a receipt's false spans: none for an honest receipt.
+///
+/// # Errors
+/// [`FaultError`] if bundle and index do not let anything be opened.
+pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>, FaultError> {
+    let receipt = &bundle.receipt.document;
+    bundle.receipt.verify(&bundle.domains, receipt.node)?;
+    if index.root() != receipt.index {
+        return Err(FaultError::Index { expected: receipt.index, got: index.root() });
+    }
+    let parameters = Parameters::builtin(receipt.parameters).ok_or(FaultError::Parameters(receipt.parameters))?;
+    let words = weigh(parameters, &bundle.answer);
+    let tree = answer_tree(&bundle.answer, &words, bundle.answer_salt);
+    if tree.root() != receipt.answer_root {
+        return Err(FaultError::Answer { expected: receipt.answer_root, got: tree.root() });
+    }
+    let case = Case { bundle, index, leaves: answer_leaves(&bundle.answer, &words, bundle.answer_salt), tree };
+    Ok(receipt.spans.iter().zip(0..).filter_map(|(span, number)| case.proof(span, number)).collect())
+}
+
+struct Case<'a> {
+    bundle: &'a Bundle,
+    index: &'a Index,
+    leaves: Vec<Vec<u8>>,
+    tree: Tree,
+}
+
+impl Case<'_> {
+    fn proof(&self, span: &Span, number: u16) -> Option<FalseSpan> {
+        let (start, length) = (usize::try_from(span.start).ok()?, usize::from(span.length));
+        let mut proof = self.empty(number);
+        if length == 0 || length > WINDOW {
+            proof.mode = Mode::Length;
+        } else if start + length > self.bundle.answer.len() {
+            proof.mode = Mode::AnswerEnd;
+            proof.answer = Shown::head(as_u64(self.leaves.len()), as_u64(self.bundle.answer.len()));
+            proof.top = self.tree.top();
+        } else if let Some(datanet) = self.index.open_datanet(span.datanet) {
+            let ends = span.position + u64::from(span.length) > datanet.leaf.bytes;
+            proof.datanet = Shown::of(datanet);
+            if ends {
+                proof.mode = Mode::DatanetEnd;
+            } else {
+                self.differ(span, start..start + length, &mut proof)?;
+            }
+        } else {
+            proof.mode = Mode::DatanetIndex;
+            let root = self.index.datanets().iter().map(|datanet| as_u64(datanet.leaf().bytes().len())).sum();
+            proof.datanet = Shown::head(as_u64(self.index.datanets().len()), root);
+            proof.top = self.index.top();
+        }
+        Some(proof)
+    }
+
+    fn empty(&self, span: u16) -> FalseSpan {
+        FalseSpan {
+            receipt: self.bundle.receipt.document.encode(),
+            signature: self.bundle.receipt.signature,
+            span,
+            mode: Mode::Bytes,
+            top: Hash32::ZERO,
+            answer: Shown::nothing(),
+            datanet: Shown::nothing(),
+            segment: Shown::nothing(),
+            text: Shown::nothing(),
+        }
+    }
+
+    /// Opens both sides; nothing if they agree.
+    fn differ(&self, span: &Span, bytes: std::ops::Range<usize>, proof: &mut FalseSpan) -> Option<()> {
+        let (segment, text) = self.index.open_text(span.datanet, span.position)?;
+        let within = usize::try_from(span.position.checked_sub(segment.leaf.start)?).ok()? % LEAF_STRIDE;
+        if text.leaf.0.get(within..within + bytes.len()) == Some(&self.bundle.answer.as_bytes()[bytes.clone()]) {
+            return None;
+        }
+        let place = bytes.start / LEAF_STRIDE;
+        proof.answer = Shown { leaf: self.leaves[place].clone(), opening: self.tree.open(as_u64(place))? };
+        proof.segment = Shown::of(segment);
+        proof.text = Shown::of(text);
+        Some(())
+    }
+}
+
+fn as_u64(length: usize) -> u64 {
+    u64::try_from(length).expect("a length in memory fits 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use types::{key::Signed, merkle::keccak};
+
+    use super::*;
+    use crate::sample::{ANSWER, Sample, sample};
+
+    fn with_span(sample: &Sample, change: impl FnOnce(&mut Span)) -> Bundle {
+        let mut bundle = sample.bundle.clone();
+        change(&mut bundle.receipt.document.spans[0]);
+        bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+        bundle
+    }
+
+    /// What the contract does with a proof, from the receipt's roots alone.
+    fn convicts(bundle: &Bundle, proof: &FalseSpan) -> bool {
+        let receipt = &bundle.receipt.document;
+        let span = &receipt.spans[usize::from(proof.span)];
+        let root = |shown: &Shown| shown.opening.root(&shown.leaf);
+        let sealed =
+            |shown: &Shown| keccak(&[&[3], &shown.opening.leaves.to_be_bytes(), &shown.opening.byte_length.to_be_bytes(), &proof.top.0]);
+        let (start, length) = (span.start as usize, usize::from(span.length));
+        match proof.mode {
+            Mode::Length => length == 0 || length > 256,
+            Mode::AnswerEnd => sealed(&proof.answer) == receipt.answer_root && (start + length) as u64 > proof.answer.opening.byte_length,
+            Mode::DatanetIndex => sealed(&proof.datanet) == receipt.index && u64::from(span.datanet) >= proof.datanet.opening.leaves,
+            Mode::DatanetEnd | Mode::Bytes => {
+                assert_eq!(root(&proof.datanet), Some(receipt.index));
+                assert_eq!(proof.datanet.opening.index, u64::from(span.datanet));
+                let field = |leaf: &[u8], at: usize| u64::from_be_bytes(leaf[at..at + 8].try_into().unwrap());
+                let ends = span.position + u64::from(span.length) > field(&proof.datanet.leaf, 12);
+                if proof.mode == Mode::DatanetEnd {
+                    return ends;
+                }
+                assert!(!ends);
+                assert_eq!(root(&proof.answer), Some(receipt.answer_root));
+                assert_eq!(proof.answer.opening.index, u64::from(span.start) / 64);
+                assert_eq!(root(&proof.segment).unwrap().0, proof.datanet.leaf[20..52]);
+                assert_eq!(root(&proof.text).unwrap().0, proof.segment.leaf[..32]);
+                let offset = usize::try_from(span.position - field(&proof.segment.leaf, 96)).unwrap();
+                assert_eq!(proof.text.opening.index, offset as u64 / 64);
+                let text = &proof.answer.leaf[41 + 7 * usize::from(proof.answer.leaf[40])..];
+                text.get(start % 64..start % 64 + length) != proof.text.leaf.get(offset % 64..offset % 64 + length)
+            }
+        }
+    }
+
+    #[test]
+    fn each_way_to_be_false_is_proved_in_its_mode() {
+        let sample = sample();
+        assert_eq!(find_false_spans(&sample.bundle, &sample.index), Ok(vec![]));
+        let check = |mode: Mode, change: &dyn Fn(&mut Span)| {
+            let bundle = with_span(&sample, change);
+            let found = find_false_spans(&bundle, &sample.index).unwrap();
+            assert_eq!(found.iter().map(|proof| (proof.mode, proof.span)).collect::<Vec<_>>(), [(mode, 0)]);
+            assert!(convicts(&bundle, &found[0]));
+        };
+        check(Mode::Length, &|span| span.length = 0);
+        check(Mode::Length, &|span| span.length = 257);
+        check(Mode::AnswerEnd, &|span| span.start = u32::try_from(ANSWER.len()).unwrap() - 3);
+        check(Mode::DatanetIndex, &|span| span.datanet = 2);
+        check(Mode::DatanetEnd, &|span| span.position = 1 << 39);
+        check(Mode::Bytes, &|span| span.position += 1);
+        check(Mode::Bytes, &|span| span.length += 9);
+        check(Mode::Bytes, &|span| (span.datanet, span.position) = (1, 0));
+    }
+
+    #[test]
+    fn foreign_indexes_answers_and_signatures_prove_nothing() {
+        let sample = sample();
+        let other = Index::new(vec![]).unwrap();
+        assert!(matches!(find_false_spans(&sample.bundle, &other), Err(FaultError::Index { .. })));
+        let bundle = Bundle { answer: "Another answer.".into(), ..sample.bundle.clone() };
+        assert!(matches!(find_false_spans(&bundle, &sample.index), Err(FaultError::Answer { .. })));
+        let mut bundle = sample.bundle.clone();
+        bundle.receipt.document.spans[0].position += 1;
+        assert!(matches!(find_false_spans(&bundle, &sample.index), Err(FaultError::Signature(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn a_span_is_proved_false_exactly_if_its_bytes_are_not_there(start in 0..300_u32, length in 0..300_u16, datanet in 0..3_u8, position in 0..400_u64) {
+            let sample = sample();
+            let bundle = with_span(&sample, |span| *span = Span { start, length, datanet, position, ..*span });
+            let answer = bundle.answer.as_bytes().get(start as usize..start as usize + usize::from(length));
+            let stands = sample.index.datanets().get(usize::from(datanet)).is_some_and(|datanet| {
+                let text = datanet.segments()[0].text();
+                let at = usize::try_from(position).unwrap();
+                answer.is_some() && text.get(at..at + usize::from(length)) == answer
+            });
+            let found = find_false_spans(&bundle, &sample.index).unwrap();
+            prop_assert_eq!(found.is_empty(), stands && (1..=256).contains(&length));
+            prop_assert!(found.iter().all(|proof| convicts(&bundle, proof)));
+        }
+    }
+}

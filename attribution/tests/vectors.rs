@@ -1,0 +1,237 @@
+//! The golden vectors of an independent script: contributions to index root, parameters, prompt and answer trees, openings, spans and masks,
+//! parts and the payout tree.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use attribution::{
+    answer::{answer_tree, open_answer},
+    epoch::build_payout,
+    index::{DatanetIndex, Index, Leaf as _, Segment, Source},
+    parameters::{Parameters, WordTable, weight},
+    prompt::{Message, prompt_bytes},
+    shares::{RolePayees, payees},
+    span::{Attribution, attribute, weigh},
+};
+use serde_json::Value;
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{Address, AssetId, AssetVersion, Hash32},
+    manifest::Manifest,
+    merkle::Opening,
+    receipt::Receipt,
+    text::prompt_root,
+};
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/vectors.json")).unwrap()
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().unwrap().trim_start_matches("0x")).unwrap()
+}
+
+fn hash(value: &Value) -> Hash32 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+fn segment(vector: &Value, first_row: u64) -> Segment {
+    let texts: Vec<Vec<u8>> = list(&vector["contributions"]).iter().map(|c| bytes(&c["text"])).collect();
+    let source = |(c, text): (&Value, &'static [u8])| Source {
+        contributor: c["contributor"].as_str().unwrap().parse().unwrap(),
+        block: number(&c["block"]),
+        ordinal: u32::try_from(number(&c["ordinal"])).unwrap(),
+        text_root: hash(&c["textRoot"]),
+        text,
+    };
+    let texts: Vec<&'static [u8]> = texts.into_iter().map(|text| &*text.leak()).collect();
+    let sources: Vec<_> = list(&vector["contributions"]).iter().zip(texts).map(source).collect();
+    // The last eight bytes of a row are its cluster.
+    let cluster = |row: &Value| u64::from_be_bytes(*bytes(row).last_chunk().unwrap());
+    let clusters: BTreeMap<u64, u64> = (first_row..)
+        .zip(list(&vector["rows"]))
+        .map(|(row, value)| (row, cluster(value)))
+        .filter(|(row, cluster)| row != cluster)
+        .collect();
+    let segment = Segment::build_clustered(&sources, first_row, &clusters).unwrap();
+    assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
+    assert_eq!(
+        segment.documents().iter().map(|row| row.bytes()).collect::<Vec<_>>(),
+        list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        segment.array().iter().map(|at| u64::from(*at)).collect::<Vec<_>>(),
+        list(&vector["array"]).iter().map(number).collect::<Vec<_>>()
+    );
+    assert_eq!(segment.leaf(number(&vector["start"])).bytes(), bytes(&vector["leaf"]));
+    segment
+}
+
+fn index(vectors: &Value) -> Index {
+    let datanets = list(&vectors["index"]["datanets"]).iter().map(|vector| {
+        let mut rows = 0;
+        let segments = list(&vector["segments"]).iter().map(|vector| {
+            let segment = segment(vector, rows);
+            rows += segment.documents().len() as u64;
+            segment
+        });
+        let version =
+            AssetVersion { asset: AssetId(number(&vector["asset"])), version: u32::try_from(number(&vector["version"])).unwrap() };
+        let datanet = DatanetIndex::new(version, segments.collect()).unwrap();
+        assert_eq!(datanet.leaf().bytes(), bytes(&vector["leaf"]));
+        Arc::new(datanet)
+    });
+    Index::new(datanets.collect()).unwrap()
+}
+
+fn parameters(vectors: &Value) -> Parameters {
+    let vector = &vectors["index"]["parameters"];
+    let narrow = |value: &Value| u32::try_from(number(value)).unwrap();
+    let rows =
+        list(&vector["words"]).iter().map(|row| (Cow::Owned(String::from_utf8(bytes(&row["word"])).unwrap()), narrow(&row["weight"])));
+    let table = WordTable::new(rows.collect()).unwrap();
+    for (place, row) in list(&vector["rows"]).iter().enumerate() {
+        assert_eq!(table.row_bytes(place), Some(bytes(row)));
+    }
+    let parameters = Parameters::new(
+        narrow(&vector["id"]),
+        u8::try_from(number(&vector["leastWords"])).unwrap(),
+        narrow(&vector["theta"]),
+        narrow(&vector["unknownWeight"]),
+        table,
+    );
+    assert_eq!((parameters.table_root(), parameters.hash()), (hash(&vector["tableRoot"]), hash(&vector["hash"])));
+    parameters
+}
+
+fn prompt(vectors: &Value) -> Vec<u8> {
+    let messages: Vec<Message> = serde_json::from_value(vectors["answer"]["messages"].clone()).unwrap();
+    prompt_bytes(&messages)
+}
+
+fn attributed(vectors: &Value) -> Attribution {
+    attribute(&index(vectors), &parameters(vectors), &prompt(vectors), vectors["answer"]["answer"].as_str().unwrap()).unwrap()
+}
+
+fn opening(value: &Value) -> Opening {
+    Opening {
+        leaves: number(&value["count"]),
+        byte_length: number(&value["length"]),
+        index: number(&value["index"]),
+        siblings: list(&value["siblings"]).iter().map(hash).collect(),
+    }
+}
+
+#[test]
+fn the_index_has_the_root_of_the_vectors() {
+    let vectors = vectors();
+    assert_eq!(index(&vectors).root(), hash(&vectors["index"]["root"]));
+    assert_eq!(index(&vectors).top(), hash(&vectors["answer"]["indexTop"]));
+}
+
+#[test]
+fn weights_are_those_of_the_vectors() {
+    for case in list(&vectors()["money"]["wordWeights"]) {
+        assert_eq!(weight(number(&case["total"]), number(&case["count"])).map(u64::from), Some(number(&case["weight"])), "{case}");
+    }
+}
+
+#[test]
+fn prompt_and_answer_have_the_roots_of_the_vectors() {
+    let vectors = vectors();
+    let vector = &vectors["answer"];
+    let prompt = prompt(&vectors);
+    assert_eq!(hex::encode(&prompt), hex::encode(bytes(&vector["promptBytes"])));
+    assert_eq!(prompt_root(&prompt, hash(&vector["promptSalt"])), hash(&vector["prompt"]["root"]));
+    let answer = vector["answer"].as_str().unwrap();
+    let words = weigh(&parameters(&vectors), answer);
+    assert_eq!(
+        words.iter().map(|word| (word.range.start as u64, word.range.len() as u64, u64::from(word.weight))).collect::<Vec<_>>(),
+        list(&vector["words"]).iter().map(|word| (number(&word[0]), number(&word[1]), number(&word[2]))).collect::<Vec<_>>()
+    );
+    let tree = answer_tree(answer, &words, hash(&vector["answerSalt"]));
+    assert_eq!((tree.root(), tree.top()), (hash(&vector["answerTree"]["root"]), hash(&vector["answerTop"])));
+}
+
+#[test]
+fn spans_masks_and_weight_are_those_of_the_vectors_receipt() {
+    let vectors = vectors();
+    let found = attributed(&vectors);
+    let receipt = &list(&vectors["documents"]).iter().find(|document| document["name"] == "Receipt").unwrap()["fields"];
+    assert_eq!(found.weight_total, number(&receipt["totalWeight"]));
+    let masks: Vec<_> = found.masks.iter().map(|mask| (u64::from(mask.start), u64::from(mask.length), u64::from(mask.prompt))).collect();
+    assert_eq!(
+        masks,
+        list(&receipt["masks"]).iter().map(|m| (number(&m["start"]), number(&m["length"]), number(&m["promptOffset"]))).collect::<Vec<_>>()
+    );
+    let spans: Vec<_> = found
+        .spans
+        .iter()
+        .map(|s| (u64::from(s.start), u64::from(s.length), u64::from(s.datanet), s.position, u64::from(s.weight), s.payee))
+        .collect();
+    let stated = |s: &Value| {
+        let payee: Address = s["payee"].as_str().unwrap().parse().unwrap();
+        (number(&s["start"]), number(&s["length"]), number(&s["datanet"]), number(&s["position"]), number(&s["weight"]), payee)
+    };
+    assert_eq!(spans, list(&receipt["spans"]).iter().map(stated).collect::<Vec<_>>());
+}
+
+#[test]
+fn openings_are_those_of_the_vectors() {
+    let vectors = vectors();
+    let (index, found) = (index(&vectors), attributed(&vectors));
+    let (answer, salt) = (vectors["answer"]["answer"].as_str().unwrap(), hash(&vectors["answer"]["answerSalt"]));
+    for (vector, span) in list(&vectors["answer"]["spanOpenings"]).iter().zip(&found.spans) {
+        let shown = index.open_span(span.datanet, span.position).unwrap();
+        assert_eq!((shown.text.leaf.bytes(), shown.text.opening), (bytes(&vector["textLeaf"]), opening(&vector["text"])));
+        assert_eq!((shown.segment.leaf.bytes(), shown.segment.opening), (bytes(&vector["segmentLeaf"]), opening(&vector["segment"])));
+        assert_eq!((shown.datanet.leaf.bytes(), shown.datanet.opening), (bytes(&vector["datanetLeaf"]), opening(&vector["datanet"])));
+        let shown = open_answer(answer, &found.words, salt, span.start as usize).unwrap();
+        assert_eq!((shown.leaf.bytes(), shown.opening), (bytes(&vector["answerLeaf"]), opening(&vector["answer"])));
+    }
+}
+
+#[test]
+fn the_payout_tree_is_that_of_the_vectors() {
+    let vectors = vectors();
+    let body = |name: &str| bytes(&list(&vectors["documents"]).iter().find(|document| document["name"] == name).unwrap()["body"]);
+    let (receipt, manifest) = (Receipt::decode(&body("Receipt")).unwrap(), Manifest::decode(&body("Manifest")).unwrap());
+    let account = |name: &str| -> Address { vectors["accounts"][name].as_str().unwrap().parse().unwrap() };
+    let roles = RolePayees {
+        protocol: account("protocol"),
+        node: account("node"),
+        agent: None,
+        base: Some(account("base-owner")),
+        adapter: Some(account("adapter-owner")),
+        stakers: account("stakers"),
+        insurance: account("insurance"),
+    };
+    let shares = payees(&receipt, 0, Amount(1_000_000_000_000), &manifest, &roles).unwrap();
+    let previous = BTreeMap::from([(account("node"), Amount(5_000_000)), (account("second-node"), Amount(777))]);
+    let payout = build_payout(&previous, shares, &[]).unwrap();
+    assert_eq!(
+        (payout.root(), payout.total().to_string()),
+        (hash(&vectors["payout"]["root"]), vectors["payout"]["total"].as_str().unwrap().to_owned())
+    );
+    for claim in list(&vectors["payout"]["claims"]) {
+        let own = payout.claim(claim["account"].as_str().unwrap().parse().unwrap()).unwrap();
+        assert_eq!(
+            (own.leaf.cumulative.to_string(), own.leaf.parts),
+            (claim["cumulative"].as_str().unwrap().to_owned(), hash(&claim["partsRoot"]))
+        );
+        assert_eq!(
+            own.opening.siblings.iter().map(|s| s.digest).collect::<Vec<_>>(),
+            list(&claim["digests"]).iter().map(hash).collect::<Vec<_>>()
+        );
+    }
+}
