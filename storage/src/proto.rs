@@ -3,7 +3,7 @@
 //! Goals: any `data` honest holders give an object back; a wrong byte names its holder; every message, table and retry is bounded.
 //! Non-goals: finding peers, opening connections (`p2p`), audits and repair (later), payment.
 //!
-//! Flow. A contributor encodes a shard and, for each fragment, asks [`placement`] for its holder and sends [`message::Request::Put`]; the holder
+//! Flow. A contributor encodes a shard, asks [`placement`] for the holders and runs a [`spread::Spread`], which sends each its [`message::Request::Put`]; a holder
 //! runs [`provide::plan_put`], stores, answers [`message::Reply::Stored`]. Whoever wants the object runs a [`fetch::Fetch`]: it asks holders to
 //! [`message::Request::Locate`] the object (manifest and indices come back, the manifest is checked against the object's id), asks for as many
 //! fragments as the code needs, one holder each, hashes each on arrival, replaces holders that fail, and ends with the object or with an
@@ -16,3 +16,4 @@ pub mod fetch;
 pub mod message;
 pub mod placement;
 pub mod provide;
+pub mod spread;

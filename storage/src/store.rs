@@ -15,6 +15,7 @@ mod index;
 mod records;
 mod scrub;
 mod segment;
+mod serve;
 
 use std::{
     collections::BTreeMap,

@@ -77,6 +77,7 @@ mod tests {
 
     #[test]
     fn the_order_is_pinned() {
+        // Computed apart, by another keccak.
         let order: Vec<_> = holders(SEED, OBJECT, Profile::DEVNET, &operators(8)).unwrap().iter().map(|holder| holder.0[0]).collect();
         assert_eq!(order, [7, 1, 3, 0, 2]);
     }

@@ -203,3 +203,138 @@ fn records_are_bounded() {
     }
     assert_eq!(records.scan("a", b"", 10).unwrap().len(), 1, "a scan ends before it holds more than its bytes");
 }
+
+/// Five stores that hold an object, and a fetch over them.
+mod network {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use types::{id::NodeId, time::Time};
+
+    use super::*;
+    use crate::proto::{
+        fetch::{self, Fetch, FetchError, Fetched},
+        message::{Reply, Request},
+        spread::{self, Spread},
+    };
+
+    struct Network {
+        object: Encoded,
+        bytes: Vec<u8>,
+        disks: Vec<CrashDisk>,
+        stores: BTreeMap<NodeId, Store>,
+    }
+
+    fn node(index: u8) -> NodeId {
+        NodeId([index; 32])
+    }
+
+    /// Both ways over the wire's bytes.
+    fn call(store: &Store, at: NodeId, request: &Request) -> Reply {
+        let request = Request::decode(&request.encode()).unwrap();
+        Reply::decode(&store.serve(request, |_| Some(at.0[0])).encode()).unwrap()
+    }
+
+    impl Network {
+        fn spread() -> Self {
+            let bytes: Vec<u8> = (0..=250).cycle().take(10_000).collect();
+            let object = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+            let disks: Vec<_> = (0..5).map(|_| CrashDisk::default()).collect();
+            let stores: BTreeMap<_, _> = (0..5).map(|index| (node(index), on(&disks[usize::from(index)]))).collect();
+            let mut spread = Spread::new(object.manifest.id(), (0..5).map(node), spread::Config::default());
+            let mut inputs = VecDeque::from([spread::Input::Start]);
+            while let Some(input) = inputs.pop_front() {
+                for output in spread.handle(Time(0), input) {
+                    match output {
+                        spread::Output::Send { to, index } => {
+                            let fragment = object.fragments[usize::from(index)].clone();
+                            let reply = call(&stores[&to], to, &Request::Put { manifest: object.manifest.encode(), index, fragment });
+                            inputs.push_back(spread::Input::Reply { index, reply });
+                        }
+                        spread::Output::Done(result) => assert_eq!(result.unwrap().len(), 5),
+                    }
+                }
+            }
+            Self { object, bytes, disks, stores }
+        }
+
+        fn fetch(&self) -> Result<Fetched, FetchError> {
+            let mut fetch = Fetch::new(self.object.manifest.id(), (0..5).map(node), fetch::Config::default());
+            let mut inputs = VecDeque::from([fetch::Input::Start]);
+            loop {
+                let (now, input) =
+                    inputs.pop_front().map_or_else(|| (fetch.deadline().unwrap(), fetch::Input::Tick), |input| (Time(0), input));
+                for output in fetch.handle(now, input) {
+                    match output {
+                        fetch::Output::Send { to, request } => {
+                            let index = if let Request::Get { index, .. } = request { Some(index) } else { None };
+                            inputs.push_back(match self.stores.get(&to) {
+                                Some(store) => fetch::Input::Reply { from: to, index, reply: call(store, to, &request) },
+                                None => fetch::Input::Lost { from: to, index },
+                            });
+                        }
+                        fetch::Output::Blame(evidence) => panic!("{evidence}"),
+                        fetch::Output::Done(result) => return result,
+                    }
+                }
+            }
+        }
+
+        /// Changes a byte of the fragment on a holder's disk while its store is open.
+        fn rot(&self, holder: u8) {
+            let before = 12 + 84 + self.object.manifest.encode().len() + 84;
+            self.disks[usize::from(holder)].rot("00000001.seg", before + 77);
+        }
+    }
+
+    #[test]
+    fn an_object_spread_over_five_stores_comes_back_from_any_three() {
+        for a in 0..5 {
+            for b in a + 1..5 {
+                let mut network = Network::spread();
+                network.stores.remove(&node(a));
+                network.stores.remove(&node(b));
+                let fetched = network.fetch().unwrap();
+                assert_eq!(fetched.bytes, network.bytes);
+                assert_eq!(fetched.received.values().sum::<u64>(), 3 * 3_334);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_rotted_on_its_holders_disk_is_refused_by_the_holder_and_fetched_elsewhere() {
+        for holder in 0..5 {
+            let network = Network::spread();
+            network.rot(holder);
+            let reply =
+                call(&network.stores[&node(holder)], node(holder), &Request::Get { object: network.object.manifest.id(), index: holder });
+            let object = network.object.manifest.id();
+            assert_eq!(reply, Reply::Refused(crate::proto::message::Refusal::Corrupt { object, index: holder }));
+            assert_eq!(network.fetch().unwrap().bytes, network.bytes);
+        }
+    }
+
+    #[test]
+    fn with_three_of_five_rotten_the_error_names_each_holder_object_and_fragment() {
+        let network = Network::spread();
+        (0..3).for_each(|holder| network.rot(holder));
+        let error = network.fetch().unwrap_err();
+        assert!(matches!(error, FetchError::TooFew { found: 2, needed: 3, .. }));
+        for holder in 0..3 {
+            let words = format!("{}: fragment {holder} of object {} is damaged", node(holder), network.object.manifest.id());
+            assert!(error.to_string().contains(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_store_answers_for_what_it_does_not_hold() {
+        let network = Network::spread();
+        let (store, object) = (&network.stores[&node(0)], network.object.manifest.id());
+        let refused = |request| {
+            if let Reply::Refused(refusal) = call(store, node(0), &request) { refusal.to_string() } else { panic!("it answered") }
+        };
+        assert!(refused(Request::Get { object, index: 3 }).contains("not the holder of fragment 3"));
+        assert!(refused(Request::Locate { object: BlobId::ZERO }).contains("nothing is known"));
+        let put = Request::Put { manifest: network.object.manifest.encode(), index: 1, fragment: network.object.fragments[1].clone() };
+        assert!(refused(put).contains("not the holder of fragment 1"));
+    }
+}
