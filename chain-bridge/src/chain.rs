@@ -2,6 +2,15 @@
 //!
 //! The follower ([`crate::follow`]) is written against [`Chain`], so that its reorganisation handling is tried on a chain of the test's making.
 
+#[cfg(feature = "rpc")]
+pub mod decode;
+#[cfg(feature = "rpc")]
+pub mod error;
+#[cfg(feature = "rpc")]
+pub mod revert;
+#[cfg(feature = "rpc")]
+pub mod rpc;
+
 use std::{error::Error, future::Future};
 
 use serde::{Deserialize, Serialize};

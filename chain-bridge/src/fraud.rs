@@ -4,6 +4,9 @@
 //! [`FraudError::SpanIsTrue`], so an honest receipt yields no proof and no gas is spent on one. The calldata is `fraud::calldata` (feature `rpc`).
 //! Size: receipt (500 B + 40 per span), two text leaves (320 B) and four paths of at most 40 x 32 B: below 8 KB.
 
+#[cfg(feature = "rpc")]
+pub mod calldata;
+
 use serde::{Deserialize, Serialize};
 use types::{
     encoding::{DecodeError, Document, Reader},

@@ -16,3 +16,15 @@ pub mod registry;
 
 #[cfg(feature = "rpc")]
 pub mod bindings;
+#[cfg(feature = "rpc")]
+pub mod client;
+#[cfg(feature = "rpc")]
+mod convert;
+#[cfg(feature = "rpc")]
+pub mod deploy;
+#[cfg(feature = "rpc")]
+pub mod devnet;
+#[cfg(feature = "rpc")]
+pub mod follow;
+#[cfg(feature = "rpc")]
+pub mod wallet;

@@ -3,8 +3,8 @@
 //! Pure: the shell asks [`Outbox::enqueue`] for a place, hands the transaction over, reports what it sees and asks [`Outbox::due`] what to do.
 //! - One key has one nonce. Every resend, with whatever fee, uses that nonce, so the chain can take at most one of them.
 //! - The entry is recorded before the first send (persist [`Outbox`] between the two): after a crash the same nonce is sent again.
-//! - A nonce that somebody else's transaction of the account took (the account's nonce passed it and none of ours is included) frees the key
-//!   for a new nonce: nothing of ours can be included any more.
+//! - A nonce that somebody else's transaction of the account took (the account's nonce passed it [`Config::bump_after`] blocks ago and none of
+//!   ours is included) frees the key for a new nonce: nothing of ours can be included any more.
 //! - A fee rises by a quarter (nodes ask for a tenth) when a transaction waited [`Config::bump_after`] blocks, at most [`BUMPS_MAX`] times.
 
 use std::collections::BTreeMap;
@@ -77,15 +77,17 @@ pub struct Entry {
     pub bumps: u8,
     /// Where one of the hashes is included.
     pub included: Option<(Hash32, BlockRef)>,
+    /// Head at which the account's nonce was first seen past ours without an inclusion.
+    pub passed_at: Option<u64>,
 }
 
 /// What the shell shall do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Sign and hand over the entry of this key as it stands.
-    Send(String),
+    /// Sign and hand over the key's entry as it stands.
+    Send,
     /// The key's transaction is deep enough.
-    Done(String, Hash32),
+    Done(Hash32),
 }
 
 /// Why a key got no place.
@@ -134,17 +136,14 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`].
     pub fn enqueue(&mut self, key: &str, call: Call, gas: u64, fees: Fees, account_nonce: u64, head: u64) -> Result<Place, OutboxError> {
-        if let Some(hash) = self.done.get(key) {
-            return Ok(Place::Done(*hash));
-        }
-        if let Some(entry) = self.waiting.get(key) {
-            return if entry.call == call { Ok(Place::Waiting) } else { Err(OutboxError::KeyReused(key.to_owned())) };
+        if let Some(place) = self.place(key, &call)? {
+            return Ok(place);
         }
         if self.waiting.len() >= WAITING_MAX {
             return Err(OutboxError::Full);
         }
         let nonce = self.take_nonce(account_nonce);
-        self.waiting.insert(key.to_owned(), Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None });
+        self.waiting.insert(key.to_owned(), Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None, passed_at: None });
         Ok(Place::New)
     }
 
@@ -175,6 +174,21 @@ impl Outbox {
         }
     }
 
+    /// What a key stands for so far; nothing if it is new.
+    ///
+    /// # Errors
+    /// [`OutboxError::KeyReused`] if it waits with another call.
+    pub fn place(&self, key: &str, call: &Call) -> Result<Option<Place>, OutboxError> {
+        if let Some(hash) = self.done.get(key) {
+            return Ok(Some(Place::Done(*hash)));
+        }
+        match self.waiting.get(key) {
+            None => Ok(None),
+            Some(entry) if entry.call == *call => Ok(Some(Place::Waiting)),
+            Some(_) => Err(OutboxError::KeyReused(key.to_owned())),
+        }
+    }
+
     /// Reports where one of the key's transactions is included, or that none is (after a reorganisation).
     pub fn seen(&mut self, key: &str, included: Option<(Hash32, BlockRef)>) {
         if let Some(entry) = self.waiting.get_mut(key) {
@@ -182,18 +196,25 @@ impl Outbox {
         }
     }
 
-    /// Forgets a key whose transaction can never be included: it was refused before any copy was taken by the chain.
+    /// Forgets a key whose transaction can never be included: it was refused before any copy was taken by the chain. Its nonce is free again
+    /// if it was the last one given.
     pub fn refuse(&mut self, key: &str) {
-        if self.waiting.get(key).is_some_and(|entry| entry.sent.is_empty()) {
+        if let Some(entry) = self.waiting.get(key).filter(|entry| entry.sent.is_empty()) {
+            if entry.nonce.saturating_add(1) == self.next_nonce {
+                self.next_nonce = entry.nonce;
+            }
             self.waiting.remove(key);
         }
     }
 
-    /// Forgets a key the caller has seen through: its transaction is included and its outcome was reported.
-    pub fn finish(&mut self, key: &str) {
+    /// Closes a key whose transaction is included: carried out (then the key is remembered and never sent again), or refused by its contract
+    /// (then the key is free for another try).
+    pub fn finish(&mut self, key: &str, is_success: bool) {
         if let Some((hash, _)) = self.waiting.get(key).and_then(|entry| entry.included) {
             self.waiting.remove(key);
-            self.remember(key.to_owned(), hash);
+            if is_success {
+                self.remember(key.to_owned(), hash);
+            }
         }
     }
 
@@ -207,36 +228,34 @@ impl Outbox {
         }
     }
 
-    /// What to do at `head`, where the chain has included `account_nonce` transactions of the account.
-    pub fn due(&mut self, head: u64, account_nonce: u64) -> Vec<Action> {
-        let keys: Vec<String> = self.waiting.keys().cloned().collect();
-        keys.into_iter().filter_map(|key| self.due_of(key, head, account_nonce)).collect()
-    }
-
-    fn due_of(&mut self, key: String, head: u64, account_nonce: u64) -> Option<Action> {
-        let config = self.config;
-        let entry = self.waiting.get_mut(&key)?;
+    /// What to do about `key` at `head`, where the chain has included `account_nonce` transactions of the account. Ask for the nonce first, then
+    /// for inclusions, and report these by [`Outbox::seen`] before: a nonce that has passed without an inclusion then means a stranger's.
+    pub fn due(&mut self, key: &str, head: u64, account_nonce: u64) -> Option<Action> {
+        let Config { bump_after, confirmations } = self.config;
+        let next_nonce = self.next_nonce;
+        let entry = self.waiting.get_mut(key)?;
         if let Some((hash, block)) = entry.included {
-            if head < block.number.saturating_add(config.confirmations) {
+            if head < block.number.saturating_add(confirmations) {
                 return None;
             }
-            self.waiting.remove(&key);
-            self.remember(key.clone(), hash);
-            return Some(Action::Done(key, hash));
+            self.finish(key, true);
+            return Some(Action::Done(hash));
         }
         if account_nonce > entry.nonce {
-            // Somebody else's transaction took the nonce: ours is void, the key starts again.
-            let nonce = self.next_nonce.max(account_nonce);
-            self.next_nonce = nonce.saturating_add(1);
-            let entry = self.waiting.get_mut(&key)?;
-            (entry.nonce, entry.bumps, entry.sent_at) = (nonce, 0, head);
+            if head < entry.passed_at.get_or_insert(head).saturating_add(bump_after) {
+                return None;
+            }
+            entry.nonce = next_nonce.max(account_nonce);
+            (entry.bumps, entry.sent_at, entry.passed_at) = (0, head, None);
             entry.sent.clear();
-            return Some(Action::Send(key));
+            self.next_nonce = entry.nonce.saturating_add(1);
+            return Some(Action::Send);
         }
+        entry.passed_at = None;
         if entry.sent.is_empty() {
-            return Some(Action::Send(key));
+            return Some(Action::Send);
         }
-        if head < entry.sent_at.saturating_add(config.bump_after) {
+        if head < entry.sent_at.saturating_add(bump_after) {
             return None;
         }
         if entry.bumps < BUMPS_MAX {
@@ -244,7 +263,7 @@ impl Outbox {
             entry.fees = entry.fees.raised();
         }
         entry.sent_at = head;
-        Some(Action::Send(key))
+        Some(Action::Send)
     }
 
     /// Wei that waiting transactions may still cost beyond gas.
@@ -286,7 +305,7 @@ mod tests {
         outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
         let mut restarted: Outbox = serde_json::from_str(&serde_json::to_string(&outbox).unwrap()).unwrap();
         assert_eq!(restarted, outbox);
-        assert_eq!(restarted.due(1, 5), [Action::Send("a".into())]);
+        assert_eq!(restarted.due("a", 1, 5), Some(Action::Send));
         assert_eq!(restarted.entry("a").unwrap().nonce, 5);
     }
 
@@ -295,12 +314,12 @@ mod tests {
         let mut outbox = Outbox::new(Config::default());
         outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
         outbox.sent("a", Hash32([1; 32]), 0);
-        assert_eq!(outbox.due(2, 5), []);
-        assert_eq!(outbox.due(3, 5), [Action::Send("a".into())]);
+        assert_eq!(outbox.due("a", 2, 5), None);
+        assert_eq!(outbox.due("a", 3, 5), Some(Action::Send));
         let entry = outbox.entry("a").unwrap();
         assert_eq!((entry.nonce, entry.fees), (5, Fees { most: 126, tip: 13 }));
         for head in 4..1_000 {
-            outbox.due(head, 5);
+            outbox.due("a", head, 5);
         }
         assert_eq!(outbox.entry("a").unwrap().bumps, BUMPS_MAX);
     }
@@ -310,7 +329,8 @@ mod tests {
         let mut outbox = Outbox::new(Config::default());
         outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
         outbox.sent("a", Hash32([1; 32]), 0);
-        assert_eq!(outbox.due(1, 6), [Action::Send("a".into())]);
+        assert_eq!(outbox.due("a", 1, 6), None, "an inclusion may yet be reported");
+        assert_eq!(outbox.due("a", 4, 6), Some(Action::Send));
         assert_eq!(outbox.entry("a").unwrap().nonce, 6);
         assert!(outbox.entry("a").unwrap().sent.is_empty());
     }
@@ -322,12 +342,28 @@ mod tests {
         outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
         outbox.sent("a", hash, 0);
         outbox.seen("a", Some((hash, block(10))));
-        assert_eq!(outbox.due(13, 6), []);
+        assert_eq!(outbox.due("a", 13, 6), None);
         outbox.seen("a", None);
-        assert_eq!(outbox.due(13, 5), [Action::Send("a".into())]);
+        assert_eq!(outbox.due("a", 13, 5), Some(Action::Send));
         outbox.seen("a", Some((hash, block(12))));
-        assert_eq!(outbox.due(16, 6), [Action::Done("a".into(), hash)]);
+        assert_eq!(outbox.due("a", 16, 6), Some(Action::Done(hash)));
         assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 17), Ok(Place::Done(hash)));
+    }
+
+    #[test]
+    fn a_refused_key_gives_its_nonce_back_and_a_reverted_one_may_try_again() {
+        let mut outbox = Outbox::new(Config::default());
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", Hash32([1; 32]), 0);
+        outbox.enqueue("b", call(2), 21_000, FEES, 5, 0).unwrap();
+        outbox.refuse("b");
+        outbox.enqueue("c", call(3), 21_000, FEES, 5, 0).unwrap();
+        assert_eq!(outbox.entry("c").unwrap().nonce, 6, "a gap would hold up everything after it");
+        outbox.refuse("a");
+        assert!(outbox.entry("a").is_some(), "what was sent may be included");
+        outbox.seen("a", Some((Hash32([1; 32]), block(3))));
+        outbox.finish("a", false);
+        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 4), Ok(Place::New));
     }
 
     #[test]
@@ -362,8 +398,9 @@ mod tests {
                     outbox.seen(&key, at.map(|n| (Hash32([which; 32]), BlockRef { number: n, hash: Hash32::ZERO })));
                 }
                 pool.retain(|nonce, _| *nonce >= chain.len() as u64);
-                for action in outbox.due(head, chain.len() as u64) {
-                    if let Action::Send(key) = action {
+                let waiting: Vec<String> = outbox.waiting().map(|(key, _)| key.to_owned()).collect();
+                for key in waiting {
+                    if let Some(Action::Send) = outbox.due(&key, head, chain.len() as u64) {
                         let nonce = outbox.entry(&key).unwrap().nonce;
                         prop_assert!(pool.get(&nonce).is_none_or(|k| *k == key), "nonce {nonce} given twice");
                         pool.insert(nonce, key.clone());

@@ -1,0 +1,125 @@
+//! What can go wrong with a chain, in words that say what to do.
+
+use types::{amount::Amount, id::{Address, Hash32}};
+
+use crate::outbox::OutboxError;
+
+/// Why the chain did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Nobody answers.
+    #[error("the chain at {url} does not answer ({why}): start it, or name another endpoint")]
+    Down {
+        /// Endpoint.
+        url: String,
+        /// What the transport said.
+        why: String,
+    },
+    /// Another chain.
+    #[error("the chain at {url} has id {got}, the deployment is on chain {expected}: use the endpoint or the registry.json that belongs to the other")]
+    WrongChain {
+        /// Endpoint.
+        url: String,
+        /// The deployment's.
+        expected: u64,
+        /// The endpoint's.
+        got: u64,
+    },
+    /// A contract is missing.
+    #[error("no code at {address}, where {contract} should be: the deployment file is of another chain, or the chain was started anew")]
+    NoCode {
+        /// The contract.
+        contract: &'static str,
+        /// Its address.
+        address: Address,
+    },
+    /// The contract refused.
+    #[error("{what} was refused by the chain: {reason}")]
+    Reverted {
+        /// The operation.
+        what: String,
+        /// The contract's error in words.
+        reason: String,
+        /// Selector name of the contract's error, if known.
+        error: Option<String>,
+    },
+    /// No key.
+    #[error("{what} needs an account and this client only reads: open it with a key")]
+    NoAccount {
+        /// The operation.
+        what: &'static str,
+    },
+    /// No money.
+    #[error("{what}: account {account} holds {balance} wei, which do not pay for it and its gas: fund it")]
+    NoFunds {
+        /// The operation.
+        what: String,
+        /// The account.
+        account: Address,
+        /// What it has.
+        balance: Amount,
+    },
+    /// Not included in time.
+    #[error("{what}: transaction {transaction} was not included within {seconds} s; it may still be: ask again with the same key")]
+    NotIncluded {
+        /// The operation.
+        what: String,
+        /// The transaction.
+        transaction: Hash32,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The chain's time did not come.
+    #[error("the chain did not reach {what} within {seconds} s: is it producing blocks?")]
+    TooLate {
+        /// What was waited for.
+        what: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The endpoint answered with an error of its own.
+    #[error("{method} failed: {message}")]
+    Rpc {
+        /// The method.
+        method: &'static str,
+        /// The message.
+        message: String,
+    },
+    /// The endpoint answered what nobody can read.
+    #[error("{what} holds what this version cannot read ({why}): the contracts or the endpoint are of another version")]
+    Unreadable {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The outbox has no place.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The outbox file.
+    #[error("the outbox file {path}: {why}")]
+    OutboxFile {
+        /// Its path.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// An argument that cannot be right.
+    #[error("{0}")]
+    Argument(String),
+}
+
+impl ChainError {
+    /// Whether the same call may work a moment later: the endpoint's fault, not the call's.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Down { .. } | Self::NotIncluded { .. } | Self::TooLate { .. })
+    }
+
+    /// Name of the contract's error, for callers that act on one.
+    pub fn contract_error(&self) -> Option<&str> {
+        match self {
+            Self::Reverted { error, .. } => error.as_deref(),
+            _ => None,
+        }
+    }
+}

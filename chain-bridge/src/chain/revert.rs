@@ -1,0 +1,202 @@
+//! A contract's custom errors in words, read from the ABI: `StakeBelowMinimum(100, 5)` becomes "stake below minimum (minimum 100, got 5)".
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use serde::Deserialize;
+use types::merkle::keccak;
+
+use crate::bindings::ARTIFACTS;
+
+/// What to do about the errors people meet.
+const FIXES: &[(&str, &str)] = &[
+    ("AlreadyCommitted", "it is there already; go on with the next step"),
+    ("AlreadyContributed", "the text is in the Datanet already"),
+    ("AlreadySlashed", "somebody proved it before"),
+    ("AlreadySubmitted", "this node's root for the epoch is on chain already"),
+    ("BaseParentMissing", "name the base version among the parents"),
+    ("ClaimsAboveTotal", "the payout tree pays more than its total; rebuild it"),
+    ("CommittedInThisBlock", "wait for the next block"),
+    ("CommitmentExpired", "commit again; the priority is that of the new commitment"),
+    ("DataRowTooLow", "raise the data row of the split table"),
+    ("EpochTooSoon", "wait until the chain's time reaches it"),
+    ("IncarnationMustRise", "start the node with a higher incarnation"),
+    ("LaneExpired", "open a new lane"),
+    ("NoFinalPayout", "wait until a payout has passed its window"),
+    ("NoStake", "there is nothing left to slash"),
+    ("NotBonded", "stake at least the minimum first"),
+    ("NotCommitted", "commit first, with the same account"),
+    ("NothingToClaim", "everything earned by the last final payout is claimed"),
+    ("NotEnoughFree", "ask for less"),
+    ("OnlyAssetOwner", "use the owner's account"),
+    ("OnlyGovernor", "use the governor's account"),
+    ("ParametersUnknown", "have the governor approve the parameters first"),
+    ("PayoutOutOfOrder", "post the payouts of earlier epochs first"),
+    ("PayoutTooSoon", "wait until window W1 has passed"),
+    ("PreviousNotFinal", "wait until the payout before has passed window W2"),
+    ("SpanIsTrue", "the receipt is honest about this span"),
+    ("StakeBelowMinimum", "stake more"),
+    ("StillThawing", "wait until the chain's time reaches it"),
+    ("StillUnbonding", "wait until the chain's time reaches it"),
+    ("TotalAboveReceived", "collect the vouchers first"),
+    ("VersionIsFrozen", "use a newer version"),
+    ("VoucherAboveLaneCap", "the client must open a lane with a higher cap"),
+    ("VoucherNotAboveCollected", "this voucher was collected already; drop it"),
+    ("WrongClaimRoot", "build the claim from the last final payout tree"),
+    ("WrongEpoch", "sign the root for the epoch that is open now"),
+    ("WrongPreviousRoot", "build the tree on the last posted one"),
+];
+
+#[derive(Deserialize)]
+struct Artifact {
+    abi: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    inputs: Vec<Input>,
+}
+
+#[derive(Deserialize, Clone)]
+struct Input {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+}
+
+struct Known {
+    name: String,
+    inputs: Vec<Input>,
+}
+
+fn known() -> &'static BTreeMap<[u8; 4], Known> {
+    static KNOWN: OnceLock<BTreeMap<[u8; 4], Known>> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let artifacts = ARTIFACTS.iter().map(|(name, text)| {
+            serde_json::from_str::<Artifact>(text).unwrap_or_else(|error| panic!("the embedded artifact of {name} is an artifact: {error}"))
+        });
+        let errors = artifacts.flat_map(|artifact| artifact.abi).filter(|item| item.kind == "error");
+        errors.map(|item| (selector(&item.name, &item.inputs), Known { name: item.name, inputs: item.inputs })).collect()
+    })
+}
+
+fn selector(name: &str, inputs: &[Input]) -> [u8; 4] {
+    let kinds: Vec<&str> = inputs.iter().map(|input| input.kind.as_str()).collect();
+    let digest = keccak(&[format!("{name}({})", kinds.join(",")).as_bytes()]).0;
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+/// A revert: its words, and the error's name if it is one of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revert {
+    /// What happened and what to do.
+    pub reason: String,
+    /// Name in the contract.
+    pub error: Option<String>,
+}
+
+/// The words of revert data.
+pub fn words(data: &[u8]) -> Revert {
+    let plain = |reason: String| Revert { reason, error: None };
+    let Some((selector, arguments)) = data.split_first_chunk::<4>() else {
+        return plain("without a reason".into());
+    };
+    match *selector {
+        [0x08, 0xc3, 0x79, 0xa0] => return plain(text(arguments, 0).unwrap_or_else(|| "an unreadable reason".into())),
+        [0x4e, 0x48, 0x7b, 0x71] => return plain(format!("a panic of the contract, code 0x{}", hex::encode(arguments.get(31..32).unwrap_or(&[])))),
+        _ => {}
+    }
+    let Some(error) = known().get(selector) else {
+        return plain(format!("an unknown error 0x{}", hex::encode(selector)));
+    };
+    let arguments: Vec<String> = error.inputs.iter().enumerate().map(|(place, input)| argument(arguments, place, input)).collect();
+    let mut reason = spaced(&error.name);
+    if !arguments.is_empty() {
+        reason = format!("{reason} ({})", arguments.join(", "));
+    }
+    if let Some((_, fix)) = FIXES.iter().find(|(name, _)| *name == error.name) {
+        reason = format!("{reason}: {fix}");
+    }
+    Revert { reason, error: Some(error.name.clone()) }
+}
+
+fn argument(arguments: &[u8], place: usize, input: &Input) -> String {
+    let name = spaced(&input.name);
+    let value = arguments.get(32 * place..32 * place + 32).and_then(|word| match input.kind.as_str() {
+        "string" => text(arguments, place),
+        "address" => Some(format!("0x{}", hex::encode(&word[12..]))),
+        "bool" => Some((word[31] != 0).to_string()),
+        kind if kind.starts_with("uint") => Some(number(word)),
+        _ => Some(format!("0x{}", hex::encode(word))),
+    });
+    format!("{name} {}", value.as_deref().unwrap_or("unreadable"))
+}
+
+fn number(word: &[u8]) -> String {
+    alloy::primitives::U256::from_be_slice(word).to_string()
+}
+
+fn text(arguments: &[u8], place: usize) -> Option<String> {
+    let size = |at: usize| -> Option<usize> {
+        let word = arguments.get(at..at.checked_add(32)?)?;
+        let number = u64::from_be_bytes(word[24..].try_into().ok()?);
+        word[..24].iter().all(|byte| *byte == 0).then_some(())?;
+        usize::try_from(number).ok()
+    };
+    let at = size(32 * place)?;
+    let length = size(at)?;
+    let start = at.checked_add(32)?;
+    let bytes = arguments.get(start..start.checked_add(length)?)?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// `StakeBelowMinimum` and `laneId` as words.
+fn spaced(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 6);
+    for c in name.trim_matches('_').chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push(' ');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{primitives::B256, sol_types::SolError};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bindings::{FraudVerifier, StakeManager};
+
+    #[test]
+    fn custom_errors_name_what_was_expected_what_came_and_the_fix() {
+        let data = StakeManager::StakeBelowMinimum { minimum: 100, got: alloy::primitives::U256::from(5) }.abi_encode();
+        let expected = Revert { reason: "stake below minimum (minimum 100, got 5): stake more".into(), error: Some("StakeBelowMinimum".into()) };
+        assert_eq!(words(&data), expected);
+        let data = FraudVerifier::WrongRoot { what: "answer".into(), expected: B256::ZERO, got: B256::repeat_byte(1) }.abi_encode();
+        assert!(words(&data).reason.starts_with("wrong root (what answer, expected 0x00"));
+    }
+
+    #[test]
+    fn every_fix_is_for_an_error_that_exists() {
+        for (name, _) in FIXES {
+            assert!(known().values().any(|error| error.name == *name), "{name} is in no contract");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn revert_data_of_strangers_never_panics(data in proptest::collection::vec(any::<u8>(), 0..200), which in any::<proptest::sample::Index>()) {
+            words(&data);
+            let selectors: Vec<_> = known().keys().collect();
+            let known: Vec<u8> = selectors[which.index(selectors.len())].iter().copied().chain(data).collect();
+            words(&known);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Typed operations of the contract suite for nodes and commands.
+//!
+//! One client stands for one endpoint, one deployment and at most one account. Every send waits until it is in a block
+//! ([`send::INCLUSION_TIMEOUT`]) and returns what it cost; a refusal is the contract's custom error in words. Operations that must happen once
+//! (node roots, payouts, commitments, index roots, proofs) carry a key of their own and may be asked for again.
+//! Dropping a send half-way leaves its transaction in the outbox: asking again for a keyed one finds it.
+
+pub mod assets;
+pub mod escrow;
+pub mod fraud;
+pub mod send;
+pub mod settle;
+pub mod stake;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use alloy::sol_types::{SolCall, SolEvent};
+use send::{GasRow, Sender, Sent};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    key::{Account, Domains},
+    time::BlockRef,
+};
+
+use crate::{
+    chain::{Call, Chain, Header, Heads, TxRef, decode, error::ChainError, rpc::Rpc},
+    convert,
+    deploy::{Deployment, verify_deployment},
+    registry::Logged,
+};
+
+/// Between two looks at the chain's time.
+const TIME_POLL: Duration = Duration::from_millis(250);
+
+/// A client of one deployment. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ChainClient {
+    rpc: Rpc,
+    deployment: Arc<Deployment>,
+    sender: Option<Arc<Sender>>,
+}
+
+impl ChainClient {
+    /// Connects and checks that the deployment is there.
+    ///
+    /// # Errors
+    /// [`ChainError::Down`], [`ChainError::WrongChain`], [`ChainError::NoCode`].
+    pub async fn connect(url: &str, deployment: Deployment, account: Option<Account>) -> Result<Self, ChainError> {
+        let rpc = Rpc::connect(url).await?;
+        verify_deployment(&rpc, &deployment).await?;
+        let sender = account.map(|account| Arc::new(Sender::new(rpc.clone(), account)));
+        Ok(Self { rpc, deployment: Arc::new(deployment), sender })
+    }
+
+    /// Remembers transactions in a file from now on and finishes those that an earlier process left there. Returns their keys.
+    ///
+    /// # Errors
+    /// [`ChainError::OutboxFile`], [`ChainError::NoAccount`], or what finishing them meets.
+    pub async fn keep_outbox(&self, path: &Path) -> Result<Vec<String>, ChainError> {
+        let sender = self.sender("keeping an outbox")?;
+        sender.keep_in(path).await?;
+        sender.resume().await
+    }
+
+    /// The deployment.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// What signatures of this deployment name.
+    pub fn domains(&self) -> Domains {
+        self.deployment.domains()
+    }
+
+    /// The endpoint.
+    pub const fn rpc(&self) -> &Rpc {
+        &self.rpc
+    }
+
+    /// The account's address, if the client has one.
+    pub fn address(&self) -> Option<Address> {
+        self.sender.as_ref().map(|sender| sender.address())
+    }
+
+    /// Gas by operation since this client was made.
+    pub fn gas(&self) -> BTreeMap<String, GasRow> {
+        self.sender.as_ref().map(|sender| sender.gas()).unwrap_or_default()
+    }
+
+    /// Latest, safe and finalized block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn heads(&self) -> Result<Heads, ChainError> {
+        self.rpc.heads().await
+    }
+
+    /// The latest block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn latest(&self) -> Result<Header, ChainError> {
+        self.rpc.latest().await
+    }
+
+    /// The canonical block of a number; nothing past the head.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn block(&self, number: u64) -> Result<Option<BlockRef>, ChainError> {
+        Ok(self.rpc.header(number).await?.map(|header| header.block))
+    }
+
+    /// Waits until the chain's time is `timestamp` (seconds since 1970) or `patience` has passed.
+    ///
+    /// # Errors
+    /// [`ChainError::TooLate`].
+    pub async fn wait_for_time(&self, timestamp: u64, patience: Duration) -> Result<Header, ChainError> {
+        self.wait(format!("time {timestamp}"), patience, |header| header.timestamp >= timestamp).await
+    }
+
+    /// Waits until block `number` is there or `patience` has passed.
+    ///
+    /// # Errors
+    /// [`ChainError::TooLate`].
+    pub async fn wait_for_block(&self, number: u64, patience: Duration) -> Result<Header, ChainError> {
+        self.wait(format!("block {number}"), patience, |header| header.block.number >= number).await
+    }
+
+    async fn wait(&self, what: String, patience: Duration, is_there: impl Fn(&Header) -> bool) -> Result<Header, ChainError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let header = self.rpc.latest().await?;
+            if is_there(&header) {
+                return Ok(header);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ChainError::TooLate { what, seconds: patience.as_secs() });
+            }
+            tokio::time::sleep(TIME_POLL).await;
+        }
+    }
+
+    /// Native balance of an account.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn balance(&self, account: Address) -> Result<Amount, ChainError> {
+        self.rpc.balance(account).await
+    }
+
+    /// Pays `amount` to `to`.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn transfer(&self, to: Address, amount: Amount) -> Result<Sent, ChainError> {
+        self.sender("transfer")?.send("transfer", None, Call { to: Some(to), data: vec![], value: amount }).await
+    }
+
+    /// The client's account: whoever needs to sign documents for it.
+    ///
+    /// # Errors
+    /// [`ChainError::NoAccount`].
+    pub fn account(&self, what: &'static str) -> Result<&Account, ChainError> {
+        Ok(self.sender(what)?.account())
+    }
+
+    pub(crate) fn sender(&self, what: &'static str) -> Result<&Sender, ChainError> {
+        self.sender.as_deref().ok_or(ChainError::NoAccount { what })
+    }
+
+    /// Reads from a contract. The sender is the deployer: reads do not depend on it, and with an L1 fee set it must be funded.
+    pub(crate) async fn read<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
+        let data = self.rpc.call(self.deployment.deployer, to, &call.abi_encode(), None).await?;
+        C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
+    }
+
+    pub(crate) async fn write<C: SolCall>(&self, what: &'static str, key: Option<String>, to: Address, call: &C, value: Amount) -> Result<Sent, ChainError> {
+        let call = Call { to: Some(to), data: call.abi_encode(), value };
+        self.sender(what)?.send(what, key.as_deref(), call).await
+    }
+}
+
+/// The event of a kind that a transaction logged.
+pub(crate) fn logged<E: SolEvent>(sent: &Sent, from: Address) -> Result<E, ChainError> {
+    let of_contract = sent.logs.iter().filter(|log| convert::account(log.address()) == from);
+    let found = of_contract.filter_map(|log| E::decode_raw_log(log.topics(), log.data().data.as_ref()).ok()).next();
+    found.ok_or_else(|| ChainError::Unreadable { what: E::SIGNATURE, why: format!("transaction {} logged no such event", sent.transaction) })
+}
+
+impl Chain for ChainClient {
+    type Error = ChainError;
+
+    async fn submit(&self, key: &str, call: Call) -> Result<TxRef, ChainError> {
+        self.sender("submit")?.hand_over(key, key, call, None).await.map(TxRef)
+    }
+
+    async fn head(&self) -> Result<Heads, ChainError> {
+        self.rpc.heads().await
+    }
+
+    async fn header(&self, number: u64) -> Result<Option<Header>, ChainError> {
+        self.rpc.header(number).await
+    }
+
+    async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, ChainError> {
+        let contracts = self.deployment.contracts().map(|(_, address)| address);
+        let logs = self.rpc.logs(&contracts, from, to).await?;
+        logs.iter().filter_map(|log| decode::log(&self.deployment, log).transpose()).collect()
+    }
+}
+
+/// A key of an operation that happens once.
+pub(crate) fn key(what: &str, parts: &[Hash32]) -> Option<String> {
+    Some(parts.iter().fold(what.to_owned(), |key, part| format!("{key}/{part}")))
+}

@@ -1,0 +1,322 @@
+//! Sends calls for one account through its outbox and waits until they are in a block.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex as StdMutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use alloy::rpc::types::Log;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Mutex, time::Instant};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    key::Account,
+    time::BlockRef,
+};
+
+use crate::{
+    chain::{
+        Call,
+        error::ChainError,
+        rpc::{Outcome, Rpc},
+    },
+    deploy::replace,
+    outbox::{Action, Config, Outbox, Place},
+};
+
+/// Longest wait for inclusion: thirty blocks of a two-second chain.
+pub const INCLUSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks for a receipt: a sixth of the shortest block time in use.
+const POLL: Duration = Duration::from_millis(150);
+/// Longest outbox file read: its bounds times the largest calldata in use, with room.
+const OUTBOX_FILE_MAX: u64 = 64 << 20;
+
+/// A call that is in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// Its transaction.
+    pub transaction: Hash32,
+    /// Its block.
+    pub block: BlockRef,
+    /// Gas used on the L2.
+    pub gas_used: u64,
+    /// Wei per gas paid.
+    pub gas_price: u128,
+    /// Fee for L1 data, if the execution client tells.
+    pub l1_fee: Option<Amount>,
+    /// Created contract.
+    pub contract: Option<Address>,
+    pub(crate) logs: Vec<Log>,
+}
+
+/// What one kind of operation has cost so far; a row of the gas table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GasRow {
+    /// How often it was done.
+    pub count: u64,
+    /// Least gas.
+    pub least: u64,
+    /// Most gas.
+    pub most: u64,
+    /// Gas in all.
+    pub total: u64,
+    /// Wei paid for L2 gas in all.
+    pub paid: Amount,
+    /// Wei paid for L1 data in all, as far as the execution client told.
+    pub l1_fees: Amount,
+}
+
+impl GasRow {
+    fn add(&mut self, outcome: &Outcome) {
+        self.least = if self.count == 0 { outcome.gas_used } else { self.least.min(outcome.gas_used) };
+        self.most = self.most.max(outcome.gas_used);
+        self.count += 1;
+        self.total = self.total.saturating_add(outcome.gas_used);
+        self.paid = Amount(self.paid.0.saturating_add(outcome.gas_price.saturating_mul(u128::from(outcome.gas_used))));
+        self.l1_fees = Amount(self.l1_fees.0.saturating_add(outcome.l1_fee.unwrap_or_default().0));
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    outbox: Outbox,
+    path: Option<PathBuf>,
+}
+
+impl Kept {
+    fn save(&self) -> Result<(), ChainError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let text = serde_json::to_vec(&self.outbox).expect("plain data serialises");
+        replace(path, &text).map_err(|error| ChainError::OutboxFile { path: path.display().to_string(), why: error.to_string() })
+    }
+}
+
+/// One account's way to the chain.
+#[derive(Debug)]
+pub struct Sender {
+    rpc: Rpc,
+    account: Account,
+    kept: Mutex<Kept>,
+    gas: StdMutex<BTreeMap<String, GasRow>>,
+    /// Distinguishes keys of calls that may be repeated: start of this process, then a count.
+    started: u128,
+    count: AtomicU64,
+}
+
+impl Sender {
+    /// A sender that remembers in memory alone.
+    pub fn new(rpc: Rpc, account: Account) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let kept = Mutex::new(Kept { outbox: Outbox::new(Config::default()), path: None });
+        Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), started, count: AtomicU64::new(0) }
+    }
+
+    /// The account.
+    pub fn address(&self) -> Address {
+        self.account.address()
+    }
+
+    /// The account's key.
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Remembers in `path` from now on, taking over what it holds.
+    ///
+    /// # Errors
+    /// [`ChainError::OutboxFile`].
+    pub async fn keep_in(&self, path: &Path) -> Result<(), ChainError> {
+        let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
+        let mut kept = self.kept.lock().await;
+        match fs::metadata(path) {
+            Ok(found) if found.len() > OUTBOX_FILE_MAX => return Err(failed(format!("{} bytes are more than an outbox takes", found.len()))),
+            Ok(_) => {
+                let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
+                kept.outbox = serde_json::from_slice(&text).map_err(|error| failed(format!("not an outbox: {error}")))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+        kept.path = Some(path.to_owned());
+        kept.save()
+    }
+
+    /// Finishes what an earlier process left: sends again under the same nonces and waits. Returns the finished keys.
+    ///
+    /// # Errors
+    /// [`ChainError`] of the first that fails; the others stay.
+    pub async fn resume(&self) -> Result<Vec<String>, ChainError> {
+        let waiting: Vec<(String, Call)> = self.kept.lock().await.outbox.waiting().map(|(key, entry)| (key.to_owned(), entry.call.clone())).collect();
+        let mut done = Vec::new();
+        for (key, call) in waiting {
+            self.send(&key, Some(&key), call).await?;
+            done.push(key);
+        }
+        Ok(done)
+    }
+
+    /// Gas by operation.
+    pub fn gas(&self) -> BTreeMap<String, GasRow> {
+        self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a call and waits until it is in a block. With a key it happens once however often it is asked for; without, once per call.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn send(&self, what: &str, key: Option<&str>, call: Call) -> Result<Sent, ChainError> {
+        let own;
+        let key = match key {
+            Some(key) => key,
+            None => {
+                own = format!("{what}/{}/{}", self.started, self.count.fetch_add(1, Ordering::Relaxed));
+                &own
+            }
+        };
+        let hash = self.hand_over(what, key, call, None).await?;
+        self.await_inclusion(what, key, hash).await
+    }
+
+    /// Hands a call over and returns its transaction; `gas` is estimated if not given.
+    ///
+    /// # Errors
+    /// [`ChainError`]; a call that would be refused is not sent.
+    pub async fn hand_over(&self, what: &str, key: &str, call: Call, gas: Option<u64>) -> Result<Hash32, ChainError> {
+        let mut kept = self.kept.lock().await;
+        match kept.outbox.place(key, &call)? {
+            Some(Place::Done(hash)) => return Ok(hash),
+            Some(_) => {
+                if let Some(last) = kept.outbox.entry(key).and_then(|entry| entry.sent.last()) {
+                    return Ok(*last);
+                }
+            }
+            None => {
+                let gas = match gas {
+                    Some(gas) => gas,
+                    None => self.estimate(what, &call).await?,
+                };
+                let (fees, nonce) = (self.rpc.fees().await?, self.rpc.nonce(self.address(), true).await?);
+                let head = self.rpc.latest().await?.block.number;
+                kept.outbox.enqueue(key, call, gas, fees, nonce, head)?;
+                kept.save()?;
+            }
+        }
+        self.transmit(what, key, &mut kept).await
+    }
+
+    /// A quarter above the estimate: storage that another transaction of the same block touches first costs differently.
+    async fn estimate(&self, what: &str, call: &Call) -> Result<u64, ChainError> {
+        match self.rpc.estimate(self.address(), call).await {
+            Ok(gas) => Ok(gas.saturating_add(gas / 4).saturating_add(10_000)),
+            Err(error) => Err(self.explain(what, error).await),
+        }
+    }
+
+    async fn transmit(&self, what: &str, key: &str, kept: &mut Kept) -> Result<Hash32, ChainError> {
+        let Some(entry) = kept.outbox.entry(key).cloned() else {
+            return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
+        };
+        match self.rpc.send(&self.account, &entry).await {
+            Ok(hash) => {
+                let head = self.rpc.latest().await?.block.number;
+                kept.outbox.sent(key, hash, head);
+                kept.save()?;
+                Ok(hash)
+            }
+            // It may have arrived: the entry stays, and asking again sends the same nonce.
+            Err(error @ ChainError::Down { .. }) => Err(error),
+            Err(error) => {
+                kept.outbox.refuse(key);
+                kept.save()?;
+                Err(self.explain(what, error).await)
+            }
+        }
+    }
+
+    /// Names the operation, and the balance where money is missing.
+    async fn explain(&self, what: &str, error: ChainError) -> ChainError {
+        match error {
+            ChainError::Reverted { reason, error, .. } => ChainError::Reverted { what: what.to_owned(), reason, error },
+            ChainError::Rpc { message, .. } if message.to_ascii_lowercase().contains("insufficient funds") => {
+                let balance = self.rpc.balance(self.address()).await.unwrap_or_default();
+                ChainError::NoFunds { what: what.to_owned(), account: self.address(), balance }
+            }
+            other => other,
+        }
+    }
+
+    /// Waits until a handed-over key is in a block; raises its fee while it waits.
+    ///
+    /// # Errors
+    /// [`ChainError::NotIncluded`] after [`INCLUSION_TIMEOUT`], [`ChainError::Reverted`] if the contract refused it.
+    pub async fn await_inclusion(&self, what: &str, key: &str, first: Hash32) -> Result<Sent, ChainError> {
+        let deadline = Instant::now() + INCLUSION_TIMEOUT;
+        let mut looked_at = None;
+        loop {
+            // The nonce before the receipts: see `Outbox::due`.
+            let nonce = self.rpc.nonce(self.address(), false).await?;
+            let sent = self.kept.lock().await.outbox.entry(key).map(|entry| entry.sent.clone());
+            for hash in sent.unwrap_or_else(|| vec![first]).into_iter().rev() {
+                if let Some(outcome) = self.rpc.outcome(hash).await? {
+                    return self.conclude(what, key, hash, outcome).await;
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(ChainError::NotIncluded { what: what.to_owned(), transaction: first, seconds: INCLUSION_TIMEOUT.as_secs() });
+            }
+            let head = self.rpc.latest().await?.block.number;
+            if looked_at.replace(head) != Some(head) {
+                let mut kept = self.kept.lock().await;
+                if kept.outbox.due(key, head, nonce) == Some(Action::Send) {
+                    match self.transmit(what, key, &mut kept).await {
+                        // "nonce too low" and the like: the first copy was included in between, the next look finds it.
+                        Ok(_) | Err(ChainError::Rpc { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn conclude(&self, what: &str, key: &str, hash: Hash32, outcome: Outcome) -> Result<Sent, ChainError> {
+        let mut kept = self.kept.lock().await;
+        let call = kept.outbox.entry(key).map(|entry| entry.call.clone());
+        kept.outbox.seen(key, Some((hash, outcome.block)));
+        kept.outbox.finish(key, outcome.is_success);
+        kept.save()?;
+        drop(kept);
+        if call.is_some() {
+            self.gas.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default().add(&outcome);
+        }
+        if !outcome.is_success {
+            return Err(self.why_reverted(what, hash, call).await);
+        }
+        Ok(Sent {
+            transaction: hash,
+            block: outcome.block,
+            gas_used: outcome.gas_used,
+            gas_price: outcome.gas_price,
+            l1_fee: outcome.l1_fee,
+            contract: outcome.contract,
+            logs: outcome.logs,
+        })
+    }
+
+    /// A receipt does not say why: the same call on the state after it usually does.
+    async fn why_reverted(&self, what: &str, hash: Hash32, call: Option<Call>) -> ChainError {
+        if let Some(call) = call {
+            if let Err(error @ ChainError::Reverted { .. }) = self.rpc.estimate(self.address(), &call).await {
+                return self.explain(what, error).await;
+            }
+        }
+        ChainError::Reverted { what: what.to_owned(), reason: format!("transaction {hash} was included and failed"), error: None }
+    }
+}

@@ -1,0 +1,163 @@
+//! Settlement: node roots, payout trees, claims.
+
+use types::{
+    amount::Amount,
+    encoding::Document,
+    id::{Address, Hash32},
+    key::Signed,
+    merkle::SumOpening,
+    operator::NodeRoot,
+    payout::PayoutLeaf,
+};
+
+use super::{ChainClient, Sent, key, logged};
+use crate::{bindings::Settlement, chain::error::ChainError, convert};
+
+/// An epoch as the contract keeps it; zeros where nothing happened yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EpochState {
+    /// Number.
+    pub epoch: u64,
+    /// Seconds since 1970; 0 if it never opened.
+    pub opened_at: u64,
+    /// Seconds since 1970 from which a payout may be posted.
+    pub payout_from: u64,
+    /// Seconds since 1970; 0 if no payout was posted.
+    pub posted_at: u64,
+    /// Seconds since 1970 at which the payout is final; 0 if there is none.
+    pub final_at: u64,
+    /// Node roots submitted.
+    pub nodes: u64,
+    /// Total of all cumulative amounts.
+    pub total: Amount,
+    /// Payout root; zero if there is none.
+    pub root: Hash32,
+    /// Who posted it.
+    pub poster: Address,
+}
+
+impl ChainClient {
+    /// Submits a node's signed receipts root; anybody may carry it.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn submit_node_root(&self, root: &Signed<NodeRoot>) -> Result<Sent, ChainError> {
+        let call = Settlement::submitNodeRootCall { body: root.document.encode().into(), signature: root.signature.0.to_vec().into() };
+        let key = key("node-root", &[root.document.hash()]);
+        self.write("submit node root", key, self.deployment().settlement, &call, Amount::ZERO).await
+    }
+
+    /// The epoch that a node root submitted now must name.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn submission_epoch(&self) -> Result<u64, ChainError> {
+        self.read(self.deployment().settlement, &Settlement::submissionEpochCall {}).await
+    }
+
+    /// The last epoch that opened; 0 before the first.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn current_epoch(&self) -> Result<u64, ChainError> {
+        self.read(self.deployment().settlement, &Settlement::currentEpochCall {}).await
+    }
+
+    /// The last epoch whose payout was posted; 0 before the first.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn last_posted(&self) -> Result<u64, ChainError> {
+        self.read(self.deployment().settlement, &Settlement::lastPostedCall {}).await
+    }
+
+    /// The last epoch whose payout is final; 0 before the first.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn last_final(&self) -> Result<u64, ChainError> {
+        self.read(self.deployment().settlement, &Settlement::lastFinalCall {}).await
+    }
+
+    /// One epoch.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn epoch(&self, epoch: u64) -> Result<EpochState, ChainError> {
+        let found = self.read(self.deployment().settlement, &Settlement::epochsCall { epoch }).await?;
+        let config = &self.deployment().config;
+        let after = |start: u64, wait: u64| if start == 0 { 0 } else { start.saturating_add(wait) };
+        Ok(EpochState {
+            epoch,
+            opened_at: found.openedAt,
+            payout_from: after(found.openedAt, config.w1_s),
+            posted_at: found.postedAt,
+            final_at: after(found.postedAt, config.w2_s),
+            nodes: found.nodes,
+            total: Amount(found.total),
+            root: convert::hash(found.payoutRoot),
+            poster: convert::account(found.poster),
+        })
+    }
+
+    /// The receipts root a node submitted for an epoch; nothing if none.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn node_root_of(&self, epoch: u64, node: Address) -> Result<Option<Hash32>, ChainError> {
+        let call = Settlement::nodeRootOfCall { _0: epoch, _1: convert::address(node) };
+        let root = self.read(self.deployment().settlement, &call).await?;
+        Ok((!root.is_zero()).then(|| convert::hash(root)))
+    }
+
+    /// Posts the payout tree of an epoch, built on `previous`, the last posted root (zero for the first).
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn post_payout(&self, epoch: u64, previous: Hash32, root: Hash32, total: Amount) -> Result<Sent, ChainError> {
+        let call = Settlement::postPayoutCall { epoch, previousRoot: convert::word(previous), root: convert::word(root), total: total.0 };
+        let key = key(&format!("payout/{epoch}"), &[root]);
+        self.write("post payout", key, self.deployment().settlement, &call, Amount::ZERO).await
+    }
+
+    /// Claims by a leaf of the last final payout tree; returns what was paid. The leaf must be the account's own.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn claim(&self, leaf: &PayoutLeaf, opening: &SumOpening) -> Result<(Amount, Sent), ChainError> {
+        let own = self.sender("claim")?.address();
+        if leaf.account != own {
+            return Err(ChainError::Argument(format!("the leaf pays {}, this account is {own}: claim with the payee's key", leaf.account)));
+        }
+        let call = Settlement::claimCall {
+            previous: leaf.previous.0,
+            cumulative: leaf.cumulative.0,
+            partsRoot: convert::word(leaf.parts),
+            index: opening.index,
+            count: opening.leaves,
+            siblings: convert::siblings(opening),
+        };
+        let sent = self.write("claim", None, self.deployment().settlement, &call, Amount::ZERO).await?;
+        let event: Settlement::Claimed = logged(&sent, self.deployment().settlement)?;
+        Ok((Amount(event.amount), sent))
+    }
+
+    /// Claimed by an account since deployment.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn claimed_of(&self, account: Address) -> Result<Amount, ChainError> {
+        let call = Settlement::claimedCall(convert::address(account));
+        Ok(Amount(self.read(self.deployment().settlement, &call).await?))
+    }
+
+    /// Received from the escrow and claimed since deployment.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn settled_totals(&self) -> Result<(Amount, Amount), ChainError> {
+        let received = self.read(self.deployment().settlement, &Settlement::totalReceivedCall {}).await?;
+        let claimed = self.read(self.deployment().settlement, &Settlement::totalClaimedCall {}).await?;
+        Ok((Amount(received), Amount(claimed)))
+    }
+}

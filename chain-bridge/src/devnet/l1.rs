@@ -1,0 +1,144 @@
+//! The devnet's L1: the attributes that a real sequencer takes from Ethereum, made up but moving.
+//!
+//! Base fee 10 gwei, blob base fee 1 gwei, the scalars of OP Mainnet after Ecotone: a small transaction pays about 1.9e14 wei for L1 data.
+
+use std::time::Duration;
+
+use alloy::sol_types::SolCall;
+use serde_json::{Value, json};
+use types::{
+    encoding::Writer,
+    id::{Address, Hash32},
+    merkle::keccak,
+};
+
+use crate::{
+    bindings::L1BlockDev,
+    chain::{error::ChainError, rpc::Rpc},
+};
+
+/// Address of the predeploy on every OP chain.
+pub const L1_BLOCK: Address = Address([0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15]);
+/// Sender of the protocol's own deposit transactions.
+const DEPOSITOR: Address = Address([
+    0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0, 1,
+]);
+const BASE_FEE: u128 = 10_000_000_000;
+const BLOB_BASE_FEE: u128 = 1_000_000_000;
+const BASE_FEE_SCALAR: u32 = 5_227;
+const BLOB_BASE_FEE_SCALAR: u32 = 1_014_213;
+const DEPOSIT_GAS: &str = "0xf4240";
+/// L1 blocks of twelve seconds.
+const L1_BLOCK_TIME_S: u64 = 12;
+/// Longest wait for the first attributes: a few blocks.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The L1 as far as the L2 knows.
+#[derive(Debug)]
+pub struct L1 {
+    number: u64,
+    genesis: u64,
+}
+
+impl L1 {
+    /// Puts the predeploy on the chain and gives it its first L1 block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn place(rpc: &Rpc) -> Result<Self, ChainError> {
+        let code = format!("0x{}", hex::encode(&L1BlockDev::DEPLOYED_BYTECODE));
+        rpc.request::<Value>("anvil_setCode", json!([L1_BLOCK, code])).await?;
+        rpc.request::<Value>("anvil_impersonateAccount", json!([DEPOSITOR])).await?;
+        let l1 = Self { number: 1, genesis: rpc.latest().await?.timestamp };
+        l1.deposit(rpc).await?;
+        let deadline = tokio::time::Instant::now() + PLACE_TIMEOUT;
+        while l1_number(rpc).await? < l1.number {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ChainError::TooLate { what: "its first L1 block".into(), seconds: PLACE_TIMEOUT.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(l1)
+    }
+
+    /// Moves the L1 on by one block for every `every` L2 blocks, until the chain is gone.
+    pub(super) async fn advance_every(&mut self, rpc: &Rpc, every: u64, look: Duration) {
+        let mut next = None;
+        loop {
+            tokio::time::sleep(look).await;
+            let moved = async {
+                let number = rpc.latest().await?.block.number;
+                if number >= *next.get_or_insert(number.saturating_add(every)) {
+                    self.number = self.number.saturating_add(1);
+                    self.deposit(rpc).await?;
+                    next = Some(number.saturating_add(every));
+                }
+                Ok::<(), ChainError>(())
+            };
+            if let Err(error) = moved.await {
+                tracing::warn!(%error, "the devnet's L1 could not advance");
+            }
+        }
+    }
+
+    async fn deposit(&self, rpc: &Rpc) -> Result<(), ChainError> {
+        let source = keccak(&[b"devnet/l1/source", &self.number.to_be_bytes()]);
+        let transaction = json!([{
+            "type": "0x7e",
+            "from": DEPOSITOR,
+            "to": L1_BLOCK,
+            "input": format!("0x{}", hex::encode(self.attributes())),
+            "gas": DEPOSIT_GAS,
+            "sourceHash": source,
+            "mint": "0x0",
+            "isSystemTx": false,
+        }]);
+        rpc.request::<Hash32>("eth_sendTransaction", transaction).await.map(|_| ())
+    }
+
+    /// Packed calldata of Isthmus.
+    fn attributes(&self) -> Vec<u8> {
+        let hash = keccak(&[b"devnet/l1/block", &self.number.to_be_bytes()]);
+        let timestamp = self.genesis.saturating_add(self.number.saturating_mul(L1_BLOCK_TIME_S));
+        Writer::new()
+            .bytes(&L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR)
+            .u32(BASE_FEE_SCALAR)
+            .u32(BLOB_BASE_FEE_SCALAR)
+            .u64(0)
+            .u64(timestamp)
+            .u64(self.number)
+            .bytes(&word(BASE_FEE))
+            .bytes(&word(BLOB_BASE_FEE))
+            .hash(hash)
+            .hash(Hash32::ZERO)
+            .u32(0)
+            .u64(0)
+            .finish()
+    }
+}
+
+fn word(number: u128) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[16..].copy_from_slice(&number.to_be_bytes());
+    word
+}
+
+/// The L1 block number that the L2 stands at: the low eight bytes of the predeploy's first slot.
+///
+/// # Errors
+/// [`ChainError`].
+pub async fn l1_number(rpc: &Rpc) -> Result<u64, ChainError> {
+    let slot: Hash32 = rpc.request("eth_getStorageAt", json!([L1_BLOCK, "0x0", "latest"])).await?;
+    let low = slot.0.last_chunk().expect("32 bytes hold eight");
+    Ok(u64::from_be_bytes(*low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_have_the_packed_length_of_isthmus() {
+        assert_eq!(L1 { number: 1, genesis: 0 }.attributes().len(), 176);
+    }
+}

@@ -1,0 +1,253 @@
+//! Follows the chain: polls heads, keeps [`Cursor`] and [`View`] in step, publishes a snapshot after every change.
+//!
+//! Written against [`Chain`], so that reorganisations are tried on a chain that a test makes up. Up to a finalized block events are read in
+//! ranges; above it block by block, each known by its hash. When the endpoint is down the last snapshot stands, with the problem beside it; when a
+//! finalized block changes, following stops for good (`is_halted`): nothing may be counted until a person looked.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinHandle};
+use types::time::BlockRef;
+
+use crate::{
+    chain::{Chain, Header, Heads},
+    finality::{Cursor, FinalityError},
+    registry::{Logged, State, View, ViewError},
+};
+
+/// Most blocks followed in one round, so that a snapshot is published while catching up.
+const ROUND_MAX: u64 = 256;
+/// Longest pause between two tries while the endpoint is down.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What is known at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The chain's heads; nothing before the first answer.
+    pub heads: Option<Heads>,
+    /// The block that `latest` stands at.
+    pub tip: BlockRef,
+    /// Books at the tip: may be taken back.
+    pub latest: Arc<State>,
+    /// Books at the finalized block: count money by these.
+    pub finalized: Arc<State>,
+    /// Why the last round failed, if it did; the books are those of the round before.
+    pub problem: Option<String>,
+    /// Whether following has stopped for good.
+    pub is_halted: bool,
+}
+
+impl Snapshot {
+    /// Whether the books stand at the chain's latest block as far as known.
+    pub fn is_current(&self) -> bool {
+        self.problem.is_none() && self.heads.is_some_and(|heads| heads.latest == self.tip)
+    }
+}
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError<E> {
+    /// The chain did not answer.
+    #[error(transparent)]
+    Chain(E),
+    /// The blocks make no chain.
+    #[error(transparent)]
+    Finality(FinalityError),
+    /// The events make no state.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The chain changed while it was read.
+    #[error("the chain was reorganised while block {0} was read")]
+    Moved(u64),
+}
+
+impl<E> FollowError<E> {
+    const fn must_halt(&self) -> bool {
+        match self {
+            Self::Chain(_) | Self::Moved(_) => false,
+            Self::Finality(error) => error.must_halt(),
+            Self::View(_) => true,
+        }
+    }
+}
+
+/// The running follower. Dropping it stops it.
+#[derive(Debug)]
+pub struct Follower {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Follows `chain` from block `from` (the deployment's), looking every `poll`.
+    pub fn start<C: Chain + 'static>(chain: C, from: u64, poll: Duration) -> Self {
+        let (sender, snapshot) = watch::channel(Arc::new(Snapshot::default()));
+        let task = tokio::spawn(run(Following::new(from), chain, poll, sender));
+        Self { snapshot, task }
+    }
+
+    /// The snapshots as they come.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// The last snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Waits for a snapshot that `is_it` accepts; nothing if following has stopped or `patience` passed.
+    pub async fn wait_for(&self, patience: Duration, is_it: impl Fn(&Snapshot) -> bool) -> Option<Arc<Snapshot>> {
+        let mut snapshots = self.subscribe();
+        let found = tokio::time::timeout(patience, snapshots.wait_for(|snapshot| snapshot.is_halted || is_it(snapshot))).await;
+        let found = Arc::clone(&*found.ok()?.ok()?);
+        is_it(&found).then_some(found)
+    }
+
+    /// Stops following and waits until its task has ended.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // An aborted task ends with an error that says so.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run<C: Chain>(mut following: Following, chain: C, poll: Duration, sender: watch::Sender<Arc<Snapshot>>) {
+    let mut pause = poll;
+    loop {
+        let result = following.round(&chain).await;
+        let (problem, is_halted) = match &result {
+            Ok(_) => (None, false),
+            Err(error) => (Some(error.to_string()), error.must_halt()),
+        };
+        if let Some(problem) = &problem {
+            tracing::warn!(%problem, is_halted, "following the chain failed");
+        }
+        let snapshot = following.snapshot(problem, is_halted);
+        let is_new = {
+            let last = sender.borrow();
+            last.heads != snapshot.heads || last.tip != snapshot.tip || last.problem != snapshot.problem || last.is_halted != snapshot.is_halted
+        };
+        if is_new && sender.send(Arc::new(snapshot)).is_err() || is_halted {
+            return;
+        }
+        pause = match result {
+            // Behind by more than one round: go on at once.
+            Ok(true) => continue,
+            Ok(false) => poll,
+            Err(_) => (pause * 2).min(PAUSE_MAX).max(poll),
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The state of following, without its task.
+#[derive(Debug)]
+struct Following {
+    from: u64,
+    cursor: Option<Cursor>,
+    view: View,
+    heads: Option<Heads>,
+}
+
+impl Following {
+    fn new(from: u64) -> Self {
+        Self { from, cursor: None, view: View::new(), heads: None }
+    }
+
+    fn snapshot(&self, problem: Option<String>, is_halted: bool) -> Snapshot {
+        let tip = self.cursor.as_ref().map(Cursor::tip).unwrap_or_default();
+        Snapshot { heads: self.heads, tip, latest: self.view.latest(), finalized: self.view.finalized(), problem, is_halted }
+    }
+
+    /// Follows as far as one round goes; says whether more is there already.
+    async fn round<C: Chain>(&mut self, chain: &C) -> Result<bool, FollowError<C::Error>> {
+        let heads = chain.head().await.map_err(FollowError::Chain)?;
+        let mut cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => {
+                let origin = self.from.min(heads.finalized.number);
+                let header = chain.header(origin).await.map_err(FollowError::Chain)?;
+                Cursor::new(header.ok_or(FollowError::Moved(origin))?.block)
+            }
+        };
+        let result = self.follow(&mut cursor, chain, &heads).await;
+        let is_behind = cursor.tip().number < heads.latest.number;
+        self.cursor = Some(cursor);
+        self.heads = Some(heads);
+        result.map(|()| is_behind)
+    }
+
+    async fn follow<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, heads: &Heads) -> Result<(), FollowError<C::Error>> {
+        self.take_back(cursor, chain, heads).await?;
+        self.catch_up(cursor, chain, heads).await?;
+        let mut headers = Vec::new();
+        let mut parent = cursor.tip();
+        while parent.number < heads.latest.number && headers.len() < usize::try_from(ROUND_MAX).unwrap_or(usize::MAX) {
+            let number = parent.number.saturating_add(1);
+            let Some(header) = chain.header(number).await.map_err(FollowError::Chain)? else { break };
+            if header.parent != parent.hash {
+                return Err(FollowError::Moved(number));
+            }
+            parent = header.block;
+            headers.push(header);
+        }
+        self.apply(cursor, chain, headers).await?;
+        cursor.finalize(heads.finalized).map_err(FollowError::Finality)?;
+        self.view.finalize(cursor.finalized().number)?;
+        Ok(())
+    }
+
+    /// Drops blocks that the chain no longer has.
+    async fn take_back<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, heads: &Heads) -> Result<(), FollowError<C::Error>> {
+        loop {
+            let tip = cursor.tip();
+            if tip == heads.latest {
+                return Ok(());
+            }
+            let now = chain.header(tip.number).await.map_err(FollowError::Chain)?;
+            if now.is_some_and(|now| now.block == tip) {
+                return Ok(());
+            }
+            cursor.pop(now.map_or(heads.latest, |now| now.block)).map_err(FollowError::Finality)?;
+            self.view.rollback(cursor.tip().number)?;
+        }
+    }
+
+    /// Reads final blocks in ranges.
+    async fn catch_up<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, heads: &Heads) -> Result<(), FollowError<C::Error>> {
+        let tip = cursor.tip().number;
+        if cursor.open() > 0 || heads.finalized.number <= tip {
+            return Ok(());
+        }
+        let events = chain.events(tip.saturating_add(1), heads.finalized.number).await.map_err(FollowError::Chain)?;
+        self.view.apply_final(&events)?;
+        cursor.skip_to(heads.finalized).map_err(FollowError::Finality)
+    }
+
+    /// Takes blocks with their events; nothing is taken unless the events are those of exactly these blocks.
+    async fn apply<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, headers: Vec<Header>) -> Result<(), FollowError<C::Error>> {
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(()) };
+        let mut events = chain.events(first.block.number, last.block.number).await.map_err(FollowError::Chain)?;
+        let foreign = events.iter().find(|event| !headers.iter().any(|header| header.block == event.block));
+        if let Some(event) = foreign {
+            return Err(FollowError::Moved(event.block.number));
+        }
+        for header in headers {
+            let (here, rest): (Vec<Logged>, Vec<Logged>) = events.into_iter().partition(|event| event.block == header.block);
+            events = rest;
+            self.view.apply(header.block, here)?;
+            cursor.push(&header).map_err(FollowError::Finality)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+};
+
+use super::*;
+use crate::{
+    chain::{Call, TxRef},
+    registry::Event,
+};
+
+/// A chain that the test writes: one deposit in every block, worth its branch.
+#[derive(Default)]
+struct Fake {
+    blocks: Mutex<Vec<(Header, u8)>>,
+    is_down: Mutex<bool>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the chain is down")]
+struct Down;
+
+impl Fake {
+    fn new() -> Self {
+        let fake = Self::default();
+        fake.blocks.lock().unwrap().push((Header { block: block(0, 0), parent: Hash32::ZERO, timestamp: 0 }, 0));
+        fake
+    }
+
+    fn grow(&self, count: u64, branch: u8) {
+        let mut blocks = self.blocks.lock().unwrap();
+        for _ in 0..count {
+            let parent = blocks.last().unwrap().0.block;
+            let header = Header { block: block(parent.number + 1, branch), parent: parent.hash, timestamp: parent.number + 1 };
+            blocks.push((header, branch));
+        }
+    }
+
+    fn cut(&self, count: u64) {
+        let mut blocks = self.blocks.lock().unwrap();
+        let left = blocks.len() - count as usize;
+        blocks.truncate(left.max(1));
+    }
+
+    fn deposits(&self) -> u128 {
+        self.blocks.lock().unwrap().iter().skip(1).map(|(_, branch)| u128::from(*branch) + 1).sum()
+    }
+
+    fn up(&self) -> Result<(), Down> {
+        if *self.is_down.lock().unwrap() { Err(Down) } else { Ok(()) }
+    }
+}
+
+fn block(number: u64, branch: u8) -> BlockRef {
+    let mut hash = [branch; 32];
+    hash[..8].copy_from_slice(&number.to_be_bytes());
+    BlockRef { number, hash: Hash32(hash) }
+}
+
+const PAYER: Address = Address([1; 20]);
+
+impl Chain for &Fake {
+    type Error = Down;
+
+    async fn submit(&self, _: &str, _: Call) -> Result<TxRef, Down> {
+        Err(Down)
+    }
+
+    async fn head(&self) -> Result<Heads, Down> {
+        self.up()?;
+        let blocks = self.blocks.lock().unwrap();
+        let back = |depth: usize| blocks[(blocks.len() - 1).saturating_sub(depth)].0.block;
+        Ok(Heads { latest: back(0), safe: back(4), finalized: back(8), timestamp: 0 })
+    }
+
+    async fn header(&self, number: u64) -> Result<Option<Header>, Down> {
+        self.up()?;
+        Ok(self.blocks.lock().unwrap().get(number as usize).map(|(header, _)| *header))
+    }
+
+    async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, Down> {
+        self.up()?;
+        let blocks = self.blocks.lock().unwrap();
+        let range = blocks.iter().filter(|(header, _)| (from.max(1)..=to).contains(&header.block.number));
+        let event = |branch: u8| Event::Deposited { payer: PAYER, amount: Amount(u128::from(branch) + 1) };
+        Ok(range.map(|(header, branch)| Logged { block: header.block, log: 0, transaction: Hash32::ZERO, event: event(*branch) }).collect())
+    }
+}
+
+async fn settle(following: &mut Following, chain: &Fake) {
+    while following.round(&chain).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn a_long_history_is_caught_up_in_ranges_and_then_block_by_block() {
+    let (chain, mut following) = (Fake::new(), Following::new(0));
+    chain.grow(1_000, 0);
+    settle(&mut following, &chain).await;
+    let snapshot = following.snapshot(None, false);
+    assert!(snapshot.is_current());
+    assert_eq!((snapshot.latest.free(PAYER), snapshot.finalized.free(PAYER)), (Amount(1_000), Amount(992)));
+}
+
+#[tokio::test]
+async fn a_shorter_branch_takes_events_back() {
+    let (chain, mut following) = (Fake::new(), Following::new(0));
+    chain.grow(20, 0);
+    settle(&mut following, &chain).await;
+    chain.cut(3);
+    settle(&mut following, &chain).await;
+    assert_eq!(following.snapshot(None, false).latest.free(PAYER), Amount(17));
+}
+
+#[tokio::test]
+async fn a_changed_finalized_block_halts() {
+    let (chain, mut following) = (Fake::new(), Following::new(0));
+    chain.grow(20, 0);
+    settle(&mut following, &chain).await;
+    chain.cut(15);
+    chain.grow(30, 7);
+    let error = following.round(&&chain).await.unwrap_err();
+    assert!(error.must_halt(), "{error}");
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_keeps_the_last_books_and_says_so() {
+    let chain: &'static Fake = Box::leak(Box::new(Fake::new()));
+    chain.grow(12, 0);
+    let follower = Follower::start(chain, 0, Duration::from_millis(1));
+    let patience = Duration::from_secs(20);
+    follower.wait_for(patience, Snapshot::is_current).await.unwrap();
+    *chain.is_down.lock().unwrap() = true;
+    let down = follower.wait_for(patience, |snapshot| snapshot.problem.is_some()).await.unwrap();
+    assert_eq!((down.problem.as_deref(), down.latest.free(PAYER)), (Some("the chain is down"), Amount(12)));
+    chain.grow(1, 0);
+    *chain.is_down.lock().unwrap() = false;
+    let back = follower.wait_for(patience, Snapshot::is_current).await.unwrap();
+    assert_eq!(back.latest.free(PAYER), Amount(13));
+    follower.stop().await;
+}
+
+proptest! {
+    /// Reorganisations of any depth below the finalized block, seen or not seen in between.
+    #[test]
+    fn random_reorganisations_leave_the_books_of_a_fresh_replay(steps in proptest::collection::vec((1..8_u64, 0..12_u64, any::<bool>()), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (chain, mut following) = (Fake::new(), Following::new(0));
+            chain.grow(10, 0);
+            settle(&mut following, &chain).await;
+            let mut deepest = 0;
+            for (number, (cut, grow, look)) in steps.into_iter().enumerate() {
+                // Blocks below what was final at the last look must not change.
+                let height = chain.blocks.lock().unwrap().len() as u64 - 1;
+                deepest = deepest.max(following.cursor.as_ref().unwrap().finalized().number);
+                chain.cut(cut.min(height - deepest));
+                chain.grow(grow, number as u8 + 1);
+                if look {
+                    settle(&mut following, &chain).await;
+                    assert_eq!(following.snapshot(None, false).latest.free(PAYER), Amount(chain.deposits()));
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! The shell on a real chain: anvil in OP mode, the real contracts, real signatures.
+//!
+//! anvil comes with `npm ci` in `chain-bridge/contracts`, or is named by `TRIBUTARY_ANVIL`; without it these tests fail and say so.
+
+mod harness;
+
+mod assets;
+mod devnet;
+mod epoch;
+mod fraud;
+mod sending;

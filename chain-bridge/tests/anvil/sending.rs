@@ -1,0 +1,86 @@
+use chain_bridge::{chain::error::ChainError, client::ChainClient};
+use types::{amount::Amount, id::{Address, Hash32, NodeId}};
+
+use super::harness::{World, open};
+
+#[tokio::test]
+async fn a_keyed_operation_happens_once_also_across_a_restart() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outbox.json");
+    assert!(client.keep_outbox(&path).await.unwrap().is_empty());
+    let (first, sent) = client.commit(Hash32([5; 32])).await.unwrap();
+    let (again, repeated) = client.commit(Hash32([5; 32])).await.unwrap();
+    assert_eq!((first, sent.transaction), (again, repeated.transaction));
+    let restarted = world.client(World::account(1)).await;
+    restarted.keep_outbox(&path).await.unwrap();
+    let (after, found) = restarted.commit(Hash32([5; 32])).await.unwrap();
+    assert_eq!((first, sent.transaction), (after, found.transaction));
+    assert_eq!(client.gas()["commit contribution"].count, 1);
+    let stranger = world.client(World::account(1)).await;
+    let error = stranger.commit(Hash32([5; 32])).await.unwrap_err();
+    assert_eq!(error.contract_error(), Some("AlreadyCommitted"), "{error}");
+}
+
+#[tokio::test]
+async fn many_operations_of_one_account_at_once_are_all_included() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let sends: Vec<_> = (0..8_u8)
+        .map(|byte| {
+            let client = client.clone();
+            tokio::spawn(async move { client.transfer(Address([byte + 100; 20]), Amount(u128::from(byte) + 1)).await.unwrap() })
+        })
+        .collect();
+    for send in sends {
+        send.await.unwrap();
+    }
+    for byte in 0..8_u8 {
+        assert_eq!(client.balance(Address([byte + 100; 20])).await.unwrap(), Amount(u128::from(byte) + 1));
+    }
+    assert_eq!(client.gas()["transfer"].count, 8);
+}
+
+#[tokio::test]
+async fn refusals_are_in_words_and_cost_nothing() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let own = client.address().unwrap();
+    let before = client.balance(own).await.unwrap();
+    let error = client.stake(NodeId([1; 32]), 1, own, Amount(5)).await.unwrap_err().to_string();
+    assert!(error.contains("stake was refused") && error.contains("stake below minimum") && error.contains("got 5"), "{error}");
+    let error = client.request_withdraw(open(1)).await.unwrap_err().to_string();
+    assert!(error.contains("not enough free"), "{error}");
+    assert_eq!(client.balance(own).await.unwrap(), before);
+    let poor = world.client(World::account(99)).await;
+    let error = poor.deposit(open(1)).await.unwrap_err();
+    assert!(matches!(error, ChainError::NoFunds { .. }), "{error}");
+    let reader = ChainClient::connect(world.devnet.url(), world.devnet.deployment().clone(), None).await.unwrap();
+    assert!(matches!(reader.deposit(open(1)).await, Err(ChainError::NoAccount { .. })));
+    assert_eq!(reader.balance(own).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn deposits_and_stake_come_back_after_their_waits() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let own = client.address().unwrap();
+    let wait = std::time::Duration::from_secs(20);
+    client.deposit(open(5)).await.unwrap();
+    client.request_withdraw(open(2)).await.unwrap();
+    assert_eq!(client.free_balance(own).await.unwrap(), open(3));
+    let error = client.withdraw().await;
+    assert!(error.as_ref().is_err_and(|error| error.contract_error() == Some("StillThawing")), "{error:?}");
+    let until = client.escrow_of(own).await.unwrap().thawed_at;
+    client.wait_for_time(until, wait).await.unwrap();
+    client.withdraw().await.unwrap();
+    assert_eq!(client.escrow_of(own).await.unwrap().balance, open(3));
+    client.stake(NodeId([1; 32]), 1, own, open(20)).await.unwrap();
+    client.unbond(open(10)).await.unwrap();
+    let until = client.operator(own).await.unwrap().unwrap().unbonded_at;
+    client.wait_for_time(until, wait).await.unwrap();
+    client.withdraw_stake().await.unwrap();
+    assert_eq!(client.slashable_of(own).await.unwrap(), open(10));
+    assert!(client.is_bonded(own).await.unwrap());
+}
