@@ -25,7 +25,7 @@ use types::id::NodeId;
 
 use crate::identity::NodeSeed;
 use crate::proto::ads::{Ad, AdError, SignedAd};
-use actor::{Actor, Command};
+use actor::{Actor, Command, Watches};
 
 /// Longest message on any topic, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 64 << 10;
@@ -196,7 +196,7 @@ impl Overlay {
         let node = config.seed.node_id();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (events, event_reader) = mpsc::channel(QUEUE_MAX);
-        let (mut actor, listen, version) = Actor::new(config, inbox, events)?;
+        let (mut actor, Watches { listen, version }) = Actor::new(config, inbox, events)?;
         tokio::time::timeout(LISTEN_LIMIT, actor.listen())
             .await
             .map_err(|_| OverlayError::SetUp(format!("no listener ready within {} s", LISTEN_LIMIT.as_secs())))??;
@@ -274,7 +274,8 @@ impl OverlayHandle {
     /// Publishes on a topic; returns when at least one peer has it queued, waiting for one up to [`PUBLISH_LIMIT`].
     ///
     /// # Errors
-    /// [`OverlayError::NoPeers`], [`OverlayError::TooLong`], [`OverlayError::Full`], [`OverlayError::Stopped`].
+    /// [`OverlayError::NoPeers`], [`OverlayError::TooLong`], [`OverlayError::TopicTaken`] for the overlay's own topics,
+    /// [`OverlayError::Full`], [`OverlayError::Stopped`].
     pub async fn publish(&self, topic: &str, data: Vec<u8>) -> Result<(), OverlayError> {
         if data.len() > MESSAGE_LEN_MAX {
             return Err(OverlayError::TooLong { got: data.len() });

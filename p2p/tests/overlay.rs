@@ -7,11 +7,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::futures::StreamExt;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, SwarmBuilder, gossipsub, identify, ping};
 use p2p::identity::NodeSeed;
 use p2p::overlay::{MESSAGE_LEN_MAX, Overlay, OverlayConfig, OverlayError, OverlayEvent, OverlayHandle, Verdict};
 use p2p::proto::ads::{Ad, AdAsset, Services, SignedAd};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
 
@@ -200,7 +202,7 @@ async fn a_node_killed_without_a_word_rejoins_after_its_restart() {
     let address = one_address(&first, "quic");
     first.set_ad(ad()).await.unwrap();
     // A runtime of its own, dropped at once: no farewell, no closing of connections.
-    let (kill, killed) = tokio::sync::oneshot::channel::<()>();
+    let (kill, killed) = oneshot::channel::<()>();
     let doomed = std::thread::spawn({
         let address = address.clone();
         move || {
@@ -281,4 +283,103 @@ async fn a_stopped_overlay_answers_so() {
     overlay.shutdown().await;
     assert!(matches!(overlay.ads().await, Err(OverlayError::Stopped)));
     assert!(matches!(overlay.publish("audit", vec![]).await, Err(OverlayError::Stopped)));
+}
+
+#[tokio::test]
+async fn a_bootstrap_given_its_own_address_serves_and_does_not_meet_itself() {
+    let reserved = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/udp/{}/quic-v1", reserved.local_addr().unwrap().port()).parse().unwrap();
+    drop(reserved);
+    let config = OverlayConfig { listen: vec![address.clone()], ..OverlayConfig::loopback(seed(1), vec![address.clone()]) };
+    let (first, _first_events) = Overlay::start(config).await.unwrap();
+    first.set_ad(ad()).await.unwrap();
+    let (second, _second_events) = start(2, std::slice::from_ref(&address)).await;
+    second.set_ad(ad()).await.unwrap();
+    hears(&second, &[1]).await;
+    hears(&first, &[2]).await;
+    assert_eq!(first.peers().await.unwrap(), [node(2)]);
+}
+
+/// A peer that speaks the protocols but obeys no rule of ours.
+#[derive(libp2p::swarm::NetworkBehaviour)]
+struct Hostile {
+    gossip: gossipsub::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+}
+
+fn hostile(keypair: &libp2p::identity::Keypair) -> Hostile {
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
+        .max_transmit_size(1 << 20)
+        .message_id_fn(|message| gossipsub::MessageId::new(&message.data))
+        .build()
+        .unwrap();
+    let agent = "tributary/0 incarnation/0".to_owned();
+    Hostile {
+        gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config).unwrap(),
+        identify: identify::Behaviour::new(identify::Config::new("tributary/1".into(), keypair.public()).with_agent_version(agent)),
+        ping: ping::Behaviour::default(),
+    }
+}
+
+/// Sends the messages in order as soon as the victim takes both topics, then says so and stays connected.
+async fn attack(victim: Multiaddr, messages: Vec<(&'static str, Vec<u8>)>, sent: oneshot::Sender<()>) {
+    let mut swarm = SwarmBuilder::with_new_identity().with_tokio().with_quic().with_behaviour(hostile).unwrap().build();
+    for topic in [ADS, SNAPSHOT] {
+        swarm.behaviour_mut().gossip.subscribe(&gossipsub::IdentTopic::new(topic)).unwrap();
+    }
+    swarm.dial(victim).unwrap();
+    let mut topics = 0;
+    while topics < 2 {
+        let event = swarm.select_next_some().await;
+        topics += usize::from(matches!(event, SwarmEvent::Behaviour(HostileEvent::Gossip(gossipsub::Event::Subscribed { .. }))));
+    }
+    for (topic, data) in messages {
+        swarm.behaviour_mut().gossip.publish(gossipsub::IdentTopic::new(topic), data).unwrap();
+    }
+    sent.send(()).unwrap();
+    loop {
+        swarm.select_next_some().await;
+    }
+}
+
+const ADS: &str = "tributary/ads/v1";
+const SNAPSHOT: &str = "tributary/ads-snapshot/v1";
+
+#[tokio::test]
+async fn forged_and_broken_ads_are_not_believed() {
+    let (first, mut events) = start(1, &[]).await;
+    let honest = SignedAd::sign(&seed(5), ad()).unwrap();
+    let mut forged = SignedAd::sign(&seed(6), ad()).unwrap().bytes().to_vec();
+    forged[10] ^= 1;
+    let mut snapshot = vec![0; 40];
+    p2p::frame::encode(SignedAd::sign(&seed(7), ad()).unwrap().bytes(), &mut snapshot).unwrap();
+    snapshot.extend([0xff; 5]);
+    let messages = vec![(ADS, forged), (SNAPSHOT, snapshot), (ADS, honest.bytes().to_vec())];
+    let (sent, _sent) = oneshot::channel();
+    let attacker = tokio::spawn(attack(one_address(&first, "quic").remove(0), messages, sent));
+    // Messages of one peer arrive in order: when the last is heard, the others were judged.
+    within(async { while events.recv().await.unwrap() != OverlayEvent::AdHeard(node(5)) {} }).await;
+    let known: Vec<NodeId> = first.ads().await.unwrap().iter().map(|signed| signed.ad().node).collect();
+    assert!(!known.contains(&node(6)), "a forged ad was believed");
+    assert!(known.contains(&node(7)), "what stands before the broken end of a snapshot is signed, and counts");
+    attacker.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_keeps_sending_broken_ads_is_no_longer_listened_to() {
+    let (first, _first_events) = start(1, &[]).await;
+    let (witness, _witness_events) = start(2, &one_address(&first, "quic")).await;
+    let mut messages: Vec<_> = (0..12u8).map(|number| (ADS, vec![number; 300])).collect();
+    messages.push((ADS, SignedAd::sign(&seed(5), ad()).unwrap().bytes().to_vec()));
+    let (sent, was_sent) = oneshot::channel();
+    let attacker = tokio::spawn(attack(one_address(&first, "quic").remove(0), messages, sent));
+    within(was_sent).await.unwrap();
+    // What must not happen needs time to happen: without scores the last ad is known a few milliseconds later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(first.ads().await.unwrap(), [], "an ad from a peer in disgrace was taken");
+    witness.set_ad(ad()).await.unwrap();
+    hears(&first, &[2]).await;
+    attacker.abort();
 }

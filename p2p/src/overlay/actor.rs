@@ -67,12 +67,18 @@ pub(super) struct Actor {
     pending: Pending,
 }
 
+/// What handles look at without asking.
+pub(super) struct Watches {
+    pub(super) listen: watch::Receiver<Vec<Multiaddr>>,
+    pub(super) version: watch::Receiver<u64>,
+}
+
 impl Actor {
     pub(super) fn new(
         config: OverlayConfig,
         inbox: mpsc::Receiver<Command>,
         events: mpsc::Sender<OverlayEvent>,
-    ) -> Result<(Self, watch::Receiver<Vec<Multiaddr>>, watch::Receiver<u64>), OverlayError> {
+    ) -> Result<(Self, Watches), OverlayError> {
         if let Some(addr) = config.bootstrap.iter().chain(&config.listen).find(|addr| !is_dialable(addr)) {
             return Err(OverlayError::Address { addr: addr.clone() });
         }
@@ -89,7 +95,7 @@ impl Actor {
         let gossip = Gossip::new(config.seed.clone(), config.incarnation);
         let pending = Pending::default();
         let actor = Self { swarm, config, start: Instant::now(), inbox, events, listen, version, links, gossip, pending };
-        Ok((actor, listen_reader, version_reader))
+        Ok((actor, Watches { listen: listen_reader, version: version_reader }))
     }
 
     /// Opens the listeners and waits until each has its address.
@@ -156,6 +162,9 @@ impl Actor {
             Command::SetAd { ad, reply } => drop(reply.send(self.set_ad(now, *ad))),
             Command::Ads { reply } => drop(reply.send(self.gossip.live())),
             Command::Peers { reply } => drop(reply.send(self.links.connected().iter().copied().collect())),
+            Command::Publish { topic, reply, .. } if gossip::is_own_topic(&topic) => {
+                drop(reply.send(Err(OverlayError::TopicTaken { topic })));
+            }
             Command::Publish { topic, data, reply } => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 let publication = Publication { topic, data, reply };

@@ -86,7 +86,8 @@ impl Gossip {
         if let Some(own) = &mut self.own {
             own.due = own.due.min(own.last.map_or(now, |last| now.max(last.after(AD_PAUSE))));
         }
-        self.snapshot_due.get_or_insert(self.snapshot_last.map_or(now, |last| now.max(last.after(SNAPSHOT_PAUSE))));
+        let due = self.snapshot_last.map_or(now, |last| now.max(last.after(SNAPSHOT_PAUSE)));
+        self.snapshot_due.get_or_insert(due);
     }
 
     /// The live ads from a place that moves with time, so that in a large network every ad is told sometimes.
@@ -103,6 +104,11 @@ impl Gossip {
         }
         Some(snapshot)
     }
+}
+
+/// True for what the overlay itself speaks on.
+pub(super) fn is_own_topic(topic: &str) -> bool {
+    topic == TOPIC_ADS || topic == TOPIC_SNAPSHOT
 }
 
 /// One try to publish.
@@ -145,7 +151,7 @@ impl Actor {
     pub(super) fn subscribe(&mut self, topic: String, check: Check, sender: mpsc::Sender<Message>) -> Result<(), OverlayError> {
         self.drop_unread_topics();
         let name = IdentTopic::new(&topic);
-        if topic == TOPIC_ADS || topic == TOPIC_SNAPSHOT || self.gossip.topics.contains_key(&name.hash()) {
+        if is_own_topic(&topic) || self.gossip.topics.contains_key(&name.hash()) {
             return Err(OverlayError::TopicTaken { topic });
         }
         if self.gossip.topics.len() >= TOPICS_MAX {

@@ -117,7 +117,9 @@ impl AdTable {
     pub fn expire(&mut self, now: Time) -> Vec<NodeId> {
         let mut gone = Vec::new();
         for (node, entry) in &mut self.nodes {
-            if entry.until <= now && let Some(old) = entry.ad.take() {
+            if entry.until <= now
+                && let Some(old) = entry.ad.take()
+            {
                 self.live -= 1;
                 self.live_bytes -= old.bytes().len();
                 gone.push(*node);
