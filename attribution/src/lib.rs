@@ -5,6 +5,7 @@ pub mod check;
 pub mod epoch;
 pub mod fault;
 pub mod index;
+pub mod message;
 pub mod parameters;
 pub mod prompt;
 #[cfg(test)]

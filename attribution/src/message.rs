@@ -8,11 +8,11 @@ use types::{
     id::Address,
     key::Signed,
     manifest::Manifest,
-    merkle::SumOpening,
-    payout::{PartLeaf, PayoutLeaf},
     quote::Quote,
     receipt::Receipt,
 };
+
+use crate::epoch::Claim;
 
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
@@ -53,26 +53,13 @@ pub struct ReceiptItem {
     pub manifest: Manifest,
 }
 
-/// An account's line of a payout tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PayoutLine {
-    /// Epoch.
-    pub epoch: u64,
-    /// The leaf.
-    pub leaf: PayoutLeaf,
-    /// Its way to the root.
-    pub opening: SumOpening,
-    /// The parts that make the difference to the tree before.
-    pub parts: Vec<PartLeaf>,
-}
-
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// A page of receipts, in order; empty past the end.
     Receipts(Vec<ReceiptItem>),
     /// The line; nothing if the account is not in the tree.
-    Payout(Option<PayoutLine>),
+    Payout(Option<Claim>),
     /// What settling did, in words.
     Settled(String),
     /// No, and why.

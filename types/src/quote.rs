@@ -9,6 +9,9 @@ use crate::{
     time::BlockRef,
 };
 
+/// The protocol's constant per answer, P of PROTOCOL section 5: 0.0001 OPEN. It pays checkers, storage of bodies and insurance.
+pub const PROTOCOL_FEE: Amount = Amount(100_000_000_000_000);
+
 /// The numeric rules an answer was computed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Profile {
