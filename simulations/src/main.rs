@@ -1,2 +1,109 @@
-//! simulations
-fn main() {}
+//! `cargo run -p simulations -- <scenario> --seed N ...`: asks a question of a simulated network, prints the answer and the seed.
+
+use std::process::ExitCode;
+
+use attribution::check::draw;
+use clap::{Args, Parser, Subcommand};
+use simulations::scenario::sampling::{self, Question, Until};
+
+/// Questions asked of a simulated network. Same seed and arguments: same output.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Command {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Does cheating pay when a few answers are checked by operators drawn by stake?
+    Sampling(Sampling),
+}
+
+#[derive(Debug, Args)]
+struct Sampling {
+    /// Operators.
+    #[arg(long, default_value_t = 1_000)]
+    nodes: usize,
+    /// Share of the nodes that cheat in every answer.
+    #[arg(long, default_value_t = 0.1)]
+    cheaters: f64,
+    /// Share of the nodes that vouch for every cheater.
+    #[arg(long, default_value_t = 0.1)]
+    colluding: f64,
+    /// Rate of checked answers.
+    #[arg(long, default_value_t = 0.02)]
+    p: f64,
+    /// Checkers per checked answer.
+    #[arg(long, default_value_t = 2)]
+    m: u8,
+    /// Largest stake over smallest.
+    #[arg(long, default_value_t = 100.0)]
+    stake_ratio: f64,
+    /// R: honest margin per answer.
+    #[arg(long, default_value_t = 1.0)]
+    reward: f64,
+    /// G: what a cheat saves per answer.
+    #[arg(long, default_value_t = 1.0)]
+    gain: f64,
+    /// S: stake lost when caught.
+    #[arg(long, default_value_t = 100.0)]
+    slash: f64,
+    /// Fixes stakes, roles, beacons and receipts.
+    #[arg(long)]
+    seed: u64,
+    /// Play exactly this many cheating answers instead of playing until the error is small enough.
+    #[arg(long)]
+    answers: Option<u64>,
+    /// Standard error to reach, as a share of each gain.
+    #[arg(long, default_value_t = 0.005)]
+    error: f64,
+    /// Most cheating answers to play for it.
+    #[arg(long, default_value_t = 100_000_000)]
+    answers_max: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Sampling {
+    fn question(&self) -> Question {
+        Question {
+            nodes: self.nodes,
+            cheaters: self.cheaters,
+            colluding: self.colluding,
+            p: self.p,
+            m: self.m,
+            stake_ratio: self.stake_ratio,
+            reward: self.reward,
+            gain: self.gain,
+            slash: self.slash,
+            seed: self.seed,
+            until: self.answers.map_or(Until::Error { share: self.error, answers_max: self.answers_max }, Until::Answers),
+        }
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let report = sampling::run(&self.question(), draw).map_err(|error| error.to_string())?;
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if !report.agrees() {
+            return Err("a measured figure is more than three standard errors from its closed form".to_owned());
+        }
+        if !report.is_precise {
+            return Err(format!("after {} answers an error is still above {}: allow more with --answers-max", report.answers, self.error));
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    let Scenario::Sampling(sampling) = Command::parse().scenario;
+    match sampling.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per question.
+
+pub mod sampling;
