@@ -133,9 +133,14 @@ impl Parameters {
         *self.root.get_or_init(|| self.table.tree().root())
     }
 
-    /// The parameter hash: keccak of id, m, theta, unknown weight and table root, 45 bytes.
+    /// Id, m, theta, unknown weight and table root: 45 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::new().u32(self.id).u8(self.m).u32(self.theta).u32(self.unknown).hash(self.table_root()).finish()
+    }
+
+    /// The parameter hash: keccak of [`Parameters::encode`].
     pub fn hash(&self) -> Hash32 {
-        keccak(&[&Writer::new().u32(self.id).u8(self.m).u32(self.theta).u32(self.unknown).hash(self.table_root()).finish()])
+        keccak(&[&self.encode()])
     }
 }
 
