@@ -5,22 +5,46 @@
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::use_self, clippy::or_fun_call, reason = "generated code")]
 
 mod stake_manager {
-    alloy::sol!(#[sol(all_derives)] StakeManager, "contracts/artifacts/StakeManager.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        StakeManager,
+        "contracts/artifacts/StakeManager.json"
+    );
 }
 mod settlement {
-    alloy::sol!(#[sol(all_derives)] Settlement, "contracts/artifacts/Settlement.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        Settlement,
+        "contracts/artifacts/Settlement.json"
+    );
 }
 mod inference_escrow {
-    alloy::sol!(#[sol(all_derives)] InferenceEscrow, "contracts/artifacts/InferenceEscrow.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        InferenceEscrow,
+        "contracts/artifacts/InferenceEscrow.json"
+    );
 }
 mod asset_registry {
-    alloy::sol!(#[sol(all_derives)] AssetRegistry, "contracts/artifacts/AssetRegistry.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        AssetRegistry,
+        "contracts/artifacts/AssetRegistry.json"
+    );
 }
 mod fraud_verifier {
-    alloy::sol!(#[sol(all_derives)] FraudVerifier, "contracts/artifacts/FraudVerifier.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        FraudVerifier,
+        "contracts/artifacts/FraudVerifier.json"
+    );
 }
 mod l1_block {
-    alloy::sol!(#[sol(all_derives)] L1BlockDev, "contracts/artifacts/L1BlockDev.json");
+    alloy::sol!(
+        #[sol(all_derives)]
+        L1BlockDev,
+        "contracts/artifacts/L1BlockDev.json"
+    );
 }
 
 pub use asset_registry::AssetRegistry;
@@ -39,3 +63,93 @@ pub const ARTIFACTS: [(&str, &str); 6] = [
     ("FraudVerifier", include_str!("../contracts/artifacts/FraudVerifier.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use alloy::sol_types::{SolCall, SolEvent};
+    use serde::Deserialize;
+    use types::merkle::keccak;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Artifact {
+        abi: Vec<Item>,
+        bytecode: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        inputs: Vec<Input>,
+    }
+
+    #[derive(Deserialize)]
+    struct Input {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        components: Vec<Input>,
+    }
+
+    fn kind(input: &Input) -> String {
+        match input.kind.strip_prefix("tuple") {
+            Some(array) => format!("({}){array}", input.components.iter().map(kind).collect::<Vec<_>>().join(",")),
+            None => input.kind.clone(),
+        }
+    }
+
+    /// keccak of each function's and event's signature, spelled out from the committed ABI.
+    fn digests(contract: &str, wanted: &str) -> BTreeMap<String, [u8; 32]> {
+        let (_, text) = ARTIFACTS.iter().find(|(name, _)| *name == contract).unwrap();
+        let items = serde_json::from_str::<Artifact>(text).unwrap().abi.into_iter().filter(|item| item.kind == wanted);
+        let signature = |item: &Item| format!("{}({})", item.name, item.inputs.iter().map(kind).collect::<Vec<_>>().join(","));
+        items.map(|item| (item.name.clone(), keccak(&[signature(&item).as_bytes()]).0)).collect()
+    }
+
+    #[test]
+    fn selectors_are_those_of_the_committed_abi() {
+        let check = |contract: &str, name: &str, selector: [u8; 4]| {
+            assert_eq!(digests(contract, "function")[name][..4], selector, "{contract}.{name}")
+        };
+        check("FraudVerifier", "proveFalseSpan", FraudVerifier::proveFalseSpanCall::SELECTOR);
+        check("FraudVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
+        check("InferenceEscrow", "collectMany", InferenceEscrow::collectManyCall::SELECTOR);
+        check("AssetRegistry", "publish", AssetRegistry::publishCall::SELECTOR);
+        check("AssetRegistry", "accept", AssetRegistry::acceptCall::SELECTOR);
+        check("Settlement", "submitNodeRoot", Settlement::submitNodeRootCall::SELECTOR);
+        check("Settlement", "postPayout", Settlement::postPayoutCall::SELECTOR);
+        check("Settlement", "claim", Settlement::claimCall::SELECTOR);
+        check("StakeManager", "stake", StakeManager::stakeCall::SELECTOR);
+        check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
+    }
+
+    #[test]
+    fn event_topics_are_those_of_the_committed_abi() {
+        let check = |contract: &str, name: &str, topic: [u8; 32]| assert_eq!(digests(contract, "event")[name], topic, "{contract}.{name}");
+        check("AssetRegistry", "Published", AssetRegistry::Published::SIGNATURE_HASH.0);
+        check("AssetRegistry", "ContributionAccepted", AssetRegistry::ContributionAccepted::SIGNATURE_HASH.0);
+        check("InferenceEscrow", "Collected", InferenceEscrow::Collected::SIGNATURE_HASH.0);
+        check("Settlement", "PayoutPosted", Settlement::PayoutPosted::SIGNATURE_HASH.0);
+        check("StakeManager", "Slashed", StakeManager::Slashed::SIGNATURE_HASH.0);
+    }
+
+    #[test]
+    fn creation_code_is_that_of_the_artifacts() {
+        let code = |contract: &str| {
+            let (_, text) = ARTIFACTS.iter().find(|(name, _)| *name == contract).unwrap();
+            hex::decode(serde_json::from_str::<Artifact>(text).unwrap().bytecode.trim_start_matches("0x")).unwrap()
+        };
+        assert_eq!(code("StakeManager"), StakeManager::BYTECODE);
+        assert_eq!(code("Settlement"), Settlement::BYTECODE);
+        assert_eq!(code("InferenceEscrow"), InferenceEscrow::BYTECODE);
+        assert_eq!(code("AssetRegistry"), AssetRegistry::BYTECODE);
+        assert_eq!(code("FraudVerifier"), FraudVerifier::BYTECODE);
+    }
+}

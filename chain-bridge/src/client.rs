@@ -176,7 +176,14 @@ impl ChainClient {
         C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
     }
 
-    pub(crate) async fn write<C: SolCall>(&self, what: &'static str, key: Option<String>, to: Address, call: &C, value: Amount) -> Result<Sent, ChainError> {
+    pub(crate) async fn write<C: SolCall>(
+        &self,
+        what: &'static str,
+        key: Option<String>,
+        to: Address,
+        call: &C,
+        value: Amount,
+    ) -> Result<Sent, ChainError> {
         let call = Call { to: Some(to), data: call.abi_encode(), value };
         self.sender(what)?.send(what, key.as_deref(), call).await
     }
@@ -186,7 +193,8 @@ impl ChainClient {
 pub(crate) fn logged<E: SolEvent>(sent: &Sent, from: Address) -> Result<E, ChainError> {
     let of_contract = sent.logs.iter().filter(|log| convert::account(log.address()) == from);
     let found = of_contract.filter_map(|log| E::decode_raw_log(log.topics(), log.data().data.as_ref()).ok()).next();
-    found.ok_or_else(|| ChainError::Unreadable { what: E::SIGNATURE, why: format!("transaction {} logged no such event", sent.transaction) })
+    found
+        .ok_or_else(|| ChainError::Unreadable { what: E::SIGNATURE, why: format!("transaction {} logged no such event", sent.transaction) })
 }
 
 impl Chain for ChainClient {

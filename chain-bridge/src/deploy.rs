@@ -5,7 +5,10 @@
 
 use std::{fs, io::Write, path::Path};
 
-use alloy::{primitives::Bytes, sol_types::{SolCall, SolConstructor}};
+use alloy::{
+    primitives::Bytes,
+    sol_types::{SolCall, SolConstructor},
+};
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
@@ -137,8 +140,17 @@ pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Resu
     let block = rpc.latest().await?.block.number;
     let first = rpc.nonce(deployer.address(), true).await?;
     let at = |place: u64| crate::convert::account(address(deployer.address()).create(first + place));
-    let deployment =
-        Deployment { chain_id: rpc.chain_id(), block, deployer: deployer.address(), stake: at(0), settlement: at(1), escrow: at(2), registry: at(3), fraud: at(4), config };
+    let deployment = Deployment {
+        chain_id: rpc.chain_id(),
+        block,
+        deployer: deployer.address(),
+        stake: at(0),
+        settlement: at(1),
+        escrow: at(2),
+        registry: at(3),
+        fraud: at(4),
+        config,
+    };
     let calls = creations(&deployment);
     let mut sends = Vec::new();
     for (name, call) in calls {
@@ -149,7 +161,10 @@ pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Resu
         let sent: Sent = sender.await_inclusion(name, name, hash).await?;
         let expected = deployment.contracts().into_iter().find(|(contract, _)| *contract == name).map(|(_, address)| address);
         if expected.is_some() && sent.contract != expected {
-            return Err(ChainError::Argument(format!("{name} was created at {:?} instead of {expected:?}: the deployer's key is in use elsewhere, use one of its own", sent.contract)));
+            return Err(ChainError::Argument(format!(
+                "{name} was created at {:?} instead of {expected:?}: the deployer's key is in use elsewhere, use one of its own",
+                sent.contract
+            )));
         }
     }
     verify_deployment(rpc, &deployment).await?;
@@ -162,7 +177,8 @@ const CREATE_GAS: u64 = 7_000_000;
 /// The transactions of a deployment, in order.
 fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
     let c = &deployment.config;
-    let stake = StakeManager::constructorCall { unbondingSeconds_: c.unbonding_s, minStake_: c.stake_min.0, insurance_: address(c.insurance) };
+    let stake =
+        StakeManager::constructorCall { unbondingSeconds_: c.unbonding_s, minStake_: c.stake_min.0, insurance_: address(c.insurance) };
     let settlement = Settlement::constructorCall {
         w1_: c.w1_s,
         w2_: c.w2_s,

@@ -132,7 +132,10 @@ async fn run<C: Chain>(mut following: Following, chain: C, poll: Duration, sende
         let snapshot = following.snapshot(problem, is_halted);
         let is_new = {
             let last = sender.borrow();
-            last.heads != snapshot.heads || last.tip != snapshot.tip || last.problem != snapshot.problem || last.is_halted != snapshot.is_halted
+            last.heads != snapshot.heads
+                || last.tip != snapshot.tip
+                || last.problem != snapshot.problem
+                || last.is_halted != snapshot.is_halted
         };
         if is_new && sender.send(Arc::new(snapshot)).is_err() || is_halted {
             return;
@@ -250,4 +253,5 @@ impl Following {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;

@@ -290,6 +290,8 @@ pub const fn accused(receipt: &Signed<Receipt>) -> Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod fixture;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use types::{
     amount::{Amount, AmountError},
     id::{Address, Hash32},
-    key::{Domains, Signed, SignatureError},
+    key::{Domains, SignatureError, Signed},
     receipt::token_ids_hash,
     split,
     voucher::{Lane, Voucher},
@@ -143,7 +143,9 @@ pub enum VoucherError {
         cost: Amount,
     },
     /// Too late.
-    #[error("the lane expires at block {expiry} and the chain is at {block}: open a new lane ({EXPIRY_MARGIN} blocks of margin are needed)")]
+    #[error(
+        "the lane expires at block {expiry} and the chain is at {block}: open a new lane ({EXPIRY_MARGIN} blocks of margin are needed)"
+    )]
     Expired {
         /// Last block.
         expiry: u64,
@@ -303,7 +305,13 @@ impl Books {
                 return Err(VoucherError::TooManyLanes);
             }
         }
-        Ok(self.lanes.entry(id).or_insert_with(|| LaneBook { lane: lane.clone(), settled: collected, last: None, is_open: false, collected }))
+        Ok(self.lanes.entry(id).or_insert_with(|| LaneBook {
+            lane: lane.clone(),
+            settled: collected,
+            last: None,
+            is_open: false,
+            collected,
+        }))
     }
 
     /// Drops lanes that can no longer be collected.
@@ -370,4 +378,5 @@ impl Books {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;

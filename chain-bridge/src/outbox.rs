@@ -143,13 +143,17 @@ impl Outbox {
             return Err(OutboxError::Full);
         }
         let nonce = self.take_nonce(account_nonce);
-        self.waiting.insert(key.to_owned(), Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None, passed_at: None });
+        self.waiting.insert(
+            key.to_owned(),
+            Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None, passed_at: None },
+        );
         Ok(Place::New)
     }
 
     fn take_nonce(&mut self, account_nonce: u64) -> u64 {
         // With nothing of ours waiting the chain knows best: its count may have fallen behind ours after a transaction was withdrawn.
-        let nonce = if self.waiting.is_empty() { account_nonce } else { self.next_nonce.max(account_nonce) };
+        let nonce =
+            if self.waiting.values().all(|entry| entry.included.is_some()) { account_nonce } else { self.next_nonce.max(account_nonce) };
         self.next_nonce = nonce.saturating_add(1);
         nonce
     }

@@ -158,4 +158,5 @@ fn replay(mut state: State, events: &[Logged]) -> Result<State, ViewError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests;

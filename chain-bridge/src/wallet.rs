@@ -174,7 +174,11 @@ fn check(json: &Value) -> Result<(), String> {
             let (n, r) = (at_most("n", 1 << 22)?, at_most("r", 64)?);
             at_most("p", SCRYPT_LANES_MAX)?;
             if !n.is_power_of_two() || n < 2 || 128 * n * r > SCRYPT_MEMORY_MAX {
-                return Err(format!("scrypt with n = {n}, r = {r} takes {} MB, at most {} are given", (128 * n * r) >> 20, SCRYPT_MEMORY_MAX >> 20));
+                return Err(format!(
+                    "scrypt with n = {n}, r = {r} takes {} MB, at most {} are given",
+                    (128 * n * r) >> 20,
+                    SCRYPT_MEMORY_MAX >> 20
+                ));
             }
             Ok(())
         }

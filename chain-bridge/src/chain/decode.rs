@@ -28,7 +28,9 @@ use crate::{
 /// [`ChainError::Unreadable`] if it is one of ours and not as its contract writes it, or not part of a block.
 pub fn log(deployment: &Deployment, log: &Log) -> Result<Option<Logged>, ChainError> {
     let unreadable = |why: String| ChainError::Unreadable { what: "a log", why };
-    let (Some(number), Some(block_hash), Some(index), Some(transaction)) = (log.block_number, log.block_hash, log.log_index, log.transaction_hash) else {
+    let (Some(number), Some(block_hash), Some(index), Some(transaction)) =
+        (log.block_number, log.block_hash, log.log_index, log.transaction_hash)
+    else {
         return Err(unreadable("it names no block".into()));
     };
     let Some(event) = event(deployment, log).map_err(unreadable)? else { return Ok(None) };
@@ -84,12 +86,18 @@ fn registry(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             parent_share_min: e.minParentShare,
         },
         Registry::Frozen(e) => Event::Frozen { version: AssetVersion { asset: AssetId(e.asset), version: e.version } },
-        Registry::ReviewerSet(e) => {
-            Event::ReviewerSet { datanet: AssetId(e.datanet), owner: account(e.owner), reviewer: account(e.reviewer), is_allowed: e.allowed }
-        }
-        Registry::Committed(e) => {
-            Event::Committed { commitment: hash(e.commitment), contributor: account(e.contributor), block: e.blockNumber, ordinal: e.ordinal }
-        }
+        Registry::ReviewerSet(e) => Event::ReviewerSet {
+            datanet: AssetId(e.datanet),
+            owner: account(e.owner),
+            reviewer: account(e.reviewer),
+            is_allowed: e.allowed,
+        },
+        Registry::Committed(e) => Event::Committed {
+            commitment: hash(e.commitment),
+            contributor: account(e.contributor),
+            block: e.blockNumber,
+            ordinal: e.ordinal,
+        },
         Registry::ContributionAccepted(e) => Event::Accepted {
             datanet: AssetId(e.datanet),
             number: small(e.number),
@@ -149,7 +157,9 @@ fn stake(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
 fn escrow(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
     Ok(Some(match read(topics, data)? {
         Escrow::Deposited(e) => Event::Deposited { payer: account(e.payer), amount: amount(e.amount) },
-        Escrow::WithdrawRequested(e) => Event::WithdrawRequested { payer: account(e.payer), amount: amount(e.amount), thawed_at: e.thawedAt },
+        Escrow::WithdrawRequested(e) => {
+            Event::WithdrawRequested { payer: account(e.payer), amount: amount(e.amount), thawed_at: e.thawedAt }
+        }
         Escrow::Withdrawn(e) => Event::Withdrawn { payer: account(e.payer), amount: amount(e.amount) },
         Escrow::Collected(e) => Event::Collected {
             lane: hash(e.lane),

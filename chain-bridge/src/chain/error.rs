@@ -1,6 +1,9 @@
 //! What can go wrong with a chain, in words that say what to do.
 
-use types::{amount::Amount, id::{Address, Hash32}};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+};
 
 use crate::outbox::OutboxError;
 
@@ -16,7 +19,9 @@ pub enum ChainError {
         why: String,
     },
     /// Another chain.
-    #[error("the chain at {url} has id {got}, the deployment is on chain {expected}: use the endpoint or the registry.json that belongs to the other")]
+    #[error(
+        "the chain at {url} has id {got}, the deployment is on chain {expected}: use the endpoint or the registry.json that belongs to the other"
+    )]
     WrongChain {
         /// Endpoint.
         url: String,

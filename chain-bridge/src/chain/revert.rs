@@ -107,7 +107,9 @@ pub fn words(data: &[u8]) -> Revert {
     };
     match *selector {
         [0x08, 0xc3, 0x79, 0xa0] => return plain(text(arguments, 0).unwrap_or_else(|| "an unreadable reason".into())),
-        [0x4e, 0x48, 0x7b, 0x71] => return plain(format!("a panic of the contract, code 0x{}", hex::encode(arguments.get(31..32).unwrap_or(&[])))),
+        [0x4e, 0x48, 0x7b, 0x71] => {
+            return plain(format!("a panic of the contract, code 0x{}", hex::encode(arguments.get(31..32).unwrap_or(&[]))));
+        }
         _ => {}
     }
     let Some(error) = known().get(selector) else {
@@ -177,7 +179,8 @@ mod tests {
     #[test]
     fn custom_errors_name_what_was_expected_what_came_and_the_fix() {
         let data = StakeManager::StakeBelowMinimum { minimum: 100, got: alloy::primitives::U256::from(5) }.abi_encode();
-        let expected = Revert { reason: "stake below minimum (minimum 100, got 5): stake more".into(), error: Some("StakeBelowMinimum".into()) };
+        let expected =
+            Revert { reason: "stake below minimum (minimum 100, got 5): stake more".into(), error: Some("StakeBelowMinimum".into()) };
         assert_eq!(words(&data), expected);
         let data = FraudVerifier::WrongRoot { what: "answer".into(), expected: B256::ZERO, got: B256::repeat_byte(1) }.abi_encode();
         assert!(words(&data).reason.starts_with("wrong root (what answer, expected 0x00"));

@@ -95,7 +95,8 @@ impl Rpc {
     /// # Errors
     /// [`ChainError::Down`], [`ChainError::Argument`] if `url` is none.
     pub async fn connect(url: &str) -> Result<Self, ChainError> {
-        let parsed = url.parse().map_err(|error| ChainError::Argument(format!("{url:?} is no endpoint ({error}): write http://host:port")))?;
+        let parsed =
+            url.parse().map_err(|error| ChainError::Argument(format!("{url:?} is no endpoint ({error}): write http://host:port")))?;
         let mut rpc = Self { client: RpcClient::new_http(parsed), url: url.to_owned(), chain_id: 0 };
         rpc.chain_id = rpc.request::<U64>("eth_chainId", json!([])).await?.to();
         Ok(rpc)
@@ -191,7 +192,9 @@ impl Rpc {
     }
 
     async fn tagged(&self, tag: &'static str) -> Result<RawHeader, ChainError> {
-        self.raw_header(json!(tag)).await?.ok_or_else(|| ChainError::Unreadable { what: "eth_getBlockByNumber", why: format!("there is no {tag} block") })
+        self.raw_header(json!(tag))
+            .await?
+            .ok_or_else(|| ChainError::Unreadable { what: "eth_getBlockByNumber", why: format!("there is no {tag} block") })
     }
 
     /// The three heads.
@@ -312,10 +315,7 @@ fn sign(chain_id: u64, account: &Account, entry: &Entry) -> (Vec<u8>, Hash32) {
 
 #[cfg(test)]
 mod tests {
-    use alloy::{
-        consensus::TxEnvelope,
-        eips::eip2718::Decodable2718,
-    };
+    use alloy::{consensus::TxEnvelope, eips::eip2718::Decodable2718};
 
     use super::*;
 
@@ -323,7 +323,17 @@ mod tests {
     fn a_signed_transaction_recovers_to_its_account() {
         let account = Account::from_bytes(&[7; 32]).unwrap();
         let call = Call { to: Some(Address([1; 20])), data: vec![1, 2], value: Amount(5) };
-        let entry = Entry { call, gas: 50_000, nonce: 3, fees: Fees { most: 9, tip: 2 }, sent: vec![], sent_at: 0, bumps: 0, included: None, passed_at: None };
+        let entry = Entry {
+            call,
+            gas: 50_000,
+            nonce: 3,
+            fees: Fees { most: 9, tip: 2 },
+            sent: vec![],
+            sent_at: 0,
+            bumps: 0,
+            included: None,
+            passed_at: None,
+        };
         let (raw, hash) = sign(31_337, &account, &entry);
         let envelope = TxEnvelope::decode_2718(&mut raw.as_slice()).unwrap();
         let signer = envelope.signature().recover_address_from_prehash(&envelope.signature_hash()).unwrap();

@@ -12,12 +12,7 @@ use types::{
 };
 
 use super::{ChainClient, Sent, key, logged};
-use crate::{
-    bindings::AssetRegistry,
-    chain::error::ChainError,
-    convert,
-    registry::state::IndexRoot,
-};
+use crate::{bindings::AssetRegistry, chain::error::ChainError, convert, registry::state::IndexRoot};
 
 /// What a new version is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +128,12 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn post_index_root(&self, version: AssetVersion, root: Hash32, parameters: u32) -> Result<Sent, ChainError> {
-        let call = AssetRegistry::postIndexRootCall { asset: version.asset.0, version: version.version, root: convert::word(root), paramId: parameters };
+        let call = AssetRegistry::postIndexRootCall {
+            asset: version.asset.0,
+            version: version.version,
+            root: convert::word(root),
+            paramId: parameters,
+        };
         let key = key(&format!("index/{version}/{parameters}"), &[root]);
         self.write("post index root", key, self.deployment().registry, &call, Amount::ZERO).await
     }
@@ -178,7 +178,8 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn owner_at(&self, asset: AssetId, block: u64) -> Result<Address, ChainError> {
-        let block = alloy::primitives::aliases::U48::try_from(block).map_err(|_| ChainError::Argument(format!("block {block} is beyond 48 bits")))?;
+        let block = alloy::primitives::aliases::U48::try_from(block)
+            .map_err(|_| ChainError::Argument(format!("block {block} is beyond 48 bits")))?;
         let call = AssetRegistry::ownerAtCall { asset: asset.0, blockNumber: block };
         Ok(convert::account(self.read(self.deployment().registry, &call).await?))
     }

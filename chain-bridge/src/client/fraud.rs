@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use types::{amount::Amount, id::{Address, Hash32}, merkle::keccak};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    merkle::keccak,
+};
 
 use super::{ChainClient, Sent, key, logged};
 use crate::{
@@ -46,11 +50,12 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError::Reverted`] with the contract's reason: an honest receipt is `span is true`.
     pub async fn dry_run_f1(&self, node: Address, proof: &FalseSpan) -> Result<(), ChainError> {
-        let reporter = self.address().unwrap_or(self.deployment().deployer);
+        let reporter = self.address().unwrap_or_else(|| self.deployment().deployer);
         let proof = calldata::Encoded::new(reporter, proof);
         // `committedAt` is the contract's first variable: its slot for a key is keccak(key, 0).
         let slot = keccak(&[&proof.hash.0, &[0; 32]]);
-        let overrides = serde_json::json!({ self.deployment().fraud.to_string(): { "stateDiff": { slot.to_string(): format!("0x{:064x}", 1) } } });
+        let overrides =
+            serde_json::json!({ self.deployment().fraud.to_string(): { "stateDiff": { slot.to_string(): format!("0x{:064x}", 1) } } });
         let answer = self.rpc.call(reporter, self.deployment().fraud, &proof.prove, Some(overrides)).await;
         answer.map(|_| ()).map_err(|error| match error {
             ChainError::Reverted { reason, error, .. } => ChainError::Reverted { what: format!("the proof against {node}"), reason, error },

@@ -84,16 +84,22 @@ impl GasRow {
     }
 }
 
-#[derive(Debug)]
+/// The outbox in its file, bound to the chain and account that its nonces mean something for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Kept {
+    /// Hash of block 0: a development chain started anew has another one.
+    genesis: Hash32,
+    account: Address,
     outbox: Outbox,
+    #[serde(skip)]
     path: Option<PathBuf>,
 }
 
 impl Kept {
     fn save(&self) -> Result<(), ChainError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_vec(&self.outbox).expect("plain data serialises");
+        let text = serde_json::to_vec(self).expect("plain data serialises");
         replace(path, &text).map_err(|error| ChainError::OutboxFile { path: path.display().to_string(), why: error.to_string() })
     }
 }
@@ -114,7 +120,8 @@ impl Sender {
     /// A sender that remembers in memory alone.
     pub fn new(rpc: Rpc, account: Account) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let kept = Mutex::new(Kept { outbox: Outbox::new(Config::default()), path: None });
+        let outbox = Outbox::new(Config::default());
+        let kept = Mutex::new(Kept { genesis: Hash32::ZERO, account: account.address(), outbox, path: None });
         Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), started, count: AtomicU64::new(0) }
     }
 
@@ -134,12 +141,26 @@ impl Sender {
     /// [`ChainError::OutboxFile`].
     pub async fn keep_in(&self, path: &Path) -> Result<(), ChainError> {
         let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
+        let genesis = self.rpc.header(0).await?.map_or(Hash32::ZERO, |header| header.block.hash);
         let mut kept = self.kept.lock().await;
+        kept.genesis = genesis;
         match fs::metadata(path) {
-            Ok(found) if found.len() > OUTBOX_FILE_MAX => return Err(failed(format!("{} bytes are more than an outbox takes", found.len()))),
+            Ok(found) if found.len() > OUTBOX_FILE_MAX => {
+                return Err(failed(format!("{} bytes are more than an outbox takes", found.len())));
+            }
             Ok(_) => {
                 let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
-                kept.outbox = serde_json::from_slice(&text).map_err(|error| failed(format!("not an outbox: {error}")))?;
+                let found: Kept = serde_json::from_slice(&text).map_err(|error| failed(format!("not an outbox: {error}")))?;
+                if (found.genesis, found.account) != (genesis, self.address()) {
+                    let why = format!(
+                        "it is of account {} on the chain with genesis {}, this is {} on {genesis}",
+                        found.account,
+                        found.genesis,
+                        self.address()
+                    );
+                    return Err(failed(format!("{why}: move the file away")));
+                }
+                kept.outbox = found.outbox;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error.to_string())),
@@ -153,7 +174,8 @@ impl Sender {
     /// # Errors
     /// [`ChainError`] of the first that fails; the others stay.
     pub async fn resume(&self) -> Result<Vec<String>, ChainError> {
-        let waiting: Vec<(String, Call)> = self.kept.lock().await.outbox.waiting().map(|(key, entry)| (key.to_owned(), entry.call.clone())).collect();
+        let waiting: Vec<(String, Call)> =
+            self.kept.lock().await.outbox.waiting().map(|(key, entry)| (key.to_owned(), entry.call.clone())).collect();
         let mut done = Vec::new();
         for (key, call) in waiting {
             self.send(&key, Some(&key), call).await?;
@@ -190,6 +212,7 @@ impl Sender {
     /// [`ChainError`]; a call that would be refused is not sent.
     pub async fn hand_over(&self, what: &str, key: &str, call: Call, gas: Option<u64>) -> Result<Hash32, ChainError> {
         let mut kept = self.kept.lock().await;
+        self.sweep(&mut kept).await?;
         match kept.outbox.place(key, &call)? {
             Some(Place::Done(hash)) => return Ok(hash),
             Some(_) => {
@@ -260,44 +283,89 @@ impl Sender {
         let deadline = Instant::now() + INCLUSION_TIMEOUT;
         let mut looked_at = None;
         loop {
-            // The nonce before the receipts: see `Outbox::due`.
-            let nonce = self.rpc.nonce(self.address(), false).await?;
-            let sent = self.kept.lock().await.outbox.entry(key).map(|entry| entry.sent.clone());
-            for hash in sent.unwrap_or_else(|| vec![first]).into_iter().rev() {
-                if let Some(outcome) = self.rpc.outcome(hash).await? {
-                    return self.conclude(what, key, hash, outcome).await;
-                }
+            match self.look(what, key, first, &mut looked_at).await {
+                Ok(Some(sent)) => return Ok(sent),
+                Ok(None) => {}
+                // An endpoint may be gone for a moment: the transaction is not.
+                Err(ChainError::Down { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
             }
             if Instant::now() >= deadline {
                 return Err(ChainError::NotIncluded { what: what.to_owned(), transaction: first, seconds: INCLUSION_TIMEOUT.as_secs() });
-            }
-            let head = self.rpc.latest().await?.block.number;
-            if looked_at.replace(head) != Some(head) {
-                let mut kept = self.kept.lock().await;
-                if kept.outbox.due(key, head, nonce) == Some(Action::Send) {
-                    match self.transmit(what, key, &mut kept).await {
-                        // "nonce too low" and the like: the first copy was included in between, the next look finds it.
-                        Ok(_) | Err(ChainError::Rpc { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
+    /// One look for an inclusion; at each new head also what the outbox says is due.
+    async fn look(&self, what: &str, key: &str, first: Hash32, looked_at: &mut Option<u64>) -> Result<Option<Sent>, ChainError> {
+        // The nonce before the receipts: see `Outbox::due`.
+        let nonce = self.rpc.nonce(self.address(), false).await?;
+        let sent = self.kept.lock().await.outbox.entry(key).map(|entry| entry.sent.clone());
+        for hash in sent.unwrap_or_else(|| vec![first]).into_iter().rev() {
+            if let Some(outcome) = self.rpc.outcome(hash).await? {
+                return self.conclude(what, key, hash, outcome).await.map(Some);
+            }
+        }
+        let head = self.rpc.latest().await?.block.number;
+        if looked_at.replace(head) != Some(head) {
+            let mut kept = self.kept.lock().await;
+            // It may have been included before a reorganisation.
+            kept.outbox.seen(key, None);
+            if kept.outbox.due(key, head, nonce) == Some(Action::Send) {
+                self.resend(what, key, &mut kept).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn resend(&self, what: &str, key: &str, kept: &mut Kept) -> Result<(), ChainError> {
+        match self.transmit(what, key, kept).await {
+            // "nonce too low" and the like: an earlier copy was included in between, the next look finds it.
+            Ok(_) | Err(ChainError::Rpc { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks after what was included: closes what is deep enough, sends again what a reorganisation took out.
+    async fn sweep(&self, kept: &mut Kept) -> Result<(), ChainError> {
+        let included = |outbox: &Outbox| -> Vec<(String, Hash32, u64)> {
+            outbox.waiting().filter_map(|(key, entry)| entry.included.map(|(hash, block)| (key.to_owned(), hash, block.number))).collect()
+        };
+        let all = included(&kept.outbox);
+        if all.is_empty() {
+            return Ok(());
+        }
+        let head = self.rpc.latest().await?.block.number;
+        for (key, hash, block) in all {
+            if head < block.saturating_add(Config::default().confirmations) {
+                continue;
+            }
+            let nonce = self.rpc.nonce(self.address(), false).await?;
+            let now = self.rpc.outcome(hash).await?;
+            kept.outbox.seen(&key, now.map(|outcome| (hash, outcome.block)));
+            if kept.outbox.due(&key, head, nonce) == Some(Action::Send) {
+                self.resend(&key, &key, kept).await?;
+            }
+        }
+        kept.save()
+    }
+
     async fn conclude(&self, what: &str, key: &str, hash: Hash32, outcome: Outcome) -> Result<Sent, ChainError> {
         let mut kept = self.kept.lock().await;
-        let call = kept.outbox.entry(key).map(|entry| entry.call.clone());
+        let known = kept.outbox.entry(key).cloned();
         kept.outbox.seen(key, Some((hash, outcome.block)));
-        kept.outbox.finish(key, outcome.is_success);
+        if !outcome.is_success {
+            kept.outbox.finish(key, false);
+        }
         kept.save()?;
         drop(kept);
-        if call.is_some() {
+        // Counted at the first sight of its inclusion.
+        if known.as_ref().is_some_and(|entry| entry.included.is_none()) {
             self.gas.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default().add(&outcome);
         }
         if !outcome.is_success {
-            return Err(self.why_reverted(what, hash, call).await);
+            return Err(self.why_reverted(what, hash, known.map(|entry| entry.call)).await);
         }
         Ok(Sent {
             transaction: hash,
@@ -312,10 +380,10 @@ impl Sender {
 
     /// A receipt does not say why: the same call on the state after it usually does.
     async fn why_reverted(&self, what: &str, hash: Hash32, call: Option<Call>) -> ChainError {
-        if let Some(call) = call {
-            if let Err(error @ ChainError::Reverted { .. }) = self.rpc.estimate(self.address(), &call).await {
-                return self.explain(what, error).await;
-            }
+        if let Some(call) = call
+            && let Err(error @ ChainError::Reverted { .. }) = self.rpc.estimate(self.address(), &call).await
+        {
+            return self.explain(what, error).await;
         }
         ChainError::Reverted { what: what.to_owned(), reason: format!("transaction {hash} was included and failed"), error: None }
     }

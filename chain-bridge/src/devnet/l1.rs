@@ -20,9 +20,8 @@ use crate::{
 /// Address of the predeploy on every OP chain.
 pub const L1_BLOCK: Address = Address([0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15]);
 /// Sender of the protocol's own deposit transactions.
-const DEPOSITOR: Address = Address([
-    0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0, 1,
-]);
+const DEPOSITOR: Address =
+    Address([0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0xde, 0xad, 0, 1]);
 const BASE_FEE: u128 = 10_000_000_000;
 const BLOB_BASE_FEE: u128 = 1_000_000_000;
 const BASE_FEE_SCALAR: u32 = 5_227;
@@ -68,7 +67,7 @@ impl L1 {
             tokio::time::sleep(look).await;
             let moved = async {
                 let number = rpc.latest().await?.block.number;
-                if number >= *next.get_or_insert(number.saturating_add(every)) {
+                if number >= *next.get_or_insert_with(|| number.saturating_add(every)) {
                     self.number = self.number.saturating_add(1);
                     self.deposit(rpc).await?;
                     next = Some(number.saturating_add(every));

@@ -1,7 +1,10 @@
 //! A proof as the verifier's calldata.
 
 use alloy::sol_types::{SolCall, SolValue};
-use types::{id::{Address, Hash32}, merkle::keccak};
+use types::{
+    id::{Address, Hash32},
+    merkle::keccak,
+};
 
 use super::FalseSpan;
 use crate::{

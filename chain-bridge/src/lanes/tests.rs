@@ -161,10 +161,7 @@ fn debts_on_other_lanes_count_against_the_free_escrow() {
     let second = Signed::new(&pair.payer, &domains(), second);
     let agreed = terms(2);
     let facts = Facts { domains: &here, terms: &agreed, delivered: &[8], block: 20, free: Amount(30) };
-    assert_eq!(
-        pair.books.accept(other.id(), &second, &facts),
-        Err(VoucherError::InsufficientEscrow { free: Amount(9), need: Amount(18) })
-    );
+    assert_eq!(pair.books.accept(other.id(), &second, &facts), Err(VoucherError::InsufficientEscrow { free: Amount(9), need: Amount(18) }));
 }
 
 #[test]

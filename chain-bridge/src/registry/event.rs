@@ -70,7 +70,17 @@ pub enum Event {
     /// An operator's stake changed.
     StakeChanged { account: Address, active: Amount, unbonding: Amount, unbonded_at: u64 },
     /// Stake was taken.
-    Slashed { account: Address, amount: Amount, victim: Address, victim_amount: Amount, reporter: Address, reporter_amount: Amount, burned: Amount, insured: Amount, fault: Hash32 },
+    Slashed {
+        account: Address,
+        amount: Amount,
+        victim: Address,
+        victim_amount: Amount,
+        reporter: Address,
+        reporter_amount: Amount,
+        burned: Amount,
+        insured: Amount,
+        fault: Hash32,
+    },
     /// Money came into the escrow.
     Deposited { payer: Address, amount: Amount },
     /// A payer asked to withdraw.

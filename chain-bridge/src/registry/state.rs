@@ -226,7 +226,9 @@ impl State {
         let place = (logged.block.number, logged.log);
         let unknown = |what: String| ViewError::Unknown { block: place.0, log: place.1, what };
         match &logged.event {
-            Event::Registered { .. } | Event::Transferred { .. } | Event::Published { .. } | Event::Frozen { .. } => self.apply_asset(logged, unknown),
+            Event::Registered { .. } | Event::Transferred { .. } | Event::Published { .. } | Event::Frozen { .. } => {
+                self.apply_asset(logged, unknown)
+            }
             Event::ReviewerSet { .. } | Event::Committed { .. } | Event::Accepted { .. } => {
                 self.apply_contribution(logged);
                 Ok(())
@@ -264,7 +266,13 @@ impl State {
             // The token's Transfer comes first: the asset is made there, its kind and uri are filled in here.
             Event::Registered { asset, kind, owner, uri } => {
                 let entry = self.assets.entry(*asset);
-                let entry = entry.or_insert_with(|| Asset { id: *asset, kind: *kind, uri: String::new(), owners: vec![(number, *owner)], versions: 0 });
+                let entry = entry.or_insert_with(|| Asset {
+                    id: *asset,
+                    kind: *kind,
+                    uri: String::new(),
+                    owners: vec![(number, *owner)],
+                    versions: 0,
+                });
                 (entry.kind, entry.uri) = (*kind, uri.clone());
             }
             Event::Transferred { asset, to } => match self.assets.get_mut(asset) {

@@ -26,12 +26,23 @@ fn version(asset: u64) -> AssetVersion {
 
 fn registered(number: u64, asset: u64, kind: AssetKind) -> Vec<Logged> {
     let asset = AssetId(asset);
-    vec![at(number, 0, Event::Transferred { asset, to: OWNER }), at(number, 1, Event::Registered { asset, kind, owner: OWNER, uri: "card".into() })]
+    vec![
+        at(number, 0, Event::Transferred { asset, to: OWNER }),
+        at(number, 1, Event::Registered { asset, kind, owner: OWNER, uri: "card".into() }),
+    ]
 }
 
 fn published(number: u64, asset: u64, parents: Vec<AssetVersion>, datanets: Vec<AssetVersion>) -> Logged {
     let split = SplitTable { node: 4_000, base: 1_000, adapter: 1_000, data: 4_000, ..SplitTable::default() };
-    let event = Event::Published { version: version(asset), content: BlobId([2; 32]), parents, split, datanets, licence: Hash32::ZERO, parent_share_min: 0 };
+    let event = Event::Published {
+        version: version(asset),
+        content: BlobId([2; 32]),
+        parents,
+        split,
+        datanets,
+        licence: Hash32::ZERO,
+        parent_share_min: 0,
+    };
     at(number, 9, event)
 }
 
@@ -63,7 +74,11 @@ fn world() -> State {
     events.push(published(7, 2, vec![], vec![]));
     events.push(accepted(8, 2, 1, 0));
     events.push(published(9, 3, vec![version(1)], vec![version(2)]));
-    events.push(at(10, 0, Event::IndexPosted { version: version(3), root: Hash32([8; 32]), parameters: 1, indexer: OWNER, window_ends: 0 }));
+    events.push(at(
+        10,
+        0,
+        Event::IndexPosted { version: version(3), root: Hash32([8; 32]), parameters: 1, indexer: OWNER, window_ends: 0 },
+    ));
     replay(State::default(), &events).unwrap()
 }
 
@@ -130,7 +145,13 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     let event = match what % 4 {
         0 => return vec![],
         1 => Event::Deposited { payer: account, amount: Amount(u128::from(branch) + 1) },
-        2 => Event::NodeRegistered { account, node: NodeId([branch; 32]), incarnation: number, payout: account, stake: Amount(number.into()) },
+        2 => Event::NodeRegistered {
+            account,
+            node: NodeId([branch; 32]),
+            incarnation: number,
+            payout: account,
+            stake: Amount(number.into()),
+        },
         _ => Event::Committed { commitment: Hash32([what; 32]), contributor: account, block: number, ordinal: u32::from(branch) },
     };
     vec![Logged { block: block(number, branch), log: 0, transaction: Hash32::ZERO, event }]

@@ -31,7 +31,16 @@ async fn what_is_registered_contributed_and_indexed_is_in_the_books_of_a_followe
     let (salt, text_root, who) = (Hash32([1; 32]), Hash32([2; 32]), contributor.address().unwrap());
     let made = commitment(salt, text_root, who);
     let (priority, _) = contributor.commit(made).await.unwrap();
-    let given = Contribution { datanet, contributor: who, text_root, text_bytes: 640, documents: 2, salt, licence: Hash32([3; 32]), object: BlobId([4; 32]) };
+    let given = Contribution {
+        datanet,
+        contributor: who,
+        text_root,
+        text_bytes: 640,
+        documents: 2,
+        salt,
+        licence: Hash32([3; 32]),
+        object: BlobId([4; 32]),
+    };
     let report = GateReport { datanet, text_root, commitment: made, report: Hash32([6; 32]), is_accepted: true };
     let given = Signed::new(contributor.account("contribute").unwrap(), &domains, given);
     let foreign = Signed::new(contributor.account("review").unwrap(), &domains, report);

@@ -118,14 +118,18 @@ async fn vouchers_become_payouts_that_sum_to_the_wei() {
         let (amount, sent) = client.claim(leaf, &opening).await.unwrap();
         assert_eq!(amount, leaf.cumulative);
         let gas = Amount(sent.gas_price * u128::from(sent.gas_used));
-        assert!(client.balance(of(client)).await.unwrap().plus(gas).unwrap() < before.plus(amount).unwrap(), "the L1 fee is paid by the claimant");
+        assert!(
+            client.balance(of(client)).await.unwrap().plus(gas).unwrap() < before.plus(amount).unwrap(),
+            "the L1 fee is paid by the claimant"
+        );
         claimed = claimed.plus(amount).unwrap();
         let error = client.claim(leaf, &opening).await.unwrap_err();
         assert_eq!(error.contract_error(), Some("NothingToClaim"), "{error}");
     }
     let error = contributor.claim(&leaves[place(of(node))], &opening(of(node))).await.unwrap_err();
     assert!(error.to_string().contains("claim with the payee's key"), "{error}");
-    let unclaimed = Amount::sum([config.protocol, config.stakers, Address([0x33; 20])].map(|account| leaves[place(account)].cumulative)).unwrap();
+    let unclaimed =
+        Amount::sum([config.protocol, config.stakers, Address([0x33; 20])].map(|account| leaves[place(account)].cumulative)).unwrap();
     assert_eq!(claimed.plus(unclaimed).unwrap(), FEE);
     assert_eq!(node.settled_totals().await.unwrap(), (FEE, claimed));
     assert_eq!(node.balance(world.devnet.deployment().settlement).await.unwrap(), unclaimed);

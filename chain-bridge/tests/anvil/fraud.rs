@@ -6,6 +6,7 @@ use types::{
     receipt::{Receipt, Span},
 };
 
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 #[path = "../../src/fraud/fixture.rs"]
 mod fixture;
 

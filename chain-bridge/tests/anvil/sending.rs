@@ -1,5 +1,8 @@
 use chain_bridge::{chain::error::ChainError, client::ChainClient};
-use types::{amount::Amount, id::{Address, Hash32, NodeId}};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32, NodeId},
+};
 
 use super::harness::{World, open};
 
@@ -18,6 +21,9 @@ async fn a_keyed_operation_happens_once_also_across_a_restart() {
     let (after, found) = restarted.commit(Hash32([5; 32])).await.unwrap();
     assert_eq!((first, sent.transaction), (after, found.transaction));
     assert_eq!(client.gas()["commit contribution"].count, 1);
+    let other = world.client(World::account(2)).await;
+    let error = other.keep_outbox(&path).await.unwrap_err().to_string();
+    assert!(error.contains("outbox.json") && error.contains("move the file away"), "{error}");
     let stranger = world.client(World::account(1)).await;
     let error = stranger.commit(Hash32([5; 32])).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("AlreadyCommitted"), "{error}");
@@ -83,4 +89,18 @@ async fn deposits_and_stake_come_back_after_their_waits() {
     client.withdraw_stake().await.unwrap();
     assert_eq!(client.slashable_of(own).await.unwrap(), open(10));
     assert!(client.is_bonded(own).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_operation_that_a_reorganisation_took_out_is_sent_again_under_its_key() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let (_, sent) = client.commit(Hash32([5; 32])).await.unwrap();
+    let depth = client.latest().await.unwrap().block.number - sent.block.number + 1;
+    let _: serde_json::Value = client.rpc().request("anvil_reorg", serde_json::json!([depth, []])).await.unwrap();
+    let own = client.address().unwrap();
+    assert_eq!(client.commitment_of(Hash32([5; 32]), own).await.unwrap(), None);
+    let (priority, again) = client.commit(Hash32([5; 32])).await.unwrap();
+    assert_eq!(client.commitment_of(Hash32([5; 32]), own).await.unwrap(), Some(priority));
+    assert_ne!(again.block, sent.block);
 }
