@@ -25,9 +25,9 @@ use crate::{
 pub enum Mode {
     /// Empty, or longer than the window. Nothing is opened.
     Length = 0,
-    /// It ends beyond the answer: the head of the answer root shows it.
+    /// It ends beyond the answer: the head of the answer root shows it, here with the last leaf.
     AnswerEnd = 1,
-    /// It names a Datanet that the index lacks: the head of the index root shows it.
+    /// It names a Datanet that the index lacks: the head of the index root shows it, here with the last leaf.
     DatanetIndex = 2,
     /// It ends beyond its Datanet: the Datanet's leaf shows it.
     DatanetEnd = 3,
@@ -52,11 +52,6 @@ impl Shown {
     fn of<T: Leaf>(opened: Opened<T>) -> Self {
         Self { leaf: opened.leaf.bytes(), opening: opened.opening }
     }
-
-    /// Counts and length of a root, without a leaf.
-    fn head(leaves: u64, byte_length: u64) -> Self {
-        Self { opening: Opening { leaves, byte_length, index: 0, siblings: Vec::new() }, ..Self::nothing() }
-    }
 }
 
 /// The proof that one span of a receipt is false.
@@ -70,7 +65,7 @@ pub struct FalseSpan {
     pub span: u16,
     /// Why it is false.
     pub mode: Mode,
-    /// Digest under the head of the root concerned, in the modes that open no leaf; else zero.
+    /// Digest under the head of the root concerned, in the two modes that need the head alone; else zero.
     pub top: Hash32,
     /// In the answer.
     pub answer: Shown,
@@ -146,7 +141,7 @@ impl Case<'_> {
             proof.mode = Mode::Length;
         } else if start + length > self.bundle.answer.len() {
             proof.mode = Mode::AnswerEnd;
-            proof.answer = Shown::head(as_u64(self.leaves.len()), as_u64(self.bundle.answer.len()));
+            proof.answer = self.answer_leaf(self.leaves.len().saturating_sub(1));
             proof.top = self.tree.top();
         } else if let Some(datanet) = self.index.open_datanet(span.datanet) {
             let ends = span.position + u64::from(span.length) > datanet.leaf.bytes;
@@ -158,11 +153,16 @@ impl Case<'_> {
             }
         } else {
             proof.mode = Mode::DatanetIndex;
-            let root = self.index.datanets().iter().map(|datanet| as_u64(datanet.leaf().bytes().len())).sum();
-            proof.datanet = Shown::head(as_u64(self.index.datanets().len()), root);
+            let last = u8::try_from(self.index.datanets().len().saturating_sub(1)).ok()?;
+            proof.datanet = self.index.open_datanet(last).map_or_else(Shown::nothing, Shown::of);
             proof.top = self.index.top();
         }
         Some(proof)
+    }
+
+    fn answer_leaf(&self, place: usize) -> Shown {
+        let shown = |leaf: &Vec<u8>| Some(Shown { leaf: leaf.clone(), opening: self.tree.open(as_u64(place))? });
+        self.leaves.get(place).and_then(shown).unwrap_or_else(Shown::nothing)
     }
 
     fn empty(&self, span: u16) -> FalseSpan {
@@ -187,7 +187,7 @@ impl Case<'_> {
             return None;
         }
         let place = bytes.start / LEAF_STRIDE;
-        proof.answer = Shown { leaf: self.leaves[place].clone(), opening: self.tree.open(as_u64(place))? };
+        proof.answer = self.answer_leaf(place);
         proof.segment = Shown::of(segment);
         proof.text = Shown::of(text);
         Some(())

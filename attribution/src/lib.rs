@@ -14,6 +14,7 @@
 //! | [`shares`], [`epoch`] | who gets which wei, of one receipt and of an epoch? |
 //! | [`bundle`] | does the evidence of one answer hold together, with nothing else at hand? |
 //! | [`fault`] | which spans can be proved false on chain? |
+//! | [`message`] | what do nodes and payees ask each other about an epoch? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
 //! Absent on purpose: models, sockets, chains, clocks, files, and floating point. Verbatim matches are not causal, and nothing here says they are.

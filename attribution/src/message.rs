@@ -4,13 +4,7 @@
 //! rebuilds the root and trusts nothing else.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use types::{
-    id::Address,
-    key::Signed,
-    manifest::Manifest,
-    quote::Quote,
-    receipt::Receipt,
-};
+use types::{id::Address, key::Signed, manifest::Manifest, quote::Quote, receipt::Receipt};
 
 use crate::epoch::Claim;
 

@@ -264,15 +264,3 @@ fn a_leaf_longer_than_any_text_leaf_is_not_read() {
     let long = Opened { leaf: TextLeaf(vec![0; 321]), opening: sample().bundle.openings[0].text.opening.clone() };
     assert!(serde_json::from_str::<Opened<TextLeaf>>(&serde_json::to_string(&long).unwrap()).is_err());
 }
-#[test]
-fn zz_time() {
-    let sample = sample();
-    let json = sample.bundle.to_json();
-    for _ in 0..3 {
-        let t = std::time::Instant::now();
-        let b = Bundle::from_json(json.as_bytes()).unwrap();
-        let p = t.elapsed();
-        verify(&b).unwrap();
-        eprintln!("{} bytes, parse {p:?}, all {:?}", json.len(), t.elapsed());
-    }
-}
