@@ -1,0 +1,209 @@
+//! `tributary datanet`: create a Datanet, contribute to it, publish its versions, fetch and verify what it holds.
+
+mod contribute;
+mod fetch;
+mod network;
+mod verify;
+
+use anyhow::{Context as _, bail};
+use chain_bridge::{client::assets::NewVersion, registry::State};
+use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
+use storage::datanet::Card;
+use types::{
+    amount::Amount,
+    id::{Address, AssetVersion, BlobId, Hash32},
+    manifest::AssetKind,
+    merkle::keccak,
+    split::SplitTable,
+};
+
+use super::Context;
+use crate::{
+    datanet::{card_of, content, resolve},
+    output::table,
+};
+
+/// Datanets: collections of documents whose contributors are paid when answers draw on them.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that any three of\nfive give it back.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Register a Datanet under your account.
+    #[command(after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused.")]
+    Create {
+        /// Name: lower-case letters, digits and hyphens.
+        name: String,
+        /// Licence of every contribution, as an SPDX expression.
+        #[arg(long, value_name = "SPDX")]
+        licence: String,
+        /// What it is about.
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Language of its documents, such as en. May be repeated.
+        #[arg(long = "language", value_name = "TAG")]
+        languages: Vec<String>,
+        /// What it may be found by. May be repeated.
+        #[arg(long = "tag", value_name = "WORD")]
+        tags: Vec<String>,
+    },
+    /// Contribute the documents of a file.
+    Contribute(contribute::Args),
+    /// Publish the next version: everything accepted so far.
+    Publish {
+        /// Name or number.
+        datanet: String,
+    },
+    /// List the Datanets of the registry.
+    List,
+    /// Bring contributions to this machine, from any holders that suffice.
+    Fetch(fetch::Args),
+    /// Check what is here and what each holder has, byte by byte.
+    Verify(verify::Args),
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Create { name, licence, description, languages, tags } => {
+            let card = Card::new(name.parse()?, description, licence.parse()?, languages, tags)?;
+            create(context, card).await
+        }
+        Action::Contribute(args) => contribute::run(context, args).await,
+        Action::Publish { datanet } => publish(context, &datanet).await,
+        Action::List => list(context).await,
+        Action::Fetch(args) => fetch::run(context, args).await,
+        Action::Verify(args) => verify::run(context, args).await,
+    }
+}
+
+/// What `create` prints.
+#[derive(Debug, Serialize)]
+struct Created {
+    asset: u64,
+    name: String,
+    owner: Address,
+    transaction: Hash32,
+    gas: u64,
+}
+
+async fn create(context: &Context, card: Card) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let state = chain.state().await?;
+    // The registry keeps names apart by number only; two of one name would have to be told apart by everybody.
+    if let Ok((asset, _)) = resolve(&state, card.name().as_str()) {
+        bail!("Datanet {} of {} is called {} already: choose another name", asset.id, asset.owner(), card.name());
+    }
+    let uri = serde_json::to_string(&card).context("a card is plain data")?;
+    let (asset, sent) = chain.client.register_asset(AssetKind::Datanet, &uri).await?;
+    let owner = chain.client.address().context("the wallet has an account")?;
+    let created = Created { asset: asset.0, name: card.name().to_string(), owner, transaction: sent.transaction, gas: sent.gas_used };
+    context.output.result(&created, || {
+        format!("Datanet {asset}  {}\nowner      {owner}\n\nContributors: tributary datanet contribute {asset} FILE (your node must be running: it is the gate)", created.name)
+    })
+}
+
+/// What `publish` prints.
+#[derive(Debug, Serialize)]
+struct Published {
+    asset: u64,
+    version: String,
+    content: BlobId,
+    contributions: usize,
+    documents: u64,
+    transaction: Hash32,
+    gas: u64,
+}
+
+async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let state = chain.state().await?;
+    let (asset, card) = resolve(&state, text)?;
+    let me = chain.client.address().context("the wallet has an account")?;
+    if asset.owner() != me {
+        bail!("Datanet {} belongs to {}, this wallet is {me}: its owner publishes it", asset.id, asset.owner());
+    }
+    if state.contributions(asset.id).next().is_none() {
+        bail!("Datanet {} holds no accepted contribution: there is nothing to publish", asset.id);
+    }
+    let hash = content(state.contributions(asset.id));
+    if let Some(version) = state.newest(asset.id).filter(|version| state.version(*version).is_some_and(|known| known.content == hash)) {
+        bail!("version {version} holds everything accepted so far: there is nothing new to publish");
+    }
+    let version = NewVersion {
+        content: hash,
+        parents: Vec::new(),
+        split: SplitTable::from_rows([0; 6]),
+        datanets: Vec::new(),
+        licence: keccak(&[card.licence().as_str().as_bytes()]),
+        parent_share_min: 0,
+    };
+    let (version, sent) = chain.client.publish(asset.id, &version).await?;
+    let state = chain.state().await?;
+    covers(&state, version, hash)?;
+    let documents = state.contributions_of(version).map(|accepted| u64::from(accepted.documents)).sum();
+    let contributions = state.contributions_of(version).count();
+    let printed = Published { asset: version.asset.0, version: version.to_string(), content: hash, contributions, documents, transaction: sent.transaction, gas: sent.gas_used };
+    context.output.result(&printed, || format!("published {version}: {contributions} contributions, {documents} documents, content {hash}"))
+}
+
+/// A contribution may have been accepted between the look at the books and the publication.
+fn covers(state: &State, version: AssetVersion, hash: BlobId) -> anyhow::Result<()> {
+    let held = content(state.contributions_of(version));
+    if held != hash {
+        bail!("version {version} was published, but a contribution was accepted at the same time: its content is {held}, it says {hash}; publish again and use the later version");
+    }
+    Ok(())
+}
+
+/// A Datanet as listed.
+#[derive(Debug, Serialize)]
+struct Row {
+    asset: u64,
+    name: String,
+    licence: String,
+    owner: Address,
+    version: Option<String>,
+    contributions: usize,
+    documents: u64,
+    bytes: u64,
+    description: String,
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let chain = context.chain_reader().await?;
+    let state = chain.state().await?;
+    let mut rows = Vec::new();
+    for asset in state.assets().filter(|asset| asset.kind == AssetKind::Datanet) {
+        let card = card_of(asset).ok();
+        let all = || state.contributions(asset.id);
+        rows.push(Row {
+            asset: asset.id.0,
+            name: card.as_ref().map_or_else(|| "(no card)".to_owned(), |card| card.name().to_string()),
+            licence: card.as_ref().map_or_else(String::new, |card| card.licence().to_string()),
+            owner: asset.owner(),
+            version: state.newest(asset.id).map(|version| version.to_string()),
+            contributions: all().count(),
+            documents: all().map(|accepted| u64::from(accepted.documents)).sum(),
+            bytes: all().map(|accepted| accepted.text_bytes).sum(),
+            description: card.map_or_else(String::new, |card| card.description().to_owned()),
+        });
+    }
+    context.output.result(&rows, || {
+        let line = |row: &Row| {
+            let version = row.version.clone().unwrap_or_else(|| "-".to_owned());
+            vec![row.asset.to_string(), row.name.clone(), version, row.licence.clone(), row.contributions.to_string(), row.documents.to_string(), row.bytes.to_string(), row.owner.to_string()]
+        };
+        table(&["number", "name", "newest", "licence", "contributions", "documents", "bytes", "owner"], &rows.iter().map(line).collect::<Vec<_>>())
+    })
+}
+
+/// Wei that some transactions cost, for people.
+fn cost(paid: &[Amount]) -> String {
+    Amount::sum(paid.iter().copied()).map_or_else(|_| "-".to_owned(), Amount::in_open)
+}

@@ -1,0 +1,181 @@
+//! `tributary datanet fetch`: contributions from whichever holders answer, checked before they are kept.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use chain_bridge::registry::{State, state::Accepted};
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use storage::datanet::Document;
+use types::id::{Address, AssetId, Hash32, NodeId};
+
+use super::{Context, network::Network};
+use crate::{
+    data::write_atomic,
+    datanet::{LocalContribution, Origin, Shards, resolve},
+    output::table,
+};
+
+/// Bring a Datanet's contributions to this machine.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL.")]
+pub(super) struct Args {
+    /// Datanet, by name or number.
+    datanet: String,
+    /// Write each contribution there as contribution-NUMBER.jsonl.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Only this contribution, by its number in the registry; they count from 0.
+    #[arg(long, value_name = "NUMBER")]
+    contribution: Option<u64>,
+    /// Overlay address to join through [default: from the configuration].
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Printed {
+    datanet: u64,
+    contributions: Vec<Row>,
+    /// Bytes of good fragments by holder, over all contributions.
+    holders: BTreeMap<NodeId, u64>,
+    /// Holders that sent wrong bytes.
+    blamed: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    contribution: u64,
+    contributor: Address,
+    text_root: Hash32,
+    documents: usize,
+    bytes: usize,
+    path: PathBuf,
+    holders: BTreeMap<NodeId, u64>,
+}
+
+/// The contributions of a Datanet that are meant, in priority order.
+pub(super) fn chosen(state: &State, datanet: AssetId, number: Option<u64>) -> anyhow::Result<Vec<&Accepted>> {
+    let all: Vec<&Accepted> = state.contributions(datanet).collect();
+    let Some(number) = number else {
+        if all.is_empty() {
+            bail!("Datanet {datanet} holds no accepted contribution yet");
+        }
+        return Ok(all);
+    };
+    let found = all.iter().find(|accepted| accepted.number == number);
+    let count = all.len();
+    Ok(vec![*found.with_context(|| format!("Datanet {datanet} has no contribution {number}: it holds {count}, counted from 0"))?])
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let chain = context.chain_reader().await?;
+    let state = chain.state().await?;
+    let (asset, _) = resolve(&state, &args.datanet)?;
+    let wanted = chosen(&state, asset.id, args.contribution)?;
+    context.data.create()?;
+    let network = Network::join(context, &args.bootstrap).await?;
+    let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
+    let fetched = fetch(context, &args, &shards, &wanted).await;
+    network.leave().await;
+    let (rows, blamed) = fetched?;
+    let mut holders = BTreeMap::new();
+    for (node, bytes) in rows.iter().flat_map(|row| &row.holders) {
+        *holders.entry(*node).or_insert(0) += bytes;
+    }
+    let printed = Printed { datanet: asset.id.0, contributions: rows, holders, blamed };
+    context.output.result(&printed, || describe(&printed))
+}
+
+async fn fetch(context: &Context, args: &Args, shards: &Shards, wanted: &[&Accepted]) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
+    let mut progress = context.output.progress("contributions", wanted.len() as u64);
+    let (mut rows, mut blamed) = (Vec::new(), Vec::new());
+    for (done, accepted) in (1..).zip(wanted) {
+        let (local, Origin { holders, blamed: by }) = shards.contribution(accepted).await?;
+        blamed.extend(by);
+        if let Some(out) = &args.out {
+            let path = out.join(format!("contribution-{}.jsonl", accepted.number));
+            write_atomic(&path, jsonl(&local)?.as_bytes(), 0o644).with_context(|| format!("{}", path.display()))?;
+        }
+        rows.push(Row {
+            contribution: accepted.number,
+            contributor: accepted.contributor,
+            text_root: accepted.text_root,
+            documents: local.documents.len(),
+            bytes: local.text.len(),
+            path: context.data.shard(accepted.text_root),
+            holders,
+        });
+        progress.set(done);
+    }
+    progress.finish();
+    Ok((rows, blamed))
+}
+
+#[derive(Serialize)]
+struct Line<'d> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'d str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'d str>,
+    text: &'d str,
+}
+
+fn jsonl(local: &LocalContribution) -> anyhow::Result<String> {
+    let line = |document: &Document| {
+        let line = serde_json::to_string(&Line { id: document.id(), title: document.title(), text: document.text() });
+        line.map(|line| line + "\n")
+    };
+    Ok(local.documents.iter().map(line).collect::<Result<_, _>>()?)
+}
+
+fn describe(printed: &Printed) -> String {
+    let line = |row: &Row| {
+        let from = if row.holders.is_empty() { "here already".to_owned() } else { format!("{} holders", row.holders.len()) };
+        vec![row.contribution.to_string(), row.documents.to_string(), row.bytes.to_string(), row.contributor.to_string(), from]
+    };
+    let mut text = table(&["contribution", "documents", "bytes", "contributor", "from"], &printed.contributions.iter().map(line).collect::<Vec<_>>());
+    if !printed.holders.is_empty() {
+        let line = |(node, bytes): (&NodeId, &u64)| vec![node.to_string(), bytes.to_string()];
+        text.push_str("\n\n");
+        text.push_str(&table(&["holder", "bytes"], &printed.holders.iter().map(line).collect::<Vec<_>>()));
+    }
+    for evidence in &printed.blamed {
+        text.push_str(&format!("\nwrong bytes: {evidence}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{contribution::Priority, id::BlobId};
+
+    use super::*;
+
+    #[test]
+    fn jsonl_written_is_jsonl_read() {
+        let documents = vec![
+            Document::new(Some("7".into()), Some("Ataxia".into()), b"A loss of \"coordination\".\nOf movements.").unwrap(),
+            Document::new(None, None, "caf\u{e9}".as_bytes()).unwrap(),
+        ];
+        let accepted = Accepted {
+            datanet: AssetId(1),
+            number: 0,
+            contributor: Address::ZERO,
+            text_root: Hash32::ZERO,
+            text_bytes: 0,
+            documents: 2,
+            priority: Priority::default(),
+            licence: Hash32::ZERO,
+            object: BlobId::ZERO,
+            report: Hash32::ZERO,
+            accepted: (0, 0),
+        };
+        let local = LocalContribution { accepted, documents: documents.clone(), text: Vec::new() };
+        let text = jsonl(&local).unwrap();
+        let read = storage::datanet::read::documents(text.as_bytes(), storage::datanet::read::Format::Jsonl, None).unwrap();
+        assert_eq!(read, documents);
+    }
+}

@@ -1,0 +1,93 @@
+//! A command's place among the nodes: the overlay to hear ads, a bulk endpoint to reach holders, both under a key of this run alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use chain_bridge::registry::State;
+use p2p::{
+    bulk::{BulkEndpoint, BulkLimits},
+    client::{Client, Connection, Limits},
+    identity::NodeSeed,
+    overlay::OverlayHandle,
+    proto::ads::{Ad, Services, SignedAd},
+};
+use types::id::{Address, NodeId};
+
+use super::Context;
+use crate::{datanet::placing, service::settlement::loopback_any};
+
+/// How long ads are awaited.
+const ADS_WAIT: Duration = Duration::from_secs(15);
+/// How long every registered operator's ad is awaited, so that contributor and holders see the same set.
+const ALL_ADS_WAIT: Duration = Duration::from_secs(5);
+
+/// The network as a command uses it.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) overlay: OverlayHandle,
+    pub(super) bulk: Arc<BulkEndpoint>,
+}
+
+/// Storage nodes and where they serve.
+pub(super) type Storing = BTreeMap<NodeId, SocketAddr>;
+
+impl Network {
+    /// Joins through `bootstrap`, or through the configuration's addresses if there is none.
+    pub(super) async fn join(context: &Context, bootstrap: &[String]) -> anyhow::Result<Self> {
+        let mut config = context.config()?;
+        if !bootstrap.is_empty() {
+            config.bootstrap = bootstrap.to_vec();
+        }
+        let overlay = context.light_overlay(&config).await?;
+        let bind = loopback_any(config.bulk);
+        let bulk = Arc::new(BulkEndpoint::start(&NodeSeed::generate(), bind, &[], BulkLimits::default()).await?);
+        Ok(Self { overlay, bulk })
+    }
+
+    /// Leaves in order.
+    pub(super) async fn leave(self) {
+        self.overlay.shutdown().await;
+        self.bulk.close().await;
+    }
+
+    /// Registered operators that store, once at least `least` are heard of: account to node, and where each serves.
+    pub(super) async fn operators(&self, state: &State, least: usize) -> anyhow::Result<(BTreeMap<Address, NodeId>, Storing)> {
+        let eligible = |ads: &[Arc<SignedAd>]| placing::operators(state, &storing(ads).into_keys().collect()).len();
+        let staked = state.operators().filter(|operator| operator.active.0 > 0).count();
+        // All of them if they come soon; those that do otherwise.
+        let _all = self.overlay.wait_ads(|ads| eligible(ads) >= staked.max(least), ALL_ADS_WAIT).await;
+        let waited = self.overlay.wait_ads(|ads| eligible(ads) >= least, ADS_WAIT).await;
+        let ads = self.overlay.ads().await?;
+        let storing = storing(&ads);
+        let operators = placing::operators(state, &storing.keys().copied().collect::<BTreeSet<_>>());
+        if waited.is_err() {
+            bail!("{} registered operators that store are heard of, {least} are needed ({staked} are staked): start more nodes or give another --bootstrap", operators.len());
+        }
+        Ok((operators, storing))
+    }
+
+    /// The live ad of a node.
+    pub(super) async fn ad_of(&self, node: NodeId) -> anyhow::Result<Ad> {
+        let has = |ads: &[Arc<SignedAd>]| ads.iter().any(|signed| signed.ad().node == node);
+        let ads = self.overlay.wait_ads(has, ADS_WAIT).await.with_context(|| format!("node {node} is not heard of: it must be running"))?;
+        let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node);
+        ad.cloned().context("an ad that was there is gone")
+    }
+
+    /// A client connection to the node behind an ad.
+    pub(super) async fn dial(&self, ad: &Ad) -> anyhow::Result<(Client, Connection)> {
+        let client = Client::bind(loopback_any(ad.client_addr), &NodeSeed::generate(), Limits::default())?;
+        let connection = client.connect(ad.client_addr, Some(ad.node)).await?;
+        Ok((client, connection))
+    }
+}
+
+fn storing(ads: &[Arc<SignedAd>]) -> Storing {
+    let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
+    storing.map(|ad| (ad.node, ad.bulk_addr)).collect()
+}

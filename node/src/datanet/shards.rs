@@ -1,0 +1,189 @@
+//! Contributions as this machine has them: read from the data folder, fetched from their holders when missing.
+//!
+//! A shard is believed only after its text root was derived from its rows; what another place wrote under the right name is fetched anew.
+//! Kept on disk as one file per contribution, written whole or not at all.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use chain_bridge::registry::{State, state::Accepted};
+use p2p::{bulk::BulkEndpoint, overlay::OverlayHandle, proto::ads::Services};
+use serde::Serialize;
+use storage::{
+    datanet::{
+        Document, contribution_text,
+        shard::{self, Shard, ShardError},
+    },
+    erasure::OBJECT_BYTES_MAX,
+    proto::fetch::Evidence,
+};
+use tokio::sync::Mutex;
+use types::id::{AssetVersion, BlobId, Hash32, NodeId};
+
+use super::fetching;
+use crate::data::{DataDir, read_bounded, write_atomic};
+
+/// How long ads of storage nodes are awaited before a fetch.
+const ADS_WAIT: Duration = Duration::from_secs(15);
+/// Times a fetch is tried: holders may be starting, and their ads on the way.
+const ATTEMPTS: u32 = 3;
+/// Wait between two of them.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A contribution with its text.
+#[derive(Debug, Clone)]
+pub struct LocalContribution {
+    /// What the registry says of it.
+    pub accepted: Accepted,
+    /// Its documents, in order.
+    pub documents: Vec<Document>,
+    /// Its text: each document and a zero byte.
+    pub text: Vec<u8>,
+}
+
+/// Where a contribution came from.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Origin {
+    /// Bytes of good fragments by holder; empty if the shard was here.
+    pub holders: BTreeMap<NodeId, u64>,
+    /// Holders that sent wrong bytes, in words.
+    pub blamed: Vec<String>,
+}
+
+/// The contributions of this machine.
+#[derive(Debug)]
+pub struct Shards {
+    data: DataDir,
+    overlay: OverlayHandle,
+    bulk: Arc<BulkEndpoint>,
+    /// One fetch at a time: the next caller finds the file.
+    fetching: Mutex<()>,
+}
+
+/// Reads a contribution from the data folder; nothing if it is not there.
+///
+/// # Errors
+/// That the file cannot be read, or is not the registered contribution.
+pub fn local(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<LocalContribution>> {
+    let path = data.shard(accepted.text_root);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = read_bounded(&path, OBJECT_BYTES_MAX as u64)?;
+    let shard = open(accepted, &bytes).with_context(|| format!("{}", path.display()))?;
+    Ok(Some(contribution(accepted, shard)))
+}
+
+/// All contributions of a Datanet version from the data folder, in priority order.
+///
+/// # Errors
+/// That one is missing, with the command that fetches it, or damaged.
+pub fn local_all(data: &DataDir, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
+    let one = |accepted: &Accepted| {
+        let missing = || format!("contribution {} of Datanet {version} is not here: run `tributary datanet fetch {}`", accepted.number, version.asset);
+        local(data, accepted)?.with_context(missing)
+    };
+    state.contributions_of(version).map(one).collect()
+}
+
+/// Opens a shard that must be the registered contribution.
+fn open(accepted: &Accepted, bytes: &[u8]) -> Result<Shard, ShardError> {
+    shard::decode_as(accepted.text_root, bytes)
+}
+
+fn contribution(accepted: &Accepted, shard: Shard) -> LocalContribution {
+    let documents = shard.into_documents();
+    let text = contribution_text(&documents).into_bytes();
+    LocalContribution { accepted: accepted.clone(), documents, text }
+}
+
+/// Keeps a shard under its text root.
+///
+/// # Errors
+/// What the disk says.
+pub fn keep(data: &DataDir, text_root: Hash32, bytes: &[u8]) -> anyhow::Result<()> {
+    let path = data.shard(text_root);
+    write_atomic(&path, bytes, 0o644).with_context(|| format!("{}", path.display()))
+}
+
+impl Shards {
+    /// The contributions in `data`; missing ones come by `bulk` from nodes that `overlay` knows.
+    pub fn new(data: DataDir, overlay: OverlayHandle, bulk: Arc<BulkEndpoint>) -> Self {
+        Self { data, overlay, bulk, fetching: Mutex::new(()) }
+    }
+
+    /// Keeps a shard whose text root was derived from its rows.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn keep(&self, text_root: Hash32, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let data = self.data.clone();
+        tokio::task::spawn_blocking(move || keep(&data, text_root, &bytes)).await?
+    }
+
+    /// The contributions of a Datanet version in priority order; missing ones are fetched.
+    ///
+    /// # Errors
+    /// That one cannot be had, with each holder's reason.
+    pub async fn ensure(&self, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
+        let mut all = Vec::new();
+        for accepted in state.contributions_of(version) {
+            all.push(self.contribution(accepted).await?.0);
+        }
+        Ok(all)
+    }
+
+
+    /// One contribution, and where it came from.
+    ///
+    /// # Errors
+    /// As [`Shards::ensure`].
+    pub async fn contribution(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+        let _turn = self.fetching.lock().await;
+        let (data, wanted) = (self.data.clone(), accepted.clone());
+        match tokio::task::spawn_blocking(move || local(&data, &wanted)).await? {
+            Ok(Some(here)) => return Ok((here, Origin::default())),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "a shard on this disk is not what was registered: fetching it anew"),
+        }
+        self.fetch(accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
+    }
+
+    async fn fetch(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+        let mut blamed = Vec::new();
+        let mut attempt = 1;
+        let fetched = loop {
+            let holders = self.holders(accepted.object).await?;
+            let outcome = fetching::fetch(&self.bulk, accepted.object, &holders).await;
+            blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
+            match outcome.result {
+                Ok(fetched) => break fetched,
+                Err(error) if attempt < ATTEMPTS => {
+                    tracing::info!(%error, attempt, "trying again");
+                    attempt += 1;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(error) if blamed.is_empty() => return Err(error.into()),
+                Err(error) => bail!("{error}; {}", blamed.join("; ")),
+            }
+        };
+        let (data, accepted) = (self.data.clone(), accepted.clone());
+        let received = fetched.received;
+        let local = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let shard = open(&accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
+            keep(&data, accepted.text_root, &fetched.bytes)?;
+            Ok(contribution(&accepted, shard))
+        });
+        Ok((local.await??, Origin { holders: received, blamed }))
+    }
+
+    /// Storage nodes heard of, in an order that differs by object, so that no node is everybody's first.
+    async fn holders(&self, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+        let offers = |ads: &[Arc<p2p::proto::ads::SignedAd>]| ads.iter().any(|signed| signed.ad().services.has(Services::STORAGE));
+        let ads = self.overlay.wait_ads(offers, ADS_WAIT).await.context("no node that stores is known: give the --bootstrap address of a running node")?;
+        let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
+        let mut holders: Vec<_> = storing.map(|ad| (ad.node, ad.bulk_addr)).collect();
+        holders.sort_by_key(|(node, _)| BlobId::of(&[object.0, node.0].concat()));
+        Ok(holders)
+    }
+}
