@@ -4,9 +4,15 @@
 //! rebuilds the root and trusts nothing else.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use types::{id::Address, key::Signed, manifest::Manifest, quote::Quote, receipt::Receipt};
-
-use crate::epoch::Claim;
+use types::{
+    id::Address,
+    key::Signed,
+    manifest::Manifest,
+    merkle::SumOpening,
+    payout::{PartLeaf, PayoutLeaf},
+    quote::Quote,
+    receipt::Receipt,
+};
 
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
@@ -47,13 +53,26 @@ pub struct ReceiptItem {
     pub manifest: Manifest,
 }
 
+/// An account's line of a payout tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutLine {
+    /// Epoch.
+    pub epoch: u64,
+    /// The leaf.
+    pub leaf: PayoutLeaf,
+    /// Its way to the root.
+    pub opening: SumOpening,
+    /// The parts that make the difference to the tree before.
+    pub parts: Vec<PartLeaf>,
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// A page of receipts, in order; empty past the end.
     Receipts(Vec<ReceiptItem>),
     /// The line; nothing if the account is not in the tree.
-    Payout(Option<Claim>),
+    Payout(Option<PayoutLine>),
     /// What settling did, in words.
     Settled(String),
     /// No, and why.

@@ -1,1 +1,20 @@
-//! node
+//! The process: configuration, commands, services, and the wiring between the crates' cores.
+//!
+//! It must never hold protocol rules, message formats or arithmetic on money: those are in `types` and the domain crates, and a
+//! service here only carries bytes between a stream and a core.
+
+pub mod ask;
+pub mod books;
+pub mod chain;
+pub mod check;
+pub mod command;
+pub mod config;
+pub mod data;
+pub mod datanet;
+pub mod demo;
+pub mod evidence;
+pub mod output;
+pub mod purse;
+pub mod running;
+pub mod service;
+pub mod telemetry;

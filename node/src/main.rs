@@ -1,2 +1,8 @@
-//! node
-fn main() {}
+//! `tributary`: telemetry, one command, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    node::telemetry::init();
+    node::command::main()
+}

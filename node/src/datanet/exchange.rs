@@ -80,10 +80,10 @@ pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, request: &
         let (mut sender, mut receiver) = bulk.connect(node, addr, STORAGE_ALPN).await?.split();
         let bytes = request.encode();
         let (sent, reply) = tokio::join!(send_message(&mut sender, &bytes), recv_message(&mut receiver, MESSAGE_BYTES_MAX, None));
-        match reply {
-            Ok(reply) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
-            Ok(_) => sent.map_err(AskError::from).and(Err(StreamError::Reset { code: p2p::stream::code::DROPPED }.into())),
-            Err(error) => Err(error),
+        match (reply?, sent) {
+            (reply, _) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
+            (_, Err(error)) => Err(error.into()),
+            (_, Ok(())) => Err(StreamError::Reset { code: p2p::stream::code::DROPPED }.into()),
         }
     };
     timeout(limit, asking).await.map_err(|_| AskError::Late(limit))?

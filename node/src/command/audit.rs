@@ -1,0 +1,61 @@
+//! `tributary audit`: proving a node wrong on the chain, and having an answer executed again by another node.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+use types::id::NodeId;
+
+use super::Context;
+
+pub mod check;
+pub mod prove;
+
+/// Audits of other people's receipts.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Search a receipt for false spans; prove one to the chain.
+    #[command(
+        after_help = "Rebuilds the index from the public Datanets (fetched from their holders where missing) and compares each span with it. A proof takes\ntwo transactions: a commitment to its hash, then, from the next block on, the proof, so that nobody can copy it."
+    )]
+    Prove {
+        /// The receipt's file.
+        file: PathBuf,
+        /// Try the proof against the chain's state and send nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
+    },
+    /// Have a node execute the answer again, compare, and sign what it found.
+    Check {
+        /// The receipt's file.
+        file: PathBuf,
+        /// Which node.
+        #[arg(long, value_name = "NODE_ID", conflicts_with = "local", required_unless_present = "local")]
+        node: Option<NodeId>,
+        /// This data folder's running node.
+        #[arg(long)]
+        local: bool,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Prove { file, dry_run, bootstrap } => prove::run(context, &file, dry_run, bootstrap).await,
+        Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
+    }
+}

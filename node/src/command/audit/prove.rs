@@ -1,0 +1,298 @@
+//! From a bundle and the public Datanets to a proof that the chain takes.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use attribution::{
+    bundle::{self, Bundle},
+    fault::{self, FalseSpan, Shown},
+    index::Index,
+};
+use chain_bridge::{client::fraud::Slashed, fraud};
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{Address, Hash32},
+    receipt::Span,
+};
+
+use crate::{
+    chain::Chained,
+    command::{Context, index as build, receipt, sent::Transaction, talk::joining},
+    output::table,
+};
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Printed {
+    receipt: Hash32,
+    node: Address,
+    /// False spans; empty for an honest receipt.
+    faults: Vec<Fault>,
+    /// Fields that do not stand though no span is false: nothing this command can prove.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unproved: Vec<String>,
+    /// Whether the chain's contract would take the proof: only after --dry-run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_provable: Option<bool>,
+    /// The transaction of the proof.
+    transaction: Option<Hash32>,
+    transactions: Vec<Transaction>,
+    gas: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slash: Option<Slash>,
+}
+
+/// One false span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Fault {
+    span: u16,
+    mode: &'static str,
+    why: String,
+    /// What the answer says there, as far as it goes.
+    answer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Slash {
+    stake_before: Amount,
+    stake_after: Amount,
+    taken: Amount,
+    to_client: Amount,
+    to_reporter: Amount,
+    burned: Amount,
+}
+
+/// Searches, and proves the first false span unless `is_dry`.
+pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    let bundle = receipt::read(file)?;
+    let config = joining(context, bootstrap)?;
+    let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };
+    let domains = chain.client.domains();
+    ensure!(
+        bundle.domains == domains,
+        "{} is of another deployment (chain {}, settlement {}): give its registry.json by --registry",
+        file.display(),
+        bundle.domains.chain_id,
+        bundle.domains.settlement
+    );
+    let state = chain.state().await?;
+    let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
+    let found = fault::find_false_spans(&bundle, &index).with_context(|| format!("{}", file.display()))?;
+    let mut printed = Printed {
+        receipt: bundle.receipt.document.hash(),
+        node: bundle.receipt.document.node,
+        faults: found.iter().map(|proof| describe_fault(&bundle, proof)).collect(),
+        unproved: if found.is_empty() { unproved(&bundle, &index) } else { Vec::new() },
+        is_provable: None,
+        transaction: None,
+        transactions: Vec::new(),
+        gas: 0,
+        slash: None,
+    };
+    if let Some(proof) = found.first() {
+        let proof = on_chain(proof);
+        if is_dry {
+            chain.client.dry_run_f1(printed.node, &proof).await?;
+            printed.is_provable = Some(true);
+        } else {
+            prove(context, &chain, &proof, &mut printed).await?;
+        }
+    }
+    context.output.result(&printed, || describe(&printed))
+}
+
+/// What a verification with the whole index objects to.
+fn unproved(bundle: &Bundle, index: &Index) -> Vec<String> {
+    bundle::verify_full(bundle, index).err().map_or_else(Vec::new, |faults| faults.0.iter().map(ToString::to_string).collect())
+}
+
+async fn prove(context: &Context, chain: &Chained, proof: &fraud::FalseSpan, printed: &mut Printed) -> anyhow::Result<()> {
+    context.output.note(&format!("span {} is false: committing to the proof, then sending it in a later block", proof.span));
+    let slashed = chain.client.prove_f1(printed.node, proof).await?;
+    printed.transactions =
+        vec![Transaction::new("commit to the proof", &slashed.commit), Transaction::new("prove the false span", &slashed.prove)];
+    printed.gas = printed.transactions.iter().map(|row| row.gas).sum();
+    printed.transaction = Some(slashed.prove.transaction);
+    printed.slash = Some(slash(&slashed));
+    Ok(())
+}
+
+const fn slash(slashed: &Slashed) -> Slash {
+    Slash {
+        stake_before: slashed.stake_before,
+        stake_after: slashed.stake_after,
+        taken: slashed.amount,
+        to_client: slashed.victim_amount,
+        to_reporter: slashed.reporter_amount,
+        burned: slashed.burned,
+    }
+}
+
+/// The same proof in the form that becomes calldata.
+fn on_chain(proof: &FalseSpan) -> fraud::FalseSpan {
+    let opened = |shown: &Shown| {
+        // Nothing shown is a tree of nothing, in both forms.
+        let is_shown = shown.opening.leaves > 0 || shown.opening.byte_length > 0 || !shown.leaf.is_empty();
+        fraud::Opened { leaf: shown.leaf.clone(), opening: is_shown.then(|| shown.opening.clone()) }
+    };
+    let evidence = fraud::Evidence {
+        answer: opened(&proof.answer),
+        datanet: opened(&proof.datanet),
+        segment: opened(&proof.segment),
+        text: opened(&proof.text),
+    };
+    fraud::FalseSpan {
+        mode: mode(proof.mode),
+        receipt: proof.receipt.clone(),
+        signature: proof.signature,
+        span: proof.span,
+        top: proof.top,
+        evidence,
+    }
+}
+
+const fn mode(mode: fault::Mode) -> fraud::Mode {
+    match mode {
+        fault::Mode::Length => fraud::Mode::Length,
+        fault::Mode::AnswerEnd => fraud::Mode::AnswerEnd,
+        fault::Mode::DatanetIndex => fraud::Mode::DatanetIndex,
+        fault::Mode::DatanetEnd => fraud::Mode::DatanetEnd,
+        fault::Mode::Bytes => fraud::Mode::Bytes,
+    }
+}
+
+fn describe_fault(bundle: &Bundle, proof: &FalseSpan) -> Fault {
+    let span = bundle.receipt.document.spans.get(usize::from(proof.span)).copied();
+    let (mode, why) = match (proof.mode, span) {
+        (fault::Mode::Length, Some(span)) => ("length", format!("it has {} bytes, a span has 1 to 256", span.length)),
+        (fault::Mode::AnswerEnd, Some(span)) => (
+            "answer-end",
+            format!("it ends at byte {}, the answer has {}", u64::from(span.start) + u64::from(span.length), bundle.answer.len()),
+        ),
+        (fault::Mode::DatanetIndex, Some(span)) => {
+            ("datanet-index", format!("it names Datanet number {}, which the index does not have", span.datanet))
+        }
+        (fault::Mode::DatanetEnd, Some(span)) => {
+            ("datanet-end", format!("it ends beyond its Datanet, at position {}", span.position.saturating_add(span.length.into())))
+        }
+        (fault::Mode::Bytes, Some(span)) => {
+            ("bytes", format!("Datanet number {} holds other bytes at position {}", span.datanet, span.position))
+        }
+        (_, None) => ("length", "the receipt has no such span".to_owned()),
+    };
+    Fault { span: proof.span, mode, why, answer: span.map(|span| quote(&bundle.answer, &span)).unwrap_or_default() }
+}
+
+fn quote(answer: &str, span: &Span) -> String {
+    let start = usize::try_from(span.start).unwrap_or(usize::MAX).min(answer.len());
+    let end = start.saturating_add(usize::from(span.length)).min(answer.len());
+    String::from_utf8_lossy(&answer.as_bytes()[start..end]).into_owned()
+}
+
+fn describe(printed: &Printed) -> String {
+    if !printed.unproved.is_empty() {
+        return format!(
+            "no span is false, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than F1",
+            printed.receipt,
+            printed.unproved.join("\n  ")
+        );
+    }
+    if printed.faults.is_empty() {
+        return format!("nothing found: every span of receipt {} stands where it says", printed.receipt);
+    }
+    let rows: Vec<Vec<String>> = printed
+        .faults
+        .iter()
+        .map(|fault| vec![fault.span.to_string(), fault.mode.to_owned(), fault.why.clone(), format!("{:?}", fault.answer)])
+        .collect();
+    let mut text =
+        format!("receipt {} of node {} is false\n{}", printed.receipt, printed.node, table(&["span", "mode", "why", "answer"], &rows));
+    for row in &printed.transactions {
+        text.push_str(&format!("\n{row}"));
+    }
+    if let Some(slash) = &printed.slash {
+        text.push_str(&format!(
+            "\nstake {} -> {}: {} taken, {} to the client, {} to you, {} burned",
+            slash.stake_before.in_open(),
+            slash.stake_after.in_open(),
+            slash.taken.in_open(),
+            slash.to_client.in_open(),
+            slash.to_reporter.in_open(),
+            slash.burned.in_open()
+        ));
+    }
+    if printed.is_provable == Some(true) {
+        text.push_str("\nthe chain would take the proof; nothing was sent");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{key::Signed65, merkle::Opening};
+
+    use super::*;
+
+    fn shown(leaves: u64) -> Shown {
+        Shown {
+            leaf: vec![1; usize::try_from(leaves).unwrap()],
+            opening: Opening { leaves, byte_length: leaves, index: 0, siblings: vec![] },
+        }
+    }
+
+    #[test]
+    fn a_proof_keeps_every_part_in_the_form_of_the_chain() {
+        let proof = FalseSpan {
+            receipt: vec![5; 4],
+            signature: Signed65([6; 65]),
+            span: 7,
+            mode: fault::Mode::AnswerEnd,
+            top: Hash32([8; 32]),
+            answer: shown(3),
+            datanet: shown(0),
+            segment: shown(0),
+            text: shown(2),
+        };
+        let encoded = on_chain(&proof);
+        assert_eq!((encoded.mode, encoded.span, encoded.top), (fraud::Mode::AnswerEnd, 7, Hash32([8; 32])));
+        assert_eq!((encoded.evidence.answer.leaf.len(), encoded.evidence.answer.opening.map(|opening| opening.leaves)), (3, Some(3)));
+        assert_eq!((encoded.evidence.datanet.opening, encoded.evidence.text.opening.is_some()), (None, true));
+        for (one, other) in [
+            (fault::Mode::Length, 0),
+            (fault::Mode::AnswerEnd, 1),
+            (fault::Mode::DatanetIndex, 2),
+            (fault::Mode::DatanetEnd, 3),
+            (fault::Mode::Bytes, 4),
+        ] {
+            assert_eq!((mode(one).code(), one as u8), (other, other));
+        }
+    }
+
+    #[test]
+    fn a_quote_is_cut_where_the_answer_ends_and_never_splits_the_program() {
+        let span = |start, length| Span { start, length, datanet: 0, position: 0, weight: 0, payee: Address::ZERO };
+        assert_eq!(quote("gout and ataxia", &span(9, 100)), "ataxia");
+        assert_eq!(quote("gout", &span(u32::MAX, u16::MAX)), "");
+        assert_eq!(quote("ü", &span(1, 1)), "\u{fffd}");
+    }
+
+    #[test]
+    fn nothing_found_is_said_in_words_and_as_an_empty_list() {
+        let printed = Printed {
+            receipt: Hash32([1; 32]),
+            node: Address([2; 20]),
+            faults: vec![],
+            unproved: vec![],
+            is_provable: None,
+            transaction: None,
+            transactions: vec![],
+            gas: 0,
+            slash: None,
+        };
+        assert!(describe(&printed).starts_with("nothing found"));
+        let value = serde_json::to_value(&printed).unwrap();
+        assert_eq!((&value["faults"], &value["transaction"]), (&serde_json::json!([]), &serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,122 @@
+//! What commands share: the data folder, keys, configuration, chain and network, each opened when first needed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use chain_bridge::deploy::Deployment;
+use p2p::{
+    identity::NodeSeed,
+    overlay::{Overlay, OverlayConfig, OverlayHandle},
+};
+use types::key::Account;
+
+use crate::{
+    chain::Chained,
+    config::Config,
+    data::{DataDir, read_bounded},
+    output::Output,
+    running::Addresses,
+};
+
+/// Largest key, wallet or password file read.
+const KEY_FILE_MAX: u64 = 64 << 10;
+
+/// What this run was told on the command line.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The data folder.
+    pub data: DataDir,
+    /// How to print.
+    pub output: Output,
+    registry: PathBuf,
+    rpc: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// From the global options.
+    pub fn new(data: DataDir, registry: Option<PathBuf>, rpc: Option<String>, password_file: Option<PathBuf>, output: Output) -> Self {
+        let registry = registry.unwrap_or_else(|| data.registry());
+        Self { data, output, registry, rpc, password_file }
+    }
+
+    /// The deployment file.
+    pub const fn registry_path(&self) -> &PathBuf {
+        &self.registry
+    }
+
+    /// The node's configuration; the defaults where `init` has not been run.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let path = self.data.config();
+        let mut config = if path.exists() { Config::load(&path)? } else { Config::default() };
+        if let Some(rpc) = &self.rpc {
+            config.rpc.clone_from(rpc);
+            config.validate()?;
+        }
+        Ok(config)
+    }
+
+    /// The node's identity.
+    pub fn seed(&self) -> anyhow::Result<NodeSeed> {
+        let path = self.data.seed();
+        if !path.exists() {
+            return Err(crate::data::DataError::Uninitialised(self.data.path().to_owned()).into());
+        }
+        let text = zeroize::Zeroizing::new(read_bounded(&path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?);
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim_ascii(), &mut *seed).with_context(|| format!("{}: must hold 64 hex digits", path.display()))?;
+        Ok(NodeSeed::new(*seed))
+    }
+
+    /// The wallet's password: from the file named, the environment, or the person at the terminal.
+    pub fn password(&self) -> anyhow::Result<zeroize::Zeroizing<String>> {
+        let text = if let Some(path) = &self.password_file {
+            let bytes = read_bounded(path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?;
+            String::from_utf8(bytes).with_context(|| format!("{}: must be UTF-8", path.display()))?
+        } else if let Ok(password) = std::env::var("TRIBUTARY_PASSWORD") {
+            password
+        } else {
+            rpassword::prompt_password("wallet password: ").context("no password: give --password-file or set TRIBUTARY_PASSWORD")?
+        };
+        Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// The settlement key, unlocked.
+    pub fn account(&self) -> anyhow::Result<Account> {
+        let path = self.data.wallet();
+        if !path.exists() {
+            return Err(crate::data::DataError::Uninitialised(self.data.path().to_owned()).into());
+        }
+        Ok(chain_bridge::wallet::load(&path, &self.password()?)?)
+    }
+
+    /// Where the contracts are.
+    pub fn deployment(&self) -> anyhow::Result<Deployment> {
+        let hint = || "give the deployment's registry.json by --registry or put it into the data folder".to_owned();
+        Deployment::read(&self.registry).with_context(hint)
+    }
+
+    /// The chain, to read from.
+    pub async fn chain_reader(&self) -> anyhow::Result<Chained> {
+        Chained::open(&self.config()?.rpc, self.deployment()?, None).await
+    }
+
+    /// The chain, with the wallet's account to send from.
+    pub async fn chain(&self) -> anyhow::Result<Chained> {
+        let deployment = self.deployment()?;
+        Chained::open(&self.config()?.rpc, deployment, Some(self.account()?)).await
+    }
+
+    /// A client's place in the overlay: hears ads, offers nothing, lasts as long as the command.
+    pub async fn light_overlay(&self, config: &Config) -> anyhow::Result<OverlayHandle> {
+        let own = Addresses::read(&self.data).map(|addresses| addresses.overlay).unwrap_or_default();
+        let known = config.bootstrap.iter().chain(&own);
+        let bootstrap = known.map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress"))).collect::<anyhow::Result<Vec<_>>>()?;
+        if bootstrap.is_empty() {
+            bail!("no way into the network: give --bootstrap, or put one address into tributary.toml");
+        }
+        let (overlay, mut events) = Overlay::start(OverlayConfig::light(bootstrap)).await?;
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        Ok(overlay)
+    }
+}

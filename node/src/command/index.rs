@@ -1,0 +1,65 @@
+//! The index behind a receipt, for commands that search it anew.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use attribution::index::Index;
+use chain_bridge::registry::State;
+use p2p::{
+    bulk::{BulkEndpoint, BulkLimits},
+    identity::NodeSeed,
+};
+use types::{id::AssetVersion, manifest::Manifest};
+
+use super::Context;
+use crate::{
+    config::Config,
+    datanet::{self, LocalContribution, Shards},
+    service::index,
+};
+
+/// Builds the index of Datanet versions in the order given: about 0.1 s per MB of text.
+pub async fn build(datanets: Vec<(AssetVersion, Vec<LocalContribution>)>) -> anyhow::Result<Index> {
+    let building = tokio::task::spawn_blocking(move || {
+        let one = |(version, contributions): &(AssetVersion, Vec<LocalContribution>)| {
+            anyhow::Ok(Arc::new(index::build(*version, contributions).with_context(|| format!("Datanet {version}"))?))
+        };
+        anyhow::Ok(Index::new(datanets.iter().map(one).collect::<anyhow::Result<_>>()?)?)
+    });
+    building.await?
+}
+
+/// The index over the Datanets of `manifest`: contributions that are not in the data folder are fetched from their holders and kept.
+pub async fn fetched(context: &Context, config: &Config, state: &State, manifest: &Manifest) -> anyhow::Result<Index> {
+    let mut datanets = Vec::new();
+    let mut missing = Vec::new();
+    for datanet in &manifest.datanets {
+        match datanet::local_all(&context.data, state, datanet.version) {
+            Ok(local) => datanets.push((datanet.version, local)),
+            Err(_) => missing.push(datanet.version),
+        }
+    }
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        context.output.note(&format!("fetching the text of Datanet {} from its holders", names.join(", ")));
+        let overlay = context.light_overlay(config).await?;
+        let any = std::net::SocketAddr::new(config.bulk.ip(), 0);
+        let bulk = BulkEndpoint::start(&NodeSeed::generate(), any, &[], BulkLimits::default()).await?;
+        let shards = Shards::new(context.data.clone(), overlay.clone(), Arc::new(bulk));
+        let mut outcome = Ok(());
+        for version in missing {
+            match shards.ensure(state, version).await {
+                Ok(local) => datanets.push((version, local)),
+                Err(error) => {
+                    outcome = Err(error.context(format!("Datanet {version}")));
+                    break;
+                }
+            }
+        }
+        overlay.shutdown().await;
+        outcome?;
+    }
+    let place = |version: AssetVersion| manifest.datanets.iter().position(|datanet| datanet.version == version);
+    datanets.sort_by_key(|(version, _)| place(*version));
+    build(datanets).await
+}

@@ -1,0 +1,95 @@
+//! `tributary receipt`: an answer with its sources, and the check of its receipt without any other source.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attribution::bundle::{BUNDLE_BYTES_MAX, Bundle};
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::Context;
+use crate::data::read_bounded;
+
+pub mod html;
+pub mod show;
+pub mod texts;
+pub mod verify;
+
+/// Largest file opened; the bundle in it may have [`BUNDLE_BYTES_MAX`] bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
+
+/// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show the answer with its sources marked, and what each earns.
+    Show {
+        /// The receipt's file.
+        file: PathBuf,
+        /// Also write a web page with the answer and its sources.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Check every signature, count, weight, span and share; exit code 1 names the field that does not stand.
+    Verify {
+        /// The receipt's file.
+        file: PathBuf,
+        /// Rebuild the index and search it anew: also finds what was left out.
+        #[arg(long)]
+        full: bool,
+        /// Folder written by `receipt texts` [default: the data folder's shards, in the order that the chain says].
+        #[arg(long, value_name = "DIR", requires = "full")]
+        texts: Option<PathBuf>,
+    },
+    /// Copy the contributions that `verify --full` reads, with their order on the chain, into a folder.
+    Texts {
+        /// The receipt's file.
+        file: PathBuf,
+        /// The folder to write.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Show { file, html } => show::run(context, &file, html.as_deref()),
+        Action::Verify { file, full, texts } => verify::run(context, &file, full, texts.as_deref()).await,
+        Action::Texts { file, out } => texts::export(context, &file, &out).await,
+    }
+}
+
+/// Reads a bundle; unknown keys, a wrong shape and a file too large are refused.
+pub fn read(file: &Path) -> anyhow::Result<Bundle> {
+    let bytes = read_bounded(file, FILE_BYTES_MAX).with_context(|| format!("{}: cannot be read", file.display()))?;
+    Bundle::from_json(&bytes).with_context(|| format!("{}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_bundle_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.json");
+        assert!(read(&file).unwrap_err().to_string().contains("r.json"));
+        for (text, says) in [("", "EOF"), ("{}", "missing field"), ("{\"surprise\": 1}", "unknown field `surprise`"), ("[1]", "invalid")] {
+            std::fs::write(&file, text).unwrap();
+            let error = format!("{:#}", read(&file).unwrap_err());
+            assert!(error.contains("r.json") && error.contains(says), "{text}: {error}");
+        }
+        std::fs::File::create(&file).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        let error = format!("{:#}", read(&file).unwrap_err());
+        assert!(error.contains("at most"), "{error}");
+    }
+}

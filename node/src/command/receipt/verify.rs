@@ -1,0 +1,244 @@
+//! The check of a receipt, one line per question asked of it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use attribution::bundle::{self, Bundle, Fault, Faults, Verified};
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::Hash32,
+    receipt::{Finding, Receipt},
+};
+
+use super::texts;
+use crate::{
+    command::{Context, Failed},
+    output::table,
+};
+
+/// What is asked of a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Question {
+    /// Five signatures by the accounts that the documents name.
+    Signatures,
+    /// Receipt, request, quote, lane, voucher and manifest name each other.
+    Identities,
+    /// Counts and token ids are those the client signed.
+    Tokens,
+    /// The manifest is well formed, and its index and parameters are the receipt's.
+    Manifest,
+    /// Fee by the quote, within every limit, divided without rest.
+    Fee,
+    /// Prompt and answer are what was committed to.
+    Text,
+    /// What the prompt held already is not paid.
+    Masks,
+    /// W is the sum of the unmasked words' weights.
+    Weight,
+    /// Each span's text, place, weight and payee lead to the index root.
+    Spans,
+    /// A search of the whole index finds the same spans.
+    Search,
+}
+
+const OFFLINE: [Question; 9] = [
+    Question::Signatures,
+    Question::Identities,
+    Question::Tokens,
+    Question::Manifest,
+    Question::Fee,
+    Question::Text,
+    Question::Masks,
+    Question::Weight,
+    Question::Spans,
+];
+
+impl Question {
+    /// The question that a fault answers with no.
+    fn of(fault: &Fault) -> Self {
+        let field = fault.field.as_str();
+        match fault.finding {
+            Finding::Signature if field.ends_with("signature") => Self::Signatures,
+            Finding::Agrees | Finding::Signature => Self::Identities,
+            Finding::Token => Self::Tokens,
+            Finding::Text => Self::Text,
+            Finding::Split if field.starts_with("manifest") => Self::Manifest,
+            Finding::Split => Self::Fee,
+            Finding::Attribution if field.starts_with("mask") => Self::Masks,
+            Finding::Attribution if field.starts_with("total weight") => Self::Weight,
+            Finding::Attribution if field.starts_with("span") || field == "openings" => Self::Spans,
+            Finding::Attribution => Self::Manifest,
+        }
+    }
+
+    /// What was looked at.
+    fn asked(self, receipt: &Receipt) -> String {
+        match self {
+            Self::Signatures => "receipt, quote, request, lane and voucher are signed by whom they name".to_owned(),
+            Self::Identities => "the documents name each other, the same client, node, manifest, block and profile".to_owned(),
+            Self::Tokens => format!(
+                "{} input and {} output tokens from number {}, as the client signed them",
+                receipt.tokens_in, receipt.tokens_out, receipt.first_token
+            ),
+            Self::Manifest => "its split is whole, its treasuries are its Datanets', its index and parameters are the receipt's".to_owned(),
+            Self::Fee => format!("{} wei are due by the quote, within every limit, and divide without rest", receipt.fee),
+            Self::Text => "question and answer give the roots that were signed".to_owned(),
+            Self::Masks => format!("{} runs stand in the prompt and are not paid", receipt.masks.len()),
+            Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),
+            Self::Spans => format!("{} spans: text, place, weight and payee lead to the index root", receipt.spans.len()),
+            Self::Search => "a new search of the whole index finds the same spans".to_owned(),
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: Question,
+    is_ok: bool,
+    asked: String,
+    faults: Vec<FaultRow>,
+}
+
+/// A field that does not stand.
+#[derive(Debug, Clone, Serialize)]
+struct FaultRow {
+    field: String,
+    problem: String,
+    finding: Finding,
+    position: u32,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    receipt: Hash32,
+    is_ok: bool,
+    is_full: bool,
+    checks: Vec<Check>,
+    /// Sum of the fee's parts, if all stands.
+    parts_wei: Option<Amount>,
+    /// The fields that do not stand, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Verifies a bundle from itself, or with the index rebuilt; fails if anything does not stand.
+pub(super) async fn run(context: &Context, file: &Path, is_full: bool, folder: Option<&Path>) -> anyhow::Result<()> {
+    let bundle = super::read(file)?;
+    let mut verified = bundle::verify(&bundle);
+    let mut is_searched = false;
+    if is_full && verified.is_ok() {
+        let index = match folder {
+            Some(folder) => texts::from_folder(folder, &bundle.manifest)?,
+            None => texts::from_data(context, &bundle.manifest).await.context("--full needs the text of every declared Datanet")?,
+        };
+        is_searched = true;
+        verified = bundle::verify_full(&bundle, &index);
+    }
+    let outcome = outcome(&bundle, &verified, is_searched)?;
+    context.output.result(&outcome, || describe(&outcome))?;
+    match outcome.error {
+        None => Ok(()),
+        Some(error) => Err(Failed(format!("{}: {error}", file.display())).into()),
+    }
+}
+
+fn outcome(bundle: &Bundle, verified: &Result<Verified, Faults>, is_searched: bool) -> anyhow::Result<Outcome> {
+    let receipt = &bundle.receipt.document;
+    let faults = verified.as_ref().err().map_or(&[][..], |faults| &faults.0);
+    // A search runs only when everything else stands, so whatever it finds is its own.
+    let question = |fault: &Fault| if is_searched { Question::Search } else { Question::of(fault) };
+    let check = |asked: Question| {
+        let own: Vec<FaultRow> = faults.iter().filter(|fault| question(fault) == asked).map(row).collect();
+        Check { check: asked, is_ok: own.is_empty(), asked: asked.asked(receipt), faults: own }
+    };
+    let searched = is_searched.then_some(Question::Search);
+    let parts = verified.as_ref().ok().map(|verified| Amount::sum(verified.parts.iter().map(|part| part.1))).transpose()?;
+    Ok(Outcome {
+        receipt: receipt.hash(),
+        is_ok: verified.is_ok(),
+        is_full: is_searched,
+        checks: OFFLINE.into_iter().chain(searched).map(check).collect(),
+        parts_wei: parts,
+        error: verified.as_ref().err().map(|faults| format!("the receipt does not verify: {faults}")),
+    })
+}
+
+fn row(fault: &Fault) -> FaultRow {
+    FaultRow { field: fault.field.clone(), problem: fault.problem.clone(), finding: fault.finding, position: fault.position }
+}
+
+fn describe(outcome: &Outcome) -> String {
+    let mut rows = Vec::new();
+    for check in &outcome.checks {
+        let name = serde_json::to_value(check.check).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+        rows.push(vec![if check.is_ok { "ok" } else { "FAILED" }.to_owned(), name, check.asked.clone()]);
+        rows.extend(check.faults.iter().map(|fault| vec![String::new(), String::new(), format!("! {} {}", fault.field, fault.problem)]));
+    }
+    let verdict = match (outcome.is_ok, outcome.is_full) {
+        (true, true) => "verifies, and nothing was left out",
+        (true, false) => "verifies",
+        (false, _) => "does NOT verify",
+    };
+    format!("{}\n\nreceipt {} {verdict}", table(&["", "check", "asked"], &rows), outcome.receipt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(finding: Finding, field: &str) -> Fault {
+        Fault { field: field.into(), problem: "is 1, expected 2".into(), finding, position: 0 }
+    }
+
+    #[test]
+    fn every_fault_belongs_to_one_question() {
+        for (finding, field, question) in [
+            (Finding::Signature, "receipt: signature", Question::Signatures),
+            (Finding::Signature, "quote hash", Question::Identities),
+            (Finding::Signature, "attempt", Question::Identities),
+            (Finding::Token, "first token", Question::Tokens),
+            (Finding::Split, "manifest: treasury of Datanet 0", Question::Manifest),
+            (Finding::Attribution, "index root", Question::Manifest),
+            (Finding::Split, "voucher: cumulative", Question::Fee),
+            (Finding::Text, "answer root", Question::Text),
+            (Finding::Attribution, "mask 3", Question::Masks),
+            (Finding::Attribution, "total weight W", Question::Weight),
+            (Finding::Attribution, "span 1: payee", Question::Spans),
+            (Finding::Attribution, "openings", Question::Spans),
+        ] {
+            assert_eq!(Question::of(&fault(finding, field)), question, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_failed_check_names_the_field_in_text_and_json() {
+        let failed = Check {
+            check: Question::Spans,
+            is_ok: false,
+            asked: "2 spans".into(),
+            faults: vec![row(&fault(Finding::Attribution, "span 1: payee"))],
+        };
+        let passed = Check { check: Question::Fee, is_ok: true, asked: "5 wei".into(), faults: vec![] };
+        let outcome = Outcome {
+            receipt: Hash32([1; 32]),
+            is_ok: false,
+            is_full: false,
+            checks: vec![passed, failed],
+            parts_wei: None,
+            error: Some("e".into()),
+        };
+        let text = describe(&outcome);
+        assert!(
+            text.contains("FAILED  spans") && text.contains("! span 1: payee is 1, expected 2") && text.contains("does NOT verify"),
+            "{text}"
+        );
+        let value = serde_json::to_value(&outcome).unwrap();
+        assert_eq!(value["checks"][1]["faults"][0]["field"], "span 1: payee");
+        assert_eq!((&value["checks"][0]["check"], &value["is_ok"], &value["error"]), (&"fee".into(), &false.into(), &"e".into()));
+    }
+}

@@ -1,0 +1,30 @@
+//! `tributary run`: the node itself, until it is told to stop.
+
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Context;
+use crate::running::Node;
+
+/// Join the network and serve until interrupted.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.")]
+pub struct Args {}
+
+/// Runs the command.
+pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut node = Node::start(context).await?;
+    let at = node.addresses.clone();
+    context.output.result(&at, || {
+        format!("node     {}\naccount  {}\nclients  {}\nbulk     {}\noverlay  {}\n\nserving; interrupt to stop", at.node, at.account, at.clients, at.bulk, at.overlay.join("\n         "))
+    })?;
+    let is_asked = tokio::select! {
+        _ = interrupt.recv() => true,
+        _ = terminate.recv() => true,
+        () = node.failed() => false,
+    };
+    node.stop().await;
+    anyhow::ensure!(is_asked, "a service of the node ended by itself: see the log (TRIBUTARY_LOG=info)");
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! A transaction as commands print it.
+
+use std::fmt;
+
+use chain_bridge::client::send::Sent;
+use serde::Serialize;
+use types::{amount::Amount, id::Hash32};
+
+/// What one transaction did and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Transaction {
+    /// What it did, in words.
+    pub what: String,
+    /// Its hash.
+    pub transaction: Hash32,
+    /// The block that holds it.
+    pub block: u64,
+    /// Gas used.
+    pub gas: u64,
+    /// Paid for gas and for L1 data, wei.
+    pub cost_wei: Amount,
+}
+
+impl Transaction {
+    /// A transaction that is in a block.
+    pub fn new(what: impl Into<String>, sent: &Sent) -> Self {
+        let execution = sent.gas_price.saturating_mul(u128::from(sent.gas_used));
+        let cost_wei = Amount(execution.saturating_add(sent.l1_fee.unwrap_or_default().0));
+        Self { what: what.into(), transaction: sent.transaction, block: sent.block.number, gas: sent.gas_used, cost_wei }
+    }
+}
+
+impl fmt::Display for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: transaction {} in block {}, {} gas ({})", self.what, self.transaction, self.block, self.gas, self.cost_wei.in_open())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_prints_what_it_did_and_what_it_cost() {
+        let row = Transaction {
+            what: "deposit".into(),
+            transaction: Hash32([1; 32]),
+            block: 7,
+            gas: 45_000,
+            cost_wei: Amount(1_500_000_000_000_000_000),
+        };
+        let expected = format!("deposit: transaction {} in block 7, 45000 gas (1.5 OPEN)", Hash32([1; 32]));
+        assert_eq!(row.to_string(), expected);
+        assert_eq!(serde_json::to_value(&row).unwrap()["cost_wei"], "1500000000000000000");
+    }
+}

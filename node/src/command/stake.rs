@@ -1,0 +1,227 @@
+//! `tributary stake`: what an operator puts at risk so that others may rely on its node.
+
+use anyhow::{Context as _, ensure};
+use chain_bridge::registry::state::Operator;
+use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    id::{Address, NodeId},
+};
+
+use super::{Context, sent::Transaction};
+use crate::chain::Chained;
+
+/// Stake of this node's operator.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake show\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Register this folder's node with a stake, or add to it.
+    Add {
+        /// How much.
+        amount: Amount,
+        /// Account that the node's earnings go to [default: the wallet's].
+        #[arg(long, value_name = "ADDRESS")]
+        payout: Option<Address>,
+    },
+    /// Show the stake and what it is bound to.
+    Show,
+    /// Start to withdraw part of the stake.
+    Unbond {
+        /// How much.
+        amount: Amount,
+    },
+    /// Take back what was unbonded and has waited long enough.
+    Withdraw,
+}
+
+/// What is at stake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Stake {
+    account: Address,
+    is_registered: bool,
+    node: Option<NodeId>,
+    incarnation: u64,
+    payout: Option<Address>,
+    active_wei: Amount,
+    unbonding_wei: Amount,
+    /// Seconds since 1970 from which the unbonding part can be taken; 0 if there is none.
+    unbonded_at: u64,
+    least_wei: Amount,
+    is_bonded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<Transaction>,
+}
+
+/// How stake is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adding {
+    /// Under this incarnation: a new operator, or one whose folder has another node key or payout account.
+    Register(u64),
+    /// To what is there.
+    Increase,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let account = chain.client.address().context("no account")?;
+    let known = chain.client.operator(account).await?;
+    let transaction = match args.action {
+        Action::Add { amount, payout } => Some(add(context, &chain, account, known, amount, payout).await?),
+        Action::Show => None,
+        Action::Unbond { amount } => {
+            let known = known.context("this account never staked: there is nothing to unbond")?;
+            ensure!(
+                amount > Amount::ZERO && amount <= known.active,
+                "{amount} wei cannot be unbonded: the active stake is {} wei",
+                known.active
+            );
+            let wait = chain.deployment().config.unbonding_s;
+            context.output.note(&format!("unbonding {}; it can be withdrawn in {wait} s and stays slashable until then", amount.in_open()));
+            Some(Transaction::new("unbond", &chain.client.unbond(amount).await?))
+        }
+        Action::Withdraw => {
+            let known = known.context("this account never staked: there is nothing to withdraw")?;
+            ensure!(known.unbonding > Amount::ZERO, "nothing is unbonding: `tributary stake unbond AMOUNT` comes first");
+            let now = chain.head().await?.timestamp;
+            ensure!(known.unbonded_at <= now, "{} wei can be withdrawn in {} s", known.unbonding, known.unbonded_at - now);
+            context.output.note(&format!("withdrawing {} of stake", known.unbonding.in_open()));
+            Some(Transaction::new("withdraw stake", &chain.client.withdraw_stake().await?))
+        }
+    };
+    print(context, &chain, account, transaction).await
+}
+
+async fn add(
+    context: &Context,
+    chain: &Chained,
+    account: Address,
+    known: Option<Operator>,
+    amount: Amount,
+    payout: Option<Address>,
+) -> anyhow::Result<Transaction> {
+    ensure!(amount > Amount::ZERO, "a stake of 0 changes nothing: name an amount, for instance \"100 OPEN\"");
+    let node = context.seed()?.node_id();
+    match adding(known.as_ref(), node, payout) {
+        Adding::Increase => {
+            context.output.note(&format!("adding {} to the stake of node {node}", amount.in_open()));
+            Ok(Transaction::new("increase stake", &chain.client.increase_stake(amount).await?))
+        }
+        Adding::Register(incarnation) => {
+            let payout = payout.or(known.map(|known| known.payout)).unwrap_or(account);
+            context.output.note(&format!(
+                "registering node {node} under account {account} with {}, incarnation {incarnation}, paid to {payout}",
+                amount.in_open()
+            ));
+            Ok(Transaction::new("register and stake", &chain.client.stake(node, incarnation, payout, amount).await?))
+        }
+    }
+}
+
+/// Incarnations count the registrations of an account: each is one above the last, so the chain alone decides which copy counts.
+fn adding(known: Option<&Operator>, node: NodeId, payout: Option<Address>) -> Adding {
+    match known {
+        None => Adding::Register(1),
+        Some(known) if known.node == node && payout.is_none_or(|payout| payout == known.payout) => Adding::Increase,
+        Some(known) => Adding::Register(known.incarnation.saturating_add(1)),
+    }
+}
+
+async fn print(context: &Context, chain: &Chained, account: Address, transaction: Option<Transaction>) -> anyhow::Result<()> {
+    let known = chain.client.operator(account).await?;
+    let stake = Stake {
+        account,
+        is_registered: known.is_some(),
+        node: known.map(|known| known.node),
+        incarnation: known.map_or(0, |known| known.incarnation),
+        payout: known.map(|known| known.payout),
+        active_wei: known.map_or(Amount::ZERO, |known| known.active),
+        unbonding_wei: known.map_or(Amount::ZERO, |known| known.unbonding),
+        unbonded_at: known.map_or(0, |known| known.unbonded_at),
+        least_wei: chain.deployment().config.stake_min,
+        is_bonded: chain.client.is_bonded(account).await?,
+        transaction,
+    };
+    context.output.result(&stake, || describe(&stake))
+}
+
+fn describe(stake: &Stake) -> String {
+    let mut text = match (stake.node, stake.payout) {
+        (Some(node), Some(payout)) => format!(
+            "account  {}\nnode     {node} (incarnation {})\npayout   {payout}\nstake    {}, at least {} are needed: {}",
+            stake.account,
+            stake.incarnation,
+            stake.active_wei.in_open(),
+            stake.least_wei.in_open(),
+            if stake.is_bonded { "bonded" } else { "not bonded" }
+        ),
+        _ => format!(
+            "account {} has no stake; `tributary stake add \"{}\"` registers this folder's node",
+            stake.account,
+            stake.least_wei.in_open()
+        ),
+    };
+    if stake.unbonding_wei > Amount::ZERO {
+        text.push_str(&format!("\nunbonding {}, to be withdrawn from time {} on", stake.unbonding_wei.in_open(), stake.unbonded_at));
+    }
+    if let Some(row) = &stake.transaction {
+        text.push_str(&format!("\n{row}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operator(node: u8, incarnation: u64) -> Operator {
+        let account = Address([1; 20]);
+        Operator {
+            account,
+            node: NodeId([node; 32]),
+            incarnation,
+            payout: account,
+            active: Amount(9),
+            unbonding: Amount::ZERO,
+            unbonded_at: 0,
+        }
+    }
+
+    #[test]
+    fn each_registration_has_the_next_incarnation_and_more_stake_needs_none() {
+        let node = NodeId([5; 32]);
+        assert_eq!(adding(None, node, None), Adding::Register(1));
+        assert_eq!(adding(Some(&operator(5, 3)), node, None), Adding::Increase);
+        assert_eq!(adding(Some(&operator(5, 3)), node, Some(Address([1; 20]))), Adding::Increase);
+        assert_eq!(adding(Some(&operator(5, 3)), node, Some(Address([2; 20]))), Adding::Register(4));
+        assert_eq!(adding(Some(&operator(6, 3)), node, None), Adding::Register(4));
+    }
+
+    #[test]
+    fn an_account_without_stake_is_told_what_to_do() {
+        let none = Stake {
+            account: Address([1; 20]),
+            is_registered: false,
+            node: None,
+            incarnation: 0,
+            payout: None,
+            active_wei: Amount::ZERO,
+            unbonding_wei: Amount::ZERO,
+            unbonded_at: 0,
+            least_wei: Amount(types::amount::WEI_PER_OPEN),
+            is_bonded: false,
+            transaction: None,
+        };
+        assert!(describe(&none).contains("stake add \"1 OPEN\""));
+        assert_eq!(serde_json::to_value(&none).unwrap()["active_wei"], "0");
+    }
+}

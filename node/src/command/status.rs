@@ -1,0 +1,165 @@
+//! `tributary status`: what the operator's own running node is doing, and what the chain says of its account.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use chain_bridge::client::ChainClient;
+use clap::Args as ClapArgs;
+use inference::proto::message::{FromClient, FromNode, Status};
+use serde::Serialize;
+use types::{amount::Amount, id::Address};
+
+use super::{Context, talk::ask_node};
+use crate::running::Addresses;
+
+/// How long the node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Show what the running node of this data folder is doing.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "The node must be running with this data folder. Lines under \"waiting\" say why something it was set up for is not served yet.\n\nExamples:\n  tributary status\n  tributary status --json | jq .providers"
+)]
+pub struct Args {}
+
+/// What is printed: the node's own words, then the chain's.
+#[derive(Debug, Serialize)]
+struct Printed {
+    #[serde(flatten)]
+    status: Status,
+    account: Address,
+    addresses: Addresses,
+    /// What the chain says of the account; nothing if it cannot be asked.
+    chain: Option<OnChain>,
+    /// Why the chain could not be asked.
+    chain_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct OnChain {
+    block: u64,
+    balance_wei: Amount,
+    stake_wei: Amount,
+    is_bonded: bool,
+    /// Last epoch that opened; 0 before the first.
+    epoch: u64,
+    /// Last epoch whose payout is final; 0 before the first.
+    final_epoch: u64,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
+    let node = context.seed()?.node_id();
+    let addresses = Addresses::read(&context.data)?;
+    ensure!(addresses.node == node, "run.json is of node {}, the folder's key is of node {node}: restart the node", addresses.node);
+    let stale = || {
+        format!(
+            "the node of this folder does not answer at {}: it was not stopped properly; start it with `tributary run`",
+            addresses.clients
+        )
+    };
+    let FromNode::Status(status) = ask_node(addresses.clients, node, &FromClient::Status, PATIENCE).await.with_context(stale)? else {
+        bail!("the node answered something else than its status: it is of another version");
+    };
+    let (chain, chain_error) = match on_chain(context, addresses.account).await {
+        Ok(chain) => (Some(chain), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error };
+    context.output.result(&printed, || describe(&printed))
+}
+
+async fn on_chain(context: &Context, account: Address) -> anyhow::Result<OnChain> {
+    let client = ChainClient::connect(&context.config()?.rpc, context.deployment()?, None).await?;
+    Ok(OnChain {
+        block: client.latest().await?.block.number,
+        balance_wei: client.balance(account).await?,
+        stake_wei: client.stake_of(account).await?,
+        is_bonded: client.is_bonded(account).await?,
+        epoch: client.current_epoch().await?,
+        final_epoch: client.last_final().await?,
+    })
+}
+
+fn describe(printed: &Printed) -> String {
+    let status = &printed.status;
+    let mut lines = vec![
+        format!("node      {} (version {}, up {})", status.node, status.version, duration(status.uptime_us)),
+        format!("account   {}", printed.account),
+        format!("network   {} peers connected, {} providers known", status.peers, status.providers),
+        format!("serving   {} manifests, {} answers under way", status.manifests.len(), status.running),
+    ];
+    lines.extend(status.manifests.iter().map(|manifest| format!("          {manifest}")));
+    lines.extend(status.waiting.iter().map(|why| format!("waiting   {why}")));
+    lines.push(format!("receipts  {} signed, {} not posted yet", status.receipts, status.receipts_unposted));
+    lines.push(format!("memory    {} MB", status.memory_bytes / 1_000_000));
+    lines.push(format!("clients   {}", printed.addresses.clients));
+    lines.extend(printed.addresses.overlay.iter().map(|at| format!("overlay   {at}")));
+    match (&printed.chain, &printed.chain_error) {
+        (Some(chain), _) => {
+            lines.push(format!("balance   {}", chain.balance_wei.in_open()));
+            lines.push(format!("stake     {}{}", chain.stake_wei.in_open(), if chain.is_bonded { "" } else { ", not bonded" }));
+            lines.push(format!("chain     block {}, epoch {} open, epoch {} final", chain.block, chain.epoch, chain.final_epoch));
+        }
+        (None, Some(error)) => lines.push(format!("chain     {error}")),
+        (None, None) => {}
+    }
+    lines.join("\n")
+}
+
+/// Hours, minutes and seconds.
+fn duration(microseconds: u64) -> String {
+    let seconds = microseconds / 1_000_000;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {seconds} s"),
+        _ => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::id::{Hash32, NodeId};
+
+    use super::*;
+
+    fn printed(chain_error: Option<&str>) -> Printed {
+        let node = NodeId([3; 32]);
+        let status = Status {
+            node,
+            version: "0.1.0".into(),
+            uptime_us: 61_500_000,
+            peers: 4,
+            providers: 5,
+            running: 1,
+            manifests: vec![Hash32([1; 32])],
+            waiting: vec!["version 3@1: its index root is not on the chain yet".into()],
+            receipts: 7,
+            receipts_unposted: 2,
+            memory_bytes: 650_000_000,
+        };
+        let account = Address([2; 20]);
+        let at = "127.0.0.1:9".parse().unwrap();
+        let addresses = Addresses { pid: 1, node, account, overlay: vec!["/ip4/127.0.0.1/tcp/1".into()], clients: at, bulk: at };
+        Printed { status, account, addresses, chain: None, chain_error: chain_error.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_nodes_own_words_stand_at_the_top_of_the_document() {
+        let value = serde_json::to_value(printed(None)).unwrap();
+        assert_eq!((value["providers"].as_u64(), value["manifests"].as_array().map(Vec::len)), (Some(5), Some(1)));
+        assert_eq!(value["account"], Address([2; 20]).to_string());
+    }
+
+    #[test]
+    fn what_is_awaited_and_a_silent_chain_are_shown() {
+        let text = describe(&printed(Some("the chain at http://x does not answer")));
+        assert!(text.contains("waiting   version 3@1") && text.contains("does not answer") && text.contains("up 1 min 1 s"), "{text}");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!([0, 59_999_999, 3_600_000_000].map(duration), ["0 s", "59 s", "1 h 0 min"]);
+    }
+}

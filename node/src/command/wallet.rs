@@ -1,0 +1,202 @@
+//! `tributary wallet`: the settlement key, its money, and the deposit that answers are paid from.
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
+use types::{amount::Amount, id::Address};
+
+use super::{Context, sent::Transaction};
+use crate::chain::Chained;
+
+/// The settlement key and its money.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Amounts are wei (\"1500000\") or OPEN with the unit (\"1.5 OPEN\").\n\nExamples:\n  tributary wallet show\n  tributary wallet deposit \"1 OPEN\"     answers are paid from the deposit, by vouchers that nodes collect\n  tributary wallet withdraw \"0.5 OPEN\"  asks it back; the vouchers signed so far can be collected until it thaws\n  tributary wallet withdraw             takes what has thawed"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a settlement key, encrypted with your password; an existing one is never replaced.
+    New,
+    /// Show address, balance and deposit.
+    Show,
+    /// Put money into the escrow.
+    Deposit {
+        /// How much.
+        amount: Amount,
+    },
+    /// Ask for money back from the escrow, or take what was asked for and has thawed.
+    Withdraw {
+        /// How much to ask for; without it, what has thawed is taken.
+        amount: Option<Amount>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Made {
+    account: Address,
+    file: std::path::PathBuf,
+}
+
+/// What an account has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Holdings {
+    account: Address,
+    balance_wei: Amount,
+    escrow: Deposit,
+    /// Claimed since deployment.
+    claimed_wei: Amount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<Transaction>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Deposit {
+    /// All of it.
+    balance_wei: Amount,
+    /// What answers may be paid from.
+    free_wei: Amount,
+    /// Asked back.
+    thawing_wei: Amount,
+    /// Seconds since 1970 from which it can be taken; 0 if nothing thaws.
+    thawed_at: u64,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::New => new(context),
+        Action::Show => {
+            let chain = context.chain().await?;
+            print(context, &chain, None).await
+        }
+        Action::Deposit { amount } => deposit(context, amount).await,
+        Action::Withdraw { amount } => withdraw(context, amount).await,
+    }
+}
+
+fn new(context: &Context) -> anyhow::Result<()> {
+    let file = context.data.wallet();
+    if file.exists() {
+        bail!("{} exists already and may hold the only copy of a key: choose another --data-dir for another key", file.display());
+    }
+    let password = context.password()?;
+    ensure!(!password.is_empty(), "the wallet's password is empty: give one by --password-file or TRIBUTARY_PASSWORD");
+    context.data.create()?;
+    let account = chain_bridge::wallet::create(&file, &password)?;
+    let made = Made { account: account.address(), file };
+    context.output.result(&made, || {
+        format!("account  {}\nfile     {}\n\nKeep the file and its password: nobody can restore them.", made.account, made.file.display())
+    })
+}
+
+async fn deposit(context: &Context, amount: Amount) -> anyhow::Result<()> {
+    ensure!(amount > Amount::ZERO, "a deposit of 0 changes nothing: name an amount, for instance \"1 OPEN\"");
+    let chain = context.chain().await?;
+    context.output.note(&format!(
+        "depositing {} into the escrow at {}: answers are paid from it",
+        amount.in_open(),
+        chain.deployment().escrow
+    ));
+    let sent = chain.client.deposit(amount).await?;
+    print(context, &chain, Some(Transaction::new("deposit", &sent))).await
+}
+
+async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let account = chain.client.address().context("no account")?;
+    let held = chain.client.escrow_of(account).await?;
+    let now = chain.head().await?.timestamp;
+    let transaction = match amount {
+        Some(amount) => {
+            ensure!(amount > Amount::ZERO, "0 would cancel the withdrawal under way: leave the amount out to take what has thawed");
+            ensure!(amount <= held.balance, "{} wei are more than the deposit of {} wei", amount, held.balance);
+            if held.thawing > Amount::ZERO {
+                context.output.note(&format!("this replaces the request for {} wei, whose wait starts anew", held.thawing));
+            }
+            let wait = chain.deployment().config.thaw_s;
+            context.output.note(&format!(
+                "asking {} back; it can be taken in {wait} s, when every voucher signed so far had its time",
+                amount.in_open()
+            ));
+            Transaction::new("request withdrawal", &chain.client.request_withdraw(amount).await?)
+        }
+        None => {
+            ensure!(
+                held.thawing > Amount::ZERO,
+                "nothing was asked back: name an amount, for instance `tributary wallet withdraw \"1 OPEN\"`"
+            );
+            ensure!(held.thawed_at <= now, "{} wei thaw in {} s: take them then", held.thawing, held.thawed_at - now);
+            context.output.note(&format!("taking {} out of the escrow", held.thawing.in_open()));
+            Transaction::new("withdraw", &chain.client.withdraw().await?)
+        }
+    };
+    print(context, &chain, Some(transaction)).await
+}
+
+async fn print(context: &Context, chain: &Chained, transaction: Option<Transaction>) -> anyhow::Result<()> {
+    let client = &chain.client;
+    let account = client.address().context("no account")?;
+    let held = client.escrow_of(account).await?;
+    let escrow = Deposit {
+        balance_wei: held.balance,
+        free_wei: client.free_balance(account).await?,
+        thawing_wei: held.thawing,
+        thawed_at: held.thawed_at,
+    };
+    let holdings = Holdings {
+        account,
+        balance_wei: client.balance(account).await?,
+        escrow,
+        claimed_wei: client.claimed_of(account).await?,
+        transaction,
+    };
+    context.output.result(&holdings, || describe(&holdings))
+}
+
+fn describe(holdings: &Holdings) -> String {
+    let escrow = &holdings.escrow;
+    let mut text = format!(
+        "account  {}\nbalance  {}\nescrow   {} free of {}\nclaimed  {}",
+        holdings.account,
+        holdings.balance_wei.in_open(),
+        escrow.free_wei.in_open(),
+        escrow.balance_wei.in_open(),
+        holdings.claimed_wei.in_open()
+    );
+    if escrow.thawing_wei > Amount::ZERO {
+        text.push_str(&format!("\nthawing  {}, to be taken from time {} on", escrow.thawing_wei.in_open(), escrow.thawed_at));
+    }
+    if let Some(row) = &holdings.transaction {
+        text.push_str(&format!("\n{row}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holdings(thawing: u128) -> Holdings {
+        let escrow = Deposit { balance_wei: Amount(300), free_wei: Amount(300 - thawing), thawing_wei: Amount(thawing), thawed_at: 90 };
+        Holdings { account: Address([1; 20]), balance_wei: Amount(5), escrow, claimed_wei: Amount::ZERO, transaction: None }
+    }
+
+    #[test]
+    fn amounts_are_strings_in_json_and_open_in_text() {
+        let value = serde_json::to_value(holdings(0)).unwrap();
+        assert_eq!((&value["escrow"]["free_wei"], &value["balance_wei"]), (&"300".into(), &"5".into()));
+        assert!(value.get("transaction").is_none());
+        assert!(describe(&holdings(0)).contains("0.0000000000000003 OPEN free of"));
+    }
+
+    #[test]
+    fn what_thaws_is_shown_only_while_it_does() {
+        assert!(!describe(&holdings(0)).contains("thawing"));
+        assert!(describe(&holdings(10)).contains("from time 90 on"));
+    }
+}

@@ -1,0 +1,158 @@
+//! One configuration for the process: `tributary.toml` in the data folder, unknown keys refused, validated once at start.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use types::amount::Amount;
+
+/// Everything a node can be told. Every address is loopback unless the operator says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the overlay (libp2p) listens: the port serves QUIC and TCP. Port 0 takes a free one.
+    pub overlay: SocketAddr,
+    /// Where clients connect (QUIC).
+    pub clients: SocketAddr,
+    /// Where other nodes fetch blobs and fragments (iroh).
+    pub bulk: SocketAddr,
+    /// Overlay addresses of nodes to join through, as multiaddresses. One is enough.
+    pub bootstrap: Vec<String>,
+    /// JSON-RPC endpoint of the chain.
+    pub rpc: String,
+    /// Base model file; empty on a node that only stores.
+    pub model: Option<PathBuf>,
+    /// Answers in flight at once: each keeps up to 46 kB of keys and values per token.
+    pub answers_max: usize,
+    /// Wei per 1,000 input tokens.
+    pub rate_in: Amount,
+    /// Wei per 1,000 output tokens.
+    pub rate_out: Amount,
+    /// Keep fragments for Datanets.
+    pub storage: bool,
+    /// Build and post index roots of new versions (needs stake).
+    pub indexer: bool,
+    /// Build and post payout roots (needs stake).
+    pub poster: bool,
+    /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
+    pub settle_every_s: u64,
+    /// Most wei of tokens delivered but not vouched for, per client.
+    pub willing_to_lose: Amount,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            overlay: loopback(7_401),
+            clients: loopback(7_402),
+            bulk: loopback(7_403),
+            bootstrap: Vec::new(),
+            rpc: "http://127.0.0.1:8545".to_owned(),
+            model: None,
+            // Two cores decode one answer at memory speed; four interleaved still start within a second.
+            answers_max: 4,
+            rate_in: Amount(2_000_000_000_000_000),
+            rate_out: Amount(6_000_000_000_000_000),
+            storage: true,
+            indexer: false,
+            poster: false,
+            // The registry voids receipts that name a block more than 256 behind the posting one.
+            settle_every_s: 60,
+            // One voucher's worth of tokens at the default rate, and some.
+            willing_to_lose: Amount(1_000_000_000_000_000),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}: run `tributary init` to write one")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not valid.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why, with the key.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot work.
+    #[error("{key}: {why}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and the fix.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        config.validate().map(|()| config)
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.answers_max == 0 || self.answers_max > 64 {
+            return Err(ConfigError::Value { key: "answers_max", why: format!("{} is outside 1 to 64", self.answers_max) });
+        }
+        if !self.rpc.starts_with("http://") && !self.rpc.starts_with("https://") {
+            return Err(ConfigError::Value { key: "rpc", why: format!("{:?} is no http address: give the chain's JSON-RPC endpoint", self.rpc) });
+        }
+        if self.bootstrap.len() > 32 {
+            return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
+        }
+        Ok(())
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_survives_its_own_file() {
+        let config = Config::default();
+        assert_eq!(toml::from_str::<Config>(&config.to_toml().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = toml::from_str::<Config>("ratein = \"5\"").unwrap_err().to_string();
+        assert!(error.contains("ratein"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_name_their_key() {
+        let bad = Config { rpc: "ftp://x".into(), ..Config::default() };
+        assert!(bad.validate().unwrap_err().to_string().starts_with("rpc:"));
+        assert!(Config { answers_max: 0, ..Config::default() }.validate().is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! The demonstration's machinery: real processes, their folders, and the same commands a person would type.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use types::id::{Address, NodeId};
+
+use crate::{command::Context, data::DataDir, output::Output, running::Addresses};
+
+/// How long a node may take from its start to listening: it maps 98 MB and unpacks them to 538 MB.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// How long one command may take.
+const COMMAND_WAIT: Duration = Duration::from_secs(300);
+/// Password of the demonstration's wallets; they hold the money of a chain that ends with it.
+const PASSWORD: &str = "demonstration";
+
+/// One participant with a folder of its own.
+#[derive(Debug)]
+pub struct Party {
+    /// Name shown.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its account.
+    pub account: Address,
+    /// Its node key.
+    pub node: NodeId,
+    child: Option<Child>,
+    /// Where its node is reached, while it runs.
+    pub addresses: Option<Addresses>,
+}
+
+/// Everything the demonstration runs on.
+#[derive(Debug)]
+pub struct Stage {
+    /// Output folder.
+    pub out: PathBuf,
+    /// Deployment file.
+    pub registry: PathBuf,
+    /// JSON-RPC endpoint.
+    pub rpc: String,
+    exe: PathBuf,
+}
+
+impl Stage {
+    /// A stage over a fresh output folder.
+    pub fn new(out: &Path, registry: PathBuf, rpc: String) -> anyhow::Result<Self> {
+        Ok(Self { out: out.to_owned(), registry, rpc, exe: std::env::current_exe().context("this program's own path")? })
+    }
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.exe);
+        command.arg("--data-dir").arg(folder).arg("--registry").arg(&self.registry).arg("--rpc").arg(&self.rpc).arg("--json").args(arguments);
+        command.env("TRIBUTARY_PASSWORD", PASSWORD).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs one command to its end and returns its JSON document.
+    pub async fn cli(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
+        let shown = || format!("tributary {}", arguments.join(" "));
+        let (is_done, value, error) = self.cli_outcome(folder, arguments).await?;
+        ensure!(is_done, "`{}` failed: {}", shown(), value.get("error").and_then(Value::as_str).unwrap_or(&error));
+        Ok(value)
+    }
+
+    /// Runs one command that may fail; returns whether it succeeded, its JSON document and its error output.
+    pub async fn cli_outcome(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<(bool, Value, String)> {
+        let shown = || format!("tributary {}", arguments.join(" "));
+        let running = self.command(folder, arguments).output();
+        let done = timeout(COMMAND_WAIT, running).await.with_context(|| format!("`{}` took too long", shown()))?.with_context(shown)?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok((done.status.success(), value, String::from_utf8_lossy(&done.stderr).into_owned()))
+    }
+
+    /// Sets a party's folder up.
+    pub async fn party(&self, name: &str, model: &Path, bootstrap: Option<&str>) -> anyhow::Result<Party> {
+        let folder = self.out.join("parties").join(name);
+        let model = model.to_str().context("the model's path is not text")?;
+        let mut arguments = vec!["init", "--port", "0", "--model", model];
+        if let Some(bootstrap) = bootstrap {
+            arguments.extend(["--bootstrap", bootstrap]);
+        }
+        let made = self.cli(&folder, &arguments).await?;
+        let field = |name: &str| made.get(name).and_then(Value::as_str).with_context(|| format!("init printed no {name}"));
+        Ok(Party { name: name.to_owned(), account: field("account")?.parse()?, node: field("node")?.parse()?, folder, child: None, addresses: None })
+    }
+
+    /// A command context in a party's folder, for what the demonstration does inside its own process.
+    pub fn context(&self, party: &Party) -> Context {
+        let password = self.out.join("password");
+        Context::new(DataDir::new(&party.folder), Some(self.registry.clone()), Some(self.rpc.clone()), Some(password), Output { is_json: true })
+    }
+
+    /// Writes the password file that [`Stage::context`] names.
+    pub fn write_password(&self) -> anyhow::Result<()> {
+        Ok(crate::data::write_atomic(&self.out.join("password"), PASSWORD.as_bytes(), 0o600)?)
+    }
+
+    /// Starts a party's node and waits until it listens.
+    pub async fn start(&self, party: &mut Party) -> anyhow::Result<()> {
+        ensure!(party.child.is_none(), "{} is running already", party.name);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(party.folder.join("node.log"))?;
+        let mut command = self.command(&party.folder, &["run"]);
+        command.stderr(log).env("TRIBUTARY_LOG", std::env::var("TRIBUTARY_LOG").unwrap_or_else(|_| "info".into()));
+        let mut child = command.spawn().with_context(|| format!("{} did not start", party.name))?;
+        let mut output = BufReader::new(child.stdout.take().context("no output of the node")?);
+        let addresses = timeout(START_WAIT, read_document(&mut output)).await;
+        let addresses = addresses.with_context(|| format!("{} is not listening after {} s", party.name, START_WAIT.as_secs()))?;
+        let addresses = addresses.with_context(|| format!("{} did not start: {}", party.name, tail(&party.folder.join("node.log"))))?;
+        party.addresses = Some(serde_json::from_str(&addresses)?);
+        // The pipe stays open so that the node never writes into a closed one.
+        tokio::spawn(async move { drop(output.read_to_end(&mut Vec::new()).await) });
+        party.child = Some(child);
+        Ok(())
+    }
+
+    /// Takes note that a party's node was killed from outside.
+    pub async fn reap(&self, party: &mut Party) -> anyhow::Result<()> {
+        let mut child = party.child.take().with_context(|| format!("{} was not running", party.name))?;
+        party.addresses = None;
+        timeout(Duration::from_secs(10), child.wait()).await.with_context(|| format!("{} is still running", party.name))??;
+        Ok(())
+    }
+
+    /// Asks a party's node to stop and waits for its end.
+    pub async fn stop(&self, party: &mut Party) -> anyhow::Result<()> {
+        let Some(mut child) = party.child.take() else { return Ok(()) };
+        party.addresses = None;
+        if let Some(pid) = child.id() {
+            let pid = pid.to_string();
+            Command::new("kill").arg("-TERM").arg(&pid).status().await.context("kill")?;
+        }
+        if timeout(Duration::from_secs(20), child.wait()).await.is_err() {
+            child.kill().await?;
+            bail!("{} did not end within 20 s of being asked", party.name);
+        }
+        Ok(())
+    }
+
+    /// Waits until a party's node says something of itself, asking once a second at most `seconds` times.
+    pub async fn wait_status(&self, party: &Party, seconds: u32, what: &str, mut is_so: impl FnMut(&Value) -> bool) -> anyhow::Result<Value> {
+        let mut last = Value::Null;
+        for _ in 0..seconds {
+            let (is_done, status, error) = self.cli_outcome(&party.folder, &["status"]).await?;
+            if is_done && is_so(&status) {
+                return Ok(status);
+            }
+            last = if is_done { status } else { Value::String(error) };
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        bail!("{}: {what} did not come about within {seconds} s; last status {last}; log: {}", party.name, tail(&party.folder.join("node.log")))
+    }
+}
+
+impl Party {
+    /// Process id of its node.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// First overlay address of its node.
+    pub fn bootstrap(&self) -> anyhow::Result<&str> {
+        let addresses = self.addresses.as_ref().with_context(|| format!("{} is not running", self.name))?;
+        addresses.overlay.first().map(String::as_str).context("a node has an overlay address")
+    }
+}
+
+/// The node prints one JSON document once it listens; its last line is the closing brace alone.
+async fn read_document(output: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> anyhow::Result<String> {
+    let mut text = String::new();
+    loop {
+        let before = text.len();
+        let read = output.read_line(&mut text).await?;
+        ensure!(read > 0, "its output ended early: {text}");
+        if text[before..].trim_end() == "}" {
+            return Ok(text);
+        }
+    }
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,59 @@
+//! Joining what the client signed, what the node found and what the index proves into one bundle. No rule is here: `attribution` owns them all.
+
+use attribution::{
+    bundle::{self, Bundle},
+    index::SpanOpenings,
+    parameters::Parameters,
+    prompt::{self, Message, Role},
+    span::{self, Attribution},
+};
+use inference::proto::message::{Begin, Delivered, Turn};
+use types::{
+    key::{Domains, Signed},
+    receipt::Receipt,
+    voucher::Voucher,
+};
+
+use crate::service::inference::Offer;
+
+/// A conversation as attribution hashes it.
+pub fn messages(turns: &[Turn]) -> Result<Vec<Message>, String> {
+    let message = |turn: &Turn| {
+        let role = Role::from_code(turn.role).ok_or_else(|| format!("role {} is unknown: 1 system, 2 user, 3 assistant", turn.role))?;
+        Ok(Message { role, content: turn.content.clone() })
+    };
+    turns.iter().map(message).collect()
+}
+
+/// The bytes a request's prompt root commits to.
+pub fn prompt_bytes(turns: &[Turn]) -> Result<Vec<u8>, String> {
+    Ok(prompt::prompt_bytes(&messages(turns)?))
+}
+
+/// Attributes an answer under an offer, with what leads from each span to the index root.
+pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(Attribution, Vec<SpanOpenings>)> {
+    let id = offer.manifest.parameters;
+    let parameters = Parameters::builtin(id).ok_or_else(|| anyhow::anyhow!("attribution parameters {id} are not in this build"))?;
+    let attributed = span::attribute(&offer.index, parameters, prompt, answer)?;
+    let openings = bundle::openings(&offer.index, &attributed.spans).ok_or_else(|| anyhow::anyhow!("a chosen span stands in no document: the index is damaged"))?;
+    Ok((attributed, openings))
+}
+
+/// The bundle, from what both sides hold.
+pub fn assemble(domains: &Domains, begin: &Begin, voucher: &Signed<Voucher>, delivered: Delivered, tokens: &[u32]) -> anyhow::Result<Bundle> {
+    Ok(Bundle {
+        domains: *domains,
+        receipt: Signed::<Receipt> { document: delivered.receipt, signature: delivered.signature },
+        request: begin.request.clone(),
+        quote: begin.quote.clone(),
+        lane: begin.lane.clone(),
+        voucher: voucher.clone(),
+        manifest: begin.manifest.clone(),
+        messages: messages(&begin.turns).map_err(anyhow::Error::msg)?,
+        prompt_salt: begin.prompt_salt,
+        answer: delivered.answer,
+        answer_salt: delivered.answer_salt,
+        token_ids: tokens.to_vec(),
+        openings: serde_json::from_str(&delivered.openings)?,
+    })
+}

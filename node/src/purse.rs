@@ -1,0 +1,205 @@
+//! A client's own books: a nonce that only rises and lanes with what was promised on them.
+//!
+//! Several `ask` processes may share one folder: the nonce is taken under a file lock, and a lane is locked for the answer it pays, so
+//! two answers at once use two lanes and no promise is made twice.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::Amount,
+    id::Address,
+    key::{Account, Domains, Signed},
+    voucher::Lane,
+};
+
+use crate::data::{read_bounded, write_atomic};
+
+/// Most lanes to one node at once.
+const LANES_MAX: u32 = 64;
+/// Largest lane file.
+const LANE_FILE_MAX: u64 = 16 << 10;
+
+/// A client's books in its data folder.
+#[derive(Debug)]
+pub struct Purse {
+    folder: PathBuf,
+}
+
+/// A lane as kept on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    lane: Signed<Lane>,
+    cumulative: Amount,
+}
+
+/// A lane held for one answer; others take another one until it is dropped.
+#[derive(Debug)]
+pub struct HeldLane {
+    _lock: File,
+    path: PathBuf,
+    kept: Kept,
+}
+
+/// Terms of new lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneTerms {
+    /// Most that may be collected on one lane.
+    pub cap: Amount,
+    /// Block after which a new lane cannot be collected.
+    pub expiry: u64,
+    /// Block now: lanes that expire too soon are left alone.
+    pub now: u64,
+}
+
+/// Blocks a lane must still have: half an hour at one block per second, so that the node can collect.
+const LANE_BLOCKS_LEFT: u64 = 1_800;
+
+impl Purse {
+    /// The books in `folder`, created if missing.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let folder = folder.join("purse");
+        fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// The next nonce; it is on disk before it is returned, so it is never given twice.
+    pub fn next_nonce(&self) -> anyhow::Result<u64> {
+        let path = self.folder.join("nonce");
+        let _lock = lock(&path, true)?;
+        let last = match read_small(&path)? {
+            None => 0,
+            Some(text) => text.trim().parse::<u64>().with_context(|| format!("{}: must hold a number; it is damaged", path.display()))?,
+        };
+        let next = last.checked_add(1).context("nonces are used up")?;
+        write_atomic(&path, next.to_string().as_bytes(), 0o600)?;
+        Ok(next)
+    }
+
+    /// A lane from `account` to `node` that nobody else holds and whose cap leaves `room`; signed anew if there is none.
+    pub fn hold_lane(&self, account: &Account, domains: &Domains, node: Address, terms: LaneTerms, room: Amount) -> anyhow::Result<HeldLane> {
+        let folder = self.folder.join("lanes").join(format!("{}-{}-{node}", domains.chain_id, domains.escrow));
+        fs::create_dir_all(&folder)?;
+        for number in 0..LANES_MAX {
+            let path = folder.join(format!("{number}.json"));
+            let Some(lock) = lock(&path, false)? else { continue };
+            let kept = match read_small(&path)? {
+                Some(text) => serde_json::from_str(&text).with_context(|| format!("{}: damaged lane record", path.display()))?,
+                None => sign_lane(&path, account, domains, node, terms, room, number)?,
+            };
+            let lane = HeldLane { _lock: lock, path, kept };
+            if lane.has(terms, room) {
+                return Ok(lane);
+            }
+        }
+        bail!("all {LANES_MAX} lanes to {node} are in use or used up: wait for answers to end")
+    }
+}
+
+fn sign_lane(path: &Path, account: &Account, domains: &Domains, node: Address, terms: LaneTerms, room: Amount, number: u32) -> anyhow::Result<Kept> {
+    let nonce = (terms.expiry << 8) | u64::from(number);
+    let lane = Lane { payer: account.address(), node, cap: terms.cap.max(room), expiry: terms.expiry, nonce };
+    let kept = Kept { lane: Signed::new(account, domains, lane), cumulative: Amount::ZERO };
+    write_atomic(path, &serde_json::to_vec(&kept)?, 0o600)?;
+    Ok(kept)
+}
+
+impl HeldLane {
+    /// The signed lane.
+    pub const fn lane(&self) -> &Signed<Lane> {
+        &self.kept.lane
+    }
+
+    /// What the lane's last receipt stands at.
+    pub const fn cumulative(&self) -> Amount {
+        self.kept.cumulative
+    }
+
+    /// Notes a receipt's cumulative amount; it is on disk when this returns.
+    pub fn settle(&mut self, cumulative: Amount) -> anyhow::Result<()> {
+        self.kept.cumulative = cumulative;
+        write_atomic(&self.path, &serde_json::to_vec(&self.kept)?, 0o600)?;
+        Ok(())
+    }
+
+    /// Leaves the lane unused from now on: its cap counts as used up.
+    pub fn retire(&mut self) -> anyhow::Result<()> {
+        self.settle(self.kept.lane.document.cap)
+    }
+
+    fn has(&self, terms: LaneTerms, room: Amount) -> bool {
+        let lane = &self.kept.lane.document;
+        lane.expiry >= terms.now.saturating_add(LANE_BLOCKS_LEFT) && lane.cap.minus(self.kept.cumulative).is_ok_and(|left| left >= room)
+    }
+}
+
+/// Locks the record at `path` through a file beside it, which is never replaced; nothing if another process holds it and `is_waiting` is false.
+fn lock(path: &Path, is_waiting: bool) -> anyhow::Result<Option<File>> {
+    let path = path.with_extension("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("{}", path.display()))?;
+    if is_waiting {
+        file.lock()?;
+        return Ok(Some(file));
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = read_bounded(path, LANE_FILE_MAX).with_context(|| format!("{}", path.display()))?;
+    Ok(Some(String::from_utf8(bytes).with_context(|| format!("{}: not text; it is damaged", path.display()))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domains() -> Domains {
+        Domains { chain_id: 1, escrow: Address([1; 20]), registry: Address([2; 20]), settlement: Address([3; 20]), stake: Address([4; 20]) }
+    }
+
+    const TERMS: LaneTerms = LaneTerms { cap: Amount(1_000), expiry: 90_000, now: 10 };
+
+    #[test]
+    fn nonces_rise_across_openings() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Purse::open(folder.path()).unwrap().next_nonce().unwrap();
+        assert_eq!(Purse::open(folder.path()).unwrap().next_nonce().unwrap(), first + 1);
+    }
+
+    #[test]
+    fn two_answers_at_once_use_two_lanes_and_later_ones_reuse_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
+        let hold = |room| purse.hold_lane(&account, &domains(), Address([9; 20]), TERMS, Amount(room)).unwrap();
+        let mut first = hold(100);
+        let second = hold(100);
+        assert_ne!(first.lane().document.id(), second.lane().document.id());
+        first.settle(Amount(950)).unwrap();
+        let id = first.lane().document.id();
+        drop((first, second));
+        assert_eq!((hold(50).lane().document.id(), hold(50).cumulative()), (id, Amount(950)));
+        assert_ne!(hold(51).lane().document.id(), id, "what the cap leaves is too little");
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_not_a_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let purse = Purse::open(folder.path()).unwrap();
+        purse.next_nonce().unwrap();
+        fs::write(folder.path().join("purse/nonce"), "x").unwrap();
+        assert!(purse.next_nonce().unwrap_err().to_string().contains("damaged"));
+    }
+}

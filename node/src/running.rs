@@ -1,0 +1,486 @@
+//! A running node: what is opened in which order, which task does what, and how all of it ends.
+//!
+//! Order: folder lock, keys, chain, store, engine, sockets, services. Each later part can fail without leaving the earlier ones half-used; on the
+//! way down the ad says `leaving` first, then streams are given [`STOP_WAIT`] to end.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU32, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use chain_bridge::{client::ChainClient, registry::State};
+use inference::{
+    engine::{EngineConfig, EngineHandle},
+    proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Status, encode},
+};
+use p2p::{
+    client::{Connection, Limits, Server},
+    identity::NodeSeed,
+    overlay::{Overlay, OverlayConfig, OverlayHandle},
+    proto::ads::{Ad, AdAsset, Services},
+    stream::FrameStream,
+};
+use serde::{Deserialize, Serialize};
+use storage::store::{Config as StoreConfig, Store};
+use tokio::{
+    sync::{RwLock, Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use types::{
+    amount::Amount,
+    id::{Address, Hash32, NodeId},
+    manifest::AssetKind,
+};
+
+use crate::{
+    books::Books,
+    chain::{Chained, Snapshots},
+    check,
+    command::Context,
+    config::Config,
+    data::{DataDir, DataLock, write_atomic},
+    datanet::Shards,
+    service::{
+        GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
+        gate::Gate,
+        index::Indexing,
+        inference::{Answering, Escrow, Offers},
+        settlement::Settling,
+        storage::{Holding, Serving as StorageService},
+    },
+};
+
+/// How long streams may take to end at a stop.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long a stream may take to send its first frame.
+const FIRST_FRAME_WAIT: Duration = Duration::from_secs(10);
+/// Streams served at once over all connections.
+const STREAMS_MAX: usize = 256;
+/// Seconds an ad counts; a dead node disappears from every table after it.
+const AD_TTL_S: u16 = 12;
+/// How often the adapters folder is looked at for new arrivals.
+const RESCAN: Duration = Duration::from_secs(3);
+
+/// Where a running node can be reached, written to `run.json` for the commands of its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addresses {
+    /// Process id.
+    pub pid: u32,
+    /// The node.
+    pub node: NodeId,
+    /// Its account.
+    pub account: Address,
+    /// Overlay addresses: what others are given as bootstrap.
+    pub overlay: Vec<String>,
+    /// Where clients connect.
+    pub clients: SocketAddr,
+    /// Where nodes fetch bulk data.
+    pub bulk: SocketAddr,
+}
+
+impl Addresses {
+    /// The file in a data folder.
+    pub fn path(data: &DataDir) -> PathBuf {
+        data.path().join("run.json")
+    }
+
+    /// Reads where the node of a data folder is reached.
+    pub fn read(data: &DataDir) -> anyhow::Result<Self> {
+        let path = Self::path(data);
+        let bytes = std::fs::read(&path).with_context(|| format!("{}: no node runs with this folder; start it with `tributary run`", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it is reached.
+    pub addresses: Addresses,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    overlay: OverlayHandle,
+    data: DataDir,
+    _chain: Chained,
+    _lock: DataLock,
+}
+
+/// What answers to streams of clients.
+struct Front {
+    answering: Option<Answering<ChainEscrow>>,
+    gate: Gate,
+    settling: Arc<Settling>,
+    overlay: OverlayHandle,
+    snapshots: Snapshots,
+    waiting: watch::Receiver<Vec<String>>,
+    offers: Arc<RwLock<Offers>>,
+    books: Arc<Books>,
+    running: AtomicU32,
+    node: NodeId,
+    started: Instant,
+}
+
+/// Deposits as the chain has them now.
+#[derive(Debug)]
+pub struct ChainEscrow(ChainClient);
+
+impl Escrow for ChainEscrow {
+    async fn free_balance(&self, payer: Address) -> anyhow::Result<Amount> {
+        Ok(self.0.free_balance(payer).await?)
+    }
+}
+
+impl Node {
+    /// Opens everything and starts the services.
+    pub async fn start(context: &Context) -> anyhow::Result<Self> {
+        let config = context.config()?;
+        let data = context.data.clone();
+        let seed = context.seed()?;
+        let lock = data.lock()?;
+        let account = context.account()?;
+        let deployment = context.deployment()?;
+        let chained = Chained::open(&config.rpc, deployment.clone(), Some(account.clone())).await?;
+        let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
+        chained.state().await?;
+        let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;
+        let books = Arc::new(Books::new(store.records()));
+        let incarnation = books.next_incarnation()?;
+        let engine = start_engine(&config).await?;
+        let overlay = start_overlay(&config, &seed, incarnation).await?;
+        let server = Server::bind(config.clients, &seed, Limits::default())?;
+        let holding = Holding {
+            store,
+            data: data.clone(),
+            snapshots: snapshots.clone(),
+            overlay: overlay.clone(),
+            chain: chain.clone(),
+            account: account.address(),
+            is_storing: config.storage,
+        };
+        let storage = StorageService::bind(config.bulk, &seed, holding).await?;
+        let addresses = Addresses {
+            pid: std::process::id(),
+            node: seed.node_id(),
+            account: account.address(),
+            overlay: overlay.listen_addrs().iter().map(ToString::to_string).collect(),
+            clients: server.local_addr()?,
+            bulk: storage.local_addr(),
+        };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint()));
+        let offers = Arc::new(RwLock::new(Offers::new()));
+        let (waiting_sender, waiting) = watch::channel(vec!["the node is starting".to_owned()]);
+        if let Some(engine) = &engine {
+            let indexing = Indexing {
+                data: data.clone(),
+                engine: engine.clone(),
+                shards: Arc::clone(&shards),
+                chain: chain.clone(),
+                is_indexer: config.indexer,
+                offers: Arc::clone(&offers),
+                waiting: waiting_sender,
+            };
+            let (rescan, rescans) = mpsc::channel(1);
+            spawn(&mut tasks, &stop, indexing.run(snapshots.clone(), rescans));
+            spawn(&mut tasks, &stop, watch_adapters(data.clone(), rescan));
+        } else {
+            waiting_sender.send_replace(vec!["no model is configured: this node only stores".to_owned()]);
+        }
+        let settling = Arc::new(Settling {
+            account: account.clone(),
+            node: seed.node_id(),
+            deployment: deployment.clone(),
+            chain: chain.clone(),
+            books: Arc::clone(&books),
+            overlay: overlay.clone(),
+            seed: seed.clone(),
+            is_poster: config.poster,
+            snapshots: snapshots.clone(),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
+        let answering = engine.map(|engine| Answering {
+            engine,
+            account: account.clone(),
+            domains: deployment.domains(),
+            rates: (config.rate_in, config.rate_out),
+            offers: Arc::clone(&offers),
+            snapshots: snapshots.clone(),
+            books: Arc::clone(&books),
+            escrow: ChainEscrow(chain.clone()),
+        });
+        let front = Arc::new(Front {
+            answering,
+            gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
+            settling,
+            overlay: overlay.clone(),
+            snapshots: snapshots.clone(),
+            waiting,
+            offers: Arc::clone(&offers),
+            books,
+            running: AtomicU32::new(0),
+            node: seed.node_id(),
+            started: Instant::now(),
+        });
+        spawn(&mut tasks, &stop, storage.run());
+        spawn(&mut tasks, &stop, accept(server, Arc::clone(&front), stop.clone()));
+        spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
+        write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
+        Ok(Self { addresses, stop, tasks, overlay, data, _chain: chained, _lock: lock })
+    }
+
+    /// Waits until a service ends by itself, which only a fault makes it do.
+    pub async fn failed(&mut self) {
+        drop(self.tasks.join_next().await);
+    }
+
+    /// Says goodbye, stops every task and waits for them.
+    pub async fn stop(mut self) {
+        self.overlay.shutdown().await;
+        self.stop.cancel();
+        let ended = timeout(STOP_WAIT, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            self.tasks.abort_all();
+        }
+        // The file only helps the operator's commands; a stale one names a process that is gone.
+        drop(std::fs::remove_file(Addresses::path(&self.data)));
+    }
+}
+
+fn spawn(tasks: &mut JoinSet<()>, stop: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    });
+}
+
+async fn start_engine(config: &Config) -> anyhow::Result<Option<EngineHandle>> {
+    let Some(model) = config.model.clone() else { return Ok(None) };
+    let settings = EngineConfig { sequences_max: config.answers_max, ..EngineConfig::new(&model) };
+    let engine = tokio::task::spawn_blocking(move || EngineHandle::start(settings)).await?;
+    engine.map(Some).with_context(|| format!("{}", model.display()))
+}
+
+async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64) -> anyhow::Result<OverlayHandle> {
+    let (ip, port) = (config.overlay.ip(), config.overlay.port());
+    let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
+    let listen = [format!("/{family}/{ip}/udp/{port}/quic-v1"), format!("/{family}/{ip}/tcp/{port}")];
+    let listen = listen.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>().context("overlay address")?;
+    let bootstrap = config.bootstrap.iter().map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress"))).collect::<Result<Vec<_>, _>>()?;
+    let (overlay, mut events) = Overlay::start(OverlayConfig { seed: seed.clone(), incarnation, listen, bootstrap, gossip: true }).await?;
+    tokio::spawn(async move { while let Some(event) = events.recv().await { tracing::debug!(?event, "overlay") } });
+    Ok(overlay)
+}
+
+/// Asks for a look at the adapters whenever a folder came or went.
+async fn watch_adapters(data: DataDir, rescan: mpsc::Sender<()>) {
+    let mut known = Vec::new();
+    let mut ticks = tokio::time::interval(RESCAN);
+    loop {
+        ticks.tick().await;
+        match crate::command::adapter::present(&data) {
+            Ok(found) if found != known => {
+                known = found;
+                if rescan.send(()).await.is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "adapters folder"),
+        }
+    }
+}
+
+async fn accept(mut server: Server, front: Arc<Front>, stop: CancellationToken) {
+    let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            connection = server.accept() => match connection {
+                Some(connection) => {
+                    connections.spawn(serve_connection(connection, Arc::clone(&front), Arc::clone(&streams)));
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    server.close(p2p::stream::code::SHUTDOWN).await;
+}
+
+async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Arc<Semaphore>) {
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = connection.accept_stream() => {
+                let Ok(mut stream) = stream else { break };
+                let Ok(permit) = Arc::clone(&streams).try_acquire_owned() else {
+                    stream.reset(p2p::stream::code::BUSY);
+                    continue;
+                };
+                let (front, remote) = (Arc::clone(&front), connection.remote());
+                serving.spawn(async move {
+                    front.serve(remote, stream).await;
+                    drop(permit);
+                });
+            }
+            Some(_) = serving.join_next() => {}
+        }
+    }
+    // The peer is gone: its answers end by themselves at their next frame, with receipts for what was vouched.
+    while serving.join_next().await.is_some() {}
+}
+
+impl Front {
+    fn latest(&self) -> Arc<State> {
+        Arc::clone(&self.snapshots.borrow().latest)
+    }
+
+    async fn serve(&self, remote: NodeId, mut stream: FrameStream) {
+        let Ok(Ok(Some(mut frame))) = timeout(FIRST_FRAME_WAIT, stream.recv(CLIENT_FRAME_MAX)).await else { return };
+        let Some(tag) = (!frame.is_empty()).then(|| frame.remove(0)) else { return };
+        match tag {
+            INFERENCE_TAG => self.inference(stream, frame).await,
+            GATE_TAG => self.gate.serve(remote, stream, frame).await,
+            SETTLEMENT_TAG => self.settling.serve(remote, stream, &frame).await,
+            _ => stream.reset(p2p::stream::code::PROTOCOL),
+        }
+    }
+
+    async fn inference(&self, mut stream: FrameStream, frame: Vec<u8>) {
+        let reply = match FromClient::decode(&frame) {
+            Ok(FromClient::Status) => self.status().await,
+            Ok(FromClient::Check { bundle }) => self.check(&bundle).await,
+            _ => {
+                let Some(answering) = &self.answering else {
+                    let refusal = Refusal { code: RefusalCode::NotServed, message: "this node only stores: ask another one".into() };
+                    return reply_with(stream, &FromNode::Refused(refusal)).await;
+                };
+                self.running.fetch_add(1, Ordering::Relaxed);
+                answering.serve(stream, frame).await;
+                self.running.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let message = reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
+        if stream.send(&encode(&message)).await.is_ok() {
+            drop(stream.finish().await);
+        }
+        linger(stream).await;
+    }
+
+    async fn status(&self) -> anyhow::Result<FromNode> {
+        let (receipts, posted) = self.books.counts()?;
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        Ok(FromNode::Status(Status {
+            node: self.node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            peers: count(self.overlay.peers().await?.len()),
+            providers: count(self.overlay.ads().await?.len()),
+            running: self.running.load(Ordering::Relaxed),
+            manifests: self.offers.read().await.keys().copied().collect(),
+            waiting: self.waiting.borrow().clone(),
+            receipts,
+            receipts_unposted: receipts.saturating_sub(posted),
+            memory_bytes: resident_bytes()?,
+        }))
+    }
+
+    async fn check(&self, bundle: &str) -> anyhow::Result<FromNode> {
+        let answering = self.answering.as_ref().context("this node has no model to check with")?;
+        let bundle = serde_json::from_str(bundle).context("the bundle does not parse")?;
+        let report = check::check_bundle(answering, &bundle).await?;
+        Ok(FromNode::Checked(report))
+    }
+}
+
+async fn reply_with(mut stream: FrameStream, message: &FromNode) {
+    if stream.send(&encode(message)).await.is_ok() {
+        drop(stream.finish().await);
+    }
+    linger(stream).await;
+}
+
+/// Keeps a finished stream until the peer has read it.
+async fn linger(stream: FrameStream) {
+    let (mut sender, _receiver) = stream.split();
+    drop(timeout(STOP_WAIT, sender.closed()).await);
+}
+
+/// Resident memory of this process, from the kernel's own count of pages.
+fn resident_bytes() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = text.split_whitespace().nth(1).context("/proc/self/statm has no second field")?.parse()?;
+    Ok(pages * 4_096)
+}
+
+/// Keeps the signed ad true: at once when what is served changes, else as the overlay repeats it.
+async fn advertise(front: Arc<Front>, config: Config, addresses: Addresses) {
+    let mut last = None;
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        ticks.tick().await;
+        let ad = front.ad(&config, &addresses).await;
+        if last.as_ref() != Some(&ad) {
+            if let Err(error) = front.overlay.set_ad(ad.clone()).await {
+                tracing::warn!(%error, "ad refused");
+            }
+            last = Some(ad);
+        }
+    }
+}
+
+impl Front {
+    async fn ad(&self, config: &Config, addresses: &Addresses) -> Ad {
+        let (mut bases, mut adapters) = (BTreeMap::new(), BTreeMap::new());
+        for offer in self.offers.read().await.values() {
+            for asset in &offer.manifest.assets {
+                let place = AdAsset { asset: asset.version.asset, version: asset.version.version, hash: Hash32(asset.content.0) };
+                match asset.kind {
+                    AssetKind::Base => bases.insert(asset.version, place),
+                    AssetKind::Adapter => adapters.insert(asset.version, place),
+                    AssetKind::Agent | AssetKind::Datanet => None,
+                };
+            }
+        }
+        let mut services = Services::default();
+        for (is_on, service) in [(!bases.is_empty(), Services::INFERENCE), (config.storage, Services::STORAGE), (config.indexer, Services::INDEXER)] {
+            if is_on {
+                services = services.with(service);
+            }
+        }
+        Ad {
+            node: self.node,
+            account: addresses.account,
+            incarnation: 0,
+            seq: 0,
+            ttl_s: AD_TTL_S,
+            client_addr: addresses.clients,
+            bulk_addr: addresses.bulk,
+            overlay_addrs: Vec::new(),
+            services,
+            bases: bases.into_values().collect(),
+            adapters: adapters.into_values().collect(),
+            rin: config.rate_in,
+            rout: config.rate_out,
+            queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),
+            ttft_ms: 0,
+            tokens_per_s: 0,
+            leaving: false,
+        }
+    }
+}

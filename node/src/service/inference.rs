@@ -1,0 +1,398 @@
+//! Answering clients: one bidirectional stream per generation, tokens paid as they arrive, a receipt at the end.
+//!
+//! Carries frames between a stream, the engine and [`Serving`]; what may happen next is decided there. Per answer of n tokens:
+//! n token frames, 1 + n / 64 + 1 vouchers to verify (about 100 µs each), one attribution, one signature.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use attribution::{answer::answer_root, index::Index};
+use inference::{
+    Finish, Message, Role, Sampling,
+    engine::{EngineError, EngineHandle, Generation, Start, Step},
+    proto::{
+        message::{Begin, CLIENT_FRAME_MAX, Delivered, FromClient, FromNode, Refusal, RefusalCode, Turn, encode},
+        payment::{Serving, Terms, match_quote},
+    },
+};
+use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
+use tokio::{
+    sync::RwLock,
+    time::timeout,
+};
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{Address, BlobId, Hash32},
+    key::{Account, Domains, Signed},
+    manifest::Manifest,
+    quote::{PROTOCOL_FEE, Quote},
+    receipt::{Reason, Receipt, token_ids_hash},
+    text,
+    time::BlockRef,
+};
+
+use crate::{books::Books, chain::Snapshots, evidence};
+
+/// How long a voucher is awaited before the answer ends unpaid (PROTOCOL section 1).
+const VOUCHER_WAIT: Duration = Duration::from_secs(10);
+/// How long a client may take between two frames of its own before an answer begins.
+const FRAME_WAIT: Duration = Duration::from_secs(30);
+/// Blocks an offer stands.
+const QUOTE_BLOCKS: u64 = 120;
+/// Most output tokens of one answer.
+const TOKENS_MAX: u32 = 4_096;
+
+/// Something this node answers under.
+#[derive(Debug)]
+pub struct Offer {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Committed index over its Datanets.
+    pub index: Arc<Index>,
+    /// Folder of the adapter, if the manifest names one.
+    pub adapter: Option<(BlobId, PathBuf)>,
+}
+
+/// Offers by manifest root, replaced whole when the chain or the disk changes.
+pub type Offers = BTreeMap<Hash32, Arc<Offer>>;
+
+/// What answering needs of the chain at the moment of a request.
+pub trait Escrow: Send + Sync + 'static {
+    /// What `payer` has deposited and not asked back.
+    fn free_balance(&self, payer: Address) -> impl Future<Output = anyhow::Result<Amount>> + Send;
+}
+
+/// The service's parts.
+#[derive(Debug)]
+pub struct Answering<E> {
+    /// The engine.
+    pub engine: EngineHandle,
+    /// The node's settlement key.
+    pub account: Account,
+    /// Signature domains.
+    pub domains: Domains,
+    /// Prices: wei per 1,000 input and output tokens.
+    pub rates: (Amount, Amount),
+    /// What is served now.
+    pub offers: Arc<RwLock<Offers>>,
+    /// The chain.
+    pub snapshots: Snapshots,
+    /// Requests seen, lanes, receipts.
+    pub books: Arc<Books>,
+    /// Deposits.
+    pub escrow: E,
+}
+
+/// Why a stream ended early.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("the client sent nothing in time")]
+    Silent,
+}
+
+fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
+    Broken::Refused(Refusal { code, message: message.into() })
+}
+
+fn internal(error: impl std::fmt::Display) -> Broken {
+    refuse(RefusalCode::Internal, format!("the node failed: {error}"))
+}
+
+impl<E: Escrow> Answering<E> {
+    fn head(&self) -> BlockRef {
+        self.snapshots.borrow().tip
+    }
+
+    /// Serves one stream whose first frame is `first`, to its end.
+    pub async fn serve(&self, stream: FrameStream, first: Vec<u8>) {
+        let (mut sender, mut receiver) = stream.split();
+        let ended = self.converse(&mut sender, &mut receiver, first).await;
+        match ended {
+            Ok(()) => drop(sender.finish().await),
+            Err(Broken::Refused(refusal)) => {
+                tracing::info!(code = ?refusal.code, reason = %refusal.message, "refused");
+                if sender.send(&encode(&FromNode::Refused(refusal))).await.is_ok() {
+                    drop(sender.finish().await);
+                }
+            }
+            Err(other) => tracing::debug!(reason = %other, "stream ended"),
+        }
+        // The last frames are delivered before the stream is dropped; a peer that is gone ends this at once.
+        drop(timeout(VOUCHER_WAIT, sender.closed()).await);
+    }
+
+    async fn converse(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: Vec<u8>) -> Result<(), Broken> {
+        let mut frame = first;
+        loop {
+            let message = FromClient::decode(&frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
+            match message {
+                FromClient::QuoteAsk { manifest, profile, class, tokens_max } => {
+                    let head = self.head();
+                    if !self.offers.read().await.contains_key(&manifest) {
+                        return Err(refuse(RefusalCode::NotServed, format!("this node does not serve manifest {manifest}: ask another one")));
+                    }
+                    let quote = Quote {
+                        node: self.account.address(),
+                        manifest,
+                        profile,
+                        class,
+                        rate_in: self.rates.0,
+                        rate_out: self.rates.1,
+                        protocol_fee: PROTOCOL_FEE,
+                        tokens_max: tokens_max.min(TOKENS_MAX),
+                        block: head,
+                        expiry: head.number + QUOTE_BLOCKS,
+                    };
+                    sender.send(&encode(&FromNode::Quote(Signed::new(&self.account, &self.domains, quote)))).await?;
+                }
+                FromClient::Begin(begin) => return self.answer(sender, receiver, *begin).await,
+                FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
+                FromClient::Check { .. } | FromClient::Status => return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own")),
+            }
+            frame = timeout(FRAME_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await.map_err(|_| Broken::Silent)??.ok_or(Broken::Silent)?;
+        }
+    }
+
+    async fn answer(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, begin: Begin) -> Result<(), Broken> {
+        let offer = self.offers.read().await.get(&begin.request.document.manifest).cloned();
+        let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
+        let prompt = self.admit(&begin, &offer).await?;
+        let lane = begin.lane.document.id();
+        let _held = self.books.hold_lane(lane).ok_or_else(|| refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")))?;
+        let base = self.books.lane_cumulative(lane).map_err(internal)?;
+        let tokens_in = u32::try_from(prompt.len() + begin.continued.len()).map_err(internal)?;
+        let terms = Terms {
+            lane,
+            request: begin.request.document.id(),
+            attempt: begin.attempt,
+            quote: begin.quote.document.hash(),
+            first_token: u32::try_from(begin.continued.len()).map_err(internal)?,
+            tokens_in,
+            base,
+            rate_in: begin.quote.document.rate_in,
+            rate_out: begin.quote.document.rate_out,
+            protocol_fee: begin.quote.document.protocol_fee,
+        };
+        let budget = self.budget(&begin, base).await?;
+        let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(terms.first_token);
+        let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
+        let generation = self.begin_generation(&begin, &offer, prompt).await?;
+        let is_new = self.books.begin_request(begin.request.document.id(), begin.attempt).map_err(internal)?;
+        if !is_new {
+            return Err(refuse(RefusalCode::Duplicate, format!("request {} attempt {} was begun before: sign a new request", begin.request.document.id(), begin.attempt)));
+        }
+        sender.send(&encode(&FromNode::Begun { tokens_in, base })).await?;
+        let voucher = self.stream_tokens(sender, receiver, &begin, &mut serving, generation).await?;
+        let Some(voucher) = voucher else {
+            tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");
+            return Ok(());
+        };
+        let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
+        sender.send(&encode(&FromNode::Receipt(Box::new(delivered)))).await?;
+        Ok(())
+    }
+
+    /// Checks everything the client signed; returns the prompt's tokens.
+    async fn admit(&self, begin: &Begin, offer: &Offer) -> Result<Vec<u32>, Broken> {
+        let (request, quote, lane) = (&begin.request.document, &begin.quote.document, &begin.lane.document);
+        let invalid = |why: String| refuse(RefusalCode::Invalid, why);
+        let me = self.account.address();
+        let head = self.head();
+        begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
+        begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
+        if quote.node != me || quote.expiry < head.number {
+            return Err(refuse(RefusalCode::Quote, format!("the quote of block {} has expired or is another node's: ask for a new one", quote.block.number)));
+        }
+        match_quote(quote, request).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
+        if begin.manifest != offer.manifest {
+            return Err(invalid("the manifest sent is not the one the request names".into()));
+        }
+        if lane.payer != request.client || lane.node != me {
+            return Err(refuse(RefusalCode::Voucher, format!("the lane is from {} to {}, expected from {} to {me}", lane.payer, lane.node, request.client)));
+        }
+        if lane.expiry <= head.number {
+            return Err(refuse(RefusalCode::Voucher, format!("the lane expired at block {}: sign a new one", lane.expiry)));
+        }
+        begin.lane.verify(&self.domains, lane.payer).map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
+        let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(invalid)?;
+        if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
+            return Err(invalid("the prompt sent is not the one the request commits to".into()));
+        }
+        self.engine.prompt_tokens(&messages(&begin.turns).map_err(invalid)?).map_err(|e| invalid(e.to_string()))
+    }
+
+    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited.
+    async fn budget(&self, begin: &Begin, base: Amount) -> Result<Amount, Broken> {
+        let lane_left = begin.lane.document.cap.minus(base).map_err(|e| refuse(RefusalCode::Voucher, format!("the lane's cap is used up: {e}")))?;
+        let payer = begin.lane.document.payer;
+        let free = self.escrow.free_balance(payer).await.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
+        let owed = self.books.uncollected(payer).map_err(internal)?;
+        let free = free.minus(owed).map_err(|_| refuse(RefusalCode::Voucher, format!("{payer} has no free deposit left: deposit OPEN first")))?;
+        Ok(begin.request.document.spending_limit.min(lane_left).min(free))
+    }
+
+    async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
+        if let Some((_, folder)) = &offer.adapter {
+            self.engine.load_adapter(folder).await.map_err(|e| refuse(RefusalCode::NotServed, e.to_string()))?;
+        }
+        let rule = begin.request.document.sampling;
+        let start = Start {
+            prompt,
+            continued: begin.continued.clone(),
+            adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
+            sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
+            seed: begin.request.seed().0,
+            max_tokens: begin.request.document.tokens_max,
+        };
+        self.engine.begin(start).await.map_err(|error| {
+            let code = match &error {
+                EngineError::ContextExceeded { .. } => RefusalCode::TooLong,
+                EngineError::Busy { .. } => RefusalCode::Busy,
+                EngineError::UnknownAdapter(_) => RefusalCode::NotServed,
+                EngineError::Invalid(_) => RefusalCode::Invalid,
+                _ => RefusalCode::Internal,
+            };
+            refuse(code, error.to_string())
+        })
+    }
+
+    /// Streams until the answer has ended and is paid, or no voucher comes; returns the last voucher.
+    async fn stream_tokens(
+        &self,
+        sender: &mut FrameSender,
+        receiver: &mut FrameReceiver,
+        begin: &Begin,
+        serving: &mut Serving,
+        mut generation: Generation,
+    ) -> Result<Option<Signed<types::voucher::Voucher>>, Broken> {
+        let mut last = None;
+        let mut is_announced = false;
+        while !serving.is_settled() {
+            if let Some(reason) = serving.finished().filter(|_| !is_announced) {
+                sender.send(&encode(&FromNode::Finished { reason })).await?;
+                is_announced = true;
+            }
+            if serving.may_produce() {
+                tokio::select! {
+                    biased;
+                    frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
+                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut last)?,
+                        // A client that resets or leaves is billed for what it acknowledged.
+                        Ok(None) | Err(_) => return Ok(last),
+                    },
+                    step = generation.next() => match step {
+                        Ok(Step::Token { token, .. }) => {
+                            let index = serving.token(token);
+                            sender.send(&encode(&FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) })).await?;
+                        }
+                        Ok(Step::End(Finish::Stop)) => serving.finish(Reason::Stop),
+                        Ok(Step::End(Finish::Length)) => serving.finish(Reason::Length),
+                        Err(error) => {
+                            tracing::error!(%error, "engine failed during an answer");
+                            return Err(internal(error));
+                        }
+                    },
+                }
+            } else {
+                match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
+                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut last)?,
+                    Ok(Ok(None) | Err(_)) => return Ok(last),
+                    Err(_) => {
+                        serving.finish(Reason::NoVoucher);
+                        return Ok(last);
+                    }
+                }
+            }
+        }
+        if !is_announced && let Some(reason) = serving.finished() {
+            sender.send(&encode(&FromNode::Finished { reason })).await?;
+        }
+        Ok(last)
+    }
+
+    fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<types::voucher::Voucher>>) -> Result<(), Broken> {
+        let message = FromClient::decode(frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
+        let FromClient::Voucher(voucher) = message else {
+            return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
+        };
+        let no = |error: String| refuse(RefusalCode::Voucher, error);
+        voucher.verify(&self.domains, begin.lane.document.payer).map_err(|e| no(e.to_string()))?;
+        if voucher.document.cumulative > begin.lane.document.cap {
+            return Err(no(format!("the voucher promises {} wei, above the lane's cap of {}", voucher.document.cumulative, begin.lane.document.cap)));
+        }
+        serving.voucher(&voucher.document).map_err(|e| no(e.to_string()))?;
+        *last = Some(voucher);
+        Ok(())
+    }
+
+    /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
+    async fn receipt(&self, begin: &Begin, offer: &Arc<Offer>, serving: &Serving, voucher: Signed<types::voucher::Voucher>) -> Result<Delivered, Broken> {
+        let vouched = serving.vouched().to_vec();
+        let answer = text::canonical_lossy(&self.engine.decode(&vouched));
+        let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
+        let (attributed, openings) = {
+            let (offer, answer) = (Arc::clone(offer), answer.clone());
+            let work = tokio::task::spawn_blocking(move || evidence::attribute(&offer, &prompt_bytes, &answer));
+            work.await.map_err(internal)?.map_err(internal)?
+        };
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(internal)?;
+        let answer_salt = Hash32(salt);
+        let terms = serving.terms();
+        let tokens_out = u32::try_from(vouched.len()).map_err(internal)?;
+        let receipt = Receipt {
+            request: terms.request,
+            attempt: terms.attempt,
+            client: begin.request.document.client,
+            node: self.account.address(),
+            lane: terms.lane,
+            cumulative_after: voucher.document.cumulative,
+            manifest: begin.request.document.manifest,
+            index: offer.manifest.index,
+            parameters: offer.manifest.parameters,
+            profile: begin.request.document.profile,
+            class: begin.request.document.class,
+            block: begin.quote.document.block,
+            prompt_root: begin.request.document.prompt_root,
+            answer_root: answer_root(&answer, &attributed.words, answer_salt),
+            token_ids: token_ids_hash(&vouched),
+            tokens_in: terms.tokens_in,
+            first_token: terms.first_token,
+            tokens_out,
+            quote: terms.quote,
+            fee: terms.due(tokens_out).map_err(internal)?,
+            reason: serving.finished().unwrap_or(Reason::Cancelled),
+            weight_total: attributed.weight_total,
+            fingerprint_root: Hash32::ZERO,
+            assets: attribution::bundle::assets(&offer.manifest),
+            spans: attributed.spans,
+            masks: attributed.masks,
+        };
+        let signed = Signed::new(&self.account, &self.domains, receipt);
+        let openings = serde_json::to_string(&openings).map_err(internal)?;
+        let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings };
+        let bundle = evidence::assemble(&self.domains, begin, &voucher, delivered.clone(), &vouched).map_err(internal)?;
+        self.books.keep_receipt(&bundle, &begin.lane, &voucher).map_err(internal)?;
+        Ok(delivered)
+    }
+}
+
+/// The conversation as the engine takes it.
+pub fn messages(turns: &[Turn]) -> Result<Vec<Message>, String> {
+    turns
+        .iter()
+        .map(|turn| {
+            let role = match turn.role {
+                1 => Role::System,
+                2 => Role::User,
+                3 => Role::Assistant,
+                other => return Err(format!("role {other} is unknown: 1 system, 2 user, 3 assistant")),
+            };
+            Ok(Message { role, content: turn.content.clone() })
+        })
+        .collect()
+}

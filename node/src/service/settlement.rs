@@ -1,0 +1,336 @@
+//! Turning vouchers into payments: collect, post the receipts' root, and (a poster) post the payout tree that anyone can rebuild.
+//!
+//! Per epoch and node: one `collectMany` (about 30,000 gas a lane), one root (about 60,000 gas), and to the poster the receipts themselves
+//! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use attribution::{
+    epoch::{self, Payout},
+    message::{self, ASK_BYTES_MAX, Ask, PayoutLine, REPLY_BYTES_MAX, RECEIPTS_PAGE, ReceiptItem, Reply},
+    shares::{self, RolePayees, Share},
+};
+use chain_bridge::{
+    client::ChainClient,
+    deploy::Deployment,
+    registry::{State, state::SubmittedRoot},
+};
+use serde::{Deserialize, Serialize};
+use p2p::{
+    client::{Client, Limits},
+    identity::NodeSeed,
+    overlay::OverlayHandle,
+    stream::FrameStream,
+};
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, timeout},
+};
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{Address, NodeId},
+    key::{Account, Signed},
+    manifest::AssetKind,
+};
+
+use super::SETTLEMENT_TAG;
+use crate::{
+    books::{Books, Posting},
+    chain::Snapshots,
+};
+
+/// How often the chain's phase is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a question to another node may take.
+const ASK_WAIT: Duration = Duration::from_secs(10);
+/// Records table of payout trees.
+const PAYOUTS: &str = "payouts";
+/// Receipts one root may cover; the rest go into the next epoch.
+const RECEIPTS_MAX: u64 = 4_096;
+
+/// The service's parts.
+#[derive(Debug)]
+pub struct Settling {
+    /// The node's settlement key.
+    pub account: Account,
+    /// The node.
+    pub node: NodeId,
+    /// The deployment.
+    pub deployment: Deployment,
+    /// The chain.
+    pub chain: ChainClient,
+    /// Receipts and lanes.
+    pub books: Arc<Books>,
+    /// Where other nodes are.
+    pub overlay: OverlayHandle,
+    /// The node's key, for its own outgoing connections.
+    pub seed: NodeSeed,
+    /// Whether to post payout trees.
+    pub is_poster: bool,
+    /// The chain's books as they change.
+    pub snapshots: Snapshots,
+    /// One settling at a time: by the clock and by the operator's word.
+    pub turn: Mutex<()>,
+}
+
+/// What a payout tree was built from.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    previous: BTreeMap<Address, Amount>,
+    shares: Vec<Share>,
+}
+
+impl Kept {
+    fn tree(&self) -> Result<Payout, epoch::PayoutError> {
+        epoch::build_payout(&self.previous, self.shares.iter().copied(), &[])
+    }
+}
+
+impl Settling {
+    /// Settles every `every_s` seconds (0: only when asked) and posts payouts as they fall due.
+    pub async fn run(self: Arc<Self>, every_s: u64) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waited = Duration::ZERO;
+        loop {
+            ticks.tick().await;
+            waited += TICK;
+            let state = Arc::clone(&self.snapshots.borrow().latest);
+            if every_s > 0 && waited >= Duration::from_secs(every_s) {
+                match self.settle(&state).await {
+                    Ok(done) => {
+                        tracing::info!(%done, "settled");
+                        waited = Duration::ZERO;
+                    }
+                    // Epochs accept roots for a while only: the next second tries again.
+                    Err(error) => tracing::debug!(error = format!("{error:#}"), "not settled yet"),
+                }
+            }
+            if self.is_poster
+                && let Err(error) = self.post_payout(&state).await
+            {
+                tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
+            }
+        }
+    }
+
+    /// Answers one stream's question.
+    pub async fn serve(&self, remote: NodeId, mut stream: FrameStream, frame: &[u8]) {
+        let reply = match message::decode::<Ask>(frame) {
+            Ok(ask) if frame.len() <= ASK_BYTES_MAX => self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+            Ok(_) => Reply::Refused(format!("a question has at most {ASK_BYTES_MAX} bytes")),
+            Err(error) => Reply::Refused(error.to_string()),
+        };
+        if stream.send(&message::encode(&reply)).await.is_ok() {
+            drop(stream.finish().await);
+        }
+        let (mut sender, _receiver) = stream.split();
+        drop(timeout(ASK_WAIT, sender.closed()).await);
+    }
+
+    async fn reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {
+        match ask {
+            Ask::Receipts { epoch, from } => self.own_receipts(epoch, from).map(Reply::Receipts),
+            Ask::Payout { epoch, account } => {
+                let state = Arc::clone(&self.snapshots.borrow().latest);
+                let tree = self.tree(&state, epoch).await?;
+                let line = tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
+                Ok(Reply::Payout(line))
+            }
+            Ask::Settle => {
+                ensure!(remote == self.node, "only this node's own operator may ask it to settle");
+                let state = Arc::clone(&self.snapshots.borrow().latest);
+                self.settle(&state).await.map(Reply::Settled)
+            }
+        }
+    }
+
+    fn own_receipts(&self, epoch: u64, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let posting = self.books.posting(epoch)?.with_context(|| format!("this node posted nothing in epoch {epoch}"))?;
+        let page = u64::try_from(RECEIPTS_PAGE).unwrap_or(u64::MAX);
+        let left = posting.count.saturating_sub(from).min(page);
+        let bundles = self.books.receipts(Posting { first: posting.first.saturating_add(from), count: left })?;
+        Ok(bundles
+            .into_iter()
+            .map(|bundle| ReceiptItem { receipt: bundle.receipt, quote: bundle.quote.document, manifest: bundle.manifest })
+            .collect())
+    }
+
+    /// Collects what vouchers promise and posts the receipts behind them; says what was done.
+    async fn settle(&self, state: &State) -> anyhow::Result<String> {
+        let _turn = self.turn.lock().await;
+        self.reconcile(state)?;
+        let (signed, posted) = self.books.counts()?;
+        if signed == posted {
+            return Ok("no receipts to post".to_owned());
+        }
+        let epoch = self.chain.submission_epoch().await?;
+        let lanes = self.collect().await?;
+        let posting = Posting { first: posted, count: (signed - posted).min(RECEIPTS_MAX) };
+        let receipts: Vec<_> = self.books.receipts(posting)?.into_iter().map(|bundle| bundle.receipt).collect();
+        let root = epoch::node_root(self.account.address(), epoch, &receipts)?;
+        let fees = root.fees;
+        self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await?;
+        self.books.posted(epoch, posting)?;
+        Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {lanes} lanes collected", posting.count, fees))
+    }
+
+    /// A root that reached the chain before the books noted it (a crash in between) is noted now.
+    fn reconcile(&self, state: &State) -> anyhow::Result<()> {
+        for (number, epoch) in state.epochs() {
+            let Some(root) = epoch.roots.get(&self.account.address()) else { continue };
+            if self.books.posting(number)?.is_some() {
+                continue;
+            }
+            let (signed, posted) = self.books.counts()?;
+            ensure!(root.count <= signed - posted, "epoch {number} holds {} receipts of this node, its books only {}: the data folder is older than the chain", root.count, signed - posted);
+            let posting = Posting { first: posted, count: root.count };
+            let receipts: Vec<_> = self.books.receipts(posting)?.into_iter().map(|bundle| bundle.receipt).collect();
+            ensure!(epoch::receipts_tree(&receipts).root() == root.receipts, "epoch {number} holds a root of this node that its books do not give");
+            self.books.posted(number, posting)?;
+        }
+        Ok(())
+    }
+
+    async fn collect(&self) -> anyhow::Result<usize> {
+        let due: Vec<_> = self.books.lanes()?.into_iter().filter(|record| record.voucher.document.cumulative > record.collected).collect();
+        for chunk in due.chunks(32) {
+            let items: Vec<_> = chunk.iter().map(|record| (record.lane.clone(), record.voucher.clone())).collect();
+            self.chain.collect_many(&items).await?;
+            for record in chunk {
+                self.books.collected(record.lane.document.id(), record.voucher.document.cumulative)?;
+            }
+        }
+        Ok(due.len())
+    }
+
+    /// Posts the payout tree of the oldest epoch that is due and has none.
+    async fn post_payout(&self, state: &State) -> anyhow::Result<()> {
+        let now = self.chain.latest().await?.timestamp;
+        let Some((number, _)) = state.epochs().find(|(_, epoch)| epoch.payout.is_none()) else { return Ok(()) };
+        let epoch = state.epoch(number).context("just found")?;
+        let previous = number.checked_sub(1).and_then(|before| state.epoch(before)).and_then(|before| before.payout);
+        if epoch.payout_from > now || previous.is_some_and(|previous| previous.final_at > now) || epoch.roots.is_empty() {
+            return Ok(());
+        }
+        let (kept, tree) = self.build(state, number).await?;
+        let before = previous.map_or(types::id::Hash32::ZERO, |previous| previous.root);
+        self.chain.post_payout(number, before, tree.root(), tree.total()).await?;
+        self.keep(number, &kept)?;
+        tracing::info!(epoch = number, root = %tree.root(), total = %tree.total(), "payout posted");
+        Ok(())
+    }
+
+    fn keep(&self, epoch: u64, kept: &Kept) -> anyhow::Result<()> {
+        Ok(self.books.records().put(PAYOUTS, &epoch.to_be_bytes(), &serde_json::to_vec(kept)?)?)
+    }
+
+    /// The posted tree of an epoch, kept or rebuilt; its root must be the chain's.
+    async fn tree(&self, state: &State, epoch: u64) -> anyhow::Result<Payout> {
+        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
+        if let Some(kept) = self.books.records().get(PAYOUTS, &epoch.to_be_bytes())? {
+            let tree = serde_json::from_slice::<Kept>(&kept).context("kept payout tree is damaged")?.tree()?;
+            if tree.root() == posted.root {
+                return Ok(tree);
+            }
+        }
+        let (kept, tree) = Box::pin(self.build(state, epoch)).await?;
+        ensure!(tree.root() == posted.root, "the posted payout root of epoch {epoch} is {}, rebuilt it is {}: the poster is at fault or receipts are missing", posted.root, tree.root());
+        self.keep(epoch, &kept)?;
+        Ok(tree)
+    }
+
+    /// Builds an epoch's tree from the receipts behind its node roots, on top of the tree before.
+    async fn build(&self, state: &State, number: u64) -> anyhow::Result<(Kept, Payout)> {
+        let previous = match number.checked_sub(1).filter(|before| state.epoch(*before).is_some_and(|epoch| epoch.payout.is_some())) {
+            Some(before) => self.tree(state, before).await?.cumulative(),
+            None => BTreeMap::new(),
+        };
+        let epoch = state.epoch(number).with_context(|| format!("epoch {number} is unknown"))?;
+        let mut shares = Vec::new();
+        for (node, root) in &epoch.roots {
+            let items = self.receipts_of(state, *node, number, root).await.with_context(|| format!("receipts of {node} in epoch {number}"))?;
+            for (place, item) in (0..).zip(&items) {
+                shares.extend(self.shares(state, place, item).with_context(|| format!("receipt {place} of {node}"))?);
+            }
+        }
+        let kept = Kept { previous, shares };
+        let tree = kept.tree()?;
+        Ok((kept, tree))
+    }
+
+    /// Whom one receipt pays.
+    fn shares(&self, state: &State, place: u64, item: &ReceiptItem) -> anyhow::Result<Vec<Share>> {
+        let receipt = &item.receipt.document;
+        item.receipt.verify(&self.deployment.domains(), receipt.node)?;
+        ensure!(item.quote.hash() == receipt.quote, "the quote is not the one it names");
+        ensure!(item.manifest.root() == receipt.manifest, "the manifest is not the one it names");
+        let block = receipt.block.number;
+        let owner = |kind| item.manifest.asset(kind).and_then(|asset| state.payee_at(asset.version.asset, block));
+        let payees = RolePayees {
+            protocol: self.deployment.config.protocol,
+            node: state.operator(receipt.node).with_context(|| format!("{} is no operator", receipt.node))?.payout,
+            agent: owner(AssetKind::Agent),
+            base: owner(AssetKind::Base),
+            adapter: owner(AssetKind::Adapter),
+            stakers: self.deployment.config.stakers,
+            insurance: self.deployment.config.insurance,
+        };
+        Ok(shares::payees(receipt, place, item.quote.protocol_fee, &item.manifest, &payees)?)
+    }
+
+    /// A node's receipts of an epoch, from itself, checked against its root.
+    async fn receipts_of(&self, state: &State, node: Address, epoch: u64, root: &SubmittedRoot) -> anyhow::Result<Vec<ReceiptItem>> {
+        let mut items = Vec::new();
+        if node == self.account.address() {
+            while u64::try_from(items.len())? < root.count {
+                let page = self.own_receipts(epoch, u64::try_from(items.len())?)?;
+                ensure!(!page.is_empty(), "the books hold fewer receipts than were posted");
+                items.extend(page);
+            }
+        } else {
+            items = self.fetch_receipts(state, node, epoch, root.count).await?;
+        }
+        let receipts: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
+        let shown = epoch::node_root(node, epoch, &receipts)?;
+        ensure!(shown.receipts == root.receipts && shown.fees == root.fees, "they do not give the posted root and sum");
+        ensure!(receipts.iter().all(|receipt| receipt.document.node == node), "one is another node's");
+        Ok(items)
+    }
+
+    async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let operator = state.operator(account).context("not an operator")?;
+        let ads = self.overlay.ads().await?;
+        let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == operator.node).with_context(|| format!("node {} is not reachable now", operator.node))?;
+        let client = Client::bind(loopback_any(ad.client_addr), &self.seed, Limits::default())?;
+        let connection = client.connect(ad.client_addr, Some(operator.node)).await?;
+        let mut items = Vec::new();
+        while u64::try_from(items.len())? < count {
+            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
+            match ask_once(connection.open_stream().await?, &ask).await? {
+                Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
+                Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
+                Reply::Refused(reason) => bail!("it refuses: {reason}"),
+                _ => bail!("it answered something else"),
+            }
+        }
+        Ok(items)
+    }
+}
+
+/// Any port on the interface that reaches `peer`'s family.
+pub fn loopback_any(peer: std::net::SocketAddr) -> std::net::SocketAddr {
+    if peer.ip().is_loopback() { std::net::SocketAddr::new(peer.ip(), 0) } else if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() }
+}
+
+/// One question, one answer.
+pub async fn ask_once(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
+    let mut frame = message::encode(ask);
+    frame.insert(0, SETTLEMENT_TAG);
+    stream.send(&frame).await?;
+    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX)).await.context("no answer in time")??.context("the stream ended without an answer")?;
+    Ok(message::decode(&reply)?)
+}
