@@ -24,8 +24,7 @@ async fn main() -> Result<()> {
     };
     let prompt = engine.prompt_tokens(&[Message { role: Role::User, content: question }])?;
     let prompt_len = prompt.len();
-    let mut generation =
-        engine.begin(Start { adapter, ..Start::new(prompt, Sampling::GREEDY, [0; 32], max_tokens) }).await?;
+    let mut generation = engine.begin(Start { adapter, ..Start::new(prompt, Sampling::GREEDY, [0; 32], max_tokens) }).await?;
     let begun = Instant::now();
     let mut first = None;
     let mut count = 0u32;

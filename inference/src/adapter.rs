@@ -168,12 +168,7 @@ impl AdapterFiles {
     ///
     /// # Errors
     /// [`AdapterError::Config`] or [`AdapterError::Unsupported`].
-    pub fn from_bytes(
-        name: String,
-        config: &[u8],
-        weights: Vec<u8>,
-        manifest: Option<Vec<u8>>,
-    ) -> Result<Self, AdapterError> {
+    pub fn from_bytes(name: String, config: &[u8], weights: Vec<u8>, manifest: Option<Vec<u8>>) -> Result<Self, AdapterError> {
         Ok(Self {
             name,
             config: AdapterConfig::parse(config)?,

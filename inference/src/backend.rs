@@ -32,10 +32,5 @@ pub trait Backend: Send + 'static {
     ///
     /// # Errors
     /// Any [`ModelError`]; the sequence must then be dropped.
-    fn forward(
-        &self,
-        sequence: &mut Self::Sequence,
-        tokens: &[u32],
-        adapter: Option<&Self::Adapter>,
-    ) -> Result<Vec<f32>, ModelError>;
+    fn forward(&self, sequence: &mut Self::Sequence, tokens: &[u32], adapter: Option<&Self::Adapter>) -> Result<Vec<f32>, ModelError>;
 }

@@ -243,11 +243,7 @@ impl GgufFile {
     pub fn tensor(&self, name: &str, shape: &[u64]) -> Result<Vec<f32>, GgufError> {
         let info = self.header.tensor(name)?;
         if info.shape != shape {
-            return Err(GgufError::WrongShape {
-                tensor: name.to_owned(),
-                expected: shape.to_vec(),
-                got: info.shape.clone(),
-            });
+            return Err(GgufError::WrongShape { tensor: name.to_owned(), expected: shape.to_vec(), got: info.shape.clone() });
         }
         let too_large = || GgufError::TooLarge {
             field: format!("tensor {name}"),
@@ -376,10 +372,7 @@ impl Header {
     }
 }
 
-fn parse_metadata<R: Read>(
-    cursor: &mut Cursor<R>,
-    count: u64,
-) -> Result<BTreeMap<String, Value>, GgufError> {
+fn parse_metadata<R: Read>(cursor: &mut Cursor<R>, count: u64) -> Result<BTreeMap<String, Value>, GgufError> {
     let mut metadata = BTreeMap::new();
     for index in 0..count {
         let offset = cursor.offset();
@@ -446,12 +439,7 @@ fn parse_tensor<R: Read>(cursor: &mut Cursor<R>, index: u64) -> Result<Declared,
 
 /// Checks that every tensor lies inside the file, and that together they do not claim more bytes than it has:
 /// overlapping entries would let a small file stand for a large model.
-fn place_tensors(
-    declared: Vec<Declared>,
-    data: u64,
-    alignment: u64,
-    len: u64,
-) -> Result<BTreeMap<String, TensorInfo>, GgufError> {
+fn place_tensors(declared: Vec<Declared>, data: u64, alignment: u64, len: u64) -> Result<BTreeMap<String, TensorInfo>, GgufError> {
     let mut tensors = BTreeMap::new();
     let mut left = len.saturating_sub(data);
     for entry in declared {
@@ -459,12 +447,7 @@ fn place_tensors(
         let name = entry.name.clone();
         let info = place_tensor(entry, data, alignment, len)?;
         if info.size_bytes > left {
-            return Err(GgufError::Truncated {
-                field: format!("data of tensor {name}"),
-                offset: at,
-                need: info.size_bytes,
-                have: left,
-            });
+            return Err(GgufError::Truncated { field: format!("data of tensor {name}"), offset: at, need: info.size_bytes, have: left });
         }
         left -= info.size_bytes;
         if tensors.insert(name.clone(), info).is_some() {
@@ -481,18 +464,9 @@ fn place_tensors(
 
 fn place_tensor(entry: Declared, data: u64, alignment: u64, len: u64) -> Result<TensorInfo, GgufError> {
     let Declared { name, at, shape, type_id, offset } = entry;
-    let kind = TensorType::from_id(type_id)
-        .ok_or_else(|| GgufError::UnsupportedType { tensor: name.clone(), type_id })?;
-    let too_large = |value| GgufError::TooLarge {
-        field: format!("size of tensor {name}"),
-        offset: at,
-        value,
-        limit: len,
-    };
-    let elements = shape
-        .iter()
-        .try_fold(1u64, |product, &side| product.checked_mul(side))
-        .ok_or_else(|| too_large(u64::MAX))?;
+    let kind = TensorType::from_id(type_id).ok_or_else(|| GgufError::UnsupportedType { tensor: name.clone(), type_id })?;
+    let too_large = |value| GgufError::TooLarge { field: format!("size of tensor {name}"), offset: at, value, limit: len };
+    let elements = shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side)).ok_or_else(|| too_large(u64::MAX))?;
     let row = shape.last().copied().unwrap_or(0);
     if row == 0 || row % kind.block_elements() != 0 {
         return Err(GgufError::Invalid {
@@ -502,9 +476,7 @@ fn place_tensor(entry: Declared, data: u64, alignment: u64, len: u64) -> Result<
             expected: "a positive multiple of the type's block (32 for quantised types)",
         });
     }
-    let size_bytes = (elements / kind.block_elements())
-        .checked_mul(kind.block_bytes())
-        .ok_or_else(|| too_large(u64::MAX))?;
+    let size_bytes = (elements / kind.block_elements()).checked_mul(kind.block_bytes()).ok_or_else(|| too_large(u64::MAX))?;
     if offset % alignment != 0 {
         return Err(GgufError::Invalid {
             field: format!("offset of tensor {name}"),
@@ -516,12 +488,7 @@ fn place_tensor(entry: Declared, data: u64, alignment: u64, len: u64) -> Result<
     let start = data.checked_add(offset).ok_or_else(|| too_large(offset))?;
     let have = len.saturating_sub(start);
     if size_bytes > have {
-        return Err(GgufError::Truncated {
-            field: format!("data of tensor {name}"),
-            offset: start,
-            need: size_bytes,
-            have,
-        });
+        return Err(GgufError::Truncated { field: format!("data of tensor {name}"), offset: start, need: size_bytes, have });
     }
     Ok(TensorInfo { shape, kind, offset: start, size_bytes, elements })
 }
@@ -616,9 +583,7 @@ mod tests {
     fn another_type_and_another_version_are_refused() {
         let mut bytes = sample();
         let at = bytes.len() - 68 - 32 + (bytes.len() % 32);
-        let type_at = (0..bytes.len() - 12)
-            .find(|&i| bytes[i..i + 12] == [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] && i > 60)
-            .unwrap_or(at);
+        let type_at = (0..bytes.len() - 12).find(|&i| bytes[i..i + 12] == [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] && i > 60).unwrap_or(at);
         bytes[type_at] = 12;
         assert!(matches!(parse(&bytes), Err(GgufError::UnsupportedType { type_id: 12, .. })));
         bytes[4] = 1;

@@ -194,11 +194,7 @@ impl Model {
         let file = GgufFile::open(path)?;
         let hash = file.hash()?;
         if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
-            return Err(ModelError::WrongHash {
-                path: path.to_path_buf(),
-                expected: hex::encode(expected),
-                got: hex::encode(hash),
-            });
+            return Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(hash) });
         }
         let config = Config::from_header(file.header())?;
         let tokenizer = Tokenizer::from_header(file.header())?;
@@ -237,6 +233,12 @@ impl Model {
         if tokens.is_empty() || total > config.context {
             return Err(ModelError::ContextExceeded { tokens: total, max: config.context });
         }
+        // Inside the pool a split product costs no hand-over from this thread.
+        rayon::scope(|_| self.run(tokens, cache, lora))
+    }
+
+    fn run(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
+        let config = self.config();
         let mut hidden = self.weights.embed(tokens, config)?;
         let rotation = self.weights.rotation(cache.len(), tokens.len())?;
         let mask = causal_mask(tokens.len(), cache.len())?;
@@ -296,17 +298,11 @@ impl Pass<'_> {
         let mut scores = q.matmul(&k.t()?)?;
         if let Some(mask) = mask {
             let length = k.dim(1)?;
-            scores = scores
-                .reshape((kv_heads * group, tokens, length))?
-                .broadcast_add(mask)?
-                .reshape((kv_heads, group * tokens, length))?;
+            scores =
+                scores.reshape((kv_heads * group, tokens, length))?.broadcast_add(mask)?.reshape((kv_heads, group * tokens, length))?;
         }
         let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-        let mixed = weights
-            .matmul(&v)?
-            .reshape((heads, tokens, head_dim))?
-            .transpose(0, 1)?
-            .reshape((tokens, heads * head_dim))?;
+        let mixed = weights.matmul(&v)?.reshape((heads, tokens, head_dim))?.transpose(0, 1)?.reshape((tokens, heads * head_dim))?;
         Ok(self.linear(Site::O, &mixed)?)
     }
 

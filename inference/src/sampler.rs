@@ -55,10 +55,8 @@ pub fn choose(logits: &[f32], sampling: Sampling, seed: &[u8; 32], position: u32
     }
     let admitted = Admission::new(logits, sampling, 0.0);
     let noise = Noise::new(seed, position);
-    argmax(ids(logits).filter(|(_, logit)| admitted.admits(*logit)).map(|(id, logit)| {
-        (id, score(logit, sampling, &noise, id))
-    }))
-    .map_or(0, |(id, _)| id)
+    argmax(ids(logits).filter(|(_, logit)| admitted.admits(*logit)).map(|(id, logit)| (id, score(logit, sampling, &noise, id))))
+        .map_or(0, |(id, _)| id)
 }
 
 /// Judges a claimed token against a checker's own logits.
@@ -88,11 +86,7 @@ pub fn judge(logits: &[f32], sampling: Sampling, seed: &[u8; 32], position: u32,
     }
     let noise = Noise::new(seed, position);
     let certain = Admission::new(logits, sampling, -TOLERANCE);
-    let rival = argmax(
-        ids(logits)
-            .filter(|(_, logit)| certain.admits(*logit))
-            .map(|(id, logit)| (id, score(logit, sampling, &noise, id))),
-    );
+    let rival = argmax(ids(logits).filter(|(_, logit)| certain.admits(*logit)).map(|(id, logit)| (id, score(logit, sampling, &noise, id))));
     let own = score(logit, sampling, &noise, token);
     // Nothing is certainly admitted only when the boundary itself is within the tolerance: then anything admitted may win.
     let margin = rival.map_or(0.0, |(_, rival)| (rival - own).max(0.0));

@@ -255,10 +255,7 @@ pub enum TrainError {
 ///
 /// # Errors
 /// Any [`TrainError`]. Nothing appears at `out` unless the run succeeds.
-pub fn train(
-    job: &TrainJob,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<TrainReport, TrainError> {
+pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<TrainReport, TrainError> {
     check(job)?;
     let (model, text) = Model::load(&job.model, job.expected_hash)?;
     let config = &job.config;
@@ -279,15 +276,7 @@ pub fn train(
     let adapter = files::publish(job, &layout, &theta, &manifest, model.info())?;
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });
     let cut = examples.iter().filter(|example| example.cut).count();
-    Ok(TrainReport {
-        adapter,
-        parameters: layout.len,
-        losses,
-        resumed,
-        cut,
-        held_out: change(0),
-        control: change(1),
-    })
+    Ok(TrainReport { adapter, parameters: layout.len, losses, resumed, cut, held_out: change(0), control: change(1) })
 }
 
 fn check(job: &TrainJob) -> Result<(), TrainError> {
@@ -305,11 +294,7 @@ fn check(job: &TrainJob) -> Result<(), TrainError> {
     if !(4..=STEP_ROWS_MAX).contains(&config.max_length) {
         return wrong("max_length", config.max_length.to_string(), "4 to 1,024 tokens");
     }
-    for (setting, value) in [
-        ("learning_rate", config.learning_rate),
-        ("alpha", config.alpha),
-        ("clip", config.clip),
-    ] {
+    for (setting, value) in [("learning_rate", config.learning_rate), ("alpha", config.alpha), ("clip", config.clip)] {
         if !(value.is_finite() && value > 0.0) {
             return wrong(setting, value.to_string(), "a positive number");
         }
@@ -429,13 +414,7 @@ impl Run<'_> {
             let done = crate::model::f64_from(state.pass as usize) + crate::model::f64_from(index) / crate::model::f64_from(groups.len());
             let rate = rate(config, state.optimizer.step, done / f64::from(config.passes));
             #[expect(clippy::cast_possible_truncation, reason = "settings are small numbers, rounded to f32")]
-            state.optimizer.step(
-                &mut state.theta,
-                &gradient,
-                rate as f32,
-                config.weight_decay as f32,
-                config.clip as f32,
-            );
+            state.optimizer.step(&mut state.theta, &gradient, rate as f32, config.weight_decay as f32, config.clip as f32);
             total += loss;
             counted += batch.targets.len();
             let loss = loss / crate::model::f64_from(batch.targets.len().max(1));

@@ -99,12 +99,7 @@ impl Progress {
     }
 
     /// Takes the judgement of one position. Returns the token to feed next.
-    pub(crate) fn judge(
-        &mut self,
-        position: u32,
-        eos: &[u32],
-        judge: impl Fn(u32) -> Judgement,
-    ) -> Option<u32> {
+    pub(crate) fn judge(&mut self, position: u32, eos: &[u32], judge: impl Fn(u32) -> Judgement) -> Option<u32> {
         let next = usize::try_from(self.checked).ok().and_then(|index| self.tokens.get(index)).copied();
         match next {
             Some(token) => {

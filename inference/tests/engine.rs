@@ -84,11 +84,7 @@ async fn an_answer_continued_elsewhere_is_the_same_answer() {
         let (whole, finish) = bench.run(bench.start(sampling, 20)).await;
         assert!(whole.len() > 6, "{whole:?}");
         let cut = 5;
-        let mut generation = bench
-            .engine
-            .begin(Start { continued: whole[..cut].to_vec(), ..bench.start(sampling, 20) })
-            .await
-            .unwrap();
+        let mut generation = bench.engine.begin(Start { continued: whole[..cut].to_vec(), ..bench.start(sampling, 20) }).await.unwrap();
         let first = generation.next().await.unwrap();
         assert_eq!(first, Step::Token { token: whole[cut], index: 5 });
         let mut rest = vec![whole[cut]];
@@ -163,8 +159,7 @@ async fn too_long_a_prompt_and_an_unknown_adapter_are_refused() {
     assert!(matches!(error, EngineError::ContextExceeded { prompt: 512, max: 512 }), "{error}");
     let error = bench.engine.begin(Start { adapter: Some([7; 32]), ..bench.start(WARM, 5) }).await.unwrap_err();
     assert!(matches!(error, EngineError::UnknownAdapter(hash) if hash == [7; 32]));
-    let mut generation =
-        bench.engine.begin(Start { prompt: vec![5, 4_000], ..bench.start(WARM, 5) }).await.unwrap();
+    let mut generation = bench.engine.begin(Start { prompt: vec![5, 4_000], ..bench.start(WARM, 5) }).await.unwrap();
     let error = generation.next().await.unwrap_err();
     assert!(matches!(error, EngineError::Model(ModelError::UnknownToken { token: 4_000, .. })), "{error}");
 }
@@ -230,8 +225,7 @@ async fn two_adapters_serve_at_once_and_change_the_answer() {
     let with = |adapter| Start { adapter, ..bench.start(Sampling::GREEDY, 16) };
     let base = bench.run(with(None)).await;
     let first = bench.run(with(Some(one.hash))).await;
-    let (a, b, c) =
-        tokio::join!(bench.run(with(Some(one.hash))), bench.run(with(Some(two.hash))), bench.run(with(None)));
+    let (a, b, c) = tokio::join!(bench.run(with(Some(one.hash))), bench.run(with(Some(two.hash))), bench.run(with(None)));
     assert_eq!((&a, &c), (&first, &base));
     assert!(a != b && b != c && a != c, "{a:?} {b:?} {c:?}");
     let claim = Claim { adapter: Some(one.hash), ..bench.claim(a.0.clone(), Sampling::GREEDY) };

@@ -52,8 +52,7 @@ impl Lora {
         if let Some(base) = config.base_hash().filter(|base| *base != model.hash) {
             return Err(AdapterError::OtherBase { expected: hex::encode(base), got: hex::encode(model.hash) });
         }
-        let tensors = SafeTensors::deserialize(files.weights())
-            .map_err(|error| AdapterError::Weights(error.to_string()))?;
+        let tensors = SafeTensors::deserialize(files.weights()).map_err(|error| AdapterError::Weights(error.to_string()))?;
         let mut halves = Halves::new();
         for (name, view) in tensors.iter() {
             let place = place(name, &model.config)?;
@@ -132,14 +131,7 @@ fn place(name: &str, config: &Config) -> Result<Place, AdapterError> {
     Ok(Place { layer, site, half })
 }
 
-fn pair(
-    layer: usize,
-    site: Site,
-    a: Half<'_>,
-    b: Half<'_>,
-    config: &AdapterConfig,
-    model: &Config,
-) -> Result<Pair, AdapterError> {
+fn pair(layer: usize, site: Site, a: Half<'_>, b: Half<'_>, config: &AdapterConfig, model: &Config) -> Result<Pair, AdapterError> {
     let module = module_path(layer, site);
     let missing = |half| AdapterError::MissingTensor { tensor: tensor_name(layer, site, half) };
     let a = a.ok_or_else(|| missing("lora_A"))?;
@@ -153,11 +145,7 @@ fn pair(
 
 fn matrix((name, view): &(String, TensorView<'_>), rows: usize, columns: usize) -> Result<Tensor, AdapterError> {
     if view.shape() != [rows, columns] {
-        return Err(AdapterError::WrongShape {
-            tensor: name.clone(),
-            expected: vec![rows, columns],
-            got: view.shape().to_vec(),
-        });
+        return Err(AdapterError::WrongShape { tensor: name.clone(), expected: vec![rows, columns], got: view.shape().to_vec() });
     }
     let values = floats(name, view)?;
     if values.iter().any(|value| !value.is_finite()) {
@@ -173,9 +161,8 @@ fn floats(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, AdapterError> {
         Dtype::F32 => Ok(data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
         Dtype::F16 => Ok(halves().map(f16_to_f32).collect()),
         Dtype::BF16 => Ok(halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()),
-        other => Err(AdapterError::Unsupported {
-            feature: format!("{other:?} in tensor {name}"),
-            fix: "store its matrices as F32, F16 or BF16",
-        }),
+        other => {
+            Err(AdapterError::Unsupported { feature: format!("{other:?} in tensor {name}"), fix: "store its matrices as F32, F16 or BF16" })
+        }
     }
 }

@@ -62,17 +62,9 @@ impl EngineHandle {
         tracing::info!(model = %info.name, bytes = info.size_bytes, "model loaded");
         let (sender, receiver) = mpsc::channel(config.queue_max);
         let owner = Owner::new(Cpu::new(model), text.tokenizer.eos().to_vec(), config.sequences_max);
-        let thread = std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || owner.run(receiver))
-            .map_err(EngineError::Thread)?;
-        let shared = Shared {
-            sender: Some(sender),
-            thread: Some(thread),
-            queue_max: config.queue_max,
-            info,
-            text,
-        };
+        let thread =
+            std::thread::Builder::new().name("engine".to_owned()).spawn(move || owner.run(receiver)).map_err(EngineError::Thread)?;
+        let shared = Shared { sender: Some(sender), thread: Some(thread), queue_max: config.queue_max, info, text };
         Ok(Self { shared: Arc::new(shared) })
     }
 

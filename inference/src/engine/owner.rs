@@ -76,15 +76,7 @@ pub(super) struct Owner<B: Backend> {
 
 impl<B: Backend> Owner<B> {
     pub(super) fn new(backend: B, eos: Vec<u32>, sequences_max: usize) -> Self {
-        Self {
-            backend,
-            eos,
-            sequences_max,
-            running: BTreeMap::new(),
-            adapters: BTreeMap::new(),
-            jobs: VecDeque::new(),
-            next_id: 0,
-        }
+        Self { backend, eos, sequences_max, running: BTreeMap::new(), adapters: BTreeMap::new(), jobs: VecDeque::new(), next_id: 0 }
     }
 
     /// Serves until every handle is gone.

@@ -53,11 +53,7 @@ impl<B: Backend> Sequence<B> {
     }
 
     /// Computes one chunk. Returns logits once nothing is pending.
-    pub(super) fn compute(
-        &mut self,
-        backend: &B,
-        adapter: Option<&B::Adapter>,
-    ) -> Result<Option<Vec<f32>>, ModelError> {
+    pub(super) fn compute(&mut self, backend: &B, adapter: Option<&B::Adapter>) -> Result<Option<Vec<f32>>, ModelError> {
         let count = self.pending.len().min(PREFILL_CHUNK);
         let logits = backend.forward(&mut self.cache, &self.pending[..count], adapter)?;
         self.pending.drain(..count);
@@ -77,12 +73,7 @@ impl<B: Backend> Sequence<B> {
     }
 
     /// Does one unit of a pull: a chunk of the prompt (no step yet) or the next token.
-    pub(super) fn unit(
-        &mut self,
-        backend: &B,
-        adapter: Option<&B::Adapter>,
-        eos: &[u32],
-    ) -> Result<Option<Step>, ModelError> {
+    pub(super) fn unit(&mut self, backend: &B, adapter: Option<&B::Adapter>, eos: &[u32]) -> Result<Option<Step>, ModelError> {
         if let Some(finish) = self.already_ended() {
             return Ok(Some(Step::End(finish)));
         }

@@ -40,9 +40,7 @@ impl<R: Read> Cursor<R> {
     fn fill(&mut self, field: &str, out: &mut [u8]) -> Result<(), GgufError> {
         let need = out.len() as u64;
         self.need(field, need)?;
-        self.reader
-            .read_exact(out)
-            .map_err(|source| GgufError::Io { path: std::path::PathBuf::new(), source })?;
+        self.reader.read_exact(out).map_err(|source| GgufError::Io { path: std::path::PathBuf::new(), source })?;
         self.offset += need;
         Ok(())
     }
@@ -127,11 +125,7 @@ impl<R: Read> Cursor<R> {
         }
     }
 
-    fn items<T>(
-        &mut self,
-        count: u64,
-        mut read: impl FnMut(&mut Self) -> Result<T, GgufError>,
-    ) -> Result<Vec<T>, GgufError> {
+    fn items<T>(&mut self, count: u64, mut read: impl FnMut(&mut Self) -> Result<T, GgufError>) -> Result<Vec<T>, GgufError> {
         let mut out = Vec::new();
         for _ in 0..count {
             out.push(read(self)?);

@@ -50,12 +50,7 @@ impl Cache {
         Ok(views)
     }
 
-    fn grow(
-        &self,
-        held: Option<(Tensor, Tensor)>,
-        like: &Tensor,
-        total: usize,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
+    fn grow(&self, held: Option<(Tensor, Tensor)>, like: &Tensor, total: usize) -> candle_core::Result<(Tensor, Tensor)> {
         let (heads, _, head_dim) = like.dims3()?;
         let capacity = total.next_multiple_of(FIRST_CAPACITY).max(self.len * 2).min(self.context.max(total));
         let room = || Tensor::zeros((heads, capacity, head_dim), DType::F32, &Device::Cpu);

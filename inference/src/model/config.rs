@@ -71,15 +71,9 @@ impl Config {
     }
 
     fn check(&self, header: &Header) -> Result<(), ModelError> {
-        let wrong = |key: &'static str, value: String, expected: &'static str| {
-            Err(ModelError::Config { key, value, expected })
-        };
+        let wrong = |key: &'static str, value: String, expected: &'static str| Err(ModelError::Config { key, value, expected });
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return wrong(
-                "llama.attention.head_count_kv",
-                self.kv_heads.to_string(),
-                "a divisor of llama.attention.head_count",
-            );
+            return wrong("llama.attention.head_count_kv", self.kv_heads.to_string(), "a divisor of llama.attention.head_count");
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return wrong("llama.attention.key_length", self.head_dim.to_string(), "an even head width");
@@ -101,11 +95,7 @@ impl Config {
             return wrong("llama.rope.freq_base", self.rope_base.to_string(), "a finite number above 1");
         }
         if !(self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0) {
-            return wrong(
-                "llama.attention.layer_norm_rms_epsilon",
-                self.norm_epsilon.to_string(),
-                "a small positive number",
-            );
+            return wrong("llama.attention.layer_norm_rms_epsilon", self.norm_epsilon.to_string(), "a small positive number");
         }
         if self.vocabulary == 0 {
             return wrong("tokenizer.ggml.tokens", "empty".to_owned(), "at least one token");
@@ -135,15 +125,9 @@ impl Config {
 fn width(header: &Header, key: &'static str, limit: u64) -> Result<usize, ModelError> {
     let value = header.unsigned(key)?;
     if value == 0 || value > limit {
-        return Err(ModelError::Config {
-            key,
-            value: value.to_string(),
-            expected: "a positive number within this engine's limit",
-        });
+        return Err(ModelError::Config { key, value: value.to_string(), expected: "a positive number within this engine's limit" });
     }
-    usize::try_from(value).map_err(|_| {
-        ModelError::Config { key, value: value.to_string(), expected: "a number that fits this machine" }
-    })
+    usize::try_from(value).map_err(|_| ModelError::Config { key, value: value.to_string(), expected: "a number that fits this machine" })
 }
 
 fn optional_float(header: &Header, key: &str, default: f64) -> Result<f64, GgufError> {

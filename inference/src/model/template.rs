@@ -88,12 +88,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TemplateError::ControlToken`], [`TemplateError::TooLong`] or [`TemplateError::Failed`].
-    pub fn render(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[Message],
-        generation_prompt: bool,
-    ) -> Result<String, TemplateError> {
+    pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message], generation_prompt: bool) -> Result<String, TemplateError> {
         bounded("number of messages", messages.len(), MESSAGES_MAX)?;
         bounded("bytes of the messages", messages.iter().map(|m| m.content.len()).sum(), PROMPT_BYTES_MAX)?;
         for (index, message) in messages.iter().enumerate() {
@@ -101,10 +96,8 @@ impl ChatTemplate {
                 return Err(TemplateError::ControlToken { index, token: token.to_owned() });
             }
         }
-        let turns: Vec<_> = messages
-            .iter()
-            .map(|message| context! { role => role_name(message.role), content => &message.content })
-            .collect();
+        let turns: Vec<_> =
+            messages.iter().map(|message| context! { role => role_name(message.role), content => &message.content }).collect();
         let template = self.environment.get_template("chat").map_err(failed)?;
         let text = template
             .render(context! {

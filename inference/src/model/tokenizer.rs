@@ -53,10 +53,7 @@ pub struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("vocabulary", &self.bytes.len())
-            .field("eos", &self.eos)
-            .finish_non_exhaustive()
+        f.debug_struct("Tokenizer").field("vocabulary", &self.bytes.len()).field("eos", &self.eos).finish_non_exhaustive()
     }
 }
 
@@ -86,12 +83,8 @@ impl Tokenizer {
                 _ => unmap(token, &alphabet),
             });
         }
-        let control: Vec<String> = tokens
-            .iter()
-            .zip(&kinds)
-            .filter(|(_, kind)| **kind == CONTROL)
-            .map(|(token, _)| token.clone())
-            .collect();
+        let control: Vec<String> =
+            tokens.iter().zip(&kinds).filter(|(_, kind)| **kind == CONTROL).map(|(token, _)| token.clone()).collect();
         let bos = match header.metadata.get("tokenizer.ggml.add_bos_token") {
             Some(crate::gguf::Value::Bool(true)) => Some(special(header, "tokenizer.ggml.bos_token_id", tokens.len())?),
             _ => None,
@@ -165,16 +158,11 @@ fn build(header: &Header, tokens: &[String], kinds: &[i64]) -> Result<tokenizers
     }
     let mut merges = Vec::new();
     for merge in header.texts("tokenizer.ggml.merges")? {
-        let (left, right) = merge
-            .split_once(' ')
-            .ok_or_else(|| TokenizerError::Broken(format!("merge {merge:?} has no space")))?;
+        let (left, right) = merge.split_once(' ').ok_or_else(|| TokenizerError::Broken(format!("merge {merge:?} has no space")))?;
         merges.push((left.to_owned(), right.to_owned()));
     }
     let vocabulary = seen.iter().map(|(token, id)| ((*token).to_owned(), *id));
-    let model = BPE::builder()
-        .vocab_and_merges(vocabulary.collect::<tokenizers::models::bpe::Vocab>(), merges)
-        .build()
-        .map_err(broken)?;
+    let model = BPE::builder().vocab_and_merges(vocabulary.collect::<tokenizers::models::bpe::Vocab>(), merges).build().map_err(broken)?;
     let mut inner = tokenizers::Tokenizer::new(model);
     inner.with_pre_tokenizer(Some(pre_tokenizer(header)?));
     let added = tokens.iter().zip(kinds).filter_map(|(token, &kind)| match kind {
@@ -192,11 +180,7 @@ fn pre_tokenizer(header: &Header) -> Result<PreTokenizerWrapper, TokenizerError>
     match header.text("tokenizer.ggml.pre")? {
         "smollm" => Ok(Sequence::new(vec![Digits::new(true).into(), bytes.into()]).into()),
         "gpt-2" | "gpt2" => Ok(bytes.into()),
-        other => Err(TokenizerError::Unsupported {
-            key: "tokenizer.ggml.pre",
-            got: other.to_owned(),
-            supported: "smollm, gpt-2",
-        }),
+        other => Err(TokenizerError::Unsupported { key: "tokenizer.ggml.pre", got: other.to_owned(), supported: "smollm, gpt-2" }),
     }
 }
 

@@ -44,13 +44,11 @@ impl Weights {
             layers.push(load_layer(file, config, index)?);
         }
         let tied = !file.header().tensors.contains_key("output.weight");
-        let untied_head =
-            if tied { None } else { Some(matrix(file, "output.weight", config.vocabulary, hidden)?) };
+        let untied_head = if tied { None } else { Some(matrix(file, "output.weight", config.vocabulary, hidden)?) };
         let norm = vector(file, "output_norm.weight", hidden)?;
         refuse_unused(file, config.layers)?;
         let half = config.head_dim / 2;
-        let frequencies =
-            (0..half).map(|i| config.rope_base.powf(-f64_from(i) / f64_from(half))).collect();
+        let frequencies = (0..half).map(|i| config.rope_base.powf(-f64_from(i) / f64_from(half))).collect();
         Ok(Self { embedding, layers, norm, untied_head, frequencies })
     }
 
@@ -83,10 +81,7 @@ impl Weights {
             }
         }
         let shape = (count, self.frequencies.len());
-        Ok((
-            Tensor::from_vec(cosines, shape, &Device::Cpu)?,
-            Tensor::from_vec(sines, shape, &Device::Cpu)?,
-        ))
+        Ok((Tensor::from_vec(cosines, shape, &Device::Cpu)?, Tensor::from_vec(sines, shape, &Device::Cpu)?))
     }
 }
 
@@ -123,11 +118,7 @@ fn load_layer(file: &GgufFile, config: &Config, index: usize) -> Result<Layer, M
 /// GGUF stores the two halves of a rotated head interleaved (rows 0, 32, 1, 33 ... of a head of 64): puts them back.
 fn halves(weight: &Tensor, heads: usize, head_dim: usize) -> Result<Tensor, ModelError> {
     let columns = weight.dim(1)?;
-    Ok(weight
-        .reshape((heads, head_dim / 2, 2, columns))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((heads * head_dim, columns))?)
+    Ok(weight.reshape((heads, head_dim / 2, 2, columns))?.transpose(1, 2)?.contiguous()?.reshape((heads * head_dim, columns))?)
 }
 
 fn matrix(file: &GgufFile, name: &str, rows: usize, columns: usize) -> Result<Tensor, ModelError> {

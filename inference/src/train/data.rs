@@ -89,12 +89,7 @@ pub(super) fn batches(examples: &[Encoded], order: &[usize], size: usize) -> Vec
 }
 
 /// Packs documents: the rows they all begin with once, then the rest of each.
-pub(super) fn pack(
-    examples: &[Encoded],
-    trunk: &[Vec<f32>],
-    members: &[usize],
-    width: usize,
-) -> candle_core::Result<Batch> {
+pub(super) fn pack(examples: &[Encoded], trunk: &[Vec<f32>], members: &[usize], width: usize) -> candle_core::Result<Batch> {
     let shared = common_prefix(examples, members);
     let mut hidden = trunk[members[0]][..shared * width].to_vec();
     let mut lengths = Vec::with_capacity(members.len());

@@ -94,8 +94,7 @@ impl Checkpoint {
             ("step", self.optimizer.step.to_string()),
         ];
         let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let vectors =
-            [("theta", &self.theta), ("first", &self.optimizer.first), ("second", &self.optimizer.second)];
+        let vectors = [("theta", &self.theta), ("first", &self.optimizer.first), ("second", &self.optimizer.second)];
         let bytes: Vec<(&str, Vec<u8>)> = vectors.iter().map(|(name, values)| (*name, bytes(values))).collect();
         let views = bytes.iter().map(|(name, data)| (*name, view(vec![data.len() / 4], data)));
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| io(&checkpoint_path(job), error))?;
@@ -104,13 +103,7 @@ impl Checkpoint {
 }
 
 /// Writes the adapter's files beside the checkpoint, loads them as any node would, and gives the folder its name.
-pub(super) fn publish(
-    job: &TrainJob,
-    layout: &Layout,
-    theta: &[f32],
-    manifest: &[u8],
-    model: &ModelInfo,
-) -> Result<[u8; 32], TrainError> {
+pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: &[u8], model: &ModelInfo) -> Result<[u8; 32], TrainError> {
     let folder = partial(job);
     let config = serde_json::to_vec_pretty(&adapter_config(job, model)).expect("plain data with string keys");
     write(&folder.join(CONFIG_FILE), &config)?;

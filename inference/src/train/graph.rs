@@ -9,14 +9,14 @@
 //!
 //! Per row and trained layer: twice the multiplications of inference, and about 34 kB of saved activations.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::model::{Config, Model, Site, f64_from};
 
-use super::kernels::{
-    add_to, causal_softmax, cross_entropy, gated, gated_back, read, rms_norm, rms_norm_back, rows, softmax_back,
-};
+use super::kernels::{add_to, causal_softmax, cross_entropy, gated, gated_back, read, rms_norm, rms_norm_back, rows, softmax_back};
 use super::params::Layout;
 
 /// Rows of logits computed at a time: 25 MB for a vocabulary of 49,152.
@@ -49,6 +49,18 @@ struct Span {
     shared: usize,
     start: usize,
     len: usize,
+}
+
+impl Span {
+    /// The rows themselves, as [`gather`] takes them.
+    fn own(self) -> [Range<usize>; 2] {
+        [0..0, self.start..self.start + self.len]
+    }
+
+    /// The rows they attend to.
+    fn seen(self) -> [Range<usize>; 2] {
+        [0..self.shared, self.start..self.start + self.len]
+    }
 }
 
 impl Batch {
@@ -110,13 +122,7 @@ impl<'a> Graph<'a> {
         let (cosines, sines) = model.weights.rotation(0, length_max)?;
         #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
         let epsilon = model.config().norm_epsilon as f32;
-        Ok(Self {
-            model,
-            first,
-            epsilon,
-            cosines: cosines.flatten_all()?.to_vec1()?,
-            sines: sines.flatten_all()?.to_vec1()?,
-        })
+        Ok(Self { model, first, epsilon, cosines: cosines.flatten_all()?.to_vec1()?, sines: sines.flatten_all()?.to_vec1()? })
     }
 
     fn config(&self) -> &Config {
@@ -125,12 +131,8 @@ impl<'a> Graph<'a> {
 
     /// Output of the frozen layers for one example: `[tokens, hidden]`, row by row.
     pub(super) fn trunk(&self, tokens: &[u32]) -> Result<Vec<f32>, crate::model::ModelError> {
-        let mut batch = Batch {
-            hidden: self.model.weights.embed(tokens, self.config())?,
-            shared: 0,
-            lengths: vec![tokens.len()],
-            targets: Vec::new(),
-        };
+        let mut batch =
+            Batch { hidden: self.model.weights.embed(tokens, self.config())?, shared: 0, lengths: vec![tokens.len()], targets: Vec::new() };
         for layer in 0..self.first {
             batch.hidden = self.layer(layer, &batch, &batch.hidden, None)?.0;
         }
@@ -165,13 +167,7 @@ impl<'a> Graph<'a> {
     }
 
     /// One layer. Without matrices it is the frozen layer.
-    fn layer(
-        &self,
-        layer: usize,
-        batch: &Batch,
-        input: &Tensor,
-        matrices: Option<&Matrices>,
-    ) -> candle_core::Result<(Tensor, Saved)> {
+    fn layer(&self, layer: usize, batch: &Batch, input: &Tensor, matrices: Option<&Matrices>) -> candle_core::Result<(Tensor, Saved)> {
         let weights = &self.model.weights.layers[layer];
         let mut shrunk = [const { None }; 7];
         let mut linear = |site: Site, x: &Tensor| -> candle_core::Result<Tensor> {
@@ -221,13 +217,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Attention of every span, in parallel; returns `[rows, heads x head_dim]`.
-    fn attention(
-        &self,
-        batch: &Batch,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-    ) -> candle_core::Result<(Tensor, Vec<SavedSpan>)> {
+    fn attention(&self, batch: &Batch, q: &Tensor, k: &Tensor, v: &Tensor) -> candle_core::Result<(Tensor, Vec<SavedSpan>)> {
         let Config { heads, kv_heads, head_dim, .. } = *self.config();
         let positions = batch.positions();
         let rotated = |x: &Tensor, heads: usize| -> candle_core::Result<Vec<f32>> {
@@ -245,11 +235,9 @@ impl<'a> Graph<'a> {
             .par_iter()
             .map(|span| {
                 let total = span.shared + span.len;
-                let own = [span.start..span.start + span.len];
-                let seen = [0..span.shared, span.start..span.start + span.len];
-                let q = tensor3(gather(&q, &own, heads, head_dim), kv_heads, group * span.len, head_dim)?;
-                let k = tensor3(gather(&k, &seen, kv_heads, head_dim), kv_heads, total, head_dim)?;
-                let v = tensor3(gather(&v, &seen, kv_heads, head_dim), kv_heads, total, head_dim)?;
+                let q = tensor3(gather(&q, &span.own(), heads, head_dim), kv_heads, group * span.len, head_dim)?;
+                let k = tensor3(gather(&k, &span.seen(), kv_heads, head_dim), kv_heads, total, head_dim)?;
+                let v = tensor3(gather(&v, &span.seen(), kv_heads, head_dim), kv_heads, total, head_dim)?;
                 let mut scores = q.matmul(&k.t()?)?.flatten_all()?.to_vec1::<f32>()?;
                 causal_softmax(&mut scores, span.len, total);
                 let p = tensor3(scores, kv_heads, group * span.len, total)?;
@@ -261,7 +249,7 @@ impl<'a> Graph<'a> {
         let mut saved = Vec::with_capacity(results.len());
         for (span, (kept, part)) in spans.iter().zip(results) {
             read(&part, |part| {
-                scatter(&mut mixed, part, &[span.start..span.start + span.len], heads, head_dim, 1.0);
+                scatter(&mut mixed, part, &span.own(), heads, head_dim, 1.0);
             })?;
             saved.push(kept);
         }
@@ -303,9 +291,8 @@ impl<'a> Graph<'a> {
         let scale = (1.0 / counted) as f32;
         let mut loss = 0.0;
         for part in batch.targets.chunks(HEAD_ROWS) {
-            let picked: Vec<f32> = read(hidden, |hidden| {
-                part.iter().flat_map(|(row, _)| hidden[row * width..][..width].iter().copied()).collect()
-            })?;
+            let picked: Vec<f32> =
+                read(hidden, |hidden| part.iter().flat_map(|(row, _)| hidden[row * width..][..width].iter().copied()).collect())?;
             let (normed, inverse) = read(&weights.norm, |weight| rms_norm(&picked, weight, self.epsilon))?;
             let logits = rows(normed, part.len())?.matmul(&weights.head().t()?)?;
             let targets: Vec<u32> = part.iter().map(|(_, target)| *target).collect();
@@ -341,8 +328,7 @@ impl Back<'_> {
         let weights = &self.graph.model.weights.layers[self.layer];
         let d_out = rows(d_out, count)?;
         let d_act = self.linear(Site::Down, act, &d_out, gradient)?;
-        let (d_gate, d_up) =
-            read(&d_act, |d| read(gate, |gate| read(up, |up| gated_back(d, gate, up))))???;
+        let (d_gate, d_up) = read(&d_act, |d| read(gate, |gate| read(up, |up| gated_back(d, gate, up))))???;
         let d_normed = self.linear(Site::Gate, middle_normed, &rows(d_gate, count)?, gradient)?;
         add_to(&d_normed, &self.linear(Site::Up, middle_normed, &rows(d_up, count)?, gradient)?)?;
         let mut d_middle = read(&d_out, <[f32]>::to_vec)?;
@@ -366,14 +352,7 @@ impl Back<'_> {
         Ok(d_input)
     }
 
-    fn norm(
-        &self,
-        dx: &mut [f32],
-        dy: &Tensor,
-        x: &Tensor,
-        inverse: &[f32],
-        weight: &Tensor,
-    ) -> candle_core::Result<()> {
+    fn norm(&self, dx: &mut [f32], dy: &Tensor, x: &Tensor, inverse: &[f32], weight: &Tensor) -> candle_core::Result<()> {
         read(dy, |dy| read(x, |x| read(weight, |weight| rms_norm_back(dx, dy, x, inverse, weight))))??
     }
 
@@ -387,16 +366,8 @@ impl Back<'_> {
     }
 
     /// Gradients of a linear layer's matrices; returns the scaled gradient of x A' and A.
-    fn matrices(
-        &self,
-        site: Site,
-        x: &Tensor,
-        dy: &Tensor,
-        gradient: &mut [f32],
-    ) -> candle_core::Result<Option<(Tensor, &Tensor)>> {
-        let (Some((index, entry)), Some(z)) =
-            (self.matrices.layout.entry(self.layer, site), &self.saved.shrunk[site as usize])
-        else {
+    fn matrices(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Option<(Tensor, &Tensor)>> {
+        let (Some((index, entry)), Some(z)) = (self.matrices.layout.entry(self.layer, site), &self.saved.shrunk[site as usize]) else {
             return Ok(None);
         };
         let (a, b) = &self.matrices.tensors[index];
@@ -417,9 +388,8 @@ impl Back<'_> {
             .par_iter()
             .zip(&self.saved.spans)
             .map(|(span, saved)| {
-                let own = [span.start..span.start + span.len];
                 let total = span.shared + span.len;
-                let d = tensor3(gather(&d_mixed, &own, heads, head_dim), kv_heads, group * span.len, head_dim)?;
+                let d = tensor3(gather(&d_mixed, &span.own(), heads, head_dim), kv_heads, group * span.len, head_dim)?;
                 let d_v = saved.p.t()?.matmul(&d)?;
                 let mut d_scores = d.matmul(&saved.v.t()?)?.flatten_all()?.to_vec1::<f32>()?;
                 read(&saved.p, |p| softmax_back(&mut d_scores, p, total))?;
@@ -430,11 +400,9 @@ impl Back<'_> {
         let room = |heads: usize| vec![0f32; positions.len() * heads * head_dim];
         let (mut d_q, mut d_k, mut d_v) = (room(heads), room(kv_heads), room(kv_heads));
         for (span, [part_q, part_k, part_v]) in spans.iter().zip(&parts) {
-            let own = [span.start..span.start + span.len];
-            let seen = [0..span.shared, span.start..span.start + span.len];
-            read(part_q, |part| scatter(&mut d_q, part, &own, heads, head_dim, self.graph.attention_scale()))?;
-            read(part_k, |part| scatter(&mut d_k, part, &seen, kv_heads, head_dim, 1.0))?;
-            read(part_v, |part| scatter(&mut d_v, part, &seen, kv_heads, head_dim, 1.0))?;
+            read(part_q, |part| scatter(&mut d_q, part, &span.own(), heads, head_dim, self.graph.attention_scale()))?;
+            read(part_k, |part| scatter(&mut d_k, part, &span.seen(), kv_heads, head_dim, 1.0))?;
+            read(part_v, |part| scatter(&mut d_v, part, &span.seen(), kv_heads, head_dim, 1.0))?;
         }
         self.graph.rotate(&mut d_q, &positions, heads, -1.0);
         self.graph.rotate(&mut d_k, &positions, kv_heads, -1.0);
@@ -448,7 +416,7 @@ fn tensor3(values: Vec<f32>, a: usize, b: usize, c: usize) -> candle_core::Resul
 }
 
 /// Rows of `[rows, heads x head_dim]` in the given ranges, as `[heads, rows, head_dim]`.
-fn gather(values: &[f32], ranges: &[std::ops::Range<usize>], heads: usize, head_dim: usize) -> Vec<f32> {
+fn gather(values: &[f32], ranges: &[Range<usize>; 2], heads: usize, head_dim: usize) -> Vec<f32> {
     let width = heads * head_dim;
     let mut out = Vec::with_capacity(ranges.iter().map(|r| r.len()).sum::<usize>() * width);
     for head in 0..heads {
@@ -460,14 +428,7 @@ fn gather(values: &[f32], ranges: &[std::ops::Range<usize>], heads: usize, head_
 }
 
 /// Adds `factor` times `[heads, rows, head_dim]` to the rows it came from.
-fn scatter(
-    out: &mut [f32],
-    values: &[f32],
-    ranges: &[std::ops::Range<usize>],
-    heads: usize,
-    head_dim: usize,
-    factor: f32,
-) {
+fn scatter(out: &mut [f32], values: &[f32], ranges: &[Range<usize>; 2], heads: usize, head_dim: usize, factor: f32) {
     let width = heads * head_dim;
     let mut from = values.chunks_exact(head_dim);
     for head in 0..heads {
@@ -599,6 +560,7 @@ mod tests {
                     for range in [&entry.a, &entry.b] {
                         let length: f64 = gradient[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
                         let step = 0.02;
+                        #[expect(clippy::cast_possible_truncation, reason = "rounded to f32")]
                         let moved = |sign: f64| {
                             let mut theta = theta.clone();
                             for at in range.clone() {

@@ -122,8 +122,7 @@ impl AdamW {
 }
 
 fn norm(gradient: &[f32]) -> f32 {
-    let parts: Vec<f64> =
-        gradient.par_chunks(CHUNK).map(|chunk| chunk.iter().map(|g| f64::from(*g) * f64::from(*g)).sum()).collect();
+    let parts: Vec<f64> = gradient.par_chunks(CHUNK).map(|chunk| chunk.iter().map(|g| f64::from(*g) * f64::from(*g)).sum()).collect();
     #[expect(clippy::cast_possible_truncation, reason = "rounded to f32")]
     let norm = parts.iter().sum::<f64>().sqrt() as f32;
     norm
