@@ -12,6 +12,7 @@
 mod handle;
 mod owner;
 mod sequence;
+mod speed;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use crate::model::ModelError;
 use crate::{Finish, Sampling};
 
 pub use handle::{EngineHandle, Generation};
+pub use speed::Speed;
 
 /// Adapters one engine keeps; at rank 16 each costs 20 MB on a 135 M model.
 pub const ADAPTERS_MAX: usize = 32;
