@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Builds the index of Datanet versions in the order given: about 0.1 s per MB of text.
-pub async fn build(datanets: Vec<(AssetVersion, Vec<LocalContribution>)>) -> anyhow::Result<Index> {
+pub(super) async fn build(datanets: Vec<(AssetVersion, Vec<LocalContribution>)>) -> anyhow::Result<Index> {
     let building = tokio::task::spawn_blocking(move || {
         let one = |(version, contributions): &(AssetVersion, Vec<LocalContribution>)| {
             anyhow::Ok(Arc::new(index::build(*version, contributions).with_context(|| format!("Datanet {version}"))?))
@@ -30,7 +30,7 @@ pub async fn build(datanets: Vec<(AssetVersion, Vec<LocalContribution>)>) -> any
 }
 
 /// The index over the Datanets of `manifest`: contributions that are not in the data folder are fetched from their holders and kept.
-pub async fn fetched(context: &Context, config: &Config, state: &State, manifest: &Manifest) -> anyhow::Result<Index> {
+pub(super) async fn fetched(context: &Context, config: &Config, state: &State, manifest: &Manifest) -> anyhow::Result<Index> {
     let mut datanets = Vec::new();
     let mut missing = Vec::new();
     for datanet in &manifest.datanets {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The configuration, with the overlay addresses given on the command line in place of its own if there are any.
-pub fn joining(context: &Context, bootstrap: Vec<String>) -> anyhow::Result<Config> {
+pub(super) fn joining(context: &Context, bootstrap: Vec<String>) -> anyhow::Result<Config> {
     let mut config = context.config()?;
     if !bootstrap.is_empty() {
         config.bootstrap = bootstrap;
@@ -27,7 +27,7 @@ pub fn joining(context: &Context, bootstrap: Vec<String>) -> anyhow::Result<Conf
 }
 
 /// Asks `node` at `addr` and waits at most `patience` for its answer.
-pub async fn ask_node(addr: SocketAddr, node: NodeId, question: &FromClient, patience: Duration) -> anyhow::Result<FromNode> {
+pub(super) async fn ask_node(addr: SocketAddr, node: NodeId, question: &FromClient, patience: Duration) -> anyhow::Result<FromNode> {
     let mut frame = encode(question);
     frame.insert(0, INFERENCE_TAG);
     ensure!(frame.len() <= CLIENT_FRAME_MAX, "the question has {} bytes, a node reads at most {CLIENT_FRAME_MAX}", frame.len());
