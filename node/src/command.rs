@@ -60,6 +60,7 @@ fn default_data_dir() -> PathBuf {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "each command's arguments carry its words")]
 pub enum Command {
     Init(init::Args),
     Run(run::Args),

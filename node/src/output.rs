@@ -36,7 +36,8 @@ impl Output {
 
     /// Progress over `total` steps on standard error: a bar on a terminal, a line at each tenth elsewhere.
     pub fn progress(&self, what: &str, total: u64) -> Progress {
-        let is_bar = std::io::stderr().is_terminal() && !self.is_json;
+        // Progress goes to standard error, so that it never mixes with the JSON document.
+        let is_bar = std::io::stderr().is_terminal();
         let bar = if is_bar { ProgressBar::new(total) } else { ProgressBar::hidden() };
         if is_bar {
             let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -44,7 +45,7 @@ impl Output {
             bar.set_message(what.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Progress { bar, is_plain: !is_bar && !self.is_json, what: what.to_owned(), total, tenth: 0 }
+        Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0 }
     }
 }
 

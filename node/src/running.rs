@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use chain_bridge::{client::ChainClient, registry::State};
+use chain_bridge::client::ChainClient;
 use inference::{
     engine::{EngineConfig, EngineHandle},
     proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Status, encode},
@@ -40,7 +40,7 @@ use types::{
 
 use crate::{
     books::Books,
-    chain::{Chained, Snapshots},
+    chain::Chained,
     check,
     command::Context,
     config::Config,
@@ -118,7 +118,6 @@ struct Front {
     gate: Gate,
     settling: Arc<Settling>,
     overlay: OverlayHandle,
-    snapshots: Snapshots,
     waiting: watch::Receiver<Vec<String>>,
     offers: Arc<RwLock<Offers>>,
     books: Arc<Books>,
@@ -222,7 +221,6 @@ impl Node {
             gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
             settling,
             overlay: overlay.clone(),
-            snapshots: snapshots.clone(),
             waiting,
             offers: Arc::clone(&offers),
             books,
@@ -345,10 +343,6 @@ async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Ar
 }
 
 impl Front {
-    fn latest(&self) -> Arc<State> {
-        Arc::clone(&self.snapshots.borrow().latest)
-    }
-
     async fn serve(&self, remote: NodeId, mut stream: FrameStream) {
         let Ok(Ok(Some(mut frame))) = timeout(FIRST_FRAME_WAIT, stream.recv(CLIENT_FRAME_MAX)).await else { return };
         let Some(tag) = (!frame.is_empty()).then(|| frame.remove(0)) else { return };

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use inference::adapter::{AdapterFiles, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
+use p2p::{
+    bulk::{BulkEndpoint, BulkLimits},
+    identity::NodeSeed,
+    proto::ads::Ad,
+};
 use serde::Serialize;
 use types::{
     id::{AssetVersion, BlobId},
@@ -15,8 +20,12 @@ use types::{
 use super::Context;
 use crate::{
     data::{DataDir, write_atomic},
+    datanet::fetch_adapter,
     output::table,
 };
+
+/// How long ads of nodes that serve an adapter are awaited.
+const ADS_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Adapters: bring one in, see what is there, register one.
 #[derive(Debug, ClapArgs)]
@@ -31,6 +40,14 @@ enum Action {
     Import {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Fetch a registered adapter from nodes that serve it, checked against its registered content.
+    Fetch {
+        /// Name, asset number or ASSET@VERSION.
+        adapter: String,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
     },
     /// List the adapters in the data folder.
     List,
@@ -71,6 +88,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let row = import(&context.data, &folder)?;
             context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
         }
+        Action::Fetch { adapter, bootstrap } => fetch(context, &adapter, bootstrap).await,
         Action::List => list(context),
         Action::Publish { folder, name, base, datanets } => {
             let files = AdapterFiles::read(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -88,6 +106,27 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             super::publish::run(context, publication).await
         }
     }
+}
+
+async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    let mut config = context.config()?;
+    if !bootstrap.is_empty() {
+        config.bootstrap = bootstrap;
+    }
+    let chain = context.chain_reader().await?;
+    let state = chain.state().await?;
+    let version = super::ask::resolve(&state, adapter)?;
+    let content = state.version(version).with_context(|| format!("version {version} is not published"))?.content;
+    let overlay = context.light_overlay(&config).await?;
+    let serves = |ad: &Ad| ad.adapters.iter().any(|asset| asset.hash.0 == content.0);
+    let heard = overlay.wait_ads(|ads| ads.iter().any(|signed| serves(signed.ad())), ADS_WAIT).await;
+    let heard = heard.with_context(|| format!("no node offers adapter {content}: give the --bootstrap address of a running node"))?;
+    let providers: Vec<_> = heard.iter().map(|signed| signed.ad()).filter(|ad| serves(ad)).map(|ad| (ad.node, ad.bulk_addr)).collect();
+    let bulk = BulkEndpoint::start(&NodeSeed::generate(), ([127, 0, 0, 1], 0).into(), &[], BulkLimits::default()).await?;
+    let fetched = fetch_adapter(&context.data, &bulk, content, &providers).await;
+    overlay.shutdown().await;
+    let row = Row { hash: content, name: adapter.to_owned(), path: fetched? };
+    context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
 }
 
 fn import(data: &DataDir, folder: &Path) -> anyhow::Result<Row> {

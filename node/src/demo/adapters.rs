@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Demo;
 
 /// Training settings; a change of them trains anew.
-const PASSES: &str = "8";
+const PASSES: &str = "12";
 
 impl Demo {
     /// Registers the base, trains (or finds) an adapter per Datanet, registers both and hands them to every node.
@@ -28,7 +28,7 @@ impl Demo {
                 let control = self.assets[&format!("{}-version", if datanet == "medical" { "python" } else { "medical" })].clone();
                 self.stage.cli(&self.author.folder, &["datanet", "fetch", control.split('@').next().unwrap_or_default()]).await?;
                 let arguments = ["train", "--datanet", &version, "--base", &model, "--out", &out, "--documents", &documents, "--held-out", &held_out, "--control", &control, "--passes", PASSES];
-                let report = self.stage.cli(&self.author.folder, &arguments).await?;
+                let report = self.stage.cli_shown(&self.author.folder, &arguments).await?;
                 crate::data::write_atomic(&folder.join("report.json"), &serde_json::to_vec_pretty(&report)?, 0o644)?;
             }
             let report: Value = serde_json::from_slice(&std::fs::read(folder.join("report.json"))?)?;

@@ -83,6 +83,15 @@ impl Stage {
         Ok((done.status.success(), value, String::from_utf8_lossy(&done.stderr).into_owned()))
     }
 
+    /// Runs one long command, its progress shown as it comes, and returns its JSON document.
+    pub async fn cli_shown(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
+        let done = self.command(folder, arguments).stderr(Stdio::inherit()).output().await?;
+        let value: Value = serde_json::from_slice(&done.stdout).unwrap_or(Value::Null);
+        let reason = value.get("error").and_then(Value::as_str).unwrap_or("see above");
+        ensure!(done.status.success(), "`tributary {}` failed: {reason}", arguments.join(" "));
+        Ok(value)
+    }
+
     /// Sets a party's folder up.
     pub async fn party(&self, name: &str, model: &Path, bootstrap: Option<&str>) -> anyhow::Result<Party> {
         let folder = self.out.join("parties").join(name);

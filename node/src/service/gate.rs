@@ -12,23 +12,20 @@ use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
 use storage::{
     datanet::{Accepted, Contribution, Datanet, Licence, Place, Report, shard},
     erasure::OBJECT_BYTES_MAX,
+    proto::gate::{Open, PIECE_BYTES, Reply},
 };
 use tokio::{
     sync::{Mutex, Semaphore},
     time::timeout,
 };
 use types::{
-    contribution::{GateReport, commitment},
     id::{AssetId, Hash32, NodeId},
     key::{Account, Domains, Signed},
 };
 
 use crate::{
     chain::Snapshots,
-    datanet::{
-        Shards, card_of,
-        message::{FromGate, OPEN_FRAME_MAX, Open, PIECE_BYTES, decode, encode},
-    },
+    datanet::{Shards, card_of},
 };
 
 /// Contributions looked at once: each takes a few times its shard in memory.
@@ -86,42 +83,32 @@ impl Gate {
             Ok(Err(Turned::Stream(error))) => return tracing::debug!(%remote, %error, "a contributor left"),
             Ok(Err(Turned::Away(reason))) => {
                 tracing::info!(%remote, %reason, "a contribution was turned away");
-                FromGate::Refused { reason }
+                Reply::Refused { reason }
             }
             Ok(Err(Turned::Failed(error))) => {
                 tracing::error!(error = format!("{error:#}"), "the gate failed");
-                FromGate::Refused { reason: format!("the gate cannot look at it now: {error:#}") }
+                Reply::Refused { reason: format!("the gate cannot look at it now: {error:#}") }
             }
-            Err(_) => FromGate::Refused { reason: format!("the review took longer than {} s: try again", REVIEW_LIMIT.as_secs()) },
+            Err(_) => Reply::Refused { reason: format!("the review took longer than {} s: try again", REVIEW_LIMIT.as_secs()) },
         };
-        if timeout(LINGER, sender.send(&encode(&answer))).await.is_ok_and(|sent| sent.is_ok()) {
+        if timeout(LINGER, sender.send(&answer.encode())).await.is_ok_and(|sent| sent.is_ok()) {
             drop(sender.finish().await);
             drop(timeout(LINGER, sender.closed()).await);
         }
     }
 
-    async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<FromGate, Turned> {
-        if first.len() > OPEN_FRAME_MAX {
-            return Err(away(format!("an opening of {} bytes, at most {OPEN_FRAME_MAX} are read", first.len())));
-        }
-        let open: Open = decode(first).map_err(|error| away(error.to_string()))?;
+    async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
+        let open = Open::decode(first).map_err(|error| away(error.to_string()))?;
         let licence: Licence = open.licence.parse().map_err(|error: storage::datanet::CardError| away(error.to_string()))?;
         let Ok(_turn) = self.reviews.try_acquire() else { return Err(away("the gate is looking at other contributions: try again in a minute")) };
-        let committed = commitment(open.salt, open.text_root, open.contributor);
+        let committed = open.commitment();
         let (state, place) = self.committed(committed, &open).await?;
         self.admit(&state, &open)?;
-        sender.send(&encode(&FromGate::Proceed)).await?;
+        sender.send(&Reply::Proceed.encode()).await?;
         let bytes = receive(receiver, open.shard_bytes).await?;
         let report = self.look(&state, place, &open, licence, bytes).await?;
-        let verdict = GateReport {
-            datanet: open.datanet,
-            text_root: open.text_root,
-            commitment: committed,
-            report: report.digest(),
-            is_accepted: report.accepted,
-        };
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
-        Ok(FromGate::Reviewed { report: report.to_json(), verdict: Signed::new(&self.account, &self.domains, verdict) })
+        Ok(Reply::Reviewed { report: report.to_json(), verdict: Signed::new(&self.account, &self.domains, open.verdict(&report)) })
     }
 
     /// The books once they hold the commitment, and its place.

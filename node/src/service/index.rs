@@ -120,7 +120,11 @@ impl Indexing {
         let index = self.index(state, &published.datanets, built).await?;
         if state.index(version).is_none() {
             if self.is_indexer && posted.insert(version) {
-                self.post(state, version, index.root()).await.inspect_err(|_| drop(posted.remove(&version)))?;
+                let sent = self.post(state, version, index.root()).await;
+                if sent.is_err() {
+                    posted.remove(&version);
+                }
+                sent?;
             }
             bail!("its index root is not on the chain yet");
         }
