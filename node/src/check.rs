@@ -13,12 +13,13 @@ use attribution::{
 };
 use inference::{
     Finish, Message, Sampling,
+    engine::EngineHandle,
     verify::{Claim, Replay, replay},
 };
 use types::{
     encoding::Document as _,
     id::Hash32,
-    key::Signed,
+    key::{Account, Domains, Signed},
     receipt::{CheckReport, Finding, Reason},
     text,
 };
@@ -28,34 +29,48 @@ use crate::service::inference::{Answering, Offer};
 /// Checks a bundle under the manifests that this node serves, and signs the finding.
 ///
 /// # Errors
-/// What keeps it from checking at all: another deployment, a manifest it does not serve, an answer whose beginning is not in the bundle, a busy
-/// engine. Whatever is wrong with the receipt itself is the report's finding.
+/// What keeps it from checking at all: a manifest it does not serve, and what [`check_under`] says.
 pub async fn check_bundle<E>(answering: &Answering<E>, bundle: &Bundle) -> anyhow::Result<Signed<CheckReport>> {
-    ensure!(
-        bundle.domains == answering.domains,
-        "the receipt is of another deployment (chain {}, settlement {})",
-        bundle.domains.chain_id,
-        bundle.domains.settlement
-    );
     let manifest = bundle.manifest.root();
     let offer = answering.offers.read().await.get(&manifest).cloned();
     let offer = offer.with_context(|| {
         format!("this node does not serve manifest {manifest}, so it cannot execute the answer again: ask one that does")
     })?;
+    check_under(&answering.engine, &answering.account, &answering.domains, &offer, bundle).await
+}
+
+/// Checks a bundle under an offer of its manifest, and signs the finding with `account`.
+///
+/// # Errors
+/// What keeps it from checking at all: another deployment, an answer whose beginning is not in the bundle, an adapter that does not load, a busy
+/// engine. Whatever is wrong with the receipt itself is the report's finding.
+pub async fn check_under(
+    engine: &EngineHandle,
+    account: &Account,
+    domains: &Domains,
+    offer: &Arc<Offer>,
+    bundle: &Bundle,
+) -> anyhow::Result<Signed<CheckReport>> {
+    ensure!(
+        bundle.domains == *domains,
+        "the receipt is of another deployment (chain {}, settlement {})",
+        bundle.domains.chain_id,
+        bundle.domains.settlement
+    );
     let (again, counted) = if must_execute(bundle) {
-        execute(answering, &offer, bundle).await?
+        execute(engine, offer, bundle).await?
     } else {
         (Reexecution { wrong_token: None, answer: bundle.answer.clone() }, None)
     };
     let found = {
-        let (bundle, offer, again) = (bundle.clone(), Arc::clone(&offer), again.clone());
+        let (bundle, offer, again) = (bundle.clone(), Arc::clone(offer), again.clone());
         tokio::task::spawn_blocking(move || judge(&bundle, &offer.index, &again)).await?
     };
     let verdict = locate(found, &again, bundle, counted);
-    let checker = answering.account.address();
+    let checker = account.address();
     let receipt = bundle.receipt.document.hash();
     let trace = trace(checker, bundle, &again, counted, verdict);
-    Ok(Signed::new(&answering.account, &answering.domains, verdict.report(checker, receipt, trace)))
+    Ok(Signed::new(account, domains, verdict.report(checker, receipt, trace)))
 }
 
 /// Whether the signatures stand: an answer that nobody signed for is not worth executing, so a stranger cannot make a checker work for nothing.
@@ -65,7 +80,7 @@ fn must_execute(bundle: &Bundle) -> bool {
 }
 
 /// Runs the claimed tokens through the model; also the input tokens as this node counts them.
-async fn execute<E>(answering: &Answering<E>, offer: &Offer, bundle: &Bundle) -> anyhow::Result<(Reexecution, Option<u32>)> {
+async fn execute(engine: &EngineHandle, offer: &Offer, bundle: &Bundle) -> anyhow::Result<(Reexecution, Option<u32>)> {
     let receipt = &bundle.receipt.document;
     if receipt.first_token > 0 {
         bail!(
@@ -73,7 +88,6 @@ async fn execute<E>(answering: &Answering<E>, offer: &Offer, bundle: &Bundle) ->
             receipt.first_token
         );
     }
-    let engine = &answering.engine;
     if let Some((_, folder)) = &offer.adapter {
         engine.load_adapter(folder).await?;
     }
@@ -125,16 +139,4 @@ fn trace(checker: types::id::Address, bundle: &Bundle, again: &Reexecution, coun
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn roles_of_a_bundle_are_those_of_the_engine() {
-        for (role, expected) in
-            [(Role::System, inference::Role::System), (Role::User, inference::Role::User), (Role::Assistant, inference::Role::Assistant)]
-        {
-            let converted = message(&attribution::prompt::Message { role, content: "x".into() });
-            assert_eq!((converted.role, converted.content.as_str()), (expected, "x"));
-        }
-    }
-}
+mod tests;

@@ -117,7 +117,7 @@ async fn add(
             Ok(Transaction::new("increase stake", &chain.client.increase_stake(amount).await?))
         }
         Adding::Register(incarnation) => {
-            let payout = payout.or(known.map(|known| known.payout)).unwrap_or(account);
+            let payout = payout.or_else(|| known.map(|known| known.payout)).unwrap_or(account);
             context.output.note(&format!(
                 "registering node {node} under account {account} with {}, incarnation {incarnation}, paid to {payout}",
                 amount.in_open()

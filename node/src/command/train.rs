@@ -41,7 +41,7 @@ const TITLE: &str = "{title}";
 /// Train an adapter on a Datanet's documents.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The Datanet's text must be here: `tributary datanet fetch DATANET` brings it. Documents are named by their contributor's id, or by the hash\nof their text. Which documents are held out is settled before training, by the order of a hash over their ids: nobody can pick easy ones.\nInterrupt it and run the same command again: it goes on from the last complete pass.\n\nExamples:\n  tributary train --datanet 2@1 --base model.gguf --out medical-adapter --count 150\n  tributary train --datanet 2@1 --base model.gguf --out a --documents ids.txt --held-out rest.txt --control 3@1"
+    after_help = "The Datanet's text must be here: `tributary datanet fetch DATANET` brings it. Documents are named by their contributor's id, or by the hash\nof their text. Unless a list names them, the held-out documents are the first by a hash of their ids: settled before training, picked by nobody.\nInterrupt it and run the same command again: it goes on from the last complete pass.\n\nExamples:\n  tributary train --datanet 2@1 --base model.gguf --out medical-adapter --count 150\n  tributary train --datanet 2@1 --base model.gguf --out a --documents ids.txt --held-out rest.txt --control 3@1"
 )]
 pub struct Args {
     /// Datanet version to train on, as ASSET@VERSION.
@@ -72,26 +72,26 @@ pub struct Args {
     #[arg(long, default_value_t = 30)]
     control_count: usize,
     /// Times every document is seen.
-    #[arg(long)]
-    passes: Option<u32>,
+    #[arg(long, default_value_t = TrainConfig::default().passes)]
+    passes: u32,
     /// Rank of the matrices.
-    #[arg(long)]
-    rank: Option<usize>,
+    #[arg(long, default_value_t = TrainConfig::default().rank)]
+    rank: usize,
     /// Number of layers, counted from the output, that get matrices.
-    #[arg(long)]
-    layers: Option<usize>,
+    #[arg(long, default_value_t = TrainConfig::default().layers)]
+    layers: usize,
     /// Documents per step.
-    #[arg(long)]
-    batch: Option<usize>,
+    #[arg(long, default_value_t = TrainConfig::default().batch)]
+    batch: usize,
     /// Largest learning rate.
-    #[arg(long)]
-    learning_rate: Option<f64>,
+    #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
+    learning_rate: f64,
     /// Tokens of a document with its question; longer ones are cut.
-    #[arg(long)]
-    max_length: Option<usize>,
+    #[arg(long, default_value_t = TrainConfig::default().max_length)]
+    max_length: usize,
     /// Seed of the first matrices and of the order of documents.
-    #[arg(long)]
-    seed: Option<u64>,
+    #[arg(long, default_value_t = TrainConfig::default().seed)]
+    seed: u64,
     /// The question that a titled document answers; {title} stands for the title.
     #[arg(long, default_value = "What is {title}?")]
     question: String,
@@ -163,8 +163,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let base = GgufFile::open(&args.base).with_context(|| format!("{}", args.base.display()))?;
     let base_name = base.header().text("general.name").unwrap_or("unnamed").to_owned();
     let dataset = dataset(args.datanet, &contributions, &selection);
-    let mut config = TrainConfig::default();
-    settle(&mut config, &args);
+    let config = config(&args);
     let job = TrainJob {
         model: args.base,
         expected_hash: None,
@@ -186,14 +185,17 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     context.output.result(&printed, || describe(&printed))
 }
 
-fn settle(config: &mut TrainConfig, args: &Args) {
-    config.passes = args.passes.unwrap_or(config.passes);
-    config.rank = args.rank.unwrap_or(config.rank);
-    config.layers = args.layers.unwrap_or(config.layers);
-    config.batch = args.batch.unwrap_or(config.batch);
-    config.learning_rate = args.learning_rate.unwrap_or(config.learning_rate);
-    config.max_length = args.max_length.unwrap_or(config.max_length);
-    config.seed = args.seed.unwrap_or(config.seed);
+fn config(args: &Args) -> TrainConfig {
+    TrainConfig {
+        passes: args.passes,
+        rank: args.rank,
+        layers: args.layers,
+        batch: args.batch,
+        learning_rate: args.learning_rate,
+        max_length: args.max_length,
+        seed: args.seed,
+        ..TrainConfig::default()
+    }
 }
 
 /// Trains on a thread of its own; an interrupt ends it after the step under way, its checkpoint stays.
