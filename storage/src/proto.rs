@@ -10,9 +10,12 @@
 //! error that counts what was found. A lost or late holder costs one more request; a lying one leaves [`fetch::Evidence`].
 //!
 //! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB and five replies of about 450 bytes.
+//! Beside the fragments: [`gate`], how a contribution is shown to the gate of a Datanet, and [`files`], how adapters travel.
 //! Placement is rendezvous hashing (Thaler and Ravishankar, 1998).
 
 pub mod fetch;
+pub mod files;
+pub mod gate;
 pub mod message;
 pub mod placement;
 pub mod provide;
