@@ -1,14 +1,13 @@
 //! Datanets between this machine, the chain and the nodes that hold fragments: what commands and services share.
 //!
-//! A contribution travels so. Its contributor commits on the chain, shows the shard to the gate ([`review`], frames in [`message`]), signs,
-//! has it accepted on the chain, and sends one fragment to each holder ([`spread`], holders by [`placing`], carried by [`exchange`]). Whoever
-//! needs it asks holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. Adapters travel as three
-//! files under one hash ([`adapter`]).
+//! A contribution travels so. Its contributor commits on the chain, shows the shard to the gate ([`review`]), signs, has it accepted on
+//! the chain, and sends one fragment to each holder ([`spread`], holders by [`placing`], carried by [`exchange`]). Whoever needs it asks
+//! holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. Adapters travel as three files under
+//! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
 pub mod exchange;
 pub mod fetching;
-pub mod message;
 pub mod placing;
 pub mod review;
 pub mod shards;
@@ -30,6 +29,14 @@ pub use self::{
     adapter::fetch_adapter,
     shards::{LocalContribution, Origin, Shards, local, local_all},
 };
+
+/// Ends at `due`; never if there is none.
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The contributions of a Datanet version in priority order, with their documents; missing ones are fetched over the network.
 ///

@@ -1,6 +1,8 @@
 //! A Datanet's life over five real nodes, a real chain and real disks: contributed, copies refused, published, fetched with two holders down,
 //! damage on a disk named, and what happens when too few holders are left. About a minute, most of it blocks of one second.
 
+#![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
@@ -12,10 +14,19 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
+use node::datanet::exchange::ask;
+use p2p::{
+    bulk::{BulkEndpoint, BulkLimits},
+    identity::NodeSeed,
+};
 use serde_json::Value;
+use storage::{
+    erasure::{self, Profile},
+    proto::message::{Refusal, Reply, Request},
+};
 use types::{
     amount::{Amount, WEI_PER_OPEN},
-    id::Address,
+    id::{Address, BlobId, Hash32},
 };
 
 const PASSWORD: &str = "a password of the test";
@@ -33,6 +44,7 @@ struct Party {
     node: String,
     child: Option<Child>,
     overlay: String,
+    bulk: String,
 }
 
 impl Drop for Party {
@@ -47,7 +59,7 @@ impl Drop for Party {
 fn anvil() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/.bin/anvil");
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-    std::env::var_os("TRIBUTARY_ANVIL").map_or(if bundled.exists() { bundled } else { installed }, PathBuf::from)
+    std::env::var_os("TRIBUTARY_ANVIL").map_or_else(|| if bundled.exists() { bundled } else { installed }, PathBuf::from)
 }
 
 impl World {
@@ -107,7 +119,7 @@ impl World {
         }
         let made = self.ok(&folder, &arguments);
         let field = |name: &str| made[name].as_str().unwrap().to_owned();
-        Party { folder, account: field("account").parse().unwrap(), node: field("node"), child: None, overlay: String::new() }
+        Party { folder, account: field("account").parse().unwrap(), node: field("node"), child: None, overlay: String::new(), bulk: String::new() }
     }
 
     fn run(&self, party: &mut Party) {
@@ -122,6 +134,7 @@ impl World {
         std::thread::spawn(move || output.read_to_end(&mut Vec::new()).unwrap());
         let printed: Value = serde_json::from_str(&text).unwrap();
         party.overlay = printed["overlay"][0].as_str().unwrap().to_owned();
+        party.bulk = printed["bulk"].as_str().unwrap().to_owned();
         party.child = Some(child);
     }
 
@@ -167,6 +180,27 @@ fn damage(store: &Path) {
     assert!(damaged > 0, "no segment in {}", store.display());
 }
 
+/// What a node keeps for strangers: nothing that is not registered, and of what is, the fragment that is its own.
+async fn holders_keep_only_what_is_theirs(world: &World, object: BlobId) {
+    let bulk = BulkEndpoint::start(&NodeSeed::generate(), "127.0.0.1:0".parse().unwrap(), &[], BulkLimits::default()).await.unwrap();
+    let limit = std::time::Duration::from_secs(60);
+    let to = |number: usize| (world.nodes[number].node.parse().unwrap(), world.nodes[number].bulk.parse().unwrap());
+    let ((first, at), (second, beside)) = (to(0), to(1));
+    let Reply::Located { manifest, indices, .. } = ask(&bulk, first, at, &Request::Locate { object }, limit).await.unwrap() else { panic!("not located") };
+    let [index] = indices[..] else { panic!("{indices:?}") };
+    let Reply::Fragment { bytes: fragment, .. } = ask(&bulk, first, at, &Request::Get { object, index }, limit).await.unwrap() else { panic!("no fragment") };
+    let put = Request::Put { manifest, index, fragment };
+    assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Stored { object, index }, "putting again is harmless");
+    assert_eq!(ask(&bulk, second, beside, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index }));
+    let foreign = erasure::encode(b"nobody registered this", Hash32([5; 32]), Profile::DEVNET).unwrap();
+    let (object, manifest) = (foreign.manifest.id(), foreign.manifest.encode());
+    let puts = (0..).zip(foreign.fragments).map(|(index, fragment)| Request::Put { manifest: manifest.clone(), index, fragment });
+    for put in puts.take(1) {
+        assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index: 0 }));
+    }
+    bulk.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datanet_lives_on_five_nodes() {
     let mut world = World::start().await;
@@ -200,6 +234,8 @@ async fn a_datanet_lives_on_five_nodes() {
     nodes.sort_unstable();
     assert_eq!(holders, nodes, "each of five nodes holds one fragment");
     let object = printed["object"].as_str().unwrap().to_owned();
+
+    holders_keep_only_what_is_theirs(&world, object.parse().unwrap()).await;
 
     // Asked again, the same contribution is found whole and nothing is paid.
     let again = world.ok(&anna, &["datanet", "contribute", "medical", &first]);

@@ -1,11 +1,8 @@
 //! Adapters between nodes: three files under one content hash.
 //!
-//! The content hash is BLAKE3 of the files' own hashes, so the list that a provider sends is checked before a byte of a file is asked for, and
-//! each file before it takes its place. A folder is filled under another name and renamed when all of it is there and synced.
-//!
-//! Flow on one bulk stream per request: [`Ask::Files`] is answered by [`Answer::Files`]; [`Ask::Bytes`] by [`Answer::Bytes`] and then plain
-//! frames of at most [`PIECE_BYTES`] to the end of the file. A broken transfer goes on at its offset, at the next provider. A rank 16 adapter
-//! of 20 MB is 80 frames.
+//! Messages and their checks are `storage::proto::files`; here they are carried. A folder is filled under another name and renamed when all of
+//! it is there, hashed and synced; a broken transfer goes on at its offset, at the next provider. A rank 16 adapter of 20 MB is 80 frames of
+//! [`PIECE_BYTES`].
 
 use std::{
     collections::BTreeMap,
@@ -20,20 +17,15 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use inference::adapter::{CONFIG_BYTES_MAX, CONFIG_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE};
 use p2p::{bulk::BulkEndpoint, stream::FrameStream};
-use serde::{Deserialize, Serialize};
+use storage::proto::files::{Answer, Ask, FILES, FileEntry, FileList, FileRule, MESSAGE_BYTES_MAX};
 use tokio::{sync::Semaphore, time::timeout};
 use types::id::{BlobId, NodeId};
 
-use super::{
-    exchange::PIECE_BYTES,
-    message::{decode, encode},
-};
+use super::exchange::PIECE_BYTES;
 use crate::data::DataDir;
 
 /// Protocol name of adapters.
 pub const ADAPTER_ALPN: &[u8] = b"tributary/adapter/1";
-/// Largest request, and largest answer before the bytes.
-const FRAME_MAX: usize = 1 << 10;
 /// How long the next frame is awaited.
 const FRAME_WAIT: Duration = Duration::from_secs(15);
 /// Files sent at once; more wait.
@@ -41,68 +33,12 @@ const SENDING_MAX: usize = 8;
 /// Adapters whose file hashes are remembered.
 const KNOWN_MAX: usize = 256;
 
-/// The files, in the order in which their hashes make the content hash, with their largest sizes.
-const FILES: [(&str, u64); 3] = [(CONFIG_FILE, CONFIG_BYTES_MAX), (WEIGHTS_FILE, WEIGHTS_BYTES_MAX), (MANIFEST_FILE, MANIFEST_BYTES_MAX)];
-
-/// One file of an adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// BLAKE3 of its bytes.
-    pub digest: BlobId,
-    /// Its bytes.
-    pub bytes: u64,
-}
-
-/// The three files; the last is absent for an adapter that was not trained here.
-pub type FileList = [Option<FileEntry>; 3];
-
-/// What is asked of a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
-    /// Which files are these?
-    Files {
-        /// Content hash.
-        adapter: BlobId,
-    },
-    /// A file from an offset on.
-    Bytes {
-        /// Content hash.
-        adapter: BlobId,
-        /// Hash of the file.
-        digest: BlobId,
-        /// First byte wanted.
-        offset: u64,
-    },
-}
-
-/// What a provider answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// The files.
-    Files(FileList),
-    /// So many bytes follow.
-    Bytes(u64),
-    /// Not here.
-    Unknown,
-}
-
-/// The content hash that a list of files makes.
-pub fn content_hash(files: &FileList) -> BlobId {
-    let digests: Vec<u8> = files.iter().flat_map(|file| file.map_or([0; 32], |file| file.digest.0)).collect();
-    BlobId::of(&digests)
-}
-
-/// Checks a provider's list against the content hash and the sizes that adapters may have.
-fn check_list(adapter: BlobId, files: &FileList) -> anyhow::Result<()> {
-    let got = content_hash(files);
-    ensure!(got == adapter, "its list of files makes content {got}, adapter {adapter} was asked for");
-    for ((name, most), file) in FILES.iter().zip(files) {
-        let bytes = file.map_or(0, |file| file.bytes);
-        ensure!(bytes <= *most, "{name} is said to have {bytes} bytes, at most {most} are accepted");
-    }
-    ensure!(files[0].is_some() && files[1].is_some(), "it lists no {CONFIG_FILE} or no {WEIGHTS_FILE}");
-    Ok(())
-}
+/// The files, in the order in which their hashes make the content hash. The last is absent for an adapter that was not trained here.
+const RULES: [FileRule; FILES] = [
+    FileRule { name: CONFIG_FILE, bytes_max: CONFIG_BYTES_MAX, is_needed: true },
+    FileRule { name: WEIGHTS_FILE, bytes_max: WEIGHTS_BYTES_MAX, is_needed: true },
+    FileRule { name: MANIFEST_FILE, bytes_max: MANIFEST_BYTES_MAX, is_needed: false },
+];
 
 /// The providing side.
 #[derive(Debug)]
@@ -123,14 +59,14 @@ impl Provider {
     /// # Errors
     /// What the stream or the disk says.
     pub async fn serve(self: Arc<Self>, mut stream: FrameStream) -> anyhow::Result<()> {
-        let frame = timeout(FRAME_WAIT, stream.recv(FRAME_MAX)).await.context("no request in time")??.context("no request")?;
+        let frame = timeout(FRAME_WAIT, stream.recv(MESSAGE_BYTES_MAX)).await.context("no request in time")??.context("no request")?;
         let _turn = self.sending.acquire().await?;
-        match decode::<Ask>(&frame)? {
-            Ask::Files { adapter } => {
-                let files = self.files(adapter).await?;
-                stream.send(&encode(&files.map_or(Answer::Unknown, Answer::Files))).await?;
+        match Ask::decode(&frame)? {
+            Ask::Files { content } => {
+                let files = self.files(content).await?;
+                stream.send(&files.map_or(Answer::Unknown, Answer::Files).encode()).await?;
             }
-            Ask::Bytes { adapter, digest, offset } => self.send_file(&mut stream, adapter, digest, offset).await?,
+            Ask::Bytes { content, digest, offset } => self.send_file(&mut stream, content, digest, offset).await?,
         }
         stream.finish().await?;
         Ok(())
@@ -142,7 +78,7 @@ impl Provider {
         }
         let folder = self.data.adapter(adapter);
         let files = tokio::task::spawn_blocking(move || if folder.is_dir() { list(&folder).map(Some) } else { Ok(None) }).await??;
-        let Some(files) = files.filter(|files| content_hash(files) == adapter) else { return Ok(None) };
+        let Some(files) = files.filter(|files| files.content() == adapter) else { return Ok(None) };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.pop_first();
@@ -153,16 +89,16 @@ impl Provider {
 
     async fn send_file(self: &Arc<Self>, stream: &mut FrameStream, adapter: BlobId, digest: BlobId, offset: u64) -> anyhow::Result<()> {
         let files = self.files(adapter).await?.unwrap_or_default();
-        let place = files.iter().position(|file| file.is_some_and(|file| file.digest == digest && offset <= file.bytes));
-        let Some((place, entry)) = place.and_then(|place| Some((place, files[place]?))) else {
-            stream.send(&encode(&Answer::Unknown)).await?;
+        let place = files.0.iter().position(|file| file.is_some_and(|file| file.digest == digest && offset <= file.bytes));
+        let Some((place, entry)) = place.and_then(|place| Some((place, files.0[place]?))) else {
+            stream.send(&Answer::Unknown.encode()).await?;
             return Ok(());
         };
-        let path = self.data.adapter(adapter).join(FILES[place].0);
+        let path = self.data.adapter(adapter).join(RULES[place].name);
         let mut file = tokio::fs::File::open(&path).await.with_context(|| format!("{}", path.display()))?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(offset)).await?;
         let mut left = entry.bytes - offset;
-        stream.send(&encode(&Answer::Bytes(left))).await?;
+        stream.send(&Answer::Bytes(left).encode()).await?;
         let mut piece = vec![0; PIECE_BYTES];
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
@@ -177,7 +113,7 @@ impl Provider {
 /// Hashes and sizes of the files in a folder.
 fn list(folder: &Path) -> io::Result<FileList> {
     let mut files = FileList::default();
-    for (slot, (name, _)) in files.iter_mut().zip(FILES) {
+    for (slot, FileRule { name, .. }) in files.0.iter_mut().zip(RULES) {
         let path = folder.join(name);
         match fs::metadata(&path) {
             Ok(meta) => *slot = Some(FileEntry { digest: storage::blob::of_file(&path)?, bytes: meta.len() }),
@@ -241,9 +177,9 @@ impl Drop for Fresh {
 }
 
 async fn fetch_from(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, hash: BlobId, fresh: &Path) -> anyhow::Result<()> {
-    let Answer::Files(files) = open(bulk, node, addr, Ask::Files { adapter: hash }).await?.1 else { bail!("it does not have it") };
-    check_list(hash, &files)?;
-    for ((name, _), entry) in FILES.iter().zip(files) {
+    let Answer::Files(files) = open(bulk, node, addr, Ask::Files { content: hash }).await?.1 else { bail!("it does not have it") };
+    files.check(hash, &RULES)?;
+    for (FileRule { name, .. }, entry) in RULES.iter().zip(files.0) {
         if let Some(entry) = entry {
             fetch_file(bulk, node, addr, hash, entry, &fresh.join(name)).await.with_context(|| (*name).to_owned())?;
         }
@@ -254,9 +190,9 @@ async fn fetch_from(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, hash: B
 
 async fn open(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: Ask) -> anyhow::Result<(FrameStream, Answer)> {
     let mut stream = bulk.connect(node, addr, ADAPTER_ALPN).await?;
-    stream.send(&encode(&ask)).await?;
-    let frame = timeout(FRAME_WAIT, stream.recv(FRAME_MAX)).await.context("no answer in time")??.context("no answer")?;
-    let answer = decode(&frame)?;
+    stream.send(&ask.encode()).await?;
+    let frame = timeout(FRAME_WAIT, stream.recv(MESSAGE_BYTES_MAX)).await.context("no answer in time")??.context("no answer")?;
+    let answer = Answer::decode(&frame)?;
     Ok((stream, answer))
 }
 
@@ -267,7 +203,7 @@ async fn fetch_file(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, adapter
     let mut hasher = blake3::Hasher::new();
     let mut have = rehash(&mut file, &mut hasher, bytes)?;
     if have < bytes {
-        let (mut stream, answer) = open(bulk, node, addr, Ask::Bytes { adapter, digest, offset: have }).await?;
+        let (mut stream, answer) = open(bulk, node, addr, Ask::Bytes { content: adapter, digest, offset: have }).await?;
         ensure!(answer == Answer::Bytes(bytes - have), "it answered {answer:?} where {} bytes were due", bytes - have);
         while have < bytes {
             let piece = timeout(FRAME_WAIT, stream.recv(PIECE_BYTES)).await.context("no bytes in time")??.context("it ended early")?;
@@ -330,7 +266,7 @@ mod tests {
 
     fn keep(side: &Side, weights: &[u8]) -> BlobId {
         let entry = |bytes: &[u8]| Some(FileEntry { digest: BlobId::of(bytes), bytes: bytes.len() as u64 });
-        let hash = content_hash(&[entry(b"{}"), entry(weights), None]);
+        let hash = FileList([entry(b"{}"), entry(weights), None]).content();
         let folder = side.data.adapter(hash);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(CONFIG_FILE), b"{}").unwrap();
@@ -362,7 +298,7 @@ mod tests {
         assert_eq!(fs::read_dir(reader.data.adapters()).unwrap().count(), 0, "nothing half-fetched is left");
         let folder = fetch_adapter(&reader.data, &reader.bulk, hash, &providers).await.unwrap();
         assert_eq!(fs::read(folder.join(WEIGHTS_FILE)).unwrap(), weights);
-        assert_eq!(content_hash(&list(&folder).unwrap()), hash);
+        assert_eq!(list(&folder).unwrap().content(), hash);
     }
 
     #[tokio::test]
@@ -372,18 +308,5 @@ mod tests {
         let providers = [(other.node, other.bulk.local_addr())];
         let error = fetch_adapter(&reader.data, &reader.bulk, BlobId([1; 32]), &providers).await.unwrap_err().to_string();
         assert!(error.contains("it does not have it") && error.contains("start a node"), "{error}");
-    }
-
-    #[test]
-    fn a_list_that_is_not_the_adapters_is_refused_before_anything_is_asked_for() {
-        let entry = |byte, bytes| Some(FileEntry { digest: BlobId([byte; 32]), bytes });
-        let files = [entry(1, 10), entry(2, 10), None];
-        let hash = content_hash(&files);
-        assert!(check_list(hash, &files).is_ok());
-        assert!(check_list(BlobId([9; 32]), &files).unwrap_err().to_string().contains("was asked for"));
-        let huge = [entry(1, 10), entry(2, u64::MAX), None];
-        assert!(check_list(content_hash(&huge), &huge).unwrap_err().to_string().contains(WEIGHTS_FILE));
-        let none = [entry(1, 10), None, None];
-        assert!(check_list(content_hash(&none), &none).is_err());
     }
 }

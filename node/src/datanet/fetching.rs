@@ -58,15 +58,8 @@ pub async fn fetch(bulk: &Arc<BulkEndpoint>, object: BlobId, holders: &[(NodeId,
                 // A task that panicked has said so on standard error; its request runs into its deadline.
                 Err(_) => Input::Tick,
             },
-            () = sleep_until(due) => Input::Tick,
+            () = super::sleep_until(due) => Input::Tick,
         };
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

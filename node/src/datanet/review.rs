@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::State;
 use p2p::stream::FrameStream;
-use storage::datanet::Report;
+use storage::{
+    datanet::Report,
+    proto::gate::{Open, PIECE_BYTES, REPLY_BYTES_MAX, Reply},
+};
 use tokio::time::timeout;
 use types::{
-    contribution::{GateReport, commitment},
+    contribution::GateReport,
     key::{Domains, Signed, recover},
-    merkle::keccak,
 };
 
-use super::message::{FromGate, GATE_FRAME_MAX, Open, PIECE_BYTES, decode, encode};
 use crate::service::GATE_TAG;
 
 /// How long the gate may take to see the commitment.
@@ -26,38 +27,27 @@ const REVIEW_WAIT: Duration = Duration::from_secs(260);
 /// # Errors
 /// That the gate refuses to look, with its reason; that the stream broke; that what it signed is not about this contribution.
 pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains: &Domains, state: &State) -> anyhow::Result<(Report, Signed<GateReport>)> {
-    let mut frame = encode(open);
+    let mut frame = open.encode();
     frame.insert(0, GATE_TAG);
     stream.send(&frame).await.context("the gate's stream")?;
-    let FromGate::Proceed = next(&mut stream, PROCEED_WAIT).await? else { bail!("the gate answered something else than to proceed") };
+    let Reply::Proceed = next(&mut stream, PROCEED_WAIT).await? else { bail!("the gate answered something else than to proceed") };
     for piece in shard.chunks(PIECE_BYTES) {
         if stream.send(piece).await.is_err() {
             // What a gate that stopped reading has said is still to be read.
             break;
         }
     }
-    let FromGate::Reviewed { report, verdict } = next(&mut stream, REVIEW_WAIT).await? else { bail!("the gate answered something else than its report") };
-    let report = check(open, &report, &verdict, domains, state)?;
+    let Reply::Reviewed { report, verdict } = next(&mut stream, REVIEW_WAIT).await? else { bail!("the gate answered something else than its report") };
+    let report = open.check(&report, &verdict.document).context("what the gate signed does not stand")?;
+    let signer = recover(domains, &verdict.document, &verdict.signature)?;
+    ensure!(state.is_reviewer(open.datanet, signer), "the verdict is signed by {signer}, who does not review Datanet {}", open.datanet);
     Ok((report, verdict))
 }
 
-async fn next(stream: &mut FrameStream, wait: Duration) -> anyhow::Result<FromGate> {
-    let frame = timeout(wait, stream.recv(GATE_FRAME_MAX)).await.with_context(|| format!("the gate did not answer within {} s", wait.as_secs()))?;
-    match decode(&frame.context("the gate's stream")?.context("the gate ended the stream")?)? {
-        FromGate::Refused { reason } => bail!("the gate turns the contribution away: {reason}"),
+async fn next(stream: &mut FrameStream, wait: Duration) -> anyhow::Result<Reply> {
+    let frame = timeout(wait, stream.recv(REPLY_BYTES_MAX)).await.with_context(|| format!("the gate did not answer within {} s", wait.as_secs()))?;
+    match Reply::decode(&frame.context("the gate's stream")?.context("the gate ended the stream")?)? {
+        Reply::Refused { reason } => bail!("the gate turns the contribution away: {reason}"),
         answer => Ok(answer),
     }
-}
-
-/// The report, if the verdict is about this contribution, covers the report, and is signed by a reviewer.
-fn check(open: &Open, report: &str, verdict: &Signed<GateReport>, domains: &Domains, state: &State) -> anyhow::Result<Report> {
-    let signed = &verdict.document;
-    let expected = commitment(open.salt, open.text_root, open.contributor);
-    ensure!(signed.datanet == open.datanet && signed.text_root == open.text_root && signed.commitment == expected, "the gate signed a verdict about another contribution");
-    ensure!(keccak(&[report.as_bytes()]) == signed.report, "the gate's report is not the one its verdict covers");
-    let report: Report = serde_json::from_str(report).context("the gate's report does not parse")?;
-    ensure!(report.accepted == signed.is_accepted, "the gate's report and its verdict contradict each other");
-    let signer = recover(domains, signed, &verdict.signature)?;
-    ensure!(state.is_reviewer(open.datanet, signer), "the verdict is signed by {signer}, who does not review Datanet {}", open.datanet);
-    Ok(report)
 }

@@ -1,30 +1,29 @@
-//! Sends an object's fragments to their holders and waits until every one is on its holder's disk.
+//! Carries one [`Spread`] out: sends each fragment to its holder and reports replies, losses and the passing of time.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::bail;
+use anyhow::Context as _;
 use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
 use storage::{
     erasure::Encoded,
-    proto::message::{Refusal, Reply, Request},
+    proto::{
+        message::{Reply, Request},
+        spread::{Config, Input, Output, Spread},
+    },
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+use tokio::{task::JoinSet, time::Instant};
+use types::{
+    id::{Address, NodeId},
+    time::Time,
 };
-use types::id::{Address, BlobId, NodeId};
 
 use super::exchange::ask;
 
-/// Longest wait for all acknowledgements.
-const SPREAD_LIMIT: Duration = Duration::from_secs(120);
-/// Longest wait for one: the largest fragment at 3 Mbit/s.
-const PUT_LIMIT: Duration = Duration::from_secs(60);
-/// Before a holder is asked again: time for a block and an ad to reach it.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Fragments under way at once: 85 MiB of the largest.
-const SENDING_MAX: usize = 4;
+/// Longest wait for one answer here; the spread itself is less patient, so this only ends what it has forgotten.
+const ASK_LIMIT: Duration = Duration::from_secs(90);
+/// Times a fragment is sent, a second apart: a holder refuses until the block and the ads that its sender knows have reached it too.
+const ATTEMPTS: u8 = 20;
 
 /// Where a fragment is to lie.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +40,7 @@ pub struct Holder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Placed {
     /// Which fragment.
-    pub fragment: u8,
+    pub fragment: usize,
     /// The operator.
     pub account: Address,
     /// Its node.
@@ -50,59 +49,64 @@ pub struct Placed {
     pub bytes: usize,
 }
 
-/// Sends fragment i to `holders[i]`; returns when all are acknowledged. Sending one again is harmless.
+type Answer = (u8, Option<Reply>);
+
+/// Sends fragment i to `holders[i]`; returns when all are acknowledged. Sending one again is harmless. May be dropped half-way.
 ///
 /// # Errors
 /// The holders that did not acknowledge, each with its reason.
-pub async fn spread(bulk: &Arc<BulkEndpoint>, encoded: Encoded, holders: &[Holder]) -> anyhow::Result<Vec<Placed>> {
-    let manifest = Arc::new(encoded.manifest.encode());
-    let (object, deadline) = (encoded.manifest.id(), Instant::now() + SPREAD_LIMIT);
-    let mut waiting = (0..).zip(encoded.fragments).zip(holders.iter().copied());
-    let (mut sending, mut placed, mut failed) = (JoinSet::new(), Vec::new(), BTreeMap::new());
+pub async fn spread(bulk: &Arc<BulkEndpoint>, encoded: &Encoded, holders: &[Holder]) -> anyhow::Result<Vec<Placed>> {
+    let manifest = encoded.manifest.encode();
+    let config = Config { attempts: ATTEMPTS, ..Config::default() };
+    let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config);
+    let started = Instant::now();
+    let now = || Time(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    let mut asked: JoinSet<Answer> = JoinSet::new();
+    let mut input = Input::Start;
     loop {
-        while sending.len() < SENDING_MAX
-            && let Some(((index, fragment), holder)) = waiting.next()
-        {
-            let (bulk, manifest) = (Arc::clone(bulk), Arc::clone(&manifest));
-            sending.spawn(async move {
-                let bytes = fragment.len();
-                let request = Request::Put { manifest: manifest.to_vec(), index, fragment };
-                (Placed { fragment: index, account: holder.account, node: holder.node, bytes }, put(&bulk, holder, &request, (object, index), deadline).await)
-            });
-        }
-        match sending.join_next().await {
-            None => break,
-            Some(Ok((done, Ok(())))) => placed.push(done),
-            Some(Ok((lost, Err(reason)))) => drop(failed.insert(lost.fragment, format!("fragment {} to {}: {reason}", lost.fragment, lost.node))),
-            Some(Err(error)) => bail!("a sending task failed: {error}"),
-        }
-    }
-    if !failed.is_empty() {
-        bail!("object {object}: {} of {} fragments have no holder yet ({})", failed.len(), holders.len(), failed.into_values().collect::<Vec<_>>().join("; "));
-    }
-    placed.sort_by_key(|placed| placed.fragment);
-    Ok(placed)
-}
-
-/// Asks until the holder has it: a holder that has not seen the block or an ad yet refuses at first.
-async fn put(bulk: &BulkEndpoint, holder: Holder, request: &Request, wanted: (BlobId, u8), deadline: Instant) -> Result<(), String> {
-    let mut last = "no answer in time".to_owned();
-    let trying = async {
-        loop {
-            match ask(bulk, holder.node, holder.addr, request, PUT_LIMIT).await {
-                Ok(Reply::Stored { object, index }) if (object, index) == wanted => return Ok(()),
-                Ok(Reply::Refused(refusal)) if may_pass(&refusal) => last = refusal.to_string(),
-                Ok(Reply::Refused(refusal)) => return Err(refusal.to_string()),
-                Ok(_) => return Err("it answered another question".to_owned()),
-                Err(error) => last = error.to_string(),
+        for output in spread.handle(now(), input) {
+            match output {
+                Output::Send { index, .. } => {
+                    let place = usize::from(index);
+                    let holder = *holders.get(place).context("a fragment without a holder")?;
+                    let fragment = encoded.fragments.get(place).context("a holder without a fragment")?.clone();
+                    let request = Request::Put { manifest: manifest.clone(), index, fragment };
+                    send(&mut asked, bulk, holder, index, request);
+                }
+                Output::Done(done) => {
+                    done?;
+                    return Ok(placed(encoded, holders));
+                }
             }
-            sleep(RETRY_AFTER).await;
         }
-    };
-    let ended = timeout_at(deadline, trying).await;
-    ended.unwrap_or(Err(last))
+        // A spread that is not done has sent something or waits for a time: one of the two arms ends.
+        let due = spread.deadline().map(|due| started + Duration::from_micros(due.0));
+        input = tokio::select! {
+            Some(answer) = asked.join_next() => match answer {
+                Ok((index, Some(reply))) => Input::Reply { index, reply },
+                Ok((index, None)) => Input::Lost { index },
+                // A task that panicked has said so on standard error; its request runs into its deadline.
+                Err(_) => Input::Tick,
+            },
+            () = super::sleep_until(due) => Input::Tick,
+        };
+    }
 }
 
-const fn may_pass(refusal: &Refusal) -> bool {
-    refusal.is_passing() || matches!(refusal, Refusal::NotHolder { .. } | Refusal::Unknown { .. })
+fn send(asked: &mut JoinSet<Answer>, bulk: &Arc<BulkEndpoint>, holder: Holder, index: u8, request: Request) {
+    let bulk = Arc::clone(bulk);
+    asked.spawn(async move {
+        match ask(&bulk, holder.node, holder.addr, &request, ASK_LIMIT).await {
+            Ok(reply) => (index, Some(reply)),
+            Err(error) => {
+                tracing::debug!(holder = %holder.node, index, %error, "a fragment was not taken");
+                (index, None)
+            }
+        }
+    });
+}
+
+fn placed(encoded: &Encoded, holders: &[Holder]) -> Vec<Placed> {
+    let pairs = holders.iter().zip(&encoded.fragments).enumerate();
+    pairs.map(|(fragment, (holder, bytes))| Placed { fragment, account: holder.account, node: holder.node, bytes: bytes.len() }).collect()
 }

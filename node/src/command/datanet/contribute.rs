@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use storage::{
     datanet::{self, Card, Contribution, Document, Licence, Place, Report, contribution_text, read, shard},
     erasure::{self, Encoded, Profile},
+    proto::gate::Open,
 };
 use types::{
     amount::Amount,
@@ -33,7 +34,6 @@ use crate::{
     chain::Chained,
     data::{DataDir, read_bounded, write_atomic},
     datanet::{
-        message::Open,
         placing, resolve, review,
         shards::keep,
         spread::{Holder, Placed, spread},
@@ -339,7 +339,7 @@ impl Run<'_> {
         let object = encoded.manifest.id();
         let again = || format!("contribution {} of Datanet {} is accepted, but not yet where it belongs: run the same command again", facts.number, self.datanet);
         let holders = self.place(&encoded, facts.priority.block).await.with_context(again)?;
-        let placed = spread(&self.network.bulk, encoded, &holders).await.with_context(again)?;
+        let placed = spread(&self.network.bulk, &encoded, &holders).await.with_context(again)?;
         forget(&self.context.data, self.datanet, facts.text_root);
         let spent = &self.spent;
         Ok(Printed {
