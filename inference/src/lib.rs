@@ -46,6 +46,8 @@ pub mod tiny;
 pub mod train;
 pub mod transcript;
 #[cfg(feature = "engine")]
+mod vector;
+#[cfg(feature = "engine")]
 pub mod verify;
 
 pub use sampler::Sampling;

@@ -10,6 +10,7 @@ pub mod tokenizer;
 
 mod cache;
 pub(crate) mod linear;
+mod step;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -234,7 +235,10 @@ impl Model {
             return Err(ModelError::ContextExceeded { tokens: total, max: config.context });
         }
         // Inside the pool a split product costs no hand-over from this thread.
-        rayon::scope(|_| self.run(tokens, cache, lora))
+        match tokens {
+            [token] => rayon::scope(|_| self.step(*token, cache, lora)),
+            _ => rayon::scope(|_| self.run(tokens, cache, lora)),
+        }
     }
 
     fn run(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
@@ -242,9 +246,10 @@ impl Model {
         let mut hidden = self.weights.embed(tokens, config)?;
         let rotation = self.weights.rotation(cache.len(), tokens.len())?;
         let mask = causal_mask(tokens.len(), cache.len())?;
+        cache.reserve(tokens.len());
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let pass = Pass { config, layer, index, lora };
-            let attended = pass.attention(&hidden, cache, &rotation, mask.as_ref())?;
+            let attended = pass.attention(&hidden, cache, &rotation, &mask)?;
             hidden = (hidden + attended)?;
             let fed = pass.feed_forward(&hidden)?;
             hidden = (hidden + fed)?;
@@ -274,13 +279,7 @@ impl Pass<'_> {
     }
 
     /// `hidden: [tokens, hidden]` to the same shape.
-    fn attention(
-        &self,
-        hidden: &Tensor,
-        cache: &mut Cache,
-        rotation: &(Tensor, Tensor),
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor, ModelError> {
+    fn attention(&self, hidden: &Tensor, cache: &mut Cache, rotation: &(Tensor, Tensor), mask: &Tensor) -> Result<Tensor, ModelError> {
         let Config { heads, kv_heads, head_dim, .. } = *self.config;
         let tokens = hidden.dim(0)?;
         let normed = norm(hidden, &self.layer.attention_norm, self.config)?;
@@ -291,16 +290,14 @@ impl Pass<'_> {
         let q = rotate(Site::Q, heads)?;
         let k = rotate(Site::K, kv_heads)?;
         let v = split_heads(&self.linear(Site::V, &normed)?, kv_heads, head_dim)?;
-        let (k, v) = cache.append(self.index, &k, &v)?;
+        linear::read(&k, |k| linear::read(&v, |v| cache.write(self.index, k, v)))??;
+        let length = cache.len() + tokens;
+        let (k, v) = cache.tensors(self.index, length)?;
         // Query heads of one group share a key head: they become rows of one product instead of repeating the keys.
         let group = heads / kv_heads;
         let q = (q.reshape((kv_heads, group * tokens, head_dim))? * (1.0 / f64_from(head_dim).sqrt()))?;
-        let mut scores = q.matmul(&k.t()?)?;
-        if let Some(mask) = mask {
-            let length = k.dim(1)?;
-            scores =
-                scores.reshape((kv_heads * group, tokens, length))?.broadcast_add(mask)?.reshape((kv_heads, group * tokens, length))?;
-        }
+        let scores =
+            q.matmul(&k.t()?)?.reshape((heads, tokens, length))?.broadcast_add(mask)?.reshape((kv_heads, group * tokens, length))?;
         let weights = candle_nn::ops::softmax_last_dim(&scores)?;
         let mixed = weights.matmul(&v)?.reshape((heads, tokens, head_dim))?.transpose(0, 1)?.reshape((tokens, heads * head_dim))?;
         Ok(self.linear(Site::O, &mixed)?)
@@ -321,19 +318,14 @@ fn split_heads(rows: &Tensor, heads: usize, head_dim: usize) -> candle_core::Res
 }
 
 fn norm(hidden: &Tensor, weight: &Tensor, config: &Config) -> candle_core::Result<Tensor> {
-    #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
-    let epsilon = config.norm_epsilon as f32;
-    candle_nn::ops::rms_norm(hidden, weight, epsilon)
+    candle_nn::ops::rms_norm(hidden, weight, config.epsilon())
 }
 
-/// 0 where a token may look, minus infinity where it may not: `[tokens, past + tokens]`. None for a single token.
-fn causal_mask(tokens: usize, past: usize) -> candle_core::Result<Option<Tensor>> {
-    if tokens == 1 {
-        return Ok(None);
-    }
+/// 0 where a token may look, minus infinity where it may not: `[tokens, past + tokens]`.
+fn causal_mask(tokens: usize, past: usize) -> candle_core::Result<Tensor> {
     let row = |t: usize| (0..past + tokens).map(move |s| if s > past + t { f32::NEG_INFINITY } else { 0.0 });
     let mask: Vec<f32> = (0..tokens).flat_map(row).collect();
-    Tensor::from_vec(mask, (tokens, past + tokens), &candle_core::Device::Cpu).map(Some)
+    Tensor::from_vec(mask, (tokens, past + tokens), &candle_core::Device::Cpu)
 }
 
 /// Widths are far below 2^53.

@@ -32,6 +32,12 @@ impl Pair {
         let shrunk = crate::model::linear::apply(input, &self.a)?;
         crate::model::linear::apply(&shrunk, &self.b)
     }
+
+    /// The same for a single row.
+    pub(crate) fn apply_row(&self, input: &[f32]) -> candle_core::Result<Vec<f32>> {
+        let shrunk = crate::model::linear::apply_row(input, &self.a)?;
+        crate::model::linear::apply_row(&shrunk, &self.b)
+    }
 }
 
 /// An adapter that fits a model.

@@ -1,25 +1,42 @@
 //! Keys and values of one sequence, grown as it grows.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::Config;
 
 /// Tokens for which room is made at first; afterwards room doubles.
 const FIRST_CAPACITY: usize = 256;
 
-/// Keys and values of every layer, each `[kv_heads, capacity, head_dim]` in f32.
+/// Keys and values of every layer in f32; keys are already rotated.
 #[derive(Debug)]
 pub struct Cache {
-    layers: Vec<Option<(Tensor, Tensor)>>,
+    layers: Vec<LayerCache>,
     len: usize,
+    capacity: usize,
+    kv_heads: usize,
+    head_dim: usize,
     context: usize,
+}
+
+/// One layer: `[kv_heads, capacity, head_dim]`, twice.
+#[derive(Debug, Default)]
+struct LayerCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { layers: vec![None; config.layers], len: 0, context: config.context }
+        Self {
+            layers: (0..config.layers).map(|_| LayerCache::default()).collect(),
+            len: 0,
+            capacity: 0,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            context: config.context,
+        }
     }
 
     /// Tokens held.
@@ -34,35 +51,62 @@ impl Cache {
         self.len == 0
     }
 
-    /// Writes new keys and values of a layer behind the held ones; returns all, as views.
-    pub(super) fn append(&mut self, layer: usize, k: &Tensor, v: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        let added = k.dim(1)?;
+    /// Makes room for `added` more tokens in every layer.
+    pub(super) fn reserve(&mut self, added: usize) {
         let total = self.len + added;
-        let held = self.layers[layer].take();
-        let (keys, values) = match held {
-            Some(pair) if pair.0.dim(1)? >= total => pair,
-            held => self.grow(held, k, total)?,
-        };
-        keys.slice_set(&k.contiguous()?, 1, self.len)?;
-        values.slice_set(&v.contiguous()?, 1, self.len)?;
-        let views = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
-        self.layers[layer] = Some((keys, values));
-        Ok(views)
-    }
-
-    fn grow(&self, held: Option<(Tensor, Tensor)>, like: &Tensor, total: usize) -> candle_core::Result<(Tensor, Tensor)> {
-        let (heads, _, head_dim) = like.dims3()?;
-        let capacity = total.next_multiple_of(FIRST_CAPACITY).max(self.len * 2).min(self.context.max(total));
-        let room = || Tensor::zeros((heads, capacity, head_dim), DType::F32, &Device::Cpu);
-        let (keys, values) = (room()?, room()?);
-        if let Some((old_keys, old_values)) = held {
-            keys.slice_set(&old_keys, 1, 0)?;
-            values.slice_set(&old_values, 1, 0)?;
+        if total <= self.capacity {
+            return;
         }
-        Ok((keys, values))
+        let capacity = total.next_multiple_of(FIRST_CAPACITY).max(self.capacity * 2).min(self.context.max(total));
+        let held = self.len * self.head_dim;
+        let (old, new) = (self.capacity * self.head_dim, capacity * self.head_dim);
+        for layer in &mut self.layers {
+            for part in [&mut layer.keys, &mut layer.values] {
+                let mut grown = vec![0f32; self.kv_heads * new];
+                for head in 0..self.kv_heads {
+                    let kept = part.get(head * old..head * old + held).unwrap_or_default();
+                    grown[head * new..][..kept.len()].copy_from_slice(kept);
+                }
+                *part = grown;
+            }
+        }
+        self.capacity = capacity;
     }
 
-    /// Counts tokens that every layer has appended.
+    /// Writes keys and values of new tokens behind the held ones; each `[kv_heads, tokens, head_dim]`, room was reserved.
+    pub(super) fn write(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
+        let stride = self.capacity * self.head_dim;
+        let start = self.len * self.head_dim;
+        let LayerCache { keys: all_keys, values: all_values } = &mut self.layers[layer];
+        for (to, from) in [(all_keys, keys), (all_values, values)] {
+            let len = from.len() / self.kv_heads;
+            for (head, part) in from.chunks_exact(len).enumerate() {
+                to[head * stride + start..][..len].copy_from_slice(part);
+            }
+        }
+    }
+
+    /// Keys and values of one head for the first `total` tokens, each `[total, head_dim]`.
+    pub(super) fn head(&self, layer: usize, head: usize, total: usize) -> (&[f32], &[f32]) {
+        let start = head * self.capacity * self.head_dim;
+        let range = start..start + total * self.head_dim;
+        (&self.layers[layer].keys[range.clone()], &self.layers[layer].values[range])
+    }
+
+    /// Keys and values of a layer for the first `total` tokens as tensors, `[kv_heads, total, head_dim]`, copied.
+    pub(super) fn tensors(&self, layer: usize, total: usize) -> candle_core::Result<(Tensor, Tensor)> {
+        let mut keys = Vec::with_capacity(self.kv_heads * total * self.head_dim);
+        let mut values = Vec::with_capacity(keys.capacity());
+        for head in 0..self.kv_heads {
+            let (head_keys, head_values) = self.head(layer, head, total);
+            keys.extend_from_slice(head_keys);
+            values.extend_from_slice(head_values);
+        }
+        let shape = (self.kv_heads, total, self.head_dim);
+        Ok((Tensor::from_vec(keys, shape, &Device::Cpu)?, Tensor::from_vec(values, shape, &Device::Cpu)?))
+    }
+
+    /// Counts tokens that every layer has written.
     pub(super) fn advance(&mut self, tokens: usize) {
         self.len += tokens;
     }

@@ -103,6 +103,13 @@ impl Config {
         Ok(())
     }
 
+    /// Added to the mean square, as the graph uses it.
+    pub(crate) fn epsilon(&self) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
+        let epsilon = self.norm_epsilon as f32;
+        epsilon
+    }
+
     /// Width of the keys of one token in one layer.
     #[must_use]
     pub fn kv_width(&self) -> usize {

@@ -14,9 +14,11 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use crate::model::linear::read;
 use crate::model::{Config, Model, Site, f64_from};
+use crate::vector;
 
-use super::kernels::{add_to, causal_softmax, cross_entropy, gated, gated_back, read, rms_norm, rms_norm_back, rows, softmax_back};
+use super::kernels::{add_to, causal_softmax, cross_entropy, gated, gated_back, rms_norm, rms_norm_back, rows, softmax_back};
 use super::params::Layout;
 
 /// Rows of logits computed at a time: 25 MB for a vocabulary of 49,152.
@@ -120,9 +122,13 @@ struct Saved {
 impl<'a> Graph<'a> {
     pub(super) fn new(model: &'a Model, first: usize, length_max: usize) -> candle_core::Result<Self> {
         let (cosines, sines) = model.weights.rotation(0, length_max)?;
-        #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
-        let epsilon = model.config().norm_epsilon as f32;
-        Ok(Self { model, first, epsilon, cosines: cosines.flatten_all()?.to_vec1()?, sines: sines.flatten_all()?.to_vec1()? })
+        Ok(Self {
+            model,
+            first,
+            epsilon: model.config().epsilon(),
+            cosines: cosines.flatten_all()?.to_vec1()?,
+            sines: sines.flatten_all()?.to_vec1()?,
+        })
     }
 
     fn config(&self) -> &Config {
@@ -269,14 +275,7 @@ impl<'a> Graph<'a> {
         values.par_chunks_mut(heads * head_dim).zip(positions.par_iter()).with_min_len(64).for_each(|(row, &position)| {
             let cosines = &self.cosines[position * half..][..half];
             let sines = &self.sines[position * half..][..half];
-            for head in row.chunks_exact_mut(head_dim) {
-                let (low, high) = head.split_at_mut(half);
-                for i in 0..half {
-                    let (a, b, sine) = (low[i], high[i], sines[i] * direction);
-                    low[i] = a * cosines[i] - b * sine;
-                    high[i] = a * sine + b * cosines[i];
-                }
-            }
+            vector::rotate(row, head_dim, cosines, sines, direction);
         });
     }
 

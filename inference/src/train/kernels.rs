@@ -1,23 +1,13 @@
 //! Elementwise loops of training, over rows of f32, split among the threads of the arithmetic library in fixed chunks
 //! so that results do not depend on how many there are.
 
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
+
+use crate::vector::{self, dot, exp, sigmoid, softmax, sum, width_f32};
 
 /// Values one thread takes at a time: 64 KiB of f32.
 const CHUNK: usize = 16_384;
-
-/// Reads a contiguous CPU tensor in place.
-pub(super) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
-        candle_core::bail!("expected an f32 tensor on the CPU");
-    };
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("expected a contiguous tensor");
-    };
-    Ok(f(&values[start..end]))
-}
 
 /// A tensor of `rows` rows from values.
 pub(super) fn rows(values: Vec<f32>, rows: usize) -> candle_core::Result<Tensor> {
@@ -57,71 +47,13 @@ impl InplaceOp2 for AddTo {
     }
 }
 
-/// e^x to about 2 units in the last place, in a form that vectorises; saturates beyond +-87.
-#[inline]
-pub(super) fn exp(x: f32) -> f32 {
-    // 2^n x e^r with |r| <= ln 2 / 2; adding 1.5 x 2^23 rounds to the nearest integer (Cephes expf).
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_6e-1;
-    p = p * r + 0.5;
-    let e = p * r * r + r + 1.0;
-    let power = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
-    e * power
-}
-
-#[inline]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-/// Sum in eight lanes: fixed order, vectorises.
-fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    let (eights, rest) = values.as_chunks::<8>();
-    for eight in eights {
-        for (lane, value) in lanes.iter_mut().zip(eight) {
-            *lane += value;
-        }
-    }
-    fold(lanes) + rest.iter().sum::<f32>()
-}
-
-fn fold(lanes: [f32; 8]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (b + f)) + ((c + g) + (d + h))
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    let (a8, a_rest) = a.as_chunks::<8>();
-    let (b8, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a8.iter().zip(b8) {
-        for i in 0..8 {
-            lanes[i] += a[i] * b[i];
-        }
-    }
-    fold(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
-}
-
 /// `RMSNorm` of rows; also returns 1 / rms of each row, which the way back needs.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let mut out = vec![0f32; x.len()];
     let mut inverse = vec![0f32; x.len() / width];
     out.par_chunks_mut(width).zip(inverse.par_iter_mut()).zip(x.par_chunks(width)).with_min_len(32).for_each(|((out, inverse), x)| {
-        let mean = dot(x, x) / width_f32(width);
-        *inverse = 1.0 / (mean + epsilon).sqrt();
-        for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-            *out = x * *inverse * w;
-        }
+        *inverse = vector::rms_norm(out, x, weight, epsilon);
     });
     (out, inverse)
 }
@@ -141,10 +73,6 @@ pub(super) fn rms_norm_back(dx: &mut [f32], dy: &[f32], x: &[f32], inverse: &[f3
             }
         },
     );
-}
-
-fn width_f32(width: usize) -> f32 {
-    f32::from(u16::try_from(width.min(65_535)).unwrap_or(u16::MAX))
 }
 
 /// silu(gate) x up.
@@ -184,14 +112,7 @@ pub(super) fn causal_softmax(scores: &mut [f32], tokens: usize, width: usize) {
         let visible = width - tokens + index % tokens + 1;
         let (seen, hidden) = row.split_at_mut(visible);
         hidden.fill(0.0);
-        let largest = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for value in seen.iter_mut() {
-            *value = exp(*value - largest);
-        }
-        let scale = 1.0 / sum(seen);
-        for value in seen {
-            *value *= scale;
-        }
+        softmax(seen);
     }
 }
 
@@ -234,16 +155,6 @@ pub(super) fn cross_entropy(logits: &[f32], targets: &[u32], scale: f32) -> (f64
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fast_exponential_is_close() {
-        for i in -8_700..8_800 {
-            let x = f32::from(i16::try_from(i).unwrap()) / 100.0;
-            let got = f64::from(exp(x));
-            let exact = f64::from(x).exp();
-            assert!((got / exact - 1.0).abs() < 3e-7, "e^{x}: {got} {exact}");
-        }
-    }
 
     #[test]
     fn cross_entropy_of_equal_logits_is_the_logarithm_of_their_number() {
