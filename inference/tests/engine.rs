@@ -152,6 +152,17 @@ async fn dropping_a_generation_frees_its_place() {
 }
 
 #[tokio::test]
+async fn generations_share_a_bounded_number_of_cached_tokens() {
+    let bench = Bench::new(|config| config.cached_tokens_max = 300);
+    let held = bench.engine.begin(bench.start(WARM, 200)).await.unwrap();
+    let refused = bench.engine.begin(bench.start(WARM, 200)).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Busy { what: "cached tokens", max: 300, .. }), "{refused}");
+    assert!(bench.engine.begin(bench.start(WARM, 20)).await.is_ok());
+    drop(held);
+    assert!(bench.engine.begin(bench.start(WARM, 200)).await.is_ok());
+}
+
+#[tokio::test]
 async fn too_long_a_prompt_and_an_unknown_adapter_are_refused() {
     let bench = Bench::new(|_| {});
     let long = Start { prompt: vec![5; 512], ..bench.start(WARM, 5) };

@@ -54,14 +54,14 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineError::Model`] (a wrong hash names both), [`EngineError::Invalid`] or [`EngineError::Thread`].
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
-        if config.sequences_max == 0 || config.queue_max == 0 {
-            return Err(EngineError::Invalid("sequences_max and queue_max must be at least 1"));
+        if config.sequences_max == 0 || config.queue_max == 0 || config.cached_tokens_max == 0 {
+            return Err(EngineError::Invalid("sequences_max, queue_max and cached_tokens_max must be at least 1"));
         }
         let (model, text) = Model::load(&config.model, config.expected_hash)?;
         let info = model.info().clone();
         tracing::info!(model = %info.name, bytes = info.size_bytes, "model loaded");
         let (sender, receiver) = mpsc::channel(config.queue_max);
-        let owner = Owner::new(Cpu::new(model), text.tokenizer.eos().to_vec(), config.sequences_max);
+        let owner = Owner::new(Cpu::new(model), text.tokenizer.eos().to_vec(), &config);
         let thread =
             std::thread::Builder::new().name("engine".to_owned()).spawn(move || owner.run(receiver)).map_err(EngineError::Thread)?;
         let shared = Shared { sender: Some(sender), thread: Some(thread), queue_max: config.queue_max, info, text };

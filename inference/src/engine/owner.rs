@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::verify::{Claim, Progress, Replay};
 
 use super::sequence::Sequence;
-use super::{ADAPTERS_MAX, EngineError, Start, Step};
+use super::{ADAPTERS_MAX, EngineConfig, EngineError, Start, Step};
 
 /// What a handle asks.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ pub(super) struct Owner<B: Backend> {
     backend: B,
     eos: Vec<u32>,
     sequences_max: usize,
+    cached_tokens_max: usize,
     running: BTreeMap<u64, Running<B>>,
     adapters: BTreeMap<[u8; 32], (Arc<B::Adapter>, AdapterInfo)>,
     jobs: VecDeque<Job<B>>,
@@ -75,8 +76,10 @@ pub(super) struct Owner<B: Backend> {
 }
 
 impl<B: Backend> Owner<B> {
-    pub(super) fn new(backend: B, eos: Vec<u32>, sequences_max: usize) -> Self {
-        Self { backend, eos, sequences_max, running: BTreeMap::new(), adapters: BTreeMap::new(), jobs: VecDeque::new(), next_id: 0 }
+    pub(super) fn new(backend: B, eos: Vec<u32>, config: &EngineConfig) -> Self {
+        let EngineConfig { sequences_max, cached_tokens_max, .. } = *config;
+        let (running, adapters, jobs) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Self { backend, eos, sequences_max, cached_tokens_max, running, adapters, jobs, next_id: 0 }
     }
 
     /// Serves until every handle is gone.
@@ -133,6 +136,7 @@ impl<B: Backend> Owner<B> {
         self.admit("generations", self.running.len())?;
         let adapter = self.adapter(start.adapter)?;
         let sequence = Sequence::new(start, &self.backend)?;
+        self.admit_tokens(sequence.length_max())?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let id = self.next_id;
         self.next_id += 1;
@@ -151,12 +155,24 @@ impl<B: Backend> Owner<B> {
             return Err(EngineError::ContextExceeded { prompt: length, max });
         }
         let sequence = Sequence::new(&claim.start(), &self.backend)?;
+        self.admit_tokens(sequence.length_max())?;
         Ok((sequence, adapter, Progress::new(claim.tokens, claim.finish)))
     }
 
     fn admit(&self, what: &'static str, running: usize) -> Result<(), EngineError> {
         let max = self.sequences_max;
         if running >= max { Err(EngineError::Busy { what, running, max }) } else { Ok(()) }
+    }
+
+    /// Whether a sequence that may grow to `added` tokens fits beside the others.
+    fn admit_tokens(&self, added: usize) -> Result<(), EngineError> {
+        let replays = self.jobs.iter().filter_map(|job| match job {
+            Job::Replay(replaying) => Some(replaying.sequence.length_max()),
+            Job::Pull { .. } => None,
+        });
+        let held: usize = self.running.values().map(|running| running.sequence.length_max()).chain(replays).sum();
+        let max = self.cached_tokens_max;
+        if held + added > max { Err(EngineError::Busy { what: "cached tokens", running: held, max }) } else { Ok(()) }
     }
 
     fn adapter(&self, hash: Option<[u8; 32]>) -> Result<Option<Arc<B::Adapter>>, EngineError> {

@@ -47,6 +47,12 @@ impl<B: Backend> Sequence<B> {
         })
     }
 
+    /// Tokens it may hold in the end; what admission counts.
+    pub(super) fn length_max(&self) -> usize {
+        let left = usize::try_from(self.max_tokens.saturating_sub(self.index)).unwrap_or(usize::MAX);
+        self.length.saturating_add(left).min(self.context)
+    }
+
     /// Position of the next token in the answer.
     pub(super) fn index(&self) -> u32 {
         self.index

@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 
 use super::Config;
 
-/// Tokens for which room is made at first; afterwards room doubles.
-const FIRST_CAPACITY: usize = 256;
+/// Tokens by which room grows: at most this many are held in vain, and a context of 8,192 is copied 32 times.
+const GROWTH: usize = 256;
 
 /// Keys and values of every layer in f32; keys are already rotated.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Cache {
         if total <= self.capacity {
             return;
         }
-        let capacity = total.next_multiple_of(FIRST_CAPACITY).max(self.capacity * 2).min(self.context.max(total));
+        let capacity = total.next_multiple_of(GROWTH).min(self.context.max(total));
         let held = self.len * self.head_dim;
         let (old, new) = (self.capacity * self.head_dim, capacity * self.head_dim);
         for layer in &mut self.layers {
