@@ -149,7 +149,12 @@ struct Progress<'e> {
 
 impl Asker {
     /// Asks `candidates` in order until one has answered.
-    pub async fn ask(&self, question: &Question, candidates: &[Candidate], on_event: &mut (dyn FnMut(Event<'_>) + Send)) -> anyhow::Result<Answered> {
+    pub async fn ask(
+        &self,
+        question: &Question,
+        candidates: &[Candidate],
+        on_event: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> anyhow::Result<Answered> {
         if candidates.is_empty() {
             bail!("no node offers this: check the name with `tributary status`, or start a node that serves it");
         }
@@ -207,7 +212,13 @@ impl Asker {
     }
 
     /// One node's try. An error is the client's own; whatever the node does wrong is [`Attempt::Lost`].
-    async fn attempt(&self, question: &Question, candidate: &Candidate, attempt: u16, progress: &mut Progress<'_>) -> anyhow::Result<Attempt> {
+    async fn attempt(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        attempt: u16,
+        progress: &mut Progress<'_>,
+    ) -> anyhow::Result<Attempt> {
         let connection = match self.quic.connect(candidate.addr, Some(candidate.node)).await {
             Ok(connection) => connection,
             Err(error) => return Ok(Attempt::Lost(error.to_string())),
@@ -228,7 +239,14 @@ impl Asker {
         }
     }
 
-    async fn converse(&self, question: &Question, candidate: &Candidate, attempt: u16, progress: &mut Progress<'_>, talk: &mut Talk) -> Result<Attempt, Stop> {
+    async fn converse(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        attempt: u16,
+        progress: &mut Progress<'_>,
+        talk: &mut Talk,
+    ) -> Result<Attempt, Stop> {
         let request = progress.signed.document;
         let quote = self.quote(question, candidate, &request, talk).await?;
         let room = request.spending_limit;
@@ -248,7 +266,10 @@ impl Asker {
         if base != lane.cumulative() {
             // A receipt may have been lost on its way: the vouchers behind it stand, but this lane's sum is no longer ours to continue.
             lane.retire()?;
-            return Err(Stop::Theirs(format!("its books have the lane at {base} wei, this client's last receipt at {}", lane.cumulative())));
+            return Err(Stop::Theirs(format!(
+                "its books have the lane at {base} wei, this client's last receipt at {}",
+                lane.cumulative()
+            )));
         }
         let terms = Terms {
             lane: lane.lane().document.id(),
@@ -262,7 +283,8 @@ impl Asker {
             rate_out: quote.document.rate_out,
             protocol_fee: quote.document.protocol_fee,
         };
-        let mut asking = Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), room).map_err(|e| Stop::Theirs(e.to_string()))?;
+        let mut asking =
+            Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), room).map_err(|e| Stop::Theirs(e.to_string()))?;
         let first_byte = progress.bytes.len();
         let mut last: Option<Signed<Voucher>> = None;
         let reason = loop {
@@ -289,13 +311,19 @@ impl Asker {
         if delivered.answer != text {
             return Err(Stop::Theirs("the receipt's answer is not the text that was streamed".into()));
         }
-        let bundle = evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(|e| Stop::Theirs(e.to_string()))?;
+        let bundle =
+            evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(|e| Stop::Theirs(e.to_string()))?;
         self.check(&bundle, &mut lane, &voucher)?;
         Ok(Attempt::Done { bundle: Box::new(bundle), reason })
     }
 
     async fn quote(&self, question: &Question, candidate: &Candidate, request: &Request, talk: &mut Talk) -> Result<Signed<Quote>, Stop> {
-        let ask = FromClient::QuoteAsk { manifest: request.manifest, profile: request.profile, class: request.class, tokens_max: question.tokens_max };
+        let ask = FromClient::QuoteAsk {
+            manifest: request.manifest,
+            profile: request.profile,
+            class: request.class,
+            tokens_max: question.tokens_max,
+        };
         talk.send(&ask).await?;
         let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
         quote.verify(&self.domains, candidate.account).map_err(|e| Stop::Theirs(e.to_string()))?;
@@ -305,7 +333,7 @@ impl Asker {
 
     async fn promise(&self, talk: &mut Talk, voucher: Voucher) -> Result<Signed<Voucher>, Stop> {
         let signed = Signed::new(&self.account, &self.domains, voucher);
-        talk.send(&FromClient::Voucher(signed.clone())).await?;
+        talk.send(&FromClient::Voucher(Box::new(signed.clone()))).await?;
         Ok(signed)
     }
 

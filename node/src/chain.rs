@@ -46,7 +46,13 @@ impl Chained {
         if last.is_halted {
             bail!("following the chain has stopped: {}", last.problem.as_deref().unwrap_or("a finalized block changed"));
         }
-        let why = || format!("the chain's events could not be read within {} s: {}", CATCH_UP.as_secs(), last.problem.as_deref().unwrap_or("too many blocks behind"));
+        let why = || {
+            format!(
+                "the chain's events could not be read within {} s: {}",
+                CATCH_UP.as_secs(),
+                last.problem.as_deref().unwrap_or("too many blocks behind")
+            )
+        };
         Ok(Arc::clone(&snapshot.with_context(why)?.latest))
     }
 

@@ -7,32 +7,34 @@ use clap::{Parser, Subcommand};
 use crate::{data::DataDir, output::Output};
 
 pub mod adapter;
-pub mod train;
-pub mod audit;
-pub mod receipt;
-mod index;
-pub mod claim;
 pub mod ask;
+pub mod audit;
+pub mod claim;
 mod context;
+pub mod datanet;
 pub mod demo;
+mod index;
 pub mod init;
 pub mod model;
-pub mod datanet;
 pub mod publish;
-pub mod stake;
-pub mod status;
-pub mod wallet;
+pub mod receipt;
 pub mod run;
 mod sent;
-mod talk;
 pub mod settle;
+pub mod stake;
+pub mod status;
+mod talk;
+pub mod train;
+pub mod wallet;
 
 pub use context::Context;
 
 /// A peer-to-peer network that answers questions with language models and pays the people whose data the answers drew on.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "First steps:\n  tributary init              a key, a wallet and a configuration in the data folder\n  tributary run               join the network and serve\n  tributary ask \"What is …?\"  ask, pay per token, keep the receipt\n  tributary receipt verify F  check a receipt offline")]
+#[command(
+    after_help = "First steps:\n  tributary init              a key, a wallet and a configuration in the data folder\n  tributary run               join the network and serve\n  tributary ask \"What is …?\"  ask, pay per token, keep the receipt\n  tributary receipt verify F  check a receipt offline"
+)]
 pub struct Cli {
     /// Folder that holds this node's or client's keys, configuration and data.
     #[arg(long, global = true, env = "TRIBUTARY_DATA", value_name = "DIR", default_value_os_t = default_data_dir())]

@@ -103,7 +103,8 @@ impl Config {
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let config: Self =
+            toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         config.validate().map(|()| config)
     }
 
@@ -116,7 +117,10 @@ impl Config {
             return Err(ConfigError::Value { key: "answers_max", why: format!("{} is outside 1 to 64", self.answers_max) });
         }
         if !self.rpc.starts_with("http://") && !self.rpc.starts_with("https://") {
-            return Err(ConfigError::Value { key: "rpc", why: format!("{:?} is no http address: give the chain's JSON-RPC endpoint", self.rpc) });
+            return Err(ConfigError::Value {
+                key: "rpc",
+                why: format!("{:?} is no http address: give the chain's JSON-RPC endpoint", self.rpc),
+            });
         }
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });

@@ -121,7 +121,8 @@ impl DataDir {
     /// [`DataError::Locked`] if another process has it, [`DataError::Io`].
     pub fn lock(&self) -> Result<DataLock, DataError> {
         let path = self.0.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|source| self.io(&path, source))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|source| self.io(&path, source))?;
         match file.try_lock() {
             Ok(()) => Ok(DataLock(file)),
             Err(fs::TryLockError::WouldBlock) => Err(DataError::Locked(self.0.clone())),

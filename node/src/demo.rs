@@ -103,7 +103,18 @@ async fn set_up(options: Options, started: Instant) -> anyhow::Result<Demo> {
     stage.write_password()?;
     let author = stage.party("author", &options.model, None).await?;
     let client = stage.party("client", &options.model, None).await?;
-    Ok(Demo { options, stage, devnet, chain, nodes: Vec::new(), author, client, assets: BTreeMap::new(), summary: BTreeMap::new(), started })
+    Ok(Demo {
+        options,
+        stage,
+        devnet,
+        chain,
+        nodes: Vec::new(),
+        author,
+        client,
+        assets: BTreeMap::new(),
+        summary: BTreeMap::new(),
+        started,
+    })
 }
 
 impl Demo {
@@ -137,7 +148,8 @@ impl Demo {
     }
 
     async fn start_nodes(&mut self) -> anyhow::Result<()> {
-        let ours = attribution::parameters::Parameters::builtin(crate::service::index::PARAMETERS).context("no attribution parameters in this build")?;
+        let ours = attribution::parameters::Parameters::builtin(crate::service::index::PARAMETERS)
+            .context("no attribution parameters in this build")?;
         self.chain.approve_parameters(crate::service::index::PARAMETERS, &ours.encode()).await?;
         self.fund(self.author.account, 10).await?;
         self.fund(self.client.account, 10).await?;
@@ -189,7 +201,9 @@ impl Demo {
     async fn serve(&mut self) -> anyhow::Result<()> {
         self.stage.cli(&self.client.folder, &["wallet", "deposit", "5 OPEN"]).await?;
         for node in &self.nodes {
-            self.stage.wait_status(node, 120, "serving both adapters", |status| status["manifests"].as_array().is_some_and(|m| m.len() >= 2)).await?;
+            self.stage
+                .wait_status(node, 120, "serving both adapters", |status| status["manifests"].as_array().is_some_and(|m| m.len() >= 2))
+                .await?;
         }
         self.say("every node rebuilt both indexes, found the posted roots and serves both adapters");
         Ok(())
@@ -204,7 +218,10 @@ impl Demo {
         let sixth = self.stage.party("sixth", &self.options.model, Some(&bootstrap)).await?;
         let datanet = self.assets["medical"].clone();
         let printed = self.stage.cli(&sixth.folder, &["datanet", "fetch", &datanet, "--contribution", "0"]).await?;
-        self.say(&format!("a sixth node fetched the first contribution with its contributor and one other holder down: bytes per holder {}", printed["holders"]));
+        self.say(&format!(
+            "a sixth node fetched the first contribution with its contributor and one other holder down: bytes per holder {}",
+            printed["holders"]
+        ));
         self.summary.insert("fetch".into(), printed);
         for down in [2, 1] {
             self.stage.start(&mut self.nodes[down]).await?;
@@ -216,7 +233,11 @@ impl Demo {
     }
 
     fn write_summary(&mut self) -> anyhow::Result<()> {
-        let nodes: Vec<Value> = self.nodes.iter().map(|node| json!({ "name": node.name, "pid": node.pid(), "peer_id": node.node, "account": node.account })).collect();
+        let nodes: Vec<Value> = self
+            .nodes
+            .iter()
+            .map(|node| json!({ "name": node.name, "pid": node.pid(), "peer_id": node.node, "account": node.account }))
+            .collect();
         self.summary.insert("nodes".into(), json!(nodes));
         let mut figures = BTreeMap::new();
         let which = if self.summary.get("trained").and_then(Value::as_bool) == Some(true) { "first.demo_cold_s" } else { "first.demo_s" };

@@ -83,7 +83,14 @@ impl Purse {
     }
 
     /// A lane from `account` to `node` that nobody else holds and whose cap leaves `room`; signed anew if there is none.
-    pub fn hold_lane(&self, account: &Account, domains: &Domains, node: Address, terms: LaneTerms, room: Amount) -> anyhow::Result<HeldLane> {
+    pub fn hold_lane(
+        &self,
+        account: &Account,
+        domains: &Domains,
+        node: Address,
+        terms: LaneTerms,
+        room: Amount,
+    ) -> anyhow::Result<HeldLane> {
         let folder = self.folder.join("lanes").join(format!("{}-{}-{node}", domains.chain_id, domains.escrow));
         fs::create_dir_all(&folder)?;
         for number in 0..LANES_MAX {
@@ -102,7 +109,15 @@ impl Purse {
     }
 }
 
-fn sign_lane(path: &Path, account: &Account, domains: &Domains, node: Address, terms: LaneTerms, room: Amount, number: u32) -> anyhow::Result<Kept> {
+fn sign_lane(
+    path: &Path,
+    account: &Account,
+    domains: &Domains,
+    node: Address,
+    terms: LaneTerms,
+    room: Amount,
+    number: u32,
+) -> anyhow::Result<Kept> {
     let nonce = (terms.expiry << 8) | u64::from(number);
     let lane = Lane { payer: account.address(), node, cap: terms.cap.max(room), expiry: terms.expiry, nonce };
     let kept = Kept { lane: Signed::new(account, domains, lane), cumulative: Amount::ZERO };
@@ -142,7 +157,13 @@ impl HeldLane {
 /// Locks the record at `path` through a file beside it, which is never replaced; nothing if another process holds it and `is_waiting` is false.
 fn lock(path: &Path, is_waiting: bool) -> anyhow::Result<Option<File>> {
     let path = path.with_extension("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("{}", path.display()))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("{}", path.display()))?;
     if is_waiting {
         file.lock()?;
         return Ok(Some(file));

@@ -94,7 +94,8 @@ impl Addresses {
     /// Reads where the node of a data folder is reached.
     pub fn read(data: &DataDir) -> anyhow::Result<Self> {
         let path = Self::path(data);
-        let bytes = std::fs::read(&path).with_context(|| format!("{}: no node runs with this folder; start it with `tributary run`", path.display()))?;
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("{}: no node runs with this folder; start it with `tributary run`", path.display()))?;
         serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
     }
 }
@@ -276,9 +277,17 @@ async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64) -> an
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     let listen = [format!("/{family}/{ip}/udp/{port}/quic-v1"), format!("/{family}/{ip}/tcp/{port}")];
     let listen = listen.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>().context("overlay address")?;
-    let bootstrap = config.bootstrap.iter().map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress"))).collect::<Result<Vec<_>, _>>()?;
+    let bootstrap = config
+        .bootstrap
+        .iter()
+        .map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress")))
+        .collect::<Result<Vec<_>, _>>()?;
     let (overlay, mut events) = Overlay::start(OverlayConfig { seed: seed.clone(), incarnation, listen, bootstrap, gossip: true }).await?;
-    tokio::spawn(async move { while let Some(event) = events.recv().await { tracing::debug!(?event, "overlay") } });
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            tracing::debug!(?event, "overlay")
+        }
+    });
     Ok(overlay)
 }
 
@@ -369,7 +378,8 @@ impl Front {
                 return;
             }
         };
-        let message = reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
+        let message =
+            reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
         if stream.send(&encode(&message)).await.is_ok() {
             drop(stream.finish().await);
         }
@@ -452,7 +462,9 @@ impl Front {
             }
         }
         let mut services = Services::default();
-        for (is_on, service) in [(!bases.is_empty(), Services::INFERENCE), (config.storage, Services::STORAGE), (config.indexer, Services::INDEXER)] {
+        for (is_on, service) in
+            [(!bases.is_empty(), Services::INFERENCE), (config.storage, Services::STORAGE), (config.indexer, Services::INDEXER)]
+        {
             if is_on {
                 services = services.with(service);
             }

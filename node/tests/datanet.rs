@@ -58,7 +58,8 @@ impl Drop for Party {
 
 fn anvil() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/.bin/anvil");
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    let bundled =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
     std::env::var_os("TRIBUTARY_ANVIL").map_or_else(|| if bundled.exists() { bundled } else { installed }, PathBuf::from)
 }
 
@@ -90,7 +91,8 @@ impl World {
     fn output(&self, folder: &Path, arguments: &[&str]) -> (bool, Value) {
         let done = self.command(folder, arguments).output().unwrap();
         let text = String::from_utf8(done.stdout).unwrap();
-        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?} printed {text:?} ({error}): {}", String::from_utf8_lossy(&done.stderr)));
+        let value = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{arguments:?} printed {text:?} ({error}): {}", String::from_utf8_lossy(&done.stderr)));
         (done.status.success(), value)
     }
 
@@ -119,7 +121,14 @@ impl World {
         }
         let made = self.ok(&folder, &arguments);
         let field = |name: &str| made[name].as_str().unwrap().to_owned();
-        Party { folder, account: field("account").parse().unwrap(), node: field("node"), child: None, overlay: String::new(), bulk: String::new() }
+        Party {
+            folder,
+            account: field("account").parse().unwrap(),
+            node: field("node"),
+            child: None,
+            overlay: String::new(),
+            bulk: String::new(),
+        }
     }
 
     fn run(&self, party: &mut Party) {
@@ -186,9 +195,13 @@ async fn holders_keep_only_what_is_theirs(world: &World, object: BlobId) {
     let limit = std::time::Duration::from_secs(60);
     let to = |number: usize| (world.nodes[number].node.parse().unwrap(), world.nodes[number].bulk.parse().unwrap());
     let ((first, at), (second, beside)) = (to(0), to(1));
-    let Reply::Located { manifest, indices, .. } = ask(&bulk, first, at, &Request::Locate { object }, limit).await.unwrap() else { panic!("not located") };
+    let Reply::Located { manifest, indices, .. } = ask(&bulk, first, at, &Request::Locate { object }, limit).await.unwrap() else {
+        panic!("not located")
+    };
     let [index] = indices[..] else { panic!("{indices:?}") };
-    let Reply::Fragment { bytes: fragment, .. } = ask(&bulk, first, at, &Request::Get { object, index }, limit).await.unwrap() else { panic!("no fragment") };
+    let Reply::Fragment { bytes: fragment, .. } = ask(&bulk, first, at, &Request::Get { object, index }, limit).await.unwrap() else {
+        panic!("no fragment")
+    };
     let put = Request::Put { manifest, index, fragment };
     assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Stored { object, index }, "putting again is harmless");
     assert_eq!(ask(&bulk, second, beside, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index }));
@@ -246,7 +259,10 @@ async fn a_datanet_lives_on_five_nodes() {
     // A copy is refused by row, with its first owner; without it the rest enters.
     let second = world.file("second.jsonl", &documents(58..70));
     let error = world.error(&ben, &["datanet", "contribute", "medical", &second]);
-    assert!(error.contains("row 1: duplicate") && error.contains("row 2: duplicate") && error.contains(&world.nodes[1].account.to_string()), "{error}");
+    assert!(
+        error.contains("row 1: duplicate") && error.contains("row 2: duplicate") && error.contains(&world.nodes[1].account.to_string()),
+        "{error}"
+    );
     assert!(error.contains("leave this row out") && !error.contains("row 3"), "{error}");
     let printed = world.ok(&ben, &["datanet", "contribute", "medical", &second, "--drop-refused"]);
     assert_eq!((printed["contribution"].as_u64(), printed["documents"].as_u64()), (Some(1), Some(10)));

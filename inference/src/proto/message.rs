@@ -69,7 +69,7 @@ pub enum FromClient {
     /// Starts or continues an answer.
     Begin(Box<Begin>),
     /// Pays for what has arrived.
-    Voucher(Signed<Voucher>),
+    Voucher(Box<Signed<Voucher>>),
     /// Asks the node to execute an answer again and report; the bundle as JSON.
     Check {
         /// Bundle.
@@ -304,7 +304,7 @@ mod tests {
             base: Amount(8),
             cumulative: Amount(u128::MAX),
         };
-        let message = FromClient::Voucher(Signed { document: voucher, signature: Signed65([9; 65]) });
+        let message = FromClient::Voucher(Box::new(Signed { document: voucher, signature: Signed65([9; 65]) }));
         assert_eq!(FromClient::decode(&encode(&message)), Ok(message));
         let token = FromNode::Token { index: 3, id: 40_000, bytes: b" gout".to_vec() };
         assert_eq!(FromNode::decode(&encode(&token)), Ok(token.clone()));

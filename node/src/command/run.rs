@@ -8,7 +8,9 @@ use crate::running::Node;
 
 /// Join the network and serve until interrupted.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.")]
+#[command(
+    after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt."
+)]
 pub struct Args {}
 
 /// Runs the command.
@@ -17,7 +19,14 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
     let mut node = Node::start(context).await?;
     let at = node.addresses.clone();
     context.output.result(&at, || {
-        format!("node     {}\naccount  {}\nclients  {}\nbulk     {}\noverlay  {}\n\nserving; interrupt to stop", at.node, at.account, at.clients, at.bulk, at.overlay.join("\n         "))
+        format!(
+            "node     {}\naccount  {}\nclients  {}\nbulk     {}\noverlay  {}\n\nserving; interrupt to stop",
+            at.node,
+            at.account,
+            at.clients,
+            at.bulk,
+            at.overlay.join("\n         ")
+        )
     })?;
     let is_asked = tokio::select! {
         _ = interrupt.recv() => true,

@@ -14,7 +14,9 @@ use crate::{
 
 /// Collect vouchers and post receipts now rather than at the configured interval.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "The node must be running with this data folder. Epochs accept roots for a third of their challenge window; outside it the command\nsays when to try again.")]
+#[command(
+    after_help = "The node must be running with this data folder. Epochs accept roots for a third of their challenge window; outside it the command\nsays when to try again."
+)]
 pub struct Args {}
 
 #[derive(Debug, Serialize)]
@@ -27,7 +29,8 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
     let seed = context.seed()?;
     let addresses = Addresses::read(&context.data)?;
     let client = Client::bind(loopback_any(addresses.clients), &seed, Limits::default())?;
-    let connection = client.connect(addresses.clients, Some(seed.node_id())).await.context("the node does not answer: start it with `tributary run`")?;
+    let connection =
+        client.connect(addresses.clients, Some(seed.node_id())).await.context("the node does not answer: start it with `tributary run`")?;
     match ask_once(connection.open_stream().await?, &Ask::Settle).await? {
         Reply::Settled(done) => {
             let done = Done { done };

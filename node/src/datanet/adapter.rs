@@ -128,7 +128,12 @@ fn list(folder: &Path) -> io::Result<FileList> {
 ///
 /// # Errors
 /// That no provider gave it, with each one's reason; or what the disk says. Nothing of it is left then.
-pub async fn fetch_adapter(data: &DataDir, bulk: &BulkEndpoint, hash: BlobId, providers: &[(NodeId, SocketAddr)]) -> anyhow::Result<PathBuf> {
+pub async fn fetch_adapter(
+    data: &DataDir,
+    bulk: &BulkEndpoint,
+    hash: BlobId,
+    providers: &[(NodeId, SocketAddr)],
+) -> anyhow::Result<PathBuf> {
     let folder = data.adapter(hash);
     if folder.is_dir() {
         return Ok(folder);
@@ -197,7 +202,14 @@ async fn open(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: Ask) -> 
 }
 
 /// Goes on where an earlier provider broke off; a file whose hash is wrong is cut to nothing, so that the next provider starts it anew.
-async fn fetch_file(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, adapter: BlobId, entry: FileEntry, path: &Path) -> anyhow::Result<()> {
+async fn fetch_file(
+    bulk: &BulkEndpoint,
+    node: NodeId,
+    addr: SocketAddr,
+    adapter: BlobId,
+    entry: FileEntry,
+    path: &Path,
+) -> anyhow::Result<()> {
     let FileEntry { digest, bytes } = entry;
     let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
     let mut hasher = blake3::Hasher::new();

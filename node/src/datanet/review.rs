@@ -17,8 +17,8 @@ use types::{
 
 use crate::service::GATE_TAG;
 
-/// How long the gate may take to see the commitment.
-const PROCEED_WAIT: Duration = Duration::from_secs(40);
+/// How long the gate may take to see the commitment and to have a turn free.
+const PROCEED_WAIT: Duration = Duration::from_secs(100);
 /// How long it may take to look: it may have to fetch what it compares with.
 const REVIEW_WAIT: Duration = Duration::from_secs(260);
 
@@ -26,7 +26,13 @@ const REVIEW_WAIT: Duration = Duration::from_secs(260);
 ///
 /// # Errors
 /// That the gate refuses to look, with its reason; that the stream broke; that what it signed is not about this contribution.
-pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains: &Domains, state: &State) -> anyhow::Result<(Report, Signed<GateReport>)> {
+pub async fn review(
+    mut stream: FrameStream,
+    open: &Open,
+    shard: &[u8],
+    domains: &Domains,
+    state: &State,
+) -> anyhow::Result<(Report, Signed<GateReport>)> {
     let mut frame = open.encode();
     frame.insert(0, GATE_TAG);
     stream.send(&frame).await.context("the gate's stream")?;
@@ -37,7 +43,9 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
             break;
         }
     }
-    let Reply::Reviewed { report, verdict } = next(&mut stream, REVIEW_WAIT).await? else { bail!("the gate answered something else than its report") };
+    let Reply::Reviewed { report, verdict } = next(&mut stream, REVIEW_WAIT).await? else {
+        bail!("the gate answered something else than its report")
+    };
     let report = open.check(&report, &verdict.document).context("what the gate signed does not stand")?;
     let signer = recover(domains, &verdict.document, &verdict.signature)?;
     ensure!(state.is_reviewer(open.datanet, signer), "the verdict is signed by {signer}, who does not review Datanet {}", open.datanet);
@@ -45,7 +53,9 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
 }
 
 async fn next(stream: &mut FrameStream, wait: Duration) -> anyhow::Result<Reply> {
-    let frame = timeout(wait, stream.recv(REPLY_BYTES_MAX)).await.with_context(|| format!("the gate did not answer within {} s", wait.as_secs()))?;
+    let frame = timeout(wait, stream.recv(REPLY_BYTES_MAX))
+        .await
+        .with_context(|| format!("the gate did not answer within {} s", wait.as_secs()))?;
     match Reply::decode(&frame.context("the gate's stream")?.context("the gate ended the stream")?)? {
         Reply::Refused { reason } => bail!("the gate turns the contribution away: {reason}"),
         answer => Ok(answer),

@@ -80,7 +80,9 @@ pub fn local(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<Local
 /// That one is missing, with the command that fetches it, or damaged.
 pub fn local_all(data: &DataDir, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
     let one = |accepted: &Accepted| {
-        let missing = || format!("contribution {} of Datanet {version} is not here: run `tributary datanet fetch {}`", accepted.number, version.asset);
+        let missing = || {
+            format!("contribution {} of Datanet {version} is not here: run `tributary datanet fetch {}`", accepted.number, version.asset)
+        };
         local(data, accepted)?.with_context(missing)
     };
     state.contributions_of(version).map(one).collect()
@@ -133,7 +135,6 @@ impl Shards {
         Ok(all)
     }
 
-
     /// One contribution, and where it came from.
     ///
     /// # Errors
@@ -180,7 +181,11 @@ impl Shards {
     /// Storage nodes heard of, in an order that differs by object, so that no node is everybody's first.
     async fn holders(&self, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
         let offers = |ads: &[Arc<p2p::proto::ads::SignedAd>]| ads.iter().any(|signed| signed.ad().services.has(Services::STORAGE));
-        let ads = self.overlay.wait_ads(offers, ADS_WAIT).await.context("no node that stores is known: give the --bootstrap address of a running node")?;
+        let ads = self
+            .overlay
+            .wait_ads(offers, ADS_WAIT)
+            .await
+            .context("no node that stores is known: give the --bootstrap address of a running node")?;
         let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
         let mut holders: Vec<_> = storing.map(|ad| (ad.node, ad.bulk_addr)).collect();
         holders.sort_by_key(|(node, _)| BlobId::of(&[object.0, node.0].concat()));

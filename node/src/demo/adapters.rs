@@ -23,11 +23,29 @@ impl Demo {
                 trained = true;
                 self.say(&format!("training an adapter on {datanet} (kept for later runs)"));
                 self.stage.cli(&self.author.folder, &["datanet", "fetch", &self.assets[datanet]]).await?;
-                let (out, list) = (folder.to_str().context("path")?.to_owned(), |kind: &str| format!("{}/{datanet}-{kind}.txt", self.options.data.display()));
+                let (out, list) = (folder.to_str().context("path")?.to_owned(), |kind: &str| {
+                    format!("{}/{datanet}-{kind}.txt", self.options.data.display())
+                });
                 let (documents, held_out) = (list("train"), list("heldout"));
                 let control = self.assets[&format!("{}-version", if datanet == "medical" { "python" } else { "medical" })].clone();
                 self.stage.cli(&self.author.folder, &["datanet", "fetch", control.split('@').next().unwrap_or_default()]).await?;
-                let arguments = ["train", "--datanet", &version, "--base", &model, "--out", &out, "--documents", &documents, "--held-out", &held_out, "--control", &control, "--passes", PASSES];
+                let arguments = [
+                    "train",
+                    "--datanet",
+                    &version,
+                    "--base",
+                    &model,
+                    "--out",
+                    &out,
+                    "--documents",
+                    &documents,
+                    "--held-out",
+                    &held_out,
+                    "--control",
+                    &control,
+                    "--passes",
+                    PASSES,
+                ];
                 let report = self.stage.cli_shown(&self.author.folder, &arguments).await?;
                 crate::data::write_atomic(&folder.join("report.json"), &serde_json::to_vec_pretty(&report)?, 0o644)?;
             }
@@ -36,7 +54,10 @@ impl Demo {
             reports.insert(datanet.to_owned(), report);
             let folder = folder.to_str().context("path")?.to_owned();
             let name = datanet.to_owned();
-            let published = self.stage.cli(&self.author.folder, &["adapter", "publish", &folder, "--name", &name, "--base", &base, "--datanet", &version]).await?;
+            let published = self
+                .stage
+                .cli(&self.author.folder, &["adapter", "publish", &folder, "--name", &name, "--base", &base, "--datanet", &version])
+                .await?;
             self.assets.insert(format!("{datanet}-adapter"), version_of(&published)?);
             for node in &self.nodes {
                 self.stage.cli(&node.folder, &["adapter", "import", &folder]).await?;
@@ -52,8 +73,11 @@ impl Demo {
         let mut hasher = blake3::Hasher::new();
         let length = std::fs::metadata(model)?.len();
         hasher.update(PASSES.as_bytes()).update(&length.to_be_bytes()).update(env!("CARGO_PKG_VERSION").as_bytes());
-        let files = std::fs::read_dir(&self.options.data)?.map(|file| file.map(|file| file.path())).collect::<Result<std::collections::BTreeSet<_>, _>>()?;
-        let is_used = |path: &&std::path::PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(datanet));
+        let files = std::fs::read_dir(&self.options.data)?
+            .map(|file| file.map(|file| file.path()))
+            .collect::<Result<std::collections::BTreeSet<_>, _>>()?;
+        let is_used =
+            |path: &&std::path::PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(datanet));
         for path in files.iter().filter(is_used) {
             hasher.update(blake3::hash(&std::fs::read(path)?).as_bytes());
         }

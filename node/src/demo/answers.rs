@@ -10,11 +10,7 @@ use p2p::{
     identity::NodeSeed,
 };
 use serde_json::{Value, json};
-use types::{
-    amount::Amount,
-    quote::Class,
-    request::SamplingRule,
-};
+use types::{amount::Amount, quote::Class, request::SamplingRule};
 
 use super::{Demo, set};
 use crate::{
@@ -82,15 +78,28 @@ impl Demo {
         for (one, two) in medical.iter().zip(&python).take(medical.len().min(python.len()) - 1) {
             let (one, two) = tokio::join!(self.ask(&desk, one), self.ask(&desk, two));
             for row in [one?, two?] {
-                println!("\n  Q ({}) {}\n  A {}", row["adapter"].as_str().unwrap_or_default(), row["question"].as_str().unwrap_or_default(), row["text"].as_str().unwrap_or_default());
+                println!(
+                    "\n  Q ({}) {}\n  A {}",
+                    row["adapter"].as_str().unwrap_or_default(),
+                    row["question"].as_str().unwrap_or_default(),
+                    row["text"].as_str().unwrap_or_default()
+                );
                 for source in row["sources"].as_array().into_iter().flatten() {
-                    println!("    {} earns {} wei for {}", source["contributor"].as_str().unwrap_or_default(), source["wei"].as_str().unwrap_or_default(), source["quote"]);
+                    println!(
+                        "    {} earns {} wei for {}",
+                        source["contributor"].as_str().unwrap_or_default(),
+                        source["wei"].as_str().unwrap_or_default(),
+                        source["quote"]
+                    );
                 }
                 answers.push(row);
             }
         }
         let covered = answers.iter().filter(|row| row["words_longest"].as_u64() >= Some(WORDS_COUNTED as u64)).count();
-        self.say(&format!("{} answers, {covered} with a paid span of at least {WORDS_COUNTED} words; two adapters in flight", answers.len()));
+        self.say(&format!(
+            "{} answers, {covered} with a paid span of at least {WORDS_COUNTED} words; two adapters in flight",
+            answers.len()
+        ));
         ensure!(covered * 2 >= answers.len(), "fewer than half of the answers carry a paid span of {WORDS_COUNTED} words: train longer");
         self.summary.insert("coverage".into(), json!({ "answers": answers.len(), "with_span_of_8_words": covered }));
         self.summary.insert("answers".into(), json!(answers));
@@ -139,7 +148,12 @@ impl Demo {
         let question = question(&desk, &prepared)?;
         let found = candidates(&desk.overlay, &desk.state, &question.manifest, TOKENS).await?;
         let first = found.first().context("no candidate")?.node;
-        let pid = self.nodes.iter().find(|node| node.node == first).and_then(super::stage::Party::pid).context("the first candidate is one of the five")?;
+        let pid = self
+            .nodes
+            .iter()
+            .find(|node| node.node == first)
+            .and_then(super::stage::Party::pid)
+            .context("the first candidate is one of the five")?;
         let mut is_killed = false;
         let mut kill = |event: Event<'_>| {
             if let Event::Token(_, count) = event
@@ -172,13 +186,21 @@ impl Demo {
             "reason": abandoned.reason,
             "answer": row,
         });
-        self.say(&format!("node {first} killed after {before} tokens; {} went on after {} ms and billed the other {billed}", answered.node, abandoned.gap_ms.unwrap_or_default()));
+        self.say(&format!(
+            "node {first} killed after {before} tokens; {} went on after {} ms and billed the other {billed}",
+            answered.node,
+            abandoned.gap_ms.unwrap_or_default()
+        ));
         self.summary.insert("failover".into(), failover);
         desk.overlay.shutdown().await;
         let place = self.nodes.iter().position(|node| node.node == first).context("just found")?;
         self.stage.reap(&mut self.nodes[place]).await?;
         self.stage.start(&mut self.nodes[place]).await?;
-        self.stage.wait_status(&self.nodes[place], 120, "having rejoined", |status| status["manifests"].as_array().is_some_and(|m| m.len() >= 2) && status["providers"].as_u64() >= Some(4)).await?;
+        self.stage
+            .wait_status(&self.nodes[place], 120, "having rejoined", |status| {
+                status["manifests"].as_array().is_some_and(|m| m.len() >= 2) && status["providers"].as_u64() >= Some(4)
+            })
+            .await?;
         self.say("the killed node was started again and has rejoined");
         Ok(())
     }
@@ -191,9 +213,16 @@ impl Demo {
         let medical = self.assets["medical-adapter"].clone();
         self.stage.cli(&checker.folder, &["adapter", "fetch", &medical]).await?;
         self.stage.start(&mut checker).await?;
-        self.stage.wait_status(&checker, 120, "being able to check", |status| status["manifests"].as_array().is_some_and(|m| !m.is_empty())).await?;
+        self.stage
+            .wait_status(&checker, 120, "being able to check", |status| status["manifests"].as_array().is_some_and(|m| !m.is_empty()))
+            .await?;
         let answers = self.summary["answers"].as_array().cloned().unwrap_or_default();
-        let path = answers.iter().find(|row| row["adapter"] == "medical").and_then(|row| row["receipt"].as_str()).context("no medical receipt")?.to_owned();
+        let path = answers
+            .iter()
+            .find(|row| row["adapter"] == "medical")
+            .and_then(|row| row["receipt"].as_str())
+            .context("no medical receipt")?
+            .to_owned();
         let node = checker.node.to_string();
         let honest = self.stage.cli(&checker.folder, &["audit", "check", &path, "--node", &node]).await?;
         ensure!(honest["finding"] == "agrees", "the checker disagrees with an honest receipt: {honest}");
@@ -201,7 +230,10 @@ impl Demo {
         let tampered = tampered.to_str().context("path")?.to_owned();
         let caught = self.stage.cli(&checker.folder, &["audit", "check", &tampered, "--node", &node]).await?;
         ensure!(caught["finding"] == "token" && caught["position"] == position, "a tampered token at {position} was reported as {caught}");
-        self.say(&format!("a node that saw none of it executed a receipt again: {}; with token {position} changed: {}", honest["finding"], caught["finding"]));
+        self.say(&format!(
+            "a node that saw none of it executed a receipt again: {}; with token {position} changed: {}",
+            honest["finding"], caught["finding"]
+        ));
         self.summary.insert("check".into(), json!({ "checker": node, "honest": honest, "tampered": caught }));
         self.stage.stop(&mut checker).await
     }
@@ -219,7 +251,8 @@ impl Demo {
 
     /// Receipts of all answers so far.
     pub fn receipts(&self) -> anyhow::Result<Vec<PathBuf>> {
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(self.options.out.join("receipts"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(self.options.out.join("receipts"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
         paths.sort();
         if paths.is_empty() {
             bail!("no receipts were kept");

@@ -35,7 +35,8 @@ impl Demo {
     /// Moves a paid span of an honest receipt to where the Datanet says something else, and signs it again with the node's own key.
     fn forge(&self, receipts: &[std::path::PathBuf]) -> anyhow::Result<(std::path::PathBuf, types::id::Address)> {
         let bundles = receipts.iter().map(|path| Ok(Bundle::from_json(&std::fs::read(path)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut bundle = bundles.into_iter().find(|bundle| !bundle.receipt.document.spans.is_empty()).context("no receipt carries a span")?;
+        let mut bundle =
+            bundles.into_iter().find(|bundle| !bundle.receipt.document.spans.is_empty()).context("no receipt carries a span")?;
         let mut receipt = bundle.receipt.document.clone();
         let span = receipt.spans.first_mut().context("just found")?;
         span.position = if span.position >= 4_096 { span.position - 4_096 } else { span.position + 4_096 };

@@ -60,7 +60,15 @@ impl Stage {
 
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.exe);
-        command.arg("--data-dir").arg(folder).arg("--registry").arg(&self.registry).arg("--rpc").arg(&self.rpc).arg("--json").args(arguments);
+        command
+            .arg("--data-dir")
+            .arg(folder)
+            .arg("--registry")
+            .arg(&self.registry)
+            .arg("--rpc")
+            .arg(&self.rpc)
+            .arg("--json")
+            .args(arguments);
         command.env("TRIBUTARY_PASSWORD", PASSWORD).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
@@ -102,13 +110,26 @@ impl Stage {
         }
         let made = self.cli(&folder, &arguments).await?;
         let field = |name: &str| made.get(name).and_then(Value::as_str).with_context(|| format!("init printed no {name}"));
-        Ok(Party { name: name.to_owned(), account: field("account")?.parse()?, node: field("node")?.parse()?, folder, child: None, addresses: None })
+        Ok(Party {
+            name: name.to_owned(),
+            account: field("account")?.parse()?,
+            node: field("node")?.parse()?,
+            folder,
+            child: None,
+            addresses: None,
+        })
     }
 
     /// A command context in a party's folder, for what the demonstration does inside its own process.
     pub fn context(&self, party: &Party) -> Context {
         let password = self.out.join("password");
-        Context::new(DataDir::new(&party.folder), Some(self.registry.clone()), Some(self.rpc.clone()), Some(password), Output { is_json: true })
+        Context::new(
+            DataDir::new(&party.folder),
+            Some(self.registry.clone()),
+            Some(self.rpc.clone()),
+            Some(password),
+            Output { is_json: true },
+        )
     }
 
     /// Writes the password file that [`Stage::context`] names.
@@ -158,7 +179,13 @@ impl Stage {
     }
 
     /// Waits until a party's node says something of itself, asking once a second at most `seconds` times.
-    pub async fn wait_status(&self, party: &Party, seconds: u32, what: &str, mut is_so: impl FnMut(&Value) -> bool) -> anyhow::Result<Value> {
+    pub async fn wait_status(
+        &self,
+        party: &Party,
+        seconds: u32,
+        what: &str,
+        mut is_so: impl FnMut(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let mut last = Value::Null;
         for _ in 0..seconds {
             let (is_done, status, error) = self.cli_outcome(&party.folder, &["status"]).await?;
@@ -168,7 +195,11 @@ impl Stage {
             last = if is_done { status } else { Value::String(error) };
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        bail!("{}: {what} did not come about within {seconds} s; last status {last}; log: {}", party.name, tail(&party.folder.join("node.log")))
+        bail!(
+            "{}: {what} did not come about within {seconds} s; last status {last}; log: {}",
+            party.name,
+            tail(&party.folder.join("node.log"))
+        )
     }
 }
 

@@ -32,6 +32,8 @@ use crate::{
 const REVIEWS_MAX: usize = 2;
 /// How long a commitment is awaited that its contributor says is made.
 const COMMITTED_WAIT: Duration = Duration::from_secs(20);
+/// How long a contribution waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(60);
 /// How long the next piece of a shard is awaited.
 const PIECE_WAIT: Duration = Duration::from_secs(15);
 /// Longest review, fetching of what is compared included.
@@ -100,10 +102,12 @@ impl Gate {
     async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
         let open = Open::decode(first).map_err(|error| away(error.to_string()))?;
         let licence: Licence = open.licence.parse().map_err(|error: storage::datanet::CardError| away(error.to_string()))?;
-        let Ok(_turn) = self.reviews.try_acquire() else { return Err(away("the gate is looking at other contributions: try again in a minute")) };
         let committed = open.commitment();
         let (state, place) = self.committed(committed, &open).await?;
         self.admit(&state, &open)?;
+        let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
+        let _turn =
+            turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?;
         sender.send(&Reply::Proceed.encode()).await?;
         let bytes = receive(receiver, open.shard_bytes).await?;
         let report = self.look(&state, place, &open, licence, bytes).await?;
@@ -116,7 +120,8 @@ impl Gate {
         let mut snapshots = self.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| snapshot.latest.commitment(committed, open.contributor).is_some());
         let seen = timeout(COMMITTED_WAIT, seen).await.map(|seen| seen.map(|snapshot| Arc::clone(&snapshot.latest)));
-        let missing = || away(format!("commitment {committed} of {} is not on the chain: commit first, then show the text", open.contributor));
+        let missing =
+            || away(format!("commitment {committed} of {} is not on the chain: commit first, then show the text", open.contributor));
         let state = seen.map_err(|_| missing())?.context("the chain is no longer followed")?;
         let (block, ordinal) = state.commitment(committed, open.contributor).ok_or_else(missing)?;
         Ok((state, Place { block, ordinal }))
@@ -133,7 +138,10 @@ impl Gate {
             return Err(away(format!("this text is contribution {} of Datanet {datanet} already, by {}", known.number, known.contributor)));
         }
         if open.shard_bytes > OBJECT_BYTES_MAX as u64 {
-            return Err(away(format!("a shard of {} bytes, at most {OBJECT_BYTES_MAX} are taken: split the contribution", open.shard_bytes)));
+            return Err(away(format!(
+                "a shard of {} bytes, at most {OBJECT_BYTES_MAX} are taken: split the contribution",
+                open.shard_bytes
+            )));
         }
         Ok(())
     }
@@ -141,7 +149,9 @@ impl Gate {
     /// Compares the shard with everything accepted; keeps it if it may enter.
     async fn look(&self, state: &State, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<Report, Turned> {
         let text_root = open.text_root;
-        let opened = tokio::task::spawn_blocking(move || shard::decode_as(text_root, &bytes).map(|shard| (shard, bytes))).await.context("decoding")?;
+        let opened = tokio::task::spawn_blocking(move || shard::decode_as(text_root, &bytes).map(|shard| (shard, bytes)))
+            .await
+            .context("decoding")?;
         let (shard, bytes) = opened.map_err(|error| away(error.to_string()))?;
         let contribution = Contribution { contributor: open.contributor, licence, documents: shard.into_documents() };
         let mut known = self.known.lock().await;

@@ -101,12 +101,19 @@ impl Indexing {
     }
 
     /// The offer for a version; nothing if its files are not meant for this node.
-    async fn consider(&self, state: &State, version: AssetVersion, built: &mut Built, posted: &mut BTreeSet<AssetVersion>) -> anyhow::Result<Option<Offer>> {
+    async fn consider(
+        &self,
+        state: &State,
+        version: AssetVersion,
+        built: &mut Built,
+        posted: &mut BTreeSet<AssetVersion>,
+    ) -> anyhow::Result<Option<Offer>> {
         let published = state.version(version).context("not published")?;
         let base = if state.asset(version.asset).is_some_and(|asset| asset.kind == AssetKind::Base) {
             published.content
         } else {
-            let parents = published.parents.iter().filter_map(|parent| Some((state.asset(parent.asset)?.kind, state.version(*parent)?.content)));
+            let parents =
+                published.parents.iter().filter_map(|parent| Some((state.asset(parent.asset)?.kind, state.version(*parent)?.content)));
             parents.into_iter().find(|(kind, _)| *kind == AssetKind::Base).map(|(_, content)| content).context("it names no base")?
         };
         if base != BlobId(self.engine.info().hash) {
@@ -148,7 +155,9 @@ impl Indexing {
             if !built.contains_key(version) {
                 let contributions = self.shards.ensure(state, *version).await.with_context(|| format!("Datanet {version}"))?;
                 let version = *version;
-                let datanet = tokio::task::spawn_blocking(move || build(version, &contributions)).await?.with_context(|| format!("Datanet {version}"))?;
+                let datanet = tokio::task::spawn_blocking(move || build(version, &contributions))
+                    .await?
+                    .with_context(|| format!("Datanet {version}"))?;
                 built.insert(version, Arc::new(datanet));
             }
             parts.push(Arc::clone(built.get(version).context("just built")?));
@@ -160,7 +169,9 @@ impl Indexing {
         let ours = Parameters::builtin(PARAMETERS).context("this build carries no attribution parameters")?.hash();
         match state.parameters(PARAMETERS) {
             Some(approved) if approved == ours => {}
-            Some(approved) => bail!("parameters {PARAMETERS} have hash {ours} in this build, {approved} on the chain: use the build that goes with this deployment"),
+            Some(approved) => bail!(
+                "parameters {PARAMETERS} have hash {ours} in this build, {approved} on the chain: use the build that goes with this deployment"
+            ),
             None => bail!("parameters {PARAMETERS} are not approved on the chain"),
         }
         self.chain.post_index_root(version, root, PARAMETERS).await?;
@@ -177,7 +188,11 @@ enum Adapter {
 
 fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
     if manifest.index != index.root() {
-        bail!("the posted index root is {}, rebuilt from the contributions it is {}: the indexer is wrong or this build is", manifest.index, index.root());
+        bail!(
+            "the posted index root is {}, rebuilt from the contributions it is {}: the indexer is wrong or this build is",
+            manifest.index,
+            index.root()
+        );
     }
     Ok(())
 }

@@ -15,10 +15,7 @@ use inference::{
     },
 };
 use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
-use tokio::{
-    sync::RwLock,
-    time::timeout,
-};
+use tokio::{sync::RwLock, time::timeout};
 use types::{
     amount::Amount,
     encoding::Document as _,
@@ -133,7 +130,10 @@ impl<E: Escrow> Answering<E> {
                 FromClient::QuoteAsk { manifest, profile, class, tokens_max } => {
                     let head = self.head();
                     if !self.offers.read().await.contains_key(&manifest) {
-                        return Err(refuse(RefusalCode::NotServed, format!("this node does not serve manifest {manifest}: ask another one")));
+                        return Err(refuse(
+                            RefusalCode::NotServed,
+                            format!("this node does not serve manifest {manifest}: ask another one"),
+                        ));
                     }
                     let quote = Quote {
                         node: self.account.address(),
@@ -151,7 +151,9 @@ impl<E: Escrow> Answering<E> {
                 }
                 FromClient::Begin(begin) => return self.answer(sender, receiver, *begin).await,
                 FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
-                FromClient::Check { .. } | FromClient::Status => return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own")),
+                FromClient::Check { .. } | FromClient::Status => {
+                    return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own"));
+                }
             }
             frame = timeout(FRAME_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await.map_err(|_| Broken::Silent)??.ok_or(Broken::Silent)?;
         }
@@ -162,7 +164,10 @@ impl<E: Escrow> Answering<E> {
         let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
         let prompt = self.admit(&begin, &offer).await?;
         let lane = begin.lane.document.id();
-        let _held = self.books.hold_lane(lane).ok_or_else(|| refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")))?;
+        let _held = self
+            .books
+            .hold_lane(lane)
+            .ok_or_else(|| refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")))?;
         let base = self.books.lane_cumulative(lane).map_err(internal)?;
         let tokens_in = u32::try_from(prompt.len() + begin.continued.len()).map_err(internal)?;
         let terms = Terms {
@@ -183,7 +188,10 @@ impl<E: Escrow> Answering<E> {
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
         let is_new = self.books.begin_request(begin.request.document.id(), begin.attempt).map_err(internal)?;
         if !is_new {
-            return Err(refuse(RefusalCode::Duplicate, format!("request {} attempt {} was begun before: sign a new request", begin.request.document.id(), begin.attempt)));
+            return Err(refuse(
+                RefusalCode::Duplicate,
+                format!("request {} attempt {} was begun before: sign a new request", begin.request.document.id(), begin.attempt),
+            ));
         }
         sender.send(&encode(&FromNode::Begun { tokens_in, base })).await?;
         let voucher = self.stream_tokens(sender, receiver, &begin, &mut serving, generation).await?;
@@ -205,14 +213,20 @@ impl<E: Escrow> Answering<E> {
         begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
         begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
         if quote.node != me || quote.expiry < head.number {
-            return Err(refuse(RefusalCode::Quote, format!("the quote of block {} has expired or is another node's: ask for a new one", quote.block.number)));
+            return Err(refuse(
+                RefusalCode::Quote,
+                format!("the quote of block {} has expired or is another node's: ask for a new one", quote.block.number),
+            ));
         }
         match_quote(quote, request).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
         if begin.manifest != offer.manifest {
             return Err(invalid("the manifest sent is not the one the request names".into()));
         }
         if lane.payer != request.client || lane.node != me {
-            return Err(refuse(RefusalCode::Voucher, format!("the lane is from {} to {}, expected from {} to {me}", lane.payer, lane.node, request.client)));
+            return Err(refuse(
+                RefusalCode::Voucher,
+                format!("the lane is from {} to {}, expected from {} to {me}", lane.payer, lane.node, request.client),
+            ));
         }
         if lane.expiry <= head.number {
             return Err(refuse(RefusalCode::Voucher, format!("the lane expired at block {}: sign a new one", lane.expiry)));
@@ -227,11 +241,17 @@ impl<E: Escrow> Answering<E> {
 
     /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited.
     async fn budget(&self, begin: &Begin, base: Amount) -> Result<Amount, Broken> {
-        let lane_left = begin.lane.document.cap.minus(base).map_err(|e| refuse(RefusalCode::Voucher, format!("the lane's cap is used up: {e}")))?;
+        let lane_left =
+            begin.lane.document.cap.minus(base).map_err(|e| refuse(RefusalCode::Voucher, format!("the lane's cap is used up: {e}")))?;
         let payer = begin.lane.document.payer;
-        let free = self.escrow.free_balance(payer).await.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
+        let free = self
+            .escrow
+            .free_balance(payer)
+            .await
+            .map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
         let owed = self.books.uncollected(payer).map_err(internal)?;
-        let free = free.minus(owed).map_err(|_| refuse(RefusalCode::Voucher, format!("{payer} has no free deposit left: deposit OPEN first")))?;
+        let free =
+            free.minus(owed).map_err(|_| refuse(RefusalCode::Voucher, format!("{payer} has no free deposit left: deposit OPEN first")))?;
         Ok(begin.request.document.spending_limit.min(lane_left).min(free))
     }
 
@@ -314,7 +334,13 @@ impl<E: Escrow> Answering<E> {
         Ok(last)
     }
 
-    fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<types::voucher::Voucher>>) -> Result<(), Broken> {
+    fn take_voucher(
+        &self,
+        begin: &Begin,
+        serving: &mut Serving,
+        frame: &[u8],
+        last: &mut Option<Signed<types::voucher::Voucher>>,
+    ) -> Result<(), Broken> {
         let message = FromClient::decode(frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
         let FromClient::Voucher(voucher) = message else {
             return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
@@ -322,15 +348,24 @@ impl<E: Escrow> Answering<E> {
         let no = |error: String| refuse(RefusalCode::Voucher, error);
         voucher.verify(&self.domains, begin.lane.document.payer).map_err(|e| no(e.to_string()))?;
         if voucher.document.cumulative > begin.lane.document.cap {
-            return Err(no(format!("the voucher promises {} wei, above the lane's cap of {}", voucher.document.cumulative, begin.lane.document.cap)));
+            return Err(no(format!(
+                "the voucher promises {} wei, above the lane's cap of {}",
+                voucher.document.cumulative, begin.lane.document.cap
+            )));
         }
         serving.voucher(&voucher.document).map_err(|e| no(e.to_string()))?;
-        *last = Some(voucher);
+        *last = Some(*voucher);
         Ok(())
     }
 
     /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
-    async fn receipt(&self, begin: &Begin, offer: &Arc<Offer>, serving: &Serving, voucher: Signed<types::voucher::Voucher>) -> Result<Delivered, Broken> {
+    async fn receipt(
+        &self,
+        begin: &Begin,
+        offer: &Arc<Offer>,
+        serving: &Serving,
+        voucher: Signed<types::voucher::Voucher>,
+    ) -> Result<Delivered, Broken> {
         let vouched = serving.vouched().to_vec();
         let answer = text::canonical_lossy(&self.engine.decode(&vouched));
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;

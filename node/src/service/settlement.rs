@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
     epoch::{self, Payout},
-    message::{self, ASK_BYTES_MAX, Ask, PayoutLine, REPLY_BYTES_MAX, RECEIPTS_PAGE, ReceiptItem, Reply},
+    message::{self, ASK_BYTES_MAX, Ask, PayoutLine, RECEIPTS_PAGE, REPLY_BYTES_MAX, ReceiptItem, Reply},
     shares::{self, RolePayees, Share},
 };
 use chain_bridge::{
@@ -16,13 +16,13 @@ use chain_bridge::{
     deploy::Deployment,
     registry::{State, state::SubmittedRoot},
 };
-use serde::{Deserialize, Serialize};
 use p2p::{
     client::{Client, Limits},
     identity::NodeSeed,
     overlay::OverlayHandle,
     stream::FrameStream,
 };
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Mutex,
     time::{MissedTickBehavior, timeout},
@@ -120,7 +120,9 @@ impl Settling {
     /// Answers one stream's question.
     pub async fn serve(&self, remote: NodeId, mut stream: FrameStream, frame: &[u8]) {
         let reply = match message::decode::<Ask>(frame) {
-            Ok(ask) if frame.len() <= ASK_BYTES_MAX => self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+            Ok(ask) if frame.len() <= ASK_BYTES_MAX => {
+                self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}")))
+            }
             Ok(_) => Reply::Refused(format!("a question has at most {ASK_BYTES_MAX} bytes")),
             Err(error) => Reply::Refused(error.to_string()),
         };
@@ -137,7 +139,8 @@ impl Settling {
             Ask::Payout { epoch, account } => {
                 let state = Arc::clone(&self.snapshots.borrow().latest);
                 let tree = self.tree(&state, epoch).await?;
-                let line = tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
+                let line =
+                    tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
                 Ok(Reply::Payout(line))
             }
             Ask::Settle => {
@@ -186,10 +189,18 @@ impl Settling {
                 continue;
             }
             let (signed, posted) = self.books.counts()?;
-            ensure!(root.count <= signed - posted, "epoch {number} holds {} receipts of this node, its books only {}: the data folder is older than the chain", root.count, signed - posted);
+            ensure!(
+                root.count <= signed - posted,
+                "epoch {number} holds {} receipts of this node, its books only {}: the data folder is older than the chain",
+                root.count,
+                signed - posted
+            );
             let posting = Posting { first: posted, count: root.count };
             let receipts: Vec<_> = self.books.receipts(posting)?.into_iter().map(|bundle| bundle.receipt).collect();
-            ensure!(epoch::receipts_tree(&receipts).root() == root.receipts, "epoch {number} holds a root of this node that its books do not give");
+            ensure!(
+                epoch::receipts_tree(&receipts).root() == root.receipts,
+                "epoch {number} holds a root of this node that its books do not give"
+            );
             self.books.posted(number, posting)?;
         }
         Ok(())
@@ -238,7 +249,12 @@ impl Settling {
             }
         }
         let (kept, tree) = Box::pin(self.build(state, epoch)).await?;
-        ensure!(tree.root() == posted.root, "the posted payout root of epoch {epoch} is {}, rebuilt it is {}: the poster is at fault or receipts are missing", posted.root, tree.root());
+        ensure!(
+            tree.root() == posted.root,
+            "the posted payout root of epoch {epoch} is {}, rebuilt it is {}: the poster is at fault or receipts are missing",
+            posted.root,
+            tree.root()
+        );
         self.keep(epoch, &kept)?;
         Ok(tree)
     }
@@ -252,7 +268,8 @@ impl Settling {
         let epoch = state.epoch(number).with_context(|| format!("epoch {number} is unknown"))?;
         let mut shares = Vec::new();
         for (node, root) in &epoch.roots {
-            let items = self.receipts_of(state, *node, number, root).await.with_context(|| format!("receipts of {node} in epoch {number}"))?;
+            let items =
+                self.receipts_of(state, *node, number, root).await.with_context(|| format!("receipts of {node} in epoch {number}"))?;
             for (place, item) in (0..).zip(&items) {
                 shares.extend(self.shares(state, place, item).with_context(|| format!("receipt {place} of {node}"))?);
             }
@@ -304,7 +321,11 @@ impl Settling {
     async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
         let operator = state.operator(account).context("not an operator")?;
         let ads = self.overlay.ads().await?;
-        let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == operator.node).with_context(|| format!("node {} is not reachable now", operator.node))?;
+        let ad = ads
+            .iter()
+            .map(|signed| signed.ad())
+            .find(|ad| ad.node == operator.node)
+            .with_context(|| format!("node {} is not reachable now", operator.node))?;
         let client = Client::bind(loopback_any(ad.client_addr), &self.seed, Limits::default())?;
         let connection = client.connect(ad.client_addr, Some(operator.node)).await?;
         let mut items = Vec::new();
@@ -323,7 +344,13 @@ impl Settling {
 
 /// Any port on the interface that reaches `peer`'s family.
 pub fn loopback_any(peer: std::net::SocketAddr) -> std::net::SocketAddr {
-    if peer.ip().is_loopback() { std::net::SocketAddr::new(peer.ip(), 0) } else if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() }
+    if peer.ip().is_loopback() {
+        std::net::SocketAddr::new(peer.ip(), 0)
+    } else if peer.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    }
 }
 
 /// One question, one answer.
@@ -331,6 +358,9 @@ pub async fn ask_once(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Repl
     let mut frame = message::encode(ask);
     frame.insert(0, SETTLEMENT_TAG);
     stream.send(&frame).await?;
-    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX)).await.context("no answer in time")??.context("the stream ended without an answer")?;
+    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX))
+        .await
+        .context("no answer in time")??
+        .context("the stream ended without an answer")?;
     Ok(message::decode(&reply)?)
 }

@@ -50,7 +50,9 @@ const PENDING_BYTES_MAX: u64 = 4 << 10;
 
 /// Contribute the documents of a file: JSONL (one {"text", "title", "id"} a line) or plain text (one document).
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Nothing is sent or paid until the whole file has been checked. If a row is refused at the gate (it is a copy of an accepted\ndocument, say) the contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows\nout and commits anew. A run that was interrupted is continued by the same command.")]
+#[command(
+    after_help = "Nothing is sent or paid until the whole file has been checked. If a row is refused at the gate (it is a copy of an accepted\ndocument, say) the contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows\nout and commits anew. A run that was interrupted is continued by the same command."
+)]
 pub(super) struct Args {
     /// Datanet, by name or number.
     datanet: String,
@@ -106,6 +108,8 @@ struct Pending {
     datanet: AssetId,
     text_root: Hash32,
     salt: Hash32,
+    /// Text root of the whole file: another one if rows were left out.
+    file_root: Hash32,
 }
 
 /// Rows with their numbers in the file, counted from 1.
@@ -114,6 +118,8 @@ struct Rows {
     documents: Vec<Document>,
     numbers: Vec<u32>,
     dropped: Vec<Dropped>,
+    /// Text root of all rows of the file.
+    file_root: Hash32,
 }
 
 /// What the transactions of this run were.
@@ -144,12 +150,16 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let licence: Licence = args.licence.as_deref().map_or_else(|| Ok(card.licence().clone()), str::parse)?;
     let me = chain.client.address().context("the wallet has an account")?;
     let (datanet, owner) = (asset.id, asset.owner());
-    if accepted_of(&state, datanet, rows.text_root()).is_none() {
+    let unfinished = unfinished(&context.data, &state, datanet, me, rows.file_root)?;
+    if unfinished.is_none() {
         check_here(&mut rows, &card, me, &licence, args.drop_refused)?;
     }
     let network = Network::join(context, &args.bootstrap).await?;
     let mut run = Run { context, chain, network, me, datanet, owner, spent: Spent::default() };
-    let done = run.contribute(&state, rows, &licence, args.drop_refused).await;
+    let done = match &unfinished {
+        Some(accepted) => run.go_on(accepted, &rows).await,
+        None => run.contribute(&state, rows, &licence, args.drop_refused).await,
+    };
     run.network.leave().await;
     let printed = done?;
     let paid = cost(&run.spent.paid);
@@ -167,7 +177,8 @@ impl Rows {
         let title = args.title.clone().or(stem);
         let documents = read::documents(BufReader::new(file), format, title.as_deref()).with_context(|| format!("{}", path.display()))?;
         let numbers = (1..).take(documents.len()).collect();
-        Ok(Self { documents, numbers, dropped: Vec::new() })
+        let file_root = text_root(contribution_text(&documents).as_bytes());
+        Ok(Self { documents, numbers, dropped: Vec::new(), file_root })
     }
 
     fn text_root(&self) -> Hash32 {
@@ -224,6 +235,37 @@ fn check_here(rows: &mut Rows, card: &Card, me: Address, licence: &Licence, drop
     bail!("after {ROUNDS_MAX} rounds rows are still refused: leave out the copies within the file first")
 }
 
+/// The wallet's own accepted contribution of this file: of all its rows, or of those an earlier run was left with.
+fn unfinished<'s>(
+    data: &DataDir,
+    state: &'s State,
+    datanet: AssetId,
+    me: Address,
+    file_root: Hash32,
+) -> anyhow::Result<Option<&'s Accepted>> {
+    let mut roots = vec![file_root];
+    let folder = pending_folder(data);
+    if folder.exists() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                roots.extend(
+                    Some(read_pending(&path)?)
+                        .filter(|pending| pending.datanet == datanet && pending.file_root == file_root)
+                        .map(|pending| pending.text_root),
+                );
+            }
+        }
+    }
+    let mine = |root: &Hash32| accepted_of(state, datanet, *root).filter(|accepted| accepted.contributor == me);
+    Ok(roots.iter().find_map(mine))
+}
+
+fn read_pending(path: &Path) -> anyhow::Result<Pending> {
+    let bytes = read_bounded(path, PENDING_BYTES_MAX)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it to commit anew", path.display()))
+}
+
 fn accepted_of(state: &State, datanet: AssetId, text_root: Hash32) -> Option<&Accepted> {
     state.contributions(datanet).find(|accepted| accepted.text_root == text_root)
 }
@@ -234,7 +276,8 @@ impl Run<'_> {
         for _ in 0..ROUNDS_MAX {
             let root = rows.text_root();
             if let Some(accepted) = accepted_of(state, self.datanet, root) {
-                return self.go_on(accepted, &rows).await;
+                let (number, by) = (accepted.number, accepted.contributor);
+                bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
             }
             // Holders and gate are looked for before the commitment is paid.
             let (operators, _) = self.network.operators(state, least).await?;
@@ -247,7 +290,11 @@ impl Run<'_> {
                 return self.spread(facts, encoded, rows.dropped).await;
             }
             forget(&self.context.data, self.datanet, root);
-            ensure!(drop_refused, "the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}", rows.reasons(&report));
+            ensure!(
+                drop_refused,
+                "the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}",
+                rows.reasons(&report)
+            );
             self.context.output.note(&format!("{} rows are refused; committing anew without them", report.refusals.len()));
             rows.drop_refused(&report)?;
         }
@@ -255,15 +302,29 @@ impl Run<'_> {
     }
 
     /// Commits, and shows the shard to the gate.
-    async fn reviewed(&mut self, state: &State, rows: &Rows, root: Hash32, licence: &Licence) -> anyhow::Result<(Report, Signed<GateReport>, Hash32, Priority)> {
+    async fn reviewed(
+        &mut self,
+        state: &State,
+        rows: &Rows,
+        root: Hash32,
+        licence: &Licence,
+    ) -> anyhow::Result<(Report, Signed<GateReport>, Hash32, Priority)> {
         let (owner, datanet) = (self.owner, self.datanet);
-        let gate = state.operator(owner).with_context(|| format!("{owner}, who owns Datanet {datanet}, runs no registered node: nobody can look at the contribution"))?;
+        let gate = state.operator(owner).with_context(|| {
+            format!("{owner}, who owns Datanet {datanet}, runs no registered node: nobody can look at the contribution")
+        })?;
         let ad = self.network.ad_of(gate.node).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
         let (client, connection) = self.network.dial(&ad).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
-        let (salt, priority) = self.commit(root).await?;
+        let (salt, priority) = self.commit(root, rows.file_root).await?;
         let bytes = shard::encode(&rows.documents)?;
-        let open = Open { datanet, contributor: self.me, salt, text_root: root, licence: licence.to_string(), shard_bytes: bytes.len() as u64 };
-        self.context.output.note(&format!("committed in block {}; the gate {} looks at {} documents", priority.block, gate.node, rows.documents.len()));
+        let open =
+            Open { datanet, contributor: self.me, salt, text_root: root, licence: licence.to_string(), shard_bytes: bytes.len() as u64 };
+        self.context.output.note(&format!(
+            "committed in block {}; the gate {} looks at {} documents",
+            priority.block,
+            gate.node,
+            rows.documents.len()
+        ));
         let stream = connection.open_stream().await?;
         let (report, verdict) = review::review(stream, &open, &bytes, &self.chain.client.domains(), state).await?;
         client.close(0).await;
@@ -271,12 +332,15 @@ impl Run<'_> {
     }
 
     /// The salt and place of this text's commitment, made now unless an earlier run did.
-    async fn commit(&mut self, root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
+    async fn commit(&mut self, root: Hash32, file_root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
         let path = pending_path(&self.context.data, self.datanet, root);
         if path.exists() {
-            let bytes = read_bounded(&path, PENDING_BYTES_MAX)?;
-            let pending: Pending = serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it to commit anew", path.display()))?;
-            ensure!(pending.text_root == root && pending.datanet == self.datanet, "{}: names another contribution; remove it", path.display());
+            let pending = read_pending(&path)?;
+            ensure!(
+                pending.text_root == root && pending.datanet == self.datanet,
+                "{}: names another contribution; remove it",
+                path.display()
+            );
             let made = commitment(pending.salt, root, self.me);
             if let Some(priority) = self.chain.client.commitment_of(made, self.me).await? {
                 return Ok((pending.salt, priority));
@@ -285,7 +349,7 @@ impl Run<'_> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).context("no randomness from the system")?;
         let salt = Hash32(salt);
-        let pending = Pending { datanet: self.datanet, text_root: root, salt };
+        let pending = Pending { datanet: self.datanet, text_root: root, salt, file_root };
         write_atomic(&path, &serde_json::to_vec(&pending)?, 0o600).with_context(|| format!("{}", path.display()))?;
         let (priority, sent) = self.chain.client.commit(commitment(salt, root, self.me)).await?;
         self.spent.add(&sent);
@@ -293,7 +357,14 @@ impl Run<'_> {
     }
 
     /// Signs the contribution and brings it on the chain; the shard is on this disk before.
-    async fn accept(&mut self, rows: &Rows, encoded: &Encoded, salt: Hash32, licence: &Licence, verdict: &Signed<GateReport>) -> anyhow::Result<u64> {
+    async fn accept(
+        &mut self,
+        rows: &Rows,
+        encoded: &Encoded,
+        salt: Hash32,
+        licence: &Licence,
+        verdict: &Signed<GateReport>,
+    ) -> anyhow::Result<u64> {
         let text = contribution_text(&rows.documents);
         let bytes = shard::encode(&rows.documents)?;
         keep(&self.context.data, encoded.manifest.text_root(), &bytes)?;
@@ -317,13 +388,10 @@ impl Run<'_> {
 
     /// A contribution that the chain has: only its fragments may be missing.
     async fn go_on(&mut self, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Printed> {
-        let (number, datanet) = (accepted.number, self.datanet);
-        ensure!(
-            accepted.contributor == self.me,
-            "this text is contribution {number} of Datanet {datanet} already, by {}: its first owner is paid for it",
-            accepted.contributor
-        );
-        self.context.output.note(&format!("this is your contribution {number} already; making sure that its fragments lie where they belong"));
+        let number = accepted.number;
+        self.context
+            .output
+            .note(&format!("this is your contribution {number} already; making sure that its fragments lie where they belong"));
         let encoded = same_object(&self.context.data, accepted, rows)?;
         let facts = Facts {
             number,
@@ -337,7 +405,12 @@ impl Run<'_> {
 
     async fn spread(&mut self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Printed> {
         let object = encoded.manifest.id();
-        let again = || format!("contribution {} of Datanet {} is accepted, but not yet where it belongs: run the same command again", facts.number, self.datanet);
+        let again = || {
+            format!(
+                "contribution {} of Datanet {} is accepted, but not yet where it belongs: run the same command again",
+                facts.number, self.datanet
+            )
+        };
         let holders = self.place(&encoded, facts.priority.block).await.with_context(again)?;
         let placed = spread(&self.network.bulk, &encoded, &holders).await.with_context(again)?;
         forget(&self.context.data, self.datanet, facts.text_root);
@@ -405,11 +478,18 @@ fn same_object(data: &DataDir, accepted: &Accepted, rows: &Rows) -> anyhow::Resu
             }
         }
     }
-    bail!("the file has the accepted texts but other titles or ids, and the accepted shard is not in {}: use the file that was contributed", data.path().display())
+    bail!(
+        "the file has the accepted texts but other titles or ids, and the accepted shard is not in {}: use the file that was contributed",
+        data.path().display()
+    )
+}
+
+fn pending_folder(data: &DataDir) -> PathBuf {
+    data.path().join("pending")
 }
 
 fn pending_path(data: &DataDir, datanet: AssetId, root: Hash32) -> PathBuf {
-    data.path().join("pending").join(format!("{datanet}-{}.json", hex::encode(root.0)))
+    pending_folder(data).join(format!("{datanet}-{}.json", hex::encode(root.0)))
 }
 
 /// The record has served; one that stays only makes a later run look at an old commitment first.
@@ -425,13 +505,115 @@ fn forget(data: &DataDir, datanet: AssetId, root: Hash32) {
 fn describe(printed: &Printed, paid: &str) -> String {
     let mut text = format!(
         "contribution {} of Datanet {}: {} documents, {} bytes of text\npriority   block {}, commitment {}\ntext root  {}\nobject     {}\nkept by\n",
-        printed.contribution, printed.datanet, printed.documents, printed.text_bytes, printed.priority.block, printed.priority.ordinal, printed.text_root, printed.object
+        printed.contribution,
+        printed.datanet,
+        printed.documents,
+        printed.text_bytes,
+        printed.priority.block,
+        printed.priority.ordinal,
+        printed.text_root,
+        printed.object
     );
-    let row = |placed: &Placed| vec![placed.fragment.to_string(), placed.node.to_string(), placed.account.to_string(), placed.bytes.to_string()];
+    let row =
+        |placed: &Placed| vec![placed.fragment.to_string(), placed.node.to_string(), placed.account.to_string(), placed.bytes.to_string()];
     text.push_str(&table(&["fragment", "holder", "account", "bytes"], &printed.holders.iter().map(row).collect::<Vec<_>>()));
     for dropped in &printed.dropped {
         text.push_str(&format!("\nrow {} was left out: {}", dropped.row, dropped.reason));
     }
     text.push_str(&format!("\n{} transactions, {} gas, {paid}", printed.transactions.len(), printed.gas));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use chain_bridge::registry::{Event, Logged};
+    use types::time::BlockRef;
+
+    use super::*;
+
+    const ME: Address = Address([1; 20]);
+    const NET: AssetId = AssetId(7);
+
+    fn documents(texts: &[&str]) -> Vec<Document> {
+        texts.iter().map(|text| Document::new(None, None, text.as_bytes()).unwrap()).collect()
+    }
+
+    fn rows(texts: &[&str]) -> Rows {
+        let documents = documents(texts);
+        let file_root = text_root(contribution_text(&documents).as_bytes());
+        Rows { numbers: (1..).take(documents.len()).collect(), documents, dropped: Vec::new(), file_root }
+    }
+
+    /// Books with one accepted contribution of `contributor`.
+    fn books(contributor: Address, documents: &[Document]) -> (State, Encoded) {
+        let text = contribution_text(documents);
+        let root = text_root(text.as_bytes());
+        let encoded = erasure::encode(&shard::encode(documents).unwrap(), root, Profile::DEVNET).unwrap();
+        let event = Event::Accepted {
+            datanet: NET,
+            number: 0,
+            contributor,
+            text_root: root,
+            text_bytes: text.len() as u64,
+            documents: u32::try_from(documents.len()).unwrap(),
+            block: 4,
+            ordinal: 0,
+            licence: Hash32::ZERO,
+            object: encoded.manifest.id(),
+            report: Hash32::ZERO,
+        };
+        let mut state = State::default();
+        state.apply(&Logged { block: BlockRef { number: 5, hash: Hash32::ZERO }, log: 0, transaction: Hash32::ZERO, event }).unwrap();
+        (state, encoded)
+    }
+
+    fn report(refused: &[u32]) -> Report {
+        let refusal = |row: &u32| datanet::Refusal {
+            row: *row,
+            rule: datanet::Rule::Duplicate,
+            detail: format!("copy {row}"),
+            fix: "leave it out".into(),
+        };
+        let refusals = refused.iter().map(refusal).collect();
+        Report { accepted: false, contributor: ME, text_root: Hash32::ZERO, text_bytes: 0, documents: 0, refusals, unlisted: 0 }
+    }
+
+    #[test]
+    fn refused_rows_leave_under_the_files_own_numbers() {
+        let mut rows = rows(&["a", "b", "c", "d"]);
+        rows.drop_refused(&report(&[1, 3])).unwrap();
+        assert!(rows.reasons(&report(&[2])).contains("row 4: duplicate: copy 2; leave it out"), "the second row left is the file's fourth");
+        rows.drop_refused(&report(&[2])).unwrap();
+        assert_eq!(rows.documents, documents(&["b"]));
+        assert_eq!(rows.dropped.iter().map(|dropped| dropped.row).collect::<Vec<_>>(), [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_gate_that_refuses_rows_there_are_not_or_none_at_all_is_an_error() {
+        assert!(rows(&["a"]).drop_refused(&report(&[2])).is_err());
+        assert!(rows(&["a"]).drop_refused(&report(&[])).is_err());
+        assert!(rows(&["a"]).drop_refused(&report(&[0])).is_err());
+        assert!(rows(&["a"]).drop_refused(&report(&[1])).unwrap_err().to_string().contains("nothing to contribute"));
+    }
+
+    #[test]
+    fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        let (file, left) = (rows(&["copy", "new"]), documents(&["new"]));
+        let (state, encoded) = books(ME, &left);
+        let found = |me| unfinished(&data, &state, NET, me, file.file_root).unwrap().map(|accepted| accepted.object);
+        assert_eq!(found(ME), None);
+        let root = encoded.manifest.text_root();
+        let pending = Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root: file.file_root };
+        write_atomic(&pending_path(&data, NET, root), &serde_json::to_vec(&pending).unwrap(), 0o600).unwrap();
+        assert_eq!(found(ME), Some(encoded.manifest.id()));
+        assert_eq!(found(Address([2; 20])), None, "somebody else's");
+        let accepted = state.contributions(NET).next().unwrap();
+        assert!(same_object(&data, accepted, &file).is_err(), "the file alone does not give the accepted shard");
+        keep(&data, root, &shard::encode(&left).unwrap()).unwrap();
+        assert_eq!(same_object(&data, accepted, &file).unwrap().manifest, encoded.manifest);
+        forget(&data, NET, root);
+        assert_eq!(found(ME), None);
+    }
 }

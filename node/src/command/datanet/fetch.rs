@@ -18,7 +18,9 @@ use crate::{
 
 /// Bring a Datanet's contributions to this machine.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL.")]
+#[command(
+    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL."
+)]
 pub(super) struct Args {
     /// Datanet, by name or number.
     datanet: String,
@@ -136,7 +138,8 @@ fn describe(printed: &Printed) -> String {
         let from = if row.holders.is_empty() { "here already".to_owned() } else { format!("{} holders", row.holders.len()) };
         vec![row.contribution.to_string(), row.documents.to_string(), row.bytes.to_string(), row.contributor.to_string(), from]
     };
-    let mut text = table(&["contribution", "documents", "bytes", "contributor", "from"], &printed.contributions.iter().map(line).collect::<Vec<_>>());
+    let mut text =
+        table(&["contribution", "documents", "bytes", "contributor", "from"], &printed.contributions.iter().map(line).collect::<Vec<_>>());
     if !printed.holders.is_empty() {
         let line = |(node, bytes): (&NodeId, &u64)| vec![node.to_string(), bytes.to_string()];
         text.push_str("\n\n");

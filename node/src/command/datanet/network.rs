@@ -66,7 +66,10 @@ impl Network {
         let storing = storing(&ads);
         let operators = placing::operators(state, &storing.keys().copied().collect::<BTreeSet<_>>());
         if waited.is_err() {
-            bail!("{} registered operators that store are heard of, {least} are needed ({staked} are staked): start more nodes or give another --bootstrap", operators.len());
+            bail!(
+                "{} registered operators that store are heard of, {least} are needed ({staked} are staked): start more nodes or give another --bootstrap",
+                operators.len()
+            );
         }
         Ok((operators, storing))
     }

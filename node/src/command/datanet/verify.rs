@@ -32,7 +32,9 @@ const GET_LIMIT: Duration = Duration::from_secs(60);
 
 /// Check contributions: the shard in the data folder, and every fragment of every holder.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Names each damaged fragment with its holder and object, and fails if there is one or if fewer fragments are left than give the\ncontribution back.")]
+#[command(
+    after_help = "Names each damaged fragment with its holder and object, and fails if there is one or if fewer fragments are left than give the\ncontribution back."
+)]
 pub(super) struct Args {
     /// Datanet, by name or number.
     datanet: String,
@@ -87,14 +89,21 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     storing?;
     let problems: Vec<&str> = rows.iter().flat_map(|row| &row.problems).map(String::as_str).collect();
     if !problems.is_empty() {
-        bail!("Datanet {}: {} of {} contributions are not whole:\n  {}", asset.id, rows.iter().filter(|row| !row.problems.is_empty()).count(), rows.len(), problems.join("\n  "));
+        bail!(
+            "Datanet {}: {} of {} contributions are not whole:\n  {}",
+            asset.id,
+            rows.iter().filter(|row| !row.problems.is_empty()).count(),
+            rows.len(),
+            problems.join("\n  ")
+        );
     }
     context.output.result(&rows, || describe(&rows))
 }
 
 async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {
     let object = accepted.object;
-    let mut row = Row { contribution: accepted.number, object, shard: None, fragments: BTreeMap::new(), problems: Vec::new(), missing: Vec::new() };
+    let mut row =
+        Row { contribution: accepted.number, object, shard: None, fragments: BTreeMap::new(), problems: Vec::new(), missing: Vec::new() };
     match local(&context.data, accepted) {
         Ok(here) => row.shard = here.map(|_| true),
         Err(error) => {
@@ -116,22 +125,36 @@ async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, ac
         }
     }
     let Some(manifest) = known else {
-        row.problems.push(format!("object {object}: no holder has its manifest: start its holders, or let its contributor run `datanet contribute` again"));
+        row.problems.push(format!(
+            "object {object}: no holder has its manifest: start its holders, or let its contributor run `datanet contribute` again"
+        ));
         return row;
     };
     row.missing = (0..manifest.profile().total()).filter(|index| !row.fragments.contains_key(index)).collect();
     let needed = usize::from(manifest.profile().data());
     if row.fragments.len() < needed {
-        row.problems.push(format!("object {object}: {} intact fragments are left, {needed} are needed: start more of its holders", row.fragments.len()));
+        row.problems.push(format!(
+            "object {object}: {} intact fragments are left, {needed} are needed: start more of its holders",
+            row.fragments.len()
+        ));
     }
     if manifest.text_root() != accepted.text_root {
-        row.problems.push(format!("object {object}: its manifest names text root {}, {} is registered", manifest.text_root(), accepted.text_root));
+        row.problems.push(format!(
+            "object {object}: its manifest names text root {}, {} is registered",
+            manifest.text_root(),
+            accepted.text_root
+        ));
     }
     row
 }
 
 /// What a holder says it has; nothing if it has nothing.
-async fn located(bulk: &BulkEndpoint, holder: NodeId, addr: SocketAddr, object: BlobId) -> Result<Option<(ObjectManifest, Vec<u8>)>, String> {
+async fn located(
+    bulk: &BulkEndpoint,
+    holder: NodeId,
+    addr: SocketAddr,
+    object: BlobId,
+) -> Result<Option<(ObjectManifest, Vec<u8>)>, String> {
     match ask(bulk, holder, addr, &Request::Locate { object }, LOCATE_LIMIT).await {
         Ok(Reply::Located { manifest, indices, .. }) => {
             let manifest = ObjectManifest::decode_as(object, &manifest).map_err(|error| format!("holder {holder}: {error}"))?;
@@ -154,7 +177,9 @@ async fn fragment(bulk: &BulkEndpoint, (holder, addr): (NodeId, SocketAddr), man
                 let found = Found { holder, digest: good.blake3(), bytes: good.bytes().len() };
                 row.fragments.insert(index, found);
             }
-            Err(FragmentError::Corrupt { expected, got, .. }) => row.problems.push(format!("{place}: damaged, it sent {got}, the manifest names {expected}")),
+            Err(FragmentError::Corrupt { expected, got, .. }) => {
+                row.problems.push(format!("{place}: damaged, it sent {got}, the manifest names {expected}"))
+            }
             Err(error) => row.problems.push(format!("{place}: {error}")),
         },
         Ok(Reply::Refused(refusal)) => row.problems.push(format!("{place}: {refusal}")),
@@ -169,8 +194,11 @@ fn describe(rows: &[Row]) -> String {
         let missing = row.missing.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         vec![row.contribution.to_string(), shard.to_owned(), row.fragments.len().to_string(), missing, row.object.to_string()]
     };
-    let mut text = table(&["contribution", "shard here", "intact fragments", "not found", "object"], &rows.iter().map(line).collect::<Vec<_>>());
-    let line = |row: &Row, (index, found): (&u8, &Found)| vec![row.contribution.to_string(), index.to_string(), found.holder.to_string(), found.bytes.to_string(), found.digest.to_string()];
+    let mut text =
+        table(&["contribution", "shard here", "intact fragments", "not found", "object"], &rows.iter().map(line).collect::<Vec<_>>());
+    let line = |row: &Row, (index, found): (&u8, &Found)| {
+        vec![row.contribution.to_string(), index.to_string(), found.holder.to_string(), found.bytes.to_string(), found.digest.to_string()]
+    };
     let fragments: Vec<_> = rows.iter().flat_map(|row| row.fragments.iter().map(|entry| line(row, entry))).collect();
     text.push_str("\n\n");
     text.push_str(&table(&["contribution", "fragment", "holder", "bytes", "digest"], &fragments));
