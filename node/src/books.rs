@@ -10,7 +10,7 @@ use std::{
 
 use attribution::bundle::Bundle;
 use serde::{Deserialize, Serialize};
-use storage::store::{RecordError, Records};
+use storage::store::{KeyValue, RecordError, Records};
 use types::{
     amount::{Amount, AmountError},
     id::{Address, Hash32},
@@ -140,7 +140,7 @@ impl Books {
         rows.iter().map(|(key, bytes)| serde_json::from_slice(bytes).map_err(|error| damaged(LANES, key, error))).collect()
     }
 
-    fn scan_all(&self, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BooksError> {
+    fn scan_all(&self, table: &'static str) -> Result<Vec<KeyValue>, BooksError> {
         let (mut all, mut from) = (Vec::new(), Vec::new());
         loop {
             let rows = self.records.scan(table, &from, SCAN)?;

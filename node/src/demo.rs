@@ -129,7 +129,7 @@ impl Demo {
         self.check_by_another().await?;
         self.settle_and_claim().await?;
         self.forge_and_slash().await?;
-        self.write_summary()
+        self.write_summary().await
     }
 
     /// Prints a step.
@@ -223,6 +223,12 @@ impl Demo {
             printed["holders"]
         ));
         self.summary.insert("fetch".into(), printed);
+        let folder = self.options.out.join("datanets");
+        for name in ["medical", "python"] {
+            let out = folder.join(name);
+            let out = out.to_str().context("the output folder's path is not text")?;
+            self.stage.cli(&sixth.folder, &["datanet", "fetch", &self.assets[name], "--out", out]).await?;
+        }
         for down in [2, 1] {
             self.stage.start(&mut self.nodes[down]).await?;
         }
@@ -232,7 +238,7 @@ impl Demo {
         Ok(())
     }
 
-    fn write_summary(&mut self) -> anyhow::Result<()> {
+    async fn write_summary(&mut self) -> anyhow::Result<()> {
         let nodes: Vec<Value> = self
             .nodes
             .iter()
@@ -246,6 +252,12 @@ impl Demo {
             figures.extend(more.clone());
         }
         self.summary.insert("figures".into(), json!(figures));
+        let mut memory = 0;
+        for node in &self.nodes {
+            let status = self.stage.cli(&node.folder, &["status"]).await?;
+            memory = memory.max(status["memory_bytes"].as_u64().unwrap_or_default());
+        }
+        figures.insert("first.node_rss_mb".to_owned(), json!(memory / 1_000_000));
         let path = self.options.out.join("summary.json");
         crate::data::write_atomic(&path, &serde_json::to_vec_pretty(&self.summary)?, 0o644)?;
         self.say(&format!("summary in {}", path.display()));

@@ -105,7 +105,7 @@ fn list(context: &Context) -> anyhow::Result<()> {
             }
         }
     }
-    rows.sort_by(|a, b| a.hash.cmp(&b.hash));
+    rows.sort_by_key(|row| row.hash);
     context.output.result(&rows, || {
         table(
             &["hash", "name", "bytes"],

@@ -162,7 +162,7 @@ impl<E: Escrow> Answering<E> {
     async fn answer(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, begin: Begin) -> Result<(), Broken> {
         let offer = self.offers.read().await.get(&begin.request.document.manifest).cloned();
         let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
-        let prompt = self.admit(&begin, &offer).await?;
+        let prompt = self.admit(&begin, &offer)?;
         let lane = begin.lane.document.id();
         let _held = self
             .books
@@ -205,7 +205,7 @@ impl<E: Escrow> Answering<E> {
     }
 
     /// Checks everything the client signed; returns the prompt's tokens.
-    async fn admit(&self, begin: &Begin, offer: &Offer) -> Result<Vec<u32>, Broken> {
+    fn admit(&self, begin: &Begin, offer: &Offer) -> Result<Vec<u32>, Broken> {
         let (request, quote, lane) = (&begin.request.document, &begin.quote.document, &begin.lane.document);
         let invalid = |why: String| refuse(RefusalCode::Invalid, why);
         let me = self.account.address();
