@@ -211,7 +211,9 @@ mod tests {
         first.settle(Amount(950)).unwrap();
         let id = first.lane().document.id();
         drop((first, second));
-        assert_eq!((hold(50).lane().document.id(), hold(50).cumulative()), (id, Amount(950)));
+        let again = hold(50);
+        assert_eq!((again.lane().document.id(), again.cumulative()), (id, Amount(950)));
+        drop(again);
         assert_ne!(hold(51).lane().document.id(), id, "what the cap leaves is too little");
     }
 

@@ -50,12 +50,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     if password.is_empty() {
         bail!("the wallet's password is empty: give one by --password-file or TRIBUTARY_PASSWORD");
     }
+    let account = settlement_key(&args)?;
     data.create()?;
     let _lock = data.lock()?;
     let mut secret = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(&mut *secret).context("no randomness from the system")?;
     let seed = NodeSeed::new(*secret);
-    let account = settlement_key(&args)?;
     chain_bridge::wallet::keep(&data.wallet(), &password, &account)?;
     write_atomic(&data.seed(), hex::encode(*secret).as_bytes(), 0o600)?;
     write_atomic(&data.config(), config.to_toml()?.as_bytes(), 0o644)?;
