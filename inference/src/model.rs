@@ -305,9 +305,11 @@ impl Pass<'_> {
 
     fn feed_forward(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
         let normed = norm(hidden, &self.layer.feed_forward_norm, self.config)?;
-        let gate = candle_nn::ops::silu(&self.linear(Site::Gate, &normed)?)?;
+        let gate = self.linear(Site::Gate, &normed)?;
         let up = self.linear(Site::Up, &normed)?;
-        Ok(self.linear(Site::Down, &(gate * up)?)?)
+        let act = linear::read(&gate, |gate| linear::read(&up, |up| crate::vector::gated(gate, up)))??;
+        let act = Tensor::from_vec(act, gate.dims(), &candle_core::Device::Cpu)?;
+        Ok(self.linear(Site::Down, &act)?)
     }
 }
 

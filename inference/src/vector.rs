@@ -1,6 +1,11 @@
 //! Loops over f32 slices that the compiler turns into vector code, each with one fixed order of operations: no fused
 //! multiply-add, eight partial sums, one tree at the end. So their results are the same bits on every machine.
 
+use rayon::prelude::*;
+
+/// Values one thread takes at a time: 64 KiB of f32.
+pub(crate) const CHUNK: usize = 16_384;
+
 /// Partial sums kept apart; two vectors of the baseline instruction set, one of the next.
 const LANES: usize = 8;
 
@@ -100,6 +105,17 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// silu(gate) x up, split among threads.
+pub(crate) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = vec![0f32; gate.len()];
+    out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
+        for ((out, &g), u) in out.iter_mut().zip(gate).zip(up) {
+            *out = g * sigmoid(g) * u;
+        }
+    });
+    out
 }
 
 /// Softmax in place.

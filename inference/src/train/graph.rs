@@ -18,7 +18,7 @@ use crate::model::linear::read;
 use crate::model::{Config, Model, Site, f64_from};
 use crate::vector;
 
-use super::kernels::{add_to, causal_softmax, cross_entropy, gated, gated_back, rms_norm, rms_norm_back, rows, softmax_back};
+use super::kernels::{add_to, causal_softmax, cross_entropy, gated_back, rms_norm, rms_norm_back, rows, softmax_back};
 use super::params::Layout;
 
 /// Rows of logits computed at a time: 25 MB for a vocabulary of 49,152.
@@ -196,7 +196,7 @@ impl<'a> Graph<'a> {
         let (middle_normed, middle_inverse) = self.norm(&middle, &weights.feed_forward_norm)?;
         let gate = linear(Site::Gate, &middle_normed)?;
         let up = linear(Site::Up, &middle_normed)?;
-        let act = read(&gate, |gate| read(&up, |up| gated(gate, up)))??;
+        let act = read(&gate, |gate| read(&up, |up| vector::gated(gate, up)))??;
         let act = rows(act, gate.dim(0)?)?;
         let out = linear(Site::Down, &act)?;
         add_to(&out, &middle)?;

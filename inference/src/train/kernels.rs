@@ -4,10 +4,7 @@
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
 
-use crate::vector::{self, dot, exp, sigmoid, softmax, sum, width_f32};
-
-/// Values one thread takes at a time: 64 KiB of f32.
-const CHUNK: usize = 16_384;
+use crate::vector::{self, CHUNK, dot, exp, sigmoid, softmax, sum, width_f32};
 
 /// A tensor of `rows` rows from values.
 pub(super) fn rows(values: Vec<f32>, rows: usize) -> candle_core::Result<Tensor> {
@@ -75,18 +72,7 @@ pub(super) fn rms_norm_back(dx: &mut [f32], dy: &[f32], x: &[f32], inverse: &[f3
     );
 }
 
-/// silu(gate) x up.
-pub(super) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut out = vec![0f32; gate.len()];
-    out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
-        for ((out, &g), u) in out.iter_mut().zip(gate).zip(up) {
-            *out = g * sigmoid(g) * u;
-        }
-    });
-    out
-}
-
-/// Gradients of [`gated`] with respect to gate and up.
+/// Gradients of [`gated`](crate::vector::gated) with respect to gate and up.
 pub(super) fn gated_back(d: &[f32], gate: &[f32], up: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut d_gate = vec![0f32; d.len()];
     let mut d_up = vec![0f32; d.len()];

@@ -7,11 +7,9 @@ use rayon::prelude::*;
 
 use crate::model::{Config, Site, f64_from};
 use crate::sampler::split_mix;
+use crate::vector::CHUNK;
 
 use super::TrainConfig;
-
-/// Values one thread takes at a time.
-const CHUNK: usize = 16_384;
 
 /// Where each matrix lies in the flat vector.
 #[derive(Debug, Clone)]
