@@ -122,7 +122,9 @@ impl FileList {
         }
         for (FileRule { name, bytes_max, is_needed }, file) in rules.iter().zip(self.0) {
             match file {
-                Some(FileEntry { bytes, .. }) if bytes > *bytes_max => return Err(FilesError::FileTooLong { name, got: bytes, max: *bytes_max }),
+                Some(FileEntry { bytes, .. }) if bytes > *bytes_max => {
+                    return Err(FilesError::FileTooLong { name, got: bytes, max: *bytes_max });
+                }
                 None if *is_needed => return Err(FilesError::Missing(name)),
                 _ => {}
             }

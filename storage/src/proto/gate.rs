@@ -170,7 +170,8 @@ impl Open {
             return Err(VerdictError::Report { signed: verdict.report, got });
         }
         let report: Report = serde_json::from_str(report).map_err(|error| VerdictError::Syntax(error.to_string()))?;
-        let is_same = report.accepted == verdict.is_accepted && report.text_root == self.text_root && report.contributor == self.contributor;
+        let is_same =
+            report.accepted == verdict.is_accepted && report.text_root == self.text_root && report.contributor == self.contributor;
         if is_same { Ok(report) } else { Err(VerdictError::Contradiction) }
     }
 }
@@ -210,7 +211,15 @@ mod tests {
 
     fn report() -> Report {
         let open = open();
-        Report { accepted: true, contributor: open.contributor, text_root: open.text_root, text_bytes: 9, documents: 1, refusals: vec![], unlisted: 0 }
+        Report {
+            accepted: true,
+            contributor: open.contributor,
+            text_root: open.text_root,
+            text_bytes: 9,
+            documents: 1,
+            refusals: vec![],
+            unlisted: 0,
+        }
     }
 
     #[test]
@@ -234,7 +243,10 @@ mod tests {
         assert_eq!(open.check(&json, &verdict), Ok(report.clone()));
         assert_eq!(open.check(&json, &GateReport { datanet: AssetId(9), ..verdict }), Err(VerdictError::Other { field: "Datanet" }));
         assert_eq!(open.check(&json, &GateReport { text_root: Hash32::ZERO, ..verdict }), Err(VerdictError::Other { field: "text root" }));
-        assert_eq!(open.check(&json, &GateReport { commitment: Hash32::ZERO, ..verdict }), Err(VerdictError::Other { field: "commitment" }));
+        assert_eq!(
+            open.check(&json, &GateReport { commitment: Hash32::ZERO, ..verdict }),
+            Err(VerdictError::Other { field: "commitment" })
+        );
         assert!(matches!(open.check("{}", &verdict), Err(VerdictError::Report { .. })));
         assert_eq!(open.check(&json, &GateReport { is_accepted: false, ..verdict }), Err(VerdictError::Contradiction));
         let other = Report { contributor: Address([8; 20]), ..report };
