@@ -1,7 +1,7 @@
 //! A running node: what is opened in which order, which task does what, and how all of it ends.
 //!
 //! Order: folder lock, keys, chain, store, engine, sockets, services. Each later part can fail without leaving the earlier ones half-used; on the
-//! way down the ad says `leaving` first, then streams are given [`STOP_WAIT`] to end.
+//! way down the ad says `leaving` first, then streams are given `STOP_WAIT` to end.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! The index behind a receipt, rebuilt from contributions: the data folder's shards in the chain's order, or a folder that holds both.
 //!
 //! Neither source is trusted: each shard must have the text root that its contribution registered, and whoever uses the index compares its root
-//! with the receipt's. A folder holds one file per contribution and [`ORDER_FILE`], about 500 bytes per contribution.
+//! with the receipt's. A folder holds one file per contribution and `ORDER_FILE`, about 500 bytes per contribution.
 
 use std::{path::Path, sync::Arc};
 

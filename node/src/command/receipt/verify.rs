@@ -86,9 +86,9 @@ impl Question {
             Self::Manifest => "its split is whole, its treasuries are its Datanets', its index and parameters are the receipt's".to_owned(),
             Self::Fee => format!("{} wei are due by the quote, within every limit, and divide without rest", receipt.fee),
             Self::Text => "question and answer give the roots that were signed".to_owned(),
-            Self::Masks => format!("{} runs stand in the prompt and are not paid", receipt.masks.len()),
+            Self::Masks => format!("runs that stand in the prompt ({}) are not paid", receipt.masks.len()),
             Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),
-            Self::Spans => format!("{} spans: text, place, weight and payee lead to the index root", receipt.spans.len()),
+            Self::Spans => format!("spans ({}): text, place, weight and payee lead to the index root", receipt.spans.len()),
             Self::Search => "a new search of the whole index finds the same spans".to_owned(),
         }
     }
