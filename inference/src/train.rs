@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::AdapterError;
+use crate::model::linear::read;
 use crate::model::template::TemplateError;
 use crate::model::tokenizer::TokenizerError;
 use crate::model::{Model, ModelError, Site};
@@ -355,10 +356,17 @@ impl Run<'_> {
                 expected: "few enough that their frozen layers' output fits 512 MiB",
             });
         }
-        let mut trunk = Vec::with_capacity(examples.len());
-        for (index, example) in examples.iter().enumerate() {
-            trunk.push(self.graph.trunk(example.inputs())?);
-            self.report(Progress::Trunk { done: index + 1, of: examples.len() })?;
+        let embed = |example: &Encoded| self.graph.embed(example.inputs());
+        let mut trunk = examples.iter().map(embed).collect::<Result<Vec<_>, _>>()?;
+        let order: Vec<usize> = (0..examples.len()).collect();
+        for members in batches(examples, &order, self.job.config.batch) {
+            let batch = data::pack(examples, &trunk, &members, self.width)?;
+            let hidden = self.graph.frozen(&batch)?;
+            let rows = read(&hidden, |hidden| data::unpack(hidden, &batch, self.width))?;
+            for (&member, rows) in members.iter().zip(rows) {
+                trunk[member] = rows;
+            }
+            self.report(Progress::Trunk { done: members.last().map_or(0, |last| last + 1), of: examples.len() })?;
         }
         Ok(Set { examples, trunk })
     }

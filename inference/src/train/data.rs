@@ -109,6 +109,18 @@ pub(super) fn pack(examples: &[Encoded], trunk: &[Vec<f32>], members: &[usize], 
     Ok(Batch { hidden, shared, lengths, targets })
 }
 
+/// The reverse of [`pack`]: the rows of each member, the shared ones first.
+pub(super) fn unpack(hidden: &[f32], batch: &Batch, width: usize) -> Vec<Vec<f32>> {
+    let (shared, mut rest) = hidden.split_at(batch.shared * width);
+    let mut out = Vec::with_capacity(batch.lengths.len());
+    for len in &batch.lengths {
+        let (own, behind) = rest.split_at(len * width);
+        out.push([shared, own].concat());
+        rest = behind;
+    }
+    out
+}
+
 /// Rows that all members begin with and that predict nothing counted. A single member shares nothing.
 fn common_prefix(examples: &[Encoded], members: &[usize]) -> usize {
     let [first, rest @ ..] = members else { return 0 };
@@ -139,6 +151,8 @@ mod tests {
         let hidden: Vec<f32> = batch.hidden.flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(hidden, [20.0, 21.0, 22.0, 23.0, 24.0, 12.0, 13.0]);
         assert_eq!(batch.targets, [(3, 9), (4, 10), (5, 7), (6, 8)]);
+        let unpacked = unpack(&hidden, &batch, 1);
+        assert_eq!(unpacked, [vec![20.0, 21.0, 22.0, 23.0, 24.0], vec![20.0, 21.0, 12.0, 13.0]]);
     }
 
     #[test]

@@ -135,14 +135,18 @@ impl<'a> Graph<'a> {
         self.model.config()
     }
 
-    /// Output of the frozen layers for one example: `[tokens, hidden]`, row by row.
-    pub(super) fn trunk(&self, tokens: &[u32]) -> Result<Vec<f32>, crate::model::ModelError> {
-        let mut batch =
-            Batch { hidden: self.model.weights.embed(tokens, self.config())?, shared: 0, lengths: vec![tokens.len()], targets: Vec::new() };
+    /// Rows of the embedding, `[tokens, hidden]`, row by row.
+    pub(super) fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, crate::model::ModelError> {
+        Ok(read(&self.model.weights.embed(tokens, self.config())?, <[f32]>::to_vec)?)
+    }
+
+    /// Output of the frozen layers for a batch of embedded rows.
+    pub(super) fn frozen(&self, batch: &Batch) -> candle_core::Result<Tensor> {
+        let mut hidden = batch.hidden.clone();
         for layer in 0..self.first {
-            batch.hidden = self.layer(layer, &batch, &batch.hidden, None)?.0;
+            hidden = self.layer(layer, batch, &hidden, None)?.0;
         }
-        Ok(read(&batch.hidden, <[f32]>::to_vec)?)
+        Ok(hidden)
     }
 
     /// Sum of the losses of a batch, in nats.
@@ -466,7 +470,12 @@ mod tests {
 
     fn batch(graph: &Graph, shared: usize) -> Batch {
         let width = graph.config().hidden;
-        let trunks = SEQUENCES.map(|tokens| graph.trunk(&tokens[..tokens.len() - 1]).unwrap());
+        let trunks = SEQUENCES.map(|tokens| {
+            let count = tokens.len() - 1;
+            let hidden = rows(graph.embed(&tokens[..count]).unwrap(), count).unwrap();
+            let alone = Batch { hidden, shared: 0, lengths: vec![count], targets: Vec::new() };
+            read(&graph.frozen(&alone).unwrap(), <[f32]>::to_vec).unwrap()
+        });
         let mut hidden = trunks[0][..shared * width].to_vec();
         let (mut lengths, mut targets) = (Vec::new(), Vec::new());
         let mut start = shared;
