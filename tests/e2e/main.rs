@@ -1,3 +1,6 @@
-//! End-to-end tests.
+//! End-to-end tests: real processes over loopback, a real chain, the commands a person would type; and the shape of the workspace.
 
+mod answer;
+mod bad_input;
 mod layering;
+mod storage;

@@ -1,0 +1,179 @@
+//! What is collected is paid or stands as unclaimed, to the wei: the receipts are divided here anew, apart from the code under test.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use chain_bridge::devnet::Role;
+use futures::future::join_all;
+use harness::{Cluster, Party, cluster::text};
+use node::chain::Chained;
+use serde_json::Value;
+use types::{
+    amount::Amount,
+    id::Address,
+    manifest::{AssetKind, Manifest},
+    receipt::Receipt,
+};
+
+use super::{QUESTIONS, receipt, tamper};
+
+/// Longest for roots, payout and its window: two epochs of W1 15 s and W2 5 s, should some node miss the first one's five seconds.
+const SETTLED_WAIT: Duration = Duration::from_secs(120);
+
+/// The client that vanished comes back and pays for what it gets.
+pub(super) async fn a_later_answer_of_the_client_that_vanished(cluster: &Cluster) -> PathBuf {
+    let answer = cluster.run(cluster.person("vanishing"), &["ask", "--with", "echo", "--tokens", "32", QUESTIONS[0]]).await;
+    assert_ne!(answer["fee_wei"], "0");
+    receipt(&answer)
+}
+
+/// Settles, waits for the payout, claims for everybody who has a key, and compares every sum with the chain.
+pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf]) {
+    let author = cluster.person("author").account;
+    let due = due(receipts, author);
+    let fees: u128 = due.values().sum();
+    let deposits_before = deposits(cluster).await;
+    settle(cluster).await;
+    let collected = final_payout(cluster).await;
+    let settlement = cluster.devnet.deployment().settlement;
+    let balance = async |account: Address| cluster.chain.balance(account).await.expect("the chain answers").0;
+    assert_eq!(collected, fees, "collected is the sum of the receipts' fees");
+    assert_eq!(balance(settlement).await, fees, "the settlement contract holds what was collected");
+    assert_eq!(deposits_before - deposits(cluster).await, fees, "the clients' deposits fell by that");
+
+    let roles = join_all(
+        [("protocol", Role::Protocol), ("insurance", Role::Insurance), ("stakers", Role::Stakers)]
+            .map(|(name, role)| with_key(cluster, name, role)),
+    )
+    .await;
+    let payees: Vec<&Party> = cluster.nodes.iter().chain([cluster.person("author")]).chain(&roles).collect();
+    let claims = payees.iter().map(async |party| {
+        let (before, printed) = (balance(party.account).await, cluster.run(party, &["claim"]).await);
+        let paid = wei(&printed["claimed_wei"]);
+        assert_eq!(paid, due.get(&party.account).copied().unwrap_or_default(), "{}: {printed}", party.name);
+        let cost = if printed["transaction"].is_null() { 0 } else { wei(&printed["transaction"]["cost_wei"]) };
+        assert_eq!(before + paid - cost, balance(party.account).await, "{} has what it claimed: {printed}", party.name);
+        paid
+    });
+    let paid: u128 = join_all(claims).await.into_iter().sum();
+    assert_eq!(balance(settlement).await, fees - paid, "what is left is what nobody claimed");
+    let unclaimed: u128 =
+        due.iter().filter(|(account, _)| payees.iter().all(|party| party.account != **account)).map(|(_, amount)| amount).sum();
+    assert_eq!(fees - paid, unclaimed, "only the Datanet's treasury, which has no key, is left");
+    let again = cluster.run(cluster.person("author"), &["claim"]).await;
+    assert_eq!(again["claimed_wei"], "0", "a second claim pays nothing: {again}");
+    cluster.say(&format!("{fees} wei collected, {paid} paid, {unclaimed} unclaimed: exactly"));
+}
+
+fn wei(value: &Value) -> u128 {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no number of wei"))
+}
+
+/// What the escrow holds for both clients.
+async fn deposits(cluster: &Cluster) -> u128 {
+    let both = join_all(["client", "vanishing"].map(|name| cluster.run(cluster.person(name), &["wallet", "show"]))).await;
+    both.iter().map(|shown| wei(&shown["escrow"]["balance_wei"])).sum()
+}
+
+/// A folder whose wallet holds the key of one of the devnet's roles.
+async fn with_key(cluster: &Cluster, name: &str, role: Role) -> Party {
+    let file = cluster.path(&format!("{name}.key"));
+    std::fs::write(&file, hex::encode(*role.account().to_bytes())).expect("a key is written");
+    cluster.join(name, &["--key-file", text(&file)]).await
+}
+
+/// Asks every node to settle until none has a receipt left; outside the seconds in which roots are taken it refuses, and is asked again.
+async fn settle(cluster: &Cluster) {
+    let deadline = Instant::now() + SETTLED_WAIT;
+    join_all(cluster.nodes.iter().map(async |node| {
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            if cluster.run(node, &["status"]).await["receipts_unposted"] == 0 {
+                return;
+            }
+            last = cluster.outcome(node, &["settle"]).await.to_string();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("{} has receipts that are not posted; the last try: {last}", node.name)
+    }))
+    .await;
+    cluster.say("every receipt is posted");
+}
+
+/// Waits until every epoch has a payout and the last one is final; returns what was collected so far.
+async fn final_payout(cluster: &Cluster) -> u128 {
+    let chain = Chained::open(cluster.devnet.url(), cluster.devnet.deployment().clone(), None).await.expect("the chain answers");
+    let deadline = Instant::now() + SETTLED_WAIT;
+    loop {
+        let state = chain.state().await.expect("the books follow the chain");
+        let now = chain.head().await.expect("the chain answers").timestamp;
+        let epochs: Vec<_> = state.epochs().collect();
+        if !epochs.is_empty() && epochs.iter().all(|(_, epoch)| epoch.payout.is_some_and(|payout| payout.final_at <= now)) {
+            return state.collected().0;
+        }
+        assert!(Instant::now() < deadline, "no final payout: {epochs:?} at {now}; the poster says:\n{}", cluster.nodes[0].log_text());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// What each account is owed for these receipts, by the protocol's chapter on shares.
+fn due(receipts: &[PathBuf], author: Address) -> BTreeMap<Address, u128> {
+    let mut due = BTreeMap::new();
+    for path in receipts {
+        for (account, amount) in shares(path, author) {
+            *due.entry(account).or_default() += amount;
+        }
+    }
+    due.retain(|_, amount| *amount > 0);
+    due
+}
+
+/// The shares of one receipt; `author` owns the base and the adapters.
+fn shares(path: &Path, author: Address) -> Vec<(Address, u128)> {
+    let bundle = tamper::read(path);
+    let receipt: Receipt = serde_json::from_value(bundle["receipt"]["document"].clone()).expect("a receipt");
+    let manifest: Manifest = serde_json::from_value(bundle["manifest"].clone()).expect("a manifest");
+    let protocol: Amount = serde_json::from_value(bundle["quote"]["document"]["protocol_fee"].clone()).expect("the protocol's constant");
+    let account = |role: Role| role.account().address();
+    let owner = |kind| manifest.assets.iter().any(|asset| asset.kind == kind).then_some(author);
+    let payees = [Some(receipt.node), None, owner(AssetKind::Base), owner(AssetKind::Adapter), None, Some(account(Role::Stakers))];
+    let rows = manifest.split.rows();
+    let divided = sequential(receipt.fee.0 - protocol.0, &rows.map(u128::from));
+    let mut out = vec![(account(Role::Protocol), protocol.0)];
+    for (payee, amount) in payees.into_iter().zip(&divided) {
+        match payee {
+            Some(payee) => out.push((payee, *amount)),
+            None => assert!(*amount == 0 || *amount == divided[4], "only the data row has payees of its own"),
+        }
+    }
+    let (pot, total) = (divided[4], u128::from(receipt.weight_total));
+    let mut left = pot;
+    for span in &receipt.spans {
+        let share = pot * u128::from(span.weight) / total;
+        left -= share;
+        out.push((span.payee, share));
+    }
+    let weights: Vec<u128> = manifest.datanets.iter().map(|datanet| u128::from(datanet.weight)).collect();
+    if total == 0 || weights.iter().sum::<u128>() == 0 {
+        out.push((account(Role::Insurance), left));
+    } else {
+        out.extend(manifest.datanets.iter().map(|datanet| datanet.treasury).zip(sequential(left, &weights)));
+    }
+    assert_eq!(out.iter().map(|(_, amount)| amount).sum::<u128>(), receipt.fee.0, "the parts sum to the fee");
+    out
+}
+
+/// x = left * w / weight left, one after another.
+fn sequential(total: u128, weights: &[u128]) -> Vec<u128> {
+    let (mut left, mut weight_left) = (total, weights.iter().sum::<u128>());
+    let share = |weight: &u128| {
+        let share = if *weight == 0 { 0 } else { left * weight / weight_left };
+        left -= share;
+        weight_left -= weight;
+        share
+    };
+    weights.iter().map(share).collect()
+}

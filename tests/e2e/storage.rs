@@ -1,0 +1,110 @@
+//! A Datanet on five disks: found through one address, fetched with two of them gone, honest about damage and loss.
+
+mod damage;
+
+use futures::future::join_all;
+use harness::{Cluster, Party, Setup, cluster::text, files};
+use serde_json::Value;
+
+/// Documents of the contribution: about 80 kB, so that a fragment is a third of that.
+const DOCUMENTS: usize = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
+    let _alone = harness::alone().await;
+    let mut cluster = Cluster::start(Setup { nodes: 5, ..Setup::default() }).await;
+    everybody_was_given_one_address(&cluster).await;
+    let contributed = contribute(&cluster).await;
+    copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
+    a_client_finds_everything_through_any_node(&cluster).await;
+    two_may_be_gone_but_not_three(&mut cluster, &contributed).await;
+    damage::a_damaged_fragment_is_named_and_the_others_suffice(&cluster, &contributed).await;
+    cluster.stop().await;
+}
+
+/// Nodes 1 to 4 were told of node 0 alone, node 0 of nobody: whatever they know beyond that, they learnt by gossip.
+async fn everybody_was_given_one_address(cluster: &Cluster) {
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let config = node::config::Config::load(&node.folder.join("tributary.toml")).expect("a configuration");
+        let given = if number == 0 { vec![] } else { vec![cluster.nodes[0].bootstrap()] };
+        assert_eq!(config.bootstrap, given);
+        let status = cluster.run(node, &["status"]).await;
+        assert!(status["providers"].as_u64() >= Some(4), "{} knows too few: {status}", node.name);
+    }
+    cluster.say("nodes that were given one address know four providers each");
+}
+
+/// Node 2 brings documents to a Datanet of node 0.
+async fn contribute(cluster: &Cluster) -> Value {
+    cluster.run(&cluster.nodes[0], &["datanet", "create", "tides", "--licence", "CC0-1.0"]).await;
+    let file = files::jsonl(&cluster.path("tides.jsonl"), &files::documents("tide", DOCUMENTS));
+    let printed = cluster.run(&cluster.nodes[2], &["datanet", "contribute", "tides", text(&file)]).await;
+    let holders = printed["holders"].as_array().expect("a list of holders");
+    let nodes: std::collections::BTreeSet<_> = holders.iter().map(|holder| holder["node"].to_string()).collect();
+    assert_eq!((nodes.len(), &printed["documents"]), (5, &DOCUMENTS.into()), "five fragments on five nodes: {printed}");
+    cluster.say("a contribution lies on five disks");
+    printed
+}
+
+/// The same file, and a file that shares one row, from somebody else: nothing new enters, and the first owner is named.
+async fn copies_are_refused_with_their_first_owner(cluster: &Cluster, contributed: &Value) {
+    let (owner, file) = (contributed["contributor"].as_str().expect("an account"), cluster.path("tides.jsonl"));
+    let error = cluster.refused(&cluster.nodes[3], &["datanet", "contribute", "tides", text(&file)]).await;
+    assert!(error.contains("already, by") && error.contains(owner), "{error}");
+    let mut documents = files::documents("wind", 3);
+    documents.insert(1, files::documents("tide", 8).remove(7));
+    let mixed = files::jsonl(&cluster.path("mixed.jsonl"), &documents);
+    let error = cluster.refused(&cluster.nodes[3], &["datanet", "contribute", "tides", text(&mixed)]).await;
+    assert!(error.contains("row 2") && error.contains("document 8 of contribution 0") && error.contains(owner), "{error}");
+    let kept = cluster.run(&cluster.nodes[3], &["datanet", "contribute", "tides", text(&mixed), "--drop-refused"]).await;
+    assert_eq!((&kept["documents"], &kept["dropped"][0]["row"]), (&3.into(), &2.into()), "{kept}");
+    cluster.say("copies were refused with their first owner's name; the rest entered");
+}
+
+/// A newcomer who knows only node 3 fetches from whoever holds.
+async fn a_client_finds_everything_through_any_node(cluster: &Cluster) {
+    let newcomer = reader(cluster, "newcomer").await;
+    let other = cluster.nodes[3].bootstrap();
+    let fetched = cluster.run(&newcomer, &["datanet", "fetch", "tides", "--bootstrap", &other]).await;
+    assert_eq!(fetched["contributions"].as_array().map(Vec::len), Some(2), "{fetched}");
+    assert_eq!(fetched["blamed"], Value::Array(vec![]));
+    cluster.say("a newcomer who knows one node fetched both contributions");
+}
+
+/// Somebody with an empty disk.
+async fn reader(cluster: &Cluster, name: &str) -> Party {
+    cluster.join(name, &[]).await
+}
+
+/// First the contributor and another holder are gone, then a third; then all come back.
+async fn two_may_be_gone_but_not_three(cluster: &mut Cluster, contributed: &Value) {
+    cluster.stop_node(2).await;
+    cluster.stop_node(4).await;
+    let fetch = ["datanet", "fetch", "tides", "--contribution", "0"];
+    let fetched = cluster.run(&reader(cluster, "third").await, &fetch).await;
+    let holders = fetched["holders"].as_object().expect("bytes by holder");
+    let running: Vec<String> = [0, 1, 3].map(|number: usize| cluster.nodes[number].node.to_string()).to_vec();
+    assert_eq!(holders.len(), 3, "three fragments were left: {fetched}");
+    assert!(holders.iter().all(|(holder, bytes)| running.contains(holder) && bytes.as_u64() > Some(1_000)), "{fetched}");
+    assert_eq!(fetched["contributions"][0]["text_root"], contributed["text_root"]);
+    cluster.say("with the contributor and another holder gone, three fragments sufficed");
+
+    cluster.stop_node(1).await;
+    let poor = reader(cluster, "fourth").await;
+    let before = files::listing(&poor.folder);
+    let error = cluster.refused(&poor, &fetch).await;
+    assert!(error.contains("needs 3 fragments, 2 were found") && error.contains("start more of its holders"), "{error}");
+    assert_eq!(files::listing(&poor.folder), before, "nothing half-fetched is left");
+    cluster.say("two fragments are too few, and that was said");
+
+    for number in [1, 2, 4] {
+        cluster.start_node(number).await;
+    }
+    cluster.all_know_each_other().await;
+    let again = join_all([cluster.run(&poor, &fetch)]).await;
+    assert_eq!(
+        again[0]["contributions"][0]["text_root"], contributed["text_root"],
+        "what could not be fetched can be once holders are back"
+    );
+    cluster.say("the holders came back, and so did the contribution");
+}

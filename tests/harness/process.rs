@@ -1,0 +1,163 @@
+//! The binary under test, run as a child process with a deadline.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::{process::Command, time::timeout};
+
+/// Longest a command may take: training on the tiny model and waiting for a window of the chain are the slowest, under 30 s.
+pub const COMMAND_WAIT: Duration = Duration::from_secs(120);
+/// Password of every wallet that tests make.
+pub const PASSWORD: &str = "end to end";
+/// What the binary reads from its environment; none of it is inherited.
+const VARIABLES: [&str; 6] =
+    ["TRIBUTARY_DATA", "TRIBUTARY_REGISTRY", "TRIBUTARY_RPC", "TRIBUTARY_PASSWORD", "TRIBUTARY_PASSWORD_FILE", "TRIBUTARY_MODEL"];
+
+/// How `tributary` is run: the program, and the chain it is told of.
+#[derive(Debug, Clone)]
+pub struct Tributary {
+    exe: PathBuf,
+    chain: Option<(PathBuf, String)>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The command line after the global options.
+    pub shown: String,
+    /// Exit code; nothing if a signal ended it.
+    pub code: Option<i32>,
+    /// Its JSON document; null if it printed none.
+    pub json: Value,
+    /// Standard output as it came.
+    pub out: String,
+    /// Standard error.
+    pub errors: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl Tributary {
+    /// The binary beside the test, as `cargo build` leaves it.
+    ///
+    /// # Panics
+    /// If it is missing, with the command that builds it.
+    pub fn find() -> Self {
+        let test = std::env::current_exe().expect("the path of this test");
+        let folder = test.parent().and_then(Path::parent).expect("a test lies two folders below its target folder");
+        let exe = folder.join("tributary");
+        assert!(exe.is_file(), "{} is missing: build it with `cargo build -p node --bin tributary`", exe.display());
+        Self { exe, chain: None }
+    }
+
+    /// The same, told of a chain.
+    #[must_use]
+    pub fn on(&self, registry: &Path, rpc: &str) -> Self {
+        Self { exe: self.exe.clone(), chain: Some((registry.to_owned(), rpc.to_owned())) }
+    }
+
+    /// A command with `--json` in a data folder; it is killed when dropped.
+    pub fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.plain(folder, arguments);
+        command.arg("--json");
+        command
+    }
+
+    /// A command that prints for people.
+    pub fn plain(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.exe);
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("TRIBUTARY_PASSWORD", PASSWORD).env("TRIBUTARY_LOG", "warn");
+        command.arg("--data-dir").arg(folder);
+        if let Some((registry, rpc)) = &self.chain {
+            command.arg("--registry").arg(registry).arg("--rpc").arg(rpc);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end, whatever that is.
+    ///
+    /// # Panics
+    /// If it takes longer than [`COMMAND_WAIT`].
+    pub async fn outcome(&self, folder: &Path, arguments: &[&str]) -> Outcome {
+        Self::finish(self.command(folder, arguments), arguments.join(" ")).await
+    }
+
+    /// Runs a prepared command to its end.
+    ///
+    /// # Panics
+    /// If it takes longer than [`COMMAND_WAIT`].
+    pub async fn finish(mut command: Command, shown: String) -> Outcome {
+        let started = Instant::now();
+        let ended = timeout(COMMAND_WAIT, command.output()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("`tributary {shown}` did not end within {} s", COMMAND_WAIT.as_secs()));
+        let ended = ended.unwrap_or_else(|error| panic!("`tributary {shown}` did not start: {error}"));
+        let out = String::from_utf8_lossy(&ended.stdout).into_owned();
+        Outcome {
+            shown,
+            code: ended.status.code(),
+            json: serde_json::from_str(&out).unwrap_or_default(),
+            out,
+            errors: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            took: started.elapsed(),
+        }
+    }
+
+    /// Runs a command that must succeed; returns its document.
+    ///
+    /// # Panics
+    /// If it fails or prints no document.
+    pub async fn run(&self, folder: &Path, arguments: &[&str]) -> Value {
+        self.outcome(folder, arguments).await.success()
+    }
+
+    /// Runs a command that must fail; returns its error.
+    ///
+    /// # Panics
+    /// If it succeeds, or fails without a message.
+    pub async fn refused(&self, folder: &Path, arguments: &[&str]) -> String {
+        self.outcome(folder, arguments).await.refusal()
+    }
+}
+
+impl Outcome {
+    /// Its document, if it succeeded.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn success(self) -> Value {
+        assert!(self.code == Some(0) && !self.json.is_null(), "{self}");
+        self.json
+    }
+
+    /// Its error, if it failed as a program should: exit code 1, one document that says why, no panic.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn refusal(self) -> String {
+        let error = self.json["error"].as_str().unwrap_or_default().to_owned();
+        assert!(self.code == Some(1) && !error.is_empty() && !self.errors.contains("panicked"), "expected a refusal in words, but {self}");
+        error
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shown, code, out, errors, took, .. } = self;
+        write!(
+            f,
+            "`tributary {shown}` ended with {code:?} after {:.1} s\n  printed: {}\n  errors: {}",
+            took.as_secs_f64(),
+            out.trim_end(),
+            errors.trim_end()
+        )
+    }
+}
