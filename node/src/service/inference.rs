@@ -182,7 +182,7 @@ impl<E: Escrow> Answering<E> {
             rate_out: begin.quote.document.rate_out,
             protocol_fee: begin.quote.document.protocol_fee,
         };
-        let budget = self.budget(&begin, base).await?;
+        let budget = self.budget(&begin, &terms).await?;
         let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(terms.first_token);
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
@@ -240,18 +240,18 @@ impl<E: Escrow> Answering<E> {
     }
 
     /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited.
-    async fn budget(&self, begin: &Begin, base: Amount) -> Result<Amount, Broken> {
-        let lane_left =
-            begin.lane.document.cap.minus(base).map_err(|e| refuse(RefusalCode::Voucher, format!("the lane's cap is used up: {e}")))?;
+    async fn budget(&self, begin: &Begin, terms: &Terms) -> Result<Amount, Broken> {
+        let no = |why: String| refuse(RefusalCode::Voucher, why);
+        let lane_left = begin.lane.document.cap.minus(terms.base).map_err(|e| no(format!("the lane's cap is used up: {e}")))?;
         let payer = begin.lane.document.payer;
-        let free = self
-            .escrow
-            .free_balance(payer)
-            .await
-            .map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
+        let deposit = self.escrow.free_balance(payer).await;
+        let deposit = deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
         let owed = self.books.uncollected(payer).map_err(internal)?;
-        let free =
-            free.minus(owed).map_err(|_| refuse(RefusalCode::Voucher, format!("{payer} has no free deposit left: deposit OPEN first")))?;
+        let free = deposit.minus(owed).unwrap_or_default();
+        let due = terms.due(0).map_err(|e| no(e.to_string()))?;
+        if free < due {
+            return Err(no(format!("{payer} has {free} wei of free deposit, the answer costs {due} before its first token: deposit OPEN first")));
+        }
         Ok(begin.request.document.spending_limit.min(lane_left).min(free))
     }
 
@@ -400,7 +400,8 @@ impl<E: Escrow> Answering<E> {
             tokens_out,
             quote: terms.quote,
             fee: terms.due(tokens_out).map_err(internal)?,
-            reason: serving.finished().unwrap_or(Reason::Cancelled),
+            // A receipt over a prefix of what was sent does not say that the model ended there.
+            reason: serving.finished().filter(|_| serving.is_settled()).unwrap_or(Reason::Cancelled),
             weight_total: attributed.weight_total,
             fingerprint_root: Hash32::ZERO,
             assets: attribution::bundle::assets(&offer.manifest),
