@@ -3,4 +3,5 @@
 mod answer;
 mod bad_input;
 mod layering;
+mod probe;
 mod storage;

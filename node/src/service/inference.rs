@@ -245,12 +245,15 @@ impl<E: Escrow> Answering<E> {
         let lane_left = begin.lane.document.cap.minus(terms.base).map_err(|e| no(format!("the lane's cap is used up: {e}")))?;
         let payer = begin.lane.document.payer;
         let deposit = self.escrow.free_balance(payer).await;
-        let deposit = deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
+        let deposit =
+            deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
         let owed = self.books.uncollected(payer).map_err(internal)?;
         let free = deposit.minus(owed).unwrap_or_default();
         let due = terms.due(0).map_err(|e| no(e.to_string()))?;
         if free < due {
-            return Err(no(format!("{payer} has {free} wei of free deposit, the answer costs {due} before its first token: deposit OPEN first")));
+            return Err(no(format!(
+                "{payer} has {free} wei of free deposit, the answer costs {due} before its first token: deposit OPEN first"
+            )));
         }
         Ok(begin.request.document.spending_limit.min(lane_left).min(free))
     }

@@ -55,7 +55,9 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
         let paid = wei(&printed["claimed_wei"]);
         assert_eq!(paid, due.get(&party.account).copied().unwrap_or_default(), "{}: {printed}", party.name);
         let cost = if printed["transaction"].is_null() { 0 } else { wei(&printed["transaction"]["cost_wei"]) };
-        assert_eq!(before + paid - cost, balance(party.account).await, "{} has what it claimed: {printed}", party.name);
+        // The OP Stack also charges for L1 data, which this chain's receipts do not state; a claim is about 500 bytes.
+        let rest = before + paid - cost - balance(party.account).await;
+        assert!(rest <= L1_FEE_MAX, "{} has what it claimed, less {rest} wei: {printed}", party.name);
         paid
     });
     let paid: u128 = join_all(claims).await.into_iter().sum();
@@ -67,6 +69,9 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
     assert_eq!(again["claimed_wei"], "0", "a second claim pays nothing: {again}");
     cluster.say(&format!("{fees} wei collected, {paid} paid, {unclaimed} unclaimed: exactly"));
 }
+
+/// Most wei of L1 data and operator fee for one claim: ten times what one costs at the devnet's L1 prices.
+const L1_FEE_MAX: u128 = 5_000_000_000_000;
 
 fn wei(value: &Value) -> u128 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no number of wei"))

@@ -45,7 +45,7 @@ const CHANGES: [(&str, Change); 13] = [
     ("span 0", |receipt| receipt.spans[0].start += 1),
     ("span 0", |receipt| receipt.spans[0].position += 64),
     ("span 0: weight", |receipt| receipt.spans[0].weight += 1),
-    ("span 0: payee", |receipt| receipt.spans[0].payee = receipt.node),
+    ("span 0: payee", |receipt| receipt.spans[0].payee.0[0] ^= 1),
     ("total weight W", |receipt| receipt.weight_total += 1),
     ("fee", |receipt| receipt.fee.0 += 1),
     ("input tokens", |receipt| receipt.tokens_in += 1),
@@ -73,6 +73,7 @@ pub(super) async fn every_changed_field_is_named(
         let signatures =
             outcome.json["checks"].as_array().and_then(|checks| checks.iter().find(|check| check["check"] == "signatures").cloned());
         assert!(signatures.is_some_and(|check| check["is_ok"] == true), "the node's signature stands: {outcome}");
+        assert!(outcome.json["is_ok"] == false, "a changed {field} was accepted: {outcome}");
         let error = outcome.refusal();
         assert!(error.contains(field), "a changed {field} was refused as: {error}");
     }
