@@ -3,5 +3,4 @@
 mod answer;
 mod bad_input;
 mod layering;
-mod probe;
 mod storage;
