@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Demo;
 
 /// Training settings; a change of them trains anew.
-const PASSES: &str = "12";
+const PASSES: &str = "7";
 
 impl Demo {
     /// Registers the base, trains (or finds) an adapter per Datanet, registers both and hands them to every node.

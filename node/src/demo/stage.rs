@@ -69,7 +69,15 @@ impl Stage {
             .arg(&self.rpc)
             .arg("--json")
             .args(arguments);
-        command.env("TRIBUTARY_PASSWORD", PASSWORD).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // Without it the tensor library looks the processors up at every product.
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .env("TRIBUTARY_PASSWORD", PASSWORD)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 
