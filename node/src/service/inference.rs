@@ -194,12 +194,20 @@ impl<E: Escrow> Answering<E> {
             ));
         }
         sender.send(&encode(&FromNode::Begun { tokens_in, base })).await?;
-        let voucher = self.stream_tokens(sender, receiver, &begin, &mut serving, generation).await?;
+        let mut voucher = None;
+        let ended = self.stream_tokens(sender, receiver, &begin, &mut serving, generation, &mut voucher).await;
+        if matches!(&ended, Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal) {
+            // The node's own failure bills nothing.
+            return ended;
+        }
         let Some(voucher) = voucher else {
+            ended?;
             tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");
             return Ok(());
         };
+        // What was promised stands, whatever the client sent next or that it left.
         let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
+        ended?;
         sender.send(&encode(&FromNode::Receipt(Box::new(delivered)))).await?;
         Ok(())
     }
@@ -283,7 +291,7 @@ impl<E: Escrow> Answering<E> {
         })
     }
 
-    /// Streams until the answer has ended and is paid, or no voucher comes; returns the last voucher.
+    /// Streams until the answer has ended and is paid, or no voucher comes; `last` is the last voucher taken, also when this fails.
     async fn stream_tokens(
         &self,
         sender: &mut FrameSender,
@@ -291,8 +299,8 @@ impl<E: Escrow> Answering<E> {
         begin: &Begin,
         serving: &mut Serving,
         mut generation: Generation,
-    ) -> Result<Option<Signed<types::voucher::Voucher>>, Broken> {
-        let mut last = None;
+        last: &mut Option<Signed<types::voucher::Voucher>>,
+    ) -> Result<(), Broken> {
         let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
@@ -303,9 +311,9 @@ impl<E: Escrow> Answering<E> {
                 tokio::select! {
                     biased;
                     frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
-                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut last)?,
+                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, last)?,
                         // A client that resets or leaves is billed for what it acknowledged.
-                        Ok(None) | Err(_) => return Ok(last),
+                        Ok(None) | Err(_) => return Ok(()),
                     },
                     step = generation.next() => match step {
                         Ok(Step::Token { token, .. }) => {
@@ -322,11 +330,11 @@ impl<E: Escrow> Answering<E> {
                 }
             } else {
                 match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
-                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut last)?,
-                    Ok(Ok(None) | Err(_)) => return Ok(last),
+                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, last)?,
+                    Ok(Ok(None) | Err(_)) => return Ok(()),
                     Err(_) => {
                         serving.finish(Reason::NoVoucher);
-                        return Ok(last);
+                        return Ok(());
                     }
                 }
             }
@@ -334,7 +342,7 @@ impl<E: Escrow> Answering<E> {
         if !is_announced && let Some(reason) = serving.finished() {
             sender.send(&encode(&FromNode::Finished { reason })).await?;
         }
-        Ok(last)
+        Ok(())
     }
 
     fn take_voucher(
