@@ -43,12 +43,11 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
 
     let (datanet, ()) = tokio::join!(contribute(&cluster, &plain), a_client_that_vanishes_is_not_charged(&cluster));
     let assets = Assets { base, datanet };
-    let trained = publish_adapters(&cluster, &assets).await;
+    publish_adapters(&cluster, &assets).await;
     let (attributed, from_trained) =
         tokio::join!(join_all(QUESTIONS.map(|question| ask(&cluster, "echo", question))), ask(&cluster, "trained", QUESTIONS[0]));
     words_are_paid_to_those_who_brought_them(&cluster, &plain, &attributed);
     assert_ne!(from_trained["answer"], plain[0]["answer"], "training changes what the model says");
-    assert_eq!(from_trained["receipt"].as_str().map(|_| trained), Some(true));
     cluster.say("two adapters answered at once; each contributor is named with their words");
 
     let receipts: Vec<PathBuf> = plain.iter().chain(&attributed).chain([&from_trained]).map(receipt).collect();
@@ -130,8 +129,8 @@ async fn contribute(cluster: &Cluster, answers: &[Value]) -> String {
     version(&published)
 }
 
-/// An adapter of zeros and a trained one on the Datanet, brought to every node; returns whether training measured itself.
-async fn publish_adapters(cluster: &Cluster, assets: &Assets) -> bool {
+/// An adapter of zeros and a trained one on the Datanet, brought to every node.
+async fn publish_adapters(cluster: &Cluster, assets: &Assets) {
     let author = cluster.person("author");
     let (zeros, trained) = (files::adapter_of_zeros(&cluster.path("zeros")), cluster.path("trained"));
     cluster.run(author, &["datanet", "fetch", "surveys"]).await;
@@ -156,7 +155,8 @@ async fn publish_adapters(cluster: &Cluster, assets: &Assets) -> bool {
     ];
     let report = cluster.run(author, &[&arguments[..], &settings].concat()).await;
     assert_eq!((&report["documents"], &report["held_out_documents"]), (&3.into(), &1.into()), "{report}");
-    let measured = &report["held_out"];
+    let loss = ["before", "after"].map(|when| report["held_out"][when].as_f64().unwrap_or_else(|| panic!("no loss {when}: {report}")));
+    assert!(loss[0] > 0.0 && loss[0] != loss[1], "two passes change the loss on what was held out: {report}");
     for (folder, name) in [(&zeros, "echo"), (&trained, "trained")] {
         cluster
             .run(author, &["adapter", "publish", text(folder), "--name", name, "--base", &assets.base, "--datanet", &assets.datanet])
@@ -165,7 +165,6 @@ async fn publish_adapters(cluster: &Cluster, assets: &Assets) -> bool {
     }
     serve(cluster, 3).await;
     cluster.say("an adapter was trained; every node serves the base and two adapters");
-    measured["before"].is_number() && measured["after"].is_number() && measured["before"] != measured["after"]
 }
 
 fn words_are_paid_to_those_who_brought_them(cluster: &Cluster, plain: &[Value], attributed: &[Value]) {

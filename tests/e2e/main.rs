@@ -2,5 +2,6 @@
 
 mod answer;
 mod bad_input;
+mod discovery;
 mod layering;
 mod storage;

@@ -6,6 +6,8 @@ use futures::future::join_all;
 use harness::{Cluster, Party, Setup, cluster::text, files};
 use serde_json::Value;
 
+use super::discovery;
+
 /// Documents of the contribution: about 80 kB, so that a fragment is a third of that.
 const DOCUMENTS: usize = 400;
 
@@ -13,25 +15,13 @@ const DOCUMENTS: usize = 400;
 async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
     let _alone = harness::alone().await;
     let mut cluster = Cluster::start(Setup { nodes: 5, ..Setup::default() }).await;
-    everybody_was_given_one_address(&cluster).await;
+    discovery::everybody_was_given_one_address(&cluster).await;
     let contributed = contribute(&cluster).await;
     copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
-    a_client_finds_everything_through_any_node(&cluster).await;
+    discovery::a_client_finds_everything_through_any_node(&cluster).await;
     two_may_be_gone_but_not_three(&mut cluster, &contributed).await;
     damage::a_damaged_fragment_is_named_and_the_others_suffice(&cluster, &contributed).await;
     cluster.stop().await;
-}
-
-/// Nodes 1 to 4 were told of node 0 alone, node 0 of nobody: whatever they know beyond that, they learnt by gossip.
-async fn everybody_was_given_one_address(cluster: &Cluster) {
-    for (number, node) in cluster.nodes.iter().enumerate() {
-        let config = node::config::Config::load(&node.folder.join("tributary.toml")).expect("a configuration");
-        let given = if number == 0 { vec![] } else { vec![cluster.nodes[0].bootstrap()] };
-        assert_eq!(config.bootstrap, given);
-        let status = cluster.run(node, &["status"]).await;
-        assert!(status["providers"].as_u64() >= Some(4), "{} knows too few: {status}", node.name);
-    }
-    cluster.say("nodes that were given one address know four providers each");
 }
 
 /// Node 2 brings documents to a Datanet of node 0.
@@ -59,16 +49,6 @@ async fn copies_are_refused_with_their_first_owner(cluster: &Cluster, contribute
     let kept = cluster.run(&cluster.nodes[3], &["datanet", "contribute", "tides", text(&mixed), "--drop-refused"]).await;
     assert_eq!((&kept["documents"], &kept["dropped"][0]["row"]), (&3.into(), &2.into()), "{kept}");
     cluster.say("copies were refused with their first owner's name; the rest entered");
-}
-
-/// A newcomer who knows only node 3 fetches from whoever holds.
-async fn a_client_finds_everything_through_any_node(cluster: &Cluster) {
-    let newcomer = reader(cluster, "newcomer").await;
-    let other = cluster.nodes[3].bootstrap();
-    let fetched = cluster.run(&newcomer, &["datanet", "fetch", "tides", "--bootstrap", &other]).await;
-    assert_eq!(fetched["contributions"].as_array().map(Vec::len), Some(2), "{fetched}");
-    assert_eq!(fetched["blamed"], Value::Array(vec![]));
-    cluster.say("a newcomer who knows one node fetched both contributions");
 }
 
 /// Somebody with an empty disk.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub shown: String,
     /// Exit code; nothing if a signal ended it.
     pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
     /// Its JSON document; null if it printed none.
     pub json: Value,
     /// Standard output as it came.
@@ -104,6 +107,7 @@ impl Tributary {
         Outcome {
             shown,
             code: ended.status.code(),
+            signal: ended.status.signal(),
             json: serde_json::from_str(&out).unwrap_or_default(),
             out,
             errors: String::from_utf8_lossy(&ended.stderr).into_owned(),
@@ -151,10 +155,11 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shown, code, out, errors, took, .. } = self;
+        let Self { shown, code, signal, out, errors, took, .. } = self;
+        let ended = signal.map_or_else(|| format!("code {}", code.unwrap_or_default()), |signal| format!("signal {signal}"));
         write!(
             f,
-            "`tributary {shown}` ended with {code:?} after {:.1} s\n  printed: {}\n  errors: {}",
+            "`tributary {shown}` ended with {ended} after {:.1} s\n  printed: {}\n  errors: {}",
             took.as_secs_f64(),
             out.trim_end(),
             errors.trim_end()

@@ -6,13 +6,14 @@ use harness::{Cluster, Party, cluster::text, files};
 use serde_json::Value;
 
 use super::{Assets, QUESTIONS, serve, version};
+use crate::discovery;
 
 /// Everything below, and that nothing was charged by it.
 pub(super) async fn nothing_is_charged(cluster: &Cluster, assets: &Assets) {
     let client = cluster.person("client");
-    let (receipts, wallet) = (receipts(cluster).await, cluster.run(client, &["wallet", "show"]).await);
+    let (receipts, wallet) = (receipts_of(cluster).await, cluster.run(client, &["wallet", "show"]).await);
     publish_unfit(cluster, assets).await;
-    let stranger = stranger(cluster).await;
+    let stranger = discovery::stranger(cluster).await;
     let tries = [
         unknown_adapter(cluster, client).await,
         refused(cluster, client, &["--with", "tiny", &"How long is this prompt? ".repeat(100)], &["at most 512", "shorten it"]).await,
@@ -32,7 +33,7 @@ pub(super) async fn nothing_is_charged(cluster: &Cluster, assets: &Assets) {
     for (question, error) in &tries {
         println!("    {question}\n      {error}");
     }
-    assert_eq!(super::refusals::receipts(cluster).await, receipts, "no receipt was signed");
+    assert_eq!(receipts_of(cluster).await, receipts, "no receipt was signed");
     let after = cluster.run(client, &["wallet", "show"]).await;
     assert_eq!((&wallet["escrow"], &wallet["balance_wei"]), (&after["escrow"], &after["balance_wei"]), "nothing was paid");
     cluster.say(&format!("{} questions that cannot be answered were refused in words and cost nothing", tries.len()));
@@ -57,7 +58,7 @@ async fn unknown_adapter(cluster: &Cluster, client: &Party) -> (String, String) 
 }
 
 /// Receipts that all nodes have signed so far.
-async fn receipts(cluster: &Cluster) -> u64 {
+async fn receipts_of(cluster: &Cluster) -> u64 {
     let all = cluster.run_on_all(&["status"]).await;
     all.iter().map(|status| status["receipts"].as_u64().expect("a count")).sum()
 }
@@ -79,12 +80,4 @@ async fn publish_unfit(cluster: &Cluster, assets: &Assets) {
         cluster.run_on_all(&["adapter", "import", text(folder)]).await;
     }
     serve(cluster, 5).await;
-}
-
-/// A node of the same chain that nobody knows and that knows nobody.
-async fn stranger(cluster: &Cluster) -> Party {
-    let mut stranger = cluster.join("stranger", &[]).await;
-    stranger.configure(|config| config.bootstrap.clear());
-    stranger.start(&cluster.tributary).await;
-    stranger
 }
