@@ -7,6 +7,7 @@ library Codec {
     uint256 internal constant LANE_BYTES = 72;
     uint256 internal constant VOUCHER_BYTES = 174;
     uint256 internal constant NODE_ROOT_BYTES = 84;
+    uint256 internal constant CREDIT_NOTE_BYTES = 104;
     uint256 internal constant CONTRIBUTION_BYTES = 168;
     uint256 internal constant GATE_REPORT_BYTES = 105;
     /// @notice A receipt without assets, spans and masks, its three counts included.
@@ -26,11 +27,21 @@ library Codec {
         uint64 nonce;
     }
 
-    /// @notice What a collect needs of a voucher; its counts and hashes bind the client, not the escrow.
+    /// @notice What a collect needs of a voucher; its counts and other hashes bind the client, not the escrow.
     struct Voucher {
         bytes32 lane;
+        bytes32 request;
         uint128 base;
         uint128 cumulative;
+    }
+
+    /// @notice A node's promise to count `amount` less on a lane that stood at `cumulative` after a request.
+    struct CreditNote {
+        bytes32 lane;
+        bytes32 request;
+        uint128 cumulative;
+        uint128 amount;
+        uint64 expiryBlock;
     }
 
     struct NodeRoot {
@@ -114,8 +125,20 @@ library Codec {
         requireLength("Voucher", VOUCHER_BYTES, body.length);
         return Voucher({
             lane: bytes32(body[0:32]),
+            request: bytes32(body[32:64]),
             base: uint128(bytes16(body[142:158])),
             cumulative: uint128(bytes16(body[158:174]))
+        });
+    }
+
+    function creditNote(bytes calldata body) internal pure returns (CreditNote memory) {
+        requireLength("CreditNote", CREDIT_NOTE_BYTES, body.length);
+        return CreditNote({
+            lane: bytes32(body[0:32]),
+            request: bytes32(body[32:64]),
+            cumulative: uint128(bytes16(body[64:80])),
+            amount: uint128(bytes16(body[80:96])),
+            expiryBlock: uint64(bytes8(body[96:104]))
         });
     }
 

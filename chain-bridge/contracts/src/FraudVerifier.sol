@@ -46,10 +46,6 @@ contract FraudVerifier {
     uint256 public constant MAX_SPAN_BYTES = 256;
     /// @notice Bytes between the starts of two text leaves (Protocol P3).
     uint256 public constant LEAF_STRIDE_BYTES = 64;
-    /// @notice The least part of the slashable stake that a false span costs: one tenth.
-    uint256 public constant STAKE_DIVISOR = 10;
-    /// @notice A false span costs at least this many times the receipt's fee.
-    uint256 public constant FEE_MULTIPLE = 2;
 
     /// @dev An answer leaf: leaf salt 32, running weight 8, word count 1, words of 7 bytes, text leaf.
     uint256 private constant ANSWER_HEAD_BYTES = 41;
@@ -131,18 +127,11 @@ contract FraudVerifier {
     }
 
     function punish(FalseSpan calldata proof, Codec.Receipt memory receipt, bytes32 receiptHash, bytes32 faultHash) private {
-        uint256 stake = stakeManager.slashableOf(receipt.node);
-        if (stake == 0) revert NoStake(receipt.node);
-        uint256 amount = stake / STAKE_DIVISOR;
-        uint256 byFee = uint256(receipt.fee) * FEE_MULTIPLE;
-        if (amount < byFee) amount = byFee;
-        if (amount > stake || amount == 0) amount = stake;
+        if (stakeManager.slashableOf(receipt.node) == 0) revert NoStake(receipt.node);
         uint128 lost = isRefunded[receiptHash] ? 0 : receipt.fee;
         isRefunded[receiptHash] = true;
-        // At most the stake, which is a uint128.
-        uint128 taken = uint128(amount);
+        uint128 taken = stakeManager.slash(receipt.node, receipt.fee, receipt.client, lost, msg.sender, faultHash);
         emit FalseSpanProven(receiptHash, receipt.node, proof.span, proof.mode, taken, faultHash, msg.sender);
-        stakeManager.slash(receipt.node, taken, receipt.client, lost, msg.sender, faultHash);
     }
 
     function isFalse(FalseSpan calldata proof, Codec.Receipt memory receipt, Codec.Span memory span) private pure returns (bool) {

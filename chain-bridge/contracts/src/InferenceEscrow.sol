@@ -7,15 +7,22 @@ import {Sig} from "./Sig.sol";
 
 /// @notice What Settlement takes from the escrow.
 interface ICollectedSink {
-    /// @notice Receives what `node` collected from `payer` on `lane`.
-    function receiveCollected(bytes32 lane, address payer, address node) external payable;
+    /// @notice Receives what a batch collected.
+    function receiveCollected() external payable;
+}
+
+/// @notice What the escrow asks of StakeManager.
+interface IStakeDesk {
+    /// @notice Takes up to `amount` of an account's stake into the deposit of `payer` and says how much.
+    function debit(address account, address payer, uint128 amount) external returns (uint128 paid);
 }
 
 /// @title Clients' deposits and the lanes they promise out of them
 /// @notice A client deposits native OPEN, signs a lane to a node and then cumulative vouchers on it. Anybody may collect a voucher; the
 /// money goes to Settlement alone, never to a node. A client leaves with `requestWithdraw` and, `thawSeconds` later, `withdraw`: until then
-/// every voucher it signed can still be collected. The contract has no owner.
-/// @dev A batch of vouchers by one payer and another's calls: whoever front-runs a collect with one of its items makes the batch revert
+/// every voucher it signed can still be collected. A node that owes a client gives it a credit note; one that it does not honour in the
+/// lane's next voucher is paid out of its stake. The contract has no owner.
+/// @dev sum(deposits) = sum(balances) + withdrawn + collected, to the wei. A batch of vouchers by one payer and another's calls: whoever front-runs a collect with one of its items makes the batch revert
 /// with that item's index; the sender drops the item, whose money Settlement then already has.
 contract InferenceEscrow {
     /// @notice A payer's deposit. `thawing` is part of `balance`.
@@ -33,7 +40,29 @@ contract InferenceEscrow {
         uint64 revokedAt;
     }
 
-    /// @notice A lane with its last voucher, each with its signature (65 bytes).
+    /// @dev `bySession`: the lane was signed by a session key, which `laneSignerOf` names.
+    struct LaneState {
+        uint128 collected;
+        bool bySession;
+    }
+
+    /// @notice State of a credit claim.
+    enum CreditState {
+        None,
+        Open,
+        Ended
+    }
+
+    /// @notice A claim on a credit note: wei not yet paid, the base that an honouring voucher has, and when it may be settled.
+    struct CreditClaim {
+        uint128 amount;
+        uint128 base;
+        uint64 settleFrom;
+        CreditState state;
+    }
+
+    /// @notice A lane with its last voucher, each with its signature (65 bytes). The lane's is needed only for its first collect and may
+    /// be empty afterwards.
     struct Item {
         bytes lane;
         bytes laneSig;
@@ -46,8 +75,16 @@ contract InferenceEscrow {
     /// @notice Seconds between a request to withdraw, or to revoke a signer, and its effect.
     uint64 public immutable thawSeconds;
 
-    /// @notice Wei collected so far, by lane.
-    mapping(bytes32 => uint128) public collectedOf;
+    /// @notice Holds the stake that unhonoured credit notes are paid from.
+    IStakeDesk public immutable stakeManager;
+    /// @notice Seconds in which a claimed credit note can be shown to have been honoured.
+    uint64 public immutable honourSeconds;
+
+    /// @notice Wei claimed by credit notes so far, by lane; never more than was collected on it.
+    mapping(bytes32 => uint128) public creditedOf;
+    mapping(bytes32 => LaneState) private lanes;
+    mapping(bytes32 => address) private laneSignerOf;
+    mapping(bytes32 => mapping(bytes32 => CreditClaim)) private credits;
     mapping(address => Account) private accounts;
     mapping(address => mapping(address => Session)) private sessions;
 
@@ -57,6 +94,11 @@ contract InferenceEscrow {
     event SignerSet(address indexed payer, address indexed signer, uint128 cap, uint64 expiryBlock);
     event SignerRevoked(address indexed payer, address indexed signer, uint64 revokedAt);
     event Collected(bytes32 indexed lane, address indexed payer, address indexed node, uint128 amount, uint128 cumulative);
+    event CreditClaimed(
+        bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount, uint128 base, uint64 settleFrom
+    );
+    event CreditAnswered(bytes32 indexed lane, bytes32 indexed request, bytes32 answeringRequest);
+    event CreditSettled(bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 paid, uint128 left);
 
     error ZeroAddress(string what);
     error ZeroAmount(string what);
@@ -75,12 +117,37 @@ contract InferenceEscrow {
     error LaneExpired(uint256 item, uint64 expiryBlock, uint256 blockNumber);
     error VoucherNotAboveCollected(uint256 item, uint128 collected, uint128 cumulative);
     error SignerSpent(uint256 item, address signer, uint128 left, uint128 amount);
+    error OnlyPayer(address expected, address got);
+    error CreditForOtherLane(bytes32 expected, bytes32 got);
+    error CreditExpired(uint64 expiryBlock, uint256 blockNumber);
+    error CreditAmount(uint128 most, uint128 got);
+    error CreditSignature(address node, address recovered);
+    error CreditNotCollected(uint128 collected, uint128 cumulative);
+    error CreditAboveCollected(uint128 collected, uint256 credited);
+    error CreditKnown(bytes32 lane, bytes32 request);
+    error CreditNotOpen(bytes32 lane, bytes32 request);
+    error CreditWindow(uint64 settleFrom, uint256 timeNow);
+    error AnswerForOtherLane(bytes32 expected, bytes32 got);
+    error AnswerRequest(bytes32 expected, bytes32 got);
+    error AnswerNotLater(uint64 creditedNonce, uint64 answeringNonce);
+    error AnswerBase(uint128 expected, uint128 got);
+    error AnswerSignature(address payer, address recovered);
+    error NothingToDebit(address node);
 
-    constructor(ICollectedSink settlement_, uint64 thawSeconds_) {
+    /// @param settlement_ Receives what is collected.
+    /// @param stakeManager_ Pays unhonoured credit notes.
+    /// @param thawSeconds_ 7 days on a public network.
+    /// @param honourSeconds_ Long enough for a node to notice a claim and answer it.
+    constructor(ICollectedSink settlement_, IStakeDesk stakeManager_, uint64 thawSeconds_, uint64 honourSeconds_) {
         if (address(settlement_) == address(0)) revert ZeroAddress("settlement");
+        if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
         settlement = settlement_;
+        stakeManager = stakeManager_;
         thawSeconds = thawSeconds_;
+        honourSeconds = honourSeconds_;
     }
+
+    // ------------------------------------------------------------------ deposits
 
     /// @notice Adds the value sent to the caller's deposit.
     function deposit() external payable {
@@ -144,7 +211,106 @@ contract InferenceEscrow {
     function collectMany(Item[] calldata items) external {
         if (items.length == 0) revert NoItems();
         bytes32 separator = Sig.domain(address(this));
-        for (uint256 i = 0; i < items.length; ++i) collect(separator, i, items[i]);
+        uint256 sum = 0;
+        for (uint256 i = 0; i < items.length; ++i) sum += collect(separator, i, items[i]);
+        if (sum > 0) settlement.receiveCollected{value: sum}();
+    }
+
+    // ------------------------------------------------------------------ credit notes
+
+    /// @notice Claims a credit note that its node did not honour, once per request of a lane. Only the payer may, because a node could else
+    /// use the claim up with a smaller note. The node's answer, or its stake, ends it.
+    /// @param laneBody Lane of Protocol P4.
+    /// @param note CreditNote of Protocol P4, by the lane's node; its cumulative must have been collected.
+    /// @param signature The node's, over `note`.
+    function claimCredit(bytes calldata laneBody, bytes calldata note, bytes calldata signature) external {
+        Codec.Lane memory lane = Codec.lane(laneBody);
+        Codec.CreditNote memory given = Codec.creditNote(note);
+        bytes32 laneId = keccak256(laneBody);
+        if (msg.sender != lane.payer) revert OnlyPayer(lane.payer, msg.sender);
+        if (given.lane != laneId) revert CreditForOtherLane(laneId, given.lane);
+        if (block.number > given.expiryBlock) revert CreditExpired(given.expiryBlock, block.number);
+        if (given.amount == 0 || given.amount > given.cumulative) revert CreditAmount(given.cumulative, given.amount);
+        address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.CREDIT_NOTE, keccak256(note)), signature);
+        if (signer == address(0) || signer != lane.node) revert CreditSignature(lane.node, signer);
+        // What was never charged needs no credit; and a node cannot move more stake out this way than its lane brought in.
+        uint128 collected = lanes[laneId].collected;
+        if (collected < given.cumulative) revert CreditNotCollected(collected, given.cumulative);
+        uint256 credited = uint256(creditedOf[laneId]) + given.amount;
+        if (credited > collected) revert CreditAboveCollected(collected, credited);
+        CreditClaim storage claim = credits[laneId][given.request];
+        if (claim.state != CreditState.None) revert CreditKnown(laneId, given.request);
+
+        creditedOf[laneId] = uint128(credited);
+        claim.amount = given.amount;
+        claim.base = given.cumulative - given.amount;
+        claim.settleFrom = uint64(block.timestamp) + honourSeconds;
+        claim.state = CreditState.Open;
+        emit CreditClaimed(laneId, given.request, lane.node, lane.payer, claim.amount, claim.base, claim.settleFrom);
+    }
+
+    /// @notice Ends a claim by showing that the note was honoured: a voucher of the payer on the lane, for a later request of the same
+    /// client, that starts from the lowered sum. Callable by anyone within `honourSeconds` of the claim.
+    /// @dev The credited answer's own voucher, and those before it, may start from the same sum: hence the nonces. A session key that has
+    /// ended since still counts, because the node relied on it while it was live.
+    /// @param client Signer of both requests; their ids are keccak(client, nonce).
+    function answerCredit(
+        bytes calldata laneBody,
+        bytes calldata voucherBody,
+        bytes calldata signature,
+        address client,
+        uint64 creditedNonce,
+        uint64 answeringNonce
+    ) external {
+        Codec.Voucher memory voucher = Codec.voucher(voucherBody);
+        bytes32 laneId = keccak256(laneBody);
+        bytes32 request = keccak256(abi.encodePacked(client, creditedNonce));
+        CreditClaim storage claim = openCredit(laneId, request);
+        if (block.timestamp >= claim.settleFrom) revert CreditWindow(claim.settleFrom, block.timestamp);
+        if (voucher.lane != laneId) revert AnswerForOtherLane(laneId, voucher.lane);
+        if (answeringNonce <= creditedNonce) revert AnswerNotLater(creditedNonce, answeringNonce);
+        bytes32 answering = keccak256(abi.encodePacked(client, answeringNonce));
+        if (voucher.request != answering) revert AnswerRequest(answering, voucher.request);
+        if (voucher.base != claim.base) revert AnswerBase(claim.base, voucher.base);
+        address payer = Codec.lane(laneBody).payer;
+        address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.VOUCHER, keccak256(voucherBody)), signature);
+        if (signer == address(0) || (signer != payer && sessions[payer][signer].expiryBlock == 0)) {
+            revert AnswerSignature(payer, signer);
+        }
+        creditedOf[laneId] -= claim.amount;
+        claim.state = CreditState.Ended;
+        emit CreditAnswered(laneId, request, answering);
+    }
+
+    /// @notice Pays a claim that nobody answered out of the node's stake into the payer's deposit. What the stake does not reach stays
+    /// open. Callable by anyone.
+    function settleCredit(bytes calldata laneBody, bytes32 request) external {
+        Codec.Lane memory lane = Codec.lane(laneBody);
+        bytes32 laneId = keccak256(laneBody);
+        CreditClaim storage claim = openCredit(laneId, request);
+        if (block.timestamp < claim.settleFrom) revert CreditWindow(claim.settleFrom, block.timestamp);
+        uint128 amount = claim.amount;
+        claim.amount = 0;
+        claim.state = CreditState.Ended;
+        uint128 paid = stakeManager.debit(lane.node, lane.payer, amount);
+        if (paid == 0) revert NothingToDebit(lane.node);
+        if (paid < amount) {
+            claim.amount = amount - paid;
+            claim.state = CreditState.Open;
+        }
+        emit CreditSettled(laneId, request, lane.node, lane.payer, paid, amount - paid);
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @notice Wei collected so far on a lane.
+    function collectedOf(bytes32 lane) external view returns (uint128) {
+        return lanes[lane].collected;
+    }
+
+    /// @notice The claim on a credit note; zeros if there is none.
+    function creditOf(bytes32 lane, bytes32 request) external view returns (CreditClaim memory) {
+        return credits[lane][request];
     }
 
     /// @notice Wei of `payer` that are not being withdrawn.
@@ -170,7 +336,7 @@ contract InferenceEscrow {
         emit Deposited(payer, msg.sender, uint128(msg.value));
     }
 
-    function collect(bytes32 separator, uint256 i, Item calldata item) private {
+    function collect(bytes32 separator, uint256 i, Item calldata item) private returns (uint128 amount) {
         if (item.lane.length != Codec.LANE_BYTES) revert ItemLength(i, "Lane", Codec.LANE_BYTES, item.lane.length);
         if (item.voucher.length != Codec.VOUCHER_BYTES) {
             revert ItemLength(i, "Voucher", Codec.VOUCHER_BYTES, item.voucher.length);
@@ -181,20 +347,44 @@ contract InferenceEscrow {
         if (voucher.lane != laneId) revert VoucherForOtherLane(i, laneId, voucher.lane);
         if (voucher.cumulative > lane.cap) revert VoucherAboveLaneCap(i, lane.cap, voucher.cumulative);
         if (block.number > lane.expiryBlock) revert LaneExpired(i, lane.expiryBlock, block.number);
-        uint128 before = collectedOf[laneId];
+        LaneState storage state = lanes[laneId];
+        uint128 before = state.collected;
         if (voucher.cumulative <= before) revert VoucherNotAboveCollected(i, before, voucher.cumulative);
 
-        address laneSigner = Sig.signer(Sig.digest(separator, Sig.LANE, laneId), item.laneSig);
-        if (!mayFor(lane.payer, laneSigner)) revert LaneSignature(i, lane.payer, laneSigner);
+        address laneSigner = signerOfLane(separator, i, item.laneSig, laneId, lane.payer);
         address voucherSigner = Sig.signer(Sig.digest(separator, Sig.VOUCHER, keccak256(item.voucher)), item.voucherSig);
         if (!mayFor(lane.payer, voucherSigner)) revert VoucherSignature(i, lane.payer, voucherSigner);
 
-        uint128 amount = take(lane.payer, voucher.cumulative - before);
+        amount = take(lane.payer, voucher.cumulative - before);
         if (voucherSigner != lane.payer) spend(i, lane.payer, voucherSigner, amount);
         if (laneSigner != lane.payer && laneSigner != voucherSigner) spend(i, lane.payer, laneSigner, amount);
-        collectedOf[laneId] = before + amount;
+        state.collected = before + amount;
         emit Collected(laneId, lane.payer, lane.node, amount, before + amount);
-        if (amount > 0) settlement.receiveCollected{value: amount}(laneId, lane.payer, lane.node);
+    }
+
+    /// @dev Who signed the lane, who must still be allowed to. After the first collect that is known without the signature.
+    function signerOfLane(bytes32 separator, uint256 i, bytes calldata signature, bytes32 laneId, address payer)
+        private
+        returns (address signer)
+    {
+        LaneState storage state = lanes[laneId];
+        if (state.collected == 0) {
+            signer = Sig.signer(Sig.digest(separator, Sig.LANE, laneId), signature);
+            if (signer != payer) {
+                state.bySession = true;
+                laneSignerOf[laneId] = signer;
+            } else if (state.bySession) {
+                state.bySession = false;
+            }
+        } else {
+            signer = state.bySession ? laneSignerOf[laneId] : payer;
+        }
+        if (!mayFor(payer, signer)) revert LaneSignature(i, payer, signer);
+    }
+
+    function openCredit(bytes32 laneId, bytes32 request) private view returns (CreditClaim storage claim) {
+        claim = credits[laneId][request];
+        if (claim.state != CreditState.Open) revert CreditNotOpen(laneId, request);
     }
 
     /// @dev Takes up to `asked` from the deposit, thawing or not, and returns what was there.

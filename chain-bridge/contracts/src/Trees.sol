@@ -13,15 +13,13 @@ library Trees {
         bytes32[] siblings;
     }
 
-    /// @notice A sibling in a sum tree.
-    struct SumSibling {
-        bytes32 digest;
-        uint128 sum;
-    }
+    /// @notice Bytes of a sibling in a sum tree: its digest and its sum.
+    uint256 internal constant SUM_SIBLING_BYTES = 48;
 
     error IndexBeyondLeaves(uint64 index, uint64 count);
     error WrongDepth(uint256 expectedSiblings, uint256 got);
     error SumTooLarge(uint256 sum);
+    error SiblingBytes(uint256 got);
 
     /// @notice Digest of a leaf.
     function leaf(bytes memory content) internal pure returns (bytes32) {
@@ -67,26 +65,48 @@ library Trees {
     }
 
     /// @notice Root and total that an opening leads to from a leaf that holds `amount`.
-    function sumRootOf(bytes memory content, uint128 amount, uint64 index, uint64 count, SumSibling[] calldata siblings)
+    /// @param siblings From the leaf upwards, each a digest and its sum u128, packed.
+    function sumRootOf(bytes memory content, uint128 amount, uint64 index, uint64 count, bytes calldata siblings)
         internal
         pure
         returns (bytes32, uint128)
     {
-        requirePlace(index, count, siblings.length);
-        bytes32 digest = leaf(content);
-        uint128 sum = amount;
-        uint256 place = index;
-        for (uint256 level = 0; level < siblings.length; ++level) {
-            SumSibling calldata sibling = siblings[level];
-            digest = place & 1 == 0
-                ? sumNode(digest, sum, sibling.digest, sibling.sum)
-                : sumNode(sibling.digest, sibling.sum, digest, sum);
-            uint256 wide = uint256(sum) + sibling.sum;
-            if (wide > type(uint128).max) revert SumTooLarge(wide);
-            sum = uint128(wide);
-            place >>= 1;
+        if (siblings.length % SUM_SIBLING_BYTES != 0) revert SiblingBytes(siblings.length);
+        requirePlace(index, count, siblings.length / SUM_SIBLING_BYTES);
+        (bytes32 digest, uint256 sum) = climb(leaf(content), amount, index, siblings);
+        // Sums only grow on the way up, so that the last one tells of them all.
+        if (sum > type(uint128).max) revert SumTooLarge(sum);
+        return (sumRoot(count, uint128(sum), digest), uint128(sum));
+    }
+
+    /// @dev `sumNode` level by level in one buffer of 97 bytes: tag, left, left sum, right, right sum.
+    function climb(bytes32 digest, uint256 sum, uint256 index, bytes calldata siblings) private pure returns (bytes32, uint256) {
+        assembly ("memory-safe") {
+            let at := mload(0x40)
+            mstore8(at, 1)
+            let end := add(siblings.offset, siblings.length)
+            for { let from := siblings.offset } lt(from, end) { from := add(from, 48) } {
+                let sibling := calldataload(from)
+                let siblingSum := shr(128, calldataload(add(from, 32)))
+                switch and(index, 1)
+                case 0 {
+                    mstore(add(at, 1), digest)
+                    mstore(add(at, 33), shl(128, sum))
+                    mstore(add(at, 49), sibling)
+                    mstore(add(at, 81), shl(128, siblingSum))
+                }
+                default {
+                    mstore(add(at, 1), sibling)
+                    mstore(add(at, 33), shl(128, siblingSum))
+                    mstore(add(at, 49), digest)
+                    mstore(add(at, 81), shl(128, sum))
+                }
+                digest := keccak256(at, 97)
+                sum := add(sum, siblingSum)
+                index := shr(1, index)
+            }
         }
-        return (sumRoot(count, sum, digest), sum);
+        return (digest, sum);
     }
 
     function requirePlace(uint64 index, uint64 count, uint256 siblings) private pure {
