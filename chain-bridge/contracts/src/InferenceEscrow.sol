@@ -262,21 +262,14 @@ contract InferenceEscrow {
         uint64 creditedNonce,
         uint64 answeringNonce
     ) external {
-        Codec.Voucher memory voucher = Codec.voucher(voucherBody);
         bytes32 laneId = keccak256(laneBody);
         bytes32 request = keccak256(abi.encodePacked(client, creditedNonce));
         CreditClaim storage claim = openCredit(laneId, request);
         if (block.timestamp >= claim.settleFrom) revert CreditWindow(claim.settleFrom, block.timestamp);
-        if (voucher.lane != laneId) revert AnswerForOtherLane(laneId, voucher.lane);
         if (answeringNonce <= creditedNonce) revert AnswerNotLater(creditedNonce, answeringNonce);
         bytes32 answering = keccak256(abi.encodePacked(client, answeringNonce));
-        if (voucher.request != answering) revert AnswerRequest(answering, voucher.request);
-        if (voucher.base != claim.base) revert AnswerBase(claim.base, voucher.base);
-        address payer = Codec.lane(laneBody).payer;
-        address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.VOUCHER, keccak256(voucherBody)), signature);
-        if (signer == address(0) || (signer != payer && sessions[payer][signer].expiryBlock == 0)) {
-            revert AnswerSignature(payer, signer);
-        }
+        requireAnswer(voucherBody, laneId, answering, claim.base);
+        requireEverMayFor(Codec.lane(laneBody).payer, voucherBody, signature);
         creditedOf[laneId] -= claim.amount;
         claim.state = CreditState.Ended;
         emit CreditAnswered(laneId, request, answering);
@@ -380,6 +373,20 @@ contract InferenceEscrow {
             signer = state.bySession ? laneSignerOf[laneId] : payer;
         }
         if (!mayFor(payer, signer)) revert LaneSignature(i, payer, signer);
+    }
+
+    function requireAnswer(bytes calldata voucherBody, bytes32 laneId, bytes32 answering, uint128 base) private pure {
+        Codec.Voucher memory voucher = Codec.voucher(voucherBody);
+        if (voucher.lane != laneId) revert AnswerForOtherLane(laneId, voucher.lane);
+        if (voucher.request != answering) revert AnswerRequest(answering, voucher.request);
+        if (voucher.base != base) revert AnswerBase(base, voucher.base);
+    }
+
+    function requireEverMayFor(address payer, bytes calldata voucherBody, bytes calldata signature) private view {
+        address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.VOUCHER, keccak256(voucherBody)), signature);
+        if (signer == address(0) || (signer != payer && sessions[payer][signer].expiryBlock == 0)) {
+            revert AnswerSignature(payer, signer);
+        }
     }
 
     function openCredit(bytes32 laneId, bytes32 request) private view returns (CreditClaim storage claim) {
