@@ -2,6 +2,8 @@
 pragma solidity 0.8.37;
 
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {Pay} from "./Pay.sol";
 
 /// @notice What StakeManager asks of the insurance pool.
@@ -36,6 +38,9 @@ library Roles {
 /// @dev A node key is not checked for possession here (no ed25519 in the EVM): peers check it against the NodeBinding that the account signs.
 /// sum(active + unbonding) + sum(queued) + sum(owed) is the balance, to the wei (but for money forced in by a self-destruct).
 contract StakeManager {
+    using Checkpoints for Checkpoints.Trace208;
+    using SafeCast for uint256;
+
     /// @notice What is known of an operator. `active + unbonding` is slashable; `roles` is a set of role bits.
     struct Operator {
         bytes32 nodeId;
@@ -116,6 +121,8 @@ contract StakeManager {
     mapping(bytes32 => bytes32) public slashOf;
 
     mapping(address => Operator) private operators;
+    /// @dev Every change of a payout account by block: a receipt pays the account of the block it names.
+    mapping(address => Checkpoints.Trace208) private payouts;
     /// @dev The last `FAULTS_KEPT` fault times, 64 bits each, the latest lowest.
     mapping(address => uint256) private faultTimes;
     address[] private accounts;
@@ -236,6 +243,7 @@ contract StakeManager {
         }
         operator.nodeId = nodeId;
         operator.incarnation = incarnation;
+        if (operator.payout != payout) payouts[msg.sender].push(block.number.toUint48(), uint160(payout));
         operator.payout = payout;
         take(operator, operator.roles | NODE);
         emit NodeRegistered(msg.sender, nodeId, incarnation, payout, operator.active);
@@ -419,6 +427,11 @@ contract StakeManager {
         if (roles & NODE != 0) least += minStake;
         if (roles & POSTER != 0) least += minPosterStake;
         if (roles & INDEXER != 0) least += minIndexerStake;
+    }
+
+    /// @notice The account that was paid for a node's answers at the end of a block; zero before it registered.
+    function payoutAt(address account, uint48 blockNumber) external view returns (address) {
+        return address(uint160(payouts[account].upperLookupRecent(blockNumber)));
     }
 
     /// @notice Active stake, in wei.
