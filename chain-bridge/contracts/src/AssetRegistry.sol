@@ -6,7 +6,13 @@ import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Codec} from "./Codec.sol";
 import {Sig} from "./Sig.sol";
-import {StakeManager} from "./StakeManager.sol";
+import {Roles, StakeManager} from "./StakeManager.sol";
+
+/// @notice What the registry tells Settlement.
+interface ITreasuries {
+    /// @notice Keeps relays from paying the treasury of a Datanet, to whose address nobody has a key.
+    function sealTreasury(uint64 asset) external;
+}
 
 /// @title Assets, their versions, and what was contributed to Datanets
 /// @notice An asset (base, adapter, Datanet, agent) is an ERC-721 token; its versions are append-only and carry the split table that answers
@@ -85,6 +91,8 @@ contract AssetRegistry is ERC721 {
 
     /// @notice Says who may post an index root.
     StakeManager public immutable stakeManager;
+    /// @notice Is told of every Datanet's treasury.
+    ITreasuries public immutable treasuries;
     /// @notice Seconds in which an index root may be challenged.
     uint64 public immutable indexWindow;
     /// @notice Approves parameters and sets the least data row.
@@ -98,6 +106,10 @@ contract AssetRegistry is ERC721 {
     mapping(uint64 => uint8) public kindOf;
     /// @notice Number of versions of an asset; they run from 1.
     mapping(uint64 => uint32) public versionCount;
+    /// @notice The version that took the place of a frozen one, by asset and version; 0 if none did.
+    mapping(uint64 => mapping(uint32 => uint32)) public supersededBy;
+    /// @notice Bytes of text accepted into a Datanet.
+    mapping(uint64 => uint64) public bytesOf;
     /// @notice Hash of the parameters approved under an id; zero if there are none.
     mapping(uint32 => bytes32) public parametersOf;
 
@@ -128,6 +140,7 @@ contract AssetRegistry is ERC721 {
         uint16 minParentShare
     );
     event Frozen(uint64 indexed asset, uint32 indexed version);
+    event Redirected(uint64 indexed asset, uint32 indexed from, uint32 indexed to);
     event ReviewerSet(uint64 indexed datanet, address indexed owner, address indexed reviewer, bool allowed);
     event Committed(bytes32 indexed commitment, address indexed contributor, uint64 blockNumber, uint32 ordinal);
     event ContributionAccepted(
@@ -158,6 +171,7 @@ contract AssetRegistry is ERC721 {
     error WrongKind(uint64 asset, uint8 expected, uint8 got);
     error UnknownVersion(uint64 asset, uint32 version);
     error VersionIsFrozen(uint64 asset, uint32 version);
+    error AlreadySuperseded(uint64 asset, uint32 version, uint32 by);
     error SplitSum(uint256 expected, uint256 got);
     error SplitOfDatanet();
     error DataRowTooLow(uint16 minimum, uint16 got);
@@ -189,14 +203,20 @@ contract AssetRegistry is ERC721 {
         _;
     }
 
-    constructor(address governor_, StakeManager stakeManager_, uint64 indexWindow_, uint16 minDataBps_)
-        ERC721("Tributary Asset", "TRIB")
-    {
+    constructor(
+        address governor_,
+        StakeManager stakeManager_,
+        ITreasuries treasuries_,
+        uint64 indexWindow_,
+        uint16 minDataBps_
+    ) ERC721("Tributary Asset", "TRIB") {
         if (governor_ == address(0)) revert ZeroAddress("governor");
         if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
+        if (address(treasuries_) == address(0)) revert ZeroAddress("treasuries");
         if (minDataBps_ > SPLIT_SUM) revert BpsAboveSum(SPLIT_SUM, minDataBps_);
         governor = governor_;
         stakeManager = stakeManager_;
+        treasuries = treasuries_;
         indexWindow = indexWindow_;
         minDataBps = minDataBps_;
     }
@@ -236,6 +256,7 @@ contract AssetRegistry is ERC721 {
         uris[asset] = uri;
         _mint(msg.sender, asset);
         emit Registered(asset, kind, msg.sender, uri);
+        if (kind == KIND_DATANET) treasuries.sealTreasury(asset);
     }
 
     /// @notice Appends a version; nothing of it can change later.
@@ -275,8 +296,27 @@ contract AssetRegistry is ERC721 {
     function freeze(uint64 asset, uint32 version) external {
         requireOwner(asset);
         requireActive(asset, version);
-        statuses[asset][version].push(block.number.toUint48(), STATUS_FROZEN);
-        emit Frozen(asset, version);
+        freezeNow(asset, version);
+    }
+
+    /// @notice Freezes `from`, if it is not frozen yet, and names the active version that takes its place, in one transaction. `to` may be
+    /// an earlier one: that is how an owner rolls back. A version is superseded once.
+    function redirect(uint64 asset, uint32 from, uint32 to) external {
+        requireOwner(asset);
+        requireVersion(asset, from);
+        if (supersededBy[asset][from] != 0) revert AlreadySuperseded(asset, from, supersededBy[asset][from]);
+        if (statusOf(asset, from) == STATUS_ACTIVE) freezeNow(asset, from);
+        // After the freeze, so that a version cannot take its own place.
+        requireActive(asset, to);
+        supersededBy[asset][from] = to;
+        emit Redirected(asset, from, to);
+    }
+
+    /// @notice The version that answers are to use: the last one published, or what took its place; 0 if that is frozen and nothing did.
+    /// @dev Every step leads to a version that was frozen later, so that there is no way round in a circle.
+    function currentOf(uint64 asset) external view returns (uint32 version) {
+        version = versionCount[asset];
+        while (version != 0 && statusOf(asset, version) == STATUS_FROZEN) version = supersededBy[asset][version];
     }
 
     /// @notice A version with its parents and Datanets.
@@ -387,7 +427,7 @@ contract AssetRegistry is ERC721 {
     /// @notice Posts the index root of an answering version, once.
     /// @param paramId Approved parameters that answers of this version are attributed by.
     function postIndexRoot(uint64 asset, uint32 version, bytes32 root, uint32 paramId) external {
-        if (!stakeManager.isBonded(msg.sender)) revert NotBonded(msg.sender);
+        if (!stakeManager.isBondedAs(msg.sender, Roles.INDEXER)) revert NotBonded(msg.sender);
         if (root == 0) revert ZeroHash("root");
         if (kindOf[asset] == KIND_DATANET) revert WrongKind(asset, KIND_ADAPTER, KIND_DATANET);
         requireActive(asset, version);
@@ -506,6 +546,7 @@ contract AssetRegistry is ERC721 {
     function keep(Codec.Contribution memory given, Commitment memory made, bytes32 reportDigest) private returns (uint256 number) {
         number = contributions[given.datanet].length;
         placeOfText[given.datanet][given.textRoot] = number + 1;
+        bytesOf[given.datanet] += given.textBytes;
         contributions[given.datanet].push(
             Accepted({
                 contributor: given.contributor,
@@ -532,6 +573,11 @@ contract AssetRegistry is ERC721 {
             given.objectHash,
             reportDigest
         );
+    }
+
+    function freezeNow(uint64 asset, uint32 version) private {
+        statuses[asset][version].push(block.number.toUint48(), STATUS_FROZEN);
+        emit Frozen(asset, version);
     }
 
     function requireOwner(uint64 asset) private view {

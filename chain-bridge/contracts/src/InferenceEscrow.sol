@@ -355,13 +355,14 @@ contract InferenceEscrow {
         emit Collected(laneId, lane.payer, lane.node, amount, before + amount);
     }
 
-    /// @dev Who signed the lane, who must still be allowed to. After the first collect that is known without the signature.
+    /// @dev Who signed the lane, who must still be allowed to. After the first collect that is known without the signature; one that is
+    /// given all the same counts, so that the payer can confirm the lane of a session key that has ended.
     function signerOfLane(bytes32 separator, uint256 i, bytes calldata signature, bytes32 laneId, address payer)
         private
         returns (address signer)
     {
         LaneState storage state = lanes[laneId];
-        if (state.collected == 0) {
+        if (state.collected == 0 || signature.length != 0) {
             signer = Sig.signer(Sig.digest(separator, Sig.LANE, laneId), signature);
             if (signer != payer) {
                 state.bySession = true;

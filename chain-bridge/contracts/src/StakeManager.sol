@@ -258,7 +258,7 @@ contract StakeManager {
     }
 
     /// @notice Gives up roles. The stake stays, and stays slashable, until it is withdrawn.
-    function leave(uint8 roles) external {
+    function quit(uint8 roles) external {
         Operator storage operator = known(msg.sender);
         if (roles == 0 || roles & ~operator.roles != 0) revert UnknownRoles(roles);
         operator.roles &= ~roles;

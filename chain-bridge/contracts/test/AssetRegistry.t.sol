@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {AssetRegistry} from "../src/AssetRegistry.sol";
+import {AssetRegistry, ITreasuries} from "../src/AssetRegistry.sol";
 import {Codec} from "../src/Codec.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
@@ -338,7 +338,10 @@ contract AssetRegistryTest is Suite {
         publishDatanets();
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.NotBonded.selector, address(this)));
         registry.postIndexRoot(base, 1, CONTENT, 1);
-        vm.startPrank(node);
+        vm.prank(node);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.NotBonded.selector, node));
+        registry.postIndexRoot(base, 1, CONTENT, 1);
+        vm.startPrank(other);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ZeroHash.selector, "root"));
         registry.postIndexRoot(base, 1, 0, 1);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.WrongKind.selector, medical, 2, 3));
@@ -354,7 +357,7 @@ contract AssetRegistryTest is Suite {
         AssetRegistry.IndexRoot memory posted = registry.indexRootOf(base, 1);
         eq("root", CONTENT, posted.root);
         eq("parameters", 1, posted.paramId);
-        eq("indexer", node, posted.indexer);
+        eq("indexer", other, posted.indexer);
         eq("block", 1_000, posted.blockNumber);
         eq("window", block.timestamp + INDEX_WINDOW, posted.windowEnds);
     }
@@ -385,11 +388,13 @@ contract AssetRegistryTest is Suite {
 
     function test_constructor_refuses_wrong_values() public {
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ZeroAddress.selector, "governor"));
-        new AssetRegistry(address(0), stakes, 1, 1);
+        new AssetRegistry(address(0), stakes, ITreasuries(address(settlement)), 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ZeroAddress.selector, "stakeManager"));
-        new AssetRegistry(governor, StakeManager(address(0)), 1, 1);
+        new AssetRegistry(governor, StakeManager(payable(address(0))), ITreasuries(address(settlement)), 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.BpsAboveSum.selector, 10_000, 10_001));
-        new AssetRegistry(governor, stakes, 1, 10_001);
+        new AssetRegistry(governor, stakes, ITreasuries(address(settlement)), 1, 10_001);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ZeroAddress.selector, "treasuries"));
+        new AssetRegistry(governor, stakes, ITreasuries(address(0)), 1, 1);
     }
 
     /// @notice A table is published exactly if it follows the rules for a base.

@@ -58,12 +58,11 @@ abstract contract Fixture is Suite {
         });
     }
 
-    function sumSiblings(string memory key) internal view returns (Trees.SumSibling[] memory siblings) {
+    function sumSiblings(string memory key) internal view returns (bytes memory siblings) {
         bytes32[] memory digests = vm.parseJsonBytes32Array(json, string.concat(key, ".digests"));
         uint256[] memory sums = vm.parseJsonUintArray(json, string.concat(key, ".sums"));
-        siblings = new Trees.SumSibling[](digests.length);
         for (uint256 i = 0; i < digests.length; ++i) {
-            siblings[i] = Trees.SumSibling({digest: digests[i], sum: uint128(sums[i])});
+            siblings = abi.encodePacked(siblings, digests[i], uint128(sums[i]));
         }
     }
 

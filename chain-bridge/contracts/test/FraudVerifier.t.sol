@@ -28,9 +28,9 @@ contract FraudVerifierTest is Fixture {
         victim = account(".keys.client.account");
         // The vectors' receipts are signed for the vectors' Settlement.
         verifying = account(".contracts.Settlement");
-        stakes = new StakeManager(UNBONDING, MIN_STAKE, insurance);
+        newStakes();
         verifier = new FraudVerifier(stakes, verifying);
-        stakes.setVerifier(address(verifier));
+        name(address(escrow), address(verifier));
         bond(accused, STAKE);
     }
 
@@ -60,7 +60,7 @@ contract FraudVerifierTest is Fixture {
         eq("client", fee, victim.balance);
         eq("reporter", parts.toReporter, REPORTER.balance);
         eq("burned", parts.burned, stakes.BURN().balance);
-        eq("insured", parts.insured, insurance.balance);
+        eq("insured", parts.insured, address(pool).balance);
         refused(proof, abi.encodeWithSelector(FraudVerifier.AlreadySlashed.selector, faultOf(proof)));
     }
 
@@ -277,7 +277,7 @@ contract FraudVerifierTest is Fixture {
 
     function test_constructor_refuses_zero_addresses() public {
         vm.expectRevert(abi.encodeWithSelector(FraudVerifier.ZeroAddress.selector, "stakeManager"));
-        new FraudVerifier(StakeManager(address(0)), verifying);
+        new FraudVerifier(StakeManager(payable(address(0))), verifying);
         vm.expectRevert(abi.encodeWithSelector(FraudVerifier.ZeroAddress.selector, "settlement"));
         new FraudVerifier(stakes, address(0));
     }

@@ -44,14 +44,14 @@ contract GasTest is Fixture {
 
     function test_gas_of_an_epoch() public {
         vm.deal(address(this), 10 ether);
-        settlement.receiveCollected{value: 10 ether}(0, client, node);
+        settlement.receiveCollected{value: 10 ether}();
         for (uint64 epoch = 1; epoch <= 2; ++epoch) {
             bytes memory body = abi.encodePacked(node, epoch, keccak256("root"), uint64(100), uint128(1 ether));
             settlement.submitNodeRoot(body, signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, body));
             vm.snapshotGasLastCall("gas", epoch == 1 ? "submit node root, first ever" : "submit node root, opening an epoch");
             vm.warp(block.timestamp + W1);
-            (bytes32 root, Trees.SumSibling[] memory siblings) = deep(client, epoch * 1 ether);
-            bytes32 previous = settlement.epochs(epoch - 1).payoutRoot;
+            (bytes32 root, bytes memory siblings) = deep(client, epoch * 1 ether);
+            bytes32 previous = settlement.payoutOf(epoch - 1).root;
             vm.prank(other);
             settlement.postPayout(epoch, previous, root, epoch * 1 ether + 12);
             vm.snapshotGasLastCall("gas", epoch == 1 ? "post payout, first" : "post payout, next");
@@ -67,9 +67,9 @@ contract GasTest is Fixture {
     function test_gas_of_a_false_span() public {
         uint256 nodeKey = uint256(word(".keys.node.secret"));
         address accused = account(".keys.node.account");
-        stakes = new StakeManager(UNBONDING, MIN_STAKE, insurance);
+        newStakes();
         verifier = new FraudVerifier(stakes, account(".contracts.Settlement"));
-        stakes.setVerifier(address(verifier));
+        name(address(escrow), address(verifier));
         bond(accused, 100 ether);
         FraudVerifier.FalseSpan memory proof = openings(0);
         proof.mode = FraudVerifier.Mode.Bytes;
@@ -106,13 +106,13 @@ contract GasTest is Fixture {
     }
 
     /// @dev A tree of 4,096 leaves in which `account` is the first and every sibling holds one wei.
-    function deep(address account, uint128 amount) private pure returns (bytes32 root, Trees.SumSibling[] memory siblings) {
-        siblings = new Trees.SumSibling[](12);
+    function deep(address account, uint128 amount) private pure returns (bytes32 root, bytes memory siblings) {
         bytes32 digest = Trees.leaf(abi.encodePacked(account, uint128(0), amount, bytes32(0)));
         uint128 sum = amount;
         for (uint256 i = 0; i < 12; ++i) {
-            siblings[i] = Trees.SumSibling({digest: keccak256(abi.encode(i)), sum: 1});
-            digest = Trees.sumNode(digest, sum, siblings[i].digest, 1);
+            bytes32 sibling = keccak256(abi.encode(i));
+            siblings = abi.encodePacked(siblings, sibling, uint128(1));
+            digest = Trees.sumNode(digest, sum, sibling, 1);
             ++sum;
         }
         root = Trees.sumRoot(4096, sum, digest);

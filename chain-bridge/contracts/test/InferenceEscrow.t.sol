@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ICollectedSink, InferenceEscrow} from "../src/InferenceEscrow.sol";
+import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
 import {Sig} from "../src/Sig.sol";
 import {Suite} from "./Suite.sol";
 
@@ -104,7 +104,7 @@ contract InferenceEscrowTest is Suite {
 
     function test_signatures_do_not_carry_to_another_chain_or_contract() public {
         InferenceEscrow.Item memory good = item(1, 1 ether);
-        InferenceEscrow elsewhere = new InferenceEscrow(ICollectedSink(address(settlement)), THAW);
+        InferenceEscrow elsewhere = new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, HONOUR);
         InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
         items[0] = good;
         vm.expectRevert();
@@ -175,7 +175,9 @@ contract InferenceEscrowTest is Suite {
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.AmountTooLarge.selector, tooMuch));
         escrow.depositFor{value: tooMuch}(address(1));
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.ZeroAddress.selector, "settlement"));
-        new InferenceEscrow(ICollectedSink(address(0)), THAW);
+        new InferenceEscrow(ICollectedSink(address(0)), IStakeDesk(address(stakes)), THAW, HONOUR);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.ZeroAddress.selector, "stakeManager"));
+        new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(0)), THAW, HONOUR);
     }
 
     function test_a_session_key_signs_within_its_cap_and_until_its_block() public {

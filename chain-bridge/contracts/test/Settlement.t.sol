@@ -14,13 +14,14 @@ contract Refuser {
         revert("no thanks");
     }
 
-    function claim(Settlement settlement, uint128 cumulative, uint64 index, uint64 count, Trees.SumSibling[] calldata siblings) external {
+    function claim(Settlement settlement, uint128 cumulative, uint64 index, uint64 count, bytes calldata siblings) external {
         settlement.claim(0, cumulative, bytes32(0), index, count, siblings);
     }
 }
 
 contract SettlementTest is Fixture {
     bytes32 private constant ROOT = keccak256("receipts");
+    address private constant PAYEE = address(0x5AFE);
 
     // ------------------------------------------------------------------ phase 1
 
@@ -32,7 +33,7 @@ contract SettlementTest is Fixture {
         vm.warp(block.timestamp + W1 / 3 - 1);
         submit(OTHER_KEY, 1);
         eq("nodes", 2, settlement.epochs(1).nodes);
-        eq("root", ROOT, settlement.nodeRootOf(1, node));
+        eq("root", keccak256(abi.encodePacked(rootBody(node, 1, ROOT), uint64(block.number))), settlement.nodeRootOf(1, node));
     }
 
     function test_a_node_submits_one_root_per_epoch() public {
@@ -144,7 +145,7 @@ contract SettlementTest is Fixture {
             uint128 cumulative = uint128(number(string.concat(key, ".cumulative")));
             uint128 previous = uint128(number(string.concat(key, ".previous")));
             bytes32 parts = word(string.concat(key, ".partsRoot"));
-            Trees.SumSibling[] memory siblings = sumSiblings(key);
+            bytes memory siblings = sumSiblings(key);
             uint256 before = payee.balance;
             vm.prank(payee);
             settlement.claim(previous, cumulative, parts, i, count, siblings);
@@ -160,7 +161,7 @@ contract SettlementTest is Fixture {
     }
 
     function test_a_claim_needs_a_final_payout() public {
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 1 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(client, 1 ether, other, 2 ether);
         vm.prank(client);
         vm.expectRevert(Settlement.NoFinalPayout.selector);
         settlement.claim(0, 1 ether, 0, 0, 2, siblings);
@@ -179,23 +180,23 @@ contract SettlementTest is Fixture {
     }
 
     function test_a_claim_with_another_amount_account_or_sum_is_refused() public {
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 1 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(client, 1 ether, other, 2 ether);
         finalise(3 ether, root, 3 ether);
         claimRefused(client, 2 ether, 0, siblings, Settlement.WrongClaimRoot.selector);
         claimRefused(other, 1 ether, 0, siblings, Settlement.WrongClaimRoot.selector);
         claimRefused(client, 1 ether, 1, siblings, Settlement.WrongClaimRoot.selector);
-        siblings[0].sum = 1 ether;
+        siblings = abi.encodePacked(leafOf(other, 2 ether), uint128(1 ether));
         claimRefused(client, 1 ether, 0, siblings, Settlement.WrongClaimRoot.selector);
     }
 
     function test_a_tree_whose_total_is_not_the_posted_one_pays_nobody() public {
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 1 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(client, 1 ether, other, 2 ether);
         finalise(10 ether, root, 2 ether);
         claimRefused(client, 1 ether, 0, siblings, Settlement.WrongTreeTotal.selector);
     }
 
     function test_a_wrong_second_tree_cannot_pay_more_than_its_total() public {
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 1 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(client, 1 ether, other, 2 ether);
         finalise(10 ether, root, 3 ether);
         vm.prank(client);
         settlement.claim(0, 1 ether, 0, 0, 2, siblings);
@@ -216,7 +217,7 @@ contract SettlementTest is Fixture {
     }
 
     function test_a_later_claim_pays_the_increment_and_only_once() public {
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(client, 2 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(client, 2 ether, other, 2 ether);
         finalise(10 ether, root, 4 ether);
         uint256 before = client.balance;
         vm.prank(client);
@@ -238,7 +239,7 @@ contract SettlementTest is Fixture {
 
     function test_a_payee_that_refuses_sees_its_own_reason_and_keeps_its_claim() public {
         Refuser refuser = new Refuser();
-        (bytes32 root,, Trees.SumSibling[] memory siblings) = pair(address(refuser), 1 ether, other, 2 ether);
+        (bytes32 root,, bytes memory siblings) = pair(address(refuser), 1 ether, other, 2 ether);
         finalise(3 ether, root, 3 ether);
         vm.expectRevert(bytes("no thanks"));
         refuser.claim(settlement, 1 ether, 0, 2, siblings);
@@ -252,25 +253,29 @@ contract SettlementTest is Fixture {
         uint256 tooMuch = uint256(type(uint128).max);
         vm.deal(address(this), tooMuch);
         vm.expectRevert(abi.encodeWithSelector(Settlement.AmountTooLarge.selector, tooMuch + 3 ether));
-        settlement.receiveCollected{value: tooMuch}(0, client, node);
+        settlement.receiveCollected{value: tooMuch}();
     }
 
     function test_constructor_refuses_zero_addresses() public {
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "stakeManager"));
-        new Settlement(W1, W2, EPOCH_MIN, StakeManager(address(0)), protocol, insurance, stakers);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, StakeManager(payable(address(0))), protocol, PAYEE, PAYEE);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "protocol"));
-        new Settlement(W1, W2, EPOCH_MIN, stakes, address(0), insurance, stakers);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, address(0), PAYEE, PAYEE);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "insurance"));
-        new Settlement(W1, W2, EPOCH_MIN, stakes, protocol, address(0), stakers);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(0), PAYEE);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "stakers"));
-        new Settlement(W1, W2, EPOCH_MIN, stakes, protocol, insurance, address(0));
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, address(0));
+        vm.expectRevert(Settlement.ZeroBond.selector);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, 0, stakes, protocol, PAYEE, PAYEE);
+        vm.expectRevert(abi.encodeWithSelector(Settlement.UnbondingTooShort.selector, UNBONDING, UNBONDING));
+        new Settlement(UNBONDING - W2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE);
     }
 
     /// @notice Whatever two amounts a tree holds, both claims together are its total, or the tree cannot be posted.
     function testFuzz_claims_of_a_tree_are_its_total(uint128 first, uint128 second, uint64 more) public {
         first = uint128(1 + first % 1e30);
         second = uint128(1 + second % 1e30);
-        (bytes32 root, uint128 total, Trees.SumSibling[] memory siblings) = pair(client, first, other, second);
+        (bytes32 root, uint128 total, bytes memory siblings) = pair(client, first, other, second);
         finalise(uint256(total) + more, root, total);
         uint256 before = client.balance + other.balance;
         vm.prank(client);
@@ -313,7 +318,7 @@ contract SettlementTest is Fixture {
 
     function fund(uint256 amount) private {
         vm.deal(address(this), amount);
-        settlement.receiveCollected{value: amount}(keccak256("lane"), client, node);
+        settlement.receiveCollected{value: amount}();
     }
 
     function finalise(uint256 received, bytes32 root, uint128 total) private {
@@ -332,24 +337,23 @@ contract SettlementTest is Fixture {
     function pair(address a, uint128 x, address b, uint128 y)
         private
         pure
-        returns (bytes32 root, uint128 total, Trees.SumSibling[] memory siblings)
+        returns (bytes32 root, uint128 total, bytes memory siblings)
     {
         total = x + y;
         root = Trees.sumRoot(2, total, Trees.sumNode(leafOf(a, x), x, leafOf(b, y), y));
-        siblings = new Trees.SumSibling[](1);
-        siblings[0] = Trees.SumSibling({digest: leafOf(b, y), sum: y});
+        siblings = abi.encodePacked(leafOf(b, y), y);
     }
 
     function pairOfSecond(address a, uint128 x, address b, uint128 y)
         private
         pure
-        returns (bytes32 root, uint128 total, Trees.SumSibling[] memory siblings)
+        returns (bytes32 root, uint128 total, bytes memory siblings)
     {
         (root, total, siblings) = pair(a, x, b, y);
-        siblings[0] = Trees.SumSibling({digest: leafOf(a, x), sum: x});
+        siblings = abi.encodePacked(leafOf(a, x), x);
     }
 
-    function claimRefused(address payee, uint128 cumulative, uint64 index, Trees.SumSibling[] memory siblings, bytes4 selector)
+    function claimRefused(address payee, uint128 cumulative, uint64 index, bytes memory siblings, bytes4 selector)
         private
     {
         vm.prank(payee);

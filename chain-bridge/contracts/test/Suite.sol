@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {AssetRegistry} from "../src/AssetRegistry.sol";
+import {AssetRegistry, ITreasuries} from "../src/AssetRegistry.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {ICollectedSink, InferenceEscrow} from "../src/InferenceEscrow.sol";
+import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
+import {InsurancePool} from "../src/InsurancePool.sol";
+import {DatanetRent, IDatanets, IEpochs} from "../src/DatanetRent.sol";
+import {RewardsVault} from "../src/RewardsVault.sol";
 import {Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
-import {StakeManager} from "../src/StakeManager.sol";
+import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice The whole suite as it is deployed, two nodes with stake, a client, and the documents they sign.
@@ -18,7 +21,15 @@ abstract contract Suite {
     uint64 internal constant EPOCH_MIN = 20;
     uint64 internal constant THAW = 7 days;
     uint64 internal constant UNBONDING = 14 days;
+    uint64 internal constant SLASH_DELAY = 3 days;
+    uint64 internal constant FALLBACK = 15;
+    uint64 internal constant HONOUR = 1 days;
+    uint64 internal constant RENT_DELAY = 2 days;
+    uint96 internal constant RENT_PRICE = 1 ether;
+    uint96 internal constant POSTER_BOND = 2 ether;
     uint128 internal constant MIN_STAKE = 10 ether;
+    uint128 internal constant MIN_POSTER_STAKE = 20 ether;
+    uint128 internal constant MIN_INDEXER_STAKE = 5 ether;
     uint64 internal constant INDEX_WINDOW = 60;
     uint16 internal constant MIN_DATA_BPS = 1_000;
 
@@ -35,10 +46,11 @@ abstract contract Suite {
     address internal author = vm.addr(AUTHOR_KEY);
     address internal governor = address(0x60);
     address internal protocol = address(0x70);
-    address internal insurance = address(0x71);
-    address internal stakers = address(0x72);
 
     StakeManager internal stakes;
+    InsurancePool internal pool;
+    RewardsVault internal vault;
+    DatanetRent internal rent;
     Settlement internal settlement;
     InferenceEscrow internal escrow;
     FraudVerifier internal verifier;
@@ -49,15 +61,37 @@ abstract contract Suite {
     function setUp() public virtual {
         vm.roll(1_000);
         vm.warp(1_000_000);
-        stakes = new StakeManager(UNBONDING, MIN_STAKE, insurance);
-        settlement = new Settlement(W1, W2, EPOCH_MIN, stakes, protocol, insurance, stakers);
-        escrow = new InferenceEscrow(ICollectedSink(address(settlement)), THAW);
+        newStakes();
+        settlement = new Settlement(
+            W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault)
+        );
+        escrow = new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, HONOUR);
+        registry = new AssetRegistry(governor, stakes, ITreasuries(address(settlement)), INDEX_WINDOW, MIN_DATA_BPS);
+        rent = new DatanetRent(
+            IDatanets(address(registry)), IEpochs(address(settlement)), governor, RENT_DELAY, RENT_PRICE
+        );
         verifier = new FraudVerifier(stakes, address(settlement));
-        registry = new AssetRegistry(governor, stakes, INDEX_WINDOW, MIN_DATA_BPS);
-        stakes.setVerifier(address(verifier));
+        name(address(escrow), address(verifier));
         bond(node, 100 ether);
         bond(other, 50 ether);
+        vm.prank(other);
+        stakes.join(Roles.POSTER | Roles.INDEXER);
         vm.deal(client, 1_000 ether);
+    }
+
+    /// @notice Stake with its pool and vault, but no peers and verifiers yet.
+    function newStakes() internal {
+        stakes = new StakeManager(UNBONDING, SLASH_DELAY, MIN_STAKE, MIN_POSTER_STAKE, MIN_INDEXER_STAKE);
+        pool = new InsurancePool(address(stakes));
+        vault = new RewardsVault(address(stakes));
+    }
+
+    /// @notice Names the peers of `stakes` and one verifier.
+    function name(address desk, address one) internal {
+        stakes.setPeers(address(pool), IStakeListener(address(vault)), ICreditDesk(desk));
+        address[] memory verifiers = new address[](1);
+        verifiers[0] = one;
+        stakes.setVerifiers(verifiers);
     }
 
     function bond(address account, uint256 amount) internal {
