@@ -251,13 +251,15 @@ contract Settlement {
         uint64 due = epochOf[epoch].openedAt + w1;
         if (block.timestamp < due) revert PayoutTooSoon(due, block.timestamp);
         // Epoch 0 is all zeros: posted at the beginning of time, with no root and a total of 0.
-        Payout memory last = payoutAt(posted);
-        uint64 finalAt = last.postedAt + w2;
+        Payout storage last = records[posted & 1];
+        (bytes32 lastRoot, uint128 lastTotal, uint64 postedAt) =
+            posted == 0 ? (bytes32(0), uint128(0), uint64(0)) : (last.root, last.total, last.postedAt);
+        uint64 finalAt = postedAt + w2;
         if (block.timestamp < finalAt) revert PreviousNotFinal(posted, finalAt);
         requirePoster(due > finalAt ? due : finalAt);
-        if (previousRoot != last.root) revert WrongPreviousRoot(last.root, previousRoot);
+        if (previousRoot != lastRoot) revert WrongPreviousRoot(lastRoot, previousRoot);
         if (root == 0) revert ZeroRoot();
-        if (total < last.total) revert TotalFell(last.total, total);
+        if (total < lastTotal) revert TotalFell(lastTotal, total);
         if (total > totalReceived) revert TotalAboveReceived(totalReceived, total);
         record(epoch, root, total);
         lastPosted = epoch;
@@ -485,18 +487,21 @@ contract Settlement {
     /// @dev Writes over the payout two epochs back, whose bond, if it still stands, is the poster's again.
     function record(uint64 epoch, bytes32 root, uint128 total) private {
         Payout storage older = records[epoch & 1];
-        if (older.bond > 0) {
-            owed[older.poster] += older.bond;
-            emit BondReturned(older.epoch, older.poster, older.bond);
-            emit Credited(older.poster, older.bond);
+        (address poster, uint96 bond) = (older.poster, older.bond);
+        if (bond > 0) {
+            owed[poster] += bond;
+            emit BondReturned(older.epoch, poster, bond);
+            emit Credited(poster, bond);
         }
-        older.root = root;
-        older.total = total;
-        older.epoch = epoch;
-        older.postedAt = uint64(block.timestamp);
-        older.poster = msg.sender;
-        // Equals `posterBond` or is zero.
-        older.bond = uint96(msg.value);
+        records[epoch & 1] = Payout({
+            root: root,
+            total: total,
+            epoch: epoch,
+            postedAt: uint64(block.timestamp),
+            poster: msg.sender,
+            // Equals `posterBond` or is zero.
+            bond: uint96(msg.value)
+        });
     }
 
     /// @dev Zeros for epoch 0: record 0 is written only once epoch 2 is posted.
