@@ -22,6 +22,7 @@ interface IEpochs {
 /// governor sets the price; a rise takes effect only after the same delay, in which an owner can leave.
 /// @dev sum(prepaid) + sum(accrued) is the balance, to the wei. The price enters through an index (price summed over epochs), so that an
 /// epoch is charged at the price it had whenever it is charged; the bytes are those of the last charge, so never more than were kept.
+/// No product overflows: bytes < 2^64, price < 2^96, epochs < 2^64.
 contract DatanetRent {
     /// @notice Account of a Datanet. `remainder` is below a GiB and divides what `accrued` has in 1/2^30 wei.
     struct Account {
@@ -36,9 +37,6 @@ contract DatanetRent {
 
     uint8 private constant KIND_DATANET = 3;
     uint256 private constant GIB = 2 ** 30;
-    /// @notice Highest price there can be, in wei per GiB and epoch: keeps every product far below 2^256.
-    uint256 public constant MAX_PRICE = 2 ** 96;
-
     /// @notice Says what a Datanet is, how large, and whose.
     IDatanets public immutable registry;
     /// @notice Counts the epochs, and receives what auditors earn.
@@ -80,7 +78,6 @@ contract DatanetRent {
     error NotADatanet(uint64 asset);
     error ZeroAmount();
     error AmountTooLarge(uint256 got);
-    error PriceTooHigh(uint256 maximum, uint256 got);
     error NotEnough(uint128 held, uint128 asked);
     error NothingLeaving(uint64 datanet);
     error StillWaiting(uint64 until, uint256 timeNow);
@@ -94,7 +91,6 @@ contract DatanetRent {
         if (address(registry_) == address(0)) revert ZeroAddress("registry");
         if (address(settlement_) == address(0)) revert ZeroAddress("settlement");
         if (governor_ == address(0)) revert ZeroAddress("governor");
-        if (price_ > MAX_PRICE) revert PriceTooHigh(MAX_PRICE, price_);
         registry = registry_;
         settlement = settlement_;
         governor = governor_;
@@ -121,7 +117,6 @@ contract DatanetRent {
 
     /// @notice Sets the price: a fall at once, a rise after `delaySeconds`. Replaces a rise that was announced and has not happened.
     function setPrice(uint96 price_) external onlyGovernor {
-        if (price_ > MAX_PRICE) revert PriceTooHigh(MAX_PRICE, price_);
         advance();
         if (price_ > price) {
             nextPrice = price_;

@@ -333,6 +333,38 @@ contract AssetRegistryTest is Suite {
 
     // ------------------------------------------------------------------ index roots and governance
 
+    function test_a_redirect_freezes_and_names_the_successor_at_once() public {
+        uint16[6] memory split = rows(7_000, 0, 2_000, 0, 1_000, 0);
+        eq("none yet", 0, registry.currentOf(base));
+        for (uint256 i = 0; i < 4; ++i) publishAs(base, none(), split, none(), 0);
+        eq("the last", 4, registry.currentOf(base));
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.OnlyAssetOwner.selector, base, author, address(this)));
+        registry.redirect(base, 4, 3);
+        vm.startPrank(author);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.UnknownVersion.selector, base, 5));
+        registry.redirect(base, 5, 3);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.UnknownVersion.selector, base, 5));
+        registry.redirect(base, 4, 5);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.VersionIsFrozen.selector, base, 4));
+        registry.redirect(base, 4, 4);
+        eq("a refused redirect freezes nothing", 1, registry.statusOf(base, 4));
+        registry.redirect(base, 4, 3);
+        eq("frozen", 2, registry.statusOf(base, 4));
+        eq("by", 3, registry.supersededBy(base, 4));
+        eq("rolled back", 3, registry.currentOf(base));
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.AlreadySuperseded.selector, base, 4, 3));
+        registry.redirect(base, 4, 2);
+        registry.redirect(base, 3, 1);
+        eq("followed", 1, registry.currentOf(base));
+        registry.freeze(base, 1);
+        eq("nothing answers", 0, registry.currentOf(base));
+        registry.redirect(base, 1, 2);
+        eq("a frozen version gets a successor later", 2, registry.currentOf(base));
+        vm.stopPrank();
+        publishAs(base, none(), split, none(), 0);
+        eq("a new version leads", 5, registry.currentOf(base));
+    }
+
     function test_a_bonded_indexer_posts_one_root_for_an_answering_version() public {
         publishAs(base, none(), rows(7_000, 0, 2_000, 0, 1_000, 0), none(), 0);
         publishDatanets();

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Codec} from "../src/Codec.sol";
+import {InferenceEscrow} from "../src/InferenceEscrow.sol";
+import {Sig} from "../src/Sig.sol";
+import {Suite} from "./Suite.sol";
+
+/// @notice Credit notes: honoured off chain, answered on chain, or paid out of stake.
+contract CreditsTest is Suite {
+    uint128 private constant CAP = 50 ether;
+    uint256 private constant SESSION_KEY = 0x5E55;
+    address private session = vm.addr(SESSION_KEY);
+    bytes private lane;
+    bytes32 private laneId;
+
+    function setUp() public override {
+        super.setUp();
+        lane = abi.encodePacked(client, node, CAP, uint64(2_000), uint64(1));
+        laneId = keccak256(lane);
+        vm.prank(client);
+        escrow.deposit{value: 40 ether}();
+        collect(10 ether, 10);
+    }
+
+    function test_an_unhonoured_note_is_paid_out_of_stake() public {
+        claimed(10, 10 ether, 4 ether);
+        InferenceEscrow.CreditClaim memory claim = escrow.creditOf(laneId, request(10));
+        eq("amount", 4 ether, claim.amount);
+        eq("base", 6 ether, claim.base);
+        eq("open", uint8(InferenceEscrow.CreditState.Open), uint8(claim.state));
+        uint64 from = claim.settleFrom;
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditWindow.selector, from, block.timestamp));
+        escrow.settleCredit(lane, request(10));
+        vm.warp(from);
+        uint128 before = escrow.accountOf(client).balance;
+        escrow.settleCredit(lane, request(10));
+        eq("deposit", before + 4 ether, escrow.accountOf(client).balance);
+        eq("stake", 96 ether, stakes.slashableOf(node));
+        eq("escrow holds it", uint256(before) + 4 ether, address(escrow).balance);
+        notOpen(10);
+        bytes memory note = noteOf(10, 10 ether, 1 ether);
+        refusedClaim(client, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditKnown.selector, laneId, request(10)));
+    }
+
+    function test_a_later_voucher_from_the_lowered_sum_answers_a_claim() public {
+        claimed(10, 10 ether, 4 ether);
+        bytes memory voucher = voucherOf(11, 6 ether, 7 ether);
+        escrow.answerCredit(lane, voucher, signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher), client, 10, 11);
+        eq("ended", uint8(InferenceEscrow.CreditState.Ended), uint8(escrow.creditOf(laneId, request(10)).state));
+        eq("nothing counts as credited", 0, escrow.creditedOf(laneId));
+        vm.warp(block.timestamp + HONOUR);
+        notOpen(10);
+        eq("stake", 100 ether, stakes.slashableOf(node));
+    }
+
+    function test_a_session_key_that_has_ended_still_answers() public {
+        vm.prank(client);
+        escrow.setSigner(session, 1 ether, 1_100);
+        claimed(10, 10 ether, 4 ether);
+        vm.roll(1_500);
+        bytes memory voucher = voucherOf(11, 6 ether, 7 ether);
+        bytes memory signature = signed(OTHER_KEY, address(escrow), Sig.VOUCHER, voucher);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.AnswerSignature.selector, client, other));
+        escrow.answerCredit(lane, voucher, signature, client, 10, 11);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.AnswerSignature.selector, client, address(0)));
+        escrow.answerCredit(lane, voucher, hex"00", client, 10, 11);
+        signature = signed(SESSION_KEY, address(escrow), Sig.VOUCHER, voucher);
+        escrow.answerCredit(lane, voucher, signature, client, 10, 11);
+    }
+
+    function test_vouchers_that_do_not_honour_a_note_do_not_answer() public {
+        // The credited answer's own voucher starts from the lowered sum too, and so may one before it.
+        claimed(10, 10 ether, 10 ether);
+        refusedAnswer(voucherOf(10, 0, 10 ether), 10, 10, abi.encodeWithSelector(InferenceEscrow.AnswerNotLater.selector, 10, 10));
+        refusedAnswer(voucherOf(9, 0, 5 ether), 10, 9, abi.encodeWithSelector(InferenceEscrow.AnswerNotLater.selector, 10, 9));
+        refusedAnswer(
+            voucherOf(10, 0, 10 ether),
+            10,
+            11,
+            abi.encodeWithSelector(InferenceEscrow.AnswerRequest.selector, request(11), request(10))
+        );
+        refusedAnswer(
+            voucherOf(11, 10 ether, 12 ether), 10, 11, abi.encodeWithSelector(InferenceEscrow.AnswerBase.selector, 0, 10 ether)
+        );
+        bytes memory elsewhere = abi.encodePacked(bytes32(uint256(7)), request(11), new bytes(78), uint128(0), uint128(1));
+        refusedAnswer(
+            elsewhere, 10, 11, abi.encodeWithSelector(InferenceEscrow.AnswerForOtherLane.selector, laneId, bytes32(uint256(7)))
+        );
+        refusedAnswer(
+            voucherOf(12, 0, 1 ether), 11, 12, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(11))
+        );
+        uint64 from = escrow.creditOf(laneId, request(10)).settleFrom;
+        vm.warp(from);
+        refusedAnswer(voucherOf(11, 0, 1 ether), 10, 11, abi.encodeWithSelector(InferenceEscrow.CreditWindow.selector, from, from));
+    }
+
+    function test_notes_that_mean_nothing_are_refused() public {
+        bytes memory note = noteOf(10, 10 ether, 4 ether);
+        refusedClaim(other, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.OnlyPayer.selector, client, other));
+        refusedClaim(client, note, OTHER_KEY, abi.encodeWithSelector(InferenceEscrow.CreditSignature.selector, node, other));
+        refusedClaim(
+            client,
+            noteOf(10, 10 ether, 0),
+            NODE_KEY,
+            abi.encodeWithSelector(InferenceEscrow.CreditAmount.selector, 10 ether, 0)
+        );
+        refusedClaim(
+            client,
+            noteOf(10, 10 ether, 10 ether + 1),
+            NODE_KEY,
+            abi.encodeWithSelector(InferenceEscrow.CreditAmount.selector, 10 ether, 10 ether + 1)
+        );
+        refusedClaim(
+            client,
+            noteOf(10, 11 ether, 1 ether),
+            NODE_KEY,
+            abi.encodeWithSelector(InferenceEscrow.CreditNotCollected.selector, 10 ether, 11 ether)
+        );
+        bytes memory elsewhere = abi.encodePacked(bytes32(uint256(7)), request(10), uint128(1), uint128(1), uint64(3_000));
+        refusedClaim(
+            client, elsewhere, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditForOtherLane.selector, laneId, bytes32(uint256(7)))
+        );
+        refusedClaim(
+            client,
+            abi.encodePacked(note, hex"00"),
+            NODE_KEY,
+            abi.encodeWithSelector(Codec.WrongLength.selector, "CreditNote", 104, 105)
+        );
+        vm.roll(3_001);
+        refusedClaim(client, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditExpired.selector, 3_000, 3_001));
+    }
+
+    function test_the_zero_account_signs_no_note() public {
+        bytes memory nobody = abi.encodePacked(client, address(0), CAP, uint64(2_000), uint64(1));
+        bytes memory note = abi.encodePacked(keccak256(nobody), request(10), uint128(1), uint128(1), uint64(3_000));
+        vm.prank(client);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditSignature.selector, address(0), address(0)));
+        escrow.claimCredit(nobody, note, hex"");
+    }
+
+    function test_notes_do_not_carry_to_another_chain() public {
+        bytes memory note = noteOf(10, 10 ether, 4 ether);
+        bytes memory signature = signed(NODE_KEY, address(escrow), Sig.CREDIT_NOTE, note);
+        vm.chainId(777);
+        vm.prank(client);
+        vm.expectRevert();
+        escrow.claimCredit(lane, note, signature);
+    }
+
+    function test_the_notes_of_a_lane_are_worth_what_it_brought_in() public {
+        claimed(10, 10 ether, 6 ether);
+        refusedClaim(
+            client,
+            noteOf(9, 5 ether, 5 ether),
+            NODE_KEY,
+            abi.encodeWithSelector(InferenceEscrow.CreditAboveCollected.selector, 10 ether, 11 ether)
+        );
+        claimed(9, 5 ether, 4 ether);
+        eq("credited", 10 ether, escrow.creditedOf(laneId));
+    }
+
+    function test_what_the_stake_does_not_reach_stays_open() public {
+        claimed(10, 10 ether, 10 ether);
+        vm.prank(address(verifier));
+        stakes.slash(node, 48 ether, client, 0, other, keccak256("fault"));
+        eq("stake", 4 ether, stakes.slashableOf(node));
+        vm.warp(block.timestamp + HONOUR);
+        escrow.settleCredit(lane, request(10));
+        eq("left", 6 ether, escrow.creditOf(laneId, request(10)).amount);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.NothingToDebit.selector, node));
+        escrow.settleCredit(lane, request(10));
+        vm.deal(node, 20 ether);
+        vm.prank(node);
+        stakes.increase{value: 20 ether}();
+        escrow.settleCredit(lane, request(10));
+        eq("paid in all", 40 ether, escrow.accountOf(client).balance);
+        notOpen(10);
+    }
+
+    function test_a_lane_needs_its_signature_for_the_first_collect_only() public {
+        bytes memory voucher = voucherOf(11, 10 ether, 12 ether);
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = InferenceEscrow.Item(lane, "", voucher, signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher));
+        escrow.collectMany(items);
+        eq("collected", 12 ether, escrow.collectedOf(laneId));
+        items[0].lane = abi.encodePacked(client, node, CAP, uint64(2_000), uint64(2));
+        items[0].voucher = abi.encodePacked(keccak256(items[0].lane), new bytes(110), uint128(0), uint128(1 ether));
+        items[0].voucherSig = signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, items[0].voucher);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.LaneSignature.selector, 0, client, address(0)));
+        escrow.collectMany(items);
+    }
+
+    function test_a_lane_of_a_session_key_goes_on_counting_against_it() public {
+        vm.prank(client);
+        escrow.setSigner(session, 3 ether, 1_500);
+        bytes memory own = abi.encodePacked(client, node, CAP, uint64(2_000), uint64(3));
+        collectOn(own, SESSION_KEY, 2 ether);
+        eq("spent", 2 ether, escrow.sessionOf(client, session).spent);
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = itemOn(own, 0, 4 ether);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.SignerSpent.selector, 0, session, 1 ether, 2 ether));
+        escrow.collectMany(items);
+        items[0] = itemOn(own, 0, 3 ether);
+        escrow.collectMany(items);
+        vm.roll(1_501);
+        items[0] = itemOn(own, 0, 5 ether);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.LaneSignature.selector, 0, client, session));
+        escrow.collectMany(items);
+        // The payer itself may confirm the lane.
+        collectOn(own, CLIENT_KEY, 5 ether);
+        items[0] = itemOn(own, 0, 6 ether);
+        escrow.collectMany(items);
+        eq("collected", 6 ether, escrow.collectedOf(keccak256(own)));
+    }
+
+    // ------------------------------------------------------------------ helpers
+
+    function request(uint64 nonce) private view returns (bytes32) {
+        return keccak256(abi.encodePacked(client, nonce));
+    }
+
+    function voucherOf(uint64 nonce, uint128 base, uint128 cumulative) private view returns (bytes memory) {
+        return abi.encodePacked(laneId, request(nonce), new bytes(78), base, cumulative);
+    }
+
+    function noteOf(uint64 nonce, uint128 cumulative, uint128 amount) private view returns (bytes memory) {
+        return abi.encodePacked(laneId, request(nonce), cumulative, amount, uint64(3_000));
+    }
+
+    function collect(uint128 cumulative, uint64 nonce) private {
+        bytes memory voucher = voucherOf(nonce, 0, cumulative);
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = InferenceEscrow.Item(
+            lane,
+            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
+            voucher,
+            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
+        );
+        escrow.collectMany(items);
+    }
+
+    function itemOn(bytes memory own, uint256 laneKey, uint128 cumulative) private view returns (InferenceEscrow.Item memory made) {
+        made.lane = own;
+        if (laneKey != 0) made.laneSig = signed(laneKey, address(escrow), Sig.LANE, own);
+        made.voucher = abi.encodePacked(keccak256(own), new bytes(110), uint128(0), cumulative);
+        made.voucherSig = signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, made.voucher);
+    }
+
+    function collectOn(bytes memory own, uint256 laneKey, uint128 cumulative) private {
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = itemOn(own, laneKey, cumulative);
+        escrow.collectMany(items);
+    }
+
+    function claimed(uint64 nonce, uint128 cumulative, uint128 amount) private {
+        bytes memory note = noteOf(nonce, cumulative, amount);
+        bytes memory signature = signed(NODE_KEY, address(escrow), Sig.CREDIT_NOTE, note);
+        vm.prank(client);
+        escrow.claimCredit(lane, note, signature);
+    }
+
+    function refusedClaim(address from, bytes memory note, uint256 key, bytes memory reason) private {
+        bytes memory signature = signed(key, address(escrow), Sig.CREDIT_NOTE, note);
+        vm.prank(from);
+        vm.expectRevert(reason);
+        escrow.claimCredit(lane, note, signature);
+    }
+
+    function refusedAnswer(bytes memory voucher, uint64 credited, uint64 answering, bytes memory reason) private {
+        bytes memory signature = signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher);
+        vm.expectRevert(reason);
+        escrow.answerCredit(lane, voucher, signature, client, credited, answering);
+    }
+
+    function notOpen(uint64 nonce) private {
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(nonce)));
+        escrow.settleCredit(lane, request(nonce));
+    }
+}
