@@ -6,6 +6,8 @@ pragma solidity 0.8.37;
 library Codec {
     uint256 internal constant LANE_BYTES = 72;
     uint256 internal constant VOUCHER_BYTES = 174;
+    uint256 internal constant QUOTE_BYTES = 154;
+    uint256 internal constant REQUEST_BYTES = 158;
     uint256 internal constant NODE_ROOT_BYTES = 84;
     uint256 internal constant CREDIT_NOTE_BYTES = 104;
     uint256 internal constant CONTRIBUTION_BYTES = 168;
@@ -15,6 +17,14 @@ library Codec {
     uint256 internal constant ASSET_BYTES = 12;
     uint256 internal constant SPAN_BYTES = 40;
     uint256 internal constant MASK_BYTES = 12;
+    uint256 internal constant MANIFEST_ASSET_BYTES = 45;
+    uint256 internal constant MANIFEST_DATANET_BYTES = 40;
+    /// @notice A manifest without assets and Datanets, its two counts included.
+    uint256 internal constant MANIFEST_MIN_BYTES = 50;
+    /// @notice Most assets of a manifest: a base, an adapter, an agent.
+    uint256 internal constant MANIFEST_ASSETS_MAX = 3;
+    /// @notice Most Datanets of a manifest.
+    uint256 internal constant MANIFEST_DATANETS_MAX = 32;
     uint256 internal constant DATANET_LEAF_BYTES = 52;
     uint256 internal constant SEGMENT_LEAF_BYTES = 120;
 
@@ -71,14 +81,86 @@ library Codec {
         uint8 verdict;
     }
 
-    /// @notice The part of a receipt that the false-span proof reads.
+    /// @notice A node's offer.
+    struct Quote {
+        address node;
+        bytes32 manifestRoot;
+        uint8 profile;
+        uint8 class;
+        uint128 rateIn;
+        uint128 rateOut;
+        uint128 protocolFee;
+        uint32 maxTokens;
+        uint64 blockNumber;
+        bytes32 blockHash;
+        uint64 expiryBlock;
+    }
+
+    /// @notice What a client asks for. Its sampling parameters bind the answer's tokens, which no contract reads.
+    struct Request {
+        address client;
+        uint64 nonce;
+        bytes32 manifestRoot;
+        uint128 maxRateIn;
+        uint128 maxRateOut;
+        uint8 profile;
+        uint8 class;
+        bytes32 promptRoot;
+        uint32 maxTokens;
+        uint128 spendingLimit;
+    }
+
+    /// @notice A receipt without the rows of its arrays; `assets`, `spans` and `masks` are their counts.
     struct Receipt {
+        bytes32 requestId;
+        uint16 attempt;
         address client;
         address node;
+        bytes32 lane;
+        uint128 cumulativeAfter;
+        bytes32 manifestRoot;
         bytes32 indexRoot;
+        uint32 parameterId;
+        uint8 profile;
+        uint8 class;
+        uint64 blockNumber;
+        bytes32 blockHash;
+        bytes32 promptRoot;
         bytes32 answerRoot;
+        bytes32 tokenIdHash;
+        uint32 tokensIn;
+        uint32 firstToken;
+        uint32 tokensOut;
+        bytes32 quoteHash;
         uint128 fee;
+        uint8 reason;
+        uint64 totalWeight;
+        bytes32 fingerprintRoot;
+        uint8 assets;
         uint16 spans;
+        uint16 masks;
+    }
+
+    struct ManifestAsset {
+        uint8 kind;
+        uint64 asset;
+        uint32 version;
+        bytes32 contentHash;
+    }
+
+    struct ManifestDatanet {
+        uint64 asset;
+        uint32 version;
+        address treasury;
+        uint64 weight;
+    }
+
+    struct Manifest {
+        ManifestAsset[] assets;
+        uint16[6] split;
+        bytes32 indexRoot;
+        uint32 parameterId;
+        ManifestDatanet[] datanets;
     }
 
     struct Span {
@@ -106,9 +188,19 @@ library Codec {
         uint64 entries;
     }
 
+    /// @dev The highest codes that are known, and the one from which on nothing is billed.
+    uint8 private constant PROFILES = 1;
+    uint8 private constant CLASSES = 3;
+    uint8 private constant KINDS = 4;
+    uint8 private constant LAST_BILLED_REASON = 3;
+    uint8 private constant FIRST_UNBILLED_REASON = 16;
+    uint8 private constant LAST_REASON = 17;
+    uint256 private constant SPLIT_SUM = 10_000;
+
     error WrongLength(string document, uint256 expected, uint256 got);
     error SpanBeyondReceipt(uint256 span, uint256 spans);
     error SpareNotZero(uint256 span);
+    error UnknownCode(string document, uint8 profile, uint8 class);
 
     function lane(bytes calldata body) internal pure returns (Lane memory) {
         requireLength("Lane", LANE_BYTES, body.length);
@@ -178,25 +270,160 @@ library Codec {
         });
     }
 
-    /// @notice Reads a receipt's head and checks that its three arrays fill the body exactly.
-    function receipt(bytes calldata body) internal pure returns (Receipt memory) {
-        if (body.length < RECEIPT_MIN_BYTES) revert WrongLength("Receipt", RECEIPT_MIN_BYTES, body.length);
+    /// @notice The shape of a receipt is checked, its codes and spare bytes are not: see `isWellFormed`.
+    function receipt(bytes calldata body) internal pure returns (Receipt memory r) {
+        (bool shaped, uint16 spans, uint16 masks) = receiptShape(body);
+        if (!shaped) revert WrongLength("Receipt", RECEIPT_MIN_BYTES, body.length);
+        r.requestId = bytes32(body[0:32]);
+        r.attempt = uint16(bytes2(body[32:34]));
+        r.client = address(bytes20(body[34:54]));
+        r.node = address(bytes20(body[54:74]));
+        r.lane = bytes32(body[74:106]);
+        r.cumulativeAfter = uint128(bytes16(body[106:122]));
+        r.manifestRoot = bytes32(body[122:154]);
+        r.indexRoot = bytes32(body[154:186]);
+        r.parameterId = uint32(bytes4(body[186:190]));
+        r.profile = uint8(body[190]);
+        r.class = uint8(body[191]);
+        r.blockNumber = uint64(bytes8(body[192:200]));
+        r.blockHash = bytes32(body[200:232]);
+        r.promptRoot = bytes32(body[232:264]);
+        r.answerRoot = bytes32(body[264:296]);
+        r.tokenIdHash = bytes32(body[296:328]);
+        r.tokensIn = uint32(bytes4(body[328:332]));
+        r.firstToken = uint32(bytes4(body[332:336]));
+        r.tokensOut = uint32(bytes4(body[336:340]));
+        r.quoteHash = bytes32(body[340:372]);
+        r.fee = uint128(bytes16(body[372:388]));
+        r.reason = uint8(body[388]);
+        r.totalWeight = uint64(bytes8(body[389:397]));
+        r.fingerprintRoot = bytes32(body[397:429]);
+        r.assets = uint8(body[429]);
+        r.spans = spans;
+        r.masks = masks;
+    }
+
+    /// @notice Whether the arrays of a receipt fill it to its last byte, and the counts of two of them.
+    function receiptShape(bytes calldata body) internal pure returns (bool shaped, uint16 spans, uint16 masks) {
+        if (body.length < RECEIPT_MIN_BYTES) return (false, 0, 0);
         uint256 spansAt = spansOffset(body);
         // Each count is read only after the bytes before it are known to be there.
-        if (body.length < spansAt + 4) revert WrongLength("Receipt", spansAt + 4, body.length);
-        uint16 spans = uint16(bytes2(body[spansAt:spansAt + 2]));
+        if (body.length < spansAt + 4) return (false, 0, 0);
+        spans = uint16(bytes2(body[spansAt:spansAt + 2]));
         uint256 masksAt = spansAt + 2 + uint256(spans) * SPAN_BYTES;
-        if (body.length < masksAt + 2) revert WrongLength("Receipt", masksAt + 2, body.length);
-        uint16 masks = uint16(bytes2(body[masksAt:masksAt + 2]));
-        requireLength("Receipt", masksAt + 2 + uint256(masks) * MASK_BYTES, body.length);
-        return Receipt({
-            client: address(bytes20(body[34:54])),
-            node: address(bytes20(body[54:74])),
-            indexRoot: bytes32(body[154:186]),
-            answerRoot: bytes32(body[264:296]),
-            fee: uint128(bytes16(body[372:388])),
-            spans: spans
-        });
+        if (body.length < masksAt + 2) return (false, 0, 0);
+        masks = uint16(bytes2(body[masksAt:masksAt + 2]));
+        shaped = body.length == masksAt + 2 + uint256(masks) * MASK_BYTES;
+    }
+
+    /// @notice Whether a receipt is one at all: its shape, profile, class and reason are known, its spare bytes zero.
+    function isWellFormed(bytes calldata body) internal pure returns (bool) {
+        (bool shaped, uint16 spans,) = receiptShape(body);
+        if (!shaped || !isOffered(uint8(body[190]), uint8(body[191])) || !isReason(uint8(body[388]))) return false;
+        uint256 spare = spansOffset(body) + 2 + 36;
+        for (uint256 i = 0; i < spans; ++i) {
+            if (bytes4(body[spare:spare + 4]) != 0) return false;
+            spare += SPAN_BYTES;
+        }
+        return true;
+    }
+
+    /// @notice Whether an answer that ended so may be billed.
+    function isBillable(uint8 reason) internal pure returns (bool) {
+        return reason < FIRST_UNBILLED_REASON;
+    }
+
+    /// @notice Asset `number` of a receipt that `receipt` has accepted.
+    function receiptAsset(bytes calldata body, uint256 number) internal pure returns (uint64 asset, uint32 version) {
+        uint256 start = 430 + number * ASSET_BYTES;
+        asset = uint64(bytes8(body[start:start + 8]));
+        version = uint32(bytes4(body[start + 8:start + 12]));
+    }
+
+    /// @notice Weight of span `number` of a receipt that `receipt` has accepted.
+    function spanWeight(bytes calldata body, uint256 number) internal pure returns (uint256) {
+        uint256 start = spansOffset(body) + 2 + number * SPAN_BYTES;
+        return uint32(bytes4(body[start + 12:start + 16]));
+    }
+
+    /// @notice Payee of span `number` of a receipt that `receipt` has accepted.
+    function spanPayee(bytes calldata body, uint256 number) internal pure returns (address) {
+        uint256 start = spansOffset(body) + 2 + number * SPAN_BYTES;
+        return address(bytes20(body[start + 16:start + 36]));
+    }
+
+    /// @notice A quote; `known` is false if the body is none.
+    function quote(bytes calldata body) internal pure returns (bool known, Quote memory q) {
+        if (body.length != QUOTE_BYTES || !isOffered(uint8(body[52]), uint8(body[53]))) return (false, q);
+        known = true;
+        q.node = address(bytes20(body[0:20]));
+        q.manifestRoot = bytes32(body[20:52]);
+        q.profile = uint8(body[52]);
+        q.class = uint8(body[53]);
+        q.rateIn = uint128(bytes16(body[54:70]));
+        q.rateOut = uint128(bytes16(body[70:86]));
+        q.protocolFee = uint128(bytes16(body[86:102]));
+        q.maxTokens = uint32(bytes4(body[102:106]));
+        q.blockNumber = uint64(bytes8(body[106:114]));
+        q.blockHash = bytes32(body[114:146]);
+        q.expiryBlock = uint64(bytes8(body[146:154]));
+    }
+
+    function request(bytes calldata body) internal pure returns (Request memory r) {
+        requireLength("Request", REQUEST_BYTES, body.length);
+        r.client = address(bytes20(body[0:20]));
+        r.nonce = uint64(bytes8(body[20:28]));
+        r.manifestRoot = bytes32(body[28:60]);
+        r.maxRateIn = uint128(bytes16(body[60:76]));
+        r.maxRateOut = uint128(bytes16(body[76:92]));
+        r.profile = uint8(body[92]);
+        r.class = uint8(body[93]);
+        r.promptRoot = bytes32(body[106:138]);
+        r.maxTokens = uint32(bytes4(body[138:142]));
+        r.spendingLimit = uint128(bytes16(body[142:158]));
+        if (!isOffered(r.profile, r.class)) revert UnknownCode("Request", r.profile, r.class);
+    }
+
+    /// @notice A manifest; `known` is false if the body is none, which its root cannot hide: a body has one hash.
+    function manifest(bytes calldata body) internal pure returns (bool known, Manifest memory m) {
+        if (body.length < MANIFEST_MIN_BYTES) return (false, m);
+        uint256 assets = uint8(body[0]);
+        uint256 splitAt = 1 + assets * MANIFEST_ASSET_BYTES;
+        if (assets > MANIFEST_ASSETS_MAX || body.length < splitAt + 49) return (false, m);
+        uint256 datanets = uint8(body[splitAt + 48]);
+        if (datanets > MANIFEST_DATANETS_MAX) return (false, m);
+        if (body.length != splitAt + 49 + datanets * MANIFEST_DATANET_BYTES) return (false, m);
+        m.assets = new ManifestAsset[](assets);
+        for (uint256 i = 0; i < assets; ++i) {
+            bytes calldata row = body[1 + i * MANIFEST_ASSET_BYTES:1 + (i + 1) * MANIFEST_ASSET_BYTES];
+            m.assets[i] = ManifestAsset({
+                kind: uint8(row[0]),
+                asset: uint64(bytes8(row[1:9])),
+                version: uint32(bytes4(row[9:13])),
+                contentHash: bytes32(row[13:45])
+            });
+            if (m.assets[i].kind == 0 || m.assets[i].kind > KINDS) return (false, m);
+        }
+        uint256 sum = 0;
+        for (uint256 i = 0; i < 6; ++i) {
+            m.split[i] = uint16(bytes2(body[splitAt + 2 * i:splitAt + 2 * i + 2]));
+            sum += m.split[i];
+        }
+        m.indexRoot = bytes32(body[splitAt + 12:splitAt + 44]);
+        m.parameterId = uint32(bytes4(body[splitAt + 44:splitAt + 48]));
+        m.datanets = new ManifestDatanet[](datanets);
+        uint256 place = splitAt + 49;
+        for (uint256 i = 0; i < datanets; ++i) {
+            bytes calldata row = body[place:place + MANIFEST_DATANET_BYTES];
+            m.datanets[i] = ManifestDatanet({
+                asset: uint64(bytes8(row[0:8])),
+                version: uint32(bytes4(row[8:12])),
+                treasury: address(bytes20(row[12:32])),
+                weight: uint64(bytes8(row[32:40]))
+            });
+            place += MANIFEST_DATANET_BYTES;
+        }
+        known = sum == SPLIT_SUM;
     }
 
     /// @notice Span `number` of a receipt that `receipt` has accepted.
@@ -235,6 +462,14 @@ library Codec {
             length: uint64(bytes8(leaf[104:112])),
             entries: uint64(bytes8(leaf[112:120]))
         });
+    }
+
+    function isOffered(uint8 profile, uint8 class) private pure returns (bool) {
+        return profile != 0 && profile <= PROFILES && class != 0 && class <= CLASSES;
+    }
+
+    function isReason(uint8 reason) private pure returns (bool) {
+        return reason <= LAST_BILLED_REASON || (reason >= FIRST_UNBILLED_REASON && reason <= LAST_REASON);
     }
 
     function spansOffset(bytes calldata body) private pure returns (uint256) {

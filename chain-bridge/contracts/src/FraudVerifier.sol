@@ -2,44 +2,29 @@
 pragma solidity 0.8.37;
 
 import {Codec} from "./Codec.sol";
-import {Sig} from "./Sig.sol";
-import {StakeManager} from "./StakeManager.sol";
-import {Trees} from "./Trees.sol";
+import {FaultBase} from "./FaultBase.sol";
+import {NodeTrees} from "./NodeTrees.sol";
+import {Openings} from "./Openings.sol";
+import {ISettlement, IStakes} from "./Ports.sol";
 
-/// @title Proofs of faults that need no judge: F1, the false span
-/// @notice A span in a receipt says: these bytes of the answer stand at this position of that Datanet. One transaction opens both sides under
-/// roots that the node itself signed and shows that they differ. A reporter first commits to the hash of its proof, so that nobody can copy
-/// it out of the queue; from the next block on it may reveal it. The contract has no owner.
-contract FraudVerifier {
-    /// @notice Why the span is false, hence which openings the proof carries.
+/// @title Faults of a node that its own signatures prove: F1, F3, and F5's block
+/// @notice Every proof opens what the node itself signed and shows a contradiction inside it. One transaction, no judge. What is opened, and
+/// how, is Protocol P7. The rest of F4 to F6 is `BillingVerifier`.
+contract FraudVerifier is FaultBase {
+    using Openings for Openings.Reader;
+
+    /// @notice Why a span is false, hence what its evidence opens.
     enum Mode {
         /// The span is empty or longer than `MAX_SPAN_BYTES`. Nothing is opened.
         Length,
-        /// The span ends beyond the answer. `answer.count`, `answer.length` and `top` are the head of the answer root.
+        /// The span ends beyond the answer. The head of the answer root is opened.
         AnswerEnd,
-        /// The span names a Datanet that the index does not have. `datanet.count`, `datanet.length` and `top` are the index root's head.
+        /// The span names a Datanet that the index does not have. The head of the index root is opened.
         DatanetIndex,
         /// The span ends beyond its Datanet. The Datanet leaf is opened.
         DatanetEnd,
         /// The bytes differ, or the Datanet's text ends inside the span. Everything is opened.
         Bytes
-    }
-
-    /// @notice A proof of F1. Openings and leaves that its mode does not use are left empty.
-    struct FalseSpan {
-        Mode mode;
-        bytes receipt;
-        bytes signature;
-        uint16 span;
-        bytes32 top;
-        Trees.Opening answer;
-        bytes answerLeaf;
-        Trees.Opening datanet;
-        bytes datanetLeaf;
-        Trees.Opening segment;
-        bytes segmentLeaf;
-        Trees.Opening text;
-        bytes textLeaf;
     }
 
     /// @notice Longest span there is (Protocol section 6): the index orders no more than these bytes.
@@ -51,134 +36,190 @@ contract FraudVerifier {
     uint256 private constant ANSWER_HEAD_BYTES = 41;
     uint256 private constant WORD_BYTES = 7;
 
-    /// @notice Holds the stake that a proof takes.
-    StakeManager public immutable stakeManager;
-    /// @notice The verifying contract of receipts.
-    address public immutable settlement;
+    /// @notice Blocks that a receipt may name beyond the block of its node root: how far the chain's head may be undone.
+    uint64 public immutable graceBlocks;
+    /// @notice A receipt is void if the block it names is further than this behind the block of its node root.
+    uint64 public immutable maxAgeBlocks;
 
-    /// @notice Block in which a proof's hash was committed; 0 if never.
-    mapping(bytes32 => uint256) public committedAt;
-    /// @notice Whether a fault has been slashed, by its hash.
-    mapping(bytes32 => bool) public isSlashed;
-    /// @notice Whether the client of a receipt has been given its fee back, by receipt hash.
-    mapping(bytes32 => bool) public isRefunded;
+    event FalseSpanProven(bytes32 indexed receiptHash, address indexed node, uint16 span, Mode mode, address reporter);
+    event EquivocationProven(bytes32 indexed first, bytes32 indexed second, address indexed node, address reporter);
+    event RepeatProven(bytes32 indexed receiptHash, address indexed node, address reporter);
+    event BlockRefuted(bytes32 indexed receiptHash, address indexed node, uint64 named, uint64 submitted, address reporter);
 
-    event ProofCommitted(bytes32 indexed proofHash, address indexed reporter);
-    event FalseSpanProven(
-        bytes32 indexed receiptHash, address indexed node, uint16 span, Mode mode, uint128 amount, bytes32 faultHash, address reporter
-    );
-
-    error ZeroAddress(string what);
-    error AlreadyCommitted(bytes32 proofHash);
-    error NotCommitted(bytes32 proofHash);
-    error CommittedInThisBlock(uint256 blockNumber);
-    error ReceiptSignature(address node, address recovered);
-    error NoStake(address node);
-    error AlreadySlashed(bytes32 faultHash);
     error SpanIsTrue();
     error WrongRoot(string what, bytes32 expected, bytes32 got);
-    error WrongLeaf(string what, uint256 expected, uint256 got);
     error OutsideSegment(uint256 position, uint64 start, uint64 length);
     error NotInThisMode(string why);
+    error NoContradiction();
+    error SameLeaf(uint64 epoch, uint64 index);
+    error BlockInWindow(uint64 named, uint64 submitted);
 
-    constructor(StakeManager stakeManager_, address settlement_) {
-        if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
-        if (settlement_ == address(0)) revert ZeroAddress("settlement");
-        stakeManager = stakeManager_;
-        settlement = settlement_;
+    /// @param graceBlocks_ See `graceBlocks`.
+    /// @param maxAgeBlocks_ See `maxAgeBlocks`; longer than an epoch and its time for node roots, in blocks.
+    constructor(IStakes stakeManager_, ISettlement settlement_, uint64 graceBlocks_, uint64 maxAgeBlocks_)
+        FaultBase(stakeManager_, settlement_)
+    {
+        graceBlocks = graceBlocks_;
+        maxAgeBlocks = maxAgeBlocks_;
     }
 
-    /// @notice Commits to a proof: `hash` is what `proofHash` gives for the reporter and the proof.
-    function commitProof(bytes32 hash) external {
-        if (committedAt[hash] != 0) revert AlreadyCommitted(hash);
-        committedAt[hash] = block.number;
-        emit ProofCommitted(hash, msg.sender);
+    // ------------------------------------------------------------------ F1
+
+    /// @notice F1: a span is false. The node is slashed, the client gets its fee back; the receipt still pays everybody else.
+    /// @param receipt The body, `signature` the node's over it.
+    /// @param span Number of the span.
+    /// @param evidence Packed as `mode` asks for: see Protocol P7.
+    function proveFalseSpan(bytes calldata receipt, bytes calldata signature, uint16 span, Mode mode, bytes calldata evidence)
+        external
+        committed
+    {
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        requireFalse(mode, given, Codec.span(receipt, span, given.spans), evidence);
+        bytes32 receiptHash = requireSigned(given.node, receipt, signature);
+        emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
+        slashFor(given.node, given.client, given.fee, receiptHash);
     }
 
-    /// @notice keccak(abi.encode(reporter, proof)).
-    function proofHash(address reporter, FalseSpan calldata proof) public pure returns (bytes32) {
-        return keccak256(abi.encode(reporter, proof));
+    // ------------------------------------------------------------------ F3
+
+    /// @notice F3: two receipts that one honest node never signs both of: other bodies for one attempt, or output tokens of one request
+    /// billed twice. Both are void; the node is slashed for the one with the higher fee that it was not slashed for yet.
+    function proveEquivocation(
+        bytes calldata first,
+        bytes calldata firstSignature,
+        bytes calldata second,
+        bytes calldata secondSignature
+    ) external committed {
+        Codec.Receipt memory a = Codec.receipt(first);
+        Codec.Receipt memory b = Codec.receipt(second);
+        bytes32 hashA = requireSigned(a.node, first, firstSignature);
+        bytes32 hashB = requireSigned(b.node, second, secondSignature);
+        equivocated(a, hashA, b, hashB);
     }
 
-    /// @notice Proves that a span is false: the node loses a tenth of its stake, or twice the fee if that is more; the client gets its fee
-    /// back once, the caller its reward.
-    function proveFalseSpan(FalseSpan calldata proof) external {
-        requireCommitted(proofHash(msg.sender, proof));
-        Codec.Receipt memory receipt = Codec.receipt(proof.receipt);
-        bytes32 receiptHash = keccak256(proof.receipt);
-        requireSigned(receipt.node, receiptHash, proof.signature);
-        bytes32 faultHash = keccak256(abi.encode("F1", receiptHash, proof.span));
-        if (isSlashed[faultHash]) revert AlreadySlashed(faultHash);
-        Codec.Span memory span = Codec.span(proof.receipt, proof.span, receipt.spans);
-        if (!isFalse(proof, receipt, span)) revert SpanIsTrue();
-        isSlashed[faultHash] = true;
-        punish(proof, receipt, receiptHash, faultHash);
+    function equivocated(Codec.Receipt memory a, bytes32 hashA, Codec.Receipt memory b, bytes32 hashB) private {
+        if (a.node != b.node || a.requestId != b.requestId || hashA == hashB) revert NoContradiction();
+        if (a.attempt != b.attempt && !overlap(a, b)) revert NoContradiction();
+        emit EquivocationProven(hashA, hashB, a.node, msg.sender);
+        bool isNew = markVoid(hashA);
+        isNew = markVoid(hashB) || isNew;
+        bool openA = stakeManager.slashOf(hashA) == 0;
+        bool openB = stakeManager.slashOf(hashB) == 0;
+        if (isNew && !openA && !openB) return;
+        if (openA && (!openB || a.fee >= b.fee)) slashFor(a.node, a.client, a.fee, hashA);
+        else slashFor(b.node, b.client, b.fee, hashB);
     }
 
-    function requireCommitted(bytes32 hash) private view {
-        uint256 committed = committedAt[hash];
-        if (committed == 0) revert NotCommitted(hash);
-        if (committed >= block.number) revert CommittedInThisBlock(block.number);
+    /// @notice F3: one receipt stands at two places of its node's submitted trees. It is void, its node slashed.
+    /// @param evidence Twice: NodeRoot body, submission block u64, index u64, opening of the receipt's hash.
+    function proveRepeat(bytes calldata receipt, bytes calldata evidence) external committed {
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        bytes32 receiptHash = keccak256(receipt);
+        Openings.Reader memory reader = Openings.over(evidence);
+        NodeTrees.Place memory a = NodeTrees.find(reader, settlement, receiptHash);
+        NodeTrees.Place memory b = NodeTrees.find(reader, settlement, receiptHash);
+        reader.finish();
+        if (a.root.node != given.node || b.root.node != given.node) revert NoContradiction();
+        if (a.root.epoch == b.root.epoch && a.index == b.index) revert SameLeaf(a.root.epoch, a.index);
+        emit RepeatProven(receiptHash, given.node, msg.sender);
+        voidAndSlash(given.node, given.client, given.fee, receiptHash);
     }
 
-    function requireSigned(address node, bytes32 receiptHash, bytes calldata signature) private view {
-        address recovered = Sig.signer(Sig.digest(Sig.domain(settlement), Sig.RECEIPT, receiptHash), signature);
-        if (recovered == address(0) || recovered != node) revert ReceiptSignature(node, recovered);
+    // ------------------------------------------------------------------ F5, the named block
+
+    /// @notice F5: the block that a receipt names does not fit its node root's. One after it cannot have been known: the node is slashed. One
+    /// too long before it makes the receipt void and costs nothing: when a root is included is not the node's to choose.
+    /// @param evidence NodeRoot body, submission block u64, index u64, opening of the receipt's hash.
+    function proveBlock(bytes calldata receipt, bytes calldata evidence) external committed {
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        bytes32 receiptHash = keccak256(receipt);
+        Openings.Reader memory reader = Openings.over(evidence);
+        NodeTrees.Place memory place = NodeTrees.find(reader, settlement, receiptHash);
+        reader.finish();
+        if (place.root.node != given.node) revert NoContradiction();
+        uint256 named = given.blockNumber;
+        uint256 submitted = place.blockNumber;
+        bool isLate = named + maxAgeBlocks < submitted;
+        if (!isLate && named <= submitted + graceBlocks) revert BlockInWindow(given.blockNumber, place.blockNumber);
+        emit BlockRefuted(receiptHash, given.node, given.blockNumber, place.blockNumber, msg.sender);
+        if (!isLate) voidAndSlash(given.node, given.client, given.fee, receiptHash);
+        else if (!markVoid(receiptHash)) revert NoContradiction();
     }
 
-    function punish(FalseSpan calldata proof, Codec.Receipt memory receipt, bytes32 receiptHash, bytes32 faultHash) private {
-        if (stakeManager.slashableOf(receipt.node) == 0) revert NoStake(receipt.node);
-        uint128 lost = isRefunded[receiptHash] ? 0 : receipt.fee;
-        isRefunded[receiptHash] = true;
-        uint128 taken = stakeManager.slash(receipt.node, receipt.fee, receipt.client, lost, msg.sender, faultHash);
-        emit FalseSpanProven(receiptHash, receipt.node, proof.span, proof.mode, taken, faultHash, msg.sender);
+    function overlap(Codec.Receipt memory a, Codec.Receipt memory b) private pure returns (bool) {
+        if (!Codec.isBillable(a.reason) || !Codec.isBillable(b.reason)) return false;
+        uint256 start = a.firstToken > b.firstToken ? a.firstToken : b.firstToken;
+        uint256 endA = uint256(a.firstToken) + a.tokensOut;
+        uint256 endB = uint256(b.firstToken) + b.tokensOut;
+        return start < (endA < endB ? endA : endB);
     }
 
-    function isFalse(FalseSpan calldata proof, Codec.Receipt memory receipt, Codec.Span memory span) private pure returns (bool) {
-        if (proof.mode == Mode.Length) return span.length == 0 || span.length > MAX_SPAN_BYTES;
-        if (proof.mode == Mode.AnswerEnd) {
-            requireRoot("answer", receipt.answerRoot, Trees.root(proof.answer.count, proof.answer.length, proof.top));
-            return uint256(span.start) + span.length > proof.answer.length;
+    // ------------------------------------------------------------------ the false span
+
+    function requireFalse(Mode mode, Codec.Receipt memory receipt, Codec.Span memory span, bytes calldata evidence) private pure {
+        Openings.Reader memory reader = Openings.over(evidence);
+        if (!isFalse(mode, receipt, span, reader)) revert SpanIsTrue();
+        reader.finish();
+    }
+
+    function isFalse(Mode mode, Codec.Receipt memory receipt, Codec.Span memory span, Openings.Reader memory reader)
+        private
+        pure
+        returns (bool)
+    {
+        if (mode == Mode.Length) return span.length == 0 || span.length > MAX_SPAN_BYTES;
+        Openings.Opened memory opened;
+        if (mode == Mode.AnswerEnd) {
+            opened = reader.head();
+            requireRoot("answer", receipt.answerRoot, opened.root);
+            return uint256(span.start) + span.length > opened.length;
         }
-        if (proof.mode == Mode.DatanetIndex) {
-            requireRoot("index", receipt.indexRoot, Trees.root(proof.datanet.count, proof.datanet.length, proof.top));
-            return span.datanet >= proof.datanet.count;
+        if (mode == Mode.DatanetIndex) {
+            opened = reader.head();
+            requireRoot("index", receipt.indexRoot, opened.root);
+            return span.datanet >= opened.count;
         }
-        requireRoot("index", receipt.indexRoot, Trees.rootOf(proof.datanetLeaf, proof.datanet));
-        requireLeaf("Datanet", span.datanet, proof.datanet.index);
-        Codec.DatanetLeaf memory datanet = Codec.datanetLeaf(proof.datanetLeaf);
+        bytes calldata leaf = reader.cut(Codec.DATANET_LEAF_BYTES);
+        opened = reader.rootOf(leaf, span.datanet);
+        requireRoot("index", receipt.indexRoot, opened.root);
+        Codec.DatanetLeaf memory datanet = Codec.datanetLeaf(leaf);
         bool ends = uint256(span.position) + span.length > datanet.length;
-        if (proof.mode == Mode.DatanetEnd) return ends;
+        if (mode == Mode.DatanetEnd) return ends;
         if (ends) revert NotInThisMode("the span ends beyond its Datanet");
         if (span.length == 0 || span.length > MAX_SPAN_BYTES) revert NotInThisMode("the span's length");
-        return bytesDiffer(proof, receipt, span, datanet);
+        return bytesDiffer(receipt.answerRoot, span, datanet.segmentsRoot, reader);
     }
 
-    /// @dev Compares the span's window in the answer's leaf with its window in the Datanet's. By the leaf rule a window of at most
+    /// @dev Compares the span's window in the Datanet's leaf with its window in the answer's. By the leaf rule a window of at most
     /// `MAX_SPAN_BYTES` lies inside the leaf in whose stride it starts; where a leaf is too short for it, the text ends inside the span.
-    function bytesDiffer(
-        FalseSpan calldata proof,
-        Codec.Receipt memory receipt,
-        Codec.Span memory span,
-        Codec.DatanetLeaf memory datanet
-    ) private pure returns (bool) {
-        requireRoot("answer", receipt.answerRoot, Trees.rootOf(proof.answerLeaf, proof.answer));
-        requireLeaf("answer", span.start / LEAF_STRIDE_BYTES, proof.answer.index);
+    function bytesDiffer(bytes32 answerRoot, Codec.Span memory span, bytes32 segmentsRoot, Openings.Reader memory reader)
+        private
+        pure
+        returns (bool)
+    {
+        bytes32 source = sourceWindow(span, segmentsRoot, reader);
+        bytes calldata leaf = reader.blob();
+        requireRoot("answer", answerRoot, reader.rootOf(leaf, span.start / LEAF_STRIDE_BYTES).root);
+        bytes32 answered = window(answerText(leaf), span.start % LEAF_STRIDE_BYTES, span.length);
+        return source == 0 || answered == 0 || source != answered;
+    }
 
-        requireRoot("segments", datanet.segmentsRoot, Trees.rootOf(proof.segmentLeaf, proof.segment));
-        Codec.SegmentLeaf memory segment = Codec.segmentLeaf(proof.segmentLeaf);
+    function sourceWindow(Codec.Span memory span, bytes32 segmentsRoot, Openings.Reader memory reader) private pure returns (bytes32) {
+        bytes calldata leaf = reader.cut(Codec.SEGMENT_LEAF_BYTES);
+        requireRoot("segments", segmentsRoot, reader.rootOf(leaf, reader.u64()).root);
+        Codec.SegmentLeaf memory segment = Codec.segmentLeaf(leaf);
         if (span.position < segment.start || span.position - segment.start >= segment.length) {
             revert OutsideSegment(span.position, segment.start, segment.length);
         }
         uint256 offset = span.position - segment.start;
-        requireRoot("text", segment.textRoot, Trees.rootOf(proof.textLeaf, proof.text));
-        requireLeaf("text", offset / LEAF_STRIDE_BYTES, proof.text.index);
+        leaf = reader.blob();
+        requireRoot("text", segment.textRoot, reader.rootOf(leaf, offset / LEAF_STRIDE_BYTES).root);
+        return window(leaf, offset % LEAF_STRIDE_BYTES, span.length);
+    }
 
-        (bool held, bytes calldata answered) = window(answerText(proof.answerLeaf), span.start % LEAF_STRIDE_BYTES, span.length);
-        if (!held) return true;
-        bytes calldata source;
-        (held, source) = window(proof.textLeaf, offset % LEAF_STRIDE_BYTES, span.length);
-        return !held || keccak256(answered) != keccak256(source);
+    /// @dev Hash of a cut of `text`; zero if the text ends inside it.
+    function window(bytes calldata text, uint256 start, uint256 length) private pure returns (bytes32) {
+        return start + length > text.length ? bytes32(0) : keccak256(text[start:start + length]);
     }
 
     /// @dev The text leaf inside an answer leaf; empty if the leaf is malformed, which only the node that committed it can have caused.
@@ -188,16 +229,7 @@ contract FraudVerifier {
         return leaf.length < textAt ? leaf[0:0] : leaf[textAt:];
     }
 
-    function window(bytes calldata text, uint256 start, uint256 length) private pure returns (bool held, bytes calldata cut) {
-        held = start + length <= text.length;
-        cut = held ? text[start:start + length] : text[0:0];
-    }
-
     function requireRoot(string memory what, bytes32 expected, bytes32 got) private pure {
         if (expected != got) revert WrongRoot(what, expected, got);
-    }
-
-    function requireLeaf(string memory what, uint256 expected, uint256 got) private pure {
-        if (expected != got) revert WrongLeaf(what, expected, got);
     }
 }

@@ -43,6 +43,7 @@ contract InferenceEscrow {
     /// @dev `bySession`: the lane was signed by a session key, which `laneSignerOf` names.
     struct LaneState {
         uint128 collected;
+        uint64 collectedAt;
         bool bySession;
     }
 
@@ -301,6 +302,12 @@ contract InferenceEscrow {
         return lanes[lane].collected;
     }
 
+    /// @notice Time of a lane's last collect, in seconds since 1970; 0 if there was none. A receipt is paid if what its lane had collected
+    /// when W1 ended covers it.
+    function collectedAt(bytes32 lane) external view returns (uint64) {
+        return lanes[lane].collectedAt;
+    }
+
     /// @notice The claim on a credit note; zeros if there is none.
     function creditOf(bytes32 lane, bytes32 request) external view returns (CreditClaim memory) {
         return credits[lane][request];
@@ -352,6 +359,7 @@ contract InferenceEscrow {
         if (voucherSigner != lane.payer) spend(i, lane.payer, voucherSigner, amount);
         if (laneSigner != lane.payer && laneSigner != voucherSigner) spend(i, lane.payer, laneSigner, amount);
         state.collected = before + amount;
+        state.collectedAt = uint64(block.timestamp);
         emit Collected(laneId, lane.payer, lane.node, amount, before + amount);
     }
 

@@ -15,6 +15,8 @@ library Sig {
     bytes32 internal constant LANE = keccak256("Lane(bytes body)");
     bytes32 internal constant VOUCHER = keccak256("Voucher(bytes body)");
     bytes32 internal constant CREDIT_NOTE = keccak256("CreditNote(bytes body)");
+    bytes32 internal constant QUOTE = keccak256("Quote(bytes body)");
+    bytes32 internal constant REQUEST = keccak256("Request(bytes body)");
     bytes32 internal constant RECEIPT = keccak256("Receipt(bytes body)");
     bytes32 internal constant NODE_ROOT = keccak256("NodeRoot(bytes body)");
     bytes32 internal constant CONTRIBUTION = keccak256("Contribution(bytes body)");

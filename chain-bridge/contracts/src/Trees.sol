@@ -73,10 +73,16 @@ library Trees {
     {
         if (siblings.length % SUM_SIBLING_BYTES != 0) revert SiblingBytes(siblings.length);
         requirePlace(index, count, siblings.length / SUM_SIBLING_BYTES);
-        (bytes32 digest, uint256 sum) = climb(leaf(content), amount, index, siblings);
+        (bytes32 top, uint128 total) = sumTop(leaf(content), amount, index, siblings);
+        return (sumRoot(count, total, top), total);
+    }
+
+    /// @notice Top and total of a sum tree that a leaf's digest at `index` leads to; the caller has checked the number of siblings.
+    function sumTop(bytes32 digest, uint128 amount, uint256 index, bytes calldata siblings) internal pure returns (bytes32, uint128) {
+        (bytes32 top, uint256 sum) = climb(digest, amount, index, siblings);
         // Sums only grow on the way up, so that the last one tells of them all.
         if (sum > type(uint128).max) revert SumTooLarge(sum);
-        return (sumRoot(count, uint128(sum), digest), uint128(sum));
+        return (top, uint128(sum));
     }
 
     /// @dev `sumNode` level by level in one buffer of 97 bytes: tag, left, left sum, right, right sum.

@@ -3,11 +3,29 @@ pragma solidity 0.8.37;
 
 import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {Trees} from "../src/Trees.sol";
+import {Pack} from "./Pack.sol";
 import {Suite} from "./Suite.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice Reads tests/fixtures/vectors.json, which an independent script wrote.
 abstract contract Fixture is Suite {
+    /// @notice All that can be opened about a span; `evidence` packs what its mode asks for.
+    struct FalseSpan {
+        FraudVerifier.Mode mode;
+        bytes receipt;
+        bytes signature;
+        uint16 span;
+        bytes32 top;
+        Trees.Opening answer;
+        bytes answerLeaf;
+        Trees.Opening datanet;
+        bytes datanetLeaf;
+        Trees.Opening segment;
+        bytes segmentLeaf;
+        Trees.Opening text;
+        bytes textLeaf;
+    }
+
     string internal json;
 
     function setUp() public virtual override {
@@ -67,7 +85,7 @@ abstract contract Fixture is Suite {
     }
 
     /// @notice Everything that can be opened about span `i` of the receipt; empty for a mode that opens less.
-    function openings(uint256 i) internal view returns (FraudVerifier.FalseSpan memory proof) {
+    function openings(uint256 i) internal view returns (FalseSpan memory proof) {
         string memory key = each(".answer.spanOpenings", i, "");
         proof.answer = opening(string.concat(key, ".answer"));
         proof.answerLeaf = blob(string.concat(key, ".answerLeaf"));
@@ -77,6 +95,27 @@ abstract contract Fixture is Suite {
         proof.segmentLeaf = blob(string.concat(key, ".segmentLeaf"));
         proof.text = opening(string.concat(key, ".text"));
         proof.textLeaf = blob(string.concat(key, ".textLeaf"));
+    }
+
+    /// @notice The call that proves a false span.
+    function falseSpanCall(FalseSpan memory proof) internal pure returns (bytes memory) {
+        return abi.encodeCall(
+            FraudVerifier.proveFalseSpan, (proof.receipt, proof.signature, proof.span, proof.mode, evidence(proof))
+        );
+    }
+
+    /// @notice Evidence of Protocol P7 for F1.
+    function evidence(FalseSpan memory proof) internal pure returns (bytes memory) {
+        if (proof.mode == FraudVerifier.Mode.Length) return "";
+        if (proof.mode == FraudVerifier.Mode.AnswerEnd) return abi.encodePacked(proof.answer.count, proof.answer.length, proof.top);
+        if (proof.mode == FraudVerifier.Mode.DatanetIndex) {
+            return abi.encodePacked(proof.datanet.count, proof.datanet.length, proof.top);
+        }
+        bytes memory packed = bytes.concat(proof.datanetLeaf, Pack.opening(proof.datanet));
+        if (proof.mode == FraudVerifier.Mode.DatanetEnd) return packed;
+        packed = bytes.concat(packed, proof.segmentLeaf, bytes8(proof.segment.index), Pack.opening(proof.segment));
+        packed = bytes.concat(packed, Pack.blob(proof.textLeaf), Pack.opening(proof.text));
+        return bytes.concat(packed, Pack.blob(proof.answerLeaf), Pack.opening(proof.answer));
     }
 
     /// @notice Body of the first document of that name.

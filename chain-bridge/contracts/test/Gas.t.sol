@@ -139,19 +139,19 @@ contract GasTest is Fixture {
         uint256 nodeKey = uint256(word(".keys.node.secret"));
         address accused = account(".keys.node.account");
         newStakes();
-        verifier = new FraudVerifier(stakes, account(".contracts.Settlement"));
+        newVerifiers(account(".contracts.Settlement"));
         name(address(escrow), address(verifier));
         bond(accused, 100 ether);
-        FraudVerifier.FalseSpan memory proof = openings(0);
+        FalseSpan memory proof = openings(0);
         proof.mode = FraudVerifier.Mode.Bytes;
         proof.receipt = documentBody("Receipt");
         // The first span one byte later: 430 head, two assets, count, then the last byte of its start.
         proof.receipt[430 + 2 * 12 + 2 + 3] = 0x46;
         proof.signature = signed(nodeKey, account(".contracts.Settlement"), Sig.RECEIPT, proof.receipt);
-        verifier.commitProof(verifier.proofHash(address(this), proof));
+        verifier.commitProof(verifier.proofHash(address(this), falseSpanCall(proof)));
         vm.snapshotGasLastCall("gas", "commit to a proof");
         vm.roll(block.number + 1);
-        verifier.proveFalseSpan(proof);
+        verifier.proveFalseSpan(proof.receipt, proof.signature, proof.span, proof.mode, evidence(proof));
         yes("gas of a proof", vm.snapshotGasLastCall("gas", "prove a false span") < 400_000);
     }
 

@@ -2,7 +2,11 @@
 pragma solidity 0.8.37;
 
 import {AssetRegistry, ITreasuries} from "../src/AssetRegistry.sol";
+import {BillingVerifier} from "../src/BillingVerifier.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
+import {PayoutVerifier} from "../src/PayoutVerifier.sol";
+import {IEscrow, ISettlement, IStakes, IWithheld} from "../src/Ports.sol";
+import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
 import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
 import {InsurancePool} from "../src/InsurancePool.sol";
 import {DatanetRent, IDatanets, IEpochs} from "../src/DatanetRent.sol";
@@ -33,6 +37,11 @@ abstract contract Suite {
     uint64 internal constant INDEX_WINDOW = 60;
     uint16 internal constant MIN_DATA_BPS = 1_000;
 
+    uint64 internal constant GRACE_BLOCKS = 16;
+    uint64 internal constant MAX_AGE_BLOCKS = 256;
+    uint64 internal constant ANSWER_SECONDS = 3;
+    uint128 internal constant CHALLENGE_BOND = 1 ether;
+
     uint256 internal constant CLIENT_KEY = 0xC11E;
     uint256 internal constant NODE_KEY = 0x40DE;
     uint256 internal constant OTHER_KEY = 0x07E4;
@@ -54,6 +63,9 @@ abstract contract Suite {
     Settlement internal settlement;
     InferenceEscrow internal escrow;
     FraudVerifier internal verifier;
+    BillingVerifier internal billing;
+    ReceiptChallenge internal challenges;
+    PayoutVerifier internal payouts;
     AssetRegistry internal registry;
 
     error Unequal(string what, uint256 expected, uint256 got);
@@ -70,7 +82,7 @@ abstract contract Suite {
         rent = new DatanetRent(
             IDatanets(address(registry)), IEpochs(address(settlement)), governor, RENT_DELAY, RENT_PRICE
         );
-        verifier = new FraudVerifier(stakes, address(settlement));
+        newVerifiers(address(settlement));
         name(address(escrow), address(verifier));
         bond(node, 100 ether);
         bond(other, 50 ether);
@@ -86,11 +98,26 @@ abstract contract Suite {
         vault = new RewardsVault(address(stakes));
     }
 
-    /// @notice Names the peers of `stakes` and one verifier.
+    /// @notice The four verifiers of receipts that are signed for `verifying`.
+    function newVerifiers(address verifying) internal {
+        IStakes port = IStakes(address(stakes));
+        ISettlement books = ISettlement(verifying);
+        verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
+        billing = new BillingVerifier(port, books, registry, GRACE_BLOCKS);
+        challenges = new ReceiptChallenge(port, books, CHALLENGE_BOND, ANSWER_SECONDS);
+        payouts = new PayoutVerifier(
+            port, books, registry, IEscrow(address(escrow)), IWithheld(address(challenges)), MAX_AGE_BLOCKS
+        );
+    }
+
+    /// @notice Names the peers of `stakes`, one verifier, and the others.
     function name(address desk, address one) internal {
         stakes.setPeers(address(pool), IStakeListener(address(vault)), ICreditDesk(desk));
-        address[] memory verifiers = new address[](1);
+        address[] memory verifiers = new address[](4);
         verifiers[0] = one;
+        verifiers[1] = address(billing);
+        verifiers[2] = address(challenges);
+        verifiers[3] = address(payouts);
         stakes.setVerifiers(verifiers);
     }
 

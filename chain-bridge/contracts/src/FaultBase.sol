@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ISettlement, IStakes} from "./Ports.sol";
+import {Sig} from "./Sig.sol";
+
+/// @title What every fault verifier does: hash first, then proof; one slash per receipt
+/// @notice A reporter first commits to the hash of its call, so that nobody can copy the proof out of the queue; from the next block on it
+/// sends the call. The contracts have no owner and hold no money.
+abstract contract FaultBase {
+    /// @notice Holds the stake that a proof takes.
+    IStakes public immutable stakeManager;
+    /// @notice The verifying contract of receipts; keeps node roots and payouts.
+    ISettlement public immutable settlement;
+
+    /// @notice Block in which a proof's hash was committed; 0 if never, or if the proof was accepted.
+    mapping(bytes32 => uint256) public committedAt;
+
+    event ProofCommitted(bytes32 indexed proofHash, address indexed reporter);
+
+    error ZeroAddress(string what);
+    error AlreadyCommitted(bytes32 proofHash);
+    error NotCommitted(bytes32 proofHash);
+    error CommittedInThisBlock(uint256 blockNumber);
+    error ReceiptSignature(address node, address recovered);
+
+    /// @dev The call was committed to by its sender in an earlier block.
+    modifier committed() {
+        bytes32 hash = proofHash(msg.sender, msg.data);
+        uint256 committedIn = committedAt[hash];
+        if (committedIn == 0) revert NotCommitted(hash);
+        if (committedIn >= block.number) revert CommittedInThisBlock(block.number);
+        delete committedAt[hash];
+        _;
+    }
+
+    constructor(IStakes stakeManager_, ISettlement settlement_) {
+        if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
+        if (address(settlement_) == address(0)) revert ZeroAddress("settlement");
+        stakeManager = stakeManager_;
+        settlement = settlement_;
+    }
+
+    /// @notice Commits to a proof: `hash` is what `proofHash` gives for the reporter and the call.
+    function commitProof(bytes32 hash) external {
+        if (committedAt[hash] != 0) revert AlreadyCommitted(hash);
+        committedAt[hash] = block.number;
+        emit ProofCommitted(hash, msg.sender);
+    }
+
+    /// @notice keccak(reporter || calldata of the proof).
+    function proofHash(address reporter, bytes calldata call) public pure returns (bytes32) {
+        return keccak256(abi.encodePacked(reporter, call));
+    }
+
+    /// @dev The receipt's hash, once its node has been found to have signed it for this chain and this Settlement.
+    function requireSigned(address node, bytes calldata receipt, bytes calldata signature) internal view returns (bytes32 receiptHash) {
+        receiptHash = keccak256(receipt);
+        address recovered = Sig.signer(Sig.digest(Sig.domain(address(settlement)), Sig.RECEIPT, receiptHash), signature);
+        if (recovered == address(0) || recovered != node) revert ReceiptSignature(node, recovered);
+    }
+
+    /// @dev A receipt is slashed for once, whatever is wrong with it: its hash names the fault. So its client is paid back once.
+    function slashFor(address node, address client, uint128 fee, bytes32 receiptHash) internal {
+        stakeManager.slash(node, fee, client, fee, msg.sender, receiptHash);
+    }
+
+    /// @dev Voids a receipt and slashes for it. What is void and slashed for already is refused by StakeManager.
+    function voidAndSlash(address node, address client, uint128 fee, bytes32 receiptHash) internal {
+        bool isNew = markVoid(receiptHash);
+        if (isNew && stakeManager.slashOf(receiptHash) != 0) return;
+        slashFor(node, client, fee, receiptHash);
+    }
+
+    /// @dev Whether the receipt was not void before.
+    function markVoid(bytes32 receiptHash) internal returns (bool isNew) {
+        isNew = settlement.voidedAt(receiptHash) == 0;
+        if (isNew) settlement.markVoid(receiptHash);
+    }
+}

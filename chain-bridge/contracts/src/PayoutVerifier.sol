@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {AssetRegistry} from "./AssetRegistry.sol";
+import {Codec} from "./Codec.sol";
+import {FaultBase} from "./FaultBase.sol";
+import {NodeTrees} from "./NodeTrees.sol";
+import {Openings} from "./Openings.sol";
+import {PayoutTrees} from "./PayoutTrees.sol";
+import {IEscrow, ISettlement, IStakes, IWithheld} from "./Ports.sol";
+import {ReceiptRules} from "./ReceiptRules.sol";
+import {Split} from "./Split.sol";
+
+/// @title F7: a payout tree is wrong
+/// @notice A payout tree follows from the last final one, the node roots of its epoch and the refunds asked for, to the wei. Whatever part of
+/// it does not, one transaction shows within W2: the payout is taken back, its poster slashed. The parts of a receipt are recomputed here
+/// from its quote, its manifest and the owners at the block it names.
+/// @dev A refund is asked for on chain, because no contract remembers old trees: a lane's refund is due in one epoch and in no other.
+contract PayoutVerifier is FaultBase {
+    using Openings for Openings.Reader;
+
+    /// @notice What is shown of the pending payout. Its evidence is Protocol P7.
+    enum Mode {
+        /// The root's head does not fit what was posted: another total, or an empty tree that is not empty.
+        Head,
+        /// A leaf is no leaf: not 84 bytes, its amount not the cumulative one, or there is something beyond the leaves.
+        LeafForm,
+        /// Two neighbouring leaves do not ascend.
+        LeafOrder,
+        /// Cumulative is not previous plus the parts' total.
+        Sum,
+        /// Previous is not what the last final tree says.
+        Previous,
+        /// An account of the last final tree is missing.
+        Dropped,
+        /// A part is no part: a wrong length, nothing worth, its amount not the tree's, or there is something beyond the parts.
+        PartForm,
+        /// Two neighbouring parts do not ascend.
+        PartOrder,
+        /// A part is not its receipt's.
+        Part,
+        /// A receipt's part is missing.
+        Missing,
+        /// A refund is not due, not the payer's, or too high.
+        Refund
+    }
+
+    /// @notice A lane's refund: due in the payout of `epoch` and in no other.
+    struct RefundDue {
+        uint64 epoch;
+        address payer;
+        address node;
+    }
+
+    /// @dev What the proofs speak of: the payout under proof, the one before, and until when a receipt could be voided.
+    struct Context {
+        ISettlement.Payout pending;
+        bytes32 finalRoot;
+        uint64 dueAt;
+    }
+
+    /// @notice Kinds, owners at a block.
+    AssetRegistry public immutable registry;
+    /// @notice Says what lanes collected, and when.
+    IEscrow public immutable escrow;
+    /// @notice Says which nodes withheld receipts.
+    IWithheld public immutable challenges;
+    /// @notice Blocks after a lane's expiry from which its refund may be asked for: no receipt of it can come any more.
+    uint64 public immutable maxAgeBlocks;
+
+    mapping(bytes32 => RefundDue) private refunds;
+
+    event RefundRequested(bytes32 indexed lane, address indexed payer, address indexed node, uint64 epoch);
+    event PayoutRefuted(uint64 indexed epoch, bytes32 root, address indexed poster, Mode mode, bytes32 faultHash, address reporter);
+
+    error NothingPending();
+    error PayoutHolds(Mode mode);
+    error AnotherAccount(address expected, address got);
+    error LaneOpen(uint256 until, uint256 blockNumber);
+    error RefundIsDue(uint64 epoch);
+    error NotARefund();
+    error NotOfThisEpoch(uint64 expected, uint64 got);
+
+    /// @param maxAgeBlocks_ See `maxAgeBlocks`; the same as FraudVerifier's.
+    constructor(
+        IStakes stakeManager_,
+        ISettlement settlement_,
+        AssetRegistry registry_,
+        IEscrow escrow_,
+        IWithheld challenges_,
+        uint64 maxAgeBlocks_
+    ) FaultBase(stakeManager_, settlement_) {
+        if (address(registry_) == address(0)) revert ZeroAddress("registry");
+        if (address(escrow_) == address(0)) revert ZeroAddress("escrow");
+        registry = registry_;
+        if (address(challenges_) == address(0)) revert ZeroAddress("challenges");
+        escrow = escrow_;
+        challenges = challenges_;
+        maxAgeBlocks = maxAgeBlocks_;
+    }
+
+    // ------------------------------------------------------------------ refunds
+
+    /// @notice Asks for what a lane collected beyond its receipts, in the next epoch's payout. Callable by anyone, once the lane has been
+    /// expired for `maxAgeBlocks`; again if the payout it was due in is the last final one and left it out.
+    /// @param lane Body of the lane.
+    /// @param absence Empty the first time; later, in the last final tree: a u8, 0 and why the payer has no leaf, or 1, the payer's leaf and
+    /// why it has no such part.
+    function requestRefund(bytes calldata lane, bytes calldata absence) external {
+        Codec.Lane memory given = Codec.lane(lane);
+        uint256 from = uint256(given.expiryBlock) + maxAgeBlocks;
+        if (block.number <= from) revert LaneOpen(from, block.number);
+        bytes32 laneId = keccak256(lane);
+        uint64 before = refunds[laneId].epoch;
+        if (before != 0) requireLeftOut(before, laneId, given, absence);
+        uint64 epoch = settlement.currentEpoch() + 1;
+        refunds[laneId] = RefundDue({epoch: epoch, payer: given.payer, node: given.node});
+        emit RefundRequested(laneId, given.payer, given.node, epoch);
+    }
+
+    /// @notice When and to whom a lane's refund is due; zeros if it was never asked for.
+    function refundOf(bytes32 lane) external view returns (RefundDue memory) {
+        return refunds[lane];
+    }
+
+    function requireLeftOut(uint64 epoch, bytes32 laneId, Codec.Lane memory lane, bytes calldata absence) private view {
+        ISettlement.Payout memory last = settlement.finalPayout();
+        if (last.epoch != epoch) revert RefundIsDue(epoch);
+        Openings.Reader memory reader = Openings.over(absence);
+        requireNoPartOf(reader, last.root, lane.payer, PayoutTrees.keyOf(lane.node, type(uint64).max, Split.REFUND), laneId);
+        reader.finish();
+    }
+
+    // ------------------------------------------------------------------ F7
+
+    /// @notice F7: the pending payout is wrong. It is taken back; its poster is slashed, its bond taken.
+    /// @param evidence Packed as `mode` asks for: see Protocol P7.
+    function provePayout(Mode mode, bytes calldata evidence) external committed {
+        Context memory c = context();
+        Openings.Reader memory reader = Openings.over(evidence);
+        if (!isWrong(mode, c, reader)) revert PayoutHolds(mode);
+        reader.finish();
+        bytes32 faultHash = keccak256(abi.encode("F7", c.pending.epoch, c.pending.root, c.pending.postedAt));
+        emit PayoutRefuted(c.pending.epoch, c.pending.root, c.pending.poster, mode, faultHash, msg.sender);
+        uint128 value = c.pending.total - settlement.finalPayout().total;
+        settlement.overturn(c.pending.epoch, msg.sender, faultHash);
+        // The same root may be posted and refuted again within one second: it is taken back, and was slashed for.
+        if (stakeManager.slashOf(faultHash) == 0) {
+            stakeManager.slash(c.pending.poster, value, address(0), 0, msg.sender, faultHash);
+        }
+    }
+
+    function context() private view returns (Context memory c) {
+        c.pending = settlement.pendingPayout();
+        if (c.pending.epoch == 0) revert NothingPending();
+        c.finalRoot = settlement.finalPayout().root;
+        c.dueAt = dueAt(c.pending.epoch);
+    }
+
+    function isWrong(Mode mode, Context memory c, Openings.Reader memory reader) private view returns (bool) {
+        bytes32 root = c.pending.root;
+        if (mode == Mode.Head) return isWrongHead(c.pending, reader);
+        if (mode == Mode.LeafForm) return isNoLeaf(root, reader);
+        if (mode == Mode.Missing) return isMissing(c, reader);
+        if (mode == Mode.Dropped) {
+            PayoutTrees.requireAbsent(reader, root, PayoutTrees.leaf(reader, c.finalRoot).account);
+            return true;
+        }
+        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, root);
+        if (mode == Mode.LeafOrder) {
+            PayoutTrees.Leaf memory next = PayoutTrees.leaf(reader, root);
+            return uint256(leaf.index) + 1 == next.index && leaf.account >= next.account;
+        }
+        if (mode == Mode.Sum) {
+            Openings.Summed memory parts = reader.sumHead();
+            return parts.root == leaf.partsRoot && uint256(leaf.previous) + parts.total != leaf.cumulative;
+        }
+        if (mode == Mode.Previous) return isWrongPrevious(c.finalRoot, leaf, reader);
+        if (mode == Mode.PartForm) return isNoPart(leaf.partsRoot, reader);
+        PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
+        if (mode == Mode.PartOrder) {
+            PayoutTrees.Part memory next = PayoutTrees.part(reader, leaf.partsRoot);
+            return uint256(part.index) + 1 == next.index && !PayoutTrees.isBefore(part.key, part.lane, next.key, next.lane);
+        }
+        bool isRefund = PayoutTrees.isRefund(part.key);
+        if (isRefund != (mode == Mode.Refund)) revert NotARefund();
+        return isRefund ? isWrongRefund(c, leaf.account, part, reader) : isWrongPart(c, leaf.account, part, reader);
+    }
+
+    // ------------------------------------------------------------------ the tree itself
+
+    function isWrongHead(ISettlement.Payout memory pending, Openings.Reader memory reader) private pure returns (bool) {
+        Openings.Summed memory head = reader.sumHead();
+        return head.root == pending.root && (head.total != pending.total || !head.fill);
+    }
+
+    function isNoLeaf(bytes32 root, Openings.Reader memory reader) private pure returns (bool) {
+        bytes calldata content = reader.blob();
+        uint128 amount = reader.u128();
+        Openings.Summed memory opened = reader.sumRootOf(content, amount);
+        if (opened.root != root) return false;
+        return content.length != PayoutTrees.LEAF_BYTES || uint128(bytes16(content[36:52])) != amount || !opened.fill;
+    }
+
+    function isNoPart(bytes32 root, Openings.Reader memory reader) private pure returns (bool) {
+        bytes calldata content = reader.blob();
+        uint128 amount = reader.u128();
+        Openings.Summed memory opened = reader.sumRootOf(content, amount);
+        if (opened.root != root) return false;
+        return !PayoutTrees.isPart(content) || uint128(bytes16(content[32:48])) != amount || !opened.fill;
+    }
+
+    /// @dev A u8 says whether the last final tree has the account, then its leaf there or why it has none.
+    function isWrongPrevious(bytes32 finalRoot, PayoutTrees.Leaf memory leaf, Openings.Reader memory reader) private pure returns (bool) {
+        if (reader.u8() != 0) {
+            PayoutTrees.Leaf memory last = PayoutTrees.leaf(reader, finalRoot);
+            if (last.account != leaf.account) revert AnotherAccount(leaf.account, last.account);
+            return last.cumulative != leaf.previous;
+        }
+        PayoutTrees.requireAbsent(reader, finalRoot, leaf.account);
+        return leaf.previous != 0;
+    }
+
+    /// @dev A u8 says whether the payout tree has the account, then its leaf and why it has no such part, or why it has no leaf.
+    function requireNoPartOf(Openings.Reader memory reader, bytes32 root, address account, bytes32 key, bytes32 lane) private pure {
+        if (reader.u8() == 0) return PayoutTrees.requireAbsent(reader, root, account);
+        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, root);
+        if (leaf.account != account) revert AnotherAccount(account, leaf.account);
+        PayoutTrees.requireNoPart(reader, leaf.partsRoot, key, lane);
+    }
+
+    // ------------------------------------------------------------------ parts of receipts
+
+    /// @dev The part names a receipt of this epoch. If its node submitted no root, nothing more is read; else the node root; if it has no such
+    /// receipt, nothing more; else the receipt and, as far as needed, what it names.
+    function isWrongPart(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
+        private
+        view
+        returns (bool)
+    {
+        (address node, uint64 index, uint32 code) = PayoutTrees.fieldsOf(part.key);
+        if (settlement.nodeRootOf(c.pending.epoch, node) == 0) return true;
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        requireRootOf(place.root, c.pending.epoch, node);
+        if (index >= place.root.count) return true;
+        bytes calldata receipt = reader.blob();
+        NodeTrees.open(reader, place.root, index, keccak256(receipt));
+        if (!isPaid(c, place.root, receipt, false)) return true;
+        (address payee, uint256 amount) = shareOf(receipt, code, reader);
+        return payee != account || amount != part.amount;
+    }
+
+    /// @dev Reads node root, index u64, code u32, receipt, its opening, quote, manifest, then the absence.
+    function isMissing(Context memory c, Openings.Reader memory reader) private view returns (bool) {
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        if (place.root.epoch != c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
+        place.index = reader.u64();
+        uint32 code = reader.u32();
+        bytes calldata receipt = reader.blob();
+        NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
+        if (!isPaid(c, place.root, receipt, true)) return false;
+        (address payee, uint256 amount) = shareOf(receipt, code, reader);
+        if (payee == address(0) || amount == 0) return false;
+        requireNoPartOf(reader, c.pending.root, payee, PayoutTrees.keyOf(place.root.node, place.index, code), 0);
+        return true;
+    }
+
+    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane has
+    /// collected it. `inTime`: had collected it before W1 ended, for all that can be known.
+    function isPaid(Context memory c, Codec.NodeRoot memory root, bytes calldata receipt, bool inTime) private view returns (bool) {
+        if (!Codec.isWellFormed(receipt)) return false;
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        if (given.node != root.node || isOut(root, keccak256(receipt))) return false;
+        if (escrow.collectedOf(given.lane) < given.cumulativeAfter) return false;
+        return !inTime || escrow.collectedAt(given.lane) < c.dueAt;
+    }
+
+    /// @dev Who gets which amount for part `code` of a receipt; reads quote and manifest, with their lengths u32. A receipt that names bytes
+    /// which are no quote or no manifest, or whose fee does not divide, has no parts; nor has a role that nobody holds.
+    function shareOf(bytes calldata receipt, uint32 code, Openings.Reader memory reader) private view returns (address, uint256) {
+        ReceiptRules.Case memory c = ReceiptRules.open(receipt, reader.blob(), reader.blob());
+        if (!c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
+        if (!c.hasManifest) revert ReceiptRules.NotTheManifest(c.receipt.manifestRoot, 0);
+        if (!c.isQuote || !c.isManifest || !Split.divides(receipt, c.receipt, c.quote.protocolFee)) return (address(0), 0);
+        uint256 amount = Split.part(receipt, c.receipt, c.quote.protocolFee, c.manifest, code);
+        address payee = amount == 0 ? address(0) : payeeOf(receipt, c, code);
+        return (payee, payee == address(0) ? 0 : amount);
+    }
+
+    function payeeOf(bytes calldata receipt, ReceiptRules.Case memory c, uint32 code) private view returns (address) {
+        if (code == Split.PROTOCOL) return settlement.protocol();
+        if (code == Split.NODE) return stakeManager.payoutAt(c.receipt.node, ReceiptRules.toBlock(c.receipt.blockNumber));
+        if (code == Split.AGENT) return ownerOf(c, registry.KIND_AGENT());
+        if (code == Split.BASE) return ownerOf(c, registry.KIND_BASE());
+        if (code == Split.ADAPTER) return ownerOf(c, registry.KIND_ADAPTER());
+        if (code == Split.STAKERS) return settlement.stakers();
+        if (code == Split.INSURANCE) return settlement.insurance();
+        if (code >= Split.SPANS) return Codec.spanPayee(receipt, code - Split.SPANS);
+        return c.manifest.datanets[code - Split.TREASURIES].treasury;
+    }
+
+    /// @dev Owner at the named block of the manifest's first asset of a kind.
+    function ownerOf(ReceiptRules.Case memory c, uint8 kind) private view returns (address) {
+        for (uint256 i = 0; i < c.manifest.assets.length; ++i) {
+            if (c.manifest.assets[i].kind != kind) continue;
+            return registry.ownerAt(c.manifest.assets[i].asset, ReceiptRules.toBlock(c.receipt.blockNumber));
+        }
+        return address(0);
+    }
+
+    // ------------------------------------------------------------------ refunds in a tree
+
+    /// @dev Wrong without more evidence unless it is due in this epoch, from this node to this payer, and no more than was collected; else a
+    /// receipt is read with which it is too high: node root, index u64, receipt, its opening.
+    function isWrongRefund(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
+        private
+        view
+        returns (bool)
+    {
+        RefundDue memory due = refunds[part.lane];
+        (address node,,) = PayoutTrees.fieldsOf(part.key);
+        uint128 collected = escrow.collectedOf(part.lane);
+        if (due.epoch != c.pending.epoch || due.payer != account || due.node != node || part.amount > collected) return true;
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        if (place.root.epoch > c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
+        place.index = reader.u64();
+        bytes calldata receipt = reader.blob();
+        NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
+        if (!Codec.isWellFormed(receipt) || isOut(place.root, keccak256(receipt))) return false;
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        if (given.node != place.root.node || given.lane != part.lane || given.cumulativeAfter > collected) return false;
+        return uint256(part.amount) + given.cumulativeAfter > collected;
+    }
+
+    // ------------------------------------------------------------------ private
+
+    function requireRootOf(Codec.NodeRoot memory root, uint64 epoch, address node) private pure {
+        if (root.epoch != epoch) revert NotOfThisEpoch(epoch, root.epoch);
+        if (root.node != node) revert AnotherAccount(node, root.node);
+    }
+
+    /// @dev A receipt has no parts if it is void or its node withheld one of the same root, both before W1 ended: what comes later cannot
+    /// make a tree wrong that was right.
+    function isOut(Codec.NodeRoot memory root, bytes32 receiptHash) private view returns (bool) {
+        uint64 until = dueAt(root.epoch);
+        uint64 voided = settlement.voidedAt(receiptHash);
+        if (voided != 0 && voided < until) return true;
+        uint64 withheld = challenges.withheldAt(root.epoch, root.node);
+        return withheld != 0 && withheld < until;
+    }
+
+    function dueAt(uint64 epoch) private view returns (uint64) {
+        return settlement.epochs(epoch).openedAt + settlement.w1();
+    }
+}

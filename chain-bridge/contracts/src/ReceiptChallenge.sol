@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Codec} from "./Codec.sol";
+import {FaultBase} from "./FaultBase.sol";
+import {NodeTrees} from "./NodeTrees.sol";
+import {Openings} from "./Openings.sol";
+import {Pay} from "./Pay.sol";
+import {PayoutTrees} from "./PayoutTrees.sol";
+import {ISettlement, IStakes} from "./Ports.sol";
+import {ReceiptRules} from "./ReceiptRules.sol";
+import {Sig} from "./Sig.sol";
+
+/// @title Faults that only silence proves: F8, F6 against the client's request, and payout trees that nobody can open
+/// @notice A challenger attaches a bond and asks for what the accused must hold. Who answers within `answerSeconds` is given the bond; against
+/// who does not, anybody settles: the accused is slashed, the challenger gets its bond back. Answers are in the events, so that one serves
+/// everybody. A challenge is possible only while there is time to answer and as much again to settle before the window closes.
+/// @dev A request's id does not bind what it asks for. A client could sign a second request under the id of an answered one and hold it
+/// against its node; so the node may show the one it answered.
+contract ReceiptChallenge is FaultBase {
+    using Openings for Openings.Reader;
+
+    /// @notice A challenge; `deadline` in seconds since 1970.
+    struct Challenge {
+        address challenger;
+        uint64 deadline;
+        bool closed;
+        bool ofPayout;
+    }
+
+    /// @notice What a challenger attaches, in wei: more than an answer costs.
+    uint128 public immutable bond;
+    /// @notice Seconds in which the accused may answer.
+    uint64 public immutable answerSeconds;
+
+    /// @notice When a node was found to withhold a receipt of an epoch, in seconds since 1970; 0 if it was not. If W1 had not ended, none of
+    /// the node's receipts of that epoch has a part.
+    mapping(uint64 => mapping(address => uint64)) public withheldAt;
+    /// @notice Wei that a payee could not take, by payee.
+    mapping(address => uint256) public owed;
+    mapping(bytes32 => Challenge) private challenges;
+
+    event ReceiptChallenged(bytes32 indexed id, uint64 indexed epoch, address indexed node, uint64 index, address challenger, uint64 deadline);
+    event ReceiptShown(bytes32 indexed id, bytes receipt, bytes signature, bytes quote, bytes manifest);
+    event RequestChallenged(bytes32 indexed id, bytes32 indexed receiptHash, address indexed node, bytes request, uint64 deadline);
+    event RequestShown(bytes32 indexed id, bytes request, bytes signature);
+    event PayoutChallenged(
+        bytes32 indexed id, uint64 indexed epoch, address indexed account, bool ofParts, uint64 index, address challenger, uint64 deadline
+    );
+    event PayoutShown(bytes32 indexed id, bytes evidence);
+    event Unanswered(bytes32 indexed id, address indexed accused, address indexed challenger);
+    event Credited(address indexed payee, uint256 amount);
+
+    error WrongBond(uint128 expected, uint256 got);
+    error ZeroAnswerTime();
+    error KnownChallenge(bytes32 id);
+    error NoChallenge(bytes32 id);
+    error TooLate(uint256 until, uint256 timeNow);
+    error StillOpen(uint64 deadline, uint256 timeNow);
+    error IndexBeyondCount(uint64 index, uint64 count);
+    error NotAReceiptOf(address node);
+    error WrongSigner(address expected, address recovered);
+    error OtherRequest(bytes32 expected, bytes32 got);
+    error RequestIsMet();
+    error RequestIsNotMet();
+    error NothingPending();
+    error OtherLeaf(uint64 expected, uint64 got);
+    error NothingOwed(address account);
+    error NotYours(bytes32 id, address challenger);
+
+    /// @param bond_ What a challenger attaches, in wei.
+    /// @param answerSeconds_ Seconds to answer in; W1 and W2 must each be longer than twice that.
+    constructor(IStakes stakeManager_, ISettlement settlement_, uint128 bond_, uint64 answerSeconds_)
+        FaultBase(stakeManager_, settlement_)
+    {
+        if (answerSeconds_ == 0) revert ZeroAnswerTime();
+        bond = bond_;
+        answerSeconds = answerSeconds_;
+    }
+
+    // ------------------------------------------------------------------ F8: a receipt is withheld
+
+    /// @notice F8: asks a node for receipt `index` under the root it submitted in block `blockNumber`. Within W1.
+    function challengeReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external payable {
+        settlement.requireNodeRoot(nodeRoot, blockNumber);
+        Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
+        if (index >= root.count) revert IndexBeyondCount(index, root.count);
+        bytes32 id = receiptId(root, index);
+        uint64 deadline = open(id, dueAt(root.epoch), false);
+        emit ReceiptChallenged(id, root.epoch, root.node, index, msg.sender, deadline);
+    }
+
+    /// @notice Answers with the receipt and all that its parts follow from. Callable by anyone; the bond is the node's.
+    /// @param evidence NodeRoot body, submission block u64, index u64, then with their lengths u32: receipt, signature, quote, manifest; then
+    /// the receipt's opening. Quote and manifest are left empty where nothing is billed.
+    function showReceipt(bytes calldata evidence) external {
+        Openings.Reader memory reader = Openings.over(evidence);
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        place.index = reader.u64();
+        bytes32 id = receiptId(place.root, place.index);
+        showAt(reader, id, place);
+        reader.finish();
+        answered(id, place.root.node);
+    }
+
+    function showAt(Openings.Reader memory reader, bytes32 id, NodeTrees.Place memory place) private {
+        bytes calldata receipt = reader.blob();
+        bytes calldata signature = reader.blob();
+        if (!Codec.isWellFormed(receipt)) revert NotAReceiptOf(place.root.node);
+        bytes32 receiptHash = requireSigned(place.root.node, receipt, signature);
+        bytes calldata quote = reader.blob();
+        bytes calldata manifest = reader.blob();
+        ReceiptRules.Case memory c = ReceiptRules.open(receipt, quote, manifest);
+        if (c.receipt.node != place.root.node) revert NotAReceiptOf(place.root.node);
+        if (Codec.isBillable(c.receipt.reason) && !c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
+        if (Codec.isBillable(c.receipt.reason) && !c.hasManifest) revert ReceiptRules.NotTheManifest(c.receipt.manifestRoot, 0);
+        NodeTrees.open(reader, place.root, place.index, receiptHash);
+        emit ReceiptShown(id, receipt, signature, quote, manifest);
+    }
+
+    /// @notice Settles a challenge that was not answered: the node is slashed, once for a root, and nothing under the root is paid.
+    function settleReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external {
+        settlement.requireNodeRoot(nodeRoot, blockNumber);
+        Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
+        address challenger = unanswered(receiptId(root, index), root.node);
+        if (withheldAt[root.epoch][root.node] == 0) withheldAt[root.epoch][root.node] = uint64(block.timestamp);
+        bytes32 faultHash = keccak256(abi.encode("F8", root.epoch, root.node));
+        if (stakeManager.slashOf(faultHash) == 0) {
+            stakeManager.slash(root.node, root.feeSum, address(0), 0, challenger, faultHash);
+        }
+        give(challenger, bond);
+    }
+
+    // ------------------------------------------------------------------ F6: the client's request
+
+    /// @notice F6: holds a request of the client against a receipt under a submitted root: other manifest, profile, class or prompt; more
+    /// output tokens; a fee above the spending limit; rates of the quote above the limits. Within W1.
+    /// @param request Body of the request, `signature` the client's.
+    /// @param evidence NodeRoot body, submission block u64, index u64, then with their lengths u32: receipt, quote; then the receipt's
+    /// opening.
+    function challengeRequest(bytes calldata request, bytes calldata signature, bytes calldata evidence) external payable {
+        (Codec.NodeRoot memory root, ReceiptRules.Case memory c, bytes32 receiptHash) = billed(evidence);
+        requireRequest(request, signature, c.receipt);
+        if (isMet(Codec.request(request), c)) revert RequestIsMet();
+        bytes32 id = requestId(receiptHash);
+        uint64 deadline = open(id, dueAt(root.epoch), false);
+        emit RequestChallenged(id, receiptHash, root.node, request, deadline);
+    }
+
+    /// @notice Answers with the request that the node was asked by. Callable by anyone; the bond is the node's.
+    /// @param evidence As in `challengeRequest`.
+    function showRequest(bytes calldata request, bytes calldata signature, bytes calldata evidence) external {
+        (Codec.NodeRoot memory root, ReceiptRules.Case memory c, bytes32 receiptHash) = billed(evidence);
+        requireRequest(request, signature, c.receipt);
+        if (!isMet(Codec.request(request), c)) revert RequestIsNotMet();
+        bytes32 id = requestId(receiptHash);
+        emit RequestShown(id, request, signature);
+        answered(id, root.node);
+    }
+
+    /// @notice Settles a challenge that was not answered: the receipt is void, its node slashed.
+    function settleRequest(bytes calldata receipt) external {
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        bytes32 receiptHash = keccak256(receipt);
+        address challenger = unanswered(requestId(receiptHash), given.node);
+        markVoid(receiptHash);
+        if (stakeManager.slashOf(receiptHash) == 0) {
+            stakeManager.slash(given.node, given.fee, given.client, given.fee, challenger, receiptHash);
+        }
+        give(challenger, bond);
+    }
+
+    // ------------------------------------------------------------------ a payout tree is withheld
+
+    /// @notice Asks the poster of the pending payout for leaf `index`. Its siblings tell in which part of the tree a wrong leaf hides.
+    function challengeLeaf(uint64 index) external payable {
+        ISettlement.Payout memory pending = pendingPayout();
+        bytes32 id = leafId(pending, index);
+        uint64 deadline = open(id, pending.postedAt + settlement.w2(), true);
+        emit PayoutChallenged(id, pending.epoch, address(0), false, index, msg.sender, deadline);
+    }
+
+    /// @notice Asks the poster for part `index` of a leaf.
+    /// @param evidence The leaf, as Protocol P7 opens one.
+    function challengePart(bytes calldata evidence, uint64 index) external payable {
+        ISettlement.Payout memory pending = pendingPayout();
+        Openings.Reader memory reader = Openings.over(evidence);
+        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+        reader.finish();
+        bytes32 id = partId(pending, leaf.index, index);
+        uint64 deadline = open(id, pending.postedAt + settlement.w2(), true);
+        emit PayoutChallenged(id, pending.epoch, leaf.account, true, index, msg.sender, deadline);
+    }
+
+    /// @notice Answers with the leaf. Callable by anyone; the bond is the poster's.
+    /// @param evidence The leaf; or, if the tree has no such leaf, its last one.
+    function showLeaf(uint64 index, bytes calldata evidence) external {
+        ISettlement.Payout memory pending = pendingPayout();
+        Openings.Reader memory reader = Openings.over(evidence);
+        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+        reader.finish();
+        requirePlace(index, leaf.index, leaf.count);
+        bytes32 id = leafId(pending, index);
+        emit PayoutShown(id, evidence);
+        answered(id, pending.poster);
+    }
+
+    /// @notice Answers with the part. Callable by anyone; the bond is the poster's.
+    /// @param evidence The leaf, then the part; or, if the leaf has no such part, its last one; or, if it has none, the head of its parts
+    /// tree.
+    function showPart(uint64 index, bytes calldata evidence) external {
+        ISettlement.Payout memory pending = pendingPayout();
+        Openings.Reader memory reader = Openings.over(evidence);
+        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+        if (leaf.cumulative == leaf.previous) {
+            PayoutTrees.requireEmpty(reader, leaf.partsRoot);
+        } else {
+            PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
+            requirePlace(index, part.index, part.count);
+        }
+        reader.finish();
+        bytes32 id = partId(pending, leaf.index, index);
+        emit PayoutShown(id, evidence);
+        answered(id, pending.poster);
+    }
+
+    /// @notice Settles a challenge for leaf `index` that was not answered: the payout is taken back, its poster slashed.
+    function settleLeaf(uint64 index) external {
+        ISettlement.Payout memory pending = pendingPayout();
+        settlePayout(pending, leafId(pending, index));
+    }
+
+    /// @notice Settles a challenge for part `index` of leaf `leafIndex` that was not answered.
+    function settlePart(uint64 leafIndex, uint64 index) external {
+        ISettlement.Payout memory pending = pendingPayout();
+        settlePayout(pending, partId(pending, leafIndex, index));
+    }
+
+    /// @notice Gives the caller its bond back if it challenged a payout that was taken back, for whatever reason, before anybody answered.
+    /// What is pending still is settled instead: there are `answerSeconds` to do so.
+    function reclaim(bytes32 id) external {
+        Challenge storage challenge = known(id);
+        if (msg.sender != challenge.challenger || !challenge.ofPayout) revert NotYours(id, challenge.challenger);
+        uint64 from = challenge.deadline + answerSeconds;
+        if (block.timestamp < from) revert StillOpen(from, block.timestamp);
+        challenge.closed = true;
+        give(msg.sender, bond);
+    }
+
+    /// @notice Pays `account` what could not be paid before.
+    function withdrawOwed(address account) external {
+        uint256 amount = owed[account];
+        if (amount == 0) revert NothingOwed(account);
+        owed[account] = 0;
+        give(account, amount);
+    }
+
+    /// @notice A challenge; zeros if there is none.
+    function challengeOf(bytes32 id) external view returns (Challenge memory) {
+        return challenges[id];
+    }
+
+    // ------------------------------------------------------------------ private
+
+    function settlePayout(ISettlement.Payout memory pending, bytes32 id) private {
+        address challenger = unanswered(id, pending.poster);
+        uint128 value = pending.total - settlement.finalPayout().total;
+        bytes32 faultHash = keccak256(abi.encode("F7", pending.epoch, pending.root, pending.postedAt));
+        settlement.overturn(pending.epoch, challenger, faultHash);
+        if (stakeManager.slashOf(faultHash) == 0) {
+            stakeManager.slash(pending.poster, value, address(0), 0, challenger, faultHash);
+        }
+        give(challenger, bond);
+    }
+
+    function open(bytes32 id, uint256 until, bool ofPayout) private returns (uint64 deadline) {
+        if (msg.value != bond) revert WrongBond(bond, msg.value);
+        if (challenges[id].challenger != address(0)) revert KnownChallenge(id);
+        if (block.timestamp + 2 * uint256(answerSeconds) > until) revert TooLate(until, block.timestamp);
+        deadline = uint64(block.timestamp) + answerSeconds;
+        challenges[id] = Challenge({challenger: msg.sender, deadline: deadline, closed: false, ofPayout: ofPayout});
+    }
+
+    function answered(bytes32 id, address accused) private {
+        Challenge storage challenge = known(id);
+        if (block.timestamp >= challenge.deadline) revert TooLate(challenge.deadline, block.timestamp);
+        challenge.closed = true;
+        give(accused, bond);
+    }
+
+    function unanswered(bytes32 id, address accused) private returns (address challenger) {
+        Challenge storage challenge = known(id);
+        if (block.timestamp < challenge.deadline) revert StillOpen(challenge.deadline, block.timestamp);
+        challenge.closed = true;
+        challenger = challenge.challenger;
+        emit Unanswered(id, accused, challenger);
+    }
+
+    function known(bytes32 id) private view returns (Challenge storage challenge) {
+        challenge = challenges[id];
+        if (challenge.challenger == address(0) || challenge.closed) revert NoChallenge(id);
+    }
+
+    function give(address payee, uint256 amount) private {
+        if (amount == 0 || Pay.tryPay(payee, amount)) return;
+        owed[payee] += amount;
+        emit Credited(payee, amount);
+    }
+
+    function billed(bytes calldata evidence)
+        private
+        view
+        returns (Codec.NodeRoot memory root, ReceiptRules.Case memory c, bytes32 receiptHash)
+    {
+        Openings.Reader memory reader = Openings.over(evidence);
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        place.index = reader.u64();
+        bytes calldata receipt = reader.blob();
+        receiptHash = keccak256(receipt);
+        c = ReceiptRules.open(receipt, reader.blob(), reader.cut(0));
+        NodeTrees.open(reader, place.root, place.index, receiptHash);
+        reader.finish();
+        root = place.root;
+        if (c.receipt.node != root.node || !Codec.isBillable(c.receipt.reason)) revert NotAReceiptOf(root.node);
+        if (!c.isQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
+    }
+
+    function requireRequest(bytes calldata request, bytes calldata signature, Codec.Receipt memory receipt) private view {
+        Codec.Request memory given = Codec.request(request);
+        bytes32 id = keccak256(abi.encodePacked(given.client, given.nonce));
+        if (id != receipt.requestId) revert OtherRequest(receipt.requestId, id);
+        address signer = Sig.signer(Sig.digest(Sig.domain(address(settlement)), Sig.REQUEST, keccak256(request)), signature);
+        if (signer == address(0) || signer != given.client) revert WrongSigner(given.client, signer);
+    }
+
+    function isMet(Codec.Request memory asked, ReceiptRules.Case memory c) private pure returns (bool) {
+        Codec.Receipt memory got = c.receipt;
+        return asked.client == got.client && asked.manifestRoot == got.manifestRoot && asked.promptRoot == got.promptRoot
+            && asked.profile == got.profile && asked.class == got.class && got.fee <= asked.spendingLimit
+            && uint256(got.firstToken) + got.tokensOut <= asked.maxTokens && c.quote.rateIn <= asked.maxRateIn
+            && c.quote.rateOut <= asked.maxRateOut;
+    }
+
+    function pendingPayout() private view returns (ISettlement.Payout memory pending) {
+        pending = settlement.pendingPayout();
+        if (pending.epoch == 0) revert NothingPending();
+    }
+
+    /// @dev The place asked for, or the last of fewer.
+    function requirePlace(uint64 asked, uint64 shown, uint64 count) private pure {
+        uint64 expected = asked < count ? asked : count - 1;
+        if (shown != expected) revert OtherLeaf(expected, shown);
+    }
+
+    function dueAt(uint64 epoch) private view returns (uint256) {
+        return uint256(settlement.epochs(epoch).openedAt) + settlement.w1();
+    }
+
+    function receiptId(Codec.NodeRoot memory root, uint64 index) private pure returns (bytes32) {
+        return keccak256(abi.encode("F8", root.epoch, root.node, index));
+    }
+
+    function requestId(bytes32 receiptHash) private pure returns (bytes32) {
+        return keccak256(abi.encode("F6", receiptHash));
+    }
+
+    function leafId(ISettlement.Payout memory pending, uint64 index) private pure returns (bytes32) {
+        return keccak256(abi.encode("leaf", pending.epoch, pending.root, pending.postedAt, index));
+    }
+
+    function partId(ISettlement.Payout memory pending, uint64 leafIndex, uint64 index) private pure returns (bytes32) {
+        return keccak256(abi.encode("part", pending.epoch, pending.root, pending.postedAt, leafIndex, index));
+    }
+}
