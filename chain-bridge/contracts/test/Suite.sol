@@ -4,9 +4,7 @@ pragma solidity 0.8.37;
 import {AssetRegistry, ITreasuries} from "../src/AssetRegistry.sol";
 import {BillingVerifier} from "../src/BillingVerifier.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {PayoutVerifier} from "../src/PayoutVerifier.sol";
-import {IEscrow, ISettlement, IStakes, IWithheld} from "../src/Ports.sol";
-import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
+import {ISettlement, IStakes} from "../src/Ports.sol";
 import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
 import {InsurancePool} from "../src/InsurancePool.sol";
 import {DatanetRent, IDatanets, IEpochs} from "../src/DatanetRent.sol";
@@ -64,8 +62,9 @@ abstract contract Suite {
     InferenceEscrow internal escrow;
     FraudVerifier internal verifier;
     BillingVerifier internal billing;
-    ReceiptChallenge internal challenges;
-    PayoutVerifier internal payouts;
+    /// @dev A ReceiptChallenge and a PayoutVerifier. Importing them would compile everything here as they are compiled: for size.
+    address internal challenges;
+    address internal payouts;
     AssetRegistry internal registry;
 
     error Unequal(string what, uint256 expected, uint256 got);
@@ -104,9 +103,11 @@ abstract contract Suite {
         ISettlement books = ISettlement(verifying);
         verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
         billing = new BillingVerifier(port, books, registry, GRACE_BLOCKS);
-        challenges = new ReceiptChallenge(port, books, CHALLENGE_BOND, ANSWER_SECONDS);
-        payouts = new PayoutVerifier(
-            port, books, registry, IEscrow(address(escrow)), IWithheld(address(challenges)), MAX_AGE_BLOCKS
+        challenges = vm.deployCode(
+            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, CHALLENGE_BOND, ANSWER_SECONDS)
+        );
+        payouts = vm.deployCode(
+            "PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, verifying, registry, escrow, challenges, MAX_AGE_BLOCKS)
         );
     }
 
@@ -116,8 +117,8 @@ abstract contract Suite {
         address[] memory verifiers = new address[](4);
         verifiers[0] = one;
         verifiers[1] = address(billing);
-        verifiers[2] = address(challenges);
-        verifiers[3] = address(payouts);
+        verifiers[2] = challenges;
+        verifiers[3] = payouts;
         stakes.setVerifiers(verifiers);
     }
 

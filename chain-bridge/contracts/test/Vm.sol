@@ -26,6 +26,7 @@ interface Vm {
     function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
     function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
     function toString(uint256 value) external pure returns (string memory);
+    function deployCode(string calldata artifact, bytes calldata args) external returns (address);
     function chainId(uint256 id) external;
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
 }
