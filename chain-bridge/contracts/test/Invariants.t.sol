@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {InferenceEscrow} from "../src/InferenceEscrow.sol";
+import {Settlement} from "../src/Settlement.sol";
+import {StakeManager} from "../src/StakeManager.sol";
+import {Bonds} from "./invariants/Bonds.sol";
+
+/// @notice Everything three clients, two nodes, two posters, a verifier and a hostile payee may do.
+contract Handler is Bonds {
+    function contracts() external view returns (InferenceEscrow, Settlement, StakeManager) {
+        return (escrow, settlement, stakes);
+    }
+
+    function escrowed() external view returns (uint256 sum) {
+        for (uint256 i = 0; i < CLIENTS; ++i) sum += escrow.accountOf(who(i)).balance;
+    }
+
+    function bonded() external view returns (uint256) {
+        return uint256(stakes.slashableOf(node)) + stakes.slashableOf(other);
+    }
+
+    function owedByStakes() external view returns (uint256) {
+        return stakes.owed(address(payee)) + stakes.owed(author) + stakes.owed(address(0xFEE));
+    }
+
+    function owedBySettlement() external view returns (uint256) {
+        return settlement.owed(address(payee)) + settlement.owed(address(this)) + settlement.owed(client)
+            + settlement.owed(reviewer) + settlement.owed(address(0xFEE));
+    }
+
+    function vaultAndRent() external view returns (uint256, uint256, uint256) {
+        return (address(vault).balance, address(rent).balance, vault.totalStake());
+    }
+
+    function activeStake() external view returns (uint256) {
+        return uint256(stakes.stakeOf(node)) + stakes.stakeOf(other);
+    }
+}
+
+/// @notice Money is conserved to the wei whatever happens in whatever order (I1 to I7, I10, I15, I16).
+contract InvariantsTest {
+    Handler private handler;
+    InferenceEscrow private escrow;
+    Settlement private settlement;
+    StakeManager private stakes;
+
+    error Broken(string what, uint256 expected, uint256 got);
+    error Rule(string rule);
+
+    struct FuzzSelector {
+        address addr;
+        bytes4[] selectors;
+    }
+
+    function setUp() public {
+        handler = new Handler();
+        handler.setUp();
+        (escrow, settlement, stakes) = handler.contracts();
+    }
+
+    function targetContracts() public view returns (address[] memory targets) {
+        targets = new address[](1);
+        targets[0] = address(handler);
+    }
+
+    function targetSelectors() public view returns (FuzzSelector[] memory targets) {
+        bytes4[30] memory all = [
+            handler.deposit.selector,
+            handler.askToLeave.selector,
+            handler.withdraw.selector,
+            handler.allowSession.selector,
+            handler.collect.selector,
+            handler.collectForged.selector,
+            handler.submit.selector,
+            handler.submit.selector,
+            handler.post.selector,
+            handler.post.selector,
+            handler.overturn.selector,
+            handler.returnBond.selector,
+            handler.withdrawOwed.selector,
+            handler.claim.selector,
+            handler.claimMany.selector,
+            handler.claimTooSoon.selector,
+            handler.wait.selector,
+            handler.stakeMore.selector,
+            handler.unbond.selector,
+            handler.unstake.selector,
+            handler.slash.selector,
+            handler.release.selector,
+            handler.takeOwed.selector,
+            handler.credit.selector,
+            handler.settleCredit.selector,
+            handler.reward.selector,
+            handler.takeReward.selector,
+            handler.insure.selector,
+            handler.prepay.selector,
+            handler.leaveRent.selector
+        ];
+        bytes4[] memory selectors = new bytes4[](31);
+        for (uint256 i = 0; i < 30; ++i) selectors[i] = all[i];
+        selectors[30] = handler.changeRoles.selector;
+        targets = new FuzzSelector[](1);
+        targets[0] = FuzzSelector({addr: address(handler), selectors: selectors});
+    }
+
+    /// @notice One campaign checks them all: the sequences are the longer for it.
+    function invariant_every_book_balances() public view {
+        noRuleWasBroken();
+        escrowIsSolvent();
+        settlementHoldsWhatIsNotClaimed();
+        stakeIsHeldQueuedOrOwed();
+        vaultAndRentAreExact();
+    }
+
+    /// @dev What the handler checks at each step.
+    function noRuleWasBroken() private view {
+        if (bytes(handler.broken()).length != 0) revert Rule(handler.broken());
+    }
+
+    /// @dev I1, I2: the escrow holds its accounts; what came in is there, left, or was collected.
+    function escrowIsSolvent() private view {
+        same("escrow holds its accounts", handler.escrowed(), address(escrow).balance);
+        same("deposits", handler.deposited(), handler.escrowed() + handler.withdrawn() + handler.collected());
+    }
+
+    /// @dev I2, I5: what was collected is received; it is claimed or there; claims stay within the final total.
+    function settlementHoldsWhatIsNotClaimed() private view {
+        uint256 received = settlement.totalReceived();
+        uint256 claims = settlement.totalClaimed();
+        same("collected is received", handler.collected(), received);
+        same("what is owed", handler.owedInAll(), handler.owedBySettlement());
+        same("balance", received - claims + handler.bondsHeld() + handler.owedInAll(), address(settlement).balance);
+        Settlement.Payout memory last = settlement.finalPayout();
+        if (claims > last.total) revert Broken("claims are within the final total", last.total, claims);
+        if (last.total > received) revert Broken("the total is within what was received", received, last.total);
+    }
+
+    /// @dev I2: stake is held, queued or owed, to the wei.
+    function stakeIsHeldQueuedOrOwed() private view {
+        same("bonded", handler.staked() - handler.unstaked() - handler.slashed() - handler.debited(), handler.bonded());
+        same("balance", handler.bonded() + handler.queued() + handler.owedByStakes(), address(stakes).balance);
+    }
+
+    /// @dev I2: of the stakers' share not a part of a wei is lost; of rent not a wei.
+    function vaultAndRentAreExact() private view {
+        (uint256 got, uint256 expected) = handler.vaultUnits();
+        same("units", expected, got);
+        (uint256 vaultHeld, uint256 rentHeld, uint256 totalStake) = handler.vaultAndRent();
+        same("vault", handler.vaultReceived() - handler.vaultClaimed(), vaultHeld);
+        same("total stake", handler.activeStake(), totalStake);
+        same("rent", handler.rentIn() - handler.rentOut(), rentHeld);
+        same("rent's books", handler.rentHeld(), rentHeld);
+    }
+
+    /// @notice A run does what it is meant to do. (I16, that a payee which calls back while it is paid gains nothing, is in the books above.)
+    function afterInvariant() public view {
+        if (handler.did("deposit") + handler.did("stakeMore") + handler.did("reward") + handler.did("prepay") == 0) {
+            revert Rule("the run did nothing");
+        }
+    }
+
+    function same(string memory what, uint256 expected, uint256 got) private pure {
+        if (expected != got) revert Broken(what, expected, got);
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Settlement} from "../../src/Settlement.sol";
+import {Sig} from "../../src/Sig.sol";
+import {Roles, StakeManager} from "../../src/StakeManager.sol";
+import {Money} from "./Money.sol";
+
+/// @notice Stake, slashes and their queue, credit notes, the stakers' share, the pool and rent in any order, with books of their own.
+abstract contract Bonds is Money {
+    uint256 internal constant UNIT = 2 ** 64;
+
+    uint256 public staked = 150 ether;
+    uint256 public unstaked;
+    uint256 public slashed;
+    uint256 public debited;
+    uint256 public released;
+    uint256 public vaultReceived;
+    uint256 public vaultClaimed;
+    uint256 public rentIn;
+    uint256 public rentOut;
+
+    StakeManager.Slash[] private queue;
+    mapping(address => uint256) private unbondsUntil;
+    uint64 private credits;
+    bytes[] private creditLanes;
+    bytes32[] private creditRequests;
+    uint64 private datanet;
+
+    function setUp() public virtual override {
+        super.setUp();
+        vm.prank(author);
+        datanet = registry.register(3, "");
+    }
+
+    function stakeMore(bool byOther, uint96 amount) external {
+        address from = byOther ? other : node;
+        uint256 value = 1 + amount % 5 ether;
+        vm.deal(from, from.balance + value);
+        vm.prank(from);
+        stakes.increase{value: value}();
+        staked += value;
+        ++did["stakeMore"];
+    }
+
+    function unbond(bool byOther, uint96 amount) external {
+        address from = byOther ? other : node;
+        vm.prank(from);
+        stakes.unbond(uint128(1 + amount % 5 ether));
+        unbondsUntil[from] = block.timestamp + UNBONDING;
+        ++did["unbond"];
+    }
+
+    function unstake(bool byOther, bool early) external {
+        address from = byOther ? other : node;
+        if (!early) vm.warp(block.timestamp + UNBONDING);
+        uint256 before = from.balance;
+        vm.prank(from);
+        stakes.withdraw();
+        if (block.timestamp < unbondsUntil[from]) breaks("I7: stake left before it had unbonded");
+        unstaked += from.balance - before;
+        ++did["unstake"];
+    }
+
+    function slash(uint256 i, uint96 value, uint96 victimAmount) external {
+        bytes32 fault = keccak256(abi.encode("fault", i % 64));
+        bool known = stakes.isSlashed(fault);
+        address account = i & 1 == 0 ? node : other;
+        address victim = i & 2 == 0 ? author : i & 4 == 0 ? address(payee) : address(0);
+        uint128 before = stakes.slashableOf(account);
+        vm.prank(address(verifier));
+        uint128 taken = stakes.slash(account, value % 3 ether, victim, victimAmount, address(0xFEE), fault);
+        if (known) breaks("I10: a fault was slashed twice");
+        if (before - stakes.slashableOf(account) != taken) breaks("I2: a slash took another amount");
+        slashed += taken;
+        if (taken > 0) {
+            queue.push(
+                StakeManager.Slash(
+                    fault, account, taken, victim, victimAmount, address(0xFEE), uint64(block.timestamp) + SLASH_DELAY
+                )
+            );
+        }
+        ++did["slash"];
+    }
+
+    function release(uint256 i, bool refuses) external {
+        StakeManager.Slash memory queued = queue[i % queue.length];
+        payee.become(refuses, noClaim());
+        if (i & 1 == 0) vm.warp(block.timestamp + SLASH_DELAY);
+        uint256 poolBefore = address(pool).balance;
+        uint256 burnedBefore = stakes.BURN().balance;
+        uint256 everywhere = held(queued);
+        stakes.release(queued);
+        if (block.timestamp < queued.releaseAt) breaks("I2: a slash was divided before its time");
+        if (held(queued) != everywhere) breaks("I2: the division of a slash does not sum");
+        if ((stakes.BURN().balance - burnedBefore) * 10 < queued.amount) breaks("I2: less than a tenth was burned");
+        if (poolBefore > address(pool).balance && (poolBefore - address(pool).balance) * 10 > poolBefore) {
+            breaks("I2: the pool paid more than a tenth of itself");
+        }
+        released += queued.amount;
+        ++did["release"];
+        try stakes.release(queued) {
+            breaks("I10: a slash was divided twice");
+        } catch {}
+    }
+
+    function takeOwed(bool refuses) external {
+        payee.become(refuses, noClaim());
+        stakes.withdrawOwed(payable(address(payee)));
+        ++did["takeOwed"];
+    }
+
+    // ------------------------------------------------------------------ credit notes
+
+    function credit(uint256 i, uint96 amount) external {
+        bytes memory lane = collectedLanes[i % collectedLanes.length];
+        uint128 cumulative = escrow.collectedOf(keccak256(lane));
+        bytes32 request = keccak256(abi.encodePacked("client", ++credits));
+        bytes memory note =
+            abi.encodePacked(keccak256(lane), request, cumulative, 1 + amount % cumulative, type(uint64).max);
+        bytes memory signature = signed(NODE_KEY, address(escrow), Sig.CREDIT_NOTE, note);
+        address payer;
+        assembly ("memory-safe") {
+            payer := shr(96, mload(add(lane, 32)))
+        }
+        vm.prank(payer);
+        escrow.claimCredit(lane, note, signature);
+        if (escrow.creditedOf(keccak256(lane)) > escrow.collectedOf(keccak256(lane))) breaks("I7: credits above collects");
+        creditLanes.push(lane);
+        creditRequests.push(request);
+        ++did["credit"];
+    }
+
+    function settleCredit(uint256 i) external {
+        i %= creditLanes.length;
+        uint64 from = escrow.creditOf(keccak256(creditLanes[i]), creditRequests[i]).settleFrom;
+        if (i & 1 == 0) vm.warp(block.timestamp + HONOUR);
+        uint128 before = stakes.slashableOf(node);
+        uint256 escrowBefore = address(escrow).balance;
+        escrow.settleCredit(creditLanes[i], creditRequests[i]);
+        if (block.timestamp < from) breaks("I2: a credit was settled while it could be answered");
+        uint256 paid = before - stakes.slashableOf(node);
+        if (address(escrow).balance - escrowBefore != paid) breaks("I2: a debit did not arrive");
+        debited += paid;
+        deposited += paid;
+        ++did["settleCredit"];
+    }
+
+    // ------------------------------------------------------------------ vault, pool, rent
+
+    function reward(uint96 amount) external {
+        (bool taken,) = address(vault).call{value: amount % 7 ether}("");
+        if (!taken) breaks("I16: the vault refused money");
+        vaultReceived += amount % 7 ether;
+        ++did["reward"];
+    }
+
+    function takeReward(bool byOther) external {
+        address from = byOther ? other : node;
+        uint256 before = from.balance;
+        vm.prank(from);
+        vault.claim();
+        vaultClaimed += from.balance - before;
+        ++did["takeReward"];
+    }
+
+    function insure(uint96 amount) external {
+        (bool taken,) = address(pool).call{value: amount % 5 ether}("");
+        if (!taken) breaks("I16: the pool refused money");
+        ++did["insure"];
+    }
+
+    function changeRoles(bool quits) external {
+        vm.prank(node);
+        if (quits) stakes.quit(Roles.INDEXER);
+        else stakes.join(Roles.INDEXER);
+        ++did["changeRoles"];
+    }
+
+    function prepay(uint96 amount) external {
+        rent.prepay{value: 1 + amount % 3 ether}(datanet);
+        rentIn += 1 + amount % 3 ether;
+        ++did["prepay"];
+    }
+
+    function leaveRent(uint96 amount) external {
+        uint128 prepaid = rent.accountOf(datanet).prepaid;
+        vm.prank(author);
+        rent.requestWithdraw(datanet, amount % (prepaid + 1));
+        vm.warp(block.timestamp + RENT_DELAY);
+        uint256 before = author.balance;
+        vm.prank(author);
+        rent.withdraw(datanet);
+        rentOut += author.balance - before;
+        ++did["leaveRent"];
+    }
+
+    // ------------------------------------------------------------------ books
+
+    function queued() external view returns (uint256) {
+        return slashed - released;
+    }
+
+    function rentHeld() external view returns (uint256) {
+        return uint256(rent.accountOf(datanet).prepaid) + rent.accountOf(datanet).accrued;
+    }
+
+    function vaultUnits() external view returns (uint256 got, uint256 expected) {
+        got = vault.earnedUnits(node) + vault.earnedUnits(other) + vault.carry() + (vault.waiting() + vaultClaimed) * UNIT;
+        expected = vaultReceived * UNIT;
+    }
+
+    /// @dev Everything a division may touch.
+    function held(StakeManager.Slash memory queued_) private view returns (uint256) {
+        return address(stakes).balance + address(pool).balance + stakes.BURN().balance + address(0xFEE).balance
+            + (queued_.victim == address(0) ? 0 : queued_.victim.balance);
+    }
+
+    function noClaim() private view returns (Settlement.Claim memory made) {
+        made.account = address(this);
+    }
+}
