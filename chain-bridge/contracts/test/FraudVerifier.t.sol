@@ -256,6 +256,18 @@ contract FraudVerifierTest is Fixture {
         yes("the burn is never zero", stakes.BURN().balance >= 7 ether);
     }
 
+    function test_the_last_wei_of_a_stake_are_taken_whole() public {
+        FraudVerifier.FalseSpan memory proof = closed(forged(0, 4, be(uint256(0), 2)));
+        proof.mode = FraudVerifier.Mode.Length;
+        refee(proof, (STAKE - 6) / 2);
+        proven(proof);
+        eq("left", 6, stakes.slashableOf(accused));
+        // A tenth of six wei is nothing, and so is twice no fee.
+        refee(proof, 0);
+        proven(proof);
+        eq("left", 0, stakes.slashableOf(accused));
+    }
+
     function test_the_client_of_a_receipt_is_refunded_once() public {
         bytes memory receipt = patched(patched(honest, SPANS_AT + 4, hex"0000"), SPANS_AT + 44, hex"0000");
         uint256 fee = number(".documents[4].fields.fee");
@@ -304,6 +316,52 @@ contract FraudVerifierTest is Fixture {
         if (holds) refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
         else proven(proof);
         yes("every second span is true", seed & 1 == 1 || holds);
+    }
+
+    /// @notice Spans that begin and end where leaves, strides and texts do, up to the longest: true ones are refuted in no mode, and one byte
+    /// further along the source they are false.
+    function test_true_spans_at_every_boundary_are_refuted_in_no_mode() public {
+        uint16[6] memory starts = [uint16(0), 1, 63, 64, 127, 128];
+        uint16[4] memory lengths = [uint16(1), 64, 255, 256];
+        for (uint256 sized = 0; sized < 2; ++sized) {
+            // A last leaf that is full, and one of a single byte.
+            bytes memory text = noise(11, sized == 0 ? 384 : 385);
+            for (uint256 i = 0; i < starts.length; ++i) {
+                for (uint256 j = 0; j < lengths.length; ++j) trueInEveryMode(text, starts[i], lengths[j]);
+            }
+            for (uint256 j = 0; j < lengths.length; ++j) trueInEveryMode(text, uint16(text.length - lengths[j]), lengths[j]);
+        }
+        eq("stake", STAKE, stakes.stakeOf(accused));
+        bytes memory source = noise(11, 385);
+        proven(world(source, source, 127, 256, 128));
+        proven(world(source, source, 128, 256, 129));
+    }
+
+    function test_equal_leaves_and_inner_nodes_stand_for_no_other_leaf() public {
+        // Every leaf of this text but the last five holds the same bytes.
+        bytes memory same64 = noise(3, 64);
+        bytes memory text = new bytes(0);
+        for (uint256 i = 0; i < 12; ++i) text = bytes.concat(text, same64);
+        FraudVerifier.FalseSpan memory proof = world(text, noise(4, 768), 0, 64, 64);
+        bytes[] memory leaves = textLeaves(text);
+        eq("equal leaves", keccak256(leaves[1]), keccak256(leaves[2]));
+        proof.text = open(leaves, text.length, 2);
+        refused(proof, abi.encodeWithSelector(FraudVerifier.WrongLeaf.selector, "text", 1, 2));
+        // Two digests side by side are a node's content, not a leaf's; a shallower tree has another head.
+        proof.textLeaf = abi.encodePacked(Trees.leaf(leaves[0]), Trees.leaf(leaves[1]));
+        proof.text = open(leaves, text.length, 0);
+        bytes32[] memory above = new bytes32[](proof.text.siblings.length - 1);
+        for (uint256 i = 0; i < above.length; ++i) above[i] = proof.text.siblings[i + 1];
+        proof.text.siblings = above;
+        refusedWith(proof, Trees.WrongDepth.selector);
+        proof.text.count = 8;
+        proof.text.index = 1;
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        // The filler behind the last leaf is a digest, and no place of its own.
+        proof.text = open(leaves, text.length, 11);
+        proof.text.index = 12;
+        refusedWith(proof, Trees.IndexBeyondLeaves.selector);
+        eq("stake", STAKE, stakes.stakeOf(accused));
     }
 
     // ------------------------------------------------------------------ the receipt of the vectors, changed and signed anew
@@ -386,11 +444,7 @@ contract FraudVerifierTest is Fixture {
         );
         proof.datanet = Trees.Opening({count: 1, length: 52, index: 0, siblings: new bytes32[](0)});
 
-        bytes[] memory answers = textLeaves(answer);
-        for (uint256 i = 0; i < answers.length; ++i) {
-            // A salt, a running weight, one word.
-            answers[i] = abi.encodePacked(keccak256(abi.encode(i)), uint64(i), uint8(1), uint8(3), uint16(5), uint32(700), answers[i]);
-        }
+        bytes[] memory answers = answerLeaves(answer);
         proof.answerLeaf = answers[start / 64];
         proof.answer = open(answers, answer.length, start / 64);
         bytes memory receipt = honest;
@@ -401,10 +455,29 @@ contract FraudVerifierTest is Fixture {
         proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, receipt);
     }
 
+    /// @dev The text quotes itself: the span's bytes are those of its source.
+    function trueInEveryMode(bytes memory text, uint16 start, uint16 length) private {
+        for (uint256 mode = 0; mode <= uint256(FraudVerifier.Mode.Bytes); ++mode) {
+            FraudVerifier.FalseSpan memory proof = world(text, text, start, length, start);
+            proof.mode = FraudVerifier.Mode(mode);
+            if (proof.mode == FraudVerifier.Mode.AnswerEnd) proof.top = topOf(answerLeaves(text));
+            if (proof.mode == FraudVerifier.Mode.DatanetIndex) proof.top = Trees.leaf(proof.datanetLeaf);
+            refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
+        }
+    }
+
     function noise(uint256 seed, uint256 length) private pure returns (bytes memory text) {
         text = new bytes(length);
         // Two letters, so that short windows agree by chance.
         for (uint256 i = 0; i < length; ++i) text[i] = uint256(keccak256(abi.encode(seed, i))) & 1 == 0 ? bytes1("a") : bytes1("b");
+    }
+
+    function answerLeaves(bytes memory answer) private pure returns (bytes[] memory leaves) {
+        leaves = textLeaves(answer);
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            // A salt, a running weight, one word.
+            leaves[i] = abi.encodePacked(keccak256(abi.encode(i)), uint64(i), uint8(1), uint8(3), uint16(5), uint32(700), leaves[i]);
+        }
     }
 
     function textLeaves(bytes memory source) private pure returns (bytes[] memory leaves) {

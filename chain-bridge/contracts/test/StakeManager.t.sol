@@ -79,6 +79,31 @@ contract StakeManagerTest is Suite {
         vm.stopPrank();
     }
 
+    function test_a_second_unbonding_adds_to_the_first_and_waits_anew() public {
+        vm.startPrank(node);
+        stakes.unbond(10 ether);
+        vm.warp(block.timestamp + UNBONDING - 1);
+        stakes.unbond(20 ether);
+        eq("unbonding", 30 ether, stakes.nodeOf(node).unbonding);
+        eq("slashable", 100 ether, stakes.slashableOf(node));
+        uint64 until = uint64(block.timestamp) + UNBONDING;
+        vm.warp(until - 1);
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.StillUnbonding.selector, until, until - 1));
+        stakes.withdraw();
+        vm.warp(until);
+        stakes.withdraw();
+        eq("withdrawn", 30 ether, node.balance);
+        vm.stopPrank();
+    }
+
+    function test_nobody_is_bonded_unregistered_even_where_no_stake_is_asked() public {
+        StakeManager free = new StakeManager(UNBONDING, 0, insurance);
+        yes("a stranger is not bonded", !free.isBonded(address(0x99)));
+        vm.prank(address(0x99));
+        free.stake(bytes32(uint256(1)), 1, address(0x99));
+        yes("a registered account is", free.isBonded(address(0x99)));
+    }
+
     function test_only_the_verifier_slashes_and_it_is_named_once() public {
         vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyVerifier.selector, address(verifier), address(this)));
         stakes.slash(node, 1, client, 0, other, 0);
