@@ -6,7 +6,8 @@ import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 /// @title Stake of nodes, indexers, posters and checkers
 /// @notice Holds native OPEN that a proven fault can take. Stake stays slashable until it has been withdrawn, which is possible only after
 /// `unbondingSeconds`: longer than a fault can take to be proven. The contract has no owner; its verifier is named once by the deployer.
-/// @dev A node key is not checked for possession here (no ed25519 in the EVM): peers check it against the NodeBinding that the account signs.
+/// @dev A node key is not checked for possession here (no ed25519 in the EVM), and several accounts may name one key. Peers believe a
+/// registration where the key's own signed ad names the same account, never by the key alone.
 contract StakeManager {
     /// @notice What is known of an operator. `active + unbonding` is slashable.
     struct Operator {
