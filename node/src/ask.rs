@@ -106,6 +106,8 @@ pub struct Answered {
 pub enum Event<'a> {
     /// A node was chosen.
     Asking(&'a Candidate),
+    /// Its handshake is done; the quote comes next.
+    Connected(&'a Candidate),
     /// A token arrived, with the number of tokens so far.
     Token(&'a [u8], usize),
     /// A node was given up.
@@ -223,6 +225,7 @@ impl Asker {
             Ok(connection) => connection,
             Err(error) => return Ok(Attempt::Lost(error.to_string())),
         };
+        (progress.on_event)(Event::Connected(candidate));
         let stream = match connection.open_stream().await {
             Ok(stream) => stream,
             Err(error) => return Ok(Attempt::Lost(error.to_string())),
