@@ -108,6 +108,10 @@ pub enum Event<'a> {
     Asking(&'a Candidate),
     /// Its handshake is done; the quote comes next.
     Connected(&'a Candidate),
+    /// Its quote is signed and within the request's limits.
+    Quoted(&'a Quote),
+    /// It has checked request, lane and deposit, and noted the request; the prompt runs from here.
+    Begun,
     /// A token arrived, with the number of tokens so far.
     Token(&'a [u8], usize),
     /// A node was given up.
@@ -252,6 +256,7 @@ impl Asker {
     ) -> Result<Attempt, Stop> {
         let request = progress.signed.document;
         let quote = self.quote(question, candidate, &request, talk).await?;
+        (progress.on_event)(Event::Quoted(&quote.document));
         let room = request.spending_limit;
         let mut lane = self.purse.hold_lane(&self.account, &self.domains, candidate.account, self.lanes, room)?;
         let begin = Begin {
@@ -266,6 +271,7 @@ impl Asker {
         };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
         let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
+        (progress.on_event)(Event::Begun);
         if base != lane.cumulative() {
             // A receipt may have been lost on its way: the vouchers behind it stand, but this lane's sum is no longer ours to continue.
             lane.retire()?;

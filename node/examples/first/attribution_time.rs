@@ -33,8 +33,9 @@ pub(crate) fn measure(engine: &EngineHandle, data: &Path, manifest: Manifest) ->
     let real = contribution_text(&documents);
     // Repeated only where there is less than asked for.
     let mut text = real.clone();
+    let mut again = documents.iter().cycle();
     while text.len() < TEXT_BYTES {
-        text.extend(documents.iter().flat_map(|document| [document.text(), "\0"]).take(2 * documents.len()));
+        text.extend(again.next().iter().flat_map(|document| [document.text(), "\0"]));
     }
     let root = text_root(text.as_bytes());
     let source = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: root, text: text.as_bytes() };
@@ -52,7 +53,7 @@ pub(crate) fn measure(engine: &EngineHandle, data: &Path, manifest: Manifest) ->
     }
     ensure!(spans > 0, "the answer quotes documents, and no span was found");
     let note = format!(
-        "{TOKENS} tokens, {} bytes, {spans} spans with their openings, over {} bytes of text, {} of them distinct documents",
+        "{TOKENS} tokens, {} bytes, {spans} spans with their openings, over {} bytes of text: {} bytes of documents, the first of them repeated",
         answer.len(),
         text.len(),
         real.len()

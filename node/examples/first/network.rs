@@ -50,8 +50,27 @@ const WARM_UP: u16 = 2;
 #[derive(Debug)]
 struct Pair {
     engine_ms: f64,
-    open_ms: f64,
-    whole_ms: f64,
+    there: Legs,
+}
+
+/// An answer's way to its first token over the network, in milliseconds.
+#[derive(Debug)]
+struct Legs {
+    /// From the question to the open connection.
+    connect: f64,
+    /// From there to the quote.
+    quote: f64,
+    /// From there to the node's word that everything is checked and noted.
+    begin: f64,
+    /// From there to the first token.
+    token: f64,
+}
+
+impl Legs {
+    /// What counts: with the connection open.
+    fn open(&self) -> f64 {
+        self.quote + self.begin + self.token
+    }
 }
 
 /// Asks each question in turn here and over the network; returns the manifest that the node answered under.
@@ -81,7 +100,7 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     for number in 0..arguments.pairs + WARM_UP {
         let question = question(&questions[usize::from(number) % questions.len()], &manifest)?;
         // Who goes first changes each time.
-        let (engine_ms, (open_ms, whole_ms)) = if number % 2 == 0 {
+        let (engine_ms, there) = if number % 2 == 0 {
             let here = ask_engine(engine, &question).await?;
             (here, ask_node(&asker, &question, &found).await?)
         } else {
@@ -89,7 +108,7 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
             (ask_engine(engine, &question).await?, there)
         };
         if number >= WARM_UP {
-            pairs.push(Pair { engine_ms, open_ms, whole_ms });
+            pairs.push(Pair { engine_ms, there });
         }
     }
     overlay.shutdown().await;
@@ -100,17 +119,18 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
 
 fn print(pairs: &[Pair]) -> Result<()> {
     let all = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
-    let (engine, open, whole) = (all(|pair| pair.engine_ms), all(|pair| pair.open_ms), all(|pair| pair.whole_ms));
+    let (engine, open) = (all(|pair| pair.engine_ms), all(|pair| pair.there.open()));
+    let whole = all(|pair| pair.there.connect + pair.there.open());
+    let [connect, quote, begin, token] =
+        [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin), all(|pair| pair.there.token)];
     let n = pairs.len();
-    let medians = format!("{open:.2} over an open connection less {engine:.2} in process, {n} pairs in turns");
-    row(
-        "first.quic_ttft_ms",
-        open - engine,
-        n,
-        format!("{medians}; from open connection to first token: quote, checks, lane, deposit, note"),
-    )?;
-    let medians = format!("{whole:.2} from the question less {engine:.2} in process");
-    row("first.quic_ttft_new_ms", whole - engine, n, format!("{medians}; nonce, signature and handshake on top"))
+    let note = format!(
+        "median {open:.2} over an open connection less median {engine:.2} in process, in turns; \
+         quote {quote:.2}, lane and deposit checked and request noted {begin:.2}, then the token {token:.2}"
+    );
+    row("first.quic_ttft_ms", open - engine, n, note)?;
+    let note = format!("median {whole:.2} from the question less {engine:.2}: nonce, signature and handshake, {connect:.2}, on top");
+    row("first.quic_ttft_new_ms", whole - engine, n, note)
 }
 
 /// A node that serves the base, and a client with a deposit.
@@ -177,19 +197,20 @@ async fn ask_engine(engine: &EngineHandle, question: &Question) -> Result<f64> {
     Ok(millis(start.elapsed()))
 }
 
-/// Milliseconds to the first token over the network: from the open connection, and from the question.
-async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<(f64, f64)> {
-    let (mut connected, mut first) = (None, None);
-    let start = Instant::now();
-    let mut note = |event: Event<'_>| match event {
-        Event::Connected(_) => connected = Some(Instant::now()),
-        Event::Token(_, 1) => first = Some(Instant::now()),
-        _ => {}
+/// The same over the network, leg by leg.
+async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<Legs> {
+    let mut times = Vec::with_capacity(5);
+    times.push(Instant::now());
+    let mut note = |event: Event<'_>| {
+        if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1)) {
+            times.push(Instant::now());
+        }
     };
     let answered = asker.ask(question, candidates, &mut note).await?;
     ensure!(answered.abandoned.is_empty(), "the node was lost: {:?}", answered.abandoned);
-    let (connected, first) = connected.zip(first).context("no token came over a connection")?;
-    Ok((millis(first - connected), millis(first - start)))
+    let legs: Vec<f64> = times.windows(2).map(|two| millis(two[1] - two[0])).collect();
+    let [connect, quote, begin, token] = legs[..] else { anyhow::bail!("an answer has four legs, this one {}", legs.len()) };
+    Ok(Legs { connect, quote, begin, token })
 }
 
 fn millis(duration: Duration) -> f64 {

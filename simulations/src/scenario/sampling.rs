@@ -327,8 +327,7 @@ fn play(
 fn report(question: &Question, population: &Population, tally: &Tally) -> Report {
     let (r, g, s) = (question.reward, question.gain, question.slash);
     let p = f64::from(rate(question.p)) / 4_294_967_296.0;
-    let mean =
-        |figure: &dyn Fn(f64) -> f64| population.colluding_shares().map(figure).sum::<f64>() / as_f64(as_u64(population.cheaters));
+    let mean = |figure: &dyn Fn(f64) -> f64| population.colluding_shares().map(figure).sum::<f64>() / as_f64(as_u64(population.cheaters));
     let q = mean(&|share| p * (1.0 - share.powi(question.m.into())));
     let (caught, caught_error) = proportion(tally.caught, tally.cheats);
     let (punished, punished_error) = proportion(tally.punished, tally.honest);
