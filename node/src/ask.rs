@@ -285,7 +285,7 @@ impl Asker {
             request: request.id(),
             attempt,
             quote: quote.document.hash(),
-            first_token: u32::try_from(progress.tokens.len()).map_err(anyhow::Error::from)?,
+            continued: progress.tokens.clone(),
             tokens_in,
             base,
             rate_in: quote.document.rate_in,

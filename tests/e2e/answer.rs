@@ -207,16 +207,19 @@ async fn a_client_that_vanishes_is_not_charged(cluster: &Cluster) {
 async fn another_node_executes_it_again(cluster: &Cluster, receipt: &Path) {
     let bundle = tamper::read(receipt);
     let answered: Address = bundle["receipt"]["document"]["node"].as_str().and_then(|text| text.parse().ok()).expect("a node's account");
-    let other = cluster.nodes.iter().find(|node| node.account != answered).expect("five nodes").node.to_string();
-    let auditor = cluster.person("auditor");
-    let honest = cluster.run(auditor, &["audit", "check", text(receipt), "--node", &other]).await;
+    let others: Vec<_> = cluster.nodes.iter().filter(|node| node.account != answered).take(2).collect();
+    let (asker, other) = (others[0], others[1].node.to_string());
+    // Whoever has nothing at stake would have the work done for nothing.
+    let refused = cluster.refused(cluster.person("auditor"), &["audit", "check", text(receipt), "--node", &other]).await;
+    assert!(refused.contains("stake on the chain"), "{refused}");
+    let honest = cluster.run(asker, &["audit", "check", text(receipt), "--node", &other]).await;
     assert_eq!(honest["finding"], "agrees", "{honest}");
     let position = bundle["token_ids"].as_array().expect("token ids").len() / 2;
     let mut changed = bundle;
     let token = changed["token_ids"][position].as_u64().expect("a token");
     changed["token_ids"][position] = if token == 40 { 41 } else { 40 }.into();
     let path = tamper::write(&cluster.path("changed-token.json"), &changed);
-    let caught = cluster.run(auditor, &["audit", "check", text(&path), "--node", &other]).await;
+    let caught = cluster.run(asker, &["audit", "check", text(&path), "--node", &other]).await;
     assert_eq!((&caught["finding"], &caught["position"]), (&"token".into(), &position.into()), "{caught}");
     cluster.say("another node executed an answer again and found a changed token");
 }
