@@ -71,6 +71,12 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
         let verified = offline.run(&client, &["receipt", "verify", text(receipt)]).await;
         assert_eq!((&verified["is_ok"], &verified["is_full"]), (&true.into(), &false.into()), "{verified}");
     }
+    let model = files::tiny_model();
+    let read = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--model", text(&model)]).await;
+    assert!(
+        read["checks"].as_array().is_some_and(|all| all.iter().any(|check| check["check"] == "reading" && check["is_ok"] == true)),
+        "{read}"
+    );
     let full = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--full", "--texts", text(&texts)]).await;
     assert_eq!((&full["is_ok"], &full["is_full"]), (&true.into(), &true.into()), "{full}");
     assert!(offline.refused(&client, &["receipt", "verify", text(&forged)]).await.contains("span 0"));

@@ -72,21 +72,35 @@ fn an_honest_bundle_verifies_and_survives_its_file() {
 
 const RECEIPT: &[Row] = &[
     ("span 0: start", &["span 0: start", "span 0: text"], |b| b.receipt.document.spans[0].start += 1),
-    ("span 0: text", &["span 0: text"], |b| b.receipt.document.spans[0].start = u32::try_from(ANSWER.find("describe").unwrap()).unwrap()),
-    ("span 0: start", &["span 0: start"], |b| b.receipt.document.spans[0].start = u32::MAX),
-    ("span 1: length", &[], |b| b.receipt.document.spans[1].length += 1),
-    ("span 1: length", &[], |b| b.receipt.document.spans[1].length = 0),
-    ("span 1: length", &[], |b| b.receipt.document.spans[1].length = u16::MAX),
+    ("span 0: text", &["span 0: length", "span 0: text"], |b| {
+        b.receipt.document.spans[0].start = u32::try_from(ANSWER.find("describe").unwrap()).unwrap()
+    }),
+    ("span 0: start", &["span 0: start", "span 0: text", "span 1: start"], |b| b.receipt.document.spans[0].start = u32::MAX),
+    ("span 1: length", &["span 1: length"], |b| b.receipt.document.spans[1].length += 1),
+    ("span 1: length", &["span 1: length"], |b| b.receipt.document.spans[1].length = 0),
+    ("span 1: length", &["span 1: document", "span 1: length", "span 1: text"], |b| b.receipt.document.spans[1].length = u16::MAX),
     ("span 1: weight", &["span 1: weight"], |b| b.receipt.document.spans[1].weight -= 1),
     ("fee and weights", &["fee and weights", "span 0: weight"], |b| b.receipt.document.spans[0].weight = u32::MAX),
     ("span 0: payee", &["span 0: payee"], |b| b.receipt.document.spans[0].payee.0[3] ^= 1),
-    ("span 0: position", &[], |b| b.receipt.document.spans[0].position += 64),
+    ("span 0: position", &["span 0: document", "span 0: position"], |b| b.receipt.document.spans[0].position += 64),
     ("span 0: text", &["span 0: position", "span 0: text"], |b| b.receipt.document.spans[0].position += 1),
     ("span 0: position", &["span 0: position"], |b| b.receipt.document.spans[0].position = (1 << 40) - 1),
     ("span 0: Datanet", &["span 0: Datanet"], |b| b.receipt.document.spans[0].datanet = 1),
     ("span 0: Datanet", &["span 0: Datanet"], |b| b.receipt.document.spans[0].datanet = 9),
-    ("span 1: start", &[], |b| b.receipt.document.spans.swap(0, 1)),
-    ("openings", &[], |b| b.receipt.document.spans.push(b.receipt.document.spans[1])),
+    (
+        "span 1: start",
+        &[
+            "span 0: Datanet",
+            "span 0: document",
+            "span 0: position",
+            "span 1: Datanet",
+            "span 1: document",
+            "span 1: position",
+            "span 1: start",
+        ],
+        |b| b.receipt.document.spans.swap(0, 1),
+    ),
+    ("openings", &["openings", "span 2: start"], |b| b.receipt.document.spans.push(b.receipt.document.spans[1])),
     ("openings", &["openings"], |b| drop(b.receipt.document.spans.pop())),
     ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total -= 1),
     ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total += 1),
@@ -96,7 +110,7 @@ const RECEIPT: &[Row] = &[
     ("fee", &["fee"], |b| b.receipt.document.fee.0 = u128::MAX),
     ("input tokens", &["fee", "input tokens"], |b| b.receipt.document.tokens_in += 1),
     ("output tokens", &["fee", "output tokens"], |b| b.receipt.document.tokens_out += 1),
-    ("output tokens", &[], |b| b.receipt.document.tokens_out = u32::MAX),
+    ("output tokens", &["fee", "first token plus output tokens", "output tokens"], |b| b.receipt.document.tokens_out = u32::MAX),
     ("first token", &["first token"], |b| b.receipt.document.first_token += 1),
     ("first token plus output tokens", &["first token", "first token plus output tokens"], |b| b.receipt.document.first_token = u32::MAX),
     ("attempt", &["attempt"], |b| b.receipt.document.attempt += 1),
@@ -128,9 +142,9 @@ const RECEIPT: &[Row] = &[
 ];
 
 const EVIDENCE: &[Row] = &[
-    ("answer root", &[], |b| b.answer = b.answer.replace("matters", "differs")),
-    ("answer", &["answer", "answer root"], |b| b.answer.push('\u{7}')),
-    ("answer", &["answer", "answer root"], |b| b.answer.push_str("e\u{301}")),
+    ("answer root", &["answer root", "total weight W"], |b| b.answer = b.answer.replace("matters", "differs")),
+    ("answer", &["answer"], |b| b.answer.push('\u{7}')),
+    ("answer", &["answer", "answer root", "total weight W"], |b| b.answer.push_str("e\u{301}")),
     ("answer root", &["answer root"], |b| b.answer_salt.0[0] ^= 1),
     ("prompt root", &["prompt root", "request: prompt root"], |b| b.messages[1].content.push('?')),
     ("prompt root", &["prompt root", "request: prompt root"], |b| b.messages[0].role = Role::User),
@@ -140,57 +154,69 @@ const EVIDENCE: &[Row] = &[
     ("token ids", &["output tokens", "token ids"], |b| b.token_ids.push(1)),
     ("first token", &["first token", "token ids"], |b| b.continued.push(1)),
     ("first token", &["first token", "output tokens"], |b| b.continued = b.token_ids.drain(..3).collect()),
-    ("manifest", &[], |b| b.manifest.split.node -= 1),
-    ("manifest: treasury of Datanet 1", &[], |b| b.manifest.datanets[1].treasury.0[0] ^= 1),
-    ("manifest root", &[], |b| b.manifest.datanets[1].weight += 1),
-    ("index root", &[], |b| b.manifest.index.0[0] ^= 1),
-    ("parameter id", &[], |b| b.manifest.parameters = 2),
-    ("span 1: Datanet", &[], |b| drop(b.manifest.datanets.pop())),
-    ("quote hash", &["fee", "quote hash", "voucher: quote hash"], |b| b.quote.document.rate_out.0 += 1),
-    ("quote: input rate", &[], |b| b.quote.document.rate_in.0 *= 2),
-    ("quote: output rate", &[], |b| b.quote.document.rate_out.0 *= 2),
+    ("manifest", &["manifest", "manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.split.node -= 1),
+    (
+        "manifest: treasury of Datanet 1",
+        &["manifest root", "manifest: treasury of Datanet 1", "quote: manifest root", "request: manifest root"],
+        |b| b.manifest.datanets[1].treasury.0[0] ^= 1,
+    ),
+    ("manifest root", &["manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.datanets[1].weight += 1),
+    ("index root", &["index root", "manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.index.0[0] ^= 1),
+    ("parameter id", &["manifest root", "parameter id", "quote: manifest root", "request: manifest root"], |b| b.manifest.parameters = 2),
+    ("span 1: Datanet", &["manifest root", "quote: manifest root", "request: manifest root", "span 1: Datanet"], |b| {
+        drop(b.manifest.datanets.pop())
+    }),
+    ("quote hash", &["quote hash", "voucher: quote hash"], |b| b.quote.document.rate_out.0 += 1),
+    ("quote: input rate", &["fee", "quote hash", "quote: input rate", "voucher: quote hash"], |b| b.quote.document.rate_in.0 *= 2),
+    ("quote: output rate", &["fee", "quote hash", "quote: output rate", "voucher: quote hash"], |b| b.quote.document.rate_out.0 *= 2),
     ("quote hash", &["quote hash", "voucher: quote hash"], |b| b.quote.document.tokens_max += 1),
-    ("output tokens", &[], |b| b.quote.document.tokens_max = 1),
-    ("quote: block", &[], |b| b.quote.document.expiry = 1),
-    ("quote: block", &[], |b| b.quote.document.block.number = 1_000),
-    ("quote: manifest root", &[], |b| b.quote.document.manifest.0[0] ^= 1),
-    ("quote: class", &[], |b| b.quote.document.class = Class::Open),
-    ("node", &[], |b| b.quote.document.node.0[0] ^= 1),
+    ("output tokens", &["output tokens", "quote hash", "voucher: quote hash"], |b| b.quote.document.tokens_max = 1),
+    ("quote: block", &["quote hash", "quote: block", "voucher: quote hash"], |b| b.quote.document.expiry = 1),
+    ("quote: block", &["block", "quote hash", "quote: block", "voucher: quote hash"], |b| b.quote.document.block.number = 1_000),
+    ("quote: manifest root", &["quote hash", "quote: manifest root", "voucher: quote hash"], |b| b.quote.document.manifest.0[0] ^= 1),
+    ("quote: class", &["quote hash", "quote: class", "voucher: quote hash"], |b| b.quote.document.class = Class::Open),
+    ("node", &["lane: node", "node", "quote hash", "quote: signature", "voucher: quote hash"], |b| b.quote.document.node.0[0] ^= 1),
     ("openings", &["openings"], |b| b.openings.truncate(1)),
-    ("span 0: segment", &[], |b| b.openings.swap(0, 1)),
+    (
+        "span 0: Datanet",
+        &["span 0: Datanet", "span 0: document", "span 0: position", "span 1: Datanet", "span 1: document", "span 1: position"],
+        |b| b.openings.swap(0, 1),
+    ),
     ("span 0: document", &["span 0: document"], |b| b.openings[0].document.leaf.payee.0[0] ^= 1),
     ("span 0: document", &["span 0: document"], |b| b.openings[0].document.opening.index ^= 1),
     ("span 1: text", &["span 1: text"], |b| b.openings[1].text.leaf.0[70] ^= 1),
     ("span 1: segment", &["span 1: segment"], |b| b.openings[1].segment.leaf.length += 1),
     ("span 1: Datanet", &["span 1: Datanet"], |b| b.openings[1].datanet.leaf.version.version += 1),
     ("request: signature", &["request: signature"], |b| b.request.document.sampling.top_k += 1),
-    ("request: signature", &[], |b| b.request.document.nonce += 1),
-    ("request: manifest root", &[], |b| b.request.document.manifest.0[0] ^= 1),
-    ("first token plus output tokens", &[], |b| b.request.document.tokens_max = 1),
+    ("request: signature", &["request id", "request: signature", "voucher: request id"], |b| b.request.document.nonce += 1),
+    ("request: manifest root", &["request: manifest root", "request: signature"], |b| b.request.document.manifest.0[0] ^= 1),
+    ("first token plus output tokens", &["first token plus output tokens", "request: signature"], |b| b.request.document.tokens_max = 1),
     ("fee", &["fee", "request: signature"], |b| b.request.document.spending_limit.0 = 1),
-    ("lane: signature", &[], |b| b.lane.document.nonce += 1),
-    ("lane: payer", &[], |b| b.lane.document.payer.0[0] ^= 1),
-    ("lane: node", &[], |b| b.lane.document.node.0[0] ^= 1),
-    ("cumulative after", &[], |b| b.lane.document.cap.0 = 1),
-    ("quote: block", &[], |b| b.lane.document.expiry = 200),
-    ("voucher: signature", &[], |b| b.voucher.document.tokens_out += 1),
-    ("voucher: request id", &[], |b| b.voucher.document.request.0[0] ^= 1),
-    ("voucher: lane", &[], |b| b.voucher.document.lane.0[0] ^= 1),
-    ("voucher: cumulative", &[], |b| b.voucher.document.cumulative.0 = 0),
-    ("receipt: signature", &[], |b| b.domains.settlement.0[0] ^= 1),
+    ("lane: signature", &["lane", "lane: signature", "voucher: lane"], |b| b.lane.document.nonce += 1),
+    ("lane: payer", &["lane", "lane: payer", "lane: signature", "voucher: lane", "voucher: signature"], |b| {
+        b.lane.document.payer.0[0] ^= 1
+    }),
+    ("lane: node", &["lane", "lane: node", "lane: signature", "voucher: lane"], |b| b.lane.document.node.0[0] ^= 1),
+    ("cumulative after", &["cumulative after", "lane", "lane: signature", "voucher: lane"], |b| b.lane.document.cap.0 = 1),
+    ("quote: block", &["lane", "lane: signature", "quote: block", "voucher: lane"], |b| b.lane.document.expiry = 200),
+    ("voucher: signature", &["output tokens", "voucher: signature"], |b| b.voucher.document.tokens_out += 1),
+    ("voucher: request id", &["voucher: request id", "voucher: signature"], |b| b.voucher.document.request.0[0] ^= 1),
+    ("voucher: lane", &["voucher: lane", "voucher: signature"], |b| b.voucher.document.lane.0[0] ^= 1),
+    ("voucher: cumulative", &["cumulative after", "voucher: cumulative", "voucher: signature"], |b| b.voucher.document.cumulative.0 = 0),
+    ("request: signature", &["request: signature"], |b| b.domains.settlement.0[0] ^= 1),
     ("voucher: signature", &["lane: signature", "voucher: signature"], |b| b.domains.escrow.0[0] ^= 1),
 ];
 
 /// Changes that agree with each other wherever the node alone signs.
 const CONSISTENT: &[Row] = &[
     // A dearer quote, billed as quoted.
-    ("voucher: quote hash", &[], |b| {
+    ("voucher: quote hash", &["cumulative after", "fee", "voucher: quote hash"], |b| {
         b.quote.document.rate_out.0 += 1_000_000;
         b.receipt.document.quote = b.quote.document.hash();
         rebill(b);
     }),
     // More tokens than were promised, billed.
-    ("output tokens", &[], |b| {
+    ("output tokens", &["cumulative after", "fee", "output tokens", "token ids", "token-id hash"], |b| {
         b.receipt.document.tokens_out += 1;
         b.token_ids.push(9);
         b.receipt.document.token_ids = token_ids_hash(&b.token_ids);
@@ -207,12 +233,12 @@ const CONSISTENT: &[Row] = &[
         b.receipt.document.first_token = 3;
     }),
     // A table that pays the node more, in every document that the node signs.
-    ("request: manifest root", &[], |b| {
+    ("request: manifest root", &["request: manifest root", "voucher: quote hash"], |b| {
         (b.manifest.split.node, b.manifest.split.data) = (6_500, 0);
         redeclare(b);
     }),
     // A Datanet's treasury that belongs to somebody.
-    ("manifest: treasury of Datanet 0", &[], |b| {
+    ("manifest: treasury of Datanet 0", &["manifest: treasury of Datanet 0", "request: manifest root", "voucher: quote hash"], |b| {
         b.manifest.datanets[0].treasury = Address([9; 20]);
         redeclare(b);
     }),
@@ -240,7 +266,7 @@ const CONSISTENT: &[Row] = &[
         b.openings.insert(1, b.openings[0].clone());
     }),
     // A span over nothing.
-    ("span 2: length", &[], |b| {
+    ("span 2: length", &["span 2: length", "span 2: start"], |b| {
         let empty = Span { start: u32::try_from(ANSWER.len()).unwrap(), length: 0, weight: 0, ..b.receipt.document.spans[1] };
         b.receipt.document.spans.push(empty);
         b.openings.push(b.openings[1].clone());
@@ -263,7 +289,7 @@ const CONSISTENT: &[Row] = &[
         b.receipt.document.answer_root = crate::answer::answer_root(ANSWER, &words, b.answer_salt);
     }),
     // Another account's signature on everything of the node's.
-    ("voucher: quote hash", &[], |b| {
+    ("voucher: quote hash", &["lane: node", "quote: signature", "receipt: signature", "voucher: quote hash"], |b| {
         let other = account(9).address();
         (b.receipt.document.node, b.quote.document.node) = (other, other);
         b.receipt.document.quote = b.quote.document.hash();
@@ -561,7 +587,7 @@ fn values_that_no_document_holds_are_refused_by_the_field_s_name() {
         ("/openings/0/document/leaf/start", json!(1_u64 << 40), "openings[0].document.leaf.start: "),
         ("/answer", json!({}), "answer: invalid type: map"),
         ("/receipt/document", json!({}), "receipt.document: missing field `request`"),
-        ("/quote", json!([]), "quote: invalid length"),
+        ("/quote", json!([]), "quote[0]: invalid length"),
     ];
     for (place, value, says) in rows {
         let error = unread(place, value);
@@ -613,7 +639,7 @@ proptest! {
         let mut places = Vec::new();
         leaves(&whole, "", &mut places);
         places.retain(|place| whole.pointer(place).is_some_and(Value::is_number));
-        *whole.pointer_mut(place.get(&places)).unwrap() = value.into();
+        *whole.pointer_mut(&places[place.index(places.len())]).unwrap() = value.into();
         if let Ok(bundle) = Bundle::from_json(whole.to_string().as_bytes()) {
             let _ = verify(&bundle);
         }
