@@ -322,6 +322,10 @@ impl Asker {
         }
         let bundle =
             evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(|e| Stop::Theirs(e.to_string()))?;
+        if bundle.receipt.document.reason != reason {
+            let said = bundle.receipt.document.reason;
+            return Err(Stop::Theirs(format!("its receipt says the answer ended by {said:?}, its stream {reason:?}")));
+        }
         self.check(&bundle, &mut lane, &voucher)?;
         Ok(Attempt::Done { bundle: Box::new(bundle), reason })
     }

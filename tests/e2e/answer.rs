@@ -247,6 +247,7 @@ async fn a_forged_span_costs_stake(cluster: &Cluster, receipt: &Path) -> PathBuf
     let path = tamper::write(&cluster.path("forged.json"), &forged);
     let node: Address = forged["receipt"]["document"]["node"].as_str().and_then(|text| text.parse().ok()).expect("a node's account");
     let before = cluster.chain.stake_of(node).await.expect("the chain answers");
+    each_form_of_a_false_span_is_provable(cluster, &bundle).await;
     let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
     assert_eq!((&dry["is_provable"], &dry["transaction"]), (&true.into(), &Value::Null), "{dry}");
     let proven = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path)]).await;
@@ -258,6 +259,17 @@ async fn a_forged_span_costs_stake(cluster: &Cluster, receipt: &Path) -> PathBuf
     );
     cluster.say("a forged span was proven on the chain and cost stake");
     path
+}
+
+/// The chain's own contract would take a proof of every way in which a span can be false.
+async fn each_form_of_a_false_span_is_provable(cluster: &Cluster, bundle: &Value) {
+    let path = cluster.path("false.json");
+    for (mode, change) in tamper::FALSE_SPANS {
+        tamper::write(&path, &tamper::signed_anew(bundle, &tamper::keys(cluster), change));
+        let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
+        assert_eq!((&dry["is_provable"], &dry["faults"][0]["mode"]), (&true.into(), &mode.into()), "{dry}");
+    }
+    cluster.say("the chain would take a proof of every kind of false span");
 }
 
 /// What `receipt verify --full` needs without a chain.

@@ -205,6 +205,10 @@ const EVIDENCE: &[Row] = &[
     ("voucher: cumulative", &["cumulative after", "voucher: cumulative", "voucher: signature"], |b| b.voucher.document.cumulative.0 = 0),
     ("request: signature", &["request: signature"], |b| b.domains.settlement.0[0] ^= 1),
     ("voucher: signature", &["lane: signature", "voucher: signature"], |b| b.domains.escrow.0[0] ^= 1),
+    ("answer", &["answer"], |b| b.answer.push_str(&"a".repeat(65 << 10))),
+    ("span 1: Datanet", &["manifest root", "quote: manifest root", "request: manifest root", "span 1: Datanet"], |b| {
+        b.manifest.datanets[1].version.version += 1;
+    }),
 ];
 
 /// Changes that agree with each other wherever the node alone signs.
@@ -307,6 +311,21 @@ const CONSISTENT: &[Row] = &[
         b.receipt.document.reason = Reason::Empty;
         b.receipt.document.cumulative_after = b.voucher.document.base;
     }),
+    // Parameters that nobody knows.
+    ("parameter id", &["parameter id", "request: manifest root", "voucher: quote hash"], |b| {
+        (b.manifest.parameters, b.receipt.document.parameters) = (2, 2);
+        redeclare(b);
+    }),
+    // A span of the first Datanet under the second's number, declared twice.
+    (
+        "span 0: Datanet",
+        &["manifest: treasury of Datanet 1", "request: manifest root", "span 0: Datanet", "span 1: Datanet", "voucher: quote hash"],
+        |b| {
+            b.manifest.datanets[1].version = b.manifest.datanets[0].version;
+            b.receipt.document.spans[0].datanet = 1;
+            redeclare(b);
+        },
+    ),
 ];
 
 #[test]
