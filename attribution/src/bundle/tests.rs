@@ -101,7 +101,7 @@ const RECEIPT: &[Row] = &[
         |b| b.receipt.document.spans.swap(0, 1),
     ),
     ("openings", &["openings", "span 2: start"], |b| b.receipt.document.spans.push(b.receipt.document.spans[1])),
-    ("openings", &["openings"], |b| drop(b.receipt.document.spans.pop())),
+    ("openings", &["openings"], |b| b.receipt.document.spans.truncate(1)),
     ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total -= 1),
     ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total += 1),
     ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total = 0),
@@ -164,7 +164,7 @@ const EVIDENCE: &[Row] = &[
     ("index root", &["index root", "manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.index.0[0] ^= 1),
     ("parameter id", &["manifest root", "parameter id", "quote: manifest root", "request: manifest root"], |b| b.manifest.parameters = 2),
     ("span 1: Datanet", &["manifest root", "quote: manifest root", "request: manifest root", "span 1: Datanet"], |b| {
-        drop(b.manifest.datanets.pop())
+        b.manifest.datanets.truncate(1)
     }),
     ("quote hash", &["quote hash", "voucher: quote hash"], |b| b.quote.document.rate_out.0 += 1),
     ("quote: input rate", &["fee", "quote hash", "quote: input rate", "voucher: quote hash"], |b| b.quote.document.rate_in.0 *= 2),
