@@ -4,6 +4,7 @@
 //! each span its text, weight, place and payee. What only the whole index can show, an omitted or dominated span, is [`verify_full`]'s.
 //! Cost: five signature recoveries, five hashed bytes per byte of prompt and answer, about 40 hashes per span.
 
+mod place;
 mod spans;
 mod terms;
 mod wording;
@@ -58,6 +59,10 @@ pub struct Bundle {
     pub answer: String,
     /// Salt of the answer root.
     pub answer_salt: Hash32,
+    /// Output tokens of earlier attempts that this one goes on from: their number is the receipt's first token, and the token-id hash that both
+    /// sides signed covers them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continued: Vec<u32>,
     /// The vouched tokens of this attempt.
     pub token_ids: Vec<u32>,
     /// What leads from each span to the index root.
@@ -71,12 +76,17 @@ pub enum BundleError {
     #[error("the bundle has {0} bytes, at most {BUNDLE_BYTES_MAX} are read")]
     TooLong(usize),
     /// Not the JSON of a bundle.
-    #[error("the file is no bundle: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("the file is no bundle: {place}{why}")]
+    Json {
+        /// The field concerned and a colon, for instance `receipt.document.spans[2].weight: `; empty for the file as a whole.
+        place: String,
+        /// What the reader said.
+        why: String,
+    },
 }
 
 impl Bundle {
-    /// Reads a bundle; unknown keys are refused.
+    /// Reads a bundle; unknown and repeated keys are refused, lists stop at their bounds.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -84,7 +94,7 @@ impl Bundle {
         if bytes.len() > BUNDLE_BYTES_MAX {
             return Err(BundleError::TooLong(bytes.len()));
         }
-        Ok(serde_json::from_slice(bytes)?)
+        serde_json::from_slice(bytes).map_err(|error| BundleError::Json { place: place::of(bytes, &error), why: error.to_string() })
     }
 
     /// The file's content.
@@ -126,6 +136,33 @@ pub struct Verified {
     pub parts: Vec<(Part, Amount)>,
     /// The answer's words and weights.
     pub words: Vec<Word>,
+}
+
+/// What the base model's own tokenizer makes of a bundle's tokens and messages. Without the model file the text of the tokens and the count of
+/// the prompt are what node and client signed, no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Canonical text of the receipt's tokens.
+    pub answer: String,
+    /// Tokens of the messages under the model's template.
+    pub prompt_tokens: u32,
+}
+
+/// Compares a bundle with what its tokens and messages read as.
+///
+/// # Errors
+/// [`Faults`].
+pub fn compare_reading(bundle: &Bundle, reading: &Reading) -> Result<(), Faults> {
+    let mut faults = Collector::default();
+    let receipt = &bundle.receipt.document;
+    if reading.answer != bundle.answer {
+        let equal = reading.answer.bytes().zip(bundle.answer.bytes()).take_while(|(a, b)| a == b).count();
+        let problem = format!("is not the text of its token ids: they differ from byte {equal} on");
+        faults.add(Finding::Text, u32::try_from(equal).unwrap_or(u32::MAX), "answer", problem);
+    }
+    let tokens_in = reading.prompt_tokens.saturating_add(receipt.first_token);
+    faults.same(Finding::Token, "input tokens", &receipt.tokens_in, "prompt and earlier tokens are", &tokens_in);
+    if faults.0.is_empty() { Ok(()) } else { Err(Faults(faults.0)) }
 }
 
 /// The assets a receipt names: those of its manifest, in its order.

@@ -93,20 +93,30 @@ pub enum FaultError {
         /// The one at hand.
         got: Hash32,
     },
-    /// The text is not the committed one.
-    #[error("the receipt names answer root {expected}, the answer, salt and word weights at hand give {got}")]
+    /// The committed leaves are not those of the text at hand, and no span is false in a way that shows without them.
+    #[error(
+        "the receipt names answer root {expected}, the answer, salt and word weights at hand give {got}: the answer cannot be opened against it \
+         (false by the text at hand: spans {spans:?})"
+    )]
     Answer {
         /// The receipt's.
         expected: Hash32,
         /// The one at hand.
         got: Hash32,
+        /// Spans that would be false if this text were the committed one.
+        spans: Vec<u16>,
     },
-    /// Parameters that are not built in.
-    #[error("the receipt names parameters {0}, known is 1")]
+    /// Parameters that are not built in, and no span is false in a way that shows without them.
+    #[error(
+        "the receipt names parameters {0}, known is 1: the answer's leaves cannot be made, so only spans that are false without them show"
+    )]
     Parameters(u32),
 }
 
 /// The proofs against a receipt's false spans: none for an honest receipt.
+///
+/// An answer root over other words' weights, another text or unknown parameters does not hide a span that is false by its length, its Datanet or its
+/// place alone: those are proved without opening the answer.
 ///
 /// # Errors
 /// [`FaultError`] if bundle and index do not let anything be opened.
@@ -116,53 +126,104 @@ pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>
     if index.root() != receipt.index {
         return Err(FaultError::Index { expected: receipt.index, got: index.root() });
     }
-    let parameters = Parameters::builtin(receipt.parameters).ok_or(FaultError::Parameters(receipt.parameters))?;
-    let words = weigh(parameters, &bundle.answer);
-    let tree = answer_tree(&bundle.answer, &words, bundle.answer_salt);
-    if tree.root() != receipt.answer_root {
-        return Err(FaultError::Answer { expected: receipt.answer_root, got: tree.root() });
+    let parameters = Parameters::builtin(receipt.parameters);
+    let answer = parameters.map(|parameters| Answer::new(bundle, parameters));
+    let stands = answer.as_ref().is_some_and(|answer| answer.tree.root() == receipt.answer_root);
+    let case = Case { bundle, index, answer: answer.as_ref().filter(|_| stands) };
+    let (mut proofs, mut spans) = (Vec::new(), Vec::new());
+    for (span, number) in receipt.spans.iter().zip(0..) {
+        match case.judge(span, number) {
+            Judged::Stands => {}
+            Judged::False(proof) => proofs.push(*proof),
+            Judged::Unopened => spans.push(number),
+        }
     }
-    let case = Case { bundle, index, leaves: answer_leaves(&bundle.answer, &words, bundle.answer_salt), tree };
-    Ok(receipt.spans.iter().zip(0..).filter_map(|(span, number)| case.proof(span, number)).collect())
+    match answer {
+        _ if stands || !proofs.is_empty() => Ok(proofs),
+        Some(answer) => Err(FaultError::Answer { expected: receipt.answer_root, got: answer.tree.root(), spans }),
+        None => Err(FaultError::Parameters(receipt.parameters)),
+    }
+}
+
+/// The answer's leaves as they ought to be committed.
+struct Answer {
+    leaves: Vec<Vec<u8>>,
+    tree: Tree,
+}
+
+impl Answer {
+    fn new(bundle: &Bundle, parameters: &Parameters) -> Self {
+        let words = weigh(parameters, &bundle.answer);
+        let leaves = answer_leaves(&bundle.answer, &words, bundle.answer_salt);
+        Self { leaves, tree: answer_tree(&bundle.answer, &words, bundle.answer_salt) }
+    }
+
+    fn show(&self, place: usize) -> Shown {
+        let shown = |leaf: &Vec<u8>| Some(Shown { leaf: leaf.clone(), opening: self.tree.open(as_u64(place))? });
+        self.leaves.get(place).and_then(shown).unwrap_or_else(Shown::nothing)
+    }
 }
 
 struct Case<'a> {
     bundle: &'a Bundle,
     index: &'a Index,
-    leaves: Vec<Vec<u8>>,
-    tree: Tree,
+    /// Absent where it does not lead to the receipt's answer root.
+    answer: Option<&'a Answer>,
+}
+
+/// What is said of one span.
+enum Judged {
+    Stands,
+    False(Box<FalseSpan>),
+    /// False, but only by an answer that cannot be opened.
+    Unopened,
 }
 
 impl Case<'_> {
-    fn proof(&self, span: &Span, number: u16) -> Option<FalseSpan> {
-        let (start, length) = (usize::try_from(span.start).ok()?, usize::from(span.length));
-        let mut proof = self.empty(number);
+    fn judge(&self, span: &Span, number: u16) -> Judged {
+        let Ok(start) = usize::try_from(span.start) else { return Judged::Unopened };
+        let (length, mut proof) = (usize::from(span.length), Box::new(self.empty(number)));
         if length == 0 || length > WINDOW {
             proof.mode = Mode::Length;
-        } else if start + length > self.bundle.answer.len() {
-            proof.mode = Mode::AnswerEnd;
-            proof.answer = self.answer_leaf(self.leaves.len().saturating_sub(1));
-            proof.top = self.tree.top();
-        } else if let Some(datanet) = self.index.open_datanet(span.datanet) {
-            let ends = span.position + u64::from(span.length) > datanet.leaf.bytes;
-            proof.datanet = Shown::of(datanet);
-            if ends {
-                proof.mode = Mode::DatanetEnd;
-            } else {
-                self.differ(span, start..start + length, &mut proof)?;
-            }
-        } else {
+            return Judged::False(proof);
+        }
+        let Some(datanet) = self.index.open_datanet(span.datanet) else {
             proof.mode = Mode::DatanetIndex;
-            let last = u8::try_from(self.index.datanets().len().saturating_sub(1)).ok()?;
+            let last = u8::try_from(self.index.datanets().len().saturating_sub(1)).unwrap_or(u8::MAX);
             proof.datanet = self.index.open_datanet(last).map_or_else(Shown::nothing, Shown::of);
             proof.top = self.index.top();
+            return Judged::False(proof);
+        };
+        let ends = span.position.saturating_add(u64::from(span.length)) > datanet.leaf.bytes;
+        proof.datanet = Shown::of(datanet);
+        if ends {
+            proof.mode = Mode::DatanetEnd;
+            return Judged::False(proof);
         }
-        Some(proof)
+        if start + length > self.bundle.answer.len() {
+            let Some(answer) = self.answer else { return Judged::Unopened };
+            proof.mode = Mode::AnswerEnd;
+            proof.datanet = Shown::nothing();
+            proof.answer = answer.show(answer.leaves.len().saturating_sub(1));
+            proof.top = answer.tree.top();
+            return Judged::False(proof);
+        }
+        self.bytes(span, start..start + length, proof)
     }
 
-    fn answer_leaf(&self, place: usize) -> Shown {
-        let shown = |leaf: &Vec<u8>| Some(Shown { leaf: leaf.clone(), opening: self.tree.open(as_u64(place))? });
-        self.leaves.get(place).and_then(shown).unwrap_or_else(Shown::nothing)
+    /// Opens both sides if they differ.
+    fn bytes(&self, span: &Span, bytes: std::ops::Range<usize>, mut proof: Box<FalseSpan>) -> Judged {
+        let Some((segment, text)) = self.index.open_text(span.datanet, span.position) else { return Judged::Unopened };
+        let offset = span.position - segment.leaf.start;
+        let within = usize::try_from(offset % as_u64(LEAF_STRIDE)).expect("below 64");
+        if text.leaf.0.get(within..within + bytes.len()) == Some(&self.bundle.answer.as_bytes()[bytes.clone()]) {
+            return Judged::Stands;
+        }
+        let Some(answer) = self.answer else { return Judged::Unopened };
+        proof.answer = answer.show(bytes.start / LEAF_STRIDE);
+        proof.segment = Shown::of(segment);
+        proof.text = Shown::of(text);
+        Judged::False(proof)
     }
 
     fn empty(&self, span: u16) -> FalseSpan {
@@ -178,20 +239,6 @@ impl Case<'_> {
             text: Shown::nothing(),
         }
     }
-
-    /// Opens both sides; nothing if they agree.
-    fn differ(&self, span: &Span, bytes: std::ops::Range<usize>, proof: &mut FalseSpan) -> Option<()> {
-        let (segment, text) = self.index.open_text(span.datanet, span.position)?;
-        let within = usize::try_from(span.position.checked_sub(segment.leaf.start)?).ok()? % LEAF_STRIDE;
-        if text.leaf.0.get(within..within + bytes.len()) == Some(&self.bundle.answer.as_bytes()[bytes.clone()]) {
-            return None;
-        }
-        let place = bytes.start / LEAF_STRIDE;
-        proof.answer = self.answer_leaf(place);
-        proof.segment = Shown::of(segment);
-        proof.text = Shown::of(text);
-        Some(())
-    }
 }
 
 fn as_u64(length: usize) -> u64 {
@@ -204,7 +251,11 @@ mod tests {
     use types::{key::Signed, merkle::keccak};
 
     use super::*;
-    use crate::sample::{ANSWER, Sample, sample};
+    use crate::{
+        answer::answer_root,
+        sample::{ANSWER, Sample, sample},
+        span::Word,
+    };
 
     fn with_span(sample: &Sample, change: impl FnOnce(&mut Span)) -> Bundle {
         let mut bundle = sample.bundle.clone();
@@ -264,6 +315,82 @@ mod tests {
         check(Mode::Bytes, &|span| span.position += 1);
         check(Mode::Bytes, &|span| span.length += 9);
         check(Mode::Bytes, &|span| (span.datanet, span.position) = (1, 0));
+    }
+
+    /// The sample with its text or weights replaced, committed to and signed by the node; spans and openings stay as they were.
+    fn with_answer(sample: &Sample, answer: &str, reweigh: impl Fn(&mut Word)) -> Bundle {
+        let mut bundle = Bundle { answer: answer.to_owned(), ..sample.bundle.clone() };
+        let mut words = weigh(Parameters::builtin(1).unwrap(), answer);
+        words.iter_mut().for_each(reweigh);
+        bundle.receipt.document.answer_root = answer_root(answer, &words, bundle.answer_salt);
+        bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+        bundle
+    }
+
+    #[test]
+    fn one_changed_byte_of_a_committed_answer_makes_its_span_false_and_no_other() {
+        let sample = sample();
+        let spans = sample.bundle.receipt.document.spans.clone();
+        for (number, span) in spans.iter().enumerate() {
+            for at in [span.start, span.start + u32::from(span.length) / 2, span.start + u32::from(span.length) - 1] {
+                let mut answer = ANSWER.as_bytes().to_vec();
+                answer[at as usize] ^= 1;
+                let bundle = with_answer(&sample, std::str::from_utf8(&answer).unwrap(), |_| {});
+                let found = find_false_spans(&bundle, &sample.index).unwrap();
+                assert_eq!(
+                    found.iter().map(|proof| (proof.mode, usize::from(proof.span))).collect::<Vec<_>>(),
+                    [(Mode::Bytes, number)],
+                    "{at}"
+                );
+                assert!(convicts(&bundle, &found[0]));
+            }
+        }
+    }
+
+    #[test]
+    fn openings_of_another_document_hide_nothing_and_accuse_nobody() {
+        let sample = sample();
+        let mut swapped = sample.bundle.clone();
+        swapped.openings.swap(0, 1);
+        assert_eq!(find_false_spans(&swapped, &sample.index), Ok(vec![]), "what the bundle shows is not what the receipt says");
+        assert!(crate::bundle::verify(&swapped).is_err());
+        let forged = with_span(&sample, |span| span.position = 0);
+        for openings in [sample.bundle.openings.clone(), swapped.openings, vec![]] {
+            let found = find_false_spans(&Bundle { openings, ..forged.clone() }, &sample.index).unwrap();
+            assert_eq!(found.iter().map(|proof| proof.mode).collect::<Vec<_>>(), [Mode::Bytes]);
+        }
+    }
+
+    #[test]
+    fn false_weights_in_the_answer_root_hide_no_span_that_is_false_without_it() {
+        let sample = sample();
+        let honest = with_answer(&sample, ANSWER, |word| word.weight += 1);
+        let signed = |change: &dyn Fn(&mut Bundle)| {
+            let mut bundle = honest.clone();
+            change(&mut bundle);
+            bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+            bundle
+        };
+        for (mode, change) in [
+            (Mode::Length, (|span| span.length = 0) as fn(&mut Span)),
+            (Mode::DatanetIndex, |span| span.datanet = 2),
+            (Mode::DatanetEnd, |span| span.position = 1 << 39),
+        ] {
+            for parameters in [1, 2] {
+                let bundle = signed(&|bundle| {
+                    change(&mut bundle.receipt.document.spans[1]);
+                    bundle.receipt.document.parameters = parameters;
+                });
+                let found = find_false_spans(&bundle, &sample.index).unwrap();
+                assert_eq!(found.iter().map(|proof| (proof.mode, proof.span)).collect::<Vec<_>>(), [(mode, 1)]);
+                assert!(convicts(&bundle, &found[0]));
+            }
+        }
+        let moved = signed(&|bundle| bundle.receipt.document.spans[1].position += 1);
+        assert!(matches!(find_false_spans(&moved, &sample.index), Err(FaultError::Answer { spans, .. }) if spans == [1]));
+        assert!(matches!(find_false_spans(&honest, &sample.index), Err(FaultError::Answer { spans, .. }) if spans.is_empty()));
+        let unknown = signed(&|bundle| bundle.receipt.document.parameters = 2);
+        assert_eq!(find_false_spans(&unknown, &sample.index), Err(FaultError::Parameters(2)));
     }
 
     #[test]

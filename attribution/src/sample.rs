@@ -188,6 +188,7 @@ pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) ->
         prompt_salt,
         answer: answer.to_owned(),
         answer_salt,
+        continued: vec![],
         token_ids,
         openings: openings(index, &found.spans).unwrap(),
     }

@@ -59,12 +59,20 @@ pub enum FollowError<E> {
     /// The chain changed while it was read.
     #[error("the chain was reorganised while block {0} was read")]
     Moved(u64),
+    /// The endpoint has not seen what was final before.
+    #[error("the endpoint stands at block {latest} and block {finalized} was final already: it lags behind, wait or use another one")]
+    Lagging {
+        /// The endpoint's latest block.
+        latest: u64,
+        /// The finalized block of the books.
+        finalized: u64,
+    },
 }
 
 impl<E> FollowError<E> {
     const fn must_halt(&self) -> bool {
         match self {
-            Self::Chain(_) | Self::Moved(_) => false,
+            Self::Chain(_) | Self::Moved(_) | Self::Lagging { .. } => false,
             Self::Finality(error) => error.must_halt(),
             Self::View(_) => true,
         }
@@ -207,8 +215,13 @@ impl Following {
         Ok(())
     }
 
-    /// Drops blocks that the chain no longer has.
+    /// Drops blocks that the chain no longer has. An endpoint that has not even reached the finalized block says nothing about the others:
+    /// one of several behind an address may lag, and its silence is no other chain.
     async fn take_back<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, heads: &Heads) -> Result<(), FollowError<C::Error>> {
+        let finalized = cursor.finalized().number;
+        if heads.latest.number < finalized {
+            return Err(FollowError::Lagging { latest: heads.latest.number, finalized });
+        }
         loop {
             let tip = cursor.tip();
             if tip == heads.latest {
@@ -217,6 +230,9 @@ impl Following {
             let now = chain.header(tip.number).await.map_err(FollowError::Chain)?;
             if now.is_some_and(|now| now.block == tip) {
                 return Ok(());
+            }
+            if now.is_none() && cursor.open() == 0 {
+                return Err(FollowError::Lagging { latest: heads.latest.number, finalized });
             }
             cursor.pop(now.map_or(heads.latest, |now| now.block)).map_err(FollowError::Finality)?;
             self.view.rollback(cursor.tip().number)?;

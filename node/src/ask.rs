@@ -106,6 +106,12 @@ pub struct Answered {
 pub enum Event<'a> {
     /// A node was chosen.
     Asking(&'a Candidate),
+    /// Its handshake is done; the quote comes next.
+    Connected(&'a Candidate),
+    /// Its quote is signed and within the request's limits.
+    Quoted(&'a Quote),
+    /// It has checked request, lane and deposit, and noted the request; the prompt runs from here.
+    Begun,
     /// A token arrived, with the number of tokens so far.
     Token(&'a [u8], usize),
     /// A node was given up.
@@ -223,6 +229,7 @@ impl Asker {
             Ok(connection) => connection,
             Err(error) => return Ok(Attempt::Lost(error.to_string())),
         };
+        (progress.on_event)(Event::Connected(candidate));
         let stream = match connection.open_stream().await {
             Ok(stream) => stream,
             Err(error) => return Ok(Attempt::Lost(error.to_string())),
@@ -249,6 +256,7 @@ impl Asker {
     ) -> Result<Attempt, Stop> {
         let request = progress.signed.document;
         let quote = self.quote(question, candidate, &request, talk).await?;
+        (progress.on_event)(Event::Quoted(&quote.document));
         let room = request.spending_limit;
         let mut lane = self.purse.hold_lane(&self.account, &self.domains, candidate.account, self.lanes, room)?;
         let begin = Begin {
@@ -263,6 +271,7 @@ impl Asker {
         };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
         let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
+        (progress.on_event)(Event::Begun);
         if base != lane.cumulative() {
             // A receipt may have been lost on its way: the vouchers behind it stand, but this lane's sum is no longer ours to continue.
             lane.retire()?;
@@ -276,7 +285,7 @@ impl Asker {
             request: request.id(),
             attempt,
             quote: quote.document.hash(),
-            first_token: u32::try_from(progress.tokens.len()).map_err(anyhow::Error::from)?,
+            continued: progress.tokens.clone(),
             tokens_in,
             base,
             rate_in: quote.document.rate_in,
@@ -313,6 +322,10 @@ impl Asker {
         }
         let bundle =
             evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(|e| Stop::Theirs(e.to_string()))?;
+        if bundle.receipt.document.reason != reason {
+            let said = bundle.receipt.document.reason;
+            return Err(Stop::Theirs(format!("its receipt says the answer ended by {said:?}, its stream {reason:?}")));
+        }
         self.check(&bundle, &mut lane, &voucher)?;
         Ok(Attempt::Done { bundle: Box::new(bundle), reason })
     }

@@ -1,30 +1,72 @@
 //! Executing another node's answer again, and signing what was found.
 //!
 //! Moves values between the engine, the index and the rules: the engine judges tokens ([`replay`]), `attribution` judges everything else and says
-//! what is reported when several things differ. Cost: as much as producing the answer, one token at a time, plus one search of the index.
+//! what is reported when several things differ. Cost: as much as producing the answer, one token at a time, plus one search of the index; nobody
+//! pays for it, so [`Checks`] says who may ask.
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::{self, Bundle, Faults},
     check::{Reexecution, Verdict, judge, trace_digest},
     prompt::Role,
 };
+use chain_bridge::registry::State;
 use inference::{
     Finish, Message, Sampling,
     engine::EngineHandle,
+    proto::message::{Refusal, RefusalCode},
     verify::{Claim, Replay, replay},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use types::{
+    amount::Amount,
     encoding::Document as _,
-    id::Hash32,
+    id::{Hash32, NodeId},
     key::{Account, Domains, Signed},
     receipt::{CheckReport, Finding, Reason},
     text,
 };
 
 use crate::service::inference::{Answering, Offer};
+
+/// Checks that run at once: one takes the engine's time from paying clients already.
+const AT_ONCE: usize = 1;
+
+/// Who may have this node check a receipt, and how many checks run.
+#[derive(Debug)]
+pub struct Checks {
+    node: NodeId,
+    turn: Semaphore,
+}
+
+impl Checks {
+    /// Checks by the node with this key.
+    pub const fn new(node: NodeId) -> Self {
+        Self { node, turn: Semaphore::const_new(AT_ONCE) }
+    }
+
+    /// Lets `remote` have a receipt checked while the permit is held: the node's own operator, or a node with stake on the chain, which has
+    /// something to lose and is who checkers are drawn from.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nobody of these, or another check runs.
+    pub fn admit(&self, remote: NodeId, state: &State) -> Result<SemaphorePermit<'_>, Refusal> {
+        let is_staked = || state.operators().any(|operator| operator.node == remote && operator.active > Amount::ZERO);
+        if remote != self.node && !is_staked() {
+            let message = format!(
+                "an answer is executed again for this node's own operator and for nodes with stake on the chain, and {remote} is neither: \
+                 run `tributary audit check` with the data folder of such a node, or `tributary receipt verify --full`, which asks nobody"
+            );
+            return Err(Refusal { code: RefusalCode::Invalid, message });
+        }
+        self.turn.try_acquire().map_err(|_| Refusal {
+            code: RefusalCode::Busy,
+            message: "this node is executing another answer again, one at a time: ask later, or another node".into(),
+        })
+    }
+}
 
 /// Checks a bundle under the manifests that this node serves, and signs the finding.
 ///
@@ -42,8 +84,8 @@ pub async fn check_bundle<E>(answering: &Answering<E>, bundle: &Bundle) -> anyho
 /// Checks a bundle under an offer of its manifest, and signs the finding with `account`.
 ///
 /// # Errors
-/// What keeps it from checking at all: another deployment, an answer whose beginning is not in the bundle, an adapter that does not load, a busy
-/// engine. Whatever is wrong with the receipt itself is the report's finding.
+/// What keeps it from checking at all: another deployment, an adapter that does not load, a busy engine. Whatever is wrong with the receipt itself is
+/// the report's finding.
 pub async fn check_under(
     engine: &EngineHandle,
     account: &Account,
@@ -57,19 +99,18 @@ pub async fn check_under(
         bundle.domains.chain_id,
         bundle.domains.settlement
     );
-    let (again, counted) = if must_execute(bundle) {
+    let again = if must_execute(bundle) {
         execute(engine, offer, bundle).await?
     } else {
-        (Reexecution { wrong_token: None, answer: bundle.answer.clone() }, None)
+        Reexecution { wrong_token: None, answer: bundle.answer.clone(), tokens_in: None }
     };
-    let found = {
+    let verdict = {
         let (bundle, offer, again) = (bundle.clone(), Arc::clone(offer), again.clone());
         tokio::task::spawn_blocking(move || judge(&bundle, &offer.index, &again)).await?
     };
-    let verdict = locate(found, &again, bundle, counted);
     let checker = account.address();
     let receipt = bundle.receipt.document.hash();
-    let trace = trace(checker, bundle, &again, counted, verdict);
+    let trace = trace(checker, bundle, &again, verdict);
     Ok(Signed::new(account, domains, verdict.report(checker, receipt, trace)))
 }
 
@@ -79,37 +120,31 @@ fn must_execute(bundle: &Bundle) -> bool {
     !bundle::verify(bundle).is_err_and(|faults| is_signature(&faults))
 }
 
-/// Runs the claimed tokens through the model; also the input tokens as this node counts them.
-async fn execute(engine: &EngineHandle, offer: &Offer, bundle: &Bundle) -> anyhow::Result<(Reexecution, Option<u32>)> {
-    let receipt = &bundle.receipt.document;
-    if receipt.first_token > 0 {
-        bail!(
-            "the receipt goes on from token {} of an answer whose first tokens are not in the bundle: they have no receipt to check",
-            receipt.first_token
-        );
-    }
+/// Runs the claimed tokens through the model, after those that earlier attempts delivered.
+async fn execute(engine: &EngineHandle, offer: &Offer, bundle: &Bundle) -> anyhow::Result<Reexecution> {
     if let Some((_, folder)) = &offer.adapter {
         engine.load_adapter(folder).await?;
     }
     let messages: Vec<Message> = bundle.messages.iter().map(message).collect();
     let prompt = engine.prompt_tokens(&messages)?;
-    let counted = u32::try_from(prompt.len())?;
+    let tokens_in = u32::try_from(prompt.len() + bundle.continued.len())?;
     let rule = bundle.request.document.sampling;
     let claim = Claim {
         prompt,
-        continued: Vec::new(),
+        continued: bundle.continued.clone(),
         tokens: bundle.token_ids.clone(),
         adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
         sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
         seed: bundle.request.seed().0,
-        finish: (receipt.reason == Reason::Stop).then_some(Finish::Stop),
+        finish: (bundle.receipt.document.reason == Reason::Stop).then_some(Finish::Stop),
     };
     let Replay { mismatch, .. } = replay(engine, claim).await?;
     let answer = text::canonical_lossy(&engine.decode(&bundle.token_ids));
-    Ok((Reexecution { wrong_token: mismatch.map(|mismatch| mismatch.position), answer }, Some(counted)))
+    Ok(Reexecution { wrong_token: mismatch.map(|mismatch| mismatch.position), answer, tokens_in: Some(tokens_in) })
 }
 
-fn message(message: &attribution::prompt::Message) -> Message {
+/// A message as the engine takes it.
+pub fn message(message: &attribution::prompt::Message) -> Message {
     let role = match message.role {
         Role::System => inference::Role::System,
         Role::User => inference::Role::User,
@@ -118,24 +153,13 @@ fn message(message: &attribution::prompt::Message) -> Message {
     Message { role, content: message.content.clone() }
 }
 
-/// Names the token that the model does not give rather than the hash over all of them, and a wrong count of input tokens that both sides signed.
-fn locate(found: Verdict, again: &Reexecution, bundle: &Bundle, counted: Option<u32>) -> Verdict {
-    match (found.finding, again.wrong_token) {
-        (Finding::Token, Some(position)) => Verdict { position, ..found },
-        (Finding::Agrees, _) if counted.is_some_and(|counted| counted != bundle.receipt.document.tokens_in) => {
-            Verdict { finding: Finding::Split, position: 0 }
-        }
-        _ => found,
-    }
-}
-
 /// Digest of everything that was looked at and found.
-fn trace(checker: types::id::Address, bundle: &Bundle, again: &Reexecution, counted: Option<u32>, verdict: Verdict) -> Hash32 {
+fn trace(checker: types::id::Address, bundle: &Bundle, again: &Reexecution, verdict: Verdict) -> Hash32 {
     let receipt = bundle.receipt.document.encode();
-    let tokens: Vec<u8> = bundle.token_ids.iter().flat_map(|token| token.to_be_bytes()).collect();
+    let tokens: Vec<u8> = bundle.continued.iter().chain(&bundle.token_ids).flat_map(|token| token.to_be_bytes()).collect();
     let option = |number: Option<u32>| [&[u8::from(number.is_some())][..], &number.unwrap_or_default().to_be_bytes()].concat();
     let found = verdict.report(checker, bundle.receipt.document.hash(), Hash32::ZERO).encode();
-    trace_digest(checker, &[&receipt, &tokens, again.answer.as_bytes(), &option(again.wrong_token), &option(counted), &found])
+    trace_digest(checker, &[&receipt, &tokens, again.answer.as_bytes(), &option(again.wrong_token), &option(again.tokens_in), &found])
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use inference::proto::message::{Begin, Delivered, Turn};
 use types::{
     key::{Domains, Signed},
     receipt::Receipt,
+    text::canonical_lossy,
     voucher::Voucher,
 };
 
@@ -20,6 +21,12 @@ use crate::service::inference::Offer;
 pub fn messages(turns: &[Turn]) -> Result<Vec<Message>, String> {
     let message = |turn: &Turn| {
         let role = Role::from_code(turn.role).ok_or_else(|| format!("role {} is unknown: 1 system, 2 user, 3 assistant", turn.role))?;
+        // The root is over canonical text; another spelling of it would be a message that nobody signed.
+        if canonical_lossy(turn.content.as_bytes()) != turn.content {
+            return Err(
+                "a message is not canonical text (NFC, LF, no control character but tab and LF): bring it into that form first".into()
+            );
+        }
         Ok(Message { role, content: turn.content.clone() })
     };
     turns.iter().map(message).collect()
@@ -60,6 +67,7 @@ pub fn assemble(
         prompt_salt: begin.prompt_salt,
         answer: delivered.answer,
         answer_salt: delivered.answer_salt,
+        continued: begin.continued.clone(),
         token_ids: tokens.to_vec(),
         openings: serde_json::from_str(&delivered.openings)?,
     })

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use attribution::bundle::Bundle;
 use chain_bridge::client::ChainClient;
 use inference::{
     engine::{EngineConfig, EngineHandle},
@@ -116,6 +117,7 @@ pub struct Node {
 /// What answers to streams of clients.
 struct Front {
     answering: Option<Answering<ChainEscrow>>,
+    checks: check::Checks,
     gate: Gate,
     settling: Arc<Settling>,
     overlay: OverlayHandle,
@@ -219,6 +221,7 @@ impl Node {
         });
         let front = Arc::new(Front {
             answering,
+            checks: check::Checks::new(seed.node_id()),
             gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
             settling,
             overlay: overlay.clone(),
@@ -356,17 +359,17 @@ impl Front {
         let Ok(Ok(Some(mut frame))) = timeout(FIRST_FRAME_WAIT, stream.recv(CLIENT_FRAME_MAX)).await else { return };
         let Some(tag) = (!frame.is_empty()).then(|| frame.remove(0)) else { return };
         match tag {
-            INFERENCE_TAG => self.inference(stream, frame).await,
+            INFERENCE_TAG => self.inference(remote, stream, frame).await,
             GATE_TAG => self.gate.serve(remote, stream, frame).await,
             SETTLEMENT_TAG => self.settling.serve(remote, stream, &frame).await,
             _ => stream.reset(p2p::stream::code::PROTOCOL),
         }
     }
 
-    async fn inference(&self, mut stream: FrameStream, frame: Vec<u8>) {
+    async fn inference(&self, remote: NodeId, mut stream: FrameStream, frame: Vec<u8>) {
         let reply = match FromClient::decode(&frame) {
             Ok(FromClient::Status) => self.status().await,
-            Ok(FromClient::Check { bundle }) => self.check(&bundle).await,
+            Ok(FromClient::Check { bundle }) => self.check(remote, &bundle).await,
             _ => {
                 let Some(answering) = &self.answering else {
                     let refusal = Refusal { code: RefusalCode::NotServed, message: "this node only stores: ask another one".into() };
@@ -404,9 +407,14 @@ impl Front {
         }))
     }
 
-    async fn check(&self, bundle: &str) -> anyhow::Result<FromNode> {
+    async fn check(&self, remote: NodeId, bundle: &str) -> anyhow::Result<FromNode> {
         let answering = self.answering.as_ref().context("this node has no model to check with")?;
-        let bundle = serde_json::from_str(bundle).context("the bundle does not parse")?;
+        let state = Arc::clone(&answering.snapshots.borrow().latest);
+        let _turn = match self.checks.admit(remote, &state) {
+            Ok(turn) => turn,
+            Err(refusal) => return Ok(FromNode::Refused(refusal)),
+        };
+        let bundle = Bundle::from_json(bundle.as_bytes())?;
         let report = check::check_bundle(answering, &bundle).await?;
         Ok(FromNode::Checked(report))
     }

@@ -193,7 +193,7 @@ impl World {
             request: begin.request.document.id(),
             attempt: 0,
             quote: quote.hash(),
-            first_token: 0,
+            continued: vec![],
             tokens_in,
             base,
             rate_in: quote.rate_in,

@@ -71,6 +71,12 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
         let verified = offline.run(&client, &["receipt", "verify", text(receipt)]).await;
         assert_eq!((&verified["is_ok"], &verified["is_full"]), (&true.into(), &false.into()), "{verified}");
     }
+    let model = files::tiny_model();
+    let read = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--model", text(&model)]).await;
+    assert!(
+        read["checks"].as_array().is_some_and(|all| all.iter().any(|check| check["check"] == "reading" && check["is_ok"] == true)),
+        "{read}"
+    );
     let full = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--full", "--texts", text(&texts)]).await;
     assert_eq!((&full["is_ok"], &full["is_full"]), (&true.into(), &true.into()), "{full}");
     assert!(offline.refused(&client, &["receipt", "verify", text(&forged)]).await.contains("span 0"));
@@ -207,16 +213,19 @@ async fn a_client_that_vanishes_is_not_charged(cluster: &Cluster) {
 async fn another_node_executes_it_again(cluster: &Cluster, receipt: &Path) {
     let bundle = tamper::read(receipt);
     let answered: Address = bundle["receipt"]["document"]["node"].as_str().and_then(|text| text.parse().ok()).expect("a node's account");
-    let other = cluster.nodes.iter().find(|node| node.account != answered).expect("five nodes").node.to_string();
-    let auditor = cluster.person("auditor");
-    let honest = cluster.run(auditor, &["audit", "check", text(receipt), "--node", &other]).await;
+    let others: Vec<_> = cluster.nodes.iter().filter(|node| node.account != answered).take(2).collect();
+    let (asker, other) = (others[0], others[1].node.to_string());
+    // Whoever has nothing at stake would have the work done for nothing.
+    let refused = cluster.refused(cluster.person("auditor"), &["audit", "check", text(receipt), "--node", &other]).await;
+    assert!(refused.contains("stake on the chain"), "{refused}");
+    let honest = cluster.run(asker, &["audit", "check", text(receipt), "--node", &other]).await;
     assert_eq!(honest["finding"], "agrees", "{honest}");
     let position = bundle["token_ids"].as_array().expect("token ids").len() / 2;
     let mut changed = bundle;
     let token = changed["token_ids"][position].as_u64().expect("a token");
     changed["token_ids"][position] = if token == 40 { 41 } else { 40 }.into();
     let path = tamper::write(&cluster.path("changed-token.json"), &changed);
-    let caught = cluster.run(auditor, &["audit", "check", text(&path), "--node", &other]).await;
+    let caught = cluster.run(asker, &["audit", "check", text(&path), "--node", &other]).await;
     assert_eq!((&caught["finding"], &caught["position"]), (&"token".into(), &position.into()), "{caught}");
     cluster.say("another node executed an answer again and found a changed token");
 }
@@ -238,6 +247,7 @@ async fn a_forged_span_costs_stake(cluster: &Cluster, receipt: &Path) -> PathBuf
     let path = tamper::write(&cluster.path("forged.json"), &forged);
     let node: Address = forged["receipt"]["document"]["node"].as_str().and_then(|text| text.parse().ok()).expect("a node's account");
     let before = cluster.chain.stake_of(node).await.expect("the chain answers");
+    each_form_of_a_false_span_is_provable(cluster, &bundle).await;
     let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
     assert_eq!((&dry["is_provable"], &dry["transaction"]), (&true.into(), &Value::Null), "{dry}");
     let proven = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path)]).await;
@@ -249,6 +259,17 @@ async fn a_forged_span_costs_stake(cluster: &Cluster, receipt: &Path) -> PathBuf
     );
     cluster.say("a forged span was proven on the chain and cost stake");
     path
+}
+
+/// The chain's own contract would take a proof of every way in which a span can be false.
+async fn each_form_of_a_false_span_is_provable(cluster: &Cluster, bundle: &Value) {
+    let path = cluster.path("false.json");
+    for (mode, change) in tamper::FALSE_SPANS {
+        tamper::write(&path, &tamper::signed_anew(bundle, &tamper::keys(cluster), change));
+        let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
+        assert_eq!((&dry["is_provable"], &dry["faults"][0]["mode"]), (&true.into(), &mode.into()), "{dry}");
+    }
+    cluster.say("the chain would take a proof of every kind of false span");
 }
 
 /// What `receipt verify --full` needs without a chain.

@@ -344,7 +344,7 @@ impl Party {
         let Some(mut child) = self.child.take() else { return };
         self.addresses = None;
         let pid = child.id().expect("a node that nobody waited for has a number").to_string();
-        let asked = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        let asked = tokio::process::Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.expect("kill runs");
         assert!(asked.success(), "{} has died:\n{}", self.name, self.log_tail());
         let ended = timeout(STOP_WAIT, child.wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} did not stop within {} s:\n{}", self.name, STOP_WAIT.as_secs(), self.log_tail()));

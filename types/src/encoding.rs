@@ -3,6 +3,13 @@
 //! [`Reader`] takes bytes from strangers: each read is bounds-checked, a count is compared with the bytes left before anything is
 //! allocated, and [`Reader::finish`] refuses what is left over, so a document has exactly one encoding.
 
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
+
 use crate::{
     amount::Amount,
     id::{Address, AssetId, AssetVersion, BlobId, Hash32, NodeId},
@@ -294,6 +301,48 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::Trailing`].
     pub const fn finish(self) -> Result<(), DecodeError> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.0.len())) }
+    }
+}
+
+/// A number of at most 40 bits, for serde: what stands in a document's five bytes.
+///
+/// # Errors
+/// The deserializer's own, or a larger number.
+pub fn read_u40<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let value = u64::deserialize(deserializer)?;
+    if value < 1 << 40 { Ok(value) } else { Err(D::Error::custom(format_args!("{value} does not fit 40 bits"))) }
+}
+
+/// A list of at most `MOST` items, for serde: an array of a document, whose count has one or two bytes.
+///
+/// # Errors
+/// The deserializer's own, or a longer list; it is read no further than that.
+pub fn read_list<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_seq(AtMost::<T, MOST>(PhantomData))
+}
+
+struct AtMost<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOST> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == MOST {
+                return Err(A::Error::custom(format_args!("more than {MOST} items, which is the most of this list")));
+            }
+            items.push(item);
+        }
+        Ok(items)
     }
 }
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8},
+    encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8, read_list},
     id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     merkle::keccak,
+    receipt::ASSETS_MAX,
     split::SplitTable,
 };
 
@@ -78,6 +79,7 @@ pub struct ManifestDatanet {
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Base first, then adapter, then agent.
+    #[serde(deserialize_with = "read_list::<_, _, ASSETS_MAX>")]
     pub assets: Vec<ManifestAsset>,
     /// Split table of the outermost asset.
     pub split: SplitTable,
@@ -86,6 +88,7 @@ pub struct Manifest {
     /// Attribution parameters.
     pub parameters: u32,
     /// Declared Datanets.
+    #[serde(deserialize_with = "read_list::<_, _, DATANETS_MAX>")]
     pub datanets: Vec<ManifestDatanet>,
 }
 

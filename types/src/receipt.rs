@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     amount::Amount,
-    encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8, count_u16},
+    encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8, count_u16, read_list, read_u40},
     id::{Address, AssetVersion, Hash32},
     merkle::keccak,
     quote::{Class, Profile},
@@ -31,6 +31,7 @@ pub struct Span {
     /// Number of the Datanet in the manifest.
     pub datanet: u8,
     /// First byte in the Datanet's segments (40 bits).
+    #[serde(deserialize_with = "read_u40")]
     pub position: u64,
     /// Weight in 1/256 bit.
     pub weight: u32,
@@ -129,7 +130,7 @@ pub struct Receipt {
     pub prompt_root: Hash32,
     /// Salted answer root.
     pub answer_root: Hash32,
-    /// keccak of the token ids.
+    /// keccak of the answer's token ids up to this attempt's last one, those of earlier attempts included.
     pub token_ids: Hash32,
     /// Input tokens.
     pub tokens_in: u32,
@@ -148,10 +149,13 @@ pub struct Receipt {
     /// Root of activation fingerprints; zero where the profile has none.
     pub fingerprint_root: Hash32,
     /// The assets that answered.
+    #[serde(deserialize_with = "read_list::<_, _, ASSETS_MAX>")]
     pub assets: Vec<AssetVersion>,
     /// Spans, ascending by start.
+    #[serde(deserialize_with = "read_list::<_, _, SPANS_MAX>")]
     pub spans: Vec<Span>,
     /// Masks, ascending by start.
+    #[serde(deserialize_with = "read_list::<_, _, MASKS_MAX>")]
     pub masks: Vec<Mask>,
 }
 
@@ -382,6 +386,24 @@ mod tests {
         let spare = body.len() - 3;
         body[spare] = 1;
         assert!(matches!(Receipt::decode(&body), Err(DecodeError::Value { field: "span spare", .. })));
+    }
+
+    #[test]
+    fn json_that_no_body_could_hold_is_refused_before_it_is_encoded() {
+        let value = |spans, masks| serde_json::to_value(receipt(spans, masks)).unwrap();
+        let refused = |value: serde_json::Value, says: &str| {
+            let error = serde_json::from_value::<Receipt>(value).unwrap_err().to_string();
+            assert!(error.contains(says), "{says}: {error}");
+        };
+        let mut far = value(1, 0);
+        far["spans"][0]["position"] = (1_u64 << 40).into();
+        refused(far, "40 bits");
+        refused(value(SPANS_MAX + 1, 0), "more than 4096");
+        refused(value(0, MASKS_MAX + 1), "more than 4096");
+        let mut many = value(0, 0);
+        many["assets"] = vec![many["assets"][0].clone(); ASSETS_MAX + 1].into();
+        refused(many, "more than 32");
+        assert_eq!(serde_json::from_value::<Receipt>(value(SPANS_MAX, 2)).unwrap(), receipt(SPANS_MAX, 2));
     }
 
     proptest! {

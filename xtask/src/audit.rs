@@ -3,32 +3,56 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::shell::{cache, cargo, command, execute};
 use crate::{contracts, python};
 
-type Question = fn() -> Result<()>;
-
 const CARGO_DENY: &str = "0.20.2";
 const TYPOS: &str = "1.52.0";
 
-/// Asks all three, then reports which of them objected.
+/// Options of `cargo xtask audit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Leave out what asks the advisory databases of RustSec (git, github.com) and npm, where only package registries can be reached.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// One question: its name, whether it asks a database that is no package registry, and how it is asked.
+struct Question(&'static str, bool, fn() -> Result<()>);
+
+const QUESTIONS: [Question; 4] = [
+    Question("licences, bans, sources", false, || {
+        execute(command(cargo_deny()?).args(["--all-features", "check", "licenses", "bans", "sources"]))
+    }),
+    Question("spelling", false, || execute(&mut command(typos()?))),
+    Question("advisories", true, || {
+        execute(command(cargo_deny()?).args(["--all-features", "check", "advisories"]))
+            .context("one applies, or the database could not be had (git and github.com); --offline leaves this out")
+    }),
+    Question("npm advisories", true, || {
+        execute(contracts::npm().args(["audit", "--package-lock-only", "--audit-level=high"]))
+            .context("one applies, or the npm registry does not answer such questions; --offline leaves this out")
+    }),
+];
+
+/// Asks all, then reports which of them objected and which were left out.
 ///
 /// # Errors
 /// If one objects, or a tool cannot be installed.
-pub(crate) fn run() -> Result<()> {
-    let questions: [(&str, Question); 3] = [
-        ("cargo-deny", || execute(command(cargo_deny()?).args(["--all-features", "check"]))),
-        ("typos", || execute(&mut command(typos()?))),
-        ("npm audit", || execute(contracts::npm().args(["audit", "--package-lock-only", "--audit-level=high"]))),
-    ];
-    let mut objections = Vec::new();
-    for (name, ask) in questions {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let (mut objections, mut left_out) = (Vec::new(), Vec::new());
+    for Question(name, asks_database, ask) in QUESTIONS {
+        if options.offline && asks_database {
+            left_out.push(name);
+            continue;
+        }
         println!("\n== {name}");
         objections.extend(ask().err().map(|error| format!("{name}: {error:#}")));
     }
-    ensure!(objections.is_empty(), "{}", objections.join("\n"));
+    ensure!(objections.is_empty(), "{} of {} questions:\n{}", objections.len(), QUESTIONS.len(), objections.join("\n"));
+    println!("\nno objection{}", if left_out.is_empty() { String::new() } else { format!("; not asked: {}", left_out.join(", ")) });
     Ok(())
 }
 

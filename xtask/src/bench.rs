@@ -1,17 +1,17 @@
 //! `cargo xtask bench`: figures, each with its unit, its limit, the peer's value where there is one, and the command that made it.
 //!
-//! A figure is never typed in: it comes from the last demo's `summary.json`, from timing a built binary, or from a benchmark
-//! program that prints rows. One that should be there and is not is reported as missing and fails the command.
+//! A figure is never typed in or left over from an earlier run: this command runs the demonstration, times the built binary and runs
+//! a benchmark program that prints rows. One that should be there and is not is reported as missing and fails the command; one that
+//! has to be asked for stands in the table without a value.
 
-mod source;
+mod demonstration;
+mod first;
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-
-use source::Source;
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Write the rows as a JSON array to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also measure what takes many minutes: the demonstration with training.
+    #[arg(long)]
+    cold: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -35,81 +38,57 @@ enum Group {
     Network,
 }
 
-/// What a figure is called, measured in, held to, and where it comes from.
-struct Figure {
-    id: &'static str,
-    unit: &'static str,
-    /// Ours is to be at most this.
-    limit: f64,
-    source: Source,
-}
-
-/// One measured figure.
+/// One figure: a median over `n` runs, or nothing if it has to be asked for and was not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Row {
     figure: String,
-    ours: f64,
+    ours: Option<f64>,
     unit: String,
     peer: Option<String>,
     peer_value: Option<f64>,
+    /// Ours is to be at most this; figures beside the fixed ones have none.
     limit: Option<f64>,
-    n: u64,
+    n: usize,
     command: String,
+    /// What the figure includes, for the reader of the table.
+    #[serde(skip)]
+    note: Option<String>,
 }
-
-const FIRST: [Figure; 6] = [
-    Figure { id: "first.demo_s", unit: "s", limit: 120.0, source: Source::Summary },
-    Figure { id: "first.demo_cold_s", unit: "s", limit: 1_200.0, source: Source::Summary },
-    Figure { id: "first.node_rss_mb", unit: "MB", limit: 1_500.0, source: Source::Summary },
-    Figure { id: "first.quic_ttft_ms", unit: "ms", limit: 2.0, source: Source::Summary },
-    Figure { id: "first.attribute_ms", unit: "ms", limit: 20.0, source: Source::Summary },
-    Figure { id: "first.verify_ms", unit: "ms", limit: 20.0, source: Source::VerifyCommands },
-];
 
 /// Measures, prints the table, writes the rows.
 ///
 /// # Errors
 /// If the group has no figures yet, one is missing, or one is over its limit. Rows are written before that is said.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let figures: &[Figure] = match options.group {
-        Group::First => &FIRST,
-        group => bail!("no figures yet for group {group:?}; there are some for: first"),
+    let mut missing = Vec::new();
+    let rows = match options.group {
+        Group::First => first::measure(options.cold, &mut missing)?,
+        group => bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first"),
     };
-    let (mut rows, mut missing) = (Vec::new(), Vec::new());
-    for figure in figures {
-        match figure.source.measure(figure.id) {
-            Ok(measured) => rows.push(figure.row(measured)),
-            Err(error) => missing.push(format!("{}: {error:#}", figure.id)),
-        }
-    }
-    print!("{}", table(&rows));
+    print!("\n{}", table(&rows));
     if let Some(file) = &options.json {
         fs::write(file, format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
     }
-    ensure!(missing.is_empty(), "{} of {} figures are missing:\n{}", missing.len(), figures.len(), missing.join("\n"));
+    ensure!(missing.is_empty(), "not measured:\n{}", missing.join("\n"));
     let over: Vec<_> = rows.iter().filter(|row| row.is_over()).map(|row| row.figure.as_str()).collect();
     ensure!(over.is_empty(), "over the limit: {}", over.join(", "));
     Ok(())
 }
 
-impl Figure {
-    fn row(&self, measured: source::Measured) -> Row {
-        Row {
-            figure: self.id.to_owned(),
-            ours: measured.value,
-            unit: self.unit.to_owned(),
-            peer: None,
-            peer_value: None,
-            limit: Some(self.limit),
-            n: measured.runs,
-            command: measured.command,
-        }
-    }
-}
-
 impl Row {
+    fn measured(figure: &str, unit: &str, ours: f64, n: usize, command: &str) -> Self {
+        let (figure, unit, command) = (figure.to_owned(), unit.to_owned(), command.to_owned());
+        Self { figure, ours: Some(ours), unit, peer: None, peer_value: None, limit: None, n, command, note: None }
+    }
+
+    fn unmeasured(figure: &str, why: &str) -> Self {
+        let command = "cargo xtask bench first --cold".to_owned();
+        let (figure, note) = (figure.to_owned(), Some(format!("not measured; {why}")));
+        Self { figure, ours: None, unit: String::new(), peer: None, peer_value: None, limit: None, n: 0, command, note }
+    }
+
     fn is_over(&self) -> bool {
-        self.limit.is_some_and(|limit| self.ours > limit)
+        self.ours.zip(self.limit).is_some_and(|(ours, limit)| ours > limit)
     }
 }
 
@@ -120,10 +99,20 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let verdict = if row.is_over() { "OVER" } else { "" };
         let peer = row.peer.as_deref().unwrap_or("-");
-        let (ours, limit, theirs) = (number(Some(row.ours)), number(row.limit), number(row.peer_value));
+        let (ours, limit, theirs) = (number(row.ours), number(row.limit), number(row.peer_value));
         out += &format!("{:<24} {ours:>12} {:<5} {limit:>12} {verdict:<6} {:>6} {peer:<14} {theirs:>12}\n", row.figure, row.unit, row.n);
     }
+    for row in rows {
+        out += &row.note.as_ref().map(|note| format!("{}: {note}\n", row.figure)).unwrap_or_default();
+    }
     out
+}
+
+/// The middle value, or the mean of the two in the middle. `values` is not empty.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
 #[cfg(test)]
@@ -131,7 +120,7 @@ mod tests {
     use super::*;
 
     fn row(ours: f64) -> Row {
-        FIRST[5].row(source::Measured { value: ours, runs: 5, command: "x".into() })
+        Row { limit: Some(20.0), ..Row::measured("first.verify_ms", "ms", ours, 5, "x") }
     }
 
     #[test]
@@ -152,8 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_measured_has_no_value_and_is_not_over() {
+        let row = Row { limit: Some(1.0), ..Row::unmeasured("first.demo_cold_s", "ask for it by --cold") };
+        assert!(!row.is_over() && serde_json::to_value(&row).unwrap()["ours"].is_null());
+        assert!(table(&[row]).contains("not measured; ask for it by --cold"));
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
     fn a_group_without_figures_says_so() {
-        let error = run(&Options { group: Group::Gpu, json: None }).unwrap_err().to_string();
+        let error = run(&Options { group: Group::Gpu, json: None, cold: false }).unwrap_err().to_string();
         assert!(error.contains("no figures yet"), "{error}");
     }
 }

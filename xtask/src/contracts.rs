@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::fetch::sha256_of;
 use crate::shell::{command, execute, root};
@@ -40,7 +40,8 @@ pub(crate) fn install() -> Result<()> {
         return Ok(());
     }
     println!("npm ci in chain-bridge/contracts");
-    execute(npm().args(["ci", "--no-audit", "--no-fund"]))?;
+    execute(npm().args(["ci", "--no-audit", "--no-fund"]))
+        .context("installing the contracts' packages; the npm registry must be reachable, or set npm_config_registry")?;
     ensure!(anvil().is_file(), "npm ci left no {}: package @foundry-rs/anvil has no build for {OS} {ARCH}", anvil().display());
     fs::write(stamp, want)?;
     Ok(())

@@ -5,23 +5,30 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::contracts;
 use crate::fetch::{self, What};
-use crate::shell::{cargo, execute, root, shown, tributary};
+use crate::shell::{self, cargo, execute, shown, tributary};
+use crate::{contracts, toolchain};
 
 /// Fetches, builds, and becomes `tributary demo`, so that signals and the exit code are its own.
 ///
 /// # Errors
 /// If a step before it fails or the binary cannot be started; on success this does not return.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    toolchain::check()?;
     fetch::run(What::All)?;
     build()?;
-    let mut demo = Command::new(tributary());
-    demo.current_dir(root()).arg("demo");
-    demo.arg("--model").arg(fetch::model()).arg("--data").arg(fetch::demo_inputs()).arg("--anvil").arg(contracts::anvil());
-    demo.args(["--out", "target/demo"]).args(arguments);
+    let mut demo = command("target/demo");
+    demo.args(arguments);
     println!("{}", shown(&demo));
     Err(demo.exec()).with_context(|| format!("`{}` did not start", shown(&demo)))
+}
+
+/// `tributary demo` on what was fetched, its results in `out`.
+pub(crate) fn command(out: &str) -> Command {
+    let mut demo = shell::command(tributary());
+    demo.arg("demo").arg("--model").arg(fetch::model()).arg("--data").arg(fetch::demo_inputs()).arg("--anvil").arg(contracts::anvil());
+    demo.args(["--out", out]);
+    demo
 }
 
 /// Builds the node's binary with the features of the whole workspace, as the gate does, so that nothing is built twice.

@@ -12,6 +12,7 @@ mod fetch;
 mod python;
 mod shell;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -47,7 +48,7 @@ enum Command {
     /// Print measured figures beside their limits.
     Bench(bench::Options),
     /// Licences and advisories of dependencies, npm advisories, spelling. Compiles its tools the first time.
-    Audit,
+    Audit(audit::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         Command::Fetch { what } => fetch::run(what),
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench(options) => bench::run(&options),
-        Command::Audit => audit::run(),
+        Command::Audit(options) => audit::run(&options),
     };
     // The chain of causes on one line; a backtrace of ours says nothing about a program we started.
     done.map_or_else(

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::fetch::sha256_of;
 use crate::shell::{answers, cache, command, execute, read, root};
+
+/// Needs Python 3.9, as the rest does.
+const PIP_WHEEL: &str = "pip-25.3-py3-none-any.whl";
+const PIP_SHA256: &str = "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd";
 
 /// What an interpreter needs to see the packages of `tests/fixtures/requirements.txt`.
 #[derive(Debug)]
@@ -32,21 +36,43 @@ pub(crate) fn python() -> Command {
     python
 }
 
-/// A pip that works: the interpreter's own, else that of a virtual environment.
+/// A pip that works: the interpreter's own, else that of a virtual environment, else one fetched for this purpose.
+///
+/// It downloads, and installs into folders under `.cache/` only: an interpreter that its distribution manages (PEP 668) is left alone.
 ///
 /// # Errors
-/// If there is neither pip nor a working venv module.
+/// If there is no Python 3, or its package index cannot be reached.
 pub(crate) fn pip() -> Result<Command> {
-    let interpreter = if answers("python3", &["-m", "pip", "--version"]) {
-        PathBuf::from("python3")
+    let mut pip = if answers("python3", &["-m", "pip", "--version"]) {
+        module_pip("python3".into())
     } else if make_venv() {
-        venv_python()
+        module_pip(venv_python())
     } else {
-        bail!("python3 has neither pip nor a working venv module: install python3-pip or python3-venv")
+        let mut pip = python();
+        pip.arg(fetched_pip()?.join("pip"));
+        pip
     };
-    let mut pip = command(interpreter);
-    pip.args(["-m", "pip", "--no-input", "--disable-pip-version-check"]);
+    pip.args(["--no-input", "--disable-pip-version-check"]);
+    // Habits of the machine's owner that contradict a folder of our own.
+    pip.env("PIP_REQUIRE_VIRTUALENV", "0").env("PIP_USER", "0");
     Ok(pip)
+}
+
+fn module_pip(interpreter: PathBuf) -> Command {
+    let mut pip = command(interpreter);
+    pip.args(["-m", "pip"]);
+    pip
+}
+
+/// pip's own wheel, which runs as it lies there; for a Python that comes without (Debian's).
+fn fetched_pip() -> Result<PathBuf> {
+    let wheel = cache("tools").join(PIP_WHEEL);
+    if !wheel.is_file() || sha256_of(&wheel)? != PIP_SHA256 {
+        println!("this Python has no pip: fetching {PIP_WHEEL}");
+        execute(python().arg(root().join("xtask/data/download.py")).args(["pip", PIP_WHEEL, PIP_SHA256]).arg(&wheel))
+            .context("fetching pip; or install it (python3-pip)")?;
+    }
+    Ok(wheel)
 }
 
 /// Installs the packages of `tests/fixtures/requirements.txt` once per content of that file and interpreter.
@@ -65,8 +91,8 @@ pub(crate) fn packages() -> Result<Packages> {
     if fs::read_to_string(&stamp).is_ok_and(|have| have == want) {
         println!("python packages are installed");
     } else {
-        let mut install = command(if has_venv { venv_python() } else { "python3".into() });
-        install.args(["-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--quiet", "--requirement"]).arg(&requirements);
+        let mut install = if has_venv { module_pip(venv_python()) } else { pip()? };
+        install.args(["--no-input", "--disable-pip-version-check", "install", "--quiet", "--requirement"]).arg(&requirements);
         if !has_venv {
             fs::create_dir_all(&folder)?;
             install.args(["--upgrade", "--target"]).arg(&folder);

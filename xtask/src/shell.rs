@@ -30,11 +30,28 @@ pub(crate) fn tributary() -> PathBuf {
     target().join("debug").join("tributary")
 }
 
-/// A command that runs in the root and reads nothing.
+/// A command that runs in the root, reads nothing, and does not see what `cargo run` told us about our own package: build scripts of
+/// others (ring's) watch these variables, so with them every switch between `cargo xtask` and a plain `cargo` builds 32 crates anew.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
+    for (name, _) in env::vars_os().filter(|(name, _)| is_about_us(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether cargo sets the variable for the package it runs, and for that one alone.
+fn is_about_us(variable: &str) -> bool {
+    const OTHERS: [&str; 6] = [
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+    ];
+    variable.starts_with("CARGO_PKG_") || OTHERS.contains(&variable)
 }
 
 /// The cargo that runs us, without colours when its lines are read by a program.
@@ -100,4 +117,18 @@ fn copy(from: impl Read, to: &mut impl Write) -> Result<Vec<String>> {
         lines.push(line);
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_do_not_see_which_package_runs_them() {
+        // Cargo and nextest both say so to a test.
+        assert!(env::var_os("CARGO_PKG_NAME").is_some(), "this test runs under cargo");
+        let seen = read(command("env").env("CARGO_TERM_COLOR", "never")).unwrap();
+        let about_us: Vec<_> = seen.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| is_about_us(name)).collect();
+        assert!(about_us.is_empty() && seen.contains("CARGO_TERM_COLOR"), "{about_us:?}");
+    }
 }

@@ -8,16 +8,14 @@ mod count;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use count::Count;
 
-use crate::shell::{answers, cargo, command, execute, read, root, shown, tee};
-use crate::{contracts, fetch, python};
+use crate::shell::{answers, cargo, execute, shown, tee};
+use crate::{contracts, fetch, python, toolchain};
 
 /// Crates whose cores must compile without sockets, files, tensors or a chain library.
 const CORES: [&str; 7] = ["types", "p2p", "storage", "inference", "attribution", "chain-bridge", "simulations"];
-const NODE_MAJOR_MIN: u32 = 20;
-const PYTHON_MIN: (u32, u32) = (3, 9);
 
 type Run = fn() -> Result<Count>;
 
@@ -26,8 +24,8 @@ struct Step(&'static str, bool, Run);
 
 const BUILD: &str = "build";
 
-const STEPS: [Step; 17] = [
-    Step("toolchain", false, || check(toolchain())),
+const STEPS: [Step; 16] = [
+    Step("toolchain", false, || check(toolchain::check())),
     Step("npm ci", false, || check(contracts::install())),
     Step("forge build", false, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", false, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
@@ -38,12 +36,11 @@ const STEPS: [Step; 17] = [
     Step("clippy", true, || check(clippy(&["--workspace", "--all-targets"]))),
     Step("clippy, cores", true, || check(cores())),
     Step("clippy, all features", true, || check(clippy(&["--workspace", "--all-targets", "--all-features"]))),
-    Step("tests", true, || tests(&mut runner(false))),
     Step("doc tests", true, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
     Step("docs", true, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
     Step("fetch model", false, || check(fetch::run(fetch::What::Model))),
     Step("fetch text", false, || check(fetch::run(fetch::What::Text))),
-    Step("end to end", true, || tests(&mut end_to_end())),
+    Step("tests, end to end", true, || tests(&mut every_test())),
 ];
 
 /// Runs every step (or those that hold one of the words `only`), prints the table and the counts.
@@ -101,34 +98,6 @@ fn tests(command: &mut Command) -> Result<Count> {
     Ok(count)
 }
 
-/// Versions of what must be there beforehand: Rust, a C compiler, Node, npm, Python.
-fn toolchain() -> Result<()> {
-    let pinned = std::fs::read_to_string(root().join("rust-toolchain.toml"))?;
-    let channel =
-        pinned.lines().find_map(|line| line.strip_prefix("channel = ")).context("rust-toolchain.toml names no channel")?.trim_matches('"');
-    let rustc = read(command("rustc").arg("--version"))?;
-    ensure!(rustc.split(' ').nth(1) == Some(channel), "expected rustc {channel}, found {rustc}; run `rustup toolchain install {channel}`");
-    ensure!(answers("cc", &["--version"]), "expected a C compiler as `cc`, found none; install gcc");
-    let node = read(command("node").arg("--version")).context("install Node 20 or later")?;
-    let (major, _) = version(node.trim().trim_start_matches('v'))?;
-    ensure!(major >= NODE_MAJOR_MIN, "expected node {NODE_MAJOR_MIN} or later, found {}", node.trim());
-    let npm = read(command("npm").arg("--version")).context("install npm")?;
-    let python = read(command("python3").arg("--version")).context("install Python 3")?;
-    let found = version(python.trim().trim_start_matches("Python "))?;
-    ensure!(found >= PYTHON_MIN, "expected Python {}.{} or later, found {}", PYTHON_MIN.0, PYTHON_MIN.1, python.trim());
-    println!("{}, node {}, npm {}, {}", rustc.trim(), node.trim(), npm.trim(), python.trim());
-    Ok(())
-}
-
-/// Major and minor of a dotted version.
-fn version(text: &str) -> Result<(u32, u32)> {
-    let mut parts = text.split('.').map(str::parse::<u32>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
-        _ => bail!("expected a version such as 3.11.7, found {text:?}"),
-    }
-}
-
 fn vectors() -> Result<()> {
     execute(python::packages()?.script("tests/fixtures/make_vectors.py").arg("--check"))
 }
@@ -143,38 +112,24 @@ fn cores() -> Result<()> {
     execute(cargo().arg("clippy").args(packages).args(["--no-default-features", "--lib", "--bins", "--", "-D", "warnings"]))
 }
 
-/// nextest where it is installed, else cargo's own runner; the end-to-end package comes last, after model and text are there.
-fn runner(is_end_to_end: bool) -> Command {
+/// Every test of the workspace, the end-to-end run among them: in one run, those that wait for blocks leave the processors to the
+/// others (the groups of `.config/nextest.toml`). nextest where it is installed, else cargo's own runner, one binary after another.
+fn every_test() -> Command {
     let mut cargo = cargo();
     if answers("cargo", &["nextest", "--version"]) {
-        let filter = if is_end_to_end { "package(tests)" } else { "not package(tests)" };
-        cargo.args(["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "fail", "-E", filter]);
+        cargo.args(["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "fail"]);
     } else {
-        let targets: &[&str] = if is_end_to_end { &["--test", "*"] } else { &["--lib", "--bins"] };
-        cargo.args(["test", "--workspace", "--no-fail-fast"]).args(targets);
+        println!("cargo-nextest is not installed: cargo's own runner does the same and takes longer");
+        cargo.args(["test", "--workspace", "--no-fail-fast", "--tests"]);
     }
+    cargo.env("TRIBUTARY_ANVIL", contracts::anvil());
     cargo
-}
-
-fn end_to_end() -> Command {
-    let mut runner = runner(true);
-    runner
-        .env("TRIBUTARY_MODEL", fetch::model())
-        .env("TRIBUTARY_DEMO_DATA", fetch::demo_inputs())
-        .env("TRIBUTARY_ANVIL", contracts::anvil());
-    runner
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_version_is_read_and_nonsense_is_refused() {
-        assert_eq!(version("3.11.7").unwrap(), (3, 11));
-        assert_eq!(version("20.20.2").unwrap(), (20, 20));
-        assert!(version("three").is_err());
-    }
+    use crate::shell::command;
 
     #[test]
     fn a_runner_that_fails_without_saying_so_counts_as_one_failure() {

@@ -74,8 +74,11 @@ fn counts(bundle: &Bundle, faults: &mut Collector) {
     same("input tokens", receipt.tokens_in, voucher.tokens_in);
     same("output tokens", receipt.tokens_out, voucher.tokens_out);
     faults.same(Finding::Token, "token-id hash", &receipt.token_ids, "the client's voucher says", &voucher.token_ids);
-    faults.same(Finding::Token, "token ids", &token_ids_hash(&bundle.token_ids), "hash signed by the client is", &voucher.token_ids);
-    let listed = u32::try_from(bundle.token_ids.len()).unwrap_or(u32::MAX);
+    let all = [bundle.continued.as_slice(), &bundle.token_ids].concat();
+    faults.same(Finding::Token, "token ids", &token_ids_hash(&all), "hash signed by the client is", &voucher.token_ids);
+    let count = |tokens: &[u32]| u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+    faults.same(Finding::Token, "first token", &receipt.first_token, "tokens continued are", &count(&bundle.continued));
+    let listed = count(&bundle.token_ids);
     faults.same(Finding::Token, "output tokens", &receipt.tokens_out, "token ids listed are", &listed);
     // Profile candle-f32-b1 commits to no activations: its floats are not compared between machines.
     faults.same(Finding::Token, "fingerprint root", &receipt.fingerprint_root, "this profile's is", &Hash32::ZERO);
@@ -97,6 +100,7 @@ fn limits(bundle: &Bundle, faults: &mut Collector) {
     at_most("fee", receipt.fee.0, "the request's spending limit is", request.spending_limit.0);
     at_most("cumulative after", receipt.cumulative_after.0, "the lane's cap is", lane.cap.0);
     at_most("quote: block", quote.block.number.into(), "it expires at", quote.expiry.into());
+    at_most("quote: block", u128::from(quote.block.number) + 1, "the lane expires at", lane.expiry.into());
 }
 
 fn manifest(bundle: &Bundle, faults: &mut Collector) {

@@ -1,10 +1,17 @@
-use serde_json::Value;
-use types::receipt::Reason;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use types::{
+    id::Address,
+    quote::Class,
+    receipt::{Reason, token_ids_hash},
+    split,
+};
 
 use super::*;
 use crate::{
-    index::{Opened, TextLeaf},
-    sample::{ANSWER, Sample, answer, datanet, sample},
+    index::{HeadOpenings, Opened, TextLeaf},
+    prompt::Role,
+    sample::{ANSWER, Sample, account, answer, datanet, sample},
 };
 
 impl Sample {
@@ -15,15 +22,42 @@ impl Sample {
     }
 }
 
-/// Changes the sample, re-signs with the node's key, and expects a fault whose field is `field`.
-fn check(field: &str, change: impl Fn(&mut Bundle)) {
+/// The field that must be named, all fields that are (sorted, each once), and the change.
+type Row = (&'static str, &'static [&'static str], fn(&mut Bundle));
+
+/// Makes each change to the sample, re-signs with the node's key, and compares the fields named: exactly these, so that a check that is taken away
+/// shows here even where another one still catches the change.
+fn check(rows: &[Row]) {
     let sample = sample();
-    let mut bundle = sample.bundle.clone();
-    change(&mut bundle);
-    assert_ne!(bundle, sample.bundle, "{field}");
-    sample.resign(&mut bundle);
-    let faults = verify(&bundle).expect_err(field);
-    assert!(faults.0.iter().any(|fault| fault.field == field), "{field} is not named in: {faults}");
+    let mut wrong = Vec::new();
+    for (number, (field, expected, change)) in rows.iter().enumerate() {
+        let mut bundle = sample.bundle.clone();
+        change(&mut bundle);
+        assert_ne!(bundle, sample.bundle, "row {number}: {field}");
+        sample.resign(&mut bundle);
+        let faults = verify(&bundle).err().map_or_else(Vec::new, |faults| faults.0);
+        let mut named: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        named.sort_unstable();
+        named.dedup();
+        if named != *expected || !named.contains(field) {
+            wrong.push(format!("row {number} ({field}): {named:?}, expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the quote and the counts of a changed receipt come to, billed.
+fn rebill(bundle: &mut Bundle) {
+    let (quote, receipt) = (&bundle.quote.document, &mut bundle.receipt.document);
+    receipt.fee = split::fee(receipt.tokens_in, receipt.tokens_out, quote.rate_in, quote.rate_out, quote.protocol_fee).unwrap();
+    receipt.cumulative_after = bundle.voucher.document.base.plus(receipt.fee).unwrap();
+}
+
+/// A changed manifest in every document that the node signs.
+fn redeclare(bundle: &mut Bundle) {
+    let root = bundle.manifest.root();
+    (bundle.receipt.document.manifest, bundle.quote.document.manifest) = (root, root);
+    bundle.receipt.document.quote = bundle.quote.document.hash();
 }
 
 #[test]
@@ -36,74 +70,342 @@ fn an_honest_bundle_verifies_and_survives_its_file() {
     assert_eq!(verify_full(&sample.bundle, &sample.index), Ok(verified));
 }
 
+const RECEIPT: &[Row] = &[
+    ("span 0: start", &["span 0: start", "span 0: text"], |b| b.receipt.document.spans[0].start += 1),
+    ("span 0: text", &["span 0: length", "span 0: text"], |b| {
+        b.receipt.document.spans[0].start = u32::try_from(ANSWER.find("describe").unwrap()).unwrap()
+    }),
+    ("span 0: start", &["span 0: start", "span 0: text", "span 1: start"], |b| b.receipt.document.spans[0].start = u32::MAX),
+    ("span 1: length", &["span 1: length"], |b| b.receipt.document.spans[1].length += 1),
+    ("span 1: length", &["span 1: length"], |b| b.receipt.document.spans[1].length = 0),
+    ("span 1: length", &["span 1: document", "span 1: length", "span 1: text"], |b| b.receipt.document.spans[1].length = u16::MAX),
+    ("span 1: weight", &["span 1: weight"], |b| b.receipt.document.spans[1].weight -= 1),
+    ("fee and weights", &["fee and weights", "span 0: weight"], |b| b.receipt.document.spans[0].weight = u32::MAX),
+    ("span 0: payee", &["span 0: payee"], |b| b.receipt.document.spans[0].payee.0[3] ^= 1),
+    ("span 0: position", &["span 0: document", "span 0: position"], |b| b.receipt.document.spans[0].position += 64),
+    ("span 0: text", &["span 0: position", "span 0: text"], |b| b.receipt.document.spans[0].position += 1),
+    ("span 0: position", &["span 0: position"], |b| b.receipt.document.spans[0].position = (1 << 40) - 1),
+    ("span 0: Datanet", &["span 0: Datanet"], |b| b.receipt.document.spans[0].datanet = 1),
+    ("span 0: Datanet", &["span 0: Datanet"], |b| b.receipt.document.spans[0].datanet = 9),
+    (
+        "span 1: start",
+        &[
+            "span 0: Datanet",
+            "span 0: document",
+            "span 0: position",
+            "span 1: Datanet",
+            "span 1: document",
+            "span 1: position",
+            "span 1: start",
+        ],
+        |b| b.receipt.document.spans.swap(0, 1),
+    ),
+    ("openings", &["openings", "span 2: start"], |b| b.receipt.document.spans.push(b.receipt.document.spans[1])),
+    ("openings", &["openings"], |b| b.receipt.document.spans.truncate(1)),
+    ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total -= 1),
+    ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total += 1),
+    ("total weight W", &["total weight W"], |b| b.receipt.document.weight_total = 0),
+    ("fee", &["fee"], |b| b.receipt.document.fee.0 += 1),
+    ("fee", &["fee", "fee and weights"], |b| b.receipt.document.fee.0 = 1),
+    ("fee", &["fee"], |b| b.receipt.document.fee.0 = u128::MAX),
+    ("input tokens", &["fee", "input tokens"], |b| b.receipt.document.tokens_in += 1),
+    ("output tokens", &["fee", "output tokens"], |b| b.receipt.document.tokens_out += 1),
+    ("output tokens", &["fee", "first token plus output tokens", "output tokens"], |b| b.receipt.document.tokens_out = u32::MAX),
+    ("first token", &["first token"], |b| b.receipt.document.first_token += 1),
+    ("first token plus output tokens", &["first token", "first token plus output tokens"], |b| b.receipt.document.first_token = u32::MAX),
+    ("attempt", &["attempt"], |b| b.receipt.document.attempt += 1),
+    ("cumulative after", &["cumulative after"], |b| b.receipt.document.cumulative_after.0 += 1),
+    ("cumulative after", &["cumulative after"], |b| b.receipt.document.cumulative_after.0 = u128::MAX),
+    ("manifest root", &["manifest root"], |b| b.receipt.document.manifest.0[0] ^= 1),
+    ("index root", &["index root", "span 0: Datanet", "span 1: Datanet"], |b| b.receipt.document.index.0[0] ^= 1),
+    ("quote hash", &["quote hash"], |b| b.receipt.document.quote.0[0] ^= 1),
+    ("request id", &["request id"], |b| b.receipt.document.request.0[0] ^= 1),
+    ("lane", &["lane"], |b| b.receipt.document.lane.0[0] ^= 1),
+    ("client", &["client"], |b| b.receipt.document.client.0[0] ^= 1),
+    ("node", &["node", "receipt: signature"], |b| b.receipt.document.node.0[0] ^= 1),
+    ("block", &["block"], |b| b.receipt.document.block.number += 1),
+    ("block", &["block"], |b| b.receipt.document.block.hash.0[0] ^= 1),
+    ("prompt root", &["prompt root"], |b| b.receipt.document.prompt_root.0[0] ^= 1),
+    ("answer root", &["answer root"], |b| b.receipt.document.answer_root.0[0] ^= 1),
+    ("token-id hash", &["token-id hash"], |b| b.receipt.document.token_ids.0[0] ^= 1),
+    ("fingerprint root", &["fingerprint root"], |b| b.receipt.document.fingerprint_root.0[0] ^= 1),
+    ("parameter id", &["parameter id"], |b| b.receipt.document.parameters = 2),
+    ("assets", &["assets"], |b| b.receipt.document.assets[1].version += 1),
+    ("assets", &["assets"], |b| b.receipt.document.assets.swap(0, 1)),
+    ("class", &["class"], |b| b.receipt.document.class = Class::Open),
+    ("mask 0", &["mask 0"], |b| b.receipt.document.masks[0].start += 1),
+    ("mask 0", &["mask 0"], |b| b.receipt.document.masks[0].length = u32::MAX),
+    ("mask 0", &["mask 0"], |b| b.receipt.document.masks[0].prompt += 1),
+    ("mask 0", &["mask 0"], |b| b.receipt.document.masks.clear()),
+    ("mask 1", &["mask 1"], |b| b.receipt.document.masks.push(b.receipt.document.masks[0])),
+    ("fee", &["cumulative after", "fee", "fee and weights"], |b| b.receipt.document.reason = Reason::EngineFailure),
+];
+
+const EVIDENCE: &[Row] = &[
+    ("answer root", &["answer root", "total weight W"], |b| b.answer = b.answer.replace("matters", "differs")),
+    ("answer", &["answer"], |b| b.answer.push('\u{7}')),
+    ("answer", &["answer", "answer root", "total weight W"], |b| b.answer.push_str("e\u{301}")),
+    ("answer root", &["answer root"], |b| b.answer_salt.0[0] ^= 1),
+    ("prompt root", &["prompt root", "request: prompt root"], |b| b.messages[1].content.push('?')),
+    ("prompt root", &["prompt root", "request: prompt root"], |b| b.messages[0].role = Role::User),
+    ("prompt root", &["prompt root", "request: prompt root"], |b| b.prompt_salt.0[0] ^= 1),
+    ("message 1", &["message 1"], |b| b.messages[1].content.push('\u{7}')),
+    ("token ids", &["token ids"], |b| b.token_ids[5] += 1),
+    ("token ids", &["output tokens", "token ids"], |b| b.token_ids.push(1)),
+    ("first token", &["first token", "token ids"], |b| b.continued.push(1)),
+    ("first token", &["first token", "output tokens"], |b| b.continued = b.token_ids.drain(..3).collect()),
+    ("manifest", &["manifest", "manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.split.node -= 1),
+    (
+        "manifest: treasury of Datanet 1",
+        &["manifest root", "manifest: treasury of Datanet 1", "quote: manifest root", "request: manifest root"],
+        |b| b.manifest.datanets[1].treasury.0[0] ^= 1,
+    ),
+    ("manifest root", &["manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.datanets[1].weight += 1),
+    ("index root", &["index root", "manifest root", "quote: manifest root", "request: manifest root"], |b| b.manifest.index.0[0] ^= 1),
+    ("parameter id", &["manifest root", "parameter id", "quote: manifest root", "request: manifest root"], |b| b.manifest.parameters = 2),
+    ("span 1: Datanet", &["manifest root", "quote: manifest root", "request: manifest root", "span 1: Datanet"], |b| {
+        b.manifest.datanets.truncate(1)
+    }),
+    ("quote hash", &["quote hash", "voucher: quote hash"], |b| b.quote.document.rate_out.0 += 1),
+    ("quote: input rate", &["fee", "quote hash", "quote: input rate", "voucher: quote hash"], |b| b.quote.document.rate_in.0 *= 2),
+    ("quote: output rate", &["fee", "quote hash", "quote: output rate", "voucher: quote hash"], |b| b.quote.document.rate_out.0 *= 2),
+    ("quote hash", &["quote hash", "voucher: quote hash"], |b| b.quote.document.tokens_max += 1),
+    ("output tokens", &["output tokens", "quote hash", "voucher: quote hash"], |b| b.quote.document.tokens_max = 1),
+    ("quote: block", &["quote hash", "quote: block", "voucher: quote hash"], |b| b.quote.document.expiry = 1),
+    ("quote: block", &["block", "quote hash", "quote: block", "voucher: quote hash"], |b| b.quote.document.block.number = 1_000),
+    ("quote: manifest root", &["quote hash", "quote: manifest root", "voucher: quote hash"], |b| b.quote.document.manifest.0[0] ^= 1),
+    ("quote: class", &["quote hash", "quote: class", "voucher: quote hash"], |b| b.quote.document.class = Class::Open),
+    ("node", &["lane: node", "node", "quote hash", "quote: signature", "voucher: quote hash"], |b| b.quote.document.node.0[0] ^= 1),
+    ("openings", &["openings"], |b| b.openings.truncate(1)),
+    (
+        "span 0: Datanet",
+        &["span 0: Datanet", "span 0: document", "span 0: position", "span 1: Datanet", "span 1: document", "span 1: position"],
+        |b| b.openings.swap(0, 1),
+    ),
+    ("span 0: document", &["span 0: document"], |b| b.openings[0].document.leaf.payee.0[0] ^= 1),
+    ("span 0: document", &["span 0: document"], |b| b.openings[0].document.opening.index ^= 1),
+    ("span 1: text", &["span 1: text"], |b| b.openings[1].text.leaf.0[70] ^= 1),
+    ("span 1: segment", &["span 1: segment"], |b| b.openings[1].segment.leaf.length += 1),
+    ("span 1: Datanet", &["span 1: Datanet"], |b| b.openings[1].datanet.leaf.version.version += 1),
+    ("request: signature", &["request: signature"], |b| b.request.document.sampling.top_k += 1),
+    ("request: signature", &["request id", "request: signature", "voucher: request id"], |b| b.request.document.nonce += 1),
+    ("request: manifest root", &["request: manifest root", "request: signature"], |b| b.request.document.manifest.0[0] ^= 1),
+    ("first token plus output tokens", &["first token plus output tokens", "request: signature"], |b| b.request.document.tokens_max = 1),
+    ("fee", &["fee", "request: signature"], |b| b.request.document.spending_limit.0 = 1),
+    ("lane: signature", &["lane", "lane: signature", "voucher: lane"], |b| b.lane.document.nonce += 1),
+    ("lane: payer", &["lane", "lane: payer", "lane: signature", "voucher: lane", "voucher: signature"], |b| {
+        b.lane.document.payer.0[0] ^= 1
+    }),
+    ("lane: node", &["lane", "lane: node", "lane: signature", "voucher: lane"], |b| b.lane.document.node.0[0] ^= 1),
+    ("cumulative after", &["cumulative after", "lane", "lane: signature", "voucher: lane"], |b| b.lane.document.cap.0 = 1),
+    ("quote: block", &["lane", "lane: signature", "quote: block", "voucher: lane"], |b| b.lane.document.expiry = 200),
+    ("voucher: signature", &["output tokens", "voucher: signature"], |b| b.voucher.document.tokens_out += 1),
+    ("voucher: request id", &["voucher: request id", "voucher: signature"], |b| b.voucher.document.request.0[0] ^= 1),
+    ("voucher: lane", &["voucher: lane", "voucher: signature"], |b| b.voucher.document.lane.0[0] ^= 1),
+    ("voucher: cumulative", &["cumulative after", "voucher: cumulative", "voucher: signature"], |b| b.voucher.document.cumulative.0 = 0),
+    ("request: signature", &["request: signature"], |b| b.domains.settlement.0[0] ^= 1),
+    ("voucher: signature", &["lane: signature", "voucher: signature"], |b| b.domains.escrow.0[0] ^= 1),
+    ("answer", &["answer"], |b| b.answer.push_str(&"a".repeat(65 << 10))),
+    ("span 1: Datanet", &["manifest root", "quote: manifest root", "request: manifest root", "span 1: Datanet"], |b| {
+        b.manifest.datanets[1].version.version += 1;
+    }),
+];
+
+/// Changes that agree with each other wherever the node alone signs.
+const CONSISTENT: &[Row] = &[
+    // A dearer quote, billed as quoted.
+    ("voucher: quote hash", &["cumulative after", "fee", "voucher: quote hash"], |b| {
+        b.quote.document.rate_out.0 += 1_000_000;
+        b.receipt.document.quote = b.quote.document.hash();
+        rebill(b);
+    }),
+    // More tokens than were promised, billed.
+    ("output tokens", &["cumulative after", "fee", "output tokens", "token ids", "token-id hash"], |b| {
+        b.receipt.document.tokens_out += 1;
+        b.token_ids.push(9);
+        b.receipt.document.token_ids = token_ids_hash(&b.token_ids);
+        rebill(b);
+    }),
+    // Another token, with its hash.
+    ("token-id hash", &["token ids", "token-id hash"], |b| {
+        b.token_ids[3] ^= 1;
+        b.receipt.document.token_ids = token_ids_hash(&b.token_ids);
+    }),
+    // The first tokens passed off as another node's.
+    ("first token", &["first token", "output tokens"], |b| {
+        b.continued = b.token_ids.drain(..3).collect();
+        b.receipt.document.first_token = 3;
+    }),
+    // A table that pays the node more, in every document that the node signs.
+    ("request: manifest root", &["request: manifest root", "voucher: quote hash"], |b| {
+        (b.manifest.split.node, b.manifest.split.data) = (6_500, 0);
+        redeclare(b);
+    }),
+    // A Datanet's treasury that belongs to somebody.
+    ("manifest: treasury of Datanet 0", &["manifest: treasury of Datanet 0", "request: manifest root", "voucher: quote hash"], |b| {
+        b.manifest.datanets[0].treasury = Address([9; 20]);
+        redeclare(b);
+    }),
+    // Another block's owners.
+    ("voucher: quote hash", &["voucher: quote hash"], |b| {
+        b.quote.document.block.number += 1;
+        b.receipt.document.block = b.quote.document.block;
+        b.receipt.document.quote = b.quote.document.hash();
+    }),
+    // A payee with a document row to match.
+    ("span 0: document", &["span 0: document"], |b| {
+        b.receipt.document.spans[0].payee = Address([9; 20]);
+        b.openings[0].document.leaf.payee = Address([9; 20]);
+    }),
+    // A payee by a cluster head of the node's own making.
+    ("span 0: document", &["span 0: document"], |b| {
+        let mut document = b.openings[0].document.clone();
+        document.leaf.payee = Address([9; 20]);
+        b.receipt.document.spans[0].payee = Address([9; 20]);
+        b.openings[0].head = Some(HeadOpenings { document, segment: b.openings[0].segment.clone() });
+    }),
+    // The same words sold twice.
+    ("span 1: start", &["span 1: start"], |b| {
+        b.receipt.document.spans.insert(1, b.receipt.document.spans[0]);
+        b.openings.insert(1, b.openings[0].clone());
+    }),
+    // A span over nothing.
+    ("span 2: length", &["span 2: length", "span 2: start"], |b| {
+        let empty = Span { start: u32::try_from(ANSWER.len()).unwrap(), length: 0, weight: 0, ..b.receipt.document.spans[1] };
+        b.receipt.document.spans.push(empty);
+        b.openings.push(b.openings[1].clone());
+    }),
+    // A lighter W, so that each source weighs more.
+    ("total weight W", &["total weight W"], |b| {
+        b.receipt.document.weight_total = b.receipt.document.spans.iter().map(|span| u64::from(span.weight)).sum();
+    }),
+    // No mask, and its words counted.
+    ("mask 0", &["mask 0", "total weight W"], |b| {
+        b.receipt.document.masks.clear();
+        let words = crate::span::weigh(Parameters::builtin(1).unwrap(), ANSWER);
+        b.receipt.document.weight_total = words.iter().map(|word| u64::from(word.weight)).sum();
+    }),
+    // Words weighed otherwise, in the answer root too.
+    ("answer root", &["answer root", "total weight W"], |b| {
+        let mut words = crate::span::weigh(Parameters::builtin(1).unwrap(), ANSWER);
+        words[0].weight += 1;
+        b.receipt.document.weight_total += 1;
+        b.receipt.document.answer_root = crate::answer::answer_root(ANSWER, &words, b.answer_salt);
+    }),
+    // Another account's signature on everything of the node's.
+    ("voucher: quote hash", &["lane: node", "quote: signature", "receipt: signature", "voucher: quote hash"], |b| {
+        let other = account(9).address();
+        (b.receipt.document.node, b.quote.document.node) = (other, other);
+        b.receipt.document.quote = b.quote.document.hash();
+    }),
+    // Another question with its own root.
+    ("request: prompt root", &["request: prompt root"], |b| {
+        b.messages[1].content = "What is gout?".into();
+        b.receipt.document.prompt_root = types::text::prompt_root(&crate::prompt::prompt_bytes(&b.messages), b.prompt_salt);
+        b.receipt.document.masks.clear();
+        let words = crate::span::weigh(Parameters::builtin(1).unwrap(), ANSWER);
+        b.receipt.document.weight_total = words.iter().map(|word| u64::from(word.weight)).sum();
+    }),
+    // The fee of an answer that failed, kept.
+    ("fee", &["fee", "fee and weights"], |b| {
+        b.receipt.document.reason = Reason::Empty;
+        b.receipt.document.cumulative_after = b.voucher.document.base;
+    }),
+    // Parameters that nobody knows.
+    ("parameter id", &["parameter id", "request: manifest root", "voucher: quote hash"], |b| {
+        (b.manifest.parameters, b.receipt.document.parameters) = (2, 2);
+        redeclare(b);
+    }),
+    // A span of the first Datanet under the second's number, declared twice.
+    (
+        "span 0: Datanet",
+        &["manifest: treasury of Datanet 1", "request: manifest root", "span 0: Datanet", "span 1: Datanet", "voucher: quote hash"],
+        |b| {
+            b.manifest.datanets[1].version = b.manifest.datanets[0].version;
+            b.receipt.document.spans[0].datanet = 1;
+            redeclare(b);
+        },
+    ),
+];
+
 #[test]
 fn each_changed_field_of_a_receipt_is_named_although_the_node_signed_it() {
-    check("span 0: start", |b| b.receipt.document.spans[0].start += 1);
-    check("span 0: text", |b| b.receipt.document.spans[0].start = u32::try_from(ANSWER.find("describe").unwrap()).unwrap());
-    check("span 1: length", |b| b.receipt.document.spans[1].length += 1);
-    check("span 1: length", |b| b.receipt.document.spans[1].length = 0);
-    check("span 1: weight", |b| b.receipt.document.spans[1].weight -= 1);
-    check("span 0: payee", |b| b.receipt.document.spans[0].payee.0[3] ^= 1);
-    check("span 0: position", |b| b.receipt.document.spans[0].position += 64);
-    check("span 0: text", |b| b.receipt.document.spans[0].position += 1);
-    check("span 0: Datanet", |b| b.receipt.document.spans[0].datanet = 1);
-    check("total weight W", |b| b.receipt.document.weight_total -= 1);
-    check("fee", |b| b.receipt.document.fee.0 += 1);
-    check("input tokens", |b| b.receipt.document.tokens_in += 1);
-    check("output tokens", |b| b.receipt.document.tokens_out += 1);
-    check("first token", |b| b.receipt.document.first_token += 1);
-    check("attempt", |b| b.receipt.document.attempt += 1);
-    check("cumulative after", |b| b.receipt.document.cumulative_after.0 += 1);
-    check("manifest root", |b| b.receipt.document.manifest.0[0] ^= 1);
-    check("index root", |b| b.receipt.document.index.0[0] ^= 1);
-    check("quote hash", |b| b.receipt.document.quote.0[0] ^= 1);
-    check("request id", |b| b.receipt.document.request.0[0] ^= 1);
-    check("lane", |b| b.receipt.document.lane.0[0] ^= 1);
-    check("client", |b| b.receipt.document.client.0[0] ^= 1);
-    check("node", |b| b.receipt.document.node.0[0] ^= 1);
-    check("block", |b| b.receipt.document.block.number += 1);
-    check("block", |b| b.receipt.document.block.hash.0[0] ^= 1);
-    check("prompt root", |b| b.receipt.document.prompt_root.0[0] ^= 1);
-    check("answer root", |b| b.receipt.document.answer_root.0[0] ^= 1);
-    check("token-id hash", |b| b.receipt.document.token_ids.0[0] ^= 1);
-    check("fingerprint root", |b| b.receipt.document.fingerprint_root.0[0] ^= 1);
-    check("parameter id", |b| b.receipt.document.parameters = 2);
-    check("assets", |b| b.receipt.document.assets[1].version += 1);
-    check("class", |b| b.receipt.document.class = types::quote::Class::Open);
-    check("mask 0", |b| b.receipt.document.masks[0].start += 1);
-    check("mask 0", |b| b.receipt.document.masks[0].prompt += 1);
-    check("mask 0", |b| b.receipt.document.masks.clear());
-    check("mask 1", |b| b.receipt.document.masks.push(b.receipt.document.masks[0]));
-    check("fee", |b| b.receipt.document.reason = Reason::EngineFailure);
+    check(RECEIPT);
 }
 
 #[test]
 fn changed_evidence_is_named_as_well() {
-    check("answer root", |b| b.answer = b.answer.replace("matters", "differs"));
-    check("prompt root", |b| b.messages[1].content.push('?'));
-    check("prompt root", |b| b.messages[0].role = crate::prompt::Role::User);
-    check("prompt root", |b| b.prompt_salt.0[0] ^= 1);
-    check("answer root", |b| b.answer_salt.0[0] ^= 1);
-    check("answer", |b| b.answer.push('\u{7}'));
-    check("token ids", |b| b.token_ids[5] += 1);
-    check("output tokens", |b| b.token_ids.push(1));
-    check("manifest root", |b| b.manifest.split.node -= 1);
-    check("manifest", |b| b.manifest.split.node -= 1);
-    check("manifest: treasury of Datanet 1", |b| b.manifest.datanets[1].treasury.0[0] ^= 1);
-    check("quote hash", |b| b.quote.document.rate_out.0 += 1);
-    check("quote: input rate", |b| b.quote.document.rate_in.0 *= 2);
-    check("quote hash", |b| b.quote.document.tokens_max += 1);
-    check("openings", |b| b.openings.truncate(1));
-    check("span 0: document", |b| b.openings[0].document.leaf.payee.0[0] ^= 1);
-    check("span 1: text", |b| b.openings[1].text.leaf.0[70] ^= 1);
-    check("span 1: segment", |b| b.openings[1].segment.leaf.length += 1);
-    check("span 1: Datanet", |b| b.openings[1].datanet.leaf.version.version += 1);
-    for name in ["request", "lane", "voucher"] {
-        check(&format!("{name}: signature"), |b| match name {
-            "request" => b.request.document.nonce += 1,
-            "lane" => b.lane.document.nonce += 1,
-            _ => b.voucher.document.tokens_out += 1,
-        });
+    check(EVIDENCE);
+}
+
+#[test]
+fn changes_that_agree_with_each_other_contradict_the_client_or_the_index() {
+    check(CONSISTENT);
+}
+
+/// What the node alone signs and nothing in the bundle derives. `receipt verify` says so; another text is found by reading the tokens.
+#[test]
+fn a_text_of_the_node_s_own_is_found_by_reading_the_tokens() {
+    let sample = sample();
+    let text = "Nothing that the tokens say, and nothing that anybody contributed.";
+    let mut bundle = Bundle { answer: text.into(), openings: vec![], ..sample.bundle.clone() };
+    let found = crate::span::attribute(
+        &sample.index,
+        Parameters::builtin(1).unwrap(),
+        &crate::prompt::prompt_bytes(&bundle.messages),
+        &bundle.answer,
+    )
+    .unwrap();
+    let receipt = &mut bundle.receipt.document;
+    receipt.answer_root = crate::answer::answer_root(text, &found.words, bundle.answer_salt);
+    (receipt.spans, receipt.masks, receipt.weight_total) = (found.spans, found.masks, found.weight_total);
+    sample.resign(&mut bundle);
+    assert!(verify_full(&bundle, &sample.index).is_ok(), "no tokenizer, no difference");
+    let honest = Reading { answer: ANSWER.into(), prompt_tokens: 40 };
+    assert_eq!(compare_reading(&sample.bundle, &honest), Ok(()));
+    let faults = compare_reading(&bundle, &honest).unwrap_err();
+    assert_eq!((faults.0[0].field.as_str(), faults.0[0].finding, faults.0[0].position), ("answer", Finding::Text, 0));
+    let miscounted = compare_reading(&sample.bundle, &Reading { prompt_tokens: 39, ..honest }).unwrap_err();
+    assert_eq!(miscounted.to_string(), "input tokens is 40, prompt and earlier tokens are 39");
+}
+
+/// A node may say that it failed: then it is paid nothing, and nobody loses by its word.
+#[test]
+fn a_failure_that_bills_nothing_stands_on_the_node_s_word() {
+    let sample = sample();
+    let mut bundle = sample.bundle.clone();
+    let receipt = &mut bundle.receipt.document;
+    (receipt.reason, receipt.fee, receipt.cumulative_after) = (Reason::EngineFailure, Amount::ZERO, bundle.voucher.document.base);
+    sample.resign(&mut bundle);
+    assert_eq!(verify(&bundle).unwrap().parts, []);
+}
+
+#[test]
+fn an_answer_that_goes_on_names_the_tokens_before_it() {
+    let sample = sample();
+    let mut bundle = sample.bundle.clone();
+    bundle.continued = bundle.token_ids.drain(..20).collect();
+    let voucher = &mut bundle.voucher.document;
+    (voucher.first_token, voucher.tokens_out, voucher.attempt) = (20, 40, 1);
+    let receipt = &mut bundle.receipt.document;
+    (receipt.first_token, receipt.tokens_out, receipt.attempt) = (20, 40, 1);
+    rebill(&mut bundle);
+    bundle.voucher.document.cumulative = bundle.receipt.document.cumulative_after;
+    bundle.voucher = Signed::new(&account(8), &bundle.domains, bundle.voucher.document);
+    sample.resign(&mut bundle);
+    verify(&bundle).unwrap();
+    assert_eq!(Bundle::from_json(bundle.to_json().as_bytes()).unwrap(), bundle);
+    for (change, field) in [
+        ((|b| b.continued[7] ^= 1) as fn(&mut Bundle), "token ids"),
+        (|b| b.continued.clear(), "token ids"),
+        (|b| b.continued.truncate(19), "first token"),
+        (|b| b.continued.push(0), "first token"),
+        (|b| b.continued.swap(0, 1), "token ids"),
+    ] {
+        let mut changed = bundle.clone();
+        change(&mut changed);
+        let faults = verify(&changed).unwrap_err();
+        assert!(faults.0.iter().any(|fault| fault.field == field), "{field}: {faults}");
     }
 }
 
@@ -263,4 +565,102 @@ fn a_span_into_the_middle_of_a_word_and_one_over_a_mask_are_refused() {
 fn a_leaf_longer_than_any_text_leaf_is_not_read() {
     let long = Opened { leaf: TextLeaf(vec![0; 321]), opening: sample().bundle.openings[0].text.opening.clone() };
     assert!(serde_json::from_str::<Opened<TextLeaf>>(&serde_json::to_string(&long).unwrap()).is_err());
+}
+
+/// Puts `value` at `place` of the sample's file and returns why it is not read.
+fn unread(place: &str, value: Value) -> String {
+    let mut whole: Value = serde_json::from_str(&sample().bundle.to_json()).unwrap();
+    *whole.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
+    Bundle::from_json(whole.to_string().as_bytes()).map_or_else(|error| error.to_string(), |_| panic!("{place} was read"))
+}
+
+#[test]
+fn values_that_no_document_holds_are_refused_by_the_field_s_name() {
+    let many = |value: Value, count: usize| Value::Array(vec![value; count]);
+    let span = serde_json::to_value(sample().bundle.receipt.document.spans[0]).unwrap();
+    let mask = serde_json::to_value(sample().bundle.receipt.document.masks[0]).unwrap();
+    let rows = [
+        ("/receipt/document/spans/1/start", json!("7"), "receipt.document.spans[1].start: invalid type: string"),
+        ("/receipt/document/spans/1/start", json!(-7), "receipt.document.spans[1].start: invalid value: integer `-7`"),
+        ("/receipt/document/spans/0/length", json!(65_536), "receipt.document.spans[0].length: invalid value"),
+        (
+            "/receipt/document/spans/0/position",
+            json!(1_u64 << 40),
+            "receipt.document.spans[0].position: 1099511627776 does not fit 40 bits",
+        ),
+        ("/receipt/document/spans/0/weight", json!(1.5), "receipt.document.spans[0].weight: invalid type: floating point"),
+        ("/receipt/document/spans", many(span, 4_097), "receipt.document.spans[4096]: more than 4096"),
+        ("/receipt/document/masks", many(mask, 4_097), "receipt.document.masks[4096]: more than 4096"),
+        (
+            "/manifest/datanets",
+            many(json!({"version": {"asset": 1, "version": 1}, "treasury": Address::ZERO, "weight": 1}), 33),
+            "more than 32",
+        ),
+        ("/receipt/document/fee", json!(5), "receipt.document.fee: invalid type: integer"),
+        ("/receipt/document/fee", json!("-5"), "receipt.document.fee: "),
+        ("/receipt/document/fee", json!("340282366920938463463374607431768211456"), "receipt.document.fee: "),
+        ("/voucher/document/tokens_in", json!(4_294_967_296_u64), "voucher.document.tokens_in: invalid value"),
+        ("/token_ids/59", json!(null), "token_ids[59]: invalid type: null"),
+        ("/messages/0/role", json!("robot"), "messages[0].role: unknown variant"),
+        ("/openings/1/text/opening/siblings/0", json!("0x12"), "openings[1].text.opening.siblings[0]: "),
+        ("/openings/0/document/leaf/start", json!(1_u64 << 40), "openings[0].document.leaf.start: "),
+        ("/answer", json!({}), "answer: invalid type: map"),
+        ("/receipt/document", json!({}), "receipt.document: missing field `request`"),
+        ("/quote", json!([]), "quote[0]: invalid length"),
+    ];
+    for (place, value, says) in rows {
+        let error = unread(place, value);
+        assert!(
+            error.contains(&format!("the file is no bundle: {says}")) || (says.starts_with("more") && error.contains(says)),
+            "{place}: {error}"
+        );
+    }
+}
+
+#[test]
+fn hostile_json_is_refused_in_words_whatever_its_shape() {
+    let whole = sample().bundle.to_json();
+    let says = |text: &str, expected: &str| {
+        let error = Bundle::from_json(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    };
+    says("", "EOF");
+    says("null", "the file is no bundle: invalid type: null");
+    says(&"[".repeat(1 << 20), "the file is no bundle");
+    says(&"{\"a\":".repeat(1 << 20), "unknown field `a`");
+    says(&whole.replacen("\"answer\": \"", "\"answer\": [[[[[[\"", 1), "answer: invalid type: sequence");
+    says(&whole.replacen("\"answer\":", "\"answer\": \"twice\", \"answer\":", 1), "answer: duplicate field `answer`");
+    says(&whole.replacen("\"weight\":", "\"weight\": 1, \"weight\":", 1), "duplicate field `weight`");
+    says(&whole.replacen("\"weight\":", "\"wei\\\"ght\": 1, \"weight\":", 1), "unknown field `wei\"ght`");
+    says(&whole[..whole.len() / 2], "EOF");
+    says(&format!("{whole}{{}}"), "trailing characters");
+    assert!(matches!(Bundle::from_json(&vec![b' '; BUNDLE_BYTES_MAX + 1]), Err(BundleError::TooLong(_))));
+    let error = Bundle::from_json(b"{").unwrap_err();
+    assert!(std::error::Error::source(&error).is_none(), "its words are in the error's own, once");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_file_changed_anywhere_is_read_and_verified_without_a_panic(at in 0..1_000_000_usize, byte in any::<u8>(), length in 0..6_usize) {
+        let mut bytes = sample().bundle.to_json().into_bytes();
+        let at = at % bytes.len();
+        let end = (at + length).min(bytes.len());
+        bytes.splice(at..end, [byte]);
+        if let Ok(bundle) = Bundle::from_json(&bytes) {
+            let _ = verify(&bundle);
+        }
+    }
+
+    #[test]
+    fn numbers_at_their_ends_are_verified_without_a_panic(place in any::<proptest::sample::Index>(), value in prop_oneof![Just(0), Just(u64::from(u8::MAX)), Just(u64::from(u16::MAX)), Just(u64::from(u32::MAX)), Just((1 << 40) - 1), Just(u64::MAX)]) {
+        let mut whole: Value = serde_json::from_str(&sample().bundle.to_json()).unwrap();
+        let mut places = Vec::new();
+        leaves(&whole, "", &mut places);
+        places.retain(|place| whole.pointer(place).is_some_and(Value::is_number));
+        *whole.pointer_mut(&places[place.index(places.len())]).unwrap() = value.into();
+        if let Ok(bundle) = Bundle::from_json(whole.to_string().as_bytes()) {
+            let _ = verify(&bundle);
+        }
+    }
 }

@@ -19,6 +19,11 @@ pub(super) fn check(bundle: &Bundle, parameters: &Parameters, faults: &mut Colle
     if canonical_lossy(bundle.answer.as_bytes()) != bundle.answer {
         faults.add(Finding::Text, 0, "answer", "is not canonical text: its bytes are not what was hashed");
     }
+    for (message, number) in bundle.messages.iter().zip(0_u32..) {
+        if canonical_lossy(message.content.as_bytes()) != message.content {
+            faults.add(Finding::Text, number, format!("message {number}"), "is not canonical text: its bytes are not what was hashed");
+        }
+    }
     let prompt = prompt_bytes(&bundle.messages);
     let root = prompt_root(&prompt, bundle.prompt_salt);
     faults.same(Finding::Text, "prompt root", &receipt.prompt_root, "that of the messages is", &root);

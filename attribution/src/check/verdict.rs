@@ -14,10 +14,13 @@ use crate::{
 /// What running the same request again gave, teacher-forced on the receipt's own tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reexecution {
-    /// First output token that is not what the model gives, within the profile's tolerance; none if all are.
+    /// First output token that is not what the model gives, within the profile's tolerance, counted from the answer's very first (those of earlier
+    /// attempts included); none if all are.
     pub wrong_token: Option<u32>,
     /// Canonical text of the receipt's tokens.
     pub answer: String,
+    /// Input tokens as the checker counts them, those of earlier attempts included; none if it executed nothing.
+    pub tokens_in: Option<u32>,
 }
 
 /// A finding and the output token, byte or span it concerns.
@@ -37,15 +40,25 @@ impl Verdict {
 }
 
 /// Compares a receipt with its re-execution and with a search of the index anew. Of several differences the one nearest to the cause is
-/// reported: signature, token, text, attribution, split.
+/// reported: signature, token, text, attribution, split. Which token and which byte differ only the re-execution can say: a hash over all of
+/// them cannot, so its fault gives way.
 pub fn judge(bundle: &Bundle, index: &Index, again: &Reexecution) -> Verdict {
     let faults = match verify(bundle) {
         Ok(_) => verify_full(bundle, index).err().map_or_else(Vec::new, |faults| faults.0),
         Err(faults) => faults.0,
     };
-    let mut found: Vec<Verdict> = faults.iter().map(|fault: &Fault| Verdict { finding: fault.finding, position: fault.position }).collect();
+    let wrong_byte = first_difference(&bundle.answer, &again.answer);
+    let is_placed = |finding: Finding| match finding {
+        Finding::Token => again.wrong_token.is_some(),
+        Finding::Text => wrong_byte.is_some(),
+        _ => false,
+    };
+    let stated = faults.iter().filter(|fault| !is_placed(fault.finding));
+    let mut found: Vec<Verdict> = stated.map(|fault: &Fault| Verdict { finding: fault.finding, position: fault.position }).collect();
     found.extend(again.wrong_token.map(|position| Verdict { finding: Finding::Token, position }));
-    found.extend(first_difference(&bundle.answer, &again.answer).map(|position| Verdict { finding: Finding::Text, position }));
+    found.extend(wrong_byte.map(|position| Verdict { finding: Finding::Text, position }));
+    let is_miscounted = again.tokens_in.is_some_and(|counted| counted != bundle.receipt.document.tokens_in);
+    found.extend(is_miscounted.then_some(Verdict { finding: Finding::Split, position: 0 }));
     let cause = |verdict: &Verdict| match verdict.finding {
         Finding::Signature => 0,
         Finding::Token => 1,
@@ -79,7 +92,7 @@ mod tests {
     use crate::sample::{Sample, sample};
 
     fn again(sample: &Sample) -> Reexecution {
-        Reexecution { wrong_token: None, answer: sample.bundle.answer.clone() }
+        Reexecution { wrong_token: None, answer: sample.bundle.answer.clone(), tokens_in: Some(sample.bundle.receipt.document.tokens_in) }
     }
 
     #[test]
@@ -109,6 +122,25 @@ mod tests {
         let omitted = resigned(&|receipt| receipt.spans = receipt.spans.split_off(1));
         let omitted = Bundle { openings: omitted.openings[1..].to_vec(), ..omitted };
         assert_eq!(judged(&omitted, &again(&sample)).finding, Finding::Attribution);
+    }
+
+    #[test]
+    fn what_was_executed_says_where_and_a_hash_over_all_of_it_does_not() {
+        let sample = sample();
+        let judged = |bundle: &Bundle, again: Reexecution| judge(bundle, &sample.index, &again);
+        let mut tokens = sample.bundle.clone();
+        tokens.token_ids[17] += 1;
+        assert_eq!(judged(&tokens, again(&sample)), Verdict { finding: Finding::Token, position: 0 }, "the hash alone names no token");
+        let placed = Reexecution { wrong_token: Some(17), ..again(&sample) };
+        assert_eq!(judged(&tokens, placed), Verdict { finding: Finding::Token, position: 17 });
+        let mut text = sample.bundle.clone();
+        text.answer.push('x');
+        let end = u32::try_from(sample.bundle.answer.len()).unwrap();
+        assert_eq!(judged(&text, again(&sample)), Verdict { finding: Finding::Text, position: end });
+        let counted = Reexecution { tokens_in: Some(39), ..again(&sample) };
+        assert_eq!(judged(&sample.bundle, counted), Verdict { finding: Finding::Split, position: 0 }, "both sides signed a wrong count");
+        let unexecuted = Reexecution { tokens_in: None, ..again(&sample) };
+        assert_eq!(judged(&sample.bundle, unexecuted).finding, Finding::Agrees);
     }
 
     #[test]

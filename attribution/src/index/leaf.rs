@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use types::{
     contribution::Priority,
-    encoding::Writer,
+    encoding::{Writer, read_u40},
     id::{Address, AssetVersion, Hash32},
     merkle::Opening,
     text::LEAF_BYTES,
@@ -65,6 +65,7 @@ pub struct DocumentRow {
     /// Root of the contribution it came in.
     pub text_root: Hash32,
     /// First byte in the segment (40 bits).
+    #[serde(deserialize_with = "read_u40")]
     pub start: u64,
     /// Bytes, the zero after it not counted.
     pub length: u32,

@@ -35,7 +35,8 @@ library Roles {
 /// @notice Holds native OPEN that a proven fault can take. Stake stays slashable until it has been withdrawn, which is possible only after
 /// `unbondingSeconds`: longer than a fault can take to be proven. What a fault takes leaves the stake at once and waits `slashDelay` in a
 /// queue before it is divided. The contract has no owner: its peers are named once by the deployer, and nobody can stake before they are.
-/// @dev A node key is not checked for possession here (no ed25519 in the EVM): peers check it against the NodeBinding that the account signs.
+/// @dev A node key is not checked for possession here (no ed25519 in the EVM), and several accounts may name one key. Peers believe a
+/// registration where the key's own signed ad names the same account, never by the key alone.
 /// sum(active + unbonding) + sum(queued) + sum(owed) is the balance, to the wei (but for money forced in by a self-destruct).
 contract StakeManager {
     using Checkpoints for Checkpoints.Trace208;

@@ -152,6 +152,10 @@ contract AssetRegistryTest is Suite {
         publishRefused(
             agent, parents(base, otherAdapter), ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.AdapterOnOtherBase.selector, otherBase, base)
         );
+        // The other way round the asked base has the higher number.
+        publishRefused(
+            agent, parents(otherBase, adapter), ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.AdapterOnOtherBase.selector, base, otherBase)
+        );
         publishRefused(adapter, one(base, 9), ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.UnknownVersion.selector, base, 9));
     }
 
@@ -166,6 +170,23 @@ contract AssetRegistryTest is Suite {
         publishRefused(base, none(), split, twice, abi.encodeWithSelector(AssetRegistry.DatanetTwice.selector, medical));
         publishRefused(
             base, none(), split, new AssetRegistry.Ref[](17), abi.encodeWithSelector(AssetRegistry.TooManyDatanets.selector, 16, 17)
+        );
+    }
+
+    function test_a_version_has_up_to_sixteen_datanets_and_none_that_is_frozen() public {
+        uint16[6] memory split = rows(7_000, 0, 2_000, 0, 1_000, 0);
+        uint16[6] memory zero;
+        AssetRegistry.Ref[] memory sixteen = new AssetRegistry.Ref[](16);
+        for (uint256 i = 0; i < 16; ++i) {
+            sixteen[i] = AssetRegistry.Ref({asset: make(3), version: 1});
+            publishAs(sixteen[i].asset, none(), zero, none(), 0);
+        }
+        publishAs(base, none(), split, sixteen, 0);
+        eq("Datanets", 16, registry.versionOf(base, 1).datanets.length);
+        vm.prank(author);
+        registry.freeze(sixteen[15].asset, 1);
+        publishRefused(
+            base, none(), split, sixteen, abi.encodeWithSelector(AssetRegistry.VersionIsFrozen.selector, sixteen[15].asset, 1)
         );
     }
 
@@ -386,6 +407,12 @@ contract AssetRegistryTest is Suite {
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.IndexRootAlreadyPosted.selector, CONTENT));
         registry.postIndexRoot(base, 1, LICENCE, 1);
         vm.stopPrank();
+        publishAs(base, none(), rows(7_000, 0, 2_000, 0, 1_000, 0), none(), 0);
+        vm.prank(author);
+        registry.freeze(base, 2);
+        vm.prank(other);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.VersionIsFrozen.selector, base, 2));
+        registry.postIndexRoot(base, 2, CONTENT, 1);
         AssetRegistry.IndexRoot memory posted = registry.indexRootOf(base, 1);
         eq("root", CONTENT, posted.root);
         eq("parameters", 1, posted.paramId);

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
+import {Openings} from "../src/Openings.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
@@ -312,6 +313,44 @@ contract FraudVerifierTest is Fixture {
         yes("every second span is true", seed & 1 == 1 || holds);
     }
 
+    /// @notice Spans that begin and end where leaves, strides and texts do, up to the longest: true ones are refuted in no mode, and one byte
+    /// further along the source they are false.
+    function test_true_spans_at_every_boundary_are_refuted_in_no_mode() public {
+        uint16[6] memory starts = [uint16(0), 1, 63, 64, 127, 128];
+        uint16[4] memory lengths = [uint16(1), 64, 255, 256];
+        for (uint256 sized = 0; sized < 2; ++sized) {
+            // A last leaf that is full, and one of a single byte.
+            bytes memory text = noise(11, sized == 0 ? 384 : 385);
+            for (uint256 i = 0; i < starts.length; ++i) {
+                for (uint256 j = 0; j < lengths.length; ++j) trueInEveryMode(text, starts[i], lengths[j]);
+            }
+            for (uint256 j = 0; j < lengths.length; ++j) trueInEveryMode(text, uint16(text.length - lengths[j]), lengths[j]);
+        }
+        eq("stake", STAKE, stakes.stakeOf(accused));
+        bytes memory source = noise(11, 385);
+        proven(world(source, source, 127, 256, 128));
+        proven(world(source, source, 128, 256, 129));
+    }
+
+    function test_equal_leaves_and_inner_nodes_stand_for_no_other_leaf() public {
+        // Every leaf of this text but the last five holds the same bytes.
+        bytes memory same64 = noise(3, 64);
+        bytes memory text = new bytes(0);
+        for (uint256 i = 0; i < 12; ++i) text = bytes.concat(text, same64);
+        FalseSpan memory proof = world(text, noise(4, 768), 0, 64, 64);
+        bytes[] memory leaves = textLeaves(text);
+        // Two digests side by side are a node's content, not a leaf's; a shallower tree has another head.
+        proof.textLeaf = abi.encodePacked(Trees.leaf(leaves[0]), Trees.leaf(leaves[1]));
+        proof.text = open(leaves, text.length, 0);
+        bytes32[] memory above = new bytes32[](proof.text.siblings.length - 1);
+        for (uint256 i = 0; i < above.length; ++i) above[i] = proof.text.siblings[i + 1];
+        proof.text.siblings = above;
+        refusedWith(proof, Openings.Truncated.selector);
+        proof.text.count = 8;
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
+        eq("stake", STAKE, stakes.stakeOf(accused));
+    }
+
     // ------------------------------------------------------------------ the receipt of the vectors, changed and signed anew
 
     /// @dev The vectors' receipt with bytes of one span replaced, under the node's own key, and the openings of the span.
@@ -392,11 +431,7 @@ contract FraudVerifierTest is Fixture {
         );
         proof.datanet = Trees.Opening({count: 1, length: 52, index: 0, siblings: new bytes32[](0)});
 
-        bytes[] memory answers = textLeaves(answer);
-        for (uint256 i = 0; i < answers.length; ++i) {
-            // A salt, a running weight, one word.
-            answers[i] = abi.encodePacked(keccak256(abi.encode(i)), uint64(i), uint8(1), uint8(3), uint16(5), uint32(700), answers[i]);
-        }
+        bytes[] memory answers = answerLeaves(answer);
         proof.answerLeaf = answers[start / 64];
         proof.answer = open(answers, answer.length, start / 64);
         bytes memory receipt = honest;
@@ -407,10 +442,29 @@ contract FraudVerifierTest is Fixture {
         proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, receipt);
     }
 
+    /// @dev The text quotes itself: the span's bytes are those of its source.
+    function trueInEveryMode(bytes memory text, uint16 start, uint16 length) private {
+        for (uint256 mode = 0; mode <= uint256(FraudVerifier.Mode.Bytes); ++mode) {
+            FalseSpan memory proof = world(text, text, start, length, start);
+            proof.mode = FraudVerifier.Mode(mode);
+            if (proof.mode == FraudVerifier.Mode.AnswerEnd) proof.top = topOf(answerLeaves(text));
+            if (proof.mode == FraudVerifier.Mode.DatanetIndex) proof.top = Trees.leaf(proof.datanetLeaf);
+            refused(proof, abi.encodeWithSelector(FraudVerifier.SpanIsTrue.selector));
+        }
+    }
+
     function noise(uint256 seed, uint256 length) private pure returns (bytes memory text) {
         text = new bytes(length);
         // Two letters, so that short windows agree by chance.
         for (uint256 i = 0; i < length; ++i) text[i] = uint256(keccak256(abi.encode(seed, i))) & 1 == 0 ? bytes1("a") : bytes1("b");
+    }
+
+    function answerLeaves(bytes memory answer) private pure returns (bytes[] memory leaves) {
+        leaves = textLeaves(answer);
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            // A salt, a running weight, one word.
+            leaves[i] = abi.encodePacked(keccak256(abi.encode(i)), uint64(i), uint8(1), uint8(3), uint16(5), uint32(700), leaves[i]);
+        }
     }
 
     function textLeaves(bytes memory source) private pure returns (bytes[] memory leaves) {

@@ -191,7 +191,9 @@ contract InferenceEscrowTest is Suite {
         refused(more, abi.encodeWithSelector(InferenceEscrow.SignerSpent.selector, 0, session, 1 ether, 2 ether));
         vm.prank(client);
         escrow.setSigner(session, 4 ether, 1_500);
+        eq("a session that grows keeps what it spent", 2 ether, escrow.sessionOf(client, session).spent);
         collect(more);
+        eq("all of it", 4 ether, escrow.sessionOf(client, session).spent);
         vm.roll(1_501);
         refused(
             itemOf(CLIENT_KEY, CLIENT_KEY, SESSION_KEY, 2, 3 ether),

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {InsurancePool} from "../src/InsurancePool.sol";
 import {Pay} from "../src/Pay.sol";
+import {RewardsVault} from "../src/RewardsVault.sol";
 import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
 import {Suite} from "./Suite.sol";
 
@@ -128,6 +129,17 @@ contract StakeManagerTest is Suite {
         vm.stopPrank();
     }
 
+    function test_payout_accounts_are_kept_by_block() public {
+        vm.roll(1_010);
+        vm.startPrank(node);
+        stakes.stake(keccak256("new key"), 2, address(0xBEEF));
+        stakes.stake(keccak256("new key"), 3, address(0xBEEF));
+        vm.stopPrank();
+        eq("before", address(0), stakes.payoutAt(node, 999));
+        eq("first", node, stakes.payoutAt(node, 1_009));
+        eq("since", address(0xBEEF), stakes.payoutAt(node, 1_010));
+    }
+
     function test_unbonding_takes_its_time_and_ends_the_bond() public {
         vm.startPrank(node);
         vm.expectRevert(abi.encodeWithSelector(StakeManager.NothingUnbonding.selector, node));
@@ -150,6 +162,34 @@ contract StakeManagerTest is Suite {
         stakes.increase{value: 5 ether}();
         yes("bonded again", stakes.isBonded(node));
         vm.stopPrank();
+    }
+
+    function test_a_second_unbonding_adds_to_the_first_and_waits_anew() public {
+        vm.startPrank(node);
+        stakes.unbond(10 ether);
+        vm.warp(block.timestamp + UNBONDING - 1);
+        stakes.unbond(20 ether);
+        eq("unbonding", 30 ether, stakes.nodeOf(node).unbonding);
+        eq("slashable", 100 ether, stakes.slashableOf(node));
+        uint64 until = uint64(block.timestamp) + UNBONDING;
+        vm.warp(until - 1);
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.StillUnbonding.selector, until, until - 1));
+        stakes.withdraw();
+        vm.warp(until);
+        stakes.withdraw();
+        eq("withdrawn", 30 ether, node.balance);
+        vm.stopPrank();
+    }
+
+    function test_nobody_is_bonded_unregistered_even_where_no_stake_is_asked() public {
+        stakes = new StakeManager(UNBONDING, SLASH_DELAY, 0, 0, 0);
+        pool = new InsurancePool(address(stakes));
+        vault = new RewardsVault(address(stakes));
+        name(address(escrow), address(verifier));
+        yes("a stranger is not bonded", !stakes.isBonded(address(0x99)));
+        vm.prank(address(0x99));
+        stakes.stake(bytes32(uint256(1)), 1, address(0x99));
+        yes("a registered account is", stakes.isBonded(address(0x99)));
     }
 
     // ------------------------------------------------------------------ set-up
@@ -253,6 +293,7 @@ contract StakeManagerTest is Suite {
     function test_a_fault_costs_at_least_twice_its_value_and_at_most_all() public {
         eq("twice", 30 ether, slash(node, 15 ether, client, 0, bytes32(uint256(1))));
         eq("all", 70 ether, slash(node, 500 ether, client, 0, bytes32(uint256(2))));
+        eq("a tenth of the last wei is nothing: they are taken whole", 6, stakes.penalty(6, 0, 1));
     }
 
     function test_slash_reaches_unbonding_stake() public {

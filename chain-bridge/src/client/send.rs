@@ -267,9 +267,12 @@ impl Sender {
     async fn explain(&self, what: &str, error: ChainError) -> ChainError {
         match error {
             ChainError::Reverted { reason, error, .. } => ChainError::Reverted { what: what.to_owned(), reason, error },
-            ChainError::Rpc { message, .. } if message.to_ascii_lowercase().contains("insufficient funds") => {
-                let balance = self.rpc.balance(self.address()).await.unwrap_or_default();
-                ChainError::NoFunds { what: what.to_owned(), account: self.address(), balance }
+            ChainError::Rpc { ref message, .. } if message.to_ascii_lowercase().contains("insufficient funds") => {
+                // Without the balance the chain's own words say more than a balance of nothing.
+                match self.rpc.balance(self.address()).await {
+                    Ok(balance) => ChainError::NoFunds { what: what.to_owned(), account: self.address(), balance },
+                    Err(_) => error,
+                }
             }
             other => other,
         }

@@ -126,6 +126,23 @@ async fn a_changed_finalized_block_halts() {
 }
 
 #[tokio::test]
+async fn an_endpoint_behind_the_finalized_block_is_waited_for() {
+    let (chain, lagging, mut following) = (Fake::new(), Fake::new(), Following::new(0));
+    chain.grow(20, 0);
+    lagging.grow(11, 0);
+    settle(&mut following, &chain).await;
+    let books = following.snapshot(None, false);
+    let error = following.round(&&lagging).await.unwrap_err();
+    assert!(matches!(error, FollowError::Lagging { latest: 11, finalized: 12 }), "{error}");
+    assert!(!error.must_halt(), "silence about a block is no other block");
+    let kept = following.snapshot(None, false);
+    assert_eq!((kept.tip, kept.latest.free(PAYER), kept.finalized.free(PAYER)), (books.tip, Amount(20), Amount(12)));
+    chain.grow(1, 0);
+    settle(&mut following, &chain).await;
+    assert_eq!(following.snapshot(None, false).latest.free(PAYER), Amount(21));
+}
+
+#[tokio::test]
 async fn a_dead_endpoint_keeps_the_last_books_and_says_so() {
     let chain: &'static Fake = Box::leak(Box::new(Fake::new()));
     chain.grow(12, 0);

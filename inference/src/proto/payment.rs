@@ -27,8 +27,8 @@ pub struct Terms {
     pub attempt: u16,
     /// Quote hash.
     pub quote: Hash32,
-    /// Output tokens that earlier attempts delivered.
-    pub first_token: u32,
+    /// Output tokens that earlier attempts delivered: what this one goes on from, and signed for by both sides with its own.
+    pub continued: Vec<u32>,
     /// Input tokens.
     pub tokens_in: u32,
     /// The lane's cumulative amount before this answer.
@@ -42,6 +42,19 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Number of this attempt's first output token in the answer.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn first_token(&self) -> Result<u32, AmountError> {
+        u32::try_from(self.continued.len()).map_err(|_| AmountError::Overflow("token count"))
+    }
+
+    /// Hash of the whole answer so far: earlier attempts' tokens, then `tokens` of this one.
+    pub fn token_ids(&self, tokens: &[u32]) -> Hash32 {
+        token_ids_hash(&[self.continued.as_slice(), tokens].concat())
+    }
+
     /// Amount due once `tokens_out` output tokens were received.
     ///
     /// # Errors
@@ -61,10 +74,10 @@ impl Terms {
             request: self.request,
             attempt: self.attempt,
             quote: self.quote,
-            first_token: self.first_token,
+            first_token: self.first_token()?,
             tokens_in: self.tokens_in,
             tokens_out,
-            token_ids: token_ids_hash(tokens),
+            token_ids: self.token_ids(tokens),
             base: self.base,
             cumulative: self.base.plus(self.due(tokens_out)?)?,
         })
@@ -302,9 +315,8 @@ impl Asking {
     /// # Errors
     /// [`TermsError`].
     pub fn new(terms: Terms, prompt_bytes: usize, turns: usize, budget: Amount) -> Result<Self, TermsError> {
-        let possible = prompt_bytes
-            .saturating_add(turns.saturating_add(2).saturating_mul(TEMPLATE_TOKENS_MAX))
-            .saturating_add(usize::try_from(terms.first_token).unwrap_or(usize::MAX));
+        let possible =
+            prompt_bytes.saturating_add(turns.saturating_add(2).saturating_mul(TEMPLATE_TOKENS_MAX)).saturating_add(terms.continued.len());
         let possible = u32::try_from(possible).unwrap_or(u32::MAX);
         if terms.tokens_in > possible {
             return Err(TermsError::InputTokens { claimed: terms.tokens_in, possible });
@@ -372,7 +384,7 @@ mod tests {
             request: Hash32([2; 32]),
             attempt: 0,
             quote: Hash32([3; 32]),
-            first_token: 0,
+            continued: Vec::new(),
             tokens_in: 40,
             base: Amount(500),
             rate_in: Amount(1_000),

@@ -1,4 +1,5 @@
 use attribution::{answer::answer_root, bundle::assets, index::Index, parameters::Parameters, prompt::prompt_bytes, span::attribute};
+use chain_bridge::registry::{Event, Logged};
 use inference::{
     engine::{EngineConfig, Start, Step},
     tiny,
@@ -51,6 +52,11 @@ async fn generate(engine: &EngineHandle, request: &Signed<Request>, messages: &[
 }
 
 async fn case() -> Case {
+    case_from(0).await
+}
+
+/// The answer from token `first` on; what stands before it came from an earlier attempt.
+async fn case_from(first: usize) -> Case {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("tiny.gguf");
     tiny::write_model(&model, 7).unwrap();
@@ -96,26 +102,29 @@ async fn case() -> Case {
     };
     let request = Signed::new(&client, &domains, request);
     let lane = Lane { payer: client.address(), node: node.address(), cap: Amount(1 << 60), expiry: 1_000, nonce: 1 };
-    let (tokens_in, token_ids, reason) = generate(&engine, &request, &messages).await;
+    let (prompt_tokens, mut continued, reason) = generate(&engine, &request, &messages).await;
+    let token_ids = continued.split_off(first);
+    let first_token = u32::try_from(first).unwrap();
+    let tokens_in = prompt_tokens + first_token;
     let tokens_out = u32::try_from(token_ids.len()).unwrap();
     let answer = text::canonical_lossy(&engine.decode(&token_ids));
     let fee = fee(tokens_in, tokens_out, quote.rate_in, quote.rate_out, quote.protocol_fee).unwrap();
     let voucher = Voucher {
         lane: lane.id(),
         request: request.document.id(),
-        attempt: 0,
+        attempt: u16::from(first > 0),
         quote: quote.hash(),
-        first_token: 0,
+        first_token,
         tokens_in,
         tokens_out,
-        token_ids: token_ids_hash(&token_ids),
+        token_ids: token_ids_hash(&[continued.as_slice(), &token_ids].concat()),
         base: Amount(5),
         cumulative: Amount(5).plus(fee).unwrap(),
     };
     let found = attribute(&index, Parameters::builtin(1).unwrap(), &prompt, &answer).unwrap();
     let receipt = Receipt {
         request: request.document.id(),
-        attempt: 0,
+        attempt: voucher.attempt,
         client: client.address(),
         node: node.address(),
         lane: lane.id(),
@@ -130,7 +139,7 @@ async fn case() -> Case {
         answer_root: answer_root(&answer, &found.words, answer_salt),
         token_ids: voucher.token_ids,
         tokens_in,
-        first_token: 0,
+        first_token,
         tokens_out,
         quote: quote.hash(),
         fee,
@@ -153,6 +162,7 @@ async fn case() -> Case {
         prompt_salt,
         answer,
         answer_salt,
+        continued,
         token_ids,
         openings: vec![],
     };
@@ -196,7 +206,7 @@ async fn a_changed_answer_fee_and_signature_are_told_apart() {
         bundle
     };
     let text = case.check(&resigned(&|bundle| bundle.answer.push('x'))).await.unwrap();
-    assert_eq!((text.finding, text.position), (Finding::Text, 0));
+    assert_eq!((text.finding, text.position), (Finding::Text, u32::try_from(case.bundle.answer.len()).unwrap()));
     let fee = case.check(&resigned(&|bundle| bundle.receipt.document.fee.0 += 1)).await.unwrap();
     assert_eq!(fee.finding, Finding::Split);
     let mut unsigned = case.bundle.clone();
@@ -219,12 +229,57 @@ async fn what_cannot_be_executed_is_refused_with_its_reason() {
     let mut foreign = case.bundle.clone();
     foreign.domains.chain_id = 1;
     says(foreign, "another deployment").await;
-    let mut later = case.bundle.clone();
-    let voucher = Voucher { first_token: 3, ..later.voucher.document };
-    later.voucher = Signed::new(&account(8), &later.domains, voucher);
-    later.receipt.document.first_token = 3;
-    later.receipt = Signed::new(&case.node, &later.domains, later.receipt.document);
-    says(later, "goes on from token 3").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_goes_on_from_another_node_s_tokens_is_executed_with_them() {
+    let case = case_from(3).await;
+    bundle::verify(&case.bundle).unwrap();
+    assert_eq!((case.bundle.receipt.document.first_token, case.bundle.continued.len()), (3, 3));
+    let honest = case.check(&case.bundle).await.unwrap();
+    assert_eq!((honest.finding, honest.position), (Finding::Agrees, 0));
+
+    let mut tampered = case.bundle.clone();
+    tampered.token_ids[1] = if tampered.token_ids[1] == 70 { 71 } else { 70 };
+    let found = case.check(&tampered).await.unwrap();
+    assert_eq!((found.finding, found.position), (Finding::Token, 4), "counted from the answer's first token");
+
+    // Other earlier tokens than those both sides signed for are nobody's answer: the voucher's hash names them.
+    for change in [(|bundle| bundle.continued[0] ^= 1) as fn(&mut Bundle), |bundle| bundle.continued.clear()] {
+        let mut bundle = case.bundle.clone();
+        change(&mut bundle);
+        let faults = bundle::verify(&bundle).unwrap_err();
+        assert!(faults.0.iter().any(|fault| fault.field == "token ids"), "{faults}");
+        assert_eq!(case.check(&bundle).await.unwrap().finding, Finding::Token);
+    }
+}
+
+#[tokio::test]
+async fn only_the_operator_and_staked_nodes_have_an_answer_executed_and_one_at_a_time() {
+    let (own, staked, left, stranger) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]), NodeId([4; 32]));
+    let mut state = State::default();
+    for (place, (node, stake)) in (1_u64..).zip([(staked, 5), (left, 0)]) {
+        let event = Event::NodeRegistered {
+            account: Address([u8::try_from(place).unwrap(); 20]),
+            node,
+            incarnation: 1,
+            payout: Address([9; 20]),
+            stake: Amount(stake),
+        };
+        let block = BlockRef { number: place, hash: Hash32([9; 32]) };
+        state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, event }).unwrap();
+    }
+    let checks = Checks::new(own);
+    for remote in [stranger, left] {
+        let refusal = checks.admit(remote, &state).unwrap_err();
+        assert!(refusal.code == RefusalCode::Invalid && refusal.message.contains("stake on the chain"), "{refusal:?}");
+    }
+    for remote in [own, staked] {
+        let turn = checks.admit(remote, &state).unwrap();
+        let busy = checks.admit(own, &state).unwrap_err();
+        assert!(busy.code == RefusalCode::Busy && busy.message.contains("one at a time"), "{busy:?}");
+        drop(turn);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::Context;
 use crate::data::read_bounded;
 
 pub mod html;
+mod reading;
 pub mod show;
 pub mod texts;
 pub mod verify;
@@ -21,7 +22,7 @@ const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
 /// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain"
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -45,6 +46,9 @@ enum Action {
         /// Rebuild the index and search it anew: also finds what was left out.
         #[arg(long)]
         full: bool,
+        /// The base model's file: its tokenizer shows that the answer is the text of its token ids, and how many tokens the question has.
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
         /// Folder written by `receipt texts` [default: the data folder's shards, in the order that the chain says].
         #[arg(long, value_name = "DIR", requires = "full")]
         texts: Option<PathBuf>,
@@ -63,7 +67,10 @@ enum Action {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Show { file, html } => show::run(context, &file, html.as_deref()),
-        Action::Verify { file, full, texts } => verify::run(context, &file, full, texts.as_deref()).await,
+        Action::Verify { file, full, model, texts } => {
+            let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
+            verify::run(context, &file, depth).await
+        }
         Action::Texts { file, out } => texts::export(context, &file, &out).await,
     }
 }

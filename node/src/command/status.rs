@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use chain_bridge::client::ChainClient;
 use clap::Args as ClapArgs;
 use inference::proto::message::{FromClient, FromNode, Status};
+use p2p::identity::NodeSeed;
 use serde::Serialize;
 use types::{amount::Amount, id::Address};
 
@@ -58,7 +59,9 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
             addresses.clients
         )
     };
-    let FromNode::Status(status) = ask_node(addresses.clients, node, &FromClient::Status, PATIENCE).await.with_context(stale)? else {
+    let FromNode::Status(status) =
+        ask_node(addresses.clients, node, &NodeSeed::generate(), &FromClient::Status, PATIENCE).await.with_context(stale)?
+    else {
         bail!("the node answered something else than its status: it is of another version");
     };
     let (chain, chain_error) = match on_chain(context, addresses.account).await {

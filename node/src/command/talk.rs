@@ -26,12 +26,18 @@ pub(super) fn joining(context: &Context, bootstrap: Vec<String>) -> anyhow::Resu
     Ok(config)
 }
 
-/// Asks `node` at `addr` and waits at most `patience` for its answer.
-pub(super) async fn ask_node(addr: SocketAddr, node: NodeId, question: &FromClient, patience: Duration) -> anyhow::Result<FromNode> {
+/// Asks `node` at `addr` under the key of `seed` and waits at most `patience` for its answer.
+pub(super) async fn ask_node(
+    addr: SocketAddr,
+    node: NodeId,
+    seed: &NodeSeed,
+    question: &FromClient,
+    patience: Duration,
+) -> anyhow::Result<FromNode> {
     let mut frame = encode(question);
     frame.insert(0, INFERENCE_TAG);
     ensure!(frame.len() <= CLIENT_FRAME_MAX, "the question has {} bytes, a node reads at most {CLIENT_FRAME_MAX}", frame.len());
-    let client = Client::bind(loopback_any(addr), &NodeSeed::generate(), Limits::default())?;
+    let client = Client::bind(loopback_any(addr), seed, Limits::default())?;
     let answer = async {
         let connection = client.connect(addr, Some(node)).await?;
         let mut stream = connection.open_stream().await?;

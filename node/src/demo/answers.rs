@@ -162,7 +162,7 @@ impl Demo {
             {
                 is_killed = true;
                 // SIGKILL: no goodbye, no receipt.
-                let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+                let killed = std::process::Command::new("sh").args(["-c", "kill -KILL \"$0\"", &pid.to_string()]).status();
                 if let Err(error) = killed {
                     eprintln!("kill: {error}");
                 }

@@ -53,9 +53,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage over a fresh output folder.
+    /// A stage over a fresh output folder, whose parties run this program.
     pub fn new(out: &Path, registry: PathBuf, rpc: String) -> anyhow::Result<Self> {
-        Ok(Self { out: out.to_owned(), registry, rpc, exe: std::env::current_exe().context("this program's own path")? })
+        Ok(Self::of(std::env::current_exe().context("this program's own path")?, out, registry, rpc))
+    }
+
+    /// A stage whose parties run `exe`, the built `tributary`.
+    pub fn of(exe: PathBuf, out: &Path, registry: PathBuf, rpc: String) -> Self {
+        Self { out: out.to_owned(), registry, rpc, exe }
     }
 
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
@@ -177,7 +182,8 @@ impl Stage {
         party.addresses = None;
         if let Some(pid) = child.id() {
             let pid = pid.to_string();
-            Command::new("kill").arg("-TERM").arg(&pid).status().await.context("kill")?;
+            // The shell's own: small systems have no such program.
+            Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.context("kill")?;
         }
         if timeout(Duration::from_secs(20), child.wait()).await.is_err() {
             child.kill().await?;

@@ -23,7 +23,7 @@ use types::{
     key::{Account, Domains, Signed},
     manifest::Manifest,
     quote::{PROTOCOL_FEE, Quote},
-    receipt::{Reason, Receipt, token_ids_hash},
+    receipt::{Reason, Receipt},
     text,
     time::BlockRef,
 };
@@ -175,7 +175,7 @@ impl<E: Escrow> Answering<E> {
             request: begin.request.document.id(),
             attempt: begin.attempt,
             quote: begin.quote.document.hash(),
-            first_token: u32::try_from(begin.continued.len()).map_err(internal)?,
+            continued: begin.continued.clone(),
             tokens_in,
             base,
             rate_in: begin.quote.document.rate_in,
@@ -183,7 +183,8 @@ impl<E: Escrow> Answering<E> {
             protocol_fee: begin.quote.document.protocol_fee,
         };
         let budget = self.budget(&begin, &terms).await?;
-        let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(terms.first_token);
+        let first_token = terms.first_token().map_err(internal)?;
+        let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(first_token);
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
         let is_new = self.books.begin_request(begin.request.document.id(), begin.attempt).map_err(internal)?;
@@ -405,9 +406,9 @@ impl<E: Escrow> Answering<E> {
             block: begin.quote.document.block,
             prompt_root: begin.request.document.prompt_root,
             answer_root: answer_root(&answer, &attributed.words, answer_salt),
-            token_ids: token_ids_hash(&vouched),
+            token_ids: terms.token_ids(&vouched),
             tokens_in: terms.tokens_in,
-            first_token: terms.first_token,
+            first_token: terms.first_token().map_err(internal)?,
             tokens_out,
             quote: terms.quote,
             fee: terms.due(tokens_out).map_err(internal)?,

@@ -3,11 +3,12 @@
 //! A cheat earns G on top of the honest margin R and loses everything and a stake of S when a checker that does not collude is drawn. PROTOCOL
 //! section 9: with q = p (1 - r^m), r the colluders' share of the stake eligible to check, a cheat gains G - q (R + G + S) per answer over
 //! honest play. The scenario plays answers against the production draw and puts both figures side by side. Colluders vouch for every cheater
-//! and answer honestly; cheaters check honestly; a caught node re-enters at once with a fresh stake of the same size.
+//! and answer honestly; cheaters check honestly. Draws come after an epoch's answers, so a node that is caught has answered until then; it
+//! re-enters with the next epoch, under a new account and with a fresh stake of the same size.
 //!
 //! One keccak per answer, two more per checker of a drawn one: about two million answers per second and core.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use attribution::check::{Draw, DrawRule, ELIGIBLE_MIN, Operators, OperatorsError};
 use serde::Serialize;
@@ -112,14 +113,17 @@ impl<F: Fn(Hash32, u64, Hash32, DrawRule, &Operators, Address) -> Draw> DrawFn f
 /// Who is there.
 #[derive(Debug)]
 pub struct Population {
-    /// All stakes.
+    /// All stakes: cheaters first, then colluders, then honest nodes.
     pub stakes: Vec<(Address, u128)>,
     operators: Operators,
-    cheaters: Vec<(Address, u128)>,
+    /// How many cheat.
+    cheaters: usize,
     honest: Vec<Address>,
     /// Ascending.
     colluders: Vec<Address>,
     colluding_stake: u128,
+    /// Accounts given out so far; no account is used twice.
+    accounts: u64,
 }
 
 impl Population {
@@ -134,11 +138,11 @@ impl Population {
         let mut sizes: Vec<u128> = (0..question.nodes).map(stake).collect();
         random.shuffle(&mut sizes);
         let stakes: Vec<(Address, u128)> = sizes.into_iter().zip(1_u64..).map(|(stake, number)| (account(number), stake)).collect();
-        let (first, rest) = stakes.split_at(cheaters);
-        let (second, rest) = rest.split_at(colluding);
+        let (second, rest) = stakes[cheaters..].split_at(colluding);
         Ok(Self {
             operators: Operators::new(&stakes).map_err(QuestionError::Stakes)?,
-            cheaters: first.to_vec(),
+            cheaters,
+            accounts: as_u64(stakes.len()),
             colluders: second.iter().map(|(account, _)| *account).collect(),
             colluding_stake: second.iter().map(|(_, stake)| stake).sum(),
             honest: rest.iter().map(|(account, _)| *account).collect(),
@@ -148,7 +152,18 @@ impl Population {
 
     /// r, for each cheater: the colluders' share of the stake that may check it.
     fn colluding_shares(&self) -> impl Iterator<Item = f64> {
-        self.cheaters.iter().map(|(_, own)| share_of(self.colluding_stake, self.operators.total() - own))
+        self.stakes[..self.cheaters].iter().map(|(_, own)| share_of(self.colluding_stake, self.operators.total() - own))
+    }
+
+    /// The nodes at these places come back under new accounts, each with as much stake as it lost.
+    fn re_enter(&mut self, caught: &BTreeSet<usize>) {
+        for place in caught {
+            self.accounts += 1;
+            self.stakes[*place].0 = account(self.accounts);
+        }
+        if !caught.is_empty() {
+            self.operators = Operators::new(&self.stakes).expect("the stakes are those of before, and no account is used twice");
+        }
     }
 }
 
@@ -218,6 +233,8 @@ pub struct Report {
     pub colluding_nodes: usize,
     /// Cheating answers played; as many honest ones were.
     pub answers: u64,
+    /// Times a caught node came back under a new account.
+    pub re_entries: u64,
     /// Whether the wanted error was reached.
     pub is_precise: bool,
     /// Honest gain, cheating gain, caught cheats, colluding checkers.
@@ -242,6 +259,7 @@ struct Tally {
     punished: u64,
     checkers: u64,
     colluding: u64,
+    re_entries: u64,
 }
 
 /// Plays answers against `draw` until the question's end.
@@ -250,11 +268,13 @@ struct Tally {
 /// [`QuestionError`].
 pub fn run(question: &Question, draw: impl DrawFn) -> Result<Report, QuestionError> {
     let mut random = Random::new(question.seed);
-    let population = Population::new(question, &mut random)?;
+    let mut population = Population::new(question, &mut random)?;
     let mut tally = Tally::default();
     for epoch in 0.. {
         let beacon = Hash32(random.bytes());
-        play(question, &population, &draw, beacon, epoch, &mut random, &mut tally);
+        let caught = play(question, &population, &draw, beacon, epoch, &mut random, &mut tally);
+        tally.re_entries += as_u64(caught.len());
+        population.re_enter(&caught);
         let report = report(question, &population, &tally);
         let is_over = match question.until {
             Until::Answers(answers) => tally.cheats >= answers,
@@ -267,7 +287,7 @@ pub fn run(question: &Question, draw: impl DrawFn) -> Result<Report, QuestionErr
     unreachable!("epochs do not end before 2^64 of them")
 }
 
-/// One epoch: cheaters and honest nodes answer in turn, one by one.
+/// One epoch: cheaters and honest nodes answer in turn, one by one. Returns the places of the cheaters that were caught.
 fn play(
     question: &Question,
     population: &Population,
@@ -276,19 +296,24 @@ fn play(
     epoch: u64,
     random: &mut Random,
     tally: &mut Tally,
-) {
+) -> BTreeSet<usize> {
     let rule = question.rule();
     let is_colluder = |checker: &Address| population.colluders.binary_search(checker).is_ok();
-    let turns = population.cheaters.iter().cycle().zip(population.honest.iter().cycle());
+    let cheaters = population.stakes[..population.cheaters].iter().enumerate();
+    let turns = cheaters.cycle().zip(population.honest.iter().cycle());
     // Every cheater answers equally often, so that the closed form's plain mean over them is the right one.
-    let rounds = ANSWERS_PER_LOOK.div_ceil(as_u64(population.cheaters.len())) * as_u64(population.cheaters.len());
-    for (_, ((cheater, _), honest)) in (0..rounds).zip(turns) {
+    let rounds = ANSWERS_PER_LOOK.div_ceil(as_u64(population.cheaters)) * as_u64(population.cheaters);
+    let mut caught = BTreeSet::new();
+    for (_, ((place, (cheater, _)), honest)) in (0..rounds).zip(turns) {
         tally.cheats += 1;
         if let Draw::Checkers(checkers) = draw(beacon, epoch, Hash32(random.bytes()), rule, &population.operators, *cheater) {
             let colluding = checkers.iter().filter(|checker| is_colluder(checker)).count();
             tally.checkers += as_u64(checkers.len());
             tally.colluding += as_u64(colluding);
-            tally.caught += u64::from(colluding < checkers.len());
+            if colluding < checkers.len() {
+                tally.caught += 1;
+                caught.insert(place);
+            }
         }
         tally.honest += 1;
         if let Draw::Checkers(checkers) = draw(beacon, epoch, Hash32(random.bytes()), rule, &population.operators, *honest) {
@@ -296,13 +321,13 @@ fn play(
             tally.punished += u64::from(checkers.contains(honest));
         }
     }
+    caught
 }
 
 fn report(question: &Question, population: &Population, tally: &Tally) -> Report {
     let (r, g, s) = (question.reward, question.gain, question.slash);
     let p = f64::from(rate(question.p)) / 4_294_967_296.0;
-    let mean =
-        |figure: &dyn Fn(f64) -> f64| population.colluding_shares().map(figure).sum::<f64>() / as_f64(as_u64(population.cheaters.len()));
+    let mean = |figure: &dyn Fn(f64) -> f64| population.colluding_shares().map(figure).sum::<f64>() / as_f64(as_u64(population.cheaters));
     let q = mean(&|share| p * (1.0 - share.powi(question.m.into())));
     let (caught, caught_error) = proportion(tally.caught, tally.cheats);
     let (punished, punished_error) = proportion(tally.punished, tally.honest);
@@ -326,9 +351,10 @@ fn report(question: &Question, population: &Population, tally: &Tally) -> Report
     };
     Report {
         question: question.clone(),
-        cheating_nodes: population.cheaters.len(),
+        cheating_nodes: population.cheaters,
         colluding_nodes: population.colluders.len(),
         answers: tally.cheats,
+        re_entries: tally.re_entries,
         is_precise,
         honesty_pays: q * stake > g,
         figures,
@@ -350,7 +376,11 @@ impl fmt::Display for Report {
             "sampling: {} nodes, {} cheating, {} colluding, p {}, m {}, stake ratio {}, seed {}",
             q.nodes, self.cheating_nodes, self.colluding_nodes, q.p, q.m, q.stake_ratio, q.seed
         )?;
-        writeln!(f, "R {}, G {}, S {}; {} cheating answers and as many honest ones", q.reward, q.gain, q.slash, self.answers)?;
+        writeln!(
+            f,
+            "R {}, G {}, S {}; {} cheating answers and as many honest ones; caught nodes came back {} times",
+            q.reward, q.gain, q.slash, self.answers, self.re_entries
+        )?;
         writeln!(f, "{:<32}{:>12}{:>13}{:>16}{:>9}{:>12}", "", "measured", "closed form", "standard error", "", "off by")?;
         for figure in &self.figures {
             let off = (figure.measured - figure.closed_form).abs() / figure.standard_error.max(f64::MIN_POSITIVE);
@@ -415,6 +445,8 @@ fn rate(p: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use attribution::check::draw;
 
     use super::*;
@@ -480,6 +512,23 @@ mod tests {
         })
         .unwrap();
         assert!(!report.figures[1].agrees(), "{report}");
+    }
+
+    #[test]
+    fn a_caught_node_re_enters_under_a_new_account_with_the_stake_it_lost() {
+        let (answering, totals) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+        let report = run(&question(7), |beacon, epoch, receipt, rule, operators: &Operators, node| {
+            answering.borrow_mut().insert(node);
+            totals.borrow_mut().insert((operators.len(), operators.total()));
+            draw(beacon, epoch, receipt, rule, operators, node)
+        })
+        .unwrap();
+        assert_eq!(totals.borrow().len(), 1, "nodes and stake are the same in every epoch");
+        let honest = report.question.nodes - report.cheating_nodes - report.colluding_nodes;
+        let seen = answering.borrow().len() - honest;
+        let last_epoch = seen - report.cheating_nodes;
+        assert!(last_epoch > 0 && as_u64(last_epoch) <= report.re_entries, "{seen} accounts cheated, {report}");
+        assert!(report.re_entries <= as_u64(last_epoch + report.cheating_nodes), "all but the last epoch's came back to answer");
     }
 
     #[test]

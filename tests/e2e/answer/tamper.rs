@@ -57,6 +57,17 @@ const CHANGES: [(&str, Change); 13] = [
     ("mask", |receipt| receipt.masks.push(Mask { start: 0, length: 4, prompt: 0 })),
 ];
 
+/// Every way in which a span can be false, and the mode in which the chain is shown it.
+pub(super) const FALSE_SPANS: [(&str, Change); 7] = [
+    ("bytes", |receipt| receipt.spans[0].start += 1),
+    ("bytes", |receipt| receipt.spans[0].position += 1),
+    ("length", |receipt| receipt.spans[0].length = 257),
+    ("length", |receipt| receipt.spans[0].length = 0),
+    ("answer-end", |receipt| receipt.spans[0].start = u32::MAX / 2),
+    ("datanet-index", |receipt| receipt.spans[0].datanet = 9),
+    ("datanet-end", |receipt| receipt.spans[0].position = (1 << 40) - 1),
+];
+
 /// Each change is refused by its name although the node's own signature stands; a span left out shows in a full check.
 pub(super) async fn every_changed_field_is_named(
     offline: &Tributary,

@@ -84,22 +84,22 @@ abstract contract Bonds is Money {
     }
 
     function release(uint256 i, bool refuses) external {
-        StakeManager.Slash memory queued = queue[i % queue.length];
+        StakeManager.Slash memory one = queue[i % queue.length];
         payee.become(refuses, noClaim());
         if (i & 1 == 0) vm.warp(block.timestamp + SLASH_DELAY);
         uint256 poolBefore = address(pool).balance;
         uint256 burnedBefore = stakes.BURN().balance;
-        uint256 everywhere = held(queued);
-        stakes.release(queued);
-        if (block.timestamp < queued.releaseAt) breaks("I2: a slash was divided before its time");
-        if (held(queued) != everywhere) breaks("I2: the division of a slash does not sum");
-        if ((stakes.BURN().balance - burnedBefore) * 10 < queued.amount) breaks("I2: less than a tenth was burned");
+        uint256 everywhere = held(one);
+        stakes.release(one);
+        if (block.timestamp < one.releaseAt) breaks("I2: a slash was divided before its time");
+        if (held(one) != everywhere) breaks("I2: the division of a slash does not sum");
+        if ((stakes.BURN().balance - burnedBefore) * 10 < one.amount) breaks("I2: less than a tenth was burned");
         if (poolBefore > address(pool).balance && (poolBefore - address(pool).balance) * 10 > poolBefore) {
             breaks("I2: the pool paid more than a tenth of itself");
         }
-        released += queued.amount;
+        released += one.amount;
         ++did["release"];
-        try stakes.release(queued) {
+        try stakes.release(one) {
             breaks("I10: a slash was divided twice");
         } catch {}
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::bundle::Bundle;
-use inference::proto::message::{FromClient, FromNode};
+use inference::proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode};
 use p2p::overlay::OverlayHandle;
 use serde::Serialize;
 use types::{
@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a node may take: 4,096 tokens at 20 a second, and some.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Most bytes of a bundle in one message of a client: the frame's own bytes around it are fewer than 64.
+const QUESTION_BYTES_MAX: usize = CLIENT_FRAME_MAX - 64;
 /// How long the node's ad is awaited.
 const ADS_WAIT: Duration = Duration::from_secs(15);
 
@@ -54,9 +56,10 @@ pub(super) async fn run(context: &Context, file: &Path, node: Option<NodeId>, bo
     let bundle = receipt::read(file)?;
     let checker = find(context, &joining(context, bootstrap)?, node).await?;
     context.output.note(&format!("node {} executes {} tokens again", checker.node, bundle.token_ids.len()));
-    // Compact: a frame of a client has at most a megabyte.
-    let question = FromClient::Check { bundle: serde_json::to_string(&bundle)? };
-    let FromNode::Checked(report) = ask_node(checker.addr, checker.node, &question, PATIENCE).await? else {
+    let question = question(&bundle).with_context(|| format!("{}", file.display()))?;
+    // The folder's own key: a node executes answers again for its operator and for nodes with stake.
+    let seed = context.seed()?;
+    let FromNode::Checked(report) = ask_node(checker.addr, checker.node, &seed, &question, PATIENCE).await? else {
         bail!("node {} answered something else than a report: it is of another version", checker.node);
     };
     verify(&report, &bundle, checker.account).with_context(|| format!("the report of node {}", checker.node))?;
@@ -71,6 +74,18 @@ pub(super) async fn run(context: &Context, file: &Path, node: Option<NodeId>, bo
         report,
     };
     context.output.result(&printed, || describe(&printed))
+}
+
+/// The bundle in one message, without spaces.
+fn question(bundle: &Bundle) -> anyhow::Result<FromClient> {
+    let bundle = serde_json::to_string(bundle)?;
+    ensure!(
+        bundle.len() <= QUESTION_BYTES_MAX,
+        "the bundle takes {} bytes, a node reads at most {QUESTION_BYTES_MAX} of one in a message: answers with so many sources cannot be executed \
+         by another node; `tributary receipt verify --full` checks everything else about them",
+        bundle.len()
+    );
+    Ok(FromClient::Check { bundle })
 }
 
 /// Whether a report is about this receipt and signed by the account that answers for the node.

@@ -12,7 +12,7 @@ use types::{
     split::Part,
 };
 
-use super::html;
+use super::{html, verify::reason};
 use crate::{
     command::{
         Context,
@@ -44,7 +44,7 @@ pub struct Shown {
     pub assets: Vec<AssetVersion>,
     /// Output tokens paid for.
     pub tokens: u32,
-    /// Why it ended.
+    /// Why it ended: the node's word, which nobody else signs.
     pub reason: Reason,
     /// Hash of the receipt.
     pub receipt: Hash32,
@@ -160,9 +160,10 @@ fn describe(shown: &Shown) -> String {
         text.push_str("\nno run of words stands in the declared Datanets: their treasuries take the data share");
     }
     text.push_str(&format!(
-        "\n\n{} tokens answered by {} for {} ({} wei):\n",
+        "\n\n{} tokens answered by {}, which says it ended by {}, for {} ({} wei):\n",
         shown.tokens,
         shown.node,
+        reason(shown.reason),
         shown.fee_wei.in_open(),
         shown.fee_wei
     ));

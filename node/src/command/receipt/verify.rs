@@ -9,10 +9,11 @@ use types::{
     amount::Amount,
     encoding::Document as _,
     id::Hash32,
-    receipt::{Finding, Receipt},
+    key::Domains,
+    receipt::{Finding, Reason, Receipt},
 };
 
-use super::texts;
+use super::{reading, texts};
 use crate::{
     command::{Context, Failed},
     output::table,
@@ -42,6 +43,8 @@ enum Question {
     Spans,
     /// A search of the whole index finds the same spans.
     Search,
+    /// The model's tokenizer reads the tokens as the answer, and counts the question's as they were billed.
+    Reading,
 }
 
 const OFFLINE: [Question; 9] = [
@@ -90,8 +93,20 @@ impl Question {
             Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),
             Self::Spans => format!("spans ({}): text, place, weight and payee lead to the index root", receipt.spans.len()),
             Self::Search => "a new search of the whole index finds the same spans".to_owned(),
+            Self::Reading => "the model's tokenizer reads the token ids as the answer, and counts the question's as billed".to_owned(),
         }
     }
+}
+
+/// How far a receipt is checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Depth<'a> {
+    /// Search the index anew.
+    pub(super) full: bool,
+    /// The base model's file.
+    pub(super) model: Option<&'a Path>,
+    /// Folder of the texts.
+    pub(super) texts: Option<&'a Path>,
 }
 
 /// One line of the table.
@@ -119,6 +134,8 @@ struct Outcome {
     is_ok: bool,
     is_full: bool,
     checks: Vec<Check>,
+    /// What this run did not look at, and so stands on the node's or nobody's word.
+    unchecked: Vec<String>,
     /// Sum of the fee's parts, if all stands.
     parts_wei: Option<Amount>,
     /// The fields that do not stand, in one line.
@@ -126,20 +143,27 @@ struct Outcome {
     error: Option<String>,
 }
 
-/// Verifies a bundle from itself, or with the index rebuilt; fails if anything does not stand.
-pub(super) async fn run(context: &Context, file: &Path, is_full: bool, folder: Option<&Path>) -> anyhow::Result<()> {
+/// Faults by the question that they answer with no.
+type Answers = Vec<(Question, Vec<Fault>)>;
+
+/// Verifies a bundle from itself, and as far as asked with the index rebuilt and the tokens read; fails if anything does not stand.
+pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> anyhow::Result<()> {
     let bundle = super::read(file)?;
-    let mut verified = bundle::verify(&bundle);
-    let mut is_searched = false;
-    if is_full && verified.is_ok() {
-        let index = match folder {
+    let verified = bundle::verify(&bundle);
+    let mut answers = offline(&verified);
+    if depth.full && verified.is_ok() {
+        let index = match depth.texts {
             Some(folder) => texts::from_folder(folder, &bundle.manifest)?,
             None => texts::from_data(context, &bundle.manifest).await.context("--full needs the text of every declared Datanet")?,
         };
-        is_searched = true;
-        verified = bundle::verify_full(&bundle, &index);
+        // Everything else stands by now, so whatever the search finds is its own.
+        answers.push((Question::Search, faults(bundle::verify_full(&bundle, &index))));
     }
-    let outcome = outcome(&bundle, &verified, is_searched)?;
+    if let Some(model) = depth.model {
+        answers.push((Question::Reading, faults(bundle::compare_reading(&bundle, &reading::read(&bundle, model)?))));
+    }
+    let own = context.deployment().ok().map(|deployment| deployment.domains());
+    let outcome = outcome(&bundle, verified.ok().as_ref(), answers, own)?;
     context.output.result(&outcome, || describe(&outcome))?;
     match outcome.error {
         None => Ok(()),
@@ -147,25 +171,69 @@ pub(super) async fn run(context: &Context, file: &Path, is_full: bool, folder: O
     }
 }
 
-fn outcome(bundle: &Bundle, verified: &Result<Verified, Faults>, is_searched: bool) -> anyhow::Result<Outcome> {
+fn faults<T>(verified: Result<T, Faults>) -> Vec<Fault> {
+    verified.err().map_or_else(Vec::new, |faults| faults.0)
+}
+
+fn offline(verified: &Result<Verified, Faults>) -> Answers {
+    let all = verified.as_ref().err().map_or(&[][..], |faults| &faults.0);
+    OFFLINE.into_iter().map(|asked| (asked, all.iter().filter(|fault| Question::of(fault) == asked).cloned().collect())).collect()
+}
+
+fn outcome(bundle: &Bundle, verified: Option<&Verified>, answers: Answers, own: Option<Domains>) -> anyhow::Result<Outcome> {
     let receipt = &bundle.receipt.document;
-    let faults = verified.as_ref().err().map_or(&[][..], |faults| &faults.0);
-    // A search runs only when everything else stands, so whatever it finds is its own.
-    let question = |fault: &Fault| if is_searched { Question::Search } else { Question::of(fault) };
-    let check = |asked: Question| {
-        let own: Vec<FaultRow> = faults.iter().filter(|fault| question(fault) == asked).map(row).collect();
-        Check { check: asked, is_ok: own.is_empty(), asked: asked.asked(receipt), faults: own }
+    let is_asked = |asked| answers.iter().any(|(question, _)| *question == asked);
+    let (is_full, is_read) = (is_asked(Question::Search), is_asked(Question::Reading));
+    let all: Vec<Fault> = answers.iter().flat_map(|(_, faults)| faults.clone()).collect();
+    let is_ok = verified.is_some() && all.is_empty();
+    let check = |(asked, faults): (Question, Vec<Fault>)| Check {
+        check: asked,
+        is_ok: faults.is_empty(),
+        asked: asked.asked(receipt),
+        faults: faults.iter().map(row).collect(),
     };
-    let searched = is_searched.then_some(Question::Search);
-    let parts = verified.as_ref().ok().map(|verified| Amount::sum(verified.parts.iter().map(|part| part.1))).transpose()?;
+    let parts = verified.filter(|_| is_ok).map(|verified| Amount::sum(verified.parts.iter().map(|part| part.1))).transpose()?;
     Ok(Outcome {
         receipt: receipt.hash(),
-        is_ok: verified.is_ok(),
-        is_full: is_searched,
-        checks: OFFLINE.into_iter().chain(searched).map(check).collect(),
+        is_ok,
+        is_full,
+        checks: answers.into_iter().map(check).collect(),
+        unchecked: unchecked(bundle, is_full, is_read, own),
         parts_wei: parts,
-        error: verified.as_ref().err().map(|faults| format!("the receipt does not verify: {faults}")),
+        error: (!is_ok).then(|| format!("the receipt does not verify: {}", Faults(all))),
     })
+}
+
+/// What a receipt says that this run took on somebody's word, and who or what would show it.
+fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>) -> Vec<String> {
+    let (receipt, domains) = (&bundle.receipt.document, &bundle.domains);
+    let mut left = Vec::new();
+    let place = format!("the deployment it names: chain {}, settlement {}", domains.chain_id, domains.settlement);
+    match own {
+        Some(own) if own == *domains => {}
+        Some(_) => left.push(format!("{place}, which is NOT the one of this folder's registry.json")),
+        None => left.push(format!("{place}; no registry.json is at hand to compare")),
+    }
+    left.push(format!("that the model gives these tokens, and that the answer ended by {}: `audit check`", reason(receipt.reason)));
+    if !is_read {
+        left.push("that the answer is the text of the tokens both sides signed: --model".to_owned());
+    }
+    if !is_full {
+        left.push("that no source was left out: --full".to_owned());
+    }
+    left
+}
+
+/// Why an answer ended, in words: the node's alone, since nobody else signs it.
+pub(super) const fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Stop => "the model's own end",
+        Reason::Length => "a limit on tokens or money",
+        Reason::Cancelled => "the client leaving",
+        Reason::NoVoucher => "a voucher that did not come",
+        Reason::EngineFailure => "a failure of the node's, so that nothing is billed",
+        Reason::Empty => "having no text, so that nothing is billed",
+    }
 }
 
 fn row(fault: &Fault) -> FaultRow {
@@ -184,7 +252,8 @@ fn describe(outcome: &Outcome) -> String {
         (true, false) => "verifies",
         (false, _) => "does NOT verify",
     };
-    format!("{}\n\nreceipt {} {verdict}", table(&["", "check", "asked"], &rows), outcome.receipt)
+    let unchecked: String = outcome.unchecked.iter().map(|left| format!("\n  {left}")).collect();
+    format!("{}\n\nreceipt {} {verdict}\nnot looked at here:{unchecked}", table(&["", "check", "asked"], &rows), outcome.receipt)
 }
 
 #[cfg(test)]
@@ -229,12 +298,16 @@ mod tests {
             is_ok: false,
             is_full: false,
             checks: vec![passed, failed],
+            unchecked: vec!["that pigs fly".into()],
             parts_wei: None,
             error: Some("e".into()),
         };
         let text = describe(&outcome);
         assert!(
-            text.contains("FAILED  spans") && text.contains("! span 1: payee is 1, expected 2") && text.contains("does NOT verify"),
+            text.contains("FAILED  spans")
+                && text.contains("! span 1: payee is 1, expected 2")
+                && text.contains("does NOT verify")
+                && text.contains("not looked at here:\n  that pigs fly"),
             "{text}"
         );
         let value = serde_json::to_value(&outcome).unwrap();

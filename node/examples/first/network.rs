@@ -1,0 +1,218 @@
+//! What the network adds to the first token: the same question to an engine in this process and, over QUIC, to a node's.
+//!
+//! The node is a real `tributary run` on loopback with a real chain, deposit and lane. Both sides tokenize, run the prompt, and decode
+//! one token. With the connection open, the node's side also has the quote (a round trip and two signatures), the request, the lane and
+//! the deposit (a question to the chain) checked, and the request noted on disk before the first token leaves; from the question on,
+//! the client's nonce and signature and the handshake come on top.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use chain_bridge::{
+    client::ChainClient,
+    devnet::{Devnet, DevnetConfig, Role},
+};
+use inference::{
+    Sampling,
+    engine::{EngineHandle, Start, Step},
+    proto::message::Turn,
+};
+use node::{
+    ask::{Asker, Candidate, Event, Question},
+    command::ask::{candidates, resolve},
+    demo::{
+        set,
+        stage::{Party, Stage},
+    },
+    purse::{LaneTerms, Purse},
+    service::{index::PARAMETERS, inference::messages},
+};
+use p2p::{
+    client::{Client, Limits},
+    identity::NodeSeed,
+};
+use serde_json::Value;
+use types::{amount::Amount, manifest::Manifest, quote::Class, request::SamplingRule};
+
+use crate::{Arguments, median, row};
+
+/// Name under which the base is registered.
+const BASE: &str = "base";
+/// Tokens of an answer: the first is timed, the second lets the answer end as any other.
+const TOKENS: u32 = 2;
+/// Pairs whose times do not count: code and files are read for the first time.
+const WARM_UP: u16 = 2;
+
+/// One question asked both ways.
+#[derive(Debug)]
+struct Pair {
+    engine_ms: f64,
+    there: Legs,
+}
+
+/// An answer's way to its first token over the network, in milliseconds.
+#[derive(Debug)]
+struct Legs {
+    /// From the question to the open connection.
+    connect: f64,
+    /// From there to the quote.
+    quote: f64,
+    /// From there to the node's word that everything is checked and noted.
+    begin: f64,
+    /// From there to the first token.
+    token: f64,
+}
+
+impl Legs {
+    /// What counts: with the connection open.
+    fn open(&self) -> f64 {
+        self.quote + self.begin + self.token
+    }
+}
+
+/// Asks each question in turn here and over the network; returns the manifest that the node answered under.
+///
+/// # Errors
+/// If a node cannot be set up or does not answer.
+pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Result<Manifest> {
+    let folder = tempfile::tempdir()?;
+    let devnet = Devnet::start(DevnetConfig::new(std::path::absolute(&arguments.anvil)?)).await?;
+    let (stage, mut node, client) = set_up(&devnet, folder.path(), &std::path::absolute(&arguments.model)?).await?;
+    let questions = questions(&arguments.data)?;
+    let context = stage.context(&client);
+    let chain = context.chain_reader().await?;
+    let state = chain.state().await?;
+    let manifest = state.manifest(resolve(&state, BASE)?)?;
+    let overlay = context.light_overlay(&context.config()?).await?;
+    let found = candidates(&overlay, &state, &manifest, TOKENS).await?;
+    let now = chain.head().await?.block.number;
+    let asker = Asker {
+        account: context.account()?,
+        domains: chain.deployment().domains(),
+        purse: Purse::open(context.data.path())?,
+        quic: Client::bind(([127, 0, 0, 1], 0).into(), &NodeSeed::generate(), Limits::default())?,
+        lanes: LaneTerms { cap: "1 OPEN".parse()?, expiry: now + 86_400, now },
+    };
+    let mut pairs = Vec::new();
+    for number in 0..arguments.pairs + WARM_UP {
+        let question = question(&questions[usize::from(number) % questions.len()], &manifest)?;
+        // Who goes first changes each time.
+        let (engine_ms, there) = if number % 2 == 0 {
+            let here = ask_engine(engine, &question).await?;
+            (here, ask_node(&asker, &question, &found).await?)
+        } else {
+            let there = ask_node(&asker, &question, &found).await?;
+            (ask_engine(engine, &question).await?, there)
+        };
+        if number >= WARM_UP {
+            pairs.push(Pair { engine_ms, there });
+        }
+    }
+    overlay.shutdown().await;
+    stage.stop(&mut node).await?;
+    print(&pairs)?;
+    Ok(manifest)
+}
+
+fn print(pairs: &[Pair]) -> Result<()> {
+    let all = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
+    let (engine, open) = (all(|pair| pair.engine_ms), all(|pair| pair.there.open()));
+    let whole = all(|pair| pair.there.connect + pair.there.open());
+    let [connect, quote, begin, token] =
+        [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin), all(|pair| pair.there.token)];
+    let n = pairs.len();
+    let note = format!(
+        "median {open:.2} over an open connection less median {engine:.2} in process, in turns; \
+         quote {quote:.2}, lane and deposit checked and request noted {begin:.2}, then the token {token:.2}"
+    );
+    row("first.quic_ttft_ms", open - engine, n, note)?;
+    let note = format!("median {whole:.2} from the question less {engine:.2}: nonce, signature and handshake, {connect:.2}, on top");
+    row("first.quic_ttft_new_ms", whole - engine, n, note)
+}
+
+/// A node that serves the base, and a client with a deposit.
+async fn set_up(devnet: &Devnet, folder: &Path, model: &Path) -> Result<(Stage, Party, Party)> {
+    let registry = folder.join("registry.json");
+    devnet.deployment().write(&registry)?;
+    let chain = ChainClient::connect(devnet.url(), devnet.deployment().clone(), Some(Role::Governor.account())).await?;
+    let ours = attribution::parameters::Parameters::builtin(PARAMETERS).context("no attribution parameters in this build")?;
+    chain.approve_parameters(PARAMETERS, &ours.encode()).await?;
+    let stage = Stage::of(tributary()?, folder, registry, devnet.url().to_owned());
+    stage.write_password()?;
+    let mut node = stage.party("node", model, None).await?;
+    set(&node.folder, "indexer", "true")?;
+    let open = Amount(200 * types::amount::WEI_PER_OPEN);
+    devnet.fund(&[(node.account, open)]).await?;
+    stage.cli(&node.folder, &["stake", "add", "100 OPEN"]).await?;
+    stage.start(&mut node).await?;
+    let client = stage.party("client", model, Some(node.bootstrap()?)).await?;
+    devnet.fund(&[(client.account, open)]).await?;
+    let path = model.to_str().context("the model's path is not text")?;
+    stage.cli(&client.folder, &["model", "publish", path, "--name", BASE]).await?;
+    stage.cli(&client.folder, &["wallet", "deposit", "50 OPEN"]).await?;
+    let serves = |status: &Value| status["manifests"].as_array().is_some_and(|all| !all.is_empty());
+    stage.wait_status(&node, 60, "serving the base", serves).await?;
+    Ok((stage, node, client))
+}
+
+/// The node's program, built beside this one.
+fn tributary() -> Result<std::path::PathBuf> {
+    let example = std::env::current_exe()?;
+    let path = example.parent().and_then(Path::parent).context("an example lies two folders below its target folder")?.join("tributary");
+    ensure!(path.is_file(), "{} is missing: build it with `cargo build --workspace --bin tributary`", path.display());
+    Ok(path)
+}
+
+/// The demonstration's questions.
+fn questions(data: &Path) -> Result<Vec<String>> {
+    let path = data.join("questions.json");
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).with_context(|| path.display().to_string())?)?;
+    let texts: Option<Vec<_>> = rows.iter().map(|row| row["question"].as_str().map(str::to_owned)).collect();
+    texts.filter(|texts| !texts.is_empty()).with_context(|| format!("{} lists no questions", path.display()))
+}
+
+fn question(text: &str, manifest: &Manifest) -> Result<Question> {
+    Ok(Question {
+        turns: vec![Turn { role: 2, content: text.to_owned() }],
+        manifest: manifest.clone(),
+        class: Class::Open,
+        sampling: SamplingRule::default(),
+        tokens_max: TOKENS,
+        spending_limit: "0.01 OPEN".parse()?,
+        rates_max: ("0.01 OPEN".parse()?, "0.02 OPEN".parse()?),
+    })
+}
+
+/// Milliseconds from the words to the first token's bytes, in this process.
+async fn ask_engine(engine: &EngineHandle, question: &Question) -> Result<f64> {
+    let start = Instant::now();
+    let prompt = engine.prompt_tokens(&messages(&question.turns).map_err(anyhow::Error::msg)?)?;
+    let sampling = Sampling { temperature_milli: 0, top_k: 0, top_p_ppm: 0 };
+    let mut generation = engine.begin(Start::new(prompt, sampling, [0; 32], TOKENS)).await?;
+    let Step::Token { token, .. } = generation.next().await? else { anyhow::bail!("the engine answered nothing") };
+    std::hint::black_box(engine.decode(&[token]));
+    Ok(millis(start.elapsed()))
+}
+
+/// The same over the network, leg by leg.
+async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<Legs> {
+    let mut times = Vec::with_capacity(5);
+    times.push(Instant::now());
+    let mut note = |event: Event<'_>| {
+        if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1)) {
+            times.push(Instant::now());
+        }
+    };
+    let answered = asker.ask(question, candidates, &mut note).await?;
+    ensure!(answered.abandoned.is_empty(), "the node was lost: {:?}", answered.abandoned);
+    let legs: Vec<f64> = times.windows(2).map(|two| millis(two[1] - two[0])).collect();
+    let [connect, quote, begin, token] = legs[..] else { anyhow::bail!("an answer has four legs, this one {}", legs.len()) };
+    Ok(Legs { connect, quote, begin, token })
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
