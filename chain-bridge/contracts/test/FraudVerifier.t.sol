@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {Openings} from "../src/Openings.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
@@ -332,7 +331,7 @@ contract FraudVerifierTest is Fixture {
         proven(world(source, source, 128, 256, 129));
     }
 
-    function test_equal_leaves_and_inner_nodes_stand_for_no_other_leaf() public {
+    function test_inner_nodes_stand_for_no_leaf() public {
         // Every leaf of this text but the last five holds the same bytes.
         bytes memory same64 = noise(3, 64);
         bytes memory text = new bytes(0);

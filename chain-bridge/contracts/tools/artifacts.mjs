@@ -14,9 +14,15 @@ const folder = join(root, 'artifacts');
 /** Every contract that is deployed, with the file that defines it. */
 const CONTRACTS = {
   AssetRegistry: 'AssetRegistry.sol',
+  BillingVerifier: 'BillingVerifier.sol',
+  DatanetRent: 'DatanetRent.sol',
   FraudVerifier: 'FraudVerifier.sol',
   InferenceEscrow: 'InferenceEscrow.sol',
+  InsurancePool: 'InsurancePool.sol',
   L1BlockDev: 'L1BlockDev.sol',
+  PayoutVerifier: 'PayoutVerifier.sol',
+  ReceiptChallenge: 'ReceiptChallenge.sol',
+  RewardsVault: 'RewardsVault.sol',
   Settlement: 'Settlement.sol',
   StakeManager: 'StakeManager.sol',
 };
