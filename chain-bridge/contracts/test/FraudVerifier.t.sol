@@ -344,7 +344,7 @@ contract FraudVerifierTest is Fixture {
         bytes32[] memory above = new bytes32[](proof.text.siblings.length - 1);
         for (uint256 i = 0; i < above.length; ++i) above[i] = proof.text.siblings[i + 1];
         proof.text.siblings = above;
-        refusedWith(proof, Openings.Truncated.selector);
+        refusedWith(proof, FraudVerifier.WrongRoot.selector);
         proof.text.count = 8;
         refusedWith(proof, FraudVerifier.WrongRoot.selector);
         eq("stake", STAKE, stakes.stakeOf(accused));
