@@ -319,7 +319,6 @@ contract StakeManager {
         Operator storage operator = operators[account];
         uint256 number = countFault(account);
         amount = penalty(operator.active + operator.unbonding, openValue, number);
-        takeAway(account, operator, amount);
         Slash memory queued = Slash({
             faultHash: faultHash,
             account: account,
@@ -331,6 +330,7 @@ contract StakeManager {
         });
         slashOf[faultHash] = amount == 0 ? RELEASED : keccak256(abi.encode(queued));
         emit Slashed(faultHash, account, amount, victim, victimAmount, reporter, queued.releaseAt, uint8(number));
+        takeAway(account, operator, amount);
     }
 
     /// @notice Divides a slash whose delay is over. Callable by anyone. What the victim still misses the insurance pool may add, at most as
@@ -367,8 +367,8 @@ contract StakeManager {
         uint128 slashable = operator.active + operator.unbonding;
         paid = amount < slashable ? amount : slashable;
         if (paid == 0) return 0;
-        takeAway(account, operator, paid);
         emit Debited(account, payer, paid);
+        takeAway(account, operator, paid);
         creditDesk.depositFor{value: paid}(payer);
     }
 
