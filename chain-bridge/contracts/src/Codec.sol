@@ -172,6 +172,16 @@ library Codec {
         address payee;
     }
 
+    /// @notice What a span says, and who says it.
+    struct Claim {
+        address client;
+        address node;
+        bytes32 indexRoot;
+        bytes32 answerRoot;
+        uint128 fee;
+        Span span;
+    }
+
     struct DatanetLeaf {
         uint64 asset;
         uint32 version;
@@ -301,6 +311,18 @@ library Codec {
         r.assets = uint8(body[429]);
         r.spans = spans;
         r.masks = masks;
+    }
+
+    /// @notice What a false span is about: the receipt's node, client, fee and roots, and the span. Shape and spare bytes are checked.
+    function claim(bytes calldata body, uint256 number) internal pure returns (Claim memory c) {
+        (bool shaped, uint16 spans,) = receiptShape(body);
+        if (!shaped) revert WrongLength("Receipt", RECEIPT_MIN_BYTES, body.length);
+        c.span = span(body, number, spans);
+        c.client = address(bytes20(body[34:54]));
+        c.node = address(bytes20(body[54:74]));
+        c.indexRoot = bytes32(body[154:186]);
+        c.answerRoot = bytes32(body[264:296]);
+        c.fee = uint128(bytes16(body[372:388]));
     }
 
     /// @notice Whether the arrays of a receipt fill it to its last byte, and the counts of two of them.

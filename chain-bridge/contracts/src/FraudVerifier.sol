@@ -73,8 +73,8 @@ contract FraudVerifier is FaultBase {
         external
         committed
     {
-        Codec.Receipt memory given = Codec.receipt(receipt);
-        requireFalse(mode, given, Codec.span(receipt, span, given.spans), evidence);
+        Codec.Claim memory given = Codec.claim(receipt, span);
+        requireFalse(mode, given, evidence);
         bytes32 receiptHash = requireSigned(given.node, receipt, signature);
         emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
         slashFor(given.node, given.client, given.fee, receiptHash);
@@ -156,38 +156,35 @@ contract FraudVerifier is FaultBase {
 
     // ------------------------------------------------------------------ the false span
 
-    function requireFalse(Mode mode, Codec.Receipt memory receipt, Codec.Span memory span, bytes calldata evidence) private pure {
+    function requireFalse(Mode mode, Codec.Claim memory given, bytes calldata evidence) private pure {
         Openings.Reader memory reader = Openings.over(evidence);
-        if (!isFalse(mode, receipt, span, reader)) revert SpanIsTrue();
+        if (!isFalse(mode, given, reader)) revert SpanIsTrue();
         reader.finish();
     }
 
-    function isFalse(Mode mode, Codec.Receipt memory receipt, Codec.Span memory span, Openings.Reader memory reader)
-        private
-        pure
-        returns (bool)
-    {
+    function isFalse(Mode mode, Codec.Claim memory given, Openings.Reader memory reader) private pure returns (bool) {
+        Codec.Span memory span = given.span;
         if (mode == Mode.Length) return span.length == 0 || span.length > MAX_SPAN_BYTES;
         Openings.Opened memory opened;
         if (mode == Mode.AnswerEnd) {
             opened = reader.head();
-            requireRoot("answer", receipt.answerRoot, opened.root);
+            requireRoot("answer", given.answerRoot, opened.root);
             return uint256(span.start) + span.length > opened.length;
         }
         if (mode == Mode.DatanetIndex) {
             opened = reader.head();
-            requireRoot("index", receipt.indexRoot, opened.root);
+            requireRoot("index", given.indexRoot, opened.root);
             return span.datanet >= opened.count;
         }
         bytes calldata leaf = reader.cut(Codec.DATANET_LEAF_BYTES);
         opened = reader.rootOf(leaf, span.datanet);
-        requireRoot("index", receipt.indexRoot, opened.root);
+        requireRoot("index", given.indexRoot, opened.root);
         Codec.DatanetLeaf memory datanet = Codec.datanetLeaf(leaf);
         bool ends = uint256(span.position) + span.length > datanet.length;
         if (mode == Mode.DatanetEnd) return ends;
         if (ends) revert NotInThisMode("the span ends beyond its Datanet");
         if (span.length == 0 || span.length > MAX_SPAN_BYTES) revert NotInThisMode("the span's length");
-        return bytesDiffer(receipt.answerRoot, span, datanet.segmentsRoot, reader);
+        return bytesDiffer(given.answerRoot, span, datanet.segmentsRoot, reader);
     }
 
     /// @dev Compares the span's window in the Datanet's leaf with its window in the answer's. By the leaf rule a window of at most

@@ -150,16 +150,18 @@ library Openings {
         if (index >= opened.count) revert Trees.IndexBeyondLeaves(uint64(index), opened.count);
         bytes calldata siblings = cut(reader, 32 * depth(opened.count));
         assembly ("memory-safe") {
-            let at := mload(0x40)
-            mstore8(at, 1)
+            // Tag, left and right in the scratch space: 65 bytes, of which the last is the free memory pointer's highest, zero but here.
+            let free := mload(0x40)
+            mstore8(0, 1)
             let last := add(siblings.offset, siblings.length)
             for { let from := siblings.offset } lt(from, last) { from := add(from, 32) } {
-                let side := and(index, 1)
-                mstore(add(add(at, 1), shl(5, side)), digest)
-                mstore(add(add(at, 1), shl(5, xor(side, 1))), calldataload(from))
-                digest := keccak256(at, 65)
+                let side := shl(5, and(index, 1))
+                mstore(add(1, side), digest)
+                mstore(sub(33, side), calldataload(from))
+                digest := keccak256(0, 65)
                 index := shr(1, index)
             }
+            mstore(0x40, free)
         }
         opened.root = Trees.root(opened.count, opened.length, digest);
     }

@@ -42,13 +42,15 @@ contract StakeManager {
     using Checkpoints for Checkpoints.Trace208;
     using SafeCast for uint256;
 
-    /// @notice What is known of an operator. `active + unbonding` is slashable; `roles` is a set of role bits.
+    /// @notice What is known of an operator. `active + unbonding` is slashable; `roles` is a set of role bits; `faultHours` holds the times of
+    /// its last four faults in hours since 1970, 24 bits each, the latest lowest: beside `unbondedAt`, so that a slash writes one slot less.
     struct Operator {
         bytes32 nodeId;
         uint64 incarnation;
         uint64 unbondedAt;
         uint8 roles;
         bool listed;
+        uint96 faultHours;
         address payout;
         uint128 active;
         uint128 unbonding;
@@ -124,8 +126,6 @@ contract StakeManager {
     mapping(address => Operator) private operators;
     /// @dev Every change of a payout account by block: a receipt pays the account of the block it names.
     mapping(address => Checkpoints.Trace208) private payouts;
-    /// @dev The last `FAULTS_KEPT` fault times, 64 bits each, the latest lowest.
-    mapping(address => uint256) private faultTimes;
     address[] private accounts;
 
     event NodeRegistered(address indexed account, bytes32 indexed nodeId, uint64 incarnation, address payout, uint128 stake);
@@ -452,9 +452,9 @@ contract StakeManager {
 
     /// @notice Faults of `account` within `FAULT_MEMORY`, as far as they are kept.
     function recentFaults(address account) public view returns (uint256 faults) {
-        uint256 times = faultTimes[account];
+        uint256 times = operators[account].faultHours;
         for (uint256 i = 0; i < FAULTS_KEPT; ++i) {
-            uint64 time = uint64(times >> (64 * i));
+            uint256 time = uint256(uint24(times >> (24 * i))) * 1 hours;
             if (time != 0 && time + FAULT_MEMORY > block.timestamp) ++faults;
         }
     }
@@ -519,7 +519,9 @@ contract StakeManager {
     /// @dev Remembers a fault now and says which it is within `FAULT_MEMORY`.
     function countFault(address account) private returns (uint256 number) {
         number = recentFaults(account) + 1;
-        faultTimes[account] = (faultTimes[account] << 64) | uint64(block.timestamp);
+        Operator storage operator = operators[account];
+        // 24 bits of hours last until the year 3883.
+        operator.faultHours = uint96((uint256(operator.faultHours) << 24) | uint24(block.timestamp / 1 hours));
     }
 
     function known(address account) private view returns (Operator storage operator) {
