@@ -61,6 +61,7 @@ abstract contract Money is Suite {
 
     /// @dev What the trees of an epoch gave the three accounts in all; an overturned tree is forgotten.
     mapping(uint64 => uint128[3]) internal treeOf;
+    mapping(uint64 => uint256) private bondAt;
 
     function setUp() public virtual override {
         super.setUp();
@@ -217,6 +218,10 @@ abstract contract Money is Suite {
         }
         // A bond whose record was written over is owed from now on.
         released = settlement.owed(address(this)) - released;
+        uint64 older = epoch < 2 ? 0 : epoch - 2;
+        if (released != bondAt[older]) breaks("I2: a bond was lost when its record was written over");
+        bondAt[older] = 0;
+        bondAt[epoch] = withBond ? POSTER_BOND : 0;
         bondsHeld -= released;
         owedInAll += released;
         ++did["post"];
@@ -229,6 +234,7 @@ abstract contract Money is Suite {
         (, uint96 bond) = settlement.overturn(epoch, reported ? address(0xFEE) : address(0), fault);
         if (isFinal) breaks("I6: a final payout was overturned");
         bondsHeld -= bond;
+        bondAt[epoch] = 0;
         ++did["overturn"];
     }
 
@@ -236,6 +242,7 @@ abstract contract Money is Suite {
         uint256 before = address(this).balance;
         settlement.returnBond();
         bondsHeld -= address(this).balance - before;
+        bondAt[settlement.lastFinal()] = 0;
         ++did["returnBond"];
     }
 
