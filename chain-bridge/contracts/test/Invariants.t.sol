@@ -29,6 +29,10 @@ contract Handler is Bonds {
             + settlement.owed(reviewer) + settlement.owed(address(0xFEE));
     }
 
+    function claimedByAll() external view returns (uint256) {
+        return uint256(settlement.claimed(client)) + settlement.claimed(reviewer) + settlement.claimed(address(payee));
+    }
+
     function vaultAndRent() external view returns (uint256, uint256, uint256) {
         return (address(vault).balance, address(rent).balance, vault.totalStake());
     }
@@ -129,6 +133,8 @@ contract InvariantsTest {
         uint256 received = settlement.totalReceived();
         uint256 claims = settlement.totalClaimed();
         same("collected is received", handler.collected(), received);
+        same("claims are kept by account", handler.claimedByAll(), claims);
+        same("what was paid", handler.claimedInAll(), claims);
         same("what is owed", handler.owedInAll(), handler.owedBySettlement());
         same("balance", received - claims + handler.bondsHeld() + handler.owedInAll(), address(settlement).balance);
         Settlement.Payout memory last = settlement.finalPayout();
