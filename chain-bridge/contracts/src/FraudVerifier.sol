@@ -7,7 +7,7 @@ import {NodeTrees} from "./NodeTrees.sol";
 import {Openings} from "./Openings.sol";
 import {ISettlement, IStakes} from "./Ports.sol";
 
-/// @title Faults of a node that its own signatures prove: F1, F3, and F5's block
+/// @title Faults of a node that its own signatures prove: F1, F3, F5's block and F6's lane
 /// @notice Every proof opens what the node itself signed and shows a contradiction inside it. One transaction, no judge. What is opened, and
 /// how, is Protocol P7. The rest of F4 to F6 is `BillingVerifier`.
 contract FraudVerifier is FaultBase {
@@ -44,6 +44,7 @@ contract FraudVerifier is FaultBase {
     event FalseSpanProven(bytes32 indexed receiptHash, address indexed node, uint16 span, Mode mode, address reporter);
     event EquivocationProven(bytes32 indexed first, bytes32 indexed second, address indexed node, address reporter);
     event RepeatProven(bytes32 indexed receiptHash, address indexed node, address reporter);
+    event LaneRefuted(bytes32 indexed receiptHash, address indexed node, address reporter);
     event BlockRefuted(bytes32 indexed receiptHash, address indexed node, uint64 named, uint64 submitted, address reporter);
 
     error SpanIsTrue();
@@ -52,6 +53,7 @@ contract FraudVerifier is FaultBase {
     error NotInThisMode(string why);
     error NoContradiction();
     error SameLeaf(uint64 epoch, uint64 index);
+    error LaneHolds();
     error BlockInWindow(uint64 named, uint64 submitted);
 
     /// @param graceBlocks_ See `graceBlocks`.
@@ -123,6 +125,28 @@ contract FraudVerifier is FaultBase {
         if (a.root.epoch == b.root.epoch && a.index == b.index) revert SameLeaf(a.root.epoch, a.index);
         emit RepeatProven(receiptHash, given.node, msg.sender);
         voidAndSlash(given.node, given.client, given.fee, receiptHash);
+    }
+
+    // ------------------------------------------------------------------ F6, the lane
+
+    /// @notice F6: a billed receipt takes from a lane what the lane does not promise: it is another payer's or another node's, had expired at
+    /// the named block, or ends below the cumulative amount. The receipt is void, its node slashed.
+    /// @param lane Body of the lane that the receipt names.
+    function proveLane(bytes calldata receipt, bytes calldata signature, bytes calldata lane) external committed {
+        Codec.Receipt memory given = Codec.receipt(receipt);
+        bytes32 receiptHash = requireSigned(given.node, receipt, signature);
+        if (keccak256(lane) != given.lane) revert WrongRoot("lane", given.lane, keccak256(lane));
+        if (!Codec.isBillable(given.reason) || isPromised(given, lane)) revert LaneHolds();
+        emit LaneRefuted(receiptHash, given.node, msg.sender);
+        voidAndSlash(given.node, given.client, given.fee, receiptHash);
+    }
+
+    /// @dev Bytes that are no lane promise nothing: the node that named their hash knows it.
+    function isPromised(Codec.Receipt memory given, bytes calldata body) private pure returns (bool) {
+        if (body.length != Codec.LANE_BYTES) return false;
+        Codec.Lane memory lane = Codec.lane(body);
+        return lane.payer == given.client && lane.node == given.node && given.blockNumber <= lane.expiryBlock
+            && given.cumulativeAfter <= lane.cap;
     }
 
     // ------------------------------------------------------------------ F5, the named block

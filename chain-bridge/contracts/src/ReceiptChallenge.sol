@@ -28,6 +28,9 @@ contract ReceiptChallenge is FaultBase {
         bool ofPayout;
     }
 
+    /// @dev The head of a sum tree: count u64, total u128, top. A leaf with its opening is longer.
+    uint256 private constant SUM_HEAD_BYTES = 56;
+
     /// @notice What a challenger attaches, in wei: more than an answer costs.
     uint128 public immutable bond;
     /// @notice Seconds in which the accused may answer.
@@ -193,13 +196,17 @@ contract ReceiptChallenge is FaultBase {
     }
 
     /// @notice Answers with the leaf. Callable by anyone; the bond is the poster's.
-    /// @param evidence The leaf; or, if the tree has no such leaf, its last one.
+    /// @param evidence The leaf; or, if the tree has no such leaf, its last one; or, if it has none, the head of its root.
     function showLeaf(uint64 index, bytes calldata evidence) external {
         ISettlement.Payout memory pending = pendingPayout();
         Openings.Reader memory reader = Openings.over(evidence);
-        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+        if (evidence.length == SUM_HEAD_BYTES) {
+            PayoutTrees.requireEmpty(reader, pending.root);
+        } else {
+            PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+            requirePlace(index, leaf.index, leaf.count);
+        }
         reader.finish();
-        requirePlace(index, leaf.index, leaf.count);
         bytes32 id = leafId(pending, index);
         emit PayoutShown(id, evidence);
         answered(id, pending.poster);

@@ -177,7 +177,44 @@ contract EquivocationTest is Ledger {
         }
     }
 
+    // ------------------------------------------------------------------ F6, the lane
+
+    function testFuzz_an_honest_answer_keeps_to_its_lane(uint256 seed) public {
+        Answer memory a = honest(NODE_KEY, 1, seed >> 1);
+        refused(address(verifier), laned(a, laneBody(a)), FraudVerifier.LaneHolds.selector);
+        refused(address(verifier), laned(a, laneBody(honest(NODE_KEY, 2, seed >> 1))), FraudVerifier.WrongRoot.selector);
+        a.receipt.reason = 16;
+        a.receipt.node = node;
+        a.receipt.fee = 0;
+        a.receipt.lane = 0;
+        refused(address(verifier), laned(a, laneBody(a)), FraudVerifier.WrongRoot.selector);
+    }
+
+    function test_a_lane_that_promises_something_else_convicts() public {
+        bytes[6] memory lanes;
+        for (uint64 i = 0; i < 6; ++i) {
+            Answer memory a = honest(NODE_KEY, i, SEED);
+            lanes[0] = abi.encodePacked(author, node, uint128(1 ether), uint64(1_200), i);
+            lanes[1] = abi.encodePacked(client, other, uint128(1 ether), uint64(1_200), i);
+            lanes[2] = abi.encodePacked(client, node, a.receipt.cumulativeAfter - 1, uint64(1_200), i);
+            lanes[3] = abi.encodePacked(client, node, uint128(1 ether), uint64(NAMED - 1), i);
+            lanes[4] = bytes("no lane at all");
+            lanes[5] = abi.encodePacked(client, node, a.receipt.cumulativeAfter, uint64(NAMED), i);
+            a.receipt.lane = keccak256(lanes[i]);
+            if (i == 5) {
+                refused(address(verifier), laned(a, lanes[i]), FraudVerifier.LaneHolds.selector);
+            } else {
+                proven(address(verifier), laned(a, lanes[i]));
+                yes("void", settlement.isVoid(keccak256(receiptBody(a))));
+            }
+        }
+    }
+
     // ------------------------------------------------------------------ helpers
+
+    function laned(Answer memory a, bytes memory lane) private view returns (bytes memory) {
+        return abi.encodeCall(FraudVerifier.proveLane, (receiptBody(a), receiptSig(a), lane));
+    }
 
     function find(Root memory root, uint256 index) private pure returns (bytes memory) {
         return place(root, index);

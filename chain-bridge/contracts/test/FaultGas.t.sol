@@ -86,6 +86,11 @@ contract FaultGasTest is Ledger {
         a = honest(NODE_KEY, 5, SEED);
         a.receipt.tokensOut = 300;
         broken(a, ReceiptRules.Rule.QuoteTokens, quoteBody(a), "", "F6, above the quote");
+        a = honest(NODE_KEY, 6, SEED);
+        bytes memory lane = abi.encodePacked(author, node, uint128(1 ether), uint64(1_200), uint64(6));
+        a.receipt.lane = keccak256(lane);
+        proven(address(verifier), abi.encodeCall(FraudVerifier.proveLane, (receiptBody(a), receiptSig(a), lane)));
+        vm.snapshotGasLastCall("gas", "F6, lane");
     }
 
     function test_gas_of_a_wrong_payout() public {

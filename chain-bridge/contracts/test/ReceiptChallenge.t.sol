@@ -218,6 +218,34 @@ contract ReceiptChallengeTest is Ledger {
         post(build(empty, roots, none));
     }
 
+    function test_a_tree_without_leaves_and_a_leaf_without_parts_can_be_shown() public {
+        Answer memory failed = honest(NODE_KEY, 1, SEED);
+        failed.receipt.reason = 16;
+        failed.receipt.fee = 0;
+        submit(NODE_KEY, one(failed));
+        vm.warp(block.timestamp + W1);
+        Tree memory empty;
+        Tree memory tree = build(empty, new Root[](0), none);
+        post(tree);
+        askLeaf(0);
+        bytes memory head = Pack.sumHead(leaves(tree), tree.cumulative);
+        desk.showLeaf(0, head);
+        vm.warp(block.timestamp + W2);
+        eq("final", 1, settlement.lastFinal());
+
+        tree = pending();
+        vm.warp(block.timestamp + W2);
+        submit(NODE_KEY, one(failed));
+        vm.warp(block.timestamp + W1);
+        tree = build(tree, new Root[](0), none);
+        post(tree);
+        vm.prank(ASKER);
+        desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 0), 0);
+        desk.showPart(0, abi.encodePacked(leafAt(tree, 0), Pack.sumHead(tree.parts[0], tree.amounts[0])));
+        vm.warp(block.timestamp + W2);
+        eq("final", 3, settlement.lastFinal());
+    }
+
     function test_parts_that_are_withheld_cost_the_poster_its_stake() public {
         Tree memory tree = pending();
         vm.prank(ASKER);

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Codec} from "../src/Codec.sol";
 import {Sig} from "../src/Sig.sol";
+import {Split} from "../src/Split.sol";
 import {Trees} from "../src/Trees.sol";
 import {Fixture} from "./Fixture.sol";
 
@@ -30,6 +31,45 @@ contract Libraries {
 
     function receipt(bytes calldata body) external pure returns (Codec.Receipt memory) {
         return Codec.receipt(body);
+    }
+
+    function quote(bytes calldata body) external pure returns (bool, Codec.Quote memory) {
+        return Codec.quote(body);
+    }
+
+    function request(bytes calldata body) external pure returns (Codec.Request memory) {
+        return Codec.request(body);
+    }
+
+    function manifest(bytes calldata body) external pure returns (bool, Codec.Manifest memory) {
+        return Codec.manifest(body);
+    }
+
+    function isWellFormed(bytes calldata body) external pure returns (bool) {
+        return Codec.isWellFormed(body);
+    }
+
+    function asset(bytes calldata body, uint256 number) external pure returns (uint64, uint32) {
+        return Codec.receiptAsset(body, number);
+    }
+
+    /// @notice Whether a fee divides, and what part `code` is worth then.
+    function part(bytes calldata body, uint128 protocolFee, Codec.Manifest calldata given, uint32 code)
+        external
+        pure
+        returns (bool divides, uint256 amount)
+    {
+        Codec.Receipt memory read_ = Codec.receipt(body);
+        divides = Split.divides(body, read_, protocolFee);
+        if (divides) amount = Split.part(body, read_, protocolFee, given, code);
+    }
+
+    function fee(bytes calldata body, Codec.Quote calldata terms) external pure returns (uint256) {
+        return Split.fee(Codec.receipt(body), terms);
+    }
+
+    function sequential(uint256 total, uint64[] calldata weights) external pure returns (uint256[] memory) {
+        return Split.sequential(total, weights);
     }
 
     function span(bytes calldata body, uint256 number) external pure returns (Codec.Span memory) {
@@ -230,6 +270,204 @@ contract VectorsTest is Fixture {
             vm.expectRevert(abi.encodeWithSelector(Codec.SpanBeyondReceipt.selector, n, n));
             lib.span(body, n);
         }
+    }
+
+    function test_fields_of_quotes_and_requests() public view {
+        uint256 read_ = 0;
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            string memory key = each(".documents", i, ".fields");
+            string memory name_ = text(each(".documents", i, ".name"));
+            bytes memory body = blob(each(".documents", i, ".body"));
+            if (same(name_, "Quote")) {
+                (bool known, Codec.Quote memory q) = lib.quote(body);
+                yes("known", known);
+                eq("node", account(string.concat(key, ".node")), q.node);
+                eq("manifest", word(string.concat(key, ".manifestRoot")), q.manifestRoot);
+                eq("profile", number(string.concat(key, ".profile")), q.profile);
+                eq("class", number(string.concat(key, ".class")), q.class);
+                eq("rate in", number(string.concat(key, ".rateIn")), q.rateIn);
+                eq("rate out", number(string.concat(key, ".rateOut")), q.rateOut);
+                eq("P", number(string.concat(key, ".protocolFee")), q.protocolFee);
+                eq("most tokens", number(string.concat(key, ".maxTokens")), q.maxTokens);
+                eq("block", number(string.concat(key, ".block")), q.blockNumber);
+                eq("block hash", word(string.concat(key, ".blockHash")), q.blockHash);
+                eq("expiry", number(string.concat(key, ".expiryBlock")), q.expiryBlock);
+                ++read_;
+            } else if (same(name_, "Request")) {
+                Codec.Request memory r = lib.request(body);
+                eq("client", account(string.concat(key, ".client")), r.client);
+                eq("nonce", number(string.concat(key, ".nonce")), r.nonce);
+                eq("manifest", word(string.concat(key, ".manifestRoot")), r.manifestRoot);
+                eq("max rate in", number(string.concat(key, ".maxRateIn")), r.maxRateIn);
+                eq("max rate out", number(string.concat(key, ".maxRateOut")), r.maxRateOut);
+                eq("profile", number(string.concat(key, ".profile")), r.profile);
+                eq("class", number(string.concat(key, ".class")), r.class);
+                eq("prompt", word(string.concat(key, ".promptRoot")), r.promptRoot);
+                eq("most tokens", number(string.concat(key, ".maxTokens")), r.maxTokens);
+                eq("limit", number(string.concat(key, ".spendingLimit")), r.spendingLimit);
+                ++read_;
+            }
+        }
+        yes("documents were read", read_ >= 4);
+    }
+
+    function test_fields_of_manifests() public view {
+        uint256 read_ = 0;
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            if (!same(text(each(".documents", i, ".name")), "Manifest")) continue;
+            string memory key = each(".documents", i, ".fields");
+            (bool known, Codec.Manifest memory m) = lib.manifest(blob(each(".documents", i, ".body")));
+            yes("known", known);
+            string[6] memory rows = ["Node", "Agent", "Base", "Adapter", "Data", "Stakers"];
+            for (uint256 r = 0; r < 6; ++r) eq(rows[r], number(string.concat(key, ".split", rows[r])), m.split[r]);
+            eq("index root", word(string.concat(key, ".indexRoot")), m.indexRoot);
+            eq("parameter id", number(string.concat(key, ".parameterId")), m.parameterId);
+            for (uint256 n = 0; n < m.assets.length; ++n) {
+                string memory row = each(string.concat(key, ".assets"), n, "");
+                eq("kind", number(string.concat(row, ".kind")), m.assets[n].kind);
+                eq("asset", number(string.concat(row, ".asset")), m.assets[n].asset);
+                eq("version", number(string.concat(row, ".version")), m.assets[n].version);
+                eq("content", word(string.concat(row, ".contentHash")), m.assets[n].contentHash);
+            }
+            for (uint256 n = 0; n < m.datanets.length; ++n) {
+                string memory row = each(string.concat(key, ".datanets"), n, "");
+                eq("Datanet", number(string.concat(row, ".asset")), m.datanets[n].asset);
+                eq("version", number(string.concat(row, ".version")), m.datanets[n].version);
+                eq("treasury", account(string.concat(row, ".treasury")), m.datanets[n].treasury);
+                eq("weight", number(string.concat(row, ".weight")), m.datanets[n].weight);
+            }
+            yes("all assets", !has(each(string.concat(key, ".assets"), m.assets.length, "")));
+            yes("all Datanets", !has(each(string.concat(key, ".datanets"), m.datanets.length, "")));
+            ++read_;
+        }
+        eq("manifests", 2, read_);
+    }
+
+    function test_every_other_field_of_receipts() public view {
+        for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
+            if (!same(text(each(".documents", i, ".name")), "Receipt")) continue;
+            string memory key = each(".documents", i, ".fields");
+            bytes memory body = blob(each(".documents", i, ".body"));
+            Codec.Receipt memory r = lib.receipt(body);
+            yes("well formed", lib.isWellFormed(body));
+            string[9] memory hashes = [
+                "requestId", "lane", "manifestRoot", "blockHash", "promptRoot", "tokenIdHash", "quoteHash", "fingerprintRoot", "indexRoot"
+            ];
+            bytes32[9] memory got = [
+                r.requestId, r.lane, r.manifestRoot, r.blockHash, r.promptRoot, r.tokenIdHash, r.quoteHash, r.fingerprintRoot, r.indexRoot
+            ];
+            for (uint256 n = 0; n < 9; ++n) eq(hashes[n], word(string.concat(key, ".", hashes[n])), got[n]);
+            string[11] memory names = [
+                "attempt", "cumulativeAfter", "parameterId", "profile", "class", "block", "tokensIn", "firstToken", "tokensOut", "reason", "totalWeight"
+            ];
+            uint256[11] memory values = [
+                uint256(r.attempt), r.cumulativeAfter, r.parameterId, r.profile, r.class, r.blockNumber, r.tokensIn, r.firstToken, r.tokensOut, r.reason, r.totalWeight
+            ];
+            for (uint256 n = 0; n < 11; ++n) eq(names[n], number(string.concat(key, ".", names[n])), values[n]);
+            for (uint256 n = 0; n < r.assets; ++n) {
+                (uint64 asset, uint32 version) = lib.asset(body, n);
+                eq("asset", number(each(string.concat(key, ".assets"), n, ".asset")), asset);
+                eq("version", number(each(string.concat(key, ".assets"), n, ".version")), version);
+            }
+            yes("all assets", !has(each(string.concat(key, ".assets"), r.assets, "")));
+        }
+    }
+
+    function test_bodies_that_bind_nodes_are_refused_by_their_codes_too() public view {
+        uint256 refused = 0;
+        for (uint256 i = 0; has(each(".refusedDocuments", i, "")); ++i) {
+            string memory name_ = text(each(".refusedDocuments", i, ".name"));
+            bytes memory body = blob(each(".refusedDocuments", i, ".body"));
+            bool known = false;
+            if (same(name_, "Receipt")) known = lib.isWellFormed(body);
+            else if (same(name_, "Quote")) (known,) = lib.quote(body);
+            else if (same(name_, "Manifest")) (known,) = lib.manifest(body);
+            else continue;
+            yes(text(each(".refusedDocuments", i, ".why")), !known);
+            ++refused;
+        }
+        yes("bodies were refused", refused >= 20);
+    }
+
+    function test_sequential_remainders() public view {
+        uint256 i = 0;
+        for (; has(each(".money.sequentialRemainders", i, "")); ++i) {
+            string memory key = each(".money.sequentialRemainders", i, "");
+            uint256[] memory wide = vm.parseJsonUintArray(json, string.concat(key, ".weights"));
+            uint256[] memory expected = vm.parseJsonUintArray(json, string.concat(key, ".shares"));
+            uint64[] memory weights = new uint64[](wide.length);
+            for (uint256 n = 0; n < wide.length; ++n) weights[n] = uint64(wide[n]);
+            uint256[] memory got = lib.sequential(number(string.concat(key, ".total")), weights);
+            for (uint256 n = 0; n < wide.length; ++n) eq("share", expected[n], got[n]);
+        }
+        eq("cases", 7, i);
+    }
+
+    function test_fees() public view {
+        uint256 i = 0;
+        for (; has(each(".money.fees", i, "")); ++i) {
+            string memory key = each(".money.fees", i, "");
+            Codec.Quote memory terms;
+            terms.rateIn = uint128(number(string.concat(key, ".rateIn")));
+            terms.rateOut = uint128(number(string.concat(key, ".rateOut")));
+            terms.protocolFee = uint128(number(string.concat(key, ".protocolFee")));
+            bytes memory counts =
+                abi.encodePacked(uint32(number(string.concat(key, ".tokensIn"))), uint32(0), uint32(number(string.concat(key, ".tokensOut"))));
+            bytes memory body = bytes.concat(new bytes(328), counts, new bytes(94));
+            eq("fee", number(string.concat(key, ".fee")), lib.fee(body, terms));
+        }
+        eq("cases", 5, i);
+    }
+
+    // In thirds, because every look into the file costs gas.
+    function test_every_part_of_the_first_divisions() public view {
+        for (uint256 i = 0; i < 4; ++i) checkParts(each(".money.shares", i, ""));
+    }
+
+    function test_every_part_of_the_next_divisions() public view {
+        for (uint256 i = 4; i < 8; ++i) checkParts(each(".money.shares", i, ""));
+    }
+
+    function test_every_part_of_the_last_divisions() public view {
+        uint256 i = 8;
+        for (; has(each(".money.shares", i, "")); ++i) checkParts(each(".money.shares", i, ""));
+        eq("cases", 12, i);
+    }
+
+    function checkParts(string memory key) private view {
+        Codec.Manifest memory m;
+        uint256[] memory rows = vm.parseJsonUintArray(json, string.concat(key, ".split"));
+        for (uint256 r = 0; r < 6; ++r) m.split[r] = uint16(rows[r]);
+        rows = vm.parseJsonUintArray(json, string.concat(key, ".treasuryWeights"));
+        m.datanets = new Codec.ManifestDatanet[](rows.length);
+        for (uint256 n = 0; n < rows.length; ++n) m.datanets[n].weight = uint64(rows[n]);
+        rows = vm.parseJsonUintArray(json, string.concat(key, ".spanWeights"));
+        bytes memory spans;
+        for (uint256 n = 0; n < rows.length; ++n) spans = bytes.concat(spans, new bytes(12), bytes4(uint32(rows[n])), new bytes(24));
+        bytes memory body = abi.encodePacked(
+            new bytes(372),
+            uint128(number(string.concat(key, ".fee"))),
+            uint8(0),
+            uint64(number(string.concat(key, ".totalWeight"))),
+            new bytes(33),
+            uint16(rows.length),
+            spans,
+            uint16(0)
+        );
+        uint128 protocolFee = uint128(number(string.concat(key, ".protocolFee")));
+        // All codes there are, and some that are not, in order.
+        uint256 found = 0;
+        for (uint32 code = 0; code < 24; ++code) {
+            uint32 real = code < 8 ? code : code < 16 ? 256 + code - 8 : 65_536 + code - 16;
+            (bool divides, uint256 amount) = lib.part(body, protocolFee, m, real);
+            yes("divides", divides);
+            if (amount == 0) continue;
+            // The vectors leave zeros out and ascend by code.
+            string memory row = each(string.concat(key, ".parts"), found++, "");
+            eq("code", number(string.concat(row, ".code")), real);
+            eq("amount", number(string.concat(row, ".amount")), amount);
+        }
+        yes("no part is left", !has(each(string.concat(key, ".parts"), found, "")));
     }
 
     function test_trees_and_their_openings() public view {
