@@ -46,7 +46,6 @@ abstract contract Money is Suite {
     uint256 public collected;
     uint256 public claimedInAll;
     uint256 public bondsHeld;
-    uint256 public owedInAll;
     /// @notice The first rule that was broken, in words; empty while all hold.
     string public broken;
     /// @notice How often each action succeeded, so that a run that does nothing is seen.
@@ -223,7 +222,6 @@ abstract contract Money is Suite {
         bondAt[older] = 0;
         bondAt[epoch] = withBond ? POSTER_BOND : 0;
         bondsHeld -= released;
-        owedInAll += released;
         ++did["post"];
     }
 
@@ -250,8 +248,13 @@ abstract contract Money is Suite {
         payee.become(false, claimOf(settlement.lastFinal(), 2));
         address payable account = payable(settlement.owed(address(payee)) > 0 ? address(payee) : address(this));
         uint256 amount = settlement.owed(account);
+        uint256 before = account.balance;
+        uint256 claims = settlement.totalClaimed();
         settlement.withdrawOwed(account);
-        owedInAll -= amount;
+        // The payee calls back and may claim what its leaf leaves it, and not a wei more.
+        claims = settlement.totalClaimed() - claims;
+        if (account.balance - before != amount + claims) breaks("I16: a payee that calls back gained");
+        claimedInAll += claims;
         ++did["withdrawOwed"];
     }
 
@@ -280,7 +283,6 @@ abstract contract Money is Suite {
         settlement.claimMany(3, claims);
         uint256 owedNow = settlement.owed(address(payee));
         paidOut(epoch, balances() + owedNow - before - owedBefore);
-        owedInAll = owedInAll + owedNow - owedBefore;
         ++did["claimMany"];
     }
 
@@ -292,6 +294,7 @@ abstract contract Money is Suite {
         claims[0] = claimOf(epoch, i % 3);
         uint256 before = settlement.totalClaimed();
         try settlement.claimMany(3, claims) {} catch {}
+        claimedInAll += settlement.totalClaimed() - before;
         // The tree may happen to be the same as the final one: then it pays what that one pays.
         if (settlement.totalClaimed() != before && !same(treeOf[epoch], treeOf[epoch - 1])) {
             breaks("I6: a payout paid before it was final");
