@@ -11,6 +11,20 @@ mod stake_manager {
         "contracts/artifacts/StakeManager.json"
     );
 }
+mod insurance_pool {
+    alloy::sol!(
+        #[sol(all_derives)]
+        InsurancePool,
+        "contracts/artifacts/InsurancePool.json"
+    );
+}
+mod rewards_vault {
+    alloy::sol!(
+        #[sol(all_derives)]
+        RewardsVault,
+        "contracts/artifacts/RewardsVault.json"
+    );
+}
 mod settlement {
     alloy::sol!(
         #[sol(all_derives)]
@@ -32,11 +46,39 @@ mod asset_registry {
         "contracts/artifacts/AssetRegistry.json"
     );
 }
+mod datanet_rent {
+    alloy::sol!(
+        #[sol(all_derives)]
+        DatanetRent,
+        "contracts/artifacts/DatanetRent.json"
+    );
+}
 mod fraud_verifier {
     alloy::sol!(
         #[sol(all_derives)]
         FraudVerifier,
         "contracts/artifacts/FraudVerifier.json"
+    );
+}
+mod billing_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        BillingVerifier,
+        "contracts/artifacts/BillingVerifier.json"
+    );
+}
+mod receipt_challenge {
+    alloy::sol!(
+        #[sol(all_derives)]
+        ReceiptChallenge,
+        "contracts/artifacts/ReceiptChallenge.json"
+    );
+}
+mod payout_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        PayoutVerifier,
+        "contracts/artifacts/PayoutVerifier.json"
     );
 }
 mod l1_block {
@@ -48,19 +90,31 @@ mod l1_block {
 }
 
 pub use asset_registry::AssetRegistry;
-pub use fraud_verifier::{FraudVerifier, Trees as FraudTrees};
+pub use billing_verifier::BillingVerifier;
+pub use datanet_rent::DatanetRent;
+pub use fraud_verifier::FraudVerifier;
 pub use inference_escrow::InferenceEscrow;
+pub use insurance_pool::InsurancePool;
 pub use l1_block::L1BlockDev;
-pub use settlement::{Settlement, Trees as SettlementTrees};
+pub use payout_verifier::PayoutVerifier;
+pub use receipt_challenge::ReceiptChallenge;
+pub use rewards_vault::RewardsVault;
+pub use settlement::Settlement;
 pub use stake_manager::StakeManager;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 6] = [
+pub const ARTIFACTS: [(&str, &str); 12] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
+    ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
+    ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
     ("Settlement", include_str!("../contracts/artifacts/Settlement.json")),
     ("InferenceEscrow", include_str!("../contracts/artifacts/InferenceEscrow.json")),
     ("AssetRegistry", include_str!("../contracts/artifacts/AssetRegistry.json")),
+    ("DatanetRent", include_str!("../contracts/artifacts/DatanetRent.json")),
     ("FraudVerifier", include_str!("../contracts/artifacts/FraudVerifier.json")),
+    ("BillingVerifier", include_str!("../contracts/artifacts/BillingVerifier.json")),
+    ("ReceiptChallenge", include_str!("../contracts/artifacts/ReceiptChallenge.json")),
+    ("PayoutVerifier", include_str!("../contracts/artifacts/PayoutVerifier.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -127,6 +181,15 @@ mod tests {
         check("Settlement", "postPayout", Settlement::postPayoutCall::SELECTOR);
         check("Settlement", "claim", Settlement::claimCall::SELECTOR);
         check("StakeManager", "stake", StakeManager::stakeCall::SELECTOR);
+        check("Settlement", "claimMany", Settlement::claimManyCall::SELECTOR);
+        check("StakeManager", "release", StakeManager::releaseCall::SELECTOR);
+        check("StakeManager", "setVerifiers", StakeManager::setVerifiersCall::SELECTOR);
+        check("InferenceEscrow", "claimCredit", InferenceEscrow::claimCreditCall::SELECTOR);
+        check("FraudVerifier", "proveEquivocation", FraudVerifier::proveEquivocationCall::SELECTOR);
+        check("BillingVerifier", "proveBroken", BillingVerifier::proveBrokenCall::SELECTOR);
+        check("PayoutVerifier", "provePayout", PayoutVerifier::provePayoutCall::SELECTOR);
+        check("ReceiptChallenge", "showReceipt", ReceiptChallenge::showReceiptCall::SELECTOR);
+        check("DatanetRent", "prepay", DatanetRent::prepayCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -137,7 +200,10 @@ mod tests {
         check("AssetRegistry", "ContributionAccepted", AssetRegistry::ContributionAccepted::SIGNATURE_HASH.0);
         check("InferenceEscrow", "Collected", InferenceEscrow::Collected::SIGNATURE_HASH.0);
         check("Settlement", "PayoutPosted", Settlement::PayoutPosted::SIGNATURE_HASH.0);
+        check("Settlement", "PayoutOverturned", Settlement::PayoutOverturned::SIGNATURE_HASH.0);
         check("StakeManager", "Slashed", StakeManager::Slashed::SIGNATURE_HASH.0);
+        check("StakeManager", "SlashReleased", StakeManager::SlashReleased::SIGNATURE_HASH.0);
+        check("PayoutVerifier", "RefundRequested", PayoutVerifier::RefundRequested::SIGNATURE_HASH.0);
     }
 
     #[test]
@@ -147,9 +213,16 @@ mod tests {
             hex::decode(serde_json::from_str::<Artifact>(text).unwrap().bytecode.trim_start_matches("0x")).unwrap()
         };
         assert_eq!(code("StakeManager"), StakeManager::BYTECODE);
+        assert_eq!(code("InsurancePool"), InsurancePool::BYTECODE);
+        assert_eq!(code("RewardsVault"), RewardsVault::BYTECODE);
         assert_eq!(code("Settlement"), Settlement::BYTECODE);
         assert_eq!(code("InferenceEscrow"), InferenceEscrow::BYTECODE);
         assert_eq!(code("AssetRegistry"), AssetRegistry::BYTECODE);
+        assert_eq!(code("DatanetRent"), DatanetRent::BYTECODE);
         assert_eq!(code("FraudVerifier"), FraudVerifier::BYTECODE);
+        assert_eq!(code("BillingVerifier"), BillingVerifier::BYTECODE);
+        assert_eq!(code("ReceiptChallenge"), ReceiptChallenge::BYTECODE);
+        assert_eq!(code("PayoutVerifier"), PayoutVerifier::BYTECODE);
+        assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

@@ -6,8 +6,10 @@
 //! Dropping a send half-way leaves its transaction in the outbox: asking again for a keyed one finds it.
 
 pub mod assets;
+pub mod credit;
 pub mod escrow;
 pub mod fraud;
+pub mod pools;
 pub mod send;
 pub mod settle;
 pub mod stake;
@@ -215,7 +217,23 @@ impl Chain for ChainClient {
     async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, ChainError> {
         let contracts = self.deployment.contracts().map(|(_, address)| address);
         let logs = self.rpc.logs(&contracts, from, to).await?;
-        logs.iter().filter_map(|log| decode::log(&self.deployment, log).transpose()).collect()
+        let mut events = Vec::new();
+        let mut last: Option<(u64, u64)> = None;
+        for log in &logs {
+            // Clients of some years say a log's time; of others its header does.
+            let time = match (log.block_timestamp, log.block_number, last) {
+                (Some(time), ..) => time,
+                (None, Some(number), Some((known, time))) if known == number => time,
+                (None, Some(number), _) => {
+                    let header = self.rpc.header(number).await?;
+                    header.ok_or(ChainError::Unreadable { what: "a log", why: format!("its block {number} is gone") })?.timestamp
+                }
+                (None, None, _) => 0,
+            };
+            last = log.block_number.map(|number| (number, time));
+            events.extend(decode::log(&self.deployment, log, time)?);
+        }
+        Ok(events)
     }
 }
 

@@ -7,8 +7,6 @@ use types::{
     merkle,
 };
 
-use crate::bindings::{FraudTrees, SettlementTrees};
-
 pub(crate) fn address(address: id::Address) -> primitives::Address {
     primitives::Address::from(address.0)
 }
@@ -38,18 +36,7 @@ pub(crate) fn small(number: U256) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
 }
 
-pub(crate) fn siblings(opening: &merkle::SumOpening) -> Vec<SettlementTrees::SumSibling> {
-    opening.siblings.iter().map(|sibling| SettlementTrees::SumSibling { digest: word(sibling.digest), sum: sibling.sum.0 }).collect()
-}
-
-pub(crate) fn opening(opening: Option<&merkle::Opening>) -> FraudTrees::Opening {
-    opening.map_or_else(
-        || FraudTrees::Opening { count: 0, length: 0, index: 0, siblings: vec![] },
-        |opening| FraudTrees::Opening {
-            count: opening.leaves,
-            length: opening.byte_length,
-            index: opening.index,
-            siblings: opening.siblings.iter().copied().map(word).collect(),
-        },
-    )
+/// Siblings of a sum tree as the contracts read them: digest and sum, packed.
+pub(crate) fn siblings(opening: &merkle::SumOpening) -> primitives::Bytes {
+    opening.siblings.iter().flat_map(|sibling| sibling.digest.0.into_iter().chain(sibling.sum.0.to_be_bytes())).collect()
 }

@@ -1,12 +1,13 @@
-//! Puts the contract suite on a chain and remembers where.
+//! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Six transactions in consecutive nonces, sent without waiting for one another: two blocks. The addresses follow from deployer and nonce, so each
-//! constructor names contracts that stand before it in the queue.
+//! Thirteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! so each constructor names contracts that stand before it in the queue. What was deployed is compared byte for byte with what the embedded
+//! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
 use std::{fs, io::Write, path::Path};
 
 use alloy::{
-    primitives::Bytes,
+    primitives::{Bytes, aliases::U96},
     sol_types::{SolCall, SolConstructor},
 };
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,17 @@ use types::{
     amount::Amount,
     id::Address,
     key::{Account, Domains},
+    merkle::keccak,
 };
 
 use crate::{
-    bindings::{ARTIFACTS, AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, StakeManager},
+    bindings::{
+        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, FraudVerifier, InferenceEscrow, InsurancePool, PayoutVerifier,
+        ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+    },
     chain::{Call, error::ChainError, rpc::Rpc},
     client::send::{Sender, Sent},
-    convert::address,
+    convert::{account, address},
 };
 
 /// What the constructors are given. Times are seconds.
@@ -33,23 +38,43 @@ pub struct DeployConfig {
     pub w2_s: u64,
     /// Least time between two epochs.
     pub epoch_min_s: u64,
+    /// From when a payout is due until anybody may post it against the bond.
+    pub fallback_s: u64,
+    /// What a poster without the role attaches; below 2^96 wei.
+    pub poster_bond: Amount,
     /// Least data row of a split table, in basis points.
     pub min_data_bps: u16,
-    /// Wait of unbonding stake.
+    /// Wait of unbonding stake; longer than both windows.
     pub unbonding_s: u64,
-    /// Least stake of an operator.
+    /// Wait between a slash and its division.
+    pub slash_delay_s: u64,
+    /// Least stake of a node.
     pub stake_min: Amount,
+    /// Least stake of a poster, on top of what its other roles demand.
+    pub poster_stake_min: Amount,
+    /// Least stake of an indexer, on top of what its other roles demand.
+    pub indexer_stake_min: Amount,
     /// Wait of a withdrawal from the escrow.
     pub thaw_s: u64,
+    /// In which a node can show that it honoured a claimed credit note.
+    pub honour_s: u64,
     /// Window in which an index root may be challenged.
     pub index_window_s: u64,
+    /// Wait of a rise of the rent, and of unspent rent that its owner takes back.
+    pub rent_delay_s: u64,
+    /// Rent in wei per GiB and epoch; below 2^96.
+    pub rent_price: Amount,
+    /// Blocks that a receipt may name beyond its node root's, and after a freeze.
+    pub grace_blocks: u64,
+    /// Blocks that a receipt may lie behind its node root; refunds wait as long after a lane's expiry.
+    pub max_age_blocks: u64,
+    /// Bond of a challenge.
+    pub challenge_bond: Amount,
+    /// In which a challenge is answered.
+    pub answer_s: u64,
     /// Takes the protocol's constant.
     pub protocol: Address,
-    /// The insurance pool.
-    pub insurance: Address,
-    /// Takes the stakers' share.
-    pub stakers: Address,
-    /// Approves parameters.
+    /// Approves parameters, sets the rent.
     pub governor: Address,
 }
 
@@ -63,16 +88,28 @@ pub struct Deployment {
     pub block: u64,
     /// Who deployed; also the sender that reads name.
     pub deployer: Address,
+    /// `StakeManager`.
+    pub stake: Address,
+    /// `InsurancePool`: takes data pots of answers without a weighed word.
+    pub insurance: Address,
+    /// `RewardsVault`: takes the stakers' share.
+    pub rewards: Address,
+    /// `Settlement`.
+    pub settlement: Address,
     /// `InferenceEscrow`.
     pub escrow: Address,
     /// `AssetRegistry`.
     pub registry: Address,
-    /// `Settlement`.
-    pub settlement: Address,
-    /// `StakeManager`.
-    pub stake: Address,
+    /// `DatanetRent`.
+    pub rent: Address,
     /// `FraudVerifier`.
     pub fraud: Address,
+    /// `BillingVerifier`.
+    pub billing: Address,
+    /// `ReceiptChallenge`.
+    pub challenge: Address,
+    /// `PayoutVerifier`.
+    pub payout: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -83,14 +120,20 @@ impl Deployment {
         Domains { chain_id: self.chain_id, escrow: self.escrow, registry: self.registry, settlement: self.settlement, stake: self.stake }
     }
 
-    /// Each contract with its address.
-    pub const fn contracts(&self) -> [(&'static str, Address); 5] {
+    /// Each contract with its address, in the order of deployment.
+    pub const fn contracts(&self) -> [(&'static str, Address); 11] {
         [
             ("StakeManager", self.stake),
+            ("InsurancePool", self.insurance),
+            ("RewardsVault", self.rewards),
             ("Settlement", self.settlement),
             ("InferenceEscrow", self.escrow),
             ("AssetRegistry", self.registry),
+            ("DatanetRent", self.rent),
             ("FraudVerifier", self.fraud),
+            ("BillingVerifier", self.billing),
+            ("ReceiptChallenge", self.challenge),
+            ("PayoutVerifier", self.payout),
         ]
     }
 
@@ -131,6 +174,35 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&beside, path)
 }
 
+/// Where the suite will stand if `deployer` sends [`calls`] with consecutive nonces from `first_nonce` on.
+pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, config: DeployConfig) -> Deployment {
+    let at = |place: u64| account(address(deployer).create(first_nonce + place));
+    Deployment {
+        chain_id,
+        block,
+        deployer,
+        stake: at(0),
+        insurance: at(1),
+        rewards: at(2),
+        settlement: at(3),
+        escrow: at(4),
+        registry: at(5),
+        rent: at(6),
+        fraud: at(7),
+        billing: at(8),
+        challenge: at(9),
+        payout: at(10),
+        config,
+    }
+}
+
+/// The transactions of a deployment, in order, each with its name.
+pub fn calls(deployment: &Deployment) -> Vec<(&'static str, Call)> {
+    let mut calls = creations(deployment);
+    calls.extend(introductions(deployment));
+    calls
+}
+
 /// Deploys the suite with `deployer`'s money.
 ///
 /// # Errors
@@ -139,21 +211,10 @@ pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Resu
     let sender = Sender::new(rpc.clone(), deployer.clone());
     let block = rpc.latest().await?.block.number;
     let first = rpc.nonce(deployer.address(), true).await?;
-    let at = |place: u64| crate::convert::account(address(deployer.address()).create(first + place));
-    let deployment = Deployment {
-        chain_id: rpc.chain_id(),
-        block,
-        deployer: deployer.address(),
-        stake: at(0),
-        settlement: at(1),
-        escrow: at(2),
-        registry: at(3),
-        fraud: at(4),
-        config,
-    };
-    let calls = creations(&deployment);
+    let deployment = plan(rpc.chain_id(), block, deployer.address(), first, config);
+    check_config(&deployment.config)?;
     let mut sends = Vec::new();
-    for (name, call) in calls {
+    for (name, call) in calls(&deployment) {
         // In order: each waits for its nonce, none for its inclusion.
         sends.push((name, sender.hand_over(name, name, call, Some(CREATE_GAS)).await?));
     }
@@ -167,44 +228,137 @@ pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Resu
             )));
         }
     }
-    verify_deployment(rpc, &deployment).await?;
+    verify_code(rpc, &deployment).await?;
     Ok(deployment)
 }
 
-/// Gas limit of each deployment transaction: the largest contract (23.7 kB) takes 5.3 million, the block 30.
+/// Gas limit of each deployment transaction: the largest contract (24.9 kB with its creation code) takes 5.6 million, the block 30.
 const CREATE_GAS: u64 = 7_000_000;
 
-/// The transactions of a deployment, in order.
+/// What the constructors would refuse, in words before anything is sent.
+fn check_config(c: &DeployConfig) -> Result<(), ChainError> {
+    let refuse = |why: String| Err(ChainError::Argument(why));
+    if c.unbonding_s <= c.w1_s.saturating_add(c.w2_s) {
+        return refuse(format!(
+            "stake must unbond for longer than both windows: unbonding_s is {}, w1_s + w2_s are {}",
+            c.unbonding_s,
+            c.w1_s.saturating_add(c.w2_s)
+        ));
+    }
+    if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
+        return refuse(format!("poster_bond is {}, expected 1 to 2^96 - 1 wei", c.poster_bond));
+    }
+    if c.rent_price.0 >> 96 != 0 {
+        return refuse(format!("rent_price is {}, expected below 2^96 wei", c.rent_price));
+    }
+    if c.answer_s == 0 {
+        return refuse("answer_s is 0: nobody could answer a challenge".into());
+    }
+    Ok(())
+}
+
+fn u96(amount: Amount) -> U96 {
+    U96::saturating_from(amount.0)
+}
+
+/// The contracts' creations, in order: the same as [`Deployment::contracts`].
 fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
     let c = &deployment.config;
-    let stake =
-        StakeManager::constructorCall { unbondingSeconds_: c.unbonding_s, minStake_: c.stake_min.0, insurance_: address(c.insurance) };
-    let settlement = Settlement::constructorCall {
+    let (stake, settlement, registry) = (address(deployment.stake), address(deployment.settlement), address(deployment.registry));
+    let stakes = StakeManager::constructorCall {
+        unbondingSeconds_: c.unbonding_s,
+        slashDelay_: c.slash_delay_s,
+        minStake_: c.stake_min.0,
+        minPosterStake_: c.poster_stake_min.0,
+        minIndexerStake_: c.indexer_stake_min.0,
+    };
+    let books = Settlement::constructorCall {
         w1_: c.w1_s,
         w2_: c.w2_s,
         epochMinSeconds_: c.epoch_min_s,
-        stakeManager_: address(deployment.stake),
+        fallbackSeconds_: c.fallback_s,
+        posterBond_: u96(c.poster_bond),
+        stakeManager_: stake,
         protocol_: address(c.protocol),
-        insurance_: address(c.insurance),
-        stakers_: address(c.stakers),
+        insurance_: address(deployment.insurance),
+        stakers_: address(deployment.rewards),
     };
-    let escrow = InferenceEscrow::constructorCall { settlement_: address(deployment.settlement), thawSeconds_: c.thaw_s };
-    let registry = AssetRegistry::constructorCall {
+    let escrow = InferenceEscrow::constructorCall {
+        settlement_: settlement,
+        stakeManager_: stake,
+        thawSeconds_: c.thaw_s,
+        honourSeconds_: c.honour_s,
+    };
+    let assets = AssetRegistry::constructorCall {
         governor_: address(c.governor),
-        stakeManager_: address(deployment.stake),
+        stakeManager_: stake,
+        treasuries_: settlement,
         indexWindow_: c.index_window_s,
         minDataBps_: c.min_data_bps,
     };
-    let fraud = FraudVerifier::constructorCall { stakeManager_: address(deployment.stake), settlement_: address(deployment.settlement) };
-    let verifier = StakeManager::setVerifierCall { verifier_: address(deployment.fraud) };
+    let rent = DatanetRent::constructorCall {
+        registry_: registry,
+        settlement_: settlement,
+        governor_: address(c.governor),
+        delaySeconds_: c.rent_delay_s,
+        price_: u96(c.rent_price),
+    };
+    let fraud = FraudVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        graceBlocks_: c.grace_blocks,
+        maxAgeBlocks_: c.max_age_blocks,
+    };
+    let billing = BillingVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        graceBlocks_: c.grace_blocks,
+    };
+    let challenge = ReceiptChallenge::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        bond_: c.challenge_bond.0,
+        answerSeconds_: c.answer_s,
+    };
+    let payout = PayoutVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        escrow_: address(deployment.escrow),
+        challenges_: address(deployment.challenge),
+        maxAgeBlocks_: c.max_age_blocks,
+    };
     vec![
-        ("StakeManager", create(&StakeManager::BYTECODE, stake.abi_encode())),
-        ("Settlement", create(&Settlement::BYTECODE, settlement.abi_encode())),
+        ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
+        ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
+        ("RewardsVault", create(&RewardsVault::BYTECODE, RewardsVault::constructorCall { stakeManager_: stake }.abi_encode())),
+        ("Settlement", create(&Settlement::BYTECODE, books.abi_encode())),
         ("InferenceEscrow", create(&InferenceEscrow::BYTECODE, escrow.abi_encode())),
-        ("AssetRegistry", create(&AssetRegistry::BYTECODE, registry.abi_encode())),
+        ("AssetRegistry", create(&AssetRegistry::BYTECODE, assets.abi_encode())),
+        ("DatanetRent", create(&DatanetRent::BYTECODE, rent.abi_encode())),
         ("FraudVerifier", create(&FraudVerifier::BYTECODE, fraud.abi_encode())),
-        ("setVerifier", Call { to: Some(deployment.stake), data: verifier.abi_encode(), value: Amount::ZERO }),
+        ("BillingVerifier", create(&BillingVerifier::BYTECODE, billing.abi_encode())),
+        ("ReceiptChallenge", create(&ReceiptChallenge::BYTECODE, challenge.abi_encode())),
+        ("PayoutVerifier", create(&PayoutVerifier::BYTECODE, payout.abi_encode())),
     ]
+}
+
+/// The verifiers that may slash.
+const fn verifiers(deployment: &Deployment) -> [Address; 4] {
+    [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout]
+}
+
+/// The two calls by which StakeManager learns of those that stand after it.
+fn introductions(deployment: &Deployment) -> [(&'static str, Call); 2] {
+    let peers = StakeManager::setPeersCall {
+        insurance_: address(deployment.insurance),
+        rewards_: address(deployment.rewards),
+        creditDesk_: address(deployment.escrow),
+    };
+    let named = StakeManager::setVerifiersCall { verifiers: verifiers(deployment).map(address).to_vec() };
+    let to_stake = |data| Call { to: Some(deployment.stake), data, value: Amount::ZERO };
+    [("setPeers", to_stake(peers.abi_encode())), ("setVerifiers", to_stake(named.abi_encode()))]
 }
 
 fn create(code: &Bytes, arguments: Vec<u8>) -> Call {
@@ -225,6 +379,45 @@ pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Compares what stands on the chain with the embedded artifacts and the file, byte for byte, and reads back what no code tells: the peers and
+/// verifiers that StakeManager knows. A dozen calls of 25 kB: for `deploy` and for whoever is about to trust a deployment file.
+///
+/// # Errors
+/// As [`verify_deployment`]; [`ChainError::OtherCode`], [`ChainError::OtherPeer`] with the contract's name.
+pub async fn verify_code(rpc: &Rpc, deployment: &Deployment) -> Result<(), ChainError> {
+    verify_deployment(rpc, deployment).await?;
+    for ((contract, address), (_, creation)) in deployment.contracts().into_iter().zip(creations(deployment)) {
+        let found = rpc.code(address).await?;
+        let expected = rpc.run_creation(deployment.deployer, &creation.data).await?;
+        if found != expected {
+            return Err(ChainError::OtherCode { contract, address, expected: keccak(&[&expected]), got: keccak(&[&found]) });
+        }
+    }
+    let stake = deployment.stake;
+    let peers = [
+        ("insurance", deployment.insurance, read(rpc, deployment, stake, &StakeManager::insuranceCall {}).await?),
+        ("rewards", deployment.rewards, read(rpc, deployment, stake, &StakeManager::rewardsCall {}).await?),
+        ("credit desk", deployment.escrow, read(rpc, deployment, stake, &StakeManager::creditDeskCall {}).await?),
+    ];
+    for (what, expected, got) in peers {
+        let got = account(got);
+        if got != expected {
+            return Err(ChainError::OtherPeer { what, expected, got });
+        }
+    }
+    for verifier in verifiers(deployment) {
+        if !read(rpc, deployment, stake, &StakeManager::isVerifierCall(address(verifier))).await? {
+            return Err(ChainError::OtherPeer { what: "verifier", expected: verifier, got: Address::ZERO });
+        }
+    }
+    Ok(())
+}
+
+async fn read<C: SolCall>(rpc: &Rpc, deployment: &Deployment, to: Address, call: &C) -> Result<C::Return, ChainError> {
+    let data = rpc.call(deployment.deployer, to, &call.abi_encode(), None).await?;
+    C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
 }
 
 /// Hash of the sources that each embedded artifact was compiled from: what a reader compares with a fresh compile.

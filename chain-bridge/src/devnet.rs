@@ -36,13 +36,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const ERROR_MAX: usize = 4_096;
 
 /// Published keys of anvil's first accounts.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 4] = [
     "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
     "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
     "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
     "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
-    "47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
-    "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
 ];
 
 /// Accounts that every devnet has, each richly funded.
@@ -56,10 +54,6 @@ pub enum Role {
     Governor,
     /// Takes the protocol's constant.
     Protocol,
-    /// The insurance pool.
-    Insurance,
-    /// Takes the stakers' share.
-    Stakers,
 }
 
 impl Role {
@@ -70,8 +64,6 @@ impl Role {
             Self::Faucet => 1,
             Self::Governor => 2,
             Self::Protocol => 3,
-            Self::Insurance => 4,
-            Self::Stakers => 5,
         };
         let mut secret = [0; 32];
         hex::decode_to_slice(KEYS[place], &mut secret).expect("the published keys are 64 hex digits");
@@ -110,14 +102,24 @@ impl DevnetConfig {
                 w1_s: 15,
                 w2_s: 10,
                 epoch_min_s: 1,
+                fallback_s: 10,
+                poster_bond: Amount(5 * WEI_PER_OPEN),
                 min_data_bps: 1_000,
                 unbonding_s: 60,
+                slash_delay_s: 5,
                 stake_min: Amount(10 * WEI_PER_OPEN),
+                poster_stake_min: Amount(5 * WEI_PER_OPEN),
+                indexer_stake_min: Amount(WEI_PER_OPEN),
                 thaw_s: 60,
+                honour_s: 10,
                 index_window_s: 5,
+                rent_delay_s: 10,
+                rent_price: Amount(WEI_PER_OPEN),
+                grace_blocks: 16,
+                max_age_blocks: 256,
+                challenge_bond: Amount(WEI_PER_OPEN),
+                answer_s: 4,
                 protocol: at(Role::Protocol),
-                insurance: at(Role::Insurance),
-                stakers: at(Role::Stakers),
                 governor: at(Role::Governor),
             },
         }

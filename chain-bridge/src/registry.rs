@@ -7,6 +7,7 @@
 
 pub mod event;
 pub mod manifest;
+pub mod money;
 pub mod state;
 
 use std::{collections::VecDeque, sync::Arc};

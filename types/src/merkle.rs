@@ -201,7 +201,8 @@ impl SumTree {
         Ok(Self { leaves: count, levels })
     }
 
-    fn top(&self) -> Summed {
+    /// Digest and sum above all leaves, before the count is sealed in: what a proof about the root's head alone needs.
+    pub fn top(&self) -> Summed {
         self.levels[self.levels.len() - 1][0]
     }
 

@@ -10,7 +10,10 @@ use crate::{
     split::Part,
 };
 
-/// One wei-exact part: of which receipt, in which role, how much.
+/// Receipt index of a refund: it stands after every receipt's parts of its node.
+pub const REFUND_INDEX: u64 = u64::MAX;
+
+/// One wei-exact part: of which receipt, in which role, how much; or a lane's refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartLeaf {
@@ -20,19 +23,35 @@ pub struct PartLeaf {
     pub receipt: u64,
     /// Part code, see [`Part::code`].
     pub part: u32,
-    /// How much.
+    /// How much; never zero.
     pub amount: Amount,
+    /// The lane that a refund is of; nothing in every other part.
+    pub lane: Option<Hash32>,
 }
 
 impl PartLeaf {
     /// The part `part` of receipt number `receipt` of `node`.
     pub fn new(node: Address, receipt: u64, part: Part, amount: Amount) -> Self {
-        Self { node, receipt, part: part.code(), amount }
+        Self { node, receipt, part: part.code(), amount, lane: None }
     }
 
-    /// Canonical bytes: 48.
+    /// The refund of what `lane` to `node` collected above its receipts.
+    pub fn refund(node: Address, lane: Hash32, amount: Amount) -> Self {
+        Self { node, receipt: REFUND_INDEX, part: Part::Refund.code(), amount, lane: Some(lane) }
+    }
+
+    /// Its place among the parts of one payee: parts ascend by it.
+    pub const fn place(&self) -> (Address, u64, u32, Option<Hash32>) {
+        (self.node, self.receipt, self.part, self.lane)
+    }
+
+    /// Canonical bytes: 48, of a refund 80.
     pub fn encode(&self) -> Vec<u8> {
-        Writer::new().address(self.node).u64(self.receipt).u32(self.part).amount(self.amount).finish()
+        let part = Writer::new().address(self.node).u64(self.receipt).u32(self.part).amount(self.amount);
+        match self.lane {
+            Some(lane) => part.hash(lane).finish(),
+            None => part.finish(),
+        }
     }
 }
 
@@ -76,4 +95,18 @@ impl PayoutLeaf {
 /// [`AmountError::Overflow`].
 pub fn payout_tree(leaves: &[PayoutLeaf]) -> Result<SumTree, AmountError> {
     SumTree::new(leaves.iter().map(PayoutLeaf::summed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refund_is_80_bytes_and_stands_behind_every_receipt_of_its_node() {
+        let node = Address([3; 20]);
+        let refund = PartLeaf::refund(node, Hash32([9; 32]), Amount(5));
+        let part = PartLeaf::new(node, u64::MAX - 1, Part::Span(u16::MAX), Amount(5));
+        assert_eq!((refund.encode().len(), part.encode().len()), (80, 48));
+        assert!(part.place() < refund.place() && refund.place() < PartLeaf::refund(node, Hash32([10; 32]), Amount(1)).place());
+    }
 }

@@ -1,4 +1,4 @@
-//! Lanes and vouchers: a client's cumulative promise to one node (P4).
+//! Lanes, vouchers and credit notes: a client's cumulative promise to one node, and the node's to lower it again (P4).
 
 use serde::{Deserialize, Serialize};
 
@@ -112,5 +112,64 @@ impl Document for Voucher {
             cumulative: r.amount("cumulative")?,
         };
         r.finish().map(|()| voucher)
+    }
+}
+
+/// A node's promise to lower a lane by part of an answer's fee: honoured when the next voucher's base is `cumulative - amount`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreditNote {
+    /// Lane id.
+    pub lane: Hash32,
+    /// Request id of the credited answer.
+    pub request: Hash32,
+    /// Cumulative amount of the lane after that answer.
+    pub cumulative: Amount,
+    /// What is credited; at most `cumulative`.
+    pub amount: Amount,
+    /// Last block in which it may be claimed from the node's stake.
+    pub expiry: u64,
+}
+
+impl CreditNote {
+    /// Base of the voucher that honours the note; nothing for a note above its cumulative amount.
+    pub fn base(&self) -> Option<Amount> {
+        self.cumulative.minus(self.amount).ok()
+    }
+}
+
+impl Document for CreditNote {
+    const NAME: &'static str = "CreditNote";
+    const CONTRACT: Contract = Contract::Escrow;
+
+    fn encode(&self) -> Vec<u8> {
+        Writer::new().hash(self.lane).hash(self.request).amount(self.cumulative).amount(self.amount).u64(self.expiry).finish()
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(body);
+        let note = Self {
+            lane: r.hash("lane")?,
+            request: r.hash("request")?,
+            cumulative: r.amount("cumulative")?,
+            amount: r.amount("amount")?,
+            expiry: r.u64("expiry")?,
+        };
+        r.finish().map(|()| note)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credit_note_is_104_bytes_and_comes_back() {
+        let note = CreditNote { lane: Hash32([1; 32]), request: Hash32([2; 32]), cumulative: Amount(9), amount: Amount(4), expiry: 77 };
+        let body = note.encode();
+        assert_eq!((body.len(), CreditNote::decode(&body)), (104, Ok(note)));
+        assert_eq!(note.base(), Some(Amount(5)));
+        assert_eq!(CreditNote { amount: Amount(10), ..note }.base(), None);
+        assert!(CreditNote::decode(&body[..103]).is_err() && CreditNote::decode(&[body, vec![0]].concat()).is_err());
     }
 }

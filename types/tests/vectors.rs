@@ -365,6 +365,7 @@ fn decode_part(leaf: &[u8]) -> PartLeaf {
         receipt: reader.u64("receipt").unwrap(),
         part: reader.u32("part").unwrap(),
         amount: reader.amount("amount").unwrap(),
+        lane: (leaf.len() == 80).then(|| reader.hash("lane").unwrap()),
     }
 }
 

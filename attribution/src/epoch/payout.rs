@@ -8,7 +8,6 @@ use types::{
     id::{Address, Hash32},
     merkle::{SumOpening, SumTree},
     payout::{PartLeaf, PayoutLeaf, parts_tree, payout_tree},
-    split::Part,
 };
 
 use crate::shares::Share;
@@ -19,8 +18,8 @@ use crate::shares::Share;
 pub struct Refund {
     /// The lane's node.
     pub node: Address,
-    /// Place of the lane's last final receipt in the node's epoch tree: it makes the refund's part unique.
-    pub receipt: u64,
+    /// The lane.
+    pub lane: Hash32,
     /// The lane's payer.
     pub client: Address,
     /// How much.
@@ -110,10 +109,11 @@ pub fn build_payout(
 ) -> Result<Payout, PayoutError> {
     let refunds = refunds
         .iter()
-        .map(|refund| Share { payee: refund.client, part: PartLeaf::new(refund.node, refund.receipt, Part::Refund, refund.amount) });
+        .filter(|refund| refund.amount != Amount::ZERO)
+        .map(|refund| Share { payee: refund.client, part: PartLeaf::refund(refund.node, refund.lane, refund.amount) });
     let mut all: Vec<Share> = shares.into_iter().chain(refunds).collect();
-    all.sort_by_key(|share| place(&share.part));
-    if let Some(pair) = all.windows(2).find(|pair| place(&pair[0].part) == place(&pair[1].part)) {
+    all.sort_by_key(|share| share.part.place());
+    if let Some(pair) = all.windows(2).find(|pair| pair[0].part.place() == pair[1].part.place()) {
         let PartLeaf { node, receipt, part, .. } = pair[0].part;
         return Err(PayoutError::Repeated { node, receipt, part });
     }
@@ -128,10 +128,6 @@ pub fn build_payout(
     };
     let leaves = accounts.iter().map(leaf).collect::<Result<Vec<_>, AmountError>>()?;
     Ok(Payout { tree: payout_tree(&leaves)?, leaves, parts: accounts.into_values().collect() })
-}
-
-fn place(part: &PartLeaf) -> (Address, u64, u32) {
-    (part.node, part.receipt, part.part)
 }
 
 #[cfg(test)]
@@ -176,7 +172,7 @@ mod tests {
     fn share() -> impl Strategy<Value = Share> {
         (0..5_u8, 0..3_u8, 0..4_u64, 0..9_u32, any::<u64>()).prop_map(|(payee, node, receipt, part, amount)| Share {
             payee: Address([payee; 20]),
-            part: PartLeaf { node: Address([node; 20]), receipt, part, amount: Amount(amount.into()) },
+            part: PartLeaf { node: Address([node; 20]), receipt, part, amount: Amount(amount.into()), lane: None },
         })
     }
 
@@ -186,10 +182,10 @@ mod tests {
             let previous: BTreeMap<_, _> = previous.into_iter().map(|(account, amount)| (Address([account; 20]), Amount(amount.into()))).collect();
             let mut unique = BTreeMap::new();
             for share in shares {
-                unique.insert(place(&share.part), share);
+                unique.insert(share.part.place(), share);
             }
             let shares: Vec<Share> = unique.into_values().collect();
-            let refunds = [Refund { node: Address([1; 20]), receipt: 2, client: Address([6; 20]), amount: Amount(77) }];
+            let refunds = [Refund { node: Address([1; 20]), lane: Hash32([2; 32]), client: Address([6; 20]), amount: Amount(77) }];
             let payout = build_payout(&previous, shares.clone(), &refunds).unwrap();
 
             let paid = shares.iter().map(|share| share.part.amount.0).sum::<u128>() + 77;
@@ -214,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_part_paid_twice_is_refused() {
-        let part = PartLeaf { node: Address([1; 20]), receipt: 2, part: 3, amount: Amount(1) };
+        let part = PartLeaf { node: Address([1; 20]), receipt: 2, part: 3, amount: Amount(1), lane: None };
         let twice = [Share { payee: Address([1; 20]), part }, Share { payee: Address([2; 20]), part }];
         assert!(matches!(build_payout(&BTreeMap::new(), twice, &[]), Err(PayoutError::Repeated { receipt: 2, part: 3, .. })));
     }

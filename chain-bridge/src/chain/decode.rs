@@ -2,6 +2,7 @@
 
 use alloy::{primitives::B256, rpc::types::Log, sol_types::SolEventInterface};
 use types::{
+    amount::Amount,
     id::{AssetId, AssetVersion, NodeId},
     manifest::AssetKind,
     split::SplitTable,
@@ -12,21 +13,30 @@ use super::error::ChainError;
 use crate::{
     bindings::{
         AssetRegistry::{self, AssetRegistryEvents as Registry},
+        BillingVerifier::BillingVerifierEvents as Billing,
+        DatanetRent::DatanetRentEvents as Rent,
         FraudVerifier::FraudVerifierEvents as Fraud,
         InferenceEscrow::InferenceEscrowEvents as Escrow,
+        InsurancePool::InsurancePoolEvents as Insurance,
+        PayoutVerifier::PayoutVerifierEvents as PayoutFaults,
+        ReceiptChallenge::ReceiptChallengeEvents as Challenge,
+        RewardsVault::RewardsVaultEvents as Rewards,
         Settlement::SettlementEvents as Settlement,
         StakeManager::StakeManagerEvents as Stake,
     },
     convert::{account, amount, blob, hash, small},
     deploy::Deployment,
-    registry::{Event, Logged},
+    registry::{
+        Event, Logged,
+        event::{Custody, Fault},
+    },
 };
 
-/// The event of a log; nothing for events no view needs.
+/// The event of a log of a block of `time`; nothing for events no view needs.
 ///
 /// # Errors
 /// [`ChainError::Unreadable`] if it is one of ours and not as its contract writes it, or not part of a block.
-pub fn log(deployment: &Deployment, log: &Log) -> Result<Option<Logged>, ChainError> {
+pub fn log(deployment: &Deployment, log: &Log, time: u64) -> Result<Option<Logged>, ChainError> {
     let unreadable = |why: String| ChainError::Unreadable { what: "a log", why };
     let (Some(number), Some(block_hash), Some(index), Some(transaction)) =
         (log.block_number, log.block_hash, log.log_index, log.transaction_hash)
@@ -36,28 +46,28 @@ pub fn log(deployment: &Deployment, log: &Log) -> Result<Option<Logged>, ChainEr
     let Some(event) = event(deployment, log).map_err(unreadable)? else { return Ok(None) };
     let index = u32::try_from(index).map_err(|_| unreadable("its index is no 32-bit number".into()))?;
     let block = BlockRef { number, hash: hash(block_hash) };
-    Ok(Some(Logged { block, log: index, transaction: hash(transaction), event }))
+    Ok(Some(Logged { block, log: index, transaction: hash(transaction), time, event }))
 }
 
 fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
     let (from, topics, data) = (account(log.address()), log.topics(), log.data().data.as_ref());
-    if from == deployment.registry {
-        return registry(topics, data);
-    }
-    if from == deployment.stake {
-        return stake(topics, data);
-    }
-    if from == deployment.escrow {
-        return escrow(topics, data);
-    }
-    if from == deployment.settlement {
-        return settlement(topics, data);
-    }
-    if from == deployment.fraud {
-        return fraud(topics, data);
-    }
-    Ok(None)
+    let read = [
+        (deployment.registry, registry as Decoder),
+        (deployment.stake, stake),
+        (deployment.escrow, escrow),
+        (deployment.settlement, settlement),
+        (deployment.insurance, insurance),
+        (deployment.rewards, rewards),
+        (deployment.rent, rent),
+        (deployment.fraud, fraud),
+        (deployment.billing, billing),
+        (deployment.challenge, challenge),
+        (deployment.payout, payout),
+    ];
+    read.into_iter().find(|(address, _)| *address == from).map_or(Ok(None), |(_, decode)| decode(topics, data))
 }
+
+type Decoder = fn(&[B256], &[u8]) -> Result<Option<Event>, String>;
 
 fn read<E: SolEventInterface>(topics: &[B256], data: &[u8]) -> Result<E, String> {
     E::decode_raw_log(topics, data).map_err(|error| format!("{} event: {error}", E::NAME))
@@ -86,6 +96,7 @@ fn registry(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             parent_share_min: e.minParentShare,
         },
         Registry::Frozen(e) => Event::Frozen { version: AssetVersion { asset: AssetId(e.asset), version: e.version } },
+        Registry::Redirected(e) => Event::Redirected { asset: AssetId(e.asset), from: e.from, to: e.to },
         Registry::ReviewerSet(e) => Event::ReviewerSet {
             datanet: AssetId(e.datanet),
             owner: account(e.owner),
@@ -139,19 +150,35 @@ fn stake(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             unbonding: amount(e.unbonding),
             unbonded_at: e.unbondedAt,
         },
+        Stake::RolesChanged(e) => Event::RolesChanged { account: account(e.account), roles: e.roles },
         Stake::Slashed(e) => Event::Slashed {
+            fault: hash(e.faultHash),
             account: account(e.account),
             amount: amount(e.amount),
             victim: account(e.victim),
             victim_amount: amount(e.victimAmount),
             reporter: account(e.reporter),
-            reporter_amount: amount(e.reporterAmount),
+            release_at: e.releaseAt,
+            number: e.number,
+        },
+        Stake::SlashReleased(e) => Event::SlashReleased {
+            fault: hash(e.faultHash),
+            to_victim: amount(e.toVictim),
+            covered: amount(e.covered),
+            to_reporter: amount(e.toReporter),
             burned: amount(e.burned),
             insured: amount(e.insured),
-            fault: hash(e.faultHash),
         },
-        Stake::Withdrawn(_) | Stake::VerifierSet(_) => return Ok(None),
+        Stake::Debited(e) => Event::Debited { account: account(e.account), payer: account(e.payer), amount: amount(e.amount) },
+        Stake::Credited(e) => Event::Credited { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
+        Stake::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
+        Stake::Withdrawn(_) | Stake::VerifiersSet(_) | Stake::PeersSet(_) => return Ok(None),
     }))
+}
+
+/// An amount that the contracts keep below 2^128.
+fn wide(number: alloy::primitives::U256) -> Result<Amount, String> {
+    number.try_into().map(Amount).map_err(|_| format!("an amount of {number} wei"))
 }
 
 fn escrow(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
@@ -168,7 +195,25 @@ fn escrow(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             amount: amount(e.amount),
             cumulative: amount(e.cumulative),
         },
-        Escrow::SignerSet(_) | Escrow::SignerRevoked(_) => return Ok(None),
+        Escrow::SignerSet(e) => {
+            Event::SignerSet { payer: account(e.payer), signer: account(e.signer), cap: amount(e.cap), expiry: e.expiryBlock }
+        }
+        Escrow::SignerRevoked(e) => Event::SignerRevoked { payer: account(e.payer), signer: account(e.signer), revoked_at: e.revokedAt },
+        Escrow::CreditClaimed(e) => Event::CreditClaimed {
+            lane: hash(e.lane),
+            request: hash(e.request),
+            node: account(e.node),
+            payer: account(e.payer),
+            amount: amount(e.amount),
+            base: amount(e.base),
+            settle_from: e.settleFrom,
+        },
+        Escrow::CreditAnswered(e) => {
+            Event::CreditAnswered { lane: hash(e.lane), request: hash(e.request), answering: hash(e.answeringRequest) }
+        }
+        Escrow::CreditSettled(e) => {
+            Event::CreditSettled { lane: hash(e.lane), request: hash(e.request), paid: amount(e.paid), left: amount(e.left) }
+        }
     }))
 }
 
@@ -183,7 +228,26 @@ fn settlement(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             receipts: hash(e.receiptsRoot),
             count: e.count,
             fees: amount(e.feeSum),
+            block: e.blockNumber,
         },
+        Settlement::ReceiptVoided(e) => Event::ReceiptVoided { receipt: hash(e.receiptHash), verifier: account(e.verifier) },
+        Settlement::PayoutOverturned(e) => Event::PayoutOverturned {
+            epoch: e.epoch,
+            root: hash(e.root),
+            poster: account(e.poster),
+            reporter: account(e.reporter),
+            fault: hash(e.faultHash),
+        },
+        Settlement::BondReturned(e) => Event::BondReturned { epoch: e.epoch, poster: account(e.poster), bond: bond(e.bond) },
+        Settlement::BondTaken(e) => Event::BondTaken {
+            epoch: e.epoch,
+            poster: account(e.poster),
+            reporter: account(e.reporter),
+            to_reporter: bond(e.toReporter),
+            burned: bond(e.burned),
+        },
+        Settlement::Credited(e) => Event::Credited { by: Custody::Settlement, payee: account(e.payee), amount: wide(e.amount)? },
+        Settlement::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Settlement, payee: account(e.payee), amount: wide(e.amount)? },
         Settlement::PayoutPosted(e) => Event::PayoutPosted {
             epoch: e.epoch,
             root: hash(e.root),
@@ -191,24 +255,108 @@ fn settlement(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             previous: hash(e.previousRoot),
             poster: account(e.poster),
             final_at: e.finalAt,
+            bond: bond(e.bond),
         },
         Settlement::Claimed(e) => {
             Event::Claimed { account: account(e.account), epoch: e.epoch, amount: amount(e.amount), cumulative: amount(e.cumulative) }
         }
-        Settlement::CollectedReceived(_) => return Ok(None),
+        Settlement::TreasurySealed(_) => return Ok(None),
     }))
 }
 
+fn bond(bond: alloy::primitives::aliases::U96) -> Amount {
+    Amount(bond.to())
+}
+
 fn fraud(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    let proven = |fault, receipt, node, reporter| Some(Event::FaultProven { fault, receipt, node, reporter });
     Ok(match read(topics, data)? {
-        Fraud::FalseSpanProven(e) => Some(Event::FalseSpanProven {
-            receipt: hash(e.receiptHash),
-            node: account(e.node),
-            span: e.span,
-            amount: amount(e.amount),
-            fault: hash(e.faultHash),
-            reporter: account(e.reporter),
-        }),
+        Fraud::FalseSpanProven(e) => {
+            proven(Fault::FalseSpan { span: e.span, mode: e.mode }, hash(e.receiptHash), account(e.node), account(e.reporter))
+        }
+        Fraud::EquivocationProven(e) => proven(Fault::Equivocation, hash(e.first), account(e.node), account(e.reporter)),
+        Fraud::RepeatProven(e) => proven(Fault::Repeat, hash(e.receiptHash), account(e.node), account(e.reporter)),
+        Fraud::BlockRefuted(e) => proven(Fault::Block, hash(e.receiptHash), account(e.node), account(e.reporter)),
         Fraud::ProofCommitted(_) => None,
     })
+}
+
+fn billing(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(match read(topics, data)? {
+        Billing::RuleBroken(e) => Some(Event::FaultProven {
+            fault: Fault::Rule(e.rule),
+            receipt: hash(e.receiptHash),
+            node: account(e.node),
+            reporter: account(e.reporter),
+        }),
+        Billing::ProofCommitted(_) => None,
+    })
+}
+
+fn challenge(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Challenge::ReceiptChallenged(e) => {
+            Event::ReceiptChallenged { id: hash(e.id), epoch: e.epoch, node: account(e.node), index: e.index, deadline: e.deadline }
+        }
+        Challenge::RequestChallenged(e) => Event::RequestChallenged {
+            id: hash(e.id),
+            receipt: hash(e.receiptHash),
+            node: account(e.node),
+            request: e.request.to_vec(),
+            deadline: e.deadline,
+        },
+        Challenge::PayoutChallenged(e) => Event::PayoutChallenged {
+            id: hash(e.id),
+            epoch: e.epoch,
+            account: e.ofParts.then(|| account(e.account)),
+            index: e.index,
+            challenger: account(e.challenger),
+            deadline: e.deadline,
+        },
+        Challenge::ReceiptShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
+        Challenge::RequestShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
+        Challenge::PayoutShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
+        Challenge::Unanswered(e) => Event::Unanswered { id: hash(e.id), accused: account(e.accused), challenger: account(e.challenger) },
+        Challenge::Credited(e) => Event::Credited { by: Custody::Challenge, payee: account(e.payee), amount: wide(e.amount)? },
+        Challenge::ProofCommitted(_) => return Ok(None),
+    }))
+}
+
+fn payout(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(match read(topics, data)? {
+        PayoutFaults::RefundRequested(e) => {
+            Some(Event::RefundRequested { lane: hash(e.lane), payer: account(e.payer), node: account(e.node), epoch: e.epoch })
+        }
+        // Settlement's PayoutOverturned says the same.
+        PayoutFaults::PayoutRefuted(_) | PayoutFaults::ProofCommitted(_) => None,
+    })
+}
+
+fn insurance(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Insurance::Received(e) => Event::Insured { amount: wide(e.amount)? },
+        Insurance::Covered(e) => Event::Covered { paid: amount(e.paid) },
+    }))
+}
+
+fn rewards(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Rewards::Received(e) => Event::RewardsReceived { amount: wide(e.amount)? },
+        Rewards::Claimed(e) => Event::RewardsClaimed { account: account(e.account), amount: wide(e.amount)? },
+        Rewards::Distributed(_) => return Ok(None),
+    }))
+}
+
+fn rent(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Rent::Prepaid(e) => Event::RentPrepaid { datanet: AssetId(e.datanet), amount: amount(e.amount) },
+        Rent::Accrued(e) => Event::RentAccrued { datanet: AssetId(e.datanet), amount: amount(e.amount) },
+        Rent::WithdrawRequested(e) => {
+            Event::RentWithdrawRequested { datanet: AssetId(e.datanet), amount: amount(e.amount), leaves_at: e.leavesAt }
+        }
+        Rent::Withdrawn(e) => Event::RentWithdrawn { datanet: AssetId(e.datanet), amount: amount(e.amount) },
+        Rent::Paid(e) => Event::RentPaid { datanet: AssetId(e.datanet), amount: amount(e.amount) },
+        Rent::PriceSet(e) => Event::RentPriceSet { price: bond(e.price), from: e.from },
+        Rent::AuditorSet(_) | Rent::GovernorSet(_) => return Ok(None),
+    }))
 }

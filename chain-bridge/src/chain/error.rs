@@ -38,6 +38,30 @@ pub enum ChainError {
         /// Its address.
         address: Address,
     },
+    /// Another contract.
+    #[error(
+        "{contract} at {address} is not what this program's contracts and the file's values give (code {got}, expected {expected}): the deployment is of another version, or not of this suite"
+    )]
+    OtherCode {
+        /// The contract.
+        contract: &'static str,
+        /// Its address.
+        address: Address,
+        /// Hash of the code it should have.
+        expected: Hash32,
+        /// Hash of the code it has.
+        got: Hash32,
+    },
+    /// A contract that knows others than the file says.
+    #[error("StakeManager's {what} is {got}, expected {expected}: the deployment was not finished, or the file is wrong")]
+    OtherPeer {
+        /// Which.
+        what: &'static str,
+        /// The file's.
+        expected: Address,
+        /// The chain's.
+        got: Address,
+    },
     /// The contract refused.
     #[error("{what} was refused by the chain: {reason}")]
     Reverted {

@@ -183,8 +183,28 @@ impl Rpc {
     /// # Errors
     /// As [`Rpc::request`].
     pub async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
+        Ok(!self.code(address).await?.is_empty())
+    }
+
+    /// The code at an address; empty if there is none.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn code(&self, address: Address) -> Result<Vec<u8>, ChainError> {
         let code: alloy::primitives::Bytes = self.request("eth_getCode", json!([address, "latest"])).await?;
-        Ok(!code.is_empty())
+        Ok(code.to_vec())
+    }
+
+    /// The runtime code that creation code gives if `from` sends it, without sending it.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn run_creation(&self, from: Address, creation: &[u8]) -> Result<Vec<u8>, ChainError> {
+        let call = json!({ "from": from, "input": format!("0x{}", hex::encode(creation)) });
+        // The deployer's money may be gone by now; the call is free, but an OP execution client charges for it all the same.
+        let overrides = json!({ from.to_string(): { "balance": U256::from(1_u128 << 100) } });
+        let code: alloy::primitives::Bytes = self.request("eth_call", json!([call, "latest", overrides])).await?;
+        Ok(code.to_vec())
     }
 
     async fn raw_header(&self, tag: Value) -> Result<Option<RawHeader>, ChainError> {

@@ -150,6 +150,7 @@ impl ChainClient {
             parameters: found.paramId,
             indexer: convert::account(found.indexer),
             window_ends: found.windowEnds,
+            block: found.blockNumber,
         }))
     }
 

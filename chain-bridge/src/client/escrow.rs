@@ -16,7 +16,7 @@ use crate::{
     registry::state::Escrow,
 };
 
-/// Most vouchers of one collect: about 28,000 gas each, so a batch stays below two million.
+/// Most vouchers of one collect: below 36,000 gas each, so a batch stays below three million.
 pub const COLLECT_MAX: usize = 64;
 
 impl ChainClient {
@@ -62,9 +62,14 @@ impl ChainClient {
         if vouchers.is_empty() || vouchers.len() > COLLECT_MAX {
             return Err(ChainError::Argument(format!("a batch holds 1 to {COLLECT_MAX} vouchers, got {}", vouchers.len())));
         }
-        let items = vouchers.iter().map(|(lane, voucher)| InferenceEscrow::Item {
+        let mut known = Vec::with_capacity(vouchers.len());
+        for (lane, _) in vouchers {
+            known.push(self.lane_collected(lane.document.id()).await? > Amount::ZERO);
+        }
+        // The chain knows who signed a lane that it has collected from; 65 bytes are 2,600 gas. A lane that comes twice in one batch keeps its own.
+        let items = vouchers.iter().zip(known).map(|((lane, voucher), is_known)| InferenceEscrow::Item {
             lane: lane.document.encode().into(),
-            laneSig: lane.signature.0.to_vec().into(),
+            laneSig: if is_known { Vec::new() } else { lane.signature.0.to_vec() }.into(),
             voucher: voucher.document.encode().into(),
             voucherSig: voucher.signature.0.to_vec().into(),
         });
@@ -100,7 +105,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn lane_collected(&self, lane: Hash32) -> Result<Amount, ChainError> {
-        let call = InferenceEscrow::collectedOfCall(convert::word(lane));
+        let call = InferenceEscrow::collectedOfCall { lane: convert::word(lane) };
         Ok(Amount(self.read(self.deployment().escrow, &call).await?))
     }
 }

@@ -1,4 +1,4 @@
-//! Proving false spans: look first for free, then commit, then reveal.
+//! Proving faults: look first for free, then commit, then reveal.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::{
     bindings::{FraudVerifier, StakeManager},
     chain::error::ChainError,
     convert,
-    fraud::{FalseSpan, calldata},
+    fraud::{FalseSpan, calldata::Proof},
 };
 
 /// Longest wait for the block after the commitment.
 const NEXT_BLOCK: Duration = Duration::from_secs(60);
 
-/// What a proof brought about.
+/// What a proof brought about. What was taken waits to be divided: see [`ChainClient::release_slash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slashed {
-    /// The accused node.
+    /// The accused account.
     pub node: Address,
     /// The commitment to the proof's hash.
     pub commit: Sent,
@@ -34,12 +34,10 @@ pub struct Slashed {
     pub stake_after: Amount,
     /// Taken.
     pub amount: Amount,
-    /// To the client that was overcharged.
+    /// What the victim lost, and is paid first.
     pub victim_amount: Amount,
-    /// To this account.
-    pub reporter_amount: Amount,
-    /// Burned.
-    pub burned: Amount,
+    /// When the slash may be divided.
+    pub release_at: u64,
     /// The fault's hash.
     pub fault: Hash32,
 }
@@ -48,48 +46,65 @@ impl ChainClient {
     /// Runs a proof against the chain's state without sending anything: its commitment is laid into storage for the one call.
     ///
     /// # Errors
-    /// [`ChainError::Reverted`] with the contract's reason: an honest receipt is `span is true`.
-    pub async fn dry_run_f1(&self, node: Address, proof: &FalseSpan) -> Result<(), ChainError> {
+    /// [`ChainError::Reverted`] with the contract's reason.
+    pub async fn dry_run(&self, accused: Address, proof: &Proof) -> Result<(), ChainError> {
         let reporter = self.address().unwrap_or_else(|| self.deployment().deployer);
-        let proof = calldata::Encoded::new(reporter, proof);
-        // `committedAt` is the contract's first variable: its slot for a key is keccak(key, 0).
-        let slot = keccak(&[&proof.hash.0, &[0; 32]]);
-        let overrides =
-            serde_json::json!({ self.deployment().fraud.to_string(): { "stateDiff": { slot.to_string(): format!("0x{:064x}", 1) } } });
-        let answer = self.rpc.call(reporter, self.deployment().fraud, &proof.prove, Some(overrides)).await;
+        let verifier = proof.verifier.address(self.deployment());
+        // `committedAt` is every verifier's first variable: its slot for a key is keccak(key, 0).
+        let slot = keccak(&[&proof.hash(reporter).0, &[0; 32]]);
+        let overrides = serde_json::json!({ verifier.to_string(): { "stateDiff": { slot.to_string(): format!("0x{:064x}", 1) } } });
+        let answer = self.rpc.call(reporter, verifier, &proof.call, Some(overrides)).await;
         answer.map(|_| ()).map_err(|error| match error {
-            ChainError::Reverted { reason, error, .. } => ChainError::Reverted { what: format!("the proof against {node}"), reason, error },
+            ChainError::Reverted { reason, error, .. } => {
+                ChainError::Reverted { what: format!("the proof against {accused}"), reason, error }
+            }
             other => other,
         })
     }
 
-    /// Proves a false span: dry run, commitment to the proof's hash, and from the next block on the proof itself.
+    /// Proves a fault: dry run, commitment to the proof's hash, and from the next block on the proof itself.
     ///
     /// # Errors
     /// [`ChainError`]; nothing is sent if the dry run fails.
-    pub async fn prove_f1(&self, node: Address, proof: &FalseSpan) -> Result<Slashed, ChainError> {
-        let reporter = self.sender("prove a false span")?.address();
-        self.dry_run_f1(node, proof).await?;
-        let fraud = self.deployment().fraud;
-        let encoded = calldata::Encoded::new(reporter, proof);
-        let commit_call = FraudVerifier::commitProofCall { hash: convert::word(encoded.hash) };
-        let commit = self.write("commit proof", key("commit-proof", &[encoded.hash]), fraud, &commit_call, Amount::ZERO).await?;
+    pub async fn prove(&self, accused: Address, proof: &Proof) -> Result<Slashed, ChainError> {
+        let reporter = self.sender(proof.what)?.address();
+        self.dry_run(accused, proof).await?;
+        let verifier = proof.verifier.address(self.deployment());
+        let hash = proof.hash(reporter);
+        let commit_call = FraudVerifier::commitProofCall { hash: convert::word(hash) };
+        let commit = self.write("commit proof", key("commit-proof", &[hash]), verifier, &commit_call, Amount::ZERO).await?;
         self.wait_for_block(commit.block.number.saturating_add(1), NEXT_BLOCK).await?;
-        let stake_before = self.slashable_of(node).await?;
-        let prove = self.write("prove false span", key("prove-f1", &[encoded.hash]), fraud, &calldata::call(proof), Amount::ZERO).await?;
+        let stake_before = self.slashable_of(accused).await?;
+        let call = crate::chain::Call { to: Some(verifier), data: proof.call.clone(), value: Amount::ZERO };
+        let prove = self.sender(proof.what)?.send(proof.what, key("prove", &[hash]).as_deref(), call).await?;
         let event: StakeManager::Slashed = logged(&prove, self.deployment().stake)?;
-        let stake_after = self.slashable_of(node).await?;
+        let stake_after = self.slashable_of(accused).await?;
         Ok(Slashed {
-            node,
+            node: accused,
             commit,
             prove,
             stake_before,
             stake_after,
             amount: Amount(event.amount),
             victim_amount: Amount(event.victimAmount),
-            reporter_amount: Amount(event.reporterAmount),
-            burned: Amount(event.burned),
+            release_at: event.releaseAt,
             fault: convert::hash(event.faultHash),
         })
+    }
+
+    /// [`ChainClient::dry_run`] of a false span.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`] with the contract's reason: an honest receipt is `span is true`.
+    pub async fn dry_run_f1(&self, node: Address, proof: &FalseSpan) -> Result<(), ChainError> {
+        self.dry_run(node, &Proof::false_span(proof)).await
+    }
+
+    /// [`ChainClient::prove`] of a false span.
+    ///
+    /// # Errors
+    /// [`ChainError`]; nothing is sent if the dry run fails.
+    pub async fn prove_f1(&self, node: Address, proof: &FalseSpan) -> Result<Slashed, ChainError> {
+        self.prove(node, &Proof::false_span(proof)).await
     }
 }

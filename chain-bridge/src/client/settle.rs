@@ -11,9 +11,12 @@ use types::{
 };
 
 use super::{ChainClient, Sent, key, logged};
-use crate::{bindings::Settlement, chain::error::ChainError, convert};
+use crate::{bindings::Settlement, chain::error::ChainError, convert, registry::money::ROLE_POSTER};
 
-/// An epoch as the contract keeps it; zeros where nothing happened yet.
+/// Most claims of one batch: below 45,000 gas each, so a batch stays below three million.
+pub const CLAIMS_MAX: usize = 64;
+
+/// An epoch as the contract keeps it; zeros where nothing happened yet. Payouts before the last final one are in events alone: zeros here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EpochState {
     /// Number.
@@ -85,22 +88,23 @@ impl ChainClient {
     /// [`ChainError`].
     pub async fn epoch(&self, epoch: u64) -> Result<EpochState, ChainError> {
         let found = self.read(self.deployment().settlement, &Settlement::epochsCall { epoch }).await?;
+        let payout = self.read(self.deployment().settlement, &Settlement::payoutOfCall { epoch }).await?;
         let config = &self.deployment().config;
         let after = |start: u64, wait: u64| if start == 0 { 0 } else { start.saturating_add(wait) };
         Ok(EpochState {
             epoch,
             opened_at: found.openedAt,
             payout_from: after(found.openedAt, config.w1_s),
-            posted_at: found.postedAt,
-            final_at: after(found.postedAt, config.w2_s),
+            posted_at: payout.postedAt,
+            final_at: after(payout.postedAt, config.w2_s),
             nodes: found.nodes,
-            total: Amount(found.total),
-            root: convert::hash(found.payoutRoot),
-            poster: convert::account(found.poster),
+            total: Amount(payout.total),
+            root: convert::hash(payout.root),
+            poster: convert::account(payout.poster),
         })
     }
 
-    /// The receipts root a node submitted for an epoch; nothing if none.
+    /// The slot of a node's root of an epoch: keccak(body || block u64); nothing if it submitted none. The body is in the event.
     ///
     /// # Errors
     /// [`ChainError`].
@@ -110,14 +114,90 @@ impl ChainClient {
         Ok((!root.is_zero()).then(|| convert::hash(root)))
     }
 
-    /// Posts the payout tree of an epoch, built on `previous`, the last posted root (zero for the first).
+    /// Posts the payout tree of an epoch, built on `previous`, the last final root (zero for the first). An account without the poster's role posts
+    /// against the bond, once the payout has been due for the fall-back time.
     ///
     /// # Errors
     /// [`ChainError`].
     pub async fn post_payout(&self, epoch: u64, previous: Hash32, root: Hash32, total: Amount) -> Result<Sent, ChainError> {
+        let own = self.sender("post payout")?.address();
+        let bond = if self.is_bonded_as(own, ROLE_POSTER).await? { Amount::ZERO } else { self.deployment().config.poster_bond };
         let call = Settlement::postPayoutCall { epoch, previousRoot: convert::word(previous), root: convert::word(root), total: total.0 };
-        let key = key(&format!("payout/{epoch}"), &[root]);
-        self.write("post payout", key, self.deployment().settlement, &call, Amount::ZERO).await
+        // A payout that was overturned may be posted again: the key then names the attempt by what was posted before it.
+        let key = key(&format!("payout/{epoch}/{}", self.last_posted().await?), &[root]);
+        self.write("post payout", key, self.deployment().settlement, &call, bond).await
+    }
+
+    /// Gives the poster of the last final payout its bond back; anybody may.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn return_bond(&self) -> Result<Sent, ChainError> {
+        self.write("return bond", None, self.deployment().settlement, &Settlement::returnBondCall {}, Amount::ZERO).await
+    }
+
+    /// Pays many accounts by leaves of the last final payout tree; anybody may. Returns what was paid or, where a payee would not take it, credited.
+    ///
+    /// # Errors
+    /// [`ChainError`]; [`ChainError::Argument`] if the batch is empty, too long, or of several trees.
+    pub async fn claim_many(&self, claims: &[(PayoutLeaf, SumOpening)]) -> Result<(Amount, Sent), ChainError> {
+        if claims.is_empty() || claims.len() > CLAIMS_MAX {
+            return Err(ChainError::Argument(format!("a batch holds 1 to {CLAIMS_MAX} claims, got {}", claims.len())));
+        }
+        let count = claims[0].1.leaves;
+        if claims.iter().any(|(_, opening)| opening.leaves != count) {
+            return Err(ChainError::Argument("a batch claims by one tree: these openings are of several".into()));
+        }
+        let claims = claims.iter().map(|(leaf, opening)| Settlement::Claim {
+            account: convert::address(leaf.account),
+            previous: leaf.previous.0,
+            cumulative: leaf.cumulative.0,
+            partsRoot: convert::word(leaf.parts),
+            index: opening.index,
+            siblings: convert::siblings(opening),
+        });
+        let call = Settlement::claimManyCall { count, claims: claims.collect() };
+        let sent = self.write("claim for many", None, self.deployment().settlement, &call, Amount::ZERO).await?;
+        let settlement = convert::address(self.deployment().settlement);
+        let events = sent.logs.iter().filter(|log| log.address() == settlement);
+        let events = events.filter_map(|log| log.log_decode::<Settlement::Claimed>().ok());
+        let amount = Amount::sum(events.map(|event| Amount(event.inner.data.amount)));
+        Ok((amount.map_err(|error| ChainError::Unreadable { what: "Claimed", why: error.to_string() })?, sent))
+    }
+
+    /// Pays `account` what Settlement could not pay it before.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn withdraw_owed(&self, account: Address) -> Result<Sent, ChainError> {
+        let call = Settlement::withdrawOwedCall { account: convert::address(account) };
+        self.write("withdraw what is owed", None, self.deployment().settlement, &call, Amount::ZERO).await
+    }
+
+    /// Kept for `account` because it did not take it.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn owed_of(&self, account: Address) -> Result<Amount, ChainError> {
+        let owed = self.read(self.deployment().settlement, &Settlement::owedCall(convert::address(account))).await?;
+        owed.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "what is owed", why: "beyond 2^128 wei".into() })
+    }
+
+    /// Fees of a node that may still be void; they stay below a tenth of its stake.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn open_fees_of(&self, node: Address) -> Result<Amount, ChainError> {
+        let fees = self.read(self.deployment().settlement, &Settlement::openFeesOfCall { node: convert::address(node) }).await?;
+        fees.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "open fees", why: "beyond 2^128 wei".into() })
+    }
+
+    /// Whether a receipt was proven void.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn is_void(&self, receipt: Hash32) -> Result<bool, ChainError> {
+        self.read(self.deployment().settlement, &Settlement::isVoidCall { receiptHash: convert::word(receipt) }).await
     }
 
     /// Claims by a leaf of the last final payout tree; returns what was paid. The leaf must be the account's own.
@@ -147,7 +227,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn claimed_of(&self, account: Address) -> Result<Amount, ChainError> {
-        let call = Settlement::claimedCall(convert::address(account));
+        let call = Settlement::claimedCall { account: convert::address(account) };
         Ok(Amount(self.read(self.deployment().settlement, &call).await?))
     }
 

@@ -1,12 +1,20 @@
-//! Stake: registering a node, adding, leaving.
+//! Stake: registering a node, roles, adding, leaving, dividing what a fault took.
 
 use types::{
     amount::Amount,
     id::{Address, NodeId},
 };
 
-use super::{ChainClient, Sent};
-use crate::{bindings::StakeManager, chain::error::ChainError, convert, registry::state::Operator};
+use super::{ChainClient, Sent, key, logged};
+use crate::{
+    bindings::StakeManager,
+    chain::error::ChainError,
+    convert,
+    registry::{
+        money::{Division, Slash},
+        state::Operator,
+    },
+};
 
 impl ChainClient {
     /// Registers the account's node, or a restart of it under a higher incarnation, and adds `value` to its stake.
@@ -16,6 +24,76 @@ impl ChainClient {
     pub async fn stake(&self, node: NodeId, incarnation: u64, payout: Address, value: Amount) -> Result<Sent, ChainError> {
         let call = StakeManager::stakeCall { nodeId: node.0.into(), incarnation, payout: convert::address(payout) };
         self.write("stake", None, self.deployment().stake, &call, value).await
+    }
+
+    /// Takes on roles (see [`crate::registry::money`]) beside the node's, and adds `value` to the stake, which must reach what all of them demand.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn join(&self, roles: u8, value: Amount) -> Result<Sent, ChainError> {
+        self.write("take on roles", None, self.deployment().stake, &StakeManager::joinCall { roles }, value).await
+    }
+
+    /// Gives up roles; the stake stays until it is unbonded.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn quit(&self, roles: u8) -> Result<Sent, ChainError> {
+        self.write("give up roles", None, self.deployment().stake, &StakeManager::quitCall { roles }, Amount::ZERO).await
+    }
+
+    /// Whether an account has every one of some roles and the stake for all it has.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn is_bonded_as(&self, account: Address, roles: u8) -> Result<bool, ChainError> {
+        let call = StakeManager::isBondedAsCall { account: convert::address(account), roles };
+        self.read(self.deployment().stake, &call).await
+    }
+
+    /// Active stake that a set of roles demands.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn least_stake(&self, roles: u8) -> Result<Amount, ChainError> {
+        let least = self.read(self.deployment().stake, &StakeManager::leastStakeCall { roles }).await?;
+        least.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "the least stake", why: "beyond 2^128 wei".into() })
+    }
+
+    /// Divides a slash whose delay is over; anybody may. Its fields are those of its event.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn release_slash(&self, slash: &Slash) -> Result<(Division, Sent), ChainError> {
+        let queued = StakeManager::Slash {
+            faultHash: convert::word(slash.fault),
+            account: convert::address(slash.account),
+            amount: slash.amount.0,
+            victim: convert::address(slash.victim),
+            victimAmount: slash.victim_amount.0,
+            reporter: convert::address(slash.reporter),
+            releaseAt: slash.release_at,
+        };
+        let key = key("release", &[slash.fault]);
+        let sent = self.write("release slash", key, self.deployment().stake, &StakeManager::releaseCall { queued }, Amount::ZERO).await?;
+        let event: StakeManager::SlashReleased = logged(&sent, self.deployment().stake)?;
+        let division = Division {
+            to_victim: Amount(event.toVictim),
+            covered: Amount(event.covered),
+            to_reporter: Amount(event.toReporter),
+            burned: Amount(event.burned),
+            insured: Amount(event.insured),
+        };
+        Ok((division, sent))
+    }
+
+    /// Pays `account` what StakeManager could not pay it before.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn withdraw_owed_stake(&self, account: Address) -> Result<Sent, ChainError> {
+        let call = StakeManager::withdrawOwedCall { account: convert::address(account) };
+        self.write("withdraw what is owed", None, self.deployment().stake, &call, Amount::ZERO).await
     }
 
     /// Adds to the account's stake.
@@ -82,6 +160,7 @@ impl ChainClient {
             active: Amount(found.active),
             unbonding: Amount(found.unbonding),
             unbonded_at: found.unbondedAt,
+            roles: found.roles,
         }))
     }
 }

@@ -86,7 +86,9 @@ impl Chain for &Fake {
         let blocks = self.blocks.lock().unwrap();
         let range = blocks.iter().filter(|(header, _)| (from.max(1)..=to).contains(&header.block.number));
         let event = |branch: u8| Event::Deposited { payer: PAYER, amount: Amount(u128::from(branch) + 1) };
-        Ok(range.map(|(header, branch)| Logged { block: header.block, log: 0, transaction: Hash32::ZERO, event: event(*branch) }).collect())
+        Ok(range
+            .map(|(header, branch)| Logged { block: header.block, log: 0, transaction: Hash32::ZERO, time: 0, event: event(*branch) })
+            .collect())
     }
 }
 

@@ -1,52 +1,146 @@
-//! A proof as the verifier's calldata.
+//! Proofs as calldata, and who takes them.
 
-use alloy::sol_types::{SolCall, SolValue};
+use alloy::sol_types::SolCall;
 use types::{
+    encoding::Document,
     id::{Address, Hash32},
+    key::Signed,
     merkle::keccak,
+    receipt::Receipt,
 };
 
-use super::FalseSpan;
+use super::{
+    FalseSpan, Mode,
+    pack::{Packer, Place},
+};
 use crate::{
-    bindings::FraudVerifier::{self, proveFalseSpanCall},
-    convert,
+    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier},
+    deploy::Deployment,
 };
 
-/// A proof ready to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
-    /// What `commitProof` is given: keccak(abi.encode(reporter, proof)).
-    pub hash: Hash32,
-    /// Calldata of `proveFalseSpan`.
-    pub prove: Vec<u8>,
+/// A contract that takes proofs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verifier {
+    /// `FraudVerifier`: F1, F3, the block of F5.
+    Fraud,
+    /// `BillingVerifier`: F4, F5, F6.
+    Billing,
+    /// `PayoutVerifier`: F7.
+    Payout,
 }
 
-impl Encoded {
-    /// Encodes a proof that `reporter` will send.
-    pub fn new(reporter: Address, proof: &FalseSpan) -> Self {
-        let call = call(proof);
-        let hash = keccak(&[&(convert::address(reporter), call.proof.clone()).abi_encode_params()]);
-        Self { hash, prove: call.abi_encode() }
+impl Verifier {
+    /// Where it stands.
+    pub const fn address(self, deployment: &Deployment) -> Address {
+        match self {
+            Self::Fraud => deployment.fraud,
+            Self::Billing => deployment.billing,
+            Self::Payout => deployment.payout,
+        }
     }
 }
 
-/// The call of `proveFalseSpan`.
-pub(crate) fn call(proof: &FalseSpan) -> proveFalseSpanCall {
-    let evidence = &proof.evidence;
-    let proof = FraudVerifier::FalseSpan {
-        mode: proof.mode.code(),
-        receipt: proof.receipt.clone().into(),
-        signature: proof.signature.0.to_vec().into(),
-        span: proof.span,
-        top: convert::word(proof.top),
-        answer: convert::opening(evidence.answer.opening.as_ref()),
-        answerLeaf: evidence.answer.leaf.clone().into(),
-        datanet: convert::opening(evidence.datanet.opening.as_ref()),
-        datanetLeaf: evidence.datanet.leaf.clone().into(),
-        segment: convert::opening(evidence.segment.opening.as_ref()),
-        segmentLeaf: evidence.segment.leaf.clone().into(),
-        text: convert::opening(evidence.text.opening.as_ref()),
-        textLeaf: evidence.text.leaf.clone().into(),
+/// A proof ready to be committed to and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// What it proves, in words.
+    pub what: &'static str,
+    /// Who takes it.
+    pub verifier: Verifier,
+    /// Calldata.
+    pub call: Vec<u8>,
+}
+
+impl Proof {
+    /// What `commitProof` is given by the account that will send it: keccak(reporter || calldata).
+    pub fn hash(&self, reporter: Address) -> Hash32 {
+        keccak(&[&reporter.0, &self.call])
+    }
+
+    fn fraud(what: &'static str, call: &impl SolCall) -> Self {
+        Self { what, verifier: Verifier::Fraud, call: call.abi_encode() }
+    }
+
+    /// F1: a false span.
+    pub fn false_span(proof: &FalseSpan) -> Self {
+        let call = FraudVerifier::proveFalseSpanCall {
+            receipt: proof.receipt.clone().into(),
+            signature: proof.signature.0.to_vec().into(),
+            span: proof.span,
+            mode: proof.mode.code(),
+            evidence: evidence(proof).into(),
+        };
+        Self::fraud("prove false span", &call)
+    }
+
+    /// F3: two receipts that contradict each other; see [`super::node::contradict`].
+    pub fn equivocation(first: &Signed<Receipt>, second: &Signed<Receipt>) -> Self {
+        let call = FraudVerifier::proveEquivocationCall {
+            first: first.document.encode().into(),
+            firstSignature: first.signature.0.to_vec().into(),
+            second: second.document.encode().into(),
+            secondSignature: second.signature.0.to_vec().into(),
+        };
+        Self::fraud("prove equivocation", &call)
+    }
+
+    /// F3: one receipt at two places.
+    pub fn repeat(receipt: &Receipt, first: &Place, second: &Place) -> Self {
+        let call = FraudVerifier::proveRepeatCall {
+            receipt: receipt.encode().into(),
+            evidence: Packer::new().place(first).place(second).finish().into(),
+        };
+        Self::fraud("prove repeated receipt", &call)
+    }
+
+    /// F5: a named block that does not fit the node root's; see [`super::node::block_fault`].
+    pub fn block(receipt: &Receipt, place: &Place) -> Self {
+        let call = FraudVerifier::proveBlockCall { receipt: receipt.encode().into(), evidence: Packer::new().place(place).finish().into() };
+        Self::fraud("refute named block", &call)
+    }
+
+    /// F4 to F6: a broken rule; quote and manifest as bodies, empty where the rule needs none.
+    pub fn rule(rule: u8, receipt: &[u8], signature: &[u8], quote: &[u8], manifest: &[u8]) -> Self {
+        let call = BillingVerifier::proveBrokenCall {
+            rule,
+            receipt: receipt.to_vec().into(),
+            signature: signature.to_vec().into(),
+            quote: quote.to_vec().into(),
+            manifest: manifest.to_vec().into(),
+        };
+        Self { what: "prove broken rule", verifier: Verifier::Billing, call: call.abi_encode() }
+    }
+
+    /// F7: a wrong payout; `evidence` as Protocol P7 asks for `mode`.
+    pub fn payout(mode: u8, evidence: Vec<u8>) -> Self {
+        let call = PayoutVerifier::provePayoutCall { mode, evidence: evidence.into() };
+        Self { what: "refute payout", verifier: Verifier::Payout, call: call.abi_encode() }
+    }
+}
+
+/// What the mode of a false span opens, packed.
+pub fn evidence(proof: &FalseSpan) -> Vec<u8> {
+    let given = &proof.evidence;
+    let head = |opened: &super::Opened| {
+        let (leaves, bytes) = opened.opening.as_ref().map_or((0, 0), |opening| (opening.leaves, opening.byte_length));
+        Packer::new().head(leaves, bytes, proof.top)
     };
-    proveFalseSpanCall { proof }
+    let open = |packer: Packer, opened: &super::Opened| match &opened.opening {
+        Some(opening) => packer.opening(opening),
+        None => packer.u64(0).u64(0),
+    };
+    let index = given.segment.opening.as_ref().map_or(0, |opening| opening.index);
+    let packer = match proof.mode {
+        Mode::Length => Packer::new(),
+        Mode::AnswerEnd => head(&given.answer),
+        Mode::DatanetIndex => head(&given.datanet),
+        Mode::DatanetEnd => open(Packer::new().raw(&given.datanet.leaf), &given.datanet),
+        Mode::Bytes => {
+            let packer = open(Packer::new().raw(&given.datanet.leaf), &given.datanet);
+            let packer = open(packer.raw(&given.segment.leaf).u64(index), &given.segment);
+            let packer = open(packer.blob(&given.text.leaf), &given.text);
+            open(packer.blob(&given.answer.leaf), &given.answer)
+        }
+    };
+    packer.finish()
 }

@@ -17,6 +17,8 @@ pub struct Logged {
     pub log: u32,
     /// Its transaction.
     pub transaction: Hash32,
+    /// Time of its block, seconds since 1970 by the sequencer.
+    pub time: u64,
     /// What happened.
     pub event: Event,
 }
@@ -41,6 +43,8 @@ pub enum Event {
     },
     /// A version was frozen.
     Frozen { version: AssetVersion },
+    /// A frozen version's place is taken by another one.
+    Redirected { asset: AssetId, from: u32, to: u32 },
     /// A Datanet's owner named a reviewer, or no longer.
     ReviewerSet { datanet: AssetId, owner: Address, reviewer: Address, is_allowed: bool },
     /// A contributor committed to a text nobody has seen.
@@ -69,18 +73,27 @@ pub enum Event {
     NodeRegistered { account: Address, node: NodeId, incarnation: u64, payout: Address, stake: Amount },
     /// An operator's stake changed.
     StakeChanged { account: Address, active: Amount, unbonding: Amount, unbonded_at: u64 },
-    /// Stake was taken.
+    /// An operator's roles changed.
+    RolesChanged { account: Address, roles: u8 },
+    /// Stake was taken for a fault, and waits to be divided.
     Slashed {
+        fault: Hash32,
         account: Address,
         amount: Amount,
         victim: Address,
         victim_amount: Amount,
         reporter: Address,
-        reporter_amount: Amount,
-        burned: Amount,
-        insured: Amount,
-        fault: Hash32,
+        release_at: u64,
+        number: u8,
     },
+    /// A slash was divided.
+    SlashReleased { fault: Hash32, to_victim: Amount, covered: Amount, to_reporter: Amount, burned: Amount, insured: Amount },
+    /// Stake was taken for a debt.
+    Debited { account: Address, payer: Address, amount: Amount },
+    /// A payment that its payee did not take is kept for it.
+    Credited { by: Custody, payee: Address, amount: Amount },
+    /// A payee took what was kept for it.
+    OwedWithdrawn { by: Custody, payee: Address, amount: Amount },
     /// Money came into the escrow.
     Deposited { payer: Address, amount: Amount },
     /// A payer asked to withdraw.
@@ -89,14 +102,95 @@ pub enum Event {
     Withdrawn { payer: Address, amount: Amount },
     /// A voucher was collected.
     Collected { lane: Hash32, payer: Address, node: Address, amount: Amount, cumulative: Amount },
+    /// A payer allowed a key to sign for it, or raised its bounds.
+    SignerSet { payer: Address, signer: Address, cap: Amount, expiry: u64 },
+    /// A payer ended a key.
+    SignerRevoked { payer: Address, signer: Address, revoked_at: u64 },
+    /// A credit note was claimed on the chain.
+    CreditClaimed { lane: Hash32, request: Hash32, node: Address, payer: Address, amount: Amount, base: Amount, settle_from: u64 },
+    /// A claimed note was shown to have been honoured.
+    CreditAnswered { lane: Hash32, request: Hash32, answering: Hash32 },
+    /// A claimed note was paid out of stake, as far as it reached.
+    CreditSettled { lane: Hash32, request: Hash32, paid: Amount, left: Amount },
     /// An epoch opened.
     EpochOpened { epoch: u64, opened_at: u64, accepts_until: u64, payout_from: u64 },
     /// A node submitted its receipts root.
-    NodeRootSubmitted { epoch: u64, node: Address, receipts: Hash32, count: u64, fees: Amount },
+    NodeRootSubmitted { epoch: u64, node: Address, receipts: Hash32, count: u64, fees: Amount, block: u64 },
     /// A payout tree was posted.
-    PayoutPosted { epoch: u64, root: Hash32, total: Amount, previous: Hash32, poster: Address, final_at: u64 },
+    PayoutPosted { epoch: u64, root: Hash32, total: Amount, previous: Hash32, poster: Address, final_at: u64, bond: Amount },
+    /// A payout was proven wrong and taken back.
+    PayoutOverturned { epoch: u64, root: Hash32, poster: Address, reporter: Address, fault: Hash32 },
+    /// A poster got its bond back.
+    BondReturned { epoch: u64, poster: Address, bond: Amount },
+    /// A poster lost its bond.
+    BondTaken { epoch: u64, poster: Address, reporter: Address, to_reporter: Amount, burned: Amount },
+    /// A receipt is void.
+    ReceiptVoided { receipt: Hash32, verifier: Address },
     /// An account claimed.
     Claimed { account: Address, epoch: u64, amount: Amount, cumulative: Amount },
-    /// A false span was proven.
-    FalseSpanProven { receipt: Hash32, node: Address, span: u16, amount: Amount, fault: Hash32, reporter: Address },
+    /// A verifier accepted a proof about a receipt.
+    FaultProven { fault: Fault, receipt: Hash32, node: Address, reporter: Address },
+    /// A lane's refund is due in the payout of an epoch.
+    RefundRequested { lane: Hash32, payer: Address, node: Address, epoch: u64 },
+    /// A node was asked for a receipt of its root.
+    ReceiptChallenged { id: Hash32, epoch: u64, node: Address, index: u64, deadline: u64 },
+    /// A client's request was held against a receipt.
+    RequestChallenged { id: Hash32, receipt: Hash32, node: Address, request: Vec<u8>, deadline: u64 },
+    /// A poster was asked for a leaf of its payout tree, or for a part of the leaf of `account`.
+    PayoutChallenged { id: Hash32, epoch: u64, account: Option<Address>, index: u64, challenger: Address, deadline: u64 },
+    /// A challenge was answered.
+    ChallengeAnswered { id: Hash32 },
+    /// A challenge was not answered in time.
+    Unanswered { id: Hash32, accused: Address, challenger: Address },
+    /// Money was divided among stakers, or waits for one.
+    RewardsReceived { amount: Amount },
+    /// A staker took its share.
+    RewardsClaimed { account: Address, amount: Amount },
+    /// Money came into the insurance pool.
+    Insured { amount: Amount },
+    /// The insurance pool covered a victim.
+    Covered { paid: Amount },
+    /// A Datanet's rent was prepaid.
+    RentPrepaid { datanet: AssetId, amount: Amount },
+    /// Rent accrued.
+    RentAccrued { datanet: AssetId, amount: Amount },
+    /// A Datanet's owner asked for unspent rent back.
+    RentWithdrawRequested { datanet: AssetId, amount: Amount, leaves_at: u64 },
+    /// A Datanet's owner took unspent rent back.
+    RentWithdrawn { datanet: AssetId, amount: Amount },
+    /// Accrued rent went to Settlement.
+    RentPaid { datanet: AssetId, amount: Amount },
+    /// The price of rent, from a time on.
+    RentPriceSet { price: Amount, from: u64 },
+}
+
+/// A contract that keeps what a payee could not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Custody {
+    /// `StakeManager`.
+    Stake,
+    /// `Settlement`.
+    Settlement,
+    /// `ReceiptChallenge`.
+    Challenge,
+}
+
+/// What was proven about a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// F1: a false span.
+    FalseSpan {
+        /// Its number.
+        span: u16,
+        /// Code of [`crate::fraud::Mode`].
+        mode: u8,
+    },
+    /// F3: another receipt of the node contradicts it.
+    Equivocation,
+    /// F3: it stands twice in submitted trees.
+    Repeat,
+    /// F5: the block it names does not fit its node root's.
+    Block,
+    /// F4 to F6: it breaks a rule.
+    Rule(u8),
 }

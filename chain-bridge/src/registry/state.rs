@@ -14,6 +14,7 @@ use types::{
 use super::{
     ViewError,
     event::{Event, Logged},
+    money::{LaneBooks, Money, Overturned},
 };
 
 /// A registered asset.
@@ -62,6 +63,8 @@ pub struct Version {
     pub published: (u64, u32),
     /// Block of the freeze, if frozen.
     pub frozen: Option<u64>,
+    /// The version that took its place, if one did.
+    pub superseded_by: Option<u32>,
 }
 
 /// An accepted contribution.
@@ -102,6 +105,8 @@ pub struct IndexRoot {
     pub indexer: Address,
     /// When challenges end.
     pub window_ends: u64,
+    /// Block it was posted in: an answer that names an earlier one cannot use it.
+    pub block: u64,
 }
 
 /// An operator.
@@ -121,6 +126,8 @@ pub struct Operator {
     pub unbonding: Amount,
     /// When the latter may be withdrawn.
     pub unbonded_at: u64,
+    /// Role bits: see [`crate::registry::money`].
+    pub roles: u8,
 }
 
 /// A payer's deposit.
@@ -143,6 +150,8 @@ pub struct SubmittedRoot {
     pub count: u64,
     /// Sum of their fees.
     pub fees: Amount,
+    /// Block of submission: who opens the root on chain names it.
+    pub block: u64,
 }
 
 /// A posted payout tree.
@@ -158,6 +167,8 @@ pub struct Payout {
     pub poster: Address,
     /// When it is final.
     pub final_at: u64,
+    /// What a poster without the role attached and has not been given back.
+    pub bond: Amount,
 }
 
 /// A settlement period.
@@ -171,29 +182,10 @@ pub struct Epoch {
     pub payout_from: u64,
     /// Roots by node.
     pub roots: BTreeMap<Address, SubmittedRoot>,
-    /// Payout.
+    /// Payout; nothing again once it was overturned.
     pub payout: Option<Payout>,
-}
-
-/// A slash that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slash {
-    /// Block.
-    pub block: u64,
-    /// Transaction.
-    pub transaction: Hash32,
-    /// Who lost it.
-    pub account: Address,
-    /// How much.
-    pub amount: Amount,
-    /// To the victim.
-    pub victim_amount: Amount,
-    /// To the reporter.
-    pub reporter_amount: Amount,
-    /// Burned.
-    pub burned: Amount,
-    /// Fault hash.
-    pub fault: Hash32,
+    /// Payouts that were taken back, oldest first.
+    pub overturned: Vec<Overturned>,
 }
 
 /// Everything derived from the events up to some block.
@@ -210,11 +202,11 @@ pub struct State {
     data_row_min: Option<u16>,
     operators: BTreeMap<Address, Operator>,
     escrows: BTreeMap<Address, Escrow>,
-    lanes: BTreeMap<Hash32, Amount>,
-    collected: Amount,
     epochs: BTreeMap<u64, Epoch>,
     claims: BTreeMap<Address, Amount>,
-    slashes: Vec<Slash>,
+    /// Payout accounts, each from a block on.
+    payouts: BTreeMap<Address, Vec<(u64, Address)>>,
+    pub(super) money: Money,
 }
 
 impl State {
@@ -226,15 +218,18 @@ impl State {
         let place = (logged.block.number, logged.log);
         let unknown = |what: String| ViewError::Unknown { block: place.0, log: place.1, what };
         match &logged.event {
-            Event::Registered { .. } | Event::Transferred { .. } | Event::Published { .. } | Event::Frozen { .. } => {
-                self.apply_asset(logged, unknown)
-            }
+            Event::Registered { .. }
+            | Event::Transferred { .. }
+            | Event::Published { .. }
+            | Event::Frozen { .. }
+            | Event::Redirected { .. } => self.apply_asset(logged, unknown),
             Event::ReviewerSet { .. } | Event::Committed { .. } | Event::Accepted { .. } => {
                 self.apply_contribution(logged);
                 Ok(())
             }
             Event::IndexPosted { version, root, parameters, indexer, window_ends } => {
-                let index = IndexRoot { root: *root, parameters: *parameters, indexer: *indexer, window_ends: *window_ends };
+                let index =
+                    IndexRoot { root: *root, parameters: *parameters, indexer: *indexer, window_ends: *window_ends, block: place.0 };
                 self.indexes.insert(*version, index);
                 Ok(())
             }
@@ -246,7 +241,7 @@ impl State {
                 self.data_row_min = Some(*bps);
                 Ok(())
             }
-            Event::NodeRegistered { .. } | Event::StakeChanged { .. } | Event::Slashed { .. } | Event::FalseSpanProven { .. } => {
+            Event::NodeRegistered { .. } | Event::StakeChanged { .. } | Event::RolesChanged { .. } => {
                 self.apply_stake(logged);
                 Ok(())
             }
@@ -254,8 +249,43 @@ impl State {
                 self.apply_escrow(logged);
                 Ok(())
             }
-            Event::EpochOpened { .. } | Event::NodeRootSubmitted { .. } | Event::PayoutPosted { .. } | Event::Claimed { .. } => {
-                self.apply_epoch(logged, unknown)
+            Event::EpochOpened { .. }
+            | Event::NodeRootSubmitted { .. }
+            | Event::PayoutPosted { .. }
+            | Event::PayoutOverturned { .. }
+            | Event::BondReturned { .. }
+            | Event::Claimed { .. } => self.apply_epoch(logged, unknown),
+            Event::Slashed { .. }
+            | Event::SlashReleased { .. }
+            | Event::Debited { .. }
+            | Event::Credited { .. }
+            | Event::OwedWithdrawn { .. }
+            | Event::FaultProven { .. }
+            | Event::ReceiptVoided { .. }
+            | Event::BondTaken { .. } => self.apply_fault(logged, unknown),
+            Event::SignerSet { .. }
+            | Event::SignerRevoked { .. }
+            | Event::CreditClaimed { .. }
+            | Event::CreditAnswered { .. }
+            | Event::CreditSettled { .. }
+            | Event::RefundRequested { .. } => self.apply_credit(logged, unknown),
+            Event::ReceiptChallenged { .. }
+            | Event::RequestChallenged { .. }
+            | Event::PayoutChallenged { .. }
+            | Event::ChallengeAnswered { .. }
+            | Event::Unanswered { .. } => self.apply_challenge(logged, unknown),
+            Event::RewardsReceived { .. }
+            | Event::RewardsClaimed { .. }
+            | Event::Insured { .. }
+            | Event::Covered { .. }
+            | Event::RentPrepaid { .. }
+            | Event::RentAccrued { .. }
+            | Event::RentWithdrawRequested { .. }
+            | Event::RentWithdrawn { .. }
+            | Event::RentPaid { .. }
+            | Event::RentPriceSet { .. } => {
+                self.apply_pool(&logged.event);
+                Ok(())
             }
         }
     }
@@ -294,12 +324,18 @@ impl State {
                     parent_share_min: *parent_share_min,
                     published: (number, logged.log),
                     frozen: None,
+                    superseded_by: None,
                 };
                 self.versions.insert(*version, published);
             }
             Event::Frozen { version } => {
                 let known = self.versions.get_mut(version).ok_or_else(|| unknown(format!("version {version}")))?;
                 known.frozen = Some(number);
+            }
+            Event::Redirected { asset, from, to } => {
+                let version = AssetVersion { asset: *asset, version: *from };
+                let known = self.versions.get_mut(&version).ok_or_else(|| unknown(format!("version {version}")))?;
+                known.superseded_by = Some(*to);
             }
             _ => {}
         }
@@ -340,6 +376,7 @@ impl State {
     fn apply_stake(&mut self, logged: &Logged) {
         match &logged.event {
             Event::NodeRegistered { account, node, incarnation, payout, stake } => {
+                self.payouts.entry(*account).or_default().push((logged.block.number, *payout));
                 let operator = self.operator_mut(*account);
                 (operator.node, operator.incarnation, operator.payout, operator.active) = (*node, *incarnation, *payout, *stake);
             }
@@ -348,16 +385,7 @@ impl State {
                 let operator = self.operator_mut(*account);
                 (operator.active, operator.unbonding, operator.unbonded_at) = (*active, *unbonding, *unbonded_at);
             }
-            Event::Slashed { account, amount, victim_amount, reporter_amount, burned, fault, .. } => self.slashes.push(Slash {
-                block: logged.block.number,
-                transaction: logged.transaction,
-                account: *account,
-                amount: *amount,
-                victim_amount: *victim_amount,
-                reporter_amount: *reporter_amount,
-                burned: *burned,
-                fault: *fault,
-            }),
+            Event::RolesChanged { account, roles } => self.operator_mut(*account).roles = *roles,
             _ => {}
         }
     }
@@ -371,6 +399,7 @@ impl State {
             active: Amount::ZERO,
             unbonding: Amount::ZERO,
             unbonded_at: 0,
+            roles: 0,
         })
     }
 
@@ -388,12 +417,13 @@ impl State {
                 let escrow = self.escrows.entry(*payer).or_default();
                 *escrow = Escrow { balance: Amount(escrow.balance.0.saturating_sub(amount.0)), ..Escrow::default() };
             }
-            Event::Collected { lane, payer, amount, cumulative, .. } => {
+            Event::Collected { lane, payer, node, amount, cumulative } => {
                 let escrow = self.escrows.entry(*payer).or_default();
                 escrow.balance = Amount(escrow.balance.0.saturating_sub(amount.0));
                 escrow.thawing = escrow.thawing.min(escrow.balance);
-                self.lanes.insert(*lane, *cumulative);
-                self.collected = Amount(self.collected.0.saturating_add(amount.0));
+                let books = self.money.lanes.entry(*lane).or_insert_with(|| LaneBooks { payer: *payer, node: *node, collects: Vec::new() });
+                books.collects.push((logged.time, *cumulative));
+                self.money.collected = Amount(self.money.collected.0.saturating_add(amount.0));
             }
             _ => {}
         }
@@ -401,13 +431,24 @@ impl State {
 
     fn apply_epoch(&mut self, logged: &Logged, unknown: impl Fn(String) -> ViewError) -> Result<(), ViewError> {
         match &logged.event {
-            Event::NodeRootSubmitted { epoch, node, receipts, count, fees } => {
+            Event::NodeRootSubmitted { epoch, node, receipts, count, fees, block } => {
                 let known = self.epochs.get_mut(epoch).ok_or_else(|| unknown(format!("epoch {epoch}")))?;
-                known.roots.insert(*node, SubmittedRoot { receipts: *receipts, count: *count, fees: *fees });
+                known.roots.insert(*node, SubmittedRoot { receipts: *receipts, count: *count, fees: *fees, block: *block });
             }
-            Event::PayoutPosted { epoch, root, total, previous, poster, final_at } => {
-                let payout = Payout { root: *root, total: *total, previous: *previous, poster: *poster, final_at: *final_at };
+            Event::PayoutPosted { epoch, root, total, previous, poster, final_at, bond } => {
+                let payout = Payout { root: *root, total: *total, previous: *previous, poster: *poster, final_at: *final_at, bond: *bond };
                 self.epochs.get_mut(epoch).ok_or_else(|| unknown(format!("epoch {epoch}")))?.payout = Some(payout);
+            }
+            Event::PayoutOverturned { epoch, root, poster, reporter, fault } => {
+                let known = self.epochs.get_mut(epoch).ok_or_else(|| unknown(format!("epoch {epoch}")))?;
+                known.payout = None;
+                known.overturned.push(Overturned { root: *root, poster: *poster, reporter: *reporter, fault: *fault });
+            }
+            Event::BondReturned { epoch, .. } => {
+                let known = self.epochs.get_mut(epoch).ok_or_else(|| unknown(format!("epoch {epoch}")))?;
+                if let Some(payout) = &mut known.payout {
+                    payout.bond = Amount::ZERO;
+                }
             }
             Event::EpochOpened { epoch, opened_at, accepts_until, payout_from } => {
                 let opened = Epoch {
@@ -416,6 +457,7 @@ impl State {
                     payout_from: *payout_from,
                     roots: BTreeMap::new(),
                     payout: None,
+                    overturned: Vec::new(),
                 };
                 self.epochs.insert(*epoch, opened);
             }
@@ -451,6 +493,22 @@ impl State {
     pub fn newest(&self, asset: AssetId) -> Option<AssetVersion> {
         let range = AssetVersion { asset, version: 0 }..=AssetVersion { asset, version: u32::MAX };
         self.versions.range(range).rev().find(|(_, published)| published.frozen.is_none()).map(|(version, _)| *version)
+    }
+
+    /// The version that stands for an asset now, as the registry's `currentOf`: the newest, or where its redirects lead; nothing if they lead
+    /// to a frozen one.
+    pub fn current(&self, asset: AssetId) -> Option<AssetVersion> {
+        let mut version = self.assets.get(&asset)?.versions;
+        // Each step leads to a version that was active when it was made, so no more steps than versions.
+        for _ in 0..=version {
+            let at = AssetVersion { asset, version };
+            let known = self.versions.get(&at)?;
+            if known.frozen.is_none() {
+                return Some(at);
+            }
+            version = known.superseded_by?;
+        }
+        None
     }
 
     /// Whether an answer that names `block` may be billed for a version: published by then and not frozen before it.
@@ -512,6 +570,11 @@ impl State {
         self.operators.get(&account)
     }
 
+    /// Who is paid for the answers of an operator that name `block`: its payout account then.
+    pub fn payout_at(&self, account: Address, block: u64) -> Option<Address> {
+        self.payouts.get(&account)?.iter().rev().find(|(from, _)| *from <= block).map(|(_, payout)| *payout)
+    }
+
     /// The operator of a node key with the highest incarnation.
     pub fn operator_of(&self, node: NodeId) -> Option<&Operator> {
         self.operators.values().filter(|operator| operator.node == node).max_by_key(|operator| operator.incarnation)
@@ -526,16 +589,6 @@ impl State {
     pub fn free(&self, payer: Address) -> Amount {
         let escrow = self.escrow(payer);
         Amount(escrow.balance.0.saturating_sub(escrow.thawing.0))
-    }
-
-    /// Collected on a lane.
-    pub fn lane_collected(&self, lane: Hash32) -> Amount {
-        self.lanes.get(&lane).copied().unwrap_or_default()
-    }
-
-    /// Collected in all.
-    pub const fn collected(&self) -> Amount {
-        self.collected
     }
 
     /// One epoch.
@@ -562,10 +615,5 @@ impl State {
     /// Claimed by an account since deployment.
     pub fn claimed(&self, account: Address) -> Amount {
         self.claims.get(&account).copied().unwrap_or_default()
-    }
-
-    /// All slashes, oldest first.
-    pub fn slashes(&self) -> &[Slash] {
-        &self.slashes
     }
 }

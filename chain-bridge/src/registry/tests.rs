@@ -15,7 +15,7 @@ fn block(number: u64, branch: u8) -> BlockRef {
 }
 
 fn at(number: u64, log: u32, event: Event) -> Logged {
-    Logged { block: block(number, 0), log, transaction: Hash32::ZERO, event }
+    Logged { block: block(number, 0), log, transaction: Hash32::ZERO, time: 0, event }
 }
 
 const OWNER: Address = Address([1; 20]);
@@ -154,7 +154,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         },
         _ => Event::Committed { commitment: Hash32([what; 32]), contributor: account, block: number, ordinal: u32::from(branch) },
     };
-    vec![Logged { block: block(number, branch), log: 0, transaction: Hash32::ZERO, event }]
+    vec![Logged { block: block(number, branch), log: 0, transaction: Hash32::ZERO, time: 0, event }]
 }
 
 proptest! {

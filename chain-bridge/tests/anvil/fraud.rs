@@ -1,4 +1,9 @@
-use chain_bridge::fraud::{Evidence, FraudError, Mode, Opened, prove};
+use std::time::Duration;
+
+use chain_bridge::{
+    follow::Follower,
+    fraud::{Evidence, FraudError, Mode, Opened, prove},
+};
 use types::{
     amount::Amount,
     id::Address,
@@ -14,6 +19,7 @@ use fixture::{Open, World as Text};
 
 use super::harness::{World, bond, open};
 
+const WAIT: Duration = Duration::from_secs(40);
 const PAYEE: Address = Address([9; 20]);
 
 fn opened((leaf, opening): Open) -> Opened {
@@ -36,6 +42,7 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
     let (node, reporter, client) = (&clients[0], &clients[1], clients[2].address().unwrap());
     let (accused, domains, text) = (node.address().unwrap(), node.domains(), Text::new());
     bond(node, 7).await;
+    let follower = Follower::start(reporter.clone(), world.devnet.deployment().block, Duration::from_millis(100));
     let key: &Account = node.account("sign").unwrap();
     let sign = |spans: Vec<Span>| -> Signed<Receipt> { Signed::new(key, &domains, text.receipt(accused, client, 500, spans)) };
     let honest_span = text.true_span(PAYEE);
@@ -58,8 +65,8 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
     let error = reporter.dry_run_f1(accused, &stolen).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("ReceiptSignature"), "{error}");
 
-    // Each kind of lie costs a tenth of what is left.
-    let mut left = open(100);
+    // The n-th lie costs 2^(n-1) tenths of what is left.
+    let (mut left, mut number, mut taken) = (open(100), 0_u32, Vec::new());
     for (span, mode) in [
         (lie, Mode::Bytes),
         (Span { length: 300, ..honest_span }, Mode::Length),
@@ -71,17 +78,32 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
         let proof = prove(&domains, &receipt, 1, &evidence(&text, &span)).unwrap();
         assert_eq!(proof.mode, mode);
         reporter.dry_run_f1(accused, &proof).await.unwrap();
-        let before = reporter.balance(client).await.unwrap();
         let slashed = reporter.prove_f1(accused, &proof).await.unwrap();
-        assert_eq!((slashed.stake_before, slashed.amount), (left, Amount(left.0 / 10)), "{mode:?}");
+        number += 1;
+        let expected = Amount((left.0 << (number - 1)) / 10).min(left);
+        assert_eq!((slashed.stake_before, slashed.amount), (left, expected), "{mode:?}");
         left = left.minus(slashed.amount).unwrap();
         assert_eq!(slashed.stake_after, left);
         assert_eq!(slashed.victim_amount, Amount(500));
-        assert_eq!(reporter.balance(client).await.unwrap(), before.plus(Amount(500)).unwrap());
-        assert!(slashed.burned > Amount::ZERO && slashed.reporter_amount > Amount::ZERO);
+        taken.push(slashed);
         let error = reporter.dry_run_f1(accused, &proof).await.unwrap_err();
         assert_eq!(error.contract_error(), Some("AlreadySlashed"), "{error}");
     }
+    // What was taken is divided after its delay, to the wei, once.
+    let seen = follower.wait_for(WAIT, |snapshot| snapshot.latest.slashes().len() == 5).await.unwrap();
+    let last = taken.last().unwrap().release_at;
+    reporter.wait_for_time(last, WAIT).await.unwrap();
+    for slash in seen.latest.slashes() {
+        let before = reporter.balance(client).await.unwrap();
+        let (division, _) = reporter.release_slash(slash).await.unwrap();
+        let sum = [division.to_victim, division.to_reporter, division.burned, division.insured];
+        assert_eq!(Amount::sum(sum), Ok(slash.amount));
+        assert!(division.burned.0 * 10 >= slash.amount.0 && division.to_reporter > Amount::ZERO);
+        assert_eq!(reporter.balance(client).await.unwrap(), before.plus(Amount(500)).unwrap());
+    }
+    let seen = follower.wait_for(WAIT, |snapshot| snapshot.latest.slashes().iter().all(|slash| slash.released.is_some())).await.unwrap();
+    assert_eq!(seen.latest.proven().len(), 5);
+    follower.stop().await;
     let gas = reporter.gas();
     assert_eq!(gas["prove false span"].count, 5);
     assert!(gas["prove false span"].most < 300_000, "{gas:?}");

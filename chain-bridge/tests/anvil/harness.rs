@@ -5,6 +5,7 @@ use std::{env, path::PathBuf};
 use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
+    registry::money::{ROLE_INDEXER, ROLE_POSTER},
 };
 use types::{
     amount::{Amount, WEI_PER_OPEN},
@@ -26,7 +27,8 @@ pub(crate) fn open(count: u128) -> Amount {
 /// Windows of a few seconds, so that a whole epoch passes within a test.
 pub(crate) fn quick() -> DevnetConfig {
     let mut config = DevnetConfig::new(anvil());
-    (config.deploy.w1_s, config.deploy.w2_s, config.deploy.thaw_s, config.deploy.unbonding_s) = (6, 2, 2, 2);
+    (config.deploy.w1_s, config.deploy.w2_s, config.deploy.thaw_s, config.deploy.unbonding_s) = (6, 2, 2, 9);
+    (config.deploy.slash_delay_s, config.deploy.fallback_s, config.deploy.honour_s) = (2, 3, 3);
     config
 }
 
@@ -62,4 +64,5 @@ impl World {
 pub(crate) async fn bond(client: &ChainClient, byte: u8) {
     let own = client.address().unwrap();
     client.stake(NodeId([byte; 32]), 1, own, open(100)).await.unwrap();
+    client.join(ROLE_POSTER | ROLE_INDEXER, Amount::ZERO).await.unwrap();
 }

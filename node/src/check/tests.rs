@@ -267,7 +267,7 @@ async fn only_the_operator_and_staked_nodes_have_an_answer_executed_and_one_at_a
             stake: Amount(stake),
         };
         let block = BlockRef { number: place, hash: Hash32([9; 32]) };
-        state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, event }).unwrap();
+        state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
     }
     let checks = Checks::new(own);
     for remote in [stranger, left] {

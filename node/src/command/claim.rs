@@ -317,7 +317,8 @@ mod tests {
         let before = BTreeMap::from([(ACCOUNT, Amount(100)), (Address([3; 20]), Amount(1))]);
         let built = build_payout(&before, shares, &[]).unwrap();
         let claim = built.claim(ACCOUNT).unwrap();
-        let payout = Payout { root: built.root(), total: built.total(), previous: Hash32::ZERO, poster: node, final_at: 0 };
+        let payout =
+            Payout { root: built.root(), total: built.total(), previous: Hash32::ZERO, poster: node, final_at: 0, bond: Amount::ZERO };
         (PayoutLine { epoch: 4, leaf: claim.leaf, opening: claim.opening, parts: claim.parts }, payout)
     }
 

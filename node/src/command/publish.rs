@@ -190,7 +190,7 @@ mod tests {
         let mut state = State::default();
         for (log, event) in (0..).zip(events) {
             let block = BlockRef { number: 5, hash: Hash32([5; 32]) };
-            state.apply(&Logged { block, log, transaction: Hash32::ZERO, event }).unwrap();
+            state.apply(&Logged { block, log, transaction: Hash32::ZERO, time: 0, event }).unwrap();
         }
         state
     }

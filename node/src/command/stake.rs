@@ -1,7 +1,10 @@
 //! `tributary stake`: what an operator puts at risk so that others may rely on its node.
 
 use anyhow::{Context as _, ensure};
-use chain_bridge::registry::state::Operator;
+use chain_bridge::registry::{
+    money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER},
+    state::Operator,
+};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use types::{
@@ -114,7 +117,9 @@ async fn add(
     match adding(known.as_ref(), node, payout) {
         Adding::Increase => {
             context.output.note(&format!("adding {} to the stake of node {node}", amount.in_open()));
-            Ok(Transaction::new("increase stake", &chain.client.increase_stake(amount).await?))
+            let increased = Transaction::new("increase stake", &chain.client.increase_stake(amount).await?);
+            take_on_roles(context, chain, account).await?;
+            Ok(increased)
         }
         Adding::Register(incarnation) => {
             let payout = payout.or_else(|| known.map(|known| known.payout)).unwrap_or(account);
@@ -122,9 +127,27 @@ async fn add(
                 "registering node {node} under account {account} with {}, incarnation {incarnation}, paid to {payout}",
                 amount.in_open()
             ));
-            Ok(Transaction::new("register and stake", &chain.client.stake(node, incarnation, payout, amount).await?))
+            let registered = Transaction::new("register and stake", &chain.client.stake(node, incarnation, payout, amount).await?);
+            take_on_roles(context, chain, account).await?;
+            Ok(registered)
         }
     }
+}
+
+/// A node also posts payout trees and index roots, as soon as its stake reaches what all three roles demand.
+async fn take_on_roles(context: &Context, chain: &Chained, account: Address) -> anyhow::Result<()> {
+    let all = ROLE_NODE | ROLE_POSTER | ROLE_INDEXER;
+    let (least, active) = (chain.client.least_stake(all).await?, chain.client.stake_of(account).await?);
+    if chain.client.is_bonded_as(account, all).await? {
+        return Ok(());
+    }
+    if active < least {
+        context.output.note(&format!("to post payouts and index roots as well, a stake of {} is needed", least.in_open()));
+        return Ok(());
+    }
+    context.output.note("taking on the roles that post payouts and index roots");
+    chain.client.join(ROLE_POSTER | ROLE_INDEXER, Amount::ZERO).await?;
+    Ok(())
 }
 
 /// Incarnations count the registrations of an account: each is one above the last, so the chain alone decides which copy counts.
@@ -193,6 +216,7 @@ mod tests {
             active: Amount(9),
             unbonding: Amount::ZERO,
             unbonded_at: 0,
+            roles: 1,
         }
     }
 

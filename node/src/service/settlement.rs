@@ -14,7 +14,7 @@ use attribution::{
 use chain_bridge::{
     client::ChainClient,
     deploy::Deployment,
-    registry::{State, state::SubmittedRoot},
+    registry::{State, money::ROLE_POSTER, state::SubmittedRoot},
 };
 use p2p::{
     client::{Client, Limits},
@@ -224,7 +224,13 @@ impl Settling {
         let Some((number, _)) = state.epochs().find(|(_, epoch)| epoch.payout.is_none()) else { return Ok(()) };
         let epoch = state.epoch(number).context("just found")?;
         let previous = number.checked_sub(1).and_then(|before| state.epoch(before)).and_then(|before| before.payout);
-        if epoch.payout_from > now || previous.is_some_and(|previous| previous.final_at > now) || epoch.roots.is_empty() {
+        let due = epoch.payout_from.max(previous.map_or(0, |previous| previous.final_at));
+        if due > now || epoch.roots.is_empty() {
+            return Ok(());
+        }
+        // Without the poster's role the bonded ones go first.
+        let own = self.account.address();
+        if due.saturating_add(self.deployment.config.fallback_s) > now && !self.chain.is_bonded_as(own, ROLE_POSTER).await? {
             return Ok(());
         }
         let (kept, tree) = self.build(state, number).await?;
@@ -289,12 +295,12 @@ impl Settling {
         let owner = |kind| item.manifest.asset(kind).and_then(|asset| state.payee_at(asset.version.asset, block));
         let payees = RolePayees {
             protocol: self.deployment.config.protocol,
-            node: state.operator(receipt.node).with_context(|| format!("{} is no operator", receipt.node))?.payout,
+            node: state.payout_at(receipt.node, block).with_context(|| format!("{} was no operator at block {block}", receipt.node))?,
             agent: owner(AssetKind::Agent),
             base: owner(AssetKind::Base),
             adapter: owner(AssetKind::Adapter),
-            stakers: self.deployment.config.stakers,
-            insurance: self.deployment.config.insurance,
+            stakers: self.deployment.rewards,
+            insurance: self.deployment.insurance,
         };
         Ok(shares::payees(receipt, place, item.quote.protocol_fee, &item.manifest, &payees)?)
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain_bridge::devnet::Role;
+use chain_bridge::{deploy::Deployment, devnet::Role};
 use futures::future::join_all;
 use harness::{Cluster, Party, cluster::text};
 use node::chain::Chained;
@@ -33,7 +33,7 @@ pub(super) async fn a_later_answer_of_the_client_that_vanished(cluster: &Cluster
 /// Settles, waits for the payout, claims for everybody who has a key, and compares every sum with the chain.
 pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf]) {
     let author = cluster.person("author").account;
-    let due = due(receipts, author);
+    let due = due(receipts, author, cluster.devnet.deployment());
     let fees: u128 = due.values().sum();
     let deposits_before = deposits(cluster).await;
     settle(cluster).await;
@@ -44,11 +44,7 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
     assert_eq!(balance(settlement).await, fees, "the settlement contract holds what was collected");
     assert_eq!(deposits_before - deposits(cluster).await, fees, "the clients' deposits fell by that");
 
-    let roles = join_all(
-        [("protocol", Role::Protocol), ("insurance", Role::Insurance), ("stakers", Role::Stakers)]
-            .map(|(name, role)| with_key(cluster, name, role)),
-    )
-    .await;
+    let roles = join_all([("protocol", Role::Protocol)].map(|(name, role)| with_key(cluster, name, role))).await;
     let payees: Vec<&Party> = cluster.nodes.iter().chain([cluster.person("author")]).chain(&roles).collect();
     let claims = payees.iter().map(async |party| {
         let (before, printed) = (balance(party.account).await, cluster.run(party, &["claim"]).await);
@@ -64,7 +60,7 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
     assert_eq!(balance(settlement).await, fees - paid, "what is left is what nobody claimed");
     let unclaimed: u128 =
         due.iter().filter(|(account, _)| payees.iter().all(|party| party.account != **account)).map(|(_, amount)| amount).sum();
-    assert_eq!(fees - paid, unclaimed, "only the Datanet's treasury, which has no key, is left");
+    assert_eq!(fees - paid, unclaimed, "only what has no key is left: the treasury, the stakers' vault, the insurance pool");
     let again = cluster.run(cluster.person("author"), &["claim"]).await;
     assert_eq!(again["claimed_wei"], "0", "a second claim pays nothing: {again}");
     cluster.say(&format!("{fees} wei collected, {paid} paid, {unclaimed} unclaimed: exactly"));
@@ -125,10 +121,10 @@ async fn final_payout(cluster: &Cluster) -> u128 {
 }
 
 /// What each account is owed for these receipts, by the protocol's chapter on shares.
-fn due(receipts: &[PathBuf], author: Address) -> BTreeMap<Address, u128> {
+fn due(receipts: &[PathBuf], author: Address, deployment: &Deployment) -> BTreeMap<Address, u128> {
     let mut due = BTreeMap::new();
     for path in receipts {
-        for (account, amount) in shares(path, author) {
+        for (account, amount) in shares(path, author, deployment) {
             *due.entry(account).or_default() += amount;
         }
     }
@@ -137,14 +133,14 @@ fn due(receipts: &[PathBuf], author: Address) -> BTreeMap<Address, u128> {
 }
 
 /// The shares of one receipt; `author` owns the base and the adapters.
-fn shares(path: &Path, author: Address) -> Vec<(Address, u128)> {
+fn shares(path: &Path, author: Address, deployment: &Deployment) -> Vec<(Address, u128)> {
     let bundle = tamper::read(path);
     let receipt: Receipt = serde_json::from_value(bundle["receipt"]["document"].clone()).expect("a receipt");
     let manifest: Manifest = serde_json::from_value(bundle["manifest"].clone()).expect("a manifest");
     let protocol: Amount = serde_json::from_value(bundle["quote"]["document"]["protocol_fee"].clone()).expect("the protocol's constant");
     let account = |role: Role| role.account().address();
     let owner = |kind| manifest.assets.iter().any(|asset| asset.kind == kind).then_some(author);
-    let payees = [Some(receipt.node), None, owner(AssetKind::Base), owner(AssetKind::Adapter), None, Some(account(Role::Stakers))];
+    let payees = [Some(receipt.node), None, owner(AssetKind::Base), owner(AssetKind::Adapter), None, Some(deployment.rewards)];
     let rows = manifest.split.rows();
     let divided = sequential(receipt.fee.0 - protocol.0, &rows.map(u128::from));
     let mut out = vec![(account(Role::Protocol), protocol.0)];
@@ -163,7 +159,7 @@ fn shares(path: &Path, author: Address) -> Vec<(Address, u128)> {
     }
     let weights: Vec<u128> = manifest.datanets.iter().map(|datanet| u128::from(datanet.weight)).collect();
     if total == 0 || weights.iter().sum::<u128>() == 0 {
-        out.push((account(Role::Insurance), left));
+        out.push((deployment.insurance, left));
     } else {
         out.extend(manifest.datanets.iter().map(|datanet| datanet.treasury).zip(sequential(left, &weights)));
     }

@@ -59,9 +59,10 @@ struct Slash {
     stake_before: Amount,
     stake_after: Amount,
     taken: Amount,
+    /// What the client lost, and is paid first when the slash is divided.
     to_client: Amount,
-    to_reporter: Amount,
-    burned: Amount,
+    /// From when on the slash may be divided, in seconds since 1970.
+    release_at: u64,
 }
 
 /// Searches, and proves the first false span unless `is_dry`.
@@ -125,8 +126,7 @@ const fn slash(slashed: &Slashed) -> Slash {
         stake_after: slashed.stake_after,
         taken: slashed.amount,
         to_client: slashed.victim_amount,
-        to_reporter: slashed.reporter_amount,
-        burned: slashed.burned,
+        release_at: slashed.release_at,
     }
 }
 
@@ -214,13 +214,12 @@ fn describe(printed: &Printed) -> String {
     }
     if let Some(slash) = &printed.slash {
         text.push_str(&format!(
-            "\nstake {} -> {}: {} taken, {} to the client, {} to you, {} burned",
+            "\nstake {} -> {}: {} taken; divided from time {} on: {} to the client first, to you at most half of the rest, at least a tenth burned",
             slash.stake_before.in_open(),
             slash.stake_after.in_open(),
             slash.taken.in_open(),
-            slash.to_client.in_open(),
-            slash.to_reporter.in_open(),
-            slash.burned.in_open()
+            slash.release_at,
+            slash.to_client.in_open()
         ));
     }
     if printed.is_provable == Some(true) {

@@ -563,7 +563,9 @@ mod tests {
             report: Hash32::ZERO,
         };
         let mut state = State::default();
-        state.apply(&Logged { block: BlockRef { number: 5, hash: Hash32::ZERO }, log: 0, transaction: Hash32::ZERO, event }).unwrap();
+        state
+            .apply(&Logged { block: BlockRef { number: 5, hash: Hash32::ZERO }, log: 0, transaction: Hash32::ZERO, time: 0, event })
+            .unwrap();
         (state, encoded)
     }
 

@@ -1,0 +1,123 @@
+//! Credit notes that a node did not honour, and the session keys that a payer lets sign.
+
+use types::{
+    amount::Amount,
+    encoding::Document,
+    id::{Address, Hash32},
+    key::Signed,
+    voucher::{CreditNote, Lane, Voucher},
+};
+
+use super::{ChainClient, Sent, key};
+use crate::{bindings::InferenceEscrow, chain::error::ChainError, convert, registry::money::Session};
+
+/// A credit claim as the escrow keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreditOnChain {
+    /// Not yet paid.
+    pub left: Amount,
+    /// Base of the voucher that would honour it.
+    pub base: Amount,
+    /// From when on it is paid out of stake.
+    pub settle_from: u64,
+    /// Whether it is open still.
+    pub is_open: bool,
+}
+
+impl ChainClient {
+    /// Claims a credit note that its node did not honour; the payer alone may, once per request of a lane.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn claim_credit(&self, lane: &Lane, note: &Signed<CreditNote>) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::claimCreditCall {
+            laneBody: lane.encode().into(),
+            note: note.document.encode().into(),
+            signature: note.signature.0.to_vec().into(),
+        };
+        let key = key("claim-credit", &[lane.id(), note.document.request]);
+        self.write("claim credit", key, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// Shows that a claimed note was honoured: a voucher of the payer for a later request of the same client, which starts from the lowered sum.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn answer_credit(
+        &self,
+        lane: &Lane,
+        voucher: &Signed<Voucher>,
+        client: Address,
+        credited_nonce: u64,
+        answering_nonce: u64,
+    ) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::answerCreditCall {
+            laneBody: lane.encode().into(),
+            voucherBody: voucher.document.encode().into(),
+            signature: voucher.signature.0.to_vec().into(),
+            client: convert::address(client),
+            creditedNonce: credited_nonce,
+            answeringNonce: answering_nonce,
+        };
+        self.write("answer credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// Has a claim that nobody answered paid out of the node's stake into the payer's deposit; anybody may.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn settle_credit(&self, lane: &Lane, request: Hash32) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::settleCreditCall { laneBody: lane.encode().into(), request: convert::word(request) };
+        self.write("settle credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// The claim on a credit note; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn credit_of(&self, lane: Hash32, request: Hash32) -> Result<Option<CreditOnChain>, ChainError> {
+        let call = InferenceEscrow::creditOfCall { lane: convert::word(lane), request: convert::word(request) };
+        let found = self.read(self.deployment().escrow, &call).await?;
+        Ok((found.state != 0).then(|| CreditOnChain {
+            left: Amount(found.amount),
+            base: Amount(found.base),
+            settle_from: found.settleFrom,
+            is_open: found.state == OPEN,
+        }))
+    }
+
+    /// Lets `signer` sign lanes and vouchers worth up to `cap` until block `expiry`; while it is live its bounds may only grow.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn set_signer(&self, signer: Address, cap: Amount, expiry: u64) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::setSignerCall { signer: convert::address(signer), cap: cap.0, expiryBlock: expiry };
+        self.write("set signer", None, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// Ends a signer after the thaw.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn revoke_signer(&self, signer: Address) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::revokeSignerCall { signer: convert::address(signer) };
+        self.write("revoke signer", None, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// A payer's signer; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn session_of(&self, payer: Address, signer: Address) -> Result<Option<Session>, ChainError> {
+        let call = InferenceEscrow::sessionOfCall { payer: convert::address(payer), signer: convert::address(signer) };
+        let found = self.read(self.deployment().escrow, &call).await?;
+        Ok((found.expiryBlock != 0).then(|| Session {
+            cap: Amount(found.cap),
+            expiry: found.expiryBlock,
+            revoked_at: (found.revokedAt != 0).then_some(found.revokedAt),
+        }))
+    }
+}
+
+/// The contract's code of an open claim.
+const OPEN: u8 = 1;

@@ -1,0 +1,45 @@
+//! Faults that two receipts, or a receipt and its place, show: F3, and the block of F5. The same tests as `FraudVerifier`'s.
+
+use types::{encoding::Document, receipt::Receipt};
+
+use super::pack::Place;
+
+/// Whether no honest node signs both: other bodies for one attempt, or output tokens of one request billed twice.
+pub fn contradict(a: &Receipt, b: &Receipt) -> bool {
+    if a.node != b.node || a.request != b.request || a.hash() == b.hash() {
+        return false;
+    }
+    a.attempt == b.attempt || overlap(a, b)
+}
+
+fn overlap(a: &Receipt, b: &Receipt) -> bool {
+    if !a.reason.is_billable() || !b.reason.is_billable() {
+        return false;
+    }
+    let end = |receipt: &Receipt| u64::from(receipt.first_token) + u64::from(receipt.tokens_out);
+    u64::from(a.first_token.max(b.first_token)) < end(a).min(end(b))
+}
+
+/// Whether one receipt stands at two places: paid twice.
+pub fn is_repeat(receipt: &Receipt, first: &Place, second: &Place) -> bool {
+    let leads = |place: &Place| place.root.node == receipt.node && place.opening.root(&receipt.hash().0) == Some(place.root.receipts);
+    leads(first) && leads(second) && (first.root.epoch, first.opening.index) != (second.root.epoch, second.opening.index)
+}
+
+/// How the named block of a receipt misses its node root's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockFault {
+    /// It comes after: nobody can have known it. Void, and slashed.
+    Ahead,
+    /// It lies too far behind: void, and no slash, since when a root is included is not the node's to choose.
+    TooOld,
+}
+
+/// Whether the block a receipt names fits the one its node root was submitted in.
+pub fn block_fault(receipt: &Receipt, place: &Place, grace_blocks: u64, max_age_blocks: u64) -> Option<BlockFault> {
+    let named = receipt.block.number;
+    if named.saturating_add(max_age_blocks) < place.block {
+        return Some(BlockFault::TooOld);
+    }
+    (named > place.block.saturating_add(grace_blocks)).then_some(BlockFault::Ahead)
+}
