@@ -1,5 +1,5 @@
-//! Proofs of faults. Here F1, the false span: which opened leaves show that a receipt's span is not what its Datanet holds; [`node`] has F3 and the
-//! block of F5, [`rules`] F4 to F6, [`pack`] the evidence as the verifiers read it.
+//! Proofs of faults. Here F1, the false span: which opened leaves show that a receipt's span is not what its Datanet holds; [`node`] has F3, the block
+//! of F5 and the lane of F6, [`rules`] F4 to F6, [`pack`] the evidence as the verifiers read it.
 //!
 //! Pure: [`prove`] does what the contract does, on the same openings, and chooses the cheapest of its five modes; it refuses a true span with
 //! [`FraudError::SpanIsTrue`], so an honest receipt yields no proof and no gas is spent on one. The calldata is `fraud::calldata` (feature `rpc`).

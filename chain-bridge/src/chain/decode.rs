@@ -276,6 +276,7 @@ fn fraud(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         }
         Fraud::EquivocationProven(e) => proven(Fault::Equivocation, hash(e.first), account(e.node), account(e.reporter)),
         Fraud::RepeatProven(e) => proven(Fault::Repeat, hash(e.receiptHash), account(e.node), account(e.reporter)),
+        Fraud::LaneRefuted(e) => proven(Fault::Lane, hash(e.receiptHash), account(e.node), account(e.reporter)),
         Fraud::BlockRefuted(e) => proven(Fault::Block, hash(e.receiptHash), account(e.node), account(e.reporter)),
         Fraud::ProofCommitted(_) => None,
     })

@@ -37,6 +37,7 @@ const FIXES: &[(&str, &str)] = &[
     ("IndexBeyondCount", "ask for a receipt below the count of the root"),
     ("KnownChallenge", "the same was asked before"),
     ("LaneExpired", "open a new lane"),
+    ("LaneHolds", "the lane promises what the receipt takes"),
     ("LaneOpen", "wait until no receipt of the lane can come any more"),
     ("NoBond", "it was given back, or none was attached"),
     ("NoChallenge", "nothing of this kind is open"),

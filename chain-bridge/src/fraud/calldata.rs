@@ -7,6 +7,7 @@ use types::{
     key::Signed,
     merkle::keccak,
     receipt::Receipt,
+    voucher::Lane,
 };
 
 use super::{
@@ -97,6 +98,16 @@ impl Proof {
     pub fn block(receipt: &Receipt, place: &Place) -> Self {
         let call = FraudVerifier::proveBlockCall { receipt: receipt.encode().into(), evidence: Packer::new().place(place).finish().into() };
         Self::fraud("refute named block", &call)
+    }
+
+    /// F6: a receipt that takes from a lane what it does not promise; see [`super::node::is_promised`].
+    pub fn lane(receipt: &Signed<Receipt>, lane: &Lane) -> Self {
+        let call = FraudVerifier::proveLaneCall {
+            receipt: receipt.document.encode().into(),
+            signature: receipt.signature.0.to_vec().into(),
+            lane: lane.encode().into(),
+        };
+        Self::fraud("refute lane", &call)
     }
 
     /// F4 to F6: a broken rule; quote and manifest as bodies, empty where the rule needs none.

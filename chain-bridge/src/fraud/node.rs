@@ -1,6 +1,6 @@
-//! Faults that two receipts, or a receipt and its place, show: F3, and the block of F5. The same tests as `FraudVerifier`'s.
+//! Faults that two receipts, or a receipt and its place, show: F3, the block of F5, the lane of F6. The same tests as `FraudVerifier`'s.
 
-use types::{encoding::Document, receipt::Receipt};
+use types::{encoding::Document, receipt::Receipt, voucher::Lane};
 
 use super::pack::Place;
 
@@ -24,6 +24,15 @@ fn overlap(a: &Receipt, b: &Receipt) -> bool {
 pub fn is_repeat(receipt: &Receipt, first: &Place, second: &Place) -> bool {
     let leads = |place: &Place| place.root.node == receipt.node && place.opening.root(&receipt.hash().0) == Some(place.root.receipts);
     leads(first) && leads(second) && (first.root.epoch, first.opening.index) != (second.root.epoch, second.opening.index)
+}
+
+/// Whether a lane promises what a receipt takes from it: the same payer and node, not expired at the named block, its cap not passed. A receipt that
+/// bills nothing takes nothing.
+pub fn is_promised(receipt: &Receipt, lane: &Lane) -> bool {
+    !receipt.reason.is_billable()
+        || ((lane.payer, lane.node) == (receipt.client, receipt.node)
+            && receipt.block.number <= lane.expiry
+            && receipt.cumulative_after <= lane.cap)
 }
 
 /// How the named block of a receipt misses its node root's.

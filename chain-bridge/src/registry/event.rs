@@ -189,6 +189,8 @@ pub enum Fault {
     Equivocation,
     /// F3: it stands twice in submitted trees.
     Repeat,
+    /// F6: it takes from a lane what the lane does not promise.
+    Lane,
     /// F5: the block it names does not fit its node root's.
     Block,
     /// F4 to F6: it breaks a rule.

@@ -1,0 +1,13 @@
+//! The compiled contracts in this process: thousands of proofs and documents a second, without a node.
+
+#![allow(clippy::unwrap_used, reason = "a test crate: what fails here is the test")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
+#[path = "../../src/fraud/fixture.rs"]
+mod fixture;
+mod harness;
+mod transcript;
+
+mod billing;
+mod places;
+mod spans;
