@@ -178,6 +178,13 @@ impl Outbox {
         }
     }
 
+    /// Takes back the note of a copy that the chain did not take; see [`Outbox::sent`].
+    pub fn not_taken(&mut self, key: &str, hash: Hash32) {
+        if let Some(entry) = self.waiting.get_mut(key) {
+            entry.sent.retain(|sent| *sent != hash);
+        }
+    }
+
     /// What a key stands for so far; nothing if it is new.
     ///
     /// # Errors

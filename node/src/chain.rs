@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::{
-    chain::Header,
+    chain::{Header, error::ChainError},
     client::ChainClient,
     deploy::Deployment,
     follow::{Follower, Snapshot},
@@ -36,6 +36,24 @@ impl Chained {
         let client = ChainClient::connect(rpc, deployment, account).await?;
         let follower = Follower::start(client.clone(), from, POLL);
         Ok(Self { client, follower })
+    }
+
+    /// Remembers transactions in `outbox` from now on, and finishes what an earlier process left there. One that the chain refuses by now is reported and
+    /// left behind; it holds nothing up.
+    pub async fn keep_outbox(&self, outbox: &std::path::Path) -> anyhow::Result<()> {
+        match self.client.keep_outbox(outbox).await {
+            Ok(finished) => {
+                if !finished.is_empty() {
+                    tracing::info!(count = finished.len(), "transactions of an earlier process are in a block");
+                }
+                Ok(())
+            }
+            Err(error @ (ChainError::OutboxFile { .. } | ChainError::NoAccount { .. })) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "a transaction of an earlier process was not finished");
+                Ok(())
+            }
+        }
     }
 
     /// The books at the chain's latest block, once they have caught up with where it is now.

@@ -67,6 +67,11 @@ impl DataDir {
         self.0.join("registry.json")
     }
 
+    /// Transactions that are not yet final: those of the running node, or those of commands, which may run beside it.
+    pub fn outbox(&self, is_node: bool) -> PathBuf {
+        self.0.join(if is_node { "outbox-node.json" } else { "outbox-commands.json" })
+    }
+
     /// The fragment store and durable records of a running node.
     pub fn store(&self) -> PathBuf {
         self.0.join("store")

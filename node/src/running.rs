@@ -149,6 +149,7 @@ impl Node {
         let account = context.account()?;
         let deployment = context.deployment()?;
         let chained = Chained::open(&config.rpc, deployment.clone(), Some(account.clone())).await?;
+        chained.keep_outbox(&data.outbox(true)).await?;
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
         chained.state().await?;
         let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;

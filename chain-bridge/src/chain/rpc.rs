@@ -271,6 +271,11 @@ impl Rpc {
         Ok(Fees { most: base.saturating_mul(2).saturating_add(tip), tip })
     }
 
+    /// The hash that an entry's transaction has: signatures are deterministic, so it is known before anything is sent.
+    pub fn hash_of(&self, account: &Account, entry: &Entry) -> Hash32 {
+        sign(self.chain_id, account, entry).1
+    }
+
     /// Signs an outbox entry and hands it over. A copy the pool holds already is no error.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ use crate::{
 pub const INCLUSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks for a receipt: a sixth of the shortest block time in use.
 const POLL: Duration = Duration::from_millis(150);
+/// Longest wait for another process that holds the outbox file: two inclusions.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest outbox file read: its bounds times the largest calldata in use, with room.
 const OUTBOX_FILE_MAX: u64 = 64 << 20;
 
@@ -94,6 +96,9 @@ struct Kept {
     outbox: Outbox,
     #[serde(skip)]
     path: Option<PathBuf>,
+    /// Held while the file is this process's.
+    #[serde(skip)]
+    lock: Option<fs::File>,
 }
 
 impl Kept {
@@ -121,7 +126,7 @@ impl Sender {
     pub fn new(rpc: Rpc, account: Account) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let outbox = Outbox::new(Config::default());
-        let kept = Mutex::new(Kept { genesis: Hash32::ZERO, account: account.address(), outbox, path: None });
+        let kept = Mutex::new(Kept { genesis: Hash32::ZERO, account: account.address(), outbox, path: None, lock: None });
         Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), started, count: AtomicU64::new(0) }
     }
 
@@ -142,6 +147,14 @@ impl Sender {
     pub async fn keep_in(&self, path: &Path) -> Result<(), ChainError> {
         let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
         let genesis = self.rpc.header(0).await?.map_or(Hash32::ZERO, |header| header.block.hash);
+        let lock = fs::File::create(path.with_extension("lock")).map_err(|error| failed(error.to_string()))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        while let Err(error) = lock.try_lock() {
+            if Instant::now() >= deadline {
+                return Err(failed(format!("another process has held it for {} s ({error}): wait for it to end", LOCK_TIMEOUT.as_secs())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
         let mut kept = self.kept.lock().await;
         kept.genesis = genesis;
         match fs::metadata(path) {
@@ -166,6 +179,7 @@ impl Sender {
             Err(error) => return Err(failed(error.to_string())),
         }
         kept.path = Some(path.to_owned());
+        kept.lock = Some(lock);
         kept.save()
     }
 
@@ -246,16 +260,20 @@ impl Sender {
         let Some(entry) = kept.outbox.entry(key).cloned() else {
             return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
         };
+        // Noted before it leaves: a process that is killed in between finds the transaction by its hash, and asks for no second nonce.
+        let hash = self.rpc.hash_of(&self.account, &entry);
+        let is_new = !entry.sent.contains(&hash);
+        let head = self.rpc.latest().await?.block.number;
+        kept.outbox.sent(key, hash, head);
+        kept.save()?;
         match self.rpc.send(&self.account, &entry).await {
-            Ok(hash) => {
-                let head = self.rpc.latest().await?.block.number;
-                kept.outbox.sent(key, hash, head);
-                kept.save()?;
-                Ok(hash)
-            }
-            // It may have arrived: the entry stays, and asking again sends the same nonce.
+            Ok(hash) => Ok(hash),
+            // It may have arrived: the note stays, and asking again sends the same nonce.
             Err(error @ ChainError::Down { .. }) => Err(error),
             Err(error) => {
+                if is_new {
+                    kept.outbox.not_taken(key, hash);
+                }
                 kept.outbox.refuse(key);
                 kept.save()?;
                 Err(self.explain(what, error).await)

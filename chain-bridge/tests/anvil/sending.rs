@@ -16,17 +16,57 @@ async fn a_keyed_operation_happens_once_also_across_a_restart() {
     let (first, sent) = client.commit(Hash32([5; 32])).await.unwrap();
     let (again, repeated) = client.commit(Hash32([5; 32])).await.unwrap();
     assert_eq!((first, sent.transaction), (again, repeated.transaction));
+    let used = client.gas()["commit contribution"].count;
+    drop(client);
     let restarted = world.client(World::account(1)).await;
     restarted.keep_outbox(&path).await.unwrap();
     let (after, found) = restarted.commit(Hash32([5; 32])).await.unwrap();
     assert_eq!((first, sent.transaction), (after, found.transaction));
-    assert_eq!(client.gas()["commit contribution"].count, 1);
+    assert_eq!((used, restarted.gas().get("commit contribution").is_none()), (1, true));
+    drop(restarted);
     let other = world.client(World::account(2)).await;
     let error = other.keep_outbox(&path).await.unwrap_err().to_string();
     assert!(error.contains("outbox.json") && error.contains("move the file away"), "{error}");
     let stranger = world.client(World::account(1)).await;
     let error = stranger.commit(Hash32([5; 32])).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("AlreadyCommitted"), "{error}");
+}
+
+/// A process killed after it noted a transaction and before the chain took it, or right after: the next one finishes it under the same nonce, once.
+#[tokio::test]
+async fn a_kill_between_note_and_send_loses_nothing_and_sends_nothing_twice() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let (own, payee) = (client.address().unwrap(), Address([77; 20]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outbox.json");
+    client.keep_outbox(&path).await.unwrap();
+    let sent = client.transfer(payee, open(1)).await.unwrap();
+    let nonces = client.rpc().nonce(own, true).await.unwrap();
+    // The file as it was when the process was killed right after the chain had taken the transaction: noted, and not yet seen in a block.
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let waiting = kept["outbox"]["waiting"].as_object_mut().unwrap();
+    assert_eq!(waiting.len(), 1);
+    let (key, entry) = waiting.iter_mut().next().unwrap();
+    let key = key.clone();
+    assert_eq!(entry["sent"].as_array().unwrap().len(), 1, "noted before it was sent");
+    entry["included"] = serde_json::Value::Null;
+    drop(client);
+    std::fs::write(&path, kept.to_string()).unwrap();
+    let next = world.client(World::account(1)).await;
+    assert_eq!(next.keep_outbox(&path).await.unwrap(), [key.clone()]);
+    assert_eq!(next.rpc().nonce(own, true).await.unwrap(), nonces, "no second nonce");
+    assert_eq!(next.balance(payee).await.unwrap(), open(1));
+    drop(next);
+    // Killed after the note and before the chain took it: the block that has it is taken out of the chain, and the pool forgets it.
+    let depth = world.devnet.rpc().latest().await.unwrap().block.number - sent.block.number + 1;
+    let _: serde_json::Value = world.devnet.rpc().request("anvil_reorg", serde_json::json!([depth, []])).await.unwrap();
+    assert_eq!(world.devnet.rpc().nonce(own, true).await.unwrap(), nonces - 1);
+    std::fs::write(&path, kept.to_string()).unwrap();
+    let last = world.client(World::account(1)).await;
+    assert_eq!(last.keep_outbox(&path).await.unwrap(), [key]);
+    assert_eq!(last.rpc().nonce(own, true).await.unwrap(), nonces);
+    assert_eq!(last.balance(payee).await.unwrap(), open(1), "paid once");
 }
 
 #[tokio::test]

@@ -105,7 +105,9 @@ impl Context {
     /// The chain, with the wallet's account to send from.
     pub async fn chain(&self) -> anyhow::Result<Chained> {
         let deployment = self.deployment()?;
-        Chained::open(&self.config()?.rpc, deployment, Some(self.account()?)).await
+        let chained = Chained::open(&self.config()?.rpc, deployment, Some(self.account()?)).await?;
+        chained.keep_outbox(&self.data.outbox(false)).await?;
+        Ok(chained)
     }
 
     /// A client's place in the overlay: hears ads, offers nothing, lasts as long as the command.
