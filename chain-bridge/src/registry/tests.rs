@@ -140,24 +140,78 @@ fn collecting_takes_thawing_money_too() {
     assert_eq!((state.lane_collected(Hash32([1; 32])), state.collected()), (Amount(70), Amount(70)));
 }
 
+/// The events of one block: of twenty kinds of blocks, each with what its events need before them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
-    let account = Address([what; 20]);
-    let event = match what % 4 {
-        0 => return vec![],
-        1 => Event::Deposited { payer: account, amount: Amount(u128::from(branch) + 1) },
-        2 => Event::NodeRegistered {
+    let (account, id, amount) = (Address([what; 20]), Hash32([what; 32]), Amount(u128::from(branch) + 1));
+    let (asset, epoch) = (AssetId(u64::from(what)), u64::from(branch));
+    let opened = Event::EpochOpened { epoch, opened_at: number, accepts_until: number, payout_from: number };
+    let posted = Event::PayoutPosted { epoch, root: id, total: amount, previous: id, poster: account, final_at: number, bond: amount };
+    let slashed = Event::Slashed {
+        fault: id,
+        account,
+        amount,
+        victim: account,
+        victim_amount: amount,
+        reporter: account,
+        release_at: number,
+        number: 1,
+    };
+    let claimed = Event::CreditClaimed { lane: id, request: id, node: account, payer: account, amount, base: amount, settle_from: number };
+    let asked = Event::ReceiptChallenged { id, epoch, node: account, index: 1, deadline: number };
+    let events = match what % 20 {
+        0 => vec![],
+        1 => vec![Event::Deposited { payer: account, amount }],
+        2 => vec![Event::NodeRegistered {
             account,
             node: NodeId([branch; 32]),
             incarnation: number,
             payout: account,
             stake: Amount(number.into()),
-        },
-        _ => Event::Committed { commitment: Hash32([what; 32]), contributor: account, block: number, ordinal: u32::from(branch) },
+        }],
+        3 => vec![Event::Committed { commitment: id, contributor: account, block: number, ordinal: u32::from(branch) }],
+        4 => vec![Event::Collected { lane: id, payer: account, node: account, amount, cumulative: Amount(number.into()) }],
+        5 => vec![slashed],
+        6 => vec![
+            slashed,
+            Event::SlashReleased { fault: id, to_victim: amount, covered: amount, to_reporter: amount, burned: amount, insured: amount },
+        ],
+        7 => vec![opened, posted],
+        8 => vec![opened, posted, Event::PayoutOverturned { epoch, root: id, poster: account, reporter: account, fault: id }],
+        9 => vec![opened, posted, Event::BondReturned { epoch, poster: account, bond: amount }],
+        10 => vec![Event::ReceiptVoided { receipt: id, verifier: account }],
+        11 => vec![claimed, Event::CreditSettled { lane: id, request: id, paid: amount, left: Amount(number.into()) }],
+        12 => vec![claimed, Event::CreditAnswered { lane: id, request: id, answering: id }],
+        13 => vec![asked, Event::Unanswered { id, accused: account, challenger: account }],
+        14 => vec![asked, Event::ChallengeAnswered { id }],
+        15 => vec![Event::RefundRequested { lane: id, payer: account, node: account, epoch }],
+        16 => vec![
+            Event::Credited { by: event::Custody::Settlement, payee: account, amount },
+            Event::OwedWithdrawn { by: event::Custody::Settlement, payee: account, amount },
+        ],
+        17 => vec![
+            Event::RentPrepaid { datanet: asset, amount },
+            Event::RentAccrued { datanet: asset, amount: Amount(1) },
+            Event::RentPriceSet { price: amount, from: number },
+        ],
+        18 => vec![
+            Event::RolesChanged { account, roles: branch % 8 },
+            Event::StakeChanged { account, active: amount, unbonding: amount, unbonded_at: number },
+            Event::Debited { account, payer: account, amount },
+        ],
+        _ => vec![
+            Event::SignerSet { payer: account, signer: account, cap: amount, expiry: number },
+            Event::SignerRevoked { payer: account, signer: account, revoked_at: number },
+            Event::RewardsReceived { amount },
+            Event::Insured { amount },
+        ],
     };
-    vec![Logged { block: block(number, branch), log: 0, transaction: Hash32::ZERO, time: 0, event }]
+    let place = block(number, branch);
+    (0..).zip(events).map(|(log, event)| Logged { block: place, log, transaction: Hash32::ZERO, time: number, event }).collect()
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
     /// Random blocks, reorganisations and finalizations: the view equals a replay of the blocks that stayed.
     #[test]
     fn after_any_reorganisation_the_books_equal_a_fresh_replay(steps in proptest::collection::vec((0..10_u8, any::<u8>(), 1..6_u64), 1..80)) {
