@@ -199,8 +199,7 @@ async fn ask_engine(engine: &EngineHandle, question: &Question) -> Result<f64> {
 
 /// The same over the network, leg by leg.
 async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<Legs> {
-    let mut times = Vec::with_capacity(5);
-    times.push(Instant::now());
+    let mut times = vec![Instant::now()];
     let mut note = |event: Event<'_>| {
         if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1)) {
             times.push(Instant::now());
