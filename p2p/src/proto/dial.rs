@@ -211,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_eight_dials_are_under_way() {
+        let mut book = DialBook::new();
+        let planned = plan(&mut book, 0, &[], &[Bootstrap::Missing; 20], &[1, 2, 3]);
+        assert_eq!(planned, (0..DIALS_MAX).map(Target::Bootstrap).collect::<Vec<_>>());
+        book.connected(Target::Bootstrap(3));
+        assert_eq!(plan(&mut book, 0, &[], &[Bootstrap::Missing; 20], &[1, 2, 3]), [Target::Bootstrap(3)]);
+    }
+
+    #[test]
     fn the_smaller_id_dials_first() {
         let facts_me = |me: u8, other: u8, now: u64, book: &mut DialBook| {
             let candidates = BTreeSet::from([node(other)]);

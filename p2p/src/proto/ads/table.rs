@@ -223,13 +223,48 @@ mod tests {
         assert_eq!(table.handle(Time(0), signed(1, 2, 1)), Ok(()), "its next start is welcome");
     }
 
+    fn of_node(number: u16, ad: Ad) -> SignedAd {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        SignedAd::sign(&NodeSeed::new(bytes), ad).unwrap()
+    }
+
+    #[test]
+    fn large_ads_fill_the_table_by_their_bytes_and_one_that_shrinks_makes_room() {
+        let adapter = ad(1, 1).adapters[0];
+        let large = |number, seq| of_node(number, Ad { adapters: vec![adapter; super::super::ADAPTERS_MAX], ..ad(1, seq) });
+        let fit = TABLE_BYTES_MAX / large(0, 1).bytes().len();
+        assert!(fit < TABLE_LIVE_MAX, "{fit} of the largest fit");
+        let mut table = AdTable::new();
+        for number in 0..fit {
+            table.handle(Time(0), large(u16::try_from(number).unwrap(), 1)).unwrap();
+        }
+        assert_eq!(table.handle(Time(0), large(20_000, 1)), Err(Ignored::Full));
+        assert_eq!(table.handle(Time(0), large(0, 2)), Ok(()), "an ad that takes the place of an equal one always fits");
+        table.handle(Time(0), of_node(0, ad(1, 3))).unwrap();
+        assert_eq!(table.handle(Time(0), large(20_000, 1)), Ok(()));
+        assert!(table.live_bytes <= TABLE_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_longest_gone_is_forgotten_first() {
+        let mut table = AdTable::new();
+        let gone = |number: u16, seq| of_node(number, Ad { leaving: true, ..ad(1, seq) });
+        // The numbers say nothing of the order of the ids.
+        for number in 0..u16::try_from(TABLE_NODES_MAX).unwrap() {
+            table.handle(Time(u64::from(number)), gone(number, 5)).unwrap();
+        }
+        table.handle(Time(10_000), gone(20_000, 5)).unwrap();
+        assert_eq!(table.nodes.len(), TABLE_NODES_MAX);
+        assert_eq!(table.is_news(gone(0, 1).ad()), Ok(()), "the first that went is a stranger again");
+        for number in [1, 2, 8191, 20_000] {
+            assert_eq!(table.is_news(gone(number, 1).ad()), Err(Ignored::OldSeq { got: 1, known: 5 }), "node {number}");
+        }
+    }
+
     #[test]
     fn a_full_table_keeps_the_live_and_takes_more_when_they_expire() {
-        let numbered = |number: u16| {
-            let mut bytes = [0; 32];
-            bytes[..2].copy_from_slice(&number.to_be_bytes());
-            SignedAd::sign(&NodeSeed::new(bytes), ad(1, 1)).unwrap()
-        };
+        let numbered = |number: u16| of_node(number, ad(1, 1));
         let mut table = AdTable::new();
         for number in 0..4096 {
             table.handle(Time(0), numbered(number)).unwrap();
