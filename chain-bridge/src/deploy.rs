@@ -17,7 +17,7 @@ use types::{
 };
 
 use crate::{
-    bindings::{ARTIFACTS, AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, StakeManager},
+    bindings::{AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, StakeManager},
     chain::{Call, error::ChainError, rpc::Rpc},
     client::send::{Sender, Sent},
     convert::address,
@@ -227,13 +227,3 @@ pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(),
     Ok(())
 }
 
-/// Hash of the sources that each embedded artifact was compiled from: what a reader compares with a fresh compile.
-pub fn source_hashes() -> Vec<(&'static str, String)> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Artifact {
-        source_hash: String,
-    }
-    let read = |text: &str| serde_json::from_str::<Artifact>(text).expect("embedded artifacts name their source hash").source_hash;
-    ARTIFACTS.iter().map(|(name, text)| (*name, read(text))).collect()
-}

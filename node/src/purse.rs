@@ -58,7 +58,7 @@ pub struct LaneTerms {
     pub now: u64,
 }
 
-/// Blocks a lane must still have: half an hour at one block per second, so that the node can collect.
+/// Blocks a lane must still have: half an hour at one block per second, twice what a node asks for ([`chain_bridge::lanes::LANE_BLOCKS_MIN`]).
 const LANE_BLOCKS_LEFT: u64 = 1_800;
 
 impl Purse {

@@ -63,14 +63,6 @@ impl ChainClient {
         self.read(self.deployment().settlement, &Settlement::currentEpochCall {}).await
     }
 
-    /// The last epoch whose payout was posted; 0 before the first.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn last_posted(&self) -> Result<u64, ChainError> {
-        self.read(self.deployment().settlement, &Settlement::lastPostedCall {}).await
-    }
-
     /// The last epoch whose payout is final; 0 before the first.
     ///
     /// # Errors

@@ -512,11 +512,6 @@ impl State {
         self.operators.get(&account)
     }
 
-    /// The operator of a node key with the highest incarnation.
-    pub fn operator_of(&self, node: NodeId) -> Option<&Operator> {
-        self.operators.values().filter(|operator| operator.node == node).max_by_key(|operator| operator.incarnation)
-    }
-
     /// A payer's deposit.
     pub fn escrow(&self, payer: Address) -> Escrow {
         self.escrows.get(&payer).copied().unwrap_or_default()

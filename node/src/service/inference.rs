@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use attribution::{answer::answer_root, index::Index};
+use chain_bridge::lanes;
 use inference::{
     Finish, Message, Role, Sampling,
     engine::{EngineError, EngineHandle, Generation, Start, Step},
@@ -215,7 +216,7 @@ impl<E: Escrow> Answering<E> {
 
     /// Checks everything the client signed; returns the prompt's tokens.
     fn admit(&self, begin: &Begin, offer: &Offer) -> Result<Vec<u32>, Broken> {
-        let (request, quote, lane) = (&begin.request.document, &begin.quote.document, &begin.lane.document);
+        let (request, quote) = (&begin.request.document, &begin.quote.document);
         let invalid = |why: String| refuse(RefusalCode::Invalid, why);
         let me = self.account.address();
         let head = self.head();
@@ -231,16 +232,8 @@ impl<E: Escrow> Answering<E> {
         if begin.manifest != offer.manifest {
             return Err(invalid("the manifest sent is not the one the request names".into()));
         }
-        if lane.payer != request.client || lane.node != me {
-            return Err(refuse(
-                RefusalCode::Voucher,
-                format!("the lane is from {} to {}, expected from {} to {me}", lane.payer, lane.node, request.client),
-            ));
-        }
-        if lane.expiry <= head.number {
-            return Err(refuse(RefusalCode::Voucher, format!("the lane expired at block {}: sign a new one", lane.expiry)));
-        }
-        begin.lane.verify(&self.domains, lane.payer).map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
+        lanes::admit(&begin.lane, &self.domains, request.client, me, head.number)
+            .map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(invalid)?;
         if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
             return Err(invalid("the prompt sent is not the one the request commits to".into()));
