@@ -226,4 +226,3 @@ pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(),
     }
     Ok(())
 }
-

@@ -115,7 +115,6 @@ pub enum ChainError {
 }
 
 impl ChainError {
-
     /// Name of the contract's error, for callers that act on one.
     pub fn contract_error(&self) -> Option<&str> {
         match self {

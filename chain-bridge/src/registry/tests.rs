@@ -159,7 +159,8 @@ fn a_version_is_billable_from_its_block_on_and_the_newest_one_is_not_frozen() {
     assert!(!state.is_billable(version(1), 3) && state.is_billable(version(1), 4));
     assert_eq!(state.newest(AssetId(1)), Some(version(1)));
     let second = AssetVersion { version: 2, ..version(1) };
-    let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event else {
+    let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event
+    else {
         unreachable!()
     };
     let event = Event::Published { version: second, content, parents, split, datanets, licence, parent_share_min };
@@ -245,12 +246,14 @@ fn a_block_is_applied_once_and_never_before_an_earlier_one() {
 #[test]
 fn a_treasury_weighs_no_more_than_the_cap() {
     let mut state = world();
-    let Event::Accepted { datanet, number: _, contributor, text_root, documents, block, ordinal, licence, object, report, .. } = accepted(6, 7, 1, 9).event
+    let Event::Accepted { datanet, number: _, contributor, text_root, documents, block, ordinal, licence, object, report, .. } =
+        accepted(6, 7, 1, 9).event
     else {
         unreachable!()
     };
     let text_bytes = manifest::TREASURY_WEIGHT_CAP;
-    let large = Event::Accepted { datanet, number: 7, contributor, text_root, text_bytes, documents, block, ordinal, licence, object, report };
+    let large =
+        Event::Accepted { datanet, number: 7, contributor, text_root, text_bytes, documents, block, ordinal, licence, object, report };
     state.apply(&at(6, 5, large)).unwrap();
     assert_eq!(state.manifest(version(3)).unwrap().datanets[0].weight, manifest::TREASURY_WEIGHT_CAP);
 }
