@@ -3,7 +3,11 @@
 //! Six transactions in consecutive nonces, sent without waiting for one another: two blocks. The addresses follow from deployer and nonce, so each
 //! constructor names contracts that stand before it in the queue.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 
 use alloy::{
     primitives::Bytes,
@@ -22,6 +26,9 @@ use crate::{
     client::send::{Sender, Sent},
     convert::address,
 };
+
+/// Largest `registry.json` read; one holds about a kilobyte.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What the constructors are given. Times are seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +107,12 @@ impl Deployment {
     /// [`FileError`] naming the file.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let name = || path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| FileError { path: name(), why: error.to_string() })?;
+        let mut text = String::new();
+        let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+        read.map_err(|error| FileError { path: name(), why: error.to_string() })?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(FileError { path: name(), why: format!("not a deployment: more than {FILE_BYTES_MAX} bytes") });
+        }
         serde_json::from_str(&text).map_err(|error| FileError { path: name(), why: format!("not a deployment: {error}") })
     }
 

@@ -174,7 +174,7 @@ impl Asker {
             match self.attempt(question, candidate, attempt, &mut progress).await? {
                 Attempt::Done { bundle, reason } => return Ok(finish(progress, candidate.node, *bundle, reason)),
                 Attempt::Lost(reason) => {
-                    tracing::warn!(node = %candidate.node, %reason, "trying another node");
+                    tracing::info!(node = %candidate.node, %reason, "trying another node");
                     let abandoned = Abandoned { node: candidate.node, tokens: progress.tokens.len() - had, reason, gap_ms: None };
                     (progress.on_event)(Event::Abandoned(&abandoned));
                     progress.abandoned.push(abandoned);

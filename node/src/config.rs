@@ -5,8 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use p2p::overlay::Multiaddr;
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
+
+use crate::data::read_text;
+
+/// Largest configuration file read; one with every key set holds about a kilobyte.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything a node can be told. Every address is loopback unless the operator says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +77,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}: run `tributary init` to write one")]
+    #[error("{path} cannot be read: {source}: it must be a text file of yours, such as `tributary init` writes")]
     Read {
         /// Which file.
         path: PathBuf,
@@ -102,7 +108,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = read_text(path, CONFIG_BYTES_MAX).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self =
             toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         config.validate().map(|()| config)
@@ -124,6 +130,14 @@ impl Config {
         }
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
+        }
+        if let Some(text) = self.bootstrap.iter().find(|text| text.parse::<Multiaddr>().is_err()) {
+            return Err(ConfigError::Value {
+                key: "bootstrap",
+                why: format!(
+                    "{text:?} is no multiaddress: write for example /ip4/203.0.113.5/udp/7401/quic-v1, as `tributary run` prints it"
+                ),
+            });
         }
         Ok(())
     }
@@ -148,6 +162,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_or_changed_file_is_read_or_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tributary.toml");
+        let whole = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into()], ..Config::default() }.to_toml().unwrap();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            for byte in [None, Some(b'"'), Some(0), Some(0xff), Some(b'[')] {
+                let mut bytes = whole.clone().into_bytes();
+                match byte {
+                    None => bytes.truncate(at),
+                    Some(byte) => bytes[at] = byte,
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                if let Err(error) = Config::load(&path) {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > whole.len(), "{refused} of {} changes were refused", 5 * whole.len());
+        std::fs::write(&path, vec![b'#'; usize::try_from(CONFIG_BYTES_MAX).unwrap() + 1]).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("more than 1048576 bytes"));
+    }
+
+    #[test]
     fn unknown_keys_are_refused_by_name() {
         let error = toml::from_str::<Config>("ratein = \"5\"").unwrap_err().to_string();
         assert!(error.contains("ratein"), "{error}");
@@ -158,5 +197,7 @@ mod tests {
         let bad = Config { rpc: "ftp://x".into(), ..Config::default() };
         assert!(bad.validate().unwrap_err().to_string().starts_with("rpc:"));
         assert!(Config { answers_max: 0, ..Config::default() }.validate().is_err());
+        let bad = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into(), "127.0.0.1:1".into()], ..Config::default() };
+        assert!(bad.validate().unwrap_err().to_string().starts_with("bootstrap: \"127.0.0.1:1\" is no multiaddress"));
     }
 }

@@ -45,7 +45,7 @@ use crate::{
     check,
     command::Context,
     config::Config,
-    data::{DataDir, DataLock, write_atomic},
+    data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::Shards,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
@@ -67,6 +67,9 @@ const STREAMS_MAX: usize = 256;
 const AD_TTL_S: u16 = 12;
 /// How often the adapters folder is looked at for new arrivals.
 const RESCAN: Duration = Duration::from_secs(3);
+
+/// Largest `run.json` read.
+const ADDRESSES_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a running node can be reached, written to `run.json` for the commands of its operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,9 +98,9 @@ impl Addresses {
     /// Reads where the node of a data folder is reached.
     pub fn read(data: &DataDir) -> anyhow::Result<Self> {
         let path = Self::path(data);
-        let bytes = std::fs::read(&path)
+        let bytes = read_bounded(&path, ADDRESSES_BYTES_MAX)
             .with_context(|| format!("{}: no node runs with this folder; start it with `tributary run`", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: restart the node, which writes it anew", path.display()))
     }
 }
 

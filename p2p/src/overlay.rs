@@ -19,7 +19,7 @@ mod pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+pub use libp2p::Multiaddr;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::id::NodeId;
 

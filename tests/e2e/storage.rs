@@ -1,6 +1,7 @@
 //! A Datanet on five disks: found through one address, fetched with two of them gone, honest about damage and loss.
 
 mod damage;
+mod interrupted;
 
 use futures::future::join_all;
 use harness::{Cluster, Party, Setup, cluster::text, files};
@@ -18,6 +19,7 @@ async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
     discovery::everybody_was_given_one_address(&cluster).await;
     let contributed = contribute(&cluster).await;
     copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
+    interrupted::a_contribution_killed_twice_is_finished_by_the_same_command(&cluster).await;
     discovery::a_client_finds_everything_through_any_node(&cluster).await;
     two_may_be_gone_but_not_three(&mut cluster, &contributed).await;
     damage::a_damaged_fragment_is_named_and_the_others_suffice(&cluster, &contributed).await;

@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long)]
     system: Option<String>,
     /// Most output tokens.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
     /// Most that this answer may cost.
     #[arg(long, default_value = "0.02 OPEN")]
@@ -137,7 +137,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut show = |event: Event<'_>| match event {
         Event::Token(bytes, _) if !is_json => {
             let mut out = std::io::stdout().lock();
-            drop(out.write_all(bytes).and_then(|()| out.flush()));
+            drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
         }
         Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
         _ => {}
@@ -149,6 +149,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
     let printed = printed(&answered, path, eligible)?;
     context.output.result(&printed, || describe(&printed))
+}
+
+/// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
+fn shown(token: &[u8]) -> Vec<u8> {
+    token.iter().copied().filter(|byte| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control()).collect()
 }
 
 /// The newest version that a name, a number or ASSET@VERSION means.
@@ -167,7 +172,8 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
             let known: Vec<String> = state
                 .assets()
                 .filter(|a| matches!(a.kind, AssetKind::Base | AssetKind::Adapter))
-                .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default(), a.id))
+                // Anybody may register a name: what a terminal would obey is shown escaped.
+                .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default().escape_debug(), a.id))
                 .collect();
             bail!(
                 "no base or adapter is called {text:?}: registered are {}",
@@ -241,11 +247,18 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
 
 fn keep(context: &Context, args: &Args, answered: &Answered) -> anyhow::Result<PathBuf> {
     let receipt = &answered.bundle.receipt.document;
-    let path = args
-        .receipt
-        .clone()
-        .unwrap_or_else(|| context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt)));
-    write_atomic(&path, answered.bundle.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
+    let json = answered.bundle.to_json();
+    if let Some(path) = &args.receipt {
+        match write_atomic(path, json.as_bytes(), 0o600) {
+            Ok(()) => return Ok(path.clone()),
+            // The answer is paid for: its proof must not be lost to a mistyped path.
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the receipt could not be written there; it is kept in the data folder")
+            }
+        }
+    }
+    let path = context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt));
+    write_atomic(&path, json.as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
     Ok(path)
 }
 
@@ -303,6 +316,16 @@ fn describe(printed: &Printed) -> String {
             "  no run of words stands in a declared Datanet: no contributor is paid; the data share goes to treasuries or insurance\n",
         );
     }
-    text.push_str(&format!("receipt {}", printed.receipt.display()));
+    text.push_str(&format!("receipt {}\n\nNext: tributary receipt verify {}", printed.receipt.display(), printed.receipt.display()));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_sees_no_command_of_a_node() {
+        assert_eq!(shown(b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"), "a[2Jb\tc\nd\u{e9}".as_bytes());
+    }
 }
