@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p::overlay::Multiaddr;
+use p2p::overlay::{Multiaddr, is_dialable};
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
@@ -131,11 +131,11 @@ impl Config {
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
         }
-        if let Some(text) = self.bootstrap.iter().find(|text| text.parse::<Multiaddr>().is_err()) {
+        if let Some(text) = self.bootstrap.iter().find(|text| !text.parse().is_ok_and(|address: Multiaddr| is_dialable(&address))) {
             return Err(ConfigError::Value {
                 key: "bootstrap",
                 why: format!(
-                    "{text:?} is no multiaddress: write for example /ip4/203.0.113.5/udp/7401/quic-v1, as `tributary run` prints it"
+                    "{text:?} is no multiaddress of an IP address with QUIC or TCP: write for example /ip4/203.0.113.5/udp/7401/quic-v1, as `tributary run` prints it"
                 ),
             });
         }
@@ -199,5 +199,6 @@ mod tests {
         assert!(Config { answers_max: 0, ..Config::default() }.validate().is_err());
         let bad = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into(), "127.0.0.1:1".into()], ..Config::default() };
         assert!(bad.validate().unwrap_err().to_string().starts_with("bootstrap: \"127.0.0.1:1\" is no multiaddress"));
+        assert!(Config { bootstrap: vec!["/dns4/example.org/tcp/1".into()], ..Config::default() }.validate().is_err());
     }
 }

@@ -21,7 +21,7 @@ use inference::{
 use p2p::{
     client::{Connection, Limits, Server},
     identity::NodeSeed,
-    overlay::{Overlay, OverlayConfig, OverlayHandle},
+    overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
     proto::ads::{Ad, AdAsset, Services},
     stream::FrameStream,
 };
@@ -47,6 +47,7 @@ use crate::{
     config::Config,
     data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::Shards,
+    peers,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
         gate::Gate,
@@ -158,7 +159,7 @@ impl Node {
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
         let engine = start_engine(&config).await?;
-        let overlay = start_overlay(&config, &seed, incarnation).await?;
+        let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let holding = Holding {
             store,
@@ -237,6 +238,7 @@ impl Node {
         });
         spawn(&mut tasks, &stop, storage.run());
         spawn(&mut tasks, &stop, accept(server, Arc::clone(&front), stop.clone()));
+        spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
         spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
         Ok(Self { addresses, stop, tasks, overlay, data, _chain: chained, _lock: lock })
@@ -278,16 +280,17 @@ async fn start_engine(config: &Config) -> anyhow::Result<Option<EngineHandle>> {
     engine.map(Some).with_context(|| format!("{}", model.display()))
 }
 
-async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64) -> anyhow::Result<OverlayHandle> {
+async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64, remembered: Vec<Multiaddr>) -> anyhow::Result<OverlayHandle> {
     let (ip, port) = (config.overlay.ip(), config.overlay.port());
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     let listen = [format!("/{family}/{ip}/udp/{port}/quic-v1"), format!("/{family}/{ip}/tcp/{port}")];
     let listen = listen.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>().context("overlay address")?;
-    let bootstrap = config
+    let mut bootstrap = config
         .bootstrap
         .iter()
         .map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress")))
         .collect::<Result<Vec<_>, _>>()?;
+    bootstrap.extend(remembered);
     let (overlay, mut events) = Overlay::start(OverlayConfig { seed: seed.clone(), incarnation, listen, bootstrap, gossip: true }).await?;
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {

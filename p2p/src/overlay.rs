@@ -26,6 +26,7 @@ use types::id::NodeId;
 use crate::identity::NodeSeed;
 use crate::proto::ads::{Ad, AdError, SignedAd};
 use actor::{Actor, Command, Watches};
+pub use behaviour::is_dialable;
 
 /// Longest message on any topic, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 64 << 10;
