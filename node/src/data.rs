@@ -268,7 +268,8 @@ mod tests {
         let (new, empty, full) = (outer.path().join("a/new"), outer.path().join("empty"), outer.path().join("full"));
         fs::create_dir_all(&empty).unwrap();
         fs::create_dir_all(full.join("something")).unwrap();
-        (set(&empty), set(&full));
+        set(&empty);
+        set(&full);
         for path in [&new, &empty, &full] {
             DataDir::new(path).create().unwrap();
         }

@@ -66,7 +66,7 @@ async fn nonce(cluster: &Cluster, party: &Party) -> u64 {
 /// Sends a signal to nodes.
 fn signal(nodes: &[&Party], signal: &str) {
     let pids = nodes.iter().map(|node| node.addresses.as_ref().expect("the node runs").pid.to_string());
-    let done = std::process::Command::new("kill").arg(signal).args(pids).status().expect("kill runs");
+    let done = std::process::Command::new("sh").args(["-c", "kill \"$@\"", "sh", signal]).args(pids).status().expect("the shell runs");
     assert!(done.success());
 }
 
