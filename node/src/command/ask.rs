@@ -146,8 +146,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     overlay.shutdown().await;
     let answered = answered?;
     let path = keep(context, &args, &answered)?;
-    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
-    let printed = printed(&answered, path, eligible)?;
+    let printed = printed(&answered, path, check_label(&state))?;
     context.output.result(&printed, || describe(&printed))
 }
 
@@ -277,7 +276,13 @@ pub fn sources(bundle: &attribution::bundle::Bundle) -> anyhow::Result<Vec<Sourc
     receipt.spans.iter().enumerate().map(source).collect()
 }
 
-fn printed(answered: &Answered, receipt: PathBuf, eligible: usize) -> anyhow::Result<Printed> {
+/// What can be said of an answer's checks: with fewer than five eligible checkers beside the answering node nobody may be drawn (PROTOCOL section 9).
+pub fn check_label(state: &State) -> &'static str {
+    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
+    if eligible > 5 { "open to checks" } else { "unchecked" }
+}
+
+fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow::Result<Printed> {
     let bundle = &answered.bundle;
     Ok(Printed {
         answer: answered.text.clone(),
@@ -290,8 +295,7 @@ fn printed(answered: &Answered, receipt: PathBuf, eligible: usize) -> anyhow::Re
         abandoned: answered.abandoned.clone(),
         receipt,
         reason: answered.reason,
-        // Fewer than five eligible checkers beside the answering node: nobody may be drawn (PROTOCOL section 9).
-        check: if eligible > 5 { "open to checks" } else { "unchecked" },
+        check,
     })
 }
 
