@@ -228,6 +228,14 @@ impl OverlayHandle {
         self.ask(|reply| Command::SetAd { ad: Box::new(ad), reply }).await?
     }
 
+    /// Names the nodes whose ads find room before those of strangers: a node whose operator has something to lose, say. Replaces the names given before.
+    ///
+    /// # Errors
+    /// [`OverlayError::Stopped`].
+    pub async fn prefer(&self, nodes: Vec<NodeId>) -> Result<(), OverlayError> {
+        self.ask(|reply| Command::Prefer { nodes, reply }).await
+    }
+
     /// The live ads of other nodes, by node id.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
 
-pub use table::{AdTable, Ignored, TABLE_BYTES_MAX, TABLE_LIVE_MAX, TABLE_NODES_MAX};
+pub use table::{AUTHOR_RATE, AdTable, Ignored, PREFERRED_MAX, TABLE_BYTES_MAX, TABLE_LIVE_MAX, TABLE_NODES_MAX};
 
 use crate::identity::{NodeSeed, SIGNATURE_LEN, verify_chatter};
 
