@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p::overlay::{Multiaddr, is_dialable};
+use p2p::{
+    overlay::{Multiaddr, is_dialable},
+    proto::ads::ADAPTERS_MAX,
+};
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
@@ -42,6 +45,8 @@ pub struct Config {
     pub indexer: bool,
     /// Build and post payout roots (needs stake).
     pub poster: bool,
+    /// Published adapters of this node's base that it fetches from other nodes and serves, at most, those in its folder included; 0 fetches none.
+    pub adapters_max: usize,
     /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
     pub settle_every_s: u64,
     /// Most wei of tokens delivered but not vouched for, per client.
@@ -65,6 +70,8 @@ impl Default for Config {
             storage: true,
             indexer: false,
             poster: false,
+            // Rank 16 over this base is 20 MB: a third of a gigabyte of disk at most.
+            adapters_max: 16,
             // The registry voids receipts that name a block more than 256 behind the posting one.
             settle_every_s: 60,
             // One voucher's worth of tokens at the default rate, and some.
@@ -121,6 +128,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.answers_max == 0 || self.answers_max > 64 {
             return Err(ConfigError::Value { key: "answers_max", why: format!("{} is outside 1 to 64", self.answers_max) });
+        }
+        if self.adapters_max > ADAPTERS_MAX {
+            return Err(ConfigError::Value {
+                key: "adapters_max",
+                why: format!("{}, at most {ADAPTERS_MAX} fit a node's ad", self.adapters_max),
+            });
         }
         if !self.rpc.starts_with("http://") && !self.rpc.starts_with("https://") {
             return Err(ConfigError::Value {
@@ -196,6 +209,7 @@ mod tests {
     fn values_that_cannot_work_name_their_key() {
         let bad = Config { rpc: "ftp://x".into(), ..Config::default() };
         assert!(bad.validate().unwrap_err().to_string().starts_with("rpc:"));
+        assert!(Config { adapters_max: 257, ..Config::default() }.validate().is_err());
         assert!(Config { answers_max: 0, ..Config::default() }.validate().is_err());
         let bad = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into(), "127.0.0.1:1".into()], ..Config::default() };
         assert!(bad.validate().unwrap_err().to_string().starts_with("bootstrap: \"127.0.0.1:1\" is no multiaddress"));

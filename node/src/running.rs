@@ -22,7 +22,7 @@ use p2p::{
     client::{Connection, Limits, Server},
     identity::NodeSeed,
     overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
-    proto::ads::{Ad, AdAsset, Services},
+    proto::ads::{ADAPTERS_MAX, Ad, AdAsset, Services},
     stream::FrameStream,
 };
 use serde::{Deserialize, Serialize};
@@ -35,13 +35,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use types::{
     amount::Amount,
-    id::{Address, Hash32, NodeId},
+    id::{Address, BlobId, Hash32, NodeId},
     manifest::AssetKind,
 };
 
 use crate::{
     books::Books,
-    chain::Chained,
+    chain::{Chained, Snapshots},
     check,
     command::Context,
     config::Config,
@@ -50,9 +50,10 @@ use crate::{
     peers,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
+        adapters::Fetching,
         gate::Gate,
         index::Indexing,
-        inference::{Answering, Escrow, Offers},
+        inference::{Answering, Escrow, Ledger, Offers},
         settlement::Settling,
         storage::{Holding, Serving as StorageService},
     },
@@ -194,6 +195,17 @@ impl Node {
                 offers: Arc::clone(&offers),
                 waiting: waiting_sender,
             };
+            if config.adapters_max > 0 {
+                let fetching = Fetching {
+                    data: data.clone(),
+                    base: BlobId(engine.info().hash),
+                    adapters_max: config.adapters_max,
+                    overlay: overlay.clone(),
+                    bulk: storage.endpoint(),
+                    snapshots: snapshots.clone(),
+                };
+                spawn(&mut tasks, &stop, fetching.run());
+            }
             let (rescan, rescans) = mpsc::channel(1);
             spawn(&mut tasks, &stop, indexing.run(snapshots.clone(), rescans));
             spawn(&mut tasks, &stop, watch_adapters(data.clone(), rescan));
@@ -222,6 +234,7 @@ impl Node {
             snapshots: snapshots.clone(),
             books: Arc::clone(&books),
             escrow: ChainEscrow(chain.clone()),
+            ledger: Ledger::new(config.willing_to_lose),
         });
         let front = Arc::new(Front {
             answering,
@@ -236,8 +249,10 @@ impl Node {
             node: seed.node_id(),
             started: Instant::now(),
         });
+        spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run());
-        spawn(&mut tasks, &stop, accept(server, Arc::clone(&front), stop.clone()));
+        // Not cut short like the others: answers under way are still receipted for what was promised.
+        tasks.spawn(accept(server, Arc::clone(&front), stop.clone()));
         spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
         spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
@@ -300,6 +315,26 @@ async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64, remem
     Ok(overlay)
 }
 
+/// Keeps the overlay's list of nodes that strangers cannot crowd out: those with stake, the largest first.
+async fn prefer_operators(overlay: OverlayHandle, mut snapshots: Snapshots) {
+    let mut known = Vec::new();
+    loop {
+        let state = Arc::clone(&snapshots.borrow_and_update().latest);
+        let mut staked: Vec<_> = state.operators().filter(|operator| operator.active > Amount::ZERO).collect();
+        staked.sort_by_key(|operator| (std::cmp::Reverse(operator.active), operator.node));
+        let nodes: Vec<NodeId> = staked.iter().map(|operator| operator.node).collect();
+        if nodes != known {
+            if overlay.prefer(nodes.clone()).await.is_err() {
+                return;
+            }
+            known = nodes;
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Asks for a look at the adapters whenever a folder came or went.
 async fn watch_adapters(data: DataDir, rescan: mpsc::Sender<()>) {
     let mut known = Vec::new();
@@ -335,6 +370,7 @@ async fn accept(mut server: Server, front: Arc<Front>, stop: CancellationToken) 
         }
     }
     server.close(p2p::stream::code::SHUTDOWN).await;
+    while connections.join_next().await.is_some() {}
 }
 
 async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Arc<Semaphore>) {
@@ -389,9 +425,7 @@ impl Front {
         };
         let message =
             reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
-        if stream.send(&encode(&message)).await.is_ok() {
-            drop(stream.finish().await);
-        }
+        say(&mut stream, &message).await;
         linger(stream).await;
     }
 
@@ -427,10 +461,19 @@ impl Front {
 }
 
 async fn reply_with(mut stream: FrameStream, message: &FromNode) {
-    if stream.send(&encode(message)).await.is_ok() {
-        drop(stream.finish().await);
-    }
+    say(&mut stream, message).await;
     linger(stream).await;
+}
+
+/// Sends the one reply; a peer that does not read it does not keep the stream.
+async fn say(stream: &mut FrameStream, message: &FromNode) {
+    let frame = encode(message);
+    let sending = async {
+        if stream.send(&frame).await.is_ok() {
+            drop(stream.finish().await);
+        }
+    };
+    drop(timeout(STOP_WAIT, sending).await);
 }
 
 /// Keeps a finished stream until the peer has read it.
@@ -494,7 +537,8 @@ impl Front {
             overlay_addrs: Vec::new(),
             services,
             bases: bases.into_values().collect(),
-            adapters: adapters.into_values().collect(),
+            // One more would make the whole ad invalid, and the node invisible.
+            adapters: adapters.into_values().take(ADAPTERS_MAX).collect(),
             rin: config.rate_in,
             rout: config.rate_out,
             queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),

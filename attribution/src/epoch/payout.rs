@@ -19,7 +19,7 @@ use crate::shares::Share;
 pub struct Refund {
     /// The lane's node.
     pub node: Address,
-    /// Place of the lane's last final receipt in the node's epoch tree: it makes the refund's part unique.
+    /// A place of its own behind the node's receipts of the epoch: it makes the refund's part unique.
     pub receipt: u64,
     /// The lane's payer.
     pub client: Address,

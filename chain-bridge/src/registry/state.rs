@@ -143,6 +143,8 @@ pub struct SubmittedRoot {
     pub count: u64,
     /// Sum of their fees.
     pub fees: Amount,
+    /// Block and log index of the submission.
+    pub submitted: (u64, u32),
 }
 
 /// A posted payout tree.
@@ -165,6 +167,8 @@ pub struct Payout {
 pub struct Epoch {
     /// Opened.
     pub opened_at: u64,
+    /// The block of the opening.
+    pub opened_block: u64,
     /// Node roots are taken until then.
     pub accepts_until: u64,
     /// A payout may be posted from then.
@@ -173,6 +177,25 @@ pub struct Epoch {
     pub roots: BTreeMap<Address, SubmittedRoot>,
     /// Payout.
     pub payout: Option<Payout>,
+}
+
+/// What was collected on a lane: 24 bytes for each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedLane {
+    /// Who paid.
+    pub payer: Address,
+    /// Who was paid.
+    pub node: Address,
+    /// Block and log index of each collection and the cumulative amount after it, ascending.
+    pub collected: Vec<((u64, u32), Amount)>,
+}
+
+impl CollectedLane {
+    /// Collected before `place` (block and log index).
+    pub fn before(&self, place: (u64, u32)) -> Amount {
+        let count = self.collected.partition_point(|(at, _)| *at < place);
+        count.checked_sub(1).and_then(|last| self.collected.get(last)).map_or(Amount::ZERO, |(_, cumulative)| *cumulative)
+    }
 }
 
 /// A slash that happened.
@@ -210,7 +233,7 @@ pub struct State {
     data_row_min: Option<u16>,
     operators: BTreeMap<Address, Operator>,
     escrows: BTreeMap<Address, Escrow>,
-    lanes: BTreeMap<Hash32, Amount>,
+    lanes: BTreeMap<Hash32, CollectedLane>,
     collected: Amount,
     epochs: BTreeMap<u64, Epoch>,
     claims: BTreeMap<Address, Amount>,
@@ -388,11 +411,13 @@ impl State {
                 let escrow = self.escrows.entry(*payer).or_default();
                 *escrow = Escrow { balance: Amount(escrow.balance.0.saturating_sub(amount.0)), ..Escrow::default() };
             }
-            Event::Collected { lane, payer, amount, cumulative, .. } => {
+            Event::Collected { lane, payer, node, amount, cumulative } => {
                 let escrow = self.escrows.entry(*payer).or_default();
                 escrow.balance = Amount(escrow.balance.0.saturating_sub(amount.0));
                 escrow.thawing = escrow.thawing.min(escrow.balance);
-                self.lanes.insert(*lane, *cumulative);
+                let known = self.lanes.entry(*lane);
+                let known = known.or_insert_with(|| CollectedLane { payer: *payer, node: *node, collected: Vec::new() });
+                known.collected.push(((logged.block.number, logged.log), *cumulative));
                 self.collected = Amount(self.collected.0.saturating_add(amount.0));
             }
             _ => {}
@@ -403,7 +428,10 @@ impl State {
         match &logged.event {
             Event::NodeRootSubmitted { epoch, node, receipts, count, fees } => {
                 let known = self.epochs.get_mut(epoch).ok_or_else(|| unknown(format!("epoch {epoch}")))?;
-                known.roots.insert(*node, SubmittedRoot { receipts: *receipts, count: *count, fees: *fees });
+                known.roots.insert(
+                    *node,
+                    SubmittedRoot { receipts: *receipts, count: *count, fees: *fees, submitted: (logged.block.number, logged.log) },
+                );
             }
             Event::PayoutPosted { epoch, root, total, previous, poster, final_at } => {
                 let payout = Payout { root: *root, total: *total, previous: *previous, poster: *poster, final_at: *final_at };
@@ -412,6 +440,7 @@ impl State {
             Event::EpochOpened { epoch, opened_at, accepts_until, payout_from } => {
                 let opened = Epoch {
                     opened_at: *opened_at,
+                    opened_block: logged.block.number,
                     accepts_until: *accepts_until,
                     payout_from: *payout_from,
                     roots: BTreeMap::new(),
@@ -525,7 +554,12 @@ impl State {
 
     /// Collected on a lane.
     pub fn lane_collected(&self, lane: Hash32) -> Amount {
-        self.lanes.get(&lane).copied().unwrap_or_default()
+        self.lanes.get(&lane).and_then(|lane| lane.collected.last()).map_or(Amount::ZERO, |(_, cumulative)| *cumulative)
+    }
+
+    /// All lanes on which something was collected, by id.
+    pub fn lanes(&self) -> impl Iterator<Item = (Hash32, &CollectedLane)> {
+        self.lanes.iter().map(|(id, lane)| (*id, lane))
     }
 
     /// Collected in all.

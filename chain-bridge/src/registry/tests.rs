@@ -213,7 +213,7 @@ fn roots_payouts_and_claims_of_an_epoch_are_kept() {
     let events = [opened(1), submitted(1), payout(1, 130), opened(2), payout(2, 230)];
     let events: Vec<_> = events.into_iter().enumerate().map(|(i, event)| at(1, i as u32, event)).collect();
     let mut state = replay(State::default(), &events).unwrap();
-    let root = state::SubmittedRoot { receipts: Hash32([3; 32]), count: 2, fees: Amount(7) };
+    let root = state::SubmittedRoot { receipts: Hash32([3; 32]), count: 2, fees: Amount(7), submitted: (1, 1) };
     assert_eq!(state.epoch(1).unwrap().roots.get(&OWNER), Some(&root));
     let final_at = |timestamp| state.final_payout(timestamp).map(|(epoch, _)| epoch);
     assert_eq!([129, 130, 229, 230].map(final_at), [None, Some(1), Some(1), Some(2)]);

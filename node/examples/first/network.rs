@@ -87,18 +87,19 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let state = chain.state().await?;
     let manifest = state.manifest(resolve(&state, BASE)?)?;
     let overlay = context.light_overlay(&context.config()?).await?;
-    let found = candidates(&overlay, &state, &manifest, TOKENS).await?;
+    let found = candidates(&overlay, &state, &manifest, TOKENS, 0).await?;
     let now = chain.head().await?.block.number;
     let asker = Asker {
         account: context.account()?,
         domains: chain.deployment().domains(),
         purse: Purse::open(context.data.path())?,
         quic: Client::bind(([127, 0, 0, 1], 0).into(), &NodeSeed::generate(), Limits::default())?,
+        receipts: context.data.receipts(),
         lanes: LaneTerms { cap: "1 OPEN".parse()?, expiry: now + 86_400, now },
     };
     let mut pairs = Vec::new();
     for number in 0..arguments.pairs + WARM_UP {
-        let question = question(&questions[usize::from(number) % questions.len()], &manifest)?;
+        let question = question(asker.purse.next_nonce()?, &questions[usize::from(number) % questions.len()], &manifest)?;
         // Who goes first changes each time.
         let (engine_ms, there) = if number % 2 == 0 {
             let here = ask_engine(engine, &question).await?;
@@ -142,13 +143,13 @@ async fn set_up(devnet: &Devnet, folder: &Path, model: &Path) -> Result<(Stage, 
     chain.approve_parameters(PARAMETERS, &ours.encode()).await?;
     let stage = Stage::of(tributary()?, folder, registry, devnet.url().to_owned());
     stage.write_password()?;
-    let mut node = stage.party("node", model, None).await?;
+    let mut node = stage.party("node", Some(model), None).await?;
     set(&node.folder, "indexer", "true")?;
     let open = Amount(200 * types::amount::WEI_PER_OPEN);
     devnet.fund(&[(node.account, open)]).await?;
     stage.cli(&node.folder, &["stake", "add", "100 OPEN"]).await?;
     stage.start(&mut node).await?;
-    let client = stage.party("client", model, Some(node.bootstrap()?)).await?;
+    let client = stage.party("client", Some(model), Some(node.bootstrap()?)).await?;
     devnet.fund(&[(client.account, open)]).await?;
     let path = model.to_str().context("the model's path is not text")?;
     stage.cli(&client.folder, &["model", "publish", path, "--name", BASE]).await?;
@@ -174,8 +175,9 @@ fn questions(data: &Path) -> Result<Vec<String>> {
     texts.filter(|texts| !texts.is_empty()).with_context(|| format!("{} lists no questions", path.display()))
 }
 
-fn question(text: &str, manifest: &Manifest) -> Result<Question> {
+fn question(nonce: u64, text: &str, manifest: &Manifest) -> Result<Question> {
     Ok(Question {
+        nonce,
         turns: vec![Turn { role: 2, content: text.to_owned() }],
         manifest: manifest.clone(),
         class: Class::Open,

@@ -123,13 +123,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let version = resolve(&state, &args.with)?;
     let manifest = state.manifest(version)?;
     let overlay = context.light_overlay(&config).await?;
-    let question = question(&args, manifest)?;
-    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens).await?;
+    let purse = Purse::open(context.data.path())?;
+    let question = question(&args, manifest, purse.next_nonce()?)?;
+    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
     let head = chain.head().await?.block;
     let asker = Asker {
         account,
         domains: chain.deployment().domains(),
-        purse: Purse::open(context.data.path())?,
+        purse,
+        receipts: context.data.receipts(),
         quic: Client::bind(loopback_any(candidates[0].addr), &NodeSeed::generate(), Limits::default())?,
         lanes: LaneTerms { cap: Amount(args.limit.0.saturating_mul(50)), expiry: head.number + LANE_BLOCKS, now: head.number },
     };
@@ -145,7 +147,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let answered = asker.ask(&question, &candidates, &mut show).await;
     overlay.shutdown().await;
     let answered = answered?;
-    let path = keep(context, &args, &answered)?;
+    let path = keep(&args, &answered);
     let printed = printed(&answered, path, check_label(&state))?;
     context.output.result(&printed, || describe(&printed))
 }
@@ -187,7 +189,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     }
 }
 
-fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
+fn question(args: &Args, manifest: Manifest, nonce: u64) -> anyhow::Result<Question> {
     let turn = |role, content: &str| -> anyhow::Result<Turn> { Ok(Turn { role, content: canonical_document(content.as_bytes())? }) };
     let mut turns = Vec::new();
     if let Some(system) = &args.system {
@@ -195,6 +197,7 @@ fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
     }
     turns.push(turn(2, &args.question).context("the question")?);
     Ok(Question {
+        nonce,
         turns,
         manifest,
         class: if args.open { Class::Open } else { Class::Checked },
@@ -206,7 +209,13 @@ fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
 }
 
 /// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
-pub async fn candidates(overlay: &OverlayHandle, state: &State, manifest: &Manifest, tokens: u32) -> anyhow::Result<Vec<Candidate>> {
+pub async fn candidates(
+    overlay: &OverlayHandle,
+    state: &State,
+    manifest: &Manifest,
+    tokens: u32,
+    nonce: u64,
+) -> anyhow::Result<Vec<Candidate>> {
     let fits = |ad: &Ad| {
         serves(ad, manifest)
             && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
@@ -223,8 +232,9 @@ pub async fn candidates(overlay: &OverlayHandle, state: &State, manifest: &Manif
         rate_out: ad.rout,
         queue: ad.queue,
         ttft_ms: ad.ttft_ms,
+        seen_ttft_ms: None,
     };
-    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens);
+    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, nonce);
     let candidate = |provider: Provider| {
         let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
         Some(Candidate { node: ad.node, account: ad.account, addr: ad.client_addr })
@@ -244,21 +254,16 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
         })
 }
 
-fn keep(context: &Context, args: &Args, answered: &Answered) -> anyhow::Result<PathBuf> {
-    let receipt = &answered.bundle.receipt.document;
-    let json = answered.bundle.to_json();
-    if let Some(path) = &args.receipt {
-        match write_atomic(path, json.as_bytes(), 0o600) {
-            Ok(()) => return Ok(path.clone()),
-            // The answer is paid for: its proof must not be lost to a mistyped path.
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the receipt could not be written there; it is kept in the data folder")
-            }
+/// A copy where the caller wants one; the bundle itself was kept before the lane's books moved, so a mistyped path loses nothing.
+fn keep(args: &Args, answered: &Answered) -> PathBuf {
+    let Some(path) = &args.receipt else { return answered.kept.clone() };
+    match write_atomic(path, answered.bundle.to_json().as_bytes(), 0o600) {
+        Ok(()) => path.clone(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the receipt could not be written there; it is kept in the data folder");
+            answered.kept.clone()
         }
     }
-    let path = context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt));
-    write_atomic(&path, json.as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
-    Ok(path)
 }
 
 /// The paid spans of an answer with what each earns.

@@ -68,6 +68,7 @@ impl Demo {
             domains: chain.deployment().domains(),
             purse: Purse::open(context.data.path())?,
             quic: Client::bind(loopback_any(([127, 0, 0, 1], 0).into()), &NodeSeed::generate(), Limits::default())?,
+            receipts: context.data.receipts(),
             lanes: LaneTerms { cap: "1 OPEN".parse()?, expiry: head.number + 86_400, now: head.number },
         };
         Ok(Desk { asker, overlay, state })
@@ -115,7 +116,8 @@ impl Demo {
     }
 
     async fn found(&self, desk: &Desk, prepared: &Prepared) -> anyhow::Result<Vec<Candidate>> {
-        candidates(&desk.overlay, &desk.state, &question(desk, prepared)?.manifest, TOKENS).await
+        let question = question(desk, prepared)?;
+        candidates(&desk.overlay, &desk.state, &question.manifest, TOKENS, question.nonce).await
     }
 
     async fn ask(&self, desk: &Desk, prepared: &Prepared, found: &[Candidate]) -> anyhow::Result<Asked> {
@@ -386,6 +388,7 @@ fn question(desk: &Desk, prepared: &Prepared) -> anyhow::Result<Question> {
     let manifest = desk.state.manifest(resolve(&desk.state, &prepared.datanet)?)?;
     let limit: Amount = "0.01 OPEN".parse()?;
     Ok(Question {
+        nonce: desk.asker.purse.next_nonce()?,
         turns: vec![Turn { role: 2, content: prepared.text.clone() }],
         manifest,
         class: Class::Open,

@@ -29,12 +29,24 @@ use types::{
     time::BlockRef,
 };
 
-use crate::{books::Books, chain::Snapshots, evidence};
+mod ledger;
+
+pub use ledger::Ledger;
+
+use crate::{
+    books::{Books, Held, Taken},
+    chain::Snapshots,
+    evidence,
+};
 
 /// How long a voucher is awaited before the answer ends unpaid (PROTOCOL section 1).
 const VOUCHER_WAIT: Duration = Duration::from_secs(10);
 /// How long a client may take between two frames of its own before an answer begins.
 const FRAME_WAIT: Duration = Duration::from_secs(30);
+/// How long a client may take to make room for a frame of ours: who does not read holds a stream that others want.
+const SEND_WAIT: Duration = Duration::from_secs(10);
+/// Offers made on one stream: a client compares manifests on streams of their own, so more only keep the stream open.
+const QUOTES_MAX: u32 = 4;
 /// Blocks an offer stands.
 const QUOTE_BLOCKS: u64 = 120;
 /// Most output tokens of one answer.
@@ -79,6 +91,8 @@ pub struct Answering<E> {
     pub books: Arc<Books>,
     /// Deposits.
     pub escrow: E,
+    /// What clients cost and did not pay.
+    pub ledger: Ledger,
 }
 
 /// Why a stream ended early.
@@ -90,6 +104,8 @@ enum Broken {
     Stream(#[from] StreamError),
     #[error("the client sent nothing in time")]
     Silent,
+    #[error("the client read nothing in time")]
+    Deaf,
 }
 
 fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
@@ -98,6 +114,10 @@ fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
 
 fn internal(error: impl std::fmt::Display) -> Broken {
     refuse(RefusalCode::Internal, format!("the node failed: {error}"))
+}
+
+async fn say(sender: &mut FrameSender, message: &FromNode) -> Result<(), Broken> {
+    Ok(timeout(SEND_WAIT, sender.send(&encode(message))).await.map_err(|_| Broken::Deaf)??)
 }
 
 impl<E: Escrow> Answering<E> {
@@ -110,11 +130,11 @@ impl<E: Escrow> Answering<E> {
         let (mut sender, mut receiver) = stream.split();
         let ended = self.converse(&mut sender, &mut receiver, first).await;
         match ended {
-            Ok(()) => drop(sender.finish().await),
+            Ok(()) => drop(timeout(SEND_WAIT, sender.finish()).await),
             Err(Broken::Refused(refusal)) => {
                 tracing::info!(code = ?refusal.code, reason = %refusal.message, "refused");
-                if sender.send(&encode(&FromNode::Refused(refusal))).await.is_ok() {
-                    drop(sender.finish().await);
+                if say(&mut sender, &FromNode::Refused(refusal)).await.is_ok() {
+                    drop(timeout(SEND_WAIT, sender.finish()).await);
                 }
             }
             Err(other) => tracing::debug!(reason = %other, "stream ended"),
@@ -125,10 +145,18 @@ impl<E: Escrow> Answering<E> {
 
     async fn converse(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: Vec<u8>) -> Result<(), Broken> {
         let mut frame = first;
+        let mut quotes = 0;
         loop {
             let message = FromClient::decode(&frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
             match message {
                 FromClient::QuoteAsk { manifest, profile, class, tokens_max } => {
+                    quotes += 1;
+                    if quotes > QUOTES_MAX {
+                        return Err(refuse(
+                            RefusalCode::Invalid,
+                            format!("{QUOTES_MAX} quotes were made on this stream: begin, or open another one"),
+                        ));
+                    }
                     let head = self.head();
                     if !self.offers.read().await.contains_key(&manifest) {
                         return Err(refuse(
@@ -148,7 +176,7 @@ impl<E: Escrow> Answering<E> {
                         block: head,
                         expiry: head.number + QUOTE_BLOCKS,
                     };
-                    sender.send(&encode(&FromNode::Quote(Signed::new(&self.account, &self.domains, quote)))).await?;
+                    say(sender, &FromNode::Quote(Signed::new(&self.account, &self.domains, quote))).await?;
                 }
                 FromClient::Begin(begin) => return self.answer(sender, receiver, *begin).await,
                 FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
@@ -164,16 +192,30 @@ impl<E: Escrow> Answering<E> {
         let offer = self.offers.read().await.get(&begin.request.document.manifest).cloned();
         let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
         let prompt = self.admit(&begin, &offer)?;
-        let lane = begin.lane.document.id();
-        let _held = self
-            .books
-            .hold_lane(lane)
-            .ok_or_else(|| refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")))?;
+        let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
+        if let Some(wait) = self.ledger.wait(payer) {
+            return Err(refuse(
+                RefusalCode::Busy,
+                format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1),
+            ));
+        }
+        let held = self.books.hold(lane, request).map_err(|taken| match taken {
+            Taken::Lane => refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")),
+            Taken::Request => refuse(RefusalCode::Duplicate, format!("request {request} is being answered here: sign a new one")),
+        })?;
+        self.admit_continuation(&begin)?;
         let base = self.books.lane_cumulative(lane).map_err(internal)?;
+        let collected = self.snapshots.borrow().latest.lane_collected(lane);
+        if collected > base {
+            return Err(refuse(
+                RefusalCode::Busy,
+                format!("the chain has collected {collected} wei on lane {lane}, this node has receipts for {base}: use another lane"),
+            ));
+        }
         let tokens_in = u32::try_from(prompt.len() + begin.continued.len()).map_err(internal)?;
         let terms = Terms {
             lane,
-            request: begin.request.document.id(),
+            request,
             attempt: begin.attempt,
             quote: begin.quote.document.hash(),
             continued: begin.continued.clone(),
@@ -183,9 +225,12 @@ impl<E: Escrow> Answering<E> {
             rate_out: begin.quote.document.rate_out,
             protocol_fee: begin.quote.document.protocol_fee,
         };
-        let budget = self.budget(&begin, &terms).await?;
         let first_token = terms.first_token().map_err(internal)?;
         let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(first_token);
+        if tokens_max == 0 {
+            return Err(refuse(RefusalCode::Invalid, "no output token is left to ask for: the prompt alone is not answered"));
+        }
+        let budget = self.budget(&begin, &terms, tokens_max, &held).await?;
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
         let is_new = self.books.begin_request(begin.request.document.id(), begin.attempt).map_err(internal)?;
@@ -195,13 +240,16 @@ impl<E: Escrow> Answering<E> {
                 format!("request {} attempt {} was begun before: sign a new request", begin.request.document.id(), begin.attempt),
             ));
         }
-        sender.send(&encode(&FromNode::Begun { tokens_in, base })).await?;
         let mut voucher = None;
-        let ended = self.stream_tokens(sender, receiver, &begin, &mut serving, generation, &mut voucher).await;
+        let ended = match say(sender, &FromNode::Begun { tokens_in, base }).await {
+            Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, generation, &mut voucher).await,
+            Err(error) => Err(error),
+        };
         if matches!(&ended, Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal) {
             // The node's own failure bills nothing.
             return ended;
         }
+        self.ledger.settle(payer, &serving).map_err(internal)?;
         let Some(voucher) = voucher else {
             ended?;
             tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");
@@ -210,7 +258,19 @@ impl<E: Escrow> Answering<E> {
         // What was promised stands, whatever the client sent next or that it left.
         let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
         ended?;
-        sender.send(&encode(&FromNode::Receipt(Box::new(delivered)))).await?;
+        say(sender, &FromNode::Receipt(Box::new(delivered))).await
+    }
+
+    /// Two receipts of one request must cover different tokens (F3), whatever a client signs: what was billed here is not billed again.
+    fn admit_continuation(&self, begin: &Begin) -> Result<(), Broken> {
+        let request = begin.request.document.id();
+        let billed = self.books.billed_to(request).map_err(internal)?;
+        if billed > 0 && begin.continued.len() < usize::try_from(billed).map_err(internal)? {
+            return Err(refuse(
+                RefusalCode::Duplicate,
+                format!("request {request} was billed here up to token {billed}: continue from there, or sign a new request"),
+            ));
+        }
         Ok(())
     }
 
@@ -241,8 +301,9 @@ impl<E: Escrow> Answering<E> {
         self.engine.prompt_tokens(&messages(&begin.turns).map_err(invalid)?).map_err(|e| invalid(e.to_string()))
     }
 
-    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited.
-    async fn budget(&self, begin: &Begin, terms: &Terms) -> Result<Amount, Broken> {
+    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited and no other answer here
+    /// has set aside. As much of the deposit as `tokens_max` tokens can need is set aside for this one.
+    async fn budget(&self, begin: &Begin, terms: &Terms, tokens_max: u32, held: &Held<'_>) -> Result<Amount, Broken> {
         let no = |why: String| refuse(RefusalCode::Voucher, why);
         let lane_left = begin.lane.document.cap.minus(terms.base).map_err(|e| no(format!("the lane's cap is used up: {e}")))?;
         let payer = begin.lane.document.payer;
@@ -251,13 +312,20 @@ impl<E: Escrow> Answering<E> {
             deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
         let owed = self.books.uncollected(payer).map_err(internal)?;
         let free = deposit.minus(owed).unwrap_or_default();
-        let due = terms.due(0).map_err(|e| no(e.to_string()))?;
-        if free < due {
+        let (least, most) = (terms.due(1).map_err(|e| no(e.to_string()))?, terms.due(tokens_max).map_err(|e| no(e.to_string()))?);
+        let limit = begin.request.document.spending_limit.min(lane_left);
+        if limit < least {
             return Err(no(format!(
-                "{payer} has {free} wei of free deposit, the answer costs {due} before its first token: deposit OPEN first"
+                "the answer costs {least} wei with its first token, the spending limit and the lane leave {limit}: raise the limit"
             )));
         }
-        Ok(begin.request.document.spending_limit.min(lane_left).min(free))
+        let granted = held.reserve(payer, free, limit.min(most));
+        if granted < least {
+            return Err(no(format!(
+                "{payer} has {free} wei of free deposit beside its other answers here, this one costs {least} with its first token: deposit OPEN first"
+            )));
+        }
+        Ok(granted)
     }
 
     async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
@@ -298,7 +366,7 @@ impl<E: Escrow> Answering<E> {
         let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
-                sender.send(&encode(&FromNode::Finished { reason })).await?;
+                say(sender, &FromNode::Finished { reason }).await?;
                 is_announced = true;
             }
             if serving.may_produce() {
@@ -312,7 +380,7 @@ impl<E: Escrow> Answering<E> {
                     step = generation.next() => match step {
                         Ok(Step::Token { token, .. }) => {
                             let index = serving.token(token);
-                            sender.send(&encode(&FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) })).await?;
+                            say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
                         }
                         Ok(Step::End(Finish::Stop)) => serving.finish(Reason::Stop),
                         Ok(Step::End(Finish::Length)) => serving.finish(Reason::Length),
@@ -334,7 +402,7 @@ impl<E: Escrow> Answering<E> {
             }
         }
         if !is_announced && let Some(reason) = serving.finished() {
-            sender.send(&encode(&FromNode::Finished { reason })).await?;
+            say(sender, &FromNode::Finished { reason }).await?;
         }
         Ok(())
     }
