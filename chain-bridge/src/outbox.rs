@@ -394,6 +394,19 @@ mod tests {
     }
 
     #[test]
+    fn with_nothing_waiting_the_nonce_is_the_chain_s_even_if_it_fell_behind() {
+        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 1 });
+        let hash = Hash32([1; 32]);
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", hash, 0);
+        outbox.seen("a", Some((hash, block(1))));
+        assert_eq!(outbox.due("a", 2, 6), Some(Action::Done(hash)));
+        // The block was taken back after all: nonce 6 would wait for a 5 that nobody sends.
+        outbox.enqueue("b", call(2), 21_000, FEES, 5, 3).unwrap();
+        assert_eq!(outbox.entry("b").unwrap().nonce, 5);
+    }
+
+    #[test]
     fn a_refused_key_gives_its_nonce_back_and_a_reverted_one_may_try_again() {
         let mut outbox = Outbox::new(Config::default());
         outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();

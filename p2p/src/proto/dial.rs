@@ -198,6 +198,17 @@ mod tests {
         book.connected(Target::Bootstrap(0));
         book.proved(Target::Bootstrap(0));
         assert_eq!(plan(&mut book, 751, &[], &[Bootstrap::Missing], &[]), [Target::Bootstrap(0)]);
+        book.failed(Time(751_000), Target::Bootstrap(0));
+        assert_eq!(plan(&mut book, 1_000, &[], &[Bootstrap::Missing], &[]), []);
+        assert_eq!(plan(&mut book, 1_001, &[], &[Bootstrap::Missing], &[]), [Target::Bootstrap(0)], "the first wait again");
+    }
+
+    #[test]
+    fn a_node_never_dials_itself() {
+        let mut book = DialBook::new();
+        for now_ms in [0, 2_000, 60_000] {
+            assert_eq!(plan(&mut book, now_ms, &[], &[], &[0]), []);
+        }
     }
 
     #[test]
