@@ -303,13 +303,21 @@ impl Asker {
         talk: &mut Talk,
     ) -> Result<Attempt, Stop> {
         let request = progress.signed.document;
-        let quote = self.quote(question, candidate, &request, talk).await?;
-        (progress.on_event)(Event::Quoted(&quote.document));
         let room = request.spending_limit.minus(progress.promised).unwrap_or_default();
         if room == Amount::ZERO {
             return Err(anyhow::anyhow!("the spending limit is promised to nodes that gave no receipt: ask again with a new limit").into());
         }
+        let ask = FromClient::QuoteAsk {
+            manifest: request.manifest,
+            profile: request.profile,
+            class: request.class,
+            tokens_max: question.tokens_max,
+        };
+        talk.send(&ask).await?;
+        // The lane is taken from the disk while the quote is on its way.
         let mut lane = self.purse.hold_lane(&self.account, &self.domains, candidate.account, self.lanes, room)?;
+        let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
+        (progress.on_event)(Event::Quoted(&quote.document));
         let begin = Begin {
             request: progress.signed.clone(),
             attempt,
@@ -321,6 +329,8 @@ impl Asker {
             continued: progress.tokens.clone(),
         };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
+        // Checked while the node reads on: nothing is promised before the first voucher.
+        self.check_quote(candidate, &request, &quote)?;
         let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
         (progress.on_event)(Event::Begun);
         if base != lane.cumulative() {
@@ -390,15 +400,8 @@ impl Asker {
         Ok(Attempt::Done { bundle: Box::new(bundle), reason })
     }
 
-    async fn quote(&self, question: &Question, candidate: &Candidate, request: &Request, talk: &mut Talk) -> Result<Signed<Quote>, Stop> {
-        let ask = FromClient::QuoteAsk {
-            manifest: request.manifest,
-            profile: request.profile,
-            class: request.class,
-            tokens_max: question.tokens_max,
-        };
-        talk.send(&ask).await?;
-        let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
+    /// Whether a quote is the node's own, recent, and within the request's limits.
+    fn check_quote(&self, candidate: &Candidate, request: &Request, quote: &Signed<Quote>) -> Result<(), Stop> {
         quote.verify(&self.domains, candidate.account).map_err(|e| Stop::Theirs(e.to_string()))?;
         if quote.document.node != candidate.account || quote.document.block.number.saturating_add(QUOTE_AGE_MAX) < self.lanes.now {
             return Err(Stop::Theirs(format!(
@@ -406,8 +409,7 @@ impl Asker {
                 quote.document.node, quote.document.block.number, self.lanes.now
             )));
         }
-        match_quote(&quote.document, request).map_err(|e| Stop::Theirs(e.to_string()))?;
-        Ok(quote)
+        match_quote(&quote.document, request).map_err(|e| Stop::Theirs(e.to_string()))
     }
 
     /// Signs and sends a voucher; that the lane carries an open promise is on disk before the first one is signed.

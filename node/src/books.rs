@@ -128,14 +128,22 @@ pub struct Held<'b> {
 }
 
 impl Held<'_> {
+    /// What other answers under way hold of `payer`'s deposit.
+    pub fn reserved(&self, payer: Address) -> Amount {
+        self.others(&self.books.busy.lock().unwrap_or_else(PoisonError::into_inner), payer)
+    }
+
     /// Sets aside up to `want` of what `payer` has free (`free` wei, before what its other answers under way hold); returns how much.
     pub fn reserve(&self, payer: Address, free: Amount, want: Amount) -> Amount {
         let mut busy = self.books.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = busy.lanes.iter().filter(|(lane, (of, _))| **lane != self.lane && *of == payer);
-        let others = others.fold(0_u128, |sum, (_, (_, amount))| sum.saturating_add(amount.0));
-        let granted = want.min(Amount(free.0.saturating_sub(others)));
+        let granted = want.min(free.minus(self.others(&busy, payer)).unwrap_or_default());
         busy.lanes.insert(self.lane, (payer, granted));
         granted
+    }
+
+    fn others(&self, busy: &Busy, payer: Address) -> Amount {
+        let others = busy.lanes.iter().filter(|(lane, (of, _))| **lane != self.lane && *of == payer);
+        Amount(others.fold(0_u128, |sum, (_, (_, amount))| sum.saturating_add(amount.0)))
     }
 }
 
@@ -145,6 +153,10 @@ impl Drop for Held<'_> {
         busy.lanes.remove(&self.lane);
         busy.requests.remove(&self.request);
     }
+}
+
+fn request_key(request: Hash32, attempt: u16) -> Vec<u8> {
+    [&request.0[..], &attempt.to_be_bytes()].concat()
 }
 
 fn intent_key(epoch: u64, root: Hash32) -> Vec<u8> {
@@ -190,16 +202,11 @@ impl Books {
 
     /// Notes that an attempt at a request was begun; false if it was before.
     pub fn begin_request(&self, request: Hash32, attempt: u16) -> Result<bool, BooksError> {
-        let key = [&request.0[..], &attempt.to_be_bytes()].concat();
-        Ok(self.records.insert_new(REQUESTS, &key, &[])?)
+        Ok(self.records.insert_new(REQUESTS, &request_key(request, attempt), &[])?)
     }
 
-    /// What the last receipt left a lane at; zero for a new one.
-    pub fn lane_cumulative(&self, lane: Hash32) -> Result<Amount, BooksError> {
-        Ok(self.lane(lane)?.map_or(Amount::ZERO, |record| record.voucher.document.cumulative))
-    }
-
-    fn lane(&self, lane: Hash32) -> Result<Option<LaneRecord>, BooksError> {
+    /// What a lane's last receipt left; nothing for a new one.
+    pub fn lane(&self, lane: Hash32) -> Result<Option<LaneRecord>, BooksError> {
         let Some(bytes) = self.records.get(LANES, &lane.0)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(LANES, &lane.0, error))
     }

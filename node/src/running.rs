@@ -134,13 +134,24 @@ struct Front {
     started: Instant,
 }
 
-/// Deposits as the chain has them now.
+/// Deposits by the books that follow the chain, and by the chain itself where the books show too little: a deposit made this moment counts,
+/// and an answer whose deposit is known waits for no question.
 #[derive(Debug)]
-pub struct ChainEscrow(ChainClient);
+pub struct ChainEscrow {
+    client: ChainClient,
+    snapshots: Snapshots,
+}
 
 impl Escrow for ChainEscrow {
-    async fn free_balance(&self, payer: Address) -> anyhow::Result<Amount> {
-        Ok(self.0.free_balance(payer).await?)
+    async fn free_balance(&self, payer: Address, enough: Amount) -> anyhow::Result<Amount> {
+        let known = {
+            let snapshot = self.snapshots.borrow();
+            snapshot.problem.is_none().then(|| snapshot.latest.free(payer))
+        };
+        match known.filter(|free| *free >= enough) {
+            Some(free) => Ok(free),
+            None => Ok(self.client.free_balance(payer).await?),
+        }
     }
 }
 
@@ -233,7 +244,7 @@ impl Node {
             offers: Arc::clone(&offers),
             snapshots: snapshots.clone(),
             books: Arc::clone(&books),
-            escrow: ChainEscrow(chain.clone()),
+            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone() },
             ledger: Ledger::new(config.willing_to_lose),
         });
         let front = Arc::new(Front {

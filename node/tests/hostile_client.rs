@@ -60,7 +60,7 @@ const WAIT: Duration = Duration::from_secs(20);
 struct Deposit(Arc<Mutex<Amount>>);
 
 impl Escrow for Deposit {
-    async fn free_balance(&self, _: Address) -> anyhow::Result<Amount> {
+    async fn free_balance(&self, _: Address, _: Amount) -> anyhow::Result<Amount> {
         Ok(*self.0.lock().unwrap())
     }
 }
@@ -233,7 +233,8 @@ impl World {
 
     /// Receipts kept, and what a lane stands at.
     fn charged(&self, lane: &Signed<Lane>) -> (u64, Amount) {
-        (self.books.counts().unwrap().0, self.books.lane_cumulative(lane.document.id()).unwrap())
+        let record = self.books.lane(lane.document.id()).unwrap();
+        (self.books.counts().unwrap().0, record.map_or(Amount::ZERO, |record| record.voucher.document.cumulative))
     }
 
     /// Waits until so many receipts are kept: the node may still be writing when the client has its refusal.

@@ -1,9 +1,10 @@
-//! What the network adds to the first token: the same question to an engine in this process and, over QUIC, to a node's.
+//! What the network adds to the first token: from the open connection to the token at the client, less what the node's engine took.
 //!
-//! The node is a real `tributary run` on loopback with a real chain, deposit and lane. Both sides tokenize, run the prompt, and decode
-//! one token. With the connection open, the node's side also has the quote (a round trip and two signatures), the request, the lane and
-//! the deposit (a question to the chain) checked, and the request noted on disk before the first token leaves; from the question on,
-//! the client's nonce and signature and the handshake come on top.
+//! The node is a real `tributary run` on loopback with a real chain, deposit and lane; it logs how long its engine took for each first
+//! token, so the figure is a difference within one answer and the engine's own spread falls out of it. In it are the quote (a round trip and
+//! two signatures), the request, lane and deposit checked, what the note on disk takes beyond the prompt, and the frames. The same question to
+//! an engine in this process is asked in turn and printed beside; from the question on, the client's nonce and signature and the
+//! handshake come on top.
 
 use std::{
     path::Path,
@@ -49,8 +50,11 @@ const WARM_UP: u16 = 2;
 /// One question asked both ways.
 #[derive(Debug)]
 struct Pair {
+    /// In this process, tokenizing included.
     engine_ms: f64,
     there: Legs,
+    /// The node's engine, by its log.
+    engine_there_ms: f64,
 }
 
 /// An answer's way to its first token over the network, in milliseconds.
@@ -108,8 +112,10 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
             let there = ask_node(&asker, &question, &found).await?;
             (ask_engine(engine, &question).await?, there)
         };
+        let times = engine_times(&node.folder.join("node.log"))?;
+        ensure!(times.len() == usize::from(number) + 1, "the node logged {} first tokens, {} were asked for", times.len(), number + 1);
         if number >= WARM_UP {
-            pairs.push(Pair { engine_ms, there });
+            pairs.push(Pair { engine_ms, there, engine_there_ms: times[usize::from(number)] });
         }
     }
     overlay.shutdown().await;
@@ -120,18 +126,24 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
 
 fn print(pairs: &[Pair]) -> Result<()> {
     let all = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
-    let (engine, open) = (all(|pair| pair.engine_ms), all(|pair| pair.there.open()));
-    let whole = all(|pair| pair.there.connect + pair.there.open());
-    let [connect, quote, begin, token] =
-        [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin), all(|pair| pair.there.token)];
+    let [connect, quote, begin] = [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin)];
+    let token = all(|pair| pair.there.token - pair.engine_there_ms);
+    let (here, there) = (all(|pair| pair.engine_ms), all(|pair| pair.engine_there_ms));
     let n = pairs.len();
     let note = format!(
-        "median {open:.2} over an open connection less median {engine:.2} in process, in turns; \
-         quote {quote:.2}, lane and deposit checked and request noted {begin:.2}, then the token {token:.2}"
+        "quote {quote:.2}, lane and deposit checked {begin:.2}, note and frames beyond the engine {token:.2}; \
+         engine {there:.2} there, {here:.2} in this process"
     );
-    row("first.quic_ttft_ms", open - engine, n, note)?;
-    let note = format!("median {whole:.2} from the question less {engine:.2}: nonce, signature and handshake, {connect:.2}, on top");
-    row("first.quic_ttft_new_ms", whole - engine, n, note)
+    row("first.quic_ttft_ms", all(|pair| pair.there.open() - pair.engine_there_ms), n, note)?;
+    let note = format!("the same from the question: nonce, signature and handshake, {connect:.2}, on top");
+    row("first.quic_ttft_new_ms", all(|pair| pair.there.connect + pair.there.open() - pair.engine_there_ms), n, note)
+}
+
+/// Milliseconds that the node's engine took for each first token so far, by its log.
+fn engine_times(log: &Path) -> Result<Vec<f64>> {
+    let text = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
+    let lines = text.lines().filter_map(|line| line.split_once("first token engine_us=").map(|(_, rest)| rest));
+    lines.map(|rest| Ok(rest.trim().parse::<f64>().with_context(|| format!("a time of the node's log: {rest}"))? / 1e3)).collect()
 }
 
 /// A node that serves the base, and a client with a deposit.
