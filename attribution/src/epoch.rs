@@ -2,8 +2,10 @@
 //!
 //! All of it is a function of the receipts, their order of arrival forgotten. A payout leaf and its parts take 132 bytes and 48 per part.
 
+mod funding;
 mod payout;
 mod receipts;
 
+pub use funding::{DueRefund, Funding, fund};
 pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};
 pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, collect, node_root, receipts_tree};

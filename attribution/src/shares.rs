@@ -110,3 +110,33 @@ fn payee(part: Part, receipt: &Receipt, manifest: &Manifest, roles: &RolePayees)
         Part::Refund => Ok(receipt.client),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::sample;
+
+    #[test]
+    fn each_role_is_paid_on_its_own_account() {
+        let account = |byte| Address([byte; 20]);
+        let receipt = Receipt { client: account(8), node: account(9), ..sample().bundle.receipt.document };
+        let roles = RolePayees {
+            protocol: account(1),
+            node: account(2),
+            agent: Some(account(3)),
+            base: Some(account(4)),
+            adapter: Some(account(5)),
+            stakers: account(6),
+            insurance: account(7),
+        };
+        let manifest = sample().bundle.manifest;
+        let paid = |part| payee(part, &receipt, &manifest, &roles).unwrap();
+        let of_roles = [Part::Protocol, Part::Node, Part::Agent, Part::Base, Part::Adapter, Part::Stakers, Part::Insurance];
+        assert_eq!(of_roles.map(paid), [1, 2, 3, 4, 5, 6, 7].map(account));
+        assert_eq!(paid(Part::Refund), account(8), "what was collected too much goes back to the client");
+        assert_eq!(paid(Part::Treasury(0)), manifest.datanets[0].treasury);
+        assert_eq!(paid(Part::Span(0)), receipt.spans[0].payee);
+        let none = RolePayees { agent: None, ..roles };
+        assert_eq!(payee(Part::Agent, &receipt, &manifest, &none), Err(ShareError::NoPayee("agent")));
+    }
+}

@@ -7,6 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use attribution::{
     answer::{answer_tree, open_answer},
+    check::{Draw, DrawRule, Operators, draw},
     epoch::build_payout,
     index::{DatanetIndex, Index, Leaf as _, Segment, Source},
     parameters::{Parameters, WordTable, weight},
@@ -233,5 +234,29 @@ fn the_payout_tree_is_that_of_the_vectors() {
             own.opening.siblings.iter().map(|s| s.digest).collect::<Vec<_>>(),
             list(&claim["digests"]).iter().map(hash).collect::<Vec<_>>()
         );
+    }
+}
+
+#[test]
+fn draws_of_checkers_are_those_of_the_vectors() {
+    let vectors = vectors();
+    assert!(list(&vectors["draws"]).len() > 9);
+    for vector in list(&vectors["draws"]) {
+        let account = |value: &Value| -> Address { value.as_str().unwrap().parse().unwrap() };
+        let operators: Vec<_> =
+            list(&vector["operators"]).iter().map(|o| (account(&o["account"]), o["stake"].as_str().unwrap().parse().unwrap())).collect();
+        let rule = DrawRule {
+            rate: u32::try_from(number(&vector["rate"])).unwrap(),
+            checkers: u8::try_from(number(&vector["checkers"])).unwrap(),
+            eligible_min: usize::try_from(number(&vector["eligibleMin"])).unwrap(),
+        };
+        let expected = match vector["outcome"].as_str().unwrap() {
+            "unchecked" => Draw::Unchecked,
+            "notDrawn" => Draw::NotDrawn,
+            _ => Draw::Checkers(list(&vector["drawn"]).iter().map(account).collect()),
+        };
+        let (beacon, epoch, receipt) = (hash(&vector["beacon"]), number(&vector["epoch"]), hash(&vector["receipt"]));
+        let got = draw(beacon, epoch, receipt, rule, &Operators::new(&operators).unwrap(), account(&vector["answering"]));
+        assert_eq!(got, expected, "{}", vector["name"]);
     }
 }

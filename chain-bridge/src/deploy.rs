@@ -4,7 +4,11 @@
 //! so each constructor names contracts that stand before it in the queue. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 
 use alloy::{
     primitives::{Bytes, aliases::U96},
@@ -27,6 +31,9 @@ use crate::{
     client::send::{Sender, Sent},
     convert::{account, address},
 };
+
+/// Largest `registry.json` read; one holds about a kilobyte.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What the constructors are given. Times are seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +150,12 @@ impl Deployment {
     /// [`FileError`] naming the file.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let name = || path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| FileError { path: name(), why: error.to_string() })?;
+        let mut text = String::new();
+        let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+        read.map_err(|error| FileError { path: name(), why: error.to_string() })?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(FileError { path: name(), why: format!("not a deployment: more than {FILE_BYTES_MAX} bytes") });
+        }
         serde_json::from_str(&text).map_err(|error| FileError { path: name(), why: format!("not a deployment: {error}") })
     }
 

@@ -2,9 +2,11 @@
 //!
 //! The OP execution rules read the L1Block predeploy, which anvil does not bring: [`l1`] places it and lets its L1 advance by deposit transactions, as a
 //! sequencer would. Nothing warps time: windows pass in real seconds. The keys are anvil's published ones: never use them elsewhere.
-//! The chain ends with its [`Devnet`].
+//! The chain ends with its [`Devnet`], or with the process that started it, however that one ends.
 
+pub mod gas;
 pub mod l1;
+pub mod tied;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -15,7 +17,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::ChildStdout,
     task::JoinHandle,
 };
 use types::{
@@ -29,6 +31,8 @@ use crate::{
     client::send::Sender,
     deploy::{DeployConfig, Deployment, deploy},
 };
+
+use tied::Tied;
 
 /// Longest wait for anvil to listen: it takes well under a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -164,7 +168,7 @@ pub struct Devnet {
     rpc: Rpc,
     deployment: Deployment,
     faucet: Sender,
-    child: Child,
+    child: Tied,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -242,22 +246,21 @@ impl Drop for Devnet {
 }
 
 /// anvil, its endpoint and the rest of its output.
-async fn listen(config: &DevnetConfig) -> Result<(Child, String, Lines<BufReader<ChildStdout>>), DevnetError> {
+async fn listen(config: &DevnetConfig) -> Result<(Tied, String, Lines<BufReader<ChildStdout>>), DevnetError> {
     let port = config.port.unwrap_or(0);
     if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         tracing::debug!(%error, port, "the port cannot be bound");
         return Err(DevnetError::PortInUse { port });
     }
-    let mut child = Command::new(&config.anvil)
+    let no_anvil = |why: String| DevnetError::NoAnvil { path: config.anvil.clone(), why };
+    let mut command = tied::command(&config.anvil);
+    command
         .args(["-n", "optimism", "--slots-in-an-epoch", "4", "--host", "127.0.0.1", "--balance", "1000000000"])
         .args(["--port", &port.to_string(), "--block-time", &config.block_time_s.to_string(), "--chain-id", &config.chain_id.to_string()])
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| DevnetError::NoAnvil { path: config.anvil.clone(), why: error.to_string() })?;
-    let stdout = child.stdout.take().expect("stdout was piped above");
+        .stderr(Stdio::piped());
+    let mut child = Tied::spawn(&mut command).map_err(|error| no_anvil(error.to_string()))?;
+    let stdout = child.stdout().expect("stdout was piped above");
     let mut lines = BufReader::new(stdout).lines();
     let found = tokio::time::timeout(START_TIMEOUT, async {
         while let Ok(Some(line)) = lines.next_line().await {
@@ -269,19 +272,27 @@ async fn listen(config: &DevnetConfig) -> Result<(Child, String, Lines<BufReader
     });
     match found.await {
         Ok(Some(url)) => Ok((child, url, lines)),
-        Ok(None) => Err(ended(child, port).await),
+        Ok(None) => Err(ended(child, config).await),
         Err(_) => Err(DevnetError::Silent),
     }
 }
 
-async fn ended(mut child: Child, port: u16) -> DevnetError {
+async fn ended(mut child: Tied, config: &DevnetConfig) -> DevnetError {
     let mut output = String::new();
-    if let Some(stderr) = child.stderr.take() {
+    if let Some(stderr) = child.stderr() {
         let limit = u64::try_from(ERROR_MAX).unwrap_or(u64::MAX);
         // What cannot be read is left out of an error that stands anyway.
         let _ = stderr.take(limit).read_to_string(&mut output).await;
     }
-    if output.contains("in use") { DevnetError::PortInUse { port } } else { DevnetError::Ended { output: output.trim().to_owned() } }
+    let output = output.trim().to_owned();
+    match child.wait().await {
+        Ok(status) if Tied::was_not_run(status) => {
+            let why = output.rsplit(": ").next().unwrap_or_default().to_owned();
+            DevnetError::NoAnvil { path: config.anvil.clone(), why }
+        }
+        _ if output.contains("in use") => DevnetError::PortInUse { port: config.port.unwrap_or(0) },
+        _ => DevnetError::Ended { output },
+    }
 }
 
 async fn drain(mut lines: Lines<BufReader<ChildStdout>>) {

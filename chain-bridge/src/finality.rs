@@ -193,6 +193,30 @@ mod tests {
         assert_eq!(Cursor::new(block(1, 0)).push(&header(3, 0, 0)), Err(FinalityError::Gap { expected: 2, got: 3 }));
     }
 
+    #[test]
+    fn a_chain_that_does_not_finalize_halts() {
+        let mut cursor = Cursor::new(block(0, 0));
+        for number in 1..=RING_MAX as u64 {
+            cursor.push(&header(number, 0, 0)).unwrap();
+        }
+        let full = cursor.push(&header(RING_MAX as u64 + 1, 0, 0)).unwrap_err();
+        assert_eq!(full, FinalityError::NotFinalizing);
+        assert!(full.must_halt());
+        cursor.finalize(block(1, 0)).unwrap();
+        assert_eq!(cursor.push(&header(RING_MAX as u64 + 1, 0, 0)), Ok(()));
+    }
+
+    #[test]
+    fn only_an_empty_ring_skips_and_only_forwards() {
+        let mut cursor = Cursor::new(block(10, 0));
+        assert_eq!(cursor.skip_to(block(9, 0)), Err(FinalityError::Gap { expected: 11, got: 9 }));
+        assert_eq!(cursor.skip_to(block(10, 0)), Ok(()));
+        assert_eq!(cursor.skip_to(block(20, 0)), Ok(()));
+        cursor.push(&header(21, 0, 0)).unwrap();
+        assert_eq!(cursor.skip_to(block(30, 0)), Err(FinalityError::Gap { expected: 22, got: 30 }));
+        assert_eq!((cursor.finalized(), cursor.tip()), (block(20, 0), block(21, 0)));
+    }
+
     proptest! {
         #[test]
         fn the_ring_holds_exactly_the_blocks_above_the_finalized_one(pushes in 1..60_u64, finalize in 0..60_u64) {

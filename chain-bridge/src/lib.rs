@@ -1,21 +1,21 @@
 //! Put results on a chain, read facts from it.
 //!
-//! Pure, tested without a chain: [`outbox`] (one key, one transaction), [`lanes`] (vouchers and exposure), [`finality`] (reorganisations),
+//! Pure, tested without a chain: [`outbox`] (one key, one transaction), [`lanes`] (which lanes an answer is begun on), [`finality`] (reorganisations),
 //! [`registry`] (views derived from events), [`fraud`] (proofs of false spans). The shell is behind feature `rpc` (default): the generated
 //! bindings, a client of any OP-mode chain, deployment, a development chain on anvil, the follower that feeds the views, and encrypted key files.
 //!
 //! ```
-//! use chain_bridge::lanes::{Terms, client::ClientLane};
-//! use types::{amount::Amount, id::{Address, Hash32}, voucher::Lane};
+//! use chain_bridge::outbox::{Action, Config, Fees, Outbox, Place};
+//! use chain_bridge::chain::Call;
+//! use types::{amount::Amount, id::Address};
 //!
-//! let lane = Lane { payer: Address([1; 20]), node: Address([2; 20]), cap: Amount(5_000), expiry: 900, nonce: 1 };
-//! let terms = Terms {
-//!     request: Hash32([3; 32]), attempt: 0, quote: Hash32([4; 32]), rate_in: Amount(1_000), rate_out: Amount(3_000),
-//!     protocol_fee: Amount(5), first_token: 0, tokens_in: 10,
-//! };
-//! let voucher = ClientLane::new(lane).next_voucher(&terms, &[17, 42], Amount(100))?;
-//! assert_eq!(voucher.cumulative, Amount(10 + 6 + 5));
-//! # Ok::<(), chain_bridge::lanes::VoucherError>(())
+//! let call = Call { to: Some(Address([1; 20])), data: vec![], value: Amount(7) };
+//! let mut outbox = Outbox::new(Config::default());
+//! assert_eq!(outbox.enqueue("rent of May", call.clone(), 21_000, Fees { most: 100, tip: 10 }, 5, 0)?, Place::New);
+//! // Asked again after a restart: the same nonce, never a second transaction.
+//! assert_eq!(outbox.enqueue("rent of May", call, 21_000, Fees { most: 100, tip: 10 }, 9, 3)?, Place::Waiting);
+//! assert_eq!(outbox.due("rent of May", 3, 5), Some(Action::Send));
+//! # Ok::<(), chain_bridge::outbox::OutboxError>(())
 //! ```
 //!
 //! Deliberately absent: any decision about who is owed what (that is `attribution`'s), and configuration files (`node`'s).

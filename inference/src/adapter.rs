@@ -194,6 +194,15 @@ impl AdapterFiles {
         self.manifest.as_deref()
     }
 
+    /// Checks what can be checked without a model: that the matrices' file is one, holds matrices, and all of them whole.
+    ///
+    /// # Errors
+    /// [`AdapterError::Weights`].
+    pub fn check(&self) -> Result<(), AdapterError> {
+        let tensors = safetensors::SafeTensors::deserialize(&self.weights).map_err(|error| AdapterError::Weights(error.to_string()))?;
+        if tensors.is_empty() { Err(AdapterError::Weights("it holds no tensors".to_owned())) } else { Ok(()) }
+    }
+
     /// Bytes of the matrices' file.
     pub(crate) fn weights(&self) -> &[u8] {
         &self.weights

@@ -9,6 +9,8 @@
 //! file once.
 
 mod cursor;
+mod error;
+mod place;
 mod quant;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cursor::Cursor;
+pub use error::GgufError;
+use place::{parse_tensor, place_tensors};
 pub use quant::TensorType;
 pub(crate) use quant::f16_to_f32;
 
@@ -33,105 +37,6 @@ pub const ARRAY_ITEMS_MAX: u64 = 1 << 22;
 pub const DIMENSIONS_MAX: u32 = 4;
 /// Largest alignment of the data section.
 pub const ALIGNMENT_MAX: u64 = 1 << 16;
-
-/// What is wrong with a file, and where.
-#[derive(Debug, thiserror::Error)]
-pub enum GgufError {
-    /// The file cannot be opened or read.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The first four bytes are not `GGUF`.
-    #[error("this is not a GGUF file: it starts with {got:02x?}, expected \"GGUF\"")]
-    BadMagic {
-        /// The first bytes found.
-        got: [u8; 4],
-    },
-    /// A version this reader does not know.
-    #[error("GGUF version {got} is not supported, expected 2 or 3: convert the file again")]
-    Version {
-        /// The version in the file.
-        got: u32,
-    },
-    /// A field reaches past the end of the file.
-    #[error("the file is cut off: {field} at byte {offset} needs {need} bytes, {have} are left; download it again")]
-    Truncated {
-        /// The field being read.
-        field: String,
-        /// Its position in the file, in bytes.
-        offset: u64,
-        /// Bytes it declares.
-        need: u64,
-        /// Bytes the file still has.
-        have: u64,
-    },
-    /// A declared size is above this reader's limit.
-    #[error("{field} at byte {offset} declares {value}, at most {limit} is accepted")]
-    TooLarge {
-        /// The field being read.
-        field: String,
-        /// Its position in the file, in bytes.
-        offset: u64,
-        /// The value declared.
-        value: u64,
-        /// The most that is accepted.
-        limit: u64,
-    },
-    /// A field has a value that has no meaning.
-    #[error("{field} at byte {offset} is {value}: {expected}")]
-    Invalid {
-        /// The field being read.
-        field: String,
-        /// Its position in the file, in bytes.
-        offset: u64,
-        /// What was found.
-        value: String,
-        /// What would have been accepted.
-        expected: &'static str,
-    },
-    /// A tensor is stored in a block format this reader does not decode.
-    #[error("tensor {tensor} has type {type_id}; F32, F16, Q4_0, Q4_1 and Q8_0 are supported")]
-    UnsupportedType {
-        /// The tensor.
-        tensor: String,
-        /// The type number in the file.
-        type_id: u32,
-    },
-    /// A metadata key the model needs is absent.
-    #[error("metadata key {key} is missing")]
-    MissingKey {
-        /// The key.
-        key: String,
-    },
-    /// A metadata key holds another kind of value.
-    #[error("metadata key {key} is not {expected}")]
-    WrongKind {
-        /// The key.
-        key: String,
-        /// The kind that was expected.
-        expected: &'static str,
-    },
-    /// A tensor the model needs is absent.
-    #[error("tensor {tensor} is missing")]
-    MissingTensor {
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor has another shape than the metadata implies.
-    #[error("tensor {tensor} has shape {got:?}, the metadata implies {expected:?}")]
-    WrongShape {
-        /// The tensor.
-        tensor: String,
-        /// The shape implied by the metadata, rows first.
-        expected: Vec<u64>,
-        /// The shape in the file, rows first.
-        got: Vec<u64>,
-    },
-}
 
 /// A metadata value. Arrays hold plain values only: nested arrays are refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +101,10 @@ impl GgufFile {
     /// Any [`GgufError`]; a field that is cut off or oversized is named with its position.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { path: path.to_path_buf(), source };
+        // Asked before it is opened: opening a pipe waits for a writer, and tensors are read by position.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("not a regular file: copy it to one first")));
+        }
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
         let reader = BufReader::with_capacity(1 << 16, file.try_clone().map_err(io)?);
@@ -258,16 +167,6 @@ impl GgufFile {
 
     fn io(&self, source: std::io::Error) -> GgufError {
         GgufError::Io { path: self.path.clone(), source }
-    }
-}
-
-impl GgufError {
-    /// Puts the real path into an error of a reader that did not know it.
-    fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Io { source, .. } => Self::Io { path: path.to_path_buf(), source },
-            other => other,
-        }
     }
 }
 
@@ -405,207 +304,5 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
     }
 }
 
-/// A tensor entry before its place in the file is checked.
-struct Declared {
-    name: String,
-    at: u64,
-    shape: Vec<u64>,
-    type_id: u32,
-    offset: u64,
-}
-
-fn parse_tensor<R: Read>(cursor: &mut Cursor<R>, index: u64) -> Result<Declared, GgufError> {
-    let at = cursor.offset();
-    let name = cursor.text(&format!("name of tensor {index}"))?;
-    let dimensions_at = cursor.offset();
-    let dimensions = cursor.u32("dimension count")?;
-    if dimensions == 0 || dimensions > DIMENSIONS_MAX {
-        return Err(GgufError::TooLarge {
-            field: format!("dimension count of tensor {name}"),
-            offset: dimensions_at,
-            value: u64::from(dimensions),
-            limit: u64::from(DIMENSIONS_MAX),
-        });
-    }
-    let mut shape = Vec::new();
-    for _ in 0..dimensions {
-        shape.push(cursor.u64(&name)?);
-    }
-    shape.reverse();
-    let type_id = cursor.u32(&name)?;
-    let offset = cursor.u64(&name)?;
-    Ok(Declared { name, at, shape, type_id, offset })
-}
-
-/// Checks that every tensor lies inside the file, and that together they do not claim more bytes than it has:
-/// overlapping entries would let a small file stand for a large model.
-fn place_tensors(declared: Vec<Declared>, data: u64, alignment: u64, len: u64) -> Result<BTreeMap<String, TensorInfo>, GgufError> {
-    let mut tensors = BTreeMap::new();
-    let mut left = len.saturating_sub(data);
-    for entry in declared {
-        let at = entry.at;
-        let name = entry.name.clone();
-        let info = place_tensor(entry, data, alignment, len)?;
-        if info.size_bytes > left {
-            return Err(GgufError::Truncated { field: format!("data of tensor {name}"), offset: at, need: info.size_bytes, have: left });
-        }
-        left -= info.size_bytes;
-        if tensors.insert(name.clone(), info).is_some() {
-            return Err(GgufError::Invalid {
-                field: "tensor name".to_owned(),
-                offset: at,
-                value: name,
-                expected: "each tensor may occur once",
-            });
-        }
-    }
-    Ok(tensors)
-}
-
-fn place_tensor(entry: Declared, data: u64, alignment: u64, len: u64) -> Result<TensorInfo, GgufError> {
-    let Declared { name, at, shape, type_id, offset } = entry;
-    let kind = TensorType::from_id(type_id).ok_or_else(|| GgufError::UnsupportedType { tensor: name.clone(), type_id })?;
-    let too_large = |value| GgufError::TooLarge { field: format!("size of tensor {name}"), offset: at, value, limit: len };
-    let elements = shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side)).ok_or_else(|| too_large(u64::MAX))?;
-    let row = shape.last().copied().unwrap_or(0);
-    if row == 0 || row % kind.block_elements() != 0 {
-        return Err(GgufError::Invalid {
-            field: format!("row length of tensor {name}"),
-            offset: at,
-            value: row.to_string(),
-            expected: "a positive multiple of the type's block (32 for quantised types)",
-        });
-    }
-    let size_bytes = (elements / kind.block_elements()).checked_mul(kind.block_bytes()).ok_or_else(|| too_large(u64::MAX))?;
-    if offset % alignment != 0 {
-        return Err(GgufError::Invalid {
-            field: format!("offset of tensor {name}"),
-            offset: at,
-            value: offset.to_string(),
-            expected: "a multiple of general.alignment",
-        });
-    }
-    let start = data.checked_add(offset).ok_or_else(|| too_large(offset))?;
-    let have = len.saturating_sub(start);
-    if size_bytes > have {
-        return Err(GgufError::Truncated { field: format!("data of tensor {name}"), offset: start, need: size_bytes, have });
-    }
-    Ok(TensorInfo { shape, kind, offset: start, size_bytes, elements })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// A header with one metadata entry and one 2 x 32 Q8_0 tensor.
-    fn sample() -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(3u32.to_le_bytes());
-        out.extend(1u64.to_le_bytes());
-        out.extend(1u64.to_le_bytes());
-        text(&mut out, "general.name");
-        out.extend(8u32.to_le_bytes());
-        text(&mut out, "sample");
-        text(&mut out, "w");
-        out.extend(2u32.to_le_bytes());
-        out.extend(32u64.to_le_bytes());
-        out.extend(2u64.to_le_bytes());
-        out.extend(8u32.to_le_bytes());
-        out.extend(0u64.to_le_bytes());
-        out.resize(out.len().next_multiple_of(32), 0);
-        for row in [1i8, -2] {
-            out.extend(half_one());
-            out.extend([row.to_le_bytes()[0]; 32]);
-        }
-        out
-    }
-
-    fn text(out: &mut Vec<u8>, value: &str) {
-        out.extend((value.len() as u64).to_le_bytes());
-        out.extend(value.as_bytes());
-    }
-
-    fn half_one() -> [u8; 2] {
-        0x3c00u16.to_le_bytes()
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Header, GgufError> {
-        Header::parse(bytes, bytes.len() as u64)
-    }
-
-    #[test]
-    fn a_tensor_is_read_and_dequantised() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gguf");
-        std::fs::write(&path, sample()).unwrap();
-        let file = GgufFile::open(&path).unwrap();
-        assert_eq!(file.header().text("general.name").unwrap(), "sample");
-        let values = file.tensor("w", &[2, 32]).unwrap();
-        assert_eq!(values[..32], [1.0; 32]);
-        assert_eq!(values[32..], [-2.0; 32]);
-        assert_eq!(file.hash().unwrap(), *blake3::hash(&sample()).as_bytes());
-    }
-
-    #[test]
-    fn every_prefix_of_a_file_is_refused_by_name() {
-        let bytes = sample();
-        for len in 0..bytes.len() {
-            match parse(&bytes[..len]) {
-                Err(GgufError::Truncated { field, need, have, .. }) => {
-                    assert!(!field.is_empty() && need > have, "prefix of {len}");
-                }
-                other => panic!("prefix of {len} gave {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn an_oversized_count_names_field_offset_and_limit() {
-        let mut bytes = sample();
-        bytes[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
-        let error = parse(&bytes).unwrap_err();
-        assert!(
-            matches!(&error, GgufError::TooLarge { field, offset: 16, limit: METADATA_ENTRIES_MAX, .. } if field == "metadata count"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_string_longer_than_the_file_is_refused_before_it_is_allocated() {
-        let mut bytes = sample();
-        bytes[24..32].copy_from_slice(&500_000u64.to_le_bytes());
-        let error = parse(&bytes).unwrap_err();
-        assert!(matches!(error, GgufError::Truncated { offset: 32, need: 500_000, .. }), "{error}");
-    }
-
-    #[test]
-    fn another_type_and_another_version_are_refused() {
-        let mut bytes = sample();
-        let at = bytes.len() - 68 - 32 + (bytes.len() % 32);
-        let type_at = (0..bytes.len() - 12).find(|&i| bytes[i..i + 12] == [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] && i > 60).unwrap_or(at);
-        bytes[type_at] = 12;
-        assert!(matches!(parse(&bytes), Err(GgufError::UnsupportedType { type_id: 12, .. })));
-        bytes[4] = 1;
-        assert!(matches!(parse(&bytes), Err(GgufError::Version { got: 1 })));
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_never_panics(flips in prop::collection::vec((0usize..200, any::<u8>()), 1..8)) {
-            let mut bytes = sample();
-            for (at, value) in flips {
-                let at = at % bytes.len();
-                bytes[at] = value;
-            }
-            let _ = parse(&bytes);
-        }
-
-        #[test]
-        fn parsing_noise_never_panics(tail in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-            bytes.extend(tail);
-            let _ = parse(&bytes);
-        }
-    }
-}
+mod tests;

@@ -111,6 +111,27 @@ pub struct ModelInfo {
     pub config: Config,
 }
 
+impl ModelInfo {
+    /// Reads all that is known without the weights, and hashes the file.
+    ///
+    /// # Errors
+    /// [`ModelError::Gguf`], [`ModelError::Architecture`] or [`ModelError::Config`].
+    pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
+        Self::hashed(file, file.hash()?)
+    }
+
+    fn hashed(file: &GgufFile, hash: [u8; 32]) -> Result<Self, ModelError> {
+        let config = Config::from_header(file.header())?;
+        Ok(Self {
+            hash,
+            name: file.header().text("general.name").unwrap_or("unnamed").to_owned(),
+            size_bytes: file.len(),
+            context: u32::try_from(config.context).unwrap_or(u32::MAX),
+            config,
+        })
+    }
+}
+
 /// A linear layer that adapters may change. The order is the one of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Site {
@@ -197,17 +218,10 @@ impl Model {
         if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
             return Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(hash) });
         }
-        let config = Config::from_header(file.header())?;
+        let info = ModelInfo::hashed(&file, hash)?;
         let tokenizer = Tokenizer::from_header(file.header())?;
         let template = ChatTemplate::from_header(file.header())?;
-        let weights = Weights::load(&file, &config)?;
-        let info = ModelInfo {
-            hash,
-            name: file.header().text("general.name").unwrap_or("unnamed").to_owned(),
-            size_bytes: file.len(),
-            context: u32::try_from(config.context).unwrap_or(u32::MAX),
-            config,
-        };
+        let weights = Weights::load(&file, &info.config)?;
         Ok((Self { info, weights }, Text { tokenizer, template }))
     }
 

@@ -269,6 +269,7 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     };
     let (examples, held_out, control) = (encode(&job.examples)?, encode(&job.held_out)?, encode(&job.control)?);
     let manifest = Manifest::new(job, model.info().hash).bytes();
+    files::prepare(job, &manifest)?;
     let first = model.config().layers - config.layers.min(model.config().layers);
     let graph = Graph::new(&model, first, config.max_length)?;
     let layout = Layout::new(config, model.config(), first);

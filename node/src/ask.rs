@@ -2,7 +2,11 @@
 //!
 //! Carries frames between streams and [`Asking`]; the client's own record of tokens is what its vouchers say and what a failover continues from.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use attribution::bundle::Bundle;
@@ -27,6 +31,7 @@ use types::{
 };
 
 use crate::{
+    data::write_atomic,
     evidence,
     purse::{HeldLane, LaneTerms, Purse},
     service::INFERENCE_TAG,
@@ -36,6 +41,12 @@ use crate::{
 const FRAME_WAIT: Duration = Duration::from_secs(60);
 /// Most nodes tried for one answer.
 const ATTEMPTS_MAX: u16 = 8;
+/// Times one node is tried for one answer, unless it says no for good.
+const TRIES_MAX: u8 = 2;
+/// Most bytes of text of one token: a node that sends more fills this client's memory, not its answer.
+const TOKEN_BYTES_MAX: usize = 1 << 10;
+/// Blocks behind the head that a quote may name: contracts void a receipt that names an older one.
+const QUOTE_AGE_MAX: u64 = 256;
 
 /// A node to ask, with where it is.
 #[derive(Debug, Clone)]
@@ -51,6 +62,8 @@ pub struct Candidate {
 /// What to ask.
 #[derive(Debug, Clone)]
 pub struct Question {
+    /// From the purse; it also drew the order of equal providers.
+    pub nonce: u64,
     /// The conversation; contents are made canonical before they are signed.
     pub turns: Vec<Turn>,
     /// What shall answer.
@@ -91,6 +104,8 @@ pub struct Answered {
     pub tokens: Vec<u32>,
     /// The bundle of the attempt that ended the answer.
     pub bundle: Bundle,
+    /// Where it is kept.
+    pub kept: PathBuf,
     /// Nodes given up on the way.
     pub abandoned: Vec<Abandoned>,
     /// Milliseconds from the question to the first token.
@@ -131,12 +146,20 @@ pub struct Asker {
     pub quic: Client,
     /// Terms of new lanes.
     pub lanes: LaneTerms,
+    /// Folder of the bundles: each is there before its lane's books move.
+    pub receipts: PathBuf,
 }
 
 /// How one attempt ended.
 enum Attempt {
-    Done { bundle: Box<Bundle>, reason: Reason },
+    Done {
+        bundle: Box<Bundle>,
+        reason: Reason,
+    },
+    /// Another node, or this one later.
     Lost(String),
+    /// Another node only.
+    Refused(String),
 }
 
 /// What all attempts of an answer share.
@@ -146,6 +169,10 @@ struct Progress<'e> {
     prompt_bytes: Vec<u8>,
     tokens: Vec<u32>,
     bytes: Vec<u8>,
+    /// Promised to nodes that gave no receipt: they may collect it, so it counts as spent.
+    promised: Amount,
+    /// Why the model ended, once a node said so.
+    ended: Option<Reason>,
     started: Instant,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
@@ -165,20 +192,35 @@ impl Asker {
             bail!("no node offers this: check the name with `tributary status`, or start a node that serves it");
         }
         let mut progress = self.sign(question, on_event)?;
-        for (attempt, candidate) in (0..ATTEMPTS_MAX).zip(candidates.iter().cycle()) {
-            if usize::from(attempt) >= candidates.len().saturating_mul(2) {
-                break;
-            }
+        let mut waiting: VecDeque<(&Candidate, u8)> = candidates.iter().map(|candidate| (candidate, 1)).collect();
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some((candidate, tries)) = waiting.pop_front() else { break };
             (progress.on_event)(Event::Asking(candidate));
             let had = progress.tokens.len();
-            match self.attempt(question, candidate, attempt, &mut progress).await? {
-                Attempt::Done { bundle, reason } => return Ok(finish(progress, candidate.node, *bundle, reason)),
-                Attempt::Lost(reason) => {
-                    tracing::warn!(node = %candidate.node, %reason, "trying another node");
-                    let abandoned = Abandoned { node: candidate.node, tokens: progress.tokens.len() - had, reason, gap_ms: None };
-                    (progress.on_event)(Event::Abandoned(&abandoned));
-                    progress.abandoned.push(abandoned);
+            let reason = match self.attempt(question, candidate, attempt, &mut progress).await? {
+                Attempt::Done { bundle, reason } => {
+                    let kept = bundle_path(&self.receipts, &bundle);
+                    return Ok(finish(progress, candidate.node, *bundle, kept, reason));
                 }
+                Attempt::Lost(reason) => {
+                    if tries < TRIES_MAX {
+                        waiting.push_back((candidate, tries + 1));
+                    }
+                    reason
+                }
+                Attempt::Refused(reason) => reason,
+            };
+            tracing::warn!(node = %candidate.node, %reason, "trying another node");
+            let abandoned = Abandoned { node: candidate.node, tokens: progress.tokens.len() - had, reason, gap_ms: None };
+            (progress.on_event)(Event::Abandoned(&abandoned));
+            progress.abandoned.push(abandoned);
+            if progress.ended.is_some() {
+                bail!(
+                    "{} delivered the whole answer and no receipt that stands ({}): up to {} wei were promised for it",
+                    candidate.node,
+                    progress.abandoned.last().map_or("", |abandoned| &abandoned.reason),
+                    progress.promised
+                );
             }
         }
         let reasons: Vec<String> = progress.abandoned.iter().map(|a| format!("{}: {}", a.node, a.reason)).collect();
@@ -192,7 +234,7 @@ impl Asker {
         let prompt_salt = Hash32(salt);
         let request = Request {
             client: self.account.address(),
-            nonce: self.purse.next_nonce()?,
+            nonce: question.nonce,
             manifest: question.manifest.root(),
             rate_in_max: question.rates_max.0,
             rate_out_max: question.rates_max.1,
@@ -209,6 +251,8 @@ impl Asker {
             prompt_bytes,
             tokens: Vec::new(),
             bytes: Vec::new(),
+            promised: Amount::ZERO,
+            ended: None,
             started: Instant::now(),
             first_token: None,
             last_token: None,
@@ -243,6 +287,10 @@ impl Asker {
                 talk.stream.reset(p2p::stream::code::CANCELLED);
                 Ok(Attempt::Lost(reason))
             }
+            Err(Stop::Refused(reason)) => {
+                talk.stream.reset(p2p::stream::code::CANCELLED);
+                Ok(Attempt::Refused(reason))
+            }
         }
     }
 
@@ -255,10 +303,21 @@ impl Asker {
         talk: &mut Talk,
     ) -> Result<Attempt, Stop> {
         let request = progress.signed.document;
-        let quote = self.quote(question, candidate, &request, talk).await?;
-        (progress.on_event)(Event::Quoted(&quote.document));
-        let room = request.spending_limit;
+        let room = request.spending_limit.minus(progress.promised).unwrap_or_default();
+        if room == Amount::ZERO {
+            return Err(anyhow::anyhow!("the spending limit is promised to nodes that gave no receipt: ask again with a new limit").into());
+        }
+        let ask = FromClient::QuoteAsk {
+            manifest: request.manifest,
+            profile: request.profile,
+            class: request.class,
+            tokens_max: question.tokens_max,
+        };
+        talk.send(&ask).await?;
+        // The lane is taken from the disk while the quote is on its way.
         let mut lane = self.purse.hold_lane(&self.account, &self.domains, candidate.account, self.lanes, room)?;
+        let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
+        (progress.on_event)(Event::Quoted(&quote.document));
         let begin = Begin {
             request: progress.signed.clone(),
             attempt,
@@ -270,11 +329,13 @@ impl Asker {
             continued: progress.tokens.clone(),
         };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
+        // Checked while the node reads on: nothing is promised before the first voucher.
+        self.check_quote(candidate, &request, &quote)?;
         let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
         (progress.on_event)(Event::Begun);
         if base != lane.cumulative() {
-            // A receipt may have been lost on its way: the vouchers behind it stand, but this lane's sum is no longer ours to continue.
-            lane.retire()?;
+            // The vouchers behind it stand, but this lane's sum is no longer ours to continue.
+            lane.promise()?;
             return Err(Stop::Theirs(format!(
                 "its books have the lane at {base} wei, this client's last receipt at {}",
                 lane.cumulative()
@@ -292,17 +353,25 @@ impl Asker {
             rate_out: quote.document.rate_out,
             protocol_fee: quote.document.protocol_fee,
         };
-        let mut asking =
-            Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), room).map_err(|e| Stop::Theirs(e.to_string()))?;
+        let tokens_max =
+            request.tokens_max.min(quote.document.tokens_max).saturating_sub(terms.first_token().map_err(anyhow::Error::from)?);
+        let mut asking = Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), tokens_max, room)
+            .map_err(|e| Stop::Theirs(e.to_string()))?;
         let first_byte = progress.bytes.len();
         let mut last: Option<Signed<Voucher>> = None;
         let reason = loop {
             match talk.recv().await? {
+                FromNode::Token { bytes, .. } if bytes.len() > TOKEN_BYTES_MAX => {
+                    return Err(Stop::Theirs(format!(
+                        "it sent {} bytes of text for one token, at most {TOKEN_BYTES_MAX} are taken",
+                        bytes.len()
+                    )));
+                }
                 FromNode::Token { index, id, bytes } => {
                     let due = asking.token(index, id).map_err(|e| Stop::Theirs(e.to_string()))?;
                     progress.token(id, &bytes);
                     if let Some(voucher) = due {
-                        last = Some(self.promise(talk, voucher).await?);
+                        last = Some(self.promise(talk, &mut lane, voucher, progress).await?);
                     }
                 }
                 FromNode::Finished { reason } => break reason,
@@ -310,11 +379,12 @@ impl Asker {
             }
         };
         if let Some(voucher) = asking.rest().map_err(|e| Stop::Theirs(e.to_string()))? {
-            last = Some(self.promise(talk, voucher).await?);
+            last = Some(self.promise(talk, &mut lane, voucher, progress).await?);
         }
         let Some(voucher) = last else {
             return Err(Stop::Theirs("it ended the answer without a token".into()));
         };
+        progress.ended = Some(reason);
         let FromNode::Receipt(delivered) = talk.recv().await? else { return Err(Stop::out_of_order("the receipt")) };
         let text = text::canonical_lossy(&progress.bytes[first_byte..]);
         if delivered.answer != text {
@@ -330,21 +400,31 @@ impl Asker {
         Ok(Attempt::Done { bundle: Box::new(bundle), reason })
     }
 
-    async fn quote(&self, question: &Question, candidate: &Candidate, request: &Request, talk: &mut Talk) -> Result<Signed<Quote>, Stop> {
-        let ask = FromClient::QuoteAsk {
-            manifest: request.manifest,
-            profile: request.profile,
-            class: request.class,
-            tokens_max: question.tokens_max,
-        };
-        talk.send(&ask).await?;
-        let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
+    /// Whether a quote is the node's own, recent, and within the request's limits.
+    fn check_quote(&self, candidate: &Candidate, request: &Request, quote: &Signed<Quote>) -> Result<(), Stop> {
         quote.verify(&self.domains, candidate.account).map_err(|e| Stop::Theirs(e.to_string()))?;
-        match_quote(&quote.document, request).map_err(|e| Stop::Theirs(e.to_string()))?;
-        Ok(quote)
+        if quote.document.node != candidate.account || quote.document.block.number.saturating_add(QUOTE_AGE_MAX) < self.lanes.now {
+            return Err(Stop::Theirs(format!(
+                "its quote is {}'s and names block {}, the chain was at {} when the question was asked",
+                quote.document.node, quote.document.block.number, self.lanes.now
+            )));
+        }
+        match_quote(&quote.document, request).map_err(|e| Stop::Theirs(e.to_string()))
     }
 
-    async fn promise(&self, talk: &mut Talk, voucher: Voucher) -> Result<Signed<Voucher>, Stop> {
+    /// Signs and sends a voucher; that the lane carries an open promise is on disk before the first one is signed.
+    async fn promise(
+        &self,
+        talk: &mut Talk,
+        lane: &mut HeldLane,
+        voucher: Voucher,
+        progress: &mut Progress<'_>,
+    ) -> Result<Signed<Voucher>, Stop> {
+        if !lane.is_promised() {
+            lane.promise()?;
+        }
+        let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
+        progress.promised = progress.promised.minus(lane.note_promise(sum)).and_then(|rest| rest.plus(sum)).map_err(anyhow::Error::from)?;
         let signed = Signed::new(&self.account, &self.domains, voucher);
         talk.send(&FromClient::Voucher(Box::new(signed.clone()))).await?;
         Ok(signed)
@@ -353,6 +433,8 @@ impl Asker {
     /// The receipt is checked like a stranger's before the lane's books move.
     fn check(&self, bundle: &Bundle, lane: &mut HeldLane, voucher: &Signed<Voucher>) -> Result<(), Stop> {
         attribution::bundle::verify(bundle).map_err(|fault| Stop::Theirs(format!("its receipt does not stand: {fault}")))?;
+        let path = bundle_path(&self.receipts, bundle);
+        write_atomic(&path, bundle.to_json().as_bytes(), 0o600).with_context(|| path.display().to_string())?;
         lane.settle(voucher.document.cumulative)?;
         Ok(())
     }
@@ -377,7 +459,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn finish(progress: Progress<'_>, node: NodeId, bundle: Bundle, reason: Reason) -> Answered {
+/// Where a bundle is kept.
+fn bundle_path(folder: &Path, bundle: &Bundle) -> PathBuf {
+    let receipt = &bundle.receipt.document;
+    folder.join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt))
+}
+
+fn finish(progress: Progress<'_>, node: NodeId, bundle: Bundle, kept: PathBuf, reason: Reason) -> Answered {
     let first = progress.first_token.unwrap_or(progress.started);
     let seconds = progress.last_token.map_or(0.0, |last| (last - first).as_secs_f64());
     let after_first = u32::try_from(progress.tokens.len().saturating_sub(1)).unwrap_or(u32::MAX);
@@ -385,6 +473,7 @@ fn finish(progress: Progress<'_>, node: NodeId, bundle: Bundle, reason: Reason) 
         text: text::canonical_lossy(&progress.bytes),
         node,
         bundle,
+        kept,
         ttft_ms: millis(first - progress.started),
         tokens_per_s: if seconds > 0.0 { f64::from(after_first) / seconds } else { 0.0 },
         tokens: progress.tokens,
@@ -393,10 +482,12 @@ fn finish(progress: Progress<'_>, node: NodeId, bundle: Bundle, reason: Reason) 
     }
 }
 
-/// Why an attempt stops: through the client's own fault, which ends the answer, or the node's, which moves it elsewhere.
+/// Why an attempt stops: through a failure of this client, which ends the answer, or by the node, which moves it elsewhere. A node's no, whatever
+/// it blames, ends nothing: one that refuses everybody would otherwise keep its clients from all others.
 enum Stop {
     Mine(anyhow::Error),
     Theirs(String),
+    Refused(String),
 }
 
 impl From<anyhow::Error> for Stop {
@@ -444,7 +535,7 @@ impl Talk {
         match FromNode::decode(&frame).map_err(|error| Stop::Theirs(error.to_string()))? {
             FromNode::Refused(refusal) if refusal.code.is_retryable() => Err(Stop::Theirs(refusal.message)),
             FromNode::Refused(refusal) if refusal.code == RefusalCode::Duplicate => Err(Stop::Theirs(refusal.message)),
-            FromNode::Refused(refusal) => Err(Stop::Mine(anyhow::anyhow!("the node refuses: {}", refusal.message))),
+            FromNode::Refused(refusal) => Err(Stop::Refused(format!("the node refuses: {}", refusal.message))),
             message => Ok(message),
         }
     }

@@ -4,7 +4,7 @@
 //! neither. Size: one 34-byte key per request, about 700 bytes per lane, one bundle (about 10 KB) per receipt.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -21,12 +21,18 @@ use types::{
 const REQUESTS: &str = "requests";
 const LANES: &str = "lanes";
 const RECEIPTS: &str = "receipts";
+/// By request: the output token behind the last one that a receipt of this node bills.
+const BILLED: &str = "billed";
 const EPOCHS: &str = "epochs";
+/// By epoch and root: what was about to be posted. A crash between the chain's acceptance and our own note leaves only this.
+const INTENTS: &str = "intents";
 const MARKS: &str = "marks";
 /// Receipts ever signed.
 const SIGNED: &[u8] = b"signed";
-/// Receipts posted in some epoch; the rest follow in order.
+/// Receipts that were looked at for posting; the rest follow in order.
 const POSTED: &[u8] = b"posted";
+/// Receipts looked at and not posted, because their lane was not collected as far: numbers as JSON.
+const UNFUNDED: &[u8] = b"unfunded";
 /// Starts of the node.
 const INCARNATION: &[u8] = b"incarnation";
 /// Records read in one step of a scan.
@@ -65,14 +71,26 @@ pub struct LaneRecord {
     pub collected: Amount,
 }
 
-/// Receipts of one epoch: places in the node's own order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Receipts of one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Posting {
-    /// First receipt.
-    pub first: u64,
-    /// How many.
-    pub count: u64,
+    /// Their numbers in the order of the epoch's tree, ascending.
+    pub numbers: Vec<u64>,
+}
+
+/// A posting before the chain has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// Epoch.
+    pub epoch: u64,
+    /// What its root covers.
+    pub posting: Posting,
+    /// What was looked at and waits for its lane to be collected.
+    pub unfunded: Vec<u64>,
+    /// Receipts before this number were looked at.
+    pub seen: u64,
 }
 
 /// The books, over the node's durable records.
@@ -81,20 +99,68 @@ pub struct Books {
     records: Records,
     /// Held while a number is taken and the record that uses it is written.
     writing: Mutex<()>,
-    busy: Mutex<BTreeSet<Hash32>>,
+    busy: Mutex<Busy>,
 }
 
-/// A lane held by one answer; no other may be paid by it meanwhile.
+/// What the answers under way hold.
+#[derive(Debug, Default)]
+struct Busy {
+    /// By lane: who pays, and what of the deposit is set aside for it.
+    lanes: BTreeMap<Hash32, (Address, Amount)>,
+    requests: BTreeSet<Hash32>,
+}
+
+/// What another answer under way holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The lane.
+    Lane,
+    /// The request.
+    Request,
+}
+
+/// The lane and the request of one answer: no other is paid by the lane or bills the request meanwhile.
 #[derive(Debug)]
-pub struct BusyLane<'b> {
+pub struct Held<'b> {
     books: &'b Books,
     lane: Hash32,
+    request: Hash32,
 }
 
-impl Drop for BusyLane<'_> {
-    fn drop(&mut self) {
-        self.books.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.lane);
+impl Held<'_> {
+    /// What other answers under way hold of `payer`'s deposit.
+    pub fn reserved(&self, payer: Address) -> Amount {
+        self.others(&self.books.busy.lock().unwrap_or_else(PoisonError::into_inner), payer)
     }
+
+    /// Sets aside up to `want` of what `payer` has free (`free` wei, before what its other answers under way hold); returns how much.
+    pub fn reserve(&self, payer: Address, free: Amount, want: Amount) -> Amount {
+        let mut busy = self.books.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let granted = want.min(free.minus(self.others(&busy, payer)).unwrap_or_default());
+        busy.lanes.insert(self.lane, (payer, granted));
+        granted
+    }
+
+    fn others(&self, busy: &Busy, payer: Address) -> Amount {
+        let others = busy.lanes.iter().filter(|(lane, (of, _))| **lane != self.lane && *of == payer);
+        Amount(others.fold(0_u128, |sum, (_, (_, amount))| sum.saturating_add(amount.0)))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.books.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.lanes.remove(&self.lane);
+        busy.requests.remove(&self.request);
+    }
+}
+
+fn request_key(request: Hash32, attempt: u16) -> Vec<u8> {
+    [&request.0[..], &attempt.to_be_bytes()].concat()
+}
+
+fn intent_key(epoch: u64, root: Hash32) -> Vec<u8> {
+    [&epoch.to_be_bytes()[..], &root.0].concat()
 }
 
 fn damaged(table: &'static str, key: &[u8], why: impl ToString) -> BooksError {
@@ -104,7 +170,7 @@ fn damaged(table: &'static str, key: &[u8], why: impl ToString) -> BooksError {
 impl Books {
     /// The books in `records`.
     pub const fn new(records: Records) -> Self {
-        Self { records, writing: Mutex::new(()), busy: Mutex::new(BTreeSet::new()) }
+        Self { records, writing: Mutex::new(()), busy: Mutex::new(Busy { lanes: BTreeMap::new(), requests: BTreeSet::new() }) }
     }
 
     /// The records underneath, for what other services keep.
@@ -112,24 +178,35 @@ impl Books {
         &self.records
     }
 
-    /// Holds a lane for one answer; nothing while another answer holds it.
-    pub fn hold_lane(&self, lane: Hash32) -> Option<BusyLane<'_>> {
-        let is_free = self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(lane);
-        is_free.then_some(BusyLane { books: self, lane })
+    /// Holds lane and request for one answer.
+    ///
+    /// # Errors
+    /// [`Taken`]: which of them another answer holds.
+    pub fn hold(&self, lane: Hash32, request: Hash32) -> Result<Held<'_>, Taken> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.lanes.contains_key(&lane) {
+            return Err(Taken::Lane);
+        }
+        if !busy.requests.insert(request) {
+            return Err(Taken::Request);
+        }
+        busy.lanes.insert(lane, (Address::ZERO, Amount::ZERO));
+        Ok(Held { books: self, lane, request })
+    }
+
+    /// The output token behind the last one that a receipt of this node bills for a request: billing an earlier one again would convict it (F3).
+    pub fn billed_to(&self, request: Hash32) -> Result<u32, BooksError> {
+        let Some(bytes) = self.records.get(BILLED, &request.0)? else { return Ok(0) };
+        bytes.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| damaged(BILLED, &request.0, "not four bytes"))
     }
 
     /// Notes that an attempt at a request was begun; false if it was before.
     pub fn begin_request(&self, request: Hash32, attempt: u16) -> Result<bool, BooksError> {
-        let key = [&request.0[..], &attempt.to_be_bytes()].concat();
-        Ok(self.records.insert_new(REQUESTS, &key, &[])?)
+        Ok(self.records.insert_new(REQUESTS, &request_key(request, attempt), &[])?)
     }
 
-    /// What the last receipt left a lane at; zero for a new one.
-    pub fn lane_cumulative(&self, lane: Hash32) -> Result<Amount, BooksError> {
-        Ok(self.lane(lane)?.map_or(Amount::ZERO, |record| record.voucher.document.cumulative))
-    }
-
-    fn lane(&self, lane: Hash32) -> Result<Option<LaneRecord>, BooksError> {
+    /// What a lane's last receipt left; nothing for a new one.
+    pub fn lane(&self, lane: Hash32) -> Result<Option<LaneRecord>, BooksError> {
         let Some(bytes) = self.records.get(LANES, &lane.0)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(LANES, &lane.0, error))
     }
@@ -155,7 +232,8 @@ impl Books {
     pub fn uncollected(&self, payer: Address) -> Result<Amount, BooksError> {
         let lanes = self.lanes()?;
         let of_payer = lanes.iter().filter(|record| record.lane.document.payer == payer);
-        let owed = of_payer.map(|record| record.voucher.document.cumulative.minus(record.collected)).collect::<Result<Vec<_>, _>>()?;
+        // A payer may have collected a later voucher itself: then nothing is owed.
+        let owed = of_payer.map(|record| record.voucher.document.cumulative.minus(record.collected).unwrap_or_default());
         Ok(Amount::sum(owed)?)
     }
 
@@ -166,10 +244,14 @@ impl Books {
         let collected = self.lane(lane.document.id())?.map_or(Amount::ZERO, |record| record.collected);
         let record = LaneRecord { lane: lane.clone(), voucher: voucher.clone(), collected };
         let to_json = |error: serde_json::Error| damaged(RECEIPTS, &number.to_be_bytes(), error);
+        let receipt = &bundle.receipt.document;
+        let billed = receipt.first_token.saturating_add(receipt.tokens_out).max(self.billed_to(receipt.request)?);
+        let request = receipt.request;
         let (bundle, record) = (serde_json::to_vec(bundle).map_err(to_json)?, serde_json::to_vec(&record).map_err(to_json)?);
         self.records.put_all(&[
             (RECEIPTS, &number.to_be_bytes(), &bundle),
             (LANES, &lane.document.id().0, &record),
+            (BILLED, &request.0, &billed.to_be_bytes()),
             (MARKS, SIGNED, &(number + 1).to_be_bytes()),
         ])?;
         Ok(number)
@@ -200,13 +282,29 @@ impl Books {
 
     /// Receipts signed, and how many of them were posted.
     pub fn counts(&self) -> Result<(u64, u64), BooksError> {
-        Ok((self.mark(SIGNED)?, self.mark(POSTED)?))
+        let unfunded = u64::try_from(self.unfunded()?.len()).unwrap_or(u64::MAX);
+        Ok((self.mark(SIGNED)?, self.mark(POSTED)?.saturating_sub(unfunded)))
     }
 
-    /// Receipts `first` to `first + count`, in order.
-    pub fn receipts(&self, posting: Posting) -> Result<Vec<Bundle>, BooksError> {
-        let numbers = posting.first..posting.first.saturating_add(posting.count);
+    /// Numbers of the receipts that are not posted yet, at most `most`, those that waited first; and where the next look begins.
+    pub fn unposted(&self, most: usize) -> Result<(Vec<u64>, u64), BooksError> {
+        let (signed, seen) = (self.mark(SIGNED)?, self.mark(POSTED)?);
+        let mut numbers = self.unfunded()?;
+        let room = u64::try_from(most.saturating_sub(numbers.len())).unwrap_or(u64::MAX);
+        let end = signed.min(seen.saturating_add(room)).max(seen);
+        numbers.extend(seen..end);
+        Ok((numbers, end))
+    }
+
+    fn unfunded(&self) -> Result<Vec<u64>, BooksError> {
+        let Some(bytes) = self.records.get(MARKS, UNFUNDED)? else { return Ok(Vec::new()) };
+        serde_json::from_slice(&bytes).map_err(|error| damaged(MARKS, UNFUNDED, error))
+    }
+
+    /// Receipts by number.
+    pub fn receipts(&self, numbers: &[u64]) -> Result<Vec<Bundle>, BooksError> {
         numbers
+            .iter()
             .map(|number| {
                 let key = number.to_be_bytes();
                 let bytes = self.records.get(RECEIPTS, &key)?.ok_or_else(|| damaged(RECEIPTS, &key, "missing"))?;
@@ -215,12 +313,31 @@ impl Books {
             .collect()
     }
 
-    /// Notes which receipts an epoch's root covers; those of later epochs follow after them.
-    pub fn posted(&self, epoch: u64, posting: Posting) -> Result<(), BooksError> {
-        let bytes = serde_json::to_vec(&posting).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))?;
-        let next = posting.first.saturating_add(posting.count);
-        self.records.put_all(&[(EPOCHS, &epoch.to_be_bytes(), &bytes), (MARKS, POSTED, &next.to_be_bytes())])?;
-        Ok(())
+    /// Notes what is about to be posted under a root; on disk before the chain is asked.
+    pub fn intend(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
+        let key = intent_key(intent.epoch, root);
+        let bytes = serde_json::to_vec(intent).map_err(|error| damaged(INTENTS, &key, error))?;
+        Ok(self.records.put(INTENTS, &key, &bytes)?)
+    }
+
+    /// What was about to be posted under a root.
+    pub fn intent(&self, epoch: u64, root: Hash32) -> Result<Option<Intent>, BooksError> {
+        let key = intent_key(epoch, root);
+        let Some(bytes) = self.records.get(INTENTS, &key)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(INTENTS, &key, error))
+    }
+
+    /// Notes that the chain has a posting, or, if it covers nothing, only what waits.
+    pub fn posted(&self, intent: &Intent) -> Result<(), BooksError> {
+        let to_json = |error: serde_json::Error| damaged(EPOCHS, &intent.epoch.to_be_bytes(), error);
+        let (posting, unfunded) =
+            (serde_json::to_vec(&intent.posting).map_err(to_json)?, serde_json::to_vec(&intent.unfunded).map_err(to_json)?);
+        let (epoch, seen) = (intent.epoch.to_be_bytes(), intent.seen.to_be_bytes());
+        let mut records: Vec<(&str, &[u8], &[u8])> = vec![(MARKS, POSTED, &seen), (MARKS, UNFUNDED, &unfunded)];
+        if !intent.posting.numbers.is_empty() {
+            records.push((EPOCHS, &epoch, &posting));
+        }
+        Ok(self.records.put_all(&records)?)
     }
 
     /// Which receipts an epoch's root covers.

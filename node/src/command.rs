@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::{data::DataDir, output::Output};
@@ -29,27 +30,54 @@ pub mod wallet;
 
 pub use context::Context;
 
+/// Heading of the options that every command takes.
+const EVERYWHERE: &str = "Everywhere";
+
+/// What to do first, by who does it.
+const FIRST_STEPS: &str = "First steps:
+  tributary init                                  a key, a wallet and a configuration in the data folder
+
+to ask
+  tributary wallet deposit \"1 OPEN\"              answers are paid from it, token by token
+  tributary ask --with NAME \"What is gout?\"      the answer, its sources, its price, its receipt
+  tributary receipt verify RECEIPT.json           checks the receipt offline
+
+to serve
+  tributary model pull model.gguf                 checks a model file and keeps it
+  tributary stake add \"20 OPEN\"                  binds the wallet to the node
+  tributary run                                   joins the network; tributary status says what it serves
+  tributary claim                                 takes what the answers earned
+
+to be paid for text
+  tributary datanet list                          what there is; datanet create makes a new one
+  tributary datanet contribute NAME texts.jsonl
+
+to make a model that knows it
+  tributary datanet fetch NAME                    its text, from the nodes that keep it
+  tributary train --datanet 2@1 --base model.gguf --out adapter
+  tributary adapter publish adapter --name NAME --base 1@1 --datanet 2@1
+
+tributary demo shows all of it at once, on a chain of its own. Exit codes: 0 done, 1 refused or failed, 2 a command line that says nothing.";
+
 /// A peer-to-peer network that answers questions with language models and pays the people whose data the answers drew on.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version, propagate_version = true, arg_required_else_help = true)]
-#[command(
-    after_help = "First steps:\n  tributary init              a key, a wallet and a configuration in the data folder\n  tributary run               join the network and serve\n  tributary ask \"What is …?\"  ask, pay per token, keep the receipt\n  tributary receipt verify F  check a receipt offline"
-)]
+#[command(after_help = FIRST_STEPS)]
 pub struct Cli {
     /// Folder that holds this node's or client's keys, configuration and data.
-    #[arg(long, global = true, env = "TRIBUTARY_DATA", value_name = "DIR", default_value_os_t = default_data_dir())]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TRIBUTARY_DATA", value_name = "DIR", default_value_os_t = default_data_dir())]
     pub data_dir: PathBuf,
     /// Contract addresses of the deployment [default: registry.json in the data folder].
-    #[arg(long, global = true, env = "TRIBUTARY_REGISTRY", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TRIBUTARY_REGISTRY", value_name = "FILE")]
     pub registry: Option<PathBuf>,
     /// JSON-RPC endpoint of the chain [default: from the configuration].
-    #[arg(long, global = true, env = "TRIBUTARY_RPC", value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TRIBUTARY_RPC", value_name = "URL")]
     pub rpc: Option<String>,
     /// File that holds the wallet's password; otherwise TRIBUTARY_PASSWORD, otherwise you are asked.
-    #[arg(long, global = true, env = "TRIBUTARY_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TRIBUTARY_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Print one JSON document instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
@@ -88,7 +116,10 @@ pub struct Failed(pub String);
 
 /// Parses the command line, runs the command, and turns an error into one plain line and exit code 1 (2 for a wrong command line).
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let output = Output { is_json: cli.json };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -103,19 +134,41 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(output: Output, error: &anyhow::Error) -> ExitCode {
-    if output.is_json && error.is::<Failed>() {
-        return ExitCode::FAILURE;
-    }
-    if output.is_json {
-        println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
-    } else {
-        eprintln!("error: {error:#}");
+    if !(output.is_json && error.is::<Failed>()) {
+        output.error(&told(error));
     }
     ExitCode::FAILURE
 }
 
+/// An error and its causes; a cause that an earlier sentence has quoted is not said again.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// A command line that says nothing that can be done; a program that asked for JSON is told in JSON.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let is_json = std::env::args_os().any(|argument| argument == "--json");
+    if !(error.use_stderr() && is_json) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    Output { is_json }.error(text.trim().trim_start_matches("error: "));
+    ExitCode::from(2)
+}
+
 async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
-    let context = Context::new(DataDir::new(cli.data_dir), cli.registry, cli.rpc, cli.password_file, output);
+    // Whole, so that a path that is printed means the same wherever it is pasted.
+    let folder = std::path::absolute(&cli.data_dir).with_context(|| format!("--data-dir {:?}", cli.data_dir))?;
+    let context = Context::new(DataDir::new(folder), cli.registry, cli.rpc, cli.password_file, output);
     match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Run(args) => run::run(&context, args).await,
@@ -132,5 +185,35 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,
         Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_says_what_it_does_and_what_to_run_next() {
+        Cli::command().debug_assert();
+        let root = Cli::command();
+        let mut open: Vec<(&clap::Command, bool)> = root.get_subcommands().map(|command| (command, false)).collect();
+        while let Some((command, is_taught)) = open.pop() {
+            // A family of commands may teach at its head.
+            let is_taught = is_taught || command.get_after_help().is_some() || command.get_after_long_help().is_some();
+            assert!(command.get_about().is_some(), "{} does not say what it does", command.get_name());
+            assert!(is_taught || command.has_subcommands(), "{} does not say how it is used", command.get_name());
+            open.extend(command.get_subcommands().map(|inner| (inner, is_taught)));
+        }
+    }
+
+    #[test]
+    fn a_cause_that_was_quoted_is_not_said_twice() {
+        let cause = std::io::Error::other("the disk is full");
+        let error = crate::data::DataError::Io { path: "a".into(), source: cause };
+        let text = told(&anyhow::Error::new(error).context("keeping a receipt"));
+        assert_eq!(text, "keeping a receipt: a: the disk is full: check that the folder exists and belongs to you");
+        assert_eq!(told(&anyhow::anyhow!("why").context("what")), "what: why");
     }
 }

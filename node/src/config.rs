@@ -5,8 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use p2p::{
+    overlay::{Multiaddr, is_dialable},
+    proto::ads::ADAPTERS_MAX,
+};
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
+
+use crate::data::read_text;
+
+/// Largest configuration file read; one with every key set holds about a kilobyte.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything a node can be told. Every address is loopback unless the operator says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +45,8 @@ pub struct Config {
     pub indexer: bool,
     /// Build and post payout roots (needs stake).
     pub poster: bool,
+    /// Published adapters of this node's base that it fetches from other nodes and serves, at most, those in its folder included; 0 fetches none.
+    pub adapters_max: usize,
     /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
     pub settle_every_s: u64,
     /// Most wei of tokens delivered but not vouched for, per client.
@@ -59,6 +70,8 @@ impl Default for Config {
             storage: true,
             indexer: false,
             poster: false,
+            // Rank 16 over this base is 20 MB: a third of a gigabyte of disk at most.
+            adapters_max: 16,
             // The registry voids receipts that name a block more than 256 behind the posting one.
             settle_every_s: 60,
             // One voucher's worth of tokens at the default rate, and some.
@@ -71,7 +84,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}: run `tributary init` to write one")]
+    #[error("{path} cannot be read: {source}: it must be a text file of yours, such as `tributary init` writes")]
     Read {
         /// Which file.
         path: PathBuf,
@@ -102,7 +115,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = read_text(path, CONFIG_BYTES_MAX).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self =
             toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         config.validate().map(|()| config)
@@ -116,6 +129,12 @@ impl Config {
         if self.answers_max == 0 || self.answers_max > 64 {
             return Err(ConfigError::Value { key: "answers_max", why: format!("{} is outside 1 to 64", self.answers_max) });
         }
+        if self.adapters_max > ADAPTERS_MAX {
+            return Err(ConfigError::Value {
+                key: "adapters_max",
+                why: format!("{}, at most {ADAPTERS_MAX} fit a node's ad", self.adapters_max),
+            });
+        }
         if !self.rpc.starts_with("http://") && !self.rpc.starts_with("https://") {
             return Err(ConfigError::Value {
                 key: "rpc",
@@ -124,6 +143,14 @@ impl Config {
         }
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
+        }
+        if let Some(text) = self.bootstrap.iter().find(|text| !text.parse().is_ok_and(|address: Multiaddr| is_dialable(&address))) {
+            return Err(ConfigError::Value {
+                key: "bootstrap",
+                why: format!(
+                    "{text:?} is no multiaddress of an IP address with QUIC or TCP: write for example /ip4/203.0.113.5/udp/7401/quic-v1, as `tributary run` prints it"
+                ),
+            });
         }
         Ok(())
     }
@@ -148,6 +175,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_or_changed_file_is_read_or_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tributary.toml");
+        let whole = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into()], ..Config::default() }.to_toml().unwrap();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            for byte in [None, Some(b'"'), Some(0), Some(0xff), Some(b'[')] {
+                let mut bytes = whole.clone().into_bytes();
+                match byte {
+                    None => bytes.truncate(at),
+                    Some(byte) => bytes[at] = byte,
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                if let Err(error) = Config::load(&path) {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > whole.len(), "{refused} of {} changes were refused", 5 * whole.len());
+        std::fs::write(&path, vec![b'#'; usize::try_from(CONFIG_BYTES_MAX).unwrap() + 1]).unwrap();
+        assert!(Config::load(&path).unwrap_err().to_string().contains("more than 1048576 bytes"));
+    }
+
+    #[test]
     fn unknown_keys_are_refused_by_name() {
         let error = toml::from_str::<Config>("ratein = \"5\"").unwrap_err().to_string();
         assert!(error.contains("ratein"), "{error}");
@@ -157,6 +209,10 @@ mod tests {
     fn values_that_cannot_work_name_their_key() {
         let bad = Config { rpc: "ftp://x".into(), ..Config::default() };
         assert!(bad.validate().unwrap_err().to_string().starts_with("rpc:"));
+        assert!(Config { adapters_max: 257, ..Config::default() }.validate().is_err());
         assert!(Config { answers_max: 0, ..Config::default() }.validate().is_err());
+        let bad = Config { bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into(), "127.0.0.1:1".into()], ..Config::default() };
+        assert!(bad.validate().unwrap_err().to_string().starts_with("bootstrap: \"127.0.0.1:1\" is no multiaddress"));
+        assert!(Config { bootstrap: vec!["/dns4/example.org/tcp/1".into()], ..Config::default() }.validate().is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -112,12 +112,27 @@ impl DataDir {
         self.0.join("receipts")
     }
 
-    /// Creates the folder (mode 0700) if it is missing.
+    /// Creates the folder (mode 0700) if it is missing. One that is there and empty is closed to others too; one that holds something keeps its
+    /// mode, because it may be somebody's home: what is secret in it has a mode of its own.
     ///
     /// # Errors
     /// [`DataError::Io`].
     pub fn create(&self) -> Result<(), DataError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|source| self.io(&self.0, source))
+        let failed = |source| self.io(&self.0, source);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(failed)?;
+        let is_open = fs::metadata(&self.0).map_err(failed)?.permissions().mode() & 0o077 != 0;
+        if is_open && fs::read_dir(&self.0).map_err(failed)?.next().is_none() {
+            fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a file of this folder is there. A folder that may not be looked into is an error, not an empty one.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn has(&self, path: &Path) -> Result<bool, DataError> {
+        path.try_exists().map_err(|source| self.io(path, source))
     }
 
     /// Takes the folder for this process alone.
@@ -146,29 +161,54 @@ impl DataDir {
 /// # Errors
 /// What the file system says.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("path has no folder"))?;
+    let folder = folder_of(path)?;
     fs::create_dir_all(folder)?;
     let mut name = path.file_name().ok_or_else(|| io::Error::other("path has no file name"))?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = folder.join(name);
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&fresh)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    let written = write_synced(&fresh, bytes, mode).and_then(|()| fs::rename(&fresh, path));
+    if let Err(error) = written {
+        // A full disk must not be filled further by what could not be finished; the first error is the one to tell.
+        drop(fs::remove_file(&fresh));
+        return Err(error);
+    }
     File::open(folder)?.sync_all()
 }
 
-/// Reads a file of at most `most` bytes.
+/// The folder of a file; of a bare name the one that this process works in.
+fn folder_of(path: &Path) -> io::Result<&Path> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("path has no folder"))?;
+    Ok(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Reads a file of at most `most` bytes. The bytes are counted as they come: devices and pipes have no length to ask for.
 ///
 /// # Errors
 /// What the file system says, or that the file is larger.
 pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let len = fs::metadata(path)?.len();
-    if len > most {
-        return Err(io::Error::other(format!("{} holds {len} bytes, at most {most} are allowed", path.display())));
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("{} holds more than {most} bytes, at most that many are allowed", path.display())));
     }
-    fs::read(path)
+    Ok(bytes)
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`read_bounded`], and that the file is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read_bounded(path, most)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("not UTF-8 text at byte {}", error.utf8_error().valid_up_to())))
 }
 
 #[cfg(test)]
@@ -194,5 +234,50 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_cannot_be_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir_all(path.join("in the way")).unwrap();
+        assert!(write_atomic(&path, b"bytes", 0o600).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the unfinished file is gone");
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_folder() {
+        assert_eq!(folder_of(Path::new("receipt.json")).unwrap(), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/receipt.json")).unwrap(), Path::new("a"));
+        assert!(folder_of(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn a_device_without_end_is_read_to_the_cap() {
+        let error = read_bounded(Path::new("/dev/zero"), 1_000).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero holds more than 1000 bytes"), "{error}");
+        assert_eq!(read_bounded(Path::new("/dev/null"), 0).unwrap(), b"");
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read_bounded(folder.path(), 1_000).unwrap_err().to_string().contains("directory"));
+        fs::write(folder.path().join("four"), [0xff; 4]).unwrap();
+        assert_eq!(read_bounded(&folder.path().join("four"), 4).unwrap().len(), 4);
+        assert!(read_bounded(&folder.path().join("four"), 3).is_err());
+        assert!(read_text(&folder.path().join("four"), 4).unwrap_err().to_string().contains("byte 0"));
+    }
+
+    #[test]
+    fn a_new_or_empty_folder_is_closed_to_others_and_a_full_one_left_alone() {
+        let outer = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (new, empty, full) = (outer.path().join("a/new"), outer.path().join("empty"), outer.path().join("full"));
+        fs::create_dir_all(&empty).unwrap();
+        fs::create_dir_all(full.join("something")).unwrap();
+        set(&empty);
+        set(&full);
+        for path in [&new, &empty, &full] {
+            DataDir::new(path).create().unwrap();
+        }
+        assert_eq!([mode(&new), mode(&empty), mode(&full)], [0o700, 0o700, 0o755]);
     }
 }

@@ -14,6 +14,7 @@ pub mod datanet;
 pub mod demo;
 pub mod evidence;
 pub mod output;
+pub mod peers;
 pub mod purse;
 pub mod running;
 pub mod service;

@@ -2,11 +2,15 @@
 
 use std::{
     io::{IsTerminal, Write as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+/// Least time between two plain lines of progress: what is done sooner shows none.
+const PLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// How this run prints.
 #[derive(Debug, Clone, Copy)]
@@ -21,20 +25,32 @@ impl Output {
         let text = if self.is_json { serde_json::to_string_pretty(value)? } else { human() };
         let mut out = std::io::stdout().lock();
         // A reader that closed the pipe has seen enough.
-        match writeln!(out, "{}", text.trim_end()) {
+        match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
+            other => other.context("the result could not be printed"),
+        }
+    }
+
+    /// Says why the command failed: one JSON document on standard output, or a line on standard error.
+    pub fn error(&self, text: &str) {
+        // Where neither can be written, the exit code is all there is left to say.
+        if self.is_json {
+            let mut out = std::io::stdout().lock();
+            drop(writeln!(out, "{}", serde_json::json!({ "error": text })).and_then(|()| out.flush()));
+        } else {
+            drop(writeln!(std::io::stderr(), "error: {text}"));
         }
     }
 
     /// A line on standard error about work under way; silent with `--json`.
     pub fn note(&self, text: &str) {
         if !self.is_json {
-            eprintln!("{text}");
+            // Nobody reads it: the work goes on all the same.
+            drop(writeln!(std::io::stderr(), "{text}"));
         }
     }
 
-    /// Progress over `total` steps on standard error: a bar on a terminal, a line at each tenth elsewhere.
+    /// Progress over `total` steps on standard error: a bar on a terminal, a line at a tenth, but at most one a second, elsewhere.
     pub fn progress(&self, what: &str, total: u64) -> Progress {
         // Progress goes to standard error, so that it never mixes with the JSON document.
         let is_bar = std::io::stderr().is_terminal();
@@ -45,7 +61,7 @@ impl Output {
             bar.set_message(what.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0 }
+        Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0, shown: Instant::now() }
     }
 }
 
@@ -57,6 +73,8 @@ pub struct Progress {
     what: String,
     total: u64,
     tenth: u64,
+    /// When the last plain line was written, at first the start.
+    shown: Instant,
 }
 
 impl Progress {
@@ -64,9 +82,10 @@ impl Progress {
     pub fn set(&mut self, done: u64) {
         self.bar.set_position(done);
         let tenth = done.saturating_mul(10).checked_div(self.total).unwrap_or(10);
-        if self.is_plain && tenth > self.tenth {
+        if self.is_plain && tenth > self.tenth && self.shown.elapsed() >= PLAIN_EVERY {
             self.tenth = tenth;
-            eprintln!("{}: {done}/{}", self.what, self.total);
+            self.shown = Instant::now();
+            drop(writeln!(std::io::stderr(), "{}: {done}/{}", self.what, self.total));
         }
     }
 

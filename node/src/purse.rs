@@ -37,6 +37,9 @@ pub struct Purse {
 struct Kept {
     lane: Signed<Lane>,
     cumulative: Amount,
+    /// Vouchers were signed on it and no receipt came for them yet: what it stands at is known only when one does.
+    #[serde(default)]
+    is_promised: bool,
 }
 
 /// A lane held for one answer; others take another one until it is dropped.
@@ -45,6 +48,8 @@ pub struct HeldLane {
     _lock: File,
     path: PathBuf,
     kept: Kept,
+    /// Promised on it by the answer that holds it.
+    promised: Amount,
 }
 
 /// Terms of new lanes.
@@ -58,7 +63,7 @@ pub struct LaneTerms {
     pub now: u64,
 }
 
-/// Blocks a lane must still have: half an hour at one block per second, so that the node can collect.
+/// Blocks a lane must still have: half an hour at one block per second, twice what a node asks for ([`chain_bridge::lanes::LANE_BLOCKS_MIN`]).
 const LANE_BLOCKS_LEFT: u64 = 1_800;
 
 impl Purse {
@@ -96,33 +101,42 @@ impl Purse {
         for number in 0..LANES_MAX {
             let path = folder.join(format!("{number}.json"));
             let Some(lock) = lock(&path, false)? else { continue };
-            let kept = match read_small(&path)? {
-                Some(text) => serde_json::from_str(&text).with_context(|| format!("{}: damaged lane record", path.display()))?,
-                None => sign_lane(&path, account, domains, node, terms, room, number)?,
+            let kept: Option<Kept> = match read_small(&path)? {
+                Some(text) => Some(serde_json::from_str(&text).with_context(|| format!("{}: damaged lane record", path.display()))?),
+                None => None,
             };
-            let lane = HeldLane { _lock: lock, path, kept };
-            if lane.has(terms, room) {
-                return Ok(lane);
-            }
+            // A lane that is used up, expires soon or was left with an open promise makes room for a new one under another nonce.
+            let kept = match kept.filter(|kept| kept.has(terms, room)) {
+                Some(kept) => kept,
+                None => self.sign_lane(&path, account, domains, node, terms, room)?,
+            };
+            return Ok(HeldLane { _lock: lock, path, kept, promised: Amount::ZERO });
         }
-        bail!("all {LANES_MAX} lanes to {node} are in use or used up: wait for answers to end")
+        bail!("all {LANES_MAX} lanes to {node} are paying answers: wait for answers to end")
+    }
+
+    fn sign_lane(
+        &self,
+        path: &Path,
+        account: &Account,
+        domains: &Domains,
+        node: Address,
+        terms: LaneTerms,
+        room: Amount,
+    ) -> anyhow::Result<Kept> {
+        let lane = Lane { payer: account.address(), node, cap: terms.cap.max(room), expiry: terms.expiry, nonce: self.next_nonce()? };
+        let kept = Kept { lane: Signed::new(account, domains, lane), cumulative: Amount::ZERO, is_promised: false };
+        write_atomic(path, &serde_json::to_vec(&kept)?, 0o600)?;
+        Ok(kept)
     }
 }
 
-fn sign_lane(
-    path: &Path,
-    account: &Account,
-    domains: &Domains,
-    node: Address,
-    terms: LaneTerms,
-    room: Amount,
-    number: u32,
-) -> anyhow::Result<Kept> {
-    let nonce = (terms.expiry << 8) | u64::from(number);
-    let lane = Lane { payer: account.address(), node, cap: terms.cap.max(room), expiry: terms.expiry, nonce };
-    let kept = Kept { lane: Signed::new(account, domains, lane), cumulative: Amount::ZERO };
-    write_atomic(path, &serde_json::to_vec(&kept)?, 0o600)?;
-    Ok(kept)
+impl Kept {
+    fn has(&self, terms: LaneTerms, room: Amount) -> bool {
+        let lane = &self.lane.document;
+        let is_standing = !self.is_promised && lane.expiry >= terms.now.saturating_add(LANE_BLOCKS_LEFT);
+        is_standing && lane.cap.minus(self.cumulative).is_ok_and(|left| left >= room)
+    }
 }
 
 impl HeldLane {
@@ -136,21 +150,29 @@ impl HeldLane {
         self.kept.cumulative
     }
 
+    /// Whether vouchers without a receipt may be out on it.
+    pub const fn is_promised(&self) -> bool {
+        self.kept.is_promised
+    }
+
+    /// Notes what the holding answer has promised by now; returns what it had before.
+    pub const fn note_promise(&mut self, sum: Amount) -> Amount {
+        std::mem::replace(&mut self.promised, sum)
+    }
+
     /// Notes a receipt's cumulative amount; it is on disk when this returns.
     pub fn settle(&mut self, cumulative: Amount) -> anyhow::Result<()> {
-        self.kept.cumulative = cumulative;
+        (self.kept.cumulative, self.kept.is_promised) = (cumulative, false);
         write_atomic(&self.path, &serde_json::to_vec(&self.kept)?, 0o600)?;
         Ok(())
     }
 
-    /// Leaves the lane unused from now on: its cap counts as used up.
-    pub fn retire(&mut self) -> anyhow::Result<()> {
-        self.settle(self.kept.lane.document.cap)
-    }
-
-    fn has(&self, terms: LaneTerms, room: Amount) -> bool {
-        let lane = &self.kept.lane.document;
-        lane.expiry >= terms.now.saturating_add(LANE_BLOCKS_LEFT) && lane.cap.minus(self.kept.cumulative).is_ok_and(|left| left >= room)
+    /// Notes, before the first voucher of an answer is signed, that the lane's sum is open: only [`HeldLane::settle`] closes it. A lane left
+    /// open (the answer was lost, this process was killed) is not used again, so nobody gets promises for two answers over one base.
+    pub fn promise(&mut self) -> anyhow::Result<()> {
+        self.kept.is_promised = true;
+        write_atomic(&self.path, &serde_json::to_vec(&self.kept)?, 0o600)?;
+        Ok(())
     }
 }
 
@@ -215,6 +237,37 @@ mod tests {
         assert_eq!((again.lane().document.id(), again.cumulative()), (id, Amount(950)));
         drop(again);
         assert_ne!(hold(51).lane().document.id(), id, "what the cap leaves is too little");
+    }
+
+    #[test]
+    fn a_lane_left_with_an_open_promise_is_never_promised_on_again_and_its_place_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
+        let hold = || purse.hold_lane(&account, &domains(), Address([9; 20]), TERMS, Amount(100)).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..2 * LANES_MAX {
+            let mut lane = hold();
+            assert!(seen.insert(lane.lane().document.id()), "a lane of an earlier answer came back");
+            lane.promise().unwrap();
+        }
+        let mut lane = hold();
+        let id = lane.lane().document.id();
+        lane.promise().unwrap();
+        lane.settle(Amount(10)).unwrap();
+        drop(lane);
+        let lane = hold();
+        assert_eq!((lane.lane().document.id(), lane.cumulative()), (id, Amount(10)), "with its receipt a lane goes on");
+    }
+
+    #[test]
+    fn expired_lanes_make_room_however_many_there_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
+        for day in 1..=u64::from(2 * LANES_MAX) {
+            let terms = LaneTerms { cap: Amount(1_000), expiry: (day + 1) * 86_400, now: day * 86_400 };
+            let lane = purse.hold_lane(&account, &domains(), Address([9; 20]), terms, Amount(100)).unwrap();
+            assert!(lane.lane().document.expiry > terms.now);
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ use inference::{
 use p2p::{
     client::{Connection, Limits, Server},
     identity::NodeSeed,
-    overlay::{Overlay, OverlayConfig, OverlayHandle},
-    proto::ads::{Ad, AdAsset, Services},
+    overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
+    proto::ads::{ADAPTERS_MAX, Ad, AdAsset, Services},
     stream::FrameStream,
 };
 use serde::{Deserialize, Serialize};
@@ -35,23 +35,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use types::{
     amount::Amount,
-    id::{Address, Hash32, NodeId},
+    id::{Address, BlobId, Hash32, NodeId},
     manifest::AssetKind,
 };
 
 use crate::{
     books::Books,
-    chain::Chained,
+    chain::{Chained, Snapshots},
     check,
     command::Context,
     config::Config,
-    data::{DataDir, DataLock, write_atomic},
+    data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::Shards,
+    peers,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
+        adapters::Fetching,
         gate::Gate,
         index::Indexing,
-        inference::{Answering, Escrow, Offers},
+        inference::{Answering, Escrow, Ledger, Offers},
         settlement::Settling,
         storage::{Holding, Serving as StorageService},
     },
@@ -67,6 +69,9 @@ const STREAMS_MAX: usize = 256;
 const AD_TTL_S: u16 = 12;
 /// How often the adapters folder is looked at for new arrivals.
 const RESCAN: Duration = Duration::from_secs(3);
+
+/// Largest `run.json` read.
+const ADDRESSES_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a running node can be reached, written to `run.json` for the commands of its operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,9 +100,9 @@ impl Addresses {
     /// Reads where the node of a data folder is reached.
     pub fn read(data: &DataDir) -> anyhow::Result<Self> {
         let path = Self::path(data);
-        let bytes = std::fs::read(&path)
+        let bytes = read_bounded(&path, ADDRESSES_BYTES_MAX)
             .with_context(|| format!("{}: no node runs with this folder; start it with `tributary run`", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: restart the node, which writes it anew", path.display()))
     }
 }
 
@@ -129,13 +134,24 @@ struct Front {
     started: Instant,
 }
 
-/// Deposits as the chain has them now.
+/// Deposits by the books that follow the chain, and by the chain itself where the books show too little: a deposit made this moment counts,
+/// and an answer whose deposit is known waits for no question.
 #[derive(Debug)]
-pub struct ChainEscrow(ChainClient);
+pub struct ChainEscrow {
+    client: ChainClient,
+    snapshots: Snapshots,
+}
 
 impl Escrow for ChainEscrow {
-    async fn free_balance(&self, payer: Address) -> anyhow::Result<Amount> {
-        Ok(self.0.free_balance(payer).await?)
+    async fn free_balance(&self, payer: Address, enough: Amount) -> anyhow::Result<Amount> {
+        let known = {
+            let snapshot = self.snapshots.borrow();
+            snapshot.problem.is_none().then(|| snapshot.latest.free(payer))
+        };
+        match known.filter(|free| *free >= enough) {
+            Some(free) => Ok(free),
+            None => Ok(self.client.free_balance(payer).await?),
+        }
     }
 }
 
@@ -156,7 +172,7 @@ impl Node {
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
         let engine = start_engine(&config).await?;
-        let overlay = start_overlay(&config, &seed, incarnation).await?;
+        let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let holding = Holding {
             store,
@@ -191,6 +207,17 @@ impl Node {
                 offers: Arc::clone(&offers),
                 waiting: waiting_sender,
             };
+            if config.adapters_max > 0 {
+                let fetching = Fetching {
+                    data: data.clone(),
+                    base: BlobId(engine.info().hash),
+                    adapters_max: config.adapters_max,
+                    overlay: overlay.clone(),
+                    bulk: storage.endpoint(),
+                    snapshots: snapshots.clone(),
+                };
+                spawn(&mut tasks, &stop, fetching.run());
+            }
             let (rescan, rescans) = mpsc::channel(1);
             spawn(&mut tasks, &stop, indexing.run(snapshots.clone(), rescans));
             spawn(&mut tasks, &stop, watch_adapters(data.clone(), rescan));
@@ -218,7 +245,8 @@ impl Node {
             offers: Arc::clone(&offers),
             snapshots: snapshots.clone(),
             books: Arc::clone(&books),
-            escrow: ChainEscrow(chain.clone()),
+            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone() },
+            ledger: Ledger::new(config.willing_to_lose),
         });
         let front = Arc::new(Front {
             answering,
@@ -233,8 +261,11 @@ impl Node {
             node: seed.node_id(),
             started: Instant::now(),
         });
+        spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run());
-        spawn(&mut tasks, &stop, accept(server, Arc::clone(&front), stop.clone()));
+        // Not cut short like the others: answers under way are still receipted for what was promised.
+        tasks.spawn(accept(server, Arc::clone(&front), stop.clone()));
+        spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
         spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
         Ok(Self { addresses, stop, tasks, overlay, data, _chain: chained, _lock: lock })
@@ -276,16 +307,17 @@ async fn start_engine(config: &Config) -> anyhow::Result<Option<EngineHandle>> {
     engine.map(Some).with_context(|| format!("{}", model.display()))
 }
 
-async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64) -> anyhow::Result<OverlayHandle> {
+async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64, remembered: Vec<Multiaddr>) -> anyhow::Result<OverlayHandle> {
     let (ip, port) = (config.overlay.ip(), config.overlay.port());
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     let listen = [format!("/{family}/{ip}/udp/{port}/quic-v1"), format!("/{family}/{ip}/tcp/{port}")];
     let listen = listen.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>().context("overlay address")?;
-    let bootstrap = config
+    let mut bootstrap = config
         .bootstrap
         .iter()
         .map(|text| text.parse().with_context(|| format!("bootstrap {text:?} is no multiaddress")))
         .collect::<Result<Vec<_>, _>>()?;
+    bootstrap.extend(remembered);
     let (overlay, mut events) = Overlay::start(OverlayConfig { seed: seed.clone(), incarnation, listen, bootstrap, gossip: true }).await?;
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
@@ -293,6 +325,26 @@ async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64) -> an
         }
     });
     Ok(overlay)
+}
+
+/// Keeps the overlay's list of nodes that strangers cannot crowd out: those with stake, the largest first.
+async fn prefer_operators(overlay: OverlayHandle, mut snapshots: Snapshots) {
+    let mut known = Vec::new();
+    loop {
+        let state = Arc::clone(&snapshots.borrow_and_update().latest);
+        let mut staked: Vec<_> = state.operators().filter(|operator| operator.active > Amount::ZERO).collect();
+        staked.sort_by_key(|operator| (std::cmp::Reverse(operator.active), operator.node));
+        let nodes: Vec<NodeId> = staked.iter().map(|operator| operator.node).collect();
+        if nodes != known {
+            if overlay.prefer(nodes.clone()).await.is_err() {
+                return;
+            }
+            known = nodes;
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Asks for a look at the adapters whenever a folder came or went.
@@ -330,6 +382,7 @@ async fn accept(mut server: Server, front: Arc<Front>, stop: CancellationToken) 
         }
     }
     server.close(p2p::stream::code::SHUTDOWN).await;
+    while connections.join_next().await.is_some() {}
 }
 
 async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Arc<Semaphore>) {
@@ -384,9 +437,7 @@ impl Front {
         };
         let message =
             reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
-        if stream.send(&encode(&message)).await.is_ok() {
-            drop(stream.finish().await);
-        }
+        say(&mut stream, &message).await;
         linger(stream).await;
     }
 
@@ -422,10 +473,19 @@ impl Front {
 }
 
 async fn reply_with(mut stream: FrameStream, message: &FromNode) {
-    if stream.send(&encode(message)).await.is_ok() {
-        drop(stream.finish().await);
-    }
+    say(&mut stream, message).await;
     linger(stream).await;
+}
+
+/// Sends the one reply; a peer that does not read it does not keep the stream.
+async fn say(stream: &mut FrameStream, message: &FromNode) {
+    let frame = encode(message);
+    let sending = async {
+        if stream.send(&frame).await.is_ok() {
+            drop(stream.finish().await);
+        }
+    };
+    drop(timeout(STOP_WAIT, sending).await);
 }
 
 /// Keeps a finished stream until the peer has read it.
@@ -489,7 +549,8 @@ impl Front {
             overlay_addrs: Vec::new(),
             services,
             bases: bases.into_values().collect(),
-            adapters: adapters.into_values().collect(),
+            // One more would make the whole ad invalid, and the node invisible.
+            adapters: adapters.into_values().take(ADAPTERS_MAX).collect(),
             rin: config.rate_in,
             rout: config.rate_out,
             queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),

@@ -1,5 +1,6 @@
 //! The services of a running node. Each carries bytes between a stream and a core; what is decided is decided there.
 
+pub mod adapters;
 pub mod gate;
 pub mod index;
 pub mod inference;

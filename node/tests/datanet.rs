@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "datanet/liar.rs"]
+mod liar;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
@@ -247,6 +250,8 @@ async fn a_datanet_lives_on_five_nodes() {
     nodes.sort_unstable();
     assert_eq!(holders, nodes, "each of five nodes holds one fragment");
     let object = printed["object"].as_str().unwrap().to_owned();
+    let holders = printed["holders"].as_array().unwrap();
+    let absent = holders.iter().find(|placed| placed["node"] == world.nodes[3].node.as_str()).unwrap()["fragment"].as_u64().unwrap();
 
     holders_keep_only_what_is_theirs(&world, object.parse().unwrap()).await;
 
@@ -299,9 +304,14 @@ async fn a_datanet_lives_on_five_nodes() {
     assert!(error.contains(&object) && error.contains("needs 3 fragments, 2 were found"), "{error}");
     assert!(!seventh.folder.join("shards").exists(), "nothing half-fetched is kept");
 
+    // What a third one sends in their place is not what was registered.
+    let liar = liar::wrong_bytes_on_the_wire_name_their_sender(&world, object.parse().unwrap(), u8::try_from(absent).unwrap()).await;
+
     for number in [1, 3, 4] {
         world.restart(number);
     }
+    liar::enough_honest_holders_suffice(&world, &liar);
+    liar.stop().await;
     let verified = world.ok(&sixth.folder, &["datanet", "verify", "medical", "--contribution", "0"]);
     assert_eq!((verified[0]["fragments"].as_object().unwrap().len(), verified[0]["shard"].as_bool()), (5, Some(true)));
 

@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,7 @@ use inference::{
 use node::{
     books::Books,
     evidence,
-    service::inference::{Answering, Escrow, Offer},
+    service::inference::{Answering, Escrow, Ledger, Offer},
 };
 use p2p::{
     client::{Client, Connection, Limits, Server},
@@ -57,13 +57,16 @@ const TOKENS: u32 = 24;
 const WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
-struct Deposit;
+struct Deposit(Arc<Mutex<Amount>>);
 
 impl Escrow for Deposit {
-    async fn free_balance(&self, _: Address) -> anyhow::Result<Amount> {
-        Ok(Amount(WEI_PER_OPEN))
+    async fn free_balance(&self, _: Address, _: Amount) -> anyhow::Result<Amount> {
+        Ok(*self.0.lock().unwrap())
     }
 }
+
+/// What one client may cost the node: some hundred answers of one unpaid token.
+const WILLING: Amount = Amount(30_000_000_000_000_000);
 
 /// A node's answering service behind a socket, and a client's connection to it.
 struct World {
@@ -74,6 +77,7 @@ struct World {
     domains: Domains,
     manifest: Manifest,
     nonce: AtomicU64,
+    deposit: Arc<Mutex<Amount>>,
     _client: Client,
     _folder: tempfile::TempDir,
 }
@@ -108,6 +112,7 @@ impl World {
         let books = Arc::new(Books::new(store.records()));
         let tip = BlockRef { number: 100, hash: Hash32([9; 32]) };
         let (_, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
+        let deposit = Arc::new(Mutex::new(Amount(WEI_PER_OPEN)));
         let answering = Arc::new(Answering {
             engine,
             account: account(1),
@@ -116,7 +121,8 @@ impl World {
             offers: Arc::new(RwLock::new(BTreeMap::from([(manifest.root(), Arc::new(offer))]))),
             snapshots,
             books: Arc::clone(&books),
-            escrow: Deposit,
+            escrow: Deposit(Arc::clone(&deposit)),
+            ledger: Ledger::new(WILLING),
         });
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
         let seed = NodeSeed::generate();
@@ -144,6 +150,7 @@ impl World {
             domains,
             manifest,
             nonce: AtomicU64::new(1),
+            deposit,
             _client: client,
             _folder: folder,
         }
@@ -226,7 +233,8 @@ impl World {
 
     /// Receipts kept, and what a lane stands at.
     fn charged(&self, lane: &Signed<Lane>) -> (u64, Amount) {
-        (self.books.counts().unwrap().0, self.books.lane_cumulative(lane.document.id()).unwrap())
+        let record = self.books.lane(lane.document.id()).unwrap();
+        (self.books.counts().unwrap().0, record.map_or(Amount::ZERO, |record| record.voucher.document.cumulative))
     }
 
     /// Waits until so many receipts are kept: the node may still be writing when the client has its refusal.
@@ -380,7 +388,7 @@ async fn what_was_promised_before_a_reset_is_receipted() {
     answer.talk.0.reset(p2p::stream::code::CANCELLED);
     world.receipts(1).await;
     assert_eq!(world.charged(&lane), (1, promised.cumulative));
-    let kept = world.books.receipts(node::books::Posting { first: 0, count: 1 }).unwrap();
+    let kept = world.books.receipts(&[0]).unwrap();
     assert_eq!((kept[0].receipt.document.reason, kept[0].receipt.document.tokens_out), (Reason::Cancelled, 1));
     bundle::verify(&kept[0]).unwrap();
 }
@@ -410,7 +418,7 @@ async fn replayed_vouchers_and_requests_pay_for_nothing_and_get_nothing() {
     let quote = talk.quote(&world.manifest).await;
     let again = Begin { quote, ..first.begin.clone() };
     talk.send(&FromClient::Begin(Box::new(again))).await;
-    talk.refusal(RefusalCode::Duplicate, "begun before").await;
+    talk.refusal(RefusalCode::Duplicate, "was billed here").await;
     assert_eq!(world.charged(&lane), (2, last.cumulative), "neither replay moved the lane");
     assert_eq!(world.charged(&other).1, due.cumulative);
 }
@@ -427,8 +435,9 @@ async fn beginnings_that_are_not_meant_for_this_node_are_refused_before_a_token(
             let lane = Lane { payer: account(3).address(), ..begin.lane.document };
             begin.lane = Signed::new(&account(3), &world.domains, lane);
         }),
-        (RefusalCode::Voucher, "expired at block 100", |world, begin| {
-            begin.lane = Signed::new(&world.client, &world.domains, Lane { expiry: 100, ..begin.lane.document });
+        (RefusalCode::Voucher, "expires at block 999", |world, begin| {
+            // One block less than an answer and its collect may take.
+            begin.lane = Signed::new(&world.client, &world.domains, Lane { expiry: 999, ..begin.lane.document });
         }),
         (RefusalCode::Voucher, "Lane", |world, begin| {
             begin.lane.signature = Signed::new(&account(3), &world.domains, begin.lane.document).signature
@@ -468,4 +477,130 @@ async fn beginnings_that_are_not_meant_for_this_node_are_refused_before_a_token(
     let mut talk = world.talk().await;
     talk.0.send(&[0xff; 9]).await.unwrap();
     talk.refusal(RefusalCode::Invalid, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_attempt_over_tokens_already_billed_would_convict_the_node_and_is_refused() {
+    let world = World::start().await;
+    let lane = world.lane(WEI_PER_OPEN, 1);
+    let (first, last) = world.honest(&lane).await;
+    world.receipts(1).await;
+    for (attempt, continued) in [(1, vec![]), (2, first.tokens[..first.tokens.len() - 1].to_vec())] {
+        let mut talk = world.talk().await;
+        let quote = talk.quote(&world.manifest).await;
+        talk.send(&FromClient::Begin(Box::new(Begin { quote, attempt, continued, ..first.begin.clone() }))).await;
+        talk.refusal(RefusalCode::Duplicate, "was billed here up to token").await;
+    }
+    assert_eq!(world.charged(&lane), (1, last.cumulative));
+    // The same request on two lanes at once: one of them would be the overlap.
+    let mut answer = world.first_token(world.lane(WEI_PER_OPEN, 2)).await;
+    let mut talk = world.talk().await;
+    let quote = talk.quote(&world.manifest).await;
+    let again = Begin { quote, attempt: 1, lane: world.lane(WEI_PER_OPEN, 3), ..answer.begin.clone() };
+    talk.send(&FromClient::Begin(Box::new(again))).await;
+    talk.refusal(RefusalCode::Duplicate, "is being answered here").await;
+    answer.talk.0.reset(p2p::stream::code::CANCELLED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_deposit_backs_answers_at_once_only_as_far_as_it_reaches() {
+    let world = World::start().await;
+    let first = world.first_token(world.lane(WEI_PER_OPEN, 1)).await;
+    let most = first.terms.due(TOKENS).unwrap();
+    *world.deposit.lock().unwrap() = Amount(2 * most.0);
+    let _second = world.first_token(world.lane(WEI_PER_OPEN, 2)).await;
+    let mut talk = world.talk().await;
+    let quote = talk.quote(&world.manifest).await;
+    let begin = world.begin(quote, world.lane(WEI_PER_OPEN, 3));
+    talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
+    talk.refusal(RefusalCode::Voucher, "beside its other answers here").await;
+    // What an answer no longer needs is free again, less what it was receipted for.
+    let mut first = first;
+    first.talk.0.reset(p2p::stream::code::CANCELLED);
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let mut talk = world.talk().await;
+        let quote = talk.quote(&world.manifest).await;
+        talk.send(&FromClient::Begin(Box::new(world.begin(quote, world.lane(WEI_PER_OPEN, 3))))).await;
+        if matches!(talk.recv().await, FromNode::Begun { .. }) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the first answer's share of the deposit never came free");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_first_tokens_and_pays_none_is_let_wait_and_others_are_served() {
+    let world = World::start().await;
+    let mut taken = 0_u64;
+    loop {
+        let mut talk = world.talk().await;
+        let quote = talk.quote(&world.manifest).await;
+        talk.send(&FromClient::Begin(Box::new(world.begin(quote, world.lane(WEI_PER_OPEN, 1_000 + taken))))).await;
+        match talk.recv().await {
+            FromNode::Begun { .. } => {
+                assert!(matches!(talk.recv().await, FromNode::Token { .. }));
+                talk.0.reset(p2p::stream::code::CANCELLED);
+            }
+            FromNode::Refused(refusal) => {
+                assert_eq!(refusal.code, RefusalCode::Busy, "{refusal:?}");
+                if refusal.message.contains("without paying") {
+                    break;
+                }
+                // The engine is still letting go of earlier ones.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+        taken += 1;
+        assert!(taken < 2_000, "prompts and first tokens were given away without bound");
+    }
+    assert!(taken > 1);
+    assert_eq!(world.books.counts().unwrap().0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beginnings_that_could_never_be_paid_are_refused_before_a_prompt_is_read() {
+    type Forge = fn(&World, &mut Begin);
+    let forged: [(RefusalCode, &str, Forge); 3] = [
+        (RefusalCode::Invalid, "no output token is left", |world, begin| {
+            begin.request = Signed::new(&world.client, &world.domains, Request { tokens_max: 0, ..begin.request.document });
+        }),
+        (RefusalCode::Voucher, "raise the limit", |world, begin| {
+            begin.request = Signed::new(&world.client, &world.domains, Request { spending_limit: Amount(1), ..begin.request.document });
+        }),
+        (RefusalCode::Invalid, "no output token is left", |_, begin| begin.continued = vec![1; 24]),
+    ];
+    let world = World::start().await;
+    for (number, (code, words, forge)) in (1..).zip(forged) {
+        let mut talk = world.talk().await;
+        let quote = talk.quote(&world.manifest).await;
+        let mut begin = world.begin(quote, world.lane(WEI_PER_OPEN, number));
+        forge(&world, &mut begin);
+        talk.send(&FromClient::Begin(Box::new(begin))).await;
+        talk.refusal(code, words).await;
+    }
+    // Tokens that no vocabulary holds end in a refusal, not in a node that has stopped.
+    let mut talk = world.talk().await;
+    let quote = talk.quote(&world.manifest).await;
+    let mut begin = world.begin(quote, world.lane(WEI_PER_OPEN, 20));
+    begin.continued = vec![u32::MAX; 3];
+    talk.send(&FromClient::Begin(Box::new(begin))).await;
+    let ended = loop {
+        match talk.recv().await {
+            FromNode::Begun { .. } => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(&ended, FromNode::Refused(_)), "{ended:?}");
+    world.honest(&world.lane(WEI_PER_OPEN, 21)).await;
+    // Quotes are made on one stream only so often.
+    let mut talk = world.talk().await;
+    for _ in 0..4 {
+        talk.quote(&world.manifest).await;
+    }
+    let ask = FromClient::QuoteAsk { manifest: world.manifest.root(), profile: Profile::CandleF32B1, class: Class::Open, tokens_max: 1 };
+    talk.send(&ask).await;
+    talk.refusal(RefusalCode::Invalid, "quotes were made on this stream").await;
 }

@@ -205,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_as_long_as_the_reader_takes_is_taken_and_a_byte_more_is_not() {
+        let mut decoder = Decoder::new();
+        decoder.push(&frame(b"abc"));
+        assert_eq!(decoder.take(3), Ok(Some(b"abc".to_vec())));
+        decoder.push(&frame(b"abcd"));
+        assert_eq!(decoder.take(3), Err(FrameError::TooLong { got: 4, max: 3 }));
+    }
+
+    #[test]
     fn a_large_declared_frame_costs_only_what_arrived() {
         let mut decoder = Decoder::new();
         decoder.push(&[0x80, 0x80, 0x80, 0x04]); // 8 MiB

@@ -19,13 +19,14 @@ mod pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+pub use libp2p::Multiaddr;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::id::NodeId;
 
 use crate::identity::NodeSeed;
 use crate::proto::ads::{Ad, AdError, SignedAd};
 use actor::{Actor, Command, Watches};
+pub use behaviour::is_dialable;
 
 /// Longest message on any topic, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 64 << 10;
@@ -225,6 +226,14 @@ impl OverlayHandle {
     /// [`OverlayError::Ad`], [`OverlayError::Stopped`].
     pub async fn set_ad(&self, ad: Ad) -> Result<(), OverlayError> {
         self.ask(|reply| Command::SetAd { ad: Box::new(ad), reply }).await?
+    }
+
+    /// Names the nodes whose ads find room before those of strangers: a node whose operator has something to lose, say. Replaces the names given before.
+    ///
+    /// # Errors
+    /// [`OverlayError::Stopped`].
+    pub async fn prefer(&self, nodes: Vec<NodeId>) -> Result<(), OverlayError> {
+        self.ask(|reply| Command::Prefer { nodes, reply }).await
     }
 
     /// The live ads of other nodes, by node id.

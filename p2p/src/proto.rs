@@ -2,3 +2,4 @@
 
 pub mod ads;
 pub mod dial;
+pub mod limits;

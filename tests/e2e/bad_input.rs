@@ -1,10 +1,11 @@
 //! Bad input at the command line: each is refused in words that name what and the fix, and nothing is written or paid.
 //!
-//! Frames that only a hostile peer sends (a voucher above its lane, replayed, or for another node; wrong bytes of a holder) are tried where their
-//! decoders and rules are, in `inference` and `storage`: no command can send them.
+//! What only a hostile peer sends is tried by programs that speak the protocol themselves, since no command can: vouchers above their lane, replayed or
+//! for another node in `node/tests/hostile_client.rs`, wrong bytes of a holder in `node/tests/datanet/liar.rs`.
 
 mod chain;
 mod endless;
+mod folders;
 
 use std::path::{Path, PathBuf};
 

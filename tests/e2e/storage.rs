@@ -1,6 +1,7 @@
 //! A Datanet on five disks: found through one address, fetched with two of them gone, honest about damage and loss.
 
 mod damage;
+mod interrupted;
 
 use futures::future::join_all;
 use harness::{Cluster, Party, Setup, cluster::text, files};
@@ -19,6 +20,7 @@ async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
     let contributed = contribute(&cluster).await;
     copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
     discovery::a_client_finds_everything_through_any_node(&cluster).await;
+    interrupted::a_contribution_killed_twice_is_finished_by_the_same_command(&cluster).await;
     two_may_be_gone_but_not_three(&mut cluster, &contributed).await;
     damage::a_damaged_fragment_is_named_and_the_others_suffice(&cluster, &contributed).await;
     cluster.stop().await;
@@ -87,4 +89,12 @@ async fn two_may_be_gone_but_not_three(cluster: &mut Cluster, contributed: &Valu
         "what could not be fetched can be once holders are back"
     );
     cluster.say("the holders came back, and so did the contribution");
+
+    // It comes back at another port, so nobody's configuration leads to it, and its own names nobody.
+    let told = cluster.nodes[0].bootstrap();
+    cluster.stop_node(0).await;
+    cluster.start_node(0).await;
+    assert_ne!(cluster.nodes[0].bootstrap(), told, "every start takes free ports");
+    cluster.all_know_each_other().await;
+    cluster.say("the node that everybody was told of came back through those that it remembers");
 }

@@ -58,6 +58,17 @@ impl Tributary {
         Self { exe, chain: None }
     }
 
+    /// A copy of the binary in a folder that others may enter, for commands that another user runs.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    #[must_use]
+    pub fn copied(&self, folder: &Path) -> Self {
+        let exe = folder.join("tributary");
+        std::fs::copy(&self.exe, &exe).expect("the binary is copied");
+        Self { exe, chain: self.chain.clone() }
+    }
+
     /// The same, told of a chain.
     #[must_use]
     pub fn on(&self, registry: &Path, rpc: &str) -> Self {

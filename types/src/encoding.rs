@@ -396,3 +396,17 @@ pub enum Contract {
     /// `StakeManager`.
     Stake,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_that_are_not_there_are_refused_before_the_first_is_read() {
+        let mut reader = Reader::new(&[0; 40]);
+        let read = reader.each("assets", 4, 12, |_| -> Result<(), _> { panic!("no item is read while bytes are missing") });
+        assert_eq!(read, Err(DecodeError::Short { field: "assets", need: 48, left: 40 }));
+        assert_eq!(reader.each("assets", 3, 12, |r| r.asset("asset")).map(|items| items.len()), Ok(3));
+        assert_eq!(reader.left(), 4);
+    }
+}

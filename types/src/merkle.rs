@@ -277,6 +277,36 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_past_the_last_leaf_or_of_another_depth_leads_nowhere() {
+        let tree = Tree::over([[1_u8].as_slice(), &[2], &[3]]);
+        let good = tree.open(2).unwrap();
+        assert_eq!(good.root(&[3]), Some(tree.root()));
+        assert_eq!(Opening { index: 3, ..good.clone() }.root(&[3]), None, "place 3 is filler");
+        let deeper = Opening { siblings: [good.siblings.clone(), vec![Hash32::ZERO]].concat(), ..good.clone() };
+        assert_eq!(deeper.root(&[3]), None);
+        assert_eq!(Opening { siblings: good.siblings[..1].to_vec(), ..good }.root(&[3]), None);
+    }
+
+    #[test]
+    fn a_sum_opening_past_the_last_leaf_or_of_another_depth_leads_nowhere() {
+        let leaf = |byte: u8| Summed::leaf(&[byte], Amount(byte.into()));
+        let tree = SumTree::new(vec![leaf(1), leaf(2), leaf(3)]).unwrap();
+        let good = tree.open(2).unwrap();
+        assert_eq!(good.root(leaf(3)), Some((tree.root(), Amount(6))));
+        assert_eq!(SumOpening { index: 3, ..good.clone() }.root(leaf(3)), None, "place 3 is filler");
+        let deeper = SumOpening { siblings: [good.siblings.clone(), vec![Summed::default()]].concat(), ..good.clone() };
+        assert_eq!(deeper.root(leaf(3)), None);
+        assert_eq!(SumOpening { siblings: good.siblings[..1].to_vec(), ..good }.root(leaf(3)), None);
+    }
+
+    #[test]
+    fn the_deepest_tree_has_forty_levels() {
+        let opening = |leaves, depth| Opening { leaves, byte_length: 0, index: 0, siblings: vec![Hash32::ZERO; depth] };
+        assert!(opening(1 << 40, DEPTH_MAX).root(&[]).is_some());
+        assert_eq!(opening((1 << 40) + 1, DEPTH_MAX + 1).root(&[]), None);
+    }
+
+    #[test]
     fn the_folding_root_equals_the_kept_tree() {
         for n in [0_u8, 1, 2, 3, 5, 8, 33] {
             let digests: Vec<_> = (0..n).map(|i| leaf(&[i])).collect();

@@ -381,6 +381,22 @@ mod tests {
     }
 
     #[test]
+    fn a_body_holds_as_many_items_as_the_protocol_allows_and_no_more() {
+        let mut fullest = receipt(SPANS_MAX, MASKS_MAX);
+        fullest.assets = vec![fullest.assets[0]; ASSETS_MAX];
+        assert_eq!(Receipt::decode(&fullest.encode()), Ok(fullest));
+        let asset = receipt(0, 0).assets[0];
+        let more = [
+            ("assets", Receipt { assets: vec![asset; ASSETS_MAX + 1], ..receipt(0, 0) }),
+            ("spans", receipt(SPANS_MAX + 1, 0)),
+            ("masks", receipt(0, MASKS_MAX + 1)),
+        ];
+        for (list, receipt) in more {
+            assert!(matches!(Receipt::decode(&receipt.encode()), Err(DecodeError::Value { field, .. }) if field == list), "{list}");
+        }
+    }
+
+    #[test]
     fn non_zero_spare_bytes_are_refused() {
         let mut body = receipt(1, 0).encode();
         let spare = body.len() - 3;

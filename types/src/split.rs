@@ -244,6 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_no_datanet_pays_insurance_whatever_its_spans_say() {
+        let table = SplitTable { data: SPLIT_TOTAL, ..SplitTable::default() };
+        assert_eq!(parts(Amount(100), Amount(0), &table, &[50], 100, &[]).unwrap(), [(Part::Insurance, Amount(100))]);
+    }
+
+    #[test]
+    fn a_quotient_beyond_128_bits_is_none() {
+        assert_eq!(mul_div(1 << 127, 2, 1), None, "2^128 is the first that does not fit");
+        assert_eq!(mul_div(1 << 127, 4, 2), None);
+        assert_eq!(mul_div(u128::MAX, 3, 3), Some(u128::MAX));
+        assert_eq!((mul_div(1, 1, 0), mul_div(u128::MAX, 2, 0)), (None, None));
+    }
+
+    #[test]
+    fn part_codes_are_those_of_the_part_leaves() {
+        let roles = [Part::Protocol, Part::Node, Part::Agent, Part::Base, Part::Adapter, Part::Stakers, Part::Insurance];
+        assert_eq!(roles.map(Part::code), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!([Part::Treasury(0), Part::Treasury(255)].map(Part::code), [256, 511]);
+        assert_eq!([Part::Span(0), Part::Span(u16::MAX)].map(Part::code), [65_536, 131_071]);
+        assert_eq!(Part::Refund.code(), 16_777_216);
+    }
+
+    #[test]
     fn an_answer_without_weight_pays_insurance() {
         let table = SplitTable { node: 5_000, data: 5_000, ..SplitTable::default() };
         assert_eq!(

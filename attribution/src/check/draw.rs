@@ -189,6 +189,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_equal_to_the_rate_is_not_drawn() {
+        let operators = Operators::new(&(1..=9).map(|byte| (account(byte), 1)).collect::<Vec<_>>()).unwrap();
+        let block = keccak(&[DOMAIN, &[7; 32], &3_u64.to_be_bytes(), &keccak(&[&1_u64.to_be_bytes()]).0, &0_u64.to_be_bytes()]);
+        let number = u32::from_be_bytes(*block.0.first_chunk().unwrap());
+        let at = |rate| drawn(1, DrawRule { rate, ..ALWAYS }, &operators, account(1));
+        assert_eq!(at(number), Draw::NotDrawn);
+        assert!(matches!(at(number + 1), Draw::Checkers(_)));
+    }
+
+    #[test]
+    fn a_node_never_checks_itself_at_the_edges_of_its_own_stake() {
+        // One wei each: every draw falls on the edge of somebody's interval.
+        let operators = Operators::new(&(1..=6).map(|byte| (account(byte), 1)).collect::<Vec<_>>()).unwrap();
+        for answering in 1..=6 {
+            for number in 0..100 {
+                let Draw::Checkers(checkers) = drawn(number, ALWAYS, &operators, account(answering)) else {
+                    panic!("{number} was not drawn")
+                };
+                assert!(!checkers.contains(&account(answering)), "{answering} checks itself in draw {number}");
+            }
+        }
+    }
+
+    #[test]
     fn with_fewer_than_five_others_an_answer_is_unchecked() {
         let five = Operators::new(&(1..=5).map(|byte| (account(byte), 1)).collect::<Vec<_>>()).unwrap();
         assert_eq!(drawn(0, ALWAYS, &five, account(1)), Draw::Unchecked);

@@ -54,7 +54,7 @@ pub struct Equivocation {
 pub struct Collected {
     /// Those that count, by block, request and attempt.
     pub receipts: Vec<Signed<Receipt>>,
-    /// Pairs that contradict each other; neither of a pair counts.
+    /// Pairs that contradict each other; neither of a pair counts. Each receipt that contradicts another is in one, at most two pairs a receipt.
     pub equivocations: Vec<Equivocation>,
     /// What was refused, by hash.
     pub refused: Vec<Refused>,
@@ -90,31 +90,63 @@ fn check(domains: &Domains, node: Address, receipt: &Signed<Receipt>) -> Result<
     Ok(receipt.verify(domains, node)?)
 }
 
-/// Pairs within one request that exclude each other, and the hashes of all in them. One request has few attempts at one node.
+/// Pairs within one request that exclude each other, and the hashes of all in them: every receipt that contradicts another is in a pair, and
+/// there are at most two pairs a receipt, however many a node signed (attempts are its own to number).
 fn contradictions(valid: &BTreeMap<Hash32, Signed<Receipt>>) -> (Vec<Equivocation>, BTreeSet<Hash32>) {
-    let mut requests: BTreeMap<Hash32, Vec<(&Hash32, &Signed<Receipt>)>> = BTreeMap::new();
+    let mut requests: BTreeMap<Hash32, Vec<Hash32>> = BTreeMap::new();
     for (hash, receipt) in valid {
-        requests.entry(receipt.document.request).or_default().push((hash, receipt));
+        requests.entry(receipt.document.request).or_default().push(*hash);
     }
-    let (mut pairs, mut void) = (Vec::new(), BTreeSet::new());
+    let mut pairs = BTreeSet::new();
     for same in requests.values() {
-        for (place, (hash, first)) in same.iter().enumerate() {
-            for (other, second) in &same[place + 1..] {
-                if contradict(&first.document, &second.document) {
-                    pairs.push(Equivocation { first: (*first).clone(), second: (*second).clone() });
-                    void.extend([**hash, **other]);
-                }
-            }
-        }
+        pairs.extend(same_attempt(valid, same));
+        pairs.extend(billed_twice(valid, same));
     }
-    (pairs, void)
+    let void = pairs.iter().flat_map(|(first, second)| [*first, *second]).collect();
+    let equivocation = |(first, second)| Equivocation { first: valid[&first].clone(), second: valid[&second].clone() };
+    (pairs.into_iter().map(equivocation).collect(), void)
 }
 
-fn contradict(a: &Receipt, b: &Receipt) -> bool {
-    let tokens = |receipt: &Receipt| (u64::from(receipt.first_token), u64::from(receipt.first_token) + u64::from(receipt.tokens_out));
-    let ((a_start, a_end), (b_start, b_end)) = (tokens(a), tokens(b));
-    let overlap = a_start.max(b_start) < a_end.min(b_end);
-    a.attempt == b.attempt || (a.reason.is_billable() && b.reason.is_billable() && overlap)
+/// The first receipt of each attempt with each other one of it.
+fn same_attempt(valid: &BTreeMap<Hash32, Signed<Receipt>>, same: &[Hash32]) -> Vec<(Hash32, Hash32)> {
+    let mut first_of = BTreeMap::new();
+    same.iter()
+        .filter_map(|hash| {
+            let first = *first_of.entry(valid[hash].document.attempt).or_insert(*hash);
+            (first != *hash).then(|| ordered(first, *hash))
+        })
+        .collect()
+}
+
+/// Billed receipts in the order of their first tokens, each that starts before an earlier one ended paired with the one that reaches furthest.
+/// None is missed: of two that overlap, the later one starts before the furthest end; and the earlier one either starts before an end itself or
+/// is the furthest when its successor comes, which starts no later than the other.
+fn billed_twice(valid: &BTreeMap<Hash32, Signed<Receipt>>, same: &[Hash32]) -> Vec<(Hash32, Hash32)> {
+    let mut billed: Vec<_> = same
+        .iter()
+        .map(|hash| (&valid[hash].document, *hash))
+        .filter(|(receipt, _)| receipt.reason.is_billable() && receipt.tokens_out > 0)
+        .map(|(receipt, hash)| {
+            let start = u64::from(receipt.first_token);
+            (start, start + u64::from(receipt.tokens_out), hash)
+        })
+        .collect();
+    billed.sort_unstable();
+    let mut furthest: Option<(u64, Hash32)> = None;
+    let mut pairs = Vec::new();
+    for (start, end, hash) in billed {
+        if let Some((_, other)) = furthest.filter(|(reached, _)| start < *reached) {
+            pairs.push(ordered(other, hash));
+        }
+        if furthest.is_none_or(|(reached, _)| end > reached) {
+            furthest = Some((end, hash));
+        }
+    }
+    pairs
+}
+
+fn ordered(a: Hash32, b: Hash32) -> (Hash32, Hash32) {
+    (a.min(b), a.max(b))
 }
 
 /// The tree over receipt hashes in the node's order.
@@ -194,6 +226,76 @@ mod tests {
         assert_eq!((root.count, root.fees), (4, Amount(4 * receipts[0].document.fee.0)));
         let hash = collected.receipts[2].document.hash();
         assert_eq!(receipts_tree(&collected.receipts).open(2).unwrap().root(&hash.0), Some(root.receipts));
+    }
+
+    #[test]
+    fn a_failed_attempt_contradicts_no_other_whichever_hash_is_smaller() {
+        let (domains, node, receipts) = some();
+        let failed =
+            |number: u16| changed(&receipts[0], &domains, |r| (r.attempt, r.reason, r.fee) = (number, Reason::EngineFailure, Amount(0)));
+        let all: Vec<_> = (1..9).map(failed).chain([receipts[0].clone()]).collect();
+        let smaller = all.iter().filter(|r| r.document.hash() < receipts[0].document.hash()).count();
+        assert!((1..8).contains(&smaller), "{smaller} of 8 hashes are smaller: both orders are tried");
+        let collected = collect(&domains, node, all);
+        assert_eq!((collected.equivocations, collected.receipts.len()), (vec![], 9));
+    }
+
+    #[test]
+    fn a_broken_copy_of_a_good_receipt_refuses_nothing() {
+        let (domains, node, receipts) = some();
+        let broken = Signed { signature: receipts[1].signature, ..receipts[0].clone() };
+        for both in [[broken.clone(), receipts[0].clone()], [receipts[0].clone(), broken]] {
+            let collected = collect(&domains, node, both);
+            assert_eq!((collected.receipts, collected.refused), (vec![receipts[0].clone()], vec![]));
+        }
+    }
+
+    #[test]
+    fn receipts_stand_by_block_then_request_then_attempt() {
+        let (domains, node, receipts) = some();
+        let later = |receipt: &Signed<Receipt>| changed(receipt, &domains, |r| (r.attempt, r.first_token) = (1, r.tokens_out));
+        let early = changed(&receipts[3], &domains, |r| r.block.number -= 1);
+        let all = receipts[..3].iter().cloned().chain(receipts[..3].iter().map(later)).chain([early.clone()]);
+        let collected = collect(&domains, node, all).receipts;
+        assert_eq!((collected.len(), &collected[0]), (7, &early));
+        let order: Vec<_> = collected[1..].iter().map(|r| (r.document.request, r.document.attempt)).collect();
+        let mut requests: Vec<_> = receipts[..3].iter().map(|r| r.document.request).collect();
+        requests.sort_unstable();
+        assert_eq!(order, requests.into_iter().flat_map(|request| [(request, 0), (request, 1)]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_node_that_signs_an_attempt_ten_thousand_times_is_convicted_by_as_many_pairs() {
+        let body = some().2.remove(0);
+        let count = 10_000_u64;
+        let valid: BTreeMap<_, _> = (0..count).map(|n| (types::merkle::leaf(&n.to_be_bytes()), body.clone())).collect();
+        let (pairs, void) = contradictions(&valid);
+        assert_eq!((pairs.len() as u64, void.len() as u64), (count - 1, count));
+    }
+
+    /// The rule's own words.
+    fn contradict(a: &Receipt, b: &Receipt) -> bool {
+        let tokens = |receipt: &Receipt| u64::from(receipt.first_token)..u64::from(receipt.first_token) + u64::from(receipt.tokens_out);
+        let share_a_token = tokens(a).any(|token| tokens(b).contains(&token));
+        a.request == b.request && (a.attempt == b.attempt || (a.reason.is_billable() && b.reason.is_billable() && share_a_token))
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_what_contradicts_another_receipt_is_void(bodies in proptest::collection::vec((0..2_u8, 0..12_u16, 0..12_u32, 0..4_u32, any::<bool>(), any::<[u8; 4]>()), 0..14)) {
+            let sample = sample().bundle.receipt;
+            let valid: BTreeMap<Hash32, Signed<Receipt>> = bodies.iter().map(|(request, attempt, first_token, tokens_out, failed, salt)| {
+                let mut one = sample.clone();
+                let reason = if *failed { Reason::EngineFailure } else { Reason::Stop };
+                one.document = Receipt { request: Hash32([*request; 32]), attempt: *attempt, first_token: *first_token, tokens_out: *tokens_out, reason, ..one.document };
+                (types::merkle::leaf(salt), one)
+            }).collect();
+            let (pairs, void) = contradictions(&valid);
+            let expected = valid.iter().filter(|(hash, one)| valid.iter().any(|(other, two)| other != *hash && contradict(&one.document, &two.document)));
+            prop_assert_eq!(void, expected.map(|(hash, _)| *hash).collect::<BTreeSet<_>>());
+            prop_assert!(pairs.iter().all(|pair| contradict(&pair.first.document, &pair.second.document)));
+            prop_assert!(pairs.len() <= 2 * valid.len());
+        }
     }
 
     proptest! {

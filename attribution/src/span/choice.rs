@@ -54,7 +54,7 @@ pub(super) fn maximal(answer: &str, words: &[Word], piece: Range<usize>, longest
         let limit = start + longest(&answer.as_bytes()[start..most]);
         let end = first + words[first..piece.end].iter().take_while(|word| word.range.end <= limit).count();
         // A run that starts later and ends no later lies inside an earlier one.
-        if end > reached {
+        if end > reached.max(first) {
             found.push(first..end);
             reached = end;
         }
@@ -104,4 +104,36 @@ fn remnants(taken: &[bool], run: Range<usize>) -> Vec<Range<usize>> {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use types::text;
+
+    use super::*;
+
+    /// Maximal runs of an answer whose first `matching` bytes stand in some document.
+    fn runs(answer: &str, matching: usize) -> Vec<Range<usize>> {
+        let words: Vec<Word> = text::words(answer).into_iter().map(|range| Word { weight: 1, range }).collect();
+        let all = 0..words.len();
+        maximal(answer, &words, all, |tail| {
+            let start = tail.as_ptr().addr() - answer.as_ptr().addr();
+            tail.len().min(matching.saturating_sub(start))
+        })
+    }
+
+    #[test]
+    fn a_run_within_another_is_no_candidate() {
+        let answer = "one two three four five six seven eight";
+        assert_eq!(runs(answer, answer.len()), vec![0..8]);
+        assert_eq!(runs(answer, 13), vec![0..3]);
+    }
+
+    #[test]
+    fn a_run_fills_the_window_to_its_last_byte() {
+        // 51 words of five bytes with their space, then one that ends at byte 256, then one beyond.
+        let answer = format!("{}x y", "abcd ".repeat(51));
+        assert_eq!(answer.find(" y"), Some(WINDOW));
+        assert_eq!(runs(&answer, answer.len()), vec![0..52, 1..53]);
+    }
 }

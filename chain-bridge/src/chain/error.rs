@@ -139,11 +139,6 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    /// Whether the same call may work a moment later: the endpoint's fault, not the call's.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Down { .. } | Self::NotIncluded { .. } | Self::TooLate { .. })
-    }
-
     /// Name of the contract's error, for callers that act on one.
     pub fn contract_error(&self) -> Option<&str> {
         match self {

@@ -12,7 +12,7 @@ use types::{
 };
 
 use super::{ChainClient, Sent, key, logged};
-use crate::{bindings::AssetRegistry, chain::error::ChainError, convert, registry::state::IndexRoot};
+use crate::{bindings::AssetRegistry, chain::error::ChainError, convert};
 
 /// What a new version is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +75,6 @@ impl ChainClient {
         self.write("freeze version", None, self.deployment().registry, &call, Amount::ZERO).await
     }
 
-    /// Lets `reviewer` sign gate reports of a Datanet of the account, or no longer.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn set_reviewer(&self, datanet: AssetId, reviewer: Address, is_allowed: bool) -> Result<Sent, ChainError> {
-        let call = AssetRegistry::setReviewerCall { datanet: datanet.0, reviewer: convert::address(reviewer), allowed: is_allowed };
-        self.write("set reviewer", None, self.deployment().registry, &call, Amount::ZERO).await
-    }
-
     /// Commits to a text nobody has seen; returns the priority of its first document. Asked again, it returns the same.
     ///
     /// # Errors
@@ -138,22 +129,6 @@ impl ChainClient {
         self.write("post index root", key, self.deployment().registry, &call, Amount::ZERO).await
     }
 
-    /// The index root of a version; nothing if none was posted.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn index_root_of(&self, version: AssetVersion) -> Result<Option<IndexRoot>, ChainError> {
-        let call = AssetRegistry::indexRootOfCall { asset: version.asset.0, version: version.version };
-        let found = self.read(self.deployment().registry, &call).await?;
-        Ok((!found.root.is_zero()).then(|| IndexRoot {
-            root: convert::hash(found.root),
-            parameters: found.paramId,
-            indexer: convert::account(found.indexer),
-            window_ends: found.windowEnds,
-            block: found.blockNumber,
-        }))
-    }
-
     /// Approves attribution parameters: keccak of their 45 bytes. The governor's account alone may.
     ///
     /// # Errors
@@ -163,15 +138,6 @@ impl ChainClient {
         let call = AssetRegistry::approveParametersCall { paramId: parameters, paramHash: convert::word(hash) };
         let key = key(&format!("parameters/{parameters}"), &[hash]);
         self.write("approve parameters", key, self.deployment().registry, &call, Amount::ZERO).await
-    }
-
-    /// Hash of approved parameters; nothing if there are none.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn parameters_of(&self, parameters: u32) -> Result<Option<Hash32>, ChainError> {
-        let found = self.read(self.deployment().registry, &AssetRegistry::parametersOfCall(parameters)).await?;
-        Ok((!found.is_zero()).then(|| convert::hash(found)))
     }
 
     /// Owner of an asset at the end of a block; zero before registration.

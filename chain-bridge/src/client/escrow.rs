@@ -28,15 +28,6 @@ impl ChainClient {
         self.write("deposit", None, self.deployment().escrow, &InferenceEscrow::depositCall {}, value).await
     }
 
-    /// Adds to the deposit of `payer`.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn deposit_for(&self, payer: Address, value: Amount) -> Result<Sent, ChainError> {
-        let call = InferenceEscrow::depositForCall { payer: convert::address(payer) };
-        self.write("deposit for", None, self.deployment().escrow, &call, value).await
-    }
-
     /// Asks for part of the deposit back; it can be taken after the thaw.
     ///
     /// # Errors

@@ -67,10 +67,12 @@ impl L1 {
             tokio::time::sleep(look).await;
             let moved = async {
                 let number = rpc.latest().await?.block.number;
-                if number >= *next.get_or_insert_with(|| number.saturating_add(every)) {
+                let due = *next.get_or_insert_with(|| number.saturating_add(every));
+                if number >= due {
                     self.number = self.number.saturating_add(1);
                     self.deposit(rpc).await?;
-                    next = Some(number.saturating_add(every));
+                    // From when it was due: a late look does not slow the L1 down.
+                    next = Some(due.saturating_add(every));
                 }
                 Ok::<(), ChainError>(())
             };

@@ -17,6 +17,8 @@ pub(super) type Open = (Vec<u8>, Opening);
 pub(super) struct World {
     pub(super) answer: &'static str,
     pub(super) source: &'static str,
+    /// Bytes that the Datanet holds after the segment opened here.
+    pub(super) beyond: u64,
     salt: Hash32,
 }
 
@@ -30,6 +32,7 @@ impl World {
                      and most of them pass within minutes without lasting harm.",
             source: "Abdominal pain is pain felt between the chest and groin.\0Febrile seizure: a febrile seizure is a convulsion \
                      that occurs with fever, usually between six months and six years.\0",
+            beyond: 0,
             salt: Hash32([42; 32]),
         }
     }
@@ -81,7 +84,7 @@ impl World {
     fn datanet_leaf(&self) -> Vec<u8> {
         let mut leaf = 2_u64.to_be_bytes().to_vec();
         leaf.extend(1_u32.to_be_bytes());
-        leaf.extend((self.source.len() as u64).to_be_bytes());
+        leaf.extend((self.source.len() as u64 + self.beyond).to_be_bytes());
         leaf.extend(Tree::over([self.segment_leaf().as_slice()]).root().0);
         leaf
     }

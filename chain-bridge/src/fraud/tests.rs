@@ -51,6 +51,44 @@ fn each_kind_of_false_span_is_proven_in_its_own_mode() {
     }
 }
 
+fn prove_in(world: &World, span: Span) -> Result<FalseSpan, FraudError> {
+    let node = Account::from_bytes(&[7; 32]).unwrap();
+    let receipt = Signed::new(&node, &domains(), world.receipt(node.address(), Address([8; 20]), 100, vec![span]));
+    prove(&domains(), &receipt, 0, &evidence(world, &span))
+}
+
+#[test]
+fn a_true_span_may_end_with_the_answer_and_with_its_datanet() {
+    let mut world = World::new();
+    world.answer = "In short, a febrile seizure is a convulsion that occurs with fever";
+    assert_eq!(prove_in(&world, world.true_span(Address([9; 20]))), Err(FraudError::SpanIsTrue(0)));
+    let mut world = World::new();
+    world.source = "Febrile seizure: a febrile seizure is a convulsion that occurs with fever";
+    assert_eq!(prove_in(&world, world.true_span(Address([9; 20]))), Err(FraudError::SpanIsTrue(0)));
+}
+
+#[test]
+fn a_true_span_may_be_as_long_as_the_window() {
+    const TEXT: &str = concat!(
+        "0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg ",
+        "0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg 0123456 abcdefg and",
+    );
+    let mut world = World::new();
+    (world.answer, world.source) = (TEXT, TEXT);
+    let whole = Span { start: 0, position: 0, length: 256, datanet: 0, weight: 1, payee: Address([9; 20]) };
+    assert_eq!(prove_in(&world, whole), Err(FraudError::SpanIsTrue(0)));
+    assert_eq!(prove_in(&world, Span { length: 257, ..whole }).unwrap().mode, Mode::Length);
+}
+
+#[test]
+fn a_segment_holds_no_byte_past_its_last() {
+    let mut world = World::new();
+    world.beyond = 1_000;
+    let span = Span { position: world.source.len() as u64, ..world.true_span(Address([9; 20])) };
+    let end = span.position;
+    assert_eq!(prove_in(&world, span), Err(FraudError::OutsideSegment { position: end, start: 0, end }));
+}
+
 #[test]
 fn foreign_evidence_is_refused_by_name() {
     let (world, node) = (World::new(), Account::from_bytes(&[7; 32]).unwrap());

@@ -176,6 +176,8 @@ pub struct Payout {
 pub struct Epoch {
     /// Opened.
     pub opened_at: u64,
+    /// The block of the opening.
+    pub opened_block: u64,
     /// Node roots are taken until then.
     pub accepts_until: u64,
     /// A payout may be posted from then.
@@ -453,6 +455,7 @@ impl State {
             Event::EpochOpened { epoch, opened_at, accepts_until, payout_from } => {
                 let opened = Epoch {
                     opened_at: *opened_at,
+                    opened_block: logged.block.number,
                     accepts_until: *accepts_until,
                     payout_from: *payout_from,
                     roots: BTreeMap::new(),

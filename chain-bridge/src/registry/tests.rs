@@ -140,6 +140,126 @@ fn collecting_takes_thawing_money_too() {
     assert_eq!((state.lane_collected(Hash32([1; 32])), state.collected()), (Amount(70), Amount(70)));
 }
 
+#[test]
+fn a_withdrawal_ends_what_was_thawing() {
+    let events = [
+        Event::Deposited { payer: OWNER, amount: Amount(100) },
+        Event::WithdrawRequested { payer: OWNER, amount: Amount(80), thawed_at: 9 },
+        Event::Withdrawn { payer: OWNER, amount: Amount(80) },
+    ];
+    let events: Vec<_> = events.into_iter().enumerate().map(|(i, event)| at(1, i as u32, event)).collect();
+    let state = replay(State::default(), &events).unwrap();
+    assert_eq!(state.escrow(OWNER), state::Escrow { balance: Amount(20), ..state::Escrow::default() });
+    assert_eq!(state.free(OWNER), Amount(20));
+}
+
+#[test]
+fn a_version_is_billable_from_its_block_on_and_the_newest_one_is_not_frozen() {
+    let mut state = world();
+    assert!(!state.is_billable(version(1), 3) && state.is_billable(version(1), 4));
+    assert_eq!(state.newest(AssetId(1)), Some(version(1)));
+    let second = AssetVersion { version: 2, ..version(1) };
+    let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event
+    else {
+        unreachable!()
+    };
+    let event = Event::Published { version: second, content, parents, split, datanets, licence, parent_share_min };
+    state.apply(&at(11, 0, event)).unwrap();
+    assert_eq!((state.newest(AssetId(1)), state.asset(AssetId(1)).unwrap().versions), (Some(second), 2));
+    state.apply(&at(12, 0, Event::Frozen { version: second })).unwrap();
+    assert_eq!(state.newest(AssetId(1)), Some(version(1)));
+    state.apply(&at(13, 0, Event::Frozen { version: version(1) })).unwrap();
+    assert_eq!(state.newest(AssetId(1)), None);
+}
+
+#[test]
+fn a_contribution_of_the_publishing_transaction_comes_too_late() {
+    let mut state = world();
+    let place = state.version(version(2)).unwrap().published;
+    let mut late = accepted(7, 3, 2, 0);
+    late.log = place.1;
+    state.apply(&late).unwrap();
+    assert!(state.contributions_of(version(2)).all(|contribution| contribution.accepted < place));
+    assert_eq!((state.contributions(AssetId(2)).count(), state.contributions_of(version(2)).count()), (4, 2));
+}
+
+#[test]
+fn a_reviewer_is_named_by_the_owner_of_the_day_and_may_be_taken_back() {
+    let (reviewer, buyer) = (Address([8; 20]), Address([9; 20]));
+    let mut state = world();
+    let set = |is_allowed| Event::ReviewerSet { datanet: AssetId(2), owner: OWNER, reviewer, is_allowed };
+    assert!(!state.is_reviewer(AssetId(2), reviewer));
+    state.apply(&at(20, 0, set(true))).unwrap();
+    assert!(state.is_reviewer(AssetId(2), reviewer) && state.is_reviewer(AssetId(2), OWNER));
+    state.apply(&at(21, 0, Event::Transferred { asset: AssetId(2), to: buyer })).unwrap();
+    assert!(!state.is_reviewer(AssetId(2), reviewer) && !state.is_reviewer(AssetId(2), OWNER) && state.is_reviewer(AssetId(2), buyer));
+    state.apply(&at(22, 0, Event::Transferred { asset: AssetId(2), to: OWNER })).unwrap();
+    state.apply(&at(23, 0, set(false))).unwrap();
+    assert!(!state.is_reviewer(AssetId(2), reviewer));
+}
+
+#[test]
+fn roots_payouts_and_claims_of_an_epoch_are_kept() {
+    let payout = |epoch, final_at| Event::PayoutPosted {
+        epoch,
+        root: Hash32([epoch as u8; 32]),
+        total: Amount(u128::from(epoch)),
+        previous: Hash32::ZERO,
+        poster: OWNER,
+        final_at,
+        bond: Amount::ZERO,
+    };
+    let opened = |epoch| Event::EpochOpened { epoch, opened_at: 100, accepts_until: 105, payout_from: 115 };
+    let submitted = |epoch| Event::NodeRootSubmitted { epoch, node: OWNER, receipts: Hash32([3; 32]), count: 2, fees: Amount(7), block: 1 };
+    let events = [opened(1), submitted(1), payout(1, 130), opened(2), payout(2, 230)];
+    let events: Vec<_> = events.into_iter().enumerate().map(|(i, event)| at(1, i as u32, event)).collect();
+    let mut state = replay(State::default(), &events).unwrap();
+    let root = state::SubmittedRoot { receipts: Hash32([3; 32]), count: 2, fees: Amount(7), block: 1 };
+    assert_eq!(state.epoch(1).unwrap().roots.get(&OWNER), Some(&root));
+    let final_at = |timestamp| state.final_payout(timestamp).map(|(epoch, _)| epoch);
+    assert_eq!([129, 130, 229, 230].map(final_at), [None, Some(1), Some(1), Some(2)]);
+    assert_eq!(state.claimed(OWNER), Amount::ZERO);
+    state.apply(&at(2, 0, Event::Claimed { account: OWNER, epoch: 1, amount: Amount(5), cumulative: Amount(5) })).unwrap();
+    assert_eq!(state.claimed(OWNER), Amount(5));
+    let foreign = state.apply(&at(3, 0, submitted(9))).unwrap_err();
+    assert_eq!(foreign, ViewError::Unknown { block: 3, log: 0, what: "epoch 9".into() });
+}
+
+#[test]
+fn a_block_is_applied_once_and_never_before_an_earlier_one() {
+    let deposit = |number| {
+        vec![Logged {
+            block: block(number, 0),
+            log: 0,
+            transaction: Hash32::ZERO,
+            time: 0,
+            event: Event::Deposited { payer: OWNER, amount: Amount(1) },
+        }]
+    };
+    let mut view = View::new();
+    assert_eq!(view.apply(block(5, 0), deposit(5)), Ok(true));
+    assert_eq!(view.apply(block(5, 0), deposit(5)), Ok(false));
+    assert_eq!(view.apply(block(5, 1), deposit(5)), Err(ViewError::Order { after: 5, got: 5 }));
+    assert_eq!(view.apply(block(4, 0), deposit(4)), Err(ViewError::Order { after: 5, got: 4 }));
+    assert_eq!(view.apply_final(&deposit(6)), Err(ViewError::Order { after: 5, got: 6 }));
+    assert_eq!(view.latest().free(OWNER), Amount(1));
+}
+
+#[test]
+fn a_treasury_weighs_no_more_than_the_cap() {
+    let mut state = world();
+    let Event::Accepted { datanet, number: _, contributor, text_root, documents, block, ordinal, licence, object, report, .. } =
+        accepted(6, 7, 1, 9).event
+    else {
+        unreachable!()
+    };
+    let text_bytes = manifest::TREASURY_WEIGHT_CAP;
+    let large =
+        Event::Accepted { datanet, number: 7, contributor, text_root, text_bytes, documents, block, ordinal, licence, object, report };
+    state.apply(&at(6, 5, large)).unwrap();
+    assert_eq!(state.manifest(version(3)).unwrap().datanets[0].weight, manifest::TREASURY_WEIGHT_CAP);
+}
+
 /// The events of one block: of twenty kinds of blocks, each with what its events need before them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     let (account, id, amount) = (Address([what; 20]), Hash32([what; 32]), Amount(u128::from(branch) + 1));

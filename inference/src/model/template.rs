@@ -1,4 +1,11 @@
-//! The chat template that a model file carries, rendered with a budget of steps.
+//! The chat template that a model file carries, rendered with a budget of steps and of bytes.
+//!
+//! [`growth`] refuses at once a template whose values could outgrow its input; steps are bounded by the number of messages, and what is
+//! written by [`PROMPT_BYTES_MAX`]. Rendering so holds at most a few hundred times the bytes of a conversation, and usually six times.
+
+pub mod growth;
+
+use std::io;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
@@ -8,12 +15,14 @@ use crate::{Message, Role};
 
 use super::tokenizer::Tokenizer;
 
-/// Template instructions a rendering may take; a ChatML prompt of 1,000 messages takes about 40,000.
-pub const FUEL: u64 = 1_000_000;
+/// Template instructions that a rendering may take, whatever it renders: the long templates with tools have a thousand.
+pub const FUEL: u64 = 4_000;
+/// Template instructions more for each message; ChatML takes about 40.
+pub const FUEL_PER_MESSAGE: u64 = 400;
 /// Messages of one conversation.
 pub const MESSAGES_MAX: usize = 1_024;
-/// Bytes of a rendered prompt; about 8 M is far above any context here.
-pub const PROMPT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a conversation and of a rendered prompt; a million is far above any context here, and four times what attribution compares.
+pub const PROMPT_BYTES_MAX: usize = 1 << 20;
 
 /// Why a conversation cannot become a prompt.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +33,9 @@ pub enum TemplateError {
     /// The template does not parse, asks for something unknown, or ran out of its budget.
     #[error("the chat template failed: {0}")]
     Failed(String),
+    /// What the template makes could outgrow the conversation.
+    #[error("the chat template is refused: {0}")]
+    Growth(#[from] growth::GrowthError),
     /// A message holds a token that separates turns.
     #[error("message {index} holds the control token {token}: remove it, it would forge a turn of the chat")]
     ControlToken {
@@ -70,9 +82,10 @@ impl ChatTemplate {
             return Err(TemplateError::Absent);
         };
         let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+        growth::check(source, &syntax)?;
         environment.set_syntax(syntax);
+        growth::FUNCTIONS_REFUSED.iter().for_each(|function| environment.remove_global(function));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -98,17 +111,44 @@ impl ChatTemplate {
         }
         let turns: Vec<_> =
             messages.iter().map(|message| context! { role => role_name(message.role), content => &message.content }).collect();
-        let template = self.environment.get_template("chat").map_err(failed)?;
-        let text = template
-            .render(context! {
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * u64::try_from(messages.len()).unwrap_or(u64::MAX).min(1 << 20)));
+        let mut prompt = Bounded::default();
+        let rendered = environment.get_template("chat").and_then(|template| {
+            let values = context! {
                 messages => turns,
                 add_generation_prompt => generation_prompt,
                 bos_token => &self.bos,
                 eos_token => &self.eos,
-            })
-            .map_err(failed)?;
-        bounded("bytes of the prompt", text.len(), PROMPT_BYTES_MAX)?;
-        Ok(text)
+            };
+            template.render_captured_to(values, &mut prompt).map(drop)
+        });
+        bounded("bytes of the prompt", prompt.wanted, PROMPT_BYTES_MAX)?;
+        rendered.map_err(failed)?;
+        String::from_utf8(prompt.bytes).map_err(|error| TemplateError::Failed(error.to_string()))
+    }
+}
+
+/// Takes bytes up to [`PROMPT_BYTES_MAX`].
+#[derive(Debug, Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    /// Bytes there would be with those refused.
+    wanted: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        self.wanted = self.bytes.len().saturating_add(more.len());
+        if self.wanted > PROMPT_BYTES_MAX {
+            return Err(io::Error::other("the prompt is too long"));
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -136,4 +176,52 @@ fn named_token(header: &Header, key: &str) -> String {
 
 fn failed(error: Error) -> TemplateError {
     TemplateError::Failed(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A conversation of `count` messages of `len` bytes, rendered by the test model with another template.
+    fn render(source: &str, count: usize, len: usize) -> Result<String, TemplateError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        crate::tiny::write_model(&path, 7).unwrap();
+        let mut header = crate::gguf::GgufFile::open(&path).unwrap().header().clone();
+        header.metadata.insert("tokenizer.chat_template".into(), Value::Text(source.into()));
+        let tokenizer = Tokenizer::from_header(&header).unwrap();
+        let messages = vec![Message { role: Role::User, content: "x".repeat(len) }; count];
+        ChatTemplate::from_header(&header)?.render(&tokenizer, &messages, true)
+    }
+
+    const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}";
+
+    #[test]
+    fn the_longest_conversation_is_rendered_within_its_budget() {
+        let text = render(CHATML, MESSAGES_MAX, 900).unwrap();
+        assert_eq!(text.matches("<|im_start|>user\nxxx").count(), MESSAGES_MAX);
+    }
+
+    #[test]
+    fn a_template_that_writes_without_end_is_stopped() {
+        let squared = "{% for m in messages %}{% for n in messages %}{{ n.content }}{% endfor %}{% endfor %}";
+        assert_eq!(render(squared, 4, 5).unwrap(), "x".repeat(80));
+        let Err(TemplateError::TooLong { got, max: PROMPT_BYTES_MAX, .. }) = render(squared, 40, 10_000) else {
+            panic!("16 MB were written")
+        };
+        assert!(got <= PROMPT_BYTES_MAX + 10_000, "{got} bytes were held");
+        let idle = "{% for a in messages %}{% for b in messages %}{% for c in messages %}{% endfor %}{% endfor %}{% endfor %}";
+        assert!(render(idle, 200, 1).unwrap_err().to_string().contains("fuel"));
+    }
+
+    #[test]
+    fn a_template_that_could_outgrow_its_input_does_not_even_load() {
+        let doubled = format!("{{% set s = 'x' %}}{}{{{{ s }}}}", "{% set s = s ~ s %}".repeat(40));
+        for source in
+            [&doubled, "{{ 'x' | indent(1000000000000) }}", "{{ 'x' * 1000000000000 }}", "{% for i in range(99999) %}{% endfor %}"]
+        {
+            assert!(matches!(render(source, 1, 1), Err(TemplateError::Growth(_))), "{source}");
+        }
+        assert!(matches!(render("{% set f = range %}{{ f(9) }}", 1, 1), Err(TemplateError::Failed(_))), "the function is not there");
+    }
 }

@@ -7,7 +7,7 @@
 use types::{
     amount::{Amount, AmountError},
     id::Hash32,
-    quote::Quote,
+    quote::{PROTOCOL_FEE, Quote},
     receipt::{Reason, token_ids_hash},
     request::Request,
     split,
@@ -100,6 +100,14 @@ pub enum TermsError {
         /// Allowed.
         allowed: Amount,
     },
+    /// The constant is the protocol's, not the node's, to set.
+    #[error("the quote's protocol fee is {quoted} wei, the protocol's is {due}")]
+    ProtocolFee {
+        /// Offered.
+        quoted: Amount,
+        /// The constant.
+        due: Amount,
+    },
     /// More input tokens than the bytes sent can make.
     #[error("the node counts {claimed} input tokens where at most {possible} are possible")]
     InputTokens {
@@ -133,6 +141,9 @@ pub fn match_quote(quote: &Quote, request: &Request) -> Result<(), TermsError> {
     ];
     if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
         return Err(TermsError::Differs(field));
+    }
+    if quote.protocol_fee != PROTOCOL_FEE {
+        return Err(TermsError::ProtocolFee { quoted: quote.protocol_fee, due: PROTOCOL_FEE });
     }
     let rates = [("input", quote.rate_in, request.rate_in_max), ("output", quote.rate_out, request.rate_out_max)];
     match rates.into_iter().find(|(_, quoted, allowed)| quoted > allowed) {
@@ -212,6 +223,23 @@ impl Serving {
         &self.tokens
     }
 
+    /// Most that this answer can come to cost.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn most(&self) -> Result<Amount, AmountError> {
+        self.terms.due(self.tokens_max)
+    }
+
+    /// What was delivered and is not promised: the work a client has taken for nothing so far.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn unpaid(&self) -> Result<Amount, AmountError> {
+        let paid = if self.vouched == 0 { Amount::ZERO } else { self.terms.due(self.vouched)? };
+        self.terms.due(self.sent())?.minus(paid)
+    }
+
     /// Tokens vouched for: what will be receipted.
     pub fn vouched(&self) -> &[u32] {
         let vouched = usize::try_from(self.vouched).unwrap_or(usize::MAX);
@@ -289,6 +317,7 @@ impl Serving {
 pub struct Asking {
     terms: Terms,
     tokens: Vec<u32>,
+    tokens_max: u32,
     vouched: usize,
 }
 
@@ -303,26 +332,29 @@ pub enum AskingError {
         /// What was due.
         expected: usize,
     },
+    /// Tokens beyond what was asked for or may be spent: they would be promised and never wanted.
+    #[error("the node sent more than the {0} tokens that were asked for and may be spent on")]
+    TooMany(u32),
     /// A sum does not fit.
     #[error(transparent)]
     Amount(#[from] AmountError),
 }
 
 impl Asking {
-    /// An attempt under `terms`, whose input-token count is the node's claim: it cannot exceed one token per byte sent
-    /// plus a template's overhead per turn, and with the constant it must fit what may be spent.
+    /// An attempt at `tokens_max` more tokens under `terms`, whose input-token count is the node's claim: it cannot exceed one token per byte
+    /// sent plus a template's overhead per turn, and with the constant it must fit what may be spent. No voucher ever promises more than `budget`.
     ///
     /// # Errors
     /// [`TermsError`].
-    pub fn new(terms: Terms, prompt_bytes: usize, turns: usize, budget: Amount) -> Result<Self, TermsError> {
+    pub fn new(terms: Terms, prompt_bytes: usize, turns: usize, tokens_max: u32, budget: Amount) -> Result<Self, TermsError> {
         let possible =
             prompt_bytes.saturating_add(turns.saturating_add(2).saturating_mul(TEMPLATE_TOKENS_MAX)).saturating_add(terms.continued.len());
         let possible = u32::try_from(possible).unwrap_or(u32::MAX);
         if terms.tokens_in > possible {
             return Err(TermsError::InputTokens { claimed: terms.tokens_in, possible });
         }
-        affordable(&terms, budget)?;
-        Ok(Self { terms, tokens: Vec::new(), vouched: 0 })
+        let tokens_max = tokens_max.min(affordable(&terms, budget)?);
+        Ok(Self { terms, tokens: Vec::new(), tokens_max, vouched: 0 })
     }
 
     /// The terms.
@@ -347,6 +379,9 @@ impl Asking {
     pub fn token(&mut self, index: u32, id: u32) -> Result<Option<Voucher>, AskingError> {
         if usize::try_from(index) != Ok(self.tokens.len()) {
             return Err(AskingError::OutOfOrder { got: index, expected: self.tokens.len() });
+        }
+        if index >= self.tokens_max {
+            return Err(AskingError::TooMany(self.tokens_max));
         }
         self.tokens.push(id);
         let ahead = self.tokens.len() - self.vouched;
@@ -396,7 +431,7 @@ mod tests {
     /// Runs an answer of `count` tokens through both machines and returns the cumulative amounts promised on the way.
     fn run(count: u32) -> Vec<u128> {
         let mut node = Serving::new(terms(), count, Amount(u128::MAX / 2_000)).unwrap();
-        let mut client = Asking::new(terms(), 1_000, 1, Amount(u128::MAX / 2_000)).unwrap();
+        let mut client = Asking::new(terms(), 1_000, 1, count, Amount(u128::MAX / 2_000)).unwrap();
         let mut promised = Vec::new();
         while node.finished().is_none() {
             assert!(node.may_produce(), "the client's vouchers always come in time");
@@ -465,7 +500,51 @@ mod tests {
     #[test]
     fn a_claim_of_more_input_tokens_than_bytes_is_refused() {
         let inflated = Terms { tokens_in: 10_000, ..terms() };
-        assert!(matches!(Asking::new(inflated, 100, 1, Amount(1_000_000)), Err(TermsError::InputTokens { .. })));
+        assert!(matches!(Asking::new(inflated, 100, 1, 10, Amount(1_000_000)), Err(TermsError::InputTokens { .. })));
+    }
+
+    #[test]
+    fn a_node_that_goes_on_beyond_the_tokens_asked_for_or_the_limit_is_promised_nothing_more() {
+        let mut client = Asking::new(terms(), 1_000, 1, 3, Amount(1_000_000)).unwrap();
+        assert!((0..3).all(|index| client.token(index, 7).is_ok()));
+        assert_eq!(client.token(3, 7), Err(AskingError::TooMany(3)));
+        // 40 tokens in cost 40 + 7, each token out 2.5: ten of them and not eleven fit 73 wei.
+        let mut client = Asking::new(terms(), 1_000, 1, 500, Amount(73)).unwrap();
+        assert!((0..10).all(|index| client.token(index, 7).is_ok()));
+        assert_eq!(client.token(10, 7), Err(AskingError::TooMany(10)));
+        assert_eq!(client.rest().unwrap().unwrap().cumulative, Amount(500 + 72));
+    }
+
+    #[test]
+    fn a_quote_with_a_protocol_fee_of_the_nodes_own_is_refused() {
+        let quote = Quote {
+            node: types::id::Address([1; 20]),
+            manifest: Hash32([2; 32]),
+            profile: types::quote::Profile::CandleF32B1,
+            class: types::quote::Class::Open,
+            rate_in: Amount(1),
+            rate_out: Amount(1),
+            protocol_fee: PROTOCOL_FEE,
+            tokens_max: 10,
+            block: types::time::BlockRef::default(),
+            expiry: 9,
+        };
+        let request = Request {
+            client: types::id::Address([3; 20]),
+            nonce: 1,
+            manifest: quote.manifest,
+            rate_in_max: Amount(1),
+            rate_out_max: Amount(1),
+            profile: quote.profile,
+            class: quote.class,
+            sampling: types::request::SamplingRule::default(),
+            prompt_root: Hash32([4; 32]),
+            tokens_max: 10,
+            spending_limit: Amount(1),
+        };
+        assert_eq!(match_quote(&quote, &request), Ok(()));
+        let dear = Quote { protocol_fee: Amount(PROTOCOL_FEE.0 + 1), ..quote };
+        assert_eq!(match_quote(&dear, &request), Err(TermsError::ProtocolFee { quoted: Amount(PROTOCOL_FEE.0 + 1), due: PROTOCOL_FEE }));
     }
 
     proptest! {

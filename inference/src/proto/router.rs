@@ -1,13 +1,19 @@
 //! Whom to ask first: a pure order over providers, with the reason one can show.
 //!
-//! Cheapest expected cost first; at equal cost the shorter queue, then the quicker first token, then the node id, so that two clients with
-//! the same ads agree. (Scores of latency and load against price, hedging and exploration are not here yet.)
+//! Cheapest expected cost first; at equal cost the shorter queue; then the quicker first token, by what this client saw itself if it saw any,
+//! else by the provider's word, both rounded down to a power of two of [`TTFT_STEP_MS`]: a millisecond is noise, a doubling is not. What is still
+//! equal is drawn by a hash of the request's nonce and the node, so that equal providers share the work and one request has one order.
+//! (Scores of load against price, hedging and exploration are not here yet.)
 
 use types::{
     amount::Amount,
     id::{Address, NodeId},
+    merkle::keccak,
     split,
 };
+
+/// First-token times below this many milliseconds are all equal, and from there on within a factor of two: what a queue of one changes.
+pub const TTFT_STEP_MS: u32 = 64;
 
 /// What is known of a provider that serves what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,36 +28,76 @@ pub struct Provider {
     pub rate_out: Amount,
     /// Requests waiting there.
     pub queue: u16,
-    /// Its recent time to first token, milliseconds.
+    /// Its recent time to first token, milliseconds, by its own word.
     pub ttft_ms: u32,
+    /// The same as this client measured it, if it did: counts in place of the word.
+    pub seen_ttft_ms: Option<u32>,
 }
 
-/// Puts providers in the order in which to ask them for about `tokens_in` and `tokens_out` tokens.
+/// Puts providers in the order in which to ask them for about `tokens_in` and `tokens_out` tokens; `nonce` is the request's.
 ///
 /// A provider whose rates overflow comes last.
-pub fn order(mut providers: Vec<Provider>, tokens_in: u32, tokens_out: u32) -> Vec<Provider> {
-    providers.sort_by_key(|p| {
+pub fn order(mut providers: Vec<Provider>, tokens_in: u32, tokens_out: u32, nonce: u64) -> Vec<Provider> {
+    providers.sort_by_cached_key(|p| {
         let cost = split::fee(tokens_in, tokens_out, p.rate_in, p.rate_out, Amount::ZERO).unwrap_or(Amount(u128::MAX));
-        (cost, p.queue, p.ttft_ms, p.node)
+        let step = (p.seen_ttft_ms.unwrap_or(p.ttft_ms) / TTFT_STEP_MS).checked_ilog2().map_or(0, |step| step + 1);
+        (cost, p.queue, step, keccak(&[b"tributary/route/v1", &nonce.to_be_bytes(), &p.node.0]))
     });
     providers
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    #[test]
-    fn the_cheapest_comes_first_then_the_shortest_queue() {
-        let provider = |node: u8, rate_out, queue| Provider {
+    fn provider(node: u8, rate_out: u128, queue: u16) -> Provider {
+        Provider {
             node: NodeId([node; 32]),
             account: Address([node; 20]),
             rate_in: Amount(1_000),
             rate_out: Amount(rate_out),
             queue,
             ttft_ms: 1,
-        };
-        let order = order(vec![provider(1, 9_000, 0), provider(2, 5_000, 4), provider(3, 5_000, 1)], 50, 100);
-        assert_eq!(order.iter().map(|p| p.node.0[0]).collect::<Vec<_>>(), [3, 2, 1]);
+            seen_ttft_ms: None,
+        }
+    }
+
+    fn names(providers: Vec<Provider>, nonce: u64) -> Vec<u8> {
+        order(providers, 50, 100, nonce).iter().map(|p| p.node.0[0]).collect()
+    }
+
+    #[test]
+    fn the_cheapest_comes_first_then_the_shortest_queue() {
+        for nonce in 0..20 {
+            assert_eq!(names(vec![provider(1, 9_000, 0), provider(2, 5_000, 4), provider(3, 5_000, 1)], nonce), [3, 2, 1]);
+        }
+    }
+
+    #[test]
+    fn a_first_token_seen_to_be_slow_outweighs_the_providers_word_and_a_few_milliseconds_weigh_nothing() {
+        let boaster = Provider { ttft_ms: 0, seen_ttft_ms: Some(900), ..provider(1, 5_000, 0) };
+        let plain = Provider { ttft_ms: 100, ..provider(2, 5_000, 0) };
+        let close = Provider { ttft_ms: 120, ..provider(3, 5_000, 0) };
+        let firsts: Vec<u8> = (0..64).map(|nonce| names(vec![boaster.clone(), plain.clone(), close.clone()], nonce)[0]).collect();
+        assert!(firsts.contains(&2) && firsts.contains(&3) && !firsts.contains(&1), "{firsts:?}");
+    }
+
+    /// Five equal providers, 1,000 requests: a fair draw gives each 200 with a standard deviation of 12.6; the bound is four of them.
+    #[test]
+    fn equal_providers_share_the_work_evenly_and_one_request_has_one_order() {
+        let mut first: BTreeMap<u8, u32> = BTreeMap::new();
+        for nonce in 1..=1_000 {
+            let order = names((1..=5).map(|node| provider(node, 5_000, 0)).collect(), nonce);
+            assert_eq!(
+                order,
+                names((1..=5).rev().map(|node| provider(node, 5_000, 0)).collect(), nonce),
+                "the order of ads changes nothing"
+            );
+            *first.entry(order[0]).or_default() += 1;
+        }
+        assert_eq!(first.len(), 5);
+        assert!(first.values().all(|count| (150..=250).contains(count)), "{first:?}");
     }
 }

@@ -102,6 +102,11 @@ impl Checkpoint {
     }
 }
 
+/// Puts the manifest into the folder of the unfinished adapter: where it cannot be written, an hour's work could not be either.
+pub(super) fn prepare(job: &TrainJob, manifest: &[u8]) -> Result<(), TrainError> {
+    write(&partial(job).join(MANIFEST_FILE), manifest)
+}
+
 /// Writes the adapter's files beside the checkpoint, loads them as any node would, and gives the folder its name.
 pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: &[u8], model: &ModelInfo) -> Result<[u8; 32], TrainError> {
     let folder = partial(job);

@@ -9,6 +9,8 @@
 //!
 //! Per row and trained layer: twice the multiplications of inference, and about 34 kB of saved activations.
 
+mod back;
+
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
@@ -18,8 +20,9 @@ use crate::model::linear::read;
 use crate::model::{Config, Model, Site, f64_from};
 use crate::vector;
 
-use super::kernels::{add_to, causal_softmax, cross_entropy, gated_back, rms_norm, rms_norm_back, rows, softmax_back};
+use super::kernels::{add_to, causal_softmax, cross_entropy, rms_norm, rms_norm_back, rows};
 use super::params::Layout;
+use back::Back;
 
 /// Rows of logits computed at a time: 25 MB for a vocabulary of 49,152.
 const HEAD_ROWS: usize = 128;
@@ -314,106 +317,6 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The way back through one layer.
-struct Back<'a> {
-    graph: &'a Graph<'a>,
-    layer: usize,
-    batch: &'a Batch,
-    matrices: &'a Matrices<'a>,
-    saved: &'a Saved,
-}
-
-impl Back<'_> {
-    /// From the gradient of the layer's output to the one of its input; writes the matrices' gradients.
-    fn run(&self, d_out: Vec<f32>, gradient: &mut [f32]) -> candle_core::Result<Vec<f32>> {
-        let Saved { input, normed, mixed, middle, middle_normed, gate, up, act, .. } = self.saved;
-        let count = input.dim(0)?;
-        let weights = &self.graph.model.weights.layers[self.layer];
-        let d_out = rows(d_out, count)?;
-        let d_act = self.linear(Site::Down, act, &d_out, gradient)?;
-        let (d_gate, d_up) = read(&d_act, |d| read(gate, |gate| read(up, |up| gated_back(d, gate, up))))???;
-        let d_normed = self.linear(Site::Gate, middle_normed, &rows(d_gate, count)?, gradient)?;
-        add_to(&d_normed, &self.linear(Site::Up, middle_normed, &rows(d_up, count)?, gradient)?)?;
-        let mut d_middle = read(&d_out, <[f32]>::to_vec)?;
-        self.norm(&mut d_middle, &d_normed, middle, &self.saved.middle_inverse, &weights.feed_forward_norm)?;
-        let d_middle = rows(d_middle, count)?;
-        let d_mixed = self.linear(Site::O, mixed, &d_middle, gradient)?;
-        let [d_q, d_k, d_v] = self.attention(&d_mixed)?;
-        let last = self.layer == self.graph.first;
-        if last {
-            // Nothing below is trained: only the matrices' own gradients are wanted.
-            for (site, d) in [(Site::Q, &d_q), (Site::K, &d_k), (Site::V, &d_v)] {
-                self.matrices(site, normed, d, gradient)?;
-            }
-            return Ok(Vec::new());
-        }
-        let d_normed = self.linear(Site::Q, normed, &d_q, gradient)?;
-        add_to(&d_normed, &self.linear(Site::K, normed, &d_k, gradient)?)?;
-        add_to(&d_normed, &self.linear(Site::V, normed, &d_v, gradient)?)?;
-        let mut d_input = read(&d_middle, <[f32]>::to_vec)?;
-        self.norm(&mut d_input, &d_normed, input, &self.saved.input_inverse, &weights.attention_norm)?;
-        Ok(d_input)
-    }
-
-    fn norm(&self, dx: &mut [f32], dy: &Tensor, x: &Tensor, inverse: &[f32], weight: &Tensor) -> candle_core::Result<()> {
-        read(dy, |dy| read(x, |x| read(weight, |weight| rms_norm_back(dx, dy, x, inverse, weight))))??
-    }
-
-    /// Gradient of a linear layer's input.
-    fn linear(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Tensor> {
-        let dx = dy.matmul(self.graph.model.weights.layers[self.layer].linear(site))?;
-        if let Some((dz, a)) = self.matrices(site, x, dy, gradient)? {
-            add_to(&dx, &dz.matmul(a)?)?;
-        }
-        Ok(dx)
-    }
-
-    /// Gradients of a linear layer's matrices; returns the scaled gradient of x A' and A.
-    fn matrices(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Option<(Tensor, &Tensor)>> {
-        let (Some((index, entry)), Some(z)) = (self.matrices.layout.entry(self.layer, site), &self.saved.shrunk[site as usize]) else {
-            return Ok(None);
-        };
-        let (a, b) = &self.matrices.tensors[index];
-        read(&dy.t()?.matmul(z)?, |db| gradient[entry.b.clone()].copy_from_slice(db))?;
-        let dz = (dy.matmul(b)? * self.matrices.scale)?;
-        read(&dz.t()?.matmul(x)?, |da| gradient[entry.a.clone()].copy_from_slice(da))?;
-        Ok(Some((dz, a)))
-    }
-
-    /// Gradients of queries, keys and values before rotation.
-    fn attention(&self, d_mixed: &Tensor) -> candle_core::Result<[Tensor; 3]> {
-        let Config { heads, kv_heads, head_dim, .. } = *self.graph.config();
-        let group = heads / kv_heads;
-        let positions = self.batch.positions();
-        let spans = self.batch.spans();
-        let d_mixed = read(d_mixed, <[f32]>::to_vec)?;
-        let parts: Vec<[Tensor; 3]> = spans
-            .par_iter()
-            .zip(&self.saved.spans)
-            .map(|(span, saved)| {
-                let total = span.shared + span.len;
-                let d = tensor3(gather(&d_mixed, &span.own(), heads, head_dim), kv_heads, group * span.len, head_dim)?;
-                let d_v = saved.p.t()?.matmul(&d)?;
-                let mut d_scores = d.matmul(&saved.v.t()?)?.flatten_all()?.to_vec1::<f32>()?;
-                read(&saved.p, |p| softmax_back(&mut d_scores, p, total))?;
-                let d_scores = tensor3(d_scores, kv_heads, group * span.len, total)?;
-                Ok([d_scores.matmul(&saved.k)?, d_scores.t()?.matmul(&saved.q)?, d_v])
-            })
-            .collect::<candle_core::Result<_>>()?;
-        let room = |heads: usize| vec![0f32; positions.len() * heads * head_dim];
-        let (mut d_q, mut d_k, mut d_v) = (room(heads), room(kv_heads), room(kv_heads));
-        for (span, [part_q, part_k, part_v]) in spans.iter().zip(&parts) {
-            read(part_q, |part| scatter(&mut d_q, part, &span.own(), heads, head_dim, self.graph.attention_scale()))?;
-            read(part_k, |part| scatter(&mut d_k, part, &span.seen(), kv_heads, head_dim, 1.0))?;
-            read(part_v, |part| scatter(&mut d_v, part, &span.seen(), kv_heads, head_dim, 1.0))?;
-        }
-        self.graph.rotate(&mut d_q, &positions, heads, -1.0);
-        self.graph.rotate(&mut d_k, &positions, kv_heads, -1.0);
-        let count = positions.len();
-        Ok([rows(d_q, count)?, rows(d_k, count)?, rows(d_v, count)?])
-    }
-}
-
 fn tensor3(values: Vec<f32>, a: usize, b: usize, c: usize) -> candle_core::Result<Tensor> {
     Tensor::from_vec(values, (a, b, c), &Device::Cpu)
 }
@@ -444,165 +347,4 @@ fn scatter(out: &mut [f32], values: &[f32], ranges: &[Range<usize>; 2], heads: u
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::TrainConfig;
-    use super::super::params::AdamW;
-    use super::*;
-    use crate::model::Cache;
-    use crate::tiny;
-
-    struct Bench {
-        model: Model,
-        _folder: tempfile::TempDir,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("tiny.gguf");
-            tiny::write_model(&path, 5).unwrap();
-            Self { model: Model::load(&path, None).unwrap().0, _folder: folder }
-        }
-    }
-
-    /// Two sequences that share their first three tokens, counted from the fourth on.
-    const SEQUENCES: [&[u32]; 2] = [&[1, 40, 41, 90, 91, 92, 93], &[1, 40, 41, 120, 77]];
-
-    fn batch(graph: &Graph, shared: usize) -> Batch {
-        let width = graph.config().hidden;
-        let trunks = SEQUENCES.map(|tokens| {
-            let count = tokens.len() - 1;
-            let hidden = rows(graph.embed(&tokens[..count]).unwrap(), count).unwrap();
-            let alone = Batch { hidden, shared: 0, lengths: vec![count], targets: Vec::new() };
-            read(&graph.frozen(&alone).unwrap(), <[f32]>::to_vec).unwrap()
-        });
-        let mut hidden = trunks[0][..shared * width].to_vec();
-        let (mut lengths, mut targets) = (Vec::new(), Vec::new());
-        let mut start = shared;
-        for (tokens, trunk) in SEQUENCES.iter().zip(&trunks) {
-            hidden.extend_from_slice(&trunk[shared * width..]);
-            for at in 4..tokens.len() {
-                targets.push((start + at - 1 - shared, tokens[at]));
-            }
-            lengths.push(tokens.len() - 1 - shared);
-            start += tokens.len() - 1 - shared;
-        }
-        Batch { hidden: rows(hidden, start).unwrap(), shared, lengths, targets }
-    }
-
-    /// Random matrices, B included, so that every gradient is far from zero.
-    fn theta(layout: &Layout) -> Vec<f32> {
-        let mut theta = layout.initial(3);
-        let mut state = 17;
-        for entry in &layout.entries {
-            for slot in &mut theta[entry.b.clone()] {
-                state = crate::sampler::split_mix(state);
-                *slot = f32::from(u8::try_from(state & 255).unwrap()) / 1_000.0 - 0.128;
-            }
-        }
-        theta
-    }
-
-    fn with<R>(first: usize, f: impl FnOnce(&Graph, &Layout) -> R) -> R {
-        let bench = Bench::new();
-        let graph = Graph::new(&bench.model, first, 64).unwrap();
-        let config = TrainConfig { rank: 4, ..TrainConfig::default() };
-        let layout = Layout::new(&config, bench.model.config(), first);
-        f(&graph, &layout)
-    }
-
-    fn matrices<'a>(layout: &'a Layout, tensors: &'a [(Tensor, Tensor)]) -> Matrices<'a> {
-        Matrices { layout, tensors, scale: 2.0 }
-    }
-
-    fn loss(graph: &Graph, layout: &Layout, batch: &Batch, theta: &[f32]) -> f64 {
-        let tensors = layout.tensors(theta).unwrap();
-        graph.loss(batch, Some(&matrices(layout, &tensors))).unwrap() / batch.targets.len() as f64
-    }
-
-    #[test]
-    fn the_loss_is_the_one_of_the_serving_graph() {
-        with(1, |graph, _| {
-            let batch = batch(graph, 3);
-            let mut expected = 0.0;
-            for tokens in SEQUENCES {
-                for at in 4..tokens.len() {
-                    let mut cache = Cache::new(graph.config());
-                    let logits = graph.model.forward(&tokens[..at], &mut cache, None).unwrap();
-                    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-                    let total: f64 = logits.iter().map(|l| f64::from(l - largest).exp()).sum();
-                    expected += total.ln() + f64::from(largest - logits[tokens[at] as usize]);
-                }
-            }
-            let got = graph.loss(&batch, None).unwrap();
-            assert!((got / expected - 1.0).abs() < 1e-5, "{got} {expected}");
-        });
-    }
-
-    #[test]
-    fn sharing_the_common_rows_changes_neither_loss_nor_gradient() {
-        with(0, |graph, layout| {
-            let tensors = layout.tensors(&theta(layout)).unwrap();
-            let matrices = matrices(layout, &tensors);
-            let (loss, gradient) = graph.gradient(&batch(graph, 3), &matrices).unwrap();
-            let (alone, expected) = graph.gradient(&batch(graph, 0), &matrices).unwrap();
-            assert!((loss / alone - 1.0).abs() < 1e-5);
-            let largest = expected.iter().fold(0f32, |m, g| m.max(g.abs()));
-            for (got, expected) in gradient.iter().zip(&expected) {
-                assert!((got - expected).abs() < 1e-4 * largest, "{got} {expected}");
-            }
-        });
-    }
-
-    /// Along the gradient of one matrix the loss must change by the gradient's squared length: central differences, for every
-    /// matrix of every linear layer, with frozen layers below and without.
-    #[test]
-    fn gradients_agree_with_differences_of_the_loss() {
-        for first in [0, 1] {
-            with(first, |graph, layout| {
-                let batch = batch(graph, 3);
-                let theta = theta(layout);
-                let tensors = layout.tensors(&theta).unwrap();
-                let (_, gradient) = graph.gradient(&batch, &matrices(layout, &tensors)).unwrap();
-                for entry in &layout.entries {
-                    for range in [&entry.a, &entry.b] {
-                        let length: f64 = gradient[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-                        let step = 0.02;
-                        #[expect(clippy::cast_possible_truncation, reason = "rounded to f32")]
-                        let moved = |sign: f64| {
-                            let mut theta = theta.clone();
-                            for at in range.clone() {
-                                theta[at] += (sign * step * f64::from(gradient[at]) / length) as f32;
-                            }
-                            loss(graph, layout, &batch, &theta)
-                        };
-                        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * step);
-                        assert!(
-                            (slope / length - 1.0).abs() < 0.02,
-                            "layer {} {:?}: slope {slope}, gradient {length}",
-                            entry.layer,
-                            entry.site,
-                        );
-                    }
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn a_few_steps_learn_two_sequences() {
-        with(0, |graph, layout| {
-            let batch = batch(graph, 3);
-            let mut theta = layout.initial(1);
-            let mut optimizer = AdamW::new(layout.len);
-            let before = loss(graph, layout, &batch, &theta);
-            for _ in 0..60 {
-                let tensors = layout.tensors(&theta).unwrap();
-                let (_, gradient) = graph.gradient(&batch, &matrices(layout, &tensors)).unwrap();
-                optimizer.step(&mut theta, &gradient, 0.01, 0.0, 1.0);
-            }
-            let after = loss(graph, layout, &batch, &theta);
-            assert!(after < 0.1 && before > 2.0, "{before} to {after}");
-        });
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
-//! What the network adds to the first token: the same question to an engine in this process and, over QUIC, to a node's.
+//! What the network adds to the first token: from the open connection to the token at the client, less what the node's engine took.
 //!
-//! The node is a real `tributary run` on loopback with a real chain, deposit and lane. Both sides tokenize, run the prompt, and decode
-//! one token. With the connection open, the node's side also has the quote (a round trip and two signatures), the request, the lane and
-//! the deposit (a question to the chain) checked, and the request noted on disk before the first token leaves; from the question on,
-//! the client's nonce and signature and the handshake come on top.
+//! The node is a real `tributary run` on loopback with a real chain, deposit and lane; it logs how long its engine took for each first
+//! token, so the figure is a difference within one answer and the engine's own spread falls out of it. In it are the quote (a round trip and
+//! two signatures), the request, lane and deposit checked, what the note on disk takes beyond the prompt, and the frames. The same question to
+//! an engine in this process is asked in turn and printed beside; from the question on, the client's nonce and signature and the
+//! handshake come on top.
 
 use std::{
     path::Path,
@@ -49,8 +50,11 @@ const WARM_UP: u16 = 2;
 /// One question asked both ways.
 #[derive(Debug)]
 struct Pair {
+    /// In this process, tokenizing included.
     engine_ms: f64,
     there: Legs,
+    /// The node's engine, by its log.
+    engine_there_ms: f64,
 }
 
 /// An answer's way to its first token over the network, in milliseconds.
@@ -87,18 +91,19 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let state = chain.state().await?;
     let manifest = state.manifest(resolve(&state, BASE)?)?;
     let overlay = context.light_overlay(&context.config()?).await?;
-    let found = candidates(&overlay, &state, &manifest, TOKENS).await?;
+    let found = candidates(&overlay, &state, &manifest, TOKENS, 0).await?;
     let now = chain.head().await?.block.number;
     let asker = Asker {
         account: context.account()?,
         domains: chain.deployment().domains(),
         purse: Purse::open(context.data.path())?,
         quic: Client::bind(([127, 0, 0, 1], 0).into(), &NodeSeed::generate(), Limits::default())?,
+        receipts: context.data.receipts(),
         lanes: LaneTerms { cap: "1 OPEN".parse()?, expiry: now + 86_400, now },
     };
     let mut pairs = Vec::new();
     for number in 0..arguments.pairs + WARM_UP {
-        let question = question(&questions[usize::from(number) % questions.len()], &manifest)?;
+        let question = question(asker.purse.next_nonce()?, &questions[usize::from(number) % questions.len()], &manifest)?;
         // Who goes first changes each time.
         let (engine_ms, there) = if number % 2 == 0 {
             let here = ask_engine(engine, &question).await?;
@@ -107,8 +112,10 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
             let there = ask_node(&asker, &question, &found).await?;
             (ask_engine(engine, &question).await?, there)
         };
+        let times = engine_times(&node.folder.join("node.log"))?;
+        ensure!(times.len() == usize::from(number) + 1, "the node logged {} first tokens, {} were asked for", times.len(), number + 1);
         if number >= WARM_UP {
-            pairs.push(Pair { engine_ms, there });
+            pairs.push(Pair { engine_ms, there, engine_there_ms: times[usize::from(number)] });
         }
     }
     overlay.shutdown().await;
@@ -119,18 +126,24 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
 
 fn print(pairs: &[Pair]) -> Result<()> {
     let all = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
-    let (engine, open) = (all(|pair| pair.engine_ms), all(|pair| pair.there.open()));
-    let whole = all(|pair| pair.there.connect + pair.there.open());
-    let [connect, quote, begin, token] =
-        [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin), all(|pair| pair.there.token)];
+    let [connect, quote, begin] = [all(|pair| pair.there.connect), all(|pair| pair.there.quote), all(|pair| pair.there.begin)];
+    let token = all(|pair| pair.there.token - pair.engine_there_ms);
+    let (here, there) = (all(|pair| pair.engine_ms), all(|pair| pair.engine_there_ms));
     let n = pairs.len();
     let note = format!(
-        "median {open:.2} over an open connection less median {engine:.2} in process, in turns; \
-         quote {quote:.2}, lane and deposit checked and request noted {begin:.2}, then the token {token:.2}"
+        "quote {quote:.2}, lane and deposit checked {begin:.2}, note and frames beyond the engine {token:.2}; \
+         engine {there:.2} there, {here:.2} in this process"
     );
-    row("first.quic_ttft_ms", open - engine, n, note)?;
-    let note = format!("median {whole:.2} from the question less {engine:.2}: nonce, signature and handshake, {connect:.2}, on top");
-    row("first.quic_ttft_new_ms", whole - engine, n, note)
+    row("first.quic_ttft_ms", all(|pair| pair.there.open() - pair.engine_there_ms), n, note)?;
+    let note = format!("the same from the question: nonce, signature and handshake, {connect:.2}, on top");
+    row("first.quic_ttft_new_ms", all(|pair| pair.there.connect + pair.there.open() - pair.engine_there_ms), n, note)
+}
+
+/// Milliseconds that the node's engine took for each first token so far, by its log.
+fn engine_times(log: &Path) -> Result<Vec<f64>> {
+    let text = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
+    let lines = text.lines().filter_map(|line| line.split_once("first token engine_us=").map(|(_, rest)| rest));
+    lines.map(|rest| Ok(rest.trim().parse::<f64>().with_context(|| format!("a time of the node's log: {rest}"))? / 1e3)).collect()
 }
 
 /// A node that serves the base, and a client with a deposit.
@@ -142,13 +155,13 @@ async fn set_up(devnet: &Devnet, folder: &Path, model: &Path) -> Result<(Stage, 
     chain.approve_parameters(PARAMETERS, &ours.encode()).await?;
     let stage = Stage::of(tributary()?, folder, registry, devnet.url().to_owned());
     stage.write_password()?;
-    let mut node = stage.party("node", model, None).await?;
+    let mut node = stage.party("node", Some(model), None).await?;
     set(&node.folder, "indexer", "true")?;
     let open = Amount(200 * types::amount::WEI_PER_OPEN);
     devnet.fund(&[(node.account, open)]).await?;
     stage.cli(&node.folder, &["stake", "add", "100 OPEN"]).await?;
     stage.start(&mut node).await?;
-    let client = stage.party("client", model, Some(node.bootstrap()?)).await?;
+    let client = stage.party("client", Some(model), Some(node.bootstrap()?)).await?;
     devnet.fund(&[(client.account, open)]).await?;
     let path = model.to_str().context("the model's path is not text")?;
     stage.cli(&client.folder, &["model", "publish", path, "--name", BASE]).await?;
@@ -174,8 +187,9 @@ fn questions(data: &Path) -> Result<Vec<String>> {
     texts.filter(|texts| !texts.is_empty()).with_context(|| format!("{} lists no questions", path.display()))
 }
 
-fn question(text: &str, manifest: &Manifest) -> Result<Question> {
+fn question(nonce: u64, text: &str, manifest: &Manifest) -> Result<Question> {
     Ok(Question {
+        nonce,
         turns: vec![Turn { role: 2, content: text.to_owned() }],
         manifest: manifest.clone(),
         class: Class::Open,
@@ -199,8 +213,7 @@ async fn ask_engine(engine: &EngineHandle, question: &Question) -> Result<f64> {
 
 /// The same over the network, leg by leg.
 async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<Legs> {
-    let mut times = Vec::with_capacity(5);
-    times.push(Instant::now());
+    let mut times = vec![Instant::now()];
     let mut note = |event: Event<'_>| {
         if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1)) {
             times.push(Instant::now());

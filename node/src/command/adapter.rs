@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args as ClapArgs, Subcommand};
-use inference::adapter::{AdapterFiles, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE};
+use inference::{
+    adapter::{AdapterFiles, CONFIG_BYTES_MAX, CONFIG_FILE, Lora, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE},
+    gguf::GgufFile,
+    model::ModelInfo,
+};
 use p2p::{
     bulk::{BulkEndpoint, BulkLimits},
     identity::NodeSeed,
@@ -17,9 +21,9 @@ use types::{
     split::SplitTable,
 };
 
-use super::Context;
+use super::{Context, Failed};
 use crate::{
-    data::{DataDir, write_atomic},
+    data::{DataDir, read_bounded, write_atomic},
     datanet::fetch_adapter,
     output::table,
 };
@@ -37,11 +41,20 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Check a PEFT folder (adapter_config.json, adapter_model.safetensors) and keep it under its content hash.
+    #[command(
+        after_help = "Example:\n  tributary adapter import medical-adapter --base model.gguf\n\nA running node with this data folder serves it within seconds, if it is registered. With --base every matrix is checked against the\nmodel's shapes. Next: tributary adapter publish FOLDER --name NAME --base ASSET@VERSION --datanet ASSET@VERSION"
+    )]
     Import {
         /// The folder.
         folder: PathBuf,
+        /// Model file that the adapter must fit.
+        #[arg(long, value_name = "FILE")]
+        base: Option<PathBuf>,
     },
     /// Fetch a registered adapter from nodes that serve it, checked against its registered content.
+    #[command(
+        after_help = "Example:\n  tributary adapter fetch medical --bootstrap /ip4/127.0.0.1/udp/7401/quic-v1\n\nNext: tributary run serves it, beside the base it was trained on."
+    )]
     Fetch {
         /// Name, asset number or ASSET@VERSION.
         adapter: String,
@@ -49,9 +62,15 @@ enum Action {
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
     },
-    /// List the adapters in the data folder.
+    /// List the adapters in the data folder, each hashed anew; a damaged one is named and the exit code is 1.
+    #[command(
+        after_help = "Example:\n  tributary adapter list --json | jq '.[].hash'\n\nNext: tributary run serves those that are registered."
+    )]
     List,
     /// Register an adapter on the chain: its base, the Datanets it was trained on, its price split.
+    #[command(
+        after_help = "Example:\n  tributary adapter publish medical-adapter --name medical --base 1@1 --datanet 2@1\n\nAt most two transactions, paid by the wallet. An adapter whose settings name another base is refused: no node could apply it.\nNext: tributary adapter import on the nodes that are to serve it, then tributary ask --with medical \"...\""
+    )]
     Publish {
         /// The folder.
         folder: PathBuf,
@@ -64,6 +83,9 @@ enum Action {
         /// Declared Datanet version, as ASSET@VERSION. May be repeated; its order is the manifest's.
         #[arg(long = "datanet", value_parser = parse_version)]
         datanets: Vec<AssetVersion>,
+        /// Register it even if its settings name another base.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -79,19 +101,29 @@ struct Row {
     hash: BlobId,
     name: String,
     path: PathBuf,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Import { folder } => {
-            let row = import(&context.data, &folder)?;
-            context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
+        Action::Import { folder, base } => {
+            let row = import(&context.data, &folder, base.as_deref())?;
+            context.output.result(&row, || {
+                let next = "Next: tributary adapter publish FOLDER --name NAME --base ASSET@VERSION --datanet ASSET@VERSION";
+                format!("{}  {}\n{}\n\n{next}", row.hash, row.name, row.path.display())
+            })
         }
         Action::Fetch { adapter, bootstrap } => fetch(context, &adapter, bootstrap).await,
         Action::List => list(context),
-        Action::Publish { folder, name, base, datanets } => {
+        Action::Publish { folder, name, base, datanets, force } => {
             let files = AdapterFiles::read(&folder).with_context(|| format!("{}", folder.display()))?;
+            files.check().with_context(|| format!("{}", folder.display()))?;
+            if !force {
+                its_own_base(context, &files, base).await?;
+            }
             let split = SplitTable { node: 3_000, agent: 0, base: 1_000, adapter: 1_500, data: 4_000, stakers: 500 };
             let publication = super::publish::Publication {
                 kind: AssetKind::Adapter,
@@ -106,6 +138,19 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             super::publish::run(context, publication).await
         }
     }
+}
+
+/// Refuses a base that is not registered, or is not the one that the adapter's settings record.
+async fn its_own_base(context: &Context, files: &AdapterFiles, base: AssetVersion) -> anyhow::Result<()> {
+    let state = context.chain_reader().await?.state().await?;
+    let registered = state.version(base).with_context(|| format!("--base {base} is not published on this chain"))?.content;
+    let trained = files.config.base_hash().map(BlobId).filter(|trained| *trained != registered);
+    if let Some(trained) = trained {
+        bail!(
+            "the adapter was trained on base {trained}, --base {base} is {registered}: no node could apply it; name its own base, or register it all the same with --force"
+        );
+    }
+    Ok(())
 }
 
 async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyhow::Result<()> {
@@ -125,37 +170,55 @@ async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyh
     let bulk = BulkEndpoint::start(&NodeSeed::generate(), ([127, 0, 0, 1], 0).into(), &[], BulkLimits::default()).await?;
     let fetched = fetch_adapter(&context.data, &bulk, content, &providers).await;
     overlay.shutdown().await;
-    let row = Row { hash: content, name: adapter.to_owned(), path: fetched? };
+    bulk.close().await;
+    let row = Row { hash: content, name: adapter.to_owned(), path: fetched?, problem: None };
     context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
 }
 
-fn import(data: &DataDir, folder: &Path) -> anyhow::Result<Row> {
+fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<Row> {
     let files = AdapterFiles::read(folder).with_context(|| format!("{}", folder.display()))?;
+    files.check().with_context(|| format!("{}", folder.display()))?;
+    if let Some(base) = base {
+        let model = GgufFile::open(base).map_err(anyhow::Error::new).and_then(|file| Ok(ModelInfo::read(&file)?));
+        let model = model.with_context(|| format!("--base {}", base.display()))?;
+        Lora::new(&files, &model).with_context(|| format!("{} does not fit {}", folder.display(), base.display()))?;
+    }
     let hash = BlobId(files.hash());
     let kept = data.adapter(hash);
-    if !kept.exists() {
+    if !data.has(&kept)? {
+        data.create()?;
         // Files first into a folder of another name: a half-copied adapter never carries its hash.
         let fresh = data.adapters().join(format!(".{hash}.{}", std::process::id()));
-        for file in [CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE] {
-            if folder.join(file).exists() {
-                write_atomic(&fresh.join(file), &std::fs::read(folder.join(file))?, 0o644)?;
-            }
+        let copied = copy(folder, &fresh).and_then(|copied| {
+            ensure!(copied == hash, "{} changed while it was copied: content {copied}, before {hash}", folder.display());
+            Ok(std::fs::rename(&fresh, &kept)?)
+        });
+        if let Err(error) = copied {
+            // The first error is the one to tell.
+            drop(std::fs::remove_dir_all(&fresh));
+            return Err(error.context(format!("{}: nothing was kept", kept.display())));
         }
-        let copied = BlobId(AdapterFiles::read(&fresh)?.hash());
-        if copied != hash {
-            std::fs::remove_dir_all(&fresh)?;
-            bail!("{} changed while it was copied: content {copied}, before {hash}", folder.display());
-        }
-        std::fs::rename(&fresh, &kept)?;
     }
-    Ok(Row { hash, name: files.name.clone(), path: kept })
+    Ok(Row { hash, name: files.name.clone(), path: kept, problem: None })
+}
+
+/// Copies an adapter's files, each read to its cap; returns the hash of what was written.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<BlobId> {
+    for (file, most) in [(CONFIG_FILE, CONFIG_BYTES_MAX), (WEIGHTS_FILE, WEIGHTS_BYTES_MAX), (MANIFEST_FILE, MANIFEST_BYTES_MAX)] {
+        match read_bounded(&from.join(file), most) {
+            Ok(bytes) => write_atomic(&to.join(file), &bytes, 0o644)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file == MANIFEST_FILE => {}
+            Err(error) => return Err(error).with_context(|| format!("{}", from.join(file).display())),
+        }
+    }
+    Ok(BlobId(AdapterFiles::read(to)?.hash()))
 }
 
 /// Content hashes of the adapters in the data folder, in order; a folder whose content is not its name is an error.
 pub fn present(data: &DataDir) -> anyhow::Result<Vec<(BlobId, PathBuf)>> {
     let folder = data.adapters();
     let mut found = Vec::new();
-    if folder.exists() {
+    if data.has(&folder)? {
         for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
             let path = entry?.path();
             if let Some(hash) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) {
@@ -168,17 +231,30 @@ pub fn present(data: &DataDir) -> anyhow::Result<Vec<(BlobId, PathBuf)>> {
 }
 
 fn list(context: &Context) -> anyhow::Result<()> {
-    let mut rows = Vec::new();
-    for (hash, path) in present(&context.data)? {
-        let files = AdapterFiles::read(&path)?;
-        if BlobId(files.hash()) != hash {
-            bail!("{} holds content {}: it was changed on disk; remove it and import it again", path.display(), BlobId(files.hash()));
-        }
-        rows.push(Row { hash, name: files.name, path });
-    }
+    let row = |(hash, path): (BlobId, PathBuf)| {
+        let (name, problem) = match AdapterFiles::read(&path).and_then(|files| files.check().map(|()| files)) {
+            Ok(files) if BlobId(files.hash()) == hash => (files.name, None),
+            Ok(files) => {
+                let found = BlobId(files.hash());
+                (files.name, Some(format!("it holds content {found}: it was changed on disk; remove it and import it again")))
+            }
+            Err(error) => (hash.to_string(), Some(error.to_string())),
+        };
+        Row { hash, name, path, problem }
+    };
+    let rows: Vec<Row> = present(&context.data)?.into_iter().map(row).collect();
     context.output.result(&rows, || {
-        table(&["hash", "path"], &rows.iter().map(|row| vec![row.hash.to_string(), row.path.display().to_string()]).collect::<Vec<_>>())
-    })
+        if rows.is_empty() {
+            return format!("no adapter in {}: tributary adapter import FOLDER brings one in", context.data.adapters().display());
+        }
+        let line = |row: &Row| vec![row.hash.to_string(), row.path.display().to_string(), row.problem.clone().unwrap_or_default()];
+        table(&["hash", "path", "problem"], &rows.iter().map(line).collect::<Vec<_>>())
+    })?;
+    let damaged = rows.iter().filter(|row| row.problem.is_some()).count();
+    if damaged > 0 {
+        return Err(Failed(format!("{damaged} of {} adapters are damaged", rows.len())).into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long)]
     system: Option<String>,
     /// Most output tokens.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
     /// Most that this answer may cost.
     #[arg(long, default_value = "0.02 OPEN")]
@@ -123,13 +123,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let version = resolve(&state, &args.with)?;
     let manifest = state.manifest(version)?;
     let overlay = context.light_overlay(&config).await?;
-    let question = question(&args, manifest)?;
-    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens).await?;
+    let purse = Purse::open(context.data.path())?;
+    let question = question(&args, manifest, purse.next_nonce()?)?;
+    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
     let head = chain.head().await?.block;
     let asker = Asker {
         account,
         domains: chain.deployment().domains(),
-        purse: Purse::open(context.data.path())?,
+        purse,
+        receipts: context.data.receipts(),
         quic: Client::bind(loopback_any(candidates[0].addr), &NodeSeed::generate(), Limits::default())?,
         lanes: LaneTerms { cap: Amount(args.limit.0.saturating_mul(50)), expiry: head.number + LANE_BLOCKS, now: head.number },
     };
@@ -137,7 +139,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut show = |event: Event<'_>| match event {
         Event::Token(bytes, _) if !is_json => {
             let mut out = std::io::stdout().lock();
-            drop(out.write_all(bytes).and_then(|()| out.flush()));
+            drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
         }
         Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
         _ => {}
@@ -145,10 +147,14 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let answered = asker.ask(&question, &candidates, &mut show).await;
     overlay.shutdown().await;
     let answered = answered?;
-    let path = keep(context, &args, &answered)?;
-    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
-    let printed = printed(&answered, path, eligible)?;
+    let path = keep(&args, &answered);
+    let printed = printed(&answered, path, check_label(&state))?;
     context.output.result(&printed, || describe(&printed))
+}
+
+/// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
+fn shown(token: &[u8]) -> Vec<u8> {
+    token.iter().copied().filter(|byte| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control()).collect()
 }
 
 /// The newest version that a name, a number or ASSET@VERSION means.
@@ -167,7 +173,8 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
             let known: Vec<String> = state
                 .assets()
                 .filter(|a| matches!(a.kind, AssetKind::Base | AssetKind::Adapter))
-                .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default(), a.id))
+                // Anybody may register a name: what a terminal would obey is shown escaped.
+                .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default().escape_debug(), a.id))
                 .collect();
             bail!(
                 "no base or adapter is called {text:?}: registered are {}",
@@ -182,7 +189,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     }
 }
 
-fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
+fn question(args: &Args, manifest: Manifest, nonce: u64) -> anyhow::Result<Question> {
     let turn = |role, content: &str| -> anyhow::Result<Turn> { Ok(Turn { role, content: canonical_document(content.as_bytes())? }) };
     let mut turns = Vec::new();
     if let Some(system) = &args.system {
@@ -190,6 +197,7 @@ fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
     }
     turns.push(turn(2, &args.question).context("the question")?);
     Ok(Question {
+        nonce,
         turns,
         manifest,
         class: if args.open { Class::Open } else { Class::Checked },
@@ -201,7 +209,13 @@ fn question(args: &Args, manifest: Manifest) -> anyhow::Result<Question> {
 }
 
 /// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
-pub async fn candidates(overlay: &OverlayHandle, state: &State, manifest: &Manifest, tokens: u32) -> anyhow::Result<Vec<Candidate>> {
+pub async fn candidates(
+    overlay: &OverlayHandle,
+    state: &State,
+    manifest: &Manifest,
+    tokens: u32,
+    nonce: u64,
+) -> anyhow::Result<Vec<Candidate>> {
     let fits = |ad: &Ad| {
         serves(ad, manifest)
             && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
@@ -218,8 +232,9 @@ pub async fn candidates(overlay: &OverlayHandle, state: &State, manifest: &Manif
         rate_out: ad.rout,
         queue: ad.queue,
         ttft_ms: ad.ttft_ms,
+        seen_ttft_ms: None,
     };
-    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens);
+    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, nonce);
     let candidate = |provider: Provider| {
         let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
         Some(Candidate { node: ad.node, account: ad.account, addr: ad.client_addr })
@@ -239,14 +254,16 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
         })
 }
 
-fn keep(context: &Context, args: &Args, answered: &Answered) -> anyhow::Result<PathBuf> {
-    let receipt = &answered.bundle.receipt.document;
-    let path = args
-        .receipt
-        .clone()
-        .unwrap_or_else(|| context.data.receipts().join(format!("{}-{}.json", hex::encode(&receipt.request.0[..8]), receipt.attempt)));
-    write_atomic(&path, answered.bundle.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
-    Ok(path)
+/// A copy where the caller wants one; the bundle itself was kept before the lane's books moved, so a mistyped path loses nothing.
+fn keep(args: &Args, answered: &Answered) -> PathBuf {
+    let Some(path) = &args.receipt else { return answered.kept.clone() };
+    match write_atomic(path, answered.bundle.to_json().as_bytes(), 0o600) {
+        Ok(()) => path.clone(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the receipt could not be written there; it is kept in the data folder");
+            answered.kept.clone()
+        }
+    }
 }
 
 /// The paid spans of an answer with what each earns.
@@ -264,7 +281,13 @@ pub fn sources(bundle: &attribution::bundle::Bundle) -> anyhow::Result<Vec<Sourc
     receipt.spans.iter().enumerate().map(source).collect()
 }
 
-fn printed(answered: &Answered, receipt: PathBuf, eligible: usize) -> anyhow::Result<Printed> {
+/// What can be said of an answer's checks: with fewer than five eligible checkers beside the answering node nobody may be drawn (PROTOCOL section 9).
+pub fn check_label(state: &State) -> &'static str {
+    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
+    if eligible > 5 { "open to checks" } else { "unchecked" }
+}
+
+fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow::Result<Printed> {
     let bundle = &answered.bundle;
     Ok(Printed {
         answer: answered.text.clone(),
@@ -277,8 +300,7 @@ fn printed(answered: &Answered, receipt: PathBuf, eligible: usize) -> anyhow::Re
         abandoned: answered.abandoned.clone(),
         receipt,
         reason: answered.reason,
-        // Fewer than five eligible checkers beside the answering node: nobody may be drawn (PROTOCOL section 9).
-        check: if eligible > 5 { "open to checks" } else { "unchecked" },
+        check,
     })
 }
 
@@ -303,6 +325,16 @@ fn describe(printed: &Printed) -> String {
             "  no run of words stands in a declared Datanet: no contributor is paid; the data share goes to treasuries or insurance\n",
         );
     }
-    text.push_str(&format!("receipt {}", printed.receipt.display()));
+    text.push_str(&format!("receipt {}\n\nNext: tributary receipt verify {}", printed.receipt.display(), printed.receipt.display()));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_sees_no_command_of_a_node() {
+        assert_eq!(shown(b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"), "a[2Jb\tc\nd\u{e9}".as_bytes());
+    }
 }

@@ -1,8 +1,8 @@
 //! What commands share: the data folder, keys, configuration, chain and network, each opened when first needed.
 
-use std::path::PathBuf;
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use chain_bridge::deploy::Deployment;
 use p2p::{
     identity::NodeSeed,
@@ -13,13 +13,18 @@ use types::key::Account;
 use crate::{
     chain::Chained,
     config::Config,
-    data::{DataDir, read_bounded},
+    data::{DataDir, read_bounded, read_text},
     output::Output,
     running::Addresses,
 };
 
 /// Largest key, wallet or password file read.
 const KEY_FILE_MAX: u64 = 64 << 10;
+
+fn prompt(words: &str) -> anyhow::Result<zeroize::Zeroizing<String>> {
+    let text = rpassword::prompt_password(words).context("no password: give --password-file or set TRIBUTARY_PASSWORD")?;
+    Ok(zeroize::Zeroizing::new(text))
+}
 
 /// What this run was told on the command line.
 #[derive(Debug, Clone)]
@@ -48,7 +53,7 @@ impl Context {
     /// The node's configuration; the defaults where `init` has not been run.
     pub fn config(&self) -> anyhow::Result<Config> {
         let path = self.data.config();
-        let mut config = if path.exists() { Config::load(&path)? } else { Config::default() };
+        let mut config = if self.data.has(&path)? { Config::load(&path)? } else { Config::default() };
         if let Some(rpc) = &self.rpc {
             config.rpc.clone_from(rpc);
             config.validate()?;
@@ -59,9 +64,11 @@ impl Context {
     /// The node's identity.
     pub fn seed(&self) -> anyhow::Result<NodeSeed> {
         let path = self.data.seed();
-        if !path.exists() {
+        if !self.data.has(&path)? {
             return Err(crate::data::DataError::Uninitialised(self.data.path().to_owned()).into());
         }
+        let mode = std::fs::metadata(&path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
+        ensure!(mode & 0o077 == 0, "{} may be read by others (mode {mode:o}): run chmod 600 on it", path.display());
         let text =
             zeroize::Zeroizing::new(read_bounded(&path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?);
         let mut seed = zeroize::Zeroizing::new([0; 32]);
@@ -71,21 +78,38 @@ impl Context {
 
     /// The wallet's password: from the file named, the environment, or the person at the terminal.
     pub fn password(&self) -> anyhow::Result<zeroize::Zeroizing<String>> {
-        let text = if let Some(path) = &self.password_file {
-            let bytes = read_bounded(path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?;
-            String::from_utf8(bytes).with_context(|| format!("{}: must be UTF-8", path.display()))?
-        } else if let Ok(password) = std::env::var("TRIBUTARY_PASSWORD") {
-            password
-        } else {
-            rpassword::prompt_password("wallet password: ").context("no password: give --password-file or set TRIBUTARY_PASSWORD")?
+        self.given_password()?.map_or_else(|| prompt("wallet password: "), Ok)
+    }
+
+    /// A password for a new wallet: not empty, and typed twice by a person at the terminal, because nobody can restore a mistyped one.
+    pub fn new_password(&self) -> anyhow::Result<zeroize::Zeroizing<String>> {
+        let password = match self.given_password()? {
+            Some(password) => password,
+            None => {
+                let (first, again) = (prompt("new wallet password: ")?, prompt("the same again: ")?);
+                ensure!(first == again, "the two passwords differ: nothing was made, try again");
+                first
+            }
         };
-        Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+        ensure!(!password.is_empty(), "the wallet's password is empty: give one by --password-file or TRIBUTARY_PASSWORD");
+        Ok(password)
+    }
+
+    fn given_password(&self) -> anyhow::Result<Option<zeroize::Zeroizing<String>>> {
+        let text = if let Some(path) = &self.password_file {
+            zeroize::Zeroizing::new(read_text(path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?)
+        } else if let Ok(password) = std::env::var("TRIBUTARY_PASSWORD") {
+            zeroize::Zeroizing::new(password)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
     }
 
     /// The settlement key, unlocked.
     pub fn account(&self) -> anyhow::Result<Account> {
         let path = self.data.wallet();
-        if !path.exists() {
+        if !self.data.has(&path)? {
             return Err(crate::data::DataError::Uninitialised(self.data.path().to_owned()).into());
         }
         Ok(chain_bridge::wallet::load(&path, &self.password()?)?)
@@ -120,6 +144,8 @@ impl Context {
         if bootstrap.is_empty() {
             bail!("no way into the network: give --bootstrap, or put one address into tributary.toml");
         }
+        self.output
+            .note(&format!("joining the network through {}", bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
         let (overlay, mut events) = Overlay::start(OverlayConfig::light(bootstrap)).await?;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
         Ok(overlay)

@@ -38,7 +38,7 @@ pub struct Args {
 enum Action {
     /// Register a Datanet under your account.
     #[command(
-        after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused."
+        after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused.\nNext: tributary run, with this wallet and stake: the node is the Datanet's gate, which looks at every contribution."
     )]
     Create {
         /// Name: lower-case letters, digits and hyphens.
@@ -59,11 +59,17 @@ enum Action {
     /// Contribute the documents of a file.
     Contribute(contribute::Args),
     /// Publish the next version: everything accepted so far.
+    #[command(
+        after_help = "Example:\n  tributary datanet publish medical\n\nOnly its owner can. A version never changes; what is accepted later needs the next one. Next: tributary datanet fetch medical, then\ntributary train --datanet ASSET@VERSION, with the version that is printed."
+    )]
     Publish {
         /// Name or number.
         datanet: String,
     },
     /// List the Datanets of the registry.
+    #[command(
+        after_help = "Example:\n  tributary datanet list --json | jq '.[].name'\n\nNext: tributary datanet fetch NAME brings one's text here, tributary datanet contribute NAME FILE adds to it."
+    )]
     List,
     /// Bring contributions to this machine, from any holders that suffice.
     Fetch(fetch::Args),
@@ -161,7 +167,10 @@ async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
         transaction: sent.transaction,
         gas: sent.gas_used,
     };
-    context.output.result(&printed, || format!("published {version}: {contributions} contributions, {documents} documents, content {hash}"))
+    context.output.result(&printed, || {
+        let next = format!("Next: tributary datanet fetch {asset}, tributary train --datanet {version} ...", asset = version.asset);
+        format!("published {version}: {contributions} contributions, {documents} documents, content {hash}\n\n{next}")
+    })
 }
 
 /// A contribution may have been accepted between the look at the books and the publication.
@@ -209,6 +218,9 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         });
     }
     context.output.result(&rows, || {
+        if rows.is_empty() {
+            return "no Datanet is registered: tributary datanet create NAME --licence SPDX makes one".to_owned();
+        }
         let line = |row: &Row| {
             let version = row.version.clone().unwrap_or_else(|| "-".to_owned());
             vec![

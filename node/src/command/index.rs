@@ -44,8 +44,8 @@ pub(super) async fn fetched(context: &Context, config: &Config, state: &State, m
         context.output.note(&format!("fetching the text of Datanet {} from its holders", names.join(", ")));
         let overlay = context.light_overlay(config).await?;
         let any = std::net::SocketAddr::new(config.bulk.ip(), 0);
-        let bulk = BulkEndpoint::start(&NodeSeed::generate(), any, &[], BulkLimits::default()).await?;
-        let shards = Shards::new(context.data.clone(), overlay.clone(), Arc::new(bulk));
+        let bulk = Arc::new(BulkEndpoint::start(&NodeSeed::generate(), any, &[], BulkLimits::default()).await?);
+        let shards = Shards::new(context.data.clone(), overlay.clone(), Arc::clone(&bulk));
         let mut outcome = Ok(());
         for version in missing {
             match shards.ensure(state, version).await {
@@ -57,6 +57,7 @@ pub(super) async fn fetched(context: &Context, config: &Config, state: &State, m
             }
         }
         overlay.shutdown().await;
+        bulk.close().await;
         outcome?;
     }
     let place = |version: AssetVersion| manifest.datanets.iter().position(|datanet| datanet.version == version);

@@ -90,6 +90,9 @@ pub async fn run(context: &Context, publication: Publication) -> anyhow::Result<
 pub async fn publish(chain: &ChainClient, state: &State, publication: &Publication) -> anyhow::Result<Published> {
     let uri = uri(publication.kind, &publication.name)?;
     let owner = chain.address().context("publishing needs an account: open the chain with a wallet")?;
+    // The chain would refuse the version, but only after the registration is paid.
+    are_published(state, &publication.parents, &[AssetKind::Base, AssetKind::Adapter])?;
+    are_published(state, &publication.datanets, &[AssetKind::Datanet])?;
     let new = NewVersion {
         content: publication.content,
         parents: publication.parents.clone(),
@@ -113,6 +116,20 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
     transactions.push(Transaction::new(format!("publish version {version}"), &sent));
     let gas = transactions.iter().map(|row| row.gas).sum();
     Ok(Published { uri, version, content: new.content, transactions, gas })
+}
+
+/// Refuses a version that is not on this chain, or is of another kind than its place.
+fn are_published(state: &State, versions: &[AssetVersion], kinds: &[AssetKind]) -> anyhow::Result<()> {
+    for version in versions {
+        ensure!(state.version(*version).is_some(), "version {version} is not published on this chain: nothing was sent");
+        let kind = state.assets().find(|asset| asset.id == version.asset).map(|asset| asset.kind);
+        ensure!(
+            kind.is_some_and(|kind| kinds.contains(&kind)),
+            "version {version} is no {}: nothing was sent",
+            kinds.iter().map(|kind| word(*kind)).collect::<Vec<_>>().join(" and no ")
+        );
+    }
+    Ok(())
 }
 
 fn plan(state: &State, owner: Address, kind: AssetKind, uri: &str, new: &NewVersion) -> Plan {
@@ -145,13 +162,16 @@ pub fn uri(kind: AssetKind, name: &str) -> anyhow::Result<String> {
     );
     // A number would be taken for an asset's number by whoever asks for it.
     ensure!(!name.bytes().all(|byte| byte.is_ascii_digit()), "{shown:?} is a number, which names an asset already: add a letter");
-    let kind = match kind {
+    Ok(format!("tributary:{}:{name}", word(kind)))
+}
+
+const fn word(kind: AssetKind) -> &'static str {
+    match kind {
         AssetKind::Base => "base",
         AssetKind::Adapter => "adapter",
         AssetKind::Datanet => "datanet",
         AssetKind::Agent => "agent",
-    };
-    Ok(format!("tributary:{kind}:{name}"))
+    }
 }
 
 fn describe(published: &Published) -> String {
@@ -225,6 +245,19 @@ mod tests {
         assert_eq!(decide(published.clone(), 1), Plan::Append(AssetId(2)), "an older version is published anew");
         published.push(Event::Frozen { version: AssetVersion { asset: AssetId(2), version: 2 } });
         assert_eq!(decide(published, 9), Plan::Append(AssetId(2)), "what was frozen needs a new version");
+    }
+
+    #[test]
+    fn what_a_version_builds_on_must_be_there_and_of_its_kind() {
+        let mut events = registered(1, "tributary:base:m", OWNER);
+        events.push(version(1, 1, &new(1)));
+        let state = state(events);
+        let at = |version| AssetVersion { asset: AssetId(1), version };
+        assert!(are_published(&state, &[at(1)], &[AssetKind::Base]).is_ok());
+        let error = are_published(&state, &[at(1), at(2)], &[AssetKind::Base]).unwrap_err().to_string();
+        assert!(error.contains("1@2 is not published") && error.contains("nothing was sent"), "{error}");
+        let error = are_published(&state, &[at(1)], &[AssetKind::Datanet]).unwrap_err().to_string();
+        assert!(error.contains("1@1 is no datanet"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
 /// Collect vouchers and post receipts now rather than at the configured interval.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The node must be running with this data folder. Epochs accept roots for a third of their challenge window; outside it the command\nsays when to try again."
+    after_help = "The node must be running with this data folder. Epochs accept roots for a third of their challenge window; outside it the command\nsays when to try again.\n\nExample:\n  tributary settle\n\nNext: once the epoch's payout is final (tributary status), tributary claim takes what it owes the account."
 )]
 pub struct Args {}
 

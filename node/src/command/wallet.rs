@@ -81,16 +81,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 
 fn new(context: &Context) -> anyhow::Result<()> {
     let file = context.data.wallet();
-    if file.exists() {
+    if context.data.has(&file)? {
         bail!("{} exists already and may hold the only copy of a key: choose another --data-dir for another key", file.display());
     }
-    let password = context.password()?;
-    ensure!(!password.is_empty(), "the wallet's password is empty: give one by --password-file or TRIBUTARY_PASSWORD");
+    let password = context.new_password()?;
     context.data.create()?;
     let account = chain_bridge::wallet::create(&file, &password)?;
     let made = Made { account: account.address(), file };
     context.output.result(&made, || {
-        format!("account  {}\nfile     {}\n\nKeep the file and its password: nobody can restore them.", made.account, made.file.display())
+        format!("account  {}\nfile     {}\n\nKeep the file and its password: nobody can restore them.\nNext: tributary init makes this folder a node's or a client's, with this wallet.", made.account, made.file.display())
     })
 }
 

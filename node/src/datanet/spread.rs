@@ -1,6 +1,6 @@
 //! Carries one [`Spread`] out: sends each fragment to its holder and reports replies, losses and the passing of time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use p2p::bulk::BulkEndpoint;
@@ -51,17 +51,24 @@ pub struct Placed {
 
 type Answer = (u8, Option<Reply>);
 
-/// Sends fragment i to `holders[i]`; returns when all are acknowledged. Sending one again is harmless. May be dropped half-way.
+/// Sends fragment i to `holders[i]`; returns when all are acknowledged, and tells `kept` how many are. Sending one again is harmless. May be
+/// dropped half-way.
 ///
 /// # Errors
 /// The holders that did not acknowledge, each with its reason.
-pub async fn spread(bulk: &Arc<BulkEndpoint>, encoded: &Encoded, holders: &[Holder]) -> anyhow::Result<Vec<Placed>> {
+pub async fn spread(
+    bulk: &Arc<BulkEndpoint>,
+    encoded: &Encoded,
+    holders: &[Holder],
+    mut kept: impl FnMut(u64),
+) -> anyhow::Result<Vec<Placed>> {
     let manifest = encoded.manifest.encode();
     let config = Config { attempts: ATTEMPTS, ..Config::default() };
     let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config);
     let started = Instant::now();
     let now = || Time(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
     let mut asked: JoinSet<Answer> = JoinSet::new();
+    let mut stored = BTreeSet::new();
     let mut input = Input::Start;
     loop {
         for output in spread.handle(now(), input) {
@@ -83,7 +90,12 @@ pub async fn spread(bulk: &Arc<BulkEndpoint>, encoded: &Encoded, holders: &[Hold
         let due = spread.deadline().map(|due| started + Duration::from_micros(due.0));
         input = tokio::select! {
             Some(answer) = asked.join_next() => match answer {
-                Ok((index, Some(reply))) => Input::Reply { index, reply },
+                Ok((index, Some(reply))) => {
+                    if matches!(reply, Reply::Stored { .. }) && stored.insert(index) {
+                        kept(stored.len() as u64);
+                    }
+                    Input::Reply { index, reply }
+                }
                 Ok((index, None)) => Input::Lost { index },
                 // A task that panicked has said so on standard error; its request runs into its deadline.
                 Err(_) => Input::Tick,

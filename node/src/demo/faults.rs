@@ -1,45 +1,83 @@
 //! A receipt forged under a node's own key, found and punished by an account that holds only the bundle and the public Datanet.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, ensure};
 use attribution::bundle::Bundle;
-use serde_json::{Value, json};
-use types::key::Signed;
+use serde_json::json;
+use types::{amount::Amount, id::Address, key::Signed};
 
-use super::Demo;
+use super::{Demo, stage::Party};
 use crate::data::write_atomic;
 
+/// How far a forged span is moved within its Datanet: to another document, well inside either end.
+const MOVED_BYTES: u64 = 4_096;
+
 impl Demo {
-    /// Forges a span, has it proven, watches the stake fall; the same command finds nothing in any honest receipt.
-    pub async fn forge_and_slash(&mut self) -> anyhow::Result<()> {
-        let bootstrap = self.nodes[0].bootstrap()?.to_owned();
-        let auditor = self.stage.party("auditor", &self.options.model, Some(&bootstrap)).await?;
+    /// A sixth account without a model, a stake or a file of anybody's audits every honest receipt and finds nothing.
+    pub async fn audit_honest(&mut self) -> anyhow::Result<()> {
+        self.show.step("audit", "A stranger audits every honest receipt");
+        let auditor = self.stage.party("auditor", None, Some(self.bootstrap()?)).await?;
         self.fund(auditor.account, 1).await?;
         let receipts = self.receipts()?;
         for path in &receipts {
-            let path = path.to_str().context("path")?;
-            let printed = self.stage.cli(&auditor.folder, &["audit", "prove", path]).await?;
-            ensure!(printed["faults"].as_array().is_some_and(Vec::is_empty), "an honest receipt was accused: {printed}");
+            let copy = handed_over(&auditor, path)?;
+            let printed = self.stage.cli(&auditor.folder, &["audit", "prove", &copy]).await?;
+            let is_clean = printed["faults"].as_array().is_some_and(Vec::is_empty) && printed.get("unproved").is_none();
+            ensure!(is_clean && printed["transaction"].is_null(), "an honest receipt was accused: {printed}");
         }
-        self.say(&format!("audit found nothing in {} honest receipts", receipts.len()));
-        let (forged, node) = self.forge(&receipts)?;
+        self.show.line(&format!("`audit prove` found nothing in all {} receipts", receipts.len()));
+        self.auditor = Some(auditor);
+        Ok(())
+    }
+
+    /// Forges a span and has it proven by the same command; the stake falls.
+    pub async fn forge_and_slash(&mut self) -> anyhow::Result<()> {
+        self.show.step("slash", "A false span under a node's own key costs its stake");
+        let auditor = self.auditor.as_ref().context("the honest receipts are audited first")?;
+        let (forged, node) = self.forge()?;
         let before = self.chain.stake_of(node).await?;
-        let forged = forged.to_str().context("path")?;
-        let printed = self.stage.cli(&auditor.folder, &["audit", "prove", forged]).await?;
+        let forged = handed_over(auditor, &forged)?;
+        let printed = self.stage.cli(&auditor.folder, &["audit", "prove", &forged]).await?;
         let after = self.chain.stake_of(node).await?;
         ensure!(after < before, "the stake of {node} is still {after} wei");
-        self.say(&format!("forged span proven in transaction {}: stake {before} -> {after} wei", printed["transaction"]));
-        self.summary.insert("slash".into(), json!({ "transaction": printed["transaction"], "stake_before": before, "stake_after": after, "node": node, "gas": printed["gas"] }));
-        self.verify_offline().await
+        let fault = &printed["faults"][0];
+        self.show.line(&format!("{} signed that {} stands where it does not", self.called(node), fault["answer"]));
+        self.show.line(&format!("the chain took the proof in transaction {}", printed["transaction"].as_str().unwrap_or_default()));
+        let amount = |name: &str| {
+            printed["slash"][name].as_str().and_then(|wei| wei.parse::<Amount>().ok()).map_or_else(String::new, Amount::in_open)
+        };
+        self.show.line(&format!(
+            "stake {} -> {}: {} to the client, {} to the auditor, {} burned",
+            before.in_open(),
+            after.in_open(),
+            amount("to_client"),
+            amount("to_reporter"),
+            amount("burned")
+        ));
+        let slash = json!({
+            "transaction": printed["transaction"],
+            "stake_before": before,
+            "stake_after": after,
+            "node": node,
+            "auditor": auditor.account,
+            "fault": fault,
+            "parts": printed["slash"],
+            "gas": printed["gas"],
+        });
+        self.summary.insert("slash".into(), slash);
+        Ok(())
     }
 
     /// Moves a paid span of an honest receipt to where the Datanet says something else, and signs it again with the node's own key.
-    fn forge(&self, receipts: &[std::path::PathBuf]) -> anyhow::Result<(std::path::PathBuf, types::id::Address)> {
+    fn forge(&self) -> anyhow::Result<(PathBuf, Address)> {
+        let receipts = self.receipts()?;
         let bundles = receipts.iter().map(|path| Ok(Bundle::from_json(&std::fs::read(path)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut bundle =
             bundles.into_iter().find(|bundle| !bundle.receipt.document.spans.is_empty()).context("no receipt carries a span")?;
         let mut receipt = bundle.receipt.document.clone();
         let span = receipt.spans.first_mut().context("just found")?;
-        span.position = if span.position >= 4_096 { span.position - 4_096 } else { span.position + 4_096 };
+        span.position = span.position.checked_sub(MOVED_BYTES).unwrap_or(span.position + MOVED_BYTES);
         let account = receipt.node;
         let party = self.nodes.iter().find(|node| node.account == account).context("the receipt is one of the five nodes'")?;
         let key = self.stage.context(party).account()?;
@@ -49,17 +87,68 @@ impl Demo {
         Ok((path, account))
     }
 
-    /// Every bundle verifies with the binary alone; the commands are kept in the summary.
-    async fn verify_offline(&mut self) -> anyhow::Result<()> {
-        let mut commands: Vec<Value> = Vec::new();
-        for path in self.receipts()? {
-            let path = path.to_str().context("path")?.to_owned();
-            self.stage.cli(&self.client.folder, &["receipt", "verify", &path]).await?;
-            commands.push(json!(format!("target/debug/tributary receipt verify {path}")));
+    /// The offline command of every bundle, as a person would type it here.
+    pub fn verify_commands(&self) -> anyhow::Result<Vec<String>> {
+        let exe = self.shown_path(&self.stage.exe());
+        Ok(self.receipts()?.iter().map(|path| format!("{} receipt verify {}", quoted(&exe), quoted(&self.shown_path(path)))).collect())
+    }
+}
+
+/// A copy of a bundle in somebody's own folder.
+fn handed_over(party: &Party, path: &Path) -> anyhow::Result<String> {
+    let copy = party.folder.join("bundles").join(path.file_name().context("a bundle has a name")?);
+    write_atomic(&copy, &std::fs::read(path)?, 0o644)?;
+    copy.to_str().map(str::to_owned).context("the output folder's path is not text")
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let is_plain = word.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-+=:@".contains(letter));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// Runs the commands in a shell, from here; nothing else needs to be running.
+pub async fn run_offline(commands: &[String]) -> anyhow::Result<Vec<f64>> {
+    let mut took_ms = Vec::new();
+    for line in commands {
+        let since = std::time::Instant::now();
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", line]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        // Nothing of the demonstration's surroundings helps it.
+        for name in ["TRIBUTARY_DATA", "TRIBUTARY_REGISTRY", "TRIBUTARY_RPC", "TRIBUTARY_PASSWORD", "TRIBUTARY_PASSWORD_FILE"] {
+            command.env_remove(name);
         }
-        self.say(&format!("{} bundles verify offline", commands.len()));
-        self.summary.insert("verify".into(), json!(commands));
-        self.summary.insert("gas".into(), json!(self.chain.gas()));
-        Ok(())
+        let done = command.output().await?;
+        took_ms.push(since.elapsed().as_secs_f64() * 1e3);
+        ensure!(done.status.success(), "`{line}` ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(took_ms)
+}
+
+/// Rows of the gas table.
+pub fn gas_rows(gas: &std::collections::BTreeMap<String, chain_bridge::devnet::gas::FunctionGas>) -> Vec<Vec<String>> {
+    let row = |(name, spent): (&String, &chain_bridge::devnet::gas::FunctionGas)| {
+        let range = if spent.least == spent.most { spent.least.to_string() } else { format!("{} to {}", spent.least, spent.most) };
+        vec![name.clone(), spent.count.to_string(), range, spent.l2_wei.to_string()]
+    };
+    gas.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_command_line_survive_the_shell() {
+        assert_eq!(quoted("target/demo/receipts/0f-0.json"), "target/demo/receipts/0f-0.json");
+        assert_eq!(quoted("my demo"), "'my demo'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
+
+    #[tokio::test]
+    async fn an_offline_command_that_fails_is_named() {
+        assert_eq!(run_offline(&["true".into(), "test -z \"$TRIBUTARY_RPC\"".into()]).await.unwrap().len(), 2);
+        let error = run_offline(&["echo no >&2; exit 3".into()]).await.unwrap_err().to_string();
+        assert!(error.contains("exit 3") && error.contains("no"), "{error}");
     }
 }

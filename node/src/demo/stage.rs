@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use chain_bridge::devnet::tied::{self, Tied};
+use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::{Child, Command},
-    time::timeout,
+    process::Command,
+    time::{Instant, timeout},
 };
 use types::id::{Address, NodeId};
 
@@ -21,8 +23,12 @@ use crate::{command::Context, data::DataDir, output::Output, running::Addresses}
 const START_WAIT: Duration = Duration::from_secs(60);
 /// How long one command may take.
 const COMMAND_WAIT: Duration = Duration::from_secs(300);
+/// How long a node may take to end when asked.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+/// How often a node is asked how it is.
+const LOOK: Duration = Duration::from_millis(300);
 /// Password of the demonstration's wallets; they hold the money of a chain that ends with it.
-const PASSWORD: &str = "demonstration";
+pub const PASSWORD: &str = "demonstration";
 
 /// One participant with a folder of its own.
 #[derive(Debug)]
@@ -35,7 +41,7 @@ pub struct Party {
     pub account: Address,
     /// Its node key.
     pub node: NodeId,
-    child: Option<Child>,
+    child: Option<Tied>,
     /// Where its node is reached, while it runs.
     pub addresses: Option<Addresses>,
 }
@@ -63,8 +69,14 @@ impl Stage {
         Self { out: out.to_owned(), registry, rpc, exe }
     }
 
+    /// This program, as it was called: by a path if it was found by one.
+    pub fn exe(&self) -> PathBuf {
+        let called = std::env::args_os().next().map(PathBuf::from).filter(|called| called.components().count() > 1 && called.is_file());
+        called.unwrap_or_else(|| self.exe.clone())
+    }
+
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.exe);
+        let mut command = tied::command(&self.exe);
         command
             .arg("--data-dir")
             .arg(folder)
@@ -79,10 +91,8 @@ impl Stage {
         command
             .env("RAYON_NUM_THREADS", threads.to_string())
             .env("TRIBUTARY_PASSWORD", PASSWORD)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
         command
     }
 
@@ -97,8 +107,9 @@ impl Stage {
     /// Runs one command that may fail; returns whether it succeeded, its JSON document and its error output.
     pub async fn cli_outcome(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<(bool, Value, String)> {
         let shown = || format!("tributary {}", arguments.join(" "));
-        let running = self.command(folder, arguments).output();
-        let done = timeout(COMMAND_WAIT, running).await.with_context(|| format!("`{}` took too long", shown()))?.with_context(shown)?;
+        let running = Tied::spawn(&mut self.command(folder, arguments)).with_context(shown)?;
+        let done =
+            timeout(COMMAND_WAIT, running.output()).await.with_context(|| format!("`{}` took too long", shown()))?.with_context(shown)?;
         let text = String::from_utf8_lossy(&done.stdout);
         let value = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok((done.status.success(), value, String::from_utf8_lossy(&done.stderr).into_owned()))
@@ -106,18 +117,28 @@ impl Stage {
 
     /// Runs one long command, its progress shown as it comes, and returns its JSON document.
     pub async fn cli_shown(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
-        let done = self.command(folder, arguments).stderr(Stdio::inherit()).output().await?;
+        let done = Tied::spawn(self.command(folder, arguments).stderr(Stdio::inherit()))?.output().await?;
         let value: Value = serde_json::from_slice(&done.stdout).unwrap_or(Value::Null);
         let reason = value.get("error").and_then(Value::as_str).unwrap_or("see above");
         ensure!(done.status.success(), "`tributary {}` failed: {reason}", arguments.join(" "));
         Ok(value)
     }
 
+    /// The same command for several parties at once; what each printed, in their order.
+    pub async fn cli_all(&self, parties: &[Party], arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        try_join_all(
+            parties.iter().map(|party| async move { self.cli(&party.folder, arguments).await.with_context(|| party.name.clone()) }),
+        )
+        .await
+    }
+
     /// Sets a party's folder up.
-    pub async fn party(&self, name: &str, model: &Path, bootstrap: Option<&str>) -> anyhow::Result<Party> {
+    pub async fn party(&self, name: &str, model: Option<&Path>, bootstrap: Option<&str>) -> anyhow::Result<Party> {
         let folder = self.out.join("parties").join(name);
-        let model = model.to_str().context("the model's path is not text")?;
-        let mut arguments = vec!["init", "--port", "0", "--model", model];
+        let mut arguments = vec!["init", "--port", "0"];
+        if let Some(model) = model {
+            arguments.extend(["--model", model.to_str().context("the model's path is not text")?]);
+        }
         if let Some(bootstrap) = bootstrap {
             arguments.extend(["--bootstrap", bootstrap]);
         }
@@ -156,8 +177,8 @@ impl Stage {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(party.folder.join("node.log"))?;
         let mut command = self.command(&party.folder, &["run"]);
         command.stderr(log).env("TRIBUTARY_LOG", std::env::var("TRIBUTARY_LOG").unwrap_or_else(|_| "info".into()));
-        let mut child = command.spawn().with_context(|| format!("{} did not start", party.name))?;
-        let mut output = BufReader::new(child.stdout.take().context("no output of the node")?);
+        let mut child = Tied::spawn(&mut command).with_context(|| format!("{} did not start", party.name))?;
+        let mut output = BufReader::new(child.stdout().context("no output of the node")?);
         let addresses = timeout(START_WAIT, read_document(&mut output)).await;
         let addresses = addresses.with_context(|| format!("{} is not listening after {} s", party.name, START_WAIT.as_secs()))?;
         let addresses = addresses.with_context(|| format!("{} did not start: {}", party.name, tail(&party.folder.join("node.log"))))?;
@@ -185,29 +206,29 @@ impl Stage {
             // The shell's own: small systems have no such program.
             Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.context("kill")?;
         }
-        if timeout(Duration::from_secs(20), child.wait()).await.is_err() {
+        if timeout(STOP_WAIT, child.wait()).await.is_err() {
             child.kill().await?;
-            bail!("{} did not end within 20 s of being asked", party.name);
+            bail!("{} did not end within {} s of being asked and was killed", party.name, STOP_WAIT.as_secs());
         }
         Ok(())
     }
 
-    /// Waits until a party's node says something of itself, asking once a second at most `seconds` times.
-    pub async fn wait_status(
-        &self,
-        party: &Party,
-        seconds: u32,
-        what: &str,
-        mut is_so: impl FnMut(&Value) -> bool,
-    ) -> anyhow::Result<Value> {
-        let mut last = Value::Null;
-        for _ in 0..seconds {
+    /// Stops several nodes at once, whatever happens to one of them.
+    pub async fn stop_all<'p>(&self, parties: impl IntoIterator<Item = &'p mut Party>) -> anyhow::Result<()> {
+        let ended = futures::future::join_all(parties.into_iter().map(|party| self.stop(party))).await;
+        ended.into_iter().collect()
+    }
+
+    /// Waits at most `seconds` until a party's node says something of itself.
+    pub async fn wait_status(&self, party: &Party, seconds: u64, what: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let (deadline, mut last) = (Instant::now() + Duration::from_secs(seconds), Value::Null);
+        while Instant::now() < deadline {
             let (is_done, status, error) = self.cli_outcome(&party.folder, &["status"]).await?;
             if is_done && is_so(&status) {
                 return Ok(status);
             }
             last = if is_done { status } else { Value::String(error) };
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(LOOK).await;
         }
         bail!(
             "{}: {what} did not come about within {seconds} s; last status {last}; log: {}",
@@ -220,7 +241,7 @@ impl Stage {
 impl Party {
     /// Process id of its node.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().and_then(Child::id)
+        self.child.as_ref().and_then(Tied::id)
     }
 
     /// First overlay address of its node.

@@ -189,7 +189,8 @@ enum Adapter {
 fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
     if manifest.index != index.root() {
         bail!(
-            "the posted index root is {}, rebuilt from the contributions it is {}: the indexer is wrong or this build is",
+            "the posted index root is {}, rebuilt from the contributions it is {}: the indexer is wrong or this build is. The registry takes one root \
+             per version, so it cannot be replaced: the owner publishes a next version, which gets a root of its own, and freezes this one",
             manifest.index,
             index.root()
         );

@@ -3,9 +3,15 @@
 //! Carries frames between a stream, the engine and [`Serving`]; what may happen next is decided there. Per answer of n tokens:
 //! n token frames, 1 + n / 64 + 1 vouchers to verify (about 100 µs each), one attribution, one signature.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use attribution::{answer::answer_root, index::Index};
+use chain_bridge::lanes;
 use inference::{
     Finish, Message, Role, Sampling,
     engine::{EngineError, EngineHandle, Generation, Start, Step},
@@ -15,7 +21,11 @@ use inference::{
     },
 };
 use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
-use tokio::{sync::RwLock, time::timeout};
+use tokio::{
+    sync::RwLock,
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 use types::{
     amount::Amount,
     encoding::Document as _,
@@ -26,14 +36,27 @@ use types::{
     receipt::{Reason, Receipt},
     text,
     time::BlockRef,
+    voucher::{Lane, Voucher},
 };
 
-use crate::{books::Books, chain::Snapshots, evidence};
+mod ledger;
+
+pub use ledger::Ledger;
+
+use crate::{
+    books::{Books, BooksError, Held, Taken},
+    chain::Snapshots,
+    evidence,
+};
 
 /// How long a voucher is awaited before the answer ends unpaid (PROTOCOL section 1).
 const VOUCHER_WAIT: Duration = Duration::from_secs(10);
 /// How long a client may take between two frames of its own before an answer begins.
 const FRAME_WAIT: Duration = Duration::from_secs(30);
+/// How long a client may take to make room for a frame of ours: who does not read holds a stream that others want.
+const SEND_WAIT: Duration = Duration::from_secs(10);
+/// Offers made on one stream: a client compares manifests on streams of their own, so more only keep the stream open.
+const QUOTES_MAX: u32 = 4;
 /// Blocks an offer stands.
 const QUOTE_BLOCKS: u64 = 120;
 /// Most output tokens of one answer.
@@ -53,10 +76,22 @@ pub struct Offer {
 /// Offers by manifest root, replaced whole when the chain or the disk changes.
 pub type Offers = BTreeMap<Hash32, Arc<Offer>>;
 
+/// What is under way for an answer: its tokens, and its note on the way to the disk (false where there was one before).
+struct Work {
+    generation: Generation,
+    noted: JoinHandle<Result<bool, BooksError>>,
+    tokenizing: Duration,
+}
+
+/// That the request was noted just now, and never before.
+fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> Result<bool, Broken> {
+    if noted.map_err(internal)?.map_err(internal)? { Ok(true) } else { Err(duplicate(begin)) }
+}
+
 /// What answering needs of the chain at the moment of a request.
 pub trait Escrow: Send + Sync + 'static {
-    /// What `payer` has deposited and not asked back.
-    fn free_balance(&self, payer: Address) -> impl Future<Output = anyhow::Result<Amount>> + Send;
+    /// What `payer` has deposited and not asked back; where that is above `enough`, it may be a moment old.
+    fn free_balance(&self, payer: Address, enough: Amount) -> impl Future<Output = anyhow::Result<Amount>> + Send;
 }
 
 /// The service's parts.
@@ -78,6 +113,8 @@ pub struct Answering<E> {
     pub books: Arc<Books>,
     /// Deposits.
     pub escrow: E,
+    /// What clients cost and did not pay.
+    pub ledger: Ledger,
 }
 
 /// Why a stream ended early.
@@ -89,14 +126,25 @@ enum Broken {
     Stream(#[from] StreamError),
     #[error("the client sent nothing in time")]
     Silent,
+    #[error("the client read nothing in time")]
+    Deaf,
 }
 
 fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
     Broken::Refused(Refusal { code, message: message.into() })
 }
 
+fn duplicate(begin: &Begin) -> Broken {
+    let (request, attempt) = (begin.request.document.id(), begin.attempt);
+    refuse(RefusalCode::Duplicate, format!("request {request} attempt {attempt} was begun before: sign a new request"))
+}
+
 fn internal(error: impl std::fmt::Display) -> Broken {
     refuse(RefusalCode::Internal, format!("the node failed: {error}"))
+}
+
+async fn say(sender: &mut FrameSender, message: &FromNode) -> Result<(), Broken> {
+    Ok(timeout(SEND_WAIT, sender.send(&encode(message))).await.map_err(|_| Broken::Deaf)??)
 }
 
 impl<E: Escrow> Answering<E> {
@@ -109,11 +157,11 @@ impl<E: Escrow> Answering<E> {
         let (mut sender, mut receiver) = stream.split();
         let ended = self.converse(&mut sender, &mut receiver, first).await;
         match ended {
-            Ok(()) => drop(sender.finish().await),
+            Ok(()) => drop(timeout(SEND_WAIT, sender.finish()).await),
             Err(Broken::Refused(refusal)) => {
                 tracing::info!(code = ?refusal.code, reason = %refusal.message, "refused");
-                if sender.send(&encode(&FromNode::Refused(refusal))).await.is_ok() {
-                    drop(sender.finish().await);
+                if say(&mut sender, &FromNode::Refused(refusal)).await.is_ok() {
+                    drop(timeout(SEND_WAIT, sender.finish()).await);
                 }
             }
             Err(other) => tracing::debug!(reason = %other, "stream ended"),
@@ -124,10 +172,18 @@ impl<E: Escrow> Answering<E> {
 
     async fn converse(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: Vec<u8>) -> Result<(), Broken> {
         let mut frame = first;
+        let (mut quotes, mut last_quote) = (0, None);
         loop {
             let message = FromClient::decode(&frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
             match message {
                 FromClient::QuoteAsk { manifest, profile, class, tokens_max } => {
+                    quotes += 1;
+                    if quotes > QUOTES_MAX {
+                        return Err(refuse(
+                            RefusalCode::Invalid,
+                            format!("{QUOTES_MAX} quotes were made on this stream: begin, or open another one"),
+                        ));
+                    }
                     let head = self.head();
                     if !self.offers.read().await.contains_key(&manifest) {
                         return Err(refuse(
@@ -147,9 +203,11 @@ impl<E: Escrow> Answering<E> {
                         block: head,
                         expiry: head.number + QUOTE_BLOCKS,
                     };
-                    sender.send(&encode(&FromNode::Quote(Signed::new(&self.account, &self.domains, quote)))).await?;
+                    let quote = Signed::new(&self.account, &self.domains, quote);
+                    say(sender, &FromNode::Quote(quote.clone())).await?;
+                    last_quote = Some(quote);
                 }
-                FromClient::Begin(begin) => return self.answer(sender, receiver, *begin).await,
+                FromClient::Begin(begin) => return self.answer(sender, receiver, *begin, last_quote.as_ref()).await,
                 FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
                 FromClient::Check { .. } | FromClient::Status => {
                     return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own"));
@@ -159,20 +217,46 @@ impl<E: Escrow> Answering<E> {
         }
     }
 
-    async fn answer(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, begin: Begin) -> Result<(), Broken> {
+    /// Answers `begin`; `quoted` is the quote made on this stream, if there is one.
+    async fn answer(
+        &self,
+        sender: &mut FrameSender,
+        receiver: &mut FrameReceiver,
+        begin: Begin,
+        quoted: Option<&Signed<Quote>>,
+    ) -> Result<(), Broken> {
         let offer = self.offers.read().await.get(&begin.request.document.manifest).cloned();
         let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
-        let prompt = self.admit(&begin, &offer)?;
-        let lane = begin.lane.document.id();
-        let _held = self
-            .books
-            .hold_lane(lane)
-            .ok_or_else(|| refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")))?;
-        let base = self.books.lane_cumulative(lane).map_err(internal)?;
+        let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
+        let known = self.books.lane(lane).map_err(internal)?;
+        self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
+        let arrived = Instant::now();
+        let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
+        let prompt = self.engine.prompt_tokens(&turns).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
+        let tokenizing = arrived.elapsed();
+        if let Some(wait) = self.ledger.wait(payer) {
+            return Err(refuse(
+                RefusalCode::Busy,
+                format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1),
+            ));
+        }
+        let held = self.books.hold(lane, request).map_err(|taken| match taken {
+            Taken::Lane => refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")),
+            Taken::Request => refuse(RefusalCode::Duplicate, format!("request {request} is being answered here: sign a new one")),
+        })?;
+        self.admit_continuation(&begin)?;
+        let base = self.books.lane(lane).map_err(internal)?.map_or(Amount::ZERO, |record| record.voucher.document.cumulative);
+        let collected = self.snapshots.borrow().latest.lane_collected(lane);
+        if collected > base {
+            return Err(refuse(
+                RefusalCode::Busy,
+                format!("the chain has collected {collected} wei on lane {lane}, this node has receipts for {base}: use another lane"),
+            ));
+        }
         let tokens_in = u32::try_from(prompt.len() + begin.continued.len()).map_err(internal)?;
         let terms = Terms {
             lane,
-            request: begin.request.document.id(),
+            request,
             attempt: begin.attempt,
             quote: begin.quote.document.hash(),
             continued: begin.continued.clone(),
@@ -182,25 +266,28 @@ impl<E: Escrow> Answering<E> {
             rate_out: begin.quote.document.rate_out,
             protocol_fee: begin.quote.document.protocol_fee,
         };
-        let budget = self.budget(&begin, &terms).await?;
         let first_token = terms.first_token().map_err(internal)?;
         let tokens_max = begin.request.document.tokens_max.min(begin.quote.document.tokens_max).saturating_sub(first_token);
+        if tokens_max == 0 {
+            return Err(refuse(RefusalCode::Invalid, "no output token is left to ask for: the prompt alone is not answered"));
+        }
+        let budget = self.budget(&begin, &terms, tokens_max, &held).await?;
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
-        let is_new = self.books.begin_request(begin.request.document.id(), begin.attempt).map_err(internal)?;
-        if !is_new {
-            return Err(refuse(
-                RefusalCode::Duplicate,
-                format!("request {} attempt {} was begun before: sign a new request", begin.request.document.id(), begin.attempt),
-            ));
-        }
-        sender.send(&encode(&FromNode::Begun { tokens_in, base })).await?;
+        // The note reaches the disk while the prompt is read; no token leaves before it.
+        let (books, attempt) = (Arc::clone(&self.books), begin.attempt);
+        let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt));
+        let work = Work { generation, noted, tokenizing };
         let mut voucher = None;
-        let ended = self.stream_tokens(sender, receiver, &begin, &mut serving, generation, &mut voucher).await;
-        if matches!(&ended, Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal) {
-            // The node's own failure bills nothing.
+        let ended = match say(sender, &FromNode::Begun { tokens_in, base }).await {
+            Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, work, &mut voucher).await,
+            Err(error) => Err(error),
+        };
+        if matches!(&ended, Err(Broken::Refused(refusal)) if matches!(refusal.code, RefusalCode::Internal | RefusalCode::Duplicate)) {
+            // The node's own failure bills nothing, nor does an answer that was given before.
             return ended;
         }
+        self.ledger.settle(payer, &serving).map_err(internal)?;
         let Some(voucher) = voucher else {
             ended?;
             tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");
@@ -209,18 +296,32 @@ impl<E: Escrow> Answering<E> {
         // What was promised stands, whatever the client sent next or that it left.
         let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
         ended?;
-        sender.send(&encode(&FromNode::Receipt(Box::new(delivered)))).await?;
+        say(sender, &FromNode::Receipt(Box::new(delivered))).await
+    }
+
+    /// Two receipts of one request must cover different tokens (F3), whatever a client signs: what was billed here is not billed again.
+    fn admit_continuation(&self, begin: &Begin) -> Result<(), Broken> {
+        let request = begin.request.document.id();
+        let billed = self.books.billed_to(request).map_err(internal)?;
+        if billed > 0 && begin.continued.len() < usize::try_from(billed).map_err(internal)? {
+            return Err(refuse(
+                RefusalCode::Duplicate,
+                format!("request {request} was billed here up to token {billed}: continue from there, or sign a new request"),
+            ));
+        }
         Ok(())
     }
 
-    /// Checks everything the client signed; returns the prompt's tokens.
-    fn admit(&self, begin: &Begin, offer: &Offer) -> Result<Vec<u32>, Broken> {
-        let (request, quote, lane) = (&begin.request.document, &begin.quote.document, &begin.lane.document);
+    /// Checks everything the client signed. What this node made on the same stream, or verified for an earlier answer, is not verified again.
+    fn admit(&self, begin: &Begin, offer: &Offer, quoted: Option<&Signed<Quote>>, known: Option<&Signed<Lane>>) -> Result<(), Broken> {
+        let (request, quote) = (&begin.request.document, &begin.quote.document);
         let invalid = |why: String| refuse(RefusalCode::Invalid, why);
         let me = self.account.address();
         let head = self.head();
         begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
-        begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
+        if quoted != Some(&begin.quote) {
+            begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
+        }
         if quote.node != me || quote.expiry < head.number {
             return Err(refuse(
                 RefusalCode::Quote,
@@ -231,40 +332,41 @@ impl<E: Escrow> Answering<E> {
         if begin.manifest != offer.manifest {
             return Err(invalid("the manifest sent is not the one the request names".into()));
         }
-        if lane.payer != request.client || lane.node != me {
-            return Err(refuse(
-                RefusalCode::Voucher,
-                format!("the lane is from {} to {}, expected from {} to {me}", lane.payer, lane.node, request.client),
-            ));
-        }
-        if lane.expiry <= head.number {
-            return Err(refuse(RefusalCode::Voucher, format!("the lane expired at block {}: sign a new one", lane.expiry)));
-        }
-        begin.lane.verify(&self.domains, lane.payer).map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
+        lanes::admit(&begin.lane, known, &self.domains, request.client, me, head.number)
+            .map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(invalid)?;
         if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
             return Err(invalid("the prompt sent is not the one the request commits to".into()));
         }
-        self.engine.prompt_tokens(&messages(&begin.turns).map_err(invalid)?).map_err(|e| invalid(e.to_string()))
+        Ok(())
     }
 
-    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited.
-    async fn budget(&self, begin: &Begin, terms: &Terms) -> Result<Amount, Broken> {
+    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited and no other answer here
+    /// has set aside. As much of the deposit as `tokens_max` tokens can need is set aside for this one.
+    async fn budget(&self, begin: &Begin, terms: &Terms, tokens_max: u32, held: &Held<'_>) -> Result<Amount, Broken> {
         let no = |why: String| refuse(RefusalCode::Voucher, why);
         let lane_left = begin.lane.document.cap.minus(terms.base).map_err(|e| no(format!("the lane's cap is used up: {e}")))?;
         let payer = begin.lane.document.payer;
-        let deposit = self.escrow.free_balance(payer).await;
-        let deposit =
-            deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
-        let owed = self.books.uncollected(payer).map_err(internal)?;
-        let free = deposit.minus(owed).unwrap_or_default();
-        let due = terms.due(0).map_err(|e| no(e.to_string()))?;
-        if free < due {
+        let (least, most) = (terms.due(1).map_err(|e| no(e.to_string()))?, terms.due(tokens_max).map_err(|e| no(e.to_string()))?);
+        let limit = begin.request.document.spending_limit.min(lane_left);
+        if limit < least {
             return Err(no(format!(
-                "{payer} has {free} wei of free deposit, the answer costs {due} before its first token: deposit OPEN first"
+                "the answer costs {least} wei with its first token, the spending limit and the lane leave {limit}: raise the limit"
             )));
         }
-        Ok(begin.request.document.spending_limit.min(lane_left).min(free))
+        let owed = self.books.uncollected(payer).map_err(internal)?;
+        let enough = held.reserved(payer).plus(owed).and_then(|others| others.plus(limit.min(most))).map_err(|e| no(e.to_string()))?;
+        let deposit = self.escrow.free_balance(payer, enough).await;
+        let deposit =
+            deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
+        let free = deposit.minus(owed).unwrap_or_default();
+        let granted = held.reserve(payer, free, limit.min(most));
+        if granted < least {
+            return Err(no(format!(
+                "{payer} has {free} wei of free deposit beside its other answers here, this one costs {least} with its first token: deposit OPEN first"
+            )));
+        }
+        Ok(granted)
     }
 
     async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
@@ -299,13 +401,15 @@ impl<E: Escrow> Answering<E> {
         receiver: &mut FrameReceiver,
         begin: &Begin,
         serving: &mut Serving,
-        mut generation: Generation,
-        last: &mut Option<Signed<types::voucher::Voucher>>,
+        work: Work,
+        last: &mut Option<Signed<Voucher>>,
     ) -> Result<(), Broken> {
+        let Work { mut generation, mut noted, tokenizing } = work;
+        let (mut is_noted, started) = (false, Instant::now());
         let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
-                sender.send(&encode(&FromNode::Finished { reason })).await?;
+                say(sender, &FromNode::Finished { reason }).await?;
                 is_announced = true;
             }
             if serving.may_produce() {
@@ -316,10 +420,17 @@ impl<E: Escrow> Answering<E> {
                         // A client that resets or leaves is billed for what it acknowledged.
                         Ok(None) | Err(_) => return Ok(()),
                     },
+                    done = &mut noted, if !is_noted => is_noted = is_new(done, begin)?,
                     step = generation.next() => match step {
                         Ok(Step::Token { token, .. }) => {
+                            if serving.tokens().is_empty() {
+                                tracing::info!(engine_us = (tokenizing + started.elapsed()).as_micros(), "first token");
+                            }
+                            if !is_noted {
+                                is_noted = is_new((&mut noted).await, begin)?;
+                            }
                             let index = serving.token(token);
-                            sender.send(&encode(&FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) })).await?;
+                            say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
                         }
                         Ok(Step::End(Finish::Stop)) => serving.finish(Reason::Stop),
                         Ok(Step::End(Finish::Length)) => serving.finish(Reason::Length),
@@ -341,18 +452,12 @@ impl<E: Escrow> Answering<E> {
             }
         }
         if !is_announced && let Some(reason) = serving.finished() {
-            sender.send(&encode(&FromNode::Finished { reason })).await?;
+            say(sender, &FromNode::Finished { reason }).await?;
         }
         Ok(())
     }
 
-    fn take_voucher(
-        &self,
-        begin: &Begin,
-        serving: &mut Serving,
-        frame: &[u8],
-        last: &mut Option<Signed<types::voucher::Voucher>>,
-    ) -> Result<(), Broken> {
+    fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<Voucher>>) -> Result<(), Broken> {
         let message = FromClient::decode(frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
         let FromClient::Voucher(voucher) = message else {
             return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
@@ -371,13 +476,7 @@ impl<E: Escrow> Answering<E> {
     }
 
     /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
-    async fn receipt(
-        &self,
-        begin: &Begin,
-        offer: &Arc<Offer>,
-        serving: &Serving,
-        voucher: Signed<types::voucher::Voucher>,
-    ) -> Result<Delivered, Broken> {
+    async fn receipt(&self, begin: &Begin, offer: &Arc<Offer>, serving: &Serving, voucher: Signed<Voucher>) -> Result<Delivered, Broken> {
         let vouched = serving.vouched().to_vec();
         let answer = text::canonical_lossy(&self.engine.decode(&vouched));
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
-    epoch::{self, Payout},
+    bundle::Bundle,
+    epoch::{self, DueRefund, Payout, Refund},
     message::{self, ASK_BYTES_MAX, Ask, PayoutLine, RECEIPTS_PAGE, REPLY_BYTES_MAX, ReceiptItem, Reply},
     shares::{self, RolePayees, Share},
 };
@@ -30,14 +31,15 @@ use tokio::{
 use types::{
     amount::Amount,
     encoding::Document as _,
-    id::{Address, NodeId},
+    id::{Address, Hash32, NodeId},
     key::{Account, Signed},
     manifest::AssetKind,
+    receipt::Receipt,
 };
 
 use super::SETTLEMENT_TAG;
 use crate::{
-    books::{Books, Posting},
+    books::{Books, Intent, Posting},
     chain::Snapshots,
 };
 
@@ -48,7 +50,11 @@ const ASK_WAIT: Duration = Duration::from_secs(10);
 /// Records table of payout trees.
 const PAYOUTS: &str = "payouts";
 /// Receipts one root may cover; the rest go into the next epoch.
-const RECEIPTS_MAX: u64 = 4_096;
+const RECEIPTS_MAX: usize = 4_096;
+/// Receipts that wait for their lane to be collected; the oldest beyond are given up.
+const UNFUNDED_MAX: usize = RECEIPTS_MAX / 2;
+/// Vouchers collected in one transaction.
+const COLLECT_MAX: usize = 32;
 
 /// The service's parts.
 #[derive(Debug)]
@@ -81,11 +87,14 @@ pub struct Settling {
 struct Kept {
     previous: BTreeMap<Address, Amount>,
     shares: Vec<Share>,
+    refunds: Vec<Refund>,
+    /// Up to where each lane's money is spoken for, this tree included.
+    standing: BTreeMap<Hash32, Amount>,
 }
 
 impl Kept {
     fn tree(&self) -> Result<Payout, epoch::PayoutError> {
-        epoch::build_payout(&self.previous, self.shares.iter().copied(), &[])
+        epoch::build_payout(&self.previous, self.shares.iter().copied(), &self.refunds)
     }
 }
 
@@ -126,9 +135,14 @@ impl Settling {
             Ok(_) => Reply::Refused(format!("a question has at most {ASK_BYTES_MAX} bytes")),
             Err(error) => Reply::Refused(error.to_string()),
         };
-        if stream.send(&message::encode(&reply)).await.is_ok() {
-            drop(stream.finish().await);
-        }
+        let frame = message::encode(&reply);
+        let sending = async {
+            if stream.send(&frame).await.is_ok() {
+                drop(stream.finish().await);
+            }
+        };
+        // A peer that does not read does not keep the stream.
+        drop(timeout(ASK_WAIT, sending).await);
         let (mut sender, _receiver) = stream.split();
         drop(timeout(ASK_WAIT, sender.closed()).await);
     }
@@ -153,9 +167,8 @@ impl Settling {
 
     fn own_receipts(&self, epoch: u64, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
         let posting = self.books.posting(epoch)?.with_context(|| format!("this node posted nothing in epoch {epoch}"))?;
-        let page = u64::try_from(RECEIPTS_PAGE).unwrap_or(u64::MAX);
-        let left = posting.count.saturating_sub(from).min(page);
-        let bundles = self.books.receipts(Posting { first: posting.first.saturating_add(from), count: left })?;
+        let page: Vec<u64> = posting.numbers.into_iter().skip(usize::try_from(from)?).take(RECEIPTS_PAGE).collect();
+        let bundles = self.books.receipts(&page)?;
         Ok(bundles
             .into_iter()
             .map(|bundle| ReceiptItem { receipt: bundle.receipt, quote: bundle.quote.document, manifest: bundle.manifest })
@@ -166,19 +179,35 @@ impl Settling {
     async fn settle(&self, state: &State) -> anyhow::Result<String> {
         let _turn = self.turn.lock().await;
         self.reconcile(state)?;
-        let (signed, posted) = self.books.counts()?;
-        if signed == posted {
+        let (numbers, seen) = self.books.unposted(RECEIPTS_MAX)?;
+        if numbers.is_empty() {
             return Ok("no receipts to post".to_owned());
         }
+        let bundles = self.books.receipts(&numbers)?;
+        let collected = self.collect(&bundles).await?;
+        let is_funded = |receipt: &Receipt| collected.get(&receipt.lane).is_some_and(|sum| receipt.cumulative_after <= *sum);
+        let (funded, waiting): (Vec<_>, Vec<_>) =
+            numbers.into_iter().zip(bundles).partition(|(_, bundle)| is_funded(&bundle.receipt.document));
+        let head = self.chain.latest().await?.block.number;
+        let mut unfunded: Vec<u64> =
+            waiting.iter().filter(|(_, bundle)| bundle.lane.document.expiry >= head).map(|(number, _)| *number).collect();
+        unfunded.drain(..unfunded.len().saturating_sub(UNFUNDED_MAX));
+        if !waiting.is_empty() {
+            tracing::warn!(waiting = unfunded.len(), lost = waiting.len() - unfunded.len(), "receipts whose payers' deposits were short");
+        }
         let epoch = self.chain.submission_epoch().await?;
-        let lanes = self.collect().await?;
-        let posting = Posting { first: posted, count: (signed - posted).min(RECEIPTS_MAX) };
-        let receipts: Vec<_> = self.books.receipts(posting)?.into_iter().map(|bundle| bundle.receipt).collect();
+        let (numbers, receipts): (Vec<u64>, Vec<_>) = funded.into_iter().map(|(number, bundle)| (number, bundle.receipt)).unzip();
+        let intent = Intent { epoch, posting: Posting { numbers }, unfunded, seen };
+        if receipts.is_empty() {
+            self.books.posted(&intent)?;
+            return Ok("no receipts to post: the payers' deposits were short".to_owned());
+        }
         let root = epoch::node_root(self.account.address(), epoch, &receipts)?;
         let fees = root.fees;
+        self.books.intend(&intent, root.receipts)?;
         self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await?;
-        self.books.posted(epoch, posting)?;
-        Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {lanes} lanes collected", posting.count, fees))
+        self.books.posted(&intent)?;
+        Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {} lanes collected", receipts.len(), fees, collected.len()))
     }
 
     /// A root that reached the chain before the books noted it (a crash in between) is noted now.
@@ -188,34 +217,55 @@ impl Settling {
             if self.books.posting(number)?.is_some() {
                 continue;
             }
-            let (signed, posted) = self.books.counts()?;
-            ensure!(
-                root.count <= signed - posted,
-                "epoch {number} holds {} receipts of this node, its books only {}: the data folder is older than the chain",
-                root.count,
-                signed - posted
-            );
-            let posting = Posting { first: posted, count: root.count };
-            let receipts: Vec<_> = self.books.receipts(posting)?.into_iter().map(|bundle| bundle.receipt).collect();
-            ensure!(
-                epoch::receipts_tree(&receipts).root() == root.receipts,
-                "epoch {number} holds a root of this node that its books do not give"
-            );
-            self.books.posted(number, posting)?;
+            let intent = self.books.intent(number, root.receipts)?.with_context(|| {
+                format!(
+                    "epoch {number} holds {} receipts of this node that its books do not know: the data folder is older than the chain",
+                    root.count
+                )
+            })?;
+            self.books.posted(&intent)?;
         }
         Ok(())
     }
 
-    async fn collect(&self) -> anyhow::Result<usize> {
-        let due: Vec<_> = self.books.lanes()?.into_iter().filter(|record| record.voucher.document.cumulative > record.collected).collect();
-        for chunk in due.chunks(32) {
-            let items: Vec<_> = chunk.iter().map(|record| (record.lane.clone(), record.voucher.clone())).collect();
-            self.chain.collect_many(&items).await?;
-            for record in chunk {
-                self.books.collected(record.lane.document.id(), record.voucher.document.cumulative)?;
+    /// Collects what the vouchers behind `bundles` promise, and no more, so that nothing is collected without its receipt following; returns
+    /// what each of their lanes stands at on the chain. A lane that cannot be collected (expired, no deposit) keeps no other from it.
+    async fn collect(&self, bundles: &[Bundle]) -> anyhow::Result<BTreeMap<Hash32, Amount>> {
+        let head = self.chain.latest().await?.block.number;
+        let mut last: BTreeMap<Hash32, &Bundle> = BTreeMap::new();
+        for bundle in bundles {
+            let known = last.entry(bundle.receipt.document.lane).or_insert(bundle);
+            if bundle.voucher.document.cumulative > known.voucher.document.cumulative {
+                *known = bundle;
             }
         }
-        Ok(due.len())
+        let mut stands = BTreeMap::new();
+        let mut due = Vec::new();
+        for (lane, bundle) in &last {
+            let collected = self.chain.lane_collected(*lane).await?;
+            stands.insert(*lane, collected);
+            if bundle.voucher.document.cumulative > collected && bundle.lane.document.expiry > head {
+                due.push((*lane, (bundle.lane.clone(), bundle.voucher.clone())));
+            }
+        }
+        for chunk in due.chunks(COLLECT_MAX) {
+            let items: Vec<_> = chunk.iter().map(|(_, item)| item.clone()).collect();
+            if let Err(error) = self.chain.collect_many(&items).await {
+                tracing::warn!(%error, lanes = items.len(), "a batch was not collected: its lanes are tried one by one");
+                for (lane, item) in chunk {
+                    if let Err(error) = self.chain.collect_many(std::slice::from_ref(item)).await {
+                        tracing::warn!(%lane, payer = %item.0.document.payer, %error, "a lane was not collected");
+                    }
+                }
+            }
+            for (lane, _) in chunk {
+                stands.insert(*lane, self.chain.lane_collected(*lane).await?);
+            }
+        }
+        for (lane, collected) in &stands {
+            self.books.collected(*lane, *collected)?;
+        }
+        Ok(stands)
     }
 
     /// Posts the payout tree of the oldest epoch that is due and has none.
@@ -234,7 +284,7 @@ impl Settling {
             return Ok(());
         }
         let (kept, tree) = self.build(state, number).await?;
-        let before = previous.map_or(types::id::Hash32::ZERO, |previous| previous.root);
+        let before = previous.map_or(Hash32::ZERO, |previous| previous.root);
         self.chain.post_payout(number, before, tree.root(), tree.total()).await?;
         self.keep(number, &kept)?;
         tracing::info!(epoch = number, root = %tree.root(), total = %tree.total(), "payout posted");
@@ -247,11 +297,17 @@ impl Settling {
 
     /// The posted tree of an epoch, kept or rebuilt; its root must be the chain's.
     async fn tree(&self, state: &State, epoch: u64) -> anyhow::Result<Payout> {
+        Ok(self.posted_tree(state, epoch).await?.1)
+    }
+
+    /// The same with what it was built from.
+    async fn posted_tree(&self, state: &State, epoch: u64) -> anyhow::Result<(Kept, Payout)> {
         let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
         if let Some(kept) = self.books.records().get(PAYOUTS, &epoch.to_be_bytes())? {
-            let tree = serde_json::from_slice::<Kept>(&kept).context("kept payout tree is damaged")?.tree()?;
+            let kept = serde_json::from_slice::<Kept>(&kept).context("kept payout tree is damaged")?;
+            let tree = kept.tree()?;
             if tree.root() == posted.root {
-                return Ok(tree);
+                return Ok((kept, tree));
             }
         }
         let (kept, tree) = Box::pin(self.build(state, epoch)).await?;
@@ -262,25 +318,44 @@ impl Settling {
             tree.root()
         );
         self.keep(epoch, &kept)?;
-        Ok(tree)
+        Ok((kept, tree))
     }
 
     /// Builds an epoch's tree from the receipts behind its node roots, on top of the tree before.
     async fn build(&self, state: &State, number: u64) -> anyhow::Result<(Kept, Payout)> {
-        let previous = match number.checked_sub(1).filter(|before| state.epoch(*before).is_some_and(|epoch| epoch.payout.is_some())) {
-            Some(before) => self.tree(state, before).await?.cumulative(),
-            None => BTreeMap::new(),
-        };
+        let (previous, standing) =
+            match number.checked_sub(1).filter(|before| state.epoch(*before).is_some_and(|epoch| epoch.payout.is_some())) {
+                Some(before) => {
+                    let (kept, tree) = self.posted_tree(state, before).await?;
+                    (tree.cumulative(), kept.standing)
+                }
+                None => (BTreeMap::new(), BTreeMap::new()),
+            };
         let epoch = state.epoch(number).with_context(|| format!("epoch {number} is unknown"))?;
-        let mut shares = Vec::new();
+        let mut items = BTreeMap::new();
         for (node, root) in &epoch.roots {
-            let items =
-                self.receipts_of(state, *node, number, root).await.with_context(|| format!("receipts of {node} in epoch {number}"))?;
-            for (place, item) in (0..).zip(&items) {
-                shares.extend(self.shares(state, place, item).with_context(|| format!("receipt {place} of {node}"))?);
+            let of_node = self.receipts_of(state, *node, number, root).await;
+            items.insert(*node, of_node.with_context(|| format!("receipts of {node} in epoch {number}"))?);
+        }
+        let receipts = items.iter().map(|(node, items)| (*node, items.iter().map(|item| &item.receipt.document).collect())).collect();
+        let funding = epoch::fund(
+            &standing,
+            &receipts,
+            |node, receipt| state.is_paid(number, node, receipt.hash(), receipt.lane, receipt.cumulative_after),
+            refunds_due(state, number),
+        );
+        let mut shares = Vec::new();
+        for (node, items) in &items {
+            let counted = funding.counted.get(node).map_or(&[][..], Vec::as_slice);
+            if counted.len() < items.len() {
+                tracing::warn!(%node, epoch = number, without = items.len() - counted.len(), "receipts that no collected money stands behind are not paid");
+            }
+            for place in counted {
+                let item = &items[usize::try_from(*place)?];
+                shares.extend(self.shares(state, *place, item).with_context(|| format!("receipt {place} of {node}"))?);
             }
         }
-        let kept = Kept { previous, shares };
+        let kept = Kept { previous, shares, refunds: funding.refunds, standing: funding.standing };
         let tree = kept.tree()?;
         Ok((kept, tree))
     }
@@ -346,6 +421,11 @@ impl Settling {
         }
         Ok(items)
     }
+}
+
+/// The refunds that an epoch's tree has to hold.
+fn refunds_due(state: &State, epoch: u64) -> impl Iterator<Item = DueRefund> {
+    state.refunds_due(epoch).map(|(lane, due, collected)| DueRefund { lane, node: due.node, payer: due.payer, collected })
 }
 
 /// Any port on the interface that reaches `peer`'s family.

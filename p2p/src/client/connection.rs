@@ -144,18 +144,6 @@ impl Connection {
         self.remote
     }
 
-    /// Where the other end is now.
-    #[must_use]
-    pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.remote_address()
-    }
-
-    /// The current estimate of the round trip.
-    #[must_use]
-    pub fn round_trip(&self) -> std::time::Duration {
-        self.inner.rtt()
-    }
-
     /// Opens a stream. The peer learns of it with the first frame. May be dropped half-way.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 pub(super) enum Command {
     SetAd { ad: Box<Ad>, reply: oneshot::Sender<Result<(), OverlayError>> },
+    Prefer { nodes: Vec<NodeId>, reply: oneshot::Sender<()> },
     Ads { reply: oneshot::Sender<Vec<Arc<SignedAd>>> },
     Peers { reply: oneshot::Sender<Vec<NodeId>> },
     Publish { topic: String, data: Vec<u8>, reply: oneshot::Sender<Result<(), OverlayError>> },
@@ -43,6 +44,7 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self {
             Self::SetAd { .. } => "SetAd",
+            Self::Prefer { .. } => "Prefer",
             Self::Ads { .. } => "Ads",
             Self::Peers { .. } => "Peers",
             Self::Publish { .. } => "Publish",
@@ -160,6 +162,10 @@ impl Actor {
         // A caller that stopped waiting needs no answer; what it asked for is done all the same.
         match command {
             Command::SetAd { ad, reply } => drop(reply.send(self.set_ad(now, *ad))),
+            Command::Prefer { nodes, reply } => {
+                self.gossip.prefer(nodes);
+                let _unheard = reply.send(());
+            }
             Command::Ads { reply } => drop(reply.send(self.gossip.live())),
             Command::Peers { reply } => drop(reply.send(self.links.connected().iter().copied().collect())),
             Command::Publish { topic, reply, .. } if gossip::is_own_topic(&topic) => {

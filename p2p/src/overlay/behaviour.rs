@@ -157,7 +157,8 @@ fn score(scored: &[IdentTopic]) -> PeerScoreParams {
 
 /// True for what we listen on and dial: an IP address with QUIC or TCP, perhaps with the peer's id. Anything else in a stranger's
 /// ad (a name to resolve, a relay) is not followed.
-pub(super) fn is_dialable(addr: &Multiaddr) -> bool {
+#[must_use]
+pub fn is_dialable(addr: &Multiaddr) -> bool {
     let mut parts = addr.iter();
     let is_ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
     let is_transport = match parts.next() {

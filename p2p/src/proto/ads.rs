@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
 
-pub use table::{AdTable, Ignored, TABLE_BYTES_MAX, TABLE_LIVE_MAX, TABLE_NODES_MAX};
+pub use table::{AUTHOR_RATE, AdTable, Ignored, PREFERRED_MAX, TABLE_BYTES_MAX, TABLE_LIVE_MAX, TABLE_NODES_MAX};
 
 use crate::identity::{NodeSeed, SIGNATURE_LEN, verify_chatter};
 
@@ -396,6 +396,27 @@ pub(crate) mod tests {
         bytes = &[16];
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
         assert!(bounded::<_, u64, 16>(&mut deserializer).is_err(), "16 declared, none sent");
+        // 17 declared, and bytes that are no number: what is wrong is the count, before any entry is looked at.
+        let mut sent = [0xff; 18];
+        sent[0] = 17;
+        let mut deserializer = postcard::Deserializer::from_bytes(&sent);
+        assert_eq!(bounded::<_, u64, 16>(&mut deserializer), Err(postcard::Error::SerdeDeCustom));
+    }
+
+    #[test]
+    fn a_list_that_declares_no_count_ends_at_the_limit() {
+        let read = |count: u64| {
+            let uncounted = (0..count).filter(|_| true);
+            bounded::<_, u64, 16>(serde::de::value::SeqDeserializer::<_, serde::de::value::Error>::new(uncounted))
+        };
+        assert_eq!(read(16).map(|list| list.len()), Ok(16));
+        assert!(read(17).is_err());
+    }
+
+    #[test]
+    fn bytes_longer_than_any_ad_are_refused_by_their_length() {
+        let too_long = Err(AdError::TooLong { got: AD_LEN_MAX + 1, max: AD_LEN_MAX });
+        assert_eq!(ClaimedAd::decode(&[0; AD_LEN_MAX + 1]), too_long);
     }
 
     proptest! {

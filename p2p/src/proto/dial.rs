@@ -198,6 +198,17 @@ mod tests {
         book.connected(Target::Bootstrap(0));
         book.proved(Target::Bootstrap(0));
         assert_eq!(plan(&mut book, 751, &[], &[Bootstrap::Missing], &[]), [Target::Bootstrap(0)]);
+        book.failed(Time(751_000), Target::Bootstrap(0));
+        assert_eq!(plan(&mut book, 1_000, &[], &[Bootstrap::Missing], &[]), []);
+        assert_eq!(plan(&mut book, 1_001, &[], &[Bootstrap::Missing], &[]), [Target::Bootstrap(0)], "the first wait again");
+    }
+
+    #[test]
+    fn a_node_never_dials_itself() {
+        let mut book = DialBook::new();
+        for now_ms in [0, 2_000, 60_000] {
+            assert_eq!(plan(&mut book, now_ms, &[], &[], &[0]), []);
+        }
     }
 
     #[test]
@@ -208,6 +219,15 @@ mod tests {
         assert_eq!(planned.len(), PEERS_TARGET - 3);
         let full: Vec<u8> = (1..=8).collect();
         assert_eq!(plan(&mut DialBook::new(), 0, &full, &[Bootstrap::Missing], &many), [Target::Bootstrap(0)]);
+    }
+
+    #[test]
+    fn no_more_than_eight_dials_are_under_way() {
+        let mut book = DialBook::new();
+        let planned = plan(&mut book, 0, &[], &[Bootstrap::Missing; 20], &[1, 2, 3]);
+        assert_eq!(planned, (0..DIALS_MAX).map(Target::Bootstrap).collect::<Vec<_>>());
+        book.connected(Target::Bootstrap(3));
+        assert_eq!(plan(&mut book, 0, &[], &[Bootstrap::Missing; 20], &[1, 2, 3]), [Target::Bootstrap(3)]);
     }
 
     #[test]

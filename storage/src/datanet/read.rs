@@ -16,7 +16,8 @@ use std::{
 use serde::Deserialize;
 use types::text::TextError;
 
-use super::{Document, DocumentError, TEXT_BYTES_MAX};
+use super::{DOCUMENTS_MAX, Document, DocumentError, TEXT_BYTES_MAX, shard};
+use crate::erasure::OBJECT_BYTES_MAX;
 
 /// Longest line of JSONL: a document of the largest size with every other character escaped.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -57,6 +58,11 @@ pub enum Problem {
         "the line is longer than {LINE_BYTES_MAX} bytes, reading stopped: split the document, one has at most {TEXT_BYTES_MAX} bytes of text"
     )]
     LineTooLong,
+    /// More than one contribution holds; reading stopped there.
+    #[error(
+        "the documents up to here are more than one contribution holds ({OBJECT_BYTES_MAX} bytes, {DOCUMENTS_MAX} documents), reading stopped: split the file"
+    )]
+    FileTooLong,
     /// Nothing in the file.
     #[error("the file holds no document")]
     NoDocument,
@@ -101,16 +107,28 @@ impl std::error::Error for ReadError {}
 /// [`ReadError`] with every line that must be mended; no document is returned then.
 pub fn documents(input: impl BufRead, format: Format, title: Option<&str>) -> Result<Vec<Document>, ReadError> {
     match format {
-        Format::Jsonl => collect(jsonl(input)),
-        Format::Text => collect(std::iter::once(text(input, title))),
+        Format::Jsonl => {
+            let mut rows = jsonl(input);
+            collect(std::iter::from_fn(|| rows.next().map(|row| (rows.line, row))), OBJECT_BYTES_MAX)
+        }
+        Format::Text => collect(std::iter::once((1, text(input, title))), OBJECT_BYTES_MAX),
     }
 }
 
-fn collect(rows: impl Iterator<Item = Result<Document, LineError>>) -> Result<Vec<Document>, ReadError> {
+/// Rows with their lines; a file of documents that fill more than `most` bytes of a shard is not read on.
+fn collect(rows: impl Iterator<Item = (u64, Result<Document, LineError>)>, most: usize) -> Result<Vec<Document>, ReadError> {
     let (mut documents, mut errors, mut unlisted) = (Vec::new(), Vec::new(), 0);
-    for row in rows {
+    let mut bytes = shard::encoded_len(&[]);
+    for (line, row) in rows {
         match row {
-            Ok(document) => documents.push(document),
+            Ok(document) => {
+                bytes = bytes.saturating_add(shard::row_len(&document));
+                if bytes > most || documents.len() == DOCUMENTS_MAX {
+                    errors.push(LineError { line, problem: Problem::FileTooLong });
+                    break;
+                }
+                documents.push(document);
+            }
             Err(error) if errors.len() < ERRORS_MAX => errors.push(error),
             Err(_) => unlisted += 1,
         }
@@ -198,6 +216,7 @@ fn line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, Problem> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"text\"")]
 struct Row<'a> {
     #[serde(borrow)]
     text: Cow<'a, str>,

@@ -103,10 +103,12 @@ impl Shard {
 
 /// Bytes of the shard of `documents`.
 pub fn encoded_len(documents: &[Document]) -> usize {
-    let row = |document: &Document| {
-        ROW_HEAD_BYTES + document.id().map_or(0, str::len) + document.title().map_or(0, str::len) + document.text().len()
-    };
-    HEAD_BYTES + documents.iter().map(row).sum::<usize>()
+    HEAD_BYTES + documents.iter().map(row_len).sum::<usize>()
+}
+
+/// Bytes of one document in a shard.
+pub(super) fn row_len(document: &Document) -> usize {
+    ROW_HEAD_BYTES + document.id().map_or(0, str::len) + document.title().map_or(0, str::len) + document.text().len()
 }
 
 /// Writes `documents` as a shard.

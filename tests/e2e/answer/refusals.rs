@@ -73,6 +73,11 @@ async fn publish_unfit(cluster: &Cluster, assets: &Assets) {
     });
     let publish = async |folder: &PathBuf, name: &str| -> Value {
         let arguments = ["adapter", "publish", text(folder), "--name", name, "--base", &assets.base, "--datanet", &assets.datanet];
+        if name == "foreign" {
+            let error = cluster.refused(cluster.person("author"), &arguments).await;
+            assert!(error.contains("trained on base") && error.contains(&assets.base) && error.contains("--force"), "{error}");
+        }
+        let arguments = [&arguments[..], &["--force"]].concat();
         cluster.run(cluster.person("author"), &arguments).await
     };
     for (folder, name) in [(&foreign, "foreign"), (&misshapen, "misshapen")] {

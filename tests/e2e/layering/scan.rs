@@ -6,25 +6,55 @@
 
 use std::fmt;
 
-/// Paths a pure module must not name: sockets, files, clocks, threads, ambient randomness, unordered tables.
+/// Paths a pure module must not name: sockets, files, clocks, threads, the process, ambient randomness, unordered tables.
 ///
-/// `std::net` is about sockets: see [`PLAIN_DATA`] for the part of it that is only data.
+/// A module that must not be named stands with its root and alone, because a `use` shortens it. `std::net` is about sockets: see
+/// [`PLAIN_DATA`] for the part of it that is only data.
 const FORBIDDEN: &[&[&str]] = &[
     &["tokio"],
+    &["rayon"],
     &["std", "net"],
     &["std", "fs"],
+    &["std", "env"],
+    &["process", "Command"],
+    &["process", "exit"],
+    &["process", "abort"],
+    &["process", "id"],
+    &["std", "thread"],
+    &["std", "os"],
+    &["fs", "read"],
+    &["fs", "write"],
     &["File", "open"],
     &["File", "create"],
     &["OpenOptions"],
-    &["Instant", "now"],
+    &["stdin"],
+    &["stdout"],
+    &["stderr"],
+    &["Instant"],
     &["SystemTime"],
     &["thread", "spawn"],
+    &["thread", "scope"],
     &["thread", "sleep"],
+    &["thread_local"],
     &["thread_rng"],
+    &["rand", "rng"],
+    &["rand", "random"],
     &["getrandom"],
     &["OsRng"],
+    &["RandomState"],
     &["HashMap"],
     &["HashSet"],
+];
+
+/// Runs of words and marks that give a forbidden thing another name, or bring in a file that was not looked at.
+const ELSEWHERE: &[&[&str]] = &[
+    &["std", "as"],
+    &["core", "as"],
+    &["std", "::", "*"],
+    &["std", "::", "{", "self", "as"],
+    &["extern", "crate"],
+    &["#", "[", "path", "="],
+    &["include", "!"],
 ];
 
 /// Address types: numbers with a text form, no socket behind them.
@@ -52,7 +82,22 @@ impl fmt::Display for Finding {
 pub(super) fn forbidden(text: &str) -> Vec<Finding> {
     let code = Source::read(text).code;
     let tokens = tokens(&code);
-    paths(&tokens).into_iter().filter(|(_, path)| is_forbidden(path)).map(|(line, path)| Finding { line, path: path.join("::") }).collect()
+    let paths =
+        paths(&tokens).into_iter().filter(|(_, path)| is_forbidden(path)).map(|(line, path)| Finding { line, path: path.join("::") });
+    let mut found: Vec<_> = elsewhere(&tokens).chain(paths).collect();
+    found.sort_by_key(|finding| finding.line);
+    found
+}
+
+/// Where the code gives a root another name or reads a file by its path.
+fn elsewhere(tokens: &[(usize, String)]) -> impl Iterator<Item = Finding> {
+    let is_mark = |token: &str| token.chars().all(|c| !c.is_alphanumeric() && c != '=' && c != '*' && c != '!');
+    tokens.iter().enumerate().filter_map(move |(at, (line, _))| {
+        let here = tokens[at..].iter().map(|(_, token)| token.as_str());
+        let pattern = ELSEWHERE.iter().find(|pattern| here.clone().take(pattern.len()).eq(pattern.iter().copied()))?;
+        let words: Vec<_> = pattern.iter().copied().filter(|token| !is_mark(token)).collect();
+        Some(Finding { line: *line, path: words.join(" ") })
+    })
 }
 
 /// Names of the child modules (`mod name;`) that exist only for tests or behind a shell feature.

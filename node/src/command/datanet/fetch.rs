@@ -19,7 +19,7 @@ use crate::{
 /// Bring a Datanet's contributions to this machine.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL."
+    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.

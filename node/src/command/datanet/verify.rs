@@ -33,7 +33,7 @@ const GET_LIMIT: Duration = Duration::from_secs(60);
 /// Check contributions: the shard in the data folder, and every fragment of every holder.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Names each damaged fragment with its holder and object, and fails if there is one or if fewer fragments are left than give the\ncontribution back."
+    after_help = "Names each damaged fragment with its holder and object, and fails if there is one or if fewer fragments are left than give the\ncontribution back.\n\nExample:\n  tributary datanet verify medical\n\nNext: its contributor's same `datanet contribute` command mends damaged and lost fragments without a transaction."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
@@ -134,7 +134,7 @@ async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, ac
     let needed = usize::from(manifest.profile().data());
     if row.fragments.len() < needed {
         row.problems.push(format!(
-            "object {object}: {} intact fragments are left, {needed} are needed: start more of its holders",
+            "object {object}: {} intact fragments are left, {needed} are needed: start more of its holders, or let its contributor run `datanet contribute` again",
             row.fragments.len()
         ));
     }

@@ -22,6 +22,7 @@ use super::Actor;
 use crate::frame::{self, Decoder};
 use crate::identity::NodeSeed;
 use crate::proto::ads::{AD_LEN_MAX, Ad, AdTable, ClaimedAd, OVERLAY_ADDRS_MAX, SignedAd};
+use crate::proto::limits::{Bucket, Rate};
 
 pub(super) const TOPIC_ADS: &str = "tributary/ads/v1";
 pub(super) const TOPIC_SNAPSHOT: &str = "tributary/ads-snapshot/v1";
@@ -34,6 +35,9 @@ const AD_RETRY: Duration = Duration::from_secs(1);
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest snapshot: some 150 ordinary ads.
 const SNAPSHOT_LEN_MAX: usize = 48 << 10;
+/// How often one peer may bring nodes nobody here has heard of: a snapshot or two at once, then what a large network's churn brings. Each costs a
+/// signature check here and a message to every neighbour.
+const NEWCOMER_RATE: Rate = Rate { burst: 512, pause: Duration::from_millis(100) };
 /// The sender's id and time, which make each snapshot a message of its own.
 const SNAPSHOT_HEAD_LEN: usize = 32 + 8;
 
@@ -48,6 +52,8 @@ pub(super) struct Gossip {
     snapshot_due: Option<Time>,
     snapshot_last: Option<Time>,
     topics: BTreeMap<TopicHash, Subscription>,
+    /// What connected peers may still bring of nodes unheard of.
+    newcomers: BTreeMap<PeerId, Bucket>,
 }
 
 /// Our own ad and when to say it next.
@@ -66,7 +72,21 @@ impl Gossip {
     pub(super) fn new(seed: NodeSeed, incarnation: u64) -> Self {
         let me = seed.node_id();
         let (table, topics) = (AdTable::new(), BTreeMap::new());
-        Self { seed, me, incarnation, seq: 0, table, own: None, snapshot_due: None, snapshot_last: None, topics }
+        let newcomers = BTreeMap::new();
+        Self { seed, me, incarnation, seq: 0, table, own: None, snapshot_due: None, snapshot_last: None, topics, newcomers }
+    }
+
+    pub(super) fn prefer(&mut self, nodes: Vec<NodeId>) {
+        self.table.prefer(nodes);
+    }
+
+    /// The peer is gone, and its allowance with it.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.newcomers.remove(peer);
+    }
+
+    fn may_bring(&mut self, forwarder: PeerId, now: Time) -> bool {
+        self.newcomers.entry(forwarder).or_insert_with(|| Bucket::full(NEWCOMER_RATE, now)).take(NEWCOMER_RATE, now)
     }
 
     pub(super) fn live(&self) -> Vec<Arc<SignedAd>> {
@@ -238,18 +258,18 @@ impl Actor {
 
     pub(super) fn on_message(&mut self, forwarder: PeerId, id: &MessageId, message: gossipsub::Message) {
         let acceptance = match message.topic.as_str() {
-            TOPIC_ADS => match self.hear_ad(&message.data) {
+            TOPIC_ADS => match self.hear_ad(forwarder, &message.data) {
                 Heard::News => MessageAcceptance::Accept,
                 Heard::Nothing => MessageAcceptance::Ignore,
                 Heard::Bad => MessageAcceptance::Reject,
             },
-            TOPIC_SNAPSHOT => self.hear_snapshot(&message.data),
+            TOPIC_SNAPSHOT => self.hear_snapshot(forwarder, &message.data),
             _ => self.hear_message(forwarder, message),
         };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &forwarder, acceptance);
     }
 
-    fn hear_ad(&mut self, bytes: &[u8]) -> Heard {
+    fn hear_ad(&mut self, forwarder: PeerId, bytes: &[u8]) -> Heard {
         let now = self.now();
         let claimed = match ClaimedAd::decode(bytes) {
             Ok(claimed) => claimed,
@@ -265,6 +285,10 @@ impl Actor {
         self.expire_ads(now);
         if let Err(reason) = self.gossip.table.is_news(claimed.claim()) {
             debug!(%node, %reason, "ad ignored");
+            return Heard::Nothing;
+        }
+        if !self.gossip.table.is_known(node) && !self.gossip.may_bring(forwarder, now) {
+            debug!(%node, %forwarder, "ad ignored: its forwarder brings too many nodes unheard of");
             return Heard::Nothing;
         }
         let Ok(signed) = claimed.verify() else { return Heard::Bad };
@@ -297,13 +321,13 @@ impl Actor {
         Heard::News
     }
 
-    fn hear_snapshot(&mut self, bytes: &[u8]) -> MessageAcceptance {
+    fn hear_snapshot(&mut self, forwarder: PeerId, bytes: &[u8]) -> MessageAcceptance {
         let mut ads = Decoder::new();
         ads.push(bytes.get(SNAPSHOT_HEAD_LEN..).unwrap_or(&[]));
         loop {
             match ads.take(AD_LEN_MAX) {
                 Ok(Some(ad)) => {
-                    if let Heard::Bad = self.hear_ad(&ad) {
+                    if let Heard::Bad = self.hear_ad(forwarder, &ad) {
                         return MessageAcceptance::Reject;
                     }
                 }

@@ -176,6 +176,7 @@ impl Actor {
             }
             return;
         }
+        self.gossip.forget(&peer);
         let Some(lost) = self.links.peers.remove(&peer) else { return };
         self.links.connected.remove(&lost.node);
         if let Some(target) = lost.target.filter(|_| !lost.has_greeted) {

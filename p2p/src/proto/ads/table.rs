@@ -4,7 +4,7 @@
 //! or who left is *remembered* for its numbers, so that replaying its old ads does not bring it back; memory is bounded by
 //! [`TABLE_NODES_MAX`], the longest-gone forgotten first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use types::id::NodeId;
 use types::time::Time;
 
 use super::{Ad, SignedAd};
+use crate::proto::limits::{Bucket, Rate};
 
 /// Most nodes with a live ad: at this size routing wants a sharded topic, not a longer table.
 pub const TABLE_LIVE_MAX: usize = 4096;
@@ -19,6 +20,12 @@ pub const TABLE_LIVE_MAX: usize = 4096;
 pub const TABLE_NODES_MAX: usize = 2 * TABLE_LIVE_MAX;
 /// Most bytes of live ads: 4096 of ordinary size, or 1024 of the largest.
 pub const TABLE_BYTES_MAX: usize = 16 << 20;
+
+/// How often one author is heard: a node repeats its ad every few seconds and says changes at most twice a second; what comes faster is noise that
+/// every node would forward.
+pub const AUTHOR_RATE: Rate = Rate { burst: 8, pause: Duration::from_millis(250) };
+/// Most nodes that are preferred.
+pub const PREFERRED_MAX: usize = TABLE_LIVE_MAX / 2;
 
 /// Why an ad changed nothing. None is a fault: gossip repeats and reorders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +49,9 @@ pub enum Ignored {
     /// No room among the live.
     #[error("table is full")]
     Full,
+    /// The author speaks faster than [`AUTHOR_RATE`].
+    #[error("author speaks too often")]
+    TooOften,
 }
 
 /// Live ads by node, and the numbers of those that went.
@@ -50,10 +60,12 @@ pub struct AdTable {
     nodes: BTreeMap<NodeId, Entry>,
     live: usize,
     live_bytes: usize,
+    preferred: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    heard: Bucket,
     incarnation: u64,
     seq: u64,
     /// When the ad expires; for the gone, when they went.
@@ -66,6 +78,18 @@ impl AdTable {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Names the nodes that find room even in a full table, in the place of one that is not preferred: names cost a stranger nothing, so a flood of
+    /// them must not keep out those the caller knows. Beyond [`PREFERRED_MAX`] the rest is as everybody.
+    pub fn prefer(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.preferred = nodes.into_iter().take(PREFERRED_MAX).collect();
+    }
+
+    /// Whether a node has ever been heard of, as far as remembered.
+    #[must_use]
+    pub fn is_known(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     /// Would this be news? Asked before the signature is checked.
@@ -91,9 +115,19 @@ impl AdTable {
         self.expire(now);
         self.is_news(signed.ad())?;
         let node = signed.ad().node;
+        let heard = match self.nodes.get_mut(&node) {
+            Some(known) => {
+                if !known.heard.take(AUTHOR_RATE, now) && !signed.ad().leaving {
+                    return Err(Ignored::TooOften);
+                }
+                known.heard
+            }
+            None => Bucket::full(AUTHOR_RATE, now),
+        };
         self.check_room(node, &signed)?;
         self.make_room(node);
         let entry = Entry {
+            heard,
             incarnation: signed.ad().incarnation,
             seq: signed.ad().seq,
             until: now.after(Duration::from_secs(u64::from(signed.ad().ttl_s))),
@@ -145,14 +179,26 @@ impl AdTable {
         self.live
     }
 
-    fn check_room(&self, node: NodeId, signed: &SignedAd) -> Result<(), Ignored> {
+    fn check_room(&mut self, node: NodeId, signed: &SignedAd) -> Result<(), Ignored> {
+        while self.has_no_room(node, signed) {
+            let stranger = self.nodes.iter().filter(|(other, entry)| entry.ad.is_some() && !self.preferred.contains(other));
+            let stranger = stranger.min_by_key(|(_, entry)| entry.until).map(|(stranger, _)| *stranger);
+            let Some(stranger) = stranger.filter(|stranger| self.preferred.contains(&node) && *stranger != node) else {
+                return Err(Ignored::Full);
+            };
+            if let Some(old) = self.nodes.remove(&stranger).and_then(|entry| entry.ad) {
+                self.live -= 1;
+                self.live_bytes -= old.bytes().len();
+            }
+        }
+        Ok(())
+    }
+
+    fn has_no_room(&self, node: NodeId, signed: &SignedAd) -> bool {
         let replaced = self.get(node).map_or(0, |old| old.bytes().len());
         let is_new = replaced == 0;
         let bytes = self.live_bytes - replaced + signed.bytes().len();
-        if !signed.ad().leaving && ((is_new && self.live >= TABLE_LIVE_MAX) || bytes > TABLE_BYTES_MAX) {
-            return Err(Ignored::Full);
-        }
-        Ok(())
+        !signed.ad().leaving && ((is_new && self.live >= TABLE_LIVE_MAX) || bytes > TABLE_BYTES_MAX)
     }
 
     /// Forgets the longest-gone node when a new one would exceed the bound. There is one: the live are fewer than the bound.
@@ -223,13 +269,48 @@ mod tests {
         assert_eq!(table.handle(Time(0), signed(1, 2, 1)), Ok(()), "its next start is welcome");
     }
 
+    fn of_node(number: u16, ad: Ad) -> SignedAd {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        SignedAd::sign(&NodeSeed::new(bytes), ad).unwrap()
+    }
+
+    #[test]
+    fn large_ads_fill_the_table_by_their_bytes_and_one_that_shrinks_makes_room() {
+        let adapter = ad(1, 1).adapters[0];
+        let large = |number, seq| of_node(number, Ad { adapters: vec![adapter; super::super::ADAPTERS_MAX], ..ad(1, seq) });
+        let fit = TABLE_BYTES_MAX / large(0, 1).bytes().len();
+        assert!(fit < TABLE_LIVE_MAX, "{fit} of the largest fit");
+        let mut table = AdTable::new();
+        for number in 0..fit {
+            table.handle(Time(0), large(u16::try_from(number).unwrap(), 1)).unwrap();
+        }
+        assert_eq!(table.handle(Time(0), large(20_000, 1)), Err(Ignored::Full));
+        assert_eq!(table.handle(Time(0), large(0, 2)), Ok(()), "an ad that takes the place of an equal one always fits");
+        table.handle(Time(0), of_node(0, ad(1, 3))).unwrap();
+        assert_eq!(table.handle(Time(0), large(20_000, 1)), Ok(()));
+        assert!(table.live_bytes <= TABLE_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_longest_gone_is_forgotten_first() {
+        let mut table = AdTable::new();
+        let gone = |number: u16, seq| of_node(number, Ad { leaving: true, ..ad(1, seq) });
+        // The numbers say nothing of the order of the ids.
+        for number in 0..u16::try_from(TABLE_NODES_MAX).unwrap() {
+            table.handle(Time(u64::from(number)), gone(number, 5)).unwrap();
+        }
+        table.handle(Time(10_000), gone(20_000, 5)).unwrap();
+        assert_eq!(table.nodes.len(), TABLE_NODES_MAX);
+        assert_eq!(table.is_news(gone(0, 1).ad()), Ok(()), "the first that went is a stranger again");
+        for number in [1, 2, 8191, 20_000] {
+            assert_eq!(table.is_news(gone(number, 1).ad()), Err(Ignored::OldSeq { got: 1, known: 5 }), "node {number}");
+        }
+    }
+
     #[test]
     fn a_full_table_keeps_the_live_and_takes_more_when_they_expire() {
-        let numbered = |number: u16| {
-            let mut bytes = [0; 32];
-            bytes[..2].copy_from_slice(&number.to_be_bytes());
-            SignedAd::sign(&NodeSeed::new(bytes), ad(1, 1)).unwrap()
-        };
+        let numbered = |number: u16| of_node(number, ad(1, 1));
         let mut table = AdTable::new();
         for number in 0..4096 {
             table.handle(Time(0), numbered(number)).unwrap();
@@ -240,6 +321,39 @@ mod tests {
             table.handle(Time(u64::from(number) * SECOND), numbered(number)).unwrap();
         }
         assert!(table.nodes.len() <= TABLE_NODES_MAX);
+    }
+
+    #[test]
+    fn an_author_that_floods_is_heard_at_its_rate_and_others_as_before() {
+        let mut table = AdTable::new();
+        let heard = (1..=1_000).filter(|seq| table.handle(Time(0), signed(1, 1, *seq)).is_ok()).count();
+        assert_eq!(heard, 9, "the first and the burst");
+        assert_eq!(table.handle(Time(0), signed(1, 1, 2_000)), Err(Ignored::TooOften));
+        assert_eq!(table.handle(Time(0), signed(2, 1, 1)), Ok(()));
+        assert_eq!(table.handle(Time(SECOND), signed(1, 1, 2_001)), Ok(()), "a second later it is heard again");
+        assert_eq!(table.handle(Time(SECOND), leaving(1, 1, 3_000)), Ok(()), "that it leaves is always heard");
+    }
+
+    #[test]
+    fn a_flood_of_names_does_not_keep_out_who_is_preferred() {
+        let numbered = |number: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            NodeSeed::new(bytes)
+        };
+        let mut table = AdTable::new();
+        let staked: Vec<NodeSeed> = (5_000..5_003).map(numbered).collect();
+        table.prefer(staked.iter().map(NodeSeed::node_id));
+        for number in 0..4096 {
+            table.handle(Time(u64::from(number)), SignedAd::sign(&numbered(number), ad(1, 1)).unwrap()).unwrap();
+        }
+        for seed in &staked {
+            assert_eq!(table.handle(Time(5_000), SignedAd::sign(seed, ad(1, 1)).unwrap()), Ok(()));
+            assert!(table.get(seed.node_id()).is_some());
+        }
+        assert_eq!(table.handle(Time(5_000), SignedAd::sign(&numbered(6_000), ad(1, 1)).unwrap()), Err(Ignored::Full));
+        assert_eq!(table.live_len(), TABLE_LIVE_MAX);
+        assert_eq!(table.live_bytes, table.live().map(|signed| signed.bytes().len()).sum::<usize>());
     }
 
     use crate::identity::NodeSeed;

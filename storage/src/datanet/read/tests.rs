@@ -119,6 +119,28 @@ fn a_failure_to_read_ends_the_file_with_its_error() {
     assert_eq!(error, "line 2: cannot be read: the disk went away");
 }
 
+#[test]
+fn a_file_of_more_than_one_contribution_is_not_read_on() {
+    let row = |number: u64| {
+        (
+            number,
+            Document::new(None, None, format!("document {number:04}").as_bytes())
+                .map_err(|error| LineError { line: number, problem: error.into() }),
+        )
+    };
+    let one = shard::row_len(&row(1).1.unwrap());
+    let read = std::cell::Cell::new(0);
+    let rows = || (1..=1_000).map(row).inspect(|(line, _)| read.set(*line));
+    let room = shard::encoded_len(&[]) + 10 * one;
+    let error = collect(rows(), room).unwrap_err().to_string();
+    assert!(
+        error.contains("line 11: ") && error.contains("more than one contribution holds") && error.contains("split the file"),
+        "{error}"
+    );
+    assert_eq!(read.get(), 11, "nothing more is read");
+    assert_eq!(collect(rows().take(10), room).unwrap().len(), 10);
+}
+
 proptest! {
     #[test]
     fn reading_never_panics(input in proptest::collection::vec(any::<u8>(), 0..300)) {

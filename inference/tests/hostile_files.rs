@@ -1,0 +1,194 @@
+//! Real model and adapter files, damaged by a seeded loop: whatever a stranger's file says, it is loaded or refused in words, and costs memory in
+//! proportion to its bytes. Each loop runs for a fixed time; a failure names the case, which is all that is needed to repeat it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use inference::{
+    Message, ModelInfo, Role,
+    adapter::{AdapterFiles, CONFIG_FILE, Lora, WEIGHTS_FILE},
+    gguf::{GgufFile, Header},
+    model::{Cache, Model},
+    tiny,
+};
+
+/// How long each loop damages files.
+const FOR: Duration = Duration::from_secs(4);
+/// Most address space that a loop may add to what loading the whole file once took: the file has 118 kB.
+const GROWTH_MAX_KB: u64 = 256 << 10;
+
+/// `SplitMix64`.
+struct Stream(u64);
+
+impl Stream {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
+    }
+}
+
+/// A damaged copy: one to three changes, most of them in the first `head` bytes, where a file says what the rest means.
+fn damaged(whole: &[u8], head: usize, stream: &mut Stream) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    for _ in 0..=stream.below(3) {
+        let end = if stream.below(8) == 0 { bytes.len() } else { head.min(bytes.len()) };
+        let at = stream.below(end);
+        let rest = bytes.len() - at;
+        match stream.below(7) {
+            0 => bytes[at] = u8::try_from(stream.below(256)).unwrap(),
+            1 => bytes[at] ^= 1 << stream.below(8),
+            // A number of eight bytes where one may stand: huge, just out of range, or small.
+            2 if rest >= 8 => {
+                let value = [u64::MAX, u64::MAX / 2, 1 << 40, 1 << 32, 1 << 24, 70_000, 0][stream.below(7)];
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            3 if rest >= 4 => bytes[at..at + 4].copy_from_slice(&[u32::MAX, 1 << 30, 1 << 20, 0][stream.below(4)].to_le_bytes()),
+            4 => bytes.truncate(at),
+            5 => {
+                let length = stream.below(16).min(rest);
+                bytes.drain(at..at + length);
+            }
+            _ => {
+                let length = stream.below(16).min(rest);
+                let piece = bytes[at..at + length].to_vec();
+                bytes.splice(at..at, piece);
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Largest address space that this process has had, kB.
+fn peak_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmPeak:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Damages `whole` until the time is up; `load` says whether it was taken. Returns how often it was refused and taken.
+fn damage(whole: &[u8], head: usize, mut load: impl FnMut(&[u8]) -> bool) -> [u64; 2] {
+    assert!(load(whole), "the whole file is taken");
+    let (before, started, mut counts) = (peak_kb(), Instant::now(), [0, 0]);
+    for case in 0_u64.. {
+        if started.elapsed() > FOR {
+            break;
+        }
+        let bytes = damaged(whole, head, &mut Stream(case));
+        let taken = catch_unwind(AssertUnwindSafe(|| load(&bytes))).unwrap_or_else(|_| panic!("case {case} panics"));
+        counts[usize::from(taken)] += 1;
+        let growth = peak_kb() - before;
+        assert!(growth <= GROWTH_MAX_KB, "case {case}: a file of {} bytes takes {growth} kB", bytes.len());
+    }
+    counts
+}
+
+/// Loads a model and, if it is taken, does with it what a question does.
+fn ask(path: &Path) -> Result<(), String> {
+    let (model, text) = Model::load(path, None).map_err(|error| error.to_string())?;
+    let turn = Message { role: Role::User, content: "What is gout?".to_owned() };
+    // A template or a vocabulary that cannot say it refuses here.
+    let Ok(prompt) = text.template.render(&text.tokenizer, &[turn], true) else { return Ok(()) };
+    let Ok(tokens) = text.tokenizer.encode(&prompt) else { return Ok(()) };
+    let tokens = &tokens[..tokens.len().min(16)];
+    if let Ok(logits) = model.forward(tokens, &mut Cache::new(model.config()), None) {
+        assert_eq!(logits.len(), model.config().vocabulary);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_cut_in_a_models_header_is_refused_as_a_cut() {
+    let whole = tiny::model_bytes(1);
+    let head = whole.len() - tensor_bytes(&whole);
+    for length in 0..head {
+        let error = Header::parse(&whole[..length], u64::try_from(length).unwrap()).expect_err("a cut file").to_string();
+        assert!(error.contains("the file is cut off"), "cut at {length}: {error}");
+    }
+}
+
+/// Bytes from the first tensor on.
+fn tensor_bytes(whole: &[u8]) -> usize {
+    let header = Header::parse(whole, u64::try_from(whole.len()).unwrap()).unwrap();
+    let first = header.tensors.values().map(|tensor| tensor.offset).min().unwrap();
+    whole.len() - usize::try_from(first).unwrap()
+}
+
+#[test]
+fn a_damaged_model_is_refused_or_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    let whole = tiny::model_bytes(1);
+    let head = whole.len() - tensor_bytes(&whole);
+    let [refused, taken] = damage(&whole, head, |bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        let outcome = ask(&path);
+        assert!(!matches!(&outcome, Err(words) if words.is_empty()));
+        outcome.is_ok()
+    });
+    println!("{refused} damaged models were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0, "the damage is neither always fatal nor never: {refused} refused, {taken} taken");
+}
+
+#[test]
+fn damaged_matrices_are_refused_or_fit() {
+    let (folder, info) = bench();
+    let config = std::fs::read(folder.path().join("a").join(CONFIG_FILE)).unwrap();
+    let whole = std::fs::read(folder.path().join("a").join(WEIGHTS_FILE)).unwrap();
+    let head = 8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap();
+    let [refused, taken] = damage(&whole, head, |bytes| {
+        let files = AdapterFiles::from_bytes("damaged".to_owned(), &config, bytes.to_vec(), None).unwrap();
+        let fits = Lora::new(&files, &info);
+        assert!(files.check().is_ok() || fits.is_err(), "what does not pass the first check is never applied");
+        fits.is_ok()
+    });
+    println!("{refused} damaged adapters were refused, {taken} were taken");
+    assert!(refused > 0);
+}
+
+#[test]
+fn damaged_settings_are_refused_or_read() {
+    let (folder, info) = bench();
+    let weights = std::fs::read(folder.path().join("a").join(WEIGHTS_FILE)).unwrap();
+    let whole = std::fs::read(folder.path().join("a").join(CONFIG_FILE)).unwrap();
+    let [refused, _] = damage(&whole, whole.len(), |bytes| {
+        AdapterFiles::from_bytes("damaged".to_owned(), bytes, weights.clone(), None).is_ok_and(|files| Lora::new(&files, &info).is_ok())
+    });
+    assert!(refused > 0);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    for path in ["/dev/zero", "/dev/null", "/proc"] {
+        let error = GgufFile::open(Path::new(path)).unwrap_err().to_string();
+        assert!(error.contains(path) && error.contains("not a regular file"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("link.gguf")).unwrap();
+    assert!(GgufFile::open(&folder.path().join("link.gguf")).is_err());
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join(CONFIG_FILE)).unwrap();
+    let error = AdapterFiles::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains(CONFIG_FILE) && error.contains("larger than the"), "{error}");
+}
+
+fn bench() -> (tempfile::TempDir, ModelInfo) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny::write_model(&path, 1).unwrap();
+    let info = Model::load(&path, None).unwrap().0.info().clone();
+    tiny::write_adapter(&folder.path().join("a"), None, 4, 9).unwrap();
+    (folder, info)
+}

@@ -1,0 +1,92 @@
+use chain_bridge::registry::{Event, Logged};
+use storage::datanet::{self, Document};
+use types::{text::text_root, time::BlockRef};
+
+use super::*;
+use crate::data::DataDir;
+
+const ME: Address = Address([1; 20]);
+const NET: AssetId = AssetId(7);
+
+fn documents(texts: &[&str]) -> Vec<Document> {
+    texts.iter().map(|text| Document::new(None, None, text.as_bytes()).unwrap()).collect()
+}
+
+fn rows(texts: &[&str]) -> Rows {
+    let documents = documents(texts);
+    let file_root = text_root(contribution_text(&documents).as_bytes());
+    Rows { numbers: (1..).take(documents.len()).collect(), documents, dropped: Vec::new(), file_root }
+}
+
+/// Books with one accepted contribution of `contributor`.
+fn books(contributor: Address, documents: &[Document]) -> (State, Encoded) {
+    let text = contribution_text(documents);
+    let root = text_root(text.as_bytes());
+    let encoded = erasure::encode(&shard::encode(documents).unwrap(), root, Profile::DEVNET).unwrap();
+    let event = Event::Accepted {
+        datanet: NET,
+        number: 0,
+        contributor,
+        text_root: root,
+        text_bytes: text.len() as u64,
+        documents: u32::try_from(documents.len()).unwrap(),
+        block: 4,
+        ordinal: 0,
+        licence: Hash32::ZERO,
+        object: encoded.manifest.id(),
+        report: Hash32::ZERO,
+    };
+    let mut state = State::default();
+    state.apply(&Logged { block: BlockRef { number: 5, hash: Hash32::ZERO }, log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
+    (state, encoded)
+}
+
+fn report(refused: &[u32]) -> Report {
+    let refusal = |row: &u32| datanet::Refusal {
+        row: *row,
+        rule: datanet::Rule::Duplicate,
+        detail: format!("copy {row}"),
+        fix: "leave it out".into(),
+    };
+    let refusals = refused.iter().map(refusal).collect();
+    Report { accepted: false, contributor: ME, text_root: Hash32::ZERO, text_bytes: 0, documents: 0, refusals, unlisted: 0 }
+}
+
+#[test]
+fn refused_rows_leave_under_the_files_own_numbers() {
+    let mut rows = rows(&["a", "b", "c", "d"]);
+    rows.drop_refused(&report(&[1, 3])).unwrap();
+    assert!(rows.reasons(&report(&[2])).contains("row 4: duplicate: copy 2; leave it out"), "the second row left is the file's fourth");
+    rows.drop_refused(&report(&[2])).unwrap();
+    assert_eq!(rows.documents, documents(&["b"]));
+    assert_eq!(rows.dropped.iter().map(|dropped| dropped.row).collect::<Vec<_>>(), [1, 3, 4]);
+}
+
+#[test]
+fn a_gate_that_refuses_rows_there_are_not_or_none_at_all_is_an_error() {
+    assert!(rows(&["a"]).drop_refused(&report(&[2])).is_err());
+    assert!(rows(&["a"]).drop_refused(&report(&[])).is_err());
+    assert!(rows(&["a"]).drop_refused(&report(&[0])).is_err());
+    assert!(rows(&["a"]).drop_refused(&report(&[1])).unwrap_err().to_string().contains("nothing to contribute"));
+}
+
+#[test]
+fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataDir::new(folder.path());
+    let (file, left) = (rows(&["copy", "new"]), documents(&["new"]));
+    let (state, encoded) = books(ME, &left);
+    let found = |me| unfinished(&data, &state, NET, me, file.file_root).unwrap().map(|accepted| accepted.object);
+    assert_eq!(found(ME), None);
+    let root = encoded.manifest.text_root();
+    let pending = Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root: file.file_root };
+    write_atomic(&pending_path(&data, NET, root), &serde_json::to_vec(&pending).unwrap(), 0o600).unwrap();
+    assert_eq!(found(ME), Some(encoded.manifest.id()));
+    assert_eq!(found(Address([2; 20])), None, "somebody else's");
+    let accepted = state.contributions(NET).next().unwrap();
+    assert!(same_object(&data, accepted, &file).is_err(), "the file alone does not give the accepted shard");
+    keep(&data, root, &shard::encode(&left).unwrap()).unwrap();
+    assert_eq!(same_object(&data, accepted, &file).unwrap().manifest, encoded.manifest);
+    forget(&data, NET, root);
+    assert_eq!(found(ME), None);
+}
