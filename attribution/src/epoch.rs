@@ -4,6 +4,7 @@
 
 mod payout;
 mod receipts;
+pub mod replay;
 
 pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};
 pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, collect, node_root, receipts_tree};
