@@ -5,6 +5,7 @@
 mod funding;
 mod payout;
 mod receipts;
+pub mod replay;
 
 pub use funding::{DueRefund, Funding, fund};
 pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};

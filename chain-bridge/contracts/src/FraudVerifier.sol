@@ -84,8 +84,11 @@ contract FraudVerifier is FaultBase {
 
     // ------------------------------------------------------------------ F3
 
-    /// @notice F3: two receipts that one honest node never signs both of: other bodies for one attempt, or output tokens of one request
-    /// billed twice. Both are void; the node is slashed for the one with the higher fee that it was not slashed for yet.
+    /// @notice F3: two receipts that one honest node never signs both of: other bodies for one attempt, output tokens of one request billed
+    /// twice, or money of one lane charged twice. Both are void; the node is slashed for the one with the higher fee that it was not slashed
+    /// for yet.
+    /// @dev A billed receipt speaks for the stretch (cumulative-after - fee, cumulative-after] of its lane. Stretches that do not overlap,
+    /// each below what the lane collected, hold no more than that in all: so receipts are never paid with another lane's money.
     function proveEquivocation(
         bytes calldata first,
         bytes calldata firstSignature,
@@ -100,8 +103,8 @@ contract FraudVerifier is FaultBase {
     }
 
     function equivocated(Codec.Receipt memory a, bytes32 hashA, Codec.Receipt memory b, bytes32 hashB) private {
-        if (a.node != b.node || a.requestId != b.requestId || hashA == hashB) revert NoContradiction();
-        if (a.attempt != b.attempt && !overlap(a, b)) revert NoContradiction();
+        if (a.node != b.node || hashA == hashB) revert NoContradiction();
+        if (!isSameAnswer(a, b) && !isSameMoney(a, b)) revert NoContradiction();
         emit EquivocationProven(hashA, hashB, a.node, msg.sender);
         bool isNew = markVoid(hashA);
         isNew = markVoid(hashB) || isNew;
@@ -170,12 +173,23 @@ contract FraudVerifier is FaultBase {
         else if (!markVoid(receiptHash)) revert NoContradiction();
     }
 
-    function overlap(Codec.Receipt memory a, Codec.Receipt memory b) private pure returns (bool) {
+    /// @dev One attempt at one request, or output tokens of one request that both bill.
+    function isSameAnswer(Codec.Receipt memory a, Codec.Receipt memory b) private pure returns (bool) {
+        if (a.requestId != b.requestId) return false;
+        if (a.attempt == b.attempt) return true;
         if (!Codec.isBillable(a.reason) || !Codec.isBillable(b.reason)) return false;
         uint256 start = a.firstToken > b.firstToken ? a.firstToken : b.firstToken;
         uint256 endA = uint256(a.firstToken) + a.tokensOut;
         uint256 endB = uint256(b.firstToken) + b.tokensOut;
         return start < (endA < endB ? endA : endB);
+    }
+
+    /// @dev Both bill and take something, and some wei of one lane is in both stretches. A fee above cumulative-after, itself a fault, reaches
+    /// below the lane's beginning.
+    function isSameMoney(Codec.Receipt memory a, Codec.Receipt memory b) private pure returns (bool) {
+        if (a.lane != b.lane || a.fee == 0 || b.fee == 0) return false;
+        if (!Codec.isBillable(a.reason) || !Codec.isBillable(b.reason)) return false;
+        return uint256(a.cumulativeAfter) + b.fee > b.cumulativeAfter && uint256(b.cumulativeAfter) + a.fee > a.cumulativeAfter;
     }
 
     // ------------------------------------------------------------------ the false span

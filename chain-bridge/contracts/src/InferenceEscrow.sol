@@ -20,8 +20,8 @@ interface IStakeDesk {
 /// @title Clients' deposits and the lanes they promise out of them
 /// @notice A client deposits native OPEN, signs a lane to a node and then cumulative vouchers on it. Anybody may collect a voucher; the
 /// money goes to Settlement alone, never to a node. A client leaves with `requestWithdraw` and, `thawSeconds` later, `withdraw`: until then
-/// every voucher it signed can still be collected. A node that owes a client gives it a credit note; one that it does not honour in the
-/// lane's next voucher is paid out of its stake. The contract has no owner.
+/// every voucher it signed can still be collected. A node that owes a client gives it a credit note and pays it with money of its own; one
+/// that it does not pay in time is paid out of its stake. The contract has no owner.
 /// @dev sum(deposits) = sum(balances) + withdrawn + collected, to the wei. A batch of vouchers by one payer and another's calls: whoever front-runs a collect with one of its items makes the batch revert
 /// with that item's index; the sender drops the item, whose money Settlement then already has.
 contract InferenceEscrow {
@@ -54,10 +54,9 @@ contract InferenceEscrow {
         Ended
     }
 
-    /// @notice A claim on a credit note: wei not yet paid, the base that an honouring voucher has, and when it may be settled.
+    /// @notice A claim on a credit note: wei not yet paid, and from when the node's stake pays them.
     struct CreditClaim {
         uint128 amount;
-        uint128 base;
         uint64 settleFrom;
         CreditState state;
     }
@@ -76,9 +75,9 @@ contract InferenceEscrow {
     /// @notice Seconds between a request to withdraw, or to revoke a signer, and its effect.
     uint64 public immutable thawSeconds;
 
-    /// @notice Holds the stake that unhonoured credit notes are paid from.
+    /// @notice Holds the stake that unpaid credit notes are paid from.
     IStakeDesk public immutable stakeManager;
-    /// @notice Seconds in which a claimed credit note can be shown to have been honoured.
+    /// @notice Seconds that a node has to pay a claimed credit note before its stake does.
     uint64 public immutable honourSeconds;
 
     /// @notice Wei claimed by credit notes so far, by lane; never more than was collected on it.
@@ -96,9 +95,9 @@ contract InferenceEscrow {
     event SignerRevoked(address indexed payer, address indexed signer, uint64 revokedAt);
     event Collected(bytes32 indexed lane, address indexed payer, address indexed node, uint128 amount, uint128 cumulative);
     event CreditClaimed(
-        bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount, uint128 base, uint64 settleFrom
+        bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount, uint64 settleFrom
     );
-    event CreditAnswered(bytes32 indexed lane, bytes32 indexed request, bytes32 answeringRequest);
+    event CreditPaid(bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount);
     event CreditSettled(bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 paid, uint128 left);
 
     error ZeroAddress(string what);
@@ -127,18 +126,14 @@ contract InferenceEscrow {
     error CreditAboveCollected(uint128 collected, uint256 credited);
     error CreditKnown(bytes32 lane, bytes32 request);
     error CreditNotOpen(bytes32 lane, bytes32 request);
+    error CreditValue(uint128 expected, uint256 got);
     error CreditWindow(uint64 settleFrom, uint256 timeNow);
-    error AnswerForOtherLane(bytes32 expected, bytes32 got);
-    error AnswerRequest(bytes32 expected, bytes32 got);
-    error AnswerNotLater(uint64 creditedNonce, uint64 answeringNonce);
-    error AnswerBase(uint128 expected, uint128 got);
-    error AnswerSignature(address payer, address recovered);
     error NothingToDebit(address node);
 
     /// @param settlement_ Receives what is collected.
-    /// @param stakeManager_ Pays unhonoured credit notes.
+    /// @param stakeManager_ Pays credit notes that their node does not.
     /// @param thawSeconds_ 7 days on a public network.
-    /// @param honourSeconds_ Long enough for a node to notice a claim and answer it.
+    /// @param honourSeconds_ Long enough for a node to notice a claim and pay it.
     constructor(ICollectedSink settlement_, IStakeDesk stakeManager_, uint64 thawSeconds_, uint64 honourSeconds_) {
         if (address(settlement_) == address(0)) revert ZeroAddress("settlement");
         if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
@@ -219,8 +214,8 @@ contract InferenceEscrow {
 
     // ------------------------------------------------------------------ credit notes
 
-    /// @notice Claims a credit note that its node did not honour, once per request of a lane. Only the payer may, because a node could else
-    /// use the claim up with a smaller note. The node's answer, or its stake, ends it.
+    /// @notice Claims a credit note, once per request of a lane. Only the payer may, because a node could else use the claim up with a smaller
+    /// note. The node's payment, or its stake, ends it.
     /// @param laneBody Lane of Protocol P4.
     /// @param note CreditNote of Protocol P4, by the lane's node; its cumulative must have been collected.
     /// @param signature The node's, over `note`.
@@ -244,39 +239,26 @@ contract InferenceEscrow {
 
         creditedOf[laneId] = uint128(credited);
         claim.amount = given.amount;
-        claim.base = given.cumulative - given.amount;
         claim.settleFrom = uint64(block.timestamp) + honourSeconds;
         claim.state = CreditState.Open;
-        emit CreditClaimed(laneId, given.request, lane.node, lane.payer, claim.amount, claim.base, claim.settleFrom);
+        emit CreditClaimed(laneId, given.request, lane.node, lane.payer, given.amount, claim.settleFrom);
     }
 
-    /// @notice Ends a claim by showing that the note was honoured: a voucher of the payer on the lane, for a later request of the same
-    /// client, that starts from the lowered sum. Callable by anyone within `honourSeconds` of the claim.
-    /// @dev The credited answer's own voucher, and those before it, may start from the same sum: hence the nonces. A session key that has
-    /// ended since still counts, because the node relied on it while it was live.
-    /// @param client Signer of both requests; their ids are keccak(client, nonce).
-    function answerCredit(
-        bytes calldata laneBody,
-        bytes calldata voucherBody,
-        bytes calldata signature,
-        address client,
-        uint64 creditedNonce,
-        uint64 answeringNonce
-    ) external {
+    /// @notice Pays a claim: the value sent, exactly what is left of it, goes into the payer's deposit, and the claim ends. Callable by anyone,
+    /// meant for the node, whose own money a credit is: the answer's payees keep what they were paid, and the lane's count never falls.
+    function payCredit(bytes calldata laneBody, bytes32 request) external payable {
+        Codec.Lane memory lane = Codec.lane(laneBody);
         bytes32 laneId = keccak256(laneBody);
-        bytes32 request = keccak256(abi.encodePacked(client, creditedNonce));
         CreditClaim storage claim = openCredit(laneId, request);
-        if (block.timestamp >= claim.settleFrom) revert CreditWindow(claim.settleFrom, block.timestamp);
-        if (answeringNonce <= creditedNonce) revert AnswerNotLater(creditedNonce, answeringNonce);
-        bytes32 answering = keccak256(abi.encodePacked(client, answeringNonce));
-        requireAnswer(voucherBody, laneId, answering, claim.base);
-        requireEverMayFor(Codec.lane(laneBody).payer, voucherBody, signature);
-        creditedOf[laneId] -= claim.amount;
+        uint128 amount = claim.amount;
+        if (msg.value != amount) revert CreditValue(amount, msg.value);
+        claim.amount = 0;
         claim.state = CreditState.Ended;
-        emit CreditAnswered(laneId, request, answering);
+        emit CreditPaid(laneId, request, lane.node, lane.payer, amount);
+        credit(lane.payer);
     }
 
-    /// @notice Pays a claim that nobody answered out of the node's stake into the payer's deposit. What the stake does not reach stays
+    /// @notice Pays a claim that nobody paid within `honourSeconds` out of the node's stake into the payer's deposit. What the stake does not reach stays
     /// open. Callable by anyone.
     function settleCredit(bytes calldata laneBody, bytes32 request) external {
         Codec.Lane memory lane = Codec.lane(laneBody);
@@ -382,20 +364,6 @@ contract InferenceEscrow {
             signer = state.bySession ? laneSignerOf[laneId] : payer;
         }
         if (!mayFor(payer, signer)) revert LaneSignature(i, payer, signer);
-    }
-
-    function requireAnswer(bytes calldata voucherBody, bytes32 laneId, bytes32 answering, uint128 base) private pure {
-        Codec.Voucher memory voucher = Codec.voucher(voucherBody);
-        if (voucher.lane != laneId) revert AnswerForOtherLane(laneId, voucher.lane);
-        if (voucher.request != answering) revert AnswerRequest(answering, voucher.request);
-        if (voucher.base != base) revert AnswerBase(base, voucher.base);
-    }
-
-    function requireEverMayFor(address payer, bytes calldata voucherBody, bytes calldata signature) private view {
-        address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.VOUCHER, keccak256(voucherBody)), signature);
-        if (signer == address(0) || (signer != payer && sessions[payer][signer].expiryBlock == 0)) {
-            revert AnswerSignature(payer, signer);
-        }
     }
 
     function openCredit(bytes32 laneId, bytes32 request) private view returns (CreditClaim storage claim) {

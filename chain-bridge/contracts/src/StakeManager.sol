@@ -113,7 +113,7 @@ contract StakeManager {
     address public insurance;
     /// @notice Is told of every change of active stake.
     IStakeListener public rewards;
-    /// @notice The escrow, whose unhonoured credit notes are paid out of stake.
+    /// @notice The escrow, whose unpaid credit notes are paid out of stake.
     ICreditDesk public creditDesk;
     /// @notice Whether an account is one of the fault verifiers, which alone may slash.
     mapping(address => bool) public isVerifier;

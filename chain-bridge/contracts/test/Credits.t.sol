@@ -6,7 +6,7 @@ import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {Sig} from "../src/Sig.sol";
 import {Suite} from "./Suite.sol";
 
-/// @notice Credit notes: honoured off chain, answered on chain, or paid out of stake.
+/// @notice Credit notes: paid by their node, or out of its stake.
 contract CreditsTest is Suite {
     uint128 private constant CAP = 50 ether;
     uint256 private constant SESSION_KEY = 0x5E55;
@@ -23,11 +23,10 @@ contract CreditsTest is Suite {
         collect(10 ether, 10);
     }
 
-    function test_an_unhonoured_note_is_paid_out_of_stake() public {
+    function test_an_unpaid_note_is_paid_out_of_stake() public {
         claimed(10, 10 ether, 4 ether);
         InferenceEscrow.CreditClaim memory claim = escrow.creditOf(laneId, request(10));
         eq("amount", 4 ether, claim.amount);
-        eq("base", 6 ether, claim.base);
         eq("open", uint8(InferenceEscrow.CreditState.Open), uint8(claim.state));
         uint64 from = claim.settleFrom;
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditWindow.selector, from, block.timestamp));
@@ -43,56 +42,39 @@ contract CreditsTest is Suite {
         refusedClaim(client, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditKnown.selector, laneId, request(10)));
     }
 
-    function test_a_later_voucher_from_the_lowered_sum_answers_a_claim() public {
+    function test_a_node_pays_a_claim_into_the_deposit_and_keeps_its_stake() public {
         claimed(10, 10 ether, 4 ether);
-        bytes memory voucher = voucherOf(11, 6 ether, 7 ether);
-        escrow.answerCredit(lane, voucher, signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher), client, 10, 11);
+        uint128 before = escrow.accountOf(client).balance;
+        vm.deal(node, 4 ether);
+        vm.prank(node);
+        escrow.payCredit{value: 4 ether}(lane, request(10));
+        eq("deposit", before + 4 ether, escrow.accountOf(client).balance);
+        eq("escrow holds it", uint256(before) + 4 ether, address(escrow).balance);
+        eq("node", 0, node.balance);
         eq("ended", uint8(InferenceEscrow.CreditState.Ended), uint8(escrow.creditOf(laneId, request(10)).state));
-        eq("nothing counts as credited", 0, escrow.creditedOf(laneId));
+        eq("nothing is left", 0, escrow.creditOf(laneId, request(10)).amount);
+        eq("it counts against what the lane brought in", 4 ether, escrow.creditedOf(laneId));
+        eq("and what was collected stays collected", 10 ether, escrow.collectedOf(laneId));
         vm.warp(block.timestamp + HONOUR);
         notOpen(10);
         eq("stake", 100 ether, stakes.slashableOf(node));
+        refusedPayment(10, 4 ether, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
+        bytes memory note = noteOf(10, 10 ether, 1 ether);
+        refusedClaim(client, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditKnown.selector, laneId, request(10)));
     }
 
-    function test_a_session_key_that_has_ended_still_answers() public {
-        vm.prank(client);
-        escrow.setSigner(session, 1 ether, 1_100);
+    function test_anybody_pays_a_claim_exactly_and_at_any_time_while_it_is_open() public {
+        refusedPayment(10, 4 ether, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
         claimed(10, 10 ether, 4 ether);
-        vm.roll(1_500);
-        bytes memory voucher = voucherOf(11, 6 ether, 7 ether);
-        bytes memory signature = signed(OTHER_KEY, address(escrow), Sig.VOUCHER, voucher);
-        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.AnswerSignature.selector, client, other));
-        escrow.answerCredit(lane, voucher, signature, client, 10, 11);
-        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.AnswerSignature.selector, client, address(0)));
-        escrow.answerCredit(lane, voucher, hex"00", client, 10, 11);
-        signature = signed(SESSION_KEY, address(escrow), Sig.VOUCHER, voucher);
-        escrow.answerCredit(lane, voucher, signature, client, 10, 11);
-    }
-
-    function test_vouchers_that_do_not_honour_a_note_do_not_answer() public {
-        // The credited answer's own voucher starts from the lowered sum too, and so may one before it.
-        claimed(10, 10 ether, 10 ether);
-        refusedAnswer(voucherOf(10, 0, 10 ether), 10, 10, abi.encodeWithSelector(InferenceEscrow.AnswerNotLater.selector, 10, 10));
-        refusedAnswer(voucherOf(9, 0, 5 ether), 10, 9, abi.encodeWithSelector(InferenceEscrow.AnswerNotLater.selector, 10, 9));
-        refusedAnswer(
-            voucherOf(10, 0, 10 ether),
-            10,
-            11,
-            abi.encodeWithSelector(InferenceEscrow.AnswerRequest.selector, request(11), request(10))
-        );
-        refusedAnswer(
-            voucherOf(11, 10 ether, 12 ether), 10, 11, abi.encodeWithSelector(InferenceEscrow.AnswerBase.selector, 0, 10 ether)
-        );
-        bytes memory elsewhere = abi.encodePacked(bytes32(uint256(7)), request(11), new bytes(78), uint128(0), uint128(1));
-        refusedAnswer(
-            elsewhere, 10, 11, abi.encodeWithSelector(InferenceEscrow.AnswerForOtherLane.selector, laneId, bytes32(uint256(7)))
-        );
-        refusedAnswer(
-            voucherOf(12, 0, 1 ether), 11, 12, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(11))
-        );
-        uint64 from = escrow.creditOf(laneId, request(10)).settleFrom;
-        vm.warp(from);
-        refusedAnswer(voucherOf(11, 0, 1 ether), 10, 11, abi.encodeWithSelector(InferenceEscrow.CreditWindow.selector, from, from));
+        refusedPayment(10, 0, abi.encodeWithSelector(InferenceEscrow.CreditValue.selector, 4 ether, 0));
+        refusedPayment(10, 4 ether - 1, abi.encodeWithSelector(InferenceEscrow.CreditValue.selector, 4 ether, 4 ether - 1));
+        refusedPayment(10, 4 ether + 1, abi.encodeWithSelector(InferenceEscrow.CreditValue.selector, 4 ether, 4 ether + 1));
+        vm.warp(block.timestamp + 2 * HONOUR);
+        vm.deal(other, 4 ether);
+        vm.prank(other);
+        escrow.payCredit{value: 4 ether}(lane, request(10));
+        eq("ended", uint8(InferenceEscrow.CreditState.Ended), uint8(escrow.creditOf(laneId, request(10)).state));
+        eq("stake", 100 ether, stakes.slashableOf(node));
     }
 
     function test_notes_that_mean_nothing_are_refused() public {
@@ -168,6 +150,7 @@ contract CreditsTest is Suite {
         vm.warp(block.timestamp + HONOUR);
         escrow.settleCredit(lane, request(10));
         eq("left", 6 ether, escrow.creditOf(laneId, request(10)).amount);
+        refusedPayment(10, 10 ether, abi.encodeWithSelector(InferenceEscrow.CreditValue.selector, 6 ether, 10 ether));
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.NothingToDebit.selector, node));
         escrow.settleCredit(lane, request(10));
         vm.deal(node, 20 ether);
@@ -268,10 +251,11 @@ contract CreditsTest is Suite {
         escrow.claimCredit(lane, note, signature);
     }
 
-    function refusedAnswer(bytes memory voucher, uint64 credited, uint64 answering, bytes memory reason) private {
-        bytes memory signature = signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher);
+    function refusedPayment(uint64 nonce, uint256 value, bytes memory reason) private {
+        vm.deal(other, value);
+        vm.prank(other);
         vm.expectRevert(reason);
-        escrow.answerCredit(lane, voucher, signature, client, credited, answering);
+        escrow.payCredit{value: value}(lane, request(nonce));
     }
 
     function notOpen(uint64 nonce) private {

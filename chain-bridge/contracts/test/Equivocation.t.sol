@@ -25,6 +25,7 @@ contract EquivocationTest is Ledger {
         Answer memory b = honest(NODE_KEY, 1, seed + 1);
         b.receipt.attempt = 1;
         b.receipt.firstToken = a.receipt.tokensOut;
+        b.receipt.cumulativeAfter = a.receipt.cumulativeAfter + b.receipt.fee;
         refused(address(verifier), pair(a, b), FraudVerifier.NoContradiction.selector);
         refused(address(verifier), pair(b, a), FraudVerifier.NoContradiction.selector);
         refused(address(verifier), pair(a, a), FraudVerifier.NoContradiction.selector);
@@ -68,6 +69,7 @@ contract EquivocationTest is Ledger {
         b.receipt.attempt = 1;
         bill(a);
         bill(b);
+        b.receipt.cumulativeAfter = a.receipt.cumulativeAfter + b.receipt.fee;
         bool shared = false;
         for (uint256 t = a.receipt.firstToken; t < uint256(a.receipt.firstToken) + lengthA; ++t) {
             shared = shared || (t >= b.receipt.firstToken && t < uint256(b.receipt.firstToken) + lengthB);

@@ -130,6 +130,12 @@ contract GasTest is Fixture {
         vm.prank(client);
         escrow.claimCredit(lane, note, signature);
         vm.snapshotGasLastCall("gas", "claim a credit note");
+        uint256 open = vm.snapshotState();
+        vm.deal(node, 1 ether);
+        vm.prank(node);
+        escrow.payCredit{value: 1 ether}(lane, request);
+        vm.snapshotGasLastCall("gas", "pay a credit note");
+        vm.revertToState(open);
         vm.warp(block.timestamp + HONOUR);
         escrow.settleCredit(lane, request);
         vm.snapshotGasLastCall("gas", "settle a credit note");

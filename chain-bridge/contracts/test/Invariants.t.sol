@@ -101,9 +101,10 @@ contract InvariantsTest {
             handler.prepay.selector,
             handler.leaveRent.selector
         ];
-        bytes4[] memory selectors = new bytes4[](31);
+        bytes4[] memory selectors = new bytes4[](32);
         for (uint256 i = 0; i < 30; ++i) selectors[i] = all[i];
         selectors[30] = handler.changeRoles.selector;
+        selectors[31] = handler.payCredit.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector({addr: address(handler), selectors: selectors});
     }
@@ -174,6 +175,8 @@ contract InvariantsTest {
         handler.withdrawOwed();
         handler.credit(0, 1);
         handler.settleCredit(0);
+        handler.credit(1, 1);
+        handler.payCredit(1);
         handler.slash(2, 1 ether, 2 ether);
         handler.release(0, true);
         handler.takeOwed(false);
@@ -185,8 +188,8 @@ contract InvariantsTest {
         handler.withdraw(0, false);
         handler.prepay(1 ether);
         handler.leaveRent(1);
-        string[12] memory actions = [
-            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "release", "takeOwed", "takeReward", "unstake", "leaveRent"
+        string[13] memory actions = [
+            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "payCredit", "release", "takeOwed", "takeReward", "unstake", "leaveRent"
         ];
         for (uint256 i = 0; i < actions.length; ++i) {
             if (handler.did(actions[i]) == 0) revert Rule(actions[i]);

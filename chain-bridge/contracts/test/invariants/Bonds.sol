@@ -138,12 +138,22 @@ abstract contract Bonds is Money {
         uint128 before = stakes.slashableOf(node);
         uint256 escrowBefore = address(escrow).balance;
         escrow.settleCredit(creditLanes[i], creditRequests[i]);
-        if (block.timestamp < from) breaks("I2: a credit was settled while it could be answered");
+        if (block.timestamp < from) breaks("I2: a credit was settled while its node could pay it");
         uint256 paid = before - stakes.slashableOf(node);
         if (address(escrow).balance - escrowBefore != paid) breaks("I2: a debit did not arrive");
         debited += paid;
         deposited += paid;
         ++did["settleCredit"];
+    }
+
+    function payCredit(uint256 i) external {
+        i %= creditLanes.length;
+        uint128 left = escrow.creditOf(keccak256(creditLanes[i]), creditRequests[i]).amount;
+        uint256 bonded = stakes.slashableOf(node);
+        escrow.payCredit{value: left}(creditLanes[i], creditRequests[i]);
+        if (stakes.slashableOf(node) != bonded) breaks("I2: a credit that was paid took stake");
+        deposited += left;
+        ++did["payCredit"];
     }
 
     // ------------------------------------------------------------------ vault, pool, rent

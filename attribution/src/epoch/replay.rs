@@ -1,0 +1,559 @@
+//! Payout trees rebuilt by a stranger from what is public: receipts with their quotes and manifests, and what the chain says.
+//!
+//! Epoch after epoch from the first: every receipt is checked against its node's signature and root, every fee divided anew, every refund
+//! computed, and the tree compared with the posted root and total. What the chain says comes through [`Facts`], so that nothing here knows
+//! an event. Memory: the receipts of one epoch, and 16 bytes for each receipt of those before (refunds need them).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::{Amount, AmountError},
+    encoding::Document as _,
+    id::{Address, AssetId, Hash32},
+    key::{Domains, SignatureError},
+    manifest::{AssetKind, Manifest},
+    payout::{PartLeaf, PayoutLeaf},
+    receipt::Receipt,
+};
+
+use super::{Payout, PayoutError, Refund, build_payout, node_root};
+use crate::{
+    message::ReceiptItem,
+    shares::{self, RolePayees, Share, ShareError},
+};
+
+/// What a deployment fixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// What signatures name.
+    pub domains: Domains,
+    /// Takes the protocol's constant.
+    pub protocol: Address,
+    /// The stakers' vault.
+    pub stakers: Address,
+    /// The insurance pool.
+    pub insurance: Address,
+}
+
+/// A node's root as the chain has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootFacts {
+    /// Root over its receipts.
+    pub receipts: Hash32,
+    /// How many.
+    pub count: u64,
+    /// Sum of their fees.
+    pub fees: Amount,
+}
+
+/// A payout as it was posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posted {
+    /// Root.
+    pub root: Hash32,
+    /// Sum of all cumulative amounts.
+    pub total: Amount,
+    /// Root it builds on; zero for the first.
+    pub previous: Hash32,
+}
+
+/// A refund that is due in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundFacts {
+    /// The lane.
+    pub lane: Hash32,
+    /// Its payer.
+    pub payer: Address,
+    /// Its node.
+    pub node: Address,
+    /// What the lane collected in all.
+    pub collected: Amount,
+}
+
+/// What the chain says of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochFacts {
+    /// Roots by node.
+    pub roots: BTreeMap<Address, RootFacts>,
+    /// The payout; nothing before it was posted.
+    pub posted: Option<Posted>,
+    /// Refunds due in it.
+    pub refunds: Vec<RefundFacts>,
+}
+
+/// What the chain says, as far as payouts depend on it.
+pub trait Facts {
+    /// One epoch; nothing if it never opened.
+    fn epoch(&self, epoch: u64) -> Option<EpochFacts>;
+
+    /// Whether a receipt was void, or its node found to withhold one of the same root, when W1 of `epoch` ended.
+    fn is_out(&self, epoch: u64, node: Address, receipt: Hash32) -> bool;
+
+    /// Whether a lane had collected at least `cumulative_after` when W1 of `epoch` ended.
+    fn is_collected(&self, epoch: u64, lane: Hash32, cumulative_after: Amount) -> bool;
+
+    /// Owner of an asset at a block; nothing if nobody owned it.
+    fn owner_at(&self, asset: AssetId, block: u64) -> Option<Address>;
+
+    /// Payout account of an operator at a block; nothing if it was none.
+    fn payout_at(&self, node: Address, block: u64) -> Option<Address>;
+}
+
+/// Why a shown receipt is not the one the chain committed to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ItemError {
+    /// Another node's.
+    #[error("it is of node {0}")]
+    Node(Address),
+    /// Not signed by its node.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The quote is another one.
+    #[error("the quote shown hashes to {got}, the receipt names {expected}")]
+    Quote {
+        /// Hash of the one shown.
+        got: Hash32,
+        /// Hash in the receipt.
+        expected: Hash32,
+    },
+    /// The manifest is another one.
+    #[error("the manifest shown has the root {got}, the receipt names {expected}")]
+    Manifest {
+        /// Root of the one shown.
+        got: Hash32,
+        /// Root in the receipt.
+        expected: Hash32,
+    },
+}
+
+/// Why an epoch does not give what the chain says. Each names the first record that is at odds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// No such epoch.
+    #[error("epoch {0}: it never opened on the chain")]
+    Unknown(u64),
+    /// No payout.
+    #[error("epoch {0}: no payout was posted for it")]
+    NotPosted(u64),
+    /// Epochs out of order.
+    #[error("epoch {got}: epoch {last} was rebuilt before it, epochs must ascend")]
+    Order {
+        /// The one given.
+        got: u64,
+        /// The one before.
+        last: u64,
+    },
+    /// The payout builds on another tree.
+    #[error("epoch {epoch}: its payout builds on root {got} by the chain, the tree rebuilt before it has {expected}")]
+    Previous {
+        /// The epoch.
+        epoch: u64,
+        /// By the chain.
+        got: Hash32,
+        /// Rebuilt.
+        expected: Hash32,
+    },
+    /// A root without receipts.
+    #[error("epoch {epoch}, node {node}: it submitted a root, and its receipts are missing")]
+    Missing {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+    },
+    /// Receipts without a root.
+    #[error("epoch {epoch}, node {node}: there are receipts of it, and it submitted no root")]
+    Foreign {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+    },
+    /// One receipt.
+    #[error("epoch {epoch}, node {node}, receipt {receipt}: {why}")]
+    Receipt {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+        /// Its place.
+        receipt: u64,
+        /// What is wrong with it.
+        why: ItemError,
+    },
+    /// Too many or too few.
+    #[error("epoch {epoch}, node {node}: {got} receipts, its root covers {expected}")]
+    Count {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+        /// Shown.
+        got: u64,
+        /// By the chain.
+        expected: u64,
+    },
+    /// Another root.
+    #[error("epoch {epoch}, node {node}: its receipts give the root {got}, it submitted {expected}")]
+    Root {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+        /// Rebuilt.
+        got: Hash32,
+        /// By the chain.
+        expected: Hash32,
+    },
+    /// Another sum of fees.
+    #[error("epoch {epoch}, node {node}: its receipts' fees sum to {got} wei, it submitted {expected}")]
+    Fees {
+        /// The epoch.
+        epoch: u64,
+        /// The node.
+        node: Address,
+        /// Rebuilt.
+        got: Amount,
+        /// By the chain.
+        expected: Amount,
+    },
+    /// The shares make no tree.
+    #[error("epoch {epoch}: {why}")]
+    Payout {
+        /// The epoch.
+        epoch: u64,
+        /// Why.
+        why: PayoutError,
+    },
+    /// A posted root or total is another one.
+    #[error("epoch {epoch}: the payout rebuilt is {got} of {got_total} wei, posted was {expected} of {expected_total} wei")]
+    Posted {
+        /// The epoch.
+        epoch: u64,
+        /// Rebuilt root.
+        got: Hash32,
+        /// Rebuilt total.
+        got_total: Amount,
+        /// Posted root.
+        expected: Hash32,
+        /// Posted total.
+        expected_total: Amount,
+    },
+}
+
+/// Why a receipt under a root has no parts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnpaidWhy {
+    /// Void, or withheld.
+    #[error("it was void, or its node withheld a receipt, when the window of faults ended")]
+    Out,
+    /// Not collected.
+    #[error("its lane had not collected it when the window of faults ended")]
+    NotCollected,
+    /// No fee, or one that does not divide.
+    #[error("{0}")]
+    Indivisible(#[from] ShareError),
+}
+
+/// A receipt under a root that has no parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpaid {
+    /// Its node.
+    pub node: Address,
+    /// Its place.
+    pub receipt: u64,
+    /// Why.
+    pub why: UnpaidWhy,
+}
+
+/// An epoch rebuilt, equal to what was posted.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// Its tree.
+    pub payout: Payout,
+    /// What the chain says, which the tree equals.
+    pub posted: Posted,
+    /// Receipts under its roots.
+    pub receipts: u64,
+    /// Those without parts.
+    pub unpaid: Vec<Unpaid>,
+    /// Refunds in it.
+    pub refunds: Vec<Refund>,
+}
+
+/// Rebuilds epoch after epoch.
+#[derive(Debug)]
+pub struct Replay<'f, F> {
+    facts: &'f F,
+    accounts: Accounts,
+    last: Option<u64>,
+    root: Hash32,
+    cumulative: BTreeMap<Address, Amount>,
+    /// Cumulative amounts of each lane's receipts that were not out.
+    lanes: BTreeMap<Hash32, Vec<Amount>>,
+}
+
+impl<'f, F: Facts> Replay<'f, F> {
+    /// Before the first epoch.
+    pub const fn new(facts: &'f F, accounts: Accounts) -> Self {
+        Self { facts, accounts, last: None, root: Hash32::ZERO, cumulative: BTreeMap::new(), lanes: BTreeMap::new() }
+    }
+
+    /// Rebuilds the next epoch that has a payout from its receipts by node, each node's in its own order.
+    ///
+    /// # Errors
+    /// [`ReplayError`]; going on after one is of no use.
+    pub fn next(&mut self, epoch: u64, receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> Result<Rebuilt, ReplayError> {
+        if let Some(last) = self.last.filter(|last| *last >= epoch) {
+            return Err(ReplayError::Order { got: epoch, last });
+        }
+        let facts = self.facts.epoch(epoch).ok_or(ReplayError::Unknown(epoch))?;
+        let posted = facts.posted.ok_or(ReplayError::NotPosted(epoch))?;
+        if posted.previous != self.root {
+            return Err(ReplayError::Previous { epoch, got: posted.previous, expected: self.root });
+        }
+        check_receipts(&self.accounts.domains, epoch, &facts, receipts)?;
+        let (shares, unpaid) = self.divide(epoch, receipts);
+        let refunds = self.refunds(&facts.refunds);
+        let payout = build_payout(&self.cumulative, shares, &refunds).map_err(|why| ReplayError::Payout { epoch, why })?;
+        if (payout.root(), payout.total()) != (posted.root, posted.total) {
+            return Err(ReplayError::Posted {
+                epoch,
+                got: payout.root(),
+                got_total: payout.total(),
+                expected: posted.root,
+                expected_total: posted.total,
+            });
+        }
+        (self.last, self.root, self.cumulative) = (Some(epoch), posted.root, payout.cumulative());
+        let count = receipts.values().map(Vec::len).sum::<usize>();
+        Ok(Rebuilt { payout, posted, receipts: u64::try_from(count).unwrap_or(u64::MAX), unpaid, refunds })
+    }
+
+    /// The shares of all receipts that are paid; the others with their reason.
+    fn divide(&mut self, epoch: u64, receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> (Vec<Share>, Vec<Unpaid>) {
+        let (mut shares, mut unpaid) = (Vec::new(), Vec::new());
+        for (node, items) in receipts {
+            for (place, item) in (0..).zip(items) {
+                match self.shares(epoch, place, item) {
+                    Ok(own) => shares.extend(own),
+                    Err(why) => unpaid.push(Unpaid { node: *node, receipt: place, why }),
+                }
+            }
+        }
+        (shares, unpaid)
+    }
+
+    fn shares(&mut self, epoch: u64, place: u64, item: &ReceiptItem) -> Result<Vec<Share>, UnpaidWhy> {
+        let receipt = &item.receipt.document;
+        if self.facts.is_out(epoch, receipt.node, receipt.hash()) {
+            return Err(UnpaidWhy::Out);
+        }
+        // Whatever is not out bounds the lane's refund, divided or not.
+        self.lanes.entry(receipt.lane).or_default().push(receipt.cumulative_after);
+        if !self.facts.is_collected(epoch, receipt.lane, receipt.cumulative_after) {
+            return Err(UnpaidWhy::NotCollected);
+        }
+        Ok(shares_of(self.facts, &self.accounts, place, receipt, item.quote.protocol_fee, &item.manifest)?)
+    }
+
+    fn refunds(&self, due: &[RefundFacts]) -> Vec<Refund> {
+        let refund = |due: &RefundFacts| {
+            let receipts = self.lanes.get(&due.lane).into_iter().flatten().filter(|amount| **amount <= due.collected);
+            let earned = receipts.max().copied().unwrap_or_default();
+            let amount = Amount(due.collected.0.saturating_sub(earned.0));
+            Refund { node: due.node, lane: due.lane, client: due.payer, amount }
+        };
+        due.iter().map(refund).filter(|refund| refund.amount != Amount::ZERO).collect()
+    }
+}
+
+/// Whether the receipts are those that every node of the epoch committed to.
+fn check_receipts(
+    domains: &Domains,
+    epoch: u64,
+    facts: &EpochFacts,
+    receipts: &BTreeMap<Address, Vec<ReceiptItem>>,
+) -> Result<(), ReplayError> {
+    if let Some(node) = receipts.keys().find(|node| !facts.roots.contains_key(node)) {
+        return Err(ReplayError::Foreign { epoch, node: *node });
+    }
+    for (node, root) in &facts.roots {
+        let items = receipts.get(node).ok_or(ReplayError::Missing { epoch, node: *node })?;
+        check_root(domains, epoch, *node, root, items)?;
+    }
+    Ok(())
+}
+
+/// Whether `items` are what `node` committed to in `epoch`: the first receipt that is not is named.
+///
+/// # Errors
+/// [`ReplayError`].
+pub fn check_root(domains: &Domains, epoch: u64, node: Address, root: &RootFacts, items: &[ReceiptItem]) -> Result<(), ReplayError> {
+    for (place, item) in (0..).zip(items) {
+        check_item(domains, node, item).map_err(|why| ReplayError::Receipt { epoch, node, receipt: place, why })?;
+    }
+    let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    if count != root.count {
+        return Err(ReplayError::Count { epoch, node, got: count, expected: root.count });
+    }
+    let receipts: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
+    let rebuilt = node_root(node, epoch, &receipts).map_err(|error| ReplayError::Payout { epoch, why: PayoutError::Amount(error) })?;
+    if rebuilt.receipts != root.receipts {
+        return Err(ReplayError::Root { epoch, node, got: rebuilt.receipts, expected: root.receipts });
+    }
+    if rebuilt.fees != root.fees {
+        return Err(ReplayError::Fees { epoch, node, got: rebuilt.fees, expected: root.fees });
+    }
+    Ok(())
+}
+
+/// Whether one receipt is `node`'s, signed by it, and shown with the quote and the manifest it names.
+///
+/// # Errors
+/// [`ItemError`].
+pub fn check_item(domains: &Domains, node: Address, item: &ReceiptItem) -> Result<(), ItemError> {
+    let receipt = &item.receipt.document;
+    if receipt.node != node {
+        return Err(ItemError::Node(receipt.node));
+    }
+    item.receipt.verify(domains, node)?;
+    let (quote, manifest) = (item.quote.hash(), item.manifest.root());
+    if quote != receipt.quote {
+        return Err(ItemError::Quote { got: quote, expected: receipt.quote });
+    }
+    if manifest != receipt.manifest {
+        return Err(ItemError::Manifest { got: manifest, expected: receipt.manifest });
+    }
+    Ok(())
+}
+
+/// Whom a paid receipt pays, as the contract divides it: a fee that does not divide has no parts, nor has a role that nobody holds.
+fn shares_of(
+    facts: &impl Facts,
+    accounts: &Accounts,
+    place: u64,
+    receipt: &Receipt,
+    protocol_fee: Amount,
+    manifest: &Manifest,
+) -> Result<Vec<Share>, ShareError> {
+    let spans = receipt.spans.iter().map(|span| u64::from(span.weight)).sum::<u64>();
+    if spans > receipt.weight_total {
+        return Err(ShareError::Amount(AmountError::Short { have: receipt.weight_total.into(), need: spans.into() }));
+    }
+    if !manifest.split.is_whole() {
+        return Err(ShareError::Amount(AmountError::Overflow("split table")));
+    }
+    let block = receipt.block.number;
+    let owner = |kind: AssetKind| {
+        let asset = manifest.asset(kind).and_then(|asset| facts.owner_at(asset.version.asset, block));
+        // Nobody is the account zero, whose shares are left out below.
+        Some(asset.unwrap_or(Address::ZERO))
+    };
+    let roles = RolePayees {
+        protocol: accounts.protocol,
+        node: facts.payout_at(receipt.node, block).unwrap_or(Address::ZERO),
+        agent: owner(AssetKind::Agent),
+        base: owner(AssetKind::Base),
+        adapter: owner(AssetKind::Adapter),
+        stakers: accounts.stakers,
+        insurance: accounts.insurance,
+    };
+    let mut shares = shares::payees(receipt, place, protocol_fee, manifest, &roles)?;
+    shares.retain(|share| share.payee != Address::ZERO);
+    Ok(shares)
+}
+
+/// One account of a payout tree, as it is shown beside the receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// The leaf.
+    pub leaf: PayoutLeaf,
+    /// What makes the difference to the tree before, ascending.
+    pub parts: Vec<PartLeaf>,
+}
+
+/// The lines of a tree, ascending by account.
+pub fn lines(payout: &Payout) -> impl Iterator<Item = Line> {
+    payout.leaves().iter().zip(payout.parts()).map(|(leaf, parts)| Line { leaf: *leaf, parts: parts.clone() })
+}
+
+/// Where a shown tree is not the one its receipts give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Difference {
+    /// An account is shown that the receipts do not pay.
+    #[error("account {0} is shown, the receipts give it no line there")]
+    Foreign(Address),
+    /// An account is missing.
+    #[error("account {0} is not shown, the receipts give it a line there")]
+    Missing(Address),
+    /// A part differs, is missing, or is too much.
+    #[error("account {account}, node {}, receipt {}, part {}: shown are {shown} wei, the receipts give {rebuilt}", part.node, part.receipt, part.part)]
+    Part {
+        /// The account.
+        account: Address,
+        /// The part, as far as both agree on its place; else the first of both.
+        part: PartLeaf,
+        /// Shown; 0 if it is not.
+        shown: Amount,
+        /// Rebuilt; 0 if there is none.
+        rebuilt: Amount,
+    },
+    /// The leaf differs though its parts do not.
+    #[error("account {account}: shown are {} + {} = {} wei, the receipts give {} + {} = {}", .shown.previous, earned(.shown), .shown.cumulative, .rebuilt.previous, earned(.rebuilt), .rebuilt.cumulative)]
+    Leaf {
+        /// The account.
+        account: Address,
+        /// Shown.
+        shown: PayoutLeaf,
+        /// Rebuilt.
+        rebuilt: PayoutLeaf,
+    },
+}
+
+/// What a leaf adds to the tree before.
+pub const fn earned(leaf: &PayoutLeaf) -> Amount {
+    Amount(leaf.cumulative.0.saturating_sub(leaf.previous.0))
+}
+
+/// The first account, and in it the first part, in which a shown tree differs from a rebuilt one; nothing if they are equal.
+pub fn first_difference(payout: &Payout, shown: &[Line]) -> Option<Difference> {
+    let mut rebuilt = lines(payout);
+    for line in shown {
+        let Some(own) = rebuilt.next() else { return Some(Difference::Foreign(line.leaf.account)) };
+        if own == *line {
+            continue;
+        }
+        let (account, expected) = (line.leaf.account, own.leaf.account);
+        return Some(match account.cmp(&expected) {
+            std::cmp::Ordering::Less => Difference::Foreign(account),
+            std::cmp::Ordering::Greater => Difference::Missing(expected),
+            std::cmp::Ordering::Equal => {
+                first_part(account, &own.parts, &line.parts).unwrap_or(Difference::Leaf { account, shown: line.leaf, rebuilt: own.leaf })
+            }
+        });
+    }
+    rebuilt.next().map(|own| Difference::Missing(own.leaf.account))
+}
+
+fn first_part(account: Address, rebuilt: &[PartLeaf], shown: &[PartLeaf]) -> Option<Difference> {
+    let at = (0..rebuilt.len().max(shown.len())).find(|place| rebuilt.get(*place) != shown.get(*place))?;
+    let amount = |part: Option<&PartLeaf>| part.map_or(Amount::ZERO, |part| part.amount);
+    let difference = |part: PartLeaf, shown: Amount, rebuilt: Amount| Difference::Part { account, part, shown, rebuilt };
+    match (rebuilt.get(at), shown.get(at)) {
+        (Some(own), Some(other)) if own.place() == other.place() => Some(difference(*own, other.amount, own.amount)),
+        (Some(own), Some(other)) if other.place() < own.place() => Some(difference(*other, other.amount, Amount::ZERO)),
+        (Some(own), _) => Some(difference(*own, Amount::ZERO, own.amount)),
+        (None, other) => other.map(|part| difference(*part, amount(other), Amount::ZERO)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

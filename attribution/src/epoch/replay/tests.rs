@@ -1,0 +1,343 @@
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use types::{
+    key::{Account, Signed},
+    receipt::Reason,
+};
+
+use super::*;
+use crate::sample::{Sample, account, sample};
+
+static SAMPLE: LazyLock<Sample> = LazyLock::new(sample);
+
+/// What became of a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Paid,
+    Out,
+    NotCollected,
+    BelowProtocolFee,
+    Failed,
+}
+
+/// One receipt to make: epoch, node, lane, fee above the protocol's constant, fate.
+type Plan = (u64, u8, u8, u32, Fate);
+
+/// Epochs with their receipts, the tree shown for each, and what the chain says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct World {
+    accounts: Accounts,
+    epochs: BTreeMap<u64, EpochFacts>,
+    receipts: BTreeMap<u64, BTreeMap<Address, Vec<ReceiptItem>>>,
+    lines: BTreeMap<u64, Vec<Line>>,
+    owners: BTreeMap<u64, Address>,
+    payouts: BTreeMap<Address, Address>,
+    out: BTreeSet<Hash32>,
+    collected: BTreeMap<Hash32, Amount>,
+}
+
+impl Facts for World {
+    fn epoch(&self, epoch: u64) -> Option<EpochFacts> {
+        self.epochs.get(&epoch).cloned()
+    }
+
+    fn is_out(&self, _: u64, _: Address, receipt: Hash32) -> bool {
+        self.out.contains(&receipt)
+    }
+
+    fn is_collected(&self, _: u64, lane: Hash32, cumulative_after: Amount) -> bool {
+        self.collected.get(&lane).is_some_and(|collected| *collected >= cumulative_after)
+    }
+
+    fn owner_at(&self, asset: AssetId, _: u64) -> Option<Address> {
+        self.owners.get(&asset.0).copied()
+    }
+
+    fn payout_at(&self, node: Address, _: u64) -> Option<Address> {
+        self.payouts.get(&node).copied()
+    }
+}
+
+const fn address(byte: u8) -> Address {
+    Address([byte; 20])
+}
+
+const fn lane(number: u8) -> Hash32 {
+    Hash32([0x40 + number; 32])
+}
+
+/// What every lane collected beyond its receipts.
+const SURPLUS: u128 = 500;
+/// The epoch of all refunds, the last one.
+const REFUNDS_IN: u64 = 4;
+
+fn item(node: &Account, number: usize, plan: &Plan, collected: &mut BTreeMap<Hash32, Amount>) -> ReceiptItem {
+    let (_, _, lane_number, fee, fate) = *plan;
+    let bundle = &SAMPLE.bundle;
+    let quote = bundle.quote.document;
+    let mut receipt = bundle.receipt.document.clone();
+    receipt.node = node.address();
+    receipt.request = Hash32([u8::try_from(number).unwrap(); 32]);
+    receipt.lane = lane(lane_number);
+    receipt.fee = Amount(u128::from(fee) + quote.protocol_fee.0);
+    match fate {
+        Fate::BelowProtocolFee => receipt.fee = Amount(quote.protocol_fee.0 - 1),
+        Fate::Failed => (receipt.fee, receipt.reason) = (Amount::ZERO, Reason::EngineFailure),
+        _ => {}
+    }
+    let sum = collected.entry(receipt.lane).or_default();
+    if fate == Fate::NotCollected {
+        receipt.cumulative_after = Amount(u128::from(u64::MAX));
+    } else {
+        *sum = sum.plus(receipt.fee).unwrap();
+        receipt.cumulative_after = *sum;
+    }
+    ReceiptItem { receipt: Signed::new(node, &bundle.domains, receipt), quote, manifest: bundle.manifest.clone() }
+}
+
+/// What honest nodes and an honest poster make of the plans, by the lower functions alone.
+fn world(plans: &[Plan]) -> World {
+    let nodes = [account(7), account(9)];
+    let accounts = Accounts { domains: SAMPLE.bundle.domains, protocol: address(0x51), stakers: address(0x52), insurance: address(0x53) };
+    let mut world = World {
+        accounts,
+        epochs: BTreeMap::new(),
+        receipts: BTreeMap::new(),
+        lines: BTreeMap::new(),
+        owners: BTreeMap::from([(1, address(0x61)), (2, address(0x62))]),
+        payouts: BTreeMap::from([(nodes[0].address(), address(0x71)), (nodes[1].address(), address(0x72))]),
+        out: BTreeSet::new(),
+        collected: BTreeMap::new(),
+    };
+    let (mut previous, mut root) = (BTreeMap::new(), Hash32::ZERO);
+    let mut earned: BTreeMap<Hash32, Amount> = BTreeMap::new();
+    let epochs: BTreeSet<u64> = plans.iter().map(|plan| plan.0).chain([REFUNDS_IN]).collect();
+    for epoch in epochs {
+        let mut items: BTreeMap<Address, Vec<ReceiptItem>> = BTreeMap::from([(nodes[0].address(), Vec::new())]);
+        let mut shares = Vec::new();
+        for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.0 == epoch) {
+            let node = &nodes[usize::from(plan.1)];
+            let made = item(node, number, plan, &mut world.collected);
+            let receipt = &made.receipt.document;
+            let of_node = items.entry(node.address()).or_default();
+            if plan.4 == Fate::Out {
+                world.out.insert(receipt.hash());
+            } else if plan.4 != Fate::NotCollected {
+                earned.insert(receipt.lane, receipt.cumulative_after);
+            }
+            if plan.4 == Fate::Paid {
+                let roles = RolePayees {
+                    protocol: accounts.protocol,
+                    node: world.payouts[&node.address()],
+                    agent: None,
+                    base: Some(world.owners[&1]),
+                    adapter: Some(world.owners[&2]),
+                    stakers: accounts.stakers,
+                    insurance: accounts.insurance,
+                };
+                let place = u64::try_from(of_node.len()).unwrap();
+                shares.extend(shares::payees(receipt, place, made.quote.protocol_fee, &made.manifest, &roles).unwrap());
+            }
+            of_node.push(made);
+        }
+        let mut due = Vec::new();
+        if epoch == REFUNDS_IN {
+            for (lane, sum) in &mut world.collected {
+                *sum = Amount(sum.0 + SURPLUS);
+                due.push(RefundFacts { lane: *lane, payer: address(0x81), node: nodes[0].address(), collected: *sum });
+            }
+        }
+        let refund = |due: &RefundFacts| {
+            let amount = due.collected.minus(earned.get(&due.lane).copied().unwrap_or_default()).unwrap();
+            Refund { node: due.node, lane: due.lane, client: due.payer, amount }
+        };
+        let payout = build_payout(&previous, shares, &due.iter().map(refund).collect::<Vec<_>>()).unwrap();
+        let root_of = |(node, items): (&Address, &Vec<ReceiptItem>)| {
+            let receipts: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
+            let root = node_root(*node, epoch, &receipts).unwrap();
+            (*node, RootFacts { receipts: root.receipts, count: root.count, fees: root.fees })
+        };
+        let posted = Posted { root: payout.root(), total: payout.total(), previous: root };
+        world.epochs.insert(epoch, EpochFacts { roots: items.iter().map(root_of).collect(), posted: Some(posted), refunds: due });
+        world.lines.insert(epoch, lines(&payout).collect());
+        world.receipts.insert(epoch, items);
+        (previous, root) = (payout.cumulative(), payout.root());
+    }
+    world
+}
+
+/// Rebuilds everything; the first thing at odds in words.
+fn replay(world: &World) -> Result<Vec<Rebuilt>, String> {
+    let mut replay = Replay::new(world, world.accounts);
+    let mut all = Vec::new();
+    for (epoch, receipts) in &world.receipts {
+        let rebuilt = replay.next(*epoch, receipts).map_err(|error| error.to_string())?;
+        if let Some(difference) = first_difference(&rebuilt.payout, &world.lines[epoch]) {
+            return Err(format!("epoch {epoch}: {difference}"));
+        }
+        all.push(rebuilt);
+    }
+    Ok(all)
+}
+
+const FATES: [Fate; 5] = [Fate::Paid, Fate::Out, Fate::NotCollected, Fate::BelowProtocolFee, Fate::Failed];
+
+fn plans() -> Vec<Plan> {
+    vec![
+        (1, 0, 0, 9_000_007, Fate::Paid),
+        (1, 1, 1, 77, Fate::Paid),
+        (1, 0, 0, 5, Fate::Out),
+        (2, 1, 1, 4_321, Fate::NotCollected),
+        (2, 1, 0, 123_456_789, Fate::Paid),
+        (4, 0, 1, 0, Fate::Failed),
+        (4, 0, 0, 9, Fate::BelowProtocolFee),
+    ]
+}
+
+/// Pointers to everything that is no list and no object.
+fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Array(list) => list.iter().enumerate().for_each(|(place, value)| leaves(value, &format!("{at}/{place}"), found)),
+        Value::Object(map) => map.iter().for_each(|(name, value)| leaves(value, &format!("{at}/{name}"), found)),
+        _ => found.push(at.to_owned()),
+    }
+}
+
+fn other(value: &Value) -> Value {
+    match value {
+        Value::Null => Value::from(Hash32([1; 32]).to_string()),
+        Value::Bool(is_so) => Value::from(!is_so),
+        Value::Number(number) => Value::from(number.as_u64().unwrap().wrapping_add(1)),
+        Value::String(text) => match text.parse::<u128>() {
+            Ok(number) => Value::from(number.wrapping_add(1).to_string()),
+            Err(_) => Value::from(format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' })),
+        },
+        nested => nested.clone(),
+    }
+}
+
+/// The world with one value changed; nothing if that is no world at all.
+fn changed(world: &Value, pointer: &str) -> Option<World> {
+    let mut world = world.clone();
+    let place = world.pointer_mut(pointer).unwrap();
+    *place = other(place);
+    serde_json::from_value(world).ok()
+}
+
+/// Everything an export holds, and the facts that all are used in [`plans`].
+fn exported(world: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in ["receipts", "epochs", "lines"] {
+        leaves(&world[part], &format!("/{part}"), &mut found);
+    }
+    found
+}
+
+#[test]
+fn an_honest_export_gives_every_posted_tree() {
+    let rebuilt = replay(&world(&plans())).unwrap();
+    assert_eq!(rebuilt.iter().map(|epoch| epoch.receipts).collect::<Vec<_>>(), [3, 2, 2]);
+    let unpaid: Vec<String> = rebuilt.iter().flat_map(|epoch| &epoch.unpaid).map(|unpaid| unpaid.why.to_string()).collect();
+    assert_eq!(unpaid.len(), 3, "{unpaid:?}: void, not collected, below the constant; what failed and bills nothing has simply no parts");
+    let refunds: Vec<u128> = rebuilt[2].refunds.iter().map(|refund| refund.amount.0).collect();
+    assert_eq!(refunds, [SURPLUS, SURPLUS], "what was collected above the highest receipt that is not void goes back");
+}
+
+#[test]
+fn every_single_changed_value_of_an_export_is_found() {
+    let honest = serde_json::to_value(world(&plans())).unwrap();
+    assert!(replay(&serde_json::from_value(honest.clone()).unwrap()).is_ok());
+    let mut pointers = exported(&honest);
+    leaves(&honest["accounts"], "/accounts", &mut pointers);
+    leaves(&honest["owners"], "/owners", &mut pointers);
+    leaves(&honest["payouts"], "/payouts", &mut pointers);
+    // Vouchers and bindings are signed for these; no document of an epoch is.
+    pointers.retain(|pointer| {
+        !["/accounts/domains/escrow", "/accounts/domains/registry", "/accounts/domains/stake"].contains(&pointer.as_str())
+    });
+    // The sample's data pot is divided, so the insurance pool is paid nothing.
+    pointers.retain(|pointer| pointer != "/accounts/insurance");
+    assert!(pointers.len() > 500, "{}", pointers.len());
+    for pointer in pointers {
+        let Some(world) = changed(&honest, &pointer) else { continue };
+        assert!(replay(&world).is_err(), "{pointer} was changed, and nobody noticed");
+    }
+}
+
+#[test]
+fn what_is_at_odds_is_named_with_its_place() {
+    let honest = world(&plans());
+    let node = account(7).address();
+    let check = |says: &[&str], change: &dyn Fn(&mut World)| {
+        let mut world = honest.clone();
+        change(&mut world);
+        let error = replay(&world).expect_err(says[0]);
+        assert!(says.iter().all(|says| error.contains(says)), "{says:?}: {error}");
+    };
+    let of = |node: Address| format!("node {node}");
+    check(&["epoch 1", &of(node), "receipt 1", "Receipt"], &|w| {
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[1].receipt.document.fee.0 += 1
+    });
+    check(&["epoch 1", &of(node), "receipt 0", "quote"], &|w| {
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].quote.tokens_max += 1
+    });
+    check(&["epoch 1", &of(node), "receipt 0", "manifest"], &|w| {
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].manifest.parameters += 1
+    });
+    check(&["epoch 1", &of(node), "1 receipts", "covers 2"], &|w| drop(w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap().pop()));
+    check(&["epoch 1", &of(node), "root"], &|w| w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap().swap(0, 1));
+    check(&["epoch 1", &of(node), "missing"], &|w| drop(w.receipts.get_mut(&1).unwrap().remove(&node)));
+    check(&["epoch 4", "submitted no root"], &|w| drop(w.receipts.get_mut(&4).unwrap().insert(address(5), vec![])));
+    check(&["epoch 2", "never opened"], &|w| drop(w.epochs.remove(&2)));
+    check(&["epoch 2", "no payout"], &|w| w.epochs.get_mut(&2).unwrap().posted = None);
+    check(&["epoch 4", "builds on root"], &|w| drop((w.epochs.remove(&2), w.receipts.remove(&2))));
+    check(&["epoch 2", "account 0x6161", "part 3", &account(9).address().to_string(), "receipt 1"], &|w| {
+        let line = w.lines.get_mut(&2).unwrap().iter_mut().find(|line| line.leaf.account == address(0x61)).unwrap();
+        line.parts[0].amount.0 += 1;
+    });
+    check(&["epoch 2", "account 0x6161", "shown are"], &|w| {
+        let line = w.lines.get_mut(&2).unwrap().iter_mut().find(|line| line.leaf.account == address(0x61)).unwrap();
+        line.leaf.previous.0 += 1;
+    });
+    check(&["epoch 1", "is not shown"], &|w| drop(w.lines.get_mut(&1).unwrap().remove(0)));
+    check(&["epoch 1", "posted was"], &|w| w.out.clear());
+    // The node itself signs another receipt than it committed to.
+    check(&["epoch 1", &of(node), "root"], &|w| {
+        let item = &mut w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0];
+        let mut document = item.receipt.document.clone();
+        document.fee.0 += 1;
+        item.receipt = Signed::new(&account(7), &w.accounts.domains, document);
+    });
+}
+
+#[test]
+fn an_epoch_is_not_rebuilt_twice() {
+    let world = world(&plans());
+    let mut replay = Replay::new(&world, world.accounts);
+    replay.next(1, &world.receipts[&1]).unwrap();
+    assert_eq!(replay.next(1, &world.receipts[&1]).unwrap_err(), ReplayError::Order { got: 1, last: 1 });
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    (prop_oneof![Just(1_u64), Just(2), Just(4)], 0..2_u8, 0..3_u8, any::<u32>(), 0..9_usize)
+        .prop_map(|(epoch, node, lane, fee, fate)| (epoch, node, lane, fee, FATES.get(fate).copied().unwrap_or(Fate::Paid)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn honest_epochs_pass_and_any_changed_value_fails(plans in proptest::collection::vec(plan(), 1..9), seed: u64) {
+        let honest = world(&plans);
+        prop_assert!(replay(&honest).is_ok(), "{:?}", replay(&honest).err());
+        let honest = serde_json::to_value(&honest).unwrap();
+        let pointers = exported(&honest);
+        for step in 0..24_u64 {
+            let place = usize::try_from(seed.wrapping_mul(step * 2 + 1).wrapping_shr(20)).unwrap() % pointers.len();
+            if let Some(world) = changed(&honest, &pointers[place]) {
+                prop_assert!(replay(&world).is_err(), "{} was changed, and nobody noticed", pointers[place]);
+            }
+        }
+    }
+}
