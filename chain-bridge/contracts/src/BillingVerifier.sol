@@ -48,8 +48,10 @@ contract BillingVerifier is FaultBase {
         bytes32 receiptHash = requireSigned(node, receipt, signature);
         if (!isBroken(rule, receipt, quote, manifest)) revert RuleHolds(rule);
         emit RuleBroken(receiptHash, node, rule, msg.sender);
-        uint128 fee = receipt.length < FEE_END ? 0 : uint128(bytes16(receipt[FEE_END - 16:FEE_END]));
-        voidAndSlash(node, address(bytes20(receipt[NODE_AT - 20:NODE_AT])), fee, receiptHash);
+        (bytes32 lane, uint128 fee) = receipt.length < FEE_END
+            ? (bytes32(0), 0)
+            : (bytes32(receipt[NODE_AT + 20:NODE_AT + 52]), uint128(bytes16(receipt[FEE_END - 16:FEE_END])));
+        voidAndSlash(node, address(bytes20(receipt[NODE_AT - 20:NODE_AT])), lane, fee, receiptHash);
     }
 
     /// @notice Which rules a receipt breaks, as far as what is opened shows it: bit n is rule n. What anybody can ask before proving.

@@ -172,10 +172,11 @@ library Codec {
         address payee;
     }
 
-    /// @notice What a span says, and who says it.
+    /// @notice What a span says, who says it, and on which lane it was charged.
     struct Claim {
         address client;
         address node;
+        bytes32 lane;
         bytes32 indexRoot;
         bytes32 answerRoot;
         uint128 fee;
@@ -313,13 +314,14 @@ library Codec {
         r.masks = masks;
     }
 
-    /// @notice What a false span is about: the receipt's node, client, fee and roots, and the span. Shape and spare bytes are checked.
+    /// @notice What a false span is about: the receipt's node, client, lane, fee and roots, and the span. Shape and spare bytes are checked.
     function claim(bytes calldata body, uint256 number) internal pure returns (Claim memory c) {
         (bool shaped, uint16 spans,) = receiptShape(body);
         if (!shaped) revert WrongLength("Receipt", RECEIPT_MIN_BYTES, body.length);
         c.span = span(body, number, spans);
         c.client = address(bytes20(body[34:54]));
         c.node = address(bytes20(body[54:74]));
+        c.lane = bytes32(body[74:106]);
         c.indexRoot = bytes32(body[154:186]);
         c.answerRoot = bytes32(body[264:296]);
         c.fee = uint128(bytes16(body[372:388]));

@@ -60,16 +60,17 @@ abstract contract FaultBase {
         if (recovered == address(0) || recovered != node) revert ReceiptSignature(node, recovered);
     }
 
-    /// @dev A receipt is slashed for once, whatever is wrong with it: its hash names the fault. So its client is paid back once.
-    function slashFor(address node, address client, uint128 fee, bytes32 receiptHash) internal {
-        stakeManager.slash(node, fee, client, fee, msg.sender, receiptHash);
+    /// @dev A receipt is slashed for once, whatever is wrong with it: its hash names the fault. So its client is paid back once, and not more
+    /// than it was charged on the receipt's lane.
+    function slashFor(address node, address client, bytes32 lane, uint128 fee, bytes32 receiptHash) internal {
+        stakeManager.slash(node, fee, client, fee, lane, msg.sender, receiptHash);
     }
 
     /// @dev Voids a receipt and slashes for it. What is void and slashed for already is refused by StakeManager.
-    function voidAndSlash(address node, address client, uint128 fee, bytes32 receiptHash) internal {
+    function voidAndSlash(address node, address client, bytes32 lane, uint128 fee, bytes32 receiptHash) internal {
         bool isNew = markVoid(receiptHash);
         if (isNew && stakeManager.slashOf(receiptHash) != 0) return;
-        slashFor(node, client, fee, receiptHash);
+        slashFor(node, client, lane, fee, receiptHash);
     }
 
     /// @dev Whether the receipt was not void before.

@@ -79,7 +79,7 @@ contract FraudVerifier is FaultBase {
         requireFalse(mode, given, evidence);
         bytes32 receiptHash = requireSigned(given.node, receipt, signature);
         emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
-        slashFor(given.node, given.client, given.fee, receiptHash);
+        slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
     }
 
     // ------------------------------------------------------------------ F3
@@ -111,8 +111,8 @@ contract FraudVerifier is FaultBase {
         bool openA = stakeManager.slashOf(hashA) == 0;
         bool openB = stakeManager.slashOf(hashB) == 0;
         if (isNew && !openA && !openB) return;
-        if (openA && (!openB || a.fee >= b.fee)) slashFor(a.node, a.client, a.fee, hashA);
-        else slashFor(b.node, b.client, b.fee, hashB);
+        if (openA && (!openB || a.fee >= b.fee)) slashFor(a.node, a.client, a.lane, a.fee, hashA);
+        else slashFor(b.node, b.client, b.lane, b.fee, hashB);
     }
 
     /// @notice F3: one receipt stands at two places of its node's submitted trees. It is void, its node slashed.
@@ -127,7 +127,7 @@ contract FraudVerifier is FaultBase {
         if (a.root.node != given.node || b.root.node != given.node) revert NoContradiction();
         if (a.root.epoch == b.root.epoch && a.index == b.index) revert SameLeaf(a.root.epoch, a.index);
         emit RepeatProven(receiptHash, given.node, msg.sender);
-        voidAndSlash(given.node, given.client, given.fee, receiptHash);
+        voidAndSlash(given.node, given.client, given.lane, given.fee, receiptHash);
     }
 
     // ------------------------------------------------------------------ F6, the lane
@@ -141,7 +141,7 @@ contract FraudVerifier is FaultBase {
         if (keccak256(lane) != given.lane) revert WrongRoot("lane", given.lane, keccak256(lane));
         if (!Codec.isBillable(given.reason) || isPromised(given, lane)) revert LaneHolds();
         emit LaneRefuted(receiptHash, given.node, msg.sender);
-        voidAndSlash(given.node, given.client, given.fee, receiptHash);
+        voidAndSlash(given.node, given.client, given.lane, given.fee, receiptHash);
     }
 
     /// @dev Bytes that are no lane promise nothing: the node that named their hash knows it.
@@ -169,7 +169,7 @@ contract FraudVerifier is FaultBase {
         bool isLate = named + maxAgeBlocks < submitted;
         if (!isLate && named <= submitted + graceBlocks) revert BlockInWindow(given.blockNumber, place.blockNumber);
         emit BlockRefuted(receiptHash, given.node, given.blockNumber, place.blockNumber, msg.sender);
-        if (!isLate) voidAndSlash(given.node, given.client, given.fee, receiptHash);
+        if (!isLate) voidAndSlash(given.node, given.client, given.lane, given.fee, receiptHash);
         else if (!markVoid(receiptHash)) revert NoContradiction();
     }
 

@@ -47,6 +47,12 @@ contract InferenceEscrow {
         bool bySession;
     }
 
+    /// @dev What a lane's payer was given back of what the lane collected, never more in all: claimed by credit notes, and as victim of slashes.
+    struct Returned {
+        uint128 credited;
+        uint128 refunded;
+    }
+
     /// @notice State of a credit claim.
     enum CreditState {
         None,
@@ -80,10 +86,9 @@ contract InferenceEscrow {
     /// @notice Seconds that a node has to pay a claimed credit note before its stake does.
     uint64 public immutable honourSeconds;
 
-    /// @notice Wei claimed by credit notes so far, by lane; never more than was collected on it.
-    mapping(bytes32 => uint128) public creditedOf;
     mapping(bytes32 => LaneState) private lanes;
     mapping(bytes32 => address) private laneSignerOf;
+    mapping(bytes32 => Returned) private returned;
     mapping(bytes32 => mapping(bytes32 => CreditClaim)) private credits;
     mapping(address => Account) private accounts;
     mapping(address => mapping(address => Session)) private sessions;
@@ -123,12 +128,14 @@ contract InferenceEscrow {
     error CreditAmount(uint128 most, uint128 got);
     error CreditSignature(address node, address recovered);
     error CreditNotCollected(uint128 collected, uint128 cumulative);
-    error CreditAboveCollected(uint128 collected, uint256 credited);
+    error CreditAboveCollected(uint128 collected, uint256 returned);
     error CreditKnown(bytes32 lane, bytes32 request);
     error CreditNotOpen(bytes32 lane, bytes32 request);
     error CreditValue(uint128 expected, uint256 got);
     error CreditWindow(uint64 settleFrom, uint256 timeNow);
     error NothingToDebit(address node);
+    error OnlyStakeManager(address expected, address got);
+    error LaneBody(bytes32 expected, bytes32 got);
 
     /// @param settlement_ Receives what is collected.
     /// @param stakeManager_ Pays credit notes that their node does not.
@@ -232,12 +239,13 @@ contract InferenceEscrow {
         // What was never charged needs no credit; and a node cannot move more stake out this way than its lane brought in.
         uint128 collected = lanes[laneId].collected;
         if (collected < given.cumulative) revert CreditNotCollected(collected, given.cumulative);
-        uint256 credited = uint256(creditedOf[laneId]) + given.amount;
-        if (credited > collected) revert CreditAboveCollected(collected, credited);
+        Returned storage back = returned[laneId];
+        uint256 sum = uint256(back.credited) + back.refunded + given.amount;
+        if (sum > collected) revert CreditAboveCollected(collected, sum);
         CreditClaim storage claim = credits[laneId][given.request];
         if (claim.state != CreditState.None) revert CreditKnown(laneId, given.request);
 
-        creditedOf[laneId] = uint128(credited);
+        back.credited += given.amount;
         claim.amount = given.amount;
         claim.settleFrom = uint64(block.timestamp) + honourSeconds;
         claim.state = CreditState.Open;
@@ -258,8 +266,8 @@ contract InferenceEscrow {
         credit(lane.payer);
     }
 
-    /// @notice Pays a claim that nobody paid within `honourSeconds` out of the node's stake into the payer's deposit. What the stake does not reach stays
-    /// open. Callable by anyone.
+    /// @notice Pays a claim that nobody paid within `honourSeconds` out of the node's stake into the payer's deposit. What the stake does not
+    /// reach stays open. Callable by anyone.
     function settleCredit(bytes calldata laneBody, bytes32 request) external {
         Codec.Lane memory lane = Codec.lane(laneBody);
         bytes32 laneId = keccak256(laneBody);
@@ -277,6 +285,29 @@ contract InferenceEscrow {
         emit CreditSettled(laneId, request, lane.node, lane.payer, paid, amount - paid);
     }
 
+    // ------------------------------------------------------------------ refunds out of slashes
+
+    /// @notice How much of `asked` wei the victim of a slash was really charged: what the lane collected, less what was given back of it before,
+    /// and nothing unless the lane is the victim's to the slashed node. Counts it as given back. Called by StakeManager, which pays it.
+    /// @dev Else a node could name a friend as the client of a receipt that nobody paid, have itself slashed for it, and so withdraw stake that
+    /// is bound. A lane's payer is on chain only in the lane's body, which its first collect published.
+    /// @param laneId Hash of the lane's body; `laneBody` may be empty if the lane collected nothing.
+    function countRefund(bytes32 laneId, bytes calldata laneBody, address node, address client, uint128 asked)
+        external
+        returns (uint128 amount)
+    {
+        if (msg.sender != address(stakeManager)) revert OnlyStakeManager(address(stakeManager), msg.sender);
+        uint128 collected = lanes[laneId].collected;
+        if (collected == 0) return 0;
+        if (keccak256(laneBody) != laneId) revert LaneBody(laneId, keccak256(laneBody));
+        Codec.Lane memory lane = Codec.lane(laneBody);
+        if (lane.payer != client || lane.node != node) return 0;
+        Returned storage back = returned[laneId];
+        uint128 left = collected - back.credited - back.refunded;
+        amount = asked < left ? asked : left;
+        back.refunded += amount;
+    }
+
     // ------------------------------------------------------------------ views
 
     /// @notice Wei collected so far on a lane.
@@ -288,6 +319,16 @@ contract InferenceEscrow {
     /// when W1 ended covers it.
     function collectedAt(bytes32 lane) external view returns (uint64) {
         return lanes[lane].collectedAt;
+    }
+
+    /// @notice Wei claimed by credit notes so far, by lane.
+    function creditedOf(bytes32 lane) external view returns (uint128) {
+        return returned[lane].credited;
+    }
+
+    /// @notice Wei that slashes have paid back so far, by lane. With `creditedOf` never more than was collected on it.
+    function refundedOf(bytes32 lane) external view returns (uint128) {
+        return returned[lane].refunded;
     }
 
     /// @notice The claim on a credit note; zeros if there is none.

@@ -146,7 +146,7 @@ contract PayoutVerifier is FaultBase {
         settlement.overturn(c.pending.epoch, msg.sender, faultHash);
         // The same root may be posted and refuted again within one second: it is taken back, and was slashed for.
         if (stakeManager.slashOf(faultHash) == 0) {
-            stakeManager.slash(c.pending.poster, value, address(0), 0, msg.sender, faultHash);
+            stakeManager.slash(c.pending.poster, value, address(0), 0, 0, msg.sender, faultHash);
         }
     }
 

@@ -9,6 +9,7 @@ interface IStakes {
         uint128 openValue,
         address victim,
         uint128 victimAmount,
+        bytes32 lane,
         address reporter,
         bytes32 faultHash
     ) external returns (uint128 amount);

@@ -129,7 +129,7 @@ contract ReceiptChallenge is FaultBase {
         if (withheldAt[root.epoch][root.node] == 0) withheldAt[root.epoch][root.node] = uint64(block.timestamp);
         bytes32 faultHash = keccak256(abi.encode("F8", root.epoch, root.node));
         if (stakeManager.slashOf(faultHash) == 0) {
-            stakeManager.slash(root.node, root.feeSum, address(0), 0, challenger, faultHash);
+            stakeManager.slash(root.node, root.feeSum, address(0), 0, 0, challenger, faultHash);
         }
         give(challenger, bond);
     }
@@ -168,7 +168,7 @@ contract ReceiptChallenge is FaultBase {
         address challenger = unanswered(requestId(receiptHash), given.node);
         markVoid(receiptHash);
         if (stakeManager.slashOf(receiptHash) == 0) {
-            stakeManager.slash(given.node, given.fee, given.client, given.fee, challenger, receiptHash);
+            stakeManager.slash(given.node, given.fee, given.client, given.fee, given.lane, challenger, receiptHash);
         }
         give(challenger, bond);
     }
@@ -275,7 +275,7 @@ contract ReceiptChallenge is FaultBase {
         bytes32 faultHash = keccak256(abi.encode("F7", pending.epoch, pending.root, pending.postedAt));
         settlement.overturn(pending.epoch, challenger, faultHash);
         if (stakeManager.slashOf(faultHash) == 0) {
-            stakeManager.slash(pending.poster, value, address(0), 0, challenger, faultHash);
+            stakeManager.slash(pending.poster, value, address(0), 0, 0, challenger, faultHash);
         }
         give(challenger, bond);
     }

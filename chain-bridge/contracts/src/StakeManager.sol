@@ -18,10 +18,15 @@ interface IStakeListener {
     function stakeChanged(address account, uint128 before, uint128 afterwards) external;
 }
 
-/// @notice Where a debited amount goes.
+/// @notice Where a debited amount goes, and who knows what clients were charged.
 interface ICreditDesk {
     /// @notice Adds the value sent to the deposit of `payer`.
     function depositFor(address payer) external payable;
+
+    /// @notice How much of `asked` wei `client` was charged by `node` on a lane and has not been given back; counts it as given back.
+    function countRefund(bytes32 lane, bytes calldata laneBody, address node, address client, uint128 asked)
+        external
+        returns (uint128 amount);
 }
 
 /// @title Roles that an account may be bonded for, as bits
@@ -56,13 +61,15 @@ contract StakeManager {
         uint128 unbonding;
     }
 
-    /// @notice A slash in the queue. Only its hash is stored; the event `Slashed` carries the fields.
+    /// @notice A slash in the queue. Only its hash is stored; the event `Slashed` carries the fields. `victimAmount` is what the victim is said
+    /// to have lost on `lane`; of that it is paid what it was charged there.
     struct Slash {
         bytes32 faultHash;
         address account;
         uint128 amount;
         address victim;
         uint128 victimAmount;
+        bytes32 lane;
         address reporter;
         uint64 releaseAt;
     }
@@ -138,6 +145,7 @@ contract StakeManager {
         uint128 amount,
         address indexed victim,
         uint128 victimAmount,
+        bytes32 lane,
         address reporter,
         uint64 releaseAt,
         uint8 number
@@ -302,7 +310,8 @@ contract StakeManager {
     /// loses nothing, and the fault still counts as slashed.
     /// @param openValue Wei that the fault was about.
     /// @param victim Paid first, as far as the slash reaches; zero if there is none.
-    /// @param victimAmount What the victim lost.
+    /// @param victimAmount What the victim lost, at most: when the slash is divided, what `lane` has charged it bounds that.
+    /// @param lane The lane on which the victim was charged; zero if there is no victim.
     /// @param reporter Paid at most half of what the victim leaves; zero if there is none.
     /// @param faultHash Names the fault; the same one is never slashed twice.
     /// @return amount Wei taken.
@@ -311,6 +320,7 @@ contract StakeManager {
         uint128 openValue,
         address victim,
         uint128 victimAmount,
+        bytes32 lane,
         address reporter,
         bytes32 faultHash
     ) external returns (uint128 amount) {
@@ -325,30 +335,37 @@ contract StakeManager {
             amount: amount,
             victim: victim,
             victimAmount: victimAmount,
+            lane: lane,
             reporter: reporter,
             releaseAt: uint64(block.timestamp) + slashDelay
         });
         slashOf[faultHash] = amount == 0 ? RELEASED : keccak256(abi.encode(queued));
-        emit Slashed(faultHash, account, amount, victim, victimAmount, reporter, queued.releaseAt, uint8(number));
+        announce(queued, uint8(number));
         takeAway(account, operator, amount);
     }
 
-    /// @notice Divides a slash whose delay is over. Callable by anyone. What the victim still misses the insurance pool may add, at most as
-    /// much as is burned: so nobody gains by slashing himself.
-    function release(Slash calldata queued) external {
+    /// @notice Divides a slash whose delay is over. Callable by anyone. The victim gets back what it was charged on the lane, at most what it is
+    /// said to have lost. What it misses of that the insurance pool may add, at most as much as is burned: so nobody gains by slashing himself.
+    /// @param lane Body of the slash's lane, which its first collect published. Empty if there is no victim, or if the lane collected nothing:
+    /// a victim that is yet to be charged has its voucher collected first.
+    function release(Slash calldata queued, bytes calldata lane) external {
         bytes32 hash = keccak256(abi.encode(queued));
         if (slashOf[queued.faultHash] != hash) revert UnknownSlash(slashOf[queued.faultHash], hash);
         if (block.timestamp < queued.releaseAt) revert StillDelayed(queued.releaseAt, block.timestamp);
         slashOf[queued.faultHash] = RELEASED;
 
-        Division memory parts = divide(queued.amount, queued.victim == address(0) ? 0 : queued.victimAmount);
+        uint128 lost = 0;
+        if (queued.victim != address(0) && queued.victimAmount != 0) {
+            lost = creditDesk.countRefund(queued.lane, lane, queued.account, queued.victim, queued.victimAmount);
+        }
+        Division memory parts = divide(queued.amount, lost);
         if (queued.reporter == address(0)) {
             parts.insured += parts.toReporter;
             parts.toReporter = 0;
         }
         uint128 covered = 0;
-        if (queued.victim != address(0) && queued.victimAmount > parts.toVictim) {
-            uint128 missing = queued.victimAmount - parts.toVictim;
+        if (lost > parts.toVictim) {
+            uint128 missing = lost - parts.toVictim;
             covered = IInsurance(insurance).cover(missing < parts.burned ? missing : parts.burned);
         }
         emit SlashReleased(queued.faultHash, parts.toVictim, covered, parts.toReporter, parts.burned, parts.insured);
@@ -504,6 +521,20 @@ contract StakeManager {
         if (sum > type(uint128).max) revert StakeTooLarge(sum);
         operator.active = before + uint128(value);
         changed(msg.sender, operator, before);
+    }
+
+    function announce(Slash memory queued, uint8 number) private {
+        emit Slashed(
+            queued.faultHash,
+            queued.account,
+            queued.amount,
+            queued.victim,
+            queued.victimAmount,
+            queued.lane,
+            queued.reporter,
+            queued.releaseAt,
+            number
+        );
     }
 
     /// @dev Takes `amount`, at most what is slashable, from active stake first.

@@ -112,12 +112,12 @@ contract ConservationTest is Ledger {
             answers[i].receipt.lane = keccak256(laneBody(answers[0]));
             sum += answers[i].receipt.fee;
         }
-        uint128 at = 0;
+        uint128 end = 0;
         for (uint256 i = 0; i < ANSWERS; ++i) {
             uint256 random = uint256(keccak256(abi.encode(seed, "place", i)));
-            if (random & 1 == 0) at = uint128((random >> 1) % sum);
-            at += answers[i].receipt.fee;
-            answers[i].receipt.cumulativeAfter = at;
+            if (random & 1 == 0) end = uint128((random >> 1) % sum);
+            end += answers[i].receipt.fee;
+            answers[i].receipt.cumulativeAfter = end;
         }
     }
 

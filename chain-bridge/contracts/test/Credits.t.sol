@@ -145,7 +145,7 @@ contract CreditsTest is Suite {
     function test_what_the_stake_does_not_reach_stays_open() public {
         claimed(10, 10 ether, 10 ether);
         vm.prank(address(verifier));
-        stakes.slash(node, 48 ether, client, 0, other, keccak256("fault"));
+        stakes.slash(node, 48 ether, client, 0, 0, other, keccak256("fault"));
         eq("stake", 4 ether, stakes.slashableOf(node));
         vm.warp(block.timestamp + HONOUR);
         escrow.settleCredit(lane, request(10));

@@ -8,6 +8,7 @@ import {ISettlement, IStakes} from "../src/Ports.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
 import {Trees} from "../src/Trees.sol";
+import {Desk} from "./Desk.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// @notice F1 against the receipt of the vectors: its three spans are true, and each forgery of them is proven.
@@ -32,7 +33,7 @@ contract FraudVerifierTest is Fixture {
         verifying = account(".contracts.Settlement");
         newStakes();
         newVerifiers(verifying);
-        name(address(escrow), address(verifier));
+        name(address(new Desk(escrow)), address(verifier));
         bond(accused, STAKE);
     }
 
@@ -504,6 +505,13 @@ contract FraudVerifierTest is Fixture {
         return keccak256(proof.receipt);
     }
 
+    function laneOf(FalseSpan memory proof) private pure returns (bytes32 lane) {
+        bytes memory receipt = proof.receipt;
+        assembly ("memory-safe") {
+            lane := mload(add(receipt, 106))
+        }
+    }
+
     function prove(FalseSpan memory proof) private {
         verifier.proveFalseSpan(proof.receipt, proof.signature, proof.span, proof.mode, evidence(proof));
     }
@@ -513,7 +521,7 @@ contract FraudVerifierTest is Fixture {
         uint64 releaseAt = uint64(block.timestamp) + SLASH_DELAY;
         vm.warp(releaseAt);
         stakes.release(
-            StakeManager.Slash(faultOf(proof), accused, uint128(amount), victim, uint128(lost), REPORTER, releaseAt)
+            StakeManager.Slash(faultOf(proof), accused, uint128(amount), victim, uint128(lost), laneOf(proof), REPORTER, releaseAt), ""
         );
     }
 

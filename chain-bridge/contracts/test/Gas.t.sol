@@ -92,9 +92,10 @@ contract GasTest is Fixture {
     }
 
     function test_gas_of_a_slash() public {
+        bytes memory lane = collected(2 ether);
         for (uint256 i = 1; i <= 2; ++i) {
             vm.prank(address(verifier));
-            stakes.slash(node, 1, client, 1, reviewer, bytes32(i));
+            stakes.slash(node, 1, client, 1, keccak256(lane), reviewer, bytes32(i));
             vm.snapshotGasLastCall("gas", i == 1 ? "slash, first of an account" : "slash, next");
         }
         StakeManager.Slash memory queued = StakeManager.Slash({
@@ -103,27 +104,17 @@ contract GasTest is Fixture {
             amount: 10 ether,
             victim: client,
             victimAmount: 1,
+            lane: keccak256(lane),
             reporter: reviewer,
             releaseAt: uint64(block.timestamp) + SLASH_DELAY
         });
         vm.warp(queued.releaseAt);
-        stakes.release(queued);
+        stakes.release(queued, lane);
         vm.snapshotGasLastCall("gas", "release a slash");
     }
 
     function test_gas_of_a_credit_note() public {
-        vm.prank(client);
-        escrow.deposit{value: 5 ether}();
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        bytes memory lane = abi.encodePacked(client, node, uint128(5 ether), type(uint64).max, uint64(0));
-        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), uint128(2 ether));
-        items[0] = InferenceEscrow.Item({
-            lane: lane,
-            laneSig: signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher: voucher,
-            voucherSig: signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        });
-        escrow.collectMany(items);
+        bytes memory lane = collected(2 ether);
         bytes32 request = keccak256(abi.encodePacked(client, uint64(1)));
         bytes memory note = abi.encodePacked(keccak256(lane), request, uint128(2 ether), uint128(1 ether), type(uint64).max);
         bytes memory signature = signed(NODE_KEY, address(escrow), Sig.CREDIT_NOTE, note);
@@ -180,6 +171,22 @@ contract GasTest is Fixture {
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         registry.accept(body, signature, report, reportSignature);
         vm.snapshotGasLastCall("gas", "accept a contribution");
+    }
+
+    /// @dev A lane of the client to the node that has collected `cumulative`.
+    function collected(uint128 cumulative) private returns (bytes memory lane) {
+        vm.prank(client);
+        escrow.deposit{value: 5 ether}();
+        lane = abi.encodePacked(client, node, uint128(5 ether), type(uint64).max, uint64(0));
+        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), cumulative);
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = InferenceEscrow.Item({
+            lane: lane,
+            laneSig: signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
+            voucher: voucher,
+            voucherSig: signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
+        });
+        escrow.collectMany(items);
     }
 
     function submit(uint256 key, uint64 epoch) private {

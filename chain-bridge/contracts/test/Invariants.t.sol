@@ -178,7 +178,9 @@ contract InvariantsTest {
         handler.credit(1, 1);
         handler.payCredit(1);
         handler.slash(2, 1 ether, 2 ether);
+        handler.slash(0, 1 ether, 2 ether);
         handler.release(0, true);
+        handler.release(1, true);
         handler.takeOwed(false);
         handler.reward(1 ether);
         handler.takeReward(true);
@@ -188,8 +190,8 @@ contract InvariantsTest {
         handler.withdraw(0, false);
         handler.prepay(1 ether);
         handler.leaveRent(1);
-        string[13] memory actions = [
-            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "payCredit", "release", "takeOwed", "takeReward", "unstake", "leaveRent"
+        string[14] memory actions = [
+            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "payCredit", "release", "refund", "takeOwed", "takeReward", "unstake", "leaveRent"
         ];
         for (uint256 i = 0; i < actions.length; ++i) {
             if (handler.did(actions[i]) == 0) revert Rule(actions[i]);

@@ -33,7 +33,7 @@ contract RewardsVaultTest is Suite {
         close("unbonding stake earns nothing", 15 ether, vault.earned(client));
         close("the others share it", 30 ether, vault.earned(node));
         vm.prank(address(verifier));
-        stakes.slash(node, 50 ether, client, 0, reviewer, keccak256("fault"));
+        stakes.slash(node, 50 ether, client, 0, 0, reviewer, keccak256("fault"));
         give(15 ether);
         close("slashed stake earns nothing", 30 ether, vault.earned(node));
         close("what was earned stays", 5 ether + 5 ether + 5 ether + 15 ether, vault.earned(other));

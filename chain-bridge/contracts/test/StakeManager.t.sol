@@ -5,6 +5,7 @@ import {InsurancePool} from "../src/InsurancePool.sol";
 import {Pay} from "../src/Pay.sol";
 import {RewardsVault} from "../src/RewardsVault.sol";
 import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
+import {Desk} from "./Desk.sol";
 import {Suite} from "./Suite.sol";
 
 /// @notice A payee that accepts money only while it is told to.
@@ -29,6 +30,13 @@ contract GasBurner {
 
 contract StakeManagerTest is Suite {
     bytes32 private constant FAULT = keccak256("fault");
+    bytes32 private constant LANE = keccak256("lane");
+    address private charged;
+
+    function creditDesk() internal override returns (address) {
+        charged = address(new Desk(escrow));
+        return charged;
+    }
 
     // ------------------------------------------------------------------ roles and staking
 
@@ -202,19 +210,19 @@ contract StakeManagerTest is Suite {
         stakes.stake{value: 10 ether}(FAULT, 1, client);
 
         IStakeListener listener = IStakeListener(address(vault));
-        ICreditDesk desk = ICreditDesk(address(escrow));
+        ICreditDesk books = ICreditDesk(address(escrow));
         vm.expectRevert(abi.encodeWithSelector(StakeManager.ZeroAddress.selector, "insurance"));
-        stakes.setPeers(address(0), listener, desk);
+        stakes.setPeers(address(0), listener, books);
         vm.expectRevert(abi.encodeWithSelector(StakeManager.ZeroAddress.selector, "rewards"));
-        stakes.setPeers(address(pool), IStakeListener(address(0)), desk);
+        stakes.setPeers(address(pool), IStakeListener(address(0)), books);
         vm.expectRevert(abi.encodeWithSelector(StakeManager.ZeroAddress.selector, "creditDesk"));
         stakes.setPeers(address(pool), listener, ICreditDesk(address(0)));
         vm.prank(client);
         vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyDeployer.selector, address(this), client));
-        stakes.setPeers(address(pool), listener, desk);
-        stakes.setPeers(address(pool), listener, desk);
+        stakes.setPeers(address(pool), listener, books);
+        stakes.setPeers(address(pool), listener, books);
         vm.expectRevert(StakeManager.PeersAlreadySet.selector);
-        stakes.setPeers(address(pool), listener, desk);
+        stakes.setPeers(address(pool), listener, books);
 
         vm.prank(client);
         vm.expectRevert(StakeManager.NotSetUp.selector);
@@ -250,16 +258,16 @@ contract StakeManagerTest is Suite {
 
     function test_only_verifiers_slash_and_each_fault_once() public {
         vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyVerifier.selector, address(this)));
-        stakes.slash(node, 1, client, 0, other, FAULT);
+        stakes.slash(node, 1, client, 0, LANE, other, FAULT);
         slash(node, 1 ether, client, 0, FAULT);
         yes("slashed", stakes.isSlashed(FAULT));
         vm.prank(address(verifier));
         vm.expectRevert(abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, FAULT));
-        stakes.slash(node, 1 ether, client, 0, reviewer, FAULT);
-        stakes.release(later(pending(node, 10 ether, client, 0, FAULT)));
+        stakes.slash(node, 1 ether, client, 0, LANE, reviewer, FAULT);
+        stakes.release(later(pending(node, 10 ether, client, 0, FAULT)), "");
         vm.prank(address(verifier));
         vm.expectRevert(abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, FAULT));
-        stakes.slash(node, 1 ether, client, 0, reviewer, FAULT);
+        stakes.slash(node, 1 ether, client, 0, LANE, reviewer, FAULT);
     }
 
     function test_faults_in_a_row_cost_twice_as_much_each_time() public {
@@ -313,30 +321,30 @@ contract StakeManagerTest is Suite {
         slash(node, 25 ether, client, 7 ether, FAULT);
         StakeManager.Slash memory queued = pending(node, 50 ether, client, 7 ether, FAULT);
         vm.expectRevert(abi.encodeWithSelector(StakeManager.StillDelayed.selector, queued.releaseAt, block.timestamp));
-        stakes.release(queued);
+        stakes.release(queued, "");
         queued.reporter = client;
         later(queued);
         vm.expectRevert();
-        stakes.release(queued);
+        stakes.release(queued, "");
         queued.reporter = reviewer;
         uint256 clientBefore = client.balance;
         StakeManager.Division memory parts = stakes.divide(50 ether, 7 ether);
-        stakes.release(queued);
+        stakes.release(queued, "");
         eq("victim", clientBefore + 7 ether, client.balance);
         eq("reporter", parts.toReporter, reviewer.balance);
         eq("burned", parts.burned, stakes.BURN().balance);
         eq("insured", parts.insured, address(pool).balance);
         eq("in all", 50 ether, 7 ether + uint256(parts.toReporter) + parts.burned + parts.insured);
         vm.expectRevert();
-        stakes.release(queued);
+        stakes.release(queued, "");
     }
 
     function test_without_a_victim_or_reporter_their_parts_are_insured() public {
         vm.prank(address(verifier));
-        stakes.slash(node, 0, address(0), 9 ether, address(0), FAULT);
+        stakes.slash(node, 0, address(0), 9 ether, LANE, address(0), FAULT);
         StakeManager.Slash memory queued = pending(node, 10 ether, address(0), 9 ether, FAULT);
         queued.reporter = address(0);
-        stakes.release(later(queued));
+        stakes.release(later(queued), "");
         StakeManager.Division memory parts = stakes.divide(10 ether, 0);
         eq("burned", parts.burned, stakes.BURN().balance);
         eq("insured", uint256(parts.insured) + parts.toReporter, address(pool).balance);
@@ -347,19 +355,19 @@ contract StakeManagerTest is Suite {
         vm.deal(address(pool), 100 ether);
         slash(node, 0, client, 9.5 ether, bytes32(uint256(1)));
         uint256 before = client.balance;
-        stakes.release(later(pending(node, 10 ether, client, 9.5 ether, bytes32(uint256(1)))));
+        stakes.release(later(pending(node, 10 ether, client, 9.5 ether, bytes32(uint256(1)))), "");
         eq("nine from the slash, the half from the pool", before + 9.5 ether, client.balance);
         eq("pool", 99.5 ether, address(pool).balance);
 
         slash(other, 0, client, 50 ether, bytes32(uint256(2)));
         before = client.balance;
-        stakes.release(later(pending(other, 5 ether, client, 50 ether, bytes32(uint256(2)))));
+        stakes.release(later(pending(other, 5 ether, client, 50 ether, bytes32(uint256(2)))), "");
         eq("never more than was slashed", before + 5 ether, client.balance);
 
         vm.deal(address(pool), 1 ether);
         slash(node, 0, client, 50 ether, bytes32(uint256(3)));
         before = client.balance;
-        stakes.release(later(pending(node, 18 ether, client, 50 ether, bytes32(uint256(3)))));
+        stakes.release(later(pending(node, 18 ether, client, 50 ether, bytes32(uint256(3)))), "");
         eq("a tenth of the pool", before + 16.2 ether + 0.1 ether, client.balance);
     }
 
@@ -367,10 +375,10 @@ contract StakeManagerTest is Suite {
         Moody moody = new Moody();
         GasBurner burner = new GasBurner();
         vm.prank(address(verifier));
-        stakes.slash(node, 0, address(moody), 1 ether, address(burner), FAULT);
+        stakes.slash(node, 0, address(moody), 1 ether, LANE, address(burner), FAULT);
         StakeManager.Slash memory queued = pending(node, 10 ether, address(moody), 1 ether, FAULT);
         queued.reporter = address(burner);
-        stakes.release(later(queued));
+        stakes.release(later(queued), "");
         eq("owed", 1 ether, stakes.owed(address(moody)));
         eq("owed to the burner", 4 ether, stakes.owed(address(burner)));
         vm.expectRevert(bytes("not now"));
@@ -386,7 +394,7 @@ contract StakeManagerTest is Suite {
         slash(node, 0, client, 1 ether, FAULT);
         StakeManager.Slash memory queued = later(pending(node, 10 ether, client, 1 ether, FAULT));
         (bool done, bytes memory reason) =
-            address(stakes).call{gas: 110_000}(abi.encodeCall(StakeManager.release, (queued)));
+            address(stakes).call{gas: 110_000}(abi.encodeCall(StakeManager.release, (queued, "")));
         yes("refused", !done);
         eq("reason", bytes32(Pay.NotEnoughGas.selector), bytes32(bytes4(reason)));
     }
@@ -394,9 +402,9 @@ contract StakeManagerTest is Suite {
     // ------------------------------------------------------------------ debits
 
     function test_only_the_credit_desk_debits_as_far_as_the_stake_reaches() public {
-        vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyCreditDesk.selector, address(escrow), address(this)));
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyCreditDesk.selector, charged, address(this)));
         stakes.debit(node, client, 1);
-        vm.startPrank(address(escrow));
+        vm.startPrank(charged);
         eq("paid", 30 ether, stakes.debit(node, client, 30 ether));
         eq("in the deposit", 30 ether, escrow.accountOf(client).balance);
         eq("burned", 0, stakes.BURN().balance);
@@ -454,7 +462,7 @@ contract StakeManagerTest is Suite {
         eq("stake", 100 ether - taken, stakes.stakeOf(node));
         eq("held", before, address(stakes).balance + address(pool).balance);
         uint256 had = client.balance;
-        stakes.release(later(pending(node, taken, client, victimAmount, FAULT)));
+        stakes.release(later(pending(node, taken, client, victimAmount, FAULT)), "");
         eq("arrived", before + outside, address(stakes).balance + address(pool).balance + client.balance
             + reviewer.balance + stakes.BURN().balance);
         yes("a victim never gains by it", client.balance - had <= taken && client.balance - had <= victimAmount);
@@ -468,7 +476,7 @@ contract StakeManagerTest is Suite {
         returns (uint128)
     {
         vm.prank(address(verifier));
-        return stakes.slash(account, value, victim, victimAmount, reviewer, fault);
+        return stakes.slash(account, value, victim, victimAmount, LANE, reviewer, fault);
     }
 
     /// @dev The queued slash that `slash` has just made.
@@ -483,6 +491,7 @@ contract StakeManagerTest is Suite {
             amount: amount,
             victim: victim,
             victimAmount: victimAmount,
+            lane: LANE,
             reporter: reviewer,
             releaseAt: uint64(block.timestamp) + SLASH_DELAY
         });

@@ -82,12 +82,17 @@ abstract contract Suite {
             IDatanets(address(registry)), IEpochs(address(settlement)), governor, RENT_DELAY, RENT_PRICE
         );
         newVerifiers(address(settlement));
-        name(address(escrow), address(verifier));
+        name(creditDesk(), address(verifier));
         bond(node, 100 ether);
         bond(other, 50 ether);
         vm.prank(other);
         stakes.join(Roles.POSTER | Roles.INDEXER);
         vm.deal(client, 1_000 ether);
+    }
+
+    /// @notice What pays debits out of stake, and says what clients were charged.
+    function creditDesk() internal virtual returns (address) {
+        return address(escrow);
     }
 
     /// @notice Stake with its pool and vault, but no peers and verifiers yet.

@@ -21,6 +21,7 @@ abstract contract Bonds is Money {
     uint256 public rentOut;
 
     StakeManager.Slash[] private queue;
+    mapping(bytes32 => bytes) private laneBodies;
     mapping(address => uint256) private unbondsUntil;
     uint64 private credits;
     bytes[] private creditLanes;
@@ -63,24 +64,30 @@ abstract contract Bonds is Money {
     }
 
     function slash(uint256 i, uint96 value, uint96 victimAmount) external {
-        bytes32 fault = keccak256(abi.encode("fault", i % 64));
-        bool known = stakes.isSlashed(fault);
-        address account = i & 1 == 0 ? node : other;
-        address victim = i & 2 == 0 ? author : i & 4 == 0 ? address(payee) : address(0);
-        uint128 before = stakes.slashableOf(account);
+        StakeManager.Slash memory one = faultOf(i);
+        one.victimAmount = victimAmount;
+        bool known = stakes.isSlashed(one.faultHash);
+        uint128 before = stakes.slashableOf(one.account);
         vm.prank(address(verifier));
-        uint128 taken = stakes.slash(account, value % 3 ether, victim, victimAmount, address(0xFEE), fault);
+        one.amount =
+            stakes.slash(one.account, value % 3 ether, one.victim, victimAmount, one.lane, one.reporter, one.faultHash);
         if (known) breaks("I10: a fault was slashed twice");
-        if (before - stakes.slashableOf(account) != taken) breaks("I2: a slash took another amount");
-        slashed += taken;
-        if (taken > 0) {
-            queue.push(
-                StakeManager.Slash(
-                    fault, account, taken, victim, victimAmount, address(0xFEE), uint64(block.timestamp) + SLASH_DELAY
-                )
-            );
-        }
+        if (before - stakes.slashableOf(one.account) != one.amount) breaks("I2: a slash took another amount");
+        slashed += one.amount;
+        if (one.amount > 0) queue.push(one);
         ++did["slash"];
+    }
+
+    /// @dev The victim is the payer of a lane that was collected, or somebody who was never charged, or nobody.
+    function faultOf(uint256 i) private returns (StakeManager.Slash memory one) {
+        bytes memory lane = collectedLanes.length == 0 ? bytes("") : collectedLanes[(i >> 8) % collectedLanes.length];
+        one.faultHash = keccak256(abi.encode("fault", i % 64));
+        one.account = i & 1 == 0 ? node : other;
+        one.victim = i & 2 != 0 ? (i & 4 == 0 ? address(payee) : address(0)) : lane.length == 0 || i & 8 != 0 ? author : payerOf(lane);
+        one.lane = keccak256(lane);
+        one.reporter = i & 2 == 0 ? address(0xFEE) : address(payee);
+        one.releaseAt = uint64(block.timestamp) + SLASH_DELAY;
+        laneBodies[one.lane] = lane;
     }
 
     function release(uint256 i, bool refuses) external {
@@ -90,7 +97,14 @@ abstract contract Bonds is Money {
         uint256 poolBefore = address(pool).balance;
         uint256 burnedBefore = stakes.BURN().balance;
         uint256 everywhere = held(one);
-        stakes.release(one);
+        uint256 refunded = escrow.refundedOf(one.lane);
+        uint256 had = one.victim.balance;
+        stakes.release(one, laneBodies[one.lane]);
+        if (one.victim != one.reporter && one.victim.balance - had > escrow.refundedOf(one.lane) - refunded) {
+            breaks("I10: a victim was paid more than its lane counts");
+        }
+        checkReturned(one.lane);
+        if (escrow.refundedOf(one.lane) > refunded) ++did["refund"];
         if (block.timestamp < one.releaseAt) breaks("I2: a slash was divided before its time");
         if (held(one) != everywhere) breaks("I2: the division of a slash does not sum");
         if ((stakes.BURN().balance - burnedBefore) * 10 < one.amount) breaks("I2: less than a tenth was burned");
@@ -99,7 +113,7 @@ abstract contract Bonds is Money {
         }
         released += one.amount;
         ++did["release"];
-        try stakes.release(one) {
+        try stakes.release(one, laneBodies[one.lane]) {
             breaks("I10: a slash was divided twice");
         } catch {}
     }
@@ -119,13 +133,9 @@ abstract contract Bonds is Money {
         bytes memory note =
             abi.encodePacked(keccak256(lane), request, cumulative, 1 + amount % cumulative, type(uint64).max);
         bytes memory signature = signed(NODE_KEY, address(escrow), Sig.CREDIT_NOTE, note);
-        address payer;
-        assembly ("memory-safe") {
-            payer := shr(96, mload(add(lane, 32)))
-        }
-        vm.prank(payer);
+        vm.prank(payerOf(lane));
         escrow.claimCredit(lane, note, signature);
-        if (escrow.creditedOf(keccak256(lane)) > escrow.collectedOf(keccak256(lane))) breaks("I7: credits above collects");
+        checkReturned(keccak256(lane));
         creditLanes.push(lane);
         creditRequests.push(request);
         ++did["credit"];
@@ -222,8 +232,20 @@ abstract contract Bonds is Money {
 
     /// @dev Everything a division may touch.
     function held(StakeManager.Slash memory queued_) private view returns (uint256) {
-        return address(stakes).balance + address(pool).balance + stakes.BURN().balance + address(0xFEE).balance
-            + (queued_.victim == address(0) ? 0 : queued_.victim.balance);
+        return address(stakes).balance + address(pool).balance + stakes.BURN().balance + queued_.reporter.balance
+            + (queued_.victim == address(0) || queued_.victim == queued_.reporter ? 0 : queued_.victim.balance);
+    }
+
+    function checkReturned(bytes32 lane) private {
+        if (escrow.creditedOf(lane) + escrow.refundedOf(lane) > escrow.collectedOf(lane)) {
+            breaks("I7: a lane gave back more than it collected");
+        }
+    }
+
+    function payerOf(bytes memory lane) private pure returns (address payer) {
+        assembly ("memory-safe") {
+            payer := shr(96, mload(add(lane, 32)))
+        }
     }
 
     function noClaim() private view returns (Settlement.Claim memory made) {
