@@ -14,11 +14,13 @@ pub mod claim;
 mod context;
 pub mod datanet;
 pub mod demo;
+pub mod epoch;
 mod index;
 pub mod init;
 pub mod model;
 pub mod publish;
 pub mod receipt;
+pub mod registry;
 pub mod run;
 mod sent;
 pub mod settle;
@@ -103,6 +105,8 @@ pub enum Command {
     Status(status::Args),
     Wallet(wallet::Args),
     Claim(claim::Args),
+    Epoch(epoch::Args),
+    Registry(registry::Args),
     Receipt(receipt::Args),
     Audit(audit::Args),
     Train(train::Args),
@@ -181,6 +185,8 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&context, args).await,
         Command::Wallet(args) => wallet::run(&context, args).await,
         Command::Claim(args) => claim::run(&context, args).await,
+        Command::Epoch(args) => epoch::run(&context, args).await,
+        Command::Registry(args) => registry::run(&context, args).await,
         Command::Receipt(args) => receipt::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,

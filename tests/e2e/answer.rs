@@ -5,6 +5,7 @@
 
 mod money;
 mod refusals;
+mod replay;
 mod tamper;
 
 use std::{
@@ -59,6 +60,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
         another_node_executes_it_again(&cluster, &receipts[2]),
         honest_receipts_are_not_accused(&cluster, &receipts)
     );
+    let export = replay::every_payout_follows_from_a_copied_folder(&cluster).await;
     let forged = a_forged_span_costs_stake(&cluster, &receipts[2]).await;
     let texts = keep_texts(&cluster, &receipts[2]).await;
     let keys = tamper::keys(&cluster);
@@ -80,6 +82,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     let full = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--full", "--texts", text(&texts)]).await;
     assert_eq!((&full["is_ok"], &full["is_full"]), (&true.into(), &true.into()), "{full}");
     assert!(offline.refused(&client, &["receipt", "verify", text(&forged)]).await.contains("span 0"));
+    replay::any_changed_byte_is_found(&offline, &client, &export).await;
     tamper::every_changed_field_is_named(&offline, &client, &receipts[2], &keys, &texts).await;
 }
 

@@ -5,3 +5,4 @@ mod bad_input;
 mod discovery;
 mod layering;
 mod storage;
+mod wallet;

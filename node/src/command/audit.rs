@@ -9,11 +9,12 @@ use super::Context;
 
 pub mod check;
 pub mod prove;
+pub mod replay;
 
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -50,6 +51,14 @@ enum Action {
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
     },
+    /// Rebuild every payout from a folder that `tributary epoch export` wrote.
+    #[command(
+        after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. With --rpc URL the events\nare compared with the chain's too. Fails with the first record at odds if anything in the folder was changed."
+    )]
+    Replay {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// Runs the command.
@@ -57,5 +66,6 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Prove { file, dry_run, bootstrap } => prove::run(context, &file, dry_run, bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
+        Action::Replay { folder } => replay::run(context, &folder).await,
     }
 }

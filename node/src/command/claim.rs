@@ -161,7 +161,7 @@ fn nothing(account: Address, epoch: Option<u64>, why: &str) -> Claimed {
 }
 
 /// The account's line, from the first node whose line leads to the posted root; nothing if the account is in no tree.
-async fn find_line(
+pub(super) async fn find_line(
     overlay: &OverlayHandle,
     state: &State,
     account: Address,

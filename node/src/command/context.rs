@@ -50,6 +50,11 @@ impl Context {
         &self.registry
     }
 
+    /// The endpoint named on the command line or by the environment, if one was.
+    pub fn rpc(&self) -> Option<&str> {
+        self.rpc.as_deref()
+    }
+
     /// The node's configuration; the defaults where `init` has not been run.
     pub fn config(&self) -> anyhow::Result<Config> {
         let path = self.data.config();

@@ -1,9 +1,14 @@
 //! `tributary wallet`: the settlement key, its money, and the deposit that answers are paid from.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use types::{amount::Amount, id::Address};
+use types::{amount::Amount, id::Address, key::Account};
+use zeroize::Zeroizing;
+
+mod import;
 
 use super::{Context, sent::Transaction};
 use crate::chain::Chained;
@@ -11,7 +16,7 @@ use crate::chain::Chained;
 /// The settlement key and its money.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Amounts are wei (\"1500000\") or OPEN with the unit (\"1.5 OPEN\").\n\nExamples:\n  tributary wallet show\n  tributary wallet deposit \"1 OPEN\"     answers are paid from the deposit, by vouchers that nodes collect\n  tributary wallet withdraw \"0.5 OPEN\"  asks it back; the vouchers signed so far can be collected until it thaws\n  tributary wallet withdraw             takes what has thawed"
+    after_help = "Amounts are wei (\"1500000\") or OPEN with the unit (\"1.5 OPEN\").\n\nExamples:\n  tributary wallet import KEYFILE        takes over a key of another wallet\n  tributary wallet show\n  tributary wallet deposit \"1 OPEN\"     answers are paid from the deposit, by vouchers that nodes collect\n  tributary wallet withdraw \"0.5 OPEN\"  asks it back; the vouchers signed so far can be collected until it thaws\n  tributary wallet withdraw             takes what has thawed"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -22,6 +27,14 @@ pub struct Args {
 enum Action {
     /// Make a settlement key, encrypted with your password; an existing one is never replaced.
     New,
+    /// Take over a settlement key from a file: one of Web3 secret storage (any wallet's), or 64 hex digits.
+    #[command(
+        after_help = "The file must be yours alone (mode 0600). A file of Web3 secret storage is opened with the password given here, and the key is kept\nunder the same password; an existing wallet is never replaced. The file itself stays as it is: delete it when the import has succeeded."
+    )]
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
     /// Show address, balance and deposit.
     Show,
     /// Put money into the escrow.
@@ -39,7 +52,7 @@ enum Action {
 #[derive(Debug, Serialize)]
 struct Made {
     account: Address,
-    file: std::path::PathBuf,
+    file: PathBuf,
 }
 
 /// What an account has.
@@ -69,7 +82,8 @@ struct Deposit {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::New => new(context),
+        Action::New => make(context, || context.new_password(), |_| Ok(chain_bridge::wallet::generate())),
+        Action::Import { file } => make(context, || context.password(), |password| import::read(&file, password)),
         Action::Show => {
             let chain = context.chain().await?;
             print(context, &chain, None).await
@@ -79,14 +93,20 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
 }
 
-fn new(context: &Context) -> anyhow::Result<()> {
+/// Keeps the key that `key` gives for the password in the data folder's wallet, which must not be there yet.
+fn make(
+    context: &Context,
+    password: impl FnOnce() -> anyhow::Result<Zeroizing<String>>,
+    key: impl FnOnce(&str) -> anyhow::Result<Account>,
+) -> anyhow::Result<()> {
     let file = context.data.wallet();
     if context.data.has(&file)? {
         bail!("{} exists already and may hold the only copy of a key: choose another --data-dir for another key", file.display());
     }
-    let password = context.new_password()?;
+    let password = password()?;
+    let account = key(&password)?;
     context.data.create()?;
-    let account = chain_bridge::wallet::create(&file, &password)?;
+    chain_bridge::wallet::keep(&file, &password, &account)?;
     let made = Made { account: account.address(), file };
     context.output.result(&made, || {
         format!("account  {}\nfile     {}\n\nKeep the file and its password: nobody can restore them.\nNext: tributary init makes this folder a node's or a client's, with this wallet.", made.account, made.file.display())

@@ -1,0 +1,232 @@
+//! `tributary audit replay`: every payout rebuilt from a copied folder, by somebody who trusts nobody in it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context as _, bail, ensure};
+use attribution::epoch::replay::{Difference, Line, Rebuilt, Replay, earned, first_difference};
+use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    id::{Address, BlobId, Hash32},
+    manifest::Manifest,
+};
+
+use crate::{
+    command::{
+        Context,
+        epoch::{
+            events::{self, Books, ChainLog, Head},
+            export::items,
+            folder::{Content, EpochFiles, Folder, ReceiptLine},
+        },
+    },
+    output::table,
+};
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Id of the export.
+    id: BlobId,
+    /// Block that its events were read to.
+    block: u64,
+    /// Whether the events were compared with the chain.
+    is_on_chain: bool,
+    epochs: Vec<EpochReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct EpochReport {
+    epoch: u64,
+    root: Hash32,
+    total_wei: Amount,
+    receipts: u64,
+    is_final: bool,
+    accounts: Vec<Row>,
+    unpaid: Vec<UnpaidRow>,
+    refunds: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    account: Address,
+    previous_wei: Amount,
+    earned_wei: Amount,
+    cumulative_wei: Amount,
+}
+
+#[derive(Debug, Serialize)]
+struct UnpaidRow {
+    node: Address,
+    receipt: u64,
+    why: String,
+}
+
+/// What the folder says of the chain.
+struct Chain {
+    deployment: Deployment,
+    head: Head,
+    logs: Vec<ChainLog>,
+    state: State,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, path: &Path) -> anyhow::Result<()> {
+    let folder = Folder::new(path);
+    let (id, content) = folder.index()?;
+    let chain = read_chain(&folder, &content)?;
+    let epochs = rebuild(&folder, &content, &chain)?;
+    if let Some(rpc) = context.rpc() {
+        let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
+        compare(&client, &chain).await?;
+    }
+    let report = Report { id, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs };
+    context.output.result(&report, || describe(&report))
+}
+
+fn read_chain(folder: &Folder, content: &Content) -> anyhow::Result<Chain> {
+    let found = folder.read("the deployment", &content.deployment)?;
+    let deployment: Deployment = found.only()?;
+    found.is_named()?;
+    let found = folder.read("the head", &content.head)?;
+    let head: Head = found.only()?;
+    found.is_named()?;
+    let found = folder.read("the chain's events", &content.events)?;
+    let logs: Vec<ChainLog> = found.all(|place| format!("event {place}"))?;
+    found.is_named()?;
+    let state = events::books(&deployment, &head, &logs)?;
+    Ok(Chain { deployment, head, logs, state })
+}
+
+fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Vec<EpochReport>> {
+    let found = folder.read("the manifests", &content.manifests)?;
+    let manifests: Vec<Manifest> = found.all(|place| format!("manifest {place}"))?;
+    found.is_named()?;
+    let manifests: BTreeMap<Hash32, Manifest> = manifests.into_iter().map(|manifest| (manifest.root(), manifest)).collect();
+    let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
+    let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
+    ensure!(paid == held, "by the chain's events the epochs {paid:?} have payouts, the folder holds {held:?}");
+    let facts = Books(&chain.state);
+    let mut replay = Replay::new(&facts, events::accounts(&chain.deployment));
+    let mut reports = Vec::new();
+    for files in &content.epochs {
+        let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay)?;
+        let payout = chain.state.epoch(files.epoch).and_then(|epoch| epoch.payout);
+        let is_final = payout.is_some_and(|payout| payout.final_at <= chain.head.time);
+        reports.push(report(files.epoch, &rebuilt, is_final));
+    }
+    Ok(reports)
+}
+
+fn rebuild_epoch(
+    folder: &Folder,
+    files: &EpochFiles,
+    manifests: &BTreeMap<Hash32, Manifest>,
+    replay: &mut Replay<'_, Books<'_>>,
+) -> anyhow::Result<Rebuilt> {
+    let epoch = files.epoch;
+    let mut receipts = BTreeMap::new();
+    for (node, file) in &files.receipts {
+        let what = format!("epoch {epoch}, node {node}");
+        let found = folder.read(&*what, file)?;
+        let lines: Vec<ReceiptLine> = found.all(|place| format!("receipt {place}"))?;
+        found.is_named()?;
+        receipts.insert(*node, items(lines, manifests).context(what)?);
+    }
+    let rebuilt = replay.next(epoch, &receipts)?;
+    let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
+    let records = found.records::<Line>();
+    let mut shown = records.whole;
+    let whole = shown.len();
+    shown.extend(records.damaged);
+    let difference = first_difference(&rebuilt.payout, &shown);
+    if let Some(why) = records.damage {
+        // A damaged line is named by what it says otherwise, or by the account whose line belongs there.
+        let place = rebuilt
+            .payout
+            .leaves()
+            .get(whole)
+            .map_or_else(|| "past the last account".to_owned(), |leaf| format!("account {}", leaf.account));
+        // Lines behind the damaged one were not read: that they are missing says nothing.
+        match difference.filter(|difference| !matches!(difference, Difference::Missing(_))) {
+            Some(difference) => bail!("epoch {epoch}, payout tree, line {whole}: {difference} ({why})"),
+            None => bail!("epoch {epoch}, payout tree, line {whole}, {place}: {why}"),
+        }
+    }
+    if let Some(difference) = difference {
+        bail!("epoch {epoch}, payout tree: {difference}");
+    }
+    found.is_named()?;
+    Ok(rebuilt)
+}
+
+fn report(epoch: u64, rebuilt: &Rebuilt, is_final: bool) -> EpochReport {
+    let row = |leaf: &types::payout::PayoutLeaf| Row {
+        account: leaf.account,
+        previous_wei: leaf.previous,
+        earned_wei: earned(leaf),
+        cumulative_wei: leaf.cumulative,
+    };
+    let unpaid = rebuilt.unpaid.iter().map(|unpaid| UnpaidRow { node: unpaid.node, receipt: unpaid.receipt, why: unpaid.why.to_string() });
+    EpochReport {
+        epoch,
+        root: rebuilt.posted.root,
+        total_wei: rebuilt.posted.total,
+        receipts: rebuilt.receipts,
+        is_final,
+        accounts: rebuilt.payout.leaves().iter().map(row).collect(),
+        unpaid: unpaid.collect(),
+        refunds: rebuilt.refunds.len(),
+    }
+}
+
+/// Whether the chain has exactly the events that the folder holds, and the block they were read to.
+async fn compare(client: &ChainClient, chain: &Chain) -> anyhow::Result<()> {
+    let head = chain.head.block;
+    let block = client.block(head.number).await?;
+    ensure!(block == Some(head), "block {} of the chain is {block:?}, the folder was exported at {}", head.number, head.hash);
+    let logs = events::read(client, &head).await?;
+    let other = (0..logs.len().max(chain.logs.len())).find(|place| logs.get(*place) != chain.logs.get(*place));
+    if let Some(place) = other {
+        let stands = |log: Option<&ChainLog>| log.map_or_else(|| "none".to_owned(), ChainLog::place);
+        bail!(
+            "event {place}: the chain has {}, the folder {}, or their contents differ",
+            stands(logs.get(place)),
+            stands(chain.logs.get(place))
+        );
+    }
+    Ok(())
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = format!("export {}, events up to block {}", report.id, report.block);
+    for epoch in &report.epochs {
+        let certainty = if epoch.is_final { "final" } else { "not final there yet" };
+        text.push_str(&format!(
+            "\n\nepoch {} ({certainty}): {} receipts give the posted root {}\ntotal {} wei ({})\n",
+            epoch.epoch,
+            epoch.receipts,
+            epoch.root,
+            epoch.total_wei,
+            epoch.total_wei.in_open()
+        ));
+        let cells = |row: &Row| {
+            let amount = |wei: Amount| format!("{wei} ({})", wei.in_open());
+            vec![row.account.to_string(), amount(row.previous_wei), amount(row.earned_wei), amount(row.cumulative_wei)]
+        };
+        text.push_str(&table(
+            &["account", "previous wei", "earned wei", "cumulative wei"],
+            &epoch.accounts.iter().map(cells).collect::<Vec<_>>(),
+        ));
+        for unpaid in &epoch.unpaid {
+            text.push_str(&format!("\nreceipt {} of {} has no parts: {}", unpaid.receipt, unpaid.node, unpaid.why));
+        }
+    }
+    text.push_str(if report.is_on_chain {
+        "\n\nEvery payout follows from its receipts, and the chain has these events."
+    } else {
+        "\n\nEvery payout follows from its receipts and the events in the folder; with --rpc URL they are compared with the chain."
+    });
+    text
+}

@@ -1,0 +1,60 @@
+//! `tributary epoch`: what happened in an epoch, and its public record in a folder.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+use types::id::Address;
+
+use super::Context;
+
+pub mod events;
+pub mod export;
+pub mod folder;
+pub mod show;
+
+/// Settlement periods: roots, payouts, and their public record.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Nodes post the roots of their receipts in epochs; a payout tree over all of them follows, and is final after its window.\n\nExamples:\n  tributary epoch show                  the newest epoch\n  tributary epoch show 3 --account 0x…  what an account was given in epoch 3, and may claim\n  tributary epoch export 3 --out F      everything that payouts 1 to 3 follow from, for `tributary audit replay F`"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show an epoch: its roots by node, its payout, and what an account may claim.
+    Show {
+        /// Its number [default: the newest].
+        epoch: Option<u64>,
+        /// Whose claim to show.
+        #[arg(long, value_name = "ADDRESS")]
+        account: Option<Address>,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
+    },
+    /// Write what the payouts of all epochs up to one follow from into a folder.
+    #[command(
+        after_help = "The receipts come from the nodes that posted them, the events from the chain; both are checked, and the trees rebuilt, before the\nfolder gets its index. A folder that holds earlier epochs is continued: what it has is not fetched again."
+    )]
+    Export {
+        /// The last epoch; its payout must have been posted.
+        epoch: u64,
+        /// The folder.
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Show { epoch, account, bootstrap } => show::run(context, epoch, account, bootstrap).await,
+        Action::Export { epoch, out, bootstrap } => export::run(context, epoch, &out, bootstrap).await,
+    }
+}

@@ -1,0 +1,215 @@
+//! `tributary epoch export`: what the payouts of all epochs up to one follow from, from nodes and chain, checked before it is kept.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use attribution::{
+    epoch::replay::{Facts as _, Replay, RootFacts, check_root, lines},
+    message::{Ask, RECEIPTS_PAGE, ReceiptItem, Reply},
+};
+use chain_bridge::{deploy::Deployment, registry::State};
+use p2p::{
+    client::{Client, Limits},
+    identity::NodeSeed,
+    overlay::OverlayHandle,
+};
+use serde::Serialize;
+use types::{
+    id::{Address, BlobId, Hash32, NodeId},
+    manifest::Manifest,
+};
+
+use super::{
+    events::{Books, Head, accounts, books, paid_epochs, read},
+    folder::{Content, EpochFiles, File, Folder, ReceiptLine},
+};
+use crate::{
+    command::{Context, talk::joining},
+    service::settlement::{ask_once, loopback_any},
+};
+
+/// How long the nodes' ads are awaited.
+const ADS_WAIT: Duration = Duration::from_secs(10);
+/// Receipts of one root fetched: a node of this build posts 4,096.
+const COUNT_MAX: u64 = 1 << 20;
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Exported {
+    folder: std::path::PathBuf,
+    /// BLAKE3 of the index: who has it needs to trust nobody for the folder.
+    id: BlobId,
+    /// Events were read up to this block.
+    block: u64,
+    epochs: Vec<u64>,
+    receipts: u64,
+}
+
+/// Manifests by root.
+type Manifests = BTreeMap<Hash32, Manifest>;
+
+/// Where receipts come from: the folder as it is, then the network.
+struct Sources<'c> {
+    context: &'c Context,
+    state: &'c State,
+    deployment: &'c Deployment,
+    kept: BTreeMap<(u64, Address), File>,
+    manifests: Manifests,
+    folder: &'c Folder,
+    bootstrap: Vec<String>,
+    overlay: Option<OverlayHandle>,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, last: u64, out: &Path, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    let chain = context.chain_reader().await?;
+    let latest = chain.head().await?;
+    let head = Head { block: latest.block, time: latest.timestamp };
+    let logs = read(&chain.client, &head.block).await?;
+    let deployment = chain.deployment();
+    let state = books(deployment, &head, &logs)?;
+    let numbers = paid_epochs(&state, last);
+    ensure!(
+        numbers.last() == Some(&last),
+        "epoch {last} has no payout on the chain yet: `tributary epoch show {last}` says when it is due"
+    );
+    let folder = Folder::new(out);
+    let mut sources = Sources {
+        context,
+        state: &state,
+        deployment,
+        kept: BTreeMap::new(),
+        manifests: Manifests::new(),
+        folder: &folder,
+        bootstrap,
+        overlay: None,
+    };
+    sources.continue_folder()?;
+    let written = write_epochs(&mut sources, &numbers).await;
+    if let Some(overlay) = &sources.overlay {
+        overlay.shutdown().await;
+    }
+    let (epochs, used, receipts) = written?;
+    let content =
+        Content::new(folder.write([deployment])?, folder.write([head])?, folder.write(&logs)?, folder.write(used.values())?, epochs);
+    let id = folder.write_index(&content)?;
+    let exported = Exported { folder: out.to_owned(), id, block: head.block.number, epochs: numbers, receipts };
+    context.output.result(&exported, || {
+        format!(
+            "folder    {}\nid        {id}\nepochs    {}\nreceipts  {receipts}\nblock     {}\n\nCheck it with: tributary audit replay {}",
+            out.display(),
+            exported.epochs.len(),
+            exported.block,
+            out.display()
+        )
+    })
+}
+
+/// Gathers, rebuilds and writes each epoch; returns their files, the manifests their receipts name, and how many receipts there are.
+async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Result<(Vec<EpochFiles>, Manifests, u64)> {
+    let facts = Books(sources.state);
+    let mut replay = Replay::new(&facts, accounts(sources.deployment));
+    let (mut epochs, mut used, mut count) = (Vec::new(), Manifests::new(), 0);
+    for number in numbers {
+        let roots = facts.epoch(*number).with_context(|| format!("epoch {number} is unknown"))?.roots;
+        let mut items = BTreeMap::new();
+        for (node, root) in roots {
+            items.insert(node, sources.receipts(*number, node, &root).await?);
+        }
+        let rebuilt = replay.next(*number, &items)?;
+        count += rebuilt.receipts;
+        let mut receipts = BTreeMap::new();
+        for (node, items) in items {
+            used.extend(items.iter().map(|item| (item.receipt.document.manifest, item.manifest.clone())));
+            let lines = items.into_iter().map(|item| ReceiptLine { receipt: item.receipt, quote: item.quote });
+            receipts.insert(node, sources.folder.write(lines)?);
+        }
+        epochs.push(EpochFiles { epoch: *number, payout: sources.folder.write(lines(&rebuilt.payout))?, receipts });
+        sources.context.output.note(&format!("epoch {number}: {} receipts give the posted root {}", rebuilt.receipts, rebuilt.posted.root));
+    }
+    Ok((epochs, used, count))
+}
+
+impl Sources<'_> {
+    /// Notes what an earlier export left in the folder.
+    fn continue_folder(&mut self) -> anyhow::Result<()> {
+        if !self.folder.is_export() {
+            return Ok(());
+        }
+        let (_, content) = self.folder.index().context("the folder cannot be continued: name another one")?;
+        let kept: Vec<Manifest> = self.folder.read("manifests", &content.manifests)?.all(|place| format!("manifest {place}"))?;
+        self.manifests = kept.into_iter().map(|manifest| (manifest.root(), manifest)).collect();
+        for epoch in content.epochs {
+            self.kept.extend(epoch.receipts.into_iter().map(|(node, file)| ((epoch.epoch, node), file)));
+        }
+        Ok(())
+    }
+
+    /// A node's receipts of an epoch, equal to its root.
+    async fn receipts(&mut self, epoch: u64, node: Address, root: &RootFacts) -> anyhow::Result<Vec<ReceiptItem>> {
+        let domains = self.deployment.domains();
+        if let Some(items) = self.kept(epoch, node)
+            && check_root(&domains, epoch, node, root, &items).is_ok()
+        {
+            return Ok(items);
+        }
+        ensure!(
+            root.count <= COUNT_MAX,
+            "epoch {epoch}, node {node}: a root over {} receipts, at most {COUNT_MAX} are fetched",
+            root.count
+        );
+        let items = self.fetch(epoch, node, root.count).await.with_context(|| format!("receipts of {node} in epoch {epoch}"))?;
+        check_root(&domains, epoch, node, root, &items)?;
+        Ok(items)
+    }
+
+    /// What an earlier export has; nothing if it lacks them or they are damaged.
+    fn kept(&self, epoch: u64, node: Address) -> Option<Vec<ReceiptItem>> {
+        let file = self.kept.get(&(epoch, node))?;
+        let lines: Vec<ReceiptLine> = self.folder.read("receipts", file).ok()?.all(|place| place.to_string()).ok()?;
+        items(lines, &self.manifests).ok()
+    }
+
+    async fn fetch(&mut self, epoch: u64, node: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let operator = self.state.operator(node).context("it is no operator")?.node;
+        let addr = self.address(operator).await?;
+        let client = Client::bind(loopback_any(addr), &NodeSeed::generate(), Limits::default())?;
+        let connection = client.connect(addr, Some(operator)).await?;
+        let mut items = Vec::new();
+        while u64::try_from(items.len())? < count {
+            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
+            match ask_once(connection.open_stream().await?, &ask).await? {
+                Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
+                Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
+                Reply::Refused(reason) => bail!("it refuses: {reason}"),
+                _ => bail!("it answered something else"),
+            }
+        }
+        client.close(p2p::stream::code::SHUTDOWN).await;
+        Ok(items)
+    }
+
+    async fn address(&mut self, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
+        let overlay = match &self.overlay {
+            Some(overlay) => overlay,
+            None => {
+                let config = joining(self.context, std::mem::take(&mut self.bootstrap))?;
+                self.overlay.insert(self.context.light_overlay(&config).await?)
+            }
+        };
+        let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
+        let ads = ads.with_context(|| format!("node {node} is not reachable now: its receipts are its own to show"))?;
+        let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;
+        Ok(ad.client_addr)
+    }
+}
+
+/// Receipts with the manifests they name; the first without one is named by its place.
+pub fn items(lines: Vec<ReceiptLine>, manifests: &Manifests) -> anyhow::Result<Vec<ReceiptItem>> {
+    let item = |(place, line): (usize, ReceiptLine)| {
+        let root = line.receipt.document.manifest;
+        let manifest = manifests.get(&root).with_context(|| format!("receipt {place}: the manifest {root} it names is not there"))?;
+        Ok(ReceiptItem { receipt: line.receipt, quote: line.quote, manifest: manifest.clone() })
+    };
+    lines.into_iter().enumerate().map(item).collect()
+}
