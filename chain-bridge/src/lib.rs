@@ -2,7 +2,8 @@
 //!
 //! Pure, tested without a chain: [`outbox`] (one key, one transaction), [`lanes`] (which lanes an answer is begun on), [`finality`] (reorganisations),
 //! [`registry`] (views derived from events), [`fraud`] (proofs of false spans). The shell is behind feature `rpc` (default): the generated
-//! bindings, a client of any OP-mode chain, deployment, a development chain on anvil, the follower that feeds the views, and encrypted key files.
+//! bindings, a client of any OP-mode chain, deployment, a development chain on anvil, the follower that feeds the views, encrypted key files, and
+//! stores of public bytes by their BLAKE3.
 //!
 //! ```
 //! use chain_bridge::outbox::{Action, Config, Fees, Outbox, Place};
@@ -28,6 +29,8 @@ pub mod lanes;
 pub mod outbox;
 pub mod registry;
 
+#[cfg(feature = "rpc")]
+pub mod availability;
 #[cfg(feature = "rpc")]
 pub mod bindings;
 #[cfg(feature = "rpc")]

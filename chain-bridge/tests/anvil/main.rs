@@ -7,6 +7,7 @@
 mod harness;
 
 mod assets;
+mod availability;
 mod devnet;
 mod epoch;
 mod fraud;
