@@ -228,6 +228,7 @@ mod tests {
         };
         let epoch = Epoch {
             opened_at: 10,
+            opened_block: 5,
             accepts_until: 20,
             payout_from: 30,
             roots: BTreeMap::from([(Address([1; 20]), root(2, 5)), (Address([2; 20]), root(3, 7))]),
