@@ -157,6 +157,7 @@ fn stake(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             amount: amount(e.amount),
             victim: account(e.victim),
             victim_amount: amount(e.victimAmount),
+            lane: hash(e.lane),
             reporter: account(e.reporter),
             release_at: e.releaseAt,
             number: e.number,
@@ -205,12 +206,9 @@ fn escrow(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             node: account(e.node),
             payer: account(e.payer),
             amount: amount(e.amount),
-            base: amount(e.base),
             settle_from: e.settleFrom,
         },
-        Escrow::CreditAnswered(e) => {
-            Event::CreditAnswered { lane: hash(e.lane), request: hash(e.request), answering: hash(e.answeringRequest) }
-        }
+        Escrow::CreditPaid(e) => Event::CreditPaid { lane: hash(e.lane), request: hash(e.request), amount: amount(e.amount) },
         Escrow::CreditSettled(e) => {
             Event::CreditSettled { lane: hash(e.lane), request: hash(e.request), paid: amount(e.paid), left: amount(e.left) }
         }

@@ -16,8 +16,6 @@ const FIXES: &[(&str, &str)] = &[
     ("AlreadySuperseded", "another version took its place already"),
     ("AlreadyVoid", "somebody proved it before"),
     ("AnotherAccount", "open the leaf of the account it names"),
-    ("AnswerBase", "show the voucher whose base is the lowered sum"),
-    ("AnswerNotLater", "show a voucher of a later request"),
     ("BaseParentMissing", "name the base version among the parents"),
     ("BlockInWindow", "the receipt is honest about its block"),
     ("ClaimsAboveTotal", "the payout tree pays more than its total; rebuild it"),

@@ -1,11 +1,11 @@
-//! Credit notes that a node did not honour, and the session keys that a payer lets sign.
+//! Credit notes that a node did not pay, and the session keys that a payer lets sign.
 
 use types::{
     amount::Amount,
     encoding::Document,
     id::{Address, Hash32},
     key::Signed,
-    voucher::{CreditNote, Lane, Voucher},
+    voucher::{CreditNote, Lane},
 };
 
 use super::{ChainClient, Sent, key};
@@ -16,8 +16,6 @@ use crate::{bindings::InferenceEscrow, chain::error::ChainError, convert, regist
 pub struct CreditOnChain {
     /// Not yet paid.
     pub left: Amount,
-    /// Base of the voucher that would honour it.
-    pub base: Amount,
     /// From when on it is paid out of stake.
     pub settle_from: u64,
     /// Whether it is open still.
@@ -39,30 +37,16 @@ impl ChainClient {
         self.write("claim credit", key, self.deployment().escrow, &call, Amount::ZERO).await
     }
 
-    /// Shows that a claimed note was honoured: a voucher of the payer for a later request of the same client, which starts from the lowered sum.
+    /// Pays a claim of `amount`, what is left of it exactly, into the payer's deposit; the node does, or anybody.
     ///
     /// # Errors
     /// [`ChainError`].
-    pub async fn answer_credit(
-        &self,
-        lane: &Lane,
-        voucher: &Signed<Voucher>,
-        client: Address,
-        credited_nonce: u64,
-        answering_nonce: u64,
-    ) -> Result<Sent, ChainError> {
-        let call = InferenceEscrow::answerCreditCall {
-            laneBody: lane.encode().into(),
-            voucherBody: voucher.document.encode().into(),
-            signature: voucher.signature.0.to_vec().into(),
-            client: convert::address(client),
-            creditedNonce: credited_nonce,
-            answeringNonce: answering_nonce,
-        };
-        self.write("answer credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
+    pub async fn pay_credit(&self, lane: &Lane, request: Hash32, amount: Amount) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::payCreditCall { laneBody: lane.encode().into(), request: convert::word(request) };
+        self.write("pay credit claim", None, self.deployment().escrow, &call, amount).await
     }
 
-    /// Has a claim that nobody answered paid out of the node's stake into the payer's deposit; anybody may.
+    /// Has a claim that nobody paid in time paid out of the node's stake into the payer's deposit; anybody may.
     ///
     /// # Errors
     /// [`ChainError`].
@@ -80,7 +64,6 @@ impl ChainClient {
         let found = self.read(self.deployment().escrow, &call).await?;
         Ok((found.state != 0).then(|| CreditOnChain {
             left: Amount(found.amount),
-            base: Amount(found.base),
             settle_from: found.settleFrom,
             is_open: found.state == OPEN,
         }))

@@ -2,7 +2,9 @@
 
 use types::{
     amount::Amount,
+    encoding::Document,
     id::{Address, NodeId},
+    voucher::Lane,
 };
 
 use super::{ChainClient, Sent, key, logged};
@@ -60,22 +62,25 @@ impl ChainClient {
         least.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "the least stake", why: "beyond 2^128 wei".into() })
     }
 
-    /// Divides a slash whose delay is over; anybody may. Its fields are those of its event.
+    /// Divides a slash whose delay is over; anybody may. Its fields are those of its event; `lane` is the body behind its lane's id, which says whose
+    /// loss is repaid, and may be left out where there is no victim or the lane collected nothing.
     ///
     /// # Errors
     /// [`ChainError`].
-    pub async fn release_slash(&self, slash: &Slash) -> Result<(Division, Sent), ChainError> {
+    pub async fn release_slash(&self, slash: &Slash, lane: Option<&Lane>) -> Result<(Division, Sent), ChainError> {
         let queued = StakeManager::Slash {
             faultHash: convert::word(slash.fault),
             account: convert::address(slash.account),
             amount: slash.amount.0,
             victim: convert::address(slash.victim),
             victimAmount: slash.victim_amount.0,
+            lane: convert::word(slash.lane),
             reporter: convert::address(slash.reporter),
             releaseAt: slash.release_at,
         };
         let key = key("release", &[slash.fault]);
-        let sent = self.write("release slash", key, self.deployment().stake, &StakeManager::releaseCall { queued }, Amount::ZERO).await?;
+        let call = StakeManager::releaseCall { queued, lane: lane.map(Document::encode).unwrap_or_default().into() };
+        let sent = self.write("release slash", key, self.deployment().stake, &call, Amount::ZERO).await?;
         let event: StakeManager::SlashReleased = logged(&sent, self.deployment().stake)?;
         let division = Division {
             to_victim: Amount(event.toVictim),

@@ -82,6 +82,7 @@ pub enum Event {
         amount: Amount,
         victim: Address,
         victim_amount: Amount,
+        lane: Hash32,
         reporter: Address,
         release_at: u64,
         number: u8,
@@ -107,9 +108,9 @@ pub enum Event {
     /// A payer ended a key.
     SignerRevoked { payer: Address, signer: Address, revoked_at: u64 },
     /// A credit note was claimed on the chain.
-    CreditClaimed { lane: Hash32, request: Hash32, node: Address, payer: Address, amount: Amount, base: Amount, settle_from: u64 },
+    CreditClaimed { lane: Hash32, request: Hash32, node: Address, payer: Address, amount: Amount, settle_from: u64 },
     /// A claimed note was shown to have been honoured.
-    CreditAnswered { lane: Hash32, request: Hash32, answering: Hash32 },
+    CreditPaid { lane: Hash32, request: Hash32, amount: Amount },
     /// A claimed note was paid out of stake, as far as it reached.
     CreditSettled { lane: Hash32, request: Hash32, paid: Amount, left: Amount },
     /// An epoch opened.

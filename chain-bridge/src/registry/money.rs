@@ -78,6 +78,8 @@ pub struct Slash {
     pub victim: Address,
     /// What the victim lost.
     pub victim_amount: Amount,
+    /// The lane it was charged on; zero if there is no victim.
+    pub lane: Hash32,
     /// Who proved it; zero if nobody.
     pub reporter: Address,
     /// From when on it may be divided.
@@ -116,11 +118,9 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CreditState {
-    /// Neither honoured nor paid in full.
+    /// Not paid in full.
     Open,
-    /// The note was honoured in a later voucher.
-    Answered,
-    /// Paid out of stake.
+    /// Paid, with the node's own money or out of its stake.
     Settled,
 }
 
@@ -135,8 +135,6 @@ pub struct CreditClaim {
     pub left: Amount,
     /// Paid out of stake.
     pub paid: Amount,
-    /// Base of the voucher that would honour it.
-    pub base: Amount,
     /// From when on it is paid out of stake.
     pub settle_from: u64,
     /// State.
@@ -265,19 +263,22 @@ impl State {
     pub(super) fn apply_fault(&mut self, logged: &Logged, unknown: impl Fn(String) -> ViewError) -> Result<(), ViewError> {
         let money = &mut self.money;
         match &logged.event {
-            Event::Slashed { fault, account, amount, victim, victim_amount, reporter, release_at, number } => money.slashes.push(Slash {
-                block: logged.block.number,
-                transaction: logged.transaction,
-                fault: *fault,
-                account: *account,
-                amount: *amount,
-                victim: *victim,
-                victim_amount: *victim_amount,
-                reporter: *reporter,
-                release_at: *release_at,
-                number: *number,
-                released: None,
-            }),
+            Event::Slashed { fault, account, amount, victim, victim_amount, lane, reporter, release_at, number } => {
+                money.slashes.push(Slash {
+                    block: logged.block.number,
+                    transaction: logged.transaction,
+                    fault: *fault,
+                    account: *account,
+                    amount: *amount,
+                    victim: *victim,
+                    victim_amount: *victim_amount,
+                    lane: *lane,
+                    reporter: *reporter,
+                    release_at: *release_at,
+                    number: *number,
+                    released: None,
+                })
+            }
             Event::SlashReleased { fault, to_victim, covered, to_reporter, burned, insured } => {
                 let slash = money.slashes.iter_mut().find(|slash| slash.fault == *fault);
                 let slash = slash.ok_or_else(|| unknown(format!("the slash for fault {fault}")))?;
@@ -320,22 +321,22 @@ impl State {
                 let session = money.sessions.get_mut(&(*payer, *signer)).ok_or_else(|| unknown(format!("signer {signer} of {payer}")))?;
                 session.revoked_at = Some(*revoked_at);
             }
-            Event::CreditClaimed { lane, request, node, payer, amount, base, settle_from } => {
+            Event::CreditClaimed { lane, request, node, payer, amount, settle_from } => {
                 let claim = CreditClaim {
                     node: *node,
                     payer: *payer,
                     left: *amount,
                     paid: Amount::ZERO,
-                    base: *base,
                     settle_from: *settle_from,
                     state: CreditState::Open,
                 };
                 money.credits.insert((*lane, *request), claim);
             }
-            Event::CreditAnswered { lane, request, .. } => {
+            Event::CreditPaid { lane, request, amount } => {
                 let claim =
                     money.credits.get_mut(&(*lane, *request)).ok_or_else(|| unknown(format!("the credit claim of request {request}")))?;
-                claim.state = CreditState::Answered;
+                add(&mut claim.paid, *amount);
+                (claim.left, claim.state) = (Amount::ZERO, CreditState::Settled);
             }
             Event::CreditSettled { lane, request, paid, left } => {
                 let claim =

@@ -268,7 +268,7 @@ impl State {
             Event::SignerSet { .. }
             | Event::SignerRevoked { .. }
             | Event::CreditClaimed { .. }
-            | Event::CreditAnswered { .. }
+            | Event::CreditPaid { .. }
             | Event::CreditSettled { .. }
             | Event::RefundRequested { .. } => self.apply_credit(logged, unknown),
             Event::ReceiptChallenged { .. }

@@ -272,11 +272,12 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         amount,
         victim: account,
         victim_amount: amount,
+        lane: id,
         reporter: account,
         release_at: number,
         number: 1,
     };
-    let claimed = Event::CreditClaimed { lane: id, request: id, node: account, payer: account, amount, base: amount, settle_from: number };
+    let claimed = Event::CreditClaimed { lane: id, request: id, node: account, payer: account, amount, settle_from: number };
     let asked = Event::ReceiptChallenged { id, epoch, node: account, index: 1, deadline: number };
     let events = match what % 20 {
         0 => vec![],
@@ -300,7 +301,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         9 => vec![opened, posted, Event::BondReturned { epoch, poster: account, bond: amount }],
         10 => vec![Event::ReceiptVoided { receipt: id, verifier: account }],
         11 => vec![claimed, Event::CreditSettled { lane: id, request: id, paid: amount, left: Amount(number.into()) }],
-        12 => vec![claimed, Event::CreditAnswered { lane: id, request: id, answering: id }],
+        12 => vec![claimed, Event::CreditPaid { lane: id, request: id, amount }],
         13 => vec![asked, Event::Unanswered { id, accused: account, challenger: account }],
         14 => vec![asked, Event::ChallengeAnswered { id }],
         15 => vec![Event::RefundRequested { lane: id, payer: account, node: account, epoch }],
