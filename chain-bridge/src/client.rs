@@ -226,7 +226,7 @@ impl Chain for ChainClient {
                 (None, Some(number), Some((known, time))) if known == number => time,
                 (None, Some(number), _) => {
                     let header = self.rpc.header(number).await?;
-                    header.ok_or(ChainError::Unreadable { what: "a log", why: format!("its block {number} is gone") })?.timestamp
+                    header.ok_or_else(|| ChainError::Unreadable { what: "a log", why: format!("its block {number} is gone") })?.timestamp
                 }
                 (None, None, _) => 0,
             };

@@ -62,7 +62,7 @@ impl ChainClient {
     pub async fn credit_of(&self, lane: Hash32, request: Hash32) -> Result<Option<CreditOnChain>, ChainError> {
         let call = InferenceEscrow::creditOfCall { lane: convert::word(lane), request: convert::word(request) };
         let found = self.read(self.deployment().escrow, &call).await?;
-        Ok((found.state != 0).then(|| CreditOnChain {
+        Ok((found.state != 0).then_some(CreditOnChain {
             left: Amount(found.amount),
             settle_from: found.settleFrom,
             is_open: found.state == OPEN,

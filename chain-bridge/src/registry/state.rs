@@ -501,9 +501,10 @@ impl State {
     /// The version that stands for an asset now, as the registry's `currentOf`: the newest, or where its redirects lead; nothing if they lead
     /// to a frozen one.
     pub fn current(&self, asset: AssetId) -> Option<AssetVersion> {
-        let mut version = self.assets.get(&asset)?.versions;
+        let newest = self.assets.get(&asset)?.versions;
+        let mut version = newest;
         // Each step leads to a version that was active when it was made, so no more steps than versions.
-        for _ in 0..=version {
+        for _ in 0..=newest {
             let at = AssetVersion { asset, version };
             let known = self.versions.get(&at)?;
             if known.frozen.is_none() {
