@@ -408,6 +408,11 @@ library Codec {
         if (!isOffered(r.profile, r.class)) revert UnknownCode("Request", r.profile, r.class);
     }
 
+    /// @notice The id of the request of a client by its nonce.
+    function requestId(address client, uint64 nonce) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(client, nonce));
+    }
+
     /// @notice A manifest; `known` is false if the body is none, which its root cannot hide: a body has one hash.
     function manifest(bytes calldata body) internal pure returns (bool known, Manifest memory m) {
         if (body.length < MANIFEST_MIN_BYTES) return (false, m);

@@ -334,7 +334,7 @@ contract ReceiptChallenge is FaultBase {
 
     function requireRequest(bytes calldata request, bytes calldata signature, Codec.Receipt memory receipt) private view {
         Codec.Request memory given = Codec.request(request);
-        bytes32 id = keccak256(abi.encodePacked(given.client, given.nonce));
+        bytes32 id = Codec.requestId(given.client, given.nonce);
         if (id != receipt.requestId) revert OtherRequest(receipt.requestId, id);
         address signer = Sig.signer(Sig.digest(Sig.domain(address(settlement)), Sig.REQUEST, keccak256(request)), signature);
         if (signer == address(0) || signer != given.client) revert WrongSigner(given.client, signer);

@@ -11,7 +11,7 @@ import { forge } from './forge.mjs';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const folder = join(root, 'artifacts');
 
-/** Every contract that is deployed, with the file that defines it. */
+/** Every contract that is deployed, and the probe that other implementations are held against, with the file that defines it. */
 const CONTRACTS = {
   AssetRegistry: 'AssetRegistry.sol',
   BillingVerifier: 'BillingVerifier.sol',
@@ -21,6 +21,7 @@ const CONTRACTS = {
   InsurancePool: 'InsurancePool.sol',
   L1BlockDev: 'L1BlockDev.sol',
   PayoutVerifier: 'PayoutVerifier.sol',
+  Probe: 'Probe.sol',
   ReceiptChallenge: 'ReceiptChallenge.sol',
   RewardsVault: 'RewardsVault.sol',
   Settlement: 'Settlement.sol',
