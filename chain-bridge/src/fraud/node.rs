@@ -4,20 +4,29 @@ use types::{encoding::Document, receipt::Receipt, voucher::Lane};
 
 use super::pack::Place;
 
-/// Whether no honest node signs both: other bodies for one attempt, or output tokens of one request billed twice.
+/// Whether no honest node signs both: other bodies for one attempt; or, of receipts that bill something, output tokens of one request or wei of one
+/// lane billed twice.
 pub fn contradict(a: &Receipt, b: &Receipt) -> bool {
-    if a.node != b.node || a.request != b.request || a.hash() == b.hash() {
+    if a.node != b.node || a.hash() == b.hash() {
         return false;
     }
-    a.attempt == b.attempt || overlap(a, b)
+    let are_billable = a.reason.is_billable() && b.reason.is_billable();
+    let is_one_request = a.request == b.request;
+    (is_one_request && (a.attempt == b.attempt || (are_billable && share_tokens(a, b))))
+        || (are_billable && a.lane == b.lane && share_wei(a, b))
 }
 
-fn overlap(a: &Receipt, b: &Receipt) -> bool {
-    if !a.reason.is_billable() || !b.reason.is_billable() {
-        return false;
-    }
+fn share_tokens(a: &Receipt, b: &Receipt) -> bool {
     let end = |receipt: &Receipt| u64::from(receipt.first_token) + u64::from(receipt.tokens_out);
     u64::from(a.first_token.max(b.first_token)) < end(a).min(end(b))
+}
+
+/// A lane's money is one line of wei: a receipt speaks for the last `fee` of them before its cumulative-after. One whose fee is above that, itself a
+/// fault, reaches below the line's beginning.
+fn share_wei(a: &Receipt, b: &Receipt) -> bool {
+    let reaches =
+        |from: &Receipt, to: &Receipt| from.cumulative_after.0.checked_add(to.fee.0).is_none_or(|end| end > to.cumulative_after.0);
+    a.fee.0 > 0 && b.fee.0 > 0 && reaches(a, b) && reaches(b, a)
 }
 
 /// Whether one receipt stands at two places: paid twice.
