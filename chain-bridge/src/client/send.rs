@@ -140,13 +140,25 @@ impl Sender {
         &self.account
     }
 
-    /// Remembers in `path` from now on, taking over what it holds.
+    /// Remembers in `path` from now on, taking over what it holds. Where nothing is kept yet, nothing is written before something is to be sent.
     ///
     /// # Errors
     /// [`ChainError::OutboxFile`].
     pub async fn keep_in(&self, path: &Path) -> Result<(), ChainError> {
-        let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
         let genesis = self.rpc.header(0).await?.map_or(Hash32::ZERO, |header| header.block.hash);
+        let mut kept = self.kept.lock().await;
+        (kept.genesis, kept.path) = (genesis, Some(path.to_owned()));
+        match fs::metadata(path) {
+            Ok(_) => self.open(&mut kept).await,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ChainError::OutboxFile { path: path.display().to_string(), why: error.to_string() }),
+        }
+    }
+
+    /// Makes the outbox file this process's until it ends, and takes over what it holds; waits for another process that has it.
+    async fn open(&self, kept: &mut Kept) -> Result<(), ChainError> {
+        let Some(path) = kept.path.clone().filter(|_| kept.lock.is_none()) else { return Ok(()) };
+        let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
         let lock = fs::File::create(path.with_extension("lock")).map_err(|error| failed(error.to_string()))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         while let Err(error) = lock.try_lock() {
@@ -155,15 +167,14 @@ impl Sender {
             }
             tokio::time::sleep(POLL).await;
         }
-        let mut kept = self.kept.lock().await;
-        kept.genesis = genesis;
-        match fs::metadata(path) {
+        match fs::metadata(&path) {
             Ok(found) if found.len() > OUTBOX_FILE_MAX => {
                 return Err(failed(format!("{} bytes are more than an outbox takes", found.len())));
             }
             Ok(_) => {
-                let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
+                let text = fs::read(&path).map_err(|error| failed(error.to_string()))?;
                 let found: Kept = serde_json::from_slice(&text).map_err(|error| failed(format!("not an outbox: {error}")))?;
+                let genesis = kept.genesis;
                 if (found.genesis, found.account) != (genesis, self.address()) {
                     let why = format!(
                         "it is of account {} on the chain with genesis {}, this is {} on {genesis}",
@@ -178,9 +189,8 @@ impl Sender {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error.to_string())),
         }
-        kept.path = Some(path.to_owned());
         kept.lock = Some(lock);
-        kept.save()
+        Ok(())
     }
 
     /// Finishes what an earlier process left: sends again under the same nonces and waits. Returns the finished keys.
@@ -227,23 +237,23 @@ impl Sender {
     pub async fn hand_over(&self, what: &str, key: &str, call: Call, gas: Option<u64>) -> Result<Hash32, ChainError> {
         let mut kept = self.kept.lock().await;
         self.sweep(&mut kept).await?;
-        match kept.outbox.place(key, &call)? {
-            Some(Place::Done(hash)) => return Ok(hash),
-            Some(_) => {
-                if let Some(last) = kept.outbox.entry(key).and_then(|entry| entry.sent.last()) {
-                    return Ok(*last);
-                }
-            }
-            None => {
-                let gas = match gas {
-                    Some(gas) => gas,
-                    None => self.estimate(what, &call).await?,
-                };
-                let (fees, nonce) = (self.rpc.fees().await?, self.rpc.nonce(self.address(), true).await?);
-                let head = self.rpc.latest().await?.block.number;
-                kept.outbox.enqueue(key, call, gas, fees, nonce, head)?;
-                kept.save()?;
-            }
+        if kept.outbox.place(key, &call)?.is_none() {
+            let gas = match gas {
+                Some(gas) => gas,
+                None => self.estimate(what, &call).await?,
+            };
+            // What is refused up to here has written nothing. Another process may have sent since: its outbox is taken over before a nonce is asked for.
+            self.open(&mut kept).await?;
+            let (fees, nonce) = (self.rpc.fees().await?, self.rpc.nonce(self.address(), true).await?);
+            let head = self.rpc.latest().await?.block.number;
+            kept.outbox.enqueue(key, call.clone(), gas, fees, nonce, head)?;
+            kept.save()?;
+        }
+        if let Some(Place::Done(hash)) = kept.outbox.place(key, &call)? {
+            return Ok(hash);
+        }
+        if let Some(last) = kept.outbox.entry(key).and_then(|entry| entry.sent.last()) {
+            return Ok(*last);
         }
         self.transmit(what, key, &mut kept).await
     }
