@@ -1,4 +1,4 @@
-//! Proving faults: look first for free, then commit, then reveal.
+//! Proving faults: look first for free, then commit, then reveal. Challenges: asked with a bond, answered, settled.
 
 use std::time::Duration;
 
@@ -10,10 +10,14 @@ use types::{
 
 use super::{ChainClient, Sent, key, logged};
 use crate::{
-    bindings::{FraudVerifier, StakeManager},
+    bindings::{FraudVerifier, ReceiptChallenge, StakeManager},
     chain::error::ChainError,
     convert,
-    fraud::{FalseSpan, calldata::Proof},
+    fraud::{
+        FalseSpan,
+        calldata::{Proof, Step},
+        search::Bodies,
+    },
 };
 
 /// Longest wait for the block after the commitment.
@@ -42,7 +46,43 @@ pub struct Slashed {
     pub fault: Hash32,
 }
 
+/// A receipt that its node showed on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownReceipt {
+    /// The challenge it answers.
+    pub challenge: Hash32,
+    /// Receipt, quote, manifest; the last two are empty where nothing is billed.
+    pub bodies: Bodies,
+    /// The node's signature over the receipt.
+    pub signature: Vec<u8>,
+}
+
 impl ChainClient {
+    /// Asks, answers or settles a challenge.
+    ///
+    /// # Errors
+    /// [`ChainError`]; [`ChainError::Reverted`] if it was done already or the time for it is over.
+    pub async fn challenge(&self, step: &Step) -> Result<Sent, ChainError> {
+        let value = if step.has_bond { self.deployment().config.challenge_bond } else { Amount::ZERO };
+        let call = crate::chain::Call { to: Some(self.deployment().challenge), data: step.call.clone(), value };
+        self.sender(step.what)?.send(step.what, None, call).await
+    }
+
+    /// Receipts that nodes showed from block `from` to block `to`.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn shown_receipts(&self, from: u64, to: u64) -> Result<Vec<ShownReceipt>, ChainError> {
+        let logs = self.rpc.logs(&[self.deployment().challenge], from, to).await?;
+        let events = logs.iter().filter_map(|log| log.log_decode::<ReceiptChallenge::ReceiptShown>().ok());
+        let shown = events.map(|event| event.inner.data).map(|event| ShownReceipt {
+            challenge: convert::hash(event.id),
+            bodies: Bodies { receipt: event.receipt.to_vec(), quote: event.quote.to_vec(), manifest: event.manifest.to_vec() },
+            signature: event.signature.to_vec(),
+        });
+        Ok(shown.collect())
+    }
+
     /// Runs a proof against the chain's state without sending anything: its commitment is laid into storage for the one call.
     ///
     /// # Errors

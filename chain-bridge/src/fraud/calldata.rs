@@ -6,16 +6,19 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     merkle::keccak,
+    operator::NodeRoot,
     receipt::Receipt,
+    request::Request,
     voucher::Lane,
 };
 
 use super::{
     FalseSpan, Mode,
     pack::{Packer, Place},
+    payout::PayoutProof,
 };
 use crate::{
-    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier},
+    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier, ReceiptChallenge},
     deploy::Deployment,
 };
 
@@ -122,10 +125,108 @@ impl Proof {
         Self { what: "prove broken rule", verifier: Verifier::Billing, call: call.abi_encode() }
     }
 
-    /// F7: a wrong payout; `evidence` as Protocol P7 asks for `mode`.
-    pub fn payout(mode: u8, evidence: Vec<u8>) -> Self {
-        let call = PayoutVerifier::provePayoutCall { mode, evidence: evidence.into() };
+    /// F7: a wrong payout.
+    pub fn payout(proof: &PayoutProof) -> Self {
+        let call = PayoutVerifier::provePayoutCall { mode: proof.mode.code(), evidence: proof.evidence.clone().into() };
         Self { what: "refute payout", verifier: Verifier::Payout, call: call.abi_encode() }
+    }
+}
+
+/// A step of a challenge: asked with a bond, answered, or settled when nobody answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What it does, in words.
+    pub what: &'static str,
+    /// Whether the challenge's bond is attached.
+    pub has_bond: bool,
+    /// Calldata for `ReceiptChallenge`.
+    pub call: Vec<u8>,
+}
+
+impl Step {
+    fn ask(what: &'static str, call: &impl SolCall) -> Self {
+        Self { what, has_bond: true, call: call.abi_encode() }
+    }
+
+    fn free(what: &'static str, call: &impl SolCall) -> Self {
+        Self { what, has_bond: false, call: call.abi_encode() }
+    }
+
+    /// F8: asks for receipt `index` of a root submitted in block `block`.
+    pub fn ask_receipt(root: &NodeRoot, block: u64, index: u64) -> Self {
+        let call = ReceiptChallenge::challengeReceiptCall { nodeRoot: root.encode().into(), blockNumber: block, index };
+        Self::ask("challenge withheld receipt", &call)
+    }
+
+    /// F8: shows it; see [`super::challenge::receipt_evidence`].
+    pub fn show_receipt(evidence: Vec<u8>) -> Self {
+        Self::free("show receipt", &ReceiptChallenge::showReceiptCall { evidence: evidence.into() })
+    }
+
+    /// F8: nobody showed it.
+    pub fn settle_receipt(root: &NodeRoot, block: u64, index: u64) -> Self {
+        let call = ReceiptChallenge::settleReceiptCall { nodeRoot: root.encode().into(), blockNumber: block, index };
+        Self::free("settle withheld receipt", &call)
+    }
+
+    /// F6: holds a client's request against a receipt; see [`super::challenge::request_evidence`].
+    pub fn ask_request(request: &Signed<Request>, evidence: Vec<u8>) -> Self {
+        let call = ReceiptChallenge::challengeRequestCall {
+            request: request.document.encode().into(),
+            signature: request.signature.0.to_vec().into(),
+            evidence: evidence.into(),
+        };
+        Self::ask("challenge request", &call)
+    }
+
+    /// F6: shows the request that was answered.
+    pub fn show_request(request: &Signed<Request>, evidence: Vec<u8>) -> Self {
+        let call = ReceiptChallenge::showRequestCall {
+            request: request.document.encode().into(),
+            signature: request.signature.0.to_vec().into(),
+            evidence: evidence.into(),
+        };
+        Self::free("show request", &call)
+    }
+
+    /// F6: nobody showed it.
+    pub fn settle_request(receipt: &[u8]) -> Self {
+        Self::free("settle request", &ReceiptChallenge::settleRequestCall { receipt: receipt.to_vec().into() })
+    }
+
+    /// F7: asks the poster of the pending payout for a leaf.
+    pub fn ask_leaf(index: u64) -> Self {
+        Self::ask("challenge withheld leaf", &ReceiptChallenge::challengeLeafCall { index })
+    }
+
+    /// F7: shows it; see [`super::challenge::leaf_evidence`].
+    pub fn show_leaf(index: u64, evidence: Vec<u8>) -> Self {
+        Self::free("show leaf", &ReceiptChallenge::showLeafCall { index, evidence: evidence.into() })
+    }
+
+    /// F7: nobody showed it.
+    pub fn settle_leaf(index: u64) -> Self {
+        Self::free("settle withheld leaf", &ReceiptChallenge::settleLeafCall { index })
+    }
+
+    /// F7: asks for part `index` of the leaf that `leaf` opens; see [`super::challenge::asked_leaf`].
+    pub fn ask_part(leaf: Vec<u8>, index: u64) -> Self {
+        Self::ask("challenge withheld part", &ReceiptChallenge::challengePartCall { evidence: leaf.into(), index })
+    }
+
+    /// F7: shows it; see [`super::challenge::part_evidence`].
+    pub fn show_part(index: u64, evidence: Vec<u8>) -> Self {
+        Self::free("show part", &ReceiptChallenge::showPartCall { index, evidence: evidence.into() })
+    }
+
+    /// F7: nobody showed it.
+    pub fn settle_part(leaf: u64, index: u64) -> Self {
+        Self::free("settle withheld part", &ReceiptChallenge::settlePartCall { leafIndex: leaf, index })
+    }
+
+    /// The bond of a challenge of a payout that was taken back before anybody answered.
+    pub fn reclaim(id: Hash32) -> Self {
+        Self::free("reclaim bond", &ReceiptChallenge::reclaimCall { id: id.0.into() })
     }
 }
 

@@ -1,0 +1,278 @@
+//! Finding what is wrong with a posted payout, and proving it.
+//!
+//! Whoever has the posted tree and the tree that the receipts give compares them; the first fault becomes the cheapest proof that `PayoutVerifier`
+//! takes. A tree that is right yields nothing. Where the contract leaves a doubt to the poster (money collected after W1 ended) there is no proof.
+//! Cost: one pass over both trees, and the openings of one proof.
+
+use std::collections::BTreeMap;
+
+use types::{
+    amount::Amount,
+    encoding::Document,
+    id::{Address, Hash32},
+    merkle::Tree,
+    operator::NodeRoot,
+    payout::{PartLeaf, PayoutLeaf},
+    receipt::Receipt,
+};
+
+use super::payout::{Billed, Opened, PayoutProof, Row, Shown, is_refund, read_receipt};
+use crate::registry::State;
+
+/// A receipt of a node's tree with what its parts follow from, as bytes that hash to what they should.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bodies {
+    /// The receipt.
+    pub receipt: Vec<u8>,
+    /// The quote it names.
+    pub quote: Vec<u8>,
+    /// The manifest it names.
+    pub manifest: Vec<u8>,
+}
+
+/// The receipts behind the node roots of this epoch and of those before, each node's in its own order.
+pub type Receipts = BTreeMap<(u64, Address), Vec<Bodies>>;
+
+/// A posted payout beside what it should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The chain's books.
+    pub state: &'a State,
+    /// The epoch whose payout is pending.
+    pub epoch: u64,
+    /// What was posted.
+    pub posted: &'a Shown,
+    /// The last final tree; nothing before the first.
+    pub last: Option<&'a Shown>,
+    /// What the receipts give.
+    pub expected: &'a Shown,
+    /// The receipts.
+    pub receipts: &'a Receipts,
+}
+
+/// Why no proof comes of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// No payout is pending there.
+    #[error("epoch {0} has no payout on the chain")]
+    NotPosted(u64),
+    /// The tree shown is another one.
+    #[error("the tree shown has the root {got}, posted is {expected}")]
+    OtherTree {
+        /// Shown.
+        got: Hash32,
+        /// On the chain.
+        expected: Hash32,
+    },
+    /// The receipts needed are not there.
+    #[error("receipt {index} of node {node} in epoch {epoch} is not at hand: without it nothing can be proved of its parts")]
+    NoReceipt {
+        /// Epoch.
+        epoch: u64,
+        /// Node.
+        node: Address,
+        /// Place.
+        index: u64,
+    },
+    /// Nothing the contract can be shown.
+    #[error("the posted tree is not the one the receipts give, and no mode of the contract shows it: {0}")]
+    Unprovable(String),
+}
+
+/// The first fault of a posted payout; nothing if it is the one the receipts give.
+///
+/// # Errors
+/// [`SearchError`].
+pub fn first_fault(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
+    let payout = case.state.epoch(case.epoch).and_then(|epoch| epoch.payout).ok_or(SearchError::NotPosted(case.epoch))?;
+    if case.posted.root() != payout.root {
+        return Err(SearchError::OtherTree { got: case.posted.root(), expected: payout.root });
+    }
+    if case.posted.total() != payout.total {
+        return Ok(Some(case.posted.prove_head()));
+    }
+    if let Some(proof) = malformed(case.posted, case.last) {
+        return Ok(Some(proof));
+    }
+    if case.posted.root() == case.expected.root() {
+        return Ok(None);
+    }
+    match wrong_part(case)? {
+        Some(proof) => Ok(Some(proof)),
+        None => Err(nothing("the trees differ, and their parts do not")),
+    }
+}
+
+fn nothing(why: &str) -> SearchError {
+    SearchError::Unprovable(why.to_owned())
+}
+
+/// What the tree alone, and the one before it, show.
+fn malformed(posted: &Shown, last: Option<&Shown>) -> Option<PayoutProof> {
+    let rows = posted.leaves();
+    if let Some(place) = rows.iter().position(|row| row.leaf().is_none()) {
+        return posted.prove_leaf_form(place);
+    }
+    let leaves: Vec<PayoutLeaf> = rows.iter().filter_map(Row::leaf).collect();
+    if let Some(place) = leaves.windows(2).position(|pair| pair[0].account >= pair[1].account) {
+        return posted.prove_leaf_order(place);
+    }
+    for (place, leaf) in leaves.iter().enumerate() {
+        let parts = posted.parts(place);
+        if let Some(wrong) = parts.iter().position(|row| row.part().is_none()) {
+            return posted.prove_part_form(place, wrong);
+        }
+        let parts: Vec<PartLeaf> = parts.iter().filter_map(Row::part).collect();
+        if let Some(wrong) = parts.windows(2).position(|pair| pair[0].place() >= pair[1].place()) {
+            return posted.prove_part_order(place, wrong);
+        }
+        let sum = Amount::sum(parts.iter().map(|part| part.amount)).and_then(|sum| sum.plus(leaf.previous));
+        if sum != Ok(leaf.cumulative) {
+            return posted.prove_sum(place);
+        }
+        let before = last.and_then(|last| last.line(leaf.account)).map_or(Amount::ZERO, |(_, before)| before.cumulative);
+        if before != leaf.previous {
+            return posted.prove_previous(place, last);
+        }
+    }
+    let last = last?;
+    let is_dropped = |row: &Row| row.leaf().is_some_and(|leaf| posted.line(leaf.account).is_none());
+    last.leaves().iter().position(is_dropped).and_then(|place| posted.prove_dropped(place, last))
+}
+
+/// Parts of a well-formed tree with their accounts, by place in the tree.
+fn parts_of(tree: &Shown) -> impl Iterator<Item = (usize, usize, Address, PartLeaf)> {
+    let leaves = tree.leaves().iter().enumerate().filter_map(|(place, row)| Some((place, row.leaf()?.account)));
+    leaves.flat_map(|(leaf, account)| {
+        let parts = tree.parts(leaf).iter().enumerate();
+        parts.filter_map(move |(place, row)| Some((leaf, place, account, row.part()?)))
+    })
+}
+
+/// A part that stands where it should not, or one that is missing.
+fn wrong_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
+    let expected: BTreeMap<_, Amount> =
+        parts_of(case.expected).map(|(_, _, account, part)| ((account, part.place()), part.amount)).collect();
+    let mut doubt = None;
+    for (leaf, place, account, part) in parts_of(case.posted) {
+        if expected.get(&(account, part.place())) == Some(&part.amount) {
+            continue;
+        }
+        let found = if is_refund(&part) { wrong_refund(case, leaf, place, account, &part) } else { wrong_share(case, leaf, place, &part) };
+        match found {
+            Ok(Some(proof)) => return Ok(Some(proof)),
+            Ok(None) => doubt = Some(nothing("a part's proof could not be opened")),
+            Err(error) => doubt = Some(error),
+        }
+    }
+    // What another part shows is enough; only where none does is the doubt the answer.
+    match (missing_part(case), doubt) {
+        (Ok(Some(proof)), _) => Ok(Some(proof)),
+        (_, Some(error)) => Err(error),
+        (Ok(None), None) => Ok(None),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// A node's root of an epoch, as its event gives it.
+pub fn root_of(state: &State, epoch: u64, node: Address) -> Option<(NodeRoot, u64)> {
+    let root = state.epoch(epoch)?.roots.get(&node)?;
+    Some((NodeRoot { node, epoch, receipts: root.receipts, count: root.count, fees: root.fees }, root.block))
+}
+
+/// The tree of a node's receipts.
+pub fn tree_of(bodies: &[Bodies]) -> Tree {
+    let hashes: Vec<Hash32> = bodies.iter().map(|body| types::merkle::keccak(&[&body.receipt])).collect();
+    Tree::over(hashes.iter().map(|hash| hash.0.as_slice()))
+}
+
+fn wrong_share(case: &Case<'_>, leaf: usize, place: usize, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
+    let (epoch, node, index) = (case.epoch, part.node, part.receipt);
+    let Some((root, block)) = root_of(case.state, epoch, node) else { return Ok(case.posted.prove_part(leaf, place, Opened::Nothing)) };
+    if index >= root.count {
+        return Ok(case.posted.prove_part(leaf, place, Opened::Root(&root, block)));
+    }
+    let missing = SearchError::NoReceipt { epoch, node, index };
+    let bodies = case.receipts.get(&(epoch, node)).ok_or_else(|| missing.clone())?;
+    let body = usize::try_from(index).ok().and_then(|index| bodies.get(index)).ok_or(missing)?;
+    let opening = tree_of(bodies).open(index).ok_or_else(|| nothing("a receipt stands beyond its tree"))?;
+    let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
+    // What the contract takes for paid: collected at all, whenever.
+    let is_unpaid = match read_receipt(&body.receipt, node) {
+        None => true,
+        Some(receipt) => is_out(case.state, epoch, &receipt) || case.state.lane_collected(receipt.lane) < receipt.cumulative_after,
+    };
+    let opened = if is_unpaid { Opened::Receipt(&billed) } else { Opened::All(&billed) };
+    if !is_unpaid && is_late(case, body, node) {
+        return Err(nothing("a part is of a receipt whose lane was collected after W1 had ended"));
+    }
+    Ok(case.posted.prove_part(leaf, place, opened))
+}
+
+/// Whether a receipt is one that the tree may leave out and that the contract lets stand: collected, and not in time.
+fn is_late(case: &Case<'_>, body: &Bodies, node: Address) -> bool {
+    let receipt = read_receipt(&body.receipt, node);
+    receipt.is_some_and(|receipt| !case.state.is_paid(case.epoch, node, receipt.hash(), receipt.lane, receipt.cumulative_after))
+}
+
+fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
+    let until = state.epoch(epoch).map_or(0, |epoch| epoch.payout_from);
+    let before = |at: Option<u64>| at.is_some_and(|at| at < until);
+    before(state.voided_at(receipt.hash())) || before(state.withheld_at(epoch, receipt.node))
+}
+
+fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
+    let lane = part.lane.unwrap_or_default();
+    let collected = case.state.lane_collected(lane);
+    let is_due = case.state.refund(lane).is_some_and(|due| (due.epoch, due.payer, due.node) == (case.epoch, account, part.node));
+    if !is_due || part.amount > collected {
+        return Ok(case.posted.prove_part(leaf, place, Opened::Nothing));
+    }
+    for ((epoch, node), bodies) in case.receipts.iter().filter(|((epoch, node), _)| *epoch <= case.epoch && *node == part.node) {
+        let is_too_high = |body: &Bodies| {
+            read_receipt(&body.receipt, *node).is_some_and(|receipt| {
+                receipt.lane == lane
+                    && !is_out(case.state, *epoch, &receipt)
+                    && receipt.cumulative_after <= collected
+                    && part.amount.0.saturating_add(receipt.cumulative_after.0) > collected.0
+            })
+        };
+        let Some((index, body)) = (0_u64..).zip(bodies).find(|(_, body)| is_too_high(body)) else { continue };
+        let Some(((root, block), opening)) = root_of(case.state, *epoch, *node).zip(tree_of(bodies).open(index)) else { continue };
+        let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
+        return Ok(case.posted.prove_part(leaf, place, Opened::Receipt(&billed)));
+    }
+    Err(nothing("a refund is not what the receipts leave, and no receipt makes it too high"))
+}
+
+fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
+    let posted: BTreeMap<_, ()> = parts_of(case.posted).map(|(_, _, account, part)| ((account, part.place()), ())).collect();
+    let mut doubt = None;
+    for (_, _, account, part) in parts_of(case.expected).filter(|(_, _, account, part)| !posted.contains_key(&(*account, part.place()))) {
+        if is_refund(&part) {
+            doubt = Some(nothing("a refund is left out: it is asked for again once this payout is final"));
+            continue;
+        }
+        let (epoch, node, index) = (case.epoch, part.node, part.receipt);
+        let bodies = case.receipts.get(&(epoch, node)).filter(|bodies| u64::try_from(bodies.len()).is_ok_and(|count| index < count));
+        let Some(bodies) = bodies else {
+            doubt = Some(SearchError::NoReceipt { epoch, node, index });
+            continue;
+        };
+        let Some((body, opening)) = usize::try_from(index).ok().and_then(|at| bodies.get(at)).zip(tree_of(bodies).open(index)) else {
+            continue;
+        };
+        let Some(((root, block), receipt)) = root_of(case.state, epoch, node).zip(read_receipt(&body.receipt, node)) else { continue };
+        let due = case.state.epoch(epoch).map_or(0, |epoch| epoch.payout_from);
+        let collects = case.state.lane(receipt.lane).and_then(|lane| lane.collects.last().copied());
+        if collects.is_some_and(|(at, _)| at >= due) {
+            doubt = Some(nothing("the missing part's lane was collected again after W1 had ended"));
+            continue;
+        }
+        let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
+        if let Some(proof) = case.posted.prove_missing(account, &part, &billed) {
+            return Ok(Some(proof));
+        }
+    }
+    doubt.map_or(Ok(None), Err)
+}
