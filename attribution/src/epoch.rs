@@ -2,11 +2,11 @@
 //!
 //! All of it is a function of the receipts, their order of arrival forgotten. A payout leaf and its parts take 132 bytes and 48 per part.
 
-mod funding;
+mod division;
 mod payout;
 mod receipts;
 pub mod replay;
 
-pub use funding::{DueRefund, Funding, fund};
+pub use division::{Division, Parts, Standing, Unpaid, UnpaidWhy, Workers, divide, one_by_one};
 pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};
 pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, collect, node_root, receipts_tree};

@@ -10,14 +10,14 @@ use types::{
     split::{self, Part},
 };
 
-/// Accounts of the roles at the receipt's named block. Absent assets have none.
+/// Accounts of the roles at the receipt's named block. A role that nobody holds has none; so has one held by the account zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolePayees {
     /// The protocol's constant.
     pub protocol: Address,
     /// The node's reward account.
-    pub node: Address,
+    pub node: Option<Address>,
     /// Owner of the agent.
     pub agent: Option<Address>,
     /// Owner of the base model.
@@ -46,9 +46,6 @@ pub enum ShareError {
     /// The numbers do not work out.
     #[error("the fee cannot be divided: {0}")]
     Amount(#[from] AmountError),
-    /// The split table gives weight to a role that the manifest lacks.
-    #[error("the split table pays the {0}, but the manifest names none")]
-    NoPayee(&'static str),
     /// A receipt that may not bill does.
     #[error("an answer that ended with {reason} bills {fee} wei, expected 0")]
     NotBillable {
@@ -77,7 +74,8 @@ pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Re
     Ok(split::parts(receipt.fee, protocol_fee, &manifest.split, &spans, receipt.weight_total, &treasuries)?)
 }
 
-/// The parts of receipt number `index` of its node's epoch tree, each with its payee.
+/// The parts of receipt number `index` of its node's epoch tree, each with its payee; the part of a role that nobody holds is left out, so they
+/// sum to the fee at most.
 ///
 /// # Errors
 /// [`ShareError`].
@@ -89,26 +87,26 @@ pub fn payees(
     roles: &RolePayees,
 ) -> Result<Vec<Share>, ShareError> {
     let share = |(part, amount)| {
-        Ok(Share { payee: payee(part, receipt, manifest, roles)?, part: PartLeaf::new(receipt.node, index, part, amount) })
+        let payee = payee(part, receipt, manifest, roles)?;
+        Some(Share { payee, part: PartLeaf::new(receipt.node, index, part, amount) })
     };
-    parts(receipt, protocol_fee, manifest)?.into_iter().map(share).collect()
+    Ok(parts(receipt, protocol_fee, manifest)?.into_iter().filter_map(share).collect())
 }
 
-fn payee(part: Part, receipt: &Receipt, manifest: &Manifest, roles: &RolePayees) -> Result<Address, ShareError> {
-    match part {
-        Part::Protocol => Ok(roles.protocol),
-        Part::Node => Ok(roles.node),
-        Part::Agent => roles.agent.ok_or(ShareError::NoPayee("agent")),
-        Part::Base => roles.base.ok_or(ShareError::NoPayee("base model")),
-        Part::Adapter => roles.adapter.ok_or(ShareError::NoPayee("adapter")),
-        Part::Stakers => Ok(roles.stakers),
-        Part::Insurance => Ok(roles.insurance),
-        Part::Treasury(number) => {
-            manifest.datanets.get(usize::from(number)).map(|datanet| datanet.treasury).ok_or(ShareError::NoPayee("Datanet"))
-        }
-        Part::Span(number) => receipt.spans.get(usize::from(number)).map(|span| span.payee).ok_or(ShareError::NoPayee("span")),
-        Part::Refund => Ok(receipt.client),
-    }
+fn payee(part: Part, receipt: &Receipt, manifest: &Manifest, roles: &RolePayees) -> Option<Address> {
+    let account = match part {
+        Part::Protocol => Some(roles.protocol),
+        Part::Node => roles.node,
+        Part::Agent => roles.agent,
+        Part::Base => roles.base,
+        Part::Adapter => roles.adapter,
+        Part::Stakers => Some(roles.stakers),
+        Part::Insurance => Some(roles.insurance),
+        Part::Treasury(number) => manifest.datanets.get(usize::from(number)).map(|datanet| datanet.treasury),
+        Part::Span(number) => receipt.spans.get(usize::from(number)).map(|span| span.payee),
+        Part::Refund => Some(receipt.client),
+    };
+    account.filter(|account| *account != Address::ZERO)
 }
 
 #[cfg(test)]
@@ -122,7 +120,7 @@ mod tests {
         let receipt = Receipt { client: account(8), node: account(9), ..sample().bundle.receipt.document };
         let roles = RolePayees {
             protocol: account(1),
-            node: account(2),
+            node: Some(account(2)),
             agent: Some(account(3)),
             base: Some(account(4)),
             adapter: Some(account(5)),
@@ -136,7 +134,7 @@ mod tests {
         assert_eq!(paid(Part::Refund), account(8), "what was collected too much goes back to the client");
         assert_eq!(paid(Part::Treasury(0)), manifest.datanets[0].treasury);
         assert_eq!(paid(Part::Span(0)), receipt.spans[0].payee);
-        let none = RolePayees { agent: None, ..roles };
-        assert_eq!(payee(Part::Agent, &receipt, &manifest, &none), Err(ShareError::NoPayee("agent")));
+        let none = RolePayees { agent: None, node: None, adapter: Some(Address::ZERO), ..roles };
+        assert_eq!([Part::Agent, Part::Node, Part::Adapter].map(|part| payee(part, &receipt, &manifest, &none)), [None; 3]);
     }
 }

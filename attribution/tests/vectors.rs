@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use attribution::{
     answer::{answer_tree, open_answer},
     check::{Draw, DrawRule, Operators, draw},
-    epoch::build_payout,
+    epoch::{Refund, build_payout},
     index::{DatanetIndex, Index, Leaf as _, Segment, Source},
     parameters::{Parameters, WordTable, weight},
     prompt::{Message, prompt_bytes},
@@ -210,7 +210,7 @@ fn the_payout_tree_is_that_of_the_vectors() {
     let account = |name: &str| -> Address { vectors["accounts"][name].as_str().unwrap().parse().unwrap() };
     let roles = RolePayees {
         protocol: account("protocol"),
-        node: account("node"),
+        node: Some(account("node")),
         agent: None,
         base: Some(account("base-owner")),
         adapter: Some(account("adapter-owner")),
@@ -219,7 +219,14 @@ fn the_payout_tree_is_that_of_the_vectors() {
     };
     let shares = payees(&receipt, 0, Amount(1_000_000_000_000), &manifest, &roles).unwrap();
     let previous = BTreeMap::from([(account("node"), Amount(5_000_000)), (account("second-node"), Amount(777))]);
-    let payout = build_payout(&previous, shares, &[]).unwrap();
+    let refund = |value: &Value| Refund {
+        node: value["node"].as_str().unwrap().parse().unwrap(),
+        lane: hash(&value["lane"]),
+        client: value["client"].as_str().unwrap().parse().unwrap(),
+        amount: value["amount"].as_str().unwrap().parse().unwrap(),
+    };
+    let refunds: Vec<Refund> = list(&vectors["payout"]["refunds"]).iter().map(refund).collect();
+    let payout = build_payout(&previous, shares, &refunds).unwrap();
     assert_eq!(
         (payout.root(), payout.total().to_string()),
         (hash(&vectors["payout"]["root"]), vectors["payout"]["total"].as_str().unwrap().to_owned())

@@ -54,6 +54,11 @@ impl Writer {
         Self(Vec::new())
     }
 
+    /// An empty document with room for `bytes`, so that a long one is not moved while it grows.
+    pub fn sized(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// The encoded bytes.
     pub fn finish(self) -> Vec<u8> {
         self.0

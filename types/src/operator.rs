@@ -6,6 +6,7 @@ use crate::{
     amount::Amount,
     encoding::{Contract, DecodeError, Document, Reader, Writer},
     id::{Address, Hash32, NodeId},
+    merkle::keccak,
 };
 
 /// Binds a settlement account to a node key; a higher incarnation fences older copies.
@@ -49,6 +50,13 @@ pub struct NodeRoot {
     pub count: u64,
     /// Sum of their fees.
     pub fees: Amount,
+}
+
+impl NodeRoot {
+    /// What `Settlement` keeps of it when it is submitted in block `block`: keccak(body || block u64).
+    pub fn slot(&self, block: u64) -> Hash32 {
+        keccak(&[&self.encode(), &block.to_be_bytes()])
+    }
 }
 
 impl Document for NodeRoot {

@@ -6,7 +6,7 @@ use crate::{
     amount::{Amount, AmountError},
     encoding::Writer,
     id::{Address, Hash32},
-    merkle::{SumTree, Summed},
+    merkle::{SumTree, Summed, sum_root},
     split::Part,
 };
 
@@ -47,11 +47,25 @@ impl PartLeaf {
 
     /// Canonical bytes: 48, of a refund 80.
     pub fn encode(&self) -> Vec<u8> {
-        let part = Writer::new().address(self.node).u64(self.receipt).u32(self.part).amount(self.amount);
-        match self.lane {
-            Some(lane) => part.hash(lane).finish(),
-            None => part.finish(),
-        }
+        let (bytes, length) = self.packed();
+        bytes[..length].to_vec()
+    }
+
+    /// Its place in the parts tree: an epoch of a million answers has ten million of these, so nothing is allocated.
+    pub fn summed(&self) -> Summed {
+        let (bytes, length) = self.packed();
+        Summed::leaf(&bytes[..length], self.amount)
+    }
+
+    fn packed(&self) -> ([u8; 80], usize) {
+        let mut bytes = [0; 80];
+        bytes[..20].copy_from_slice(&self.node.0);
+        bytes[20..28].copy_from_slice(&self.receipt.to_be_bytes());
+        bytes[28..32].copy_from_slice(&self.part.to_be_bytes());
+        bytes[32..48].copy_from_slice(&self.amount.0.to_be_bytes());
+        let Some(lane) = self.lane else { return (bytes, 48) };
+        bytes[48..].copy_from_slice(&lane.0);
+        (bytes, 80)
     }
 }
 
@@ -60,7 +74,15 @@ impl PartLeaf {
 /// # Errors
 /// [`AmountError::Overflow`].
 pub fn parts_tree(parts: &[PartLeaf]) -> Result<SumTree, AmountError> {
-    SumTree::new(parts.iter().map(|part| Summed::leaf(&part.encode(), part.amount)).collect())
+    SumTree::new(parts.iter().map(PartLeaf::summed).collect())
+}
+
+/// Root and total of that tree, without keeping it.
+///
+/// # Errors
+/// [`AmountError::Overflow`].
+pub fn parts_root(parts: &[PartLeaf]) -> Result<(Hash32, Amount), AmountError> {
+    sum_root(parts.iter().map(PartLeaf::summed).collect())
 }
 
 /// One account's line of the payout tree.
@@ -107,6 +129,10 @@ mod tests {
         let refund = PartLeaf::refund(node, Hash32([9; 32]), Amount(5));
         let part = PartLeaf::new(node, u64::MAX - 1, Part::Span(u16::MAX), Amount(5));
         assert_eq!((refund.encode().len(), part.encode().len()), (80, 48));
+        for parts in [&[][..], &[part], &[part, refund], &[part, refund, PartLeaf::refund(node, Hash32([10; 32]), Amount(1))]] {
+            let tree = parts_tree(parts).unwrap();
+            assert_eq!(parts_root(parts), Ok((tree.root(), tree.total())));
+        }
         assert!(part.place() < refund.place() && refund.place() < PartLeaf::refund(node, Hash32([10; 32]), Amount(1)).place());
     }
 }

@@ -170,7 +170,7 @@ impl Document for Receipt {
     const CONTRACT: Contract = Contract::Settlement;
 
     fn encode(&self) -> Vec<u8> {
-        Writer::new()
+        Writer::sized(434 + 12 * self.assets.len() + 40 * self.spans.len() + 12 * self.masks.len())
             .hash(self.request)
             .u16(self.attempt)
             .address(self.client)

@@ -24,7 +24,7 @@ use types::{
     request::Request,
     split::{self, SplitTable},
     text,
-    voucher::{Lane, Voucher},
+    voucher::{CreditNote, Lane, Voucher},
 };
 
 fn vectors() -> Value {
@@ -168,10 +168,11 @@ fn documents_have_the_bytes_hashes_digests_and_signatures_of_the_vectors() {
             "GateReport" => check_document::<GateReport>(&vectors, case, &fields),
             "CheckReport" => check_document::<CheckReport>(&vectors, case, &fields),
             "NodeBinding" => check_document::<NodeBinding>(&vectors, case, &fields),
+            "CreditNote" => check_document::<CreditNote>(&vectors, case, &fields),
             other => panic!("no test for document {other}"),
         }
     }
-    assert_eq!(seen.len(), 11);
+    assert_eq!(seen.len(), 12);
 }
 
 #[test]
@@ -190,6 +191,7 @@ fn bodies_that_are_no_documents_are_refused() {
             "GateReport" => GateReport::decode(&body).is_err(),
             "CheckReport" => CheckReport::decode(&body).is_err(),
             "NodeBinding" => NodeBinding::decode(&body).is_err(),
+            "CreditNote" => CreditNote::decode(&body).is_err(),
             other => panic!("no test for document {other}"),
         };
         assert!(is_refused, "{}: {}", case["name"], case["why"]);
@@ -356,6 +358,36 @@ fn payout_leaves_parts_and_claims_lead_to_the_root_of_the_vectors() {
         let opening = SumOpening { leaves: number(&payout["count"]), index: number(&claim["index"]), siblings };
         assert_eq!(opening.root(leaf.summed()), Some((tree.root(), tree.total())));
     }
+}
+
+#[test]
+fn parts_and_refunds_have_the_bytes_of_the_vectors() {
+    let (mut refunds, mut parts) = (0, 0);
+    let vectors = vectors();
+    for value in list(&vectors["payout"]["claims"]).iter().flat_map(|claim| list(&claim["parts"])) {
+        let leaf = bytes(&value["leaf"]);
+        let part = decode_part(&leaf);
+        assert_eq!((hex::encode(part.encode()), part.amount), (hex::encode(&leaf), read(&value["amount"])));
+        match part.lane {
+            Some(lane) => {
+                assert_eq!(part, PartLeaf::refund(part.node, lane, part.amount));
+                refunds += 1;
+            }
+            None => parts += 1,
+        }
+    }
+    assert!(refunds == 3 && parts > 9, "{refunds} refunds, {parts} parts");
+}
+
+#[test]
+fn node_roots_have_the_slots_of_the_vectors() {
+    let vectors = vectors();
+    for case in list(&vectors["nodeRootSlots"]) {
+        let root = NodeRoot::decode(&bytes(&case["body"])).unwrap();
+        assert_eq!((root.node, root.epoch), (read(&case["node"]), number(&case["epoch"])));
+        assert_eq!(root.slot(number(&case["block"])), read(&case["slot"]));
+    }
+    assert_eq!(list(&vectors["nodeRootSlots"]).len(), 6);
 }
 
 fn decode_part(leaf: &[u8]) -> PartLeaf {

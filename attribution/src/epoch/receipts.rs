@@ -7,7 +7,7 @@ use types::{
     encoding::Document as _,
     id::{Address, Hash32},
     key::{Domains, SignatureError, Signed},
-    merkle::Tree,
+    merkle::{self, Tree},
     operator::NodeRoot,
     receipt::Receipt,
 };
@@ -160,13 +160,19 @@ pub fn receipts_tree(receipts: &[Signed<Receipt>]) -> Tree {
 /// # Errors
 /// [`AmountError::Overflow`] if the fees do not sum.
 pub fn node_root(node: Address, epoch: u64, receipts: &[Signed<Receipt>]) -> Result<NodeRoot, AmountError> {
-    Ok(NodeRoot {
-        node,
-        epoch,
-        receipts: receipts_tree(receipts).root(),
-        count: u64::try_from(receipts.len()).expect("a length in memory fits 64 bits"),
-        fees: Amount::sum(receipts.iter().map(|receipt| receipt.document.fee))?,
-    })
+    root_over(node, epoch, receipts.iter().map(|receipt| &receipt.document))
+}
+
+/// The same over receipts that lie elsewhere; no tree is kept.
+pub(super) fn root_over<'r>(node: Address, epoch: u64, receipts: impl Iterator<Item = &'r Receipt>) -> Result<NodeRoot, AmountError> {
+    let (mut digests, mut fees) = (Vec::with_capacity(receipts.size_hint().0), Amount::ZERO);
+    for receipt in receipts {
+        digests.push(merkle::leaf(&receipt.hash().0));
+        fees = fees.plus(receipt.fee)?;
+    }
+    let count = u64::try_from(digests.len()).expect("a length in memory fits 64 bits");
+    // A leaf is a hash of 32 bytes.
+    Ok(NodeRoot { node, epoch, receipts: merkle::root(digests, count.saturating_mul(32)), count, fees })
 }
 
 #[cfg(test)]
@@ -268,7 +274,7 @@ mod tests {
     fn a_node_that_signs_an_attempt_ten_thousand_times_is_convicted_by_as_many_pairs() {
         let body = some().2.remove(0);
         let count = 10_000_u64;
-        let valid: BTreeMap<_, _> = (0..count).map(|n| (types::merkle::leaf(&n.to_be_bytes()), body.clone())).collect();
+        let valid: BTreeMap<_, _> = (0..count).map(|n| (merkle::leaf(&n.to_be_bytes()), body.clone())).collect();
         let (pairs, void) = contradictions(&valid);
         assert_eq!((pairs.len() as u64, void.len() as u64), (count - 1, count));
     }
@@ -288,7 +294,7 @@ mod tests {
                 let mut one = sample.clone();
                 let reason = if *failed { Reason::EngineFailure } else { Reason::Stop };
                 one.document = Receipt { request: Hash32([*request; 32]), attempt: *attempt, first_token: *first_token, tokens_out: *tokens_out, reason, ..one.document };
-                (types::merkle::leaf(salt), one)
+                (merkle::leaf(salt), one)
             }).collect();
             let (pairs, void) = contradictions(&valid);
             let expected = valid.iter().filter(|(hash, one)| valid.iter().any(|(other, two)| other != *hash && contradict(&one.document, &two.document)));

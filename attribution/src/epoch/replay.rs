@@ -2,26 +2,26 @@
 //!
 //! Epoch after epoch from the first: every receipt is checked against its node's signature and root, every fee divided anew, every refund
 //! computed, and the tree compared with the posted root and total. What the chain says comes through [`Facts`], so that nothing here knows
-//! an event. Memory: the receipts of one epoch, and 16 bytes for each receipt of those before (refunds need them).
+//! an event. Memory: the receipts of one epoch with their parts, about 2 kB a receipt, and for each lane how far its receipts speak for it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    amount::{Amount, AmountError},
+    amount::Amount,
     encoding::Document as _,
     id::{Address, AssetId, Hash32},
     key::{Domains, SignatureError},
-    manifest::{AssetKind, Manifest},
+    manifest::Manifest,
     payout::{PartLeaf, PayoutLeaf},
-    receipt::Receipt,
 };
 
-use super::{Payout, PayoutError, Refund, build_payout, node_root};
-use crate::{
-    message::ReceiptItem,
-    shares::{self, RolePayees, Share, ShareError},
+use super::{
+    Division, Payout, PayoutError, Refund, Standing, Unpaid, Workers, divide,
+    division::{gather, one_by_one},
+    receipts::root_over,
 };
+use crate::message::ReceiptItem;
 
 /// What a deployment fixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,29 +247,13 @@ pub enum ReplayError {
     },
 }
 
-/// Why a receipt under a root has no parts.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnpaidWhy {
-    /// Void, or withheld.
-    #[error("it was void, or its node withheld a receipt, when the window of faults ended")]
-    Out,
-    /// Not collected.
-    #[error("its lane had not collected it when the window of faults ended")]
-    NotCollected,
-    /// No fee, or one that does not divide.
-    #[error("{0}")]
-    Indivisible(#[from] ShareError),
-}
-
-/// A receipt under a root that has no parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpaid {
-    /// Its node.
-    pub node: Address,
-    /// Its place.
-    pub receipt: u64,
-    /// Why.
-    pub why: UnpaidWhy,
+/// Whether signatures of receipts are still to be verified: each costs more than all the rest of its receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signatures {
+    /// They are verified here.
+    Verify,
+    /// The caller verified them when the receipts came.
+    Verified,
 }
 
 /// An epoch rebuilt, equal to what was posted.
@@ -295,14 +279,14 @@ pub struct Replay<'f, F> {
     last: Option<u64>,
     root: Hash32,
     cumulative: BTreeMap<Address, Amount>,
-    /// Cumulative amounts of each lane's receipts that were not out.
-    lanes: BTreeMap<Hash32, Vec<Amount>>,
+    /// What each lane's receipts so far speak for.
+    standing: BTreeMap<Hash32, Standing>,
 }
 
-impl<'f, F: Facts> Replay<'f, F> {
+impl<'f, F: Facts + Sync> Replay<'f, F> {
     /// Before the first epoch.
     pub const fn new(facts: &'f F, accounts: Accounts) -> Self {
-        Self { facts, accounts, last: None, root: Hash32::ZERO, cumulative: BTreeMap::new(), lanes: BTreeMap::new() }
+        Self { facts, accounts, last: None, root: Hash32::ZERO, cumulative: BTreeMap::new(), standing: BTreeMap::new() }
     }
 
     /// Rebuilds the next epoch that has a payout from its receipts by node, each node's in its own order.
@@ -310,6 +294,20 @@ impl<'f, F: Facts> Replay<'f, F> {
     /// # Errors
     /// [`ReplayError`]; going on after one is of no use.
     pub fn next(&mut self, epoch: u64, receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> Result<Rebuilt, ReplayError> {
+        self.next_by(&one_by_one, epoch, receipts, Signatures::Verify)
+    }
+
+    /// The same by the workers of a shell.
+    ///
+    /// # Errors
+    /// [`ReplayError`], the same whoever worked.
+    pub fn next_by(
+        &mut self,
+        workers: Workers<'_>,
+        epoch: u64,
+        receipts: &BTreeMap<Address, Vec<ReceiptItem>>,
+        signatures: Signatures,
+    ) -> Result<Rebuilt, ReplayError> {
         if let Some(last) = self.last.filter(|last| *last >= epoch) {
             return Err(ReplayError::Order { got: epoch, last });
         }
@@ -318,10 +316,10 @@ impl<'f, F: Facts> Replay<'f, F> {
         if posted.previous != self.root {
             return Err(ReplayError::Previous { epoch, got: posted.previous, expected: self.root });
         }
-        check_receipts(&self.accounts.domains, epoch, &facts, receipts)?;
-        let (shares, unpaid) = self.divide(epoch, receipts);
-        let refunds = self.refunds(&facts.refunds);
-        let payout = build_payout(&self.cumulative, shares, &refunds).map_err(|why| ReplayError::Payout { epoch, why })?;
+        self.check_receipts(workers, epoch, &facts, receipts, signatures)?;
+        let Division { parts, unpaid, refunds } =
+            divide(self.facts, &self.accounts, epoch, receipts, &facts.refunds, &mut self.standing, workers);
+        let payout = Payout::over(&self.cumulative, parts, workers).map_err(|why| ReplayError::Payout { epoch, why })?;
         if (payout.root(), payout.total()) != (posted.root, posted.total) {
             return Err(ReplayError::Posted {
                 epoch,
@@ -336,59 +334,31 @@ impl<'f, F: Facts> Replay<'f, F> {
         Ok(Rebuilt { payout, posted, receipts: u64::try_from(count).unwrap_or(u64::MAX), unpaid, refunds })
     }
 
-    /// The shares of all receipts that are paid; the others with their reason.
-    fn divide(&mut self, epoch: u64, receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> (Vec<Share>, Vec<Unpaid>) {
-        let (mut shares, mut unpaid) = (Vec::new(), Vec::new());
-        for (node, items) in receipts {
-            for (place, item) in (0..).zip(items) {
-                match self.shares(epoch, place, item) {
-                    Ok(own) => shares.extend(own),
-                    Err(why) => unpaid.push(Unpaid { node: *node, receipt: place, why }),
-                }
+    /// Whether the receipts are those that every node of the epoch committed to. A node that was found to withhold one has no parts, so of it
+    /// nothing needs to be shown.
+    fn check_receipts(
+        &self,
+        workers: Workers<'_>,
+        epoch: u64,
+        facts: &EpochFacts,
+        receipts: &BTreeMap<Address, Vec<ReceiptItem>>,
+        signatures: Signatures,
+    ) -> Result<(), ReplayError> {
+        if let Some(node) = receipts.keys().find(|node| !facts.roots.contains_key(node)) {
+            return Err(ReplayError::Foreign { epoch, node: *node });
+        }
+        let roots: Vec<_> = facts.roots.iter().collect();
+        let check = |place: usize| {
+            let (node, root) = roots[place];
+            match receipts.get(node) {
+                Some(items) => check_root_by(&self.accounts.domains, epoch, *node, root, items, signatures),
+                // No receipt hashes to zero, so only the node itself can be out by it.
+                None if self.facts.is_out(epoch, *node, Hash32::ZERO) => Ok(()),
+                None => Err(ReplayError::Missing { epoch, node: *node }),
             }
-        }
-        (shares, unpaid)
-    }
-
-    fn shares(&mut self, epoch: u64, place: u64, item: &ReceiptItem) -> Result<Vec<Share>, UnpaidWhy> {
-        let receipt = &item.receipt.document;
-        if self.facts.is_out(epoch, receipt.node, receipt.hash()) {
-            return Err(UnpaidWhy::Out);
-        }
-        // Whatever is not out bounds the lane's refund, divided or not.
-        self.lanes.entry(receipt.lane).or_default().push(receipt.cumulative_after);
-        if !self.facts.is_collected(epoch, receipt.lane, receipt.cumulative_after) {
-            return Err(UnpaidWhy::NotCollected);
-        }
-        Ok(shares_of(self.facts, &self.accounts, place, receipt, item.quote.protocol_fee, &item.manifest)?)
-    }
-
-    fn refunds(&self, due: &[RefundFacts]) -> Vec<Refund> {
-        let refund = |due: &RefundFacts| {
-            let receipts = self.lanes.get(&due.lane).into_iter().flatten().filter(|amount| **amount <= due.collected);
-            let earned = receipts.max().copied().unwrap_or_default();
-            let amount = Amount(due.collected.0.saturating_sub(earned.0));
-            Refund { node: due.node, lane: due.lane, client: due.payer, amount }
         };
-        due.iter().map(refund).filter(|refund| refund.amount != Amount::ZERO).collect()
+        gather(workers, roots.len(), check).into_iter().collect()
     }
-}
-
-/// Whether the receipts are those that every node of the epoch committed to.
-fn check_receipts(
-    domains: &Domains,
-    epoch: u64,
-    facts: &EpochFacts,
-    receipts: &BTreeMap<Address, Vec<ReceiptItem>>,
-) -> Result<(), ReplayError> {
-    if let Some(node) = receipts.keys().find(|node| !facts.roots.contains_key(node)) {
-        return Err(ReplayError::Foreign { epoch, node: *node });
-    }
-    for (node, root) in &facts.roots {
-        let items = receipts.get(node).ok_or(ReplayError::Missing { epoch, node: *node })?;
-        check_root(domains, epoch, *node, root, items)?;
-    }
-    Ok(())
 }
 
 /// Whether `items` are what `node` committed to in `epoch`: the first receipt that is not is named.
@@ -396,15 +366,33 @@ fn check_receipts(
 /// # Errors
 /// [`ReplayError`].
 pub fn check_root(domains: &Domains, epoch: u64, node: Address, root: &RootFacts, items: &[ReceiptItem]) -> Result<(), ReplayError> {
+    check_root_by(domains, epoch, node, root, items, Signatures::Verify)
+}
+
+fn check_root_by(
+    domains: &Domains,
+    epoch: u64,
+    node: Address,
+    root: &RootFacts,
+    items: &[ReceiptItem],
+    signatures: Signatures,
+) -> Result<(), ReplayError> {
+    // Answers of one node mostly have one manifest: the last one is not hashed again.
+    let mut last: Option<(&Manifest, Hash32)> = None;
     for (place, item) in (0..).zip(items) {
-        check_item(domains, node, item).map_err(|why| ReplayError::Receipt { epoch, node, receipt: place, why })?;
+        let manifest = match last {
+            Some((manifest, root)) if *manifest == item.manifest => root,
+            _ => item.manifest.root(),
+        };
+        last = Some((&item.manifest, manifest));
+        check_opened(domains, node, item, manifest, signatures).map_err(|why| ReplayError::Receipt { epoch, node, receipt: place, why })?;
     }
     let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
     if count != root.count {
         return Err(ReplayError::Count { epoch, node, got: count, expected: root.count });
     }
-    let receipts: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
-    let rebuilt = node_root(node, epoch, &receipts).map_err(|error| ReplayError::Payout { epoch, why: PayoutError::Amount(error) })?;
+    let rebuilt = root_over(node, epoch, items.iter().map(|item| &item.receipt.document))
+        .map_err(|error| ReplayError::Payout { epoch, why: PayoutError::Amount(error) })?;
     if rebuilt.receipts != root.receipts {
         return Err(ReplayError::Root { epoch, node, got: rebuilt.receipts, expected: root.receipts });
     }
@@ -419,12 +407,18 @@ pub fn check_root(domains: &Domains, epoch: u64, node: Address, root: &RootFacts
 /// # Errors
 /// [`ItemError`].
 pub fn check_item(domains: &Domains, node: Address, item: &ReceiptItem) -> Result<(), ItemError> {
+    check_opened(domains, node, item, item.manifest.root(), Signatures::Verify)
+}
+
+fn check_opened(domains: &Domains, node: Address, item: &ReceiptItem, manifest: Hash32, signatures: Signatures) -> Result<(), ItemError> {
     let receipt = &item.receipt.document;
     if receipt.node != node {
         return Err(ItemError::Node(receipt.node));
     }
-    item.receipt.verify(domains, node)?;
-    let (quote, manifest) = (item.quote.hash(), item.manifest.root());
+    if signatures == Signatures::Verify {
+        item.receipt.verify(domains, node)?;
+    }
+    let quote = item.quote.hash();
     if quote != receipt.quote {
         return Err(ItemError::Quote { got: quote, expected: receipt.quote });
     }
@@ -432,42 +426,6 @@ pub fn check_item(domains: &Domains, node: Address, item: &ReceiptItem) -> Resul
         return Err(ItemError::Manifest { got: manifest, expected: receipt.manifest });
     }
     Ok(())
-}
-
-/// Whom a paid receipt pays, as the contract divides it: a fee that does not divide has no parts, nor has a role that nobody holds.
-fn shares_of(
-    facts: &impl Facts,
-    accounts: &Accounts,
-    place: u64,
-    receipt: &Receipt,
-    protocol_fee: Amount,
-    manifest: &Manifest,
-) -> Result<Vec<Share>, ShareError> {
-    let spans = receipt.spans.iter().map(|span| u64::from(span.weight)).sum::<u64>();
-    if spans > receipt.weight_total {
-        return Err(ShareError::Amount(AmountError::Short { have: receipt.weight_total.into(), need: spans.into() }));
-    }
-    if !manifest.split.is_whole() {
-        return Err(ShareError::Amount(AmountError::Overflow("split table")));
-    }
-    let block = receipt.block.number;
-    let owner = |kind: AssetKind| {
-        let asset = manifest.asset(kind).and_then(|asset| facts.owner_at(asset.version.asset, block));
-        // Nobody is the account zero, whose shares are left out below.
-        Some(asset.unwrap_or(Address::ZERO))
-    };
-    let roles = RolePayees {
-        protocol: accounts.protocol,
-        node: facts.payout_at(receipt.node, block).unwrap_or(Address::ZERO),
-        agent: owner(AssetKind::Agent),
-        base: owner(AssetKind::Base),
-        adapter: owner(AssetKind::Adapter),
-        stakers: accounts.stakers,
-        insurance: accounts.insurance,
-    };
-    let mut shares = shares::payees(receipt, place, protocol_fee, manifest, &roles)?;
-    shares.retain(|share| share.payee != Address::ZERO);
-    Ok(shares)
 }
 
 /// One account of a payout tree, as it is shown beside the receipts.

@@ -2,6 +2,8 @@
 pragma solidity 0.8.37;
 
 import {Codec} from "../src/Codec.sol";
+import {Openings} from "../src/Openings.sol";
+import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {Sig} from "../src/Sig.sol";
 import {Split} from "../src/Split.sol";
 import {Trees} from "../src/Trees.sol";
@@ -15,6 +17,19 @@ contract Libraries {
 
     function voucher(bytes calldata body) external pure returns (Codec.Voucher memory) {
         return Codec.voucher(body);
+    }
+
+    function creditNote(bytes calldata body) external pure returns (Codec.CreditNote memory) {
+        return Codec.creditNote(body);
+    }
+
+    /// @notice Reads a part with its opening under a parts root: evidence of Protocol P7.
+    function payoutPart(bytes calldata evidence, bytes32 root) external pure returns (PayoutTrees.Part memory) {
+        return PayoutTrees.part(Openings.over(evidence), root);
+    }
+
+    function isPart(bytes calldata content) external pure returns (bool) {
+        return PayoutTrees.isPart(content);
     }
 
     function nodeRoot(bytes calldata body) external pure returns (Codec.NodeRoot memory) {
@@ -207,6 +222,13 @@ contract VectorsTest is Fixture {
                 eq("lane", word(string.concat(key, ".lane")), voucher.lane);
                 eq("base", number(string.concat(key, ".base")), voucher.base);
                 eq("cumulative", number(string.concat(key, ".cumulative")), voucher.cumulative);
+            } else if (same(name, "CreditNote")) {
+                Codec.CreditNote memory note = lib.creditNote(body);
+                eq("lane", word(string.concat(key, ".lane")), note.lane);
+                eq("request", word(string.concat(key, ".requestId")), note.request);
+                eq("cumulative", number(string.concat(key, ".cumulative")), note.cumulative);
+                eq("amount", number(string.concat(key, ".amount")), note.amount);
+                eq("expiry", number(string.concat(key, ".expiryBlock")), note.expiryBlock);
             } else if (same(name, "NodeRoot")) {
                 Codec.NodeRoot memory root = lib.nodeRoot(body);
                 eq("node", account(string.concat(key, ".node")), root.node);
@@ -215,6 +237,72 @@ contract VectorsTest is Fixture {
                 eq("count", number(string.concat(key, ".count")), root.count);
                 eq("fees", number(string.concat(key, ".feeSum")), root.feeSum);
             }
+        }
+    }
+
+    /// @dev Through the contract itself: what it keeps of a node root that it took in the vectors' block.
+    function test_a_submitted_node_root_is_kept_as_the_vectors_slot() public {
+        uint256 key = uint256(word(".keys.node.secret"));
+        string memory row = each(".nodeRootSlots", 1, "");
+        bytes memory body = blob(string.concat(row, ".body"));
+        address signer = account(string.concat(row, ".node"));
+        eq("signer", vm.addr(key), signer);
+        bond(signer, 100 ether);
+        vm.roll(number(string.concat(row, ".block")));
+        settlement.submitNodeRoot(body, signed(key, address(settlement), Sig.NODE_ROOT, body));
+        uint64 epoch = uint64(number(string.concat(row, ".epoch")));
+        eq("slot", word(string.concat(row, ".slot")), settlement.nodeRootOf(epoch, signer));
+        settlement.requireNodeRoot(body, uint64(block.number));
+        for (uint256 i = 0; has(each(".nodeRootSlots", i, "")); ++i) {
+            row = each(".nodeRootSlots", i, "");
+            bytes memory packed = abi.encodePacked(blob(string.concat(row, ".body")), uint64(number(string.concat(row, ".block"))));
+            eq("slot", word(string.concat(row, ".slot")), keccak256(packed));
+        }
+    }
+
+    function test_refunds_are_parts_of_eighty_bytes_behind_their_nodes_other_parts() public view {
+        uint256 refunds = 0;
+        for (uint256 i = 0; has(each(".payout.claims", i, "")); ++i) {
+            string memory claim = each(".payout.claims", i, "");
+            bytes32 root = word(string.concat(claim, ".partsRoot"));
+            bytes32 key = 0;
+            bytes32 lane = 0;
+            uint256 count = 0;
+            while (has(each(string.concat(claim, ".parts"), count, ""))) ++count;
+            for (uint256 n = 0; n < count; ++n) {
+                string memory row = each(string.concat(claim, ".parts"), n, "");
+                bytes memory leaf = blob(string.concat(row, ".leaf"));
+                yes("a part", lib.isPart(leaf) && !lib.isPart(abi.encodePacked(leaf, uint8(0))));
+                PayoutTrees.Part memory got = lib.payoutPart(partEvidence(claim, count, n), root);
+                eq("amount", number(string.concat(row, ".amount")), got.amount);
+                yes("ascending", n == 0 || PayoutTrees.isBefore(key, lane, got.key, got.lane));
+                (key, lane) = (got.key, got.lane);
+                yes("80 bytes", PayoutTrees.isRefund(key) == (leaf.length == 80));
+                if (leaf.length == 80) ++refunds;
+            }
+        }
+        eq("refunds", 3, refunds);
+    }
+
+    /// @dev Part `n` of `count` with its sum opening, as evidence; the vectors' parts trees are small enough to be built here.
+    function partEvidence(string memory claim, uint256 count, uint256 n) private view returns (bytes memory packed) {
+        bytes memory leaf = blob(each(string.concat(claim, ".parts"), n, ".leaf"));
+        packed = abi.encodePacked(uint32(leaf.length), leaf, uint64(count), uint64(n));
+        uint256 width = 1;
+        while (width < count) width *= 2;
+        bytes32[] memory digests = new bytes32[](width);
+        uint128[] memory sums = new uint128[](width);
+        for (uint256 i = 0; i < count; ++i) {
+            digests[i] = Trees.leaf(blob(each(string.concat(claim, ".parts"), i, ".leaf")));
+            sums[i] = uint128(number(each(string.concat(claim, ".parts"), i, ".amount")));
+        }
+        for (; width > 1; width /= 2) {
+            packed = abi.encodePacked(packed, digests[n ^ 1], sums[n ^ 1]);
+            for (uint256 i = 0; i < width; i += 2) {
+                digests[i / 2] = Trees.sumNode(digests[i], sums[i], digests[i + 1], sums[i + 1]);
+                sums[i / 2] = sums[i] + sums[i + 1];
+            }
+            n /= 2;
         }
     }
 
@@ -470,39 +558,53 @@ contract VectorsTest is Fixture {
         yes("no part is left", !has(each(string.concat(key, ".parts"), found, "")));
     }
 
-    function test_trees_and_their_openings() public view {
+    // In two, as above: the last tree has more leaves than all others.
+    function test_small_trees_and_their_openings() public view {
         uint256 opened = 0;
-        for (uint256 i = 0; has(each(".trees", i, "")); ++i) {
-            string memory tree = each(".trees", i, "");
-            bytes32 root = word(string.concat(tree, ".root"));
-            uint256 count = number(string.concat(tree, ".count"));
-            uint256 length = number(string.concat(tree, ".length"));
-            eq("head", root, Trees.root(uint64(count), uint64(length), word(string.concat(tree, ".top"))));
-            for (uint256 n = 0; n < count; ++n) {
-                bytes memory leaf = blob(each(string.concat(tree, ".leaves"), n, ""));
-                eq("opening", root, lib.rootOf(leaf, opening(each(string.concat(tree, ".openings"), n, ""))));
-                ++opened;
-            }
-        }
-        eq("openings", 52, opened);
+        for (uint256 i = 0; i < 6; ++i) opened += checkTree(each(".trees", i, ""));
+        eq("openings", 19, opened);
     }
 
-    function test_sum_trees_and_their_openings() public view {
-        for (uint256 i = 0; has(each(".sumTrees", i, "")); ++i) {
-            string memory tree = each(".sumTrees", i, "");
-            bytes32 root = word(string.concat(tree, ".root"));
-            uint256 total = number(string.concat(tree, ".total"));
-            uint256 count = number(string.concat(tree, ".count"));
-            eq("head", root, Trees.sumRoot(uint64(count), uint128(total), word(string.concat(tree, ".top"))));
-            for (uint256 n = 0; n < count; ++n) {
-                string memory row = each(string.concat(tree, ".leaves"), n, "");
-                bytes memory siblings = sumSiblings(each(string.concat(tree, ".openings"), n, ""));
-                (bytes32 got, uint128 sum) = lib.sumRootOf(
-                    blob(string.concat(row, ".leaf")), uint128(number(string.concat(row, ".amount"))), uint64(n), uint64(count), siblings
-                );
-                eq("root", root, got);
-                eq("total", total, sum);
-            }
+    function test_the_largest_tree_and_its_openings() public view {
+        eq("openings", 33, checkTree(each(".trees", 6, "")));
+        yes("it is the last one", !has(each(".trees", 7, "")));
+    }
+
+    function checkTree(string memory tree) private view returns (uint256 count) {
+        bytes32 root = word(string.concat(tree, ".root"));
+        count = number(string.concat(tree, ".count"));
+        uint256 length = number(string.concat(tree, ".length"));
+        eq("head", root, Trees.root(uint64(count), uint64(length), word(string.concat(tree, ".top"))));
+        for (uint256 n = 0; n < count; ++n) {
+            bytes memory leaf = blob(each(string.concat(tree, ".leaves"), n, ""));
+            eq("opening", root, lib.rootOf(leaf, opening(each(string.concat(tree, ".openings"), n, ""))));
+        }
+    }
+
+    function test_small_sum_trees_and_their_openings() public view {
+        uint256 opened = 0;
+        for (uint256 i = 0; i < 6; ++i) opened += checkSumTree(each(".sumTrees", i, ""));
+        eq("openings", 19, opened);
+    }
+
+    function test_the_largest_sum_tree_and_its_openings() public view {
+        eq("openings", 33, checkSumTree(each(".sumTrees", 6, "")));
+        yes("it is the last one", !has(each(".sumTrees", 7, "")));
+    }
+
+    function checkSumTree(string memory tree) private view returns (uint256 count) {
+        bytes32 root = word(string.concat(tree, ".root"));
+        uint256 total = number(string.concat(tree, ".total"));
+        count = number(string.concat(tree, ".count"));
+        eq("head", root, Trees.sumRoot(uint64(count), uint128(total), word(string.concat(tree, ".top"))));
+        for (uint256 n = 0; n < count; ++n) {
+            string memory row = each(string.concat(tree, ".leaves"), n, "");
+            bytes memory siblings = sumSiblings(each(string.concat(tree, ".openings"), n, ""));
+            (bytes32 got, uint128 sum) = lib.sumRootOf(
+                blob(string.concat(row, ".leaf")), uint128(number(string.concat(row, ".amount"))), uint64(n), uint64(count), siblings
+            );
+            eq("root", root, got);
+            eq("total", total, sum);
         }
     }
 

@@ -66,8 +66,9 @@ async fn vouchers_become_payouts_that_sum_to_the_wei() {
     let root = NodeRoot { node: of(node), epoch, receipts, count: 1, fees: FEE };
     let root = Signed::new(node.account("sign").unwrap(), &domains, root);
     // Anybody may carry it.
-    owner.submit_node_root(&root).await.unwrap();
-    assert!(node.node_root_of(epoch, of(node)).await.unwrap().is_some());
+    let submitted = owner.submit_node_root(&root).await.unwrap();
+    let slot = node.node_root_of(epoch, of(node)).await.unwrap();
+    assert_eq!(slot, Some(root.document.slot(submitted.block.number)));
 
     // The payout tree: every wei of the fee in one part.
     let deployment = world.devnet.deployment();

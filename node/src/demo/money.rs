@@ -120,7 +120,7 @@ impl Demo {
             let owner = |kind| manifest.asset(kind).and_then(|asset| state.payee_at(asset.version.asset, receipt.block.number));
             let roles = RolePayees {
                 protocol: Role::Protocol.account().address(),
-                node: state.operator(receipt.node).context("a receipt of somebody who is no operator")?.payout,
+                node: Some(state.operator(receipt.node).context("a receipt of somebody who is no operator")?.payout),
                 agent: owner(AssetKind::Agent),
                 base: owner(AssetKind::Base),
                 adapter: owner(AssetKind::Adapter),
@@ -129,7 +129,10 @@ impl Demo {
             };
             let fee = bundle.quote.document.protocol_fee;
             let parts = shares::parts(receipt, fee, manifest)?;
-            for ((part, wei), share) in parts.into_iter().zip(shares::payees(receipt, 0, fee, manifest, &roles)?) {
+            let shares = shares::payees(receipt, 0, fee, manifest, &roles)?;
+            for (part, wei) in parts {
+                // A role that nobody holds is paid nothing.
+                let Some(share) = shares.iter().find(|share| share.part.part == part.code()) else { continue };
                 let sum = dues.entry((share.payee, self.role(part, bundle))).or_default();
                 *sum = sum.plus(wei)?;
             }

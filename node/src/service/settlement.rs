@@ -8,13 +8,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
     bundle::Bundle,
-    epoch::{self, DueRefund, Payout, Refund},
+    epoch::{
+        self, Parts, Payout, Standing,
+        replay::{Facts as _, RootFacts, check_root},
+    },
     message::{self, ASK_BYTES_MAX, Ask, PayoutLine, RECEIPTS_PAGE, REPLY_BYTES_MAX, ReceiptItem, Reply},
-    shares::{self, RolePayees, Share},
 };
 use chain_bridge::{
     client::ChainClient,
     deploy::Deployment,
+    follow::Snapshot,
     registry::{State, money::ROLE_POSTER, state::SubmittedRoot},
 };
 use p2p::{
@@ -30,10 +33,8 @@ use tokio::{
 };
 use types::{
     amount::Amount,
-    encoding::Document as _,
     id::{Address, Hash32, NodeId},
     key::{Account, Signed},
-    manifest::AssetKind,
     receipt::Receipt,
 };
 
@@ -41,6 +42,7 @@ use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting},
     chain::Snapshots,
+    command::epoch::events::{Books as ChainFacts, accounts},
 };
 
 /// How often the chain's phase is looked at.
@@ -48,7 +50,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a question to another node may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
 /// Records table of payout trees.
-const PAYOUTS: &str = "payouts";
+const PAYOUTS: &str = "payout-trees";
 /// Receipts one root may cover; the rest go into the next epoch.
 const RECEIPTS_MAX: usize = 4_096;
 /// Receipts that wait for their lane to be collected; the oldest beyond are given up.
@@ -86,15 +88,15 @@ pub struct Settling {
 #[serde(deny_unknown_fields)]
 struct Kept {
     previous: BTreeMap<Address, Amount>,
-    shares: Vec<Share>,
-    refunds: Vec<Refund>,
+    /// Parts of each payee, ascending.
+    parts: Parts,
     /// Up to where each lane's money is spoken for, this tree included.
-    standing: BTreeMap<Hash32, Amount>,
+    standing: BTreeMap<Hash32, Standing>,
 }
 
 impl Kept {
     fn tree(&self) -> Result<Payout, epoch::PayoutError> {
-        epoch::build_payout(&self.previous, self.shares.iter().copied(), &self.refunds)
+        Payout::over(&self.previous, self.parts.clone(), &epoch::one_by_one)
     }
 }
 
@@ -118,8 +120,9 @@ impl Settling {
                     Err(error) => tracing::debug!(error = format!("{error:#}"), "not settled yet"),
                 }
             }
+            let snapshot = Arc::clone(&self.snapshots.borrow());
             if self.is_poster
-                && let Err(error) = self.post_payout(&state).await
+                && let Err(error) = self.post_payout(&snapshot).await
             {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
             }
@@ -268,9 +271,11 @@ impl Settling {
         Ok(stands)
     }
 
-    /// Posts the payout tree of the oldest epoch that is due and has none.
-    async fn post_payout(&self, state: &State) -> anyhow::Result<()> {
-        let now = self.chain.latest().await?.timestamp;
+    /// Posts the payout tree of the oldest epoch that is due and has none, on top of the last final one: a pending one could still be taken back.
+    /// What is due and final is told by the same block as the books, so that nothing of the time before is missing in them.
+    async fn post_payout(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return Ok(()) };
+        let (state, now) = (&*snapshot.latest, heads.timestamp);
         let Some((number, _)) = state.epochs().find(|(_, epoch)| epoch.payout.is_none()) else { return Ok(()) };
         let epoch = state.epoch(number).context("just found")?;
         let previous = number.checked_sub(1).and_then(|before| state.epoch(before)).and_then(|before| before.payout);
@@ -323,61 +328,34 @@ impl Settling {
 
     /// Builds an epoch's tree from the receipts behind its node roots, on top of the tree before.
     async fn build(&self, state: &State, number: u64) -> anyhow::Result<(Kept, Payout)> {
-        let (previous, standing) =
-            match number.checked_sub(1).filter(|before| state.epoch(*before).is_some_and(|epoch| epoch.payout.is_some())) {
-                Some(before) => {
-                    let (kept, tree) = self.posted_tree(state, before).await?;
-                    (tree.cumulative(), kept.standing)
-                }
-                None => (BTreeMap::new(), BTreeMap::new()),
-            };
+        // The first epoch has none before it. Without the payout of any other's predecessor there is nothing to build on: that is an error.
+        let (previous, mut standing) = match number.checked_sub(1).filter(|before| state.epoch(*before).is_some()) {
+            Some(before) => {
+                let (kept, tree) = self.posted_tree(state, before).await?;
+                (tree.cumulative(), kept.standing)
+            }
+            None => (BTreeMap::new(), BTreeMap::new()),
+        };
+        let facts = ChainFacts(state);
         let epoch = state.epoch(number).with_context(|| format!("epoch {number} is unknown"))?;
         let mut items = BTreeMap::new();
         for (node, root) in &epoch.roots {
+            // One that was found to withhold a receipt has no parts, and need not be asked; no receipt hashes to zero.
+            if facts.is_out(number, *node, Hash32::ZERO) {
+                continue;
+            }
             let of_node = self.receipts_of(state, *node, number, root).await;
             items.insert(*node, of_node.with_context(|| format!("receipts of {node} in epoch {number}"))?);
         }
-        let receipts = items.iter().map(|(node, items)| (*node, items.iter().map(|item| &item.receipt.document).collect())).collect();
-        let funding = epoch::fund(
-            &standing,
-            &receipts,
-            |node, receipt| state.is_paid(number, node, receipt.hash(), receipt.lane, receipt.cumulative_after),
-            refunds_due(state, number),
-        );
-        let mut shares = Vec::new();
-        for (node, items) in &items {
-            let counted = funding.counted.get(node).map_or(&[][..], Vec::as_slice);
-            if counted.len() < items.len() {
-                tracing::warn!(%node, epoch = number, without = items.len() - counted.len(), "receipts that no collected money stands behind are not paid");
-            }
-            for place in counted {
-                let item = &items[usize::try_from(*place)?];
-                shares.extend(self.shares(state, *place, item).with_context(|| format!("receipt {place} of {node}"))?);
-            }
+        let due = facts.epoch(number).with_context(|| format!("epoch {number} is unknown"))?.refunds;
+        let accounts = accounts(&self.deployment);
+        let division = epoch::divide(&facts, &accounts, number, &items, &due, &mut standing, &epoch::one_by_one);
+        for unpaid in &division.unpaid {
+            tracing::warn!(node = %unpaid.node, epoch = number, receipt = unpaid.receipt, why = %unpaid.why, "a receipt has no parts");
         }
-        let kept = Kept { previous, shares, refunds: funding.refunds, standing: funding.standing };
+        let kept = Kept { previous, parts: division.parts, standing };
         let tree = kept.tree()?;
         Ok((kept, tree))
-    }
-
-    /// Whom one receipt pays.
-    fn shares(&self, state: &State, place: u64, item: &ReceiptItem) -> anyhow::Result<Vec<Share>> {
-        let receipt = &item.receipt.document;
-        item.receipt.verify(&self.deployment.domains(), receipt.node)?;
-        ensure!(item.quote.hash() == receipt.quote, "the quote is not the one it names");
-        ensure!(item.manifest.root() == receipt.manifest, "the manifest is not the one it names");
-        let block = receipt.block.number;
-        let owner = |kind| item.manifest.asset(kind).and_then(|asset| state.payee_at(asset.version.asset, block));
-        let payees = RolePayees {
-            protocol: self.deployment.config.protocol,
-            node: state.payout_at(receipt.node, block).with_context(|| format!("{} was no operator at block {block}", receipt.node))?,
-            agent: owner(AssetKind::Agent),
-            base: owner(AssetKind::Base),
-            adapter: owner(AssetKind::Adapter),
-            stakers: self.deployment.rewards,
-            insurance: self.deployment.insurance,
-        };
-        Ok(shares::payees(receipt, place, item.quote.protocol_fee, &item.manifest, &payees)?)
     }
 
     /// A node's receipts of an epoch, from itself, checked against its root.
@@ -392,10 +370,8 @@ impl Settling {
         } else {
             items = self.fetch_receipts(state, node, epoch, root.count).await?;
         }
-        let receipts: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
-        let shown = epoch::node_root(node, epoch, &receipts)?;
-        ensure!(shown.receipts == root.receipts && shown.fees == root.fees, "they do not give the posted root and sum");
-        ensure!(receipts.iter().all(|receipt| receipt.document.node == node), "one is another node's");
+        let root = RootFacts { receipts: root.receipts, count: root.count, fees: root.fees };
+        check_root(&self.deployment.domains(), epoch, node, &root, &items)?;
         Ok(items)
     }
 
@@ -421,11 +397,6 @@ impl Settling {
         }
         Ok(items)
     }
-}
-
-/// The refunds that an epoch's tree has to hold.
-fn refunds_due(state: &State, epoch: u64) -> impl Iterator<Item = DueRefund> {
-    state.refunds_due(epoch).map(|(lane, due, collected)| DueRefund { lane, node: due.node, payer: due.payer, collected })
 }
 
 /// Any port on the interface that reaches `peer`'s family.

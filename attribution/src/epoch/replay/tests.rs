@@ -8,7 +8,9 @@ use types::{
 };
 
 use super::*;
+use crate::epoch::{build_payout, node_root};
 use crate::sample::{Sample, account, sample};
+use crate::shares::{self, RolePayees};
 
 static SAMPLE: LazyLock<Sample> = LazyLock::new(sample);
 
@@ -130,7 +132,7 @@ fn world(plans: &[Plan]) -> World {
             if plan.4 == Fate::Paid {
                 let roles = RolePayees {
                     protocol: accounts.protocol,
-                    node: world.payouts[&node.address()],
+                    node: Some(world.payouts[&node.address()]),
                     agent: None,
                     base: Some(world.owners[&1]),
                     adapter: Some(world.owners[&2]),
@@ -318,6 +320,50 @@ fn an_epoch_is_not_rebuilt_twice() {
     let mut replay = Replay::new(&world, world.accounts);
     replay.next(1, &world.receipts[&1]).unwrap();
     assert_eq!(replay.next(1, &world.receipts[&1]).unwrap_err(), ReplayError::Order { got: 1, last: 1 });
+}
+
+#[test]
+fn a_role_that_nobody_holds_has_no_part_and_keeps_nobody_from_theirs() {
+    let mut world = world(&plans());
+    world.owners.remove(&2);
+    world.payouts.remove(&account(9).address());
+    let (posted, lines_before) = (world.epochs.clone(), world.lines.clone());
+    let mut replay = Replay::new(&world, world.accounts);
+    let ReplayError::Posted { got_total, expected_total, .. } = replay.next(1, &world.receipts[&1]).unwrap_err() else {
+        panic!("the posted tree pays the adapter's owner")
+    };
+    let unheld = |line: &&Line| [address(0x62), address(0x72)].contains(&line.leaf.account);
+    let left_out: u128 = lines_before[&1].iter().filter(unheld).map(|line| line.leaf.cumulative.0).sum();
+    assert!(left_out > 0 && posted[&1].posted.unwrap().total == expected_total);
+    assert_eq!(got_total.0 + left_out, expected_total.0, "the parts of the roles that are held stay as they were");
+}
+
+#[test]
+fn a_node_found_to_withhold_a_receipt_has_no_parts_and_need_not_be_shown() {
+    let all = world(&plans());
+    let gone = account(9).address();
+    let without: Vec<Plan> = plans().into_iter().filter(|plan| !(plan.0 == 1 && plan.1 == 1)).collect();
+    let expected = world(&without);
+    let mut withheld = all.clone();
+    // Its root stands, its receipts are shown to nobody, and the tree was posted without them.
+    withheld.epochs.get_mut(&1).unwrap().posted = expected.epochs[&1].posted;
+    withheld.receipts.get_mut(&1).unwrap().remove(&gone);
+    let mut replay = Replay::new(&withheld, withheld.accounts);
+    assert_eq!(replay.next(1, &withheld.receipts[&1]).unwrap_err(), ReplayError::Missing { epoch: 1, node: gone });
+    withheld.out.insert(Hash32::ZERO);
+    let mut replay = Replay::new(&withheld, withheld.accounts);
+    assert_eq!(replay.next(1, &withheld.receipts[&1]).unwrap().posted, expected.epochs[&1].posted.unwrap());
+}
+
+#[test]
+fn whoever_works_rebuilds_the_same_tree() {
+    let world = world(&plans());
+    let backwards = |count: usize, work: &(dyn Fn(usize) + Sync)| (0..count).rev().for_each(work);
+    let mut replay = Replay::new(&world, world.accounts);
+    for (epoch, receipts) in &world.receipts {
+        let rebuilt = replay.next_by(&backwards, *epoch, receipts, Signatures::Verified).unwrap();
+        assert_eq!(first_difference(&rebuilt.payout, &world.lines[epoch]), None);
+    }
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
