@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
     encoding::Document as _,
-    id::{AssetVersion, Hash32},
+    id::{Address, AssetVersion, Hash32},
     key::{Domains, Signed},
     manifest::Manifest,
     quote::Quote,
@@ -47,6 +47,10 @@ pub struct Bundle {
     pub quote: Signed<Quote>,
     /// The line the answer was paid on.
     pub lane: Signed<Lane>,
+    /// The session key that signed lane and voucher for the payer; nothing if the payer did. That the payer lets it sign is the escrow's word
+    /// (`sessionOf`), and so is what its vouchers are good for: no bundle shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Address>,
     /// The client's last promise for this answer.
     pub voucher: Signed<Voucher>,
     /// What answered.

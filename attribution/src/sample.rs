@@ -182,6 +182,7 @@ pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) ->
         request: Signed::new(&client, &domains, request),
         quote: Signed::new(node, &domains, quote),
         lane: Signed::new(&client, &domains, lane),
+        session: None,
         voucher: Signed::new(&client, &domains, voucher),
         manifest,
         messages,

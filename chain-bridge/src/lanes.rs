@@ -5,6 +5,7 @@
 //! escrow refuses every voucher of an expired lane. What an answer costs and which voucher is due are `types::split` and the rules of the answer.
 
 use types::{
+    amount::Amount,
     id::Address,
     key::{Domains, SignatureError, Signed},
     voucher::Lane,
@@ -36,12 +37,66 @@ pub enum LaneError {
         /// Now.
         block: u64,
     },
-    /// Not signed by its payer.
+    /// Not signed by its payer, nor by the session key named.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The escrow knows no such session key.
+    #[error("{payer} lets no session key {signer} sign for it: authorise it with `tributary wallet session add`")]
+    NoSession {
+        /// Who pays.
+        payer: Address,
+        /// Who signs.
+        signer: Address,
+    },
+    /// The session key's time is over, or so near its end that its vouchers may not be collected.
+    #[error("the session key {signer} ends at block {expiry} and the chain is at {block}: it must last {LANE_BLOCKS_MIN} blocks more")]
+    SessionEnding {
+        /// Who signs.
+        signer: Address,
+        /// Its last block.
+        expiry: u64,
+        /// Now.
+        block: u64,
+    },
+    /// The payer has revoked the session key.
+    #[error("the session key {signer} is revoked by its payer")]
+    SessionRevoked {
+        /// Who signs.
+        signer: Address,
+    },
 }
 
-/// Whether node `me` may begin an answer to `client` on `lane` while the chain is at `block`. `known` is the lane as it was verified before,
+/// What the escrow says of a session key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRight {
+    /// Most that may be collected by its signature.
+    pub cap: Amount,
+    /// Collected so far.
+    pub spent: Amount,
+    /// Last block in which anything is collected by it.
+    pub expiry: u64,
+    /// When a revocation takes effect, if it was revoked: until then the escrow still pays what was signed before.
+    pub revoked_at: Option<u64>,
+}
+
+/// What may still be collected by the signature of `signer` for `payer`, of which the escrow says `right`. The escrow pays nothing of a voucher that goes beyond
+/// it, not even a part: whoever serves more serves for nothing.
+///
+/// # Errors
+/// [`LaneError`]: it may not sign, or not for long enough.
+pub const fn admit_session(right: Option<SessionRight>, payer: Address, signer: Address, block: u64) -> Result<Amount, LaneError> {
+    let Some(right) = right else { return Err(LaneError::NoSession { payer, signer }) };
+    if right.revoked_at.is_some() {
+        return Err(LaneError::SessionRevoked { signer });
+    }
+    if right.expiry < block.saturating_add(LANE_BLOCKS_MIN) {
+        return Err(LaneError::SessionEnding { signer, expiry: right.expiry, block });
+    }
+    Ok(Amount(right.cap.0.saturating_sub(right.spent.0)))
+}
+
+/// Whether node `me` may begin an answer to `client` on `lane`, signed by `signer` (the payer, or a session key that [`admit_session`] lets sign), while the chain
+/// is at `block`. `known` is the lane as it was verified before,
 /// if it was: the same bytes are not verified again.
 ///
 /// # Errors
@@ -51,6 +106,7 @@ pub fn admit(
     known: Option<&Signed<Lane>>,
     domains: &Domains,
     client: Address,
+    signer: Address,
     me: Address,
     block: u64,
 ) -> Result<(), LaneError> {
@@ -62,7 +118,7 @@ pub fn admit(
         return Err(LaneError::Expiring { expiry, block });
     }
     if known != Some(lane) {
-        lane.verify(domains, payer)?;
+        lane.verify(domains, signer)?;
     }
     Ok(())
 }
@@ -87,7 +143,8 @@ mod tests {
     fn check(change: impl FnOnce(&mut Lane)) -> Result<(), LaneError> {
         let mut lane = Lane { payer: account(1).address(), node: ME, cap: Amount(9), expiry: BLOCK + LANE_BLOCKS_MIN, nonce: 1 };
         change(&mut lane);
-        admit(&Signed::new(&account(1), &domains(), lane), None, &domains(), account(1).address(), ME, BLOCK)
+        let client = account(1).address();
+        admit(&Signed::new(&account(1), &domains(), lane), None, &domains(), client, client, ME, BLOCK)
     }
 
     #[test]
@@ -107,9 +164,32 @@ mod tests {
     }
 
     #[test]
+    fn a_session_key_signs_a_lane_in_its_payers_name_only_where_it_is_named() {
+        let client = account(1).address();
+        let lane = Lane { payer: client, node: ME, cap: Amount(9), expiry: 10_000, nonce: 1 };
+        let signed = Signed::new(&account(2), &domains(), lane);
+        let by = |signer| admit(&signed, None, &domains(), client, signer, ME, BLOCK);
+        assert_eq!(by(account(2).address()), Ok(()));
+        assert!(matches!(by(client), Err(LaneError::Signature(_))));
+    }
+
+    #[test]
+    fn a_session_is_good_for_what_its_cap_leaves_while_it_lasts() {
+        let (payer, signer) = (account(1).address(), account(2).address());
+        let right = SessionRight { cap: Amount(100), spent: Amount(30), expiry: BLOCK + LANE_BLOCKS_MIN, revoked_at: None };
+        let check = |right| admit_session(right, payer, signer, BLOCK);
+        assert_eq!(check(Some(right)), Ok(Amount(70)));
+        assert_eq!(check(Some(SessionRight { spent: Amount(100), ..right })), Ok(Amount::ZERO));
+        assert_eq!(check(None), Err(LaneError::NoSession { payer, signer }));
+        let expiry = right.expiry - 1;
+        assert_eq!(check(Some(SessionRight { expiry, ..right })), Err(LaneError::SessionEnding { signer, expiry, block: BLOCK }));
+        assert_eq!(check(Some(SessionRight { revoked_at: Some(u64::MAX), ..right })), Err(LaneError::SessionRevoked { signer }));
+    }
+
+    #[test]
     fn a_lane_its_payer_did_not_sign_for_this_deployment_is_refused() {
         let lane = Lane { payer: account(1).address(), node: ME, cap: Amount(9), expiry: 10_000, nonce: 1 };
-        let refused = |signed: &Signed<Lane>| admit(signed, None, &domains(), lane.payer, ME, BLOCK);
+        let refused = |signed: &Signed<Lane>| admit(signed, None, &domains(), lane.payer, lane.payer, ME, BLOCK);
         assert!(matches!(refused(&Signed::new(&account(2), &domains(), lane)), Err(LaneError::Signature(SignatureError::Foreign { .. }))));
         let elsewhere = Domains { chain_id: 2, ..domains() };
         assert!(matches!(refused(&Signed::new(&account(1), &elsewhere, lane)), Err(LaneError::Signature(_))));
@@ -117,7 +197,7 @@ mod tests {
         assert_eq!(refused(&good), Ok(()));
         // What was verified before helps the same bytes alone.
         let forged = Signed::new(&account(2), &domains(), lane);
-        let known = |signed: &Signed<Lane>| admit(signed, Some(&good), &domains(), lane.payer, ME, BLOCK);
+        let known = |signed: &Signed<Lane>| admit(signed, Some(&good), &domains(), lane.payer, lane.payer, ME, BLOCK);
         assert_eq!(known(&good), Ok(()));
         assert!(matches!(known(&forged), Err(LaneError::Signature(_))));
     }

@@ -65,6 +65,9 @@ pub enum BooksError {
 pub struct LaneRecord {
     /// The lane.
     pub lane: Signed<Lane>,
+    /// The session key that signed both; nothing if the payer did.
+    #[serde(default)]
+    pub session: Option<Address>,
     /// Last receipted voucher.
     pub voucher: Signed<Voucher>,
     /// Collected so far.
@@ -105,9 +108,17 @@ pub struct Books {
 /// What the answers under way hold.
 #[derive(Debug, Default)]
 struct Busy {
-    /// By lane: who pays, and what of the deposit is set aside for it.
-    lanes: BTreeMap<Hash32, (Address, Amount)>,
+    lanes: BTreeMap<Hash32, Aside>,
     requests: BTreeSet<Hash32>,
+}
+
+/// What is set aside for the answer that a lane pays.
+#[derive(Debug, Clone, Copy, Default)]
+struct Aside {
+    payer: Address,
+    /// The session key that signs for it; nothing if the payer does.
+    session: Option<Address>,
+    amount: Amount,
 }
 
 /// What another answer under way holds already.
@@ -130,20 +141,25 @@ pub struct Held<'b> {
 impl Held<'_> {
     /// What other answers under way hold of `payer`'s deposit.
     pub fn reserved(&self, payer: Address) -> Amount {
-        self.others(&self.books.busy.lock().unwrap_or_else(PoisonError::into_inner), payer)
+        self.others(&self.books.busy.lock().unwrap_or_else(PoisonError::into_inner), |aside| aside.payer == payer)
     }
 
-    /// Sets aside up to `want` of what `payer` has free (`free` wei, before what its other answers under way hold); returns how much.
-    pub fn reserve(&self, payer: Address, free: Amount, want: Amount) -> Amount {
+    /// Sets aside up to `want` of what `payer` has free (`free` wei, before what its other answers under way hold), and no more than its session key
+    /// is still good for, if one signs (its wei too are counted before other answers); returns how much.
+    pub fn reserve(&self, payer: Address, session: Option<(Address, Amount)>, free: Amount, want: Amount) -> Amount {
         let mut busy = self.books.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let granted = want.min(free.minus(self.others(&busy, payer)).unwrap_or_default());
-        busy.lanes.insert(self.lane, (payer, granted));
+        let mut granted = want.min(free.minus(self.others(&busy, |aside| aside.payer == payer)).unwrap_or_default());
+        if let Some((signer, left)) = session {
+            let others = self.others(&busy, |aside| aside.payer == payer && aside.session == Some(signer));
+            granted = granted.min(left.minus(others).unwrap_or_default());
+        }
+        busy.lanes.insert(self.lane, Aside { payer, session: session.map(|(signer, _)| signer), amount: granted });
         granted
     }
 
-    fn others(&self, busy: &Busy, payer: Address) -> Amount {
-        let others = busy.lanes.iter().filter(|(lane, (of, _))| **lane != self.lane && *of == payer);
-        Amount(others.fold(0_u128, |sum, (_, (_, amount))| sum.saturating_add(amount.0)))
+    fn others(&self, busy: &Busy, is_counted: impl Fn(&Aside) -> bool) -> Amount {
+        let others = busy.lanes.iter().filter(|(lane, aside)| **lane != self.lane && is_counted(aside));
+        Amount(others.fold(0_u128, |sum, (_, aside)| sum.saturating_add(aside.amount.0)))
     }
 }
 
@@ -190,7 +206,7 @@ impl Books {
         if !busy.requests.insert(request) {
             return Err(Taken::Request);
         }
-        busy.lanes.insert(lane, (Address::ZERO, Amount::ZERO));
+        busy.lanes.insert(lane, Aside::default());
         Ok(Held { books: self, lane, request })
     }
 
@@ -228,10 +244,11 @@ impl Books {
         }
     }
 
-    /// Receipted but not collected yet from `payer`.
-    pub fn uncollected(&self, payer: Address) -> Result<Amount, BooksError> {
+    /// Receipted but not collected yet from `payer`; only by the signature of a session key, if one is given.
+    pub fn uncollected(&self, payer: Address, session: Option<Address>) -> Result<Amount, BooksError> {
         let lanes = self.lanes()?;
-        let of_payer = lanes.iter().filter(|record| record.lane.document.payer == payer);
+        let is_counted = |record: &&LaneRecord| record.lane.document.payer == payer && (session.is_none() || record.session == session);
+        let of_payer = lanes.iter().filter(is_counted);
         // A payer may have collected a later voucher itself: then nothing is owed.
         let owed = of_payer.map(|record| record.voucher.document.cumulative.minus(record.collected).unwrap_or_default());
         Ok(Amount::sum(owed)?)
@@ -242,7 +259,7 @@ impl Books {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.mark(SIGNED)?;
         let collected = self.lane(lane.document.id())?.map_or(Amount::ZERO, |record| record.collected);
-        let record = LaneRecord { lane: lane.clone(), voucher: voucher.clone(), collected };
+        let record = LaneRecord { lane: lane.clone(), session: bundle.session, voucher: voucher.clone(), collected };
         let to_json = |error: serde_json::Error| damaged(RECEIPTS, &number.to_be_bytes(), error);
         let receipt = &bundle.receipt.document;
         let billed = receipt.first_token.saturating_add(receipt.tokens_out).max(self.billed_to(receipt.request)?);

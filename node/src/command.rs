@@ -20,6 +20,7 @@ pub mod init;
 pub mod model;
 pub mod publish;
 pub mod receipt;
+pub mod refund;
 pub mod registry;
 pub mod run;
 mod sent;
@@ -105,6 +106,7 @@ pub enum Command {
     Status(status::Args),
     Wallet(wallet::Args),
     Claim(claim::Args),
+    Refund(refund::Args),
     Epoch(epoch::Args),
     Registry(registry::Args),
     Receipt(receipt::Args),
@@ -185,6 +187,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&context, args).await,
         Command::Wallet(args) => wallet::run(&context, args).await,
         Command::Claim(args) => claim::run(&context, args).await,
+        Command::Refund(args) => refund::run(&context, args).await,
         Command::Epoch(args) => epoch::run(&context, args).await,
         Command::Registry(args) => registry::run(&context, args).await,
         Command::Receipt(args) => receipt::run(&context, args).await,

@@ -51,6 +51,23 @@ pub struct Config {
     pub settle_every_s: u64,
     /// Most wei of tokens delivered but not vouched for, per client.
     pub willing_to_lose: Amount,
+    /// What this client's own questions may cost.
+    pub spending: Spending,
+}
+
+/// Caps on what a client promises, each in force where it is set: an answer that could exceed one is not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spending {
+    /// Most that one answer may cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_request: Option<Amount>,
+    /// Most that the answers asked for in one UTC day may cost together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<Amount>,
+    /// Most that one signing key, the wallet's or a session's, may ever promise; a session has a cap of its own besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_key: Option<Amount>,
 }
 
 impl Default for Config {
@@ -76,6 +93,8 @@ impl Default for Config {
             settle_every_s: 60,
             // One voucher's worth of tokens at the default rate, and some.
             willing_to_lose: Amount(1_000_000_000_000_000),
+            // The deposit and --max-fee bound a client that sets none.
+            spending: Spending::default(),
         }
     }
 }
@@ -197,6 +216,16 @@ mod tests {
         assert!(refused > whole.len(), "{refused} of {} changes were refused", 5 * whole.len());
         std::fs::write(&path, vec![b'#'; usize::try_from(CONFIG_BYTES_MAX).unwrap() + 1]).unwrap();
         assert!(Config::load(&path).unwrap_err().to_string().contains("more than 1048576 bytes"));
+    }
+
+    #[test]
+    fn caps_are_amounts_under_spending() {
+        let text = "[spending]\nper_request = \"0.02 OPEN\"\nper_day = \"1 OPEN\"";
+        let config = toml::from_str::<Config>(text).unwrap();
+        let caps = Spending { per_request: Some("0.02 OPEN".parse().unwrap()), per_day: Some("1 OPEN".parse().unwrap()), per_key: None };
+        assert_eq!(config.spending, caps);
+        assert_eq!(toml::from_str::<Config>(&config.to_toml().unwrap()).unwrap(), config);
+        assert!(toml::from_str::<Config>("[spending]\nper_week = \"1\"").unwrap_err().to_string().contains("per_week"));
     }
 
     #[test]

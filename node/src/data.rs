@@ -112,6 +112,16 @@ impl DataDir {
         self.0.join("receipts")
     }
 
+    /// Failure notices of a client.
+    pub fn failures(&self) -> PathBuf {
+        self.0.join("failures")
+    }
+
+    /// Session keys of a client.
+    pub fn sessions(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+
     /// Creates the folder (mode 0700) if it is missing. One that is there and empty is closed to others too; one that holds something keeps its
     /// mode, because it may be somebody's home: what is secret in it has a mode of its own.
     ///

@@ -61,6 +61,7 @@ pub fn assemble(
         request: begin.request.clone(),
         quote: begin.quote.clone(),
         lane: begin.lane.clone(),
+        session: begin.session,
         voucher: voucher.clone(),
         manifest: begin.manifest.clone(),
         messages: messages(&begin.turns).map_err(anyhow::Error::msg)?,

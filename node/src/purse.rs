@@ -1,7 +1,13 @@
 //! A client's own books: a nonce that only rises and lanes with what was promised on them.
 //!
 //! Several `ask` processes may share one folder: the nonce is taken under a file lock, and a lane is locked for the answer it pays, so
-//! two answers at once use two lanes and no promise is made twice.
+//! two answers at once use two lanes and no promise is made twice. Beside them lie the books of what was spent, and the answers given under
+//! keys of the caller's.
+
+mod answers;
+mod spending;
+
+pub use answers::Slot;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -48,8 +54,6 @@ pub struct HeldLane {
     _lock: File,
     path: PathBuf,
     kept: Kept,
-    /// Promised on it by the answer that holds it.
-    promised: Amount,
 }
 
 /// Terms of new lanes.
@@ -87,16 +91,21 @@ impl Purse {
         Ok(next)
     }
 
-    /// A lane from `account` to `node` that nobody else holds and whose cap leaves `room`; signed anew if there is none.
+    /// A lane from `payer` to `node` that nobody else holds and whose cap leaves `room`; signed anew by `signer`, the payer or a session key of its, if
+    /// there is none.
     pub fn hold_lane(
         &self,
-        account: &Account,
+        payer: Address,
+        signer: &Account,
         domains: &Domains,
         node: Address,
         terms: LaneTerms,
         room: Amount,
     ) -> anyhow::Result<HeldLane> {
-        let folder = self.folder.join("lanes").join(format!("{}-{}-{node}", domains.chain_id, domains.escrow));
+        let place = format!("{}-{}-{node}", domains.chain_id, domains.escrow);
+        // A session's lanes are its own: its cap stands for what they promise.
+        let place = if signer.address() == payer { place } else { format!("{place}-{}", signer.address()) };
+        let folder = self.folder.join("lanes").join(place);
         fs::create_dir_all(&folder)?;
         for number in 0..LANES_MAX {
             let path = folder.join(format!("{number}.json"));
@@ -108,9 +117,9 @@ impl Purse {
             // A lane that is used up, expires soon or was left with an open promise makes room for a new one under another nonce.
             let kept = match kept.filter(|kept| kept.has(terms, room)) {
                 Some(kept) => kept,
-                None => self.sign_lane(&path, account, domains, node, terms, room)?,
+                None => self.sign_lane(&path, payer, (signer, domains), node, terms, room)?,
             };
-            return Ok(HeldLane { _lock: lock, path, kept, promised: Amount::ZERO });
+            return Ok(HeldLane { _lock: lock, path, kept });
         }
         bail!("all {LANES_MAX} lanes to {node} are paying answers: wait for answers to end")
     }
@@ -118,14 +127,14 @@ impl Purse {
     fn sign_lane(
         &self,
         path: &Path,
-        account: &Account,
-        domains: &Domains,
+        payer: Address,
+        (signer, domains): (&Account, &Domains),
         node: Address,
         terms: LaneTerms,
         room: Amount,
     ) -> anyhow::Result<Kept> {
-        let lane = Lane { payer: account.address(), node, cap: terms.cap.max(room), expiry: terms.expiry, nonce: self.next_nonce()? };
-        let kept = Kept { lane: Signed::new(account, domains, lane), cumulative: Amount::ZERO, is_promised: false };
+        let lane = Lane { payer, node, cap: terms.cap.max(room), expiry: terms.expiry, nonce: self.next_nonce()? };
+        let kept = Kept { lane: Signed::new(signer, domains, lane), cumulative: Amount::ZERO, is_promised: false };
         write_atomic(path, &serde_json::to_vec(&kept)?, 0o600)?;
         Ok(kept)
     }
@@ -153,11 +162,6 @@ impl HeldLane {
     /// Whether vouchers without a receipt may be out on it.
     pub const fn is_promised(&self) -> bool {
         self.kept.is_promised
-    }
-
-    /// Notes what the holding answer has promised by now; returns what it had before.
-    pub const fn note_promise(&mut self, sum: Amount) -> Amount {
-        std::mem::replace(&mut self.promised, sum)
     }
 
     /// Notes a receipt's cumulative amount; it is on disk when this returns.
@@ -198,10 +202,15 @@ fn lock(path: &Path, is_waiting: bool) -> anyhow::Result<Option<File>> {
 }
 
 fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
-    if !path.exists() {
+    read_record(path, LANE_FILE_MAX)
+}
+
+/// A record's text; nothing if there is none.
+fn read_record(path: &Path, most: u64) -> anyhow::Result<Option<String>> {
+    if !path.try_exists().with_context(|| path.display().to_string())? {
         return Ok(None);
     }
-    let bytes = read_bounded(path, LANE_FILE_MAX).with_context(|| format!("{}", path.display()))?;
+    let bytes = read_bounded(path, most).with_context(|| format!("{}", path.display()))?;
     Ok(Some(String::from_utf8(bytes).with_context(|| format!("{}: not text; it is damaged", path.display()))?))
 }
 
@@ -226,7 +235,7 @@ mod tests {
     fn two_answers_at_once_use_two_lanes_and_later_ones_reuse_them() {
         let folder = tempfile::tempdir().unwrap();
         let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
-        let hold = |room| purse.hold_lane(&account, &domains(), Address([9; 20]), TERMS, Amount(room)).unwrap();
+        let hold = |room| purse.hold_lane(account.address(), &account, &domains(), Address([9; 20]), TERMS, Amount(room)).unwrap();
         let mut first = hold(100);
         let second = hold(100);
         assert_ne!(first.lane().document.id(), second.lane().document.id());
@@ -243,7 +252,7 @@ mod tests {
     fn a_lane_left_with_an_open_promise_is_never_promised_on_again_and_its_place_is_used() {
         let folder = tempfile::tempdir().unwrap();
         let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
-        let hold = || purse.hold_lane(&account, &domains(), Address([9; 20]), TERMS, Amount(100)).unwrap();
+        let hold = || purse.hold_lane(account.address(), &account, &domains(), Address([9; 20]), TERMS, Amount(100)).unwrap();
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..2 * LANES_MAX {
             let mut lane = hold();
@@ -265,9 +274,23 @@ mod tests {
         let (purse, account) = (Purse::open(folder.path()).unwrap(), Account::from_bytes(&[5; 32]).unwrap());
         for day in 1..=u64::from(2 * LANES_MAX) {
             let terms = LaneTerms { cap: Amount(1_000), expiry: (day + 1) * 86_400, now: day * 86_400 };
-            let lane = purse.hold_lane(&account, &domains(), Address([9; 20]), terms, Amount(100)).unwrap();
+            let lane = purse.hold_lane(account.address(), &account, &domains(), Address([9; 20]), terms, Amount(100)).unwrap();
             assert!(lane.lane().document.expiry > terms.now);
         }
+    }
+
+    #[test]
+    fn a_session_key_signs_lanes_of_its_own_for_the_payer() {
+        let folder = tempfile::tempdir().unwrap();
+        let purse = Purse::open(folder.path()).unwrap();
+        let (payer, session) = (Account::from_bytes(&[5; 32]).unwrap(), Account::from_bytes(&[6; 32]).unwrap());
+        let hold = |signer: &Account| purse.hold_lane(payer.address(), signer, &domains(), Address([9; 20]), TERMS, Amount(10)).unwrap();
+        let own = hold(&payer).lane().document.id();
+        let lane = hold(&session).lane().clone();
+        assert_ne!(lane.document.id(), own);
+        assert_eq!(lane.document.payer, payer.address());
+        assert_eq!(lane.verify(&domains(), session.address()), Ok(()));
+        assert_eq!(hold(&payer).lane().document.id(), own);
     }
 
     #[test]

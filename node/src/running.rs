@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
-use chain_bridge::client::ChainClient;
+use chain_bridge::{client::ChainClient, lanes::SessionRight};
 use inference::{
     engine::{EngineConfig, EngineHandle},
     proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Status, encode},
@@ -152,6 +152,11 @@ impl Escrow for ChainEscrow {
             Some(free) => Ok(free),
             None => Ok(self.client.free_balance(payer).await?),
         }
+    }
+
+    async fn session(&self, payer: Address, signer: Address) -> anyhow::Result<Option<SessionRight>> {
+        // The books know what was authorised, the chain alone what was collected by the key's signature.
+        Ok(self.client.session_of(payer, signer).await?)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use attribution::{bundle, index::Index};
-use chain_bridge::follow::Snapshot;
+use chain_bridge::{follow::Snapshot, lanes::SessionRight};
 use inference::{
     engine::{EngineConfig, EngineHandle},
     proto::{
@@ -56,12 +56,23 @@ const TOKENS: u32 = 24;
 /// Longest wait for one frame.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// What the escrow says: every payer's deposit, and its session keys.
+#[derive(Debug, Default)]
+struct Desk {
+    deposit: Amount,
+    sessions: BTreeMap<(Address, Address), SessionRight>,
+}
+
 #[derive(Debug)]
-struct Deposit(Arc<Mutex<Amount>>);
+struct Deposit(Arc<Mutex<Desk>>);
 
 impl Escrow for Deposit {
     async fn free_balance(&self, _: Address, _: Amount) -> anyhow::Result<Amount> {
-        Ok(*self.0.lock().unwrap())
+        Ok(self.0.lock().unwrap().deposit)
+    }
+
+    async fn session(&self, payer: Address, signer: Address) -> anyhow::Result<Option<SessionRight>> {
+        Ok(self.0.lock().unwrap().sessions.get(&(payer, signer)).copied())
     }
 }
 
@@ -77,7 +88,7 @@ struct World {
     domains: Domains,
     manifest: Manifest,
     nonce: AtomicU64,
-    deposit: Arc<Mutex<Amount>>,
+    deposit: Arc<Mutex<Desk>>,
     _client: Client,
     _folder: tempfile::TempDir,
 }
@@ -112,7 +123,7 @@ impl World {
         let books = Arc::new(Books::new(store.records()));
         let tip = BlockRef { number: 100, hash: Hash32([9; 32]) };
         let (_, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
-        let deposit = Arc::new(Mutex::new(Amount(WEI_PER_OPEN)));
+        let deposit = Arc::new(Mutex::new(Desk { deposit: Amount(WEI_PER_OPEN), ..Desk::default() }));
         let answering = Arc::new(Answering {
             engine,
             account: account(1),
@@ -184,14 +195,19 @@ impl World {
             spending_limit: Amount(WEI_PER_OPEN),
         };
         let request = Signed::new(&self.client, &self.domains, request);
-        Begin { request, attempt: 0, quote, lane, manifest: self.manifest.clone(), turns, prompt_salt, continued: vec![] }
+        Begin { request, attempt: 0, quote, lane, session: None, manifest: self.manifest.clone(), turns, prompt_salt, continued: vec![] }
     }
 
     /// Quote, beginning and the first token of an answer on a lane.
     async fn first_token(&self, lane: Signed<Lane>) -> Answer {
+        self.first_token_by(lane, None).await
+    }
+
+    /// The same with a session key named.
+    async fn first_token_by(&self, lane: Signed<Lane>, session: Option<Address>) -> Answer {
         let mut talk = self.talk().await;
         let quote = talk.quote(&self.manifest).await;
-        let begin = self.begin(quote, lane);
+        let begin = Begin { session, ..self.begin(quote, lane) };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
         let FromNode::Begun { tokens_in, base } = talk.recv().await else { panic!("no beginning") };
         let quote = &begin.quote.document;
@@ -357,6 +373,59 @@ async fn a_first_voucher_that_is_not_what_is_due_is_refused_by_field_and_charges
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_key_pays_while_the_escrow_lets_it_and_as_far_as_its_cap_reaches() {
+    let world = World::start().await;
+    let (payer, session) = (world.client.address(), account(7));
+    let lane = |nonce| {
+        let lane = Lane { payer, node: world.node, cap: Amount(WEI_PER_OPEN), expiry: 10_000, nonce };
+        Signed::new(&session, &world.domains, lane)
+    };
+    let refused = async |nonce, words: &str| {
+        let mut talk = world.talk().await;
+        let quote = talk.quote(&world.manifest).await;
+        let begin = Begin { session: Some(session.address()), ..world.begin(quote, lane(nonce)) };
+        talk.send(&FromClient::Begin(Box::new(begin))).await;
+        talk.refusal(RefusalCode::Voucher, words).await;
+    };
+    let allow = |right| world.deposit.lock().unwrap().sessions.insert((payer, session.address()), right);
+    refused(1, "lets no session key").await;
+    let right = SessionRight { cap: Amount(WEI_PER_OPEN), spent: Amount::ZERO, expiry: 10_000, revoked_at: None };
+    allow(SessionRight { revoked_at: Some(u64::MAX), ..right });
+    refused(2, "is revoked").await;
+    allow(SessionRight { expiry: 900, ..right });
+    refused(3, "ends at block 900").await;
+    allow(SessionRight { spent: right.cap, ..right });
+    refused(4, "is good for 0 wei").await;
+    allow(right);
+
+    // The payer's own signature is not what this answer was begun with.
+    let mut answer = world.first_token_by(lane(5), Some(session.address())).await;
+    answer.talk.send(&world.sign(answer.due())).await;
+    answer.talk.refusal(RefusalCode::Voucher, &session.address().to_string()).await;
+    assert_eq!(world.charged(&lane(5)), (0, Amount::ZERO));
+
+    let mut answer = world.first_token_by(lane(6), Some(session.address())).await;
+    let promised = answer.due();
+    answer.talk.send(&FromClient::Voucher(Box::new(Signed::new(&session, &world.domains, promised)))).await;
+    answer.token().await;
+    answer.talk.0.reset(p2p::stream::code::CANCELLED);
+    world.receipts(1).await;
+    assert_eq!(world.charged(&lane(6)), (1, promised.cumulative));
+    let kept = world.books.receipts(&[0]).unwrap();
+    assert_eq!(kept[0].session, Some(session.address()));
+    bundle::verify(&kept[0]).unwrap();
+    // What it owes and the chain has not collected counts against its cap, and against no other key's.
+    allow(SessionRight { cap: Amount(promised.cumulative.0 + 1), ..right });
+    refused(7, "is good for 1 wei").await;
+    world.honest(&world.lane(WEI_PER_OPEN, 8)).await;
+    // A lane that a session signed is nobody else's: without the session named, the payer's signature is due.
+    let mut talk = world.talk().await;
+    let quote = talk.quote(&world.manifest).await;
+    talk.send(&FromClient::Begin(Box::new(world.begin(quote, lane(6))))).await;
+    talk.refusal(RefusalCode::Voucher, "the Lane is signed by").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_promised_before_a_forged_frame_is_receipted() {
     let world = World::start().await;
     let forged: [fn(&World, &Answer) -> Vec<u8>; 3] = [
@@ -507,7 +576,7 @@ async fn one_deposit_backs_answers_at_once_only_as_far_as_it_reaches() {
     let world = World::start().await;
     let first = world.first_token(world.lane(WEI_PER_OPEN, 1)).await;
     let most = first.terms.due(TOKENS).unwrap();
-    *world.deposit.lock().unwrap() = Amount(2 * most.0);
+    world.deposit.lock().unwrap().deposit = Amount(2 * most.0);
     let _second = world.first_token(world.lane(WEI_PER_OPEN, 2)).await;
     let mut talk = world.talk().await;
     let quote = talk.quote(&world.manifest).await;

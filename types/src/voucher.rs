@@ -115,7 +115,7 @@ impl Document for Voucher {
     }
 }
 
-/// A node's promise to lower a lane by part of an answer's fee: honoured when the next voucher's base is `cumulative - amount`.
+/// A node's promise to give back part of an answer's fee with money of its own: the payer claims it at the escrow, the node or its stake pays. A lane never falls by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreditNote {
@@ -129,13 +129,6 @@ pub struct CreditNote {
     pub amount: Amount,
     /// Last block in which it may be claimed from the node's stake.
     pub expiry: u64,
-}
-
-impl CreditNote {
-    /// Base of the voucher that honours the note; nothing for a note above its cumulative amount.
-    pub fn base(&self) -> Option<Amount> {
-        self.cumulative.minus(self.amount).ok()
-    }
 }
 
 impl Document for CreditNote {
@@ -168,8 +161,6 @@ mod tests {
         let note = CreditNote { lane: Hash32([1; 32]), request: Hash32([2; 32]), cumulative: Amount(9), amount: Amount(4), expiry: 77 };
         let body = note.encode();
         assert_eq!((body.len(), CreditNote::decode(&body)), (104, Ok(note)));
-        assert_eq!(note.base(), Some(Amount(5)));
-        assert_eq!(CreditNote { amount: Amount(10), ..note }.base(), None);
         assert!(CreditNote::decode(&body[..103]).is_err() && CreditNote::decode(&[body, vec![0]].concat()).is_err());
     }
 }

@@ -30,7 +30,7 @@ fn signatures(bundle: &Bundle, faults: &mut Collector) {
         }
     }
     let domains = &bundle.domains;
-    let payer = bundle.lane.document.payer;
+    let payer = bundle.session.unwrap_or(bundle.lane.document.payer);
     one(faults, domains, "request", &bundle.request, bundle.request.document.client);
     one(faults, domains, "lane", &bundle.lane, payer);
     one(faults, domains, "voucher", &bundle.voucher, payer);

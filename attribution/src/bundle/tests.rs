@@ -199,6 +199,7 @@ const EVIDENCE: &[Row] = &[
     ("lane: node", &["lane", "lane: node", "lane: signature", "voucher: lane"], |b| b.lane.document.node.0[0] ^= 1),
     ("cumulative after", &["cumulative after", "lane", "lane: signature", "voucher: lane"], |b| b.lane.document.cap.0 = 1),
     ("quote: block", &["lane", "lane: signature", "quote: block", "voucher: lane"], |b| b.lane.document.expiry = 200),
+    ("lane: signature", &["lane: signature", "voucher: signature"], |b| b.session = Some(Address([9; 20]))),
     ("voucher: signature", &["output tokens", "voucher: signature"], |b| b.voucher.document.tokens_out += 1),
     ("voucher: request id", &["voucher: request id", "voucher: signature"], |b| b.voucher.document.request.0[0] ^= 1),
     ("voucher: lane", &["voucher: lane", "voucher: signature"], |b| b.voucher.document.lane.0[0] ^= 1),

@@ -9,7 +9,7 @@ use types::{
 };
 
 use super::{ChainClient, Sent, key};
-use crate::{bindings::InferenceEscrow, chain::error::ChainError, convert, registry::money::Session};
+use crate::{bindings::InferenceEscrow, chain::error::ChainError, convert, lanes::SessionRight};
 
 /// A credit claim as the escrow keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,17 @@ impl ChainClient {
         self.write("settle credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
     }
 
+    /// What a lane has given back so far: by credit notes that were claimed, and by slashes that were divided.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn given_back(&self, lane: Hash32) -> Result<(Amount, Amount), ChainError> {
+        let lane = convert::word(lane);
+        let credited = self.read(self.deployment().escrow, &InferenceEscrow::creditedOfCall { lane }).await?;
+        let refunded = self.read(self.deployment().escrow, &InferenceEscrow::refundedOfCall { lane }).await?;
+        Ok((Amount(credited), Amount(refunded)))
+    }
+
     /// The claim on a credit note; nothing if there is none.
     ///
     /// # Errors
@@ -91,11 +102,12 @@ impl ChainClient {
     ///
     /// # Errors
     /// [`ChainError`].
-    pub async fn session_of(&self, payer: Address, signer: Address) -> Result<Option<Session>, ChainError> {
+    pub async fn session_of(&self, payer: Address, signer: Address) -> Result<Option<SessionRight>, ChainError> {
         let call = InferenceEscrow::sessionOfCall { payer: convert::address(payer), signer: convert::address(signer) };
         let found = self.read(self.deployment().escrow, &call).await?;
-        Ok((found.expiryBlock != 0).then(|| Session {
+        Ok((found.expiryBlock != 0).then(|| SessionRight {
             cap: Amount(found.cap),
+            spent: Amount(found.spent),
             expiry: found.expiryBlock,
             revoked_at: (found.revokedAt != 0).then_some(found.revokedAt),
         }))

@@ -25,7 +25,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
     amount::Amount,
-    id::{Hash32, NodeId},
+    id::{Address, Hash32, NodeId},
     key::{Signed, Signed65},
     manifest::Manifest,
     quote::{Class, Profile, Quote},
@@ -90,6 +90,8 @@ pub struct Begin {
     pub quote: Signed<Quote>,
     /// The lane that pays.
     pub lane: Signed<Lane>,
+    /// The session key that signed the lane and signs its vouchers; nothing if the payer does.
+    pub session: Option<Address>,
     /// The manifest the request names.
     pub manifest: Manifest,
     /// Conversation so far.

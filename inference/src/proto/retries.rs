@@ -167,12 +167,9 @@ impl World<'_> {
                 serving.finish(Reason::Stop);
             }
             let came = if self.script.hit(2) { index + 1 } else { index };
-            let due = match asking.token(came, id) {
-                Ok(due) => due,
-                Err(_) => {
-                    failed = Some(Cause::Misbehaved);
-                    break;
-                }
+            let Ok(due) = asking.token(came, id) else {
+                failed = Some(Cause::Misbehaved);
+                break;
             };
             draft.token(id, b"w");
             if self.script.hit(2) {

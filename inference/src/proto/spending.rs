@@ -342,7 +342,9 @@ mod tests {
                             books.end(Hash32(request), Amount(cost));
                         }
                     }
-                    Op::Crash(slot) => drop(live.remove(&slot)),
+                    Op::Crash(slot) => {
+                        live.remove(&slot);
+                    }
                     Op::Clock(day) => clock = day,
                 }
                 // Whatever was written comes back: each step may be the last of its process.

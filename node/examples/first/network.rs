@@ -19,7 +19,7 @@ use chain_bridge::{
 use inference::{
     Sampling,
     engine::{EngineHandle, Start, Step},
-    proto::message::Turn,
+    proto::{message::Turn, spending::Caps},
 };
 use node::{
     ask::{Asker, Candidate, Event, Question},
@@ -93,8 +93,12 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let overlay = context.light_overlay(&context.config()?).await?;
     let found = candidates(&overlay, &state, &manifest, TOKENS, 0).await?;
     let now = chain.head().await?.block.number;
+    let account = context.account()?;
     let asker = Asker {
-        account: context.account()?,
+        signer: account.clone(),
+        account,
+        caps: Caps::default(),
+        failures: context.data.failures(),
         domains: chain.deployment().domains(),
         purse: Purse::open(context.data.path())?,
         quic: Client::bind(([127, 0, 0, 1], 0).into(), &NodeSeed::generate(), Limits::default())?,

@@ -156,6 +156,7 @@ async fn case_from(first: usize) -> Case {
         request,
         quote: Signed::new(&node, &domains, quote),
         lane: Signed::new(&client, &domains, lane),
+        session: None,
         voucher: Signed::new(&client, &domains, voucher),
         manifest: manifest.clone(),
         messages,

@@ -1,4 +1,6 @@
-//! `tributary ask`: a question, a streamed answer, its sources, its price, its receipt.
+//! `tributary ask`: a question, a streamed answer, its sources, its price, its receipt; or, under a key that was answered, the same again.
+
+mod repeat;
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
@@ -6,8 +8,11 @@ use anyhow::{Context as _, bail};
 use chain_bridge::registry::State;
 use clap::Args as ClapArgs;
 use inference::proto::{
+    draft::Draft,
     message::Turn,
+    once::Known,
     router::{self, Provider},
+    spending::Caps,
 };
 use p2p::{
     client::{Client, Limits},
@@ -15,24 +20,29 @@ use p2p::{
     overlay::OverlayHandle,
     proto::ads::{Ad, Services},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
     id::{AssetVersion, Hash32, NodeId},
+    key::Account,
     manifest::{AssetKind, Manifest},
     quote::Class,
     request::SamplingRule,
     text::canonical_document,
 };
 
-use super::Context;
+use self::repeat::Once;
+use super::{Context, Failed, wallet::session};
 use crate::{
-    ask::{Abandoned, Answered, Asker, Candidate, Event, Question},
+    ask::{Abandoned, Answered, Asker, Candidate, Event, Question, Unanswered},
     data::write_atomic,
+    notice::Notice,
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
 };
 
+/// Most that an answer may cost if nothing else is said: 0.02 OPEN.
+const MAX_FEE: Amount = Amount(20_000_000_000_000_000);
 /// Blocks a new lane stands: a day at one block per second.
 const LANE_BLOCKS: u64 = 86_400;
 /// How long ads of providers are awaited.
@@ -43,7 +53,10 @@ const ADS_SETTLE: Duration = Duration::from_millis(300);
 /// Ask a question; pay per token as the answer arrives; keep the receipt.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A node that dies is replaced by another one; its tokens\nare never billed twice."
+    after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A node that dies is replaced by another one; its tokens\nare never billed twice. What may be spent is bounded by --max-fee, by [spending] in tributary.toml (per_request, per_day, per_key) and by --session.
+
+A program that may be run again after a crash or a time-out gives --idempotency-key: the same key with the same question returns the answer and
+receipt that were kept, or goes on with the request that was begun, and pays once. Keys are remembered for a day, 4096 at most."
 )]
 pub struct Args {
     /// The question.
@@ -57,9 +70,15 @@ pub struct Args {
     /// Most output tokens.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// Most that this answer may cost.
-    #[arg(long, default_value = "0.02 OPEN")]
-    limit: Amount,
+    /// Most that this answer may cost [default: 0.02 OPEN, or the cap per request if that is less].
+    #[arg(long, visible_alias = "limit")]
+    max_fee: Option<Amount>,
+    /// Session whose key signs lanes and vouchers (`tributary wallet session add`); the request itself is signed by the wallet.
+    #[arg(long, value_name = "NAME")]
+    session: Option<String>,
+    /// Ask once under this key: the same question again gives the same answer and is not paid again.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Most wei per 1,000 input tokens.
     #[arg(long, default_value = "0.01 OPEN")]
     rate_in: Amount,
@@ -81,7 +100,7 @@ pub struct Args {
 }
 
 /// What is printed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Printed {
     answer: String,
     tokens: usize,
@@ -93,11 +112,29 @@ struct Printed {
     abandoned: Vec<Abandoned>,
     receipt: PathBuf,
     reason: types::receipt::Reason,
-    check: &'static str,
+    check: String,
+    /// What was not billed on the way, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notice: Option<Notice>,
+    /// Whether this was answered before, under the same idempotency key: then nothing was asked or paid now.
+    #[serde(default)]
+    is_repeated: bool,
+}
+
+/// What is printed where there is no answer that is billed.
+#[derive(Debug, Serialize)]
+struct Missed {
+    error: String,
+    /// What was received.
+    answer: String,
+    /// Whether that is all of it.
+    is_whole: bool,
+    notice: Notice,
+    notice_file: Option<PathBuf>,
 }
 
 /// One paid run of words.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Source {
     /// The words.
     pub quote: String,
@@ -111,6 +148,22 @@ pub struct Source {
     pub wei: Amount,
 }
 
+/// Who signs, and what that and the configuration allow.
+struct Means {
+    account: Account,
+    signer: Account,
+    caps: Caps,
+    /// Block after which new lanes cannot be collected.
+    expiry: u64,
+    now: u64,
+}
+
+impl Means {
+    fn max_fee(&self, args: &Args) -> Amount {
+        args.max_fee.unwrap_or_else(|| self.caps.per_request.map_or(MAX_FEE, |cap| cap.min(MAX_FEE)))
+    }
+}
+
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut config = context.config()?;
@@ -120,36 +173,108 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let account = context.account()?;
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
-    let version = resolve(&state, &args.with)?;
-    let manifest = state.manifest(version)?;
+    let domains = chain.deployment().domains();
+    let (once, known) = match &args.idempotency_key {
+        Some(key) => Once::open(context, &domains, key, repeat::content(&args, account.address()))?,
+        None => (None, Known::New),
+    };
+    let begun = match known {
+        Known::Answered(answer) => return again(context, &answer),
+        Known::Begun(record) => Some(*record),
+        Known::New => None,
+    };
+    let manifest = match &begun {
+        Some(record) => record.manifest.clone(),
+        None => state.manifest(resolve(&state, &args.with)?)?,
+    };
+    let means = means(context, &config.spending, account, &args, &chain).await?;
     let overlay = context.light_overlay(&config).await?;
     let purse = Purse::open(context.data.path())?;
-    let question = question(&args, manifest, purse.next_nonce()?)?;
+    let nonce = match &begun {
+        Some(record) => record.draft.request().document.nonce,
+        None => purse.next_nonce()?,
+    };
+    let question = question(&args, manifest, nonce, means.max_fee(&args))?;
     let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
-    let head = chain.head().await?.block;
     let asker = Asker {
-        account,
-        domains: chain.deployment().domains(),
+        account: means.account,
+        signer: means.signer,
+        caps: means.caps,
+        domains,
         purse,
         receipts: context.data.receipts(),
+        failures: context.data.failures(),
         quic: Client::bind(loopback_any(candidates[0].addr), &NodeSeed::generate(), Limits::default())?,
-        lanes: LaneTerms { cap: Amount(args.limit.0.saturating_mul(50)), expiry: head.number + LANE_BLOCKS, now: head.number },
+        lanes: LaneTerms { cap: Amount(question.spending_limit.0.saturating_mul(50)), expiry: means.expiry, now: means.now },
     };
     let is_json = context.output.is_json;
-    let mut show = |event: Event<'_>| match event {
-        Event::Token(bytes, _) if !is_json => {
-            let mut out = std::io::stdout().lock();
-            drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
-        }
+    let begun = begun.map(|record| record.draft);
+    if let Some(draft) = begun.as_ref().filter(|_| !is_json) {
+        show(draft.bytes());
+    }
+    let mut on_event = |event: Event<'_>| match event {
+        Event::Token(bytes, _) if !is_json => show(bytes),
         Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
         _ => {}
     };
-    let answered = asker.ask(&question, &candidates, &mut show).await;
+    let draft = match begun {
+        Some(draft) => draft,
+        None => asker.sign(&question)?,
+    };
+    let mut keep = |draft: &Draft| once.as_ref().map_or(Ok(()), |once| once.keep(&question.manifest, draft));
+    let answered = asker.go_on(&question, draft, &candidates, &mut keep, &mut on_event).await;
     overlay.shutdown().await;
-    let answered = answered?;
-    let path = keep(&args, &answered);
+    let answered = answered.or_else(|error| missed(context, error))?;
+    let path = keep_copy(&args, &answered);
     let printed = printed(&answered, path, check_label(&state))?;
+    if let Some(once) = &once {
+        once.answered(&serde_json::to_string(&printed)?)?;
+    }
     context.output.result(&printed, || describe(&printed))
+}
+
+/// Who signs, and what may be spent: the session must be live on the chain, and its cap holds beside the configuration's.
+async fn means(
+    context: &Context,
+    spending: &crate::config::Spending,
+    account: Account,
+    args: &Args,
+    chain: &crate::chain::Chained,
+) -> anyhow::Result<Means> {
+    let now = chain.head().await?.block.number;
+    let caps = Caps { per_request: spending.per_request, per_day: spending.per_day, per_key: spending.per_key };
+    let expiry = now.saturating_add(LANE_BLOCKS);
+    let Some(name) = &args.session else { return Ok(Means { signer: account.clone(), account, caps, expiry, now }) };
+    let (signer, right) = session::live(context, name, account.address(), chain, now).await?;
+    let per_key = caps.per_key.map_or(right.cap, |cap| cap.min(right.cap));
+    Ok(Means { account, signer, caps: Caps { per_key: Some(per_key), ..caps }, expiry: expiry.min(right.expiry), now })
+}
+
+/// Shows tokens on the terminal as they come.
+fn show(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
+}
+
+/// Prints what was answered before.
+fn again(context: &Context, answer: &str) -> anyhow::Result<()> {
+    let printed: Printed = serde_json::from_str(answer).context("the answer kept under this idempotency key is damaged")?;
+    let printed = Printed { is_repeated: true, ..printed };
+    context.output.result(&printed, || format!("{}\n{}", String::from_utf8_lossy(&shown(printed.answer.as_bytes())), describe(&printed)))
+}
+
+/// Prints why there is no answer, what that cost and on whose word; an error of this client's own passes.
+fn missed(context: &Context, error: anyhow::Error) -> anyhow::Result<Answered> {
+    let Unanswered { why, text, is_whole, notice, kept } = error.downcast()?;
+    context.output.note(&format!("\n{}", notice.describe()));
+    if let Some(file) = &kept {
+        context.output.note(&format!("notice {}", file.display()));
+    }
+    if context.output.is_json {
+        let missed = Missed { error: why.clone(), answer: text, is_whole, notice, notice_file: kept };
+        context.output.result(&missed, String::new)?;
+    }
+    Err(Failed(why).into())
 }
 
 /// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
@@ -189,7 +314,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     }
 }
 
-fn question(args: &Args, manifest: Manifest, nonce: u64) -> anyhow::Result<Question> {
+fn question(args: &Args, manifest: Manifest, nonce: u64, max_fee: Amount) -> anyhow::Result<Question> {
     let turn = |role, content: &str| -> anyhow::Result<Turn> { Ok(Turn { role, content: canonical_document(content.as_bytes())? }) };
     let mut turns = Vec::new();
     if let Some(system) = &args.system {
@@ -203,7 +328,7 @@ fn question(args: &Args, manifest: Manifest, nonce: u64) -> anyhow::Result<Quest
         class: if args.open { Class::Open } else { Class::Checked },
         sampling: SamplingRule { temperature_milli: args.temperature, top_k: 0, top_p_ppm: 0 },
         tokens_max: args.tokens,
-        spending_limit: args.limit,
+        spending_limit: max_fee,
         rates_max: (args.rate_in, args.rate_out),
     })
 }
@@ -255,7 +380,7 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
 }
 
 /// A copy where the caller wants one; the bundle itself was kept before the lane's books moved, so a mistyped path loses nothing.
-fn keep(args: &Args, answered: &Answered) -> PathBuf {
+fn keep_copy(args: &Args, answered: &Answered) -> PathBuf {
     let Some(path) = &args.receipt else { return answered.kept.clone() };
     match write_atomic(path, answered.bundle.to_json().as_bytes(), 0o600) {
         Ok(()) => path.clone(),
@@ -300,7 +425,9 @@ fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow
         abandoned: answered.abandoned.clone(),
         receipt,
         reason: answered.reason,
-        check,
+        check: check.to_owned(),
+        notice: answered.notice.as_ref().map(|(notice, _)| notice.clone()),
+        is_repeated: false,
     })
 }
 
@@ -314,6 +441,12 @@ fn describe(printed: &Printed) -> String {
         printed.fee_wei,
         printed.check,
     );
+    if printed.is_repeated {
+        text.push_str("  answered before under this idempotency key: nothing was asked or paid now\n");
+    }
+    if let Some(notice) = &printed.notice {
+        text.push_str(&format!("{}\n", notice.describe()));
+    }
     for source in &printed.sources {
         text.push_str(&format!(
             "  {:?}\n    contributed by {} to Datanet {}, earns {} wei\n",

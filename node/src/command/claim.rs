@@ -3,7 +3,9 @@
 //! The line of the tree comes from a node, the root from the chain: nothing is sent before the line leads to the root. Whoever posted the root
 //! is asked first; every other operator can rebuild the tree and is asked if that one is gone or shows something else.
 
-use std::{net::SocketAddr, time::Duration};
+mod credit;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use attribution::message::{Ask, PayoutLine, Reply};
@@ -36,12 +38,15 @@ const ABSENT_ENOUGH: usize = 2;
 /// Take what the last final payout tree owes this account.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim"
+    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim\n  tributary claim --credit note.json    a node's credit note: claimed, and taken from its stake if it does not pay"
 )]
 pub struct Args {
     /// Show what is owed and send nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Claim a credit note that a node signed for an answer; run it again to see it paid, or to have the node's stake pay.
+    #[arg(long, value_name = "NOTE", conflicts_with_all = ["dry_run", "bootstrap"])]
+    credit: Option<PathBuf>,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -98,6 +103,9 @@ enum LineError {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    if let Some(note) = &args.credit {
+        return credit::run(context, note).await;
+    }
     let chain = context.chain().await?;
     let account = chain.client.address().context("no account")?;
     let state = chain.state().await?;

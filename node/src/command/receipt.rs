@@ -7,7 +7,7 @@ use attribution::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::Context;
-use crate::data::read_bounded;
+use crate::{data::read_bounded, notice};
 
 pub mod html;
 mod reading;
@@ -22,7 +22,7 @@ const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
 /// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain"
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt failures                           what was not billed, and why"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -53,6 +53,12 @@ enum Action {
         #[arg(long, value_name = "DIR", requires = "full")]
         texts: Option<PathBuf>,
     },
+    /// List answers that ended unbilled or billed in part: why, what was charged, on whose word.
+    Failures {
+        /// Most to list, newest first.
+        #[arg(long, default_value_t = 20)]
+        most: usize,
+    },
     /// Copy the contributions that `verify --full` reads, with their order on the chain, into a folder.
     Texts {
         /// The receipt's file.
@@ -70,6 +76,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Verify { file, full, model, texts } => {
             let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
             verify::run(context, &file, depth).await
+        }
+        Action::Failures { most } => {
+            let notices = notice::newest(&context.data.failures(), most)?;
+            context.output.result(&notices, || match notices.as_slice() {
+                [] => "every answer asked for from this folder was billed at once".to_owned(),
+                some => some.iter().map(notice::Notice::describe).collect::<Vec<_>>().join("\n\n"),
+            })
         }
         Action::Texts { file, out } => texts::export(context, &file, &out).await,
     }

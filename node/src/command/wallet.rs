@@ -9,6 +9,7 @@ use types::{amount::Amount, id::Address, key::Account};
 use zeroize::Zeroizing;
 
 mod import;
+pub(super) mod session;
 
 use super::{Context, sent::Transaction};
 use crate::chain::Chained;
@@ -47,6 +48,8 @@ enum Action {
         /// How much to ask for; without it, what has thawed is taken.
         amount: Option<Amount>,
     },
+    /// Keys that sign lanes and vouchers for the wallet, each with a cap and an end.
+    Session(session::Args),
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +93,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         Action::Deposit { amount } => deposit(context, amount).await,
         Action::Withdraw { amount } => withdraw(context, amount).await,
+        Action::Session(args) => session::run(context, args).await,
     }
 }
 

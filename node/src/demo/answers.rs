@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::bundle::Bundle;
-use inference::proto::message::Turn;
+use inference::proto::{message::Turn, spending::Caps};
 use p2p::{
     client::{Client, Limits},
     identity::NodeSeed,
@@ -63,8 +63,12 @@ impl Demo {
         let state = chain.state().await?;
         let overlay = context.light_overlay(&context.config()?).await?;
         let head = chain.head().await?.block;
+        let account = context.account()?;
         let asker = Asker {
-            account: context.account()?,
+            signer: account.clone(),
+            account,
+            caps: Caps::default(),
+            failures: context.data.failures(),
             domains: chain.deployment().domains(),
             purse: Purse::open(context.data.path())?,
             quic: Client::bind(loopback_any(([127, 0, 0, 1], 0).into()), &NodeSeed::generate(), Limits::default())?,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use attribution::{answer::answer_root, index::Index};
-use chain_bridge::lanes;
+use chain_bridge::lanes::{self, SessionRight};
 use inference::{
     Finish, Message, Role, Sampling,
     engine::{EngineError, EngineHandle, Generation, Start, Step},
@@ -40,6 +40,7 @@ use types::{
 };
 
 mod ledger;
+pub(crate) mod unbilled;
 
 pub use ledger::Ledger;
 
@@ -92,6 +93,9 @@ fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> 
 pub trait Escrow: Send + Sync + 'static {
     /// What `payer` has deposited and not asked back; where that is above `enough`, it may be a moment old.
     fn free_balance(&self, payer: Address, enough: Amount) -> impl Future<Output = anyhow::Result<Amount>> + Send;
+
+    /// What the escrow says of a key that signs for `payer`; nothing if it may not.
+    fn session(&self, payer: Address, signer: Address) -> impl Future<Output = anyhow::Result<Option<SessionRight>>> + Send;
 }
 
 /// The service's parts.
@@ -137,6 +141,11 @@ fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
 fn duplicate(begin: &Begin) -> Broken {
     let (request, attempt) = (begin.request.document.id(), begin.attempt);
     refuse(RefusalCode::Duplicate, format!("request {request} attempt {attempt} was begun before: sign a new request"))
+}
+
+/// Who signs the lane and the vouchers of an answer.
+fn signer(begin: &Begin) -> Address {
+    begin.session.unwrap_or(begin.lane.document.payer)
 }
 
 fn internal(error: impl std::fmt::Display) -> Broken {
@@ -229,6 +238,7 @@ impl<E: Escrow> Answering<E> {
         let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
         let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
         let known = self.books.lane(lane).map_err(internal)?;
+        let known = known.filter(|record| record.session == begin.session);
         self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
         let arrived = Instant::now();
         let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
@@ -283,9 +293,20 @@ impl<E: Escrow> Answering<E> {
             Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, work, &mut voucher).await,
             Err(error) => Err(error),
         };
-        if matches!(&ended, Err(Broken::Refused(refusal)) if matches!(refusal.code, RefusalCode::Internal | RefusalCode::Duplicate)) {
-            // The node's own failure bills nothing, nor does an answer that was given before.
-            return ended;
+        match &ended {
+            // The node's own failure bills nothing, and the client has that in writing.
+            Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal => {
+                let receipt = self.unbilled(&begin, &serving, Reason::EngineFailure)?;
+                drop(say(sender, &FromNode::Receipt(Box::new(receipt))).await);
+                return ended;
+            }
+            // An answer that was given before is not given again.
+            Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Duplicate => return ended,
+            Ok(()) if serving.tokens().is_empty() && serving.finished().is_some() => {
+                let receipt = self.unbilled(&begin, &serving, Reason::Empty)?;
+                return say(sender, &FromNode::Receipt(Box::new(receipt))).await;
+            }
+            _ => {}
         }
         self.ledger.settle(payer, &serving).map_err(internal)?;
         let Some(voucher) = voucher else {
@@ -332,7 +353,7 @@ impl<E: Escrow> Answering<E> {
         if begin.manifest != offer.manifest {
             return Err(invalid("the manifest sent is not the one the request names".into()));
         }
-        lanes::admit(&begin.lane, known, &self.domains, request.client, me, head.number)
+        lanes::admit(&begin.lane, known, &self.domains, request.client, signer(begin), me, head.number)
             .map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(invalid)?;
         if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
@@ -354,19 +375,38 @@ impl<E: Escrow> Answering<E> {
                 "the answer costs {least} wei with its first token, the spending limit and the lane leave {limit}: raise the limit"
             )));
         }
-        let owed = self.books.uncollected(payer).map_err(internal)?;
+        let session = match begin.session {
+            Some(signer) => Some((signer, self.session_left(payer, signer).await?)),
+            None => None,
+        };
+        let owed = self.books.uncollected(payer, None).map_err(internal)?;
         let enough = held.reserved(payer).plus(owed).and_then(|others| others.plus(limit.min(most))).map_err(|e| no(e.to_string()))?;
         let deposit = self.escrow.free_balance(payer, enough).await;
         let deposit =
             deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
         let free = deposit.minus(owed).unwrap_or_default();
-        let granted = held.reserve(payer, free, limit.min(most));
+        let granted = held.reserve(payer, session, free, limit.min(most));
+        if let Some((signer, left)) = session.filter(|(_, left)| granted < least && *left < free) {
+            return Err(no(format!(
+                "the session key {signer} is good for {left} wei beside its other answers here, this one costs {least} with its first token: raise its cap with `tributary wallet session add`"
+            )));
+        }
         if granted < least {
             return Err(no(format!(
                 "{payer} has {free} wei of free deposit beside its other answers here, this one costs {least} with its first token: deposit OPEN first"
             )));
         }
         Ok(granted)
+    }
+
+    /// What may still be collected by a session key's signature, less what this node holds receipts for.
+    async fn session_left(&self, payer: Address, signer: Address) -> Result<Amount, Broken> {
+        let right = self.escrow.session(payer, signer).await;
+        let right =
+            right.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's session key: {e:#}")))?;
+        let left = lanes::admit_session(right, payer, signer, self.head().number);
+        let left = left.map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
+        Ok(left.minus(self.books.uncollected(payer, Some(signer)).map_err(internal)?).unwrap_or_default())
     }
 
     async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
@@ -463,7 +503,7 @@ impl<E: Escrow> Answering<E> {
             return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
         };
         let no = |error: String| refuse(RefusalCode::Voucher, error);
-        voucher.verify(&self.domains, begin.lane.document.payer).map_err(|e| no(e.to_string()))?;
+        voucher.verify(&self.domains, signer(begin)).map_err(|e| no(e.to_string()))?;
         if voucher.document.cumulative > begin.lane.document.cap {
             return Err(no(format!(
                 "the voucher promises {} wei, above the lane's cap of {}",

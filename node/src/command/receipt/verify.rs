@@ -215,6 +215,12 @@ fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>
         None => left.push(format!("{place}; no registry.json is at hand to compare")),
     }
     left.push(format!("that the model gives these tokens, and that the answer ended by {}: `audit check`", reason(receipt.reason)));
+    if let Some(session) = bundle.session {
+        left.push(format!(
+            "that {} lets the session key {session}, which signed lane and voucher, sign for it: the escrow's sessionOf",
+            bundle.lane.document.payer
+        ));
+    }
     if !is_read {
         left.push("that the answer is the text of the tokens both sides signed: --model".to_owned());
     }

@@ -1,0 +1,94 @@
+//! `tributary claim --credit`: a node's credit note, claimed, watched and, if the node does not pay, taken from its stake.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+};
+
+use crate::{
+    command::{Context, sent::Transaction},
+    credit::{CreditFile, Facts},
+};
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Printed {
+    lane: Hash32,
+    request: Hash32,
+    node: Address,
+    amount_wei: Amount,
+    /// `claimed` now; `waiting` for the node; `settled` out of its stake now; `paid`.
+    state: &'static str,
+    /// Not paid yet.
+    left_wei: Amount,
+    /// From when on the node's stake pays, in seconds since 1970.
+    settle_from: u64,
+    transaction: Option<Transaction>,
+}
+
+/// Does what is next for the note in `file`: it is claimed, and when the node's time is over, settled.
+pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
+    let file = CreditFile::read(file)?;
+    let chain = context.chain().await?;
+    let me = chain.client.address().context("no account")?;
+    file.check(&chain.deployment().domains(), me)?;
+    let (lane, note) = (file.lane.id(), file.note.document);
+    let head = chain.head().await?;
+    let (state, transaction) = match chain.client.credit_of(lane, note.request).await? {
+        None => {
+            let (credited, refunded) = chain.client.given_back(lane).await?;
+            let collected = chain.client.lane_collected(lane).await?;
+            file.check_claim(Facts { block: head.block.number, collected, given_back: credited.plus(refunded)? })?;
+            context.output.note(&format!(
+                "claiming {} from {}, which has {} s to pay it before its stake does",
+                note.amount.in_open(),
+                file.lane.node,
+                chain.deployment().config.honour_s
+            ));
+            ("claimed", Some(Transaction::new("claim credit", &chain.client.claim_credit(&file.lane, &file.note).await?)))
+        }
+        Some(claim) if !claim.is_open => ("paid", None),
+        Some(claim) if head.timestamp < claim.settle_from => ("waiting", None),
+        Some(claim) => {
+            context.output.note(&format!("the node did not pay: taking {} from its stake", claim.left.in_open()));
+            let sent = chain.client.settle_credit(&file.lane, note.request).await?;
+            ("settled", Some(Transaction::new("settle credit claim", &sent)))
+        }
+    };
+    let claim =
+        chain.client.credit_of(lane, note.request).await?.context("the claim is not on the chain: it was reorganised, try again")?;
+    let printed = Printed {
+        lane,
+        request: note.request,
+        node: file.lane.node,
+        amount_wei: note.amount,
+        state,
+        left_wei: claim.left,
+        settle_from: claim.settle_from,
+        transaction,
+    };
+    context.output.result(&printed, || describe(&printed, head.timestamp))
+}
+
+fn describe(printed: &Printed, now: u64) -> String {
+    let wait = printed.settle_from.saturating_sub(now);
+    let mut text = match printed.state {
+        "claimed" | "waiting" => format!(
+            "{} wei are claimed from {}, which has {wait} s left to pay\n\nNext: the same command again; it says when they are in your deposit, and takes them from the node's stake when its time is over",
+            printed.left_wei, printed.node
+        ),
+        "settled" if printed.left_wei > Amount::ZERO => {
+            format!("the stake of {} did not reach: {} wei are left, which the same command asks for again", printed.node, printed.left_wei)
+        }
+        "settled" => format!("{} wei were taken from the stake of {} into your deposit", printed.amount_wei, printed.node),
+        _ => format!("the claim on {} is paid: the money is in your deposit", printed.node),
+    };
+    if let Some(transaction) = &printed.transaction {
+        text.push_str(&format!("\n{transaction}"));
+    }
+    text
+}
