@@ -6,10 +6,11 @@ use crate::{
     encoding::{Contract, DecodeError, Document, Reader, Writer, count_u8, read_list},
     id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     merkle::keccak,
-    receipt::ASSETS_MAX,
     split::SplitTable,
 };
 
+/// Most assets of one manifest: a base, an adapter, an agent.
+pub const MANIFEST_ASSETS_MAX: usize = 3;
 /// Most Datanets of one manifest.
 pub const DATANETS_MAX: usize = 32;
 
@@ -79,7 +80,7 @@ pub struct ManifestDatanet {
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Base first, then adapter, then agent.
-    #[serde(deserialize_with = "read_list::<_, _, ASSETS_MAX>")]
+    #[serde(deserialize_with = "read_list::<_, _, MANIFEST_ASSETS_MAX>")]
     pub assets: Vec<ManifestAsset>,
     /// Split table of the outermost asset.
     pub split: SplitTable,
@@ -130,7 +131,11 @@ impl Document for Manifest {
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let count = usize::from(r.u8("asset count")?);
+        let count = r.u8("asset count")?;
+        if usize::from(count) > MANIFEST_ASSETS_MAX {
+            return Err(DecodeError::Value { field: "asset count", got: count.into(), expected: "at most 3" });
+        }
+        let count = usize::from(count);
         let assets = r.each("assets", count, 45, read_asset)?;
         let mut rows = [0; 6];
         for row in &mut rows {

@@ -47,9 +47,12 @@ impl SplitTable {
 /// # Errors
 /// [`AmountError::Overflow`].
 pub fn fee(tokens_in: u32, tokens_out: u32, rate_in: Amount, rate_out: Amount, protocol: Amount) -> Result<Amount, AmountError> {
-    let part = |tokens: u32, rate: Amount| rate.0.checked_mul(u128::from(tokens)).map(Amount).ok_or(AmountError::Overflow("fee"));
-    let metered = part(tokens_in, rate_in)?.plus(part(tokens_out, rate_out)?)?;
-    Amount(metered.0 / 1_000).plus(protocol)
+    let (tokens_in, tokens_out) = (u128::from(tokens_in), u128::from(tokens_out));
+    let times = |a: u128, b: u128| a.checked_mul(b).map(Amount).ok_or(AmountError::Overflow("fee"));
+    // Each rate is whole thousands and a rest: so nothing on the way exceeds what comes out, and the contract, which has 256 bits, agrees.
+    let whole = times(tokens_in, rate_in.0 / 1_000)?.plus(times(tokens_out, rate_out.0 / 1_000)?)?;
+    let rest = (tokens_in * (rate_in.0 % 1_000) + tokens_out * (rate_out.0 % 1_000)) / 1_000;
+    whole.plus(Amount(rest))?.plus(protocol)
 }
 
 /// floor(a x b / c) without losing the product's high half; nothing if c is zero or the quotient overflows.
@@ -247,6 +250,15 @@ mod tests {
     fn an_answer_of_no_datanet_pays_insurance_whatever_its_spans_say() {
         let table = SplitTable { data: SPLIT_TOTAL, ..SplitTable::default() };
         assert_eq!(parts(Amount(100), Amount(0), &table, &[50], 100, &[]).unwrap(), [(Part::Insurance, Amount(100))]);
+    }
+
+    #[test]
+    fn a_fee_is_refused_only_where_it_does_not_fit() {
+        let most = Amount(u128::MAX);
+        assert_eq!(fee(1_000, 0, most, most, Amount(0)), Ok(most), "the product has 138 bits, the fee 128");
+        assert_eq!(fee(999, 1, most, most, Amount(0)), Ok(most));
+        assert!(fee(1_000, 1, most, most, Amount(0)).is_err() && fee(1_000, 0, most, most, Amount(1)).is_err());
+        assert_eq!(fee(3, 7, Amount(1_999), Amount(1), Amount(5)), Ok(Amount(11)), "6,004 thousandths and 5");
     }
 
     #[test]

@@ -102,11 +102,11 @@ impl ChainClient {
         })
     }
 
-    /// Proves a fault: dry run, commitment to the proof's hash, and from the next block on the proof itself.
+    /// Proves a fault: dry run, commitment to the proof's hash, and from the next block on the proof itself. Returns both transactions.
     ///
     /// # Errors
     /// [`ChainError`]; nothing is sent if the dry run fails.
-    pub async fn prove(&self, accused: Address, proof: &Proof) -> Result<Slashed, ChainError> {
+    pub async fn send_proof(&self, accused: Address, proof: &Proof) -> Result<(Sent, Sent), ChainError> {
         let reporter = self.sender(proof.what)?.address();
         self.dry_run(accused, proof).await?;
         let verifier = proof.verifier.address(self.deployment());
@@ -114,9 +114,18 @@ impl ChainClient {
         let commit_call = FraudVerifier::commitProofCall { hash: convert::word(hash) };
         let commit = self.write("commit proof", key("commit-proof", &[hash]), verifier, &commit_call, Amount::ZERO).await?;
         self.wait_for_block(commit.block.number.saturating_add(1), NEXT_BLOCK).await?;
-        let stake_before = self.slashable_of(accused).await?;
         let call = crate::chain::Call { to: Some(verifier), data: proof.call.clone(), value: Amount::ZERO };
         let prove = self.sender(proof.what)?.send(proof.what, key("prove", &[hash]).as_deref(), call).await?;
+        Ok((commit, prove))
+    }
+
+    /// [`ChainClient::send_proof`] of a fault that costs the accused stake, and what it cost.
+    ///
+    /// # Errors
+    /// [`ChainError`]; nothing is sent if the dry run fails.
+    pub async fn prove(&self, accused: Address, proof: &Proof) -> Result<Slashed, ChainError> {
+        let stake_before = self.slashable_of(accused).await?;
+        let (commit, prove) = self.send_proof(accused, proof).await?;
         let event: StakeManager::Slashed = logged(&prove, self.deployment().stake)?;
         let stake_after = self.slashable_of(accused).await?;
         Ok(Slashed {

@@ -1,6 +1,6 @@
 //! Proofs as calldata, and who takes them.
 
-use alloy::sol_types::SolCall;
+use alloy::sol_types::{SolCall, SolValue as _};
 use types::{
     encoding::Document,
     id::{Address, Hash32},
@@ -228,6 +228,12 @@ impl Step {
     pub fn reclaim(id: Hash32) -> Self {
         Self::free("reclaim bond", &ReceiptChallenge::reclaimCall { id: id.0.into() })
     }
+}
+
+/// The id of the challenge for receipt `index` of a node's root.
+pub fn receipt_challenge(epoch: u64, node: Address, index: u64) -> Hash32 {
+    let of = ("F8".to_owned(), epoch, crate::convert::address(node), index);
+    keccak(&[&of.abi_encode_params()])
 }
 
 /// What the mode of a false span opens, packed.

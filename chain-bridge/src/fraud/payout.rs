@@ -325,6 +325,16 @@ impl Shown {
         put_neighbours(packer, next, places.len(), |packer, place| self.put_part(packer, leaf, place), head)
     }
 
+    /// Why no leaf is `account`'s, packed. Nothing if there is one.
+    pub fn absence(&self, account: Address) -> Option<Vec<u8>> {
+        self.put_absence(Packer::new(), account).map(Packer::finish)
+    }
+
+    /// Why `account` has no part at `part`'s place, packed: what `requestRefund` is given when a refund was left out. Nothing if it has one.
+    pub fn no_part(&self, account: Address, part: &PartLeaf) -> Option<Vec<u8>> {
+        self.put_no_part(Packer::new(), account, part).map(Packer::finish)
+    }
+
     /// Mode 0.
     pub fn prove_head(&self) -> PayoutProof {
         proof(PayoutMode::Head, self.put_head(Packer::new()))

@@ -4,7 +4,7 @@ use alloy::sol_types::SolCall;
 use chain_bridge::{
     chain::{Call, decode, revert},
     deploy::{self, DeployConfig, Deployment},
-    fraud::calldata::Proof,
+    fraud::calldata::{Proof, Step},
     registry::State,
 };
 use revm::{
@@ -194,6 +194,45 @@ impl Evm {
         }
         self.block += 1;
         self.look(reporter, Call { to: Some(verifier), data: proof.call.clone(), value: Amount::ZERO })
+    }
+}
+
+/// The chain as it stood, to go back to.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    db: Db,
+    block: u64,
+    time: u64,
+    state: State,
+}
+
+impl Evm {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let db = self.machine.ctx.journaled_state.database.clone();
+        Snapshot { db, block: self.block, time: self.time, state: self.state.clone() }
+    }
+
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) {
+        let Snapshot { db, block, time, state } = snapshot.clone();
+        self.machine.ctx.journaled_state.database = db;
+        (self.block, self.time, self.state) = (block, time, state);
+    }
+
+    /// Asks, answers or settles a challenge.
+    pub(crate) fn step(&mut self, from: Address, step: &Step) -> Result<Done, String> {
+        let value = if step.has_bond { self.deployment.config.challenge_bond } else { Amount::ZERO };
+        self.send(from, Call { to: Some(self.deployment.challenge), data: step.call.clone(), value })
+    }
+
+    /// What a contract outside the suite stands at, once its code ran; code of any length.
+    pub(crate) fn create(&mut self, code: Vec<u8>) -> Address {
+        let from = account(9).address();
+        self.machine.ctx.cfg.limit_contract_code_size = Some(usize::MAX);
+        self.machine.ctx.cfg.limit_contract_initcode_size = Some(usize::MAX);
+        let nonce = revm::DatabaseRef::basic_ref(&self.machine.ctx.journaled_state.database, address(from)).unwrap();
+        let at = address(from).create(nonce.map_or(0, |info| info.nonce));
+        self.send(from, Call { to: None, data: code, value: Amount::ZERO }).unwrap();
+        Address(at.into_array())
     }
 }
 

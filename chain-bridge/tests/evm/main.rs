@@ -9,5 +9,10 @@ mod harness;
 mod transcript;
 
 mod billing;
+mod challenge;
+mod differential;
+mod fields;
+mod money;
+mod payout;
 mod places;
 mod spans;
