@@ -247,6 +247,9 @@ pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Resu
 /// Gas limit of each deployment transaction: the largest contract (24.9 kB with its creation code) takes 5.6 million, the block 30.
 const CREATE_GAS: u64 = 7_000_000;
 
+/// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
+const BLOCK_SECONDS_MAX: u64 = 12;
+
 /// What the constructors would refuse, in words before anything is sent.
 fn check_config(c: &DeployConfig) -> Result<(), ChainError> {
     let refuse = |why: String| Err(ChainError::Argument(why));
@@ -265,6 +268,14 @@ fn check_config(c: &DeployConfig) -> Result<(), ChainError> {
     }
     if c.answer_s == 0 {
         return refuse("answer_s is 0: nobody could answer a challenge".into());
+    }
+    let epoch = c.epoch_min_s.saturating_add(c.w1_s / 3);
+    if c.max_age_blocks.saturating_mul(BLOCK_SECONDS_MAX) <= epoch {
+        return refuse(format!(
+            "max_age_blocks is {}: an epoch with its time for node roots takes {epoch} s, which no chain of blocks at most {BLOCK_SECONDS_MAX} s \
+             apart holds in so few; give it more blocks than this chain makes in that time",
+            c.max_age_blocks
+        ));
     }
     Ok(())
 }
@@ -441,4 +452,28 @@ pub fn source_hashes() -> Vec<(&'static str, String)> {
     }
     let read = |text: &str| serde_json::from_str::<Artifact>(text).expect("embedded artifacts name their source hash").source_hash;
     ARTIFACTS.iter().map(|(name, text)| (*name, read(text))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devnet::DevnetConfig;
+
+    #[test]
+    fn values_that_a_constructor_would_refuse_are_refused_by_name_before_anything_is_sent() {
+        let good = DevnetConfig::new("anvil".into()).deploy;
+        check_config(&good).unwrap();
+        let epoch = good.epoch_min_s + good.w1_s / 3;
+        let least = epoch / BLOCK_SECONDS_MAX + 1;
+        check_config(&DeployConfig { max_age_blocks: least, ..good.clone() }).unwrap();
+        let refused = |config: DeployConfig, word: &str| {
+            let why = check_config(&config).unwrap_err().to_string();
+            assert!(why.contains(word), "{why}");
+        };
+        refused(DeployConfig { max_age_blocks: least - 1, ..good.clone() }, "max_age_blocks");
+        refused(DeployConfig { answer_s: 0, ..good.clone() }, "answer_s");
+        refused(DeployConfig { unbonding_s: good.w1_s + good.w2_s, ..good.clone() }, "unbonding_s");
+        refused(DeployConfig { poster_bond: Amount::ZERO, ..good.clone() }, "poster_bond");
+        refused(DeployConfig { rent_price: Amount(1 << 96), ..good }, "rent_price");
+    }
 }

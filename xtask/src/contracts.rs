@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::fetch::sha256_of;
+use crate::python;
 use crate::shell::{command, execute, root};
 
 fn folder() -> PathBuf {
@@ -19,6 +20,16 @@ pub(crate) fn node(arguments: &[&str]) -> Command {
     let mut node = command("node");
     node.current_dir(folder()).args(arguments);
     node
+}
+
+/// A command that runs in the contracts' folder and finds slither and halmos, which are installed if need be.
+///
+/// # Errors
+/// If they cannot be installed.
+pub(crate) fn analysis(script: &str) -> Result<Command> {
+    let mut analysis = node(&[script]);
+    python::packages(&python::ANALYSIS)?.tell(&mut analysis)?;
+    Ok(analysis)
 }
 
 /// npm in the contracts' folder.

@@ -1,8 +1,9 @@
-//! Python as a tool: the interpreter, pip, and a set of packages under `.cache/` for the script that makes the vectors.
+//! Python as a tool: the interpreter, pip, and sets of packages under `.cache/`, one for the script that makes the vectors, one for the analysis of
+//! the contracts.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 
@@ -13,7 +14,22 @@ use crate::shell::{answers, cache, command, execute, read, root};
 const PIP_WHEEL: &str = "pip-25.3-py3-none-any.whl";
 const PIP_SHA256: &str = "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd";
 
-/// What an interpreter needs to see the packages of `tests/fixtures/requirements.txt`.
+/// Pinned packages that are installed together: the file that names them, and their folders under `.cache/` with a virtual environment and without.
+#[derive(Debug)]
+pub(crate) struct Set {
+    requirements: &'static str,
+    venv: &'static str,
+    plain: &'static str,
+}
+
+/// What the script that makes the vectors needs.
+pub(crate) const VECTORS: Set = Set { requirements: "tests/fixtures/requirements.txt", venv: "venv", plain: "py" };
+
+/// slither and halmos, which need Python 3.11.
+pub(crate) const ANALYSIS: Set =
+    Set { requirements: "chain-bridge/contracts/tools/requirements.txt", venv: "venv-contracts", plain: "py-contracts" };
+
+/// What an interpreter needs to see a set of packages.
 #[derive(Debug)]
 pub(crate) struct Packages {
     interpreter: PathBuf,
@@ -26,6 +42,22 @@ impl Packages {
         let mut python = command(&self.interpreter);
         python.arg(script).env("PYTHONDONTWRITEBYTECODE", "1").envs(self.search_path.as_ref().map(|path| ("PYTHONPATH", path)));
         python
+    }
+
+    /// Tells a program that starts Python itself which interpreter sees the packages: `PYTHON`, `PYTHONPATH`, and their programs on `PATH`.
+    ///
+    /// # Errors
+    /// If a folder's name cannot stand in `PATH`.
+    pub(crate) fn tell(&self, command: &mut Command) -> Result<()> {
+        let programs = match &self.search_path {
+            Some(folder) => folder.join("bin"),
+            None => self.interpreter.parent().expect("an interpreter of a virtual environment lies in a folder").to_owned(),
+        };
+        let others = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths(std::iter::once(programs).chain(env::split_paths(&others))).context("PATH for the analysis")?;
+        command.env("PYTHON", &self.interpreter).env("PATH", path);
+        command.envs(self.search_path.as_ref().map(|folder| ("PYTHONPATH", folder)));
+        Ok(())
     }
 }
 
@@ -45,8 +77,8 @@ pub(crate) fn python() -> Command {
 pub(crate) fn pip() -> Result<Command> {
     let mut pip = if answers("python3", &["-m", "pip", "--version"]) {
         module_pip("python3".into())
-    } else if make_venv() {
-        module_pip(venv_python())
+    } else if make_venv(VECTORS.venv) {
+        module_pip(venv_python(VECTORS.venv))
     } else {
         let mut pip = python();
         pip.arg(fetched_pip()?.join("pip"));
@@ -75,40 +107,41 @@ fn fetched_pip() -> Result<PathBuf> {
     Ok(wheel)
 }
 
-/// Installs the packages of `tests/fixtures/requirements.txt` once per content of that file and interpreter.
+/// Installs a set of packages once per content of its file and interpreter.
 ///
 /// A virtual environment where the venv module is whole, else a plain folder put on the search path.
 ///
 /// # Errors
 /// If the packages cannot be downloaded or installed.
-pub(crate) fn packages() -> Result<Packages> {
-    let requirements = root().join("tests/fixtures/requirements.txt");
+pub(crate) fn packages(set: &Set) -> Result<Packages> {
+    let requirements = root().join(set.requirements);
     let version = read(python().args(["-c", "import sys; print(sys.version)"]))?;
     let want = format!("{} {version}", sha256_of(&requirements)?);
-    let has_venv = make_venv();
-    let folder = cache("py");
-    let stamp = if has_venv { cache("venv/.stamp") } else { cache("py/.stamp") };
+    let has_venv = make_venv(set.venv);
+    let folder = cache(set.plain);
+    let stamp = cache(if has_venv { set.venv } else { set.plain }).join(".stamp");
     if fs::read_to_string(&stamp).is_ok_and(|have| have == want) {
         println!("python packages are installed");
     } else {
-        let mut install = if has_venv { module_pip(venv_python()) } else { pip()? };
+        let mut install = if has_venv { module_pip(venv_python(set.venv)) } else { pip()? };
         install.args(["--no-input", "--disable-pip-version-check", "install", "--quiet", "--requirement"]).arg(&requirements);
         if !has_venv {
             fs::create_dir_all(&folder)?;
             install.args(["--upgrade", "--target"]).arg(&folder);
         }
-        execute(&mut install).context("installing what tests/fixtures/make_vectors.py needs")?;
+        execute(&mut install).with_context(|| format!("installing the packages of {}", set.requirements))?;
         fs::write(&stamp, want)?;
     }
-    Ok(Packages { interpreter: if has_venv { venv_python() } else { "python3".into() }, search_path: (!has_venv).then_some(folder) })
+    let interpreter = if has_venv { venv_python(set.venv) } else { "python3".into() };
+    Ok(Packages { interpreter, search_path: (!has_venv).then_some(folder) })
 }
 
-fn venv_python() -> PathBuf {
-    cache("venv/bin/python")
+fn venv_python(venv: &str) -> PathBuf {
+    cache(venv).join("bin/python")
 }
 
 /// Whether a virtual environment with pip stands ready, made now if need be. Debian ships the module without ensurepip.
-fn make_venv() -> bool {
-    let works = || answers(&venv_python().to_string_lossy(), &["-m", "pip", "--version"]);
-    works() || (answers("python3", &["-m", "venv", "--clear", &cache("venv").to_string_lossy()]) && works())
+fn make_venv(venv: &str) -> bool {
+    let works = || answers(&venv_python(venv).to_string_lossy(), &["-m", "pip", "--version"]);
+    works() || (answers("python3", &["-m", "venv", "--clear", &cache(venv).to_string_lossy()]) && works())
 }

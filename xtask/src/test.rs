@@ -24,12 +24,14 @@ struct Step(&'static str, bool, Run);
 
 const BUILD: &str = "build";
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 18] = [
     Step("toolchain", false, || check(toolchain::check())),
     Step("npm ci", false, || check(contracts::install())),
     Step("forge build", false, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", false, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
     Step("forge test", false, || tests(&mut contracts::node(&["tools/forge.mjs", "test"]))),
+    Step("slither", false, || check(execute(&mut contracts::analysis("tools/slither.mjs")?))),
+    Step("halmos", false, || tests(&mut contracts::analysis("tools/halmos.mjs")?)),
     Step("vectors", false, || check(vectors())),
     Step("format", false, || check(execute(cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])))),
     Step(BUILD, false, || check(execute(cargo().args(["build", "--workspace", "--all-targets"])))),
@@ -99,7 +101,7 @@ fn tests(command: &mut Command) -> Result<Count> {
 }
 
 fn vectors() -> Result<()> {
-    execute(python::packages()?.script("tests/fixtures/make_vectors.py").arg("--check"))
+    execute(python::packages(&python::VECTORS)?.script("tests/fixtures/make_vectors.py").arg("--check"))
 }
 
 fn clippy(scope: &[&str]) -> Result<()> {

@@ -2,8 +2,8 @@
 //!
 //! What is paid the chain decides: not void, not withheld, its lane collected as far as it says, when W1 ended. A receipt whose fee does not
 //! divide has no parts, nor has a role that nobody holds; neither keeps another receipt from its own. A refund is due in the epoch that its
-//! request names and in no other: what the lane collected less the largest cumulative-after, of what was collected, among its receipts so far
-//! that were not void or withheld.
+//! request names and in no other: what the lane collected less what was given back on it before the request, and less the largest
+//! cumulative-after, of what was collected, among the receipts so far that name it and were not void or withheld.
 //!
 //! A receipt with three spans has about ten parts, each one keccak and another one in its tree: near 20 microseconds a receipt on one core.
 //! Pieces of the work depend on nothing but their own nodes or accounts, so a shell may run them at once ([`Workers`]); the result is the same.
@@ -161,7 +161,8 @@ pub fn divide<F: Facts + Sync>(
 }
 
 fn refund(due: &RefundFacts, standing: &BTreeMap<Hash32, Standing>) -> Refund {
-    let amount = standing.get(&due.lane).map_or(due.collected, |stands| stands.left_of(due.collected));
+    let left = standing.get(&due.lane).map_or(due.collected, |stands| stands.left_of(due.collected));
+    let amount = Amount(left.0.saturating_sub(due.given_back.0));
     Refund { node: due.node, lane: due.lane, client: due.payer, amount }
 }
 

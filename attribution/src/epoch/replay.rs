@@ -73,6 +73,8 @@ pub struct RefundFacts {
     pub node: Address,
     /// What the lane collected in all.
     pub collected: Amount,
+    /// What notes and slashes had given back on it when the refund was asked for: nothing is given back after that.
+    pub given_back: Amount,
 }
 
 /// What the chain says of an epoch.

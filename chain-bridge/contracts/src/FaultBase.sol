@@ -13,6 +13,9 @@ abstract contract FaultBase {
     /// @notice The verifying contract of receipts; keeps node roots and payouts.
     ISettlement public immutable settlement;
 
+    /// @dev Blocks of no chain that this suite stands on are further apart, in seconds.
+    uint256 private constant BLOCK_SECONDS_MAX = 12;
+
     /// @notice Block in which a proof's hash was committed; 0 if never, or if the proof was accepted.
     mapping(bytes32 => uint256) public committedAt;
 
@@ -23,6 +26,7 @@ abstract contract FaultBase {
     error NotCommitted(bytes32 proofHash);
     error CommittedInThisBlock(uint256 blockNumber);
     error ReceiptSignature(address node, address recovered);
+    error AgeTooShort(uint256 epochSeconds, uint256 got);
 
     /// @dev The call was committed to by its sender in an earlier block.
     modifier committed() {
@@ -51,6 +55,14 @@ abstract contract FaultBase {
     /// @notice keccak(reporter || calldata of the proof).
     function proofHash(address reporter, bytes calldata call) public pure returns (bytes32) {
         return keccak256(abi.encodePacked(reporter, call));
+    }
+
+    /// @dev Refuses an age of receipts, in blocks, within which no chain could hold an epoch and its time for node roots. Whether a given chain's
+    /// blocks come slowly enough for it, the deployment must know: an honest receipt must not be too old for its root.
+    function requireAge(ISettlement settlement_, uint64 maxAgeBlocks) internal view {
+        uint256 epochSeconds = uint256(settlement_.epochMinSeconds()) + settlement_.w1() / 3;
+        uint256 most = maxAgeBlocks * BLOCK_SECONDS_MAX;
+        if (most <= epochSeconds) revert AgeTooShort(epochSeconds, most);
     }
 
     /// @dev The receipt's hash, once its node has been found to have signed it for this chain and this Settlement.

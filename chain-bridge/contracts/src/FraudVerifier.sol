@@ -61,6 +61,7 @@ contract FraudVerifier is FaultBase {
     constructor(IStakes stakeManager_, ISettlement settlement_, uint64 graceBlocks_, uint64 maxAgeBlocks_)
         FaultBase(stakeManager_, settlement_)
     {
+        requireAge(settlement_, maxAgeBlocks_);
         graceBlocks = graceBlocks_;
         maxAgeBlocks = maxAgeBlocks_;
     }

@@ -15,6 +15,9 @@ interface ICollectedSink {
 interface IStakeDesk {
     /// @notice Takes up to `amount` of an account's stake into the deposit of `payer` and says how much.
     function debit(address account, address payer, uint128 amount) external returns (uint128 paid);
+
+    /// @notice Whether an account is one of the fault verifiers.
+    function isVerifier(address account) external view returns (bool);
 }
 
 /// @title Clients' deposits and the lanes they promise out of them
@@ -40,11 +43,12 @@ contract InferenceEscrow {
         uint64 revokedAt;
     }
 
-    /// @dev `bySession`: the lane was signed by a session key, which `laneSignerOf` names.
+    /// @dev `bySession`: the lane was signed by a session key, which `laneSignerOf` names. `closed`: its refund was asked for.
     struct LaneState {
         uint128 collected;
         uint64 collectedAt;
         bool bySession;
+        bool closed;
     }
 
     /// @dev What a lane's payer was given back of what the lane collected, never more in all: claimed by credit notes, and as victim of slashes.
@@ -98,6 +102,8 @@ contract InferenceEscrow {
     event Withdrawn(address indexed payer, uint128 amount);
     event SignerSet(address indexed payer, address indexed signer, uint128 cap, uint64 expiryBlock);
     event SignerRevoked(address indexed payer, address indexed signer, uint64 revokedAt);
+    /// @notice A lane's first collect, with the lane's body: whoever releases a slash for one of its receipts needs it.
+    event LaneOpened(bytes32 indexed lane, bytes body);
     event Collected(bytes32 indexed lane, address indexed payer, address indexed node, uint128 amount, uint128 cumulative);
     event CreditClaimed(
         bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount, uint64 settleFrom
@@ -135,6 +141,8 @@ contract InferenceEscrow {
     error CreditWindow(uint64 settleFrom, uint256 timeNow);
     error NothingToDebit(address node);
     error OnlyStakeManager(address expected, address got);
+    error OnlyVerifier(address got);
+    error LaneClosed(bytes32 lane);
     error LaneBody(bytes32 expected, bytes32 got);
 
     /// @param settlement_ Receives what is collected.
@@ -237,7 +245,9 @@ contract InferenceEscrow {
         address signer = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.CREDIT_NOTE, keccak256(note)), signature);
         if (signer == address(0) || signer != lane.node) revert CreditSignature(lane.node, signer);
         // What was never charged needs no credit; and a node cannot move more stake out this way than its lane brought in.
-        uint128 collected = lanes[laneId].collected;
+        LaneState storage state = lanes[laneId];
+        if (state.closed) revert LaneClosed(laneId);
+        uint128 collected = state.collected;
         if (collected < given.cumulative) revert CreditNotCollected(collected, given.cumulative);
         Returned storage back = returned[laneId];
         uint256 sum = uint256(back.credited) + back.refunded + given.amount;
@@ -288,7 +298,7 @@ contract InferenceEscrow {
     // ------------------------------------------------------------------ refunds out of slashes
 
     /// @notice How much of `asked` wei the victim of a slash was really charged: what the lane collected, less what was given back of it before,
-    /// and nothing unless the lane is the victim's to the slashed node. Counts it as given back. Called by StakeManager, which pays it.
+    /// and nothing unless the lane is the victim's to the slashed node, nor after its refund was asked for. Counts it as given back. Called by StakeManager, which pays it.
     /// @dev Else a node could name a friend as the client of a receipt that nobody paid, have itself slashed for it, and so withdraw stake that
     /// is bound. A lane's payer is on chain only in the lane's body, which its first collect published.
     /// @param laneId Hash of the lane's body; `laneBody` may be empty if the lane collected nothing.
@@ -297,8 +307,9 @@ contract InferenceEscrow {
         returns (uint128 amount)
     {
         if (msg.sender != address(stakeManager)) revert OnlyStakeManager(address(stakeManager), msg.sender);
-        uint128 collected = lanes[laneId].collected;
-        if (collected == 0) return 0;
+        LaneState storage state = lanes[laneId];
+        uint128 collected = state.collected;
+        if (collected == 0 || state.closed) return 0;
         if (keccak256(laneBody) != laneId) revert LaneBody(laneId, keccak256(laneBody));
         Codec.Lane memory lane = Codec.lane(laneBody);
         if (lane.payer != client || lane.node != node) return 0;
@@ -306,6 +317,17 @@ contract InferenceEscrow {
         uint128 left = collected - back.credited - back.refunded;
         amount = asked < left ? asked : left;
         back.refunded += amount;
+    }
+
+    /// @notice Ends what notes and slashes may give back on a lane, because its payer asks for the refund of what is left, and says what they gave
+    /// back so far. Called by the verifier of payouts. Notes that were claimed before are paid all the same.
+    /// @dev Whether a stretch of a lane that no receipt may be paid for is repaid by a slash or by the refund, it is repaid once: the refund is less
+    /// what was given back before it, and nothing is given back after it.
+    function closeLane(bytes32 laneId) external returns (uint128 givenBack) {
+        if (!stakeManager.isVerifier(msg.sender)) revert OnlyVerifier(msg.sender);
+        lanes[laneId].closed = true;
+        Returned storage back = returned[laneId];
+        return back.credited + back.refunded;
     }
 
     // ------------------------------------------------------------------ views
@@ -319,6 +341,11 @@ contract InferenceEscrow {
     /// when W1 ended covers it.
     function collectedAt(bytes32 lane) external view returns (uint64) {
         return lanes[lane].collectedAt;
+    }
+
+    /// @notice Whether a lane's refund was asked for, after which nothing else is given back on it.
+    function isClosed(bytes32 lane) external view returns (bool) {
+        return lanes[lane].closed;
     }
 
     /// @notice Wei claimed by credit notes so far, by lane.
@@ -383,6 +410,7 @@ contract InferenceEscrow {
         if (laneSigner != lane.payer && laneSigner != voucherSigner) spend(i, lane.payer, laneSigner, amount);
         state.collected = before + amount;
         state.collectedAt = uint64(block.timestamp);
+        if (before == 0 && amount > 0) emit LaneOpened(laneId, item.lane);
         emit Collected(laneId, lane.payer, lane.node, amount, before + amount);
     }
 

@@ -45,11 +45,13 @@ contract PayoutVerifier is FaultBase {
         Refund
     }
 
-    /// @notice A lane's refund: due in the payout of `epoch` and in no other.
+    /// @notice A lane's refund: due in the payout of `epoch` and in no other. `givenBack` is what notes and slashes had given back when it was asked
+    /// for: nothing is given back after that.
     struct RefundDue {
         uint64 epoch;
         address payer;
         address node;
+        uint128 givenBack;
     }
 
     /// @dev What the proofs speak of: the payout under proof, the one before, and until when a receipt could be voided.
@@ -70,7 +72,7 @@ contract PayoutVerifier is FaultBase {
 
     mapping(bytes32 => RefundDue) private refunds;
 
-    event RefundRequested(bytes32 indexed lane, address indexed payer, address indexed node, uint64 epoch);
+    event RefundRequested(bytes32 indexed lane, address indexed payer, address indexed node, uint64 epoch, uint128 givenBack);
     event PayoutRefuted(uint64 indexed epoch, bytes32 root, address indexed poster, Mode mode, bytes32 faultHash, address reporter);
 
     error NothingPending();
@@ -79,6 +81,7 @@ contract PayoutVerifier is FaultBase {
     error LaneOpen(uint256 until, uint256 blockNumber);
     error RefundIsDue(uint64 epoch);
     error NotARefund();
+    error OnlyPayer(address expected, address got);
     error NotOfThisEpoch(uint64 expected, uint64 got);
 
     /// @param maxAgeBlocks_ See `maxAgeBlocks`; the same as FraudVerifier's.
@@ -96,13 +99,15 @@ contract PayoutVerifier is FaultBase {
         if (address(challenges_) == address(0)) revert ZeroAddress("challenges");
         escrow = escrow_;
         challenges = challenges_;
+        requireAge(settlement_, maxAgeBlocks_);
         maxAgeBlocks = maxAgeBlocks_;
     }
 
     // ------------------------------------------------------------------ refunds
 
-    /// @notice Asks for what a lane collected beyond its receipts, in the next epoch's payout. Callable by anyone, once the lane has been
-    /// expired for `maxAgeBlocks`; again if the payout it was due in is the last final one and left it out.
+    /// @notice Asks for what a lane collected beyond its receipts and what was given back on it, in the next epoch's payout. Once the lane has been
+    /// expired for `maxAgeBlocks`; again if the payout it was due in is the last final one and left it out. Only its payer may, because
+    /// from then on neither notes nor slashes give anything back on the lane: a slash that waits is released before.
     /// @param lane Body of the lane.
     /// @param absence Empty the first time; later, in the last final tree: a u8, 0 and why the payer has no leaf, or 1, the payer's leaf and
     /// why it has no such part.
@@ -110,12 +115,14 @@ contract PayoutVerifier is FaultBase {
         Codec.Lane memory given = Codec.lane(lane);
         uint256 from = uint256(given.expiryBlock) + maxAgeBlocks;
         if (block.number <= from) revert LaneOpen(from, block.number);
+        if (msg.sender != given.payer) revert OnlyPayer(given.payer, msg.sender);
         bytes32 laneId = keccak256(lane);
+        uint128 givenBack = escrow.closeLane(laneId);
+        uint64 epoch = settlement.currentEpoch() + 1;
         uint64 before = refunds[laneId].epoch;
         if (before != 0) requireLeftOut(before, laneId, given, absence);
-        uint64 epoch = settlement.currentEpoch() + 1;
-        refunds[laneId] = RefundDue({epoch: epoch, payer: given.payer, node: given.node});
-        emit RefundRequested(laneId, given.payer, given.node, epoch);
+        refunds[laneId] = RefundDue({epoch: epoch, payer: given.payer, node: given.node, givenBack: givenBack});
+        emit RefundRequested(laneId, given.payer, given.node, epoch, givenBack);
     }
 
     /// @notice When and to whom a lane's refund is due; zeros if it was never asked for.
@@ -310,8 +317,10 @@ contract PayoutVerifier is FaultBase {
 
     // ------------------------------------------------------------------ refunds in a tree
 
-    /// @dev Wrong without more evidence unless it is due in this epoch, from this node to this payer, and no more than was collected; else a
-    /// receipt is read with which it is too high: node root, index u64, receipt, its opening.
+    /// @dev Wrong without more evidence unless it is due in this epoch, from this node to this payer, and no more than was collected and not given
+    /// back; else a receipt is read with which it is too high: node root, index u64, receipt, its opening. Every receipt that names the lane
+    /// bounds the refund, whoever's it is and whenever its money was collected, unless it was out when W1 of its epoch ended: all that
+    /// is known to who builds the tree, and does not change while it can be proven wrong.
     function isWrongRefund(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
         private
         view
@@ -320,7 +329,8 @@ contract PayoutVerifier is FaultBase {
         RefundDue memory due = refunds[part.lane];
         (address node,,) = PayoutTrees.fieldsOf(part.key);
         uint128 collected = escrow.collectedOf(part.lane);
-        if (due.epoch != c.pending.epoch || due.payer != account || due.node != node || part.amount > collected) return true;
+        uint256 gone = uint256(due.givenBack) + part.amount;
+        if (due.epoch != c.pending.epoch || due.payer != account || due.node != node || gone > collected) return true;
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
         if (place.root.epoch > c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
         place.index = reader.u64();
@@ -329,7 +339,7 @@ contract PayoutVerifier is FaultBase {
         if (!Codec.isWellFormed(receipt) || isOut(place.root, keccak256(receipt))) return false;
         Codec.Receipt memory given = Codec.receipt(receipt);
         if (given.node != place.root.node || given.lane != part.lane || given.cumulativeAfter > collected) return false;
-        return uint256(part.amount) + given.cumulativeAfter > collected;
+        return gone + given.cumulativeAfter > collected;
     }
 
     // ------------------------------------------------------------------ private

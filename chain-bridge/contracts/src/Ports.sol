@@ -57,6 +57,9 @@ interface ISettlement {
     /// @notice Seconds from a payout's posting until it is final.
     function w2() external view returns (uint64);
 
+    /// @notice Least seconds between two openings.
+    function epochMinSeconds() external view returns (uint64);
+
     /// @notice The last epoch that was opened; 0 before the first.
     function currentEpoch() external view returns (uint64);
 
@@ -85,6 +88,9 @@ interface IEscrow {
 
     /// @notice Time of a lane's last collect, in seconds since 1970; 0 if there was none.
     function collectedAt(bytes32 lane) external view returns (uint64);
+
+    /// @notice Ends what notes and slashes may give back on a lane, and says what they gave back so far.
+    function closeLane(bytes32 lane) external returns (uint128 givenBack);
 }
 
 /// @notice What the proofs about payouts need of ReceiptChallenge.

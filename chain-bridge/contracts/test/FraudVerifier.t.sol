@@ -289,6 +289,19 @@ contract FraudVerifierTest is Fixture {
         new FraudVerifier(IStakes(address(stakes)), ISettlement(address(0)), 0, 0);
     }
 
+    function test_an_age_that_no_chain_fits_an_epoch_into_is_refused() public {
+        uint256 epochSeconds = EPOCH_MIN + W1 / 3;
+        uint64 short = uint64(epochSeconds / 12);
+        IStakes port = IStakes(address(stakes));
+        ISettlement books = ISettlement(address(settlement));
+        vm.expectRevert(abi.encodeWithSelector(FaultBase.AgeTooShort.selector, epochSeconds, short * 12));
+        new FraudVerifier(port, books, GRACE_BLOCKS, short);
+        new FraudVerifier(port, books, GRACE_BLOCKS, short + 1);
+        vm.expectRevert();
+        vm.deployCode("PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, settlement, registry, escrow, challenges, short));
+        vm.deployCode("PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, settlement, registry, escrow, challenges, short + 1));
+    }
+
     /// @notice An index of one contribution and an answer that quotes from it: whatever span the node signs, the proof holds exactly if the
     /// span is false.
     function testFuzz_a_span_is_refuted_exactly_if_it_is_false(uint256 seed, uint16 start, uint16 length, uint16 position) public {

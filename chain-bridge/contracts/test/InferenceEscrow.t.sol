@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
 import {Sig} from "../src/Sig.sol";
 import {Suite} from "./Suite.sol";
+import {Vm} from "./Vm.sol";
 
 contract InferenceEscrowTest is Suite {
     uint128 private constant CAP = 10 ether;
@@ -26,6 +27,34 @@ contract InferenceEscrowTest is Suite {
         eq("collected", 5 ether, escrow.collectedOf(keccak256(lane(1, CAP, 2_000))));
         eq("free", 15 ether, escrow.freeBalance(client));
         eq("node", nodeBefore, node.balance);
+    }
+
+    function test_a_lanes_body_is_told_at_its_first_collect_that_takes_anything_and_never_again() public {
+        bytes32 opened = keccak256("LaneOpened(bytes32,bytes)");
+        eq("first", 1, countOf(opened, item(1, 3 ether)));
+        eq("next", 0, countOf(opened, item(1, 4 ether)));
+        vm.prank(client);
+        escrow.requestWithdraw(16 ether);
+        vm.warp(block.timestamp + THAW);
+        vm.prank(client);
+        escrow.withdraw();
+        eq("nothing was there", 0, countOf(opened, item(2, 1 ether)));
+        vm.prank(client);
+        escrow.deposit{value: 1 ether}();
+        eq("now it was", 1, countOf(opened, item(2, 1 ether)));
+    }
+
+    /// @dev Events of one kind in a collect; one that opens a lane tells its body.
+    function countOf(bytes32 topic, InferenceEscrow.Item memory one) private returns (uint256 count) {
+        vm.recordLogs();
+        collect(one);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] != topic) continue;
+            eq("lane", keccak256(one.lane), logs[i].topics[1]);
+            eq("body", keccak256(abi.encode(one.lane)), keccak256(logs[i].data));
+            ++count;
+        }
     }
 
     function test_a_voucher_collects_once() public {

@@ -373,10 +373,13 @@ contract PayoutVerifierTest is Ledger {
         Root[] memory roots = new Root[](1);
         Answer memory a = honest(NODE_KEY, 1, SEED);
         collectMore(a, 1 gwei);
+        vm.prank(client);
         vm.expectRevert(abi.encodeWithSelector(PayoutVerifier.LaneOpen.selector, 1_200 + MAX_AGE_BLOCKS, block.number));
         desk().requestRefund(laneBody(a), "");
         vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
+        vm.prank(client);
         desk().requestRefund(laneBody(a), "");
+        vm.prank(client);
         vm.expectRevert(abi.encodeWithSelector(PayoutVerifier.RefundIsDue.selector, 1));
         desk().requestRefund(laneBody(a), "");
         roots[0] = submit(NODE_KEY, one(a));
@@ -420,6 +423,7 @@ contract PayoutVerifierTest is Ledger {
         Answer memory a = honest(NODE_KEY, 1, SEED);
         collectMore(a, 1 gwei);
         vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
+        vm.prank(client);
         desk().requestRefund(laneBody(a), "");
         roots[0] = submit(NODE_KEY, one(a));
         vm.warp(block.timestamp + W1);
@@ -428,6 +432,7 @@ contract PayoutVerifierTest is Ledger {
         Tree memory tree = build(empty, roots, none);
         post(tree);
         vm.warp(block.timestamp + W2);
+        vm.prank(client);
         desk().requestRefund(laneBody(a), abi.encodePacked(uint8(0), noLeaf(tree, client)));
         eq("due again", 2, desk().refundOf(keccak256(laneBody(a))).epoch);
         vm.revertToState(clean);
@@ -436,8 +441,10 @@ contract PayoutVerifierTest is Ledger {
         post(tree);
         vm.warp(block.timestamp + W2);
         uint256 i = indexOf(tree, client);
+        vm.prank(client);
         vm.expectRevert(PayoutTrees.NotAbsent.selector);
         desk().requestRefund(laneBody(a), abi.encodePacked(uint8(1), leafAt(tree, i), uint8(1), partAt(tree, i, 0)));
+        vm.prank(client);
         vm.expectRevert(PayoutTrees.NotAbsent.selector);
         desk().requestRefund(laneBody(a), abi.encodePacked(uint8(0), uint8(3), leafAt(tree, i - 1), leafAt(tree, i)));
     }

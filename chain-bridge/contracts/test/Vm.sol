@@ -3,6 +3,13 @@ pragma solidity 0.8.37;
 
 /// @notice The cheat codes these tests use. (The packaged forge-std is older than the forge pinned here.)
 interface Vm {
+    /// @notice A recorded event.
+    struct Log {
+        bytes32[] topics;
+        bytes data;
+        address emitter;
+    }
+
     function addr(uint256 key) external pure returns (address);
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function prank(address sender) external;
@@ -31,5 +38,8 @@ interface Vm {
     function snapshotState() external returns (uint256 id);
     function revertToState(uint256 id) external returns (bool);
     function chainId(uint256 id) external;
+    function etch(address account, bytes calldata code) external;
+    function recordLogs() external;
+    function getRecordedLogs() external returns (Log[] memory logs);
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
 }

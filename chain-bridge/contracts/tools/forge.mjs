@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+export const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const arch = process.arch === 'x64' ? 'amd64' : process.arch;
 const name = `@foundry-rs/forge-${process.platform}-${arch}`;
 

@@ -3,10 +3,12 @@
 use alloy::{primitives::B256, rpc::types::Log, sol_types::SolEventInterface};
 use types::{
     amount::Amount,
+    encoding::Document as _,
     id::{AssetId, AssetVersion, NodeId},
     manifest::AssetKind,
     split::SplitTable,
     time::BlockRef,
+    voucher::Lane,
 };
 
 use super::error::ChainError;
@@ -189,6 +191,10 @@ fn escrow(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             Event::WithdrawRequested { payer: account(e.payer), amount: amount(e.amount), thawed_at: e.thawedAt }
         }
         Escrow::Withdrawn(e) => Event::Withdrawn { payer: account(e.payer), amount: amount(e.amount) },
+        Escrow::LaneOpened(e) => {
+            let lane = Lane::decode(&e.body).map_err(|error| format!("the body of lane {}: {error}", e.lane))?;
+            Event::LaneOpened { lane }
+        }
         Escrow::Collected(e) => Event::Collected {
             lane: hash(e.lane),
             payer: account(e.payer),
@@ -324,7 +330,8 @@ fn challenge(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
 fn payout(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
     Ok(match read(topics, data)? {
         PayoutFaults::RefundRequested(e) => {
-            Some(Event::RefundRequested { lane: hash(e.lane), payer: account(e.payer), node: account(e.node), epoch: e.epoch })
+            let (lane, payer, node) = (hash(e.lane), account(e.payer), account(e.node));
+            Some(Event::RefundRequested { lane, payer, node, epoch: e.epoch, given_back: Amount(e.givenBack) })
         }
         // Settlement's PayoutOverturned says the same.
         PayoutFaults::PayoutRefuted(_) | PayoutFaults::ProofCommitted(_) => None,

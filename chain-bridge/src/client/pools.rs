@@ -100,8 +100,9 @@ impl ChainClient {
         Ok((version != 0).then_some(AssetVersion { asset, version }))
     }
 
-    /// Asks for what an expired lane collected above its receipts, in the next epoch's payout. `absence` is empty the first time; later it shows that
-    /// the last final tree left the refund out.
+    /// Asks, as the lane's payer, for what an expired lane collected above its receipts, in the next epoch's payout. From then on neither notes nor
+    /// slashes give anything back on the lane: release those that wait before. `absence` is empty the first time; later it shows that the last
+    /// final tree left the refund out.
     ///
     /// # Errors
     /// [`ChainError`].
@@ -122,6 +123,7 @@ impl ChainClient {
             epoch: found.epoch,
             payer: convert::account(found.payer),
             node: convert::account(found.node),
+            given_back: Amount(found.givenBack),
         }))
     }
 }

@@ -224,17 +224,19 @@ fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
 fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
     let lane = part.lane.unwrap_or_default();
     let collected = case.state.lane_collected(lane);
-    let is_due = case.state.refund(lane).is_some_and(|due| (due.epoch, due.payer, due.node) == (case.epoch, account, part.node));
-    if !is_due || part.amount > collected {
+    let due = case.state.refund(lane).filter(|due| (due.epoch, due.payer, due.node) == (case.epoch, account, part.node));
+    // What the refund leaves of the lane for receipts; notes and slashes gave their part back already.
+    let gone = due.map_or(0, |due| due.given_back.0).saturating_add(part.amount.0);
+    if due.is_none() || gone > collected.0 {
         return Ok(case.posted.prove_part(leaf, place, Opened::Nothing));
     }
-    for ((epoch, node), bodies) in case.receipts.iter().filter(|((epoch, node), _)| *epoch <= case.epoch && *node == part.node) {
+    for ((epoch, node), bodies) in case.receipts.iter().filter(|((epoch, _), _)| *epoch <= case.epoch) {
         let is_too_high = |body: &Bodies| {
             read_receipt(&body.receipt, *node).is_some_and(|receipt| {
                 receipt.lane == lane
                     && !is_out(case.state, *epoch, &receipt)
                     && receipt.cumulative_after <= collected
-                    && part.amount.0.saturating_add(receipt.cumulative_after.0) > collected.0
+                    && gone.saturating_add(receipt.cumulative_after.0) > collected.0
             })
         };
         let Some((index, body)) = (0_u64..).zip(bodies).find(|(_, body)| is_too_high(body)) else { continue };

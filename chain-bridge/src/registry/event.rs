@@ -6,6 +6,7 @@ use types::{
     manifest::AssetKind,
     split::SplitTable,
     time::BlockRef,
+    voucher::Lane,
 };
 
 /// An event and where it stands.
@@ -101,6 +102,8 @@ pub enum Event {
     WithdrawRequested { payer: Address, amount: Amount, thawed_at: u64 },
     /// A payer withdrew.
     Withdrawn { payer: Address, amount: Amount },
+    /// A lane was collected for the first time: its body, which nothing else on the chain tells.
+    LaneOpened { lane: Lane },
     /// A voucher was collected.
     Collected { lane: Hash32, payer: Address, node: Address, amount: Amount, cumulative: Amount },
     /// A payer allowed a key to sign for it, or raised its bounds.
@@ -132,7 +135,7 @@ pub enum Event {
     /// A verifier accepted a proof about a receipt.
     FaultProven { fault: Fault, receipt: Hash32, node: Address, reporter: Address },
     /// A lane's refund is due in the payout of an epoch.
-    RefundRequested { lane: Hash32, payer: Address, node: Address, epoch: u64 },
+    RefundRequested { lane: Hash32, payer: Address, node: Address, epoch: u64, given_back: Amount },
     /// A node was asked for a receipt of its root.
     ReceiptChallenged { id: Hash32, epoch: u64, node: Address, index: u64, deadline: u64 },
     /// A client's request was held against a receipt.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
     id::{Address, AssetId, Hash32},
+    voucher::Lane,
 };
 
 use super::{
@@ -150,6 +151,8 @@ pub struct RefundDue {
     pub payer: Address,
     /// Whose lane it was.
     pub node: Address,
+    /// What notes and slashes had given back on it before; nothing is given back after.
+    pub given_back: Amount,
 }
 
 /// What a challenge asks for.
@@ -232,6 +235,7 @@ pub struct Rent {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Money {
     pub(super) lanes: BTreeMap<Hash32, LaneBooks>,
+    pub(super) bodies: BTreeMap<Hash32, Lane>,
     pub(super) collected: Amount,
     sessions: BTreeMap<(Address, Address), Session>,
     credits: BTreeMap<(Hash32, Hash32), CreditClaim>,
@@ -345,8 +349,8 @@ impl State {
                 claim.left = *left;
                 claim.state = if *left == Amount::ZERO { CreditState::Settled } else { CreditState::Open };
             }
-            Event::RefundRequested { lane, payer, node, epoch } => {
-                money.refunds.insert(*lane, RefundDue { epoch: *epoch, payer: *payer, node: *node });
+            Event::RefundRequested { lane, payer, node, epoch, given_back } => {
+                money.refunds.insert(*lane, RefundDue { epoch: *epoch, payer: *payer, node: *node, given_back: *given_back });
             }
             _ => {}
         }
@@ -421,6 +425,11 @@ impl State {
         self.money.lanes.get(&lane)
     }
 
+    /// The body of a lane that was collected: what `release` needs for a slash with a victim.
+    pub fn lane_body(&self, lane: Hash32) -> Option<Lane> {
+        self.money.bodies.get(&lane).copied()
+    }
+
     /// Collected on a lane.
     pub fn lane_collected(&self, lane: Hash32) -> Amount {
         self.lane(lane).map_or(Amount::ZERO, LaneBooks::collected)
@@ -451,8 +460,8 @@ impl State {
         self.money.refunds.get(&lane).copied()
     }
 
-    /// The refunds that are due in the payout of an epoch, by lane, each with what the lane had collected. The amount is that less the highest
-    /// cumulative amount of the lane's paid receipts.
+    /// The refunds that are due in the payout of an epoch, by lane, each with what the lane had collected. The amount is that less what was given back
+    /// before and less the highest cumulative amount, up to that, of the lane's receipts that were not out.
     pub fn refunds_due(&self, epoch: u64) -> impl Iterator<Item = (Hash32, RefundDue, Amount)> {
         let due = self.money.refunds.iter().filter(move |(_, due)| due.epoch == epoch);
         due.map(|(lane, due)| (*lane, *due, self.lane_collected(*lane)))
@@ -471,10 +480,20 @@ impl State {
     /// Whether a receipt under a node's root of `epoch` has parts in the payout tree: not void and its node withholding nothing when W1 ended, and
     /// its lane collected by then as far as it says. What came later is not to be paid in this epoch and fails no tree that holds it.
     pub fn is_paid(&self, epoch: u64, node: Address, receipt: Hash32, lane: Hash32, cumulative_after: Amount) -> bool {
-        let Some(due) = self.epoch(epoch).map(|epoch| epoch.payout_from) else { return false };
+        !self.is_out(epoch, node, receipt) && self.is_collected(epoch, lane, cumulative_after)
+    }
+
+    /// Whether a receipt under a node's root of `epoch` was void, or its node found to withhold one, when W1 ended; or there is no such epoch.
+    pub fn is_out(&self, epoch: u64, node: Address, receipt: Hash32) -> bool {
+        let Some(due) = self.epoch(epoch).map(|epoch| epoch.payout_from) else { return true };
         let out = |at: Option<u64>| at.is_some_and(|at| at < due);
-        let covered = self.lane(lane).is_some_and(|lane| lane.collected_before(due) >= cumulative_after);
-        !out(self.voided_at(receipt)) && !out(self.withheld_at(epoch, node)) && (covered || cumulative_after == Amount::ZERO)
+        out(self.voided_at(receipt)) || out(self.withheld_at(epoch, node))
+    }
+
+    /// Whether a lane had collected at least `cumulative_after` when W1 of `epoch` ended.
+    pub fn is_collected(&self, epoch: u64, lane: Hash32, cumulative_after: Amount) -> bool {
+        let Some(due) = self.epoch(epoch).map(|epoch| epoch.payout_from) else { return false };
+        cumulative_after == Amount::ZERO || self.lane(lane).is_some_and(|lane| lane.collected_before(due) >= cumulative_after)
     }
 
     /// All slashes, oldest first.

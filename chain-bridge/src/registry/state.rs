@@ -247,7 +247,11 @@ impl State {
                 self.apply_stake(logged);
                 Ok(())
             }
-            Event::Deposited { .. } | Event::WithdrawRequested { .. } | Event::Withdrawn { .. } | Event::Collected { .. } => {
+            Event::Deposited { .. }
+            | Event::WithdrawRequested { .. }
+            | Event::Withdrawn { .. }
+            | Event::LaneOpened { .. }
+            | Event::Collected { .. } => {
                 self.apply_escrow(logged);
                 Ok(())
             }
@@ -419,6 +423,7 @@ impl State {
                 let escrow = self.escrows.entry(*payer).or_default();
                 *escrow = Escrow { balance: Amount(escrow.balance.0.saturating_sub(amount.0)), ..Escrow::default() };
             }
+            Event::LaneOpened { lane } => drop(self.money.bodies.insert(lane.id(), *lane)),
             Event::Collected { lane, payer, node, amount, cumulative } => {
                 let escrow = self.escrows.entry(*payer).or_default();
                 escrow.balance = Amount(escrow.balance.0.saturating_sub(amount.0));

@@ -4,6 +4,7 @@ use types::{
     id::{Address, AssetId, AssetVersion, BlobId, Hash32, NodeId},
     manifest::{AssetKind, treasury},
     split::SplitTable,
+    voucher::Lane,
 };
 
 use super::{manifest::ManifestError, *};
@@ -290,7 +291,10 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             stake: Amount(number.into()),
         }],
         3 => vec![Event::Committed { commitment: id, contributor: account, block: number, ordinal: u32::from(branch) }],
-        4 => vec![Event::Collected { lane: id, payer: account, node: account, amount, cumulative: Amount(number.into()) }],
+        4 => vec![
+            Event::LaneOpened { lane: Lane { payer: account, node: account, cap: amount, expiry: number, nonce: epoch } },
+            Event::Collected { lane: id, payer: account, node: account, amount, cumulative: Amount(number.into()) },
+        ],
         5 => vec![slashed],
         6 => vec![
             slashed,
@@ -304,7 +308,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         12 => vec![claimed, Event::CreditPaid { lane: id, request: id, amount }],
         13 => vec![asked, Event::Unanswered { id, accused: account, challenger: account }],
         14 => vec![asked, Event::ChallengeAnswered { id }],
-        15 => vec![Event::RefundRequested { lane: id, payer: account, node: account, epoch }],
+        15 => vec![Event::RefundRequested { lane: id, payer: account, node: account, epoch, given_back: amount }],
         16 => vec![
             Event::Credited { by: event::Custody::Settlement, payee: account, amount },
             Event::OwedWithdrawn { by: event::Custody::Settlement, payee: account, amount },

@@ -16,15 +16,16 @@ impl AddAssign for Count {
     }
 }
 
-/// Sums the summary lines of cargo test, nextest and forge.
+/// Sums the summary lines of cargo test, nextest, forge and halmos.
 pub(crate) fn read(lines: &[String]) -> Count {
     let mut total = Count::default();
     for line in lines.iter().map(|line| line.trim()) {
         let is_cargo = line.starts_with("test result:");
+        let is_halmos = line.starts_with("Symbolic test result:");
         let is_nextest = line.starts_with("Summary [");
         // forge prints a line per contract and one over all; the latter alone begins like this.
         let is_forge = line.starts_with("Ran ") && line.contains("total tests)");
-        if is_cargo || is_nextest || is_forge {
+        if is_cargo || is_nextest || is_forge || is_halmos {
             total += Count { passed: before(line, "passed"), failed: before(line, "failed") + before(line, "timed out") };
         }
     }
@@ -48,11 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn the_summaries_of_the_three_runners_are_understood() {
+    fn the_summaries_of_the_four_runners_are_understood() {
         check("test result: ok. 10 passed; 3 failed; 1 ignored; 0 measured", 10, 3);
         check("     Summary [   0.012s] 17 tests run: 16 passed (2 slow), 1 failed, 2 skipped", 16, 1);
         check("     Summary [   9.012s] 17 tests run: 15 passed, 1 failed, 1 timed out, 2 skipped", 15, 2);
         check("Ran 3 test suites in 1.2s (3.4s CPU time): 41 tests passed, 2 failed, 0 skipped (43 total tests)", 41, 2);
+        check("Symbolic test result: 2 passed; 1 failed; time: 0.94s", 2, 1);
     }
 
     #[test]

@@ -72,6 +72,8 @@ const fn lane(number: u8) -> Hash32 {
 
 /// What every lane collected beyond its receipts.
 const SURPLUS: u128 = 500;
+/// What was given back on each of them before.
+const GIVEN_BACK: Amount = Amount(60);
 /// The epoch of all refunds, the last one.
 const REFUNDS_IN: u64 = 4;
 
@@ -148,11 +150,18 @@ fn world(plans: &[Plan]) -> World {
         if epoch == REFUNDS_IN {
             for (lane, sum) in &mut world.collected {
                 *sum = Amount(sum.0 + SURPLUS);
-                due.push(RefundFacts { lane: *lane, payer: address(0x81), node: nodes[0].address(), collected: *sum });
+                due.push(RefundFacts {
+                    lane: *lane,
+                    payer: address(0x81),
+                    node: nodes[0].address(),
+                    collected: *sum,
+                    given_back: GIVEN_BACK,
+                });
             }
         }
         let refund = |due: &RefundFacts| {
-            let amount = due.collected.minus(earned.get(&due.lane).copied().unwrap_or_default()).unwrap();
+            let left = due.collected.minus(earned.get(&due.lane).copied().unwrap_or_default()).unwrap();
+            let amount = left.minus(due.given_back).unwrap();
             Refund { node: due.node, lane: due.lane, client: due.payer, amount }
         };
         let payout = build_payout(&previous, shares, &due.iter().map(refund).collect::<Vec<_>>()).unwrap();
@@ -244,7 +253,12 @@ fn an_honest_export_gives_every_posted_tree() {
     let unpaid: Vec<String> = rebuilt.iter().flat_map(|epoch| &epoch.unpaid).map(|unpaid| unpaid.why.to_string()).collect();
     assert_eq!(unpaid.len(), 3, "{unpaid:?}: void, not collected, below the constant; what failed and bills nothing has simply no parts");
     let refunds: Vec<u128> = rebuilt[2].refunds.iter().map(|refund| refund.amount.0).collect();
-    assert_eq!(refunds, [SURPLUS, SURPLUS], "what was collected above the highest receipt that is not void goes back");
+    let left = SURPLUS - GIVEN_BACK.0;
+    assert_eq!(
+        refunds,
+        [left, left],
+        "what was collected above the highest receipt that is not void goes back, but for what was given back"
+    );
 }
 
 #[test]

@@ -123,18 +123,18 @@ impl Facts for Books<'_> {
         Some(EpochFacts {
             roots: found.roots.iter().map(|(node, submitted)| (*node, root(submitted))).collect(),
             posted: found.payout.map(|payout| Posted { root: payout.root, total: payout.total, previous: payout.previous }),
-            refunds: due.map(|(lane, due, collected)| RefundFacts { lane, payer: due.payer, node: due.node, collected }).collect(),
+            refunds: due
+                .map(|(lane, due, collected)| RefundFacts { lane, payer: due.payer, node: due.node, collected, given_back: due.given_back })
+                .collect(),
         })
     }
 
     fn is_out(&self, epoch: u64, node: Address, receipt: Hash32) -> bool {
-        // Nothing collected and nothing asked for: all that is left of being paid is that neither the receipt nor its node is out.
-        !self.0.is_paid(epoch, node, receipt, Hash32::ZERO, Amount::ZERO)
+        self.0.is_out(epoch, node, receipt)
     }
 
     fn is_collected(&self, epoch: u64, lane: Hash32, cumulative_after: Amount) -> bool {
-        let Some(due) = self.0.epoch(epoch).map(|epoch| epoch.payout_from) else { return false };
-        cumulative_after == Amount::ZERO || self.0.lane(lane).is_some_and(|lane| lane.collected_before(due) >= cumulative_after)
+        self.0.is_collected(epoch, lane, cumulative_after)
     }
 
     fn owner_at(&self, asset: AssetId, block: u64) -> Option<Address> {

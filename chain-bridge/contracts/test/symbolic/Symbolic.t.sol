@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
-import {ICreditDesk, IStakeListener, StakeManager} from "../src/StakeManager.sol";
-import {Vm} from "./Vm.sol";
+import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../../src/InferenceEscrow.sol";
+import {ICreditDesk, IStakeListener, StakeManager} from "../../src/StakeManager.sol";
+import {Vm} from "../Vm.sol";
 
 /// @notice Hears of stakes and does nothing.
 contract Deaf {
