@@ -297,16 +297,12 @@ contract InferenceEscrow {
 
     // ------------------------------------------------------------------ refunds out of slashes
 
-    /// @notice How much of `asked` wei the victim of a slash was really charged: what the lane collected, less what was given back of it before,
-    /// and nothing unless the lane is the victim's to the slashed node, nor after its refund was asked for. Counts it as given back. Called by StakeManager, which pays it.
+    /// @notice What the victim of a slash was really charged and was not given back: what the lane collected, less that, and nothing unless the lane is
+    /// the victim's to the slashed node, nor after its refund was asked for.
     /// @dev Else a node could name a friend as the client of a receipt that nobody paid, have itself slashed for it, and so withdraw stake that
-    /// is bound. A lane's payer is on chain only in the lane's body, which its first collect published.
+    /// is bound. A lane's payer is on chain only in the lane's body, which `LaneOpened` tells.
     /// @param laneId Hash of the lane's body; `laneBody` may be empty if the lane collected nothing.
-    function countRefund(bytes32 laneId, bytes calldata laneBody, address node, address client, uint128 asked)
-        external
-        returns (uint128 amount)
-    {
-        if (msg.sender != address(stakeManager)) revert OnlyStakeManager(address(stakeManager), msg.sender);
+    function chargedOf(bytes32 laneId, bytes calldata laneBody, address node, address client) external view returns (uint128 amount) {
         LaneState storage state = lanes[laneId];
         uint128 collected = state.collected;
         if (collected == 0 || state.closed) return 0;
@@ -314,8 +310,16 @@ contract InferenceEscrow {
         Codec.Lane memory lane = Codec.lane(laneBody);
         if (lane.payer != client || lane.node != node) return 0;
         Returned storage back = returned[laneId];
-        uint128 left = collected - back.credited - back.refunded;
-        amount = asked < left ? asked : left;
+        return collected - back.credited - back.refunded;
+    }
+
+    /// @notice Counts what a slash paid back on a lane. Called by StakeManager, which pays it.
+    function countRefund(bytes32 laneId, uint128 amount) external {
+        if (msg.sender != address(stakeManager)) revert OnlyStakeManager(address(stakeManager), msg.sender);
+        Returned storage back = returned[laneId];
+        uint128 collected = lanes[laneId].collected;
+        uint256 sum = uint256(back.credited) + back.refunded + amount;
+        if (sum > collected) revert CreditAboveCollected(collected, sum);
         back.refunded += amount;
     }
 

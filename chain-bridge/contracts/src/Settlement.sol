@@ -56,7 +56,7 @@ contract Settlement {
         bool isSealed;
     }
 
-    /// @notice A node's open fees stay below this part of its stake, the part that a slash surely burns: one tenth.
+    /// @notice A node's open fees stay below this part of its active stake, the part that a slash surely burns: one tenth.
     uint256 public constant EXPOSURE_DIVISOR = 10;
     /// @notice Where half of a lost bond goes.
     address public constant BURN = 0x000000000000000000000000000000000000dEaD;
@@ -206,7 +206,7 @@ contract Settlement {
         Codec.NodeRoot memory given = Codec.nodeRoot(body);
         uint64 epoch = submissionEpoch();
         if (given.epoch != epoch) revert WrongEpoch(epoch, given.epoch);
-        (bool bonded, uint128 slashable) = stakeManager.bondOf(given.node);
+        (bool bonded, uint128 active) = stakeManager.bondOf(given.node);
         if (!bonded) revert NotBonded(given.node);
         bytes32 bodyHash = keccak256(body);
         address recovered = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.NODE_ROOT, bodyHash), signature);
@@ -214,7 +214,7 @@ contract Settlement {
         if (given.receiptsRoot == 0) revert ZeroRoot();
         if (epoch > currentEpoch) open(epoch);
         if (nodeRootOf[epoch][given.node] != 0) revert AlreadySubmitted(epoch, given.node);
-        expose(given.node, epoch, given.feeSum, slashable);
+        expose(given.node, epoch, given.feeSum, active);
         uint64 blockNumber = uint64(block.number);
         nodeRootOf[epoch][given.node] = slotOf(body, blockNumber);
         epochOf[epoch].nodes += 1;
@@ -446,10 +446,10 @@ contract Settlement {
     }
 
     /// @dev Adds `fees` to the node's open ones, which stay below the burned part of its stake.
-    function expose(address node, uint64 epoch, uint128 fees, uint128 slashable) private {
+    function expose(address node, uint64 epoch, uint128 fees, uint128 active) private {
         Exposure memory open_ = aged(exposures[node], lastFinal());
         uint256 sum = uint256(open_.old) + open_.young + fees;
-        uint256 most = slashable / EXPOSURE_DIVISOR;
+        uint256 most = active / EXPOSURE_DIVISOR;
         if (most > type(uint96).max) most = type(uint96).max;
         if (sum > most) revert FeesAboveStake(most, sum);
         // The sum is a uint96, and 2^32 epochs of a second last 136 years.

@@ -23,10 +23,11 @@ interface ICreditDesk {
     /// @notice Adds the value sent to the deposit of `payer`.
     function depositFor(address payer) external payable;
 
-    /// @notice How much of `asked` wei `client` was charged by `node` on a lane and has not been given back; counts it as given back.
-    function countRefund(bytes32 lane, bytes calldata laneBody, address node, address client, uint128 asked)
-        external
-        returns (uint128 amount);
+    /// @notice How much `client` was charged by `node` on a lane and has not been given back.
+    function chargedOf(bytes32 lane, bytes calldata laneBody, address node, address client) external view returns (uint128 amount);
+
+    /// @notice Counts `amount` wei of what a lane charged as given back.
+    function countRefund(bytes32 lane, uint128 amount) external;
 }
 
 /// @title Roles that an account may be bonded for, as bits
@@ -356,7 +357,8 @@ contract StakeManager {
 
         uint128 lost = 0;
         if (queued.victim != address(0) && queued.victimAmount != 0) {
-            lost = creditDesk.countRefund(queued.lane, lane, queued.account, queued.victim, queued.victimAmount);
+            lost = creditDesk.chargedOf(queued.lane, lane, queued.account, queued.victim);
+            if (lost > queued.victimAmount) lost = queued.victimAmount;
         }
         Division memory parts = divide(queued.amount, lost);
         if (queued.reporter == address(0)) {
@@ -368,6 +370,8 @@ contract StakeManager {
             uint128 missing = lost - parts.toVictim;
             covered = IInsurance(insurance).cover(missing < parts.burned ? missing : parts.burned);
         }
+        // What neither reached may still be the lane's refund.
+        if (lost > 0) creditDesk.countRefund(queued.lane, parts.toVictim + covered);
         emit SlashReleased(queued.faultHash, parts.toVictim, covered, parts.toReporter, parts.burned, parts.insured);
         pay(queued.victim, parts.toVictim + covered);
         pay(queued.reporter, parts.toReporter);
@@ -432,12 +436,13 @@ contract StakeManager {
         return roles != 0 && held & roles == roles && operator.active >= leastStake(held);
     }
 
-    /// @notice Whether `account` is a bonded node, and the stake that a fault can take of it, in wei.
-    function bondOf(address account) external view returns (bool bonded, uint128 slashable) {
+    /// @notice Whether `account` is a bonded node, and its active stake, in wei: what a fault of today can surely take, because stake that unbonds may
+    /// leave before the fault is proven.
+    function bondOf(address account) external view returns (bool bonded, uint128 active) {
         Operator storage operator = operators[account];
         uint8 held = operator.roles;
-        uint128 active = operator.active;
-        return (held & NODE != 0 && active >= leastStake(held), active + operator.unbonding);
+        active = operator.active;
+        bonded = held & NODE != 0 && active >= leastStake(held);
     }
 
     /// @notice Active stake that a set of roles demands, in wei.

@@ -61,6 +61,27 @@ contract PayoutsTest is Suite {
         submitBody(OTHER_KEY, rootBody(other, 2, 5 ether));
     }
 
+    function test_stake_that_may_leave_before_a_fault_is_proven_covers_no_fees() public {
+        vm.prank(node);
+        stakes.unbond(80 ether);
+        // One second before the stake may leave.
+        vm.warp(block.timestamp + UNBONDING - 1);
+        submitRefused(rootBody(node, 1, 2 ether + 1), 2 ether, 2 ether + 1);
+        submitBody(NODE_KEY, rootBody(node, 1, 2 ether));
+        vm.warp(block.timestamp + 1);
+        vm.prank(node);
+        stakes.withdraw();
+        eq("what is left covers them tenfold", 20 ether, stakes.slashableOf(node));
+        // Whoever unbonds right after its root was submitted is still there when its last fault can be proven.
+        vm.prank(node);
+        stakes.unbond(20 ether);
+        vm.warp(block.timestamp + W1 + W2);
+        vm.prank(node);
+        vm.expectPartialRevert(StakeManager.StillUnbonding.selector);
+        stakes.withdraw();
+        eq("slashable", 20 ether, stakes.slashableOf(node));
+    }
+
     function test_open_fees_are_forgotten_once_final() public {
         settlement.receiveCollected();
         for (uint64 epoch = 1; epoch <= 5; ++epoch) {

@@ -5,11 +5,29 @@ import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {NodeTrees} from "../src/NodeTrees.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
+import {ISettlement} from "../src/Ports.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
 import {ReceiptRules} from "../src/ReceiptRules.sol";
 import {Sig} from "../src/Sig.sol";
 import {Ledger} from "./Ledger.sol";
 import {Pack} from "./Pack.sol";
+
+/// @notice A challenger that takes no money until it is told to.
+contract Coy {
+    bool public accepts;
+
+    function accept() external {
+        accepts = true;
+    }
+
+    function ask(ReceiptChallenge desk, uint64 index, uint256 bond) external {
+        desk.challengeLeaf{value: bond}(index);
+    }
+
+    receive() external payable {
+        require(accepts, "not now");
+    }
+}
 
 /// @notice F8, F6 by request, and payout trees nobody can open: who answers is paid for it, who does not is slashed.
 contract ReceiptChallengeTest is Ledger {
@@ -106,7 +124,41 @@ contract ReceiptChallengeTest is Ledger {
         desk.showReceipt(shown(root, 0));
     }
 
+    function test_a_place_that_holds_no_receipt_of_its_node_cannot_be_shown() public {
+        // A body with an unknown reason, and another node's receipt, under the node's own root.
+        Answer[] memory answers = new Answer[](2);
+        answers[0] = honest(NODE_KEY, 1, SEED);
+        answers[0].receipt.reason = 9;
+        answers[1] = honest(NODE_KEY, 2, SEED);
+        answers[1].receipt.node = other;
+        Root memory root = submit(NODE_KEY, answers);
+        ask(root, 0);
+        refusedAnswer(shown(root, 0), ReceiptChallenge.NotAReceiptOf.selector);
+        refusedAnswer(shown(root, 1), ReceiptChallenge.NotAReceiptOf.selector);
+        (bytes memory body, uint64 number) = bodyOf(root);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        desk.settleReceipt(body, number, 0);
+        yes("slashed", stakes.stakeOf(node) < 100 ether);
+    }
+
     // ------------------------------------------------------------------ F6 by request
+
+    function test_a_request_is_held_only_against_a_billed_receipt_of_the_node_with_its_quote() public {
+        Answer[] memory answers = new Answer[](3);
+        for (uint64 i = 0; i < 3; ++i) answers[i] = honest(NODE_KEY, i, SEED);
+        answers[0].receipt.reason = 16;
+        answers[1].receipt.node = other;
+        Codec.Request memory asked = answers[2].request;
+        asked.spendingLimit = 0;
+        Root memory root = submit(NODE_KEY, answers);
+        askRequest(asked, billed(root, 0), ReceiptChallenge.NotAReceiptOf.selector);
+        askRequest(asked, billed(root, 1), ReceiptChallenge.NotAReceiptOf.selector);
+        bytes memory bare = abi.encodePacked(
+            root.shown, uint64(2), Pack.blob(receiptBody(answers[2])), Pack.blob(""), Pack.open(root.leaves, 2)
+        );
+        askRequest(asked, bare, ReceiptRules.NotTheQuote.selector);
+        askRequest(asked, billed(root, 2), 0);
+    }
 
     function testFuzz_no_request_the_client_signed_convicts_an_honest_node(uint256 seed) public {
         Answer memory a = honest(NODE_KEY, 1, seed);
@@ -244,6 +296,48 @@ contract ReceiptChallengeTest is Ledger {
         desk.showPart(0, abi.encodePacked(leafAt(tree, 0), Pack.sumHead(tree.parts[0], tree.amounts[0])));
         vm.warp(block.timestamp + W2);
         eq("final", 3, settlement.lastFinal());
+    }
+
+    function test_nothing_can_be_asked_of_a_payout_that_is_not_pending() public {
+        vm.prank(ASKER);
+        vm.expectRevert(ReceiptChallenge.NothingPending.selector);
+        desk.challengeLeaf{value: CHALLENGE_BOND}(0);
+        vm.expectRevert(ReceiptChallenge.NothingPending.selector);
+        desk.settleLeaf(0);
+    }
+
+    function test_a_bond_comes_back_late_enough_and_to_who_takes_it() public {
+        pending();
+        Coy coy = new Coy();
+        vm.deal(address(coy), CHALLENGE_BOND);
+        coy.ask(desk, 0, CHALLENGE_BOND);
+        ISettlement.Payout memory posted = ISettlement(address(settlement)).pendingPayout();
+        bytes32 id = keccak256(abi.encode("leaf", posted.epoch, posted.root, posted.postedAt, uint64(0)));
+        ReceiptChallenge.Challenge memory open = desk.challengeOf(id);
+        eq("challenger", address(coy), open.challenger);
+        eq("deadline", block.timestamp + ANSWER_SECONDS, open.deadline);
+        vm.warp(open.deadline + ANSWER_SECONDS - 1);
+        vm.expectPartialRevert(ReceiptChallenge.StillOpen.selector);
+        vm.prank(address(coy));
+        desk.reclaim(id);
+        vm.expectPartialRevert(ReceiptChallenge.NothingOwed.selector);
+        desk.withdrawOwed(address(coy));
+        vm.warp(block.timestamp + 1);
+        vm.prank(address(coy));
+        desk.reclaim(id);
+        eq("kept for it", CHALLENGE_BOND, desk.owed(address(coy)));
+        eq("not taken yet", CHALLENGE_BOND, address(desk).balance);
+        desk.withdrawOwed(address(coy));
+        eq("kept again", CHALLENGE_BOND, desk.owed(address(coy)));
+        coy.accept();
+        desk.withdrawOwed(address(coy));
+        eq("taken", CHALLENGE_BOND, address(coy).balance);
+        eq("nothing owed", 0, desk.owed(address(coy)));
+    }
+
+    function test_there_is_time_to_answer() public {
+        vm.expectRevert();
+        vm.deployCode("ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, settlement, CHALLENGE_BOND, uint64(0)));
     }
 
     function test_parts_that_are_withheld_cost_the_poster_its_stake() public {

@@ -124,7 +124,33 @@ contract RefundsTest is Transcript {
         collect(a);
         bytes memory lane = laneBody(a);
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.OnlyStakeManager.selector, address(stakes), address(this)));
-        escrow.countRefund(keccak256(lane), lane, node, client, 1);
+        escrow.countRefund(keccak256(lane), 1);
+        uint128 charged = escrow.chargedOf(keccak256(lane), lane, node, client);
+        eq("charged", a.receipt.cumulativeAfter, charged);
+        vm.startPrank(address(stakes));
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditAboveCollected.selector, charged, charged + 1));
+        escrow.countRefund(keccak256(lane), charged + 1);
+        escrow.countRefund(keccak256(lane), charged);
+        vm.stopPrank();
+        eq("no more", 0, escrow.chargedOf(keccak256(lane), lane, node, client));
+    }
+
+    function test_only_what_a_slash_reached_counts_as_given_back() public {
+        vm.prank(node);
+        stakes.unbond(90 ether);
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(node);
+        stakes.withdraw();
+        Answer memory a = overcharged(1, SEED);
+        (a.receipt.fee, a.receipt.cumulativeAfter) = (9.9 ether, 9.9 ether);
+        collectUpTo(a, 9.9 ether);
+        StakeManager.Slash memory slash = convicted(a);
+        eq("all it had", 10 ether, slash.amount);
+        uint256 before = client.balance;
+        release(slash, laneBody(a));
+        eq("nine tenths of it", before + 9 ether, client.balance);
+        eq("counted", 9 ether, escrow.refundedOf(a.receipt.lane));
+        eq("left for the refund", 0.9 ether, escrow.chargedOf(a.receipt.lane, laneBody(a), node, client));
     }
 
     // ------------------------------------------------------------------ helpers

@@ -131,9 +131,9 @@ contract StakeManagerTest is Suite {
         stakes.quit(8);
         stakes.quit(Roles.INDEXER);
         yes("with one role less it suffices", stakes.isBonded(poster));
-        (bool bonded, uint128 slashable) = stakes.bondOf(poster);
+        (bool bonded, uint128 active) = stakes.bondOf(poster);
         yes("bond", bonded);
-        eq("slashable", 35 ether, slashable);
+        eq("active", 35 ether - 1, active);
         vm.stopPrank();
     }
 

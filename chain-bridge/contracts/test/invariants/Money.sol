@@ -190,8 +190,8 @@ abstract contract Money is Suite {
         address from = byOther ? other : node;
         bytes memory body = abi.encodePacked(from, epoch, keccak256("root"), uint64(1), uint128(fees % 2 ether));
         settlement.submitNodeRoot(body, signed(byOther ? OTHER_KEY : NODE_KEY, address(settlement), Sig.NODE_ROOT, body));
-        (, uint128 slashable) = stakes.bondOf(from);
-        if (settlement.openFeesOf(from) > slashable / 10) breaks("I7: open fees above what a slash burns");
+        (, uint128 active) = stakes.bondOf(from);
+        if (settlement.openFeesOf(from) > active / 10) breaks("I7: open fees above what a slash burns");
         ++did["submit"];
     }
 
