@@ -1,4 +1,7 @@
 //! Joining what the client signed, what the node found and what the index proves into one bundle. No rule is here: `attribution` owns them all.
+//! [`search`] finds what of it is wrong, and proves it.
+
+pub mod search;
 
 use attribution::{
     bundle::{self, Bundle},

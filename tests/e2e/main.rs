@@ -6,3 +6,4 @@ mod discovery;
 mod layering;
 mod storage;
 mod wallet;
+mod withheld;

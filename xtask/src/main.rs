@@ -1,6 +1,6 @@
 //! Developer commands: `cargo xtask <command>`.
 //!
-//! `test` is the gate, `fetch` brings model and text, `demo` runs the main job, `bench` prints figures, `audit` asks about
+//! `test` is the gate, `fetch` brings model and text, `demo` runs the main job, `soak` tries for longer, `bench` prints figures, `audit` asks about
 //! licences, advisories and spelling. Nothing here links a crate of the workspace: it builds, fetches and drives the built binary.
 //! Whatever is downloaded or derived lies under `.cache/`, whatever is built under `target/`; both are ignored by git.
 
@@ -11,6 +11,7 @@ mod demo;
 mod fetch;
 mod python;
 mod shell;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -45,6 +46,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Tests of the gate, run for longer: all campaigns, or those that are named, for instance `differential`.
+    Soak {
+        /// Names.
+        names: Vec<String>,
+    },
     /// Print measured figures beside their limits.
     Bench(bench::Options),
     /// Licences and advisories of dependencies, npm advisories, spelling. Compiles its tools the first time.
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         Command::Test { steps } => test::run(&steps),
         Command::Fetch { what } => fetch::run(what),
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Soak { names } => soak::run(&names),
         Command::Bench(options) => bench::run(&options),
         Command::Audit(options) => audit::run(&options),
     };

@@ -5,8 +5,8 @@ use types::{
     encoding::Document,
     id::{Address, Hash32},
     key::{Domains, Signed},
-    manifest::{DATANETS_MAX, treasury},
-    receipt::{ASSETS_MAX, Finding, token_ids_hash},
+    manifest::{DATANETS_MAX, MANIFEST_ASSETS_MAX, treasury},
+    receipt::{Finding, token_ids_hash},
     split::{self, Part},
 };
 
@@ -105,9 +105,9 @@ fn limits(bundle: &Bundle, faults: &mut Collector) {
 
 fn manifest(bundle: &Bundle, faults: &mut Collector) {
     let (receipt, manifest) = (&bundle.receipt.document, &bundle.manifest);
-    if manifest.assets.len() > ASSETS_MAX || manifest.datanets.len() > DATANETS_MAX || !manifest.split.is_whole() {
+    if manifest.assets.len() > MANIFEST_ASSETS_MAX || manifest.datanets.len() > DATANETS_MAX || !manifest.split.is_whole() {
         let problem = format!(
-            "has {} assets, {} Datanets and the split {:?}: at most {ASSETS_MAX}, {DATANETS_MAX}, and a sum of 10000 are allowed",
+            "has {} assets, {} Datanets and the split {:?}: at most {MANIFEST_ASSETS_MAX}, {DATANETS_MAX}, and a sum of 10000 are allowed",
             manifest.assets.len(),
             manifest.datanets.len(),
             manifest.split.rows()

@@ -14,7 +14,7 @@ pub mod replay;
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -23,12 +23,12 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Search a receipt for false spans; prove one to the chain.
+    /// Search a receipt, or an exported folder, for faults; prove them to the chain.
     #[command(
         after_help = "Rebuilds the index from the public Datanets (fetched from their holders where missing) and compares each span with it. A proof takes\ntwo transactions: a commitment to its hash, then, from the next block on, the proof, so that nobody can copy it."
     )]
     Prove {
-        /// The receipt's file.
+        /// The receipt's file, or a folder that `tributary epoch export` wrote.
         file: PathBuf,
         /// Try the proof against the chain's state and send nothing.
         #[arg(long)]

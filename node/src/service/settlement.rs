@@ -3,6 +3,8 @@
 //! Per epoch and node: one `collectMany` (about 30,000 gas a lane), one root (about 60,000 gas), and to the poster the receipts themselves
 //! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
 
+mod challenges;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -42,7 +44,7 @@ use tokio::{
 use types::{
     amount::Amount,
     id::{Address, Hash32, NodeId},
-    key::{Account, Signed},
+    key::{Account, Domains, Signed},
     receipt::Receipt,
 };
 
@@ -113,7 +115,7 @@ impl Settling {
     pub async fn run(self: Arc<Self>, every_s: u64) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut waited, mut paid) = (Duration::ZERO, BTreeSet::new());
+        let (mut waited, mut paid, mut watch) = (Duration::ZERO, BTreeSet::new(), challenges::Watch::default());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -130,6 +132,7 @@ impl Settling {
             }
             let snapshot = Arc::clone(&self.snapshots.borrow());
             self.pay_credits(&snapshot.latest, &mut paid).await;
+            self.look_at_challenges(&snapshot, &mut watch).await;
             if self.is_poster
                 && let Err(error) = self.post_payout(&snapshot).await
             {
@@ -399,11 +402,12 @@ impl Settling {
                 ensure!(!page.is_empty(), "the books hold fewer receipts than were posted");
                 items.extend(page);
             }
+        } else if let Some(fetched) = self.fetched(epoch, node, root)? {
+            return Ok(fetched);
         } else {
             items = self.fetch_receipts(state, node, epoch, root.count).await?;
         }
-        let root = RootFacts { receipts: root.receipts, count: root.count, fees: root.fees };
-        check_root(&self.deployment.domains(), epoch, node, &root, &items)?;
+        check_items(&self.deployment.domains(), epoch, node, root, &items)?;
         Ok(items)
     }
 
@@ -429,6 +433,16 @@ impl Settling {
         }
         Ok(items)
     }
+}
+
+/// Whether receipts are those that a node committed to. That its sum of fees is theirs no proof can show and no payout needs: another sum keeps
+/// nobody's money back.
+fn check_items(domains: &Domains, epoch: u64, node: Address, root: &SubmittedRoot, items: &[ReceiptItem]) -> anyhow::Result<()> {
+    let fees = Amount::sum(items.iter().map(|item| item.receipt.document.fee))?;
+    if fees != root.fees {
+        tracing::warn!(%node, epoch, %fees, submitted = %root.fees, "a node submitted another sum than its receipts'");
+    }
+    Ok(check_root(domains, epoch, node, &RootFacts { receipts: root.receipts, count: root.count, fees }, items)?)
 }
 
 /// Any port on the interface that reaches `peer`'s family.

@@ -26,6 +26,12 @@ pub(super) async fn every_payout_follows_from_a_copied_folder(cluster: &Cluster)
     copy(&out, &folder);
     let replayed = cluster.run(client, &["audit", "replay", text(&folder)]).await;
     assert_eq!((&replayed["id"], &replayed["is_on_chain"]), (&exported["id"], &true.into()), "{replayed}");
+    let searched = cluster.run(client, &["audit", "prove", text(&folder), "--dry-run"]).await;
+    assert_eq!(
+        (&searched["faults"], &searched["receipts"]),
+        (&Value::Array(vec![]), &exported["receipts"]),
+        "nobody of it can be proved wrong"
+    );
     let last = replayed["epochs"].as_array().and_then(|all| all.last()).unwrap_or_else(|| panic!("no epoch: {replayed}"));
     assert_eq!((&last["root"], &last["total_wei"]), (&shown["payout"]["root"], &shown["payout"]["total_wei"]));
     let again = cluster.run(client, &["epoch", "export", &epoch, "--out", text(&out)]).await;

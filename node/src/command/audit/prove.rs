@@ -1,4 +1,6 @@
-//! From a bundle and the public Datanets to a proof that the chain takes.
+//! From a bundle and the public Datanets, or from an exported folder, to proofs that the chain takes.
+
+mod folder;
 
 use std::path::Path;
 
@@ -20,6 +22,7 @@ use types::{
 use crate::{
     chain::Chained,
     command::{Context, index as build, receipt, sent::Transaction, talk::joining},
+    evidence::search::{Found, bill_faults, lane_fault},
     output::table,
 };
 
@@ -30,6 +33,9 @@ struct Printed {
     node: Address,
     /// False spans; empty for an honest receipt.
     faults: Vec<Fault>,
+    /// Rules of the bill and the lane that it breaks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<Broken>,
     /// Fields that do not stand though no span is false: nothing this command can prove.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unproved: Vec<String>,
@@ -42,6 +48,13 @@ struct Printed {
     gas: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     slash: Option<Slash>,
+}
+
+/// A rule of Protocol P7 that a receipt breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Broken {
+    fault: &'static str,
+    why: String,
 }
 
 /// One false span.
@@ -65,8 +78,11 @@ struct Slash {
     release_at: u64,
 }
 
-/// Searches, and proves the first false span unless `is_dry`.
+/// Searches a bundle or a folder. Of a bundle it proves the first false span, or the first broken rule if every span is true; nothing if `is_dry`.
 pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    if file.is_dir() {
+        return folder::run(context, file, is_dry).await;
+    }
     let bundle = receipt::read(file)?;
     let config = joining(context, bootstrap)?;
     let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };
@@ -81,11 +97,14 @@ pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap:
     let state = chain.state().await?;
     let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
     let found = fault::find_false_spans(&bundle, &index).with_context(|| format!("{}", file.display()))?;
+    let mut broken = bill_faults(&state, chain.deployment(), &bundle.receipt, &bundle.quote.document, &bundle.manifest);
+    broken.extend(lane_fault(&state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
     let mut printed = Printed {
         receipt: bundle.receipt.document.hash(),
         node: bundle.receipt.document.node,
         faults: found.iter().map(|proof| describe_fault(&bundle, proof)).collect(),
-        unproved: if found.is_empty() { unproved(&bundle, &index) } else { Vec::new() },
+        broken: broken.iter().map(|found| Broken { fault: found.fault, why: found.why.clone() }).collect(),
+        unproved: if found.is_empty() && broken.is_empty() { unproved(&bundle, &index) } else { Vec::new() },
         is_provable: None,
         transaction: None,
         transactions: Vec::new(),
@@ -100,6 +119,13 @@ pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap:
         } else {
             prove(context, &chain, &proof, &mut printed).await?;
         }
+    } else if let Some(found) = broken.first() {
+        if is_dry {
+            chain.client.dry_run(printed.node, &found.proof).await?;
+            printed.is_provable = Some(true);
+        } else {
+            prove_rule(context, &chain, found, &mut printed).await?;
+        }
     }
     context.output.result(&printed, || describe(&printed))
 }
@@ -112,12 +138,22 @@ fn unproved(bundle: &Bundle, index: &Index) -> Vec<String> {
 async fn prove(context: &Context, chain: &Chained, proof: &fraud::FalseSpan, printed: &mut Printed) -> anyhow::Result<()> {
     context.output.note(&format!("span {} is false: committing to the proof, then sending it in a later block", proof.span));
     let slashed = chain.client.prove_f1(printed.node, proof).await?;
-    printed.transactions =
-        vec![Transaction::new("commit to the proof", &slashed.commit), Transaction::new("prove the false span", &slashed.prove)];
+    note(&slashed, "prove the false span", printed);
+    Ok(())
+}
+
+async fn prove_rule(context: &Context, chain: &Chained, found: &Found, printed: &mut Printed) -> anyhow::Result<()> {
+    context.output.note(&format!("{}: committing to the proof, then sending it in a later block", found.why));
+    let slashed = chain.client.prove(printed.node, &found.proof).await?;
+    note(&slashed, "prove the broken rule", printed);
+    Ok(())
+}
+
+fn note(slashed: &Slashed, what: &'static str, printed: &mut Printed) {
+    printed.transactions = vec![Transaction::new("commit to the proof", &slashed.commit), Transaction::new(what, &slashed.prove)];
     printed.gas = printed.transactions.iter().map(|row| row.gas).sum();
     printed.transaction = Some(slashed.prove.transaction);
-    printed.slash = Some(slash(&slashed));
-    Ok(())
+    printed.slash = Some(slash(slashed));
 }
 
 const fn slash(slashed: &Slashed) -> Slash {
@@ -199,7 +235,7 @@ fn describe(printed: &Printed) -> String {
             printed.unproved.join("\n  ")
         );
     }
-    if printed.faults.is_empty() {
+    if printed.faults.is_empty() && printed.broken.is_empty() {
         return format!("nothing found: every span of receipt {} stands where it says", printed.receipt);
     }
     let rows: Vec<Vec<String>> = printed
@@ -209,6 +245,9 @@ fn describe(printed: &Printed) -> String {
         .collect();
     let mut text =
         format!("receipt {} of node {} is false\n{}", printed.receipt, printed.node, table(&["span", "mode", "why", "answer"], &rows));
+    for broken in &printed.broken {
+        text.push_str(&format!("\n{}: {}", broken.fault, broken.why));
+    }
     for row in &printed.transactions {
         text.push_str(&format!("\n{row}"));
     }
@@ -283,6 +322,7 @@ mod tests {
             receipt: Hash32([1; 32]),
             node: Address([2; 20]),
             faults: vec![],
+            broken: vec![],
             unproved: vec![],
             is_provable: None,
             transaction: None,

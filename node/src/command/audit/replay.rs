@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
-use attribution::epoch::replay::{Difference, Line, Rebuilt, Replay, earned, first_difference};
+use attribution::{
+    epoch::replay::{Difference, Line, Rebuilt, Replay, earned, first_difference},
+    message::ReceiptItem,
+};
 use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
 use serde::Serialize;
 use types::{
@@ -99,11 +102,52 @@ fn read_chain(folder: &Folder, content: &Content) -> anyhow::Result<Chain> {
     Ok(Chain { deployment, head, logs, state })
 }
 
-fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Vec<EpochReport>> {
+/// An epoch as a folder holds it, whether it is right or not.
+pub(super) struct Held {
+    pub(super) epoch: u64,
+    pub(super) receipts: BTreeMap<Address, Vec<ReceiptItem>>,
+    pub(super) payout: Vec<Line>,
+}
+
+/// The deployment and every epoch of a folder; nothing is rebuilt.
+pub(super) fn held(folder: &Folder, content: &Content) -> anyhow::Result<(Deployment, Vec<Held>)> {
+    let chain = read_chain(folder, content)?;
+    let manifests = read_manifests(folder, content)?;
+    let epoch = |files: &EpochFiles| {
+        let receipts = read_receipts(folder, files, &manifests)?;
+        let found = folder.read(format!("epoch {}, payout tree", files.epoch), &files.payout)?;
+        let payout = found.all(|place| format!("line {place}"))?;
+        found.is_named()?;
+        Ok(Held { epoch: files.epoch, receipts, payout })
+    };
+    Ok((chain.deployment, content.epochs.iter().map(epoch).collect::<anyhow::Result<_>>()?))
+}
+
+fn read_manifests(folder: &Folder, content: &Content) -> anyhow::Result<BTreeMap<Hash32, Manifest>> {
     let found = folder.read("the manifests", &content.manifests)?;
     let manifests: Vec<Manifest> = found.all(|place| format!("manifest {place}"))?;
     found.is_named()?;
-    let manifests: BTreeMap<Hash32, Manifest> = manifests.into_iter().map(|manifest| (manifest.root(), manifest)).collect();
+    Ok(manifests.into_iter().map(|manifest| (manifest.root(), manifest)).collect())
+}
+
+fn read_receipts(
+    folder: &Folder,
+    files: &EpochFiles,
+    manifests: &BTreeMap<Hash32, Manifest>,
+) -> anyhow::Result<BTreeMap<Address, Vec<ReceiptItem>>> {
+    let mut receipts = BTreeMap::new();
+    for (node, file) in &files.receipts {
+        let what = format!("epoch {}, node {node}", files.epoch);
+        let found = folder.read(&*what, file)?;
+        let lines: Vec<ReceiptLine> = found.all(|place| format!("receipt {place}"))?;
+        found.is_named()?;
+        receipts.insert(*node, items(lines, manifests).context(what)?);
+    }
+    Ok(receipts)
+}
+
+fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Vec<EpochReport>> {
+    let manifests = read_manifests(folder, content)?;
     let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
     let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
     ensure!(paid == held, "by the chain's events the epochs {paid:?} have payouts, the folder holds {held:?}");
@@ -126,14 +170,7 @@ fn rebuild_epoch(
     replay: &mut Replay<'_, Books<'_>>,
 ) -> anyhow::Result<Rebuilt> {
     let epoch = files.epoch;
-    let mut receipts = BTreeMap::new();
-    for (node, file) in &files.receipts {
-        let what = format!("epoch {epoch}, node {node}");
-        let found = folder.read(&*what, file)?;
-        let lines: Vec<ReceiptLine> = found.all(|place| format!("receipt {place}"))?;
-        found.is_named()?;
-        receipts.insert(*node, items(lines, manifests).context(what)?);
-    }
+    let receipts = read_receipts(folder, files, manifests)?;
     let rebuilt = replay.next(epoch, &receipts)?;
     let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
     let records = found.records::<Line>();

@@ -1,0 +1,224 @@
+//! Faults that can be proved from what lies on disk: one receipt with what it names, a node's receipts at their places, a posted payout.
+//!
+//! What should be comes from `attribution` and the chain's books, what the contract takes from `chain-bridge`; here the two are compared. Whatever
+//! was slashed for already is left out: the contract would refuse it. Cost: a hash a receipt, and for F7 one division of every epoch before.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use attribution::{
+    epoch::{
+        self, Payout, collect,
+        replay::{Facts as _, Line, lines},
+    },
+    message::ReceiptItem,
+};
+use chain_bridge::{
+    deploy::Deployment,
+    fraud::{
+        calldata::Proof,
+        node::{BlockFault, block_fault, is_promised, is_repeat},
+        pack::Place,
+        payout::{PayoutProof, Shown},
+        rules::{self, Case as Bill},
+        search::{self, Bodies, Receipts, root_of, tree_of},
+    },
+    registry::State,
+};
+use types::{
+    encoding::Document as _,
+    id::{Address, Hash32},
+    key::Signed,
+    manifest::Manifest,
+    quote::Quote,
+    receipt::Receipt,
+    voucher::Lane,
+};
+
+use crate::command::epoch::events::{Books as ChainFacts, accounts};
+
+/// The receipts behind node roots, by epoch and node, each node's in its own order.
+pub type Rooted = BTreeMap<(u64, Address), Vec<ReceiptItem>>;
+
+/// A fault with its proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name in Protocol P7.
+    pub fault: &'static str,
+    /// What is wrong, in words.
+    pub why: String,
+    /// Who is slashed.
+    pub accused: Address,
+    /// What the contract takes.
+    pub proof: Proof,
+}
+
+fn is_slashed(state: &State, receipt: Hash32) -> bool {
+    state.slashes().iter().any(|slash| slash.fault == receipt)
+}
+
+/// F4 to F6 of one receipt: the rules it breaks.
+pub fn bill_faults(state: &State, deployment: &Deployment, receipt: &Signed<Receipt>, quote: &Quote, manifest: &Manifest) -> Vec<Found> {
+    let body = &receipt.document;
+    if is_slashed(state, body.hash()) || receipt.verify(&deployment.domains(), body.node).is_err() {
+        return Vec::new();
+    }
+    let quote = Some(quote).filter(|quote| quote.hash() == body.quote);
+    let manifest = Some(manifest).filter(|manifest| manifest.root() == body.manifest);
+    let case = Bill { receipt: body, quote, manifest, grace_blocks: deployment.config.grace_blocks };
+    let found = |rule: rules::Rule| {
+        let (quote, manifest) = rules::opened(rule, &case);
+        let bytes = (quote.map(Quote::encode).unwrap_or_default(), manifest.map(Manifest::encode).unwrap_or_default());
+        Found {
+            fault: "F4-F6",
+            why: format!("receipt {} breaks rule {}: {rule:?}", body.hash(), rule.code()),
+            accused: body.node,
+            proof: Proof::rule(rule.code(), &body.encode(), &receipt.signature.0, &bytes.0, &bytes.1),
+        }
+    };
+    rules::broken(state, &case).into_iter().map(found).collect()
+}
+
+/// F6 of one receipt: its lane does not promise what it takes.
+pub fn lane_fault(state: &State, deployment: &Deployment, receipt: &Signed<Receipt>, lane: &Lane) -> Option<Found> {
+    let body = &receipt.document;
+    let is_open = !is_slashed(state, body.hash()) && receipt.verify(&deployment.domains(), body.node).is_ok();
+    let is_fault = lane.id() == body.lane && !is_promised(body, lane);
+    (is_open && is_fault).then(|| Found {
+        fault: "F6",
+        why: format!("receipt {} takes from its lane what it does not promise", body.hash()),
+        accused: body.node,
+        proof: Proof::lane(receipt, lane),
+    })
+}
+
+/// F3 to F6 of receipts under their roots: contradictions, repeats, named blocks, rules.
+pub fn rooted_faults(state: &State, deployment: &Deployment, receipts: &Rooted) -> Vec<Found> {
+    let mut found = contradictions(state, deployment, receipts);
+    let mut places: BTreeMap<Hash32, Place> = BTreeMap::new();
+    for ((epoch, node), items) in receipts {
+        let Some((root, block)) = root_of(state, *epoch, *node) else { continue };
+        let tree = tree_of(&items.iter().map(bodies).collect::<Vec<_>>());
+        for (index, item) in (0..).zip(items) {
+            let body = &item.receipt.document;
+            let Some(opening) = tree.open(index).filter(|_| tree.root() == root.receipts) else { continue };
+            let place = Place { root, block, opening };
+            if let Some(first) = places.get(&body.hash()) {
+                found.extend(repeat(state, body, first, &place));
+            } else {
+                found.extend(block_of(state, deployment, body, &place));
+                found.extend(bill_faults(state, deployment, &item.receipt, &item.quote, &item.manifest));
+                places.insert(body.hash(), place);
+            }
+        }
+    }
+    found
+}
+
+fn contradictions(state: &State, deployment: &Deployment, receipts: &Rooted) -> Vec<Found> {
+    let mut of_node: BTreeMap<Address, Vec<Signed<Receipt>>> = BTreeMap::new();
+    for ((_, node), items) in receipts {
+        of_node.entry(*node).or_default().extend(items.iter().map(|item| item.receipt.clone()));
+    }
+    let mut found = Vec::new();
+    for (node, receipts) in of_node {
+        for pair in collect(&deployment.domains(), node, receipts).equivocations {
+            let (first, second) = (pair.first.document.hash(), pair.second.document.hash());
+            if chain_bridge::fraud::node::contradict(&pair.first.document, &pair.second.document)
+                && !(is_slashed(state, first) && is_slashed(state, second))
+            {
+                found.push(Found {
+                    fault: "F3",
+                    why: format!("receipts {first} and {second} contradict each other"),
+                    accused: node,
+                    proof: Proof::equivocation(&pair.first, &pair.second),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn repeat(state: &State, receipt: &Receipt, first: &Place, second: &Place) -> Option<Found> {
+    let is_fault = is_repeat(receipt, first, second) && !is_slashed(state, receipt.hash());
+    is_fault.then(|| Found {
+        fault: "F3",
+        why: format!(
+            "receipt {} stands at place {} of epoch {} and at place {} of epoch {}",
+            receipt.hash(),
+            first.opening.index,
+            first.root.epoch,
+            second.opening.index,
+            second.root.epoch
+        ),
+        accused: receipt.node,
+        proof: Proof::repeat(receipt, first, second),
+    })
+}
+
+fn block_of(state: &State, deployment: &Deployment, receipt: &Receipt, place: &Place) -> Option<Found> {
+    let config = &deployment.config;
+    let fault = block_fault(receipt, place, config.grace_blocks, config.max_age_blocks)?;
+    let is_done = match fault {
+        BlockFault::Ahead => is_slashed(state, receipt.hash()),
+        BlockFault::TooOld => state.voided_at(receipt.hash()).is_some(),
+    };
+    (!is_done && receipt.node == place.root.node).then(|| Found {
+        fault: "F5",
+        why: format!("receipt {} names block {}, its root was submitted in {}", receipt.hash(), receipt.block.number, place.block),
+        accused: receipt.node,
+        proof: Proof::block(receipt, place),
+    })
+}
+
+fn bodies(item: &ReceiptItem) -> Bodies {
+    Bodies { receipt: item.receipt.document.encode(), quote: item.quote.encode(), manifest: item.manifest.encode() }
+}
+
+/// The payout that the receipts of all epochs up to `last` give.
+pub fn expected_payout(state: &State, deployment: &Deployment, receipts: &Rooted, last: u64) -> anyhow::Result<Payout> {
+    let (facts, accounts) = (ChainFacts(state), accounts(deployment));
+    let (mut standing, mut payout) = (BTreeMap::new(), None::<Payout>);
+    for (number, _) in state.epochs().filter(|(number, _)| *number <= last) {
+        let known = facts.epoch(number).with_context(|| format!("epoch {number} is unknown"))?;
+        let mut items = BTreeMap::new();
+        for (node, root) in &known.roots {
+            if root.count == 0 || facts.is_out(number, *node, Hash32::ZERO) {
+                continue;
+            }
+            let of_node =
+                receipts.get(&(number, *node)).with_context(|| format!("epoch {number}: the receipts of {node} are not at hand"))?;
+            items.insert(*node, of_node.clone());
+        }
+        let division = epoch::divide(&facts, &accounts, number, &items, &known.refunds, &mut standing, &epoch::one_by_one);
+        let previous = payout.map(|payout| payout.cumulative()).unwrap_or_default();
+        payout = Some(Payout::over(&previous, division.parts, &epoch::one_by_one)?);
+    }
+    payout.context("no epoch opened yet")
+}
+
+/// F7: the first fault of the payout of `epoch`, posted with `shown` as its lines; nothing if it is the one that the receipts give.
+pub fn payout_fault(
+    state: &State,
+    deployment: &Deployment,
+    receipts: &Rooted,
+    epoch: u64,
+    shown: &[Line],
+) -> anyhow::Result<Option<Found>> {
+    let of_lines = |lines: &[Line]| Shown::of(lines.iter().map(|line| (&line.leaf, line.parts.as_slice())));
+    let tree = |payout: Payout| of_lines(&lines(&payout).collect::<Vec<_>>());
+    let expected = tree(expected_payout(state, deployment, receipts, epoch)?)?;
+    let before = epoch.checked_sub(1).filter(|before| state.epoch(*before).is_some());
+    let last = before.map(|before| expected_payout(state, deployment, receipts, before)).transpose()?.map(tree).transpose()?;
+    let shown = of_lines(shown)?;
+    let bodies: Receipts = receipts.iter().map(|(place, items)| (*place, items.iter().map(bodies).collect())).collect();
+    let case = search::Case { state, epoch, posted: &shown, last: last.as_ref(), expected: &expected, receipts: &bodies };
+    let poster = state.epoch(epoch).and_then(|epoch| epoch.payout).map_or(Address::ZERO, |payout| payout.poster);
+    let found = |proof: PayoutProof| Found {
+        fault: "F7",
+        why: format!("the payout of epoch {epoch} is wrong: {}", proof.mode.words()),
+        accused: poster,
+        proof: Proof::payout(&proof),
+    };
+    Ok(search::first_fault(&case)?.map(found))
+}

@@ -1,0 +1,63 @@
+//! Campaigns: tests of the gate, run for longer. What the gate tries a thousand times, a campaign tries a hundred times as often.
+//!
+//! A campaign is a test's name and a variable that says how many cases it tries; it fails as the test fails, naming the first case at odds.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::shell::{cargo, execute};
+
+/// One campaign.
+struct Campaign {
+    name: &'static str,
+    /// What it asks.
+    about: &'static str,
+    package: &'static str,
+    /// The test binary of the package.
+    binary: &'static str,
+    /// Tests whose names hold this.
+    filter: &'static str,
+    /// Says how many cases, and the count.
+    cases: (&'static str, &'static str),
+}
+
+const CAMPAIGNS: [Campaign; 1] = [Campaign {
+    name: "differential",
+    about: "Rust and the contracts agree byte for byte",
+    package: "chain-bridge",
+    binary: "evm",
+    filter: "differential",
+    cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
+}];
+
+/// Runs the campaigns that are named; all of them without a name.
+///
+/// # Errors
+/// If one fails, or none is called so.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    let is_chosen = |campaign: &&Campaign| names.is_empty() || names.iter().any(|name| name == campaign.name);
+    let known = CAMPAIGNS.map(|campaign| campaign.name).join(", ");
+    ensure!(
+        names.iter().all(|name| CAMPAIGNS.iter().any(|campaign| campaign.name == name)),
+        "no campaign is called {names:?}; there are: {known}"
+    );
+    for campaign in CAMPAIGNS.iter().filter(is_chosen) {
+        let start = Instant::now();
+        let (variable, count) = campaign.cases;
+        let mut command = cargo();
+        command.args(["test", "-p", campaign.package, "--test", campaign.binary, campaign.filter]);
+        // Whoever asks for another count has asked for it.
+        if std::env::var_os(variable).is_none() {
+            command.env(variable, count);
+        }
+        execute(&mut command)?;
+        println!(
+            "{}: {}, {count} cases unless {variable} says otherwise, {:.1} s",
+            campaign.name,
+            campaign.about,
+            start.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}
