@@ -9,6 +9,9 @@ import {Sig} from "./Sig.sol";
 interface ICollectedSink {
     /// @notice Receives what a batch collected.
     function receiveCollected() external payable;
+
+    /// @notice The last epoch whose window W1 has ended; 0 before the first.
+    function lastDue() external view returns (uint64);
 }
 
 /// @notice What the escrow asks of StakeManager.
@@ -43,10 +46,13 @@ contract InferenceEscrow {
         uint64 revokedAt;
     }
 
-    /// @dev `bySession`: the lane was signed by a session key, which `laneSignerOf` names. `closed`: its refund was asked for.
+    /// @dev One word. `boundary` is the last epoch whose W1 had ended at the lane's last collect, `since` what was collected after that end, or its
+    /// largest value if that is more (a million OPEN). `bySession`: the lane was signed by a session key, which `laneSignerOf` names. `closed`: its
+    /// refund was asked for.
     struct LaneState {
         uint128 collected;
-        uint64 collectedAt;
+        uint80 since;
+        uint32 boundary;
         bool bySession;
         bool closed;
     }
@@ -222,8 +228,9 @@ contract InferenceEscrow {
     function collectMany(Item[] calldata items) external {
         if (items.length == 0) revert NoItems();
         bytes32 separator = Sig.domain(address(this));
+        uint64 due = settlement.lastDue();
         uint256 sum = 0;
-        for (uint256 i = 0; i < items.length; ++i) sum += collect(separator, i, items[i]);
+        for (uint256 i = 0; i < items.length; ++i) sum += collect(separator, due, i, items[i]);
         if (sum > 0) settlement.receiveCollected{value: sum}();
     }
 
@@ -341,10 +348,13 @@ contract InferenceEscrow {
         return lanes[lane].collected;
     }
 
-    /// @notice Time of a lane's last collect, in seconds since 1970; 0 if there was none. A receipt is paid if what its lane had collected
-    /// when W1 ended covers it.
-    function collectedAt(bytes32 lane) external view returns (uint64) {
-        return lanes[lane].collectedAt;
+    /// @notice Wei that a lane had collected when W1 of `epoch`, which must have ended, did. Unknown if the lane collected after W1 of a later epoch
+    /// had ended, too. A receipt is paid if that covers it.
+    function collectedBy(bytes32 lane, uint64 epoch) external view returns (bool known, uint128 amount) {
+        LaneState storage state = lanes[lane];
+        if (state.boundary < epoch) return (true, state.collected);
+        if (state.boundary > epoch || state.since == type(uint80).max) return (false, 0);
+        return (true, state.collected - state.since);
     }
 
     /// @notice Whether a lane's refund was asked for, after which nothing else is given back on it.
@@ -390,7 +400,7 @@ contract InferenceEscrow {
         emit Deposited(payer, msg.sender, uint128(msg.value));
     }
 
-    function collect(bytes32 separator, uint256 i, Item calldata item) private returns (uint128 amount) {
+    function collect(bytes32 separator, uint64 due, uint256 i, Item calldata item) private returns (uint128 amount) {
         if (item.lane.length != Codec.LANE_BYTES) revert ItemLength(i, "Lane", Codec.LANE_BYTES, item.lane.length);
         if (item.voucher.length != Codec.VOUCHER_BYTES) {
             revert ItemLength(i, "Voucher", Codec.VOUCHER_BYTES, item.voucher.length);
@@ -413,9 +423,17 @@ contract InferenceEscrow {
         if (voucherSigner != lane.payer) spend(i, lane.payer, voucherSigner, amount);
         if (laneSigner != lane.payer && laneSigner != voucherSigner) spend(i, lane.payer, laneSigner, amount);
         state.collected = before + amount;
-        state.collectedAt = uint64(block.timestamp);
+        keepBoundary(state, due, amount);
         if (before == 0 && amount > 0) emit LaneOpened(laneId, item.lane);
         emit Collected(laneId, lane.payer, lane.node, amount, before + amount);
+    }
+
+    /// @dev Keeps apart what was collected before W1 of epoch `due` ended and what after.
+    function keepBoundary(LaneState storage state, uint64 due, uint128 amount) private {
+        uint256 since = (state.boundary == due ? state.since : 0) + uint256(amount);
+        state.since = since > type(uint80).max ? type(uint80).max : uint80(since);
+        // 2^32 epochs of a second last 136 years.
+        state.boundary = uint32(due);
     }
 
     /// @dev Who signed the lane, who must still be allowed to. After the first collect that is known without the signature; one that is

@@ -54,11 +54,10 @@ contract PayoutVerifier is FaultBase {
         uint128 givenBack;
     }
 
-    /// @dev What the proofs speak of: the payout under proof, the one before, and until when a receipt could be voided.
+    /// @dev What the proofs speak of: the payout under proof, and the one before.
     struct Context {
         ISettlement.Payout pending;
         bytes32 finalRoot;
-        uint64 dueAt;
     }
 
     /// @notice Kinds, owners at a block.
@@ -161,7 +160,6 @@ contract PayoutVerifier is FaultBase {
         c.pending = settlement.pendingPayout();
         if (c.pending.epoch == 0) revert NothingPending();
         c.finalRoot = settlement.finalPayout().root;
-        c.dueAt = dueAt(c.pending.epoch);
     }
 
     function isWrong(Mode mode, Context memory c, Openings.Reader memory reader) private view returns (bool) {
@@ -252,7 +250,7 @@ contract PayoutVerifier is FaultBase {
         if (index >= place.root.count) return true;
         bytes calldata receipt = reader.blob();
         NodeTrees.open(reader, place.root, index, keccak256(receipt));
-        if (!isPaid(c, place.root, receipt, false)) return true;
+        if (!isPaid(place.root, receipt, true)) return true;
         (address payee, uint256 amount) = shareOf(receipt, code, reader);
         return payee != account || amount != part.amount;
     }
@@ -265,21 +263,22 @@ contract PayoutVerifier is FaultBase {
         uint32 code = reader.u32();
         bytes calldata receipt = reader.blob();
         NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
-        if (!isPaid(c, place.root, receipt, true)) return false;
+        if (!isPaid(place.root, receipt, false)) return false;
         (address payee, uint256 amount) = shareOf(receipt, code, reader);
         if (payee == address(0) || amount == 0) return false;
         requireNoPartOf(reader, c.pending.root, payee, PayoutTrees.keyOf(place.root.node, place.index, code), 0);
         return true;
     }
 
-    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane has
-    /// collected it. `inTime`: had collected it before W1 ended, for all that can be known.
-    function isPaid(Context memory c, Codec.NodeRoot memory root, bytes calldata receipt, bool inTime) private view returns (bool) {
+    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane had
+    /// collected it by then. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
+    function isPaid(Codec.NodeRoot memory root, bytes calldata receipt, bool inDoubt) private view returns (bool) {
         if (!Codec.isWellFormed(receipt)) return false;
         Codec.Receipt memory given = Codec.receipt(receipt);
         if (given.node != root.node || isOut(root, keccak256(receipt))) return false;
-        if (escrow.collectedOf(given.lane) < given.cumulativeAfter) return false;
-        return !inTime || escrow.collectedAt(given.lane) < c.dueAt;
+        (bool known, uint128 collected) = escrow.collectedBy(given.lane, root.epoch);
+        if (known) return collected >= given.cumulativeAfter;
+        return inDoubt && escrow.collectedOf(given.lane) >= given.cumulativeAfter;
     }
 
     /// @dev Who gets which amount for part `code` of a receipt; reads quote and manifest, with their lengths u32. A receipt that names bytes

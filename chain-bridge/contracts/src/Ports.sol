@@ -86,8 +86,8 @@ interface IEscrow {
     /// @notice Wei collected so far, by lane.
     function collectedOf(bytes32 lane) external view returns (uint128);
 
-    /// @notice Time of a lane's last collect, in seconds since 1970; 0 if there was none.
-    function collectedAt(bytes32 lane) external view returns (uint64);
+    /// @notice Wei that a lane had collected when W1 of an epoch ended, if that is known still.
+    function collectedBy(bytes32 lane, uint64 epoch) external view returns (bool known, uint128 amount);
 
     /// @notice Ends what notes and slashes may give back on a lane, and says what they gave back so far.
     function closeLane(bytes32 lane) external returns (uint128 givenBack);

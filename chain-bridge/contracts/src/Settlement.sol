@@ -140,6 +140,7 @@ contract Settlement {
     error PreviousNotFinal(uint64 epoch, uint64 finalAt);
     error WrongPreviousRoot(bytes32 expected, bytes32 got);
     error ZeroBond();
+    error WindowTooShort(uint64 least, uint64 got);
     error WrongBond(uint96 expected, uint256 got);
     error FallbackTooSoon(uint64 earliest, uint256 timeNow);
     error TotalFell(uint128 previous, uint128 got);
@@ -173,6 +174,7 @@ contract Settlement {
         if (insurance_ == address(0)) revert ZeroAddress("insurance");
         if (stakers_ == address(0)) revert ZeroAddress("stakers");
         if (posterBond_ == 0) revert ZeroBond();
+        if (w1_ < 3) revert WindowTooShort(3, w1_);
         // Stake must still be there when the last fault of an epoch can be proven.
         uint64 unbonding = stakeManager_.unbondingSeconds();
         if (unbonding <= w1_ + w2_) revert UnbondingTooShort(w1_ + w2_, unbonding);
@@ -377,6 +379,12 @@ contract Settlement {
     /// @notice Whether roots are being accepted for the current epoch.
     function accepting() public view returns (bool) {
         return currentEpoch != 0 && block.timestamp < epochOf[currentEpoch].openedAt + w1 / 3;
+    }
+
+    /// @notice The last epoch whose window W1 has ended; 0 before the first. Epochs open a third of W1 apart at least, so it is one of the last four.
+    function lastDue() external view returns (uint64 epoch) {
+        epoch = currentEpoch;
+        while (epoch != 0 && block.timestamp < epochOf[epoch].openedAt + w1) --epoch;
     }
 
     /// @notice The epoch that a node root submitted now must name: the open one, else the next.

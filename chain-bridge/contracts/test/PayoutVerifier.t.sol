@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
+import {Sig} from "../src/Sig.sol";
 import {Trees} from "../src/Trees.sol";
 import {Ledger} from "./Ledger.sol";
 import {Pack} from "./Pack.sol";
@@ -363,8 +365,92 @@ contract PayoutVerifierTest is Ledger {
         vm.warp(block.timestamp + 1);
         collect(unpaid);
         bytes[] memory nothing = new bytes[](0);
+        clean = vm.snapshotState();
         postFirst(nothing, new uint128[](0));
         holds(PayoutVerifier.Mode.Missing, shortMissing(roots[0], 0, 1));
+        // And one with it does not.
+        vm.revertToState(clean);
+        post(tree);
+        wrong(PayoutVerifier.Mode.Part, shortPart(tree, roots[0], indexOf(tree, node), 0));
+    }
+
+    function test_a_lane_that_goes_on_collecting_hides_no_missing_part() public {
+        Root[] memory roots = new Root[](1);
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        collect(a);
+        roots[0] = submit(NODE_KEY, one(a));
+        vm.warp(block.timestamp + W1);
+        collectMore(a, 5);
+        vm.warp(block.timestamp + 1);
+        collectMore(a, 9);
+        (bool known, uint128 amount) = escrow.collectedBy(a.receipt.lane, 1);
+        yes("known", known);
+        eq("when W1 ended", a.receipt.cumulativeAfter, amount);
+        Tree memory empty;
+        Tree memory tree = build(empty, roots, none);
+        uint256 clean = vm.snapshotState();
+        postFirst(new bytes[](0), new uint128[](0));
+        wrong(PayoutVerifier.Mode.Missing, missing(roots[0], 0, 1, abi.encodePacked(uint8(0), noLeaf(empty, node))));
+        vm.revertToState(clean);
+        post(tree);
+        holds(PayoutVerifier.Mode.Part, partProof(tree, roots, indexOf(tree, node), 0));
+    }
+
+    function test_what_a_lane_had_collected_is_forgotten_once_it_collects_after_a_later_window() public {
+        Root[] memory roots = new Root[](1);
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        collect(a);
+        roots[0] = submit(NODE_KEY, one(a));
+        vm.warp(block.timestamp + EPOCH_MIN);
+        submit(OTHER_KEY, new Answer[](0));
+        vm.warp(block.timestamp + W1 - 1);
+        eq("due", 1, settlement.lastDue());
+        collectMore(a, 5);
+        vm.warp(block.timestamp + 1);
+        eq("due", 2, settlement.lastDue());
+        (bool known, uint128 amount) = escrow.collectedBy(a.receipt.lane, 1);
+        yes("known", known && amount == a.receipt.cumulativeAfter);
+        (known, amount) = escrow.collectedBy(a.receipt.lane, 2);
+        yes("of the later one too", known && amount == a.receipt.cumulativeAfter + 5);
+        collectMore(a, 6);
+        (known,) = escrow.collectedBy(a.receipt.lane, 1);
+        yes("forgotten", !known);
+        (known, amount) = escrow.collectedBy(a.receipt.lane, 2);
+        yes("the later one is not", known && amount == a.receipt.cumulativeAfter + 5);
+        // In doubt a tree stands, with the parts and without.
+        Tree memory empty;
+        Tree memory tree = build(empty, roots, none);
+        uint256 clean = vm.snapshotState();
+        post(tree);
+        holds(PayoutVerifier.Mode.Part, partProof(tree, roots, indexOf(tree, node), 0));
+        vm.revertToState(clean);
+        postFirst(new bytes[](0), new uint128[](0));
+        holds(PayoutVerifier.Mode.Missing, shortMissing(roots[0], 0, 1));
+    }
+
+    function test_more_than_the_books_hold_is_not_known() public {
+        uint128 huge = uint128(type(uint80).max) + 1;
+        submit(NODE_KEY, new Answer[](0));
+        vm.warp(block.timestamp + W1);
+        vm.deal(client, huge);
+        vm.prank(client);
+        escrow.deposit{value: huge}();
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        bytes memory lane = abi.encodePacked(client, node, huge, uint64(1_200), uint64(1));
+        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), huge);
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = InferenceEscrow.Item(
+            lane,
+            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
+            voucher,
+            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
+        );
+        escrow.collectMany(items);
+        (bool known,) = escrow.collectedBy(keccak256(lane), 1);
+        yes("not known", !known);
+        (known,) = escrow.collectedBy(a.receipt.lane, 1);
+        yes("another lane", known);
+        eq("collected", huge, escrow.collectedOf(keccak256(lane)));
     }
 
     // ------------------------------------------------------------------ refunds

@@ -265,6 +265,8 @@ contract SettlementTest is Fixture {
         new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(0), PAYEE);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "stakers"));
         new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, address(0));
+        vm.expectRevert(abi.encodeWithSelector(Settlement.WindowTooShort.selector, 3, 2));
+        new Settlement(2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE);
         vm.expectRevert(Settlement.ZeroBond.selector);
         new Settlement(W1, W2, EPOCH_MIN, FALLBACK, 0, stakes, protocol, PAYEE, PAYEE);
         vm.expectRevert(abi.encodeWithSelector(Settlement.UnbondingTooShort.selector, UNBONDING, UNBONDING));

@@ -197,19 +197,23 @@ fn wrong_share(case: &Case<'_>, leaf: usize, place: usize, part: &PartLeaf) -> R
     let body = usize::try_from(index).ok().and_then(|index| bodies.get(index)).ok_or(missing)?;
     let opening = tree_of(bodies).open(index).ok_or_else(|| nothing("a receipt stands beyond its tree"))?;
     let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
-    // What the contract takes for paid: collected at all, whenever.
+    // What the contract takes for paid: collected when W1 ended, or at all where it does not know that any more.
     let is_unpaid = match read_receipt(&body.receipt, node) {
         None => true,
-        Some(receipt) => is_out(case.state, epoch, &receipt) || case.state.lane_collected(receipt.lane) < receipt.cumulative_after,
+        Some(receipt) => {
+            let collected = case.state.collected_by(receipt.lane, epoch);
+            let collected = collected.unwrap_or_else(|| case.state.lane_collected(receipt.lane));
+            is_out(case.state, epoch, &receipt) || collected < receipt.cumulative_after
+        }
     };
     let opened = if is_unpaid { Opened::Receipt(&billed) } else { Opened::All(&billed) };
     if !is_unpaid && is_late(case, body, node) {
-        return Err(nothing("a part is of a receipt whose lane was collected after W1 had ended"));
+        return Err(nothing("a part is of a receipt that was collected too late, and its lane has collected after a later window since"));
     }
     Ok(case.posted.prove_part(leaf, place, opened))
 }
 
-/// Whether a receipt is one that the tree may leave out and that the contract lets stand: collected, and not in time.
+/// Whether a receipt is one that the tree must leave out and that the contract lets stand: collected, not in time, and it does not know that any more.
 fn is_late(case: &Case<'_>, body: &Bodies, node: Address) -> bool {
     let receipt = read_receipt(&body.receipt, node);
     receipt.is_some_and(|receipt| !case.state.is_paid(case.epoch, node, receipt.hash(), receipt.lane, receipt.cumulative_after))
@@ -265,10 +269,8 @@ fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
             continue;
         };
         let Some(((root, block), receipt)) = root_of(case.state, epoch, node).zip(read_receipt(&body.receipt, node)) else { continue };
-        let due = case.state.epoch(epoch).map_or(0, |epoch| epoch.payout_from);
-        let collects = case.state.lane(receipt.lane).and_then(|lane| lane.collects.last().copied());
-        if collects.is_some_and(|(at, _)| at >= due) {
-            doubt = Some(nothing("the missing part's lane was collected again after W1 had ended"));
+        if case.state.collected_by(receipt.lane, epoch).is_none() {
+            doubt = Some(nothing("the missing part's lane has collected after a later window since"));
             continue;
         }
         let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };

@@ -496,6 +496,20 @@ impl State {
         cumulative_after == Amount::ZERO || self.lane(lane).is_some_and(|lane| lane.collected_before(due) >= cumulative_after)
     }
 
+    /// What a lane had collected when W1 of `epoch` ended, as the escrow knows it (`collectedBy`): nothing if the lane collected after W1 of a later epoch
+    /// had ended, too, or more since than its books hold.
+    pub fn collected_by(&self, lane: Hash32, epoch: u64) -> Option<Amount> {
+        let due = self.epoch(epoch)?.payout_from;
+        let Some(books) = self.lane(lane) else { return Some(Amount::ZERO) };
+        let last = books.collects.last().map_or(0, |(at, _)| *at);
+        if self.epoch(epoch.saturating_add(1)).is_some_and(|later| last >= later.payout_from) {
+            return None;
+        }
+        let then = books.collected_before(due);
+        let since = books.collected().0.saturating_sub(then.0);
+        (since < (1 << 80) - 1).then_some(then)
+    }
+
     /// All slashes, oldest first.
     pub fn slashes(&self) -> &[Slash] {
         &self.money.slashes
