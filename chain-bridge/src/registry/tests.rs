@@ -142,6 +142,27 @@ fn collecting_takes_thawing_money_too() {
 }
 
 #[test]
+fn what_a_lane_had_collected_is_known_until_it_collects_after_a_later_window() {
+    let lane = Hash32([1; 32]);
+    let opened = |epoch, payout_from| Event::EpochOpened { epoch, opened_at: 0, accepts_until: 0, payout_from };
+    let collected = |time, cumulative| {
+        let event = Event::Collected { lane, payer: OWNER, node: OWNER, amount: Amount(1), cumulative: Amount(cumulative) };
+        Logged { time, ..at(1, 2, event) }
+    };
+    let by = |collects: &[(u64, u128)], epoch| {
+        let epochs = [at(1, 0, opened(1, 100)), at(1, 1, opened(2, 200))];
+        let events: Vec<_> = epochs.into_iter().chain(collects.iter().map(|(time, sum)| collected(*time, *sum))).collect();
+        replay(State::default(), &events).unwrap().collected_by(lane, epoch)
+    };
+    assert_eq!(by(&[], 1), Some(Amount(0)));
+    assert_eq!(by(&[(99, 5)], 1), Some(Amount(5)));
+    assert_eq!(by(&[(99, 5), (100, 7), (199, 9)], 1), Some(Amount(5)));
+    assert_eq!((by(&[(99, 5), (200, 9)], 1), by(&[(99, 5), (200, 9)], 2)), (None, Some(Amount(5))));
+    assert_eq!(by(&[(99, 5), (150, 5 + (1 << 80) - 1)], 1), None, "more since than the escrow's books hold");
+    assert_eq!(by(&[(99, 5)], 3), None, "no such epoch");
+}
+
+#[test]
 fn a_withdrawal_ends_what_was_thawing() {
     let events = [
         Event::Deposited { payer: OWNER, amount: Amount(100) },
