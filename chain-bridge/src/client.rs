@@ -10,6 +10,7 @@ pub mod credit;
 pub mod escrow;
 pub mod fraud;
 pub mod pools;
+pub mod quote;
 pub mod send;
 pub mod settle;
 pub mod stake;
@@ -63,6 +64,15 @@ impl ChainClient {
         let sender = self.sender("keeping an outbox")?;
         sender.keep_in(path).await?;
         sender.resume().await
+    }
+
+    /// Has `approval` asked before anything new is signed from now on.
+    ///
+    /// # Errors
+    /// [`ChainError::NoAccount`].
+    pub fn ask_before_sending(&self, approval: Arc<dyn quote::Approval>) -> Result<(), ChainError> {
+        self.sender("asking before sending")?.ask_before_sending(approval);
+        Ok(())
     }
 
     /// The deployment.

@@ -16,7 +16,7 @@ use alloy::{
 };
 use serde::{Deserialize, Serialize};
 use types::{
-    amount::Amount,
+    amount::{Amount, WEI_PER_OPEN},
     id::Address,
     key::{Account, Domains},
     merkle::keccak,
@@ -28,10 +28,15 @@ use crate::{
         ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
-    client::send::{Sender, Sent},
+    client::{
+        quote::{Quote, quote},
+        send::{INCLUSION_TIMEOUT, Sender, Sent},
+    },
     convert::{account, address},
 };
 
+/// Between two looks at the deployer's nonce.
+const POLL: std::time::Duration = std::time::Duration::from_millis(250);
 /// Largest `registry.json` read; one holds about a kilobyte.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -83,6 +88,37 @@ pub struct DeployConfig {
     pub protocol: Address,
     /// Approves parameters, sets the rent.
     pub governor: Address,
+}
+
+impl DeployConfig {
+    /// Values for a network that people rely on: windows of a day and six hours, 14 days of unbonding, seven of thaw and of a slash's delay.
+    pub const fn standard(protocol: Address, governor: Address) -> Self {
+        const HOUR: u64 = 3_600;
+        Self {
+            w1_s: 24 * HOUR,
+            w2_s: 6 * HOUR,
+            epoch_min_s: 8 * HOUR,
+            fallback_s: HOUR,
+            poster_bond: Amount(5 * WEI_PER_OPEN),
+            min_data_bps: 1_000,
+            unbonding_s: 14 * 24 * HOUR,
+            slash_delay_s: 7 * 24 * HOUR,
+            stake_min: Amount(10 * WEI_PER_OPEN),
+            poster_stake_min: Amount(5 * WEI_PER_OPEN),
+            indexer_stake_min: Amount(WEI_PER_OPEN),
+            thaw_s: 7 * 24 * HOUR,
+            honour_s: 24 * HOUR,
+            index_window_s: 24 * HOUR,
+            rent_delay_s: 7 * 24 * HOUR,
+            rent_price: Amount(WEI_PER_OPEN),
+            grace_blocks: 16,
+            max_age_blocks: 256,
+            challenge_bond: Amount(WEI_PER_OPEN),
+            answer_s: 6 * HOUR,
+            protocol,
+            governor,
+        }
+    }
 }
 
 /// Where the suite stands: the content of `registry.json`.
@@ -215,37 +251,156 @@ pub fn calls(deployment: &Deployment) -> Vec<(&'static str, Call)> {
     calls
 }
 
+/// A deployment under way. Kept in a file until it is done, it is gone on with after a kill: what stands is not sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The deployer's nonce of the first transaction; the others follow without a gap.
+    pub first_nonce: u64,
+    /// Where everything will stand.
+    pub deployment: Deployment,
+}
+
+impl Plan {
+    /// A deployment that starts with the deployer's next transaction.
+    ///
+    /// # Errors
+    /// [`ChainError`]; [`ChainError::Argument`] for values that the constructors would refuse.
+    pub async fn new(rpc: &Rpc, deployer: Address, config: DeployConfig) -> Result<Self, ChainError> {
+        check_config(&config)?;
+        let block = rpc.latest().await?.block.number;
+        let first_nonce = rpc.nonce(deployer, true).await?;
+        Ok(Self { first_nonce, deployment: plan(rpc.chain_id(), block, deployer, first_nonce, config) })
+    }
+
+    /// Reads the file of a deployment under way; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`FileError`] naming the file.
+    pub fn read(path: &Path) -> Result<Option<Self>, FileError> {
+        let failed = |why: String| FileError { path: path.display().to_string(), why };
+        let mut text = Vec::new();
+        match fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text)) {
+            Ok(_) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(format!("not a deployment under way: {error}"))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Writes that file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`FileError`] naming the file.
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        let text = serde_json::to_string_pretty(self).expect("plain data serialises");
+        replace(path, text.as_bytes()).map_err(|error| FileError { path: path.display().to_string(), why: error.to_string() })
+    }
+
+    /// The transactions that are not sent yet, each with its place.
+    async fn left(&self, rpc: &Rpc) -> Result<Vec<(u64, &'static str, Call)>, ChainError> {
+        let next = rpc.nonce(self.deployment.deployer, true).await?;
+        let all = (self.first_nonce..).zip(calls(&self.deployment));
+        Ok(all.filter(|(nonce, _)| *nonce >= next).map(|(nonce, (name, call))| (nonce, name, call)).collect())
+    }
+
+    /// What the transactions that are not sent yet will cost the deployer.
+    ///
+    /// # Errors
+    /// [`ChainError`]; [`ChainError::TooDear`] if the deployer cannot pay for all of them.
+    pub async fn quotes(&self, rpc: &Rpc, deployer: &Account) -> Result<Vec<Quote>, ChainError> {
+        let fees = rpc.fees().await?;
+        let mut quotes: Vec<Quote> = Vec::new();
+        for (_, name, call) in self.left(rpc).await? {
+            // A creation depends on no other; what the two introductions would do cannot be tried before StakeManager stands.
+            let estimate = if call.to.is_none() { rpc.estimate(deployer.address(), &call).await? } else { INTRODUCTION_GAS };
+            quotes.push(quote(rpc, deployer, name, &call, (estimate, CREATE_GAS), fees).await?);
+        }
+        let most = quotes.iter().fold(0_u128, |sum, quote| sum.saturating_add(quote.most().0));
+        match quotes.first() {
+            Some(first) if most > first.balance.0 => Err(ChainError::TooDear {
+                what: "the deployment".into(),
+                account: deployer.address(),
+                most: Amount(most),
+                balance: first.balance,
+            }),
+            _ => Ok(quotes),
+        }
+    }
+
+    /// Sends what is not sent yet, waits until all of it is in blocks, and verifies what stands there. Run again after a kill it goes on.
+    ///
+    /// # Errors
+    /// [`ChainError`]; [`ChainError::Argument`] if the deployer's key was used for something else in between.
+    pub async fn carry_out(&self, rpc: &Rpc, sender: &Sender) -> Result<(), ChainError> {
+        let deployer = self.deployment.deployer;
+        if (rpc.chain_id(), sender.address()) != (self.deployment.chain_id, deployer) {
+            return Err(ChainError::Argument(format!(
+                "the deployment was begun by {deployer} on chain {}, this is {} on chain {}: go on with the same key and endpoint",
+                self.deployment.chain_id,
+                sender.address(),
+                rpc.chain_id()
+            )));
+        }
+        let created = |name: &str| self.deployment.contracts().into_iter().find(|(contract, _)| *contract == name).map(|(_, at)| at);
+        let elsewhere = |name: &str, got: String| {
+            ChainError::Argument(format!(
+                "{name} is not at {:?} ({got}): the deployer's key was used for something else in between; begin a new deployment with a key of its own",
+                created(name)
+            ))
+        };
+        let left = self.left(rpc).await?;
+        let mut sends = Vec::new();
+        for (nonce, name, call) in left {
+            // In order: each waits for its nonce, none for its inclusion.
+            let key = format!("deploy/{}/{nonce}/{name}", self.first_nonce);
+            sends.push((name, key.clone(), sender.hand_over(name, &key, call, Some(CREATE_GAS)).await?));
+        }
+        for (name, key, hash) in sends {
+            let sent: Sent = sender.await_inclusion(name, &key, hash).await?;
+            if created(name).is_some() && sent.contract != created(name) {
+                return Err(elsewhere(name, format!("it is at {:?}", sent.contract)));
+            }
+        }
+        // What an earlier process sent without leaving a note may still be waiting.
+        let end = self.first_nonce.saturating_add(calls(&self.deployment).len() as u64);
+        let deadline = tokio::time::Instant::now() + INCLUSION_TIMEOUT;
+        while rpc.nonce(deployer, false).await? < end {
+            if tokio::time::Instant::now() >= deadline {
+                let what = format!("nonce {end} of {deployer}");
+                return Err(ChainError::TooLate { what, seconds: INCLUSION_TIMEOUT.as_secs() });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        verify_code(rpc, &self.deployment).await.map_err(|error| match error {
+            ChainError::NoCode { contract, .. } => elsewhere(contract, "nothing is there".to_owned()),
+            other => other,
+        })?;
+        let (found, expected) = (governors(rpc, &self.deployment).await?, self.deployment.config.governor);
+        for (what, got) in [("AssetRegistry", found.assets_governor), ("DatanetRent", found.rent_governor)] {
+            if got != expected {
+                return Err(ChainError::Argument(format!(
+                    "the governor of {what} is {got}, expected {expected}: it was handed over meanwhile"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Deploys the suite with `deployer`'s money.
 ///
 /// # Errors
 /// [`ChainError`].
 pub async fn deploy(rpc: &Rpc, deployer: &Account, config: DeployConfig) -> Result<Deployment, ChainError> {
-    let sender = Sender::new(rpc.clone(), deployer.clone());
-    let block = rpc.latest().await?.block.number;
-    let first = rpc.nonce(deployer.address(), true).await?;
-    let deployment = plan(rpc.chain_id(), block, deployer.address(), first, config);
-    check_config(&deployment.config)?;
-    let mut sends = Vec::new();
-    for (name, call) in calls(&deployment) {
-        // In order: each waits for its nonce, none for its inclusion.
-        sends.push((name, sender.hand_over(name, name, call, Some(CREATE_GAS)).await?));
-    }
-    for (name, hash) in sends {
-        let sent: Sent = sender.await_inclusion(name, name, hash).await?;
-        let expected = deployment.contracts().into_iter().find(|(contract, _)| *contract == name).map(|(_, address)| address);
-        if expected.is_some() && sent.contract != expected {
-            return Err(ChainError::Argument(format!(
-                "{name} was created at {:?} instead of {expected:?}: the deployer's key is in use elsewhere, use one of its own",
-                sent.contract
-            )));
-        }
-    }
-    verify_code(rpc, &deployment).await?;
-    Ok(deployment)
+    let plan = Plan::new(rpc, deployer.address(), config).await?;
+    plan.carry_out(rpc, &Sender::new(rpc.clone(), deployer.clone())).await?;
+    Ok(plan.deployment)
 }
 
 /// Gas limit of each deployment transaction: the largest contract (24.9 kB with its creation code) takes 5.6 million, the block 30.
 const CREATE_GAS: u64 = 7_000_000;
+/// Gas of each introduction, about.
+const INTRODUCTION_GAS: u64 = 150_000;
 
 /// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
 const BLOCK_SECONDS_MAX: u64 = 12;
@@ -436,6 +591,25 @@ pub async fn verify_code(rpc: &Rpc, deployment: &Deployment) -> Result<(), Chain
         }
     }
     Ok(())
+}
+
+/// Who governs what a governor may: not fixed by code, since either may hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Governors {
+    /// Approves attribution parameters.
+    pub assets_governor: Address,
+    /// Sets the rent.
+    pub rent_governor: Address,
+}
+
+/// Reads who governs now.
+///
+/// # Errors
+/// [`ChainError`].
+pub async fn governors(rpc: &Rpc, deployment: &Deployment) -> Result<Governors, ChainError> {
+    let assets = read(rpc, deployment, deployment.registry, &AssetRegistry::governorCall {}).await?;
+    let rent = read(rpc, deployment, deployment.rent, &DatanetRent::governorCall {}).await?;
+    Ok(Governors { assets_governor: account(assets), rent_governor: account(rent) })
 }
 
 async fn read<C: SolCall>(rpc: &Rpc, deployment: &Deployment, to: Address, call: &C) -> Result<C::Return, ChainError> {

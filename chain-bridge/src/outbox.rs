@@ -178,6 +178,16 @@ impl Outbox {
         }
     }
 
+    /// Raises the fees of a copy that the chain would not take because they were too low: at least to `least`, and by a quarter. False once it was
+    /// raised [`BUMPS_MAX`] times.
+    pub fn outbid(&mut self, key: &str, least: Fees) -> bool {
+        let Some(entry) = self.waiting.get_mut(key).filter(|entry| entry.bumps < BUMPS_MAX) else { return false };
+        let raised = entry.fees.raised();
+        entry.bumps += 1;
+        entry.fees = Fees { most: raised.most.max(least.most), tip: raised.tip.max(least.tip) };
+        true
+    }
+
     /// Takes back the note of a copy that the chain did not take; see [`Outbox::sent`].
     pub fn not_taken(&mut self, key: &str, hash: Hash32) {
         if let Some(entry) = self.waiting.get_mut(key) {
@@ -333,6 +343,18 @@ mod tests {
             outbox.due("a", head, 5);
         }
         assert_eq!(outbox.entry("a").unwrap().bumps, BUMPS_MAX);
+    }
+
+    #[test]
+    fn fees_that_are_too_low_rise_to_what_is_asked_and_not_for_ever() {
+        let mut outbox = Outbox::new(Config::default());
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        assert!(outbox.outbid("a", Fees { most: 1_000, tip: 1 }));
+        assert_eq!(outbox.entry("a").unwrap().fees, Fees { most: 1_000, tip: 13 });
+        assert!(outbox.outbid("a", Fees { most: 1, tip: 1 }));
+        assert_eq!(outbox.entry("a").unwrap().fees, Fees { most: 1_251, tip: 17 });
+        while outbox.outbid("a", FEES) {}
+        assert_eq!((outbox.entry("a").unwrap().bumps, outbox.entry("a").unwrap().nonce), (BUMPS_MAX, 5));
     }
 
     #[test]

@@ -5,11 +5,18 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::{data::DataDir, output::Output};
+use chain_bridge::chain::error::ChainError;
+
+use crate::{
+    data::DataDir,
+    explain::Consent,
+    output::{Output, show_wei},
+};
 
 pub mod adapter;
 pub mod ask;
 pub mod audit;
+pub mod chain;
 pub mod claim;
 mod context;
 pub mod datanet;
@@ -82,6 +89,15 @@ pub struct Cli {
     /// Print one JSON document instead of text.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
+    /// Sign each transaction without asking.
+    #[arg(long, short = 'y', global = true, help_heading = EVERYWHERE)]
+    pub yes: bool,
+    /// Show what would be signed, with its cost, and sign nothing.
+    #[arg(long, global = true, help_heading = EVERYWHERE, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Show amounts in wei rather than OPEN.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub wei: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -109,6 +125,7 @@ pub enum Command {
     Refund(refund::Args),
     Epoch(epoch::Args),
     Registry(registry::Args),
+    Chain(chain::Args),
     Receipt(receipt::Args),
     Audit(audit::Args),
     Train(train::Args),
@@ -126,20 +143,38 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let output = Output { is_json: cli.json };
+    let output = Output::new(cli.json).with_consent(Consent::of(cli.yes, cli.dry_run));
+    if cli.wei {
+        show_wei();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(output, &anyhow::Error::new(error)),
+        Err(error) => return fail(&output, &anyhow::Error::new(error)),
     };
-    let done = runtime.block_on(execute(cli, output));
+    let done = runtime.block_on(execute(cli, output.clone()));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    match done {
+    match done.or_else(|error| dry(&output, error)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(output, &error),
+        Err(error) => fail(&output, &error),
     }
 }
 
-fn fail(output: Output, error: &anyhow::Error) -> ExitCode {
+/// A dry run that came to its first transaction has done what it was asked.
+fn dry(output: &Output, error: anyhow::Error) -> anyhow::Result<()> {
+    if output.consent != Consent::Refused || !is_not_sent(&error) {
+        return Err(error);
+    }
+    output.result(&serde_json::json!({ "is_dry_run": true }), || {
+        "nothing was sent (--dry-run); what depends on this transaction is not shown".to_owned()
+    })
+}
+
+/// Whether an error says that consent to a transaction was not given.
+pub(crate) fn is_not_sent(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ChainError::NotSent { .. })))
+}
+
+fn fail(output: &Output, error: &anyhow::Error) -> ExitCode {
     if !(output.is_json && error.is::<Failed>()) {
         output.error(&told(error));
     }
@@ -167,7 +202,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let text = error.render().to_string();
-    Output { is_json }.error(text.trim().trim_start_matches("error: "));
+    Output::new(is_json).error(text.trim().trim_start_matches("error: "));
     ExitCode::from(2)
 }
 
@@ -190,6 +225,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Refund(args) => refund::run(&context, args).await,
         Command::Epoch(args) => epoch::run(&context, args).await,
         Command::Registry(args) => registry::run(&context, args).await,
+        Command::Chain(args) => chain::run(&context, args).await,
         Command::Receipt(args) => receipt::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,

@@ -14,6 +14,7 @@ pub mod data;
 pub mod datanet;
 pub mod demo;
 pub mod evidence;
+pub mod explain;
 pub mod notice;
 pub mod output;
 pub mod peers;

@@ -2,27 +2,68 @@
 
 use std::{
     io::{IsTerminal, Write as _},
+    sync::{
+        PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
+use types::amount::Amount;
+
+use crate::explain::{Consent, Explained, Row, unsent};
 
 /// Least time between two plain lines of progress: what is done sooner shows none.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// How this run prints.
-#[derive(Debug, Clone, Copy)]
+/// Whether people are shown wei: one switch of the whole process, as `--wei` is one of the whole command line.
+static IS_WEI: AtomicBool = AtomicBool::new(false);
+
+/// Shows people wei rather than OPEN from now on.
+pub fn show_wei() {
+    IS_WEI.store(true, Ordering::Relaxed);
+}
+
+/// An amount for people: in OPEN, or in wei where `--wei` asks for it.
+pub fn money(amount: Amount) -> String {
+    if IS_WEI.load(Ordering::Relaxed) { format!("{amount} wei") } else { amount.in_open() }
+}
+
+/// How this run prints, and who is asked before it signs.
+#[derive(Debug, Clone, Default)]
 pub struct Output {
     /// One JSON document on standard output instead of text.
     pub is_json: bool,
+    /// How consent to a transaction is given.
+    pub consent: Consent,
+    /// Transactions explained so far.
+    pub explained: Explained,
 }
 
 impl Output {
+    /// Prints so, and asks nobody.
+    pub fn new(is_json: bool) -> Self {
+        Self { is_json, ..Self::default() }
+    }
+
+    /// The same, with consent given in this way.
+    #[must_use]
+    pub fn with_consent(self, consent: Consent) -> Self {
+        Self { consent, ..self }
+    }
+
     /// Prints the result: `value` as JSON, or what `human` writes.
     pub fn result<T: Serialize>(&self, value: &T, human: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let text = if self.is_json { serde_json::to_string_pretty(value)? } else { human() };
+        let rows = self.explained.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = match (self.is_json, rows.is_empty()) {
+            (true, true) => serde_json::to_string_pretty(value)?,
+            (true, false) => serde_json::to_string_pretty(&with_transactions(serde_json::to_value(value)?, &rows)?)?,
+            (false, _) => human() + &unsent(&rows),
+        };
         let mut out = std::io::stdout().lock();
         // A reader that closed the pipe has seen enough.
         match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
@@ -63,6 +104,27 @@ impl Output {
         }
         Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0, shown: Instant::now() }
     }
+}
+
+/// A document with its transactions as they were explained; where it names them by a word of its own, that word stays.
+fn with_transactions(mut value: Value, rows: &[Row]) -> anyhow::Result<Value> {
+    let Value::Object(fields) = &mut value else { return Ok(value) };
+    let own = fields.remove("transactions").unwrap_or_default();
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut row = serde_json::to_value(row)?;
+        let named = own
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|known| !known["transaction"].is_null() && known["transaction"] == row["transaction"]);
+        if let Some(what) = named.map(|known| known["what"].clone()) {
+            row["what"] = what;
+        }
+        all.push(row);
+    }
+    fields.insert("transactions".into(), all.into());
+    Ok(value)
 }
 
 /// Progress of one piece of work.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bad_input;
+mod commands;
 mod discovery;
 mod layering;
 mod storage;

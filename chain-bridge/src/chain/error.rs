@@ -79,7 +79,7 @@ pub enum ChainError {
         what: &'static str,
     },
     /// No money.
-    #[error("{what}: account {account} holds {balance} wei, which do not pay for it and its gas: fund it")]
+    #[error("{what}: account {account} holds {}, which do not pay for it and its fees: nothing was sent; fund the account", balance.in_open())]
     NoFunds {
         /// The operation.
         what: String,
@@ -87,6 +87,29 @@ pub enum ChainError {
         account: Address,
         /// What it has.
         balance: Amount,
+    },
+    /// Not enough money, known before anything was signed.
+    #[error(
+        "{what} may cost {} with its fees, account {account} holds {}: nothing was sent; fund the account with {} at least",
+        most.in_open(), balance.in_open(), Amount(most.0.saturating_sub(balance.0)).in_open()
+    )]
+    TooDear {
+        /// The operation.
+        what: String,
+        /// The account.
+        account: Address,
+        /// The most it may cost.
+        most: Amount,
+        /// What the account has.
+        balance: Amount,
+    },
+    /// Nobody let it be signed.
+    #[error("{what} was not sent: {why}")]
+    NotSent {
+        /// The operation.
+        what: String,
+        /// Why.
+        why: String,
     },
     /// Not included in time.
     #[error("{what}: transaction {transaction} was not included within {seconds} s; it may still be: ask again with the same key")]

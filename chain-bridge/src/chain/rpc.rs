@@ -276,6 +276,26 @@ impl Rpc {
         sign(self.chain_id, account, entry).1
     }
 
+    /// The signed bytes of an entry: what is paid for on the L1.
+    pub(crate) fn signed(&self, account: &Account, entry: &Entry) -> Vec<u8> {
+        sign(self.chain_id, account, entry).0
+    }
+
+    /// The bytes of an entry before it is signed.
+    pub(crate) fn unsigned(&self, entry: &Entry) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        transaction(self.chain_id, entry).encode_for_signing(&mut bytes);
+        bytes
+    }
+
+    /// One word of a contract's storage.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn slot(&self, contract: Address, slot: u64) -> Result<Hash32, ChainError> {
+        self.request("eth_getStorageAt", json!([contract, U64::from(slot), "latest"])).await
+    }
+
     /// Signs an outbox entry and hands it over. A copy the pool holds already is no error.
     ///
     /// # Errors
@@ -319,9 +339,8 @@ fn revert_data(value: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// The signed bytes of an entry, and their hash.
-fn sign(chain_id: u64, account: &Account, entry: &Entry) -> (Vec<u8>, Hash32) {
-    let transaction = TxEip1559 {
+fn transaction(chain_id: u64, entry: &Entry) -> TxEip1559 {
+    TxEip1559 {
         chain_id,
         nonce: entry.nonce,
         gas_limit: entry.gas,
@@ -331,7 +350,12 @@ fn sign(chain_id: u64, account: &Account, entry: &Entry) -> (Vec<u8>, Hash32) {
         value: U256::from(entry.call.value.0),
         access_list: alloy::eips::eip2930::AccessList::default(),
         input: entry.call.data.clone().into(),
-    };
+    }
+}
+
+/// The signed bytes of an entry, and their hash.
+fn sign(chain_id: u64, account: &Account, entry: &Entry) -> (Vec<u8>, Hash32) {
+    let transaction = transaction(chain_id, entry);
     let signature = account.sign_digest(convert::hash(transaction.signature_hash()));
     let signature = Signature::from_bytes_and_parity(&signature.0[..64], signature.0[64] == 28);
     let signed = transaction.into_signed(signature);

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex as StdMutex, PoisonError,
+        Arc, Mutex as StdMutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -21,6 +21,7 @@ use types::{
     time::BlockRef,
 };
 
+use super::quote::{Approval, CALLDATA_MAX, quote};
 use crate::{
     chain::{
         Call,
@@ -56,6 +57,14 @@ pub struct Sent {
     /// Created contract.
     pub contract: Option<Address>,
     pub(crate) logs: Vec<Log>,
+}
+
+impl Sent {
+    /// One without logs, for tests of what is done with it.
+    #[doc(hidden)]
+    pub const fn for_tests(transaction: Hash32, block: BlockRef, gas_used: u64, gas_price: u128) -> Self {
+        Self { transaction, block, gas_used, gas_price, l1_fee: None, contract: None, logs: Vec::new() }
+    }
 }
 
 /// What one kind of operation has cost so far; a row of the gas table.
@@ -116,6 +125,8 @@ pub struct Sender {
     account: Account,
     kept: Mutex<Kept>,
     gas: StdMutex<BTreeMap<String, GasRow>>,
+    /// Asked before anything new is signed; nobody in a process that runs by itself.
+    approval: OnceLock<Arc<dyn Approval>>,
     /// Distinguishes keys of calls that may be repeated: start of this process, then a count.
     started: u128,
     count: AtomicU64,
@@ -127,7 +138,7 @@ impl Sender {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let outbox = Outbox::new(Config::default());
         let kept = Mutex::new(Kept { genesis: Hash32::ZERO, account: account.address(), outbox, path: None, lock: None });
-        Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), started, count: AtomicU64::new(0) }
+        Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), approval: OnceLock::new(), started, count: AtomicU64::new(0) }
     }
 
     /// The account.
@@ -138,6 +149,12 @@ impl Sender {
     /// The account's key.
     pub const fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// Has `approval` asked before anything new is signed from now on. What an earlier process left was approved then.
+    pub fn ask_before_sending(&self, approval: Arc<dyn Approval>) {
+        // The first one stays: who was asked so far is asked on.
+        drop(self.approval.set(approval));
     }
 
     /// Remembers in `path` from now on, taking over what it holds. Where nothing is kept yet, nothing is written before something is to be sent.
@@ -238,13 +255,24 @@ impl Sender {
         let mut kept = self.kept.lock().await;
         self.sweep(&mut kept).await?;
         if kept.outbox.place(key, &call)?.is_none() {
-            let gas = match gas {
-                Some(gas) => gas,
+            if call.to.is_some() && call.data.len() > CALLDATA_MAX {
+                let (got, what) = (call.data.len(), what.to_owned());
+                return Err(ChainError::Argument(format!(
+                    "{what} takes {got} bytes of calldata, one transaction carries {CALLDATA_MAX}: nothing was sent; split it"
+                )));
+            }
+            let (estimate, gas) = match gas {
+                Some(gas) => (gas, gas),
                 None => self.estimate(what, &call).await?,
             };
+            let fees = self.rpc.fees().await?;
+            if let Some(approval) = self.approval.get() {
+                let quoted = quote(&self.rpc, &self.account, what, &call, (estimate, gas), fees).await?;
+                approval.approve(key, &quoted)?;
+            }
             // What is refused up to here has written nothing. Another process may have sent since: its outbox is taken over before a nonce is asked for.
             self.open(&mut kept).await?;
-            let (fees, nonce) = (self.rpc.fees().await?, self.rpc.nonce(self.address(), true).await?);
+            let nonce = self.rpc.nonce(self.address(), true).await?;
             let head = self.rpc.latest().await?.block.number;
             kept.outbox.enqueue(key, call.clone(), gas, fees, nonce, head)?;
             kept.save()?;
@@ -258,36 +286,42 @@ impl Sender {
         self.transmit(what, key, &mut kept).await
     }
 
-    /// A quarter above the estimate: storage that another transaction of the same block touches first costs differently.
-    async fn estimate(&self, what: &str, call: &Call) -> Result<u64, ChainError> {
+    /// Gas as estimated, and a quarter above: storage that another transaction of the same block touches first costs differently.
+    async fn estimate(&self, what: &str, call: &Call) -> Result<(u64, u64), ChainError> {
         match self.rpc.estimate(self.address(), call).await {
-            Ok(gas) => Ok(gas.saturating_add(gas / 4).saturating_add(10_000)),
+            Ok(gas) => Ok((gas, gas.saturating_add(gas / 4).saturating_add(10_000))),
             Err(error) => Err(self.explain(what, error).await),
         }
     }
 
+    /// Hands a key's transaction over; one whose fee the chain finds too low is offered again for more, under the same nonce.
     async fn transmit(&self, what: &str, key: &str, kept: &mut Kept) -> Result<Hash32, ChainError> {
-        let Some(entry) = kept.outbox.entry(key).cloned() else {
-            return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
-        };
-        // Noted before it leaves: a process that is killed in between finds the transaction by its hash, and asks for no second nonce.
-        let hash = self.rpc.hash_of(&self.account, &entry);
-        let is_new = !entry.sent.contains(&hash);
-        let head = self.rpc.latest().await?.block.number;
-        kept.outbox.sent(key, hash, head);
-        kept.save()?;
-        match self.rpc.send(&self.account, &entry).await {
-            Ok(hash) => Ok(hash),
-            // It may have arrived: the note stays, and asking again sends the same nonce.
-            Err(error @ ChainError::Down { .. }) => Err(error),
-            Err(error) => {
-                if is_new {
-                    kept.outbox.not_taken(key, hash);
-                }
-                kept.outbox.refuse(key);
-                kept.save()?;
-                Err(self.explain(what, error).await)
+        loop {
+            let Some(entry) = kept.outbox.entry(key).cloned() else {
+                return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
+            };
+            // Noted before it leaves: a process that is killed in between finds the transaction by its hash, and asks for no second nonce.
+            let hash = self.rpc.hash_of(&self.account, &entry);
+            let is_new = !entry.sent.contains(&hash);
+            let head = self.rpc.latest().await?.block.number;
+            kept.outbox.sent(key, hash, head);
+            kept.save()?;
+            let error = match self.rpc.send(&self.account, &entry).await {
+                Ok(hash) => return Ok(hash),
+                // It may have arrived: the note stays, and asking again sends the same nonce.
+                Err(error @ ChainError::Down { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            if is_new {
+                kept.outbox.not_taken(key, hash);
             }
+            if is_underpriced(&error) && kept.outbox.outbid(key, self.rpc.fees().await?) {
+                kept.save()?;
+                continue;
+            }
+            kept.outbox.refuse(key);
+            kept.save()?;
+            return Err(self.explain(what, error).await);
         }
     }
 
@@ -395,10 +429,7 @@ impl Sender {
         if known.as_ref().is_some_and(|entry| entry.included.is_none()) {
             self.gas.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default().add(&outcome);
         }
-        if !outcome.is_success {
-            return Err(self.why_reverted(what, hash, known.map(|entry| entry.call)).await);
-        }
-        Ok(Sent {
+        let sent = Sent {
             transaction: hash,
             block: outcome.block,
             gas_used: outcome.gas_used,
@@ -406,7 +437,14 @@ impl Sender {
             l1_fee: outcome.l1_fee,
             contract: outcome.contract,
             logs: outcome.logs,
-        })
+        };
+        if let Some(approval) = self.approval.get() {
+            approval.included(key, &sent, outcome.is_success);
+        }
+        if !outcome.is_success {
+            return Err(self.why_reverted(what, hash, known.map(|entry| entry.call)).await);
+        }
+        Ok(sent)
     }
 
     /// A receipt does not say why: the same call on the state after it usually does.
@@ -418,4 +456,11 @@ impl Sender {
         }
         ChainError::Reverted { what: what.to_owned(), reason: format!("transaction {hash} was included and failed"), error: None }
     }
+}
+
+/// Whether a chain refused a transaction for its fee alone, in the words of the execution clients in use.
+fn is_underpriced(error: &ChainError) -> bool {
+    let ChainError::Rpc { message, .. } = error else { return false };
+    let message = message.to_ascii_lowercase();
+    ["underpriced", "less than block base fee", "fee too low", "fee cap less than block"].iter().any(|words| message.contains(words))
 }

@@ -143,6 +143,15 @@ impl ChainClient {
         Ok(Amount(stake))
     }
 
+    /// Faults of an account within 90 days, as far as they are kept: each makes the next one dearer.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn recent_faults(&self, account: Address) -> Result<u64, ChainError> {
+        let call = StakeManager::recentFaultsCall { account: convert::address(account) };
+        Ok(convert::small(self.read(self.deployment().stake, &call).await?))
+    }
+
     /// Whether an account holds the least stake.
     ///
     /// # Errors

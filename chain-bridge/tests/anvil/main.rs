@@ -8,7 +8,10 @@ mod harness;
 
 mod assets;
 mod availability;
+mod deploying;
 mod devnet;
 mod epoch;
 mod fraud;
+mod payees;
+mod refused;
 mod sending;

@@ -433,12 +433,11 @@ fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow
 
 fn describe(printed: &Printed) -> String {
     let mut text = format!(
-        "\n\n{} tokens, first after {} ms, {:.1} tokens/s, {} ({} wei), {}\n",
+        "\n\n{} tokens, first after {} ms, {:.1} tokens/s, {}, {}\n",
         printed.tokens,
         printed.ttft_ms,
         printed.tokens_per_s,
-        printed.fee_wei.in_open(),
-        printed.fee_wei,
+        crate::output::money(printed.fee_wei),
         printed.check,
     );
     if printed.is_repeated {
@@ -449,8 +448,11 @@ fn describe(printed: &Printed) -> String {
     }
     for source in &printed.sources {
         text.push_str(&format!(
-            "  {:?}\n    contributed by {} to Datanet {}, earns {} wei\n",
-            source.quote, source.contributor, source.datanet, source.wei
+            "  {:?}\n    contributed by {} to Datanet {}, earns {}\n",
+            source.quote,
+            source.contributor,
+            source.datanet,
+            crate::output::money(source.wei)
         ));
     }
     if printed.sources.is_empty() {

@@ -30,9 +30,6 @@ enum Action {
     Prove {
         /// The receipt's file, or a folder that `tributary epoch export` wrote.
         file: PathBuf,
-        /// Try the proof against the chain's state and send nothing.
-        #[arg(long)]
-        dry_run: bool,
         /// Overlay address to join through [default: from the configuration].
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
@@ -64,7 +61,7 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Prove { file, dry_run, bootstrap } => prove::run(context, &file, dry_run, bootstrap).await,
+        Action::Prove { file, bootstrap } => prove::run(context, &file, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
         Action::Replay { folder } => replay::run(context, &folder).await,
     }

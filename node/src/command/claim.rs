@@ -4,12 +4,16 @@
 //! is asked first; every other operator can rebuild the tree and is asked if that one is gone or shows something else.
 
 mod credit;
+mod relay;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use attribution::message::{Ask, PayoutLine, Reply};
-use chain_bridge::registry::{State, state::Payout};
+use chain_bridge::{
+    chain::error::ChainError,
+    registry::{State, state::Payout},
+};
 use clap::Args as ClapArgs;
 use p2p::{
     client::{Client, Limits},
@@ -26,7 +30,10 @@ use types::{
 };
 
 use super::{Context, sent::Transaction, talk::joining};
-use crate::service::settlement::{ask_once, loopback_any};
+use crate::{
+    output::money,
+    service::settlement::{ask_once, loopback_any},
+};
 
 /// How long the poster's ad is awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
@@ -38,14 +45,14 @@ const ABSENT_ENOUGH: usize = 2;
 /// Take what the last final payout tree owes this account.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim\n  tributary claim --credit note.json    a node's credit note: claimed, and taken from its stake if it does not pay"
+    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once. --for pays others, in batches; this wallet pays the fees and gets nothing.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim\n  tributary claim --for 0x... --for 0x...\n  tributary claim --credit note.json    a node's credit note: claimed, and taken from its stake if it does not pay"
 )]
 pub struct Args {
-    /// Show what is owed and send nothing.
-    #[arg(long)]
-    dry_run: bool,
+    /// Account to have paid instead of this wallet's; what it does not take is kept for it. May be repeated.
+    #[arg(long = "for", value_name = "ADDRESS")]
+    others: Vec<Address>,
     /// Claim a credit note that a node signed for an answer; run it again to see it paid, or to have the node's stake pay.
-    #[arg(long, value_name = "NOTE", conflicts_with_all = ["dry_run", "bootstrap"])]
+    #[arg(long, value_name = "NOTE", conflicts_with_all = ["others", "bootstrap"])]
     credit: Option<PathBuf>,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
@@ -114,6 +121,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return print(context, &nothing(account, None, "no payout tree is final yet: nodes settle, a poster posts, a window passes"));
     };
     let config = joining(context, args.bootstrap)?;
+    if !args.others.is_empty() {
+        return relay::run(context, &chain, &state, &config, (epoch, payout), &args.others).await;
+    }
     context.output.note(&format!("asking for the line of {account} in the payout tree of epoch {epoch}"));
     let overlay = context.light_overlay(&config).await?;
     let line = find_line(&overlay, &state, account, epoch, &payout).await;
@@ -144,12 +154,18 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     };
     if owed == Amount::ZERO {
         claimed.note = Some("everything up to this epoch was claimed before".to_owned());
-    } else if !args.dry_run {
-        context.output.note(&format!("the line leads to the posted root; claiming {} of epoch {epoch}", owed.in_open()));
-        let (paid, sent) = chain.client.claim(&line.leaf, &line.opening).await?;
-        let transaction = Transaction::new("claim", &sent);
-        (claimed.claimed_wei, claimed.claimable_wei, claimed.gas) = (paid, owed.minus(paid)?, transaction.gas);
-        claimed.transaction = Some(transaction);
+    } else {
+        context.output.note(&format!("the line leads to the posted root; claiming {} of epoch {epoch}", money(owed)));
+        match chain.client.claim(&line.leaf, &line.opening).await {
+            Ok((paid, sent)) => {
+                let transaction = Transaction::new("claim", &sent);
+                (claimed.claimed_wei, claimed.claimable_wei, claimed.gas) = (paid, owed.minus(paid)?, transaction.gas);
+                claimed.transaction = Some(transaction);
+            }
+            // What is owed is the answer of a dry run.
+            Err(ChainError::NotSent { .. }) if context.is_dry() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     print(context, &claimed)
 }
@@ -293,10 +309,10 @@ fn describe(claimed: &Claimed) -> String {
     if !claimed.parts.is_empty() {
         lines.push(format!("parts    {} in this epoch:", claimed.parts.len()));
     }
-    lines.extend(claimed.parts.iter().map(|row| format!("  receipt {} of {}: {} {} wei", row.receipt, row.node, row.role, row.wei)));
-    lines.push(format!("claimed  {} wei ({})", claimed.claimed_wei, claimed.claimed_wei.in_open()));
+    lines.extend(claimed.parts.iter().map(|row| format!("  receipt {} of {}: {} {}", row.receipt, row.node, row.role, money(row.wei))));
+    lines.push(format!("claimed  {}", money(claimed.claimed_wei)));
     if claimed.claimable_wei > Amount::ZERO {
-        lines.push(format!("owed     {} wei ({})", claimed.claimable_wei, claimed.claimable_wei.in_open()));
+        lines.push(format!("owed     {}", money(claimed.claimable_wei)));
     }
     lines.extend(claimed.note.clone());
     lines.extend(claimed.transaction.as_ref().map(ToString::to_string));

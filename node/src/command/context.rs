@@ -1,6 +1,6 @@
 //! What commands share: the data folder, keys, configuration, chain and network, each opened when first needed.
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::deploy::Deployment;
@@ -14,6 +14,7 @@ use crate::{
     chain::Chained,
     config::Config,
     data::{DataDir, read_bounded, read_text},
+    explain::{Consent, Explainer},
     output::Output,
     running::Addresses,
 };
@@ -53,6 +54,11 @@ impl Context {
     /// The endpoint named on the command line or by the environment, if one was.
     pub fn rpc(&self) -> Option<&str> {
         self.rpc.as_deref()
+    }
+
+    /// Whether nothing may be signed.
+    pub fn is_dry(&self) -> bool {
+        self.output.consent == Consent::Refused
     }
 
     /// The node's configuration; the defaults where `init` has not been run.
@@ -135,7 +141,13 @@ impl Context {
     pub async fn chain(&self) -> anyhow::Result<Chained> {
         let deployment = self.deployment()?;
         let chained = Chained::open(&self.config()?.rpc, deployment, Some(self.account()?)).await?;
-        chained.keep_outbox(&self.data.outbox(false)).await?;
+        let output = &self.output;
+        let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), chained.deployment());
+        if !self.is_dry() {
+            // Before the explainer: what an earlier process left was agreed to then.
+            chained.keep_outbox(&self.data.outbox(false)).await?;
+        }
+        chained.client.ask_before_sending(Arc::new(explainer))?;
         Ok(chained)
     }
 

@@ -243,5 +243,5 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 
 /// Wei that some transactions cost, for people.
 fn cost(paid: &[Amount]) -> String {
-    Amount::sum(paid.iter().copied()).map_or_else(|_| "-".to_owned(), Amount::in_open)
+    Amount::sum(paid.iter().copied()).map_or_else(|_| "-".to_owned(), crate::output::money)
 }

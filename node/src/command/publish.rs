@@ -10,7 +10,7 @@ use chain_bridge::{
 };
 use serde::Serialize;
 use types::{
-    id::{Address, AssetId, AssetVersion, BlobId},
+    id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     manifest::AssetKind,
     merkle::keccak,
     split::SplitTable,
@@ -98,7 +98,7 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
         parents: publication.parents.clone(),
         split: publication.split,
         datanets: publication.datanets.clone(),
-        licence: keccak(&[publication.licence.as_bytes()]),
+        licence: licence_hash(&publication.licence),
         parent_share_min: publication.least_share,
     };
     let mut transactions = Vec::new();
@@ -116,6 +116,20 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
     transactions.push(Transaction::new(format!("publish version {version}"), &sent));
     let gas = transactions.iter().map(|row| row.gas).sum();
     Ok(Published { uri, version, content: new.content, transactions, gas })
+}
+
+/// Publishes a version of an asset that the client's account owns; waits until it is in a block. What is the newest version already is not sent.
+pub async fn append(chain: &ChainClient, state: &State, asset: AssetId, new: &NewVersion) -> anyhow::Result<Published> {
+    let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered"))?;
+    are_published(state, &new.parents, &[AssetKind::Base, AssetKind::Adapter])?;
+    are_published(state, &new.datanets, &[AssetKind::Datanet])?;
+    let uri = known.uri.clone();
+    if let Some(version) = state.newest(asset).filter(|version| state.version(*version).is_some_and(|published| is_same(published, new))) {
+        return Ok(Published { uri, version, content: new.content, transactions: Vec::new(), gas: 0 });
+    }
+    let (version, sent) = chain.publish(asset, new).await?;
+    let row = Transaction::new(format!("publish version {version}"), &sent);
+    Ok(Published { uri, version, content: new.content, gas: row.gas, transactions: vec![row] })
 }
 
 /// Refuses a version that is not on this chain, or is of another kind than its place.
@@ -151,6 +165,11 @@ fn is_same(published: &chain_bridge::registry::state::Version, new: &NewVersion)
         && published.parent_share_min == new.parent_share_min
 }
 
+/// What the chain keeps of a licence.
+pub(super) fn licence_hash(licence: &str) -> Hash32 {
+    keccak(&[licence.as_bytes()])
+}
+
 /// `tributary:<kind>:<name>`.
 pub fn uri(kind: AssetKind, name: &str) -> anyhow::Result<String> {
     let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
@@ -174,7 +193,7 @@ const fn word(kind: AssetKind) -> &'static str {
     }
 }
 
-fn describe(published: &Published) -> String {
+pub(super) fn describe(published: &Published) -> String {
     let mut text = format!("{}  {}  content {}", published.version, published.uri, published.content);
     if published.transactions.is_empty() {
         text.push_str("\nit is the newest version already: nothing was sent");
@@ -188,7 +207,7 @@ fn describe(published: &Published) -> String {
 #[cfg(test)]
 mod tests {
     use chain_bridge::registry::{Event, Logged};
-    use types::{id::Hash32, time::BlockRef};
+    use types::time::BlockRef;
 
     use super::*;
 

@@ -89,7 +89,7 @@ async fn pay(context: &Context, chain: &Chained, file: &CreditFile) -> anyhow::R
     let claim = chain.client.credit_of(file.lane.id(), request).await?;
     let claim = claim.context("the client has not claimed a note on this answer: give it one, there is nothing to pay yet")?;
     ensure!(claim.is_open, "the claim on this answer is paid already");
-    context.output.note(&format!("paying {} into the deposit of {}", claim.left.in_open(), file.lane.payer));
+    context.output.note(&format!("paying {} into the deposit of {}", crate::output::money(claim.left), file.lane.payer));
     let sent = chain.client.pay_credit(&file.lane, request, claim.left).await?;
     Ok((claim.left, Transaction::new("pay credit claim", &sent)))
 }
@@ -100,11 +100,11 @@ fn describe(printed: &Printed) -> String {
             "note    {}\nfor     {}, who can claim {} until block {}\n\nNext: give the file to the client, who runs tributary claim --credit {}",
             path.display(),
             printed.client,
-            printed.amount_wei.in_open(),
+            crate::output::money(printed.amount_wei),
             printed.expiry,
             path.display()
         ),
-        None => format!("paid    {} into the deposit of {}", printed.amount_wei.in_open(), printed.client),
+        None => format!("paid    {} into the deposit of {}", crate::output::money(printed.amount_wei), printed.client),
     };
     if !printed.is_collected {
         text.push_str("\nThe chain has not collected this answer yet: until it has, nothing was charged and the note cannot be claimed.");

@@ -1,4 +1,4 @@
-//! `tributary registry`: what the chain says of an asset.
+//! `tributary registry`: what the chain says of an asset, and what its owner may change: publish, freeze, redirect, roll back.
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::registry::{
@@ -13,12 +13,17 @@ use types::{
     split::SplitTable,
 };
 
-use super::Context;
-use crate::{datanet::card_of, output::table};
+mod change;
+
+use super::{Context, adapter::parse_version, publish::licence_hash, sent::Transaction};
+use crate::{chain::Chained, datanet::card_of, output::table};
+use change::Change;
 
 /// Registered assets: datasets, models, adapters, agents.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  tributary registry show 3   its versions, their status and split, what they build on, who owned it")]
+#[command(
+    after_help = "An asset is named by its number, or by its name as it was published. A version that is published is never changed; it may be ended.\n\nExamples:\n  tributary registry show 3                      its versions, their status and split, what they build on, who owned it\n  tributary registry publish 3 --content HASH    the next version, for the rest like the newest one\n  tributary registry freeze 3@2                  ends a version for good\n  tributary registry redirect 3 --from 2 --to 4  ends it and puts another one in its place, in one transaction\n  tributary registry rollback 3                  back to the newest earlier version that is active"
+)]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -28,6 +33,57 @@ pub struct Args {
 enum Action {
     /// Show an asset: versions, status, split, parents, Datanets, owners, index roots.
     Show {
+        /// Its number, or its name as it was published.
+        asset: String,
+    },
+    #[command(flatten)]
+    Change(Changing),
+}
+
+/// What an owner may change.
+#[derive(Debug, Subcommand)]
+enum Changing {
+    /// Publish the next version of an asset of yours; what is not named is as in its newest version.
+    Publish {
+        /// Its number, or its name as it was published.
+        asset: String,
+        /// Content hash of the version, as `model list` and `adapter list` show it.
+        #[arg(long, value_name = "HASH")]
+        content: Option<BlobId>,
+        /// Version it builds on, as ASSET@VERSION. May be repeated; replaces all.
+        #[arg(long = "parent", value_parser = parse_version)]
+        parents: Vec<AssetVersion>,
+        /// Declared Datanet version, as ASSET@VERSION. May be repeated; replaces all.
+        #[arg(long = "datanet", value_parser = parse_version)]
+        datanets: Vec<AssetVersion>,
+        /// How its fees are divided, in 1/10,000: node,agent,base,adapter,data,stakers.
+        #[arg(long, value_parser = change::parse_split)]
+        split: Option<SplitTable>,
+        /// SPDX licence expression.
+        #[arg(long)]
+        licence: Option<String>,
+        /// Least row, in 1/10,000, that a child must give its owner.
+        #[arg(long, value_name = "BPS")]
+        least_share: Option<u16>,
+    },
+    /// End a version of an asset of yours for good: answers that name it are no longer paid.
+    Freeze {
+        /// The version, as ASSET@VERSION; the asset by number or name.
+        version: String,
+    },
+    /// End a version and put another active one of the asset in its place, in one transaction.
+    Redirect {
+        /// Its number, or its name as it was published.
+        asset: String,
+        /// The version to end [default: the current one].
+        #[arg(long, value_name = "VERSION")]
+        from: Option<u32>,
+        /// The version that takes its place.
+        #[arg(long, value_name = "VERSION")]
+        to: u32,
+    },
+    /// Go back to the newest earlier version that is active.
+    Rollback {
         /// Its number, or its name as it was published.
         asset: String,
     },
@@ -70,12 +126,55 @@ struct VersionRow {
     index: Option<IndexRoot>,
 }
 
+/// What is printed after a change: the asset as it is now.
+#[derive(Debug, Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    shown: Shown,
+    transaction: Transaction,
+}
+
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let Action::Show { asset } = args.action;
-    let state = context.chain_reader().await?.state().await?;
-    let shown = shown(&state, &asset)?;
-    context.output.result(&shown, || describe(&shown))
+    let action = match args.action {
+        Action::Show { asset } => {
+            let state = context.chain_reader().await?.state().await?;
+            let shown = shown(&state, &asset)?;
+            return context.output.result(&shown, || describe(&shown));
+        }
+        Action::Change(action) => action,
+    };
+    let chain = context.chain().await?;
+    let state = chain.state().await?;
+    let own = chain.client.address().context("no account")?;
+    let change = match action {
+        Changing::Publish { asset, content, parents, datanets, split, licence, least_share } => {
+            let licence = licence.map(|licence| licence_hash(&licence));
+            let wanted = change::Wanted { content, parents, datanets, split, licence, least_share };
+            let (asset, new) = change::publication(&state, own, find(&state, &asset)?, wanted)?;
+            let published = super::publish::append(&chain.client, &state, asset, &new).await?;
+            return context.output.result(&published, || super::publish::describe(&published));
+        }
+        Changing::Freeze { version } => {
+            let (asset, number) = version.rsplit_once('@').context("a version is written ASSET@VERSION, such as 3@1")?;
+            let number = number.parse().with_context(|| format!("{number:?} is no version number: write ASSET@VERSION, such as 3@1"))?;
+            Change::freeze(&state, own, AssetVersion { asset: find(&state, asset)?, version: number })?
+        }
+        Changing::Redirect { asset, from, to } => Change::redirect(&state, own, find(&state, &asset)?, from, to)?,
+        Changing::Rollback { asset } => Change::rollback(&state, own, find(&state, &asset)?)?,
+    };
+    apply(context, &chain, change).await
+}
+
+async fn apply(context: &Context, chain: &Chained, change: Change) -> anyhow::Result<()> {
+    context.output.note(&change.to_string());
+    let (asset, sent) = match change {
+        Change::Freeze(version) => (version.asset, chain.client.freeze(version).await?),
+        Change::Redirect { from, to } => (from.asset, chain.client.redirect(from, to).await?),
+    };
+    let transaction = Transaction::new(change.to_string(), &sent);
+    let changed = Changed { shown: shown(&*chain.state().await?, &asset.to_string())?, transaction };
+    context.output.result(&changed, || format!("{}\n\n{}", describe(&changed.shown), changed.transaction))
 }
 
 /// The asset of a number or a name; a name that several have is refused with their numbers.

@@ -6,6 +6,8 @@ use chain_bridge::client::send::Sent;
 use serde::Serialize;
 use types::{amount::Amount, id::Hash32};
 
+use crate::output::money;
+
 /// What one transaction did and what it cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Transaction {
@@ -32,7 +34,7 @@ impl Transaction {
 
 impl fmt::Display for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: transaction {} in block {}, {} gas ({})", self.what, self.transaction, self.block, self.gas, self.cost_wei.in_open())
+        write!(f, "{}: transaction {} in block {}, {} gas ({})", self.what, self.transaction, self.block, self.gas, money(self.cost_wei))
     }
 }
 

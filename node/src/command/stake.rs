@@ -2,23 +2,26 @@
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::registry::{
-    money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER},
+    money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER, Slash},
     state::Operator,
 };
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use types::{
     amount::Amount,
-    id::{Address, NodeId},
+    id::{Address, Hash32, NodeId},
 };
 
 use super::{Context, sent::Transaction};
-use crate::chain::Chained;
+use crate::{chain::Chained, output::money};
+
+/// Fees that may be open are the slashable stake divided by this, as `Settlement` has it.
+const EXPOSURE_DIVISOR: u128 = 10;
 
 /// Stake of this node's operator.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake show\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough"
+    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake status               roles, slashes that wait, faults, how much may be open\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -35,8 +38,9 @@ enum Action {
         #[arg(long, value_name = "ADDRESS")]
         payout: Option<Address>,
     },
-    /// Show the stake and what it is bound to.
-    Show,
+    /// Show the stake: what it is bound to, its roles, slashes that wait, faults of the last 90 days, what it still lets be open.
+    #[command(alias = "show")]
+    Status,
     /// Start to withdraw part of the stake.
     Unbond {
         /// How much.
@@ -58,10 +62,43 @@ struct Stake {
     unbonding_wei: Amount,
     /// Seconds since 1970 from which the unbonding part can be taken; 0 if there is none.
     unbonded_at: u64,
+    /// What the account's roles demand of the active stake.
     least_wei: Amount,
     is_bonded: bool,
+    /// `node`, `poster`, `indexer`.
+    roles: Vec<&'static str>,
+    /// What a fault can take: active and unbonding.
+    slashable_wei: Amount,
+    /// Faults within 90 days: each doubles what the next one takes.
+    faults: u64,
+    /// Slashes of the account that were not divided yet.
+    slashes: Vec<SlashRow>,
+    exposure: Exposure,
+    /// What its stake has earned as a share of all answers' fees.
+    rewards_wei: Amount,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<Transaction>,
+}
+
+/// A slash in its queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct SlashRow {
+    fault: Hash32,
+    amount_wei: Amount,
+    /// What the victim claims to have lost.
+    victim_wei: Amount,
+    /// Which fault it was of those within 90 days.
+    number: u8,
+    /// Seconds since 1970 from which anybody may divide it.
+    release_at: u64,
+}
+
+/// How much may be open: fees of node roots whose epoch is not final stay below a tenth of the stake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Exposure {
+    open_wei: Amount,
+    most_wei: Amount,
+    left_wei: Amount,
 }
 
 /// How stake is added.
@@ -80,24 +117,25 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let known = chain.client.operator(account).await?;
     let transaction = match args.action {
         Action::Add { amount, payout } => Some(add(context, &chain, account, known, amount, payout).await?),
-        Action::Show => None,
+        Action::Status => None,
         Action::Unbond { amount } => {
             let known = known.context("this account never staked: there is nothing to unbond")?;
             ensure!(
                 amount > Amount::ZERO && amount <= known.active,
-                "{amount} wei cannot be unbonded: the active stake is {} wei",
-                known.active
+                "{} cannot be unbonded: the active stake is {}",
+                money(amount),
+                money(known.active)
             );
             let wait = chain.deployment().config.unbonding_s;
-            context.output.note(&format!("unbonding {}; it can be withdrawn in {wait} s and stays slashable until then", amount.in_open()));
+            context.output.note(&format!("unbonding {}; it can be withdrawn in {wait} s and stays slashable until then", money(amount)));
             Some(Transaction::new("unbond", &chain.client.unbond(amount).await?))
         }
         Action::Withdraw => {
             let known = known.context("this account never staked: there is nothing to withdraw")?;
             ensure!(known.unbonding > Amount::ZERO, "nothing is unbonding: `tributary stake unbond AMOUNT` comes first");
             let now = chain.head().await?.timestamp;
-            ensure!(known.unbonded_at <= now, "{} wei can be withdrawn in {} s", known.unbonding, known.unbonded_at - now);
-            context.output.note(&format!("withdrawing {} of stake", known.unbonding.in_open()));
+            ensure!(known.unbonded_at <= now, "{} can be withdrawn in {} s", money(known.unbonding), known.unbonded_at - now);
+            context.output.note(&format!("withdrawing {} of stake", money(known.unbonding)));
             Some(Transaction::new("withdraw stake", &chain.client.withdraw_stake().await?))
         }
     };
@@ -116,7 +154,7 @@ async fn add(
     let node = context.seed()?.node_id();
     match adding(known.as_ref(), node, payout) {
         Adding::Increase => {
-            context.output.note(&format!("adding {} to the stake of node {node}", amount.in_open()));
+            context.output.note(&format!("adding {} to the stake of node {node}", money(amount)));
             let increased = Transaction::new("increase stake", &chain.client.increase_stake(amount).await?);
             take_on_roles(context, chain, account).await?;
             Ok(increased)
@@ -125,7 +163,7 @@ async fn add(
             let payout = payout.or_else(|| known.map(|known| known.payout)).unwrap_or(account);
             context.output.note(&format!(
                 "registering node {node} under account {account} with {}, incarnation {incarnation}, paid to {payout}",
-                amount.in_open()
+                money(amount)
             ));
             let registered = Transaction::new("register and stake", &chain.client.stake(node, incarnation, payout, amount).await?);
             take_on_roles(context, chain, account).await?;
@@ -142,7 +180,7 @@ async fn take_on_roles(context: &Context, chain: &Chained, account: Address) -> 
         return Ok(());
     }
     if active < least {
-        context.output.note(&format!("to post payouts and index roots as well, a stake of {} is needed", least.in_open()));
+        context.output.note(&format!("to post payouts and index roots as well, a stake of {} is needed", money(least)));
         return Ok(());
     }
     context.output.note("taking on the roles that post payouts and index roots");
@@ -160,7 +198,13 @@ fn adding(known: Option<&Operator>, node: NodeId, payout: Option<Address>) -> Ad
 }
 
 async fn print(context: &Context, chain: &Chained, account: Address, transaction: Option<Transaction>) -> anyhow::Result<()> {
-    let known = chain.client.operator(account).await?;
+    let client = &chain.client;
+    let known = client.operator(account).await?;
+    let state = chain.state().await?;
+    let waiting = state.slashes().iter().filter(|slash| slash.account == account && slash.released.is_none());
+    let (slashable_wei, open_wei) = (client.slashable_of(account).await?, client.open_fees_of(account).await?);
+    let most_wei = Amount(slashable_wei.0 / EXPOSURE_DIVISOR);
+    let held = known.map_or(0, |known| known.roles);
     let stake = Stake {
         account,
         is_registered: known.is_some(),
@@ -170,11 +214,33 @@ async fn print(context: &Context, chain: &Chained, account: Address, transaction
         active_wei: known.map_or(Amount::ZERO, |known| known.active),
         unbonding_wei: known.map_or(Amount::ZERO, |known| known.unbonding),
         unbonded_at: known.map_or(0, |known| known.unbonded_at),
-        least_wei: chain.deployment().config.stake_min,
-        is_bonded: chain.client.is_bonded(account).await?,
+        least_wei: client.least_stake(if held == 0 { ROLE_NODE } else { held }).await?,
+        is_bonded: client.is_bonded(account).await?,
+        roles: roles(held),
+        slashable_wei,
+        faults: client.recent_faults(account).await?,
+        slashes: waiting.map(row).collect(),
+        exposure: Exposure { open_wei, most_wei, left_wei: Amount(most_wei.0.saturating_sub(open_wei.0)) },
+        rewards_wei: client.rewards_of(account).await?,
         transaction,
     };
     context.output.result(&stake, || describe(&stake))
+}
+
+const fn row(slash: &Slash) -> SlashRow {
+    SlashRow {
+        fault: slash.fault,
+        amount_wei: slash.amount,
+        victim_wei: slash.victim_amount,
+        number: slash.number,
+        release_at: slash.release_at,
+    }
+}
+
+/// Roles by their bits.
+fn roles(bits: u8) -> Vec<&'static str> {
+    let all = [(ROLE_NODE, "node"), (ROLE_POSTER, "poster"), (ROLE_INDEXER, "indexer")];
+    all.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
 fn describe(stake: &Stake) -> String {
@@ -183,18 +249,41 @@ fn describe(stake: &Stake) -> String {
             "account  {}\nnode     {node} (incarnation {})\npayout   {payout}\nstake    {}, at least {} are needed: {}",
             stake.account,
             stake.incarnation,
-            stake.active_wei.in_open(),
-            stake.least_wei.in_open(),
+            money(stake.active_wei),
+            money(stake.least_wei),
             if stake.is_bonded { "bonded" } else { "not bonded" }
         ),
         _ => format!(
             "account {} has no stake; `tributary stake add \"{}\"` registers this folder's node",
             stake.account,
-            stake.least_wei.in_open()
+            money(stake.least_wei)
         ),
     };
     if stake.unbonding_wei > Amount::ZERO {
-        text.push_str(&format!("\nunbonding {}, to be withdrawn from time {} on", stake.unbonding_wei.in_open(), stake.unbonded_at));
+        text.push_str(&format!("\nunbonding {}, to be withdrawn from time {} on", money(stake.unbonding_wei), stake.unbonded_at));
+    }
+    if stake.is_registered {
+        let exposure = &stake.exposure;
+        text.push_str(&format!(
+            "\nroles    {}\nopen     {} of at most {}: node roots may add {}\nfaults   {} within 90 days",
+            if stake.roles.is_empty() { "none".to_owned() } else { stake.roles.join(", ") },
+            money(exposure.open_wei),
+            money(exposure.most_wei),
+            money(exposure.left_wei),
+            stake.faults
+        ));
+    }
+    for slash in &stake.slashes {
+        text.push_str(&format!(
+            "\nslash    {} for fault {} (number {}), to be divided from time {} on",
+            money(slash.amount_wei),
+            slash.fault,
+            slash.number,
+            slash.release_at
+        ));
+    }
+    if stake.rewards_wei > Amount::ZERO {
+        text.push_str(&format!("\nearned   {} as a staker", money(stake.rewards_wei)));
     }
     if let Some(row) = &stake.transaction {
         text.push_str(&format!("\n{row}"));
@@ -230,9 +319,8 @@ mod tests {
         assert_eq!(adding(Some(&operator(6, 3)), node, None), Adding::Register(4));
     }
 
-    #[test]
-    fn an_account_without_stake_is_told_what_to_do() {
-        let none = Stake {
+    fn stake() -> Stake {
+        Stake {
             account: Address([1; 20]),
             is_registered: false,
             node: None,
@@ -243,8 +331,41 @@ mod tests {
             unbonded_at: 0,
             least_wei: Amount(types::amount::WEI_PER_OPEN),
             is_bonded: false,
+            roles: vec![],
+            slashable_wei: Amount::ZERO,
+            faults: 0,
+            slashes: vec![],
+            exposure: Exposure { open_wei: Amount::ZERO, most_wei: Amount::ZERO, left_wei: Amount::ZERO },
+            rewards_wei: Amount::ZERO,
             transaction: None,
+        }
+    }
+
+    #[test]
+    fn roles_faults_waiting_slashes_and_exposure_are_shown() {
+        let open = |count: u128| Amount(count * types::amount::WEI_PER_OPEN);
+        let slash = SlashRow { fault: Hash32([4; 32]), amount_wei: open(2), victim_wei: open(1), number: 1, release_at: 99 };
+        let known = Stake {
+            is_registered: true,
+            node: Some(NodeId([5; 32])),
+            payout: Some(Address([1; 20])),
+            roles: roles(ROLE_NODE | ROLE_INDEXER),
+            faults: 1,
+            slashes: vec![slash],
+            exposure: Exposure { open_wei: open(1), most_wei: open(4), left_wei: open(3) },
+            ..stake()
         };
+        let text = describe(&known);
+        for says in
+            ["node, indexer", "1 OPEN of at most 4 OPEN: node roots may add 3 OPEN", "1 within 90 days", "slash    2 OPEN", "from time 99"]
+        {
+            assert!(text.contains(says), "{says}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_account_without_stake_is_told_what_to_do() {
+        let none = stake();
         assert!(describe(&none).contains("stake add \"1 OPEN\""));
         assert_eq!(serde_json::to_value(&none).unwrap()["active_wei"], "0");
     }

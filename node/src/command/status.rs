@@ -100,8 +100,8 @@ fn describe(printed: &Printed) -> String {
     lines.extend(printed.addresses.overlay.iter().map(|at| format!("overlay   {at}")));
     match (&printed.chain, &printed.chain_error) {
         (Some(chain), _) => {
-            lines.push(format!("balance   {}", chain.balance_wei.in_open()));
-            lines.push(format!("stake     {}{}", chain.stake_wei.in_open(), if chain.is_bonded { "" } else { ", not bonded" }));
+            lines.push(format!("balance   {}", crate::output::money(chain.balance_wei)));
+            lines.push(format!("stake     {}{}", crate::output::money(chain.stake_wei), if chain.is_bonded { "" } else { ", not bonded" }));
             lines.push(format!("chain     block {}, epoch {} open, epoch {} final", chain.block, chain.epoch, chain.final_epoch));
         }
         (None, Some(error)) => lines.push(format!("chain     {error}")),

@@ -163,7 +163,7 @@ fn config(args: &Args) -> TrainConfig {
 async fn work(context: &Context, job: TrainJob) -> anyhow::Result<(PathBuf, TrainReport)> {
     let is_stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&is_stopped);
-    let output = context.output;
+    let output = context.output.clone();
     let mut training = tokio::task::spawn_blocking(move || {
         let mut shown = Shown { output, bar: None };
         let report = train(&job, &mut |progress| {

@@ -12,7 +12,7 @@ mod import;
 pub(super) mod session;
 
 use super::{Context, sent::Transaction};
-use crate::chain::Chained;
+use crate::{chain::Chained, output::money};
 
 /// The settlement key and its money.
 #[derive(Debug, ClapArgs)]
@@ -122,7 +122,7 @@ async fn deposit(context: &Context, amount: Amount) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     context.output.note(&format!(
         "depositing {} into the escrow at {}: answers are paid from it",
-        amount.in_open(),
+        money(amount),
         chain.deployment().escrow
     ));
     let sent = chain.client.deposit(amount).await?;
@@ -137,14 +137,14 @@ async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<(
     let transaction = match amount {
         Some(amount) => {
             ensure!(amount > Amount::ZERO, "0 would cancel the withdrawal under way: leave the amount out to take what has thawed");
-            ensure!(amount <= held.balance, "{} wei are more than the deposit of {} wei", amount, held.balance);
+            ensure!(amount <= held.balance, "{} are more than the deposit of {}", money(amount), money(held.balance));
             if held.thawing > Amount::ZERO {
-                context.output.note(&format!("this replaces the request for {} wei, whose wait starts anew", held.thawing));
+                context.output.note(&format!("this replaces the request for {}, whose wait starts anew", money(held.thawing)));
             }
             let wait = chain.deployment().config.thaw_s;
             context.output.note(&format!(
                 "asking {} back; it can be taken in {wait} s, when every voucher signed so far had its time",
-                amount.in_open()
+                money(amount)
             ));
             Transaction::new("request withdrawal", &chain.client.request_withdraw(amount).await?)
         }
@@ -153,8 +153,8 @@ async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<(
                 held.thawing > Amount::ZERO,
                 "nothing was asked back: name an amount, for instance `tributary wallet withdraw \"1 OPEN\"`"
             );
-            ensure!(held.thawed_at <= now, "{} wei thaw in {} s: take them then", held.thawing, held.thawed_at - now);
-            context.output.note(&format!("taking {} out of the escrow", held.thawing.in_open()));
+            ensure!(held.thawed_at <= now, "{} thaw in {} s: take them then", money(held.thawing), held.thawed_at - now);
+            context.output.note(&format!("taking {} out of the escrow", money(held.thawing)));
             Transaction::new("withdraw", &chain.client.withdraw().await?)
         }
     };
@@ -186,13 +186,13 @@ fn describe(holdings: &Holdings) -> String {
     let mut text = format!(
         "account  {}\nbalance  {}\nescrow   {} free of {}\nclaimed  {}",
         holdings.account,
-        holdings.balance_wei.in_open(),
-        escrow.free_wei.in_open(),
-        escrow.balance_wei.in_open(),
-        holdings.claimed_wei.in_open()
+        money(holdings.balance_wei),
+        money(escrow.free_wei),
+        money(escrow.balance_wei),
+        money(holdings.claimed_wei)
     );
     if escrow.thawing_wei > Amount::ZERO {
-        text.push_str(&format!("\nthawing  {}, to be taken from time {} on", escrow.thawing_wei.in_open(), escrow.thawed_at));
+        text.push_str(&format!("\nthawing  {}, to be taken from time {} on", money(escrow.thawing_wei), escrow.thawed_at));
     }
     if let Some(row) = &holdings.transaction {
         text.push_str(&format!("\n{row}"));

@@ -157,13 +157,7 @@ impl Stage {
     /// A command context in a party's folder, for what the demonstration does inside its own process.
     pub fn context(&self, party: &Party) -> Context {
         let password = self.out.join("password");
-        Context::new(
-            DataDir::new(&party.folder),
-            Some(self.registry.clone()),
-            Some(self.rpc.clone()),
-            Some(password),
-            Output { is_json: true },
-        )
+        Context::new(DataDir::new(&party.folder), Some(self.registry.clone()), Some(self.rpc.clone()), Some(password), Output::new(true))
     }
 
     /// Writes the password file that [`Stage::context`] names.

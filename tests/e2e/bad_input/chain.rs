@@ -80,6 +80,19 @@ async fn wrong_chains(place: &Place) {
     }
     let empty = changed("no-contract.json", &|deployment| deployment.escrow = Address([9; 20]));
     check(&empty, folder, &[row(&["wallet", "show"], &[&Address([9; 20]).to_string()])]).await;
+    // The chain's contracts are another version's, or were made with other values, than the file says.
+    let values = changed("other-values.json", &|deployment| deployment.config.w1_s += 1);
+    check(
+        &values,
+        folder,
+        &[
+            row(&["chain", "verify", text(&outer.path().join("other-values.json"))], &["Settlement at", "of another version"]),
+            row(&["chain", "verify", text(&outer.path().join("no-contract.json"))], &["no code at", "InferenceEscrow"]),
+            row(&["chain", "verify", text(&outer.path().join("other-chain.json"))], &both.each_ref().map(String::as_str)),
+            row(&["chain", "verify", "nowhere.json"], &["nowhere.json", "No such file"]),
+        ],
+    )
+    .await;
     written(outer.path(), "garbage.json", b"{}");
     check(
         &tributary.on(&outer.path().join("garbage.json"), devnet.url()),
@@ -121,8 +134,13 @@ async fn wrong_wallets(place: &Place) {
 async fn impossible_amounts(place: &Place) {
     let rows = [
         row(&["wallet", "deposit", "0"], &["name an amount"]),
-        row(&["wallet", "deposit", "1000 OPEN"], &[]),
-        row(&["stake", "add", "1 OPEN"], &[]),
+        row(&["wallet", "deposit", "1000 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
+        row(&["wallet", "deposit", "1 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
+        row(&["stake", "add", "1 OPEN"], &["stake below minimum", "stake more"]),
+        row(&["stake", "withdraw"], &["never staked"]),
+        row(&["wallet", "withdraw"], &["nothing was asked back"]),
+        row(&["registry", "freeze", "1@1"], &["asset 1 is not registered", "nothing was sent"]),
+        row(&["registry", "rollback", "poems"], &["no asset is named \"poems\""]),
         row(&["stake", "unbond", "1 OPEN"], &["never staked"]),
         row(&["wallet", "withdraw", "1 OPEN"], &["more than the deposit"]),
     ];

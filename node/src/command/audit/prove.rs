@@ -254,11 +254,11 @@ fn describe(printed: &Printed) -> String {
     if let Some(slash) = &printed.slash {
         text.push_str(&format!(
             "\nstake {} -> {}: {} taken; divided from time {} on: {} to the client first, to you at most half of the rest, at least a tenth burned",
-            slash.stake_before.in_open(),
-            slash.stake_after.in_open(),
-            slash.taken.in_open(),
+            crate::output::money(slash.stake_before),
+            crate::output::money(slash.stake_after),
+            crate::output::money(slash.taken),
             slash.release_at,
-            slash.to_client.in_open()
+            crate::output::money(slash.to_client)
         ));
     }
     if printed.is_provable == Some(true) {

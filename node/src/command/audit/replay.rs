@@ -241,21 +241,17 @@ fn describe(report: &Report) -> String {
     for epoch in &report.epochs {
         let certainty = if epoch.is_final { "final" } else { "not final there yet" };
         text.push_str(&format!(
-            "\n\nepoch {} ({certainty}): {} receipts give the posted root {}\ntotal {} wei ({})\n",
+            "\n\nepoch {} ({certainty}): {} receipts give the posted root {}\ntotal {}\n",
             epoch.epoch,
             epoch.receipts,
             epoch.root,
-            epoch.total_wei,
-            epoch.total_wei.in_open()
+            crate::output::money(epoch.total_wei)
         ));
         let cells = |row: &Row| {
-            let amount = |wei: Amount| format!("{wei} ({})", wei.in_open());
+            let amount = crate::output::money;
             vec![row.account.to_string(), amount(row.previous_wei), amount(row.earned_wei), amount(row.cumulative_wei)]
         };
-        text.push_str(&table(
-            &["account", "previous wei", "earned wei", "cumulative wei"],
-            &epoch.accounts.iter().map(cells).collect::<Vec<_>>(),
-        ));
+        text.push_str(&table(&["account", "previous", "earned", "cumulative"], &epoch.accounts.iter().map(cells).collect::<Vec<_>>()));
         for unpaid in &epoch.unpaid {
             text.push_str(&format!("\nreceipt {} of {} has no parts: {}", unpaid.receipt, unpaid.node, unpaid.why));
         }

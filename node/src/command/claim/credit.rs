@@ -45,7 +45,7 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
             file.check_claim(Facts { block: head.block.number, collected, given_back: credited.plus(refunded)? })?;
             context.output.note(&format!(
                 "claiming {} from {}, which has {} s to pay it before its stake does",
-                note.amount.in_open(),
+                crate::output::money(note.amount),
                 file.lane.node,
                 chain.deployment().config.honour_s
             ));
@@ -54,7 +54,7 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
         Some(claim) if !claim.is_open => ("paid", None),
         Some(claim) if head.timestamp < claim.settle_from => ("waiting", None),
         Some(claim) => {
-            context.output.note(&format!("the node did not pay: taking {} from its stake", claim.left.in_open()));
+            context.output.note(&format!("the node did not pay: taking {} from its stake", crate::output::money(claim.left)));
             let sent = chain.client.settle_credit(&file.lane, note.request).await?;
             ("settled", Some(Transaction::new("settle credit claim", &sent)))
         }

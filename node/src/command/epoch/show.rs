@@ -12,7 +12,7 @@ use types::{
 use crate::{
     chain::Chained,
     command::{Context, claim::find_line, talk::joining},
-    output::table,
+    output::{money, table},
 };
 
 /// What is printed.
@@ -160,26 +160,24 @@ fn shown(number: u64, epoch: &Epoch, now: u64, claim: Option<ClaimRow>) -> anyho
 
 fn describe(shown: &Shown) -> String {
     let mut text = format!(
-        "epoch     {}\nopened    {}\nroots     until {}\npayout    from {}\nfees      {} wei ({}) of {} receipts\n",
+        "epoch     {}\nopened    {}\nroots     until {}\npayout    from {}\nfees      {} of {} receipts\n",
         shown.epoch,
         shown.opened_at,
         shown.accepts_until,
         shown.payout_from,
-        shown.fees_wei,
-        shown.fees_wei.in_open(),
+        money(shown.fees_wei),
         shown.receipts
     );
-    let cells = |row: &NodeRow| vec![row.node.to_string(), row.count.to_string(), row.fees_wei.to_string(), row.receipts_root.to_string()];
-    text.push_str(&table(&["node", "receipts", "fees wei", "root"], &shown.nodes.iter().map(cells).collect::<Vec<_>>()));
+    let cells = |row: &NodeRow| vec![row.node.to_string(), row.count.to_string(), money(row.fees_wei), row.receipts_root.to_string()];
+    text.push_str(&table(&["node", "receipts", "fees", "root"], &shown.nodes.iter().map(cells).collect::<Vec<_>>()));
     match &shown.payout {
         None => text.push_str("\nno payout was posted yet"),
         Some(payout) => {
             let certainty = if payout.is_final { "final since" } else { "final at" };
             text.push_str(&format!(
-                "\nroot      {}\ntotal     {} wei ({})\nposter    {}\n{certainty} {}",
+                "\nroot      {}\ntotal     {}\nposter    {}\n{certainty} {}",
                 payout.root,
-                payout.total_wei,
-                payout.total_wei.in_open(),
+                money(payout.total_wei),
                 payout.poster,
                 payout.final_at
             ));
@@ -192,14 +190,9 @@ fn describe(shown: &Shown) -> String {
         text.push_str(&format!("\naccount   {}", claim.account));
         if let Some(line) = &claim.line {
             let (before, earned, sum) = (line.previous_wei, line.earned_wei, line.cumulative_wei);
-            text.push_str(&format!("\nearned    {before} + {earned} = {sum} wei ({})", sum.in_open()));
+            text.push_str(&format!("\nearned    {} + {} = {}", money(before), money(earned), money(sum)));
         }
-        text.push_str(&format!(
-            "\nclaimed   {} wei\nclaimable {} wei ({})",
-            claim.claimed_wei,
-            claim.claimable_wei,
-            claim.claimable_wei.in_open()
-        ));
+        text.push_str(&format!("\nclaimed   {}\nclaimable {}", money(claim.claimed_wei), money(claim.claimable_wei)));
         if let Some(note) = &claim.note {
             text.push_str(&format!("\n{note}"));
         }

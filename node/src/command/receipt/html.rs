@@ -46,7 +46,7 @@ pub fn page(shown: &Shown, spans: &[Span]) -> String {
     sources(&mut page, shown);
     page.push_str(&format!(
         "<h2>Who is paid</h2>\n<p>{} ({} wei) for {} tokens</p>\n<table>\n<tr><th>for</th><th>wei</th></tr>\n",
-        shown.fee_wei.in_open(),
+        crate::output::money(shown.fee_wei),
         shown.fee_wei,
         shown.tokens
     ));

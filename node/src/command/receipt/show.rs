@@ -152,23 +152,26 @@ fn describe(shown: &Shown) -> String {
     let mut text = format!("Q  {}\nA  {}\n", shown.question, shown.marked);
     for (number, source) in (1..).zip(&shown.sources) {
         text.push_str(&format!(
-            "\n[{number}] {:?}\n    contributed by {} to Datanet {}, weight {}/256 bit, earns {} wei",
-            source.quote, source.contributor, source.datanet, source.weight, source.wei
+            "\n[{number}] {:?}\n    contributed by {} to Datanet {}, weight {}/256 bit, earns {}",
+            source.quote,
+            source.contributor,
+            source.datanet,
+            source.weight,
+            crate::output::money(source.wei)
         ));
     }
     if shown.sources.is_empty() {
         text.push_str("\nno run of words stands in the declared Datanets: their treasuries take the data share");
     }
     text.push_str(&format!(
-        "\n\n{} tokens answered by {}, which says it ended by {}, for {} ({} wei):\n",
+        "\n\n{} tokens answered by {}, which says it ended by {}, for {}:\n",
         shown.tokens,
         shown.node,
         reason(shown.reason),
-        shown.fee_wei.in_open(),
-        shown.fee_wei
+        crate::output::money(shown.fee_wei)
     ));
-    let rows: Vec<Vec<String>> = shown.parts.iter().map(|row| vec![row.role.clone(), row.wei.to_string()]).collect();
-    text.push_str(&crate::output::table(&["for", "wei"], &rows));
+    let rows: Vec<Vec<String>> = shown.parts.iter().map(|row| vec![row.role.clone(), crate::output::money(row.wei)]).collect();
+    text.push_str(&crate::output::table(&["for", "amount"], &rows));
     text.push_str(&format!("\nreceipt {}", shown.receipt));
     if let Some(page) = &shown.html {
         text.push_str(&format!("\npage {}", page.display()));

@@ -126,14 +126,14 @@ async fn add(context: &Context, name: &str, cap: Amount, expires_s: u64) -> anyh
         ensure!(
             cap >= live.cap && last_block >= live.expiry,
             "the session is live with a cap of {} until block {}: while it is, both may only grow; revoke it, or add another one",
-            live.cap.in_open(),
+            crate::output::money(live.cap),
             live.expiry
         );
     }
     context.output.note(&format!(
         "letting {} sign lanes and vouchers for {payer} worth up to {} until block {last_block}",
         signer.address(),
-        cap.in_open()
+        crate::output::money(cap)
     ));
     let sent = chain.client.set_signer(signer.address(), cap, last_block).await?;
     print(context, &chain, vec![name.to_owned()], Some(Transaction::new("set signer", &sent))).await
