@@ -82,7 +82,9 @@ async fn a_transaction_is_explained_before_it_is_signed_and_costs_what_was_said(
 
     let sent = place.run(&["wallet", "deposit", "2 OPEN"]).await;
     let row = &sent["transactions"][0];
-    assert_eq!(row["transaction"], sent["transaction"]["transaction"], "{sent}");
+    for name in ["transaction", "block", "gas", "cost_wei"] {
+        assert_eq!(row[name], sent["transaction"][name], "{sent}");
+    }
     assert_eq!(before - place.balance().await, 2 * WEI_PER_OPEN + wei(&row["cost_wei"]), "to the wei, with the L1's fee: {row}");
     assert!(row["does"].as_str().is_some_and(|text| text.contains("puts 2 OPEN into the escrow")), "{row}");
 

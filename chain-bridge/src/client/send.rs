@@ -52,7 +52,7 @@ pub struct Sent {
     pub gas_used: u64,
     /// Wei per gas paid.
     pub gas_price: u128,
-    /// Fee for L1 data, if the execution client tells.
+    /// Fee for L1 data, as the execution client tells, else as it was quoted; nothing if neither is known.
     pub l1_fee: Option<Amount>,
     /// Created contract.
     pub contract: Option<Address>,
@@ -127,6 +127,8 @@ pub struct Sender {
     gas: StdMutex<BTreeMap<String, GasRow>>,
     /// Asked before anything new is signed; nobody in a process that runs by itself.
     approval: OnceLock<Arc<dyn Approval>>,
+    /// Fees for L1 data as quoted, by key: not every execution client names them in its receipts.
+    quoted: StdMutex<BTreeMap<String, Amount>>,
     /// Distinguishes keys of calls that may be repeated: start of this process, then a count.
     started: u128,
     count: AtomicU64,
@@ -138,7 +140,16 @@ impl Sender {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let outbox = Outbox::new(Config::default());
         let kept = Mutex::new(Kept { genesis: Hash32::ZERO, account: account.address(), outbox, path: None, lock: None });
-        Self { rpc, account, kept, gas: StdMutex::new(BTreeMap::new()), approval: OnceLock::new(), started, count: AtomicU64::new(0) }
+        Self {
+            rpc,
+            account,
+            kept,
+            gas: StdMutex::new(BTreeMap::new()),
+            approval: OnceLock::new(),
+            quoted: StdMutex::default(),
+            started,
+            count: AtomicU64::new(0),
+        }
     }
 
     /// The account.
@@ -269,6 +280,7 @@ impl Sender {
             if let Some(approval) = self.approval.get() {
                 let quoted = quote(&self.rpc, &self.account, what, &call, (estimate, gas), fees).await?;
                 approval.approve(key, &quoted)?;
+                self.quoted.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), quoted.l1_fee);
             }
             // What is refused up to here has written nothing. Another process may have sent since: its outbox is taken over before a nonce is asked for.
             self.open(&mut kept).await?;
@@ -434,7 +446,7 @@ impl Sender {
             block: outcome.block,
             gas_used: outcome.gas_used,
             gas_price: outcome.gas_price,
-            l1_fee: outcome.l1_fee,
+            l1_fee: outcome.l1_fee.or_else(|| self.quoted.lock().unwrap_or_else(PoisonError::into_inner).remove(key)),
             contract: outcome.contract,
             logs: outcome.logs,
         };

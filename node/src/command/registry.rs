@@ -69,7 +69,8 @@ enum Changing {
     /// End a version of an asset of yours for good: answers that name it are no longer paid.
     Freeze {
         /// The version, as ASSET@VERSION; the asset by number or name.
-        version: String,
+        #[arg(value_name = "ASSET@VERSION")]
+        which: String,
     },
     /// End a version and put another active one of the asset in its place, in one transaction.
     Redirect {
@@ -155,8 +156,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let published = super::publish::append(&chain.client, &state, asset, &new).await?;
             return context.output.result(&published, || super::publish::describe(&published));
         }
-        Changing::Freeze { version } => {
-            let (asset, number) = version.rsplit_once('@').context("a version is written ASSET@VERSION, such as 3@1")?;
+        Changing::Freeze { which } => {
+            let (asset, number) = which.rsplit_once('@').context("a version is written ASSET@VERSION, such as 3@1")?;
             let number = number.parse().with_context(|| format!("{number:?} is no version number: write ASSET@VERSION, such as 3@1"))?;
             Change::freeze(&state, own, AssetVersion { asset: find(&state, asset)?, version: number })?
         }

@@ -45,8 +45,9 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
     assert_eq!(deposits_before - deposits(cluster).await, fees, "the clients' deposits fell by that");
 
     let roles = join_all([("protocol", Role::Protocol)].map(|(name, role)| with_key(cluster, name, role))).await;
-    let payees: Vec<&Party> = cluster.nodes.iter().chain([cluster.person("author")]).chain(&roles).collect();
-    let claims = payees.iter().map(async |party| {
+    let claimants: Vec<&Party> = cluster.nodes.iter().chain([cluster.person("author")]).collect();
+    let payees: Vec<&Party> = claimants.iter().copied().chain(&roles).collect();
+    let claims = claimants.iter().map(async |party| {
         let (before, printed) = (balance(party.account).await, cluster.run(party, &["claim"]).await);
         let paid = wei(&printed["claimed_wei"]);
         assert_eq!(paid, due.get(&party.account).copied().unwrap_or_default(), "{}: {printed}", party.name);
@@ -56,7 +57,16 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
         assert!(rest <= L1_FEE_MAX, "{} has what it claimed, less {rest} wei: {printed}", party.name);
         paid
     });
-    let paid: u128 = join_all(claims).await.into_iter().sum();
+    let mut paid: u128 = join_all(claims).await.into_iter().sum();
+    // The protocol's part is carried by somebody who gets nothing of it.
+    for role in &roles {
+        let before = balance(role.account).await;
+        let relayed = cluster.run(cluster.person("client"), &["claim", "--for", &role.account.to_string()]).await;
+        let brought = wei(&relayed["accounts"][0]["claimed_wei"]);
+        assert_eq!(brought, due.get(&role.account).copied().unwrap_or_default(), "{}: {relayed}", role.name);
+        assert_eq!(balance(role.account).await - before, brought, "{relayed}");
+        paid += brought;
+    }
     assert_eq!(balance(settlement).await, fees - paid, "what is left is what nobody claimed");
     let unclaimed: u128 =
         due.iter().filter(|(account, _)| payees.iter().all(|party| party.account != **account)).map(|(_, amount)| amount).sum();

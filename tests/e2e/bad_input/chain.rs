@@ -136,7 +136,7 @@ async fn impossible_amounts(place: &Place) {
         row(&["wallet", "deposit", "0"], &["name an amount"]),
         row(&["wallet", "deposit", "1000 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
         row(&["wallet", "deposit", "1 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
-        row(&["stake", "add", "1 OPEN"], &["stake below minimum", "stake more"]),
+        row(&["stake", "add", "0.5 OPEN"], &["stake below minimum", "stake more"]),
         row(&["stake", "withdraw"], &["never staked"]),
         row(&["wallet", "withdraw"], &["nothing was asked back"]),
         row(&["registry", "freeze", "1@1"], &["asset 1 is not registered", "nothing was sent"]),
