@@ -103,6 +103,44 @@ async fn a_transaction_is_explained_before_it_is_signed_and_costs_what_was_said(
     place.refused(&["wallet", "deposit", "500 OPEN"], &["deposit", "nothing was sent", "fund the account"]).await;
 }
 
+/// Runs a command at a terminal of its own (`script`, of every Linux), where somebody types `answer`; returns its exit code and all it showed.
+async fn at_a_terminal(place: &Place, arguments: &[&str], answer: &str) -> (Option<i32>, String) {
+    let plain = place.tributary.plain(&place.folder, arguments);
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().expect("text"));
+    let line: Vec<String> = std::iter::once(plain.as_std().get_program()).chain(plain.as_std().get_args()).map(quoted).collect();
+    let mut command = tokio::process::Command::new("script");
+    command.args(["-qec", &line.join(" "), "/dev/null"]).kill_on_drop(true);
+    for (name, value) in plain.as_std().get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut running = command.spawn().expect("script starts (bsdutils)");
+    let mut typed = running.stdin.take().expect("piped");
+    tokio::io::AsyncWriteExt::write_all(&mut typed, format!("{answer}\n").as_bytes()).await.expect("it is typed");
+    let ended =
+        tokio::time::timeout(std::time::Duration::from_secs(60), running.wait_with_output()).await.expect("it ends").expect("it ran");
+    (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_at_a_terminal_is_asked_and_only_a_yes_signs() {
+    let place = Place::new().await;
+    let start = place.nonce().await;
+    for answer in ["n", "", "perhaps"] {
+        let (code, shown) = at_a_terminal(&place, &["wallet", "deposit", "1 OPEN"], answer).await;
+        assert!(code == Some(1) && shown.contains("go on? [y/N]") && shown.contains("you did not say yes"), "{answer:?}: {shown}");
+        assert_eq!(place.nonce().await, start, "{answer:?} sent something: {shown}");
+    }
+    let (code, shown) = at_a_terminal(&place, &["wallet", "deposit", "1 OPEN"], "y").await;
+    assert_eq!((code, place.nonce().await), (Some(0), start + 1), "{shown}");
+    let (code, shown) = at_a_terminal(&place, &["wallet", "deposit", "1 OPEN", "--yes"], "").await;
+    assert!(code == Some(0) && !shown.contains("go on?") && shown.contains("with the amount at most"), "{shown}");
+    assert_eq!(place.nonce().await, start + 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stake_status_says_roles_faults_and_what_may_be_open() {
     let place = Place::new().await;

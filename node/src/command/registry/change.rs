@@ -64,10 +64,24 @@ fn owned(state: &State, own: Address, asset: AssetId) -> anyhow::Result<&Asset> 
 }
 
 fn published(state: &State, version: AssetVersion) -> anyhow::Result<&Version> {
-    state.version(version).with_context(|| match state.newest(version.asset) {
-        Some(newest) => format!("version {version} was never published, the newest is {}: nothing was sent", newest.version),
-        None => format!("asset {} has no version yet: nothing was sent", version.asset),
+    let newest = state.asset(version.asset).map_or(0, |asset| asset.versions);
+    state.version(version).with_context(|| match newest {
+        0 => format!("asset {} has no version yet: nothing was sent", version.asset),
+        newest => format!("version {version} was never published, the newest is {newest}: nothing was sent"),
     })
+}
+
+/// Where the redirects of an asset lead from its last version: the current one, or a frozen one that nothing stands for yet.
+fn end(state: &State, asset: AssetId) -> Option<AssetVersion> {
+    let mut version = AssetVersion { asset, version: state.asset(asset)?.versions };
+    // Each step leads to a version that was active when it was made, so no more steps than versions.
+    for _ in 0..version.version {
+        match state.version(version)?.superseded_by {
+            Some(by) => version.version = by,
+            None => break,
+        }
+    }
+    Some(version).filter(|version| version.version > 0)
 }
 
 /// Numbers of an asset's active versions, oldest first.
@@ -107,8 +121,7 @@ impl Change {
 
     pub(super) fn rollback(state: &State, own: Address, asset: AssetId) -> anyhow::Result<Self> {
         owned(state, own, asset)?;
-        let from = state.current(asset).or_else(|| state.newest(asset));
-        let from = from.with_context(|| format!("asset {asset} has no version yet: nothing was sent"))?;
+        let from = end(state, asset).with_context(|| format!("asset {asset} has no version yet: nothing was sent"))?;
         let earlier = active(state, asset).into_iter().rev().find(|version| *version < from.version);
         let to = earlier.with_context(|| {
             format!("no version of asset {asset} before {} is active: there is nothing to go back to; nothing was sent", from.version)
@@ -124,7 +137,8 @@ pub(super) fn publication(state: &State, own: Address, asset: AssetId, wanted: W
         known.kind != AssetKind::Datanet,
         "asset {asset} is a Datanet, whose content is what was accepted: nothing was sent; run tributary datanet publish {asset}"
     );
-    let newest = state.newest(asset).and_then(|version| state.version(version));
+    let last = AssetVersion { asset, version: known.versions };
+    let newest = state.newest(asset).or(Some(last)).and_then(|version| state.version(version));
     let missing = |what: &str| format!("asset {asset} has no version yet to take {what} from: give --{what}; nothing was sent");
     let or_newest = |given: Vec<AssetVersion>, of: fn(&Version) -> &Vec<AssetVersion>| match newest {
         Some(newest) if given.is_empty() => of(newest).clone(),
