@@ -268,7 +268,7 @@ fn describe(printed: &Printed) -> String {
         .sessions
         .iter()
         .map(|row| {
-            let money = [row.cap_wei, row.spent_wei, row.promised_wei].map(Amount::in_open);
+            let money = [row.cap_wei, row.spent_wei, row.promised_wei].map(crate::output::money);
             [vec![row.name.clone(), row.state.to_owned()], money.to_vec(), vec![row.last_block.to_string(), row.signer.to_string()]]
                 .concat()
         })
