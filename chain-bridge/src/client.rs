@@ -9,6 +9,7 @@ pub mod assets;
 pub mod credit;
 pub mod escrow;
 pub mod fraud;
+pub mod kept;
 pub mod pools;
 pub mod quote;
 pub mod send;

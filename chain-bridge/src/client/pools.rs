@@ -68,6 +68,15 @@ impl ChainClient {
         self.write("withdraw rent", None, self.deployment().rent, &DatanetRent::withdrawCall { datanet: datanet.0 }, Amount::ZERO).await
     }
 
+    /// The price of rent, in wei per GiB and epoch.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn rent_price(&self) -> Result<Amount, ChainError> {
+        let price = self.read(self.deployment().rent, &DatanetRent::priceCall {}).await?;
+        Ok(Amount(price.to::<u128>()))
+    }
+
     /// A Datanet's rent as of its last charge.
     ///
     /// # Errors

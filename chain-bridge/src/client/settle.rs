@@ -165,24 +165,6 @@ impl ChainClient {
         Ok((amount.map_err(|error| ChainError::Unreadable { what: "Claimed", why: error.to_string() })?, sent))
     }
 
-    /// Pays `account` what Settlement could not pay it before.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn withdraw_owed(&self, account: Address) -> Result<Sent, ChainError> {
-        let call = Settlement::withdrawOwedCall { account: convert::address(account) };
-        self.write("withdraw what is owed", None, self.deployment().settlement, &call, Amount::ZERO).await
-    }
-
-    /// Kept for `account` because it did not take it.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn owed_of(&self, account: Address) -> Result<Amount, ChainError> {
-        let owed = self.read(self.deployment().settlement, &Settlement::owedCall(convert::address(account))).await?;
-        owed.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "what is owed", why: "beyond 2^128 wei".into() })
-    }
-
     /// Fees of a node that may still be void; they stay below a tenth of its stake.
     ///
     /// # Errors

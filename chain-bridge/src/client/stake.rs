@@ -92,15 +92,6 @@ impl ChainClient {
         Ok((division, sent))
     }
 
-    /// Pays `account` what StakeManager could not pay it before.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn withdraw_owed_stake(&self, account: Address) -> Result<Sent, ChainError> {
-        let call = StakeManager::withdrawOwedCall { account: convert::address(account) };
-        self.write("withdraw what is owed", None, self.deployment().stake, &call, Amount::ZERO).await
-    }
-
     /// Adds to the account's stake.
     ///
     /// # Errors

@@ -430,6 +430,11 @@ impl State {
         self.money.bodies.get(&lane).copied()
     }
 
+    /// Every lane that was collected, by its id.
+    pub fn lane_bodies(&self) -> impl Iterator<Item = (Hash32, &Lane)> {
+        self.money.bodies.iter().map(|(id, lane)| (*id, lane))
+    }
+
     /// Collected on a lane.
     pub fn lane_collected(&self, lane: Hash32) -> Amount {
         self.lane(lane).map_or(Amount::ZERO, LaneBooks::collected)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chain_bridge::registry::event::Custody;
 use serde_json::{Value, json};
 use types::{
     amount::Amount,
@@ -80,7 +81,7 @@ async fn a_payee_that_reverts_or_burns_gas_is_credited_and_blocks_nobody() {
     let mut kept = Amount::ZERO;
     for (payee, expected) in [(refuses, Amount::ZERO), (burns, Amount::ZERO), (takes, SHARE)] {
         assert_eq!(node.balance(payee).await.unwrap(), expected, "{payee}");
-        let owed = node.owed_of(payee).await.unwrap();
+        let owed = node.kept_by(Custody::Settlement, payee).await.unwrap();
         assert_eq!(owed.plus(expected).unwrap(), SHARE, "{payee}");
         kept = kept.plus(owed).unwrap();
     }
@@ -90,6 +91,6 @@ async fn a_payee_that_reverts_or_burns_gas_is_credited_and_blocks_nobody() {
     assert_eq!(again, Amount::ZERO, "what is kept is not paid twice");
     // Once the payee takes money, it is fetched.
     let _: Value = node.rpc().request("anvil_setCode", json!([refuses, "0x"])).await.unwrap();
-    node.withdraw_owed(refuses).await.unwrap();
-    assert_eq!((node.balance(refuses).await.unwrap(), node.owed_of(refuses).await.unwrap()), (SHARE, Amount::ZERO));
+    node.take_kept(Custody::Settlement, refuses).await.unwrap();
+    assert_eq!((node.balance(refuses).await.unwrap(), node.kept_by(Custody::Settlement, refuses).await.unwrap()), (SHARE, Amount::ZERO));
 }

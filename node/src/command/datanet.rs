@@ -3,6 +3,7 @@
 mod contribute;
 mod fetch;
 mod network;
+mod rent;
 mod verify;
 
 use anyhow::{Context as _, bail};
@@ -75,6 +76,8 @@ enum Action {
     Fetch(fetch::Args),
     /// Check what is here and what each holder has, byte by byte.
     Verify(verify::Args),
+    /// Show or change what keeping a Datanet costs.
+    Rent(rent::Args),
 }
 
 /// Runs the command.
@@ -89,6 +92,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::List => list(context).await,
         Action::Fetch(args) => fetch::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
+        Action::Rent(args) => rent::run(context, args).await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `tributary stake`: what an operator puts at risk so that others may rely on its node.
 
+mod release;
+
 use anyhow::{Context as _, ensure};
 use chain_bridge::registry::{
     money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER, Slash},
@@ -21,7 +23,7 @@ const EXPOSURE_DIVISOR: u128 = 10;
 /// Stake of this node's operator.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake status               roles, slashes that wait, faults, how much may be open\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough"
+    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake status               roles, slashes that wait, faults, how much may be open\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough\n  tributary stake release              divides the slashes that this account is owed a part of"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -48,6 +50,11 @@ enum Action {
     },
     /// Take back what was unbonded and has waited long enough.
     Withdraw,
+    /// Divide slashes whose wait is over: to who was wronged, to who proved the fault, the rest burned or insured.
+    Release {
+        /// Faults whose slashes to divide [default: all that are due and concern this account].
+        faults: Vec<Hash32>,
+    },
 }
 
 /// What is at stake.
@@ -118,6 +125,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let transaction = match args.action {
         Action::Add { amount, payout } => Some(add(context, &chain, account, known, amount, payout).await?),
         Action::Status => None,
+        Action::Release { faults } => return release::run(context, &chain, account, &faults).await,
         Action::Unbond { amount } => {
             let known = known.context("this account never staked: there is nothing to unbond")?;
             ensure!(

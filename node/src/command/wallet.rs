@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use types::{amount::Amount, id::Address, key::Account};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    key::Account,
+};
 use zeroize::Zeroizing;
 
 mod import;
+mod lanes;
 pub(super) mod session;
 
 use super::{Context, sent::Transaction};
@@ -17,7 +22,7 @@ use crate::{chain::Chained, output::money};
 /// The settlement key and its money.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Amounts are wei (\"1500000\") or OPEN with the unit (\"1.5 OPEN\").\n\nExamples:\n  tributary wallet import KEYFILE        takes over a key of another wallet\n  tributary wallet show\n  tributary wallet deposit \"1 OPEN\"     answers are paid from the deposit, by vouchers that nodes collect\n  tributary wallet withdraw \"0.5 OPEN\"  asks it back; the vouchers signed so far can be collected until it thaws\n  tributary wallet withdraw             takes what has thawed"
+    after_help = "Amounts are wei (\"1500000\") or OPEN with the unit (\"1.5 OPEN\").\n\nExamples:\n  tributary wallet import KEYFILE        takes over a key of another wallet\n  tributary wallet show\n  tributary wallet deposit \"1 OPEN\"     answers are paid from the deposit, by vouchers that nodes collect\n  tributary wallet withdraw \"0.5 OPEN\"  asks it back; the vouchers signed so far can be collected until it thaws\n  tributary wallet withdraw             takes what has thawed\n  tributary wallet lanes                what nodes collected, and from when on the rest can be asked back by wallet refund LANE"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -47,6 +52,13 @@ enum Action {
     Withdraw {
         /// How much to ask for; without it, what has thawed is taken.
         amount: Option<Amount>,
+    },
+    /// List the lanes on which nodes collected something, and what became of the rest.
+    Lanes,
+    /// Ask for what a lane collected and no receipt speaks for: it goes into the next epoch's payout.
+    Refund {
+        /// The lane, as `wallet lanes` shows it.
+        lane: Hash32,
     },
     /// Keys that sign lanes and vouchers for the wallet, each with a cap and an end.
     Session(session::Args),
@@ -93,6 +105,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         Action::Deposit { amount } => deposit(context, amount).await,
         Action::Withdraw { amount } => withdraw(context, amount).await,
+        Action::Lanes => lanes::list(context).await,
+        Action::Refund { lane } => lanes::refund(context, lane).await,
         Action::Session(args) => session::run(context, args).await,
     }
 }

@@ -1,13 +1,13 @@
 //! `tributary claim --for`: has the last final payout pay other accounts, in batches, at this wallet's expense.
 //!
-//! A payee that refuses the money or burns gas holds nobody up: the contract keeps its part, to be fetched by `withdrawOwed`.
+//! A payee that refuses the money or burns gas holds nobody up: the contract keeps its part, to be fetched by `claim --kept`.
 
 use std::collections::BTreeSet;
 
 use chain_bridge::{
     chain::error::ChainError,
     client::settle::CLAIMS_MAX,
-    registry::{State, state::Payout},
+    registry::{State, event::Custody, state::Payout},
 };
 use p2p::overlay::OverlayHandle;
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub(super) async fn run(
     }
     for Owed { mut row, before, .. } in found {
         row.claimed_wei = chain.client.claimed_of(row.account).await?.minus(before)?;
-        row.kept_wei = chain.client.owed_of(row.account).await?;
+        row.kept_wei = chain.client.kept_by(Custody::Settlement, row.account).await?;
         relayed.accounts.push(row);
     }
     context.output.result(&relayed, || describe(&relayed))

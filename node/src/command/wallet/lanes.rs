@@ -1,0 +1,175 @@
+//! `tributary wallet lanes` and `tributary wallet refund`: what nodes collected on this wallet's lanes, and what no receipt speaks for asked back.
+//!
+//! A lane's refund is a part of a payout tree: asked for once, when the lane has been expired long enough that neither collects nor receipts can
+//! come, and paid by `tributary claim` when that epoch is final.
+
+use anyhow::{Context as _, ensure};
+use chain_bridge::registry::State;
+use serde::Serialize;
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    voucher::Lane,
+};
+
+use crate::{
+    command::{Context, sent::Transaction},
+    output::{money, table},
+};
+
+/// What is printed of all lanes.
+#[derive(Debug, Serialize)]
+struct Listed {
+    lanes: Vec<Row>,
+}
+
+/// A lane that was collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Row {
+    lane: Hash32,
+    node: Address,
+    cap_wei: Amount,
+    collected_wei: Amount,
+    /// Block from which its refund may be asked for.
+    refund_from_block: u64,
+    /// `open`, `may be asked for`, or `asked for`.
+    refund: &'static str,
+    /// The epoch whose payout holds what is due.
+    epoch: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Asked {
+    lane: Hash32,
+    /// The epoch whose payout holds what is due.
+    epoch: u64,
+    transaction: Transaction,
+}
+
+/// Lists the lanes on which something was collected.
+pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let own = chain.client.address().context("no account")?;
+    let (state, head) = (chain.state().await?, chain.head().await?.block.number);
+    let age = chain.deployment().config.max_age_blocks;
+    let lanes = state.lane_bodies().filter(|(_, lane)| lane.payer == own).map(|(id, lane)| row(&state, id, lane, age, head)).collect();
+    let listed = Listed { lanes };
+    context.output.result(&listed, || describe(&listed.lanes))
+}
+
+/// Asks for a lane's refund.
+pub(super) async fn refund(context: &Context, wanted: Hash32) -> anyhow::Result<()> {
+    let chain = context.chain().await?;
+    let own = chain.client.address().context("no account")?;
+    let (state, head) = (chain.state().await?, chain.head().await?.block.number);
+    let lane = may_ask(&state, wanted, own, chain.deployment().config.max_age_blocks, head)?;
+    context.output.note("asking back what no receipt speaks for; notes and slashes give nothing back on this lane from now on");
+    let (epoch, sent) = chain.client.request_refund(&lane, &[]).await?;
+    let asked = Asked { lane: wanted, epoch, transaction: Transaction::new("ask for a lane's refund", &sent) };
+    context.output.result(&asked, || {
+        format!("{}\nwhat is due stands in the payout of epoch {epoch}: `tributary claim` takes it once that is final", asked.transaction)
+    })
+}
+
+/// The body of a lane whose refund this account may ask for now.
+fn may_ask(state: &State, id: Hash32, own: Address, age: u64, head: u64) -> anyhow::Result<Lane> {
+    let lane = state.lane_body(id).with_context(|| format!("nothing was collected on a lane {id}: `tributary wallet lanes` lists them"))?;
+    ensure!(lane.payer == own, "lane {id} is paid by {}, this wallet is {own}: its payer asks for the refund", lane.payer);
+    let row = row(state, id, &lane, age, head);
+    ensure!(
+        row.epoch.is_none(),
+        "its refund was asked for and stands in the payout of epoch {}: `tributary claim` takes it once that is final",
+        row.epoch.unwrap_or_default()
+    );
+    ensure!(
+        head > row.refund_from_block,
+        "nodes may still post receipts of it: ask from block {} on, now is {head}",
+        row.refund_from_block + 1
+    );
+    Ok(lane)
+}
+
+fn row(state: &State, id: Hash32, lane: &Lane, age: u64, head: u64) -> Row {
+    let from = lane.expiry.saturating_add(age);
+    let asked = state.refund(id);
+    let refund = match (asked, head > from) {
+        (Some(_), _) => "asked for",
+        (None, true) => "may be asked for",
+        (None, false) => "open",
+    };
+    Row {
+        lane: id,
+        node: lane.node,
+        cap_wei: lane.cap,
+        collected_wei: state.lane_collected(id),
+        refund_from_block: from,
+        refund,
+        epoch: asked.map(|due| due.epoch),
+    }
+}
+
+fn describe(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no node collected anything on a lane of this wallet".to_owned();
+    }
+    let refund = |row: &Row| match row.epoch {
+        Some(epoch) => format!("asked for, due in epoch {epoch}"),
+        None if row.refund == "open" => format!("from block {} on", row.refund_from_block.saturating_add(1)),
+        None => row.refund.to_owned(),
+    };
+    let cells = |row: &Row| vec![row.lane.to_string(), row.node.to_string(), money(row.collected_wei), money(row.cap_wei), refund(row)];
+    table(&["lane", "node", "collected", "of at most", "refund"], &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use chain_bridge::registry::{Event, Logged};
+    use types::time::BlockRef;
+
+    use super::*;
+
+    const OWN: Address = Address([1; 20]);
+
+    fn state(lane: &Lane, asked: Option<u64>) -> State {
+        let mut state = State::default();
+        let mut events = vec![
+            Event::LaneOpened { lane: *lane },
+            Event::Collected { lane: lane.id(), payer: lane.payer, node: lane.node, amount: Amount(7), cumulative: Amount(7) },
+        ];
+        events.extend(asked.map(|epoch| Event::RefundRequested {
+            lane: lane.id(),
+            payer: lane.payer,
+            node: lane.node,
+            epoch,
+            given_back: Amount::ZERO,
+        }));
+        // Who pays has a deposit, else nothing can be collected.
+        events.insert(0, Event::Deposited { payer: lane.payer, amount: Amount(9) });
+        for (number, event) in (1..).zip(events) {
+            let block = BlockRef { number, hash: Hash32::ZERO };
+            state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn a_refund_is_asked_for_once_by_its_payer_when_no_receipt_can_come_any_more() {
+        let lane = Lane { payer: OWN, node: Address([2; 20]), cap: Amount(9), expiry: 100, nonce: 1 };
+        let (open, asked) = (state(&lane, None), state(&lane, Some(4)));
+        let ask = |state: &State, id, own, head| may_ask(state, id, own, 50, head).map_err(|error| error.to_string());
+        assert_eq!(ask(&open, lane.id(), OWN, 151), Ok(lane));
+        assert!(ask(&open, lane.id(), OWN, 150).unwrap_err().contains("from block 151 on"));
+        assert!(ask(&open, lane.id(), lane.node, 151).unwrap_err().contains("its payer asks"));
+        assert!(ask(&open, Hash32::ZERO, OWN, 151).unwrap_err().contains("wallet lanes"));
+        assert!(ask(&asked, lane.id(), OWN, 151).unwrap_err().contains("epoch 4"));
+    }
+
+    #[test]
+    fn a_lane_is_listed_with_what_it_brought_in_and_when_its_refund_comes() {
+        let lane = Lane { payer: OWN, node: Address([2; 20]), cap: Amount(9), expiry: 100, nonce: 1 };
+        let row = row(&state(&lane, None), lane.id(), &lane, 50, 120);
+        assert_eq!((row.collected_wei, row.refund, row.refund_from_block), (Amount(7), "open", 150));
+        assert!(describe(&[row]).contains("from block 151 on"));
+        assert!(describe(&[]).contains("no node collected"));
+    }
+}
