@@ -12,7 +12,7 @@ use types::{
     encoding::{Contract, DecodeError, Document},
     id::{Address, Hash32},
     key::Account,
-    quote::Class,
+    quote::{Class, Quote},
     receipt::{Reason, Receipt},
     voucher::Lane,
 };
@@ -185,10 +185,13 @@ fn t_node() -> Account {
     account(1)
 }
 
+/// What the other quote breaks, and how it differs.
+type Other = (Rule, fn(&mut Quote));
+
 #[test]
 fn a_quote_hash_that_opens_to_another_quote_falls_to_what_that_quote_says() {
     let mut t = Transcript::new();
-    let others: [(Rule, fn(&mut types::quote::Quote)); 6] = [
+    let others: [Other; 6] = [
         (Rule::Fee, |quote| quote.rate_out.0 += 1_000),
         (Rule::QuoteForeign, |quote| quote.node = Address([1; 20])),
         (Rule::QuoteTerms, |quote| quote.class = Class::Open),

@@ -222,3 +222,148 @@ pub fn payout_fault(
     };
     Ok(search::first_fault(&case)?.map(found))
 }
+
+#[cfg(test)]
+mod tests {
+    use chain_bridge::{
+        deploy,
+        devnet::DevnetConfig,
+        registry::event::{Event, Logged},
+    };
+    use types::{
+        amount::Amount,
+        key::Account,
+        merkle::Tree,
+        payout::{PartLeaf, PayoutLeaf, parts_tree},
+        quote::{Class, Profile},
+        receipt::Reason,
+        split::{Part, SplitTable},
+        time::BlockRef,
+    };
+
+    use super::*;
+
+    fn deployment() -> Deployment {
+        deploy::plan(31_337, 0, Address([9; 20]), 0, DevnetConfig::new("anvil".into()).deploy)
+    }
+
+    fn node() -> Account {
+        Account::from_bytes(&[7; 32]).unwrap()
+    }
+
+    /// A receipt that bills nothing, so that no rule but its form binds it.
+    fn item(block: u64) -> ReceiptItem {
+        let manifest = Manifest {
+            assets: vec![],
+            split: SplitTable { node: 10_000, ..SplitTable::default() },
+            index: Hash32::ZERO,
+            parameters: 1,
+            datanets: vec![],
+        };
+        let block = BlockRef { number: block, hash: Hash32([1; 32]) };
+        let quote = Quote {
+            node: node().address(),
+            manifest: manifest.root(),
+            profile: Profile::CandleF32B1,
+            class: Class::Open,
+            rate_in: Amount(1),
+            rate_out: Amount(1),
+            protocol_fee: Amount::ZERO,
+            tokens_max: 1,
+            block,
+            expiry: block.number,
+        };
+        let receipt = Receipt {
+            request: Hash32([2; 32]),
+            attempt: 0,
+            client: Address([3; 20]),
+            node: node().address(),
+            lane: Hash32([4; 32]),
+            cumulative_after: Amount::ZERO,
+            manifest: manifest.root(),
+            index: Hash32::ZERO,
+            parameters: 1,
+            profile: Profile::CandleF32B1,
+            class: Class::Open,
+            block,
+            prompt_root: Hash32::ZERO,
+            answer_root: Hash32::ZERO,
+            token_ids: Hash32::ZERO,
+            tokens_in: 1,
+            first_token: 0,
+            tokens_out: 0,
+            quote: quote.hash(),
+            fee: Amount::ZERO,
+            reason: Reason::Empty,
+            weight_total: 0,
+            fingerprint_root: Hash32::ZERO,
+            assets: vec![],
+            spans: vec![],
+            masks: vec![],
+        };
+        ReceiptItem { receipt: Signed::new(&node(), &deployment().domains(), receipt), quote, manifest }
+    }
+
+    /// Books in which the node submitted each epoch's receipts in block 100.
+    fn books(receipts: &Rooted, posted: Option<(u64, Hash32, Amount)>) -> State {
+        let mut events = Vec::new();
+        for ((epoch, account), items) in receipts {
+            let hashes: Vec<Hash32> = items.iter().map(|item| item.receipt.document.hash()).collect();
+            let root = Tree::over(hashes.iter().map(|hash| hash.0.as_slice())).root();
+            events.push(Event::EpochOpened { epoch: *epoch, opened_at: 10, accepts_until: 15, payout_from: 25 });
+            let count = u64::try_from(items.len()).unwrap();
+            events.push(Event::NodeRootSubmitted { epoch: *epoch, node: *account, receipts: root, count, fees: Amount::ZERO, block: 100 });
+        }
+        events.extend(posted.map(|(epoch, root, total)| Event::PayoutPosted {
+            epoch,
+            root,
+            total,
+            previous: Hash32::ZERO,
+            poster: Address([5; 20]),
+            final_at: 99,
+            bond: Amount::ZERO,
+        }));
+        let mut state = State::default();
+        for (log, event) in (0..).zip(events) {
+            let block = BlockRef { number: 100, hash: Hash32::ZERO };
+            state.apply(&Logged { block, time: 12, transaction: Hash32::ZERO, log, event }).unwrap();
+        }
+        state
+    }
+
+    fn rooted(epochs: &[(u64, &[u64])]) -> Rooted {
+        epochs.iter().map(|(epoch, blocks)| ((*epoch, node().address()), blocks.iter().map(|block| item(*block)).collect())).collect()
+    }
+
+    #[test]
+    fn receipts_that_stand_twice_or_name_a_block_to_come_are_found_and_others_are_not() {
+        let faults = |receipts: Rooted| -> Vec<&'static str> {
+            rooted_faults(&books(&receipts, None), &deployment(), &receipts).iter().map(|found| found.fault).collect()
+        };
+        let ahead = 101 + deployment().config.grace_blocks;
+        assert_eq!(faults(rooted(&[(1, &[100]), (2, &[])])), [""; 0]);
+        assert_eq!(faults(rooted(&[(1, &[100]), (2, &[100])])), ["F3"]);
+        assert_eq!(faults(rooted(&[(1, &[100, 100])])), ["F3"]);
+        assert_eq!(faults(rooted(&[(1, &[ahead])])), ["F5"]);
+        assert_eq!(faults(rooted(&[(1, &[99, 100])])), ["F3"], "two bodies of one attempt");
+    }
+
+    #[test]
+    fn a_payout_that_its_receipts_do_not_give_is_found_and_the_right_one_is_not() {
+        let receipts = rooted(&[(1, &[100])]);
+        let part = PartLeaf::new(Address([8; 20]), 0, Part::Node, Amount(5));
+        let parts = vec![part];
+        let root = parts_tree(&parts).unwrap().root();
+        let leaf = PayoutLeaf { account: Address([6; 20]), previous: Amount::ZERO, cumulative: Amount(5), parts: root };
+        let wrong = [Line { leaf, parts }];
+        let posted = |lines: &[Line]| {
+            let shown = Shown::of(lines.iter().map(|line| (&line.leaf, line.parts.as_slice()))).unwrap();
+            books(&receipts, Some((1, shown.root(), shown.total())))
+        };
+        let found = payout_fault(&posted(&wrong), &deployment(), &receipts, 1, &wrong).unwrap().expect("a part of nobody's receipt");
+        assert_eq!((found.fault, found.accused), ("F7", Address([5; 20])));
+        assert_eq!(payout_fault(&posted(&[]), &deployment(), &receipts, 1, &[]).unwrap(), None);
+        let other = payout_fault(&posted(&[]), &deployment(), &receipts, 1, &wrong).unwrap_err();
+        assert!(other.to_string().contains("the tree shown has the root"), "{other}");
+    }
+}
