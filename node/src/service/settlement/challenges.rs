@@ -54,12 +54,20 @@ const ASKED_MAX: u64 = 16;
 /// Records table of fetched receipts, by epoch, node and page.
 const FETCHED: &str = "fetched-receipts";
 
+/// What is done about a challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    Ask,
+    Answer,
+    Settle,
+}
+
 /// What was done about challenges and withheld receipts and is not in the chain's books yet. Bounded by the challenges that are open, and the roots
 /// of epochs without a payout.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Challenges that a transaction was sent for.
-    done: BTreeSet<Hash32>,
+    /// Challenges and what a transaction was sent for: one is asked, and settled later.
+    done: BTreeSet<(Hash32, Act)>,
     /// Failed fetches, by epoch and node.
     failed: BTreeMap<(u64, Address), u32>,
     /// Roots whose receipts are on disk.
@@ -71,17 +79,16 @@ impl Settling {
     pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
-        let open: Vec<_> = state.open_challenges().filter(|(id, _)| !watch.done.contains(id)).collect();
-        for (id, challenge) in open {
-            let step = if challenge.deadline > now {
-                self.answer(state, &challenge.of).await
-            } else if self.is_poster {
-                Ok(settled(state, &challenge.of))
-            } else {
-                Ok(None)
+        for (id, challenge) in state.open_challenges() {
+            let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
+            let step = match act {
+                _ if watch.done.contains(&(id, act)) => Ok(None),
+                Act::Answer => self.answer(state, &challenge.of).await,
+                _ if self.is_poster => Ok(settled(state, &challenge.of)),
+                _ => Ok(None),
             };
             match step {
-                Ok(Some(step)) => self.carry_out(id, &step, watch).await,
+                Ok(Some(step)) => self.carry_out((id, act), &step, watch).await,
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(challenge = %id, error = format!("{error:#}"), "a challenge against this node is not answered")
@@ -91,23 +98,23 @@ impl Settling {
         if self.is_poster {
             self.seek(state, now, watch).await;
         }
-        watch.done.retain(|id| state.challenge(*id).is_none_or(|challenge| !challenge.is_closed));
+        watch.done.retain(|(id, _)| state.challenge(*id).is_none_or(|challenge| !challenge.is_closed));
         let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
     }
 
     /// Sends a step; one that the chain refuses is not tried again.
-    async fn carry_out(&self, id: Hash32, step: &Step, watch: &mut Watch) {
+    async fn carry_out(&self, (id, act): (Hash32, Act), step: &Step, watch: &mut Watch) {
         match self.chain.challenge(step).await {
             Ok(sent) => {
                 tracing::info!(challenge = %id, transaction = %sent.transaction, what = step.what, "challenge");
-                watch.done.insert(id);
+                watch.done.insert((id, act));
             }
             Err(error) => {
                 tracing::warn!(challenge = %id, what = step.what, %error, "challenge");
                 if matches!(error, ChainError::Reverted { .. }) {
-                    watch.done.insert(id);
+                    watch.done.insert((id, act));
                 }
             }
         }
@@ -199,12 +206,12 @@ impl Settling {
         let id = receipt_challenge(number, node, index);
         let answer_s = self.deployment.config.answer_s;
         let is_late = now.saturating_add(answer_s.saturating_mul(2)) > epoch.payout_from;
-        if state.challenge(id).is_some() || watch.done.contains(&id) || is_late {
+        if state.challenge(id).is_some() || watch.done.contains(&(id, Act::Ask)) || is_late {
             return;
         }
         let Some((body, block)) = root_of(state, number, node) else { return };
         tracing::warn!(%node, epoch = number, index, "a node does not show its receipts: challenged on the chain");
-        self.carry_out(id, &Step::ask_receipt(&body, block, index), watch).await;
+        self.carry_out((id, Act::Ask), &Step::ask_receipt(&body, block, index), watch).await;
     }
 
     async fn obtain_within(
