@@ -79,4 +79,8 @@ pub trait Chain: Send + Sync {
 
     /// The suite's events in blocks `from..=to`, in order.
     fn events(&self, from: u64, to: u64) -> impl Future<Output = Result<Vec<Logged>, Self::Error>> + Send;
+
+    /// The suite's events of exactly these blocks, each asked for by its hash. An endpoint that does not know a block must fail: its silence
+    /// would be taken for a block without events.
+    fn events_of(&self, blocks: &[BlockRef]) -> impl Future<Output = Result<Vec<Logged>, Self::Error>> + Send;
 }

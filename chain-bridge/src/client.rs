@@ -18,7 +18,10 @@ pub mod stake;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use alloy::sol_types::{SolCall, SolEvent};
+use alloy::{
+    rpc::types::Log,
+    sol_types::{SolCall, SolEvent},
+};
 use send::{GasRow, Sender, Sent};
 use types::{
     amount::Amount,
@@ -227,10 +230,25 @@ impl Chain for ChainClient {
 
     async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, ChainError> {
         let contracts = self.deployment.contracts().map(|(_, address)| address);
-        let logs = self.rpc.logs(&contracts, from, to).await?;
+        self.decoded(&self.rpc.logs(&contracts, from, to).await?).await
+    }
+
+    async fn events_of(&self, blocks: &[BlockRef]) -> Result<Vec<Logged>, ChainError> {
+        let contracts = self.deployment.contracts().map(|(_, address)| address);
+        let mut events = Vec::new();
+        for block in blocks {
+            events.extend(self.decoded(&self.rpc.logs_of(&contracts, block.hash).await?).await?);
+        }
+        Ok(events)
+    }
+}
+
+impl ChainClient {
+    /// The suite's events behind some logs, in their order.
+    async fn decoded(&self, logs: &[Log]) -> Result<Vec<Logged>, ChainError> {
         let mut events = Vec::new();
         let mut last: Option<(u64, u64)> = None;
-        for log in &logs {
+        for log in logs {
             // Clients of some years say a log's time; of others its header does.
             let time = match (log.block_timestamp, log.block_number, last) {
                 (Some(time), ..) => time,

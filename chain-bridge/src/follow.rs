@@ -245,15 +245,18 @@ impl Following {
         if cursor.open() > 0 || heads.finalized.number <= tip {
             return Ok(());
         }
-        let events = chain.events(tip.saturating_add(1), heads.finalized.number).await.map_err(FollowError::Chain)?;
+        let events = in_order(chain.events(tip.saturating_add(1), heads.finalized.number).await.map_err(FollowError::Chain)?)?;
         self.view.apply_final(&events)?;
         cursor.skip_to(heads.finalized).map_err(FollowError::Finality)
     }
 
     /// Takes blocks with their events; nothing is taken unless the events are those of exactly these blocks.
     async fn apply<C: Chain>(&mut self, cursor: &mut Cursor, chain: &C, headers: Vec<Header>) -> Result<(), FollowError<C::Error>> {
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(()) };
-        let mut events = chain.events(first.block.number, last.block.number).await.map_err(FollowError::Chain)?;
+        if headers.is_empty() {
+            return Ok(());
+        }
+        let blocks: Vec<BlockRef> = headers.iter().map(|header| header.block).collect();
+        let mut events = in_order(chain.events_of(&blocks).await.map_err(FollowError::Chain)?)?;
         let foreign = events.iter().find(|event| !headers.iter().any(|header| header.block == event.block));
         if let Some(event) = foreign {
             return Err(FollowError::Moved(event.block.number));
@@ -265,6 +268,21 @@ impl Following {
             cursor.push(&header).map_err(FollowError::Finality)?;
         }
         Ok(())
+    }
+}
+
+/// Events in the order of the chain, each once, whatever the order and however often the endpoint told them. Two that claim one place are of
+/// two chains.
+fn in_order<E>(mut events: Vec<Logged>) -> Result<Vec<Logged>, FollowError<E>> {
+    events.sort_by_key(|event| (event.block.number, event.log));
+    events.dedup();
+    let place = |event: &Logged| (event.block.number, event.log);
+    match events
+        .windows(2)
+        .find(|pair| place(&pair[0]) == place(&pair[1]) || (pair[0].block.number == pair[1].block.number && pair[0].block != pair[1].block))
+    {
+        Some(pair) => Err(FollowError::Moved(pair[1].block.number)),
+        None => Ok(events),
     }
 }
 

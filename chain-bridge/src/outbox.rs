@@ -151,10 +151,19 @@ impl Outbox {
     }
 
     fn take_nonce(&mut self, account_nonce: u64) -> u64 {
-        // With nothing of ours waiting the chain knows best: its count may have fallen behind ours after a transaction was withdrawn.
-        let nonce =
-            if self.waiting.values().all(|entry| entry.included.is_some()) { account_nonce } else { self.next_nonce.max(account_nonce) };
+        let nonce = self.free_nonce(account_nonce);
         self.next_nonce = nonce.saturating_add(1);
+        nonce
+    }
+
+    /// The first nonce from the chain's count on that none of ours on its way has. The chain knows best: its count falls when a reorganisation
+    /// takes transactions out, and a number above it that nobody fills would keep all behind it waiting.
+    fn free_nonce(&self, account_nonce: u64) -> u64 {
+        let is_taken = |nonce: u64| self.waiting.values().any(|entry| entry.included.is_none() && entry.nonce == nonce);
+        let mut nonce = account_nonce;
+        while is_taken(nonce) {
+            nonce = nonce.saturating_add(1);
+        }
         nonce
     }
 
@@ -166,6 +175,16 @@ impl Outbox {
     /// Keys that wait, with their entries.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.waiting.iter().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Waiting keys that are to be looked for on the chain at `head`: included long enough ago to be done, or taken out again by a
+    /// reorganisation and not found since. Those still on their way to a first block are looked for by whoever waits for them.
+    pub fn to_look_for(&self, head: u64) -> Vec<String> {
+        let is_due = |entry: &Entry| match entry.included {
+            Some((_, block)) => head >= block.number.saturating_add(self.config.confirmations),
+            None => entry.passed_at.is_some() || head >= entry.sent_at.saturating_add(self.config.bump_after),
+        };
+        self.waiting.iter().filter(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Reports that a transaction of `key` was handed over.
@@ -253,7 +272,7 @@ impl Outbox {
     /// for inclusions, and report these by [`Outbox::seen`] before: a nonce that has passed without an inclusion then means a stranger's.
     pub fn due(&mut self, key: &str, head: u64, account_nonce: u64) -> Option<Action> {
         let Config { bump_after, confirmations } = self.config;
-        let next_nonce = self.next_nonce;
+        let free_nonce = self.free_nonce(account_nonce);
         let entry = self.waiting.get_mut(key)?;
         if let Some((hash, block)) = entry.included {
             if head < block.number.saturating_add(confirmations) {
@@ -266,7 +285,7 @@ impl Outbox {
             if head < entry.passed_at.get_or_insert(head).saturating_add(bump_after) {
                 return None;
             }
-            entry.nonce = next_nonce.max(account_nonce);
+            entry.nonce = free_nonce;
             (entry.bumps, entry.sent_at, entry.passed_at) = (0, head, None);
             entry.sent.clear();
             self.next_nonce = entry.nonce.saturating_add(1);
@@ -420,6 +439,41 @@ mod tests {
         outbox.seen("a", Some((hash, block(12))));
         assert_eq!(outbox.due("a", 16, 6), Some(Action::Done(hash)));
         assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 17), Ok(Place::Done(hash)));
+    }
+
+    #[test]
+    fn what_a_reorganisation_took_out_is_looked_for_until_it_is_sent_under_a_nonce_that_is_free() {
+        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 4 });
+        let hash = Hash32([1; 32]);
+        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
+        outbox.sent("a", hash, 0);
+        assert!(outbox.to_look_for(2).is_empty(), "on its way");
+        outbox.seen("a", Some((hash, block(2))));
+        assert!(outbox.to_look_for(5).is_empty() && outbox.to_look_for(6) == ["a"]);
+        // Gone, and its nonce was taken by the next transaction of the account.
+        outbox.seen("a", None);
+        assert_eq!(outbox.due("a", 6, 6), None);
+        assert_eq!(outbox.to_look_for(6), ["a"], "whoever waited for it has left");
+        assert_eq!(outbox.due("a", 9, 6), Some(Action::Send));
+        assert_eq!(outbox.entry("a").unwrap().nonce, 6);
+    }
+
+    #[test]
+    fn a_nonce_that_a_reorganisation_freed_is_filled_before_higher_ones() {
+        let mut outbox = Outbox::new(Config::default());
+        let hash = Hash32([1; 32]);
+        for (key, nonce, byte) in [("a", 5, 1), ("b", 6, 2)] {
+            outbox.enqueue(key, call(byte), 21_000, FEES, nonce, 0).unwrap();
+            outbox.sent(key, hash, 0);
+        }
+        outbox.seen("b", Some((hash, block(1))));
+        // Both are gone again: "a" is known to be on its way, "b" is not yet known to be missing.
+        outbox.enqueue("c", call(3), 21_000, FEES, 5, 2).unwrap();
+        assert_eq!([outbox.entry("a").unwrap().nonce, outbox.entry("c").unwrap().nonce], [5, 6], "no gap that nobody fills");
+        outbox.seen("b", None);
+        assert_eq!(outbox.due("b", 2, 7), None);
+        assert_eq!(outbox.due("b", 5, 7), Some(Action::Send));
+        assert_eq!(outbox.entry("b").unwrap().nonce, 7);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! a benchmark program that prints rows. One that should be there and is not is reported as missing and fails the command; one that
 //! has to be asked for stands in the table without a value.
 
+mod chain;
 mod demonstration;
 mod first;
 
@@ -46,8 +47,11 @@ struct Row {
     unit: String,
     peer: Option<String>,
     peer_value: Option<f64>,
-    /// Ours is to be at most this; figures beside the fixed ones have none.
+    /// Ours is to be at most this, or at least; figures beside the fixed ones have none.
     limit: Option<f64>,
+    /// Whether the limit is the least that ours may be.
+    #[serde(skip)]
+    is_least: bool,
     n: usize,
     command: String,
     /// What the figure includes, for the reader of the table.
@@ -63,7 +67,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut missing = Vec::new();
     let rows = match options.group {
         Group::First => first::measure(options.cold, &mut missing)?,
-        group => bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first"),
+        Group::Chain => chain::measure(&mut missing)?,
+        group => bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first, chain"),
     };
     print!("\n{}", table(&rows));
     if let Some(file) = &options.json {
@@ -71,36 +76,42 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ensure!(missing.is_empty(), "not measured:\n{}", missing.join("\n"));
     let over: Vec<_> = rows.iter().filter(|row| row.is_over()).map(|row| row.figure.as_str()).collect();
-    ensure!(over.is_empty(), "over the limit: {}", over.join(", "));
+    ensure!(over.is_empty(), "beyond the limit: {}", over.join(", "));
     Ok(())
 }
 
 impl Row {
     fn measured(figure: &str, unit: &str, ours: f64, n: usize, command: &str) -> Self {
         let (figure, unit, command) = (figure.to_owned(), unit.to_owned(), command.to_owned());
-        Self { figure, ours: Some(ours), unit, peer: None, peer_value: None, limit: None, n, command, note: None }
+        Self { figure, ours: Some(ours), unit, peer: None, peer_value: None, limit: None, is_least: false, n, command, note: None }
     }
 
     fn unmeasured(figure: &str, why: &str) -> Self {
         let command = "cargo xtask bench first --cold".to_owned();
         let (figure, note) = (figure.to_owned(), Some(format!("not measured; {why}")));
-        Self { figure, ours: None, unit: String::new(), peer: None, peer_value: None, limit: None, n: 0, command, note }
+        Self { figure, ours: None, unit: String::new(), peer: None, peer_value: None, limit: None, is_least: false, n: 0, command, note }
     }
 
     fn is_over(&self) -> bool {
-        self.ours.zip(self.limit).is_some_and(|(ours, limit)| ours > limit)
+        self.ours.zip(self.limit).is_some_and(|(ours, limit)| if self.is_least { ours < limit } else { ours > limit })
     }
 }
 
 fn table(rows: &[Row]) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let mut out =
-        format!("{:<24} {:>12} {:<5} {:>12} {:<6} {:>6} {:<14} {:>12}\n", "figure", "ours", "unit", "at most", "", "n", "peer", "peer's");
+        format!("{:<30} {:>12} {:<5} {:>14} {:<6} {:>7} {:<14} {:>12}\n", "figure", "ours", "unit", "reach", "", "n", "peer", "peer's");
     for row in rows {
-        let verdict = if row.is_over() { "OVER" } else { "" };
+        let verdict = match (row.is_over(), row.is_least) {
+            (false, _) => "",
+            (true, false) => "OVER",
+            (true, true) => "UNDER",
+        };
         let peer = row.peer.as_deref().unwrap_or("-");
-        let (ours, limit, theirs) = (number(row.ours), number(row.limit), number(row.peer_value));
-        out += &format!("{:<24} {ours:>12} {:<5} {limit:>12} {verdict:<6} {:>6} {peer:<14} {theirs:>12}\n", row.figure, row.unit, row.n);
+        let (ours, theirs) = (number(row.ours), number(row.peer_value));
+        let sign = if row.is_least { ">=" } else { "<=" };
+        let limit = if row.limit.is_some() { format!("{sign} {}", number(row.limit)) } else { "-".to_owned() };
+        out += &format!("{:<30} {ours:>12} {:<5} {limit:>14} {verdict:<6} {:>7} {peer:<14} {theirs:>12}\n", row.figure, row.unit, row.n);
     }
     for row in rows {
         out += &row.note.as_ref().map(|note| format!("{}: {note}\n", row.figure)).unwrap_or_default();
@@ -127,6 +138,9 @@ mod tests {
     fn a_figure_over_its_limit_is_marked() {
         assert!(!row(20.0).is_over() && row(20.1).is_over());
         assert!(table(&[row(20.1)]).contains("OVER") && !table(&[row(1.0)]).contains("OVER"));
+        let least = |ours| Row { is_least: true, ..row(ours) };
+        assert!(least(19.9).is_over() && !least(20.0).is_over());
+        assert!(table(&[least(19.9)]).contains("UNDER") && table(&[least(21.0)]).contains(">= 20.00"));
     }
 
     #[test]

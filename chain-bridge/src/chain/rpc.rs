@@ -261,6 +261,14 @@ impl Rpc {
         Ok(logs)
     }
 
+    /// Logs of some contracts in one block, known by its hash.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`]; also if the endpoint does not know the block.
+    pub async fn logs_of(&self, contracts: &[Address], block: Hash32) -> Result<Vec<Log>, ChainError> {
+        self.request("eth_getLogs", json!([{ "address": contracts, "blockHash": block }])).await
+    }
+
     /// Fees that a transaction sent now should offer: twice the base fee, so that six full blocks cannot outrun it.
     ///
     /// # Errors

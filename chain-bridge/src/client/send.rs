@@ -392,6 +392,8 @@ impl Sender {
             if kept.outbox.due(key, head, nonce) == Some(Action::Send) {
                 self.resend(what, key, &mut kept).await?;
             }
+            // Another one with a lower nonce may be gone too, and this one waits for it.
+            self.sweep(&mut kept).await?;
         }
         Ok(None)
     }
@@ -406,26 +408,34 @@ impl Sender {
 
     /// Looks after what was included: closes what is deep enough, sends again what a reorganisation took out.
     async fn sweep(&self, kept: &mut Kept) -> Result<(), ChainError> {
-        let included = |outbox: &Outbox| -> Vec<(String, Hash32, u64)> {
-            outbox.waiting().filter_map(|(key, entry)| entry.included.map(|(hash, block)| (key.to_owned(), hash, block.number))).collect()
-        };
-        let all = included(&kept.outbox);
-        if all.is_empty() {
+        if kept.outbox.waiting().next().is_none() {
             return Ok(());
         }
         let head = self.rpc.latest().await?.block.number;
-        for (key, hash, block) in all {
-            if head < block.saturating_add(Config::default().confirmations) {
-                continue;
-            }
+        let due = kept.outbox.to_look_for(head);
+        if due.is_empty() {
+            return Ok(());
+        }
+        for key in due {
+            // The nonce before the receipts: see `Outbox::due`.
             let nonce = self.rpc.nonce(self.address(), false).await?;
-            let now = self.rpc.outcome(hash).await?;
-            kept.outbox.seen(&key, now.map(|outcome| (hash, outcome.block)));
+            let found = self.included(kept.outbox.entry(&key).map_or(&[][..], |entry| &entry.sent)).await?;
+            kept.outbox.seen(&key, found);
             if kept.outbox.due(&key, head, nonce) == Some(Action::Send) {
                 self.resend(&key, &key, kept).await?;
             }
         }
         kept.save()
+    }
+
+    /// Where one of a key's copies is included.
+    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, BlockRef)>, ChainError> {
+        for hash in sent.iter().rev() {
+            if let Some(outcome) = self.rpc.outcome(*hash).await? {
+                return Ok(Some((*hash, outcome.block)));
+            }
+        }
+        Ok(None)
     }
 
     async fn conclude(&self, what: &str, key: &str, hash: Hash32, outcome: Outcome) -> Result<Sent, ChainError> {

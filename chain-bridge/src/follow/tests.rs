@@ -17,6 +17,21 @@ use crate::{
 struct Fake {
     blocks: Mutex<Vec<(Header, u8)>>,
     is_down: Mutex<bool>,
+    /// What it does to its answers, call by call; honest once they are used up.
+    lies: Mutex<Vec<Lie>>,
+}
+
+/// What an endpoint may do to the events it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    None,
+    Down,
+    Twice,
+    Backwards,
+    /// It does not know the last block yet.
+    Behind,
+    /// It tells of another branch.
+    Elsewhere,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +64,21 @@ impl Fake {
         self.blocks.lock().unwrap().iter().skip(1).map(|(_, branch)| u128::from(*branch) + 1).sum()
     }
 
+    fn tell(&self, lie: Lie, events: &mut Vec<Logged>) -> Result<(), Down> {
+        match lie {
+            Lie::None => {}
+            Lie::Down | Lie::Behind => return Err(Down),
+            Lie::Twice => events.extend(events.clone()),
+            Lie::Backwards => events.reverse(),
+            Lie::Elsewhere => {
+                if let Some(event) = events.last_mut() {
+                    event.block.hash = Hash32([0xee; 32]);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn up(&self) -> Result<(), Down> {
         if *self.is_down.lock().unwrap() { Err(Down) } else { Ok(()) }
     }
@@ -79,6 +109,17 @@ impl Chain for &Fake {
     async fn header(&self, number: u64) -> Result<Option<Header>, Down> {
         self.up()?;
         Ok(self.blocks.lock().unwrap().get(number as usize).map(|(header, _)| *header))
+    }
+
+    async fn events_of(&self, asked: &[BlockRef]) -> Result<Vec<Logged>, Down> {
+        let lie = self.lies.lock().unwrap().pop().unwrap_or(Lie::None);
+        if lie == Lie::Behind || !asked.iter().all(|block| self.blocks.lock().unwrap().iter().any(|(header, _)| header.block == *block)) {
+            return Err(Down);
+        }
+        let (Some(first), Some(last)) = (asked.first(), asked.last()) else { return Ok(vec![]) };
+        let mut events = self.events(first.number, last.number).await?;
+        self.tell(lie, &mut events)?;
+        Ok(events)
     }
 
     async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, Down> {
@@ -161,7 +202,48 @@ async fn a_dead_endpoint_keeps_the_last_books_and_says_so() {
     follower.stop().await;
 }
 
+#[tokio::test]
+async fn two_events_of_one_place_are_of_two_chains() {
+    let (chain, mut following) = (Fake::new(), Following::new(0));
+    chain.grow(20, 0);
+    settle(&mut following, &chain).await;
+    let mut events = (&chain).events(19, 20).await.unwrap();
+    assert_eq!(in_order::<Down>(events.clone()).unwrap(), events);
+    events.push(Logged { event: Event::Deposited { payer: PAYER, amount: Amount(77) }, ..events[1].clone() });
+    assert!(matches!(in_order::<Down>(events), Err(FollowError::Moved(20))));
+}
+
+fn lie() -> impl Strategy<Value = Lie> {
+    prop_oneof![Just(Lie::None), Just(Lie::Down), Just(Lie::Twice), Just(Lie::Backwards), Just(Lie::Behind), Just(Lie::Elsewhere)]
+}
+
 proptest! {
+    /// An endpoint that fails, repeats itself, tells events in the wrong order, lags or answers from another branch, while blocks are replaced.
+    #[test]
+    fn whatever_a_flaky_endpoint_does_the_books_end_as_the_chain_has_them(steps in proptest::collection::vec((0..5_u64, 1..9_u64, lie(), lie()), 1..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (chain, mut following) = (Fake::new(), Following::new(0));
+            chain.grow(10, 0);
+            settle(&mut following, &chain).await;
+            for (number, (cut, grow, one, two)) in steps.into_iter().enumerate() {
+                let height = chain.blocks.lock().unwrap().len() as u64 - 1;
+                let finalized = following.cursor.as_ref().unwrap().finalized().number;
+                chain.cut(cut.min(height - finalized));
+                chain.grow(grow, number as u8 + 1);
+                *chain.lies.lock().unwrap() = vec![one, two];
+                for _ in 0..3 {
+                    if let Err(error) = following.round(&&chain).await {
+                        assert!(!error.must_halt(), "{error}");
+                    }
+                }
+                chain.lies.lock().unwrap().clear();
+                settle(&mut following, &chain).await;
+                assert_eq!(following.snapshot(None, false).latest.free(PAYER), Amount(chain.deposits()));
+            }
+        });
+    }
+
     /// Reorganisations of any depth below the finalized block, seen or not seen in between.
     #[test]
     fn random_reorganisations_leave_the_books_of_a_fresh_replay(steps in proptest::collection::vec((1..8_u64, 0..12_u64, any::<bool>()), 1..40)) {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use types::{
     amount::Amount,
@@ -282,7 +284,10 @@ fn a_treasury_weighs_no_more_than_the_cap() {
     assert_eq!(state.manifest(version(3)).unwrap().datanets[0].weight, manifest::TREASURY_WEIGHT_CAP);
 }
 
-/// The events of one block: of twenty kinds of blocks, each with what its events need before them.
+/// Kinds of blocks in [`step`].
+const STEPS: u8 = 30;
+
+/// The events of one block: each kind of block with what its events need before them; all events there are stand in one of them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     let (account, id, amount) = (Address([what; 20]), Hash32([what; 32]), Amount(u128::from(branch) + 1));
     let (asset, epoch) = (AssetId(u64::from(what)), u64::from(branch));
@@ -301,7 +306,18 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     };
     let claimed = Event::CreditClaimed { lane: id, request: id, node: account, payer: account, amount, settle_from: number };
     let asked = Event::ReceiptChallenged { id, epoch, node: account, index: 1, deadline: number };
-    let events = match what % 20 {
+    let version = AssetVersion { asset, version: 1 + u32::from(branch) };
+    let registered = Event::Registered { asset, kind: AssetKind::Adapter, owner: account, uri: "card".into() };
+    let published = Event::Published {
+        version,
+        content: BlobId(id.0),
+        parents: vec![],
+        split: SplitTable::default(),
+        datanets: vec![],
+        licence: id,
+        parent_share_min: u16::from(branch),
+    };
+    let events = match what % STEPS {
         0 => vec![],
         1 => vec![Event::Deposited { payer: account, amount }],
         2 => vec![Event::NodeRegistered {
@@ -344,6 +360,69 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::StakeChanged { account, active: amount, unbonding: amount, unbonded_at: number },
             Event::Debited { account, payer: account, amount },
         ],
+        19 => vec![registered, Event::Transferred { asset, to: account }, published],
+        20 => vec![registered, published, Event::Frozen { version }, Event::Redirected { asset, from: version.version, to: 7 }],
+        21 => vec![
+            registered,
+            Event::ReviewerSet { datanet: asset, owner: account, reviewer: account, is_allowed: branch % 2 == 0 },
+            Event::Accepted {
+                datanet: asset,
+                number,
+                contributor: account,
+                text_root: id,
+                text_bytes: number,
+                documents: 1,
+                block: number,
+                ordinal: u32::from(branch),
+                licence: id,
+                object: BlobId(id.0),
+                report: id,
+            },
+        ],
+        22 => vec![
+            registered,
+            published,
+            Event::ParametersApproved { parameters: 1, hash: id },
+            Event::DataRowMinSet { bps: u16::from(branch) },
+            Event::IndexPosted { version, root: id, parameters: 1, indexer: account, window_ends: number },
+        ],
+        23 => vec![
+            Event::Deposited { payer: account, amount },
+            Event::WithdrawRequested { payer: account, amount, thawed_at: number },
+            Event::Withdrawn { payer: account, amount: Amount(1) },
+        ],
+        24 => vec![
+            opened,
+            Event::NodeRootSubmitted { epoch, node: account, receipts: id, count: number, fees: amount, block: number },
+            posted,
+            Event::Claimed { account, epoch, amount, cumulative: Amount(number.into()) },
+        ],
+        25 => vec![
+            Event::FaultProven { fault: event::Fault::Equivocation, receipt: id, node: account, reporter: account },
+            Event::BondTaken { epoch, poster: account, reporter: account, to_reporter: amount, burned: amount },
+        ],
+        26 => vec![Event::RequestChallenged { id, receipt: id, node: account, request: vec![branch; 3], deadline: number }],
+        27 => vec![
+            Event::PayoutChallenged {
+                id,
+                epoch,
+                account: (branch % 2 == 0).then_some(account),
+                index: 1,
+                challenger: account,
+                deadline: number,
+            },
+            Event::RewardsReceived { amount },
+            Event::RewardsClaimed { account, amount },
+            Event::Insured { amount },
+            Event::Covered { paid: Amount(1) },
+        ],
+        28 => vec![
+            Event::RentPrepaid { datanet: asset, amount },
+            Event::RentAccrued { datanet: asset, amount: Amount(1) },
+            Event::RentWithdrawRequested { datanet: asset, amount, leaves_at: number },
+            Event::RentPaid { datanet: asset, amount: Amount(1) },
+            Event::RentWithdrawn { datanet: asset, amount },
+        ],
         _ => vec![
             Event::SignerSet { payer: account, signer: account, cap: amount, expiry: number },
             Event::SignerRevoked { payer: account, signer: account, revoked_at: number },
@@ -355,21 +434,35 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     (0..).zip(events).map(|(log, event)| Logged { block: place, log, transaction: Hash32::ZERO, time: number, event }).collect()
 }
 
+#[test]
+fn every_event_stands_in_a_block_of_the_random_chains() {
+    let text = include_str!("event.rs");
+    let (_, rest) = text.split_once("pub enum Event {").unwrap();
+    let (variants, _) = rest.split_once("\n}").unwrap();
+    let declared =
+        variants.lines().filter_map(|line| line.trim().split_once(" {")).filter(|(name, _)| name.starts_with(char::is_uppercase));
+    let declared: BTreeSet<String> = declared.map(|(name, _)| name.to_owned()).collect();
+    let name = |logged: Logged| format!("{:?}", logged.event).split_once(" {").unwrap().0.to_owned();
+    let seen: BTreeSet<String> = (0..STEPS).flat_map(|what| step(1, what, what)).map(name).collect();
+    assert!(declared.len() > 50, "{declared:?}");
+    assert_eq!(seen, declared);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// Random blocks, reorganisations and finalizations: the view equals a replay of the blocks that stayed.
     #[test]
-    fn after_any_reorganisation_the_books_equal_a_fresh_replay(steps in proptest::collection::vec((0..10_u8, any::<u8>(), 1..6_u64), 1..80)) {
+    fn after_any_reorganisation_the_books_equal_a_fresh_replay(steps in proptest::collection::vec((0..10_u8, any::<u8>(), any::<u8>(), 1..6_u64), 1..80)) {
         let mut view = View::new();
         let mut chain: Vec<(u64, Vec<Logged>)> = Vec::new();
         let mut finalized = 0_u64;
-        for (what, which, depth) in steps {
+        for (what, which, branch, depth) in steps {
             let tip = chain.last().map_or(0, |(number, _)| *number);
             match what {
                 0..=5 => {
-                    let events = step(tip + 1, which, which);
-                    view.apply(block(tip + 1, which), events.clone()).unwrap();
+                    let events = step(tip + 1, branch, which);
+                    view.apply(block(tip + 1, branch), events.clone()).unwrap();
                     chain.push((tip + 1, events));
                 }
                 6 | 7 => {

@@ -11,6 +11,7 @@ mod availability;
 mod deploying;
 mod devnet;
 mod epoch;
+mod flaky;
 mod fraud;
 mod payees;
 mod refused;

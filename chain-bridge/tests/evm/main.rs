@@ -12,6 +12,7 @@ mod billing;
 mod challenge;
 mod differential;
 mod fields;
+mod gas;
 mod money;
 mod payout;
 mod places;
