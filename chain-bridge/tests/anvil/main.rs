@@ -15,4 +15,5 @@ mod flaky;
 mod fraud;
 mod payees;
 mod refused;
+mod reorg;
 mod sending;
