@@ -4,7 +4,15 @@
 
 use std::fmt;
 
-use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
+use k256::{
+    AffinePoint, ProjectivePoint, Scalar, U256,
+    ecdsa::{Signature, SigningKey, VerifyingKey},
+    elliptic_curve::{
+        PrimeField as _,
+        ops::{Invert as _, LinearCombinationExt as _, Reduce},
+        point::DecompressPoint as _,
+    },
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
@@ -162,13 +170,25 @@ pub fn recover<D: Document>(domains: &Domains, document: &D, signature: &Signed6
     if parsed.normalize_s().is_some() {
         return Err(malformed());
     }
-    let recovery = match signature.0[64] {
-        27 => RecoveryId::new(false, false),
-        28 => RecoveryId::new(true, false),
+    let is_y_odd = match signature.0[64] {
+        27 => false,
+        28 => true,
         _ => return Err(malformed()),
     };
-    let key = VerifyingKey::recover_from_prehash(&domains.digest(document).0, &parsed, recovery).map_err(|_| malformed())?;
+    let key = recover_key(domains.digest(document), &parsed, is_y_odd).ok_or_else(malformed)?;
     Ok(address_of(&key))
+}
+
+/// The key Q = (s R - z G) / r, for which the signature holds by construction, as a contract's `ecrecover` computes it (SEC 1, 4.1.6). The
+/// library's own function verifies the signature once more by Q, in as much time again.
+fn recover_key(digest: Hash32, signature: &Signature, is_y_odd: bool) -> Option<VerifyingKey> {
+    let (r, s) = signature.split_scalars();
+    let z = <Scalar as Reduce<U256>>::reduce_bytes(&digest.0.into());
+    let point: Option<AffinePoint> = AffinePoint::decompress(&r.to_repr(), u8::from(is_y_odd).into()).into();
+    let inverse = *r.invert();
+    let (of_generator, of_point) = (-(inverse * z), inverse * *s);
+    let key = ProjectivePoint::lincomb_ext(&[(ProjectivePoint::GENERATOR, of_generator), (ProjectivePoint::from(point?), of_point)]);
+    VerifyingKey::from_affine(key.to_affine()).ok()
 }
 
 /// Checks that `expected` signed `document`.
@@ -208,6 +228,9 @@ impl<D: Document> Signed<D> {
 
 #[cfg(test)]
 mod tests {
+    use k256::ecdsa::RecoveryId;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{amount::Amount, voucher::Lane};
 
@@ -222,6 +245,28 @@ mod tests {
             registry: Address([4; 20]),
             settlement: Address([5; 20]),
             stake: Address([6; 20]),
+        }
+    }
+
+    proptest! {
+        /// Of right signatures and of bytes that only look like one.
+        #[test]
+        fn the_recovered_key_is_the_one_that_the_library_recovers_and_verifies(secret: [u8; 32], digest: [u8; 32], other: [u8; 32], r: [u8; 32], s: [u8; 32]) {
+            // The library refuses an upper s here, we before.
+            let lower = |signature: Signature| signature.normalize_s().unwrap_or(signature);
+            let mut pairs: Vec<Signature> = Signature::from_scalars(r, s).ok().map(lower).into_iter().collect();
+            if let Some(account) = Account::from_bytes(&secret) {
+                let own = Signature::from_slice(&account.sign_digest(Hash32(digest)).0[..64]).unwrap();
+                let got = [false, true].map(|is_y_odd| recover_key(Hash32(digest), &own, is_y_odd).map(|key| address_of(&key)));
+                prop_assert!(got.contains(&Some(account.address())));
+                pairs.push(own);
+            }
+            for signature in pairs {
+                for (digest, is_y_odd) in [(digest, false), (digest, true), (other, false), (other, true)] {
+                    let library = VerifyingKey::recover_from_prehash(&digest, &signature, RecoveryId::new(is_y_odd, false)).ok();
+                    prop_assert_eq!(recover_key(Hash32(digest), &signature, is_y_odd), library);
+                }
+            }
         }
     }
 
