@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod discovery;
 mod layering;
+mod spending;
 mod storage;
 mod wallet;
 mod withheld;

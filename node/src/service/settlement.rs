@@ -65,6 +65,10 @@ const PAYOUTS: &str = "payout-trees";
 const RECEIPTS_MAX: usize = 4_096;
 /// Receipts that wait for their lane to be collected; the oldest beyond are given up.
 const UNFUNDED_MAX: usize = RECEIPTS_MAX / 2;
+/// The escrow's word that a session key's cap does not cover a voucher.
+const SIGNER_SPENT: &str = "SignerSpent";
+/// Earlier vouchers tried for a lane whose last one a session key's cap does not cover.
+const LESS_MAX: usize = 8;
 /// Vouchers collected in one transaction.
 const COLLECT_MAX: usize = 32;
 
@@ -293,6 +297,9 @@ impl Settling {
                 for (lane, item) in chunk {
                     if let Err(error) = self.chain.collect_many(std::slice::from_ref(item)).await {
                         tracing::warn!(%lane, payer = %item.0.document.payer, %error, "a lane was not collected");
+                        if error.contract_error() == Some(SIGNER_SPENT) {
+                            self.collect_less(*lane, item.1.document.cumulative, bundles).await;
+                        }
                     }
                 }
             }
@@ -304,6 +311,19 @@ impl Settling {
             self.books.collected(*lane, *collected)?;
         }
         Ok(stands)
+    }
+
+    /// Collects the largest earlier voucher of a lane that its session key's cap still covers: the escrow pays nothing of one beyond it, and others may
+    /// have collected by the same key since these were served.
+    async fn collect_less(&self, lane: Hash32, below: Amount, bundles: &[Bundle]) {
+        let mut earlier: Vec<&Bundle> = bundles.iter().filter(|bundle| bundle.receipt.document.lane == lane).collect();
+        earlier.retain(|bundle| bundle.voucher.document.cumulative < below);
+        earlier.sort_by_key(|bundle| std::cmp::Reverse(bundle.voucher.document.cumulative));
+        for bundle in earlier.into_iter().take(LESS_MAX) {
+            if self.chain.collect_many(&[(bundle.lane.clone(), bundle.voucher.clone())]).await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// Posts the payout tree of the oldest epoch that is due and has none, on top of the last final one: a pending one could still be taken back.
