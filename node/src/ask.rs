@@ -543,7 +543,7 @@ impl Asker {
                 quote.document.node, quote.document.block.number, self.lanes.now
             )));
         }
-        match_quote(&quote.document, request).map_err(Stop::misbehaved)
+        match_quote(&quote.document, request).map_err(|error| Stop::Theirs(Cause::Unfit, error.to_string()))
     }
 
     /// Signs and sends a voucher; that the lane carries an open promise, and what the voucher covers, is kept before it is signed.

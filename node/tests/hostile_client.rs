@@ -650,7 +650,7 @@ async fn beginnings_that_could_never_be_paid_are_refused_before_a_prompt_is_read
         talk.send(&FromClient::Begin(Box::new(begin))).await;
         talk.refusal(code, words).await;
     }
-    // Tokens that no vocabulary holds end in a refusal, not in a node that has stopped.
+    // Tokens that no vocabulary holds fail the engine, not the node: it signs that nothing is charged, and why stands in its refusal.
     let mut talk = world.talk().await;
     let quote = talk.quote(&world.manifest).await;
     let mut begin = world.begin(quote, world.lane(WEI_PER_OPEN, 20));
@@ -662,7 +662,13 @@ async fn beginnings_that_could_never_be_paid_are_refused_before_a_prompt_is_read
             other => break other,
         }
     };
-    assert!(matches!(&ended, FromNode::Refused(_)), "{ended:?}");
+    let FromNode::Receipt(delivered) = ended else { panic!("{ended:?}") };
+    let receipt = Signed { document: delivered.receipt, signature: delivered.signature };
+    assert_eq!(receipt.verify(&world.domains, world.node), Ok(()));
+    let said = &receipt.document;
+    assert_eq!((said.reason, said.fee, said.tokens_out, said.cumulative_after), (Reason::EngineFailure, Amount::ZERO, 0, Amount::ZERO));
+    talk.refusal(RefusalCode::Internal, "the node failed").await;
+    assert_eq!(world.books.counts().unwrap().0, 0, "it is not kept: it pays nobody");
     world.honest(&world.lane(WEI_PER_OPEN, 21)).await;
     // Quotes are made on one stream only so often.
     let mut talk = world.talk().await;

@@ -110,11 +110,11 @@ async fn a_key_is_paid_once(cluster: &Cluster) -> PathBuf {
         let outcome = cluster.outcome(cluster.person("client"), &command).await;
         let notice = &outcome.json["notice"];
         assert_eq!((&notice["charged_wei"], &notice["promised_wei"], &notice["is_answered"]), (&"0".into(), &"0".into(), &false.into()));
-        assert_eq!((&notice["failed"][0]["cause"], &notice["failed"][0]["is_signed"]), (&"misbehaved".into(), &false.into()), "{outcome}");
+        assert_eq!((&notice["failed"][0]["cause"], &notice["failed"][0]["is_signed"]), (&"unfit".into(), &false.into()), "{outcome}");
         assert!(outcome.refusal().contains("input rate"));
     }
     let listed = cluster.run(cluster.person("client"), &["receipt", "failures"]).await;
-    assert!(listed.as_array().is_some_and(|all| all.len() >= 2 && all[0]["failed"][0]["words"].is_string()), "{listed}");
+    assert!(listed.as_array().is_some_and(|all| !all.is_empty() && all[0]["failed"][0]["words"].is_string()), "{listed}");
     assert_eq!(receipts(cluster).await, signed);
     cluster.say("a key is answered once and paid once");
     receipt(&first)

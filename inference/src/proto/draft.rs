@@ -31,6 +31,8 @@ pub enum Cause {
     Silent,
     /// The node said no.
     Refused,
+    /// What it offers is not what was asked for, or dearer.
+    Unfit,
     /// What it sent does not stand.
     Misbehaved,
     /// It delivered the whole answer and no receipt that stands.
@@ -51,6 +53,7 @@ impl Cause {
             Self::Broken => "the connection ended",
             Self::Silent => "nothing came in time",
             Self::Refused => "the node refused",
+            Self::Unfit => "the node's offer does not meet the request",
             Self::Misbehaved => "the node sent what does not stand",
             Self::NoReceipt => "no receipt came for a whole answer",
             Self::EngineFailure => "the node's engine failed",
