@@ -81,7 +81,7 @@ impl Notice {
             let Some(End::Failed { cause, why, is_signed }) = &one.end else { return None };
             let next = tries.get(attempt + 1);
             let first = usize::try_from(one.first_token).unwrap_or(usize::MAX);
-            let end = next.map_or(draft.tokens().len(), |next| usize::try_from(next.first_token).unwrap_or(usize::MAX));
+            let end = next.map_or_else(|| draft.tokens().len(), |next| usize::try_from(next.first_token).unwrap_or(usize::MAX));
             Some(Failed {
                 node: one.node,
                 attempt,
