@@ -112,7 +112,8 @@ impl DeployConfig {
             rent_delay_s: 7 * 24 * HOUR,
             rent_price: Amount(WEI_PER_OPEN),
             grace_blocks: 16,
-            max_age_blocks: 256,
+            // A day of two-second blocks: an epoch with its time for node roots takes two thirds of it.
+            max_age_blocks: 43_200,
             challenge_bond: Amount(WEI_PER_OPEN),
             answer_s: 6 * HOUR,
             protocol,
@@ -639,6 +640,7 @@ mod tests {
     fn values_that_a_constructor_would_refuse_are_refused_by_name_before_anything_is_sent() {
         let good = DevnetConfig::new("anvil".into()).deploy;
         check_config(&good).unwrap();
+        check_config(&DeployConfig::standard(good.protocol, good.governor)).unwrap();
         let epoch = good.epoch_min_s + good.w1_s / 3;
         let least = epoch / BLOCK_SECONDS_MAX + 1;
         check_config(&DeployConfig { max_age_blocks: least, ..good.clone() }).unwrap();

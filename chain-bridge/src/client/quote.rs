@@ -212,7 +212,7 @@ fn compressed_len(bytes: &[u8]) -> u64 {
     const TABLE: usize = 8_192;
     let at = |place: usize| u32::from(bytes[place]) | u32::from(bytes[place + 1]) << 8 | u32::from(bytes[place + 2]) << 16;
     let hash = |value: u32| (value.wrapping_mul(2_654_435_769) >> 19) as usize & (TABLE - 1);
-    let literals = |count: usize| (33 * (count / 32) + if count % 32 == 0 { 0 } else { count % 32 + 1 }) as u64;
+    let literals = |count: usize| (33 * (count / 32) + if count.is_multiple_of(32) { 0 } else { count % 32 + 1 }) as u64;
     let matched = |length: usize| (3 * ((length - 1) / 262) + if (length - 1) % 262 >= 6 { 3 } else { 2 }) as u64;
     let (mut table, mut total) = (vec![0_usize; TABLE], 0);
     let limit = bytes.len().saturating_sub(13);
