@@ -364,7 +364,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         20 => vec![registered, published, Event::Frozen { version }, Event::Redirected { asset, from: version.version, to: 7 }],
         21 => vec![
             registered,
-            Event::ReviewerSet { datanet: asset, owner: account, reviewer: account, is_allowed: branch % 2 == 0 },
+            Event::ReviewerSet { datanet: asset, owner: account, reviewer: account, is_allowed: branch.is_multiple_of(2) },
             Event::Accepted {
                 datanet: asset,
                 number,
@@ -406,7 +406,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::PayoutChallenged {
                 id,
                 epoch,
-                account: (branch % 2 == 0).then_some(account),
+                account: branch.is_multiple_of(2).then_some(account),
                 index: 1,
                 challenger: account,
                 deadline: number,

@@ -145,12 +145,12 @@ pub(super) fn publication(state: &State, own: Address, asset: AssetId, wanted: W
         _ => given,
     };
     let new = NewVersion {
-        content: wanted.content.or(newest.map(|newest| newest.content)).with_context(|| missing("content"))?,
+        content: wanted.content.or_else(|| newest.map(|newest| newest.content)).with_context(|| missing("content"))?,
         parents: or_newest(wanted.parents, |newest| &newest.parents),
-        split: wanted.split.or(newest.map(|newest| newest.split)).with_context(|| missing("split"))?,
+        split: wanted.split.or_else(|| newest.map(|newest| newest.split)).with_context(|| missing("split"))?,
         datanets: or_newest(wanted.datanets, |newest| &newest.datanets),
-        licence: wanted.licence.or(newest.map(|newest| newest.licence)).with_context(|| missing("licence"))?,
-        parent_share_min: wanted.least_share.or(newest.map(|newest| newest.parent_share_min)).unwrap_or(0),
+        licence: wanted.licence.or_else(|| newest.map(|newest| newest.licence)).with_context(|| missing("licence"))?,
+        parent_share_min: wanted.least_share.or_else(|| newest.map(|newest| newest.parent_share_min)).unwrap_or(0),
     };
     Ok((asset, new))
 }
