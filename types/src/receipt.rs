@@ -13,10 +13,10 @@ use crate::{
     time::BlockRef,
 };
 
-/// Most spans of one receipt.
-pub const SPANS_MAX: usize = 4_096;
+/// Most spans of one receipt: with as many masks it has 54 kB, which a transaction can carry, so every fault of it can be proven.
+pub const SPANS_MAX: usize = 1_024;
 /// Most masks of one receipt.
-pub const MASKS_MAX: usize = 4_096;
+pub const MASKS_MAX: usize = 1_024;
 /// Most assets of one receipt.
 pub const ASSETS_MAX: usize = 32;
 
@@ -414,8 +414,8 @@ mod tests {
         let mut far = value(1, 0);
         far["spans"][0]["position"] = (1_u64 << 40).into();
         refused(far, "40 bits");
-        refused(value(SPANS_MAX + 1, 0), "more than 4096");
-        refused(value(0, MASKS_MAX + 1), "more than 4096");
+        refused(value(SPANS_MAX + 1, 0), "more than 1024");
+        refused(value(0, MASKS_MAX + 1), "more than 1024");
         let mut many = value(0, 0);
         many["assets"] = vec![many["assets"][0].clone(); ASSETS_MAX + 1].into();
         refused(many, "more than 32");

@@ -590,8 +590,8 @@ fn values_that_no_document_holds_are_refused_by_the_field_s_name() {
             "receipt.document.spans[0].position: 1099511627776 does not fit 40 bits",
         ),
         ("/receipt/document/spans/0/weight", json!(1.5), "receipt.document.spans[0].weight: invalid type: floating point"),
-        ("/receipt/document/spans", many(span, 4_097), "receipt.document.spans[4096]: more than 4096"),
-        ("/receipt/document/masks", many(mask, 4_097), "receipt.document.masks[4096]: more than 4096"),
+        ("/receipt/document/spans", many(span, 1_025), "receipt.document.spans[1024]: more than 1024"),
+        ("/receipt/document/masks", many(mask, 1_025), "receipt.document.masks[1024]: more than 1024"),
         (
             "/manifest/datanets",
             many(json!({"version": {"asset": 1, "version": 1}, "treasury": Address::ZERO, "weight": 1}), 33),

@@ -14,6 +14,10 @@ library Codec {
     uint256 internal constant GATE_REPORT_BYTES = 105;
     /// @notice A receipt without assets, spans and masks, its three counts included.
     uint256 internal constant RECEIPT_MIN_BYTES = 434;
+    /// @notice Most assets, spans and masks of a receipt: so it has 54 kB at most, which a transaction can carry.
+    uint256 internal constant RECEIPT_ASSETS_MAX = 32;
+    uint256 internal constant RECEIPT_SPANS_MAX = 1_024;
+    uint256 internal constant RECEIPT_MASKS_MAX = 1_024;
     uint256 internal constant ASSET_BYTES = 12;
     uint256 internal constant SPAN_BYTES = 40;
     uint256 internal constant MASK_BYTES = 12;
@@ -340,10 +344,12 @@ library Codec {
         shaped = body.length == masksAt + 2 + uint256(masks) * MASK_BYTES;
     }
 
-    /// @notice Whether a receipt is one at all: its shape, profile, class and reason are known, its spare bytes zero.
+    /// @notice Whether a receipt is one at all: its shape, profile, class and reason are known, its lists no longer than they may be, its spare bytes
+    /// zero.
     function isWellFormed(bytes calldata body) internal pure returns (bool) {
-        (bool shaped, uint16 spans,) = receiptShape(body);
+        (bool shaped, uint16 spans, uint16 masks) = receiptShape(body);
         if (!shaped || !isOffered(uint8(body[190]), uint8(body[191])) || !isReason(uint8(body[388]))) return false;
+        if (uint8(body[429]) > RECEIPT_ASSETS_MAX || spans > RECEIPT_SPANS_MAX || masks > RECEIPT_MASKS_MAX) return false;
         uint256 spare = spansOffset(body) + 2 + 36;
         for (uint256 i = 0; i < spans; ++i) {
             if (bytes4(body[spare:spare + 4]) != 0) return false;

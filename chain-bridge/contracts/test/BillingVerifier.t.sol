@@ -120,6 +120,14 @@ contract BillingVerifierTest is Transcript {
         x.spans[39] = 0x01;
         check("a spare byte", x, rules(ReceiptRules.Rule.Form));
         x = usual();
+        x.masks = new bytes(1_024 * 12);
+        check("as many masks as there may be", x, rules());
+        x.masks = new bytes(1_025 * 12);
+        check("more masks than there may be", x, rules(ReceiptRules.Rule.Form));
+        x = usual();
+        x.spans = bytes.concat(x.spans, new bytes(40 * 1_025));
+        check("more spans than there may be", x, rules(ReceiptRules.Rule.Form));
+        x = usual();
         x.assets[11] = 0x02;
         check("an asset's version", x, rules(ReceiptRules.Rule.ManifestMatch, ReceiptRules.Rule.Unpublished));
         x = usual();
