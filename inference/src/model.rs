@@ -86,6 +86,14 @@ pub enum ModelError {
         /// Tokens in the vocabulary.
         vocabulary: usize,
     },
+    /// The arithmetic left the range of its numbers: what would be chosen from that is nobody's answer.
+    #[error("token {token} has the logit {logit}, which is not finite: the model's or the adapter's numbers are too large")]
+    NotFinite {
+        /// The first such token.
+        token: usize,
+        /// Its logit.
+        logit: f32,
+    },
     /// More tokens than the model's context.
     #[error("{tokens} tokens do not fit the context of {max}")]
     ContextExceeded {

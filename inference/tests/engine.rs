@@ -246,6 +246,24 @@ async fn two_adapters_serve_at_once_and_change_the_answer() {
     assert!(matches!(bench.engine.begin(with(Some(one.hash))).await, Err(EngineError::UnknownAdapter(_))));
 }
 
+/// Finite numbers, as every adapter's must be, and yet no product of them is: the first token of an answer would be the lowest id, the second too.
+#[tokio::test]
+async fn an_adapter_whose_numbers_overflow_fails_and_answers_nothing() {
+    let bench = Bench::new(|_| {});
+    let dir = bench.adapter("overflowing", 1);
+    let path = dir.join(inference::adapter::WEIGHTS_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    bytes[header..].chunks_exact_mut(4).for_each(|number| number.copy_from_slice(&f32::MAX.to_le_bytes()));
+    std::fs::write(&path, bytes).unwrap();
+    let adapter = bench.engine.load_adapter(&dir).await.unwrap().hash;
+    let mut generation = bench.engine.begin(Start { adapter: Some(adapter), ..bench.start(Sampling::GREEDY, 4) }).await.unwrap();
+    let error = generation.next().await.unwrap_err();
+    assert!(matches!(error, EngineError::Model(ModelError::NotFinite { .. })), "{error}");
+    assert!(error.to_string().contains("not finite"), "{error}");
+    assert_eq!(bench.run(bench.start(Sampling::GREEDY, 4)).await.0.len(), 4, "others are served as before");
+}
+
 #[tokio::test]
 async fn an_adapter_of_another_base_is_refused_with_both_hashes() {
     let bench = Bench::new(|_| {});

@@ -1,4 +1,5 @@
-//! The main job, on real input: five nodes, a chain, three contributors, two adapters, questions, a killed node, a check, payouts, a slash.
+//! The main job, on real input: five nodes, a chain, three contributors, two adapters, questions, a killed node, a check, payouts and their replay, a
+//! slash.
 //!
 //! Everything a person could type is run as that command in a process of its own; only the client's questions run in this process, because the
 //! demonstration must act between two tokens. Nothing is simulated and nothing skips an error. Whatever is started ends with this process, also if
@@ -30,6 +31,7 @@ pub mod answers;
 pub mod faults;
 pub mod money;
 pub mod place;
+pub mod replay;
 pub mod show;
 pub mod stage;
 
@@ -61,7 +63,7 @@ const CONTRIBUTIONS: [(usize, &str, &str); 3] =
 /// Nodes stopped while a sixth one fetches: the contributor of the shard and another holder.
 const STOPPED: [usize; 2] = [2, 1];
 /// Steps shown.
-const STEPS: usize = 14;
+const STEPS: usize = 15;
 /// How long the demonstration waits for one thing of the chain.
 pub const CHAIN_WAIT: Duration = Duration::from_secs(90);
 
@@ -198,6 +200,7 @@ impl Demo {
         self.check_by_another().await?;
         self.audit_honest().await?;
         self.claim().await?;
+        self.replay().await?;
         self.forge_and_slash().await?;
         self.show.end_step();
         self.report().await?;
@@ -437,6 +440,10 @@ impl Demo {
         self.show.line(&format!("{} bundles verify {state}, the slowest in {slowest:.0} ms:", commands.len()));
         self.show.line(&format!("  {}", commands.first().context("no bundle")?));
         self.summary.insert("verify".into(), json!(commands));
+        let replay = self.replay_command();
+        let took_ms = faults::run_offline(std::slice::from_ref(&replay)).await?;
+        self.show.line(&format!("every payout is rebuilt {state}, in {:.0} ms:", took_ms.first().copied().unwrap_or_default()));
+        self.show.line(&format!("  {replay}"));
         self.show.end_step();
         let is_cold = self.summary.get("trained").and_then(Value::as_bool) == Some(true);
         let took = self.show.elapsed();

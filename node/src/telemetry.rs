@@ -10,8 +10,10 @@ const DEFAULT: &str = "warn";
 /// Installs the subscriber and the process-wide TLS provider; a second call changes nothing.
 pub fn init() {
     let filter = std::env::var("TRIBUTARY_LOG").map_or_else(|_| EnvFilter::new(DEFAULT), |text| filter(&text));
+    // A line that cannot be written is lost and nothing more: saying so on the same full disk would panic in whoever logged.
+    let lines = fmt().log_internal_errors(false).with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
     // A second subscriber (tests start several nodes in one process) is refused; the first one stays.
-    let _ = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init();
+    let _ = lines.with_writer(std::io::stderr).try_init();
 }
 
 fn filter(text: &str) -> EnvFilter {

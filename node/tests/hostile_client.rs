@@ -13,7 +13,11 @@ use std::{
 };
 
 use attribution::{bundle, index::Index};
-use chain_bridge::{follow::Snapshot, lanes::SessionRight};
+use chain_bridge::{
+    follow::Snapshot,
+    lanes::SessionRight,
+    registry::{Event, Logged, State},
+};
 use inference::{
     engine::{EngineConfig, EngineHandle},
     proto::{
@@ -89,6 +93,7 @@ struct World {
     manifest: Manifest,
     nonce: AtomicU64,
     deposit: Arc<Mutex<Desk>>,
+    chain: watch::Sender<Arc<Snapshot>>,
     _client: Client,
     _folder: tempfile::TempDir,
 }
@@ -122,7 +127,7 @@ impl World {
         let store = Store::open(&folder.path().join("store"), StoreConfig::default()).unwrap();
         let books = Arc::new(Books::new(store.records()));
         let tip = BlockRef { number: 100, hash: Hash32([9; 32]) };
-        let (_, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
+        let (chain, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
         let deposit = Arc::new(Mutex::new(Desk { deposit: Amount(WEI_PER_OPEN), ..Desk::default() }));
         let answering = Arc::new(Answering {
             engine,
@@ -162,6 +167,7 @@ impl World {
             manifest,
             nonce: AtomicU64::new(1),
             deposit,
+            chain,
             _client: client,
             _folder: folder,
         }
@@ -338,6 +344,48 @@ async fn an_honest_client_is_served_and_its_lane_goes_on_where_it_stood() {
     let (answer, second) = world.honest(&lane).await;
     world.receipts(2).await;
     assert_eq!((answer.terms.base, second.base), (first.cumulative, first.cumulative));
+}
+
+/// The books of a chain on which version 1 of asset 1 was published in block 3 and frozen in block 4.
+fn frozen_version(owner: Address) -> State {
+    let (asset, version) = (AssetId(1), AssetVersion { asset: AssetId(1), version: 1 });
+    let published = Event::Published {
+        version,
+        content: BlobId([7; 32]),
+        parents: vec![],
+        split: SplitTable { node: 4_000, base: 2_500, data: 3_000, stakers: 500, ..SplitTable::default() },
+        datanets: vec![],
+        licence: Hash32::ZERO,
+        parent_share_min: 0,
+    };
+    let registered = Event::Registered { asset, kind: AssetKind::Base, owner, uri: "tributary:base:tiny".into() };
+    let mut state = State::default();
+    for (number, event) in (1..).zip([Event::Transferred { asset, to: owner }, registered, published, Event::Frozen { version }]) {
+        let block = BlockRef { number, hash: Hash32::ZERO };
+        state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
+    }
+    state
+}
+
+/// The offers are rebuilt when every Datanet of every version is there, which may take minutes: until then the freeze alone must count, or the node
+/// would bill what is void and be slashed for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_version_is_refused_while_it_is_still_offered() {
+    let world = World::start().await;
+    let lane = world.lane(WEI_PER_OPEN, 1);
+    let mut talk = world.talk().await;
+    let quote = talk.quote(&world.manifest).await;
+    let latest = Arc::new(frozen_version(world.client.address()));
+    world.chain.send_replace(Arc::new(Snapshot { tip: quote.document.block, latest, ..Snapshot::default() }));
+    let begin = world.begin(quote, lane.clone());
+    talk.send(&FromClient::Begin(Box::new(begin))).await;
+    talk.refusal(RefusalCode::NotServed, "version 1@1 was frozen in block 4").await;
+    let mut talk = world.talk().await;
+    let ask =
+        FromClient::QuoteAsk { manifest: world.manifest.root(), profile: Profile::CandleF32B1, class: Class::Open, tokens_max: TOKENS };
+    talk.send(&ask).await;
+    talk.refusal(RefusalCode::NotServed, "frozen in block 4").await;
+    assert_eq!(world.charged(&lane), (0, Amount::ZERO));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

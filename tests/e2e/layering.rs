@@ -51,7 +51,7 @@ fn allowed(from: &str) -> Vec<&'static str> {
     match from {
         "p2p" | "storage" | "inference" | "attribution" | "chain-bridge" => vec!["types"],
         "node" | "simulations" => [&["types"], DOMAINS.as_slice()].concat(),
-        "tests" => vec!["node", "types", "chain-bridge"],
+        "tests" => vec!["node", "types", "chain-bridge", "inference", "p2p"],
         _ => vec![],
     }
 }

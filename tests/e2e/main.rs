@@ -4,6 +4,7 @@ mod answer;
 mod bad_input;
 mod commands;
 mod discovery;
+mod failures;
 mod layering;
 mod spending;
 mod storage;

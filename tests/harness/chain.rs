@@ -35,8 +35,16 @@ pub fn anvil() -> PathBuf {
 /// # Panics
 /// If it does not start.
 pub async fn devnet() -> Devnet {
+    devnet_of(15, 5).await
+}
+
+/// The same with windows of so many seconds; roots are taken for a third of the first one.
+///
+/// # Panics
+/// If it does not start.
+pub async fn devnet_of(w1_s: u64, w2_s: u64) -> Devnet {
     let mut config = DevnetConfig::new(anvil());
-    config.deploy.w2_s = 5;
+    (config.deploy.w1_s, config.deploy.w2_s) = (w1_s, w2_s);
     config.deploy.epoch_min_s = 1;
     Devnet::start(config).await.unwrap_or_else(|error| panic!("the chain did not start: {error}"))
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::Child,
+    process::{Child, Command},
     time::timeout,
 };
 use types::{
@@ -85,9 +85,17 @@ impl Cluster {
     /// # Panics
     /// If anything does not start.
     pub async fn start(setup: Setup) -> Self {
+        Self::start_on(chain::devnet(), setup, |_| {}).await
+    }
+
+    /// The same on another chain, with nodes that are `configured` before they start.
+    ///
+    /// # Panics
+    /// If anything does not start.
+    pub async fn start_on(devnet: impl Future<Output = Devnet>, setup: Setup, configured: impl Fn(&mut Config)) -> Self {
         let started = Instant::now();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let devnet = chain::devnet().await;
+        let devnet = devnet.await;
         let registry = folder.path().join("registry.json");
         devnet.deployment().write(&registry).expect("registry.json is written");
         let tributary = Tributary::find().on(&registry, devnet.url());
@@ -96,6 +104,7 @@ impl Cluster {
         let made = join_all(names.iter().map(|name| Party::make(&tributary, folder.path(), name, setup.model.as_deref(), &[])));
         let (chain, mut nodes) = tokio::join!(chain::approve_parameters(&devnet), made);
         let people = nodes.split_off(setup.nodes);
+        nodes.iter().for_each(|node| node.configure(&configured));
         let mut cluster = Self { devnet, chain, tributary, nodes, people, folder, started };
         let accounts: Vec<Address> = cluster.nodes.iter().chain(&cluster.people).map(|party| party.account).collect();
         cluster.fund(&accounts).await;
@@ -320,9 +329,30 @@ impl Party {
     /// # Panics
     /// If it does not.
     pub async fn start(&mut self, tributary: &Tributary) {
+        self.start_by(tributary.command(&self.folder, &["run"])).await;
+    }
+
+    /// Starts its node so that it outlives a disk that is full.
+    ///
+    /// # Panics
+    /// If it does not listen in time.
+    pub async fn start_for_full_disk(&mut self, tributary: &Tributary) {
+        self.start_by(tributary.command_for_full_disks(&self.folder, &["run"])).await;
+    }
+
+    /// From now on its node, started for that, can write no file beyond its first page: every write to its store fails.
+    ///
+    /// # Panics
+    /// If the system has no `prlimit`.
+    pub async fn fill_disk(&self) {
+        let pid = self.child.as_ref().and_then(Child::id).unwrap_or_else(|| panic!("{} is not running", self.name));
+        let limited = Command::new("prlimit").args(["--pid", &pid.to_string(), "--fsize=4096:"]).status().await;
+        assert!(limited.expect("prlimit of util-linux runs").success(), "the limit of {} was not set", self.name);
+    }
+
+    async fn start_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "{} is running already", self.name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("the log opens");
-        let mut command = tributary.command(&self.folder, &["run"]);
         let mut child = command.env("TRIBUTARY_LOG", "info").stderr(Stdio::from(log)).spawn().expect("the binary starts");
         let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
         let document = timeout(START_WAIT, document(&mut output)).await;
@@ -344,11 +374,22 @@ impl Party {
         let Some(mut child) = self.child.take() else { return };
         self.addresses = None;
         let pid = child.id().expect("a node that nobody waited for has a number").to_string();
-        let asked = tokio::process::Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.expect("kill runs");
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.expect("kill runs");
         assert!(asked.success(), "{} has died:\n{}", self.name, self.log_tail());
         let ended = timeout(STOP_WAIT, child.wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} did not stop within {} s:\n{}", self.name, STOP_WAIT.as_secs(), self.log_tail()));
         assert!(ended.expect("its status").success(), "{} stopped with {:?}:\n{}", self.name, child.id(), self.log_tail());
+    }
+
+    /// Kills its node at once, with no word to anybody, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it had ended by itself.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().unwrap_or_else(|| panic!("{} is not running", self.name));
+        self.addresses = None;
+        assert_eq!(child.try_wait().expect("its status"), None, "{} has died:\n{}", self.name, self.log_tail());
+        child.kill().await.expect("a child may be killed");
     }
 
     /// What its node has logged so far.

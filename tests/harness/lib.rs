@@ -10,6 +10,8 @@ pub mod chain;
 pub mod cluster;
 pub mod files;
 pub mod process;
+pub mod relay;
+pub mod wire;
 
 pub use cluster::{Cluster, Party, Setup};
 pub use process::{Outcome, Tributary};

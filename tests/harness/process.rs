@@ -84,7 +84,19 @@ impl Tributary {
 
     /// A command that prints for people.
     pub fn plain(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.exe);
+        self.told(Command::new(&self.exe), folder, arguments)
+    }
+
+    /// A command with `--json` whose process outlives writes that fail because a file may not grow: it ignores the signal that says so.
+    pub fn command_for_full_disks(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(&self.exe);
+        let mut command = self.told(shell, folder, arguments);
+        command.arg("--json");
+        command
+    }
+
+    fn told(&self, mut command: Command, folder: &Path, arguments: &[&str]) -> Command {
         for name in VARIABLES {
             command.env_remove(name);
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use crate::contracts;
 use crate::shell::{cargo, execute};
 
 /// One campaign.
@@ -22,14 +23,24 @@ struct Campaign {
     cases: (&'static str, &'static str),
 }
 
-const CAMPAIGNS: [Campaign; 1] = [Campaign {
-    name: "differential",
-    about: "Rust and the contracts agree byte for byte",
-    package: "chain-bridge",
-    binary: "evm",
-    filter: "differential",
-    cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
-}];
+const CAMPAIGNS: [Campaign; 2] = [
+    Campaign {
+        name: "differential",
+        about: "Rust and the contracts agree byte for byte",
+        package: "chain-bridge",
+        binary: "evm",
+        filter: "differential",
+        cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
+    },
+    Campaign {
+        name: "failures",
+        about: "whatever fails charges nothing, by the chain's own balances",
+        package: "tests",
+        binary: "e2e",
+        filter: "failures::",
+        cases: ("TRIBUTARY_FAILURES", "10000"),
+    },
+];
 
 /// Runs the campaigns that are named; all of them without a name.
 ///
@@ -42,11 +53,14 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         names.iter().all(|name| CAMPAIGNS.iter().any(|campaign| campaign.name == name)),
         "no campaign is called {names:?}; there are: {known}"
     );
+    // Some run nodes as processes.
+    crate::demo::build()?;
     for campaign in CAMPAIGNS.iter().filter(is_chosen) {
         let start = Instant::now();
         let (variable, count) = campaign.cases;
         let mut command = cargo();
-        command.args(["test", "-p", campaign.package, "--test", campaign.binary, campaign.filter]);
+        command.args(["test", "-p", campaign.package, "--test", campaign.binary, campaign.filter, "--", "--nocapture"]);
+        command.env("TRIBUTARY_ANVIL", contracts::anvil());
         // Whoever asks for another count has asked for it.
         if std::env::var_os(variable).is_none() {
             command.env(variable, count);

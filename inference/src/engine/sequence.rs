@@ -63,7 +63,14 @@ impl<B: Backend> Sequence<B> {
         let count = self.pending.len().min(PREFILL_CHUNK);
         let logits = backend.forward(&mut self.cache, &self.pending[..count], adapter)?;
         self.pending.drain(..count);
-        Ok(self.pending.is_empty().then_some(logits))
+        if !self.pending.is_empty() {
+            return Ok(None);
+        }
+        // About 20 us over 49,152 logits, beside milliseconds for the token.
+        match logits.iter().position(|logit| !logit.is_finite()) {
+            Some(token) => Err(ModelError::NotFinite { token, logit: logits[token] }),
+            None => Ok(Some(logits)),
+        }
     }
 
     /// What follows without computing anything: the answer may already be as long as it may be.

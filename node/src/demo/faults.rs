@@ -102,7 +102,7 @@ fn handed_over(party: &Party, path: &Path) -> anyhow::Result<String> {
 }
 
 /// A word of a shell's command line.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = word.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-+=:@".contains(letter));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

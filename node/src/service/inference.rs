@@ -173,7 +173,16 @@ impl<E: Escrow> Answering<E> {
                     drop(timeout(SEND_WAIT, sender.finish()).await);
                 }
             }
-            Err(other) => tracing::debug!(reason = %other, "stream ended"),
+            Err(Broken::Silent) => {
+                tracing::debug!("the client said nothing more");
+                drop(timeout(SEND_WAIT, sender.finish()).await);
+            }
+            // Nobody is there to whom a last frame could be delivered: the stream is free again at once.
+            Err(other) => {
+                tracing::debug!(reason = %other, "stream ended");
+                sender.reset(p2p::stream::code::DROPPED);
+                return;
+            }
         }
         // The last frames are delivered before the stream is dropped; a peer that is gone ends this at once.
         drop(timeout(VOUCHER_WAIT, sender.closed()).await);
@@ -194,12 +203,7 @@ impl<E: Escrow> Answering<E> {
                         ));
                     }
                     let head = self.head();
-                    if !self.offers.read().await.contains_key(&manifest) {
-                        return Err(refuse(
-                            RefusalCode::NotServed,
-                            format!("this node does not serve manifest {manifest}: ask another one"),
-                        ));
-                    }
+                    self.offer(manifest).await?;
                     let quote = Quote {
                         node: self.account.address(),
                         manifest,
@@ -226,6 +230,24 @@ impl<E: Escrow> Answering<E> {
         }
     }
 
+    /// What is served under a manifest. A version that the chain has frozen is refused from the block on that says so, also while the offers still
+    /// wait for another one's Datanet: what is answered under it would be void, and the node's fault.
+    async fn offer(&self, manifest: Hash32) -> Result<Arc<Offer>, Broken> {
+        let offer = self.offers.read().await.get(&manifest).cloned();
+        let offer = offer
+            .ok_or_else(|| refuse(RefusalCode::NotServed, format!("this node does not serve manifest {manifest}: ask another one")))?;
+        let state = Arc::clone(&self.snapshots.borrow().latest);
+        let Manifest { assets, datanets, .. } = &offer.manifest;
+        let mut versions = assets.iter().map(|asset| asset.version).chain(datanets.iter().map(|datanet| datanet.version));
+        match versions.find_map(|version| Some((version, state.version(version)?.frozen?))) {
+            Some((version, block)) => Err(refuse(
+                RefusalCode::NotServed,
+                format!("version {version} was frozen in block {block}: nothing is billed for it, use a newer one"),
+            )),
+            None => Ok(offer),
+        }
+    }
+
     /// Answers `begin`; `quoted` is the quote made on this stream, if there is one.
     async fn answer(
         &self,
@@ -234,8 +256,7 @@ impl<E: Escrow> Answering<E> {
         begin: Begin,
         quoted: Option<&Signed<Quote>>,
     ) -> Result<(), Broken> {
-        let offer = self.offers.read().await.get(&begin.request.document.manifest).cloned();
-        let offer = offer.ok_or_else(|| refuse(RefusalCode::NotServed, "this node does not serve the manifest named: ask another one"))?;
+        let offer = self.offer(begin.request.document.manifest).await?;
         let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
         let known = self.books.lane(lane).map_err(internal)?;
         let known = known.filter(|record| record.session == begin.session);

@@ -97,7 +97,7 @@ async fn with_key(cluster: &Cluster, name: &str, role: Role) -> Party {
 }
 
 /// Asks every node to settle until none has a receipt left; outside the seconds in which roots are taken it refuses, and is asked again.
-async fn settle(cluster: &Cluster) {
+pub(crate) async fn settle(cluster: &Cluster) {
     let deadline = Instant::now() + SETTLED_WAIT;
     join_all(cluster.nodes.iter().map(async |node| {
         let mut last = String::new();
@@ -115,7 +115,7 @@ async fn settle(cluster: &Cluster) {
 }
 
 /// Waits until every epoch has a payout and the last one is final; returns what was collected so far.
-async fn final_payout(cluster: &Cluster) -> u128 {
+pub(crate) async fn final_payout(cluster: &Cluster) -> u128 {
     let chain = Chained::open(cluster.devnet.url(), cluster.devnet.deployment().clone(), None).await.expect("the chain answers");
     let deadline = Instant::now() + SETTLED_WAIT;
     loop {

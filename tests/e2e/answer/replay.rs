@@ -86,8 +86,161 @@ pub(super) async fn any_changed_byte_is_found(offline: &Tributary, anywhere: &Pa
         }
         fs::write(file, &good).expect("a file is written");
     }
+    files_missing_added_and_renamed_are_found(offline, anywhere, export, &files).await;
+    what_is_changed_with_its_hashes_is_found(offline, anywhere, export).await;
     for words in ["receipt 0", "node 0x", "account 0x", "event ", "manifest 0", "index.json"] {
         assert!(named.iter().any(|error| error.contains(words)), "nothing named {words:?}: {named:#?}");
     }
     assert_eq!(offline.run(anywhere, &["audit", "replay", folder]).await["epochs"], export.replayed["epochs"]);
+}
+
+/// Without one of its files, with one more, or with one under another name, the folder is no longer the export.
+async fn files_missing_added_and_renamed_are_found(offline: &Tributary, anywhere: &Path, export: &Export, files: &[PathBuf]) {
+    let refused = async || offline.refused(anywhere, &["audit", "replay", text(&export.folder)]).await;
+    for file in files {
+        let (name, other) = (text(file), file.with_file_name("ab".repeat(32)));
+        let shown = file.file_name().and_then(|name| name.to_str()).expect("a name");
+        let hidden = file.with_extension("hidden");
+        fs::rename(file, &hidden).expect("a file is renamed");
+        fs::rename(&hidden, export.folder.with_extension("kept")).expect("a file is moved away");
+        let error = refused().await;
+        assert!(error.contains(shown) && error.contains("cannot be read"), "without {name}: {error}");
+        fs::rename(export.folder.with_extension("kept"), &other).expect("a file is brought back");
+        let error = refused().await;
+        assert!(error.contains(shown), "{name} under another name: {error}");
+        fs::rename(&other, file).expect("a file has its name again");
+    }
+    for more in ["blobs/notes.txt".to_owned(), format!("blobs/{}", "cd".repeat(32)), "notes.txt".to_owned()] {
+        let path = export.folder.join(&more);
+        fs::write(&path, "nothing").expect("a file is written");
+        let error = refused().await;
+        assert!(error.contains(text(&path)) && error.contains("remove it"), "with {more}: {error}");
+        fs::remove_file(path).expect("a file is removed");
+    }
+}
+
+/// A forger who makes every hash of the folder right again: the signatures, the trees on the chain and the chain's own events still say otherwise.
+async fn what_is_changed_with_its_hashes_is_found(offline: &Tributary, anywhere: &Path, export: &Export) {
+    type Forge = fn(&mut Value) -> bool;
+    let forgeries: [(&str, Forge); 5] = [
+        ("a receipt's fee", |of| raised(&mut of["receipt"]["document"]["fee"])),
+        ("a receipt's signature", |of| flipped(&mut of["receipt"]["signature"])),
+        ("a quote's rate", |of| raised(&mut of["quote"]["rate_out"])),
+        ("a manifest's share", |of| {
+            let Some(node) = of["split"]["node"].as_u64() else { return false };
+            of["split"]["node"] = (node - 1).into();
+            true
+        }),
+        ("a collected amount", |of| of["topics"][0] == collected() && lowered(&mut of["data"])),
+    ];
+    let forged = export.folder.with_extension("forged");
+    for (what, forge) in forgeries {
+        copy(&export.folder, &forged);
+        assert!(rewritten(&forged, forge), "the folder holds {what}");
+        let error = offline.refused(anywhere, &["audit", "replay", text(&forged)]).await;
+        assert!(!error.contains("was changed") && !error.contains("disagree"), "{what}: every hash was made right again: {error}");
+        println!("    {what} changed with every hash: {error}");
+        fs::remove_dir_all(&forged).expect("the forged copy is removed");
+    }
+}
+
+/// One wei more; false if there is no amount.
+fn raised(value: &mut Value) -> bool {
+    let Some(wei) = value.as_str().and_then(|text| text.parse::<u128>().ok()) else { return false };
+    *value = (wei + 1).to_string().into();
+    true
+}
+
+/// The first topic of the escrow's event.
+fn collected() -> String {
+    types::merkle::keccak(&[b"Collected(bytes32,address,address,uint128,uint128)"]).to_string()
+}
+
+/// One wei less in the last word of an event's data.
+fn lowered(value: &mut Value) -> bool {
+    let Some((rest, last)) = value.as_str().and_then(|text| text.split_at_checked(text.len().saturating_sub(32))) else { return false };
+    let Ok(wei) = u128::from_str_radix(last, 16) else { return false };
+    *value = format!("{rest}{:032x}", wei - 1).into();
+    true
+}
+
+/// A digit of it replaced; false if there are too few.
+fn flipped(value: &mut Value) -> bool {
+    let Some(text) = value.as_str().filter(|text| text.len() > 64) else { return false };
+    let mut digits = text.to_owned().into_bytes();
+    // One of r.
+    digits[60] = if digits[60] == b'1' { b'2' } else { b'1' };
+    *value = String::from_utf8(digits).expect("digits").into();
+    true
+}
+
+/// Changes the last record of the folder that `forge` can change, and makes record hash, file name, index and id right again.
+fn rewritten(folder: &Path, forge: fn(&mut Value) -> bool) -> bool {
+    let b3 = |bytes: &[u8]| types::id::BlobId::of(bytes).to_string();
+    let index_path = folder.join("index.json");
+    let mut index = fs::read_to_string(&index_path).expect("an index");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder.join("blobs")).expect("blobs").map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    for path in paths {
+        let good = fs::read_to_string(&path).expect("a file of records");
+        let mut lines: Vec<String> = good.lines().map(str::to_owned).collect();
+        let mut is_forged = false;
+        for line in lines.iter_mut().rev() {
+            let mut sealed: Value = serde_json::from_str(line).expect("a record");
+            if sealed["of"].is_object() && forge(&mut sealed["of"]) {
+                // The order of a record's fields is the program's own: what is not changed keeps its bytes.
+                *line = spelled(line, &sealed["of"], &b3);
+                is_forged = true;
+                break;
+            }
+        }
+        if !is_forged {
+            continue;
+        }
+        let bad = lines.iter().fold(String::new(), |text, line| text + line + "\n");
+        let (old, new) = (b3(good.as_bytes()), b3(bad.as_bytes()));
+        assert_ne!(old, new, "the record was changed");
+        fs::remove_file(&path).expect("the old file goes");
+        fs::write(path.with_file_name(&new), &bad).expect("the new file comes");
+        index = index.replace(&old, &new);
+        assert_eq!(good.len(), bad.len(), "the index says how many bytes there are");
+        let content = index_content(&index);
+        let id: Value = serde_json::from_str(&index).expect("an index");
+        index = index.replace(id["id"].as_str().expect("an id"), &b3(content.as_bytes()));
+        fs::write(index_path, index).expect("the index is written");
+        return true;
+    }
+    false
+}
+
+/// The content of an index as its id is computed: without the spaces of its indentation.
+fn index_content(index: &str) -> String {
+    let compact: String = index.lines().map(str::trim_start).collect::<Vec<_>>().join("").replace("\": ", "\":");
+    let (_, rest) = compact.split_once("\"content\":").expect("a content");
+    rest.split_once(",\"id\":").expect("an id behind it").0.to_owned()
+}
+
+/// A line with what differs of its record replaced in place, and its BLAKE3 made right.
+fn spelled(line: &str, of: &Value, b3: &impl Fn(&[u8]) -> String) -> String {
+    let before: Value = serde_json::from_str(line).expect("a record");
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    differing(&before["of"], of, &mut old, &mut new);
+    let (_, rest) = line.split_once("{\"of\":").expect("a record");
+    let (record, _) = rest.rsplit_once(",\"b3\":").expect("its BLAKE3");
+    assert_eq!(old.len(), 1, "one value was changed: {old:?}");
+    let record = record.replacen(&old[0], &new[0], 1);
+    format!("{{\"of\":{record},\"b3\":\"{}\"}}", b3(record.as_bytes()))
+}
+
+/// Where two values differ, as `"key":value`.
+fn differing(one: &Value, other: &Value, old: &mut Vec<String>, new: &mut Vec<String>) {
+    let Some(fields) = one.as_object() else { return };
+    for (key, value) in fields {
+        if value.is_object() {
+            differing(value, &other[key], old, new);
+        } else if *value != other[key] {
+            old.push(format!("\"{key}\":{value}"));
+            new.push(format!("\"{key}\":{}", other[key]));
+        }
+    }
 }

@@ -80,6 +80,7 @@ pub async fn run(context: &Context, path: &Path) -> anyhow::Result<()> {
     let (id, content) = folder.index()?;
     let chain = read_chain(&folder, &content)?;
     let epochs = rebuild(&folder, &content, &chain)?;
+    folder.is_all_named(&content)?;
     if let Some(rpc) = context.rpc() {
         let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
         compare(&client, &chain).await?;

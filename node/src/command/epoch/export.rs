@@ -93,6 +93,7 @@ pub async fn run(context: &Context, last: u64, out: &Path, bootstrap: Vec<String
     let content =
         Content::new(folder.write([deployment])?, folder.write([head])?, folder.write(&logs)?, folder.write(used.values())?, epochs);
     let id = folder.write_index(&content)?;
+    folder.keep_only(&content)?;
     let exported = Exported { folder: out.to_owned(), id, block: head.block.number, epochs: numbers, receipts };
     context.output.result(&exported, || {
         format!(

@@ -3,7 +3,11 @@
 //! Every record is one line, `{"of":…,"b3":"…"}`, with the BLAKE3 of what `of` holds, so that a changed byte is found in its record and not only in
 //! its file. A line has exactly one spelling: what a reader would write differently is refused. About 2 KB a receipt.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -116,6 +120,16 @@ impl Content {
     pub const fn new(deployment: File, head: File, events: File, manifests: File, epochs: Vec<EpochFiles>) -> Self {
         Self { format: FORMAT, deployment, head, events, manifests, epochs }
     }
+
+    /// The files it is made of.
+    fn names(&self) -> BTreeSet<String> {
+        let of_epochs = self.epochs.iter().flat_map(|epoch| epoch.receipts.values().chain([&epoch.payout]));
+        [&self.deployment, &self.head, &self.events, &self.manifests]
+            .into_iter()
+            .chain(of_epochs)
+            .map(|file| file.blob.to_string())
+            .collect()
+    }
 }
 
 impl Folder {
@@ -156,6 +170,43 @@ impl Folder {
         let bytes = encode(&Index { content: content.clone(), id })?;
         write_atomic(&self.index_path(), &bytes, 0o644).with_context(|| format!("{}: cannot be written", self.index_path().display()))?;
         Ok(id)
+    }
+
+    /// Whether the folder holds nothing that its index does not name: a file more is part of no record, and whoever put it there may want it read.
+    pub fn is_all_named(&self, content: &Content) -> anyhow::Result<()> {
+        let named = content.names();
+        for name in self.names()? {
+            ensure!(
+                named.contains(&name),
+                "{}: no record of the export stands in it: remove it",
+                self.0.join("blobs").join(&name).display()
+            );
+        }
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            ensure!(
+                path == self.index_path() || path == self.0.join("blobs"),
+                "{}: it is no part of the export: remove it",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier export here had written and this one does not name.
+    pub fn keep_only(&self, content: &Content) -> anyhow::Result<()> {
+        let named = content.names();
+        for name in self.names()?.into_iter().filter(|name| name.parse::<BlobId>().is_ok() && !named.contains(name)) {
+            let path = self.0.join("blobs").join(name);
+            fs::remove_file(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> anyhow::Result<Vec<String>> {
+        let path = self.0.join("blobs");
+        let entries = fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     /// Reads a file, which `what` names in errors. That its bytes are the named ones is asked by [`Found::is_named`], after its records.
@@ -300,6 +351,29 @@ mod tests {
             assert!(found.all::<String>(|place| place.to_string()).is_ok());
             assert!(found.is_named().unwrap_err().to_string().contains("was changed"));
         }
+    }
+
+    #[test]
+    fn a_file_that_the_index_does_not_name_is_found_and_an_earlier_exports_are_removed() {
+        let (_place, folder) = folder();
+        let (old, file) = (folder.write(["old"]).unwrap(), folder.write(["a"]).unwrap());
+        let content = Content::new(file, file, file, file, vec![]);
+        folder.write_index(&content).unwrap();
+        let error = folder.is_all_named(&content).unwrap_err().to_string();
+        assert!(error.contains(&old.blob.to_string()) && error.contains("remove it"), "{error}");
+        folder.keep_only(&content).unwrap();
+        folder.is_all_named(&content).unwrap();
+        for path in ["blobs/notes.txt", "notes.txt"] {
+            let path = folder.0.join(path);
+            fs::write(&path, "x").unwrap();
+            folder.keep_only(&content).unwrap();
+            assert!(
+                folder.is_all_named(&content).unwrap_err().to_string().contains("notes.txt"),
+                "what no export wrote stays and is named"
+            );
+            fs::remove_file(path).unwrap();
+        }
+        folder.is_all_named(&content).unwrap();
     }
 
     #[test]
