@@ -123,15 +123,15 @@ async fn files_missing_added_and_renamed_are_found(offline: &Tributary, anywhere
 async fn what_is_changed_with_its_hashes_is_found(offline: &Tributary, anywhere: &Path, export: &Export) {
     type Forge = fn(&mut Value) -> bool;
     let forgeries: [(&str, Forge); 5] = [
-        ("a receipt's fee", |of| raised(&mut of["receipt"]["document"]["fee"])),
-        ("a receipt's signature", |of| flipped(&mut of["receipt"]["signature"])),
-        ("a quote's rate", |of| raised(&mut of["quote"]["rate_out"])),
+        ("a receipt's fee", |of| of.pointer_mut("/receipt/document/fee").is_some_and(raised)),
+        ("a receipt's signature", |of| of.pointer_mut("/receipt/signature").is_some_and(flipped)),
+        ("a quote's rate", |of| of.pointer_mut("/quote/rate_out").is_some_and(raised)),
         ("a manifest's share", |of| {
             let Some(node) = of["split"]["node"].as_u64() else { return false };
             of["split"]["node"] = (node - 1).into();
             true
         }),
-        ("a collected amount", |of| of["topics"][0] == collected() && lowered(&mut of["data"])),
+        ("a collected amount", |of| of["topics"][0] == collected() && of.pointer_mut("/data").is_some_and(lowered)),
     ];
     let forged = export.folder.with_extension("forged");
     for (what, forge) in forgeries {

@@ -97,7 +97,7 @@ async fn fails(served: &Served, door: &Door, payer: &Payer, code: RefusalCode, w
 
 /// Offers made before the freeze, used after it: refused as soon as a node has read the block, and always from then on.
 async fn frozen(scene: &Scene<'_>, served: &Served) {
-    let quotes = join_all(scene.doors.iter().map(async |door| door.quoted(&served.manifest).await.expect("a quote").1)).await;
+    let quotes = join_all(scene.doors.iter().map(async |door| door.offer(&served.manifest).await)).await;
     let owner = client(scene.cluster, account(FROZEN.name)).await;
     owner.freeze(served.version).await.expect("the owner may freeze");
     let is_not_offered = async |door: &Door| match door.quoted(&served.manifest).await {

@@ -318,7 +318,7 @@ pub(super) async fn paid_on_purpose(scene: &Scene<'_>) -> Vec<Receipt> {
 pub(super) async fn paid_between_failures(scene: &Scene<'_>, door: &Door) -> Receipt {
     let payer = scene.payer(&PAID);
     tried(&PAID, 0, async || leaving(scene, door, payer, 2).await).await;
-    let (_, quote) = door.quoted(&scene.manifest).await.expect("a quote");
+    let quote = door.offer(&scene.manifest).await;
     let begin = payer.begin(&quote, payer.request(&quote.document, WORDS), payer.lane(door.account), &scene.manifest, WORDS);
     let delivered = wire::paid(&door.connection().await.expect("a connection"), payer, &begin).await;
     let delivered = delivered.unwrap_or_else(|why| panic!("an answer that is paid to its end: {why}"));

@@ -92,5 +92,6 @@ pub(super) fn table(ended: &Ended, charged: &Charged) {
         println!("{:<52} {:>7} {:>9.1} {:>7} {:>20}", row.class, row.count, row.took.as_secs_f64(), row.again, charged[row.class]);
     }
     let wei: u128 = charged.iter().filter(|(class, _)| **class != left::PAID.name).map(|(_, wei)| wei).sum();
-    println!("{:<52} {:>7} {:>9} {:>7} {:>20}\n", "all failures", ended.failures(), "", "", wei);
+    println!("{:<52} {:>7} {:>9} {:>7} {:>20}", "all failures", ended.failures(), "", "", wei);
+    println!("(kinds that one kill meets share its seconds; two nodes, and the third, fail beside each other)\n");
 }

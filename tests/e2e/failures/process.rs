@@ -19,10 +19,10 @@ use super::{
 };
 
 const FULL: Class = Class::new("the node is filled to its bound", 200);
-const KILLED_FIRST: Class = Class::new("the node is killed before the first token", 60);
-const KILLED_UNPAID: Class = Class::new("the node is killed before a voucher", 60);
-const KILLED_PAID: Class = Class::new("the node is killed behind a voucher", 60);
-const AFTER: Class = Class::new("a request of before the kill, after the start", 120);
+const KILLED_FIRST: Class = Class::new("the node is killed before the first token", 200);
+const KILLED_UNPAID: Class = Class::new("the node is killed before a voucher", 200);
+const KILLED_PAID: Class = Class::new("the node is killed behind a voucher", 200);
+const AFTER: Class = Class::new("a request of before the kill, after the start", 700);
 const CUT_OFF: Class = Class::new("the chain cannot be asked", 200);
 const NO_DISK: Class = Class::new("the node's disk is full", 200);
 

@@ -31,13 +31,12 @@ const QUOTE_BLOCKS: u64 = 121;
 
 /// Offers of both nodes that the chain has gone past.
 pub(super) async fn stale_quotes(scene: &Scene<'_>) -> [Signed<Quote>; 2] {
-    let quoted = async |door: &Door| door.quoted(&scene.manifest).await.expect("a quote").1;
-    let stale = [quoted(&scene.doors[0]).await, quoted(&scene.doors[1]).await];
+    let stale = [scene.doors[0].offer(&scene.manifest).await, scene.doors[1].offer(&scene.manifest).await];
     let rpc = scene.cluster.devnet.rpc();
     let _mined: serde_json::Value =
         rpc.request("anvil_mine", serde_json::json!([format!("{QUOTE_BLOCKS:#x}")])).await.expect("blocks are mined");
     for (door, stale) in scene.doors.iter().zip(&stale) {
-        while quoted(door).await.document.block.number <= stale.document.expiry {
+        while door.offer(&scene.manifest).await.document.block.number <= stale.document.expiry {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

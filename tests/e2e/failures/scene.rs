@@ -131,6 +131,17 @@ impl Door {
         Ok((talk, quote))
     }
 
+    /// An offer, over as many connections as it takes.
+    pub(super) async fn offer(&self, manifest: &Manifest) -> Signed<Quote> {
+        for _ in 0..TRIES {
+            match self.quoted(manifest).await {
+                Ok((_, quote)) => return quote,
+                Err(why) => assert!(is_broken(&why), "{} makes no offer: {why}", self.account),
+            }
+        }
+        panic!("{}: the connection broke {TRIES} times", self.account)
+    }
+
     /// Waits until the node makes offers for something.
     pub(super) async fn serves(&self, manifest: &Manifest) {
         let deadline = Instant::now() + SERVED_WAIT;
@@ -244,11 +255,16 @@ pub(super) async fn tried(class: &Class, number: usize, inject: impl AsyncFn() -
         match inject().await {
             Ok(()) => return again,
             // The connection, not the failure.
-            Err(why) if why.contains("Broke(") || why.contains("no stream") => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(why) if is_broken(&why) => tokio::time::sleep(Duration::from_millis(50)).await,
             Err(why) => panic!("{}, number {number}: {why}", class.name),
         }
     }
     panic!("{}, number {number}: its connection broke {TRIES} times", class.name)
+}
+
+/// Whether it was the connection that failed.
+fn is_broken(why: &str) -> bool {
+    why.contains("Broke(") || why.contains("no stream")
 }
 
 /// A key that follows from a name.
