@@ -22,7 +22,7 @@ use types::{
     key::{Account, Domains, Signed},
     manifest::Manifest,
     quote::{Class, Profile, Quote},
-    receipt::Reason,
+    receipt::{Reason, Receipt},
     request::{Request, SamplingRule},
     text,
     voucher::{Lane, Voucher},
@@ -98,6 +98,7 @@ impl Payer {
             attempt: 0,
             quote: quote.clone(),
             lane: self.sign(lane),
+            session: None,
             manifest: manifest.clone(),
             turns: turns(words),
             prompt_salt: PROMPT_SALT,
@@ -195,14 +196,15 @@ impl Talk {
         }
     }
 
-    /// Reads on until the node refuses.
+    /// Reads on until the node refuses; that nothing is charged may be signed before it is said.
     ///
     /// # Errors
-    /// What came instead; a receipt is one such thing.
+    /// What came instead; a receipt that bills is one such thing.
     pub async fn refusal(&mut self) -> Result<Refusal, String> {
         loop {
             match self.hear().await {
                 Heard::Said(FromNode::Refused(refusal)) => return Ok(refusal),
+                Heard::Said(FromNode::Receipt(delivered)) if bills_nothing(&delivered) => {}
                 Heard::Said(FromNode::Quote(_) | FromNode::Begun { .. } | FromNode::Token { .. } | FromNode::Finished { .. }) => {}
                 other => return Err(format!("no refusal but {other:?}")),
             }
@@ -223,6 +225,12 @@ impl Talk {
             }
         }
     }
+}
+
+/// Whether a receipt says of an answer that failed that it is charged nothing.
+pub fn bills_nothing(delivered: &Delivered) -> bool {
+    let Receipt { fee, tokens_out, reason, .. } = delivered.receipt;
+    fee == Amount::ZERO && tokens_out == 0 && matches!(reason, Reason::EngineFailure | Reason::Empty)
 }
 
 /// An answer under way, on the client's side.

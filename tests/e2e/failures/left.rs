@@ -14,7 +14,13 @@ use inference::{
     proto::message::{Begin, FromClient, FromNode, RefusalCode},
     sampler, tiny,
 };
-use types::{amount::Amount, id::Hash32, receipt::Receipt, request::SamplingRule, voucher::Voucher};
+use types::{
+    amount::Amount,
+    id::Hash32,
+    receipt::{Reason, Receipt},
+    request::SamplingRule,
+    voucher::Voucher,
+};
 
 use super::scene::{Class, Door, Scene, WORDS, is_refused, mixed, says, tried};
 
@@ -201,8 +207,9 @@ async fn empty(scene: &Scene<'_>, door: &Door, payer: &Payer, ends: &[u32]) -> R
     if !answer.tokens.is_empty() {
         return Err(format!("{} tokens came, then {reason:?}", answer.tokens.len()));
     }
+    // That it costs nothing is signed by the node.
     match talk.hear().await {
-        Heard::Ended => Ok(()),
+        Heard::Said(FromNode::Receipt(delivered)) if wire::bills_nothing(&delivered) && delivered.receipt.reason == Reason::Empty => Ok(()),
         other => Err(format!("an answer without a token went on with {other:?}")),
     }
 }

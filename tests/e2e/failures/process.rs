@@ -8,7 +8,7 @@ use futures::future::join_all;
 use harness::{
     Party,
     relay::Relay,
-    wire::{Heard, Payer, Talk},
+    wire::{Heard, Payer, Talk, bills_nothing},
 };
 use inference::proto::message::{Begin, FromClient, FromNode, Refusal, RefusalCode};
 use types::receipt::Receipt;
@@ -275,13 +275,14 @@ async fn no_disk(scene: &Scene<'_>, victim: &mut Party) {
 
 async fn starved(scene: &Scene<'_>) -> Result<(), String> {
     let (mut talk, said) = asked(scene, &scene.third, scene.payer(&NO_DISK)).await?;
-    let said = match said {
-        FromNode::Begun { .. } => talk.hear().await,
-        other => Heard::Said(other),
+    let refusal = match said {
+        FromNode::Refused(refusal) => refusal,
+        FromNode::Begun { .. } => match talk.hear().await {
+            Heard::Said(FromNode::Refused(refusal)) => refusal,
+            Heard::Said(FromNode::Receipt(delivered)) if bills_nothing(&delivered) => talk.refusal().await?,
+            other => return Err(format!("on a full disk came {other:?}")),
+        },
+        other => return Err(format!("on a full disk came {other:?}")),
     };
-    talk.reset();
-    match said {
-        Heard::Said(FromNode::Refused(refusal)) => says(&refusal, RefusalCode::Internal, "the node failed"),
-        other => Err(format!("on a full disk came {other:?}")),
-    }
+    says(&refusal, RefusalCode::Internal, "the node failed")
 }
