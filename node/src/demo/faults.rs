@@ -48,12 +48,11 @@ impl Demo {
             printed["slash"][name].as_str().and_then(|wei| wei.parse::<Amount>().ok()).map_or_else(String::new, Amount::in_open)
         };
         self.show.line(&format!(
-            "stake {} -> {}: {} to the client, {} to the auditor, {} burned",
+            "stake {} -> {}: {} taken; divided after the slash's delay: {} to the client first, then at most half to the auditor, the rest burned",
             before.in_open(),
             after.in_open(),
-            amount("to_client"),
-            amount("to_reporter"),
-            amount("burned")
+            amount("taken"),
+            amount("to_client")
         ));
         let slash = json!({
             "transaction": printed["transaction"],
