@@ -66,6 +66,8 @@ const STOPPED: [usize; 2] = [2, 1];
 const STEPS: usize = 15;
 /// How long the demonstration waits for one thing of the chain.
 pub const CHAIN_WAIT: Duration = Duration::from_secs(90);
+/// How often the chain is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The running demonstration.
 #[derive(Debug)]

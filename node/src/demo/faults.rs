@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use attribution::bundle::Bundle;
-use serde_json::json;
+use serde_json::{Value, json};
 use types::{amount::Amount, id::Address, key::Signed};
 
-use super::{Demo, stage::Party};
+use super::{CHAIN_WAIT, Demo, LOOK, stage::Party};
 use crate::data::write_atomic;
 
 /// How far a forged span is moved within its Datanet: to another document, well inside either end.
@@ -44,15 +44,20 @@ impl Demo {
         let fault = &printed["faults"][0];
         self.show.line(&format!("{} signed that {} stands where it does not", self.called(node), fault["answer"]));
         self.show.line(&format!("the chain took the proof in transaction {}", printed["transaction"].as_str().unwrap_or_default()));
-        let amount = |name: &str| {
-            printed["slash"][name].as_str().and_then(|wei| wei.parse::<Amount>().ok()).map_or_else(String::new, Amount::in_open)
-        };
+        let divided = self.divide(&auditor.folder).await?;
+        let amount = |name: &str| divided[name].as_str().and_then(|wei| wei.parse::<Amount>().ok()).unwrap_or_default();
+        let client = amount("to_victim_wei").plus(amount("covered_wei"))?;
+        let (to_auditor, burned, insured) = (amount("to_reporter_wei"), amount("burned_wei"), amount("insured_wei"));
+        let sum = Amount::sum([amount("to_victim_wei"), to_auditor, burned, insured])?;
+        ensure!(sum == before.minus(after)?, "the slash took {}, {} were divided", before.minus(after)?, sum);
         self.show.line(&format!(
-            "stake {} -> {}: {} taken; divided after the slash's delay: {} to the client first, then at most half to the auditor, the rest burned",
+            "stake {} -> {}; after the slash's delay anybody divides it: {} to the client, {} to the auditor, {} burned, {} to the insurance pool",
             before.in_open(),
             after.in_open(),
-            amount("taken"),
-            amount("to_client")
+            client.in_open(),
+            to_auditor.in_open(),
+            burned.in_open(),
+            insured.in_open()
         ));
         let slash = json!({
             "transaction": printed["transaction"],
@@ -61,11 +66,25 @@ impl Demo {
             "node": node,
             "auditor": auditor.account,
             "fault": fault,
-            "parts": printed["slash"],
+            "parts": divided,
             "gas": printed["gas"],
         });
         self.summary.insert("slash".into(), slash);
         Ok(())
+    }
+
+    /// Has the slash divided as soon as its delay is over; how it was.
+    async fn divide(&self, folder: &Path) -> anyhow::Result<Value> {
+        let deadline = tokio::time::Instant::now() + CHAIN_WAIT;
+        loop {
+            let (is_done, printed, error) = self.stage.cli_outcome(folder, &["stake", "release"]).await?;
+            if is_done {
+                return Ok(printed["slashes"][0].clone());
+            }
+            let reason = printed["error"].as_str().unwrap_or(&error);
+            ensure!(tokio::time::Instant::now() < deadline, "the slash was not divided: {reason}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Moves a paid span of an honest receipt to where the Datanet says something else, and signs it again with the node's own key.

@@ -1,6 +1,6 @@
 //! Collect, post, pay out, claim: every wei collected is paid or named as unclaimed, and both follow from the receipts the client holds.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
@@ -17,10 +17,7 @@ use types::{
     split::Part,
 };
 
-use super::{CHAIN_WAIT, Demo, stage::Party};
-
-/// How often the chain is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+use super::{CHAIN_WAIT, Demo, LOOK, stage::Party};
 
 /// What the receipts give by account and role.
 type Dues = BTreeMap<(Address, String), Amount>;
