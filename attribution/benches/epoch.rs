@@ -196,7 +196,7 @@ fn roots(receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> BTreeMap<Address, Ro
         let digests: Vec<Hash32> = items.iter().map(|item| merkle::leaf(&item.receipt.document.hash().0)).collect();
         let count = digests.len() as u64;
         let fees = Amount::sum(items.iter().map(|item| item.receipt.document.fee)).expect("far below 2^128");
-        found[place].get_or_init(|| RootFacts { receipts: merkle::root(digests, count * 32), count, fees });
+        found[place].get_or_init(|| RootFacts { receipts: merkle::root(digests, count * 32), count, fees, block: u64::MAX });
     });
     nodes.into_iter().zip(found).map(|((node, _), root)| (*node, root.into_inner().expect("every piece was worked"))).collect()
 }

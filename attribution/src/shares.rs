@@ -69,6 +69,8 @@ pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Re
             Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee })
         };
     }
+    // A receipt speaks for the stretch of its lane that ends at its cumulative-after, and the lane begins at zero.
+    receipt.cumulative_after.minus(receipt.fee)?;
     let spans: Vec<u32> = receipt.spans.iter().map(|span| span.weight).collect();
     let treasuries: Vec<u64> = manifest.datanets.iter().map(|datanet| datanet.weight).collect();
     Ok(split::parts(receipt.fee, protocol_fee, &manifest.split, &spans, receipt.weight_total, &treasuries)?)

@@ -424,6 +424,16 @@ fn check_config(c: &DeployConfig) -> Result<(), ChainError> {
     if c.rent_price.0 >> 96 != 0 {
         return refuse(format!("rent_price is {}, expected below 2^96 wei", c.rent_price));
     }
+    if c.governor == Address::ZERO || c.protocol == Address::ZERO {
+        return refuse(format!("governor is {}, protocol {}: neither may be the zero address", c.governor, c.protocol));
+    }
+    if usize::from(c.min_data_bps) > usize::from(types::split::SPLIT_TOTAL) {
+        return refuse(format!("min_data_bps is {}, expected at most {}", c.min_data_bps, types::split::SPLIT_TOTAL));
+    }
+    let times = [("w1_s", c.w1_s), ("w2_s", c.w2_s), ("slash_delay_s", c.slash_delay_s), ("thaw_s", c.thaw_s), ("honour_s", c.honour_s)];
+    if let Some((name, _)) = times.iter().find(|(_, seconds)| *seconds == 0) {
+        return refuse(format!("{name} is 0: that window would be over when it opens"));
+    }
     if c.answer_s == 0 {
         return refuse("answer_s is 0: nobody could answer a challenge".into());
     }

@@ -39,19 +39,19 @@ impl Chained {
     }
 
     /// Remembers transactions in `outbox` from now on, and finishes what an earlier process left there. One that the chain refuses by now is reported and
-    /// left behind; it holds nothing up.
-    pub async fn keep_outbox(&self, outbox: &std::path::Path) -> anyhow::Result<()> {
+    /// left behind; it holds nothing up. Tells how many were finished.
+    pub async fn keep_outbox(&self, outbox: &std::path::Path) -> anyhow::Result<usize> {
         match self.client.keep_outbox(outbox).await {
             Ok(finished) => {
                 if !finished.is_empty() {
                     tracing::info!(count = finished.len(), "transactions of an earlier process are in a block");
                 }
-                Ok(())
+                Ok(finished.len())
             }
             Err(error @ (ChainError::OutboxFile { .. } | ChainError::NoAccount { .. })) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, "a transaction of an earlier process was not finished");
-                Ok(())
+                Ok(0)
             }
         }
     }

@@ -210,6 +210,11 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
     // Whole, so that a path that is printed means the same wherever it is pasted.
     let folder = std::path::absolute(&cli.data_dir).with_context(|| format!("--data-dir {:?}", cli.data_dir))?;
     let context = Context::new(DataDir::new(folder), cli.registry, cli.rpc, cli.password_file, output);
+    if context.is_dry()
+        && let Some(why) = undry(&cli.command)
+    {
+        anyhow::bail!("--dry-run: {why}; nothing was done");
+    }
     match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Run(args) => run::run(&context, args).await,
@@ -230,6 +235,18 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,
         Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+/// Why a command can promise or pay without a transaction of its own that could be left out.
+const fn undry(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Ask(_) => Some("an answer is paid by vouchers as it comes: --max-fee bounds what it may cost"),
+        Command::Settle(_) => Some("the running node settles, by its own transactions"),
+        Command::Refund(_) => Some("a credit note is signed without a transaction, and stands"),
+        Command::Run(_) => Some("a node signs as its clients ask it to"),
+        Command::Demo(_) => Some("the demonstration signs on a chain of its own"),
+        _ => None,
     }
 }
 

@@ -129,11 +129,13 @@ pub fn divide<F: Facts + Sync>(
     workers: Workers<'_>,
 ) -> Division {
     let pieces = pieces(receipts);
+    let roots = facts.epoch(epoch).map(|epoch| epoch.roots).unwrap_or_default();
     let work = |number: usize| {
         let mut piece = Piece::default();
         for (node, items) in &pieces[number] {
+            let at = At { epoch, node: **node, submitted: roots.get(*node).map_or(0, |root| root.block) };
             for (place, item) in (0..).zip(*items) {
-                piece.take(facts, accounts, epoch, **node, place, item);
+                piece.take(facts, accounts, &at, place, item);
             }
         }
         piece
@@ -194,15 +196,24 @@ struct Piece {
     unpaid: Vec<Unpaid>,
 }
 
+/// Under which root receipts stand.
+#[derive(Debug)]
+struct At {
+    epoch: u64,
+    node: Address,
+    /// Block that the root was submitted in.
+    submitted: u64,
+}
+
 impl Piece {
-    fn take(&mut self, facts: &impl Facts, accounts: &Accounts, epoch: u64, node: Address, place: u64, item: &ReceiptItem) {
-        match self.shares(facts, accounts, epoch, node, place, item) {
+    fn take(&mut self, facts: &impl Facts, accounts: &Accounts, at: &At, place: u64, item: &ReceiptItem) {
+        match self.shares(facts, accounts, at, place, item) {
             Ok(shares) => {
                 for share in shares {
                     self.parts.entry(share.payee).or_default().push(share.part);
                 }
             }
-            Err(why) => self.unpaid.push(Unpaid { node, receipt: place, why }),
+            Err(why) => self.unpaid.push(Unpaid { node: at.node, receipt: place, why }),
         }
     }
 
@@ -210,22 +221,23 @@ impl Piece {
         &mut self,
         facts: &impl Facts,
         accounts: &Accounts,
-        epoch: u64,
-        node: Address,
+        at: &At,
         place: u64,
         item: &ReceiptItem,
     ) -> Result<Vec<Share>, UnpaidWhy> {
         let receipt = &item.receipt.document;
-        if receipt.node != node || facts.is_out(epoch, node, receipt.hash()) {
+        if receipt.node != at.node || facts.is_out(at.epoch, at.node, receipt.hash()) {
             return Err(UnpaidWhy::Out);
         }
-        let is_collected = facts.is_collected(epoch, receipt.lane, receipt.cumulative_after);
+        let is_collected = facts.is_collected(at.epoch, receipt.lane, receipt.cumulative_after);
         // Whatever is not out bounds the lane's refund, divided or not.
         self.standing.entry(receipt.lane).or_default().note(receipt.cumulative_after, is_collected);
         if !is_collected {
             return Err(UnpaidWhy::NotCollected);
         }
-        Ok(shares_of(facts, accounts, place, receipt, item.quote.protocol_fee, &item.manifest)?)
+        // What is still to come when the root is submitted cannot change who is paid.
+        let block = receipt.block.number.min(at.submitted);
+        Ok(shares_of(facts, accounts, (place, block), receipt, item.quote.protocol_fee, &item.manifest)?)
     }
 }
 
@@ -233,7 +245,7 @@ impl Piece {
 fn shares_of(
     facts: &impl Facts,
     accounts: &Accounts,
-    place: u64,
+    (place, block): (u64, u64),
     receipt: &Receipt,
     protocol_fee: Amount,
     manifest: &Manifest,
@@ -245,7 +257,6 @@ fn shares_of(
     if !manifest.split.is_whole() {
         return Err(ShareError::Amount(AmountError::Overflow("split table")));
     }
-    let block = receipt.block.number;
     let owner = |kind: AssetKind| manifest.asset(kind).and_then(|asset| facts.owner_at(asset.version.asset, block));
     let roles = RolePayees {
         protocol: accounts.protocol,

@@ -90,8 +90,8 @@ fn check(domains: &Domains, node: Address, receipt: &Signed<Receipt>) -> Result<
     Ok(receipt.verify(domains, node)?)
 }
 
-/// Pairs within one request that exclude each other, and the hashes of all in them: every receipt that contradicts another is in a pair, and
-/// there are at most two pairs a receipt, however many a node signed (attempts are its own to number).
+/// Pairs within one request or one lane that exclude each other, and the hashes of all in them: every receipt that contradicts another is in a pair, and
+/// there are at most three pairs a receipt, however many a node signed (attempts are its own to number).
 fn contradictions(valid: &BTreeMap<Hash32, Signed<Receipt>>) -> (Vec<Equivocation>, BTreeSet<Hash32>) {
     let mut requests: BTreeMap<Hash32, Vec<Hash32>> = BTreeMap::new();
     for (hash, receipt) in valid {
@@ -100,7 +100,18 @@ fn contradictions(valid: &BTreeMap<Hash32, Signed<Receipt>>) -> (Vec<Equivocatio
     let mut pairs = BTreeSet::new();
     for same in requests.values() {
         pairs.extend(same_attempt(valid, same));
-        pairs.extend(billed_twice(valid, same));
+        pairs.extend(billed_twice(valid, same, |receipt| {
+            let start = u128::from(receipt.first_token);
+            (start, start + u128::from(receipt.tokens_out))
+        }));
+    }
+    let mut lanes: BTreeMap<Hash32, Vec<Hash32>> = BTreeMap::new();
+    for (hash, receipt) in valid {
+        lanes.entry(receipt.document.lane).or_default().push(*hash);
+    }
+    for same in lanes.values() {
+        let stretch = |receipt: &Receipt| (receipt.cumulative_after.0.saturating_sub(receipt.fee.0), receipt.cumulative_after.0);
+        pairs.extend(billed_twice(valid, same, stretch));
     }
     let void = pairs.iter().flat_map(|(first, second)| [*first, *second]).collect();
     let equivocation = |(first, second)| Equivocation { first: valid[&first].clone(), second: valid[&second].clone() };
@@ -118,21 +129,24 @@ fn same_attempt(valid: &BTreeMap<Hash32, Signed<Receipt>>, same: &[Hash32]) -> V
         .collect()
 }
 
-/// Billed receipts in the order of their first tokens, each that starts before an earlier one ended paired with the one that reaches furthest.
+/// Billed receipts in the order of where they start (tokens of a request, wei of a lane), each that starts before an earlier one ended paired with the one that reaches furthest.
 /// None is missed: of two that overlap, the later one starts before the furthest end; and the earlier one either starts before an end itself or
 /// is the furthest when its successor comes, which starts no later than the other.
-fn billed_twice(valid: &BTreeMap<Hash32, Signed<Receipt>>, same: &[Hash32]) -> Vec<(Hash32, Hash32)> {
+fn billed_twice(
+    valid: &BTreeMap<Hash32, Signed<Receipt>>,
+    same: &[Hash32],
+    stretch: impl Fn(&Receipt) -> (u128, u128),
+) -> Vec<(Hash32, Hash32)> {
     let mut billed: Vec<_> = same
         .iter()
         .map(|hash| (&valid[hash].document, *hash))
-        .filter(|(receipt, _)| receipt.reason.is_billable() && receipt.tokens_out > 0)
-        .map(|(receipt, hash)| {
-            let start = u64::from(receipt.first_token);
-            (start, start + u64::from(receipt.tokens_out), hash)
-        })
+        .filter(|(receipt, _)| receipt.reason.is_billable())
+        .map(|(receipt, hash)| (stretch(receipt), hash))
+        .filter(|((start, end), _)| start < end)
+        .map(|((start, end), hash)| (start, end, hash))
         .collect();
     billed.sort_unstable();
-    let mut furthest: Option<(u64, Hash32)> = None;
+    let mut furthest: Option<(u128, Hash32)> = None;
     let mut pairs = Vec::new();
     for (start, end, hash) in billed {
         if let Some((_, other)) = furthest.filter(|(reached, _)| start < *reached) {
@@ -187,7 +201,9 @@ mod tests {
         let sample = sample();
         let receipts = (0_u8..4)
             .map(|nonce| answer(&sample.node, &sample.index, nonce.into(), &ANSWER[..ANSWER.len() - usize::from(nonce)]))
-            .map(|bundle| bundle.receipt)
+            // Each answer is paid on a lane of its own.
+            .zip(1_u8..)
+            .map(|(bundle, lane)| changed(&bundle.receipt, &sample.bundle.domains, |receipt| receipt.lane = Hash32([lane; 32])))
             .collect();
         (sample.bundle.domains, sample.node.address(), receipts)
     }
@@ -199,11 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn receipts_of_other_requests_that_speak_for_the_same_wei_of_a_lane_are_equivocations() {
+        let (domains, node, receipts) = some();
+        let on_lane = |at: usize, fee, cumulative| {
+            changed(&receipts[at], &domains, |r| (r.lane, r.fee, r.cumulative_after) = (Hash32([9; 32]), Amount(fee), Amount(cumulative)))
+        };
+        let (first, shares, behind) = (on_lane(0, 100, 100), on_lane(1, 51, 150), on_lane(2, 50, 200));
+        let collected = collect(&domains, node, [first.clone(), shares.clone(), behind.clone()]);
+        assert_eq!(collected.equivocations.len(), 1);
+        assert_eq!(collected.receipts, std::slice::from_ref(&behind));
+        let disjoint = collect(&domains, node, [first, on_lane(1, 50, 150), behind]);
+        assert_eq!((disjoint.equivocations.len(), disjoint.receipts.len()), (0, 3), "stretches that meet share no wei");
+    }
+
+    #[test]
     fn two_bodies_of_one_attempt_and_tokens_billed_twice_are_equivocations_and_void() {
         let (domains, node, receipts) = some();
         let other_body = changed(&receipts[0], &domains, |r| r.weight_total += 1);
         let overlap = changed(&receipts[1], &domains, |r| (r.attempt, r.first_token) = (1, 59));
-        let disjoint = changed(&receipts[2], &domains, |r| (r.attempt, r.first_token) = (1, 60));
+        let disjoint = changed(&receipts[2], &domains, |r| (r.attempt, r.first_token, r.lane.0[1]) = (1, 60, 0));
         let unbilled = changed(&receipts[3], &domains, |r| (r.attempt, r.reason, r.fee) = (1, Reason::EngineFailure, Amount(0)));
         let all = receipts.iter().cloned().chain([other_body, overlap, disjoint, unbilled]);
         let collected = collect(&domains, node, all);
@@ -259,7 +289,8 @@ mod tests {
     #[test]
     fn receipts_stand_by_block_then_request_then_attempt() {
         let (domains, node, receipts) = some();
-        let later = |receipt: &Signed<Receipt>| changed(receipt, &domains, |r| (r.attempt, r.first_token) = (1, r.tokens_out));
+        let later =
+            |receipt: &Signed<Receipt>| changed(receipt, &domains, |r| (r.attempt, r.first_token, r.lane.0[1]) = (1, r.tokens_out, 0));
         let early = changed(&receipts[3], &domains, |r| r.block.number -= 1);
         let all = receipts[..3].iter().cloned().chain(receipts[..3].iter().map(later)).chain([early.clone()]);
         let collected = collect(&domains, node, all).receipts;
@@ -283,24 +314,28 @@ mod tests {
     fn contradict(a: &Receipt, b: &Receipt) -> bool {
         let tokens = |receipt: &Receipt| u64::from(receipt.first_token)..u64::from(receipt.first_token) + u64::from(receipt.tokens_out);
         let share_a_token = tokens(a).any(|token| tokens(b).contains(&token));
-        a.request == b.request && (a.attempt == b.attempt || (a.reason.is_billable() && b.reason.is_billable() && share_a_token))
+        let wei = |receipt: &Receipt| receipt.cumulative_after.0 - receipt.fee.0..receipt.cumulative_after.0;
+        let share_a_wei = wei(a).any(|wei_of| wei(b).contains(&wei_of));
+        let are_billed = a.reason.is_billable() && b.reason.is_billable();
+        (a.request == b.request && (a.attempt == b.attempt || (are_billed && share_a_token)))
+            || (a.lane == b.lane && are_billed && share_a_wei)
     }
 
     proptest! {
         #[test]
-        fn exactly_what_contradicts_another_receipt_is_void(bodies in proptest::collection::vec((0..2_u8, 0..12_u16, 0..12_u32, 0..4_u32, any::<bool>(), any::<[u8; 4]>()), 0..14)) {
+        fn exactly_what_contradicts_another_receipt_is_void(bodies in proptest::collection::vec((0..2_u8, 0..12_u16, 0..12_u32, 0..4_u32, any::<bool>(), any::<[u8; 4]>(), (0..3_u8, 0..4_u128, 0..20_u128)), 0..14)) {
             let sample = sample().bundle.receipt;
-            let valid: BTreeMap<Hash32, Signed<Receipt>> = bodies.iter().map(|(request, attempt, first_token, tokens_out, failed, salt)| {
+            let valid: BTreeMap<Hash32, Signed<Receipt>> = bodies.iter().map(|(request, attempt, first_token, tokens_out, failed, salt, (lane, fee, base))| {
                 let mut one = sample.clone();
                 let reason = if *failed { Reason::EngineFailure } else { Reason::Stop };
-                one.document = Receipt { request: Hash32([*request; 32]), attempt: *attempt, first_token: *first_token, tokens_out: *tokens_out, reason, ..one.document };
+                one.document = Receipt { request: Hash32([*request; 32]), attempt: *attempt, first_token: *first_token, tokens_out: *tokens_out, reason, lane: Hash32([*lane; 32]), fee: Amount(*fee), cumulative_after: Amount(base + fee), ..one.document };
                 (merkle::leaf(salt), one)
             }).collect();
             let (pairs, void) = contradictions(&valid);
             let expected = valid.iter().filter(|(hash, one)| valid.iter().any(|(other, two)| other != *hash && contradict(&one.document, &two.document)));
             prop_assert_eq!(void, expected.map(|(hash, _)| *hash).collect::<BTreeSet<_>>());
             prop_assert!(pairs.iter().all(|pair| contradict(&pair.first.document, &pair.second.document)));
-            prop_assert!(pairs.len() <= 2 * valid.len());
+            prop_assert!(pairs.len() <= 3 * valid.len());
         }
     }
 

@@ -47,6 +47,8 @@ pub struct RootFacts {
     pub count: u64,
     /// Sum of their fees.
     pub fees: Amount,
+    /// Block that it was submitted in.
+    pub block: u64,
 }
 
 /// A payout as it was posted.

@@ -251,7 +251,7 @@ contract PayoutVerifier is FaultBase {
         bytes calldata receipt = reader.blob();
         NodeTrees.open(reader, place.root, index, keccak256(receipt));
         if (!isPaid(place.root, receipt, true)) return true;
-        (address payee, uint256 amount) = shareOf(receipt, code, reader);
+        (address payee, uint256 amount) = shareOf(place, receipt, code, reader);
         return payee != account || amount != part.amount;
     }
 
@@ -264,7 +264,7 @@ contract PayoutVerifier is FaultBase {
         bytes calldata receipt = reader.blob();
         NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
         if (!isPaid(place.root, receipt, false)) return false;
-        (address payee, uint256 amount) = shareOf(receipt, code, reader);
+        (address payee, uint256 amount) = shareOf(place, receipt, code, reader);
         if (payee == address(0) || amount == 0) return false;
         requireNoPartOf(reader, c.pending.root, payee, PayoutTrees.keyOf(place.root.node, place.index, code), 0);
         return true;
@@ -283,17 +283,27 @@ contract PayoutVerifier is FaultBase {
 
     /// @dev Who gets which amount for part `code` of a receipt; reads quote and manifest, with their lengths u32. A receipt that names bytes
     /// which are no quote or no manifest, or whose fee does not divide, has no parts; nor has a role that nobody holds.
-    function shareOf(bytes calldata receipt, uint32 code, Openings.Reader memory reader) private view returns (address, uint256) {
+    function shareOf(NodeTrees.Place memory place, bytes calldata receipt, uint32 code, Openings.Reader memory reader)
+        private
+        view
+        returns (address, uint256)
+    {
         ReceiptRules.Case memory c = ReceiptRules.open(receipt, reader.blob(), reader.blob());
         if (!c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
         if (!c.hasManifest) revert ReceiptRules.NotTheManifest(c.receipt.manifestRoot, 0);
         if (!c.isQuote || !c.isManifest || !Split.divides(receipt, c.receipt, c.quote.protocolFee)) return (address(0), 0);
         uint256 amount = Split.part(receipt, c.receipt, c.quote.protocolFee, c.manifest, code);
-        address payee = amount == 0 ? address(0) : payeeOf(receipt, c, code);
+        address payee = amount == 0 ? address(0) : payeeOf(place, receipt, c, code);
         return (payee, payee == address(0) ? 0 : amount);
     }
 
-    function payeeOf(bytes calldata receipt, ReceiptRules.Case memory c, uint32 code) private view returns (address) {
+    /// @dev As of the named block, or of its root's if that comes first: what is still to come cannot change who is paid.
+    function payeeOf(NodeTrees.Place memory place, bytes calldata receipt, ReceiptRules.Case memory c, uint32 code)
+        private
+        view
+        returns (address)
+    {
+        if (c.receipt.blockNumber > place.blockNumber) c.receipt.blockNumber = place.blockNumber;
         if (code == Split.PROTOCOL) return settlement.protocol();
         if (code == Split.NODE) return stakeManager.payoutAt(c.receipt.node, ReceiptRules.toBlock(c.receipt.blockNumber));
         if (code == Split.AGENT) return ownerOf(c, registry.KIND_AGENT());

@@ -51,10 +51,11 @@ library Split {
         }
     }
 
-    /// @notice Whether the fee of a receipt divides at all: it is billed, covers P, and its spans weigh no more than the answer. One that
-    /// does not has no parts.
+    /// @notice Whether the fee of a receipt divides at all: it is billed, covers P, is no more than its lane's money up to where it stands, and its
+    /// spans weigh no more than the answer. One that does not has no parts.
     function divides(bytes calldata body, Codec.Receipt memory receipt, uint128 protocolFee) internal pure returns (bool) {
-        return Codec.isBillable(receipt.reason) && receipt.fee >= protocolFee && spanWeights(body, receipt) <= receipt.totalWeight;
+        return Codec.isBillable(receipt.reason) && receipt.fee >= protocolFee && receipt.fee <= receipt.cumulativeAfter
+            && spanWeights(body, receipt) <= receipt.totalWeight;
     }
 
     /// @notice What part `code` of a receipt that divides is worth; zero if there is no such part.

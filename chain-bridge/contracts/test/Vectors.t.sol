@@ -533,7 +533,9 @@ contract VectorsTest is Fixture {
         bytes memory spans;
         for (uint256 n = 0; n < rows.length; ++n) spans = bytes.concat(spans, new bytes(12), bytes4(uint32(rows[n])), new bytes(24));
         bytes memory body = abi.encodePacked(
-            new bytes(372),
+            new bytes(106),
+            type(uint128).max,
+            new bytes(250),
             uint128(number(string.concat(key, ".fee"))),
             uint8(0),
             uint64(number(string.concat(key, ".totalWeight"))),

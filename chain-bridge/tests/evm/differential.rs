@@ -788,7 +788,10 @@ fn same_parts(asked: &mut Asked, receipt: &Receipt, quote: &Quote, manifest: &Ma
     let spans: Vec<u32> = receipt.spans.iter().map(|span| span.weight).collect();
     let treasuries: Vec<u64> = manifest.datanets.iter().map(|datanet| datanet.weight).collect();
     let sum: u64 = spans.iter().map(|weight| u64::from(*weight)).sum();
-    let divides = receipt.reason.is_billable() && receipt.fee >= quote.protocol_fee && sum <= receipt.weight_total;
+    let divides = receipt.reason.is_billable()
+        && receipt.fee >= quote.protocol_fee
+        && receipt.fee <= receipt.cumulative_after
+        && sum <= receipt.weight_total;
     let mut codes: Vec<u32> = (0..8).chain([255, Part::Refund.code()]).collect();
     codes.extend((0..=manifest.datanets.len() as u32).map(|number| 256 + number));
     codes.extend((0..=receipt.spans.len() as u32).map(|number| 65_536 + number));

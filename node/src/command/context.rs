@@ -145,7 +145,12 @@ impl Context {
         let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), chained.deployment());
         if !self.is_dry() {
             // Before the explainer: what an earlier process left was agreed to then.
-            chained.keep_outbox(&self.data.outbox(false)).await?;
+            let finished = chained.keep_outbox(&self.data.outbox(false)).await?;
+            if finished > 0 {
+                output.note(&format!(
+                    "{finished} transactions of an earlier command, which was stopped, are in a block now: this command does its own once more"
+                ));
+            }
         }
         chained.client.ask_before_sending(Arc::new(explainer))?;
         Ok(chained)

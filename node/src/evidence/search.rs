@@ -1,7 +1,7 @@
 //! Faults that can be proved from what lies on disk: one receipt with what it names, a node's receipts at their places, a posted payout.
 //!
-//! What should be comes from `attribution` and the chain's books, what the contract takes from `chain-bridge`; here the two are compared. Whatever
-//! was slashed for already is left out: the contract would refuse it. Cost: a hash a receipt, and for F7 one division of every epoch before.
+//! What should be comes from `attribution` and the chain's books, what the contract takes from `chain-bridge`; here the two are compared. What is
+//! void already is left out. Cost: a hash a receipt, and for F7 one division of every epoch before.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use chain_bridge::{
     deploy::Deployment,
     fraud::{
         calldata::Proof,
-        node::{BlockFault, block_fault, is_promised, is_repeat},
+        node::{block_fault, is_promised, is_repeat},
         pack::Place,
         payout::{PayoutProof, Shown},
         rules::{self, Case as Bill},
@@ -53,14 +53,15 @@ pub struct Found {
     pub proof: Proof,
 }
 
-fn is_slashed(state: &State, receipt: Hash32) -> bool {
-    state.slashes().iter().any(|slash| slash.fault == receipt)
+/// What is void is paid nothing: there is no more to prove. A slash alone (F1) leaves a receipt standing.
+fn is_void(state: &State, receipt: Hash32) -> bool {
+    state.voided_at(receipt).is_some()
 }
 
 /// F4 to F6 of one receipt: the rules it breaks.
 pub fn bill_faults(state: &State, deployment: &Deployment, receipt: &Signed<Receipt>, quote: &Quote, manifest: &Manifest) -> Vec<Found> {
     let body = &receipt.document;
-    if is_slashed(state, body.hash()) || receipt.verify(&deployment.domains(), body.node).is_err() {
+    if is_void(state, body.hash()) || receipt.verify(&deployment.domains(), body.node).is_err() {
         return Vec::new();
     }
     let quote = Some(quote).filter(|quote| quote.hash() == body.quote);
@@ -82,7 +83,7 @@ pub fn bill_faults(state: &State, deployment: &Deployment, receipt: &Signed<Rece
 /// F6 of one receipt: its lane does not promise what it takes.
 pub fn lane_fault(state: &State, deployment: &Deployment, receipt: &Signed<Receipt>, lane: &Lane) -> Option<Found> {
     let body = &receipt.document;
-    let is_open = !is_slashed(state, body.hash()) && receipt.verify(&deployment.domains(), body.node).is_ok();
+    let is_open = !is_void(state, body.hash()) && receipt.verify(&deployment.domains(), body.node).is_ok();
     let is_fault = lane.id() == body.lane && !is_promised(body, lane);
     (is_open && is_fault).then(|| Found {
         fault: "F6",
@@ -125,7 +126,7 @@ fn contradictions(state: &State, deployment: &Deployment, receipts: &Rooted) -> 
         for pair in collect(&deployment.domains(), node, receipts).equivocations {
             let (first, second) = (pair.first.document.hash(), pair.second.document.hash());
             if chain_bridge::fraud::node::contradict(&pair.first.document, &pair.second.document)
-                && !(is_slashed(state, first) && is_slashed(state, second))
+                && !(is_void(state, first) && is_void(state, second))
             {
                 found.push(Found {
                     fault: "F3",
@@ -140,7 +141,7 @@ fn contradictions(state: &State, deployment: &Deployment, receipts: &Rooted) -> 
 }
 
 fn repeat(state: &State, receipt: &Receipt, first: &Place, second: &Place) -> Option<Found> {
-    let is_fault = is_repeat(receipt, first, second) && !is_slashed(state, receipt.hash());
+    let is_fault = is_repeat(receipt, first, second) && !is_void(state, receipt.hash());
     is_fault.then(|| Found {
         fault: "F3",
         why: format!(
@@ -158,12 +159,8 @@ fn repeat(state: &State, receipt: &Receipt, first: &Place, second: &Place) -> Op
 
 fn block_of(state: &State, deployment: &Deployment, receipt: &Receipt, place: &Place) -> Option<Found> {
     let config = &deployment.config;
-    let fault = block_fault(receipt, place, config.grace_blocks, config.max_age_blocks)?;
-    let is_done = match fault {
-        BlockFault::Ahead => is_slashed(state, receipt.hash()),
-        BlockFault::TooOld => state.voided_at(receipt.hash()).is_some(),
-    };
-    (!is_done && receipt.node == place.root.node).then(|| Found {
+    block_fault(receipt, place, config.grace_blocks, config.max_age_blocks)?;
+    (!is_void(state, receipt.hash()) && receipt.node == place.root.node).then(|| Found {
         fault: "F5",
         why: format!("receipt {} names block {}, its root was submitted in {}", receipt.hash(), receipt.block.number, place.block),
         accused: receipt.node,

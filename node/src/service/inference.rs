@@ -77,6 +77,15 @@ pub struct Offer {
 /// Offers by manifest root, replaced whole when the chain or the disk changes.
 pub type Offers = BTreeMap<Hash32, Arc<Offer>>;
 
+/// What an answer's stream leaves behind, however it ends.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The last voucher taken.
+    voucher: Option<Signed<Voucher>>,
+    /// Whether the attempt's note is on disk: from then on it is begun once.
+    is_noted: bool,
+}
+
 /// What is under way for an answer: its tokens, and its note on the way to the disk (false where there was one before).
 struct Work {
     generation: Generation,
@@ -309,28 +318,28 @@ impl<E: Escrow> Answering<E> {
         let (books, attempt) = (Arc::clone(&self.books), begin.attempt);
         let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt));
         let work = Work { generation, noted, tokenizing };
-        let mut voucher = None;
+        let mut kept = Kept::default();
         let ended = match say(sender, &FromNode::Begun { tokens_in, base }).await {
-            Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, work, &mut voucher).await,
+            Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, work, &mut kept).await,
             Err(error) => Err(error),
         };
         match &ended {
-            // The node's own failure bills nothing, and the client has that in writing.
-            Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal => {
+            // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.
+            Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal && kept.is_noted => {
                 let receipt = self.unbilled(&begin, &serving, Reason::EngineFailure)?;
                 drop(say(sender, &FromNode::Receipt(Box::new(receipt))).await);
                 return ended;
             }
             // An answer that was given before is not given again.
             Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Duplicate => return ended,
-            Ok(()) if serving.tokens().is_empty() && serving.finished().is_some() => {
+            Ok(()) if serving.tokens().is_empty() && serving.finished().is_some() && kept.is_noted => {
                 let receipt = self.unbilled(&begin, &serving, Reason::Empty)?;
                 return say(sender, &FromNode::Receipt(Box::new(receipt))).await;
             }
             _ => {}
         }
         self.ledger.settle(payer, &serving).map_err(internal)?;
-        let Some(voucher) = voucher else {
+        let Some(voucher) = kept.voucher else {
             ended?;
             tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");
             return Ok(());
@@ -455,7 +464,7 @@ impl<E: Escrow> Answering<E> {
         })
     }
 
-    /// Streams until the answer has ended and is paid, or no voucher comes; `last` is the last voucher taken, also when this fails.
+    /// Streams until the answer has ended and is paid, or no voucher comes; what `kept` says holds also when this fails.
     async fn stream_tokens(
         &self,
         sender: &mut FrameSender,
@@ -463,10 +472,10 @@ impl<E: Escrow> Answering<E> {
         begin: &Begin,
         serving: &mut Serving,
         work: Work,
-        last: &mut Option<Signed<Voucher>>,
+        kept: &mut Kept,
     ) -> Result<(), Broken> {
         let Work { mut generation, mut noted, tokenizing } = work;
-        let (mut is_noted, started) = (false, Instant::now());
+        let started = Instant::now();
         let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
@@ -477,25 +486,35 @@ impl<E: Escrow> Answering<E> {
                 tokio::select! {
                     biased;
                     frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
-                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, last)?,
+                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
                         // A client that resets or leaves is billed for what it acknowledged.
                         Ok(None) | Err(_) => return Ok(()),
                     },
-                    done = &mut noted, if !is_noted => is_noted = is_new(done, begin)?,
+                    done = &mut noted, if !kept.is_noted => kept.is_noted = is_new(done, begin)?,
                     step = generation.next() => match step {
                         Ok(Step::Token { token, .. }) => {
                             if serving.tokens().is_empty() {
                                 tracing::info!(engine_us = (tokenizing + started.elapsed()).as_micros(), "first token");
                             }
-                            if !is_noted {
-                                is_noted = is_new((&mut noted).await, begin)?;
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
                             }
                             let index = serving.token(token);
                             say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
                         }
-                        Ok(Step::End(Finish::Stop)) => serving.finish(Reason::Stop),
-                        Ok(Step::End(Finish::Length)) => serving.finish(Reason::Length),
+                        Ok(Step::End(finish)) => {
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
+                            serving.finish(match finish {
+                                Finish::Stop => Reason::Stop,
+                                Finish::Length => Reason::Length,
+                            });
+                        }
                         Err(error) => {
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
                             tracing::error!(%error, "engine failed during an answer");
                             return Err(internal(error));
                         }
@@ -503,7 +522,7 @@ impl<E: Escrow> Answering<E> {
                 }
             } else {
                 match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
-                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, last)?,
+                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
                     Ok(Ok(None) | Err(_)) => return Ok(()),
                     Err(_) => {
                         serving.finish(Reason::NoVoucher);

@@ -4,6 +4,7 @@
 //! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
 
 mod challenges;
+mod proofs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,6 +60,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How long a question to another node may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
+/// How long the books may lag behind the chain when it is settled.
+const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// Records table of payout trees.
 const PAYOUTS: &str = "payout-trees";
 /// Receipts one root may cover; the rest go into the next epoch.
@@ -123,9 +126,8 @@ impl Settling {
         loop {
             ticks.tick().await;
             waited += TICK;
-            let state = Arc::clone(&self.snapshots.borrow().latest);
             if every_s > 0 && waited >= Duration::from_secs(every_s) {
-                match self.settle(&state).await {
+                match self.settle_now().await {
                     Ok(done) => {
                         tracing::info!(%done, "settled");
                         waited = Duration::ZERO;
@@ -201,8 +203,7 @@ impl Settling {
             }
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");
-                let state = Arc::clone(&self.snapshots.borrow().latest);
-                self.settle(&state).await.map(Reply::Settled)
+                self.settle_now().await.map(Reply::Settled)
             }
         }
     }
@@ -215,6 +216,19 @@ impl Settling {
             .into_iter()
             .map(|bundle| ReceiptItem { receipt: bundle.receipt, quote: bundle.quote.document, manifest: bundle.manifest })
             .collect())
+    }
+
+    /// Settles by books that stand at the chain's latest block: a root that is on the chain and not in them would be posted twice.
+    async fn settle_now(&self) -> anyhow::Result<String> {
+        let mut seen = self.snapshots.clone();
+        let current = async {
+            // What is read must not be held over the settling.
+            seen.wait_for(|snapshot| snapshot.is_halted || snapshot.is_current()).await.map(|snapshot| Arc::clone(&snapshot))
+        };
+        let snapshot = timeout(CURRENT_WAIT, current).await.context("the books of the chain are not at its latest block: try again")?;
+        let snapshot = snapshot.context("the chain is not followed any more")?;
+        ensure!(!snapshot.is_halted, "the chain changed what was final: nothing is settled any more");
+        self.settle(&snapshot.latest).await
     }
 
     /// Collects what vouchers promise and posts the receipts behind them; says what was done.
@@ -462,7 +476,7 @@ fn check_items(domains: &Domains, epoch: u64, node: Address, root: &SubmittedRoo
     if fees != root.fees {
         tracing::warn!(%node, epoch, %fees, submitted = %root.fees, "a node submitted another sum than its receipts'");
     }
-    Ok(check_root(domains, epoch, node, &RootFacts { receipts: root.receipts, count: root.count, fees }, items)?)
+    Ok(check_root(domains, epoch, node, &RootFacts { receipts: root.receipts, count: root.count, fees, block: root.block }, items)?)
 }
 
 /// Any port on the interface that reaches `peer`'s family.

@@ -117,8 +117,12 @@ pub struct Books<'s>(pub &'s State);
 impl Facts for Books<'_> {
     fn epoch(&self, epoch: u64) -> Option<EpochFacts> {
         let found = self.0.epoch(epoch)?;
-        let root =
-            |root: &chain_bridge::registry::state::SubmittedRoot| RootFacts { receipts: root.receipts, count: root.count, fees: root.fees };
+        let root = |root: &chain_bridge::registry::state::SubmittedRoot| RootFacts {
+            receipts: root.receipts,
+            count: root.count,
+            fees: root.fees,
+            block: root.block,
+        };
         let due = self.0.refunds_due(epoch);
         Some(EpochFacts {
             roots: found.roots.iter().map(|(node, submitted)| (*node, root(submitted))).collect(),

@@ -120,6 +120,7 @@ async fn add(context: &Context, name: &str, cap: Amount, expires_s: u64) -> anyh
     let payer = chain.client.address().context("no account")?;
     let head = chain.head().await?;
     let last_block = last_block(&chain, &head, expires_s).await?;
+    ensure!(!context.is_dry(), "--dry-run: a session begins with a key on disk; nothing was done");
     let signer = key(context, name, payer, &chain)?;
     let right = chain.client.session_of(payer, signer.address()).await?;
     if let Some(live) = right.filter(|right| right.expiry >= head.block.number && right.revoked_at.is_none()) {

@@ -72,6 +72,20 @@ pub(super) struct Watch {
     failed: BTreeMap<(u64, Address), u32>,
     /// Roots whose receipts are on disk.
     fetched: BTreeSet<(u64, Address)>,
+    /// Those of them that were searched for faults.
+    searched: BTreeSet<(u64, Address)>,
+}
+
+impl Watch {
+    /// Whether a root's receipts are at hand and were not searched yet.
+    pub(super) fn is_to_be_searched(&self, epoch: u64, node: Address) -> bool {
+        self.fetched.contains(&(epoch, node)) && !self.searched.contains(&(epoch, node))
+    }
+
+    /// A root's receipts are searched.
+    pub(super) fn searched(&mut self, epoch: u64, node: Address) {
+        self.searched.insert((epoch, node));
+    }
 }
 
 impl Settling {
@@ -97,11 +111,13 @@ impl Settling {
         }
         if self.is_poster {
             self.seek(state, now, watch).await;
+            self.prove_faults(&snapshot.latest, now, watch).await;
         }
         watch.done.retain(|(id, _)| state.challenge(*id).is_none_or(|challenge| !challenge.is_closed));
         let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
+        watch.searched.retain(|(epoch, _)| waits(*epoch));
     }
 
     /// Sends a step; one that the chain refuses is not tried again.
