@@ -33,7 +33,7 @@ use types::{
 use crate::{
     chain::{Call, Chain, Header, Heads, TxRef, decode, error::ChainError, rpc::Rpc},
     convert,
-    deploy::{Deployment, verify_deployment},
+    deploy::{self, Deployment, verify_deployment},
     registry::Logged,
 };
 
@@ -200,6 +200,9 @@ impl ChainClient {
         call: &C,
         value: Amount,
     ) -> Result<Sent, ChainError> {
+        if value > Amount::ZERO {
+            deploy::verify_contract(&self.rpc, &self.deployment, to).await?;
+        }
         let call = Call { to: Some(to), data: call.abi_encode(), value };
         self.sender(what)?.send(what, key.as_deref(), call).await
     }

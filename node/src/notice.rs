@@ -1,6 +1,6 @@
 //! Failure notices: why an answer ended unbilled or billed in part, what was charged, and on whose word.
 //!
-//! One file per question in the data folder's `failures`, beside `receipts`; the newest [`NOTICES_MAX`] are kept. What a node signed (a receipt with fee
+//! One file per question in the data folder's `failures`, beside `receipts`; the newest `NOTICES_MAX` are kept. What a node signed (a receipt with fee
 //! 0) is in its notice.
 
 use std::{

@@ -113,6 +113,7 @@ fn turns(words: &str) -> Vec<Turn> {
 
 /// How a stream went on, or ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is held at a time, and matched where it is heard")]
 pub enum Heard {
     /// The node said so.
     Said(FromNode),

@@ -114,8 +114,11 @@ pub(super) fn measure(missing: &mut Vec<String>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Gas per answer, and the bytes of single operations by name.
-fn epochs() -> Result<(Vec<Row>, Vec<(String, f64)>)> {
+/// Bytes of single operations by name.
+type Sizes = Vec<(String, f64)>;
+
+/// Gas per answer, and the bytes of single operations.
+fn epochs() -> Result<(Vec<Row>, Sizes)> {
     // With the features of the whole workspace, as the gate builds it.
     let all = lines(&read(cargo().args(["test", "--workspace", "--test", "evm", "gas", "--", "--nocapture"]))?)?;
     let (sizes, rows): (Vec<_>, Vec<_>) = all.into_iter().partition(|printed| printed.figure.starts_with("bytes."));

@@ -300,7 +300,7 @@ fn nobody_is_paid_by_what_an_owner_does_after_the_root_was_submitted() {
         world.epochs.values_mut().flat_map(|epoch| epoch.roots.values_mut()).for_each(|root| root.block = submitted);
         let (epoch, items) = world.receipts.first_key_value().unwrap();
         let mut standing = BTreeMap::new();
-        let division = crate::epoch::divide(&world, &world.accounts, *epoch, items, &[], &mut standing, &crate::epoch::one_by_one);
+        let division = divide(&world, &world.accounts, *epoch, items, &[], &mut standing, &one_by_one);
         (division.parts.contains_key(&address(0x61)), division.parts.contains_key(&address(0x99)))
     };
     assert_eq!(paid_in(9), (true, false), "the receipt names a block after the sale, its root stands before it");

@@ -65,6 +65,21 @@ pub(super) async fn run(
                 relayed.claimed_wei = relayed.claimed_wei.plus(amount)?;
                 relayed.transactions.push(Transaction::new(format!("claim for {} accounts", batch.len()), &sent));
             }
+            // One that can never be paid this way (a Datanet's treasury) keeps no other waiting.
+            Err(ChainError::Reverted { .. }) if batch.len() > 1 => {
+                for claim in batch {
+                    match chain.client.claim_many(std::slice::from_ref(claim)).await {
+                        Ok((amount, sent)) => {
+                            relayed.claimed_wei = relayed.claimed_wei.plus(amount)?;
+                            relayed.transactions.push(Transaction::new(format!("claim for {}", claim.0.account), &sent));
+                        }
+                        Err(error @ ChainError::Reverted { .. }) => {
+                            context.output.note(&format!("{} is not paid: {error}", claim.0.account));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
             // What is owed is the answer of a dry run.
             Err(ChainError::NotSent { .. }) if context.is_dry() => break,
             Err(error) => return Err(error.into()),

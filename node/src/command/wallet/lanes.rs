@@ -82,17 +82,17 @@ fn may_ask(state: &State, id: Hash32, own: Address, age: u64, head: u64) -> anyh
         row.epoch.unwrap_or_default()
     );
     ensure!(
-        head > row.refund_from_block,
+        head >= row.refund_from_block,
         "nodes may still post receipts of it: ask from block {} on, now is {head}",
-        row.refund_from_block + 1
+        row.refund_from_block
     );
     Ok(lane)
 }
 
 fn row(state: &State, id: Hash32, lane: &Lane, age: u64, head: u64) -> Row {
-    let from = lane.expiry.saturating_add(age);
+    let from = lane.expiry.saturating_add(age).saturating_add(1);
     let asked = state.refund(id);
-    let refund = match (asked, head > from) {
+    let refund = match (asked, head >= from) {
         (Some(_), _) => "asked for",
         (None, true) => "may be asked for",
         (None, false) => "open",
@@ -114,7 +114,7 @@ fn describe(rows: &[Row]) -> String {
     }
     let refund = |row: &Row| match row.epoch {
         Some(epoch) => format!("asked for, due in epoch {epoch}"),
-        None if row.refund == "open" => format!("from block {} on", row.refund_from_block.saturating_add(1)),
+        None if row.refund == "open" => format!("from block {} on", row.refund_from_block),
         None => row.refund.to_owned(),
     };
     let cells = |row: &Row| vec![row.lane.to_string(), row.node.to_string(), money(row.collected_wei), money(row.cap_wei), refund(row)];
@@ -168,7 +168,7 @@ mod tests {
     fn a_lane_is_listed_with_what_it_brought_in_and_when_its_refund_comes() {
         let lane = Lane { payer: OWN, node: Address([2; 20]), cap: Amount(9), expiry: 100, nonce: 1 };
         let row = row(&state(&lane, None), lane.id(), &lane, 50, 120);
-        assert_eq!((row.collected_wei, row.refund, row.refund_from_block), (Amount(7), "open", 150));
+        assert_eq!((row.collected_wei, row.refund, row.refund_from_block), (Amount(7), "open", 151));
         assert!(describe(&[row]).contains("from block 151 on"));
         assert!(describe(&[]).contains("no node collected"));
     }
