@@ -15,6 +15,7 @@ pub mod datanet;
 pub mod demo;
 pub mod evidence;
 pub mod explain;
+pub mod facts;
 pub mod notice;
 pub mod output;
 pub mod peers;

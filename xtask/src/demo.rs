@@ -31,10 +31,11 @@ pub(crate) fn command(out: &str) -> Command {
     demo
 }
 
-/// Builds the node's binary with the features of the whole workspace, as the gate does, so that nothing is built twice.
+/// Builds the node's binary with the features that the gate compiles dependencies with, those of test-only dependencies among them (which is all that naming
+/// a test does), so that nothing is built twice.
 ///
 /// # Errors
 /// If it does not compile.
 pub(crate) fn build() -> Result<()> {
-    execute(cargo().args(["build", "--workspace", "--bin", "tributary"]))
+    execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--test", "vectors"]))
 }

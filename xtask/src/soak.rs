@@ -14,8 +14,7 @@ struct Campaign {
     name: &'static str,
     /// What it asks.
     about: &'static str,
-    package: &'static str,
-    /// The test binary of the package.
+    /// The test binary.
     binary: &'static str,
     /// Tests whose names hold this.
     filter: &'static str,
@@ -27,7 +26,6 @@ const CAMPAIGNS: [Campaign; 2] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
-        package: "chain-bridge",
         binary: "evm",
         filter: "differential",
         cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
@@ -35,7 +33,6 @@ const CAMPAIGNS: [Campaign; 2] = [
     Campaign {
         name: "failures",
         about: "whatever fails charges nothing, by the chain's own balances",
-        package: "tests",
         binary: "e2e",
         filter: "failures::",
         cases: ("TRIBUTARY_FAILURES", "10000"),
@@ -59,7 +56,8 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         let start = Instant::now();
         let (variable, count) = campaign.cases;
         let mut command = cargo();
-        command.args(["test", "-p", campaign.package, "--test", campaign.binary, campaign.filter, "--", "--nocapture"]);
+        // With the features of the whole workspace, as the gate builds it.
+        command.args(["test", "--workspace", "--test", campaign.binary, campaign.filter, "--", "--nocapture"]);
         command.env("TRIBUTARY_ANVIL", contracts::anvil());
         // Whoever asks for another count has asked for it.
         if std::env::var_os(variable).is_none() {

@@ -3,7 +3,7 @@
 use types::{
     amount::Amount,
     encoding::Document,
-    id::{Address, AssetId, AssetVersion, Hash32},
+    id::{Address, AssetId, AssetVersion},
     voucher::Lane,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     bindings::{AssetRegistry, DatanetRent, PayoutVerifier, RewardsVault},
     chain::error::ChainError,
     convert,
-    registry::money::{RefundDue, Rent},
+    registry::money::Rent,
 };
 
 impl ChainClient {
@@ -100,15 +100,6 @@ impl ChainClient {
         self.write("redirect version", None, self.deployment().registry, &call, Amount::ZERO).await
     }
 
-    /// The version that stands for an asset now; nothing if none does.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn current_of(&self, asset: AssetId) -> Result<Option<AssetVersion>, ChainError> {
-        let version = self.read(self.deployment().registry, &AssetRegistry::currentOfCall { asset: asset.0 }).await?;
-        Ok((version != 0).then_some(AssetVersion { asset, version }))
-    }
-
     /// Asks, as the lane's payer, for what an expired lane collected above its receipts, in the next epoch's payout. From then on neither notes nor
     /// slashes give anything back on the lane: release those that wait before. `absence` is empty the first time; later it shows that the last
     /// final tree left the refund out.
@@ -120,20 +111,6 @@ impl ChainClient {
         let sent = self.write("request refund", None, self.deployment().payout, &call, Amount::ZERO).await?;
         let event: PayoutVerifier::RefundRequested = logged(&sent, self.deployment().payout)?;
         Ok((event.epoch, sent))
-    }
-
-    /// When and to whom a lane's refund is due; nothing if it was never asked for.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub async fn refund_of(&self, lane: Hash32) -> Result<Option<RefundDue>, ChainError> {
-        let found = self.read(self.deployment().payout, &PayoutVerifier::refundOfCall { lane: convert::word(lane) }).await?;
-        Ok((found.epoch != 0).then(|| RefundDue {
-            epoch: found.epoch,
-            payer: convert::account(found.payer),
-            node: convert::account(found.node),
-            given_back: Amount(found.givenBack),
-        }))
     }
 }
 

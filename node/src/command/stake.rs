@@ -23,7 +23,7 @@ const EXPOSURE_DIVISOR: u128 = 10;
 /// Stake of this node's operator.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake status               roles, slashes that wait, faults, how much may be open\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough\n  tributary stake release              divides the slashes that this account is owed a part of"
+    after_help = "A node that signs a false receipt loses stake; an honest one takes all of it back. Stake binds the wallet's account to the node\nkey of this data folder.\n\nExamples:\n  tributary stake add \"100 OPEN\"     registers the node the first time, adds to its stake afterwards\n  tributary stake status               roles, slashes that wait, faults, how much may be open\n  tributary stake unbond \"40 OPEN\"   starts the wait; slashable until it is withdrawn\n  tributary stake withdraw           takes what has waited long enough\n  tributary stake leave poster         gives a role up\n  tributary stake release              divides the slashes that this account is owed a part of"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -50,11 +50,38 @@ enum Action {
     },
     /// Take back what was unbonded and has waited long enough.
     Withdraw,
+    /// Give up roles; what they demanded of the stake can be unbonded then.
+    Leave {
+        /// Which.
+        #[arg(required = true)]
+        roles: Vec<Role>,
+    },
     /// Divide slashes whose wait is over: to who was wronged, to who proved the fault, the rest burned or insured.
     Release {
         /// Faults whose slashes to divide [default: all that are due and concern this account].
         faults: Vec<Hash32>,
     },
+}
+
+/// What an account is bonded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    /// Answers clients.
+    Node,
+    /// Posts payout trees.
+    Poster,
+    /// Posts index roots.
+    Indexer,
+}
+
+impl Role {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Node => ROLE_NODE,
+            Self::Poster => ROLE_POSTER,
+            Self::Indexer => ROLE_INDEXER,
+        }
+    }
 }
 
 /// What is at stake.
@@ -137,6 +164,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let wait = chain.deployment().config.unbonding_s;
             context.output.note(&format!("unbonding {}; it can be withdrawn in {wait} s and stays slashable until then", money(amount)));
             Some(Transaction::new("unbond", &chain.client.unbond(amount).await?))
+        }
+        Action::Leave { roles: given } => {
+            let bits = given.iter().fold(0, |bits, role| bits | role.bit());
+            let held = known.map_or(0, |known| known.roles);
+            ensure!(held & bits == bits, "this account has the roles {:?}: only those can be given up", roles(held));
+            Some(Transaction::new("give up roles", &chain.client.quit(bits).await?))
         }
         Action::Withdraw => {
             let known = known.context("this account never staked: there is nothing to withdraw")?;

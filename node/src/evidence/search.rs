@@ -35,7 +35,7 @@ use types::{
     voucher::Lane,
 };
 
-use crate::command::epoch::events::{Books as ChainFacts, accounts};
+use crate::facts::{ChainFacts, accounts};
 
 /// The receipts behind node roots, by epoch and node, each node's in its own order.
 pub type Rooted = BTreeMap<(u64, Address), Vec<ReceiptItem>>;

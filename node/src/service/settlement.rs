@@ -53,7 +53,7 @@ use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting},
     chain::Snapshots,
-    command::epoch::events::{Books as ChainFacts, accounts},
+    facts::{ChainFacts, accounts},
 };
 
 /// How often the chain's phase is looked at.

@@ -19,11 +19,12 @@ use crate::{
     command::{
         Context,
         epoch::{
-            events::{self, Books, ChainLog, Head},
+            events::{self, ChainLog, Head},
             export::items,
             folder::{Content, EpochFiles, Folder, ReceiptLine},
         },
     },
+    facts::{ChainFacts, accounts},
     output::table,
 };
 
@@ -152,8 +153,8 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
     let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
     let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
     ensure!(paid == held, "by the chain's events the epochs {paid:?} have payouts, the folder holds {held:?}");
-    let facts = Books(&chain.state);
-    let mut replay = Replay::new(&facts, events::accounts(&chain.deployment));
+    let facts = ChainFacts(&chain.state);
+    let mut replay = Replay::new(&facts, accounts(&chain.deployment));
     let mut reports = Vec::new();
     for files in &content.epochs {
         let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay)?;
@@ -168,7 +169,7 @@ fn rebuild_epoch(
     folder: &Folder,
     files: &EpochFiles,
     manifests: &BTreeMap<Hash32, Manifest>,
-    replay: &mut Replay<'_, Books<'_>>,
+    replay: &mut Replay<'_, ChainFacts<'_>>,
 ) -> anyhow::Result<Rebuilt> {
     let epoch = files.epoch;
     let receipts = read_receipts(folder, files, manifests)?;

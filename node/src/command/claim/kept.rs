@@ -1,4 +1,5 @@
-//! `tributary claim --kept`: what contracts keep for this account because it did not take it when it was paid, and what its stake has earned.
+//! `tributary claim --kept`: what contracts keep for this account because it did not take it when it was paid, the bond of its last final payout,
+//! and what its stake has earned.
 
 use anyhow::Context as _;
 use chain_bridge::{client::ChainClient, registry::event::Custody};
@@ -41,6 +42,11 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
             let sent = client.take_kept(custody, own).await?;
             taken.push(Row { by, wei, transaction: Transaction::new("take what was kept", &sent) });
         }
+    }
+    let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
+    if let Some((_, payout)) = state.final_payout(now).filter(|(_, payout)| payout.poster == own && payout.bond > Amount::ZERO) {
+        let sent = client.return_bond().await?;
+        taken.push(Row { by: "settlement, a poster's bond", wei: payout.bond, transaction: Transaction::new("take the bond back", &sent) });
     }
     if client.rewards_of(own).await? > Amount::ZERO {
         let (wei, sent) = client.claim_rewards().await?;

@@ -20,11 +20,12 @@ use types::{
 };
 
 use super::{
-    events::{Books, Head, accounts, books, paid_epochs, read},
+    events::{Head, books, paid_epochs, read},
     folder::{Content, EpochFiles, File, Folder, ReceiptLine},
 };
 use crate::{
     command::{Context, talk::joining},
+    facts::{ChainFacts, accounts},
     service::settlement::{ask_once, loopback_any},
 };
 
@@ -108,7 +109,7 @@ pub async fn run(context: &Context, last: u64, out: &Path, bootstrap: Vec<String
 
 /// Gathers, rebuilds and writes each epoch; returns their files, the manifests their receipts name, and how many receipts there are.
 async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Result<(Vec<EpochFiles>, Manifests, u64)> {
-    let facts = Books(sources.state);
+    let facts = ChainFacts(sources.state);
     let mut replay = Replay::new(&facts, accounts(sources.deployment));
     let (mut epochs, mut used, mut count) = (Vec::new(), Manifests::new(), 0);
     for number in numbers {

@@ -51,6 +51,8 @@ use super::{ASK_WAIT, Settling, check_items};
 const TRIES: u32 = 2;
 /// Receipts of one root that are asked for on the chain: each costs a bond if it is shown, and who has shown so many shows its books to nobody.
 const ASKED_MAX: u64 = 16;
+/// Searches of one root for faults, where the chain could not be asked in between.
+const SEARCHES_MAX: u32 = 5;
 /// Records table of fetched receipts, by epoch, node and page.
 const FETCHED: &str = "fetched-receipts";
 
@@ -72,19 +74,20 @@ pub(super) struct Watch {
     failed: BTreeMap<(u64, Address), u32>,
     /// Roots whose receipts are on disk.
     fetched: BTreeSet<(u64, Address)>,
-    /// Those of them that were searched for faults.
-    searched: BTreeSet<(u64, Address)>,
+    /// Those of them that were searched for faults, and how often.
+    searched: BTreeMap<(u64, Address), u32>,
 }
 
 impl Watch {
-    /// Whether a root's receipts are at hand and were not searched yet.
+    /// Whether a root's receipts are at hand and not searched to the end.
     pub(super) fn is_to_be_searched(&self, epoch: u64, node: Address) -> bool {
-        self.fetched.contains(&(epoch, node)) && !self.searched.contains(&(epoch, node))
+        self.fetched.contains(&(epoch, node)) && self.searched.get(&(epoch, node)).is_none_or(|times| *times < SEARCHES_MAX)
     }
 
-    /// A root's receipts are searched.
-    pub(super) fn searched(&mut self, epoch: u64, node: Address) {
-        self.searched.insert((epoch, node));
+    /// A root's receipts were searched; again, unless that is `done`.
+    pub(super) fn searched(&mut self, epoch: u64, node: Address, is_done: bool) {
+        let times = self.searched.entry((epoch, node)).or_default();
+        *times = if is_done { SEARCHES_MAX } else { times.saturating_add(1) };
     }
 }
 
@@ -117,7 +120,7 @@ impl Settling {
         let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
-        watch.searched.retain(|(epoch, _)| waits(*epoch));
+        watch.searched.retain(|(epoch, _), _| waits(*epoch));
     }
 
     /// Sends a step; one that the chain refuses is not tried again.

@@ -1,13 +1,13 @@
 //! Faults that a poster proves while W1 runs (Protocol P7): a receipt that is void before it ends is paid nothing, one that is void later was paid.
 //!
-//! A root is searched once, when its receipts are on disk, beside those of the same node in the epochs before: F3 to F6, as far as receipts, quotes
+//! A root is searched when its receipts are on disk, beside those of the same node in the epochs before: F3 to F6, as far as receipts, quotes
 //! and manifests show them. About 0.1 ms a receipt for its signature. A proof is two transactions; its reporter is given at most half of
 //! what a slash leaves beyond the victim's loss.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use chain_bridge::registry::State;
+use chain_bridge::{chain::error::ChainError, registry::State};
 use types::id::Address;
 
 use super::{Settling, challenges::Watch};
@@ -19,22 +19,26 @@ const EPOCHS_BACK: u64 = 8;
 const PROVED_MAX: usize = 64;
 
 impl Settling {
-    /// Searches every root of an epoch whose W1 still runs, once, and proves what it finds.
+    /// Searches every root of an epoch whose W1 still runs, once if the chain answers, and proves what it finds.
     pub(super) async fn prove_faults(&self, state: &Arc<State>, now: u64, watch: &mut Watch) {
         let own = self.account.address();
         let open = state.epochs().filter(|(_, epoch)| epoch.payout.is_none() && now < epoch.payout_from);
         let roots = open.flat_map(|(number, epoch)| epoch.roots.keys().map(move |node| (number, *node)));
         let due: Vec<_> = roots.filter(|(number, node)| *node != own && watch.is_to_be_searched(*number, *node)).collect();
         for (number, node) in due {
-            watch.searched(number, node);
+            let mut is_done = true;
             match self.faults_of(state, number, node).await {
                 Ok(found) => {
                     for fault in found.into_iter().filter(|fault| fault.accused == node).take(PROVED_MAX) {
-                        self.prove(number, &fault).await;
+                        is_done &= self.prove(number, &fault).await;
                     }
                 }
-                Err(error) => tracing::warn!(%node, epoch = number, error = format!("{error:#}"), "a root was not searched for faults"),
+                Err(error) => {
+                    is_done = false;
+                    tracing::warn!(%node, epoch = number, error = format!("{error:#}"), "a root was not searched for faults");
+                }
             }
+            watch.searched(number, node, is_done);
         }
     }
 
@@ -51,16 +55,22 @@ impl Settling {
         found.context("the search ended before its time")
     }
 
-    /// Sends a proof that the contract would take; others may have sent it before.
-    async fn prove(&self, epoch: u64, fault: &Found) {
+    /// Sends a proof that the contract would take; others may have sent it before. Whether the contract has answered, either way.
+    async fn prove(&self, epoch: u64, fault: &Found) -> bool {
         let sent = match self.chain.dry_run(fault.accused, &fault.proof).await {
             Ok(()) => self.chain.send_proof(fault.accused, &fault.proof).await,
             Err(error) => Err(error),
         };
         let (node, what, why) = (fault.accused, fault.fault, &fault.why);
         match sent {
-            Ok((_, proved)) => tracing::warn!(%node, epoch, what, why, transaction = %proved.transaction, "a fault was proven"),
-            Err(error) => tracing::warn!(%node, epoch, what, why, %error, "a fault was found and not proven"),
+            Ok((_, proved)) => {
+                tracing::warn!(%node, epoch, what, why, transaction = %proved.transaction, "a fault was proven");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%node, epoch, what, why, %error, "a fault was found and not proven");
+                matches!(error, ChainError::Reverted { .. })
+            }
         }
     }
 }
