@@ -12,7 +12,6 @@ import {ReceiptRules} from "./ReceiptRules.sol";
 /// `ReceiptRules`. One transaction, no judge.
 contract BillingVerifier is FaultBase {
     uint256 private constant NODE_AT = 54;
-    uint256 private constant FEE_END = 388;
 
     /// @notice What is published, frozen, posted, and when.
     AssetRegistry public immutable registry;
@@ -48,9 +47,9 @@ contract BillingVerifier is FaultBase {
         bytes32 receiptHash = requireSigned(node, receipt, signature);
         if (!isBroken(rule, receipt, quote, manifest)) revert RuleHolds(rule);
         emit RuleBroken(receiptHash, node, rule, msg.sender);
-        (bytes32 lane, uint128 fee) = receipt.length < FEE_END
+        (bytes32 lane, uint128 fee) = receipt.length < Codec.FEE_END
             ? (bytes32(0), 0)
-            : (bytes32(receipt[NODE_AT + 20:NODE_AT + 52]), uint128(bytes16(receipt[FEE_END - 16:FEE_END])));
+            : (bytes32(receipt[NODE_AT + 20:NODE_AT + 52]), uint128(bytes16(receipt[Codec.FEE_END - 16:Codec.FEE_END])));
         voidAndSlash(node, address(bytes20(receipt[NODE_AT - 20:NODE_AT])), lane, fee, receiptHash);
     }
 

@@ -18,6 +18,8 @@ library Codec {
     uint256 internal constant RECEIPT_ASSETS_MAX = 32;
     uint256 internal constant RECEIPT_SPANS_MAX = 1_024;
     uint256 internal constant RECEIPT_MASKS_MAX = 1_024;
+    /// @notice Where a receipt's fee ends.
+    uint256 internal constant FEE_END = 388;
     uint256 internal constant ASSET_BYTES = 12;
     uint256 internal constant SPAN_BYTES = 40;
     uint256 internal constant MASK_BYTES = 12;
@@ -316,6 +318,11 @@ library Codec {
         r.assets = uint8(body[429]);
         r.spans = spans;
         r.masks = masks;
+    }
+
+    /// @notice The fee that stands at its place in a receipt's body, whatever else of it is malformed; 0 if the body ends before it.
+    function feeOf(bytes calldata body) internal pure returns (uint128) {
+        return body.length < FEE_END ? 0 : uint128(bytes16(body[FEE_END - 16:FEE_END]));
     }
 
     /// @notice What a false span is about: the receipt's node, client, lane, fee and roots, and the span. Shape and spare bytes are checked.

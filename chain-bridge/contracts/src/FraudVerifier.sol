@@ -117,13 +117,13 @@ contract FraudVerifier is FaultBase {
     }
 
     /// @notice F3: one receipt stands at two places of its node's submitted trees. It is void, its node slashed.
-    /// @param evidence Twice: NodeRoot body, submission block u64, index u64, opening of the receipt's hash.
+    /// @param evidence Twice: NodeRoot body, submission block u64, index u64, siblings.
     function proveRepeat(bytes calldata receipt, bytes calldata evidence) external committed {
         Codec.Receipt memory given = Codec.receipt(receipt);
         bytes32 receiptHash = keccak256(receipt);
         Openings.Reader memory reader = Openings.over(evidence);
-        NodeTrees.Place memory a = NodeTrees.find(reader, settlement, receiptHash);
-        NodeTrees.Place memory b = NodeTrees.find(reader, settlement, receiptHash);
+        NodeTrees.Place memory a = NodeTrees.find(reader, settlement, receiptHash, given.fee);
+        NodeTrees.Place memory b = NodeTrees.find(reader, settlement, receiptHash, given.fee);
         reader.finish();
         if (a.root.node != given.node || b.root.node != given.node) revert NoContradiction();
         if (a.root.epoch == b.root.epoch && a.index == b.index) revert SameLeaf(a.root.epoch, a.index);
@@ -157,12 +157,12 @@ contract FraudVerifier is FaultBase {
 
     /// @notice F5: the block that a receipt names does not fit its node root's. One after it cannot have been known: the node is slashed. One
     /// too long before it makes the receipt void and costs nothing: when a root is included is not the node's to choose.
-    /// @param evidence NodeRoot body, submission block u64, index u64, opening of the receipt's hash.
+    /// @param evidence NodeRoot body, submission block u64, index u64, siblings.
     function proveBlock(bytes calldata receipt, bytes calldata evidence) external committed {
         Codec.Receipt memory given = Codec.receipt(receipt);
         bytes32 receiptHash = keccak256(receipt);
         Openings.Reader memory reader = Openings.over(evidence);
-        NodeTrees.Place memory place = NodeTrees.find(reader, settlement, receiptHash);
+        NodeTrees.Place memory place = NodeTrees.find(reader, settlement, receiptHash, given.fee);
         reader.finish();
         if (place.root.node != given.node) revert NoContradiction();
         uint256 named = given.blockNumber;

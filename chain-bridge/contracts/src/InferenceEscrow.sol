@@ -38,7 +38,7 @@ contract InferenceEscrow {
         uint64 thawedAt;
     }
 
-    /// @notice A key that may sign lanes and vouchers for a payer.
+    /// @notice A key that may sign requests, lanes and vouchers for a payer.
     struct Session {
         uint128 cap;
         uint128 spent;
@@ -125,6 +125,7 @@ contract InferenceEscrow {
     error StillThawing(uint64 until, uint256 timeNow);
     error SignerMayOnlyGrow(uint128 cap, uint64 expiryBlock);
     error UnknownSigner(address payer, address signer);
+    error ZeroExpiry(address signer);
     error NoItems();
     error ItemLength(uint256 item, string document, uint256 expected, uint256 got);
     error LaneSignature(uint256 item, address payer, address recovered);
@@ -199,10 +200,12 @@ contract InferenceEscrow {
         Address.sendValue(payable(msg.sender), amount);
     }
 
-    /// @notice Lets `signer` sign lanes and vouchers worth up to `cap` wei until `expiryBlock`. While the signer is live its bounds may only
-    /// grow: a node that served against them must be able to rely on them. Use `revokeSigner` to end it.
+    /// @notice Lets `signer` sign requests, and lanes and vouchers worth up to `cap` wei, until `expiryBlock`, which is not 0. While the signer
+    /// is live its bounds may only grow: a node that served against them must be able to rely on them. Use `revokeSigner` to end it; that there
+    /// was one stays on record, because a node may have to show what it was asked by.
     function setSigner(address signer, uint128 cap, uint64 expiryBlock) external {
         if (signer == address(0)) revert ZeroAddress("signer");
+        if (expiryBlock == 0) revert ZeroExpiry(signer);
         Session storage session = sessions[msg.sender][signer];
         bool live = block.number <= session.expiryBlock && (session.revokedAt == 0 || block.timestamp < session.revokedAt);
         if (live && (cap < session.cap || expiryBlock < session.expiryBlock)) {

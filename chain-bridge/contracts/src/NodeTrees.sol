@@ -6,8 +6,9 @@ import {Openings} from "./Openings.sol";
 import {ISettlement} from "./Ports.sol";
 
 /// @title Receipts at their places in the trees that nodes submitted
-/// @notice A node root says how many receipts there are and under which root they stand; both must fit the opening, so that no receipt stands
-/// at a place the node did not answer for.
+/// @notice A tree of receipts is a sum tree: a leaf is a receipt's hash, its amount the fee in the receipt's body. A node root says how many
+/// receipts there are, under which root they stand and what their fees sum to. All must fit the opening, and nothing may stand beyond the
+/// receipts: so a node that lies about one of them has a receipt that nobody can open, and that is a receipt withheld.
 library NodeTrees {
     using Openings for Openings.Reader;
 
@@ -18,11 +19,9 @@ library NodeTrees {
         uint64 index;
     }
 
-    /// @dev A leaf of a receipts tree is a receipt hash.
-    uint256 private constant LEAF_BYTES = 32;
-
     error NotInTree(bytes32 expectedRoot, bytes32 got);
-    error CountOfTree(uint64 expected, uint64 got);
+    error FeesOfTree(uint128 expected, uint128 got);
+    error BeyondReceipts(uint64 count);
 
     /// @notice Reads a submitted node root: body, submission block u64.
     function root(Openings.Reader memory reader, ISettlement settlement) internal view returns (Place memory place) {
@@ -32,22 +31,35 @@ library NodeTrees {
         settlement.requireNodeRoot(body, place.blockNumber);
     }
 
-    /// @notice Reads a submitted node root and the place of a receipt in it: body, submission block u64, index u64, opening.
-    function find(Openings.Reader memory reader, ISettlement settlement, bytes32 receiptHash)
+    /// @notice Reads a submitted node root and the place of a receipt in it: body, submission block u64, index u64, siblings.
+    function find(Openings.Reader memory reader, ISettlement settlement, bytes32 receiptHash, uint128 fee)
         internal
         view
         returns (Place memory place)
     {
         place = root(reader, settlement);
         place.index = reader.u64();
-        open(reader, place.root, place.index, receiptHash);
+        requireAt(reader, place.root, place.index, receiptHash, fee);
     }
 
-    /// @notice Reads the opening of a receipt's hash at `index` under a node root.
-    function open(Openings.Reader memory reader, Codec.NodeRoot memory given, uint64 index, bytes32 receiptHash) internal pure {
-        Openings.Opened memory opened = reader.rootOfWord(receiptHash, index);
+    /// @notice Reads the siblings of a receipt at `index` under a node root, and says its hash.
+    function open(Openings.Reader memory reader, Codec.NodeRoot memory given, uint64 index, bytes calldata receipt)
+        internal
+        pure
+        returns (bytes32 receiptHash)
+    {
+        receiptHash = keccak256(receipt);
+        requireAt(reader, given, index, receiptHash, Codec.feeOf(receipt));
+    }
+
+    /// @notice Reads the siblings of a receipt's hash, with its fee, at `index` under a node root.
+    function requireAt(Openings.Reader memory reader, Codec.NodeRoot memory given, uint64 index, bytes32 receiptHash, uint128 fee)
+        internal
+        pure
+    {
+        Openings.Summed memory opened = reader.sumRootOfWord(receiptHash, fee, index, given.count);
         if (opened.root != given.receiptsRoot) revert NotInTree(given.receiptsRoot, opened.root);
-        if (opened.count != given.count) revert CountOfTree(given.count, opened.count);
-        if (opened.length != LEAF_BYTES * uint256(opened.count)) revert CountOfTree(given.count, opened.length / uint64(LEAF_BYTES));
+        if (opened.total != given.feeSum) revert FeesOfTree(given.feeSum, opened.total);
+        if (!opened.fill) revert BeyondReceipts(given.count);
     }
 }

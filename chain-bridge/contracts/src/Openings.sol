@@ -85,6 +85,11 @@ library Openings {
         return cut(reader, u32(reader));
     }
 
+    /// @notice Bytes that are left.
+    function left(Reader memory reader) internal pure returns (uint256) {
+        return reader.end - reader.next;
+    }
+
     /// @notice Refuses bytes after the end.
     function finish(Reader memory reader) internal pure {
         if (reader.next != reader.end) revert TrailingBytes(reader.end - reader.next);
@@ -93,11 +98,6 @@ library Openings {
     /// @notice Where `leaf` at `index` leads. Reads leaf count u64, byte length u64, siblings from the leaf upwards.
     function rootOf(Reader memory reader, bytes calldata leaf, uint256 index) internal pure returns (Opened memory) {
         return climb(reader, leafOf(leaf), index);
-    }
-
-    /// @notice Where a leaf of 32 bytes at `index` leads; reads what `rootOf` reads.
-    function rootOfWord(Reader memory reader, bytes32 leaf, uint256 index) internal pure returns (Opened memory) {
-        return climb(reader, keccak256(abi.encodePacked(bytes1(0x00), leaf)), index);
     }
 
     /// @notice The head of a root. Reads leaf count u64, byte length u64, top.
@@ -109,15 +109,17 @@ library Openings {
 
     /// @notice Where `leaf` that holds `amount` leads in a sum tree. Reads leaf count u64, index u64, siblings (digest, sum u128).
     function sumRootOf(Reader memory reader, bytes calldata leaf, uint128 amount) internal pure returns (Summed memory opened) {
-        opened.count = u64(reader);
-        opened.index = u64(reader);
-        if (opened.index >= opened.count) revert Trees.IndexBeyondLeaves(opened.index, opened.count);
-        uint256 levels = depth(opened.count);
-        bytes calldata siblings = cut(reader, 48 * levels);
-        bytes32 top;
-        (top, opened.total) = Trees.sumTop(leafOf(leaf), amount, opened.index, siblings);
-        opened.root = Trees.sumRoot(opened.count, opened.total, top);
-        opened.fill = isFilled(opened, siblings, levels);
+        uint64 count = u64(reader);
+        return sumClimb(reader, leafOf(leaf), amount, u64(reader), count);
+    }
+
+    /// @notice Where a leaf of 32 bytes that holds `amount` leads at `index` of a sum tree of `count` leaves. Reads siblings (digest, sum u128).
+    function sumRootOfWord(Reader memory reader, bytes32 leaf, uint128 amount, uint64 index, uint64 count)
+        internal
+        pure
+        returns (Summed memory)
+    {
+        return sumClimb(reader, keccak256(abi.encodePacked(bytes1(0x00), leaf)), amount, index, count);
     }
 
     /// @notice The head of a sum tree's root. Reads leaf count u64, total u128, top.
@@ -166,16 +168,32 @@ library Openings {
         opened.root = Trees.root(opened.count, opened.length, digest);
     }
 
+    function sumClimb(Reader memory reader, bytes32 digest, uint128 amount, uint64 index, uint64 count)
+        private
+        pure
+        returns (Summed memory opened)
+    {
+        if (index >= count) revert Trees.IndexBeyondLeaves(index, count);
+        opened.count = count;
+        opened.index = index;
+        bytes calldata siblings = cut(reader, Trees.SUM_SIBLING_BYTES * depth(count));
+        bytes32 top;
+        (top, opened.total) = Trees.sumTop(digest, amount, index, siblings);
+        opened.root = Trees.sumRoot(count, opened.total, top);
+        opened.fill = isFilled(index, count, siblings);
+    }
+
     /// @dev A right-hand sibling that stands wholly beyond the leaves is a tree of fillers: 32 zero bytes with sum 0 at the bottom.
-    function isFilled(Summed memory opened, bytes calldata siblings, uint256 levels) private pure returns (bool) {
+    function isFilled(uint256 index, uint256 count, bytes calldata siblings) private pure returns (bool) {
         bytes32 empty = 0;
-        for (uint256 level = 0; level < levels; ++level) {
-            uint256 place = uint256(opened.index) >> level;
-            if (place & 1 == 0 && (place + 1) << level >= opened.count) {
-                bytes calldata sibling = siblings[48 * level:48 * level + 48];
-                if (bytes32(sibling[0:32]) != empty || uint128(bytes16(sibling[32:48])) != 0) return false;
+        uint256 height = 0;
+        for (uint256 level = 0; siblings.length != 0; ++level) {
+            if (index & 1 == 0 && (index + 1) << level >= count) {
+                for (; height < level; ++height) empty = Trees.sumNode(empty, 0, empty, 0);
+                if (bytes32(siblings[0:32]) != empty || bytes16(siblings[32:48]) != 0) return false;
             }
-            empty = Trees.sumNode(empty, 0, empty, 0);
+            siblings = siblings[Trees.SUM_SIBLING_BYTES:];
+            index >>= 1;
         }
         return true;
     }

@@ -19,18 +19,22 @@ library PayoutTrees {
         uint64 count;
     }
 
-    /// @notice A part: `key` is node, receipt index and code in 32 bytes; `lane` is zero but in a refund.
+    /// @notice A part: `key` is node, receipt index and code in 32 bytes. Lane and witness are zero but in a refund; the witness is the
+    /// place of the receipt that the refund is reckoned from, all zero if there is none.
     struct Part {
         bytes32 key;
         uint128 amount;
         bytes32 lane;
+        address witnessNode;
+        uint64 witnessEpoch;
+        uint64 witnessIndex;
         uint64 index;
         uint64 count;
     }
 
     uint256 internal constant LEAF_BYTES = 84;
     uint256 internal constant PART_BYTES = 48;
-    uint256 internal constant REFUND_BYTES = 80;
+    uint256 internal constant REFUND_BYTES = 116;
     /// @dev The receipt index of a refund, before its code, in a key.
     uint256 private constant REFUND_TAIL = (uint256(type(uint64).max) << 32) | (1 << 24);
     uint256 private constant TAIL_MASK = (1 << 96) - 1;
@@ -59,7 +63,12 @@ library PayoutTrees {
         if (!isPart(content)) revert PartBytes(content.length);
         found.key = bytes32(content[0:32]);
         found.amount = uint128(bytes16(content[32:48]));
-        if (content.length == REFUND_BYTES) found.lane = bytes32(content[48:80]);
+        if (content.length == REFUND_BYTES) {
+            found.lane = bytes32(content[48:80]);
+            found.witnessNode = address(bytes20(content[80:100]));
+            found.witnessEpoch = uint64(bytes8(content[100:108]));
+            found.witnessIndex = uint64(bytes8(content[108:116]));
+        }
         Openings.Summed memory opened = reader.sumRootOf(content, found.amount);
         if (opened.root != root) revert NotInParts(root, opened.root);
         found.index = opened.index;
@@ -107,10 +116,11 @@ library PayoutTrees {
         return key < otherKey || (key == otherKey && lane < otherLane);
     }
 
-    /// @notice Whether bytes are a part at all: 48, or 80 for a refund, and worth something.
+    /// @notice Whether bytes are a part at all: `PART_BYTES` and worth something, or a refund of `REFUND_BYTES`, which may be worth nothing.
     function isPart(bytes calldata content) internal pure returns (bool) {
-        if (content.length < PART_BYTES || bytes16(content[32:48]) == 0) return false;
-        return content.length == (isRefund(bytes32(content[0:32])) ? REFUND_BYTES : PART_BYTES);
+        if (content.length < PART_BYTES) return false;
+        if (isRefund(bytes32(content[0:32]))) return content.length == REFUND_BYTES;
+        return content.length == PART_BYTES && bytes16(content[32:48]) != 0;
     }
 
     /// @notice Whether a key is a refund's.

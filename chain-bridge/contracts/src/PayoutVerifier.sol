@@ -41,8 +41,20 @@ contract PayoutVerifier is FaultBase {
         Part,
         /// A receipt's part is missing.
         Missing,
-        /// A refund is not due, not the payer's, or too high.
-        Refund
+        /// A refund is not due, not the payer's, or another amount than its witness gives.
+        Refund,
+        /// A refund that is due is missing.
+        LeftOut
+    }
+
+    /// @notice What is shown of a refund beyond the refund itself.
+    enum Shown {
+        /// A receipt with which it is too high.
+        Higher,
+        /// The place that it names as its witness.
+        Witness,
+        /// Nothing: it names no witness.
+        Nothing
     }
 
     /// @notice A lane's refund: due in the payout of `epoch` and in no other. `givenBack` is what notes and slashes had given back when it was asked
@@ -80,6 +92,7 @@ contract PayoutVerifier is FaultBase {
     error LaneOpen(uint256 until, uint256 blockNumber);
     error RefundIsDue(uint64 epoch);
     error NotARefund();
+    error UnknownShown(uint8 got);
     error OnlyPayer(address expected, address got);
     error NotOfThisEpoch(uint64 expected, uint64 got);
 
@@ -133,7 +146,7 @@ contract PayoutVerifier is FaultBase {
         ISettlement.Payout memory last = settlement.finalPayout();
         if (last.epoch != epoch) revert RefundIsDue(epoch);
         Openings.Reader memory reader = Openings.over(absence);
-        requireNoPartOf(reader, last.root, lane.payer, PayoutTrees.keyOf(lane.node, type(uint64).max, Split.REFUND), laneId);
+        requireNoPartOf(reader, last.root, lane.payer, refundKey(lane.node), laneId);
         reader.finish();
     }
 
@@ -167,6 +180,7 @@ contract PayoutVerifier is FaultBase {
         if (mode == Mode.Head) return isWrongHead(c.pending, reader);
         if (mode == Mode.LeafForm) return isNoLeaf(root, reader);
         if (mode == Mode.Missing) return isMissing(c, reader);
+        if (mode == Mode.LeftOut) return isLeftOut(c, reader);
         if (mode == Mode.Dropped) {
             PayoutTrees.requireAbsent(reader, root, PayoutTrees.leaf(reader, c.finalRoot).account);
             return true;
@@ -237,7 +251,7 @@ contract PayoutVerifier is FaultBase {
     // ------------------------------------------------------------------ parts of receipts
 
     /// @dev The part names a receipt of this epoch. If its node submitted no root, nothing more is read; else the node root; if it has no such
-    /// receipt, nothing more; else the receipt and, as far as needed, what it names.
+    /// receipt, or was withheld (so that nobody may have the receipt), nothing more; else the receipt and, as far as needed, what it names.
     function isWrongPart(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
         private
         view
@@ -247,23 +261,23 @@ contract PayoutVerifier is FaultBase {
         if (settlement.nodeRootOf(c.pending.epoch, node) == 0) return true;
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
         requireRootOf(place.root, c.pending.epoch, node);
-        if (index >= place.root.count) return true;
+        if (index >= place.root.count || isWithheld(place.root)) return true;
         bytes calldata receipt = reader.blob();
-        NodeTrees.open(reader, place.root, index, keccak256(receipt));
-        if (!isPaid(place.root, receipt, true)) return true;
+        bytes32 receiptHash = NodeTrees.open(reader, place.root, index, receipt);
+        if (!isPaid(place.root, receipt, receiptHash, true)) return true;
         (address payee, uint256 amount) = shareOf(place, receipt, code, reader);
         return payee != account || amount != part.amount;
     }
 
-    /// @dev Reads node root, index u64, code u32, receipt, its opening, quote, manifest, then the absence.
+    /// @dev Reads node root, index u64, code u32, receipt, its siblings, quote, manifest, then the absence.
     function isMissing(Context memory c, Openings.Reader memory reader) private view returns (bool) {
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
         if (place.root.epoch != c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
         place.index = reader.u64();
         uint32 code = reader.u32();
         bytes calldata receipt = reader.blob();
-        NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
-        if (!isPaid(place.root, receipt, false)) return false;
+        bytes32 receiptHash = NodeTrees.open(reader, place.root, place.index, receipt);
+        if (!isPaid(place.root, receipt, receiptHash, false)) return false;
         (address payee, uint256 amount) = shareOf(place, receipt, code, reader);
         if (payee == address(0) || amount == 0) return false;
         requireNoPartOf(reader, c.pending.root, payee, PayoutTrees.keyOf(place.root.node, place.index, code), 0);
@@ -272,10 +286,10 @@ contract PayoutVerifier is FaultBase {
 
     /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane had
     /// collected it by then. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
-    function isPaid(Codec.NodeRoot memory root, bytes calldata receipt, bool inDoubt) private view returns (bool) {
+    function isPaid(Codec.NodeRoot memory root, bytes calldata receipt, bytes32 receiptHash, bool inDoubt) private view returns (bool) {
         if (!Codec.isWellFormed(receipt)) return false;
         Codec.Receipt memory given = Codec.receipt(receipt);
-        if (given.node != root.node || isOut(root, keccak256(receipt))) return false;
+        if (given.node != root.node || isWithheld(root) || isVoid(root, receiptHash)) return false;
         (bool known, uint128 collected) = escrow.collectedBy(given.lane, root.epoch);
         if (known) return collected >= given.cumulativeAfter;
         return inDoubt && escrow.collectedOf(given.lane) >= given.cumulativeAfter;
@@ -327,9 +341,9 @@ contract PayoutVerifier is FaultBase {
     // ------------------------------------------------------------------ refunds in a tree
 
     /// @dev Wrong without more evidence unless it is due in this epoch, from this node to this payer, and no more than was collected and not given
-    /// back; else a receipt is read with which it is too high: node root, index u64, receipt, its opening. Every receipt that names the lane
-    /// bounds the refund, whoever's it is and whenever its money was collected, unless it was out when W1 of its epoch ended: all that
-    /// is known to who builds the tree, and does not change while it can be proven wrong.
+    /// back. Else a u8 says what is shown: see `Shown`. A refund is what was collected, less what was given back and less the cumulative amount
+    /// of its witness. Every receipt that names the lane bounds it, whoever's it is and whenever its money was collected, unless it was out when
+    /// W1 of its epoch ended: all that is known to who builds the tree, and does not change while it can be proven wrong.
     function isWrongRefund(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
         private
         view
@@ -338,17 +352,67 @@ contract PayoutVerifier is FaultBase {
         RefundDue memory due = refunds[part.lane];
         (address node,,) = PayoutTrees.fieldsOf(part.key);
         uint128 collected = escrow.collectedOf(part.lane);
-        uint256 gone = uint256(due.givenBack) + part.amount;
-        if (due.epoch != c.pending.epoch || due.payer != account || due.node != node || gone > collected) return true;
+        if (due.epoch != c.pending.epoch || due.payer != account || due.node != node) return true;
+        if (uint256(due.givenBack) + part.amount > collected) return true;
+        uint128 left = collected - due.givenBack;
+        uint8 shown = reader.u8();
+        if (shown > uint8(Shown.Nothing)) revert UnknownShown(shown);
+        bool hasWitness = part.witnessNode != address(0) || part.witnessEpoch != 0 || part.witnessIndex != 0;
+        if (Shown(shown) == Shown.Nothing) return !hasWitness && part.amount != left;
+        if (Shown(shown) == Shown.Higher) {
+            NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+            if (place.root.epoch > c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
+            (bool bounds, uint128 after_) = boundOf(place.root, reader.u64(), part.lane, collected, reader);
+            return bounds && part.amount > less(left, after_);
+        }
+        return hasWitness && isWrongWitness(c, part, collected, left, reader);
+    }
+
+    /// @dev Wrong without more evidence if the named node submitted no root in the named epoch, or that comes after the payout's; else the node
+    /// root; if it has no such receipt, or was withheld, nothing more; else the receipt.
+    function isWrongWitness(
+        Context memory c,
+        PayoutTrees.Part memory part,
+        uint128 collected,
+        uint128 left,
+        Openings.Reader memory reader
+    ) private view returns (bool) {
+        if (part.witnessEpoch > c.pending.epoch || settlement.nodeRootOf(part.witnessEpoch, part.witnessNode) == 0) return true;
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
-        if (place.root.epoch > c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
-        place.index = reader.u64();
+        requireRootOf(place.root, part.witnessEpoch, part.witnessNode);
+        if (part.witnessIndex >= place.root.count || isWithheld(place.root)) return true;
+        (bool bounds, uint128 after_) = boundOf(place.root, part.witnessIndex, part.lane, collected, reader);
+        return !bounds || part.amount != less(left, after_);
+    }
+
+    /// @dev Whether the receipt at `index` bounds the refund of a lane, and its cumulative amount. Reads the receipt and its siblings.
+    function boundOf(Codec.NodeRoot memory root, uint64 index, bytes32 lane, uint128 collected, Openings.Reader memory reader)
+        private
+        view
+        returns (bool, uint128)
+    {
         bytes calldata receipt = reader.blob();
-        NodeTrees.open(reader, place.root, place.index, keccak256(receipt));
-        if (!Codec.isWellFormed(receipt) || isOut(place.root, keccak256(receipt))) return false;
+        bytes32 receiptHash = NodeTrees.open(reader, root, index, receipt);
+        if (!Codec.isWellFormed(receipt) || isWithheld(root) || isVoid(root, receiptHash)) return (false, 0);
         Codec.Receipt memory given = Codec.receipt(receipt);
-        if (given.node != place.root.node || given.lane != part.lane || given.cumulativeAfter > collected) return false;
-        return gone + given.cumulativeAfter > collected;
+        return (given.node == root.node && given.lane == lane && given.cumulativeAfter <= collected, given.cumulativeAfter);
+    }
+
+    /// @dev The lane, then why its payer has no part of its refund, which is due in this epoch.
+    function isLeftOut(Context memory c, Openings.Reader memory reader) private view returns (bool) {
+        bytes32 lane = reader.word();
+        RefundDue memory due = refunds[lane];
+        if (due.epoch != c.pending.epoch) return false;
+        requireNoPartOf(reader, c.pending.root, due.payer, refundKey(due.node), lane);
+        return true;
+    }
+
+    function refundKey(address node) private pure returns (bytes32) {
+        return PayoutTrees.keyOf(node, type(uint64).max, Split.REFUND);
+    }
+
+    function less(uint128 a, uint128 b) private pure returns (uint128) {
+        return a > b ? a - b : 0;
     }
 
     // ------------------------------------------------------------------ private
@@ -358,14 +422,18 @@ contract PayoutVerifier is FaultBase {
         if (root.node != node) revert AnotherAccount(node, root.node);
     }
 
-    /// @dev A receipt has no parts if it is void or its node withheld one of the same root, both before W1 ended: what comes later cannot
-    /// make a tree wrong that was right.
-    function isOut(Codec.NodeRoot memory root, bytes32 receiptHash) private view returns (bool) {
-        uint64 until = dueAt(root.epoch);
-        uint64 voided = settlement.voidedAt(receiptHash);
-        if (voided != 0 && voided < until) return true;
-        uint64 withheld = challenges.withheldAt(root.epoch, root.node);
-        return withheld != 0 && withheld < until;
+    /// @dev A receipt has no parts, and bounds no refund, if it was void or its node withheld one of the same root, either before W1 ended: what comes
+    /// later cannot make a tree wrong that was right.
+    function isVoid(Codec.NodeRoot memory root, bytes32 receiptHash) private view returns (bool) {
+        return isBefore(settlement.voidedAt(receiptHash), root);
+    }
+
+    function isWithheld(Codec.NodeRoot memory root) private view returns (bool) {
+        return isBefore(challenges.withheldAt(root.epoch, root.node), root);
+    }
+
+    function isBefore(uint64 time, Codec.NodeRoot memory root) private view returns (bool) {
+        return time != 0 && time < dueAt(root.epoch);
     }
 
     function dueAt(uint64 epoch) private view returns (uint64) {

@@ -93,6 +93,20 @@ interface IEscrow {
     function closeLane(bytes32 lane) external returns (uint128 givenBack);
 }
 
+/// @notice What a challenge by the client's request needs of InferenceEscrow.
+interface ISessions {
+    /// @notice The bounds of a key that may sign for a payer.
+    struct Session {
+        uint128 cap;
+        uint128 spent;
+        uint64 expiryBlock;
+        uint64 revokedAt;
+    }
+
+    /// @notice Zeros if the key never was the payer's; its expiry, once set, is never zero again.
+    function sessionOf(address payer, address signer) external view returns (Session memory);
+}
+
 /// @notice What the proofs about payouts need of ReceiptChallenge.
 interface IWithheld {
     /// @notice When a node was found to withhold a receipt of an epoch, in seconds since 1970; 0 if it was not.

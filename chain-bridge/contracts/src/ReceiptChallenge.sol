@@ -7,7 +7,7 @@ import {NodeTrees} from "./NodeTrees.sol";
 import {Openings} from "./Openings.sol";
 import {Pay} from "./Pay.sol";
 import {PayoutTrees} from "./PayoutTrees.sol";
-import {ISettlement, IStakes} from "./Ports.sol";
+import {ISessions, ISettlement, IStakes} from "./Ports.sol";
 import {ReceiptRules} from "./ReceiptRules.sol";
 import {Sig} from "./Sig.sol";
 
@@ -16,22 +16,29 @@ import {Sig} from "./Sig.sol";
 /// who does not, anybody settles: the accused is slashed, the challenger gets its bond back. Answers are in the events, so that one serves
 /// everybody. A challenge is possible only while there is time to answer and as much again to settle before the window closes.
 /// @dev A request's id does not bind what it asks for. A client could sign a second request under the id of an answered one and hold it
-/// against its node; so the node may show the one it answered.
+/// against its node; so the node may show the one it answered. A stretch of receipts may be shown in any number of calls, by anybody: whoever is
+/// ahead of the node with some of its receipts has paid for showing them.
 contract ReceiptChallenge is FaultBase {
     using Openings for Openings.Reader;
 
-    /// @notice A challenge; `deadline` in seconds since 1970.
+    /// @notice A challenge; `deadline` in seconds since 1970, `shown` in receipts of its stretch.
     struct Challenge {
         address challenger;
         uint64 deadline;
+        uint16 shown;
         bool closed;
         bool ofPayout;
     }
 
-    /// @dev The head of a sum tree: count u64, total u128, top. A leaf with its opening is longer.
+    /// @notice Most receipts that one challenge asks for: what a node can show within `answerSeconds`, in as many transactions as it needs.
+    uint64 public constant STRETCH_MAX = 256;
+    /// @dev The head of a sum tree: count u64, total u128, top. A leaf, or a part, with its opening is longer.
     uint256 private constant SUM_HEAD_BYTES = 56;
 
-    /// @notice What a challenger attaches, in wei: more than an answer costs.
+    /// @notice Says whose key may sign requests.
+    ISessions public immutable escrow;
+    /// @notice What a challenger attaches, in wei, for each receipt of a stretch and for everything else that can be asked for: more than an
+    /// answer costs.
     uint128 public immutable bond;
     /// @notice Seconds in which the accused may answer.
     uint64 public immutable answerSeconds;
@@ -43,8 +50,10 @@ contract ReceiptChallenge is FaultBase {
     mapping(address => uint256) public owed;
     mapping(bytes32 => Challenge) private challenges;
 
-    event ReceiptChallenged(bytes32 indexed id, uint64 indexed epoch, address indexed node, uint64 index, address challenger, uint64 deadline);
-    event ReceiptShown(bytes32 indexed id, bytes receipt, bytes signature, bytes quote, bytes manifest);
+    event ReceiptsChallenged(
+        bytes32 indexed id, uint64 indexed epoch, address indexed node, uint64 first, uint64 count, address challenger, uint64 deadline
+    );
+    event ReceiptShown(bytes32 indexed id, uint64 index, bytes receipt, bytes signature, bytes quote, bytes manifest);
     event RequestChallenged(bytes32 indexed id, bytes32 indexed receiptHash, address indexed node, bytes request, uint64 deadline);
     event RequestShown(bytes32 indexed id, bytes request, bytes signature);
     event PayoutChallenged(
@@ -54,13 +63,15 @@ contract ReceiptChallenge is FaultBase {
     event Unanswered(bytes32 indexed id, address indexed accused, address indexed challenger);
     event Credited(address indexed payee, uint256 amount);
 
-    error WrongBond(uint128 expected, uint256 got);
+    error WrongBond(uint256 expected, uint256 got);
     error ZeroAnswerTime();
     error KnownChallenge(bytes32 id);
     error NoChallenge(bytes32 id);
     error TooLate(uint256 until, uint256 timeNow);
     error StillOpen(uint64 deadline, uint256 timeNow);
-    error IndexBeyondCount(uint64 index, uint64 count);
+    error StretchCount(uint64 most, uint64 got);
+    error StretchBeyondCount(uint256 end, uint64 count);
+    error NothingShown();
     error NotAReceiptOf(address node);
     error WrongSigner(address expected, address recovered);
     error OtherRequest(bytes32 expected, bytes32 got);
@@ -71,39 +82,53 @@ contract ReceiptChallenge is FaultBase {
     error NothingOwed(address account);
     error NotYours(bytes32 id, address challenger);
 
-    /// @param bond_ What a challenger attaches, in wei.
+    /// @param escrow_ See `escrow`.
+    /// @param bond_ See `bond`.
     /// @param answerSeconds_ Seconds to answer in; W1 and W2 must each be longer than twice that.
-    constructor(IStakes stakeManager_, ISettlement settlement_, uint128 bond_, uint64 answerSeconds_)
+    constructor(IStakes stakeManager_, ISettlement settlement_, ISessions escrow_, uint128 bond_, uint64 answerSeconds_)
         FaultBase(stakeManager_, settlement_)
     {
+        if (address(escrow_) == address(0)) revert ZeroAddress("escrow");
         if (answerSeconds_ == 0) revert ZeroAnswerTime();
+        escrow = escrow_;
         bond = bond_;
         answerSeconds = answerSeconds_;
     }
 
-    // ------------------------------------------------------------------ F8: a receipt is withheld
+    // ------------------------------------------------------------------ F8: receipts are withheld
 
-    /// @notice F8: asks a node for receipt `index` under the root it submitted in block `blockNumber`. Within W1.
-    function challengeReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external payable {
+    /// @notice F8: asks a node for `count` receipts, from the one at `first` on, under the root it submitted in block `blockNumber`. Within W1.
+    /// The bond is due for each.
+    function challengeReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external payable {
         settlement.requireNodeRoot(nodeRoot, blockNumber);
         Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
-        if (index >= root.count) revert IndexBeyondCount(index, root.count);
-        bytes32 id = receiptId(root, index);
-        uint64 deadline = open(id, dueAt(root.epoch), false);
-        emit ReceiptChallenged(id, root.epoch, root.node, index, msg.sender, deadline);
+        if (count == 0 || count > STRETCH_MAX) revert StretchCount(STRETCH_MAX, count);
+        if (uint256(first) + count > root.count) revert StretchBeyondCount(uint256(first) + count, root.count);
+        bytes32 id = stretchId(root, first, count);
+        uint64 deadline = open(id, dueAt(root.epoch), uint256(bond) * count, false);
+        emit ReceiptsChallenged(id, root.epoch, root.node, first, count, msg.sender, deadline);
     }
 
-    /// @notice Answers with the receipt and all that its parts follow from. Callable by anyone; the bond is the node's.
-    /// @param evidence NodeRoot body, submission block u64, index u64, then with their lengths u32: receipt, signature, quote, manifest; then
-    /// the receipt's opening. Quote and manifest are left empty where nothing is billed.
-    function showReceipt(bytes calldata evidence) external {
+    /// @notice Shows receipts and all that their parts follow from. Callable by anyone; once the last one of a challenged stretch is shown, the
+    /// bond is the node's. Receipts that nobody asked for are shown as the stretch of no receipts that begins with the first of them.
+    /// @param evidence NodeRoot body, submission block u64, first u64, count u64; then the receipts that follow those already shown, one at least,
+    /// each with its length u32: receipt, signature, quote, manifest; then its siblings. Quote and manifest may be empty where nothing is billed.
+    function showReceipts(bytes calldata evidence) external {
         Openings.Reader memory reader = Openings.over(evidence);
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
-        place.index = reader.u64();
-        bytes32 id = receiptId(place.root, place.index);
-        showAt(reader, id, place);
+        (uint64 first, uint64 count) = (reader.u64(), reader.u64());
+        bytes32 id = stretchId(place.root, first, count);
+        uint64 shown = count == 0 ? 0 : inTime(id).shown;
+        if (reader.left() == 0) revert NothingShown();
+        for (; reader.left() != 0 && (count == 0 || shown < count); ++shown) {
+            place.index = first + shown;
+            showAt(reader, id, place);
+        }
         reader.finish();
-        answered(id, place.root.node);
+        if (count == 0) return;
+        // A stretch is no longer than `STRETCH_MAX`.
+        challenges[id].shown = uint16(shown);
+        if (shown == count) answered(id, place.root.node, uint256(bond) * count);
     }
 
     function showAt(Openings.Reader memory reader, bytes32 id, NodeTrees.Place memory place) private {
@@ -117,36 +142,36 @@ contract ReceiptChallenge is FaultBase {
         if (c.receipt.node != place.root.node) revert NotAReceiptOf(place.root.node);
         if (Codec.isBillable(c.receipt.reason) && !c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
         if (Codec.isBillable(c.receipt.reason) && !c.hasManifest) revert ReceiptRules.NotTheManifest(c.receipt.manifestRoot, 0);
-        NodeTrees.open(reader, place.root, place.index, receiptHash);
-        emit ReceiptShown(id, receipt, signature, quote, manifest);
+        NodeTrees.requireAt(reader, place.root, place.index, receiptHash, c.receipt.fee);
+        emit ReceiptShown(id, place.index, receipt, signature, quote, manifest);
     }
 
-    /// @notice Settles a challenge that was not answered: the node is slashed, once for a root, and nothing under the root is paid.
-    function settleReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external {
+    /// @notice Settles a challenge of which a receipt was not shown: the node is slashed, once for a root, and nothing under the root is paid.
+    function settleReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external {
         settlement.requireNodeRoot(nodeRoot, blockNumber);
         Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
-        address challenger = unanswered(receiptId(root, index), root.node);
+        address challenger = unanswered(stretchId(root, first, count), root.node);
         if (withheldAt[root.epoch][root.node] == 0) withheldAt[root.epoch][root.node] = uint64(block.timestamp);
         bytes32 faultHash = keccak256(abi.encode("F8", root.epoch, root.node));
         if (stakeManager.slashOf(faultHash) == 0) {
             stakeManager.slash(root.node, root.feeSum, address(0), 0, 0, challenger, faultHash);
         }
-        give(challenger, bond);
+        give(challenger, uint256(bond) * count);
     }
 
     // ------------------------------------------------------------------ F6: the client's request
 
     /// @notice F6: holds a request of the client against a receipt under a submitted root: other manifest, profile, class or prompt; more
     /// output tokens; a fee above the spending limit; rates of the quote above the limits. Within W1.
-    /// @param request Body of the request, `signature` the client's.
+    /// @param request Body of the request, `signature` the client's, or that of a key that is or was its session's.
     /// @param evidence NodeRoot body, submission block u64, index u64, then with their lengths u32: receipt, quote; then the receipt's
-    /// opening.
+    /// siblings.
     function challengeRequest(bytes calldata request, bytes calldata signature, bytes calldata evidence) external payable {
         (Codec.NodeRoot memory root, ReceiptRules.Case memory c, bytes32 receiptHash) = billed(evidence);
         requireRequest(request, signature, c.receipt);
         if (isMet(Codec.request(request), c)) revert RequestIsMet();
         bytes32 id = requestId(receiptHash);
-        uint64 deadline = open(id, dueAt(root.epoch), false);
+        uint64 deadline = open(id, dueAt(root.epoch), bond, false);
         emit RequestChallenged(id, receiptHash, root.node, request, deadline);
     }
 
@@ -158,7 +183,8 @@ contract ReceiptChallenge is FaultBase {
         if (!isMet(Codec.request(request), c)) revert RequestIsNotMet();
         bytes32 id = requestId(receiptHash);
         emit RequestShown(id, request, signature);
-        answered(id, root.node);
+        inTime(id);
+        answered(id, root.node, bond);
     }
 
     /// @notice Settles a challenge that was not answered: the receipt is void, its node slashed.
@@ -179,7 +205,7 @@ contract ReceiptChallenge is FaultBase {
     function challengeLeaf(uint64 index) external payable {
         ISettlement.Payout memory pending = pendingPayout();
         bytes32 id = leafId(pending, index);
-        uint64 deadline = open(id, pending.postedAt + settlement.w2(), true);
+        uint64 deadline = open(id, pending.postedAt + settlement.w2(), bond, true);
         emit PayoutChallenged(id, pending.epoch, address(0), false, index, msg.sender, deadline);
     }
 
@@ -191,7 +217,7 @@ contract ReceiptChallenge is FaultBase {
         PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
         reader.finish();
         bytes32 id = partId(pending, leaf.index, index);
-        uint64 deadline = open(id, pending.postedAt + settlement.w2(), true);
+        uint64 deadline = open(id, pending.postedAt + settlement.w2(), bond, true);
         emit PayoutChallenged(id, pending.epoch, leaf.account, true, index, msg.sender, deadline);
     }
 
@@ -209,7 +235,8 @@ contract ReceiptChallenge is FaultBase {
         reader.finish();
         bytes32 id = leafId(pending, index);
         emit PayoutShown(id, evidence);
-        answered(id, pending.poster);
+        inTime(id);
+        answered(id, pending.poster, bond);
     }
 
     /// @notice Answers with the part. Callable by anyone; the bond is the poster's.
@@ -219,7 +246,7 @@ contract ReceiptChallenge is FaultBase {
         ISettlement.Payout memory pending = pendingPayout();
         Openings.Reader memory reader = Openings.over(evidence);
         PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
-        if (leaf.cumulative == leaf.previous) {
+        if (reader.left() == SUM_HEAD_BYTES) {
             PayoutTrees.requireEmpty(reader, leaf.partsRoot);
         } else {
             PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
@@ -228,7 +255,8 @@ contract ReceiptChallenge is FaultBase {
         reader.finish();
         bytes32 id = partId(pending, leaf.index, index);
         emit PayoutShown(id, evidence);
-        answered(id, pending.poster);
+        inTime(id);
+        answered(id, pending.poster, bond);
     }
 
     /// @notice Settles a challenge for leaf `index` that was not answered: the payout is taken back, its poster slashed.
@@ -280,19 +308,23 @@ contract ReceiptChallenge is FaultBase {
         give(challenger, bond);
     }
 
-    function open(bytes32 id, uint256 until, bool ofPayout) private returns (uint64 deadline) {
-        if (msg.value != bond) revert WrongBond(bond, msg.value);
+    function open(bytes32 id, uint256 until, uint256 value, bool ofPayout) private returns (uint64 deadline) {
+        if (msg.value != value) revert WrongBond(value, msg.value);
         if (challenges[id].challenger != address(0)) revert KnownChallenge(id);
         if (block.timestamp + 2 * uint256(answerSeconds) > until) revert TooLate(until, block.timestamp);
         deadline = uint64(block.timestamp) + answerSeconds;
-        challenges[id] = Challenge({challenger: msg.sender, deadline: deadline, closed: false, ofPayout: ofPayout});
+        challenges[id] = Challenge({challenger: msg.sender, deadline: deadline, shown: 0, closed: false, ofPayout: ofPayout});
     }
 
-    function answered(bytes32 id, address accused) private {
-        Challenge storage challenge = known(id);
+    /// @dev A challenge that may still be answered.
+    function inTime(bytes32 id) private view returns (Challenge storage challenge) {
+        challenge = known(id);
         if (block.timestamp >= challenge.deadline) revert TooLate(challenge.deadline, block.timestamp);
-        challenge.closed = true;
-        give(accused, bond);
+    }
+
+    function answered(bytes32 id, address accused, uint256 value) private {
+        challenges[id].closed = true;
+        give(accused, value);
     }
 
     function unanswered(bytes32 id, address accused) private returns (address challenger) {
@@ -325,7 +357,7 @@ contract ReceiptChallenge is FaultBase {
         bytes calldata receipt = reader.blob();
         receiptHash = keccak256(receipt);
         c = ReceiptRules.open(receipt, reader.blob(), reader.cut(0));
-        NodeTrees.open(reader, place.root, place.index, receiptHash);
+        NodeTrees.requireAt(reader, place.root, place.index, receiptHash, c.receipt.fee);
         reader.finish();
         root = place.root;
         if (c.receipt.node != root.node || !Codec.isBillable(c.receipt.reason)) revert NotAReceiptOf(root.node);
@@ -337,7 +369,9 @@ contract ReceiptChallenge is FaultBase {
         bytes32 id = Codec.requestId(given.client, given.nonce);
         if (id != receipt.requestId) revert OtherRequest(receipt.requestId, id);
         address signer = Sig.signer(Sig.digest(Sig.domain(address(settlement)), Sig.REQUEST, keccak256(request)), signature);
-        if (signer == address(0) || signer != given.client) revert WrongSigner(given.client, signer);
+        if (signer == address(0)) revert WrongSigner(given.client, signer);
+        // A session that has ended counts: what was served while it was live must stay showable.
+        if (signer != given.client && escrow.sessionOf(given.client, signer).expiryBlock == 0) revert WrongSigner(given.client, signer);
     }
 
     function isMet(Codec.Request memory asked, ReceiptRules.Case memory c) private pure returns (bool) {
@@ -363,8 +397,8 @@ contract ReceiptChallenge is FaultBase {
         return uint256(settlement.epochs(epoch).openedAt) + settlement.w1();
     }
 
-    function receiptId(Codec.NodeRoot memory root, uint64 index) private pure returns (bytes32) {
-        return keccak256(abi.encode("F8", root.epoch, root.node, index));
+    function stretchId(Codec.NodeRoot memory root, uint64 first, uint64 count) private pure returns (bytes32) {
+        return keccak256(abi.encode("F8", root.epoch, root.node, first, count));
     }
 
     function requestId(bytes32 receiptHash) private pure returns (bytes32) {

@@ -146,6 +146,7 @@ contract Settlement {
     error TotalFell(uint128 previous, uint128 got);
     error TotalAboveReceived(uint128 received, uint128 got);
     error ZeroRoot();
+    error NotEmpty(bytes32 receiptsRoot);
     error NotPending(uint64 expected, uint64 got);
     error PayoutIsFinal(uint64 epoch, uint64 finalAt);
     error NoBond(uint64 epoch);
@@ -214,6 +215,8 @@ contract Settlement {
         address recovered = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.NODE_ROOT, bodyHash), signature);
         if (recovered != given.node) revert NodeRootSignature(given.node, recovered);
         if (given.receiptsRoot == 0) revert ZeroRoot();
+        // Nobody could open anything under a root of no receipts, to find it wrong.
+        if (given.count == 0 && (given.feeSum != 0 || given.receiptsRoot != Trees.sumRoot(0, 0, 0))) revert NotEmpty(given.receiptsRoot);
         if (epoch > currentEpoch) open(epoch);
         if (nodeRootOf[epoch][given.node] != 0) revert AlreadySubmitted(epoch, given.node);
         expose(given.node, epoch, given.feeSum, active);

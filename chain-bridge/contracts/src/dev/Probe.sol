@@ -120,6 +120,11 @@ contract Probe {
         return Codec.receipt(body);
     }
 
+    /// @notice The fee that a receipt's place in its tree counts, whatever else of the body is malformed.
+    function feeOf(bytes calldata body) external pure returns (uint128) {
+        return Codec.feeOf(body);
+    }
+
     /// @notice Whether a body is a receipt at all: shape, codes, spare bytes.
     function isWellFormed(bytes calldata body) external pure returns (bool) {
         return Codec.isWellFormed(body);
@@ -172,11 +177,6 @@ contract Probe {
         return Trees.leaf(content);
     }
 
-    /// @notice Digest of an inner node.
-    function treeNode(bytes32 left, bytes32 right) external pure returns (bytes32) {
-        return Trees.node(left, right);
-    }
-
     /// @notice Root over a top.
     function treeRoot(uint64 count, uint64 length, bytes32 top) external pure returns (bytes32) {
         return Trees.root(count, length, top);
@@ -210,16 +210,14 @@ contract Probe {
         reader.finish();
     }
 
-    /// @notice Reverts unless a receipt's hash stands at `index` under a node root; evidence as in `packedOpening`.
-    function requireReceiptAt(bytes calldata nodeRootBody, uint64 index, bytes32 receiptHash, bytes calldata evidence) external pure {
+    /// @notice Reverts unless a receipt's hash, with its fee, stands at `index` under a node root; evidence is its siblings (digest, sum u128).
+    function requireReceiptAt(bytes calldata nodeRootBody, uint64 index, bytes32 receiptHash, uint128 fee_, bytes calldata evidence)
+        external
+        pure
+    {
         Openings.Reader memory reader = Openings.over(evidence);
-        NodeTrees.open(reader, Codec.nodeRoot(nodeRootBody), index, receiptHash);
+        NodeTrees.requireAt(reader, Codec.nodeRoot(nodeRootBody), index, receiptHash, fee_);
         reader.finish();
-    }
-
-    /// @notice Digest of an inner node of a sum tree.
-    function sumNode(bytes32 left, uint128 leftSum, bytes32 right, uint128 rightSum) external pure returns (bytes32) {
-        return Trees.sumNode(left, leftSum, right, rightSum);
     }
 
     /// @notice Root of a sum tree.
