@@ -28,7 +28,8 @@ use types::{
     id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     key::{Account, Domains, Signed, Signed65},
     manifest::{AssetKind, Manifest, ManifestAsset, ManifestDatanet, treasury},
-    merkle::{self, keccak},
+    merkle::{keccak, sum_root},
+    operator::receipt_leaf,
     quote::{Class, Profile, Quote},
     receipt::{Reason, Receipt, Span},
     split::{SplitTable, fee},
@@ -46,6 +47,8 @@ const SIGNED: u32 = 20_000;
 /// Where the runs of one figure are cut, so that a median can be given.
 const BATCHES: u32 = 10;
 const EPOCH: u64 = 1;
+/// The quotes' constant.
+const PROTOCOL_FEE: Amount = Amount(1_000_000_007);
 
 fn account(what: &str, number: u32) -> Address {
     let hash = keccak(&[what.as_bytes(), &number.to_be_bytes()]);
@@ -93,7 +96,7 @@ fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem 
         class: Class::Open,
         rate_in: Amount(1_500_000_000_007),
         rate_out: Amount(4_000_000_000_003),
-        protocol_fee: Amount(1_000_000_007),
+        protocol_fee: PROTOCOL_FEE,
         tokens_max: 256,
         block,
         expiry: block.number + 60,
@@ -138,7 +141,7 @@ fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem 
         spans: (0..3).map(span).collect(),
         masks: vec![],
     };
-    ReceiptItem { receipt: Signed { document, signature: Signed65([0; 65]) }, quote, manifest: manifest.clone() }
+    ReceiptItem::new(Signed { document, signature: Signed65([0; 65]) }, &quote, manifest)
 }
 
 /// Cumulative-afters follow each other on a lane, as its vouchers do.
@@ -192,11 +195,11 @@ fn roots(receipts: &BTreeMap<Address, Vec<ReceiptItem>>) -> BTreeMap<Address, Ro
     let nodes: Vec<_> = receipts.iter().collect();
     let found: Vec<std::sync::OnceLock<RootFacts>> = nodes.iter().map(|_| std::sync::OnceLock::new()).collect();
     two_threads(nodes.len(), &|place| {
-        let items = nodes[place].1;
-        let digests: Vec<Hash32> = items.iter().map(|item| merkle::leaf(&item.receipt.document.hash().0)).collect();
-        let count = digests.len() as u64;
-        let fees = Amount::sum(items.iter().map(|item| item.receipt.document.fee)).expect("far below 2^128");
-        found[place].get_or_init(|| RootFacts { receipts: merkle::root(digests, count * 32), count, fees, block: u64::MAX });
+        let leaf = |item: &ReceiptItem| receipt_leaf(item.receipt.document.hash(), item.receipt.document.fee);
+        let leaves: Vec<_> = nodes[place].1.iter().map(leaf).collect();
+        let count = leaves.len() as u64;
+        let (receipts, fees) = sum_root(leaves).expect("far below 2^128");
+        found[place].get_or_init(|| RootFacts { receipts, count, fees, block: u64::MAX });
     });
     nodes.into_iter().zip(found).map(|((node, _), root)| (*node, root.into_inner().expect("every piece was worked"))).collect()
 }
@@ -227,7 +230,7 @@ fn rate(domains: &Domains, client: &Account, node: &Account) -> Result<f64, Box<
                     base: Amount::ZERO,
                     cumulative: document.fee,
                 };
-                (document, item.quote.protocol_fee, Signed::new(client, domains, voucher))
+                (document, PROTOCOL_FEE, Signed::new(client, domains, voucher))
             })
             .collect();
         let start = Instant::now();

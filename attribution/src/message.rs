@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
+    encoding::Body,
     id::Address,
     key::Signed,
     manifest::Manifest,
@@ -42,15 +43,33 @@ pub enum Ask {
     Settle,
 }
 
-/// A receipt with what its split needs.
+/// A receipt with what its split needs. One that may be billed comes with both bodies, as it would have to on the chain; another may leave them out.
+/// They are bytes: a receipt may name some that are no quote or no manifest, and then it has no parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptItem {
     /// The receipt.
     pub receipt: Signed<Receipt>,
-    /// The quote it names, for the protocol's constant.
-    pub quote: Quote,
-    /// The manifest it names, for split table and treasuries.
-    pub manifest: Manifest,
+    /// What it names as its quote, for the protocol's constant.
+    pub quote: Option<Body>,
+    /// What it names as its manifest, for split table and treasuries.
+    pub manifest: Option<Body>,
+}
+
+impl ReceiptItem {
+    /// A receipt with its quote and manifest.
+    pub fn new(receipt: Signed<Receipt>, quote: &Quote, manifest: &Manifest) -> Self {
+        Self { receipt, quote: Some(Body::of(quote)), manifest: Some(Body::of(manifest)) }
+    }
+
+    /// The quote; nothing if it was left out or the bytes are none.
+    pub fn quote(&self) -> Option<Quote> {
+        self.quote.as_ref()?.read().ok()
+    }
+
+    /// The manifest; nothing if it was left out or the bytes are none.
+    pub fn manifest(&self) -> Option<Manifest> {
+        self.manifest.as_ref()?.read().ok()
+    }
 }
 
 /// An account's line of a payout tree.

@@ -62,18 +62,21 @@ pub enum ShareError {
 /// [`ShareError`].
 pub fn parts(receipt: &Receipt, protocol_fee: Amount, manifest: &Manifest) -> Result<Vec<(Part, Amount)>, ShareError> {
     if !receipt.reason.is_billable() {
-        let unbilled = receipt.fee == Amount::ZERO;
-        return if unbilled {
-            Ok(Vec::new())
-        } else {
-            Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee })
-        };
+        return unbilled(receipt).map(|()| Vec::new());
     }
     // A receipt speaks for the stretch of its lane that ends at its cumulative-after, and the lane begins at zero.
     receipt.cumulative_after.minus(receipt.fee)?;
     let spans: Vec<u32> = receipt.spans.iter().map(|span| span.weight).collect();
     let treasuries: Vec<u64> = manifest.datanets.iter().map(|datanet| datanet.weight).collect();
     Ok(split::parts(receipt.fee, protocol_fee, &manifest.split, &spans, receipt.weight_total, &treasuries)?)
+}
+
+/// Whether a receipt that may not be billed bills nothing.
+pub(crate) fn unbilled(receipt: &Receipt) -> Result<(), ShareError> {
+    if receipt.fee == Amount::ZERO {
+        return Ok(());
+    }
+    Err(ShareError::NotBillable { reason: format!("{:?}", receipt.reason), fee: receipt.fee })
 }
 
 /// The parts of receipt number `index` of its node's epoch tree, each with its payee; the part of a role that nobody holds is left out, so they

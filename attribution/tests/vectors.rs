@@ -22,6 +22,7 @@ use types::{
     id::{Address, AssetId, AssetVersion, Hash32},
     manifest::Manifest,
     merkle::Opening,
+    payout::Witness,
     receipt::Receipt,
     text::prompt_root,
 };
@@ -224,6 +225,11 @@ fn the_payout_tree_is_that_of_the_vectors() {
         lane: hash(&value["lane"]),
         client: value["client"].as_str().unwrap().parse().unwrap(),
         amount: value["amount"].as_str().unwrap().parse().unwrap(),
+        witness: Witness {
+            epoch: value["witness"]["epoch"].as_str().unwrap().parse().unwrap(),
+            node: value["witness"]["node"].as_str().unwrap().parse().unwrap(),
+            index: value["witness"]["index"].as_str().unwrap().parse().unwrap(),
+        },
     };
     let refunds: Vec<Refund> = list(&vectors["payout"]["refunds"]).iter().map(refund).collect();
     let payout = build_payout(&previous, shares, &refunds).unwrap();

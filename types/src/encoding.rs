@@ -3,6 +3,8 @@
 //! [`Reader`] takes bytes from strangers: each read is bounds-checked, a count is compared with the bytes left before anything is
 //! allocated, and [`Reader::finish`] refuses what is left over, so a document has exactly one encoding.
 
+mod body;
+
 use std::{fmt, marker::PhantomData};
 
 use serde::{
@@ -15,6 +17,8 @@ use crate::{
     id::{Address, AssetId, AssetVersion, BlobId, Hash32, NodeId},
     time::BlockRef,
 };
+
+pub use body::Body;
 
 /// Why bytes are not the document they claim to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

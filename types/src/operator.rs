@@ -6,7 +6,7 @@ use crate::{
     amount::Amount,
     encoding::{Contract, DecodeError, Document, Reader, Writer},
     id::{Address, Hash32, NodeId},
-    merkle::keccak,
+    merkle::{SumOpening, Summed, keccak},
 };
 
 /// Binds a settlement account to a node key; a higher incarnation fences older copies.
@@ -44,7 +44,7 @@ pub struct NodeRoot {
     pub node: Address,
     /// The epoch.
     pub epoch: u64,
-    /// Root over receipt hashes in the node's order.
+    /// Root of the sum tree over receipt hashes in the node's order, each with its receipt's fee.
     pub receipts: Hash32,
     /// How many.
     pub count: u64,
@@ -52,10 +52,21 @@ pub struct NodeRoot {
     pub fees: Amount,
 }
 
+/// A receipt's leaf in its node's tree: its hash, and its fee as the amount.
+pub fn receipt_leaf(receipt: Hash32, fee: Amount) -> Summed {
+    Summed::leaf(&receipt.0, fee)
+}
+
 impl NodeRoot {
     /// What `Settlement` keeps of it when it is submitted in block `block`: keccak(body || block u64).
     pub fn slot(&self, block: u64) -> Hash32 {
         keccak(&[&self.encode(), &block.to_be_bytes()])
+    }
+
+    /// Whether a receipt with this hash and fee stands at the opening's place. Count and sum must be those of the tree: a node that lies about either can
+    /// open no receipt at all, so that what it says of a fee binds it.
+    pub fn holds(&self, receipt: Hash32, fee: Amount, opening: &SumOpening) -> bool {
+        opening.leaves == self.count && opening.root(receipt_leaf(receipt, fee)) == Some((self.receipts, self.fees))
     }
 }
 

@@ -18,7 +18,7 @@ use types::{
     manifest::Manifest,
     merkle::{self, Opening, SumOpening, SumTree, Summed, Tree},
     operator::{NodeBinding, NodeRoot},
-    payout::{PartLeaf, PayoutLeaf, parts_tree, payout_tree},
+    payout::{PartLeaf, PayoutLeaf, Witness, parts_tree, payout_tree},
     quote::Quote,
     receipt::{CheckReport, Receipt, token_ids_hash},
     request::Request,
@@ -335,7 +335,7 @@ fn payout_leaves_parts_and_claims_lead_to_the_root_of_the_vectors() {
     let payout = &vectors()["payout"];
     let mut leaves = Vec::new();
     for claim in list(&payout["claims"]) {
-        let parts: Vec<PartLeaf> = list(&claim["parts"]).iter().map(|part| decode_part(&bytes(&part["leaf"]))).collect();
+        let parts: Vec<PartLeaf> = list(&claim["parts"]).iter().map(|part| PartLeaf::decode(&bytes(&part["leaf"])).unwrap()).collect();
         let tree = parts_tree(&parts).unwrap();
         let leaf = PayoutLeaf {
             account: read(&claim["account"]),
@@ -366,17 +366,43 @@ fn parts_and_refunds_have_the_bytes_of_the_vectors() {
     let vectors = vectors();
     for value in list(&vectors["payout"]["claims"]).iter().flat_map(|claim| list(&claim["parts"])) {
         let leaf = bytes(&value["leaf"]);
-        let part = decode_part(&leaf);
+        let part = PartLeaf::decode(&leaf).unwrap();
         assert_eq!((hex::encode(part.encode()), part.amount), (hex::encode(&leaf), read(&value["amount"])));
-        match part.lane {
-            Some(lane) => {
-                assert_eq!(part, PartLeaf::refund(part.node, lane, part.amount));
+        match part.refund {
+            Some(of) => {
+                assert_eq!(part, PartLeaf::refund(part.node, of.lane, part.amount, of.witness));
+                let shown = list(&vectors["payout"]["refunds"]).iter().find(|refund| read::<Hash32>(&refund["lane"]) == of.lane).unwrap();
+                let witness = &shown["witness"];
+                let expected = Witness { epoch: number(&witness["epoch"]), node: read(&witness["node"]), index: number(&witness["index"]) };
+                assert_eq!((of.witness, part.amount), (expected, read(&shown["amount"])));
                 refunds += 1;
             }
             None => parts += 1,
         }
     }
-    assert!(refunds == 3 && parts > 9, "{refunds} refunds, {parts} parts");
+    assert!(refunds == 4 && parts > 9, "{refunds} refunds, {parts} parts");
+}
+
+#[test]
+fn receipts_open_under_the_node_root_of_the_vectors_with_their_fees() {
+    let vectors = vectors();
+    let receipts = &vectors["answer"]["receipts"];
+    let body = list(&vectors["documents"]).iter().find(|case| case["name"] == "NodeRoot" && case["case"] == "usual").unwrap();
+    let root = NodeRoot::decode(&bytes(&body["body"])).unwrap();
+    assert_eq!((root.receipts, root.count, root.fees), (read(&receipts["root"]), number(&receipts["count"]), read(&receipts["total"])));
+    for (index, (leaf, opening)) in list(&receipts["leaves"]).iter().zip(list(&receipts["openings"])).enumerate() {
+        let siblings: Vec<Summed> = list(&opening["digests"])
+            .iter()
+            .zip(list(&opening["sums"]))
+            .map(|(digest, sum)| Summed { digest: read(digest), sum: read(sum) })
+            .collect();
+        let opening = SumOpening { leaves: root.count, index: index as u64, siblings };
+        let (hash, fee): (Hash32, Amount) = (read(&leaf["leaf"]), read(&leaf["amount"]));
+        assert!(root.holds(hash, fee, &opening));
+        assert!(!root.holds(hash, Amount(fee.0 + 1), &opening), "another fee stands at no place");
+        assert!(!NodeRoot { fees: Amount(root.fees.0 + 1), ..root }.holds(hash, fee, &opening), "a sum that lies opens nothing");
+        assert!(!NodeRoot { count: 4, ..root }.holds(hash, fee, &opening), "nor does another count");
+    }
 }
 
 #[test]
@@ -388,17 +414,6 @@ fn node_roots_have_the_slots_of_the_vectors() {
         assert_eq!(root.slot(number(&case["block"])), read(&case["slot"]));
     }
     assert_eq!(list(&vectors["nodeRootSlots"]).len(), 6);
-}
-
-fn decode_part(leaf: &[u8]) -> PartLeaf {
-    let mut reader = types::encoding::Reader::new(leaf);
-    PartLeaf {
-        node: reader.address("node").unwrap(),
-        receipt: reader.u64("receipt").unwrap(),
-        part: reader.u32("part").unwrap(),
-        amount: reader.amount("amount").unwrap(),
-        lane: (leaf.len() == 80).then(|| reader.hash("lane").unwrap()),
-    }
 }
 
 #[test]

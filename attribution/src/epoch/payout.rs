@@ -7,7 +7,7 @@ use types::{
     amount::{Amount, AmountError},
     id::{Address, Hash32},
     merkle::{SumOpening, SumTree},
-    payout::{PartLeaf, PayoutLeaf, parts_root, payout_tree},
+    payout::{PartLeaf, PayoutLeaf, Witness, parts_root, payout_tree},
 };
 
 use super::division::{Parts, Workers, gather, one_by_one};
@@ -23,8 +23,17 @@ pub struct Refund {
     pub lane: Hash32,
     /// The lane's payer.
     pub client: Address,
-    /// How much.
+    /// How much; it may be nothing.
     pub amount: Amount,
+    /// The receipt that speaks for most of what the lane collected.
+    pub witness: Witness,
+}
+
+impl Refund {
+    /// Its part in the payer's line.
+    pub fn part(&self) -> PartLeaf {
+        PartLeaf::refund(self.node, self.lane, self.amount, self.witness)
+    }
 }
 
 /// Why shares do not make a payout tree.
@@ -147,10 +156,7 @@ pub fn build_payout(
     shares: impl IntoIterator<Item = Share>,
     refunds: &[Refund],
 ) -> Result<Payout, PayoutError> {
-    let refunds = refunds
-        .iter()
-        .filter(|refund| refund.amount != Amount::ZERO)
-        .map(|refund| Share { payee: refund.client, part: PartLeaf::refund(refund.node, refund.lane, refund.amount) });
+    let refunds = refunds.iter().map(|refund| Share { payee: refund.client, part: refund.part() });
     let mut all: Vec<Share> = shares.into_iter().chain(refunds).collect();
     all.sort_by_key(|share| share.part.place());
     if let Some(pair) = all.windows(2).find(|pair| pair[0].part.place() == pair[1].part.place()) {
@@ -209,7 +215,7 @@ mod tests {
     fn share() -> impl Strategy<Value = Share> {
         (0..5_u8, 0..3_u8, 0..4_u64, 0..9_u32, any::<u64>()).prop_map(|(payee, node, receipt, part, amount)| Share {
             payee: Address([payee; 20]),
-            part: PartLeaf { node: Address([node; 20]), receipt, part, amount: Amount(amount.into()), lane: None },
+            part: PartLeaf { node: Address([node; 20]), receipt, part, amount: Amount(amount.into()), refund: None },
         })
     }
 
@@ -222,7 +228,8 @@ mod tests {
                 unique.insert(share.part.place(), share);
             }
             let shares: Vec<Share> = unique.into_values().collect();
-            let refunds = [Refund { node: Address([1; 20]), lane: Hash32([2; 32]), client: Address([6; 20]), amount: Amount(77) }];
+            let refund = |lane, amount, witness| Refund { node: Address([1; 20]), lane: Hash32([lane; 32]), client: Address([6; 20]), amount: Amount(amount), witness };
+            let refunds = [refund(2, 77, Witness::NONE), refund(3, 0, Witness { epoch: 1, node: Address([1; 20]), index: 0 })];
             let payout = build_payout(&previous, shares.clone(), &refunds).unwrap();
 
             let paid = shares.iter().map(|share| share.part.amount.0).sum::<u128>() + 77;
@@ -236,6 +243,8 @@ mod tests {
                 prop_assert_eq!(leaf.previous.plus(new), Ok(leaf.cumulative));
                 prop_assert_eq!(leaf.previous, previous.get(&leaf.account).copied().unwrap_or_default());
             }
+            let client = payout.claim(Address([6; 20])).unwrap();
+            prop_assert_eq!(client.parts, refunds.map(|refund| refund.part()).to_vec(), "a refund of nothing has its part");
             let mut other = shares;
             let middle = usize::try_from(seed % 31).unwrap().min(other.len());
             other.rotate_left(middle);
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_part_paid_twice_is_refused() {
-        let part = PartLeaf { node: Address([1; 20]), receipt: 2, part: 3, amount: Amount(1), lane: None };
+        let part = PartLeaf { node: Address([1; 20]), receipt: 2, part: 3, amount: Amount(1), refund: None };
         let twice = [Share { payee: Address([1; 20]), part }, Share { payee: Address([2; 20]), part }];
         assert!(matches!(build_payout(&BTreeMap::new(), twice, &[]), Err(PayoutError::Repeated { receipt: 2, part: 3, .. })));
     }

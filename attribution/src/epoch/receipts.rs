@@ -7,8 +7,8 @@ use types::{
     encoding::Document as _,
     id::{Address, Hash32},
     key::{Domains, SignatureError, Signed},
-    merkle::{self, Tree},
-    operator::NodeRoot,
+    merkle::{SumTree, Summed, sum_root},
+    operator::{NodeRoot, receipt_leaf},
     receipt::Receipt,
 };
 
@@ -163,10 +163,12 @@ fn ordered(a: Hash32, b: Hash32) -> (Hash32, Hash32) {
     (a.min(b), a.max(b))
 }
 
-/// The tree over receipt hashes in the node's order.
-pub fn receipts_tree(receipts: &[Signed<Receipt>]) -> Tree {
-    let hashes: Vec<Hash32> = receipts.iter().map(|receipt| receipt.document.hash()).collect();
-    Tree::over(hashes.iter().map(|hash| hash.0.as_slice()))
+/// The sum tree over receipt hashes in the node's order, each with its fee.
+///
+/// # Errors
+/// [`AmountError::Overflow`] if the fees do not sum.
+pub fn receipts_tree(receipts: &[Signed<Receipt>]) -> Result<SumTree, AmountError> {
+    SumTree::new(receipts.iter().map(|receipt| leaf(&receipt.document)).collect())
 }
 
 /// What the node signs for an epoch.
@@ -179,14 +181,14 @@ pub fn node_root(node: Address, epoch: u64, receipts: &[Signed<Receipt>]) -> Res
 
 /// The same over receipts that lie elsewhere; no tree is kept.
 pub(super) fn root_over<'r>(node: Address, epoch: u64, receipts: impl Iterator<Item = &'r Receipt>) -> Result<NodeRoot, AmountError> {
-    let (mut digests, mut fees) = (Vec::with_capacity(receipts.size_hint().0), Amount::ZERO);
-    for receipt in receipts {
-        digests.push(merkle::leaf(&receipt.hash().0));
-        fees = fees.plus(receipt.fee)?;
-    }
-    let count = u64::try_from(digests.len()).expect("a length in memory fits 64 bits");
-    // A leaf is a hash of 32 bytes.
-    Ok(NodeRoot { node, epoch, receipts: merkle::root(digests, count.saturating_mul(32)), count, fees })
+    let leaves: Vec<Summed> = receipts.map(leaf).collect();
+    let count = u64::try_from(leaves.len()).expect("a length in memory fits 64 bits");
+    let (receipts, fees) = sum_root(leaves)?;
+    Ok(NodeRoot { node, epoch, receipts, count, fees })
+}
+
+fn leaf(receipt: &Receipt) -> Summed {
+    receipt_leaf(receipt.hash(), receipt.fee)
 }
 
 #[cfg(test)]
@@ -260,8 +262,11 @@ mod tests {
         let collected = collect(&domains, node, receipts.iter().cloned().chain(receipts.clone()));
         let root = node_root(node, 3, &collected.receipts).unwrap();
         assert_eq!((root.count, root.fees), (4, Amount(4 * receipts[0].document.fee.0)));
-        let hash = collected.receipts[2].document.hash();
-        assert_eq!(receipts_tree(&collected.receipts).open(2).unwrap().root(&hash.0), Some(root.receipts));
+        let (tree, third) = (receipts_tree(&collected.receipts).unwrap(), &collected.receipts[2].document);
+        assert!(root.holds(third.hash(), third.fee, &tree.open(2).unwrap()));
+        assert!(!root.holds(third.hash(), third.fee, &tree.open(1).unwrap()));
+        let dear = changed(&receipts[0], &domains, |r| r.fee = Amount(u128::MAX));
+        assert!(node_root(node, 3, &[dear.clone(), dear.clone()]).is_err() && receipts_tree(&[dear.clone(), dear]).is_err());
     }
 
     #[test]
@@ -305,7 +310,7 @@ mod tests {
     fn a_node_that_signs_an_attempt_ten_thousand_times_is_convicted_by_as_many_pairs() {
         let body = some().2.remove(0);
         let count = 10_000_u64;
-        let valid: BTreeMap<_, _> = (0..count).map(|n| (merkle::leaf(&n.to_be_bytes()), body.clone())).collect();
+        let valid: BTreeMap<_, _> = (0..count).map(|n| (types::merkle::leaf(&n.to_be_bytes()), body.clone())).collect();
         let (pairs, void) = contradictions(&valid);
         assert_eq!((pairs.len() as u64, void.len() as u64), (count - 1, count));
     }
@@ -329,7 +334,7 @@ mod tests {
                 let mut one = sample.clone();
                 let reason = if *failed { Reason::EngineFailure } else { Reason::Stop };
                 one.document = Receipt { request: Hash32([*request; 32]), attempt: *attempt, first_token: *first_token, tokens_out: *tokens_out, reason, lane: Hash32([*lane; 32]), fee: Amount(*fee), cumulative_after: Amount(base + fee), ..one.document };
-                (merkle::leaf(salt), one)
+                (types::merkle::leaf(salt), one)
             }).collect();
             let (pairs, void) = contradictions(&valid);
             let expected = valid.iter().filter(|(hash, one)| valid.iter().any(|(other, two)| other != *hash && contradict(&one.document, &two.document)));

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    encoding::Document as _,
+    encoding::Body,
     id::{Address, AssetId, Hash32},
     key::{Domains, SignatureError},
-    manifest::Manifest,
     payout::{PartLeaf, PayoutLeaf},
 };
 
@@ -126,6 +125,12 @@ pub enum ItemError {
         /// Hash in the receipt.
         expected: Hash32,
     },
+    /// It is billed, and shown without its quote.
+    #[error("it may be billed, and what it names as its quote ({0}) is not shown")]
+    NoQuote(Hash32),
+    /// It is billed, and shown without its manifest.
+    #[error("it may be billed, and what it names as its manifest ({0}) is not shown")]
+    NoManifest(Hash32),
     /// The manifest is another one.
     #[error("the manifest shown has the root {got}, the receipt names {expected}")]
     Manifest {
@@ -203,8 +208,10 @@ pub enum ReplayError {
         /// By the chain.
         expected: u64,
     },
-    /// Another root.
-    #[error("epoch {epoch}, node {node}: its receipts give the root {got}, it submitted {expected}")]
+    /// Another root, or another sum of fees than the root's tree has.
+    #[error(
+        "epoch {epoch}, node {node}: its receipts give the root {got} over fees of {got_fees} wei, it submitted {expected} over {expected_fees}"
+    )]
     Root {
         /// The epoch.
         epoch: u64,
@@ -212,20 +219,12 @@ pub enum ReplayError {
         node: Address,
         /// Rebuilt.
         got: Hash32,
+        /// Sum of the receipts' fees.
+        got_fees: Amount,
         /// By the chain.
         expected: Hash32,
-    },
-    /// Another sum of fees.
-    #[error("epoch {epoch}, node {node}: its receipts' fees sum to {got} wei, it submitted {expected}")]
-    Fees {
-        /// The epoch.
-        epoch: u64,
-        /// The node.
-        node: Address,
-        /// Rebuilt.
-        got: Amount,
         /// By the chain.
-        expected: Amount,
+        expected_fees: Amount,
     },
     /// The shares make no tree.
     #[error("epoch {epoch}: {why}")]
@@ -382,13 +381,12 @@ fn check_root_by(
     signatures: Signatures,
 ) -> Result<(), ReplayError> {
     // Answers of one node mostly have one manifest: the last one is not hashed again.
-    let mut last: Option<(&Manifest, Hash32)> = None;
+    let mut last: Option<(&Body, Hash32)> = None;
     for (place, item) in (0..).zip(items) {
-        let manifest = match last {
-            Some((manifest, root)) if *manifest == item.manifest => root,
-            _ => item.manifest.root(),
-        };
-        last = Some((&item.manifest, manifest));
+        let manifest = item.manifest.as_ref().map(|body| match last {
+            Some((manifest, root)) if manifest == body => root,
+            _ => last.insert((body, body.hash())).1,
+        });
         check_opened(domains, node, item, manifest, signatures).map_err(|why| ReplayError::Receipt { epoch, node, receipt: place, why })?;
     }
     let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
@@ -397,24 +395,29 @@ fn check_root_by(
     }
     let rebuilt = root_over(node, epoch, items.iter().map(|item| &item.receipt.document))
         .map_err(|error| ReplayError::Payout { epoch, why: PayoutError::Amount(error) })?;
-    if rebuilt.receipts != root.receipts {
-        return Err(ReplayError::Root { epoch, node, got: rebuilt.receipts, expected: root.receipts });
-    }
-    if rebuilt.fees != root.fees {
-        return Err(ReplayError::Fees { epoch, node, got: rebuilt.fees, expected: root.fees });
+    if (rebuilt.receipts, rebuilt.fees) != (root.receipts, root.fees) {
+        let (got, got_fees) = (rebuilt.receipts, rebuilt.fees);
+        return Err(ReplayError::Root { epoch, node, got, got_fees, expected: root.receipts, expected_fees: root.fees });
     }
     Ok(())
 }
 
-/// Whether one receipt is `node`'s, signed by it, and shown with the quote and the manifest it names.
+/// Whether one receipt is `node`'s, signed by it, and shown with what it names: a quote and a manifest if it may be billed, and nothing else in
+/// their place.
 ///
 /// # Errors
 /// [`ItemError`].
 pub fn check_item(domains: &Domains, node: Address, item: &ReceiptItem) -> Result<(), ItemError> {
-    check_opened(domains, node, item, item.manifest.root(), Signatures::Verify)
+    check_opened(domains, node, item, item.manifest.as_ref().map(Body::hash), Signatures::Verify)
 }
 
-fn check_opened(domains: &Domains, node: Address, item: &ReceiptItem, manifest: Hash32, signatures: Signatures) -> Result<(), ItemError> {
+fn check_opened(
+    domains: &Domains,
+    node: Address,
+    item: &ReceiptItem,
+    manifest: Option<Hash32>,
+    signatures: Signatures,
+) -> Result<(), ItemError> {
     let receipt = &item.receipt.document;
     if receipt.node != node {
         return Err(ItemError::Node(receipt.node));
@@ -422,14 +425,16 @@ fn check_opened(domains: &Domains, node: Address, item: &ReceiptItem, manifest: 
     if signatures == Signatures::Verify {
         item.receipt.verify(domains, node)?;
     }
-    let quote = item.quote.hash();
-    if quote != receipt.quote {
-        return Err(ItemError::Quote { got: quote, expected: receipt.quote });
+    match item.quote.as_ref().map(Body::hash) {
+        Some(got) if got != receipt.quote => return Err(ItemError::Quote { got, expected: receipt.quote }),
+        None if receipt.reason.is_billable() => return Err(ItemError::NoQuote(receipt.quote)),
+        _ => {}
     }
-    if manifest != receipt.manifest {
-        return Err(ItemError::Manifest { got: manifest, expected: receipt.manifest });
+    match manifest {
+        Some(got) if got != receipt.manifest => Err(ItemError::Manifest { got, expected: receipt.manifest }),
+        None if receipt.reason.is_billable() => Err(ItemError::NoManifest(receipt.manifest)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// One account of a payout tree, as it is shown beside the receipts.

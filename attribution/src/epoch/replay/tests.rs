@@ -1,14 +1,16 @@
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{cmp::Reverse, collections::BTreeSet, sync::LazyLock};
 
 use proptest::prelude::*;
 use serde_json::Value;
 use types::{
+    encoding::Document as _,
     key::{Account, Signed},
+    payout::Witness,
     receipt::Reason,
 };
 
 use super::*;
-use crate::epoch::{build_payout, node_root};
+use crate::epoch::{UnpaidWhy, build_payout, node_root};
 use crate::sample::{Sample, account, sample};
 use crate::shares::{self, RolePayees};
 
@@ -104,7 +106,9 @@ fn item(node: &Account, number: usize, plan: &Plan, collected: &mut BTreeMap<Has
         *sum = sum.plus(receipt.fee).unwrap();
         receipt.cumulative_after = *sum;
     }
-    ReceiptItem { receipt: Signed::new(node, &bundle.domains, receipt), quote, manifest: bundle.manifest.clone() }
+    let item = ReceiptItem::new(Signed::new(node, &bundle.domains, receipt), &quote, &bundle.manifest);
+    // What bills nothing is shown with as little as the chain asks for.
+    if fate == Fate::Failed { ReceiptItem { quote: None, manifest: None, ..item } } else { item }
 }
 
 /// What honest nodes and an honest poster make of the plans, by the lower functions alone.
@@ -123,7 +127,7 @@ fn world(plans: &[Plan]) -> World {
         sold_from: None,
     };
     let (mut previous, mut root) = (BTreeMap::new(), Hash32::ZERO);
-    let mut earned: BTreeMap<Hash32, Amount> = BTreeMap::new();
+    let mut earned: BTreeMap<Hash32, (Amount, Reverse<Witness>)> = BTreeMap::new();
     let epochs: BTreeSet<u64> = plans.iter().map(|plan| plan.0).chain([REFUNDS_IN]).collect();
     for epoch in epochs {
         let mut items: BTreeMap<Address, Vec<ReceiptItem>> = BTreeMap::from([(nodes[0].address(), Vec::new())]);
@@ -135,8 +139,11 @@ fn world(plans: &[Plan]) -> World {
             let of_node = items.entry(node.address()).or_default();
             if plan.4 == Fate::Out {
                 world.out.insert(receipt.hash());
-            } else if plan.4 != Fate::NotCollected {
-                earned.insert(receipt.lane, receipt.cumulative_after);
+            } else if plan.4 != Fate::NotCollected && receipt.cumulative_after != Amount::ZERO {
+                let index = u64::try_from(of_node.len()).unwrap();
+                let reach = (receipt.cumulative_after, Reverse(Witness { epoch, node: node.address(), index }));
+                let most = earned.entry(receipt.lane).or_insert(reach);
+                *most = reach.max(*most);
             }
             if plan.4 == Fate::Paid {
                 let roles = RolePayees {
@@ -149,7 +156,8 @@ fn world(plans: &[Plan]) -> World {
                     insurance: accounts.insurance,
                 };
                 let place = u64::try_from(of_node.len()).unwrap();
-                shares.extend(shares::payees(receipt, place, made.quote.protocol_fee, &made.manifest, &roles).unwrap());
+                let (quote, manifest) = (&SAMPLE.bundle.quote.document, &SAMPLE.bundle.manifest);
+                shares.extend(shares::payees(receipt, place, quote.protocol_fee, manifest, &roles).unwrap());
             }
             of_node.push(made);
         }
@@ -167,9 +175,9 @@ fn world(plans: &[Plan]) -> World {
             }
         }
         let refund = |due: &RefundFacts| {
-            let left = due.collected.minus(earned.get(&due.lane).copied().unwrap_or_default()).unwrap();
-            let amount = left.minus(due.given_back).unwrap();
-            Refund { node: due.node, lane: due.lane, client: due.payer, amount }
+            let (spoken, Reverse(witness)) = earned.get(&due.lane).copied().unwrap_or_default();
+            let amount = due.collected.minus(spoken).unwrap().minus(due.given_back).unwrap();
+            Refund { node: due.node, lane: due.lane, client: due.payer, amount, witness }
         };
         let payout = build_payout(&previous, shares, &due.iter().map(refund).collect::<Vec<_>>()).unwrap();
         let root_of = |(node, items): (&Address, &Vec<ReceiptItem>)| {
@@ -322,11 +330,18 @@ fn what_is_at_odds_is_named_with_its_place() {
         w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[1].receipt.document.fee.0 += 1
     });
     check(&["epoch 1", &of(node), "receipt 0", "quote"], &|w| {
-        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].quote.tokens_max += 1
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].quote.as_mut().unwrap().0[0] ^= 1
     });
     check(&["epoch 1", &of(node), "receipt 0", "manifest"], &|w| {
-        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].manifest.parameters += 1
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].manifest.as_mut().unwrap().0[0] ^= 1
     });
+    check(&["epoch 1", &of(node), "receipt 0", "quote", "is not shown"], &|w| {
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0].quote = None
+    });
+    check(&["epoch 1", &of(node), "receipt 1", "manifest", "is not shown"], &|w| {
+        w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[1].manifest = None
+    });
+    check(&["epoch 1", &of(node), "root", "fees"], &|w| w.epochs.get_mut(&1).unwrap().roots.get_mut(&node).unwrap().fees.0 += 1);
     check(&["epoch 1", &of(node), "1 receipts", "covers 2"], &|w| drop(w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap().pop()));
     check(&["epoch 1", &of(node), "root"], &|w| w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap().swap(0, 1));
     check(&["epoch 1", &of(node), "missing"], &|w| drop(w.receipts.get_mut(&1).unwrap().remove(&node)));
@@ -351,6 +366,64 @@ fn what_is_at_odds_is_named_with_its_place() {
         document.fee.0 += 1;
         item.receipt = Signed::new(&account(7), &w.accounts.domains, document);
     });
+}
+
+#[test]
+fn a_receipt_that_names_bytes_which_are_no_quote_or_no_manifest_has_no_parts_and_bounds_its_lanes_refund() {
+    let paid = world(&plans());
+    let node = account(9).address();
+    let of = |change: &dyn Fn(&mut ReceiptItem)| {
+        let mut items = paid.receipts[&2].clone();
+        change(&mut items.get_mut(&node).unwrap()[1]);
+        let mut standing = BTreeMap::new();
+        let due = RefundFacts { collected: paid.collected[&lane(0)], ..paid.epochs[&4].refunds[0] };
+        let division = divide(&paid, &paid.accounts, 2, &items, &[due], &mut standing, &one_by_one);
+        let item = &items[&node][1];
+        let is_shown = check_item(&paid.accounts.domains, node, item).is_ok();
+        (is_shown, division.unpaid.iter().find(|unpaid| unpaid.receipt == 1).map(|unpaid| unpaid.why.clone()), division.refunds[0])
+    };
+    let resigned = |item: &mut ReceiptItem, change: &dyn Fn(&mut types::receipt::Receipt)| {
+        let mut document = item.receipt.document.clone();
+        change(&mut document);
+        item.receipt = Signed::new(&account(9), &paid.accounts.domains, document);
+    };
+    let (_, why, refund) = of(&|_| {});
+    assert_eq!((why, refund.witness), (None, Witness { epoch: 2, node, index: 1 }));
+    let junk = Body(b"no document".to_vec());
+    let (is_shown, why, same) = of(&|item| {
+        resigned(item, &|receipt| receipt.quote = junk.hash());
+        item.quote = Some(junk.clone());
+    });
+    assert_eq!((is_shown, why, same), (true, Some(UnpaidWhy::NoQuote), refund));
+    let (is_shown, why, same) = of(&|item| {
+        resigned(item, &|receipt| receipt.manifest = junk.hash());
+        item.manifest = Some(junk.clone());
+    });
+    assert_eq!((is_shown, why, same), (true, Some(UnpaidWhy::NoManifest), refund));
+}
+
+#[test]
+fn a_refund_of_nothing_has_its_part_with_the_witness_that_leaves_nothing() {
+    let world = world(&plans());
+    let (epoch, items) = world.receipts.first_key_value().unwrap();
+    let spoken = items[&account(7).address()][0].receipt.document.cumulative_after;
+    let due = |collected| RefundFacts { collected, given_back: Amount::ZERO, ..world.epochs[&REFUNDS_IN].refunds[0] };
+    let refund_of = |due: RefundFacts| {
+        let division = divide(&world, &world.accounts, *epoch, items, &[due], &mut BTreeMap::new(), &one_by_one);
+        let part = *division.parts[&due.payer].iter().find(|part| part.lane() == Some(due.lane)).unwrap();
+        assert_eq!(part, division.refunds[0].part());
+        (part.amount, part.refund.unwrap().witness)
+    };
+    let witness = Witness { epoch: *epoch, node: account(7).address(), index: 0 };
+    assert_eq!(refund_of(due(spoken)), (Amount::ZERO, witness));
+    assert_eq!(refund_of(due(Amount(spoken.0 + 1))), (Amount(1), witness));
+    assert_eq!(
+        refund_of(RefundFacts { given_back: Amount(5), ..due(spoken) }),
+        (Amount::ZERO, witness),
+        "given back twice is not taken back"
+    );
+    let elsewhere = RefundFacts { lane: lane(9), ..due(Amount(70)) };
+    assert_eq!(refund_of(elsewhere), (Amount(70), Witness::NONE), "no receipt names the lane");
 }
 
 #[test]
