@@ -6,7 +6,6 @@ import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {NodeTrees} from "../src/NodeTrees.sol";
 import {Openings} from "../src/Openings.sol";
 import {Settlement} from "../src/Settlement.sol";
-import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
 import {Trees} from "../src/Trees.sol";
 import {Ledger} from "./Ledger.sol";
@@ -129,15 +128,15 @@ contract EquivocationTest is Ledger {
         forged = find(root, 0);
         forged[91] ^= 0x01;
         refused(address(verifier), repeat(receipt, forged, find(root, 2)), Settlement.WrongNodeRoot.selector);
-        // An index beyond the count, another count, another length, bytes left over, bytes missing.
+        // An index beyond the count, another sibling, another sum, bytes left over, bytes missing.
         forged = find(root, 0);
         forged[99] = 0x03;
         refused(address(verifier), repeat(receipt, forged, find(root, 2)), Trees.IndexBeyondLeaves.selector);
         forged = find(root, 0);
-        forged[107] = 0x04;
+        forged[100] ^= 0x01;
         refused(address(verifier), repeat(receipt, forged, find(root, 2)), NodeTrees.NotInTree.selector);
         forged = find(root, 0);
-        forged[115] = 0x61;
+        forged[147] ^= 0x01;
         refused(address(verifier), repeat(receipt, forged, find(root, 2)), NodeTrees.NotInTree.selector);
         refused(address(verifier), repeat(receipt, find(root, 0), bytes.concat(find(root, 2), hex"00")), Openings.TrailingBytes.selector);
         refused(address(verifier), repeat(receipt, find(root, 0), hex"00"), Openings.Truncated.selector);
@@ -147,12 +146,14 @@ contract EquivocationTest is Ledger {
     function test_a_root_that_binds_another_count_than_its_node_signed_holds_no_receipt() public {
         Answer[] memory answers = new Answer[](2);
         for (uint64 i = 0; i < 2; ++i) answers[i] = honest(NODE_KEY, 0, SEED);
-        bytes[] memory leaves = new bytes[](2);
-        for (uint256 i = 0; i < 2; ++i) leaves[i] = abi.encodePacked(keccak256(receiptBody(answers[i])));
-        bytes memory body = abi.encodePacked(node, uint64(1), Pack.root(leaves), uint64(3), uint128(0));
-        settlement.submitNodeRoot(body, signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, body));
-        bytes memory shown = abi.encodePacked(body, uint64(block.number), uint64(0), Pack.open(leaves, 0));
-        refused(address(verifier), repeat(receiptBody(answers[0]), shown, shown), NodeTrees.CountOfTree.selector);
+        Root memory root = rooted(NODE_KEY, answers);
+        (bytes32 top, uint128 sum) = Pack.sumRoot(root.leaves, root.fees);
+        submitAs(NODE_KEY, root, top, 3, sum);
+        bytes memory call = repeat(receiptBody(answers[0]), find(root, 0), find(root, 0));
+        // Its count asks for siblings that the tree does not have; arbitrary ones lead elsewhere.
+        refused(address(verifier), call, NodeTrees.NotInTree.selector);
+        bytes memory more = bytes.concat(find(root, 0), new bytes(48));
+        refused(address(verifier), repeat(receiptBody(answers[0]), more, more), NodeTrees.NotInTree.selector);
     }
 
     // ------------------------------------------------------------------ F5, the named block

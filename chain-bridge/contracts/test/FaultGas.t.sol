@@ -11,9 +11,10 @@ import {Pack} from "./Pack.sol";
 /// @notice What is called here of the two contracts compiled for size: importing them would compile, and measure, everything so.
 interface ISmall {
     function provePayout(uint8 mode, bytes calldata evidence) external;
-    function challengeReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external payable;
-    function showReceipt(bytes calldata evidence) external;
-    function settleReceipt(bytes calldata nodeRoot, uint64 blockNumber, uint64 index) external;
+    function requestRefund(bytes calldata lane, bytes calldata absence) external;
+    function challengeReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external payable;
+    function showReceipts(bytes calldata evidence) external;
+    function settleReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external;
 }
 
 /// @notice Gas of every proof as a whole transaction, slash included, written to snapshots/gas.json.
@@ -23,6 +24,8 @@ contract FaultGasTest is Ledger {
     uint8 private constant SUM = 3;
     uint8 private constant PART = 8;
     uint8 private constant MISSING = 9;
+    uint8 private constant REFUND = 10;
+    uint8 private constant LEFT_OUT = 11;
     Share[] private none;
 
     function test_gas_of_a_false_span_at_depth_20_with_full_leaves() public {
@@ -119,30 +122,69 @@ contract FaultGasTest is Ledger {
         content = tree.parts[i][0];
         without(tree, i, 0);
         post(tree);
-        bytes memory absence = abi.encodePacked(uint8(1), leafAt(tree, i), noPart(tree, i, slice(content, 0, 32)));
+        bytes memory absence = abi.encodePacked(uint8(1), leafAt(tree, i), noPart(tree, i, content));
         proven(payouts, wrong(MISSING, abi.encodePacked(roots[0].shown, uint64(0), uint32(1), opened(roots[0]), absence)));
         vm.snapshotGasLastCall("gas", "F7, missing part");
     }
 
-    function test_gas_of_a_challenge() public {
-        ISmall desk = ISmall(challenges);
+    function test_gas_of_a_wrong_refund() public {
         Answer memory a = honest(NODE_KEY, 1, SEED);
+        collectMore(a, 100);
+        vm.roll(2_000);
+        vm.prank(client);
+        ISmall(payouts).requestRefund(laneBody(a), "");
         Root memory root = submit(NODE_KEY, one(a));
-        bytes memory body = bytes.concat(root.shown);
-        assembly ("memory-safe") {
-            mstore(body, 84)
-        }
-        vm.deal(address(this), 2 ether);
+        vm.warp(block.timestamp + W1);
+        Tree memory last;
+        Root[] memory roots = new Root[](1);
+        roots[0] = root;
         uint256 clean = vm.snapshotState();
-        desk.challengeReceipt{value: CHALLENGE_BOND}(body, uint64(block.number), 0);
-        vm.snapshotGasLastCall("gas", "F8, challenge");
-        bytes memory answer = abi.encodePacked(root.shown, uint64(0), Pack.blob(receiptBody(a)), Pack.blob(receiptSig(a)));
-        desk.showReceipt(abi.encodePacked(answer, Pack.blob(quoteBody(a)), Pack.blob(manifestBody(a)), Pack.open(root.leaves, 0)));
-        vm.snapshotGasLastCall("gas", "F8, answer");
+        Tree memory tree = build(last, roots, refund(client, node, 99, a.receipt.lane, witness(root, 0)));
+        post(tree);
+        uint256 i = indexOf(tree, client);
+        uint256 j = tree.parts[i].length - 1;
+        proven(payouts, wrong(REFUND, abi.encodePacked(leafAt(tree, i), partAt(tree, i, j), uint8(1), root.shown, placed(root, 0))));
+        vm.snapshotGasLastCall("gas", "F7, refund that its witness does not give");
         vm.revertToState(clean);
-        desk.challengeReceipt{value: CHALLENGE_BOND}(body, uint64(block.number), 0);
+
+        tree = build(last, roots, refund(client, node, 101, a.receipt.lane, noWitness()));
+        post(tree);
+        proven(payouts, wrong(REFUND, abi.encodePacked(leafAt(tree, i), partAt(tree, i, j), uint8(0), place0(root), placed(root, 0))));
+        vm.snapshotGasLastCall("gas", "F7, refund above a receipt");
+        vm.revertToState(clean);
+
+        tree = build(last, roots, none);
+        post(tree);
+        bytes memory like = refund(client, node, 0, a.receipt.lane, noWitness())[0].content;
+        proven(payouts, wrong(LEFT_OUT, abi.encodePacked(a.receipt.lane, noPartOf(tree, client, like))));
+        vm.snapshotGasLastCall("gas", "F7, refund left out");
+    }
+
+    function test_gas_of_challenged_receipts() public {
+        ISmall desk = ISmall(challenges);
+        Answer[] memory answers = new Answer[](32);
+        for (uint64 i = 0; i < 32; ++i) answers[i] = honest(NODE_KEY, i, SEED);
+        Root memory root = submit(NODE_KEY, answers);
+        bytes[] memory each = new bytes[](32);
+        for (uint256 i = 0; i < 32; ++i) each[i] = shown(root, i);
+        bytes memory all;
+        for (uint256 i = 0; i < 32; ++i) all = bytes.concat(all, each[i]);
+        vm.deal(address(this), 40 ether);
+        uint256 clean = vm.snapshotState();
+        desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, uint64(block.number), 0, 1);
+        vm.snapshotGasLastCall("gas", "F8, challenge of one receipt");
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(1), each[0]));
+        vm.snapshotGasLastCall("gas", "F8, answer of one receipt");
+        desk.challengeReceipts{value: 32 * CHALLENGE_BOND}(root.body, uint64(block.number), 0, 32);
+        vm.snapshotGasLastCall("gas", "F8, challenge of 32 receipts");
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(32), all));
+        vm.snapshotGasLastCall("gas", "F8, answer of 32 receipts");
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(0), all));
+        vm.snapshotGasLastCall("gas", "32 receipts published");
+        vm.revertToState(clean);
+        desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, uint64(block.number), 0, 1);
         vm.warp(block.timestamp + ANSWER_SECONDS);
-        desk.settleReceipt(body, uint64(block.number), 0);
+        desk.settleReceipts(root.body, blockOf(root), 0, 1);
         vm.snapshotGasLastCall("gas", "F8, settle");
     }
 
@@ -178,6 +220,19 @@ contract FaultGasTest is Ledger {
 
     function wrong(uint8 mode, bytes memory evidence) private pure returns (bytes memory) {
         return abi.encodeCall(ISmall.provePayout, (mode, evidence));
+    }
+
+    /// @dev A receipt as an answer to a challenge carries it.
+    function shown(Root memory root, uint256 i) private view returns (bytes memory) {
+        Answer memory a = root.answers[i];
+        return abi.encodePacked(
+            Pack.blob(receiptBody(a)), Pack.blob(receiptSig(a)), Pack.blob(quoteBody(a)), Pack.blob(manifestBody(a)), siblings(root, i)
+        );
+    }
+
+    /// @dev A root and its first index.
+    function place0(Root memory root) private pure returns (bytes memory) {
+        return abi.encodePacked(root.shown, uint64(0));
     }
 
     function opened(Root memory root) private pure returns (bytes memory) {

@@ -7,13 +7,16 @@ import {PayoutVerifier} from "../src/PayoutVerifier.sol";
 import {ReceiptRules} from "../src/ReceiptRules.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
-import {Ledger} from "./Ledger.sol";
-import {Pack} from "./Pack.sol";
+import {PayoutProofs} from "./PayoutProofs.sol";
 
 /// @notice What a lane's payer gets back, by slashes, notes and the refund together: each wei once, and no honest tree ever falls for it.
-contract LaneRefundsTest is Ledger {
+contract LaneRefundsTest is PayoutProofs {
     uint256 private constant SEED = (200 << 48) | (3 << 40) | (1 << 24) | (100 << 16) | (5 << 8) | 7;
     uint128 private constant BASE = 1 gwei;
+    bytes1 private constant HIGHER = 0x00;
+    bytes1 private constant WITNESS = 0x01;
+    /// @dev The state before the tree that is pending.
+    uint256 private clean;
 
     // ------------------------------------------------------------------ once, in whichever order
 
@@ -32,8 +35,10 @@ contract LaneRefundsTest is Ledger {
         nextEpoch();
         // What the lane collected below the receipt's stretch is left; the void receipt itself does not bound it.
         uint128 left = BASE - 1;
-        refunded(last, a, left + 1, "", true);
-        finalTree(refunded(last, a, left, standing(root, a), false), left);
+        refunded(last, a, left + 1, noWitness(), "", true);
+        refunded(last, a, left, witness(root, 0), abi.encodePacked(WITNESS, root.shown, placed(root, 0)), true);
+        refunded(last, a, left, noWitness(), hex"02", false);
+        finalTree(refunded(last, a, left, noWitness(), higher(root), false), left);
     }
 
     function test_a_void_receipt_that_was_refunded_is_not_repaid_by_its_slash() public {
@@ -45,7 +50,7 @@ contract LaneRefundsTest is Ledger {
         ask(a);
         yes("closed", escrow.isClosed(a.receipt.lane));
         nextEpoch();
-        Tree memory tree = refunded(last, a, a.receipt.cumulativeAfter, "", false);
+        Tree memory tree = refunded(last, a, a.receipt.cumulativeAfter, noWitness(), hex"02", false);
         finalTree(tree, a.receipt.cumulativeAfter);
         vm.warp(slash.releaseAt);
         uint256 before = client.balance;
@@ -64,9 +69,7 @@ contract LaneRefundsTest is Ledger {
         ask(a);
         claimCredit(honest(NODE_KEY, 1, SEED), 1, InferenceEscrow.LaneClosed.selector);
         nextEpoch();
-        bytes memory shown = standing(root, a);
-        refunded(last, a, 31, shown, true);
-        refunded(last, a, 30, shown, false);
+        bounded(last, a, root, 30);
         // The claim that stood is paid all the same.
         vm.deal(address(this), 70);
         escrow.payCredit{value: 70}(laneBody(a), a.receipt.requestId);
@@ -82,9 +85,7 @@ contract LaneRefundsTest is Ledger {
         Tree memory last = firstEpoch();
         ask(a);
         nextEpoch();
-        bytes memory shown = standing(root, a);
-        refunded(last, a, 56, shown, true);
-        refunded(last, a, 55, shown, false);
+        bounded(last, a, root, 55);
     }
 
     function test_another_nodes_receipt_on_the_lane_bounds_the_refund_until_it_is_void() public {
@@ -96,9 +97,7 @@ contract LaneRefundsTest is Ledger {
         Tree memory last = firstEpochOf(root);
         ask(a);
         nextEpoch();
-        bytes memory shown = standing(root, foreign);
-        refunded(last, a, 56, shown, true);
-        refunded(last, a, 55, shown, false);
+        bounded(last, a, root, 55);
     }
 
     // ------------------------------------------------------------------ who may ask
@@ -118,10 +117,6 @@ contract LaneRefundsTest is Ledger {
     }
 
     // ------------------------------------------------------------------ helpers
-
-    function desk() private view returns (PayoutVerifier) {
-        return PayoutVerifier(payouts);
-    }
 
     function roots_(Root memory root) private pure returns (Root[] memory roots) {
         roots = new Root[](1);
@@ -191,23 +186,31 @@ contract LaneRefundsTest is Ledger {
         vm.warp(block.timestamp + W1);
     }
 
-    /// @dev Posts the tree of epoch 2, which refunds `amount` on the lane of `a`, and holds `shown` against it. A wrong tree is forgotten again.
-    function refunded(Tree memory last, Answer memory a, uint128 amount, bytes memory shown, bool isWrong) private returns (Tree memory tree) {
-        Share[] memory extra = new Share[](1);
-        bytes memory content = abi.encodePacked(a.quote.node, type(uint64).max, uint32(1 << 24), amount, a.receipt.lane);
-        extra[0] = Share(client, content, amount);
+    /// @dev Posts the tree of epoch 2, which refunds `amount` on the lane of `a`, and holds `shown` against it. Forgotten again but for the last
+    /// one that stands.
+    function refunded(Tree memory last, Answer memory a, uint128 amount, bytes memory witnessed, bytes memory shown, bool convicts)
+        private
+        returns (Tree memory tree)
+    {
+        if (settlement.pendingPayout().epoch != 0) vm.revertToState(clean);
         Root[] memory none;
-        tree = build(last, none, extra);
-        uint256 clean = vm.snapshotState();
+        tree = build(last, none, refund(client, a.quote.node, amount, a.receipt.lane, witnessed));
+        clean = vm.snapshotState();
         post(tree);
-        bytes memory call = abi.encodeCall(PayoutVerifier.provePayout, (PayoutVerifier.Mode.Refund, evidence(tree, shown)));
-        if (isWrong) {
-            proven(payouts, call);
-            eq("taken back", 0, settlement.pendingPayout().epoch);
-            vm.revertToState(clean);
-        } else if (shown.length != 0) {
-            refused(payouts, call, PayoutVerifier.PayoutHolds.selector);
-        }
+        if (convicts) isWrong(PayoutVerifier.Mode.Refund, evidence(tree, shown));
+        else holds(PayoutVerifier.Mode.Refund, evidence(tree, shown));
+    }
+
+    /// @dev The refund is `amount`, bounded by the first receipt under `root`, and nothing else, whatever is named or shown.
+    function bounded(Tree memory last, Answer memory a, Root memory root, uint128 amount) private {
+        bytes memory own = abi.encodePacked(WITNESS, root.shown, placed(root, 0));
+        refunded(last, a, amount + 1, witness(root, 0), own, true);
+        refunded(last, a, amount - 1, witness(root, 0), own, true);
+        refunded(last, a, amount + 1, witness(root, 0), higher(root), true);
+        refunded(last, a, amount + 1, noWitness(), higher(root), true);
+        refunded(last, a, amount, noWitness(), hex"02", true);
+        refunded(last, a, amount, witness(root, 0), higher(root), false);
+        refunded(last, a, amount, witness(root, 0), own, false);
     }
 
     function evidence(Tree memory tree, bytes memory shown) private view returns (bytes memory) {
@@ -215,9 +218,9 @@ contract LaneRefundsTest is Ledger {
         return abi.encodePacked(leafAt(tree, i), partAt(tree, i, tree.parts[i].length - 1), shown);
     }
 
-    /// @dev The first receipt under a root, at its place.
-    function standing(Root memory root, Answer memory a) private pure returns (bytes memory) {
-        return abi.encodePacked(root.shown, uint64(0), Pack.blob(receiptBody(a)), Pack.open(root.leaves, 0));
+    /// @dev The first receipt under a root, as one that bounds a refund.
+    function higher(Root memory root) private pure returns (bytes memory) {
+        return abi.encodePacked(HIGHER, root.shown, uint64(0), placed(root, 0));
     }
 
     function finalTree(Tree memory tree, uint128 amount) private {

@@ -9,6 +9,9 @@ import {Transcript} from "./Transcript.sol";
 
 /// @notice Epochs as honest nodes and posters make them. Shares are computed here the plain way, with no code of the contracts.
 abstract contract Ledger is Transcript {
+    /// @dev A part that is no refund; a refund's lane stands behind as many.
+    uint256 private constant PART_BYTES = 48;
+
     /// @notice A part and whom it pays.
     struct Share {
         address payee;
@@ -25,12 +28,15 @@ abstract contract Ledger is Transcript {
         uint128[][] amounts;
     }
 
-    /// @notice A node's receipts of an epoch, and how its root is shown: body, block.
+    /// @notice A node's receipts of an epoch, and how its root is shown: body, block. The tree's leaves are the receipts' hashes, its amounts their
+    /// fees.
     struct Root {
         address node;
         uint64 epoch;
+        bytes body;
         bytes shown;
         bytes[] leaves;
+        uint128[] fees;
         Answer[] answers;
     }
 
@@ -38,24 +44,49 @@ abstract contract Ledger is Transcript {
 
     /// @notice Submits the receipts of the account behind `key`.
     function submit(uint256 key, Answer[] memory answers) internal returns (Root memory root) {
+        root = rooted(key, answers);
+        (bytes32 top, uint128 sum) = Pack.sumRoot(root.leaves, root.fees);
+        submitAs(key, root, top, uint64(answers.length), sum);
+    }
+
+    /// @notice The tree over receipts of the account behind `key`, not submitted yet.
+    function rooted(uint256 key, Answer[] memory answers) internal view returns (Root memory root) {
         root.node = vm.addr(key);
         root.epoch = settlement.submissionEpoch();
         root.answers = answers;
         root.leaves = new bytes[](answers.length);
-        uint128 fees = 0;
+        root.fees = new uint128[](answers.length);
         for (uint256 i = 0; i < answers.length; ++i) {
             root.leaves[i] = abi.encodePacked(keccak256(receiptBody(answers[i])));
-            fees += answers[i].receipt.fee;
+            root.fees[i] = answers[i].receipt.fee;
         }
-        bytes memory body =
-            abi.encodePacked(root.node, root.epoch, Pack.root(root.leaves), uint64(answers.length), fees);
-        settlement.submitNodeRoot(body, signed(key, address(settlement), Sig.NODE_ROOT, body));
-        root.shown = abi.encodePacked(body, uint64(block.number));
     }
 
-    /// @notice Node root, index, opening.
+    /// @notice Submits a root that says what it is told to.
+    function submitAs(uint256 key, Root memory root, bytes32 receiptsRoot, uint64 count, uint128 feeSum) internal {
+        root.body = abi.encodePacked(root.node, root.epoch, receiptsRoot, count, feeSum);
+        settlement.submitNodeRoot(root.body, signed(key, address(settlement), Sig.NODE_ROOT, root.body));
+        root.shown = abi.encodePacked(root.body, uint64(block.number));
+    }
+
+    /// @notice Siblings of the receipt at `index`.
+    function siblings(Root memory root, uint256 index) internal pure returns (bytes memory) {
+        return Pack.siblings(root.leaves, root.fees, index);
+    }
+
+    /// @notice Node root, index, siblings.
     function place(Root memory root, uint256 index) internal pure returns (bytes memory) {
-        return abi.encodePacked(root.shown, uint64(index), Pack.open(root.leaves, index));
+        return abi.encodePacked(root.shown, uint64(index), siblings(root, index));
+    }
+
+    /// @notice A receipt and its siblings.
+    function placed(Root memory root, uint256 index) internal pure returns (bytes memory) {
+        return abi.encodePacked(Pack.blob(receiptBody(root.answers[index])), siblings(root, index));
+    }
+
+    /// @notice The block in which a root was submitted.
+    function blockOf(Root memory root) internal pure returns (uint64) {
+        return uint64(slice(root.shown, root.body.length, 8));
     }
 
     function one(Answer memory a) internal pure returns (Answer[] memory answers) {
@@ -101,6 +132,22 @@ abstract contract Ledger is Transcript {
         uint256 first = left * a.manifest.datanets[0].weight / (a.manifest.datanets[0].weight + a.manifest.datanets[1].weight);
         n = add(shares, n, a, index, 256, a.manifest.datanets[0].treasury, first);
         return add(shares, n, a, index, 257, a.manifest.datanets[1].treasury, left - first);
+    }
+
+    /// @notice A refund's witness where there is none.
+    function noWitness() internal pure returns (bytes memory) {
+        return abi.encodePacked(address(0), uint64(0), uint64(0));
+    }
+
+    /// @notice The place of a receipt as a refund names it.
+    function witness(Root memory root, uint64 index) internal pure returns (bytes memory) {
+        return abi.encodePacked(root.node, root.epoch, index);
+    }
+
+    /// @notice A refund of a lane to `from`, with its witness.
+    function refund(address payee, address from, uint128 amount, bytes32 lane, bytes memory witnessed) internal pure returns (Share[] memory shares) {
+        shares = new Share[](1);
+        shares[0] = Share(payee, abi.encodePacked(from, type(uint64).max, uint32(1 << 24), amount, lane, witnessed), amount);
     }
 
     function roles(uint256 left, uint16[6] memory rows) private pure returns (uint256[6] memory pots) {
@@ -149,7 +196,7 @@ abstract contract Ledger is Transcript {
         return n + more.length;
     }
 
-    /// @dev By payee, then by content, whose first bytes are the key.
+    /// @dev By payee, then by key and lane.
     function sort(Share[] memory all) private pure {
         for (uint256 i = 1; i < all.length; ++i) {
             Share memory moved = all[i];
@@ -161,7 +208,13 @@ abstract contract Ledger is Transcript {
 
     function isAfter(Share memory a, Share memory b) private pure returns (bool) {
         if (a.payee != b.payee) return a.payee > b.payee;
-        return slice(a.content, 0, 32) > slice(b.content, 0, 32);
+        return isBehind(a.content, b.content);
+    }
+
+    function isBehind(bytes memory a, bytes memory b) private pure returns (bool) {
+        (uint256 x, uint256 y) = (slice(a, 0, 32), slice(b, 0, 32));
+        if (x != y || a.length == PART_BYTES) return x > y;
+        return slice(a, PART_BYTES, 32) > slice(b, PART_BYTES, 32);
     }
 
     function group(Tree memory last, Share[] memory all) private pure returns (Tree memory tree) {
@@ -244,10 +297,10 @@ abstract contract Ledger is Transcript {
         return packed;
     }
 
-    /// @notice Why leaf `i` has no part with this key.
-    function noPart(Tree memory tree, uint256 i, uint256 key) internal pure returns (bytes memory) {
+    /// @notice Why leaf `i` has no such part; `like` is one of its key and lane.
+    function noPart(Tree memory tree, uint256 i, bytes memory like) internal pure returns (bytes memory) {
         uint256 n = 0;
-        while (n < tree.parts[i].length && slice(tree.parts[i][n], 0, 32) < key) ++n;
+        while (n < tree.parts[i].length && isBehind(like, tree.parts[i][n])) ++n;
         uint8 sides = (n > 0 ? 1 : 0) | (n < tree.parts[i].length ? 2 : 0);
         bytes memory packed = abi.encodePacked(sides);
         if (sides == 0) return abi.encodePacked(packed, Pack.sumHead(tree.parts[i], tree.amounts[i]));
@@ -259,11 +312,18 @@ abstract contract Ledger is Transcript {
     /// @notice A receipt of a root with all its parts follow from, without the root and the index.
     function opened(Root memory root, uint256 index) internal pure returns (bytes memory) {
         return abi.encodePacked(
-            Pack.blob(receiptBody(root.answers[index])),
-            Pack.open(root.leaves, index),
+            placed(root, index),
             Pack.blob(quoteBody(root.answers[index])),
             Pack.blob(manifestBody(root.answers[index]))
         );
+    }
+
+    /// @notice Why the tree has no part like `like` of `account`.
+    function noPartOf(Tree memory tree, address account, bytes memory like) internal pure returns (bytes memory) {
+        for (uint256 i = 0; i < tree.accounts.length; ++i) {
+            if (tree.accounts[i] == account) return abi.encodePacked(uint8(1), leafAt(tree, i), noPart(tree, i, like));
+        }
+        return abi.encodePacked(uint8(0), noLeaf(tree, account));
     }
 
     function indexOf(Tree memory tree, address account) internal pure returns (uint256) {

@@ -16,26 +16,6 @@ library Pack {
         for (uint256 i = 0; i < given.siblings.length; ++i) packed = abi.encodePacked(packed, given.siblings[i]);
     }
 
-    /// @notice Root of the tree over `leaves`, whose length is the sum of theirs.
-    function root(bytes[] memory leaves) internal pure returns (bytes32) {
-        bytes32[] memory level = digests(leaves);
-        for (uint256 width = level.length; width > 1; width /= 2) {
-            for (uint256 i = 0; i < width / 2; ++i) level[i] = Trees.node(level[2 * i], level[2 * i + 1]);
-        }
-        return Trees.root(uint64(leaves.length), total(leaves), leaves.length == 0 ? bytes32(0) : level[0]);
-    }
-
-    /// @notice Opening of leaf `index`.
-    function open(bytes[] memory leaves, uint256 index) internal pure returns (bytes memory packed) {
-        packed = abi.encodePacked(uint64(leaves.length), total(leaves));
-        bytes32[] memory level = digests(leaves);
-        for (uint256 width = level.length; width > 1; width /= 2) {
-            packed = abi.encodePacked(packed, level[index ^ 1]);
-            for (uint256 i = 0; i < width / 2; ++i) level[i] = Trees.node(level[2 * i], level[2 * i + 1]);
-            index /= 2;
-        }
-    }
-
     /// @notice Root and total of the sum tree over `leaves`.
     function sumRoot(bytes[] memory leaves, uint128[] memory amounts) internal pure returns (bytes32, uint128) {
         (bytes32 top, uint128 sum) = sumTop(leaves, amounts);
@@ -50,7 +30,11 @@ library Pack {
 
     /// @notice Opening of leaf `index` in the sum tree: count, index, siblings.
     function sumOpen(bytes[] memory leaves, uint128[] memory amounts, uint256 index) internal pure returns (bytes memory packed) {
-        packed = abi.encodePacked(uint64(leaves.length), uint64(index));
+        return abi.encodePacked(uint64(leaves.length), uint64(index), siblings(leaves, amounts, index));
+    }
+
+    /// @notice Siblings of leaf `index` in the sum tree, from the leaf upwards.
+    function siblings(bytes[] memory leaves, uint128[] memory amounts, uint256 index) internal pure returns (bytes memory packed) {
         (bytes32[] memory level, uint128[] memory sums) = summed(leaves, amounts);
         for (uint256 width = level.length; width > 1; width /= 2) {
             packed = abi.encodePacked(packed, level[index ^ 1], sums[index ^ 1]);
@@ -84,9 +68,5 @@ library Pack {
         while (width < leaves.length) width *= 2;
         level = new bytes32[](width);
         for (uint256 i = 0; i < leaves.length; ++i) level[i] = keccak256(abi.encodePacked(hex"00", leaves[i]));
-    }
-
-    function total(bytes[] memory leaves) private pure returns (uint64 sum) {
-        for (uint256 i = 0; i < leaves.length; ++i) sum += uint64(leaves[i].length);
     }
 }

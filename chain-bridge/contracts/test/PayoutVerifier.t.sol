@@ -6,11 +6,11 @@ import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
 import {Sig} from "../src/Sig.sol";
 import {Trees} from "../src/Trees.sol";
-import {Ledger} from "./Ledger.sol";
 import {Pack} from "./Pack.sol";
+import {PayoutProofs} from "./PayoutProofs.sol";
 
 /// @notice F7 over two epochs, two nodes, three receipts: the honest tree stands against every mode, each wrong one falls to its own.
-contract PayoutVerifierTest is Ledger {
+contract PayoutVerifierTest is PayoutProofs {
     Share[] private none;
     uint256 private constant SEED = (200 << 48) | (3 << 40) | (1 << 24) | (100 << 16) | (5 << 8) | 7;
 
@@ -55,7 +55,7 @@ contract PayoutVerifierTest is Ledger {
             holds(PayoutVerifier.Mode.Previous, previousOf(last, tree, i));
             if (i > 0) holds(PayoutVerifier.Mode.LeafOrder, abi.encodePacked(leafAt(tree, i - 1), leafAt(tree, i)));
             for (uint256 j = 0; j < tree.parts[i].length; ++j) {
-                holds(PayoutVerifier.Mode.PartForm, partForm(tree, i, j, tree.amounts[i][j]));
+                holds(PayoutVerifier.Mode.PartForm, partForm(tree, i, j));
                 holds(PayoutVerifier.Mode.Part, partProof(tree, roots, i, j));
             }
         }
@@ -82,7 +82,7 @@ contract PayoutVerifierTest is Ledger {
         // The leaf of somebody else.
         refusedF7(
             PayoutVerifier.Mode.Missing,
-            missing(roots[0], 0, 1, abi.encodePacked(uint8(1), leafAt(tree, i - 1), noPart(tree, i - 1, 0))),
+            missing(roots[0], 0, 1, abi.encodePacked(uint8(1), leafAt(tree, i - 1), noPart(tree, i - 1, new bytes(48)))),
             PayoutVerifier.AnotherAccount.selector
         );
         refusedF7(
@@ -236,7 +236,7 @@ contract PayoutVerifierTest is Ledger {
         bytes memory content = tree.parts[i][j];
         without(tree, i, j);
         post(tree);
-        bytes memory absence = abi.encodePacked(uint8(1), leafAt(tree, i), noPart(tree, i, slice(content, 0, 32)));
+        bytes memory absence = abi.encodePacked(uint8(1), leafAt(tree, i), noPart(tree, i, content));
         Root memory root = address(uint160(slice(content, 0, 20))) == node ? roots[0] : roots[1];
         wrong(PayoutVerifier.Mode.Missing, missing(root, slice(content, 20, 8), uint32(slice(content, 28, 4)), absence));
     }
@@ -310,14 +310,14 @@ contract PayoutVerifierTest is Ledger {
         tree = build(last, roots, none);
         tree.parts[i][0] = abi.encodePacked(tree.parts[i][0], hex"00");
         post(tree);
-        wrong(PayoutVerifier.Mode.PartForm, partForm(tree, i, 0, tree.amounts[i][0]));
+        wrong(PayoutVerifier.Mode.PartForm, partForm(tree, i, 0));
         vm.revertToState(clean);
 
         tree = build(last, roots, none);
         tree.amounts[i][0] += 1;
         tree.cumulative[i] += 1;
         post(tree);
-        wrong(PayoutVerifier.Mode.PartForm, partForm(tree, i, 0, tree.amounts[i][0]));
+        wrong(PayoutVerifier.Mode.PartForm, partForm(tree, i, 0));
     }
 
     function test_a_receipt_void_before_w1_ended_has_no_parts_and_one_void_later_keeps_them() public {
@@ -453,88 +453,6 @@ contract PayoutVerifierTest is Ledger {
         eq("collected", huge, escrow.collectedOf(keccak256(lane)));
     }
 
-    // ------------------------------------------------------------------ refunds
-
-    function test_a_refund_is_paid_once_to_the_payer_and_no_higher_than_it_is() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collectMore(a, 1 gwei);
-        vm.prank(client);
-        vm.expectRevert(abi.encodeWithSelector(PayoutVerifier.LaneOpen.selector, 1_200 + MAX_AGE_BLOCKS, block.number));
-        desk().requestRefund(laneBody(a), "");
-        vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
-        vm.prank(client);
-        desk().requestRefund(laneBody(a), "");
-        vm.prank(client);
-        vm.expectRevert(abi.encodeWithSelector(PayoutVerifier.RefundIsDue.selector, 1));
-        desk().requestRefund(laneBody(a), "");
-        roots[0] = submit(NODE_KEY, one(a));
-        vm.warp(block.timestamp + W1);
-        bytes32 lane = keccak256(laneBody(a));
-        Tree memory empty;
-        uint256 clean = vm.snapshotState();
-
-        Tree memory tree = build(empty, roots, refund(client, node, 1 gwei, lane));
-        post(tree);
-        uint256 i = indexOf(tree, client);
-        holds(PayoutVerifier.Mode.Refund, refundProof(tree, i, roots[0]));
-        vm.revertToState(clean);
-
-        tree = build(empty, roots, refund(client, node, 1 gwei + 1, lane));
-        post(tree);
-        wrong(PayoutVerifier.Mode.Refund, refundProof(tree, indexOf(tree, client), roots[0]));
-        vm.revertToState(clean);
-        // Above all that was collected, to another account, by another node, of a lane nobody asked for: no receipt is needed.
-        Share[][4] memory others =
-            [refund(client, node, 2 ether, lane), refund(author, node, 1, lane), refund(client, other, 1, lane), refund(client, node, 1, keccak256("lane"))];
-        vm.deal(address(this), 3 ether);
-        settlement.receiveCollected{value: 3 ether}();
-        clean = vm.snapshotState();
-        for (uint256 k = 0; k < 4; ++k) {
-            tree = build(empty, roots, others[k]);
-            post(tree);
-            i = indexOf(tree, others[k][0].payee);
-            wrong(PayoutVerifier.Mode.Refund, abi.encodePacked(leafAt(tree, i), partAt(tree, i, tree.parts[i].length - 1)));
-            vm.revertToState(clean);
-        }
-        // Twice in one tree.
-        tree = build(empty, roots, twice(refund(client, node, 1 gwei, lane)));
-        post(tree);
-        i = indexOf(tree, client);
-        wrong(PayoutVerifier.Mode.PartOrder, abi.encodePacked(leafAt(tree, i), partAt(tree, i, 0), partAt(tree, i, 1)));
-    }
-
-    function test_a_refund_left_out_is_asked_for_again_and_one_paid_is_not() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collectMore(a, 1 gwei);
-        vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
-        vm.prank(client);
-        desk().requestRefund(laneBody(a), "");
-        roots[0] = submit(NODE_KEY, one(a));
-        vm.warp(block.timestamp + W1);
-        Tree memory empty;
-        uint256 clean = vm.snapshotState();
-        Tree memory tree = build(empty, roots, none);
-        post(tree);
-        vm.warp(block.timestamp + W2);
-        vm.prank(client);
-        desk().requestRefund(laneBody(a), abi.encodePacked(uint8(0), noLeaf(tree, client)));
-        eq("due again", 2, desk().refundOf(keccak256(laneBody(a))).epoch);
-        vm.revertToState(clean);
-
-        tree = build(empty, roots, refund(client, node, 1 gwei, keccak256(laneBody(a))));
-        post(tree);
-        vm.warp(block.timestamp + W2);
-        uint256 i = indexOf(tree, client);
-        vm.prank(client);
-        vm.expectRevert(PayoutTrees.NotAbsent.selector);
-        desk().requestRefund(laneBody(a), abi.encodePacked(uint8(1), leafAt(tree, i), uint8(1), partAt(tree, i, 0)));
-        vm.prank(client);
-        vm.expectRevert(PayoutTrees.NotAbsent.selector);
-        desk().requestRefund(laneBody(a), abi.encodePacked(uint8(0), uint8(3), leafAt(tree, i - 1), leafAt(tree, i)));
-    }
-
     // ------------------------------------------------------------------ effects
 
     function test_a_wrong_payout_is_taken_back_posted_again_and_its_poster_slashed_once() public {
@@ -560,27 +478,6 @@ contract PayoutVerifierTest is Ledger {
     }
 
     // ------------------------------------------------------------------ helpers
-
-    function desk() private view returns (PayoutVerifier) {
-        return PayoutVerifier(payouts);
-    }
-
-    function call(PayoutVerifier.Mode mode, bytes memory evidence) private pure returns (bytes memory) {
-        return abi.encodeCall(PayoutVerifier.provePayout, (mode, evidence));
-    }
-
-    function wrong(PayoutVerifier.Mode mode, bytes memory evidence) private {
-        proven(payouts, call(mode, evidence));
-        eq("taken back", 0, settlement.pendingPayout().epoch);
-    }
-
-    function holds(PayoutVerifier.Mode mode, bytes memory evidence) private {
-        refusedF7(mode, evidence, PayoutVerifier.PayoutHolds.selector);
-    }
-
-    function refusedF7(PayoutVerifier.Mode mode, bytes memory evidence, bytes4 selector) private {
-        refused(payouts, call(mode, evidence), selector);
-    }
 
     function snapshot(Tree memory tree) private returns (uint256 id) {
         post(tree);
@@ -609,10 +506,6 @@ contract PayoutVerifierTest is Ledger {
         return abi.encodePacked(Pack.blob(all[i]), amount, Pack.sumOpen(all, tree.cumulative, i));
     }
 
-    function partForm(Tree memory tree, uint256 i, uint256 j, uint128 amount) private pure returns (bytes memory) {
-        return abi.encodePacked(leafAt(tree, i), Pack.blob(tree.parts[i][j]), amount, Pack.sumOpen(tree.parts[i], tree.amounts[i], j));
-    }
-
     function previousOf(Tree memory last, Tree memory tree, uint256 i) private pure returns (bytes memory) {
         for (uint256 k = 0; k < last.accounts.length; ++k) {
             if (last.accounts[k] == tree.accounts[i]) return abi.encodePacked(leafAt(tree, i), uint8(1), leafAt(last, k));
@@ -629,39 +522,14 @@ contract PayoutVerifierTest is Ledger {
     /// @dev What is read of a receipt that has no parts at all.
     function shortPart(Tree memory tree, Root memory root, uint256 i, uint256 j) private pure returns (bytes memory) {
         uint256 index = slice(tree.parts[i][j], 20, 8);
-        return abi.encodePacked(
-            leafAt(tree, i), partAt(tree, i, j), root.shown, Pack.blob(receiptBody(root.answers[index])), Pack.open(root.leaves, index)
-        );
+        return abi.encodePacked(leafAt(tree, i), partAt(tree, i, j), root.shown, placed(root, index));
     }
 
     function shortMissing(Root memory root, uint256 index, uint32 code) private pure returns (bytes memory) {
-        return abi.encodePacked(
-            root.shown, uint64(index), code, Pack.blob(receiptBody(root.answers[index])), Pack.open(root.leaves, index)
-        );
+        return abi.encodePacked(root.shown, uint64(index), code, placed(root, index));
     }
 
     function missing(Root memory root, uint256 index, uint32 code, bytes memory absence) private pure returns (bytes memory) {
         return abi.encodePacked(root.shown, uint64(index), code, opened(root, index), absence);
-    }
-
-    function refund(address payee, address from, uint128 amount, bytes32 lane) private pure returns (Share[] memory shares) {
-        shares = new Share[](1);
-        shares[0] = Share(payee, abi.encodePacked(from, type(uint64).max, uint32(1 << 24), amount, lane), amount);
-    }
-
-    function twice(Share[] memory given) private pure returns (Share[] memory shares) {
-        shares = new Share[](2);
-        (shares[0], shares[1]) = (given[0], given[0]);
-    }
-
-    function refundProof(Tree memory tree, uint256 i, Root memory root) private pure returns (bytes memory) {
-        return abi.encodePacked(
-            leafAt(tree, i),
-            partAt(tree, i, tree.parts[i].length - 1),
-            root.shown,
-            uint64(0),
-            Pack.blob(receiptBody(root.answers[0])),
-            Pack.open(root.leaves, 0)
-        );
     }
 }

@@ -111,7 +111,7 @@ abstract contract Suite {
         verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
         billing = new BillingVerifier(port, books, registry, GRACE_BLOCKS);
         challenges = vm.deployCode(
-            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, CHALLENGE_BOND, ANSWER_SECONDS)
+            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, escrow, CHALLENGE_BOND, ANSWER_SECONDS)
         );
         payouts = vm.deployCode(
             "PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, verifying, registry, escrow, challenges, MAX_AGE_BLOCKS)

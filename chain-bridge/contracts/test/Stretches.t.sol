@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {FaultBase} from "../src/FaultBase.sol";
+import {NodeTrees} from "../src/NodeTrees.sol";
+import {Openings} from "../src/Openings.sol";
+import {PayoutVerifier} from "../src/PayoutVerifier.sol";
+import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
+import {ReceiptRules} from "../src/ReceiptRules.sol";
+import {Settlement} from "../src/Settlement.sol";
+import {Sig} from "../src/Sig.sol";
+import {Trees} from "../src/Trees.sol";
+import {Ledger} from "./Ledger.sol";
+import {Pack} from "./Pack.sol";
+import {Vm} from "./Vm.sol";
+
+/// @notice F8 by stretches: a node that shows what it signed is paid for it and is never slashed, one that cannot is; and what a node says of its
+/// tree that does not hold ends as a receipt that nobody can show.
+contract StretchesTest is Ledger {
+    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
+    address private constant ASKER = address(0xA5);
+    Share[] private none;
+
+    ReceiptChallenge private desk;
+
+    function setUp() public override {
+        super.setUp();
+        desk = ReceiptChallenge(challenges);
+        vm.deal(ASKER, 1_000 ether);
+    }
+
+    // ------------------------------------------------------------------ shown
+
+    function test_a_node_that_shows_a_stretch_is_given_the_bond_of_each_receipt() public {
+        Root memory root = submitted(5);
+        ask(root, 1, 3);
+        uint256 before = node.balance;
+        show(root, 1, 3, 1, 3, bytes4(0));
+        eq("bond", before + 3 * CHALLENGE_BOND, node.balance);
+        eq("nothing kept", 0, address(desk).balance);
+        // Answered is answered: it can be asked for, settled or answered no more.
+        vm.prank(ASKER);
+        vm.expectPartialRevert(ReceiptChallenge.KnownChallenge.selector);
+        desk.challengeReceipts{value: 3 * CHALLENGE_BOND}(root.body, blockOf(root), 1, 3);
+        show(root, 1, 3, 1, 3, ReceiptChallenge.NoChallenge.selector);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.settleReceipts(root.body, blockOf(root), 1, 3);
+        eq("stake", 100 ether, stakes.stakeOf(node));
+    }
+
+    function test_calls_of_anybody_share_a_stretch_in_order_and_the_last_one_answers_it() public {
+        Root memory root = submitted(6);
+        ask(root, 1, 4);
+        uint256 before = node.balance;
+        bytes32 id = idOf(root, 1, 4);
+        show(root, 1, 4, 2, 1, NodeTrees.NotInTree.selector);
+        vm.prank(author);
+        show(root, 1, 4, 1, 1, bytes4(0));
+        eq("shown", 1, desk.challengeOf(id).shown);
+        // Not again, none left out, none at all, and none beyond the stretch.
+        show(root, 1, 4, 1, 1, NodeTrees.NotInTree.selector);
+        show(root, 1, 4, 3, 1, NodeTrees.NotInTree.selector);
+        show(root, 1, 4, 2, 0, ReceiptChallenge.NothingShown.selector);
+        show(root, 1, 4, 2, 4, Openings.TrailingBytes.selector);
+        vm.prank(ASKER);
+        show(root, 1, 4, 2, 2, bytes4(0));
+        eq("shown", 3, desk.challengeOf(id).shown);
+        eq("not yet", before, node.balance);
+        show(root, 1, 4, 4, 1, bytes4(0));
+        yes("closed", desk.challengeOf(id).closed);
+        eq("the whole bond", before + 4 * CHALLENGE_BOND, node.balance);
+    }
+
+    /// forge-config: default.fuzz.runs = 32
+    function testFuzz_an_honest_node_shows_any_stretch_in_any_calls(uint256 seed) public {
+        Answer[] memory answers = new Answer[](1 + seed % 9);
+        uint256 key = (seed >> 8) & 1 == 0 ? NODE_KEY : OTHER_KEY;
+        for (uint64 i = 0; i < answers.length; ++i) answers[i] = honest(key, i, uint256(keccak256(abi.encode(seed, i))) >> 1);
+        if ((seed >> 9) & 1 == 0) fail(answers[0]);
+        Root memory root = submit(key, answers);
+        uint256 first = (seed >> 16) % answers.length;
+        uint256 count = 1 + (seed >> 32) % (answers.length - first);
+        ask(root, first, count);
+        uint256 before = root.node.balance;
+        uint256 stake = stakes.stakeOf(root.node);
+        for (uint256 done = 0; done < count;) {
+            uint256 more = 1 + uint256(keccak256(abi.encode(seed, "call", done))) % (count - done);
+            vm.prank(address(uint160(uint256(keccak256(abi.encode(seed, "caller", done))))));
+            show(root, first, count, first + done, more, bytes4(0));
+            done += more;
+        }
+        eq("bond", before + count * CHALLENGE_BOND, root.node.balance);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.settleReceipts(root.body, blockOf(root), uint64(first), uint64(count));
+        eq("stake", stake, stakes.stakeOf(root.node));
+        eq("never withheld", 0, desk.withheldAt(root.epoch, root.node));
+    }
+
+    function test_an_answer_is_the_receipt_at_that_place_with_all_its_parts_follow_from() public {
+        Root memory root = submitted(2);
+        ask(root, 0, 1);
+        Answer memory a = root.answers[0];
+        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), Pack.blob(receiptBody(a)));
+        bytes memory sig = Pack.blob(receiptSig(a));
+        bytes memory quote = Pack.blob(quoteBody(a));
+        bytes memory rest = abi.encodePacked(quote, Pack.blob(manifestBody(a)));
+        bytes memory up = siblings(root, 0);
+        refusedAnswer(abi.encodePacked(head, Pack.blob(new bytes(65)), rest, up), FaultBase.ReceiptSignature.selector);
+        refusedAnswer(abi.encodePacked(head, sig, Pack.blob(""), Pack.blob(manifestBody(a)), up), ReceiptRules.NotTheQuote.selector);
+        refusedAnswer(abi.encodePacked(head, sig, quote, Pack.blob(""), up), ReceiptRules.NotTheManifest.selector);
+        refusedAnswer(abi.encodePacked(head, sig, rest, siblings(root, 1)), NodeTrees.NotInTree.selector);
+        refusedAnswer(abi.encodePacked(head, sig, rest, up, hex"00"), Openings.TrailingBytes.selector);
+        show(root, 0, 1, 1, 1, NodeTrees.NotInTree.selector);
+        show(root, 0, 1, 0, 1, bytes4(0));
+    }
+
+    function test_a_receipt_that_bills_nothing_needs_neither_quote_nor_manifest() public {
+        Answer[] memory answers = new Answer[](2);
+        for (uint64 i = 0; i < 2; ++i) answers[i] = honest(NODE_KEY, i, SEED);
+        fail(answers[0]);
+        // Hashes of bytes that are no quote and no manifest, or that nobody knows.
+        (answers[0].receipt.quoteHash, answers[0].receipt.manifestRoot) = (keccak256("no quote"), keccak256("no manifest"));
+        Root memory root = submit(NODE_KEY, answers);
+        ask(root, 0, 2);
+        bytes memory bare = abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "", ""));
+        // With the bytes that it names it may be shown too, with others not.
+        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "other", "")), ReceiptRules.NotTheQuote.selector);
+        uint256 clean = vm.snapshotState();
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "no quote", "no manifest")));
+        vm.revertToState(clean);
+        uint256 before = node.balance;
+        desk.showReceipts(abi.encodePacked(bare, one_(root, 1)));
+        eq("bond", before + 2 * CHALLENGE_BOND, node.balance);
+    }
+
+    // ------------------------------------------------------------------ not shown
+
+    function test_a_node_that_stays_silent_is_slashed_once_and_none_of_its_receipts_is_paid() public {
+        Root memory root = submitted(4);
+        ask(root, 0, 3);
+        ask(root, 3, 1);
+        vm.expectPartialRevert(ReceiptChallenge.StillOpen.selector);
+        desk.settleReceipts(root.body, blockOf(root), 0, 3);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        show(root, 0, 3, 0, 3, ReceiptChallenge.TooLate.selector);
+        desk.settleReceipts(root.body, blockOf(root), 0, 3);
+        desk.settleReceipts(root.body, blockOf(root), 3, 1);
+        eq("slashed once for a root", 90 ether, stakes.stakeOf(node));
+        eq("both bonds are back", 1_000 ether, ASKER.balance);
+        yes("withheld", desk.withheldAt(1, node) != 0);
+        // The right tree is empty, and the node's late proof that a part is missing does not hold.
+        vm.warp(block.timestamp + W1);
+        Tree memory empty;
+        post(build(empty, new Root[](0), none));
+        bytes memory late = abi.encodePacked(root.shown, uint64(0), uint32(1), placed(root, 0));
+        refused(payouts, abi.encodeCall(PayoutVerifier.provePayout, (PayoutVerifier.Mode.Missing, late)), PayoutVerifier.PayoutHolds.selector);
+    }
+
+    function test_a_deadline_in_the_middle_of_a_stretch_ends_it() public {
+        Root memory root = submitted(3);
+        ask(root, 0, 3);
+        show(root, 0, 3, 0, 2, bytes4(0));
+        vm.warp(block.timestamp + ANSWER_SECONDS - 1);
+        uint256 clean = vm.snapshotState();
+        show(root, 0, 3, 2, 1, bytes4(0));
+        vm.revertToState(clean);
+        vm.warp(block.timestamp + 1);
+        show(root, 0, 3, 2, 1, ReceiptChallenge.TooLate.selector);
+        uint256 before = node.balance;
+        desk.settleReceipts(root.body, blockOf(root), 0, 3);
+        eq("the whole bond is back", 1_000 ether, ASKER.balance);
+        eq("and none of it the node's", before, node.balance);
+        eq("stake", 90 ether, stakes.stakeOf(node));
+    }
+
+    function test_stretches_that_overlap_are_answered_each_for_itself() public {
+        Root memory root = submitted(3);
+        ask(root, 0, 3);
+        ask(root, 1, 2);
+        ask(root, 0, 1);
+        show(root, 0, 3, 0, 3, bytes4(0));
+        show(root, 1, 2, 1, 1, bytes4(0));
+        eq("the third is untouched", 0, desk.challengeOf(idOf(root, 0, 1)).shown);
+        show(root, 0, 1, 0, 1, bytes4(0));
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        desk.settleReceipts(root.body, blockOf(root), 1, 2);
+        yes("withheld", desk.withheldAt(1, node) != 0);
+    }
+
+    function test_a_place_that_holds_no_receipt_of_its_node_cannot_be_shown_and_stops_its_stretch() public {
+        // A body with an unknown reason, and another node's receipt, under the node's own root.
+        Answer[] memory answers = new Answer[](4);
+        for (uint64 i = 0; i < 4; ++i) answers[i] = honest(NODE_KEY, i, SEED);
+        answers[1].receipt.reason = 9;
+        answers[3].receipt.node = other;
+        Root memory root = submit(NODE_KEY, answers);
+        ask(root, 0, 3);
+        ask(root, 3, 1);
+        show(root, 0, 3, 0, 1, bytes4(0));
+        show(root, 0, 3, 1, 1, ReceiptChallenge.NotAReceiptOf.selector);
+        show(root, 0, 3, 2, 1, NodeTrees.NotInTree.selector);
+        show(root, 3, 1, 3, 1, ReceiptChallenge.NotAReceiptOf.selector);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        desk.settleReceipts(root.body, blockOf(root), 0, 3);
+        yes("slashed", stakes.stakeOf(node) < 100 ether);
+    }
+
+    // ------------------------------------------------------------------ what a root says of its tree
+
+    function test_a_wrong_amount_in_a_leaf_cannot_be_opened_and_the_root_is_withheld() public {
+        Root memory root = threeReceipts();
+        root.fees[1] += 1;
+        (bytes32 top, uint128 sum) = Pack.sumRoot(root.leaves, root.fees);
+        submitAs(NODE_KEY, root, top, 3, sum);
+        // Its own amounts are the siblings' of the others, which open.
+        ask(root, 0, 1);
+        show(root, 0, 1, 0, 1, bytes4(0));
+        withheld(root, 1, NodeTrees.NotInTree.selector);
+    }
+
+    function test_a_fee_sum_that_is_not_the_trees_opens_no_receipt() public {
+        uint256 clean = vm.snapshotState();
+        for (uint256 k = 0; k < 4; ++k) {
+            Root memory root = threeReceipts();
+            (bytes32 top, uint128 sum) = Pack.sumRoot(root.leaves, root.fees);
+            // A wei less, a wei more, nothing; and a root that binds the lie.
+            uint128 lie = k == 0 ? sum - 1 : k == 1 ? sum + 1 : k == 2 ? 0 : sum - 1;
+            bytes memory head = Pack.sumHead(root.leaves, root.fees);
+            if (k == 3) top = Trees.sumRoot(3, lie, bytes32(slice(head, 24, 32)));
+            submitAs(NODE_KEY, root, top, 3, lie);
+            withheld(root, k % 3, k == 3 ? NodeTrees.NotInTree.selector : NodeTrees.FeesOfTree.selector);
+            vm.revertToState(clean);
+        }
+    }
+
+    function test_an_amount_beyond_the_receipts_leaves_the_last_one_unopened() public {
+        Root memory root = threeReceipts();
+        bytes[] memory all = new bytes[](4);
+        uint128[] memory amounts = new uint128[](4);
+        for (uint256 i = 0; i < 3; ++i) (all[i], amounts[i]) = (root.leaves[i], root.fees[i]);
+        (all[3], amounts[3]) = ("hidden", 77);
+        bytes memory head = Pack.sumHead(all, amounts);
+        uint128 sum = uint128(slice(head, 8, 16));
+        (root.leaves, root.fees) = (all, amounts);
+        submitAs(NODE_KEY, root, Trees.sumRoot(3, sum, bytes32(slice(head, 24, 32))), 3, sum);
+        ask(root, 0, 2);
+        show(root, 0, 2, 0, 2, bytes4(0));
+        withheld(root, 2, NodeTrees.BeyondReceipts.selector);
+    }
+
+    function test_a_count_that_is_not_the_trees_opens_no_receipt() public {
+        for (uint64 count = 2; count < 5; count += 2) {
+            uint256 clean = vm.snapshotState();
+            Root memory root = threeReceipts();
+            (bytes32 top, uint128 sum) = Pack.sumRoot(root.leaves, root.fees);
+            submitAs(NODE_KEY, root, top, count, sum);
+            bytes memory evidence = abi.encodePacked(root.shown, uint64(0), uint64(0), one_(root, 0));
+            refusedAnswer(evidence, NodeTrees.NotInTree.selector);
+            vm.revertToState(clean);
+        }
+    }
+
+    function test_a_root_of_no_receipts_is_the_empty_one_and_sums_nothing() public {
+        Root memory root = rooted(NODE_KEY, new Answer[](0));
+        (bytes32 top,) = Pack.sumRoot(root.leaves, root.fees);
+        bytes32[2] memory roots = [keccak256("something"), top];
+        for (uint128 sum = 0; sum < 2; ++sum) {
+            bytes memory body = abi.encodePacked(node, root.epoch, roots[sum], uint64(0), sum);
+            bytes memory signature = signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, body);
+            vm.expectRevert(abi.encodeWithSelector(Settlement.NotEmpty.selector, roots[sum]));
+            settlement.submitNodeRoot(body, signature);
+        }
+        submitAs(NODE_KEY, root, top, 0, 0);
+    }
+
+    // ------------------------------------------------------------------ asked for
+
+    function test_only_submitted_places_are_asked_for_in_time_and_with_the_bond_of_each() public {
+        Root memory root = submitted(4);
+        vm.startPrank(ASKER);
+        vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.StretchBeyondCount.selector, 5, 4));
+        desk.challengeReceipts{value: 2 * CHALLENGE_BOND}(root.body, blockOf(root), 3, 2);
+        vm.expectPartialRevert(ReceiptChallenge.StretchBeyondCount.selector);
+        desk.challengeReceipts{value: 2 * CHALLENGE_BOND}(root.body, blockOf(root), type(uint64).max, 2);
+        vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.StretchCount.selector, 256, 0));
+        desk.challengeReceipts(root.body, blockOf(root), 0, 0);
+        for (uint256 k = 1; k < 4; k += 2) {
+            vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.WrongBond.selector, 2 * CHALLENGE_BOND, k * CHALLENGE_BOND));
+            desk.challengeReceipts{value: k * CHALLENGE_BOND}(root.body, blockOf(root), 0, 2);
+        }
+        vm.expectPartialRevert(Settlement.WrongNodeRoot.selector);
+        desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, blockOf(root) + 1, 0, 1);
+        // There must be time to answer and to settle before W1 ends.
+        vm.warp(block.timestamp + W1 - 2 * ANSWER_SECONDS);
+        desk.challengeReceipts{value: 4 * CHALLENGE_BOND}(root.body, blockOf(root), 0, 4);
+        vm.warp(block.timestamp + 1);
+        vm.expectPartialRevert(ReceiptChallenge.TooLate.selector);
+        desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, blockOf(root), 0, 1);
+        vm.stopPrank();
+    }
+
+    function test_a_stretch_has_at_most_256_receipts() public {
+        Root memory root = rooted(NODE_KEY, new Answer[](0));
+        submitAs(NODE_KEY, root, keccak256("many"), 300, 0);
+        vm.startPrank(ASKER);
+        vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.StretchCount.selector, 256, 257));
+        desk.challengeReceipts{value: 257 * CHALLENGE_BOND}(root.body, blockOf(root), 0, 257);
+        desk.challengeReceipts{value: 256 * CHALLENGE_BOND}(root.body, blockOf(root), 44, 256);
+        vm.stopPrank();
+    }
+
+    function test_a_challenge_of_receipts_cannot_be_reclaimed_instead_of_settled() public {
+        Root memory root = submitted(2);
+        ask(root, 0, 2);
+        bytes32 id = idOf(root, 0, 2);
+        vm.warp(block.timestamp + 2 * ANSWER_SECONDS);
+        vm.expectPartialRevert(ReceiptChallenge.NotYours.selector);
+        vm.prank(ASKER);
+        desk.reclaim(id);
+        vm.prank(node);
+        vm.expectPartialRevert(ReceiptChallenge.NotYours.selector);
+        desk.reclaim(id);
+    }
+
+    // ------------------------------------------------------------------ published
+
+    function test_anybody_publishes_receipts_that_nobody_asked_for() public {
+        Root memory root = submitted(3);
+        ask(root, 1, 2);
+        vm.recordLogs();
+        show(root, 1, 0, 1, 2, bytes4(0));
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        eq("events", 2, logs.length);
+        for (uint64 i = 0; i < 2; ++i) {
+            eq("name", ReceiptChallenge.ReceiptShown.selector, logs[i].topics[0]);
+            eq("id", keccak256(abi.encode("F8", uint64(1), node, uint64(1), uint64(0))), logs[i].topics[1]);
+            (uint64 index, bytes memory receipt,,,) = abi.decode(logs[i].data, (uint64, bytes, bytes, bytes, bytes));
+            eq("index", 1 + i, index);
+            eq("receipt", bytes32(slice(root.leaves[1 + i], 0, 32)), keccak256(receipt));
+        }
+        // No challenge is touched by it, nor needed for it, nor any window.
+        eq("untouched", 0, desk.challengeOf(idOf(root, 1, 2)).shown);
+        eq("no bond", 2 * CHALLENGE_BOND, address(desk).balance);
+        vm.warp(block.timestamp + 2 * W1);
+        show(root, 0, 0, 0, 3, bytes4(0));
+        show(root, 0, 0, 0, 0, ReceiptChallenge.NothingShown.selector);
+        bytes memory beyond = abi.encodePacked(root.shown, uint64(3), uint64(0), one_(root, 2));
+        refusedAnswer(beyond, Trees.IndexBeyondLeaves.selector);
+        show(root, 0, 0, 1, 1, NodeTrees.NotInTree.selector);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.settleReceipts(root.body, blockOf(root), 0, 0);
+    }
+
+    // ------------------------------------------------------------------ helpers
+
+    function submitted(uint64 count) private returns (Root memory) {
+        Answer[] memory answers = new Answer[](count);
+        for (uint64 i = 0; i < count; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
+        return submit(NODE_KEY, answers);
+    }
+
+    function threeReceipts() private view returns (Root memory) {
+        Answer[] memory answers = new Answer[](3);
+        for (uint64 i = 0; i < 3; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
+        return rooted(NODE_KEY, answers);
+    }
+
+    function fail(Answer memory a) private pure {
+        (a.receipt.reason, a.receipt.fee) = (16, 0);
+    }
+
+    function idOf(Root memory root, uint64 first, uint64 count) private pure returns (bytes32) {
+        return keccak256(abi.encode("F8", root.epoch, root.node, first, count));
+    }
+
+    function ask(Root memory root, uint256 first, uint256 count) private {
+        vm.prank(ASKER);
+        desk.challengeReceipts{value: count * CHALLENGE_BOND}(root.body, blockOf(root), uint64(first), uint64(count));
+    }
+
+    /// @dev The receipt at `index`, with quote and manifest as told, as an answer carries it.
+    function partly(Root memory root, uint256 index, bytes memory quote, bytes memory manifest) private view returns (bytes memory) {
+        Answer memory a = root.answers[index];
+        bytes memory head = abi.encodePacked(Pack.blob(receiptBody(a)), Pack.blob(receiptSig(a)));
+        return abi.encodePacked(head, Pack.blob(quote), Pack.blob(manifest), siblings(root, index));
+    }
+
+    function one_(Root memory root, uint256 index) private view returns (bytes memory) {
+        return partly(root, index, quoteBody(root.answers[index]), manifestBody(root.answers[index]));
+    }
+
+    /// @dev Shows `more` receipts from the one at `from` on as an answer to the stretch of `count` from `first` on.
+    function show(Root memory root, uint256 first, uint256 count, uint256 from, uint256 more, bytes4 selector) private {
+        bytes memory evidence = abi.encodePacked(root.shown, uint64(first), uint64(count));
+        for (uint256 i = 0; i < more; ++i) evidence = abi.encodePacked(evidence, one_(root, from + i));
+        if (selector == 0) desk.showReceipts(evidence);
+        else refusedAnswer(evidence, selector);
+    }
+
+    function refusedAnswer(bytes memory evidence, bytes4 selector) private {
+        (bool done, bytes memory reason) = address(desk).call(abi.encodeCall(ReceiptChallenge.showReceipts, (evidence)));
+        yes("refused", !done);
+        eq("error", bytes32(selector), bytes32(bytes4(reason)));
+    }
+
+    /// @dev The receipt at `index` cannot be shown: its root is withheld, its node slashed.
+    function withheld(Root memory root, uint256 index, bytes4 selector) private {
+        ask(root, index, 1);
+        show(root, index, 1, index, 1, selector);
+        vm.warp(block.timestamp + ANSWER_SECONDS);
+        desk.settleReceipts(root.body, blockOf(root), uint64(index), 1);
+        yes("withheld", desk.withheldAt(root.epoch, root.node) != 0);
+        eq("stake", 90 ether, stakes.stakeOf(node));
+    }
+}
