@@ -324,6 +324,35 @@ contract StretchesTest is Ledger {
         desk.reclaim(id);
     }
 
+    /// @notice Whatever is asked for, shown, left and settled in any order: what is kept is the bonds of the challenges that are open.
+    /// forge-config: default.fuzz.runs = 32
+    function testFuzz_every_bond_is_the_nodes_the_challengers_or_kept_for_an_open_challenge(uint256 seed) public {
+        Root memory root = submitted(4);
+        uint256 before = node.balance;
+        uint256 shownOf = 0;
+        for (uint256 i = 0; i < 12; ++i) {
+            uint256 random = uint256(keccak256(abi.encode(seed, i)));
+            (uint64 first, uint64 count) = (uint64(random >> 8) % 2, 1 + uint64(random >> 16) % 3);
+            bytes memory call = abi.encodeCall(ReceiptChallenge.challengeReceipts, (root.body, blockOf(root), first, count));
+            if (random % 8 > 3) call = abi.encodeCall(ReceiptChallenge.showReceipts, (answerOf(root, first, count, random >> 32)));
+            if (random % 8 == 7) call = abi.encodeCall(ReceiptChallenge.settleReceipts, (root.body, blockOf(root), first, count));
+            vm.prank(ASKER);
+            (bool done,) = address(desk).call{value: random % 8 < 4 ? count * CHALLENGE_BOND : 0}(call);
+            if (done && random % 8 > 3 && random % 8 < 7 && desk.challengeOf(idOf(root, first, count)).closed) shownOf += count;
+            if ((random >> 40) % 4 == 0) vm.warp(block.timestamp + 1);
+        }
+        uint256 kept = 0;
+        for (uint64 first = 0; first < 2; ++first) {
+            for (uint64 count = 1; count < 4; ++count) {
+                ReceiptChallenge.Challenge memory asked = desk.challengeOf(idOf(root, first, count));
+                if (asked.challenger != address(0) && !asked.closed) kept += count;
+            }
+        }
+        eq("kept", kept * CHALLENGE_BOND, address(desk).balance);
+        eq("the node's", before + shownOf * CHALLENGE_BOND, node.balance);
+        eq("the challenger's", 1_000 ether - (kept + shownOf) * CHALLENGE_BOND, ASKER.balance);
+    }
+
     // ------------------------------------------------------------------ published
 
     function test_anybody_publishes_receipts_that_nobody_asked_for() public {
@@ -397,6 +426,13 @@ contract StretchesTest is Ledger {
         for (uint256 i = 0; i < more; ++i) evidence = abi.encodePacked(evidence, one_(root, from + i));
         if (selector == 0) desk.showReceipts(evidence);
         else refusedAnswer(evidence, selector);
+    }
+
+    /// @dev As many receipts as a draw says, from where the stretch stands.
+    function answerOf(Root memory root, uint64 first, uint64 count, uint256 random) private view returns (bytes memory evidence) {
+        uint256 from = desk.challengeOf(idOf(root, first, count)).shown;
+        evidence = abi.encodePacked(root.shown, first, count);
+        for (uint256 i = 0; i < 1 + random % 3 && from + i < count; ++i) evidence = abi.encodePacked(evidence, one_(root, first + from + i));
     }
 
     function refusedAnswer(bytes memory evidence, bytes4 selector) private {
