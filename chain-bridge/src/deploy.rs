@@ -68,7 +68,7 @@ pub struct DeployConfig {
     pub indexer_stake_min: Amount,
     /// Wait of a withdrawal from the escrow.
     pub thaw_s: u64,
-    /// In which a node can show that it honoured a claimed credit note.
+    /// In which a node can pay a claimed credit note before its stake does; no less than `unbonding_s`.
     pub honour_s: u64,
     /// Window in which an index root may be challenged.
     pub index_window_s: u64,
@@ -107,7 +107,7 @@ impl DeployConfig {
             poster_stake_min: Amount(5 * WEI_PER_OPEN),
             indexer_stake_min: Amount(WEI_PER_OPEN),
             thaw_s: 7 * 24 * HOUR,
-            honour_s: 24 * HOUR,
+            honour_s: 14 * 24 * HOUR,
             index_window_s: 24 * HOUR,
             rent_delay_s: 7 * 24 * HOUR,
             rent_price: Amount(WEI_PER_OPEN),
@@ -418,6 +418,12 @@ fn check_config(c: &DeployConfig) -> Result<(), ChainError> {
             c.w1_s.saturating_add(c.w2_s)
         ));
     }
+    if c.honour_s < c.unbonding_s {
+        return refuse(format!(
+            "a credit note must not take stake sooner than unbonding does: honour_s is {}, unbonding_s {}",
+            c.honour_s, c.unbonding_s
+        ));
+    }
     if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
         return refuse(format!("poster_bond is {}, expected 1 to 2^96 - 1 wei", c.poster_bond));
     }
@@ -673,6 +679,7 @@ mod tests {
         refused(DeployConfig { max_age_blocks: least - 1, ..good.clone() }, "max_age_blocks");
         refused(DeployConfig { answer_s: 0, ..good.clone() }, "answer_s");
         refused(DeployConfig { unbonding_s: good.w1_s + good.w2_s, ..good.clone() }, "unbonding_s");
+        refused(DeployConfig { honour_s: good.unbonding_s - 1, ..good.clone() }, "honour_s");
         refused(DeployConfig { poster_bond: Amount::ZERO, ..good.clone() }, "poster_bond");
         refused(DeployConfig { rent_price: Amount(1 << 96), ..good }, "rent_price");
     }

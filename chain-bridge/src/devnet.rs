@@ -115,7 +115,7 @@ impl DevnetConfig {
                 poster_stake_min: Amount(5 * WEI_PER_OPEN),
                 indexer_stake_min: Amount(WEI_PER_OPEN),
                 thaw_s: 60,
-                honour_s: 10,
+                honour_s: 60,
                 index_window_s: 5,
                 rent_delay_s: 10,
                 rent_price: Amount(WEI_PER_OPEN),

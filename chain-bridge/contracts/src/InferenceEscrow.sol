@@ -16,7 +16,16 @@ interface ICollectedSink {
 
 /// @notice What the escrow asks of StakeManager.
 interface IStakeDesk {
-    /// @notice Takes up to `amount` of an account's stake into the deposit of `payer` and says how much.
+    /// @notice Seconds between `unbond` and `withdraw`.
+    function unbondingSeconds() external view returns (uint64);
+
+    /// @notice Promises `amount` more of an account's stake to a payer.
+    function pledge(address account, uint128 amount) external;
+
+    /// @notice Ends a promise of `amount`.
+    function unpledge(address account, uint128 amount) external;
+
+    /// @notice Takes up to `amount` of an account's stake into the deposit of `payer`, ends the promise of what was taken and says how much.
     function debit(address account, address payer, uint128 amount) external returns (uint128 paid);
 
     /// @notice Whether an account is one of the fault verifiers.
@@ -93,7 +102,8 @@ contract InferenceEscrow {
 
     /// @notice Holds the stake that unpaid credit notes are paid from.
     IStakeDesk public immutable stakeManager;
-    /// @notice Seconds that a node has to pay a claimed credit note before its stake does.
+    /// @notice Seconds that a node has to pay a claimed credit note before its stake does; no less than stake takes to unbond, so that a note takes
+    /// no stake out of reach of a fault that unbonding would not.
     uint64 public immutable honourSeconds;
 
     mapping(bytes32 => LaneState) private lanes;
@@ -147,6 +157,7 @@ contract InferenceEscrow {
     error CreditValue(uint128 expected, uint256 got);
     error CreditWindow(uint64 settleFrom, uint256 timeNow);
     error NothingToDebit(address node);
+    error HonourTooShort(uint64 least, uint64 got);
     error OnlyStakeManager(address expected, address got);
     error OnlyVerifier(address got);
     error LaneClosed(bytes32 lane);
@@ -155,10 +166,12 @@ contract InferenceEscrow {
     /// @param settlement_ Receives what is collected.
     /// @param stakeManager_ Pays credit notes that their node does not.
     /// @param thawSeconds_ 7 days on a public network.
-    /// @param honourSeconds_ Long enough for a node to notice a claim and pay it.
+    /// @param honourSeconds_ See `honourSeconds`; long enough for a node to notice a claim and pay it, too.
     constructor(ICollectedSink settlement_, IStakeDesk stakeManager_, uint64 thawSeconds_, uint64 honourSeconds_) {
         if (address(settlement_) == address(0)) revert ZeroAddress("settlement");
         if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
+        uint64 unbonding = stakeManager_.unbondingSeconds();
+        if (honourSeconds_ < unbonding) revert HonourTooShort(unbonding, honourSeconds_);
         settlement = settlement_;
         stakeManager = stakeManager_;
         thawSeconds = thawSeconds_;
@@ -240,7 +253,8 @@ contract InferenceEscrow {
     // ------------------------------------------------------------------ credit notes
 
     /// @notice Claims a credit note, once per request of a lane. Only the payer may, because a node could else use the claim up with a smaller
-    /// note. The node's payment, or its stake, ends it.
+    /// note. The node's payment, or its stake, ends it. Until then the amount is pledged: no fee of the node is let open against that much of its
+    /// stake, so that nobody takes bonded stake out by notes to himself.
     /// @param laneBody Lane of Protocol P4.
     /// @param note CreditNote of Protocol P4, by the lane's node; its cumulative must have been collected.
     /// @param signature The node's, over `note`.
@@ -270,6 +284,7 @@ contract InferenceEscrow {
         claim.settleFrom = uint64(block.timestamp) + honourSeconds;
         claim.state = CreditState.Open;
         emit CreditClaimed(laneId, given.request, lane.node, lane.payer, given.amount, claim.settleFrom);
+        stakeManager.pledge(lane.node, given.amount);
     }
 
     /// @notice Pays a claim: the value sent, exactly what is left of it, goes into the payer's deposit, and the claim ends. Callable by anyone,
@@ -284,6 +299,7 @@ contract InferenceEscrow {
         claim.state = CreditState.Ended;
         emit CreditPaid(laneId, request, lane.node, lane.payer, amount);
         credit(lane.payer);
+        stakeManager.unpledge(lane.node, amount);
     }
 
     /// @notice Pays a claim that nobody paid within `honourSeconds` out of the node's stake into the payer's deposit. What the stake does not

@@ -56,7 +56,7 @@ contract Settlement {
         bool isSealed;
     }
 
-    /// @notice A node's open fees stay below this part of its active stake, the part that a slash surely burns: one tenth.
+    /// @notice A node's open fees stay below this part of its bond (`StakeManager.bondOf`), the part that a slash surely burns: one tenth.
     uint256 public constant EXPOSURE_DIVISOR = 10;
     /// @notice Where half of a lost bond goes.
     address public constant BURN = 0x000000000000000000000000000000000000dEaD;
@@ -209,7 +209,7 @@ contract Settlement {
         Codec.NodeRoot memory given = Codec.nodeRoot(body);
         uint64 epoch = submissionEpoch();
         if (given.epoch != epoch) revert WrongEpoch(epoch, given.epoch);
-        (bool bonded, uint128 active) = stakeManager.bondOf(given.node);
+        (bool bonded, uint128 bond) = stakeManager.bondOf(given.node);
         if (!bonded) revert NotBonded(given.node);
         bytes32 bodyHash = keccak256(body);
         address recovered = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.NODE_ROOT, bodyHash), signature);
@@ -219,7 +219,7 @@ contract Settlement {
         if (given.count == 0 && (given.feeSum != 0 || given.receiptsRoot != Trees.sumRoot(0, 0, 0))) revert NotEmpty(given.receiptsRoot);
         if (epoch > currentEpoch) open(epoch);
         if (nodeRootOf[epoch][given.node] != 0) revert AlreadySubmitted(epoch, given.node);
-        expose(given.node, epoch, given.feeSum, active);
+        expose(given.node, epoch, given.feeSum, bond);
         uint64 blockNumber = uint64(block.number);
         nodeRootOf[epoch][given.node] = slotOf(body, blockNumber);
         epochOf[epoch].nodes += 1;
@@ -456,11 +456,11 @@ contract Settlement {
         emit EpochOpened(epoch, timeNow, timeNow + w1 / 3, timeNow + w1);
     }
 
-    /// @dev Adds `fees` to the node's open ones, which stay below the burned part of its stake.
-    function expose(address node, uint64 epoch, uint128 fees, uint128 active) private {
+    /// @dev Adds `fees` to the node's open ones, which stay below the burned part of its bond.
+    function expose(address node, uint64 epoch, uint128 fees, uint128 bond) private {
         Exposure memory open_ = aged(exposures[node], lastFinal());
         uint256 sum = uint256(open_.old) + open_.young + fees;
-        uint256 most = active / EXPOSURE_DIVISOR;
+        uint256 most = bond / EXPOSURE_DIVISOR;
         if (most > type(uint96).max) most = type(uint96).max;
         if (sum > most) revert FeesAboveStake(most, sum);
         // The sum is a uint96, and 2^32 epochs of a second last 136 years.

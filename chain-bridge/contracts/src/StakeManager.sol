@@ -128,6 +128,9 @@ contract StakeManager {
     bool private verifiersSet;
     /// @notice Wei that a payee could not take, by payee.
     mapping(address => uint256) public owed;
+    /// @notice Wei of claimed credit notes that an account has not paid yet: no fee may be open against this part of its stake, which a note takes
+    /// in the end. May exceed the stake.
+    mapping(address => uint128) public pledgedOf;
     /// @notice State of a slash by fault hash: zero if never slashed, one if divided, else the hash of its fields.
     mapping(bytes32 => bytes32) public slashOf;
 
@@ -156,6 +159,8 @@ contract StakeManager {
         bytes32 indexed faultHash, uint128 toVictim, uint128 covered, uint128 toReporter, uint128 burned, uint128 insured
     );
     event Debited(address indexed account, address indexed payer, uint128 amount);
+    /// @notice `pledged` wei of the account's stake are promised to payers by now.
+    event PledgeChanged(address indexed account, uint128 pledged);
     event Withdrawn(address indexed account, uint128 amount);
     event Credited(address indexed payee, uint256 amount);
     event OwedWithdrawn(address indexed payee, uint256 amount);
@@ -379,16 +384,29 @@ contract StakeManager {
         pay(insurance, parts.insured);
     }
 
-    /// @notice Takes a debt of `account` out of its stake into the deposit of `payer`, as far as the stake reaches. A debt is no fault: it
-    /// burns nothing and does not count.
+    /// @notice Promises `amount` more of an account's stake to a payer: a credit note was claimed. From now on no fee is let open against it.
+    function pledge(address account, uint128 amount) external {
+        requireCreditDesk();
+        setPledged(account, pledgedOf[account] + amount);
+    }
+
+    /// @notice Ends a promise of `amount`: the note was paid.
+    function unpledge(address account, uint128 amount) external {
+        requireCreditDesk();
+        setPledged(account, pledgedOf[account] - amount);
+    }
+
+    /// @notice Takes a debt of `account` out of its stake into the deposit of `payer`, as far as the stake reaches, and ends the promise of what was
+    /// taken. A debt is no fault: it burns nothing and does not count.
     /// @return paid Wei taken.
     function debit(address account, address payer, uint128 amount) external returns (uint128 paid) {
-        if (msg.sender != address(creditDesk)) revert OnlyCreditDesk(address(creditDesk), msg.sender);
+        requireCreditDesk();
         Operator storage operator = operators[account];
         uint128 slashable = operator.active + operator.unbonding;
         paid = amount < slashable ? amount : slashable;
         if (paid == 0) return 0;
         emit Debited(account, payer, paid);
+        setPledged(account, pledgedOf[account] - paid);
         takeAway(account, operator, paid);
         creditDesk.depositFor{value: paid}(payer);
     }
@@ -436,13 +454,15 @@ contract StakeManager {
         return roles != 0 && held & roles == roles && operator.active >= leastStake(held);
     }
 
-    /// @notice Whether `account` is a bonded node, and its active stake, in wei: what a fault of today can surely take, because stake that unbonds may
-    /// leave before the fault is proven.
-    function bondOf(address account) external view returns (bool bonded, uint128 active) {
+    /// @notice Whether `account` is a bonded node, and its bond, in wei: what a fault of today can surely take. That is its active stake, because stake
+    /// that unbonds may leave before the fault is proven, less what is pledged, because that may leave as well, as long after it was.
+    function bondOf(address account) external view returns (bool bonded, uint128 bond) {
         Operator storage operator = operators[account];
         uint8 held = operator.roles;
-        active = operator.active;
+        uint128 active = operator.active;
         bonded = held & NODE != 0 && active >= leastStake(held);
+        uint128 pledged = pledgedOf[account];
+        bond = active > pledged ? active - pledged : 0;
     }
 
     /// @notice Active stake that a set of roles demands, in wei.
@@ -500,6 +520,15 @@ contract StakeManager {
 
     function requireDeployer() private view {
         if (msg.sender != deployer) revert OnlyDeployer(deployer, msg.sender);
+    }
+
+    function requireCreditDesk() private view {
+        if (msg.sender != address(creditDesk)) revert OnlyCreditDesk(address(creditDesk), msg.sender);
+    }
+
+    function setPledged(address account, uint128 pledged) private {
+        pledgedOf[account] = pledged;
+        emit PledgeChanged(account, pledged);
     }
 
     /// @dev Gives the caller `roles` and the value sent.

@@ -3,7 +3,10 @@ pragma solidity 0.8.37;
 
 import {Codec} from "../src/Codec.sol";
 import {InferenceEscrow} from "../src/InferenceEscrow.sol";
+import {Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
+import {StakeManager} from "../src/StakeManager.sol";
+import {Trees} from "../src/Trees.sol";
 import {Suite} from "./Suite.sol";
 
 /// @notice Credit notes: paid by their node, or out of its stake.
@@ -142,6 +145,77 @@ contract CreditsTest is Suite {
         eq("credited", 10 ether, escrow.creditedOf(laneId));
     }
 
+    /// @dev The client is the node's own: what it pays comes back to it, so that a note costs it nothing but stake.
+    function test_a_node_that_pays_itself_cannot_bring_stake_out_of_reach_by_notes() public {
+        collect(40 ether, 11);
+        // Ten ether of fees are open against all of its stake; then it claims the note.
+        submitted(1, 10 ether);
+        claimed(11, 40 ether, 40 ether);
+        eq("pledged", 40 ether, stakes.pledgedOf(node));
+        uint256 claimedAt = block.timestamp;
+        final_(1);
+        // All the while the note is open, the pledged stake lets no fee be open against it, to the last second.
+        vm.warp(claimedAt + HONOUR - 1);
+        refusedRoot(2, 6 ether + 1, 6 ether);
+        submitted(2, 6 ether);
+        vm.expectPartialRevert(InferenceEscrow.CreditWindow.selector);
+        escrow.settleCredit(lane, request(11));
+        vm.warp(claimedAt + HONOUR);
+        escrow.settleCredit(lane, request(11));
+        eq("what is left covers what is open tenfold", 60 ether, stakes.slashableOf(node));
+        eq("open", 6 ether, settlement.openFeesOf(node));
+        eq("nothing is pledged any more", 0, stakes.pledgedOf(node));
+        // The first root's fees were open against the 40 as well: its last fault could be proven before they left.
+        yes("proven in time", claimedAt + W1 + W2 < claimedAt + HONOUR);
+        // Whoever also unbonds waits as long for the rest.
+        vm.prank(node);
+        stakes.unbond(50 ether);
+        uint256 unbondedAt = block.timestamp;
+        vm.warp(unbondedAt + EPOCH_MIN);
+        refusedRoot(3, 1, 1 ether);
+        vm.warp(unbondedAt + UNBONDING - 1);
+        vm.prank(node);
+        vm.expectPartialRevert(StakeManager.StillUnbonding.selector);
+        stakes.withdraw();
+    }
+
+    function test_a_paid_note_frees_the_stake_that_it_pledged() public {
+        claimed(10, 10 ether, 4 ether);
+        claimed(9, 5 ether, 5 ether);
+        eq("both", 9 ether, stakes.pledgedOf(node));
+        (, uint128 bond_) = stakes.bondOf(node);
+        eq("bond", 91 ether, bond_);
+        vm.deal(node, 4 ether);
+        vm.prank(node);
+        escrow.payCredit{value: 4 ether}(lane, request(10));
+        eq("the other", 5 ether, stakes.pledgedOf(node));
+        vm.warp(block.timestamp + HONOUR);
+        escrow.settleCredit(lane, request(9));
+        eq("none", 0, stakes.pledgedOf(node));
+        (, bond_) = stakes.bondOf(node);
+        eq("the stake paid", 95 ether, bond_);
+    }
+
+    function test_what_the_stake_does_not_reach_stays_pledged() public {
+        claimed(10, 10 ether, 10 ether);
+        vm.prank(address(verifier));
+        stakes.slash(node, 48 ether, client, 0, 0, other, keccak256("fault"));
+        (, uint128 bond_) = stakes.bondOf(node);
+        eq("more is pledged than there is", 0, bond_);
+        vm.warp(block.timestamp + HONOUR);
+        escrow.settleCredit(lane, request(10));
+        eq("left", 6 ether, stakes.pledgedOf(node));
+        vm.deal(node, 26 ether);
+        vm.prank(node);
+        stakes.increase{value: 20 ether}();
+        (, bond_) = stakes.bondOf(node);
+        eq("new stake is pledged first", 14 ether, bond_);
+        vm.prank(node);
+        escrow.payCredit{value: 6 ether}(lane, request(10));
+        (, bond_) = stakes.bondOf(node);
+        eq("until the note is paid", 20 ether, bond_);
+    }
+
     function test_what_the_stake_does_not_reach_stays_open() public {
         claimed(10, 10 ether, 10 ether);
         vm.prank(address(verifier));
@@ -201,6 +275,32 @@ contract CreditsTest is Suite {
 
     function request(uint64 nonce) private view returns (bytes32) {
         return keccak256(abi.encodePacked(client, nonce));
+    }
+
+    function rootOf(uint64 epoch, uint128 fees) private view returns (bytes memory body, bytes memory signature) {
+        body = abi.encodePacked(node, epoch, keccak256("root"), uint64(1), fees);
+        signature = signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, body);
+    }
+
+    function submitted(uint64 epoch, uint128 fees) private {
+        (bytes memory body, bytes memory signature) = rootOf(epoch, fees);
+        settlement.submitNodeRoot(body, signature);
+    }
+
+    function refusedRoot(uint64 epoch, uint128 fees, uint256 most) private {
+        (bytes memory body, bytes memory signature) = rootOf(epoch, fees);
+        uint256 open = settlement.openFeesOf(node) + fees;
+        vm.expectRevert(abi.encodeWithSelector(Settlement.FeesAboveStake.selector, most, open));
+        settlement.submitNodeRoot(body, signature);
+    }
+
+    /// @dev Posts the payout of `epoch`, which pays nobody, and waits until it is final.
+    function final_(uint64 epoch) private {
+        vm.warp(block.timestamp + W1);
+        vm.prank(other);
+        settlement.postPayout(epoch, 0, Trees.sumRoot(0, 0, 0), 0);
+        vm.warp(block.timestamp + W2);
+        eq("nothing is open", 0, settlement.openFeesOf(node));
     }
 
     function voucherOf(uint64 nonce, uint128 base, uint128 cumulative) private view returns (bytes memory) {

@@ -207,6 +207,10 @@ contract InferenceEscrowTest is Suite {
         new InferenceEscrow(ICollectedSink(address(0)), IStakeDesk(address(stakes)), THAW, HONOUR);
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.ZeroAddress.selector, "stakeManager"));
         new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(0)), THAW, HONOUR);
+        // A note must not take stake out sooner than unbonding does.
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.HonourTooShort.selector, UNBONDING, UNBONDING - 1));
+        new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, UNBONDING - 1);
+        new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, UNBONDING);
     }
 
     function test_a_session_key_signs_within_its_cap_and_until_its_block() public {

@@ -37,6 +37,10 @@ contract Handler is Bonds {
         return (address(vault).balance, address(rent).balance, vault.totalStake());
     }
 
+    function nodeAccount() external view returns (address) {
+        return node;
+    }
+
     function activeStake() external view returns (uint256) {
         return uint256(stakes.stakeOf(node)) + stakes.stakeOf(other);
     }
@@ -115,6 +119,7 @@ contract InvariantsTest {
         escrowIsSolvent();
         settlementHoldsWhatIsNotClaimed();
         stakeIsHeldQueuedOrOwed();
+        notesArePledged();
         vaultAndRentAreExact();
     }
 
@@ -146,6 +151,11 @@ contract InvariantsTest {
     function stakeIsHeldQueuedOrOwed() private view {
         same("bonded", handler.staked() - handler.unstaked() - handler.slashed() - handler.debited(), handler.bonded());
         same("balance", handler.bonded() + handler.queued() + handler.owedByStakes(), address(stakes).balance);
+    }
+
+    /// @dev I7: pledged is what claimed notes have left to be paid.
+    function notesArePledged() private view {
+        same("pledged", handler.openCredits(), stakes.pledgedOf(handler.nodeAccount()));
     }
 
     /// @dev I2: of the stakers' share not a part of a wei is lost; of rent not a wei.

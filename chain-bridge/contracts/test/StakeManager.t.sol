@@ -404,15 +404,37 @@ contract StakeManagerTest is Suite {
     function test_only_the_credit_desk_debits_as_far_as_the_stake_reaches() public {
         vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyCreditDesk.selector, charged, address(this)));
         stakes.debit(node, client, 1);
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyCreditDesk.selector, charged, address(this)));
+        stakes.pledge(node, 1);
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.OnlyCreditDesk.selector, charged, address(this)));
+        stakes.unpledge(node, 1);
         vm.startPrank(charged);
+        stakes.pledge(node, 110 ether);
         eq("paid", 30 ether, stakes.debit(node, client, 30 ether));
+        eq("its promise is kept", 80 ether, stakes.pledgedOf(node));
         eq("in the deposit", 30 ether, escrow.accountOf(client).balance);
         eq("burned", 0, stakes.BURN().balance);
         eq("no fault", 0, stakes.recentFaults(node));
         eq("the rest", 70 ether, stakes.debit(node, client, 80 ether));
         eq("nothing", 0, stakes.debit(node, client, 80 ether));
+        eq("what the stake did not reach is promised still", 10 ether, stakes.pledgedOf(node));
+        stakes.unpledge(node, 10 ether);
+        eq("until it is paid", 0, stakes.pledgedOf(node));
+        vm.expectRevert();
+        stakes.unpledge(node, 1);
         vm.stopPrank();
         eq("stake", 0, stakes.slashableOf(node));
+    }
+
+    function testFuzz_the_bond_is_active_stake_less_what_is_pledged(uint96 unbonds, uint96 pledges) public {
+        vm.prank(node);
+        stakes.unbond(1 + unbonds % 90 ether);
+        vm.prank(charged);
+        stakes.pledge(node, pledges);
+        uint256 active = 100 ether - 1 - unbonds % 90 ether;
+        (bool bonded, uint128 bond_) = stakes.bondOf(node);
+        yes("a pledge takes no role", bonded == (active >= MIN_STAKE));
+        eq("bond", active > pledges ? active - pledges : 0, bond_);
     }
 
     // ------------------------------------------------------------------ pool

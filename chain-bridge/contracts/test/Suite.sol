@@ -25,7 +25,7 @@ abstract contract Suite {
     uint64 internal constant UNBONDING = 14 days;
     uint64 internal constant SLASH_DELAY = 3 days;
     uint64 internal constant FALLBACK = 15;
-    uint64 internal constant HONOUR = 1 days;
+    uint64 internal constant HONOUR = 15 days;
     uint64 internal constant RENT_DELAY = 2 days;
     uint96 internal constant RENT_PRICE = 1 ether;
     uint96 internal constant POSTER_BOND = 2 ether;

@@ -71,7 +71,7 @@ pub(crate) fn config() -> DeployConfig {
         poster_stake_min: open(20),
         indexer_stake_min: open(5),
         thaw_s: 7 * 86_400,
-        honour_s: 86_400,
+        honour_s: 14 * 86_400,
         index_window_s: 60,
         rent_delay_s: 86_400,
         rent_price: open(1),

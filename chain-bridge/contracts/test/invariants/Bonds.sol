@@ -20,9 +20,18 @@ abstract contract Bonds is Money {
     uint256 public rentIn;
     uint256 public rentOut;
 
+    /// @dev A node's open fees right after one of its roots, when that was, and what slashes had taken of it before.
+    struct Guard {
+        uint256 open;
+        uint256 time;
+        uint256 slashed;
+    }
+
     StakeManager.Slash[] private queue;
     mapping(bytes32 => bytes) private laneBodies;
     mapping(address => uint256) private unbondsUntil;
+    mapping(address => uint256) private slashedOf;
+    mapping(address => Guard[]) private guards;
     uint64 private credits;
     bytes[] private creditLanes;
     bytes32[] private creditRequests;
@@ -44,6 +53,25 @@ abstract contract Bonds is Money {
         ++did["stakeMore"];
     }
 
+    /// @dev Against whatever way out there is: what unbonds, what notes take, both at once.
+    function submitted(address from) internal override {
+        uint256 open = settlement.openFeesOf(from);
+        uint256 active = stakes.stakeOf(from);
+        uint256 pledged = stakes.pledgedOf(from);
+        if (open * 10 > (active > pledged ? active - pledged : 0)) breaks("I7: open fees above a tenth of the bond");
+        guards[from].push(Guard(open, block.timestamp, slashedOf[from]));
+    }
+
+    /// @dev Until the last fault of a root can be proven, stake of ten times the fees that were open with it is there, or was slashed.
+    function checkGuards(address from) private {
+        uint256 left = stakes.slashableOf(from);
+        for (uint256 i = guards[from].length; i > 0; --i) {
+            Guard memory guard = guards[from][i - 1];
+            if (guard.time + UNBONDING <= block.timestamp) break;
+            if (left + slashedOf[from] - guard.slashed < 10 * guard.open) breaks("I7: stake left that open fees stand against");
+        }
+    }
+
     function unbond(bool byOther, uint96 amount) external {
         address from = byOther ? other : node;
         vm.prank(from);
@@ -59,6 +87,7 @@ abstract contract Bonds is Money {
         vm.prank(from);
         stakes.withdraw();
         if (block.timestamp < unbondsUntil[from]) breaks("I7: stake left before it had unbonded");
+        checkGuards(from);
         unstaked += from.balance - before;
         ++did["unstake"];
     }
@@ -74,6 +103,7 @@ abstract contract Bonds is Money {
         if (known) breaks("I10: a fault was slashed twice");
         if (before - stakes.slashableOf(one.account) != one.amount) breaks("I2: a slash took another amount");
         slashed += one.amount;
+        slashedOf[one.account] += one.amount;
         if (one.amount > 0) queue.push(one);
         ++did["slash"];
     }
@@ -151,6 +181,7 @@ abstract contract Bonds is Money {
         if (block.timestamp < from) breaks("I2: a credit was settled while its node could pay it");
         uint256 paid = before - stakes.slashableOf(node);
         if (address(escrow).balance - escrowBefore != paid) breaks("I2: a debit did not arrive");
+        checkGuards(node);
         debited += paid;
         deposited += paid;
         ++did["settleCredit"];
@@ -216,6 +247,12 @@ abstract contract Bonds is Money {
     }
 
     // ------------------------------------------------------------------ books
+
+    function openCredits() external view returns (uint256 sum) {
+        for (uint256 i = 0; i < creditLanes.length; ++i) {
+            sum += escrow.creditOf(keccak256(creditLanes[i]), creditRequests[i]).amount;
+        }
+    }
 
     function queued() external view returns (uint256) {
         return slashed - released;

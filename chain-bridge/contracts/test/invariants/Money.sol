@@ -190,10 +190,12 @@ abstract contract Money is Suite {
         address from = byOther ? other : node;
         bytes memory body = abi.encodePacked(from, epoch, keccak256("root"), uint64(1), uint128(fees % 2 ether));
         settlement.submitNodeRoot(body, signed(byOther ? OTHER_KEY : NODE_KEY, address(settlement), Sig.NODE_ROOT, body));
-        (, uint128 active) = stakes.bondOf(from);
-        if (settlement.openFeesOf(from) > active / 10) breaks("I7: open fees above what a slash burns");
+        submitted(from);
         ++did["submit"];
     }
+
+    /// @dev A root of this node was just taken.
+    function submitted(address from) internal virtual;
 
     /// @dev Any division of what was received, even one that takes from an account what it had, by the poster or by anybody with a bond.
     function post(uint96 shares, bool withBond) external {

@@ -23,7 +23,7 @@ contract SymbolicTest {
     function setUp() public {
         vm.warp(1_000_000);
         stakes = new StakeManager(UNBONDING, 0, 1, 1, 1);
-        escrow = new InferenceEscrow(ICollectedSink(address(1)), IStakeDesk(address(stakes)), THAW, 0);
+        escrow = new InferenceEscrow(ICollectedSink(address(1)), IStakeDesk(address(stakes)), THAW, UNBONDING);
         stakes.setPeers(address(2), IStakeListener(address(new Deaf())), ICreditDesk(address(escrow)));
         address[] memory verifiers = new address[](1);
         verifiers[0] = address(this);
