@@ -47,8 +47,8 @@ pub struct Bundle {
     pub quote: Signed<Quote>,
     /// The line the answer was paid on.
     pub lane: Signed<Lane>,
-    /// The session key that signed lane and voucher for the payer; nothing if the payer did. That the payer lets it sign is the escrow's word
-    /// (`sessionOf`), and so is what its vouchers are good for: no bundle shows it.
+    /// The session key that signed lane and voucher for the payer, and the request unless the payer did; nothing if the payer signed all. That the payer
+    /// lets it sign is the escrow's word (`sessionOf`), and so is what its vouchers are good for: no bundle shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Address>,
     /// The client's last promise for this answer.
@@ -71,6 +71,14 @@ pub struct Bundle {
     pub token_ids: Vec<u32>,
     /// What leads from each span to the index root.
     pub openings: Vec<SpanOpenings>,
+}
+
+impl Bundle {
+    /// Whose signature the request must bear: the session key's if it does bear it, else the client's own.
+    pub fn request_signer(&self) -> Address {
+        let session = self.session.filter(|session| self.request.verify(&self.domains, *session).is_ok());
+        session.unwrap_or(self.request.document.client)
+    }
 }
 
 /// Why bytes are no bundle.

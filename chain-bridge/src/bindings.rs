@@ -188,7 +188,7 @@ mod tests {
         check("FraudVerifier", "proveEquivocation", FraudVerifier::proveEquivocationCall::SELECTOR);
         check("BillingVerifier", "proveBroken", BillingVerifier::proveBrokenCall::SELECTOR);
         check("PayoutVerifier", "provePayout", PayoutVerifier::provePayoutCall::SELECTOR);
-        check("ReceiptChallenge", "showReceipt", ReceiptChallenge::showReceiptCall::SELECTOR);
+        check("ReceiptChallenge", "showReceipts", ReceiptChallenge::showReceiptsCall::SELECTOR);
         check("DatanetRent", "prepay", DatanetRent::prepayCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }

@@ -515,6 +515,7 @@ fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
     let challenge = ReceiptChallenge::constructorCall {
         stakeManager_: stake,
         settlement_: settlement,
+        escrow_: address(deployment.escrow),
         bond_: c.challenge_bond.0,
         answerSeconds_: c.answer_s,
     };

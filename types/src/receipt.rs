@@ -165,6 +165,16 @@ pub fn token_ids_hash(tokens: &[u32]) -> Hash32 {
     keccak(&[&bytes])
 }
 
+/// Where a receipt's fee stands in its body.
+const FEE_AT: std::ops::Range<usize> = 372..388;
+
+/// The fee at its place in a receipt's body, whatever else of the body is malformed; nothing if the body ends before: what its leaf in the node's tree
+/// counts (P4).
+pub fn fee_of(body: &[u8]) -> Amount {
+    let bytes = body.get(FEE_AT).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(Amount::ZERO, |bytes| Amount(u128::from_be_bytes(bytes)))
+}
+
 impl Document for Receipt {
     const NAME: &'static str = "Receipt";
     const CONTRACT: Contract = Contract::Settlement;
@@ -377,6 +387,9 @@ mod tests {
     #[test]
     fn a_receipt_has_the_size_the_protocol_states() {
         assert_eq!(receipt(0, 0).encode().len(), 434 + 12);
+        let body = Receipt { fee: Amount(u128::MAX - 5), ..receipt(1, 1) }.encode();
+        assert_eq!(fee_of(&body), Amount(u128::MAX - 5));
+        assert_eq!((fee_of(&body[..FEE_AT.end]), fee_of(&body[..FEE_AT.end - 1])), (Amount(u128::MAX - 5), Amount::ZERO));
         assert_eq!(receipt(2, 3).encode().len(), 434 + 12 + 2 * 40 + 3 * 12);
     }
 

@@ -31,7 +31,7 @@ fn signatures(bundle: &Bundle, faults: &mut Collector) {
     }
     let domains = &bundle.domains;
     let payer = bundle.session.unwrap_or(bundle.lane.document.payer);
-    one(faults, domains, "request", &bundle.request, bundle.request.document.client);
+    one(faults, domains, "request", &bundle.request, bundle.request_signer());
     one(faults, domains, "lane", &bundle.lane, payer);
     one(faults, domains, "voucher", &bundle.voucher, payer);
     one(faults, domains, "quote", &bundle.quote, bundle.quote.document.node);

@@ -212,6 +212,25 @@ const EVIDENCE: &[Row] = &[
     }),
 ];
 
+#[test]
+fn a_session_key_may_sign_for_its_payer_where_the_bundle_names_it_and_nobody_else_may() {
+    let honest = sample().bundle;
+    let (client, session) = (honest.request.document.client, account(11));
+    let mut bundle = honest.clone();
+    bundle.session = Some(session.address());
+    bundle.lane = Signed::new(&session, &bundle.domains, bundle.lane.document);
+    bundle.voucher = Signed::new(&session, &bundle.domains, bundle.voucher.document);
+    assert!(verify(&bundle).is_ok(), "the request by the client itself");
+    assert_eq!(bundle.request_signer(), client);
+    bundle.request = Signed::new(&session, &bundle.domains, bundle.request.document);
+    assert!(verify(&bundle).is_ok(), "all three by the session key");
+    assert_eq!(bundle.request_signer(), session.address());
+    let unnamed = Bundle { session: None, ..bundle.clone() };
+    assert!(verify(&unnamed).unwrap_err().to_string().contains("request: signature"));
+    bundle.request = Signed::new(&account(12), &bundle.domains, bundle.request.document);
+    assert!(verify(&bundle).unwrap_err().to_string().contains("request: signature"));
+}
+
 /// Changes that agree with each other wherever the node alone signs.
 const CONSISTENT: &[Row] = &[
     // A dearer quote, billed as quoted.

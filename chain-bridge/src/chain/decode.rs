@@ -300,9 +300,14 @@ fn billing(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
 
 fn challenge(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
     Ok(Some(match read(topics, data)? {
-        Challenge::ReceiptChallenged(e) => {
-            Event::ReceiptChallenged { id: hash(e.id), epoch: e.epoch, node: account(e.node), index: e.index, deadline: e.deadline }
-        }
+        Challenge::ReceiptsChallenged(e) => Event::ReceiptsChallenged {
+            id: hash(e.id),
+            epoch: e.epoch,
+            node: account(e.node),
+            first: e.first,
+            count: e.count,
+            deadline: e.deadline,
+        },
         Challenge::RequestChallenged(e) => Event::RequestChallenged {
             id: hash(e.id),
             receipt: hash(e.receiptHash),
@@ -318,7 +323,7 @@ fn challenge(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             challenger: account(e.challenger),
             deadline: e.deadline,
         },
-        Challenge::ReceiptShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
+        Challenge::ReceiptShown(e) => Event::ReceiptShown { id: hash(e.id), index: e.index },
         Challenge::RequestShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
         Challenge::PayoutShown(e) => Event::ChallengeAnswered { id: hash(e.id) },
         Challenge::Unanswered(e) => Event::Unanswered { id: hash(e.id), accused: account(e.accused), challenger: account(e.challenger) },

@@ -49,8 +49,10 @@ pub struct Slashed {
 /// A receipt that its node showed on the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownReceipt {
-    /// The challenge it answers.
+    /// The challenge it answers, or under whose id it was published.
     pub challenge: Hash32,
+    /// Its place under its node's root.
+    pub index: u64,
     /// Receipt, quote, manifest; the last two are empty where nothing is billed.
     pub bodies: Bodies,
     /// The node's signature over the receipt.
@@ -63,7 +65,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`]; [`ChainError::Reverted`] if it was done already or the time for it is over.
     pub async fn challenge(&self, step: &Step) -> Result<Sent, ChainError> {
-        let value = if step.has_bond { self.deployment().config.challenge_bond } else { Amount::ZERO };
+        let value = step.value(self.deployment().config.challenge_bond);
         let call = crate::chain::Call { to: Some(self.deployment().challenge), data: step.call.clone(), value };
         self.sender(step.what)?.send(step.what, None, call).await
     }
@@ -77,6 +79,7 @@ impl ChainClient {
         let events = logs.iter().filter_map(|log| log.log_decode::<ReceiptChallenge::ReceiptShown>().ok());
         let shown = events.map(|event| event.inner.data).map(|event| ShownReceipt {
             challenge: convert::hash(event.id),
+            index: event.index,
             bodies: Bodies { receipt: event.receipt.to_vec(), quote: event.quote.to_vec(), manifest: event.manifest.to_vec() },
             signature: event.signature.to_vec(),
         });

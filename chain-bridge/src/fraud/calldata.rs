@@ -2,11 +2,11 @@
 
 use alloy::sol_types::{SolCall, SolValue as _};
 use types::{
+    amount::Amount,
     encoding::Document,
     id::{Address, Hash32},
     key::Signed,
     merkle::keccak,
-    operator::NodeRoot,
     receipt::Receipt,
     request::Request,
     voucher::Lane,
@@ -14,6 +14,7 @@ use types::{
 
 use super::{
     FalseSpan, Mode,
+    challenge::Stretch,
     pack::{Packer, Place},
     payout::PayoutProof,
 };
@@ -137,36 +138,44 @@ impl Proof {
 pub struct Step {
     /// What it does, in words.
     pub what: &'static str,
-    /// Whether the challenge's bond is attached.
-    pub has_bond: bool,
+    /// How often the challenge's bond is attached: once for each receipt asked for, once for everything else.
+    pub bonds: u64,
     /// Calldata for `ReceiptChallenge`.
     pub call: Vec<u8>,
 }
 
 impl Step {
     fn ask(what: &'static str, call: &impl SolCall) -> Self {
-        Self { what, has_bond: true, call: call.abi_encode() }
+        Self { what, bonds: 1, call: call.abi_encode() }
     }
 
     fn free(what: &'static str, call: &impl SolCall) -> Self {
-        Self { what, has_bond: false, call: call.abi_encode() }
+        Self { what, bonds: 0, call: call.abi_encode() }
     }
 
-    /// F8: asks for receipt `index` of a root submitted in block `block`.
-    pub fn ask_receipt(root: &NodeRoot, block: u64, index: u64) -> Self {
-        let call = ReceiptChallenge::challengeReceiptCall { nodeRoot: root.encode().into(), blockNumber: block, index };
-        Self::ask("challenge withheld receipt", &call)
+    /// What is to be attached, at `bond` each.
+    pub const fn value(&self, bond: Amount) -> Amount {
+        // No account holds as much as 2^128 wei.
+        Amount(bond.0.saturating_mul(self.bonds as u128))
     }
 
-    /// F8: shows it; see [`super::challenge::receipt_evidence`].
-    pub fn show_receipt(evidence: Vec<u8>) -> Self {
-        Self::free("show receipt", &ReceiptChallenge::showReceiptCall { evidence: evidence.into() })
+    /// F8: asks for a stretch of receipts, one to [`super::challenge::STRETCH_MAX`] of them.
+    pub fn ask_receipts(of: &Stretch) -> Self {
+        let (node_root, block) = (of.root.encode().into(), of.block);
+        let call = ReceiptChallenge::challengeReceiptsCall { nodeRoot: node_root, blockNumber: block, first: of.first, count: of.count };
+        Self { bonds: of.count, ..Self::ask("challenge withheld receipts", &call) }
     }
 
-    /// F8: nobody showed it.
-    pub fn settle_receipt(root: &NodeRoot, block: u64, index: u64) -> Self {
-        let call = ReceiptChallenge::settleReceiptCall { nodeRoot: root.encode().into(), blockNumber: block, index };
-        Self::free("settle withheld receipt", &call)
+    /// F8: shows receipts of a stretch, or publishes them; see [`super::challenge::receipts_evidence`].
+    pub fn show_receipts(evidence: Vec<u8>) -> Self {
+        Self::free("show receipts", &ReceiptChallenge::showReceiptsCall { evidence: evidence.into() })
+    }
+
+    /// F8: not all of a stretch were shown.
+    pub fn settle_receipts(of: &Stretch) -> Self {
+        let (node_root, block) = (of.root.encode().into(), of.block);
+        let call = ReceiptChallenge::settleReceiptsCall { nodeRoot: node_root, blockNumber: block, first: of.first, count: of.count };
+        Self::free("settle withheld receipts", &call)
     }
 
     /// F6: holds a client's request against a receipt; see [`super::challenge::request_evidence`].
@@ -230,9 +239,9 @@ impl Step {
     }
 }
 
-/// The id of the challenge for receipt `index` of a node's root.
-pub fn receipt_challenge(epoch: u64, node: Address, index: u64) -> Hash32 {
-    let of = ("F8".to_owned(), epoch, crate::convert::address(node), index);
+/// The id of the challenge for `count` receipts of a node's root, from `first` on; of what it publishes from there, if that is 0.
+pub fn receipts_challenge(epoch: u64, node: Address, first: u64, count: u64) -> Hash32 {
+    let of = ("F8".to_owned(), epoch, crate::convert::address(node), first, count);
     keccak(&[&of.abi_encode_params()])
 }
 

@@ -1,10 +1,13 @@
 //! What only silence proves, asked for and answered: F8 (a receipt is withheld), F6 by request, F7 (a payout tree nobody can open).
 //!
-//! A challenger attaches a bond; who answers in time is given it. The evidence of an answer is built here, from what the accused holds.
+//! A challenger attaches a bond, for receipts one for each; who answers in time is given it. The evidence of an answer is built here, from what the
+//! accused holds. A receipt is shown with its quote and manifest (about 1 KB) and 48 bytes a level of its tree: near 70 to a transaction.
 
 use types::{
     encoding::Document,
     key::{Signed, Signed65},
+    merkle::SumTree,
+    operator::NodeRoot,
     quote::Quote,
     receipt::Receipt,
     request::Request,
@@ -13,19 +16,65 @@ use types::{
 use super::{
     pack::{Packer, Place},
     payout::Shown,
+    search::Bodies,
 };
 
-/// What `showReceipt` opens: root, place, blobs of receipt, signature, quote and manifest, opening. Quote and manifest may be empty where nothing is
-/// billed.
-pub fn receipt_evidence(place: &Place, receipt: &[u8], signature: &Signed65, quote: &[u8], manifest: &[u8]) -> Vec<u8> {
-    let packer = Packer::new().node_root(&place.root, place.block).u64(place.opening.index);
-    packer.blob(receipt).blob(&signature.0).blob(quote).blob(manifest).opening(&place.opening).finish()
+/// Most receipts that one challenge asks for.
+pub const STRETCH_MAX: u64 = 256;
+/// Most bytes of evidence that one transaction shows: below what a transaction may carry, with room for what stands around it.
+pub const EVIDENCE_BYTES_MAX: usize = 120 << 10;
+
+/// Receipts that follow each other under a node's root: what one challenge asks for; or, counting none, what is published from `first` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The node root, as its event gives it.
+    pub root: NodeRoot,
+    /// Block of its submission.
+    pub block: u64,
+    /// Place of the first one.
+    pub first: u64,
+    /// How many; 0 if nobody asked.
+    pub count: u64,
 }
 
-/// What `challengeRequest` and `showRequest` open: root, place, blobs of receipt and quote, opening.
+/// A receipt as it is shown on the chain. Quote and manifest may be empty where nothing is billed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhibit {
+    /// Receipt, quote, manifest.
+    pub bodies: Bodies,
+    /// The node's signature over the receipt.
+    pub signature: Signed65,
+}
+
+/// What `showReceipts` opens, in as many transactions as the receipts need, each of `bytes_max` bytes at most unless one receipt alone is longer: root,
+/// first, count, then for each receipt its blobs and siblings. `exhibits` begin with the receipt at `next`, the one behind the last that was
+/// shown. Nothing if they reach beyond the tree.
+pub fn receipts_evidence(of: &Stretch, next: u64, tree: &SumTree, exhibits: &[Exhibit], bytes_max: usize) -> Option<Vec<Vec<u8>>> {
+    // Whoever publishes begins a stretch of none with each transaction.
+    let head = |at: u64| {
+        let first = if of.count == 0 { at } else { of.first };
+        Packer::new().node_root(&of.root, of.block).u64(first).u64(of.count)
+    };
+    let (mut all, mut packer, mut is_begun) = (Vec::new(), head(next), false);
+    for (at, exhibit) in (next..).zip(exhibits) {
+        let Bodies { receipt, quote, manifest } = &exhibit.bodies;
+        let shown = Packer::new().blob(receipt).blob(&exhibit.signature.0).blob(quote).blob(manifest);
+        let shown = shown.siblings(&tree.open(at)?.siblings);
+        if is_begun && packer.len() + shown.len() > bytes_max {
+            all.push(std::mem::replace(&mut packer, head(at)).finish());
+        }
+        (packer, is_begun) = (packer.raw(&shown.finish()), true);
+    }
+    if is_begun {
+        all.push(packer.finish());
+    }
+    Some(all)
+}
+
+/// What `challengeRequest` and `showRequest` open: root, place, blobs of receipt and quote, siblings.
 pub fn request_evidence(place: &Place, receipt: &[u8], quote: &[u8]) -> Vec<u8> {
     let packer = Packer::new().node_root(&place.root, place.block).u64(place.opening.index);
-    packer.blob(receipt).blob(quote).opening(&place.opening).finish()
+    packer.blob(receipt).blob(quote).siblings(&place.opening.siblings).finish()
 }
 
 /// Whether a receipt is within what its client asked for; the contract's test.

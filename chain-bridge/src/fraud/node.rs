@@ -31,7 +31,7 @@ fn share_wei(a: &Receipt, b: &Receipt) -> bool {
 
 /// Whether one receipt stands at two places: paid twice.
 pub fn is_repeat(receipt: &Receipt, first: &Place, second: &Place) -> bool {
-    let leads = |place: &Place| place.root.node == receipt.node && place.opening.root(&receipt.hash().0) == Some(place.root.receipts);
+    let leads = |place: &Place| place.root.node == receipt.node && place.root.holds(receipt.hash(), receipt.fee, &place.opening);
     leads(first) && leads(second) && (first.root.epoch, first.opening.index) != (second.root.epoch, second.opening.index)
 }
 

@@ -3,7 +3,7 @@
 use types::{
     encoding::Document,
     id::Hash32,
-    merkle::{Opening, SumOpening, SumTree},
+    merkle::{Opening, SumOpening, SumTree, Summed},
     operator::NodeRoot,
 };
 
@@ -71,8 +71,13 @@ impl Packer {
     /// An opening of a sum tree: leaf count, index, siblings with their sums.
     #[must_use]
     pub fn sum_opening(self, opening: &SumOpening) -> Self {
-        let head = self.u64(opening.leaves).u64(opening.index);
-        opening.siblings.iter().fold(head, |packer, sibling| packer.raw(&sibling.digest.0).raw(&sibling.sum.0.to_be_bytes()))
+        self.u64(opening.leaves).u64(opening.index).siblings(&opening.siblings)
+    }
+
+    /// Siblings with their sums: all of an opening whose leaf count and index are known.
+    #[must_use]
+    pub fn siblings(self, siblings: &[Summed]) -> Self {
+        siblings.iter().fold(self, |packer, sibling| packer.raw(&sibling.digest.0).raw(&sibling.sum.0.to_be_bytes()))
     }
 
     /// The head of a sum tree's root: leaf count, total, top.
@@ -87,10 +92,20 @@ impl Packer {
         self.raw(&root.encode()).u64(block)
     }
 
-    /// A receipt's place: node root, index, opening of its hash.
+    /// A receipt's place: node root, index, siblings.
     #[must_use]
     pub fn place(self, place: &Place) -> Self {
-        self.node_root(&place.root, place.block).u64(place.opening.index).opening(&place.opening)
+        self.node_root(&place.root, place.block).u64(place.opening.index).siblings(&place.opening.siblings)
+    }
+
+    /// Bytes so far.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -101,6 +116,6 @@ pub struct Place {
     pub root: NodeRoot,
     /// Block of its submission.
     pub block: u64,
-    /// Opening of the receipt's hash.
-    pub opening: Opening,
+    /// Opening of the receipt's hash with its fee. Its leaf count is the root's, and is not repeated in evidence.
+    pub opening: SumOpening,
 }

@@ -7,7 +7,7 @@ use types::{
     amount::{Amount, AmountError},
     encoding::{Document, Reader},
     id::{Address, Hash32},
-    merkle::{Opening, SumTree, Summed},
+    merkle::{SumOpening, SumTree, Summed},
     operator::NodeRoot,
     payout::{PartLeaf, PayoutLeaf, REFUND_INDEX},
     split::Part,
@@ -38,13 +38,15 @@ pub enum PayoutMode {
     Part,
     /// A receipt's part is missing.
     Missing,
-    /// A refund is not due, not the payer's, or too high.
+    /// A refund is not due, not the payer's, or another amount than its witness gives.
     Refund,
+    /// A refund that is due is missing.
+    LeftOut,
 }
 
 impl PayoutMode {
     /// All modes, in the order of their codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Head,
         Self::LeafForm,
         Self::LeafOrder,
@@ -56,6 +58,7 @@ impl PayoutMode {
         Self::Part,
         Self::Missing,
         Self::Refund,
+        Self::LeftOut,
     ];
 
     /// Code in the contract.
@@ -72,6 +75,7 @@ impl PayoutMode {
             Self::Part => 8,
             Self::Missing => 9,
             Self::Refund => 10,
+            Self::LeftOut => 11,
         }
     }
 
@@ -88,7 +92,8 @@ impl PayoutMode {
             Self::PartOrder => "two parts do not ascend",
             Self::Part => "a part is not its receipt's",
             Self::Missing => "a receipt's part is missing",
-            Self::Refund => "a refund is not due, not its payer's, or too high",
+            Self::Refund => "a refund is not due, not its payer's, or another amount than the receipts leave",
+            Self::LeftOut => "a refund that is due is left out",
         }
     }
 }
@@ -151,19 +156,16 @@ pub fn read_leaf(bytes: &[u8]) -> Option<PayoutLeaf> {
     r.finish().ok().map(|()| leaf)
 }
 
-/// The 48 or 80 bytes of a part that is worth something, read; nothing if they are other bytes.
+/// The 48 bytes of a part that is worth something, or the 116 of a refund, read; nothing if they are other bytes.
 pub fn read_part(bytes: &[u8]) -> Option<PartLeaf> {
-    let mut r = Reader::new(bytes);
-    let (node, receipt) = (r.address("node").ok()?, r.u64("receipt").ok()?);
-    let (part, amount) = (r.u32("part").ok()?, r.amount("amount").ok()?);
-    let is_refund = receipt == REFUND_INDEX && part == Part::Refund.code();
-    let lane = if is_refund { Some(r.hash("lane").ok()?) } else { None };
-    r.finish().ok().filter(|()| amount != Amount::ZERO).map(|()| PartLeaf { node, receipt, part, amount, lane })
+    let part = PartLeaf::decode(bytes).ok()?;
+    let has_code = part.receipt == REFUND_INDEX && part.part == Part::Refund.code();
+    (has_code == is_refund(&part) && (has_code || part.amount != Amount::ZERO)).then_some(part)
 }
 
 /// Whether a part gives a lane's payer back what no receipt speaks for.
 pub const fn is_refund(part: &PartLeaf) -> bool {
-    part.lane.is_some()
+    part.refund.is_some()
 }
 
 /// Why rows are no tree.
@@ -200,7 +202,7 @@ pub struct Billed<'a> {
     /// Block of that root's submission.
     pub block: u64,
     /// Its place and the way from it to the root.
-    pub opening: &'a Opening,
+    pub opening: &'a SumOpening,
     /// Its body.
     pub receipt: &'a [u8],
     /// The quote it names.
@@ -209,17 +211,34 @@ pub struct Billed<'a> {
     pub manifest: &'a [u8],
 }
 
-/// How much of a receipt a wrong part or refund needs opened.
+/// How much of a receipt a wrong part needs opened.
 #[derive(Debug, Clone, Copy)]
 pub enum Opened<'a> {
-    /// Nothing: its node submitted no root; a refund is not due, or above what the lane collected.
+    /// Nothing: its node submitted no root.
     Nothing,
-    /// The root and its block: it has no such place.
+    /// The root and its block: it has no such place, or its node withheld a receipt of it.
     Root(&'a NodeRoot, u64),
-    /// The receipt at its place: it has no parts; with it a refund is too high.
+    /// The receipt at its place: it has no parts.
     Receipt(&'a Billed<'a>),
     /// Quote and manifest too: its part is another one.
     All(&'a Billed<'a>),
+}
+
+/// What shows that a refund is wrong.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'a> {
+    /// Nothing but the refund: it is not due in the epoch, another payer's or node's, or above what the lane collected.
+    Itself,
+    /// A receipt of the lane with which it is too high.
+    Higher(&'a Billed<'a>),
+    /// Its witness's node submitted no root in that epoch, or the epoch is still to come.
+    NoRoot,
+    /// Its witness stands beyond a root's receipts, or under one of which a receipt was withheld.
+    NoPlace(&'a NodeRoot, u64),
+    /// Its witness speaks for nothing of the lane, or gives another amount.
+    Witness(&'a Billed<'a>),
+    /// It names no witness, and is not all that is left of the lane.
+    NoWitness,
 }
 
 impl Shown {
@@ -392,28 +411,39 @@ impl Shown {
         Some(proof(PayoutMode::PartOrder, self.put_part(packer, leaf, place + 1)?))
     }
 
-    /// Mode 8, or of a refund mode 10.
+    /// Mode 8. Nothing if the part is a refund.
     pub fn prove_part(&self, leaf: usize, place: usize, opened: Opened<'_>) -> Option<PayoutProof> {
-        let part = read_part(&self.parts(leaf).get(place)?.bytes)?;
+        read_part(&self.parts(leaf).get(place)?.bytes).filter(|part| !is_refund(part))?;
         let packer = self.put_part(self.put_leaf(Packer::new(), leaf)?, leaf, place)?;
-        if !is_refund(&part) {
-            return Some(proof(PayoutMode::Part, put_opened(packer, opened)));
-        }
-        let packer = match opened {
-            // A refund names no receipt, so that the one opened says its place.
-            Opened::Receipt(billed) | Opened::All(billed) => {
-                let packer = packer.node_root(billed.root, billed.block).u64(billed.opening.index).blob(billed.receipt);
-                packer.opening(billed.opening)
-            }
-            Opened::Nothing | Opened::Root(..) => packer,
+        Some(proof(PayoutMode::Part, put_opened(packer, opened)))
+    }
+
+    /// Mode 10. Nothing if the part is no refund.
+    pub fn prove_refund(&self, leaf: usize, place: usize, against: Against<'_>) -> Option<PayoutProof> {
+        read_part(&self.parts(leaf).get(place)?.bytes).filter(is_refund)?;
+        let packer = self.put_part(self.put_leaf(Packer::new(), leaf)?, leaf, place)?;
+        let at = |packer: Packer, billed: &Billed<'_>| packer.blob(billed.receipt).siblings(&billed.opening.siblings);
+        let packer = match against {
+            Against::Itself => packer,
+            Against::Higher(billed) => at(packer.u8(0).node_root(billed.root, billed.block).u64(billed.opening.index), billed),
+            Against::NoRoot => packer.u8(1),
+            Against::NoPlace(root, block) => packer.u8(1).node_root(root, block),
+            Against::Witness(billed) => at(packer.u8(1).node_root(billed.root, billed.block), billed),
+            Against::NoWitness => packer.u8(2),
         };
         Some(proof(PayoutMode::Refund, packer))
+    }
+
+    /// Mode 11: `account`, the payer, has no part of its lane's refund. Nothing if it has, or `part` is no refund.
+    pub fn prove_left_out(&self, account: Address, part: &PartLeaf) -> Option<PayoutProof> {
+        let packer = Packer::new().raw(&part.lane()?.0);
+        Some(proof(PayoutMode::LeftOut, self.put_no_part(packer, account, part)?))
     }
 
     /// Mode 9: `account` has no such part of a receipt.
     pub fn prove_missing(&self, account: Address, part: &PartLeaf, billed: &Billed<'_>) -> Option<PayoutProof> {
         let packer = Packer::new().node_root(billed.root, billed.block).u64(billed.opening.index).u32(part.part);
-        let packer = packer.blob(billed.receipt).opening(billed.opening).blob(billed.quote).blob(billed.manifest);
+        let packer = packer.blob(billed.receipt).siblings(&billed.opening.siblings).blob(billed.quote).blob(billed.manifest);
         Some(proof(PayoutMode::Missing, self.put_no_part(packer, account, part)?))
     }
 }
@@ -423,8 +453,10 @@ fn put_opened(packer: Packer, opened: Opened<'_>) -> Packer {
     match opened {
         Opened::Nothing => packer,
         Opened::Root(of, block) => packer.node_root(of, block),
-        Opened::Receipt(billed) => root(packer, billed).blob(billed.receipt).opening(billed.opening),
-        Opened::All(billed) => root(packer, billed).blob(billed.receipt).opening(billed.opening).blob(billed.quote).blob(billed.manifest),
+        Opened::Receipt(billed) => root(packer, billed).blob(billed.receipt).siblings(&billed.opening.siblings),
+        Opened::All(billed) => {
+            root(packer, billed).blob(billed.receipt).siblings(&billed.opening.siblings).blob(billed.quote).blob(billed.manifest)
+        }
     }
 }
 

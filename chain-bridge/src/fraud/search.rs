@@ -1,7 +1,8 @@
 //! Finding what is wrong with a posted payout, and proving it.
 //!
 //! Whoever has the posted tree and the tree that the receipts give compares them; the first fault becomes the cheapest proof that `PayoutVerifier`
-//! takes. A tree that is right yields nothing. Where the contract leaves a doubt to the poster (money collected after W1 ended) there is no proof.
+//! takes. A tree that is right yields nothing. Where the contract leaves a doubt to the poster (money collected after W1 ended; which of the receipts
+//! that leave the same a refund names) there is no proof.
 //! Cost: one pass over both trees, and the openings of one proof.
 
 use std::collections::BTreeMap;
@@ -10,13 +11,13 @@ use types::{
     amount::Amount,
     encoding::Document,
     id::{Address, Hash32},
-    merkle::Tree,
-    operator::NodeRoot,
-    payout::{PartLeaf, PayoutLeaf},
-    receipt::Receipt,
+    merkle::{SumOpening, SumTree},
+    operator::{NodeRoot, receipt_leaf},
+    payout::{PartLeaf, PayoutLeaf, RefundOf, Witness},
+    receipt::{Receipt, fee_of},
 };
 
-use super::payout::{Billed, Opened, PayoutProof, Row, Shown, is_refund, read_receipt};
+use super::payout::{Against, Billed, Opened, PayoutProof, Row, Shown, is_refund, read_receipt};
 use crate::registry::State;
 
 /// A receipt of a node's tree with what its parts follow from, as bytes that hash to what they should.
@@ -151,11 +152,10 @@ fn parts_of(tree: &Shown) -> impl Iterator<Item = (usize, usize, Address, PartLe
 
 /// A part that stands where it should not, or one that is missing.
 fn wrong_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
-    let expected: BTreeMap<_, Amount> =
-        parts_of(case.expected).map(|(_, _, account, part)| ((account, part.place()), part.amount)).collect();
+    let expected: BTreeMap<_, PartLeaf> = parts_of(case.expected).map(|(_, _, account, part)| ((account, part.place()), part)).collect();
     let mut doubt = None;
     for (leaf, place, account, part) in parts_of(case.posted) {
-        if expected.get(&(account, part.place())) == Some(&part.amount) {
+        if expected.get(&(account, part.place())) == Some(&part) {
             continue;
         }
         let found = if is_refund(&part) { wrong_refund(case, leaf, place, account, &part) } else { wrong_share(case, leaf, place, &part) };
@@ -180,23 +180,34 @@ pub fn root_of(state: &State, epoch: u64, node: Address) -> Option<(NodeRoot, u6
     Some((NodeRoot { node, epoch, receipts: root.receipts, count: root.count, fees: root.fees }, root.block))
 }
 
-/// The tree of a node's receipts.
-pub fn tree_of(bodies: &[Bodies]) -> Tree {
-    let hashes: Vec<Hash32> = bodies.iter().map(|body| types::merkle::keccak(&[&body.receipt])).collect();
-    Tree::over(hashes.iter().map(|hash| hash.0.as_slice()))
+/// The tree of a node's receipts; nothing if their fees do not sum.
+pub fn tree_of(bodies: &[Bodies]) -> Option<SumTree> {
+    let leaf = |body: &Bodies| receipt_leaf(types::merkle::keccak(&[&body.receipt]), fee_of(&body.receipt));
+    SumTree::new(bodies.iter().map(leaf).collect()).ok()
+}
+
+/// The receipt at a place, opened; why not, if it is not at hand.
+fn opened_at<'a>(case: &Case<'a>, root: &NodeRoot, index: u64) -> Result<(&'a Bodies, SumOpening), SearchError> {
+    let (epoch, node) = (root.epoch, root.node);
+    let missing = || SearchError::NoReceipt { epoch, node, index };
+    let bodies = case.receipts.get(&(epoch, node)).ok_or_else(missing)?;
+    let body = usize::try_from(index).ok().and_then(|index| bodies.get(index)).ok_or_else(missing)?;
+    let opening = tree_of(bodies).and_then(|tree| tree.open(index)).ok_or_else(|| nothing("a receipt stands beyond its tree"))?;
+    Ok((body, opening))
+}
+
+const fn billed<'a>(root: &'a NodeRoot, block: u64, opening: &'a SumOpening, body: &'a Bodies) -> Billed<'a> {
+    Billed { root, block, opening, receipt: body.receipt.as_slice(), quote: body.quote.as_slice(), manifest: body.manifest.as_slice() }
 }
 
 fn wrong_share(case: &Case<'_>, leaf: usize, place: usize, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
     let (epoch, node, index) = (case.epoch, part.node, part.receipt);
     let Some((root, block)) = root_of(case.state, epoch, node) else { return Ok(case.posted.prove_part(leaf, place, Opened::Nothing)) };
-    if index >= root.count {
+    if index >= root.count || is_withheld(case.state, epoch, node) {
         return Ok(case.posted.prove_part(leaf, place, Opened::Root(&root, block)));
     }
-    let missing = SearchError::NoReceipt { epoch, node, index };
-    let bodies = case.receipts.get(&(epoch, node)).ok_or_else(|| missing.clone())?;
-    let body = usize::try_from(index).ok().and_then(|index| bodies.get(index)).ok_or(missing)?;
-    let opening = tree_of(bodies).open(index).ok_or_else(|| nothing("a receipt stands beyond its tree"))?;
-    let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
+    let (body, opening) = opened_at(case, &root, index)?;
+    let billed = billed(&root, block, &opening, body);
     // What the contract takes for paid: collected when W1 ended, or at all where it does not know that any more.
     let is_unpaid = match read_receipt(&body.receipt, node) {
         None => true,
@@ -219,36 +230,67 @@ fn is_late(case: &Case<'_>, body: &Bodies, node: Address) -> bool {
     receipt.is_some_and(|receipt| !case.state.is_paid(case.epoch, node, receipt.hash(), receipt.lane, receipt.cumulative_after))
 }
 
-fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
+/// Whether something came about before W1 of an epoch ended.
+fn is_in_time(state: &State, epoch: u64, at: Option<u64>) -> bool {
     let until = state.epoch(epoch).map_or(0, |epoch| epoch.payout_from);
-    let before = |at: Option<u64>| at.is_some_and(|at| at < until);
-    before(state.voided_at(receipt.hash())) || before(state.withheld_at(epoch, receipt.node))
+    at.is_some_and(|at| at < until)
+}
+
+fn is_withheld(state: &State, epoch: u64, node: Address) -> bool {
+    is_in_time(state, epoch, state.withheld_at(epoch, node))
+}
+
+fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
+    is_in_time(state, epoch, state.voided_at(receipt.hash())) || is_withheld(state, epoch, receipt.node)
+}
+
+/// Up to where a receipt under a root speaks for what a lane has collected; nothing if it does not bound the lane's refund.
+fn bound(case: &Case<'_>, (epoch, node): (u64, Address), body: &Bodies, lane: Hash32, collected: Amount) -> Option<Amount> {
+    let receipt = read_receipt(&body.receipt, node)?;
+    let is_bound = receipt.lane == lane && receipt.cumulative_after <= collected && !is_out(case.state, epoch, &receipt);
+    is_bound.then_some(receipt.cumulative_after)
 }
 
 fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
-    let lane = part.lane.unwrap_or_default();
+    let Some(RefundOf { lane, witness }) = part.refund else { return Ok(None) };
+    let against = |against: Against<'_>| Ok(case.posted.prove_refund(leaf, place, against));
     let collected = case.state.lane_collected(lane);
     let due = case.state.refund(lane).filter(|due| (due.epoch, due.payer, due.node) == (case.epoch, account, part.node));
-    // What the refund leaves of the lane for receipts; notes and slashes gave their part back already.
-    let gone = due.map_or(0, |due| due.given_back.0).saturating_add(part.amount.0);
-    if due.is_none() || gone > collected.0 {
-        return Ok(case.posted.prove_part(leaf, place, Opened::Nothing));
+    // Notes and slashes gave their part back already.
+    let Some(left) = due.and_then(|due| collected.0.checked_sub(due.given_back.0)).filter(|left| part.amount.0 <= *left) else {
+        return against(Against::Itself);
+    };
+    let mut doubt = None;
+    if witness == Witness::NONE {
+        if part.amount.0 != left {
+            return against(Against::NoWitness);
+        }
+    } else {
+        let root = root_of(case.state, witness.epoch, witness.node).filter(|_| witness.epoch <= case.epoch);
+        let Some((root, block)) = root else { return against(Against::NoRoot) };
+        if witness.index >= root.count || is_withheld(case.state, witness.epoch, witness.node) {
+            return against(Against::NoPlace(&root, block));
+        }
+        match opened_at(case, &root, witness.index) {
+            Ok((body, opening)) => {
+                let gives = bound(case, (witness.epoch, witness.node), body, lane, collected).map(|spoken| left.saturating_sub(spoken.0));
+                if gives != Some(part.amount.0) {
+                    return against(Against::Witness(&billed(&root, block, &opening, body)));
+                }
+            }
+            Err(error) => doubt = Some(error),
+        }
     }
     for ((epoch, node), bodies) in case.receipts.iter().filter(|((epoch, _), _)| *epoch <= case.epoch) {
         let is_too_high = |body: &Bodies| {
-            read_receipt(&body.receipt, *node).is_some_and(|receipt| {
-                receipt.lane == lane
-                    && !is_out(case.state, *epoch, &receipt)
-                    && receipt.cumulative_after <= collected
-                    && gone.saturating_add(receipt.cumulative_after.0) > collected.0
-            })
+            bound(case, (*epoch, *node), body, lane, collected).is_some_and(|spoken| part.amount.0 > left.saturating_sub(spoken.0))
         };
         let Some((index, body)) = (0_u64..).zip(bodies).find(|(_, body)| is_too_high(body)) else { continue };
-        let Some(((root, block), opening)) = root_of(case.state, *epoch, *node).zip(tree_of(bodies).open(index)) else { continue };
-        let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
-        return Ok(case.posted.prove_part(leaf, place, Opened::Receipt(&billed)));
+        let opening = tree_of(bodies).and_then(|tree| tree.open(index));
+        let Some(((root, block), opening)) = root_of(case.state, *epoch, *node).zip(opening) else { continue };
+        return against(Against::Higher(&billed(&root, block, &opening, body)));
     }
-    Err(nothing("a refund is not what the receipts leave, and no receipt makes it too high"))
+    Err(doubt.unwrap_or_else(|| nothing("a refund is what the receipts leave, and names another of them than the first that leaves it")))
 }
 
 fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
@@ -256,25 +298,26 @@ fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
     let mut doubt = None;
     for (_, _, account, part) in parts_of(case.expected).filter(|(_, _, account, part)| !posted.contains_key(&(*account, part.place()))) {
         if is_refund(&part) {
-            doubt = Some(nothing("a refund is left out: it is asked for again once this payout is final"));
+            if let Some(proof) = case.posted.prove_left_out(account, &part) {
+                return Ok(Some(proof));
+            }
+            doubt = Some(nothing("a refund is left out, and its absence could not be opened"));
             continue;
         }
-        let (epoch, node, index) = (case.epoch, part.node, part.receipt);
-        let bodies = case.receipts.get(&(epoch, node)).filter(|bodies| u64::try_from(bodies.len()).is_ok_and(|count| index < count));
-        let Some(bodies) = bodies else {
-            doubt = Some(SearchError::NoReceipt { epoch, node, index });
-            continue;
+        let Some((root, block)) = root_of(case.state, case.epoch, part.node) else { continue };
+        let (body, opening) = match opened_at(case, &root, part.receipt) {
+            Ok(found) => found,
+            Err(error) => {
+                doubt = Some(error);
+                continue;
+            }
         };
-        let Some((body, opening)) = usize::try_from(index).ok().and_then(|at| bodies.get(at)).zip(tree_of(bodies).open(index)) else {
-            continue;
-        };
-        let Some(((root, block), receipt)) = root_of(case.state, epoch, node).zip(read_receipt(&body.receipt, node)) else { continue };
-        if case.state.collected_by(receipt.lane, epoch).is_none() {
+        let Some(receipt) = read_receipt(&body.receipt, part.node) else { continue };
+        if case.state.collected_by(receipt.lane, case.epoch).is_none() {
             doubt = Some(nothing("the missing part's lane has collected after a later window since"));
             continue;
         }
-        let billed = Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
-        if let Some(proof) = case.posted.prove_missing(account, &part, &billed) {
+        if let Some(proof) = case.posted.prove_missing(account, &part, &billed(&root, block, &opening, body)) {
             return Ok(Some(proof));
         }
     }

@@ -136,13 +136,15 @@ pub enum Event {
     FaultProven { fault: Fault, receipt: Hash32, node: Address, reporter: Address },
     /// A lane's refund is due in the payout of an epoch.
     RefundRequested { lane: Hash32, payer: Address, node: Address, epoch: u64, given_back: Amount },
-    /// A node was asked for a receipt of its root.
-    ReceiptChallenged { id: Hash32, epoch: u64, node: Address, index: u64, deadline: u64 },
+    /// A node was asked for receipts of its root.
+    ReceiptsChallenged { id: Hash32, epoch: u64, node: Address, first: u64, count: u64, deadline: u64 },
+    /// A receipt was shown, asked for or not.
+    ReceiptShown { id: Hash32, index: u64 },
     /// A client's request was held against a receipt.
     RequestChallenged { id: Hash32, receipt: Hash32, node: Address, request: Vec<u8>, deadline: u64 },
     /// A poster was asked for a leaf of its payout tree, or for a part of the leaf of `account`.
     PayoutChallenged { id: Hash32, epoch: u64, account: Option<Address>, index: u64, challenger: Address, deadline: u64 },
-    /// A challenge was answered.
+    /// A challenge for something else was answered.
     ChallengeAnswered { id: Hash32 },
     /// A challenge was not answered in time.
     Unanswered { id: Hash32, accused: Address, challenger: Address },

@@ -158,14 +158,16 @@ pub struct RefundDue {
 /// What a challenge asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChallengeOf {
-    /// A receipt of a node's root.
-    Receipt {
+    /// Receipts of a node's root.
+    Receipts {
         /// Epoch.
         epoch: u64,
         /// Node.
         node: Address,
-        /// Place in its tree.
-        index: u64,
+        /// Place of the first in its tree.
+        first: u64,
+        /// How many.
+        count: u64,
     },
     /// The request behind a receipt.
     Request {
@@ -201,6 +203,8 @@ pub struct Challenge {
     pub of: ChallengeOf,
     /// Until when it can be answered.
     pub deadline: u64,
+    /// How many of the receipts it asks for were shown; they are shown in order.
+    pub shown: u64,
     /// Whether it was answered or settled.
     pub is_closed: bool,
 }
@@ -360,11 +364,20 @@ impl State {
     pub(super) fn apply_challenge(&mut self, logged: &Logged, unknown: impl Fn(String) -> ViewError) -> Result<(), ViewError> {
         let challenges = &mut self.money.challenges;
         let mut open = |id: &Hash32, deadline: &u64, of: ChallengeOf| {
-            challenges.insert(*id, Challenge { of, deadline: *deadline, is_closed: false });
+            challenges.insert(*id, Challenge { of, deadline: *deadline, shown: 0, is_closed: false });
         };
         match &logged.event {
-            Event::ReceiptChallenged { id, epoch, node, index, deadline } => {
-                open(id, deadline, ChallengeOf::Receipt { epoch: *epoch, node: *node, index: *index });
+            Event::ReceiptsChallenged { id, epoch, node, first, count, deadline } => {
+                open(id, deadline, ChallengeOf::Receipts { epoch: *epoch, node: *node, first: *first, count: *count });
+            }
+            // What nobody asked for belongs to no challenge.
+            Event::ReceiptShown { id, index } => {
+                if let Some(challenge) = challenges.get_mut(id)
+                    && let ChallengeOf::Receipts { first, count, .. } = challenge.of
+                {
+                    challenge.shown = index.saturating_sub(first).saturating_add(1);
+                    challenge.is_closed = challenge.shown >= count;
+                }
             }
             Event::RequestChallenged { id, receipt, node, request, deadline } => {
                 open(id, deadline, ChallengeOf::Request { receipt: *receipt, node: *node, request: request.clone() });
@@ -382,7 +395,7 @@ impl State {
             Event::Unanswered { id, .. } => {
                 let challenge = challenges.get_mut(id).ok_or_else(|| unknown(format!("challenge {id}")))?;
                 challenge.is_closed = true;
-                if let ChallengeOf::Receipt { epoch, node, .. } = challenge.of {
+                if let ChallengeOf::Receipts { epoch, node, .. } = challenge.of {
                     self.money.withheld.entry((epoch, node)).or_insert(logged.time);
                 }
             }
@@ -528,6 +541,11 @@ impl State {
     /// A challenge by its id.
     pub fn challenge(&self, id: Hash32) -> Option<&Challenge> {
         self.money.challenges.get(&id)
+    }
+
+    /// All challenges, by id.
+    pub fn challenges(&self) -> impl Iterator<Item = (Hash32, &Challenge)> {
+        self.money.challenges.iter().map(|(id, challenge)| (*id, challenge))
     }
 
     /// Challenges that wait for an answer or a settlement, by id.

@@ -275,7 +275,8 @@ impl State {
             | Event::CreditPaid { .. }
             | Event::CreditSettled { .. }
             | Event::RefundRequested { .. } => self.apply_credit(logged, unknown),
-            Event::ReceiptChallenged { .. }
+            Event::ReceiptsChallenged { .. }
+            | Event::ReceiptShown { .. }
             | Event::RequestChallenged { .. }
             | Event::PayoutChallenged { .. }
             | Event::ChallengeAnswered { .. }

@@ -305,7 +305,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         number: 1,
     };
     let claimed = Event::CreditClaimed { lane: id, request: id, node: account, payer: account, amount, settle_from: number };
-    let asked = Event::ReceiptChallenged { id, epoch, node: account, index: 1, deadline: number };
+    let asked = Event::ReceiptsChallenged { id, epoch, node: account, first: 1, count: 2, deadline: number };
     let version = AssetVersion { asset, version: 1 + u32::from(branch) };
     let registered = Event::Registered { asset, kind: AssetKind::Adapter, owner: account, uri: "card".into() };
     let published = Event::Published {
@@ -344,7 +344,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
         11 => vec![claimed, Event::CreditSettled { lane: id, request: id, paid: amount, left: Amount(number.into()) }],
         12 => vec![claimed, Event::CreditPaid { lane: id, request: id, amount }],
         13 => vec![asked, Event::Unanswered { id, accused: account, challenger: account }],
-        14 => vec![asked, Event::ChallengeAnswered { id }],
+        14 => vec![asked, Event::ReceiptShown { id, index: 1 + u64::from(branch % 2) }, Event::ChallengeAnswered { id }],
         15 => vec![Event::RefundRequested { lane: id, payer: account, node: account, epoch, given_back: amount }],
         16 => vec![
             Event::Credited { by: event::Custody::Settlement, payee: account, amount },
@@ -432,6 +432,25 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
     };
     let place = block(number, branch);
     (0..).zip(events).map(|(log, event)| Logged { block: place, log, transaction: Hash32::ZERO, time: number, event }).collect()
+}
+
+#[test]
+fn a_stretch_is_closed_by_its_last_receipt_and_what_nobody_asked_for_closes_nothing() {
+    let (id, other, node) = (Hash32([1; 32]), Hash32([2; 32]), Address([3; 20]));
+    let mut state = State::default();
+    let apply = |event: Event, state: &mut State| {
+        state.apply(&Logged { block: block(1, 1), log: 0, transaction: Hash32::ZERO, time: 5, event }).unwrap();
+    };
+    apply(Event::ReceiptsChallenged { id, epoch: 1, node, first: 64, count: 3, deadline: 9 }, &mut state);
+    for index in 64..67 {
+        apply(Event::ReceiptShown { id: other, index }, &mut state);
+        let challenge = state.challenge(id).unwrap();
+        assert_eq!((challenge.shown, challenge.is_closed), (index - 64, false));
+        apply(Event::ReceiptShown { id, index }, &mut state);
+    }
+    let challenge = state.challenge(id).unwrap();
+    assert_eq!((challenge.shown, challenge.is_closed, state.withheld_at(1, node)), (3, true, None));
+    assert_eq!((state.challenges().count(), state.open_challenges().count()), (1, 0));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use types::{
     amount::Amount,
     id::{Address, Hash32},
     key::Signed,
-    merkle::Tree,
-    operator::NodeRoot,
+    merkle::sum_root,
+    operator::{NodeRoot, receipt_leaf},
     payout::{PartLeaf, PayoutLeaf, parts_tree, payout_tree},
     receipt::token_ids_hash,
     split::{Part, SplitTable, parts},
@@ -62,7 +62,7 @@ async fn vouchers_become_payouts_that_sum_to_the_wei() {
     // The node's root.
     let epoch = node.submission_epoch().await.unwrap();
     assert_eq!(epoch, 1);
-    let receipts = Tree::over([[9_u8; 32].as_slice()]).root();
+    let receipts = sum_root(vec![receipt_leaf(Hash32([9; 32]), FEE)]).unwrap().0;
     let root = NodeRoot { node: of(node), epoch, receipts, count: 1, fees: FEE };
     let root = Signed::new(node.account("sign").unwrap(), &domains, root);
     // Anybody may carry it.

@@ -8,8 +8,8 @@ use types::{
     amount::Amount,
     id::{Address, Hash32},
     key::Signed,
-    merkle::Tree,
-    operator::NodeRoot,
+    merkle::sum_root,
+    operator::{NodeRoot, receipt_leaf},
     payout::{PartLeaf, PayoutLeaf, parts_tree, payout_tree},
     receipt::token_ids_hash,
     split::Part,
@@ -48,8 +48,8 @@ async fn a_payee_that_reverts_or_burns_gas_is_credited_and_blocks_nobody() {
 
     // A root of another epoch is refused in words and costs nothing.
     let epoch = node.submission_epoch().await.unwrap();
-    let root =
-        |epoch| NodeRoot { node: own, epoch, receipts: Tree::over([[9_u8; 32].as_slice()]).root(), count: 1, fees: Amount(3 * SHARE.0) };
+    let (receipts, fees) = sum_root(vec![receipt_leaf(Hash32([9; 32]), Amount(3 * SHARE.0))]).unwrap();
+    let root = |epoch| NodeRoot { node: own, epoch, receipts, count: 1, fees };
     let signed = |epoch| Signed::new(node.account("sign").unwrap(), &domains, root(epoch));
     let before = node.balance(own).await.unwrap();
     let error = node.submit_node_root(&signed(epoch + 1)).await.unwrap_err();

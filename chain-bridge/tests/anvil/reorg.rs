@@ -17,8 +17,8 @@ use types::{
     id::{Address, AssetId, BlobId, Hash32, NodeId},
     key::Signed,
     manifest::AssetKind,
-    merkle::{SumOpening, Tree},
-    operator::NodeRoot,
+    merkle::{SumOpening, sum_root},
+    operator::{NodeRoot, receipt_leaf},
     payout::{PartLeaf, PayoutLeaf, parts_root, payout_tree},
     receipt::token_ids_hash,
     split::{Part, SplitTable},
@@ -202,7 +202,7 @@ fn voucher(payer: &ChainClient, lane: &Signed<Lane>, cumulative: Amount) -> Sign
 }
 
 fn node_root(node: &ChainClient, epoch: u64, fees: Amount) -> Signed<NodeRoot> {
-    let receipts = Tree::over([[9_u8; 32].as_slice()]).root();
+    let receipts = sum_root(vec![receipt_leaf(Hash32([9; 32]), fees)]).unwrap().0;
     let root = NodeRoot { node: node.address().unwrap(), epoch, receipts, count: 1, fees };
     Signed::new(node.account("sign").unwrap(), &node.domains(), root)
 }

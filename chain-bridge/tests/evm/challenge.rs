@@ -1,23 +1,30 @@
 //! F8, F6 by request and F7 withheld against the compiled contract: who answers is given the bond, who does not is slashed.
 
-use chain_bridge::fraud::{
-    calldata::{Step, receipt_challenge},
-    challenge::{asked_leaf, is_met, leaf_evidence, part_evidence, receipt_evidence, request_evidence, unmet},
-    payout::Shown,
-    search::Bodies,
+use chain_bridge::{
+    bindings::InferenceEscrow,
+    fraud::{
+        calldata::{Step, receipts_challenge},
+        challenge::{
+            EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence, receipts_evidence,
+            request_evidence, unmet,
+        },
+        payout::Shown,
+        search::{Bodies, tree_of},
+    },
 };
 use types::{
     amount::Amount,
     encoding::Document,
     id::{Address, Hash32},
     key::Signed,
+    operator::NodeRoot,
     quote::Quote,
     receipt::{Reason, Receipt},
     request::{Request, SamplingRule},
 };
 
 use super::{
-    harness::account,
+    harness::{account, address},
     money::{CLIENT, World, seal},
 };
 
@@ -28,41 +35,79 @@ fn world() -> World {
     world
 }
 
-fn bodies(world: &World, number: u8, index: usize) -> Bodies {
-    world.receipts[&(world.epoch, world.node(number).address())][index].clone()
+fn bodies(world: &World, epoch: u64, number: u8, index: usize) -> Bodies {
+    world.receipts[&(epoch, world.node(number).address())][index].clone()
 }
 
-fn show(world: &World, number: u8, index: u64) -> Vec<u8> {
-    let body = bodies(world, number, index as usize);
-    let receipt = Receipt::decode(&body.receipt).unwrap();
-    let signature = world.node(number).sign(&world.t.evm.deployment.domains(), &receipt);
-    receipt_evidence(&world.place(number, index), &body.receipt, &signature, &body.quote, &body.manifest)
+/// Receipts of a node's root of this epoch, from a place on.
+fn exhibits(world: &World, number: u8, from: usize) -> Vec<Exhibit> {
+    let domains = world.t.evm.deployment.domains();
+    let exhibit = |bodies: &Bodies| {
+        let receipt = Receipt::decode(&bodies.receipt).unwrap();
+        Exhibit { bodies: bodies.clone(), signature: world.node(number).sign(&domains, &receipt) }
+    };
+    world.receipts[&(world.epoch, world.node(number).address())][from..].iter().map(exhibit).collect()
+}
+
+fn stretch(world: &World, number: u8, first: u64, count: u64) -> Stretch {
+    let at = world.place(number, 0);
+    Stretch { root: at.root, block: at.block, first, count }
+}
+
+/// What shows `count` receipts of a stretch from `next` on, each transaction with `bytes_max` of them.
+fn show(world: &World, number: u8, of: &Stretch, next: u64, count: usize, bytes_max: usize) -> Vec<Vec<u8>> {
+    let tree = tree_of(&world.receipts[&(world.epoch, world.node(number).address())]).unwrap();
+    let exhibits = exhibits(world, number, next as usize);
+    receipts_evidence(of, next, &tree, &exhibits[..count], bytes_max).unwrap()
+}
+
+fn one(mut all: Vec<Vec<u8>>) -> Vec<u8> {
+    assert_eq!(all.len(), 1);
+    all.remove(0)
 }
 
 #[test]
-fn a_receipt_that_is_shown_in_time_earns_its_node_the_bond() {
+fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
     let mut world = world();
-    let (asker, at) = (account(4).address(), world.place(1, 0));
-    for index in 0..2 {
-        world.t.evm.step(asker, &Step::ask_receipt(&at.root, at.block, index)).unwrap();
+    let (asker, relay) = (account(4).address(), account(5).address());
+    let whole = stretch(&world, 1, 0, 3);
+    let last = stretch(&world, 1, 2, 1);
+    for of in [whole, last] {
+        world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap();
+        let id = receipts_challenge(world.epoch, world.other.address(), of.first, of.count);
+        assert!(world.t.evm.state.challenge(id).is_some(), "the id says which");
+        assert!(world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap_err().starts_with("known challenge"));
     }
-    for index in 0..2 {
-        assert!(world.t.evm.state.challenge(receipt_challenge(world.epoch, world.other.address(), index)).is_some(), "the id says which");
+    for (first, count, expected) in
+        [(0, 0, "stretch count"), (0, STRETCH_MAX + 1, "stretch count"), (1, 3, "stretch beyond count"), (3, 1, "stretch beyond")]
+    {
+        let refused = world.t.evm.step(asker, &Step::ask_receipts(&stretch(&world, 1, first, count))).unwrap_err();
+        assert!(refused.starts_with(expected), "{first} {count}: {refused}");
     }
-    let refused = world.t.evm.step(asker, &Step::ask_receipt(&at.root, at.block, 2)).unwrap_err();
-    assert!(refused.starts_with("index beyond count"), "{refused}");
-    let before = world.t.evm.state.open_challenges().count();
-    world.t.evm.step(account(5).address(), &Step::show_receipt(show(&world, 1, 0))).unwrap();
-    assert_eq!(world.t.evm.state.open_challenges().count(), before - 1);
-    // The other one is not answered by this one, nor by another node's.
-    for evidence in [show(&world, 1, 0), show(&world, 0, 1)] {
-        let refused = world.t.evm.step(account(5).address(), &Step::show_receipt(evidence)).unwrap_err();
-        assert!(refused.starts_with("no challenge"), "{refused}");
-    }
-    let settle = Step::settle_receipt(&at.root, at.block, 1);
+    let short = Step { bonds: 2, ..Step::ask_receipts(&stretch(&world, 1, 0, 3)) };
+    let refused = world.t.evm.step(asker, &short).unwrap_err();
+    assert!(refused.starts_with("wrong bond"), "{refused}");
+
+    let balance = |world: &mut World| world.t.evm.balance(world.other.address()).0;
+    let before = balance(&mut world);
+    let open_before = world.t.evm.state.open_challenges().count();
+    let first = one(show(&world, 1, &whole, 0, 1, 0));
+    world.t.evm.step(relay, &Step::show_receipts(first.clone())).unwrap();
+    assert_eq!((world.t.evm.state.open_challenges().count(), balance(&mut world)), (open_before, before), "two are still to be shown");
+    // What was shown is not shown again; the others come in order, all in one call or each in its own.
+    assert!(world.t.evm.step(relay, &Step::show_receipts(first)).is_err());
+    assert!(world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 2, 1, 0)))).is_err());
+    let none = world.t.evm.step(relay, &Step::show_receipts(show(&world, 1, &whole, 0, 1, 0).remove(0)[..108].to_vec())).unwrap_err();
+    assert!(none.starts_with("nothing shown"), "{none}");
+    world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 1, 2, EVIDENCE_BYTES_MAX)))).unwrap();
+    assert_eq!(world.t.evm.state.open_challenges().count(), open_before - 1);
+    assert_eq!(balance(&mut world), before + 3 * world.t.evm.deployment.config.challenge_bond.0);
+    // The other stretch is not answered by this one.
+    let settle = Step::settle_receipts(&last);
     assert!(world.t.evm.step(asker, &settle).unwrap_err().starts_with("still open"));
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
-    assert!(world.t.evm.step(account(5).address(), &Step::show_receipt(show(&world, 1, 1))).unwrap_err().starts_with("too late"));
+    let late = one(show(&world, 1, &last, 2, 1, 0));
+    assert!(world.t.evm.step(relay, &Step::show_receipts(late)).unwrap_err().starts_with("too late"));
     world.t.evm.step(asker, &settle).unwrap();
     let node = world.other.address();
     assert!(world.t.evm.state.withheld_at(world.epoch, node).is_some());
@@ -71,31 +116,139 @@ fn a_receipt_that_is_shown_in_time_earns_its_node_the_bond() {
 }
 
 #[test]
+fn a_stretch_shown_in_part_is_withheld_and_its_challenger_has_every_bond_back() {
+    let mut world = world();
+    let asker = account(4).address();
+    let of = stretch(&world, 1, 0, 3);
+    let before = world.t.evm.balance(asker);
+    world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap();
+    world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 1, &of, 0, 2, usize::MAX)))).unwrap();
+    world.t.evm.time += world.t.evm.deployment.config.answer_s;
+    world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap();
+    assert_eq!(world.t.evm.balance(asker), before);
+    assert!(world.t.evm.state.withheld_at(world.epoch, world.other.address()).is_some());
+    assert!(world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap_err().starts_with("no challenge"));
+}
+
+#[test]
+fn what_nobody_asked_for_is_published_and_answers_no_challenge() {
+    let mut world = world();
+    let asked = stretch(&world, 1, 0, 3);
+    world.t.evm.step(account(4).address(), &Step::ask_receipts(&asked)).unwrap();
+    let open_before = world.t.evm.state.open_challenges().count();
+    let none = stretch(&world, 1, 0, 0);
+    for evidence in [show(&world, 1, &none, 0, 3, 0), show(&world, 1, &none, 1, 2, usize::MAX)].concat() {
+        let done = world.t.evm.step(account(5).address(), &Step::show_receipts(evidence)).unwrap();
+        assert!(!done.logs.is_empty());
+    }
+    assert_eq!(world.t.evm.state.open_challenges().count(), open_before);
+    let id = receipts_challenge(world.epoch, world.other.address(), 0, 3);
+    assert_eq!(world.t.evm.state.challenge(id).unwrap().shown, 0);
+}
+
+#[test]
+fn a_root_that_lies_about_its_fees_or_count_can_show_no_receipt_and_is_withheld() {
+    let lies: [(&str, fn(&mut NodeRoot)); 3] =
+        [("fees below", |root| root.fees.0 -= 1), ("fees above", |root| root.fees.0 += 1), ("count", |root| root.count -= 1)];
+    for (what, lie) in lies {
+        let mut world = world();
+        world.end_w1();
+        world.epoch = 3;
+        let rows = [bodies(&world, 2, 1, 0), bodies(&world, 2, 1, 1)];
+        let tree = tree_of(&rows).unwrap();
+        let node = world.other.address();
+        let mut root = NodeRoot { node, epoch: 3, receipts: tree.root(), count: 2, fees: tree.total() };
+        lie(&mut root);
+        world.submit_root(1, root);
+        world.receipts.insert((3, node), rows.to_vec());
+        let of = stretch(&world, 1, 0, 1);
+        assert_eq!(of.root, root);
+        world.t.evm.step(account(4).address(), &Step::ask_receipts(&of)).unwrap();
+        let refused = world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 1, &of, 0, 1, 0))));
+        assert!(refused.is_err(), "{what}");
+        world.t.evm.time += world.t.evm.deployment.config.answer_s;
+        world.t.evm.step(account(4).address(), &Step::settle_receipts(&of)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
+#[test]
+fn a_whole_stretch_is_shown_in_transactions_that_the_network_carries() {
+    let mut world = world();
+    world.end_w1();
+    world.epoch = 3;
+    let row = bodies(&world, 2, 0, 2);
+    let rows: Vec<Bodies> = (0..STRETCH_MAX as u16 + 9)
+        .map(|attempt| {
+            let receipt = Receipt { attempt, fee: Amount(1_000), ..Receipt::decode(&row.receipt).unwrap() };
+            // Those that bill nothing need no more than themselves.
+            let failed = Receipt { reason: Reason::EngineFailure, fee: Amount::ZERO, ..receipt.clone() };
+            if attempt % 3 == 0 {
+                Bodies { receipt: failed.encode(), ..Bodies::default() }
+            } else {
+                Bodies { receipt: receipt.encode(), ..row.clone() }
+            }
+        })
+        .collect();
+    world.submit(0, &rows);
+    let of = stretch(&world, 0, 7, STRETCH_MAX);
+    world.t.evm.step(account(4).address(), &Step::ask_receipts(&of)).unwrap();
+    let all = show(&world, 0, &of, 7, STRETCH_MAX as usize, EVIDENCE_BYTES_MAX);
+    assert!(all.len() > 1 && all.iter().all(|evidence| evidence.len() <= EVIDENCE_BYTES_MAX));
+    let count = all.len();
+    for evidence in all {
+        let gas = world.t.evm.step(account(5).address(), &Step::show_receipts(evidence)).unwrap().gas;
+        assert!(gas < 15_000_000, "{gas} gas");
+    }
+    let id = receipts_challenge(3, world.t.node.address(), 7, STRETCH_MAX);
+    let challenge = world.t.evm.state.challenge(id).unwrap();
+    assert_eq!((challenge.shown, challenge.is_closed), (STRETCH_MAX, true), "after {count} transactions");
+}
+
+#[test]
+fn a_billed_receipt_is_shown_with_its_quote_and_manifest_and_another_needs_neither() {
+    let mut world = world();
+    world.end_w1();
+    world.epoch = 3;
+    let row = bodies(&world, 2, 0, 0);
+    let failed = Receipt { reason: Reason::Empty, fee: Amount::ZERO, ..Receipt::decode(&row.receipt).unwrap() };
+    world.submit(0, &[row.clone(), Bodies { receipt: failed.encode(), ..Bodies::default() }]);
+    let of = stretch(&world, 0, 0, 2);
+    world.t.evm.step(account(4).address(), &Step::ask_receipts(&of)).unwrap();
+    let place = (3, world.t.node.address());
+    for (quote, manifest) in [(vec![], row.manifest.clone()), (row.quote.clone(), vec![])] {
+        world.receipts.get_mut(&place).unwrap()[0] = Bodies { receipt: row.receipt.clone(), quote, manifest };
+        assert!(world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 0, &of, 0, 2, usize::MAX)))).is_err());
+    }
+    world.receipts.get_mut(&place).unwrap()[0] = row;
+    world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 0, &of, 0, 2, usize::MAX)))).unwrap();
+}
+
+#[test]
 fn each_byte_of_an_answer_counts() {
     let mut world = world();
-    let at = world.place(1, 0);
-    world.t.evm.step(account(4).address(), &Step::ask_receipt(&at.root, at.block, 0)).unwrap();
-    let good = show(&world, 1, 0);
+    let of = stretch(&world, 1, 0, 1);
+    world.t.evm.step(account(4).address(), &Step::ask_receipts(&of)).unwrap();
+    let good = one(show(&world, 1, &of, 0, 1, 0));
     for place in (0..good.len()).step_by(7) {
         let mut bad = good.clone();
         bad[place] ^= 1;
-        let done = world.t.evm.step(account(5).address(), &Step::show_receipt(bad));
+        let done = world.t.evm.step(account(5).address(), &Step::show_receipts(bad));
         assert!(done.is_err(), "byte {place} of {}", good.len());
     }
     let longer = [good.as_slice(), &[0]].concat();
-    assert!(world.t.evm.step(account(5).address(), &Step::show_receipt(longer)).is_err());
-    world.t.evm.step(account(5).address(), &Step::show_receipt(good)).unwrap();
+    assert!(world.t.evm.step(account(5).address(), &Step::show_receipts(longer)).is_err());
+    world.t.evm.step(account(5).address(), &Step::show_receipts(good)).unwrap();
 }
 
 #[test]
 fn nothing_under_a_withheld_root_is_paid_and_a_tree_that_pays_it_is_refuted() {
     use chain_bridge::fraud::{calldata::Proof, search::first_fault};
     let mut world = world();
-    let at = world.place(1, 0);
+    let of = stretch(&world, 1, 0, 1);
     let with_it = seal(&world.expected());
-    world.t.evm.step(account(4).address(), &Step::ask_receipt(&at.root, at.block, 0)).unwrap();
+    world.t.evm.step(account(4).address(), &Step::ask_receipts(&of)).unwrap();
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
-    world.t.evm.step(account(4).address(), &Step::settle_receipt(&at.root, at.block, 0)).unwrap();
+    world.t.evm.step(account(4).address(), &Step::settle_receipts(&of)).unwrap();
     world.end_w1();
     let without = Shown::new(seal(&world.expected())).unwrap();
     assert!(without.total() < Shown::new(with_it.clone()).unwrap().total());
@@ -108,9 +261,7 @@ fn nothing_under_a_withheld_root_is_paid_and_a_tree_that_pays_it_is_refuted() {
     world.t.evm.restore(&before);
     let paying = Shown::new(with_it).unwrap();
     world.post(&paying, paying.total()).unwrap();
-    assert!(first_fault(&world.case(&paying, &without)).is_err(), "the withheld receipt itself is needed to prove that it has no part");
-    let again = World::new(3);
-    world.receipts = again.receipts;
+    // Nor are they needed to refute a tree that pays them: nobody may have them.
     let proof = first_fault(&world.case(&paying, &without)).unwrap().unwrap();
     world.t.evm.try_proof(account(4).address(), &Proof::payout(&proof)).unwrap();
 }
@@ -208,6 +359,34 @@ fn a_node_answers_a_second_request_under_one_id_with_the_one_it_served() {
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
     let settled = world.t.evm.step(account(4).address(), &Step::settle_request(&receipt.encode()));
     assert!(settled.unwrap_err().starts_with("no challenge"));
+}
+
+#[test]
+fn a_request_by_a_session_key_counts_once_there_was_a_session_and_for_ever() {
+    let mut world = world();
+    let domains = world.t.evm.deployment.domains();
+    let (client, session) = (account(CLIENT), account(8));
+    let served = request(&world).document;
+    let receipt = Receipt { request: served.id(), ..world.t.receipt.clone() };
+    let unmet = Signed::new(&session, &domains, Request { prompt_root: Hash32([1; 32]), ..served });
+    world.end_w1();
+    world.epoch = 3;
+    world.submit(0, &[Bodies { receipt: receipt.encode(), quote: world.t.quote.encode(), manifest: vec![] }]);
+    let evidence = request_evidence(&world.place(0, 0), &receipt.encode(), &world.t.quote.encode());
+    let asker = account(4).address();
+    let refused = world.t.evm.step(asker, &Step::ask_request(&unmet, evidence.clone())).unwrap_err();
+    assert!(refused.starts_with("wrong signer"), "{refused}");
+    let allow = |expiry| InferenceEscrow::setSignerCall { signer: address(session.address()), cap: 1, expiryBlock: expiry };
+    let escrow = world.t.evm.deployment.escrow;
+    let refused = world.t.evm.call(client.address(), escrow, &allow(0), Amount::ZERO).unwrap_err();
+    assert!(refused.starts_with("zero expiry"), "{refused}");
+    let last = world.t.evm.block + 1;
+    world.t.evm.call(client.address(), escrow, &allow(last), Amount::ZERO).unwrap();
+    world.t.evm.block = last + 100;
+    world.t.evm.step(asker, &Step::ask_request(&unmet, evidence.clone())).unwrap();
+    // The node shows what it served, signed by the same key, long after the session.
+    let shown = Signed::new(&session, &domains, served);
+    world.t.evm.step(account(5).address(), &Step::show_request(&shown, evidence)).unwrap();
 }
 
 #[test]

@@ -19,10 +19,10 @@ use types::{
     key::{Domains, Signed65, recover},
     manifest::{AssetKind, DATANETS_MAX, MANIFEST_ASSETS_MAX, Manifest, ManifestAsset, ManifestDatanet, treasury},
     merkle::{Opening, SumOpening, SumTree, Summed, Tree},
-    operator::NodeRoot,
-    payout::{PartLeaf, PayoutLeaf, REFUND_INDEX},
+    operator::{NodeRoot, receipt_leaf},
+    payout::{PartLeaf, PayoutLeaf, REFUND_INDEX, Witness},
     quote::{Class, Profile, Quote},
-    receipt::{Mask, Reason, Receipt, Span},
+    receipt::{Mask, Reason, Receipt, Span, fee_of},
     request::{Request, SamplingRule},
     split::{self, Part, SplitTable},
     time::BlockRef,
@@ -60,7 +60,9 @@ alloy::sol! {
         struct Opened { bytes32 root; uint64 count; uint64 length; }
         struct Summed { bytes32 root; uint64 count; uint64 index; uint128 total; bool fill; }
         struct Leaf { address account; uint128 previous; uint128 cumulative; bytes32 partsRoot; uint64 index; uint64 count; }
-        struct Part { bytes32 key; uint128 amount; bytes32 lane; uint64 index; uint64 count; }
+        struct Part {
+            bytes32 key; uint128 amount; bytes32 lane; address witnessNode; uint64 witnessEpoch; uint64 witnessIndex; uint64 index; uint64 count;
+        }
 
         function laneDigest(address verifying, bytes body) external view returns (bytes32);
         function voucherDigest(address verifying, bytes body) external view returns (bytes32);
@@ -81,6 +83,7 @@ alloy::sol! {
         function request(bytes body) external pure returns (Request memory);
         // A struct of 27 words, none of them of changing length.
         function receipt(bytes body) external pure returns (bytes32[27] memory);
+        function feeOf(bytes body) external pure returns (uint128);
         function isWellFormed(bytes body) external pure returns (bool);
         function receiptAsset(bytes body, uint256 number) external pure returns (uint64 asset, uint32 version);
         function span(bytes body, uint256 number) external pure returns (Span memory);
@@ -91,6 +94,7 @@ alloy::sol! {
         function treeRoot(uint64 count, uint64 length, bytes32 top) external pure returns (bytes32);
         function treeDepth(uint64 count) external pure returns (uint256 ofClaims, uint256 ofProofs);
         function packedOpening(bytes content, uint256 index, bytes evidence) external pure returns (Opened memory);
+        function requireReceiptAt(bytes nodeRootBody, uint64 index, bytes32 receiptHash, uint128 fee_, bytes evidence) external pure;
         function sumRoot(uint64 count, uint128 total, bytes32 top) external pure returns (bytes32);
         function sumRootOf(bytes content, uint128 amount, uint64 index, uint64 count, bytes siblings)
             external pure returns (bytes32 root, uint128 total);
@@ -115,7 +119,7 @@ alloy::sol! {
 /// Cases of each group in the gate.
 const GATE: usize = 2_000;
 /// Groups of functions, one test each.
-const GROUPS: usize = 8;
+const GROUPS: usize = 9;
 /// Where the verifying contract of a random digest stands.
 const VERIFYING: Address = Address([0x56; 20]);
 
@@ -384,15 +388,20 @@ impl Rng {
     fn part(&mut self) -> PartLeaf {
         let (node, amount) = (Address([self.below(3) as u8; 20]), Amount(self.number(100).max(1)));
         if self.is(4) {
-            return PartLeaf::refund(node, Hash32([self.below(4) as u8; 32]), amount);
+            let amount = if self.is(3) { Amount::ZERO } else { amount };
+            return PartLeaf::refund(node, Hash32([self.below(4) as u8; 32]), amount, self.witness());
         }
         let receipt = if self.is(4) { REFUND_INDEX - self.below(2) } else { self.below(4) };
         let codes = [0, 1, 6, 256, 65_536, Part::Refund.code() - 1, Part::Refund.code() + 1, self.u32()];
         let part = codes[self.below(8) as usize];
         if (receipt, part) == (REFUND_INDEX, Part::Refund.code()) {
-            return PartLeaf::refund(node, Hash32([9; 32]), amount);
+            return PartLeaf::refund(node, Hash32([9; 32]), amount, self.witness());
         }
-        PartLeaf { node, receipt, part, amount, lane: None }
+        PartLeaf { node, receipt, part, amount, refund: None }
+    }
+
+    fn witness(&mut self) -> Witness {
+        if self.is(4) { Witness::NONE } else { Witness { epoch: self.u64(), node: self.address(), index: self.u64() } }
     }
 }
 
@@ -585,6 +594,7 @@ fn same_receipt(asked: &mut Asked, rng: &mut Rng) {
     let body = rng.receipt().encode();
     let body = rng.damage(body);
     let own = Receipt::decode(&body).ok();
+    assert_eq!(asked.ask(&Probe::feeOfCall { body: body.clone().into() }), Some(fee_of(&body).0), "fee of a body, well formed or not");
     assert_eq!(asked.ask(&Probe::isWellFormedCall { body: body.clone().into() }), Some(own.is_some()), "receipt");
     let Some(own) = own else { return };
     let words = asked.ask(&Probe::receiptCall { body: body.clone().into() }).unwrap();
@@ -744,6 +754,52 @@ fn sum_trees_open_to_the_same_roots_and_totals() {
     });
 }
 
+/// What a node root says of the receipts under it, honest or not.
+#[test]
+fn receipts_open_under_node_roots_the_same() {
+    run(9, |asked, rng| {
+        let receipts = rng.some(12, |rng| (rng.hash(), Amount(rng.number(120))));
+        let Ok(tree) = SumTree::new(receipts.iter().map(|(hash, fee)| receipt_leaf(*hash, *fee)).collect()) else { return };
+        if receipts.is_empty() {
+            return;
+        }
+        let count = receipts.len() as u64;
+        let mut root = NodeRoot { node: rng.address(), epoch: rng.u64(), receipts: tree.root(), count, fees: tree.total() };
+        let index = rng.below(count);
+        let (mut hash, mut fee) = receipts[index as usize];
+        let mut opening = tree.open(index).unwrap();
+        let lie = rng.below(12);
+        match lie {
+            0 => root.count = rng.below(40),
+            1 => root.fees = rng.amount(),
+            2 => root.receipts = rng.hash(),
+            3 => opening.index = rng.below(count + 2),
+            4 => hash = rng.hash(),
+            5 => fee = rng.amount(),
+            6 => drop(opening.siblings.pop()),
+            7 => opening.siblings.push(Summed { digest: rng.hash(), sum: rng.amount() }),
+            8 => {
+                if let Some(sibling) = opening.siblings.first_mut() {
+                    sibling.sum = rng.amount();
+                }
+            }
+            _ => {}
+        }
+        // Evidence repeats no count: the root's is what counts.
+        opening.leaves = root.count;
+        let call = Probe::requireReceiptAtCall {
+            nodeRootBody: root.encode().into(),
+            index: opening.index,
+            receiptHash: h(hash),
+            fee_: fee.0,
+            evidence: Packer::new().siblings(&opening.siblings).finish().into(),
+        };
+        let (taken, own) = (asked.ask(&call).is_some(), root.holds(hash, fee, &opening));
+        assert_eq!(taken, own, "{root:?} {opening:?}");
+        assert!(lie < 9 || taken, "an honest place opens");
+    });
+}
+
 #[test]
 fn fees_and_shares_are_the_same_to_the_wei() {
     run(7, |asked, rng| {
@@ -858,7 +914,7 @@ fn payout_trees_are_read_the_same() {
             let call = Probe::requireNoPartCall {
                 root: h(line.parts),
                 key: key_of(&part),
-                lane_: h(part.lane.unwrap_or(Hash32::ZERO)),
+                lane_: h(part.lane().unwrap_or(Hash32::ZERO)),
                 evidence: evidence[1 + leaf.len()..].to_vec().into(),
             };
             assert!(asked.ask(&call).is_some(), "{part:?} is not in {parts:?}");
@@ -878,7 +934,7 @@ fn same_part(asked: &mut Asked, rng: &mut Rng, part: &PartLeaf, other: Option<&P
     let content = rng.damage(part.encode());
     assert_eq!(asked.ask(&Probe::isPartCall { content: content.clone().into() }), Some(read_part(&content).is_some()), "{content:?}");
     if let Some(other) = other {
-        let lane = |part: &PartLeaf| h(part.lane.unwrap_or(Hash32::ZERO));
+        let lane = |part: &PartLeaf| h(part.lane().unwrap_or(Hash32::ZERO));
         let call = Probe::isBeforeCall { key: key_of(part), lane_: lane(part), otherKey: key_of(other), otherLane: lane(other) };
         assert_eq!(asked.ask(&call), Some(part.place() < other.place()));
     }
@@ -886,5 +942,7 @@ fn same_part(asked: &mut Asked, rng: &mut Rng, part: &PartLeaf, other: Option<&P
     let opening: SumOpening = tree.open(0).unwrap();
     let evidence = Packer::new().blob(&part.encode()).sum_opening(&opening).finish();
     let found = asked.ask(&Probe::payoutPartCall { root: h(tree.root()), evidence: evidence.into() }).unwrap();
-    assert_eq!((found.key, found.amount, found.lane), (key_of(part), part.amount.0, h(part.lane.unwrap_or(Hash32::ZERO))));
+    assert_eq!((found.key, found.amount, found.lane), (key_of(part), part.amount.0, h(part.lane().unwrap_or(Hash32::ZERO))));
+    let witness = part.refund.map(|refund| refund.witness).unwrap_or_default();
+    assert_eq!((found.witnessNode, found.witnessEpoch, found.witnessIndex), (address(witness.node), witness.epoch, witness.index));
 }

@@ -18,8 +18,8 @@ use types::{
     id::{Address, AssetId, AssetVersion, Hash32},
     key::{Account, Signed},
     manifest::treasury,
-    merkle::{SumTree, Tree, keccak},
-    operator::NodeRoot,
+    merkle::{SumTree, keccak, sum_root},
+    operator::{NodeRoot, receipt_leaf},
     payout::{PartLeaf, PayoutLeaf, parts_root, payout_tree},
     quote::{Class, Profile},
     receipt::{Reason, Receipt, Span, token_ids_hash},
@@ -256,14 +256,9 @@ impl Network {
         for number in 0..self.nodes.len() {
             let node = self.nodes[number].clone();
             let own = &receipts[&node.address()];
-            let hashes: Vec<Hash32> = own.iter().map(|receipt| receipt.document.hash()).collect();
-            let root = NodeRoot {
-                node: node.address(),
-                epoch,
-                receipts: Tree::over(hashes.iter().map(|hash| hash.0.as_slice())).root(),
-                count: own.len() as u64,
-                fees: Amount::sum(own.iter().map(|receipt| receipt.document.fee)).unwrap(),
-            };
+            let leaves = own.iter().map(|receipt| receipt_leaf(receipt.document.hash(), receipt.document.fee)).collect();
+            let (receipts, fees) = sum_root(leaves).unwrap();
+            let root = NodeRoot { node: node.address(), epoch, receipts, count: own.len() as u64, fees };
             let root = Signed::new(&node, &domains, root);
             let call = Settlement::submitNodeRootCall { body: root.document.encode().into(), signature: root.signature.0.to_vec().into() };
             gas += self.send(node.address(), self.evm.deployment.settlement, &call, cost);

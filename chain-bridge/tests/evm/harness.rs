@@ -114,6 +114,11 @@ impl Evm {
         db.insert_account_info(address(to), info);
     }
 
+    pub(crate) fn balance(&self, of: Address) -> Amount {
+        let info = revm::DatabaseRef::basic_ref(&self.machine.ctx.journaled_state.database, address(of)).unwrap();
+        Amount(info.map_or(0, |info| info.balance.to()))
+    }
+
     fn transaction(&mut self, from: Address, call: Call) -> TxEnv {
         let block = BlockEnv {
             number: U256::from(self.block),
@@ -220,7 +225,7 @@ impl Evm {
 
     /// Asks, answers or settles a challenge.
     pub(crate) fn step(&mut self, from: Address, step: &Step) -> Result<Done, String> {
-        let value = if step.has_bond { self.deployment.config.challenge_bond } else { Amount::ZERO };
+        let value = step.value(self.deployment.config.challenge_bond);
         self.send(from, Call { to: Some(self.deployment.challenge), data: step.call.clone(), value })
     }
 

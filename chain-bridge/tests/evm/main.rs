@@ -16,4 +16,5 @@ mod gas;
 mod money;
 mod payout;
 mod places;
+mod refunds;
 mod spans;

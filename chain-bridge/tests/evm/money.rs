@@ -1,6 +1,6 @@
 //! Epochs with money in them: lanes, collects, two nodes' receipts, and the payout tree that they give, divided with `types` alone.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use chain_bridge::{
     bindings::{InferenceEscrow, PayoutVerifier, Settlement},
@@ -18,7 +18,7 @@ use types::{
     key::{Account, Signed},
     manifest::{AssetKind, Manifest},
     operator::NodeRoot,
-    payout::{PartLeaf, PayoutLeaf, parts_tree},
+    payout::{PartLeaf, PayoutLeaf, Witness, parts_tree},
     quote::Quote,
     receipt::{Receipt, Span},
     split::{self, Part},
@@ -55,41 +55,47 @@ pub(crate) struct World {
 pub(crate) const CLIENT: u8 = 2;
 
 impl World {
-    /// The first epoch's payout is final, a refund is asked for, the second epoch's roots are in and its W1 has ended.
-    /// `seed` varies fees, weights and payees.
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Two nodes and a client with money; no epoch yet.
+    pub(crate) fn start() -> Self {
         let mut t = Transcript::new();
         let other = account(7);
         t.evm.bond(&other, open(1_000));
-        let client = account(CLIENT).address();
-        t.evm.call(client, t.evm.deployment.escrow, &InferenceEscrow::depositCall {}, open(100)).unwrap();
+        t.evm.call(account(CLIENT).address(), t.evm.deployment.escrow, &InferenceEscrow::depositCall {}, open(100)).unwrap();
         t.evm.block += 300;
-        // The lane that collects more than its receipts say.
-        let rich = Lane { payer: client, node: t.node.address(), cap: open(50), expiry: t.evm.block + 5, nonce: 99 };
-        let mut world = Self { t, other, receipts: Receipts::new(), last: None, epoch: 1 };
+        Self { t, other, receipts: Receipts::new(), last: None, epoch: 1 }
+    }
+
+    /// The first epoch's payout is final, refunds are asked for, the second epoch's roots are in and its W1 has ended.
+    /// `seed` varies fees, weights and payees.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut world = Self::start();
+        // Lanes that collect more than their receipts say, as much, and without any.
+        let [rich, spent, idle] = [99, 98, 97].map(|nonce| Lane { expiry: world.t.evm.block + 5, ..world.lane(0, nonce) });
         let (a, b) = (world.lane(0, 1), world.lane(1, 2));
-        let first = [world.bodies(0, &a, 0, seed, 3), world.bodies(0, &rich, 0, seed ^ 1, 0)];
+        let first = [
+            world.bodies(0, &a, 0, seed, 3),
+            world.bodies(0, &rich, 0, seed ^ 1, 0),
+            world.bodies(0, &rich, 2, seed ^ 8, 0),
+            world.bodies(0, &spent, 0, seed ^ 9, 1),
+        ];
         let second = [world.bodies(1, &b, 0, seed ^ 2, 1)];
-        world.collect(&a, 2);
-        world.collect(&rich, 7);
-        world.collect(&b, 3);
+        for (lane, count) in [(&a, 2), (&rich, 7), (&spent, 1), (&idle, 2), (&b, 3)] {
+            world.collect(lane, count);
+        }
         world.submit(0, &first);
         world.submit(1, &second);
         world.end_w1();
-        let lines = world.expected();
-        let shown = Shown::new(seal(&lines)).unwrap();
-        world.post(&shown, shown.total()).unwrap();
-        world.t.evm.time += world.t.evm.deployment.config.w2_s;
-        world.last = Some(shown);
+        world.end_epoch();
         world.t.evm.block = rich.expiry + world.t.evm.deployment.config.max_age_blocks + 1;
-        let call = PayoutVerifier::requestRefundCall { lane: rich.encode().into(), absence: vec![].into() };
-        world.t.evm.call(client, world.t.evm.deployment.payout, &call, Amount::ZERO).unwrap();
+        [rich, spent, idle].iter().for_each(|lane| world.request_refund(lane));
 
         world.epoch = 2;
         let (a, poor) = (world.lane(0, 3), world.lane(1, 4));
         let void = world.bodies(0, &a, 1, seed ^ 3, 2);
         let first = [world.bodies(0, &a, 0, seed ^ 4, 2), void.clone(), world.bodies(0, &a, 2, seed ^ 5, 4)];
-        let second = [world.bodies(1, &b, 1, seed ^ 6, 5), world.bodies(1, &poor, 0, seed ^ 7, 1)];
+        // The last one names a lane of the other node that is spoken for as far already.
+        let second =
+            [world.bodies(1, &b, 1, seed ^ 6, 5), world.bodies(1, &poor, 0, seed ^ 7, 1), world.bodies(1, &spent, 0, seed ^ 10, 1)];
         world.collect(&a, 5);
         world.collect(&b, 4);
         world.submit(0, &first);
@@ -103,13 +109,26 @@ impl World {
         if number == 0 { &self.t.node } else { &self.other }
     }
 
-    fn lane(&self, number: u8, nonce: u64) -> Lane {
+    /// Posts what the epoch must have, and waits until it is final.
+    pub(crate) fn end_epoch(&mut self) {
+        let shown = Shown::new(seal(&self.expected())).unwrap();
+        self.post(&shown, shown.total()).unwrap();
+        self.t.evm.time += self.t.evm.deployment.config.w2_s;
+        self.last = Some(shown);
+    }
+
+    pub(crate) fn request_refund(&mut self, lane: &Lane) {
+        let call = PayoutVerifier::requestRefundCall { lane: lane.encode().into(), absence: vec![].into() };
+        self.t.evm.call(lane.payer, self.t.evm.deployment.payout, &call, Amount::ZERO).unwrap();
+    }
+
+    pub(crate) fn lane(&self, number: u8, nonce: u64) -> Lane {
         let payer = account(CLIENT).address();
         Lane { payer, node: self.node(number).address(), cap: open(50), expiry: self.t.evm.block + 5_000, nonce }
     }
 
     /// Receipt `place` of a lane, each for one OPEN and a little; `spans` spans of it.
-    fn bodies(&self, number: u8, lane: &Lane, place: u128, seed: u64, spans: u64) -> Bodies {
+    pub(crate) fn bodies(&self, number: u8, lane: &Lane, place: u128, seed: u64, spans: u64) -> Bodies {
         let node = self.node(number).address();
         let quote = Quote { node, block: types::time::BlockRef { number: self.t.evm.block - 5, ..self.t.quote.block }, ..self.t.quote };
         let span = |i: u64| Span {
@@ -161,22 +180,23 @@ impl World {
     /// A node's root over receipts, in the world's epoch.
     pub(crate) fn submit(&mut self, number: u8, bodies: &[Bodies]) {
         let node = self.node(number).clone();
-        let fees = bodies.iter().map(|body| Receipt::decode(&body.receipt).unwrap().fee);
-        let root = NodeRoot {
-            node: node.address(),
-            epoch: self.epoch,
-            receipts: tree_of(bodies).root(),
-            count: bodies.len() as u64,
-            fees: Amount::sum(fees).unwrap(),
-        };
-        let signed = Signed::new(&node, &self.t.evm.deployment.domains(), root);
-        let call = Settlement::submitNodeRootCall { body: root.encode().into(), signature: signed.signature.0.to_vec().into() };
-        self.t.evm.call(account(5).address(), self.t.evm.deployment.settlement, &call, Amount::ZERO).unwrap();
+        let tree = tree_of(bodies).unwrap();
+        let root =
+            NodeRoot { node: node.address(), epoch: self.epoch, receipts: tree.root(), count: bodies.len() as u64, fees: tree.total() };
+        self.submit_root(number, root);
         self.receipts.insert((self.epoch, node.address()), bodies.to_vec());
     }
 
+    /// A node's root, whatever it says.
+    pub(crate) fn submit_root(&mut self, number: u8, root: NodeRoot) {
+        let node = self.node(number).clone();
+        let signed = Signed::new(&node, &self.t.evm.deployment.domains(), root);
+        let call = Settlement::submitNodeRootCall { body: root.encode().into(), signature: signed.signature.0.to_vec().into() };
+        self.t.evm.call(account(5).address(), self.t.evm.deployment.settlement, &call, Amount::ZERO).unwrap();
+    }
+
     /// A second receipt of the same attempt makes one void: it has no parts.
-    fn make_void(&mut self, bodies: &Bodies) {
+    pub(crate) fn make_void(&mut self, bodies: &Bodies) {
         let receipt = Receipt::decode(&bodies.receipt).unwrap();
         let again = Receipt { token_ids: Hash32([9; 32]), ..receipt.clone() };
         let proof = Proof::equivocation(&self.t.sign(receipt), &self.t.sign(again));
@@ -192,7 +212,7 @@ impl World {
     pub(crate) fn place(&self, number: u8, index: u64) -> Place {
         let node = self.node(number).address();
         let (root, block) = root_of(&self.t.evm.state, self.epoch, node).unwrap();
-        Place { root, block, opening: tree_of(&self.receipts[&(self.epoch, node)]).open(index).unwrap() }
+        Place { root, block, opening: tree_of(&self.receipts[&(self.epoch, node)]).unwrap().open(index).unwrap() }
     }
 
     /// The lines that the world's epoch must have.
@@ -212,9 +232,21 @@ impl World {
             }
         }
         for (lane, due, collected) in state.refunds_due(self.epoch) {
-            let receipts = self.receipts.values().flatten().map(|body| Receipt::decode(&body.receipt).unwrap());
-            let spoken = receipts.filter(|receipt| receipt.lane == lane).map(|receipt| receipt.cumulative_after).max().unwrap();
-            add(due.payer, PartLeaf::refund(due.node, lane, collected.minus(spoken).unwrap()));
+            // Every receipt that names the lane, was collected by now and was not out, with its place.
+            let mut furthest = (Amount::ZERO, Reverse(Witness::NONE));
+            for ((epoch, node), bodies) in self.receipts.iter().filter(|((epoch, _), _)| *epoch <= self.epoch) {
+                for (index, body) in (0..).zip(bodies) {
+                    let receipt = Receipt::decode(&body.receipt).unwrap();
+                    let is_bound = receipt.lane == lane && receipt.node == *node && receipt.cumulative_after <= collected;
+                    if is_bound && !state.is_out(*epoch, *node, receipt.hash()) {
+                        let witness = Witness { epoch: *epoch, node: *node, index };
+                        furthest = furthest.max((receipt.cumulative_after, Reverse(witness)));
+                    }
+                }
+            }
+            let (spoken, Reverse(witness)) = furthest;
+            let left = collected.minus(due.given_back).unwrap().0.saturating_sub(spoken.0);
+            add(due.payer, PartLeaf::refund(due.node, lane, Amount(left), witness));
         }
         let line = |(account, (previous, mut parts)): (Address, (Amount, Vec<PartLeaf>))| {
             parts.sort_by_key(PartLeaf::place);

@@ -3,16 +3,14 @@
 use chain_bridge::fraud::{
     calldata::Proof,
     challenge::asked_leaf,
-    payout::{Billed, Opened, PayoutMode, PayoutProof, Row, Shown},
+    payout::{Against, Billed, Opened, PayoutMode, PayoutProof, Row, Shown},
     search::{Case, SearchError, first_fault, root_of, tree_of},
 };
 use types::{
     amount::Amount,
-    encoding::Document,
     id::{Address, Hash32},
     merkle::{SumTree, Summed},
-    payout::{PartLeaf, PayoutLeaf},
-    receipt::Receipt,
+    payout::{PartLeaf, PayoutLeaf, RefundOf, Witness},
     split::Part,
 };
 
@@ -66,7 +64,23 @@ fn unpaid(world: &World, number: u8, index: u64) -> PartLeaf {
     PartLeaf::new(world.node(number).address(), index, Part::Node, Amount(1_000))
 }
 
-const CHANGES: [(&str, PayoutMode, Change); 33] = [
+/// Changes the first refund that is so.
+fn refund(lines: &mut Lines, is_so: fn(&PartLeaf, &RefundOf) -> bool, to: impl FnOnce(&mut PartLeaf, &mut RefundOf)) {
+    let rows = lines.iter_mut().flat_map(|line| &mut line.parts);
+    let row = rows.into_iter().find(|row| is_part(row, |part| part.refund.is_some_and(|of| is_so(part, &of)))).unwrap();
+    change(row, |part| {
+        let mut of = part.refund.unwrap();
+        to(part, &mut of);
+        part.refund = Some(of);
+    });
+}
+
+/// A refund of a lane that nobody asked for.
+fn not_due(world: &World) -> PartLeaf {
+    PartLeaf::refund(world.t.node.address(), Hash32([1; 32]), Amount(9), Witness::NONE)
+}
+
+const CHANGES: [(&str, PayoutMode, Change); 48] = [
     ("total", PayoutMode::Head, Change::Total),
     ("a leaf's bytes", PayoutMode::LeafForm, Change::Rows(|rows| rows[0].0.bytes.push(0))),
     ("a leaf's amount", PayoutMode::LeafForm, Change::Rows(|rows| rows[1].0.amount.0 -= 1)),
@@ -173,7 +187,7 @@ const CHANGES: [(&str, PayoutMode, Change); 33] = [
         "a span's part to the node",
         PayoutMode::Part,
         Change::Lines(|world, lines| {
-            let part = take(lines, |part| part.part >= Part::Span(0).code() && part.lane.is_none());
+            let part = take(lines, |part| part.part >= Part::Span(0).code() && part.refund.is_none());
             give(lines, world.t.node.address(), part);
         }),
     ),
@@ -233,7 +247,7 @@ const CHANGES: [(&str, PayoutMode, Change); 33] = [
         "a refund to another",
         PayoutMode::Refund,
         Change::Lines(|world, lines| {
-            let part = take(lines, |part| part.lane.is_some());
+            let part = take(lines, |part| part.refund.is_some());
             give(lines, world.t.node.address(), part);
         }),
     ),
@@ -241,15 +255,108 @@ const CHANGES: [(&str, PayoutMode, Change); 33] = [
         "a refund too high",
         PayoutMode::Refund,
         Change::Lines(|_, lines| {
-            let part = take(lines, |part| part.lane.is_some());
-            give(lines, account(super::money::CLIENT).address(), PartLeaf { amount: Amount(part.amount.0 + 1), ..part });
+            refund(lines, |part, _| part.amount.0 > open(2).0, |part, _| part.amount.0 += 1);
+        }),
+    ),
+    (
+        "a refund too low",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 > open(2).0, |part, _| part.amount.0 -= 1)),
+    ),
+    (
+        "a refund of a wei",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 > open(2).0, |part, _| part.amount.0 = 1)),
+    ),
+    (
+        "a refund of nothing that is one of a wei",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 == 0, |part, _| part.amount.0 = 1)),
+    ),
+    (
+        "a whole lane's refund too low",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |_, of| of.witness == Witness::NONE, |part, _| part.amount.0 -= 1)),
+    ),
+    (
+        "a whole lane's refund too high",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |_, of| of.witness == Witness::NONE, |part, _| part.amount.0 += 1)),
+    ),
+    (
+        "a whole lane's refund with a witness",
+        PayoutMode::Refund,
+        Change::Lines(|world, lines| {
+            let witness = Witness { epoch: 1, node: world.t.node.address(), index: 0 };
+            refund(lines, |_, of| of.witness == Witness::NONE, |_, of| of.witness = witness);
+        }),
+    ),
+    (
+        "a refund without its witness",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 > open(2).0, |_, of| of.witness = Witness::NONE)),
+    ),
+    (
+        "a refund behind an earlier receipt",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| {
+            refund(
+                lines,
+                |part, _| part.amount.0 > open(2).0,
+                |part, of| {
+                    of.witness.index = 1;
+                    part.amount = open(6);
+                },
+            );
+        }),
+    ),
+    (
+        "a witness of another lane",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 > open(2).0, |_, of| of.witness.index = 0)),
+    ),
+    (
+        "a witness beyond its root",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 > open(2).0, |_, of| of.witness.index = 4)),
+    ),
+    (
+        "a witness of a node without a root",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 == 0, |_, of| of.witness.node = Address([3; 20]))),
+    ),
+    (
+        "a witness to come",
+        PayoutMode::Refund,
+        Change::Lines(|_, lines| refund(lines, |part, _| part.amount.0 == 0, |_, of| of.witness.epoch = 3)),
+    ),
+    (
+        "a refund left out",
+        PayoutMode::LeftOut,
+        Change::Lines(|_, lines| {
+            take(lines, |part| part.refund.is_some() && part.amount.0 > open(2).0);
+        }),
+    ),
+    (
+        "a refund of nothing left out",
+        PayoutMode::LeftOut,
+        Change::Lines(|_, lines| {
+            take(lines, |part| part.refund.is_some() && part.amount.0 == 0);
+        }),
+    ),
+    (
+        "all refunds left out",
+        PayoutMode::LeftOut,
+        Change::Lines(|_, lines| {
+            let client = account(super::money::CLIENT).address();
+            lines.retain(|line| line.account != client);
         }),
     ),
     (
         "a refund of a lane that is not due",
         PayoutMode::Refund,
         Change::Lines(|world, lines| {
-            give(lines, world.t.node.address(), PartLeaf::refund(world.t.node.address(), Hash32([1; 32]), Amount(9)));
+            give(lines, world.t.node.address(), not_due(world));
         }),
     ),
 ];
@@ -276,24 +383,32 @@ fn every_proof(case: &Case<'_>) -> Vec<PayoutProof> {
             proofs.push(PayoutProof { mode: PayoutMode::Dropped, evidence: leaves.into_iter().flatten().flatten().collect() });
         }
     }
+    let unasked = PartLeaf::refund(Address([0x77; 20]), Hash32([1; 32]), Amount(9), Witness::NONE);
+    proofs.extend(posted.prove_left_out(Address([0x77; 20]), &unasked));
     for ((epoch, node), bodies) in case.receipts {
         let Some((root, block)) = root_of(case.state, *epoch, *node) else { continue };
         for (index, body) in (0..).zip(bodies) {
-            let opening = tree_of(bodies).open(index).unwrap();
+            let opening = tree_of(bodies).unwrap().open(index).unwrap();
             let billed =
                 Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
             for leaf in 0..posted.leaves().len() {
                 for (place, row) in posted.parts(leaf).iter().enumerate() {
                     let part = row.part().unwrap();
-                    let is_its = *epoch == case.epoch && (part.node, part.receipt) == (*node, index);
-                    if is_its || (part.lane.is_some() && part.lane == Receipt::decode(&body.receipt).ok().map(|receipt| receipt.lane)) {
+                    if *epoch == case.epoch && (part.node, part.receipt) == (*node, index) {
                         proofs.extend(posted.prove_part(leaf, place, Opened::All(&billed)));
+                    }
+                    let Some(of) = part.refund else { continue };
+                    assert!(posted.prove_left_out(line_of(posted, leaf), &part).is_none(), "what is there was not left out");
+                    proofs.extend(posted.prove_refund(leaf, place, Against::NoWitness));
+                    proofs.extend(posted.prove_refund(leaf, place, Against::Higher(&billed)));
+                    if of.witness == (Witness { epoch: *epoch, node: *node, index }) {
+                        proofs.extend(posted.prove_refund(leaf, place, Against::Witness(&billed)));
                     }
                 }
             }
             // A part that nobody has: of a role nobody holds, of a receipt that is void or not collected.
             for code in [0, 1, 2, 3, 4, 5, 6, 7, 256, 257, 65_536, 65_537] {
-                let part = PartLeaf { node: *node, receipt: index, part: code, amount: Amount(1), lane: None };
+                let part = PartLeaf { node: *node, receipt: index, part: code, amount: Amount(1), refund: None };
                 proofs.extend(posted.prove_missing(Address([0x77; 20]), &part, &billed));
             }
         }
@@ -301,7 +416,11 @@ fn every_proof(case: &Case<'_>) -> Vec<PayoutProof> {
     proofs
 }
 
-fn try_proof(world: &mut World, proof: &PayoutProof) -> Result<u64, String> {
+fn line_of(shown: &Shown, leaf: usize) -> Address {
+    shown.leaves()[leaf].leaf().unwrap().account
+}
+
+pub(crate) fn try_proof(world: &mut World, proof: &PayoutProof) -> Result<u64, String> {
     world.t.evm.try_proof(account(4).address(), &Proof::payout(proof)).map(|done| done.gas)
 }
 
@@ -377,7 +496,9 @@ fn what_no_mode_shows_is_said() {
     let mut world = World::new(5);
     let expected = world.expected();
     let mut lines = expected.clone();
-    take(&mut lines, |part| part.lane.is_some());
+    // The later of two receipts that leave as little.
+    let later = Witness { epoch: 2, node: world.other.address(), index: 2 };
+    refund(&mut lines, |part, _| part.amount.0 == 0, |_, of| of.witness = later);
     let (expected, shown) = (Shown::new(seal(&expected)).unwrap(), Shown::new(seal(&lines)).unwrap());
     world.post(&shown, shown.total()).unwrap();
     let found = first_fault(&world.case(&shown, &expected));

@@ -8,18 +8,23 @@ use chain_bridge::{
         pack::Place,
     },
 };
-use types::{amount::Amount, encoding::Document, key::Signed, merkle::Tree, operator::NodeRoot, receipt::Receipt};
+use types::{
+    amount::Amount,
+    encoding::Document,
+    key::Signed,
+    merkle::SumTree,
+    operator::{NodeRoot, receipt_leaf},
+    receipt::Receipt,
+};
 
 use super::{harness::account, transcript::Transcript};
 
 /// Submits receipts as the node's root of the next epoch; returns their places.
 pub(crate) fn submit(t: &mut Transcript, receipts: &[Receipt]) -> Vec<Place> {
     t.evm.time += t.evm.deployment.config.w1_s;
-    let hashes: Vec<_> = receipts.iter().map(Document::hash).collect();
-    let tree = Tree::over(hashes.iter().map(|hash| hash.0.as_slice()));
+    let tree = SumTree::new(receipts.iter().map(|receipt| receipt_leaf(receipt.hash(), receipt.fee)).collect()).unwrap();
     let epoch = t.evm.view(t.evm.deployment.settlement, &Settlement::submissionEpochCall {}).unwrap();
-    let fees = Amount::sum(receipts.iter().map(|receipt| receipt.fee)).unwrap();
-    let root = NodeRoot { node: t.node.address(), epoch, receipts: tree.root(), count: receipts.len() as u64, fees };
+    let root = NodeRoot { node: t.node.address(), epoch, receipts: tree.root(), count: receipts.len() as u64, fees: tree.total() };
     let signed = Signed::new(&t.node, &t.evm.deployment.domains(), root);
     let call = Settlement::submitNodeRootCall { body: root.encode().into(), signature: signed.signature.0.to_vec().into() };
     t.evm.call(account(5).address(), t.evm.deployment.settlement, &call, Amount::ZERO).unwrap();
