@@ -181,6 +181,7 @@ contract AssetRegistry is ERC721 {
     error TwoParentsOfKind(uint8 kind);
     error BaseParentMissing(uint64 asset);
     error AdapterOnOtherBase(uint64 expectedAsset, uint64 gotAsset);
+    error AdapterOnOtherVersion(uint32 expected, uint32 got);
     error TooManyDatanets(uint256 maximum, uint256 got);
     error DatanetTwice(uint64 datanet);
     error BpsAboveSum(uint256 maximum, uint256 got);
@@ -261,7 +262,7 @@ contract AssetRegistry is ERC721 {
 
     /// @notice Appends a version; nothing of it can change later.
     /// @param contentHash Hash of the content's manifest.
-    /// @param parents An adapter names its base; an agent its base and at most one adapter of that base; bases and Datanets name none.
+    /// @param parents An adapter names its base; an agent its base and at most one adapter of that very version; bases and Datanets name none.
     /// @param split Node, agent, base, adapter, data, stakers: sums to 10,000, or all zero for a Datanet.
     /// @param datanets What the version was trained on and answers are attributed to.
     /// @param minParentShare What a child must give this version's owner in its base or adapter row.
@@ -481,8 +482,9 @@ contract AssetRegistry is ERC721 {
     function requireParents(uint64 asset, Ref[] calldata parents, uint16[6] calldata split) private view {
         uint8 kind = kindOf[asset];
         uint64 base = 0;
+        uint32 baseVersion = 0;
         uint64 adapter = 0;
-        uint64 baseOfAdapter = 0;
+        Ref memory trainedOn;
         for (uint256 i = 0; i < parents.length; ++i) {
             Ref calldata parent = parents[i];
             requireActive(parent.asset, parent.version);
@@ -490,19 +492,21 @@ contract AssetRegistry is ERC721 {
             uint8 parentKind = kindOf[parent.asset];
             if (parentKind == KIND_BASE && kind != KIND_BASE) {
                 if (base != 0) revert TwoParentsOfKind(KIND_BASE);
-                base = parent.asset;
+                (base, baseVersion) = (parent.asset, parent.version);
                 requireRow(ROW_BASE, demanded.minParentShare, split);
             } else if (parentKind == KIND_ADAPTER && kind == KIND_AGENT) {
                 if (adapter != 0) revert TwoParentsOfKind(KIND_ADAPTER);
                 adapter = parent.asset;
-                baseOfAdapter = demanded.parents[0].asset;
+                trainedOn = demanded.parents[0];
                 requireRow(ROW_ADAPTER, demanded.minParentShare, split);
             } else {
                 revert ParentOfKind(kind, parentKind);
             }
         }
         if (kind != KIND_BASE && base == 0) revert BaseParentMissing(asset);
-        if (adapter != 0 && baseOfAdapter != base) revert AdapterOnOtherBase(baseOfAdapter, base);
+        if (adapter != 0 && trainedOn.asset != base) revert AdapterOnOtherBase(trainedOn.asset, base);
+        // Else the minimum of a version would be kept by naming another, whose owner's adapter answers on the first.
+        if (adapter != 0 && trainedOn.version != baseVersion) revert AdapterOnOtherVersion(trainedOn.version, baseVersion);
         if (kind != KIND_AGENT && split[ROW_AGENT] != 0) revert RowOfAbsentRole(ROW_AGENT, split[ROW_AGENT]);
         if (kind != KIND_ADAPTER && adapter == 0 && split[ROW_ADAPTER] != 0) {
             revert RowOfAbsentRole(ROW_ADAPTER, split[ROW_ADAPTER]);

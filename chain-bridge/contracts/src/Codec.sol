@@ -207,6 +207,8 @@ library Codec {
 
     /// @dev The highest codes that are known, and the one from which on nothing is billed.
     uint8 private constant PROFILES = 1;
+    /// @dev `candle-f32-b1`, whose floats are not compared between machines.
+    uint8 private constant PROFILE_WITHOUT_FINGERPRINT = 1;
     uint8 private constant CLASSES = 3;
     uint8 private constant KINDS = 4;
     uint8 private constant LAST_BILLED_REASON = 3;
@@ -351,11 +353,12 @@ library Codec {
         shaped = body.length == masksAt + 2 + uint256(masks) * MASK_BYTES;
     }
 
-    /// @notice Whether a receipt is one at all: its shape, profile, class and reason are known, its lists no longer than they may be, its spare bytes
-    /// zero.
+    /// @notice Whether a receipt is one at all: its shape, profile, class and reason are known, its fingerprint root is zero where its profile has none,
+    /// its lists are no longer than they may be, its spare bytes zero.
     function isWellFormed(bytes calldata body) internal pure returns (bool) {
         (bool shaped, uint16 spans, uint16 masks) = receiptShape(body);
         if (!shaped || !isOffered(uint8(body[190]), uint8(body[191])) || !isReason(uint8(body[388]))) return false;
+        if (uint8(body[190]) == PROFILE_WITHOUT_FINGERPRINT && bytes32(body[397:429]) != 0) return false;
         if (uint8(body[429]) > RECEIPT_ASSETS_MAX || spans > RECEIPT_SPANS_MAX || masks > RECEIPT_MASKS_MAX) return false;
         uint256 spare = spansOffset(body) + 2 + 36;
         for (uint256 i = 0; i < spans; ++i) {
@@ -419,6 +422,11 @@ library Codec {
         r.maxTokens = uint32(bytes4(body[138:142]));
         r.spendingLimit = uint128(bytes16(body[142:158]));
         if (!isOffered(r.profile, r.class)) revert UnknownCode("Request", r.profile, r.class);
+    }
+
+    /// @notice What names span `number` of a receipt where it is void: no receipt has this hash, because none is so short.
+    function spanId(bytes32 receiptHash, uint16 number) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(receiptHash, number));
     }
 
     /// @notice The id of the request of a client by its nonce.

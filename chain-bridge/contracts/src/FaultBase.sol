@@ -85,9 +85,9 @@ abstract contract FaultBase {
         slashFor(node, client, lane, fee, receiptHash);
     }
 
-    /// @dev Whether the receipt was not void before.
-    function markVoid(bytes32 receiptHash) internal returns (bool isNew) {
-        isNew = settlement.voidedAt(receiptHash) == 0;
-        if (isNew) settlement.markVoid(receiptHash);
+    /// @dev Whether the receipt, or the span, was not void before.
+    function markVoid(bytes32 what) internal returns (bool isNew) {
+        isNew = settlement.voidedAt(what) == 0;
+        if (isNew) settlement.markVoid(what);
     }
 }

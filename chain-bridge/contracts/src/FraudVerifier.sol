@@ -68,7 +68,9 @@ contract FraudVerifier is FaultBase {
 
     // ------------------------------------------------------------------ F1
 
-    /// @notice F1: a span is false. The node is slashed, the client gets its fee back; the receipt still pays everybody else.
+    /// @notice F1: a span is false. It is void: its part goes to the insurance pool, not to whom it names, who may be the node's own. The node is
+    /// slashed, the client gets its fee back; the receipt still pays everybody else. A further false span of a receipt that was slashed for is void
+    /// without a slash.
     /// @param receipt The body, `signature` the node's over it.
     /// @param span Number of the span.
     /// @param evidence Packed as `mode` asks for: see Protocol P7.
@@ -80,6 +82,8 @@ contract FraudVerifier is FaultBase {
         requireFalse(mode, given, evidence);
         bytes32 receiptHash = requireSigned(given.node, receipt, signature);
         emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
+        bool isNew = markVoid(Codec.spanId(receiptHash, span));
+        if (isNew && stakeManager.slashOf(receiptHash) != 0) return;
         slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
     }
 

@@ -311,7 +311,8 @@ contract PayoutVerifier is FaultBase {
         return (payee, payee == address(0) ? 0 : amount);
     }
 
-    /// @dev As of the named block, or of its root's if that comes first: what is still to come cannot change who is paid.
+    /// @dev As of the named block, or of its root's if that comes first: what is still to come cannot change who is paid. A span that was void when
+    /// W1 ended pays the insurance pool.
     function payeeOf(NodeTrees.Place memory place, bytes calldata receipt, ReceiptRules.Case memory c, uint32 code)
         private
         view
@@ -325,7 +326,11 @@ contract PayoutVerifier is FaultBase {
         if (code == Split.ADAPTER) return ownerOf(c, registry.KIND_ADAPTER());
         if (code == Split.STAKERS) return settlement.stakers();
         if (code == Split.INSURANCE) return settlement.insurance();
-        if (code >= Split.SPANS) return Codec.spanPayee(receipt, code - Split.SPANS);
+        if (code >= Split.SPANS) {
+            // A part that is worth something has the number of a span, of which a receipt has no more than a u16 counts.
+            uint16 number = uint16(code - Split.SPANS);
+            return isVoid(place.root, Codec.spanId(keccak256(receipt), number)) ? settlement.insurance() : Codec.spanPayee(receipt, number);
+        }
         return c.manifest.datanets[code - Split.TREASURIES].treasury;
     }
 

@@ -45,10 +45,10 @@ interface ISettlement {
     /// @notice The slot of a node's root of an epoch: keccak(body || block u64); zero if it submitted none.
     function nodeRootOf(uint64 epoch, address node) external view returns (bytes32);
 
-    /// @notice Takes a receipt out of every tree that is not yet due.
+    /// @notice Takes a receipt, or a span of one, out of every tree that is not yet due.
     function markVoid(bytes32 receiptHash) external;
 
-    /// @notice When a receipt became void, in seconds since 1970; 0 if it is not.
+    /// @notice When a receipt, or a span of one, became void, in seconds since 1970; 0 if it is not.
     function voidedAt(bytes32 receiptHash) external view returns (uint64);
 
     /// @notice Seconds from an epoch's opening until its payout may be posted.

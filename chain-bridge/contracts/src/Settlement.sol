@@ -90,7 +90,7 @@ contract Settlement {
     uint128 public totalClaimed;
     /// @notice What a node submitted, by epoch and node: keccak(NodeRoot body || block number u64); zero if nothing.
     mapping(uint64 => mapping(address => bytes32)) public nodeRootOf;
-    /// @notice When a receipt was proven void, in seconds since 1970; 0 if it was not.
+    /// @notice When a receipt, or a span of one (`Codec.spanId`), was proven void, in seconds since 1970; 0 if it was not.
     mapping(bytes32 => uint64) public voidedAt;
     /// @notice Wei that a payee could not take, by payee.
     mapping(address => uint256) public owed;
@@ -234,7 +234,8 @@ contract Settlement {
         if (expected != got) revert WrongNodeRoot(expected, got);
     }
 
-    /// @notice Marks a receipt as void: it has no part in a payout tree posted later.
+    /// @notice Marks a receipt as void: it has no part in the payout of its epoch, if W1 has not ended; or a span of one, whose part then goes to the
+    /// insurance pool.
     function markVoid(bytes32 receiptHash) external {
         requireVerifier();
         if (voidedAt[receiptHash] != 0) revert AlreadyVoid(receiptHash);
@@ -423,7 +424,7 @@ contract Settlement {
         if (lastPosted != lastFinal()) payout = payoutAt(lastPosted);
     }
 
-    /// @notice Whether a receipt was proven void.
+    /// @notice Whether a receipt, or a span of one, was proven void.
     function isVoid(bytes32 receiptHash) external view returns (bool) {
         return voidedAt[receiptHash] != 0;
     }

@@ -156,6 +156,13 @@ contract AssetRegistryTest is Suite {
         publishRefused(
             agent, parents(otherBase, adapter), ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.AdapterOnOtherBase.selector, base, otherBase)
         );
+        // An agent names the version of the base that its adapter was trained on, and no other.
+        publishAs(base, none(), ofBase, none(), 0);
+        AssetRegistry.Ref[] memory mixed = parents(base, adapter);
+        mixed[0].version = 2;
+        publishRefused(agent, mixed, ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.AdapterOnOtherVersion.selector, 1, 2));
+        (mixed[0], mixed[1]) = (mixed[1], mixed[0]);
+        publishRefused(agent, mixed, ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.AdapterOnOtherVersion.selector, 1, 2));
         publishRefused(adapter, one(base, 9), ofAdapter, none(), abi.encodeWithSelector(AssetRegistry.UnknownVersion.selector, base, 9));
     }
 

@@ -120,6 +120,11 @@ contract BillingVerifierTest is Transcript {
         x.spans[39] = 0x01;
         check("a spare byte", x, rules(ReceiptRules.Rule.Form));
         x = usual();
+        x.receipt.fingerprintRoot = keccak256("floats");
+        check("a fingerprint that the profile has not", x, rules(ReceiptRules.Rule.Form));
+        x.receipt.fingerprintRoot = bytes32(uint256(1));
+        check("its last bit", x, rules(ReceiptRules.Rule.Form));
+        x = usual();
         x.masks = new bytes(1_024 * 12);
         check("as many masks as there may be", x, rules());
         x.masks = new bytes(1_025 * 12);

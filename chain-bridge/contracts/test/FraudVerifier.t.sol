@@ -5,6 +5,7 @@ import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
+import {Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
 import {Trees} from "../src/Trees.sol";
@@ -272,8 +273,40 @@ contract FraudVerifierTest is Fixture {
         proof.receipt = receipt;
         proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, receipt);
         proven(proof);
+        bytes32 hash = keccak256(receipt);
+        yes("its span is void", voided(hash, 0) == block.timestamp);
+        eq("the other is not yet", 0, voided(hash, 1));
+        refused(proof, abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, hash));
+        uint256 left = stakes.slashableOf(accused);
         proof.span = 1;
-        refused(proof, abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, keccak256(receipt)));
+        commit(proof);
+        vm.prank(REPORTER);
+        prove(proof);
+        eq("no second slash", left, stakes.slashableOf(accused));
+        eq("one fault", 1, stakes.recentFaults(accused));
+        yes("and the other span is void", voided(hash, 1) == block.timestamp);
+        refused(proof, abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, hash));
+        eq("the receipt is not void", 0, Settlement(verifying).voidedAt(hash));
+    }
+
+    function test_a_false_span_of_a_receipt_that_was_slashed_for_something_else_is_void_without_a_slash() public {
+        FalseSpan memory proof = closed(forged(2, 4, be(uint256(0), 2)));
+        vm.prank(address(verifier));
+        stakes.slash(accused, 1, victim, 1, laneOf(proof), REPORTER, faultOf(proof));
+        uint256 left = stakes.slashableOf(accused);
+        commit(proof);
+        vm.prank(REPORTER);
+        prove(proof);
+        eq("stake", left, stakes.slashableOf(accused));
+        eq("void", block.timestamp, voided(faultOf(proof), 2));
+        refused(proof, abi.encodeWithSelector(StakeManager.AlreadySlashed.selector, faultOf(proof)));
+    }
+
+    function testFuzz_a_span_of_one_receipt_is_no_other_and_no_receipt(bytes32 hash, bytes32 otherHash, uint16 span, uint16 otherSpan) public pure {
+        bytes32 id = Codec.spanId(hash, span);
+        eq("id", keccak256(bytes.concat(hash, bytes2(span))), id);
+        yes("another", (hash == otherHash && span == otherSpan) == (id == Codec.spanId(otherHash, otherSpan)));
+        yes("no receipt", id != hash);
     }
 
     function test_a_span_the_receipt_lacks_is_refused() public {
@@ -513,6 +546,10 @@ contract FraudVerifierTest is Fixture {
     }
 
     // ------------------------------------------------------------------ outcomes
+
+    function voided(bytes32 receiptHash, uint16 span) private view returns (uint256) {
+        return Settlement(verifying).voidedAt(keccak256(abi.encodePacked(receiptHash, span)));
+    }
 
     function faultOf(FalseSpan memory proof) private pure returns (bytes32) {
         return keccak256(proof.receipt);

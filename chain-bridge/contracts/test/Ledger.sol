@@ -40,6 +40,9 @@ abstract contract Ledger is Transcript {
         Answer[] answers;
     }
 
+    /// @notice Spans, by keccak(receipt hash || number u16), that trees pay to the pool.
+    mapping(bytes32 => bool) internal isFalseSpan;
+
     // ------------------------------------------------------------------ node roots
 
     /// @notice Submits the receipts of the account behind `key`.
@@ -127,7 +130,9 @@ abstract contract Ledger is Transcript {
         for (uint256 i = 0; i < a.spans.length / 40; ++i) {
             uint256 share = pot * slice(a.spans, 40 * i + 12, 4) / w;
             left -= share;
-            n = add(shares, n, a, index, uint32(65_536 + i), address(uint160(slice(a.spans, 40 * i + 16, 20))), share);
+            bool isFalse = isFalseSpan[keccak256(abi.encodePacked(keccak256(receiptBody(a)), uint16(i)))];
+            address payee = isFalse ? address(pool) : address(uint160(slice(a.spans, 40 * i + 16, 20)));
+            n = add(shares, n, a, index, uint32(65_536 + i), payee, share);
         }
         uint256 first = left * a.manifest.datanets[0].weight / (a.manifest.datanets[0].weight + a.manifest.datanets[1].weight);
         n = add(shares, n, a, index, 256, a.manifest.datanets[0].treasury, first);

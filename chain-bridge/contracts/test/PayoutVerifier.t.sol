@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
@@ -346,6 +347,78 @@ contract PayoutVerifierTest is PayoutProofs {
         tree = build(last, some, none);
         post(tree);
         holds(PayoutVerifier.Mode.Missing, shortMissing(roots[1], 0, 1));
+    }
+
+    /// @dev The second span of one receipt is longer than a span may be: a fault that needs nothing opened.
+    function test_the_part_of_a_span_proven_false_before_w1_ended_is_the_insurance_pools() public {
+        Root[] memory roots = new Root[](1);
+        roots[0] = withFalseSpan();
+        bytes memory receipt = receiptBody(roots[0].answers[0]);
+        bytes32 id = keccak256(abi.encodePacked(keccak256(receipt), uint16(1)));
+        bytes memory fault =
+            abi.encodeCall(FraudVerifier.proveFalseSpan, (receipt, receiptSig(roots[0].answers[0]), 1, FraudVerifier.Mode.Length, ""));
+        uint256 dueAt = block.timestamp + W1;
+        uint256 clean = vm.snapshotState();
+        Tree memory empty;
+        for (uint256 late = 0; late < 2; ++late) {
+            // In the last second of W1, or in the first one after.
+            vm.warp(dueAt - 1 + late);
+            proven(address(verifier), fault);
+            eq("void since", block.timestamp, settlement.voidedAt(id));
+            vm.warp(dueAt);
+            isFalseSpan[id] = late == 0;
+            Tree memory right = build(empty, roots, none);
+            isFalseSpan[id] = late != 0;
+            Tree memory other_ = build(empty, roots, none);
+            stands(right, roots);
+            falls(right, other_, roots, late == 0);
+            vm.revertToState(clean);
+        }
+    }
+
+    /// @dev Everything in the tree, and it is all there.
+    function stands(Tree memory tree, Root[] memory roots) private {
+        uint256 clean = vm.snapshotState();
+        post(tree);
+        for (uint256 i = 0; i < tree.accounts.length; ++i) {
+            for (uint256 j = 0; j < tree.parts[i].length; ++j) holds(PayoutVerifier.Mode.Part, partProof(tree, roots, i, j));
+        }
+        vm.revertToState(clean);
+    }
+
+    /// @dev The part of span 1 is with the wrong one: there it is wrong, and at the right one's it is missing.
+    function falls(Tree memory right, Tree memory tree, Root[] memory roots, bool isVoid) private {
+        address pays = isVoid ? SPAN_PAYEE : address(pool);
+        address due = isVoid ? address(pool) : SPAN_PAYEE;
+        bytes memory content = abi.encodePacked(node, uint64(0), uint32(65_537));
+        uint256 clean = vm.snapshotState();
+        post(tree);
+        uint256 i = indexOf(tree, pays);
+        isWrong(PayoutVerifier.Mode.Part, partProof(tree, roots, i, partIndex(tree, i, content)));
+        wrong(PayoutVerifier.Mode.Missing, missing(roots[0], 0, 65_537, noPartOf(tree, due, abi.encodePacked(content, uint128(1)))));
+        vm.revertToState(clean);
+        // The amount is the same.
+        uint256 k = indexOf(right, due);
+        eq("amount", tree.amounts[i][partIndex(tree, i, content)], right.amounts[k][partIndex(right, k, content)]);
+    }
+
+    address private constant SPAN_PAYEE = address(0x5BA9);
+
+    function withFalseSpan() private returns (Root memory) {
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        bytes memory spans;
+        for (uint256 i = 0; i < 3; ++i) {
+            uint16 length = i == 1 ? 257 : 60;
+            address payee = i == 1 ? SPAN_PAYEE : address(uint160(0xABC0 + i));
+            spans = abi.encodePacked(spans, uint32(100 * i), length, uint8(0), uint40(i), uint32(500), payee, uint32(0));
+        }
+        a.spans = spans;
+        collect(a);
+        return submit(NODE_KEY, one(a));
+    }
+
+    function partIndex(Tree memory tree, uint256 i, bytes memory key) private pure returns (uint256 j) {
+        while (keccak256(abi.encodePacked(bytes32(tree.parts[i][j]))) != keccak256(key)) ++j;
     }
 
     function test_a_receipt_that_its_lane_has_not_covered_has_no_parts() public {

@@ -73,9 +73,7 @@ abstract contract Suite {
         vm.roll(1_000);
         vm.warp(1_000_000);
         newStakes();
-        settlement = new Settlement(
-            W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault)
-        );
+        settlement = newSettlement();
         escrow = new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, HONOUR);
         registry = new AssetRegistry(governor, stakes, ITreasuries(address(settlement)), INDEX_WINDOW, MIN_DATA_BPS);
         rent = new DatanetRent(
@@ -102,10 +100,14 @@ abstract contract Suite {
         vault = new RewardsVault(address(stakes));
     }
 
+    function newSettlement() internal returns (Settlement) {
+        return new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault));
+    }
+
     /// @notice The four verifiers of receipts that are signed for `verifying`.
     function newVerifiers(address verifying) internal {
         // The vectors' Settlement is an address; constructors ask it for its windows, which are in the code.
-        if (verifying.code.length == 0) vm.etch(verifying, address(settlement).code);
+        if (verifying.code.length == 0) vm.etch(verifying, address(newSettlement()).code);
         IStakes port = IStakes(address(stakes));
         ISettlement books = ISettlement(verifying);
         verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
