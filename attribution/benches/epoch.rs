@@ -177,6 +177,10 @@ impl Facts for Chain {
         false
     }
 
+    fn is_span_out(&self, _: u64, _: Hash32, _: u16) -> bool {
+        false
+    }
+
     fn is_collected(&self, _: u64, lane: Hash32, cumulative_after: Amount) -> bool {
         self.lanes.get(&lane).is_some_and(|collected| *collected >= cumulative_after)
     }

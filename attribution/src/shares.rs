@@ -80,7 +80,7 @@ pub(crate) fn unbilled(receipt: &Receipt) -> Result<(), ShareError> {
 }
 
 /// The parts of receipt number `index` of its node's epoch tree, each with its payee; the part of a role that nobody holds is left out, so they
-/// sum to the fee at most.
+/// sum to the fee at most. What a span that `is_false` would have paid goes to the insurance pool.
 ///
 /// # Errors
 /// [`ShareError`].
@@ -90,9 +90,13 @@ pub fn payees(
     protocol_fee: Amount,
     manifest: &Manifest,
     roles: &RolePayees,
+    is_false: impl Fn(u16) -> bool,
 ) -> Result<Vec<Share>, ShareError> {
     let share = |(part, amount)| {
-        let payee = payee(part, receipt, manifest, roles)?;
+        let payee = match part {
+            Part::Span(span) if is_false(span) => roles.insurance,
+            _ => payee(part, receipt, manifest, roles)?,
+        };
         Some(Share { payee, part: PartLeaf::new(receipt.node, index, part, amount) })
     };
     Ok(parts(receipt, protocol_fee, manifest)?.into_iter().filter_map(share).collect())

@@ -218,7 +218,7 @@ fn the_payout_tree_is_that_of_the_vectors() {
         stakers: account("stakers"),
         insurance: account("insurance"),
     };
-    let shares = payees(&receipt, 0, Amount(1_000_000_000_000), &manifest, &roles).unwrap();
+    let shares = payees(&receipt, 0, Amount(1_000_000_000_000), &manifest, &roles, |_| false).unwrap();
     let previous = BTreeMap::from([(account("node"), Amount(5_000_000)), (account("second-node"), Amount(777))]);
     let refund = |value: &Value| Refund {
         node: value["node"].as_str().unwrap().parse().unwrap(),

@@ -32,6 +32,10 @@ impl Facts for ChainFacts<'_> {
         self.0.is_out(epoch, node, receipt)
     }
 
+    fn is_span_out(&self, epoch: u64, receipt: Hash32, span: u16) -> bool {
+        self.0.is_span_out(epoch, receipt, span)
+    }
+
     fn is_collected(&self, epoch: u64, lane: Hash32, cumulative_after: Amount) -> bool {
         self.0.is_collected(epoch, lane, cumulative_after)
     }

@@ -259,7 +259,7 @@ impl Piece {
         let shares = self.is_paid(facts, at, place, &item.receipt.document).and_then(|()| {
             // What is still to come when the root is submitted cannot change who is paid.
             let block = item.receipt.document.block.number.min(at.submitted);
-            shares_of(facts, accounts, (place, block), item, manifests)
+            shares_of(facts, accounts, (at.epoch, place, block), item, manifests)
         });
         match shares {
             Ok(shares) => {
@@ -287,7 +287,7 @@ impl Piece {
 fn shares_of<'r>(
     facts: &impl Facts,
     accounts: &Accounts,
-    (place, block): (u64, u64),
+    (epoch, place, block): (u64, u64, u64),
     item: &'r ReceiptItem,
     manifests: &mut Manifests<'r>,
 ) -> Result<Vec<Share>, UnpaidWhy> {
@@ -314,7 +314,9 @@ fn shares_of<'r>(
         stakers: accounts.stakers,
         insurance: accounts.insurance,
     };
-    Ok(shares::payees(receipt, place, quote.protocol_fee, manifest, &roles)?)
+    let hash = receipt.hash();
+    let is_false = |span| facts.is_span_out(epoch, hash, span);
+    Ok(shares::payees(receipt, place, quote.protocol_fee, manifest, &roles, is_false)?)
 }
 
 #[cfg(test)]

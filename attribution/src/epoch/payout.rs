@@ -199,14 +199,14 @@ mod tests {
         let sample = sample();
         let (receipt, manifest) = (&sample.bundle.receipt.document, &sample.bundle.manifest);
         let protocol = sample.bundle.quote.document.protocol_fee;
-        let shares = payees(receipt, 4, protocol, manifest, &roles()).unwrap();
+        let shares = payees(receipt, 4, protocol, manifest, &roles(), |_| false).unwrap();
         assert_eq!(Amount::sum(shares.iter().map(|share| share.part.amount)), Ok(receipt.fee));
         for span in &receipt.spans {
             assert!(shares.iter().any(|share| share.payee == span.payee), "{}", span.payee);
         }
         assert_eq!(shares.len(), parts(receipt, protocol, manifest).unwrap().len());
         let missing = RolePayees { adapter: None, ..roles() };
-        let held = payees(receipt, 4, protocol, manifest, &missing).unwrap();
+        let held = payees(receipt, 4, protocol, manifest, &missing, |_| false).unwrap();
         let is_of_adapter = |share: &&Share| share.part.part == types::split::Part::Adapter.code();
         assert_eq!(held, shares.iter().filter(|share| !is_of_adapter(share)).copied().collect::<Vec<_>>(), "nobody holds the adapter");
         assert_eq!(held.len() + 1, shares.len());

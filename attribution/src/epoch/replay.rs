@@ -98,6 +98,9 @@ pub trait Facts {
     /// Whether a receipt was void, or its node found to withhold one of the same root, when W1 of `epoch` ended.
     fn is_out(&self, epoch: u64, node: Address, receipt: Hash32) -> bool;
 
+    /// Whether a span of a receipt had been proven false when W1 of `epoch` ended: what it would pay goes to the insurance pool.
+    fn is_span_out(&self, epoch: u64, receipt: Hash32, span: u16) -> bool;
+
     /// Whether a lane had collected at least `cumulative_after` when W1 of `epoch` ended.
     fn is_collected(&self, epoch: u64, lane: Hash32, cumulative_after: Amount) -> bool;
 

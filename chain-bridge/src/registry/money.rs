@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
     id::{Address, AssetId, Hash32},
+    merkle::keccak,
     voucher::Lane,
 };
 
@@ -506,6 +507,12 @@ impl State {
         let Some(due) = self.epoch(epoch).map(|epoch| epoch.payout_from) else { return true };
         let out = |at: Option<u64>| at.is_some_and(|at| at < due);
         out(self.voided_at(receipt)) || out(self.withheld_at(epoch, node))
+    }
+
+    /// Whether a span of a receipt had been proven false when W1 of `epoch` ended.
+    pub fn is_span_out(&self, epoch: u64, receipt: Hash32, span: u16) -> bool {
+        let Some(due) = self.epoch(epoch).map(|epoch| epoch.payout_from).filter(|_| !self.money.voided.is_empty()) else { return false };
+        self.voided_at(keccak(&[&receipt.0, &span.to_be_bytes()])).is_some_and(|at| at < due)
     }
 
     /// Whether a lane had collected at least `cumulative_after` when W1 of `epoch` ended.

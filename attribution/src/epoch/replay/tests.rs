@@ -39,6 +39,7 @@ struct World {
     owners: BTreeMap<u64, Address>,
     payouts: BTreeMap<Address, Address>,
     out: BTreeSet<Hash32>,
+    false_spans: BTreeSet<(Hash32, u16)>,
     collected: BTreeMap<Hash32, Amount>,
     /// From this block on one account owns every asset.
     #[serde(skip)]
@@ -52,6 +53,10 @@ impl Facts for World {
 
     fn is_out(&self, _: u64, _: Address, receipt: Hash32) -> bool {
         self.out.contains(&receipt)
+    }
+
+    fn is_span_out(&self, _: u64, receipt: Hash32, span: u16) -> bool {
+        self.false_spans.contains(&(receipt, span))
     }
 
     fn is_collected(&self, _: u64, lane: Hash32, cumulative_after: Amount) -> bool {
@@ -123,6 +128,7 @@ fn world(plans: &[Plan]) -> World {
         owners: BTreeMap::from([(1, address(0x61)), (2, address(0x62))]),
         payouts: BTreeMap::from([(nodes[0].address(), address(0x71)), (nodes[1].address(), address(0x72))]),
         out: BTreeSet::new(),
+        false_spans: BTreeSet::new(),
         collected: BTreeMap::new(),
         sold_from: None,
     };
@@ -157,7 +163,7 @@ fn world(plans: &[Plan]) -> World {
                 };
                 let place = u64::try_from(of_node.len()).unwrap();
                 let (quote, manifest) = (&SAMPLE.bundle.quote.document, &SAMPLE.bundle.manifest);
-                shares.extend(shares::payees(receipt, place, quote.protocol_fee, manifest, &roles).unwrap());
+                shares.extend(shares::payees(receipt, place, quote.protocol_fee, manifest, &roles, |_| false).unwrap());
             }
             of_node.push(made);
         }
@@ -313,6 +319,24 @@ fn nobody_is_paid_by_what_an_owner_does_after_the_root_was_submitted() {
     };
     assert_eq!(paid_in(9), (true, false), "the receipt names a block after the sale, its root stands before it");
     assert_eq!(paid_in(10), (false, true));
+}
+
+#[test]
+fn what_a_false_span_would_have_paid_goes_to_the_insurance_pool() {
+    let division_with = |false_spans: BTreeSet<(Hash32, u16)>| {
+        let world = World { false_spans, ..world(&plans()) };
+        let (epoch, items) = world.receipts.first_key_value().unwrap();
+        divide(&world, &world.accounts, *epoch, items, &[], &mut BTreeMap::new(), &one_by_one).parts
+    };
+    let honest = world(&plans());
+    let receipt = &honest.receipts.first_key_value().unwrap().1[&account(7).address()][0].receipt.document;
+    let (before, after) = (division_with(BTreeSet::new()), division_with(BTreeSet::from([(receipt.hash(), 0)])));
+    let named = receipt.spans[0].payee;
+    let code = types::split::Part::Span(0).code();
+    let moved = before[&named].iter().find(|part| part.receipt == 0 && part.part == code).unwrap();
+    assert!(moved.amount > Amount::ZERO && !before.contains_key(&honest.accounts.insurance));
+    assert_eq!(after[&honest.accounts.insurance], vec![moved.clone()], "the same part, another payee");
+    assert!(after.get(&named).is_none_or(|parts| !parts.contains(moved)));
 }
 
 #[test]
