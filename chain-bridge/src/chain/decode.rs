@@ -173,6 +173,7 @@ fn stake(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             insured: amount(e.insured),
         },
         Stake::Debited(e) => Event::Debited { account: account(e.account), payer: account(e.payer), amount: amount(e.amount) },
+        Stake::PledgeChanged(e) => Event::Pledged { account: account(e.account), pledged: amount(e.pledged) },
         Stake::Credited(e) => Event::Credited { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
         Stake::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
         Stake::Withdrawn(_) | Stake::VerifiersSet(_) | Stake::PeersSet(_) => return Ok(None),

@@ -92,6 +92,8 @@ pub enum Event {
     SlashReleased { fault: Hash32, to_victim: Amount, covered: Amount, to_reporter: Amount, burned: Amount, insured: Amount },
     /// Stake was taken for a debt.
     Debited { account: Address, payer: Address, amount: Amount },
+    /// So much of an account's stake is promised to payers by notes that they claimed.
+    Pledged { account: Address, pledged: Amount },
     /// A payment that its payee did not take is kept for it.
     Credited { by: Custody, payee: Address, amount: Amount },
     /// A payee took what was kept for it.

@@ -247,6 +247,7 @@ pub(super) struct Money {
     refunds: BTreeMap<Hash32, RefundDue>,
     slashes: Vec<Slash>,
     debits: BTreeMap<Address, Amount>,
+    pledges: BTreeMap<Address, Amount>,
     owed: BTreeMap<(Custody, Address), Amount>,
     voided: BTreeMap<Hash32, u64>,
     withheld: BTreeMap<(u64, Address), u64>,
@@ -300,6 +301,9 @@ impl State {
                 });
             }
             Event::Debited { account, amount, .. } => add(money.debits.entry(*account).or_default(), *amount),
+            Event::Pledged { account, pledged } => {
+                money.pledges.insert(*account, *pledged);
+            }
             Event::Credited { by, payee, amount } => add(money.owed.entry((*by, *payee)).or_default(), *amount),
             Event::OwedWithdrawn { by, payee, amount } => {
                 let owed = money.owed.get_mut(&(*by, *payee)).ok_or_else(|| unknown(format!("what is owed to {payee}")))?;
@@ -568,6 +572,11 @@ impl State {
     /// Stake that was taken from an account for debts.
     pub fn debited(&self, account: Address) -> Amount {
         self.money.debits.get(&account).copied().unwrap_or_default()
+    }
+
+    /// Stake of an account that claimed credit notes may take: it covers no new fees.
+    pub fn pledged(&self, account: Address) -> Amount {
+        self.money.pledges.get(&account).copied().unwrap_or_default()
     }
 
     /// Posters' bonds that were taken, in all.

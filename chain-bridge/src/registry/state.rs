@@ -264,6 +264,7 @@ impl State {
             Event::Slashed { .. }
             | Event::SlashReleased { .. }
             | Event::Debited { .. }
+            | Event::Pledged { .. }
             | Event::Credited { .. }
             | Event::OwedWithdrawn { .. }
             | Event::FaultProven { .. }

@@ -359,6 +359,7 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::RolesChanged { account, roles: branch % 8 },
             Event::StakeChanged { account, active: amount, unbonding: amount, unbonded_at: number },
             Event::Debited { account, payer: account, amount },
+            Event::Pledged { account, pledged: amount },
         ],
         19 => vec![registered, Event::Transferred { asset, to: account }, published],
         20 => vec![registered, published, Event::Frozen { version }, Event::Redirected { asset, from: version.version, to: 7 }],
