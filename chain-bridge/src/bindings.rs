@@ -74,6 +74,13 @@ mod receipt_challenge {
         "contracts/artifacts/ReceiptChallenge.json"
     );
 }
+mod datanet_treasury {
+    alloy::sol!(
+        #[sol(all_derives)]
+        DatanetTreasury,
+        "contracts/artifacts/DatanetTreasury.json"
+    );
+}
 mod payout_verifier {
     alloy::sol!(
         #[sol(all_derives)]
@@ -92,6 +99,7 @@ mod l1_block {
 pub use asset_registry::AssetRegistry;
 pub use billing_verifier::BillingVerifier;
 pub use datanet_rent::DatanetRent;
+pub use datanet_treasury::DatanetTreasury;
 pub use fraud_verifier::FraudVerifier;
 pub use inference_escrow::InferenceEscrow;
 pub use insurance_pool::InsurancePool;
@@ -103,7 +111,7 @@ pub use settlement::Settlement;
 pub use stake_manager::StakeManager;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 12] = [
+pub const ARTIFACTS: [(&str, &str); 13] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -115,6 +123,7 @@ pub const ARTIFACTS: [(&str, &str); 12] = [
     ("BillingVerifier", include_str!("../contracts/artifacts/BillingVerifier.json")),
     ("ReceiptChallenge", include_str!("../contracts/artifacts/ReceiptChallenge.json")),
     ("PayoutVerifier", include_str!("../contracts/artifacts/PayoutVerifier.json")),
+    ("DatanetTreasury", include_str!("../contracts/artifacts/DatanetTreasury.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -223,6 +232,7 @@ mod tests {
         assert_eq!(code("BillingVerifier"), BillingVerifier::BYTECODE);
         assert_eq!(code("ReceiptChallenge"), ReceiptChallenge::BYTECODE);
         assert_eq!(code("PayoutVerifier"), PayoutVerifier::BYTECODE);
+        assert_eq!(code("DatanetTreasury"), DatanetTreasury::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

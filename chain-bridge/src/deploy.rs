@@ -1,7 +1,7 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Thirteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
-//! so each constructor names contracts that stand before it in the queue. What was deployed is compared byte for byte with what the embedded
+//! Fourteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes last. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
 use std::{
@@ -24,7 +24,7 @@ use types::{
 
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, FraudVerifier, InferenceEscrow, InsurancePool, PayoutVerifier,
+        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool, PayoutVerifier,
         ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
@@ -74,6 +74,8 @@ pub struct DeployConfig {
     pub index_window_s: u64,
     /// Wait of a rise of the rent, and of unspent rent that its owner takes back.
     pub rent_delay_s: u64,
+    /// Wait of an accepted contribution until it shares in what its Datanet earns, and of a Datanet's first division.
+    pub treasury_delay_s: u64,
     /// Rent in wei per GiB and epoch; below 2^96.
     pub rent_price: Amount,
     /// Blocks that a receipt may name beyond its node root's, and after a freeze.
@@ -110,6 +112,7 @@ impl DeployConfig {
             honour_s: 14 * 24 * HOUR,
             index_window_s: 24 * HOUR,
             rent_delay_s: 7 * 24 * HOUR,
+            treasury_delay_s: 7 * 24 * HOUR,
             rent_price: Amount(WEI_PER_OPEN),
             grace_blocks: 16,
             // A day of two-second blocks: an epoch with its time for node roots takes two thirds of it.
@@ -154,6 +157,8 @@ pub struct Deployment {
     pub challenge: Address,
     /// `PayoutVerifier`.
     pub payout: Address,
+    /// `DatanetTreasury`: divides what the treasuries of Datanets earn over who contributed.
+    pub treasury: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -165,7 +170,7 @@ impl Deployment {
     }
 
     /// Each contract with its address, in the order of deployment.
-    pub const fn contracts(&self) -> [(&'static str, Address); 11] {
+    pub const fn contracts(&self) -> [(&'static str, Address); 12] {
         [
             ("StakeManager", self.stake),
             ("InsurancePool", self.insurance),
@@ -178,6 +183,7 @@ impl Deployment {
             ("BillingVerifier", self.billing),
             ("ReceiptChallenge", self.challenge),
             ("PayoutVerifier", self.payout),
+            ("DatanetTreasury", self.treasury),
         ]
     }
 
@@ -241,6 +247,7 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         billing: at(8),
         challenge: at(9),
         payout: at(10),
+        treasury: at(11),
         config,
     }
 }
@@ -479,6 +486,7 @@ fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         protocol_: address(c.protocol),
         insurance_: address(deployment.insurance),
         stakers_: address(deployment.rewards),
+        datanetTreasury_: address(deployment.treasury),
     };
     let escrow = InferenceEscrow::constructorCall {
         settlement_: settlement,
@@ -527,6 +535,7 @@ fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         challenges_: address(deployment.challenge),
         maxAgeBlocks_: c.max_age_blocks,
     };
+    let treasury = DatanetTreasury::constructorCall { registry_: registry, settlement_: settlement, delaySeconds_: c.treasury_delay_s };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -539,6 +548,7 @@ fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("BillingVerifier", create(&BillingVerifier::BYTECODE, billing.abi_encode())),
         ("ReceiptChallenge", create(&ReceiptChallenge::BYTECODE, challenge.abi_encode())),
         ("PayoutVerifier", create(&PayoutVerifier::BYTECODE, payout.abi_encode())),
+        ("DatanetTreasury", create(&DatanetTreasury::BYTECODE, treasury.abi_encode())),
     ]
 }
 

@@ -118,6 +118,7 @@ impl DevnetConfig {
                 honour_s: 60,
                 index_window_s: 5,
                 rent_delay_s: 10,
+                treasury_delay_s: 5,
                 rent_price: Amount(WEI_PER_OPEN),
                 grace_blocks: 16,
                 max_age_blocks: 256,

@@ -10,7 +10,7 @@ import {Roles, StakeManager} from "./StakeManager.sol";
 
 /// @notice What the registry tells Settlement.
 interface ITreasuries {
-    /// @notice Keeps relays from paying the treasury of a Datanet, to whose address nobody has a key.
+    /// @notice Lets what the treasury of a Datanet earns, to whose address nobody has a key, be paid to who contributed.
     function sealTreasury(uint64 asset) external;
 }
 
@@ -67,7 +67,7 @@ contract AssetRegistry is ERC721 {
         bool exists;
     }
 
-    /// @notice An accepted contribution; block and ordinal are those of its commitment.
+    /// @notice An accepted contribution; block and ordinal are those of its commitment, the time is that of its acceptance.
     struct Accepted {
         address contributor;
         uint64 blockNumber;
@@ -75,6 +75,7 @@ contract AssetRegistry is ERC721 {
         bytes32 textRoot;
         uint64 textBytes;
         uint32 documents;
+        uint64 acceptedAt;
         bytes32 licenceHash;
         bytes32 objectHash;
         bytes32 reportDigest;
@@ -559,6 +560,7 @@ contract AssetRegistry is ERC721 {
                 textRoot: given.textRoot,
                 textBytes: given.textBytes,
                 documents: given.documents,
+                acceptedAt: uint64(block.timestamp),
                 licenceHash: given.licenceHash,
                 objectHash: given.objectHash,
                 reportDigest: reportDigest

@@ -8,6 +8,12 @@ import {Sig} from "./Sig.sol";
 import {Roles, StakeManager} from "./StakeManager.sol";
 import {Trees} from "./Trees.sol";
 
+/// @notice Where the treasuries of Datanets are paid to.
+interface ITreasury {
+    /// @notice Adds the value sent to what the treasury of a Datanet earned.
+    function receiveFor(uint64 asset) external payable;
+}
+
 /// @title Epochs: what nodes answered, and who is paid for it
 /// @notice Phase 1: every bonded node submits the root of its receipts; then the window W1, in which faults are proven. Phase 2: a bonded
 /// poster posts the payout tree, a sum tree of cumulative amounts, on top of the last final one; within the window W2 a verifier may
@@ -50,10 +56,11 @@ contract Settlement {
         uint32 youngUntil;
     }
 
-    /// @dev `isSealed`: a Datanet's treasury, to whose address nobody has a key and which therefore must not be paid by a relay.
+    /// @dev `isSealed`: the treasury of Datanet `asset`, to whose address nobody has a key and which therefore is paid to `datanetTreasury` instead.
     struct Account {
         uint128 claimed;
         bool isSealed;
+        uint64 asset;
     }
 
     /// @notice A node's open fees stay below this part of its bond (`StakeManager.bondOf`), the part that a slash surely burns: one tenth.
@@ -79,6 +86,8 @@ contract Settlement {
     address public immutable insurance;
     /// @notice Account of the stakers' share.
     address public immutable stakers;
+    /// @notice Is paid what the treasuries of Datanets earn, and divides it over who contributed.
+    ITreasury public immutable datanetTreasury;
 
     /// @notice The last epoch that was opened; 0 before the first.
     uint64 public currentEpoch;
@@ -156,7 +165,6 @@ contract Settlement {
     error WrongTreeTotal(uint128 expected, uint128 got);
     error NothingToClaim(uint128 claimed, uint128 cumulative);
     error ClaimsAboveTotal(uint128 total, uint256 claims);
-    error TreasuryIsSealed(address treasury);
     error NothingOwed(address account);
 
     constructor(
@@ -168,12 +176,14 @@ contract Settlement {
         StakeManager stakeManager_,
         address protocol_,
         address insurance_,
-        address stakers_
+        address stakers_,
+        ITreasury datanetTreasury_
     ) {
         if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
         if (protocol_ == address(0)) revert ZeroAddress("protocol");
         if (insurance_ == address(0)) revert ZeroAddress("insurance");
         if (stakers_ == address(0)) revert ZeroAddress("stakers");
+        if (address(datanetTreasury_) == address(0)) revert ZeroAddress("datanetTreasury");
         if (posterBond_ == 0) revert ZeroBond();
         if (w1_ < 3) revert WindowTooShort(3, w1_);
         // Stake must still be there when the last fault of an epoch can be proven.
@@ -188,6 +198,7 @@ contract Settlement {
         protocol = protocol_;
         insurance = insurance_;
         stakers = stakers_;
+        datanetTreasury = datanetTreasury_;
     }
 
     // ------------------------------------------------------------------ money in
@@ -335,7 +346,8 @@ contract Settlement {
     }
 
     /// @notice Pays many accounts by the last final payout. Callable by anyone. A wrong opening reverts the batch; an account that has
-    /// nothing left is passed over, and one that refuses the money, or burns its gas, is credited and blocks nobody.
+    /// nothing left is passed over, and one that refuses the money, or burns its gas, is credited and blocks nobody. What a Datanet's
+    /// treasury earned goes to `datanetTreasury`.
     /// @param count Leaves of the tree.
     function claimMany(uint64 count, Claim[] calldata claims) external {
         if (claims.length == 0) revert NoClaims();
@@ -343,14 +355,15 @@ contract Settlement {
         uint256 sum = 0;
         // Books first, then payments: a payee that calls back finds nothing half done.
         uint128[] memory amounts = new uint128[](claims.length);
+        bool anyTreasury = false;
         for (uint256 i = 0; i < claims.length; ++i) {
             Claim calldata one = claims[i];
             bytes memory leaf = abi.encodePacked(one.account, one.previous, one.cumulative, one.partsRoot);
             requireLeaf(last, leaf, one.cumulative, one.index, count, one.siblings);
             Account storage account = accounts[one.account];
             (uint128 before, bool isTreasury) = (account.claimed, account.isSealed);
-            if (isTreasury) revert TreasuryIsSealed(one.account);
             if (one.cumulative <= before) continue;
+            anyTreasury = anyTreasury || isTreasury;
             uint128 amount = one.cumulative - before;
             amounts[i] = amount;
             sum += amount;
@@ -358,7 +371,11 @@ contract Settlement {
             emit Claimed(one.account, last.epoch, amount, one.cumulative);
         }
         addClaimed(last.total, sum);
-        for (uint256 i = 0; i < claims.length; ++i) give(claims[i].account, amounts[i]);
+        if (anyTreasury) {
+            for (uint256 i = 0; i < claims.length; ++i) hand(claims[i].account, amounts[i]);
+        } else {
+            for (uint256 i = 0; i < claims.length; ++i) give(claims[i].account, amounts[i]);
+        }
     }
 
     /// @notice Pays `account` what could not be paid before.
@@ -370,11 +387,12 @@ contract Settlement {
         Address.sendValue(account, amount);
     }
 
-    /// @notice Keeps relays from paying the treasury of Datanet `asset`, to whose address nobody has a key. The registry seals each Datanet
-    /// as it is registered; anybody may.
+    /// @notice Lets what the treasury of Datanet `asset` earns, to whose address nobody has a key, be paid to `datanetTreasury`. The registry seals
+    /// each Datanet as it is registered; anybody may.
     function sealTreasury(uint64 asset) external {
         address treasury = address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", asset)))));
         accounts[treasury].isSealed = true;
+        accounts[treasury].asset = asset;
         emit TreasurySealed(asset, treasury);
     }
 
@@ -434,7 +452,7 @@ contract Settlement {
         return accounts[account].claimed;
     }
 
-    /// @notice Whether `account` is a treasury that no relay pays.
+    /// @notice Whether `account` is a treasury, which is paid to `datanetTreasury`.
     function isSealed(address account) external view returns (bool) {
         return accounts[account].isSealed;
     }
@@ -545,6 +563,13 @@ contract Settlement {
         uint256 claims = uint256(totalClaimed) + amount;
         if (claims > total) revert ClaimsAboveTotal(total, claims);
         totalClaimed = uint128(claims);
+    }
+
+    /// @dev As `give`, but what is a treasury's goes to the contract that divides it, which takes it always.
+    function hand(address payee, uint256 amount) private {
+        Account storage account = accounts[payee];
+        if (!account.isSealed) give(payee, amount);
+        else if (amount != 0) datanetTreasury.receiveFor{value: amount}(account.asset);
     }
 
     function give(address payee, uint256 amount) private {

@@ -368,18 +368,35 @@ contract PayoutsTest is Suite {
         settlement.claimMany(2, wrong);
     }
 
-    function test_no_relay_pays_a_treasury() public {
+    function test_a_relay_pays_a_treasury_to_the_contract_that_divides_it() public {
         vm.prank(author);
         uint64 datanet = registry.register(3, "");
         address treasury = address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", datanet)))));
         yes("sealed", settlement.isSealed(treasury));
         (, Settlement.Claim[] memory claims) = claimable(client, 1 ether, treasury, 2 ether);
-        vm.expectRevert(abi.encodeWithSelector(Settlement.TreasuryIsSealed.selector, treasury));
+        uint256 before = client.balance;
         settlement.claimMany(2, claims);
+        eq("the address nobody has a key to", 0, treasury.balance);
+        eq("the contract", 2 ether, address(treasuries).balance);
+        eq("in its books, for this Datanet", 2 ether, treasuries.streamOf(datanet).undivided);
+        eq("claimed", 2 ether, settlement.claimed(treasury));
+        eq("who stands beside it", 1 ether, client.balance - before);
+        // Nothing is left; and what has nothing left is passed over, sealed or not.
+        settlement.claimMany(2, claims);
+        eq("once", 2 ether, address(treasuries).balance);
         settlement.sealTreasury(datanet);
         vm.prank(author);
         uint64 base = registry.register(1, "");
         yes("a base has none", !settlement.isSealed(address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", base)))))));
+    }
+
+    /// @dev A Datanet that does not exist yet: whoever seals its treasury holds up no batch, and the money waits.
+    function test_a_treasury_of_no_datanet_holds_up_no_batch() public {
+        settlement.sealTreasury(77);
+        address treasury = address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", uint64(77))))));
+        (, Settlement.Claim[] memory claims) = claimable(client, 1 ether, treasury, 2 ether);
+        settlement.claimMany(2, claims);
+        eq("it waits", 2 ether, treasuries.streamOf(77).undivided);
     }
 
     function test_the_vault_and_the_pool_are_paid_by_a_relay() public {

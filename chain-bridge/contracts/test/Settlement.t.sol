@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Codec} from "../src/Codec.sol";
-import {Settlement} from "../src/Settlement.sol";
+import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {StakeManager} from "../src/StakeManager.sol";
 import {Trees} from "../src/Trees.sol";
@@ -22,6 +22,7 @@ contract Refuser {
 contract SettlementTest is Fixture {
     bytes32 private constant ROOT = keccak256("receipts");
     address private constant PAYEE = address(0x5AFE);
+    ITreasury private constant STREAM = ITreasury(address(0x57E4));
 
     // ------------------------------------------------------------------ phase 1
 
@@ -258,19 +259,21 @@ contract SettlementTest is Fixture {
 
     function test_constructor_refuses_zero_addresses() public {
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "stakeManager"));
-        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, StakeManager(payable(address(0))), protocol, PAYEE, PAYEE);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, StakeManager(payable(address(0))), protocol, PAYEE, PAYEE, STREAM);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "protocol"));
-        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, address(0), PAYEE, PAYEE);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, address(0), PAYEE, PAYEE, STREAM);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "insurance"));
-        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(0), PAYEE);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(0), PAYEE, STREAM);
         vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "stakers"));
-        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, address(0));
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, address(0), STREAM);
+        vm.expectRevert(abi.encodeWithSelector(Settlement.ZeroAddress.selector, "datanetTreasury"));
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE, ITreasury(address(0)));
         vm.expectRevert(abi.encodeWithSelector(Settlement.WindowTooShort.selector, 3, 2));
-        new Settlement(2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE);
+        new Settlement(2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE, STREAM);
         vm.expectRevert(Settlement.ZeroBond.selector);
-        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, 0, stakes, protocol, PAYEE, PAYEE);
+        new Settlement(W1, W2, EPOCH_MIN, FALLBACK, 0, stakes, protocol, PAYEE, PAYEE, STREAM);
         vm.expectRevert(abi.encodeWithSelector(Settlement.UnbondingTooShort.selector, UNBONDING, UNBONDING));
-        new Settlement(UNBONDING - W2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE);
+        new Settlement(UNBONDING - W2, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, PAYEE, PAYEE, STREAM);
     }
 
     /// @notice Whatever two amounts a tree holds, both claims together are its total, or the tree cannot be posted.

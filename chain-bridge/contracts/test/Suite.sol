@@ -7,11 +7,13 @@ import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
 import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
 import {InsurancePool} from "../src/InsurancePool.sol";
+import {DatanetTreasury} from "../src/DatanetTreasury.sol";
 import {DatanetRent, IDatanets, IEpochs} from "../src/DatanetRent.sol";
 import {RewardsVault} from "../src/RewardsVault.sol";
-import {Settlement} from "../src/Settlement.sol";
+import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
+import {Later} from "./Later.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice The whole suite as it is deployed, two nodes with stake, a client, and the documents they sign.
@@ -27,6 +29,7 @@ abstract contract Suite {
     uint64 internal constant FALLBACK = 15;
     uint64 internal constant HONOUR = 15 days;
     uint64 internal constant RENT_DELAY = 2 days;
+    uint64 internal constant TREASURY_DELAY = 5 days;
     uint96 internal constant RENT_PRICE = 1 ether;
     uint96 internal constant POSTER_BOND = 2 ether;
     uint128 internal constant MIN_STAKE = 10 ether;
@@ -66,6 +69,8 @@ abstract contract Suite {
     address internal challenges;
     address internal payouts;
     AssetRegistry internal registry;
+    DatanetTreasury internal treasuries;
+    Later internal builder;
 
     error Unequal(string what, uint256 expected, uint256 got);
 
@@ -73,12 +78,14 @@ abstract contract Suite {
         vm.roll(1_000);
         vm.warp(1_000_000);
         newStakes();
+        builder = new Later();
         settlement = newSettlement();
         escrow = new InferenceEscrow(ICollectedSink(address(settlement)), IStakeDesk(address(stakes)), THAW, HONOUR);
         registry = new AssetRegistry(governor, stakes, ITreasuries(address(settlement)), INDEX_WINDOW, MIN_DATA_BPS);
         rent = new DatanetRent(
             IDatanets(address(registry)), IEpochs(address(settlement)), governor, RENT_DELAY, RENT_PRICE
         );
+        treasuries = builder.deploy(address(registry), address(settlement), TREASURY_DELAY);
         newVerifiers(address(settlement));
         name(creditDesk(), address(verifier));
         bond(node, 100 ether);
@@ -101,7 +108,8 @@ abstract contract Suite {
     }
 
     function newSettlement() internal returns (Settlement) {
-        return new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault));
+        ITreasury planned = ITreasury(builder.planned());
+        return new Settlement(W1, W2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault), planned);
     }
 
     /// @notice The four verifiers of receipts that are signed for `verifying`.

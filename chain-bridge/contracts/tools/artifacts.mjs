@@ -16,6 +16,7 @@ const CONTRACTS = {
   AssetRegistry: 'AssetRegistry.sol',
   BillingVerifier: 'BillingVerifier.sol',
   DatanetRent: 'DatanetRent.sol',
+  DatanetTreasury: 'DatanetTreasury.sol',
   FraudVerifier: 'FraudVerifier.sol',
   InferenceEscrow: 'InferenceEscrow.sol',
   InsurancePool: 'InsurancePool.sol',

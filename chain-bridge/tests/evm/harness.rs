@@ -74,6 +74,7 @@ pub(crate) fn config() -> DeployConfig {
         honour_s: 14 * 86_400,
         index_window_s: 60,
         rent_delay_s: 86_400,
+        treasury_delay_s: 86_400,
         rent_price: open(1),
         grace_blocks: 16,
         max_age_blocks: 256,
