@@ -18,8 +18,9 @@ interface IEpochs {
 
 /// @title Rent for keeping a Datanet's text
 /// @notice Anybody prepays a Datanet. Each epoch costs its bytes times the price per GiB; what has accrued waits for audit receipts, whose
-/// auditor may send it to Settlement and nowhere else. The owner of a Datanet may take the unspent rest out after `delaySeconds`. The
-/// governor sets the price; a rise takes effect only after the same delay, in which an owner can leave.
+/// auditor may send it to Settlement and nowhere else. Until an auditor is named nothing accrues, so that all of it can be taken back. The
+/// owner of a Datanet may take the unspent rest out after `delaySeconds`, whoever prepaid it: a prepayment is a gift to the Datanet, and goes back
+/// to nobody else. The governor sets the price; a rise takes effect only after the same delay, in which an owner can leave.
 /// @dev sum(prepaid) + sum(accrued) is the balance, to the wei. The price enters through an index (price summed over epochs), so that an
 /// epoch is charged at the price it had whenever it is charged; the bytes are those of the last charge, so never more than were kept.
 /// No product overflows: bytes < 2^64, price < 2^96, epochs < 2^64.
@@ -54,13 +55,14 @@ contract DatanetRent {
     uint96 public nextPrice;
     /// @notice When the announced price takes effect, in seconds since 1970.
     uint64 public priceRisesAt;
-    /// @notice Prices of all epochs up to `indexEpoch`, summed.
+    /// @notice Prices of all epochs up to `indexEpoch` that began after the auditor was named, summed.
     uint256 public priceIndex;
     /// @notice Epoch that `priceIndex` reaches to.
     uint64 public indexEpoch;
 
     mapping(uint64 => Account) private accounts;
 
+    /// @notice `amount` is the Datanet's from now on: what rent leaves of it is its owner's to take, and not `from`'s.
     event Prepaid(uint64 indexed datanet, address indexed from, uint128 amount);
     event Accrued(uint64 indexed datanet, uint128 amount, uint64 bytesKept);
     event WithdrawRequested(uint64 indexed datanet, uint128 amount, uint64 leavesAt);
@@ -107,10 +109,11 @@ contract DatanetRent {
         emit GovernorSet(governor_);
     }
 
-    /// @notice Names the contract that pays audits, once.
+    /// @notice Names the contract that pays audits, once. From now on rent accrues; the epochs before it cost nothing.
     function setAuditor(address auditor_) external onlyGovernor {
         if (auditor != address(0)) revert AuditorAlreadySet(auditor);
         if (auditor_ == address(0)) revert ZeroAddress("auditor");
+        advance();
         auditor = auditor_;
         emit AuditorSet(auditor_);
     }
@@ -129,7 +132,7 @@ contract DatanetRent {
         }
     }
 
-    /// @notice Adds the value sent to what a Datanet has prepaid.
+    /// @notice Adds the value sent to what a Datanet has prepaid. The unspent rest is the Datanet's owner's, whoever sent it.
     function prepay(uint64 datanet) external payable {
         if (registry.kindOf(datanet) != KIND_DATANET) revert NotADatanet(datanet);
         if (msg.value == 0) revert ZeroAmount();
@@ -141,7 +144,8 @@ contract DatanetRent {
         emit Prepaid(datanet, msg.sender, uint128(msg.value));
     }
 
-    /// @notice Charges a Datanet for the epochs since the last charge, as far as it has prepaid. Callable by anyone.
+    /// @notice Charges a Datanet for the epochs since the last charge, as far as it has prepaid: nothing for those before the auditor was named.
+    /// Callable by anyone.
     function accrue(uint64 datanet) public {
         advance();
         Account storage account = accounts[datanet];
@@ -204,11 +208,12 @@ contract DatanetRent {
         return accounts[datanet];
     }
 
-    /// @dev Brings the index up to the current epoch. An announced rise takes effect with the first call after its time.
+    /// @dev Brings the index up to the current epoch. An announced rise takes effect with the first call after its time. While nobody could ever be
+    /// paid the rent, epochs cost nothing.
     function advance() private {
         uint64 epoch = settlement.currentEpoch();
         if (epoch > indexEpoch) {
-            priceIndex += uint256(price) * (epoch - indexEpoch);
+            if (auditor != address(0)) priceIndex += uint256(price) * (epoch - indexEpoch);
             indexEpoch = epoch;
         }
         if (priceRisesAt != 0 && block.timestamp >= priceRisesAt) {

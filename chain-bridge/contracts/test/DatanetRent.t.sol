@@ -57,6 +57,70 @@ contract DatanetRentTest is Suite {
         rent = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
         nets.setBytes(NET, 2 * GIB);
         vm.deal(address(this), 1_000 ether);
+        vm.prank(governor);
+        rent.setAuditor(reviewer);
+    }
+
+    /// @dev Nobody could be paid: what would have accrued could never be moved.
+    function test_nothing_accrues_before_an_auditor_is_named_and_all_of_it_can_be_taken_back() public {
+        rent = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
+        rent.prepay{value: 10 ether}(NET);
+        clock.next(3);
+        rent.accrue(NET);
+        eq("nothing", 0, rent.accountOf(NET).accrued);
+        vm.prank(governor);
+        rent.setPrice(0.5 ether);
+        clock.next(2);
+        vm.startPrank(author);
+        rent.requestWithdraw(NET, 10 ether);
+        clock.next(5);
+        vm.warp(block.timestamp + RENT_DELAY);
+        rent.withdraw(NET);
+        vm.stopPrank();
+        eq("all of it", 10 ether, author.balance);
+        eq("held", 0, address(rent).balance);
+        rent.prepay{value: 10 ether}(NET);
+        clock.next(4);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyAuditor.selector, address(0), address(this)));
+        rent.pay(NET, 1);
+        vm.prank(governor);
+        rent.setAuditor(reviewer);
+        rent.accrue(NET);
+        eq("the epochs before it cost nothing", 0, rent.accountOf(NET).accrued);
+        clock.next(1);
+        rent.accrue(NET);
+        eq("the first one after", 1 ether, rent.accountOf(NET).accrued);
+        vm.prank(reviewer);
+        rent.pay(NET, 1 ether);
+        eq("reaches Settlement", 1 ether, clock.received());
+    }
+
+    function testFuzz_without_an_auditor_what_is_prepaid_stays_prepaid(uint96[4] calldata sums, uint8[4] calldata steps, uint40 size) public {
+        rent = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
+        uint256 in_ = 0;
+        vm.deal(address(this), 1e30);
+        for (uint256 i = 0; i < 4; ++i) {
+            rent.prepay{value: uint256(sums[i]) + 1}(NET);
+            in_ += uint256(sums[i]) + 1;
+            nets.setBytes(NET, size);
+            clock.next(steps[i]);
+            rent.accrue(NET);
+            eq("prepaid", in_, rent.accountOf(NET).prepaid);
+        }
+    }
+
+    /// @dev As the event says.
+    function test_what_somebody_else_prepaid_is_the_owners_to_take() public {
+        vm.deal(client, 1 ether);
+        vm.prank(client);
+        rent.prepay{value: 1 ether}(NET);
+        vm.startPrank(author);
+        rent.requestWithdraw(NET, 1 ether);
+        vm.warp(block.timestamp + RENT_DELAY);
+        rent.withdraw(NET);
+        vm.stopPrank();
+        eq("the owner", 1 ether, author.balance);
+        eq("who prepaid", 0, client.balance);
     }
 
     function test_rent_accrues_by_bytes_price_and_epochs() public {
@@ -157,12 +221,12 @@ contract DatanetRentTest is Suite {
     function test_only_the_auditor_moves_accrued_rent_and_only_to_settlement() public {
         rent.prepay{value: 10 ether}(NET);
         clock.next(2);
-        vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyAuditor.selector, address(0), address(this)));
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyAuditor.selector, reviewer, address(this)));
         rent.pay(NET, 1);
         vm.startPrank(governor);
+        DatanetRent unnamed = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.ZeroAddress.selector, "auditor"));
-        rent.setAuditor(address(0));
-        rent.setAuditor(reviewer);
+        unnamed.setAuditor(address(0));
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.AuditorAlreadySet.selector, reviewer));
         rent.setAuditor(author);
         vm.stopPrank();

@@ -41,6 +41,8 @@ abstract contract Bonds is Money {
         super.setUp();
         vm.prank(author);
         datanet = registry.register(3, "");
+        vm.prank(governor);
+        rent.setAuditor(address(0xA0D17));
     }
 
     function stakeMore(bool byOther, uint96 amount) external {
