@@ -39,6 +39,8 @@ interface Vm {
     function revertToState(uint256 id) external returns (bool);
     function chainId(uint256 id) external;
     function etch(address account, bytes calldata code) external;
+    function setEnv(string calldata name, string calldata value) external;
+    function envOr(string calldata name, uint256 otherwise) external view returns (uint256);
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory logs);
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);

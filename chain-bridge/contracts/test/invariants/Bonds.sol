@@ -45,7 +45,7 @@ abstract contract Bonds is Money {
         rent.setAuditor(address(0xA0D17));
     }
 
-    function stakeMore(bool byOther, uint96 amount) external {
+    function stakeMore(bool byOther, uint96 amount) external step {
         address from = byOther ? other : node;
         uint256 value = 1 + amount % 5 ether;
         vm.deal(from, from.balance + value);
@@ -65,7 +65,7 @@ abstract contract Bonds is Money {
     }
 
     /// @dev Until the last fault of a root can be proven, stake of ten times the fees that were open with it is there, or was slashed.
-    function checkGuards(address from) private {
+    function checkGuards(address from) private view {
         uint256 left = stakes.slashableOf(from);
         for (uint256 i = guards[from].length; i > 0; --i) {
             Guard memory guard = guards[from][i - 1];
@@ -74,7 +74,7 @@ abstract contract Bonds is Money {
         }
     }
 
-    function unbond(bool byOther, uint96 amount) external {
+    function unbond(bool byOther, uint96 amount) external step {
         address from = byOther ? other : node;
         vm.prank(from);
         stakes.unbond(uint128(1 + amount % 5 ether));
@@ -82,7 +82,7 @@ abstract contract Bonds is Money {
         ++did["unbond"];
     }
 
-    function unstake(bool byOther, bool early) external {
+    function unstake(bool byOther, bool early) external step {
         address from = byOther ? other : node;
         if (!early) vm.warp(block.timestamp + UNBONDING);
         uint256 before = from.balance;
@@ -94,7 +94,7 @@ abstract contract Bonds is Money {
         ++did["unstake"];
     }
 
-    function slash(uint256 i, uint96 value, uint96 victimAmount) external {
+    function slash(uint256 i, uint96 value, uint96 victimAmount) external step {
         StakeManager.Slash memory one = faultOf(i);
         one.victimAmount = victimAmount;
         bool known = stakes.isSlashed(one.faultHash);
@@ -122,7 +122,7 @@ abstract contract Bonds is Money {
         laneBodies[one.lane] = lane;
     }
 
-    function release(uint256 i, bool refuses) external {
+    function release(uint256 i, bool refuses) external step {
         StakeManager.Slash memory one = queue[i % queue.length];
         payee.become(refuses, noClaim());
         if (i & 1 == 0) vm.warp(block.timestamp + SLASH_DELAY);
@@ -150,7 +150,7 @@ abstract contract Bonds is Money {
         } catch {}
     }
 
-    function takeOwed(bool refuses) external {
+    function takeOwed(bool refuses) external step {
         payee.become(refuses, noClaim());
         stakes.withdrawOwed(payable(address(payee)));
         ++did["takeOwed"];
@@ -158,7 +158,7 @@ abstract contract Bonds is Money {
 
     // ------------------------------------------------------------------ credit notes
 
-    function credit(uint256 i, uint96 amount) external {
+    function credit(uint256 i, uint96 amount) external step {
         bytes memory lane = collectedLanes[i % collectedLanes.length];
         uint128 cumulative = escrow.collectedOf(keccak256(lane));
         bytes32 request = keccak256(abi.encodePacked("client", ++credits));
@@ -173,7 +173,7 @@ abstract contract Bonds is Money {
         ++did["credit"];
     }
 
-    function settleCredit(uint256 i) external {
+    function settleCredit(uint256 i) external step {
         i %= creditLanes.length;
         uint64 from = escrow.creditOf(keccak256(creditLanes[i]), creditRequests[i]).settleFrom;
         if (i & 1 == 0) vm.warp(block.timestamp + HONOUR);
@@ -189,7 +189,7 @@ abstract contract Bonds is Money {
         ++did["settleCredit"];
     }
 
-    function payCredit(uint256 i) external {
+    function payCredit(uint256 i) external step {
         i %= creditLanes.length;
         uint128 left = escrow.creditOf(keccak256(creditLanes[i]), creditRequests[i]).amount;
         uint256 bonded = stakes.slashableOf(node);
@@ -201,14 +201,14 @@ abstract contract Bonds is Money {
 
     // ------------------------------------------------------------------ vault, pool, rent
 
-    function reward(uint96 amount) external {
+    function reward(uint96 amount) external step {
         (bool taken,) = address(vault).call{value: amount % 7 ether}("");
         if (!taken) breaks("I16: the vault refused money");
         vaultReceived += amount % 7 ether;
         ++did["reward"];
     }
 
-    function takeReward(bool byOther) external {
+    function takeReward(bool byOther) external step {
         address from = byOther ? other : node;
         uint256 before = from.balance;
         vm.prank(from);
@@ -217,26 +217,26 @@ abstract contract Bonds is Money {
         ++did["takeReward"];
     }
 
-    function insure(uint96 amount) external {
+    function insure(uint96 amount) external step {
         (bool taken,) = address(pool).call{value: amount % 5 ether}("");
         if (!taken) breaks("I16: the pool refused money");
         ++did["insure"];
     }
 
-    function changeRoles(bool quits) external {
+    function changeRoles(bool quits) external step {
         vm.prank(node);
         if (quits) stakes.quit(Roles.INDEXER);
         else stakes.join(Roles.INDEXER);
         ++did["changeRoles"];
     }
 
-    function prepay(uint96 amount) external {
+    function prepay(uint96 amount) external step {
         rent.prepay{value: 1 + amount % 3 ether}(datanet);
         rentIn += 1 + amount % 3 ether;
         ++did["prepay"];
     }
 
-    function leaveRent(uint96 amount) external {
+    function leaveRent(uint96 amount) external step {
         uint128 prepaid = rent.accountOf(datanet).prepaid;
         vm.prank(author);
         rent.requestWithdraw(datanet, amount % (prepaid + 1));
@@ -275,7 +275,7 @@ abstract contract Bonds is Money {
             + (queued_.victim == address(0) || queued_.victim == queued_.reporter ? 0 : queued_.victim.balance);
     }
 
-    function checkReturned(bytes32 lane) private {
+    function checkReturned(bytes32 lane) private view {
         if (escrow.creditedOf(lane) + escrow.refundedOf(lane) > escrow.collectedOf(lane)) {
             breaks("I7: a lane gave back more than it collected");
         }

@@ -6,6 +6,7 @@ import {Settlement} from "../../src/Settlement.sol";
 import {Sig} from "../../src/Sig.sol";
 import {Trees} from "../../src/Trees.sol";
 import {Suite} from "../Suite.sol";
+import {Steps} from "./Steps.sol";
 
 /// @notice A payee that refuses money, or takes it only to call back into everything that pays.
 contract Payee {
@@ -36,7 +37,7 @@ contract Payee {
 
 /// @notice Deposits, vouchers, epochs, overturned payouts, bonds and claims in any order, with books of their own. A poster here is free to
 /// give everything to whom it likes: no order of trees may break the books.
-abstract contract Money is Suite {
+abstract contract Money is Suite, Steps {
     uint256 internal constant CLIENTS = 3;
     uint256 internal constant SESSION_KEY = 0x5E55;
     uint128 internal constant LANE_CAP = 8 ether;
@@ -46,10 +47,6 @@ abstract contract Money is Suite {
     uint256 public collected;
     uint256 public claimedInAll;
     uint256 public bondsHeld;
-    /// @notice The first rule that was broken, in words; empty while all hold.
-    string public broken;
-    /// @notice How often each action succeeded, so that a run that does nothing is seen.
-    mapping(string => uint256) public did;
 
     address internal session = vm.addr(SESSION_KEY);
     InferenceEscrow internal elsewhere;
@@ -80,32 +77,28 @@ abstract contract Money is Suite {
         return i % CLIENTS == 0 ? CLIENT_KEY : i % CLIENTS == 1 ? REVIEWER_KEY : AUTHOR_KEY;
     }
 
-    function breaks(string memory rule) internal {
-        if (bytes(broken).length == 0) broken = rule;
-    }
-
-    function wait(uint32 time) external {
+    function wait(uint32 time) external step {
         vm.warp(block.timestamp + time % 2 days);
         vm.roll(block.number + 1);
     }
 
     // ------------------------------------------------------------------ escrow
 
-    function deposit(uint256 i, uint96 amount) external {
+    function deposit(uint256 i, uint96 amount) external step {
         uint256 value = 1 + amount % 10 ether;
         escrow.depositFor{value: value}(who(i));
         deposited += value;
         ++did["deposit"];
     }
 
-    function askToLeave(uint256 i, uint96 amount) external {
+    function askToLeave(uint256 i, uint96 amount) external step {
         uint128 balance = escrow.accountOf(who(i)).balance;
         vm.prank(who(i));
         escrow.requestWithdraw(amount % (balance + 1));
         ++did["askToLeave"];
     }
 
-    function withdraw(uint256 i, bool early) external {
+    function withdraw(uint256 i, bool early) external step {
         uint64 thawedAt = escrow.accountOf(who(i)).thawedAt;
         if (!early) vm.warp(block.timestamp + THAW);
         uint256 before = who(i).balance;
@@ -116,13 +109,13 @@ abstract contract Money is Suite {
         ++did["withdraw"];
     }
 
-    function allowSession(uint256 i, uint96 cap) external {
+    function allowSession(uint256 i, uint96 cap) external step {
         vm.prank(who(i));
         escrow.setSigner(session, cap % 20 ether, type(uint64).max);
         ++did["allowSession"];
     }
 
-    function collect(uint256 i, uint64 nonce, uint96 amount, bool bySession, bool withLaneSignature) external {
+    function collect(uint256 i, uint64 nonce, uint96 amount, bool bySession, bool withLaneSignature) external step {
         InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](2);
         items[0] = itemOf(i, nonce, amount, bySession ? SESSION_KEY : keyOf(i), withLaneSignature);
         items[1] = itemOf(i + 1, nonce, amount / 2, keyOf(i + 1), true);
@@ -148,7 +141,7 @@ abstract contract Money is Suite {
         ++did["collect"];
     }
 
-    function collectForged(uint256 i, uint64 nonce, uint96 amount) external {
+    function collectForged(uint256 i, uint64 nonce, uint96 amount) external step {
         InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
         items[0] = itemOf(i, nonce, amount, NODE_KEY, true);
         try escrow.collectMany(items) {
@@ -185,7 +178,7 @@ abstract contract Money is Suite {
 
     // ------------------------------------------------------------------ epochs
 
-    function submit(bool byOther, uint96 fees) external {
+    function submit(bool byOther, uint96 fees) external step {
         uint64 epoch = settlement.submissionEpoch();
         address from = byOther ? other : node;
         bytes memory body = abi.encodePacked(from, epoch, keccak256("root"), uint64(1), uint128(fees % 2 ether));
@@ -198,7 +191,7 @@ abstract contract Money is Suite {
     function submitted(address from) internal virtual;
 
     /// @dev Any division of what was received, even one that takes from an account what it had, by the poster or by anybody with a bond.
-    function post(uint96 shares, bool withBond) external {
+    function post(uint96 shares, bool withBond) external step {
         uint64 epoch = settlement.lastPosted() + 1;
         vm.warp(block.timestamp + W1 + W2 + (withBond ? FALLBACK : 0));
         uint128 total = settlement.totalReceived();
@@ -227,7 +220,7 @@ abstract contract Money is Suite {
         ++did["post"];
     }
 
-    function overturn(bytes32 fault, bool reported) external {
+    function overturn(bytes32 fault, bool reported) external step {
         uint64 epoch = settlement.lastPosted();
         bool isFinal = settlement.lastFinal() == epoch;
         vm.prank(address(verifier));
@@ -238,7 +231,7 @@ abstract contract Money is Suite {
         ++did["overturn"];
     }
 
-    function returnBond() external {
+    function returnBond() external step {
         uint256 before = address(this).balance;
         settlement.returnBond();
         bondsHeld -= address(this).balance - before;
@@ -246,7 +239,7 @@ abstract contract Money is Suite {
         ++did["returnBond"];
     }
 
-    function withdrawOwed() external {
+    function withdrawOwed() external step {
         payee.become(false, claimOf(settlement.lastFinal(), 2));
         address payable account = payable(settlement.owed(address(payee)) > 0 ? address(payee) : address(this));
         uint256 amount = settlement.owed(account);
@@ -262,7 +255,7 @@ abstract contract Money is Suite {
 
     // ------------------------------------------------------------------ claims
 
-    function claim(uint256 i) external {
+    function claim(uint256 i) external step {
         uint64 epoch = settlement.lastFinal();
         uint256 index = i % 2;
         (, bytes memory siblings) = tree(epoch, index);
@@ -274,7 +267,7 @@ abstract contract Money is Suite {
         ++did["claim"];
     }
 
-    function claimMany(bool refuses, uint8 which) external {
+    function claimMany(bool refuses, uint8 which) external step {
         uint64 epoch = settlement.lastFinal();
         payee.become(refuses, claimOf(epoch, 2));
         uint256 number = 1 + which % 4;
@@ -289,7 +282,7 @@ abstract contract Money is Suite {
     }
 
     /// @dev Nobody is paid by a tree that is not final.
-    function claimTooSoon(uint256 i) external {
+    function claimTooSoon(uint256 i) external step {
         uint64 epoch = settlement.lastPosted();
         if (epoch == settlement.lastFinal()) return;
         Settlement.Claim[] memory claims = new Settlement.Claim[](1);
