@@ -165,8 +165,8 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub struct Asker {
     /// Who asks and pays.
-    pub account: Account,
-    /// Who signs lanes and vouchers: the account itself, or a session key that it lets sign.
+    pub payer: Address,
+    /// Who signs requests, lanes and vouchers: the payer itself, or a session key that it lets sign.
     pub signer: Account,
     /// What may be spent.
     pub caps: Caps,
@@ -231,7 +231,7 @@ impl Asker {
         getrandom::fill(&mut salt).context("no randomness from the system")?;
         let prompt_salt = Hash32(salt);
         let request = Request {
-            client: self.account.address(),
+            client: self.payer,
             nonce: question.nonce,
             manifest: question.manifest.root(),
             rate_in_max: question.rates_max.0,
@@ -243,7 +243,7 @@ impl Asker {
             tokens_max: question.tokens_max,
             spending_limit: question.spending_limit,
         };
-        Ok(Draft::new(Signed::new(&self.account, &self.domains, request), prompt_salt))
+        Ok(Draft::new(Signed::new(&self.signer, &self.domains, request), prompt_salt))
     }
 
     /// Goes on with a request where `draft` stands, asking `candidates` in order until one has answered; `keep` is given the draft whenever it must not
@@ -419,7 +419,7 @@ impl Asker {
         };
         talk.send(&ask).await?;
         // The lane is taken from the disk while the quote is on its way.
-        let payer = self.account.address();
+        let payer = self.payer;
         let mut lane = self.purse.hold_lane(payer, &self.signer, &self.domains, candidate.account, self.lanes, room)?;
         let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
         (progress.on_event)(Event::Quoted(&quote.document));

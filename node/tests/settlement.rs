@@ -26,6 +26,7 @@ use types::{
     amount::{Amount, WEI_PER_OPEN},
     id::Hash32,
     key::{Account, Signed},
+    payout::Witness,
     receipt::token_ids_hash,
     voucher::{Lane, Voucher},
 };
@@ -119,7 +120,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
     wait_posted(&at_node, epoch).await;
     let posted = at_node.epoch(epoch).await.unwrap();
     assert_eq!(posted.total, TAKEN);
-    let refund = Refund { node: node.address(), lane: lane.id(), client: payer.address(), amount: TAKEN };
+    let refund = Refund { node: node.address(), lane: lane.id(), client: payer.address(), amount: TAKEN, witness: Witness::NONE };
     let tree = epoch::build_payout(&BTreeMap::new(), [], &[refund]).unwrap();
     assert_eq!(tree.root(), posted.root);
 

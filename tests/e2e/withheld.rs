@@ -9,8 +9,8 @@ use types::{
     amount::{Amount, WEI_PER_OPEN},
     id::Hash32,
     key::Signed,
-    merkle::Tree,
-    operator::NodeRoot,
+    merkle::sum_root,
+    operator::{NodeRoot, receipt_leaf},
 };
 
 /// Longest from a root to its epoch's payout: W1 of 15 s, a fallback of 10 s, and blocks.
@@ -25,8 +25,8 @@ async fn a_node_that_withholds_its_receipts_is_slashed_and_its_epoch_goes_on() {
     let client = ChainClient::connect(url, deployment.clone(), Some(silent.key())).await.expect("the chain answers");
     // A root over one receipt that nobody will ever see: its node runs nowhere.
     let epoch = client.submission_epoch().await.expect("the chain answers");
-    let receipts = Tree::over([[7_u8; 32].as_slice()]).root();
-    let root = NodeRoot { node: silent.account, epoch, receipts, count: 1, fees: Amount(1_000) };
+    let (receipts, fees) = sum_root(vec![receipt_leaf(Hash32([7; 32]), Amount(1_000))]).expect("one fee sums");
+    let root = NodeRoot { node: silent.account, epoch, receipts, count: 1, fees };
     client.submit_node_root(&Signed::new(&silent.key(), &client.domains(), root)).await.expect("a bonded node's root is taken");
     cluster.say("a root is submitted whose receipts nobody shows");
 

@@ -33,6 +33,7 @@ const FIXES: &[(&str, &str)] = &[
     ("FallbackTooSoon", "wait, or post with the poster's role"),
     ("FeesAboveStake", "stake more, or wait until earlier epochs are final"),
     ("FeesOfTree", "a node root whose fee sum is not its receipts' opens none of them"),
+    ("HonourTooShort", "let notes wait as long as stake takes to unbond"),
     ("IncarnationMustRise", "start the node with a higher incarnation"),
     ("KnownChallenge", "the same was asked before"),
     ("LaneExpired", "open a new lane"),

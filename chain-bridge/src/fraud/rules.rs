@@ -137,13 +137,19 @@ pub fn broken(state: &State, case: &Case<'_>) -> Vec<Rule> {
     rules
 }
 
-/// What a proof that a rule is broken opens: quote or manifest, as little as the rule needs.
-pub const fn opened<'a>(rule: Rule, case: &Case<'a>) -> (Option<&'a Quote>, Option<&'a Manifest>) {
+/// Whether a proof that a rule is broken opens the quote, and whether the manifest: as little as the rule needs.
+pub const fn needs(rule: Rule) -> (bool, bool) {
     match rule {
-        Rule::Fee | Rule::QuoteForeign | Rule::QuoteTerms | Rule::QuoteTokens | Rule::QuoteBlock => (case.quote, None),
-        Rule::Form | Rule::Unbillable | Rule::Weights => (None, None),
-        _ => (None, case.manifest),
+        Rule::Fee | Rule::QuoteForeign | Rule::QuoteTerms | Rule::QuoteTokens | Rule::QuoteBlock => (true, false),
+        Rule::Form | Rule::Unbillable | Rule::Weights => (false, false),
+        _ => (false, true),
     }
+}
+
+/// What of a case such a proof opens.
+pub const fn opened<'a>(rule: Rule, case: &Case<'a>) -> (Option<&'a Quote>, Option<&'a Manifest>) {
+    let (quote, manifest) = needs(rule);
+    (if quote { case.quote } else { None }, if manifest { case.manifest } else { None })
 }
 
 fn is_published(state: &State, version: AssetVersion, block: u64) -> bool {

@@ -1,14 +1,23 @@
 use std::time::Duration;
 
 use chain_bridge::{
+    devnet::Devnet,
     follow::Follower,
-    fraud::{Evidence, FraudError, Mode, Opened, prove},
+    fraud::{
+        Evidence, FraudError, Mode, Opened,
+        calldata::{Step, receipts_challenge},
+        challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, receipts_evidence},
+        prove,
+        search::{Bodies, tree_of},
+    },
 };
 use types::{
     amount::Amount,
+    encoding::Document as _,
     id::Address,
     key::{Account, Signed},
-    receipt::{Receipt, Span},
+    operator::NodeRoot,
+    receipt::{Reason, Receipt, Span},
 };
 
 #[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
@@ -17,7 +26,7 @@ mod fixture;
 
 use fixture::{Open, World as Text};
 
-use super::harness::{World, bond, open};
+use super::harness::{World, bond, open, quick};
 
 const WAIT: Duration = Duration::from_secs(40);
 const PAYEE: Address = Address([9; 20]);
@@ -108,4 +117,56 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
     let gas = reporter.gas();
     assert_eq!(gas["prove false span"].count, 5);
     assert!(gas["prove false span"].most < 300_000, "{gas:?}");
+}
+
+/// Receipts that bill nothing, so that each is shown by itself.
+fn exhibits(text: &Text, node: &Account, domains: &types::key::Domains, count: u16) -> Vec<Exhibit> {
+    let exhibit = |attempt| {
+        let plain = text.receipt(node.address(), Address([8; 20]), 0, vec![]);
+        let receipt = Signed::new(node, domains, Receipt { attempt, reason: Reason::EngineFailure, fee: Amount::ZERO, ..plain });
+        Exhibit { bodies: Bodies { receipt: receipt.document.encode(), ..Bodies::default() }, signature: receipt.signature }
+    };
+    (0..count).map(exhibit).collect()
+}
+
+#[tokio::test]
+async fn receipts_that_were_asked_for_or_published_are_read_back_from_events() {
+    let mut config = quick();
+    // Time to answer, and as much again to settle.
+    (config.deploy.w1_s, config.deploy.answer_s, config.deploy.unbonding_s, config.deploy.honour_s) = (60, 25, 90, 90);
+    let world = World { devnet: Devnet::start(config).await.unwrap() };
+    let clients = world.clients(2).await;
+    let (node, asker) = (&clients[0], &clients[1]);
+    let (own, domains) = (node.address().unwrap(), node.domains());
+    bond(node, 7).await;
+    let key = node.account("sign").unwrap();
+    let exhibits = exhibits(&Text::new(), key, &domains, 5);
+    let rows: Vec<Bodies> = exhibits.iter().map(|exhibit| exhibit.bodies.clone()).collect();
+    let tree = tree_of(&rows).unwrap();
+    let epoch = node.submission_epoch().await.unwrap();
+    let root = NodeRoot { node: own, epoch, receipts: tree.root(), count: 5, fees: tree.total() };
+    let block = node.submit_node_root(&Signed::new(key, &domains, root)).await.unwrap().block.number;
+
+    let asked = Stretch { root, block, first: 0, count: 3 };
+    let before = asker.balance(asker.address().unwrap()).await.unwrap();
+    asker.challenge(&Step::ask_receipts(&asked)).await.unwrap();
+    let paid = before.minus(asker.balance(asker.address().unwrap()).await.unwrap()).unwrap();
+    assert!(paid >= open(3), "a bond for each receipt: {paid}");
+    let error = asker.challenge(&Step::ask_receipts(&Stretch { first: 3, count: 3, ..asked })).await.unwrap_err();
+    assert_eq!(error.contract_error(), Some("StretchBeyondCount"), "{error}");
+    for evidence in receipts_evidence(&asked, 0, &tree, &exhibits[..3], 2_000).unwrap() {
+        node.challenge(&Step::show_receipts(evidence)).await.unwrap();
+    }
+    let rest = Stretch { first: 3, count: 0, ..asked };
+    for evidence in receipts_evidence(&rest, 3, &tree, &exhibits[3..], EVIDENCE_BYTES_MAX).unwrap() {
+        node.challenge(&Step::show_receipts(evidence)).await.unwrap();
+    }
+    let head = node.latest().await.unwrap().block.number;
+    let shown = asker.shown_receipts(block, head).await.unwrap();
+    assert_eq!(shown.iter().map(|one| one.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    for (one, exhibit) in shown.iter().zip(&exhibits) {
+        let (first, count) = if one.index < 3 { (0, 3) } else { (3, 0) };
+        assert_eq!(one.challenge, receipts_challenge(epoch, own, first, count));
+        assert_eq!((&one.bodies, one.signature.as_slice()), (&exhibit.bodies, exhibit.signature.0.as_slice()));
+    }
 }

@@ -95,8 +95,8 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let now = chain.head().await?.block.number;
     let account = context.account()?;
     let asker = Asker {
-        signer: account.clone(),
-        account,
+        payer: account.address(),
+        signer: account,
         caps: Caps::default(),
         failures: context.data.failures(),
         domains: chain.deployment().domains(),

@@ -23,7 +23,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    id::{AssetVersion, Hash32, NodeId},
+    id::{Address, AssetVersion, Hash32, NodeId},
     key::Account,
     manifest::{AssetKind, Manifest},
     quote::Class,
@@ -73,7 +73,7 @@ pub struct Args {
     /// Most that this answer may cost [default: 0.02 OPEN, or the cap per request if that is less].
     #[arg(long, visible_alias = "limit")]
     max_fee: Option<Amount>,
-    /// Session whose key signs lanes and vouchers (`tributary wallet session add`); the request itself is signed by the wallet.
+    /// Session whose key signs request, lanes and vouchers (`tributary wallet session add`): the wallet's own key is not read.
     #[arg(long, value_name = "NAME")]
     session: Option<String>,
     /// Ask once under this key: the same question again gives the same answer and is not paid again.
@@ -139,7 +139,7 @@ pub struct Source {
     /// The words.
     pub quote: String,
     /// Who is paid.
-    pub contributor: types::id::Address,
+    pub contributor: Address,
     /// The Datanet.
     pub datanet: AssetVersion,
     /// Weight in 1/256 bit.
@@ -150,7 +150,7 @@ pub struct Source {
 
 /// Who signs, and what that and the configuration allow.
 struct Means {
-    account: Account,
+    payer: Address,
     signer: Account,
     caps: Caps,
     /// Block after which new lanes cannot be collected.
@@ -170,12 +170,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     if !args.bootstrap.is_empty() {
         config.bootstrap.clone_from(&args.bootstrap);
     }
-    let account = context.account()?;
+    let (payer, wallet) = match &args.session {
+        Some(name) => (session::payer(context, name)?, None),
+        None => context.account().map(|wallet| (wallet.address(), Some(wallet)))?,
+    };
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
     let domains = chain.deployment().domains();
     let (once, known) = match &args.idempotency_key {
-        Some(key) => Once::open(context, &domains, key, repeat::content(&args, account.address()))?,
+        Some(key) => Once::open(context, &domains, key, repeat::content(&args, payer))?,
         None => (None, Known::New),
     };
     let begun = match known {
@@ -187,7 +190,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Some(record) => record.manifest.clone(),
         None => state.manifest(resolve(&state, &args.with)?)?,
     };
-    let means = means(context, &config.spending, account, &args, &chain).await?;
+    let means = means(context, &config.spending, (payer, wallet), &args, &chain).await?;
     let overlay = context.light_overlay(&config).await?;
     let purse = Purse::open(context.data.path())?;
     let nonce = match &begun {
@@ -197,7 +200,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let question = question(&args, manifest, nonce, means.max_fee(&args))?;
     let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
     let asker = Asker {
-        account: means.account,
+        payer: means.payer,
         signer: means.signer,
         caps: means.caps,
         domains,
@@ -237,17 +240,19 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 async fn means(
     context: &Context,
     spending: &crate::config::Spending,
-    account: Account,
+    (payer, wallet): (Address, Option<Account>),
     args: &Args,
     chain: &crate::chain::Chained,
 ) -> anyhow::Result<Means> {
     let now = chain.head().await?.block.number;
     let caps = Caps { per_request: spending.per_request, per_day: spending.per_day, per_key: spending.per_key };
     let expiry = now.saturating_add(LANE_BLOCKS);
-    let Some(name) = &args.session else { return Ok(Means { signer: account.clone(), account, caps, expiry, now }) };
-    let (signer, right) = session::live(context, name, account.address(), chain, now).await?;
+    let Some(name) = &args.session else {
+        return Ok(Means { payer, signer: wallet.context("no wallet was read")?, caps, expiry, now });
+    };
+    let (signer, right) = session::live(context, name, chain, now).await?;
     let per_key = caps.per_key.map_or(right.cap, |cap| cap.min(right.cap));
-    Ok(Means { account, signer, caps: Caps { per_key: Some(per_key), ..caps }, expiry: expiry.min(right.expiry), now })
+    Ok(Means { payer, signer, caps: Caps { per_key: Some(per_key), ..caps }, expiry: expiry.min(right.expiry), now })
 }
 
 /// Shows tokens on the terminal as they come.

@@ -65,8 +65,8 @@ impl Demo {
         let head = chain.head().await?.block;
         let account = context.account()?;
         let asker = Asker {
-            signer: account.clone(),
-            account,
+            payer: account.address(),
+            signer: account,
             caps: Caps::default(),
             failures: context.data.failures(),
             domains: chain.deployment().domains(),

@@ -26,7 +26,7 @@ use chain_bridge::{
     registry::State,
 };
 use types::{
-    encoding::Document as _,
+    encoding::{Body, Document as _},
     id::{Address, Hash32},
     key::Signed,
     manifest::Manifest,
@@ -58,26 +58,34 @@ fn is_void(state: &State, receipt: Hash32) -> bool {
     state.voided_at(receipt).is_some()
 }
 
-/// F4 to F6 of one receipt: the rules it breaks.
-pub fn bill_faults(state: &State, deployment: &Deployment, receipt: &Signed<Receipt>, quote: &Quote, manifest: &Manifest) -> Vec<Found> {
-    let body = &receipt.document;
+/// F4 to F6 of one receipt: the rules it breaks, those that only the bytes show among them.
+pub fn bill_faults(state: &State, deployment: &Deployment, item: &ReceiptItem) -> Vec<Found> {
+    let (receipt, body) = (&item.receipt, &item.receipt.document);
     if is_void(state, body.hash()) || receipt.verify(&deployment.domains(), body.node).is_err() {
         return Vec::new();
     }
-    let quote = Some(quote).filter(|quote| quote.hash() == body.quote);
-    let manifest = Some(manifest).filter(|manifest| manifest.root() == body.manifest);
-    let case = Bill { receipt: body, quote, manifest, grace_blocks: deployment.config.grace_blocks };
+    let quote_body = item.quote.as_ref().filter(|quote| quote.hash() == body.quote);
+    let manifest_body = item.manifest.as_ref().filter(|manifest| manifest.hash() == body.manifest);
+    let quote = quote_body.and_then(|quote| quote.read::<Quote>().ok());
+    let manifest = manifest_body.and_then(|manifest| manifest.read::<Manifest>().ok());
+    let case = Bill { receipt: body, quote: quote.as_ref(), manifest: manifest.as_ref(), grace_blocks: deployment.config.grace_blocks };
+    let mut broken = rules::broken(state, &case);
+    if body.reason.is_billable() {
+        broken.extend((manifest_body.is_some() && manifest.is_none()).then_some(rules::Rule::ManifestForm));
+        broken.extend((quote_body.is_some() && quote.is_none()).then_some(rules::Rule::QuoteForeign));
+    }
     let found = |rule: rules::Rule| {
-        let (quote, manifest) = rules::opened(rule, &case);
-        let bytes = (quote.map(Quote::encode).unwrap_or_default(), manifest.map(Manifest::encode).unwrap_or_default());
+        let (needs_quote, needs_manifest) = rules::needs(rule);
+        let bytes = |body: Option<&Body>, is_needed: bool| body.filter(|_| is_needed).map(|body| body.0.clone()).unwrap_or_default();
+        let (quote, manifest) = (bytes(quote_body, needs_quote), bytes(manifest_body, needs_manifest));
         Found {
             fault: "F4-F6",
             why: format!("receipt {} breaks rule {}: {rule:?}", body.hash(), rule.code()),
             accused: body.node,
-            proof: Proof::rule(rule.code(), &body.encode(), &receipt.signature.0, &bytes.0, &bytes.1),
+            proof: Proof::rule(rule.code(), &body.encode(), &receipt.signature.0, &quote, &manifest),
         }
     };
-    rules::broken(state, &case).into_iter().map(found).collect()
+    broken.into_iter().map(found).collect()
 }
 
 /// F6 of one receipt: its lane does not promise what it takes.
@@ -100,15 +108,16 @@ pub fn rooted_faults(state: &State, deployment: &Deployment, receipts: &Rooted) 
     for ((epoch, node), items) in receipts {
         let Some((root, block)) = root_of(state, *epoch, *node) else { continue };
         let tree = tree_of(&items.iter().map(bodies).collect::<Vec<_>>());
+        let Some(tree) = tree.filter(|tree| (tree.root(), tree.total()) == (root.receipts, root.fees)) else { continue };
         for (index, item) in (0..).zip(items) {
             let body = &item.receipt.document;
-            let Some(opening) = tree.open(index).filter(|_| tree.root() == root.receipts) else { continue };
+            let Some(opening) = tree.open(index) else { continue };
             let place = Place { root, block, opening };
             if let Some(first) = places.get(&body.hash()) {
                 found.extend(repeat(state, body, first, &place));
             } else {
                 found.extend(block_of(state, deployment, body, &place));
-                found.extend(bill_faults(state, deployment, &item.receipt, &item.quote, &item.manifest));
+                found.extend(bill_faults(state, deployment, item));
                 places.insert(body.hash(), place);
             }
         }
@@ -169,7 +178,8 @@ fn block_of(state: &State, deployment: &Deployment, receipt: &Receipt, place: &P
 }
 
 fn bodies(item: &ReceiptItem) -> Bodies {
-    Bodies { receipt: item.receipt.document.encode(), quote: item.quote.encode(), manifest: item.manifest.encode() }
+    let bytes = |body: &Option<Body>| body.as_ref().map(|body| body.0.clone()).unwrap_or_default();
+    Bodies { receipt: item.receipt.document.encode(), quote: bytes(&item.quote), manifest: bytes(&item.manifest) }
 }
 
 /// The payout that the receipts of all epochs up to `last` give.
@@ -230,7 +240,6 @@ mod tests {
     use types::{
         amount::Amount,
         key::Account,
-        merkle::Tree,
         payout::{PartLeaf, PayoutLeaf, parts_tree},
         quote::{Class, Profile},
         receipt::Reason,
@@ -298,18 +307,18 @@ mod tests {
             spans: vec![],
             masks: vec![],
         };
-        ReceiptItem { receipt: Signed::new(&node(), &deployment().domains(), receipt), quote, manifest }
+        ReceiptItem::new(Signed::new(&node(), &deployment().domains(), receipt), &quote, &manifest)
     }
 
     /// Books in which the node submitted each epoch's receipts in block 100.
     fn books(receipts: &Rooted, posted: Option<(u64, Hash32, Amount)>) -> State {
         let mut events = Vec::new();
-        for ((epoch, account), items) in receipts {
-            let hashes: Vec<Hash32> = items.iter().map(|item| item.receipt.document.hash()).collect();
-            let root = Tree::over(hashes.iter().map(|hash| hash.0.as_slice())).root();
-            events.push(Event::EpochOpened { epoch: *epoch, opened_at: 10, accepts_until: 15, payout_from: 25 });
-            let count = u64::try_from(items.len()).unwrap();
-            events.push(Event::NodeRootSubmitted { epoch: *epoch, node: *account, receipts: root, count, fees: Amount::ZERO, block: 100 });
+        for ((number, account), items) in receipts {
+            let own: Vec<_> = items.iter().map(|item| item.receipt.clone()).collect();
+            let root = epoch::node_root(*account, *number, &own).unwrap();
+            events.push(Event::EpochOpened { epoch: *number, opened_at: 10, accepts_until: 15, payout_from: 25 });
+            let types::operator::NodeRoot { receipts, count, fees, .. } = root;
+            events.push(Event::NodeRootSubmitted { epoch: *number, node: *account, receipts, count, fees, block: 100 });
         }
         events.extend(posted.map(|(epoch, root, total)| Event::PayoutPosted {
             epoch,
@@ -343,6 +352,33 @@ mod tests {
         assert_eq!(faults(rooted(&[(1, &[100, 100])])), ["F3"]);
         assert_eq!(faults(rooted(&[(1, &[ahead])])), ["F5"]);
         assert_eq!(faults(rooted(&[(1, &[99, 100])])), ["F3"], "two bodies of one attempt");
+    }
+
+    #[test]
+    fn a_billed_receipt_that_names_bytes_which_are_no_quote_or_manifest_is_found_by_them() {
+        let honest = item(100);
+        let junk = Body(b"no document".to_vec());
+        let broken = |change: &dyn Fn(&mut ReceiptItem)| -> Vec<String> {
+            let mut item = honest.clone();
+            change(&mut item);
+            item.receipt = Signed::new(&node(), &deployment().domains(), item.receipt.document);
+            let receipts = Rooted::from([((1, node().address()), vec![item])]);
+            rooted_faults(&books(&receipts, None), &deployment(), &receipts).into_iter().map(|found| found.why).collect()
+        };
+        let billed = |item: &mut ReceiptItem| item.receipt.document.reason = Reason::Stop;
+        let named = |all: Vec<String>, rule: &str| all.iter().any(|why| why.contains(rule));
+        assert!(!named(broken(&billed), "QuoteForeign") && !named(broken(&billed), "ManifestForm"));
+        let no_quote = |item: &mut ReceiptItem| (item.quote, item.receipt.document.quote) = (Some(junk.clone()), junk.hash());
+        let no_manifest = |item: &mut ReceiptItem| (item.manifest, item.receipt.document.manifest) = (Some(junk.clone()), junk.hash());
+        assert_eq!(broken(&no_quote), [""; 0], "what bills nothing breaks no rule by it");
+        let both = |change: &dyn Fn(&mut ReceiptItem)| {
+            broken(&|item: &mut ReceiptItem| {
+                billed(item);
+                change(item);
+            })
+        };
+        assert!(named(both(&no_quote), "QuoteForeign"));
+        assert!(named(both(&no_manifest), "ManifestForm"));
     }
 
     #[test]

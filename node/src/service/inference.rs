@@ -369,7 +369,11 @@ impl<E: Escrow> Answering<E> {
         let invalid = |why: String| refuse(RefusalCode::Invalid, why);
         let me = self.account.address();
         let head = self.head();
-        begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
+        // Whether a session key is live is asked of the escrow before anything is served.
+        let by_session = begin.session.is_some_and(|session| begin.request.verify(&self.domains, session).is_ok());
+        if !by_session {
+            begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
+        }
         if quoted != Some(&begin.quote) {
             begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
         }

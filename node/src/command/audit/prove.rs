@@ -9,6 +9,7 @@ use attribution::{
     bundle::{self, Bundle},
     fault::{self, FalseSpan, Shown},
     index::Index,
+    message::ReceiptItem,
 };
 use chain_bridge::{client::fraud::Slashed, fraud};
 use serde::Serialize;
@@ -97,7 +98,8 @@ pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap:
     let state = chain.state().await?;
     let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
     let found = fault::find_false_spans(&bundle, &index).with_context(|| format!("{}", file.display()))?;
-    let mut broken = bill_faults(&state, chain.deployment(), &bundle.receipt, &bundle.quote.document, &bundle.manifest);
+    let mut broken =
+        bill_faults(&state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
     broken.extend(lane_fault(&state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
     let mut printed = Printed {
         receipt: bundle.receipt.document.hash(),

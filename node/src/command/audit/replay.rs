@@ -11,8 +11,8 @@ use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
 use serde::Serialize;
 use types::{
     amount::Amount,
+    encoding::Body,
     id::{Address, BlobId, Hash32},
-    manifest::Manifest,
 };
 
 use crate::{
@@ -125,17 +125,17 @@ pub(super) fn held(folder: &Folder, content: &Content) -> anyhow::Result<(Deploy
     Ok((chain.deployment, content.epochs.iter().map(epoch).collect::<anyhow::Result<_>>()?))
 }
 
-fn read_manifests(folder: &Folder, content: &Content) -> anyhow::Result<BTreeMap<Hash32, Manifest>> {
+fn read_manifests(folder: &Folder, content: &Content) -> anyhow::Result<BTreeMap<Hash32, Body>> {
     let found = folder.read("the manifests", &content.manifests)?;
-    let manifests: Vec<Manifest> = found.all(|place| format!("manifest {place}"))?;
+    let manifests: Vec<Body> = found.all(|place| format!("manifest {place}"))?;
     found.is_named()?;
-    Ok(manifests.into_iter().map(|manifest| (manifest.root(), manifest)).collect())
+    Ok(manifests.into_iter().map(|manifest| (manifest.hash(), manifest)).collect())
 }
 
 fn read_receipts(
     folder: &Folder,
     files: &EpochFiles,
-    manifests: &BTreeMap<Hash32, Manifest>,
+    manifests: &BTreeMap<Hash32, Body>,
 ) -> anyhow::Result<BTreeMap<Address, Vec<ReceiptItem>>> {
     let mut receipts = BTreeMap::new();
     for (node, file) in &files.receipts {
@@ -168,7 +168,7 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
 fn rebuild_epoch(
     folder: &Folder,
     files: &EpochFiles,
-    manifests: &BTreeMap<Hash32, Manifest>,
+    manifests: &BTreeMap<Hash32, Body>,
     replay: &mut Replay<'_, ChainFacts<'_>>,
 ) -> anyhow::Result<Rebuilt> {
     let epoch = files.epoch;

@@ -15,8 +15,8 @@ use p2p::{
 };
 use serde::Serialize;
 use types::{
+    encoding::Body,
     id::{Address, BlobId, Hash32, NodeId},
-    manifest::Manifest,
 };
 
 use super::{
@@ -46,8 +46,8 @@ struct Exported {
     receipts: u64,
 }
 
-/// Manifests by root.
-type Manifests = BTreeMap<Hash32, Manifest>;
+/// What receipts name as manifests, by root.
+type Manifests = BTreeMap<Hash32, Body>;
 
 /// Where receipts come from: the folder as it is, then the network.
 struct Sources<'c> {
@@ -116,13 +116,17 @@ async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Res
         let roots = facts.epoch(*number).with_context(|| format!("epoch {number} is unknown"))?.roots;
         let mut items = BTreeMap::new();
         for (node, root) in roots {
+            // Nobody may have what was withheld, and none of it is paid.
+            if facts.is_out(*number, node, Hash32::ZERO) {
+                continue;
+            }
             items.insert(node, sources.receipts(*number, node, &root).await?);
         }
         let rebuilt = replay.next(*number, &items)?;
         count += rebuilt.receipts;
         let mut receipts = BTreeMap::new();
         for (node, items) in items {
-            used.extend(items.iter().map(|item| (item.receipt.document.manifest, item.manifest.clone())));
+            used.extend(items.iter().filter_map(|item| Some((item.receipt.document.manifest, item.manifest.clone()?))));
             let lines = items.into_iter().map(|item| ReceiptLine { receipt: item.receipt, quote: item.quote });
             receipts.insert(node, sources.folder.write(lines)?);
         }
@@ -139,8 +143,8 @@ impl Sources<'_> {
             return Ok(());
         }
         let (_, content) = self.folder.index().context("the folder cannot be continued: name another one")?;
-        let kept: Vec<Manifest> = self.folder.read("manifests", &content.manifests)?.all(|place| format!("manifest {place}"))?;
-        self.manifests = kept.into_iter().map(|manifest| (manifest.root(), manifest)).collect();
+        let kept: Vec<Body> = self.folder.read("manifests", &content.manifests)?.all(|place| format!("manifest {place}"))?;
+        self.manifests = kept.into_iter().map(|manifest| (manifest.hash(), manifest)).collect();
         for epoch in content.epochs {
             self.kept.extend(epoch.receipts.into_iter().map(|(node, file)| ((epoch.epoch, node), file)));
         }
@@ -206,12 +210,14 @@ impl Sources<'_> {
     }
 }
 
-/// Receipts with the manifests they name; the first without one is named by its place.
+/// Receipts with the manifests they name; the first that may be billed and is without one is named by its place.
 pub fn items(lines: Vec<ReceiptLine>, manifests: &Manifests) -> anyhow::Result<Vec<ReceiptItem>> {
     let item = |(place, line): (usize, ReceiptLine)| {
         let root = line.receipt.document.manifest;
-        let manifest = manifests.get(&root).with_context(|| format!("receipt {place}: the manifest {root} it names is not there"))?;
-        Ok(ReceiptItem { receipt: line.receipt, quote: line.quote, manifest: manifest.clone() })
+        let manifest = manifests.get(&root).cloned();
+        let is_enough = manifest.is_some() || !line.receipt.document.reason.is_billable();
+        ensure!(is_enough, "receipt {place}: the manifest {root} it names is not there");
+        Ok(ReceiptItem { receipt: line.receipt, quote: line.quote, manifest })
     };
     lines.into_iter().enumerate().map(item).collect()
 }

@@ -12,9 +12,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
+    encoding::Body,
     id::{Address, BlobId},
     key::Signed,
-    quote::Quote,
     receipt::Receipt,
 };
 
@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Largest index: 200 bytes a node and epoch.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// How the folder is laid out.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A file by its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +73,9 @@ pub struct Content {
 pub struct ReceiptLine {
     /// The receipt.
     pub receipt: Signed<Receipt>,
-    /// The quote it names.
-    pub quote: Quote,
+    /// What it names as its quote; nothing if it was not shown, because nothing is billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<Body>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -217,8 +217,9 @@ fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>
     left.push(format!("that the model gives these tokens, and that the answer ended by {}: `audit check`", reason(receipt.reason)));
     if let Some(session) = bundle.session {
         left.push(format!(
-            "that {} lets the session key {session}, which signed lane and voucher, sign for it: the escrow's sessionOf",
-            bundle.lane.document.payer
+            "that {} lets the session key {session}, which signed {}, sign for it: the escrow's sessionOf",
+            bundle.lane.document.payer,
+            if bundle.request_signer() == session { "request, lane and voucher" } else { "lane and voucher" }
         ));
     }
     if !is_read {

@@ -1,7 +1,7 @@
-//! `tributary wallet session`: keys that sign lanes and vouchers for the wallet, with a cap and an end that the chain enforces.
+//! `tributary wallet session`: keys that sign requests, lanes and vouchers for the wallet, with a cap and an end that the chain enforces.
 //!
-//! The escrow pays no more by a session's signature than its cap, and nothing after its last block; a request is still signed by the wallet itself, since
-//! a contract holds requests against their client's own signature. So who steals a session key can have vouchers paid up to the cap, and nothing else.
+//! The escrow pays no more by a session's signature than its cap, and nothing after its last block. So who steals a session key can ask, and have vouchers
+//! paid up to the cap, and nothing else. With a session the wallet's own key is not needed where questions are asked.
 
 use std::{
     fs,
@@ -132,7 +132,7 @@ async fn add(context: &Context, name: &str, cap: Amount, expires_s: u64) -> anyh
         );
     }
     context.output.note(&format!(
-        "letting {} sign lanes and vouchers for {payer} worth up to {} until block {last_block}",
+        "letting {} sign requests, lanes and vouchers for {payer} worth up to {} until block {last_block}",
         signer.address(),
         crate::output::money(cap)
     ));
@@ -149,19 +149,17 @@ async fn revoke(context: &Context, name: &str) -> anyhow::Result<()> {
     print(context, &chain, vec![name.to_owned()], Some(Transaction::new("revoke signer", &sent))).await
 }
 
+/// For whom a session signs.
+pub(crate) fn payer(context: &Context, name: &str) -> anyhow::Result<Address> {
+    info(context, name).map(|info| info.payer)
+}
+
 /// The key of a session that may sign now, with what the escrow says of it.
-pub(crate) async fn live(
-    context: &Context,
-    name: &str,
-    payer: Address,
-    chain: &Chained,
-    block: u64,
-) -> anyhow::Result<(Account, SessionRight)> {
+pub(crate) async fn live(context: &Context, name: &str, chain: &Chained, block: u64) -> anyhow::Result<(Account, SessionRight)> {
     let info = info(context, name)?;
     info.is_of(chain)?;
-    ensure!(info.payer == payer, "session {name} signs for {}, the wallet is {payer}: use a session of this wallet", info.payer);
-    let right = chain.client.session_of(payer, info.signer).await?;
-    let left = lanes::admit_session(right, payer, info.signer, block).with_context(|| format!("session {name}"))?;
+    let right = chain.client.session_of(info.payer, info.signer).await?;
+    let left = lanes::admit_session(right, info.payer, info.signer, block).with_context(|| format!("session {name}"))?;
     ensure!(left > Amount::ZERO, "session {name} is used up: `tributary wallet session add {name}` with a higher --cap");
     let right = right.context("a session that is admitted is known")?;
     let signer = chain_bridge::wallet::load(&key_file(context, name), &context.password()?)?;

@@ -2,9 +2,9 @@
 //! keeps its receipts to itself, or is gone, holds up no epoch.
 //!
 //! While W1 of an epoch runs a poster fetches the receipts behind each root, once, and keeps them on disk. Where that fails twice it challenges
-//! the first receipt it lacks (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
-//! epoch goes on without it. A challenge costs a bond, which whoever answers is given; at most [`ASKED_MAX`] are made for one root.
-//! On disk: about 1.5 KB a receipt.
+//! the first stretch of them (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
+//! epoch goes on without it. A node that answers and still serves nobody is asked for every other stretch at once: then all its receipts stand in events,
+//! or it is found to withhold one. A bond is due for each receipt, which whoever shows it is given. On disk: about 1.5 KB a receipt.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,15 +14,18 @@ use std::{
 use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::Bundle,
-    epoch::Payout,
+    epoch::{Payout, receipts_tree},
     message::{RECEIPTS_PAGE, ReceiptItem},
 };
 use chain_bridge::{
     chain::error::ChainError,
+    client::{fraud::ShownReceipt, send::Sent},
     follow::Snapshot,
     fraud::{
-        calldata::{Step, receipt_challenge},
-        challenge::{is_met, leaf_evidence, part_evidence, receipt_evidence, request_evidence},
+        calldata::{Step, receipts_challenge},
+        challenge::{
+            EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, is_met, leaf_evidence, part_evidence, receipts_evidence, request_evidence,
+        },
         pack::Place,
         payout::Shown,
         search::{Bodies, root_of},
@@ -36,12 +39,11 @@ use chain_bridge::{
 use futures::future::join_all;
 use tokio::time::timeout;
 use types::{
-    encoding::Document as _,
+    encoding::{Body, Document as _},
     id::{Address, Hash32},
     key::{Signed, Signed65},
-    manifest::Manifest,
-    merkle::Tree,
-    quote::Quote,
+    merkle::SumTree,
+    operator::NodeRoot,
     receipt::Receipt,
 };
 
@@ -49,8 +51,10 @@ use super::{ASK_WAIT, Settling, check_items};
 
 /// Fetches that fail before a receipt is asked for on the chain: one may meet a node that starts again.
 const TRIES: u32 = 2;
-/// Receipts of one root that are asked for on the chain: each costs a bond if it is shown, and who has shown so many shows its books to nobody.
-const ASKED_MAX: u64 = 16;
+/// Receipts that are asked for first: a node that shows so many on the chain and none elsewhere is asked for all.
+const FIRST_STRETCH: u64 = 64;
+/// Stretches of one root that are asked for in one round of the clock; the others follow in the next.
+const ASKS_MAX: usize = 16;
 /// Searches of one root for faults, where the chain could not be asked in between.
 const SEARCHES_MAX: u32 = 5;
 /// Records table of fetched receipts, by epoch, node and page.
@@ -96,12 +100,21 @@ impl Settling {
     pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
+        let own = self.account.address();
         for (id, challenge) in state.open_challenges() {
             let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
-            let step = match act {
-                _ if watch.done.contains(&(id, act)) => Ok(None),
-                Act::Answer => self.answer(state, &challenge.of).await,
-                _ if self.is_poster => Ok(settled(state, &challenge.of)),
+            if watch.done.contains(&(id, act)) {
+                continue;
+            }
+            let step = match (act, &challenge.of) {
+                (Act::Answer, ChallengeOf::Receipts { epoch, node, first, count }) if *node == own => {
+                    self.show_stretch(state, *epoch, (*first, *count), challenge.shown).await.map(|()| {
+                        watch.done.insert((id, act));
+                        None
+                    })
+                }
+                (Act::Answer, of) => self.answer(state, of).await,
+                (_, of) if self.is_poster => Ok(settled(state, of)),
                 _ => Ok(None),
             };
             match step {
@@ -144,13 +157,6 @@ impl Settling {
         let own = self.account.address();
         let is_own_payout = |epoch: &u64| state.epoch(*epoch).and_then(|epoch| epoch.payout).is_some_and(|payout| payout.poster == own);
         match of {
-            ChallengeOf::Receipt { epoch, node, index } if *node == own => {
-                let (bundle, place) = self.own_place(state, *epoch, |at, _| at == *index)?;
-                let (receipt, quote) = (&bundle.receipt, bundle.quote.document.encode());
-                let manifest = bundle.manifest.encode();
-                let evidence = receipt_evidence(&place, &receipt.document.encode(), &receipt.signature, &quote, &manifest);
-                Ok(Some(Step::show_receipt(evidence)))
-            }
             ChallengeOf::Request { receipt, node, .. } if *node == own => {
                 let epochs = state.epochs().filter(|(_, epoch)| epoch.roots.contains_key(&own)).map(|(number, _)| number);
                 let found = epochs.filter_map(|epoch| self.own_place(state, epoch, |_, hash| hash == *receipt).ok()).next();
@@ -172,15 +178,53 @@ impl Settling {
         }
     }
 
-    /// A receipt of this node under its root of an epoch, by its place and hash.
-    fn own_place(&self, state: &State, epoch: u64, is_it: impl Fn(u64, Hash32) -> bool) -> anyhow::Result<(Bundle, Place)> {
+    /// Shows what is left of a stretch of this node's receipts, in as many transactions as that takes. Others may show the same: then the chain refuses one
+    /// of them, and the next round goes on where the stretch stands by then.
+    async fn show_stretch(&self, state: &State, epoch: u64, (first, count): (u64, u64), shown: u64) -> anyhow::Result<()> {
+        let (root, block, bundles, tree) = self.own_root(state, epoch)?;
+        let (next, end) = (first.saturating_add(shown), first.saturating_add(count));
+        let exhibits = exhibits(&bundles, next, end)?;
+        self.show(&Stretch { root, block, first, count }, next, &tree, &exhibits).await.map(drop)
+    }
+
+    /// Puts this node's receipts of an epoch on the chain without being asked, so that nobody needs this node, or any other, to rebuild what they pay.
+    ///
+    /// # Errors
+    /// The node submitted no root then, its books do not hold its receipts, or the chain refuses a transaction; those before it are sent.
+    pub async fn publish_receipts(&self, state: &State, epoch: u64) -> anyhow::Result<Vec<Sent>> {
+        let (root, block, bundles, tree) = self.own_root(state, epoch)?;
+        let exhibits = exhibits(&bundles, 0, root.count)?;
+        self.show(&Stretch { root, block, first: 0, count: 0 }, 0, &tree, &exhibits).await
+    }
+
+    async fn show(&self, of: &Stretch, next: u64, tree: &SumTree, exhibits: &[Exhibit]) -> anyhow::Result<Vec<Sent>> {
+        let all = receipts_evidence(of, next, tree, exhibits, EVIDENCE_BYTES_MAX).context("the stretch ends beyond the receipts")?;
+        let mut sent = Vec::with_capacity(all.len());
+        for evidence in all {
+            let step = Step::show_receipts(evidence);
+            let done = self.chain.challenge(&step).await?;
+            tracing::info!(epoch = of.root.epoch, transaction = %done.transaction, what = step.what, "challenge");
+            sent.push(done);
+        }
+        Ok(sent)
+    }
+
+    /// This node's root of an epoch with its receipts in order and their tree.
+    fn own_root(&self, state: &State, epoch: u64) -> anyhow::Result<(NodeRoot, u64, Vec<Bundle>, SumTree)> {
         let (root, block) = root_of(state, epoch, self.account.address()).context("this node submitted no root then")?;
         let posting = self.books.posting(epoch)?.context("this node's books hold no posting of that epoch")?;
-        let mut bundles = self.books.receipts(&posting.numbers)?;
-        let hashes: Vec<Hash32> = bundles.iter().map(|bundle| bundle.receipt.document.hash()).collect();
-        let tree = Tree::over(hashes.iter().map(|hash| hash.0.as_slice()));
+        let bundles = self.books.receipts(&posting.numbers)?;
+        let receipts: Vec<Signed<Receipt>> = bundles.iter().map(|bundle| bundle.receipt.clone()).collect();
+        let tree = receipts_tree(&receipts)?;
         ensure!(tree.root() == root.receipts, "the books give the root {}, submitted was {}", tree.root(), root.receipts);
-        let found = (0..).zip(&hashes).find(|(at, hash)| is_it(*at, **hash)).map(|(at, _)| at).context("no such receipt")?;
+        Ok((root, block, bundles, tree))
+    }
+
+    /// A receipt of this node under its root of an epoch, by its place and hash.
+    fn own_place(&self, state: &State, epoch: u64, is_it: impl Fn(u64, Hash32) -> bool) -> anyhow::Result<(Bundle, Place)> {
+        let (root, block, mut bundles, tree) = self.own_root(state, epoch)?;
+        let found = (0..).zip(&bundles).find(|(at, bundle)| is_it(*at, bundle.receipt.document.hash())).map(|(at, _)| at);
+        let found = found.context("no such receipt")?;
         let opening = tree.open(found).context("no such receipt")?;
         Ok((bundles.swap_remove(usize::try_from(found)?), Place { root, block, opening }))
     }
@@ -198,7 +242,7 @@ impl Settling {
         let patience = ASK_WAIT.min(Duration::from_secs(self.deployment.config.answer_s));
         let mut fetches = Vec::with_capacity(lacking.len());
         for (number, _, node, root) in &lacking {
-            fetches.push(self.obtain_within(patience, state, *number, *node, root));
+            fetches.push(self.obtain(patience, state, *number, *node, root));
         }
         let fetched = join_all(fetches).await;
         for ((number, epoch, node, root), fetched) in lacking.into_iter().zip(fetched) {
@@ -218,40 +262,37 @@ impl Settling {
         }
     }
 
-    /// Challenges the first receipt of a root that nobody has shown on the chain.
+    /// Challenges what is to be asked for of a root by now.
     async fn ask(&self, state: &State, now: u64, (number, epoch): (u64, &Epoch), node: Address, root: &SubmittedRoot, watch: &mut Watch) {
-        let is_shown = |index: &u64| state.challenge(receipt_challenge(number, node, *index)).is_some_and(|challenge| challenge.is_closed);
-        let Some(index) = (0..root.count.min(ASKED_MAX)).find(|index| !is_shown(index)) else { return };
-        let id = receipt_challenge(number, node, index);
-        let answer_s = self.deployment.config.answer_s;
-        let is_late = now.saturating_add(answer_s.saturating_mul(2)) > epoch.payout_from;
-        if state.challenge(id).is_some() || watch.done.contains(&(id, Act::Ask)) || is_late {
-            return;
-        }
         let Some((body, block)) = root_of(state, number, node) else { return };
-        tracing::warn!(%node, epoch = number, index, "a node does not show its receipts: challenged on the chain");
-        self.carry_out((id, Act::Ask), &Step::ask_receipt(&body, block, index), watch).await;
+        let asked: Vec<Asked> = asked(state, number, node).collect();
+        let time = Time { now, answer_s: self.deployment.config.answer_s, end: epoch.payout_from };
+        let due = due(root.count, &asked, &time);
+        let open = due.filter(|(first, count)| !watch.done.contains(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
+        let open: Vec<_> = open.take(ASKS_MAX).collect();
+        for (first, count) in open {
+            tracing::warn!(%node, epoch = number, first, count, "a node does not show its receipts: challenged on the chain");
+            let id = receipts_challenge(number, node, first, count);
+            self.carry_out((id, Act::Ask), &Step::ask_receipts(&Stretch { root: body, block, first, count }), watch).await;
+        }
     }
 
-    async fn obtain_within(
-        &self,
-        patience: Duration,
-        state: &State,
-        number: u64,
-        node: Address,
-        root: &SubmittedRoot,
-    ) -> anyhow::Result<()> {
-        timeout(patience, self.obtain(state, number, node, root)).await.context("its receipts did not come in time")?
-    }
-
-    /// Has a root's receipts on disk: from there, from the chain where they were shown, or from their node.
-    async fn obtain(&self, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
+    /// Has a root's receipts on disk: from there, from their node, which is waited for no longer than `patience`, or from the chain where all of them
+    /// were shown.
+    async fn obtain(&self, patience: Duration, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
         if self.fetched(number, node, root)?.is_some() {
             return Ok(());
         }
-        let items = match self.shown_on_chain(state, number, node, root).await? {
-            Some(items) => items,
-            None => self.fetch_receipts(state, node, number, root.count).await?,
+        let served = timeout(patience, self.fetch_receipts(state, node, number, root.count)).await;
+        let items = match served.context("its receipts did not come in time").flatten() {
+            Ok(items) if check_items(&self.deployment.domains(), number, node, root, &items).is_ok() => items,
+            fetched => {
+                let shown = self.shown_on_chain(state, number, node, root).await?;
+                match (shown, fetched) {
+                    (Some(items), _) | (None, Ok(items)) => items,
+                    (None, Err(error)) => return Err(error),
+                }
+            }
         };
         check_items(&self.deployment.domains(), number, node, root, &items)?;
         let pages: Vec<(Vec<u8>, Vec<u8>)> = (0_u32..)
@@ -277,7 +318,7 @@ impl Settling {
         Ok(check_items(&self.deployment.domains(), number, node, root, &items).is_ok().then_some(items))
     }
 
-    /// A root's receipts, if every one was challenged and shown.
+    /// A root's receipts, if every one was shown on the chain, asked for or not.
     async fn shown_on_chain(
         &self,
         state: &State,
@@ -285,36 +326,118 @@ impl Settling {
         node: Address,
         root: &SubmittedRoot,
     ) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
-        let ids: Vec<Hash32> = (0..root.count.min(ASKED_MAX)).map(|index| receipt_challenge(number, node, index)).collect();
-        let are_shown = ids.iter().all(|id| state.challenge(*id).is_some_and(|challenge| challenge.is_closed));
-        if root.count > ASKED_MAX || !are_shown {
-            return Ok(None);
-        }
         let head = self.chain.latest().await?.block.number;
         let shown = self.chain.shown_receipts(root.block, head).await?;
-        let item = |id: &Hash32| {
-            let shown = shown.iter().find(|shown| shown.challenge == *id).context("its event is not there")?;
-            read(&shown.bodies, &shown.signature)
-        };
-        ids.iter().map(item).collect::<anyhow::Result<_>>().map(Some)
+        let stretches: BTreeSet<Hash32> =
+            asked(state, number, node).map(|asked| receipts_challenge(number, node, asked.first, asked.count)).collect();
+        // What was published stands under the id of the stretch of none that begins with it.
+        let is_its = |id: Hash32, lowest: u64| stretches.contains(&id) || id == receipts_challenge(number, node, lowest, 0);
+        let Some(shown) = gathered(shown, root.count, is_its) else { return Ok(None) };
+        shown.iter().map(read).collect::<anyhow::Result<_>>().map(Some)
     }
 }
 
-fn read(bodies: &Bodies, signature: &[u8]) -> anyhow::Result<ReceiptItem> {
-    let signature = Signed65(signature.try_into().context("a signature has 65 bytes")?);
-    Ok(ReceiptItem {
-        receipt: Signed { document: Receipt::decode(&bodies.receipt)?, signature },
-        quote: Quote::decode(&bodies.quote)?,
-        manifest: Manifest::decode(&bodies.manifest)?,
+/// Receipts of a root that somebody has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    first: u64,
+    count: u64,
+    /// Until when they are waited for.
+    deadline: u64,
+    /// All of them were shown.
+    is_shown: bool,
+}
+
+impl Asked {
+    /// Whether a stretch lies within it.
+    const fn covers(&self, (first, count): (u64, u64)) -> bool {
+        self.first <= first && first.saturating_add(count) <= self.first.saturating_add(self.count)
+    }
+}
+
+fn asked(state: &State, number: u64, of_node: Address) -> impl Iterator<Item = Asked> {
+    state.challenges().filter_map(move |(_, challenge)| match challenge.of {
+        ChallengeOf::Receipts { epoch, node, first, count } if (epoch, node) == (number, of_node) => {
+            Some(Asked { first, count, deadline: challenge.deadline, is_shown: challenge.shown >= count })
+        }
+        _ => None,
     })
+}
+
+/// How much of W1 is left, in the sequencer's seconds.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    now: u64,
+    /// How long a challenge waits for its answer.
+    answer_s: u64,
+    /// When W1 ends.
+    end: u64,
+}
+
+impl Time {
+    /// Whether a challenge that is made at `at` can be answered, and settled as long after, before W1 ends.
+    const fn is_enough(&self, at: u64) -> bool {
+        at.saturating_add(self.answer_s.saturating_mul(2)) <= self.end
+    }
+}
+
+/// What to ask for of a root over `count` receipts: its first stretch; every other one once that was shown, or if its answer may come too late for them.
+fn due(count: u64, asked: &[Asked], time: &Time) -> impl Iterator<Item = (u64, u64)> {
+    let first = (0, count.min(FIRST_STRETCH));
+    let known = asked.iter().filter(|asked| asked.covers(first)).min_by_key(|asked| (!asked.is_shown, asked.deadline));
+    // Where nothing is asked yet an answer may come as late as a challenge of now allows.
+    let answered_by = match known {
+        Some(asked) => asked.deadline,
+        None => time.now.saturating_add(time.answer_s),
+    };
+    let is_all = known.is_some_and(|asked| asked.is_shown) || !time.is_enough(answered_by);
+    let rest = (FIRST_STRETCH..count).step_by(usize::try_from(STRETCH_MAX).expect("256 fits"));
+    let rest = rest.map(move |from| (from, (count - from).min(STRETCH_MAX))).take_while(move |_| is_all);
+    let is_in_time = time.is_enough(time.now);
+    std::iter::once(first).chain(rest).filter(move |stretch| is_in_time && !asked.iter().any(|asked| asked.covers(*stretch)))
+}
+
+/// What was shown of a root over `count` receipts, in order, if that is all. `is_its` says whether a stretch, with the lowest place shown under its id,
+/// is of the root.
+fn gathered(shown: Vec<ShownReceipt>, count: u64, is_its: impl Fn(Hash32, u64) -> bool) -> Option<Vec<ShownReceipt>> {
+    let mut lowest: BTreeMap<Hash32, u64> = BTreeMap::new();
+    for one in &shown {
+        let low = lowest.entry(one.challenge).or_insert(one.index);
+        *low = one.index.min(*low);
+    }
+    lowest.retain(|id, lowest| is_its(*id, *lowest));
+    let of_root: BTreeMap<u64, ShownReceipt> =
+        shown.into_iter().filter(|one| lowest.contains_key(&one.challenge)).map(|one| (one.index, one)).collect();
+    (0..count).eq(of_root.keys().copied()).then(|| of_root.into_values().collect())
+}
+
+/// Receipts from a place to another as they are shown.
+fn exhibits(bundles: &[Bundle], from: u64, to: u64) -> anyhow::Result<Vec<Exhibit>> {
+    let bundles = bundles.get(usize::try_from(from)?..usize::try_from(to)?).context("the books hold fewer receipts than were posted")?;
+    let exhibit = |bundle: &Bundle| Exhibit {
+        bodies: Bodies {
+            receipt: bundle.receipt.document.encode(),
+            quote: bundle.quote.document.encode(),
+            manifest: bundle.manifest.encode(),
+        },
+        signature: bundle.receipt.signature,
+    };
+    Ok(bundles.iter().map(exhibit).collect())
+}
+
+fn read(shown: &ShownReceipt) -> anyhow::Result<ReceiptItem> {
+    let signature = Signed65(shown.signature.as_slice().try_into().context("a signature has 65 bytes")?);
+    let document = Receipt::decode(&shown.bodies.receipt)?;
+    let body = |bytes: &Vec<u8>| (!bytes.is_empty()).then(|| Body(bytes.clone()));
+    Ok(ReceiptItem { receipt: Signed { document, signature }, quote: body(&shown.bodies.quote), manifest: body(&shown.bodies.manifest) })
 }
 
 /// What settles a challenge that was not answered; nothing if it cannot be settled any more, or needs what only its challenger has.
 fn settled(state: &State, of: &ChallengeOf) -> Option<Step> {
     match of {
-        ChallengeOf::Receipt { epoch, node, index } => {
+        ChallengeOf::Receipts { epoch, node, first, count } => {
             let (root, block) = root_of(state, *epoch, *node)?;
-            Some(Step::settle_receipt(&root, block, *index))
+            Some(Step::settle_receipts(&Stretch { root, block, first: *first, count: *count }))
         }
         ChallengeOf::Leaf { epoch, index } => {
             state.epoch(*epoch)?.payout?;
@@ -342,10 +465,77 @@ mod tests {
         assert!(at(1, 2, 0) < at(1, 2, 1) && at(1, 2, u32::MAX) < at(1, 3, 0) && at(1, 255, 9) < at(2, 0, 0));
     }
 
+    fn shown(id: u8, index: u64) -> ShownReceipt {
+        ShownReceipt { challenge: Hash32([id; 32]), index, bodies: Bodies::default(), signature: vec![0; 65] }
+    }
+
     #[test]
-    fn what_a_node_shows_on_the_chain_is_read_whole_or_not_at_all() {
+    fn what_a_node_shows_on_the_chain_is_read_with_what_it_shows() {
         let bodies = Bodies { receipt: vec![0; 434], quote: vec![], manifest: vec![] };
-        assert!(read(&bodies, &[0; 65]).is_err(), "no quote, no manifest, and no known profile");
-        assert!(read(&bodies, &[0; 64]).unwrap_err().to_string().contains("65 bytes"));
+        assert!(read(&ShownReceipt { bodies: bodies.clone(), ..shown(1, 0) }).is_err(), "no known profile");
+        let short = ShownReceipt { bodies, signature: vec![0; 64], ..shown(1, 0) };
+        assert!(read(&short).unwrap_err().to_string().contains("65 bytes"));
+    }
+
+    #[test]
+    fn receipts_shown_by_challenge_and_by_publication_make_one_root_if_none_is_missing() {
+        let (asked, published, foreign) = (Hash32([1; 32]), Hash32([2; 32]), Hash32([3; 32]));
+        // What is published is known by the place it begins with.
+        let is_its = |id: Hash32, lowest: u64| id == asked || (id == published && lowest == 2);
+        let all = vec![shown(2, 3), shown(1, 0), shown(3, 4), shown(2, 2), shown(1, 1), shown(2, 2)];
+        let places = |count: u64, all: Vec<ShownReceipt>| {
+            gathered(all, count, is_its).map(|all| all.iter().map(|one| one.index).collect::<Vec<_>>())
+        };
+        assert_eq!(places(4, all.clone()), Some(vec![0, 1, 2, 3]));
+        assert_eq!(places(5, all.clone()), None, "the fifth is of another root, {foreign}");
+        assert_eq!(places(3, all.clone()), None, "more than the root has");
+        assert_eq!(places(4, all.into_iter().filter(|one| one.index != 2).collect()), None);
+    }
+
+    const TIME: Time = Time { now: 100, answer_s: 10, end: 1_000 };
+
+    fn ask(count: u64, asked: &[Asked], time: &Time) -> Vec<(u64, u64)> {
+        due(count, asked, time).collect()
+    }
+
+    const fn one(first: u64, count: u64, is_shown: bool) -> Asked {
+        Asked { first, count, deadline: 110, is_shown }
+    }
+
+    #[test]
+    fn a_first_stretch_is_asked_for_and_all_others_once_it_was_shown() {
+        assert_eq!(ask(1, &[], &TIME), [(0, 1)]);
+        assert_eq!(ask(600, &[], &TIME), [(0, 64)]);
+        assert_eq!(ask(600, &[one(0, 64, false)], &TIME), [], "its answer is waited for");
+        assert_eq!(ask(600, &[one(0, 64, true)], &TIME), [(64, 256), (320, 256), (576, 24)]);
+        assert_eq!(ask(600, &[one(0, 64, true), one(320, 256, false)], &TIME), [(64, 256), (576, 24)]);
+        assert_eq!(ask(64, &[one(0, 64, true)], &TIME), []);
+        assert_eq!(
+            ask(600, &[one(0, 256, true)], &TIME),
+            [(64, 256), (320, 256), (576, 24)],
+            "asked for by somebody else, in other stretches"
+        );
+        assert_eq!(ask(300, &[one(0, 1, true)], &TIME), [(0, 64)], "one receipt is no stretch");
+        assert_eq!(ask(0, &[], &TIME).iter().map(|(_, count)| count).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn where_two_rounds_do_not_fit_into_w1_everything_is_asked_for_at_once_and_nothing_too_late() {
+        let ending = |end| Time { end, ..TIME };
+        assert_eq!(ask(100, &[], &ending(130)), [(0, 64)], "an answer by 110 leaves 20 s");
+        assert_eq!(ask(100, &[], &ending(129)), [(0, 64), (64, 36)]);
+        assert_eq!(ask(100, &[one(0, 64, false)], &ending(129)), [(64, 36)]);
+        assert_eq!(ask(100, &[], &ending(120)), [(0, 64), (64, 36)]);
+        assert_eq!(ask(100, &[], &ending(119)), [], "nobody could answer and settle any more");
+        assert_eq!(ask(100, &[one(0, 64, true)], &ending(119)), []);
+    }
+
+    #[test]
+    fn every_receipt_of_a_root_is_asked_for_once() {
+        for count in [1, 63, 64, 65, 319, 320, 321, 4_096, 10_000] {
+            let all: Vec<_> = ask(count, &[], &Time { end: 120, ..TIME });
+            let places: Vec<u64> = all.iter().flat_map(|(first, count)| *first..first + count).collect();
+            assert!(places.iter().copied().eq(0..count) && all.iter().all(|(_, count)| *count <= STRETCH_MAX), "{count}: {all:?}");
+        }
     }
 }
