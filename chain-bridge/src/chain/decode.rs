@@ -176,7 +176,7 @@ fn stake(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         Stake::PledgeChanged(e) => Event::Pledged { account: account(e.account), pledged: amount(e.pledged) },
         Stake::Credited(e) => Event::Credited { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
         Stake::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Stake, payee: account(e.payee), amount: wide(e.amount)? },
-        Stake::Withdrawn(_) | Stake::PledgeChanged(_) | Stake::VerifiersSet(_) | Stake::PeersSet(_) => return Ok(None),
+        Stake::Withdrawn(_) | Stake::VerifiersSet(_) | Stake::PeersSet(_) => return Ok(None),
     }))
 }
 
