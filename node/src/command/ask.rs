@@ -23,7 +23,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    id::{AssetVersion, Hash32, NodeId},
+    id::{Address, AssetVersion, Hash32, NodeId},
     key::Account,
     manifest::{AssetKind, Manifest},
     quote::Class,
@@ -139,7 +139,7 @@ pub struct Source {
     /// The words.
     pub quote: String,
     /// Who is paid.
-    pub contributor: types::id::Address,
+    pub contributor: Address,
     /// The Datanet.
     pub datanet: AssetVersion,
     /// Weight in 1/256 bit.
@@ -195,7 +195,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         None => purse.next_nonce()?,
     };
     let question = question(&args, manifest, nonce, means.max_fee(&args))?;
-    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
+    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, means.account.address()).await?;
     let asker = Asker {
         account: means.account,
         signer: means.signer,
@@ -339,7 +339,7 @@ pub async fn candidates(
     state: &State,
     manifest: &Manifest,
     tokens: u32,
-    nonce: u64,
+    client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
     let fits = |ad: &Ad| {
         serves(ad, manifest)
@@ -359,7 +359,7 @@ pub async fn candidates(
         ttft_ms: ad.ttft_ms,
         seen_ttft_ms: None,
     };
-    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, nonce);
+    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, client);
     let candidate = |provider: Provider| {
         let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
         Some(Candidate { node: ad.node, account: ad.account, addr: ad.client_addr })
