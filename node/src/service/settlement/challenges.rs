@@ -5,6 +5,10 @@
 //! the first receipt it lacks (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
 //! epoch goes on without it. A challenge costs a bond, which whoever answers is given; at most [`ASKED_MAX`] are made for one root.
 //! On disk: about 1.5 KB a receipt.
+//!
+//! By the latest block, because the time to answer runs there and silence costs stake. A reorganisation can make no step wrong, only void: each
+//! names the root and the block it was taken in, or the challenge, and is refused where these are not (then gas is lost, the bond is not). One that
+//! takes back what this node sent is noticed by the books: a challenge that is open again, at or after the block of the step, has it sent again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +57,8 @@ const TRIES: u32 = 2;
 const ASKED_MAX: u64 = 16;
 /// Searches of one root for faults, where the chain could not be asked in between.
 const SEARCHES_MAX: u32 = 5;
+/// Blocks after which a step that the chain refused is tried again: the refusal may have been another branch's.
+const REFUSED_WAIT: u64 = 8;
 /// Records table of fetched receipts, by epoch, node and page.
 const FETCHED: &str = "fetched-receipts";
 
@@ -68,8 +74,9 @@ enum Act {
 /// of epochs without a payout.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Challenges and what a transaction was sent for: one is asked, and settled later.
-    done: BTreeSet<(Hash32, Act)>,
+    /// Challenges and what a transaction was sent for (one is asked, and settled later), with the block from which on the books show it: what they do
+    /// not show then is to be done again.
+    done: BTreeMap<(Hash32, Act), u64>,
     /// Failed fetches, by epoch and node.
     failed: BTreeMap<(u64, Address), u32>,
     /// Roots whose receipts are on disk.
@@ -96,10 +103,11 @@ impl Settling {
     pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
+        watch.done.retain(|_, shown_at| *shown_at > snapshot.tip.number);
         for (id, challenge) in state.open_challenges() {
             let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
             let step = match act {
-                _ if watch.done.contains(&(id, act)) => Ok(None),
+                _ if watch.done.contains_key(&(id, act)) => Ok(None),
                 Act::Answer => self.answer(state, &challenge.of).await,
                 _ if self.is_poster => Ok(settled(state, &challenge.of)),
                 _ => Ok(None),
@@ -116,24 +124,24 @@ impl Settling {
             self.seek(state, now, watch).await;
             self.prove_faults(&snapshot.latest, now, watch).await;
         }
-        watch.done.retain(|(id, _)| state.challenge(*id).is_none_or(|challenge| !challenge.is_closed));
         let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
         watch.searched.retain(|(epoch, _), _| waits(*epoch));
     }
 
-    /// Sends a step; one that the chain refuses is not tried again.
+    /// Sends a step; one that the chain refuses is left alone for a while.
     async fn carry_out(&self, (id, act): (Hash32, Act), step: &Step, watch: &mut Watch) {
         match self.chain.challenge(step).await {
             Ok(sent) => {
                 tracing::info!(challenge = %id, transaction = %sent.transaction, what = step.what, "challenge");
-                watch.done.insert((id, act));
+                watch.done.insert((id, act), sent.block.number);
             }
             Err(error) => {
                 tracing::warn!(challenge = %id, what = step.what, %error, "challenge");
                 if matches!(error, ChainError::Reverted { .. }) {
-                    watch.done.insert((id, act));
+                    let tip = self.snapshots.borrow().tip.number;
+                    watch.done.insert((id, act), tip.saturating_add(REFUSED_WAIT));
                 }
             }
         }
@@ -225,7 +233,7 @@ impl Settling {
         let id = receipt_challenge(number, node, index);
         let answer_s = self.deployment.config.answer_s;
         let is_late = now.saturating_add(answer_s.saturating_mul(2)) > epoch.payout_from;
-        if state.challenge(id).is_some() || watch.done.contains(&(id, Act::Ask)) || is_late {
+        if state.challenge(id).is_some() || watch.done.contains_key(&(id, Act::Ask)) || is_late {
             return;
         }
         let Some((body, block)) = root_of(state, number, node) else { return };
