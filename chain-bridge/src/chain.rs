@@ -61,6 +61,8 @@ pub struct Heads {
     pub finalized: BlockRef,
     /// Seconds since 1970 of the latest block.
     pub timestamp: u64,
+    /// Seconds since 1970 of the finalized block: what the chain's time had reached for good.
+    pub finalized_timestamp: u64,
 }
 
 /// A chain, as far as this crate needs one.

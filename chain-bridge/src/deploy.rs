@@ -24,8 +24,8 @@ use types::{
 
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool, PayoutVerifier,
-        ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
+        PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     client::{

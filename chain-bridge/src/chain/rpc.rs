@@ -224,7 +224,13 @@ impl Rpc {
     pub async fn heads(&self) -> Result<Heads, ChainError> {
         // Certain heads first: asked in this order none is ahead of a later one.
         let (finalized, safe, latest) = (self.tagged("finalized").await?, self.tagged("safe").await?, self.tagged("latest").await?);
-        Ok(Heads { latest: latest.block(), safe: safe.block(), finalized: finalized.block(), timestamp: latest.timestamp.to() })
+        Ok(Heads {
+            latest: latest.block(),
+            safe: safe.block(),
+            finalized: finalized.block(),
+            timestamp: latest.timestamp.to(),
+            finalized_timestamp: finalized.timestamp.to(),
+        })
     }
 
     /// The latest block alone.

@@ -103,7 +103,7 @@ impl Chain for &Fake {
         self.up()?;
         let blocks = self.blocks.lock().unwrap();
         let back = |depth: usize| blocks[(blocks.len() - 1).saturating_sub(depth)].0.block;
-        Ok(Heads { latest: back(0), safe: back(4), finalized: back(8), timestamp: 0 })
+        Ok(Heads { latest: back(0), safe: back(4), finalized: back(8), timestamp: 0, finalized_timestamp: 0 })
     }
 
     async fn header(&self, number: u64) -> Result<Option<Header>, Down> {

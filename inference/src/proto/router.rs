@@ -2,7 +2,8 @@
 //!
 //! Cheapest expected cost first; at equal cost the shorter queue; then the quicker first token, by what this client saw itself if it saw any,
 //! else by the provider's word, both rounded down to a power of two of [`TTFT_STEP_MS`]: a millisecond is noise, a doubling is not. What is still
-//! equal is drawn by a hash of the request's nonce and the node, so that equal providers share the work and one request has one order.
+//! equal is drawn by a hash of the client and the node: equal providers share the clients evenly, and a client keeps to its node, where its lane is
+//! collected by one voucher for many answers (about 32,000 gas, whatever it is worth) and what it said before may still be cached.
 //! (Scores of load against price, hedging and exploration are not here yet.)
 
 use types::{
@@ -34,14 +35,14 @@ pub struct Provider {
     pub seen_ttft_ms: Option<u32>,
 }
 
-/// Puts providers in the order in which to ask them for about `tokens_in` and `tokens_out` tokens; `nonce` is the request's.
+/// Puts providers in the order in which to ask them for about `tokens_in` and `tokens_out` tokens for `client`.
 ///
 /// A provider whose rates overflow comes last.
-pub fn order(mut providers: Vec<Provider>, tokens_in: u32, tokens_out: u32, nonce: u64) -> Vec<Provider> {
+pub fn order(mut providers: Vec<Provider>, tokens_in: u32, tokens_out: u32, client: Address) -> Vec<Provider> {
     providers.sort_by_cached_key(|p| {
         let cost = split::fee(tokens_in, tokens_out, p.rate_in, p.rate_out, Amount::ZERO).unwrap_or(Amount(u128::MAX));
         let step = (p.seen_ttft_ms.unwrap_or(p.ttft_ms) / TTFT_STEP_MS).checked_ilog2().map_or(0, |step| step + 1);
-        (cost, p.queue, step, keccak(&[b"tributary/route/v1", &nonce.to_be_bytes(), &p.node.0]))
+        (cost, p.queue, step, keccak(&[b"tributary/route/v1", &client.0, &p.node.0]))
     });
     providers
 }
@@ -64,14 +65,20 @@ mod tests {
         }
     }
 
-    fn names(providers: Vec<Provider>, nonce: u64) -> Vec<u8> {
-        order(providers, 50, 100, nonce).iter().map(|p| p.node.0[0]).collect()
+    fn client(number: u32) -> Address {
+        let mut client = Address([7; 20]);
+        client.0[..4].copy_from_slice(&number.to_be_bytes());
+        client
+    }
+
+    fn names(providers: Vec<Provider>, number: u32) -> Vec<u8> {
+        order(providers, 50, 100, client(number)).iter().map(|p| p.node.0[0]).collect()
     }
 
     #[test]
     fn the_cheapest_comes_first_then_the_shortest_queue() {
-        for nonce in 0..20 {
-            assert_eq!(names(vec![provider(1, 9_000, 0), provider(2, 5_000, 4), provider(3, 5_000, 1)], nonce), [3, 2, 1]);
+        for number in 0..20 {
+            assert_eq!(names(vec![provider(1, 9_000, 0), provider(2, 5_000, 4), provider(3, 5_000, 1)], number), [3, 2, 1]);
         }
     }
 
@@ -80,19 +87,19 @@ mod tests {
         let boaster = Provider { ttft_ms: 0, seen_ttft_ms: Some(900), ..provider(1, 5_000, 0) };
         let plain = Provider { ttft_ms: 100, ..provider(2, 5_000, 0) };
         let close = Provider { ttft_ms: 120, ..provider(3, 5_000, 0) };
-        let firsts: Vec<u8> = (0..64).map(|nonce| names(vec![boaster.clone(), plain.clone(), close.clone()], nonce)[0]).collect();
+        let firsts: Vec<u8> = (0..64).map(|number| names(vec![boaster.clone(), plain.clone(), close.clone()], number)[0]).collect();
         assert!(firsts.contains(&2) && firsts.contains(&3) && !firsts.contains(&1), "{firsts:?}");
     }
 
-    /// Five equal providers, 1,000 requests: a fair draw gives each 200 with a standard deviation of 12.6; the bound is four of them.
+    /// Five equal providers, 1,000 clients: a fair draw gives each 200 with a standard deviation of 12.6; the bound is four of them.
     #[test]
-    fn equal_providers_share_the_work_evenly_and_one_request_has_one_order() {
+    fn equal_providers_share_the_clients_evenly_and_a_client_keeps_to_its_node() {
         let mut first: BTreeMap<u8, u32> = BTreeMap::new();
-        for nonce in 1..=1_000 {
-            let order = names((1..=5).map(|node| provider(node, 5_000, 0)).collect(), nonce);
+        for number in 1..=1_000 {
+            let order = names((1..=5).map(|node| provider(node, 5_000, 0)).collect(), number);
             assert_eq!(
                 order,
-                names((1..=5).rev().map(|node| provider(node, 5_000, 0)).collect(), nonce),
+                names((1..=5).rev().map(|node| provider(node, 5_000, 0)).collect(), number),
                 "the order of ads changes nothing"
             );
             *first.entry(order[0]).or_default() += 1;

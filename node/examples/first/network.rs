@@ -91,9 +91,9 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let state = chain.state().await?;
     let manifest = state.manifest(resolve(&state, BASE)?)?;
     let overlay = context.light_overlay(&context.config()?).await?;
-    let found = candidates(&overlay, &state, &manifest, TOKENS, 0).await?;
-    let now = chain.head().await?.block.number;
     let account = context.account()?;
+    let found = candidates(&overlay, &state, &manifest, TOKENS, account.address()).await?;
+    let now = chain.head().await?.block.number;
     let asker = Asker {
         payer: account.address(),
         signer: account,

@@ -198,7 +198,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         None => purse.next_nonce()?,
     };
     let question = question(&args, manifest, nonce, means.max_fee(&args))?;
-    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, question.nonce).await?;
+    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, means.payer).await?;
     let asker = Asker {
         payer: means.payer,
         signer: means.signer,
@@ -344,7 +344,7 @@ pub async fn candidates(
     state: &State,
     manifest: &Manifest,
     tokens: u32,
-    nonce: u64,
+    client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
     let fits = |ad: &Ad| {
         serves(ad, manifest)
@@ -364,7 +364,7 @@ pub async fn candidates(
         ttft_ms: ad.ttft_ms,
         seen_ttft_ms: None,
     };
-    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, nonce);
+    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, client);
     let candidate = |provider: Provider| {
         let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
         Some(Candidate { node: ad.node, account: ad.account, addr: ad.client_addr })

@@ -121,7 +121,7 @@ impl Demo {
 
     async fn found(&self, desk: &Desk, prepared: &Prepared) -> anyhow::Result<Vec<Candidate>> {
         let question = question(desk, prepared)?;
-        candidates(&desk.overlay, &desk.state, &question.manifest, TOKENS, question.nonce).await
+        candidates(&desk.overlay, &desk.state, &question.manifest, TOKENS, desk.asker.payer).await
     }
 
     async fn ask(&self, desk: &Desk, prepared: &Prepared, found: &[Candidate]) -> anyhow::Result<Asked> {

@@ -2,6 +2,14 @@
 //!
 //! Per epoch and node: one `collectMany` (about 30,000 gas a lane), one root (about 60,000 gas), and to the poster the receipts themselves
 //! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
+//!
+//! What a reorganisation can make wrong, and what it then costs:
+//! - A payout tree of another branch's facts is proven wrong, and its poster slashed. So trees are built from the finalized books, once the
+//!   finalized block's own time has passed W1 and the payout before: the same tree on every branch, whichever the outbox carries it to. Costs
+//!   the lag of finality (half an hour on the OP Stack, eight blocks on the development chain) at each epoch.
+//! - A node root of a branch that is gone is refused: its epoch takes no roots any more, or stands in its body under another number. Income is
+//!   late, nobody is slashed; so roots, collects and paid credit notes go by the latest block, and the contracts refuse what no longer fits.
+//! - Challenges and proofs name root and block that they speak of: see [`challenges`] and [`proofs`].
 
 mod challenges;
 mod proofs;
@@ -338,11 +346,16 @@ impl Settling {
     }
 
     /// Posts the payout tree of the oldest epoch that is due and has none, on top of the last final one: a pending one could still be taken back.
-    /// What is due and final is told by the same block as the books, so that nothing of the time before is missing in them.
+    /// Everything is read at the finalized block, and is due by its time: all that a tree depends on happened before, on every branch that the
+    /// chain may still take.
     async fn post_payout(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return Ok(()) };
-        let (state, now) = (&*snapshot.latest, heads.timestamp);
+        let (state, now) = (&*snapshot.finalized, heads.finalized_timestamp);
         let Some((number, _)) = state.epochs().find(|(_, epoch)| epoch.payout.is_none()) else { return Ok(()) };
+        if snapshot.latest.epoch(number).is_some_and(|epoch| epoch.payout.is_some()) {
+            // Posted, and not final yet.
+            return Ok(());
+        }
         let epoch = state.epoch(number).context("just found")?;
         let previous = number.checked_sub(1).and_then(|before| state.epoch(before)).and_then(|before| before.payout);
         let due = epoch.payout_from.max(previous.map_or(0, |previous| previous.final_at));

@@ -165,7 +165,9 @@ fn contracts_gate(sizes: &[(String, f64)]) -> Result<Vec<Row>> {
     let start = Instant::now();
     let ran = execute(&mut contracts::node(&["tools/forge.mjs", "build"]))
         .and_then(|()| execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))
-        .and_then(|()| execute(&mut contracts::node(&["tools/forge.mjs", "test"])));
+        .and_then(|()| execute(&mut contracts::node(&["tools/forge.mjs", "test"])))
+        .and_then(|()| execute(&mut contracts::analysis("tools/slither.mjs")?))
+        .and_then(|()| execute(&mut contracts::analysis("tools/halmos.mjs")?));
     let seconds = start.elapsed().as_secs_f64();
     let written = fs::read(&path);
     if ran.is_err() || written.is_err() {
@@ -183,7 +185,7 @@ fn contracts_gate(sizes: &[(String, f64)]) -> Result<Vec<Row>> {
         rows.push(row);
     }
     let mut row = Row::measured("chain.contracts_gate_s", "s", seconds, 1, COMMAND);
-    row.note = Some("forge build, artifacts compared, every forge test".to_owned());
+    row.note = Some("forge build, artifacts compared, every forge test, slither, halmos".to_owned());
     rows.push(row);
     Ok(rows)
 }

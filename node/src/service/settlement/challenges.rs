@@ -5,6 +5,10 @@
 //! the first stretch of them (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
 //! epoch goes on without it. A node that answers and still serves nobody is asked for every other stretch at once: then all its receipts stand in events,
 //! or it is found to withhold one. A bond is due for each receipt, which whoever shows it is given. On disk: about 1.5 KB a receipt.
+//!
+//! By the latest block, because the time to answer runs there and silence costs stake. A reorganisation can make no step wrong, only void: each
+//! names the root and the block it was taken in, or the challenge, and is refused where these are not (then gas is lost, the bond is not). One that
+//! takes back what this node sent is noticed by the books: a challenge that is open again, at or after the block of the step, has it sent again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +61,8 @@ const FIRST_STRETCH: u64 = 64;
 const ASKS_MAX: usize = 16;
 /// Searches of one root for faults, where the chain could not be asked in between.
 const SEARCHES_MAX: u32 = 5;
+/// Blocks after which a step that the chain refused is tried again: the refusal may have been another branch's.
+const REFUSED_WAIT: u64 = 8;
 /// Records table of fetched receipts, by epoch, node and page.
 const FETCHED: &str = "fetched-receipts";
 
@@ -72,8 +78,9 @@ enum Act {
 /// of epochs without a payout.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Challenges and what a transaction was sent for: one is asked, and settled later.
-    done: BTreeSet<(Hash32, Act)>,
+    /// Challenges and what a transaction was sent for (one is asked, and settled later), with the block from which on the books show it: what they do
+    /// not show then is to be done again.
+    done: BTreeMap<(Hash32, Act), u64>,
     /// Failed fetches, by epoch and node.
     failed: BTreeMap<(u64, Address), u32>,
     /// Roots whose receipts are on disk.
@@ -100,16 +107,17 @@ impl Settling {
     pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
+        watch.done.retain(|_, shown_at| *shown_at > snapshot.tip.number);
         let own = self.account.address();
         for (id, challenge) in state.open_challenges() {
             let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
-            if watch.done.contains(&(id, act)) {
+            if watch.done.contains_key(&(id, act)) {
                 continue;
             }
             let step = match (act, &challenge.of) {
                 (Act::Answer, ChallengeOf::Receipts { epoch, node, first, count }) if *node == own => {
-                    self.show_stretch(state, *epoch, (*first, *count), challenge.shown).await.map(|()| {
-                        watch.done.insert((id, act));
+                    self.show_stretch(state, *epoch, (*first, *count), challenge.shown).await.map(|shown_at| {
+                        watch.done.insert((id, act), shown_at);
                         None
                     })
                 }
@@ -129,24 +137,24 @@ impl Settling {
             self.seek(state, now, watch).await;
             self.prove_faults(&snapshot.latest, now, watch).await;
         }
-        watch.done.retain(|(id, _)| state.challenge(*id).is_none_or(|challenge| !challenge.is_closed));
         let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
         watch.searched.retain(|(epoch, _), _| waits(*epoch));
     }
 
-    /// Sends a step; one that the chain refuses is not tried again.
+    /// Sends a step; one that the chain refuses is left alone for a while.
     async fn carry_out(&self, (id, act): (Hash32, Act), step: &Step, watch: &mut Watch) {
         match self.chain.challenge(step).await {
             Ok(sent) => {
                 tracing::info!(challenge = %id, transaction = %sent.transaction, what = step.what, "challenge");
-                watch.done.insert((id, act));
+                watch.done.insert((id, act), sent.block.number);
             }
             Err(error) => {
                 tracing::warn!(challenge = %id, what = step.what, %error, "challenge");
                 if matches!(error, ChainError::Reverted { .. }) {
-                    watch.done.insert((id, act));
+                    let tip = self.snapshots.borrow().tip.number;
+                    watch.done.insert((id, act), tip.saturating_add(REFUSED_WAIT));
                 }
             }
         }
@@ -180,11 +188,12 @@ impl Settling {
 
     /// Shows what is left of a stretch of this node's receipts, in as many transactions as that takes. Others may show the same: then the chain refuses one
     /// of them, and the next round goes on where the stretch stands by then.
-    async fn show_stretch(&self, state: &State, epoch: u64, (first, count): (u64, u64), shown: u64) -> anyhow::Result<()> {
+    async fn show_stretch(&self, state: &State, epoch: u64, (first, count): (u64, u64), shown: u64) -> anyhow::Result<u64> {
         let (root, block, bundles, tree) = self.own_root(state, epoch)?;
         let (next, end) = (first.saturating_add(shown), first.saturating_add(count));
         let exhibits = exhibits(&bundles, next, end)?;
-        self.show(&Stretch { root, block, first, count }, next, &tree, &exhibits).await.map(drop)
+        let sent = self.show(&Stretch { root, block, first, count }, next, &tree, &exhibits).await?;
+        Ok(sent.last().map_or(0, |sent| sent.block.number))
     }
 
     /// Puts this node's receipts of an epoch on the chain without being asked, so that nobody needs this node, or any other, to rebuild what they pay.
@@ -268,7 +277,7 @@ impl Settling {
         let asked: Vec<Asked> = asked(state, number, node).collect();
         let time = Time { now, answer_s: self.deployment.config.answer_s, end: epoch.payout_from };
         let due = due(root.count, &asked, &time);
-        let open = due.filter(|(first, count)| !watch.done.contains(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
+        let open = due.filter(|(first, count)| !watch.done.contains_key(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
         let open: Vec<_> = open.take(ASKS_MAX).collect();
         for (first, count) in open {
             tracing::warn!(%node, epoch = number, first, count, "a node does not show its receipts: challenged on the chain");

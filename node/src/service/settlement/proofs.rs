@@ -3,6 +3,9 @@
 //! A root is searched when its receipts are on disk, beside those of the same node in the epochs before: F3 to F6, as far as receipts, quotes
 //! and manifests show them. About 0.1 ms a receipt for its signature. A proof is two transactions; its reporter is given at most half of
 //! what a slash leaves beyond the victim's loss.
+//!
+//! By the latest block: a proof is of what the accused signed, carries no bond, and is refused on a branch without the root it names. A
+//! reorganisation costs its sender gas.
 
 use std::sync::Arc;
 
