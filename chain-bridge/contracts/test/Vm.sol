@@ -43,5 +43,6 @@ interface Vm {
     function envOr(string calldata name, uint256 otherwise) external view returns (uint256);
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory logs);
+    function snapshotValue(string calldata group, string calldata name, uint256 value) external;
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
 }
