@@ -78,13 +78,30 @@ contract FraudVerifier is FaultBase {
         external
         committed
     {
-        Codec.Claim memory given = Codec.claim(receipt, span);
-        requireFalse(mode, given, evidence);
-        bytes32 receiptHash = requireSigned(given.node, receipt, signature);
-        emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
+        (Codec.Claim memory given, bytes32 receiptHash) = falseSpan(receipt, signature, span, mode, evidence);
         bool isNew = markVoid(Codec.spanId(receiptHash, span));
         if (isNew && stakeManager.slashOf(receiptHash) != 0) return;
         slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
+    }
+
+    /// @notice The same for a span whose receipt's W1 has ended: what becomes void now changes no payout, so the node is slashed and nothing is marked,
+    /// for 30,000 gas less. Takes what `proveFalseSpan` takes; one receipt is slashed for once by either.
+    function slashFalseSpan(bytes calldata receipt, bytes calldata signature, uint16 span, Mode mode, bytes calldata evidence)
+        external
+        committed
+    {
+        (Codec.Claim memory given, bytes32 receiptHash) = falseSpan(receipt, signature, span, mode, evidence);
+        slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
+    }
+
+    function falseSpan(bytes calldata receipt, bytes calldata signature, uint16 span, Mode mode, bytes calldata evidence)
+        private
+        returns (Codec.Claim memory given, bytes32 receiptHash)
+    {
+        given = Codec.claim(receipt, span);
+        requireFalse(mode, given, evidence);
+        receiptHash = requireSigned(given.node, receipt, signature);
+        emit FalseSpanProven(receiptHash, given.node, span, mode, msg.sender);
     }
 
     // ------------------------------------------------------------------ F3

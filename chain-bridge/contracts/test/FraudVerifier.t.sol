@@ -289,6 +289,38 @@ contract FraudVerifierTest is Fixture {
         eq("the receipt is not void", 0, Settlement(verifying).voidedAt(hash));
     }
 
+    function test_a_late_proof_slashes_and_voids_nothing_and_the_span_can_be_voided_still() public {
+        FalseSpan memory proof = closed(forged(2, 4, be(uint256(0), 2)));
+        bytes memory late = abi.encodeCall(
+            FraudVerifier.slashFalseSpan, (proof.receipt, proof.signature, proof.span, proof.mode, evidence(proof))
+        );
+        verifier.commitProof(verifier.proofHash(REPORTER, late));
+        vm.roll(block.number + 1);
+        vm.prank(REPORTER);
+        (bool done,) = address(verifier).call(late);
+        yes("slashed", done && stakes.recentFaults(accused) == 1);
+        eq("not void", 0, voided(faultOf(proof), 2));
+        commit(proof);
+        vm.prank(REPORTER);
+        prove(proof);
+        eq("void", block.timestamp, voided(faultOf(proof), 2));
+        eq("one fault", 1, stakes.recentFaults(accused));
+    }
+
+    function test_a_late_proof_takes_what_the_other_takes_and_no_true_span() public {
+        FalseSpan memory proof = closed(forged(2, 4, be(uint256(0), 2)));
+        proof.receipt = honest;
+        proof.signature = signed(nodeKey, verifying, Sig.RECEIPT, honest);
+        bytes memory late = abi.encodeCall(
+            FraudVerifier.slashFalseSpan, (proof.receipt, proof.signature, proof.span, proof.mode, evidence(proof))
+        );
+        verifier.commitProof(verifier.proofHash(REPORTER, late));
+        vm.roll(block.number + 1);
+        vm.prank(REPORTER);
+        (bool done,) = address(verifier).call(late);
+        yes("a true span is refused", !done && stakes.recentFaults(accused) == 0);
+    }
+
     function test_a_false_span_of_a_receipt_that_was_slashed_for_something_else_is_void_without_a_slash() public {
         FalseSpan memory proof = closed(forged(2, 4, be(uint256(0), 2)));
         vm.prank(address(verifier));
