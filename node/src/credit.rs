@@ -1,6 +1,6 @@
 //! Credit notes as files: what a node's operator signs, and what its client checks before anything is sent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
@@ -13,7 +13,7 @@ use types::{
     voucher::{CreditNote, Lane},
 };
 
-use crate::data::read_bounded;
+use crate::data::{Existing, OutError, read_bounded, write_out};
 
 /// Largest file read; a note has about a kilobyte.
 const FILE_MAX: u64 = 64 << 10;
@@ -130,6 +130,29 @@ pub enum CreditError {
         /// What was collected.
         collected: Amount,
     },
+    /// There is a note on this answer.
+    #[error(
+        "a note over {first} wei on this answer was signed before, good until block {expiry}: an answer has one note, a second one could never be claimed; the same command without --amount writes the first one again"
+    )]
+    Signed {
+        /// What the first gives back.
+        first: Amount,
+        /// Its last block.
+        expiry: u64,
+    },
+    /// A note on this answer was claimed, and it is not here.
+    #[error("a note on this answer was claimed already, and it was not signed from this data folder: an answer has one note")]
+    Claimed,
+    /// Another note on this answer was claimed.
+    #[error(
+        "another note on this answer, over {first} wei, was claimed before: an answer is credited once, this note over {amount} wei is good for nothing; `tributary claim --credit` with the first one tells whether it was paid"
+    )]
+    Second {
+        /// What was claimed.
+        first: Amount,
+        /// What this one says.
+        amount: Amount,
+    },
     /// A sum does not fit.
     #[error(transparent)]
     Sum(#[from] AmountError),
@@ -213,6 +236,50 @@ impl CreditFile {
     }
 }
 
+/// Credit notes in a data folder: one per answer that a node signed, one per answer that a client claimed.
+#[derive(Debug, Clone)]
+pub struct Notes(PathBuf);
+
+/// Which side kept a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The node that signed it.
+    Signed,
+    /// The client that claimed it.
+    Claimed,
+}
+
+impl Notes {
+    /// Those in `folder`, which need not exist.
+    pub const fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn path(&self, side: Side, lane: Hash32, request: Hash32) -> PathBuf {
+        let side = match side {
+            Side::Signed => "signed",
+            Side::Claimed => "claimed",
+        };
+        self.0.join(format!("{side}-{}-{}.json", hex::encode(lane.0), hex::encode(request.0)))
+    }
+
+    /// The note on an answer, if there is one.
+    pub fn of(&self, side: Side, lane: Hash32, request: Hash32) -> anyhow::Result<Option<CreditFile>> {
+        let path = self.path(side, lane, request);
+        if path.try_exists().with_context(|| path.display().to_string())? { CreditFile::read(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Keeps a note, on disk when this returns; with [`Existing::Keep`] the first one stays and is returned.
+    pub fn keep(&self, side: Side, file: &CreditFile, existing: Existing) -> anyhow::Result<CreditFile> {
+        let (lane, request) = (file.note.document.lane, file.note.document.request);
+        match write_out(&self.path(side, lane, request), &serde_json::to_vec_pretty(file)?, 0o600, existing) {
+            Ok(()) => Ok(file.clone()),
+            Err(OutError::Exists(path)) => CreditFile::read(&path),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +333,23 @@ mod tests {
         refused("of chain 9", &elsewhere, FACTS);
         let stranger = file(1, |_| {}).check(&domains(), account(9).address()).unwrap_err();
         assert!(stranger.to_string().contains("only the payer can claim it"), "{stranger}");
+    }
+
+    #[test]
+    fn an_answer_has_one_note_on_each_side_and_the_first_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = Notes::new(folder.path().join("credits"));
+        let (first, second) = (file(1, |_| {}), file(1, |note| note.amount = Amount(5)));
+        let (lane, request) = (first.lane.id(), first.note.document.request);
+        assert_eq!(notes.of(Side::Signed, lane, request).unwrap(), None);
+        assert_eq!(notes.keep(Side::Signed, &first, Existing::Keep).unwrap(), first);
+        assert_eq!(notes.keep(Side::Signed, &second, Existing::Keep).unwrap(), first);
+        assert_eq!(notes.of(Side::Signed, lane, request).unwrap().as_ref(), Some(&first));
+        assert_eq!(notes.of(Side::Claimed, lane, request).unwrap(), None);
+        // The first one has expired and was never claimed.
+        assert_eq!(notes.keep(Side::Signed, &second, Existing::Replace).unwrap(), second);
+        let other = file(1, |note| note.request = Hash32([8; 32]));
+        assert_eq!(notes.keep(Side::Signed, &other, Existing::Keep).unwrap(), other);
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl DataDir {
         self.0.join("receipts")
     }
 
+    /// Credit notes: those that this node signed, and those that this client claimed.
+    pub fn credits(&self) -> PathBuf {
+        self.0.join("credits")
+    }
+
     /// Failure notices of a client.
     pub fn failures(&self) -> PathBuf {
         self.0.join("failures")
@@ -173,9 +178,7 @@ impl DataDir {
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path)?;
     fs::create_dir_all(folder)?;
-    let mut name = path.file_name().ok_or_else(|| io::Error::other("path has no file name"))?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let fresh = folder.join(name);
+    let fresh = fresh_name(folder, path)?;
     let written = write_synced(&fresh, bytes, mode).and_then(|()| fs::rename(&fresh, path));
     if let Err(error) = written {
         // A full disk must not be filled further by what could not be finished; the first error is the one to tell.
@@ -183,6 +186,76 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(error);
     }
     File::open(folder)?.sync_all()
+}
+
+/// What a command may do with a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it and say so.
+    Keep,
+    /// Write over it.
+    Replace,
+}
+
+impl Existing {
+    /// By a command's `--force`.
+    pub const fn by(is_forced: bool) -> Self {
+        if is_forced { Self::Replace } else { Self::Keep }
+    }
+}
+
+/// Why a file that somebody named was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutError {
+    /// It is there.
+    #[error("{0} is there already and was left as it is: name another file, or write over it with --force")]
+    Exists(PathBuf),
+    /// The file system.
+    #[error("{path}: cannot be written: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+}
+
+/// Whether a file that somebody named may be written, before what goes into it is made; [`write_out`] looks again.
+///
+/// # Errors
+/// [`OutError::Exists`].
+pub fn may_write(path: &Path, existing: Existing) -> Result<(), OutError> {
+    // A link that leads nowhere is something too.
+    if existing == Existing::Keep && path.symlink_metadata().is_ok() { Err(OutError::Exists(path.to_owned())) } else { Ok(()) }
+}
+
+/// Writes a file that somebody named, whole or not at all; one that is there is only replaced if that is said.
+///
+/// # Errors
+/// [`OutError`].
+pub fn write_out(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<(), OutError> {
+    let failed = |source| OutError::Io { path: path.to_owned(), source };
+    if existing == Existing::Replace {
+        return write_atomic(path, bytes, mode).map_err(failed);
+    }
+    may_write(path, existing)?;
+    let folder = folder_of(path).map_err(failed)?;
+    fs::create_dir_all(folder).map_err(failed)?;
+    let fresh = fresh_name(folder, path).map_err(failed)?;
+    // The name is taken by a link, which fails where there is one: of two writers at once one finds the other's file.
+    let written = write_synced(&fresh, bytes, mode).and_then(|()| fs::hard_link(&fresh, path));
+    drop(fs::remove_file(&fresh));
+    match written {
+        Ok(()) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OutError::Exists(path.to_owned())),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn fresh_name(folder: &Path, path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.file_name().ok_or_else(|| io::Error::other("path has no file name"))?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    Ok(folder.join(name))
 }
 
 /// The folder of a file; of a bare name the one that this process works in.
@@ -244,6 +317,22 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_named_file_that_is_there_is_left_alone_unless_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/note.json");
+        write_out(&path, b"first", 0o600, Existing::Keep).unwrap();
+        let refused = write_out(&path, b"second", 0o600, Existing::Keep).unwrap_err().to_string();
+        assert!(refused.contains("note.json is there already") && refused.contains("--force"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        write_out(&path, b"second", 0o644, Existing::Replace).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::metadata(&path).unwrap().permissions().mode() & 0o777), (b"second".to_vec(), 0o644));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing unfinished is left");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).unwrap();
+        assert!(matches!(write_out(&link, b"x", 0o600, Existing::Keep), Err(OutError::Exists(_))));
     }
 
     #[test]

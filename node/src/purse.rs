@@ -5,9 +5,11 @@
 //! keys of the caller's.
 
 mod answers;
+mod asking;
 mod spending;
 
 pub use answers::Slot;
+pub use asking::{Asked, Running};
 
 use std::{
     fs::{self, File, OpenOptions},

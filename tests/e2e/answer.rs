@@ -3,6 +3,7 @@
 //! The tiny model's words mean nothing, and that is enough: what it says without a Datanet is contributed as documents by two people, so the same
 //! answer under an adapter of zeros draws on both, word for word, and each is paid. All steps share one cluster, whose start is most of the cost.
 
+mod forged;
 pub(crate) mod money;
 mod refusals;
 mod replay;

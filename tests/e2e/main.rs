@@ -4,6 +4,7 @@ mod answer;
 mod bad_input;
 mod commands;
 mod discovery;
+mod engine;
 mod failures;
 mod layering;
 mod spending;

@@ -30,10 +30,12 @@ async fn a_client_spends_within_its_caps_pays_once_and_gets_back_what_it_is_owed
     let asked = a_key_is_paid_once(&cluster).await;
     a_client_killed_in_the_middle_goes_on_under_the_same_request(&cluster).await;
     let by_session = a_session_key_pays_up_to_its_cap(&cluster).await;
+    a_killed_question_without_a_key_frees_what_it_had_not_promised(&cluster).await;
+    named_files_are_not_written_over(&cluster, &asked).await;
     settle(&cluster).await;
     what_a_session_spent_is_shown_and_a_revoked_one_signs_nothing(&cluster, &by_session).await;
     let note = notes_that_cannot_be_claimed_are_refused_before_anything_is_sent(&cluster, &asked).await;
-    a_claim_is_paid_by_the_node(&cluster, &note).await;
+    a_claim_is_paid_by_the_node(&cluster, &asked, &note).await;
     a_claim_that_the_node_does_not_pay_is_paid_by_its_stake(&mut cluster, &by_session).await;
     drop(cluster.stop().await);
 }
@@ -122,27 +124,18 @@ async fn a_key_is_paid_once(cluster: &Cluster) -> PathBuf {
 
 /// The client's output is a pipe with little room left, so it stops in the middle of the answer, its first voucher given.
 async fn a_client_killed_in_the_middle_goes_on_under_the_same_request(cluster: &Cluster) {
-    const PIPE_BYTES: usize = 64 << 10;
-    const ROOM: usize = 24;
     let client = cluster.person("client");
     let whole = ask(cluster, &[]).await;
     let before = receipts(cluster).await;
     let arguments = ["ask", "--with", "tiny", "--tokens", "96", "--idempotency-key", "killed", QUESTION];
-    let (_reader, mut writer) = std::io::pipe().expect("a pipe");
-    writer.write_all(&vec![b'\n'; PIPE_BYTES - ROOM]).expect("a pipe takes 64 KiB");
-    let mut asking = cluster.tributary.plain(&client.folder, &arguments);
-    let mut child = asking.stdout(Stdio::from(writer)).stderr(Stdio::null()).spawn().expect("the client starts");
+    let mut killed = stopped_in_the_middle(cluster, &arguments);
     let record = wait_record(&client.folder).await;
-    child.kill().await.expect("the client is killed");
+    killed.child.kill().await.expect("the client is killed");
     let begun: Value = serde_json::from_slice(&std::fs::read(&record).expect("a record")).expect("JSON");
     let promised = begun["draft"]["tries"][0]["promised"].as_str().expect("a promise").to_owned();
     let kept = begun["draft"]["tokens"].as_array().expect("tokens").len();
     assert!(promised != "0" && kept > 0 && begun["answer"].is_null(), "{begun}");
-    let deadline = Instant::now() + WAIT;
-    while receipts(cluster).await == before {
-        assert!(Instant::now() < deadline, "the node did not receipt what was promised");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
+    // At once: the node may still be at the answer that was left, and is waited for.
     let answer = cluster.run(client, &arguments).await;
     assert_eq!(answer["answer"], whole["answer"], "it goes on where it stood");
     assert_eq!(receipts(cluster).await, before + 2);
@@ -151,11 +144,90 @@ async fn a_client_killed_in_the_middle_goes_on_under_the_same_request(cluster: &
     assert_eq!((&billed["first_token"], &billed["attempt"]), (&kept.into(), &1.into()), "no token is billed twice: {billed}");
     assert_eq!(bundle["request"], begun["draft"]["request"], "the same request goes on");
     let notice = &answer["notice"];
-    assert_eq!((&notice["promised_wei"], &notice["failed"][0]["cause"]), (&promised.into(), &"interrupted".into()), "{notice}");
+    assert_eq!((&notice["promised_wei"], &notice["failed"][0]["cause"]), (&promised.clone().into(), &"interrupted".into()), "{notice}");
+    let (attempts, node) = (&answer["attempts"], &cluster.nodes[0].account.to_string());
+    let row = |place: usize| (attempts[place]["node"].as_str(), wei(&attempts[place]["charged_at_most_wei"]), &attempts[place]["receipt"]);
+    assert_eq!(row(0), (Some(node.as_str()), wei(&promised.clone().into()), &Value::Null), "{attempts}");
+    assert_eq!(row(1), (Some(node.as_str()), wei(&answer["fee_wei"]), &answer["receipt"]), "{attempts}");
+    assert_eq!((attempts[0]["tokens"].as_u64(), attempts.as_array().map(Vec::len)), (u64::try_from(kept).ok(), Some(2)), "{attempts}");
+    assert_eq!(wei(&answer["at_most_wei"]), row(0).1 + row(1).1, "{answer}");
+    let shown = cluster.tributary.plain(&client.folder, &arguments).output().await.expect("it runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for words in ["by its receipt and up to", "attempt 0 at", "attempt 1 at", "no receipt came"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
     let again = cluster.run(client, &arguments).await;
-    assert_eq!((&again["is_repeated"], &again["receipt"]), (&true.into(), &answer["receipt"]));
+    for field in ["receipt", "attempts", "at_most_wei", "fee_wei"] {
+        assert_eq!((&again["is_repeated"], &again[field]), (&true.into(), &answer[field]));
+    }
     assert_eq!(receipts(cluster).await, before + 2);
     cluster.say("a client killed in the middle went on under the same request and paid no token twice");
+}
+
+/// A client that has stopped in the middle of its answer.
+struct Stopped {
+    child: tokio::process::Child,
+    _reader: std::io::PipeReader,
+}
+
+/// Runs a question whose output is a pipe with little room left: its first voucher is given, and it goes no further.
+fn stopped_in_the_middle(cluster: &Cluster, arguments: &[&str]) -> Stopped {
+    const PIPE_BYTES: usize = 64 << 10;
+    const ROOM: usize = 24;
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&vec![b'\n'; PIPE_BYTES - ROOM]).expect("a pipe takes 64 KiB");
+    let mut asking = cluster.tributary.plain(&cluster.person("client").folder, arguments);
+    let child = asking.stdout(Stdio::from(writer)).stderr(Stdio::null()).spawn().expect("the client starts");
+    Stopped { child, _reader: reader }
+}
+
+/// Of a limit of 0.02 OPEN only what was promised stays counted: a question that may cost 0.025 fits the session's 0.03.
+async fn a_killed_question_without_a_key_frees_what_it_had_not_promised(cluster: &Cluster) {
+    let client = cluster.person("client");
+    let before = receipts(cluster).await;
+    let arguments = ["ask", "--with", "tiny", "--tokens", "96", "--session", "phone", "--max-fee", "0.02 OPEN", QUESTION];
+    let mut killed = stopped_in_the_middle(cluster, &arguments);
+    let deadline = Instant::now() + WAIT;
+    while !has_noted(&client.folder) {
+        assert!(Instant::now() < deadline, "nothing was promised");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    refused(cluster, &["--session", "phone", "--max-fee", "0.025 OPEN"], &["has spent or promised"]).await;
+    killed.child.kill().await.expect("the client is killed");
+    let answer = ask(cluster, &["--session", "phone", "--max-fee", "0.025 OPEN"]).await;
+    assert!(wei(&answer["fee_wei"]) > 0);
+    let deadline = Instant::now() + WAIT;
+    while receipts(cluster).await < before + 2 {
+        assert!(Instant::now() < deadline, "the node did not receipt what was promised");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    cluster.say("a killed question without a key counts what it had promised, and no more");
+}
+
+/// Whether a process has noted a promise.
+fn has_noted(folder: &Path) -> bool {
+    let deployments = std::fs::read_dir(folder.join("purse/asking")).into_iter().flatten().flatten();
+    let files = deployments.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
+    files.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "json"))
+}
+
+/// Nothing is asked, paid or signed for a file that could not be written.
+async fn named_files_are_not_written_over(cluster: &Cluster, asked: &Path) {
+    let (client, file, before) = (cluster.person("client"), cluster.path("mine.txt"), receipts(cluster).await);
+    std::fs::write(&file, "mine").expect("a file");
+    let tries: [(&harness::Party, Vec<&str>); 3] = [
+        (client, vec!["ask", "--with", "tiny", "--receipt", text(&file), QUESTION]),
+        (client, vec!["receipt", "show", text(asked), "--html", text(&file)]),
+        (&cluster.nodes[0], vec!["refund", text(asked), "--out", text(&file)]),
+    ];
+    for (party, arguments) in &tries {
+        let error = cluster.refused(party, arguments).await;
+        assert!(error.contains("is there already") && error.contains("--force"), "{error}");
+    }
+    assert_eq!((std::fs::read_to_string(&file).expect("a file"), receipts(cluster).await), ("mine".to_owned(), before));
+    cluster.run(client, &["receipt", "show", text(asked), "--html", text(&file), "--force"]).await;
+    assert!(std::fs::read_to_string(&file).expect("a file").contains("<html"));
+    cluster.say("named files are not written over unless it is said");
 }
 
 /// The record of the key under which something was promised and no answer kept yet.
@@ -212,7 +284,9 @@ async fn what_a_session_spent_is_shown_and_a_revoked_one_signs_nothing(cluster: 
     let bundle: Value = serde_json::from_slice(&std::fs::read(by_session).expect("a bundle")).expect("JSON");
     let listed = cluster.run(client, &["wallet", "session", "list"]).await;
     let row = &listed["sessions"][0];
-    assert_eq!((&row["spent_wei"], &row["promised_wei"]), (&bundle["receipt"]["document"]["fee"], &row["spent_wei"]), "{listed}");
+    // Three answers, one of them of a client that was killed: all that was promised was collected.
+    assert_eq!(row["promised_wei"], row["spent_wei"], "{listed}");
+    assert!(wei(&row["spent_wei"]) > wei(&bundle["receipt"]["document"]["fee"]), "{listed}");
     let revoked = cluster.run(client, &["wallet", "session", "revoke", "phone"]).await;
     assert_eq!(revoked["sessions"][0]["state"], "revoked", "{revoked}");
     refused(cluster, &["--session", "phone"], &["revoked"]).await;
@@ -241,10 +315,20 @@ async fn notes_that_cannot_be_claimed_are_refused_before_anything_is_sent(cluste
     assert!(error.contains("cannot be given back of an answer that cost"), "{error}");
     let error = cluster.refused(client, &["refund", text(asked), "--amount", "5"]).await;
     assert!(error.contains("only the node that was paid can give back"), "{error}");
-    refund(&good, &["--amount", "70000"]).await;
-    let note: Value = serde_json::from_slice(&std::fs::read(&good).expect("a note")).expect("JSON");
     let expired = cluster.path("expired.json");
     refund(&expired, &["--amount", "70000", "--blocks", "0"]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The first one can no longer be claimed: it makes room.
+    refund(&good, &["--amount", "70000"]).await;
+    let note: Value = serde_json::from_slice(&std::fs::read(&good).expect("a note")).expect("JSON");
+    let second = cluster.refused(node, &["refund", text(asked), "--amount", "80000", "--out", text(&cluster.path("more.json"))]).await;
+    assert!(second.contains("a note over 70000 wei on this answer was signed before"), "{second}");
+    let again = cluster.run(node, &["refund", text(asked), "--out", text(&good), "--force"]).await;
+    assert_eq!((&again["is_repeated"], &again["amount_wei"]), (&true.into(), &"70000".into()), "{again}");
+    assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(&good).expect("a note")).expect("JSON"), note, "the first one");
+    // A node that has lost its notes signs another one, which its client will not take for the first.
+    std::fs::remove_dir_all(node.folder.join("credits")).expect("the node's notes");
+    refund(&cluster.path("second.json"), &["--amount", "60000"]).await;
     let balance = cluster.run(client, &["wallet", "show"]).await["balance_wei"].clone();
     let tried = async |name: &str, words: &str, change: &dyn Fn(&mut Value)| {
         let path = cluster.path(name);
@@ -260,7 +344,6 @@ async fn notes_that_cannot_be_claimed_are_refused_before_anything_is_sent(cluste
     tried("forged.json", "is not the node's", &|note| note["note"]["document"]["amount"] = "70001".into()).await;
     tried("above.json", "is not the node's", &|note| note["note"]["document"]["cumulative"] = "99".into()).await;
     tried("broken.json", "no credit note", &|note| note["note"] = Value::Null).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let error = cluster.refused(client, &["claim", "--credit", text(&expired)]).await;
     assert!(error.contains("could be claimed until block"), "{error}");
     let stranger = cluster.refused(cluster.person("author"), &["claim", "--credit", text(&good)]).await;
@@ -274,11 +357,28 @@ async fn deposit(cluster: &Cluster) -> u128 {
     wei(&cluster.run(cluster.person("client"), &["wallet", "show"]).await["escrow"]["balance_wei"])
 }
 
-async fn a_claim_is_paid_by_the_node(cluster: &Cluster, note: &Path) {
+/// Sets what an account has, as only a test's chain can.
+async fn has(cluster: &Cluster, account: types::id::Address, wei: u128) {
+    let set = serde_json::json!([account.to_string(), format!("{wei:#x}")]);
+    let _done: Value = cluster.chain.rpc().request("anvil_setBalance", set).await.expect("anvil sets a balance");
+}
+
+async fn a_claim_is_paid_by_the_node(cluster: &Cluster, asked: &Path, note: &Path) {
     let (client, before) = (cluster.person("client"), deposit(cluster).await);
+    let node = &cluster.nodes[0];
+    // The node has nothing to pay with at first.
+    let balance = cluster.chain.balance(node.account).await.expect("the chain answers");
+    has(cluster, node.account, 0).await;
     let claimed = cluster.run(client, &["claim", "--credit", text(note)]).await;
     assert_eq!((&claimed["state"], &claimed["amount_wei"]), (&"claimed".into(), &"70000".into()), "{claimed}");
+    let error = cluster.refused(client, &["claim", "--credit", text(&cluster.path("second.json"))]).await;
+    assert!(error.contains("another note on this answer, over 70000 wei, was claimed before"), "{error}");
     let deadline = Instant::now() + WAIT;
+    while !node.log_text().contains("a credit note was not paid") {
+        assert!(Instant::now() < deadline, "the node did not try to pay");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    has(cluster, node.account, balance.0).await;
     loop {
         let now = cluster.run(client, &["claim", "--credit", text(note)]).await;
         if now["state"] == "paid" {
@@ -288,6 +388,10 @@ async fn a_claim_is_paid_by_the_node(cluster: &Cluster, note: &Path) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(deposit(cluster).await, before + 70_000);
+    // Paid and gone from the node's folder: the chain knows that there was one.
+    std::fs::remove_dir_all(node.folder.join("credits")).expect("the node's notes");
+    let error = cluster.refused(node, &["refund", text(asked), "--out", text(&cluster.path("third.json"))]).await;
+    assert!(error.contains("a note on this answer was claimed already"), "{error}");
     cluster.say("the running node paid a claimed credit note with its own money");
 }
 

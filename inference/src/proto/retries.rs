@@ -16,7 +16,7 @@ use types::{
 use super::{
     draft::{Cause, Draft, End, tests::draft},
     payment::{Asking, Serving, Terms},
-    spending::{Caps, Spending},
+    spending::{Caps, Outcome, Promise, Spending},
 };
 
 /// Output tokens of the whole answer.
@@ -264,11 +264,27 @@ fn run(limit: u128, script: &[u8]) -> (Draft, BTreeMap<u8, Node>, Spending) {
         }
     }
     world.keep(&draft);
-    books.end(request, draft.cost().unwrap());
+    books.end(request, outcome(&draft));
     for node in world.nodes.values_mut() {
         node.flush();
     }
     (draft, world.nodes, books)
+}
+
+/// What a client tells its books of a request that has ended.
+fn outcome(draft: &Draft) -> Outcome {
+    let mut outcome = Outcome::default();
+    for (attempt, one) in (0..).zip(draft.tries()) {
+        match &one.end {
+            Some(End::Receipt { fee }) => {
+                outcome.paid = outcome.paid.plus(*fee).unwrap();
+                outcome.settled.insert(attempt);
+            }
+            Some(End::Failed { is_signed: true, .. }) => drop(outcome.settled.insert(attempt)),
+            _ => outcome.promised.push(Promise { attempt, lane: Hash32([1; 32]), base: Amount(500), sum: one.promised, expiry: 9 }),
+        }
+    }
+    outcome
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) enum Stop {
     Mine(anyhow::Error),
     Theirs(Cause, String),
     Refused(String),
+    /// The node has too much under way, or this request still.
+    Busy(String),
 }
 
 impl From<anyhow::Error> for Stop {
@@ -77,6 +79,7 @@ impl Talk {
             Err(_) => return Err(Stop::Theirs(Cause::Silent, format!("it sent nothing for {} s", FRAME_WAIT.as_secs()))),
         };
         match FromNode::decode(&frame).map_err(Stop::misbehaved)? {
+            FromNode::Refused(refusal) if refusal.code == RefusalCode::Busy => Err(Stop::Busy(refusal.message)),
             FromNode::Refused(refusal) if refusal.code.is_retryable() || refusal.code == RefusalCode::Duplicate => {
                 Err(Stop::Theirs(Cause::Refused, refusal.message))
             }

@@ -1,42 +1,51 @@
 //! `tributary ask`: a question, a streamed answer, its sources, its price, its receipt; or, under a key that was answered, the same again.
 
+mod printed;
+mod providers;
 mod repeat;
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
+use attribution::bundle::BUNDLE_BYTES_MAX;
 use chain_bridge::registry::State;
 use clap::Args as ClapArgs;
 use inference::proto::{
     draft::Draft,
     message::Turn,
-    once::Known,
-    router::{self, Provider},
+    once::{Known, Record},
     spending::Caps,
 };
 use p2p::{
     client::{Client, Limits},
     identity::NodeSeed,
-    overlay::OverlayHandle,
-    proto::ads::{Ad, Services},
 };
-use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    id::{Address, AssetVersion, Hash32, NodeId},
-    key::Account,
+    id::{Address, AssetVersion},
+    key::{Account, Domains},
     manifest::{AssetKind, Manifest},
     quote::Class,
     request::SamplingRule,
     text::canonical_document,
 };
 
-use self::repeat::Once;
-use super::{Context, Failed, wallet::session};
+pub use self::{
+    printed::{Source, check_label, sources},
+    providers::candidates,
+};
+use self::{
+    printed::{again, describe, missed, printed, show},
+    repeat::Once,
+};
+use super::{Context, wallet::session};
 use crate::{
-    ask::{Abandoned, Answered, Asker, Candidate, Event, Question, Unanswered},
-    data::write_atomic,
-    notice::Notice,
+    ask::{Answered, Asker, Event, Question},
+    chain::Chained,
+    data::{Existing, may_write, read_bounded, write_out},
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
 };
@@ -45,10 +54,8 @@ use crate::{
 const MAX_FEE: Amount = Amount(20_000_000_000_000_000);
 /// Blocks a new lane stands: a day at one block per second.
 const LANE_BLOCKS: u64 = 86_400;
-/// How long ads of providers are awaited.
-const ADS_WAIT: Duration = Duration::from_secs(15);
-/// After the first fitting ad, how long others may still come, so that price decides rather than arrival.
-const ADS_SETTLE: Duration = Duration::from_millis(300);
+/// Most expired lanes that one command asks the chain about; the others are asked about by the next one.
+const LANES_ASKED_MAX: usize = 32;
 
 /// Ask a question; pay per token as the answer arrives; keep the receipt.
 #[derive(Debug, ClapArgs)]
@@ -97,55 +104,9 @@ pub struct Args {
     /// Where to write the receipt's bundle [default: receipts/ in the data folder].
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
-}
-
-/// What is printed.
-#[derive(Debug, Serialize, Deserialize)]
-struct Printed {
-    answer: String,
-    tokens: usize,
-    ttft_ms: u64,
-    tokens_per_s: f64,
-    node: NodeId,
-    fee_wei: Amount,
-    sources: Vec<Source>,
-    abandoned: Vec<Abandoned>,
-    receipt: PathBuf,
-    reason: types::receipt::Reason,
-    check: String,
-    /// What was not billed on the way, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    notice: Option<Notice>,
-    /// Whether this was answered before, under the same idempotency key: then nothing was asked or paid now.
-    #[serde(default)]
-    is_repeated: bool,
-}
-
-/// What is printed where there is no answer that is billed.
-#[derive(Debug, Serialize)]
-struct Missed {
-    error: String,
-    /// What was received.
-    answer: String,
-    /// Whether that is all of it.
-    is_whole: bool,
-    notice: Notice,
-    notice_file: Option<PathBuf>,
-}
-
-/// One paid run of words.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Source {
-    /// The words.
-    pub quote: String,
-    /// Who is paid.
-    pub contributor: Address,
-    /// The Datanet.
-    pub datanet: AssetVersion,
-    /// Weight in 1/256 bit.
-    pub weight: u32,
-    /// What it earns of this answer.
-    pub wei: Amount,
+    /// Write over that file if it is there.
+    #[arg(long, requires = "receipt")]
+    force: bool,
 }
 
 /// Who signs, and what that and the configuration allow.
@@ -186,6 +147,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Known::Begun(record) => Some(*record),
         Known::New => None,
     };
+    if let Some(path) = &args.receipt {
+        may_write_receipt(path, &args, begun.as_ref())?;
+    }
     let manifest = match &begun {
         Some(record) => record.manifest.clone(),
         None => state.manifest(resolve(&state, &args.with)?)?,
@@ -199,6 +163,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     };
     let question = question(&args, manifest, nonce, means.max_fee(&args))?;
     let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, means.payer).await?;
+    reckon(&purse, &chain, &domains).await?;
     let asker = Asker {
         payer: means.payer,
         signer: means.signer,
@@ -217,6 +182,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     let mut on_event = |event: Event<'_>| match event {
         Event::Token(bytes, _) if !is_json => show(bytes),
+        Event::Waiting(candidate, why) if !is_json => eprintln!("[{}: {why}; waiting for it]", candidate.node),
         Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
         _ => {}
     };
@@ -236,13 +202,39 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     context.output.result(&printed, || describe(&printed))
 }
 
+/// Counts of promises whose lanes have expired what was collected on them. What is counted too much meanwhile errs to the client's side.
+async fn reckon(purse: &Purse, chain: &Chained, domains: &Domains) -> anyhow::Result<()> {
+    // Most clients have no such promise: the chain is asked for nothing then.
+    if purse.expired(domains, u64::MAX, 1)?.is_empty() {
+        return Ok(());
+    }
+    let last_final = chain.client.heads().await?.finalized.number;
+    let mut collected = BTreeMap::new();
+    for lane in purse.expired(domains, last_final, LANES_ASKED_MAX)? {
+        collected.insert(lane, chain.client.lane_collected(lane).await?);
+    }
+    if collected.is_empty() { Ok(()) } else { purse.reckon(domains, last_final, &collected) }
+}
+
+/// Whether the receipt's copy may be written, before anything is paid for. A copy of an earlier run of the same request is no other file.
+fn may_write_receipt(path: &Path, args: &Args, begun: Option<&Record>) -> anyhow::Result<()> {
+    let is_its = |record: &Record| {
+        let kept = super::receipt::read(path).ok();
+        kept.is_some_and(|bundle| bundle.receipt.document.request == record.draft.request().document.id())
+    };
+    if begun.is_some_and(is_its) {
+        return Ok(());
+    }
+    Ok(may_write(path, Existing::by(args.force))?)
+}
+
 /// Who signs, and what may be spent: the session must be live on the chain, and its cap holds beside the configuration's.
 async fn means(
     context: &Context,
     spending: &crate::config::Spending,
     (payer, wallet): (Address, Option<Account>),
     args: &Args,
-    chain: &crate::chain::Chained,
+    chain: &Chained,
 ) -> anyhow::Result<Means> {
     let now = chain.head().await?.block.number;
     let caps = Caps { per_request: spending.per_request, per_day: spending.per_day, per_key: spending.per_key };
@@ -253,38 +245,6 @@ async fn means(
     let (signer, right) = session::live(context, name, chain, now).await?;
     let per_key = caps.per_key.map_or(right.cap, |cap| cap.min(right.cap));
     Ok(Means { payer, signer, caps: Caps { per_key: Some(per_key), ..caps }, expiry: expiry.min(right.expiry), now })
-}
-
-/// Shows tokens on the terminal as they come.
-fn show(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
-}
-
-/// Prints what was answered before.
-fn again(context: &Context, answer: &str) -> anyhow::Result<()> {
-    let printed: Printed = serde_json::from_str(answer).context("the answer kept under this idempotency key is damaged")?;
-    let printed = Printed { is_repeated: true, ..printed };
-    context.output.result(&printed, || format!("{}\n{}", String::from_utf8_lossy(&shown(printed.answer.as_bytes())), describe(&printed)))
-}
-
-/// Prints why there is no answer, what that cost and on whose word; an error of this client's own passes.
-fn missed(context: &Context, error: anyhow::Error) -> anyhow::Result<Answered> {
-    let Unanswered { why, text, is_whole, notice, kept } = error.downcast()?;
-    context.output.note(&format!("\n{}", notice.describe()));
-    if let Some(file) = &kept {
-        context.output.note(&format!("notice {}", file.display()));
-    }
-    if context.output.is_json {
-        let missed = Missed { error: why.clone(), answer: text, is_whole, notice, notice_file: kept };
-        context.output.result(&missed, String::new)?;
-    }
-    Err(Failed(why).into())
-}
-
-/// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
-fn shown(token: &[u8]) -> Vec<u8> {
-    token.iter().copied().filter(|byte| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control()).collect()
 }
 
 /// The newest version that a name, a number or ASSET@VERSION means.
@@ -338,143 +298,19 @@ fn question(args: &Args, manifest: Manifest, nonce: u64, max_fee: Amount) -> any
     })
 }
 
-/// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
-pub async fn candidates(
-    overlay: &OverlayHandle,
-    state: &State,
-    manifest: &Manifest,
-    tokens: u32,
-    client: Address,
-) -> anyhow::Result<Vec<Candidate>> {
-    let fits = |ad: &Ad| {
-        serves(ad, manifest)
-            && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
-    };
-    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad())), ADS_WAIT).await;
-    waited.context("no registered node offers this: give a --bootstrap address of a running node, or wait until one serves it")?;
-    tokio::time::sleep(ADS_SETTLE).await;
-    let ads = overlay.ads().await?;
-    let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad)).collect();
-    let provider = |ad: &&Ad| Provider {
-        node: ad.node,
-        account: ad.account,
-        rate_in: ad.rin,
-        rate_out: ad.rout,
-        queue: ad.queue,
-        ttft_ms: ad.ttft_ms,
-        seen_ttft_ms: None,
-    };
-    let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, client);
-    let candidate = |provider: Provider| {
-        let ad = fitting.iter().find(|ad| ad.node == provider.node)?;
-        Some(Candidate { node: ad.node, account: ad.account, addr: ad.client_addr })
-    };
-    Ok(ordered.into_iter().filter_map(candidate).collect())
-}
-
-fn serves(ad: &Ad, manifest: &Manifest) -> bool {
-    let has = |list: &[p2p::proto::ads::AdAsset], version: AssetVersion, content: Hash32| {
-        list.iter().any(|asset| asset.asset == version.asset && asset.version == version.version && asset.hash == content)
-    };
-    ad.services.has(Services::INFERENCE)
-        && manifest.assets.iter().all(|asset| match asset.kind {
-            AssetKind::Base => has(&ad.bases, asset.version, Hash32(asset.content.0)),
-            AssetKind::Adapter => has(&ad.adapters, asset.version, Hash32(asset.content.0)),
-            AssetKind::Agent | AssetKind::Datanet => true,
-        })
-}
-
 /// A copy where the caller wants one; the bundle itself was kept before the lane's books moved, so a mistyped path loses nothing.
 fn keep_copy(args: &Args, answered: &Answered) -> PathBuf {
     let Some(path) = &args.receipt else { return answered.kept.clone() };
-    match write_atomic(path, answered.bundle.to_json().as_bytes(), 0o600) {
+    let json = answered.bundle.to_json();
+    if read_bounded(path, BUNDLE_BYTES_MAX as u64).is_ok_and(|there| there == json.as_bytes()) {
+        return path.clone();
+    }
+    // What stands there was looked at before anything was asked; whatever came since is not written over.
+    match write_out(path, json.as_bytes(), 0o600, Existing::by(args.force)) {
         Ok(()) => path.clone(),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the receipt could not be written there; it is kept in the data folder");
+            tracing::warn!(%error, kept = %answered.kept.display(), "the receipt is kept in the data folder");
             answered.kept.clone()
         }
-    }
-}
-
-/// The paid spans of an answer with what each earns.
-pub fn sources(bundle: &attribution::bundle::Bundle) -> anyhow::Result<Vec<Source>> {
-    let receipt = &bundle.receipt.document;
-    let parts = attribution::shares::parts(receipt, bundle.quote.document.protocol_fee, &bundle.manifest)?;
-    let source = |(number, span): (usize, &types::receipt::Span)| {
-        let (start, length) = (usize::try_from(span.start)?, usize::from(span.length));
-        let quote = bundle.answer.get(start..start + length).context("a span lies outside the answer")?;
-        let code = types::split::Part::Span(u16::try_from(number)?).code();
-        let wei = parts.iter().find(|(part, _)| part.code() == code).map_or(Amount::ZERO, |(_, wei)| *wei);
-        let datanet = bundle.manifest.datanets.get(usize::from(span.datanet)).context("a span names no declared Datanet")?.version;
-        Ok(Source { quote: quote.to_owned(), contributor: span.payee, datanet, weight: span.weight, wei })
-    };
-    receipt.spans.iter().enumerate().map(source).collect()
-}
-
-/// What can be said of an answer's checks: with fewer than five eligible checkers beside the answering node nobody may be drawn (PROTOCOL section 9).
-pub fn check_label(state: &State) -> &'static str {
-    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
-    if eligible > 5 { "open to checks" } else { "unchecked" }
-}
-
-fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow::Result<Printed> {
-    let bundle = &answered.bundle;
-    Ok(Printed {
-        answer: answered.text.clone(),
-        tokens: answered.tokens.len(),
-        ttft_ms: answered.ttft_ms,
-        tokens_per_s: answered.tokens_per_s,
-        node: answered.node,
-        fee_wei: bundle.receipt.document.fee,
-        sources: sources(bundle)?,
-        abandoned: answered.abandoned.clone(),
-        receipt,
-        reason: answered.reason,
-        check: check.to_owned(),
-        notice: answered.notice.as_ref().map(|(notice, _)| notice.clone()),
-        is_repeated: false,
-    })
-}
-
-fn describe(printed: &Printed) -> String {
-    let mut text = format!(
-        "\n\n{} tokens, first after {} ms, {:.1} tokens/s, {}, {}\n",
-        printed.tokens,
-        printed.ttft_ms,
-        printed.tokens_per_s,
-        crate::output::money(printed.fee_wei),
-        printed.check,
-    );
-    if printed.is_repeated {
-        text.push_str("  answered before under this idempotency key: nothing was asked or paid now\n");
-    }
-    if let Some(notice) = &printed.notice {
-        text.push_str(&format!("{}\n", notice.describe()));
-    }
-    for source in &printed.sources {
-        text.push_str(&format!(
-            "  {:?}\n    contributed by {} to Datanet {}, earns {}\n",
-            source.quote,
-            source.contributor,
-            source.datanet,
-            crate::output::money(source.wei)
-        ));
-    }
-    if printed.sources.is_empty() {
-        text.push_str(
-            "  no run of words stands in a declared Datanet: no contributor is paid; the data share goes to treasuries or insurance\n",
-        );
-    }
-    text.push_str(&format!("receipt {}\n\nNext: tributary receipt verify {}", printed.receipt.display(), printed.receipt.display()));
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_sees_no_command_of_a_node() {
-        assert_eq!(shown(b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"), "a[2Jb\tc\nd\u{e9}".as_bytes());
     }
 }

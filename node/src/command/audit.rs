@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use types::id::NodeId;
+use types::id::{Address, NodeId};
 
 use super::Context;
 
@@ -50,11 +50,14 @@ enum Action {
     },
     /// Rebuild every payout from a folder that `tributary epoch export` wrote.
     #[command(
-        after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. With --rpc URL the events\nare compared with the chain's too. Fails with the first record at odds if anything in the folder was changed."
+        after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. Receipts are\nsigned by their nodes and trees follow from them; the events are the word of who exported them, which the folder carries signed: --by ADDRESS\nsays whose word is taken, and with --rpc URL they are compared with the chain's. Fails with the first record at odds."
     )]
     Replay {
         /// The folder.
         folder: PathBuf,
+        /// Who must have signed the export: the chain's events in it are then this account's word.
+        #[arg(long, value_name = "ADDRESS")]
+        by: Option<Address>,
     },
 }
 
@@ -63,6 +66,6 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Prove { file, bootstrap } => prove::run(context, &file, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
-        Action::Replay { folder } => replay::run(context, &folder).await,
+        Action::Replay { folder, by } => replay::run(context, &folder, by).await,
     }
 }

@@ -11,6 +11,7 @@ pub mod events;
 pub mod export;
 pub mod folder;
 pub mod show;
+pub mod signed;
 
 /// Settlement periods: roots, payouts, and their public record.
 #[derive(Debug, ClapArgs)]
@@ -37,7 +38,7 @@ enum Action {
     },
     /// Write what the payouts of all epochs up to one follow from into a folder.
     #[command(
-        after_help = "The receipts come from the nodes that posted them, the events from the chain; both are checked, and the trees rebuilt, before the\nfolder gets its index. A folder that holds earlier epochs is continued: what it has is not fetched again."
+        after_help = "The receipts come from the nodes that posted them, the events from the chain; both are checked, and the trees rebuilt, before the\nfolder gets its index, which this wallet signs: who trusts it needs no endpoint to replay the folder. A folder that holds earlier epochs is continued: what it has is not fetched again."
     )]
     Export {
         /// The last epoch; its payout must have been posted.
@@ -45,6 +46,9 @@ enum Action {
         /// The folder.
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
+        /// Do not vouch for the events with this wallet's signature.
+        #[arg(long)]
+        unsigned: bool,
         /// Overlay address to join through [default: from the configuration].
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
@@ -55,6 +59,6 @@ enum Action {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Show { epoch, account, bootstrap } => show::run(context, epoch, account, bootstrap).await,
-        Action::Export { epoch, out, bootstrap } => export::run(context, epoch, &out, bootstrap).await,
+        Action::Export { epoch, out, unsigned, bootstrap } => export::run(context, epoch, &out, unsigned, bootstrap).await,
     }
 }

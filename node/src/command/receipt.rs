@@ -7,7 +7,10 @@ use attribution::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::Context;
-use crate::{data::read_bounded, notice};
+use crate::{
+    data::{Existing, read_bounded},
+    notice,
+};
 
 pub mod html;
 mod reading;
@@ -38,6 +41,9 @@ enum Action {
         /// Also write a web page with the answer and its sources.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
+        /// Write over the page if it is there.
+        #[arg(long, requires = "html")]
+        force: bool,
     },
     /// Check every signature, count, weight, span and share; exit code 1 names the field that does not stand.
     Verify {
@@ -72,7 +78,7 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Show { file, html } => show::run(context, &file, html.as_deref()),
+        Action::Show { file, html, force } => show::run(context, &file, html.as_deref(), Existing::by(force)),
         Action::Verify { file, full, model, texts } => {
             let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
             verify::run(context, &file, depth).await

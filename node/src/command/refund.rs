@@ -11,7 +11,11 @@ use types::{
 };
 
 use super::{Context, receipt, sent::Transaction};
-use crate::{chain::Chained, credit::CreditFile, data::write_atomic};
+use crate::{
+    chain::Chained,
+    credit::{CreditError, CreditFile, Notes, Side},
+    data::{Existing, may_write, write_out},
+};
 
 /// Blocks in which a note can be claimed, if nothing else is said: thirty days of one-second blocks.
 const NOTE_BLOCKS: u64 = 30 * 86_400;
@@ -19,7 +23,7 @@ const NOTE_BLOCKS: u64 = 30 * 86_400;
 /// Give back what an answer cost, by a credit note that its client claims.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The note is signed with this node's wallet and paid with the node's own money: who was paid for the answer keeps it. The client claims the\nnote with `tributary claim --credit NOTE`; a running node then pays it by itself, --pay does so by hand, and a claim that nobody pays in\ntime is taken from the node's stake.\n\nExamples:\n  tributary refund receipt.json --amount \"0.001 OPEN\" --out note.json\n  tributary refund receipt.json --pay          pays the claim on that answer now"
+    after_help = "The note is signed with this node's wallet and paid with the node's own money: who was paid for the answer keeps it. The client claims the\nnote with `tributary claim --credit NOTE`; a running node then pays it by itself, --pay does so by hand, and a claim that nobody pays in\ntime is taken from the node's stake. An answer has one note: asked for again, the first one is written again.\n\nExamples:\n  tributary refund receipt.json --amount \"0.001 OPEN\" --out note.json\n  tributary refund receipt.json --pay          pays the claim on that answer now"
 )]
 pub struct Args {
     /// The bundle of the answer, as its client has it.
@@ -30,6 +34,9 @@ pub struct Args {
     /// Where to write the note.
     #[arg(long, value_name = "FILE", default_value = "note.json", conflicts_with = "pay")]
     out: PathBuf,
+    /// Write over the file if it is there.
+    #[arg(long, conflicts_with = "pay")]
+    force: bool,
     /// Blocks in which the note can be claimed.
     #[arg(long, value_name = "BLOCKS", default_value_t = NOTE_BLOCKS, conflicts_with = "pay")]
     blocks: u64,
@@ -49,6 +56,8 @@ struct Printed {
     expiry: u64,
     /// The note.
     note: Option<PathBuf>,
+    /// Whether the note was signed before and is only written again.
+    is_repeated: bool,
     /// Whether the chain has collected what the note is about: before that it cannot be claimed.
     is_collected: bool,
     transaction: Option<Transaction>,
@@ -56,13 +65,18 @@ struct Printed {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let existing = Existing::by(args.force);
+    if !args.pay {
+        may_write(&args.out, existing)?;
+    }
     let bundle = receipt::read(&args.receipt)?;
     let chain = context.chain().await?;
     let account = context.account()?;
     let domains = chain.deployment().domains();
     let head = chain.head().await?.block.number;
     let amount = args.amount.unwrap_or(bundle.receipt.document.fee);
-    let file = CreditFile::sign(&account, &domains, &bundle, amount, head.saturating_add(args.blocks))?;
+    let fresh = CreditFile::sign(&account, &domains, &bundle, amount, head.saturating_add(args.blocks))?;
+    let (file, is_repeated) = if args.pay { (fresh, false) } else { only(context, &chain, fresh, args.amount, head).await? };
     let (lane, note) = (file.lane.id(), file.note.document);
     let mut printed = Printed {
         lane,
@@ -71,6 +85,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         amount_wei: note.amount,
         expiry: note.expiry,
         note: None,
+        is_repeated,
         is_collected: chain.client.lane_collected(lane).await? >= note.cumulative,
         transaction: None,
     };
@@ -78,10 +93,36 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         let (amount, transaction) = pay(context, &chain, &file).await?;
         (printed.amount_wei, printed.expiry, printed.transaction) = (amount, 0, Some(transaction));
     } else {
-        write_atomic(&args.out, &serde_json::to_vec_pretty(&file)?, 0o600).with_context(|| args.out.display().to_string())?;
+        write_out(&args.out, &serde_json::to_vec_pretty(&file)?, 0o600, existing)?;
         printed.note = Some(args.out);
     }
     context.output.result(&printed, || describe(&printed))
+}
+
+/// The one note on an answer, kept before it is given away, and whether it was signed before. The escrow takes one claim per answer, so a second note
+/// would promise what nobody can be paid; one that expired unclaimed makes room.
+async fn only(
+    context: &Context,
+    chain: &Chained,
+    fresh: CreditFile,
+    asked: Option<Amount>,
+    head: u64,
+) -> anyhow::Result<(CreditFile, bool)> {
+    let notes = Notes::new(context.data.credits());
+    let (lane, request) = (fresh.lane.id(), fresh.note.document.request);
+    let is_claimed = chain.client.credit_of(lane, request).await?.is_some();
+    let kept = match notes.of(Side::Signed, lane, request)? {
+        None if is_claimed => return Err(CreditError::Claimed.into()),
+        None => notes.keep(Side::Signed, &fresh, Existing::Keep)?,
+        Some(first) if is_claimed || first.note.document.expiry >= head => first,
+        Some(_) => notes.keep(Side::Signed, &fresh, Existing::Replace)?,
+    };
+    let is_repeated = kept != fresh;
+    let first = kept.note.document;
+    if is_repeated && asked.is_some_and(|asked| asked != first.amount) {
+        return Err(CreditError::Signed { first: first.amount, expiry: first.expiry }.into());
+    }
+    Ok((kept, is_repeated))
 }
 
 async fn pay(context: &Context, chain: &Chained, file: &CreditFile) -> anyhow::Result<(Amount, Transaction)> {
@@ -106,6 +147,9 @@ fn describe(printed: &Printed) -> String {
         ),
         None => format!("paid    {} into the deposit of {}", crate::output::money(printed.amount_wei), printed.client),
     };
+    if printed.is_repeated {
+        text.push_str("\nThis note was signed before: an answer has one, and it is written again.");
+    }
     if !printed.is_collected {
         text.push_str("\nThe chain has not collected this answer yet: until it has, nothing was charged and the note cannot be claimed.");
     }

@@ -1,14 +1,16 @@
 //! The books of spending on disk: every change is written before it counts, under a lock that all processes of the folder share.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::Context as _;
 use inference::proto::spending::Spending;
-use types::key::Domains;
+use types::{amount::Amount, id::Hash32, key::Domains};
 
 use super::{Purse, lock, read_record};
 use crate::data::write_atomic;
 
-/// Largest file: [`inference::proto::spending::OPEN_MAX`] requests and `KEYS_MAX` keys take about 700 KB.
-const FILE_MAX: u64 = 2 << 20;
+/// Largest file: [`inference::proto::spending::OPEN_MAX`] requests, `OWED_MAX` promises and `KEYS_MAX` keys take about 1.5 MB.
+const FILE_MAX: u64 = 4 << 20;
 
 impl Purse {
     /// Changes the books of a deployment's money; what `change` refuses is not written.
@@ -16,6 +18,27 @@ impl Purse {
         &self,
         domains: &Domains,
         change: impl FnOnce(&mut Spending) -> Result<T, E>,
+    ) -> anyhow::Result<T> {
+        self.change_spending(domains, |books| Ok(change(books)?))
+    }
+
+    /// Lanes whose promises are counted though they have expired before `last_final`, a final block; at most `most`.
+    pub fn expired(&self, domains: &Domains, last_final: u64, most: usize) -> anyhow::Result<BTreeSet<Hash32>> {
+        self.change_spending(domains, |books| Ok(books.expired(last_final, most)))
+    }
+
+    /// Counts of the promises on expired lanes what the chain says was collected.
+    pub fn reckon(&self, domains: &Domains, last_final: u64, collected: &BTreeMap<Hash32, Amount>) -> anyhow::Result<()> {
+        self.change_spending(domains, |books| {
+            books.reckon(last_final, collected);
+            Ok(())
+        })
+    }
+
+    pub(super) fn change_spending<T>(
+        &self,
+        domains: &Domains,
+        change: impl FnOnce(&mut Spending) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let path = self.folder.join(format!("spending-{}-{}.json", domains.chain_id, domains.escrow));
         let _lock = lock(&path, true)?;
@@ -35,10 +58,7 @@ impl Purse {
 #[cfg(test)]
 mod tests {
     use inference::proto::spending::{Caps, Refused};
-    use types::{
-        amount::Amount,
-        id::{Address, Hash32},
-    };
+    use types::id::Address;
 
     use super::*;
 

@@ -10,22 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attribution::{answer::answer_root, index::Index};
-use chain_bridge::lanes::{self, SessionRight};
+use attribution::index::Index;
+use chain_bridge::lanes::SessionRight;
 use inference::{
-    Finish, Message, Role, Sampling,
-    engine::{EngineError, EngineHandle, Generation, Start, Step},
+    Message, Role,
+    engine::EngineHandle,
     proto::{
-        message::{Begin, CLIENT_FRAME_MAX, Delivered, FromClient, FromNode, Refusal, RefusalCode, Turn, encode},
-        payment::{Serving, Terms, match_quote},
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Turn, encode},
+        payment::{Serving, Terms},
     },
 };
 use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
-use tokio::{
-    sync::RwLock,
-    task::{JoinError, JoinHandle},
-    time::timeout,
-};
+use tokio::{sync::RwLock, time::timeout};
 use types::{
     amount::Amount,
     encoding::Document as _,
@@ -33,21 +29,22 @@ use types::{
     key::{Account, Domains, Signed},
     manifest::Manifest,
     quote::{PROTOCOL_FEE, Quote},
-    receipt::{Reason, Receipt},
-    text,
+    receipt::Reason,
     time::BlockRef,
-    voucher::{Lane, Voucher},
 };
 
+mod admission;
 mod ledger;
+mod receipting;
+mod streaming;
 pub(crate) mod unbilled;
 
 pub use ledger::Ledger;
+use streaming::{Kept, Work};
 
 use crate::{
-    books::{Books, BooksError, Held, Taken},
+    books::{Books, Taken},
     chain::Snapshots,
-    evidence,
 };
 
 /// How long a voucher is awaited before the answer ends unpaid (PROTOCOL section 1).
@@ -76,27 +73,6 @@ pub struct Offer {
 
 /// Offers by manifest root, replaced whole when the chain or the disk changes.
 pub type Offers = BTreeMap<Hash32, Arc<Offer>>;
-
-/// What an answer's stream leaves behind, however it ends.
-#[derive(Debug, Default)]
-struct Kept {
-    /// The last voucher taken.
-    voucher: Option<Signed<Voucher>>,
-    /// Whether the attempt's note is on disk: from then on it is begun once.
-    is_noted: bool,
-}
-
-/// What is under way for an answer: its tokens, and its note on the way to the disk (false where there was one before).
-struct Work {
-    generation: Generation,
-    noted: JoinHandle<Result<bool, BooksError>>,
-    tokenizing: Duration,
-}
-
-/// That the request was noted just now, and never before.
-fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> Result<bool, Broken> {
-    if noted.map_err(internal)?.map_err(internal)? { Ok(true) } else { Err(duplicate(begin)) }
-}
 
 /// What answering needs of the chain at the moment of a request.
 pub trait Escrow: Send + Sync + 'static {
@@ -281,8 +257,14 @@ impl<E: Escrow> Answering<E> {
             ));
         }
         let held = self.books.hold(lane, request).map_err(|taken| match taken {
-            Taken::Lane => refuse(RefusalCode::Busy, format!("lane {lane} is paying another answer: use a second lane")),
-            Taken::Request => refuse(RefusalCode::Duplicate, format!("request {request} is being answered here: sign a new one")),
+            Taken::Lane => refuse(
+                RefusalCode::Busy,
+                format!("an answer that lane {lane} pays has not ended here yet: ask again in some seconds, or use a second lane"),
+            ),
+            Taken::Request => refuse(
+                RefusalCode::Busy,
+                format!("an earlier try at request {request} has not ended here yet: ask again in some seconds, it is then gone on with"),
+            ),
         })?;
         self.admit_continuation(&begin)?;
         let base = self.books.lane(lane).map_err(internal)?.map_or(Amount::ZERO, |record| record.voucher.document.cumulative);
@@ -348,267 +330,6 @@ impl<E: Escrow> Answering<E> {
         let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
         ended?;
         say(sender, &FromNode::Receipt(Box::new(delivered))).await
-    }
-
-    /// Two receipts of one request must cover different tokens (F3), whatever a client signs: what was billed here is not billed again.
-    fn admit_continuation(&self, begin: &Begin) -> Result<(), Broken> {
-        let request = begin.request.document.id();
-        let billed = self.books.billed_to(request).map_err(internal)?;
-        if billed > 0 && begin.continued.len() < usize::try_from(billed).map_err(internal)? {
-            return Err(refuse(
-                RefusalCode::Duplicate,
-                format!("request {request} was billed here up to token {billed}: continue from there, or sign a new request"),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Checks everything the client signed. What this node made on the same stream, or verified for an earlier answer, is not verified again.
-    fn admit(&self, begin: &Begin, offer: &Offer, quoted: Option<&Signed<Quote>>, known: Option<&Signed<Lane>>) -> Result<(), Broken> {
-        let (request, quote) = (&begin.request.document, &begin.quote.document);
-        let invalid = |why: String| refuse(RefusalCode::Invalid, why);
-        let me = self.account.address();
-        let head = self.head();
-        // Whether a session key is live is asked of the escrow before anything is served.
-        let by_session = begin.session.is_some_and(|session| begin.request.verify(&self.domains, session).is_ok());
-        if !by_session {
-            begin.request.verify(&self.domains, request.client).map_err(|e| invalid(e.to_string()))?;
-        }
-        if quoted != Some(&begin.quote) {
-            begin.quote.verify(&self.domains, me).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
-        }
-        if quote.node != me || quote.expiry < head.number {
-            return Err(refuse(
-                RefusalCode::Quote,
-                format!("the quote of block {} has expired or is another node's: ask for a new one", quote.block.number),
-            ));
-        }
-        match_quote(quote, request).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
-        if begin.manifest != offer.manifest {
-            return Err(invalid("the manifest sent is not the one the request names".into()));
-        }
-        lanes::admit(&begin.lane, known, &self.domains, request.client, signer(begin), me, head.number)
-            .map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
-        let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(invalid)?;
-        if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
-            return Err(invalid("the prompt sent is not the one the request commits to".into()));
-        }
-        Ok(())
-    }
-
-    /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited and no other answer here
-    /// has set aside. As much of the deposit as `tokens_max` tokens can need is set aside for this one.
-    async fn budget(&self, begin: &Begin, terms: &Terms, tokens_max: u32, held: &Held<'_>) -> Result<Amount, Broken> {
-        let no = |why: String| refuse(RefusalCode::Voucher, why);
-        let lane_left = begin.lane.document.cap.minus(terms.base).map_err(|e| no(format!("the lane's cap is used up: {e}")))?;
-        let payer = begin.lane.document.payer;
-        let (least, most) = (terms.due(1).map_err(|e| no(e.to_string()))?, terms.due(tokens_max).map_err(|e| no(e.to_string()))?);
-        let limit = begin.request.document.spending_limit.min(lane_left);
-        if limit < least {
-            return Err(no(format!(
-                "the answer costs {least} wei with its first token, the spending limit and the lane leave {limit}: raise the limit"
-            )));
-        }
-        let session = match begin.session {
-            Some(signer) => Some((signer, self.session_left(payer, signer).await?)),
-            None => None,
-        };
-        let owed = self.books.uncollected(payer, None).map_err(internal)?;
-        let enough = held.reserved(payer).plus(owed).and_then(|others| others.plus(limit.min(most))).map_err(|e| no(e.to_string()))?;
-        let deposit = self.escrow.free_balance(payer, enough).await;
-        let deposit =
-            deposit.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's deposit: {e:#}")))?;
-        let free = deposit.minus(owed).unwrap_or_default();
-        let granted = held.reserve(payer, session, free, limit.min(most));
-        if let Some((signer, left)) = session.filter(|(_, left)| granted < least && *left < free) {
-            return Err(no(format!(
-                "the session key {signer} is good for {left} wei beside its other answers here, this one costs {least} with its first token: raise its cap with `tributary wallet session add`"
-            )));
-        }
-        if granted < least {
-            return Err(no(format!(
-                "{payer} has {free} wei of free deposit beside its other answers here, this one costs {least} with its first token: deposit OPEN first"
-            )));
-        }
-        Ok(granted)
-    }
-
-    /// What may still be collected by a session key's signature, less what this node holds receipts for.
-    async fn session_left(&self, payer: Address, signer: Address) -> Result<Amount, Broken> {
-        let right = self.escrow.session(payer, signer).await;
-        let right =
-            right.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's session key: {e:#}")))?;
-        let left = lanes::admit_session(right, payer, signer, self.head().number);
-        let left = left.map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
-        Ok(left.minus(self.books.uncollected(payer, Some(signer)).map_err(internal)?).unwrap_or_default())
-    }
-
-    async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
-        if let Some((_, folder)) = &offer.adapter {
-            self.engine.load_adapter(folder).await.map_err(|e| refuse(RefusalCode::NotServed, e.to_string()))?;
-        }
-        let rule = begin.request.document.sampling;
-        let start = Start {
-            prompt,
-            continued: begin.continued.clone(),
-            adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
-            sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
-            seed: begin.request.seed().0,
-            max_tokens: begin.request.document.tokens_max,
-        };
-        self.engine.begin(start).await.map_err(|error| {
-            let code = match &error {
-                EngineError::ContextExceeded { .. } => RefusalCode::TooLong,
-                EngineError::Busy { .. } => RefusalCode::Busy,
-                EngineError::UnknownAdapter(_) => RefusalCode::NotServed,
-                EngineError::Invalid(_) => RefusalCode::Invalid,
-                _ => RefusalCode::Internal,
-            };
-            refuse(code, error.to_string())
-        })
-    }
-
-    /// Streams until the answer has ended and is paid, or no voucher comes; what `kept` says holds also when this fails.
-    async fn stream_tokens(
-        &self,
-        sender: &mut FrameSender,
-        receiver: &mut FrameReceiver,
-        begin: &Begin,
-        serving: &mut Serving,
-        work: Work,
-        kept: &mut Kept,
-    ) -> Result<(), Broken> {
-        let Work { mut generation, mut noted, tokenizing } = work;
-        let started = Instant::now();
-        let mut is_announced = false;
-        while !serving.is_settled() {
-            if let Some(reason) = serving.finished().filter(|_| !is_announced) {
-                say(sender, &FromNode::Finished { reason }).await?;
-                is_announced = true;
-            }
-            if serving.may_produce() {
-                tokio::select! {
-                    biased;
-                    frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
-                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
-                        // A client that resets or leaves is billed for what it acknowledged.
-                        Ok(None) | Err(_) => return Ok(()),
-                    },
-                    done = &mut noted, if !kept.is_noted => kept.is_noted = is_new(done, begin)?,
-                    step = generation.next() => match step {
-                        Ok(Step::Token { token, .. }) => {
-                            if serving.tokens().is_empty() {
-                                tracing::info!(engine_us = (tokenizing + started.elapsed()).as_micros(), "first token");
-                            }
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
-                            let index = serving.token(token);
-                            say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
-                        }
-                        Ok(Step::End(finish)) => {
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
-                            serving.finish(match finish {
-                                Finish::Stop => Reason::Stop,
-                                Finish::Length => Reason::Length,
-                            });
-                        }
-                        Err(error) => {
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
-                            tracing::error!(%error, "engine failed during an answer");
-                            return Err(internal(error));
-                        }
-                    },
-                }
-            } else {
-                match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
-                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
-                    Ok(Ok(None) | Err(_)) => return Ok(()),
-                    Err(_) => {
-                        serving.finish(Reason::NoVoucher);
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        if !is_announced && let Some(reason) = serving.finished() {
-            say(sender, &FromNode::Finished { reason }).await?;
-        }
-        Ok(())
-    }
-
-    fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<Voucher>>) -> Result<(), Broken> {
-        let message = FromClient::decode(frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
-        let FromClient::Voucher(voucher) = message else {
-            return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
-        };
-        let no = |error: String| refuse(RefusalCode::Voucher, error);
-        voucher.verify(&self.domains, signer(begin)).map_err(|e| no(e.to_string()))?;
-        if voucher.document.cumulative > begin.lane.document.cap {
-            return Err(no(format!(
-                "the voucher promises {} wei, above the lane's cap of {}",
-                voucher.document.cumulative, begin.lane.document.cap
-            )));
-        }
-        serving.voucher(&voucher.document).map_err(|e| no(e.to_string()))?;
-        *last = Some(*voucher);
-        Ok(())
-    }
-
-    /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
-    async fn receipt(&self, begin: &Begin, offer: &Arc<Offer>, serving: &Serving, voucher: Signed<Voucher>) -> Result<Delivered, Broken> {
-        let vouched = serving.vouched().to_vec();
-        let answer = text::canonical_lossy(&self.engine.decode(&vouched));
-        let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
-        let (attributed, openings) = {
-            let (offer, answer) = (Arc::clone(offer), answer.clone());
-            let work = tokio::task::spawn_blocking(move || evidence::attribute(&offer, &prompt_bytes, &answer));
-            work.await.map_err(internal)?.map_err(internal)?
-        };
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(internal)?;
-        let answer_salt = Hash32(salt);
-        let terms = serving.terms();
-        let tokens_out = u32::try_from(vouched.len()).map_err(internal)?;
-        let receipt = Receipt {
-            request: terms.request,
-            attempt: terms.attempt,
-            client: begin.request.document.client,
-            node: self.account.address(),
-            lane: terms.lane,
-            cumulative_after: voucher.document.cumulative,
-            manifest: begin.request.document.manifest,
-            index: offer.manifest.index,
-            parameters: offer.manifest.parameters,
-            profile: begin.request.document.profile,
-            class: begin.request.document.class,
-            block: begin.quote.document.block,
-            prompt_root: begin.request.document.prompt_root,
-            answer_root: answer_root(&answer, &attributed.words, answer_salt),
-            token_ids: terms.token_ids(&vouched),
-            tokens_in: terms.tokens_in,
-            first_token: terms.first_token().map_err(internal)?,
-            tokens_out,
-            quote: terms.quote,
-            fee: terms.due(tokens_out).map_err(internal)?,
-            // A receipt over a prefix of what was sent does not say that the model ended there.
-            reason: serving.finished().filter(|_| serving.is_settled()).unwrap_or(Reason::Cancelled),
-            weight_total: attributed.weight_total,
-            fingerprint_root: Hash32::ZERO,
-            assets: attribution::bundle::assets(&offer.manifest),
-            spans: attributed.spans,
-            masks: attributed.masks,
-        };
-        let signed = Signed::new(&self.account, &self.domains, receipt);
-        let openings = serde_json::to_string(&openings).map_err(internal)?;
-        let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings };
-        let bundle = evidence::assemble(&self.domains, begin, &voucher, delivered.clone(), &vouched).map_err(internal)?;
-        self.books.keep_receipt(&bundle, &begin.lane, &voucher).map_err(internal)?;
-        Ok(delivered)
     }
 }
 

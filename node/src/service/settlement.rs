@@ -12,13 +12,10 @@
 //! - Challenges and proofs name root and block that they speak of: see [`challenges`] and [`proofs`].
 
 mod challenges;
+mod credits;
 mod proofs;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
@@ -33,11 +30,7 @@ use chain_bridge::{
     client::ChainClient,
     deploy::Deployment,
     follow::Snapshot,
-    registry::{
-        State,
-        money::{CreditState, ROLE_POSTER},
-        state::SubmittedRoot,
-    },
+    registry::{State, money::ROLE_POSTER, state::SubmittedRoot},
 };
 use p2p::{
     client::{Client, Limits},
@@ -130,7 +123,7 @@ impl Settling {
     pub async fn run(self: Arc<Self>, every_s: u64) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut waited, mut paid, mut watch) = (Duration::ZERO, BTreeSet::new(), challenges::Watch::default());
+        let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -145,7 +138,7 @@ impl Settling {
                 }
             }
             let snapshot = Arc::clone(&self.snapshots.borrow());
-            self.pay_credits(&snapshot.latest, &mut paid).await;
+            self.pay_credits(&snapshot.latest, &mut tries).await;
             self.look_at_challenges(&snapshot, &mut watch).await;
             if self.is_poster
                 && let Err(error) = self.post_payout(&snapshot).await
@@ -153,29 +146,6 @@ impl Settling {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
             }
         }
-    }
-
-    /// Pays the claims on credit notes that this node's operator signed, with the node's own money: its stake would pay them otherwise. One that
-    /// cannot be paid is tried again at the node's next start.
-    async fn pay_credits(&self, state: &State, tried: &mut BTreeSet<(Hash32, Hash32)>) {
-        let own = self.account.address();
-        let open: Vec<_> = state
-            .credits()
-            .filter(|(lane, request, claim)| claim.node == own && claim.state == CreditState::Open && !tried.contains(&(*lane, *request)))
-            .collect();
-        for (lane, request, claim) in open {
-            tried.insert((lane, request));
-            match self.pay_credit(lane, request, claim.left).await {
-                Ok(()) => tracing::info!(%lane, %request, payer = %claim.payer, amount = %claim.left, "paid a credit note"),
-                Err(error) => tracing::warn!(%lane, %request, error = format!("{error:#}"), "a credit note was not paid"),
-            }
-        }
-    }
-
-    async fn pay_credit(&self, lane: Hash32, request: Hash32, left: Amount) -> anyhow::Result<()> {
-        let record = self.books.lane(lane)?.context("the lane is not in this node's books: pay by hand with `tributary refund --pay`")?;
-        self.chain.pay_credit(&record.lane.document, request, left).await?;
-        Ok(())
     }
 
     /// Answers one stream's question.

@@ -9,11 +9,15 @@ use harness::{Cluster, Tributary, cluster::text};
 use serde_json::Value;
 use types::id::Address;
 
+use super::forged;
+
 /// An exported folder that was copied, and what its honest replay printed.
 #[derive(Debug)]
 pub(super) struct Export {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     replayed: Value,
+    /// Whose word the events are.
+    exporter: Address,
 }
 
 /// Exports every epoch so far, copies the folder, and replays the copy against the chain.
@@ -44,7 +48,8 @@ pub(super) async fn every_payout_follows_from_a_copied_folder(cluster: &Cluster)
     let asset = cluster.run(client, &["registry", "show", "tiny"]).await;
     assert_eq!((&asset["owner"], &asset["versions"][0]["status"]), (&author.to_string().into(), &"active".into()), "{asset}");
     cluster.say("every payout follows from a copied folder");
-    Export { folder, replayed }
+    assert_eq!(replayed["signed_by"], client.account.to_string(), "{replayed}");
+    Export { folder, replayed, exporter: client.account }
 }
 
 fn row(epoch: &Value, account: Address) -> &Value {
@@ -53,7 +58,7 @@ fn row(epoch: &Value, account: Address) -> &Value {
     found.unwrap_or_else(|| panic!("{account} is not in {epoch}"))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder is made");
     for entry in fs::read_dir(from).expect("a folder is read") {
         let entry = entry.expect("an entry is read");
@@ -88,6 +93,9 @@ pub(super) async fn any_changed_byte_is_found(offline: &Tributary, anywhere: &Pa
     }
     files_missing_added_and_renamed_are_found(offline, anywhere, export, &files).await;
     what_is_changed_with_its_hashes_is_found(offline, anywhere, export).await;
+    forged::no_value_is_changed_unnoticed(offline, anywhere, export, export.exporter).await;
+    let by = offline.refused(anywhere, &["audit", "replay", folder, "--by", &Address::ZERO.to_string()]).await;
+    assert!(by.contains(&format!("signed by {}", export.exporter)), "{by}");
     for words in ["receipt 0", "node 0x", "account 0x", "event ", "manifest 0", "index.json"] {
         assert!(named.iter().any(|error| error.contains(words)), "nothing named {words:?}: {named:#?}");
     }
@@ -137,6 +145,10 @@ async fn what_is_changed_with_its_hashes_is_found(offline: &Tributary, anywhere:
     for (what, forge) in forgeries {
         copy(&export.folder, &forged);
         assert!(rewritten(&forged, forge), "the folder holds {what}");
+        let error = offline.refused(anywhere, &["audit", "replay", text(&forged)]).await;
+        assert!(error.contains("the export's signature does not stand") || !error.contains("index.json"), "{what}: {error}");
+        // The forger takes the exporter's signature off: the folder is nobody's word, and still at odds with itself.
+        forged::disown(&forged);
         let error = offline.refused(anywhere, &["audit", "replay", text(&forged)]).await;
         assert!(!error.contains("was changed") && !error.contains("disagree"), "{what}: every hash was made right again: {error}");
         println!("    {what} changed with every hash: {error}");
@@ -204,9 +216,7 @@ fn rewritten(folder: &Path, forge: fn(&mut Value) -> bool) -> bool {
         fs::write(path.with_file_name(&new), &bad).expect("the new file comes");
         index = index.replace(&old, &new);
         assert_eq!(good.len(), bad.len(), "the index says how many bytes there are");
-        let content = index_content(&index);
-        let id: Value = serde_json::from_str(&index).expect("an index");
-        index = index.replace(id["id"].as_str().expect("an id"), &b3(content.as_bytes()));
+        index = forged::renamed(&index);
         fs::write(index_path, index).expect("the index is written");
         return true;
     }
@@ -214,7 +224,7 @@ fn rewritten(folder: &Path, forge: fn(&mut Value) -> bool) -> bool {
 }
 
 /// The content of an index as its id is computed: without the spaces of its indentation.
-fn index_content(index: &str) -> String {
+pub(super) fn index_content(index: &str) -> String {
     let compact: String = index.lines().map(str::trim_start).collect::<Vec<_>>().join("").replace("\": ", "\":");
     let (_, rest) = compact.split_once("\"content\":").expect("a content");
     rest.split_once(",\"id\":").expect("an id behind it").0.to_owned()

@@ -21,7 +21,7 @@ use crate::{
         epoch::{
             events::{self, ChainLog, Head},
             export::items,
-            folder::{Content, EpochFiles, Folder, ReceiptLine},
+            folder::{Content, EpochFiles, Folder, Indexed, ReceiptLine},
         },
     },
     facts::{ChainFacts, accounts},
@@ -33,6 +33,8 @@ use crate::{
 struct Report {
     /// Id of the export.
     id: BlobId,
+    /// Who signed that id, and so vouches for the events.
+    signed_by: Option<Address>,
     /// Block that its events were read to.
     block: u64,
     /// Whether the events were compared with the chain.
@@ -76,17 +78,23 @@ struct Chain {
 }
 
 /// Runs the command.
-pub async fn run(context: &Context, path: &Path) -> anyhow::Result<()> {
+pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> anyhow::Result<()> {
     let folder = Folder::new(path);
-    let (id, content) = folder.index()?;
+    let Indexed { id, content, by } = folder.index()?;
+    let signed_by = by.map(|by| by.account);
+    if let Some(expected) = expected {
+        let signer = signed_by.map_or_else(|| "nobody".to_owned(), |account| account.to_string());
+        ensure!(signed_by == Some(expected), "index.json: the export is signed by {signer}, not by {expected}");
+    }
     let chain = read_chain(&folder, &content)?;
+    by.map_or(Ok(()), |by| by.verify(&chain.deployment.domains(), id))?;
     let epochs = rebuild(&folder, &content, &chain)?;
     folder.is_all_named(&content)?;
     if let Some(rpc) = context.rpc() {
         let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
         compare(&client, &chain).await?;
     }
-    let report = Report { id, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs };
+    let report = Report { id, signed_by, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs };
     context.output.result(&report, || describe(&report))
 }
 
@@ -228,7 +236,7 @@ async fn compare(client: &ChainClient, chain: &Chain) -> anyhow::Result<()> {
     let logs = events::read(client, &head).await?;
     let other = (0..logs.len().max(chain.logs.len())).find(|place| logs.get(*place) != chain.logs.get(*place));
     if let Some(place) = other {
-        let stands = |log: Option<&ChainLog>| log.map_or_else(|| "none".to_owned(), ChainLog::place);
+        let stands = |log: Option<&ChainLog>| log.map_or_else(|| "none".to_owned(), |log| format!("one in block {}", log.block));
         bail!(
             "event {place}: the chain has {}, the folder {}, or their contents differ",
             stands(logs.get(place)),
@@ -258,10 +266,13 @@ fn describe(report: &Report) -> String {
             text.push_str(&format!("\nreceipt {} of {} has no parts: {}", unpaid.receipt, unpaid.node, unpaid.why));
         }
     }
-    text.push_str(if report.is_on_chain {
-        "\n\nEvery payout follows from its receipts, and the chain has these events."
-    } else {
-        "\n\nEvery payout follows from its receipts and the events in the folder; with --rpc URL they are compared with the chain."
-    });
+    let word = match (report.is_on_chain, report.signed_by) {
+        (true, _) => "Every payout follows from its receipts, and the chain has these events.".to_owned(),
+        (false, Some(account)) => format!(
+            "Every payout follows from its receipts and the events in the folder. That these are the chain's is the signed word of {account}: --by says\nwhose word is taken, --rpc URL compares them with the chain."
+        ),
+        (false, None) => "Every payout follows from its receipts and the events in the folder. Nobody signed that these are the chain's:\n--rpc URL compares them with it.".to_owned(),
+    };
+    text.push_str(&format!("\n\n{word}"));
     text
 }

@@ -10,8 +10,10 @@ use types::{
 };
 
 use crate::{
+    chain::Chained,
     command::{Context, sent::Transaction},
-    credit::{CreditFile, Facts},
+    credit::{CreditError, CreditFile, Facts, Notes, Side},
+    data::Existing,
 };
 
 /// What is printed.
@@ -38,11 +40,16 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     file.check(&chain.deployment().domains(), me)?;
     let (lane, note) = (file.lane.id(), file.note.document);
     let head = chain.head().await?;
-    let (state, transaction) = match chain.client.credit_of(lane, note.request).await? {
+    let claim = chain.client.credit_of(lane, note.request).await?;
+    if claim.is_some() {
+        is_the_claimed_one(context, &chain, &file).await?;
+    }
+    let (state, transaction) = match claim {
         None => {
             let (credited, refunded) = chain.client.given_back(lane).await?;
             let collected = chain.client.lane_collected(lane).await?;
             file.check_claim(Facts { block: head.block.number, collected, given_back: credited.plus(refunded)? })?;
+            Notes::new(context.data.credits()).keep(Side::Claimed, &file, Existing::Replace)?;
             context.output.note(&format!(
                 "claiming {} from {}, which has {} s to pay it before its stake does",
                 crate::output::money(note.amount),
@@ -72,6 +79,21 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
         transaction,
     };
     context.output.result(&printed, || describe(&printed, head.timestamp))
+}
+
+/// Whether it was by this note that its answer was claimed: by the note that was kept then, else by the sum that the chain tells.
+async fn is_the_claimed_one(context: &Context, chain: &Chained, file: &CreditFile) -> anyhow::Result<()> {
+    let (lane, note) = (file.lane.id(), file.note.document);
+    let first = match Notes::new(context.data.credits()).of(Side::Claimed, lane, note.request)? {
+        Some(kept) if kept.hash() == file.hash() => return Ok(()),
+        Some(kept) => kept.note.document.amount,
+        None => {
+            let claim = chain.state().await?.credit(lane, note.request);
+            let claim = claim.context("the claim on this answer is in no event of the chain: try again")?;
+            claim.left.plus(claim.paid)?
+        }
+    };
+    if first == note.amount { Ok(()) } else { Err(CreditError::Second { first, amount: note.amount }.into()) }
 }
 
 fn describe(printed: &Printed, now: u64) -> String {

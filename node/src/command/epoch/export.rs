@@ -17,11 +17,13 @@ use serde::Serialize;
 use types::{
     encoding::Body,
     id::{Address, BlobId, Hash32, NodeId},
+    key::Account,
 };
 
 use super::{
     events::{Head, books, paid_epochs, read},
-    folder::{Content, EpochFiles, File, Folder, ReceiptLine},
+    folder::{Content, EpochFiles, File, Folder, Indexed, ReceiptLine},
+    signed::By,
 };
 use crate::{
     command::{Context, talk::joining},
@@ -40,6 +42,8 @@ struct Exported {
     folder: std::path::PathBuf,
     /// BLAKE3 of the index: who has it needs to trust nobody for the folder.
     id: BlobId,
+    /// Who signed that id; nothing if nobody did.
+    signed_by: Option<Address>,
     /// Events were read up to this block.
     block: u64,
     epochs: Vec<u64>,
@@ -62,7 +66,8 @@ struct Sources<'c> {
 }
 
 /// Runs the command.
-pub async fn run(context: &Context, last: u64, out: &Path, bootstrap: Vec<String>) -> anyhow::Result<()> {
+pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    let account = if is_unsigned || !context.data.has(&context.data.wallet())? { None } else { Some(context.account()?) };
     let chain = context.chain_reader().await?;
     let latest = chain.head().await?;
     let head = Head { block: latest.block, time: latest.timestamp };
@@ -93,9 +98,11 @@ pub async fn run(context: &Context, last: u64, out: &Path, bootstrap: Vec<String
     let (epochs, used, receipts) = written?;
     let content =
         Content::new(folder.write([deployment])?, folder.write([head])?, folder.write(&logs)?, folder.write(used.values())?, epochs);
-    let id = folder.write_index(&content)?;
+    let domains = deployment.domains();
+    let id = folder.write_index(&content, |id| account.as_ref().map(|account| By::sign(account, &domains, id)))?;
     folder.keep_only(&content)?;
-    let exported = Exported { folder: out.to_owned(), id, block: head.block.number, epochs: numbers, receipts };
+    let signed_by = account.as_ref().map(Account::address);
+    let exported = Exported { folder: out.to_owned(), id, signed_by, block: head.block.number, epochs: numbers, receipts };
     context.output.result(&exported, || {
         format!(
             "folder    {}\nid        {id}\nepochs    {}\nreceipts  {receipts}\nblock     {}\n\nCheck it with: tributary audit replay {}",
@@ -142,7 +149,7 @@ impl Sources<'_> {
         if !self.folder.is_export() {
             return Ok(());
         }
-        let (_, content) = self.folder.index().context("the folder cannot be continued: name another one")?;
+        let Indexed { content, .. } = self.folder.index().context("the folder cannot be continued: name another one")?;
         let kept: Vec<Body> = self.folder.read("manifests", &content.manifests)?.all(|place| format!("manifest {place}"))?;
         self.manifests = kept.into_iter().map(|manifest| (manifest.hash(), manifest)).collect();
         for epoch in content.epochs {

@@ -18,6 +18,7 @@ use types::{
     receipt::Receipt,
 };
 
+use super::signed::By;
 use crate::data::{read_bounded, write_atomic};
 
 /// Largest file: half a million receipts.
@@ -83,6 +84,19 @@ pub struct ReceiptLine {
 struct Index {
     content: Content,
     id: BlobId,
+    /// Who vouches for it; nothing if nobody does.
+    by: Option<By>,
+}
+
+/// An index as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Indexed {
+    /// The export's id.
+    pub id: BlobId,
+    /// What it holds.
+    pub content: Content,
+    /// Who vouches for it, by its own word.
+    pub by: Option<By>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,23 +166,23 @@ impl Folder {
         self.index_path().exists()
     }
 
-    /// Reads the index; returns it with the export's id.
-    pub fn index(&self) -> anyhow::Result<(BlobId, Content)> {
+    /// Reads the index. That who vouches for it signed it is asked by [`By::verify`], for the deployment that it names.
+    pub fn index(&self) -> anyhow::Result<Indexed> {
         let path = self.index_path();
         let bytes = read_bounded(&path, INDEX_BYTES_MAX)
             .with_context(|| format!("{} cannot be read: name a folder that `tributary epoch export` wrote", path.display()))?;
         let index: Index = serde_json::from_slice(&bytes).with_context(|| format!("{}: is no index of an export", path.display()))?;
+        ensure!(index.content.format == FORMAT, "{}: format {}, this build reads {FORMAT}", path.display(), index.content.format);
         let id = id(&index.content)?;
         ensure!(id == index.id, "{}: its content has the id {id}, it says {}: it was changed", path.display(), index.id);
         ensure!(encode(&index)? == bytes, "{}: it is not spelled as it was written: it was changed", path.display());
-        ensure!(index.content.format == FORMAT, "{}: format {}, this build reads {FORMAT}", path.display(), index.content.format);
-        Ok((id, index.content))
+        Ok(Indexed { id, content: index.content, by: index.by })
     }
 
-    /// Writes the index, whole or not at all: from then on the folder is an export. Returns its id.
-    pub fn write_index(&self, content: &Content) -> anyhow::Result<BlobId> {
+    /// Writes the index, whole or not at all: from then on the folder is an export. Returns its id, which `sign` may sign.
+    pub fn write_index(&self, content: &Content, sign: impl FnOnce(BlobId) -> Option<By>) -> anyhow::Result<BlobId> {
         let id = id(content)?;
-        let bytes = encode(&Index { content: content.clone(), id })?;
+        let bytes = encode(&Index { content: content.clone(), id, by: sign(id) })?;
         write_atomic(&self.index_path(), &bytes, 0o644).with_context(|| format!("{}: cannot be written", self.index_path().display()))?;
         Ok(id)
     }
@@ -359,7 +373,7 @@ mod tests {
         let (_place, folder) = folder();
         let (old, file) = (folder.write(["old"]).unwrap(), folder.write(["a"]).unwrap());
         let content = Content::new(file, file, file, file, vec![]);
-        folder.write_index(&content).unwrap();
+        folder.write_index(&content, |_| None).unwrap();
         let error = folder.is_all_named(&content).unwrap_err().to_string();
         assert!(error.contains(&old.blob.to_string()) && error.contains("remove it"), "{error}");
         folder.keep_only(&content).unwrap();
@@ -383,8 +397,8 @@ mod tests {
         let file = folder.write(["a"]).unwrap();
         let receipts = BTreeMap::from([(Address([3; 20]), file)]);
         let content = Content::new(file, file, file, file, vec![EpochFiles { epoch: 1, payout: file, receipts }]);
-        let id = folder.write_index(&content).unwrap();
-        assert_eq!(folder.index().unwrap(), (id, content));
+        let id = folder.write_index(&content, |_| None).unwrap();
+        assert_eq!(folder.index().unwrap(), Indexed { id, content, by: None });
         let good = fs::read(folder.index_path()).unwrap();
         for place in 0..good.len() {
             for flip in [1, 0x20] {

@@ -18,7 +18,7 @@ use crate::{
         Context,
         ask::{Source, sources},
     },
-    data::write_atomic,
+    data::{Existing, may_write, write_out},
 };
 
 /// What is shown of a receipt.
@@ -62,13 +62,13 @@ pub struct PartRow {
 }
 
 /// Shows a bundle; one that does not verify is not shown.
-pub(super) fn run(context: &Context, file: &Path, page: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn run(context: &Context, file: &Path, page: Option<&Path>, existing: Existing) -> anyhow::Result<()> {
+    page.map_or(Ok(()), |page| may_write(page, existing))?;
     let bundle = super::read(file)?;
     let verified = attribution::bundle::verify(&bundle).with_context(|| format!("{} does not verify and is not shown", file.display()))?;
     let mut shown = shown(&bundle, verified.receipt, &verified.parts)?;
     if let Some(page) = page {
-        write_atomic(page, html::page(&shown, &bundle.receipt.document.spans).as_bytes(), 0o644)
-            .with_context(|| format!("{}: cannot be written", page.display()))?;
+        write_out(page, html::page(&shown, &bundle.receipt.document.spans).as_bytes(), 0o644, existing)?;
         shown.html = Some(page.to_owned());
     }
     context.output.result(&shown, || describe(&shown))

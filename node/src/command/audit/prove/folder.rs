@@ -9,7 +9,12 @@ use types::id::{Address, Hash32};
 
 use crate::{
     chain::Chained,
-    command::{Context, audit::replay, epoch::folder::Folder, sent::Transaction},
+    command::{
+        Context,
+        audit::replay,
+        epoch::folder::{Folder, Indexed},
+        sent::Transaction,
+    },
     evidence::search::{Found, Rooted, payout_fault, rooted_faults},
     output::table,
 };
@@ -43,7 +48,7 @@ pub(super) async fn run(context: &Context, path: &Path, is_dry: bool) -> anyhow:
     let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };
     let state = chain.state().await?;
     let folder = Folder::new(path);
-    let (_, content) = folder.index()?;
+    let Indexed { content, .. } = folder.index()?;
     let (deployment, held) = replay::held(&folder, &content)?;
     ensure!(
         deployment == *chain.deployment(),

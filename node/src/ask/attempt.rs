@@ -1,0 +1,255 @@
+//! One node's try at an answer, frame by frame: its quote and its receipt are checked like a stranger's, and nothing is promised that is not kept first.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use attribution::bundle::Bundle;
+use inference::proto::{
+    draft::Cause,
+    message::{Begin, Delivered, FromClient, FromNode},
+    payment::{Asking, Terms, match_quote},
+    spending::Promise,
+};
+use p2p::client::Connection;
+use types::{encoding::Document as _, key::Signed, quote::Quote, request::Request, text, voucher::Voucher};
+
+use super::{
+    Asker, Candidate, Event, Question,
+    kept::bundle_path,
+    talk::{Stop, Talk},
+    unbilled::Expected,
+    whole::{Progress, Tried},
+};
+use crate::{data::write_atomic, evidence, purse::HeldLane};
+
+/// Most bytes of text of one token: a node that sends more fills this client's memory, not its answer.
+const TOKEN_BYTES_MAX: usize = 1 << 10;
+/// Blocks behind the head that a quote may name: contracts void a receipt that names an older one.
+const QUOTE_AGE_MAX: u64 = 256;
+/// Between two tries at a busy node.
+const BUSY_LOOK: Duration = Duration::from_millis(500);
+
+impl Asker {
+    /// One node's try. An error is the client's own; whatever the node does wrong is [`Tried::Lost`]. A node that has something under way which must
+    /// end first is waited for if it is the last one; what an earlier process left there is such a thing.
+    pub(super) async fn attempt(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        attempt: u16,
+        is_last: bool,
+        progress: &mut Progress<'_>,
+    ) -> anyhow::Result<Tried> {
+        let connection = match self.quic.connect(candidate.addr, Some(candidate.node)).await {
+            Ok(connection) => connection,
+            Err(error) => return Ok(Tried::Lost(Cause::Unreachable, error.to_string())),
+        };
+        (progress.on_event)(Event::Connected(candidate));
+        let mut is_told = false;
+        loop {
+            match self.stream(question, candidate, attempt, &connection, progress).await {
+                Ok(tried) => return Ok(tried),
+                Err(Stop::Mine(error)) => return Err(error),
+                Err(Stop::Theirs(cause, reason)) => return Ok(Tried::Lost(cause, reason)),
+                Err(Stop::Refused(reason)) => return Ok(Tried::Refused(reason)),
+                Err(Stop::Busy(reason)) if is_last && Instant::now() < progress.patience => {
+                    if !is_told {
+                        (progress.on_event)(Event::Waiting(candidate, &reason));
+                        is_told = true;
+                    }
+                    tokio::time::sleep(BUSY_LOOK).await;
+                }
+                Err(Stop::Busy(reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
+            }
+        }
+    }
+
+    /// The same over one stream, which is cancelled unless it brings the attempt to its end.
+    async fn stream(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        attempt: u16,
+        connection: &Connection,
+        progress: &mut Progress<'_>,
+    ) -> Result<Tried, Stop> {
+        let stream = connection.open_stream().await.map_err(|error| Stop::Theirs(Cause::Unreachable, error.to_string()))?;
+        let mut talk = Talk::new(stream);
+        let outcome = self.converse(question, candidate, attempt, progress, &mut talk).await;
+        if outcome.is_err() {
+            talk.cancel();
+        }
+        outcome
+    }
+
+    async fn converse(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        attempt: u16,
+        progress: &mut Progress<'_>,
+        talk: &mut Talk,
+    ) -> Result<Tried, Stop> {
+        let request = progress.draft.request().document;
+        let room = progress.draft.room().map_err(anyhow::Error::from)?;
+        let ask = FromClient::QuoteAsk {
+            manifest: request.manifest,
+            profile: request.profile,
+            class: request.class,
+            tokens_max: question.tokens_max,
+        };
+        talk.send(&ask).await?;
+        // The lane is taken from the disk while the quote is on its way.
+        let payer = self.payer;
+        let mut lane = self.purse.hold_lane(payer, &self.signer, &self.domains, candidate.account, self.lanes, room)?;
+        let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
+        (progress.on_event)(Event::Quoted(&quote.document));
+        let continued = progress.draft.tokens().to_vec();
+        let begin = Begin {
+            request: progress.draft.request().clone(),
+            attempt,
+            quote: quote.clone(),
+            lane: lane.lane().clone(),
+            session: Some(self.signer.address()).filter(|signer| *signer != payer),
+            manifest: question.manifest.clone(),
+            turns: question.turns.clone(),
+            prompt_salt: progress.draft.prompt_salt(),
+            continued: continued.clone(),
+        };
+        talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
+        // Checked while the node reads on: nothing is promised before the first voucher.
+        self.check_quote(candidate, &request, &quote)?;
+        let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
+        (progress.on_event)(Event::Begun);
+        if base != lane.cumulative() {
+            // The vouchers behind it stand, but this lane's sum is no longer ours to continue.
+            lane.promise()?;
+            return Err(Stop::misbehaved(format!(
+                "its books have the lane at {base} wei, this client's last receipt at {}",
+                lane.cumulative()
+            )));
+        }
+        let terms = Terms {
+            lane: lane.lane().document.id(),
+            request: request.id(),
+            attempt,
+            quote: quote.document.hash(),
+            continued,
+            tokens_in,
+            base,
+            rate_in: quote.document.rate_in,
+            rate_out: quote.document.rate_out,
+            protocol_fee: quote.document.protocol_fee,
+        };
+        let expected = Expected::new(&begin, &terms);
+        let tokens_max =
+            request.tokens_max.min(quote.document.tokens_max).saturating_sub(terms.first_token().map_err(anyhow::Error::from)?);
+        let mut asking =
+            Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), tokens_max, room).map_err(Stop::misbehaved)?;
+        let first_byte = progress.draft.bytes().len();
+        let mut last: Option<Signed<Voucher>> = None;
+        let reason = loop {
+            match talk.recv().await? {
+                FromNode::Token { bytes, .. } if bytes.len() > TOKEN_BYTES_MAX => {
+                    return Err(Stop::misbehaved(format!(
+                        "it sent {} bytes of text for one token, at most {TOKEN_BYTES_MAX} are taken",
+                        bytes.len()
+                    )));
+                }
+                FromNode::Token { index, id, bytes } => {
+                    let due = asking.token(index, id).map_err(Stop::misbehaved)?;
+                    progress.token(id, &bytes);
+                    if let Some(voucher) = due {
+                        last = Some(self.promise(talk, &mut lane, attempt, voucher, progress).await?);
+                    }
+                }
+                FromNode::Finished { reason } => break reason,
+                FromNode::Receipt(delivered) => return self.unbilled(&expected, *delivered, &mut lane, progress),
+                _ => return Err(Stop::out_of_order("a token")),
+            }
+        };
+        if let Some(voucher) = asking.rest().map_err(Stop::misbehaved)? {
+            last = Some(self.promise(talk, &mut lane, attempt, voucher, progress).await?);
+        }
+        let Some(voucher) = last else {
+            // With its receipt it is the model's end, without one the node's.
+            return match talk.recv().await {
+                Ok(FromNode::Receipt(delivered)) => self.unbilled(&expected, *delivered, &mut lane, progress),
+                _ => Err(Stop::misbehaved("it ended the answer without a token")),
+            };
+        };
+        progress.draft.finish(reason);
+        (progress.keep)(&progress.draft)?;
+        let FromNode::Receipt(delivered) = talk.recv().await? else { return Err(Stop::out_of_order("the receipt")) };
+        if !delivered.receipt.reason.is_billable() {
+            return self.unbilled(&expected, *delivered, &mut lane, progress);
+        }
+        let text = text::canonical_lossy(&progress.draft.bytes()[first_byte..]);
+        if delivered.answer != text {
+            return Err(Stop::misbehaved("the receipt's answer is not the text that was streamed"));
+        }
+        let bundle = evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(Stop::misbehaved)?;
+        if bundle.receipt.document.reason != reason {
+            let said = bundle.receipt.document.reason;
+            return Err(Stop::misbehaved(format!("its receipt says the answer ended by {said:?}, its stream {reason:?}")));
+        }
+        self.check(&bundle, &mut lane, &voucher)?;
+        Ok(Tried::Done { bundle: Box::new(bundle), reason })
+    }
+
+    /// The node signed that it charges nothing: once that is verified, its vouchers of this attempt count no more and the lane stands where it did.
+    fn unbilled(&self, expected: &Expected, delivered: Delivered, lane: &mut HeldLane, progress: &mut Progress<'_>) -> Result<Tried, Stop> {
+        let receipt = Signed { document: delivered.receipt, signature: delivered.signature };
+        let cause = expected.check(&self.domains, &receipt).map_err(Stop::misbehaved)?;
+        progress.running.forget(receipt.document.attempt)?;
+        if lane.is_promised() {
+            lane.settle(lane.cumulative())?;
+        }
+        let why = format!("receipt {} with fee 0", receipt.document.hash());
+        progress.signed.push(receipt);
+        Ok(Tried::Unbilled(cause, why))
+    }
+
+    /// Whether a quote is the node's own, recent, and within the request's limits.
+    fn check_quote(&self, candidate: &Candidate, request: &Request, quote: &Signed<Quote>) -> Result<(), Stop> {
+        quote.verify(&self.domains, candidate.account).map_err(Stop::misbehaved)?;
+        if quote.document.node != candidate.account || quote.document.block.number.saturating_add(QUOTE_AGE_MAX) < self.lanes.now {
+            return Err(Stop::misbehaved(format!(
+                "its quote is {}'s and names block {}, the chain was at {} when the question was asked",
+                quote.document.node, quote.document.block.number, self.lanes.now
+            )));
+        }
+        match_quote(&quote.document, request).map_err(|error| Stop::Theirs(Cause::Unfit, error.to_string()))
+    }
+
+    /// Signs and sends a voucher; that the lane carries an open promise, and what the voucher covers, is kept before it is signed.
+    async fn promise(
+        &self,
+        talk: &mut Talk,
+        lane: &mut HeldLane,
+        attempt: u16,
+        voucher: Voucher,
+        progress: &mut Progress<'_>,
+    ) -> Result<Signed<Voucher>, Stop> {
+        if !lane.is_promised() {
+            lane.promise()?;
+        }
+        let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
+        progress.draft.promise(sum);
+        (progress.keep)(&progress.draft)?;
+        let expiry = lane.lane().document.expiry;
+        progress.running.promise(Promise { attempt, lane: voucher.lane, base: voucher.base, sum, expiry })?;
+        let signed = Signed::new(&self.signer, &self.domains, voucher);
+        talk.send(&FromClient::Voucher(Box::new(signed.clone()))).await?;
+        Ok(signed)
+    }
+
+    /// The receipt is checked like a stranger's before the lane's books move.
+    fn check(&self, bundle: &Bundle, lane: &mut HeldLane, voucher: &Signed<Voucher>) -> Result<(), Stop> {
+        attribution::bundle::verify(bundle).map_err(|fault| Stop::misbehaved(format!("its receipt does not stand: {fault}")))?;
+        let path = bundle_path(&self.receipts, bundle.receipt.document.request, bundle.receipt.document.attempt);
+        write_atomic(&path, bundle.to_json().as_bytes(), 0o600).with_context(|| path.display().to_string())?;
+        lane.settle(voucher.document.cumulative)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! What `ask` prints: tokens as they come, then the answer's price, attempts, sources and receipt; or why there is none.
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::Context as _;
+use chain_bridge::registry::State;
+use serde::{Deserialize, Serialize};
+use types::{
+    amount::Amount,
+    id::{Address, AssetVersion, NodeId},
+};
+
+use crate::{
+    ask::{Abandoned, Answered, Attempt, Unanswered},
+    command::{Context, Failed},
+    notice::Notice,
+};
+
+/// What is printed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Printed {
+    answer: String,
+    tokens: usize,
+    ttft_ms: u64,
+    tokens_per_s: f64,
+    node: NodeId,
+    /// What its receipt charges.
+    fee_wei: Amount,
+    /// What all attempts together may cost: the receipt's fee, and what was promised to nodes whose receipt never came.
+    #[serde(default)]
+    at_most_wei: Amount,
+    /// Every attempt under this request, oldest first: its node, its sum, its receipt.
+    #[serde(default)]
+    attempts: Vec<Attempt>,
+    sources: Vec<Source>,
+    abandoned: Vec<Abandoned>,
+    receipt: PathBuf,
+    reason: types::receipt::Reason,
+    check: String,
+    /// What was not billed on the way, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notice: Option<Notice>,
+    /// Whether this was answered before, under the same idempotency key: then nothing was asked or paid now.
+    #[serde(default)]
+    is_repeated: bool,
+}
+
+/// What is printed where there is no answer that is billed.
+#[derive(Debug, Serialize)]
+struct Missed {
+    error: String,
+    /// What was received.
+    answer: String,
+    /// Whether that is all of it.
+    is_whole: bool,
+    notice: Notice,
+    notice_file: Option<PathBuf>,
+}
+
+/// One paid run of words.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// The words.
+    pub quote: String,
+    /// Who is paid.
+    pub contributor: Address,
+    /// The Datanet.
+    pub datanet: AssetVersion,
+    /// Weight in 1/256 bit.
+    pub weight: u32,
+    /// What it earns of this answer.
+    pub wei: Amount,
+}
+
+/// Shows tokens on the terminal as they come.
+pub(super) fn show(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
+}
+
+/// Prints what was answered before.
+pub(super) fn again(context: &Context, answer: &str) -> anyhow::Result<()> {
+    let printed: Printed = serde_json::from_str(answer).context("the answer kept under this idempotency key is damaged")?;
+    let printed = Printed { is_repeated: true, ..printed };
+    context.output.result(&printed, || format!("{}\n{}", String::from_utf8_lossy(&shown(printed.answer.as_bytes())), describe(&printed)))
+}
+
+/// Prints why there is no answer, what that cost and on whose word; an error of this client's own passes.
+pub(super) fn missed(context: &Context, error: anyhow::Error) -> anyhow::Result<Answered> {
+    let Unanswered { why, text, is_whole, notice, kept } = error.downcast()?;
+    context.output.note(&format!("\n{}", notice.describe()));
+    if let Some(file) = &kept {
+        context.output.note(&format!("notice {}", file.display()));
+    }
+    if context.output.is_json {
+        let missed = Missed { error: why.clone(), answer: text, is_whole, notice, notice_file: kept };
+        context.output.result(&missed, String::new)?;
+    }
+    Err(Failed(why).into())
+}
+
+/// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
+fn shown(token: &[u8]) -> Vec<u8> {
+    token.iter().copied().filter(|byte| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control()).collect()
+}
+
+/// The paid spans of an answer with what each earns.
+pub fn sources(bundle: &attribution::bundle::Bundle) -> anyhow::Result<Vec<Source>> {
+    let receipt = &bundle.receipt.document;
+    let parts = attribution::shares::parts(receipt, bundle.quote.document.protocol_fee, &bundle.manifest)?;
+    let source = |(number, span): (usize, &types::receipt::Span)| {
+        let (start, length) = (usize::try_from(span.start)?, usize::from(span.length));
+        let quote = bundle.answer.get(start..start + length).context("a span lies outside the answer")?;
+        let code = types::split::Part::Span(u16::try_from(number)?).code();
+        let wei = parts.iter().find(|(part, _)| part.code() == code).map_or(Amount::ZERO, |(_, wei)| *wei);
+        let datanet = bundle.manifest.datanets.get(usize::from(span.datanet)).context("a span names no declared Datanet")?.version;
+        Ok(Source { quote: quote.to_owned(), contributor: span.payee, datanet, weight: span.weight, wei })
+    };
+    receipt.spans.iter().enumerate().map(source).collect()
+}
+
+/// What can be said of an answer's checks: with fewer than five eligible checkers beside the answering node nobody may be drawn (PROTOCOL section 9).
+pub fn check_label(state: &State) -> &'static str {
+    let eligible = state.operators().filter(|operator| operator.active > Amount::ZERO).count();
+    if eligible > 5 { "open to checks" } else { "unchecked" }
+}
+
+pub(super) fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow::Result<Printed> {
+    let bundle = &answered.bundle;
+    Ok(Printed {
+        answer: answered.text.clone(),
+        tokens: answered.tokens.len(),
+        ttft_ms: answered.ttft_ms,
+        tokens_per_s: answered.tokens_per_s,
+        node: answered.node,
+        fee_wei: bundle.receipt.document.fee,
+        at_most_wei: Amount::sum(answered.attempts.iter().map(|attempt| attempt.charged_at_most_wei))?,
+        attempts: answered.attempts.clone(),
+        sources: sources(bundle)?,
+        abandoned: answered.abandoned.clone(),
+        receipt,
+        reason: answered.reason,
+        check: check.to_owned(),
+        notice: answered.notice.as_ref().map(|(notice, _)| notice.clone()),
+        is_repeated: false,
+    })
+}
+
+pub(super) fn describe(printed: &Printed) -> String {
+    let cost = match printed.at_most_wei.minus(printed.fee_wei) {
+        Ok(more) if more > Amount::ZERO => format!(
+            "{} by its receipt and up to {} more, which other attempts were promised",
+            crate::output::money(printed.fee_wei),
+            crate::output::money(more)
+        ),
+        _ => crate::output::money(printed.fee_wei),
+    };
+    let mut text = format!(
+        "\n\n{} tokens, first after {} ms, {:.1} tokens/s, {cost}, {}\n",
+        printed.tokens, printed.ttft_ms, printed.tokens_per_s, printed.check,
+    );
+    for one in printed.attempts.iter().filter(|_| printed.attempts.len() > 1) {
+        text.push_str(&format!(
+            "  attempt {} at {}: {} tokens, {} at most; {}{}\n",
+            one.attempt,
+            one.node,
+            one.tokens,
+            crate::output::money(one.charged_at_most_wei),
+            one.ended,
+            one.receipt.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()))
+        ));
+    }
+    if printed.is_repeated {
+        text.push_str("  answered before under this idempotency key: nothing was asked or paid now\n");
+    }
+    if let Some(notice) = &printed.notice {
+        text.push_str(&format!("{}\n", notice.describe()));
+    }
+    for source in &printed.sources {
+        text.push_str(&format!(
+            "  {:?}\n    contributed by {} to Datanet {}, earns {}\n",
+            source.quote,
+            source.contributor,
+            source.datanet,
+            crate::output::money(source.wei)
+        ));
+    }
+    if printed.sources.is_empty() {
+        text.push_str(
+            "  no run of words stands in a declared Datanet: no contributor is paid; the data share goes to treasuries or insurance\n",
+        );
+    }
+    text.push_str(&format!("receipt {}\n\nNext: tributary receipt verify {}", printed.receipt.display(), printed.receipt.display()));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_sees_no_command_of_a_node() {
+        assert_eq!(shown(b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"), "a[2Jb\tc\nd\u{e9}".as_bytes());
+    }
+}

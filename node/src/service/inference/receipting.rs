@@ -1,0 +1,79 @@
+//! The receipt of an answer: the vouched text attributed, signed, and kept with its lane before anything is sent.
+
+use std::sync::Arc;
+
+use attribution::answer::answer_root;
+use inference::proto::{
+    message::{Begin, Delivered, RefusalCode},
+    payment::Serving,
+};
+use types::{
+    id::Hash32,
+    key::Signed,
+    receipt::{Reason, Receipt},
+    text,
+    voucher::Voucher,
+};
+
+use super::{Answering, Broken, Escrow, Offer, internal, refuse};
+use crate::evidence;
+
+impl<E: Escrow> Answering<E> {
+    /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
+    pub(super) async fn receipt(
+        &self,
+        begin: &Begin,
+        offer: &Arc<Offer>,
+        serving: &Serving,
+        voucher: Signed<Voucher>,
+    ) -> Result<Delivered, Broken> {
+        let vouched = serving.vouched().to_vec();
+        let answer = text::canonical_lossy(&self.engine.decode(&vouched));
+        let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
+        let (attributed, openings) = {
+            let (offer, answer) = (Arc::clone(offer), answer.clone());
+            let work = tokio::task::spawn_blocking(move || evidence::attribute(&offer, &prompt_bytes, &answer));
+            work.await.map_err(internal)?.map_err(internal)?
+        };
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(internal)?;
+        let answer_salt = Hash32(salt);
+        let terms = serving.terms();
+        let tokens_out = u32::try_from(vouched.len()).map_err(internal)?;
+        let receipt = Receipt {
+            request: terms.request,
+            attempt: terms.attempt,
+            client: begin.request.document.client,
+            node: self.account.address(),
+            lane: terms.lane,
+            cumulative_after: voucher.document.cumulative,
+            manifest: begin.request.document.manifest,
+            index: offer.manifest.index,
+            parameters: offer.manifest.parameters,
+            profile: begin.request.document.profile,
+            class: begin.request.document.class,
+            block: begin.quote.document.block,
+            prompt_root: begin.request.document.prompt_root,
+            answer_root: answer_root(&answer, &attributed.words, answer_salt),
+            token_ids: terms.token_ids(&vouched),
+            tokens_in: terms.tokens_in,
+            first_token: terms.first_token().map_err(internal)?,
+            tokens_out,
+            quote: terms.quote,
+            fee: terms.due(tokens_out).map_err(internal)?,
+            // A receipt over a prefix of what was sent does not say that the model ended there.
+            reason: serving.finished().filter(|_| serving.is_settled()).unwrap_or(Reason::Cancelled),
+            weight_total: attributed.weight_total,
+            fingerprint_root: Hash32::ZERO,
+            assets: attribution::bundle::assets(&offer.manifest),
+            spans: attributed.spans,
+            masks: attributed.masks,
+        };
+        let signed = Signed::new(&self.account, &self.domains, receipt);
+        let openings = serde_json::to_string(&openings).map_err(internal)?;
+        let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings };
+        let bundle = evidence::assemble(&self.domains, begin, &voucher, delivered.clone(), &vouched).map_err(internal)?;
+        self.books.keep_receipt(&bundle, &begin.lane, &voucher).map_err(internal)?;
+        Ok(delivered)
+    }
+}

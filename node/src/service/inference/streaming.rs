@@ -1,0 +1,160 @@
+//! Tokens out, vouchers in: what the engine makes is sent as far as it is paid for, until the answer has ended and all of it is.
+
+use std::time::{Duration, Instant};
+
+use inference::{
+    Finish, Sampling,
+    engine::{EngineError, Generation, Start, Step},
+    proto::{
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode},
+        payment::Serving,
+    },
+};
+use p2p::stream::{FrameReceiver, FrameSender};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
+use types::{key::Signed, receipt::Reason, voucher::Voucher};
+
+use super::{Answering, Broken, Escrow, Offer, VOUCHER_WAIT, duplicate, internal, refuse, say, signer};
+use crate::books::BooksError;
+
+/// What an answer's stream leaves behind, however it ends.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The last voucher taken.
+    pub(super) voucher: Option<Signed<Voucher>>,
+    /// Whether the attempt's note is on disk: from then on it is begun once.
+    pub(super) is_noted: bool,
+}
+
+/// What is under way for an answer: its tokens, and its note on the way to the disk (false where there was one before).
+pub(super) struct Work {
+    pub(super) generation: Generation,
+    pub(super) noted: JoinHandle<Result<bool, BooksError>>,
+    pub(super) tokenizing: Duration,
+}
+
+/// That the request was noted just now, and never before.
+fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> Result<bool, Broken> {
+    if noted.map_err(internal)?.map_err(internal)? { Ok(true) } else { Err(duplicate(begin)) }
+}
+
+impl<E: Escrow> Answering<E> {
+    pub(super) async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
+        if let Some((_, folder)) = &offer.adapter {
+            self.engine.load_adapter(folder).await.map_err(|e| refuse(RefusalCode::NotServed, e.to_string()))?;
+        }
+        let rule = begin.request.document.sampling;
+        let start = Start {
+            prompt,
+            continued: begin.continued.clone(),
+            adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
+            sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
+            seed: begin.request.seed().0,
+            max_tokens: begin.request.document.tokens_max,
+        };
+        self.engine.begin(start).await.map_err(|error| {
+            let code = match &error {
+                EngineError::ContextExceeded { .. } => RefusalCode::TooLong,
+                EngineError::Busy { .. } => RefusalCode::Busy,
+                EngineError::UnknownAdapter(_) => RefusalCode::NotServed,
+                EngineError::Invalid(_) => RefusalCode::Invalid,
+                _ => RefusalCode::Internal,
+            };
+            refuse(code, error.to_string())
+        })
+    }
+
+    /// Streams until the answer has ended and is paid, or no voucher comes; what `kept` says holds also when this fails.
+    pub(super) async fn stream_tokens(
+        &self,
+        sender: &mut FrameSender,
+        receiver: &mut FrameReceiver,
+        begin: &Begin,
+        serving: &mut Serving,
+        work: Work,
+        kept: &mut Kept,
+    ) -> Result<(), Broken> {
+        let Work { mut generation, mut noted, tokenizing } = work;
+        let started = Instant::now();
+        let mut is_announced = false;
+        while !serving.is_settled() {
+            if let Some(reason) = serving.finished().filter(|_| !is_announced) {
+                say(sender, &FromNode::Finished { reason }).await?;
+                is_announced = true;
+            }
+            if serving.may_produce() {
+                tokio::select! {
+                    biased;
+                    frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
+                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
+                        // A client that resets or leaves is billed for what it acknowledged.
+                        Ok(None) | Err(_) => return Ok(()),
+                    },
+                    done = &mut noted, if !kept.is_noted => kept.is_noted = is_new(done, begin)?,
+                    step = generation.next() => match step {
+                        Ok(Step::Token { token, .. }) => {
+                            if serving.tokens().is_empty() {
+                                tracing::info!(engine_us = (tokenizing + started.elapsed()).as_micros(), "first token");
+                            }
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
+                            let index = serving.token(token);
+                            say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
+                        }
+                        Ok(Step::End(finish)) => {
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
+                            serving.finish(match finish {
+                                Finish::Stop => Reason::Stop,
+                                Finish::Length => Reason::Length,
+                            });
+                        }
+                        Err(error) => {
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
+                            tracing::error!(%error, "engine failed during an answer");
+                            return Err(internal(error));
+                        }
+                    },
+                }
+            } else {
+                match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
+                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
+                    Ok(Ok(None) | Err(_)) => return Ok(()),
+                    Err(_) => {
+                        serving.finish(Reason::NoVoucher);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if !is_announced && let Some(reason) = serving.finished() {
+            say(sender, &FromNode::Finished { reason }).await?;
+        }
+        Ok(())
+    }
+
+    fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<Voucher>>) -> Result<(), Broken> {
+        let message = FromClient::decode(frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
+        let FromClient::Voucher(voucher) = message else {
+            return Err(refuse(RefusalCode::Invalid, "only vouchers may follow the beginning of an answer"));
+        };
+        let no = |error: String| refuse(RefusalCode::Voucher, error);
+        voucher.verify(&self.domains, signer(begin)).map_err(|e| no(e.to_string()))?;
+        if voucher.document.cumulative > begin.lane.document.cap {
+            return Err(no(format!(
+                "the voucher promises {} wei, above the lane's cap of {}",
+                voucher.document.cumulative, begin.lane.document.cap
+            )));
+        }
+        serving.voucher(&voucher.document).map_err(|e| no(e.to_string()))?;
+        *last = Some(*voucher);
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! A node's answering service behind a socket, and a client's side of its frames.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use attribution::{bundle, index::Index};
+use chain_bridge::{follow::Snapshot, lanes::SessionRight};
+use inference::{
+    engine::{EngineConfig, EngineHandle},
+    proto::{
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, NODE_FRAME_MAX, RefusalCode, Turn, encode},
+        payment::Terms,
+    },
+};
+use node::{
+    books::Books,
+    evidence,
+    service::inference::{Answering, Escrow, Ledger, Offer},
+};
+use p2p::{
+    client::{Client, Connection, Limits, Server},
+    identity::NodeSeed,
+    stream::FrameStream,
+};
+use storage::store::{Config as StoreConfig, Store};
+use tokio::{
+    sync::{RwLock, watch},
+    time::timeout,
+};
+use types::{
+    amount::{Amount, WEI_PER_OPEN},
+    encoding::Document as _,
+    id::{Address, AssetId, AssetVersion, BlobId, Hash32},
+    key::{Account, Domains, Signed},
+    manifest::{AssetKind, Manifest, ManifestAsset},
+    quote::{Class, Profile, Quote},
+    receipt::Reason,
+    request::{Request, SamplingRule},
+    split::SplitTable,
+    text,
+    time::BlockRef,
+    voucher::{Lane, Voucher},
+};
+
+/// Tokens asked for: less than what one voucher covers, so the honest course is three vouchers at most.
+pub(super) const TOKENS: u32 = 24;
+/// Longest wait for one frame.
+pub(super) const WAIT: Duration = Duration::from_secs(20);
+
+/// What the escrow says: every payer's deposit, and its session keys.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) deposit: Amount,
+    pub(super) sessions: BTreeMap<(Address, Address), SessionRight>,
+}
+
+#[derive(Debug)]
+pub(super) struct Deposit(Arc<Mutex<Desk>>);
+
+impl Escrow for Deposit {
+    async fn free_balance(&self, _: Address, _: Amount) -> anyhow::Result<Amount> {
+        Ok(self.0.lock().unwrap().deposit)
+    }
+
+    async fn session(&self, payer: Address, signer: Address) -> anyhow::Result<Option<SessionRight>> {
+        Ok(self.0.lock().unwrap().sessions.get(&(payer, signer)).copied())
+    }
+}
+
+/// What one client may cost the node: some hundred answers of one unpaid token.
+pub(super) const WILLING: Amount = Amount(30_000_000_000_000_000);
+
+/// A node's answering service behind a socket, and a client's connection to it.
+pub(super) struct World {
+    pub(super) connection: Connection,
+    pub(super) books: Arc<Books>,
+    pub(super) node: Address,
+    pub(super) client: Account,
+    pub(super) domains: Domains,
+    pub(super) manifest: Manifest,
+    pub(super) nonce: AtomicU64,
+    pub(super) deposit: Arc<Mutex<Desk>>,
+    pub(super) chain: watch::Sender<Arc<Snapshot>>,
+    _client: Client,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) fn account(byte: u8) -> Account {
+    Account::from_bytes(&[byte; 32]).unwrap()
+}
+
+impl World {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("tiny.gguf");
+        inference::tiny::write_model(&model, 1).unwrap();
+        let engine = EngineHandle::start(EngineConfig::new(&model)).unwrap();
+        let index = Arc::new(Index::new(vec![]).unwrap());
+        let base = ManifestAsset {
+            kind: AssetKind::Base,
+            version: AssetVersion { asset: AssetId(1), version: 1 },
+            content: BlobId(engine.info().hash),
+        };
+        let split = SplitTable { node: 4_000, base: 2_500, data: 3_000, stakers: 500, ..SplitTable::default() };
+        let manifest = Manifest { assets: vec![base], split, index: index.root(), parameters: 1, datanets: vec![] };
+        let offer = Offer { manifest: manifest.clone(), index, adapter: None };
+        let domains = Domains {
+            chain_id: 31_337,
+            escrow: Address([1; 20]),
+            registry: Address([2; 20]),
+            settlement: Address([3; 20]),
+            stake: Address([4; 20]),
+        };
+        let store = Store::open(&folder.path().join("store"), StoreConfig::default()).unwrap();
+        let books = Arc::new(Books::new(store.records()));
+        let tip = BlockRef { number: 100, hash: Hash32([9; 32]) };
+        let (chain, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
+        let deposit = Arc::new(Mutex::new(Desk { deposit: Amount(WEI_PER_OPEN), ..Desk::default() }));
+        let answering = Arc::new(Answering {
+            engine,
+            account: account(1),
+            domains,
+            rates: (Amount(2_000_000_000_000_000), Amount(6_000_000_000_000_000)),
+            offers: Arc::new(RwLock::new(BTreeMap::from([(manifest.root(), Arc::new(offer))]))),
+            snapshots,
+            books: Arc::clone(&books),
+            escrow: Deposit(Arc::clone(&deposit)),
+            ledger: Ledger::new(WILLING),
+        });
+        let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let seed = NodeSeed::generate();
+        let mut server = Server::bind(loopback, &seed, Limits::default()).unwrap();
+        let addr = server.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Some(connection) = server.accept().await {
+                while let Ok(mut stream) = connection.accept_stream().await {
+                    let answering = Arc::clone(&answering);
+                    tokio::spawn(async move {
+                        if let Ok(Some(first)) = stream.recv(CLIENT_FRAME_MAX).await {
+                            answering.serve(stream, first).await;
+                        }
+                    });
+                }
+            }
+        });
+        let client = Client::bind(loopback, &NodeSeed::generate(), Limits::default()).unwrap();
+        let connection = client.connect(addr, Some(seed.node_id())).await.unwrap();
+        Self {
+            connection,
+            books,
+            node: account(1).address(),
+            client: account(2),
+            domains,
+            manifest,
+            nonce: AtomicU64::new(1),
+            deposit,
+            chain,
+            _client: client,
+            _folder: folder,
+        }
+    }
+
+    pub(super) async fn talk(&self) -> Talk {
+        Talk(self.connection.open_stream().await.unwrap())
+    }
+
+    /// A lane to this node with that cap.
+    pub(super) fn lane(&self, cap: u128, nonce: u64) -> Signed<Lane> {
+        let lane = Lane { payer: self.client.address(), node: self.node, cap: Amount(cap), expiry: 10_000, nonce };
+        Signed::new(&self.client, &self.domains, lane)
+    }
+
+    /// An honest beginning on that lane.
+    pub(super) fn begin(&self, quote: Signed<Quote>, lane: Signed<Lane>) -> Begin {
+        let turns = vec![Turn { role: 2, content: "What is gout?".into() }];
+        let prompt_salt = Hash32([7; 32]);
+        let request = Request {
+            client: self.client.address(),
+            nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
+            manifest: self.manifest.root(),
+            rate_in_max: quote.document.rate_in,
+            rate_out_max: quote.document.rate_out,
+            profile: Profile::CandleF32B1,
+            class: Class::Open,
+            sampling: SamplingRule::default(),
+            prompt_root: text::prompt_root(&evidence::prompt_bytes(&turns).unwrap(), prompt_salt),
+            tokens_max: TOKENS,
+            spending_limit: Amount(WEI_PER_OPEN),
+        };
+        let request = Signed::new(&self.client, &self.domains, request);
+        Begin { request, attempt: 0, quote, lane, session: None, manifest: self.manifest.clone(), turns, prompt_salt, continued: vec![] }
+    }
+
+    /// Quote, beginning and the first token of an answer on a lane.
+    pub(super) async fn first_token(&self, lane: Signed<Lane>) -> Answer {
+        self.first_token_by(lane, None).await
+    }
+
+    /// The same with a session key named.
+    pub(super) async fn first_token_by(&self, lane: Signed<Lane>, session: Option<Address>) -> Answer {
+        let mut talk = self.talk().await;
+        let quote = talk.quote(&self.manifest).await;
+        let begin = Begin { session, ..self.begin(quote, lane) };
+        talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
+        let FromNode::Begun { tokens_in, base } = talk.recv().await else { panic!("no beginning") };
+        let quote = &begin.quote.document;
+        let terms = Terms {
+            lane: begin.lane.document.id(),
+            request: begin.request.document.id(),
+            attempt: 0,
+            quote: quote.hash(),
+            continued: vec![],
+            tokens_in,
+            base,
+            rate_in: quote.rate_in,
+            rate_out: quote.rate_out,
+            protocol_fee: quote.protocol_fee,
+        };
+        let mut answer = Answer { talk, begin, terms, tokens: vec![] };
+        answer.token().await;
+        answer
+    }
+
+    pub(super) fn sign(&self, voucher: Voucher) -> FromClient {
+        FromClient::Voucher(Box::new(Signed::new(&self.client, &self.domains, voucher)))
+    }
+
+    /// An answer paid to its end; its last voucher.
+    pub(super) async fn honest(&self, lane: &Signed<Lane>) -> (Answer, Voucher) {
+        let mut answer = self.first_token(lane.clone()).await;
+        answer.talk.send(&self.sign(answer.due())).await;
+        let reason = answer.rest_of_it().await;
+        assert!(matches!(reason, Reason::Length | Reason::Stop), "{reason:?}");
+        let last = answer.due();
+        answer.talk.send(&self.sign(last)).await;
+        let FromNode::Receipt(delivered) = answer.talk.recv().await else { panic!("no receipt") };
+        let voucher = Signed::new(&self.client, &self.domains, last);
+        let kept = evidence::assemble(&self.domains, &answer.begin, &voucher, *delivered, &answer.tokens).unwrap();
+        bundle::verify(&kept).unwrap();
+        (answer, last)
+    }
+
+    /// Receipts kept, and what a lane stands at.
+    pub(super) fn charged(&self, lane: &Signed<Lane>) -> (u64, Amount) {
+        let record = self.books.lane(lane.document.id()).unwrap();
+        (self.books.counts().unwrap().0, record.map_or(Amount::ZERO, |record| record.voucher.document.cumulative))
+    }
+
+    /// Waits until so many receipts are kept: the node may still be writing when the client has its refusal.
+    pub(super) async fn receipts(&self, count: u64) {
+        let deadline = Instant::now() + WAIT;
+        while self.books.counts().unwrap().0 < count {
+            assert!(Instant::now() < deadline, "{count} receipts were due, {} are kept", self.books.counts().unwrap().0);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// An answer under way on the client's side.
+pub(super) struct Answer {
+    pub(super) talk: Talk,
+    pub(super) begin: Begin,
+    pub(super) terms: Terms,
+    pub(super) tokens: Vec<u32>,
+}
+
+impl Answer {
+    pub(super) async fn token(&mut self) {
+        let FromNode::Token { index, id, .. } = self.talk.recv().await else { panic!("no token") };
+        assert_eq!(usize::try_from(index).unwrap(), self.tokens.len());
+        self.tokens.push(id);
+    }
+
+    /// The voucher for all tokens so far.
+    pub(super) fn due(&self) -> Voucher {
+        self.terms.voucher(&self.tokens).unwrap()
+    }
+
+    pub(super) async fn rest_of_it(&mut self) -> Reason {
+        loop {
+            match self.talk.recv().await {
+                FromNode::Token { id, .. } => self.tokens.push(id),
+                FromNode::Finished { reason } => return reason,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+pub(super) struct Talk(pub(super) FrameStream);
+
+impl Talk {
+    pub(super) async fn send(&mut self, message: &FromClient) {
+        self.0.send(&encode(message)).await.unwrap();
+    }
+
+    pub(super) async fn recv(&mut self) -> FromNode {
+        let frame = timeout(WAIT, self.0.recv(NODE_FRAME_MAX)).await.unwrap().unwrap().expect("the stream ended");
+        FromNode::decode(&frame).unwrap()
+    }
+
+    pub(super) async fn quote(&mut self, manifest: &Manifest) -> Signed<Quote> {
+        let ask = FromClient::QuoteAsk { manifest: manifest.root(), profile: Profile::CandleF32B1, class: Class::Open, tokens_max: TOKENS };
+        self.send(&ask).await;
+        let FromNode::Quote(quote) = self.recv().await else { panic!("no quote") };
+        quote
+    }
+
+    /// The refusal that must come, behind tokens that were under way.
+    pub(super) async fn refusal(&mut self, code: RefusalCode, words: &str) {
+        loop {
+            match self.recv().await {
+                FromNode::Token { .. } | FromNode::Finished { .. } => {}
+                FromNode::Refused(refusal) => {
+                    assert!(refusal.code == code && refusal.message.contains(words), "expected {code:?}, {words:?}, got {refusal:?}");
+                    return;
+                }
+                other => panic!("expected a refusal with {words:?}, got {other:?}"),
+            }
+        }
+    }
+}
