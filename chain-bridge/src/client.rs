@@ -49,10 +49,10 @@ pub struct ChainClient {
 }
 
 impl ChainClient {
-    /// Connects and checks that the deployment is there.
+    /// Connects and checks that the deployment is there, and is what this program's contracts give.
     ///
     /// # Errors
-    /// [`ChainError::Down`], [`ChainError::WrongChain`], [`ChainError::NoCode`].
+    /// [`ChainError::Down`], [`ChainError::WrongChain`], [`ChainError::NoCode`], [`ChainError::OtherCode`].
     pub async fn connect(url: &str, deployment: Deployment, account: Option<Account>) -> Result<Self, ChainError> {
         let rpc = Rpc::connect(url).await?;
         verify_deployment(&rpc, &deployment).await?;
@@ -77,6 +77,13 @@ impl ChainClient {
     pub fn ask_before_sending(&self, approval: Arc<dyn quote::Approval>) -> Result<(), ChainError> {
         self.sender("asking before sending")?.ask_before_sending(approval);
         Ok(())
+    }
+
+    /// Lets nothing be sent from now on, by this client and its clones.
+    pub fn stop_sending(&self, why: String) {
+        if let Some(sender) = &self.sender {
+            sender.stop(why);
+        }
     }
 
     /// The deployment.

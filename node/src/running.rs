@@ -41,7 +41,7 @@ use types::{
 
 use crate::{
     books::Books,
-    chain::{Chained, Snapshots},
+    chain::{Chained, Snapshots, alarm_in},
     check,
     command::Context,
     config::Config,
@@ -169,10 +169,13 @@ impl Node {
         let lock = data.lock()?;
         let account = context.account()?;
         let deployment = context.deployment()?;
-        let chained = Chained::open(&config.rpc, deployment.clone(), Some(account.clone())).await?;
-        chained.keep_outbox(&data.outbox(true)).await?;
+        let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
+        // With an alarm the node runs, to say so; nothing of its money moves.
+        if chained.alarm().is_none() {
+            chained.keep_outbox(&data.outbox(true)).await?;
+            chained.state().await?;
+        }
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
-        chained.state().await?;
         let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
@@ -457,11 +460,18 @@ impl Front {
             providers: count(self.overlay.ads().await?.len()),
             running: self.running.load(Ordering::Relaxed),
             manifests: self.offers.read().await.keys().copied().collect(),
-            waiting: self.waiting.borrow().clone(),
+            waiting: self.why_waiting(),
             receipts,
             receipts_unposted: receipts.saturating_sub(posted),
             memory_bytes: resident_bytes()?,
         }))
+    }
+
+    /// Why something is not served; an alarm comes first.
+    fn why_waiting(&self) -> Vec<String> {
+        let settling = &self.settling;
+        let alarm = alarm_in(&settling.snapshots.borrow(), settling.chain.rpc().url());
+        alarm.iter().map(ToString::to_string).chain(self.waiting.borrow().iter().cloned()).collect()
     }
 
     async fn check(&self, remote: NodeId, bundle: &str) -> anyhow::Result<FromNode> {
