@@ -79,6 +79,17 @@ pub enum Certainty {
     Final,
 }
 
+impl Certainty {
+    /// The head in JSON-RPC.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Pending => "latest",
+            Self::Safe => "safe",
+            Self::Final => "finalized",
+        }
+    }
+}
+
 impl std::fmt::Display for Certainty {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

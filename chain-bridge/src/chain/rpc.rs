@@ -148,6 +148,16 @@ impl Rpc {
         Ok(bytes.to_vec())
     }
 
+    /// Runs a call on the state of a head: `latest`, `safe`, `finalized`.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn call_at(&self, from: Address, to: Address, data: &[u8], head: &'static str) -> Result<Vec<u8>, ChainError> {
+        let call = json!({ "from": from, "to": to, "input": format!("0x{}", hex::encode(data)) });
+        let bytes: alloy::primitives::Bytes = self.request("eth_call", json!([call, head])).await?;
+        Ok(bytes.to_vec())
+    }
+
     /// Gas that a call would use.
     ///
     /// # Errors
@@ -165,7 +175,15 @@ impl Rpc {
     /// # Errors
     /// As [`Rpc::request`].
     pub async fn balance(&self, account: Address) -> Result<Amount, ChainError> {
-        let balance: U256 = self.request("eth_getBalance", json!([account, "latest"])).await?;
+        self.balance_at(account, "latest").await
+    }
+
+    /// Balance of an account at a head.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn balance_at(&self, account: Address, head: &'static str) -> Result<Amount, ChainError> {
+        let balance: U256 = self.request("eth_getBalance", json!([account, head])).await?;
         balance.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "a balance", why: "beyond 2^128 wei".into() })
     }
 

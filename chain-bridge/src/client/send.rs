@@ -435,7 +435,12 @@ impl Sender {
             // The nonce before the receipts: see `Outbox::due`.
             let nonce = self.rpc.nonce(self.address(), false).await?;
             let found = self.included(kept.outbox.entry(&key).map_or(&[][..], |entry| &entry.sent)).await?;
-            kept.outbox.seen(&key, found);
+            kept.outbox.seen(&key, found.as_ref().map(|(hash, outcome)| (*hash, outcome.block)));
+            if found.is_some_and(|(_, outcome)| !outcome.is_success) {
+                // Sent again on another branch, whose contract refused it: not done, and free for another try.
+                kept.outbox.finish(&key, false);
+                continue;
+            }
             if kept.outbox.due(&key, head, nonce) == Some(Action::Send) {
                 self.resend(&key, &key, kept).await?;
             }
@@ -444,10 +449,10 @@ impl Sender {
     }
 
     /// Where one of a key's copies is included.
-    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, BlockRef)>, ChainError> {
+    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, Outcome)>, ChainError> {
         for hash in sent.iter().rev() {
             if let Some(outcome) = self.rpc.outcome(*hash).await? {
-                return Ok(Some((*hash, outcome.block)));
+                return Ok(Some((*hash, outcome)));
             }
         }
         Ok(None)
