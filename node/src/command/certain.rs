@@ -8,19 +8,19 @@ use serde::Serialize;
 
 /// One thing by how certain it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Certain<T> {
+pub(super) struct Certain<T> {
     /// By the latest block.
-    pub pending: T,
+    pub(super) pending: T,
     /// By the safe block: replaced only if the L1 is.
-    pub safe: T,
+    pub(super) safe: T,
     /// By the finalized block.
     #[serde(rename = "final")]
-    pub finalized: T,
+    pub(super) finalized: T,
 }
 
 impl<T: Default + PartialEq> Certain<T> {
     /// Asks at each head. Before the contracts stood there was nothing of anybody.
-    pub async fn read(client: &ChainClient, ask: impl AsyncFn(ChainClient) -> Result<T, ChainError>) -> Result<Self, ChainError> {
+    pub(super) async fn read(client: &ChainClient, ask: impl AsyncFn(ChainClient) -> Result<T, ChainError>) -> Result<Self, ChainError> {
         let at = async |certainty| match ask(client.at(certainty)).await {
             Err(ChainError::NoCode { .. }) if certainty != Certainty::Pending => Ok(T::default()),
             other => other,
@@ -31,7 +31,7 @@ impl<T: Default + PartialEq> Certain<T> {
     }
 
     /// Lines for people; none where all heads say the same.
-    pub fn lines(&self, say: impl Fn(&T) -> String) -> String {
+    pub(super) fn lines(&self, say: impl Fn(&T) -> String) -> String {
         if self.pending == self.safe && self.safe == self.finalized {
             return String::new();
         }
