@@ -61,8 +61,65 @@ pub struct Heads {
     pub finalized: BlockRef,
     /// Seconds since 1970 of the latest block.
     pub timestamp: u64,
+    /// Seconds since 1970 of the safe block.
+    pub safe_timestamp: u64,
     /// Seconds since 1970 of the finalized block: what the chain's time had reached for good.
     pub finalized_timestamp: u64,
+}
+
+/// How certain it is that a block stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// Known from the sequencer alone.
+    Pending,
+    /// Derivable from the L1.
+    Safe,
+    /// Derived from finalized L1 blocks.
+    Final,
+}
+
+impl Certainty {
+    /// The head in JSON-RPC.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Pending => "latest",
+            Self::Safe => "safe",
+            Self::Final => "finalized",
+        }
+    }
+}
+
+impl std::fmt::Display for Certainty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Safe => "safe",
+            Self::Final => "final",
+        })
+    }
+}
+
+impl Heads {
+    /// How certain the block of a number is.
+    pub const fn certainty_of_block(&self, number: u64) -> Certainty {
+        certainty(number, self.safe.number, self.finalized.number)
+    }
+
+    /// How certain it is what happened at a time: blocks have later ones than those before them.
+    pub const fn certainty_at(&self, timestamp: u64) -> Certainty {
+        certainty(timestamp, self.safe_timestamp, self.finalized_timestamp)
+    }
+}
+
+const fn certainty(place: u64, safe: u64, finalized: u64) -> Certainty {
+    if place <= finalized {
+        Certainty::Final
+    } else if place <= safe {
+        Certainty::Safe
+    } else {
+        Certainty::Pending
+    }
 }
 
 /// A chain, as far as this crate needs one.

@@ -31,7 +31,7 @@ use types::{
 };
 
 use crate::{
-    chain::{Call, Chain, Header, Heads, TxRef, decode, error::ChainError, rpc::Rpc},
+    chain::{Call, Certainty, Chain, Header, Heads, TxRef, decode, error::ChainError, rpc::Rpc},
     convert,
     deploy::{self, Deployment, verify_deployment},
     registry::Logged,
@@ -46,18 +46,27 @@ pub struct ChainClient {
     rpc: Rpc,
     deployment: Arc<Deployment>,
     sender: Option<Arc<Sender>>,
+    /// Where contracts and balances are read.
+    head: Certainty,
 }
 
 impl ChainClient {
-    /// Connects and checks that the deployment is there.
+    /// Connects and checks that the deployment is there, and is what this program's contracts give.
     ///
     /// # Errors
-    /// [`ChainError::Down`], [`ChainError::WrongChain`], [`ChainError::NoCode`].
+    /// [`ChainError::Down`], [`ChainError::WrongChain`], [`ChainError::NoCode`], [`ChainError::OtherCode`].
     pub async fn connect(url: &str, deployment: Deployment, account: Option<Account>) -> Result<Self, ChainError> {
         let rpc = Rpc::connect(url).await?;
         verify_deployment(&rpc, &deployment).await?;
         let sender = account.map(|account| Arc::new(Sender::new(rpc.clone(), account)));
-        Ok(Self { rpc, deployment: Arc::new(deployment), sender })
+        Ok(Self { rpc, deployment: Arc::new(deployment), sender, head: Certainty::Pending })
+    }
+
+    /// The same client, reading contracts and balances by the latest, the safe or the finalized block. Sending is the same. Where a contract did not
+    /// stand yet at that block, reading it is [`ChainError::NoCode`].
+    #[must_use]
+    pub fn at(&self, head: Certainty) -> Self {
+        Self { head, ..self.clone() }
     }
 
     /// Remembers transactions in a file from now on and finishes those that an earlier process left there. Returns their keys.
@@ -77,6 +86,13 @@ impl ChainClient {
     pub fn ask_before_sending(&self, approval: Arc<dyn quote::Approval>) -> Result<(), ChainError> {
         self.sender("asking before sending")?.ask_before_sending(approval);
         Ok(())
+    }
+
+    /// Lets nothing be sent from now on, by this client and its clones.
+    pub fn stop_sending(&self, why: String) {
+        if let Some(sender) = &self.sender {
+            sender.stop(why);
+        }
     }
 
     /// The deployment.
@@ -163,7 +179,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn balance(&self, account: Address) -> Result<Amount, ChainError> {
-        self.rpc.balance(account).await
+        self.rpc.balance_at(account, self.head.tag()).await
     }
 
     /// Pays `amount` to `to`.
@@ -188,7 +204,12 @@ impl ChainClient {
 
     /// Reads from a contract. The sender is the deployer: reads do not depend on it, and with an L1 fee set it must be funded.
     pub(crate) async fn read<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, ChainError> {
-        let data = self.rpc.call(self.deployment.deployer, to, &call.abi_encode(), None).await?;
+        let data = self.rpc.call_at(self.deployment.deployer, to, &call.abi_encode(), self.head.tag()).await?;
+        if data.is_empty() && self.head != Certainty::Pending {
+            let contract =
+                self.deployment.contracts().into_iter().find(|(_, address)| *address == to).map_or("a contract", |(name, _)| name);
+            return Err(ChainError::NoCode { contract, address: to });
+        }
         C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
     }
 

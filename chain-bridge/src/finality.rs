@@ -8,12 +8,22 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
 use types::time::BlockRef;
 
 use crate::chain::Header;
 
 /// Most blocks between finalized and tip. An OP chain finalizes within half an hour and must within twelve (21,600 blocks of two seconds).
 pub const RING_MAX: usize = 65_536;
+
+/// A final block that is another one now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// As it was counted by.
+    pub was: BlockRef,
+    /// As the chain has it now.
+    pub now: BlockRef,
+}
 
 /// Why a block does not continue what we know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +58,14 @@ pub enum FinalityError {
 }
 
 impl FinalityError {
+    /// What is there in place of a block that was final; nothing for every other error.
+    pub const fn changed(&self) -> Option<Changed> {
+        match self {
+            Self::FinalizedChanged { was, now } => Some(Changed { was: *was, now: *now }),
+            _ => None,
+        }
+    }
+
     /// Whether going on could count money twice: nothing may be served or settled until a person looked.
     pub const fn must_halt(&self) -> bool {
         matches!(self, Self::FinalizedChanged { .. } | Self::NotFinalizing)

@@ -2,7 +2,8 @@
 //!
 //! Written against [`Chain`], so that reorganisations are tried on a chain that a test makes up. Up to a finalized block events are read in
 //! ranges; above it block by block, each known by its hash. When the endpoint is down the last snapshot stands, with the problem beside it; when a
-//! finalized block changes, following stops for good (`is_halted`): nothing may be counted until a person looked.
+//! finalized block changes, following stops for good (`is_halted`): nothing may be counted until a person looked. The last finalized block that an
+//! earlier process knew is looked for before the first event is read, so that no restart forgets what was counted by.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use types::time::BlockRef;
 
 use crate::{
     chain::{Chain, Header, Heads},
-    finality::{Cursor, FinalityError},
+    finality::{Changed, Cursor, FinalityError},
     registry::{Logged, State, View, ViewError},
 };
 
@@ -29,12 +30,16 @@ pub struct Snapshot {
     pub tip: BlockRef,
     /// Books at the tip: may be taken back.
     pub latest: Arc<State>,
+    /// The block that `finalized` stands at; block 0 before anything is known.
+    pub final_block: BlockRef,
     /// Books at the finalized block: count money by these.
     pub finalized: Arc<State>,
     /// Why the last round failed, if it did; the books are those of the round before.
     pub problem: Option<String>,
     /// Whether following has stopped for good.
     pub is_halted: bool,
+    /// The final block that changed, if following has stopped for that.
+    pub changed: Option<Changed>,
 }
 
 impl Snapshot {
@@ -70,6 +75,14 @@ pub enum FollowError<E> {
 }
 
 impl<E> FollowError<E> {
+    /// The final block that changed, if that is why.
+    pub const fn changed(&self) -> Option<Changed> {
+        match self {
+            Self::Finality(error) => error.changed(),
+            _ => None,
+        }
+    }
+
     const fn must_halt(&self) -> bool {
         match self {
             Self::Chain(_) | Self::Moved(_) | Self::Lagging { .. } => false,
@@ -89,8 +102,14 @@ pub struct Follower {
 impl Follower {
     /// Follows `chain` from block `from` (the deployment's), looking every `poll`.
     pub fn start<C: Chain + 'static>(chain: C, from: u64, poll: Duration) -> Self {
+        Self::start_after(chain, from, poll, None)
+    }
+
+    /// The same after another process, which knew `last_final` as the finalized block: a chain that has another one there is not followed.
+    pub fn start_after<C: Chain + 'static>(chain: C, from: u64, poll: Duration, last_final: Option<BlockRef>) -> Self {
         let (sender, snapshot) = watch::channel(Arc::new(Snapshot::default()));
-        let task = tokio::spawn(run(Following::new(from), chain, poll, sender));
+        let following = Following { last_final, ..Following::new(from) };
+        let task = tokio::spawn(run(following, chain, poll, sender));
         Self { snapshot, task }
     }
 
@@ -137,7 +156,8 @@ async fn run<C: Chain>(mut following: Following, chain: C, poll: Duration, sende
         if let Some(problem) = &problem {
             tracing::warn!(%problem, is_halted, "following the chain failed");
         }
-        let snapshot = following.snapshot(problem, is_halted);
+        let changed = result.as_ref().err().and_then(FollowError::changed);
+        let snapshot = Snapshot { changed, ..following.snapshot(problem, is_halted) };
         let is_new = {
             let last = sender.borrow();
             last.heads != snapshot.heads
@@ -145,7 +165,12 @@ async fn run<C: Chain>(mut following: Following, chain: C, poll: Duration, sende
                 || last.problem != snapshot.problem
                 || last.is_halted != snapshot.is_halted
         };
-        if is_new && sender.send(Arc::new(snapshot)).is_err() || is_halted {
+        if is_new && sender.send(Arc::new(snapshot)).is_err() {
+            return;
+        }
+        if is_halted {
+            // Whoever waits for a change goes on waiting: the last snapshot says that nothing comes, and why.
+            sender.closed().await;
             return;
         }
         pause = match result {
@@ -162,6 +187,8 @@ async fn run<C: Chain>(mut following: Following, chain: C, poll: Duration, sende
 #[derive(Debug)]
 struct Following {
     from: u64,
+    /// What an earlier process knew to be final, until the chain is seen to have it.
+    last_final: Option<BlockRef>,
     cursor: Option<Cursor>,
     view: View,
     heads: Option<Heads>,
@@ -169,16 +196,22 @@ struct Following {
 
 impl Following {
     fn new(from: u64) -> Self {
-        Self { from, cursor: None, view: View::new(), heads: None }
+        Self { from, last_final: None, cursor: None, view: View::new(), heads: None }
     }
 
     fn snapshot(&self, problem: Option<String>, is_halted: bool) -> Snapshot {
         let tip = self.cursor.as_ref().map(Cursor::tip).unwrap_or_default();
-        Snapshot { heads: self.heads, tip, latest: self.view.latest(), finalized: self.view.finalized(), problem, is_halted }
+        let final_block = self.cursor.as_ref().map(Cursor::finalized).unwrap_or_default();
+        let (latest, finalized) = (self.view.latest(), self.view.finalized());
+        Snapshot { heads: self.heads, tip, latest, final_block, finalized, problem, is_halted, changed: None }
     }
 
     /// Follows as far as one round goes; says whether more is there already.
     async fn round<C: Chain>(&mut self, chain: &C) -> Result<bool, FollowError<C::Error>> {
+        if let Some(was) = self.last_final {
+            still_final(chain, was).await?;
+            self.last_final = None;
+        }
         let heads = chain.head().await.map_err(FollowError::Chain)?;
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
@@ -268,6 +301,21 @@ impl Following {
             cursor.push(&header).map_err(FollowError::Finality)?;
         }
         Ok(())
+    }
+}
+
+/// Looks for a block that was final once.
+///
+/// # Errors
+/// [`FinalityError::FinalizedChanged`] if the chain has another one there, [`FollowError::Lagging`] if it has none yet, [`FollowError::Chain`].
+pub async fn still_final<C: Chain>(chain: &C, was: BlockRef) -> Result<(), FollowError<C::Error>> {
+    match chain.header(was.number).await.map_err(FollowError::Chain)? {
+        Some(now) if now.block == was => Ok(()),
+        Some(now) => Err(FollowError::Finality(FinalityError::FinalizedChanged { was, now: now.block })),
+        None => {
+            let latest = chain.head().await.map_err(FollowError::Chain)?.latest.number;
+            Err(FollowError::Lagging { latest, finalized: was.number })
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
 pub mod adapter;
 pub mod ask;
 pub mod audit;
+mod certain;
 pub mod chain;
 pub mod claim;
 mod context;

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod evidence;
 pub mod explain;
 pub mod facts;
+pub mod finalized;
 pub mod notice;
 pub mod output;
 pub mod peers;

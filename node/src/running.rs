@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
-use chain_bridge::{client::ChainClient, lanes::SessionRight};
+use chain_bridge::{
+    chain::{Certainty, error::ChainError},
+    client::ChainClient,
+    lanes::SessionRight,
+};
 use inference::{
     engine::{EngineConfig, EngineHandle},
     proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Status, encode},
@@ -41,7 +45,7 @@ use types::{
 
 use crate::{
     books::Books,
-    chain::{Chained, Snapshots},
+    chain::{Chained, Snapshots, alarm_in},
     check,
     command::Context,
     config::Config,
@@ -134,24 +138,41 @@ struct Front {
     started: Instant,
 }
 
-/// Deposits by the books that follow the chain, and by the chain itself where the books show too little: a deposit made this moment counts,
-/// and an answer whose deposit is known waits for no question.
+/// Deposits by the books that follow the chain, and by the chain itself where the books show too little: an answer whose deposit is known waits for
+/// no question.
+///
+/// A deposit counts as far as the safe block has it, since that is replaced only if the L1 is; beyond, the latest block's counts up to what the node is
+/// willing to lose to one client. So whoever deposits can ask at once for a little, and a reorganisation of the sequencer costs no more than that.
+/// What is asked back counts no more from the latest block on.
 #[derive(Debug)]
 pub struct ChainEscrow {
     client: ChainClient,
     snapshots: Snapshots,
+    /// What one client may cost, in wei.
+    willing: Amount,
+}
+
+/// What counts of a deposit of `latest` wei, of which `certain` will stay.
+fn counted(latest: Amount, certain: Amount, willing: Amount) -> Amount {
+    latest.min(Amount(certain.0.saturating_add(willing.0)))
 }
 
 impl Escrow for ChainEscrow {
     async fn free_balance(&self, payer: Address, enough: Amount) -> anyhow::Result<Amount> {
         let known = {
             let snapshot = self.snapshots.borrow();
-            snapshot.problem.is_none().then(|| snapshot.latest.free(payer))
+            let free = || counted(snapshot.latest.free(payer), snapshot.finalized.free(payer), self.willing);
+            snapshot.problem.is_none().then(free)
         };
-        match known.filter(|free| *free >= enough) {
-            Some(free) => Ok(free),
-            None => Ok(self.client.free_balance(payer).await?),
+        if let Some(free) = known.filter(|free| *free >= enough) {
+            return Ok(free);
         }
+        let safe = match self.client.at(Certainty::Safe).free_balance(payer).await {
+            // The escrow itself is younger than the safe block.
+            Err(ChainError::NoCode { .. }) => Amount::ZERO,
+            other => other?,
+        };
+        Ok(counted(self.client.free_balance(payer).await?, safe, self.willing))
     }
 
     async fn session(&self, payer: Address, signer: Address) -> anyhow::Result<Option<SessionRight>> {
@@ -169,10 +190,13 @@ impl Node {
         let lock = data.lock()?;
         let account = context.account()?;
         let deployment = context.deployment()?;
-        let chained = Chained::open(&config.rpc, deployment.clone(), Some(account.clone())).await?;
-        chained.keep_outbox(&data.outbox(true)).await?;
+        let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
+        // With an alarm the node runs, to say so; nothing of its money moves.
+        if chained.alarm().is_none() {
+            chained.keep_outbox(&data.outbox(true)).await?;
+            chained.state().await?;
+        }
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
-        chained.state().await?;
         let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
@@ -250,7 +274,7 @@ impl Node {
             offers: Arc::clone(&offers),
             snapshots: snapshots.clone(),
             books: Arc::clone(&books),
-            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone() },
+            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing: config.willing_to_lose },
             ledger: Ledger::new(config.willing_to_lose),
         });
         let front = Arc::new(Front {
@@ -457,11 +481,18 @@ impl Front {
             providers: count(self.overlay.ads().await?.len()),
             running: self.running.load(Ordering::Relaxed),
             manifests: self.offers.read().await.keys().copied().collect(),
-            waiting: self.waiting.borrow().clone(),
+            waiting: self.why_waiting(),
             receipts,
             receipts_unposted: receipts.saturating_sub(posted),
             memory_bytes: resident_bytes()?,
         }))
+    }
+
+    /// Why something is not served; an alarm comes first.
+    fn why_waiting(&self) -> Vec<String> {
+        let settling = &self.settling;
+        let alarm = alarm_in(&settling.snapshots.borrow(), settling.chain.rpc().url());
+        alarm.iter().map(ToString::to_string).chain(self.waiting.borrow().iter().cloned()).collect()
     }
 
     async fn check(&self, remote: NodeId, bundle: &str) -> anyhow::Result<FromNode> {
@@ -563,5 +594,20 @@ impl Front {
             tokens_per_s: 0,
             leaving: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_deposit_that_may_be_taken_back_only_what_the_node_would_lose_counts() {
+        let counts = |latest, certain, willing| counted(Amount(latest), Amount(certain), Amount(willing)).0;
+        assert_eq!(counts(1_000, 0, 7), 7, "nothing of it is certain");
+        assert_eq!(counts(1_000, 400, 7), 407);
+        assert_eq!(counts(1_000, 1_000, 0), 1_000);
+        assert_eq!(counts(300, 1_000, 7), 300, "asked back since");
+        assert_eq!(counts(5, u128::MAX, 7), 5);
     }
 }

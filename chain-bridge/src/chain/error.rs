@@ -40,7 +40,7 @@ pub enum ChainError {
     },
     /// Another contract.
     #[error(
-        "{contract} at {address} is not what this program's contracts and the file's values give (code {got}, expected {expected}): the deployment is of another version, or not of this suite"
+        "{contract} at {address} is not what this program's contracts and the file's values give (code {got}, expected {expected}): the deployment is of another version, or the file names the wrong address: take the file that the deployment's operator gives, and the program of its version"
     )]
     OtherCode {
         /// The contract.
@@ -106,6 +106,14 @@ pub enum ChainError {
     /// Nobody let it be signed.
     #[error("{what} was not sent: {why}")]
     NotSent {
+        /// The operation.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// Sending was stopped.
+    #[error("{what} was not sent: {why}")]
+    Stopped {
         /// The operation.
         what: String,
         /// Why.

@@ -10,7 +10,7 @@ use alloy::{
     eips::eip2718::Encodable2718,
     primitives::{B256, Signature, TxKind, U64, U128, U256},
     rpc::{client::RpcClient, types::Log},
-    transports::RpcError,
+    transports::{RpcError, TransportErrorKind},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -148,6 +148,16 @@ impl Rpc {
         Ok(bytes.to_vec())
     }
 
+    /// Runs a call on the state of a head: `latest`, `safe`, `finalized`.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn call_at(&self, from: Address, to: Address, data: &[u8], head: &'static str) -> Result<Vec<u8>, ChainError> {
+        let call = json!({ "from": from, "to": to, "input": format!("0x{}", hex::encode(data)) });
+        let bytes: alloy::primitives::Bytes = self.request("eth_call", json!([call, head])).await?;
+        Ok(bytes.to_vec())
+    }
+
     /// Gas that a call would use.
     ///
     /// # Errors
@@ -165,7 +175,15 @@ impl Rpc {
     /// # Errors
     /// As [`Rpc::request`].
     pub async fn balance(&self, account: Address) -> Result<Amount, ChainError> {
-        let balance: U256 = self.request("eth_getBalance", json!([account, "latest"])).await?;
+        self.balance_at(account, "latest").await
+    }
+
+    /// Balance of an account at a head.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn balance_at(&self, account: Address, head: &'static str) -> Result<Amount, ChainError> {
+        let balance: U256 = self.request("eth_getBalance", json!([account, head])).await?;
         balance.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "a balance", why: "beyond 2^128 wei".into() })
     }
 
@@ -193,6 +211,34 @@ impl Rpc {
     pub async fn code(&self, address: Address) -> Result<Vec<u8>, ChainError> {
         let code: alloy::primitives::Bytes = self.request("eth_getCode", json!([address, "latest"])).await?;
         Ok(code.to_vec())
+    }
+
+    /// The code at several addresses, in one round trip; empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`].
+    pub async fn codes(&self, addresses: &[Address]) -> Result<Vec<Vec<u8>>, ChainError> {
+        const METHOD: &str = "eth_getCode";
+        let failed = |error: RpcError<TransportErrorKind>| match error {
+            RpcError::Transport(error) => ChainError::Down { url: self.url.clone(), why: error.to_string() },
+            RpcError::ErrorResp(payload) => ChainError::Rpc { method: METHOD, message: payload.message.into_owned() },
+            error => ChainError::Unreadable { what: METHOD, why: error.to_string() },
+        };
+        let asking = async {
+            let mut batch = self.client.new_batch();
+            let mut waiting = Vec::with_capacity(addresses.len());
+            for address in addresses {
+                waiting.push(batch.add_call::<_, alloy::primitives::Bytes>(METHOD, &json!([address, "latest"])).map_err(failed)?);
+            }
+            batch.send().await.map_err(failed)?;
+            let mut codes = Vec::with_capacity(addresses.len());
+            for code in waiting {
+                codes.push(code.await.map_err(failed)?.to_vec());
+            }
+            Ok(codes)
+        };
+        let down = |_| ChainError::Down { url: self.url.clone(), why: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()) };
+        tokio::time::timeout(REQUEST_TIMEOUT, asking).await.map_err(down)?
     }
 
     /// The runtime code that creation code gives if `from` sends it, without sending it.
@@ -229,6 +275,7 @@ impl Rpc {
             safe: safe.block(),
             finalized: finalized.block(),
             timestamp: latest.timestamp.to(),
+            safe_timestamp: safe.timestamp.to(),
             finalized_timestamp: finalized.timestamp.to(),
         })
     }

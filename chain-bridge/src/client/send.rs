@@ -127,6 +127,8 @@ pub struct Sender {
     gas: StdMutex<BTreeMap<String, GasRow>>,
     /// Asked before anything new is signed; nobody in a process that runs by itself.
     approval: OnceLock<Arc<dyn Approval>>,
+    /// Why nothing may leave any more; see [`Sender::stop`].
+    stopped: OnceLock<String>,
     /// Fees for L1 data as quoted, by key: not every execution client names them in its receipts.
     quoted: StdMutex<BTreeMap<String, Amount>>,
     /// Distinguishes keys of calls that may be repeated: start of this process, then a count.
@@ -146,6 +148,7 @@ impl Sender {
             kept,
             gas: StdMutex::new(BTreeMap::new()),
             approval: OnceLock::new(),
+            stopped: OnceLock::new(),
             quoted: StdMutex::default(),
             started,
             count: AtomicU64::new(0),
@@ -236,6 +239,16 @@ impl Sender {
         Ok(done)
     }
 
+    /// Lets nothing leave from now on, not even a copy of what was sent before: the chain is not the one that was counted by.
+    pub fn stop(&self, why: String) {
+        // The first reason stands.
+        let _ = self.stopped.set(why);
+    }
+
+    fn check_stopped(&self, what: &str) -> Result<(), ChainError> {
+        self.stopped.get().map_or(Ok(()), |why| Err(ChainError::Stopped { what: what.to_owned(), why: why.clone() }))
+    }
+
     /// Gas by operation.
     pub fn gas(&self) -> BTreeMap<String, GasRow> {
         self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -263,6 +276,7 @@ impl Sender {
     /// # Errors
     /// [`ChainError`]; a call that would be refused is not sent.
     pub async fn hand_over(&self, what: &str, key: &str, call: Call, gas: Option<u64>) -> Result<Hash32, ChainError> {
+        self.check_stopped(what)?;
         let mut kept = self.kept.lock().await;
         self.sweep(&mut kept).await?;
         if kept.outbox.place(key, &call)?.is_none() {
@@ -309,6 +323,7 @@ impl Sender {
     /// Hands a key's transaction over; one whose fee the chain finds too low is offered again for more, under the same nonce.
     async fn transmit(&self, what: &str, key: &str, kept: &mut Kept) -> Result<Hash32, ChainError> {
         loop {
+            self.check_stopped(what)?;
             let Some(entry) = kept.outbox.entry(key).cloned() else {
                 return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
             };
@@ -420,7 +435,12 @@ impl Sender {
             // The nonce before the receipts: see `Outbox::due`.
             let nonce = self.rpc.nonce(self.address(), false).await?;
             let found = self.included(kept.outbox.entry(&key).map_or(&[][..], |entry| &entry.sent)).await?;
-            kept.outbox.seen(&key, found);
+            kept.outbox.seen(&key, found.as_ref().map(|(hash, outcome)| (*hash, outcome.block)));
+            if found.is_some_and(|(_, outcome)| !outcome.is_success) {
+                // Sent again on another branch, whose contract refused it: not done, and free for another try.
+                kept.outbox.finish(&key, false);
+                continue;
+            }
             if kept.outbox.due(&key, head, nonce) == Some(Action::Send) {
                 self.resend(&key, &key, kept).await?;
             }
@@ -429,10 +449,10 @@ impl Sender {
     }
 
     /// Where one of a key's copies is included.
-    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, BlockRef)>, ChainError> {
+    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, Outcome)>, ChainError> {
         for hash in sent.iter().rev() {
             if let Some(outcome) = self.rpc.outcome(*hash).await? {
-                return Ok(Some((*hash, outcome.block)));
+                return Ok(Some((*hash, outcome)));
             }
         }
         Ok(None)

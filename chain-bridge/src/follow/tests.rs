@@ -103,7 +103,7 @@ impl Chain for &Fake {
         self.up()?;
         let blocks = self.blocks.lock().unwrap();
         let back = |depth: usize| blocks[(blocks.len() - 1).saturating_sub(depth)].0.block;
-        Ok(Heads { latest: back(0), safe: back(4), finalized: back(8), timestamp: 0, finalized_timestamp: 0 })
+        Ok(Heads { latest: back(0), safe: back(4), finalized: back(8), timestamp: 0, safe_timestamp: 0, finalized_timestamp: 0 })
     }
 
     async fn header(&self, number: u64) -> Result<Option<Header>, Down> {
@@ -166,6 +166,37 @@ async fn a_changed_finalized_block_halts() {
     chain.grow(30, 7);
     let error = following.round(&&chain).await.unwrap_err();
     assert!(error.must_halt(), "{error}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_knew_to_be_final_is_looked_for_before_anything_is_read() {
+    let chain = Fake::new();
+    chain.grow(20, 0);
+    let after = |number, branch| Following { last_final: Some(block(number, branch)), ..Following::new(0) };
+    let mut same = after(12, 0);
+    settle(&mut same, &chain).await;
+    assert_eq!(same.snapshot(None, false).final_block, block(12, 0));
+    let mut other = after(12, 7);
+    let error = other.round(&&chain).await.unwrap_err();
+    assert_eq!(error.changed(), Some(Changed { was: block(12, 7), now: block(12, 0) }));
+    assert!(error.must_halt() && other.snapshot(None, true).latest.free(PAYER) == Amount::ZERO, "nothing was counted");
+    let mut ahead = after(30, 0);
+    let error = ahead.round(&&chain).await.unwrap_err();
+    assert!(matches!(error, FollowError::Lagging { latest: 20, finalized: 30 }) && !error.must_halt(), "{error}");
+    chain.grow(10, 0);
+    settle(&mut ahead, &chain).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_halted_chain_is_told_once_and_not_left() {
+    let chain: &'static Fake = Box::leak(Box::new(Fake::new()));
+    chain.grow(20, 0);
+    let follower = Follower::start_after(chain, 0, Duration::from_millis(1), Some(block(12, 7)));
+    let mut snapshots = follower.subscribe();
+    let halted = Arc::clone(&*snapshots.wait_for(|snapshot| snapshot.is_halted).await.unwrap());
+    assert_eq!(halted.changed, Some(Changed { was: block(12, 7), now: block(12, 0) }));
+    let more = tokio::time::timeout(Duration::from_millis(50), snapshots.changed()).await;
+    assert!(more.is_err(), "neither another snapshot nor the end of them: {more:?}");
 }
 
 #[tokio::test]

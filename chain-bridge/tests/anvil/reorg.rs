@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use chain_bridge::{
     chain::{Chain as _, error::ChainError, rpc::Rpc},
-    client::{ChainClient, assets::NewVersion},
+    client::{ChainClient, assets::NewVersion, settle::EpochState},
     follow::{Follower, Snapshot},
     registry::{Event, Logged, State},
 };
@@ -89,6 +89,77 @@ async fn check_books(client: &ChainClient, follower: &Follower, round: u8) {
     let finalized = seen.heads.unwrap().finalized.number;
     let events: Vec<Logged> = events.into_iter().filter(|event| event.block.number <= finalized).collect();
     assert!(*seen.finalized == replay(&events), "round {round}: the books at the finalized block {finalized} are not the chain's");
+}
+
+/// The sums of the follower's books are what the contracts say of themselves: the decoder and the books could agree on a wrong replay, these do not
+/// know of either.
+async fn check_sums(parties: &Parties, follower: &Follower, round: u8) {
+    let client = &parties.payer;
+    let all = [&parties.payer, &parties.node, &parties.owner, &parties.relay].map(|party| party.address().unwrap());
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let (books, views) = loop {
+        let seen = follower.snapshot();
+        let before = client.latest().await.unwrap().block;
+        let views = Views::read(parties, &all, &seen.latest).await;
+        // Read in several calls: only those count between which the chain stood where the books stand.
+        if seen.is_current() && seen.tip == before && client.latest().await.unwrap().block == before {
+            break (seen, views);
+        }
+        assert!(tokio::time::Instant::now() < deadline, "round {round}: the chain does not stand still");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let state = &books.latest;
+    let deposits: Vec<Amount> = all.iter().map(|account| state.escrow(*account).balance).collect();
+    assert_eq!(views.deposits, deposits, "round {round}: deposits");
+    assert_eq!(views.escrowed, Amount::sum(deposits).unwrap(), "round {round}: what the escrow holds");
+    let stakes: Vec<Amount> = all.iter().map(|account| state.operator(*account).map_or(Amount::ZERO, |known| known.active)).collect();
+    assert_eq!(views.stakes, stakes, "round {round}: stakes");
+    let claimed = Amount::sum(parties.claims.iter().map(|(leaf, _)| state.claimed(leaf.account))).unwrap();
+    assert_eq!(views.settled, (state.collected(), claimed), "round {round}: received and claimed");
+    assert_eq!(views.lane, state.lane_collected(parties.lane.document.id()), "round {round}: collected on the lane");
+    assert_eq!(views.current_epoch, state.current_epoch().map_or(0, |(number, _)| number), "round {round}: the epoch that is open");
+    for (number, epoch) in state.epochs() {
+        let view = views.epochs[&number];
+        assert_eq!((view.opened_at, view.payout_from), (epoch.opened_at, epoch.payout_from), "round {round}: epoch {number}");
+        assert_eq!(view.nodes, epoch.roots.len() as u64, "round {round}: roots of epoch {number}");
+        let payout = epoch.payout.map(|payout| (payout.root, payout.total, payout.final_at)).unwrap_or_default();
+        assert_eq!((view.root, view.total, view.final_at), payout, "round {round}: payout of epoch {number}");
+    }
+}
+
+/// What the contracts say.
+struct Views {
+    deposits: Vec<Amount>,
+    escrowed: Amount,
+    stakes: Vec<Amount>,
+    /// Received and claimed.
+    settled: (Amount, Amount),
+    lane: Amount,
+    current_epoch: u64,
+    epochs: BTreeMap<u64, EpochState>,
+}
+
+impl Views {
+    async fn read(parties: &Parties, all: &[Address], books: &State) -> Self {
+        let client = &parties.payer;
+        let (mut deposits, mut stakes, mut epochs) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for account in all {
+            deposits.push(client.escrow_of(*account).await.unwrap().balance);
+            stakes.push(client.stake_of(*account).await.unwrap());
+        }
+        for (number, _) in books.epochs() {
+            epochs.insert(number, client.epoch(number).await.unwrap());
+        }
+        Self {
+            deposits,
+            escrowed: client.balance(client.deployment().escrow).await.unwrap(),
+            stakes,
+            settled: client.settled_totals().await.unwrap(),
+            lane: client.lane_collected(parties.lane.document.id()).await.unwrap(),
+            current_epoch: client.current_epoch().await.unwrap(),
+            epochs,
+        }
+    }
 }
 
 /// A refusal by a contract is an outcome too: what a reorganisation took out may come too late. Everything else fails the test.
@@ -227,12 +298,14 @@ async fn after_each_of_twenty_reorganisations_the_books_are_the_chains_and_in_th
         with_blocks(rpc, parties.act(round, &mut numbers)).await;
         let before = events_of(client).await.len();
         check_books(client, &follower, round).await;
+        check_sums(&parties, &follower, round).await;
         let heads = client.heads().await.unwrap();
         // Never the finalized block itself.
         let depth = 1 + numbers.below(heads.latest.number - heads.finalized.number);
         reorganise(rpc, depth).await;
         mine(rpc, 1 + numbers.below(3)).await;
         check_books(client, &follower, round).await;
+        check_sums(&parties, &follower, round).await;
         let after = events_of(client).await.len();
         taken_out += usize::from(after < before);
     }
@@ -247,6 +320,7 @@ async fn after_each_of_twenty_reorganisations_the_books_are_the_chains_and_in_th
         }
     }
     check_books(client, &follower, ROUNDS).await;
+    check_sums(&parties, &follower, ROUNDS).await;
     let events = events_of(client).await;
     let mut deposits: Vec<u128> = events
         .iter()

@@ -1,4 +1,4 @@
-//! `tributary chain`: puts the contract suite on any chain, and verifies what stands there.
+//! `tributary chain`: puts the contract suite on any chain, verifies what stands there, and acknowledges a chain that changed what was final.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,24 +8,29 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
     chain::rpc::Rpc,
-    client::send::Sender,
+    client::{ChainClient, send::Sender},
     deploy::{DeployConfig, Deployment, Governors, Plan, governors, source_hashes, verify_code},
 };
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use types::{amount::Amount, id::Address};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32},
+    time::BlockRef,
+};
 
 use super::Context;
 use crate::{
     data::read_text,
     explain::{Explainer, together},
+    finalized::{self, LastFinal},
     output::{money, table},
 };
 
 /// Largest file of parameters read: one holds about a kilobyte.
 const PARAMETERS_MAX: u64 = 64 << 10;
 
-/// The contract suite on a chain: deploy it, verify it.
+/// The contract suite on a chain: deploy it, verify it, go on after an alarm.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -60,6 +65,25 @@ enum Action {
         /// The deployment's file.
         file: PathBuf,
     },
+    /// Go on after the alarm that a finalized block changed: count by the chain as it is now.
+    #[command(
+        after_help = "First find out which chain is right: ask a second endpoint for the block that the alarm names. Money that the old chain held may be\nelsewhere on the new one. The node must be stopped. Transactions under way are set aside, never sent on the new chain; books are rebuilt from it.\n\nExample:\n  tributary chain accept-finalized 0x5c9e...\n\nNext: tributary run, and tributary wallet show, which shows what the account has on this chain."
+    )]
+    AcceptFinalized {
+        /// The block's hash on the chain as it is now, as the alarm says it.
+        hash: Hash32,
+    },
+}
+
+/// What is printed of an acknowledged change.
+#[derive(Debug, Serialize)]
+struct Accepted {
+    /// What this folder counted by.
+    was: BlockRef,
+    /// What it counts by now.
+    block: BlockRef,
+    /// Where transactions of the chain before were moved to.
+    set_aside: Vec<PathBuf>,
 }
 
 /// What is printed.
@@ -98,7 +122,39 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let rpc = Rpc::connect(&context.config()?.rpc).await?;
             print(context, &rpc, &file, &deployment, None).await
         }
+        Action::AcceptFinalized { hash } => accept(context, hash).await,
     }
+}
+
+async fn accept(context: &Context, hash: Hash32) -> anyhow::Result<()> {
+    ensure!(!context.is_dry(), "--dry-run: what is final is not acknowledged on trial; nothing was done");
+    let deployment = context.deployment()?;
+    let kept = LastFinal::of(&context.data, &deployment);
+    let was = kept.read()?.context("this folder knows no finalized block of this deployment: there is nothing to acknowledge")?;
+    let _lock = context.data.lock()?;
+    let client = ChainClient::connect(&context.config()?.rpc, deployment, None).await?;
+    let heads = client.heads().await?;
+    // A chain that was begun anew may not have come so far.
+    let now = client.block(was.number).await?.unwrap_or(heads.finalized);
+    ensure!(
+        hash == now.hash,
+        "block {} of the chain at {} is {}, not {hash}: nothing was changed",
+        now.number,
+        client.rpc().url(),
+        now.hash
+    );
+    ensure!(now != was, "block {} is what it was: there is no alarm, and nothing was changed", was.number);
+    let block = if now.number <= heads.finalized.number { now } else { heads.finalized };
+    let set_aside = finalized::set_outboxes_aside(&context.data, was)?;
+    kept.replace(block)?;
+    let accepted = Accepted { was, block, set_aside };
+    context.output.result(&accepted, || {
+        let aside: String = accepted.set_aside.iter().map(|path| format!("\nset aside {}", path.display())).collect();
+        format!(
+            "was       block {} {}\nnow       block {} {}{aside}\n\nthe books are rebuilt from this chain at the next start",
+            was.number, was.hash, block.number, block.hash
+        )
+    })
 }
 
 /// The defaults with what a file replaces.

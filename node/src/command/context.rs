@@ -134,13 +134,18 @@ impl Context {
 
     /// The chain, to read from.
     pub async fn chain_reader(&self) -> anyhow::Result<Chained> {
-        Chained::open(&self.config()?.rpc, self.deployment()?, None).await
+        self.opened(None).await
+    }
+
+    /// The chain, as long as it is the one that this folder counted by.
+    async fn opened(&self, account: Option<Account>) -> anyhow::Result<Chained> {
+        let chained = Chained::open_in(&self.data, &self.config()?.rpc, self.deployment()?, account).await?;
+        chained.alarm().map_or(Ok(chained), |alarm| Err(alarm.into()))
     }
 
     /// The chain, with the wallet's account to send from.
     pub async fn chain(&self) -> anyhow::Result<Chained> {
-        let deployment = self.deployment()?;
-        let chained = Chained::open(&self.config()?.rpc, deployment, Some(self.account()?)).await?;
+        let chained = self.opened(Some(self.account()?)).await?;
         let output = &self.output;
         let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), chained.deployment());
         if !self.is_dry() {

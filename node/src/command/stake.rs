@@ -3,9 +3,12 @@
 mod release;
 
 use anyhow::{Context as _, ensure};
-use chain_bridge::registry::{
-    money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER, Slash},
-    state::Operator,
+use chain_bridge::{
+    client::ChainClient,
+    registry::{
+        money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER, Slash},
+        state::Operator,
+    },
 };
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -14,7 +17,7 @@ use types::{
     id::{Address, Hash32, NodeId},
 };
 
-use super::{Context, sent::Transaction};
+use super::{Context, certain::Certain, sent::Transaction};
 use crate::{chain::Chained, output::money};
 
 /// Fees that may be open are the slashable stake divided by this, as `Settlement` has it.
@@ -110,8 +113,18 @@ struct Stake {
     exposure: Exposure,
     /// What its stake has earned as a share of all answers' fees.
     rewards_wei: Amount,
+    /// Active stake and rewards by each head.
+    certainty: Certain<Known>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<Transaction>,
+}
+
+/// What differs while transactions are not final.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Known {
+    active_wei: Amount,
+    slashable_wei: Amount,
+    rewards_wei: Amount,
 }
 
 /// A slash in its queue.
@@ -246,6 +259,14 @@ async fn print(context: &Context, chain: &Chained, account: Address, transaction
     let (slashable_wei, open_wei) = (client.slashable_of(account).await?, client.open_fees_of(account).await?);
     let most_wei = Amount(slashable_wei.0 / EXPOSURE_DIVISOR);
     let held = known.map_or(0, |known| known.roles);
+    let certainty = Certain::read(client, async |client: ChainClient| {
+        Ok(Known {
+            active_wei: client.stake_of(account).await?,
+            slashable_wei: client.slashable_of(account).await?,
+            rewards_wei: client.rewards_of(account).await?,
+        })
+    })
+    .await?;
     let stake = Stake {
         account,
         is_registered: known.is_some(),
@@ -262,7 +283,8 @@ async fn print(context: &Context, chain: &Chained, account: Address, transaction
         faults: client.recent_faults(account).await?,
         slashes: waiting.map(row).collect(),
         exposure: Exposure { open_wei, most_wei, left_wei: Amount(most_wei.0.saturating_sub(open_wei.0)) },
-        rewards_wei: client.rewards_of(account).await?,
+        rewards_wei: certainty.pending.rewards_wei,
+        certainty,
         transaction,
     };
     context.output.result(&stake, || describe(&stake))
@@ -326,6 +348,9 @@ fn describe(stake: &Stake) -> String {
     if stake.rewards_wei > Amount::ZERO {
         text.push_str(&format!("\nearned   {} as a staker", money(stake.rewards_wei)));
     }
+    text.push_str(&stake.certainty.lines(|known| {
+        format!("stake {}, slashable {}, {} earned", money(known.active_wei), money(known.slashable_wei), money(known.rewards_wei))
+    }));
     if let Some(row) = &stake.transaction {
         text.push_str(&format!("\n{row}"));
     }
@@ -378,6 +403,7 @@ mod tests {
             slashes: vec![],
             exposure: Exposure { open_wei: Amount::ZERO, most_wei: Amount::ZERO, left_wei: Amount::ZERO },
             rewards_wei: Amount::ZERO,
+            certainty: Certain::default(),
             transaction: None,
         }
     }

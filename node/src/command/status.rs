@@ -11,7 +11,11 @@ use serde::Serialize;
 use types::{amount::Amount, id::Address};
 
 use super::{Context, talk::ask_node};
-use crate::running::Addresses;
+use crate::{
+    chain::alarm_of,
+    finalized::{Alarm, LastFinal},
+    running::Addresses,
+};
 
 /// How long the node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,11 +38,17 @@ struct Printed {
     chain: Option<OnChain>,
     /// Why the chain could not be asked.
     chain_error: Option<String>,
+    /// A final block that changed: nothing of money is done until a person has looked.
+    alarm: Option<Alarm>,
 }
 
 #[derive(Debug, Serialize)]
 struct OnChain {
     block: u64,
+    /// Up to here blocks are replaced only if the L1 is.
+    safe_block: u64,
+    /// Up to here blocks are never replaced.
+    final_block: u64,
     balance_wei: Amount,
     stake_wei: Amount,
     is_bonded: bool,
@@ -64,34 +74,42 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
     else {
         bail!("the node answered something else than its status: it is of another version");
     };
-    let (chain, chain_error) = match on_chain(context, addresses.account).await {
-        Ok(chain) => (Some(chain), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+    let (chain, alarm, chain_error) = match on_chain(context, addresses.account).await {
+        Ok((chain, alarm)) => (Some(chain), alarm, None),
+        Err(error) => (None, None, Some(format!("{error:#}"))),
     };
-    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error };
+    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, alarm };
     context.output.result(&printed, || describe(&printed))
 }
 
-async fn on_chain(context: &Context, account: Address) -> anyhow::Result<OnChain> {
-    let client = ChainClient::connect(&context.config()?.rpc, context.deployment()?, None).await?;
-    Ok(OnChain {
-        block: client.latest().await?.block.number,
+async fn on_chain(context: &Context, account: Address) -> anyhow::Result<(OnChain, Option<Alarm>)> {
+    let deployment = context.deployment()?;
+    let kept = LastFinal::of(&context.data, &deployment);
+    let client = ChainClient::connect(&context.config()?.rpc, deployment, None).await?;
+    let alarm = alarm_of(&client, &kept).await?;
+    let heads = client.heads().await?;
+    let chain = OnChain {
+        block: heads.latest.number,
+        safe_block: heads.safe.number,
+        final_block: heads.finalized.number,
         balance_wei: client.balance(account).await?,
         stake_wei: client.stake_of(account).await?,
         is_bonded: client.is_bonded(account).await?,
         epoch: client.current_epoch().await?,
         final_epoch: client.last_final().await?,
-    })
+    };
+    Ok((chain, alarm))
 }
 
 fn describe(printed: &Printed) -> String {
     let status = &printed.status;
-    let mut lines = vec![
+    let mut lines: Vec<String> = printed.alarm.iter().map(|alarm| format!("{alarm}\n")).collect();
+    lines.extend([
         format!("node      {} (version {}, up {})", status.node, status.version, duration(status.uptime_us)),
         format!("account   {}", printed.account),
         format!("network   {} peers connected, {} providers known", status.peers, status.providers),
         format!("serving   {} manifests, {} answers under way", status.manifests.len(), status.running),
-    ];
+    ]);
     lines.extend(status.manifests.iter().map(|manifest| format!("          {manifest}")));
     lines.extend(status.waiting.iter().map(|why| format!("waiting   {why}")));
     lines.push(format!("receipts  {} signed, {} not posted yet", status.receipts, status.receipts_unposted));
@@ -102,7 +120,8 @@ fn describe(printed: &Printed) -> String {
         (Some(chain), _) => {
             lines.push(format!("balance   {}", crate::output::money(chain.balance_wei)));
             lines.push(format!("stake     {}{}", crate::output::money(chain.stake_wei), if chain.is_bonded { "" } else { ", not bonded" }));
-            lines.push(format!("chain     block {}, epoch {} open, epoch {} final", chain.block, chain.epoch, chain.final_epoch));
+            lines.push(format!("chain     block {}, safe {}, final {}", chain.block, chain.safe_block, chain.final_block));
+            lines.push(format!("epochs    {} open, payout of {} past its challenges", chain.epoch, chain.final_epoch));
         }
         (None, Some(error)) => lines.push(format!("chain     {error}")),
         (None, None) => {}
@@ -145,7 +164,7 @@ mod tests {
         let account = Address([2; 20]);
         let at = "127.0.0.1:9".parse().unwrap();
         let addresses = Addresses { pid: 1, node, account, overlay: vec!["/ip4/127.0.0.1/tcp/1".into()], clients: at, bulk: at };
-        Printed { status, account, addresses, chain: None, chain_error: chain_error.map(str::to_owned) }
+        Printed { status, account, addresses, chain: None, chain_error: chain_error.map(str::to_owned), alarm: None }
     }
 
     #[test]

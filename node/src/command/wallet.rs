@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
+use chain_bridge::client::ChainClient;
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use types::{
@@ -16,7 +17,7 @@ mod import;
 mod lanes;
 pub(super) mod session;
 
-use super::{Context, sent::Transaction};
+use super::{Context, certain::Certain, sent::Transaction};
 use crate::{chain::Chained, output::money};
 
 /// The settlement key and its money.
@@ -78,8 +79,18 @@ struct Holdings {
     escrow: Deposit,
     /// Claimed since deployment.
     claimed_wei: Amount,
+    /// The same by each head.
+    certainty: Certain<Known>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<Transaction>,
+}
+
+/// What differs while transactions are not final.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Known {
+    balance_wei: Amount,
+    free_wei: Amount,
+    claimed_wei: Amount,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -185,13 +196,16 @@ async fn print(context: &Context, chain: &Chained, transaction: Option<Transacti
         thawing_wei: held.thawing,
         thawed_at: held.thawed_at,
     };
-    let holdings = Holdings {
-        account,
-        balance_wei: client.balance(account).await?,
-        escrow,
-        claimed_wei: client.claimed_of(account).await?,
-        transaction,
-    };
+    let certainty = Certain::read(client, async |client: ChainClient| {
+        Ok(Known {
+            balance_wei: client.balance(account).await?,
+            free_wei: client.free_balance(account).await?,
+            claimed_wei: client.claimed_of(account).await?,
+        })
+    })
+    .await?;
+    let Known { balance_wei, claimed_wei, .. } = certainty.pending;
+    let holdings = Holdings { account, balance_wei, escrow, claimed_wei, certainty, transaction };
     context.output.result(&holdings, || describe(&holdings))
 }
 
@@ -208,6 +222,10 @@ fn describe(holdings: &Holdings) -> String {
     if escrow.thawing_wei > Amount::ZERO {
         text.push_str(&format!("\nthawing  {}, to be taken from time {} on", money(escrow.thawing_wei), escrow.thawed_at));
     }
+    text.push_str(&holdings.certainty.lines(|known| {
+        let Known { balance_wei, free_wei, claimed_wei } = *known;
+        format!("balance {}, {} free in escrow, {} claimed", money(balance_wei), money(free_wei), money(claimed_wei))
+    }));
     if let Some(row) = &holdings.transaction {
         text.push_str(&format!("\n{row}"));
     }
@@ -220,7 +238,14 @@ mod tests {
 
     fn holdings(thawing: u128) -> Holdings {
         let escrow = Deposit { balance_wei: Amount(300), free_wei: Amount(300 - thawing), thawing_wei: Amount(thawing), thawed_at: 90 };
-        Holdings { account: Address([1; 20]), balance_wei: Amount(5), escrow, claimed_wei: Amount::ZERO, transaction: None }
+        Holdings {
+            account: Address([1; 20]),
+            balance_wei: Amount(5),
+            escrow,
+            claimed_wei: Amount::ZERO,
+            certainty: Certain::default(),
+            transaction: None,
+        }
     }
 
     #[test]
@@ -229,6 +254,15 @@ mod tests {
         assert_eq!((&value["escrow"]["free_wei"], &value["balance_wei"]), (&"300".into(), &"5".into()));
         assert!(value.get("transaction").is_none());
         assert!(describe(&holdings(0)).contains("0.0000000000000003 OPEN free of"));
+    }
+
+    #[test]
+    fn a_deposit_that_is_not_final_is_shown_as_pending() {
+        let known = |free| Known { balance_wei: Amount(5), free_wei: Amount(free), claimed_wei: Amount::ZERO };
+        let certainty = Certain { pending: known(300), safe: known(300), finalized: known(0) };
+        let text = describe(&Holdings { certainty, ..holdings(0) });
+        assert!(text.contains("\nfinal    balance 0.000000000000000005 OPEN, 0 OPEN free in escrow"), "{text}");
+        assert!(!describe(&holdings(0)).contains("final"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ use types::{
 use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting},
-    chain::Snapshots,
+    chain::{Snapshots, alarm_in},
     facts::{ChainFacts, accounts},
 };
 
@@ -127,6 +127,9 @@ impl Settling {
         loop {
             ticks.tick().await;
             waited += TICK;
+            if self.snapshots.borrow().is_halted {
+                continue;
+            }
             if every_s > 0 && waited >= Duration::from_secs(every_s) {
                 match self.settle_now().await {
                     Ok(done) => {
@@ -202,7 +205,10 @@ impl Settling {
         };
         let snapshot = timeout(CURRENT_WAIT, current).await.context("the books of the chain are not at its latest block: try again")?;
         let snapshot = snapshot.context("the chain is not followed any more")?;
-        ensure!(!snapshot.is_halted, "the chain changed what was final: nothing is settled any more");
+        if let Some(alarm) = alarm_in(&snapshot, self.chain.rpc().url()) {
+            return Err(alarm.into());
+        }
+        ensure!(!snapshot.is_halted, "the chain cannot be followed any more, nothing is settled: see the node's log");
         self.settle(&snapshot.latest).await
     }
 

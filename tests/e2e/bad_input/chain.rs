@@ -80,6 +80,11 @@ async fn wrong_chains(place: &Place) {
     }
     let empty = changed("no-contract.json", &|deployment| deployment.escrow = Address([9; 20]));
     check(&empty, folder, &[row(&["wallet", "show"], &[&Address([9; 20]).to_string()])]).await;
+    // Another contract of the suite stands where Settlement should.
+    let swapped = changed("swapped.json", &|deployment| deployment.settlement = deployment.stake);
+    let words = ["Settlement at", &devnet.deployment().stake.to_string()];
+    let commands = [&["wallet", "show"][..], &["claim"], &["epoch", "show"], &["stake", "status"], &["wallet", "deposit", "1"], &["run"]];
+    check(&swapped, folder, &commands.map(|command| row(command, &words))).await;
     // The chain's contracts are another version's, or were made with other values, than the file says.
     let values = changed("other-values.json", &|deployment| deployment.config.w1_s += 1);
     check(

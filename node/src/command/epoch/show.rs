@@ -1,7 +1,10 @@
 //! `tributary epoch show`: roots by node, the payout, and what an account may claim by it.
 
 use anyhow::{Context as _, ensure};
-use chain_bridge::registry::{State, state::Epoch};
+use chain_bridge::{
+    chain::{Certainty, Heads},
+    registry::{State, state::Epoch},
+};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -41,6 +44,8 @@ struct NodeRow {
     count: u64,
     fees_wei: Amount,
     block: u64,
+    /// `pending`, `safe` or `final`: whether a reorganisation can still take it back.
+    certainty: Certainty,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,7 +55,10 @@ struct PayoutRow {
     poster: Address,
     bond_wei: Amount,
     final_at: u64,
+    /// Whether the time to refute it is over.
     is_final: bool,
+    /// `pending`, `safe` or `final`: whether a reorganisation can still take it back.
+    certainty: Certainty,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,12 +90,12 @@ pub async fn run(context: &Context, number: Option<u64>, account: Option<Address
     };
     let newest = state.current_epoch().map_or(0, |(newest, _)| newest);
     let epoch = state.epoch(number).with_context(|| format!("epoch {number} never opened, the newest is {newest}"))?;
-    let now = chain.head().await?.timestamp;
+    let heads = chain.client.heads().await?;
     let claim = match account {
         Some(account) => Some(claim(context, &chain, &state, number, account, bootstrap).await?),
         None => None,
     };
-    let shown = shown(number, epoch, now, claim)?;
+    let shown = shown(number, epoch, &heads, chain.deployment().config.w2_s, claim)?;
     context.output.result(&shown, || describe(&shown))
 }
 
@@ -129,13 +137,14 @@ fn line_row(leaf: &PayoutLeaf) -> anyhow::Result<LineRow> {
     Ok(LineRow { previous_wei: leaf.previous, earned_wei: leaf.cumulative.minus(leaf.previous)?, cumulative_wei: leaf.cumulative })
 }
 
-fn shown(number: u64, epoch: &Epoch, now: u64, claim: Option<ClaimRow>) -> anyhow::Result<Shown> {
+fn shown(number: u64, epoch: &Epoch, heads: &Heads, w2_s: u64, claim: Option<ClaimRow>) -> anyhow::Result<Shown> {
     let node = |(node, root): (&Address, &chain_bridge::registry::state::SubmittedRoot)| NodeRow {
         node: *node,
         receipts_root: root.receipts,
         count: root.count,
         fees_wei: root.fees,
         block: root.block,
+        certainty: heads.certainty_of_block(root.block),
     };
     Ok(Shown {
         epoch: number,
@@ -151,7 +160,8 @@ fn shown(number: u64, epoch: &Epoch, now: u64, claim: Option<ClaimRow>) -> anyho
             poster: payout.poster,
             bond_wei: payout.bond,
             final_at: payout.final_at,
-            is_final: payout.final_at <= now,
+            is_final: payout.final_at <= heads.timestamp,
+            certainty: heads.certainty_at(payout.final_at.saturating_sub(w2_s)),
         }),
         overturned: epoch.overturned.len(),
         claim,
@@ -168,17 +178,20 @@ fn describe(shown: &Shown) -> String {
         money(shown.fees_wei),
         shown.receipts
     );
-    let cells = |row: &NodeRow| vec![row.node.to_string(), row.count.to_string(), money(row.fees_wei), row.receipts_root.to_string()];
-    text.push_str(&table(&["node", "receipts", "fees", "root"], &shown.nodes.iter().map(cells).collect::<Vec<_>>()));
+    let cells = |row: &NodeRow| {
+        vec![row.node.to_string(), row.count.to_string(), money(row.fees_wei), row.certainty.to_string(), row.receipts_root.to_string()]
+    };
+    text.push_str(&table(&["node", "receipts", "fees", "block", "root"], &shown.nodes.iter().map(cells).collect::<Vec<_>>()));
     match &shown.payout {
         None => text.push_str("\nno payout was posted yet"),
         Some(payout) => {
-            let certainty = if payout.is_final { "final since" } else { "final at" };
+            let end = if payout.is_final { "final since" } else { "final at" };
             text.push_str(&format!(
-                "\nroot      {}\ntotal     {}\nposter    {}\n{certainty} {}",
+                "\nroot      {}\ntotal     {}\nposter    {}\nposted    in a block that is {}\n{end} {}",
                 payout.root,
                 money(payout.total_wei),
                 payout.poster,
+                payout.certainty,
                 payout.final_at
             ));
         }
@@ -205,6 +218,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use chain_bridge::registry::state::{Payout, SubmittedRoot};
+    use types::time::BlockRef;
 
     use super::*;
 
@@ -228,11 +242,17 @@ mod tests {
             payout: Some(payout),
             overturned: vec![],
         };
-        let before = shown(4, &epoch, 99, None).unwrap();
+        let at = |number| BlockRef { number, hash: Hash32::ZERO };
+        let heads =
+            |timestamp| Heads { latest: at(12), safe: at(9), finalized: at(8), timestamp, safe_timestamp: 60, finalized_timestamp: 50 };
+        let shown = |epoch: &Epoch, now| shown(4, epoch, &heads(now), 30, None).unwrap();
+        let before = shown(&epoch, 99);
+        assert_eq!((before.nodes[0].certainty, before.payout.as_ref().unwrap().certainty), (Certainty::Safe, Certainty::Pending));
+        assert!(describe(&before).contains("in a block that is pending"));
         assert_eq!((before.receipts, before.fees_wei, before.payout.as_ref().unwrap().is_final), (5, Amount(12), false));
         assert!(describe(&before).contains("final at 100"));
-        assert!(describe(&shown(4, &epoch, 100, None).unwrap()).contains("final since 100"));
-        assert!(describe(&shown(4, &Epoch { payout: None, ..epoch }, 1, None).unwrap()).contains("no payout was posted yet"));
+        assert!(describe(&shown(&epoch, 100)).contains("final since 100"));
+        assert!(describe(&shown(&Epoch { payout: None, ..epoch }, 1)).contains("no payout was posted yet"));
     }
 
     #[test]
