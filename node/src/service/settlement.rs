@@ -13,6 +13,7 @@
 
 mod challenges;
 mod proofs;
+mod relay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +103,8 @@ pub struct Settling {
     pub seed: NodeSeed,
     /// Whether to post payout trees.
     pub is_poster: bool,
+    /// Whether a final payout that this node posted is claimed for who does not claim by themselves.
+    pub is_relaying: bool,
     /// The chain's books as they change.
     pub snapshots: Snapshots,
     /// One settling at a time: by the clock and by the operator's word.
@@ -130,6 +133,7 @@ impl Settling {
     pub async fn run(self: Arc<Self>, every_s: u64) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut relayed = None;
         let (mut waited, mut paid, mut watch) = (Duration::ZERO, BTreeSet::new(), challenges::Watch::default());
         loop {
             ticks.tick().await;
@@ -151,6 +155,9 @@ impl Settling {
                 && let Err(error) = self.post_payout(&snapshot).await
             {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
+            }
+            if let Err(error) = self.relay(&snapshot, &mut relayed).await {
+                tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
             }
         }
     }
