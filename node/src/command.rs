@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod adapter;
+mod agent;
 pub mod ask;
 pub mod audit;
 mod certain;
@@ -117,6 +118,7 @@ pub enum Command {
     Ask(ask::Args),
     Model(model::Args),
     Adapter(adapter::Args),
+    Agent(agent::Args),
     Settle(settle::Args),
     Datanet(datanet::Args),
     Stake(stake::Args),
@@ -222,6 +224,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(&context, args).await,
         Command::Model(args) => model::run(&context, args).await,
         Command::Adapter(args) => adapter::run(&context, args).await,
+        Command::Agent(args) => agent::run(&context, args).await,
         Command::Settle(args) => settle::run(&context, args).await,
         Command::Datanet(args) => datanet::run(&context, args).await,
         Command::Stake(args) => stake::run(&context, args).await,

@@ -53,6 +53,23 @@ pub struct Config {
     pub willing_to_lose: Amount,
     /// What this client's own questions may cost.
     pub spending: Spending,
+    /// What this node does for others when it settles.
+    pub settlement: Settlement,
+}
+
+/// What a node does for others, at its own expense, when it settles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settlement {
+    /// Whether a final payout that this node posted is claimed for the stakers' vault, the insurance pool and the protocol, once per epoch; not on a
+    /// node that settles only when asked.
+    pub relay: bool,
+}
+
+impl Default for Settlement {
+    fn default() -> Self {
+        Self { relay: true }
+    }
 }
 
 /// Caps on what a client promises, each in force where it is set: an answer that could exceed one is not asked for.
@@ -95,6 +112,7 @@ impl Default for Config {
             willing_to_lose: Amount(1_000_000_000_000_000),
             // The deposit and --max-fee bound a client that sets none.
             spending: Spending::default(),
+            settlement: Settlement::default(),
         }
     }
 }
@@ -226,6 +244,13 @@ mod tests {
         assert_eq!(config.spending, caps);
         assert_eq!(toml::from_str::<Config>(&config.to_toml().unwrap()).unwrap(), config);
         assert!(toml::from_str::<Config>("[spending]\nper_week = \"1\"").unwrap_err().to_string().contains("per_week"));
+    }
+
+    #[test]
+    fn claiming_for_others_is_on_until_it_is_turned_off() {
+        assert!(toml::from_str::<Config>("").unwrap().settlement.relay);
+        assert!(!toml::from_str::<Config>("[settlement]\nrelay = false").unwrap().settlement.relay);
+        assert!(toml::from_str::<Config>("[settlement]\nrelays = false").unwrap_err().to_string().contains("relays"));
     }
 
     #[test]

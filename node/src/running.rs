@@ -262,6 +262,8 @@ impl Node {
             overlay: overlay.clone(),
             seed: seed.clone(),
             is_poster: config.poster,
+            // A node that settles only when asked does nothing by itself.
+            is_relaying: config.settlement.relay && config.settle_every_s > 0,
             snapshots: snapshots.clone(),
             turn: tokio::sync::Mutex::new(()),
         });

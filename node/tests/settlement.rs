@@ -100,6 +100,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         overlay,
         seed,
         is_poster: true,
+        is_relaying: false,
         snapshots: chained.snapshots(),
         turn: tokio::sync::Mutex::new(()),
     });

@@ -1,5 +1,7 @@
 //! The commands that move money or assets: each transaction is explained before it is signed, and costs what was said.
 
+mod money;
+
 use std::path::{Path, PathBuf};
 
 use chain_bridge::{client::ChainClient, devnet::Devnet};
@@ -155,6 +157,13 @@ async fn stake_status_says_roles_faults_and_what_may_be_open() {
     assert_eq!((wei(&shown["exposure"]["most_wei"]), wei(&shown["exposure"]["open_wei"])), (3 * WEI_PER_OPEN, 0), "{shown}");
     assert_eq!((&shown["faults"], &shown["slashes"]), (&0.into(), &Value::Array(vec![])), "{shown}");
     place.refused(&["stake", "unbond", "31 OPEN"], &["31 OPEN cannot be unbonded", "30 OPEN"]).await;
+    // What unbonds can still be slashed, and covers no fees.
+    let unbonding = place.run(&["stake", "unbond", "8 OPEN"]).await;
+    let most = 22 * WEI_PER_OPEN / 10;
+    assert_eq!((wei(&unbonding["exposure"]["most_wei"]), wei(&unbonding["slashable_wei"])), (most, 30 * WEI_PER_OPEN), "{unbonding}");
+    // Without the stake that its roles demand no root of its is taken.
+    let unbonded = place.run(&["stake", "unbond", "12 OPEN"]).await;
+    assert_eq!((&unbonded["is_bonded"], wei(&unbonded["exposure"]["most_wei"])), (&false.into(), 0), "{unbonded}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! End-to-end tests: real processes over loopback, a real chain, the commands a person would type; and the shape of the workspace.
 
+mod agent;
 mod answer;
 mod bad_input;
 mod commands;

@@ -71,6 +71,8 @@ const FIXES: &[(&str, &str)] = &[
     ("PreviousNotFinal", "wait until the payout before has passed window W2"),
     ("RefundIsDue", "wait for the payout it is due in"),
     ("RequestIsMet", "the receipt keeps to this request"),
+    ("RowOfAbsentRole", "give nothing to a role that nobody has"),
+    ("RowTooLow", "raise the row to what the owner of the parent asks for"),
     ("RuleHolds", "the receipt keeps this rule"),
     ("SignerMayOnlyGrow", "revoke the signer first"),
     ("SignerSpent", "the payer must raise the bound of this key"),
@@ -99,6 +101,9 @@ const FIXES: &[(&str, &str)] = &[
     ("WrongPreviousRoot", "build the tree on the last posted one"),
     ("ZeroExpiry", "name the last block that the key may sign for"),
 ];
+
+/// Roles by their row in a split table.
+const ROLES: [&str; 6] = ["node", "agent", "base", "adapter", "data", "stakers"];
 
 #[derive(Deserialize)]
 struct Artifact {
@@ -183,6 +188,8 @@ pub fn words(data: &[u8]) -> Revert {
 fn argument(arguments: &[u8], place: usize, input: &Input) -> String {
     let name = spaced(&input.name);
     let value = arguments.get(32 * place..32 * place + 32).and_then(|word| match input.kind.as_str() {
+        // A row of a split table goes by the role that it pays.
+        "uint256" if input.name == "row" => number(word).parse::<usize>().ok().and_then(|row| ROLES.get(row)).map(ToString::to_string),
         "string" => text(arguments, place),
         "address" => Some(format!("0x{}", hex::encode(&word[12..]))),
         "bool" => Some((word[31] != 0).to_string()),
@@ -228,7 +235,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bindings::{FraudVerifier, StakeManager};
+    use crate::bindings::{AssetRegistry, FraudVerifier, StakeManager};
 
     #[test]
     fn custom_errors_name_what_was_expected_what_came_and_the_fix() {
@@ -238,6 +245,15 @@ mod tests {
         assert_eq!(words(&data), expected);
         let data = FraudVerifier::WrongRoot { what: "answer".into(), expected: B256::ZERO, got: B256::repeat_byte(1) }.abi_encode();
         assert!(words(&data).reason.starts_with("wrong root (what answer, expected 0x00"));
+    }
+
+    #[test]
+    fn a_row_of_a_split_table_goes_by_its_role() {
+        let data = AssetRegistry::RowTooLow { row: alloy::primitives::U256::from(2), demandedByParent: 500, got: 499 }.abi_encode();
+        let reason = words(&data).reason;
+        assert!(reason.starts_with("row too low (row base, demanded by parent 500, got 499): raise the row"), "{reason}");
+        let data = AssetRegistry::RowTooLow { row: alloy::primitives::U256::MAX, demandedByParent: 500, got: 499 }.abi_encode();
+        assert!(words(&data).reason.contains("row unreadable"));
     }
 
     #[test]

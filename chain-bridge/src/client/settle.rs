@@ -39,6 +39,28 @@ pub struct EpochState {
     pub poster: Address,
 }
 
+/// A leaf of a payout tree with its opening.
+pub type Opened = (PayoutLeaf, SumOpening);
+
+fn many(claims: &[Opened]) -> Result<Settlement::claimManyCall, ChainError> {
+    if claims.is_empty() || claims.len() > CLAIMS_MAX {
+        return Err(ChainError::Argument(format!("a batch holds 1 to {CLAIMS_MAX} claims, got {}", claims.len())));
+    }
+    let count = claims[0].1.leaves;
+    if claims.iter().any(|(_, opening)| opening.leaves != count) {
+        return Err(ChainError::Argument("a batch claims by one tree: these openings are of several".into()));
+    }
+    let claims = claims.iter().map(|(leaf, opening)| Settlement::Claim {
+        account: convert::address(leaf.account),
+        previous: leaf.previous.0,
+        cumulative: leaf.cumulative.0,
+        partsRoot: convert::word(leaf.parts),
+        index: opening.index,
+        siblings: convert::siblings(opening),
+    });
+    Ok(Settlement::claimManyCall { count, claims: claims.collect() })
+}
+
 impl ChainClient {
     /// Submits a node's signed receipts root; anybody may carry it.
     ///
@@ -140,29 +162,45 @@ impl ChainClient {
     ///
     /// # Errors
     /// [`ChainError`]; [`ChainError::Argument`] if the batch is empty, too long, or of several trees.
-    pub async fn claim_many(&self, claims: &[(PayoutLeaf, SumOpening)]) -> Result<(Amount, Sent), ChainError> {
-        if claims.is_empty() || claims.len() > CLAIMS_MAX {
-            return Err(ChainError::Argument(format!("a batch holds 1 to {CLAIMS_MAX} claims, got {}", claims.len())));
-        }
-        let count = claims[0].1.leaves;
-        if claims.iter().any(|(_, opening)| opening.leaves != count) {
-            return Err(ChainError::Argument("a batch claims by one tree: these openings are of several".into()));
-        }
-        let claims = claims.iter().map(|(leaf, opening)| Settlement::Claim {
-            account: convert::address(leaf.account),
-            previous: leaf.previous.0,
-            cumulative: leaf.cumulative.0,
-            partsRoot: convert::word(leaf.parts),
-            index: opening.index,
-            siblings: convert::siblings(opening),
-        });
-        let call = Settlement::claimManyCall { count, claims: claims.collect() };
+    pub async fn claim_many(&self, claims: &[Opened]) -> Result<(Amount, Sent), ChainError> {
+        let call = many(claims)?;
         let sent = self.write("claim for many", None, self.deployment().settlement, &call, Amount::ZERO).await?;
         let settlement = convert::address(self.deployment().settlement);
         let events = sent.logs.iter().filter(|log| log.address() == settlement);
         let events = events.filter_map(|log| log.log_decode::<Settlement::Claimed>().ok());
         let amount = Amount::sum(events.map(|event| Amount(event.inner.data.amount)));
         Ok((amount.map_err(|error| ChainError::Unreadable { what: "Claimed", why: error.to_string() })?, sent))
+    }
+
+    /// Those of some claims that the last final payout pays now, and why it pays none of the others: one that is refused would refuse its batch. Asked of
+    /// the contract, nothing is sent.
+    ///
+    /// # Errors
+    /// [`ChainError`], but for a refusal.
+    pub async fn payable(&self, claims: Vec<Opened>) -> Result<(Vec<Opened>, Vec<(Address, String)>), ChainError> {
+        let (mut good, mut refused) = (Vec::with_capacity(claims.len()), Vec::new());
+        for batch in claims.chunks(CLAIMS_MAX) {
+            if self.is_payable(batch).await?.is_none() {
+                good.extend_from_slice(batch);
+                continue;
+            }
+            for claim in batch {
+                match self.is_payable(std::slice::from_ref(claim)).await? {
+                    None => good.push(claim.clone()),
+                    Some(why) => refused.push((claim.0.account, why)),
+                }
+            }
+        }
+        Ok((good, refused))
+    }
+
+    /// Why the contract would refuse a batch; nothing if it would not.
+    async fn is_payable(&self, batch: &[Opened]) -> Result<Option<String>, ChainError> {
+        match self.read(self.deployment().settlement, &many(batch)?).await {
+            Ok(_) => Ok(None),
+            Err(ChainError::Reverted { reason, .. }) => Ok(Some(reason)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fees of a node that may still be void; they stay below a tenth of its stake.

@@ -53,6 +53,16 @@ impl ChainClient {
         self.read(self.deployment().stake, &call).await
     }
 
+    /// The bond that a node's open fees are held against: what a fault of today can surely take; zero for who is no bonded node, whose roots are refused.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn bond_of(&self, account: Address) -> Result<Amount, ChainError> {
+        let (is_bonded, bond): (bool, u128) =
+            self.read(self.deployment().stake, &StakeManager::bondOfCall { account: convert::address(account) }).await?.into();
+        Ok(if is_bonded { Amount(bond) } else { Amount::ZERO })
+    }
+
     /// Active stake that a set of roles demands.
     ///
     /// # Errors

@@ -76,6 +76,12 @@ async fn a_payee_that_reverts_or_burns_gas_is_credited_and_blocks_nobody() {
     node.wait_for_time(node.epoch(epoch).await.unwrap().final_at, WAIT).await.unwrap();
 
     let claims: Vec<_> = (0..).zip(&leaves).map(|(place, leaf)| (*leaf, tree.open(place).unwrap())).collect();
+    // One that is refused would refuse the batch: it is told before.
+    let mut changed = claims[2].clone();
+    changed.0.cumulative.0 += 1;
+    let (payable, refused) = payer.payable([&claims[..], &[changed]].concat()).await.unwrap();
+    assert_eq!(payable, claims);
+    assert!(matches!(refused.as_slice(), [(account, why)] if *account == takes && why.contains("wrong claim root")), "{refused:?}");
     let (amount, _) = payer.claim_many(&claims).await.unwrap();
     assert_eq!(amount, tree.total(), "paid or kept");
     let mut kept = Amount::ZERO;

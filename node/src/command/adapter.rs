@@ -21,7 +21,7 @@ use types::{
     split::SplitTable,
 };
 
-use super::{Context, Failed};
+use super::{Context, Failed, publish::Terms};
 use crate::{
     data::{DataDir, read_bounded, write_atomic},
     datanet::fetch_adapter,
@@ -69,7 +69,7 @@ enum Action {
     List,
     /// Register an adapter on the chain: its base, the Datanets it was trained on, its price split.
     #[command(
-        after_help = "Example:\n  tributary adapter publish medical-adapter --name medical --base 1@1 --datanet 2@1\n\nAt most two transactions, paid by the wallet. An adapter whose settings name another base is refused: no node could apply it.\nNext: tributary adapter import on the nodes that are to serve it, then tributary ask --with medical \"...\""
+        after_help = "Example:\n  tributary adapter publish medical-adapter --name medical --base 1@1 --datanet 2@1\n\nWithout --split: node=3000,base=1000,adapter=1500,data=4000,stakers=500. At most two transactions, paid by the wallet. An adapter whose settings name another base is refused: no node could apply it.\nNext: tributary adapter import on the nodes that are to serve it, then tributary ask --with medical \"...\""
     )]
     Publish {
         /// The folder.
@@ -86,6 +86,11 @@ enum Action {
         /// Register it even if its settings name another base.
         #[arg(long)]
         force: bool,
+        /// Least share of the fee, in 1/10,000, that agents on this adapter must leave it.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=10_000))]
+        least_share: u16,
+        #[command(flatten)]
+        terms: Terms,
     },
 }
 
@@ -118,22 +123,22 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         Action::Fetch { adapter, bootstrap } => fetch(context, &adapter, bootstrap).await,
         Action::List => list(context),
-        Action::Publish { folder, name, base, datanets, force } => {
+        Action::Publish { folder, name, base, datanets, force, least_share, terms } => {
             let files = AdapterFiles::read(&folder).with_context(|| format!("{}", folder.display()))?;
             files.check().with_context(|| format!("{}", folder.display()))?;
             if !force {
                 its_own_base(context, &files, base).await?;
             }
-            let split = SplitTable { node: 3_000, agent: 0, base: 1_000, adapter: 1_500, data: 4_000, stakers: 500 };
+            let usual = SplitTable { node: 3_000, agent: 0, base: 1_000, adapter: 1_500, data: 4_000, stakers: 500 };
             let publication = super::publish::Publication {
                 kind: AssetKind::Adapter,
                 name,
                 content: BlobId(files.hash()),
                 parents: vec![base],
-                split,
+                split: terms.split.unwrap_or(usual),
                 datanets,
-                licence: "Apache-2.0".into(),
-                least_share: 0,
+                licence: terms.licence,
+                least_share,
             };
             super::publish::run(context, publication).await
         }

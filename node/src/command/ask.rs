@@ -68,7 +68,7 @@ receipt that were kept, or goes on with the request that was begun, and pays onc
 pub struct Args {
     /// The question.
     question: String,
-    /// Adapter or base to ask: a name, an asset number, or ASSET@VERSION.
+    /// Agent, adapter or base to ask: a name, an asset number, or ASSET@VERSION.
     #[arg(long, value_name = "ASSET")]
     with: String,
     /// Instructions ahead of the question.
@@ -253,7 +253,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
         return Ok(version);
     }
     let is_meant = |asset: &&chain_bridge::registry::state::Asset| {
-        let is_answering = matches!(asset.kind, AssetKind::Base | AssetKind::Adapter);
+        let is_answering = asset.kind != AssetKind::Datanet;
         is_answering && (asset.id.0.to_string() == text || asset.uri.rsplit(':').next() == Some(text))
     };
     let found: Vec<_> = state.assets().filter(is_meant).collect();
@@ -262,12 +262,12 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
         [] => {
             let known: Vec<String> = state
                 .assets()
-                .filter(|a| matches!(a.kind, AssetKind::Base | AssetKind::Adapter))
+                .filter(|a| a.kind != AssetKind::Datanet)
                 // Anybody may register a name: what a terminal would obey is shown escaped.
                 .map(|a| format!("{} ({})", a.uri.rsplit(':').next().unwrap_or_default().escape_debug(), a.id))
                 .collect();
             bail!(
-                "no base or adapter is called {text:?}: registered are {}",
+                "no base, adapter or agent is called {text:?}: registered are {}",
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )
         }

@@ -12,7 +12,7 @@ use inference::gguf::GgufFile;
 use serde::Serialize;
 use types::{id::BlobId, manifest::AssetKind, split::SplitTable};
 
-use super::{Context, Failed};
+use super::{Context, Failed, publish::Terms};
 use crate::output::table;
 
 const MEGABYTE: u64 = 1_000_000;
@@ -44,7 +44,7 @@ enum Action {
     List,
     /// Register a base model on the chain with its price split.
     #[command(
-        after_help = "Example:\n  tributary model publish model.gguf --name smollm2-135m\n\nTwo transactions, paid by the wallet. Nodes that have the file serve it once they see it registered: `tributary status` lists what a node\nserves and what it waits for. Next: tributary ask --with smollm2-135m \"...\", or tributary train."
+        after_help = "Examples:\n  tributary model publish model.gguf --name smollm2-135m\n  tributary model publish model.gguf --name smollm2-135m --split node=5000,base=2000,data=2500,stakers=500\n\nWithout --split: node=4000,base=2500,data=3000,stakers=500. Two transactions, paid by the wallet. Nodes that have the file serve it once they see it registered: `tributary status` lists what a node\nserves and what it waits for. Next: tributary ask --with smollm2-135m \"...\", or tributary train."
     )]
     Publish {
         /// The file.
@@ -55,6 +55,8 @@ enum Action {
         /// Least share of the fee, in 1/10,000, that adapters on this base must leave it.
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(..=10_000))]
         least_share: u16,
+        #[command(flatten)]
+        terms: Terms,
     },
 }
 
@@ -75,7 +77,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Pull { file, hash } => pull(context, &file, hash),
         Action::List => list(context),
-        Action::Publish { file, name, least_share } => publish(context, &file, name, least_share).await,
+        Action::Publish { file, name, least_share, terms } => publish(context, &file, name, least_share, terms).await,
     }
 }
 
@@ -202,18 +204,18 @@ fn list(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn publish(context: &Context, file: &Path, name: String, least_share: u16) -> anyhow::Result<()> {
+async fn publish(context: &Context, file: &Path, name: String, least_share: u16, terms: Terms) -> anyhow::Result<()> {
     let found = inspect(file)?;
     // A base answering alone: no agent, no adapter.
-    let split = SplitTable { node: 4_000, agent: 0, base: 2_500, adapter: 0, data: 3_000, stakers: 500 };
+    let usual = SplitTable { node: 4_000, agent: 0, base: 2_500, adapter: 0, data: 3_000, stakers: 500 };
     let publication = super::publish::Publication {
         kind: AssetKind::Base,
         name,
         content: found.hash,
         parents: Vec::new(),
-        split,
+        split: terms.split.unwrap_or(usual),
         datanets: Vec::new(),
-        licence: "Apache-2.0".into(),
+        licence: terms.licence,
         least_share,
     };
     super::publish::run(context, publication).await

@@ -1,7 +1,10 @@
-//! Registering an asset and publishing its versions: what `model publish` and `adapter publish` share.
+//! Registering an asset and publishing its versions: what `model publish`, `adapter publish` and `agent publish` share.
 //!
 //! At most two transactions: a registration (once per name and account) and a version. Publishing what is already the newest version sends
 //! nothing, so a command that was interrupted after its transaction may simply be run again.
+
+mod fits;
+mod split;
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::{
@@ -17,6 +20,9 @@ use types::{
 };
 
 use super::{Context, sent::Transaction};
+
+pub(super) use fits::base_of;
+pub use split::{Terms, parse_split};
 
 /// Longest name of an asset.
 pub const NAME_LEN_MAX: usize = 64;
@@ -90,9 +96,6 @@ pub async fn run(context: &Context, publication: Publication) -> anyhow::Result<
 pub async fn publish(chain: &ChainClient, state: &State, publication: &Publication) -> anyhow::Result<Published> {
     let uri = uri(publication.kind, &publication.name)?;
     let owner = chain.address().context("publishing needs an account: open the chain with a wallet")?;
-    // The chain would refuse the version, but only after the registration is paid.
-    are_published(state, &publication.parents, &[AssetKind::Base, AssetKind::Adapter])?;
-    are_published(state, &publication.datanets, &[AssetKind::Datanet])?;
     let new = NewVersion {
         content: publication.content,
         parents: publication.parents.clone(),
@@ -102,7 +105,12 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
         parent_share_min: publication.least_share,
     };
     let mut transactions = Vec::new();
-    let asset = match plan(state, owner, publication.kind, &uri, &new) {
+    let plan = plan(state, owner, publication.kind, &uri, &new);
+    if !matches!(plan, Plan::Nothing(_)) {
+        // The chain would refuse the version, but only after the registration is paid.
+        fits::fits(state, publication.kind, &new, least_data(chain, state))?;
+    }
+    let asset = match plan {
         Plan::Nothing(version) => return Ok(Published { uri, version, content: new.content, transactions, gas: 0 }),
         Plan::Append(asset) => asset,
         Plan::Register => {
@@ -121,29 +129,19 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
 /// Publishes a version of an asset that the client's account owns; waits until it is in a block. What is the newest version already is not sent.
 pub async fn append(chain: &ChainClient, state: &State, asset: AssetId, new: &NewVersion) -> anyhow::Result<Published> {
     let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered"))?;
-    are_published(state, &new.parents, &[AssetKind::Base, AssetKind::Adapter])?;
-    are_published(state, &new.datanets, &[AssetKind::Datanet])?;
     let uri = known.uri.clone();
     if let Some(version) = state.newest(asset).filter(|version| state.version(*version).is_some_and(|published| is_same(published, new))) {
         return Ok(Published { uri, version, content: new.content, transactions: Vec::new(), gas: 0 });
     }
+    fits::fits(state, known.kind, new, least_data(chain, state))?;
     let (version, sent) = chain.publish(asset, new).await?;
     let row = Transaction::new(format!("publish version {version}"), &sent);
     Ok(Published { uri, version, content: new.content, gas: row.gas, transactions: vec![row] })
 }
 
-/// Refuses a version that is not on this chain, or is of another kind than its place.
-fn are_published(state: &State, versions: &[AssetVersion], kinds: &[AssetKind]) -> anyhow::Result<()> {
-    for version in versions {
-        ensure!(state.version(*version).is_some(), "version {version} is not published on this chain: nothing was sent");
-        let kind = state.assets().find(|asset| asset.id == version.asset).map(|asset| asset.kind);
-        ensure!(
-            kind.is_some_and(|kind| kinds.contains(&kind)),
-            "version {version} is no {}: nothing was sent",
-            kinds.iter().map(|kind| word(*kind)).collect::<Vec<_>>().join(" and no ")
-        );
-    }
-    Ok(())
+/// The least data row that the registry takes: as the governor set it last, else as it was deployed.
+fn least_data(chain: &ChainClient, state: &State) -> u16 {
+    state.data_row_min().unwrap_or_else(|| chain.deployment().config.min_data_bps)
 }
 
 fn plan(state: &State, owner: Address, kind: AssetKind, uri: &str, new: &NewVersion) -> Plan {
@@ -264,19 +262,6 @@ mod tests {
         assert_eq!(decide(published.clone(), 1), Plan::Append(AssetId(2)), "an older version is published anew");
         published.push(Event::Frozen { version: AssetVersion { asset: AssetId(2), version: 2 } });
         assert_eq!(decide(published, 9), Plan::Append(AssetId(2)), "what was frozen needs a new version");
-    }
-
-    #[test]
-    fn what_a_version_builds_on_must_be_there_and_of_its_kind() {
-        let mut events = registered(1, "tributary:base:m", OWNER);
-        events.push(version(1, 1, &new(1)));
-        let state = state(events);
-        let at = |version| AssetVersion { asset: AssetId(1), version };
-        assert!(are_published(&state, &[at(1)], &[AssetKind::Base]).is_ok());
-        let error = are_published(&state, &[at(1), at(2)], &[AssetKind::Base]).unwrap_err().to_string();
-        assert!(error.contains("1@2 is not published") && error.contains("nothing was sent"), "{error}");
-        let error = are_published(&state, &[at(1)], &[AssetKind::Datanet]).unwrap_err().to_string();
-        assert!(error.contains("1@1 is no datanet"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,12 @@ use types::{
 
 mod change;
 
-use super::{Context, adapter::parse_version, publish::licence_hash, sent::Transaction};
+use super::{
+    Context,
+    adapter::parse_version,
+    publish::{licence_hash, parse_split},
+    sent::Transaction,
+};
 use crate::{chain::Chained, datanet::card_of, output::table};
 use change::Change;
 
@@ -56,8 +61,8 @@ enum Changing {
         /// Declared Datanet version, as ASSET@VERSION. May be repeated; replaces all.
         #[arg(long = "datanet", value_parser = parse_version)]
         datanets: Vec<AssetVersion>,
-        /// How its fees are divided, in 1/10,000: node,agent,base,adapter,data,stakers.
-        #[arg(long, value_parser = change::parse_split)]
+        /// How its fees are divided, in 1/10,000 by role: node, agent, base, adapter, data, stakers; a role that is not named gets nothing.
+        #[arg(long, value_name = "ROLE=BPS,...", value_parser = parse_split)]
         split: Option<SplitTable>,
         /// SPDX licence expression.
         #[arg(long)]

@@ -140,7 +140,7 @@ struct SlashRow {
     release_at: u64,
 }
 
-/// How much may be open: fees of node roots whose epoch is not final stay below a tenth of the stake.
+/// How much may be open: fees of node roots whose epoch is not final stay below a tenth of the bond, which leaves out what unbonds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Exposure {
     open_wei: Amount,
@@ -257,7 +257,7 @@ async fn print(context: &Context, chain: &Chained, account: Address, transaction
     let state = chain.state().await?;
     let waiting = state.slashes().iter().filter(|slash| slash.account == account && slash.released.is_none());
     let (slashable_wei, open_wei) = (client.slashable_of(account).await?, client.open_fees_of(account).await?);
-    let most_wei = Amount(slashable_wei.0 / EXPOSURE_DIVISOR);
+    let most_wei = Amount(client.bond_of(account).await?.0 / EXPOSURE_DIVISOR);
     let held = known.map_or(0, |known| known.roles);
     let certainty = Certain::read(client, async |client: ChainClient| {
         Ok(Known {

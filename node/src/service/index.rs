@@ -4,9 +4,10 @@
 //! Building costs about 0.1 s per MB of text once per Datanet version; the result is shared between manifests and kept in memory
 //! (about 3 bytes per byte of text with its trees). An indexer also posts the root of a version that has none.
 
+mod files;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -82,7 +83,7 @@ impl Indexing {
         let (mut offers, mut waiting) = (Offers::new(), Vec::new());
         for (version, published) in state.versions() {
             let kind = state.asset(version.asset).map(|asset| asset.kind);
-            if published.frozen.is_some() || !matches!(kind, Some(AssetKind::Base | AssetKind::Adapter)) {
+            if published.frozen.is_some() || !matches!(kind, Some(AssetKind::Base | AssetKind::Adapter | AssetKind::Agent)) {
                 continue;
             }
             match self.consider(state, version, built, posted).await {
@@ -109,21 +110,14 @@ impl Indexing {
         posted: &mut BTreeSet<AssetVersion>,
     ) -> anyhow::Result<Option<Offer>> {
         let published = state.version(version).context("not published")?;
-        let base = if state.asset(version.asset).is_some_and(|asset| asset.kind == AssetKind::Base) {
-            published.content
-        } else {
-            let parents =
-                published.parents.iter().filter_map(|parent| Some((state.asset(parent.asset)?.kind, state.version(*parent)?.content)));
-            parents.into_iter().find(|(kind, _)| *kind == AssetKind::Base).map(|(_, content)| content).context("it names no base")?
-        };
-        if base != BlobId(self.engine.info().hash) {
+        let files = files::files(state, version)?;
+        if files.base != BlobId(self.engine.info().hash) {
             return Ok(None);
         }
-        let adapter = match self.adapter(state, version)? {
-            Adapter::None => None,
-            Adapter::Present(hash, folder) => Some((hash, folder)),
-            Adapter::Absent => return Ok(None),
-        };
+        let adapter = files.adapter.map(|content| (content, self.data.adapter(content)));
+        if adapter.as_ref().is_some_and(|(_, folder)| !folder.exists()) {
+            return Ok(None);
+        }
         let index = self.index(state, &published.datanets, built).await?;
         if state.index(version).is_none() {
             if self.is_indexer && posted.insert(version) {
@@ -138,15 +132,6 @@ impl Indexing {
         let manifest = state.manifest(version)?;
         check_root(&manifest, &index)?;
         Ok(Some(Offer { manifest, index, adapter }))
-    }
-
-    fn adapter(&self, state: &State, version: AssetVersion) -> anyhow::Result<Adapter> {
-        if state.asset(version.asset).is_none_or(|asset| asset.kind == AssetKind::Base) {
-            return Ok(Adapter::None);
-        }
-        let content = state.version(version).context("not published")?.content;
-        let folder = self.data.adapter(content);
-        Ok(if folder.exists() { Adapter::Present(content, folder) } else { Adapter::Absent })
     }
 
     async fn index(&self, state: &State, datanets: &[AssetVersion], built: &mut Built) -> anyhow::Result<Arc<Index>> {
@@ -178,12 +163,6 @@ impl Indexing {
         tracing::info!(%version, %root, "posted an index root");
         Ok(())
     }
-}
-
-enum Adapter {
-    None,
-    Present(BlobId, PathBuf),
-    Absent,
 }
 
 fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@
 mod challenges;
 mod credits;
 mod proofs;
+mod relay;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -95,6 +96,8 @@ pub struct Settling {
     pub seed: NodeSeed,
     /// Whether to post payout trees.
     pub is_poster: bool,
+    /// Whether a final payout that this node posted is claimed for who does not claim by themselves.
+    pub is_relaying: bool,
     /// The chain's books as they change.
     pub snapshots: Snapshots,
     /// One settling at a time: by the clock and by the operator's word.
@@ -124,6 +127,7 @@ impl Settling {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
+        let mut relayed = None;
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -147,6 +151,9 @@ impl Settling {
                 && let Err(error) = self.post_payout(&snapshot).await
             {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
+            }
+            if let Err(error) = self.relay(&snapshot, &mut relayed).await {
+                tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
             }
         }
     }

@@ -52,7 +52,8 @@ async fn refused(cluster: &Cluster, who: &Party, arguments: &[&str], words: &[&s
 async fn unknown_adapter(cluster: &Cluster, client: &Party) -> (String, String) {
     let before = files::listing(&client.folder);
     let outcome =
-        refused(cluster, client, &["--with", "nobody", QUESTIONS[0]], &["no base or adapter is called \"nobody\"", "tiny", "echo"]).await;
+        refused(cluster, client, &["--with", "nobody", QUESTIONS[0]], &["no base, adapter or agent is called \"nobody\"", "tiny", "echo"])
+            .await;
     assert_eq!(files::listing(&client.folder), before, "nothing is written");
     outcome
 }

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use chain_bridge::{
     chain::error::ChainError,
-    client::settle::CLAIMS_MAX,
+    client::settle::{CLAIMS_MAX, Opened},
     registry::{State, event::Custody, state::Payout},
 };
 use p2p::overlay::OverlayHandle;
 use serde::Serialize;
-use types::{amount::Amount, id::Address, merkle::SumOpening, payout::PayoutLeaf};
+use types::{amount::Amount, id::Address};
 
 use super::find_line;
 use crate::{
@@ -41,6 +41,9 @@ struct Row {
     claimed_wei: Amount,
     /// Kept for the account in all, because it did not take it.
     kept_wei: Amount,
+    /// Why the contract pays it nothing this way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 /// Runs the command for `others`.
@@ -57,28 +60,20 @@ pub(super) async fn run(
     let found = lines(context, chain, state, &overlay, (epoch, &payout), &accounts).await;
     overlay.shutdown().await;
     let mut found = found?;
-    let claims: Vec<(PayoutLeaf, SumOpening)> = found.iter_mut().filter_map(|owed| owed.claim.take()).collect();
+    let claims: Vec<Opened> = found.iter_mut().filter_map(|owed| owed.claim.take()).collect();
+    let (claims, refused) = chain.client.payable(claims).await?;
+    for (account, why) in &refused {
+        context.output.note(&format!("{account} is not paid: {why}"));
+        if let Some(owed) = found.iter_mut().find(|owed| owed.row.account == *account) {
+            owed.row.refused = Some(why.clone());
+        }
+    }
     let mut relayed = Relayed { epoch, accounts: Vec::new(), claimed_wei: Amount::ZERO, transactions: Vec::new() };
     for batch in claims.chunks(CLAIMS_MAX) {
         match chain.client.claim_many(batch).await {
             Ok((amount, sent)) => {
                 relayed.claimed_wei = relayed.claimed_wei.plus(amount)?;
                 relayed.transactions.push(Transaction::new(format!("claim for {} accounts", batch.len()), &sent));
-            }
-            // One that can never be paid this way (a Datanet's treasury) keeps no other waiting.
-            Err(ChainError::Reverted { .. }) if batch.len() > 1 => {
-                for claim in batch {
-                    match chain.client.claim_many(std::slice::from_ref(claim)).await {
-                        Ok((amount, sent)) => {
-                            relayed.claimed_wei = relayed.claimed_wei.plus(amount)?;
-                            relayed.transactions.push(Transaction::new(format!("claim for {}", claim.0.account), &sent));
-                        }
-                        Err(error @ ChainError::Reverted { .. }) => {
-                            context.output.note(&format!("{} is not paid: {error}", claim.0.account));
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
             }
             // What is owed is the answer of a dry run.
             Err(ChainError::NotSent { .. }) if context.is_dry() => break,
@@ -99,7 +94,7 @@ struct Owed {
     /// Claimed before this command.
     before: Amount,
     /// Its claim, if it is owed anything.
-    claim: Option<(PayoutLeaf, SumOpening)>,
+    claim: Option<Opened>,
 }
 
 async fn lines(
@@ -114,7 +109,7 @@ async fn lines(
     for account in accounts {
         context.output.note(&format!("asking for the line of {account} in the payout tree of epoch {epoch}"));
         let before = chain.client.claimed_of(*account).await?;
-        let mut row = Row { account: *account, owed_wei: Amount::ZERO, claimed_wei: Amount::ZERO, kept_wei: Amount::ZERO };
+        let mut row = Row { account: *account, owed_wei: Amount::ZERO, claimed_wei: Amount::ZERO, kept_wei: Amount::ZERO, refused: None };
         let line = find_line(overlay, state, *account, epoch, payout).await?;
         if let Some(line) = &line {
             row.owed_wei = line.leaf.cumulative.minus(before)?;

@@ -45,15 +45,6 @@ pub(super) struct Wanted {
     pub(super) least_share: Option<u16>,
 }
 
-/// Reads `node,agent,base,adapter,data,stakers` in 1/10,000.
-pub(super) fn parse_split(text: &str) -> Result<SplitTable, String> {
-    let wrong = || format!("{text:?} is no split: write six numbers that sum to 10000, node,agent,base,adapter,data,stakers");
-    let rows: Vec<u16> = text.split(',').map(|row| row.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    let rows: [u16; 6] = rows.try_into().map_err(|_| wrong())?;
-    let sum: u32 = rows.iter().map(|row| u32::from(*row)).sum();
-    if sum == 10_000 { Ok(SplitTable::from_rows(rows)) } else { Err(format!("{}; these sum to {sum}", wrong())) }
-}
-
 /// The asset, if the account owns it.
 fn owned(state: &State, own: Address, asset: AssetId) -> anyhow::Result<&Asset> {
     let newest = state.assets().last().map_or(0, |asset| asset.id.0);
@@ -252,13 +243,5 @@ mod tests {
         assert!(error.contains("tributary datanet publish 2"), "{error}");
         let error = publication(&state, OTHER, ASSET, Wanted::default()).unwrap_err().to_string();
         assert!(error.contains("belongs to"), "{error}");
-    }
-
-    #[test]
-    fn splits_are_read_and_refused_in_words() {
-        assert_eq!(parse_split("4000,0,2500,0,3000,500").unwrap().data, 3_000);
-        for text in ["", "1,2,3", "4000,0,2500,0,3000,501", "a,b,c,d,e,f", "70000,0,0,0,0,0"] {
-            assert!(parse_split(text).unwrap_err().contains("six numbers that sum to 10000"), "{text}");
-        }
     }
 }
