@@ -15,6 +15,7 @@ pub mod quote;
 pub mod send;
 pub mod settle;
 pub mod stake;
+pub mod treasury;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 

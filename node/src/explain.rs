@@ -153,6 +153,8 @@ fn words(quote: &Quote) -> String {
         "release slash" => "divides a slash whose delay is over: victim, reporter, burn, insurance".into(),
         "claim" => "takes what the last final payout owes the account".into(),
         "claim for many" => "has the last final payout pay other accounts; this account pays the fees and gets nothing".into(),
+        "enter contribution" => "lets a contribution share in what its Datanet's treasury earns from now on".into(),
+        "claim treasury share" => "pays a contributor what its contribution earned of the Datanet's treasury".into(),
         "claim stakers' share" => "takes what the account's stake has earned".into(),
         "register asset" => "makes a new asset that belongs to the account".into(),
         "publish version" => "publishes a version for good: what it holds and how its fees are divided can never be changed".into(),

@@ -14,7 +14,6 @@ use crate::{
     chain::error::ChainError,
     convert,
     fraud::{
-        FalseSpan,
         calldata::{Proof, Step},
         search::Bodies,
     },
@@ -142,21 +141,5 @@ impl ChainClient {
             release_at: event.releaseAt,
             fault: convert::hash(event.faultHash),
         })
-    }
-
-    /// [`ChainClient::dry_run`] of a false span.
-    ///
-    /// # Errors
-    /// [`ChainError::Reverted`] with the contract's reason: an honest receipt is `span is true`.
-    pub async fn dry_run_f1(&self, node: Address, proof: &FalseSpan) -> Result<(), ChainError> {
-        self.dry_run(node, &Proof::false_span(proof)).await
-    }
-
-    /// [`ChainClient::prove`] of a false span.
-    ///
-    /// # Errors
-    /// [`ChainError`]; nothing is sent if the dry run fails.
-    pub async fn prove_f1(&self, node: Address, proof: &FalseSpan) -> Result<Slashed, ChainError> {
-        self.prove(node, &Proof::false_span(proof)).await
     }
 }

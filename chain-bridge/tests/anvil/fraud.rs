@@ -5,7 +5,7 @@ use chain_bridge::{
     follow::Follower,
     fraud::{
         Evidence, FraudError, Mode, Opened,
-        calldata::{Step, receipts_challenge},
+        calldata::{Proof, Step, receipts_challenge},
         challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, receipts_evidence},
         prove,
         search::{Bodies, tree_of},
@@ -63,7 +63,7 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
     let mut forced = prove(&domains, &sign(vec![lie]), 0, &evidence(&text, &lie)).unwrap();
     forced.receipt = types::encoding::Document::encode(&honest.document);
     forced.signature = honest.signature;
-    let error = reporter.prove_f1(accused, &forced).await.unwrap_err();
+    let error = reporter.prove(accused, &Proof::false_span(&forced)).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("SpanIsTrue"), "{error}");
     assert_eq!(reporter.slashable_of(accused).await.unwrap(), open(100));
 
@@ -71,7 +71,7 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
     let mut stolen = forced.clone();
     stolen.receipt = types::encoding::Document::encode(&sign(vec![lie]).document);
     stolen.signature = reporter.account("sign").unwrap().sign(&domains, &sign(vec![lie]).document);
-    let error = reporter.dry_run_f1(accused, &stolen).await.unwrap_err();
+    let error = reporter.dry_run(accused, &Proof::false_span(&stolen)).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("ReceiptSignature"), "{error}");
 
     // The n-th lie costs 2^(n-1) tenths of what is left.
@@ -86,8 +86,8 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
         let receipt = sign(vec![honest_span, span]);
         let proof = prove(&domains, &receipt, 1, &evidence(&text, &span)).unwrap();
         assert_eq!(proof.mode, mode);
-        reporter.dry_run_f1(accused, &proof).await.unwrap();
-        let slashed = reporter.prove_f1(accused, &proof).await.unwrap();
+        reporter.dry_run(accused, &Proof::false_span(&proof)).await.unwrap();
+        let slashed = reporter.prove(accused, &Proof::false_span(&proof)).await.unwrap();
         number += 1;
         let expected = Amount((left.0 << (number - 1)) / 10).min(left);
         assert_eq!((slashed.stake_before, slashed.amount), (left, expected), "{mode:?}");
@@ -95,7 +95,7 @@ async fn a_false_span_is_slashed_and_an_honest_receipt_is_not() {
         assert_eq!(slashed.stake_after, left);
         assert_eq!(slashed.victim_amount, Amount(500));
         taken.push(slashed);
-        let error = reporter.dry_run_f1(accused, &proof).await.unwrap_err();
+        let error = reporter.dry_run(accused, &Proof::false_span(&proof)).await.unwrap_err();
         assert_eq!(error.contract_error(), Some("AlreadySlashed"), "{error}");
     }
     // What was taken is divided after its delay, to the wei, once.

@@ -4,6 +4,7 @@ mod contribute;
 mod fetch;
 mod network;
 mod rent;
+mod treasury;
 mod verify;
 
 use anyhow::{Context as _, bail};
@@ -78,6 +79,8 @@ enum Action {
     Verify(verify::Args),
     /// Show or change what keeping a Datanet costs.
     Rent(rent::Args),
+    /// Show or take what a Datanet's treasury earned for who contributed.
+    Treasury(treasury::Args),
 }
 
 /// Runs the command.
@@ -93,6 +96,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Fetch(args) => fetch::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
         Action::Rent(args) => rent::run(context, args).await,
+        Action::Treasury(args) => treasury::run(context, args).await,
     }
 }
 

@@ -11,7 +11,11 @@ use attribution::{
     index::Index,
     message::ReceiptItem,
 };
-use chain_bridge::{client::fraud::Slashed, fraud};
+use chain_bridge::{
+    client::fraud::Slashed,
+    fraud::{self, calldata::Proof},
+    registry::{State, state::Epoch},
+};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -26,6 +30,9 @@ use crate::{
     evidence::search::{Found, bill_faults, lane_fault},
     output::table,
 };
+
+/// Further false spans of a receipt that one run voids.
+const VOIDED_MAX: usize = 16;
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -116,10 +123,15 @@ pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap:
     if let Some(proof) = found.first() {
         let proof = on_chain(proof);
         if is_dry {
-            chain.client.dry_run_f1(printed.node, &proof).await?;
+            chain.client.dry_run(printed.node, &Proof::false_span(&proof)).await?;
             printed.is_provable = Some(true);
+        } else if is_late(&chain, &state, &bundle).await? {
+            prove(context, &chain, &Proof::late_false_span(&proof), &mut printed).await?;
         } else {
-            prove(context, &chain, &proof, &mut printed).await?;
+            prove(context, &chain, &Proof::false_span(&proof), &mut printed).await?;
+            for other in found.iter().skip(1).take(VOIDED_MAX) {
+                void(context, &chain, other, &mut printed).await?;
+            }
         }
     } else if let Some(found) = broken.first() {
         if is_dry {
@@ -137,10 +149,28 @@ fn unproved(bundle: &Bundle, index: &Index) -> Vec<String> {
     bundle::verify_full(bundle, index).err().map_or_else(Vec::new, |faults| faults.0.iter().map(ToString::to_string).collect())
 }
 
-async fn prove(context: &Context, chain: &Chained, proof: &fraud::FalseSpan, printed: &mut Printed) -> anyhow::Result<()> {
-    context.output.note(&format!("span {} is false: committing to the proof, then sending it in a later block", proof.span));
-    let slashed = chain.client.prove_f1(printed.node, proof).await?;
+/// Whether no payout that the receipt could be in can change any more: it is too old for another root, and W1 of every root of its node has ended.
+async fn is_late(chain: &Chained, state: &State, bundle: &Bundle) -> anyhow::Result<bool> {
+    let (receipt, head) = (&bundle.receipt.document, chain.head().await?);
+    let too_old = receipt.block.number.saturating_add(chain.deployment().config.max_age_blocks) < head.block.number;
+    let is_running = |(_, epoch): (u64, &Epoch)| epoch.roots.contains_key(&receipt.node) && head.timestamp < epoch.payout_from;
+    Ok(too_old && !state.epochs().any(is_running))
+}
+
+async fn prove(context: &Context, chain: &Chained, proof: &Proof, printed: &mut Printed) -> anyhow::Result<()> {
+    context.output.note("a span is false: committing to the proof, then sending it in a later block");
+    let slashed = chain.client.prove(printed.node, proof).await?;
     note(&slashed, "prove the false span", printed);
+    Ok(())
+}
+
+/// Has a further false span of the receipt voided, so that whom it names is not paid either; there is no second slash.
+async fn void(context: &Context, chain: &Chained, other: &FalseSpan, printed: &mut Printed) -> anyhow::Result<()> {
+    let proof = on_chain(other);
+    context.output.note(&format!("span {} is false too: it is voided", proof.span));
+    let (commit, proved) = chain.client.send_proof(printed.node, &Proof::false_span(&proof)).await?;
+    printed.transactions.extend([Transaction::new("commit to the proof", &commit), Transaction::new("void the false span", &proved)]);
+    printed.gas = printed.transactions.iter().map(|row| row.gas).sum();
     Ok(())
 }
 

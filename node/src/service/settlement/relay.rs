@@ -1,16 +1,23 @@
-//! Claims that nobody else makes: the stakers' vault, the insurance pool and the protocol's account have nobody who asks for their line, and what
-//! they are owed works for stakers and victims only once it is there.
+//! Claims that nobody else makes: the stakers' vault, the insurance pool, the protocol's account and the treasuries of Datanets have nobody who asks
+//! for their line, and what they are owed works for stakers, victims and contributors only once it is there.
 //!
-//! The poster of a payout that became final has it pay these three in one `claimMany`, once per epoch, at its own expense: about 45,000 gas a claim.
+//! The poster of a payout that became final has it pay these in one `claimMany` of at most [`CLAIMS_MAX`], once per epoch, at its own expense: about 45,000 gas a claim.
 //! Claims are cumulative, so that one that was missed comes with the next epoch's.
 
 use std::collections::BTreeSet;
 
 use chain_bridge::{client::send::Sent, follow::Snapshot};
-use types::{amount::Amount, id::Address};
+use types::{
+    amount::Amount,
+    id::Address,
+    manifest::{AssetKind, treasury},
+};
 
 use super::Settling;
 use crate::{facts::accounts, output::money};
+
+/// Claims of one transaction.
+const CLAIMS_MAX: usize = 64;
 
 impl Settling {
     /// Has the last final payout, if this node posted it, pay who does not claim by themselves; `relayed` is the last epoch this was done for.
@@ -23,7 +30,8 @@ impl Settling {
         *relayed = Some(epoch);
         let tree = self.tree(&snapshot.latest, epoch).await?;
         let (mut claims, mut owed) = (Vec::new(), Amount::ZERO);
-        for account in self.unattended() {
+        let datanets = snapshot.latest.assets().filter(|asset| asset.kind == AssetKind::Datanet).map(|asset| treasury(asset.id));
+        for account in self.unattended().into_iter().chain(datanets).filter(|account| tree.claim(*account).is_some()).take(CLAIMS_MAX) {
             let Some(claim) = tree.claim(account) else { continue };
             let left = claim.leaf.cumulative.minus(self.chain.claimed_of(account).await?).unwrap_or(Amount::ZERO);
             if left > Amount::ZERO {
@@ -41,7 +49,7 @@ impl Settling {
         tracing::info!(
             epoch,
             payees = claims.len(),
-            "claiming {} for the stakers' vault, the insurance pool and the protocol: this node pays the fees and gets nothing of it; relay = false under \
+            "claiming {} for the stakers' vault, the insurance pool, the protocol and treasuries: this node pays the fees and gets nothing of it; relay = false under \
              [settlement] in tributary.toml ends this",
             money(owed)
         );
