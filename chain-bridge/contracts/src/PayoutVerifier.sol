@@ -54,7 +54,9 @@ contract PayoutVerifier is FaultBase {
         /// The place that it names as its witness.
         Witness,
         /// Nothing: it names no witness.
-        Nothing
+        Nothing,
+        /// The place that it names, if any, and one that it should have named: so that one set of receipts gives one root.
+        Better
     }
 
     /// @notice A lane's refund: due in the payout of `epoch` and in no other. `givenBack` is what notes and slashes had given back when it was asked
@@ -361,7 +363,7 @@ contract PayoutVerifier is FaultBase {
         if (uint256(due.givenBack) + part.amount > collected) return true;
         uint128 left = collected - due.givenBack;
         uint8 shown = reader.u8();
-        if (shown > uint8(Shown.Nothing)) revert UnknownShown(shown);
+        if (shown > uint8(Shown.Better)) revert UnknownShown(shown);
         bool hasWitness = part.witnessNode != address(0) || part.witnessEpoch != 0 || part.witnessIndex != 0;
         if (Shown(shown) == Shown.Nothing) return !hasWitness && part.amount != left;
         if (Shown(shown) == Shown.Higher) {
@@ -370,7 +372,36 @@ contract PayoutVerifier is FaultBase {
             (bool bounds, uint128 after_) = boundOf(place.root, reader.u64(), part.lane, collected, reader);
             return bounds && part.amount > less(left, after_);
         }
+        if (Shown(shown) == Shown.Better) return isBetter(c, part, hasWitness, collected, reader);
         return hasWitness && isWrongWitness(c, part, collected, left, reader);
+    }
+
+    /// @dev Wrong if the witness bounds nothing; else another receipt is read: wrong if it reaches further, or as far from a smaller place.
+    function isBetter(
+        Context memory c,
+        PayoutTrees.Part memory part,
+        bool hasWitness,
+        uint128 collected,
+        Openings.Reader memory reader
+    ) private view returns (bool) {
+        uint128 reach = 0;
+        if (hasWitness) {
+            NodeTrees.Place memory named = NodeTrees.root(reader, settlement);
+            requireRootOf(named.root, part.witnessEpoch, part.witnessNode);
+            bool isBound;
+            (isBound, reach) = boundOf(named.root, part.witnessIndex, part.lane, collected, reader);
+            if (!isBound || reach == 0) return true;
+        }
+        NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
+        if (place.root.epoch > c.pending.epoch) revert NotOfThisEpoch(c.pending.epoch, place.root.epoch);
+        place.index = reader.u64();
+        (bool bounds, uint128 after_) = boundOf(place.root, place.index, part.lane, collected, reader);
+        if (!bounds || after_ != reach) return bounds && after_ > reach;
+        return after_ != 0
+            && (place.root.epoch < part.witnessEpoch
+                || (place.root.epoch == part.witnessEpoch
+                    && (place.root.node < part.witnessNode
+                        || (place.root.node == part.witnessNode && place.index < part.witnessIndex))));
     }
 
     /// @dev Wrong without more evidence if the named node submitted no root in the named epoch, or that comes after the payout's; else the node

@@ -239,6 +239,8 @@ pub enum Against<'a> {
     Witness(&'a Billed<'a>),
     /// It names no witness, and is not all that is left of the lane.
     NoWitness,
+    /// What it names, if anything, and a receipt that it should have named: one that reaches further, or as far from a smaller place.
+    Better(Option<&'a Billed<'a>>, &'a Billed<'a>),
 }
 
 impl Shown {
@@ -430,6 +432,14 @@ impl Shown {
             Against::NoPlace(root, block) => packer.u8(1).node_root(root, block),
             Against::Witness(billed) => at(packer.u8(1).node_root(billed.root, billed.block), billed),
             Against::NoWitness => packer.u8(2),
+            Against::Better(named, billed) => {
+                let packer = packer.u8(3);
+                let packer = match named {
+                    Some(named) => at(packer.node_root(named.root, named.block), named),
+                    None => packer,
+                };
+                at(packer.node_root(billed.root, billed.block).u64(billed.opening.index), billed)
+            }
         };
         Some(proof(PayoutMode::Refund, packer))
     }

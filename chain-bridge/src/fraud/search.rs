@@ -1,8 +1,7 @@
 //! Finding what is wrong with a posted payout, and proving it.
 //!
 //! Whoever has the posted tree and the tree that the receipts give compares them; the first fault becomes the cheapest proof that `PayoutVerifier`
-//! takes. A tree that is right yields nothing. Where the contract leaves a doubt to the poster (money collected after W1 ended; which of the receipts
-//! that leave the same a refund names) there is no proof.
+//! takes. A tree that is right yields nothing. Where the contract leaves a doubt to the poster (money collected after W1 ended) there is no proof.
 //! Cost: one pass over both trees, and the openings of one proof.
 
 use std::collections::BTreeMap;
@@ -260,7 +259,7 @@ fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, pa
     let Some(left) = due.and_then(|due| collected.0.checked_sub(due.given_back.0)).filter(|left| part.amount.0 <= *left) else {
         return against(Against::Itself);
     };
-    let mut doubt = None;
+    let (mut doubt, mut named) = (None, None);
     if witness == Witness::NONE {
         if part.amount.0 != left {
             return against(Against::NoWitness);
@@ -277,6 +276,7 @@ fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, pa
                 if gives != Some(part.amount.0) {
                     return against(Against::Witness(&billed(&root, block, &opening, body)));
                 }
+                named = Some((root, block, opening, body));
             }
             Err(error) => doubt = Some(error),
         }
@@ -290,7 +290,32 @@ fn wrong_refund(case: &Case<'_>, leaf: usize, place: usize, account: Address, pa
         let Some(((root, block), opening)) = root_of(case.state, *epoch, *node).zip(opening) else { continue };
         return against(Against::Higher(&billed(&root, block, &opening, body)));
     }
-    Err(doubt.unwrap_or_else(|| nothing("a refund is what the receipts leave, and names another of them than the first that leaves it")))
+    if let Some(doubt) = doubt {
+        return Err(doubt);
+    }
+    let best = best_witness(case, lane, collected).filter(|(place, _)| *place != witness);
+    let (place, body) = best.ok_or_else(|| nothing("a refund is the one that the receipts give"))?;
+    let opening = tree_of(&case.receipts[&(place.epoch, place.node)]).and_then(|tree| tree.open(place.index));
+    let Some(((root, block), opening)) = root_of(case.state, place.epoch, place.node).zip(opening) else {
+        return Err(nothing("the receipt that a refund should name does not stand under its root"));
+    };
+    let named = named.as_ref().map(|(root, block, opening, body)| billed(root, *block, opening, body));
+    against(Against::Better(named.as_ref(), &billed(&root, block, &opening, body)))
+}
+
+/// The receipt that a lane's refund is to name: the one that reaches furthest, of several the first.
+fn best_witness<'a>(case: &Case<'a>, lane: Hash32, collected: Amount) -> Option<(Witness, &'a Bodies)> {
+    let mut best: Option<(Amount, Witness, &Bodies)> = None;
+    for ((epoch, node), bodies) in case.receipts.iter().filter(|((epoch, _), _)| *epoch <= case.epoch) {
+        for (index, body) in (0_u64..).zip(bodies) {
+            let reach = bound(case, (*epoch, *node), body, lane, collected).unwrap_or_default();
+            // Receipts come by epoch, node and place, so that the first of several stays.
+            if reach > best.map_or(Amount::ZERO, |best| best.0) {
+                best = Some((reach, Witness { epoch: *epoch, node: *node, index }, body));
+            }
+        }
+    }
+    best.map(|(_, place, body)| (place, body))
 }
 
 fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {

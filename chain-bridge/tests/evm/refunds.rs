@@ -87,19 +87,26 @@ fn refunds(rows: &[(Row, Vec<Row>)]) -> Vec<(usize, usize, PartLeaf)> {
 /// All that mode 10 could be shown of a refund, where it reads evidence to its end.
 fn every_proof(world: &World, shown: &Shown, leaf: usize, place: usize, of: &RefundOf) -> Vec<chain_bridge::fraud::payout::PayoutProof> {
     let mut proofs: Vec<_> = shown.prove_refund(leaf, place, Against::NoWitness).into_iter().collect();
+    let mut opened = Vec::new();
     for ((epoch, node), bodies) in &world.receipts {
         let (root, block) = root_of(&world.t.evm.state, *epoch, *node).unwrap();
         let tree = tree_of(bodies).unwrap();
-        for (index, body) in (0..).zip(bodies) {
-            let opening = tree.open(index).unwrap();
-            let billed =
-                Billed { root: &root, block, opening: &opening, receipt: &body.receipt, quote: &body.quote, manifest: &body.manifest };
-            proofs.extend(shown.prove_refund(leaf, place, Against::Higher(&billed)));
-            if of.witness == (Witness { epoch: *epoch, node: *node, index }) {
-                proofs.extend(shown.prove_refund(leaf, place, Against::Witness(&billed)));
-            }
-        }
+        let at = |(index, body)| (Witness { epoch: *epoch, node: *node, index }, root, block, tree.open(index).unwrap(), body);
+        opened.extend((0..).zip(bodies).map(at));
     }
+    let billed: Vec<(Witness, Billed<'_>)> = opened
+        .iter()
+        .map(|(at, root, block, opening, body)| {
+            let (receipt, quote, manifest) = (&body.receipt[..], &body.quote[..], &body.manifest[..]);
+            (*at, Billed { root, block: *block, opening, receipt, quote, manifest })
+        })
+        .collect();
+    let named = billed.iter().find(|(at, _)| *at == of.witness).map(|(_, billed)| billed);
+    for (_, other) in &billed {
+        proofs.extend(shown.prove_refund(leaf, place, Against::Higher(other)));
+        proofs.extend(shown.prove_refund(leaf, place, Against::Better(named, other)));
+    }
+    proofs.extend(named.and_then(|named| shown.prove_refund(leaf, place, Against::Witness(named))));
     proofs
 }
 
