@@ -30,7 +30,8 @@ pub struct Attempt {
 /// Every attempt of a request, oldest first; bundles lie in `receipts`.
 pub(super) fn attempts(draft: &Draft, receipts: &Path) -> Vec<Attempt> {
     let tries = draft.tries();
-    let first = |place: usize| tries.get(place).map_or(draft.tokens().len(), |one| usize::try_from(one.first_token).unwrap_or(usize::MAX));
+    let first =
+        |place: usize| tries.get(place).map_or_else(|| draft.tokens().len(), |one| usize::try_from(one.first_token).unwrap_or(usize::MAX));
     let attempt = |(number, one): (u16, &inference::proto::draft::Try)| {
         let place = usize::from(number);
         let (ended, is_billed) = match &one.end {
