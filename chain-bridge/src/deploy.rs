@@ -600,7 +600,10 @@ pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(),
 /// artifact's creation code ends with the runtime code, where each immutable value is a 32-byte zero that is pushed.
 fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
     const PUSH32: u8 = 0x7f;
-    let Some(start) = creation.len().checked_sub(found.len()) else { return (creation.to_vec(), found.to_vec()) };
+    const INVALID: u8 = 0xfe;
+    // The constructor's code ends with an opcode that nothing else ends with: a part of the code is not the code.
+    let start = creation.len().checked_sub(found.len()).filter(|start| creation[..*start].ends_with(&[INVALID]));
+    let Some(start) = start else { return (creation.to_vec(), found.to_vec()) };
     let (expected, mut got) = (creation[start..].to_vec(), found.to_vec());
     let mut place = 0;
     while let Some(word) = expected.get(place + 1..place + 33) {
@@ -615,7 +618,7 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The artifacts' creation code, in the order of [`Deployment::contracts`].
-fn codes() -> [&'static [u8]; 11] {
+fn codes() -> [&'static [u8]; 12] {
     [
         &StakeManager::BYTECODE,
         &InsurancePool::BYTECODE,
@@ -628,6 +631,7 @@ fn codes() -> [&'static [u8]; 11] {
         &BillingVerifier::BYTECODE,
         &ReceiptChallenge::BYTECODE,
         &PayoutVerifier::BYTECODE,
+        &DatanetTreasury::BYTECODE,
     ]
 }
 
@@ -721,7 +725,7 @@ mod tests {
     fn only_immutable_values_may_differ_from_the_artifact() {
         let word = [&[0x7f][..], &[0; 32]].concat();
         let runtime = [&[0x60, 1][..], &word, &[0x50, 0, 0]].concat();
-        let creation = [&[1, 2, 3][..], &runtime].concat();
+        let creation = [&[1, 2, 0xfe][..], &runtime].concat();
         let same = |found: &[u8]| {
             let (expected, got) = without_immutables(&creation, found);
             expected == got

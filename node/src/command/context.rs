@@ -145,6 +145,8 @@ impl Context {
 
     /// The chain, with the wallet's account to send from.
     pub async fn chain(&self) -> anyhow::Result<Chained> {
+        // What is missing is said before a password is asked for.
+        self.deployment()?;
         let chained = self.opened(Some(self.account()?)).await?;
         let output = &self.output;
         let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), chained.deployment());

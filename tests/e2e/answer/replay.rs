@@ -133,12 +133,8 @@ async fn what_is_changed_with_its_hashes_is_found(offline: &Tributary, anywhere:
     let forgeries: [(&str, Forge); 5] = [
         ("a receipt's fee", |of| of.pointer_mut("/receipt/document/fee").is_some_and(raised)),
         ("a receipt's signature", |of| of.pointer_mut("/receipt/signature").is_some_and(flipped)),
-        ("a quote's rate", |of| of.pointer_mut("/quote/rate_out").is_some_and(raised)),
-        ("a manifest's share", |of| {
-            let Some(node) = of["split"]["node"].as_u64() else { return false };
-            of["split"]["node"] = (node - 1).into();
-            true
-        }),
+        ("a quote", |of| of.pointer_mut("/quote").is_some_and(flipped)),
+        ("a manifest", |of| of.is_string() && flipped(of)),
         ("a collected amount", |of| of["topics"][0] == collected() && of.pointer_mut("/data").is_some_and(lowered)),
     ];
     let forged = export.folder.with_extension("forged");
@@ -199,7 +195,7 @@ fn rewritten(folder: &Path, forge: fn(&mut Value) -> bool) -> bool {
         let mut is_forged = false;
         for line in lines.iter_mut().rev() {
             let mut sealed: Value = serde_json::from_str(line).expect("a record");
-            if sealed["of"].is_object() && forge(&mut sealed["of"]) {
+            if (sealed["of"].is_object() || sealed["of"].is_string()) && forge(&mut sealed["of"]) {
                 // The order of a record's fields is the program's own: what is not changed keeps its bytes.
                 *line = spelled(line, &sealed["of"], &b3);
                 is_forged = true;
@@ -234,6 +230,9 @@ pub(super) fn index_content(index: &str) -> String {
 fn spelled(line: &str, of: &Value, b3: &impl Fn(&[u8]) -> String) -> String {
     let before: Value = serde_json::from_str(line).expect("a record");
     let (mut old, mut new) = (Vec::new(), Vec::new());
+    if before["of"].is_string() {
+        (old, new) = (vec![before["of"].to_string()], vec![of.to_string()]);
+    }
     differing(&before["of"], of, &mut old, &mut new);
     let (_, rest) = line.split_once("{\"of\":").expect("a record");
     let (record, _) = rest.rsplit_once(",\"b3\":").expect("its BLAKE3");
