@@ -23,3 +23,4 @@ pub mod purse;
 pub mod running;
 pub mod service;
 pub mod telemetry;
+pub mod when;

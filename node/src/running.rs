@@ -170,7 +170,9 @@ impl Node {
         let account = context.account()?;
         let deployment = context.deployment()?;
         let chained = Chained::open(&config.rpc, deployment.clone(), Some(account.clone())).await?;
-        chained.keep_outbox(&data.outbox(true)).await?;
+        if let (_, Some(error)) = chained.keep_outbox(&data.outbox(true)).await? {
+            tracing::warn!(%error, "a transaction of an earlier process was not finished");
+        }
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
         chained.state().await?;
         let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;

@@ -6,6 +6,7 @@ mod commands;
 mod discovery;
 mod engine;
 mod failures;
+mod killed;
 mod layering;
 mod spending;
 mod storage;

@@ -80,8 +80,8 @@ pub(super) async fn run(
                     }
                 }
             }
-            // What is owed is the answer of a dry run.
-            Err(ChainError::NotSent { .. }) if context.is_dry() => break,
+            // What is owed is the answer of a dry run, with every batch.
+            Err(ChainError::NotSent { .. }) if context.is_dry() => {}
             Err(error) => return Err(error.into()),
         }
     }
