@@ -254,7 +254,7 @@ fn carry_out(chain: &mut Chain, shell: &mut Shell, step: Step) -> Result<(), Kil
         Step::Reorganise(depth, is_lossy) => chain.reorganise(depth, is_lossy),
         // Another process of the account, which asks for the pool's count as ours does, or takes a nonce that a reorganisation freed.
         Step::Stranger => {
-            let nonce = if chain.head() % 2 == 0 { chain.pending() } else { chain.nonce() };
+            let nonce = if chain.head().is_multiple_of(2) { chain.pending() } else { chain.nonce() };
             chain.offer(&Tx { key: "stranger".into(), nonce, most: chain.price * 3 });
         }
         Step::Lose(place) if place < chain.pool.len() => drop(chain.pool.remove(place)),
