@@ -5,6 +5,7 @@
 //! (node roots, payouts, commitments, index roots, proofs) carry a key of their own and may be asked for again.
 //! Dropping a send half-way leaves its transaction in the outbox: asking again for a keyed one finds it.
 
+pub mod approval;
 pub mod assets;
 pub mod credit;
 pub mod escrow;
@@ -35,6 +36,7 @@ use crate::{
     chain::{Call, Certainty, Chain, Header, Heads, TxRef, decode, error::ChainError, rpc::Rpc},
     convert,
     deploy::{self, Deployment, verify_deployment},
+    outbox::Untold,
     registry::Logged,
 };
 
@@ -84,7 +86,7 @@ impl ChainClient {
     ///
     /// # Errors
     /// [`ChainError::NoAccount`].
-    pub fn ask_before_sending(&self, approval: Arc<dyn quote::Approval>) -> Result<(), ChainError> {
+    pub fn ask_before_sending(&self, approval: Arc<dyn approval::Approval>) -> Result<(), ChainError> {
         self.sender("asking before sending")?.ask_before_sending(approval);
         Ok(())
     }
@@ -93,6 +95,44 @@ impl ChainClient {
     pub fn stop_sending(&self, why: String) {
         if let Some(sender) = &self.sender {
             sender.stop(why);
+        }
+    }
+
+    /// Transactions of whose end nobody was told: commands that were stopped wanted them.
+    pub async fn untold(&self) -> Vec<Untold> {
+        match &self.sender {
+            Some(sender) => sender.untold().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// What an earlier run of this very command sent as one of `whats` and never told of: see [`Sender::take_up`].
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn take_up(&self, whats: &[&str]) -> Result<Option<Sent>, ChainError> {
+        self.sender("taking up what was sent")?.take_up(whats).await
+    }
+
+    /// Notes that the command has told how its transactions ended: see [`Sender::reported`].
+    ///
+    /// # Errors
+    /// [`ChainError::OutboxFile`].
+    pub async fn reported(&self) -> Result<Vec<Untold>, ChainError> {
+        match &self.sender {
+            Some(sender) => sender.reported().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What came of a send; nothing in a dry run, in which what would follow is asked about all the same.
+    ///
+    /// # Errors
+    /// The send's.
+    pub fn unless_rehearsed<T>(&self, sent: Result<T, ChainError>) -> Result<Option<T>, ChainError> {
+        match sent {
+            Err(ChainError::NotSent { .. }) if self.sender.as_ref().is_some_and(|sender| sender.is_rehearsing()) => Ok(None),
+            other => other.map(Some),
         }
     }
 

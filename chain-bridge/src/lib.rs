@@ -6,15 +6,16 @@
 //! stores of public bytes by their BLAKE3.
 //!
 //! ```
-//! use chain_bridge::outbox::{Action, Config, Fees, Outbox, Place};
+//! use chain_bridge::outbox::{Action, Config, Fees, Intent, Outbox, Place};
 //! use chain_bridge::chain::Call;
 //! use types::{amount::Amount, id::Address};
 //!
 //! let call = Call { to: Some(Address([1; 20])), data: vec![], value: Amount(7) };
 //! let mut outbox = Outbox::new(Config::default());
-//! assert_eq!(outbox.enqueue("rent of May", call.clone(), 21_000, Fees { most: 100, tip: 10 }, 5, 0)?, Place::New);
+//! let rent = Intent { what: "rent".into(), origin: None, call, gas: 21_000, fees: Fees { most: 100, tip: 10 }, since: 0 };
+//! assert_eq!(outbox.enqueue("rent of May", rent.clone(), 5, 0)?, Place::New);
 //! // Asked again after a restart: the same nonce, never a second transaction.
-//! assert_eq!(outbox.enqueue("rent of May", call, 21_000, Fees { most: 100, tip: 10 }, 9, 3)?, Place::Waiting);
+//! assert_eq!(outbox.enqueue("rent of May", rent, 9, 3)?, Place::Waiting);
 //! assert_eq!(outbox.due("rent of May", 3, 5), Some(Action::Send));
 //! # Ok::<(), chain_bridge::outbox::OutboxError>(())
 //! ```
@@ -28,6 +29,7 @@ pub mod fraud;
 pub mod lanes;
 pub mod outbox;
 pub mod registry;
+pub mod time;
 
 #[cfg(feature = "rpc")]
 pub mod availability;

@@ -2,24 +2,37 @@
 //!
 //! Pure: the shell asks [`Outbox::enqueue`] for a place, hands the transaction over, reports what it sees and asks [`Outbox::due`] what to do.
 //! - One key has one nonce. Every resend, with whatever fee, uses that nonce, so the chain can take at most one of them.
-//! - The entry is recorded before the first send (persist [`Outbox`] between the two): after a crash the same nonce is sent again.
-//! - A nonce that somebody else's transaction of the account took (the account's nonce passed it [`Config::bump_after`] blocks ago and none of
-//!   ours is included) frees the key for a new nonce: nothing of ours can be included any more.
+//! - What is wanted is recorded before it is signed, each copy before it leaves (persist [`Outbox`] between): after a crash the same nonce is sent again.
+//! - A nonce that somebody else's transaction of the account took frees the key for a new nonce only when that one is as deep as what counts as done
+//!   ([`Config::confirmations`]); one under which nothing of ours ever left is given up at once. Copies under earlier nonces are looked for on.
 //! - A fee rises by a quarter (nodes ask for a tenth) when a transaction waited [`Config::bump_after`] blocks, at most [`BUMPS_MAX`] times.
+//! - A transaction that a command wanted stays [untold](Outbox::untold) until somebody was told how it ended: the same command, run again after a kill, finds it.
+//! - A key ends by one of its transactions in a block, or by a refusal that its caller is given. It is never forgotten in between.
 
-use std::collections::BTreeMap;
+mod entry;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use types::{amount::Amount, id::Hash32, time::BlockRef};
 
+pub use self::entry::{Ended, Entry, Fees, Intent, Untold};
 use crate::chain::Call;
 
 /// Most transactions waiting at once: what one account can do in a few blocks.
 pub const WAITING_MAX: usize = 256;
 /// Most finished keys remembered; the oldest is forgotten first.
 pub const DONE_MAX: usize = 4_096;
-/// Most fee rises: 1.25^12 is about 15 times the first fee.
-pub const BUMPS_MAX: u8 = 12;
+/// Most ended transactions remembered of which nobody was told; the oldest is forgotten first. Each stands for a command that was stopped.
+pub const ENDED_MAX: usize = 256;
+/// Most fee rises: 1.25^8 is about six times the first fee, which is twice the base fee.
+pub const BUMPS_MAX: u8 = 8;
+/// Most copies under earlier nonces that are looked for: those of five renewals with every fee rise.
+pub const FORMER_MAX: usize = 48;
 
 /// When to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +40,7 @@ pub const BUMPS_MAX: u8 = 12;
 pub struct Config {
     /// Blocks without inclusion after which the fee rises.
     pub bump_after: u64,
-    /// Blocks on top after which an inclusion counts as done.
+    /// Blocks on top after which an inclusion counts as done, and a stranger's transaction as staying.
     pub confirmations: u64,
 }
 
@@ -39,55 +52,41 @@ impl Default for Config {
     }
 }
 
-/// What an account pays for gas at most, in wei per gas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fees {
-    /// Most per gas in all.
-    pub most: u128,
-    /// Tip per gas.
-    pub tip: u128,
-}
-
-impl Fees {
-    /// A quarter more, at least one wei.
-    fn raised(self) -> Self {
-        let raise = |fee: u128| fee.saturating_add(fee / 4).saturating_add(1);
-        Self { most: raise(self.most), tip: raise(self.tip) }
-    }
-}
-
-/// One key's transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// What is called.
-    pub call: Call,
-    /// Most gas it may use.
-    pub gas: u64,
-    /// The account's nonce it has for life.
-    pub nonce: u64,
-    /// Fees of the last send.
-    pub fees: Fees,
-    /// Hashes handed over so far, oldest first.
-    pub sent: Vec<Hash32>,
-    /// Head when it was last sent.
-    pub sent_at: u64,
-    /// Fee rises so far.
-    pub bumps: u8,
-    /// Where one of the hashes is included.
-    pub included: Option<(Hash32, BlockRef)>,
-    /// Head at which the account's nonce was first seen past ours without an inclusion.
-    pub passed_at: Option<u64>,
-}
-
 /// What the shell shall do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Sign and hand over the key's entry as it stands.
     Send,
+    /// Its nonce is a stranger's for good: [`Outbox::renew`], then send.
+    Renew,
     /// The key's transaction is deep enough.
     Done(Hash32),
+}
+
+/// What the chain said to a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It was not taken: its fee is below what the chain asks for, which is at least this.
+    Underpriced(Fees),
+    /// It was not taken: its nonce is used.
+    NonceUsed,
+    /// It was not taken for another reason, and will not be as it stands.
+    Refused,
+    /// Nobody knows whether it was taken.
+    Unknown,
+}
+
+/// What follows from an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Sign and hand over the entry as it stands now.
+    Send,
+    /// [`Outbox::renew`], then send.
+    Renew,
+    /// A copy is on its way, or may be: look for it.
+    Wait,
+    /// Nothing of the key is on its way or can be: it ended, and its caller is told.
+    Failed,
 }
 
 /// Why a key got no place.
@@ -114,14 +113,15 @@ pub enum Place {
 
 /// All transactions of one account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Outbox {
     config: Config,
-    next_nonce: u64,
     waiting: BTreeMap<String, Entry>,
     done: BTreeMap<String, Hash32>,
     /// Done keys in the order they finished.
-    order: std::collections::VecDeque<String>,
+    order: VecDeque<String>,
+    /// What ended and nobody was told of.
+    #[serde(default)]
+    ended: BTreeMap<String, Ended>,
 }
 
 impl Outbox {
@@ -135,33 +135,26 @@ impl Outbox {
     ///
     /// # Errors
     /// [`OutboxError`].
-    pub fn enqueue(&mut self, key: &str, call: Call, gas: u64, fees: Fees, account_nonce: u64, head: u64) -> Result<Place, OutboxError> {
-        if let Some(place) = self.place(key, &call)? {
+    pub fn enqueue(&mut self, key: &str, intent: Intent, account_nonce: u64, head: u64) -> Result<Place, OutboxError> {
+        if let Some(place) = self.place(key, &intent.call)? {
             return Ok(place);
         }
         if self.waiting.len() >= WAITING_MAX {
             return Err(OutboxError::Full);
         }
-        let nonce = self.take_nonce(account_nonce);
-        self.waiting.insert(
-            key.to_owned(),
-            Entry { call, gas, nonce, fees, sent: Vec::new(), sent_at: head, bumps: 0, included: None, passed_at: None },
-        );
+        // What the key ended as before was refused: this is another try.
+        self.ended.remove(key);
+        let nonce = self.free_nonce(account_nonce);
+        self.waiting.insert(key.to_owned(), Entry::new(intent, nonce, head));
         Ok(Place::New)
     }
 
-    fn take_nonce(&mut self, account_nonce: u64) -> u64 {
-        let nonce = self.free_nonce(account_nonce);
-        self.next_nonce = nonce.saturating_add(1);
-        nonce
-    }
-
-    /// The first nonce from the chain's count on that none of ours on its way has. The chain knows best: its count falls when a reorganisation
-    /// takes transactions out, and a number above it that nobody fills would keep all behind it waiting.
+    /// The first nonce from the chain's count on that none of ours has. The chain knows best: its count falls when a reorganisation takes
+    /// transactions out, and a number above it that nobody fills would keep all behind it waiting. Those that are ours are filled: see
+    /// [`Outbox::to_look_for`].
     fn free_nonce(&self, account_nonce: u64) -> u64 {
-        let is_taken = |nonce: u64| self.waiting.values().any(|entry| entry.included.is_none() && entry.nonce == nonce);
         let mut nonce = account_nonce;
-        while is_taken(nonce) {
+        while self.waiting.values().any(|entry| entry.nonce == nonce) {
             nonce = nonce.saturating_add(1);
         }
         nonce
@@ -177,50 +170,70 @@ impl Outbox {
         self.waiting.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// Waiting keys that are to be looked for on the chain at `head`: included long enough ago to be done, or taken out again by a
-    /// reorganisation and not found since. Those still on their way to a first block are looked for by whoever waits for them.
-    pub fn to_look_for(&self, head: u64) -> Vec<String> {
+    /// Waiting keys that are to be looked for on the chain at `head`, where it has included `account_nonce` transactions of the account: included
+    /// long enough ago to be done, or taken out again by a reorganisation (the count says so) and not found since. Those still on their way to a
+    /// first block are looked for by whoever waits for them.
+    pub fn to_look_for(&self, head: u64, account_nonce: u64) -> Vec<String> {
         let is_due = |entry: &Entry| match entry.included {
-            Some((_, block)) => head >= block.number.saturating_add(self.config.confirmations),
+            Some((_, block)) => head >= block.number.saturating_add(self.config.confirmations) || entry.nonce >= account_nonce,
             None => entry.passed_at.is_some() || head >= entry.sent_at.saturating_add(self.config.bump_after),
         };
         self.waiting.iter().filter(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Reports that a transaction of `key` was handed over.
-    pub fn sent(&mut self, key: &str, hash: Hash32, head: u64) {
-        if let Some(entry) = self.waiting.get_mut(key) {
-            if !entry.sent.contains(&hash) {
-                entry.sent.push(hash);
-            }
-            entry.sent_at = head;
+    /// Reports that a copy of `key` is about to be handed over; false if that very copy was before.
+    pub fn sending(&mut self, key: &str, hash: Hash32, head: u64) -> bool {
+        let Some(entry) = self.waiting.get_mut(key) else { return false };
+        entry.sent_at = head;
+        let is_new = !entry.sent.contains(&hash);
+        if is_new {
+            entry.sent.push(hash);
         }
+        is_new
     }
 
-    /// Raises the fees of a copy that the chain would not take because they were too low: at least to `least`, and by a quarter. False once it was
-    /// raised [`BUMPS_MAX`] times.
-    pub fn outbid(&mut self, key: &str, least: Fees) -> bool {
-        let Some(entry) = self.waiting.get_mut(key).filter(|entry| entry.bumps < BUMPS_MAX) else { return false };
-        let raised = entry.fees.raised();
-        entry.bumps += 1;
-        entry.fees = Fees { most: raised.most.max(least.most), tip: raised.tip.max(least.tip) };
-        true
-    }
-
-    /// Takes back the note of a copy that the chain did not take; see [`Outbox::sent`].
-    pub fn not_taken(&mut self, key: &str, hash: Hash32) {
-        if let Some(entry) = self.waiting.get_mut(key) {
+    /// What follows from the chain's answer to a copy that it did not take; `is_new` is what [`Outbox::sending`] said of it.
+    pub fn answered(&mut self, key: &str, hash: Hash32, is_new: bool, answer: Answer) -> Next {
+        let Some(entry) = self.waiting.get_mut(key) else { return Next::Failed };
+        if answer == Answer::Unknown {
+            return Next::Wait;
+        }
+        // A copy that was noted by an earlier process, or sent before, may have been taken then.
+        if is_new {
             entry.sent.retain(|sent| *sent != hash);
         }
+        let may_come = !entry.sent.is_empty();
+        match answer {
+            Answer::Underpriced(least) => match entry.outbidding(Some(least)) {
+                Some(fees) => {
+                    entry.raise(fees);
+                    Next::Send
+                }
+                None if may_come => Next::Wait,
+                None => self.give_up(key),
+            },
+            Answer::NonceUsed if !may_come => Next::Renew,
+            Answer::Refused if !may_come => self.give_up(key),
+            _ => Next::Wait,
+        }
     }
 
-    /// What a key stands for so far; nothing if it is new.
+    /// Gives `key` a nonce that is free: nothing can be included under the one it had. `account_nonce` counts what waits in the chain's pool.
+    pub fn renew(&mut self, key: &str, account_nonce: u64, head: u64) {
+        let nonce = self.free_nonce(account_nonce);
+        if let Some(entry) = self.waiting.get_mut(key) {
+            entry.renew(nonce, head);
+        }
+    }
+
+    /// What a key stands for so far; nothing if it is new, or was refused.
     ///
     /// # Errors
     /// [`OutboxError::KeyReused`] if it waits with another call.
     pub fn place(&self, key: &str, call: &Call) -> Result<Option<Place>, OutboxError> {
-        if let Some(hash) = self.done.get(key) {
-            return Ok(Some(Place::Done(*hash)));
+        let untold = self.ended.get(key).filter(|ended| ended.is_success).and_then(|ended| ended.transaction);
+        if let Some(hash) = self.done.get(key).copied().or(untold) {
+            return Ok(Some(Place::Done(hash)));
         }
         match self.waiting.get(key) {
             None => Ok(None),
@@ -236,25 +249,35 @@ impl Outbox {
         }
     }
 
-    /// Forgets a key whose transaction can never be included: it was refused before any copy was taken by the chain. Its nonce is free again
-    /// if it was the last one given.
-    pub fn refuse(&mut self, key: &str) {
-        if let Some(entry) = self.waiting.get(key).filter(|entry| entry.sent.is_empty()) {
-            if entry.nonce.saturating_add(1) == self.next_nonce {
-                self.next_nonce = entry.nonce;
-            }
-            self.waiting.remove(key);
+    /// Ends a key of which nothing is on its way.
+    fn give_up(&mut self, key: &str) -> Next {
+        // Whoever asked for it may have left: it must not end in silence.
+        if let Some(entry) = self.waiting.remove(key) {
+            self.keep_untold(key, entry, None, false);
         }
+        Next::Failed
     }
 
     /// Closes a key whose transaction is included: carried out (then the key is remembered and never sent again), or refused by its contract
     /// (then the key is free for another try).
     pub fn finish(&mut self, key: &str, is_success: bool) {
-        if let Some((hash, _)) = self.waiting.get(key).and_then(|entry| entry.included) {
-            self.waiting.remove(key);
+        if let Some((hash, _)) = self.waiting.get(key).and_then(|entry| entry.included)
+            && let Some(entry) = self.waiting.remove(key)
+        {
+            self.keep_untold(key, entry, Some(hash), is_success);
             if is_success {
                 self.remember(key.to_owned(), hash);
             }
+        }
+    }
+
+    fn keep_untold(&mut self, key: &str, entry: Entry, transaction: Option<Hash32>, is_success: bool) {
+        let Some(origin) = entry.origin.filter(|_| !entry.is_reported) else { return };
+        let Entry { what, since, call, gas, fees, .. } = entry;
+        self.ended.insert(key.to_owned(), Ended { what, origin, since, call, gas, fees, transaction, is_success });
+        while self.ended.len() > ENDED_MAX {
+            let oldest = self.ended.iter().min_by_key(|(key, ended)| (ended.since, *key)).map(|(key, _)| key.clone());
+            oldest.map(|key| self.ended.remove(&key));
         }
     }
 
@@ -272,7 +295,6 @@ impl Outbox {
     /// for inclusions, and report these by [`Outbox::seen`] before: a nonce that has passed without an inclusion then means a stranger's.
     pub fn due(&mut self, key: &str, head: u64, account_nonce: u64) -> Option<Action> {
         let Config { bump_after, confirmations } = self.config;
-        let free_nonce = self.free_nonce(account_nonce);
         let entry = self.waiting.get_mut(key)?;
         if let Some((hash, block)) = entry.included {
             if head < block.number.saturating_add(confirmations) {
@@ -282,14 +304,12 @@ impl Outbox {
             return Some(Action::Done(hash));
         }
         if account_nonce > entry.nonce {
-            if head < entry.passed_at.get_or_insert(head).saturating_add(bump_after) {
-                return None;
-            }
-            entry.nonce = free_nonce;
-            (entry.bumps, entry.sent_at, entry.passed_at) = (0, head, None);
-            entry.sent.clear();
-            self.next_nonce = entry.nonce.saturating_add(1);
-            return Some(Action::Send);
+            // A head that fell is a reorganisation: the stranger's block may be another one, and its depth counts anew.
+            let passed_at = entry.passed_at.map_or(head, |at| at.min(head));
+            let is_reorganised = entry.passed_at.is_some_and(|at| head < at);
+            entry.passed_at = Some(passed_at);
+            let is_deep = !is_reorganised && head >= passed_at.saturating_add(confirmations);
+            return (entry.sent.is_empty() || is_deep).then_some(Action::Renew);
         }
         entry.passed_at = None;
         if entry.sent.is_empty() {
@@ -298,9 +318,8 @@ impl Outbox {
         if head < entry.sent_at.saturating_add(bump_after) {
             return None;
         }
-        if entry.bumps < BUMPS_MAX {
-            entry.bumps += 1;
-            entry.fees = entry.fees.raised();
+        if let Some(fees) = entry.outbidding(None) {
+            entry.raise(fees);
         }
         entry.sent_at = head;
         Some(Action::Send)
@@ -309,249 +328,5 @@ impl Outbox {
     /// Wei that waiting transactions may still cost beyond gas.
     pub fn promised(&self) -> Amount {
         Amount(self.waiting.values().filter(|entry| entry.included.is_none()).fold(0, |sum, entry| entry.call.value.0.saturating_add(sum)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use types::id::Address;
-
-    use super::*;
-
-    const FEES: Fees = Fees { most: 100, tip: 10 };
-
-    fn call(byte: u8) -> Call {
-        Call { to: Some(Address([byte; 20])), data: vec![byte], value: Amount(7) }
-    }
-
-    fn block(number: u64) -> BlockRef {
-        BlockRef { number, hash: Hash32([1; 32]) }
-    }
-
-    #[test]
-    fn one_key_never_gets_a_second_nonce_while_its_first_can_be_included() {
-        let mut outbox = Outbox::new(Config::default());
-        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 5, 0), Ok(Place::New));
-        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 9, 3), Ok(Place::Waiting));
-        assert_eq!(outbox.enqueue("a", call(2), 21_000, FEES, 9, 3), Err(OutboxError::KeyReused("a".into())));
-        assert_eq!(outbox.enqueue("b", call(2), 21_000, FEES, 5, 0), Ok(Place::New));
-        assert_eq!((outbox.entry("a").unwrap().nonce, outbox.entry("b").unwrap().nonce), (5, 6));
-    }
-
-    #[test]
-    fn a_restart_sends_the_same_nonce_again() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        let mut restarted: Outbox = serde_json::from_str(&serde_json::to_string(&outbox).unwrap()).unwrap();
-        assert_eq!(restarted, outbox);
-        assert_eq!(restarted.due("a", 1, 5), Some(Action::Send));
-        assert_eq!(restarted.entry("a").unwrap().nonce, 5);
-    }
-
-    #[test]
-    fn a_waiting_transaction_is_sent_again_with_a_higher_fee_and_the_same_nonce() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", Hash32([1; 32]), 0);
-        assert_eq!(outbox.due("a", 2, 5), None);
-        assert_eq!(outbox.due("a", 3, 5), Some(Action::Send));
-        let entry = outbox.entry("a").unwrap();
-        assert_eq!((entry.nonce, entry.fees), (5, Fees { most: 126, tip: 13 }));
-        for head in 4..1_000 {
-            outbox.due("a", head, 5);
-        }
-        assert_eq!(outbox.entry("a").unwrap().bumps, BUMPS_MAX);
-    }
-
-    #[test]
-    fn fees_that_are_too_low_rise_to_what_is_asked_and_not_for_ever() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        assert!(outbox.outbid("a", Fees { most: 1_000, tip: 1 }));
-        assert_eq!(outbox.entry("a").unwrap().fees, Fees { most: 1_000, tip: 13 });
-        assert!(outbox.outbid("a", Fees { most: 1, tip: 1 }));
-        assert_eq!(outbox.entry("a").unwrap().fees, Fees { most: 1_251, tip: 17 });
-        while outbox.outbid("a", FEES) {}
-        assert_eq!((outbox.entry("a").unwrap().bumps, outbox.entry("a").unwrap().nonce), (BUMPS_MAX, 5));
-    }
-
-    #[test]
-    fn a_nonce_that_was_passed_for_a_moment_only_starts_its_wait_again() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", Hash32([1; 32]), 0);
-        assert_eq!(outbox.due("a", 1, 6), None);
-        // The stranger's block was taken back, so ours may be included after all.
-        assert_eq!(outbox.due("a", 2, 5), None);
-        assert_eq!(outbox.due("a", 4, 6), None, "the wait begins anew");
-        assert_eq!(outbox.entry("a").unwrap().nonce, 5);
-        assert_eq!(outbox.due("a", 7, 6), Some(Action::Send));
-        assert_eq!(outbox.entry("a").unwrap().nonce, 6);
-    }
-
-    #[test]
-    fn money_of_waiting_transactions_is_promised_until_they_are_included() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.enqueue("b", call(2), 21_000, FEES, 5, 0).unwrap();
-        assert_eq!(outbox.promised(), Amount(14));
-        outbox.sent("a", Hash32([1; 32]), 0);
-        outbox.seen("a", Some((Hash32([1; 32]), block(3))));
-        assert_eq!(outbox.promised(), Amount(7));
-    }
-
-    #[test]
-    fn the_oldest_finished_keys_are_forgotten() {
-        let mut outbox = Outbox::new(Config::default());
-        for nonce in 0..=DONE_MAX as u64 {
-            let key = nonce.to_string();
-            outbox.enqueue(&key, call(1), 1, FEES, nonce, 0).unwrap();
-            outbox.sent(&key, Hash32([1; 32]), 0);
-            outbox.seen(&key, Some((Hash32([1; 32]), block(1))));
-            outbox.finish(&key, true);
-        }
-        assert_eq!(outbox.place("0", &call(1)), Ok(None));
-        assert_eq!(outbox.place("1", &call(1)), Ok(Some(Place::Done(Hash32([1; 32])))));
-    }
-
-    #[test]
-    fn a_nonce_taken_by_a_stranger_frees_the_key() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", Hash32([1; 32]), 0);
-        assert_eq!(outbox.due("a", 1, 6), None, "an inclusion may yet be reported");
-        assert_eq!(outbox.due("a", 4, 6), Some(Action::Send));
-        assert_eq!(outbox.entry("a").unwrap().nonce, 6);
-        assert!(outbox.entry("a").unwrap().sent.is_empty());
-    }
-
-    #[test]
-    fn an_inclusion_is_done_only_at_depth_and_a_reorganisation_takes_it_back() {
-        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 4 });
-        let hash = Hash32([1; 32]);
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", hash, 0);
-        outbox.seen("a", Some((hash, block(10))));
-        assert_eq!(outbox.due("a", 13, 6), None);
-        outbox.seen("a", None);
-        assert_eq!(outbox.due("a", 13, 5), Some(Action::Send));
-        outbox.seen("a", Some((hash, block(12))));
-        assert_eq!(outbox.due("a", 16, 6), Some(Action::Done(hash)));
-        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 17), Ok(Place::Done(hash)));
-    }
-
-    #[test]
-    fn what_a_reorganisation_took_out_is_looked_for_until_it_is_sent_under_a_nonce_that_is_free() {
-        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 4 });
-        let hash = Hash32([1; 32]);
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", hash, 0);
-        assert!(outbox.to_look_for(2).is_empty(), "on its way");
-        outbox.seen("a", Some((hash, block(2))));
-        assert!(outbox.to_look_for(5).is_empty() && outbox.to_look_for(6) == ["a"]);
-        // Gone, and its nonce was taken by the next transaction of the account.
-        outbox.seen("a", None);
-        assert_eq!(outbox.due("a", 6, 6), None);
-        assert_eq!(outbox.to_look_for(6), ["a"], "whoever waited for it has left");
-        assert_eq!(outbox.due("a", 9, 6), Some(Action::Send));
-        assert_eq!(outbox.entry("a").unwrap().nonce, 6);
-    }
-
-    #[test]
-    fn a_nonce_that_a_reorganisation_freed_is_filled_before_higher_ones() {
-        let mut outbox = Outbox::new(Config::default());
-        let hash = Hash32([1; 32]);
-        for (key, nonce, byte) in [("a", 5, 1), ("b", 6, 2)] {
-            outbox.enqueue(key, call(byte), 21_000, FEES, nonce, 0).unwrap();
-            outbox.sent(key, hash, 0);
-        }
-        outbox.seen("b", Some((hash, block(1))));
-        // Both are gone again: "a" is known to be on its way, "b" is not yet known to be missing.
-        outbox.enqueue("c", call(3), 21_000, FEES, 5, 2).unwrap();
-        assert_eq!([outbox.entry("a").unwrap().nonce, outbox.entry("c").unwrap().nonce], [5, 6], "no gap that nobody fills");
-        outbox.seen("b", None);
-        assert_eq!(outbox.due("b", 2, 7), None);
-        assert_eq!(outbox.due("b", 5, 7), Some(Action::Send));
-        assert_eq!(outbox.entry("b").unwrap().nonce, 7);
-    }
-
-    #[test]
-    fn with_nothing_waiting_the_nonce_is_the_chain_s_even_if_it_fell_behind() {
-        let mut outbox = Outbox::new(Config { bump_after: 3, confirmations: 1 });
-        let hash = Hash32([1; 32]);
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", hash, 0);
-        outbox.seen("a", Some((hash, block(1))));
-        assert_eq!(outbox.due("a", 2, 6), Some(Action::Done(hash)));
-        // The block was taken back after all: nonce 6 would wait for a 5 that nobody sends.
-        outbox.enqueue("b", call(2), 21_000, FEES, 5, 3).unwrap();
-        assert_eq!(outbox.entry("b").unwrap().nonce, 5);
-    }
-
-    #[test]
-    fn a_refused_key_gives_its_nonce_back_and_a_reverted_one_may_try_again() {
-        let mut outbox = Outbox::new(Config::default());
-        outbox.enqueue("a", call(1), 21_000, FEES, 5, 0).unwrap();
-        outbox.sent("a", Hash32([1; 32]), 0);
-        outbox.enqueue("b", call(2), 21_000, FEES, 5, 0).unwrap();
-        outbox.refuse("b");
-        outbox.enqueue("c", call(3), 21_000, FEES, 5, 0).unwrap();
-        assert_eq!(outbox.entry("c").unwrap().nonce, 6, "a gap would hold up everything after it");
-        outbox.refuse("a");
-        assert!(outbox.entry("a").is_some(), "what was sent may be included");
-        outbox.seen("a", Some((Hash32([1; 32]), block(3))));
-        outbox.finish("a", false);
-        assert_eq!(outbox.enqueue("a", call(1), 21_000, FEES, 6, 4), Ok(Place::New));
-    }
-
-    #[test]
-    fn waiting_transactions_are_bounded() {
-        let mut outbox = Outbox::new(Config::default());
-        for i in 0..WAITING_MAX {
-            outbox.enqueue(&i.to_string(), call(1), 1, FEES, 0, 0).unwrap();
-        }
-        assert_eq!(outbox.enqueue("more", call(1), 1, FEES, 0, 0), Err(OutboxError::Full));
-    }
-
-    proptest! {
-        /// A chain that includes, drops and takes back at random (what is not done yet), with a stranger's transactions in between: no key is
-        /// ever included by two nonces at once.
-        #[test]
-        fn no_key_is_included_twice(steps in proptest::collection::vec((0..6_u8, 0..6_u8), 1..120)) {
-            let mut outbox = Outbox::new(Config { bump_after: 2, confirmations: 3 });
-            let mut chain: Vec<(u64, String)> = Vec::new();
-            let mut pool: BTreeMap<u64, String> = BTreeMap::new();
-            let mut head = 0_u64;
-            for (what, which) in steps {
-                head += 1;
-                let key = which.to_string();
-                match what {
-                    0 | 1 => { outbox.enqueue(&key, call(which), 1, FEES, chain.len() as u64, head).unwrap(); }
-                    2 => { let next = chain.len() as u64; if let Some(key) = pool.remove(&next) { chain.push((next, key)); } }
-                    3 => { let next = chain.len() as u64; if !pool.contains_key(&next) { chain.push((next, "stranger".into())); } }
-                    4 => if let Some((nonce, key)) = chain.pop_if(|(_, key)| outbox.entry(key).is_some()) { pool.insert(nonce, key); }
-                    _ => {}
-                }
-                let waiting: Vec<String> = outbox.waiting().map(|(key, _)| key.to_owned()).collect();
-                for key in waiting {
-                    let at = chain.iter().find(|(_, k)| *k == key).map(|(n, _)| *n);
-                    outbox.seen(&key, at.map(|n| (Hash32([which; 32]), BlockRef { number: n, hash: Hash32::ZERO })));
-                }
-                pool.retain(|nonce, _| *nonce >= chain.len() as u64);
-                let waiting: Vec<String> = outbox.waiting().map(|(key, _)| key.to_owned()).collect();
-                for key in waiting {
-                    if let Some(Action::Send) = outbox.due(&key, head, chain.len() as u64) {
-                        let nonce = outbox.entry(&key).unwrap().nonce;
-                        prop_assert!(pool.get(&nonce).is_none_or(|k| *k == key), "nonce {nonce} given twice");
-                        pool.insert(nonce, key.clone());
-                        outbox.sent(&key, Hash32([which; 32]), head);
-                    }
-                }
-                for key in 0..6_u8 {
-                    prop_assert!(chain.iter().filter(|(_, k)| *k == key.to_string()).count() <= 1);
-                }
-            }
-        }
     }
 }

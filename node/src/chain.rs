@@ -76,19 +76,19 @@ impl Chained {
     }
 
     /// Remembers transactions in `outbox` from now on, and finishes what an earlier process left there. One that the chain refuses by now is reported and
-    /// left behind; it holds nothing up. Tells how many were finished.
-    pub async fn keep_outbox(&self, outbox: &std::path::Path) -> anyhow::Result<usize> {
+    /// left behind; it holds nothing up. Tells the keys of those that were finished, and what the first other one met.
+    pub async fn keep_outbox(&self, outbox: &std::path::Path) -> anyhow::Result<(Vec<String>, Option<ChainError>)> {
         match self.client.keep_outbox(outbox).await {
             Ok(finished) => {
                 if !finished.is_empty() {
                     tracing::info!(count = finished.len(), "transactions of an earlier process are in a block");
                 }
-                Ok(finished.len())
+                Ok((finished, None))
             }
             Err(error @ (ChainError::OutboxFile { .. } | ChainError::NoAccount { .. })) => Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, "a transaction of an earlier process was not finished");
-                Ok(0)
+                tracing::info!(%error, "a transaction of an earlier process was not finished");
+                Ok((Vec::new(), Some(error)))
             }
         }
     }

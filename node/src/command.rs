@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use chain_bridge::chain::error::ChainError;
+use types::{id::Hash32, merkle::keccak};
 
 use crate::{
     data::DataDir,
@@ -97,6 +98,9 @@ pub struct Cli {
     /// Show what would be signed, with its cost, and sign nothing.
     #[arg(long, global = true, help_heading = EVERYWHERE, conflicts_with = "yes")]
     pub dry_run: bool,
+    /// Send once more what an earlier run of the same command has sent, which was stopped before it told you.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub again: bool,
     /// Show amounts in wei rather than OPEN.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub wei: bool,
@@ -146,7 +150,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let output = Output::new(cli.json).with_consent(Consent::of(cli.yes, cli.dry_run));
+    let output = Output::new(cli.json).with_consent(Consent::of(cli.yes, cli.dry_run)).for_command(fingerprint(&cli.command), cli.again);
     if cli.wei {
         show_wei();
     }
@@ -154,7 +158,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&output, &anyhow::Error::new(error)),
     };
-    let done = runtime.block_on(execute(cli, output.clone()));
+    let done = runtime.block_on(async {
+        let done = execute(cli, output.clone()).await;
+        output.note_told().await;
+        done
+    });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match done.or_else(|error| dry(&output, error)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -162,14 +170,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A dry run that came to its first transaction has done what it was asked.
+/// What tells a command line from others: its words, without how it is printed and agreed to.
+fn fingerprint(command: &Command) -> Hash32 {
+    keccak(&[b"tributary/command/v1".as_slice(), format!("{command:?}").as_bytes()])
+}
+
+/// A dry run that came to its end at a transaction has done what it was asked.
 fn dry(output: &Output, error: anyhow::Error) -> anyhow::Result<()> {
     if output.consent != Consent::Refused || !is_not_sent(&error) {
         return Err(error);
     }
-    output.result(&serde_json::json!({ "is_dry_run": true }), || {
-        "nothing was sent (--dry-run); what depends on this transaction is not shown".to_owned()
-    })
+    output.result(&serde_json::json!({ "is_dry_run": true }), || "nothing was sent (--dry-run)".to_owned())
 }
 
 /// Whether an error says that consent to a transaction was not given.
@@ -272,6 +283,16 @@ mod tests {
             assert!(is_taught || command.has_subcommands(), "{} does not say how it is used", command.get_name());
             open.extend(command.get_subcommands().map(|inner| (inner, is_taught)));
         }
+    }
+
+    #[test]
+    fn a_command_is_the_same_however_it_is_printed_and_another_with_another_amount() {
+        let of = |line: &str| fingerprint(&Cli::try_parse_from(line.split(' ')).unwrap().command);
+        let deposit = of("tributary wallet deposit 5");
+        assert_eq!(deposit, of("tributary --json wallet deposit 5 --yes --again --wei"));
+        assert_eq!(deposit, of("tributary wallet deposit 0.000000000000000005OPEN"));
+        assert_ne!(deposit, of("tributary wallet deposit 6"));
+        assert_ne!(deposit, of("tributary stake add 5"));
     }
 
     #[test]

@@ -13,7 +13,10 @@ use types::{
     voucher::{CreditNote, Lane},
 };
 
-use crate::data::{Existing, OutError, read_bounded, write_out};
+use crate::{
+    data::{Existing, OutError, read_bounded, write_out},
+    output::money,
+};
 
 /// Largest file read; a note has about a kilobyte.
 const FILE_MAX: u64 = 64 << 10;
@@ -66,7 +69,7 @@ pub enum CreditError {
     #[error("the receipt is not its node's: {0}")]
     Receipt(SignatureError),
     /// Nothing or too much.
-    #[error("{asked} wei cannot be given back of an answer that cost {fee} wei: name 1 to {fee}")]
+    #[error("{} cannot be given back of an answer that cost {}: name more than nothing and at most that", money(*asked), money(*fee))]
     Fee {
         /// What was asked for.
         asked: Amount,
@@ -93,7 +96,7 @@ pub enum CreditError {
     #[error("the note is not the node's: {0}")]
     Signature(#[from] SignatureError),
     /// Nothing, or more than the lane had come to.
-    #[error("the note gives back {amount} wei of {cumulative} wei: it must be 1 to that much")]
+    #[error("the note gives back {} of {}: it must be more than nothing and at most that", money(*amount), money(*cumulative))]
     Amount {
         /// What it gives back.
         amount: Amount,
@@ -110,7 +113,8 @@ pub enum CreditError {
     },
     /// Too early.
     #[error(
-        "the note is about {cumulative} wei, the chain has collected {collected} wei on the lane: what was not charged needs no credit, wait for the node to collect"
+        "the note is about {}, the chain has collected {} on the lane: what was not charged needs no credit, wait for the node to collect",
+        money(*cumulative), money(*collected)
     )]
     NotCollected {
         /// What the lane must stand at.
@@ -120,7 +124,8 @@ pub enum CreditError {
     },
     /// More than the lane brought in.
     #[error(
-        "{given_back} wei of the lane were given back, with this note's {amount} it would be more than the {collected} wei that were collected on it"
+        "{} of the lane was given back, with this note's {} it would be more than the {} that was collected on it",
+        money(*given_back), money(*amount), money(*collected)
     )]
     AboveCollected {
         /// What it gives back.
@@ -323,11 +328,15 @@ mod tests {
         let mut forged = file(1, |_| {});
         forged.note.document.amount.0 += 1;
         refused("is not the node's", &forged, FACTS);
-        refused("gives back 0 wei", &file(1, |note| note.amount = Amount::ZERO), FACTS);
-        refused("gives back 801 wei", &file(1, |note| note.amount = Amount(801)), FACTS);
+        refused("gives back 0 OPEN", &file(1, |note| note.amount = Amount::ZERO), FACTS);
+        refused("gives back 0.000000000000000801 OPEN", &file(1, |note| note.amount = Amount(801)), FACTS);
         refused("until block 49", &file(1, |note| note.expiry = 49), FACTS);
-        refused("has collected 799 wei", &file(1, |_| {}), Facts { collected: Amount(799), given_back: Amount::ZERO, ..FACTS });
-        refused("more than the 900 wei", &file(1, |_| {}), Facts { given_back: Amount(301), ..FACTS });
+        refused(
+            "has collected 0.000000000000000799 OPEN",
+            &file(1, |_| {}),
+            Facts { collected: Amount(799), given_back: Amount::ZERO, ..FACTS },
+        );
+        refused("more than the 0.0000000000000009 OPEN", &file(1, |_| {}), Facts { given_back: Amount(301), ..FACTS });
         let mut elsewhere = file(1, |_| {});
         elsewhere.domains.chain_id = 9;
         refused("of chain 9", &elsewhere, FACTS);

@@ -1,11 +1,13 @@
 //! Each transaction said in words before it is signed: what it does, to which contract, what it costs at most, what is left afterwards.
 //!
 //! Every command that sends goes through here, because the sender of its client asks ([`Explainer`] is its approval). A person at a terminal is
-//! asked to go on; a script is told on standard error and not asked; `--yes` is not asked; `--dry-run` ends before the first signature. With
-//! `--json` the same lines are the document's `transactions`.
+//! asked to go on; a script is told on standard error and not asked; `--yes` is not asked; `--dry-run` signs nothing and goes through all the same. With
+//! `--json` the same lines are the document's `transactions`. What is waited for, and what an earlier run has sent already, is said here too.
+
+mod pending;
+mod row;
 
 use std::{
-    fmt,
     io::{BufRead as _, IsTerminal as _, Write as _},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,18 +15,21 @@ use std::{
 use chain_bridge::{
     chain::error::ChainError,
     client::{
-        quote::{Approval, Quote},
+        approval::{Approval, Waiting},
+        quote::Quote,
         send::Sent,
     },
     deploy::Deployment,
+    outbox::Untold,
 };
-use serde::Serialize;
-use types::{
-    amount::Amount,
-    id::{Address, Hash32},
-};
+use types::id::{Address, Hash32};
 
-use crate::output::money;
+use self::pending::Pending;
+pub use self::row::{Row, together};
+use crate::{
+    output::{Output, money},
+    when::{ago, now},
+};
 
 /// Whether a transaction may be signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,153 +55,39 @@ impl Consent {
     }
 }
 
-/// One transaction, before it is signed and after it is in a block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
-    #[serde(skip)]
-    key: String,
-    /// The operation.
-    pub what: String,
-    /// What it does, in words.
-    pub does: String,
-    /// Name of the contract that is called, if it is one of the deployment's.
-    pub contract: Option<&'static str>,
-    /// Whom it calls; nothing creates a contract.
-    pub to: Option<Address>,
-    /// Sent along.
-    pub value_wei: Amount,
-    /// Gas: used, or as estimated while it is not in a block.
-    pub gas: u64,
-    /// Most gas it may use.
-    pub gas_limit: u64,
-    /// Per gas: paid, or expected.
-    pub gas_price_wei: Amount,
-    /// Fee for its bytes on the L1.
-    pub l1_fee_wei: Amount,
-    /// The operator's fee.
-    pub operator_fee_wei: Amount,
-    /// All fees: paid, or expected.
-    pub cost_wei: Amount,
-    /// The most that could leave the account, value included.
-    pub most_wei: Amount,
-    /// Balance before.
-    pub balance_wei: Amount,
-    /// Balance after the value and the expected fees.
-    pub balance_after_wei: Amount,
-    /// Its hash; nothing if it was not sent.
-    pub transaction: Option<Hash32>,
-    /// Its block.
-    pub block: Option<u64>,
-}
-
-impl Row {
-    fn new(key: &str, quote: &Quote, contract: Option<&'static str>) -> Self {
-        Self {
-            key: key.to_owned(),
-            what: quote.what.clone(),
-            does: words(quote),
-            contract,
-            to: quote.call.to,
-            value_wei: quote.call.value,
-            gas: quote.estimate,
-            gas_limit: quote.gas,
-            gas_price_wei: Amount(quote.price),
-            l1_fee_wei: quote.l1_fee,
-            operator_fee_wei: quote.operator_fee,
-            cost_wei: quote.fee(),
-            most_wei: quote.most(),
-            balance_wei: quote.balance,
-            balance_after_wei: quote.balance_after(),
-            transaction: None,
-            block: None,
-        }
-    }
-
-    fn included(&mut self, sent: &Sent) {
-        let l1 = sent.l1_fee.unwrap_or(self.l1_fee_wei);
-        let paid = sent.gas_price.saturating_mul(u128::from(sent.gas_used));
-        (self.gas, self.gas_price_wei, self.l1_fee_wei) = (sent.gas_used, Amount(sent.gas_price), l1);
-        self.cost_wei = Amount(paid.saturating_add(l1.0).saturating_add(self.operator_fee_wei.0));
-        (self.transaction, self.block) = (Some(sent.transaction), Some(sent.block.number));
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.what, self.does)?;
-        match (self.contract, self.to) {
-            (Some(contract), Some(to)) => writeln!(f, "  to       {contract} at {to}")?,
-            (None, Some(to)) => writeln!(f, "  to       {to}")?,
-            _ => writeln!(f, "  to       a new contract")?,
-        }
-        writeln!(f, "  amount   {}", money(self.value_wei))?;
-        writeln!(f, "  gas      about {} at {}, at most {}", self.gas, money(self.gas_price_wei), self.gas_limit)?;
-        writeln!(f, "  L1 data  {}, operator {}", money(self.l1_fee_wei), money(self.operator_fee_wei))?;
-        writeln!(f, "  cost     about {}, with the amount at most {}", money(self.cost_wei), money(self.most_wei))?;
-        write!(f, "  balance  {}, about {} afterwards", money(self.balance_wei), money(self.balance_after_wei))
-    }
-}
-
-/// What an operation does. Those of nodes that run by themselves are not here: nobody is asked about them.
-fn words(quote: &Quote) -> String {
-    let value = money(quote.call.value);
-    match quote.what.as_str() {
-        "deposit" => format!("puts {value} into the escrow, from which answers are paid; asked back, it thaws first"),
-        "request withdrawal" => "asks for part of the deposit back; it can be taken when it has thawed".into(),
-        "withdraw" => "takes what has thawed out of the escrow".into(),
-        "stake" => format!("registers this folder's node under the account and puts {value} at stake; a proven fault takes part of it"),
-        "increase stake" => format!("adds {value} to the stake; a proven fault takes part of it"),
-        "take on roles" => "takes on the roles that post payouts and index roots; a proven fault of theirs takes stake too".into(),
-        "give up roles" => "gives up roles; the stake stays until it is unbonded".into(),
-        "unbond" => "starts to withdraw stake; it stays slashable until its wait is over".into(),
-        "withdraw stake" => "takes stake whose wait is over".into(),
-        "release slash" => "divides a slash whose delay is over: victim, reporter, burn, insurance".into(),
-        "claim" => "takes what the last final payout owes the account".into(),
-        "claim for many" => "has the last final payout pay other accounts; this account pays the fees and gets nothing".into(),
-        "enter contribution" => "lets a contribution share in what its Datanet's treasury earns from now on".into(),
-        "claim treasury share" => "pays a contributor what its contribution earned of the Datanet's treasury".into(),
-        "claim stakers' share" => "takes what the account's stake has earned".into(),
-        "register asset" => "makes a new asset that belongs to the account".into(),
-        "publish version" => "publishes a version for good: what it holds and how its fees are divided can never be changed".into(),
-        "freeze version" => "ends a version for good: no answer may name it any more".into(),
-        "redirect version" => "ends a version for good and puts another one in its place".into(),
-        "commit contribution" => "fixes the place in time of a text that nobody has seen".into(),
-        "accept contribution" => "brings an accepted contribution on the chain; its contributor is paid for what answers draw on it".into(),
-        "commit proof" => "commits to a proof, so that nobody can copy it before it counts".into(),
-        "transfer" => format!("pays {value}"),
-        "claim credit" => "claims a credit note that its node did not honour".into(),
-        "settle credit claim" => "has a claimed credit note that nobody paid taken out of the node's stake".into(),
-        "pay credit claim" => format!("pays {value} for a claimed credit note into the payer's deposit"),
-        "set signer" => "lets another key sign lanes and vouchers for the account, up to a cap and a block".into(),
-        "revoke signer" => "ends a key that signs for the account, when the thaw is over".into(),
-        "request refund" => "asks for what an expired lane collected above its receipts".into(),
-        "deployment" => "puts the whole suite of contracts on the chain".into(),
-        _ if quote.call.to.is_none() => "puts a contract on the chain".into(),
-        what if what.contains("prove") || what.contains("proof") => "proves a fault; the node that is at fault loses stake".into(),
-        what => what.to_owned(),
-    }
-}
-
 /// What was explained so far, shared by all who print.
 pub type Explained = Arc<Mutex<Vec<Row>>>;
 
-/// Explains what a command is about to sign.
+/// Explains what a command is about to sign, and says what becomes of it.
 #[derive(Debug)]
 pub struct Explainer {
     /// How consent is given.
     pub consent: Consent,
-    /// Nothing is written beside the one document.
+    /// Nothing is written beside the one document, but for what is waited for.
     pub is_json: bool,
     /// Where it is noted.
     pub explained: Explained,
+    /// Fingerprint of the command line.
+    pub origin: Hash32,
+    /// Whether what an earlier run sent is sent once more.
+    pub is_again: bool,
     /// The deployment's contracts by name.
     pub contracts: Vec<(&'static str, Address)>,
+    pending: Pending,
 }
 
 impl Explainer {
-    /// For a deployment.
-    pub fn new(consent: Consent, is_json: bool, explained: Explained, deployment: &Deployment) -> Self {
-        Self { consent, is_json, explained, contracts: deployment.contracts().to_vec() }
+    /// For what a command sends to a deployment.
+    pub fn new(output: &Output, deployment: &Deployment) -> Self {
+        Self {
+            consent: output.consent,
+            is_json: output.is_json,
+            explained: Arc::clone(&output.explained),
+            origin: output.origin,
+            is_again: output.is_again,
+            contracts: deployment.contracts().to_vec(),
+            pending: Pending::default(),
+        }
     }
 
     /// Shows one row and asks, as consent demands.
@@ -204,6 +95,7 @@ impl Explainer {
     /// # Errors
     /// [`ChainError::NotSent`].
     pub fn ask(&self, row: &Row) -> Result<(), ChainError> {
+        self.pending.clear();
         let refuse = |why: &str| Err(ChainError::NotSent { what: row.what.clone(), why: why.to_owned() });
         match self.consent {
             Consent::Refused => refuse("--dry-run signs nothing"),
@@ -228,6 +120,11 @@ impl Explainer {
         }
     }
 
+    fn row(&self, key: &str, quote: &Quote) -> Row {
+        let contract = self.contracts.iter().find(|(_, address)| Some(*address) == quote.call.to).map(|(name, _)| *name);
+        Row::new(key, quote, contract)
+    }
+
     fn note(&self, row: Row) {
         self.explained.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }
@@ -235,8 +132,7 @@ impl Explainer {
 
 impl Approval for Explainer {
     fn approve(&self, key: &str, quote: &Quote) -> Result<(), ChainError> {
-        let contract = self.contracts.iter().find(|(_, address)| Some(*address) == quote.call.to).map(|(name, _)| *name);
-        let row = Row::new(key, quote, contract);
+        let row = self.row(key, quote);
         if self.consent == Consent::Refused {
             self.note(row.clone());
             return self.ask(&row);
@@ -248,28 +144,53 @@ impl Approval for Explainer {
     }
 
     fn included(&self, key: &str, sent: &Sent, _: bool) {
+        self.pending.clear();
         let mut rows = self.explained.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(row) = rows.iter_mut().rev().find(|row| row.key == key) {
             row.included(sent);
         }
     }
+
+    fn origin(&self) -> Hash32 {
+        self.origin
+    }
+
+    fn is_again(&self) -> bool {
+        self.is_again
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.consent == Consent::Refused
+    }
+
+    fn waiting(&self, waiting: &Waiting) {
+        self.pending.show(waiting, now());
+    }
+
+    fn resumed(&self, earlier: &Untold, quote: &Quote, ended: Result<&Sent, &ChainError>) {
+        self.pending.clear();
+        if let Ok(sent) = ended {
+            self.note(self.row(&earlier.key, quote).resumed(sent));
+        }
+        if !self.is_json {
+            // Nobody reads it: the work goes on all the same.
+            drop(writeln!(std::io::stderr(), "{}", taken_up(earlier, ended, self.is_again, now())));
+        }
+    }
 }
 
-/// Several transactions as one row: what is asked once for a whole deployment.
-pub fn together(what: &str, quotes: &[Quote]) -> Option<Row> {
-    let first = quotes.first()?;
-    let mut row = Row::new(what, first, None);
-    row.what = what.to_owned();
-    row.does = format!("{} transactions that put the contracts on the chain and introduce them to one another", quotes.len());
-    let sum = |of: fn(&Quote) -> u128| Amount(quotes.iter().fold(0, |sum, quote| of(quote).saturating_add(sum)));
-    row.gas = quotes.iter().map(|quote| quote.estimate).sum();
-    row.gas_limit = quotes.iter().map(|quote| quote.gas).sum();
-    row.l1_fee_wei = sum(|quote| quote.l1_fee.0);
-    row.operator_fee_wei = sum(|quote| quote.operator_fee.0);
-    row.cost_wei = sum(|quote| quote.fee().0);
-    row.most_wei = sum(|quote| quote.most().0);
-    row.balance_after_wei = Amount(row.balance_wei.0.saturating_sub(row.cost_wei.0).saturating_sub(sum(|quote| quote.call.value.0).0));
-    Some(row)
+/// What an earlier run sent, as a person is told.
+fn taken_up(earlier: &Untold, ended: Result<&Sent, &ChainError>, is_again: bool, now: u64) -> String {
+    let what = format!("{} ({}, begun {})", earlier.what, money(earlier.call.value), ago(earlier.since, now));
+    match ended {
+        Ok(sent) => format!(
+            "{what}: an earlier run, which was stopped before it told you, has sent it: transaction {} is in block {}; {}",
+            sent.transaction,
+            sent.block.number,
+            if is_again { "another one is sent now (--again)" } else { "nothing is sent for it now, to send another give --again" }
+        ),
+        Err(error) => format!("{what}: an earlier run, which was stopped, had no success: {error}; it is tried anew"),
+    }
 }
 
 /// What was explained and not sent, for people.
@@ -284,7 +205,7 @@ pub fn unsent(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use chain_bridge::{chain::Call, outbox::Fees};
-    use types::time::BlockRef;
+    use types::{amount::Amount, time::BlockRef};
 
     use super::*;
 
@@ -300,11 +221,20 @@ mod tests {
             l1_fee: Amount(9),
             operator_fee: Amount(1),
             balance: Amount(5_000),
+            is_simulated: true,
         }
     }
 
     fn explainer(consent: Consent) -> Explainer {
-        Explainer { consent, is_json: true, explained: Explained::default(), contracts: vec![("InferenceEscrow", Address([5; 20]))] }
+        Explainer {
+            consent,
+            is_json: true,
+            explained: Explained::default(),
+            origin: Hash32::ZERO,
+            is_again: false,
+            contracts: vec![("InferenceEscrow", Address([5; 20]))],
+            pending: Pending::default(),
+        }
     }
 
     #[test]
@@ -314,7 +244,11 @@ mod tests {
         assert!(matches!(&error, ChainError::NotSent { .. }), "{error}");
         let rows = explainer.explained.lock().unwrap().clone();
         assert_eq!((rows[0].contract, rows[0].transaction), (Some("InferenceEscrow"), None));
-        assert_eq!((rows[0].cost_wei, rows[0].most_wei, rows[0].balance_after_wei), (Amount(110), Amount(1_290), Amount(3_890)));
+        let most = 1_000 + 70 * Fees { most: 4, tip: 0 }.highest().most + 2 * 9 + 1;
+        assert_eq!(
+            (rows[0].cost_wei, rows[0].most_wei, rows[0].balance_after_wei),
+            (Some(Amount(110)), Some(Amount(most)), Some(Amount(3_890)))
+        );
         let text = unsent(&rows);
         for says in
             ["not sent", "puts 0.000000000000001 OPEN into the escrow", "InferenceEscrow at 0x0505", "L1 data", "operator", "at most"]
@@ -328,19 +262,48 @@ mod tests {
         let explainer = explainer(Consent::Given);
         explainer.approve("k", &quote()).unwrap();
         let mut row = explainer.explained.lock().unwrap()[0].clone();
-        assert_eq!(row.gas, 50);
+        assert_eq!(row.gas, Some(50));
         let block = BlockRef { number: 7, hash: Hash32::ZERO };
         let sent = Sent::for_tests(Hash32([3; 32]), block, 40, 2);
         explainer.included("k", &sent, true);
         row = explainer.explained.lock().unwrap()[0].clone();
-        assert_eq!((row.gas, row.cost_wei, row.block, row.transaction), (40, Amount(90), Some(7), Some(Hash32([3; 32]))));
+        assert_eq!((row.gas, row.cost_wei, row.block, row.transaction), (Some(40), Some(Amount(90)), Some(7), Some(Hash32([3; 32]))));
         assert!(unsent(&[row]).is_empty());
     }
 
     #[test]
     fn several_are_asked_about_as_one() {
         let row = together("deployment", &[quote(), quote()]).unwrap();
-        assert_eq!((row.gas, row.cost_wei, row.most_wei, row.balance_after_wei), (100, Amount(220), Amount(2_580), Amount(2_780)));
+        assert_eq!((row.gas, row.cost_wei, row.balance_after_wei), (Some(100), Some(Amount(220)), Some(Amount(2_780))));
+        assert_eq!(row.most_wei, Some(Amount(2 * quote().most().0)));
         assert_eq!(together("deployment", &[]), None);
+    }
+
+    #[test]
+    fn what_depends_on_a_transaction_that_was_not_sent_says_so() {
+        let row = Row::new("k", &Quote { is_simulated: false, ..quote() }, None);
+        assert_eq!((row.gas, row.cost_wei, row.most_wei), (None, None, None));
+        assert!(row.to_string().contains("not simulated: it depends on the transaction before it"), "{row}");
+    }
+
+    #[test]
+    fn what_an_earlier_run_sent_is_told_with_what_to_do_for_another() {
+        let call = quote().call;
+        let fees = Fees { most: 4, tip: 0 };
+        let (key, what, origin) = ("k".to_owned(), "deposit".to_owned(), Hash32::ZERO);
+        let earlier = Untold { key, what, origin, since: 1_000, call, gas: 70, fees, transaction: None, ended: Some(true) };
+        let sent = Sent::for_tests(Hash32([3; 32]), BlockRef { number: 7, hash: Hash32::ZERO }, 40, 2);
+        let text = taken_up(&earlier, Ok(&sent), false, 1_000 + 7_300);
+        for says in ["deposit (0.000000000000001 OPEN, begun 2 h ago)", "is in block 7", "nothing is sent for it now", "--again"] {
+            assert!(text.contains(says), "{says}: {text}");
+        }
+        assert!(taken_up(&earlier, Ok(&sent), true, 1_000).contains("another one is sent now"));
+        let error = ChainError::Reverted { what: "deposit".into(), reason: "no".into(), error: None };
+        assert!(taken_up(&earlier, Err(&error), false, 1_000).contains("it is tried anew"));
+        let explainer = explainer(Consent::Given);
+        explainer.resumed(&earlier, &quote(), Ok(&sent));
+        let rows = explainer.explained.lock().unwrap().clone();
+        assert_eq!((rows[0].is_resumed, rows[0].transaction, rows[0].cost_wei), (true, Some(Hash32([3; 32])), Some(Amount(90))));
+        assert!(unsent(&rows).is_empty());
     }
 }

@@ -24,3 +24,4 @@ pub mod purse;
 pub mod running;
 pub mod service;
 pub mod telemetry;
+pub mod when;

@@ -19,7 +19,10 @@ use types::{
     receipt::Receipt,
 };
 
-use crate::data::{read_bounded, write_atomic};
+use crate::{
+    data::{read_bounded, write_atomic},
+    output::money,
+};
 
 /// Notices kept; they have about a kilobyte each.
 const NOTICES_MAX: usize = 1_000;
@@ -118,13 +121,13 @@ impl Notice {
     /// For people.
     pub fn describe(&self) -> String {
         let mut lines = vec![format!(
-            "request {}: {}, {} tokens, {} wei charged{}",
+            "request {}: {}, {} tokens, {} charged{}",
             self.request,
             if self.is_answered { "answered in the end" } else { "not answered" },
             self.tokens,
-            self.charged_wei,
+            money(self.charged_wei),
             if self.promised_wei > Amount::ZERO {
-                format!(", up to {} wei more promised to nodes that gave no receipt", self.promised_wei)
+                format!(", up to {} more promised to nodes that gave no receipt", money(self.promised_wei))
             } else {
                 String::new()
             }
@@ -133,7 +136,7 @@ impl Notice {
             let charge = match (one.is_signed, one.charged_at_most_wei) {
                 (true, _) => "nothing is charged, the node signed that".to_owned(),
                 (false, Amount::ZERO) => "nothing was promised, so nothing can be charged".to_owned(),
-                (false, most) => format!("up to {most} wei were promised and may be charged"),
+                (false, most) => format!("up to {} was promised and may be charged", money(most)),
             };
             let next = one.next.map_or_else(|| "nothing was tried after it".to_owned(), |node| format!("{node} was asked next"));
             let word = if one.is_signed { "" } else { ", as this client saw it" };
@@ -245,9 +248,13 @@ mod tests {
         let rows: Vec<_> = notice.failed.iter().map(|one| (one.tokens, one.charged_at_most_wei, one.is_signed, one.next)).collect();
         assert_eq!(rows, [(2, Amount(30), false, Some(node(2))), (0, Amount::ZERO, true, Some(node(3)))]);
         let text = notice.describe();
-        for words in
-            ["nothing came in time", "up to 30 wei were promised", "as this client saw it", "the node signed that", "was asked next"]
-        {
+        for words in [
+            "nothing came in time",
+            "up to 0.00000000000000003 OPEN was promised",
+            "as this client saw it",
+            "the node signed that",
+            "was asked next",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
         let json = serde_json::to_value(&notice).unwrap();

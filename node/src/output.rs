@@ -3,19 +3,23 @@
 use std::{
     io::{IsTerminal, Write as _},
     sync::{
-        PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use chain_bridge::{client::ChainClient, outbox::Untold};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
-use types::amount::Amount;
+use types::{amount::Amount, id::Hash32};
 
-use crate::explain::{Consent, Explained, Row, unsent};
+use crate::{
+    explain::{Consent, Explained, Row, unsent},
+    when::{ago, now},
+};
 
 /// Least time between two plain lines of progress: what is done sooner shows none.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +46,14 @@ pub struct Output {
     pub consent: Consent,
     /// Transactions explained so far.
     pub explained: Explained,
+    /// Fingerprint of the command line: the same command has the same one.
+    pub origin: Hash32,
+    /// Whether what an earlier run of the command sent, without telling so, is sent once more.
+    pub is_again: bool,
+    /// Who sent, and is noted when the result is printed.
+    senders: Arc<Mutex<Vec<ChainClient>>>,
+    /// Whether the result was printed.
+    is_printed: Arc<AtomicBool>,
 }
 
 impl Output {
@@ -56,6 +68,29 @@ impl Output {
         Self { consent, ..self }
     }
 
+    /// The same, for the command line of this fingerprint.
+    #[must_use]
+    pub fn for_command(self, origin: Hash32, is_again: bool) -> Self {
+        Self { origin, is_again, ..self }
+    }
+
+    /// Has what `client` sends noted as told when the result is printed.
+    pub fn tells_of(&self, client: &ChainClient) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+    }
+
+    /// Notes that the transactions of this run were told of, if the result was printed. Where that cannot be noted, the same command tells them once more.
+    pub async fn note_told(&self) {
+        let clients = self.senders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for client in clients.iter().filter(|_| self.is_printed.load(Ordering::Relaxed)) {
+            let lines = match client.reported().await {
+                Ok(others) => others.iter().map(also_sent).collect(),
+                Err(error) => vec![format!("{error}: what this command sent is told once more by its next run")],
+            };
+            lines.iter().for_each(|line| drop(writeln!(std::io::stderr(), "{line}")));
+        }
+    }
+
     /// Prints the result: `value` as JSON, or what `human` writes.
     pub fn result<T: Serialize>(&self, value: &T, human: impl FnOnce() -> String) -> anyhow::Result<()> {
         let rows = self.explained.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -68,18 +103,34 @@ impl Output {
         // A reader that closed the pipe has seen enough.
         match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("the result could not be printed"),
+            other => {
+                other.context("the result could not be printed")?;
+                self.is_printed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
         }
     }
 
-    /// Says why the command failed: one JSON document on standard output, or a line on standard error.
+    /// Says why the command failed, and what of it is on the chain all the same: one JSON document on standard output, or lines on standard error.
     pub fn error(&self, text: &str) {
         // Where neither can be written, the exit code is all there is left to say.
+        let rows = self.explained.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent: Vec<&Row> = rows.iter().filter(|row| row.transaction.is_some()).collect();
         if self.is_json {
             let mut out = std::io::stdout().lock();
-            drop(writeln!(out, "{}", serde_json::json!({ "error": text })).and_then(|()| out.flush()));
+            let document = if sent.is_empty() {
+                serde_json::json!({ "error": text })
+            } else {
+                serde_json::json!({ "error": text, "transactions": sent })
+            };
+            drop(writeln!(out, "{document}").and_then(|()| out.flush()));
         } else {
             drop(writeln!(std::io::stderr(), "error: {text}"));
+            for row in sent {
+                let (transaction, block) = (row.transaction.unwrap_or_default(), row.block.unwrap_or_default());
+                let what = &row.what;
+                drop(writeln!(std::io::stderr(), "{what} is on the chain all the same: transaction {transaction} in block {block}"));
+            }
         }
     }
 
@@ -104,6 +155,18 @@ impl Output {
         }
         Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0, shown: Instant::now() }
     }
+}
+
+/// What an earlier run of the same command sent, and this one found no use for.
+fn also_sent(untold: &Untold) -> String {
+    let transaction = untold.transaction.map_or_else(|| "no copy of it".to_owned(), |hash| format!("transaction {hash}"));
+    let became = if untold.ended == Some(true) { "is in a block" } else { "was not carried out" };
+    format!(
+        "an earlier run of this command, which was stopped, also sent: {} ({}, begun {}); {transaction} {became}",
+        untold.what,
+        money(untold.call.value),
+        ago(untold.since, now())
+    )
 }
 
 /// A document with its transactions as they were explained; where it names them by a word of its own, that word stays.

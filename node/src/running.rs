@@ -193,7 +193,9 @@ impl Node {
         let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
         // With an alarm the node runs, to say so; nothing of its money moves.
         if chained.alarm().is_none() {
-            chained.keep_outbox(&data.outbox(true)).await?;
+            if let (_, Some(error)) = chained.keep_outbox(&data.outbox(true)).await? {
+                tracing::warn!(%error, "a transaction of an earlier process was not finished");
+            }
             chained.state().await?;
         }
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());

@@ -187,7 +187,7 @@ fn words_are_paid_to_those_who_brought_them(cluster: &Cluster, plain: &[Value], 
             let quote = source["quote"].as_str().expect("the words");
             assert!(answer["answer"].as_str().is_some_and(|text| text.contains(quote)) && types::text::words(quote).len() >= 6, "{source}");
             assert_eq!(source["contributor"], contributor, "{source}");
-            assert_ne!(source["wei"], "0", "{source}");
+            assert_ne!(source["amount_wei"], "0", "{source}");
         }
     }
 }
@@ -258,7 +258,7 @@ async fn a_forged_span_costs_stake(cluster: &Cluster, receipt: &Path) -> PathBuf
     let after = cluster.chain.stake_of(node).await.expect("the chain answers");
     assert!(after < before, "the stake of {node} is still {after}: {proven}");
     assert_eq!(
-        (&proven["slash"]["stake_before"], &proven["slash"]["stake_after"]),
+        (&proven["slash"]["stake_before_wei"], &proven["slash"]["stake_after_wei"]),
         (&before.to_string().into(), &after.to_string().into())
     );
     cluster.say("a forged span was proven on the chain and cost stake");

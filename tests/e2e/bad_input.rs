@@ -6,6 +6,7 @@
 mod chain;
 mod endless;
 mod folders;
+mod money;
 
 use std::path::{Path, PathBuf};
 

@@ -146,6 +146,17 @@ async fn somebody_at_a_terminal_is_asked_and_only_a_yes_signs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stake_status_says_roles_faults_and_what_may_be_open() {
     let place = Place::new().await;
+    // A dry run asks about all that would follow, and says what it could not try.
+    let listed = files::listing(&place.folder);
+    let dry = place.run(&["stake", "add", "30 OPEN", "--dry-run"]).await;
+    let rows: Vec<_> =
+        dry["transactions"].as_array().expect("transactions").iter().map(|row| (&row["what"], &row["is_simulated"])).collect();
+    assert_eq!(rows, [(&"stake".into(), &true.into()), (&"take on roles".into(), &false.into())], "{dry}");
+    assert_eq!((&dry["is_dry_run"], &dry["transactions"][1]["gas"], place.nonce().await), (&true.into(), &Value::Null, 0), "{dry}");
+    let shown =
+        Tributary::finish(place.tributary.plain(&place.folder, &["stake", "add", "30 OPEN", "--dry-run"]), "stake add".into()).await;
+    assert!(shown.out.contains("not simulated: it depends on the transaction before it"), "{shown}");
+    assert_eq!(files::listing(&place.folder), listed, "a dry run leaves nothing");
     let none = place.run(&["stake", "status"]).await;
     assert_eq!((&none["is_registered"], &none["roles"]), (&false.into(), &Value::Array(vec![])), "{none}");
     let added = place.run(&["stake", "add", "30 OPEN"]).await;
@@ -215,7 +226,7 @@ async fn versions_are_published_frozen_redirected_and_rolled_back_by_their_owner
 async fn one_command_deploys_writes_the_addresses_and_verifies_them() {
     let place = Place::new().await;
     let (out, values) = (place.outer.path().join("own.json"), place.outer.path().join("values.toml"));
-    std::fs::write(&values, "w1_s = 600\nstake_min = \"3 OPEN\"\n").expect("a file is written");
+    std::fs::write(&values, "w1_s = 90000\nstake_min = \"3 OPEN\"\n").expect("a file is written");
     let (governor, protocol) = (Address([4; 20]).to_string(), Address([3; 20]).to_string());
     let common = ["--governor", &governor, "--protocol", &protocol, "--out", text(&out), "--parameters", text(&values)];
     let deploy = [&["chain", "deploy"][..], &common].concat();
@@ -245,15 +256,25 @@ async fn one_command_deploys_writes_the_addresses_and_verifies_them() {
     let file = std::fs::read_to_string(&out).expect("the addresses");
     let wrong = place.outer.path().join("wrong.json");
     for (from, to, says) in
-        [("\"w1_s\": 600", "\"w1_s\": 601", "Settlement at"), ("\"answer_s\": 21600", "\"answer_s\": 1", "ReceiptChallenge at")]
+        [("\"w1_s\": 90000", "\"w1_s\": 90001", "Settlement at"), ("\"answer_s\": 7200", "\"answer_s\": 1", "ReceiptChallenge at")]
     {
         assert!(file.contains(from), "{file}");
         std::fs::write(&wrong, file.replacen(from, to, 1)).expect("a file is written");
         place.refused(&["chain", "verify", text(&wrong)], &[says, "of another version"]).await;
     }
-    std::fs::write(&values, "w1_s = 600\nunbonding_s = 5\n").expect("a file is written");
+    std::fs::write(&values, "w1_s = 90000\nunbonding_s = 5\n").expect("a file is written");
     let fresh = place.outer.path().join("fresh.json");
     let unfit = ["chain", "deploy", "--governor", &governor, "--protocol", &protocol, "--out", text(&fresh), "--parameters", text(&values)];
     place.refused(&unfit, &["unbond for longer than both windows"]).await;
+    // What every constructor takes, and with which epochs would stall.
+    for (text, says) in [
+        ("w2_s = 30000", &["w2_s is 30000", "28800 s apart", "raise epoch_min_s"][..]),
+        ("fallback_s = 10000", &["w2_s + fallback_s are 31600", "28800 s apart"]),
+        ("answer_s = 10800", &["answer_s is 10800", "w2_s is 21600", "lower answer_s"]),
+        ("max_age_blocks = 100", &["max_age_blocks is 100", "more blocks"]),
+    ] {
+        std::fs::write(&values, text).expect("a file is written");
+        place.refused(&unfit, says).await;
+    }
     assert!(!fresh.exists());
 }

@@ -71,7 +71,7 @@ async fn caps_refuse_before_anything_is_sent(cluster: &Cluster) {
         config.spending.per_request = Some("0.04 OPEN".parse().expect("an amount"));
         config.spending.per_day = Some("0.05 OPEN".parse().expect("an amount"));
     });
-    refused(cluster, &["--max-fee", "0.041 OPEN"], &["cap per request is 40000000000000000 wei", "per_request", "--max-fee"]).await;
+    refused(cluster, &["--max-fee", "0.041 OPEN"], &["cap per request is 0.04 OPEN", "per_request", "--max-fee"]).await;
     assert_eq!(receipts(cluster).await, 0);
     let answer = ask(cluster, &["--max-fee", "0.04 OPEN"]).await;
     let fee = wei(&answer["fee_wei"]);
@@ -79,7 +79,12 @@ async fn caps_refuse_before_anything_is_sent(cluster: &Cluster) {
     // The receipt has lowered what the promise counted: the limit fits again, one that does not is refused with what was spent.
     client.configure(|config| config.spending.per_day = Some(types::amount::Amount(2 * fee)));
     let limit = (fee + 1).to_string();
-    refused(cluster, &["--max-fee", &limit], &[&format!("{fee} wei are spent"), "cap per day", "per_day", "midnight UTC"]).await;
+    refused(
+        cluster,
+        &["--max-fee", &limit],
+        &[&format!("{} is spent", types::amount::Amount(fee).in_open()), "cap per day", "per_day", "midnight UTC"],
+    )
+    .await;
     assert_eq!(receipts(cluster).await, 1, "nothing was asked");
     let limit = fee.to_string();
     assert_eq!(wei(&ask(cluster, &["--max-fee", &limit]).await["fee_wei"]), fee, "the day's last wei");
@@ -270,8 +275,12 @@ async fn a_session_key_pays_up_to_its_cap(cluster: &Cluster) -> PathBuf {
     assert_eq!(verified["is_ok"], true, "{verified}");
     assert!(verified["unchecked"].to_string().contains("which signed request, lane and voucher"), "{verified}");
     let fee = wei(&answer["fee_wei"]);
-    refused(cluster, &["--session", "phone", "--max-fee", "0.03 OPEN"], &[&format!("has spent or promised {fee} wei"), "session add"])
-        .await;
+    refused(
+        cluster,
+        &["--session", "phone", "--max-fee", "0.03 OPEN"],
+        &[&format!("has spent or promised {}", types::amount::Amount(fee).in_open()), "session add"],
+    )
+    .await;
     refused(cluster, &["--session", "nobody"], &["no session is called nobody", "phone"]).await;
     let shrunk = cluster.refused(client, &["wallet", "session", "add", "phone", "--cap", "0.01 OPEN", "--expires", "12h"]).await;
     assert!(shrunk.contains("both may only grow"), "{shrunk}");

@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod cluster;
+pub mod endpoint;
 pub mod files;
 pub mod process;
 pub mod relay;

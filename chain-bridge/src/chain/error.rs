@@ -119,8 +119,30 @@ pub enum ChainError {
         /// Why.
         why: String,
     },
+    /// The endpoint did not say whether it took a transaction.
+    #[error(
+        "{what}: the endpoint answered {message:?} to transaction {transaction}, which may be on its way all the same: do the same again, which finds out and sends nothing twice"
+    )]
+    Unclear {
+        /// The operation.
+        what: String,
+        /// The transaction.
+        transaction: Hash32,
+        /// What the endpoint said.
+        message: String,
+    },
+    /// Another process of the folder wanted the same.
+    #[error(
+        "{what}: another process of this folder wanted the same meanwhile: nothing was sent; do it again, which tells what became of that"
+    )]
+    Overtaken {
+        /// The operation.
+        what: String,
+    },
     /// Not included in time.
-    #[error("{what}: transaction {transaction} was not included within {seconds} s; it may still be: ask again with the same key")]
+    #[error(
+        "{what}: transaction {transaction} was not included within {seconds} s; it may still be: do the same again, which waits on and sends nothing twice"
+    )]
     NotIncluded {
         /// The operation.
         what: String,

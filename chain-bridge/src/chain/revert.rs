@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
+use alloy::primitives::U256;
 use serde::Deserialize;
-use types::merkle::keccak;
+use types::{amount::Amount, merkle::keccak};
 
-use crate::bindings::ARTIFACTS;
+use crate::{
+    bindings::ARTIFACTS,
+    time::{utc, when},
+};
 
 /// What to do about the errors people meet.
 const FIXES: &[(&str, &str)] = &[
@@ -174,7 +178,10 @@ pub fn words(data: &[u8]) -> Revert {
     let Some(error) = known().get(selector) else {
         return plain(format!("an unknown error 0x{}", hex::encode(selector)));
     };
-    let arguments: Vec<String> = error.inputs.iter().enumerate().map(|(place, input)| argument(arguments, place, input)).collect();
+    let kind = |input: &Input| meaning(&error.name, &error.inputs, &input.name);
+    let now = error.inputs.iter().position(|input| input.name == NOW).and_then(|place| word(arguments, place)).map(|word| second(&word));
+    let arguments: Vec<String> =
+        error.inputs.iter().enumerate().map(|(place, input)| argument(arguments, place, input, kind(input), now)).collect();
     let mut reason = spaced(&error.name);
     if !arguments.is_empty() {
         reason = format!("{reason} ({})", arguments.join(", "));
@@ -185,22 +192,88 @@ pub fn words(data: &[u8]) -> Revert {
     Revert { reason, error: Some(error.name.clone()) }
 }
 
-fn argument(arguments: &[u8], place: usize, input: &Input) -> String {
+/// What a number says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Plain,
+    Wei,
+    /// Seconds since 1970.
+    Time,
+}
+
+/// Errors whose numbers are amounts, and which of them.
+const AMOUNTS: &[(&str, &[&str])] = &[
+    ("AmountTooLarge", &["got"]),
+    ("ClaimsAboveTotal", &["total", "claims"]),
+    ("CreditAboveCollected", &["collected", "returned"]),
+    ("CreditAmount", &["most", "got"]),
+    ("CreditNotCollected", &["collected", "cumulative"]),
+    ("CreditValue", &["expected", "got"]),
+    ("FeesAboveStake", &["most", "open"]),
+    ("InsufficientBalance", &["balance", "needed"]),
+    ("NotEnough", &["held", "asked"]),
+    ("NotEnoughFree", &["balance", "asked"]),
+    ("NotEnoughStake", &["active", "asked"]),
+    ("NothingToClaim", &["claimed", "cumulative"]),
+    ("SignerMayOnlyGrow", &["cap"]),
+    ("SignerSpent", &["left", "amount"]),
+    ("StakeBelowMinimum", &["minimum", "got"]),
+    ("StakeTooLarge", &["got"]),
+    ("SumTooLarge", &["sum"]),
+    ("TotalAboveReceived", &["received", "got"]),
+    ("TotalFell", &["previous", "got"]),
+    ("VoucherAboveLaneCap", &["cap", "cumulative"]),
+    ("VoucherNotAboveCollected", &["collected", "cumulative"]),
+    ("WrongBond", &["expected", "got"]),
+    ("WrongTreeTotal", &["expected", "got"]),
+];
+/// The chain's time, beside which an error's other numbers are times too.
+const NOW: &str = "timeNow";
+
+fn meaning(error: &str, inputs: &[Input], name: &str) -> Meaning {
+    if AMOUNTS.iter().any(|(known, names)| *known == error && names.contains(&name)) {
+        Meaning::Wei
+    } else if name == "finalAt" || inputs.iter().any(|input| input.name == NOW) {
+        Meaning::Time
+    } else {
+        Meaning::Plain
+    }
+}
+
+fn word(arguments: &[u8], place: usize) -> Option<[u8; 32]> {
+    arguments.get(32 * place..32 * place + 32)?.try_into().ok()
+}
+
+/// A time of any century that anybody writes about; a longer number is no time, and is shown as the last of them.
+fn second(word: &[u8; 32]) -> u64 {
+    u64::try_from(U256::from_be_slice(word)).unwrap_or(u64::MAX)
+}
+
+fn argument(arguments: &[u8], place: usize, input: &Input, meaning: Meaning, now: Option<u64>) -> String {
     let name = spaced(&input.name);
-    let value = arguments.get(32 * place..32 * place + 32).and_then(|word| match input.kind.as_str() {
+    let value = word(arguments, place).and_then(|word| match input.kind.as_str() {
         // A row of a split table goes by the role that it pays.
-        "uint256" if input.name == "row" => number(word).parse::<usize>().ok().and_then(|row| ROLES.get(row)).map(ToString::to_string),
+        "uint256" if input.name == "row" => {
+            number(&word, Meaning::Plain, None).parse::<usize>().ok().and_then(|row| ROLES.get(row)).map(ToString::to_string)
+        }
         "string" => text(arguments, place),
         "address" => Some(format!("0x{}", hex::encode(&word[12..]))),
         "bool" => Some((word[31] != 0).to_string()),
-        kind if kind.starts_with("uint") => Some(number(word)),
+        kind if kind.starts_with("uint") => Some(number(&word, meaning, now.filter(|_| input.name != NOW))),
         _ => Some(format!("0x{}", hex::encode(word))),
     });
     format!("{name} {}", value.as_deref().unwrap_or("unreadable"))
 }
 
-fn number(word: &[u8]) -> String {
-    alloy::primitives::U256::from_be_slice(word).to_string()
+/// A number in the unit that people read: an amount in OPEN with all its digits, a time as a date.
+fn number(word: &[u8; 32], meaning: Meaning, now: Option<u64>) -> String {
+    let number = U256::from_be_slice(word);
+    match (meaning, now) {
+        (Meaning::Plain, _) => number.to_string(),
+        (Meaning::Wei, _) => u128::try_from(number).map_or_else(|_| format!("{number} wei"), |wei| Amount(wei).in_open()),
+        (Meaning::Time, Some(now)) => when(second(word), now),
+        (Meaning::Time, None) => utc(second(word)),
+    }
 }
 
 fn text(arguments: &[u8], place: usize) -> Option<String> {
@@ -239,21 +312,36 @@ mod tests {
 
     #[test]
     fn custom_errors_name_what_was_expected_what_came_and_the_fix() {
-        let data = StakeManager::StakeBelowMinimum { minimum: alloy::primitives::U256::from(100), got: 5 }.abi_encode();
-        let expected =
-            Revert { reason: "stake below minimum (minimum 100, got 5): stake more".into(), error: Some("StakeBelowMinimum".into()) };
+        let data = StakeManager::StakeBelowMinimum { minimum: U256::from(100), got: 5 }.abi_encode();
+        let expected = Revert {
+            reason: "stake below minimum (minimum 0.0000000000000001 OPEN, got 0.000000000000000005 OPEN): stake more".into(),
+            error: Some("StakeBelowMinimum".into()),
+        };
         assert_eq!(words(&data), expected);
+        let data = StakeManager::StillUnbonding { until: 10_800, timeNow: U256::from(3_600) }.abi_encode();
+        let expected = "still unbonding (until 1970-01-01 03:00:00 UTC (in 2 h), time now 1970-01-01 01:00:00 UTC): wait";
+        assert!(words(&data).reason.starts_with(expected), "{}", words(&data).reason);
         let data = FraudVerifier::WrongRoot { what: "answer".into(), expected: B256::ZERO, got: B256::repeat_byte(1) }.abi_encode();
         assert!(words(&data).reason.starts_with("wrong root (what answer, expected 0x00"));
     }
 
     #[test]
     fn a_row_of_a_split_table_goes_by_its_role() {
-        let data = AssetRegistry::RowTooLow { row: alloy::primitives::U256::from(2), demandedByParent: 500, got: 499 }.abi_encode();
+        let data = AssetRegistry::RowTooLow { row: U256::from(2), demandedByParent: 500, got: 499 }.abi_encode();
         let reason = words(&data).reason;
         assert!(reason.starts_with("row too low (row base, demanded by parent 500, got 499): raise the row"), "{reason}");
-        let data = AssetRegistry::RowTooLow { row: alloy::primitives::U256::MAX, demandedByParent: 500, got: 499 }.abi_encode();
+        let data = AssetRegistry::RowTooLow { row: U256::MAX, demandedByParent: 500, got: 499 }.abi_encode();
         assert!(words(&data).reason.contains("row unreadable"));
+    }
+
+    #[test]
+    fn every_amount_is_an_argument_of_an_error_that_exists() {
+        for (name, arguments) in AMOUNTS {
+            let error = known().values().find(|error| error.name == *name).unwrap_or_else(|| panic!("{name} is in no contract"));
+            for argument in *arguments {
+                assert!(error.inputs.iter().any(|input| input.name == *argument && input.kind.starts_with("uint")), "{name}: {argument}");
+            }
+        }
     }
 
     #[test]

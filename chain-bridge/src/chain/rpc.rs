@@ -428,22 +428,14 @@ mod tests {
     use alloy::{consensus::TxEnvelope, eips::eip2718::Decodable2718};
 
     use super::*;
+    use crate::outbox::Intent;
 
     #[test]
     fn a_signed_transaction_recovers_to_its_account() {
         let account = Account::from_bytes(&[7; 32]).unwrap();
         let call = Call { to: Some(Address([1; 20])), data: vec![1, 2], value: Amount(5) };
-        let entry = Entry {
-            call,
-            gas: 50_000,
-            nonce: 3,
-            fees: Fees { most: 9, tip: 2 },
-            sent: vec![],
-            sent_at: 0,
-            bumps: 0,
-            included: None,
-            passed_at: None,
-        };
+        let intent = Intent { what: "call".into(), origin: None, call, gas: 50_000, fees: Fees { most: 9, tip: 2 }, since: 0 };
+        let entry = Entry::new(intent, 3, 0);
         let (raw, hash) = sign(31_337, &account, &entry);
         let envelope = TxEnvelope::decode_2718(&mut raw.as_slice()).unwrap();
         let signer = envelope.signature().recover_address_from_prehash(&envelope.signature_hash()).unwrap();

@@ -4,8 +4,6 @@
 //! the chain's own `GasPriceOracle` where it has one; elsewhere they follow from the attributes in `L1Block`, slot by slot as an execution client reads
 //! them (Fjord, Isthmus). A chain without either charges neither. A small call of 200 bytes pays about 100 bytes of L1 data: the least that is charged.
 
-use std::fmt;
-
 use alloy::{primitives::U256, sol_types::SolCall};
 use types::{
     amount::Amount,
@@ -13,11 +11,13 @@ use types::{
     key::Account,
 };
 
-use super::send::Sent;
 use crate::{
     chain::{Call, error::ChainError, rpc::Rpc},
-    outbox::{Entry, Fees},
+    outbox::{Entry, Fees, Intent},
 };
+
+/// What the L1's price can come to while a transaction is waited for, as a multiple: it rises by an eighth a block at most, six blocks double it.
+const L1_RISE: u128 = 2;
 
 /// Most calldata of one transaction: what execution clients take into their pool (128 KiB) less room for the rest of it.
 pub const CALLDATA_MAX: usize = (128 << 10) - 1_024;
@@ -57,6 +57,8 @@ pub struct Quote {
     pub operator_fee: Amount,
     /// What the account holds.
     pub balance: Amount,
+    /// Whether its gas is known; not where it depends on a transaction that was not sent.
+    pub is_simulated: bool,
 }
 
 impl Quote {
@@ -66,18 +68,28 @@ impl Quote {
         Amount(gas.saturating_add(self.l1_fee.0).saturating_add(self.operator_fee.0))
     }
 
-    /// The most that leaves the account: the value sent and all fees at their bounds. The L1's price alone can still move.
-    pub const fn most(&self) -> Amount {
-        let gas = self.fees.most.saturating_mul(self.gas as u128);
-        Amount(self.call.value.0.saturating_add(gas).saturating_add(self.l1_fee.0).saturating_add(self.operator_fee.0))
+    /// The most that leaves the account: the value sent, all gas at the highest fee that it may come to offer while it waits
+    /// ([`Fees::highest`]), the operator's fee, and twice the L1's, whose price moves by itself.
+    pub fn most(&self) -> Amount {
+        self.with_fees(self.fees.highest().most, self.l1_fee.0.saturating_mul(L1_RISE))
     }
 
-    /// Whether the account can pay the most it may cost.
+    /// The most that its first copy costs: what an account must hold for it to be taken.
+    pub const fn first_most(&self) -> Amount {
+        self.with_fees(self.fees.most, self.l1_fee.0)
+    }
+
+    const fn with_fees(&self, price: u128, l1_fee: u128) -> Amount {
+        let gas = price.saturating_mul(self.gas as u128);
+        Amount(self.call.value.0.saturating_add(gas).saturating_add(l1_fee).saturating_add(self.operator_fee.0))
+    }
+
+    /// Whether the account can pay the most that its first copy may cost. A raised one that it cannot pay is not taken, and the first stays.
     ///
     /// # Errors
     /// [`ChainError::TooDear`].
     pub fn affordable(&self) -> Result<(), ChainError> {
-        let (most, balance) = (self.most(), self.balance);
+        let (most, balance) = (self.first_most(), self.balance);
         if most <= balance { Ok(()) } else { Err(ChainError::TooDear { what: self.what.clone(), account: self.account, most, balance }) }
     }
 
@@ -87,19 +99,7 @@ impl Quote {
     }
 }
 
-/// Who is asked before a transaction is signed, and told when it is in a block.
-pub trait Approval: fmt::Debug + Send + Sync {
-    /// Whether `key` may be signed.
-    ///
-    /// # Errors
-    /// [`ChainError::NotSent`] with the reason: nothing is signed, written or sent then.
-    fn approve(&self, key: &str, quote: &Quote) -> Result<(), ChainError>;
-
-    /// `key` is in a block; `is_success` is false if its contract refused it there.
-    fn included(&self, key: &str, sent: &Sent, is_success: bool);
-}
-
-/// What `call` will cost `account`, signed under the account's next nonce.
+/// What `call` will cost `account`, signed under the account's next nonce. `estimated` is its gas as estimated, and the most that it may use.
 ///
 /// # Errors
 /// [`ChainError`].
@@ -108,11 +108,12 @@ pub(crate) async fn quote(
     account: &Account,
     what: &str,
     call: &Call,
-    (estimate, gas): (u64, u64),
+    estimated: Option<(u64, u64)>,
     fees: Fees,
 ) -> Result<Quote, ChainError> {
+    let (estimate, gas) = estimated.unwrap_or_default();
     let nonce = rpc.nonce(account.address(), true).await?;
-    let draft = Entry { call: call.clone(), gas, nonce, fees, sent: Vec::new(), sent_at: 0, bumps: 0, included: None, passed_at: None };
+    let draft = Entry::new(Intent { what: what.to_owned(), origin: None, call: call.clone(), gas, fees, since: 0 }, nonce, 0);
     let (l1_fee, operator_fee) = extra_fees(rpc, account, &draft).await?;
     let balance = rpc.balance(account.address()).await?;
     // `fees.most` is twice the base fee and the tip.
@@ -128,6 +129,7 @@ pub(crate) async fn quote(
         l1_fee,
         operator_fee,
         balance,
+        is_simulated: estimated.is_some(),
     })
 }
 
@@ -295,8 +297,12 @@ mod tests {
             l1_fee: Amount(5),
             operator_fee: Amount(3),
             balance: Amount(2_000),
+            is_simulated: true,
         };
-        assert_eq!((quote.fee(), quote.most(), quote.balance_after()), (Amount(118), Amount(1_248), Amount(882)));
+        assert_eq!((quote.fee(), quote.first_most(), quote.balance_after()), (Amount(118), Amount(1_248), Amount(882)));
+        let highest = Fees { most: 20, tip: 2 }.highest().most;
+        assert!(highest > 6 * 20, "a quarter more, eight times: {highest}");
+        assert_eq!(quote.most(), Amount(1_000 + 12 * highest + 2 * 5 + 3), "every fee rise, the L1's price doubled");
         assert!(quote.affordable().is_ok());
         let error = Quote { balance: Amount(1_247), ..quote }.affordable().unwrap_err().to_string();
         assert!(error.contains("nothing was sent") && error.contains("0.000000000000000001 OPEN at least"), "{error}");

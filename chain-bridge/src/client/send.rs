@@ -1,12 +1,14 @@
 //! Sends calls for one account through its outbox and waits until they are in a block.
 
+mod answer;
+mod file;
+mod resume;
+
 use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex as StdMutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -21,25 +23,26 @@ use types::{
     time::BlockRef,
 };
 
-use super::quote::{Approval, CALLDATA_MAX, quote};
+use self::file::Kept;
+use super::{
+    approval::{Approval, Waiting},
+    quote::{CALLDATA_MAX, quote},
+};
 use crate::{
     chain::{
         Call,
         error::ChainError,
         rpc::{Outcome, Rpc},
     },
-    deploy::replace,
-    outbox::{Action, Config, Outbox, Place},
+    outbox::{Action, Answer, BUMPS_MAX, Config, Intent, Next, Outbox, Place},
 };
 
 /// Longest wait for inclusion: thirty blocks of a two-second chain.
 pub const INCLUSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks for a receipt: a sixth of the shortest block time in use.
 const POLL: Duration = Duration::from_millis(150);
-/// Longest wait for another process that holds the outbox file: two inclusions.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
-/// Longest outbox file read: its bounds times the largest calldata in use, with room.
-const OUTBOX_FILE_MAX: u64 = 64 << 20;
+/// Most copies of one call: every fee rise, and a nonce that other processes of the account take as often in between.
+const COPIES_MAX: u8 = 2 * BUMPS_MAX;
 
 /// A call that is in a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,29 +98,6 @@ impl GasRow {
     }
 }
 
-/// The outbox in its file, bound to the chain and account that its nonces mean something for.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    /// Hash of block 0: a development chain started anew has another one.
-    genesis: Hash32,
-    account: Address,
-    outbox: Outbox,
-    #[serde(skip)]
-    path: Option<PathBuf>,
-    /// Held while the file is this process's.
-    #[serde(skip)]
-    lock: Option<fs::File>,
-}
-
-impl Kept {
-    fn save(&self) -> Result<(), ChainError> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_vec(self).expect("plain data serialises");
-        replace(path, &text).map_err(|error| ChainError::OutboxFile { path: path.display().to_string(), why: error.to_string() })
-    }
-}
-
 /// One account's way to the chain.
 #[derive(Debug)]
 pub struct Sender {
@@ -131,9 +111,25 @@ pub struct Sender {
     stopped: OnceLock<String>,
     /// Fees for L1 data as quoted, by key: not every execution client names them in its receipts.
     quoted: StdMutex<BTreeMap<String, Amount>>,
+    /// Keys that this process has handed over.
+    handed: StdMutex<BTreeSet<String>>,
+    /// Keys whose end was given to the command of this process, which tells it. What is finished on the way for another command is not among them.
+    told: StdMutex<BTreeSet<String>>,
+    /// What the chain said to the last copy of a key that it did not take.
+    refusals: StdMutex<BTreeMap<String, String>>,
+    /// Whether something was asked about that was not sent: what comes after it in a dry run cannot be tried.
+    is_rehearsed: AtomicBool,
     /// Distinguishes keys of calls that may be repeated: start of this process, then a count.
     started: u128,
     count: AtomicU64,
+}
+
+fn locked<T>(of: &StdMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Sender {
@@ -150,6 +146,10 @@ impl Sender {
             approval: OnceLock::new(),
             stopped: OnceLock::new(),
             quoted: StdMutex::default(),
+            handed: StdMutex::default(),
+            told: StdMutex::default(),
+            refusals: StdMutex::default(),
+            is_rehearsed: AtomicBool::new(false),
             started,
             count: AtomicU64::new(0),
         }
@@ -171,72 +171,17 @@ impl Sender {
         drop(self.approval.set(approval));
     }
 
-    /// Remembers in `path` from now on, taking over what it holds. Where nothing is kept yet, nothing is written before something is to be sent.
-    ///
-    /// # Errors
-    /// [`ChainError::OutboxFile`].
-    pub async fn keep_in(&self, path: &Path) -> Result<(), ChainError> {
-        let genesis = self.rpc.header(0).await?.map_or(Hash32::ZERO, |header| header.block.hash);
-        let mut kept = self.kept.lock().await;
-        (kept.genesis, kept.path) = (genesis, Some(path.to_owned()));
-        match fs::metadata(path) {
-            Ok(_) => self.open(&mut kept).await,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(ChainError::OutboxFile { path: path.display().to_string(), why: error.to_string() }),
-        }
+    /// Whether this is a dry run, in which nothing is signed and all that would be is asked about.
+    pub fn is_rehearsing(&self) -> bool {
+        self.approval.get().is_some_and(|approval| approval.is_rehearsal())
     }
 
-    /// Makes the outbox file this process's until it ends, and takes over what it holds; waits for another process that has it.
-    async fn open(&self, kept: &mut Kept) -> Result<(), ChainError> {
-        let Some(path) = kept.path.clone().filter(|_| kept.lock.is_none()) else { return Ok(()) };
-        let failed = |why: String| ChainError::OutboxFile { path: path.display().to_string(), why };
-        let lock = fs::File::create(path.with_extension("lock")).map_err(|error| failed(error.to_string()))?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        while let Err(error) = lock.try_lock() {
-            if Instant::now() >= deadline {
-                return Err(failed(format!("another process has held it for {} s ({error}): wait for it to end", LOCK_TIMEOUT.as_secs())));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        match fs::metadata(&path) {
-            Ok(found) if found.len() > OUTBOX_FILE_MAX => {
-                return Err(failed(format!("{} bytes are more than an outbox takes", found.len())));
-            }
-            Ok(_) => {
-                let text = fs::read(&path).map_err(|error| failed(error.to_string()))?;
-                let found: Kept = serde_json::from_slice(&text).map_err(|error| failed(format!("not an outbox: {error}")))?;
-                let genesis = kept.genesis;
-                if (found.genesis, found.account) != (genesis, self.address()) {
-                    let why = format!(
-                        "it is of account {} on the chain with genesis {}, this is {} on {genesis}",
-                        found.account,
-                        found.genesis,
-                        self.address()
-                    );
-                    return Err(failed(format!("{why}: move the file away")));
-                }
-                kept.outbox = found.outbox;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error.to_string())),
-        }
-        kept.lock = Some(lock);
-        Ok(())
+    fn tell(&self, key: &str) {
+        locked(&self.told).insert(key.to_owned());
     }
 
-    /// Finishes what an earlier process left: sends again under the same nonces and waits. Returns the finished keys.
-    ///
-    /// # Errors
-    /// [`ChainError`] of the first that fails; the others stay.
-    pub async fn resume(&self) -> Result<Vec<String>, ChainError> {
-        let waiting: Vec<(String, Call)> =
-            self.kept.lock().await.outbox.waiting().map(|(key, entry)| (key.to_owned(), entry.call.clone())).collect();
-        let mut done = Vec::new();
-        for (key, call) in waiting {
-            self.send(&key, Some(&key), call).await?;
-            done.push(key);
-        }
-        Ok(done)
+    fn told(&self) -> BTreeSet<String> {
+        locked(&self.told).clone()
     }
 
     /// Lets nothing leave from now on, not even a copy of what was sent before: the chain is not the one that was counted by.
@@ -251,24 +196,33 @@ impl Sender {
 
     /// Gas by operation.
     pub fn gas(&self) -> BTreeMap<String, GasRow> {
-        self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.gas).clone()
     }
 
-    /// Sends a call and waits until it is in a block. With a key it happens once however often it is asked for; without, once per call.
+    /// Sends a call and waits until it is in a block. With a key it happens once however often it is asked for; without, once per call, unless an
+    /// earlier run of a command sent the same and was stopped before it told how that ended: then that one is told now.
     ///
     /// # Errors
     /// [`ChainError`].
     pub async fn send(&self, what: &str, key: Option<&str>, call: Call) -> Result<Sent, ChainError> {
         let own;
         let key = match key {
-            Some(key) => key,
+            Some(key) => {
+                self.take_up_key(key).await?;
+                key
+            }
             None => {
+                if let Some(sent) = self.take_up_call(&call).await? {
+                    return Ok(sent);
+                }
                 own = format!("{what}/{}/{}", self.started, self.count.fetch_add(1, Ordering::Relaxed));
                 &own
             }
         };
         let hash = self.hand_over(what, key, call, None).await?;
-        self.await_inclusion(what, key, hash).await
+        let sent = self.await_inclusion(what, key, hash).await?;
+        self.tell(key);
+        Ok(sent)
     }
 
     /// Hands a call over and returns its transaction; `gas` is estimated if not given.
@@ -280,36 +234,79 @@ impl Sender {
         let mut kept = self.kept.lock().await;
         self.sweep(&mut kept).await?;
         if kept.outbox.place(key, &call)?.is_none() {
-            if call.to.is_some() && call.data.len() > CALLDATA_MAX {
-                let (got, what) = (call.data.len(), what.to_owned());
-                return Err(ChainError::Argument(format!(
-                    "{what} takes {got} bytes of calldata, one transaction carries {CALLDATA_MAX}: nothing was sent; split it"
-                )));
+            self.write_down(what, key, &call, gas, &mut kept).await?;
+        }
+        self.hand_over_known(what, key, &call, &mut kept).await
+    }
+
+    /// The same of a call that is written down.
+    async fn hand_over_known(&self, what: &str, key: &str, call: &Call, kept: &mut Kept) -> Result<Hash32, ChainError> {
+        match kept.outbox.place(key, call)? {
+            Some(Place::Done(hash)) => return Ok(hash),
+            Some(_) => {}
+            None => {
+                let reason = "no copy of it was taken, and none can be".to_owned();
+                return Err(ChainError::Reverted { what: what.to_owned(), reason, error: None });
             }
-            let (estimate, gas) = match gas {
-                Some(gas) => (gas, gas),
-                None => self.estimate(what, &call).await?,
-            };
-            let fees = self.rpc.fees().await?;
-            if let Some(approval) = self.approval.get() {
-                let quoted = quote(&self.rpc, &self.account, what, &call, (estimate, gas), fees).await?;
-                approval.approve(key, &quoted)?;
-                self.quoted.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), quoted.l1_fee);
+        }
+        // What an earlier process noted may never have left: the same copy again does no harm.
+        let is_under_way = |entry: &crate::outbox::Entry| entry.included.is_some() || locked(&self.handed).contains(key);
+        if let Some(last) = kept.outbox.entry(key).filter(|entry| is_under_way(entry)).and_then(|entry| entry.copies().next()) {
+            return Ok(last);
+        }
+        let handed = self.transmit(what, key, kept).await;
+        self.tell_if_ended(key, kept)?;
+        handed
+    }
+
+    /// Notes that whoever asked for a key is told by the error it is given, if the key has ended by it.
+    fn tell_if_ended(&self, key: &str, kept: &mut Kept) -> Result<(), ChainError> {
+        if kept.outbox.entry(key).is_some() {
+            return Ok(());
+        }
+        kept.outbox.reported(key);
+        kept.save()
+    }
+
+    /// Asks whether a new call may be signed, and writes it down before it is.
+    async fn write_down(&self, what: &str, key: &str, call: &Call, gas: Option<u64>, kept: &mut Kept) -> Result<(), ChainError> {
+        if call.to.is_some() && call.data.len() > CALLDATA_MAX {
+            let (got, what) = (call.data.len(), what.to_owned());
+            return Err(ChainError::Argument(format!(
+                "{what} takes {got} bytes of calldata, one transaction carries {CALLDATA_MAX}: nothing was sent; split it"
+            )));
+        }
+        let estimated = match gas {
+            Some(gas) => Some((gas, gas)),
+            None => match self.estimate(what, call).await {
+                // What comes before it was not sent either.
+                Err(ChainError::Reverted { .. }) if self.is_rehearsing() && self.is_rehearsed.load(Ordering::Relaxed) => None,
+                other => Some(other?),
+            },
+        };
+        let fees = self.rpc.fees().await?;
+        if let Some(approval) = self.approval.get() {
+            let quoted = quote(&self.rpc, &self.account, what, call, estimated, fees).await?;
+            if let Err(error) = approval.approve(key, &quoted) {
+                self.is_rehearsed.store(true, Ordering::Relaxed);
+                return Err(error);
             }
-            // What is refused up to here has written nothing. Another process may have sent since: its outbox is taken over before a nonce is asked for.
-            self.open(&mut kept).await?;
-            let nonce = self.rpc.nonce(self.address(), true).await?;
-            let head = self.rpc.latest().await?.block.number;
-            kept.outbox.enqueue(key, call.clone(), gas, fees, nonce, head)?;
-            kept.save()?;
+            locked(&self.quoted).insert(key.to_owned(), quoted.l1_fee);
         }
-        if let Some(Place::Done(hash)) = kept.outbox.place(key, &call)? {
-            return Ok(hash);
+        // What is refused up to here has written nothing. Another process may have sent since: its outbox is taken over before a nonce is asked for.
+        if kept.lock.is_none() && kept.path.is_some() {
+            self.open(kept).await?;
+            let is_same = |untold: &crate::outbox::Untold| untold.call == *call && untold.key != key;
+            if self.approval.get().is_some_and(|approval| !approval.is_again()) && kept.outbox.untold().iter().any(is_same) {
+                return Err(ChainError::Overtaken { what: what.to_owned() });
+            }
         }
-        if let Some(last) = kept.outbox.entry(key).and_then(|entry| entry.sent.last()) {
-            return Ok(*last);
-        }
-        self.transmit(what, key, &mut kept).await
+        let nonce = self.rpc.nonce(self.address(), true).await?;
+        let head = self.rpc.latest().await?.block.number;
+        let gas = estimated.map_or(0, |(_, gas)| gas);
+        let intent = Intent { what: what.to_owned(), origin: self.origin(), call: call.clone(), gas, fees, since: seconds_now() };
+        kept.outbox.enqueue(key, intent, nonce, head)?;
+        kept.save()
     }
 
     /// Gas as estimated, and a quarter above: storage that another transaction of the same block touches first costs differently.
@@ -320,36 +317,58 @@ impl Sender {
         }
     }
 
-    /// Hands a key's transaction over; one whose fee the chain finds too low is offered again for more, under the same nonce.
+    /// Hands a key's transaction over; one whose fee the chain finds too low is offered again for more, under the same nonce, and one whose nonce
+    /// another process took before anything of ours left is given the next.
     async fn transmit(&self, what: &str, key: &str, kept: &mut Kept) -> Result<Hash32, ChainError> {
-        loop {
+        for _ in 0..COPIES_MAX {
             self.check_stopped(what)?;
             let Some(entry) = kept.outbox.entry(key).cloned() else {
                 return Err(ChainError::Argument(format!("{what}: key {key:?} is not in the outbox")));
             };
             // Noted before it leaves: a process that is killed in between finds the transaction by its hash, and asks for no second nonce.
             let hash = self.rpc.hash_of(&self.account, &entry);
-            let is_new = !entry.sent.contains(&hash);
             let head = self.rpc.latest().await?.block.number;
-            kept.outbox.sent(key, hash, head);
+            let is_new = kept.outbox.sending(key, hash, head);
             kept.save()?;
             let error = match self.rpc.send(&self.account, &entry).await {
-                Ok(hash) => return Ok(hash),
-                // It may have arrived: the note stays, and asking again sends the same nonce.
-                Err(error @ ChainError::Down { .. }) => return Err(error),
+                Ok(hash) => {
+                    locked(&self.handed).insert(key.to_owned());
+                    locked(&self.refusals).remove(key);
+                    return Ok(hash);
+                }
                 Err(error) => error,
             };
-            if is_new {
-                kept.outbox.not_taken(key, hash);
+            locked(&self.refusals).insert(key.to_owned(), error.to_string());
+            let answer = match answer::of(&error) {
+                Answer::Underpriced(_) => Answer::Underpriced(self.rpc.fees().await?),
+                other => other,
+            };
+            let next = kept.outbox.answered(key, hash, is_new, answer);
+            if next == Next::Renew {
+                let nonce = self.rpc.nonce(self.address(), true).await?;
+                kept.outbox.renew(key, nonce, head);
             }
-            if is_underpriced(&error) && kept.outbox.outbid(key, self.rpc.fees().await?) {
-                kept.save()?;
-                continue;
-            }
-            kept.outbox.refuse(key);
             kept.save()?;
-            return Err(self.explain(what, error).await);
+            match next {
+                Next::Send | Next::Renew => {}
+                Next::Failed => return Err(self.explain(what, error).await),
+                Next::Wait if answer == Answer::Unknown => {
+                    return Err(match error {
+                        ChainError::Rpc { message, .. } => ChainError::Unclear { what: what.to_owned(), transaction: hash, message },
+                        other => other,
+                    });
+                }
+                Next::Wait => {
+                    let last = kept.outbox.entry(key).and_then(|entry| entry.copies().next());
+                    return Ok(last.unwrap_or(hash));
+                }
+            }
         }
+        Err(ChainError::Unclear {
+            what: what.to_owned(),
+            transaction: kept.outbox.entry(key).and_then(|entry| entry.copies().next()).unwrap_or_default(),
+            message: locked(&self.refusals).get(key).cloned().unwrap_or_default(),
+        })
     }
 
     /// Names the operation, and the balance where money is missing.
@@ -372,7 +391,10 @@ impl Sender {
     /// # Errors
     /// [`ChainError::NotIncluded`] after [`INCLUSION_TIMEOUT`], [`ChainError::Reverted`] if the contract refused it.
     pub async fn await_inclusion(&self, what: &str, key: &str, first: Hash32) -> Result<Sent, ChainError> {
-        let deadline = Instant::now() + INCLUSION_TIMEOUT;
+        self.await_until(what, key, first, Instant::now() + INCLUSION_TIMEOUT).await
+    }
+
+    async fn await_until(&self, what: &str, key: &str, first: Hash32, deadline: Instant) -> Result<Sent, ChainError> {
         let mut looked_at = None;
         loop {
             match self.look(what, key, first, &mut looked_at).await {
@@ -393,8 +415,8 @@ impl Sender {
     async fn look(&self, what: &str, key: &str, first: Hash32, looked_at: &mut Option<u64>) -> Result<Option<Sent>, ChainError> {
         // The nonce before the receipts: see `Outbox::due`.
         let nonce = self.rpc.nonce(self.address(), false).await?;
-        let sent = self.kept.lock().await.outbox.entry(key).map(|entry| entry.sent.clone());
-        for hash in sent.unwrap_or_else(|| vec![first]).into_iter().rev() {
+        let copies: Option<Vec<Hash32>> = self.kept.lock().await.outbox.entry(key).map(|entry| entry.copies().collect());
+        for hash in copies.unwrap_or_else(|| vec![first]) {
             if let Some(outcome) = self.rpc.outcome(hash).await? {
                 return self.conclude(what, key, hash, outcome).await.map(Some);
             }
@@ -404,53 +426,88 @@ impl Sender {
             let mut kept = self.kept.lock().await;
             // It may have been included before a reorganisation.
             kept.outbox.seen(key, None);
-            if kept.outbox.due(key, head, nonce) == Some(Action::Send) {
-                self.resend(what, key, &mut kept).await?;
+            if let Err(error) = self.act(what, key, head, nonce, &mut kept).await {
+                self.tell_if_ended(key, &mut kept)?;
+                return Err(error);
             }
             // Another one with a lower nonce may be gone too, and this one waits for it.
             self.sweep(&mut kept).await?;
         }
+        let kept = self.kept.lock().await;
+        self.tell_waiting(what, key, nonce, &kept);
         Ok(None)
     }
 
-    async fn resend(&self, what: &str, key: &str, kept: &mut Kept) -> Result<(), ChainError> {
+    /// Says that a transaction is waited for.
+    fn tell_waiting(&self, what: &str, key: &str, next_nonce: u64, kept: &Kept) {
+        let (Some(approval), Some(entry)) = (self.approval.get(), kept.outbox.entry(key)) else { return };
+        approval.waiting(&Waiting {
+            what: what.to_owned(),
+            transaction: entry.copies().next(),
+            nonce: entry.nonce,
+            next_nonce,
+            since: entry.since,
+            gas: entry.gas,
+            fees: entry.fees,
+            bumps: entry.bumps,
+            refusal: locked(&self.refusals).get(key).cloned(),
+        });
+    }
+
+    /// Carries out what the outbox says is due about a key.
+    async fn act(&self, what: &str, key: &str, head: u64, nonce: u64, kept: &mut Kept) -> Result<(), ChainError> {
+        match kept.outbox.due(key, head, nonce) {
+            Some(Action::Send) => {}
+            Some(Action::Renew) => {
+                let nonce = self.rpc.nonce(self.address(), true).await?;
+                kept.outbox.renew(key, nonce, head);
+            }
+            Some(Action::Done(_)) | None => return Ok(()),
+        }
         match self.transmit(what, key, kept).await {
-            // "nonce too low" and the like: an earlier copy was included in between, the next look finds it.
-            Ok(_) | Err(ChainError::Rpc { .. }) => Ok(()),
+            // Whether it arrived, the next look finds out.
+            Ok(_) | Err(ChainError::Unclear { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Looks after what was included: closes what is deep enough, sends again what a reorganisation took out.
+    /// Looks after what was included: closes what is deep enough, sends again what a reorganisation took out. One that the chain refuses for good
+    /// ends here, and is told of as such; it holds up no other.
     async fn sweep(&self, kept: &mut Kept) -> Result<(), ChainError> {
         if kept.outbox.waiting().next().is_none() {
             return Ok(());
         }
         let head = self.rpc.latest().await?.block.number;
-        let due = kept.outbox.to_look_for(head);
+        let counted = self.rpc.nonce(self.address(), false).await?;
+        let due = kept.outbox.to_look_for(head, counted);
         if due.is_empty() {
             return Ok(());
         }
         for key in due {
             // The nonce before the receipts: see `Outbox::due`.
             let nonce = self.rpc.nonce(self.address(), false).await?;
-            let found = self.included(kept.outbox.entry(&key).map_or(&[][..], |entry| &entry.sent)).await?;
+            let Some(entry) = kept.outbox.entry(&key) else { continue };
+            let (what, copies) = (entry.what.clone(), entry.copies().collect::<Vec<_>>());
+            let found = self.included(&copies).await?;
             kept.outbox.seen(&key, found.as_ref().map(|(hash, outcome)| (*hash, outcome.block)));
             if found.is_some_and(|(_, outcome)| !outcome.is_success) {
                 // Sent again on another branch, whose contract refused it: not done, and free for another try.
                 kept.outbox.finish(&key, false);
                 continue;
             }
-            if kept.outbox.due(&key, head, nonce) == Some(Action::Send) {
-                self.resend(&key, &key, kept).await?;
+            match self.act(if what.is_empty() { &key } else { &what }, &key, head, nonce, kept).await {
+                Err(error) if kept.outbox.entry(&key).is_none() => {
+                    tracing::warn!(%error, key, "a transaction of before was refused for good")
+                }
+                other => other?,
             }
         }
         kept.save()
     }
 
     /// Where one of a key's copies is included.
-    async fn included(&self, sent: &[Hash32]) -> Result<Option<(Hash32, Outcome)>, ChainError> {
-        for hash in sent.iter().rev() {
+    async fn included(&self, copies: &[Hash32]) -> Result<Option<(Hash32, Outcome)>, ChainError> {
+        for hash in copies {
             if let Some(outcome) = self.rpc.outcome(*hash).await? {
                 return Ok(Some((*hash, outcome)));
             }
@@ -463,20 +520,22 @@ impl Sender {
         let known = kept.outbox.entry(key).cloned();
         kept.outbox.seen(key, Some((hash, outcome.block)));
         if !outcome.is_success {
+            // Whoever called is told below.
             kept.outbox.finish(key, false);
+            kept.outbox.reported(key);
         }
         kept.save()?;
         drop(kept);
         // Counted at the first sight of its inclusion.
         if known.as_ref().is_some_and(|entry| entry.included.is_none()) {
-            self.gas.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default().add(&outcome);
+            locked(&self.gas).entry(what.to_owned()).or_default().add(&outcome);
         }
         let sent = Sent {
             transaction: hash,
             block: outcome.block,
             gas_used: outcome.gas_used,
             gas_price: outcome.gas_price,
-            l1_fee: outcome.l1_fee.or_else(|| self.quoted.lock().unwrap_or_else(PoisonError::into_inner).remove(key)),
+            l1_fee: outcome.l1_fee.or_else(|| locked(&self.quoted).remove(key)),
             contract: outcome.contract,
             logs: outcome.logs,
         };
@@ -498,11 +557,4 @@ impl Sender {
         }
         ChainError::Reverted { what: what.to_owned(), reason: format!("transaction {hash} was included and failed"), error: None }
     }
-}
-
-/// Whether a chain refused a transaction for its fee alone, in the words of the execution clients in use.
-fn is_underpriced(error: &ChainError) -> bool {
-    let ChainError::Rpc { message, .. } = error else { return false };
-    let message = message.to_ascii_lowercase();
-    ["underpriced", "less than block base fee", "fee too low", "fee cap less than block"].iter().any(|words| message.contains(words))
 }

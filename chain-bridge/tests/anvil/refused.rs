@@ -9,7 +9,8 @@ use chain_bridge::{
     chain::{Call, Chain as _, error::ChainError},
     client::{
         ChainClient,
-        quote::{Approval, CALLDATA_MAX, Quote},
+        approval::Approval,
+        quote::{CALLDATA_MAX, Quote},
         send::Sent,
     },
 };

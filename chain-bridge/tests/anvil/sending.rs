@@ -95,7 +95,10 @@ async fn refusals_are_in_words_and_cost_nothing() {
     let own = client.address().unwrap();
     let before = client.balance(own).await.unwrap();
     let error = client.stake(NodeId([1; 32]), 1, own, Amount(5)).await.unwrap_err().to_string();
-    assert!(error.contains("stake was refused") && error.contains("stake below minimum") && error.contains("got 5"), "{error}");
+    assert!(
+        error.contains("stake was refused") && error.contains("stake below minimum") && error.contains("got 0.000000000000000005 OPEN"),
+        "{error}"
+    );
     let error = client.request_withdraw(open(1)).await.unwrap_err().to_string();
     assert!(error.contains("not enough free"), "{error}");
     assert_eq!(client.balance(own).await.unwrap(), before);

@@ -107,7 +107,8 @@ pub struct Spending {
 pub enum Refused {
     /// One request.
     #[error(
-        "the answer may cost {asked} wei, the cap per request is {cap} wei: ask with --max-fee \"{cap}\" or less, or raise `per_request` under [spending] in tributary.toml"
+        "the answer may cost {}, the cap per request is {}: ask with --max-fee \"{}\" or less, or raise `per_request` under [spending] in tributary.toml",
+        asked.in_open(), cap.in_open(), cap.in_open()
     )]
     Request {
         /// What it may cost.
@@ -117,7 +118,8 @@ pub enum Refused {
     },
     /// One day.
     #[error(
-        "{counted} wei are spent or promised today (UTC), the answer may cost {asked} more, the cap per day is {cap} wei: ask with a smaller --max-fee, wait until midnight UTC, or raise `per_day` under [spending] in tributary.toml"
+        "{} is spent or promised today (UTC), the answer may cost {} more, the cap per day is {}: ask with a smaller --max-fee, wait until midnight UTC, or raise `per_day` under [spending] in tributary.toml",
+        counted.in_open(), asked.in_open(), cap.in_open()
     )]
     Day {
         /// Counted so far.
@@ -129,7 +131,8 @@ pub enum Refused {
     },
     /// One key.
     #[error(
-        "the key {key} has spent or promised {counted} wei, the answer may cost {asked} more, its cap is {cap} wei: ask with a smaller --max-fee, use another session, or raise the cap (`tributary wallet session add`, `per_key` under [spending] in tributary.toml)"
+        "the key {key} has spent or promised {}, the answer may cost {} more, its cap is {}: ask with a smaller --max-fee, use another session, or raise the cap (`tributary wallet session add`, `per_key` under [spending] in tributary.toml)",
+        counted.in_open(), asked.in_open(), cap.in_open()
     )]
     Key {
         /// The key.

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -41,7 +41,7 @@ pub struct Args {
 enum Action {
     /// Deploy all contracts with the wallet's money, write their addresses to a file, verify what stands there.
     #[command(
-        after_help = "Fourteen transactions, about 37 million gas, explained and agreed to once. The addresses follow from the wallet's account and its nonce,\nso use a key that sends nothing else meanwhile. Interrupted, the same command goes on where it was; run again afterwards, it verifies.\n\nDefaults (a TOML file given by --parameters replaces any of them):\n  w1_s = 86400  w2_s = 21600  epoch_min_s = 28800  fallback_s = 3600  poster_bond = \"5 OPEN\"  min_data_bps = 1000\n  unbonding_s = 1209600  slash_delay_s = 604800  stake_min = \"10 OPEN\"  poster_stake_min = \"5 OPEN\"  indexer_stake_min = \"1 OPEN\"\n  thaw_s = 604800  honour_s = 1209600  index_window_s = 86400  rent_delay_s = 604800  treasury_delay_s = 604800  rent_price = \"1 OPEN\"\n  grace_blocks = 16  max_age_blocks = 43200  challenge_bond = \"1 OPEN\"  answer_s = 21600\n\nExample:\n  tributary chain deploy --rpc https://rpc.example --governor 0x... --protocol 0x... --out registry.json\n\nNext: give the file to everybody (--registry FILE, or registry.json in the data folder)."
+        after_help = "Fourteen transactions, about 37 million gas, explained and agreed to once. The addresses follow from the wallet's account and its nonce,\nso use a key that sends nothing else meanwhile. Interrupted, the same command goes on where it was; run again afterwards, it verifies.\n\nDefaults (a TOML file given by --parameters replaces any of them):\n  w1_s = 86400  w2_s = 21600  epoch_min_s = 28800  fallback_s = 3600  poster_bond = \"5 OPEN\"  min_data_bps = 1000\n  unbonding_s = 1209600  slash_delay_s = 604800  stake_min = \"10 OPEN\"  poster_stake_min = \"5 OPEN\"  indexer_stake_min = \"1 OPEN\"\n  thaw_s = 604800  honour_s = 1209600  index_window_s = 86400  rent_delay_s = 604800  treasury_delay_s = 604800  rent_price = \"1 OPEN\"\n  grace_blocks = 16  max_age_blocks = 43200  challenge_bond = \"1 OPEN\"  answer_s = 7200\n\nExample:\n  tributary chain deploy --rpc https://rpc.example --governor 0x... --protocol 0x... --out registry.json\n\nNext: give the file to everybody (--registry FILE, or registry.json in the data folder)."
     )]
     Deploy {
         /// Approves attribution parameters and sets the rent; can move nobody's money.
@@ -215,10 +215,9 @@ async fn deploy(context: &Context, config: DeployConfig, out: &Path) -> anyhow::
     let quotes = plan.quotes(&rpc, &account).await?;
     let before = rpc.balance(account.address()).await?;
     if let Some(row) = together("deployment", &quotes) {
-        let output = &context.output;
-        let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), &plan.deployment);
+        let explainer = Explainer::new(&context.output, &plan.deployment);
         if context.is_dry() {
-            output.explained.lock().unwrap_or_else(PoisonError::into_inner).push(row.clone());
+            context.output.explained.lock().unwrap_or_else(PoisonError::into_inner).push(row.clone());
         }
         explainer.ask(&row)?;
     }

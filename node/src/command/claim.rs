@@ -90,6 +90,7 @@ struct Row {
     node: Address,
     receipt: u64,
     role: String,
+    #[serde(rename = "amount_wei")]
     wei: Amount,
 }
 
@@ -145,6 +146,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             ),
         );
     };
+    // What an earlier run of this command has claimed is no longer owed.
+    let earlier = chain.client.take_up(&["claim"]).await?.map(|sent| Transaction::new("claim", &sent));
     let before = chain.client.claimed_of(account).await?;
     let owed =
         line.leaf.cumulative.minus(before).context("more was claimed than the final tree gives: the chain was reorganised, try again")?;
@@ -160,7 +163,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         gas: 0,
     };
     if owed == Amount::ZERO {
-        claimed.note = Some("everything up to this epoch was claimed before".to_owned());
+        let before = if earlier.is_some() { "by an earlier run of this command, which was stopped" } else { "before" };
+        claimed.note = Some(format!("everything up to this epoch was claimed {before}"));
+        claimed.gas = earlier.as_ref().map_or(0, |transaction| transaction.gas);
+        claimed.transaction = earlier;
     } else {
         context.output.note(&format!("the line leads to the posted root; claiming {} of epoch {epoch}", money(owed)));
         match chain.client.claim(&line.leaf, &line.opening).await {

@@ -15,8 +15,9 @@ use crate::{
     config::Config,
     data::{DataDir, read_bounded, read_text},
     explain::{Consent, Explainer},
-    output::Output,
+    output::{Output, money},
     running::Addresses,
+    when::{ago, now},
 };
 
 /// Largest key, wallet or password file read.
@@ -148,19 +149,34 @@ impl Context {
         // What is missing is said before a password is asked for.
         self.deployment()?;
         let chained = self.opened(Some(self.account()?)).await?;
-        let output = &self.output;
-        let explainer = Explainer::new(output.consent, output.is_json, Arc::clone(&output.explained), chained.deployment());
+        chained.client.ask_before_sending(Arc::new(Explainer::new(&self.output, chained.deployment())))?;
         if !self.is_dry() {
-            // Before the explainer: what an earlier process left was agreed to then.
-            let finished = chained.keep_outbox(&self.data.outbox(false)).await?;
-            if finished > 0 {
-                output.note(&format!(
-                    "{finished} transactions of an earlier command, which was stopped, are in a block now: this command does its own once more"
-                ));
+            let (finished, failure) = chained.keep_outbox(&self.data.outbox(false)).await?;
+            if let Some(failure) = failure {
+                self.output.note(&format!("a transaction of an earlier command: {failure}"));
             }
+            self.tell_others(&chained, &finished).await;
+            self.output.tells_of(&chained.client);
         }
-        chained.client.ask_before_sending(Arc::new(explainer))?;
         Ok(chained)
+    }
+
+    /// Whether an earlier run of this command was stopped before it told what it sent: what it has changed on the chain stops this one not.
+    pub async fn was_stopped(&self, chained: &Chained) -> bool {
+        chained.client.untold().await.iter().any(|untold| untold.origin == self.output.origin)
+    }
+
+    /// Says what became of transactions of other commands that were stopped; this command's own are told where it would send them.
+    async fn tell_others(&self, chained: &Chained, finished: &[String]) {
+        let others = chained.client.untold().await.into_iter().filter(|untold| untold.origin != self.output.origin);
+        for untold in others.filter(|untold| finished.contains(&untold.key)) {
+            self.output.note(&format!(
+                "{} ({}, begun {}), sent by another command that was stopped, is in a block now: that command, run again, tells it and sends nothing twice",
+                untold.what,
+                money(untold.call.value),
+                ago(untold.since, now())
+            ));
+        }
     }
 
     /// A client's place in the overlay: hears ads, offers nothing, lasts as long as the command.

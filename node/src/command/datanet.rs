@@ -114,7 +114,9 @@ async fn create(context: &Context, card: Card) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let state = chain.state().await?;
     // The registry keeps names apart by number only; two of one name would have to be told apart by everybody.
-    if let Ok((asset, _)) = resolve(&state, card.name().as_str()) {
+    if let Ok((asset, _)) = resolve(&state, card.name().as_str())
+        && !context.was_stopped(&chain).await
+    {
         bail!("Datanet {} of {} is called {} already: choose another name", asset.id, asset.owner(), card.name());
     }
     let uri = serde_json::to_string(&card).context("a card is plain data")?;
@@ -150,7 +152,9 @@ async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
         bail!("Datanet {} holds no accepted contribution: there is nothing to publish", asset.id);
     }
     let hash = content(state.contributions(asset.id));
-    if let Some(version) = state.newest(asset.id).filter(|version| state.version(*version).is_some_and(|known| known.content == hash)) {
+    if let Some(version) = state.newest(asset.id).filter(|version| state.version(*version).is_some_and(|known| known.content == hash))
+        && !context.was_stopped(&chain).await
+    {
         bail!("version {version} holds everything accepted so far: there is nothing new to publish");
     }
     let version = NewVersion {

@@ -113,11 +113,14 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
     let asset = match plan {
         Plan::Nothing(version) => return Ok(Published { uri, version, content: new.content, transactions, gas: 0 }),
         Plan::Append(asset) => asset,
-        Plan::Register => {
-            let (asset, sent) = chain.register_asset(publication.kind, &uri).await?;
-            transactions.push(Transaction::new(format!("register {uri}"), &sent));
-            asset
-        }
+        Plan::Register => match chain.unless_rehearsed(chain.register_asset(publication.kind, &uri).await)? {
+            Some((asset, sent)) => {
+                transactions.push(Transaction::new(format!("register {uri}"), &sent));
+                asset
+            }
+            // A dry run goes on with the number that it would have.
+            None => AssetId(state.assets().last().map_or(0, |asset| asset.id.0).saturating_add(1)),
+        },
     };
     let (version, sent) =
         chain.publish(asset, &new).await.with_context(|| format!("asset {asset} is registered as {uri}; only its version is missing"))?;

@@ -153,6 +153,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let state = chain.state().await?;
     let own = chain.client.address().context("no account")?;
+    // A rollback looks at the chain for what is active: what an earlier run of this command has changed is told, not changed once more.
+    if let Some(sent) = chain.client.take_up(&["freeze version", "redirect version"]).await? {
+        let asset = match &action {
+            Changing::Publish { asset, .. } | Changing::Redirect { asset, .. } | Changing::Rollback { asset } => asset.as_str(),
+            Changing::Freeze { which } => which.rsplit_once('@').map_or(which.as_str(), |(asset, _)| asset),
+        };
+        let asset = find(&*chain.state().await?, asset)?;
+        return changed(context, &chain, asset, Transaction::new("change of an earlier run", &sent)).await;
+    }
     let change = match action {
         Changing::Publish { asset, content, parents, datanets, split, licence, least_share } => {
             let licence = licence.map(|licence| licence_hash(&licence));
@@ -178,7 +187,10 @@ async fn apply(context: &Context, chain: &Chained, change: Change) -> anyhow::Re
         Change::Freeze(version) => (version.asset, chain.client.freeze(version).await?),
         Change::Redirect { from, to } => (from.asset, chain.client.redirect(from, to).await?),
     };
-    let transaction = Transaction::new(change.to_string(), &sent);
+    changed(context, chain, asset, Transaction::new(change.to_string(), &sent)).await
+}
+
+async fn changed(context: &Context, chain: &Chained, asset: AssetId, transaction: Transaction) -> anyhow::Result<()> {
     let changed = Changed { shown: shown(&*chain.state().await?, &asset.to_string())?, transaction };
     context.output.result(&changed, || format!("{}\n\n{}", describe(&changed.shown), changed.transaction))
 }

@@ -4,7 +4,9 @@ mod release;
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::{
+    chain::error::ChainError,
     client::ChainClient,
+    client::send::Sent,
     registry::{
         money::{ROLE_INDEXER, ROLE_NODE, ROLE_POSTER, Slash},
         state::Operator,
@@ -18,7 +20,11 @@ use types::{
 };
 
 use super::{Context, certain::Certain, sent::Transaction};
-use crate::{chain::Chained, output::money};
+use crate::{
+    chain::Chained,
+    output::money,
+    when::{lasting, when},
+};
 
 /// Fees that may be open are the slashable stake divided by this, as `Settlement` has it.
 const EXPOSURE_DIVISOR: u128 = 10;
@@ -161,6 +167,20 @@ enum Adding {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let account = chain.client.address().context("no account")?;
+    // What is decided below is about the chain as it was before an earlier run of this command changed it.
+    let earlier = match args.action {
+        Action::Add { .. } => take_up(&chain, &["stake", "increase stake"]).await?,
+        Action::Unbond { .. } => take_up(&chain, &["unbond"]).await?,
+        Action::Leave { .. } => take_up(&chain, &["give up roles"]).await?,
+        Action::Withdraw => take_up(&chain, &["withdraw stake"]).await?,
+        Action::Status | Action::Release { .. } => None,
+    };
+    if let Some(earlier) = earlier {
+        if matches!(args.action, Action::Add { .. }) {
+            take_on_roles(context, &chain, account, Amount::ZERO).await?;
+        }
+        return print(context, &chain, account, Some(earlier)).await;
+    }
     let known = chain.client.operator(account).await?;
     let transaction = match args.action {
         Action::Add { amount, payout } => Some(add(context, &chain, account, known, amount, payout).await?),
@@ -175,7 +195,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 money(known.active)
             );
             let wait = chain.deployment().config.unbonding_s;
-            context.output.note(&format!("unbonding {}; it can be withdrawn in {wait} s and stays slashable until then", money(amount)));
+            context.output.note(&format!(
+                "unbonding {}; it can be withdrawn in {} and stays slashable until then",
+                money(amount),
+                lasting(wait)
+            ));
             Some(Transaction::new("unbond", &chain.client.unbond(amount).await?))
         }
         Action::Leave { roles: given } => {
@@ -188,7 +212,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let known = known.context("this account never staked: there is nothing to withdraw")?;
             ensure!(known.unbonding > Amount::ZERO, "nothing is unbonding: `tributary stake unbond AMOUNT` comes first");
             let now = chain.head().await?.timestamp;
-            ensure!(known.unbonded_at <= now, "{} can be withdrawn in {} s", money(known.unbonding), known.unbonded_at - now);
+            ensure!(
+                known.unbonded_at <= now,
+                "{} can be withdrawn from {} on: run this again then",
+                money(known.unbonding),
+                when(known.unbonded_at, now)
+            );
             context.output.note(&format!("withdrawing {} of stake", money(known.unbonding)));
             Some(Transaction::new("withdraw stake", &chain.client.withdraw_stake().await?))
         }
@@ -209,9 +238,9 @@ async fn add(
     match adding(known.as_ref(), node, payout) {
         Adding::Increase => {
             context.output.note(&format!("adding {} to the stake of node {node}", money(amount)));
-            let increased = Transaction::new("increase stake", &chain.client.increase_stake(amount).await?);
-            take_on_roles(context, chain, account).await?;
-            Ok(increased)
+            let increased = chain.client.unless_rehearsed(chain.client.increase_stake(amount).await)?;
+            take_on_roles(context, chain, account, unsent(increased.as_ref(), amount)).await?;
+            done("increase stake", increased)
         }
         Adding::Register(incarnation) => {
             let payout = payout.or_else(|| known.map(|known| known.payout)).unwrap_or(account);
@@ -219,17 +248,33 @@ async fn add(
                 "registering node {node} under account {account} with {}, incarnation {incarnation}, paid to {payout}",
                 money(amount)
             ));
-            let registered = Transaction::new("register and stake", &chain.client.stake(node, incarnation, payout, amount).await?);
-            take_on_roles(context, chain, account).await?;
-            Ok(registered)
+            let registered = chain.client.unless_rehearsed(chain.client.stake(node, incarnation, payout, amount).await)?;
+            take_on_roles(context, chain, account, unsent(registered.as_ref(), amount)).await?;
+            done("register and stake", registered)
         }
     }
 }
 
-/// A node also posts payout trees and index roots, as soon as its stake reaches what all three roles demand.
-async fn take_on_roles(context: &Context, chain: &Chained, account: Address) -> anyhow::Result<()> {
+/// What an earlier run of this command sent as one of `whats`.
+async fn take_up(chain: &Chained, whats: &[&str]) -> anyhow::Result<Option<Transaction>> {
+    Ok(chain.client.take_up(whats).await?.map(|sent| Transaction::new(if whats.len() > 1 { "stake" } else { whats[0] }, &sent)))
+}
+
+/// What a dry run would have added.
+const fn unsent(sent: Option<&Sent>, amount: Amount) -> Amount {
+    if sent.is_some() { Amount::ZERO } else { amount }
+}
+
+/// The transaction; a dry run has said all it can.
+fn done(what: &str, sent: Option<Sent>) -> anyhow::Result<Transaction> {
+    let why = "--dry-run signs nothing".to_owned();
+    sent.map(|sent| Transaction::new(what, &sent)).ok_or_else(|| ChainError::NotSent { what: what.to_owned(), why }.into())
+}
+
+/// A node also posts payout trees and index roots, as soon as its stake reaches what all three roles demand. `unsent` is what a dry run left out.
+async fn take_on_roles(context: &Context, chain: &Chained, account: Address, unsent: Amount) -> anyhow::Result<()> {
     let all = ROLE_NODE | ROLE_POSTER | ROLE_INDEXER;
-    let (least, active) = (chain.client.least_stake(all).await?, chain.client.stake_of(account).await?);
+    let (least, active) = (chain.client.least_stake(all).await?, chain.client.stake_of(account).await?.plus(unsent)?);
     if chain.client.is_bonded_as(account, all).await? {
         return Ok(());
     }
@@ -238,7 +283,7 @@ async fn take_on_roles(context: &Context, chain: &Chained, account: Address) -> 
         return Ok(());
     }
     context.output.note("taking on the roles that post payouts and index roots");
-    chain.client.join(ROLE_POSTER | ROLE_INDEXER, Amount::ZERO).await?;
+    chain.client.unless_rehearsed(chain.client.join(ROLE_POSTER | ROLE_INDEXER, Amount::ZERO).await)?;
     Ok(())
 }
 
@@ -287,7 +332,8 @@ async fn print(context: &Context, chain: &Chained, account: Address, transaction
         certainty,
         transaction,
     };
-    context.output.result(&stake, || describe(&stake))
+    let now = chain.head().await?.timestamp;
+    context.output.result(&stake, || describe(&stake, now))
 }
 
 const fn row(slash: &Slash) -> SlashRow {
@@ -306,7 +352,7 @@ fn roles(bits: u8) -> Vec<&'static str> {
     all.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
-fn describe(stake: &Stake) -> String {
+fn describe(stake: &Stake, now: u64) -> String {
     let mut text = match (stake.node, stake.payout) {
         (Some(node), Some(payout)) => format!(
             "account  {}\nnode     {node} (incarnation {})\npayout   {payout}\nstake    {}, at least {} are needed: {}",
@@ -323,7 +369,7 @@ fn describe(stake: &Stake) -> String {
         ),
     };
     if stake.unbonding_wei > Amount::ZERO {
-        text.push_str(&format!("\nunbonding {}, to be withdrawn from time {} on", money(stake.unbonding_wei), stake.unbonded_at));
+        text.push_str(&format!("\nunbonding {}, to be withdrawn from {} on", money(stake.unbonding_wei), when(stake.unbonded_at, now)));
     }
     if stake.is_registered {
         let exposure = &stake.exposure;
@@ -338,11 +384,11 @@ fn describe(stake: &Stake) -> String {
     }
     for slash in &stake.slashes {
         text.push_str(&format!(
-            "\nslash    {} for fault {} (number {}), to be divided from time {} on",
+            "\nslash    {} for fault {} (number {}), to be divided from {} on",
             money(slash.amount_wei),
             slash.fault,
             slash.number,
-            slash.release_at
+            when(slash.release_at, now)
         ));
     }
     if stake.rewards_wei > Amount::ZERO {
@@ -422,10 +468,14 @@ mod tests {
             exposure: Exposure { open_wei: open(1), most_wei: open(4), left_wei: open(3) },
             ..stake()
         };
-        let text = describe(&known);
-        for says in
-            ["node, indexer", "1 OPEN of at most 4 OPEN: node roots may add 3 OPEN", "1 within 90 days", "slash    2 OPEN", "from time 99"]
-        {
+        let text = describe(&known, 9);
+        for says in [
+            "node, indexer",
+            "1 OPEN of at most 4 OPEN: node roots may add 3 OPEN",
+            "1 within 90 days",
+            "slash    2 OPEN",
+            "from 1970-01-01 00:01:39 UTC (in 90 s)",
+        ] {
             assert!(text.contains(says), "{says}: {text}");
         }
     }
@@ -433,7 +483,7 @@ mod tests {
     #[test]
     fn an_account_without_stake_is_told_what_to_do() {
         let none = stake();
-        assert!(describe(&none).contains("stake add \"1 OPEN\""));
+        assert!(describe(&none, 9).contains("stake add \"1 OPEN\""));
         assert_eq!(serde_json::to_value(&none).unwrap()["active_wei"], "0");
     }
 }

@@ -18,7 +18,11 @@ mod lanes;
 pub(super) mod session;
 
 use super::{Context, certain::Certain, sent::Transaction};
-use crate::{chain::Chained, output::money};
+use crate::{
+    chain::Chained,
+    output::money,
+    when::{lasting, when},
+};
 
 /// The settlement key and its money.
 #[derive(Debug, ClapArgs)]
@@ -159,6 +163,11 @@ async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<(
     let account = chain.client.address().context("no account")?;
     let held = chain.client.escrow_of(account).await?;
     let now = chain.head().await?.timestamp;
+    // The checks below are about the chain as it was before an earlier run of this command changed it.
+    let what = if amount.is_some() { "request withdrawal" } else { "withdraw" };
+    if let Some(sent) = chain.client.take_up(&[what]).await? {
+        return print(context, &chain, Some(Transaction::new(what, &sent))).await;
+    }
     let transaction = match amount {
         Some(amount) => {
             ensure!(amount > Amount::ZERO, "0 would cancel the withdrawal under way: leave the amount out to take what has thawed");
@@ -168,8 +177,9 @@ async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<(
             }
             let wait = chain.deployment().config.thaw_s;
             context.output.note(&format!(
-                "asking {} back; it can be taken in {wait} s, when every voucher signed so far had its time",
-                money(amount)
+                "asking {} back; it can be taken in {}, when every voucher signed so far had its time",
+                money(amount),
+                lasting(wait)
             ));
             Transaction::new("request withdrawal", &chain.client.request_withdraw(amount).await?)
         }
@@ -178,7 +188,12 @@ async fn withdraw(context: &Context, amount: Option<Amount>) -> anyhow::Result<(
                 held.thawing > Amount::ZERO,
                 "nothing was asked back: name an amount, for instance `tributary wallet withdraw \"1 OPEN\"`"
             );
-            ensure!(held.thawed_at <= now, "{} thaw in {} s: take them then", money(held.thawing), held.thawed_at - now);
+            ensure!(
+                held.thawed_at <= now,
+                "{} can be taken from {} on: run this again then",
+                money(held.thawing),
+                when(held.thawed_at, now)
+            );
             context.output.note(&format!("taking {} out of the escrow", money(held.thawing)));
             Transaction::new("withdraw", &chain.client.withdraw().await?)
         }
@@ -206,10 +221,11 @@ async fn print(context: &Context, chain: &Chained, transaction: Option<Transacti
     .await?;
     let Known { balance_wei, claimed_wei, .. } = certainty.pending;
     let holdings = Holdings { account, balance_wei, escrow, claimed_wei, certainty, transaction };
-    context.output.result(&holdings, || describe(&holdings))
+    let now = chain.head().await?.timestamp;
+    context.output.result(&holdings, || describe(&holdings, now))
 }
 
-fn describe(holdings: &Holdings) -> String {
+fn describe(holdings: &Holdings, now: u64) -> String {
     let escrow = &holdings.escrow;
     let mut text = format!(
         "account  {}\nbalance  {}\nescrow   {} free of {}\nclaimed  {}",
@@ -220,7 +236,7 @@ fn describe(holdings: &Holdings) -> String {
         money(holdings.claimed_wei)
     );
     if escrow.thawing_wei > Amount::ZERO {
-        text.push_str(&format!("\nthawing  {}, to be taken from time {} on", money(escrow.thawing_wei), escrow.thawed_at));
+        text.push_str(&format!("\nthawing  {}, to be taken from {} on", money(escrow.thawing_wei), when(escrow.thawed_at, now)));
     }
     text.push_str(&holdings.certainty.lines(|known| {
         let Known { balance_wei, free_wei, claimed_wei } = *known;
@@ -253,21 +269,21 @@ mod tests {
         let value = serde_json::to_value(holdings(0)).unwrap();
         assert_eq!((&value["escrow"]["free_wei"], &value["balance_wei"]), (&"300".into(), &"5".into()));
         assert!(value.get("transaction").is_none());
-        assert!(describe(&holdings(0)).contains("0.0000000000000003 OPEN free of"));
+        assert!(describe(&holdings(0), 80).contains("0.0000000000000003 OPEN free of"));
     }
 
     #[test]
     fn a_deposit_that_is_not_final_is_shown_as_pending() {
         let known = |free| Known { balance_wei: Amount(5), free_wei: Amount(free), claimed_wei: Amount::ZERO };
         let certainty = Certain { pending: known(300), safe: known(300), finalized: known(0) };
-        let text = describe(&Holdings { certainty, ..holdings(0) });
+        let text = describe(&Holdings { certainty, ..holdings(0) }, 80);
         assert!(text.contains("\nfinal    balance 0.000000000000000005 OPEN, 0 OPEN free in escrow"), "{text}");
-        assert!(!describe(&holdings(0)).contains("final"));
+        assert!(!describe(&holdings(0), 80).contains("final"));
     }
 
     #[test]
     fn what_thaws_is_shown_only_while_it_does() {
-        assert!(!describe(&holdings(0)).contains("thawing"));
-        assert!(describe(&holdings(10)).contains("from time 90 on"));
+        assert!(!describe(&holdings(0), 80).contains("thawing"));
+        assert!(describe(&holdings(10), 80).contains("from 1970-01-01 00:01:30 UTC (in 10 s) on"));
     }
 }

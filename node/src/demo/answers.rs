@@ -169,7 +169,7 @@ impl Demo {
         let before = whole.strip_suffix(bundle.answer.as_str()).unwrap_or_default();
         let mut lines = Vec::new();
         for (number, source) in row["sources"].as_array().into_iter().flatten().enumerate() {
-            let wei: Amount = source["wei"].as_str().context("a source without wei")?.parse()?;
+            let wei: Amount = source["amount_wei"].as_str().context("a source without its amount")?.parse()?;
             let contributor: Address = source["contributor"].as_str().context("a source without a contributor")?.parse()?;
             let words = types::text::words(source["quote"].as_str().unwrap_or_default()).len();
             lines.push(format!("[{}] {words} words of {}: {wei} wei ({})", number + 1, self.called(contributor), wei.in_open()));

@@ -61,8 +61,8 @@ impl Demo {
         ));
         let slash = json!({
             "transaction": printed["transaction"],
-            "stake_before": before,
-            "stake_after": after,
+            "stake_before_wei": before,
+            "stake_after_wei": after,
             "node": node,
             "auditor": auditor.account,
             "fault": fault,

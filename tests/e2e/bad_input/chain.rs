@@ -13,19 +13,21 @@ use types::{
 use super::{assert_refused, check, row, written};
 
 /// A chain, and a folder whose account has money on it.
-struct Place {
-    devnet: Devnet,
-    tributary: Tributary,
+pub(super) struct Place {
+    pub(super) devnet: Devnet,
+    pub(super) tributary: Tributary,
     outer: tempfile::TempDir,
-    folder: std::path::PathBuf,
-    account: Address,
+    pub(super) folder: std::path::PathBuf,
+    pub(super) account: Address,
+    /// Reads the chain.
+    pub(super) reader: ChainClient,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_chains_taken_ports_and_other_processes_cost_nothing() {
     let _alone = harness::alone().await;
     let place = place().await;
-    let reader = ChainClient::connect(place.devnet.url(), place.devnet.deployment().clone(), None).await.expect("the chain answers");
+    let reader = &place.reader;
     let money = async || {
         let nonce = reader.rpc().nonce(place.account, true).await.expect("the chain answers");
         (nonce, reader.balance(place.account).await.expect("the chain answers"))
@@ -33,14 +35,13 @@ async fn wrong_chains_taken_ports_and_other_processes_cost_nothing() {
     let before = money().await;
     wrong_chains(&place).await;
     wrong_wallets(&place).await;
-    impossible_amounts(&place).await;
     taken_ports(&place).await;
     one_process_per_folder(&place).await;
     a_store_that_is_no_folder(&place).await;
     assert_eq!(money().await, before, "no transaction was sent");
 }
 
-async fn place() -> Place {
+pub(super) async fn place() -> Place {
     let outer = tempfile::tempdir().expect("a temporary folder");
     let devnet = chain::devnet().await;
     let registry = outer.path().join("registry.json");
@@ -49,7 +50,8 @@ async fn place() -> Place {
     let made = tributary.run(&folder, &["init", "--port", "0"]).await;
     let account = made["account"].as_str().and_then(|text| text.parse().ok()).expect("an account");
     devnet.fund(&[(account, Amount(WEI_PER_OPEN))]).await.expect("the faucet pays");
-    Place { devnet, tributary, outer, folder, account }
+    let reader = ChainClient::connect(devnet.url(), devnet.deployment().clone(), None).await.expect("the chain answers");
+    Place { devnet, tributary, outer, folder, account, reader }
 }
 
 async fn wrong_chains(place: &Place) {
@@ -134,22 +136,6 @@ async fn wrong_wallets(place: &Place) {
     std::fs::write(&wallet, &key[..key.len() / 2]).expect("the wallet is cut");
     check(tributary, folder, &[row(&["wallet", "show"], &["wallet.json", "no key file"])]).await;
     std::fs::write(&wallet, key).expect("the wallet is whole");
-}
-
-async fn impossible_amounts(place: &Place) {
-    let rows = [
-        row(&["wallet", "deposit", "0"], &["name an amount"]),
-        row(&["wallet", "deposit", "1000 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
-        row(&["wallet", "deposit", "1 OPEN"], &["deposit", "nothing was sent", "fund the account"]),
-        row(&["stake", "add", "0.5 OPEN"], &["stake below minimum", "stake more"]),
-        row(&["stake", "withdraw"], &["never staked"]),
-        row(&["wallet", "withdraw"], &["nothing was asked back"]),
-        row(&["registry", "freeze", "1@1"], &["asset 1 is not registered", "nothing was sent"]),
-        row(&["registry", "rollback", "poems"], &["no asset is named \"poems\""]),
-        row(&["stake", "unbond", "1 OPEN"], &["never staked"]),
-        row(&["wallet", "withdraw", "1 OPEN"], &["more than the deposit"]),
-    ];
-    check(&place.tributary, &place.folder, &rows).await;
 }
 
 /// A node whose port is taken says which and ends; the others of its ports are free again.

@@ -36,7 +36,7 @@ fn each_cap_refuses_with_what_was_counted_and_the_way_to_change_it() {
     begin(&mut books, caps, 1, 50, 3).unwrap();
     let refused = begin(&mut books, caps, 2, 41, 3).unwrap_err();
     assert_eq!(refused, Refused::Day { counted: Amount(50), asked: Amount(41), cap: Amount(90) });
-    assert!(refused.to_string().contains("50 wei") && refused.to_string().contains("`per_day`"), "{refused}");
+    assert!(refused.to_string().contains("0.00000000000000005 OPEN is spent") && refused.to_string().contains("`per_day`"), "{refused}");
     begin(&mut books, caps, 2, 40, 3).unwrap();
     let refused = begin(&mut books, caps, 3, 41, 4).unwrap_err();
     assert_eq!(refused, Refused::Key { key: KEY, counted: Amount(90), asked: Amount(41), cap: Amount(130) });

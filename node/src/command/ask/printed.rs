@@ -69,6 +69,7 @@ pub struct Source {
     /// Weight in 1/256 bit.
     pub weight: u32,
     /// What it earns of this answer.
+    #[serde(rename = "amount_wei", alias = "wei")]
     pub wei: Amount,
 }
 

@@ -77,10 +77,14 @@ struct Fault {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Slash {
+    #[serde(rename = "stake_before_wei")]
     stake_before: Amount,
+    #[serde(rename = "stake_after_wei")]
     stake_after: Amount,
+    #[serde(rename = "taken_wei")]
     taken: Amount,
     /// What the client lost, and is paid first when the slash is divided.
+    #[serde(rename = "to_client_wei")]
     to_client: Amount,
     /// From when on the slash may be divided, in seconds since 1970.
     release_at: u64,
@@ -285,11 +289,11 @@ fn describe(printed: &Printed) -> String {
     }
     if let Some(slash) = &printed.slash {
         text.push_str(&format!(
-            "\nstake {} -> {}: {} taken; divided from time {} on: {} to the client first, to you at most half of the rest, at least a tenth burned",
+            "\nstake {} -> {}: {} taken; divided from {} on: {} to the client first, to you at most half of the rest, at least a tenth burned",
             crate::output::money(slash.stake_before),
             crate::output::money(slash.stake_after),
             crate::output::money(slash.taken),
-            slash.release_at,
+            crate::when::utc(slash.release_at),
             crate::output::money(slash.to_client)
         ));
     }

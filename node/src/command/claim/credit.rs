@@ -14,6 +14,8 @@ use crate::{
     command::{Context, sent::Transaction},
     credit::{CreditError, CreditFile, Facts, Notes, Side},
     data::Existing,
+    output::money,
+    when::{lasting, when},
 };
 
 /// What is printed.
@@ -40,6 +42,8 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
     file.check(&chain.deployment().domains(), me)?;
     let (lane, note) = (file.lane.id(), file.note.document);
     let head = chain.head().await?;
+    // What is decided below is about the chain as it was before an earlier run of this command changed it.
+    let earlier = chain.client.take_up(&["claim credit", "settle credit claim"]).await?.map(|sent| Transaction::new("claim credit", &sent));
     let claim = chain.client.credit_of(lane, note.request).await?;
     if claim.is_some() {
         is_the_claimed_one(context, &chain, &file).await?;
@@ -51,17 +55,17 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
             file.check_claim(Facts { block: head.block.number, collected, given_back: credited.plus(refunded)? })?;
             Notes::new(context.data.credits()).keep(Side::Claimed, &file, Existing::Replace)?;
             context.output.note(&format!(
-                "claiming {} from {}, which has {} s to pay it before its stake does",
-                crate::output::money(note.amount),
+                "claiming {} from {}, which has {} to pay it before its stake does",
+                money(note.amount),
                 file.lane.node,
-                chain.deployment().config.honour_s
+                lasting(chain.deployment().config.honour_s)
             ));
             ("claimed", Some(Transaction::new("claim credit", &chain.client.claim_credit(&file.lane, &file.note).await?)))
         }
-        Some(claim) if !claim.is_open => ("paid", None),
-        Some(claim) if head.timestamp < claim.settle_from => ("waiting", None),
+        Some(claim) if !claim.is_open => ("paid", earlier),
+        Some(claim) if head.timestamp < claim.settle_from => (if earlier.is_some() { "claimed" } else { "waiting" }, earlier),
         Some(claim) => {
-            context.output.note(&format!("the node did not pay: taking {} from its stake", crate::output::money(claim.left)));
+            context.output.note(&format!("the node did not pay: taking {} from its stake", money(claim.left)));
             let sent = chain.client.settle_credit(&file.lane, note.request).await?;
             ("settled", Some(Transaction::new("settle credit claim", &sent)))
         }
@@ -97,16 +101,21 @@ async fn is_the_claimed_one(context: &Context, chain: &Chained, file: &CreditFil
 }
 
 fn describe(printed: &Printed, now: u64) -> String {
-    let wait = printed.settle_from.saturating_sub(now);
     let mut text = match printed.state {
         "claimed" | "waiting" => format!(
-            "{} wei are claimed from {}, which has {wait} s left to pay\n\nNext: the same command again; it says when they are in your deposit, and takes them from the node's stake when its time is over",
-            printed.left_wei, printed.node
+            "{} is claimed from {}, which has until {} to pay\n\nNext: the same command again; it says when the money is in your deposit, and takes it from the node's stake when its time is over",
+            money(printed.left_wei),
+            printed.node,
+            when(printed.settle_from, now)
         ),
         "settled" if printed.left_wei > Amount::ZERO => {
-            format!("the stake of {} did not reach: {} wei are left, which the same command asks for again", printed.node, printed.left_wei)
+            format!(
+                "the stake of {} did not reach: {} is left, which the same command asks for again",
+                printed.node,
+                money(printed.left_wei)
+            )
         }
-        "settled" => format!("{} wei were taken from the stake of {} into your deposit", printed.amount_wei, printed.node),
+        "settled" => format!("{} was taken from the stake of {} into your deposit", money(printed.amount_wei), printed.node),
         _ => format!("the claim on {} is paid: the money is in your deposit", printed.node),
     };
     if let Some(transaction) = &printed.transaction {

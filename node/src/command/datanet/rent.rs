@@ -1,14 +1,18 @@
 //! `tributary datanet rent`: what keeping a Datanet costs, prepaid by anybody, taken back by its owner.
 
 use anyhow::{Context as _, bail, ensure};
+use chain_bridge::registry::state::Asset;
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use storage::datanet::Card;
 use types::amount::Amount;
 
 use crate::{
+    chain::Chained,
     command::{Context, sent::Transaction},
     datanet::resolve,
     output::money,
+    when::when,
 };
 
 /// Show or change the rent of a Datanet.
@@ -76,6 +80,10 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Change { accrue: true, .. } => Some(Transaction::new("charge rent", &chain.client.accrue_rent(id).await?)),
         Change { ask_back: Some(amount), .. } => {
             is_owner()?;
+            // The check is about the chain as it was before an earlier run of this command changed it.
+            if let Some(sent) = chain.client.take_up(&["request rent back"]).await? {
+                return print(context, &chain, asset, &card, Some(Transaction::new("ask rent back", &sent))).await;
+            }
             if amount > rent.prepaid {
                 bail!("{} were asked back, {} are prepaid and not spent", money(amount), money(rent.prepaid));
             }
@@ -83,16 +91,23 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         Change { take_back: true, .. } => {
             is_owner()?;
+            if let Some(sent) = chain.client.take_up(&["withdraw rent"]).await? {
+                return print(context, &chain, asset, &card, Some(Transaction::new("take rent back", &sent))).await;
+            }
             let now = chain.head().await?.timestamp;
             ensure!(rent.leaving > Amount::ZERO, "nothing was asked back: --ask-back AMOUNT comes first");
-            ensure!(rent.leaves_at <= now, "{} can be taken in {} s", money(rent.leaving), rent.leaves_at - now);
+            ensure!(rent.leaves_at <= now, "{} can be taken from {} on", money(rent.leaving), when(rent.leaves_at, now));
             Some(Transaction::new("take rent back", &chain.client.withdraw_rent(id).await?))
         }
         Change { .. } => None,
     };
-    let rent = chain.client.rent_of(id).await?;
+    print(context, &chain, asset, &card, transaction).await
+}
+
+async fn print(context: &Context, chain: &Chained, asset: &Asset, card: &Card, transaction: Option<Transaction>) -> anyhow::Result<()> {
+    let rent = chain.client.rent_of(asset.id).await?;
     let printed = Printed {
-        asset: id.0,
+        asset: asset.id.0,
         name: card.name().to_string(),
         prepaid_wei: rent.prepaid,
         accrued_wei: rent.accrued,
@@ -101,10 +116,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         price_wei: chain.client.rent_price().await?,
         transaction,
     };
-    context.output.result(&printed, || describe(&printed))
+    let now = chain.head().await?.timestamp;
+    context.output.result(&printed, || describe(&printed, now))
 }
 
-fn describe(printed: &Printed) -> String {
+fn describe(printed: &Printed, now: u64) -> String {
     let mut text = format!(
         "Datanet  {} ({})\nprepaid  {}\ncharged  {}\nprice    {} per GiB and epoch",
         printed.asset,
@@ -114,7 +130,7 @@ fn describe(printed: &Printed) -> String {
         money(printed.price_wei)
     );
     if printed.leaving_wei > Amount::ZERO {
-        text.push_str(&format!("\nleaving  {}, to be taken from time {} on", money(printed.leaving_wei), printed.leaves_at));
+        text.push_str(&format!("\nleaving  {}, to be taken from {} on", money(printed.leaving_wei), when(printed.leaves_at, now)));
     }
     if let Some(row) = &printed.transaction {
         text.push_str(&format!("\n{row}"));

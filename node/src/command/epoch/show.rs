@@ -16,6 +16,7 @@ use crate::{
     chain::Chained,
     command::{Context, claim::find_line, talk::joining},
     output::{money, table},
+    when::{utc, when},
 };
 
 /// What is printed.
@@ -127,13 +128,13 @@ async fn claim(
         Some((last, _)) if last > number => {
             row.note = Some(format!("claims are made by the last final payout, epoch {last}, which includes this one"))
         }
-        _ => row.note = Some(format!("the payout is final at time {}; it cannot be claimed before", payout.final_at)),
+        _ => row.note = Some(format!("the payout is final at {}; it cannot be claimed before", when(payout.final_at, now))),
     }
     Ok(row)
 }
 
 fn line_row(leaf: &PayoutLeaf) -> anyhow::Result<LineRow> {
-    ensure!(leaf.previous <= leaf.cumulative, "the line falls from {} to {} wei", leaf.previous, leaf.cumulative);
+    ensure!(leaf.previous <= leaf.cumulative, "the line falls from {} to {}", money(leaf.previous), money(leaf.cumulative));
     Ok(LineRow { previous_wei: leaf.previous, earned_wei: leaf.cumulative.minus(leaf.previous)?, cumulative_wei: leaf.cumulative })
 }
 
@@ -172,9 +173,9 @@ fn describe(shown: &Shown) -> String {
     let mut text = format!(
         "epoch     {}\nopened    {}\nroots     until {}\npayout    from {}\nfees      {} of {} receipts\n",
         shown.epoch,
-        shown.opened_at,
-        shown.accepts_until,
-        shown.payout_from,
+        utc(shown.opened_at),
+        utc(shown.accepts_until),
+        utc(shown.payout_from),
         money(shown.fees_wei),
         shown.receipts
     );
@@ -192,7 +193,7 @@ fn describe(shown: &Shown) -> String {
                 money(payout.total_wei),
                 payout.poster,
                 payout.certainty,
-                payout.final_at
+                utc(payout.final_at)
             ));
         }
     }
@@ -250,14 +251,14 @@ mod tests {
         assert_eq!((before.nodes[0].certainty, before.payout.as_ref().unwrap().certainty), (Certainty::Safe, Certainty::Pending));
         assert!(describe(&before).contains("in a block that is pending"));
         assert_eq!((before.receipts, before.fees_wei, before.payout.as_ref().unwrap().is_final), (5, Amount(12), false));
-        assert!(describe(&before).contains("final at 100"));
-        assert!(describe(&shown(&epoch, 100)).contains("final since 100"));
+        assert!(describe(&before).contains("final at 1970-01-01 00:01:40 UTC"));
+        assert!(describe(&shown(&epoch, 100)).contains("final since 1970-01-01 00:01:40 UTC"));
         assert!(describe(&shown(&Epoch { payout: None, ..epoch }, 1)).contains("no payout was posted yet"));
     }
 
     #[test]
     fn a_falling_line_is_no_line() {
         let leaf = PayoutLeaf { account: Address([1; 20]), previous: Amount(2), cumulative: Amount(1), parts: Hash32::ZERO };
-        assert!(line_row(&leaf).unwrap_err().to_string().contains("falls from 2 to 1"));
+        assert!(line_row(&leaf).unwrap_err().to_string().contains("falls from 0.000000000000000002 OPEN to 0.000000000000000001 OPEN"));
     }
 }

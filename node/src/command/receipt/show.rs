@@ -58,6 +58,7 @@ pub struct PartRow {
     /// For whom.
     pub role: String,
     /// How much.
+    #[serde(rename = "amount_wei")]
     pub wei: Amount,
 }
 

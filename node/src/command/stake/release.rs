@@ -12,6 +12,7 @@ use crate::{
     chain::Chained,
     command::{Context, sent::Transaction},
     output::{money, table},
+    when::when,
 };
 
 /// Slashes divided by one run: a transaction of about 130,000 gas each.
@@ -69,7 +70,7 @@ fn due<'a>(all: &'a [Slash], own: Address, faults: &[Hash32], now: u64) -> anyho
         if due.is_empty() {
             let next = of_own().map(|slash| slash.release_at).min();
             let next = next.context("no slash that waits names this account as victim or reporter: name a fault to divide another's")?;
-            anyhow::bail!("nothing can be divided yet: the first slash that concerns this account waits for another {} s", next - now);
+            anyhow::bail!("nothing can be divided yet: the first slash that concerns this account waits until {}", when(next, now));
         }
         return Ok(due);
     }
@@ -79,7 +80,7 @@ fn due<'a>(all: &'a [Slash], own: Address, faults: &[Hash32], now: u64) -> anyho
         let slash =
             slash.with_context(|| format!("nobody was slashed for fault {fault}: `tributary audit prove` prints a fault's hash"))?;
         ensure!(slash.released.is_none(), "the slash for fault {fault} was divided before");
-        ensure!(slash.release_at <= now, "the slash for fault {fault} waits for another {} s", slash.release_at - now);
+        ensure!(slash.release_at <= now, "the slash for fault {fault} waits until {}", when(slash.release_at, now));
         Ok(slash)
     };
     faults.iter().map(find).collect()
@@ -130,7 +131,7 @@ mod tests {
         let faults = |own, now| due(&all, own, &[], now).map(|due| due.iter().map(|slash| slash.fault.0[0]).collect::<Vec<_>>());
         assert_eq!(faults(OWN, 50).unwrap(), [1]);
         assert_eq!(faults(OTHER, 51).unwrap(), [1, 2, 3], "a reporter's too");
-        assert!(faults(OWN, 40).unwrap_err().to_string().contains("another 10 s"));
+        assert!(faults(OWN, 40).unwrap_err().to_string().contains("(in 10 s)"));
         assert!(faults(Address([7; 20]), 99).unwrap_err().to_string().contains("name a fault"));
     }
 
@@ -140,7 +141,7 @@ mod tests {
         let named =
             |all: &[Slash], fault, now| due(all, OTHER, &[Hash32([fault; 32])], now).map(|due| due.len()).map_err(|e| e.to_string());
         assert_eq!(named(&all, 1, 50), Ok(1));
-        assert!(named(&all, 1, 45).unwrap_err().contains("another 5 s"));
+        assert!(named(&all, 1, 45).unwrap_err().contains("(in 5 s)"));
         assert!(named(&all, 2, 50).unwrap_err().contains("nobody was slashed"));
         all[0].released = Some(chain_bridge::registry::money::Division {
             to_victim: Amount(10),

@@ -24,6 +24,7 @@ use crate::{
     data::{read_bounded, write_atomic},
     output::table,
     purse::Purse,
+    when::lasting,
 };
 
 /// Longest name.
@@ -136,7 +137,11 @@ async fn add(context: &Context, name: &str, cap: Amount, expires_s: u64) -> anyh
         signer.address(),
         crate::output::money(cap)
     ));
-    let sent = chain.client.set_signer(signer.address(), cap, last_block).await?;
+    // The last block is counted from now, so the same command asks for another one each time.
+    let sent = match chain.client.take_up(&["set signer"]).await? {
+        Some(sent) => sent,
+        None => chain.client.set_signer(signer.address(), cap, last_block).await?,
+    };
     print(context, &chain, vec![name.to_owned()], Some(Transaction::new("set signer", &sent))).await
 }
 
@@ -144,7 +149,9 @@ async fn revoke(context: &Context, name: &str) -> anyhow::Result<()> {
     let info = info(context, name)?;
     let chain = context.chain().await?;
     info.is_of(&chain)?;
-    context.output.note(&format!("ending {name}: what it signed so far can be collected for {} s", chain.deployment().config.thaw_s));
+    context
+        .output
+        .note(&format!("ending {name}: what it signed so far can be collected for {}", lasting(chain.deployment().config.thaw_s)));
     let sent = chain.client.revoke_signer(info.signer).await?;
     print(context, &chain, vec![name.to_owned()], Some(Transaction::new("revoke signer", &sent))).await
 }

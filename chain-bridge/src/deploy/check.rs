@@ -1,0 +1,186 @@
+//! Values with which a suite cannot work, refused in words before anything is sent: those that a constructor refuses, and those that it takes and with
+//! which epochs, one after another without end, would stall.
+//!
+//! Epochs open `epoch_min_s` apart, and never while roots of the one before are taken, which is a third of W1. Payouts are posted in order, each on a
+//! final one: so one takes W2, and `fallback_s` more where no bonded poster is there. If that is longer than the spacing, each payout is later
+//! than the one before. By the standard values: 28,800 s apart, 21,600 + 3,600 s for a payout.
+
+use types::{amount::Amount, id::Address, split::SPLIT_TOTAL};
+
+use super::DeployConfig;
+use crate::chain::error::ChainError;
+
+/// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
+const BLOCK_SECONDS_MAX: u64 = 12;
+/// Longest time of any kind: 136 years. Contracts add them to the chain's time in 64 bits.
+const SECONDS_MAX: u64 = 1 << 32;
+/// Most blocks of any kind: 136 years of blocks a second apart.
+const BLOCKS_MAX: u64 = 1 << 32;
+
+fn refuse<T>(why: String) -> Result<T, ChainError> {
+    Err(ChainError::Argument(format!("{why}; nothing was sent")))
+}
+
+/// What the constructors would refuse, or overflow on later.
+pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
+    let times = [
+        ("w1_s", c.w1_s, 3, "roots are taken in its first third"),
+        ("w2_s", c.w2_s, 1, "that window would be over when it opens"),
+        ("slash_delay_s", c.slash_delay_s, 1, "that window would be over when it opens"),
+        ("thaw_s", c.thaw_s, 1, "that window would be over when it opens"),
+        ("honour_s", c.honour_s, 1, "that window would be over when it opens"),
+        ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
+        ("epoch_min_s", c.epoch_min_s, 0, ""),
+        ("fallback_s", c.fallback_s, 0, ""),
+        ("unbonding_s", c.unbonding_s, 0, ""),
+        ("index_window_s", c.index_window_s, 0, ""),
+        ("rent_delay_s", c.rent_delay_s, 0, ""),
+        ("treasury_delay_s", c.treasury_delay_s, 0, ""),
+    ];
+    for (name, seconds, least, why) in times {
+        if seconds < least {
+            return refuse(format!("{name} is {seconds}, below {least}: {why}; give it {least} s at least"));
+        }
+        if seconds > SECONDS_MAX {
+            return refuse(format!(
+                "{name} is {seconds}, above {SECONDS_MAX}: no sum of it with the chain's time may overflow; give it fewer seconds"
+            ));
+        }
+    }
+    for (name, blocks) in [("grace_blocks", c.grace_blocks), ("max_age_blocks", c.max_age_blocks)] {
+        if blocks > BLOCKS_MAX {
+            return refuse(format!("{name} is {blocks}, above {BLOCKS_MAX}: give it fewer blocks"));
+        }
+    }
+    if c.unbonding_s <= c.w1_s + c.w2_s {
+        return refuse(format!(
+            "stake must unbond for longer than both windows: unbonding_s is {}, w1_s + w2_s are {}; raise unbonding_s",
+            c.unbonding_s,
+            c.w1_s + c.w2_s
+        ));
+    }
+    if c.honour_s < c.unbonding_s {
+        return refuse(format!(
+            "honour_s is {}, unbonding_s {}: a credit note must not take stake out sooner than unbonding does; raise honour_s",
+            c.honour_s, c.unbonding_s
+        ));
+    }
+    if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
+        return refuse(format!("poster_bond is {}, expected more than nothing and less than 2^96 wei", c.poster_bond.in_open()));
+    }
+    if c.rent_price.0 >> 96 != 0 {
+        return refuse(format!("rent_price is {}, expected below 2^96 wei", c.rent_price.in_open()));
+    }
+    if c.governor == Address::ZERO || c.protocol == Address::ZERO {
+        return refuse(format!("governor is {}, protocol {}: neither may be the zero address", c.governor, c.protocol));
+    }
+    if u32::from(c.min_data_bps) > u32::from(SPLIT_TOTAL) {
+        return refuse(format!("min_data_bps is {}, expected at most {SPLIT_TOTAL}", c.min_data_bps));
+    }
+    let epoch = c.epoch_min_s + c.w1_s / 3;
+    if c.max_age_blocks * BLOCK_SECONDS_MAX <= epoch {
+        return refuse(format!(
+            "max_age_blocks is {}: an epoch with its time for node roots (epoch_min_s + w1_s / 3) takes {epoch} s, which no chain of blocks at most \
+             {BLOCK_SECONDS_MAX} s apart holds in so few; give it more blocks than this chain makes in that time",
+            c.max_age_blocks
+        ));
+    }
+    Ok(())
+}
+
+/// What would make a chain of epochs stall, though every constructor takes it.
+pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
+    constructors(c)?;
+    let (third, spacing) = (c.w1_s / 3, c.epoch_min_s.max(c.w1_s / 3));
+    if c.w2_s > spacing {
+        return refuse(format!(
+            "w2_s is {}, epochs are {spacing} s apart (the longer of epoch_min_s and w1_s / 3): payouts wait for one another and would fall behind \
+             for ever; lower w2_s to {spacing} or raise epoch_min_s to {}",
+            c.w2_s, c.w2_s
+        ));
+    }
+    let alone = c.w2_s + c.fallback_s;
+    if alone > spacing {
+        return refuse(format!(
+            "w2_s + fallback_s are {alone}, epochs are {spacing} s apart: without a bonded poster payouts would fall behind for ever; lower fallback_s to {} \
+             or raise epoch_min_s to {alone}",
+            spacing - c.w2_s
+        ));
+    }
+    let twice = 2 * c.answer_s;
+    if twice >= c.w1_s - third {
+        return refuse(format!(
+            "answer_s is {}, of w1_s {} s are left when the last root is in: a challenge needs twice answer_s, so a receipt withheld under that root could \
+             never be asked for; lower answer_s below {} or raise w1_s",
+            c.answer_s,
+            c.w1_s - third,
+            (c.w1_s - third).div_ceil(2)
+        ));
+    }
+    if twice >= c.w2_s {
+        return refuse(format!(
+            "answer_s is {}, w2_s is {}: a challenge needs twice answer_s, so a payout whose tree nobody shows could never be asked for; lower answer_s \
+             below {} or raise w2_s above {twice}",
+            c.answer_s,
+            c.w2_s,
+            c.w2_s.div_ceil(2)
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devnet::DevnetConfig;
+
+    fn standard() -> DeployConfig {
+        DeployConfig::standard(Address([1; 20]), Address([2; 20]))
+    }
+
+    #[test]
+    fn the_standard_values_stall_nothing_and_a_development_chain_has_good_constructors() {
+        liveness(&standard()).unwrap();
+        constructors(&DevnetConfig::new("anvil".into()).deploy).unwrap();
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_by_name_with_both_numbers_and_the_fix() {
+        let c = standard();
+        let epoch = c.epoch_min_s + c.w1_s / 3;
+        let least = epoch / BLOCK_SECONDS_MAX + 1;
+        liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
+        liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
+        type Change = fn(&mut DeployConfig);
+        let table: [(Change, &[&str]); 18] = [
+            (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
+            (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
+            (|c| c.thaw_s = 0, &["thaw_s is 0"]),
+            (|c| c.honour_s = 0, &["honour_s is 0"]),
+            (|c| c.slash_delay_s = 0, &["slash_delay_s is 0"]),
+            (|c| c.answer_s = 0, &["answer_s is 0", "nobody could answer"]),
+            (|c| c.fallback_s = u64::MAX, &["fallback_s is 18446744073709551615", "overflow"]),
+            (|c| c.max_age_blocks = 1 << 33, &["max_age_blocks is 8589934592", "fewer blocks"]),
+            (|c| c.max_age_blocks = 4_800, &["max_age_blocks is 4800", "57600 s", "more blocks"]),
+            (|c| c.unbonding_s = 108_000, &["unbonding_s is 108000", "are 108000", "raise unbonding_s"]),
+            (|c| c.honour_s = 1_209_599, &["honour_s is 1209599", "unbonding_s 1209600", "raise honour_s"]),
+            (|c| c.poster_bond = Amount::ZERO, &["poster_bond is 0 OPEN"]),
+            (|c| c.rent_price = Amount(1 << 96), &["rent_price is 79228162514.264337593543950336 OPEN"]),
+            (|c| c.min_data_bps = 10_001, &["min_data_bps is 10001", "at most 10000"]),
+            (|c| c.w2_s = 28_801, &["w2_s is 28801", "28800 s apart", "lower w2_s to 28800 or raise epoch_min_s to 28801"]),
+            (|c| c.fallback_s = 7_201, &["w2_s + fallback_s are 28801", "28800 s apart", "lower fallback_s to 7200"]),
+            (|c| (c.answer_s, c.w1_s, c.epoch_min_s) = (7_200, 21_600, 28_800), &["answer_s is 7200", "14400 s are left", "below 7200"]),
+            (|c| c.answer_s = 10_800, &["answer_s is 10800", "w2_s is 21600", "below 10800", "above 21600"]),
+        ];
+        for (change, says) in table {
+            let mut changed = c.clone();
+            change(&mut changed);
+            let why = liveness(&changed).unwrap_err().to_string();
+            for words in says.iter().chain(&["nothing was sent"]) {
+                assert!(why.contains(words), "{words:?}: {why}");
+            }
+        }
+        let zero = liveness(&DeployConfig { governor: Address::ZERO, ..c }).unwrap_err().to_string();
+        assert!(zero.contains("neither may be the zero address"), "{zero}");
+    }
+}

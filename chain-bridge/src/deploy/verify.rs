@@ -1,0 +1,187 @@
+//! Compares what stands on a chain with what a deployment's file says.
+
+use alloy::sol_types::SolCall;
+use serde::{Deserialize, Serialize};
+use types::{id::Address, merkle::keccak};
+
+use super::{
+    Deployment,
+    plan::{creations, verifiers},
+};
+use crate::{
+    bindings::{
+        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
+        PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+    },
+    chain::{error::ChainError, rpc::Rpc},
+    convert::{account, address},
+};
+
+/// Checks that a deployment is on this chain, each contract with this program's code but for its immutable values; these too are compared
+/// before money goes there ([`verify_contract`]). One round trip of about 400 kB.
+///
+/// # Errors
+/// [`ChainError::WrongChain`] with both ids, [`ChainError::NoCode`] and [`ChainError::OtherCode`] with the contract's name.
+pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(), ChainError> {
+    if rpc.chain_id() != deployment.chain_id {
+        return Err(ChainError::WrongChain { url: rpc.url().to_owned(), expected: deployment.chain_id, got: rpc.chain_id() });
+    }
+    let contracts = deployment.contracts();
+    let found = rpc.codes(&contracts.map(|(_, address)| address)).await?;
+    for (((contract, address), artifact), code) in contracts.into_iter().zip(codes()).zip(found) {
+        if code.is_empty() {
+            return Err(ChainError::NoCode { contract, address });
+        }
+        let (expected, got) = without_immutables(artifact, &code);
+        if expected != got {
+            return Err(ChainError::OtherCode { contract, address, expected: keccak(&[&expected]), got: keccak(&[&got]) });
+        }
+    }
+    Ok(())
+}
+
+/// Runtime code by an artifact and as it was found, both with zeros for immutable values, so that they are equal if only these differ. The
+/// artifact's creation code ends with the runtime code, where each immutable value is a 32-byte zero that is pushed.
+fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    const PUSH32: u8 = 0x7f;
+    const INVALID: u8 = 0xfe;
+    // The constructor's code ends with an opcode that nothing else ends with: a part of the code is not the code.
+    let start = creation.len().checked_sub(found.len()).filter(|start| creation[..*start].ends_with(&[INVALID]));
+    let Some(start) = start else { return (creation.to_vec(), found.to_vec()) };
+    let (expected, mut got) = (creation[start..].to_vec(), found.to_vec());
+    let mut place = 0;
+    while let Some(word) = expected.get(place + 1..place + 33) {
+        if expected[place] == PUSH32 && word.iter().all(|byte| *byte == 0) {
+            got[place + 1..place + 33].fill(0);
+            place += 33;
+        } else {
+            place += 1;
+        }
+    }
+    (expected, got)
+}
+
+/// The artifacts' creation code, in the order of [`Deployment::contracts`].
+fn codes() -> [&'static [u8]; 12] {
+    [
+        &StakeManager::BYTECODE,
+        &InsurancePool::BYTECODE,
+        &RewardsVault::BYTECODE,
+        &Settlement::BYTECODE,
+        &InferenceEscrow::BYTECODE,
+        &AssetRegistry::BYTECODE,
+        &DatanetRent::BYTECODE,
+        &FraudVerifier::BYTECODE,
+        &BillingVerifier::BYTECODE,
+        &ReceiptChallenge::BYTECODE,
+        &PayoutVerifier::BYTECODE,
+        &DatanetTreasury::BYTECODE,
+    ]
+}
+
+/// Compares the code of one contract of the file with its artifact, byte for byte: before money goes there, and not back from anybody else's. An address that
+/// is not the file's is not looked at. Two calls of 25 kB.
+///
+/// # Errors
+/// [`ChainError::OtherCode`] with the contract's name; [`ChainError`] of the endpoint.
+pub async fn verify_contract(rpc: &Rpc, deployment: &Deployment, to: Address) -> Result<(), ChainError> {
+    let mut known = deployment.contracts().into_iter().zip(creations(deployment));
+    let Some(((contract, address), (_, creation))) = known.find(|((_, address), _)| *address == to) else { return Ok(()) };
+    let found = rpc.code(address).await?;
+    let expected = rpc.run_creation(deployment.deployer, &creation.data).await?;
+    if found != expected {
+        return Err(ChainError::OtherCode { contract, address, expected: keccak(&[&expected]), got: keccak(&[&found]) });
+    }
+    Ok(())
+}
+
+/// Compares what stands on the chain with the embedded artifacts and the file, byte for byte, and reads back what no code tells: the peers and
+/// verifiers that StakeManager knows. A dozen calls of 25 kB: for `deploy` and for whoever is about to trust a deployment file.
+///
+/// # Errors
+/// As [`verify_deployment`]; [`ChainError::OtherCode`], [`ChainError::OtherPeer`] with the contract's name.
+pub async fn verify_code(rpc: &Rpc, deployment: &Deployment) -> Result<(), ChainError> {
+    verify_deployment(rpc, deployment).await?;
+    for (_, address) in deployment.contracts() {
+        verify_contract(rpc, deployment, address).await?;
+    }
+    let stake = deployment.stake;
+    let peers = [
+        ("insurance", deployment.insurance, read(rpc, deployment, stake, &StakeManager::insuranceCall {}).await?),
+        ("rewards", deployment.rewards, read(rpc, deployment, stake, &StakeManager::rewardsCall {}).await?),
+        ("credit desk", deployment.escrow, read(rpc, deployment, stake, &StakeManager::creditDeskCall {}).await?),
+    ];
+    for (what, expected, got) in peers {
+        let got = account(got);
+        if got != expected {
+            return Err(ChainError::OtherPeer { what, expected, got });
+        }
+    }
+    for verifier in verifiers(deployment) {
+        if !read(rpc, deployment, stake, &StakeManager::isVerifierCall(address(verifier))).await? {
+            return Err(ChainError::OtherPeer { what: "verifier", expected: verifier, got: Address::ZERO });
+        }
+    }
+    Ok(())
+}
+
+/// Who governs what a governor may: not fixed by code, since either may hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Governors {
+    /// Approves attribution parameters.
+    pub assets_governor: Address,
+    /// Sets the rent.
+    pub rent_governor: Address,
+}
+
+/// Reads who governs now.
+///
+/// # Errors
+/// [`ChainError`].
+pub async fn governors(rpc: &Rpc, deployment: &Deployment) -> Result<Governors, ChainError> {
+    let assets = read(rpc, deployment, deployment.registry, &AssetRegistry::governorCall {}).await?;
+    let rent = read(rpc, deployment, deployment.rent, &DatanetRent::governorCall {}).await?;
+    Ok(Governors { assets_governor: account(assets), rent_governor: account(rent) })
+}
+
+async fn read<C: SolCall>(rpc: &Rpc, deployment: &Deployment, to: Address, call: &C) -> Result<C::Return, ChainError> {
+    let data = rpc.call(deployment.deployer, to, &call.abi_encode(), None).await?;
+    C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
+}
+
+/// Hash of the sources that each embedded artifact was compiled from: what a reader compares with a fresh compile.
+pub fn source_hashes() -> Vec<(&'static str, String)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Artifact {
+        source_hash: String,
+    }
+    let read = |text: &str| serde_json::from_str::<Artifact>(text).expect("embedded artifacts name their source hash").source_hash;
+    ARTIFACTS.iter().map(|(name, text)| (*name, read(text))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_immutable_values_may_differ_from_the_artifact() {
+        let word = [&[0x7f][..], &[0; 32]].concat();
+        let runtime = [&[0x60, 1][..], &word, &[0x50, 0, 0]].concat();
+        let creation = [&[1, 2, 0xfe][..], &runtime].concat();
+        let same = |found: &[u8]| {
+            let (expected, got) = without_immutables(&creation, found);
+            expected == got
+        };
+        let mut found = runtime.clone();
+        assert!(same(&found));
+        found[3..35].fill(9);
+        assert!(same(&found), "an immutable value was filled in");
+        for place in [0, 1, 2, 35, 36, 37] {
+            let mut other = found.clone();
+            other[place] ^= 1;
+            assert!(!same(&other), "byte {place}");
+        }
+        assert!(!same(&found[1..]) && !same(&[]) && !same(&[&[9; 3][..], &found].concat()) && !same(&[0; 99]));
+    }
+}
