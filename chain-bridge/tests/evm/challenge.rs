@@ -148,7 +148,8 @@ fn what_nobody_asked_for_is_published_and_answers_no_challenge() {
 
 #[test]
 fn a_root_that_lies_about_its_fees_or_count_can_show_no_receipt_and_is_withheld() {
-    let lies: [(&str, fn(&mut NodeRoot)); 3] =
+    type Lie = fn(&mut NodeRoot);
+    let lies: [(&str, Lie); 3] =
         [("fees below", |root| root.fees.0 -= 1), ("fees above", |root| root.fees.0 += 1), ("count", |root| root.count -= 1)];
     for (what, lie) in lies {
         let mut world = world();

@@ -335,7 +335,7 @@ fn what_a_false_span_would_have_paid_goes_to_the_insurance_pool() {
     let code = types::split::Part::Span(0).code();
     let moved = before[&named].iter().find(|part| part.receipt == 0 && part.part == code).unwrap();
     assert!(moved.amount > Amount::ZERO && !before.contains_key(&honest.accounts.insurance));
-    assert_eq!(after[&honest.accounts.insurance], vec![moved.clone()], "the same part, another payee");
+    assert_eq!(after[&honest.accounts.insurance], vec![*moved], "the same part, another payee");
     assert!(after.get(&named).is_none_or(|parts| !parts.contains(moved)));
 }
 
