@@ -46,7 +46,7 @@ async fn until_final(cluster: &Cluster) {
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {
         let known = cluster.run(cluster.person("client"), &["wallet", "show"]).await["certainty"].clone();
-        if known["finalized"]["free_wei"] == known["pending"]["free_wei"] {
+        if known["final"]["free_wei"] == known["pending"]["free_wei"] {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "the deposit is not final yet: {known}");

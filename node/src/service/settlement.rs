@@ -9,7 +9,7 @@
 //!   the lag of finality (half an hour on the OP Stack, eight blocks on the development chain) at each epoch.
 //! - A node root of a branch that is gone is refused: its epoch takes no roots any more, or stands in its body under another number. Income is
 //!   late, nobody is slashed; so roots, collects and paid credit notes go by the latest block, and the contracts refuse what no longer fits.
-//! - Challenges and proofs name root and block that they speak of: see [`challenges`] and [`proofs`].
+//! - Challenges and proofs name root and block that they speak of: see `challenges` and `proofs`.
 
 mod challenges;
 mod credits;
