@@ -238,8 +238,10 @@ impl Node {
             overlay: overlay.clone(),
             seed: seed.clone(),
             is_poster: config.poster,
+            watches: config.watch_payouts,
             snapshots: snapshots.clone(),
             turn: tokio::sync::Mutex::new(()),
+            shown: std::sync::Mutex::default(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         let answering = engine.map(|engine| Answering {
