@@ -31,8 +31,10 @@ const MARKS: &str = "marks";
 const SIGNED: &[u8] = b"signed";
 /// Receipts that were looked at for posting; the rest follow in order.
 const POSTED: &[u8] = b"posted";
-/// Receipts looked at and not posted, because their lane was not collected as far: numbers as JSON.
+/// Receipts looked at and not posted, because their lane was not collected as far or the chain dropped their root: numbers as JSON.
 const UNFUNDED: &[u8] = b"unfunded";
+/// The first epoch whose posting may still be dropped by the chain.
+const UNSETTLED: &[u8] = b"unsettled";
 /// Starts of the node.
 const INCARNATION: &[u8] = b"incarnation";
 /// Records read in one step of a scan.
@@ -90,9 +92,20 @@ pub struct Intent {
     pub epoch: u64,
     /// What its root covers.
     pub posting: Posting,
-    /// What was looked at and waits for its lane to be collected.
+    /// What was looked at and waits: for its lane to be collected, or for room under a later root.
     pub unfunded: Vec<u64>,
     /// Receipts before this number were looked at.
+    pub seen: u64,
+}
+
+/// What is still to be posted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unposted {
+    /// Receipts for the next root, those that waited first.
+    pub numbers: Vec<u64>,
+    /// Receipts that waited before and find no room among those.
+    pub later: Vec<u64>,
+    /// Where the next look begins.
     pub seen: u64,
 }
 
@@ -303,14 +316,15 @@ impl Books {
         Ok((self.mark(SIGNED)?, self.mark(POSTED)?.saturating_sub(unfunded)))
     }
 
-    /// Numbers of the receipts that are not posted yet, at most `most`, those that waited first; and where the next look begins.
-    pub fn unposted(&self, most: usize) -> Result<(Vec<u64>, u64), BooksError> {
+    /// The receipts that are not posted yet, at most `most` of them for the next root.
+    pub fn unposted(&self, most: usize) -> Result<Unposted, BooksError> {
         let (signed, seen) = (self.mark(SIGNED)?, self.mark(POSTED)?);
         let mut numbers = self.unfunded()?;
+        let later = numbers.split_off(most.min(numbers.len()));
         let room = u64::try_from(most.saturating_sub(numbers.len())).unwrap_or(u64::MAX);
         let end = signed.min(seen.saturating_add(room)).max(seen);
         numbers.extend(seen..end);
-        Ok((numbers, end))
+        Ok(Unposted { numbers, later, seen: end })
     }
 
     fn unfunded(&self) -> Result<Vec<u64>, BooksError> {
@@ -357,9 +371,83 @@ impl Books {
         Ok(self.records.put_all(&records)?)
     }
 
-    /// Which receipts an epoch's root covers.
+    /// Which receipts an epoch's root covers; nothing if this node posted none, or the chain dropped its root.
     pub fn posting(&self, epoch: u64) -> Result<Option<Posting>, BooksError> {
         let Some(bytes) = self.records.get(EPOCHS, &epoch.to_be_bytes())? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))
+        let posting: Posting = serde_json::from_slice(&bytes).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))?;
+        Ok(Some(posting).filter(|posting| !posting.numbers.is_empty()))
+    }
+
+    /// The postings that the chain may still drop, by epoch: those from [`Books::settled_before`] on.
+    pub fn unsettled(&self) -> Result<Vec<(u64, Posting)>, BooksError> {
+        let mut found = Vec::new();
+        let mut from = self.mark(UNSETTLED)?.to_be_bytes().to_vec();
+        loop {
+            let rows = self.records.scan(EPOCHS, &from, SCAN)?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            from.clone_from(last);
+            from.push(0);
+            for (key, bytes) in rows {
+                let epoch = key.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| damaged(EPOCHS, &key, "not eight bytes"))?;
+                let posting: Posting = serde_json::from_slice(&bytes).map_err(|error| damaged(EPOCHS, &key, error))?;
+                if !posting.numbers.is_empty() {
+                    found.push((epoch, posting));
+                }
+            }
+        }
+    }
+
+    /// Notes that no posting of an epoch before `epoch` can be dropped any more.
+    pub fn settled_before(&self, epoch: u64) -> Result<(), BooksError> {
+        Ok(self.records.put(MARKS, UNSETTLED, &epoch.to_be_bytes())?)
+    }
+
+    /// The chain dropped an epoch's root for good: its receipts are unposted again and come first. Returns how many there are.
+    pub fn take_back(&self, epoch: u64) -> Result<usize, BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(posting) = self.posting(epoch)? else { return Ok(0) };
+        let (count, key) = (posting.numbers.len(), epoch.to_be_bytes());
+        let mut waiting = posting.numbers;
+        waiting.extend(self.unfunded()?);
+        let to_json = |error: serde_json::Error| damaged(EPOCHS, &key, error);
+        let (none, waiting) = (serde_json::to_vec(&Posting::default()).map_err(to_json)?, serde_json::to_vec(&waiting).map_err(to_json)?);
+        self.records.put_all(&[(MARKS, UNFUNDED, &waiting), (EPOCHS, &key, &none)])?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::store::{Config, Store};
+
+    use super::*;
+
+    fn books(folder: &std::path::Path) -> Books {
+        Books::new(Store::open(folder, Config::default()).unwrap().records())
+    }
+
+    fn intent(epoch: u64, numbers: &[u64], unfunded: &[u64], seen: u64) -> Intent {
+        Intent { epoch, posting: Posting { numbers: numbers.to_vec() }, unfunded: unfunded.to_vec(), seen }
+    }
+
+    #[test]
+    fn receipts_of_a_dropped_root_come_first_again_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let books = books(folder.path());
+        books.records.put(MARKS, SIGNED, &6_u64.to_be_bytes()).unwrap();
+        books.posted(&intent(1, &[0, 1], &[], 2)).unwrap();
+        books.posted(&intent(2, &[2, 4], &[3], 5)).unwrap();
+        assert_eq!(books.unsettled().unwrap().iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [1, 2]);
+        books.settled_before(2).unwrap();
+        assert_eq!(books.unsettled().unwrap(), [(2, Posting { numbers: vec![2, 4] })]);
+
+        assert_eq!(books.take_back(2).unwrap(), 2);
+        assert_eq!(books.take_back(2).unwrap(), 0, "a second time there is nothing to take back");
+        assert_eq!((books.posting(2).unwrap(), books.unsettled().unwrap()), (None, vec![]));
+        assert_eq!(books.posting(1).unwrap(), Some(Posting { numbers: vec![0, 1] }));
+        assert_eq!(books.unposted(10).unwrap(), Unposted { numbers: vec![2, 4, 3, 5], later: vec![], seen: 6 });
+        let cut = books.unposted(2).unwrap();
+        assert_eq!(cut, Unposted { numbers: vec![2, 4], later: vec![3], seen: 5 }, "what finds no room waits on");
+        assert_eq!(books.counts().unwrap(), (6, 2));
     }
 }

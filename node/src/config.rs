@@ -45,6 +45,9 @@ pub struct Config {
     pub indexer: bool,
     /// Build and post payout roots (needs stake).
     pub poster: bool,
+    /// Rebuild every payout that others post and prove wrong ones to the chain, which pays who does. A poster does so anyway; another node fetches
+    /// every node's receipts for it.
+    pub watch_payouts: bool,
     /// Published adapters of this node's base that it fetches from other nodes and serves, at most, those in its folder included; 0 fetches none.
     pub adapters_max: usize,
     /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
@@ -104,6 +107,8 @@ impl Default for Config {
             storage: true,
             indexer: false,
             poster: false,
+            // The receipts of all nodes pass through who does.
+            watch_payouts: false,
             // Rank 16 over this base is 20 MB: a third of a gigabyte of disk at most.
             adapters_max: 16,
             // The registry voids receipts that name a block more than 256 behind the posting one.

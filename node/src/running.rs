@@ -266,8 +266,10 @@ impl Node {
             is_poster: config.poster,
             // A node that settles only when asked does nothing by itself.
             is_relaying: config.settlement.relay && config.settle_every_s > 0,
+            watches: config.watch_payouts,
             snapshots: snapshots.clone(),
             turn: tokio::sync::Mutex::new(()),
+            shown: std::sync::Mutex::default(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         let answering = engine.map(|engine| Answering {

@@ -4,6 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "settlement/faults.rs"]
+mod faults;
+#[path = "settlement/payouts.rs"]
+mod payouts;
+#[path = "settlement/reorg.rs"]
+mod reorg;
+#[path = "settlement/world.rs"]
+mod world;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -101,8 +110,10 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         seed,
         is_poster: true,
         is_relaying: false,
+        watches: false,
         snapshots: chained.snapshots(),
         turn: tokio::sync::Mutex::new(()),
+        shown: std::sync::Mutex::default(),
     });
     let running = tokio::spawn(settling.run(0));
 

@@ -13,8 +13,11 @@
 
 mod challenges;
 mod credits;
+pub mod lines;
 mod proofs;
 mod relay;
+mod standing;
+mod watching;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -34,7 +37,7 @@ use chain_bridge::{
     registry::{State, money::ROLE_POSTER, state::SubmittedRoot},
 };
 use p2p::{
-    client::{Client, Limits},
+    client::{Client, Connection, Limits},
     identity::NodeSeed,
     overlay::OverlayHandle,
     stream::FrameStream,
@@ -53,7 +56,7 @@ use types::{
 
 use super::SETTLEMENT_TAG;
 use crate::{
-    books::{Books, Intent, Posting},
+    books::{Books, Intent, Posting, Unposted},
     chain::{Snapshots, alarm_in},
     facts::{ChainFacts, accounts},
 };
@@ -98,10 +101,14 @@ pub struct Settling {
     pub is_poster: bool,
     /// Whether a final payout that this node posted is claimed for who does not claim by themselves.
     pub is_relaying: bool,
+    /// Whether to rebuild the payouts that others post, and to prove wrong ones, without being a poster: a poster does so anyway.
+    pub watches: bool,
     /// The chain's books as they change.
     pub snapshots: Snapshots,
     /// One settling at a time: by the clock and by the operator's word.
     pub turn: Mutex<()>,
+    /// The tree that was asked for last: its pages are asked for one after the other.
+    pub shown: std::sync::Mutex<Option<Arc<Payout>>>,
 }
 
 /// What a payout tree was built from.
@@ -122,8 +129,12 @@ impl Kept {
 }
 
 impl Settling {
-    /// Settles every `every_s` seconds (0: only when asked) and posts payouts as they fall due.
+    /// Settles every `every_s` seconds (0: only when asked), posts payouts as they fall due, and watches those of others.
     pub async fn run(self: Arc<Self>, every_s: u64) {
+        tokio::join!(self.settle_every(every_s), self.watch_payouts());
+    }
+
+    async fn settle_every(&self, every_s: u64) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
@@ -189,6 +200,7 @@ impl Settling {
                     tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
                 Ok(Reply::Payout(line))
             }
+            Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");
                 self.settle_now().await.map(Reply::Settled)
@@ -199,8 +211,7 @@ impl Settling {
     fn own_receipts(&self, epoch: u64, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
         let posting = self.books.posting(epoch)?.with_context(|| format!("this node posted nothing in epoch {epoch}"))?;
         let page: Vec<u64> = posting.numbers.into_iter().skip(usize::try_from(from)?).take(RECEIPTS_PAGE).collect();
-        let bundles = self.books.receipts(&page)?;
-        Ok(bundles.into_iter().map(|bundle| ReceiptItem::new(bundle.receipt, &bundle.quote.document, &bundle.manifest)).collect())
+        Ok(self.books.receipts(&page)?.into_iter().map(item).collect())
     }
 
     /// Settles by books that stand at the chain's latest block: a root that is on the chain and not in them would be posted twice.
@@ -216,35 +227,41 @@ impl Settling {
             return Err(alarm.into());
         }
         ensure!(!snapshot.is_halted, "the chain cannot be followed any more, nothing is settled: see the node's log");
-        self.settle(&snapshot.latest).await
+        self.settle(&snapshot).await
     }
 
     /// Collects what vouchers promise and posts the receipts behind them; says what was done.
-    async fn settle(&self, state: &State) -> anyhow::Result<String> {
+    async fn settle(&self, snapshot: &Snapshot) -> anyhow::Result<String> {
         let _turn = self.turn.lock().await;
-        self.reconcile(state)?;
-        let (numbers, seen) = self.books.unposted(RECEIPTS_MAX)?;
+        self.reconcile(&snapshot.latest)?;
+        self.stand_again(snapshot).await?;
+        let Unposted { numbers, mut later, seen } = self.books.unposted(RECEIPTS_MAX)?;
         if numbers.is_empty() {
             return Ok("no receipts to post".to_owned());
         }
-        let bundles = self.books.receipts(&numbers)?;
+        let next = self.chain.submission_epoch().await?;
+        ensure!(self.books.posting(next)?.is_none(), "epoch {next} has a root of this node already: the next one takes what came since");
+        let head = self.chain.latest().await?.block.number;
+        let bundles = numbers.iter().copied().zip(self.books.receipts(&numbers)?).collect();
+        let (numbers, bundles): (Vec<u64>, Vec<Bundle>) =
+            standing::young_enough(bundles, head, self.deployment.config.max_age_blocks).into_iter().unzip();
         let collected = self.collect(&bundles).await?;
         let is_funded = |receipt: &Receipt| collected.get(&receipt.lane).is_some_and(|sum| receipt.cumulative_after <= *sum);
         let (funded, waiting): (Vec<_>, Vec<_>) =
             numbers.into_iter().zip(bundles).partition(|(_, bundle)| is_funded(&bundle.receipt.document));
-        let head = self.chain.latest().await?.block.number;
         let mut unfunded: Vec<u64> =
             waiting.iter().filter(|(_, bundle)| bundle.lane.document.expiry >= head).map(|(number, _)| *number).collect();
         unfunded.drain(..unfunded.len().saturating_sub(UNFUNDED_MAX));
         if !waiting.is_empty() {
             tracing::warn!(waiting = unfunded.len(), lost = waiting.len() - unfunded.len(), "receipts whose payers' deposits were short");
         }
+        unfunded.append(&mut later);
         let epoch = self.chain.submission_epoch().await?;
         let (numbers, receipts): (Vec<u64>, Vec<_>) = funded.into_iter().map(|(number, bundle)| (number, bundle.receipt)).unzip();
         let intent = Intent { epoch, posting: Posting { numbers }, unfunded, seen };
         if receipts.is_empty() {
             self.books.posted(&intent)?;
-            return Ok("no receipts to post: the payers' deposits were short".to_owned());
+            return Ok("no receipts to post: the payers' deposits were short, or they are too old".to_owned());
         }
         let root = epoch::node_root(self.account.address(), epoch, &receipts)?;
         let fees = root.fees;
@@ -438,7 +455,8 @@ impl Settling {
         Ok(items)
     }
 
-    async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+    /// A connection to an operator's node, where its ad says that it answers.
+    async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
         let operator = state.operator(account).context("not an operator")?;
         let ads = self.overlay.ads().await?;
         let ad = ads
@@ -448,6 +466,21 @@ impl Settling {
             .with_context(|| format!("node {} is not reachable now", operator.node))?;
         let client = Client::bind(loopback_any(ad.client_addr), &self.seed, Limits::default())?;
         let connection = client.connect(ad.client_addr, Some(operator.node)).await?;
+        Ok((client, connection))
+    }
+
+    /// A node's receipts of an epoch that lie on this node's disk.
+    fn at_hand(&self, epoch: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
+        if node != self.account.address() {
+            return self.fetched(epoch, node, root);
+        }
+        let Some(posting) = self.books.posting(epoch)? else { return Ok(None) };
+        let items: Vec<ReceiptItem> = self.books.receipts(&posting.numbers)?.into_iter().map(item).collect();
+        Ok(check_items(&self.deployment.domains(), epoch, node, root, &items).is_ok().then_some(items))
+    }
+
+    async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let (_client, connection) = self.connect(state, account).await?;
         let mut items = Vec::new();
         while u64::try_from(items.len())? < count {
             let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
@@ -460,6 +493,10 @@ impl Settling {
         }
         Ok(items)
     }
+}
+
+fn item(bundle: Bundle) -> ReceiptItem {
+    ReceiptItem::new(bundle.receipt, &bundle.quote.document, &bundle.manifest)
 }
 
 /// Whether receipts are those that a node committed to, with the sum of their fees: a node that lies about it can show none of them on the chain.

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use attribution::{
-    epoch::replay::{Difference, Line, Rebuilt, Replay, earned, first_difference},
+    epoch::replay::{Difference, Line, Rebuilt, Replay, ReplayError, earned, first_difference},
     message::ReceiptItem,
 };
-use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
+use chain_bridge::{client::ChainClient, deploy::Deployment, fraud::payout::Shown, registry::State};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -24,6 +24,7 @@ use crate::{
             folder::{Content, EpochFiles, Folder, Indexed, ReceiptLine},
         },
     },
+    evidence::search::{Rooted, expected_payout},
     facts::{ChainFacts, accounts},
     output::table,
 };
@@ -165,7 +166,7 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
     let mut replay = Replay::new(&facts, accounts(&chain.deployment));
     let mut reports = Vec::new();
     for files in &content.epochs {
-        let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay)?;
+        let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay, (chain, content))?;
         let payout = chain.state.epoch(files.epoch).and_then(|epoch| epoch.payout);
         let is_final = payout.is_some_and(|payout| payout.final_at <= chain.head.time);
         reports.push(report(files.epoch, &rebuilt, is_final));
@@ -178,10 +179,14 @@ fn rebuild_epoch(
     files: &EpochFiles,
     manifests: &BTreeMap<Hash32, Body>,
     replay: &mut Replay<'_, ChainFacts<'_>>,
+    (chain, content): (&Chain, &Content),
 ) -> anyhow::Result<Rebuilt> {
     let epoch = files.epoch;
     let receipts = read_receipts(folder, files, manifests)?;
-    let rebuilt = replay.next(epoch, &receipts)?;
+    let rebuilt = match replay.next(epoch, &receipts) {
+        Err(ReplayError::Posted { .. }) => return Err(differs(folder, files, manifests, chain, content)?),
+        rebuilt => rebuilt?,
+    };
     let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
     let records = found.records::<Line>();
     let mut shown = records.whole;
@@ -206,6 +211,38 @@ fn rebuild_epoch(
     }
     found.is_named()?;
     Ok(rebuilt)
+}
+
+/// What the posted tree of an epoch says otherwise than its receipts, by the lines that its poster showed.
+fn differs(
+    folder: &Folder,
+    files: &EpochFiles,
+    manifests: &BTreeMap<Hash32, Body>,
+    chain: &Chain,
+    content: &Content,
+) -> anyhow::Result<anyhow::Error> {
+    let epoch = files.epoch;
+    let mut receipts = Rooted::new();
+    for files in content.epochs.iter().filter(|files| files.epoch <= epoch) {
+        receipts.extend(read_receipts(folder, files, manifests)?.into_iter().map(|(node, items)| ((files.epoch, node), items)));
+    }
+    let rebuilt = expected_payout(&chain.state, &chain.deployment, &receipts, epoch)?;
+    let posted = chain.state.epoch(epoch).and_then(|epoch| epoch.payout).context("it was posted")?;
+    let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
+    let shown: Vec<Line> = found.all(|place| format!("line {place}"))?;
+    found.is_named()?;
+    let (poster, got, expected) = (posted.poster, rebuilt.root(), posted.root);
+    let whole = format!(
+        "epoch {epoch}: {poster} posted the payout {expected} of {} wei, its receipts give {got} of {} wei",
+        posted.total,
+        rebuilt.total()
+    );
+    let tree = Shown::of(shown.iter().map(|line| (&line.leaf, line.parts.as_slice())));
+    if !tree.is_ok_and(|tree| tree.root() == expected) {
+        return Ok(anyhow!("{whole}; the folder holds no lines of the posted tree: its poster did not show them"));
+    }
+    let difference = first_difference(&rebuilt, &shown).context("trees of two roots differ in a line")?;
+    Ok(anyhow!("{whole}; the first difference: {difference}"))
 }
 
 fn report(epoch: u64, rebuilt: &Rebuilt, is_final: bool) -> EpochReport {
