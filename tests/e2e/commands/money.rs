@@ -82,7 +82,7 @@ async fn rent_is_prepaid_and_taken_back(place: &Place) {
     assert_eq!((wei(&paid["prepaid_wei"]), place.held(rent).await), (2 * OPEN, 2 * OPEN), "{paid}");
     let asked = place.pays(&["datanet", "rent", "1", "--ask-back", "0.5 OPEN"], 0).await;
     assert_eq!((wei(&asked["leaving_wei"]), wei(&asked["prepaid_wei"])), (OPEN / 2, 2 * OPEN), "{asked}");
-    place.refused(&["datanet", "rent", "1", "--take-back"], &["0.5 OPEN can be taken in"]).await;
+    place.refused(&["datanet", "rent", "1", "--take-back"], &["0.5 OPEN can be taken from"]).await;
     place.later(place.devnet.deployment().config.rent_delay_s + 1).await;
     let taken = place.pays(&["datanet", "rent", "1", "--take-back"], (OPEN / 2).cast_signed()).await;
     assert_eq!((wei(&taken["prepaid_wei"]), wei(&taken["leaving_wei"]), &taken["leaves_at"]), (3 * OPEN / 2, 0, &0.into()), "{taken}");
