@@ -87,7 +87,7 @@ async fn nobody_claims_for_themselves_and_all_is_there(cluster: &Cluster, receip
     for (account, role) in [(deployment.rewards, "stakers"), (deployment.insurance, "insurance"), (deployment.config.protocol, "protocol")]
     {
         let parts = receipts.iter().flat_map(|shown| shown["parts"].as_array().expect("parts")).filter(|row| row["role"] == role);
-        let wei = |row: &Value| Amount(row["wei"].as_str().and_then(|text| text.parse().ok()).expect("wei"));
+        let wei = |row: &Value| Amount(row["amount_wei"].as_str().and_then(|text| text.parse().ok()).expect("wei"));
         let due = Amount::sum(parts.map(wei)).expect("a sum");
         assert!(due > Amount::ZERO, "{role} has parts: {receipts:?}");
         loop {
