@@ -56,6 +56,7 @@ async fn an_agent_is_published_by_command_served_by_its_adapter_and_its_owner_ha
     cluster
         .all_nodes(60, "serving base, adapter and agent", |status| status["manifests"].as_array().is_some_and(|all| all.len() == 3))
         .await;
+    cluster.until_final(client).await;
     let question = ["--tokens", "24", "What is gout?"];
     let ask = async |with: &str| cluster.run(client, &[&["ask", "--with", with][..], &question].concat()).await;
     let (of_adapter, of_agent) = (ask("echo").await, ask("guide").await);
@@ -65,8 +66,9 @@ async fn an_agent_is_published_by_command_served_by_its_adapter_and_its_owner_ha
     let shown = cluster.run(client, &["receipt", "show", &receipt]).await;
     let wei = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).map(Amount).unwrap_or_else(|| panic!("no wei: {shown}"));
     let parts = shown["parts"].as_array().expect("parts");
-    let part =
-        |role: &str| wei(&parts.iter().find(|row| row["role"] == role).unwrap_or_else(|| panic!("no part of {role}: {shown}"))["wei"]);
+    let part = |role: &str| {
+        wei(&parts.iter().find(|row| row["role"] == role).unwrap_or_else(|| panic!("no part of {role}: {shown}"))["amount_wei"])
+    };
     let divided = wei(&shown["fee_wei"]).minus(part("protocol")).expect("the fee covers it");
     let shares = sequential_remainder(divided, &[2_800, 700, 1_000, 1_000, 4_000, 500]).expect("shares");
     assert_eq!(["node", "agent", "base model", "adapter"].map(part), [shares[0], shares[1], shares[2], shares[3]], "{shown}");
@@ -85,7 +87,7 @@ async fn nobody_claims_for_themselves_and_all_is_there(cluster: &Cluster, receip
     for (account, role) in [(deployment.rewards, "stakers"), (deployment.insurance, "insurance"), (deployment.config.protocol, "protocol")]
     {
         let parts = receipts.iter().flat_map(|shown| shown["parts"].as_array().expect("parts")).filter(|row| row["role"] == role);
-        let wei = |row: &Value| Amount(row["wei"].as_str().and_then(|text| text.parse().ok()).expect("wei"));
+        let wei = |row: &Value| Amount(row["amount_wei"].as_str().and_then(|text| text.parse().ok()).expect("wei"));
         let due = Amount::sum(parts.map(wei)).expect("a sum");
         assert!(due > Amount::ZERO, "{role} has parts: {receipts:?}");
         loop {

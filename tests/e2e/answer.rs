@@ -107,6 +107,7 @@ async fn publish_base(cluster: &Cluster) -> String {
     let deposits = join_all(["client", "vanishing"].map(|name| cluster.run(cluster.person(name), &["wallet", "deposit", "5 OPEN"])));
     let (published, _) = tokio::join!(cluster.run(cluster.person("author"), &publish), deposits);
     serve(cluster, 1).await;
+    join_all(["client", "vanishing"].map(|name| cluster.until_final(cluster.person(name)))).await;
     version(&published)
 }
 

@@ -24,7 +24,7 @@ async fn a_client_spends_within_its_caps_pays_once_and_gets_back_what_it_is_owed
     cluster.run(cluster.person("author"), &["model", "publish", text(&model), "--name", "tiny"]).await;
     cluster.run(cluster.person("client"), &["wallet", "deposit", "5 OPEN"]).await;
     cluster.all_nodes(60, "serving the base", |status| status["manifests"].as_array().is_some_and(|all| !all.is_empty())).await;
-    until_final(&cluster).await;
+    cluster.until_final(cluster.person("client")).await;
     cluster.say("one node serves the base, for a deposit that is final");
 
     caps_refuse_before_anything_is_sent(&cluster).await;
@@ -39,19 +39,6 @@ async fn a_client_spends_within_its_caps_pays_once_and_gets_back_what_it_is_owed
     a_claim_is_paid_by_the_node(&cluster, &asked, &note).await;
     a_claim_that_the_node_does_not_pay_is_paid_by_its_stake(&mut cluster, &by_session).await;
     drop(cluster.stop().await);
-}
-
-/// Waits until the deposit is final: before, a node serves for no more of it than it is willing to lose.
-async fn until_final(cluster: &Cluster) {
-    let deadline = tokio::time::Instant::now() + WAIT;
-    loop {
-        let known = cluster.run(cluster.person("client"), &["wallet", "show"]).await["certainty"].clone();
-        if known["final"]["free_wei"] == known["pending"]["free_wei"] {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "the deposit is not final yet: {known}");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }
 
 async fn ask(cluster: &Cluster, options: &[&str]) -> Value {

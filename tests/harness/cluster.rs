@@ -202,6 +202,21 @@ impl Cluster {
         self.tributary.run(&party.folder, arguments).await
     }
 
+    /// Waits until what a party deposited is final: before, nodes serve for no more of it than they are willing to lose.
+    ///
+    /// # Panics
+    /// If it is not within a minute.
+    pub async fn until_final(&self, party: &Party) {
+        for _ in 0..240 {
+            let known = self.run(party, &["wallet", "show"]).await["certainty"].clone();
+            if known["final"]["free_wei"] == known["pending"]["free_wei"] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("the deposit is not final after a minute");
+    }
+
     /// The same command on every node at once, which must succeed; what each printed.
     ///
     /// # Panics

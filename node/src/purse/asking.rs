@@ -170,13 +170,13 @@ mod tests {
         first.promise(promise(0, 5)).unwrap();
         first.promise(promise(0, 9)).unwrap();
         let alive = process().begin(&domains(), caps, asked(2, 41)).unwrap_err();
-        assert!(alive.to_string().contains("spent or promised 60 wei"), "{alive}");
+        assert!(alive.to_string().contains(&format!("spent or promised {}", Amount(60).in_open())), "{alive}");
         // The kill: its lock goes, its note stays.
         drop(first);
         let second = process().begin(&domains(), caps, asked(2, 91)).unwrap();
         assert_eq!(counted(&process()), 100);
         let third = process().begin(&domains(), caps, asked(3, 1)).unwrap_err();
-        assert!(third.to_string().contains("spent or promised 100 wei"), "{third}");
+        assert!(third.to_string().contains(&format!("spent or promised {}", Amount(100).in_open())), "{third}");
         process().end(&domains(), &second, Amount(30), BTreeSet::new()).unwrap();
         assert_eq!(counted(&process()), 39);
         let left = fs::read_dir(process().asking(&domains()).unwrap()).unwrap().count();

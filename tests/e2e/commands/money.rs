@@ -82,7 +82,7 @@ async fn rent_is_prepaid_and_taken_back(place: &Place) {
     assert_eq!((wei(&paid["prepaid_wei"]), place.held(rent).await), (2 * OPEN, 2 * OPEN), "{paid}");
     let asked = place.pays(&["datanet", "rent", "1", "--ask-back", "0.5 OPEN"], 0).await;
     assert_eq!((wei(&asked["leaving_wei"]), wei(&asked["prepaid_wei"])), (OPEN / 2, 2 * OPEN), "{asked}");
-    place.refused(&["datanet", "rent", "1", "--take-back"], &["0.5 OPEN can be taken in"]).await;
+    place.refused(&["datanet", "rent", "1", "--take-back"], &["0.5 OPEN can be taken from"]).await;
     place.later(place.devnet.deployment().config.rent_delay_s + 1).await;
     let taken = place.pays(&["datanet", "rent", "1", "--take-back"], (OPEN / 2).cast_signed()).await;
     assert_eq!((wei(&taken["prepaid_wei"]), wei(&taken["leaving_wei"]), &taken["leaves_at"]), (3 * OPEN / 2, 0, &0.into()), "{taken}");
@@ -95,7 +95,7 @@ async fn a_deposit_thaws_and_is_taken(place: &Place) {
     let asked = place.pays(&["wallet", "withdraw", "1 OPEN"], 0).await;
     let held = &asked["escrow"];
     assert_eq!((wei(&held["thawing_wei"]), wei(&held["free_wei"]), wei(&held["balance_wei"])), (OPEN, 2 * OPEN, 3 * OPEN), "{asked}");
-    place.refused(&["wallet", "withdraw"], &["1 OPEN thaw in"]).await;
+    place.refused(&["wallet", "withdraw"], &["1 OPEN can be taken from"]).await;
     place.later(place.devnet.deployment().config.thaw_s + 1).await;
     let taken = place.pays(&["wallet", "withdraw"], OPEN.cast_signed()).await;
     assert_eq!((wei(&taken["escrow"]["balance_wei"]), wei(&taken["escrow"]["thawing_wei"])), (2 * OPEN, 0), "{taken}");
@@ -109,7 +109,7 @@ async fn stake_leaves_after_its_wait(place: &Place) {
     assert_eq!((&left["roles"], wei(&left["least_wei"])), (&json!(["node", "indexer"]), 11 * OPEN), "{left}");
     place.refused(&["stake", "leave", "poster"], &["only those can be given up"]).await;
     place.pays(&["stake", "unbond", "8 OPEN"], 0).await;
-    place.refused(&["stake", "withdraw"], &["8 OPEN can be withdrawn in"]).await;
+    place.refused(&["stake", "withdraw"], &["8 OPEN can be withdrawn from"]).await;
     place.later(place.devnet.deployment().config.unbonding_s + 1).await;
     let taken = place.pays(&["stake", "withdraw"], 8 * OPEN.cast_signed()).await;
     assert_eq!((wei(&taken["active_wei"]), wei(&taken["unbonding_wei"]), place.held(stake).await), (22 * OPEN, 0, 22 * OPEN), "{taken}");
@@ -183,8 +183,12 @@ async fn what_contracts_keep_is_taken(place: &Place, node: &ChainClient) {
     let earned = ((22 * OPEN) * ((OPEN << 64) / (42 * OPEN))) >> 64;
     let sum = SHARE.0 + config.poster_bond.0 + earned;
     let printed = place.pays(&["claim", "--kept"], sum.cast_signed()).await;
-    let rows: Vec<(&str, u128)> =
-        printed["taken"].as_array().expect("rows").iter().map(|row| (row["by"].as_str().expect("a name"), wei(&row["wei"]))).collect();
+    let rows: Vec<(&str, u128)> = printed["taken"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| (row["by"].as_str().expect("a name"), wei(&row["amount_wei"])))
+        .collect();
     let expected = [("settlement", SHARE.0), ("settlement, a poster's bond", config.poster_bond.0), ("stakers' vault", earned)];
     assert_eq!(rows, expected, "{printed}");
     let again = place.run(&["claim", "--kept"]).await;
