@@ -59,6 +59,7 @@ pub(crate) async fn devnet(w1_s: u64, w2_s: u64) -> Devnet {
     let mut config = DevnetConfig::new(anvil());
     (config.deploy.w1_s, config.deploy.w2_s, config.deploy.answer_s) = (w1_s, w2_s, 4);
     config.deploy.unbonding_s = config.deploy.unbonding_s.max(2 * (w1_s + w2_s));
+    config.deploy.honour_s = config.deploy.unbonding_s;
     Devnet::start(config).await.unwrap()
 }
 
@@ -166,7 +167,7 @@ impl Operator {
             account: self.address(),
             incarnation: 0,
             seq: 0,
-            ttl_s: 60,
+            ttl_s: 30,
             client_addr,
             bulk_addr: client_addr,
             overlay_addrs: Vec::new(),
