@@ -66,18 +66,6 @@ impl Proof {
         Self { what, verifier: Verifier::Fraud, call: call.abi_encode() }
     }
 
-    /// F1: a false span, for a receipt whose W1 has ended: the node is slashed, and what becomes void now would change no payout any more.
-    pub fn late_false_span(proof: &FalseSpan) -> Self {
-        let call = FraudVerifier::slashFalseSpanCall {
-            receipt: proof.receipt.clone().into(),
-            signature: proof.signature.0.to_vec().into(),
-            span: proof.span,
-            mode: proof.mode.code(),
-            evidence: evidence(proof).into(),
-        };
-        Self::fraud("prove false span", &call)
-    }
-
     /// F1: a false span. It is void from then on: what it would pay goes to the insurance pool if W1 has not ended.
     pub fn false_span(proof: &FalseSpan) -> Self {
         let call = FraudVerifier::proveFalseSpanCall {
@@ -88,6 +76,14 @@ impl Proof {
             evidence: evidence(proof).into(),
         };
         Self::fraud("prove false span", &call)
+    }
+
+    /// F1: a false span, for a receipt whose W1 has ended: the node is slashed, and what becomes void now would change no payout any more. Takes what
+    /// [`Proof::false_span`] takes.
+    pub fn late_false_span(proof: &FalseSpan) -> Self {
+        let mut late = Self::false_span(proof);
+        late.call[..4].copy_from_slice(&FraudVerifier::slashFalseSpanCall::SELECTOR);
+        late
     }
 
     /// F3: two receipts that contradict each other; see [`super::node::contradict`].

@@ -19,6 +19,7 @@ use types::{
     amount::Amount,
     encoding::Document,
     key::Signed,
+    merkle::keccak,
     receipt::{Reason, Receipt, Span},
     voucher::Lane,
 };
@@ -108,6 +109,22 @@ fn a_proof_slashes_once_and_only_by_who_committed_to_it() {
     assert_eq!((slash.amount, slash.reporter), (open(100), reporter), "a tenth of the stake");
     let refused = t.evm.try_proof(reporter, &proof).unwrap_err();
     assert!(refused.starts_with("already slashed"), "{refused}");
+}
+
+#[test]
+fn a_late_proof_slashes_and_voids_nothing_and_the_span_can_be_voided_after_it() {
+    let mut t = Transcript::new();
+    let (domains, reporter) = (t.evm.deployment.domains(), account(4).address());
+    let span = Span { position: t.true_span().position + 1, ..t.true_span() };
+    let receipt = t.sign(Receipt { spans: vec![span], ..t.receipt.clone() });
+    let proof = prove(&domains, &receipt, 0, &evidence(&t, &span)).unwrap();
+    let void = keccak(&[&receipt.document.hash().0, &0_u16.to_be_bytes()]);
+    for (sent, is_void) in [(Proof::late_false_span(&proof), false), (Proof::false_span(&proof), true)] {
+        let call = Call { to: Some(t.evm.deployment.fraud), data: sent.call.clone(), value: Amount::ZERO };
+        t.evm.try_proof(reporter, &sent).unwrap();
+        t.evm.send(reporter, call).unwrap();
+        assert_eq!((t.evm.state.voided_at(void).is_some(), t.evm.state.slashes().len()), (is_void, 1), "{}", sent.what);
+    }
 }
 
 /// Attempt, first token, output tokens, whether it bills, what else differs, and its lane's money.

@@ -196,16 +196,6 @@ impl Settling {
         Ok(sent.last().map_or(0, |sent| sent.block.number))
     }
 
-    /// Puts this node's receipts of an epoch on the chain without being asked, so that nobody needs this node, or any other, to rebuild what they pay.
-    ///
-    /// # Errors
-    /// The node submitted no root then, its books do not hold its receipts, or the chain refuses a transaction; those before it are sent.
-    pub async fn publish_receipts(&self, state: &State, epoch: u64) -> anyhow::Result<Vec<Sent>> {
-        let (root, block, bundles, tree) = self.own_root(state, epoch)?;
-        let exhibits = exhibits(&bundles, 0, root.count)?;
-        self.show(&Stretch { root, block, first: 0, count: 0 }, 0, &tree, &exhibits).await
-    }
-
     async fn show(&self, of: &Stretch, next: u64, tree: &SumTree, exhibits: &[Exhibit]) -> anyhow::Result<Vec<Sent>> {
         let all = receipts_evidence(of, next, tree, exhibits, EVIDENCE_BYTES_MAX).context("the stretch ends beyond the receipts")?;
         let mut sent = Vec::with_capacity(all.len());
