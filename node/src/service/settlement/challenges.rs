@@ -46,7 +46,7 @@ use types::{
     encoding::{Body, Document as _},
     id::{Address, Hash32},
     key::{Signed, Signed65},
-    merkle::SumTree,
+    merkle::{SumTree, keccak},
     operator::NodeRoot,
     receipt::Receipt,
 };
@@ -103,7 +103,7 @@ impl Watch {
 }
 
 impl Settling {
-    /// Answers what is asked of this node; a poster also settles what nobody answered and asks for what it lacks.
+    /// Answers what is asked of this node; who posts or watches payouts also settles what nobody answered and asks for what it lacks.
     pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
@@ -122,7 +122,7 @@ impl Settling {
                     })
                 }
                 (Act::Answer, of) => self.answer(state, of).await,
-                (_, of) if self.is_poster => Ok(settled(state, of)),
+                (_, of) if self.needs_all_receipts() => Ok(settled(state, of)),
                 _ => Ok(None),
             };
             match step {
@@ -133,7 +133,7 @@ impl Settling {
                 }
             }
         }
-        if self.is_poster {
+        if self.needs_all_receipts() {
             self.seek(state, now, watch).await;
             self.prove_faults(&snapshot.latest, now, watch).await;
         }
@@ -141,6 +141,11 @@ impl Settling {
         watch.failed.retain(|(epoch, _), _| waits(*epoch));
         watch.fetched.retain(|(epoch, _)| waits(*epoch));
         watch.searched.retain(|(epoch, _), _| waits(*epoch));
+    }
+
+    /// Whether this node divides epochs. One that only watches must have what a node shows to its poster alone, or that poster's payout goes unwatched.
+    const fn needs_all_receipts(&self) -> bool {
+        self.is_poster || self.watches
     }
 
     /// Sends a step; one that the chain refuses is left alone for a while.
@@ -427,8 +432,10 @@ fn exhibits(bundles: &[Bundle], from: u64, to: u64) -> anyhow::Result<Vec<Exhibi
 fn read(shown: &ShownReceipt) -> anyhow::Result<ReceiptItem> {
     let signature = Signed65(shown.signature.as_slice().try_into().context("a signature has 65 bytes")?);
     let document = Receipt::decode(&shown.bodies.receipt)?;
-    let body = |bytes: &Vec<u8>| (!bytes.is_empty()).then(|| Body(bytes.clone()));
-    Ok(ReceiptItem { receipt: Signed { document, signature }, quote: body(&shown.bodies.quote), manifest: body(&shown.bodies.manifest) })
+    // Empty bytes are shown as such where the receipt names their hash: it is paid nothing, and must not hold up the others.
+    let body = |bytes: &Vec<u8>, named: Hash32| (!bytes.is_empty() || named == keccak(&[])).then(|| Body(bytes.clone()));
+    let (quote, manifest) = (body(&shown.bodies.quote, document.quote), body(&shown.bodies.manifest, document.manifest));
+    Ok(ReceiptItem { receipt: Signed { document, signature }, quote, manifest })
 }
 
 /// What settles a challenge that was not answered; nothing if it cannot be settled any more, or needs what only its challenger has.
@@ -456,6 +463,9 @@ fn key(epoch: u64, node: Address, page: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use attribution::epoch::replay::check_item;
+    use types::key::{Account, Domains};
+
     use super::*;
 
     #[test]
@@ -474,6 +484,26 @@ mod tests {
         assert!(read(&ShownReceipt { bodies: bodies.clone(), ..shown(1, 0) }).is_err(), "no known profile");
         let short = ShownReceipt { bodies, signature: vec![0; 64], ..shown(1, 0) };
         assert!(read(&short).unwrap_err().to_string().contains("65 bytes"));
+    }
+
+    #[test]
+    fn a_billed_receipt_that_names_empty_bytes_is_taken_as_it_stands_and_holds_up_nothing() {
+        let account = Account::from_bytes(&[7; 32]).unwrap();
+        let at = |byte| Address([byte; 20]);
+        let domains = Domains { chain_id: 1, escrow: at(1), registry: at(2), settlement: at(3), stake: at(4) };
+        let mut bytes = vec![0; 434];
+        // Profile, class and reason: the first of each; all else is zero.
+        [190, 191, 388].into_iter().for_each(|place| bytes[place] = 1);
+        let zero = Receipt { node: account.address(), ..Receipt::decode(&bytes).unwrap() };
+        assert!(zero.reason.is_billable());
+        for (quote, manifest, is_taken) in
+            [(keccak(&[]), keccak(&[]), true), (keccak(&[]), Hash32::ZERO, false), (Hash32::ZERO, keccak(&[]), false)]
+        {
+            let signed = Signed::new(&account, &domains, Receipt { quote, manifest, ..zero.clone() });
+            let bodies = Bodies { receipt: signed.document.encode(), quote: vec![], manifest: vec![] };
+            let item = read(&ShownReceipt { bodies, signature: signed.signature.0.to_vec(), ..shown(1, 0) }).unwrap();
+            assert_eq!(check_item(&domains, account.address(), &item).is_ok(), is_taken, "{quote}, {manifest}");
+        }
     }
 
     #[test]
