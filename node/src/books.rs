@@ -3,6 +3,8 @@
 //! Every change is durable before the call returns; a receipt and the lane it moves are written in one step, so a crash leaves both or
 //! neither. Size: one 34-byte key per request, about 700 bytes per lane, one bundle (about 10 KB) per receipt.
 
+pub mod roots;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
@@ -18,13 +20,15 @@ use types::{
     voucher::{Lane, Voucher},
 };
 
+use self::roots::{RootError, Roots};
+
 const REQUESTS: &str = "requests";
 const LANES: &str = "lanes";
 const RECEIPTS: &str = "receipts";
 /// By request: the output token behind the last one that a receipt of this node bills.
 const BILLED: &str = "billed";
 const EPOCHS: &str = "epochs";
-/// By epoch and root: what was about to be posted. A crash between the chain's acceptance and our own note leaves only this.
+/// By epoch and root: what it covers, and what waited then.
 const INTENTS: &str = "intents";
 const MARKS: &str = "marks";
 /// Receipts ever signed.
@@ -59,6 +63,9 @@ pub enum BooksError {
     /// A sum does not fit.
     #[error(transparent)]
     Amount(#[from] AmountError),
+    /// A receipt would be under two roots.
+    #[error(transparent)]
+    Root(#[from] RootError),
 }
 
 /// A lane with the last voucher that a receipt stands on.
@@ -84,7 +91,7 @@ pub struct Posting {
     pub numbers: Vec<u64>,
 }
 
-/// A posting before the chain has it.
+/// A root before it is signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
@@ -316,15 +323,16 @@ impl Books {
         Ok((self.mark(SIGNED)?, self.mark(POSTED)?.saturating_sub(unfunded)))
     }
 
-    /// The receipts that are not posted yet, at most `most` of them for the next root.
+    /// The receipts that are under no root yet, at most `most` of them for the next one.
     pub fn unposted(&self, most: usize) -> Result<Unposted, BooksError> {
-        let (signed, seen) = (self.mark(SIGNED)?, self.mark(POSTED)?);
-        let mut numbers = self.unfunded()?;
-        let later = numbers.split_off(most.min(numbers.len()));
-        let room = u64::try_from(most.saturating_sub(numbers.len())).unwrap_or(u64::MAX);
-        let end = signed.min(seen.saturating_add(room)).max(seen);
-        numbers.extend(seen..end);
-        Ok(Unposted { numbers, later, seen: end })
+        let (numbers, later, seen) = self.roots()?.next(most, self.mark(SIGNED)?);
+        Ok(Unposted { numbers, later, seen })
+    }
+
+    /// The roots that are not final yet, and what waits for one.
+    pub fn roots(&self) -> Result<Roots, BooksError> {
+        let signed = self.unsettled()?.into_iter().map(|(epoch, posting)| (epoch, posting.numbers)).collect();
+        Ok(Roots { signed, waiting: self.unfunded()?, seen: self.mark(POSTED)? })
     }
 
     fn unfunded(&self) -> Result<Vec<u64>, BooksError> {
@@ -344,34 +352,46 @@ impl Books {
             .collect()
     }
 
-    /// Notes what is about to be posted under a root; on disk before the chain is asked.
-    pub fn intend(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
-        let key = intent_key(intent.epoch, root);
-        let bytes = serde_json::to_vec(intent).map_err(|error| damaged(INTENTS, &key, error))?;
-        Ok(self.records.put(INTENTS, &key, &bytes)?)
+    /// Gives receipts to a root, on disk before it is signed: from then on they are its own until [`Books::take_back`]. One that covers nothing only notes
+    /// what waits.
+    ///
+    /// # Errors
+    /// [`BooksError::Root`] if another root may hold one of them, or the epoch has a root.
+    pub fn sign(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots()?;
+        roots.sign(intent.epoch, intent.posting.numbers.clone(), intent.unfunded.clone(), intent.seen)?;
+        self.put_root(intent, root, &roots)
     }
 
-    /// What was about to be posted under a root.
+    /// Notes a root that stands on the chain and that [`Books::sign`] did not note: earlier versions did so only once the chain had it.
+    pub fn adopt(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots()?;
+        roots.adopt(intent.epoch, intent.posting.numbers.clone());
+        self.put_root(intent, root, &roots)
+    }
+
+    fn put_root(&self, intent: &Intent, root: Hash32, roots: &Roots) -> Result<(), BooksError> {
+        let (epoch, key, seen) = (intent.epoch.to_be_bytes(), intent_key(intent.epoch, root), roots.seen.to_be_bytes());
+        let to_json = |error: serde_json::Error| damaged(EPOCHS, &epoch, error);
+        let (posting, all) = (serde_json::to_vec(&intent.posting).map_err(to_json)?, serde_json::to_vec(intent).map_err(to_json)?);
+        let waiting = serde_json::to_vec(&roots.waiting).map_err(to_json)?;
+        let mut records: Vec<(&str, &[u8], &[u8])> = vec![(MARKS, POSTED, &seen), (MARKS, UNFUNDED, &waiting)];
+        if !intent.posting.numbers.is_empty() {
+            records.extend([(EPOCHS, &epoch[..], &posting[..]), (INTENTS, &key, &all)]);
+        }
+        Ok(self.records.put_all(&records)?)
+    }
+
+    /// What a root of this node covers.
     pub fn intent(&self, epoch: u64, root: Hash32) -> Result<Option<Intent>, BooksError> {
         let key = intent_key(epoch, root);
         let Some(bytes) = self.records.get(INTENTS, &key)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(INTENTS, &key, error))
     }
 
-    /// Notes that the chain has a posting, or, if it covers nothing, only what waits.
-    pub fn posted(&self, intent: &Intent) -> Result<(), BooksError> {
-        let to_json = |error: serde_json::Error| damaged(EPOCHS, &intent.epoch.to_be_bytes(), error);
-        let (posting, unfunded) =
-            (serde_json::to_vec(&intent.posting).map_err(to_json)?, serde_json::to_vec(&intent.unfunded).map_err(to_json)?);
-        let (epoch, seen) = (intent.epoch.to_be_bytes(), intent.seen.to_be_bytes());
-        let mut records: Vec<(&str, &[u8], &[u8])> = vec![(MARKS, POSTED, &seen), (MARKS, UNFUNDED, &unfunded)];
-        if !intent.posting.numbers.is_empty() {
-            records.push((EPOCHS, &epoch, &posting));
-        }
-        Ok(self.records.put_all(&records)?)
-    }
-
-    /// Which receipts an epoch's root covers; nothing if this node posted none, or the chain dropped its root.
+    /// Which receipts an epoch's root covers, whether the chain has it or not; nothing if this node signed none, or the chain dropped its root for good.
     pub fn posting(&self, epoch: u64) -> Result<Option<Posting>, BooksError> {
         let Some(bytes) = self.records.get(EPOCHS, &epoch.to_be_bytes())? else { return Ok(None) };
         let posting: Posting = serde_json::from_slice(&bytes).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))?;
@@ -402,15 +422,17 @@ impl Books {
         Ok(self.records.put(MARKS, UNSETTLED, &epoch.to_be_bytes())?)
     }
 
-    /// The chain dropped an epoch's root for good: its receipts are unposted again and come first. Returns how many there are.
+    /// The chain dropped an epoch's root for good: its receipts are under none again and come first. Returns how many there are.
     pub fn take_back(&self, epoch: u64) -> Result<usize, BooksError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(posting) = self.posting(epoch)? else { return Ok(0) };
-        let (count, key) = (posting.numbers.len(), epoch.to_be_bytes());
-        let mut waiting = posting.numbers;
-        waiting.extend(self.unfunded()?);
+        let mut roots = self.roots()?;
+        let (count, key) = (roots.take_back(epoch), epoch.to_be_bytes());
+        if count == 0 {
+            return Ok(0);
+        }
         let to_json = |error: serde_json::Error| damaged(EPOCHS, &key, error);
-        let (none, waiting) = (serde_json::to_vec(&Posting::default()).map_err(to_json)?, serde_json::to_vec(&waiting).map_err(to_json)?);
+        let none = serde_json::to_vec(&Posting::default()).map_err(to_json)?;
+        let waiting = serde_json::to_vec(&roots.waiting).map_err(to_json)?;
         self.records.put_all(&[(MARKS, UNFUNDED, &waiting), (EPOCHS, &key, &none)])?;
         Ok(count)
     }
@@ -435,8 +457,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let books = books(folder.path());
         books.records.put(MARKS, SIGNED, &6_u64.to_be_bytes()).unwrap();
-        books.posted(&intent(1, &[0, 1], &[], 2)).unwrap();
-        books.posted(&intent(2, &[2, 4], &[3], 5)).unwrap();
+        books.sign(&intent(1, &[0, 1], &[], 2), Hash32([1; 32])).unwrap();
+        let twice = books.sign(&intent(2, &[1, 2], &[], 3), Hash32([2; 32])).unwrap_err();
+        assert!(matches!(twice, BooksError::Root(RootError::Held { receipt: 1, epoch: 1 })), "{twice}");
+        books.sign(&intent(2, &[2, 4], &[3], 5), Hash32([2; 32])).unwrap();
+        assert_eq!(books.intent(2, Hash32([2; 32])).unwrap(), Some(intent(2, &[2, 4], &[3], 5)));
         assert_eq!(books.unsettled().unwrap().iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [1, 2]);
         books.settled_before(2).unwrap();
         assert_eq!(books.unsettled().unwrap(), [(2, Posting { numbers: vec![2, 4] })]);

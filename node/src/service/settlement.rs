@@ -7,8 +7,9 @@
 //! - A payout tree of another branch's facts is proven wrong, and its poster slashed. So trees are built from the finalized books, once the
 //!   finalized block's own time has passed W1 and the payout before: the same tree on every branch, whichever the outbox carries it to. Costs
 //!   the lag of finality (half an hour on the OP Stack, eight blocks on the development chain) at each epoch.
-//! - A node root of a branch that is gone is refused: its epoch takes no roots any more, or stands in its body under another number. Income is
-//!   late, nobody is slashed; so roots, collects and paid credit notes go by the latest block, and the contracts refuse what no longer fits.
+//! - A node root of a branch that is gone is refused: its epoch takes no roots any more, or stands in its body under another number. Its receipts stay
+//!   its own until that is final, because a branch that comes back may take it: under two roots they would be a fault (`crate::books::roots`). Income
+//!   is late, nobody is slashed; so roots, collects and paid credit notes go by the latest block, and the contracts refuse what no longer fits.
 //! - Challenges and proofs name root and block that they speak of: see `challenges` and `proofs`.
 
 mod challenges;
@@ -234,10 +235,11 @@ impl Settling {
     async fn settle(&self, snapshot: &Snapshot) -> anyhow::Result<String> {
         let _turn = self.turn.lock().await;
         self.reconcile(&snapshot.latest)?;
-        self.stand_again(snapshot).await?;
+        let refused = self.stand_again(snapshot).await?;
         let Unposted { numbers, mut later, seen } = self.books.unposted(RECEIPTS_MAX)?;
         if numbers.is_empty() {
-            return Ok("no receipts to post".to_owned());
+            // The receipts of a root that is refused stay its own: it is tried again, and soon.
+            return refused.map_or_else(|| Ok("no receipts to post".to_owned()), |why| Err(why.into()));
         }
         let next = self.chain.submission_epoch().await?;
         ensure!(self.books.posting(next)?.is_none(), "epoch {next} has a root of this node already: the next one takes what came since");
@@ -260,31 +262,32 @@ impl Settling {
         let (numbers, receipts): (Vec<u64>, Vec<_>) = funded.into_iter().map(|(number, bundle)| (number, bundle.receipt)).unzip();
         let intent = Intent { epoch, posting: Posting { numbers }, unfunded, seen };
         if receipts.is_empty() {
-            self.books.posted(&intent)?;
+            self.books.sign(&intent, Hash32::ZERO)?;
             return Ok("no receipts to post: the payers' deposits were short, or they are too old".to_owned());
         }
         let root = epoch::node_root(self.account.address(), epoch, &receipts)?;
         let fees = root.fees;
-        self.books.intend(&intent, root.receipts)?;
+        // From here on the receipts are this root's, whatever comes of it: another branch of the chain may take it still.
+        self.books.sign(&intent, root.receipts)?;
         self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await?;
-        self.books.posted(&intent)?;
         Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {} lanes collected", receipts.len(), fees, collected.len()))
     }
 
-    /// A root that reached the chain before the books noted it (a crash in between) is noted now.
+    /// A root that stands on the chain and not in the books is noted: one of an earlier version, which noted it last.
     fn reconcile(&self, state: &State) -> anyhow::Result<()> {
         for (number, epoch) in state.epochs() {
             let Some(root) = epoch.roots.get(&self.account.address()) else { continue };
             if self.books.posting(number)?.is_some() {
                 continue;
             }
-            let intent = self.books.intent(number, root.receipts)?.with_context(|| {
+            let intent = self.books.intent(number, root.receipts)?;
+            let intent = intent.with_context(|| {
                 format!(
                     "epoch {number} holds {} receipts of this node that its books do not know: the data folder is older than the chain",
                     root.count
                 )
             })?;
-            self.books.posted(&intent)?;
+            self.books.adopt(&intent, root.receipts)?;
         }
         Ok(())
     }

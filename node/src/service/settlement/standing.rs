@@ -1,7 +1,8 @@
-//! What a reorganisation does to a root that was posted: as long as its epoch takes roots it is sent again; once the finalized chain shows that the
-//! epoch has closed without it, its receipts are unposted again and stand under the next root.
+//! What a reorganisation does to a root that was signed: as long as its epoch takes roots it is sent again; once the finalized chain shows that the
+//! epoch has closed without it, its receipts are free again and stand under the next root. `crate::books::roots` keeps a receipt from
+//! standing under two.
 //!
-//! Only what is finalized says that a root is lost: a later epoch is open there, or the time for roots is over. Each settling looks at the postings
+//! Only what is finalized says that a root is lost: a later epoch is open there, or the time for roots is over. Each settling looks at the roots
 //! that are not final, a handful. A receipt may lie `maxAgeBlocks` behind its root at most (F5 would void it), so what grew too old is told
 //! with its sum and never posted; its payer may ask its money back.
 
@@ -11,23 +12,13 @@ use chain_bridge::{chain::error::ChainError, follow::Snapshot, registry::State};
 use types::{amount::Amount, id::Address, key::Signed};
 
 use super::Settling;
-use crate::books::Posting;
+use crate::books::{
+    Posting,
+    roots::{Fate, Step},
+};
 
 /// Blocks that a root may wait for its inclusion: the outbox raises its fee after three.
 const INCLUSION_BLOCKS: u64 = 4;
-
-/// What became of a posted root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is in the finalized chain.
-    Final,
-    /// It is in the chain, which may still change.
-    Open,
-    /// It is in no block, and its epoch may still take it.
-    Missing,
-    /// Its epoch closed without it, and that is final.
-    Lost,
-}
 
 /// What became of the root of `own` of an epoch; `finalized_at` is the time of the finalized block.
 fn fate(own: Address, number: u64, finalized: &State, finalized_at: u64, latest: &State) -> Fate {
@@ -61,44 +52,45 @@ const fn is_too_old(block: u64, head: u64, age_max: u64) -> bool {
 }
 
 impl Settling {
-    /// Looks after the roots that the finalized chain does not hold yet.
-    pub(super) async fn stand_again(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    /// Looks after the roots that the finalized chain does not hold yet. Returns why one of them is not on the chain, if the chain refuses it now.
+    pub(super) async fn stand_again(&self, snapshot: &Snapshot) -> anyhow::Result<Option<ChainError>> {
         let unsettled = self.books.unsettled()?;
-        let Some(heads) = snapshot.heads.filter(|_| !unsettled.is_empty()) else { return Ok(()) };
+        let Some(heads) = snapshot.heads.filter(|_| !unsettled.is_empty()) else { return Ok(None) };
         let header = self.chain.rpc().header(heads.finalized.number).await?.context("the finalized block is gone")?;
         anyhow::ensure!(header.block == heads.finalized, "the chain's finalized block changed while it was looked at");
         let own = self.account.address();
-        let mut all_final = true;
+        let (mut all_final, mut refused) = (true, None);
         for (number, posting) in unsettled {
-            match fate(own, number, &snapshot.finalized, header.timestamp, &snapshot.latest) {
-                Fate::Final => {}
-                Fate::Lost => {
+            let fate = fate(own, number, &snapshot.finalized, header.timestamp, &snapshot.latest);
+            let roots = self.books.roots()?;
+            match roots.step(number, fate) {
+                Step::Keep => {}
+                Step::TakeBack => {
                     let receipts = self.books.take_back(number)?;
                     tracing::warn!(epoch = number, receipts, "the chain dropped this node's root: its receipts stand under the next one");
                 }
-                Fate::Open => all_final = false,
-                Fate::Missing => {
-                    all_final = false;
-                    self.send_again(number, &posting).await?;
-                }
+                Step::Send => refused = self.send_again(number, &posting).await?,
+                Step::Never => tracing::error!(epoch = number, "a root has receipts of another one that may stand: it is not sent"),
             }
+            // One that shares receipts with another is remembered until that one is lost.
+            all_final &= matches!(fate, Fate::Lost) || (matches!(fate, Fate::Final) && !roots.overlaps(number));
             if all_final {
                 self.books.settled_before(number.saturating_add(1))?;
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Hands the same root over again: its key finds the transaction that a reorganisation took out, if it is not in a block already.
-    async fn send_again(&self, number: u64, posting: &Posting) -> anyhow::Result<()> {
+    async fn send_again(&self, number: u64, posting: &Posting) -> anyhow::Result<Option<ChainError>> {
         let receipts: Vec<_> = self.books.receipts(&posting.numbers)?.into_iter().map(|bundle| bundle.receipt).collect();
         let root = epoch::node_root(self.account.address(), number, &receipts)?;
         match self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(None),
             // The epoch has closed in blocks that are not final yet, or another copy was faster: both are known later.
             Err(error @ ChainError::Reverted { .. }) => {
-                tracing::debug!(epoch = number, %error, "a root that a reorganisation took out");
-                Ok(())
+                tracing::debug!(epoch = number, %error, "a root that the chain does not have");
+                Ok(Some(error))
             }
             Err(error) => Err(error.into()),
         }
