@@ -75,8 +75,10 @@ pub struct DeployConfig {
     pub max_age_blocks: u64,
     /// Bond of a challenge.
     pub challenge_bond: Amount,
-    /// In which a challenge is answered.
+    /// In which a node answers a challenge.
     pub answer_s: u64,
+    /// In which a poster does: its tree may be asked for level by level within W2.
+    pub payout_answer_s: u64,
     /// Takes the protocol's constant.
     pub protocol: Address,
     /// Approves parameters, sets the rent.
@@ -111,6 +113,8 @@ impl DeployConfig {
             challenge_bond: Amount(WEI_PER_OPEN),
             // Twice that is left of every window in which a challenge may be opened.
             answer_s: 2 * HOUR,
+            // 35 questions one after the other: a tree of 2^14 accounts, and the parts of one of 2^20 receipts.
+            payout_answer_s: 600,
             protocol,
             governor,
         }

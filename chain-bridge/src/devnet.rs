@@ -124,6 +124,7 @@ impl DevnetConfig {
                 max_age_blocks: 256,
                 challenge_bond: Amount(WEI_PER_OPEN),
                 answer_s: 4,
+                payout_answer_s: 4,
                 protocol: at(Role::Protocol),
                 governor: at(Role::Governor),
             },

@@ -286,12 +286,12 @@ contract PayoutVerifier is FaultBase {
         return true;
     }
 
-    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane had
-    /// collected it by then. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
+    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, bills something, was not void when W1 ended, and its lane had
+    /// collected it by then. What bills nothing may name a quote that nobody has, so that the receipt alone must tell. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
     function isPaid(Codec.NodeRoot memory root, bytes calldata receipt, bytes32 receiptHash, bool inDoubt) private view returns (bool) {
         if (!Codec.isWellFormed(receipt)) return false;
         Codec.Receipt memory given = Codec.receipt(receipt);
-        if (given.node != root.node || isWithheld(root) || isVoid(root, receiptHash)) return false;
+        if (given.node != root.node || !Codec.isBillable(given.reason) || isWithheld(root) || isVoid(root, receiptHash)) return false;
         (bool known, uint128 collected) = escrow.collectedBy(given.lane, root.epoch);
         if (known) return collected >= given.cumulativeAfter;
         return inDoubt && escrow.collectedOf(given.lane) >= given.cumulativeAfter;

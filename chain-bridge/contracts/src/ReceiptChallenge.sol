@@ -10,14 +10,15 @@ import {PayoutTrees} from "./PayoutTrees.sol";
 import {ISessions, ISettlement, IStakes} from "./Ports.sol";
 import {ReceiptRules} from "./ReceiptRules.sol";
 import {Sig} from "./Sig.sol";
+import {Trees} from "./Trees.sol";
 
 /// @title Faults that only silence proves: F8, F6 against the client's request, and payout trees that nobody can open
-/// @notice A challenger attaches a bond and asks for what the accused must hold. Who answers within `answerSeconds` is given the bond; against
+/// @notice A challenger attaches a bond and asks for what the accused must hold. Who answers in time is given the bond; against
 /// who does not, anybody settles: the accused is slashed, the challenger gets its bond back. Answers are in the events, so that one serves
 /// everybody. A challenge is possible only while there is time to answer and as much again to settle before the window closes.
 /// @dev A request's id does not bind what it asks for. A client could sign a second request under the id of an answered one and hold it
 /// against its node; so the node may show the one it answered. A stretch of receipts may be shown in any number of calls, by anybody: whoever is
-/// ahead of the node with some of its receipts has paid for showing them.
+/// ahead of the node with some of its receipts has paid for showing them, and the node's call, which holds them too, goes on behind them.
 contract ReceiptChallenge is FaultBase {
     using Openings for Openings.Reader;
 
@@ -32,6 +33,9 @@ contract ReceiptChallenge is FaultBase {
 
     /// @notice Most receipts that one challenge asks for: what a node can show within `answerSeconds`, in as many transactions as it needs.
     uint64 public constant STRETCH_MAX = 256;
+    /// @notice Most bytes that a receipt's quote, and its manifest, may have to be shown: the largest manifest has 1,465. A receipt may name other bytes, of
+    /// any length; what is shown must fit into the transaction that proves a payout wrong, beside the receipt and the openings.
+    uint256 public constant NAMED_BYTES_MAX = 4_096;
     /// @dev The head of a sum tree: count u64, total u128, top. A leaf, or a part, with its opening is longer.
     uint256 private constant SUM_HEAD_BYTES = 56;
 
@@ -40,8 +44,11 @@ contract ReceiptChallenge is FaultBase {
     /// @notice What a challenger attaches, in wei, for each receipt of a stretch and for everything else that can be asked for: more than an
     /// answer costs.
     uint128 public immutable bond;
-    /// @notice Seconds in which the accused may answer.
+    /// @notice Seconds in which a node may answer.
     uint64 public immutable answerSeconds;
+    /// @notice Seconds in which a poster may. A wrong line of a tree that nobody shows is found by as many questions as the tree has levels, each of
+    /// which a poster may leave open so long: within W2 there must be time for all of them.
+    uint64 public immutable payoutAnswerSeconds;
 
     /// @notice When a node was found to withhold a receipt of an epoch, in seconds since 1970; 0 if it was not. If W1 had not ended, none of
     /// the node's receipts of that epoch has a part.
@@ -72,6 +79,8 @@ contract ReceiptChallenge is FaultBase {
     error StretchCount(uint64 most, uint64 got);
     error StretchBeyondCount(uint256 end, uint64 count);
     error NothingShown();
+    error NotNext(uint64 next, uint64 got);
+    error NamedTooLong(uint256 most, uint256 got);
     error NotAReceiptOf(address node);
     error WrongSigner(address expected, address recovered);
     error OtherRequest(bytes32 expected, bytes32 got);
@@ -84,15 +93,22 @@ contract ReceiptChallenge is FaultBase {
 
     /// @param escrow_ See `escrow`.
     /// @param bond_ See `bond`.
-    /// @param answerSeconds_ Seconds to answer in; W1 and W2 must each be longer than twice that.
-    constructor(IStakes stakeManager_, ISettlement settlement_, ISessions escrow_, uint128 bond_, uint64 answerSeconds_)
-        FaultBase(stakeManager_, settlement_)
-    {
+    /// @param answerSeconds_ Seconds for a node to answer in; W1 must be longer than twice that.
+    /// @param payoutAnswerSeconds_ Seconds for a poster; W2 must be longer than that as often as a payout tree and its parts have levels.
+    constructor(
+        IStakes stakeManager_,
+        ISettlement settlement_,
+        ISessions escrow_,
+        uint128 bond_,
+        uint64 answerSeconds_,
+        uint64 payoutAnswerSeconds_
+    ) FaultBase(stakeManager_, settlement_) {
         if (address(escrow_) == address(0)) revert ZeroAddress("escrow");
-        if (answerSeconds_ == 0) revert ZeroAnswerTime();
+        if (answerSeconds_ == 0 || payoutAnswerSeconds_ == 0) revert ZeroAnswerTime();
         escrow = escrow_;
         bond = bond_;
         answerSeconds = answerSeconds_;
+        payoutAnswerSeconds = payoutAnswerSeconds_;
     }
 
     // ------------------------------------------------------------------ F8: receipts are withheld
@@ -111,24 +127,35 @@ contract ReceiptChallenge is FaultBase {
 
     /// @notice Shows receipts and all that their parts follow from. Callable by anyone; once the last one of a challenged stretch is shown, the
     /// bond is the node's. Receipts that nobody asked for are shown as the stretch of no receipts that begins with the first of them.
-    /// @param evidence NodeRoot body, submission block u64, first u64, count u64; then the receipts that follow those already shown, one at least,
-    /// each with its length u32: receipt, signature, quote, manifest; then its siblings. Quote and manifest may be empty where nothing is billed.
+    /// @param evidence NodeRoot body, submission block u64, first u64, count u64, and, unless that is 0, the place u64 of the first receipt shown here; then
+    /// receipts that follow each other, one at least, each with its length u32: receipt, signature, quote, manifest; then its siblings. Quote and manifest
+    /// may be empty where nothing is billed. Those shown before are passed over unread, so that nobody makes the node's call fail by being
+    /// ahead of it; none may be left out.
     function showReceipts(bytes calldata evidence) external {
         Openings.Reader memory reader = Openings.over(evidence);
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
         (uint64 first, uint64 count) = (reader.u64(), reader.u64());
         bytes32 id = stretchId(place.root, first, count);
-        uint64 shown = count == 0 ? 0 : inTime(id).shown;
+        uint64 next = first;
+        if (count != 0) next += inTime(id).shown;
+        place.index = count == 0 ? first : reader.u64();
+        if (place.index < first || place.index > next) revert NotNext(next, place.index);
         if (reader.left() == 0) revert NothingShown();
-        for (; reader.left() != 0 && (count == 0 || shown < count); ++shown) {
-            place.index = first + shown;
-            showAt(reader, id, place);
+        for (; reader.left() != 0 && (count == 0 || place.index < first + count); ++place.index) {
+            if (place.index < next) passAt(reader, place.root.count);
+            else showAt(reader, id, place);
         }
         reader.finish();
-        if (count == 0) return;
+        if (count == 0 || place.index <= next) return;
         // A stretch is no longer than `STRETCH_MAX`.
-        challenges[id].shown = uint16(shown);
-        if (shown == count) answered(id, place.root.node, uint256(bond) * count);
+        challenges[id].shown = uint16(place.index - first);
+        if (place.index == first + count) answered(id, place.root.node, uint256(bond) * count);
+    }
+
+    /// @dev Passes over a receipt that was shown before: its four blobs, and its siblings under a root of `count` receipts.
+    function passAt(Openings.Reader memory reader, uint64 count) private pure {
+        for (uint256 i = 0; i < 4; ++i) reader.blob();
+        reader.cut(Trees.SUM_SIBLING_BYTES * Openings.depth(count));
     }
 
     function showAt(Openings.Reader memory reader, bytes32 id, NodeTrees.Place memory place) private {
@@ -138,6 +165,8 @@ contract ReceiptChallenge is FaultBase {
         bytes32 receiptHash = requireSigned(place.root.node, receipt, signature);
         bytes calldata quote = reader.blob();
         bytes calldata manifest = reader.blob();
+        if (quote.length > NAMED_BYTES_MAX) revert NamedTooLong(NAMED_BYTES_MAX, quote.length);
+        if (manifest.length > NAMED_BYTES_MAX) revert NamedTooLong(NAMED_BYTES_MAX, manifest.length);
         ReceiptRules.Case memory c = ReceiptRules.open(receipt, quote, manifest);
         if (c.receipt.node != place.root.node) revert NotAReceiptOf(place.root.node);
         if (Codec.isBillable(c.receipt.reason) && !c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
@@ -272,11 +301,11 @@ contract ReceiptChallenge is FaultBase {
     }
 
     /// @notice Gives the caller its bond back if it challenged a payout that was taken back, for whatever reason, before anybody answered.
-    /// What is pending still is settled instead: there are `answerSeconds` to do so.
+    /// What is pending still is settled instead: there are `payoutAnswerSeconds` to do so.
     function reclaim(bytes32 id) external {
         Challenge storage challenge = known(id);
         if (msg.sender != challenge.challenger || !challenge.ofPayout) revert NotYours(id, challenge.challenger);
-        uint64 from = challenge.deadline + answerSeconds;
+        uint64 from = challenge.deadline + payoutAnswerSeconds;
         if (block.timestamp < from) revert StillOpen(from, block.timestamp);
         challenge.closed = true;
         give(msg.sender, bond);
@@ -311,8 +340,9 @@ contract ReceiptChallenge is FaultBase {
     function open(bytes32 id, uint256 until, uint256 value, bool ofPayout) private returns (uint64 deadline) {
         if (msg.value != value) revert WrongBond(value, msg.value);
         if (challenges[id].challenger != address(0)) revert KnownChallenge(id);
-        if (block.timestamp + 2 * uint256(answerSeconds) > until) revert TooLate(until, block.timestamp);
-        deadline = uint64(block.timestamp) + answerSeconds;
+        uint64 time = ofPayout ? payoutAnswerSeconds : answerSeconds;
+        if (block.timestamp + 2 * uint256(time) > until) revert TooLate(until, block.timestamp);
+        deadline = uint64(block.timestamp) + time;
         challenges[id] = Challenge({challenger: msg.sender, deadline: deadline, shown: 0, closed: false, ofPayout: ofPayout});
     }
 

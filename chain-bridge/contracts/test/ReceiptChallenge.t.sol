@@ -67,13 +67,14 @@ contract ReceiptChallengeTest is Ledger {
         settlement.postPayout(1, 0, keccak256("no tree at all"), 1);
         askLeaf(0);
         askLeaf(1);
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         desk.settleLeaf(0);
         eq("taken back", 0, settlement.pendingPayout().epoch);
         yes("slashed", stakes.slashableOf(other) < 50 ether);
         // The second challenge lost its object: its bond comes back to whoever asked, and to nobody else.
-        bytes32 id = keccak256(abi.encode("leaf", uint64(1), keccak256("no tree at all"), uint64(block.timestamp - ANSWER_SECONDS), uint64(1)));
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        uint64 postedAt = uint64(block.timestamp - PAYOUT_ANSWER_SECONDS);
+        bytes32 id = keccak256(abi.encode("leaf", uint64(1), keccak256("no tree at all"), postedAt, uint64(1)));
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NotYours.selector);
         desk.reclaim(id);
         vm.prank(ASKER);
@@ -130,8 +131,8 @@ contract ReceiptChallengeTest is Ledger {
         bytes32 id = keccak256(abi.encode("leaf", posted.epoch, posted.root, posted.postedAt, uint64(0)));
         ReceiptChallenge.Challenge memory open = desk.challengeOf(id);
         eq("challenger", address(coy), open.challenger);
-        eq("deadline", block.timestamp + ANSWER_SECONDS, open.deadline);
-        vm.warp(open.deadline + ANSWER_SECONDS - 1);
+        eq("deadline", block.timestamp + PAYOUT_ANSWER_SECONDS, open.deadline);
+        vm.warp(open.deadline + PAYOUT_ANSWER_SECONDS - 1);
         vm.expectPartialRevert(ReceiptChallenge.StillOpen.selector);
         vm.prank(address(coy));
         desk.reclaim(id);
@@ -154,18 +155,40 @@ contract ReceiptChallengeTest is Ledger {
         IStakes port = IStakes(address(stakes));
         ISettlement books = ISettlement(address(settlement));
         vm.expectRevert(ReceiptChallenge.ZeroAnswerTime.selector);
-        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, 0);
+        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, 0, PAYOUT_ANSWER_SECONDS);
+        vm.expectRevert(ReceiptChallenge.ZeroAnswerTime.selector);
+        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, ANSWER_SECONDS, 0);
         vm.expectRevert(abi.encodeWithSelector(FaultBase.ZeroAddress.selector, "escrow"));
-        new ReceiptChallenge(port, books, ISessions(address(0)), CHALLENGE_BOND, ANSWER_SECONDS);
+        new ReceiptChallenge(port, books, ISessions(address(0)), CHALLENGE_BOND, ANSWER_SECONDS, PAYOUT_ANSWER_SECONDS);
     }
 
     function test_parts_that_are_withheld_cost_the_poster_its_stake() public {
         Tree memory tree = pending();
         vm.prank(ASKER);
         desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 1), 0);
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         desk.settlePart(1, 0);
         eq("taken back", 0, settlement.pendingPayout().epoch);
+    }
+
+    /// @dev A poster that leaves each question open as long as it may is asked as many as W2 has times for answers, less one: the tree of the example
+    /// deployment can be searched to its last part.
+    function test_a_poster_is_asked_as_often_as_w2_has_times_to_answer() public {
+        Tree memory tree = pending();
+        uint64 finalAt = uint64(block.timestamp) + W2;
+        uint256 asked = 0;
+        for (uint64 i = 0; block.timestamp + 2 * PAYOUT_ANSWER_SECONDS <= finalAt; ++i) {
+            askLeaf(i);
+            vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS - 1);
+            uint256 last = tree.accounts.length - 1;
+            desk.showLeaf(i, leafAt(tree, i < last ? i : last));
+            vm.warp(block.timestamp + 1);
+            ++asked;
+        }
+        eq("questions", W2 / PAYOUT_ANSWER_SECONDS - 1, asked);
+        vm.prank(ASKER);
+        vm.expectPartialRevert(ReceiptChallenge.TooLate.selector);
+        desk.challengeLeaf{value: CHALLENGE_BOND}(99);
     }
 
     // ------------------------------------------------------------------ helpers

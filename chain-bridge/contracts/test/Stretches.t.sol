@@ -54,13 +54,13 @@ contract StretchesTest is Ledger {
         ask(root, 1, 4);
         uint256 before = node.balance;
         bytes32 id = idOf(root, 1, 4);
-        show(root, 1, 4, 2, 1, NodeTrees.NotInTree.selector);
+        show(root, 1, 4, 2, 1, ReceiptChallenge.NotNext.selector);
         vm.prank(author);
         show(root, 1, 4, 1, 1, bytes4(0));
         eq("shown", 1, desk.challengeOf(id).shown);
-        // Not again, none left out, none at all, and none beyond the stretch.
-        show(root, 1, 4, 1, 1, NodeTrees.NotInTree.selector);
-        show(root, 1, 4, 3, 1, NodeTrees.NotInTree.selector);
+        // None left out, none before the stretch, none at all, and none beyond it.
+        show(root, 1, 4, 3, 1, ReceiptChallenge.NotNext.selector);
+        show(root, 1, 4, 0, 1, ReceiptChallenge.NotNext.selector);
         show(root, 1, 4, 2, 0, ReceiptChallenge.NothingShown.selector);
         show(root, 1, 4, 2, 4, Openings.TrailingBytes.selector);
         vm.prank(ASKER);
@@ -70,6 +70,37 @@ contract StretchesTest is Ledger {
         show(root, 1, 4, 4, 1, bytes4(0));
         yes("closed", desk.challengeOf(id).closed);
         eq("the whole bond", before + 4 * CHALLENGE_BOND, node.balance);
+    }
+
+    function test_who_is_ahead_of_the_node_makes_none_of_its_calls_fail() public {
+        Root memory root = submitted(4);
+        ask(root, 0, 4);
+        uint256 before = node.balance;
+        bytes32 id = idOf(root, 0, 4);
+        vm.prank(author);
+        show(root, 0, 4, 0, 1, bytes4(0));
+        // The node's call was on its way with the same one and two more.
+        vm.recordLogs();
+        show(root, 0, 4, 0, 3, bytes4(0));
+        eq("only what is new is told", 2, vm.getRecordedLogs().length);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        // One that is ahead with all of a call leaves nothing for it to do: it changes nothing, pays nothing, and does not fail.
+        vm.recordLogs();
+        show(root, 0, 4, 1, 2, bytes4(0));
+        eq("told", 0, vm.getRecordedLogs().length);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        eq("not yet", before, node.balance);
+        // What is passed over is not read, but its lengths are.
+        bytes memory junk = abi.encodePacked(Pack.blob("a"), Pack.blob(""), Pack.blob("bc"), Pack.blob(""));
+        bytes memory shape = abi.encodePacked(root.shown, uint64(0), uint64(4), uint64(2), junk);
+        refusedAnswer(abi.encodePacked(shape, new bytes(95)), Openings.Truncated.selector);
+        desk.showReceipts(abi.encodePacked(shape, new bytes(96)));
+        refusedAnswer(abi.encodePacked(shape, new bytes(97)), Openings.Truncated.selector);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        desk.showReceipts(abi.encodePacked(shape, new bytes(96), one_(root, 3)));
+        yes("closed", desk.challengeOf(id).closed);
+        eq("the whole bond, once", before + 4 * CHALLENGE_BOND, node.balance);
+        show(root, 0, 4, 3, 1, ReceiptChallenge.NoChallenge.selector);
     }
 
     /// forge-config: default.fuzz.runs = 32
@@ -86,8 +117,9 @@ contract StretchesTest is Ledger {
         uint256 stake = stakes.stakeOf(root.node);
         for (uint256 done = 0; done < count;) {
             uint256 more = 1 + uint256(keccak256(abi.encode(seed, "call", done))) % (count - done);
+            uint256 again = uint256(keccak256(abi.encode(seed, "again", done))) % (done + 1);
             vm.prank(address(uint160(uint256(keccak256(abi.encode(seed, "caller", done))))));
-            show(root, first, count, first + done, more, bytes4(0));
+            show(root, first, count, first + done - again, more + again, bytes4(0));
             done += more;
         }
         eq("bond", before + count * CHALLENGE_BOND, root.node.balance);
@@ -102,7 +134,7 @@ contract StretchesTest is Ledger {
         Root memory root = submitted(2);
         ask(root, 0, 1);
         Answer memory a = root.answers[0];
-        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), Pack.blob(receiptBody(a)));
+        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), Pack.blob(receiptBody(a)));
         bytes memory sig = Pack.blob(receiptSig(a));
         bytes memory quote = Pack.blob(quoteBody(a));
         bytes memory rest = abi.encodePacked(quote, Pack.blob(manifestBody(a)));
@@ -112,7 +144,8 @@ contract StretchesTest is Ledger {
         refusedAnswer(abi.encodePacked(head, sig, quote, Pack.blob(""), up), ReceiptRules.NotTheManifest.selector);
         refusedAnswer(abi.encodePacked(head, sig, rest, siblings(root, 1)), NodeTrees.NotInTree.selector);
         refusedAnswer(abi.encodePacked(head, sig, rest, up, hex"00"), Openings.TrailingBytes.selector);
-        show(root, 0, 1, 1, 1, NodeTrees.NotInTree.selector);
+        show(root, 0, 1, 1, 1, ReceiptChallenge.NotNext.selector);
+        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), one_(root, 1)), NodeTrees.NotInTree.selector);
         show(root, 0, 1, 0, 1, bytes4(0));
     }
 
@@ -124,15 +157,37 @@ contract StretchesTest is Ledger {
         (answers[0].receipt.quoteHash, answers[0].receipt.manifestRoot) = (keccak256("no quote"), keccak256("no manifest"));
         Root memory root = submit(NODE_KEY, answers);
         ask(root, 0, 2);
-        bytes memory bare = abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "", ""));
+        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(2), uint64(0));
+        bytes memory bare = abi.encodePacked(head, partly(root, 0, "", ""));
         // With the bytes that it names it may be shown too, with others not.
-        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "other", "")), ReceiptRules.NotTheQuote.selector);
+        refusedAnswer(abi.encodePacked(head, partly(root, 0, "other", "")), ReceiptRules.NotTheQuote.selector);
         uint256 clean = vm.snapshotState();
-        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "no quote", "no manifest")));
+        desk.showReceipts(abi.encodePacked(head, partly(root, 0, "no quote", "no manifest")));
         vm.revertToState(clean);
         uint256 before = node.balance;
         desk.showReceipts(abi.encodePacked(bare, one_(root, 1)));
         eq("bond", before + 2 * CHALLENGE_BOND, node.balance);
+    }
+
+    function test_what_is_shown_fits_beside_a_proof_that_a_payout_is_wrong() public {
+        uint256 most = desk.NAMED_BYTES_MAX();
+        uint256 clean = vm.snapshotState();
+        // As its quote, then as its manifest, a receipt names bytes that are none: as many as may be shown, and one more.
+        for (uint256 k = 0; k < 4; ++k) {
+            bytes memory named = new bytes(k < 2 ? most : most + 1);
+            Answer[] memory answers = new Answer[](1);
+            answers[0] = honest(NODE_KEY, 1, SEED);
+            Answer memory a = answers[0];
+            if (k % 2 == 0) a.receipt.quoteHash = keccak256(named);
+            else a.receipt.manifestRoot = keccak256(named);
+            Root memory root = submit(NODE_KEY, answers);
+            ask(root, 0, 1);
+            bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0));
+            bytes memory shown = k % 2 == 0 ? partly(root, 0, named, manifestBody(a)) : partly(root, 0, quoteBody(a), named);
+            if (k < 2) desk.showReceipts(abi.encodePacked(head, shown));
+            else refusedAnswer(abi.encodePacked(head, shown), ReceiptChallenge.NamedTooLong.selector);
+            vm.revertToState(clean);
+        }
     }
 
     // ------------------------------------------------------------------ not shown
@@ -200,7 +255,7 @@ contract StretchesTest is Ledger {
         ask(root, 3, 1);
         show(root, 0, 3, 0, 1, bytes4(0));
         show(root, 0, 3, 1, 1, ReceiptChallenge.NotAReceiptOf.selector);
-        show(root, 0, 3, 2, 1, NodeTrees.NotInTree.selector);
+        show(root, 0, 3, 2, 1, ReceiptChallenge.NotNext.selector);
         show(root, 3, 1, 3, 1, ReceiptChallenge.NotAReceiptOf.selector);
         vm.warp(block.timestamp + ANSWER_SECONDS);
         desk.settleReceipts(root.body, blockOf(root), 0, 3);
@@ -377,7 +432,7 @@ contract StretchesTest is Ledger {
         show(root, 0, 0, 0, 0, ReceiptChallenge.NothingShown.selector);
         bytes memory beyond = abi.encodePacked(root.shown, uint64(3), uint64(0), one_(root, 2));
         refusedAnswer(beyond, Trees.IndexBeyondLeaves.selector);
-        show(root, 0, 0, 1, 1, NodeTrees.NotInTree.selector);
+        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(0), one_(root, 1)), NodeTrees.NotInTree.selector);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleReceipts(root.body, blockOf(root), 0, 0);
     }
@@ -423,6 +478,8 @@ contract StretchesTest is Ledger {
     /// @dev Shows `more` receipts from the one at `from` on as an answer to the stretch of `count` from `first` on.
     function show(Root memory root, uint256 first, uint256 count, uint256 from, uint256 more, bytes4 selector) private {
         bytes memory evidence = abi.encodePacked(root.shown, uint64(first), uint64(count));
+        // What nobody asked for begins at `first`.
+        if (count != 0) evidence = abi.encodePacked(evidence, uint64(from));
         for (uint256 i = 0; i < more; ++i) evidence = abi.encodePacked(evidence, one_(root, from + i));
         if (selector == 0) desk.showReceipts(evidence);
         else refusedAnswer(evidence, selector);
@@ -431,7 +488,7 @@ contract StretchesTest is Ledger {
     /// @dev As many receipts as a draw says, from where the stretch stands.
     function answerOf(Root memory root, uint64 first, uint64 count, uint256 random) private view returns (bytes memory evidence) {
         uint256 from = desk.challengeOf(idOf(root, first, count)).shown;
-        evidence = abi.encodePacked(root.shown, first, count);
+        evidence = abi.encodePacked(root.shown, first, count, uint64(first + from));
         for (uint256 i = 0; i < 1 + random % 3 && from + i < count; ++i) evidence = abi.encodePacked(evidence, one_(root, first + from + i));
     }
 

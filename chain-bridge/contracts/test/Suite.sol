@@ -41,6 +41,7 @@ abstract contract Suite {
     uint64 internal constant GRACE_BLOCKS = 16;
     uint64 internal constant MAX_AGE_BLOCKS = 256;
     uint64 internal constant ANSWER_SECONDS = 3;
+    uint64 internal constant PAYOUT_ANSWER_SECONDS = 2;
     uint128 internal constant CHALLENGE_BOND = 1 ether;
 
     uint256 internal constant CLIENT_KEY = 0xC11E;
@@ -121,7 +122,7 @@ abstract contract Suite {
         verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
         billing = new BillingVerifier(port, books, registry, GRACE_BLOCKS);
         challenges = vm.deployCode(
-            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, escrow, CHALLENGE_BOND, ANSWER_SECONDS)
+            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, escrow, CHALLENGE_BOND, ANSWER_SECONDS, PAYOUT_ANSWER_SECONDS)
         );
         payouts = vm.deployCode(
             "PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, verifying, registry, escrow, challenges, MAX_AGE_BLOCKS)

@@ -12,6 +12,9 @@ use crate::chain::error::ChainError;
 
 /// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
 const BLOCK_SECONDS_MAX: u64 = 12;
+/// Questions that find a wrong line of a payout tree that nobody shows: one for each level of 2^14 accounts, of the 2^20 parts of one of them, and one
+/// for the first leaf.
+const QUESTIONS: u64 = 35;
 /// Longest time of any kind: 136 years. Contracts add them to the chain's time in 64 bits.
 const SECONDS_MAX: u64 = 1 << 32;
 /// Most blocks of any kind: 136 years of blocks a second apart.
@@ -30,6 +33,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         ("thaw_s", c.thaw_s, 1, "that window would be over when it opens"),
         ("honour_s", c.honour_s, 1, "that window would be over when it opens"),
         ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
+        ("payout_answer_s", c.payout_answer_s, 1, "no poster could answer a challenge"),
         ("epoch_min_s", c.epoch_min_s, 0, ""),
         ("fallback_s", c.fallback_s, 0, ""),
         ("unbonding_s", c.unbonding_s, 0, ""),
@@ -117,13 +121,15 @@ pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
             (c.w1_s - third).div_ceil(2)
         ));
     }
-    if twice >= c.w2_s {
+    // The last question must be open a full time to answer before W2 ends, and there is one for each level.
+    let search = (QUESTIONS + 1) * c.payout_answer_s;
+    if search > c.w2_s {
         return refuse(format!(
-            "answer_s is {}, w2_s is {}: a challenge needs twice answer_s, so a payout whose tree nobody shows could never be asked for; lower answer_s \
-             below {} or raise w2_s above {twice}",
-            c.answer_s,
+            "payout_answer_s is {}, w2_s is {}: a wrong line of a payout tree that its poster shows only when asked is found by {QUESTIONS} questions, \
+             each of which it may leave open that long, so that the payout would be final before; lower payout_answer_s to {} or raise w2_s to {search}",
+            c.payout_answer_s,
             c.w2_s,
-            c.w2_s.div_ceil(2)
+            c.w2_s / (QUESTIONS + 1)
         ));
     }
     Ok(())
@@ -152,7 +158,7 @@ mod tests {
         liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
         liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
         type Change = fn(&mut DeployConfig);
-        let table: [(Change, &[&str]); 18] = [
+        let table: [(Change, &[&str]); 19] = [
             (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
             (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
             (|c| c.thaw_s = 0, &["thaw_s is 0"]),
@@ -170,7 +176,8 @@ mod tests {
             (|c| c.w2_s = 28_801, &["w2_s is 28801", "28800 s apart", "lower w2_s to 28800 or raise epoch_min_s to 28801"]),
             (|c| c.fallback_s = 7_201, &["w2_s + fallback_s are 28801", "28800 s apart", "lower fallback_s to 7200"]),
             (|c| (c.answer_s, c.w1_s, c.epoch_min_s) = (7_200, 21_600, 28_800), &["answer_s is 7200", "14400 s are left", "below 7200"]),
-            (|c| c.answer_s = 10_800, &["answer_s is 10800", "w2_s is 21600", "below 10800", "above 21600"]),
+            (|c| c.payout_answer_s = 0, &["payout_answer_s is 0", "no poster could answer"]),
+            (|c| c.payout_answer_s = 601, &["payout_answer_s is 601", "w2_s is 21600", "35 questions", "to 600 ", "to 21636"]),
         ];
         for (change, says) in table {
             let mut changed = c.clone();

@@ -47,13 +47,14 @@ pub struct Exhibit {
 }
 
 /// What `showReceipts` opens, in as many transactions as the receipts need, each of `bytes_max` bytes at most unless one receipt alone is longer: root,
-/// first, count, then for each receipt its blobs and siblings. `exhibits` begin with the receipt at `next`, the one behind the last that was
-/// shown. Nothing if they reach beyond the tree.
+/// first, count, the place of the transaction's first receipt, then for each receipt its blobs and siblings. `exhibits` begin with the receipt at
+/// `next`: the one behind the last that was shown, or one before it, since the contract passes over those that were. Nothing if they reach beyond
+/// the tree.
 pub fn receipts_evidence(of: &Stretch, next: u64, tree: &SumTree, exhibits: &[Exhibit], bytes_max: usize) -> Option<Vec<Vec<u8>>> {
-    // Whoever publishes begins a stretch of none with each transaction.
+    // Whoever publishes begins a stretch of none with each transaction, whose place is the stretch's.
     let head = |at: u64| {
-        let first = if of.count == 0 { at } else { of.first };
-        Packer::new().node_root(&of.root, of.block).u64(first).u64(of.count)
+        let packer = Packer::new().node_root(&of.root, of.block);
+        if of.count == 0 { packer.u64(at).u64(0) } else { packer.u64(of.first).u64(of.count).u64(at) }
     };
     let (mut all, mut packer, mut is_begun) = (Vec::new(), head(next), false);
     for (at, exhibit) in (next..).zip(exhibits) {

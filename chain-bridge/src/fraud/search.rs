@@ -213,7 +213,8 @@ fn wrong_share(case: &Case<'_>, leaf: usize, place: usize, part: &PartLeaf) -> R
         Some(receipt) => {
             let collected = case.state.collected_by(receipt.lane, epoch);
             let collected = collected.unwrap_or_else(|| case.state.lane_collected(receipt.lane));
-            is_out(case.state, epoch, &receipt) || collected < receipt.cumulative_after
+            // What bills nothing may name a quote that nobody has.
+            !receipt.reason.is_billable() || is_out(case.state, epoch, &receipt) || collected < receipt.cumulative_after
         }
     };
     let opened = if is_unpaid { Opened::Receipt(&billed) } else { Opened::All(&billed) };

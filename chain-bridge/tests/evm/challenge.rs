@@ -94,12 +94,17 @@ fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
     let first = one(show(&world, 1, &whole, 0, 1, 0));
     world.t.evm.step(relay, &Step::show_receipts(first.clone())).unwrap();
     assert_eq!((world.t.evm.state.open_challenges().count(), balance(&mut world)), (open_before, before), "two are still to be shown");
-    // What was shown is not shown again; the others come in order, all in one call or each in its own.
-    assert!(world.t.evm.step(relay, &Step::show_receipts(first)).is_err());
-    assert!(world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 2, 1, 0)))).is_err());
-    let none = world.t.evm.step(relay, &Step::show_receipts(show(&world, 1, &whole, 0, 1, 0).remove(0)[..108].to_vec())).unwrap_err();
+    // What was shown is passed over; the others come in order, all in one call or each in its own.
+    let passed = world.t.evm.step(relay, &Step::show_receipts(first)).unwrap();
+    assert!(passed.logs.is_empty(), "nothing new was shown");
+    assert_eq!(world.t.evm.state.challenge(receipts_challenge(world.epoch, world.other.address(), 0, 3)).unwrap().shown, 1);
+    let gap = world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 2, 1, 0)))).unwrap_err();
+    assert!(gap.starts_with("not next"), "{gap}");
+    let none = world.t.evm.step(relay, &Step::show_receipts(show(&world, 1, &whole, 0, 1, 0).remove(0)[..116].to_vec())).unwrap_err();
     assert!(none.starts_with("nothing shown"), "{none}");
-    world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 1, 2, EVIDENCE_BYTES_MAX)))).unwrap();
+    // Of all three, the one that somebody was ahead with is passed over.
+    let done = world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 0, 3, EVIDENCE_BYTES_MAX)))).unwrap();
+    assert!(done.logs.len() >= 2, "{}", done.logs.len());
     assert_eq!(world.t.evm.state.open_challenges().count(), open_before - 1);
     assert_eq!(balance(&mut world), before + 3 * world.t.evm.deployment.config.challenge_bond.0);
     // The other stretch is not answered by this one.

@@ -427,7 +427,8 @@ fn wrong_part(case: &Case<'_>, account: Address, part: &PartLeaf, packed: Option
                 let is_paid = |receipt: &Receipt| {
                     let collected = case.state.collected_by(receipt.lane, case.epoch);
                     let collected = collected.unwrap_or_else(|| case.state.lane_collected(receipt.lane));
-                    !case.state.is_out(case.epoch, part.node, receipt.hash()) && collected >= receipt.cumulative_after
+                    let is_out = case.state.is_out(case.epoch, part.node, receipt.hash());
+                    receipt.reason.is_billable() && !is_out && collected >= receipt.cumulative_after
                 };
                 let is_paid = receipt.as_ref().is_some_and(is_paid);
                 finish(if is_paid { Opened::All(billed) } else { Opened::Receipt(billed) })

@@ -70,7 +70,7 @@ const ASK_WAIT: Duration = Duration::from_secs(10);
 const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// Records table of payout trees.
 const PAYOUTS: &str = "payout-trees";
-/// Receipts one root may cover; the rest go into the next epoch.
+/// Receipts one root may cover; the rest go into the next epoch. Far below [`types::operator::RECEIPTS_MAX`], so that each poster has them within a window.
 const RECEIPTS_MAX: usize = 4_096;
 /// Receipts that wait for their lane to be collected; the oldest beyond are given up.
 const UNFUNDED_MAX: usize = RECEIPTS_MAX / 2;

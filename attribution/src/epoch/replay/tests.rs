@@ -424,6 +424,15 @@ fn a_receipt_that_names_bytes_which_are_no_quote_or_no_manifest_has_no_parts_and
         item.manifest = Some(junk.clone());
     });
     assert_eq!((is_shown, why, same), (true, Some(UnpaidWhy::NoManifest), refund));
+    // More than a proof about the payout could carry counts as not shown.
+    for (length, expected) in [(NAMED_BYTES_MAX, true), (NAMED_BYTES_MAX + 1, false)] {
+        let long = Body(vec![7; length]);
+        let (is_shown, ..) = of(&|item| {
+            resigned(item, &|receipt| receipt.manifest = long.hash());
+            item.manifest = Some(long.clone());
+        });
+        assert_eq!(is_shown, expected, "{length}");
+    }
 }
 
 #[test]

@@ -135,12 +135,13 @@ abstract contract Asked is Ledger, Steps {
         ++did["ask"];
     }
 
-    function show(uint256 which, uint8 more) external step {
+    function show(uint256 which, uint8 more, uint8 again) external step {
         Open storage one = opened_[openOf(which, false)];
         Shown storage root = roots[one.root];
         uint256 from = desk.challengeOf(one.id).shown;
-        bytes memory evidence = abi.encodePacked(root.body, root.blockNumber, one.first, one.count);
-        uint256 shown = from;
+        // Some may be those that were shown before.
+        uint256 shown = from - again % (from + 1);
+        bytes memory evidence = abi.encodePacked(root.body, root.blockNumber, one.first, one.count, uint64(one.first + shown));
         for (; shown < one.count && shown <= from + more % 3; ++shown) {
             evidence = abi.encodePacked(evidence, root.receipts[one.first + shown]);
         }
@@ -213,7 +214,7 @@ abstract contract Asked is Ledger, Steps {
     function settleLeaf(uint256 which, bool early, bool refuses) external step {
         Open storage one = pendingLeaf(which);
         asker.become(refuses);
-        if (!early) vm.warp(block.timestamp + ANSWER_SECONDS);
+        if (!early) vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         uint256 had = balanceOf(one.challenger);
         uint256 stake = stakes.slashableOf(other);
         desk.settleLeaf(one.first);
@@ -249,7 +250,7 @@ abstract contract Asked is Ledger, Steps {
     function reclaim(uint256 which, bool early, bool refuses) external step {
         Open storage one = opened_[openOf(which, which & 8 == 0)];
         asker.become(refuses);
-        if (!early) vm.warp(block.timestamp + 2 * ANSWER_SECONDS);
+        if (!early) vm.warp(block.timestamp + 2 * PAYOUT_ANSWER_SECONDS);
         uint256 had = balanceOf(one.challenger);
         bytes memory call = abi.encodeCall(ReceiptChallenge.reclaim, (one.id));
         if (one.challenger == address(asker)) {
@@ -258,7 +259,7 @@ abstract contract Asked is Ledger, Steps {
             desk.reclaim(one.id);
         }
         if (!one.ofPayout) breaks("F8: a challenge of receipts was reclaimed");
-        if (block.timestamp < uint256(one.deadline) + ANSWER_SECONDS || one.ended) breaks("F7: reclaimed early, or twice");
+        if (block.timestamp < uint256(one.deadline) + PAYOUT_ANSWER_SECONDS || one.ended) breaks("F7: reclaimed early, or twice");
         ends(one, one.challenger, had);
         ++did["reclaim"];
     }
@@ -350,7 +351,7 @@ abstract contract Asked is Ledger, Steps {
             require(done, "refused");
         }
         one.challenger = hostile ? address(asker) : address(this);
-        one.deadline = uint64(block.timestamp) + ANSWER_SECONDS;
+        one.deadline = uint64(block.timestamp) + (one.ofPayout ? PAYOUT_ANSWER_SECONDS : ANSWER_SECONDS);
         bondsOpen += value;
         opened_.push(one);
     }

@@ -21,6 +21,7 @@ use types::{
     encoding::Body,
     id::{Address, BlobId, Hash32, NodeId},
     key::Account,
+    operator::RECEIPTS_MAX,
 };
 
 use super::{
@@ -36,9 +37,6 @@ use crate::{
 
 /// How long the nodes' ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
-/// Receipts of one root fetched: a node of this build posts 4,096.
-const COUNT_MAX: u64 = 1 << 20;
-
 /// Leaves and parts of one posted tree fetched: those of as many receipts have ten parts each, a wrong tree any number.
 const ROWS_MAX: usize = 1 << 22;
 
@@ -202,8 +200,8 @@ impl Sources<'_> {
             return Ok(items);
         }
         ensure!(
-            root.count <= COUNT_MAX,
-            "epoch {epoch}, node {node}: a root over {} receipts, at most {COUNT_MAX} are fetched",
+            root.count <= RECEIPTS_MAX,
+            "epoch {epoch}, node {node}: a root over {} receipts, at most {RECEIPTS_MAX} are fetched",
             root.count
         );
         let items = self.fetch(epoch, node, root.count).await.with_context(|| format!("receipts of {node} in epoch {epoch}"))?;

@@ -191,8 +191,8 @@ impl Settling {
         }
     }
 
-    /// Shows what is left of a stretch of this node's receipts, in as many transactions as that takes. Others may show the same: then the chain refuses one
-    /// of them, and the next round goes on where the stretch stands by then.
+    /// Shows what is left of a stretch of this node's receipts, in as many transactions as that takes. Others may show the same at the same time: what they
+    /// were ahead with is passed over, and once they have shown all of it the chain refuses what is left to send.
     async fn show_stretch(&self, state: &State, epoch: u64, (first, count): (u64, u64), shown: u64) -> anyhow::Result<u64> {
         let (root, block, bundles, tree) = self.own_root(state, epoch)?;
         let (next, end) = (first.saturating_add(shown), first.saturating_add(count));

@@ -230,7 +230,7 @@ impl Settling {
             Question::Part { index, .. } => Step::ask_part(leaf, *index),
         };
         let deadline = match self.chain.challenge(&step).await {
-            Ok(_) => now.saturating_add(self.deployment.config.answer_s).saturating_add(1),
+            Ok(_) => now.saturating_add(self.deployment.config.payout_answer_s).saturating_add(1),
             // Somebody else was faster: then the same silence is settled.
             Err(error @ ChainError::Reverted { .. }) => open_until(state, epoch, &question).ok_or(error)?,
             Err(error) => return Err(error.into()),
