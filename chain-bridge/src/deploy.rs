@@ -110,7 +110,8 @@ impl DeployConfig {
             grace_blocks: 16,
             // A day of two-second blocks: an epoch with its time for node roots takes two thirds of it.
             max_age_blocks: 43_200,
-            challenge_bond: Amount(WEI_PER_OPEN),
+            // 78,169 gas for a receipt shown, at up to 128 gwei. More would pay a node for serving nobody until it is asked on the chain.
+            challenge_bond: Amount(WEI_PER_OPEN / 100),
             // Twice that is left of every window in which a challenge may be opened.
             answer_s: 2 * HOUR,
             // 35 questions one after the other: a tree of 2^14 accounts, and the parts of one of 2^20 receipts.

@@ -184,6 +184,7 @@ contract StakeManager {
     error NotEnoughStake(uint128 active, uint128 asked);
     error NothingUnbonding(address account);
     error StillUnbonding(uint64 until, uint256 timeNow);
+    error StillPledged(uint128 pledged);
     error NothingOwed(address account);
     error AlreadySlashed(bytes32 faultHash);
     error UnknownSlash(bytes32 expected, bytes32 got);
@@ -296,14 +297,19 @@ contract StakeManager {
         changed(msg.sender, operator, active);
     }
 
-    /// @notice Pays out what has been unbonding for `unbondingSeconds`.
+    /// @notice Pays out what has been unbonding for `unbondingSeconds`, but for what claimed credit notes will take: that stays until they are paid, so
+    /// that nobody unbonds before it gives a note and is gone when the note is due.
     function withdraw() external {
         Operator storage operator = known(msg.sender);
         uint128 amount = operator.unbonding;
         if (amount == 0) revert NothingUnbonding(msg.sender);
         if (block.timestamp < operator.unbondedAt) revert StillUnbonding(operator.unbondedAt, block.timestamp);
-        operator.unbonding = 0;
-        operator.unbondedAt = 0;
+        uint128 pledged = pledgedOf[msg.sender];
+        uint128 kept = pledged > operator.active ? pledged - operator.active : 0;
+        if (kept >= amount) revert StillPledged(pledged);
+        amount -= kept;
+        operator.unbonding = kept;
+        if (kept == 0) operator.unbondedAt = 0;
         changed(msg.sender, operator, operator.active);
         emit Withdrawn(msg.sender, amount);
         Address.sendValue(payable(msg.sender), amount);

@@ -87,6 +87,7 @@ const FIXES: &[(&str, &str)] = &[
     ("StakeBelowMinimum", "stake more"),
     ("StillDelayed", "wait until the chain's time reaches it"),
     ("StillOpen", "wait until its time is over"),
+    ("StillPledged", "pay the claimed credit notes first, or wait until stake has paid them"),
     ("StillThawing", "wait until the chain's time reaches it"),
     ("StillUnbonding", "wait until the chain's time reaches it"),
     ("StillWaiting", "wait until the chain's time reaches it"),

@@ -89,6 +89,7 @@ abstract contract Bonds is Money {
         vm.prank(from);
         stakes.withdraw();
         if (block.timestamp < unbondsUntil[from]) breaks("I7: stake left before it had unbonded");
+        if (stakes.slashableOf(from) < stakes.pledgedOf(from)) breaks("I7: stake left that a claimed note will take");
         checkGuards(from);
         unstaked += from.balance - before;
         ++did["unstake"];
