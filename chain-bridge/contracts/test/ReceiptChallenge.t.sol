@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {FaultBase} from "../src/FaultBase.sol";
 import {ISessions, ISettlement, IStakes} from "../src/Ports.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
-import {Ledger} from "./Ledger.sol";
+import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 
 /// @notice A challenger that takes no money until it is told to.
@@ -25,19 +25,7 @@ contract Coy {
 }
 
 /// @notice Payout trees nobody can open, and what becomes of bonds: who answers is paid for it, who does not is slashed.
-contract ReceiptChallengeTest is Ledger {
-    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
-    address private constant ASKER = address(0xA5);
-    Share[] private none;
-
-    ReceiptChallenge private desk;
-
-    function setUp() public override {
-        super.setUp();
-        desk = ReceiptChallenge(challenges);
-        vm.deal(ASKER, 10 ether);
-    }
-
+contract ReceiptChallengeTest is Asking {
     // ------------------------------------------------------------------ payout trees
 
     function test_a_poster_that_opens_its_tree_is_given_the_bond() public {
@@ -60,7 +48,7 @@ contract ReceiptChallengeTest is Ledger {
     }
 
     function test_a_poster_that_does_not_is_slashed_and_the_epoch_may_be_posted_again() public {
-        Root memory root = submitted();
+        Root memory root = submitted(2);
         for (uint256 i = 0; i < 2; ++i) collect(root.answers[i]);
         vm.warp(block.timestamp + W1);
         vm.prank(other);
@@ -79,7 +67,7 @@ contract ReceiptChallengeTest is Ledger {
         desk.reclaim(id);
         vm.prank(ASKER);
         desk.reclaim(id);
-        eq("bonds", 10 ether, ASKER.balance);
+        eq("bonds", 1_000 ether, ASKER.balance);
         Tree memory empty;
         Root[] memory roots = new Root[](1);
         roots[0] = root;
@@ -193,15 +181,9 @@ contract ReceiptChallengeTest is Ledger {
 
     // ------------------------------------------------------------------ helpers
 
-    function submitted() private returns (Root memory) {
-        Answer[] memory answers = new Answer[](2);
-        for (uint64 i = 0; i < 2; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
-        return submit(NODE_KEY, answers);
-    }
-
     function pending() private returns (Tree memory tree) {
         Root[] memory roots = new Root[](1);
-        roots[0] = submitted();
+        roots[0] = submitted(2);
         for (uint256 i = 0; i < 2; ++i) collect(roots[0].answers[i]);
         vm.warp(block.timestamp + W1);
         Tree memory empty;

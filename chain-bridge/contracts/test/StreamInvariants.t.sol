@@ -166,30 +166,21 @@ contract StreamInvariantsTest is Campaign {
     uint256 private constant SEQUENCES = 16;
     StreamHandler private handler;
 
-    error Broken(string what, uint256 expected, uint256 got);
-
     function setUp() public {
         handler = new StreamHandler();
         handler.setUp();
     }
 
-    struct FuzzSelector {
-        address addr;
-        bytes4[] selectors;
+    function acting() internal view override returns (address) {
+        return address(handler);
     }
 
-    function targetContracts() public view returns (address[] memory targets) {
-        targets = new address[](1);
-        targets[0] = address(handler);
-    }
-
-    function targetSelectors() public view returns (FuzzSelector[] memory targets) {
+    function targetSelectors() public view returns (FuzzSelector[] memory) {
         bytes4[] memory selectors = new bytes4[](7);
         (selectors[0], selectors[1], selectors[2]) = (handler.wait.selector, handler.receiveFor.selector, handler.accept.selector);
         (selectors[3], selectors[4], selectors[5]) = (handler.enter.selector, handler.claim.selector, handler.takeOwed.selector);
         selectors[6] = handler.claim.selector;
-        targets = new FuzzSelector[](1);
-        targets[0] = FuzzSelector({addr: address(handler), selectors: selectors});
+        return among(selectors);
     }
 
     /// forge-config: default.invariant.runs = 16

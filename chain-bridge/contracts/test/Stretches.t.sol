@@ -10,25 +10,13 @@ import {ReceiptRules} from "../src/ReceiptRules.sol";
 import {Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {Trees} from "../src/Trees.sol";
-import {Ledger} from "./Ledger.sol";
+import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice F8 by stretches: a node that shows what it signed is paid for it and is never slashed, one that cannot is; and what a node says of its
 /// tree that does not hold ends as a receipt that nobody can show.
-contract StretchesTest is Ledger {
-    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
-    address private constant ASKER = address(0xA5);
-    Share[] private none;
-
-    ReceiptChallenge private desk;
-
-    function setUp() public override {
-        super.setUp();
-        desk = ReceiptChallenge(challenges);
-        vm.deal(ASKER, 1_000 ether);
-    }
-
+contract StretchesTest is Asking {
     // ------------------------------------------------------------------ shown
 
     function test_a_node_that_shows_a_stretch_is_given_the_bond_of_each_receipt() public {
@@ -438,12 +426,6 @@ contract StretchesTest is Ledger {
     }
 
     // ------------------------------------------------------------------ helpers
-
-    function submitted(uint64 count) private returns (Root memory) {
-        Answer[] memory answers = new Answer[](count);
-        for (uint64 i = 0; i < count; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
-        return submit(NODE_KEY, answers);
-    }
 
     function threeReceipts() private view returns (Root memory) {
         Answer[] memory answers = new Answer[](3);
