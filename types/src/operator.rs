@@ -9,6 +9,9 @@ use crate::{
     merkle::{SumOpening, Summed, keccak},
 };
 
+/// Receipts that one root may cover: what a challenger can ask for in 4,096 stretches, and whoever rebuilds the root holds in memory (about 1 KB each).
+pub const RECEIPTS_MAX: u64 = 1 << 20;
+
 /// Binds a settlement account to a node key; a higher incarnation fences older copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
