@@ -23,6 +23,7 @@ use types::{
 };
 
 pub use self::{
+    check::check_pace,
     plan::{Plan, calls, plan},
     send::deploy,
     verify::{Governors, governors, source_hashes, verify_code, verify_contract, verify_deployment},

@@ -16,6 +16,7 @@ use attribution::bundle::Bundle;
 use chain_bridge::{
     chain::{Certainty, error::ChainError},
     client::ChainClient,
+    deploy::check_pace,
     lanes::SessionRight,
 };
 use inference::{
@@ -191,6 +192,7 @@ impl Node {
         let account = context.account()?;
         let deployment = context.deployment()?;
         let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
+        check_pace(&deployment.config, &chained.client.heads().await?)?;
         // With an alarm the node runs, to say so; nothing of its money moves.
         if chained.alarm().is_none() {
             if let (_, Some(error)) = chained.keep_outbox(&data.outbox(true)).await? {
@@ -270,6 +272,7 @@ impl Node {
             snapshots: snapshots.clone(),
             turn: tokio::sync::Mutex::new(()),
             shown: std::sync::Mutex::default(),
+            notes: std::sync::Mutex::default(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         let answering = engine.map(|engine| Answering {
@@ -491,6 +494,8 @@ impl Front {
             receipts,
             receipts_unposted: receipts.saturating_sub(posted),
             memory_bytes: resident_bytes()?,
+            watches: self.settling.is_poster || self.settling.watches,
+            watching: self.settling.watching(),
         }))
     }
 

@@ -114,6 +114,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         snapshots: chained.snapshots(),
         turn: tokio::sync::Mutex::new(()),
         shown: std::sync::Mutex::default(),
+        notes: std::sync::Mutex::default(),
     });
     let running = tokio::spawn(settling.run(0));
 

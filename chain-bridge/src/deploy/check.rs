@@ -8,7 +8,7 @@
 use types::{amount::Amount, id::Address, split::SPLIT_TOTAL};
 
 use super::DeployConfig;
-use crate::chain::error::ChainError;
+use crate::chain::{Heads, error::ChainError};
 
 /// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
 const BLOCK_SECONDS_MAX: u64 = 12;
@@ -135,8 +135,39 @@ pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
     Ok(())
 }
 
+/// Fewest blocks over which a chain's pace is measured.
+const PACE_BLOCKS_MIN: u64 = 8;
+
+/// Refuses a deployment whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
+/// its time for node roots: an honest receipt would be too old for its root (F5), void and never paid. Of a chain that has made fewer than eight blocks since, or
+/// tells no time, nothing is said.
+///
+/// # Errors
+/// [`ChainError::Argument`] with both times.
+pub fn check_pace(c: &DeployConfig, heads: &Heads) -> Result<(), ChainError> {
+    let blocks = heads.latest.number.saturating_sub(heads.finalized.number);
+    let seconds = heads.timestamp.saturating_sub(heads.finalized_timestamp);
+    if blocks < PACE_BLOCKS_MIN || seconds == 0 {
+        return Ok(());
+    }
+    let needed = c.epoch_min_s.saturating_add(c.w1_s / 3);
+    let held = u128::from(c.max_age_blocks) * u128::from(seconds) / u128::from(blocks);
+    if held > u128::from(needed) {
+        return Ok(());
+    }
+    let least = u128::from(needed) * u128::from(blocks) / u128::from(seconds) + 1;
+    Err(ChainError::Argument(format!(
+        "max_age_blocks of this deployment is {}, which this chain makes in {held} s (its last {blocks} blocks took {seconds} s): an epoch with its time for \
+         node roots (epoch_min_s + w1_s / 3) takes {needed} s, so that receipts would be too old for their roots and never be paid; use a deployment with \
+         max_age_blocks of at least {least}",
+        c.max_age_blocks
+    )))
+}
+
 #[cfg(test)]
 mod tests {
+    use types::{id::Hash32, time::BlockRef};
+
     use super::*;
     use crate::devnet::DevnetConfig;
 
@@ -148,6 +179,31 @@ mod tests {
     fn the_standard_values_stall_nothing_and_a_development_chain_has_good_constructors() {
         liveness(&standard()).unwrap();
         constructors(&DevnetConfig::new("anvil".into()).deploy).unwrap();
+    }
+
+    #[test]
+    fn an_age_in_blocks_is_held_against_the_pace_that_the_chain_has() {
+        // The standard's 43,200 blocks are to hold 57,600 s.
+        let c = standard();
+        let at = |number| BlockRef { number, hash: Hash32::ZERO };
+        let heads = |blocks: u64, seconds: u64| Heads {
+            latest: at(1_000 + blocks),
+            safe: at(1_000),
+            finalized: at(1_000),
+            timestamp: 5_000 + seconds,
+            safe_timestamp: 5_000,
+            finalized_timestamp: 5_000,
+        };
+        for (blocks, seconds) in [(900, 1_800), (900, 1_201), (0, 0), (7, 1), (100, 0)] {
+            check_pace(&c, &heads(blocks, seconds)).unwrap_or_else(|error| panic!("{blocks} blocks in {seconds} s: {error}"));
+        }
+        let why = check_pace(&c, &heads(900, 900)).unwrap_err().to_string();
+        for words in ["max_age_blocks of this deployment is 43200", "in 43200 s", "900 blocks took 900 s", "57600 s", "at least 57601"] {
+            assert!(why.contains(words), "{words:?}: {why}");
+        }
+        check_pace(&DeployConfig { max_age_blocks: 57_601, ..c.clone() }, &heads(900, 900)).unwrap();
+        assert!(check_pace(&c, &heads(900, 1_200)).is_err(), "as long is not longer");
+        check_pace(&DeployConfig { max_age_blocks: u64::MAX, ..c }, &heads(u64::MAX - 2_000, u64::MAX - 9_000)).unwrap();
     }
 
     #[test]

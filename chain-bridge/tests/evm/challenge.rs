@@ -3,7 +3,7 @@
 use chain_bridge::{
     bindings::InferenceEscrow,
     fraud::{
-        calldata::{Step, receipts_challenge},
+        calldata::{Pending, Step, receipts_challenge},
         challenge::{
             EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence, receipts_evidence,
             request_evidence, unmet,
@@ -11,6 +11,7 @@ use chain_bridge::{
         payout::Shown,
         search::{Bodies, tree_of},
     },
+    registry::money::ChallengeOf,
 };
 use types::{
     amount::Amount,
@@ -420,6 +421,15 @@ fn every_leaf_and_part_of_a_posted_tree_can_be_shown_and_silence_takes_it_back()
     world.t.evm.step(asker, &Step::ask_leaf(2)).unwrap();
     world.t.evm.step(asker, &Step::ask_part(asked_leaf(&shown, 1).unwrap(), 7)).unwrap();
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
+    // Who did not ask finds what settles it by the books alone.
+    let payout = world.t.evm.state.epoch(world.epoch).unwrap().payout.unwrap();
+    let pending = Pending::of(world.epoch, &payout, world.t.evm.deployment.config.w2_s).unwrap();
+    let parts = world.t.evm.state.open_challenges().filter(|(_, challenge)| matches!(challenge.of, ChallengeOf::Part { .. }));
+    let parts: Vec<_> = parts.map(|(id, challenge)| (id, challenge.challenger)).collect();
+    assert_eq!(parts, [(pending.part_challenge(1, 7), Some(asker))]);
+    assert_eq!(pending.leaf_of(parts[0].0, 7), Some(1));
+    assert_eq!(pending.leaf_of(pending.leaf_challenge(2), 7), None, "a leaf's challenge is no part's");
+    assert!(world.t.evm.state.challenge(pending.leaf_challenge(2)).is_some());
     world.t.evm.step(asker, &Step::settle_part(1, 7)).unwrap();
     assert!(world.t.evm.state.epoch(world.epoch).unwrap().payout.is_none());
     assert!(world.t.evm.step(asker, &Step::settle_leaf(2)).is_err(), "nothing is pending any more");

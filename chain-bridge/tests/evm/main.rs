@@ -18,3 +18,4 @@ mod payout;
 mod places;
 mod refunds;
 mod spans;
+mod withheld;

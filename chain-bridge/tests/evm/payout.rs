@@ -22,7 +22,7 @@ use super::{
 
 /// A change of a right tree: its lines before roots and sums are written, its rows afterwards, or the total beside it.
 #[derive(Clone, Copy)]
-enum Change {
+pub(crate) enum Change {
     Lines(fn(&World, &mut Lines)),
     Rows(fn(&mut Rows)),
     Total,
@@ -80,7 +80,7 @@ fn not_due(world: &World) -> PartLeaf {
     PartLeaf::refund(world.t.node.address(), Hash32([1; 32]), Amount(9), Witness::NONE)
 }
 
-const CHANGES: [(&str, PayoutMode, Change); 49] = [
+pub(crate) const CHANGES: [(&str, PayoutMode, Change); 49] = [
     ("total", PayoutMode::Head, Change::Total),
     ("a leaf's bytes", PayoutMode::LeafForm, Change::Rows(|rows| rows[0].0.bytes.push(0))),
     ("a leaf's amount", PayoutMode::LeafForm, Change::Rows(|rows| rows[1].0.amount.0 -= 1)),

@@ -178,6 +178,29 @@ pub struct Status {
     pub receipts_unposted: u64,
     /// Resident memory, bytes.
     pub memory_bytes: u64,
+    /// Whether it checks what others show and post.
+    pub watches: bool,
+    /// What it watches, by epoch.
+    pub watching: Vec<Watched>,
+}
+
+/// A payout, or the receipts behind a node's root, as a node that checks them sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The epoch.
+    pub epoch: u64,
+    /// `receipts` or `payout`.
+    pub what: String,
+    /// Whose: the node's or the poster's account; zero for a payout that nobody posted yet.
+    pub of: Address,
+    /// Its root; zero for a payout that nobody posted yet.
+    pub root: Hash32,
+    /// What is known of it, in plain words.
+    pub found: String,
+    /// Who is waited for, in plain words.
+    pub waits_for: Option<String>,
+    /// Until when: the answer's deadline, the end of W1, or when the payout is final; seconds since 1970.
+    pub until: Option<u64>,
 }
 
 /// A typed no.

@@ -14,15 +14,18 @@
 
 mod challenges;
 mod credits;
+mod fetching;
 pub mod lines;
 mod proofs;
 mod relay;
+mod report;
 mod standing;
+mod stretches;
 mod watching;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::Bundle,
     epoch::{
@@ -37,6 +40,7 @@ use chain_bridge::{
     follow::Snapshot,
     registry::{State, money::ROLE_POSTER, state::SubmittedRoot},
 };
+use inference::proto::message::Watched;
 use p2p::{
     client::{Client, Connection, Limits},
     identity::NodeSeed,
@@ -46,6 +50,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Mutex,
+    task::JoinSet,
     time::{MissedTickBehavior, timeout},
 };
 use types::{
@@ -55,6 +60,7 @@ use types::{
     receipt::Receipt,
 };
 
+pub use self::report::Notes;
 use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting, Unposted},
@@ -70,10 +76,11 @@ const ASK_WAIT: Duration = Duration::from_secs(10);
 const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// Records table of payout trees.
 const PAYOUTS: &str = "payout-trees";
-/// Receipts one root may cover; the rest go into the next epoch. Far below [`types::operator::RECEIPTS_MAX`], so that each poster has them within a window.
-const RECEIPTS_MAX: usize = 4_096;
+/// Receipts one root of this node covers; the rest go into the next epoch. Far below [`types::operator::RECEIPTS_MAX`], so that each poster has them within
+/// a window.
+const OWN_RECEIPTS_MAX: usize = 4_096;
 /// Receipts that wait for their lane to be collected; the oldest beyond are given up.
-const UNFUNDED_MAX: usize = RECEIPTS_MAX / 2;
+const UNFUNDED_MAX: usize = OWN_RECEIPTS_MAX / 2;
 /// The escrow's word that a session key's cap does not cover a voucher.
 const SIGNER_SPENT: &str = "SignerSpent";
 /// Earlier vouchers tried for a lane whose last one a session key's cap does not cover.
@@ -110,6 +117,8 @@ pub struct Settling {
     pub turn: Mutex<()>,
     /// The tree that was asked for last: its pages are asked for one after the other.
     pub shown: std::sync::Mutex<Option<Arc<Payout>>>,
+    /// What was found out about what others post, for status.
+    pub notes: std::sync::Mutex<Notes>,
 }
 
 /// What a payout tree was built from.
@@ -135,11 +144,11 @@ impl Settling {
         tokio::join!(self.settle_every(every_s), self.watch_payouts());
     }
 
-    async fn settle_every(&self, every_s: u64) {
+    async fn settle_every(self: &Arc<Self>, every_s: u64) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
-        let mut relayed = None;
+        let (mut relayed, mut posting) = (None, JoinSet::new());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -159,15 +168,32 @@ impl Settling {
             let snapshot = Arc::clone(&self.snapshots.borrow());
             self.pay_credits(&snapshot.latest, &mut tries).await;
             self.look_at_challenges(&snapshot, &mut watch).await;
-            if self.is_poster
-                && let Err(error) = self.post_payout(&snapshot).await
-            {
+            if let Some(Ok(Err(error))) = posting.try_join_next() {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
+            }
+            if self.is_poster && posting.is_empty() {
+                // It may have to wait for nodes' receipts: what is asked of this node meanwhile must not wait with it.
+                let (settling, snapshot) = (Arc::clone(self), Arc::clone(&snapshot));
+                posting.spawn(async move { settling.post_payout(&snapshot).await });
             }
             if let Err(error) = self.relay(&snapshot, &mut relayed).await {
                 tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
             }
         }
+    }
+
+    /// What this node watches, for its operator; nothing if it does not check others.
+    pub fn watching(&self) -> Vec<Watched> {
+        if !(self.is_poster || self.watches) {
+            return Vec::new();
+        }
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let now = snapshot.heads.map_or(0, |heads| heads.timestamp);
+        self.notes().report(&snapshot.latest, now, self.account.address())
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Answers one stream's question.
@@ -236,7 +262,7 @@ impl Settling {
         let _turn = self.turn.lock().await;
         self.reconcile(&snapshot.latest)?;
         let refused = self.stand_again(snapshot).await?;
-        let Unposted { numbers, mut later, seen } = self.books.unposted(RECEIPTS_MAX)?;
+        let Unposted { numbers, mut later, seen } = self.books.unposted(OWN_RECEIPTS_MAX)?;
         if numbers.is_empty() {
             // The receipts of a root that is refused stay its own: it is tried again, and soon.
             return refused.map_or_else(|| Ok("no receipts to post".to_owned()), |why| Err(why.into()));
@@ -452,7 +478,7 @@ impl Settling {
         } else if let Some(fetched) = self.fetched(epoch, node, root)? {
             return Ok(fetched);
         } else {
-            items = self.fetch_receipts(state, node, epoch, root.count).await?;
+            return self.fetch_receipts(state, node, epoch, root).await;
         }
         check_items(&self.deployment.domains(), epoch, node, root, &items)?;
         Ok(items)
@@ -482,19 +508,14 @@ impl Settling {
         Ok(check_items(&self.deployment.domains(), epoch, node, root, &items).is_ok().then_some(items))
     }
 
-    async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
-        let (_client, connection) = self.connect(state, account).await?;
-        let mut items = Vec::new();
-        while u64::try_from(items.len())? < count {
-            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
-            match ask_once(connection.open_stream().await?, &ask).await? {
-                Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
-                Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
-                Reply::Refused(reason) => bail!("it refuses: {reason}"),
-                _ => bail!("it answered something else"),
-            }
-        }
-        Ok(items)
+    /// A node's receipts of an epoch, from itself: within bounds, and those of its root.
+    async fn fetch_receipts(&self, state: &State, account: Address, epoch: u64, root: &SubmittedRoot) -> anyhow::Result<Vec<ReceiptItem>> {
+        let patience = fetching::patience(root.count, self.deployment.config.answer_s);
+        let (client, connection) = timeout(patience, self.connect(state, account)).await.context("it was not reached in time")??;
+        let ask = |from| ask_bytes(&connection, Ask::Receipts { epoch, from });
+        let fetched = fetching::gather(&self.deployment.domains(), (epoch, account, root), patience, ask).await;
+        client.close(p2p::stream::code::SHUTDOWN).await;
+        Ok(fetched?)
     }
 }
 
@@ -520,13 +541,19 @@ pub fn loopback_any(peer: std::net::SocketAddr) -> std::net::SocketAddr {
 }
 
 /// One question, one answer.
-pub async fn ask_once(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
+pub async fn ask_once(stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
+    Ok(message::decode(&answer_of(stream, ask).await?)?)
+}
+
+/// The bytes that answer one question on a stream of its own.
+async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
+    answer_of(connection.open_stream().await?, &ask).await
+}
+
+async fn answer_of(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Vec<u8>> {
     let mut frame = message::encode(ask);
     frame.insert(0, SETTLEMENT_TAG);
     stream.send(&frame).await?;
-    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX))
-        .await
-        .context("no answer in time")??
-        .context("the stream ended without an answer")?;
-    Ok(message::decode(&reply)?)
+    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX)).await.context("no answer in time")??;
+    reply.context("the stream ended without an answer")
 }

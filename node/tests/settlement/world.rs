@@ -134,6 +134,7 @@ impl Operator {
             snapshots: self.chained.snapshots(),
             turn: tokio::sync::Mutex::new(()),
             shown: std::sync::Mutex::default(),
+            notes: std::sync::Mutex::default(),
         })
     }
 

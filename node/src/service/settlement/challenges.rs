@@ -3,8 +3,10 @@
 //!
 //! While W1 of an epoch runs a poster fetches the receipts behind each root, once, and keeps them on disk. Where that fails twice it challenges
 //! the first stretch of them (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
-//! epoch goes on without it. A node that answers and still serves nobody is asked for every other stretch at once: then all its receipts stand in events,
-//! or it is found to withhold one. A bond is due for each receipt, which whoever shows it is given. On disk: about 1.5 KB a receipt.
+//! epoch goes on without it. A node that answers and still serves nobody is asked for every other stretch: then all its receipts stand in events,
+//! or it is found to withhold one. What that costs, and what is kept back: `stretches`. On disk: about 1.5 KB a receipt.
+//!
+//! What nobody answered in time is settled by posters and by nodes that watch, whoever asked: a challenger that is gone leaves no withheld tree standing.
 //!
 //! By the latest block, because the time to answer runs there and silence costs stake. A reorganisation can make no step wrong, only void: each
 //! names the root and the block it was taken in, or the challenge, and is refused where these are not (then gas is lost, the bond is not). One that
@@ -12,7 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, ensure};
@@ -26,23 +28,17 @@ use chain_bridge::{
     client::{fraud::ShownReceipt, send::Sent},
     follow::Snapshot,
     fraud::{
-        calldata::{Step, receipts_challenge},
-        challenge::{
-            EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, is_met, leaf_evidence, part_evidence, receipts_evidence, request_evidence,
-        },
+        calldata::{Pending, Step, receipts_challenge},
+        challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, is_met, leaf_evidence, part_evidence, receipts_evidence, request_evidence},
         pack::Place,
         payout::Shown,
         search::{Bodies, root_of},
     },
-    registry::{
-        State,
-        money::ChallengeOf,
-        state::{Epoch, SubmittedRoot},
-    },
+    registry::{State, money::ChallengeOf, state::SubmittedRoot},
 };
-use futures::future::join_all;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
 use types::{
+    amount::Amount,
     encoding::{Body, Document as _},
     id::{Address, Hash32},
     key::{Signed, Signed65},
@@ -51,12 +47,15 @@ use types::{
     receipt::Receipt,
 };
 
-use super::{ASK_WAIT, Settling, check_items};
+use super::{
+    Settling, check_items,
+    stretches::{self, Asked, Time, asked},
+};
 
 /// Fetches that fail before a receipt is asked for on the chain: one may meet a node that starts again.
 const TRIES: u32 = 2;
-/// Receipts that are asked for first: a node that shows so many on the chain and none elsewhere is asked for all.
-const FIRST_STRETCH: u64 = 64;
+/// Roots whose receipts are fetched at once.
+const FETCHES_MAX: usize = 16;
 /// Stretches of one root that are asked for in one round of the clock; the others follow in the next.
 const ASKS_MAX: usize = 16;
 /// Searches of one root for faults, where the chain could not be asked in between.
@@ -74,6 +73,43 @@ enum Act {
     Settle,
 }
 
+/// A root, whichever branch it is on: one that a reorganisation put in another's place is fetched and searched as what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RootOf {
+    pub(super) epoch: u64,
+    pub(super) node: Address,
+    receipts: Hash32,
+    count: u64,
+    fees: Amount,
+    block: u64,
+}
+
+impl RootOf {
+    pub(super) const fn new(epoch: u64, node: Address, root: &SubmittedRoot) -> Self {
+        let SubmittedRoot { receipts, count, fees, block } = *root;
+        Self { epoch, node, receipts, count, fees, block }
+    }
+
+    const fn submitted(&self) -> SubmittedRoot {
+        let Self { receipts, count, fees, block, .. } = *self;
+        SubmittedRoot { receipts, count, fees, block }
+    }
+
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) const fn receipts(&self) -> Hash32 {
+        self.receipts
+    }
+
+    /// Whether the books hold it, in an epoch without a payout.
+    pub(super) fn is_open(&self, state: &State) -> bool {
+        let epoch = state.epoch(self.epoch).filter(|epoch| epoch.payout.is_none());
+        epoch.and_then(|epoch| epoch.roots.get(&self.node)).is_some_and(|root| *root == self.submitted())
+    }
+}
+
 /// What was done about challenges and withheld receipts and is not in the chain's books yet. Bounded by the challenges that are open, and the roots
 /// of epochs without a payout.
 #[derive(Debug, Default)]
@@ -81,30 +117,56 @@ pub(super) struct Watch {
     /// Challenges and what a transaction was sent for (one is asked, and settled later), with the block from which on the books show it: what they do
     /// not show then is to be done again.
     done: BTreeMap<(Hash32, Act), u64>,
-    /// Failed fetches, by epoch and node.
-    failed: BTreeMap<(u64, Address), u32>,
+    /// Fetches under way, one a root, and how they end.
+    fetches: JoinSet<(RootOf, anyhow::Result<()>)>,
+    fetching: BTreeSet<RootOf>,
+    roots: Roots,
+}
+
+/// How far each root of an epoch without a payout was looked at.
+#[derive(Debug, Default)]
+struct Roots {
+    /// Failed fetches.
+    failed: BTreeMap<RootOf, u32>,
     /// Roots whose receipts are on disk.
-    fetched: BTreeSet<(u64, Address)>,
+    fetched: BTreeSet<RootOf>,
     /// Those of them that were searched for faults, and how often.
-    searched: BTreeMap<(u64, Address), u32>,
+    searched: BTreeMap<RootOf, u32>,
+}
+
+impl Roots {
+    /// Forgets what the books do not hold any more: roots of epochs with a payout, and those that a reorganisation took out.
+    fn keep_open(&mut self, state: &State) {
+        self.failed.retain(|root, _| root.is_open(state));
+        self.fetched.retain(|root| root.is_open(state));
+        self.searched.retain(|root, _| root.is_open(state));
+    }
+
+    fn is_to_be_searched(&self, root: &RootOf) -> bool {
+        self.fetched.contains(root) && self.searched.get(root).is_none_or(|times| *times < SEARCHES_MAX)
+    }
+
+    fn searched(&mut self, root: RootOf, is_done: bool) {
+        let times = self.searched.entry(root).or_default();
+        *times = if is_done { SEARCHES_MAX } else { times.saturating_add(1) };
+    }
 }
 
 impl Watch {
     /// Whether a root's receipts are at hand and not searched to the end.
-    pub(super) fn is_to_be_searched(&self, epoch: u64, node: Address) -> bool {
-        self.fetched.contains(&(epoch, node)) && self.searched.get(&(epoch, node)).is_none_or(|times| *times < SEARCHES_MAX)
+    pub(super) fn is_to_be_searched(&self, root: &RootOf) -> bool {
+        self.roots.is_to_be_searched(root)
     }
 
     /// A root's receipts were searched; again, unless that is `done`.
-    pub(super) fn searched(&mut self, epoch: u64, node: Address, is_done: bool) {
-        let times = self.searched.entry((epoch, node)).or_default();
-        *times = if is_done { SEARCHES_MAX } else { times.saturating_add(1) };
+    pub(super) fn searched(&mut self, root: RootOf, is_done: bool) {
+        self.roots.searched(root, is_done);
     }
 }
 
 impl Settling {
     /// Answers what is asked of this node; who posts or watches payouts also settles what nobody answered and asks for what it lacks.
-    pub(super) async fn look_at_challenges(&self, snapshot: &Snapshot, watch: &mut Watch) {
+    pub(super) async fn look_at_challenges(self: &Arc<Self>, snapshot: &Snapshot, watch: &mut Watch) {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return };
         let (state, now) = (&*snapshot.latest, heads.timestamp);
         watch.done.retain(|_, shown_at| *shown_at > snapshot.tip.number);
@@ -122,11 +184,19 @@ impl Settling {
                     })
                 }
                 (Act::Answer, of) => self.answer(state, of).await,
-                (_, of) if self.needs_all_receipts() => Ok(settled(state, of)),
+                (_, of) if self.needs_all_receipts() || challenge.challenger == Some(own) => {
+                    let overdue = Overdue { id, deadline: challenge.deadline, is_own: challenge.challenger == Some(own) };
+                    let step = self.settled(state, of, &overdue, now).await;
+                    if matches!(step, Ok(None)) {
+                        // Not to be settled as the chain stands: looked at again later.
+                        watch.done.insert((id, act), snapshot.tip.number.saturating_add(REFUSED_WAIT));
+                    }
+                    step
+                }
                 _ => Ok(None),
             };
             match step {
-                Ok(Some(step)) => self.carry_out((id, act), &step, watch).await,
+                Ok(Some(step)) => drop(self.carry_out((id, act), &step, watch).await),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(challenge = %id, error = format!("{error:#}"), "a challenge against this node is not answered")
@@ -134,13 +204,11 @@ impl Settling {
             }
         }
         if self.needs_all_receipts() {
-            self.seek(state, now, watch).await;
+            self.seek(&snapshot.latest, now, watch).await;
             self.prove_faults(&snapshot.latest, now, watch).await;
         }
-        let waits = |epoch: u64| state.epoch(epoch).is_some_and(|epoch| epoch.payout.is_none());
-        watch.failed.retain(|(epoch, _), _| waits(*epoch));
-        watch.fetched.retain(|(epoch, _)| waits(*epoch));
-        watch.searched.retain(|(epoch, _), _| waits(*epoch));
+        watch.roots.keep_open(state);
+        self.notes().keep_open(state);
     }
 
     /// Whether this node divides epochs. One that only watches must have what a node shows to its poster alone, or that poster's payout goes unwatched.
@@ -148,12 +216,13 @@ impl Settling {
         self.is_poster || self.watches
     }
 
-    /// Sends a step; one that the chain refuses is left alone for a while.
-    async fn carry_out(&self, (id, act): (Hash32, Act), step: &Step, watch: &mut Watch) {
+    /// Sends a step; one that the chain refuses is left alone for a while. Whether it is in a block.
+    async fn carry_out(&self, (id, act): (Hash32, Act), step: &Step, watch: &mut Watch) -> bool {
         match self.chain.challenge(step).await {
             Ok(sent) => {
                 tracing::info!(challenge = %id, transaction = %sent.transaction, what = step.what, "challenge");
                 watch.done.insert((id, act), sent.block.number);
+                true
             }
             Err(error) => {
                 tracing::warn!(challenge = %id, what = step.what, %error, "challenge");
@@ -161,6 +230,7 @@ impl Settling {
                     let tip = self.snapshots.borrow().tip.number;
                     watch.done.insert((id, act), tip.saturating_add(REFUSED_WAIT));
                 }
+                false
             }
         }
     }
@@ -233,72 +303,106 @@ impl Settling {
         Ok((bundles.swap_remove(usize::try_from(found)?), Place { root, block, opening }))
     }
 
-    /// Fetches the receipts behind every root of an epoch whose W1 still runs; asks on the chain for what is not shown.
-    async fn seek(&self, state: &State, now: u64, watch: &mut Watch) {
+    /// Fetches the receipts behind every root of an epoch whose W1 still runs, each in a task of its own; asks on the chain for what is not shown.
+    async fn seek(self: &Arc<Self>, state: &Arc<State>, now: u64, watch: &mut Watch) {
+        self.take_fetched(watch);
         let own = self.account.address();
         let open = state.epochs().filter(|(_, epoch)| epoch.payout.is_none() && now < epoch.payout_from);
-        let roots = open.flat_map(|(number, epoch)| epoch.roots.iter().map(move |(node, root)| (number, epoch, *node, root)));
+        let roots = open.flat_map(|(number, epoch)| epoch.roots.iter().map(move |(node, root)| RootOf::new(number, *node, root)));
         let lacking: Vec<_> = roots
-            .filter(|(number, _, node, root)| *node != own && root.count > 0 && state.withheld_at(*number, *node).is_none())
-            .filter(|(number, _, node, _)| !watch.fetched.contains(&(*number, *node)))
+            .filter(|root| root.node != own && root.count > 0 && state.withheld_at(root.epoch, root.node).is_none())
+            .filter(|root| !watch.roots.fetched.contains(root))
             .collect();
-        // Who is only slow is waited for as long as an answer on the chain would be.
-        let patience = ASK_WAIT.min(Duration::from_secs(self.deployment.config.answer_s));
-        let mut fetches = Vec::with_capacity(lacking.len());
-        for (number, _, node, root) in &lacking {
-            fetches.push(self.obtain(patience, state, *number, *node, root));
+        let silent: Vec<_> =
+            lacking.iter().filter(|root| watch.roots.failed.get(root).is_some_and(|failed| *failed >= TRIES)).copied().collect();
+        for root in lacking {
+            if watch.fetches.len() < FETCHES_MAX && watch.fetching.insert(root) {
+                let (settling, state) = (Arc::clone(self), Arc::clone(state));
+                watch.fetches.spawn(async move { (root, settling.obtain(&state, root.epoch, root.node, &root.submitted()).await) });
+            }
         }
-        let fetched = join_all(fetches).await;
-        for ((number, epoch, node, root), fetched) in lacking.into_iter().zip(fetched) {
+        if silent.is_empty() {
+            return;
+        }
+        match self.spare_bonds().await {
+            Ok(mut bonds) => {
+                for root in silent {
+                    self.ask(state, now, root, &mut bonds, watch).await;
+                }
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "receipts are not asked for: what may be spent is not known"),
+        }
+    }
+
+    /// Notes the fetches that have ended.
+    fn take_fetched(&self, watch: &mut Watch) {
+        while let Some(ended) = watch.fetches.try_join_next() {
+            let Ok((root, fetched)) = ended else { continue };
+            watch.fetching.remove(&root);
             match fetched {
                 Ok(()) => {
-                    watch.fetched.insert((number, node));
+                    watch.roots.fetched.insert(root);
+                    self.notes().fetched(root);
                 }
                 Err(error) => {
-                    let failed = watch.failed.entry((number, node)).or_default();
+                    let failed = watch.roots.failed.entry(root).or_default();
                     *failed = failed.saturating_add(1);
-                    tracing::debug!(%node, epoch = number, error = format!("{error:#}"), "receipts were not fetched");
-                    if *failed >= TRIES {
-                        self.ask(state, now, (number, epoch), node, root, watch).await;
+                    self.notes().failed(root, format!("{error:#}"));
+                    tracing::debug!(node = %root.node, epoch = root.epoch, error = format!("{error:#}"), "receipts were not fetched");
+                    if *failed == TRIES {
+                        let (node, epoch, count) = (root.node, root.epoch, root.count);
+                        tracing::warn!(%node, epoch, count, error = format!("{error:#}"), "a node does not show its receipts");
                     }
                 }
             }
         }
-    }
-
-    /// Challenges what is to be asked for of a root by now.
-    async fn ask(&self, state: &State, now: u64, (number, epoch): (u64, &Epoch), node: Address, root: &SubmittedRoot, watch: &mut Watch) {
-        let Some((body, block)) = root_of(state, number, node) else { return };
-        let asked: Vec<Asked> = asked(state, number, node).collect();
-        let time = Time { now, answer_s: self.deployment.config.answer_s, end: epoch.payout_from };
-        let due = due(root.count, &asked, &time);
-        let open = due.filter(|(first, count)| !watch.done.contains_key(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
-        let open: Vec<_> = open.take(ASKS_MAX).collect();
-        for (first, count) in open {
-            tracing::warn!(%node, epoch = number, first, count, "a node does not show its receipts: challenged on the chain");
-            let id = receipts_challenge(number, node, first, count);
-            self.carry_out((id, Act::Ask), &Step::ask_receipts(&Stretch { root: body, block, first, count }), watch).await;
+        if watch.fetches.is_empty() {
+            // One that panicked has no name.
+            watch.fetching.clear();
         }
     }
 
-    /// Has a root's receipts on disk: from there, from their node, which is waited for no longer than `patience`, or from the chain where all of them
-    /// were shown.
-    async fn obtain(&self, patience: Duration, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
+    /// Receipts that may be asked for on the chain now: see [`stretches`].
+    async fn spare_bonds(&self) -> anyhow::Result<u64> {
+        let (balance, fees) = (self.chain.balance(self.account.address()).await?, self.chain.rpc().fees().await?);
+        Ok(stretches::affordable(balance, fees.most, self.deployment.config.challenge_bond))
+    }
+
+    /// Challenges what is to be asked for of a root by now, as far as `bonds` reach.
+    async fn ask(&self, state: &State, now: u64, root: RootOf, bonds: &mut u64, watch: &mut Watch) {
+        let RootOf { epoch: number, node, .. } = root;
+        let Some((body, block)) = root_of(state, number, node) else { return };
+        let Some(epoch) = state.epoch(number) else { return };
+        let asked: Vec<Asked> = asked(state, number, node).collect();
+        let time = Time { now, answer_s: self.deployment.config.answer_s, end: epoch.payout_from };
+        let mut due = stretches::due(root.count, &asked, &time, *bonds);
+        due.retain(|(first, count)| !watch.done.contains_key(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
+        if *bonds == 0 && !stretches::due(root.count, &asked, &time, 1).is_empty() {
+            tracing::warn!(%node, epoch = number, "a node does not show its receipts, and this account has too little to ask for them on the chain");
+        }
+        for (first, count) in due.into_iter().take(ASKS_MAX) {
+            tracing::warn!(%node, epoch = number, first, count, "a node does not show its receipts: challenged on the chain");
+            let id = receipts_challenge(number, node, first, count);
+            if self.carry_out((id, Act::Ask), &Step::ask_receipts(&Stretch { root: body, block, first, count }), watch).await {
+                *bonds = bonds.saturating_sub(count);
+            }
+        }
+    }
+
+    /// Has a root's receipts on disk: from there, from their node, or from the chain where all of them were shown.
+    async fn obtain(&self, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
         if self.fetched(number, node, root)?.is_some() {
             return Ok(());
         }
-        let served = timeout(patience, self.fetch_receipts(state, node, number, root.count)).await;
-        let items = match served.context("its receipts did not come in time").flatten() {
-            Ok(items) if check_items(&self.deployment.domains(), number, node, root, &items).is_ok() => items,
-            fetched => {
+        let items = match self.fetch_receipts(state, node, number, root).await {
+            Ok(items) => items,
+            Err(error) => {
                 let shown = self.shown_on_chain(state, number, node, root).await?;
-                match (shown, fetched) {
-                    (Some(items), _) | (None, Ok(items)) => items,
-                    (None, Err(error)) => return Err(error),
-                }
+                let shown = shown.ok_or(error)?;
+                check_items(&self.deployment.domains(), number, node, root, &shown)?;
+                shown
             }
         };
-        check_items(&self.deployment.domains(), number, node, root, &items)?;
         let pages: Vec<(Vec<u8>, Vec<u8>)> = (0_u32..)
             .zip(items.chunks(RECEIPTS_PAGE))
             .map(|(page, items)| Ok((key(number, node, page), serde_json::to_vec(items)?)))
@@ -341,66 +445,6 @@ impl Settling {
     }
 }
 
-/// Receipts of a root that somebody has asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked {
-    first: u64,
-    count: u64,
-    /// Until when they are waited for.
-    deadline: u64,
-    /// All of them were shown.
-    is_shown: bool,
-}
-
-impl Asked {
-    /// Whether a stretch lies within it.
-    const fn covers(&self, (first, count): (u64, u64)) -> bool {
-        self.first <= first && first.saturating_add(count) <= self.first.saturating_add(self.count)
-    }
-}
-
-fn asked(state: &State, number: u64, of_node: Address) -> impl Iterator<Item = Asked> {
-    state.challenges().filter_map(move |(_, challenge)| match challenge.of {
-        ChallengeOf::Receipts { epoch, node, first, count } if (epoch, node) == (number, of_node) => {
-            Some(Asked { first, count, deadline: challenge.deadline, is_shown: challenge.shown >= count })
-        }
-        _ => None,
-    })
-}
-
-/// How much of W1 is left, in the sequencer's seconds.
-#[derive(Debug, Clone, Copy)]
-struct Time {
-    now: u64,
-    /// How long a challenge waits for its answer.
-    answer_s: u64,
-    /// When W1 ends.
-    end: u64,
-}
-
-impl Time {
-    /// Whether a challenge that is made at `at` can be answered, and settled as long after, before W1 ends.
-    const fn is_enough(&self, at: u64) -> bool {
-        at.saturating_add(self.answer_s.saturating_mul(2)) <= self.end
-    }
-}
-
-/// What to ask for of a root over `count` receipts: its first stretch; every other one once that was shown, or if its answer may come too late for them.
-fn due(count: u64, asked: &[Asked], time: &Time) -> impl Iterator<Item = (u64, u64)> {
-    let first = (0, count.min(FIRST_STRETCH));
-    let known = asked.iter().filter(|asked| asked.covers(first)).min_by_key(|asked| (!asked.is_shown, asked.deadline));
-    // Where nothing is asked yet an answer may come as late as a challenge of now allows.
-    let answered_by = match known {
-        Some(asked) => asked.deadline,
-        None => time.now.saturating_add(time.answer_s),
-    };
-    let is_all = known.is_some_and(|asked| asked.is_shown) || !time.is_enough(answered_by);
-    let rest = (FIRST_STRETCH..count).step_by(usize::try_from(STRETCH_MAX).expect("256 fits"));
-    let rest = rest.map(move |from| (from, (count - from).min(STRETCH_MAX))).take_while(move |_| is_all);
-    let is_in_time = time.is_enough(time.now);
-    std::iter::once(first).chain(rest).filter(move |stretch| is_in_time && !asked.iter().any(|asked| asked.covers(*stretch)))
-}
-
 /// What was shown of a root over `count` receipts, in order, if that is all. `is_its` says whether a stretch, with the lowest place shown under its id,
 /// is of the root.
 fn gathered(shown: Vec<ShownReceipt>, count: u64, is_its: impl Fn(Hash32, u64) -> bool) -> Option<Vec<ShownReceipt>> {
@@ -438,18 +482,73 @@ fn read(shown: &ShownReceipt) -> anyhow::Result<ReceiptItem> {
     Ok(ReceiptItem { receipt: Signed { document, signature }, quote, manifest })
 }
 
-/// What settles a challenge that was not answered; nothing if it cannot be settled any more, or needs what only its challenger has.
-fn settled(state: &State, of: &ChallengeOf) -> Option<Step> {
-    match of {
-        ChallengeOf::Receipts { epoch, node, first, count } => {
-            let (root, block) = root_of(state, *epoch, *node)?;
-            Some(Step::settle_receipts(&Stretch { root, block, first: *first, count: *count }))
+/// A challenge whose time to answer is over.
+#[derive(Debug, Clone, Copy)]
+struct Overdue {
+    id: Hash32,
+    deadline: u64,
+    /// Whether its bond is this node's.
+    is_own: bool,
+}
+
+/// What an overdue challenge of a payout is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// The payout that is pending: it is settled.
+    Pending(Pending),
+    /// One that was taken back, and its bond is this node's to ask back.
+    Former,
+    /// Nothing that this node can do now.
+    Nothing,
+}
+
+impl Overdue {
+    /// What it is about, where `pending` is the epoch's payout by the books, if it has one.
+    fn about(&self, pending: Option<Pending>, now: u64, (w2_s, answer_s): (u64, u64)) -> About {
+        // One about an earlier payout of the epoch was made before this one was posted.
+        match pending.filter(|pending| self.deadline >= pending.posted_at.saturating_add(answer_s)) {
+            Some(pending) if now < pending.posted_at.saturating_add(w2_s) => About::Pending(pending),
+            None if self.is_own && now >= self.deadline.saturating_add(answer_s) => About::Former,
+            _ => About::Nothing,
         }
-        ChallengeOf::Leaf { epoch, index } => {
-            state.epoch(*epoch)?.payout?;
-            Some(Step::settle_leaf(*index))
+    }
+}
+
+impl Settling {
+    /// What settles a challenge that was not answered, whoever made it; nothing if it cannot be settled any more, or needs what is not at hand. The bond
+    /// of one about a payout that was taken back otherwise is asked back by its challenger.
+    async fn settled(&self, state: &State, of: &ChallengeOf, overdue: &Overdue, now: u64) -> anyhow::Result<Option<Step>> {
+        let (w2_s, answer_s) = (self.deployment.config.w2_s, self.deployment.config.answer_s);
+        match of {
+            ChallengeOf::Receipts { epoch, node, first, count } => Ok(root_of(state, *epoch, *node)
+                .map(|(root, block)| Step::settle_receipts(&Stretch { root, block, first: *first, count: *count }))),
+            ChallengeOf::Leaf { epoch, index } | ChallengeOf::Part { epoch, index, .. } => {
+                let payout = state.epoch(*epoch).and_then(|epoch| epoch.payout);
+                let pending = payout.and_then(|payout| Pending::of(*epoch, &payout, w2_s));
+                let pending = match overdue.about(pending, now, (w2_s, answer_s)) {
+                    About::Pending(pending) => pending,
+                    About::Former => return Ok(Some(Step::reclaim(overdue.id))),
+                    About::Nothing => return Ok(None),
+                };
+                if matches!(of, ChallengeOf::Leaf { .. }) {
+                    return Ok((pending.leaf_challenge(*index) == overdue.id).then(|| Step::settle_leaf(*index)));
+                }
+                let (id, index) = (overdue.id, *index);
+                let leaf =
+                    tokio::task::spawn_blocking(move || pending.leaf_of(id, index)).await.context("the search ended before its time")?;
+                Ok(leaf.map(|leaf| Step::settle_part(leaf, index)))
+            }
+            ChallengeOf::Request { receipt, node, .. } => {
+                let roots = state.epochs().filter_map(|(number, epoch)| Some((number, epoch.roots.get(node)?)));
+                for (number, root) in roots {
+                    let items = self.at_hand(number, *node, root)?.unwrap_or_default();
+                    if let Some(item) = items.iter().find(|item| item.receipt.document.hash() == *receipt) {
+                        return Ok(Some(Step::settle_request(&item.receipt.document.encode())));
+                    }
+                }
+                Ok(None)
+            }
         }
-        ChallengeOf::Request { .. } | ChallengeOf::Part { .. } => None,
     }
 }
 
@@ -464,7 +563,11 @@ fn key(epoch: u64, node: Address, page: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use attribution::epoch::replay::check_item;
-    use types::key::{Account, Domains};
+    use chain_bridge::registry::event::{Event, Logged};
+    use types::{
+        key::{Account, Domains},
+        time::BlockRef,
+    };
 
     use super::*;
 
@@ -521,50 +624,52 @@ mod tests {
         assert_eq!(places(4, all.into_iter().filter(|one| one.index != 2).collect()), None);
     }
 
-    const TIME: Time = Time { now: 100, answer_s: 10, end: 1_000 };
-
-    fn ask(count: u64, asked: &[Asked], time: &Time) -> Vec<(u64, u64)> {
-        due(count, asked, time).collect()
-    }
-
-    const fn one(first: u64, count: u64, is_shown: bool) -> Asked {
-        Asked { first, count, deadline: 110, is_shown }
-    }
-
     #[test]
-    fn a_first_stretch_is_asked_for_and_all_others_once_it_was_shown() {
-        assert_eq!(ask(1, &[], &TIME), [(0, 1)]);
-        assert_eq!(ask(600, &[], &TIME), [(0, 64)]);
-        assert_eq!(ask(600, &[one(0, 64, false)], &TIME), [], "its answer is waited for");
-        assert_eq!(ask(600, &[one(0, 64, true)], &TIME), [(64, 256), (320, 256), (576, 24)]);
-        assert_eq!(ask(600, &[one(0, 64, true), one(320, 256, false)], &TIME), [(64, 256), (576, 24)]);
-        assert_eq!(ask(64, &[one(0, 64, true)], &TIME), []);
-        assert_eq!(
-            ask(600, &[one(0, 256, true)], &TIME),
-            [(64, 256), (320, 256), (576, 24)],
-            "asked for by somebody else, in other stretches"
-        );
-        assert_eq!(ask(300, &[one(0, 1, true)], &TIME), [(0, 64)], "one receipt is no stretch");
-        assert_eq!(ask(0, &[], &TIME).iter().map(|(_, count)| count).sum::<u64>(), 0);
-    }
-
-    #[test]
-    fn where_two_rounds_do_not_fit_into_w1_everything_is_asked_for_at_once_and_nothing_too_late() {
-        let ending = |end| Time { end, ..TIME };
-        assert_eq!(ask(100, &[], &ending(130)), [(0, 64)], "an answer by 110 leaves 20 s");
-        assert_eq!(ask(100, &[], &ending(129)), [(0, 64), (64, 36)]);
-        assert_eq!(ask(100, &[one(0, 64, false)], &ending(129)), [(64, 36)]);
-        assert_eq!(ask(100, &[], &ending(120)), [(0, 64), (64, 36)]);
-        assert_eq!(ask(100, &[], &ending(119)), [], "nobody could answer and settle any more");
-        assert_eq!(ask(100, &[one(0, 64, true)], &ending(119)), []);
-    }
-
-    #[test]
-    fn every_receipt_of_a_root_is_asked_for_once() {
-        for count in [1, 63, 64, 65, 319, 320, 321, 4_096, 10_000] {
-            let all: Vec<_> = ask(count, &[], &Time { end: 120, ..TIME });
-            let places: Vec<u64> = all.iter().flat_map(|(first, count)| *first..first + count).collect();
-            assert!(places.iter().copied().eq(0..count) && all.iter().all(|(_, count)| *count <= STRETCH_MAX), "{count}: {all:?}");
+    fn a_withheld_part_of_a_pending_payout_is_settled_whoever_asked_and_a_former_payouts_bond_is_asked_back() {
+        let pending = Pending { epoch: 1, root: Hash32([1; 32]), posted_at: 1_000 };
+        let overdue = |deadline, is_own| Overdue { id: Hash32([2; 32]), deadline, is_own };
+        let about = |overdue: Overdue, pending, now| overdue.about(pending, now, (300, 30));
+        for is_own in [false, true] {
+            assert_eq!(about(overdue(1_030, is_own), Some(pending), 1_030), About::Pending(pending));
+            assert_eq!(about(overdue(1_030, is_own), Some(pending), 1_300), About::Nothing, "the payout is final");
         }
+        // Of a payout before it: the same place may be asked for again, under another id.
+        assert_eq!(about(overdue(990, false), Some(pending), 1_030), About::Nothing);
+        assert_eq!(about(overdue(990, true), Some(pending), 1_019), About::Nothing, "its bond is not free yet");
+        assert_eq!(about(overdue(990, true), Some(pending), 1_020), About::Former);
+        assert_eq!(about(overdue(990, true), None, 1_020), About::Former);
+        assert_eq!(about(overdue(990, false), None, 1_020), About::Nothing);
+    }
+
+    #[test]
+    fn a_root_that_a_reorganisation_put_in_anothers_place_is_fetched_and_searched_again() {
+        let node = Address([9; 20]);
+        let books = |receipts: u8, block: u64| {
+            let mut state = State::default();
+            let opened = Event::EpochOpened { epoch: 1, opened_at: 10, accepts_until: 15, payout_from: 25 };
+            let (receipts, fees) = (Hash32([receipts; 32]), Amount(1));
+            let submitted = Event::NodeRootSubmitted { epoch: 1, node, receipts, count: 2, fees, block };
+            for (log, event) in (0..).zip([opened, submitted]) {
+                let block = BlockRef { number: 100, hash: Hash32::ZERO };
+                state.apply(&Logged { block, time: 12, transaction: Hash32::ZERO, log, event }).unwrap();
+            }
+            state
+        };
+        let of = |state: &State| RootOf::new(1, node, &state.epoch(1).unwrap().roots[&node]);
+        let (one, other, later) = (books(1, 100), books(2, 100), books(1, 101));
+        let mut roots = Roots::default();
+        roots.fetched.insert(of(&one));
+        roots.failed.insert(of(&one), 1);
+        assert!(roots.is_to_be_searched(&of(&one)));
+        roots.searched(of(&one), true);
+        assert!(!roots.is_to_be_searched(&of(&one)));
+        roots.keep_open(&one);
+        assert!(roots.fetched.contains(&of(&one)), "it stands");
+        for changed in [&other, &later] {
+            assert!(!roots.fetched.contains(&of(changed)) && !roots.searched.contains_key(&of(changed)));
+            assert!(!of(&one).is_open(changed), "other receipts, or another block that proofs name");
+        }
+        roots.keep_open(&other);
+        assert!(roots.fetched.is_empty() && roots.searched.is_empty() && roots.failed.is_empty(), "what is gone is forgotten");
     }
 }

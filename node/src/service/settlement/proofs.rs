@@ -13,7 +13,10 @@ use anyhow::Context as _;
 use chain_bridge::{chain::error::ChainError, registry::State};
 use types::id::Address;
 
-use super::{Settling, challenges::Watch};
+use super::{
+    Settling,
+    challenges::{RootOf, Watch},
+};
 use crate::evidence::search::{Found, Rooted, rooted_faults};
 
 /// Epochs before a root's whose receipts are held against it: a receipt that is older is too old for its root, a fault of its own.
@@ -26,9 +29,10 @@ impl Settling {
     pub(super) async fn prove_faults(&self, state: &Arc<State>, now: u64, watch: &mut Watch) {
         let own = self.account.address();
         let open = state.epochs().filter(|(_, epoch)| epoch.payout.is_none() && now < epoch.payout_from);
-        let roots = open.flat_map(|(number, epoch)| epoch.roots.keys().map(move |node| (number, *node)));
-        let due: Vec<_> = roots.filter(|(number, node)| *node != own && watch.is_to_be_searched(*number, *node)).collect();
-        for (number, node) in due {
+        let roots = open.flat_map(|(number, epoch)| epoch.roots.iter().map(move |(node, root)| RootOf::new(number, *node, root)));
+        let due: Vec<_> = roots.filter(|root| root.node != own && watch.is_to_be_searched(root)).collect();
+        for root in due {
+            let RootOf { epoch: number, node, .. } = root;
             let mut is_done = true;
             match self.faults_of(state, number, node).await {
                 Ok(found) => {
@@ -41,7 +45,10 @@ impl Settling {
                     tracing::warn!(%node, epoch = number, error = format!("{error:#}"), "a root was not searched for faults");
                 }
             }
-            watch.searched(number, node, is_done);
+            watch.searched(root, is_done);
+            if is_done {
+                self.notes().searched(root);
+            }
         }
     }
 

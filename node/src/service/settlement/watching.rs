@@ -10,17 +10,17 @@ use anyhow::Context as _;
 use attribution::epoch::{Payout, replay::Line};
 use chain_bridge::{
     chain::error::ChainError,
-    fraud::calldata::Step,
+    fraud::{
+        calldata::Step,
+        withheld::{self, Answers, Next, Question},
+    },
     registry::{State, money::ChallengeOf, state},
 };
 use tokio::time::{Instant, MissedTickBehavior};
 use types::id::{Address, Hash32};
 
-use super::{Settling, TICK, lines};
-use crate::evidence::{
-    search::{Compared, Found, Rooted, bodies_of, compared_fault, shown_tree, wrong_payout},
-    withheld::{self, Answers, Next, Question},
-};
+use super::{Settling, TICK, lines, report::Finding};
+use crate::evidence::search::{Compared, Found, Rooted, bodies_of, compared_fault, shown_tree, wrong_payout};
 
 /// Fetches of a poster's lines that fail before they are asked for on the chain.
 const TRIES: u32 = 2;
@@ -79,6 +79,7 @@ impl Settling {
             match self.look_at(&snapshot.latest, epoch, &payout, &mut watched).await {
                 Ok(is_done) => watched.is_done = is_done,
                 Err(error) => {
+                    self.notes().payout(epoch, payout.root, Finding::Unchecked(format!("{error:#}")));
                     tracing::warn!(epoch, poster = %payout.poster, error = format!("{error:#}"), "a payout was not checked to its end");
                 }
             }
@@ -91,12 +92,16 @@ impl Settling {
         let expected = match &watched.expected {
             Some(expected) => Arc::clone(expected),
             None => {
-                let Some(expected) = self.expected(state, epoch, payout).await? else { return Ok(true) };
+                let Some(expected) = self.expected(state, epoch, payout).await? else {
+                    self.notes().payout(epoch, payout.root, Finding::Right);
+                    return Ok(true);
+                };
                 let (root, poster) = (payout.root, payout.poster);
                 tracing::warn!(epoch, %poster, %root, rebuilt = %expected.tree.root(), "a posted payout is not the one that its receipts give");
                 Arc::clone(watched.expected.insert(Arc::new(expected)))
             }
         };
+        self.notes().payout(epoch, payout.root, Finding::Wrong { asked: watched.asked.len() });
         if watched.tries >= TRIES {
             return self.ask_on_chain(state, epoch, payout, expected, &mut watched.asked).await;
         }
@@ -110,7 +115,7 @@ impl Settling {
         };
         let found = self.fault_of(state, epoch, expected, shown).await?;
         let Some(found) = found else { return Ok(true) };
-        Ok(self.prove(epoch, &found).await)
+        Ok(self.refute(epoch, payout, &found).await)
     }
 
     /// What a payout should be; nothing if it is that.
@@ -161,6 +166,15 @@ impl Settling {
 }
 
 impl Settling {
+    /// Proves a payout wrong, and notes it.
+    async fn refute(&self, epoch: u64, payout: &state::Payout, found: &Found) -> bool {
+        let is_done = self.prove(epoch, found).await;
+        if is_done {
+            self.notes().payout(epoch, payout.root, Finding::Ended(found.why.clone()));
+        }
+        is_done
+    }
+
     /// Goes on with what was shown on the chain: asks for more, settles what nobody showed, proves what is wrong.
     async fn ask_on_chain(
         &self,
@@ -174,26 +188,23 @@ impl Settling {
         let opened = state.epoch(epoch).map_or(0, |epoch| epoch.opened_block);
         let mut answers = Answers::default();
         for evidence in self.chain.shown_payouts(opened, head.block.number).await? {
-            // The contract has taken it; what is of another payout is passed over.
-            answers.take(&evidence, payout.root)?;
+            answers.take(&evidence, payout.root);
         }
         let next = {
             let (state, expected) = (Arc::clone(state), Arc::clone(&expected));
             let search = move || {
                 let receipts = bodies_of(&expected.receipts);
-                let (tree, last) = (&expected.tree, expected.last.as_ref());
-                withheld::next(&withheld::Case { state: &state, epoch, expected: tree, last, receipts: &receipts }, &answers)
+                let (tree, last) = (shown_tree(&expected.tree)?, expected.last.as_ref().map(shown_tree).transpose()?);
+                let case = withheld::Case { state: &state, epoch, expected: &tree, last: last.as_ref(), receipts: &receipts };
+                anyhow::Ok(withheld::next(&case, &answers)?)
             };
             tokio::task::spawn_blocking(search).await.context("the search ended before its time")??
         };
         match next {
-            Next::Proof(proof) => Ok(self.prove(epoch, &wrong_payout(state, epoch, &proof)).await),
-            Next::Empty => match self.fault_of(state, epoch, expected, Vec::new()).await? {
-                Some(found) => Ok(self.prove(epoch, &found).await),
-                None => Ok(true),
-            },
+            Next::Proof(proof) => Ok(self.refute(epoch, payout, &wrong_payout(state, epoch, &proof)).await),
             Next::Nothing(why) => {
                 tracing::warn!(epoch, poster = %payout.poster, why, "a payout is wrong and cannot be proven so");
+                self.notes().payout(epoch, payout.root, Finding::Ended(format!("no proof shows it: {why}")));
                 Ok(true)
             }
             Next::Ask(question, leaf) => {
