@@ -1,7 +1,7 @@
 //! Turning vouchers into payments: collect, post the receipts' root, and (a poster) post the payout tree that anyone can rebuild.
 //!
 //! Per epoch and node: one `collectMany` (about 30,000 gas a lane), one root (about 60,000 gas), and to the poster the receipts themselves
-//! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
+//! (about 1 KB each) over the client protocol. A poster keeps each tree it built, and makes its lines public before it posts the root (`lines`); any of them can be rebuilt from the receipts again.
 //!
 //! What a reorganisation can make wrong, and what it then costs:
 //! - A payout tree of another branch's facts is proven wrong, and its poster slashed. So trees are built from the finalized books, once the
@@ -32,6 +32,7 @@ use attribution::{
     message::{self, ASK_BYTES_MAX, Ask, PayoutLine, RECEIPTS_PAGE, REPLY_BYTES_MAX, ReceiptItem, Reply},
 };
 use chain_bridge::{
+    availability::Calldata,
     client::ChainClient,
     deploy::Deployment,
     follow::Snapshot,
@@ -60,6 +61,7 @@ use crate::{
     books::{Books, Intent, Posting, Unposted},
     chain::{Snapshots, alarm_in},
     facts::{ChainFacts, accounts},
+    payouts::Payouts,
 };
 
 /// How often the chain's phase is looked at.
@@ -68,7 +70,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ASK_WAIT: Duration = Duration::from_secs(10);
 /// How long the books may lag behind the chain when it is settled.
 const CURRENT_WAIT: Duration = Duration::from_secs(5);
-/// Records table of payout trees.
+/// Records table of payout trees of before: they are files now.
 const PAYOUTS: &str = "payout-trees";
 /// Receipts one root may cover; the rest go into the next epoch.
 const RECEIPTS_MAX: usize = 4_096;
@@ -94,6 +96,10 @@ pub struct Settling {
     pub chain: ChainClient,
     /// Receipts and lanes.
     pub books: Arc<Books>,
+    /// Lines and trees of payouts.
+    pub payouts: Payouts,
+    /// The own account's calldata, if lines are to be put there too.
+    pub calldata: Option<Calldata>,
     /// Where other nodes are.
     pub overlay: OverlayHandle,
     /// The node's key, for its own outgoing connections.
@@ -139,7 +145,7 @@ impl Settling {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
-        let mut relayed = None;
+        let (mut relayed, mut forgotten) = (None, None);
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -163,6 +169,9 @@ impl Settling {
                 && let Err(error) = self.post_payout(&snapshot).await
             {
                 tracing::warn!(error = format!("{error:#}"), "payout not posted yet");
+            }
+            if let Err(error) = self.forget_payouts(&snapshot, &mut forgotten).await {
+                tracing::warn!(error = format!("{error:#}"), "old payouts stay on disk");
             }
             if let Err(error) = self.relay(&snapshot, &mut relayed).await {
                 tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
@@ -371,15 +380,14 @@ impl Settling {
             return Ok(());
         }
         let (kept, tree) = self.build(state, number).await?;
+        if !self.publish(number, &tree).await? {
+            return Ok(());
+        }
         let before = previous.map_or(Hash32::ZERO, |previous| previous.root);
         self.chain.post_payout(number, before, tree.root(), tree.total()).await?;
         self.keep(number, &kept)?;
         tracing::info!(epoch = number, root = %tree.root(), total = %tree.total(), "payout posted");
         Ok(())
-    }
-
-    fn keep(&self, epoch: u64, kept: &Kept) -> anyhow::Result<()> {
-        Ok(self.books.records().put(PAYOUTS, &epoch.to_be_bytes(), &serde_json::to_vec(kept)?)?)
     }
 
     /// The posted tree of an epoch, kept or rebuilt; its root must be the chain's.
@@ -390,8 +398,7 @@ impl Settling {
     /// The same with what it was built from.
     async fn posted_tree(&self, state: &State, epoch: u64) -> anyhow::Result<(Kept, Payout)> {
         let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
-        if let Some(kept) = self.books.records().get(PAYOUTS, &epoch.to_be_bytes())? {
-            let kept = serde_json::from_slice::<Kept>(&kept).context("kept payout tree is damaged")?;
+        if let Some(kept) = self.kept(epoch)? {
             let tree = kept.tree()?;
             if tree.root() == posted.root {
                 return Ok((kept, tree));

@@ -4,13 +4,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
-    epoch::replay::{Facts as _, Line, Replay, ReplayError, RootFacts, check_root, lines},
+    epoch::replay::{Facts as _, Line, Replay, ReplayError, RootFacts, check_root, lines as lines_of},
     message::{Ask, RECEIPTS_PAGE, ReceiptItem, Reply},
 };
-use chain_bridge::{
-    deploy::Deployment,
-    registry::{State, state::Payout},
-};
+use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
 use p2p::{
     client::{Client, Connection, Limits},
     identity::NodeSeed,
@@ -26,21 +23,19 @@ use types::{
 use super::{
     events::{Head, books, paid_epochs, read},
     folder::{Content, EpochFiles, File, Folder, Indexed, ReceiptLine},
+    lines,
     signed::By,
 };
 use crate::{
     command::{Context, talk::joining},
     facts::{ChainFacts, accounts},
-    service::settlement::{ask_once, lines::fetch, loopback_any},
+    service::settlement::{ask_once, loopback_any},
 };
 
 /// How long the nodes' ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
 /// Receipts of one root fetched: a node of this build posts 4,096.
 const COUNT_MAX: u64 = 1 << 20;
-
-/// Leaves and parts of one posted tree fetched: those of as many receipts have ten parts each, a wrong tree any number.
-const ROWS_MAX: usize = 1 << 22;
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -75,6 +70,7 @@ type Manifests = BTreeMap<Hash32, Body>;
 /// Where receipts come from: the folder as it is, then the network.
 struct Sources<'c> {
     context: &'c Context,
+    client: &'c ChainClient,
     state: &'c State,
     deployment: &'c Deployment,
     kept: BTreeMap<(u64, Address), File>,
@@ -101,6 +97,7 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
     let folder = Folder::new(out);
     let mut sources = Sources {
         context,
+        client: &chain.client,
         state: &state,
         deployment,
         kept: BTreeMap::new(),
@@ -156,7 +153,7 @@ async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Res
                 Ok(rebuilt) => {
                     let root = rebuilt.posted.root;
                     sources.context.output.note(&format!("epoch {number}: {count} receipts give the posted root {root}"));
-                    lines(&rebuilt.payout).collect()
+                    lines_of(&rebuilt.payout).collect()
                 }
                 Err(why @ ReplayError::Posted { .. }) => {
                     sources.context.output.note(&why.to_string());
@@ -218,22 +215,22 @@ impl Sources<'_> {
         items(lines, &self.manifests).ok()
     }
 
-    /// The lines of a posted tree, from its poster; none if it does not show them.
+    /// The lines of a posted tree from wherever they are had; none if they are not.
     async fn posted(&mut self, epoch: u64) -> Vec<Line> {
         match self.lines(epoch).await {
             Ok(lines) => lines,
             Err(error) => {
-                self.context.output.note(&format!("epoch {epoch}: its poster does not show the tree: {error:#}"));
+                self.context.output.note(&format!("epoch {epoch}: {error:#}"));
                 Vec::new()
             }
         }
     }
 
     async fn lines(&mut self, epoch: u64) -> anyhow::Result<Vec<Line>> {
-        let posted = self.state.epoch(epoch).and_then(|epoch| epoch.payout).context("it has no payout")?;
-        let operator = self.state.operator(posted.poster).context("the poster has no node")?.node;
-        let addr = self.address(operator).await?;
-        lines_from(operator, addr, epoch, &posted).await
+        let (context, client, state) = (self.context, self.client, self.state);
+        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).context("it has no payout")?;
+        let from_poster = async { lines::from_poster(self.overlay().await?, state, epoch, &posted).await };
+        lines::find(context, client, state, (epoch, &posted), from_poster).await
     }
 
     async fn connect(&mut self, account: Address) -> anyhow::Result<(Client, Connection)> {
@@ -261,44 +258,21 @@ impl Sources<'_> {
     }
 
     async fn address(&mut self, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
-        let overlay = match &self.overlay {
-            Some(overlay) => overlay,
-            None => {
+        address_of(self.overlay().await?, node).await
+    }
+
+    async fn overlay(&mut self) -> anyhow::Result<&OverlayHandle> {
+        match &mut self.overlay {
+            Some(overlay) => Ok(overlay),
+            joined => {
                 let config = joining(self.context, std::mem::take(&mut self.bootstrap))?;
-                self.overlay.insert(self.context.light_overlay(&config).await?)
+                Ok(joined.insert(self.context.light_overlay(&config).await?))
             }
-        };
-        address_of(overlay, node).await
+        }
     }
 }
 
-async fn lines_from(operator: NodeId, addr: std::net::SocketAddr, epoch: u64, posted: &Payout) -> anyhow::Result<Vec<Line>> {
-    let client = Client::bind(loopback_any(addr), &NodeSeed::generate(), Limits::default())?;
-    let connection = client.connect(addr, Some(operator)).await?;
-    let lines = fetch(&connection, epoch, posted, ROWS_MAX).await;
-    client.close(p2p::stream::code::SHUTDOWN).await;
-    lines
-}
-
-/// The lines of a posted tree, from its poster.
-pub async fn fetch_lines(
-    context: &Context,
-    state: &State,
-    epoch: u64,
-    posted: &Payout,
-    bootstrap: Vec<String>,
-) -> anyhow::Result<Vec<Line>> {
-    let operator = state.operator(posted.poster).context("the poster has no node")?.node;
-    let overlay = context.light_overlay(&joining(context, bootstrap)?).await?;
-    let found = match address_of(&overlay, operator).await {
-        Ok(addr) => lines_from(operator, addr, epoch, posted).await,
-        Err(error) => Err(error),
-    };
-    overlay.shutdown().await;
-    found
-}
-
-async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
+pub(super) async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
     let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
     let ads = ads.with_context(|| format!("node {node} is not reachable now: what it holds is its own to show"))?;
     let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;
