@@ -250,6 +250,16 @@ mod tests {
         assert!(payouts.lines(payout(20, 1).1).await.unwrap().is_some(), "the newest stays");
     }
 
+    #[test]
+    fn a_tree_has_no_bound_that_an_epoch_reaches() {
+        let folder = tempfile::tempdir().unwrap();
+        let payouts = Payouts::new(folder.path());
+        // More than a record of the store may hold.
+        let bytes = vec![b'1'; storage::store::VALUE_BYTES_MAX + 1];
+        payouts.keep_tree(1, &bytes).unwrap();
+        assert!(payouts.tree(1).unwrap().is_some_and(|kept| kept == bytes));
+    }
+
     #[tokio::test]
     async fn changed_lines_and_a_damaged_index_are_errors() {
         let folder = tempfile::tempdir().unwrap();

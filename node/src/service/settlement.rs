@@ -56,6 +56,7 @@ use types::{
     receipt::Receipt,
 };
 
+pub use self::challenges::receipts_on_chain;
 use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting, Unposted},
@@ -210,6 +211,8 @@ impl Settling {
                     tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
                 Ok(Reply::Payout(line))
             }
+            Ask::ReceiptsOf { node, epoch, from } if node == self.account.address() => self.own_receipts(epoch, from).map(Reply::Receipts),
+            Ask::ReceiptsOf { node, epoch, from } => self.fetched_page(epoch, node, from).map(Reply::Receipts),
             Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");

@@ -120,6 +120,11 @@ impl Operator {
         &self.chained.client
     }
 
+    /// Where its records lie.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
     /// Where it keeps payouts.
     pub(crate) fn payouts(&self) -> PathBuf {
         self.folder.path().join("payouts")

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     command::{Context, talk::joining},
     facts::{ChainFacts, accounts},
-    service::settlement::{ask_once, loopback_any},
+    service::settlement::{ask_once, loopback_any, receipts_on_chain},
 };
 
 /// How long the nodes' ads are awaited.
@@ -203,9 +203,32 @@ impl Sources<'_> {
             "epoch {epoch}, node {node}: a root over {} receipts, at most {COUNT_MAX} are fetched",
             root.count
         );
-        let items = self.fetch(epoch, node, root.count).await.with_context(|| format!("receipts of {node} in epoch {epoch}"))?;
-        check_root(&domains, epoch, node, root, &items)?;
-        Ok(items)
+        let mut tried = Vec::new();
+        // From their node, from the poster that divided them, from the chain if they were shown there.
+        let poster = self.state.epoch(epoch).and_then(|epoch| epoch.payout).map(|payout| payout.poster).filter(|poster| *poster != node);
+        for asked in [Some(node), poster].into_iter().flatten() {
+            match self.fetch(epoch, node, asked, root.count).await {
+                Ok(items) => match check_root(&domains, epoch, node, root, &items) {
+                    Ok(()) => return Ok(items),
+                    Err(error) => tried.push(format!("{asked}: {error}")),
+                },
+                Err(error) => tried.push(format!("{asked}: {error:#}")),
+            }
+        }
+        match self.on_chain(epoch, node).await {
+            Ok(Some(items)) => match check_root(&domains, epoch, node, root, &items) {
+                Ok(()) => return Ok(items),
+                Err(error) => tried.push(format!("the chain's events: {error}")),
+            },
+            Ok(None) => tried.push("the chain's events: not all of them were shown there".to_owned()),
+            Err(error) => tried.push(format!("the chain's events: {error:#}")),
+        }
+        bail!("the receipts of {node} in epoch {epoch} are to be had nowhere ({})", tried.join("; "))
+    }
+
+    async fn on_chain(&self, epoch: u64, node: Address) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
+        let root = self.state.epoch(epoch).and_then(|epoch| epoch.roots.get(&node)).context("it submitted no root")?;
+        receipts_on_chain(self.client, self.state, epoch, node, root).await
     }
 
     /// What an earlier export has; nothing if it lacks them or they are damaged.
@@ -241,11 +264,13 @@ impl Sources<'_> {
         Ok((client, connection))
     }
 
-    async fn fetch(&mut self, epoch: u64, node: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
-        let (client, connection) = self.connect(node).await?;
+    /// A node's receipts of an epoch from `asked`: that node, or another one that fetched them.
+    async fn fetch(&mut self, epoch: u64, node: Address, asked: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let (client, connection) = self.connect(asked).await?;
         let mut items = Vec::new();
         while u64::try_from(items.len())? < count {
-            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
+            let from = u64::try_from(items.len())?;
+            let ask = if asked == node { Ask::Receipts { epoch, from } } else { Ask::ReceiptsOf { node, epoch, from } };
             match ask_once(connection.open_stream().await?, &ask).await? {
                 Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
                 Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),

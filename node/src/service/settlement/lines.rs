@@ -232,7 +232,11 @@ impl Settling {
         let bytes = encode_lines(&lines(tree).collect::<Vec<_>>());
         let blob = self.payouts.keep(epoch, tree.root(), &bytes).await.context("the lines of the payout were not kept")?;
         let Some(calldata) = &self.calldata else { return Ok(true) };
-        if calldata.progress(blob).chunks == 0 {
+        let known = calldata.progress(blob);
+        if known.total > 0 && known.is_whole() {
+            return Ok(true);
+        }
+        if known.chunks == 0 {
             let cost = match calldata.cost(&bytes).await {
                 Err(error @ AvailabilityError::TooLong { .. }) => {
                     tracing::warn!(epoch, %error, "the lines of the payout are kept on disk alone: they are too long for calldata");
