@@ -63,7 +63,8 @@ fn books(path: &std::path::Path) -> Arc<Books> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_payout_follows_from_is_had_after_a_restart_of_its_poster_and_when_a_node_or_the_poster_is_gone() {
-    let devnet = devnet(18, 90).await;
+    // Two roots within a third of W1.
+    let devnet = devnet(30, 90).await;
     let mut gone = Operator::new(&devnet, 4, false, &[]).await;
     let mut poster = Operator::new(&devnet, 1, true, &[&gone]).await;
     let reader = Operator::new(&devnet, 3, false, &[&poster]).await;
