@@ -1,4 +1,4 @@
-//! What nodes and payees ask each other about an epoch: receipts behind a node root, one account's line of a payout tree.
+//! What nodes and payees ask each other about an epoch: receipts behind a node root, lines of a payout tree.
 //!
 //! One question and one answer per stream. A page of receipts is at most [`RECEIPTS_PAGE`] of about 600 bytes plus spans, one of a payout tree
 //! [`LINES_PAGE`] leaves and parts of about 90 bytes; whoever asks rebuilds the root and trusts nothing else.
@@ -54,6 +54,15 @@ pub enum Ask {
         line: u64,
         /// First part of it wanted.
         part: u64,
+    },
+    /// A node's receipts of an epoch as the asked node fetched them, from a place in their order: for who finds that node gone.
+    ReceiptsOf {
+        /// The node whose they are.
+        node: Address,
+        /// Epoch.
+        epoch: u64,
+        /// First place wanted.
+        from: u64,
     },
 }
 

@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
 use chain_bridge::{
+    availability::Calldata,
     chain::{Certainty, error::ChainError},
     client::ChainClient,
     deploy::check_pace,
@@ -49,9 +50,10 @@ use crate::{
     chain::{Chained, Snapshots, alarm_in},
     check,
     command::Context,
-    config::Config,
+    config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::Shards,
+    payouts::Payouts,
     peers,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
@@ -263,6 +265,11 @@ impl Node {
             deployment: deployment.clone(),
             chain: chain.clone(),
             books: Arc::clone(&books),
+            payouts: Payouts::new(data.payouts()),
+            calldata: match config.settlement.availability {
+                Availability::Local => None,
+                Availability::Calldata => Some(Calldata::own(chain.clone())?),
+            },
             overlay: overlay.clone(),
             seed: seed.clone(),
             is_poster: config.poster,

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "settlement/availability.rs"]
+mod availability;
 #[path = "settlement/faults.rs"]
 mod faults;
 #[path = "settlement/payouts.rs"]
@@ -25,7 +27,7 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
-use node::{books::Books, chain::Chained, service::settlement::Settling};
+use node::{books::Books, chain::Chained, payouts::Payouts, service::settlement::Settling};
 use p2p::{
     identity::NodeSeed,
     overlay::{Overlay, OverlayConfig},
@@ -106,6 +108,8 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         deployment: devnet.deployment().clone(),
         chain: chained.client.clone(),
         books: Arc::new(Books::new(store.records())),
+        payouts: Payouts::new(folder.path().join("payouts")),
+        calldata: None,
         overlay,
         seed,
         is_poster: true,

@@ -1,7 +1,7 @@
 //! Turning vouchers into payments: collect, post the receipts' root, and (a poster) post the payout tree that anyone can rebuild.
 //!
 //! Per epoch and node: one `collectMany` (about 30,000 gas a lane), one root (about 60,000 gas), and to the poster the receipts themselves
-//! (about 1 KB each) over the client protocol. A poster keeps each tree it built; any of them can be rebuilt from the receipts again.
+//! (about 1 KB each) over the client protocol. A poster keeps each tree it built, and makes its lines public before it posts the root (`lines`); any of them can be rebuilt from the receipts again.
 //!
 //! What a reorganisation can make wrong, and what it then costs:
 //! - A payout tree of another branch's facts is proven wrong, and its poster slashed. So trees are built from the finalized books, once the
@@ -35,6 +35,7 @@ use attribution::{
     message::{self, ASK_BYTES_MAX, Ask, PayoutLine, RECEIPTS_PAGE, REPLY_BYTES_MAX, ReceiptItem, Reply},
 };
 use chain_bridge::{
+    availability::Calldata,
     client::ChainClient,
     deploy::Deployment,
     follow::Snapshot,
@@ -61,11 +62,13 @@ use types::{
 };
 
 pub use self::report::Notes;
+pub use self::challenges::receipts_on_chain;
 use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting, Unposted},
     chain::{Snapshots, alarm_in},
     facts::{ChainFacts, accounts},
+    payouts::Payouts,
 };
 
 /// How often the chain's phase is looked at.
@@ -74,7 +77,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ASK_WAIT: Duration = Duration::from_secs(10);
 /// How long the books may lag behind the chain when it is settled.
 const CURRENT_WAIT: Duration = Duration::from_secs(5);
-/// Records table of payout trees.
+/// Records table of payout trees of before: they are files now.
 const PAYOUTS: &str = "payout-trees";
 /// Receipts one root of this node covers; the rest go into the next epoch. Far below [`types::operator::RECEIPTS_MAX`], so that each poster has them within
 /// a window.
@@ -101,6 +104,10 @@ pub struct Settling {
     pub chain: ChainClient,
     /// Receipts and lanes.
     pub books: Arc<Books>,
+    /// Lines and trees of payouts.
+    pub payouts: Payouts,
+    /// The own account's calldata, if lines are to be put there too.
+    pub calldata: Option<Calldata>,
     /// Where other nodes are.
     pub overlay: OverlayHandle,
     /// The node's key, for its own outgoing connections.
@@ -148,7 +155,7 @@ impl Settling {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
-        let (mut relayed, mut posting) = (None, JoinSet::new());
+        let (mut relayed, mut forgotten, mut posting) = (None, None, JoinSet::new());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -175,6 +182,9 @@ impl Settling {
                 // It may have to wait for nodes' receipts: what is asked of this node meanwhile must not wait with it.
                 let (settling, snapshot) = (Arc::clone(self), Arc::clone(&snapshot));
                 posting.spawn(async move { settling.post_payout(&snapshot).await });
+            }
+            if let Err(error) = self.forget_payouts(&snapshot, &mut forgotten).await {
+                tracing::warn!(error = format!("{error:#}"), "old payouts stay on disk");
             }
             if let Err(error) = self.relay(&snapshot, &mut relayed).await {
                 tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
@@ -227,6 +237,8 @@ impl Settling {
                     tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
                 Ok(Reply::Payout(line))
             }
+            Ask::ReceiptsOf { node, epoch, from } if node == self.account.address() => self.own_receipts(epoch, from).map(Reply::Receipts),
+            Ask::ReceiptsOf { node, epoch, from } => self.fetched_page(epoch, node, from).map(Reply::Receipts),
             Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");
@@ -397,15 +409,14 @@ impl Settling {
             return Ok(());
         }
         let (kept, tree) = self.build(state, number).await?;
+        if !self.publish(number, &tree).await? {
+            return Ok(());
+        }
         let before = previous.map_or(Hash32::ZERO, |previous| previous.root);
         self.chain.post_payout(number, before, tree.root(), tree.total()).await?;
         self.keep(number, &kept)?;
         tracing::info!(epoch = number, root = %tree.root(), total = %tree.total(), "payout posted");
         Ok(())
-    }
-
-    fn keep(&self, epoch: u64, kept: &Kept) -> anyhow::Result<()> {
-        Ok(self.books.records().put(PAYOUTS, &epoch.to_be_bytes(), &serde_json::to_vec(kept)?)?)
     }
 
     /// The posted tree of an epoch, kept or rebuilt; its root must be the chain's.
@@ -416,8 +427,7 @@ impl Settling {
     /// The same with what it was built from.
     async fn posted_tree(&self, state: &State, epoch: u64) -> anyhow::Result<(Kept, Payout)> {
         let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
-        if let Some(kept) = self.books.records().get(PAYOUTS, &epoch.to_be_bytes())? {
-            let kept = serde_json::from_slice::<Kept>(&kept).context("kept payout tree is damaged")?;
+        if let Some(kept) = self.kept(epoch)? {
             let tree = kept.tree()?;
             if tree.root() == posted.root {
                 return Ok((kept, tree));

@@ -9,6 +9,7 @@ use std::{
 
 use attribution::bundle::Bundle;
 use chain_bridge::{
+    availability::Calldata,
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
     registry::{State, money::ROLE_POSTER},
@@ -16,6 +17,7 @@ use chain_bridge::{
 use node::{
     books::Books,
     chain::Chained,
+    payouts::Payouts,
     service::{SETTLEMENT_TAG, settlement::Settling},
 };
 use p2p::{
@@ -86,7 +88,7 @@ pub(crate) struct Operator {
     pub(crate) chained: Chained,
     pub(crate) books: Arc<Books>,
     pub(crate) overlay: OverlayHandle,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     /// What runs for it, as long as it is there.
     pub(crate) tasks: JoinSet<()>,
 }
@@ -107,7 +109,7 @@ impl Operator {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), StoreConfig::default()).unwrap();
         let books = Arc::new(Books::new(store.records()));
-        Self { account, seed, chained, books, overlay, _folder: folder, tasks: JoinSet::new() }
+        Self { account, seed, chained, books, overlay, folder, tasks: JoinSet::new() }
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -118,14 +120,31 @@ impl Operator {
         &self.chained.client
     }
 
+    /// Where its records lie.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Where it keeps payouts.
+    pub(crate) fn payouts(&self) -> PathBuf {
+        self.folder.path().join("payouts")
+    }
+
     /// Its settlement service.
     pub(crate) fn settling(&self, is_poster: bool, watches: bool) -> Arc<Settling> {
+        self.settling_with(is_poster, watches, None)
+    }
+
+    /// The same, putting the lines of its payouts into calldata too.
+    pub(crate) fn settling_with(&self, is_poster: bool, watches: bool, calldata: Option<Calldata>) -> Arc<Settling> {
         Arc::new(Settling {
             account: self.account.clone(),
             node: self.seed.node_id(),
             deployment: self.chained.deployment().clone(),
             chain: self.chained.client.clone(),
             books: Arc::clone(&self.books),
+            payouts: Payouts::new(self.payouts()),
+            calldata,
             overlay: self.overlay.clone(),
             seed: self.seed.clone(),
             is_poster,

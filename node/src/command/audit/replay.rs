@@ -4,10 +4,17 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use attribution::{
-    epoch::replay::{Difference, Line, Rebuilt, Replay, ReplayError, earned, first_difference},
+    epoch::{
+        self,
+        replay::{Difference, Line, Rebuilt, Replay, ReplayError, earned, first_difference},
+    },
     message::ReceiptItem,
 };
-use chain_bridge::{client::ChainClient, deploy::Deployment, fraud::payout::Shown, registry::State};
+use chain_bridge::{
+    client::ChainClient,
+    deploy::Deployment,
+    registry::{State, state::Payout},
+};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -22,11 +29,13 @@ use crate::{
             events::{self, ChainLog, Head},
             export::items,
             folder::{Content, EpochFiles, Folder, Indexed, ReceiptLine},
+            lines::find,
         },
     },
     evidence::search::{Rooted, expected_payout},
     facts::{ChainFacts, accounts},
     output::table,
+    payouts::check_lines,
 };
 
 /// What is printed.
@@ -89,7 +98,11 @@ pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> a
     }
     let chain = read_chain(&folder, &content)?;
     by.map_or(Ok(()), |by| by.verify(&chain.deployment.domains(), id))?;
-    let epochs = rebuild(&folder, &content, &chain)?;
+    let found = rebuild(&folder, &content, &chain)?;
+    let epochs = match found {
+        Ok(epochs) => epochs,
+        Err(differs) => return Err(differs.told(context, &chain).await),
+    };
     folder.is_all_named(&content)?;
     if let Some(rpc) = context.rpc() {
         let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
@@ -157,7 +170,53 @@ fn read_receipts(
     Ok(receipts)
 }
 
-fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Vec<EpochReport>> {
+/// A posted payout that is not the one its receipts give.
+struct Differs {
+    epoch: u64,
+    posted: Payout,
+    rebuilt: epoch::Payout,
+    /// What the folder holds as its lines; they may be another tree's, or none.
+    shown: Vec<Line>,
+}
+
+impl Differs {
+    /// Says what differs, by the lines of the posted tree: the folder's, or if it has none those of the data folder or of the poster's calldata.
+    async fn told(self, context: &Context, chain: &Chain) -> anyhow::Error {
+        let (epoch, posted, rebuilt) = (self.epoch, &self.posted, &self.rebuilt);
+        let whole = format!(
+            "epoch {epoch}: {} posted the payout {} of {} wei, its receipts give {} of {} wei",
+            posted.poster,
+            posted.root,
+            posted.total,
+            rebuilt.root(),
+            rebuilt.total()
+        );
+        let shown = if check_lines(&self.shown, posted.root).is_ok() {
+            self.shown
+        } else {
+            match elsewhere(context, chain, epoch, posted).await {
+                Ok(lines) => lines,
+                Err(error) => {
+                    return anyhow!("{whole}; the folder holds no lines of the posted tree, whose poster did not show them: {error:#}");
+                }
+            }
+        };
+        match first_difference(rebuilt, &shown) {
+            Some(difference) => anyhow!("{whole}; the first difference: {difference}"),
+            None => anyhow!("{whole}; every line is as its receipts give it: the posted total is not their sum"),
+        }
+    }
+}
+
+async fn elsewhere(context: &Context, chain: &Chain, epoch: u64, posted: &Payout) -> anyhow::Result<Vec<Line>> {
+    let rpc = context.rpc().context("--rpc URL has the chain's calldata looked through for them")?;
+    let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
+    let nobody = async { bail!("a replay asks no node, `tributary audit prove` does") };
+    find(context, &client, &chain.state, (epoch, posted), nobody).await
+}
+
+/// Every epoch, or the first that is not what its receipts give.
+fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Result<Vec<EpochReport>, Box<Differs>>> {
     let manifests = read_manifests(folder, content)?;
     let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
     let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
@@ -166,12 +225,15 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
     let mut replay = Replay::new(&facts, accounts(&chain.deployment));
     let mut reports = Vec::new();
     for files in &content.epochs {
-        let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay, (chain, content))?;
+        let rebuilt = match rebuild_epoch(folder, files, &manifests, &mut replay, (chain, content))? {
+            Ok(rebuilt) => rebuilt,
+            Err(differs) => return Ok(Err(differs)),
+        };
         let payout = chain.state.epoch(files.epoch).and_then(|epoch| epoch.payout);
         let is_final = payout.is_some_and(|payout| payout.final_at <= chain.head.time);
         reports.push(report(files.epoch, &rebuilt, is_final));
     }
-    Ok(reports)
+    Ok(Ok(reports))
 }
 
 fn rebuild_epoch(
@@ -180,11 +242,11 @@ fn rebuild_epoch(
     manifests: &BTreeMap<Hash32, Body>,
     replay: &mut Replay<'_, ChainFacts<'_>>,
     (chain, content): (&Chain, &Content),
-) -> anyhow::Result<Rebuilt> {
+) -> anyhow::Result<Result<Rebuilt, Box<Differs>>> {
     let epoch = files.epoch;
     let receipts = read_receipts(folder, files, manifests)?;
     let rebuilt = match replay.next(epoch, &receipts) {
-        Err(ReplayError::Posted { .. }) => return Err(differs(folder, files, manifests, chain, content)?),
+        Err(ReplayError::Posted { .. }) => return differs(folder, files, manifests, chain, content).map(|differs| Err(Box::new(differs))),
         rebuilt => rebuilt?,
     };
     let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
@@ -210,17 +272,17 @@ fn rebuild_epoch(
         bail!("epoch {epoch}, payout tree: {difference}");
     }
     found.is_named()?;
-    Ok(rebuilt)
+    Ok(Ok(rebuilt))
 }
 
-/// What the posted tree of an epoch says otherwise than its receipts, by the lines that its poster showed.
+/// The posted tree of an epoch that its receipts do not give.
 fn differs(
     folder: &Folder,
     files: &EpochFiles,
     manifests: &BTreeMap<Hash32, Body>,
     chain: &Chain,
     content: &Content,
-) -> anyhow::Result<anyhow::Error> {
+) -> anyhow::Result<Differs> {
     let epoch = files.epoch;
     let mut receipts = Rooted::new();
     for files in content.epochs.iter().filter(|files| files.epoch <= epoch) {
@@ -231,18 +293,7 @@ fn differs(
     let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
     let shown: Vec<Line> = found.all(|place| format!("line {place}"))?;
     found.is_named()?;
-    let (poster, got, expected) = (posted.poster, rebuilt.root(), posted.root);
-    let whole = format!(
-        "epoch {epoch}: {poster} posted the payout {expected} of {} wei, its receipts give {got} of {} wei",
-        posted.total,
-        rebuilt.total()
-    );
-    let tree = Shown::of(shown.iter().map(|line| (&line.leaf, line.parts.as_slice())));
-    if !tree.is_ok_and(|tree| tree.root() == expected) {
-        return Ok(anyhow!("{whole}; the folder holds no lines of the posted tree: its poster did not show them"));
-    }
-    let difference = first_difference(&rebuilt, &shown).context("trees of two roots differ in a line")?;
-    Ok(anyhow!("{whole}; the first difference: {difference}"))
+    Ok(Differs { epoch, posted, rebuilt, shown })
 }
 
 fn report(epoch: u64, rebuilt: &Rebuilt, is_final: bool) -> EpochReport {

@@ -4,13 +4,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
-    epoch::replay::{Facts as _, Line, Replay, ReplayError, RootFacts, check_root, lines},
+    epoch::replay::{Facts as _, Line, Replay, ReplayError, RootFacts, check_root, lines as lines_of},
     message::{Ask, RECEIPTS_PAGE, ReceiptItem, Reply},
 };
-use chain_bridge::{
-    deploy::Deployment,
-    registry::{State, state::Payout},
-};
+use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
 use p2p::{
     client::{Client, Connection, Limits},
     identity::NodeSeed,
@@ -27,18 +24,17 @@ use types::{
 use super::{
     events::{Head, books, paid_epochs, read},
     folder::{Content, EpochFiles, File, Folder, Indexed, ReceiptLine},
+    lines,
     signed::By,
 };
 use crate::{
     command::{Context, talk::joining},
     facts::{ChainFacts, accounts},
-    service::settlement::{ask_once, lines::fetch, loopback_any},
+    service::settlement::{ask_once, loopback_any, receipts_on_chain},
 };
 
 /// How long the nodes' ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
-/// Leaves and parts of one posted tree fetched: those of as many receipts have ten parts each, a wrong tree any number.
-const ROWS_MAX: usize = 1 << 22;
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -73,6 +69,7 @@ type Manifests = BTreeMap<Hash32, Body>;
 /// Where receipts come from: the folder as it is, then the network.
 struct Sources<'c> {
     context: &'c Context,
+    client: &'c ChainClient,
     state: &'c State,
     deployment: &'c Deployment,
     kept: BTreeMap<(u64, Address), File>,
@@ -99,6 +96,7 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
     let folder = Folder::new(out);
     let mut sources = Sources {
         context,
+        client: &chain.client,
         state: &state,
         deployment,
         kept: BTreeMap::new(),
@@ -154,7 +152,7 @@ async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Res
                 Ok(rebuilt) => {
                     let root = rebuilt.posted.root;
                     sources.context.output.note(&format!("epoch {number}: {count} receipts give the posted root {root}"));
-                    lines(&rebuilt.payout).collect()
+                    lines_of(&rebuilt.payout).collect()
                 }
                 Err(why @ ReplayError::Posted { .. }) => {
                     sources.context.output.note(&why.to_string());
@@ -204,9 +202,32 @@ impl Sources<'_> {
             "epoch {epoch}, node {node}: a root over {} receipts, at most {RECEIPTS_MAX} are fetched",
             root.count
         );
-        let items = self.fetch(epoch, node, root.count).await.with_context(|| format!("receipts of {node} in epoch {epoch}"))?;
-        check_root(&domains, epoch, node, root, &items)?;
-        Ok(items)
+        let mut tried = Vec::new();
+        // From their node, from the poster that divided them, from the chain if they were shown there.
+        let poster = self.state.epoch(epoch).and_then(|epoch| epoch.payout).map(|payout| payout.poster).filter(|poster| *poster != node);
+        for asked in [Some(node), poster].into_iter().flatten() {
+            match self.fetch(epoch, node, asked, root.count).await {
+                Ok(items) => match check_root(&domains, epoch, node, root, &items) {
+                    Ok(()) => return Ok(items),
+                    Err(error) => tried.push(format!("{asked}: {error}")),
+                },
+                Err(error) => tried.push(format!("{asked}: {error:#}")),
+            }
+        }
+        match self.on_chain(epoch, node).await {
+            Ok(Some(items)) => match check_root(&domains, epoch, node, root, &items) {
+                Ok(()) => return Ok(items),
+                Err(error) => tried.push(format!("the chain's events: {error}")),
+            },
+            Ok(None) => tried.push("the chain's events: not all of them were shown there".to_owned()),
+            Err(error) => tried.push(format!("the chain's events: {error:#}")),
+        }
+        bail!("the receipts of {node} in epoch {epoch} are to be had nowhere ({})", tried.join("; "))
+    }
+
+    async fn on_chain(&self, epoch: u64, node: Address) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
+        let root = self.state.epoch(epoch).and_then(|epoch| epoch.roots.get(&node)).context("it submitted no root")?;
+        receipts_on_chain(self.client, self.state, epoch, node, root).await
     }
 
     /// What an earlier export has; nothing if it lacks them or they are damaged.
@@ -216,22 +237,22 @@ impl Sources<'_> {
         items(lines, &self.manifests).ok()
     }
 
-    /// The lines of a posted tree, from its poster; none if it does not show them.
+    /// The lines of a posted tree from wherever they are had; none if they are not.
     async fn posted(&mut self, epoch: u64) -> Vec<Line> {
         match self.lines(epoch).await {
             Ok(lines) => lines,
             Err(error) => {
-                self.context.output.note(&format!("epoch {epoch}: its poster does not show the tree: {error:#}"));
+                self.context.output.note(&format!("epoch {epoch}: {error:#}"));
                 Vec::new()
             }
         }
     }
 
     async fn lines(&mut self, epoch: u64) -> anyhow::Result<Vec<Line>> {
-        let posted = self.state.epoch(epoch).and_then(|epoch| epoch.payout).context("it has no payout")?;
-        let operator = self.state.operator(posted.poster).context("the poster has no node")?.node;
-        let addr = self.address(operator).await?;
-        lines_from(operator, addr, epoch, &posted).await
+        let (context, client, state) = (self.context, self.client, self.state);
+        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).context("it has no payout")?;
+        let from_poster = async { lines::from_poster(self.overlay().await?, state, epoch, &posted).await };
+        lines::find(context, client, state, (epoch, &posted), from_poster).await
     }
 
     async fn connect(&mut self, account: Address) -> anyhow::Result<(Client, Connection)> {
@@ -242,11 +263,13 @@ impl Sources<'_> {
         Ok((client, connection))
     }
 
-    async fn fetch(&mut self, epoch: u64, node: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
-        let (client, connection) = self.connect(node).await?;
+    /// A node's receipts of an epoch from `asked`: that node, or another one that fetched them.
+    async fn fetch(&mut self, epoch: u64, node: Address, asked: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let (client, connection) = self.connect(asked).await?;
         let mut items = Vec::new();
         while u64::try_from(items.len())? < count {
-            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
+            let from = u64::try_from(items.len())?;
+            let ask = if asked == node { Ask::Receipts { epoch, from } } else { Ask::ReceiptsOf { node, epoch, from } };
             match ask_once(connection.open_stream().await?, &ask).await? {
                 Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
                 Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
@@ -259,44 +282,21 @@ impl Sources<'_> {
     }
 
     async fn address(&mut self, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
-        let overlay = match &self.overlay {
-            Some(overlay) => overlay,
-            None => {
+        address_of(self.overlay().await?, node).await
+    }
+
+    async fn overlay(&mut self) -> anyhow::Result<&OverlayHandle> {
+        match &mut self.overlay {
+            Some(overlay) => Ok(overlay),
+            joined => {
                 let config = joining(self.context, std::mem::take(&mut self.bootstrap))?;
-                self.overlay.insert(self.context.light_overlay(&config).await?)
+                Ok(joined.insert(self.context.light_overlay(&config).await?))
             }
-        };
-        address_of(overlay, node).await
+        }
     }
 }
 
-async fn lines_from(operator: NodeId, addr: std::net::SocketAddr, epoch: u64, posted: &Payout) -> anyhow::Result<Vec<Line>> {
-    let client = Client::bind(loopback_any(addr), &NodeSeed::generate(), Limits::default())?;
-    let connection = client.connect(addr, Some(operator)).await?;
-    let lines = fetch(&connection, epoch, posted, ROWS_MAX).await;
-    client.close(p2p::stream::code::SHUTDOWN).await;
-    lines
-}
-
-/// The lines of a posted tree, from its poster.
-pub async fn fetch_lines(
-    context: &Context,
-    state: &State,
-    epoch: u64,
-    posted: &Payout,
-    bootstrap: Vec<String>,
-) -> anyhow::Result<Vec<Line>> {
-    let operator = state.operator(posted.poster).context("the poster has no node")?.node;
-    let overlay = context.light_overlay(&joining(context, bootstrap)?).await?;
-    let found = match address_of(&overlay, operator).await {
-        Ok(addr) => lines_from(operator, addr, epoch, posted).await,
-        Err(error) => Err(error),
-    };
-    overlay.shutdown().await;
-    found
-}
-
-async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
+pub(super) async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
     let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
     let ads = ads.with_context(|| format!("node {node} is not reachable now: what it holds is its own to show"))?;
     let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;

@@ -25,7 +25,7 @@ use attribution::{
 };
 use chain_bridge::{
     chain::error::ChainError,
-    client::{fraud::ShownReceipt, send::Sent},
+    client::{ChainClient, fraud::ShownReceipt, send::Sent},
     follow::Snapshot,
     fraud::{
         calldata::{Pending, Step, receipts_challenge},
@@ -397,7 +397,7 @@ impl Settling {
         let items = match self.fetch_receipts(state, node, number, root).await {
             Ok(items) => items,
             Err(error) => {
-                let shown = self.shown_on_chain(state, number, node, root).await?;
+                let shown = receipts_on_chain(&self.chain, state, number, node, root).await?;
                 let shown = shown.ok_or(error)?;
                 check_items(&self.deployment.domains(), number, node, root, &shown)?;
                 shown
@@ -426,23 +426,35 @@ impl Settling {
         Ok(check_items(&self.deployment.domains(), number, node, root, &items).is_ok().then_some(items))
     }
 
-    /// A root's receipts, if every one was shown on the chain, asked for or not.
-    async fn shown_on_chain(
-        &self,
-        state: &State,
-        number: u64,
-        node: Address,
-        root: &SubmittedRoot,
-    ) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
-        let head = self.chain.latest().await?.block.number;
-        let shown = self.chain.shown_receipts(root.block, head).await?;
-        let stretches: BTreeSet<Hash32> =
-            asked(state, number, node).map(|asked| receipts_challenge(number, node, asked.first, asked.count)).collect();
-        // What was published stands under the id of the stretch of none that begins with it.
-        let is_its = |id: Hash32, lowest: u64| stretches.contains(&id) || id == receipts_challenge(number, node, lowest, 0);
-        let Some(shown) = gathered(shown, root.count, is_its) else { return Ok(None) };
-        shown.iter().map(read).collect::<anyhow::Result<_>>().map(Some)
+    /// A page of another node's receipts as they were fetched, from a place on. Whoever asks checks them against the root.
+    pub(super) fn fetched_page(&self, number: u64, node: Address, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let rows = u64::try_from(RECEIPTS_PAGE)?;
+        let bytes = self.books.records().get(FETCHED, &key(number, node, u32::try_from(from / rows)?))?;
+        let bytes = bytes.with_context(|| format!("this node holds no receipts of {node} from {from} on in epoch {number}"))?;
+        let page: Vec<ReceiptItem> = serde_json::from_slice(&bytes).context("kept receipts are damaged")?;
+        Ok(page.into_iter().skip(usize::try_from(from % rows)?).collect())
     }
+}
+
+/// A root's receipts, if every one was shown on the chain, asked for or not. They are not checked against the root.
+///
+/// # Errors
+/// What keeps the chain from being read.
+pub async fn receipts_on_chain(
+    client: &ChainClient,
+    state: &State,
+    number: u64,
+    node: Address,
+    root: &SubmittedRoot,
+) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
+    let head = client.latest().await?.block.number;
+    let shown = client.shown_receipts(root.block, head).await?;
+    let stretches: BTreeSet<Hash32> =
+        asked(state, number, node).map(|asked| receipts_challenge(number, node, asked.first, asked.count)).collect();
+    // What was published stands under the id of the stretch of none that begins with it.
+    let is_its = |id: Hash32, lowest: u64| stretches.contains(&id) || id == receipts_challenge(number, node, lowest, 0);
+    let Some(shown) = gathered(shown, root.count, is_its) else { return Ok(None) };
+    shown.iter().map(read).collect::<anyhow::Result<_>>().map(Some)
 }
 
 /// What was shown of a root over `count` receipts, in order, if that is all. `is_its` says whether a stretch, with the lowest place shown under its id,

@@ -1,7 +1,7 @@
 //! Payouts of others, watched while they can be taken back: each is rebuilt from its receipts, and what differs is proven to the chain (F7).
 //!
-//! A node that posts payouts watches those of others, and any other node if its operator says so. The poster is asked for its lines; the first fault
-//! among them becomes the proof. What it does not show is asked for on the chain.
+//! A node that posts payouts watches those of others, and any other node if its operator says so. Its lines come from its poster, or from the
+//! calldata that it left on the chain; the first fault among them becomes the proof. What is to be had nowhere is asked for on the chain.
 //! Cost of a right payout: the receipts behind it once (about 1 KB each), one division of an epoch, no transaction.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ use chain_bridge::{
 use tokio::time::{Instant, MissedTickBehavior};
 use types::id::{Address, Hash32};
 
-use super::{Settling, TICK, lines, report::Finding};
+use super::{Settling, TICK, report::Finding};
 use crate::evidence::search::{Compared, Found, Rooted, bodies_of, compared_fault, shown_tree, wrong_payout};
 
 /// Fetches of a poster's lines that fail before they are asked for on the chain.
@@ -41,6 +41,8 @@ struct Watched {
     next: Option<Instant>,
     /// Fetches of the lines that failed.
     tries: u32,
+    /// The chain's calldata was read for them.
+    is_scanned: bool,
     /// What it should be.
     expected: Option<Arc<Expected>>,
     /// What was asked for on the chain, each with the time from which its silence may be settled.
@@ -105,11 +107,11 @@ impl Settling {
         if watched.tries >= TRIES {
             return self.ask_on_chain(state, epoch, payout, expected, &mut watched.asked).await;
         }
-        let shown = match self.lines_of(state, epoch, payout, &expected.tree).await {
+        let shown = match self.lines_of(state, epoch, payout, &expected.tree, &mut watched.is_scanned).await {
             Ok(shown) => shown,
             Err(error) => {
                 watched.tries = watched.tries.saturating_add(1);
-                tracing::warn!(epoch, poster = %payout.poster, error = format!("{error:#}"), "the poster does not show its lines");
+                tracing::warn!(epoch, poster = %payout.poster, error = format!("{error:#}"), "the lines of a wrong payout are not to be had");
                 return Ok(false);
             }
         };
@@ -145,13 +147,6 @@ impl Settling {
             }
         }
         Ok(Some(Expected { tree, last, receipts }))
-    }
-
-    async fn lines_of(&self, state: &State, epoch: u64, payout: &state::Payout, expected: &Payout) -> anyhow::Result<Vec<Line>> {
-        let (client, connection) = self.connect(state, payout.poster).await?;
-        let lines = lines::fetch(&connection, epoch, payout, lines::rows_max(expected)).await;
-        client.close(p2p::stream::code::SHUTDOWN).await;
-        lines
     }
 
     async fn fault_of(&self, state: &Arc<State>, epoch: u64, expected: Arc<Expected>, shown: Vec<Line>) -> anyhow::Result<Option<Found>> {

@@ -13,8 +13,8 @@ use crate::{
         Context,
         audit::replay,
         epoch::{
-            export::fetch_lines,
             folder::{Folder, Indexed},
+            lines::{find, from_poster_alone},
         },
         sent::Transaction,
     },
@@ -87,7 +87,7 @@ pub(super) async fn run(context: &Context, path: &Path, files: &[PathBuf], is_dr
     context.output.result(&printed, || describe(&printed))
 }
 
-/// F7, while the payout can be taken back. Lines that the folder lacks are fetched from the poster.
+/// F7, while the payout can be taken back. Lines that the folder lacks are looked for elsewhere.
 async fn pending_fault(
     context: &Context,
     chain: &Chained,
@@ -107,9 +107,9 @@ async fn pending_fault(
     let shown = if tree.is_ok_and(|tree| tree.root() == payout.root) {
         &held.payout
     } else {
-        fetched = fetch_lines(context, &state, epoch, &payout, bootstrap).await.with_context(|| {
-            format!("the payout of epoch {epoch} is not the one its receipts give, and its poster does not show it: a node with `watch_payouts = true` asks for it on the chain")
-        })?;
+        let from_poster = from_poster_alone(context, &state, epoch, &payout, bootstrap);
+        let found = find(context, &chain.client, &state, (epoch, &payout), from_poster).await;
+        fetched = found.with_context(|| format!("the payout of epoch {epoch} is not the one its receipts give"))?;
         &fetched
     };
     payout_fault(&state, chain.deployment(), receipts, epoch, shown).with_context(|| format!("the payout of epoch {epoch}"))
