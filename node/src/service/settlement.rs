@@ -268,7 +268,7 @@ impl Settling {
         self.books.intend(&intent, root.receipts)?;
         self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await?;
         self.books.posted(&intent)?;
-        Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {} lanes collected", receipts.len(), fees, collected.len()))
+        Ok(format!("{} receipts worth {} posted in epoch {epoch}, {} lanes collected", receipts.len(), fees.in_open(), collected.len()))
     }
 
     /// A root that reached the chain before the books noted it (a crash in between) is noted now.

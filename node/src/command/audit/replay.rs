@@ -26,7 +26,7 @@ use crate::{
     },
     evidence::search::{Rooted, expected_payout},
     facts::{ChainFacts, accounts},
-    output::table,
+    output::{money, table},
 };
 
 /// What is printed.
@@ -233,9 +233,9 @@ fn differs(
     found.is_named()?;
     let (poster, got, expected) = (posted.poster, rebuilt.root(), posted.root);
     let whole = format!(
-        "epoch {epoch}: {poster} posted the payout {expected} of {} wei, its receipts give {got} of {} wei",
-        posted.total,
-        rebuilt.total()
+        "epoch {epoch}: {poster} posted the payout {expected} of {}, its receipts give {got} of {}",
+        money(posted.total),
+        money(rebuilt.total())
     );
     let tree = Shown::of(shown.iter().map(|line| (&line.leaf, line.parts.as_slice())));
     if !tree.is_ok_and(|tree| tree.root() == expected) {
@@ -292,10 +292,10 @@ fn describe(report: &Report) -> String {
             epoch.epoch,
             epoch.receipts,
             epoch.root,
-            crate::output::money(epoch.total_wei)
+            money(epoch.total_wei)
         ));
         let cells = |row: &Row| {
-            let amount = crate::output::money;
+            let amount = money;
             vec![row.account.to_string(), amount(row.previous_wei), amount(row.earned_wei), amount(row.cumulative_wei)]
         };
         text.push_str(&table(&["account", "previous", "earned", "cumulative"], &epoch.accounts.iter().map(cells).collect::<Vec<_>>()));
