@@ -1,7 +1,7 @@
 //! What a node must not forget: requests begun, what each lane stands at, receipts signed, and which of them were posted.
 //!
 //! Every change is durable before the call returns; a receipt and the lane it moves are written in one step, so a crash leaves both or
-//! neither. Size: one 34-byte key per request, about 700 bytes per lane, one bundle (about 10 KB) per receipt.
+//! neither. Size: about 1.5 KB per request begun, 700 bytes per lane, one bundle (about 10 KB) per receipt.
 
 pub mod roots;
 
@@ -11,12 +11,14 @@ use std::{
 };
 
 use attribution::bundle::Bundle;
+use inference::proto::message::Delivered;
 use serde::{Deserialize, Serialize};
 use storage::store::{KeyValue, RecordError, Records};
 use types::{
     amount::{Amount, AmountError},
     id::{Address, Hash32},
     key::Signed,
+    receipt::Receipt,
     voucher::{Lane, Voucher},
 };
 
@@ -25,6 +27,8 @@ use self::roots::{RootError, Roots};
 const REQUESTS: &str = "requests";
 const LANES: &str = "lanes";
 const RECEIPTS: &str = "receipts";
+/// By request and attempt: what became of it ([`Outcome`]), kept before it is said.
+const OUTCOMES: &str = "outcomes";
 /// By request: the output token behind the last one that a receipt of this node bills.
 const BILLED: &str = "billed";
 const EPOCHS: &str = "epochs";
@@ -81,6 +85,28 @@ pub struct LaneRecord {
     pub voucher: Signed<Voucher>,
     /// Collected so far.
     pub collected: Amount,
+}
+
+/// An attempt at a request that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// Who signs its lane and vouchers, and may ask what became of it.
+    pub signer: Address,
+    /// What is signed of it if it ends without a bill.
+    pub unbilled: Receipt,
+    /// Salt of that receipt's answer root.
+    pub answer_salt: Hash32,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome {
+    /// The receipt of this number bills it.
+    Billed(u64),
+    /// A signed receipt says that it bills nothing.
+    Unbilled(Box<Delivered>),
 }
 
 /// Receipts of one epoch.
@@ -191,6 +217,19 @@ impl Drop for Held<'_> {
     }
 }
 
+/// One request, held while it is looked at: none of its attempts is begun meanwhile.
+#[derive(Debug)]
+pub struct HeldRequest<'b> {
+    books: &'b Books,
+    request: Hash32,
+}
+
+impl Drop for HeldRequest<'_> {
+    fn drop(&mut self) {
+        self.books.busy.lock().unwrap_or_else(PoisonError::into_inner).requests.remove(&self.request);
+    }
+}
+
 fn request_key(request: Hash32, attempt: u16) -> Vec<u8> {
     [&request.0[..], &attempt.to_be_bytes()].concat()
 }
@@ -236,9 +275,41 @@ impl Books {
         bytes.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| damaged(BILLED, &request.0, "not four bytes"))
     }
 
+    /// Holds a request alone; nothing if an answer to it is under way.
+    pub fn hold_request(&self, request: Hash32) -> Option<HeldRequest<'_>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.requests.insert(request).then_some(HeldRequest { books: self, request })
+    }
+
     /// Notes that an attempt at a request was begun; false if it was before.
-    pub fn begin_request(&self, request: Hash32, attempt: u16) -> Result<bool, BooksError> {
-        Ok(self.records.insert_new(REQUESTS, &request_key(request, attempt), &[])?)
+    pub fn begin_request(&self, request: Hash32, attempt: u16, begun: &Begun) -> Result<bool, BooksError> {
+        let key = request_key(request, attempt);
+        let bytes = serde_json::to_vec(begun).map_err(|error| damaged(REQUESTS, &key, error))?;
+        Ok(self.records.insert_new(REQUESTS, &key, &bytes)?)
+    }
+
+    /// What was noted when an attempt was begun; nothing if it was not, or by a build that noted no more than that.
+    pub fn begun(&self, request: Hash32, attempt: u16) -> Result<Option<Begun>, BooksError> {
+        let key = request_key(request, attempt);
+        match self.records.get(REQUESTS, &key)? {
+            Some(bytes) if !bytes.is_empty() => serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(REQUESTS, &key, error)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What became of an attempt; nothing while nothing was signed of it.
+    pub fn outcome(&self, request: Hash32, attempt: u16) -> Result<Option<Outcome>, BooksError> {
+        let key = request_key(request, attempt);
+        let Some(bytes) = self.records.get(OUTCOMES, &key)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(OUTCOMES, &key, error))
+    }
+
+    /// Keeps the receipt that bills nothing of an attempt, before it is sent; false if something was signed of the attempt before.
+    pub fn keep_unbilled(&self, delivered: &Delivered) -> Result<bool, BooksError> {
+        let key = request_key(delivered.receipt.request, delivered.receipt.attempt);
+        let outcome = Outcome::Unbilled(Box::new(delivered.clone()));
+        let bytes = serde_json::to_vec(&outcome).map_err(|error| damaged(OUTCOMES, &key, error))?;
+        Ok(self.records.insert_new(OUTCOMES, &key, &bytes)?)
     }
 
     /// What a lane's last receipt left; nothing for a new one.
@@ -283,12 +354,14 @@ impl Books {
         let to_json = |error: serde_json::Error| damaged(RECEIPTS, &number.to_be_bytes(), error);
         let receipt = &bundle.receipt.document;
         let billed = receipt.first_token.saturating_add(receipt.tokens_out).max(self.billed_to(receipt.request)?);
-        let request = receipt.request;
+        let (request, attempt) = (receipt.request, request_key(receipt.request, receipt.attempt));
+        let outcome = serde_json::to_vec(&Outcome::Billed(number)).map_err(to_json)?;
         let (bundle, record) = (serde_json::to_vec(bundle).map_err(to_json)?, serde_json::to_vec(&record).map_err(to_json)?);
         self.records.put_all(&[
             (RECEIPTS, &number.to_be_bytes(), &bundle),
             (LANES, &lane.document.id().0, &record),
             (BILLED, &request.0, &billed.to_be_bytes()),
+            (OUTCOMES, &attempt, &outcome),
             (MARKS, SIGNED, &(number + 1).to_be_bytes()),
         ])?;
         Ok(number)

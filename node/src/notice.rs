@@ -14,6 +14,7 @@ use inference::proto::draft::{Cause, Draft, End};
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
+    encoding::Document as _,
     id::{Address, Hash32},
     key::Signed,
     receipt::Receipt,
@@ -22,6 +23,7 @@ use types::{
 use crate::{
     data::{read_bounded, write_atomic},
     output::money,
+    purse::Left,
 };
 
 /// Notices kept; they have about a kilobyte each.
@@ -116,6 +118,32 @@ impl Notice {
             failed,
             signed,
         })
+    }
+
+    /// Of an attempt that an earlier process was cut off from, and whose node has signed since that it charges nothing.
+    pub fn recalled(left: &Left, receipt: Signed<Receipt>) -> Self {
+        let cause = Cause::Interrupted;
+        let failed = Failed {
+            node: left.account,
+            attempt: usize::from(left.attempt),
+            cause,
+            words: cause.words().to_owned(),
+            why: format!("asked later, the node gave receipt {} with fee 0", receipt.document.hash()),
+            tokens: 0,
+            charged_at_most_wei: Amount::ZERO,
+            is_signed: true,
+            next: None,
+        };
+        Self {
+            request: left.request,
+            at_s: now_s(),
+            is_answered: false,
+            tokens: 0,
+            charged_wei: Amount::ZERO,
+            promised_wei: Amount::ZERO,
+            failed: vec![failed],
+            signed: vec![receipt],
+        }
     }
 
     /// For people.

@@ -207,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn a_development_chain_lacks_nothing_of_a_lasting_one_but_the_time_between_its_epochs() {
+        let mut devnet = DevnetConfig::new("anvil".into()).deploy;
+        assert!(liveness(&devnet).unwrap_err().to_string().contains("payouts wait for one another"));
+        devnet.epoch_min_s = devnet.w2_s + devnet.fallback_s;
+        liveness(&devnet).unwrap();
+    }
+
+    #[test]
     fn values_that_cannot_work_are_refused_by_name_with_both_numbers_and_the_fix() {
         let c = standard();
         let epoch = c.epoch_min_s + c.w1_s / 3;

@@ -103,11 +103,11 @@ enum LineError {
     Epoch { got: u64, expected: u64 },
     #[error("its opening leads to {got}, the root posted on the chain is {expected}")]
     Root { got: String, expected: Hash32 },
-    #[error("its tree sums to {got} wei, {expected} were posted on the chain")]
+    #[error("its tree sums to {}, {} were posted on the chain", money(*got), money(*expected))]
     Total { got: Amount, expected: Amount },
     #[error("its parts lead to {got}, the leaf names {expected}")]
     Parts { got: Hash32, expected: Hash32 },
-    #[error("its parts sum to {got} wei, the leaf grew by {expected}")]
+    #[error("its parts sum to {}, the leaf grew by {}", money(*got), money(*expected))]
     Sum { got: Amount, expected: Amount },
     #[error(transparent)]
     Amount(#[from] AmountError),

@@ -61,8 +61,8 @@ use types::{
     receipt::Receipt,
 };
 
-pub use self::report::Notes;
 pub use self::challenges::receipts_on_chain;
+pub use self::report::Notes;
 use super::SETTLEMENT_TAG;
 use crate::{
     books::{Books, Intent, Posting, Unposted},
@@ -308,7 +308,7 @@ impl Settling {
         // From here on the receipts are this root's, whatever comes of it: another branch of the chain may take it still.
         self.books.sign(&intent, root.receipts)?;
         self.chain.submit_node_root(&Signed::new(&self.account, &self.deployment.domains(), root)).await?;
-        Ok(format!("{} receipts worth {} wei posted in epoch {epoch}, {} lanes collected", receipts.len(), fees, collected.len()))
+        Ok(format!("{} receipts worth {} posted in epoch {epoch}, {} lanes collected", receipts.len(), fees.in_open(), collected.len()))
     }
 
     /// A root that stands on the chain and not in the books is noted: one of an earlier version, which noted it last.

@@ -383,6 +383,11 @@ fn what_is_at_odds_is_named_with_its_place() {
     });
     check(&["epoch 1", "is not shown"], &|w| drop(w.lines.get_mut(&1).unwrap().remove(0)));
     check(&["epoch 1", "posted was"], &|w| w.out.clear());
+    // As many receipts of the same node, of another epoch.
+    check(&["epoch 1", &of(node), "root"], &|w| {
+        let others = w.receipts[&4][&node].clone();
+        drop(w.receipts.get_mut(&1).unwrap().insert(node, others));
+    });
     // The node itself signs another receipt than it committed to.
     check(&["epoch 1", &of(node), "root"], &|w| {
         let item = &mut w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0];

@@ -34,7 +34,7 @@ use crate::{
     },
     evidence::search::{Rooted, expected_payout},
     facts::{ChainFacts, accounts},
-    output::table,
+    output::{money, table},
     payouts::check_lines,
 };
 
@@ -184,12 +184,12 @@ impl Differs {
     async fn told(self, context: &Context, chain: &Chain) -> anyhow::Error {
         let (epoch, posted, rebuilt) = (self.epoch, &self.posted, &self.rebuilt);
         let whole = format!(
-            "epoch {epoch}: {} posted the payout {} of {} wei, its receipts give {} of {} wei",
+            "epoch {epoch}: {} posted the payout {} of {}, its receipts give {} of {}",
             posted.poster,
             posted.root,
-            posted.total,
+            money(posted.total),
             rebuilt.root(),
-            rebuilt.total()
+            money(rebuilt.total())
         );
         let shown = if check_lines(&self.shown, posted.root).is_ok() {
             self.shown
@@ -343,10 +343,10 @@ fn describe(report: &Report) -> String {
             epoch.epoch,
             epoch.receipts,
             epoch.root,
-            crate::output::money(epoch.total_wei)
+            money(epoch.total_wei)
         ));
         let cells = |row: &Row| {
-            let amount = crate::output::money;
+            let amount = money;
             vec![row.account.to_string(), amount(row.previous_wei), amount(row.earned_wei), amount(row.cumulative_wei)]
         };
         text.push_str(&table(&["account", "previous", "earned", "cumulative"], &epoch.accounts.iter().map(cells).collect::<Vec<_>>()));
