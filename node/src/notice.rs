@@ -175,7 +175,9 @@ impl Notice {
 
     /// Keeps it in `folder`; returns where.
     pub fn keep(&self, folder: &Path) -> anyhow::Result<PathBuf> {
-        let path = folder.join(format!("{:012}-{}.json", self.at_s, hex::encode(&self.request.0[..8])));
+        // Two attempts of one request may be told of in one second: the word on each is kept.
+        let attempts = self.failed.iter().map(|one| format!("-{}", one.attempt)).collect::<String>();
+        let path = folder.join(format!("{:012}-{}{attempts}.json", self.at_s, hex::encode(&self.request.0[..8])));
         write_atomic(&path, &serde_json::to_vec_pretty(self)?, 0o600).with_context(|| path.display().to_string())?;
         prune(folder, NOTICES_MAX)?;
         Ok(path)
