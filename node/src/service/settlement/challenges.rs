@@ -530,7 +530,7 @@ impl Settling {
     /// What settles a challenge that was not answered, whoever made it; nothing if it cannot be settled any more, or needs what is not at hand. The bond
     /// of one about a payout that was taken back otherwise is asked back by its challenger.
     async fn settled(&self, state: &State, of: &ChallengeOf, overdue: &Overdue, now: u64) -> anyhow::Result<Option<Step>> {
-        let (w2_s, answer_s) = (self.deployment.config.w2_s, self.deployment.config.answer_s);
+        let (w2_s, answer_s) = (self.deployment.config.w2_s, self.deployment.config.payout_answer_s);
         match of {
             ChallengeOf::Receipts { epoch, node, first, count } => Ok(root_of(state, *epoch, *node)
                 .map(|(root, block)| Step::settle_receipts(&Stretch { root, block, first: *first, count: *count }))),
