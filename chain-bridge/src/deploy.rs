@@ -74,7 +74,7 @@ pub struct DeployConfig {
     pub grace_blocks: u64,
     /// Blocks that a receipt may lie behind its node root; refunds wait as long after a lane's expiry.
     pub max_age_blocks: u64,
-    /// Bond of a challenge.
+    /// Bond of a challenge, for each receipt: the most that its challenger pays for an answer.
     pub challenge_bond: Amount,
     /// In which a node answers a challenge.
     pub answer_s: u64,
@@ -111,12 +111,12 @@ impl DeployConfig {
             grace_blocks: 16,
             // A day of two-second blocks: an epoch with its time for node roots takes two thirds of it.
             max_age_blocks: 43_200,
-            // 78,169 gas for a receipt shown, at up to 128 gwei. More would pay a node for serving nobody until it is asked on the chain.
-            challenge_bond: Amount(WEI_PER_OPEN / 100),
+            // Who shows a receipt is given half of what it cost, at most this: three times the 151,114 gas of one shown alone, at 1 gwei.
+            challenge_bond: Amount(WEI_PER_OPEN / 2_000),
             // Twice that is left of every window in which a challenge may be opened.
             answer_s: 2 * HOUR,
-            // 35 questions one after the other: a tree of 2^14 accounts, and the parts of one of 2^20 receipts.
-            payout_answer_s: 600,
+            // A 40th of W2: 36 questions one after the other, for a tree of 2^20 accounts and 2^16 parts of one of them, and 45 s to ask each.
+            payout_answer_s: 540,
             protocol,
             governor,
         }

@@ -65,9 +65,10 @@ contract Settlement {
 
     /// @notice A node's open fees stay below this part of its bond (`StakeManager.bondOf`), the part that a slash surely burns: one tenth.
     uint256 public constant EXPOSURE_DIVISOR = 10;
-    /// @notice Most receipts under one node root: 4,096 stretches of a challenge, and about 1.5 GB that a poster fetches and keeps. Receipts beyond wait for
-    /// the next epoch.
-    uint64 public constant RECEIPTS_MAX = 2 ** 20;
+    /// @notice Most receipts under one node root: 256 stretches of a challenge, and about 100 MB that a poster fetches and keeps. All of them must be shown on
+    /// the chain within a challenge's time to answer: at 82,614 gas each 5.4 * 10^9 gas, 181 blocks of 30 million, 6 minutes of blocks 2 s
+    /// apart; 2^20 would fill every block for 96 minutes of the two hours that a network gives. Receipts beyond wait for the next epoch.
+    uint64 public constant RECEIPTS_MAX = 2 ** 16;
     /// @notice Where half of a lost bond goes.
     address public constant BURN = 0x000000000000000000000000000000000000dEaD;
 

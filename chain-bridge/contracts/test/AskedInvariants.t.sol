@@ -8,7 +8,8 @@ import {Campaign, Steps} from "./invariants/Steps.sol";
 contract AskedHandler is Asked {}
 
 /// @notice ReceiptChallenge holds the bonds of what is open and what it owes, to the wei; and faults shown by their own proofs do what they must,
-/// whatever came before.
+/// whatever came before. Calls are no transactions of their own: in those gas would be free, and an answer be paid nothing.
+/// forge-config: default.isolate = false
 contract AskedInvariantsTest is Campaign {
     uint256 private constant SEQUENCES = 24;
     AskedHandler private handler;

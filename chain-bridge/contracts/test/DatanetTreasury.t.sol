@@ -328,13 +328,14 @@ contract DatanetTreasuryTest is Suite {
 
     function contributed(uint64 datanet, uint256 key, uint64 textBytes) private {
         address contributor = vm.addr(key);
-        bytes32 textRoot = keccak256(abi.encode(key));
+        bytes32 top = keccak256(abi.encode(key));
+        bytes32 textRoot = textRootOf(textBytes, top);
         bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", bytes32(0), textRoot, contributor));
         vm.prank(contributor);
         registry.commit(commitment);
         bytes memory body = abi.encodePacked(datanet, contributor, textRoot, textBytes, uint32(1), bytes32(0), bytes32(0), bytes32(0));
         bytes memory report = abi.encodePacked(datanet, textRoot, commitment, bytes32(0), uint8(1));
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
-        registry.accept(body, signed(key, address(registry), Sig.CONTRIBUTION, body), report, reportSignature);
+        registry.accept(body, signed(key, address(registry), Sig.CONTRIBUTION, body), report, reportSignature, top);
     }
 }

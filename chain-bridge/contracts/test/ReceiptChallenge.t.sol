@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {FaultBase} from "../src/FaultBase.sol";
 import {ISessions, ISettlement, IStakes} from "../src/Ports.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
+import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 
@@ -28,7 +29,7 @@ contract Coy {
 contract ReceiptChallengeTest is Asking {
     // ------------------------------------------------------------------ payout trees
 
-    function test_a_poster_that_opens_its_tree_is_given_the_bond() public {
+    function test_a_poster_that_opens_its_tree_is_not_slashed_and_earns_nothing() public {
         Tree memory tree = pending();
         askLeaf(0);
         askLeaf(99);
@@ -42,7 +43,8 @@ contract ReceiptChallengeTest is Asking {
         vm.prank(ASKER);
         desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 1), 0);
         desk.showPart(0, abi.encodePacked(leafAt(tree, 1), partAt(tree, 1, 0)));
-        eq("bonds", before + 3 * CHALLENGE_BOND, other.balance);
+        eq("bonds", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        eq("none of them the poster's", before, other.balance);
         vm.warp(block.timestamp + W2);
         eq("final", 1, settlement.lastFinal());
     }
@@ -148,6 +150,25 @@ contract ReceiptChallengeTest is Asking {
         new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, ANSWER_SECONDS, 0);
         vm.expectRevert(abi.encodeWithSelector(FaultBase.ZeroAddress.selector, "escrow"));
         new ReceiptChallenge(port, books, ISessions(address(0)), CHALLENGE_BOND, ANSWER_SECONDS, PAYOUT_ANSWER_SECONDS);
+    }
+
+    function test_36_answers_one_after_the_other_fit_the_w2_of_a_network() public {
+        // An hour and more: the answers and the time of one more.
+        deployed(37 * 98, 98, false);
+        deployed(37 * 98 - 1, 98, true);
+        deployed(3_600, 97, false);
+        deployed(3_600, 98, true);
+        // A chain for development asks fewer.
+        deployed(3_599, 98, false);
+    }
+
+    function deployed(uint64 w2, uint64 answer, bool isRefused) private {
+        IStakes port = IStakes(address(stakes));
+        ITreasury treasury = ITreasury(address(treasuries));
+        Settlement to =
+            new Settlement(W1, w2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault), treasury);
+        if (isRefused) vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.AnswersBeyondWindow.selector, 37 * answer, w2));
+        new ReceiptChallenge(port, ISettlement(address(to)), ISessions(address(escrow)), CHALLENGE_BOND, ANSWER_SECONDS, answer);
     }
 
     function test_parts_that_are_withheld_cost_the_poster_its_stake() public {

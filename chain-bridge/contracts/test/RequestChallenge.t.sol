@@ -43,7 +43,8 @@ contract RequestChallengeTest is Asking {
         askRequest(second, evidence, bytes4(0));
         uint256 before = node.balance;
         desk.showRequest(requestBody(a.request), requestSig(a.request), evidence);
-        eq("bond", before + CHALLENGE_BOND, node.balance);
+        eq("bond", CHALLENGE_BOND, desk.owed(ASKER));
+        eq("none of it the node's", before, node.balance);
         vm.warp(block.timestamp + ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleRequest(receiptBody(a));
@@ -111,9 +112,8 @@ contract RequestChallengeTest is Asking {
             if (k == 2) revoke(THAW);
             // Its word is the client's against the node, and for the node.
             challengeBy(SESSION_KEY, second, billed(root, 0), bytes4(0));
-            uint256 before = node.balance;
             desk.showRequest(requestBody(a.request), requestSigBy(SESSION_KEY, a.request), billed(root, 0));
-            eq("bond", before + CHALLENGE_BOND, node.balance);
+            eq("bond", CHALLENGE_BOND, desk.owed(ASKER));
             vm.revertToState(clean);
         }
     }

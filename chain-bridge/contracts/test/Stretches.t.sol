@@ -14,18 +14,21 @@ import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 import {Vm} from "./Vm.sol";
 
-/// @notice F8 by stretches: a node that shows what it signed is paid for it and is never slashed, one that cannot is; and what a node says of its
+/// @notice F8 by stretches: a node that shows what it signed is never slashed, one that cannot is; and what a node says of its
 /// tree that does not hold ends as a receipt that nobody can show.
 contract StretchesTest is Asking {
     // ------------------------------------------------------------------ shown
 
-    function test_a_node_that_shows_a_stretch_is_given_the_bond_of_each_receipt() public {
+    function test_a_node_that_shows_a_stretch_has_answered_it_for_good() public {
         Root memory root = submitted(5);
         ask(root, 1, 3);
         uint256 before = node.balance;
         show(root, 1, 3, 1, 3, bytes4(0));
-        eq("bond", before + 3 * CHALLENGE_BOND, node.balance);
+        eq("gas is free here: all is the challenger's again", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        eq("the node earns nothing", before, node.balance);
+        desk.withdrawOwed(ASKER);
         eq("nothing kept", 0, address(desk).balance);
+        eq("back", 1_000 ether, ASKER.balance);
         // Answered is answered: it can be asked for, settled or answered no more.
         vm.prank(ASKER);
         vm.expectPartialRevert(ReceiptChallenge.KnownChallenge.selector);
@@ -40,7 +43,6 @@ contract StretchesTest is Asking {
     function test_calls_of_anybody_share_a_stretch_in_order_and_the_last_one_answers_it() public {
         Root memory root = submitted(6);
         ask(root, 1, 4);
-        uint256 before = node.balance;
         bytes32 id = idOf(root, 1, 4);
         show(root, 1, 4, 2, 1, ReceiptChallenge.NotNext.selector);
         vm.prank(author);
@@ -54,30 +56,30 @@ contract StretchesTest is Asking {
         vm.prank(ASKER);
         show(root, 1, 4, 2, 2, bytes4(0));
         eq("shown", 3, desk.challengeOf(id).shown);
-        eq("not yet", before, node.balance);
+        eq("of what was shown", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        yes("open", !desk.challengeOf(id).closed);
         show(root, 1, 4, 4, 1, bytes4(0));
         yes("closed", desk.challengeOf(id).closed);
-        eq("the whole bond", before + 4 * CHALLENGE_BOND, node.balance);
+        eq("the whole bond", 4 * CHALLENGE_BOND, desk.owed(ASKER));
     }
 
     function test_who_is_ahead_of_the_node_makes_none_of_its_calls_fail() public {
         Root memory root = submitted(4);
         ask(root, 0, 4);
-        uint256 before = node.balance;
         bytes32 id = idOf(root, 0, 4);
         vm.prank(author);
         show(root, 0, 4, 0, 1, bytes4(0));
         // The node's call was on its way with the same one and two more.
         vm.recordLogs();
         show(root, 0, 4, 0, 3, bytes4(0));
-        eq("only what is new is told", 2, vm.getRecordedLogs().length);
+        eq("only what is new is told, and what is left of its bonds", 3, vm.getRecordedLogs().length);
         eq("shown", 3, desk.challengeOf(id).shown);
         // One that is ahead with all of a call leaves nothing for it to do: it changes nothing, pays nothing, and does not fail.
         vm.recordLogs();
         show(root, 0, 4, 1, 2, bytes4(0));
         eq("told", 0, vm.getRecordedLogs().length);
         eq("shown", 3, desk.challengeOf(id).shown);
-        eq("not yet", before, node.balance);
+        eq("none of the bond", 3 * CHALLENGE_BOND, desk.owed(ASKER));
         // What is passed over is not read, but its lengths are.
         bytes memory junk = abi.encodePacked(Pack.blob("a"), Pack.blob(""), Pack.blob("bc"), Pack.blob(""));
         bytes memory shape = abi.encodePacked(root.shown, uint64(0), uint64(4), uint64(2), junk);
@@ -87,7 +89,7 @@ contract StretchesTest is Asking {
         eq("shown", 3, desk.challengeOf(id).shown);
         desk.showReceipts(abi.encodePacked(shape, new bytes(96), one_(root, 3)));
         yes("closed", desk.challengeOf(id).closed);
-        eq("the whole bond, once", before + 4 * CHALLENGE_BOND, node.balance);
+        eq("the whole bond, once", 4 * CHALLENGE_BOND, desk.owed(ASKER));
         show(root, 0, 4, 3, 1, ReceiptChallenge.NoChallenge.selector);
     }
 
@@ -101,7 +103,6 @@ contract StretchesTest is Asking {
         uint256 first = (seed >> 16) % answers.length;
         uint256 count = 1 + (seed >> 32) % (answers.length - first);
         ask(root, first, count);
-        uint256 before = root.node.balance;
         uint256 stake = stakes.stakeOf(root.node);
         for (uint256 done = 0; done < count;) {
             uint256 more = 1 + uint256(keccak256(abi.encode(seed, "call", done))) % (count - done);
@@ -110,7 +111,7 @@ contract StretchesTest is Asking {
             show(root, first, count, first + done - again, more + again, bytes4(0));
             done += more;
         }
-        eq("bond", before + count * CHALLENGE_BOND, root.node.balance);
+        eq("bond", count * CHALLENGE_BOND, desk.owed(ASKER));
         vm.warp(block.timestamp + ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleReceipts(root.body, blockOf(root), uint64(first), uint64(count));
@@ -152,9 +153,8 @@ contract StretchesTest is Asking {
         uint256 clean = vm.snapshotState();
         desk.showReceipts(abi.encodePacked(head, partly(root, 0, "no quote", "no manifest")));
         vm.revertToState(clean);
-        uint256 before = node.balance;
         desk.showReceipts(abi.encodePacked(bare, one_(root, 1)));
-        eq("bond", before + 2 * CHALLENGE_BOND, node.balance);
+        eq("bond", 2 * CHALLENGE_BOND, desk.owed(ASKER));
     }
 
     function test_what_is_shown_fits_beside_a_proof_that_a_payout_is_wrong() public {
@@ -213,7 +213,8 @@ contract StretchesTest is Asking {
         show(root, 0, 3, 2, 1, ReceiptChallenge.TooLate.selector);
         uint256 before = node.balance;
         desk.settleReceipts(root.body, blockOf(root), 0, 3);
-        eq("the whole bond is back", 1_000 ether, ASKER.balance);
+        eq("what was not shown is back", 1_000 ether - 2 * CHALLENGE_BOND, ASKER.balance);
+        eq("and so is what was", 2 * CHALLENGE_BOND, desk.owed(ASKER));
         eq("and none of it the node's", before, node.balance);
         eq("stake", 90 ether, stakes.stakeOf(node));
     }
@@ -367,33 +368,35 @@ contract StretchesTest is Asking {
         desk.reclaim(id);
     }
 
-    /// @notice Whatever is asked for, shown, left and settled in any order: what is kept is the bonds of the challenges that are open.
+    /// @notice Whatever is asked for, shown, left and settled in any order: what is kept is the bonds of what was not shown yet, and what is owed.
     /// forge-config: default.fuzz.runs = 32
-    function testFuzz_every_bond_is_the_nodes_the_challengers_or_kept_for_an_open_challenge(uint256 seed) public {
+    /// forge-config: default.isolate = false
+    function testFuzz_every_bond_is_who_showed_the_challengers_or_kept_for_an_open_challenge(uint256 seed) public {
         Root memory root = submitted(4);
-        uint256 before = node.balance;
-        uint256 shownOf = 0;
+        vm.fee(1 gwei);
+        address shower = address(0x5403);
         for (uint256 i = 0; i < 12; ++i) {
             uint256 random = uint256(keccak256(abi.encode(seed, i)));
             (uint64 first, uint64 count) = (uint64(random >> 8) % 2, 1 + uint64(random >> 16) % 3);
             bytes memory call = abi.encodeCall(ReceiptChallenge.challengeReceipts, (root.body, blockOf(root), first, count));
             if (random % 8 > 3) call = abi.encodeCall(ReceiptChallenge.showReceipts, (answerOf(root, first, count, random >> 32)));
             if (random % 8 == 7) call = abi.encodeCall(ReceiptChallenge.settleReceipts, (root.body, blockOf(root), first, count));
-            vm.prank(ASKER);
+            uint256 paid = shower.balance;
+            vm.prank(random % 8 < 4 ? ASKER : shower);
             (bool done,) = address(desk).call{value: random % 8 < 4 ? count * CHALLENGE_BOND : 0}(call);
-            if (done && random % 8 > 3 && random % 8 < 7 && desk.challengeOf(idOf(root, first, count)).closed) shownOf += count;
+            bool isShown = done && random % 8 > 3 && random % 8 < 7;
+            yes("who shows is paid, nobody else", (shower.balance > paid) == isShown);
             if ((random >> 40) % 4 == 0) vm.warp(block.timestamp + 1);
         }
         uint256 kept = 0;
         for (uint64 first = 0; first < 2; ++first) {
             for (uint64 count = 1; count < 4; ++count) {
                 ReceiptChallenge.Challenge memory asked = desk.challengeOf(idOf(root, first, count));
-                if (asked.challenger != address(0) && !asked.closed) kept += count;
+                if (asked.challenger != address(0) && !asked.closed) kept += count - asked.shown;
             }
         }
-        eq("kept", kept * CHALLENGE_BOND, address(desk).balance);
-        eq("the node's", before + shownOf * CHALLENGE_BOND, node.balance);
-        eq("the challenger's", 1_000 ether - (kept + shownOf) * CHALLENGE_BOND, ASKER.balance);
+        eq("kept", kept * CHALLENGE_BOND + desk.owed(ASKER), address(desk).balance);
+        eq("all", 1_000 ether, ASKER.balance + shower.balance + address(desk).balance);
     }
 
     // ------------------------------------------------------------------ published
@@ -437,47 +440,11 @@ contract StretchesTest is Asking {
         (a.receipt.reason, a.receipt.fee) = (16, 0);
     }
 
-    function idOf(Root memory root, uint64 first, uint64 count) private pure returns (bytes32) {
-        return keccak256(abi.encode("F8", root.epoch, root.node, first, count));
-    }
-
-    function ask(Root memory root, uint256 first, uint256 count) private {
-        vm.prank(ASKER);
-        desk.challengeReceipts{value: count * CHALLENGE_BOND}(root.body, blockOf(root), uint64(first), uint64(count));
-    }
-
-    /// @dev The receipt at `index`, with quote and manifest as told, as an answer carries it.
-    function partly(Root memory root, uint256 index, bytes memory quote, bytes memory manifest) private view returns (bytes memory) {
-        Answer memory a = root.answers[index];
-        bytes memory head = abi.encodePacked(Pack.blob(receiptBody(a)), Pack.blob(receiptSig(a)));
-        return abi.encodePacked(head, Pack.blob(quote), Pack.blob(manifest), siblings(root, index));
-    }
-
-    function one_(Root memory root, uint256 index) private view returns (bytes memory) {
-        return partly(root, index, quoteBody(root.answers[index]), manifestBody(root.answers[index]));
-    }
-
-    /// @dev Shows `more` receipts from the one at `from` on as an answer to the stretch of `count` from `first` on.
-    function show(Root memory root, uint256 first, uint256 count, uint256 from, uint256 more, bytes4 selector) private {
-        bytes memory evidence = abi.encodePacked(root.shown, uint64(first), uint64(count));
-        // What nobody asked for begins at `first`.
-        if (count != 0) evidence = abi.encodePacked(evidence, uint64(from));
-        for (uint256 i = 0; i < more; ++i) evidence = abi.encodePacked(evidence, one_(root, from + i));
-        if (selector == 0) desk.showReceipts(evidence);
-        else refusedAnswer(evidence, selector);
-    }
-
     /// @dev As many receipts as a draw says, from where the stretch stands.
     function answerOf(Root memory root, uint64 first, uint64 count, uint256 random) private view returns (bytes memory evidence) {
         uint256 from = desk.challengeOf(idOf(root, first, count)).shown;
         evidence = abi.encodePacked(root.shown, first, count, uint64(first + from));
         for (uint256 i = 0; i < 1 + random % 3 && from + i < count; ++i) evidence = abi.encodePacked(evidence, one_(root, first + from + i));
-    }
-
-    function refusedAnswer(bytes memory evidence, bytes4 selector) private {
-        (bool done, bytes memory reason) = address(desk).call(abi.encodeCall(ReceiptChallenge.showReceipts, (evidence)));
-        yes("refused", !done);
-        eq("error", bytes32(selector), bytes32(bytes4(reason)));
     }
 
     /// @dev The receipt at `index` cannot be shown: its root is withheld, its node slashed.

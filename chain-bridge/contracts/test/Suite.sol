@@ -13,6 +13,7 @@ import {RewardsVault} from "../src/RewardsVault.sol";
 import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
+import {Trees} from "../src/Trees.sol";
 import {Later} from "./Later.sol";
 import {Vm} from "./Vm.sol";
 
@@ -149,6 +150,11 @@ abstract contract Suite {
     function signed(uint256 key, address verifying, bytes32 typehash, bytes memory body) internal view returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, Sig.digest(Sig.domain(verifying), typehash, keccak256(body)));
         return abi.encodePacked(r, s, v);
+    }
+
+    /// @notice Root of a text of so many bytes whose tree ends in `top`.
+    function textRootOf(uint64 size, bytes32 top) internal pure returns (bytes32) {
+        return Trees.root((size + 63) / 64, size, top);
     }
 
     function eq(string memory what, uint256 expected, uint256 got) internal pure {

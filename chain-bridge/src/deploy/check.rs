@@ -12,9 +12,9 @@ use crate::chain::{Heads, error::ChainError};
 
 /// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
 const BLOCK_SECONDS_MAX: u64 = 12;
-/// Questions that find a wrong line of a payout tree that nobody shows: one for each level of 2^14 accounts, of the 2^20 parts of one of them, and one
-/// for the first leaf.
-const QUESTIONS: u64 = 35;
+/// Questions that find a wrong line of a payout tree that nobody shows: one for each level of 2^20 accounts and of the 2^16 parts of one of them. As
+/// `ReceiptChallenge` has it, which refuses what they do not fit.
+const QUESTIONS: u64 = 36;
 /// Longest time of any kind: 136 years. Contracts add them to the chain's time in 64 bits.
 const SECONDS_MAX: u64 = 1 << 32;
 /// Most blocks of any kind: 136 years of blocks a second apart.
@@ -241,7 +241,7 @@ mod tests {
             (|c| c.fallback_s = 7_201, &["w2_s + fallback_s are 28801", "28800 s apart", "lower fallback_s to 7200"]),
             (|c| (c.answer_s, c.w1_s, c.epoch_min_s) = (7_200, 21_600, 28_800), &["answer_s is 7200", "14400 s are left", "below 7200"]),
             (|c| c.payout_answer_s = 0, &["payout_answer_s is 0", "no poster could answer"]),
-            (|c| c.payout_answer_s = 601, &["payout_answer_s is 601", "w2_s is 21600", "35 questions", "to 600 ", "to 21636"]),
+            (|c| c.payout_answer_s = 584, &["payout_answer_s is 584", "w2_s is 21600", "36 questions", "to 583 ", "to 21608"]),
         ];
         for (change, says) in table {
             let mut changed = c.clone();

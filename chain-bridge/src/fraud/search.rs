@@ -256,7 +256,7 @@ fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
 /// Up to where a receipt under a root speaks for what a lane has collected; nothing if it does not bound the lane's refund.
 fn bound(case: &Case<'_>, (epoch, node): (u64, Address), body: &Bodies, lane: Hash32, collected: Amount) -> Option<Amount> {
     let receipt = read_receipt(&body.receipt, node)?;
-    let is_bound = receipt.lane == lane && receipt.cumulative_after <= collected && !is_out(case.state, epoch, &receipt);
+    let is_bound = receipt.bills() && receipt.lane == lane && receipt.cumulative_after <= collected && !is_out(case.state, epoch, &receipt);
     is_bound.then_some(receipt.cumulative_after)
 }
 

@@ -1,7 +1,7 @@
-//! F8, F6 by request and F7 withheld against the compiled contract: who answers is given the bond, who does not is slashed.
+//! F8, F6 by request and F7 withheld against the compiled contract: who answers is given half of what it cost, who does not is slashed.
 
 use chain_bridge::{
-    bindings::InferenceEscrow,
+    bindings::{InferenceEscrow, ReceiptChallenge},
     fraud::{
         calldata::{Pending, Step, receipts_challenge},
         challenge::{
@@ -28,6 +28,12 @@ use super::{
     harness::{account, address},
     money::{CLIENT, World, seal},
 };
+
+/// What answers left of somebody's bonds.
+fn owed(world: &mut World, challenger: Address) -> u128 {
+    let at = world.t.evm.deployment.challenge;
+    world.t.evm.view(at, &ReceiptChallenge::owedCall(address(challenger))).unwrap().to()
+}
 
 /// A world in the middle of W1 of its second epoch.
 fn world() -> World {
@@ -107,7 +113,9 @@ fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
     let done = world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 0, 3, EVIDENCE_BYTES_MAX)))).unwrap();
     assert!(done.logs.len() >= 2, "{}", done.logs.len());
     assert_eq!(world.t.evm.state.open_challenges().count(), open_before - 1);
-    assert_eq!(balance(&mut world), before + 3 * world.t.evm.deployment.config.challenge_bond.0);
+    // Gas is free here: who answers is given nothing for it, and the challenger has all of its bonds back.
+    assert_eq!(balance(&mut world), before);
+    assert_eq!(owed(&mut world, asker), 3 * world.t.evm.deployment.config.challenge_bond.0);
     // The other stretch is not answered by this one.
     let settle = Step::settle_receipts(&last);
     assert!(world.t.evm.step(asker, &settle).unwrap_err().starts_with("still open"));
@@ -131,7 +139,9 @@ fn a_stretch_shown_in_part_is_withheld_and_its_challenger_has_every_bond_back() 
     world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 1, &of, 0, 2, usize::MAX)))).unwrap();
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
     world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap();
-    assert_eq!(world.t.evm.balance(asker), before);
+    // Of what was shown the answers left all, since gas is free here.
+    let bond = world.t.evm.deployment.config.challenge_bond.0;
+    assert_eq!((world.t.evm.balance(asker).0, owed(&mut world, asker)), (before.0 - 2 * bond, 2 * bond));
     assert!(world.t.evm.state.withheld_at(world.epoch, world.other.address()).is_some());
     assert!(world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap_err().starts_with("no challenge"));
 }

@@ -111,6 +111,10 @@ fn item(node: &Account, number: usize, plan: &Plan, collected: &mut BTreeMap<Has
         *sum = sum.plus(receipt.fee).unwrap();
         receipt.cumulative_after = *sum;
     }
+    if fate == Fate::Failed {
+        // It breaks no rule by naming more of the lane's money than was spoken for, and bounds no refund by it.
+        receipt.cumulative_after = receipt.cumulative_after.plus(Amount(SURPLUS)).unwrap();
+    }
     let item = ReceiptItem::new(Signed::new(node, &bundle.domains, receipt), &quote, &bundle.manifest);
     // What bills nothing is shown with as little as the chain asks for.
     if fate == Fate::Failed { ReceiptItem { quote: None, manifest: None, ..item } } else { item }
@@ -145,7 +149,7 @@ fn world(plans: &[Plan]) -> World {
             let of_node = items.entry(node.address()).or_default();
             if plan.4 == Fate::Out {
                 world.out.insert(receipt.hash());
-            } else if plan.4 != Fate::NotCollected && receipt.cumulative_after != Amount::ZERO {
+            } else if !matches!(plan.4, Fate::NotCollected | Fate::Failed) && receipt.cumulative_after != Amount::ZERO {
                 let index = u64::try_from(of_node.len()).unwrap();
                 let reach = (receipt.cumulative_after, Reverse(Witness { epoch, node: node.address(), index }));
                 let most = earned.entry(receipt.lane).or_insert(reach);

@@ -24,7 +24,7 @@ use crate::evidence::search::{Compared, Found, Rooted, bodies_of, compared_fault
 
 /// Fetches of a poster's lines that fail before they are asked for on the chain.
 const TRIES: u32 = 2;
-/// Questions on the chain about one payout: enough for the largest trees, and a bond each if they are answered.
+/// Questions on the chain about one payout: enough for the largest trees; an answered one costs half of its answer, out of its bond.
 const ASKED_MAX: usize = 96;
 /// Wait between two looks at a payout that could not be rebuilt or proven wrong.
 const AGAIN: Duration = Duration::from_secs(2);
