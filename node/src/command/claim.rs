@@ -1,7 +1,7 @@
 //! `tributary claim`: what the last final payout tree owes this account, part by part, and the transaction that takes it.
 //!
 //! The line of the tree comes from a node, the root from the chain: nothing is sent before the line leads to the root. Whoever posted the root
-//! is asked first; every other operator can rebuild the tree and is asked if that one is gone or shows something else.
+//! is asked first; every other operator that watched the payout keeps the tree and is asked if that one is gone or shows something else.
 
 mod credit;
 mod kept;
@@ -40,7 +40,7 @@ use crate::{
 const ADS_WAIT: Duration = Duration::from_secs(10);
 /// Most nodes asked for the line.
 const ASKED_MAX: usize = 8;
-/// Nodes that must say that the account is not in the tree before no more are asked: each rebuilds the tree to say so.
+/// Nodes that must say that the account is not in the tree before no more are asked.
 const ABSENT_ENOUGH: usize = 2;
 
 /// Take what the last final payout tree owes this account.
