@@ -214,7 +214,7 @@ impl Settling {
 
     /// The tree of a root, from memory or from disk; nothing if it is not there.
     pub(super) async fn tree_on_disk(&self, epoch: u64, root: Hash32) -> anyhow::Result<Option<Arc<Payout>>> {
-        let load = async || {
+        let load = async {
             if let Some(bytes) = self.payouts.bytes(root).await? {
                 return apart(move || Ok(Some(payout_of(read_lines(&bytes, root, usize::MAX)?)?))).await;
             }

@@ -73,7 +73,7 @@ impl Trees {
     pub(super) async fn get_or_load(
         &self,
         root: Hash32,
-        load: impl AsyncFnOnce() -> anyhow::Result<Option<Payout>>,
+        load: impl Future<Output = anyhow::Result<Option<Payout>>>,
     ) -> anyhow::Result<Option<Arc<Payout>>> {
         if let Some(tree) = self.get(root) {
             return Ok(Some(tree));
@@ -82,7 +82,7 @@ impl Trees {
         if let Some(tree) = self.get(root) {
             return Ok(Some(tree));
         }
-        let Some(tree) = load().await?.filter(|tree| tree.root() == root) else { return Ok(None) };
+        let Some(tree) = load.await?.filter(|tree| tree.root() == root) else { return Ok(None) };
         let tree = Arc::new(tree);
         self.put(&tree);
         Ok(Some(tree))
@@ -130,7 +130,7 @@ mod tests {
         let ask = |account: u8| {
             let (trees, loads) = (&trees, &loads);
             async move {
-                let load = async || {
+                let load = async {
                     loads.fetch_add(1, Ordering::Relaxed);
                     tokio::task::yield_now().await;
                     Ok(Some(tree(account)))
@@ -150,9 +150,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kept_or_is_another_tree_is_not_shown() {
         let trees = Trees::default();
-        assert!(trees.get_or_load(tree(1).root(), async || Ok(None)).await.unwrap().is_none());
-        assert!(trees.get_or_load(tree(1).root(), async || Ok(Some(tree(2)))).await.unwrap().is_none());
-        assert!(trees.get_or_load(tree(1).root(), async || anyhow::bail!("the disk")).await.is_err());
+        assert!(trees.get_or_load(tree(1).root(), async { Ok(None) }).await.unwrap().is_none());
+        assert!(trees.get_or_load(tree(1).root(), async { Ok(Some(tree(2))) }).await.unwrap().is_none());
+        assert!(trees.get_or_load(tree(1).root(), async { anyhow::bail!("the disk") }).await.is_err());
         assert!(locked(&trees.trees).is_empty());
     }
 
