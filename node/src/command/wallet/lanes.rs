@@ -68,7 +68,7 @@ pub(super) async fn refund(context: &Context, wanted: Hash32) -> anyhow::Result<
     let last = state.final_payout(chain.head().await?.timestamp);
     let lane = may_ask(&state, wanted, own, chain.deployment().config.max_age_blocks, head, last.map(|(epoch, _)| epoch))?;
     let absence = match (state.refund(wanted), last) {
-        (Some(_), Some((epoch, payout))) => left_out::absence(context, &state, (epoch, &payout), &lane).await?,
+        (Some(_), Some((epoch, payout))) => left_out::absence(context, &chain, &state, (epoch, &payout), &lane).await?,
         _ => Vec::new(),
     };
     context.output.note("asking back what no receipt speaks for; notes and slashes give nothing back on this lane from now on");
