@@ -76,9 +76,16 @@ impl Payouts {
     /// # Errors
     /// What the file system says, or that they were changed.
     pub async fn lines(&self, root: Hash32) -> anyhow::Result<Option<Vec<Line>>> {
+        self.bytes(root).await?.map(|bytes| read_lines(&bytes, root, usize::MAX)).transpose()
+    }
+
+    /// The same as they are encoded, and not checked.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn bytes(&self, root: Hash32) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(kept) = self.index()?.into_iter().find(|kept| kept.root == root) else { return Ok(None) };
-        let Some(bytes) = self.store.get(kept.blob, PAYOUT_BYTES_MAX).await? else { return Ok(None) };
-        read_lines(&bytes, root, usize::MAX).map(Some)
+        Ok(self.store.get(kept.blob, PAYOUT_BYTES_MAX).await?)
     }
 
     /// Forgets what nobody claims by or disputes any more, now that the payout `root` of epoch `last` is final.

@@ -27,7 +27,12 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
-use node::{books::Books, chain::Chained, payouts::Payouts, service::settlement::Settling};
+use node::{
+    books::Books,
+    chain::Chained,
+    payouts::Payouts,
+    service::settlement::{Settling, own::OwnRoots, trees::Trees},
+};
 use p2p::{
     identity::NodeSeed,
     overlay::{Overlay, OverlayConfig},
@@ -117,8 +122,9 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         watches: false,
         snapshots: chained.snapshots(),
         turn: tokio::sync::Mutex::new(()),
-        shown: std::sync::Mutex::default(),
         notes: std::sync::Mutex::default(),
+        trees: Trees::default(),
+        own_roots: OwnRoots::default(),
     });
     let running = tokio::spawn(settling.run(0));
 

@@ -8,6 +8,7 @@
 //! What no proof shows (a line without money, a receipt that is not at hand) hides no fault beside it: it is taken over into what is expected, and the
 //! search goes on, up to [`ADOPTED_MAX`] times.
 
+mod absence;
 mod answers;
 mod compare;
 
@@ -18,7 +19,10 @@ use types::{
     payout::{PartLeaf, PayoutLeaf, parts_root},
 };
 
-pub use self::answers::Answers;
+pub use self::{
+    absence::{Sought, absence},
+    answers::Answers,
+};
 use self::{
     answers::{ALONE_BYTES, HEAD_BYTES, LEAF_BYTES, head_of},
     compare::{Spot, compare},

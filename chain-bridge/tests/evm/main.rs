@@ -13,6 +13,7 @@ mod challenge;
 mod differential;
 mod fields;
 mod gas;
+mod left_out;
 mod money;
 mod payout;
 mod places;

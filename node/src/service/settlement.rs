@@ -16,11 +16,13 @@ mod challenges;
 mod credits;
 mod fetching;
 pub mod lines;
+pub mod own;
 mod proofs;
 mod relay;
 mod report;
 mod standing;
 mod stretches;
+pub mod trees;
 mod watching;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -122,10 +124,12 @@ pub struct Settling {
     pub snapshots: Snapshots,
     /// One settling at a time: by the clock and by the operator's word.
     pub turn: Mutex<()>,
-    /// The tree that was asked for last: its pages are asked for one after the other.
-    pub shown: std::sync::Mutex<Option<Arc<Payout>>>,
     /// What was found out about what others post, for status.
     pub notes: std::sync::Mutex<Notes>,
+    /// The trees that are shown to who asks.
+    pub trees: trees::Trees,
+    /// This node's roots that are asked about.
+    pub own_roots: own::OwnRoots,
 }
 
 /// What a payout tree was built from.
@@ -140,6 +144,10 @@ struct Kept {
 }
 
 impl Kept {
+    fn read(bytes: &[u8]) -> anyhow::Result<Self> {
+        serde_json::from_slice(bytes).context("kept payout tree is damaged")
+    }
+
     fn tree(&self) -> Result<Payout, epoch::PayoutError> {
         Payout::over(&self.previous, self.parts.clone(), &epoch::one_by_one)
     }
@@ -209,6 +217,7 @@ impl Settling {
     /// Answers one stream's question.
     pub async fn serve(&self, remote: NodeId, mut stream: FrameStream, frame: &[u8]) {
         let reply = match message::decode::<Ask>(frame) {
+            Ok(_) if remote != self.node && !self.trees.may_ask(remote) => Reply::Refused("you ask too often: wait a second".to_owned()),
             Ok(ask) if frame.len() <= ASK_BYTES_MAX => {
                 self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}")))
             }
@@ -231,8 +240,7 @@ impl Settling {
         match ask {
             Ask::Receipts { epoch, from } => self.own_receipts(epoch, from).map(Reply::Receipts),
             Ask::Payout { epoch, account } => {
-                let state = Arc::clone(&self.snapshots.borrow().latest);
-                let tree = self.tree(&state, epoch).await?;
+                let tree = self.kept_tree(epoch).await?;
                 let line =
                     tree.claim(account).map(|claim| PayoutLine { epoch, leaf: claim.leaf, opening: claim.opening, parts: claim.parts });
                 Ok(Reply::Payout(line))
@@ -391,7 +399,7 @@ impl Settling {
     /// chain may still take.
     async fn post_payout(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let Some(heads) = snapshot.heads.filter(|_| snapshot.is_current()) else { return Ok(()) };
-        let (state, now) = (&*snapshot.finalized, heads.finalized_timestamp);
+        let (state, now) = (&snapshot.finalized, heads.finalized_timestamp);
         let Some((number, _)) = state.epochs().find(|(_, epoch)| epoch.payout.is_none()) else { return Ok(()) };
         if snapshot.latest.epoch(number).is_some_and(|epoch| epoch.payout.is_some()) {
             // Posted, and not final yet.
@@ -420,15 +428,24 @@ impl Settling {
     }
 
     /// The posted tree of an epoch, kept or rebuilt; its root must be the chain's.
-    async fn tree(&self, state: &State, epoch: u64) -> anyhow::Result<Payout> {
-        Ok(self.posted_tree(state, epoch).await?.1)
+    async fn tree(&self, state: &Arc<State>, epoch: u64) -> anyhow::Result<Arc<Payout>> {
+        let posted = posted(state, epoch)?;
+        match self.tree_on_disk(epoch, posted.root).await? {
+            Some(tree) => Ok(tree),
+            None => Ok(Arc::new(self.posted_tree(state, epoch).await?.1)),
+        }
     }
 
     /// The same with what it was built from.
-    async fn posted_tree(&self, state: &State, epoch: u64) -> anyhow::Result<(Kept, Payout)> {
-        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
-        if let Some(kept) = self.kept(epoch)? {
-            let tree = kept.tree()?;
+    async fn posted_tree(&self, state: &Arc<State>, epoch: u64) -> anyhow::Result<(Kept, Payout)> {
+        let posted = posted(state, epoch)?;
+        if let Some(bytes) = self.kept_bytes(epoch)? {
+            let (kept, tree) = apart(move || {
+                let kept = Kept::read(&bytes)?;
+                let tree = kept.tree()?;
+                Ok((kept, tree))
+            })
+            .await?;
             if tree.root() == posted.root {
                 return Ok((kept, tree));
             }
@@ -445,7 +462,7 @@ impl Settling {
     }
 
     /// Builds an epoch's tree from the receipts behind its node roots, on top of the tree before.
-    async fn build(&self, state: &State, number: u64) -> anyhow::Result<(Kept, Payout)> {
+    async fn build(&self, state: &Arc<State>, number: u64) -> anyhow::Result<(Kept, Payout)> {
         // The first epoch has none before it. Without the payout of any other's predecessor there is nothing to build on: that is an error.
         let (previous, mut standing) = match number.checked_sub(1).filter(|before| state.epoch(*before).is_some()) {
             Some(before) => {
@@ -466,14 +483,17 @@ impl Settling {
             items.insert(*node, of_node.with_context(|| format!("receipts of {node} in epoch {number}"))?);
         }
         let due = facts.epoch(number).with_context(|| format!("epoch {number} is unknown"))?.refunds;
-        let accounts = accounts(&self.deployment);
-        let division = epoch::divide(&facts, &accounts, number, &items, &due, &mut standing, &epoch::one_by_one);
-        for unpaid in &division.unpaid {
-            tracing::warn!(node = %unpaid.node, epoch = number, receipt = unpaid.receipt, why = %unpaid.why, "a receipt has no parts");
-        }
-        let kept = Kept { previous, parts: division.parts, standing };
-        let tree = kept.tree()?;
-        Ok((kept, tree))
+        let (accounts, state) = (accounts(&self.deployment), Arc::clone(state));
+        apart(move || {
+            let division = epoch::divide(&ChainFacts(&state), &accounts, number, &items, &due, &mut standing, &epoch::one_by_one);
+            for unpaid in &division.unpaid {
+                tracing::warn!(node = %unpaid.node, epoch = number, receipt = unpaid.receipt, why = %unpaid.why, "a receipt has no parts");
+            }
+            let kept = Kept { previous, parts: division.parts, standing };
+            let tree = kept.tree()?;
+            Ok((kept, tree))
+        })
+        .await
     }
 
     /// A node's receipts of an epoch, from itself, checked against its root.
@@ -527,6 +547,16 @@ impl Settling {
         client.close(p2p::stream::code::SHUTDOWN).await;
         Ok(fetched?)
     }
+}
+
+/// Work that takes longer than a question may wait, beside the tasks that answer.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the work ended before its time")?
+}
+
+/// The payout of an epoch.
+fn posted(state: &State, epoch: u64) -> anyhow::Result<chain_bridge::registry::state::Payout> {
+    state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))
 }
 
 fn item(bundle: Bundle) -> ReceiptItem {

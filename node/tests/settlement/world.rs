@@ -18,7 +18,10 @@ use node::{
     books::Books,
     chain::Chained,
     payouts::Payouts,
-    service::{SETTLEMENT_TAG, settlement::Settling},
+    service::{
+        SETTLEMENT_TAG,
+        settlement::{Settling, own::OwnRoots, trees::Trees},
+    },
 };
 use p2p::{
     client::{Connection, Limits, Server},
@@ -152,8 +155,9 @@ impl Operator {
             is_relaying: false,
             snapshots: self.chained.snapshots(),
             turn: tokio::sync::Mutex::new(()),
-            shown: std::sync::Mutex::default(),
             notes: std::sync::Mutex::default(),
+            trees: Trees::default(),
+            own_roots: OwnRoots::default(),
         })
     }
 

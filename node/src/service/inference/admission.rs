@@ -109,8 +109,7 @@ impl<E: Escrow> Answering<E> {
     /// What may still be collected by a session key's signature, less what this node holds receipts for.
     async fn session_left(&self, payer: Address, signer: Address) -> Result<Amount, Broken> {
         let right = self.escrow.session(payer, signer).await;
-        let right =
-            right.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's session key: {e:#}")))?;
+        let right = right.map_err(|e| refuse(RefusalCode::Busy, format!("the client's session key cannot be counted on now: {e:#}")))?;
         let left = lanes::admit_session(right, payer, signer, self.head().number);
         let left = left.map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
         Ok(left.minus(self.books.uncollected(payer, Some(signer)).map_err(internal)?).unwrap_or_default())

@@ -20,7 +20,6 @@ use std::{
 use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::Bundle,
-    epoch::{Payout, receipts_tree},
     message::{RECEIPTS_PAGE, ReceiptItem},
 };
 use chain_bridge::{
@@ -30,8 +29,6 @@ use chain_bridge::{
     fraud::{
         calldata::{Pending, Step, receipts_challenge},
         challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, is_met, leaf_evidence, part_evidence, receipts_evidence, request_evidence},
-        pack::Place,
-        payout::Shown,
         search::{Bodies, root_of},
     },
     registry::{State, money::ChallengeOf, state::SubmittedRoot},
@@ -43,14 +40,14 @@ use types::{
     id::{Address, Hash32},
     key::{Signed, Signed65},
     merkle::{SumTree, keccak},
-    operator::NodeRoot,
     receipt::Receipt,
 };
 
 use super::{
-    Settling, check_items,
+    Settling, apart, check_items,
     stretches::{self, Asked, Time, asked},
 };
+use crate::evidence::search::shown_tree;
 
 /// Fetches that fail before a receipt is asked for on the chain: one may meet a node that starts again.
 const TRIES: u32 = 2;
@@ -183,7 +180,7 @@ impl Settling {
                         None
                     })
                 }
-                (Act::Answer, of) => self.answer(state, of).await,
+                (Act::Answer, of) => self.answer(&snapshot.latest, now, of).await,
                 (_, of) if self.needs_all_receipts() || challenge.challenger == Some(own) => {
                     let overdue = Overdue { id, deadline: challenge.deadline, is_own: challenge.challenger == Some(own) };
                     let step = self.settled(state, of, &overdue, now).await;
@@ -236,26 +233,30 @@ impl Settling {
     }
 
     /// What answers a challenge; nothing if it is not this node's to answer.
-    async fn answer(&self, state: &State, of: &ChallengeOf) -> anyhow::Result<Option<Step>> {
+    async fn answer(&self, state: &Arc<State>, now: u64, of: &ChallengeOf) -> anyhow::Result<Option<Step>> {
         let own = self.account.address();
         let is_own_payout = |epoch: &u64| state.epoch(*epoch).and_then(|epoch| epoch.payout).is_some_and(|payout| payout.poster == own);
         match of {
             ChallengeOf::Request { receipt, node, .. } if *node == own => {
-                let epochs = state.epochs().filter(|(_, epoch)| epoch.roots.contains_key(&own)).map(|(number, _)| number);
-                let found = epochs.filter_map(|epoch| self.own_place(state, epoch, |_, hash| hash == *receipt).ok()).next();
-                let (bundle, place) = found.with_context(|| format!("receipt {receipt} is not in this node's books"))?;
+                let (bundle, place) = self.own_place(state, now, *receipt)?;
                 let (body, quote) = (&bundle.receipt.document, &bundle.quote.document);
                 ensure!(is_met(&bundle.request.document, body, quote), "the receipt does not meet the request that this node served");
                 let evidence = request_evidence(&place, &body.encode(), &quote.encode());
                 Ok(Some(Step::show_request(&bundle.request, evidence)))
             }
             ChallengeOf::Leaf { epoch, index } if is_own_payout(epoch) => {
-                Ok(Some(Step::show_leaf(*index, leaf_evidence(&shown(&self.tree(state, *epoch).await?)?, *index))))
+                let (tree, index) = (self.tree(state, *epoch).await?, *index);
+                let evidence = apart(move || Ok(leaf_evidence(&shown_tree(&tree)?, index))).await?;
+                Ok(Some(Step::show_leaf(index, evidence)))
             }
             ChallengeOf::Part { epoch, account, index } if is_own_payout(epoch) => {
-                let shown = shown(&self.tree(state, *epoch).await?)?;
-                let (leaf, _) = shown.line(*account).with_context(|| format!("the tree has no line of {account}"))?;
-                Ok(part_evidence(&shown, leaf, *index).map(|evidence| Step::show_part(*index, evidence)))
+                let (tree, account, index) = (self.tree(state, *epoch).await?, *account, *index);
+                let evidence = apart(move || {
+                    let shown = shown_tree(&tree)?;
+                    let (leaf, _) = shown.line(account).with_context(|| format!("the tree has no line of {account}"))?;
+                    Ok(part_evidence(&shown, leaf, index))
+                });
+                Ok(evidence.await?.map(|evidence| Step::show_part(index, evidence)))
             }
             _ => Ok(None),
         }
@@ -264,10 +265,12 @@ impl Settling {
     /// Shows what is left of a stretch of this node's receipts, in as many transactions as that takes. Others may show the same at the same time: what they
     /// were ahead with is passed over, and once they have shown all of it the chain refuses what is left to send.
     async fn show_stretch(&self, state: &State, epoch: u64, (first, count): (u64, u64), shown: u64) -> anyhow::Result<u64> {
-        let (root, block, bundles, tree) = self.own_root(state, epoch)?;
+        let of = self.own_root(state, epoch)?;
         let (next, end) = (first.saturating_add(shown), first.saturating_add(count));
-        let exhibits = exhibits(&bundles, next, end)?;
-        let sent = self.show(&Stretch { root, block, first, count }, next, &tree, &exhibits).await?;
+        let numbers =
+            of.numbers.get(usize::try_from(next)?..usize::try_from(end)?).context("the books hold fewer receipts than were posted")?;
+        let exhibits = exhibits(&self.books.receipts(numbers)?);
+        let sent = self.show(&Stretch { root: of.root, block: of.block, first, count }, next, &of.tree, &exhibits).await?;
         Ok(sent.last().map_or(0, |sent| sent.block.number))
     }
 
@@ -281,26 +284,6 @@ impl Settling {
             sent.push(done);
         }
         Ok(sent)
-    }
-
-    /// This node's root of an epoch with its receipts in order and their tree.
-    fn own_root(&self, state: &State, epoch: u64) -> anyhow::Result<(NodeRoot, u64, Vec<Bundle>, SumTree)> {
-        let (root, block) = root_of(state, epoch, self.account.address()).context("this node submitted no root then")?;
-        let posting = self.books.posting(epoch)?.context("this node's books hold no posting of that epoch")?;
-        let bundles = self.books.receipts(&posting.numbers)?;
-        let receipts: Vec<Signed<Receipt>> = bundles.iter().map(|bundle| bundle.receipt.clone()).collect();
-        let tree = receipts_tree(&receipts)?;
-        ensure!(tree.root() == root.receipts, "the books give the root {}, submitted was {}", tree.root(), root.receipts);
-        Ok((root, block, bundles, tree))
-    }
-
-    /// A receipt of this node under its root of an epoch, by its place and hash.
-    fn own_place(&self, state: &State, epoch: u64, is_it: impl Fn(u64, Hash32) -> bool) -> anyhow::Result<(Bundle, Place)> {
-        let (root, block, mut bundles, tree) = self.own_root(state, epoch)?;
-        let found = (0..).zip(&bundles).find(|(at, bundle)| is_it(*at, bundle.receipt.document.hash())).map(|(at, _)| at);
-        let found = found.context("no such receipt")?;
-        let opening = tree.open(found).context("no such receipt")?;
-        Ok((bundles.swap_remove(usize::try_from(found)?), Place { root, block, opening }))
     }
 
     /// Fetches the receipts behind every root of an epoch whose W1 still runs, each in a task of its own; asks on the chain for what is not shown.
@@ -471,9 +454,8 @@ fn gathered(shown: Vec<ShownReceipt>, count: u64, is_its: impl Fn(Hash32, u64) -
     (0..count).eq(of_root.keys().copied()).then(|| of_root.into_values().collect())
 }
 
-/// Receipts from a place to another as they are shown.
-fn exhibits(bundles: &[Bundle], from: u64, to: u64) -> anyhow::Result<Vec<Exhibit>> {
-    let bundles = bundles.get(usize::try_from(from)?..usize::try_from(to)?).context("the books hold fewer receipts than were posted")?;
+/// Receipts as they are shown.
+fn exhibits(bundles: &[Bundle]) -> Vec<Exhibit> {
     let exhibit = |bundle: &Bundle| Exhibit {
         bodies: Bodies {
             receipt: bundle.receipt.document.encode(),
@@ -482,7 +464,7 @@ fn exhibits(bundles: &[Bundle], from: u64, to: u64) -> anyhow::Result<Vec<Exhibi
         },
         signature: bundle.receipt.signature,
     };
-    Ok(bundles.iter().map(exhibit).collect())
+    bundles.iter().map(exhibit).collect()
 }
 
 fn read(shown: &ShownReceipt) -> anyhow::Result<ReceiptItem> {
@@ -562,10 +544,6 @@ impl Settling {
             }
         }
     }
-}
-
-fn shown(payout: &Payout) -> anyhow::Result<Shown> {
-    Ok(Shown::of(payout.leaves().iter().zip(payout.parts()).map(|(leaf, parts)| (leaf, parts.as_slice())))?)
 }
 
 fn key(epoch: u64, node: Address, page: u32) -> Vec<u8> {

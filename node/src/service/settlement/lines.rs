@@ -8,7 +8,7 @@
 //!
 //! 4,096 rows a page, about 150 kB: a tree of 10,000 payees and a million parts takes 247 pages, 37 MB.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use attribution::{
@@ -25,9 +25,9 @@ use chain_bridge::{
 };
 use p2p::client::Connection;
 use tokio::time::timeout;
-use types::id::BlobId;
+use types::id::{BlobId, Hash32};
 
-use super::{Kept, PAYOUTS, Settling, ask_once};
+use super::{Kept, PAYOUTS, Settling, apart, ask_once, posted};
 use crate::{
     output::money,
     payouts::{check_lines, encode_lines, read_lines},
@@ -37,6 +37,9 @@ use crate::{
 const CHUNKS_PER_ROUND: usize = 8;
 /// How long the chain's blocks are read by the service: a tenth of a second a block, and some.
 const SCAN_WAIT: Duration = Duration::from_secs(180);
+
+/// How long all pages of a tree may take together: 90 MB at 6 Mbit/s. Who shows them slower is asked on the chain.
+const FETCH_WAIT: Duration = Duration::from_secs(120);
 
 /// Rows that are taken whatever was expected: a small tree may be posted in a large one's place.
 const ROWS_MIN: usize = 1 << 16;
@@ -108,21 +111,26 @@ impl Gathered {
 /// # Errors
 /// What keeps them from coming, or if they are another tree's.
 pub async fn fetch(connection: &Connection, epoch: u64, posted: &state::Payout, most: usize) -> anyhow::Result<Vec<Line>> {
+    let gathered = timeout(FETCH_WAIT, gather(connection, epoch, most)).await;
+    let lines = gathered.with_context(|| format!("the lines did not come within {} s", FETCH_WAIT.as_secs()))??;
+    check_lines(&lines, posted.root)?;
+    Ok(lines)
+}
+
+async fn gather(connection: &Connection, epoch: u64, most: usize) -> anyhow::Result<Vec<Line>> {
     let mut gathered = Gathered::default();
     loop {
         let (line, part) = gathered.place();
         match ask_once(connection.open_stream().await?, &Ask::Lines { epoch, line, part }).await? {
             Reply::Lines(page) => {
                 if gathered.take(page, most)? {
-                    break;
+                    return Ok(gathered.lines);
                 }
             }
             Reply::Refused(reason) => bail!("it refuses: {reason}"),
             _ => bail!("it answered something else"),
         }
     }
-    check_lines(&gathered.lines, posted.root)?;
-    Ok(gathered.lines)
 }
 
 /// What reading the chain for lines came to.
@@ -192,34 +200,37 @@ impl Tried {
 }
 
 impl Settling {
-    /// A page of a posted tree that this node built. One that it would first have to fetch receipts for it does not show.
+    /// A page of a posted tree that this node keeps.
     pub(super) async fn own_lines(&self, epoch: u64, line: u64, part: u64) -> anyhow::Result<Vec<Line>> {
-        let state = std::sync::Arc::clone(&self.snapshots.borrow().latest);
-        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).with_context(|| format!("epoch {epoch} has no payout yet"))?;
-        let last = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        if let Some(tree) = last.filter(|tree| tree.root() == posted.root) {
-            return Ok(page(&tree, line, part));
-        }
-        if let Some(lines) = self.payouts.lines(posted.root).await? {
-            let tree = std::sync::Arc::new(payout_of(lines)?);
-            *self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(std::sync::Arc::clone(&tree));
-            return Ok(page(&tree, line, part));
-        }
-        let is_own = posted.poster == self.account.address();
-        ensure!(is_own || self.kept(epoch)?.is_some(), "this node did not build the payout of epoch {epoch}: ask its poster");
-        let tree = std::sync::Arc::new(self.tree(&state, epoch).await?);
-        *self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(std::sync::Arc::clone(&tree));
-        Ok(page(&tree, line, part))
+        Ok(page(&*self.kept_tree(epoch).await?, line, part))
+    }
+
+    /// A posted tree that this node keeps: the poster, and who watches, do. One that it would first have to build it does not show.
+    pub(super) async fn kept_tree(&self, epoch: u64) -> anyhow::Result<Arc<Payout>> {
+        let posted = posted(&self.snapshots.borrow().latest, epoch)?;
+        let kept = self.tree_on_disk(epoch, posted.root).await?;
+        kept.with_context(|| format!("this node does not keep the payout of epoch {epoch}: ask its poster, or a node that watches payouts"))
+    }
+
+    /// The tree of a root, from memory or from disk; nothing if it is not there.
+    pub(super) async fn tree_on_disk(&self, epoch: u64, root: Hash32) -> anyhow::Result<Option<Arc<Payout>>> {
+        let load = async {
+            if let Some(bytes) = self.payouts.bytes(root).await? {
+                return apart(move || Ok(Some(payout_of(read_lines(&bytes, root, usize::MAX)?)?))).await;
+            }
+            let Some(bytes) = self.kept_bytes(epoch)? else { return Ok(None) };
+            apart(move || Ok(Some(Kept::read(&bytes)?.tree()?))).await
+        };
+        self.trees.get_or_load(root, load).await
     }
 
     /// What this node's tree of an epoch was built from, if it built one.
-    pub(super) fn kept(&self, epoch: u64) -> anyhow::Result<Option<Kept>> {
-        let bytes = match self.payouts.tree(epoch)? {
+    pub(super) fn kept_bytes(&self, epoch: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.payouts.tree(epoch)? {
             // Nodes of before kept it among their records, where a tree of 8 MiB found no room.
-            None => self.books.records().get(PAYOUTS, &epoch.to_be_bytes())?,
-            found => found,
-        };
-        bytes.map(|bytes| serde_json::from_slice(&bytes).context("kept payout tree is damaged")).transpose()
+            None => Ok(self.books.records().get(PAYOUTS, &epoch.to_be_bytes())?),
+            found => Ok(found),
+        }
     }
 
     pub(super) fn keep(&self, epoch: u64, kept: &Kept) -> anyhow::Result<()> {

@@ -53,7 +53,7 @@ struct Watched {
 #[derive(Debug)]
 struct Expected {
     tree: Payout,
-    last: Option<Payout>,
+    last: Option<Arc<Payout>>,
     receipts: Rooted,
 }
 
@@ -152,7 +152,7 @@ impl Settling {
     async fn fault_of(&self, state: &Arc<State>, epoch: u64, expected: Arc<Expected>, shown: Vec<Line>) -> anyhow::Result<Option<Found>> {
         let state = Arc::clone(state);
         let search = move || {
-            let last = expected.last.as_ref().map(shown_tree).transpose()?;
+            let last = expected.last.as_deref().map(shown_tree).transpose()?;
             let tree = shown_tree(&expected.tree)?;
             compared_fault(&state, &expected.receipts, &Compared { epoch, expected: &tree, last: last.as_ref(), shown: &shown })
         };
@@ -189,7 +189,7 @@ impl Settling {
             let (state, expected) = (Arc::clone(state), Arc::clone(&expected));
             let search = move || {
                 let receipts = bodies_of(&expected.receipts);
-                let (tree, last) = (shown_tree(&expected.tree)?, expected.last.as_ref().map(shown_tree).transpose()?);
+                let (tree, last) = (shown_tree(&expected.tree)?, expected.last.as_deref().map(shown_tree).transpose()?);
                 let case = withheld::Case { state: &state, epoch, expected: &tree, last: last.as_ref(), receipts: &receipts };
                 anyhow::Ok(withheld::next(&case, &answers)?)
             };
