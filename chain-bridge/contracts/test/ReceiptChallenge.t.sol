@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {FaultBase} from "../src/FaultBase.sol";
 import {ISessions, ISettlement, IStakes} from "../src/Ports.sol";
+import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
 import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Asking} from "./Asking.sol";
@@ -102,6 +103,30 @@ contract ReceiptChallengeTest is Asking {
         desk.showPart(0, abi.encodePacked(leafAt(tree, 0), Pack.sumHead(tree.parts[0], tree.amounts[0])));
         vm.warp(block.timestamp + W2);
         eq("final", 3, settlement.lastFinal());
+    }
+
+    function test_a_parts_tree_of_no_parts_and_some_money_cannot_be_shown() public {
+        Root memory root = submitted(2);
+        for (uint256 i = 0; i < 2; ++i) collect(root.answers[i]);
+        vm.warp(block.timestamp + W1);
+        // One line whose money hides behind a root of no parts.
+        uint128 money = 77;
+        bytes memory head = abi.encodePacked(uint64(0), money, keccak256("nothing"));
+        bytes[] memory lines = new bytes[](1);
+        lines[0] = abi.encodePacked(ASKER, uint128(0), money, keccak256(abi.encodePacked(bytes1(0x03), head)));
+        uint128[] memory amounts = new uint128[](1);
+        amounts[0] = money;
+        (bytes32 payout, uint128 total) = Pack.sumRoot(lines, amounts);
+        vm.prank(other);
+        settlement.postPayout(1, 0, payout, total);
+        bytes memory leaf = abi.encodePacked(lines[0], Pack.sumOpen(lines, amounts, 0));
+        vm.prank(ASKER);
+        desk.challengePart{value: CHALLENGE_BOND}(leaf, 0);
+        vm.expectRevert(PayoutTrees.NotAbsent.selector);
+        desk.showPart(0, abi.encodePacked(leaf, head));
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
+        desk.settlePart(0, 0);
+        eq("taken back", 0, settlement.pendingPayout().epoch);
     }
 
     function test_nothing_can_be_asked_of_a_payout_that_is_not_pending() public {

@@ -86,9 +86,13 @@ fn any_version(rng: &mut Rng) -> AssetVersion {
     version(rng.below(ASSETS + 1), rng.below(VERSIONS) as u32)
 }
 
-/// Between the first version's block and the chain's, and now and then beyond.
+/// Between the first version's block and the chain's, often one of the last, before which something was frozen, and now and then beyond.
 fn any_block(rng: &mut Rng, tip: u64) -> u64 {
-    if rng.is(8) { rng.u64() } else { rng.below(tip + 10) }
+    match rng.below(8) {
+        0 => rng.u64(),
+        1..=4 => tip.saturating_sub(rng.below(100)),
+        _ => rng.below(tip + 10),
+    }
 }
 
 fn change(rng: &mut Rng, tip: u64, (receipt, quote, manifest): (&mut Receipt, &mut Quote, &mut Manifest)) {

@@ -1,11 +1,11 @@
 //! Which receipts of a root are asked for on the chain, and what that may cost.
 //!
-//! A challenge attaches a bond for each receipt it asks for. A receipt that is shown costs its bond, which whoever shows it is given; those of a challenge that
-//! nobody answers in time come back when it is settled, and the root is withheld. So a root is tried by its first [`FIRST_STRETCH`] receipts:
-//! a node that is gone costs gas alone, and one that answers on the chain without serving anybody costs all `count` bonds, 64 first.
+//! A challenge attaches a bond for each receipt it asks for. A receipt that is shown costs half of what showing it cost, at most its bond, the rest of which the contract
+//! keeps until it is claimed; those of a challenge that nobody answers in time come back when it is settled, and the root is withheld. So a root is tried by its first [`FIRST_STRETCH`] receipts:
+//! a node that is gone costs gas alone, and one that answers on the chain without serving anybody takes all `count` bonds out of use, 64 first.
 //!
 //! What may be spent in one round: balance - ([`DUTY_GAS`] * price + [`DUTY_BONDS`] * bond), in whole bonds. The gas is for what this node would be slashed for
-//! not doing, or not be paid: a stretch of its own shown in time (256 receipts at 78,000 gas: 20 million), its root, collects and payout; the bonds are for
+//! not doing, or not be paid: a stretch of its own shown in time (256 receipts at 82,614 gas: 21 million), its root, collects and payout; the bonds are for
 //! questions about a payout, which pay themselves back when it is taken back. With 100 OPEN, a price of 0.01 gwei and bonds of one OPEN: 100 - 0.0003 - 8, so 91 receipts.
 //! Who has less asks for a shorter stretch, at least one receipt, and for what follows as its balance grows: bonds that come back, claims, deposits.
 //! A withheld root is found by any receipt of it that is not shown, so a poster with one spare bond holds up no node that answers and convicts every one that does not.
