@@ -12,7 +12,7 @@ use chain_bridge::{
     fraud::{pack::Place, search::root_of},
     registry::State,
 };
-use types::{id::Hash32, key::Signed, merkle::SumTree, operator::NodeRoot, receipt::Receipt};
+use types::{encoding::Document as _, id::Hash32, key::Signed, merkle::SumTree, operator::NodeRoot, receipt::Receipt};
 
 use super::Settling;
 
@@ -93,7 +93,7 @@ mod tests {
     fn a_root_is_read_once_while_it_is_asked_about_and_again_in_another_block() {
         let (known, mut reads) = (OwnRoots::default(), 0);
         let mut ask = |epoch, block| {
-            let make = || {
+            let make = || -> anyhow::Result<OwnRoot> {
                 reads += 1;
                 Ok(OwnRoot { root: root(epoch), block, tree: receipts_tree(&[])?, numbers: vec![], hashes: vec![] })
             };
