@@ -82,8 +82,19 @@ contract MeteredTest is Asking {
     function test_who_answers_is_given_the_bonds_of_what_it_showed_first_at_most() public {
         Root memory root = submitted(4);
         ask(root, 0, 4);
-        vm.fee(1e6 gwei);
+        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 4, 0, 1)));
+        // Three quarters of a bond: all of it, and the rest goes back.
+        uint256 price = priced(call);
+        vm.fee(FEE * (CHALLENGE_BOND * 3 / 4) / price);
+        uint256 clean = vm.snapshotState();
         uint256 before = node.balance;
+        vm.prank(node, node);
+        show(root, 0, 4, 0, 1, bytes4(0));
+        uint256 given = node.balance - before;
+        yes("about three quarters", given > CHALLENGE_BOND * 7 / 10 && given < CHALLENGE_BOND * 8 / 10);
+        eq("the rest", CHALLENGE_BOND - given, desk.owed(ASKER));
+        vm.revertToState(clean);
+        vm.fee(1e6 gwei);
         vm.prank(node, node);
         show(root, 0, 4, 0, 1, bytes4(0));
         eq("one bond", before + CHALLENGE_BOND, node.balance);
