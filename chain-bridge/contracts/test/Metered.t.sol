@@ -138,6 +138,26 @@ contract MeteredTest is Asking {
         yes("less by both", priced(call) + (21_000 + 4 * call.length) * FEE / 2 < whole);
     }
 
+    /// @notice What a transaction takes before it begins, to the byte, and only where the transaction is the call: not while a contract is being made,
+    /// which has no code yet.
+    function test_base_and_bytes_are_counted_as_the_chain_does_for_a_transactions_own_sender() public {
+        Root memory root = submitted(1);
+        ask(root, 0, 1);
+        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+        priced(call);
+        uint256 whole = priced(call);
+        uint256 clean = vm.snapshotState();
+        uint256 before = node.balance;
+        vm.prank(node, author);
+        (bool done,) = address(desk).call(call);
+        yes("answered", done);
+        uint256 more = 2 * (whole - (node.balance - before)) / FEE;
+        vm.revertToState(clean);
+        uint256 own = 21_000 + 4 * call.length + 12 * nonzero(call);
+        yes("all of it", more >= own);
+        yes("and what counting takes", more < own + 3 * call.length + 5_000);
+    }
+
     /// @notice The share of L1 is counted where the chain says it, up to what the call costs on this chain, and an oracle that fails changes nothing.
     function test_the_l1_share_is_counted_up_to_the_price_of_the_call() public {
         Root memory root = submitted(1);
