@@ -82,8 +82,19 @@ contract MeteredTest is Asking {
     function test_who_answers_is_given_the_bonds_of_what_it_showed_first_at_most() public {
         Root memory root = submitted(4);
         ask(root, 0, 4);
-        vm.fee(1e6 gwei);
+        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 4, 0, 1)));
+        // Three quarters of a bond: all of it, and the rest goes back.
+        uint256 price = priced(call);
+        vm.fee(FEE * (CHALLENGE_BOND * 3 / 4) / price);
+        uint256 clean = vm.snapshotState();
         uint256 before = node.balance;
+        vm.prank(node, node);
+        show(root, 0, 4, 0, 1, bytes4(0));
+        uint256 given = node.balance - before;
+        yes("about three quarters", given > CHALLENGE_BOND * 7 / 10 && given < CHALLENGE_BOND * 8 / 10);
+        eq("the rest", CHALLENGE_BOND - given, desk.owed(ASKER));
+        vm.revertToState(clean);
+        vm.fee(1e6 gwei);
         vm.prank(node, node);
         show(root, 0, 4, 0, 1, bytes4(0));
         eq("one bond", before + CHALLENGE_BOND, node.balance);
@@ -125,6 +136,26 @@ contract MeteredTest is Asking {
         uint256 whole = priced(call);
         vm.etch(node, hex"ef0100000000000000000000000000000000000000c0de");
         yes("less by both", priced(call) + (21_000 + 4 * call.length) * FEE / 2 < whole);
+    }
+
+    /// @notice What a transaction takes before it begins, to the byte, and only where the transaction is the call: not while a contract is being made,
+    /// which has no code yet.
+    function test_base_and_bytes_are_counted_as_the_chain_does_for_a_transactions_own_sender() public {
+        Root memory root = submitted(1);
+        ask(root, 0, 1);
+        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+        priced(call);
+        uint256 whole = priced(call);
+        uint256 clean = vm.snapshotState();
+        uint256 before = node.balance;
+        vm.prank(node, author);
+        (bool done,) = address(desk).call(call);
+        yes("answered", done);
+        uint256 more = 2 * (whole - (node.balance - before)) / FEE;
+        vm.revertToState(clean);
+        uint256 own = 21_000 + 4 * call.length + 12 * nonzero(call);
+        yes("all of it", more >= own);
+        yes("and what counting takes", more < own + 3 * call.length + 5_000);
     }
 
     /// @notice The share of L1 is counted where the chain says it, up to what the call costs on this chain, and an oracle that fails changes nothing.

@@ -43,7 +43,12 @@ contract ReceiptChallengeTest is Asking {
         desk.showLeaf(99, last);
         vm.prank(ASKER);
         desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 1), 0);
-        desk.showPart(0, abi.encodePacked(leafAt(tree, 1), partAt(tree, 1, 0)));
+        bytes memory part = abi.encodePacked(leafAt(tree, 1), partAt(tree, 1, 0));
+        desk.showPart(0, part);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.showPart(0, part);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.showLeaf(0, first);
         eq("bonds", 3 * CHALLENGE_BOND, desk.owed(ASKER));
         eq("none of them the poster's", before, other.balance);
         vm.warp(block.timestamp + W2);
