@@ -278,7 +278,9 @@ impl Books {
     /// Holds a request alone; nothing if an answer to it is under way.
     pub fn hold_request(&self, request: Hash32) -> Option<HeldRequest<'_>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.requests.insert(request).then_some(HeldRequest { books: self, request })
+        // Made only if it is held: dropping one lets go of the request, and takes this lock.
+        let is_free = busy.requests.insert(request);
+        is_free.then(|| HeldRequest { books: self, request })
     }
 
     /// Notes that an attempt at a request was begun; false if it was before.

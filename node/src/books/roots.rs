@@ -246,7 +246,8 @@ mod tests {
             receipts += if is_quiet { 0 } else { numbers.below(2) };
             let (mut next, later, seen) = roots.next(12, receipts);
             // Some lanes are not collected yet.
-            let unfunded = if is_quiet || next.is_empty() { Vec::new() } else { next.split_off(next.len() - numbers.below(2) as usize) };
+            let unfunded =
+                if is_quiet || next.is_empty() { Vec::new() } else { next.split_off(next.len() - usize::from(numbers.below(2) == 1)) };
             let epoch = latest.submission_epoch();
             if !next.is_empty() && roots.sign(epoch, next.clone(), [unfunded, later].concat(), seen).is_ok() {
                 ever.push((epoch, next));

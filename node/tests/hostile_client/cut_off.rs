@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::Arc,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -208,7 +209,7 @@ async fn the_client_that_is_killed_in_an_attempt_counts_what_its_receipt_charges
     assert_eq!(world.counted(&asker), fee);
     assert_eq!(asker.recall(None).await.unwrap(), [], "it is known");
     // The lane goes on where the receipt left it.
-    let answered = asker.ask(&world.question(&asker), &[world.front.clone()], &mut |_| {}).await.unwrap();
+    let answered = asker.ask(&world.question(&asker), std::slice::from_ref(&world.front), &mut |_| {}).await.unwrap();
     assert_eq!(answered.bundle.voucher.document.base, fee);
     assert_eq!(world.counted(&asker), fee.plus(answered.bundle.receipt.document.fee).unwrap());
 }
@@ -253,7 +254,8 @@ async fn a_lane_that_the_chain_has_collected_further_is_changed_for_another_at_o
     let first = ask().await;
     let (lane, fee) = (first.bundle.lane.clone(), first.bundle.receipt.document.fee);
     world.collect(&lane.document, fee.plus(Amount(1)).unwrap());
-    // The refusal has a code of its own.
+    // The refusal has a code of its own. A request of another number than the client's.
+    world.nonce.fetch_add(1_000, Ordering::Relaxed);
     let mut talk = world.talk().await;
     let quote = talk.quote(&world.manifest).await;
     talk.send(&FromClient::Begin(Box::new(world.begin(quote, lane.clone())))).await;

@@ -82,7 +82,7 @@ async fn a_session_key_pays_while_the_escrow_lets_it_and_as_far_as_its_cap_reach
     allow(SessionRight { expiry: 900, ..right });
     refused(3, "ends at block 900").await;
     allow(SessionRight { spent: right.cap, ..right });
-    refused(4, "is good for 0 wei").await;
+    refused(4, "is good for 0 OPEN").await;
     allow(right);
 
     // The payer's own signature is not what this answer was begun with.

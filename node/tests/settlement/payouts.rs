@@ -66,8 +66,11 @@ async fn posted(devnet: &Devnet, shows: Shows) -> (Operator, Operator, Hash32, A
     let settling = honest.settling(false, true);
     honest.serve(&settling).await;
     honest.tasks.spawn(settling.run(1));
-    until("the honest node's root", async || honest.books.posting(1).unwrap()).await;
-    honest.client().wait_for_time(honest.state().await.epoch(1).unwrap().payout_from, WAIT).await.unwrap();
+    let payout_from = until("the honest node's root", async || {
+        let state = honest.state().await;
+        state.epoch(1).filter(|epoch| epoch.roots.contains_key(&honest.address())).map(|epoch| epoch.payout_from)
+    });
+    honest.client().wait_for_time(payout_from.await, WAIT).await.unwrap();
 
     let parts = one_wei_moved(&honest).await;
     let wrong = Payout::over(&BTreeMap::new(), parts.clone(), &one_by_one).unwrap();

@@ -295,7 +295,7 @@ impl Settling {
             Ok(None) => tried.note("this node's folder", "not there"),
             Err(error) => tried.note("this node's folder", format!("{error:#}")),
         }
-        match self.from_poster(state, epoch, payout, most).await {
+        match self.posters_lines(state, epoch, payout, most).await {
             Ok(lines) => return Ok(lines),
             Err(error) => tried.note(format!("its poster {}", payout.poster), format!("{error:#}")),
         }
@@ -318,7 +318,7 @@ impl Settling {
         }
     }
 
-    async fn from_poster(&self, state: &State, epoch: u64, payout: &state::Payout, most: usize) -> anyhow::Result<Vec<Line>> {
+    async fn posters_lines(&self, state: &State, epoch: u64, payout: &state::Payout, most: usize) -> anyhow::Result<Vec<Line>> {
         let (client, connection) = self.connect(state, payout.poster).await?;
         let lines = fetch(&connection, epoch, payout, most).await;
         client.close(p2p::stream::code::SHUTDOWN).await;
