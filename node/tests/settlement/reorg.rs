@@ -58,7 +58,7 @@ async fn receipts_of_a_root_that_was_refused_stand_under_no_other_before_its_epo
     let other = Operator::new(&devnet, 3, false, &[]).await;
     let payer = payer(&devnet, 2).await;
     let kept = node.keep_receipt(&payer, 1, FEE).await;
-    let root = attribution::epoch::node_root(node.address(), 1, &[kept.receipt.clone()]).unwrap();
+    let root = attribution::epoch::node_root(node.address(), 1, std::slice::from_ref(&kept.receipt)).unwrap();
     let intent = Intent { epoch: 1, posting: Posting { numbers: vec![0] }, unfunded: vec![], seen: 1 };
     node.books.sign(&intent, root.receipts).unwrap();
 
