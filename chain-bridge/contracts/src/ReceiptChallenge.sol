@@ -269,41 +269,38 @@ contract ReceiptChallenge is FaultBase {
     /// @notice Answers with the leaf. Callable by anyone, who is given half of what it cost.
     /// @param evidence The leaf; or, if the tree has no such leaf, its last one; or, if it has none, the head of its root.
     function showLeaf(uint64 index, bytes calldata evidence) external {
-        uint256 start = gasleft();
-        ISettlement.Payout memory pending = pendingPayout();
-        Openings.Reader memory reader = Openings.over(evidence);
-        if (evidence.length == SUM_HEAD_BYTES) {
-            PayoutTrees.requireEmpty(reader, pending.root);
-        } else {
-            PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
-            requirePlace(index, leaf.index, leaf.count);
-        }
-        reader.finish();
-        bytes32 id = leafId(pending, index);
-        emit PayoutShown(id, evidence);
-        inTime(id).closed = true;
-        answered(id, 1, start);
+        showLine(false, index, evidence, gasleft());
     }
 
     /// @notice Answers with the part. Callable by anyone, who is given half of what it cost.
     /// @param evidence The leaf, then the part; or, if the leaf has no such part, its last one; or, if it has none, the head of its parts
     /// tree.
     function showPart(uint64 index, bytes calldata evidence) external {
+        showLine(true, index, evidence, gasleft());
+    }
+
+    /// @notice Answers many questions for leaves and parts. Callable by anyone, who is given half of what the call cost, at most the bonds of what it was
+    /// the first to show; who asked for those bears equal shares of it. What was answered before, or is asked for no more, is passed over: nobody makes the call fail by being ahead of it.
+    /// @param answers How many u32; then of each: 1 for a part or 0 for a leaf u8, its index u64, and the evidence of `showPart` or `showLeaf`
+    /// with its length u32.
+    function showLines(bytes calldata answers) external {
         uint256 start = gasleft();
         ISettlement.Payout memory pending = pendingPayout();
-        Openings.Reader memory reader = Openings.over(evidence);
-        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
-        if (reader.left() == SUM_HEAD_BYTES) {
-            PayoutTrees.requireEmpty(reader, leaf.partsRoot);
-        } else {
-            PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
-            requirePlace(index, part.index, part.count);
+        Openings.Reader memory reader = Openings.over(answers);
+        address[] memory asked = new address[](reader.u32());
+        uint256 count = 0;
+        for (uint256 i = 0; i < asked.length; ++i) {
+            (bool ofPart, uint64 index, bytes calldata evidence) = (reader.u8() != 0, reader.u64(), reader.blob());
+            bytes32 id = lineAt(pending, ofPart, index, evidence);
+            Challenge storage challenge = challenges[id];
+            // No deadline, none to come.
+            if (challenge.closed || block.timestamp >= challenge.deadline) continue;
+            challenge.closed = true;
+            asked[count++] = challenge.challenger;
+            emit PayoutShown(id, evidence);
         }
         reader.finish();
-        bytes32 id = partId(pending, leaf.index, index);
-        emit PayoutShown(id, evidence);
-        inTime(id).closed = true;
-        answered(id, 1, start);
+        if (count != 0) divide(asked, count, Metered.half(start) / count);
     }
 
     /// @notice Settles a challenge for leaf `index` that was not answered: the payout is taken back, its poster slashed.
@@ -378,6 +375,49 @@ contract ReceiptChallenge is FaultBase {
         if (price > bonds) price = bonds;
         if (price < bonds) credit(challenges[id].challenger, bonds - price);
         give(msg.sender, price);
+    }
+
+    /// @dev The same for `count` questions for a line each, whose bonds `asked` attached: each bears `price`. Who asked several in a row is credited once.
+    function divide(address[] memory asked, uint256 count, uint256 price) private {
+        if (price > bond) price = bond;
+        uint256 rest = 0;
+        for (uint256 i = 0; i < count; ++i) {
+            rest += bond - price;
+            if (rest == 0 || (i + 1 < count && asked[i + 1] == asked[i])) continue;
+            credit(asked[i], rest);
+            rest = 0;
+        }
+        give(msg.sender, price * count);
+    }
+
+    function showLine(bool ofPart, uint64 index, bytes calldata evidence, uint256 start) private {
+        bytes32 id = lineAt(pendingPayout(), ofPart, index, evidence);
+        emit PayoutShown(id, evidence);
+        inTime(id).closed = true;
+        answered(id, 1, start);
+    }
+
+    /// @dev The challenge that `evidence` answers.
+    function lineAt(ISettlement.Payout memory pending, bool ofPart, uint64 index, bytes calldata evidence) private pure returns (bytes32 id) {
+        Openings.Reader memory reader = Openings.over(evidence);
+        id = leafId(pending, index);
+        if (!ofPart && evidence.length == SUM_HEAD_BYTES) {
+            PayoutTrees.requireEmpty(reader, pending.root);
+        } else {
+            PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+            if (!ofPart) {
+                requirePlace(index, leaf.index, leaf.count);
+            } else {
+                id = partId(pending, leaf.index, index);
+                if (reader.left() == SUM_HEAD_BYTES) {
+                    PayoutTrees.requireEmpty(reader, leaf.partsRoot);
+                } else {
+                    PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
+                    requirePlace(index, part.index, part.count);
+                }
+            }
+        }
+        reader.finish();
     }
 
     function unanswered(bytes32 id, address accused) private returns (address challenger) {

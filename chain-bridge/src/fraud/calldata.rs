@@ -14,7 +14,7 @@ use types::{
 
 use super::{
     FalseSpan, Mode,
-    challenge::Stretch,
+    challenge::{Answer, Stretch, answers_evidence},
     pack::{Packer, Place},
     payout::PayoutProof,
 };
@@ -234,6 +234,11 @@ impl Step {
     /// F7: shows it; see [`super::challenge::part_evidence`].
     pub fn show_part(index: u64, evidence: Vec<u8>) -> Self {
         Self::free("show part", &ReceiptChallenge::showPartCall { index, evidence: evidence.into() })
+    }
+
+    /// F7: shows many leaves and parts; what was shown before is passed over.
+    pub fn show_lines<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Self {
+        Self::free("show lines", &ReceiptChallenge::showLinesCall { answers: answers_evidence(answers).into() })
     }
 
     /// F7: nobody showed it.

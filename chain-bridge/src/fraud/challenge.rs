@@ -24,6 +24,37 @@ pub const STRETCH_MAX: u64 = 256;
 /// Most bytes of evidence that one transaction shows: below what a transaction may carry, with room for what stands around it.
 pub const EVIDENCE_BYTES_MAX: usize = 120 << 10;
 
+/// Most questions that one transaction answers: with [`EVIDENCE_BYTES_MAX`] it bounds its gas, 10 million at most.
+pub const ANSWERS_MAX: usize = 256;
+
+/// What answers a question for a leaf or a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether a part was asked for.
+    pub is_part: bool,
+    /// The place that was asked for.
+    pub index: u64,
+    /// See [`leaf_evidence`] and [`part_evidence`].
+    pub evidence: Vec<u8>,
+}
+
+impl Answer {
+    /// Bytes that it takes among others.
+    pub const fn bytes(&self) -> usize {
+        self.evidence.len() + 13
+    }
+}
+
+/// What `showLines` opens: how many, then of each what was asked for, its index and its evidence.
+pub fn answers_evidence<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Vec<u8> {
+    let (mut count, mut packer) = (0_u32, Packer::new());
+    for answer in answers {
+        packer = packer.u8(answer.is_part.into()).u64(answer.index).blob(&answer.evidence);
+        count = count.saturating_add(1);
+    }
+    Packer::new().u32(count).raw(&packer.finish()).finish()
+}
+
 /// Receipts that follow each other under a node's root: what one challenge asks for; or, counting none, what is published from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {

@@ -5,10 +5,10 @@ use chain_bridge::{
     fraud::{
         calldata::{Pending, Step, receipts_challenge},
         challenge::{
-            EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence, receipts_evidence,
-            request_evidence, unmet,
+            ANSWERS_MAX, Answer, EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence,
+            receipts_evidence, request_evidence, unmet,
         },
-        payout::Shown,
+        payout::{Row, Shown},
         search::{Bodies, tree_of},
     },
     registry::money::ChallengeOf,
@@ -19,14 +19,16 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     operator::NodeRoot,
+    payout::PartLeaf,
     quote::Quote,
     receipt::{Reason, Receipt},
     request::{Request, SamplingRule},
+    split::Part,
 };
 
 use super::{
     harness::{account, address},
-    money::{CLIENT, World, seal},
+    money::{CLIENT, Line, Lines, World, seal},
 };
 
 /// What answers left of somebody's bonds.
@@ -449,4 +451,70 @@ fn every_leaf_and_part_of_a_posted_tree_can_be_shown_and_silence_takes_it_back()
         world.t.evm.step(asker, &Step::reclaim(id)).unwrap();
     }
     world.post(&shown, shown.total()).unwrap();
+}
+
+/// Gas of any transaction, in which the question of somebody who asks many at once has no share.
+const BASE_GAS: u64 = 21_000;
+/// A block of the networks that the contracts are meant for.
+const BLOCK_GAS: u64 = 30_000_000;
+
+/// A tree of 2^`depth` accounts, each with one part.
+fn wide(depth: u32) -> Shown {
+    let lines: Lines = (0..1_u32 << depth)
+        .map(|number| {
+            let account = Address([&[7; 16][..], &number.to_be_bytes()].concat().try_into().unwrap());
+            let part = PartLeaf::new(Address([9; 20]), u64::from(number), Part::Node, Amount(1));
+            Line { account, previous: Amount::ZERO, parts: vec![Row::from(&part)] }
+        })
+        .collect();
+    Shown::new(seal(&lines)).unwrap()
+}
+
+#[test]
+fn two_hundred_answers_fit_a_block_and_cost_no_more_than_asking_for_them() {
+    for depth in [10, 16] {
+        let mut world = World::new(9);
+        let shown = wide(depth);
+        // What its root says it pays is looked at by nobody who only asks.
+        let total = Shown::new(seal(&world.expected())).unwrap().total();
+        world.post_root(shown.root(), total).unwrap();
+        let (asker, poster) = (account(4).address(), account(5).address());
+        let open_before = world.t.evm.state.open_challenges().count();
+        let (mut asked, mut answers) = (0, Vec::new());
+        for number in 0..200 {
+            let (leaf, index) = (number * 5, number as u64 * 5);
+            let is_part = number % 2 == 1;
+            let (ask, evidence, index) = if is_part {
+                (Step::ask_part(asked_leaf(&shown, leaf).unwrap(), 3), part_evidence(&shown, leaf, 3).unwrap(), 3)
+            } else {
+                (Step::ask_leaf(index), leaf_evidence(&shown, index), index)
+            };
+            asked += world.t.evm.step(asker, &ask).unwrap().gas - BASE_GAS;
+            answers.push(Answer { is_part, index, evidence });
+        }
+        // Somebody is ahead with one of them.
+        world.t.evm.step(asker, &Step::show_leaf(0, answers[0].evidence.clone())).unwrap();
+        let (mut gas, mut transactions, mut rest) = (0, 0, answers.as_slice());
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |answer: &&Answer| {
+                bytes += answer.bytes();
+                bytes <= EVIDENCE_BYTES_MAX
+            };
+            let count = rest.iter().take(ANSWERS_MAX).take_while(fits).count();
+            let (now, later) = rest.split_at(count);
+            let done = world.t.evm.step(poster, &Step::show_lines(now)).unwrap();
+            assert!(done.gas < 10_000_000, "{} gas of {count} answers at depth {depth}", done.gas);
+            (gas, transactions, rest) = (gas + done.gas, transactions + 1, later);
+        }
+        println!("depth {depth}: asked {}, answered {} each, {transactions} transactions", asked / 200, gas / 200);
+        assert!(gas < BLOCK_GAS, "{gas} gas");
+        // Half of it comes out of the bonds: who asks pays its questions and that half.
+        assert!(asked + gas / 2 > gas - gas / 2, "depth {depth}: {asked} gas to ask, {gas} to answer");
+        assert_eq!(world.t.evm.state.open_challenges().count(), open_before);
+        let bond = world.t.evm.deployment.config.challenge_bond.0;
+        assert_eq!(owed(&mut world, asker), 200 * bond, "gas is free here: all of it comes back");
+        let again = world.t.evm.step(poster, &Step::show_lines(&answers[..9])).unwrap();
+        assert!(again.logs.is_empty(), "nothing is shown twice");
+    }
 }

@@ -15,6 +15,7 @@
 mod challenges;
 mod credits;
 mod fetching;
+mod lanes;
 pub mod lines;
 pub mod own;
 mod proofs;
@@ -508,7 +509,9 @@ impl Settling {
         } else if let Some(fetched) = self.fetched(epoch, node, root)? {
             return Ok(fetched);
         } else {
-            return self.fetch_receipts(state, node, epoch, root).await;
+            let items = self.fetch_receipts(state, node, epoch, root).await?;
+            self.keep_fetched(epoch, node, root, &items)?;
+            return Ok(items);
         }
         check_items(&self.deployment.domains(), epoch, node, root, &items)?;
         Ok(items)

@@ -4,7 +4,7 @@
 //! While W1 of an epoch runs a poster fetches the receipts behind each root, once, and keeps them on disk. Where that fails twice it challenges
 //! the first stretch of them (F8): the node answers, on the chain or by showing its receipts after all, or is slashed once for the root, and the
 //! epoch goes on without it. A node that answers and still serves nobody is asked for every other stretch: then all its receipts stand in events,
-//! or it is found to withhold one. What that costs, and what is kept back: `stretches`. On disk: about 1.5 KB a receipt.
+//! or it is found to withhold one. What that costs, and what is kept back: `stretches`. On disk: about 1.5 KB a receipt, never removed, and a row beside it: `lanes`.
 //!
 //! What nobody answered in time is settled by posters and by nodes that watch, whoever asked: a challenger that is gone leaves no withheld tree standing.
 //!
@@ -33,6 +33,7 @@ use chain_bridge::{
     },
     registry::{State, money::ChallengeOf, state::SubmittedRoot},
 };
+use storage::store::Records;
 use tokio::task::JoinSet;
 use types::{
     amount::Amount,
@@ -45,6 +46,7 @@ use types::{
 
 use super::{
     Settling, apart, check_items,
+    lanes::{self, Older, Record},
     stretches::{self, Asked, Time, asked},
 };
 use crate::evidence::search::shown_tree;
@@ -87,7 +89,7 @@ impl RootOf {
         Self { epoch, node, receipts, count, fees, block }
     }
 
-    const fn submitted(&self) -> SubmittedRoot {
+    pub(super) const fn submitted(&self) -> SubmittedRoot {
         let Self { receipts, count, fees, block, .. } = *self;
         SubmittedRoot { receipts, count, fees, block }
     }
@@ -118,6 +120,7 @@ pub(super) struct Watch {
     fetches: JoinSet<(RootOf, anyhow::Result<()>)>,
     fetching: BTreeSet<RootOf>,
     roots: Roots,
+    older: Older,
 }
 
 /// How far each root of an epoch without a payout was looked at.
@@ -153,6 +156,16 @@ impl Watch {
     /// Whether a root's receipts are at hand and not searched to the end.
     pub(super) fn is_to_be_searched(&self, root: &RootOf) -> bool {
         self.roots.is_to_be_searched(root)
+    }
+
+    /// Earlier roots of the nodes that are searched.
+    pub(super) const fn older(&mut self) -> &mut Older {
+        &mut self.older
+    }
+
+    /// Searches a node's roots once more: more of what it signed is at hand.
+    pub(super) fn search_again(&mut self, node: Address) {
+        self.roots.searched.retain(|root, _| root.node != node);
     }
 
     /// A root's receipts were searched; again, unless that is `done`.
@@ -202,6 +215,7 @@ impl Settling {
         }
         if self.needs_all_receipts() {
             self.seek(&snapshot.latest, now, watch).await;
+            self.seek_older(&snapshot.latest, now, watch);
             self.prove_faults(&snapshot.latest, now, watch).await;
         }
         watch.roots.keep_open(state);
@@ -373,9 +387,11 @@ impl Settling {
     }
 
     /// Has a root's receipts on disk: from there, from their node, or from the chain where all of them were shown.
-    async fn obtain(&self, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
-        if self.fetched(number, node, root)?.is_some() {
-            return Ok(());
+    pub(super) async fn obtain(&self, state: &State, number: u64, node: Address, root: &SubmittedRoot) -> anyhow::Result<()> {
+        if let Some(items) = self.fetched(number, node, root)? {
+            // Pages may be older than the rows beside them.
+            let is_whole = lanes::is_indexed(self.books.records(), number, node, root.receipts)?;
+            return if is_whole { Ok(()) } else { self.put(&lanes::rows(number, node, root.receipts, &items)) };
         }
         let items = match self.fetch_receipts(state, node, number, root).await {
             Ok(items) => items,
@@ -386,11 +402,22 @@ impl Settling {
                 shown
             }
         };
-        let pages: Vec<(Vec<u8>, Vec<u8>)> = (0_u32..)
+        self.keep_fetched(number, node, root, &items)
+    }
+
+    /// Keeps a root's receipts, checked already, with the rows that find them by their lanes.
+    pub(super) fn keep_fetched(&self, number: u64, node: Address, root: &SubmittedRoot, items: &[ReceiptItem]) -> anyhow::Result<()> {
+        let mut records: Vec<Record> = (0_u32..)
             .zip(items.chunks(RECEIPTS_PAGE))
-            .map(|(page, items)| Ok((key(number, node, page), serde_json::to_vec(items)?)))
+            .map(|(page, items)| Ok((FETCHED, key(number, node, page), serde_json::to_vec(items)?)))
             .collect::<serde_json::Result<_>>()?;
-        let records: Vec<(&str, &[u8], &[u8])> = pages.iter().map(|(key, page)| (FETCHED, key.as_slice(), page.as_slice())).collect();
+        records.extend(lanes::rows(number, node, root.receipts, items));
+        self.put(&records)
+    }
+
+    fn put(&self, records: &[Record]) -> anyhow::Result<()> {
+        let records: Vec<(&str, &[u8], &[u8])> =
+            records.iter().map(|(table, key, value)| (*table, key.as_slice(), value.as_slice())).collect();
         Ok(self.books.records().put_all(&records)?)
     }
 
@@ -411,12 +438,17 @@ impl Settling {
 
     /// A page of another node's receipts as they were fetched, from a place on. Whoever asks checks them against the root.
     pub(super) fn fetched_page(&self, number: u64, node: Address, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
-        let rows = u64::try_from(RECEIPTS_PAGE)?;
-        let bytes = self.books.records().get(FETCHED, &key(number, node, u32::try_from(from / rows)?))?;
-        let bytes = bytes.with_context(|| format!("this node holds no receipts of {node} from {from} on in epoch {number}"))?;
-        let page: Vec<ReceiptItem> = serde_json::from_slice(&bytes).context("kept receipts are damaged")?;
-        Ok(page.into_iter().skip(usize::try_from(from % rows)?).collect())
+        fetched_page(self.books.records(), number, node, from)
     }
+}
+
+/// A page of fetched receipts from a place on.
+pub(super) fn fetched_page(records: &Records, number: u64, node: Address, from: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+    let rows = u64::try_from(RECEIPTS_PAGE)?;
+    let bytes = records.get(FETCHED, &key(number, node, u32::try_from(from / rows)?))?;
+    let bytes = bytes.with_context(|| format!("this node holds no receipts of {node} from {from} on in epoch {number}"))?;
+    let page: Vec<ReceiptItem> = serde_json::from_slice(&bytes).context("kept receipts are damaged")?;
+    Ok(page.into_iter().skip(usize::try_from(from % rows)?).collect())
 }
 
 /// A root's receipts, if every one was shown on the chain, asked for or not. They are not checked against the root.
