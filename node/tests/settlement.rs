@@ -10,6 +10,8 @@ mod availability;
 mod faults;
 #[path = "settlement/payouts.rs"]
 mod payouts;
+#[path = "settlement/questions.rs"]
+mod questions;
 #[path = "settlement/reorg.rs"]
 mod reorg;
 #[path = "settlement/world.rs"]

@@ -28,15 +28,20 @@ use super::world::{Operator, WAIT, devnet, payer, until};
 
 const FEE: Amount = Amount(10_001);
 
-/// The parts that the receipts of `node` in epoch 1 give, one wei of them moved from the first payee to the second.
-async fn one_wei_moved(node: &Operator) -> Parts {
+/// The parts that the receipts of `node` in epoch 1 give.
+pub(crate) async fn honest_parts(node: &Operator) -> Parts {
     let state = node.state().await;
     let bundles = node.books.receipts(&node.books.posting(1).unwrap().unwrap().numbers).unwrap();
     let item = |bundle: attribution::bundle::Bundle| ReceiptItem::new(bundle.receipt, &bundle.quote.document, &bundle.manifest);
     let items = BTreeMap::from([(node.address(), bundles.into_iter().map(item).collect())]);
     let (facts, accounts) = (ChainFacts(&state), accounts(node.chained.deployment()));
     let refunds = facts.epoch(1).unwrap().refunds;
-    let mut parts = divide(&facts, &accounts, 1, &items, &refunds, &mut BTreeMap::new(), &one_by_one).parts;
+    divide(&facts, &accounts, 1, &items, &refunds, &mut BTreeMap::new(), &one_by_one).parts
+}
+
+/// The same, one wei of them moved from the first payee to the second.
+async fn one_wei_moved(node: &Operator) -> Parts {
+    let mut parts = honest_parts(node).await;
     let mut rich: Vec<_> = parts.values_mut().filter(|parts| parts[0].amount > Amount(1)).collect();
     assert!(rich.len() > 1, "two payees at least");
     rich[0][0].amount.0 -= 1;

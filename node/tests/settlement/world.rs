@@ -61,7 +61,13 @@ fn anvil() -> PathBuf {
 
 /// A chain with windows of `w1_s` and `w2_s` seconds.
 pub(crate) async fn devnet(w1_s: u64, w2_s: u64) -> Devnet {
+    devnet_answering(w1_s, w2_s, 4).await
+}
+
+/// The same, where a poster has `payout_answer_s` seconds to answer.
+pub(crate) async fn devnet_answering(w1_s: u64, w2_s: u64, payout_answer_s: u64) -> Devnet {
     let mut config = DevnetConfig::new(anvil());
+    config.deploy.payout_answer_s = payout_answer_s;
     (config.deploy.w1_s, config.deploy.w2_s, config.deploy.answer_s) = (w1_s, w2_s, 4);
     config.deploy.unbonding_s = config.deploy.unbonding_s.max(2 * (w1_s + w2_s));
     config.deploy.honour_s = config.deploy.unbonding_s;

@@ -12,6 +12,10 @@
 //! names the root and the block it was taken in, or the challenge, and is refused where these are not (then gas is lost, the bond is not). One that
 //! takes back what this node sent is noticed by the books: a challenge that is open again, at or after the block of the step, has it sent again.
 
+mod overdue;
+mod questions;
+mod shown;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,11 +28,11 @@ use attribution::{
 };
 use chain_bridge::{
     chain::error::ChainError,
-    client::{ChainClient, fraud::ShownReceipt, send::Sent},
+    client::send::Sent,
     follow::Snapshot,
     fraud::{
-        calldata::{Pending, Step, receipts_challenge},
-        challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, is_met, leaf_evidence, part_evidence, receipts_evidence, request_evidence},
+        calldata::{Step, receipts_challenge},
+        challenge::{EVIDENCE_BYTES_MAX, Exhibit, Stretch, is_met, receipts_evidence, request_evidence},
         search::{Bodies, root_of},
     },
     registry::{State, money::ChallengeOf, state::SubmittedRoot},
@@ -37,19 +41,18 @@ use storage::store::Records;
 use tokio::task::JoinSet;
 use types::{
     amount::Amount,
-    encoding::{Body, Document as _},
+    encoding::Document as _,
     id::{Address, Hash32},
-    key::{Signed, Signed65},
-    merkle::{SumTree, keccak},
-    receipt::Receipt,
+    merkle::SumTree,
 };
 
+use self::overdue::Overdue;
+pub use self::shown::receipts_on_chain;
 use super::{
-    Settling, apart, check_items,
+    Settling, check_items,
     lanes::{self, Older, Record},
-    stretches::{self, Asked, Time, asked},
+    stretches::{self, Time, asked},
 };
-use crate::evidence::search::shown_tree;
 
 /// Fetches that fail before a receipt is asked for on the chain: one may meet a node that starts again.
 const TRIES: u32 = 2;
@@ -121,6 +124,8 @@ pub(super) struct Watch {
     fetching: BTreeSet<RootOf>,
     roots: Roots,
     older: Older,
+    /// The tree that this node is asked about, as it is shown.
+    asked_of: Option<Arc<questions::Open>>,
 }
 
 /// How far each root of an epoch without a payout was looked at.
@@ -181,6 +186,8 @@ impl Settling {
         let (state, now) = (&*snapshot.latest, heads.timestamp);
         watch.done.retain(|_, shown_at| *shown_at > snapshot.tip.number);
         let own = self.account.address();
+        // There is least time for these, and the stake is a poster's.
+        self.answer_questions(&snapshot.latest, now, watch).await;
         for (id, challenge) in state.open_challenges() {
             let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
             if watch.done.contains_key(&(id, act)) {
@@ -193,7 +200,7 @@ impl Settling {
                         None
                     })
                 }
-                (Act::Answer, of) => self.answer(&snapshot.latest, now, of).await,
+                (Act::Answer, of) => self.answer(state, now, of),
                 (_, of) if self.needs_all_receipts() || challenge.challenger == Some(own) => {
                     let overdue = Overdue { id, deadline: challenge.deadline, is_own: challenge.challenger == Some(own) };
                     let step = self.settled(state, of, &overdue, now).await;
@@ -246,10 +253,9 @@ impl Settling {
         }
     }
 
-    /// What answers a challenge; nothing if it is not this node's to answer.
-    async fn answer(&self, state: &Arc<State>, now: u64, of: &ChallengeOf) -> anyhow::Result<Option<Step>> {
+    /// What answers a challenge of a request; nothing if it is not this node's to answer.
+    fn answer(&self, state: &State, now: u64, of: &ChallengeOf) -> anyhow::Result<Option<Step>> {
         let own = self.account.address();
-        let is_own_payout = |epoch: &u64| state.epoch(*epoch).and_then(|epoch| epoch.payout).is_some_and(|payout| payout.poster == own);
         match of {
             ChallengeOf::Request { receipt, node, .. } if *node == own => {
                 let (bundle, place) = self.own_place(state, now, *receipt)?;
@@ -257,20 +263,6 @@ impl Settling {
                 ensure!(is_met(&bundle.request.document, body, quote), "the receipt does not meet the request that this node served");
                 let evidence = request_evidence(&place, &body.encode(), &quote.encode());
                 Ok(Some(Step::show_request(&bundle.request, evidence)))
-            }
-            ChallengeOf::Leaf { epoch, index } if is_own_payout(epoch) => {
-                let (tree, index) = (self.tree(state, *epoch).await?, *index);
-                let evidence = apart(move || Ok(leaf_evidence(&shown_tree(&tree)?, index))).await?;
-                Ok(Some(Step::show_leaf(index, evidence)))
-            }
-            ChallengeOf::Part { epoch, account, index } if is_own_payout(epoch) => {
-                let (tree, account, index) = (self.tree(state, *epoch).await?, *account, *index);
-                let evidence = apart(move || {
-                    let shown = shown_tree(&tree)?;
-                    let (leaf, _) = shown.line(account).with_context(|| format!("the tree has no line of {account}"))?;
-                    Ok(part_evidence(&shown, leaf, index))
-                });
-                Ok(evidence.await?.map(|evidence| Step::show_part(index, evidence)))
             }
             _ => Ok(None),
         }
@@ -370,7 +362,7 @@ impl Settling {
         let RootOf { epoch: number, node, .. } = root;
         let Some((body, block)) = root_of(state, number, node) else { return };
         let Some(epoch) = state.epoch(number) else { return };
-        let asked: Vec<Asked> = asked(state, number, node).collect();
+        let asked: Vec<stretches::Asked> = asked(state, number, node).collect();
         let time = Time { now, answer_s: self.deployment.config.answer_s, end: epoch.payout_from };
         let mut due = stretches::due(root.count, &asked, &time, *bonds);
         due.retain(|(first, count)| !watch.done.contains_key(&(receipts_challenge(number, node, *first, *count), Act::Ask)));
@@ -451,41 +443,6 @@ pub(super) fn fetched_page(records: &Records, number: u64, node: Address, from: 
     Ok(page.into_iter().skip(usize::try_from(from % rows)?).collect())
 }
 
-/// A root's receipts, if every one was shown on the chain, asked for or not. They are not checked against the root.
-///
-/// # Errors
-/// What keeps the chain from being read.
-pub async fn receipts_on_chain(
-    client: &ChainClient,
-    state: &State,
-    number: u64,
-    node: Address,
-    root: &SubmittedRoot,
-) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
-    let head = client.latest().await?.block.number;
-    let shown = client.shown_receipts(root.block, head).await?;
-    let stretches: BTreeSet<Hash32> =
-        asked(state, number, node).map(|asked| receipts_challenge(number, node, asked.first, asked.count)).collect();
-    // What was published stands under the id of the stretch of none that begins with it.
-    let is_its = |id: Hash32, lowest: u64| stretches.contains(&id) || id == receipts_challenge(number, node, lowest, 0);
-    let Some(shown) = gathered(shown, root.count, is_its) else { return Ok(None) };
-    shown.iter().map(read).collect::<anyhow::Result<_>>().map(Some)
-}
-
-/// What was shown of a root over `count` receipts, in order, if that is all. `is_its` says whether a stretch, with the lowest place shown under its id,
-/// is of the root.
-fn gathered(shown: Vec<ShownReceipt>, count: u64, is_its: impl Fn(Hash32, u64) -> bool) -> Option<Vec<ShownReceipt>> {
-    let mut lowest: BTreeMap<Hash32, u64> = BTreeMap::new();
-    for one in &shown {
-        let low = lowest.entry(one.challenge).or_insert(one.index);
-        *low = one.index.min(*low);
-    }
-    lowest.retain(|id, lowest| is_its(*id, *lowest));
-    let of_root: BTreeMap<u64, ShownReceipt> =
-        shown.into_iter().filter(|one| lowest.contains_key(&one.challenge)).map(|one| (one.index, one)).collect();
-    (0..count).eq(of_root.keys().copied()).then(|| of_root.into_values().collect())
-}
-
 /// Receipts as they are shown.
 fn exhibits(bundles: &[Bundle]) -> Vec<Exhibit> {
     let exhibit = |bundle: &Bundle| Exhibit {
@@ -499,97 +456,14 @@ fn exhibits(bundles: &[Bundle]) -> Vec<Exhibit> {
     bundles.iter().map(exhibit).collect()
 }
 
-fn read(shown: &ShownReceipt) -> anyhow::Result<ReceiptItem> {
-    let signature = Signed65(shown.signature.as_slice().try_into().context("a signature has 65 bytes")?);
-    let document = Receipt::decode(&shown.bodies.receipt)?;
-    // Empty bytes are shown as such where the receipt names their hash: it is paid nothing, and must not hold up the others.
-    let body = |bytes: &Vec<u8>, named: Hash32| (!bytes.is_empty() || named == keccak(&[])).then(|| Body(bytes.clone()));
-    let (quote, manifest) = (body(&shown.bodies.quote, document.quote), body(&shown.bodies.manifest, document.manifest));
-    Ok(ReceiptItem { receipt: Signed { document, signature }, quote, manifest })
-}
-
-/// A challenge whose time to answer is over.
-#[derive(Debug, Clone, Copy)]
-struct Overdue {
-    id: Hash32,
-    deadline: u64,
-    /// Whether its bond is this node's.
-    is_own: bool,
-}
-
-/// What an overdue challenge of a payout is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
-    /// The payout that is pending: it is settled.
-    Pending(Pending),
-    /// One that was taken back, and its bond is this node's to ask back.
-    Former,
-    /// Nothing that this node can do now.
-    Nothing,
-}
-
-impl Overdue {
-    /// What it is about, where `pending` is the epoch's payout by the books, if it has one.
-    fn about(&self, pending: Option<Pending>, now: u64, (w2_s, answer_s): (u64, u64)) -> About {
-        // One about an earlier payout of the epoch was made before this one was posted.
-        match pending.filter(|pending| self.deadline >= pending.posted_at.saturating_add(answer_s)) {
-            Some(pending) if now < pending.posted_at.saturating_add(w2_s) => About::Pending(pending),
-            None if self.is_own && now >= self.deadline.saturating_add(answer_s) => About::Former,
-            _ => About::Nothing,
-        }
-    }
-}
-
-impl Settling {
-    /// What settles a challenge that was not answered, whoever made it; nothing if it cannot be settled any more, or needs what is not at hand. The bond
-    /// of one about a payout that was taken back otherwise is asked back by its challenger.
-    async fn settled(&self, state: &State, of: &ChallengeOf, overdue: &Overdue, now: u64) -> anyhow::Result<Option<Step>> {
-        let (w2_s, answer_s) = (self.deployment.config.w2_s, self.deployment.config.payout_answer_s);
-        match of {
-            ChallengeOf::Receipts { epoch, node, first, count } => Ok(root_of(state, *epoch, *node)
-                .map(|(root, block)| Step::settle_receipts(&Stretch { root, block, first: *first, count: *count }))),
-            ChallengeOf::Leaf { epoch, index } | ChallengeOf::Part { epoch, index, .. } => {
-                let payout = state.epoch(*epoch).and_then(|epoch| epoch.payout);
-                let pending = payout.and_then(|payout| Pending::of(*epoch, &payout, w2_s));
-                let pending = match overdue.about(pending, now, (w2_s, answer_s)) {
-                    About::Pending(pending) => pending,
-                    About::Former => return Ok(Some(Step::reclaim(overdue.id))),
-                    About::Nothing => return Ok(None),
-                };
-                if matches!(of, ChallengeOf::Leaf { .. }) {
-                    return Ok((pending.leaf_challenge(*index) == overdue.id).then(|| Step::settle_leaf(*index)));
-                }
-                let (id, index) = (overdue.id, *index);
-                let leaf =
-                    tokio::task::spawn_blocking(move || pending.leaf_of(id, index)).await.context("the search ended before its time")?;
-                Ok(leaf.map(|leaf| Step::settle_part(leaf, index)))
-            }
-            ChallengeOf::Request { receipt, node, .. } => {
-                let roots = state.epochs().filter_map(|(number, epoch)| Some((number, epoch.roots.get(node)?)));
-                for (number, root) in roots {
-                    let items = self.at_hand(number, *node, root)?.unwrap_or_default();
-                    if let Some(item) = items.iter().find(|item| item.receipt.document.hash() == *receipt) {
-                        return Ok(Some(Step::settle_request(&item.receipt.document.encode())));
-                    }
-                }
-                Ok(None)
-            }
-        }
-    }
-}
-
 fn key(epoch: u64, node: Address, page: u32) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &node.0, &page.to_be_bytes()].concat()
 }
 
 #[cfg(test)]
 mod tests {
-    use attribution::epoch::replay::check_item;
     use chain_bridge::registry::event::{Event, Logged};
-    use types::{
-        key::{Account, Domains},
-        time::BlockRef,
-    };
+    use types::time::BlockRef;
 
     use super::*;
 
@@ -597,70 +471,6 @@ mod tests {
     fn pages_of_one_root_stand_together_and_those_of_another_apart() {
         let at = |epoch, node, page| key(epoch, Address([node; 20]), page);
         assert!(at(1, 2, 0) < at(1, 2, 1) && at(1, 2, u32::MAX) < at(1, 3, 0) && at(1, 255, 9) < at(2, 0, 0));
-    }
-
-    fn shown(id: u8, index: u64) -> ShownReceipt {
-        ShownReceipt { challenge: Hash32([id; 32]), index, bodies: Bodies::default(), signature: vec![0; 65] }
-    }
-
-    #[test]
-    fn what_a_node_shows_on_the_chain_is_read_with_what_it_shows() {
-        let bodies = Bodies { receipt: vec![0; 434], quote: vec![], manifest: vec![] };
-        assert!(read(&ShownReceipt { bodies: bodies.clone(), ..shown(1, 0) }).is_err(), "no known profile");
-        let short = ShownReceipt { bodies, signature: vec![0; 64], ..shown(1, 0) };
-        assert!(read(&short).unwrap_err().to_string().contains("65 bytes"));
-    }
-
-    #[test]
-    fn a_billed_receipt_that_names_empty_bytes_is_taken_as_it_stands_and_holds_up_nothing() {
-        let account = Account::from_bytes(&[7; 32]).unwrap();
-        let at = |byte| Address([byte; 20]);
-        let domains = Domains { chain_id: 1, escrow: at(1), registry: at(2), settlement: at(3), stake: at(4) };
-        let mut bytes = vec![0; 434];
-        // Profile, class and reason: the first of each; all else is zero.
-        [190, 191, 388].into_iter().for_each(|place| bytes[place] = 1);
-        let zero = Receipt { node: account.address(), ..Receipt::decode(&bytes).unwrap() };
-        assert!(zero.reason.is_billable());
-        for (quote, manifest, is_taken) in
-            [(keccak(&[]), keccak(&[]), true), (keccak(&[]), Hash32::ZERO, false), (Hash32::ZERO, keccak(&[]), false)]
-        {
-            let signed = Signed::new(&account, &domains, Receipt { quote, manifest, ..zero.clone() });
-            let bodies = Bodies { receipt: signed.document.encode(), quote: vec![], manifest: vec![] };
-            let item = read(&ShownReceipt { bodies, signature: signed.signature.0.to_vec(), ..shown(1, 0) }).unwrap();
-            assert_eq!(check_item(&domains, account.address(), &item).is_ok(), is_taken, "{quote}, {manifest}");
-        }
-    }
-
-    #[test]
-    fn receipts_shown_by_challenge_and_by_publication_make_one_root_if_none_is_missing() {
-        let (asked, published, foreign) = (Hash32([1; 32]), Hash32([2; 32]), Hash32([3; 32]));
-        // What is published is known by the place it begins with.
-        let is_its = |id: Hash32, lowest: u64| id == asked || (id == published && lowest == 2);
-        let all = vec![shown(2, 3), shown(1, 0), shown(3, 4), shown(2, 2), shown(1, 1), shown(2, 2)];
-        let places = |count: u64, all: Vec<ShownReceipt>| {
-            gathered(all, count, is_its).map(|all| all.iter().map(|one| one.index).collect::<Vec<_>>())
-        };
-        assert_eq!(places(4, all.clone()), Some(vec![0, 1, 2, 3]));
-        assert_eq!(places(5, all.clone()), None, "the fifth is of another root, {foreign}");
-        assert_eq!(places(3, all.clone()), None, "more than the root has");
-        assert_eq!(places(4, all.into_iter().filter(|one| one.index != 2).collect()), None);
-    }
-
-    #[test]
-    fn a_withheld_part_of_a_pending_payout_is_settled_whoever_asked_and_a_former_payouts_bond_is_asked_back() {
-        let pending = Pending { epoch: 1, root: Hash32([1; 32]), posted_at: 1_000 };
-        let overdue = |deadline, is_own| Overdue { id: Hash32([2; 32]), deadline, is_own };
-        let about = |overdue: Overdue, pending, now| overdue.about(pending, now, (300, 30));
-        for is_own in [false, true] {
-            assert_eq!(about(overdue(1_030, is_own), Some(pending), 1_030), About::Pending(pending));
-            assert_eq!(about(overdue(1_030, is_own), Some(pending), 1_300), About::Nothing, "the payout is final");
-        }
-        // Of a payout before it: the same place may be asked for again, under another id.
-        assert_eq!(about(overdue(990, false), Some(pending), 1_030), About::Nothing);
-        assert_eq!(about(overdue(990, true), Some(pending), 1_019), About::Nothing, "its bond is not free yet");
-        assert_eq!(about(overdue(990, true), Some(pending), 1_020), About::Former);
-        assert_eq!(about(overdue(990, true), None, 1_020), About::Former);
-        assert_eq!(about(overdue(990, false), None, 1_020), About::Nothing);
     }
 
     #[test]
