@@ -213,6 +213,7 @@ mod tests {
         // Between its epochs, and to be asked for a payout to its end.
         devnet.w2_s = 37 * devnet.payout_answer_s;
         devnet.epoch_min_s = devnet.w2_s + devnet.fallback_s;
+        devnet.unbonding_s = 2 * (devnet.w1_s + devnet.w2_s);
         liveness(&devnet).unwrap();
     }
 

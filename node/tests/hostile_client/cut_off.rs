@@ -126,6 +126,8 @@ async fn a_client_that_is_cut_off_after_a_voucher_gets_its_receipt_as_often_as_i
     assert_eq!(busy.code, RefusalCode::Busy);
     let due = answer.due();
     answer.talk.send(&world.sign(due)).await;
+    // The node has the voucher: it goes on.
+    answer.token().await;
     drop(answer);
     let mut words = BTreeSet::new();
     for _ in 0..3 {

@@ -51,7 +51,7 @@ async fn a_poster_proves_what_a_nodes_receipts_show_before_w1_ends_and_the_payou
 /// Submits a root over this one receipt, number `number` of the node's books; gives its epoch.
 async fn post(node: &Operator, number: u64, bundle: &Bundle) -> u64 {
     let epoch = node.client().submission_epoch().await.unwrap();
-    let root = attribution::epoch::node_root(node.address(), epoch, &[bundle.receipt.clone()]).unwrap();
+    let root = attribution::epoch::node_root(node.address(), epoch, std::slice::from_ref(&bundle.receipt)).unwrap();
     let intent = Intent { epoch, posting: Posting { numbers: vec![number] }, unfunded: vec![], seen: number + 1 };
     node.books.sign(&intent, root.receipts).unwrap();
     node.client().submit_node_root(&Signed::new(&node.account, &bundle.domains, root)).await.unwrap();
