@@ -214,6 +214,7 @@ mod tests {
         devnet.w2_s = 37 * devnet.payout_answer_s;
         devnet.epoch_min_s = devnet.w2_s + devnet.fallback_s;
         devnet.unbonding_s = 2 * (devnet.w1_s + devnet.w2_s);
+        devnet.honour_s = devnet.unbonding_s;
         liveness(&devnet).unwrap();
     }
 

@@ -6,7 +6,7 @@
 //! 100,000 parts each. Everything is derived from the answers anew each time, so that a restart forgets nothing.
 //!
 //! What no proof shows (a line without money, a receipt that is not at hand) hides no fault beside it: it is taken over into what is expected, and the
-//! search goes on, up to [`ADOPTED_MAX`] times.
+//! search goes on, up to `ADOPTED_MAX` times.
 
 mod absence;
 mod answers;

@@ -1,7 +1,7 @@
 //! This node's own roots as they are opened on the chain: places of receipts without the receipts themselves, so that a question about one of them
 //! reads one.
 //!
-//! A root is read once, 4,096 receipts of 10 KB at most, and its tree stays in memory: 0.6 MB each, of [`ROOTS_MAX`] roots. A receipt is asked about while
+//! A root is read once, 4,096 receipts of 10 KB at most, and its tree stays in memory: 0.6 MB each, of `ROOTS_MAX` roots. A receipt is asked about while
 //! W1 of its epoch runs (F6, F8), which begins a third of W1 apart at least: in four epochs at most.
 
 use std::sync::{Arc, Mutex, PoisonError};

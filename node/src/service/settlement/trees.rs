@@ -1,8 +1,8 @@
 //! Payout trees that others ask for: those that this node keeps, never one that it would have to build for who asks.
 //!
 //! A tree is read from disk once, one at a time and beside the service, and stays in memory while it is asked for: 50 bytes a part and 150 a payee, so 50 MB
-//! for a million parts, of [`TREES_MAX`] trees (the last final one, the one that waits, and one more). What is not kept is refused after one look at the
-//! disk. A peer asks at most as often as [`RATE`] allows: a whole tree of a million parts in six seconds.
+//! for a million parts, of `TREES_MAX` trees (the last final one, the one that waits, and one more). What is not kept is refused after one look at the
+//! disk. A peer asks at most as often as `RATE` allows: a whole tree of a million parts in six seconds.
 
 use std::{
     collections::BTreeMap,
