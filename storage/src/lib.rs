@@ -16,8 +16,8 @@
 //! let encoded = erasure::encode(&file, shard::decode(&file)?.text_root(), Profile::DEVNET)?;
 //! // Any three of the five fragments give the file back, each checked against the manifest first.
 //! let manifest = encoded.manifest;
-//! let fragments = [4, 0, 2].map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone())).into_iter().collect::<Result<_, _>>()?;
-//! assert_eq!(erasure::reconstruct(&manifest, fragments)?, file);
+//! let fragments = [4, 0, 2].map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone())).into_iter().collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(erasure::reconstruct(&manifest, &fragments)?, file);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
