@@ -4,6 +4,7 @@
 //!   rows may not enter and how to mend them, [`datanet::shard`] is the file that travels.
 //! - [`erasure`]: shard to fragments and back; an [`erasure::ObjectManifest`] names every fragment by hash, so nothing is believed unhashed.
 //! - [`proto`]: pure state machines and messages: where fragments live, how they are served, how they are fetched and who sent a bad one.
+//! - [`seal`]: private Datanets: sealed segments, keys for members, the log of grants and reads.
 //! - `store` (feature `disk`, on by default): append-only segments and a redb index; what `put` returned for survives a power cut.
 //!
 //! Never here: connections, payments, clocks, and any size or hash taken on trust. Everything outside `store` is pure: bytes and
@@ -25,5 +26,6 @@ pub mod blob;
 pub mod datanet;
 pub mod erasure;
 pub mod proto;
+pub mod seal;
 #[cfg(feature = "disk")]
 pub mod store;
