@@ -169,7 +169,7 @@ impl Datanet {
     /// [`AcceptError`] if the documents are not the registered ones, the place is another's or the Datanet is full; nothing is entered then.
     pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
         let text = contribution_text(documents);
-        let derived = types::text::text_root(text.as_bytes());
+        let derived = crate::lanes::text_root(text.as_bytes());
         if derived != contribution.text_root {
             return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
         }

@@ -25,6 +25,7 @@
 pub mod blob;
 pub mod datanet;
 pub mod erasure;
+mod lanes;
 pub mod proto;
 pub mod seal;
 #[cfg(feature = "disk")]

@@ -19,7 +19,7 @@ use super::{
     dedup::{Batch, Index, Match},
     licence, scan, shard,
 };
-use crate::erasure::OBJECT_BYTES_MAX;
+use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
 /// Most refusals a report lists; the rest are counted. A contributor mends a thousand rows and tries again.
 pub const REFUSALS_MAX: usize = 1000;
@@ -27,7 +27,7 @@ pub const REFUSALS_MAX: usize = 1000;
 pub const NOTES_MAX: usize = 500;
 
 /// Rows that are sketched together.
-const BLOCK_ROWS: usize = 1 << 16;
+const BLOCK_ROWS: usize = 1 << 15;
 /// Most findings that the detail of one row shows; the rest are counted.
 const SHOWN_MAX: usize = 4;
 /// Bytes of redacted text on either side of the first finding in a preview.
@@ -168,7 +168,7 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
     Report {
         accepted: refusals.listed.is_empty(),
         contributor: contribution.contributor,
-        text_root: types::text::text_root(text.as_bytes()),
+        text_root: lanes::text_root(text.as_bytes()),
         text_bytes: bytes_of(text.len()),
         documents: saturated(contribution.documents.len()),
         refusals: refusals.listed,

@@ -123,9 +123,9 @@ impl Default for Run {
 struct Head {
     row: u32,
     key: u32,
-    at: usize,
-    run: usize,
-    band: usize,
+    at: u32,
+    run: u16,
+    band: u16,
 }
 
 const fn rank(entry: u64) -> u32 {
@@ -245,13 +245,14 @@ impl Index {
     /// The buckets of `run`'s documents that hold an earlier document.
     fn heads(&self, run: &Run, before: &impl Fn(u32) -> u32) -> Vec<Head> {
         let mut heads = Vec::new();
-        for (number, held) in self.runs.iter().enumerate() {
-            for (band, (asked, held)) in run.bands.iter().zip(&held.bands).enumerate() {
+        for (number, held) in (0..).zip(&self.runs) {
+            for (band, (asked, held)) in (0..).zip(run.bands.iter().zip(&held.bands)) {
                 let mut at = 0;
                 for entry in asked {
                     at = seek(held, at, key(*entry));
                     let Some(first) = held.get(at) else { break };
                     if key(*first) == key(*entry) && rank(*first) < before(rank(*entry)) {
+                        let at = u32::try_from(at).expect("a band has as many entries as there are documents at most");
                         heads.push(Head { row: rank(*entry), key: key(*entry), at, run: number, band });
                     }
                 }
@@ -263,7 +264,7 @@ impl Index {
     /// Walks several buckets at once, earliest document first.
     fn first_near(&self, set: &[u64], heads: &mut [Head], before: u32) -> Option<(u32, Overlap)> {
         let at = |head: &Head| {
-            let entry = self.runs[head.run].bands[head.band].get(head.at)?;
+            let entry = self.runs[usize::from(head.run)].bands[usize::from(head.band)].get(head.at as usize)?;
             Some(rank(*entry)).filter(|rank| key(*entry) == head.key && *rank < before)
         };
         for _ in 0..CANDIDATES_MAX {

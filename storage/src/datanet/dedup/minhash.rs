@@ -4,8 +4,9 @@
 //! 16 i and 16 i + 8 of BLAKE3's extended output over `tributary/minhash/v1`. Shingles are hashes, so that a minimum is decided by the
 //! well-mixed high bits.
 //!
-//! Cost: one multiplication, addition and comparison per shingle and permutation, with the minima of four shingles kept apart so that none waits
-//! for the one before: some 50 ns a shingle.
+//! Cost: one multiplication, addition and comparison per shingle and permutation, eight at once where the machine has AVX-512.
+
+use crate::lanes;
 
 /// Permutations, and the minima of a signature.
 pub const PERMUTATIONS: usize = 128;
@@ -42,14 +43,7 @@ impl Permutations {
 
     /// The signature of a set; nothing for the empty one.
     pub fn signature(&self, shingles: &[u64]) -> Option<Signature> {
-        if shingles.is_empty() {
-            return None;
-        }
-        let mut minima = [u64::MAX; PERMUTATIONS];
-        for (minimum, (a, b)) in minima.iter_mut().zip(self.factors.iter().zip(&self.shifts)) {
-            *minimum = least(shingles, *a, *b);
-        }
-        Some(Signature(minima))
+        (!shingles.is_empty()).then(|| Signature(lanes::minima(shingles, &self.factors, &self.shifts)))
     }
 }
 
@@ -57,18 +51,6 @@ impl Default for Permutations {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn least(shingles: &[u64], a: u64, b: u64) -> u64 {
-    let (fours, rest) = shingles.as_chunks::<4>();
-    let mut least = [u64::MAX; 4];
-    for four in fours {
-        for (least, shingle) in least.iter_mut().zip(four) {
-            *least = (*least).min(shingle.wrapping_mul(a).wrapping_add(b));
-        }
-    }
-    let rest = rest.iter().map(|shingle| shingle.wrapping_mul(a).wrapping_add(b));
-    least.into_iter().chain(rest).min().unwrap_or(u64::MAX)
 }
 
 impl Signature {

@@ -7,6 +7,8 @@
 
 use types::text::{is_single, is_word};
 
+use crate::lanes;
+
 /// Words of a shingle.
 pub const SHINGLE_WORDS: usize = 5;
 
@@ -28,7 +30,7 @@ impl Shingler {
             return Vec::new();
         }
         let wide = SHINGLE_WORDS.min(words);
-        let mut set: Vec<u64> = self.starts.windows(wide + 1).map(|at| hash(&self.joined[at[0]..at[wide] - 1])).collect();
+        let mut set = lanes::blake3_heads(self.starts.windows(wide + 1).map(|at| &self.joined[at[0]..at[wide] - 1]));
         set.sort_unstable();
         set.dedup();
         set
@@ -81,8 +83,4 @@ impl Shingler {
             *is_open = false;
         }
     }
-}
-
-fn hash(words: &[u8]) -> u64 {
-    u64::from_be_bytes(*blake3::hash(words).as_bytes().first_chunk().expect("32 bytes hold 8"))
 }

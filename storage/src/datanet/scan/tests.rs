@@ -316,7 +316,9 @@ fn personal_data_is_found_at_least_as_well_as_by_presidios_patterns() {
     let (mut ours, mut theirs) = (Score::default(), Score::default());
     let mut kinds: BTreeMap<String, (Score, Score)> = BTreeMap::new();
     for row in &rows {
-        let found: Vec<_> = scan(&row.text).into_iter().map(|finding| (finding.span.start, finding.span.end)).collect();
+        // The figures are those of pattern types: a sentence of the set holds a name after a salutation, which has no label and no pattern there.
+        let found = scan(&row.text).into_iter().filter(|finding| finding.kind != Kind::Name);
+        let found: Vec<_> = found.map(|finding| (finding.span.start, finding.span.end)).collect();
         ours.add(&row.labels, &found);
         theirs.add(&row.labels, &row.presidio);
         let kind = row.labels.first().map_or_else(|| row.source.clone(), |(.., kind)| format!("{kind} {}", row.source));
