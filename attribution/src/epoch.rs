@@ -9,4 +9,4 @@ pub mod replay;
 
 pub use division::{Division, Parts, Standing, Unpaid, UnpaidWhy, Workers, divide, one_by_one};
 pub use payout::{Claim, Payout, PayoutError, Refund, build_payout};
-pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, collect, node_root, receipts_tree};
+pub use receipts::{Collected, Equivocation, Refused, RefusedWhy, RootError, collect, node_root, receipts_tree};

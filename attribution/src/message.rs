@@ -1,7 +1,7 @@
-//! What nodes and payees ask each other about an epoch: receipts behind a node root, one account's line of a payout tree.
+//! What nodes and payees ask each other about an epoch: receipts behind a node root, lines of a payout tree.
 //!
-//! One question and one answer per stream. A page of receipts is at most [`RECEIPTS_PAGE`] of about 600 bytes plus spans; whoever asks
-//! rebuilds the root and trusts nothing else.
+//! One question and one answer per stream. A page of receipts is at most [`RECEIPTS_PAGE`] of about 600 bytes plus spans, one of a payout tree
+//! [`LINES_PAGE`] leaves and parts of about 90 bytes; whoever asks rebuilds the root and trusts nothing else.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
@@ -15,12 +15,17 @@ use types::{
     receipt::Receipt,
 };
 
+use crate::epoch::replay::Line;
+
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
 /// Largest answer.
 pub const REPLY_BYTES_MAX: usize = 8 << 20;
 /// Receipts of one page.
 pub const RECEIPTS_PAGE: usize = 64;
+
+/// Leaves and parts of one page of a payout tree.
+pub const LINES_PAGE: usize = 4_096;
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,24 @@ pub enum Ask {
     },
     /// Collect and post now; only the node's own operator may ask.
     Settle,
+    /// The asked node's payout tree of an epoch from a place on: whole but for the parts before that place.
+    Lines {
+        /// Epoch.
+        epoch: u64,
+        /// First line wanted.
+        line: u64,
+        /// First part of it wanted.
+        part: u64,
+    },
+    /// A node's receipts of an epoch as the asked node fetched them, from a place in their order: for who finds that node gone.
+    ReceiptsOf {
+        /// The node whose they are.
+        node: Address,
+        /// Epoch.
+        epoch: u64,
+        /// First place wanted.
+        from: u64,
+    },
 }
 
 /// A receipt with what its split needs. One that may be billed comes with both bodies, as it would have to on the chain; another may leave them out.
@@ -96,6 +119,9 @@ pub enum Reply {
     Settled(String),
     /// No, and why.
     Refused(String),
+    /// A page of a payout tree: [`LINES_PAGE`] leaves and parts, fewer at its end. A line that a page cuts goes on in the next one, whose first
+    /// line has the same leaf.
+    Lines(Vec<Line>),
 }
 
 /// Why bytes are not a message.

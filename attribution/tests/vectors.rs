@@ -56,6 +56,9 @@ fn segment(vector: &Value, first_row: u64) -> Segment {
         text_root: hash(&c["textRoot"]),
         text,
     };
+    for (text, vector) in texts.iter().zip(list(&vector["contributions"])) {
+        assert_eq!(types::text::text_top(text), hash(&vector["textTop"]));
+    }
     let texts: Vec<&'static [u8]> = texts.into_iter().map(|text| &*text.leak()).collect();
     let sources: Vec<_> = list(&vector["contributions"]).iter().zip(texts).map(source).collect();
     // The last eight bytes of a row are its cluster.

@@ -23,6 +23,7 @@ use types::{
 };
 
 pub use self::{
+    check::check_pace,
     plan::{Plan, calls, plan},
     send::deploy,
     verify::{Governors, governors, source_hashes, verify_code, verify_contract, verify_deployment},
@@ -73,10 +74,12 @@ pub struct DeployConfig {
     pub grace_blocks: u64,
     /// Blocks that a receipt may lie behind its node root; refunds wait as long after a lane's expiry.
     pub max_age_blocks: u64,
-    /// Bond of a challenge.
+    /// Bond of a challenge, for each receipt: the most that its challenger pays for an answer.
     pub challenge_bond: Amount,
-    /// In which a challenge is answered.
+    /// In which a node answers a challenge.
     pub answer_s: u64,
+    /// In which a poster does: its tree may be asked for level by level within W2.
+    pub payout_answer_s: u64,
     /// Takes the protocol's constant.
     pub protocol: Address,
     /// Approves parameters, sets the rent.
@@ -108,9 +111,12 @@ impl DeployConfig {
             grace_blocks: 16,
             // A day of two-second blocks: an epoch with its time for node roots takes two thirds of it.
             max_age_blocks: 43_200,
-            challenge_bond: Amount(WEI_PER_OPEN),
+            // Who shows a receipt is given half of what it cost, at most this: three times the 151,114 gas of one shown alone, at 1 gwei.
+            challenge_bond: Amount(WEI_PER_OPEN / 2_000),
             // Twice that is left of every window in which a challenge may be opened.
             answer_s: 2 * HOUR,
+            // A 40th of W2: 36 questions one after the other, for a tree of 2^20 accounts and 2^16 parts of one of them, and 45 s to ask each.
+            payout_answer_s: 540,
             protocol,
             governor,
         }

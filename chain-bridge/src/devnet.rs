@@ -94,6 +94,11 @@ pub struct DevnetConfig {
 
 impl DevnetConfig {
     /// The demo's chain: one-second blocks, W1 15 s, W2 10 s.
+    ///
+    /// Its epochs may follow one another faster than payouts can: five seconds apart, while a payout takes W2, and ten seconds more without a bonded
+    /// poster. `chain deploy` refuses such values, because on a chain that runs on, payouts would fall behind for ever. Here an epoch opens when a
+    /// test or somebody at the demonstration has receipts to settle, some times in all, and payouts catch up in the pauses; epochs twenty seconds
+    /// apart, which is all that these values lack, would only be waited for. A test holds that it is all.
     pub fn new(anvil: PathBuf) -> Self {
         let at = |role: Role| role.account().address();
         Self {
@@ -124,6 +129,7 @@ impl DevnetConfig {
                 max_age_blocks: 256,
                 challenge_bond: Amount(WEI_PER_OPEN),
                 answer_s: 4,
+                payout_answer_s: 4,
                 protocol: at(Role::Protocol),
                 governor: at(Role::Governor),
             },

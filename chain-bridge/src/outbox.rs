@@ -8,10 +8,12 @@
 //! - A fee rises by a quarter (nodes ask for a tenth) when a transaction waited [`Config::bump_after`] blocks, at most [`BUMPS_MAX`] times.
 //! - A transaction that a command wanted stays [untold](Outbox::untold) until somebody was told how it ended: the same command, run again after a kill, finds it.
 //! - A key ends by one of its transactions in a block, or by a refusal that its caller is given. It is never forgotten in between.
+//! - What a contract refused is looked for until that is deep: on another branch it may be carried out after all ([`Outbox::refused_seen`]).
 
 mod entry;
 #[cfg(test)]
 mod model;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,11 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use types::{amount::Amount, id::Hash32, time::BlockRef};
 
-pub use self::entry::{Ended, Entry, Fees, Intent, Untold};
+use self::refused::Refused;
+pub use self::{
+    entry::{Ended, Entry, Fees, Intent, Untold},
+    refused::Revived,
+};
 use crate::chain::Call;
 
 /// Most transactions waiting at once: what one account can do in a few blocks.
@@ -122,6 +128,9 @@ pub struct Outbox {
     /// What ended and nobody was told of.
     #[serde(default)]
     ended: BTreeMap<String, Ended>,
+    /// What contracts refused, oldest first, as long as a reorganisation may have it carried out after all.
+    #[serde(default)]
+    refused: Vec<Refused>,
 }
 
 impl Outbox {
@@ -264,6 +273,9 @@ impl Outbox {
         if let Some((hash, _)) = self.waiting.get(key).and_then(|entry| entry.included)
             && let Some(entry) = self.waiting.remove(key)
         {
+            if !is_success {
+                self.keep_refused(key, &entry);
+            }
             self.keep_untold(key, entry, Some(hash), is_success);
             if is_success {
                 self.remember(key.to_owned(), hash);

@@ -6,6 +6,7 @@ pub mod loss;
 pub mod message;
 pub mod once;
 pub mod payment;
+pub mod recall;
 pub mod router;
 pub mod spending;
 

@@ -7,6 +7,7 @@
 mod attempt;
 mod attempts;
 mod kept;
+mod recall;
 mod talk;
 mod unbilled;
 mod whole;
@@ -29,7 +30,7 @@ use types::{
     text,
 };
 
-pub use self::attempts::Attempt;
+pub use self::{attempts::Attempt, recall::Recalled};
 use crate::{
     evidence,
     notice::Notice,
@@ -178,7 +179,7 @@ impl Asker {
         on_event: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> anyhow::Result<Answered> {
         let draft = self.sign(question)?;
-        self.go_on(question, draft, candidates, &mut |_| Ok(()), on_event).await
+        self.go_on(question, draft, &[], candidates, &mut |_| Ok(()), on_event).await
     }
 
     /// Signs the request of a question.

@@ -1,7 +1,9 @@
 //! What a node must not forget: requests begun, what each lane stands at, receipts signed, and which of them were posted.
 //!
 //! Every change is durable before the call returns; a receipt and the lane it moves are written in one step, so a crash leaves both or
-//! neither. Size: one 34-byte key per request, about 700 bytes per lane, one bundle (about 10 KB) per receipt.
+//! neither. Size: about 1.5 KB per request begun, 700 bytes per lane, one bundle (about 10 KB) per receipt.
+
+pub mod roots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,30 +11,38 @@ use std::{
 };
 
 use attribution::bundle::Bundle;
+use inference::proto::message::Delivered;
 use serde::{Deserialize, Serialize};
 use storage::store::{KeyValue, RecordError, Records};
 use types::{
     amount::{Amount, AmountError},
     id::{Address, Hash32},
     key::Signed,
+    receipt::Receipt,
     voucher::{Lane, Voucher},
 };
+
+use self::roots::{RootError, Roots};
 
 const REQUESTS: &str = "requests";
 const LANES: &str = "lanes";
 const RECEIPTS: &str = "receipts";
+/// By request and attempt: what became of it ([`Outcome`]), kept before it is said.
+const OUTCOMES: &str = "outcomes";
 /// By request: the output token behind the last one that a receipt of this node bills.
 const BILLED: &str = "billed";
 const EPOCHS: &str = "epochs";
-/// By epoch and root: what was about to be posted. A crash between the chain's acceptance and our own note leaves only this.
+/// By epoch and root: what it covers, and what waited then.
 const INTENTS: &str = "intents";
 const MARKS: &str = "marks";
 /// Receipts ever signed.
 const SIGNED: &[u8] = b"signed";
 /// Receipts that were looked at for posting; the rest follow in order.
 const POSTED: &[u8] = b"posted";
-/// Receipts looked at and not posted, because their lane was not collected as far: numbers as JSON.
+/// Receipts looked at and not posted, because their lane was not collected as far or the chain dropped their root: numbers as JSON.
 const UNFUNDED: &[u8] = b"unfunded";
+/// The first epoch whose posting may still be dropped by the chain.
+const UNSETTLED: &[u8] = b"unsettled";
 /// Starts of the node.
 const INCARNATION: &[u8] = b"incarnation";
 /// Records read in one step of a scan.
@@ -57,6 +67,9 @@ pub enum BooksError {
     /// A sum does not fit.
     #[error(transparent)]
     Amount(#[from] AmountError),
+    /// A receipt would be under two roots.
+    #[error(transparent)]
+    Root(#[from] RootError),
 }
 
 /// A lane with the last voucher that a receipt stands on.
@@ -74,6 +87,28 @@ pub struct LaneRecord {
     pub collected: Amount,
 }
 
+/// An attempt at a request that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// Who signs its lane and vouchers, and may ask what became of it.
+    pub signer: Address,
+    /// What is signed of it if it ends without a bill.
+    pub unbilled: Receipt,
+    /// Salt of that receipt's answer root.
+    pub answer_salt: Hash32,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome {
+    /// The receipt of this number bills it.
+    Billed(u64),
+    /// A signed receipt says that it bills nothing.
+    Unbilled(Box<Delivered>),
+}
+
 /// Receipts of one epoch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +117,7 @@ pub struct Posting {
     pub numbers: Vec<u64>,
 }
 
-/// A posting before the chain has it.
+/// A root before it is signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
@@ -90,9 +125,20 @@ pub struct Intent {
     pub epoch: u64,
     /// What its root covers.
     pub posting: Posting,
-    /// What was looked at and waits for its lane to be collected.
+    /// What was looked at and waits: for its lane to be collected, or for room under a later root.
     pub unfunded: Vec<u64>,
     /// Receipts before this number were looked at.
+    pub seen: u64,
+}
+
+/// What is still to be posted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unposted {
+    /// Receipts for the next root, those that waited first.
+    pub numbers: Vec<u64>,
+    /// Receipts that waited before and find no room among those.
+    pub later: Vec<u64>,
+    /// Where the next look begins.
     pub seen: u64,
 }
 
@@ -171,6 +217,19 @@ impl Drop for Held<'_> {
     }
 }
 
+/// One request, held while it is looked at: none of its attempts is begun meanwhile.
+#[derive(Debug)]
+pub struct HeldRequest<'b> {
+    books: &'b Books,
+    request: Hash32,
+}
+
+impl Drop for HeldRequest<'_> {
+    fn drop(&mut self) {
+        self.books.busy.lock().unwrap_or_else(PoisonError::into_inner).requests.remove(&self.request);
+    }
+}
+
 fn request_key(request: Hash32, attempt: u16) -> Vec<u8> {
     [&request.0[..], &attempt.to_be_bytes()].concat()
 }
@@ -216,9 +275,43 @@ impl Books {
         bytes.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| damaged(BILLED, &request.0, "not four bytes"))
     }
 
+    /// Holds a request alone; nothing if an answer to it is under way.
+    pub fn hold_request(&self, request: Hash32) -> Option<HeldRequest<'_>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        // Made only if it is held: dropping one lets go of the request, and takes this lock.
+        let is_free = busy.requests.insert(request);
+        is_free.then(|| HeldRequest { books: self, request })
+    }
+
     /// Notes that an attempt at a request was begun; false if it was before.
-    pub fn begin_request(&self, request: Hash32, attempt: u16) -> Result<bool, BooksError> {
-        Ok(self.records.insert_new(REQUESTS, &request_key(request, attempt), &[])?)
+    pub fn begin_request(&self, request: Hash32, attempt: u16, begun: &Begun) -> Result<bool, BooksError> {
+        let key = request_key(request, attempt);
+        let bytes = serde_json::to_vec(begun).map_err(|error| damaged(REQUESTS, &key, error))?;
+        Ok(self.records.insert_new(REQUESTS, &key, &bytes)?)
+    }
+
+    /// What was noted when an attempt was begun; nothing if it was not, or by a build that noted no more than that.
+    pub fn begun(&self, request: Hash32, attempt: u16) -> Result<Option<Begun>, BooksError> {
+        let key = request_key(request, attempt);
+        match self.records.get(REQUESTS, &key)? {
+            Some(bytes) if !bytes.is_empty() => serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(REQUESTS, &key, error)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What became of an attempt; nothing while nothing was signed of it.
+    pub fn outcome(&self, request: Hash32, attempt: u16) -> Result<Option<Outcome>, BooksError> {
+        let key = request_key(request, attempt);
+        let Some(bytes) = self.records.get(OUTCOMES, &key)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(OUTCOMES, &key, error))
+    }
+
+    /// Keeps the receipt that bills nothing of an attempt, before it is sent; false if something was signed of the attempt before.
+    pub fn keep_unbilled(&self, delivered: &Delivered) -> Result<bool, BooksError> {
+        let key = request_key(delivered.receipt.request, delivered.receipt.attempt);
+        let outcome = Outcome::Unbilled(Box::new(delivered.clone()));
+        let bytes = serde_json::to_vec(&outcome).map_err(|error| damaged(OUTCOMES, &key, error))?;
+        Ok(self.records.insert_new(OUTCOMES, &key, &bytes)?)
     }
 
     /// What a lane's last receipt left; nothing for a new one.
@@ -263,12 +356,14 @@ impl Books {
         let to_json = |error: serde_json::Error| damaged(RECEIPTS, &number.to_be_bytes(), error);
         let receipt = &bundle.receipt.document;
         let billed = receipt.first_token.saturating_add(receipt.tokens_out).max(self.billed_to(receipt.request)?);
-        let request = receipt.request;
+        let (request, attempt) = (receipt.request, request_key(receipt.request, receipt.attempt));
+        let outcome = serde_json::to_vec(&Outcome::Billed(number)).map_err(to_json)?;
         let (bundle, record) = (serde_json::to_vec(bundle).map_err(to_json)?, serde_json::to_vec(&record).map_err(to_json)?);
         self.records.put_all(&[
             (RECEIPTS, &number.to_be_bytes(), &bundle),
             (LANES, &lane.document.id().0, &record),
             (BILLED, &request.0, &billed.to_be_bytes()),
+            (OUTCOMES, &attempt, &outcome),
             (MARKS, SIGNED, &(number + 1).to_be_bytes()),
         ])?;
         Ok(number)
@@ -303,14 +398,16 @@ impl Books {
         Ok((self.mark(SIGNED)?, self.mark(POSTED)?.saturating_sub(unfunded)))
     }
 
-    /// Numbers of the receipts that are not posted yet, at most `most`, those that waited first; and where the next look begins.
-    pub fn unposted(&self, most: usize) -> Result<(Vec<u64>, u64), BooksError> {
-        let (signed, seen) = (self.mark(SIGNED)?, self.mark(POSTED)?);
-        let mut numbers = self.unfunded()?;
-        let room = u64::try_from(most.saturating_sub(numbers.len())).unwrap_or(u64::MAX);
-        let end = signed.min(seen.saturating_add(room)).max(seen);
-        numbers.extend(seen..end);
-        Ok((numbers, end))
+    /// The receipts that are under no root yet, at most `most` of them for the next one.
+    pub fn unposted(&self, most: usize) -> Result<Unposted, BooksError> {
+        let (numbers, later, seen) = self.roots()?.next(most, self.mark(SIGNED)?);
+        Ok(Unposted { numbers, later, seen })
+    }
+
+    /// The roots that are not final yet, and what waits for one.
+    pub fn roots(&self) -> Result<Roots, BooksError> {
+        let signed = self.unsettled()?.into_iter().map(|(epoch, posting)| (epoch, posting.numbers)).collect();
+        Ok(Roots { signed, waiting: self.unfunded()?, seen: self.mark(POSTED)? })
     }
 
     fn unfunded(&self) -> Result<Vec<u64>, BooksError> {
@@ -330,36 +427,127 @@ impl Books {
             .collect()
     }
 
-    /// Notes what is about to be posted under a root; on disk before the chain is asked.
-    pub fn intend(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
-        let key = intent_key(intent.epoch, root);
-        let bytes = serde_json::to_vec(intent).map_err(|error| damaged(INTENTS, &key, error))?;
-        Ok(self.records.put(INTENTS, &key, &bytes)?)
+    /// Gives receipts to a root, on disk before it is signed: from then on they are its own until [`Books::take_back`]. One that covers nothing only notes
+    /// what waits.
+    ///
+    /// # Errors
+    /// [`BooksError::Root`] if another root may hold one of them, or the epoch has a root.
+    pub fn sign(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots()?;
+        roots.sign(intent.epoch, intent.posting.numbers.clone(), intent.unfunded.clone(), intent.seen)?;
+        self.put_root(intent, root, &roots)
     }
 
-    /// What was about to be posted under a root.
+    /// Notes a root that stands on the chain and that [`Books::sign`] did not note: earlier versions did so only once the chain had it.
+    pub fn adopt(&self, intent: &Intent, root: Hash32) -> Result<(), BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots()?;
+        roots.adopt(intent.epoch, intent.posting.numbers.clone());
+        self.put_root(intent, root, &roots)
+    }
+
+    fn put_root(&self, intent: &Intent, root: Hash32, roots: &Roots) -> Result<(), BooksError> {
+        let (epoch, key, seen) = (intent.epoch.to_be_bytes(), intent_key(intent.epoch, root), roots.seen.to_be_bytes());
+        let to_json = |error: serde_json::Error| damaged(EPOCHS, &epoch, error);
+        let (posting, all) = (serde_json::to_vec(&intent.posting).map_err(to_json)?, serde_json::to_vec(intent).map_err(to_json)?);
+        let waiting = serde_json::to_vec(&roots.waiting).map_err(to_json)?;
+        let mut records: Vec<(&str, &[u8], &[u8])> = vec![(MARKS, POSTED, &seen), (MARKS, UNFUNDED, &waiting)];
+        if !intent.posting.numbers.is_empty() {
+            records.extend([(EPOCHS, &epoch[..], &posting[..]), (INTENTS, &key, &all)]);
+        }
+        Ok(self.records.put_all(&records)?)
+    }
+
+    /// What a root of this node covers.
     pub fn intent(&self, epoch: u64, root: Hash32) -> Result<Option<Intent>, BooksError> {
         let key = intent_key(epoch, root);
         let Some(bytes) = self.records.get(INTENTS, &key)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(INTENTS, &key, error))
     }
 
-    /// Notes that the chain has a posting, or, if it covers nothing, only what waits.
-    pub fn posted(&self, intent: &Intent) -> Result<(), BooksError> {
-        let to_json = |error: serde_json::Error| damaged(EPOCHS, &intent.epoch.to_be_bytes(), error);
-        let (posting, unfunded) =
-            (serde_json::to_vec(&intent.posting).map_err(to_json)?, serde_json::to_vec(&intent.unfunded).map_err(to_json)?);
-        let (epoch, seen) = (intent.epoch.to_be_bytes(), intent.seen.to_be_bytes());
-        let mut records: Vec<(&str, &[u8], &[u8])> = vec![(MARKS, POSTED, &seen), (MARKS, UNFUNDED, &unfunded)];
-        if !intent.posting.numbers.is_empty() {
-            records.push((EPOCHS, &epoch, &posting));
-        }
-        Ok(self.records.put_all(&records)?)
-    }
-
-    /// Which receipts an epoch's root covers.
+    /// Which receipts an epoch's root covers, whether the chain has it or not; nothing if this node signed none, or the chain dropped its root for good.
     pub fn posting(&self, epoch: u64) -> Result<Option<Posting>, BooksError> {
         let Some(bytes) = self.records.get(EPOCHS, &epoch.to_be_bytes())? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))
+        let posting: Posting = serde_json::from_slice(&bytes).map_err(|error| damaged(EPOCHS, &epoch.to_be_bytes(), error))?;
+        Ok(Some(posting).filter(|posting| !posting.numbers.is_empty()))
+    }
+
+    /// The postings that the chain may still drop, by epoch: those from [`Books::settled_before`] on.
+    pub fn unsettled(&self) -> Result<Vec<(u64, Posting)>, BooksError> {
+        let mut found = Vec::new();
+        let mut from = self.mark(UNSETTLED)?.to_be_bytes().to_vec();
+        loop {
+            let rows = self.records.scan(EPOCHS, &from, SCAN)?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            from.clone_from(last);
+            from.push(0);
+            for (key, bytes) in rows {
+                let epoch = key.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| damaged(EPOCHS, &key, "not eight bytes"))?;
+                let posting: Posting = serde_json::from_slice(&bytes).map_err(|error| damaged(EPOCHS, &key, error))?;
+                if !posting.numbers.is_empty() {
+                    found.push((epoch, posting));
+                }
+            }
+        }
+    }
+
+    /// Notes that no posting of an epoch before `epoch` can be dropped any more.
+    pub fn settled_before(&self, epoch: u64) -> Result<(), BooksError> {
+        Ok(self.records.put(MARKS, UNSETTLED, &epoch.to_be_bytes())?)
+    }
+
+    /// The chain dropped an epoch's root for good: its receipts are under none again and come first. Returns how many there are.
+    pub fn take_back(&self, epoch: u64) -> Result<usize, BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots()?;
+        let (count, key) = (roots.take_back(epoch), epoch.to_be_bytes());
+        if count == 0 {
+            return Ok(0);
+        }
+        let to_json = |error: serde_json::Error| damaged(EPOCHS, &key, error);
+        let none = serde_json::to_vec(&Posting::default()).map_err(to_json)?;
+        let waiting = serde_json::to_vec(&roots.waiting).map_err(to_json)?;
+        self.records.put_all(&[(MARKS, UNFUNDED, &waiting), (EPOCHS, &key, &none)])?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::store::{Config, Store};
+
+    use super::*;
+
+    fn books(folder: &std::path::Path) -> Books {
+        Books::new(Store::open(folder, Config::default()).unwrap().records())
+    }
+
+    fn intent(epoch: u64, numbers: &[u64], unfunded: &[u64], seen: u64) -> Intent {
+        Intent { epoch, posting: Posting { numbers: numbers.to_vec() }, unfunded: unfunded.to_vec(), seen }
+    }
+
+    #[test]
+    fn receipts_of_a_dropped_root_come_first_again_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let books = books(folder.path());
+        books.records.put(MARKS, SIGNED, &6_u64.to_be_bytes()).unwrap();
+        books.sign(&intent(1, &[0, 1], &[], 2), Hash32([1; 32])).unwrap();
+        let twice = books.sign(&intent(2, &[1, 2], &[], 3), Hash32([2; 32])).unwrap_err();
+        assert!(matches!(twice, BooksError::Root(RootError::Held { receipt: 1, epoch: 1 })), "{twice}");
+        books.sign(&intent(2, &[2, 4], &[3], 5), Hash32([2; 32])).unwrap();
+        assert_eq!(books.intent(2, Hash32([2; 32])).unwrap(), Some(intent(2, &[2, 4], &[3], 5)));
+        assert_eq!(books.unsettled().unwrap().iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), [1, 2]);
+        books.settled_before(2).unwrap();
+        assert_eq!(books.unsettled().unwrap(), [(2, Posting { numbers: vec![2, 4] })]);
+
+        assert_eq!(books.take_back(2).unwrap(), 2);
+        assert_eq!(books.take_back(2).unwrap(), 0, "a second time there is nothing to take back");
+        assert_eq!((books.posting(2).unwrap(), books.unsettled().unwrap()), (None, vec![]));
+        assert_eq!(books.posting(1).unwrap(), Some(Posting { numbers: vec![0, 1] }));
+        assert_eq!(books.unposted(10).unwrap(), Unposted { numbers: vec![2, 4, 3, 5], later: vec![], seen: 6 });
+        let cut = books.unposted(2).unwrap();
+        assert_eq!(cut, Unposted { numbers: vec![2, 4], later: vec![3], seen: 5 }, "what finds no room waits on");
+        assert_eq!(books.counts().unwrap(), (6, 2));
     }
 }

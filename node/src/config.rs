@@ -45,6 +45,9 @@ pub struct Config {
     pub indexer: bool,
     /// Build and post payout roots (needs stake).
     pub poster: bool,
+    /// Rebuild every payout that others post and prove wrong ones to the chain, which pays who does. A poster does so anyway; another node fetches
+    /// every node's receipts for it.
+    pub watch_payouts: bool,
     /// Published adapters of this node's base that it fetches from other nodes and serves, at most, those in its folder included; 0 fetches none.
     pub adapters_max: usize,
     /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
@@ -64,12 +67,25 @@ pub struct Settlement {
     /// Whether a final payout that this node posted is claimed for the stakers' vault, the insurance pool and the protocol, once per epoch; not on a
     /// node that settles only when asked.
     pub relay: bool,
+    /// Where the lines of a payout are put before this node posts its root: "local" or "calldata". For a poster.
+    pub availability: Availability,
 }
 
 impl Default for Settlement {
     fn default() -> Self {
-        Self { relay: true }
+        Self { relay: true, availability: Availability::Local }
     }
+}
+
+/// Where a poster puts the lines of a payout, so that others can check it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// In its data folder, from which it serves them: costs nothing. While it does not answer they can be asked for on the chain alone.
+    Local,
+    /// There, and in transactions to itself: about 36 bytes a part at 40 gas each, and the L1's fee for them. Whoever reads the chain has them without this
+    /// node.
+    Calldata,
 }
 
 /// Caps on what a client promises, each in force where it is set: an answer that could exceed one is not asked for.
@@ -104,6 +120,8 @@ impl Default for Config {
             storage: true,
             indexer: false,
             poster: false,
+            // The receipts of all nodes pass through who does.
+            watch_payouts: false,
             // Rank 16 over this base is 20 MB: a third of a gigabyte of disk at most.
             adapters_max: 16,
             // The registry voids receipts that name a block more than 256 behind the posting one.
@@ -178,6 +196,10 @@ impl Config {
                 why: format!("{:?} is no http address: give the chain's JSON-RPC endpoint", self.rpc),
             });
         }
+        if self.settlement.availability == Availability::Calldata && !self.poster {
+            let why = "\"calldata\" is for a node that posts payouts: set poster = true, or availability = \"local\"".to_owned();
+            return Err(ConfigError::Value { key: "settlement.availability", why });
+        }
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
         }
@@ -251,6 +273,20 @@ mod tests {
         assert!(toml::from_str::<Config>("").unwrap().settlement.relay);
         assert!(!toml::from_str::<Config>("[settlement]\nrelay = false").unwrap().settlement.relay);
         assert!(toml::from_str::<Config>("[settlement]\nrelays = false").unwrap_err().to_string().contains("relays"));
+    }
+
+    #[test]
+    fn lines_go_into_calldata_only_if_a_poster_says_so() {
+        let config = |text: &str| toml::from_str::<Config>(text);
+        assert_eq!(config("").unwrap().settlement.availability, Availability::Local);
+        let posting = config("poster = true\n[settlement]\navailability = \"calldata\"").unwrap();
+        assert_eq!(posting.settlement.availability, Availability::Calldata);
+        posting.validate().unwrap();
+        assert_eq!(config(&posting.to_toml().unwrap()).unwrap(), posting);
+        let refused = Config { poster: false, ..posting }.validate().unwrap_err().to_string();
+        assert!(refused.starts_with("settlement.availability:") && refused.contains("poster = true"), "{refused}");
+        let unknown = config("[settlement]\navailability = \"blob\"").unwrap_err().to_string();
+        assert!(unknown.contains("local") && unknown.contains("calldata"), "{unknown}");
     }
 
     #[test]

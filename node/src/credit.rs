@@ -137,7 +137,8 @@ pub enum CreditError {
     },
     /// There is a note on this answer.
     #[error(
-        "a note over {first} wei on this answer was signed before, good until block {expiry}: an answer has one note, a second one could never be claimed; the same command without --amount writes the first one again"
+        "a note over {} on this answer was signed before, good until block {expiry}: an answer has one note, a second one could never be claimed; the same command without --amount writes the first one again",
+        money(*first)
     )]
     Signed {
         /// What the first gives back.
@@ -150,7 +151,8 @@ pub enum CreditError {
     Claimed,
     /// Another note on this answer was claimed.
     #[error(
-        "another note on this answer, over {first} wei, was claimed before: an answer is credited once, this note over {amount} wei is good for nothing; `tributary claim --credit` with the first one tells whether it was paid"
+        "another note on this answer, over {}, was claimed before: an answer is credited once, this note over {} is good for nothing; `tributary claim --credit` with the first one tells whether it was paid",
+        money(*first), money(*amount)
     )]
     Second {
         /// What was claimed.

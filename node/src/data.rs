@@ -77,6 +77,11 @@ impl DataDir {
         self.0.join("store")
     }
 
+    /// Lines and trees of payouts.
+    pub fn payouts(&self) -> PathBuf {
+        self.0.join("payouts")
+    }
+
     /// Adapters, one folder each, named by content hash.
     pub fn adapter(&self, hash: BlobId) -> PathBuf {
         self.0.join("adapters").join(hash.to_string())

@@ -304,6 +304,7 @@ mod tests {
         explainer.resumed(&earlier, &quote(), Ok(&sent));
         let rows = explainer.explained.lock().unwrap().clone();
         assert_eq!((rows[0].is_resumed, rows[0].transaction, rows[0].cost_wei), (true, Some(Hash32([3; 32])), Some(Amount(90))));
+        assert!(!rows[0].is_l1_fee_known, "nobody remembers what was quoted, and this receipt does not say");
         assert!(unsent(&rows).is_empty());
     }
 }

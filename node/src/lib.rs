@@ -19,6 +19,7 @@ pub mod facts;
 pub mod finalized;
 pub mod notice;
 pub mod output;
+pub mod payouts;
 pub mod peers;
 pub mod purse;
 pub mod running;

@@ -14,6 +14,7 @@ use inference::proto::draft::{Cause, Draft, End};
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
+    encoding::Document as _,
     id::{Address, Hash32},
     key::Signed,
     receipt::Receipt,
@@ -22,6 +23,7 @@ use types::{
 use crate::{
     data::{read_bounded, write_atomic},
     output::money,
+    purse::Left,
 };
 
 /// Notices kept; they have about a kilobyte each.
@@ -118,6 +120,32 @@ impl Notice {
         })
     }
 
+    /// Of an attempt that an earlier process was cut off from, and whose node has signed since that it charges nothing.
+    pub fn recalled(left: &Left, receipt: Signed<Receipt>) -> Self {
+        let cause = Cause::Interrupted;
+        let failed = Failed {
+            node: left.account,
+            attempt: usize::from(left.attempt),
+            cause,
+            words: cause.words().to_owned(),
+            why: format!("asked later, the node gave receipt {} with fee 0", receipt.document.hash()),
+            tokens: 0,
+            charged_at_most_wei: Amount::ZERO,
+            is_signed: true,
+            next: None,
+        };
+        Self {
+            request: left.request,
+            at_s: now_s(),
+            is_answered: false,
+            tokens: 0,
+            charged_wei: Amount::ZERO,
+            promised_wei: Amount::ZERO,
+            failed: vec![failed],
+            signed: vec![receipt],
+        }
+    }
+
     /// For people.
     pub fn describe(&self) -> String {
         let mut lines = vec![format!(
@@ -147,7 +175,9 @@ impl Notice {
 
     /// Keeps it in `folder`; returns where.
     pub fn keep(&self, folder: &Path) -> anyhow::Result<PathBuf> {
-        let path = folder.join(format!("{:012}-{}.json", self.at_s, hex::encode(&self.request.0[..8])));
+        // Two attempts of one request may be told of in one second: the word on each is kept.
+        let attempts = self.failed.iter().map(|one| format!("-{}", one.attempt)).collect::<String>();
+        let path = folder.join(format!("{:012}-{}{attempts}.json", self.at_s, hex::encode(&self.request.0[..8])));
         write_atomic(&path, &serde_json::to_vec_pretty(self)?, 0o600).with_context(|| path.display().to_string())?;
         prune(folder, NOTICES_MAX)?;
         Ok(path)

@@ -6,10 +6,12 @@
 
 mod answers;
 mod asking;
+mod left;
 mod spending;
 
 pub use answers::Slot;
 pub use asking::{Asked, Running};
+pub use left::Left;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -104,10 +106,7 @@ impl Purse {
         terms: LaneTerms,
         room: Amount,
     ) -> anyhow::Result<HeldLane> {
-        let place = format!("{}-{}-{node}", domains.chain_id, domains.escrow);
-        // A session's lanes are its own: its cap stands for what they promise.
-        let place = if signer.address() == payer { place } else { format!("{place}-{}", signer.address()) };
-        let folder = self.folder.join("lanes").join(place);
+        let folder = self.lane_folder(domains, node, payer, signer.address());
         fs::create_dir_all(&folder)?;
         for number in 0..LANES_MAX {
             let path = folder.join(format!("{number}.json"));
@@ -124,6 +123,13 @@ impl Purse {
             return Ok(HeldLane { _lock: lock, path, kept });
         }
         bail!("all {LANES_MAX} lanes to {node} are paying answers: wait for answers to end")
+    }
+
+    fn lane_folder(&self, domains: &Domains, node: Address, payer: Address, signer: Address) -> PathBuf {
+        let place = format!("{}-{}-{node}", domains.chain_id, domains.escrow);
+        // A session's lanes are its own: its cap stands for what they promise.
+        let place = if signer == payer { place } else { format!("{place}-{signer}") };
+        self.folder.join("lanes").join(place)
     }
 
     fn sign_lane(

@@ -14,9 +14,12 @@ use std::{
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
 use chain_bridge::{
+    availability::Calldata,
     chain::{Certainty, error::ChainError},
     client::ChainClient,
+    deploy::check_pace,
     lanes::SessionRight,
+    registry::money::Session,
 };
 use inference::{
     engine::{EngineConfig, EngineHandle},
@@ -48,9 +51,10 @@ use crate::{
     chain::{Chained, Snapshots, alarm_in},
     check,
     command::Context,
-    config::Config,
+    config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::Shards,
+    payouts::Payouts,
     peers,
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
@@ -58,7 +62,7 @@ use crate::{
         gate::Gate,
         index::Indexing,
         inference::{Answering, Escrow, Ledger, Offers},
-        settlement::Settling,
+        settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::{Holding, Serving as StorageService},
     },
 };
@@ -143,7 +147,7 @@ struct Front {
 ///
 /// A deposit counts as far as the safe block has it, since that is replaced only if the L1 is; beyond, the latest block's counts up to what the node is
 /// willing to lose to one client. So whoever deposits can ask at once for a little, and a reorganisation of the sequencer costs no more than that.
-/// What is asked back counts no more from the latest block on.
+/// What is asked back counts no more from the latest block on. A session key counts from the safe block on alone.
 #[derive(Debug)]
 pub struct ChainEscrow {
     client: ChainClient,
@@ -177,8 +181,26 @@ impl Escrow for ChainEscrow {
 
     async fn session(&self, payer: Address, signer: Address) -> anyhow::Result<Option<SessionRight>> {
         // The books know what was authorised, the chain alone what was collected by the key's signature.
-        Ok(self.client.session_of(payer, signer).await?)
+        let Some(latest) = self.client.session_of(payer, signer).await? else { return Ok(None) };
+        let is_known = |known: Session| (known.cap, known.expiry, known.revoked_at) == (latest.cap, latest.expiry, latest.revoked_at);
+        if self.snapshots.borrow().finalized.session(payer, signer).is_some_and(is_known) {
+            return Ok(Some(latest));
+        }
+        let safe = match self.client.at(Certainty::Safe).session_of(payer, signer).await {
+            // The escrow itself is younger than the safe block.
+            Err(ChainError::NoCode { .. }) => None,
+            other => other?,
+        };
+        let safe = safe.with_context(|| format!("{signer} was authorised in a block that may still be replaced: ask again in a moment"))?;
+        Ok(Some(certain_right(latest, safe)))
     }
+}
+
+/// What of a session key's right stays whatever becomes of the blocks behind the safe one. A request that the key signed must be shown to the chain when it is asked for
+/// (F6), and is none there if the key was never authorised: so, unlike a deposit, nothing of it counts before.
+fn certain_right(latest: SessionRight, safe: SessionRight) -> SessionRight {
+    let revoked_at = [latest.revoked_at, safe.revoked_at].into_iter().flatten().min();
+    SessionRight { cap: latest.cap.min(safe.cap), spent: latest.spent.max(safe.spent), expiry: latest.expiry.min(safe.expiry), revoked_at }
 }
 
 impl Node {
@@ -191,6 +213,7 @@ impl Node {
         let account = context.account()?;
         let deployment = context.deployment()?;
         let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
+        check_pace(&deployment.config, &chained.client.heads().await?)?;
         // With an alarm the node runs, to say so; nothing of its money moves.
         if chained.alarm().is_none() {
             if let (_, Some(error)) = chained.keep_outbox(&data.outbox(true)).await? {
@@ -261,13 +284,22 @@ impl Node {
             deployment: deployment.clone(),
             chain: chain.clone(),
             books: Arc::clone(&books),
+            payouts: Payouts::new(data.payouts()),
+            calldata: match config.settlement.availability {
+                Availability::Local => None,
+                Availability::Calldata => Some(Calldata::own(chain.clone())?),
+            },
             overlay: overlay.clone(),
             seed: seed.clone(),
             is_poster: config.poster,
             // A node that settles only when asked does nothing by itself.
             is_relaying: config.settlement.relay && config.settle_every_s > 0,
+            watches: config.watch_payouts,
             snapshots: snapshots.clone(),
             turn: tokio::sync::Mutex::new(()),
+            notes: std::sync::Mutex::default(),
+            trees: Trees::default(),
+            own_roots: OwnRoots::default(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         let answering = engine.map(|engine| Answering {
@@ -489,6 +521,8 @@ impl Front {
             receipts,
             receipts_unposted: receipts.saturating_sub(posted),
             memory_bytes: resident_bytes()?,
+            watches: self.settling.is_poster || self.settling.watches,
+            watching: self.settling.watching(),
         }))
     }
 
@@ -604,6 +638,16 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_session_key_counts_what_no_reorganisation_takes_back() {
+        let right = |cap, spent, expiry, revoked_at| SessionRight { cap: Amount(cap), spent: Amount(spent), expiry, revoked_at };
+        let safe = right(100, 10, 50, None);
+        assert_eq!(certain_right(safe, safe), safe);
+        assert_eq!(certain_right(right(900, 10, 90, None), safe), safe, "a cap that was raised a moment ago");
+        assert_eq!(certain_right(right(20, 40, 30, Some(7)), safe), right(20, 40, 30, Some(7)), "what was taken away counts at once");
+        assert_eq!(certain_right(safe, right(100, 10, 50, Some(7))), right(100, 10, 50, Some(7)), "a revocation that was taken back");
+    }
 
     #[test]
     fn of_a_deposit_that_may_be_taken_back_only_what_the_node_would_lose_counts() {

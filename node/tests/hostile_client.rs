@@ -7,6 +7,8 @@
 
 #[path = "hostile_client/beginnings.rs"]
 mod beginnings;
+#[path = "hostile_client/cut_off.rs"]
+mod cut_off;
 #[path = "hostile_client/payments.rs"]
 mod payments;
 #[path = "hostile_client/world.rs"]

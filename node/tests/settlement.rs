@@ -4,6 +4,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "settlement/availability.rs"]
+mod availability;
+#[path = "settlement/faults.rs"]
+mod faults;
+#[path = "settlement/payouts.rs"]
+mod payouts;
+#[path = "settlement/questions.rs"]
+mod questions;
+#[path = "settlement/reorg.rs"]
+mod reorg;
+#[path = "settlement/world.rs"]
+mod world;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -16,7 +29,12 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
-use node::{books::Books, chain::Chained, service::settlement::Settling};
+use node::{
+    books::Books,
+    chain::Chained,
+    payouts::Payouts,
+    service::settlement::{Settling, own::OwnRoots, trees::Trees},
+};
 use p2p::{
     identity::NodeSeed,
     overlay::{Overlay, OverlayConfig},
@@ -97,12 +115,18 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         deployment: devnet.deployment().clone(),
         chain: chained.client.clone(),
         books: Arc::new(Books::new(store.records())),
+        payouts: Payouts::new(folder.path().join("payouts")),
+        calldata: None,
         overlay,
         seed,
         is_poster: true,
         is_relaying: false,
+        watches: false,
         snapshots: chained.snapshots(),
         turn: tokio::sync::Mutex::new(()),
+        notes: std::sync::Mutex::default(),
+        trees: Trees::default(),
+        own_roots: OwnRoots::default(),
     });
     let running = tokio::spawn(settling.run(0));
 

@@ -270,7 +270,7 @@ async fn one_command_deploys_writes_the_addresses_and_verifies_them() {
     for (text, says) in [
         ("w2_s = 30000", &["w2_s is 30000", "28800 s apart", "raise epoch_min_s"][..]),
         ("fallback_s = 10000", &["w2_s + fallback_s are 31600", "28800 s apart"]),
-        ("answer_s = 10800", &["answer_s is 10800", "w2_s is 21600", "lower answer_s"]),
+        ("payout_answer_s = 10800", &["payout_answer_s is 10800", "w2_s is 21600", "lower payout_answer_s"]),
         ("max_age_blocks = 100", &["max_age_blocks is 100", "more blocks"]),
     ] {
         std::fs::write(&values, text).expect("a file is written");

@@ -198,13 +198,13 @@ async fn left_in_the_middle(cluster: &Cluster, door: &Door, manifest: &Manifest)
 }
 
 /// An answer paid to its end by `signer` on a lane of the payer's.
-async fn paid_by(talk: &mut Talk, begin: &Begin, payer: &Payer, signer: &Account, cluster: &Cluster) -> Receipt {
+async fn paid_by(talk: &mut Talk, begin: &Begin, payer: &Payer, signer: &Account, cluster: &Cluster) -> Result<Receipt, String> {
     let domains = cluster.chain.domains();
     let mut begin = begin.clone();
     begin.session = Some(signer.address()).filter(|signer| *signer != payer.address());
     begin.lane = Signed::new(signer, &domains, begin.lane.document);
     let voucher = |answer: &wire::Answer| FromClient::Voucher(Box::new(Signed::new(signer, &domains, answer.due())));
-    let mut answer = talk.begun(&begin).await.expect("a beginning");
+    let mut answer = talk.begun(&begin).await?;
     answer.token(talk).await.expect("a token");
     talk.send(&voucher(&answer)).await;
     answer.rest(talk).await.expect("the rest");
@@ -212,7 +212,7 @@ async fn paid_by(talk: &mut Talk, begin: &Begin, payer: &Payer, signer: &Account
         talk.send(&voucher(&answer)).await;
     }
     match talk.hear().await {
-        Heard::Said(FromNode::Receipt(delivered)) => delivered.receipt,
+        Heard::Said(FromNode::Receipt(delivered)) => Ok(delivered.receipt),
         other => panic!("no receipt but {other:?}"),
     }
 }
@@ -224,9 +224,17 @@ async fn promised_beyond_the_key(cluster: &Cluster, doors: &[Door; 2], manifest:
     let chain = ChainClient::connect(cluster.devnet.url(), cluster.devnet.deployment().clone(), Some(holder.account.clone())).await;
     let chain = chain.expect("the chain answers");
     let asked = async |door: &Door, lane: &Lane, signer: &Account| {
-        let (mut talk, quote) = door.quoted(manifest).await;
-        let begin = holder.begin(&quote, holder.request(&quote.document, WORDS), *lane, manifest, WORDS);
-        paid_by(&mut talk, &begin, &holder, signer, cluster).await
+        // Nodes count on a session's key from the safe block on, and say so until then.
+        for _ in 0..240 {
+            let (mut talk, quote) = door.quoted(manifest).await;
+            let begin = holder.begin(&quote, holder.request(&quote.document, WORDS), *lane, manifest, WORDS);
+            match paid_by(&mut talk, &begin, &holder, signer, cluster).await {
+                Ok(receipt) => return receipt,
+                Err(why) => assert!(why.contains("authorised in a block that may still be replaced"), "{why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("the key is not counted on after a minute");
     };
     let fee = asked(&doors[1], &holder.lane(doors[1].account), &holder.account).await.fee;
     let head = chain.latest().await.expect("the chain answers").block.number;

@@ -195,3 +195,35 @@ async fn what_nobody_was_told_of_is_told_by_the_same_command_alone_and_sent_agai
     let told = world.run(&person, deposit).await;
     assert_eq!((resumed(&told), world.nonce(&person).await), (vec![true], 5), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposit_that_the_chain_does_not_take_and_then_loses_is_waited_for_in_words_and_happens_once() {
+    let world = World::new().await;
+    let person = world.person("patient").await;
+    let rpc = world.reader.rpc();
+    let mine = async |seconds: u64| {
+        let _: Value = rpc.request("evm_setIntervalMining", serde_json::json!([seconds])).await.expect("anvil");
+    };
+    let pending = async |nonce: u64| {
+        let deadline = std::time::Instant::now() + harness::process::COMMAND_WAIT;
+        while world.nonce(&person).await != nonce {
+            assert!(std::time::Instant::now() < deadline, "the account's next nonce is not {nonce}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    mine(0).await;
+    let command = world.tributary.plain(&person.folder, &["wallet", "deposit", "2 OPEN"]);
+    let chain = async {
+        pending(1).await;
+        // Longer than the command keeps silent about what it waits for.
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        let _: Value = rpc.request("anvil_dropAllTransactions", serde_json::json!([])).await.expect("anvil");
+        mine(1).await;
+    };
+    let (told, ()) = tokio::join!(Tributary::finish(command, "wallet deposit".into()), chain);
+    assert_eq!(told.code, Some(0), "{told}");
+    for says in ["waiting for deposit: nonce 0, transaction 0x", "begun", "per gas", "at most"] {
+        assert!(told.errors.contains(says), "{says:?} is not said: {told}");
+    }
+    assert_eq!((world.deposit(&person).await, world.nonce(&person).await), (open(2), 1), "{told}");
+}

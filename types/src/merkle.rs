@@ -41,13 +41,17 @@ fn as_u64(len: usize) -> u64 {
 }
 
 /// Root over leaf digests; `byte_length` is that of the committed content.
-pub fn root(mut level: Vec<Hash32>, byte_length: u64) -> Hash32 {
-    let leaves = as_u64(level.len());
+pub fn root(level: Vec<Hash32>, byte_length: u64) -> Hash32 {
+    seal(as_u64(level.len()), byte_length, top(level))
+}
+
+/// Digest above all leaves; with their number and the byte length it opens the root.
+pub fn top(mut level: Vec<Hash32>) -> Hash32 {
     level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
     while level.len() > 1 {
         level = level.chunks_exact(2).map(|pair| node(pair[0], pair[1])).collect();
     }
-    seal(leaves, byte_length, level[0])
+    level[0]
 }
 
 /// A tree kept whole so that its leaves can be opened.

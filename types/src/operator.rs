@@ -36,6 +36,15 @@ impl Document for NodeBinding {
     }
 }
 
+/// Most receipts under one root: `Settlement` refuses a root of more, because everybody who needs its receipts fetches, or asks for, each of them (near
+/// 1.5 KB), and its node must be able to show all of them on the chain within a challenge's time: at 82,614 gas each 2^16 fill 181 blocks of 30
+/// million gas, six minutes of two-second blocks; 2^20 would fill every block for 96 minutes. Those beyond wait for the next epoch.
+pub const RECEIPTS_MAX: u64 = 1 << 16;
+
+/// Most bytes of what a receipt names as its quote, or as its manifest, to count as shown: it may name other bytes than those of a quote (154) or a manifest
+/// (1,465 at most), and a proof about its payout must carry them in one transaction.
+pub const NAMED_BYTES_MAX: usize = 4_096;
+
 /// A node's receipts of one epoch, in one root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +55,7 @@ pub struct NodeRoot {
     pub epoch: u64,
     /// Root of the sum tree over receipt hashes in the node's order, each with its receipt's fee.
     pub receipts: Hash32,
-    /// How many.
+    /// How many; [`RECEIPTS_MAX`] at most, or no contract takes it.
     pub count: u64,
     /// Sum of their fees.
     pub fees: Amount,

@@ -175,6 +175,13 @@ pub fn fee_of(body: &[u8]) -> Amount {
     bytes.map_or(Amount::ZERO, |bytes| Amount(u128::from_be_bytes(bytes)))
 }
 
+impl Receipt {
+    /// Whether it takes money of its lane. What does not speaks for none: it bounds no refund (P6), since it breaks no rule by whatever it names.
+    pub fn bills(&self) -> bool {
+        self.reason.is_billable() && self.fee != Amount::ZERO
+    }
+}
+
 impl Document for Receipt {
     const NAME: &'static str = "Receipt";
     const CONTRACT: Contract = Contract::Settlement;

@@ -138,6 +138,11 @@ pub fn text_root(text: &[u8]) -> Hash32 {
     merkle::root(leaves(text).map(merkle::leaf).collect(), byte_length(text))
 }
 
+/// Top of the tree under [`text_root`]: what opens the root to the text's bytes when a contribution is accepted (P5).
+pub fn text_top(text: &[u8]) -> Hash32 {
+    merkle::top(leaves(text).map(merkle::leaf).collect())
+}
+
 /// Salt of leaf `index` under a root salt.
 pub fn leaf_salt(salt: Hash32, index: usize) -> Hash32 {
     let index = u64::try_from(index).expect("an index in memory fits 64 bits");

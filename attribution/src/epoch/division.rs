@@ -3,7 +3,7 @@
 //! What is paid the chain decides: not void, not withheld, its lane collected as far as it says, when W1 ended. A receipt whose fee does not
 //! divide has no parts, nor has a role that nobody holds; neither keeps another receipt from its own. A refund is due in the epoch that its
 //! request names and in no other: what the lane collected less what was given back on it before the request, and less the largest
-//! cumulative-after, of what was collected, among the receipts so far that name it and were not void or withheld. Its part names the place of that
+//! cumulative-after, of what was collected, among the billed receipts so far that name it and were not void or withheld. Its part names the place of that
 //! receipt, and stands there even if nothing is left: so that both a wrong refund and its absence can be shown.
 //!
 //! A receipt with three spans has about ten parts, each one keccak and another one in its tree: near 20 microseconds a receipt on one core.
@@ -276,9 +276,11 @@ impl Piece {
             return Err(UnpaidWhy::Out);
         }
         let is_collected = facts.is_collected(at.epoch, receipt.lane, receipt.cumulative_after);
-        // Whatever is not out bounds the lane's refund, divided or not.
-        let witness = Witness { epoch: at.epoch, node: at.node, index: place };
-        self.standing.entry(receipt.lane).or_default().note(Reach { amount: receipt.cumulative_after, witness }, is_collected);
+        // Whatever is not out bounds the lane's refund, divided or not; but what bills nothing speaks for nothing, whatever lane it names.
+        if receipt.bills() {
+            let witness = Witness { epoch: at.epoch, node: at.node, index: place };
+            self.standing.entry(receipt.lane).or_default().note(Reach { amount: receipt.cumulative_after, witness }, is_collected);
+        }
         if is_collected { Ok(()) } else { Err(UnpaidWhy::NotCollected) }
     }
 }

@@ -8,7 +8,7 @@ use types::{
     id::{Address, Hash32},
     key::{Domains, SignatureError, Signed},
     merkle::{SumTree, Summed, sum_root},
-    operator::{NodeRoot, receipt_leaf},
+    operator::{NodeRoot, RECEIPTS_MAX, receipt_leaf},
     receipt::Receipt,
 };
 
@@ -171,12 +171,32 @@ pub fn receipts_tree(receipts: &[Signed<Receipt>]) -> Result<SumTree, AmountErro
     SumTree::new(receipts.iter().map(|receipt| leaf(&receipt.document)).collect())
 }
 
+/// Why receipts make no root that a node can submit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootError {
+    /// More than one root covers.
+    #[error("{got} receipts, at most {RECEIPTS_MAX} stand under one root: leave the others to the next epoch")]
+    TooMany {
+        /// How many there are.
+        got: usize,
+    },
+    /// Their fees do not sum.
+    #[error(transparent)]
+    Amount(#[from] AmountError),
+}
+
 /// What the node signs for an epoch.
 ///
 /// # Errors
-/// [`AmountError::Overflow`] if the fees do not sum.
-pub fn node_root(node: Address, epoch: u64, receipts: &[Signed<Receipt>]) -> Result<NodeRoot, AmountError> {
-    root_over(node, epoch, receipts.iter().map(|receipt| &receipt.document))
+/// [`RootError`].
+pub fn node_root(node: Address, epoch: u64, receipts: &[Signed<Receipt>]) -> Result<NodeRoot, RootError> {
+    may_stand(receipts.len())?;
+    Ok(root_over(node, epoch, receipts.iter().map(|receipt| &receipt.document))?)
+}
+
+/// Whether so many receipts stand under one root.
+fn may_stand(count: usize) -> Result<(), RootError> {
+    u64::try_from(count).ok().filter(|count| *count <= RECEIPTS_MAX).map(|_| ()).ok_or(RootError::TooMany { got: count })
 }
 
 /// The same over receipts that lie elsewhere; no tree is kept.
@@ -208,6 +228,13 @@ mod tests {
             .map(|(bundle, lane)| changed(&bundle.receipt, &sample.bundle.domains, |receipt| receipt.lane = Hash32([lane; 32])))
             .collect();
         (sample.bundle.domains, sample.node.address(), receipts)
+    }
+
+    #[test]
+    fn a_root_covers_at_most_what_the_contract_takes() {
+        assert_eq!(may_stand(1 << 16), Ok(()));
+        assert_eq!(may_stand((1 << 16) + 1), Err(RootError::TooMany { got: 65_537 }));
+        assert!(may_stand(usize::MAX).is_err());
     }
 
     fn changed(receipt: &Signed<Receipt>, domains: &Domains, change: impl FnOnce(&mut Receipt)) -> Signed<Receipt> {

@@ -12,6 +12,7 @@ use types::{
     encoding::Body,
     id::{Address, AssetId, Hash32},
     key::{Domains, SignatureError},
+    operator::NAMED_BYTES_MAX,
     payout::{PartLeaf, PayoutLeaf},
 };
 
@@ -134,6 +135,12 @@ pub enum ItemError {
     /// It is billed, and shown without its manifest.
     #[error("it may be billed, and what it names as its manifest ({0}) is not shown")]
     NoManifest(Hash32),
+    /// What it names takes more bytes than can be shown on the chain.
+    #[error("what it names as quote or manifest takes {got} bytes, at most {NAMED_BYTES_MAX} can be shown")]
+    TooLong {
+        /// How many.
+        got: usize,
+    },
     /// The manifest is another one.
     #[error("the manifest shown has the root {got}, the receipt names {expected}")]
     Manifest {
@@ -427,6 +434,10 @@ fn check_opened(
     }
     if signatures == Signatures::Verify {
         item.receipt.verify(domains, node)?;
+    }
+    let longest = item.quote.iter().chain(&item.manifest).map(|body| body.0.len()).max().unwrap_or_default();
+    if longest > NAMED_BYTES_MAX {
+        return Err(ItemError::TooLong { got: longest });
     }
     match item.quote.as_ref().map(Body::hash) {
         Some(got) if got != receipt.quote => return Err(ItemError::Quote { got, expected: receipt.quote }),

@@ -7,6 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Codec} from "./Codec.sol";
 import {Sig} from "./Sig.sol";
 import {Roles, StakeManager} from "./StakeManager.sol";
+import {Trees} from "./Trees.sol";
 
 /// @notice What the registry tells Settlement.
 interface ITreasuries {
@@ -41,7 +42,11 @@ contract AssetRegistry is ERC721 {
     uint256 public constant MAX_DATANETS = 16;
     /// @notice A commitment is worth its priority for this long.
     uint256 public constant COMMITMENT_SECONDS = 30 days;
+    /// @dev Longest contribution: a row of a document says where its text begins in 40 bits. 2^24 of the longest fit a Datanet.
+    uint64 private constant TEXT_BYTES_MAX = 2 ** 40;
     uint8 private constant VERDICT_ACCEPTED = 1;
+    /// @dev Bytes between the beginnings of two leaves of a text.
+    uint64 private constant TEXT_STRIDE = 64;
 
     /// @notice A version of an asset.
     struct Ref {
@@ -189,7 +194,8 @@ contract AssetRegistry is ERC721 {
     error AlreadyCommitted(bytes32 commitment, uint64 blockNumber);
     error NotCommitted(bytes32 commitment, address contributor);
     error CommitmentExpired(uint256 expiredAt, uint256 timeNow);
-    error EmptyContribution();
+    error ContributionSize(uint64 textBytes, uint32 documents);
+    error TextBytesMismatch(bytes32 expectedRoot, bytes32 got);
     error ReportMismatch(string field, bytes32 expected, bytes32 got);
     error NotAccepted(uint8 expectedVerdict, uint8 got);
     error ContributorSignature(address expected, address recovered);
@@ -380,19 +386,24 @@ contract AssetRegistry is ERC721 {
         emit Committed(commitment, msg.sender, blockNumber, ordinal);
     }
 
-    /// @notice Accepts a contribution into its Datanet. Anybody may carry the two signed documents.
+    /// @notice Accepts a contribution into its Datanet. Anybody may carry the two signed documents. A text's root binds its bytes: what the
+    /// contributor is paid by is no more than what was committed to, and reviewed.
     /// @param body Contribution of Protocol P4.
     /// @param signature The contributor's, over `body`.
     /// @param report GateReport of Protocol P4.
     /// @param reportSignature A reviewer's, over `report`.
+    /// @param textTop Top of the text's tree: with it and the leaves of that many bytes, the text root opens.
     /// @return number Place of the contribution in its Datanet, from 0.
-    function accept(bytes calldata body, bytes calldata signature, bytes calldata report, bytes calldata reportSignature)
-        external
-        returns (uint256 number)
-    {
+    function accept(
+        bytes calldata body,
+        bytes calldata signature,
+        bytes calldata report,
+        bytes calldata reportSignature,
+        bytes32 textTop
+    ) external returns (uint256 number) {
         Codec.Contribution memory given = Codec.contribution(body);
         requireKind(given.datanet, KIND_DATANET);
-        if (given.textBytes == 0 || given.documents == 0) revert EmptyContribution();
+        requireText(given, textTop);
         bytes32 commitment =
             keccak256(abi.encodePacked("tributary/commitment/v1", given.salt, given.textRoot, given.contributor));
         bytes32 reportDigest = requireReport(Codec.gateReport(report), given, commitment);
@@ -523,13 +534,23 @@ contract AssetRegistry is ERC721 {
         pure
         returns (bytes32)
     {
-        if (report.datanet != given.datanet) {
-            revert ReportMismatch("datanet", bytes32(uint256(given.datanet)), bytes32(uint256(report.datanet)));
-        }
-        if (report.textRoot != given.textRoot) revert ReportMismatch("textRoot", given.textRoot, report.textRoot);
-        if (report.commitment != commitment) revert ReportMismatch("commitment", commitment, report.commitment);
+        requireSame("datanet", bytes32(uint256(given.datanet)), bytes32(uint256(report.datanet)));
+        requireSame("textRoot", given.textRoot, report.textRoot);
+        requireSame("commitment", commitment, report.commitment);
         if (report.verdict != VERDICT_ACCEPTED) revert NotAccepted(VERDICT_ACCEPTED, report.verdict);
         return report.reportDigest;
+    }
+
+    function requireSame(string memory field, bytes32 expected, bytes32 got) private pure {
+        if (expected != got) revert ReportMismatch(field, expected, got);
+    }
+
+    /// @dev The root of a text binds its leaves, its bytes and the top of its tree: there is one number of bytes that it opens to.
+    function requireText(Codec.Contribution memory given, bytes32 top) private pure {
+        uint64 size = given.textBytes;
+        if (size == 0 || size > TEXT_BYTES_MAX || given.documents == 0) revert ContributionSize(size, given.documents);
+        bytes32 root = Trees.root((size + TEXT_STRIDE - 1) / TEXT_STRIDE, size, top);
+        if (root != given.textRoot) revert TextBytesMismatch(given.textRoot, root);
     }
 
     function requireSignatures(

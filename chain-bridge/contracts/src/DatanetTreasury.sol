@@ -4,14 +4,17 @@ pragma solidity 0.8.37;
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {AssetRegistry} from "./AssetRegistry.sol";
 import {Pay} from "./Pay.sol";
+import {ISettlement} from "./Ports.sol";
 
 /// @title What the treasuries of Datanets earn, streamed to who contributed the text
 /// @notice Settlement pays here what a payout gives to a Datanet's treasury, to whose address nobody has a key. It is divided over the
 /// contributions that entered, by their bytes of text, through an index: what a payment costs does not depend on their number. Anybody enters a
 /// contribution, once, `delaySeconds` after it was accepted; it shares in what comes in from then on. While none has entered the money waits,
 /// and for `delaySeconds` after the first one did, so that whoever enters first does not take what waited. The registry takes no contribution
-/// back: one that was accepted stays. The contract has no owner.
-/// @dev To the wei: received = claimed + due to those that entered + undivided, where due is sum(bytes * (index - seen)), and the balance is that
+/// back: one that was accepted stays. What is paid to a treasury into whose Datanet nothing was accepted by then, or of an asset that is no
+/// Datanet, goes to the insurance pool, as every data pot that nobody can take: never to an owner, who could else declare an empty Datanet and
+/// earn by it. The contract has no owner.
+/// @dev To the wei, of what was not passed on: received = claimed + due to those that entered + undivided, where due is sum(bytes * (index - seen)), and the balance is that
 /// less what was paid. The index counts whole wei per byte, so that nobody holds a fraction; what a division leaves, less than a wei per
 /// byte, is carried into the next: of a Datanet of 2^40 bytes a millionth of an OPEN. No product overflows: what an entry's bytes have earned is part of what was divided.
 contract DatanetTreasury {
@@ -31,8 +34,6 @@ contract DatanetTreasury {
         uint128 seen;
     }
 
-    uint8 private constant KIND_DATANET = 3;
-
     /// @notice Says what was contributed, when it was accepted, and by whom.
     AssetRegistry public immutable registry;
     /// @notice Pays what treasuries earn.
@@ -40,17 +41,19 @@ contract DatanetTreasury {
     /// @notice Seconds between a contribution's acceptance and its entry, and between a Datanet's first entry and its first division.
     uint64 public immutable delaySeconds;
 
-    /// @notice Wei that came in for all Datanets.
+    /// @notice Wei that came in for all Datanets and stayed to be divided.
     uint256 public totalReceived;
     /// @notice Wei claimed for all contributions, what their contributors could not take included.
     uint256 public totalClaimed;
-    /// @notice Wei that a contributor could not take, by contributor.
+    /// @notice Wei that a payee could not take, by payee.
     mapping(address => uint256) public owed;
 
     mapping(uint64 => Stream) private streams;
     mapping(uint64 => mapping(uint256 => Entry)) private entries;
 
     event Received(uint64 indexed asset, address indexed from, uint256 amount);
+    /// @notice What a payout gave to the treasury of an asset without contributions was passed on.
+    event PassedOn(uint64 indexed asset, address indexed to, uint256 amount);
     /// @notice `amount` was divided over `textBytes`; one byte has earned `index` wei since deployment.
     event Divided(uint64 indexed asset, uint128 amount, uint64 textBytes, uint128 index);
     /// @notice The contribution shares in what is divided from now on; nothing is before `opensAt`.
@@ -60,7 +63,7 @@ contract DatanetTreasury {
     event OwedWithdrawn(address indexed payee, uint256 amount);
 
     error ZeroAddress(string what);
-    error NotADatanet(uint64 asset);
+    error NobodyToPay(uint64 asset);
     error ZeroAmount();
     error AmountTooLarge(uint256 got);
     error UnknownContribution(uint64 asset, uint256 contribution);
@@ -80,11 +83,18 @@ contract DatanetTreasury {
         delaySeconds = delaySeconds_;
     }
 
-    /// @notice Adds the value sent to what the treasury of a Datanet earned. Anybody may; Settlement does what a payout says.
+    /// @notice Adds the value sent to what the treasury of a Datanet earned. Anybody may, if there is somebody to pay; Settlement does what a payout says,
+    /// and what it pays for an asset without contributions is passed on to the insurance pool.
     function receiveFor(uint64 asset) external payable {
         if (msg.value == 0) revert ZeroAmount();
-        // What a payout says is paid, and waits if there is no such Datanet: one treasury must not hold up a batch of claims.
-        if (msg.sender != settlement && registry.kindOf(asset) != KIND_DATANET) revert NotADatanet(asset);
+        // Only Datanets have contributions. What a payout says is paid: one treasury must not hold up a batch of claims.
+        if (registry.contributionCount(asset) == 0) {
+            if (msg.sender != settlement) revert NobodyToPay(asset);
+            address insurance = ISettlement(settlement).insurance();
+            emit PassedOn(asset, insurance, msg.value);
+            give(insurance, msg.value);
+            return;
+        }
         Stream storage stream = streams[asset];
         uint256 sum = uint256(stream.undivided) + msg.value;
         if (sum > type(uint128).max) revert AmountTooLarge(sum);
@@ -127,10 +137,7 @@ contract DatanetTreasury {
         totalClaimed += amount;
         address contributor = entry.contributor;
         emit Claimed(asset, contribution, contributor, amount);
-        if (!Pay.tryPay(contributor, amount)) {
-            owed[contributor] += amount;
-            emit Credited(contributor, amount);
-        }
+        give(contributor, amount);
     }
 
     /// @notice Pays `account` what could not be paid before.
@@ -158,6 +165,12 @@ contract DatanetTreasury {
     /// @notice A contribution's entry; zeros if it has not entered.
     function entryOf(uint64 asset, uint256 contribution) external view returns (Entry memory) {
         return entries[asset][contribution];
+    }
+
+    function give(address payee, uint256 amount) private {
+        if (Pay.tryPay(payee, amount)) return;
+        owed[payee] += amount;
+        emit Credited(payee, amount);
     }
 
     /// @dev Divides what is not divided yet over what has entered, once that may be.

@@ -161,6 +161,7 @@ contract InferenceEscrow {
     error OnlyStakeManager(address expected, address got);
     error OnlyVerifier(address got);
     error LaneClosed(bytes32 lane);
+    error NothingLeft(bytes32 lane);
     error LaneBody(bytes32 expected, bytes32 got);
 
     /// @param settlement_ Receives what is collected.
@@ -350,14 +351,17 @@ contract InferenceEscrow {
     }
 
     /// @notice Ends what notes and slashes may give back on a lane, because its payer asks for the refund of what is left, and says what they gave
-    /// back so far. Called by the verifier of payouts. Notes that were claimed before are paid all the same.
+    /// back so far. Called by the verifier of payouts. Notes that were claimed before are paid all the same. Refused if all was given back, or nothing
+    /// collected: a refund takes a line in a payout tree, which must cost its payer a lane that paid something.
     /// @dev Whether a stretch of a lane that no receipt may be paid for is repaid by a slash or by the refund, it is repaid once: the refund is less
     /// what was given back before it, and nothing is given back after it.
     function closeLane(bytes32 laneId) external returns (uint128 givenBack) {
         if (!stakeManager.isVerifier(msg.sender)) revert OnlyVerifier(msg.sender);
-        lanes[laneId].closed = true;
+        LaneState storage state = lanes[laneId];
         Returned storage back = returned[laneId];
-        return back.credited + back.refunded;
+        givenBack = back.credited + back.refunded;
+        if (givenBack >= state.collected) revert NothingLeft(laneId);
+        state.closed = true;
     }
 
     // ------------------------------------------------------------------ views

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
-import {IInsurance} from "./StakeManager.sol";
+import {IInsurance} from "./StakePorts.sol";
 
 /// @title Money for those whom a fault has cost more than the slash gave back
 /// @notice Receives the data pots of answers without any weighed word and parts of slashes. Pays only what a released slash asks for, and

@@ -141,7 +141,8 @@ library PayoutTrees {
     /// @notice Reads the head of an empty tree.
     function requireEmpty(Openings.Reader memory reader, bytes32 root) internal pure {
         Openings.Summed memory head = reader.sumHead();
-        if (head.root != root || head.count != 0) revert NotAbsent();
+        // Of no leaves there is one tree: another that says so hides money behind lines that nobody can ask for.
+        if (head.root != root || head.count != 0 || !head.fill) revert NotAbsent();
     }
 
     /// @dev The two stand side by side; where one is missing, the other is the last or the first.

@@ -286,12 +286,12 @@ contract PayoutVerifier is FaultBase {
         return true;
     }
 
-    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, it was not void when W1 ended, and its lane had
-    /// collected it by then. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
+    /// @dev Whether a receipt in a node's tree has parts at all: it is one, of that node, bills something, was not void when W1 ended, and its lane had
+    /// collected it by then. What bills nothing may name a quote that nobody has, so that the receipt alone must tell. Where the latter is not known any more, `inDoubt` decides if the lane has collected it by now: a poster may have known.
     function isPaid(Codec.NodeRoot memory root, bytes calldata receipt, bytes32 receiptHash, bool inDoubt) private view returns (bool) {
         if (!Codec.isWellFormed(receipt)) return false;
         Codec.Receipt memory given = Codec.receipt(receipt);
-        if (given.node != root.node || isWithheld(root) || isVoid(root, receiptHash)) return false;
+        if (given.node != root.node || !Codec.isBillable(given.reason) || isWithheld(root) || isVoid(root, receiptHash)) return false;
         (bool known, uint128 collected) = escrow.collectedBy(given.lane, root.epoch);
         if (known) return collected >= given.cumulativeAfter;
         return inDoubt && escrow.collectedOf(given.lane) >= given.cumulativeAfter;
@@ -349,8 +349,8 @@ contract PayoutVerifier is FaultBase {
 
     /// @dev Wrong without more evidence unless it is due in this epoch, from this node to this payer, and no more than was collected and not given
     /// back. Else a u8 says what is shown: see `Shown`. A refund is what was collected, less what was given back and less the cumulative amount
-    /// of its witness. Every receipt that names the lane bounds it, whoever's it is and whenever its money was collected, unless it was out when
-    /// W1 of its epoch ended: all that is known to who builds the tree, and does not change while it can be proven wrong.
+    /// of its witness. Every billed receipt that names the lane bounds it, whoever's it is and whenever its money was collected, unless it was out
+    /// when W1 of its epoch ended: all that is known to who builds the tree, and does not change while it can be proven wrong.
     function isWrongRefund(Context memory c, address account, PayoutTrees.Part memory part, Openings.Reader memory reader)
         private
         view
@@ -421,7 +421,8 @@ contract PayoutVerifier is FaultBase {
         return !bounds || part.amount != less(left, after_);
     }
 
-    /// @dev Whether the receipt at `index` bounds the refund of a lane, and its cumulative amount. Reads the receipt and its siblings.
+    /// @dev Whether the receipt at `index` bounds the refund of a lane, and its cumulative amount. Reads the receipt and its siblings. One that bills
+    /// nothing breaks no rule by whatever lane and amount it names, and nobody is slashed for it: it speaks for no money.
     function boundOf(Codec.NodeRoot memory root, uint64 index, bytes32 lane, uint128 collected, Openings.Reader memory reader)
         private
         view
@@ -431,7 +432,8 @@ contract PayoutVerifier is FaultBase {
         bytes32 receiptHash = NodeTrees.open(reader, root, index, receipt);
         if (!Codec.isWellFormed(receipt) || isWithheld(root) || isVoid(root, receiptHash)) return (false, 0);
         Codec.Receipt memory given = Codec.receipt(receipt);
-        return (given.node == root.node && given.lane == lane && given.cumulativeAfter <= collected, given.cumulativeAfter);
+        bool bills = Codec.isBillable(given.reason) && given.fee != 0;
+        return (bills && given.node == root.node && given.lane == lane && given.cumulativeAfter <= collected, given.cumulativeAfter);
     }
 
     /// @dev The lane, then why its payer has no part of its refund, which is due in this epoch.

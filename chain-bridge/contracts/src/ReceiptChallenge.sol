@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Codec} from "./Codec.sol";
 import {FaultBase} from "./FaultBase.sol";
+import {Metered} from "./Metered.sol";
 import {NodeTrees} from "./NodeTrees.sol";
 import {Openings} from "./Openings.sol";
 import {Pay} from "./Pay.sol";
@@ -10,14 +11,15 @@ import {PayoutTrees} from "./PayoutTrees.sol";
 import {ISessions, ISettlement, IStakes} from "./Ports.sol";
 import {ReceiptRules} from "./ReceiptRules.sol";
 import {Sig} from "./Sig.sol";
+import {Trees} from "./Trees.sol";
 
 /// @title Faults that only silence proves: F8, F6 against the client's request, and payout trees that nobody can open
-/// @notice A challenger attaches a bond and asks for what the accused must hold. Who answers within `answerSeconds` is given the bond; against
-/// who does not, anybody settles: the accused is slashed, the challenger gets its bond back. Answers are in the events, so that one serves
-/// everybody. A challenge is possible only while there is time to answer and as much again to settle before the window closes.
+/// @notice A challenger attaches a bond and asks for what the accused must hold. Who answers in time is given half of what the answer cost, out of the
+/// bond, the rest of which is the challenger's again: neither earns, and neither makes the other pay more than it pays itself. Against who does not answer,
+/// anybody settles: the accused is slashed, the challenger gets its bond back. Answers are in the events, so that one serves everybody. A challenge is possible only while there is time to answer and as much again to settle before the window closes.
 /// @dev A request's id does not bind what it asks for. A client could sign a second request under the id of an answered one and hold it
 /// against its node; so the node may show the one it answered. A stretch of receipts may be shown in any number of calls, by anybody: whoever is
-/// ahead of the node with some of its receipts has paid for showing them.
+/// ahead of the node with some of its receipts has paid for showing them, half of which it gets back, and the node's call, which holds them too, goes on behind them.
 contract ReceiptChallenge is FaultBase {
     using Openings for Openings.Reader;
 
@@ -32,21 +34,32 @@ contract ReceiptChallenge is FaultBase {
 
     /// @notice Most receipts that one challenge asks for: what a node can show within `answerSeconds`, in as many transactions as it needs.
     uint64 public constant STRETCH_MAX = 256;
+    /// @notice Most bytes that a receipt's quote, and its manifest, may have to be shown: the largest manifest has 1,465. A receipt may name other bytes, of
+    /// any length; what is shown must fit into the transaction that proves a payout wrong, beside the receipt and the openings.
+    uint256 public constant NAMED_BYTES_MAX = 4_096;
+    /// @dev Questions, one after the other, that find a wrong line of a payout tree that is shown only on demand: one for each level of 2^20 accounts and
+    /// of 2^16 parts of one of them.
+    uint64 private constant QUESTIONS = 36;
+    /// @dev A window shorter than this is that of a chain for development, whose trees have few levels.
+    uint64 private constant W2_OF_NETWORKS = 1 hours;
     /// @dev The head of a sum tree: count u64, total u128, top. A leaf, or a part, with its opening is longer.
     uint256 private constant SUM_HEAD_BYTES = 56;
 
     /// @notice Says whose key may sign requests.
     ISessions public immutable escrow;
-    /// @notice What a challenger attaches, in wei, for each receipt of a stretch and for everything else that can be asked for: more than an
-    /// answer costs.
+    /// @notice What a challenger attaches, in wei, for each receipt of a stretch and for everything else that can be asked for: the most that it pays
+    /// for an answer; half of what an answer costs, and some, so that who answers is given that.
     uint128 public immutable bond;
-    /// @notice Seconds in which the accused may answer.
+    /// @notice Seconds in which a node may answer.
     uint64 public immutable answerSeconds;
+    /// @notice Seconds in which a poster may. A wrong line of a tree that nobody shows is found by as many questions as the tree has levels, each of
+    /// which a poster may leave open so long: within W2 there must be time for all of them.
+    uint64 public immutable payoutAnswerSeconds;
 
     /// @notice When a node was found to withhold a receipt of an epoch, in seconds since 1970; 0 if it was not. If W1 had not ended, none of
     /// the node's receipts of that epoch has a part.
     mapping(uint64 => mapping(address => uint64)) public withheldAt;
-    /// @notice Wei that a payee could not take, by payee.
+    /// @notice Wei that a payee could not take, and what answers left of a challenger's bond, by payee.
     mapping(address => uint256) public owed;
     mapping(bytes32 => Challenge) private challenges;
 
@@ -65,6 +78,7 @@ contract ReceiptChallenge is FaultBase {
 
     error WrongBond(uint256 expected, uint256 got);
     error ZeroAnswerTime();
+    error AnswersBeyondWindow(uint256 needed, uint256 window);
     error KnownChallenge(bytes32 id);
     error NoChallenge(bytes32 id);
     error TooLate(uint256 until, uint256 timeNow);
@@ -72,6 +86,8 @@ contract ReceiptChallenge is FaultBase {
     error StretchCount(uint64 most, uint64 got);
     error StretchBeyondCount(uint256 end, uint64 count);
     error NothingShown();
+    error NotNext(uint64 next, uint64 got);
+    error NamedTooLong(uint256 most, uint256 got);
     error NotAReceiptOf(address node);
     error WrongSigner(address expected, address recovered);
     error OtherRequest(bytes32 expected, bytes32 got);
@@ -84,15 +100,26 @@ contract ReceiptChallenge is FaultBase {
 
     /// @param escrow_ See `escrow`.
     /// @param bond_ See `bond`.
-    /// @param answerSeconds_ Seconds to answer in; W1 and W2 must each be longer than twice that.
-    constructor(IStakes stakeManager_, ISettlement settlement_, ISessions escrow_, uint128 bond_, uint64 answerSeconds_)
-        FaultBase(stakeManager_, settlement_)
-    {
+    /// @param answerSeconds_ Seconds for a node to answer in; W1 must be longer than twice that.
+    /// @param payoutAnswerSeconds_ Seconds for a poster; W2, if it is an hour or longer, must hold that as often as a payout tree and its parts have levels,
+    /// and once more.
+    constructor(
+        IStakes stakeManager_,
+        ISettlement settlement_,
+        ISessions escrow_,
+        uint128 bond_,
+        uint64 answerSeconds_,
+        uint64 payoutAnswerSeconds_
+    ) FaultBase(stakeManager_, settlement_) {
         if (address(escrow_) == address(0)) revert ZeroAddress("escrow");
-        if (answerSeconds_ == 0) revert ZeroAnswerTime();
+        if (answerSeconds_ == 0 || payoutAnswerSeconds_ == 0) revert ZeroAnswerTime();
+        // The last question must be open for a full time before W2 ends, and be settled.
+        (uint256 needed, uint256 window) = ((QUESTIONS + 1) * uint256(payoutAnswerSeconds_), settlement_.w2());
+        if (window >= W2_OF_NETWORKS && needed > window) revert AnswersBeyondWindow(needed, window);
         escrow = escrow_;
         bond = bond_;
         answerSeconds = answerSeconds_;
+        payoutAnswerSeconds = payoutAnswerSeconds_;
     }
 
     // ------------------------------------------------------------------ F8: receipts are withheld
@@ -109,26 +136,39 @@ contract ReceiptChallenge is FaultBase {
         emit ReceiptsChallenged(id, root.epoch, root.node, first, count, msg.sender, deadline);
     }
 
-    /// @notice Shows receipts and all that their parts follow from. Callable by anyone; once the last one of a challenged stretch is shown, the
-    /// bond is the node's. Receipts that nobody asked for are shown as the stretch of no receipts that begins with the first of them.
-    /// @param evidence NodeRoot body, submission block u64, first u64, count u64; then the receipts that follow those already shown, one at least,
-    /// each with its length u32: receipt, signature, quote, manifest; then its siblings. Quote and manifest may be empty where nothing is billed.
+    /// @notice Shows receipts and all that their parts follow from. Callable by anyone, who is given half of what it cost, at most the bonds of the receipts
+    /// that nobody had shown before. Receipts that nobody asked for are shown as the stretch of no receipts that begins with the first of them.
+    /// @param evidence NodeRoot body, submission block u64, first u64, count u64, and, unless that is 0, the place u64 of the first receipt shown here; then
+    /// receipts that follow each other, one at least, each with its length u32: receipt, signature, quote, manifest; then its siblings. Quote and manifest
+    /// may be empty where nothing is billed. Those shown before are passed over unread, so that nobody makes the node's call fail by being
+    /// ahead of it; none may be left out.
     function showReceipts(bytes calldata evidence) external {
+        uint256 start = gasleft();
         Openings.Reader memory reader = Openings.over(evidence);
         NodeTrees.Place memory place = NodeTrees.root(reader, settlement);
         (uint64 first, uint64 count) = (reader.u64(), reader.u64());
         bytes32 id = stretchId(place.root, first, count);
-        uint64 shown = count == 0 ? 0 : inTime(id).shown;
+        uint64 next = first;
+        if (count != 0) next += inTime(id).shown;
+        place.index = count == 0 ? first : reader.u64();
+        if (place.index < first || place.index > next) revert NotNext(next, place.index);
         if (reader.left() == 0) revert NothingShown();
-        for (; reader.left() != 0 && (count == 0 || shown < count); ++shown) {
-            place.index = first + shown;
-            showAt(reader, id, place);
+        for (; reader.left() != 0 && (count == 0 || place.index < first + count); ++place.index) {
+            if (place.index < next) passAt(reader, place.root.count);
+            else showAt(reader, id, place);
         }
         reader.finish();
-        if (count == 0) return;
+        if (count == 0 || place.index <= next) return;
         // A stretch is no longer than `STRETCH_MAX`.
-        challenges[id].shown = uint16(shown);
-        if (shown == count) answered(id, place.root.node, uint256(bond) * count);
+        challenges[id].shown = uint16(place.index - first);
+        if (place.index == first + count) challenges[id].closed = true;
+        answered(id, place.index - next, start);
+    }
+
+    /// @dev Passes over a receipt that was shown before: its four blobs, and its siblings under a root of `count` receipts.
+    function passAt(Openings.Reader memory reader, uint64 count) private pure {
+        for (uint256 i = 0; i < 4; ++i) reader.blob();
+        reader.cut(Trees.SUM_SIBLING_BYTES * Openings.depth(count));
     }
 
     function showAt(Openings.Reader memory reader, bytes32 id, NodeTrees.Place memory place) private {
@@ -138,6 +178,8 @@ contract ReceiptChallenge is FaultBase {
         bytes32 receiptHash = requireSigned(place.root.node, receipt, signature);
         bytes calldata quote = reader.blob();
         bytes calldata manifest = reader.blob();
+        if (quote.length > NAMED_BYTES_MAX) revert NamedTooLong(NAMED_BYTES_MAX, quote.length);
+        if (manifest.length > NAMED_BYTES_MAX) revert NamedTooLong(NAMED_BYTES_MAX, manifest.length);
         ReceiptRules.Case memory c = ReceiptRules.open(receipt, quote, manifest);
         if (c.receipt.node != place.root.node) revert NotAReceiptOf(place.root.node);
         if (Codec.isBillable(c.receipt.reason) && !c.hasQuote) revert ReceiptRules.NotTheQuote(c.receipt.quoteHash, 0);
@@ -150,13 +192,15 @@ contract ReceiptChallenge is FaultBase {
     function settleReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external {
         settlement.requireNodeRoot(nodeRoot, blockNumber);
         Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
-        address challenger = unanswered(stretchId(root, first, count), root.node);
+        bytes32 id = stretchId(root, first, count);
+        address challenger = unanswered(id, root.node);
         if (withheldAt[root.epoch][root.node] == 0) withheldAt[root.epoch][root.node] = uint64(block.timestamp);
         bytes32 faultHash = keccak256(abi.encode("F8", root.epoch, root.node));
         if (stakeManager.slashOf(faultHash) == 0) {
             stakeManager.slash(root.node, root.feeSum, address(0), 0, 0, challenger, faultHash);
         }
-        give(challenger, uint256(bond) * count);
+        // What was shown is paid.
+        give(challenger, uint256(bond) * (count - challenges[id].shown));
     }
 
     // ------------------------------------------------------------------ F6: the client's request
@@ -175,16 +219,17 @@ contract ReceiptChallenge is FaultBase {
         emit RequestChallenged(id, receiptHash, root.node, request, deadline);
     }
 
-    /// @notice Answers with the request that the node was asked by. Callable by anyone; the bond is the node's.
+    /// @notice Answers with the request that the node was asked by. Callable by anyone, who is given half of what it cost.
     /// @param evidence As in `challengeRequest`.
     function showRequest(bytes calldata request, bytes calldata signature, bytes calldata evidence) external {
-        (Codec.NodeRoot memory root, ReceiptRules.Case memory c, bytes32 receiptHash) = billed(evidence);
+        uint256 start = gasleft();
+        (, ReceiptRules.Case memory c, bytes32 receiptHash) = billed(evidence);
         requireRequest(request, signature, c.receipt);
         if (!isMet(Codec.request(request), c)) revert RequestIsNotMet();
         bytes32 id = requestId(receiptHash);
         emit RequestShown(id, request, signature);
-        inTime(id);
-        answered(id, root.node, bond);
+        inTime(id).closed = true;
+        answered(id, 1, start);
     }
 
     /// @notice Settles a challenge that was not answered: the receipt is void, its node slashed.
@@ -221,42 +266,41 @@ contract ReceiptChallenge is FaultBase {
         emit PayoutChallenged(id, pending.epoch, leaf.account, true, index, msg.sender, deadline);
     }
 
-    /// @notice Answers with the leaf. Callable by anyone; the bond is the poster's.
+    /// @notice Answers with the leaf. Callable by anyone, who is given half of what it cost.
     /// @param evidence The leaf; or, if the tree has no such leaf, its last one; or, if it has none, the head of its root.
     function showLeaf(uint64 index, bytes calldata evidence) external {
-        ISettlement.Payout memory pending = pendingPayout();
-        Openings.Reader memory reader = Openings.over(evidence);
-        if (evidence.length == SUM_HEAD_BYTES) {
-            PayoutTrees.requireEmpty(reader, pending.root);
-        } else {
-            PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
-            requirePlace(index, leaf.index, leaf.count);
-        }
-        reader.finish();
-        bytes32 id = leafId(pending, index);
-        emit PayoutShown(id, evidence);
-        inTime(id);
-        answered(id, pending.poster, bond);
+        showLine(false, index, evidence, gasleft());
     }
 
-    /// @notice Answers with the part. Callable by anyone; the bond is the poster's.
+    /// @notice Answers with the part. Callable by anyone, who is given half of what it cost.
     /// @param evidence The leaf, then the part; or, if the leaf has no such part, its last one; or, if it has none, the head of its parts
     /// tree.
     function showPart(uint64 index, bytes calldata evidence) external {
+        showLine(true, index, evidence, gasleft());
+    }
+
+    /// @notice Answers many questions for leaves and parts. Callable by anyone, who is given half of what the call cost, at most the bonds of what it was
+    /// the first to show; who asked for those bears equal shares of it. What was answered before, or is asked for no more, is passed over: nobody makes the call fail by being ahead of it.
+    /// @param answers How many u32; then of each: 1 for a part or 0 for a leaf u8, its index u64, and the evidence of `showPart` or `showLeaf`
+    /// with its length u32.
+    function showLines(bytes calldata answers) external {
+        uint256 start = gasleft();
         ISettlement.Payout memory pending = pendingPayout();
-        Openings.Reader memory reader = Openings.over(evidence);
-        PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
-        if (reader.left() == SUM_HEAD_BYTES) {
-            PayoutTrees.requireEmpty(reader, leaf.partsRoot);
-        } else {
-            PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
-            requirePlace(index, part.index, part.count);
+        Openings.Reader memory reader = Openings.over(answers);
+        address[] memory asked = new address[](reader.u32());
+        uint256 count = 0;
+        for (uint256 i = 0; i < asked.length; ++i) {
+            (bool ofPart, uint64 index, bytes calldata evidence) = (reader.u8() != 0, reader.u64(), reader.blob());
+            bytes32 id = lineAt(pending, ofPart, index, evidence);
+            Challenge storage challenge = challenges[id];
+            // No deadline, none to come.
+            if (challenge.closed || block.timestamp >= challenge.deadline) continue;
+            challenge.closed = true;
+            asked[count++] = challenge.challenger;
+            emit PayoutShown(id, evidence);
         }
         reader.finish();
-        bytes32 id = partId(pending, leaf.index, index);
-        emit PayoutShown(id, evidence);
-        inTime(id);
-        answered(id, pending.poster, bond);
+        if (count != 0) divide(asked, count, Metered.half(start) / count);
     }
 
     /// @notice Settles a challenge for leaf `index` that was not answered: the payout is taken back, its poster slashed.
@@ -272,11 +316,11 @@ contract ReceiptChallenge is FaultBase {
     }
 
     /// @notice Gives the caller its bond back if it challenged a payout that was taken back, for whatever reason, before anybody answered.
-    /// What is pending still is settled instead: there are `answerSeconds` to do so.
+    /// What is pending still is settled instead: there are `payoutAnswerSeconds` to do so.
     function reclaim(bytes32 id) external {
         Challenge storage challenge = known(id);
         if (msg.sender != challenge.challenger || !challenge.ofPayout) revert NotYours(id, challenge.challenger);
-        uint64 from = challenge.deadline + answerSeconds;
+        uint64 from = challenge.deadline + payoutAnswerSeconds;
         if (block.timestamp < from) revert StillOpen(from, block.timestamp);
         challenge.closed = true;
         give(msg.sender, bond);
@@ -311,8 +355,9 @@ contract ReceiptChallenge is FaultBase {
     function open(bytes32 id, uint256 until, uint256 value, bool ofPayout) private returns (uint64 deadline) {
         if (msg.value != value) revert WrongBond(value, msg.value);
         if (challenges[id].challenger != address(0)) revert KnownChallenge(id);
-        if (block.timestamp + 2 * uint256(answerSeconds) > until) revert TooLate(until, block.timestamp);
-        deadline = uint64(block.timestamp) + answerSeconds;
+        uint64 time = ofPayout ? payoutAnswerSeconds : answerSeconds;
+        if (block.timestamp + 2 * uint256(time) > until) revert TooLate(until, block.timestamp);
+        deadline = uint64(block.timestamp) + time;
         challenges[id] = Challenge({challenger: msg.sender, deadline: deadline, shown: 0, closed: false, ofPayout: ofPayout});
     }
 
@@ -322,9 +367,57 @@ contract ReceiptChallenge is FaultBase {
         if (block.timestamp >= challenge.deadline) revert TooLate(challenge.deadline, block.timestamp);
     }
 
-    function answered(bytes32 id, address accused, uint256 value) private {
-        challenges[id].closed = true;
-        give(accused, value);
+    /// @dev Divides the bonds of what was shown and nobody had shown before: half of the call's price to the caller, what is left to the challenger, who is
+    /// credited and not called, because the caller pays for this. Books first, then the payment.
+    function answered(bytes32 id, uint256 shown, uint256 start) private {
+        uint256 bonds = uint256(bond) * shown;
+        uint256 price = Metered.half(start);
+        if (price > bonds) price = bonds;
+        if (price < bonds) credit(challenges[id].challenger, bonds - price);
+        give(msg.sender, price);
+    }
+
+    /// @dev The same for `count` questions for a line each, whose bonds `asked` attached: each bears `price`. Who asked several in a row is credited once.
+    function divide(address[] memory asked, uint256 count, uint256 price) private {
+        if (price > bond) price = bond;
+        uint256 rest = 0;
+        for (uint256 i = 0; i < count; ++i) {
+            rest += bond - price;
+            if (rest == 0 || (i + 1 < count && asked[i + 1] == asked[i])) continue;
+            credit(asked[i], rest);
+            rest = 0;
+        }
+        give(msg.sender, price * count);
+    }
+
+    function showLine(bool ofPart, uint64 index, bytes calldata evidence, uint256 start) private {
+        bytes32 id = lineAt(pendingPayout(), ofPart, index, evidence);
+        emit PayoutShown(id, evidence);
+        inTime(id).closed = true;
+        answered(id, 1, start);
+    }
+
+    /// @dev The challenge that `evidence` answers.
+    function lineAt(ISettlement.Payout memory pending, bool ofPart, uint64 index, bytes calldata evidence) private pure returns (bytes32 id) {
+        Openings.Reader memory reader = Openings.over(evidence);
+        id = leafId(pending, index);
+        if (!ofPart && evidence.length == SUM_HEAD_BYTES) {
+            PayoutTrees.requireEmpty(reader, pending.root);
+        } else {
+            PayoutTrees.Leaf memory leaf = PayoutTrees.leaf(reader, pending.root);
+            if (!ofPart) {
+                requirePlace(index, leaf.index, leaf.count);
+            } else {
+                id = partId(pending, leaf.index, index);
+                if (reader.left() == SUM_HEAD_BYTES) {
+                    PayoutTrees.requireEmpty(reader, leaf.partsRoot);
+                } else {
+                    PayoutTrees.Part memory part = PayoutTrees.part(reader, leaf.partsRoot);
+                    requirePlace(index, part.index, part.count);
+                }
+            }
+        }
+        reader.finish();
     }
 
     function unanswered(bytes32 id, address accused) private returns (address challenger) {
@@ -341,7 +434,10 @@ contract ReceiptChallenge is FaultBase {
     }
 
     function give(address payee, uint256 amount) private {
-        if (amount == 0 || Pay.tryPay(payee, amount)) return;
+        if (amount != 0 && !Pay.tryPay(payee, amount)) credit(payee, amount);
+    }
+
+    function credit(address payee, uint256 amount) private {
         owed[payee] += amount;
         emit Credited(payee, amount);
     }

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
-import {IStakeListener} from "./StakeManager.sol";
+import {IStakeListener} from "./StakePorts.sol";
 
 /// @notice Where the vault reads a stake.
 interface IStakes {

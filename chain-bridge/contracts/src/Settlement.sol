@@ -65,6 +65,10 @@ contract Settlement {
 
     /// @notice A node's open fees stay below this part of its bond (`StakeManager.bondOf`), the part that a slash surely burns: one tenth.
     uint256 public constant EXPOSURE_DIVISOR = 10;
+    /// @notice Most receipts under one node root: 256 stretches of a challenge, and about 100 MB that a poster fetches and keeps. All of them must be shown on
+    /// the chain within a challenge's time to answer: at 82,614 gas each 5.4 * 10^9 gas, 181 blocks of 30 million, 6 minutes of blocks 2 s
+    /// apart; 2^20 would fill every block for 96 minutes of the two hours that a network gives. Receipts beyond wait for the next epoch.
+    uint64 public constant RECEIPTS_MAX = 2 ** 16;
     /// @notice Where half of a lost bond goes.
     address public constant BURN = 0x000000000000000000000000000000000000dEaD;
 
@@ -156,6 +160,7 @@ contract Settlement {
     error TotalAboveReceived(uint128 received, uint128 got);
     error ZeroRoot();
     error NotEmpty(bytes32 receiptsRoot);
+    error TooManyReceipts(uint64 most, uint64 got);
     error NotPending(uint64 expected, uint64 got);
     error PayoutIsFinal(uint64 epoch, uint64 finalAt);
     error NoBond(uint64 epoch);
@@ -214,7 +219,7 @@ contract Settlement {
 
     /// @notice Submits a node's receipts root. The first one after an epoch has closed opens the next. Anybody may carry it: the node's
     /// signature says whose it is.
-    /// @param body NodeRoot of Protocol P4, for the epoch that `submissionEpoch` names.
+    /// @param body NodeRoot of Protocol P4, for the epoch that `submissionEpoch` names, of `RECEIPTS_MAX` receipts at most.
     /// @param signature The node's, over `body`.
     function submitNodeRoot(bytes calldata body, bytes calldata signature) external {
         Codec.NodeRoot memory given = Codec.nodeRoot(body);
@@ -226,6 +231,8 @@ contract Settlement {
         address recovered = Sig.signer(Sig.digest(Sig.domain(address(this)), Sig.NODE_ROOT, bodyHash), signature);
         if (recovered != given.node) revert NodeRootSignature(given.node, recovered);
         if (given.receiptsRoot == 0) revert ZeroRoot();
+        // Whoever needs the receipts asks for each of them: a count costs its node nothing, what it makes others attach must be bounded.
+        if (given.count > RECEIPTS_MAX) revert TooManyReceipts(RECEIPTS_MAX, given.count);
         // Nobody could open anything under a root of no receipts, to find it wrong.
         if (given.count == 0 && (given.feeSum != 0 || given.receiptsRoot != Trees.sumRoot(0, 0, 0))) revert NotEmpty(given.receiptsRoot);
         if (epoch > currentEpoch) open(epoch);

@@ -5,30 +5,7 @@ import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {Pay} from "./Pay.sol";
-
-/// @notice What StakeManager asks of the insurance pool.
-interface IInsurance {
-    /// @notice Sends up to `asked` wei to the caller and says how much.
-    function cover(uint128 asked) external returns (uint128 paid);
-}
-
-/// @notice What StakeManager tells the vault of the stakers' share.
-interface IStakeListener {
-    /// @notice The active stake of `account` was `before` wei and is `afterwards` wei.
-    function stakeChanged(address account, uint128 before, uint128 afterwards) external;
-}
-
-/// @notice Where a debited amount goes, and who knows what clients were charged.
-interface ICreditDesk {
-    /// @notice Adds the value sent to the deposit of `payer`.
-    function depositFor(address payer) external payable;
-
-    /// @notice How much `client` was charged by `node` on a lane and has not been given back.
-    function chargedOf(bytes32 lane, bytes calldata laneBody, address node, address client) external view returns (uint128 amount);
-
-    /// @notice Counts `amount` wei of what a lane charged as given back.
-    function countRefund(bytes32 lane, uint128 amount) external;
-}
+import {ICreditDesk, IInsurance, IStakeListener} from "./StakePorts.sol";
 
 /// @title Roles that an account may be bonded for, as bits
 library Roles {
@@ -184,6 +161,7 @@ contract StakeManager {
     error NotEnoughStake(uint128 active, uint128 asked);
     error NothingUnbonding(address account);
     error StillUnbonding(uint64 until, uint256 timeNow);
+    error StillPledged(uint128 pledged);
     error NothingOwed(address account);
     error AlreadySlashed(bytes32 faultHash);
     error UnknownSlash(bytes32 expected, bytes32 got);
@@ -296,14 +274,19 @@ contract StakeManager {
         changed(msg.sender, operator, active);
     }
 
-    /// @notice Pays out what has been unbonding for `unbondingSeconds`.
+    /// @notice Pays out what has been unbonding for `unbondingSeconds`, but for what claimed credit notes will take: that stays until they are paid, so
+    /// that nobody unbonds before it gives a note and is gone when the note is due.
     function withdraw() external {
         Operator storage operator = known(msg.sender);
         uint128 amount = operator.unbonding;
         if (amount == 0) revert NothingUnbonding(msg.sender);
         if (block.timestamp < operator.unbondedAt) revert StillUnbonding(operator.unbondedAt, block.timestamp);
-        operator.unbonding = 0;
-        operator.unbondedAt = 0;
+        uint128 pledged = pledgedOf[msg.sender];
+        uint128 kept = pledged > operator.active ? pledged - operator.active : 0;
+        if (kept >= amount) revert StillPledged(pledged);
+        amount -= kept;
+        operator.unbonding = kept;
+        if (kept == 0) operator.unbondedAt = 0;
         changed(msg.sender, operator, operator.active);
         emit Withdrawn(msg.sender, amount);
         Address.sendValue(payable(msg.sender), amount);

@@ -8,29 +8,22 @@ import {Campaign, Steps} from "./invariants/Steps.sol";
 contract AskedHandler is Asked {}
 
 /// @notice ReceiptChallenge holds the bonds of what is open and what it owes, to the wei; and faults shown by their own proofs do what they must,
-/// whatever came before.
+/// whatever came before. Calls are no transactions of their own: in those gas would be free, and an answer be paid nothing.
+/// forge-config: default.isolate = false
 contract AskedInvariantsTest is Campaign {
     uint256 private constant SEQUENCES = 24;
     AskedHandler private handler;
-
-    struct FuzzSelector {
-        address addr;
-        bytes4[] selectors;
-    }
-
-    error Broken(string what, uint256 expected, uint256 got);
 
     function setUp() public {
         handler = new AskedHandler();
         handler.setUp();
     }
 
-    function targetContracts() public view returns (address[] memory targets) {
-        targets = new address[](1);
-        targets[0] = address(handler);
+    function acting() internal view override returns (address) {
+        return address(handler);
     }
 
-    function targetSelectors() public view returns (FuzzSelector[] memory targets) {
+    function targetSelectors() public view returns (FuzzSelector[] memory) {
         bytes4[20] memory all = [
             handler.wait.selector,
             handler.restake.selector,
@@ -55,8 +48,7 @@ contract AskedInvariantsTest is Campaign {
         ];
         bytes4[] memory selectors = new bytes4[](all.length);
         for (uint256 i = 0; i < all.length; ++i) selectors[i] = all[i];
-        targets = new FuzzSelector[](1);
-        targets[0] = FuzzSelector({addr: address(handler), selectors: selectors});
+        return among(selectors);
     }
 
     /// forge-config: default.invariant.runs = 24

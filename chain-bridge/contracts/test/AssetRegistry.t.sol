@@ -11,7 +11,9 @@ contract AssetRegistryTest is Suite {
     bytes32 private constant CONTENT = keccak256("content");
     bytes32 private constant LICENCE = keccak256("CC-BY-4.0");
     bytes32 private constant SALT = keccak256("salt");
-    bytes32 private constant TEXT = keccak256("text root");
+    bytes32 private constant TOP = keccak256("top of the text's tree");
+    /// @dev Of 1,234 bytes, which have 20 leaves.
+    bytes32 private constant TEXT = keccak256(abi.encodePacked(bytes1(0x03), uint64(20), uint64(1_234), TOP));
 
     uint64 private base;
     uint64 private adapter;
@@ -313,7 +315,7 @@ contract AssetRegistryTest is Suite {
         bytes memory wrong = signed(OTHER_KEY, address(registry), Sig.CONTRIBUTION, body);
         bytes memory reportSig = signed(REVIEWER_KEY, address(registry), Sig.GATE_REPORT, report);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ContributorSignature.selector, client, other));
-        registry.accept(body, wrong, report, reportSig);
+        registry.accept(body, wrong, report, reportSig, TOP);
     }
 
     function test_a_report_speaks_of_this_contribution() public {
@@ -349,14 +351,53 @@ contract AssetRegistryTest is Suite {
     function test_empty_contributions_and_other_assets_are_refused() public {
         bytes memory report = gate(medical, TEXT, commitmentOf(client), 1);
         bytes memory body = contribution(client, medical, 0, 5);
-        reportRefused(body, hex"", report, abi.encodeWithSelector(AssetRegistry.EmptyContribution.selector));
-        body = contribution(client, medical, 5, 0);
-        reportRefused(body, hex"", report, abi.encodeWithSelector(AssetRegistry.EmptyContribution.selector));
+        reportRefused(body, hex"", report, abi.encodeWithSelector(AssetRegistry.ContributionSize.selector, 0, 5));
+        body = contribution(client, medical, 1_234, 0);
+        reportRefused(body, hex"", report, abi.encodeWithSelector(AssetRegistry.ContributionSize.selector, 1_234, 0));
         body = contribution(client, base, 5, 5);
         reportRefused(body, hex"", report, abi.encodeWithSelector(AssetRegistry.WrongKind.selector, base, 3, 1));
         reportRefused(
             abi.encodePacked(body, hex"00"), hex"", report, abi.encodeWithSelector(Codec.WrongLength.selector, "Contribution", 168, 169)
         );
+    }
+
+    function test_a_text_root_opens_to_its_own_bytes_alone() public {
+        commitAs(client, commitmentOf(client));
+        // More, by a byte within the same leaves or by any number, and less: the root is not theirs, whoever signs it anew.
+        uint64[5] memory lies = [uint64(1_235), 1_233, 64, 999_000_000, uint64(2) ** 40];
+        for (uint256 i = 0; i < lies.length; ++i) {
+            (bytes memory body, bytes memory signature, bytes memory report, bytes memory reportSig) = claiming(lies[i]);
+            bytes32 got = textRootOf(lies[i], TOP);
+            vm.expectRevert(abi.encodeWithSelector(AssetRegistry.TextBytesMismatch.selector, TEXT, got));
+            registry.accept(body, signature, report, reportSig, TOP);
+        }
+        (bytes memory body_, bytes memory signature_, bytes memory report_, bytes memory reportSig_) = papers(CLIENT_KEY, REVIEWER_KEY);
+        vm.expectRevert(abi.encodeWithSelector(AssetRegistry.TextBytesMismatch.selector, TEXT, textRootOf(1_234, CONTENT)));
+        registry.accept(body_, signature_, report_, reportSig_, CONTENT);
+        eq("bytes", 0, registry.bytesOf(medical));
+        registry.accept(body_, signature_, report_, reportSig_, TOP);
+        eq("bytes", 1_234, registry.bytesOf(medical));
+    }
+
+    /// @notice Even a root that was made for them: 2^40 bytes are the most, so that no sum of a Datanet's bytes overflows.
+    function test_no_contribution_makes_later_ones_overflow() public {
+        uint64[3] memory sizes = [uint64(2) ** 40, uint64(2) ** 40 + 1, type(uint64).max];
+        for (uint256 i = 0; i < sizes.length; ++i) {
+            bytes32 top = keccak256(abi.encode(i));
+            // A root of the longest text would have a leaf count that overflows: whatever it is, it is refused before.
+            bytes32 root = i == 2 ? keccak256("any") : textRootOf(sizes[i], top);
+            bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", SALT, root, client));
+            commitAs(client, commitment);
+            bytes memory body = abi.encodePacked(medical, client, root, sizes[i], uint32(1), SALT, LICENCE, keccak256("object"));
+            bytes memory report = gate(medical, root, commitment, 1);
+            bytes memory reportSig = signed(REVIEWER_KEY, address(registry), Sig.GATE_REPORT, report);
+            bytes memory signature = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
+            if (i > 0) vm.expectRevert(abi.encodeWithSelector(AssetRegistry.ContributionSize.selector, sizes[i], 1));
+            registry.accept(body, signature, report, reportSig, top);
+        }
+        eq("bytes", 2 ** 40, registry.bytesOf(medical));
+        commitAs(client, commitmentOf(client));
+        eq("number", 1, acceptFrom(CLIENT_KEY, REVIEWER_KEY));
     }
 
     // ------------------------------------------------------------------ index roots and governance
@@ -580,20 +621,31 @@ contract AssetRegistryTest is Suite {
         reportSig = signed(reviewerKey, address(registry), Sig.GATE_REPORT, report);
     }
 
+    /// @dev What was reviewed, with other bytes, signed anew by both.
+    function claiming(uint64 textBytes)
+        private
+        view
+        returns (bytes memory body, bytes memory signature, bytes memory report, bytes memory reportSig)
+    {
+        (, , report, reportSig) = papers(CLIENT_KEY, REVIEWER_KEY);
+        body = contribution(client, medical, textBytes, 5);
+        signature = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
+    }
+
     function acceptFrom(uint256 key, uint256 reviewerKey) private returns (uint256) {
         (bytes memory body, bytes memory signature, bytes memory report, bytes memory reportSig) = papers(key, reviewerKey);
-        return registry.accept(body, signature, report, reportSig);
+        return registry.accept(body, signature, report, reportSig, TOP);
     }
 
     function acceptRefused(uint256 key, uint256 reviewerKey, bytes memory reason) private {
         (bytes memory body, bytes memory signature, bytes memory report, bytes memory reportSig) = papers(key, reviewerKey);
         vm.expectRevert(reason);
-        registry.accept(body, signature, report, reportSig);
+        registry.accept(body, signature, report, reportSig, TOP);
     }
 
     function reportRefused(bytes memory body, bytes memory signature, bytes memory report, bytes memory reason) private {
         bytes memory reportSig = signed(REVIEWER_KEY, address(registry), Sig.GATE_REPORT, report);
         vm.expectRevert(reason);
-        registry.accept(body, signature, report, reportSig);
+        registry.accept(body, signature, report, reportSig, TOP);
     }
 }

@@ -179,6 +179,50 @@ contract CreditsTest is Suite {
         stakes.withdraw();
     }
 
+    /// @dev It unbonds all before it gives the note, so that its stake would be free as soon as the note is due.
+    function test_a_node_that_unbonds_before_it_gives_a_note_pays_it_all_the_same() public {
+        vm.prank(node);
+        stakes.unbond(100 ether);
+        claimed(10, 10 ether, 4 ether);
+        claimed(9, 5 ether, 5 ether);
+        vm.warp(block.timestamp + UNBONDING);
+        uint256 before = node.balance;
+        vm.prank(node);
+        stakes.withdraw();
+        eq("all but what notes will take", before + 91 ether, node.balance);
+        eq("stays", 9 ether, stakes.slashableOf(node));
+        vm.prank(node);
+        vm.expectRevert(abi.encodeWithSelector(StakeManager.StillPledged.selector, 9 ether));
+        stakes.withdraw();
+        // One is paid by hand, and frees as much; the other by what stayed.
+        vm.deal(node, 4 ether);
+        vm.startPrank(node);
+        escrow.payCredit{value: 4 ether}(lane, request(10));
+        stakes.withdraw();
+        vm.stopPrank();
+        eq("freed", 4 ether, node.balance);
+        vm.warp(block.timestamp + HONOUR);
+        uint256 deposit = escrow.accountOf(client).balance;
+        escrow.settleCredit(lane, request(9));
+        eq("the client's", deposit + 5 ether, escrow.accountOf(client).balance);
+        eq("nothing is left", 0, stakes.slashableOf(node) + stakes.pledgedOf(node));
+        vm.prank(node);
+        vm.expectPartialRevert(StakeManager.NothingUnbonding.selector);
+        stakes.withdraw();
+    }
+
+    /// @dev Active stake covers notes first: what unbonds beyond them leaves as it always did.
+    function test_stake_that_no_note_needs_leaves_in_time() public {
+        claimed(10, 10 ether, 4 ether);
+        vm.prank(node);
+        stakes.unbond(90 ether);
+        vm.warp(block.timestamp + UNBONDING);
+        uint256 before = node.balance;
+        vm.prank(node);
+        stakes.withdraw();
+        eq("all of it", before + 90 ether, node.balance);
+    }
+
     function test_a_paid_note_frees_the_stake_that_it_pledged() public {
         claimed(10, 10 ether, 4 ether);
         claimed(9, 5 ether, 5 ether);

@@ -19,16 +19,18 @@ contract Contributed {
         return accepted[asset].length - 1;
     }
 
-    function kindOf(uint64 asset) external pure returns (uint8) {
-        return asset == 0 || asset > 9 ? 0 : asset == 9 ? 1 : 3;
-    }
-
     function contributionCount(uint64 asset) external view returns (uint256) {
         return accepted[asset].length;
     }
 
     function contributionAt(uint64 asset, uint256 number) external view returns (AssetRegistry.Accepted memory) {
         return accepted[asset][number];
+    }
+
+    address public insurance = address(0x1459);
+
+    function insure(address account) external {
+        insurance = account;
     }
 
     function pay(DatanetTreasury treasury, uint64 asset) external payable {
@@ -113,8 +115,8 @@ contract DatanetTreasuryTest is Suite {
     }
 
     function test_money_waits_until_all_that_wish_could_enter() public {
-        desk.receiveFor{value: 10 ether}(NET);
         uint256 alice = book.accept(NET, ALICE, 1);
+        desk.receiveFor{value: 10 ether}(NET);
         uint256 bob = book.accept(NET, BOB, 99);
         vm.warp(block.timestamp + TREASURY_DELAY);
         desk.enter(NET, alice);
@@ -170,15 +172,43 @@ contract DatanetTreasuryTest is Suite {
     function test_payments_that_mean_nothing_are_refused() public {
         vm.expectRevert(DatanetTreasury.ZeroAmount.selector);
         desk.receiveFor(NET);
-        vm.expectRevert(abi.encodeWithSelector(DatanetTreasury.NotADatanet.selector, 9));
-        desk.receiveFor{value: 1}(9);
-        book.pay{value: 1 ether}(desk, 9);
-        eq("a payout's is kept", 1 ether, desk.streamOf(9).undivided);
+        book.accept(NET, ALICE, 1);
         uint256 most = type(uint128).max;
         vm.deal(address(this), most + 1);
         desk.receiveFor{value: most}(NET);
         vm.expectRevert(abi.encodeWithSelector(DatanetTreasury.AmountTooLarge.selector, most + 1));
         desk.receiveFor{value: 1}(NET);
+    }
+
+    /// @dev An asset that is no Datanet, one that is not registered, and a Datanet into which nothing was accepted.
+    function test_what_nobody_contributed_to_earns_goes_to_the_insurance_pool() public {
+        uint64[3] memory assets = [9, 77, NET];
+        for (uint256 i = 0; i < 3; ++i) {
+            uint256 before = book.insurance().balance;
+            vm.expectRevert(abi.encodeWithSelector(DatanetTreasury.NobodyToPay.selector, assets[i]));
+            desk.receiveFor{value: 1}(assets[i]);
+            book.pay{value: 1 ether}(desk, assets[i]);
+            eq("passed on", before + 1 ether, book.insurance().balance);
+            eq("nothing waits", 0, desk.streamOf(assets[i]).undivided);
+            eq("nothing stays", 0, address(desk).balance);
+            eq("nor counts as received", 0, desk.totalReceived());
+        }
+        // From the first acceptance on it is the contributors', entered or not.
+        book.accept(NET, ALICE, 1);
+        book.pay{value: 1 ether}(desk, NET);
+        eq("waits", 1 ether, desk.streamOf(NET).undivided);
+    }
+
+    function test_an_insurance_account_that_refuses_is_credited_and_blocks_no_payout() public {
+        Contributor hostile = new Contributor(desk);
+        book.insure(address(hostile));
+        hostile.become(true);
+        book.pay{value: 2 ether}(desk, 9);
+        eq("owed", 2 ether, desk.owed(address(hostile)));
+        hostile.become(false);
+        desk.withdrawOwed(payable(address(hostile)));
+        eq("taken", 2 ether, address(hostile).balance);
+        eq("nothing stays", 0, address(desk).balance);
     }
 
     function test_a_contributor_that_refuses_is_credited_and_blocks_nobody() public {
@@ -232,9 +262,11 @@ contract DatanetTreasuryTest is Suite {
         uint256 due;
         for (uint256 i = 0; i < 6; ++i) {
             if ((order >> i) & 1 == 1) vm.warp(block.timestamp + TREASURY_DELAY);
+            if (i == 0) book.accept(NET, address(uint160(0x1000)), 1 + sizes[0] % 1e12);
             desk.receiveFor{value: uint256(amounts[i]) + 1}(NET);
             sum += uint256(amounts[i]) + 1;
-            entered(address(uint160(0x1000 + i)), 1 + sizes[i] % 1e12);
+            if (i == 0) enter(0);
+            else entered(address(uint160(0x1000 + i)), 1 + sizes[i] % 1e12);
             if ((order >> (8 + i)) & 1 == 1) {
                 uint256 which = (order >> (16 + 4 * i)) % (i + 1);
                 if (desk.earned(NET, which) != 0) desk.claim(NET, which);
@@ -286,20 +318,24 @@ contract DatanetTreasuryTest is Suite {
     // ------------------------------------------------------------------ helpers
 
     function entered(address contributor, uint64 textBytes) private {
-        uint256 number = book.accept(NET, contributor, textBytes);
+        enter(book.accept(NET, contributor, textBytes));
+    }
+
+    function enter(uint256 number) private {
         vm.warp(block.timestamp + TREASURY_DELAY);
         desk.enter(NET, number);
     }
 
     function contributed(uint64 datanet, uint256 key, uint64 textBytes) private {
         address contributor = vm.addr(key);
-        bytes32 textRoot = keccak256(abi.encode(key));
+        bytes32 top = keccak256(abi.encode(key));
+        bytes32 textRoot = textRootOf(textBytes, top);
         bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", bytes32(0), textRoot, contributor));
         vm.prank(contributor);
         registry.commit(commitment);
         bytes memory body = abi.encodePacked(datanet, contributor, textRoot, textBytes, uint32(1), bytes32(0), bytes32(0), bytes32(0));
         bytes memory report = abi.encodePacked(datanet, textRoot, commitment, bytes32(0), uint8(1));
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
-        registry.accept(body, signed(key, address(registry), Sig.CONTRIBUTION, body), report, reportSignature);
+        registry.accept(body, signed(key, address(registry), Sig.CONTRIBUTION, body), report, reportSignature, top);
     }
 }

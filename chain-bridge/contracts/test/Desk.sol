@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {InferenceEscrow} from "../src/InferenceEscrow.sol";
-import {ICreditDesk} from "../src/StakeManager.sol";
+import {ICreditDesk} from "../src/StakePorts.sol";
 
 /// @notice An escrow in whose books every client was charged whatever it says it lost: for tests of how stake is divided.
 contract Desk is ICreditDesk {

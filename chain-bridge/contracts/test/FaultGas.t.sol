@@ -192,11 +192,13 @@ contract FaultGasTest is Ledger {
         uint256 clean = vm.snapshotState();
         desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, uint64(block.number), 0, 1);
         vm.snapshotGasLastCall("gas", "F8, challenge of one receipt");
-        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(1), each[0]));
+        vm.prank(node, node);
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), each[0]));
         vm.snapshotGasLastCall("gas", "F8, answer of one receipt");
         desk.challengeReceipts{value: 32 * CHALLENGE_BOND}(root.body, uint64(block.number), 0, 32);
         vm.snapshotGasLastCall("gas", "F8, challenge of 32 receipts");
-        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(32), all));
+        vm.prank(node, node);
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(32), uint64(0), all));
         vm.snapshotGasLastCall("gas", "F8, answer of 32 receipts");
         desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(0), all));
         vm.snapshotGasLastCall("gas", "32 receipts published");

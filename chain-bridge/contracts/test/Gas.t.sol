@@ -160,7 +160,7 @@ contract GasTest is Fixture {
         registry.publish(datanet, keccak256("c"), new AssetRegistry.Ref[](0), zero, new AssetRegistry.Ref[](0), 0, 0);
         vm.snapshotGasLastCall("gas", "publish a Datanet version");
         vm.stopPrank();
-        bytes32 textRoot = keccak256("text");
+        bytes32 textRoot = textRootOf(9, keccak256("text"));
         bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", bytes32(0), textRoot, client));
         vm.prank(client);
         registry.commit(commitment);
@@ -169,7 +169,7 @@ contract GasTest is Fixture {
         bytes memory report = abi.encodePacked(datanet, textRoot, commitment, keccak256("report"), uint8(1));
         bytes memory signature = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
-        registry.accept(body, signature, report, reportSignature);
+        registry.accept(body, signature, report, reportSignature, keccak256("text"));
         vm.snapshotGasLastCall("gas", "accept a contribution");
     }
 

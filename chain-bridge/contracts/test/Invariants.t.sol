@@ -55,25 +55,17 @@ contract InvariantsTest is Campaign {
     Settlement private settlement;
     StakeManager private stakes;
 
-    error Broken(string what, uint256 expected, uint256 got);
-
-    struct FuzzSelector {
-        address addr;
-        bytes4[] selectors;
-    }
-
     function setUp() public {
         handler = new Handler();
         handler.setUp();
         (escrow, settlement, stakes) = handler.contracts();
     }
 
-    function targetContracts() public view returns (address[] memory targets) {
-        targets = new address[](1);
-        targets[0] = address(handler);
+    function acting() internal view override returns (address) {
+        return address(handler);
     }
 
-    function targetSelectors() public view returns (FuzzSelector[] memory targets) {
+    function targetSelectors() public view returns (FuzzSelector[] memory) {
         bytes4[30] memory all = [
             handler.deposit.selector,
             handler.askToLeave.selector,
@@ -110,8 +102,7 @@ contract InvariantsTest is Campaign {
         for (uint256 i = 0; i < 30; ++i) selectors[i] = all[i];
         selectors[30] = handler.changeRoles.selector;
         selectors[31] = handler.payCredit.selector;
-        targets = new FuzzSelector[](1);
-        targets[0] = FuzzSelector({addr: address(handler), selectors: selectors});
+        return among(selectors);
     }
 
     /// @notice Every action was done, not only tried, in one sequence or another.

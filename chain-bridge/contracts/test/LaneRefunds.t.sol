@@ -116,7 +116,34 @@ contract LaneRefundsTest is PayoutProofs {
         yes("open", !escrow.isClosed(keccak256(lane)));
     }
 
+    function test_a_lane_of_which_nothing_is_left_has_no_refund_to_ask_for() public {
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
+        askRefused(a);
+        vm.roll(1);
+        collect(a);
+        // All but a wei is given back: that wei is left to ask for.
+        claimCredit(a, a.receipt.cumulativeAfter - 1, bytes4(0));
+        uint256 before = vm.snapshotState();
+        ask(honest(NODE_KEY, 1, SEED), 1);
+        vm.revertToState(before);
+        Answer memory again = honest(NODE_KEY, 1, SEED);
+        again.receipt.requestId = keccak256("another");
+        claimCredit(again, 1, bytes4(0));
+        vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
+        askRefused(a);
+        yes("and nothing is closed", !escrow.isClosed(a.receipt.lane));
+        eq("nor due", 0, desk().refundOf(a.receipt.lane).epoch);
+    }
+
     // ------------------------------------------------------------------ helpers
+
+    function askRefused(Answer memory a) private {
+        bytes memory lane = laneBody(a);
+        vm.prank(client);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.NothingLeft.selector, keccak256(lane)));
+        desk().requestRefund(lane, "");
+    }
 
     function roots_(Root memory root) private pure returns (Root[] memory roots) {
         roots = new Root[](1);
@@ -174,10 +201,14 @@ contract LaneRefundsTest is PayoutProofs {
     }
 
     function ask(Answer memory a) private {
+        ask(a, 2);
+    }
+
+    function ask(Answer memory a, uint64 epoch) private {
         vm.roll(1_200 + MAX_AGE_BLOCKS + 1);
         vm.prank(client);
         desk().requestRefund(laneBody(a), "");
-        eq("due", 2, desk().refundOf(a.receipt.lane).epoch);
+        eq("due", epoch, desk().refundOf(a.receipt.lane).epoch);
     }
 
     function nextEpoch() private {

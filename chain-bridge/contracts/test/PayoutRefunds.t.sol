@@ -104,6 +104,46 @@ contract PayoutRefundsTest is PayoutProofs {
 
     // ------------------------------------------------------------------ one at a time
 
+    /// @notice A bonded node that names somebody's lane in a receipt that bills nothing breaks no rule by it, and takes nothing away.
+    function test_a_receipt_that_bills_nothing_leaves_the_refund_as_it_is_whoever_signed_it() public {
+        Answer memory a = honest(NODE_KEY, 1, SEED);
+        collectMore(a, 3 ether);
+        uint128 all = escrow.collectedOf(a.receipt.lane);
+        request(a);
+        // Another node's that failed, one of the lane's own node that failed, and one of each that may bill and does not.
+        Answer[] memory foreign = new Answer[](2);
+        Answer[] memory own_ = new Answer[](2);
+        for (uint64 i = 0; i < 2; ++i) {
+            (foreign[i], own_[i]) = (onLane(a, OTHER_KEY, 70 + i, all), onLane(a, NODE_KEY, 80 + i, all));
+            (foreign[i].receipt.fee, own_[i].receipt.fee) = (0, 0);
+            (foreign[i].receipt.reason, own_[i].receipt.reason) = i == 0 ? (16, 17) : (0, 1);
+            (foreign[i].spans, own_[i].spans) = ("", "");
+        }
+        Root[2] memory roots = [submit(OTHER_KEY, foreign), submit(NODE_KEY, own_)];
+        eq("rules broken", 0, billing.brokenRules(receiptBody(foreign[0]), quoteBody(foreign[0]), manifestBody(foreign[0])));
+        vm.warp(block.timestamp + W1);
+        for (uint64 k = 0; k < 4; ++k) speaksForNothing(a.receipt.lane, all, roots[k / 2], k % 2);
+    }
+
+    function speaksForNothing(bytes32 laneId, uint128 all, Root memory root, uint64 index) private {
+        uint256 clean = vm.snapshotState();
+        Tree memory empty;
+        // As the witness of a refund of nothing the receipt convicts the poster,
+        Tree memory tree = build(empty, noRoots, refund(client, node, 0, laneId, witness(root, index)));
+        post(tree);
+        wrong(REFUND, abi.encodePacked(lastPart(tree, client), WITNESS, root.shown, placed(root, index)));
+        vm.revertToState(clean);
+        // and against the whole refund it shows nothing.
+        tree = build(empty, noRoots, refund(client, node, all, laneId, noWitness()));
+        post(tree);
+        holds(REFUND, abi.encodePacked(lastPart(tree, client), above(root, index)));
+        holds(REFUND, abi.encodePacked(lastPart(tree, client), BETTER, tail(above(root, index))));
+        vm.warp(block.timestamp + W2);
+        eq("final", 1, settlement.lastFinal());
+        eq("refund", all, tree.cumulative[indexOf(tree, client)]);
+        vm.revertToState(clean);
+    }
+
     function test_a_refund_is_paid_once_to_its_payer_by_its_node() public {
         Root[] memory roots = new Root[](1);
         Answer memory a = honest(NODE_KEY, 1, SEED);
@@ -318,7 +358,7 @@ contract PayoutRefundsTest is PayoutProofs {
     // ------------------------------------------------------------------ a lane and its receipts
 
     /// @dev Receipts drawn from `seed`: on the lane or not, of either node, below or above what was collected, malformed, another's than the root's,
-    /// void, withheld.
+    /// billing nothing, void, withheld.
     function lane(uint256 seed) private returns (Lane memory l) {
         Answer memory a = honest(NODE_KEY, 1, SEED);
         l.answer = a;
@@ -373,6 +413,8 @@ contract PayoutRefundsTest is PayoutProofs {
             if ((random >> 1) & 7 == 1) answers[i].receipt.reason = 9;
             if ((random >> 1) & 7 == 2) answers[i].receipt.node = author;
             if ((random >> 1) & 7 == 3) answers[i].receipt.reason = 16;
+            if ((random >> 1) & 7 == 4) answers[i].receipt.fee = 0;
+            if ((random >> 1) & 7 == 5) (answers[i].receipt.reason, answers[i].receipt.fee) = (17, 0);
         }
     }
 
@@ -408,7 +450,7 @@ contract PayoutRefundsTest is PayoutProofs {
     function bounds(Lane memory l, uint256 i, uint256 j) private view returns (bool) {
         Answer memory a = l.roots[i].answers[j];
         if (isGone(l, i) || settlement.isVoid(keccak256(receiptBody(a)))) return false;
-        return a.receipt.reason != 9 && a.receipt.node == l.roots[i].node && a.receipt.lane == l.answer.receipt.lane
+        return a.receipt.reason < 9 && a.receipt.fee != 0 && a.receipt.node == l.roots[i].node && a.receipt.lane == l.answer.receipt.lane
             && a.receipt.cumulativeAfter <= l.collected;
     }
 

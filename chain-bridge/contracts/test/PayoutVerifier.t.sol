@@ -1,48 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
-import {Sig} from "../src/Sig.sol";
 import {Trees} from "../src/Trees.sol";
 import {Pack} from "./Pack.sol";
-import {PayoutProofs} from "./PayoutProofs.sol";
+import {PayoutWorld} from "./PayoutWorld.sol";
 
 /// @notice F7 over two epochs, two nodes, three receipts: the honest tree stands against every mode, each wrong one falls to its own.
-contract PayoutVerifierTest is PayoutProofs {
-    Share[] private none;
-    uint256 private constant SEED = (200 << 48) | (3 << 40) | (1 << 24) | (100 << 16) | (5 << 8) | 7;
-
-    /// @dev Epoch 1 final with a tree of one receipt; epoch 2 due, with two receipts of `node` and one of `other`.
-    function world(uint256 seed) private returns (Tree memory last, Root[] memory roots) {
-        seed >>= 1;
-        roots = new Root[](1);
-        Answer memory first = honest(NODE_KEY, 1, seed);
-        collect(first);
-        roots[0] = submit(NODE_KEY, one(first));
-        vm.warp(block.timestamp + W1);
-        Tree memory empty;
-        last = build(empty, roots, none);
-        post(last);
-        vm.warp(block.timestamp + W2);
-
-        roots = new Root[](2);
-        Answer[] memory answers = new Answer[](2);
-        for (uint64 i = 0; i < 2; ++i) {
-            answers[i] = honest(NODE_KEY, 2 + i, seed + i);
-            collect(answers[i]);
-        }
-        roots[0] = submit(NODE_KEY, answers);
-        answers[1] = honest(OTHER_KEY, 4, seed / 3);
-        collect(answers[1]);
-        roots[1] = submit(OTHER_KEY, one(answers[1]));
-        roots[0].answers = new Answer[](2);
-        for (uint64 i = 0; i < 2; ++i) roots[0].answers[i] = honest(NODE_KEY, 2 + i, seed + i);
-        vm.warp(block.timestamp + W1);
-    }
-
+contract PayoutVerifierTest is PayoutWorld {
     // ------------------------------------------------------------------ honest
 
     /// forge-config: default.fuzz.runs = 24
@@ -321,211 +287,6 @@ contract PayoutVerifierTest is PayoutProofs {
         wrong(PayoutVerifier.Mode.PartForm, partForm(tree, i, 0));
     }
 
-    function test_a_receipt_void_before_w1_ended_has_no_parts_and_one_void_later_keeps_them() public {
-        (Tree memory last, Root[] memory roots) = world(SEED);
-        bytes32 hash = keccak256(receiptBody(roots[1].answers[0]));
-        Tree memory tree = build(last, roots, none);
-        uint256 i = indexOf(tree, other);
-        uint256 clean = vm.snapshotState();
-        // Void when W1 has ended: the poster's tree was right and stays right.
-        vm.prank(address(verifier));
-        settlement.markVoid(hash);
-        post(tree);
-        holds(PayoutVerifier.Mode.Part, partProof(tree, roots, i, 0));
-        vm.revertToState(clean);
-        // Void a second earlier: its parts are wrong, and their absence is right.
-        vm.warp(block.timestamp - 1);
-        vm.prank(address(verifier));
-        settlement.markVoid(hash);
-        vm.warp(block.timestamp + 1);
-        clean = vm.snapshotState();
-        post(tree);
-        wrong(PayoutVerifier.Mode.Part, shortPart(tree, roots[1], i, 0));
-        vm.revertToState(clean);
-        Root[] memory some = new Root[](1);
-        some[0] = roots[0];
-        tree = build(last, some, none);
-        post(tree);
-        holds(PayoutVerifier.Mode.Missing, shortMissing(roots[1], 0, 1));
-    }
-
-    /// @dev The second span of one receipt is longer than a span may be: a fault that needs nothing opened.
-    function test_the_part_of_a_span_proven_false_before_w1_ended_is_the_insurance_pools() public {
-        Root[] memory roots = new Root[](1);
-        roots[0] = withFalseSpan();
-        bytes memory receipt = receiptBody(roots[0].answers[0]);
-        bytes32 id = keccak256(abi.encodePacked(keccak256(receipt), uint16(1)));
-        bytes memory fault =
-            abi.encodeCall(FraudVerifier.proveFalseSpan, (receipt, receiptSig(roots[0].answers[0]), 1, FraudVerifier.Mode.Length, ""));
-        uint256 dueAt = block.timestamp + W1;
-        uint256 clean = vm.snapshotState();
-        Tree memory empty;
-        for (uint256 late = 0; late < 2; ++late) {
-            // In the last second of W1, or in the first one after.
-            vm.warp(dueAt - 1 + late);
-            proven(address(verifier), fault);
-            eq("void since", block.timestamp, settlement.voidedAt(id));
-            vm.warp(dueAt);
-            isFalseSpan[id] = late == 0;
-            Tree memory right = build(empty, roots, none);
-            isFalseSpan[id] = late != 0;
-            Tree memory other_ = build(empty, roots, none);
-            stands(right, roots);
-            falls(right, other_, roots, late == 0);
-            vm.revertToState(clean);
-        }
-    }
-
-    /// @dev Everything in the tree, and it is all there.
-    function stands(Tree memory tree, Root[] memory roots) private {
-        uint256 clean = vm.snapshotState();
-        post(tree);
-        for (uint256 i = 0; i < tree.accounts.length; ++i) {
-            for (uint256 j = 0; j < tree.parts[i].length; ++j) holds(PayoutVerifier.Mode.Part, partProof(tree, roots, i, j));
-        }
-        vm.revertToState(clean);
-    }
-
-    /// @dev The part of span 1 is with the wrong one: there it is wrong, and at the right one's it is missing.
-    function falls(Tree memory right, Tree memory tree, Root[] memory roots, bool isVoid) private {
-        address pays = isVoid ? SPAN_PAYEE : address(pool);
-        address due = isVoid ? address(pool) : SPAN_PAYEE;
-        bytes memory content = abi.encodePacked(node, uint64(0), uint32(65_537));
-        uint256 clean = vm.snapshotState();
-        post(tree);
-        uint256 i = indexOf(tree, pays);
-        isWrong(PayoutVerifier.Mode.Part, partProof(tree, roots, i, partIndex(tree, i, content)));
-        wrong(PayoutVerifier.Mode.Missing, missing(roots[0], 0, 65_537, noPartOf(tree, due, abi.encodePacked(content, uint128(1)))));
-        vm.revertToState(clean);
-        // The amount is the same.
-        uint256 k = indexOf(right, due);
-        eq("amount", tree.amounts[i][partIndex(tree, i, content)], right.amounts[k][partIndex(right, k, content)]);
-    }
-
-    address private constant SPAN_PAYEE = address(0x5BA9);
-
-    function withFalseSpan() private returns (Root memory) {
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        bytes memory spans;
-        for (uint256 i = 0; i < 3; ++i) {
-            uint16 length = i == 1 ? 257 : 60;
-            address payee = i == 1 ? SPAN_PAYEE : address(uint160(0xABC0 + i));
-            spans = abi.encodePacked(spans, uint32(100 * i), length, uint8(0), uint40(i), uint32(500), payee, uint32(0));
-        }
-        a.spans = spans;
-        collect(a);
-        return submit(NODE_KEY, one(a));
-    }
-
-    function partIndex(Tree memory tree, uint256 i, bytes memory key) private pure returns (uint256 j) {
-        while (keccak256(abi.encodePacked(bytes32(tree.parts[i][j]))) != keccak256(key)) ++j;
-    }
-
-    function test_a_receipt_that_its_lane_has_not_covered_has_no_parts() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory unpaid = honest(NODE_KEY, 1, SEED);
-        roots[0] = submit(NODE_KEY, one(unpaid));
-        vm.warp(block.timestamp + W1);
-        vm.deal(address(this), 1 ether);
-        settlement.receiveCollected{value: 1 ether}();
-        Tree memory empty;
-        Tree memory tree = build(empty, roots, none);
-        uint256 clean = vm.snapshotState();
-        post(tree);
-        wrong(PayoutVerifier.Mode.Part, shortPart(tree, roots[0], indexOf(tree, node), 0));
-        vm.revertToState(clean);
-        // Covered only after W1 ended: a tree without it stands.
-        vm.warp(block.timestamp + 1);
-        collect(unpaid);
-        bytes[] memory nothing = new bytes[](0);
-        clean = vm.snapshotState();
-        postFirst(nothing, new uint128[](0));
-        holds(PayoutVerifier.Mode.Missing, shortMissing(roots[0], 0, 1));
-        // And one with it does not.
-        vm.revertToState(clean);
-        post(tree);
-        wrong(PayoutVerifier.Mode.Part, shortPart(tree, roots[0], indexOf(tree, node), 0));
-    }
-
-    function test_a_lane_that_goes_on_collecting_hides_no_missing_part() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collect(a);
-        roots[0] = submit(NODE_KEY, one(a));
-        vm.warp(block.timestamp + W1);
-        collectMore(a, 5);
-        vm.warp(block.timestamp + 1);
-        collectMore(a, 9);
-        (bool known, uint128 amount) = escrow.collectedBy(a.receipt.lane, 1);
-        yes("known", known);
-        eq("when W1 ended", a.receipt.cumulativeAfter, amount);
-        Tree memory empty;
-        Tree memory tree = build(empty, roots, none);
-        uint256 clean = vm.snapshotState();
-        postFirst(new bytes[](0), new uint128[](0));
-        wrong(PayoutVerifier.Mode.Missing, missing(roots[0], 0, 1, abi.encodePacked(uint8(0), noLeaf(empty, node))));
-        vm.revertToState(clean);
-        post(tree);
-        holds(PayoutVerifier.Mode.Part, partProof(tree, roots, indexOf(tree, node), 0));
-    }
-
-    function test_what_a_lane_had_collected_is_forgotten_once_it_collects_after_a_later_window() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collect(a);
-        roots[0] = submit(NODE_KEY, one(a));
-        vm.warp(block.timestamp + EPOCH_MIN);
-        submit(OTHER_KEY, new Answer[](0));
-        vm.warp(block.timestamp + W1 - 1);
-        eq("due", 1, settlement.lastDue());
-        collectMore(a, 5);
-        vm.warp(block.timestamp + 1);
-        eq("due", 2, settlement.lastDue());
-        (bool known, uint128 amount) = escrow.collectedBy(a.receipt.lane, 1);
-        yes("known", known && amount == a.receipt.cumulativeAfter);
-        (known, amount) = escrow.collectedBy(a.receipt.lane, 2);
-        yes("of the later one too", known && amount == a.receipt.cumulativeAfter + 5);
-        collectMore(a, 6);
-        (known,) = escrow.collectedBy(a.receipt.lane, 1);
-        yes("forgotten", !known);
-        (known, amount) = escrow.collectedBy(a.receipt.lane, 2);
-        yes("the later one is not", known && amount == a.receipt.cumulativeAfter + 5);
-        // In doubt a tree stands, with the parts and without.
-        Tree memory empty;
-        Tree memory tree = build(empty, roots, none);
-        uint256 clean = vm.snapshotState();
-        post(tree);
-        holds(PayoutVerifier.Mode.Part, partProof(tree, roots, indexOf(tree, node), 0));
-        vm.revertToState(clean);
-        postFirst(new bytes[](0), new uint128[](0));
-        holds(PayoutVerifier.Mode.Missing, shortMissing(roots[0], 0, 1));
-    }
-
-    function test_more_than_the_books_hold_is_not_known() public {
-        uint128 huge = uint128(type(uint80).max) + 1;
-        submit(NODE_KEY, new Answer[](0));
-        vm.warp(block.timestamp + W1);
-        vm.deal(client, huge);
-        vm.prank(client);
-        escrow.deposit{value: huge}();
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        bytes memory lane = abi.encodePacked(client, node, huge, uint64(1_200), uint64(1));
-        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), huge);
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
-        (bool known,) = escrow.collectedBy(keccak256(lane), 1);
-        yes("not known", !known);
-        (known,) = escrow.collectedBy(a.receipt.lane, 1);
-        yes("another lane", known);
-        eq("collected", huge, escrow.collectedOf(keccak256(lane)));
-    }
-
     // ------------------------------------------------------------------ effects
 
     function test_a_wrong_payout_is_taken_back_posted_again_and_its_poster_slashed_once() public {
@@ -549,13 +310,7 @@ contract PayoutVerifierTest is PayoutProofs {
         vm.warp(block.timestamp + W2);
         eq("final", 2, settlement.lastFinal());
     }
-
     // ------------------------------------------------------------------ helpers
-
-    function snapshot(Tree memory tree) private returns (uint256 id) {
-        post(tree);
-        id = vm.snapshotState();
-    }
 
     function postRoot(bytes[] memory all, uint128[] memory amounts) private {
         (bytes32 root, uint128 total) = Pack.sumRoot(all, amounts);
@@ -566,12 +321,6 @@ contract PayoutVerifierTest is PayoutProofs {
         bytes32 previous = settlement.finalPayout().root;
         vm.prank(other);
         settlement.postPayout(2, previous, root, total);
-    }
-
-    function postFirst(bytes[] memory all, uint128[] memory amounts) private {
-        (bytes32 root, uint128 total) = Pack.sumRoot(all, amounts);
-        vm.prank(other);
-        settlement.postPayout(1, 0, root, total);
     }
 
     function leafForm(Tree memory tree, uint256 i, uint128 amount) private pure returns (bytes memory) {
@@ -586,23 +335,4 @@ contract PayoutVerifierTest is PayoutProofs {
         return abi.encodePacked(leafAt(tree, i), uint8(0), noLeaf(last, tree.accounts[i]));
     }
 
-    function partProof(Tree memory tree, Root[] memory roots, uint256 i, uint256 j) private view returns (bytes memory) {
-        bytes memory content = tree.parts[i][j];
-        Root memory root = address(uint160(slice(content, 0, 20))) == node ? roots[0] : roots[roots.length - 1];
-        return abi.encodePacked(leafAt(tree, i), partAt(tree, i, j), root.shown, opened(root, slice(content, 20, 8)));
-    }
-
-    /// @dev What is read of a receipt that has no parts at all.
-    function shortPart(Tree memory tree, Root memory root, uint256 i, uint256 j) private pure returns (bytes memory) {
-        uint256 index = slice(tree.parts[i][j], 20, 8);
-        return abi.encodePacked(leafAt(tree, i), partAt(tree, i, j), root.shown, placed(root, index));
-    }
-
-    function shortMissing(Root memory root, uint256 index, uint32 code) private pure returns (bytes memory) {
-        return abi.encodePacked(root.shown, uint64(index), code, placed(root, index));
-    }
-
-    function missing(Root memory root, uint256 index, uint32 code, bytes memory absence) private pure returns (bytes memory) {
-        return abi.encodePacked(root.shown, uint64(index), code, opened(root, index), absence);
-    }
 }

@@ -377,26 +377,28 @@ contract PayoutsTest is Suite {
         uint256 before = client.balance;
         settlement.claimMany(2, claims);
         eq("the address nobody has a key to", 0, treasury.balance);
-        eq("the contract", 2 ether, address(treasuries).balance);
-        eq("in its books, for this Datanet", 2 ether, treasuries.streamOf(datanet).undivided);
+        // Nothing was accepted into this Datanet: `DatanetTreasuryTest` has one that has contributors.
+        eq("passed on by the contract", 2 ether, address(pool).balance);
+        eq("which keeps nothing", 0, address(treasuries).balance + treasuries.streamOf(datanet).undivided);
         eq("claimed", 2 ether, settlement.claimed(treasury));
         eq("who stands beside it", 1 ether, client.balance - before);
         // Nothing is left; and what has nothing left is passed over, sealed or not.
         settlement.claimMany(2, claims);
-        eq("once", 2 ether, address(treasuries).balance);
+        eq("once", 2 ether, address(pool).balance);
         settlement.sealTreasury(datanet);
         vm.prank(author);
         uint64 base = registry.register(1, "");
         yes("a base has none", !settlement.isSealed(address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", base)))))));
     }
 
-    /// @dev A Datanet that does not exist yet: whoever seals its treasury holds up no batch, and the money waits.
+    /// @dev A Datanet that does not exist yet: whoever seals its treasury holds up no batch, and locks no money.
     function test_a_treasury_of_no_datanet_holds_up_no_batch() public {
         settlement.sealTreasury(77);
         address treasury = address(uint160(uint256(keccak256(abi.encodePacked("tributary/treasury/v1", uint64(77))))));
         (, Settlement.Claim[] memory claims) = claimable(client, 1 ether, treasury, 2 ether);
         settlement.claimMany(2, claims);
-        eq("it waits", 2 ether, treasuries.streamOf(77).undivided);
+        eq("to the pool", 2 ether, address(pool).balance);
+        eq("nothing waits", 0, treasuries.streamOf(77).undivided);
     }
 
     function test_the_vault_and_the_pool_are_paid_by_a_relay() public {

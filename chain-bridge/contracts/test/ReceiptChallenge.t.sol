@@ -3,8 +3,10 @@ pragma solidity 0.8.37;
 
 import {FaultBase} from "../src/FaultBase.sol";
 import {ISessions, ISettlement, IStakes} from "../src/Ports.sol";
+import {PayoutTrees} from "../src/PayoutTrees.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
-import {Ledger} from "./Ledger.sol";
+import {ITreasury, Settlement} from "../src/Settlement.sol";
+import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 
 /// @notice A challenger that takes no money until it is told to.
@@ -25,22 +27,10 @@ contract Coy {
 }
 
 /// @notice Payout trees nobody can open, and what becomes of bonds: who answers is paid for it, who does not is slashed.
-contract ReceiptChallengeTest is Ledger {
-    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
-    address private constant ASKER = address(0xA5);
-    Share[] private none;
-
-    ReceiptChallenge private desk;
-
-    function setUp() public override {
-        super.setUp();
-        desk = ReceiptChallenge(challenges);
-        vm.deal(ASKER, 10 ether);
-    }
-
+contract ReceiptChallengeTest is Asking {
     // ------------------------------------------------------------------ payout trees
 
-    function test_a_poster_that_opens_its_tree_is_given_the_bond() public {
+    function test_a_poster_that_opens_its_tree_is_not_slashed_and_earns_nothing() public {
         Tree memory tree = pending();
         askLeaf(0);
         askLeaf(99);
@@ -53,32 +43,39 @@ contract ReceiptChallengeTest is Ledger {
         desk.showLeaf(99, last);
         vm.prank(ASKER);
         desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 1), 0);
-        desk.showPart(0, abi.encodePacked(leafAt(tree, 1), partAt(tree, 1, 0)));
-        eq("bonds", before + 3 * CHALLENGE_BOND, other.balance);
+        bytes memory part = abi.encodePacked(leafAt(tree, 1), partAt(tree, 1, 0));
+        desk.showPart(0, part);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.showPart(0, part);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
+        desk.showLeaf(0, first);
+        eq("bonds", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        eq("none of them the poster's", before, other.balance);
         vm.warp(block.timestamp + W2);
         eq("final", 1, settlement.lastFinal());
     }
 
     function test_a_poster_that_does_not_is_slashed_and_the_epoch_may_be_posted_again() public {
-        Root memory root = submitted();
+        Root memory root = submitted(2);
         for (uint256 i = 0; i < 2; ++i) collect(root.answers[i]);
         vm.warp(block.timestamp + W1);
         vm.prank(other);
         settlement.postPayout(1, 0, keccak256("no tree at all"), 1);
         askLeaf(0);
         askLeaf(1);
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         desk.settleLeaf(0);
         eq("taken back", 0, settlement.pendingPayout().epoch);
         yes("slashed", stakes.slashableOf(other) < 50 ether);
         // The second challenge lost its object: its bond comes back to whoever asked, and to nobody else.
-        bytes32 id = keccak256(abi.encode("leaf", uint64(1), keccak256("no tree at all"), uint64(block.timestamp - ANSWER_SECONDS), uint64(1)));
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        uint64 postedAt = uint64(block.timestamp - PAYOUT_ANSWER_SECONDS);
+        bytes32 id = keccak256(abi.encode("leaf", uint64(1), keccak256("no tree at all"), postedAt, uint64(1)));
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NotYours.selector);
         desk.reclaim(id);
         vm.prank(ASKER);
         desk.reclaim(id);
-        eq("bonds", 10 ether, ASKER.balance);
+        eq("bonds", 1_000 ether, ASKER.balance);
         Tree memory empty;
         Root[] memory roots = new Root[](1);
         roots[0] = root;
@@ -113,6 +110,30 @@ contract ReceiptChallengeTest is Ledger {
         eq("final", 3, settlement.lastFinal());
     }
 
+    function test_a_parts_tree_of_no_parts_and_some_money_cannot_be_shown() public {
+        Root memory root = submitted(2);
+        for (uint256 i = 0; i < 2; ++i) collect(root.answers[i]);
+        vm.warp(block.timestamp + W1);
+        // One line whose money hides behind a root of no parts.
+        uint128 money = 77;
+        bytes memory head = abi.encodePacked(uint64(0), money, keccak256("nothing"));
+        bytes[] memory lines = new bytes[](1);
+        lines[0] = abi.encodePacked(ASKER, uint128(0), money, keccak256(abi.encodePacked(bytes1(0x03), head)));
+        uint128[] memory amounts = new uint128[](1);
+        amounts[0] = money;
+        (bytes32 payout, uint128 total) = Pack.sumRoot(lines, amounts);
+        vm.prank(other);
+        settlement.postPayout(1, 0, payout, total);
+        bytes memory leaf = abi.encodePacked(lines[0], Pack.sumOpen(lines, amounts, 0));
+        vm.prank(ASKER);
+        desk.challengePart{value: CHALLENGE_BOND}(leaf, 0);
+        vm.expectRevert(PayoutTrees.NotAbsent.selector);
+        desk.showPart(0, abi.encodePacked(leaf, head));
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
+        desk.settlePart(0, 0);
+        eq("taken back", 0, settlement.pendingPayout().epoch);
+    }
+
     function test_nothing_can_be_asked_of_a_payout_that_is_not_pending() public {
         vm.prank(ASKER);
         vm.expectRevert(ReceiptChallenge.NothingPending.selector);
@@ -130,8 +151,8 @@ contract ReceiptChallengeTest is Ledger {
         bytes32 id = keccak256(abi.encode("leaf", posted.epoch, posted.root, posted.postedAt, uint64(0)));
         ReceiptChallenge.Challenge memory open = desk.challengeOf(id);
         eq("challenger", address(coy), open.challenger);
-        eq("deadline", block.timestamp + ANSWER_SECONDS, open.deadline);
-        vm.warp(open.deadline + ANSWER_SECONDS - 1);
+        eq("deadline", block.timestamp + PAYOUT_ANSWER_SECONDS, open.deadline);
+        vm.warp(open.deadline + PAYOUT_ANSWER_SECONDS - 1);
         vm.expectPartialRevert(ReceiptChallenge.StillOpen.selector);
         vm.prank(address(coy));
         desk.reclaim(id);
@@ -154,31 +175,66 @@ contract ReceiptChallengeTest is Ledger {
         IStakes port = IStakes(address(stakes));
         ISettlement books = ISettlement(address(settlement));
         vm.expectRevert(ReceiptChallenge.ZeroAnswerTime.selector);
-        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, 0);
+        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, 0, PAYOUT_ANSWER_SECONDS);
+        vm.expectRevert(ReceiptChallenge.ZeroAnswerTime.selector);
+        new ReceiptChallenge(port, books, ISessions(address(escrow)), CHALLENGE_BOND, ANSWER_SECONDS, 0);
         vm.expectRevert(abi.encodeWithSelector(FaultBase.ZeroAddress.selector, "escrow"));
-        new ReceiptChallenge(port, books, ISessions(address(0)), CHALLENGE_BOND, ANSWER_SECONDS);
+        new ReceiptChallenge(port, books, ISessions(address(0)), CHALLENGE_BOND, ANSWER_SECONDS, PAYOUT_ANSWER_SECONDS);
+    }
+
+    function test_36_answers_one_after_the_other_fit_the_w2_of_a_network() public {
+        // An hour and more: the answers and the time of one more.
+        deployed(37 * 98, 98, false);
+        deployed(37 * 98 - 1, 98, true);
+        deployed(3_600, 97, false);
+        deployed(3_600, 98, true);
+        // A chain for development asks fewer.
+        deployed(3_599, 98, false);
+    }
+
+    function deployed(uint64 w2, uint64 answer, bool isRefused) private {
+        IStakes port = IStakes(address(stakes));
+        ITreasury treasury = ITreasury(address(treasuries));
+        Settlement to =
+            new Settlement(W1, w2, EPOCH_MIN, FALLBACK, POSTER_BOND, stakes, protocol, address(pool), address(vault), treasury);
+        if (isRefused) vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.AnswersBeyondWindow.selector, 37 * answer, w2));
+        new ReceiptChallenge(port, ISettlement(address(to)), ISessions(address(escrow)), CHALLENGE_BOND, ANSWER_SECONDS, answer);
     }
 
     function test_parts_that_are_withheld_cost_the_poster_its_stake() public {
         Tree memory tree = pending();
         vm.prank(ASKER);
         desk.challengePart{value: CHALLENGE_BOND}(leafAt(tree, 1), 0);
-        vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         desk.settlePart(1, 0);
         eq("taken back", 0, settlement.pendingPayout().epoch);
     }
 
-    // ------------------------------------------------------------------ helpers
-
-    function submitted() private returns (Root memory) {
-        Answer[] memory answers = new Answer[](2);
-        for (uint64 i = 0; i < 2; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
-        return submit(NODE_KEY, answers);
+    /// @dev A poster that leaves each question open as long as it may is asked as many as W2 has times for answers, less one: the tree of the example
+    /// deployment can be searched to its last part.
+    function test_a_poster_is_asked_as_often_as_w2_has_times_to_answer() public {
+        Tree memory tree = pending();
+        uint64 finalAt = uint64(block.timestamp) + W2;
+        uint256 asked = 0;
+        for (uint64 i = 0; block.timestamp + 2 * PAYOUT_ANSWER_SECONDS <= finalAt; ++i) {
+            askLeaf(i);
+            vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS - 1);
+            uint256 last = tree.accounts.length - 1;
+            desk.showLeaf(i, leafAt(tree, i < last ? i : last));
+            vm.warp(block.timestamp + 1);
+            ++asked;
+        }
+        eq("questions", W2 / PAYOUT_ANSWER_SECONDS - 1, asked);
+        vm.prank(ASKER);
+        vm.expectPartialRevert(ReceiptChallenge.TooLate.selector);
+        desk.challengeLeaf{value: CHALLENGE_BOND}(99);
     }
+
+    // ------------------------------------------------------------------ helpers
 
     function pending() private returns (Tree memory tree) {
         Root[] memory roots = new Root[](1);
-        roots[0] = submitted();
+        roots[0] = submitted(2);
         for (uint256 i = 0; i < 2; ++i) collect(roots[0].answers[i]);
         vm.warp(block.timestamp + W1);
         Tree memory empty;

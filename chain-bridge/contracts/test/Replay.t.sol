@@ -99,7 +99,8 @@ contract ReplayTest is Transcript {
     }
 
     function test_contributions_and_reports() public {
-        bytes32 textRoot = keccak256("text");
+        bytes32 top = keccak256("text");
+        bytes32 textRoot = textRootOf(9, top);
         bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", bytes32(0), textRoot, client));
         vm.prank(client);
         registry.commit(commitment);
@@ -112,13 +113,13 @@ contract ReplayTest is Transcript {
         bytes[4] memory forgedReports = forgeries(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         for (uint256 i = 0; i < 4; ++i) {
             vm.expectRevert();
-            registry.accept(body, forged[i], report, rightReport);
+            registry.accept(body, forged[i], report, rightReport, top);
             vm.expectRevert();
-            registry.accept(body, right, report, forgedReports[i]);
+            registry.accept(body, right, report, forgedReports[i], top);
         }
-        registry.accept(body, right, report, rightReport);
+        registry.accept(body, right, report, rightReport, top);
         vm.expectRevert();
-        registry.accept(body, right, report, rightReport);
+        registry.accept(body, right, report, rightReport, top);
     }
 
     function test_one_receipt_is_slashed_once_whichever_verifier_is_shown_it() public {

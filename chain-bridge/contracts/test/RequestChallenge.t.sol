@@ -6,23 +6,14 @@ import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {ReceiptChallenge} from "../src/ReceiptChallenge.sol";
 import {ReceiptRules} from "../src/ReceiptRules.sol";
 import {Sig} from "../src/Sig.sol";
-import {Ledger} from "./Ledger.sol";
+import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 
 /// @notice F6 by the client's request: who was asked for something else than it billed is convicted, and nobody else, whoever signed for the client.
-contract RequestChallengeTest is Ledger {
-    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
-    address private constant ASKER = address(0xA5);
+contract RequestChallengeTest is Asking {
     uint256 private constant SESSION_KEY = 0x5E55;
 
-    ReceiptChallenge private desk;
     address private session = vm.addr(SESSION_KEY);
-
-    function setUp() public override {
-        super.setUp();
-        desk = ReceiptChallenge(challenges);
-        vm.deal(ASKER, 10 ether);
-    }
 
     function test_a_request_is_held_only_against_a_billed_receipt_of_the_node_with_its_quote() public {
         Answer[] memory answers = new Answer[](3);
@@ -52,7 +43,8 @@ contract RequestChallengeTest is Ledger {
         askRequest(second, evidence, bytes4(0));
         uint256 before = node.balance;
         desk.showRequest(requestBody(a.request), requestSig(a.request), evidence);
-        eq("bond", before + CHALLENGE_BOND, node.balance);
+        eq("bond", CHALLENGE_BOND, desk.owed(ASKER));
+        eq("none of it the node's", before, node.balance);
         vm.warp(block.timestamp + ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleRequest(receiptBody(a));
@@ -84,7 +76,7 @@ contract RequestChallengeTest is Ledger {
             desk.settleRequest(receiptBody(a));
             eq("stake", 90 ether, stakes.stakeOf(node));
             yes("void", settlement.isVoid(keccak256(receiptBody(a))));
-            eq("bond", 10 ether, ASKER.balance);
+            eq("bond", 1_000 ether, ASKER.balance);
             vm.revertToState(clean);
         }
     }
@@ -120,9 +112,8 @@ contract RequestChallengeTest is Ledger {
             if (k == 2) revoke(THAW);
             // Its word is the client's against the node, and for the node.
             challengeBy(SESSION_KEY, second, billed(root, 0), bytes4(0));
-            uint256 before = node.balance;
             desk.showRequest(requestBody(a.request), requestSigBy(SESSION_KEY, a.request), billed(root, 0));
-            eq("bond", before + CHALLENGE_BOND, node.balance);
+            eq("bond", CHALLENGE_BOND, desk.owed(ASKER));
             vm.revertToState(clean);
         }
     }

@@ -59,6 +59,22 @@ contract SettlementTest is Fixture {
         eq("current", 2, settlement.currentEpoch());
     }
 
+    function test_a_root_has_at_most_65536_receipts() public {
+        uint64 most = settlement.RECEIPTS_MAX();
+        eq("2^16", 65_536, most);
+        for (uint256 k = 0; k < 2; ++k) {
+            uint64 count = k == 0 ? most + 1 : type(uint64).max;
+            bytes memory more = abi.encodePacked(node, uint64(1), ROOT, count, uint128(0));
+            bytes memory signature = signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, more);
+            vm.expectRevert(abi.encodeWithSelector(Settlement.TooManyReceipts.selector, most, count));
+            settlement.submitNodeRoot(more, signature);
+        }
+        eq("nothing was opened", 0, settlement.currentEpoch());
+        bytes memory body = abi.encodePacked(node, uint64(1), ROOT, most, uint128(0));
+        settlement.submitNodeRoot(body, signed(NODE_KEY, address(settlement), Sig.NODE_ROOT, body));
+        yes("at the bound", settlement.nodeRootOf(1, node) != 0);
+    }
+
     function test_only_bonded_nodes_submit_and_only_what_they_signed() public {
         uint256 strangerKey = 0x57;
         submitRefused(strangerKey, 1, abi.encodeWithSelector(Settlement.NotBonded.selector, vm.addr(strangerKey)));

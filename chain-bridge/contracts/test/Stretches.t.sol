@@ -10,34 +10,25 @@ import {ReceiptRules} from "../src/ReceiptRules.sol";
 import {Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {Trees} from "../src/Trees.sol";
-import {Ledger} from "./Ledger.sol";
+import {Asking} from "./Asking.sol";
 import {Pack} from "./Pack.sol";
 import {Vm} from "./Vm.sol";
 
-/// @notice F8 by stretches: a node that shows what it signed is paid for it and is never slashed, one that cannot is; and what a node says of its
+/// @notice F8 by stretches: a node that shows what it signed is never slashed, one that cannot is; and what a node says of its
 /// tree that does not hold ends as a receipt that nobody can show.
-contract StretchesTest is Ledger {
-    uint256 private constant SEED = (100 << 16) | (5 << 8) | 7;
-    address private constant ASKER = address(0xA5);
-    Share[] private none;
-
-    ReceiptChallenge private desk;
-
-    function setUp() public override {
-        super.setUp();
-        desk = ReceiptChallenge(challenges);
-        vm.deal(ASKER, 1_000 ether);
-    }
-
+contract StretchesTest is Asking {
     // ------------------------------------------------------------------ shown
 
-    function test_a_node_that_shows_a_stretch_is_given_the_bond_of_each_receipt() public {
+    function test_a_node_that_shows_a_stretch_has_answered_it_for_good() public {
         Root memory root = submitted(5);
         ask(root, 1, 3);
         uint256 before = node.balance;
         show(root, 1, 3, 1, 3, bytes4(0));
-        eq("bond", before + 3 * CHALLENGE_BOND, node.balance);
+        eq("gas is free here: all is the challenger's again", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        eq("the node earns nothing", before, node.balance);
+        desk.withdrawOwed(ASKER);
         eq("nothing kept", 0, address(desk).balance);
+        eq("back", 1_000 ether, ASKER.balance);
         // Answered is answered: it can be asked for, settled or answered no more.
         vm.prank(ASKER);
         vm.expectPartialRevert(ReceiptChallenge.KnownChallenge.selector);
@@ -52,24 +43,54 @@ contract StretchesTest is Ledger {
     function test_calls_of_anybody_share_a_stretch_in_order_and_the_last_one_answers_it() public {
         Root memory root = submitted(6);
         ask(root, 1, 4);
-        uint256 before = node.balance;
         bytes32 id = idOf(root, 1, 4);
-        show(root, 1, 4, 2, 1, NodeTrees.NotInTree.selector);
+        show(root, 1, 4, 2, 1, ReceiptChallenge.NotNext.selector);
         vm.prank(author);
         show(root, 1, 4, 1, 1, bytes4(0));
         eq("shown", 1, desk.challengeOf(id).shown);
-        // Not again, none left out, none at all, and none beyond the stretch.
-        show(root, 1, 4, 1, 1, NodeTrees.NotInTree.selector);
-        show(root, 1, 4, 3, 1, NodeTrees.NotInTree.selector);
+        // None left out, none before the stretch, none at all, and none beyond it.
+        show(root, 1, 4, 3, 1, ReceiptChallenge.NotNext.selector);
+        show(root, 1, 4, 0, 1, ReceiptChallenge.NotNext.selector);
         show(root, 1, 4, 2, 0, ReceiptChallenge.NothingShown.selector);
         show(root, 1, 4, 2, 4, Openings.TrailingBytes.selector);
         vm.prank(ASKER);
         show(root, 1, 4, 2, 2, bytes4(0));
         eq("shown", 3, desk.challengeOf(id).shown);
-        eq("not yet", before, node.balance);
+        eq("of what was shown", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        yes("open", !desk.challengeOf(id).closed);
         show(root, 1, 4, 4, 1, bytes4(0));
         yes("closed", desk.challengeOf(id).closed);
-        eq("the whole bond", before + 4 * CHALLENGE_BOND, node.balance);
+        eq("the whole bond", 4 * CHALLENGE_BOND, desk.owed(ASKER));
+    }
+
+    function test_who_is_ahead_of_the_node_makes_none_of_its_calls_fail() public {
+        Root memory root = submitted(4);
+        ask(root, 0, 4);
+        bytes32 id = idOf(root, 0, 4);
+        vm.prank(author);
+        show(root, 0, 4, 0, 1, bytes4(0));
+        // The node's call was on its way with the same one and two more.
+        vm.recordLogs();
+        show(root, 0, 4, 0, 3, bytes4(0));
+        eq("only what is new is told, and what is left of its bonds", 3, vm.getRecordedLogs().length);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        // One that is ahead with all of a call leaves nothing for it to do: it changes nothing, pays nothing, and does not fail.
+        vm.recordLogs();
+        show(root, 0, 4, 1, 2, bytes4(0));
+        eq("told", 0, vm.getRecordedLogs().length);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        eq("none of the bond", 3 * CHALLENGE_BOND, desk.owed(ASKER));
+        // What is passed over is not read, but its lengths are.
+        bytes memory junk = abi.encodePacked(Pack.blob("a"), Pack.blob(""), Pack.blob("bc"), Pack.blob(""));
+        bytes memory shape = abi.encodePacked(root.shown, uint64(0), uint64(4), uint64(2), junk);
+        refusedAnswer(abi.encodePacked(shape, new bytes(95)), Openings.Truncated.selector);
+        desk.showReceipts(abi.encodePacked(shape, new bytes(96)));
+        refusedAnswer(abi.encodePacked(shape, new bytes(97)), Openings.Truncated.selector);
+        eq("shown", 3, desk.challengeOf(id).shown);
+        desk.showReceipts(abi.encodePacked(shape, new bytes(96), one_(root, 3)));
+        yes("closed", desk.challengeOf(id).closed);
+        eq("the whole bond, once", 4 * CHALLENGE_BOND, desk.owed(ASKER));
+        show(root, 0, 4, 3, 1, ReceiptChallenge.NoChallenge.selector);
     }
 
     /// forge-config: default.fuzz.runs = 32
@@ -82,15 +103,15 @@ contract StretchesTest is Ledger {
         uint256 first = (seed >> 16) % answers.length;
         uint256 count = 1 + (seed >> 32) % (answers.length - first);
         ask(root, first, count);
-        uint256 before = root.node.balance;
         uint256 stake = stakes.stakeOf(root.node);
         for (uint256 done = 0; done < count;) {
             uint256 more = 1 + uint256(keccak256(abi.encode(seed, "call", done))) % (count - done);
+            uint256 again = uint256(keccak256(abi.encode(seed, "again", done))) % (done + 1);
             vm.prank(address(uint160(uint256(keccak256(abi.encode(seed, "caller", done))))));
-            show(root, first, count, first + done, more, bytes4(0));
+            show(root, first, count, first + done - again, more + again, bytes4(0));
             done += more;
         }
-        eq("bond", before + count * CHALLENGE_BOND, root.node.balance);
+        eq("bond", count * CHALLENGE_BOND, desk.owed(ASKER));
         vm.warp(block.timestamp + ANSWER_SECONDS);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleReceipts(root.body, blockOf(root), uint64(first), uint64(count));
@@ -102,7 +123,7 @@ contract StretchesTest is Ledger {
         Root memory root = submitted(2);
         ask(root, 0, 1);
         Answer memory a = root.answers[0];
-        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), Pack.blob(receiptBody(a)));
+        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), Pack.blob(receiptBody(a)));
         bytes memory sig = Pack.blob(receiptSig(a));
         bytes memory quote = Pack.blob(quoteBody(a));
         bytes memory rest = abi.encodePacked(quote, Pack.blob(manifestBody(a)));
@@ -112,7 +133,8 @@ contract StretchesTest is Ledger {
         refusedAnswer(abi.encodePacked(head, sig, quote, Pack.blob(""), up), ReceiptRules.NotTheManifest.selector);
         refusedAnswer(abi.encodePacked(head, sig, rest, siblings(root, 1)), NodeTrees.NotInTree.selector);
         refusedAnswer(abi.encodePacked(head, sig, rest, up, hex"00"), Openings.TrailingBytes.selector);
-        show(root, 0, 1, 1, 1, NodeTrees.NotInTree.selector);
+        show(root, 0, 1, 1, 1, ReceiptChallenge.NotNext.selector);
+        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), one_(root, 1)), NodeTrees.NotInTree.selector);
         show(root, 0, 1, 0, 1, bytes4(0));
     }
 
@@ -124,15 +146,36 @@ contract StretchesTest is Ledger {
         (answers[0].receipt.quoteHash, answers[0].receipt.manifestRoot) = (keccak256("no quote"), keccak256("no manifest"));
         Root memory root = submit(NODE_KEY, answers);
         ask(root, 0, 2);
-        bytes memory bare = abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "", ""));
+        bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(2), uint64(0));
+        bytes memory bare = abi.encodePacked(head, partly(root, 0, "", ""));
         // With the bytes that it names it may be shown too, with others not.
-        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "other", "")), ReceiptRules.NotTheQuote.selector);
+        refusedAnswer(abi.encodePacked(head, partly(root, 0, "other", "")), ReceiptRules.NotTheQuote.selector);
         uint256 clean = vm.snapshotState();
-        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(2), partly(root, 0, "no quote", "no manifest")));
+        desk.showReceipts(abi.encodePacked(head, partly(root, 0, "no quote", "no manifest")));
         vm.revertToState(clean);
-        uint256 before = node.balance;
         desk.showReceipts(abi.encodePacked(bare, one_(root, 1)));
-        eq("bond", before + 2 * CHALLENGE_BOND, node.balance);
+        eq("bond", 2 * CHALLENGE_BOND, desk.owed(ASKER));
+    }
+
+    function test_what_is_shown_fits_beside_a_proof_that_a_payout_is_wrong() public {
+        uint256 most = desk.NAMED_BYTES_MAX();
+        uint256 clean = vm.snapshotState();
+        // As its quote, then as its manifest, a receipt names bytes that are none: as many as may be shown, and one more.
+        for (uint256 k = 0; k < 4; ++k) {
+            bytes memory named = new bytes(k < 2 ? most : most + 1);
+            Answer[] memory answers = new Answer[](1);
+            answers[0] = honest(NODE_KEY, 1, SEED);
+            Answer memory a = answers[0];
+            if (k % 2 == 0) a.receipt.quoteHash = keccak256(named);
+            else a.receipt.manifestRoot = keccak256(named);
+            Root memory root = submit(NODE_KEY, answers);
+            ask(root, 0, 1);
+            bytes memory head = abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0));
+            bytes memory shown = k % 2 == 0 ? partly(root, 0, named, manifestBody(a)) : partly(root, 0, quoteBody(a), named);
+            if (k < 2) desk.showReceipts(abi.encodePacked(head, shown));
+            else refusedAnswer(abi.encodePacked(head, shown), ReceiptChallenge.NamedTooLong.selector);
+            vm.revertToState(clean);
+        }
     }
 
     // ------------------------------------------------------------------ not shown
@@ -170,7 +213,8 @@ contract StretchesTest is Ledger {
         show(root, 0, 3, 2, 1, ReceiptChallenge.TooLate.selector);
         uint256 before = node.balance;
         desk.settleReceipts(root.body, blockOf(root), 0, 3);
-        eq("the whole bond is back", 1_000 ether, ASKER.balance);
+        eq("what was not shown is back", 1_000 ether - 2 * CHALLENGE_BOND, ASKER.balance);
+        eq("and so is what was", 2 * CHALLENGE_BOND, desk.owed(ASKER));
         eq("and none of it the node's", before, node.balance);
         eq("stake", 90 ether, stakes.stakeOf(node));
     }
@@ -200,7 +244,7 @@ contract StretchesTest is Ledger {
         ask(root, 3, 1);
         show(root, 0, 3, 0, 1, bytes4(0));
         show(root, 0, 3, 1, 1, ReceiptChallenge.NotAReceiptOf.selector);
-        show(root, 0, 3, 2, 1, NodeTrees.NotInTree.selector);
+        show(root, 0, 3, 2, 1, ReceiptChallenge.NotNext.selector);
         show(root, 3, 1, 3, 1, ReceiptChallenge.NotAReceiptOf.selector);
         vm.warp(block.timestamp + ANSWER_SECONDS);
         desk.settleReceipts(root.body, blockOf(root), 0, 3);
@@ -324,33 +368,35 @@ contract StretchesTest is Ledger {
         desk.reclaim(id);
     }
 
-    /// @notice Whatever is asked for, shown, left and settled in any order: what is kept is the bonds of the challenges that are open.
+    /// @notice Whatever is asked for, shown, left and settled in any order: what is kept is the bonds of what was not shown yet, and what is owed.
     /// forge-config: default.fuzz.runs = 32
-    function testFuzz_every_bond_is_the_nodes_the_challengers_or_kept_for_an_open_challenge(uint256 seed) public {
+    /// forge-config: default.isolate = false
+    function testFuzz_every_bond_is_who_showed_the_challengers_or_kept_for_an_open_challenge(uint256 seed) public {
         Root memory root = submitted(4);
-        uint256 before = node.balance;
-        uint256 shownOf = 0;
+        vm.fee(1 gwei);
+        address shower = address(0x5403);
         for (uint256 i = 0; i < 12; ++i) {
             uint256 random = uint256(keccak256(abi.encode(seed, i)));
             (uint64 first, uint64 count) = (uint64(random >> 8) % 2, 1 + uint64(random >> 16) % 3);
             bytes memory call = abi.encodeCall(ReceiptChallenge.challengeReceipts, (root.body, blockOf(root), first, count));
             if (random % 8 > 3) call = abi.encodeCall(ReceiptChallenge.showReceipts, (answerOf(root, first, count, random >> 32)));
             if (random % 8 == 7) call = abi.encodeCall(ReceiptChallenge.settleReceipts, (root.body, blockOf(root), first, count));
-            vm.prank(ASKER);
+            uint256 paid = shower.balance;
+            vm.prank(random % 8 < 4 ? ASKER : shower);
             (bool done,) = address(desk).call{value: random % 8 < 4 ? count * CHALLENGE_BOND : 0}(call);
-            if (done && random % 8 > 3 && random % 8 < 7 && desk.challengeOf(idOf(root, first, count)).closed) shownOf += count;
+            bool isShown = done && random % 8 > 3 && random % 8 < 7;
+            yes("who shows is paid, nobody else", (shower.balance > paid) == isShown);
             if ((random >> 40) % 4 == 0) vm.warp(block.timestamp + 1);
         }
         uint256 kept = 0;
         for (uint64 first = 0; first < 2; ++first) {
             for (uint64 count = 1; count < 4; ++count) {
                 ReceiptChallenge.Challenge memory asked = desk.challengeOf(idOf(root, first, count));
-                if (asked.challenger != address(0) && !asked.closed) kept += count;
+                if (asked.challenger != address(0) && !asked.closed) kept += count - asked.shown;
             }
         }
-        eq("kept", kept * CHALLENGE_BOND, address(desk).balance);
-        eq("the node's", before + shownOf * CHALLENGE_BOND, node.balance);
-        eq("the challenger's", 1_000 ether - (kept + shownOf) * CHALLENGE_BOND, ASKER.balance);
+        eq("kept", kept * CHALLENGE_BOND + desk.owed(ASKER), address(desk).balance);
+        eq("all", 1_000 ether, ASKER.balance + shower.balance + address(desk).balance);
     }
 
     // ------------------------------------------------------------------ published
@@ -377,18 +423,12 @@ contract StretchesTest is Ledger {
         show(root, 0, 0, 0, 0, ReceiptChallenge.NothingShown.selector);
         bytes memory beyond = abi.encodePacked(root.shown, uint64(3), uint64(0), one_(root, 2));
         refusedAnswer(beyond, Trees.IndexBeyondLeaves.selector);
-        show(root, 0, 0, 1, 1, NodeTrees.NotInTree.selector);
+        refusedAnswer(abi.encodePacked(root.shown, uint64(0), uint64(0), one_(root, 1)), NodeTrees.NotInTree.selector);
         vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleReceipts(root.body, blockOf(root), 0, 0);
     }
 
     // ------------------------------------------------------------------ helpers
-
-    function submitted(uint64 count) private returns (Root memory) {
-        Answer[] memory answers = new Answer[](count);
-        for (uint64 i = 0; i < count; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
-        return submit(NODE_KEY, answers);
-    }
 
     function threeReceipts() private view returns (Root memory) {
         Answer[] memory answers = new Answer[](3);
@@ -400,45 +440,11 @@ contract StretchesTest is Ledger {
         (a.receipt.reason, a.receipt.fee) = (16, 0);
     }
 
-    function idOf(Root memory root, uint64 first, uint64 count) private pure returns (bytes32) {
-        return keccak256(abi.encode("F8", root.epoch, root.node, first, count));
-    }
-
-    function ask(Root memory root, uint256 first, uint256 count) private {
-        vm.prank(ASKER);
-        desk.challengeReceipts{value: count * CHALLENGE_BOND}(root.body, blockOf(root), uint64(first), uint64(count));
-    }
-
-    /// @dev The receipt at `index`, with quote and manifest as told, as an answer carries it.
-    function partly(Root memory root, uint256 index, bytes memory quote, bytes memory manifest) private view returns (bytes memory) {
-        Answer memory a = root.answers[index];
-        bytes memory head = abi.encodePacked(Pack.blob(receiptBody(a)), Pack.blob(receiptSig(a)));
-        return abi.encodePacked(head, Pack.blob(quote), Pack.blob(manifest), siblings(root, index));
-    }
-
-    function one_(Root memory root, uint256 index) private view returns (bytes memory) {
-        return partly(root, index, quoteBody(root.answers[index]), manifestBody(root.answers[index]));
-    }
-
-    /// @dev Shows `more` receipts from the one at `from` on as an answer to the stretch of `count` from `first` on.
-    function show(Root memory root, uint256 first, uint256 count, uint256 from, uint256 more, bytes4 selector) private {
-        bytes memory evidence = abi.encodePacked(root.shown, uint64(first), uint64(count));
-        for (uint256 i = 0; i < more; ++i) evidence = abi.encodePacked(evidence, one_(root, from + i));
-        if (selector == 0) desk.showReceipts(evidence);
-        else refusedAnswer(evidence, selector);
-    }
-
     /// @dev As many receipts as a draw says, from where the stretch stands.
     function answerOf(Root memory root, uint64 first, uint64 count, uint256 random) private view returns (bytes memory evidence) {
         uint256 from = desk.challengeOf(idOf(root, first, count)).shown;
-        evidence = abi.encodePacked(root.shown, first, count);
+        evidence = abi.encodePacked(root.shown, first, count, uint64(first + from));
         for (uint256 i = 0; i < 1 + random % 3 && from + i < count; ++i) evidence = abi.encodePacked(evidence, one_(root, first + from + i));
-    }
-
-    function refusedAnswer(bytes memory evidence, bytes4 selector) private {
-        (bool done, bytes memory reason) = address(desk).call(abi.encodeCall(ReceiptChallenge.showReceipts, (evidence)));
-        yes("refused", !done);
-        eq("error", bytes32(selector), bytes32(bytes4(reason)));
     }
 
     /// @dev The receipt at `index` cannot be shown: its root is withheld, its node slashed.

@@ -13,6 +13,7 @@ import {RewardsVault} from "../src/RewardsVault.sol";
 import {ITreasury, Settlement} from "../src/Settlement.sol";
 import {Sig} from "../src/Sig.sol";
 import {ICreditDesk, IStakeListener, Roles, StakeManager} from "../src/StakeManager.sol";
+import {Trees} from "../src/Trees.sol";
 import {Later} from "./Later.sol";
 import {Vm} from "./Vm.sol";
 
@@ -41,6 +42,7 @@ abstract contract Suite {
     uint64 internal constant GRACE_BLOCKS = 16;
     uint64 internal constant MAX_AGE_BLOCKS = 256;
     uint64 internal constant ANSWER_SECONDS = 3;
+    uint64 internal constant PAYOUT_ANSWER_SECONDS = 2;
     uint128 internal constant CHALLENGE_BOND = 1 ether;
 
     uint256 internal constant CLIENT_KEY = 0xC11E;
@@ -121,7 +123,7 @@ abstract contract Suite {
         verifier = new FraudVerifier(port, books, GRACE_BLOCKS, MAX_AGE_BLOCKS);
         billing = new BillingVerifier(port, books, registry, GRACE_BLOCKS);
         challenges = vm.deployCode(
-            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, escrow, CHALLENGE_BOND, ANSWER_SECONDS)
+            "ReceiptChallenge.sol:ReceiptChallenge", abi.encode(stakes, verifying, escrow, CHALLENGE_BOND, ANSWER_SECONDS, PAYOUT_ANSWER_SECONDS)
         );
         payouts = vm.deployCode(
             "PayoutVerifier.sol:PayoutVerifier", abi.encode(stakes, verifying, registry, escrow, challenges, MAX_AGE_BLOCKS)
@@ -148,6 +150,11 @@ abstract contract Suite {
     function signed(uint256 key, address verifying, bytes32 typehash, bytes memory body) internal view returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, Sig.digest(Sig.domain(verifying), typehash, keccak256(body)));
         return abi.encodePacked(r, s, v);
+    }
+
+    /// @notice Root of a text of so many bytes whose tree ends in `top`.
+    function textRootOf(uint64 size, bytes32 top) internal pure returns (bytes32) {
+        return Trees.root((size + 63) / 64, size, top);
     }
 
     function eq(string memory what, uint256 expected, uint256 got) internal pure {

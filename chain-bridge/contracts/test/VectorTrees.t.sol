@@ -215,14 +215,30 @@ contract VectorTreesTest is Fixture {
 
     // In two, as above: the last tree has more leaves than all others.
     function test_small_trees_and_their_openings() public view {
-        uint256 opened = 0;
-        for (uint256 i = 0; i < 6; ++i) opened += checkTree(each(".trees", i, ""));
-        eq("openings", 19, opened);
+        small(".trees", checkTree);
     }
 
     function test_the_largest_tree_and_its_openings() public view {
-        eq("openings", 33, checkTree(each(".trees", 6, "")));
-        yes("it is the last one", !has(each(".trees", 7, "")));
+        largest(".trees", checkTree);
+    }
+
+    function test_small_sum_trees_and_their_openings() public view {
+        small(".sumTrees", checkSumTree);
+    }
+
+    function test_the_largest_sum_tree_and_its_openings() public view {
+        largest(".sumTrees", checkSumTree);
+    }
+
+    function small(string memory trees, function(string memory) view returns (uint256) check) private view {
+        uint256 opened = 0;
+        for (uint256 i = 0; i < 6; ++i) opened += check(each(trees, i, ""));
+        eq("openings", 19, opened);
+    }
+
+    function largest(string memory trees, function(string memory) view returns (uint256) check) private view {
+        eq("openings", 33, check(each(trees, 6, "")));
+        yes("it is the last one", !has(each(trees, 7, "")));
     }
 
     function checkTree(string memory tree) private view returns (uint256 count) {
@@ -234,17 +250,6 @@ contract VectorTreesTest is Fixture {
             bytes memory leaf = blob(each(string.concat(tree, ".leaves"), n, ""));
             eq("opening", root, lib.openedRoot(leaf, opening(each(string.concat(tree, ".openings"), n, ""))));
         }
-    }
-
-    function test_small_sum_trees_and_their_openings() public view {
-        uint256 opened = 0;
-        for (uint256 i = 0; i < 6; ++i) opened += checkSumTree(each(".sumTrees", i, ""));
-        eq("openings", 19, opened);
-    }
-
-    function test_the_largest_sum_tree_and_its_openings() public view {
-        eq("openings", 33, checkSumTree(each(".sumTrees", 6, "")));
-        yes("it is the last one", !has(each(".sumTrees", 7, "")));
     }
 
     function checkSumTree(string memory tree) private view returns (uint256 count) {

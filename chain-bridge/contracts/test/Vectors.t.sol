@@ -170,6 +170,23 @@ contract VectorsTest is Fixture {
         }
     }
 
+    function test_the_root_of_a_contributions_text_opens_to_its_bytes() public view {
+        uint256 found = 0;
+        for (uint256 d = 0; has(each(".index.datanets", d, "")); ++d) {
+            string memory net = each(".index.datanets", d, ".segments");
+            for (uint256 s = 0; has(each(net, s, "")); ++s) {
+                string memory segment = each(net, s, ".contributions");
+                for (uint256 c = 0; has(each(segment, c, "")); ++c) {
+                    string memory key = each(segment, c, "");
+                    uint64 size = uint64(blob(string.concat(key, ".text")).length);
+                    eq("text root", word(string.concat(key, ".textRoot")), textRootOf(size, word(string.concat(key, ".textTop"))));
+                    ++found;
+                }
+            }
+        }
+        yes("some", found > 2);
+    }
+
     function test_fields_of_receipts_and_their_spans() public {
         for (uint256 i = 0; has(each(".documents", i, "")); ++i) {
             if (!same(text(each(".documents", i, ".name")), "Receipt")) continue;

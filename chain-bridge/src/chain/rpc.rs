@@ -83,6 +83,27 @@ struct RawHeader {
     base_fee_per_gas: Option<U128>,
 }
 
+/// A transaction as it stands in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentCall {
+    /// Whom it went to; nothing if it made a contract.
+    pub to: Option<Address>,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct RawBody {
+    transactions: Vec<RawTransaction>,
+}
+
+#[derive(Deserialize)]
+struct RawTransaction {
+    from: alloy::primitives::Address,
+    to: Option<alloy::primitives::Address>,
+    input: String,
+}
+
 impl RawHeader {
     fn block(&self) -> BlockRef {
         BlockRef { number: self.number.to(), hash: convert::hash(self.hash) }
@@ -298,6 +319,22 @@ impl Rpc {
     pub async fn header(&self, number: u64) -> Result<Option<Header>, ChainError> {
         let raw = self.raw_header(json!(U64::from(number))).await?;
         Ok(raw.map(|raw| Header { block: raw.block(), parent: convert::hash(raw.parent_hash), timestamp: raw.timestamp.to() }))
+    }
+
+    /// What an account sent in a block, in the block's order.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`]; [`ChainError::Unreadable`] if the block is not there.
+    pub async fn sent_by(&self, account: Address, number: u64) -> Result<Vec<SentCall>, ChainError> {
+        let unreadable = |why: String| ChainError::Unreadable { what: "the transactions of a block", why };
+        let body: Option<RawBody> = self.request("eth_getBlockByNumber", json!([U64::from(number), true])).await?;
+        let body = body.ok_or_else(|| unreadable(format!("block {number} is not there")))?;
+        let own = body.transactions.into_iter().filter(|transaction| convert::account(transaction.from) == account);
+        let call = |transaction: RawTransaction| {
+            let data = hex::decode(transaction.input.trim_start_matches("0x")).map_err(|error| unreadable(error.to_string()))?;
+            Ok(SentCall { to: transaction.to.map(convert::account), data })
+        };
+        own.map(call).collect()
     }
 
     /// Logs of some contracts in blocks `from..=to`, asked in pieces of [`LOG_RANGE_MAX`].

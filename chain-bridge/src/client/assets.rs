@@ -97,16 +97,23 @@ impl ChainClient {
         Ok(found.exists.then_some(Priority { block: found.blockNumber, ordinal: found.ordinal, document: 0 }))
     }
 
-    /// Brings an accepted contribution on chain; anybody may. Returns its place in the Datanet.
+    /// Brings an accepted contribution on chain; anybody may. `text_top` ([`types::text::text_top`]) opens the text root to the bytes that the
+    /// contribution states. Returns its place in the Datanet.
     ///
     /// # Errors
-    /// [`ChainError`]; a text that is there already is refused with its first contributor.
-    pub async fn accept(&self, contribution: &Signed<Contribution>, report: &Signed<GateReport>) -> Result<(u64, Sent), ChainError> {
+    /// [`ChainError`]; a text that is there already is refused with its first contributor, other bytes than the root's with both roots.
+    pub async fn accept(
+        &self,
+        contribution: &Signed<Contribution>,
+        report: &Signed<GateReport>,
+        text_top: Hash32,
+    ) -> Result<(u64, Sent), ChainError> {
         let call = AssetRegistry::acceptCall {
             body: contribution.document.encode().into(),
             signature: contribution.signature.0.to_vec().into(),
             report: report.document.encode().into(),
             reportSignature: report.signature.0.to_vec().into(),
+            textTop: convert::word(text_top),
         };
         let key = key("accept", &[contribution.document.hash(), report.document.hash()]);
         let sent = self.write("accept contribution", key, self.deployment().registry, &call, Amount::ZERO).await?;

@@ -85,6 +85,16 @@ impl ChainClient {
         Ok(shown.collect())
     }
 
+    /// What posters showed of their payout trees from block `from` to block `to`: evidence of `showLeaf` and `showPart`, in order.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn shown_payouts(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, ChainError> {
+        let logs = self.rpc.logs(&[self.deployment().challenge], from, to).await?;
+        let events = logs.iter().filter_map(|log| log.log_decode::<ReceiptChallenge::PayoutShown>().ok());
+        Ok(events.map(|event| event.inner.data.evidence.to_vec()).collect())
+    }
+
     /// Runs a proof against the chain's state without sending anything: its commitment is laid into storage for the one call.
     ///
     /// # Errors

@@ -474,11 +474,12 @@ impl Sender {
     /// Looks after what was included: closes what is deep enough, sends again what a reorganisation took out. One that the chain refuses for good
     /// ends here, and is told of as such; it holds up no other.
     async fn sweep(&self, kept: &mut Kept) -> Result<(), ChainError> {
-        if kept.outbox.waiting().next().is_none() {
+        if kept.outbox.is_idle() {
             return Ok(());
         }
         let head = self.rpc.latest().await?.block.number;
         let counted = self.rpc.nonce(self.address(), false).await?;
+        self.look_for_refused(head, counted, kept).await?;
         let due = kept.outbox.to_look_for(head, counted);
         if due.is_empty() {
             return Ok(());
@@ -500,6 +501,23 @@ impl Sender {
                     tracing::warn!(%error, key, "a transaction of before was refused for good")
                 }
                 other => other?,
+            }
+        }
+        kept.save()
+    }
+
+    /// Looks for what contracts refused: a reorganisation may have had it carried out.
+    async fn look_for_refused(&self, head: u64, counted: u64, kept: &mut Kept) -> Result<(), ChainError> {
+        let refused = kept.outbox.refused_to_look_for(head, counted);
+        if refused.is_empty() {
+            return Ok(());
+        }
+        for copies in refused {
+            let found = self.included(&copies).await?;
+            let found = found.map(|(hash, outcome)| (hash, outcome.block, outcome.is_success));
+            if let Some(revived) = kept.outbox.refused_seen(&copies, found, head, counted) {
+                let transaction = found.map(|(hash, ..)| hash).unwrap_or_default();
+                tracing::warn!(%transaction, ?revived, "a transaction that had failed was carried out after all: a reorganisation put it into another block");
             }
         }
         kept.save()

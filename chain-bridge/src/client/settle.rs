@@ -1,5 +1,6 @@
 //! Settlement: node roots, payout trees, claims.
 
+use alloy::rpc::types::Log;
 use types::{
     amount::Amount,
     encoding::Document,
@@ -134,6 +135,21 @@ impl ChainClient {
         let call = Settlement::nodeRootOfCall { _0: epoch, _1: convert::address(node) };
         let root = self.read(self.deployment().settlement, &call).await?;
         Ok((!root.is_zero()).then(|| convert::hash(root)))
+    }
+
+    /// The block in which a payout of an epoch was posted under `root`, at or after block `from`; the last one if that was done again, nothing if it was not
+    /// done.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn payout_block(&self, epoch: u64, root: Hash32, from: u64) -> Result<Option<u64>, ChainError> {
+        let head = self.rpc().latest().await?.block.number;
+        let logs = self.rpc().logs(&[self.deployment().settlement], from, head).await?;
+        let is_it = |log: &&Log| {
+            let event = log.log_decode::<Settlement::PayoutPosted>().map(|event| event.inner.data);
+            event.is_ok_and(|event| (event.epoch, convert::hash(event.root)) == (epoch, root))
+        };
+        Ok(logs.iter().rfind(is_it).and_then(|log| log.block_number))
     }
 
     /// Posts the payout tree of an epoch, built on `previous`, the last final root (zero for the first). An account without the poster's role posts

@@ -8,10 +8,13 @@
 use types::{amount::Amount, id::Address, split::SPLIT_TOTAL};
 
 use super::DeployConfig;
-use crate::chain::error::ChainError;
+use crate::chain::{Heads, error::ChainError};
 
 /// As `FaultBase` has it: blocks of no chain that the suite stands on are further apart.
 const BLOCK_SECONDS_MAX: u64 = 12;
+/// Questions that find a wrong line of a payout tree that nobody shows: one for each level of 2^20 accounts and of the 2^16 parts of one of them. As
+/// `ReceiptChallenge` has it, which refuses what they do not fit.
+const QUESTIONS: u64 = 36;
 /// Longest time of any kind: 136 years. Contracts add them to the chain's time in 64 bits.
 const SECONDS_MAX: u64 = 1 << 32;
 /// Most blocks of any kind: 136 years of blocks a second apart.
@@ -30,6 +33,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         ("thaw_s", c.thaw_s, 1, "that window would be over when it opens"),
         ("honour_s", c.honour_s, 1, "that window would be over when it opens"),
         ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
+        ("payout_answer_s", c.payout_answer_s, 1, "no poster could answer a challenge"),
         ("epoch_min_s", c.epoch_min_s, 0, ""),
         ("fallback_s", c.fallback_s, 0, ""),
         ("unbonding_s", c.unbonding_s, 0, ""),
@@ -117,20 +121,53 @@ pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
             (c.w1_s - third).div_ceil(2)
         ));
     }
-    if twice >= c.w2_s {
+    // The last question must be open a full time to answer before W2 ends, and there is one for each level.
+    let search = (QUESTIONS + 1) * c.payout_answer_s;
+    if search > c.w2_s {
         return refuse(format!(
-            "answer_s is {}, w2_s is {}: a challenge needs twice answer_s, so a payout whose tree nobody shows could never be asked for; lower answer_s \
-             below {} or raise w2_s above {twice}",
-            c.answer_s,
+            "payout_answer_s is {}, w2_s is {}: a wrong line of a payout tree that its poster shows only when asked is found by {QUESTIONS} questions, \
+             each of which it may leave open that long, so that the payout would be final before; lower payout_answer_s to {} or raise w2_s to {search}",
+            c.payout_answer_s,
             c.w2_s,
-            c.w2_s.div_ceil(2)
+            c.w2_s / (QUESTIONS + 1)
         ));
     }
     Ok(())
 }
 
+/// Fewest blocks over which a chain's pace is measured.
+const PACE_BLOCKS_MIN: u64 = 8;
+
+/// Refuses a deployment whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
+/// its time for node roots: an honest receipt would be too old for its root (F5), void and never paid. Of a chain that has made fewer than eight blocks since, or
+/// tells no time, nothing is said.
+///
+/// # Errors
+/// [`ChainError::Argument`] with both times.
+pub fn check_pace(c: &DeployConfig, heads: &Heads) -> Result<(), ChainError> {
+    let blocks = heads.latest.number.saturating_sub(heads.finalized.number);
+    let seconds = heads.timestamp.saturating_sub(heads.finalized_timestamp);
+    if blocks < PACE_BLOCKS_MIN || seconds == 0 {
+        return Ok(());
+    }
+    let needed = c.epoch_min_s.saturating_add(c.w1_s / 3);
+    let held = u128::from(c.max_age_blocks) * u128::from(seconds) / u128::from(blocks);
+    if held > u128::from(needed) {
+        return Ok(());
+    }
+    let least = u128::from(needed) * u128::from(blocks) / u128::from(seconds) + 1;
+    Err(ChainError::Argument(format!(
+        "max_age_blocks of this deployment is {}, which this chain makes in {held} s (its last {blocks} blocks took {seconds} s): an epoch with its time for \
+         node roots (epoch_min_s + w1_s / 3) takes {needed} s, so that receipts would be too old for their roots and never be paid; use a deployment with \
+         max_age_blocks of at least {least}",
+        c.max_age_blocks
+    )))
+}
+
 #[cfg(test)]
 mod tests {
+    use types::{id::Hash32, time::BlockRef};
+
     use super::*;
     use crate::devnet::DevnetConfig;
 
@@ -145,6 +182,42 @@ mod tests {
     }
 
     #[test]
+    fn an_age_in_blocks_is_held_against_the_pace_that_the_chain_has() {
+        // The standard's 43,200 blocks are to hold 57,600 s.
+        let c = standard();
+        let at = |number| BlockRef { number, hash: Hash32::ZERO };
+        let heads = |blocks: u64, seconds: u64| Heads {
+            latest: at(1_000 + blocks),
+            safe: at(1_000),
+            finalized: at(1_000),
+            timestamp: 5_000 + seconds,
+            safe_timestamp: 5_000,
+            finalized_timestamp: 5_000,
+        };
+        for (blocks, seconds) in [(900, 1_800), (900, 1_201), (0, 0), (7, 1), (100, 0)] {
+            check_pace(&c, &heads(blocks, seconds)).unwrap_or_else(|error| panic!("{blocks} blocks in {seconds} s: {error}"));
+        }
+        let why = check_pace(&c, &heads(900, 900)).unwrap_err().to_string();
+        for words in ["max_age_blocks of this deployment is 43200", "in 43200 s", "900 blocks took 900 s", "57600 s", "at least 57601"] {
+            assert!(why.contains(words), "{words:?}: {why}");
+        }
+        check_pace(&DeployConfig { max_age_blocks: 57_601, ..c.clone() }, &heads(900, 900)).unwrap();
+        assert!(check_pace(&c, &heads(900, 1_200)).is_err(), "as long is not longer");
+        check_pace(&DeployConfig { max_age_blocks: u64::MAX, ..c }, &heads(u64::MAX - 2_000, u64::MAX - 9_000)).unwrap();
+    }
+
+    #[test]
+    fn a_development_chain_lacks_nothing_of_a_lasting_one_but_time() {
+        let mut devnet = DevnetConfig::new("anvil".into()).deploy;
+        assert!(liveness(&devnet).unwrap_err().to_string().contains("payouts wait for one another"));
+        // Between its epochs, and to be asked for a payout to its end.
+        devnet.w2_s = 37 * devnet.payout_answer_s;
+        devnet.epoch_min_s = devnet.w2_s + devnet.fallback_s;
+        devnet.unbonding_s = 2 * (devnet.w1_s + devnet.w2_s);
+        liveness(&devnet).unwrap();
+    }
+
+    #[test]
     fn values_that_cannot_work_are_refused_by_name_with_both_numbers_and_the_fix() {
         let c = standard();
         let epoch = c.epoch_min_s + c.w1_s / 3;
@@ -152,7 +225,7 @@ mod tests {
         liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
         liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
         type Change = fn(&mut DeployConfig);
-        let table: [(Change, &[&str]); 18] = [
+        let table: [(Change, &[&str]); 19] = [
             (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
             (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
             (|c| c.thaw_s = 0, &["thaw_s is 0"]),
@@ -170,7 +243,8 @@ mod tests {
             (|c| c.w2_s = 28_801, &["w2_s is 28801", "28800 s apart", "lower w2_s to 28800 or raise epoch_min_s to 28801"]),
             (|c| c.fallback_s = 7_201, &["w2_s + fallback_s are 28801", "28800 s apart", "lower fallback_s to 7200"]),
             (|c| (c.answer_s, c.w1_s, c.epoch_min_s) = (7_200, 21_600, 28_800), &["answer_s is 7200", "14400 s are left", "below 7200"]),
-            (|c| c.answer_s = 10_800, &["answer_s is 10800", "w2_s is 21600", "below 10800", "above 21600"]),
+            (|c| c.payout_answer_s = 0, &["payout_answer_s is 0", "no poster could answer"]),
+            (|c| c.payout_answer_s = 584, &["payout_answer_s is 584", "w2_s is 21600", "36 questions", "to 583 ", "to 21608"]),
         ];
         for (change, says) in table {
             let mut changed = c.clone();

@@ -166,6 +166,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         escrow_: address(deployment.escrow),
         bond_: c.challenge_bond.0,
         answerSeconds_: c.answer_s,
+        payoutAnswerSeconds_: c.payout_answer_s,
     };
     let payout = PayoutVerifier::constructorCall {
         stakeManager_: stake,

@@ -14,7 +14,7 @@ use types::{
 
 use super::{
     FalseSpan, Mode,
-    challenge::Stretch,
+    challenge::{Answer, Stretch, answers_evidence},
     pack::{Packer, Place},
     payout::PayoutProof,
 };
@@ -236,6 +236,11 @@ impl Step {
         Self::free("show part", &ReceiptChallenge::showPartCall { index, evidence: evidence.into() })
     }
 
+    /// F7: shows many leaves and parts; what was shown before is passed over.
+    pub fn show_lines<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Self {
+        Self::free("show lines", &ReceiptChallenge::showLinesCall { answers: answers_evidence(answers).into() })
+    }
+
     /// F7: nobody showed it.
     pub fn settle_part(leaf: u64, index: u64) -> Self {
         Self::free("settle withheld part", &ReceiptChallenge::settlePartCall { leafIndex: leaf, index })
@@ -251,6 +256,53 @@ impl Step {
 pub fn receipts_challenge(epoch: u64, node: Address, first: u64, count: u64) -> Hash32 {
     let of = ("F8".to_owned(), epoch, crate::convert::address(node), first, count);
     keccak(&[&of.abi_encode_params()])
+}
+
+/// Leaves of a payout tree that are tried for the one a challenge of a part speaks of.
+const LEAVES_TRIED: u64 = 1 << 20;
+
+/// The payout that is pending, as the ids of challenges name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its root.
+    pub root: Hash32,
+    /// When it was posted.
+    pub posted_at: u64,
+}
+
+impl Pending {
+    /// The payout of an epoch by the books, where W2 lasts `w2_s` seconds.
+    pub fn of(epoch: u64, payout: &crate::registry::state::Payout, w2_s: u64) -> Option<Self> {
+        Some(Self { epoch, root: payout.root, posted_at: payout.final_at.checked_sub(w2_s)? })
+    }
+
+    /// The id of the challenge for leaf `index`.
+    pub fn leaf_challenge(&self, index: u64) -> Hash32 {
+        let of = ("leaf".to_owned(), self.epoch, alloy::primitives::B256::from(self.root.0), self.posted_at, index);
+        keccak(&[&of.abi_encode_params()])
+    }
+
+    /// The id of the challenge for part `index` of leaf `leaf`.
+    pub fn part_challenge(&self, leaf: u64, index: u64) -> Hash32 {
+        keccak(&[&self.part_words(leaf, index)])
+    }
+
+    fn part_words(&self, leaf: u64, index: u64) -> Vec<u8> {
+        ("part".to_owned(), self.epoch, alloy::primitives::B256::from(self.root.0), self.posted_at, leaf, index).abi_encode_params()
+    }
+
+    /// The place of the leaf that the challenge `id` for part `index` of it speaks of: the event names its account alone, and what settles it its place.
+    /// Nothing if it is another payout's, or the leaf stands beyond a million. A second at most.
+    pub fn leaf_of(&self, id: Hash32, index: u64) -> Option<u64> {
+        // Offset, epoch, root and time stand before the leaf's word, which ends with its number.
+        let (at, mut words) = (5 * 32 - 8, self.part_words(0, index));
+        (0..LEAVES_TRIED).find(|leaf| {
+            words[at..at + 8].copy_from_slice(&leaf.to_be_bytes());
+            keccak(&[&words]) == id
+        })
+    }
 }
 
 /// What the mode of a false span opens, packed.

@@ -24,6 +24,37 @@ pub const STRETCH_MAX: u64 = 256;
 /// Most bytes of evidence that one transaction shows: below what a transaction may carry, with room for what stands around it.
 pub const EVIDENCE_BYTES_MAX: usize = 120 << 10;
 
+/// Most questions that one transaction answers: with [`EVIDENCE_BYTES_MAX`] it bounds its gas, 10 million at most.
+pub const ANSWERS_MAX: usize = 256;
+
+/// What answers a question for a leaf or a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether a part was asked for.
+    pub is_part: bool,
+    /// The place that was asked for.
+    pub index: u64,
+    /// See [`leaf_evidence`] and [`part_evidence`].
+    pub evidence: Vec<u8>,
+}
+
+impl Answer {
+    /// Bytes that it takes among others.
+    pub const fn bytes(&self) -> usize {
+        self.evidence.len() + 13
+    }
+}
+
+/// What `showLines` opens: how many, then of each what was asked for, its index and its evidence.
+pub fn answers_evidence<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Vec<u8> {
+    let (mut count, mut packer) = (0_u32, Packer::new());
+    for answer in answers {
+        packer = packer.u8(answer.is_part.into()).u64(answer.index).blob(&answer.evidence);
+        count = count.saturating_add(1);
+    }
+    Packer::new().u32(count).raw(&packer.finish()).finish()
+}
+
 /// Receipts that follow each other under a node's root: what one challenge asks for; or, counting none, what is published from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
@@ -47,13 +78,14 @@ pub struct Exhibit {
 }
 
 /// What `showReceipts` opens, in as many transactions as the receipts need, each of `bytes_max` bytes at most unless one receipt alone is longer: root,
-/// first, count, then for each receipt its blobs and siblings. `exhibits` begin with the receipt at `next`, the one behind the last that was
-/// shown. Nothing if they reach beyond the tree.
+/// first, count, the place of the transaction's first receipt, then for each receipt its blobs and siblings. `exhibits` begin with the receipt at
+/// `next`: the one behind the last that was shown, or one before it, since the contract passes over those that were. Nothing if they reach beyond
+/// the tree.
 pub fn receipts_evidence(of: &Stretch, next: u64, tree: &SumTree, exhibits: &[Exhibit], bytes_max: usize) -> Option<Vec<Vec<u8>>> {
-    // Whoever publishes begins a stretch of none with each transaction.
+    // Whoever publishes begins a stretch of none with each transaction, whose place is the stretch's.
     let head = |at: u64| {
-        let first = if of.count == 0 { at } else { of.first };
-        Packer::new().node_root(&of.root, of.block).u64(first).u64(of.count)
+        let packer = Packer::new().node_root(&of.root, of.block);
+        if of.count == 0 { packer.u64(at).u64(0) } else { packer.u64(of.first).u64(of.count).u64(at) }
     };
     let (mut all, mut packer, mut is_begun) = (Vec::new(), head(next), false);
     for (at, exhibit) in (next..).zip(exhibits) {

@@ -157,8 +157,7 @@ fn wrong_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
         if expected.get(&(account, part.place())) == Some(&part) {
             continue;
         }
-        let found = if is_refund(&part) { wrong_refund(case, leaf, place, account, &part) } else { wrong_share(case, leaf, place, &part) };
-        match found {
+        match prove_wrong(case, (leaf, place), account, &part) {
             Ok(Some(proof)) => return Ok(Some(proof)),
             Ok(None) => doubt = Some(nothing("a part's proof could not be opened")),
             Err(error) => doubt = Some(error),
@@ -171,6 +170,16 @@ fn wrong_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
         (Ok(None), None) => Ok(None),
         (Err(error), None) => Err(error),
     }
+}
+
+/// The proof that a part of `account` at its place among the posted ones is not what the receipts give.
+pub(super) fn prove_wrong(
+    case: &Case<'_>,
+    (leaf, place): (usize, usize),
+    account: Address,
+    part: &PartLeaf,
+) -> Result<Option<PayoutProof>, SearchError> {
+    if is_refund(part) { wrong_refund(case, leaf, place, account, part) } else { wrong_share(case, leaf, place, part) }
 }
 
 /// A node's root of an epoch, as its event gives it.
@@ -213,7 +222,8 @@ fn wrong_share(case: &Case<'_>, leaf: usize, place: usize, part: &PartLeaf) -> R
         Some(receipt) => {
             let collected = case.state.collected_by(receipt.lane, epoch);
             let collected = collected.unwrap_or_else(|| case.state.lane_collected(receipt.lane));
-            is_out(case.state, epoch, &receipt) || collected < receipt.cumulative_after
+            // What bills nothing may name a quote that nobody has.
+            !receipt.reason.is_billable() || is_out(case.state, epoch, &receipt) || collected < receipt.cumulative_after
         }
     };
     let opened = if is_unpaid { Opened::Receipt(&billed) } else { Opened::All(&billed) };
@@ -246,7 +256,7 @@ fn is_out(state: &State, epoch: u64, receipt: &Receipt) -> bool {
 /// Up to where a receipt under a root speaks for what a lane has collected; nothing if it does not bound the lane's refund.
 fn bound(case: &Case<'_>, (epoch, node): (u64, Address), body: &Bodies, lane: Hash32, collected: Amount) -> Option<Amount> {
     let receipt = read_receipt(&body.receipt, node)?;
-    let is_bound = receipt.lane == lane && receipt.cumulative_after <= collected && !is_out(case.state, epoch, &receipt);
+    let is_bound = receipt.bills() && receipt.lane == lane && receipt.cumulative_after <= collected && !is_out(case.state, epoch, &receipt);
     is_bound.then_some(receipt.cumulative_after)
 }
 
@@ -322,29 +332,26 @@ fn missing_part(case: &Case<'_>) -> Result<Option<PayoutProof>, SearchError> {
     let posted: BTreeMap<_, ()> = parts_of(case.posted).map(|(_, _, account, part)| ((account, part.place()), ())).collect();
     let mut doubt = None;
     for (_, _, account, part) in parts_of(case.expected).filter(|(_, _, account, part)| !posted.contains_key(&(*account, part.place()))) {
-        if is_refund(&part) {
-            if let Some(proof) = case.posted.prove_left_out(account, &part) {
-                return Ok(Some(proof));
-            }
-            doubt = Some(nothing("a refund is left out, and its absence could not be opened"));
-            continue;
-        }
-        let Some((root, block)) = root_of(case.state, case.epoch, part.node) else { continue };
-        let (body, opening) = match opened_at(case, &root, part.receipt) {
-            Ok(found) => found,
-            Err(error) => {
-                doubt = Some(error);
-                continue;
-            }
-        };
-        let Some(receipt) = read_receipt(&body.receipt, part.node) else { continue };
-        if case.state.collected_by(receipt.lane, case.epoch).is_none() {
-            doubt = Some(nothing("the missing part's lane has collected after a later window since"));
-            continue;
-        }
-        if let Some(proof) = case.posted.prove_missing(account, &part, &billed(&root, block, &opening, body)) {
-            return Ok(Some(proof));
+        match prove_missing(case, account, &part) {
+            Ok(Some(proof)) => return Ok(Some(proof)),
+            Ok(None) => {}
+            Err(error) => doubt = Some(error),
         }
     }
     doubt.map_or(Ok(None), Err)
+}
+
+/// The proof that a part which the receipts give is not among those that `account` has in the posted tree.
+pub(super) fn prove_missing(case: &Case<'_>, account: Address, part: &PartLeaf) -> Result<Option<PayoutProof>, SearchError> {
+    if is_refund(part) {
+        let left_out = || nothing("a refund is left out, and its absence could not be opened");
+        return case.posted.prove_left_out(account, part).ok_or_else(left_out).map(Some);
+    }
+    let Some((root, block)) = root_of(case.state, case.epoch, part.node) else { return Ok(None) };
+    let (body, opening) = opened_at(case, &root, part.receipt)?;
+    let Some(receipt) = read_receipt(&body.receipt, part.node) else { return Ok(None) };
+    if case.state.collected_by(receipt.lane, case.epoch).is_none() {
+        return Err(nothing("the missing part's lane has collected after a later window since"));
+    }
+    Ok(case.posted.prove_missing(account, part, &billed(&root, block, &opening, body)))
 }

@@ -202,6 +202,8 @@ pub enum ChallengeOf {
 pub struct Challenge {
     /// What it asks for.
     pub of: ChallengeOf,
+    /// Whose bond it holds, where it is about a payout: who may ask it back.
+    pub challenger: Option<Address>,
     /// Until when it can be answered.
     pub deadline: u64,
     /// How many of the receipts it asks for were shown; they are shown in order.
@@ -368,12 +370,12 @@ impl State {
 
     pub(super) fn apply_challenge(&mut self, logged: &Logged, unknown: impl Fn(String) -> ViewError) -> Result<(), ViewError> {
         let challenges = &mut self.money.challenges;
-        let mut open = |id: &Hash32, deadline: &u64, of: ChallengeOf| {
-            challenges.insert(*id, Challenge { of, deadline: *deadline, shown: 0, is_closed: false });
+        let mut open = |id: &Hash32, deadline: &u64, of: ChallengeOf, challenger: Option<Address>| {
+            challenges.insert(*id, Challenge { of, challenger, deadline: *deadline, shown: 0, is_closed: false });
         };
         match &logged.event {
             Event::ReceiptsChallenged { id, epoch, node, first, count, deadline } => {
-                open(id, deadline, ChallengeOf::Receipts { epoch: *epoch, node: *node, first: *first, count: *count });
+                open(id, deadline, ChallengeOf::Receipts { epoch: *epoch, node: *node, first: *first, count: *count }, None);
             }
             // What nobody asked for belongs to no challenge.
             Event::ReceiptShown { id, index } => {
@@ -385,14 +387,14 @@ impl State {
                 }
             }
             Event::RequestChallenged { id, receipt, node, request, deadline } => {
-                open(id, deadline, ChallengeOf::Request { receipt: *receipt, node: *node, request: request.clone() });
+                open(id, deadline, ChallengeOf::Request { receipt: *receipt, node: *node, request: request.clone() }, None);
             }
-            Event::PayoutChallenged { id, epoch, account, index, deadline, .. } => {
+            Event::PayoutChallenged { id, epoch, account, index, challenger, deadline } => {
                 let of = match account {
                     None => ChallengeOf::Leaf { epoch: *epoch, index: *index },
                     Some(account) => ChallengeOf::Part { epoch: *epoch, account: *account, index: *index },
                 };
-                open(id, deadline, of);
+                open(id, deadline, of, Some(*challenger));
             }
             Event::ChallengeAnswered { id } => {
                 challenges.get_mut(id).ok_or_else(|| unknown(format!("challenge {id}")))?.is_closed = true;

@@ -7,6 +7,7 @@ use types::{
     key::Signed,
     manifest::AssetKind,
     split::SplitTable,
+    text::{text_root, text_top},
 };
 
 use super::harness::{World, bond};
@@ -28,7 +29,8 @@ async fn what_is_registered_contributed_and_indexed_is_in_the_books_of_a_followe
     let (adapter, _) = owner.register_asset(AssetKind::Adapter, "medical adapter").await.unwrap();
     assert_eq!((base, datanet, adapter), (AssetId(1), AssetId(2), AssetId(3)));
 
-    let (salt, text_root, who) = (Hash32([1; 32]), Hash32([2; 32]), contributor.address().unwrap());
+    let text = [b'a'; 640];
+    let (salt, text_root, who) = (Hash32([1; 32]), text_root(&text), contributor.address().unwrap());
     let made = commitment(salt, text_root, who);
     let (priority, _) = contributor.commit(made).await.unwrap();
     let given = Contribution {
@@ -44,10 +46,14 @@ async fn what_is_registered_contributed_and_indexed_is_in_the_books_of_a_followe
     let report = GateReport { datanet, text_root, commitment: made, report: Hash32([6; 32]), is_accepted: true };
     let given = Signed::new(contributor.account("contribute").unwrap(), &domains, given);
     let foreign = Signed::new(contributor.account("review").unwrap(), &domains, report);
-    let error = owner.accept(&given, &foreign).await.unwrap_err();
+    let error = owner.accept(&given, &foreign, text_top(&text)).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("ReviewerSignature"), "{error}");
     let report = Signed::new(owner.account("review").unwrap(), &domains, report);
-    let (number, _) = contributor.accept(&given, &report).await.unwrap();
+    let more = Contribution { text_bytes: 641, ..given.document };
+    let more = Signed::new(contributor.account("contribute").unwrap(), &domains, more);
+    let error = contributor.accept(&more, &report, text_top(&text)).await.unwrap_err();
+    assert_eq!(error.contract_error(), Some("TextBytesMismatch"), "{error}");
+    let (number, _) = contributor.accept(&given, &report, text_top(&text)).await.unwrap();
     assert_eq!(number, 0);
 
     let split = SplitTable { node: 5_000, base: 1_000, data: 4_000, ..SplitTable::default() };

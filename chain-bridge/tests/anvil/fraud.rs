@@ -10,6 +10,7 @@ use chain_bridge::{
         prove,
         search::{Bodies, tree_of},
     },
+    registry::event::Custody,
 };
 use types::{
     amount::Amount,
@@ -157,6 +158,9 @@ async fn receipts_that_were_asked_for_or_published_are_read_back_from_events() {
     for evidence in receipts_evidence(&asked, 0, &tree, &exhibits[..3], 2_000).unwrap() {
         node.challenge(&Step::show_receipts(evidence)).await.unwrap();
     }
+    // Gas has its price here: who answered was given half of it, and the rest of the bonds is kept for who asked.
+    let kept = asker.kept_by(Custody::Challenge, asker.address().unwrap()).await.unwrap();
+    assert!(kept < open(3) && kept > Amount(open(3).0 / 100 * 99), "{kept} are left of three bonds");
     let rest = Stretch { first: 3, count: 0, ..asked };
     for evidence in receipts_evidence(&rest, 3, &tree, &exhibits[3..], EVIDENCE_BYTES_MAX).unwrap() {
         node.challenge(&Step::show_receipts(evidence)).await.unwrap();

@@ -1,16 +1,17 @@
-//! F8, F6 by request and F7 withheld against the compiled contract: who answers is given the bond, who does not is slashed.
+//! F8, F6 by request and F7 withheld against the compiled contract: who answers is given half of what it cost, who does not is slashed.
 
 use chain_bridge::{
-    bindings::InferenceEscrow,
+    bindings::{InferenceEscrow, ReceiptChallenge},
     fraud::{
-        calldata::{Step, receipts_challenge},
+        calldata::{Pending, Step, receipts_challenge},
         challenge::{
-            EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence, receipts_evidence,
-            request_evidence, unmet,
+            ANSWERS_MAX, Answer, EVIDENCE_BYTES_MAX, Exhibit, STRETCH_MAX, Stretch, asked_leaf, is_met, leaf_evidence, part_evidence,
+            receipts_evidence, request_evidence, unmet,
         },
-        payout::Shown,
+        payout::{Row, Shown},
         search::{Bodies, tree_of},
     },
+    registry::money::ChallengeOf,
 };
 use types::{
     amount::Amount,
@@ -18,15 +19,23 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     operator::NodeRoot,
+    payout::PartLeaf,
     quote::Quote,
     receipt::{Reason, Receipt},
     request::{Request, SamplingRule},
+    split::Part,
 };
 
 use super::{
     harness::{account, address},
-    money::{CLIENT, World, seal},
+    money::{CLIENT, Line, Lines, World, seal},
 };
+
+/// What answers left of somebody's bonds.
+fn owed(world: &mut World, challenger: Address) -> u128 {
+    let at = world.t.evm.deployment.challenge;
+    world.t.evm.view(at, &ReceiptChallenge::owedCall(address(challenger))).unwrap().to()
+}
 
 /// A world in the middle of W1 of its second epoch.
 fn world() -> World {
@@ -67,7 +76,7 @@ fn one(mut all: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 #[test]
-fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
+fn a_stretch_that_is_shown_in_time_is_paid_what_it_cost_at_most_and_the_bonds_come_back() {
     let mut world = world();
     let (asker, relay) = (account(4).address(), account(5).address());
     let whole = stretch(&world, 1, 0, 3);
@@ -78,9 +87,9 @@ fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
         assert!(world.t.evm.state.challenge(id).is_some(), "the id says which");
         assert!(world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap_err().starts_with("known challenge"));
     }
-    for (first, count, expected) in
-        [(0, 0, "stretch count"), (0, STRETCH_MAX + 1, "stretch count"), (1, 3, "stretch beyond count"), (3, 1, "stretch beyond")]
-    {
+    let all = world.receipts[&(world.epoch, world.other.address())].len() as u64;
+    let beyond = [(all - 2, 3, "stretch beyond count"), (all, 1, "stretch beyond")];
+    for (first, count, expected) in [(0, 0, "stretch count"), (0, STRETCH_MAX + 1, "stretch count")].into_iter().chain(beyond) {
         let refused = world.t.evm.step(asker, &Step::ask_receipts(&stretch(&world, 1, first, count))).unwrap_err();
         assert!(refused.starts_with(expected), "{first} {count}: {refused}");
     }
@@ -94,14 +103,21 @@ fn a_stretch_that_is_shown_in_time_earns_its_node_every_bond() {
     let first = one(show(&world, 1, &whole, 0, 1, 0));
     world.t.evm.step(relay, &Step::show_receipts(first.clone())).unwrap();
     assert_eq!((world.t.evm.state.open_challenges().count(), balance(&mut world)), (open_before, before), "two are still to be shown");
-    // What was shown is not shown again; the others come in order, all in one call or each in its own.
-    assert!(world.t.evm.step(relay, &Step::show_receipts(first)).is_err());
-    assert!(world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 2, 1, 0)))).is_err());
-    let none = world.t.evm.step(relay, &Step::show_receipts(show(&world, 1, &whole, 0, 1, 0).remove(0)[..108].to_vec())).unwrap_err();
+    // What was shown is passed over; the others come in order, all in one call or each in its own.
+    let passed = world.t.evm.step(relay, &Step::show_receipts(first)).unwrap();
+    assert!(passed.logs.is_empty(), "nothing new was shown");
+    assert_eq!(world.t.evm.state.challenge(receipts_challenge(world.epoch, world.other.address(), 0, 3)).unwrap().shown, 1);
+    let gap = world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 2, 1, 0)))).unwrap_err();
+    assert!(gap.starts_with("not next"), "{gap}");
+    let none = world.t.evm.step(relay, &Step::show_receipts(show(&world, 1, &whole, 0, 1, 0).remove(0)[..116].to_vec())).unwrap_err();
     assert!(none.starts_with("nothing shown"), "{none}");
-    world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 1, 2, EVIDENCE_BYTES_MAX)))).unwrap();
+    // Of all three, the one that somebody was ahead with is passed over.
+    let done = world.t.evm.step(relay, &Step::show_receipts(one(show(&world, 1, &whole, 0, 3, EVIDENCE_BYTES_MAX)))).unwrap();
+    assert!(done.logs.len() >= 2, "{}", done.logs.len());
     assert_eq!(world.t.evm.state.open_challenges().count(), open_before - 1);
-    assert_eq!(balance(&mut world), before + 3 * world.t.evm.deployment.config.challenge_bond.0);
+    // Gas is free here: who answers is given nothing for it, and the challenger has all of its bonds back.
+    assert_eq!(balance(&mut world), before);
+    assert_eq!(owed(&mut world, asker), 3 * world.t.evm.deployment.config.challenge_bond.0);
     // The other stretch is not answered by this one.
     let settle = Step::settle_receipts(&last);
     assert!(world.t.evm.step(asker, &settle).unwrap_err().starts_with("still open"));
@@ -125,7 +141,9 @@ fn a_stretch_shown_in_part_is_withheld_and_its_challenger_has_every_bond_back() 
     world.t.evm.step(account(5).address(), &Step::show_receipts(one(show(&world, 1, &of, 0, 2, usize::MAX)))).unwrap();
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
     world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap();
-    assert_eq!(world.t.evm.balance(asker), before);
+    // Of what was shown the answers left all, since gas is free here.
+    let bond = world.t.evm.deployment.config.challenge_bond.0;
+    assert_eq!((world.t.evm.balance(asker).0, owed(&mut world, asker)), (before.0 - 2 * bond, 2 * bond));
     assert!(world.t.evm.state.withheld_at(world.epoch, world.other.address()).is_some());
     assert!(world.t.evm.step(asker, &Step::settle_receipts(&of)).unwrap_err().starts_with("no challenge"));
 }
@@ -415,6 +433,15 @@ fn every_leaf_and_part_of_a_posted_tree_can_be_shown_and_silence_takes_it_back()
     world.t.evm.step(asker, &Step::ask_leaf(2)).unwrap();
     world.t.evm.step(asker, &Step::ask_part(asked_leaf(&shown, 1).unwrap(), 7)).unwrap();
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
+    // Who did not ask finds what settles it by the books alone.
+    let payout = world.t.evm.state.epoch(world.epoch).unwrap().payout.unwrap();
+    let pending = Pending::of(world.epoch, &payout, world.t.evm.deployment.config.w2_s).unwrap();
+    let parts = world.t.evm.state.open_challenges().filter(|(_, challenge)| matches!(challenge.of, ChallengeOf::Part { .. }));
+    let parts: Vec<_> = parts.map(|(id, challenge)| (id, challenge.challenger)).collect();
+    assert_eq!(parts, [(pending.part_challenge(1, 7), Some(asker))]);
+    assert_eq!(pending.leaf_of(parts[0].0, 7), Some(1));
+    assert_eq!(pending.leaf_of(pending.leaf_challenge(2), 7), None, "a leaf's challenge is no part's");
+    assert!(world.t.evm.state.challenge(pending.leaf_challenge(2)).is_some());
     world.t.evm.step(asker, &Step::settle_part(1, 7)).unwrap();
     assert!(world.t.evm.state.epoch(world.epoch).unwrap().payout.is_none());
     assert!(world.t.evm.step(asker, &Step::settle_leaf(2)).is_err(), "nothing is pending any more");
@@ -424,4 +451,70 @@ fn every_leaf_and_part_of_a_posted_tree_can_be_shown_and_silence_takes_it_back()
         world.t.evm.step(asker, &Step::reclaim(id)).unwrap();
     }
     world.post(&shown, shown.total()).unwrap();
+}
+
+/// Gas of any transaction, in which the question of somebody who asks many at once has no share.
+const BASE_GAS: u64 = 21_000;
+/// A block of the networks that the contracts are meant for.
+const BLOCK_GAS: u64 = 30_000_000;
+
+/// A tree of 2^`depth` accounts, each with one part.
+fn wide(depth: u32) -> Shown {
+    let lines: Lines = (0..1_u32 << depth)
+        .map(|number| {
+            let account = Address([&[7; 16][..], &number.to_be_bytes()].concat().try_into().unwrap());
+            let part = PartLeaf::new(Address([9; 20]), u64::from(number), Part::Node, Amount(1));
+            Line { account, previous: Amount::ZERO, parts: vec![Row::from(&part)] }
+        })
+        .collect();
+    Shown::new(seal(&lines)).unwrap()
+}
+
+#[test]
+fn two_hundred_answers_fit_a_block_and_cost_no_more_than_asking_for_them() {
+    for depth in [10, 16] {
+        let mut world = World::new(9);
+        let shown = wide(depth);
+        // What its root says it pays is looked at by nobody who only asks.
+        let total = Shown::new(seal(&world.expected())).unwrap().total();
+        world.post_root(shown.root(), total).unwrap();
+        let (asker, poster) = (account(4).address(), account(5).address());
+        let open_before = world.t.evm.state.open_challenges().count();
+        let (mut asked, mut answers) = (0, Vec::new());
+        for number in 0..200 {
+            let (leaf, index) = (number * 5, number as u64 * 5);
+            let is_part = number % 2 == 1;
+            let (ask, evidence, index) = if is_part {
+                (Step::ask_part(asked_leaf(&shown, leaf).unwrap(), 3), part_evidence(&shown, leaf, 3).unwrap(), 3)
+            } else {
+                (Step::ask_leaf(index), leaf_evidence(&shown, index), index)
+            };
+            asked += world.t.evm.step(asker, &ask).unwrap().gas - BASE_GAS;
+            answers.push(Answer { is_part, index, evidence });
+        }
+        // Somebody is ahead with one of them.
+        world.t.evm.step(asker, &Step::show_leaf(0, answers[0].evidence.clone())).unwrap();
+        let (mut gas, mut transactions, mut rest) = (0, 0, answers.as_slice());
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |answer: &&Answer| {
+                bytes += answer.bytes();
+                bytes <= EVIDENCE_BYTES_MAX
+            };
+            let count = rest.iter().take(ANSWERS_MAX).take_while(fits).count();
+            let (now, later) = rest.split_at(count);
+            let done = world.t.evm.step(poster, &Step::show_lines(now)).unwrap();
+            assert!(done.gas < 10_000_000, "{} gas of {count} answers at depth {depth}", done.gas);
+            (gas, transactions, rest) = (gas + done.gas, transactions + 1, later);
+        }
+        println!("depth {depth}: asked {}, answered {} each, {transactions} transactions", asked / 200, gas / 200);
+        assert!(gas < BLOCK_GAS, "{gas} gas");
+        // Half of it comes out of the bonds: who asks pays its questions and that half.
+        assert!(asked + gas / 2 > gas - gas / 2, "depth {depth}: {asked} gas to ask, {gas} to answer");
+        assert_eq!(world.t.evm.state.open_challenges().count(), open_before);
+        let bond = world.t.evm.deployment.config.challenge_bond.0;
+        assert_eq!(owed(&mut world, asker), 200 * bond, "gas is free here: all of it comes back");
+        let again = world.t.evm.step(poster, &Step::show_lines(&answers[..9])).unwrap();
+        assert!(again.logs.is_empty(), "nothing is shown twice");
+    }
 }

@@ -80,6 +80,7 @@ pub(crate) fn config() -> DeployConfig {
         max_age_blocks: 256,
         challenge_bond: open(1),
         answer_s: 30,
+        payout_answer_s: 20,
         protocol: at(0x70),
         governor: account(60).address(),
     }

@@ -20,7 +20,7 @@ use types::{
     operator::NodeRoot,
     payout::{PartLeaf, PayoutLeaf, Witness, parts_tree},
     quote::Quote,
-    receipt::{Receipt, Span},
+    receipt::{Reason, Receipt, Span},
     split::{self, Part},
     voucher::{Lane, Voucher},
 };
@@ -53,6 +53,12 @@ pub(crate) struct World {
 }
 
 pub(crate) const CLIENT: u8 = 2;
+
+/// The same answer as one that failed.
+fn failed(bodies: &Bodies) -> Bodies {
+    let receipt = Receipt { reason: Reason::EngineFailure, fee: Amount::ZERO, ..Receipt::decode(&bodies.receipt).unwrap() };
+    Bodies { receipt: receipt.encode(), ..bodies.clone() }
+}
 
 impl World {
     /// Two nodes and a client with money; no epoch yet.
@@ -92,10 +98,15 @@ impl World {
         world.epoch = 2;
         let (a, poor) = (world.lane(0, 3), world.lane(1, 4));
         let void = world.bodies(0, &a, 1, seed ^ 3, 2);
-        let first = [world.bodies(0, &a, 0, seed ^ 4, 2), void.clone(), world.bodies(0, &a, 2, seed ^ 5, 4)];
-        // The last one names a lane of the other node that is spoken for as far already.
-        let second =
-            [world.bodies(1, &b, 1, seed ^ 6, 5), world.bodies(1, &poor, 0, seed ^ 7, 1), world.bodies(1, &spent, 0, seed ^ 10, 1)];
+        let unbilled = world.failed(&a, seed ^ 11);
+        let first = [world.bodies(0, &a, 0, seed ^ 4, 2), void.clone(), world.bodies(0, &a, 2, seed ^ 5, 4), unbilled];
+        // The third one names a lane of the other node that is spoken for as far already; the last one bills nothing and names all of another.
+        let second = [
+            world.bodies(1, &b, 1, seed ^ 6, 5),
+            world.bodies(1, &poor, 0, seed ^ 7, 1),
+            world.bodies(1, &spent, 0, seed ^ 10, 1),
+            failed(&world.bodies(1, &rich, 6, seed ^ 12, 0)),
+        ];
         world.collect(&a, 5);
         world.collect(&b, 4);
         world.submit(0, &first);
@@ -150,6 +161,20 @@ impl World {
             ..self.t.receipt.clone()
         };
         Bodies { receipt: receipt.encode(), quote: quote.encode(), manifest: self.t.manifest.encode() }
+    }
+
+    /// A receipt that bills nothing, collected as far as it says, and names a quote and a manifest that nobody has.
+    fn failed(&self, lane: &Lane, seed: u64) -> Bodies {
+        let billed = self.bodies(0, lane, 0, seed, 0);
+        let receipt = Receipt {
+            reason: Reason::EngineFailure,
+            fee: Amount::ZERO,
+            cumulative_after: Amount::ZERO,
+            quote: Hash32([0x51; 32]),
+            manifest: Hash32([0x52; 32]),
+            ..Receipt::decode(&billed.receipt).unwrap()
+        };
+        Bodies { receipt: receipt.encode(), quote: vec![], manifest: vec![] }
     }
 
     /// Collects `count` OPEN in all on a lane.
@@ -226,18 +251,20 @@ impl World {
         for ((_, node), bodies) in self.receipts.iter().filter(|((epoch, _), _)| *epoch == self.epoch) {
             for (index, body) in (0..).zip(bodies) {
                 let receipt = Receipt::decode(&body.receipt).unwrap();
-                if state.is_paid(self.epoch, *node, receipt.hash(), receipt.lane, receipt.cumulative_after) {
+                let is_paid = state.is_paid(self.epoch, *node, receipt.hash(), receipt.lane, receipt.cumulative_after);
+                if is_paid && receipt.bills() {
                     self.divide(index, body, &mut add);
                 }
             }
         }
         for (lane, due, collected) in state.refunds_due(self.epoch) {
-            // Every receipt that names the lane, was collected by now and was not out, with its place.
+            // Every billed receipt that names the lane, was collected by now and was not out, with its place.
             let mut furthest = (Amount::ZERO, Reverse(Witness::NONE));
             for ((epoch, node), bodies) in self.receipts.iter().filter(|((epoch, _), _)| *epoch <= self.epoch) {
                 for (index, body) in (0..).zip(bodies) {
                     let receipt = Receipt::decode(&body.receipt).unwrap();
-                    let is_bound = receipt.lane == lane && receipt.node == *node && receipt.cumulative_after <= collected;
+                    let is_bound =
+                        receipt.bills() && receipt.lane == lane && receipt.node == *node && receipt.cumulative_after <= collected;
                     if is_bound && !state.is_out(*epoch, *node, receipt.hash()) {
                         let witness = Witness { epoch: *epoch, node: *node, index };
                         furthest = furthest.max((receipt.cumulative_after, Reverse(witness)));

@@ -22,7 +22,7 @@ use super::{
 
 /// A change of a right tree: its lines before roots and sums are written, its rows afterwards, or the total beside it.
 #[derive(Clone, Copy)]
-enum Change {
+pub(crate) enum Change {
     Lines(fn(&World, &mut Lines)),
     Rows(fn(&mut Rows)),
     Total,
@@ -80,7 +80,7 @@ fn not_due(world: &World) -> PartLeaf {
     PartLeaf::refund(world.t.node.address(), Hash32([1; 32]), Amount(9), Witness::NONE)
 }
 
-const CHANGES: [(&str, PayoutMode, Change); 48] = [
+pub(crate) const CHANGES: [(&str, PayoutMode, Change); 49] = [
     ("total", PayoutMode::Head, Change::Total),
     ("a leaf's bytes", PayoutMode::LeafForm, Change::Rows(|rows| rows[0].0.bytes.push(0))),
     ("a leaf's amount", PayoutMode::LeafForm, Change::Rows(|rows| rows[1].0.amount.0 -= 1)),
@@ -212,7 +212,14 @@ const CHANGES: [(&str, PayoutMode, Change); 48] = [
             give(lines, a_treasury(), PartLeaf { node: Address([3; 20]), ..unpaid(world, 0, 0) });
         }),
     ),
-    ("a receipt beyond the count", PayoutMode::Part, Change::Lines(|world, lines| give(lines, a_treasury(), unpaid(world, 0, 3)))),
+    ("a receipt beyond the count", PayoutMode::Part, Change::Lines(|world, lines| give(lines, a_treasury(), unpaid(world, 0, 4)))),
+    (
+        "a receipt that bills nothing",
+        PayoutMode::Part,
+        Change::Lines(|world, lines| {
+            give(lines, world.t.node.address(), unpaid(world, 0, 3));
+        }),
+    ),
     ("a void receipt", PayoutMode::Part, Change::Lines(|world, lines| give(lines, world.t.node.address(), unpaid(world, 0, 1)))),
     (
         "a receipt not collected",

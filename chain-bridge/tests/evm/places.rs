@@ -1,7 +1,7 @@
 //! F3 and F5 with places in submitted trees: openings that Rust makes lead where the contract says.
 
 use chain_bridge::{
-    bindings::Settlement,
+    bindings::{ReceiptChallenge, Settlement},
     fraud::{
         calldata::Proof,
         node::{BlockFault, block_fault, is_repeat},
@@ -11,9 +11,10 @@ use chain_bridge::{
 use types::{
     amount::Amount,
     encoding::Document,
+    id::Hash32,
     key::Signed,
     merkle::SumTree,
-    operator::{NodeRoot, receipt_leaf},
+    operator::{NAMED_BYTES_MAX, NodeRoot, RECEIPTS_MAX, receipt_leaf},
     receipt::Receipt,
 };
 
@@ -30,6 +31,25 @@ pub(crate) fn submit(t: &mut Transcript, receipts: &[Receipt]) -> Vec<Place> {
     t.evm.call(account(5).address(), t.evm.deployment.settlement, &call, Amount::ZERO).unwrap();
     let block = t.evm.state.epoch(epoch).unwrap().roots[&t.node.address()].block;
     (0..receipts.len() as u64).map(|index| Place { root, block, opening: tree.open(index).unwrap() }).collect()
+}
+
+#[test]
+fn a_root_of_more_receipts_than_anybody_could_ask_for_is_refused() {
+    let mut t = Transcript::new();
+    let settlement = t.evm.deployment.settlement;
+    assert_eq!(t.evm.view(settlement, &Settlement::RECEIPTS_MAXCall {}).unwrap(), RECEIPTS_MAX);
+    let epoch = t.evm.view(settlement, &Settlement::submissionEpochCall {}).unwrap();
+    let named = t.evm.view(t.evm.deployment.challenge, &ReceiptChallenge::NAMED_BYTES_MAXCall {}).unwrap();
+    assert_eq!(named, alloy::primitives::U256::from(NAMED_BYTES_MAX), "what counts as shown is the same off the chain and on it");
+    let mut submit = |count| {
+        let root = NodeRoot { node: t.node.address(), epoch, receipts: Hash32([1; 32]), count, fees: Amount::ZERO };
+        let signed = Signed::new(&t.node, &t.evm.deployment.domains(), root);
+        let call = Settlement::submitNodeRootCall { body: root.encode().into(), signature: signed.signature.0.to_vec().into() };
+        t.evm.call(account(5).address(), settlement, &call, Amount::ZERO)
+    };
+    let refused = submit(RECEIPTS_MAX + 1).unwrap_err();
+    assert!(refused.starts_with("too many receipts"), "{refused}");
+    submit(RECEIPTS_MAX).unwrap();
 }
 
 #[test]

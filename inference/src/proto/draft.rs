@@ -235,6 +235,27 @@ impl Draft {
         self.end(End::Failed { cause, why: why.into(), is_signed });
     }
 
+    /// What became of an attempt has come to light after its end, or after this client's: false if that was known, or if it is no attempt of this
+    /// request. A receipt for all tokens of the request ends it by `reason`, unless its client left before the end.
+    pub fn settle(&mut self, attempt: u16, fee: Option<(Amount, Reason)>, billed_to: usize) -> bool {
+        let count = self.tokens.len();
+        let Some(one) = self.tries.get_mut(usize::from(attempt)) else { return false };
+        match (&mut one.end, fee) {
+            (Some(End::Receipt { .. } | End::Failed { is_signed: true, .. }), _) => return false,
+            (Some(End::Failed { is_signed, .. }), None) => *is_signed = true,
+            (end @ None, None) => {
+                *end = Some(End::Failed { cause: Cause::Interrupted, why: Cause::Interrupted.words().to_owned(), is_signed: true });
+            }
+            (end, Some((fee, reason))) => {
+                *end = Some(End::Receipt { fee });
+                if matches!(reason, Reason::Stop | Reason::Length) && billed_to == count {
+                    self.finish(reason);
+                }
+            }
+        }
+        true
+    }
+
     fn end(&mut self, end: End) {
         if let Some(last) = self.tries.last_mut().filter(|last| last.end.is_none()) {
             last.end = Some(end);
@@ -328,6 +349,27 @@ pub(super) mod tests {
         draft.begin(Address([1; 20])).unwrap();
         draft.promise(Amount(10));
         assert_eq!(draft.begin(Address([2; 20])), Err(DraftError::Spent));
+    }
+
+    #[test]
+    fn what_became_of_an_attempt_is_settled_once_and_ends_the_request_if_it_was_all_of_it() {
+        let mut draft = draft(100);
+        let lost = |draft: &mut Draft, sum| {
+            draft.begin(Address([1; 20])).unwrap();
+            draft.token(7, b"a");
+            draft.promise(Amount(sum));
+        };
+        lost(&mut draft, 30);
+        draft.fail(Cause::Silent, "nothing for 60 s", false);
+        lost(&mut draft, 20);
+        lost(&mut draft, 10);
+        assert!(draft.settle(0, None, 0) && !draft.settle(0, Some((Amount(30), Reason::Stop)), 3), "signed once");
+        assert_eq!(draft.cost(), Ok(Amount(30)));
+        assert!(draft.settle(1, Some((Amount(15), Reason::Cancelled)), 2) && !draft.settle(1, None, 0));
+        assert_eq!((draft.cost(), draft.ended()), (Ok(Amount(25)), None));
+        // Its process died between the last voucher and the receipt.
+        assert!(draft.settle(2, Some((Amount(9), Reason::Stop)), 3) && !draft.settle(3, None, 0));
+        assert_eq!((draft.cost(), draft.ended()), (Ok(Amount(24)), Some(Reason::Stop)));
     }
 
     #[test]

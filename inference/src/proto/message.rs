@@ -19,6 +19,7 @@
 //!          <------------------------------- Receipt (receipt, answer, openings)
 //! ```
 //! A refusal may stand in place of any answer; after one nothing more comes and nothing is charged beyond the vouchers signed.
+//! A client that was cut off asks with [`Recall`], on a stream of its own, what became of the attempt.
 //!
 //! Size: a token frame is about 15 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
 
@@ -33,6 +34,8 @@ use types::{
     request::Request,
     voucher::{Lane, Voucher},
 };
+
+use super::recall::Recall;
 
 /// Tokens a node delivers beyond the last voucher.
 pub const VOUCHER_TOKENS: u32 = 64;
@@ -77,6 +80,8 @@ pub enum FromClient {
     },
     /// Asks what the node is doing.
     Status,
+    /// Asks what became of an attempt that this client was cut off from.
+    Recall(Box<Signed<Recall>>),
 }
 
 /// Everything a node needs to answer.
@@ -136,6 +141,11 @@ pub enum FromNode {
     Status(Status),
     /// No.
     Refused(Refusal),
+    /// The bundle of a recalled attempt that was billed, as JSON; one that was not is answered with its receipt of fee 0.
+    Kept {
+        /// Bundle.
+        bundle: String,
+    },
 }
 
 /// A receipt and its evidence.
@@ -178,6 +188,29 @@ pub struct Status {
     pub receipts_unposted: u64,
     /// Resident memory, bytes.
     pub memory_bytes: u64,
+    /// Whether it checks what others show and post.
+    pub watches: bool,
+    /// What it watches, by epoch.
+    pub watching: Vec<Watched>,
+}
+
+/// A payout, or the receipts behind a node's root, as a node that checks them sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The epoch.
+    pub epoch: u64,
+    /// `receipts` or `payout`.
+    pub what: String,
+    /// Whose: the node's or the poster's account; zero for a payout that nobody posted yet.
+    pub of: Address,
+    /// Its root; zero for a payout that nobody posted yet.
+    pub root: Hash32,
+    /// What is known of it, in plain words.
+    pub found: String,
+    /// Who is waited for, in plain words.
+    pub waits_for: Option<String>,
+    /// Until when: the answer's deadline, the end of W1, or when the payout is final; seconds since 1970.
+    pub until: Option<u64>,
 }
 
 /// A typed no.
@@ -210,12 +243,16 @@ pub enum RefusalCode {
     Duplicate,
     /// The node failed.
     Internal,
+    /// The lane can pay no answer here any more, another one can: nothing was begun on it.
+    Lane,
+    /// The node knows of no such attempt of who asks.
+    Unknown,
 }
 
 impl RefusalCode {
     /// Whether the same request may succeed at another node.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::NotServed | Self::Busy | Self::Quote | Self::Internal)
+        matches!(self, Self::NotServed | Self::Busy | Self::Quote | Self::Internal | Self::Lane)
     }
 }
 

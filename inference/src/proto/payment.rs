@@ -91,7 +91,7 @@ pub enum TermsError {
     #[error("the quote's {0} is not the request's")]
     Differs(&'static str),
     /// Dearer than allowed.
-    #[error("the {rate} rate is {quoted} wei per 1,000 tokens, the request allows {allowed}")]
+    #[error("the {rate} rate is {} per 1,000 tokens, the request allows {}", quoted.in_open(), allowed.in_open())]
     Dearer {
         /// Input or output.
         rate: &'static str,
@@ -101,7 +101,7 @@ pub enum TermsError {
         allowed: Amount,
     },
     /// The constant is the protocol's, not the node's, to set.
-    #[error("the quote's protocol fee is {quoted} wei, the protocol's is {due}")]
+    #[error("the quote's protocol fee is {}, the protocol's is {}", quoted.in_open(), due.in_open())]
     ProtocolFee {
         /// Offered.
         quoted: Amount,
@@ -117,7 +117,7 @@ pub enum TermsError {
         possible: u32,
     },
     /// The prompt alone costs more than may be spent.
-    #[error("the answer would cost {due} wei before its first token, the spending limit leaves {limit}")]
+    #[error("the answer would cost {} before its first token, the spending limit leaves {}", due.in_open(), limit.in_open())]
     Limit {
         /// Due at zero output tokens.
         due: Amount,

@@ -218,6 +218,23 @@ impl Spending {
         self.end(request, Outcome { paid, promised: promised.unwrap_or_default(), settled: BTreeSet::new() });
     }
 
+    /// What is counted of an attempt of a request that is not under way, because no receipt of it has come.
+    pub fn owed(&self, request: Hash32, attempt: u16) -> Option<Promise> {
+        let is_its = |owed: &&Owed| owed.request == request && owed.promise.attempt == attempt;
+        self.owed.iter().find(is_its).map(|owed| owed.promise)
+    }
+
+    /// A receipt of such an attempt has come after all and charges `fee`, which counts for good in place of what was promised; false if nothing was
+    /// counted of it any more.
+    pub fn settle(&mut self, request: Hash32, attempt: u16, fee: Amount) -> bool {
+        let Some(place) = self.owed.iter().position(|owed| owed.request == request && owed.promise.attempt == attempt) else {
+            return false;
+        };
+        let owed = self.owed.remove(place);
+        self.charge(owed.key, owed.day, fee);
+        true
+    }
+
     /// Requests under way, or left behind by a process that died.
     pub fn open(&self) -> impl Iterator<Item = Hash32> {
         self.open.keys().copied()

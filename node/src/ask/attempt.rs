@@ -20,12 +20,19 @@ use super::{
     unbilled::Expected,
     whole::{Progress, Tried},
 };
-use crate::{data::write_atomic, evidence, purse::HeldLane};
+use crate::{
+    data::write_atomic,
+    evidence,
+    output::money,
+    purse::{HeldLane, Left},
+};
 
 /// Most bytes of text of one token: a node that sends more fills this client's memory, not its answer.
 const TOKEN_BYTES_MAX: usize = 1 << 10;
 /// Blocks behind the head that a quote may name: contracts void a receipt that names an older one.
 const QUOTE_AGE_MAX: u64 = 256;
+/// Lanes that a node may refuse in one attempt: more, and it is not the lanes.
+const LANES_REFUSED_MAX: u8 = 3;
 /// Between two tries at a busy node.
 const BUSY_LOOK: Duration = Duration::from_millis(500);
 
@@ -45,7 +52,7 @@ impl Asker {
             Err(error) => return Ok(Tried::Lost(Cause::Unreachable, error.to_string())),
         };
         (progress.on_event)(Event::Connected(candidate));
-        let mut is_told = false;
+        let (mut is_told, mut refused) = (false, 0);
         loop {
             match self.stream(question, candidate, attempt, &connection, progress).await {
                 Ok(tried) => return Ok(tried),
@@ -59,7 +66,12 @@ impl Asker {
                     }
                     tokio::time::sleep(BUSY_LOOK).await;
                 }
-                Err(Stop::Busy(reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
+                // Nothing was begun on that lane, and it is not taken again: the same attempt goes on by the next one.
+                Err(Stop::Lane(reason)) if refused < LANES_REFUSED_MAX => {
+                    tracing::info!(node = %candidate.node, %reason, "taking another lane");
+                    refused += 1;
+                }
+                Err(Stop::Busy(reason) | Stop::Lane(reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
             }
         }
     }
@@ -116,17 +128,26 @@ impl Asker {
             prompt_salt: progress.draft.prompt_salt(),
             continued: continued.clone(),
         };
-        talk.send(&FromClient::Begin(Box::new(begin.clone()))).await?;
+        let sent = talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
         // Checked while the node reads on: nothing is promised before the first voucher.
         self.check_quote(candidate, &request, &quote)?;
-        let FromNode::Begun { tokens_in, base } = talk.recv().await? else { return Err(Stop::out_of_order("the beginning")) };
+        let said = match sent {
+            Ok(()) => talk.recv().await,
+            Err(stop) => Err(stop),
+        };
+        if let Err(Stop::Lane(_)) = &said {
+            // No voucher of this attempt is out on it, and none comes: its sum is no longer ours to continue.
+            lane.promise()?;
+        }
+        let FromNode::Begun { tokens_in, base } = said? else { return Err(Stop::out_of_order("the beginning")) };
         (progress.on_event)(Event::Begun);
         if base != lane.cumulative() {
             // The vouchers behind it stand, but this lane's sum is no longer ours to continue.
             lane.promise()?;
             return Err(Stop::misbehaved(format!(
-                "its books have the lane at {base} wei, this client's last receipt at {}",
-                lane.cumulative()
+                "its books have the lane at {}, this client's last receipt at {}",
+                money(base),
+                money(lane.cumulative())
             )));
         }
         let terms = Terms {
@@ -160,7 +181,7 @@ impl Asker {
                     let due = asking.token(index, id).map_err(Stop::misbehaved)?;
                     progress.token(id, &bytes);
                     if let Some(voucher) = due {
-                        last = Some(self.promise(talk, &mut lane, attempt, voucher, progress).await?);
+                        last = Some(self.promise(talk, &mut lane, candidate, voucher, progress).await?);
                     }
                 }
                 FromNode::Finished { reason } => break reason,
@@ -169,7 +190,7 @@ impl Asker {
             }
         };
         if let Some(voucher) = asking.rest().map_err(Stop::misbehaved)? {
-            last = Some(self.promise(talk, &mut lane, attempt, voucher, progress).await?);
+            last = Some(self.promise(talk, &mut lane, candidate, voucher, progress).await?);
         }
         let Some(voucher) = last else {
             // With its receipt it is the model's end, without one the node's.
@@ -227,12 +248,16 @@ impl Asker {
         &self,
         talk: &mut Talk,
         lane: &mut HeldLane,
-        attempt: u16,
+        candidate: &Candidate,
         voucher: Voucher,
         progress: &mut Progress<'_>,
     ) -> Result<Signed<Voucher>, Stop> {
+        let attempt = voucher.attempt;
         if !lane.is_promised() {
             lane.promise()?;
+            // Whom a later process asks, should this one not live to see the receipt.
+            let at = (candidate.node, candidate.account, candidate.addr);
+            self.purse.leave(&self.domains, &Left::new(voucher.request, attempt, at, self.payer, self.signer.address()))?;
         }
         let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
         progress.draft.promise(sum);

@@ -13,14 +13,18 @@ pub(super) fn bundle_path(folder: &Path, request: Hash32, attempt: u16) -> PathB
     folder.join(format!("{}-{attempt}.json", hex::encode(&request.0[..8])))
 }
 
-/// The bundle of the last attempt of a request that was answered, if this client died after it was kept and before it was noted.
-pub(super) fn kept_bundle(folder: &Path, draft: &Draft) -> Option<Bundle> {
-    draft.ended()?;
-    let attempt = u16::try_from(draft.tries().len().checked_sub(1)?).ok()?;
-    let request = draft.request().document.id();
+/// The bundle of an attempt that is kept and stands.
+pub(super) fn read_bundle(folder: &Path, request: Hash32, attempt: u16) -> Option<Bundle> {
     let bytes = read_bounded(&bundle_path(folder, request, attempt), BUNDLE_BYTES_MAX as u64).ok()?;
     let bundle = Bundle::from_json(&bytes).ok()?;
     let receipt = &bundle.receipt.document;
     let is_its = receipt.request == request && receipt.attempt == attempt && receipt.reason.is_billable();
     (is_its && attribution::bundle::verify(&bundle).is_ok()).then_some(bundle)
+}
+
+/// The bundle of the last attempt of a request that was answered, if this client died after it was kept and before it was noted.
+pub(super) fn kept_bundle(folder: &Path, draft: &Draft) -> Option<Bundle> {
+    draft.ended()?;
+    let attempt = u16::try_from(draft.tries().len().checked_sub(1)?).ok()?;
+    read_bundle(folder, draft.request().document.id(), attempt)
 }

@@ -22,6 +22,17 @@ pub(super) enum Stop {
     Refused(String),
     /// The node has too much under way, or this request still.
     Busy(String),
+    /// The lane can pay nothing there any more, another one can.
+    Lane(String),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mine(error) => write!(f, "{error:#}"),
+            Self::Theirs(_, why) | Self::Refused(why) | Self::Busy(why) | Self::Lane(why) => f.write_str(why),
+        }
+    }
 }
 
 impl From<anyhow::Error> for Stop {
@@ -80,6 +91,7 @@ impl Talk {
         };
         match FromNode::decode(&frame).map_err(Stop::misbehaved)? {
             FromNode::Refused(refusal) if refusal.code == RefusalCode::Busy => Err(Stop::Busy(refusal.message)),
+            FromNode::Refused(refusal) if refusal.code == RefusalCode::Lane => Err(Stop::Lane(refusal.message)),
             FromNode::Refused(refusal) if refusal.code.is_retryable() || refusal.code == RefusalCode::Duplicate => {
                 Err(Stop::Theirs(Cause::Refused, refusal.message))
             }

@@ -2,7 +2,7 @@
 //!
 //! It stands for its request and attempt: a second receipt of the node for them, one that bills, would convict it (F3).
 
-use inference::proto::{draft::Cause, message::Begin, payment::Terms};
+use inference::proto::{draft::Cause, message::Begin, payment::Terms, spending::Promise};
 use types::{
     amount::Amount,
     encoding::Document as _,
@@ -10,6 +10,8 @@ use types::{
     key::{Domains, Signed},
     receipt::{Reason, Receipt},
 };
+
+use crate::purse::Left;
 
 /// What such a receipt must say of the attempt it ends.
 #[derive(Debug, Clone)]
@@ -20,8 +22,8 @@ pub(super) struct Expected {
     node: Address,
     lane: Hash32,
     base: Amount,
-    manifest: Hash32,
-    quote: Hash32,
+    /// Manifest and quote, where this process has seen them.
+    offer: Option<(Hash32, Hash32)>,
 }
 
 impl Expected {
@@ -33,8 +35,21 @@ impl Expected {
             node: begin.quote.document.node,
             lane: begin.lane.document.id(),
             base: terms.base,
-            manifest: begin.manifest.root(),
-            quote: begin.quote.document.hash(),
+            offer: Some((begin.manifest.root(), begin.quote.document.hash())),
+        }
+    }
+
+    /// Of an attempt that an earlier process was cut off from. Under which offer it was begun nobody remembers: whatever the receipt says of that, no
+    /// other one of the attempt may follow it.
+    pub(super) const fn left(left: &Left, promise: &Promise) -> Self {
+        Self {
+            request: left.request,
+            attempt: left.attempt,
+            client: left.payer,
+            node: left.account,
+            lane: promise.lane,
+            base: promise.base,
+            offer: None,
         }
     }
 
@@ -46,6 +61,7 @@ impl Expected {
             Reason::Empty => Cause::Empty,
             billed => return Err(format!("it sent a receipt that ends by {billed:?} in the middle of the answer")),
         };
+        let (manifest, quote) = self.offer.unwrap_or((got.manifest, got.quote));
         let fields = [
             ("request", got.request.to_string(), self.request.to_string()),
             ("attempt", got.attempt.to_string(), self.attempt.to_string()),
@@ -53,8 +69,8 @@ impl Expected {
             ("node", got.node.to_string(), self.node.to_string()),
             ("lane", got.lane.to_string(), self.lane.to_string()),
             ("cumulative amount", got.cumulative_after.to_string(), self.base.to_string()),
-            ("manifest", got.manifest.to_string(), self.manifest.to_string()),
-            ("quote", got.quote.to_string(), self.quote.to_string()),
+            ("manifest", got.manifest.to_string(), manifest.to_string()),
+            ("quote", got.quote.to_string(), quote.to_string()),
             ("output tokens", got.tokens_out.to_string(), "0".to_owned()),
             ("fee", got.fee.to_string(), "0".to_owned()),
         ];

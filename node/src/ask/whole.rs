@@ -24,10 +24,12 @@ use super::{
     Abandoned, Answered, Asker, Candidate, Event, Keep, Question, Unanswered,
     attempts::attempts,
     kept::{bundle_path, kept_bundle},
+    recall::Recalled,
 };
 use crate::{
     evidence,
     notice::{Notice, now_s},
+    output::money,
     purse::{Asked, Running},
 };
 
@@ -71,12 +73,13 @@ pub(super) struct Progress<'e> {
 }
 
 impl Asker {
-    /// Goes on with a request where `draft` stands, asking `candidates` in order until one has answered; `keep` is given the draft whenever it must not
-    /// be forgotten. Nothing is sent if the answer could exceed a cap.
+    /// Goes on with a request where `draft` stands, after what was [`Asker::recall`]ed of it, asking `candidates` in order until one has answered;
+    /// `keep` is given the draft whenever it must not be forgotten. Nothing is sent if the answer could exceed a cap.
     pub async fn go_on(
         &self,
         question: &Question,
-        draft: Draft,
+        mut draft: Draft,
+        recalled: &[Recalled],
         candidates: &[Candidate],
         keep: Keep<'_>,
         on_event: &mut (dyn FnMut(Event<'_>) + Send),
@@ -85,6 +88,7 @@ impl Asker {
             bail!("no node offers this: check the name with `tributary status`, or start a node that serves it");
         }
         let prompt_bytes = evidence::prompt_bytes(&question.turns).map_err(anyhow::Error::msg)?;
+        self.settle_draft(&mut draft, recalled)?;
         let request = draft.request().document;
         let (before, day) = (draft.cost()?, day_of(now_s()));
         let asked = Asked { request: request.id(), key: self.signer.address(), limit: request.spending_limit, before, day };
@@ -187,10 +191,10 @@ impl Asker {
             }
             if progress.draft.ended().is_some() {
                 return Ok(Err(format!(
-                    "{} delivered the whole answer and no receipt that stands ({}): up to {} wei were promised for it",
+                    "{} delivered the whole answer and no receipt that stands ({}): up to {} were promised for it",
                     candidate.node,
                     progress.abandoned.last().map_or("", |abandoned| &abandoned.reason),
-                    progress.draft.cost()?
+                    money(progress.draft.cost()?)
                 )));
             }
         }

@@ -177,6 +177,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     };
     let is_json = context.output.is_json;
     let begun = begun.map(|record| record.draft);
+    let recalled = asker.recall(begun.as_ref().map(|draft| draft.request().document.id())).await?;
+    recalled.iter().for_each(|one| context.output.note(&one.describe()));
     if let Some(draft) = begun.as_ref().filter(|_| !is_json) {
         show(draft.bytes());
     }
@@ -191,11 +193,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         None => asker.sign(&question)?,
     };
     let mut keep = |draft: &Draft| once.as_ref().map_or(Ok(()), |once| once.keep(&question.manifest, draft));
-    let answered = asker.go_on(&question, draft, &candidates, &mut keep, &mut on_event).await;
+    let answered = asker.go_on(&question, draft, &recalled, &candidates, &mut keep, &mut on_event).await;
     overlay.shutdown().await;
     let answered = answered.or_else(|error| missed(context, error))?;
     let path = keep_copy(&args, &answered);
-    let printed = printed(&answered, path, check_label(&state))?;
+    let printed = printed(&answered, path, check_label(&state), recalled)?;
     if let Some(once) = &once {
         once.answered(&serde_json::to_string(&printed)?)?;
     }

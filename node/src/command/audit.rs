@@ -14,7 +14,7 @@ pub mod replay;
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -30,6 +30,10 @@ enum Action {
     Prove {
         /// The receipt's file, or a folder that `tributary epoch export` wrote.
         file: PathBuf,
+        /// With a folder: a receipt of yours whose signed request is held against what the node posted for it (F6). A challenge with a bond; the same
+        /// command settles it when the node did not show another request in time.
+        #[arg(long, value_name = "RECEIPT")]
+        request: Vec<PathBuf>,
         /// Overlay address to join through [default: from the configuration].
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
@@ -64,7 +68,7 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Prove { file, bootstrap } => prove::run(context, &file, context.is_dry(), bootstrap).await,
+        Action::Prove { file, request, bootstrap } => prove::run(context, &file, &request, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
         Action::Replay { folder, by } => replay::run(context, &folder, by).await,
     }

@@ -1,7 +1,7 @@
 //! `tributary claim`: what the last final payout tree owes this account, part by part, and the transaction that takes it.
 //!
 //! The line of the tree comes from a node, the root from the chain: nothing is sent before the line leads to the root. Whoever posted the root
-//! is asked first; every other operator can rebuild the tree and is asked if that one is gone or shows something else.
+//! is asked first; every other operator that watched the payout keeps the tree and is asked if that one is gone or shows something else.
 
 mod credit;
 mod kept;
@@ -40,7 +40,7 @@ use crate::{
 const ADS_WAIT: Duration = Duration::from_secs(10);
 /// Most nodes asked for the line.
 const ASKED_MAX: usize = 8;
-/// Nodes that must say that the account is not in the tree before no more are asked: each rebuilds the tree to say so.
+/// Nodes that must say that the account is not in the tree before no more are asked.
 const ABSENT_ENOUGH: usize = 2;
 
 /// Take what the last final payout tree owes this account.
@@ -103,11 +103,11 @@ enum LineError {
     Epoch { got: u64, expected: u64 },
     #[error("its opening leads to {got}, the root posted on the chain is {expected}")]
     Root { got: String, expected: Hash32 },
-    #[error("its tree sums to {got} wei, {expected} were posted on the chain")]
+    #[error("its tree sums to {}, {} were posted on the chain", money(*got), money(*expected))]
     Total { got: Amount, expected: Amount },
     #[error("its parts lead to {got}, the leaf names {expected}")]
     Parts { got: Hash32, expected: Hash32 },
-    #[error("its parts sum to {got} wei, the leaf grew by {expected}")]
+    #[error("its parts sum to {}, the leaf grew by {}", money(*got), money(*expected))]
     Sum { got: Amount, expected: Amount },
     #[error(transparent)]
     Amount(#[from] AmountError),
@@ -205,16 +205,7 @@ pub(super) async fn find_line(
     epoch: u64,
     payout: &Payout,
 ) -> anyhow::Result<Option<PayoutLine>> {
-    let poster = state.operator(payout.poster).map(|operator| operator.node);
-    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| Some(signed.ad().node) == poster), ADS_WAIT).await;
-    if let Err(error) = waited {
-        tracing::info!(%error, "the poster is not heard of: asking others");
-    }
-    let ads = overlay.ads().await?;
-    let asked = to_ask(state, ads.iter().map(|signed| signed.ad()), poster);
-    if asked.is_empty() {
-        bail!("no registered node is heard of: give the --bootstrap address of a running node");
-    }
+    let asked = operators(overlay, state, payout.poster).await?;
     let (mut absent, mut is_contradicted, mut reasons) = (0_usize, false, Vec::new());
     for (node, addr) in asked {
         match ask_line(node, addr, account, epoch).await {
@@ -241,6 +232,21 @@ pub(super) async fn find_line(
         payout.root,
         reasons.join("\n  ")
     )
+}
+
+/// Nodes of registered operators that are heard of, the poster's first.
+pub(super) async fn operators(overlay: &OverlayHandle, state: &State, poster: Address) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+    let poster = state.operator(poster).map(|operator| operator.node);
+    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| Some(signed.ad().node) == poster), ADS_WAIT).await;
+    if let Err(error) = waited {
+        tracing::info!(%error, "the poster is not heard of: asking others");
+    }
+    let ads = overlay.ads().await?;
+    let asked = to_ask(state, ads.iter().map(|signed| signed.ad()), poster);
+    if asked.is_empty() {
+        bail!("no registered node is heard of: give the --bootstrap address of a running node");
+    }
+    Ok(asked)
 }
 
 /// Nodes of registered operators, the poster's first, then by node id.

@@ -10,6 +10,7 @@ use super::Context;
 pub mod events;
 pub mod export;
 pub mod folder;
+pub mod lines;
 pub mod show;
 pub mod signed;
 
@@ -38,7 +39,7 @@ enum Action {
     },
     /// Write what the payouts of all epochs up to one follow from into a folder.
     #[command(
-        after_help = "The receipts come from the nodes that posted them, the events from the chain; both are checked, and the trees rebuilt, before the\nfolder gets its index, which this wallet signs: who trusts it needs no endpoint to replay the folder. A folder that holds earlier epochs is continued: what it has is not fetched again."
+        after_help = "The receipts come from the nodes that posted them, the events from the chain; both are checked, and the trees rebuilt, before the\nfolder gets its index, which this wallet signs: who trusts it needs no endpoint to replay the folder. A folder that holds earlier epochs is continued: what it has is not fetched again.\nA payout that is not the one its receipts give is exported by the lines that its poster shows or left in calldata, which is read back from the posting\nif nobody shows them; `tributary audit replay` names the first difference."
     )]
     Export {
         /// The last epoch; its payout must have been posted.

@@ -213,10 +213,14 @@ fn is_called(asset: &Asset, name: &str) -> bool {
     }
 }
 
+/// Which asset is the newest, in words.
+fn newest(state: &State) -> String {
+    state.assets().last().map_or_else(|| "and no other one is".to_owned(), |asset| format!("the newest is {}", asset.id))
+}
+
 fn shown(state: &State, wanted: &str) -> anyhow::Result<Shown> {
     let id = find(state, wanted)?;
-    let newest = state.assets().last().map_or(0, |asset| asset.id.0);
-    let asset = state.asset(id).with_context(|| format!("asset {id} is not registered, the newest is {newest}"))?;
+    let asset = state.asset(id).with_context(|| format!("asset {id} is not registered, {}", newest(state)))?;
     let versions = state.versions().filter(|(version, _)| version.asset == id);
     Ok(Shown {
         asset: id,

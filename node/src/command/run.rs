@@ -9,7 +9,7 @@ use crate::running::Node;
 /// Join the network and serve until interrupted.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.\n\nExample:\n  TRIBUTARY_LOG=info tributary run --password-file password.txt\n\nBefore: tributary init, and tributary stake add, without which nobody asks this node. Next, in another terminal: tributary status\nsays what is served and what is waited for; the overlay address printed is what others give as --bootstrap."
+    after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.\nWith poster = true it posts payouts; then, or with watch_payouts = true, it rebuilds those of others and proves wrong ones to the chain.\nThe lines of a payout it posts lie in the data folder; availability = \"calldata\" under [settlement] puts them on the chain too, at 40 gas a byte,\nso that others can check the payout while this node does not answer.\n\nExample:\n  TRIBUTARY_LOG=info tributary run --password-file password.txt\n\nBefore: tributary init, and tributary stake add, without which nobody asks this node. Next, in another terminal: tributary status\nsays what is served and what is waited for; the overlay address printed is what others give as --bootstrap."
 )]
 pub struct Args {}
 

@@ -21,6 +21,8 @@ pub struct Transaction {
     pub gas: u64,
     /// Paid for gas and for L1 data, wei.
     pub cost_wei: Amount,
+    /// Whether the fee for L1 data is known, and so in the cost: not of a transaction that an earlier run sent, where the chain's receipts do not name it.
+    pub is_l1_fee_known: bool,
 }
 
 impl Transaction {
@@ -28,13 +30,22 @@ impl Transaction {
     pub fn new(what: impl Into<String>, sent: &Sent) -> Self {
         let execution = sent.gas_price.saturating_mul(u128::from(sent.gas_used));
         let cost_wei = Amount(execution.saturating_add(sent.l1_fee.unwrap_or_default().0));
-        Self { what: what.into(), transaction: sent.transaction, block: sent.block.number, gas: sent.gas_used, cost_wei }
+        Self {
+            what: what.into(),
+            transaction: sent.transaction,
+            block: sent.block.number,
+            gas: sent.gas_used,
+            cost_wei,
+            is_l1_fee_known: sent.l1_fee.is_some(),
+        }
     }
 }
 
 impl fmt::Display for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: transaction {} in block {}, {} gas ({})", self.what, self.transaction, self.block, self.gas, money(self.cost_wei))
+        let without = if self.is_l1_fee_known { "" } else { " without the L1 data fee, which the chain's receipt does not name" };
+        let Self { what, transaction, block, gas, .. } = self;
+        write!(f, "{what}: transaction {transaction} in block {block}, {gas} gas ({}{without})", money(self.cost_wei))
     }
 }
 
@@ -50,9 +61,12 @@ mod tests {
             block: 7,
             gas: 45_000,
             cost_wei: Amount(1_500_000_000_000_000_000),
+            is_l1_fee_known: true,
         };
         let expected = format!("deposit: transaction {} in block 7, 45000 gas (1.5 OPEN)", Hash32([1; 32]));
         assert_eq!(row.to_string(), expected);
         assert_eq!(serde_json::to_value(&row).unwrap()["cost_wei"], "1500000000000000000");
+        let resumed = Transaction { is_l1_fee_known: false, ..row };
+        assert!(resumed.to_string().ends_with("(1.5 OPEN without the L1 data fee, which the chain's receipt does not name)"), "{resumed}");
     }
 }

@@ -218,7 +218,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 money(known.unbonding),
                 when(known.unbonded_at, now)
             );
-            context.output.note(&format!("withdrawing {} of stake", money(known.unbonding)));
+            context.output.note(&format!("withdrawing {} of stake, but for what claimed credit notes will take", money(known.unbonding)));
             Some(Transaction::new("withdraw stake", &chain.client.withdraw_stake().await?))
         }
     };

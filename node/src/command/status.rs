@@ -1,11 +1,11 @@
 //! `tributary status`: what the operator's own running node is doing, and what the chain says of its account.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
-use chain_bridge::client::ChainClient;
+use chain_bridge::{client::ChainClient, time};
 use clap::Args as ClapArgs;
-use inference::proto::message::{FromClient, FromNode, Status};
+use inference::proto::message::{FromClient, FromNode, Status, Watched};
 use p2p::identity::NodeSeed;
 use serde::Serialize;
 use types::{amount::Amount, id::Address};
@@ -79,7 +79,8 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
         Err(error) => (None, None, Some(format!("{error:#}"))),
     };
     let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, alarm };
-    context.output.result(&printed, || describe(&printed))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    context.output.result(&printed, || describe(&printed, now))
 }
 
 async fn on_chain(context: &Context, account: Address) -> anyhow::Result<(OnChain, Option<Alarm>)> {
@@ -101,7 +102,24 @@ async fn on_chain(context: &Context, account: Address) -> anyhow::Result<(OnChai
     Ok((chain, alarm))
 }
 
-fn describe(printed: &Printed) -> String {
+/// What the node watches, a line each.
+fn watching(status: &Status, now: u64) -> Vec<String> {
+    if !status.watches {
+        return vec!["watching  nothing: watch_payouts = true in tributary.toml has this node check what others post".to_owned()];
+    }
+    if status.watching.is_empty() {
+        return vec!["watching  no epoch has receipts or a payout of others now".to_owned()];
+    }
+    let line = |one: &Watched| {
+        let whose = if one.of == Address::ZERO { String::new() } else { format!(" of {}", one.of) };
+        let waits = one.waits_for.as_ref().map(|whom| format!("; waits for {whom}")).unwrap_or_default();
+        let until = one.until.map(|until| format!(", until {}", time::when(until, now))).unwrap_or_default();
+        format!("watching  epoch {}, {}{whose}: {}{waits}{until}", one.epoch, one.what, one.found)
+    };
+    status.watching.iter().map(line).collect()
+}
+
+fn describe(printed: &Printed, now: u64) -> String {
     let status = &printed.status;
     let mut lines: Vec<String> = printed.alarm.iter().map(|alarm| format!("{alarm}\n")).collect();
     lines.extend([
@@ -113,6 +131,7 @@ fn describe(printed: &Printed) -> String {
     lines.extend(status.manifests.iter().map(|manifest| format!("          {manifest}")));
     lines.extend(status.waiting.iter().map(|why| format!("waiting   {why}")));
     lines.push(format!("receipts  {} signed, {} not posted yet", status.receipts, status.receipts_unposted));
+    lines.extend(watching(status, now));
     lines.push(format!("memory    {} MB", status.memory_bytes / 1_000_000));
     lines.push(format!("clients   {}", printed.addresses.clients));
     lines.extend(printed.addresses.overlay.iter().map(|at| format!("overlay   {at}")));
@@ -160,6 +179,8 @@ mod tests {
             receipts: 7,
             receipts_unposted: 2,
             memory_bytes: 650_000_000,
+            watches: true,
+            watching: vec![],
         };
         let account = Address([2; 20]);
         let at = "127.0.0.1:9".parse().unwrap();
@@ -176,8 +197,28 @@ mod tests {
 
     #[test]
     fn what_is_awaited_and_a_silent_chain_are_shown() {
-        let text = describe(&printed(Some("the chain at http://x does not answer")));
+        let text = describe(&printed(Some("the chain at http://x does not answer")), 0);
         assert!(text.contains("waiting   version 3@1") && text.contains("does not answer") && text.contains("up 1 min 1 s"), "{text}");
+    }
+
+    #[test]
+    fn what_is_watched_is_told_with_whom_it_waits_for_and_until_when() {
+        let mut printed = printed(None);
+        assert!(describe(&printed, 0).contains("watching  no epoch has receipts"));
+        printed.status.watching = vec![Watched {
+            epoch: 3,
+            what: "payout".into(),
+            of: Address([4; 20]),
+            root: Hash32([5; 32]),
+            found: "wrong: 2 questions about it were asked on the chain".into(),
+            waits_for: Some("its poster".into()),
+            until: Some(10_800),
+        }];
+        let text = describe(&printed, 0);
+        let expected = "asked on the chain; waits for its poster, until 1970-01-01 03:00:00 UTC (in 3 h)";
+        assert!(text.contains("watching  epoch 3, payout of 0x0404") && text.contains(expected), "{text}");
+        printed.status.watches = false;
+        assert!(describe(&printed, 0).contains("watching  nothing: watch_payouts = true"));
     }
 
     #[test]

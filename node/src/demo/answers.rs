@@ -17,7 +17,7 @@ use types::{
     request::SamplingRule,
 };
 
-use super::{Demo, set, show::marked};
+use super::{CHAIN_WAIT, Demo, LOOK, set, show::marked};
 use crate::{
     ask::{Answered, Asker, Candidate, Event, Question},
     command::ask::{candidates, check_label, resolve, sources},
@@ -279,13 +279,21 @@ impl Demo {
         let advertised = |ads: &[std::sync::Arc<p2p::proto::ads::SignedAd>]| {
             ads.iter().any(|signed| signed.ad().node == node && signed.ad().client_addr == address)
         };
-        desk.overlay.wait_ads(advertised, super::CHAIN_WAIT).await.context("the restarted node's ad did not reach the client")?;
-        let mut found = self.found(&desk, &prepared).await?;
-        found.retain(|candidate| candidate.node == node);
-        ensure!(
-            found.first().is_some_and(|candidate| candidate.addr == address),
-            "the client was told another address of the restarted node"
-        );
+        desk.overlay.wait_ads(advertised, CHAIN_WAIT).await.context("the restarted node's ad did not reach the client")?;
+        // Its first ad may come before it has its adapters again.
+        let found = loop {
+            let mut found = self.found(&desk, &prepared).await?;
+            found.retain(|candidate| candidate.node == node);
+            if found.first().is_some_and(|candidate| candidate.addr == address) {
+                break found;
+            }
+            ensure!(
+                since.elapsed() < CHAIN_WAIT,
+                "the client did not learn within {} s that the restarted node serves the adapter at {address}",
+                CHAIN_WAIT.as_secs()
+            );
+            tokio::time::sleep(LOOK).await;
+        };
         let signed = self.receipts_signed(place).await?;
         let asked = self.ask(&desk, &prepared, &found).await?;
         ensure!(asked.node == node, "another node answered");

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use attribution::{
     epoch::{
         self, Payout, collect,
-        replay::{Facts as _, Line, lines},
+        replay::{Facts as _, Line},
     },
     message::ReceiptItem,
 };
@@ -182,6 +182,11 @@ fn bodies(item: &ReceiptItem) -> Bodies {
     Bodies { receipt: item.receipt.document.encode(), quote: bytes(&item.quote), manifest: bytes(&item.manifest) }
 }
 
+/// Receipts as the bytes that proofs open.
+pub fn bodies_of(receipts: &Rooted) -> Receipts {
+    receipts.iter().map(|(place, items)| (*place, items.iter().map(bodies).collect())).collect()
+}
+
 /// The payout that the receipts of all epochs up to `last` give.
 pub fn expected_payout(state: &State, deployment: &Deployment, receipts: &Rooted, last: u64) -> anyhow::Result<Payout> {
     let (facts, accounts) = (ChainFacts(state), accounts(deployment));
@@ -204,6 +209,24 @@ pub fn expected_payout(state: &State, deployment: &Deployment, receipts: &Rooted
     payout.context("no epoch opened yet")
 }
 
+/// A posted payout beside what it should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared<'a> {
+    /// Its epoch.
+    pub epoch: u64,
+    /// What the receipts give.
+    pub expected: &'a Shown,
+    /// The last final tree; nothing before the first.
+    pub last: Option<&'a Shown>,
+    /// What its poster shows.
+    pub shown: &'a [Line],
+}
+
+/// A tree in the form that proofs open.
+pub fn shown_tree(payout: &Payout) -> anyhow::Result<Shown> {
+    Ok(Shown::of(payout.leaves().iter().zip(payout.parts()).map(|(leaf, parts)| (leaf, parts.as_slice())))?)
+}
+
 /// F7: the first fault of the payout of `epoch`, posted with `shown` as its lines; nothing if it is the one that the receipts give.
 pub fn payout_fault(
     state: &State,
@@ -212,22 +235,30 @@ pub fn payout_fault(
     epoch: u64,
     shown: &[Line],
 ) -> anyhow::Result<Option<Found>> {
-    let of_lines = |lines: &[Line]| Shown::of(lines.iter().map(|line| (&line.leaf, line.parts.as_slice())));
-    let tree = |payout: Payout| of_lines(&lines(&payout).collect::<Vec<_>>());
-    let expected = tree(expected_payout(state, deployment, receipts, epoch)?)?;
+    let expected = shown_tree(&expected_payout(state, deployment, receipts, epoch)?)?;
     let before = epoch.checked_sub(1).filter(|before| state.epoch(*before).is_some());
-    let last = before.map(|before| expected_payout(state, deployment, receipts, before)).transpose()?.map(tree).transpose()?;
-    let shown = of_lines(shown)?;
-    let bodies: Receipts = receipts.iter().map(|(place, items)| (*place, items.iter().map(bodies).collect())).collect();
-    let case = search::Case { state, epoch, posted: &shown, last: last.as_ref(), expected: &expected, receipts: &bodies };
+    let last = before.map(|before| shown_tree(&expected_payout(state, deployment, receipts, before)?)).transpose()?;
+    compared_fault(state, receipts, &Compared { epoch, expected: &expected, last: last.as_ref(), shown })
+}
+
+/// The same by trees that were built already.
+pub fn compared_fault(state: &State, receipts: &Rooted, compared: &Compared<'_>) -> anyhow::Result<Option<Found>> {
+    let &Compared { epoch, expected, last, shown } = compared;
+    let posted = Shown::of(shown.iter().map(|line| (&line.leaf, line.parts.as_slice())))?;
+    let bodies = bodies_of(receipts);
+    let case = search::Case { state, epoch, posted: &posted, last, expected, receipts: &bodies };
+    Ok(search::first_fault(&case)?.map(|proof| wrong_payout(state, epoch, &proof)))
+}
+
+/// A wrong payout as a fault of its poster.
+pub fn wrong_payout(state: &State, epoch: u64, proof: &PayoutProof) -> Found {
     let poster = state.epoch(epoch).and_then(|epoch| epoch.payout).map_or(Address::ZERO, |payout| payout.poster);
-    let found = |proof: PayoutProof| Found {
+    Found {
         fault: "F7",
         why: format!("the payout of epoch {epoch} is wrong: {}", proof.mode.words()),
         accused: poster,
-        proof: Proof::payout(&proof),
-    };
-    Ok(search::first_fault(&case)?.map(found))
+        proof: Proof::payout(proof),
+    }
 }
 
 #[cfg(test)]

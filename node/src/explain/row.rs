@@ -34,6 +34,8 @@ pub struct Row {
     pub gas_price_wei: Amount,
     /// Fee for its bytes on the L1.
     pub l1_fee_wei: Amount,
+    /// Whether that fee is known: where the chain's receipts do not name it, only the run that sent a transaction knows what was quoted.
+    pub is_l1_fee_known: bool,
     /// The operator's fee.
     pub operator_fee_wei: Amount,
     /// All fees: paid, or expected.
@@ -68,6 +70,7 @@ impl Row {
             gas_limit: quote.is_simulated.then_some(quote.gas),
             gas_price_wei: Amount(quote.price),
             l1_fee_wei: quote.l1_fee,
+            is_l1_fee_known: true,
             operator_fee_wei: quote.operator_fee,
             cost_wei: known(quote.fee()),
             most_wei: known(quote.most()),
@@ -91,6 +94,7 @@ impl Row {
     /// One that an earlier run sent, and what it cost.
     pub(super) fn resumed(mut self, sent: &Sent) -> Self {
         self.included(sent);
+        self.is_l1_fee_known = sent.l1_fee.is_some();
         // Its cost is behind it.
         (self.is_resumed, self.most_wei, self.balance_after_wei) = (true, None, None);
         self

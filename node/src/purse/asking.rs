@@ -81,17 +81,18 @@ impl Purse {
 
     /// A request has ended: `paid` is what receipts charge that came in this run, `settled` are the attempts that have a receipt of any kind.
     pub fn end(&self, domains: &Domains, running: &Running, paid: Amount, settled: BTreeSet<u16>) -> anyhow::Result<()> {
+        let ended = settled.clone();
         let outcome = Outcome { paid, settled, promised: running.promised.values().copied().collect() };
         self.change_spending(domains, |books| {
             books.end(running.request, outcome);
             Ok(())
         })?;
         remove(&running.path);
-        Ok(())
+        ended.into_iter().try_for_each(|attempt| self.forget_left(domains, running.request, attempt))
     }
 
     /// Takes the notes of processes that died into the books.
-    fn take_up(&self, domains: &Domains) -> anyhow::Result<()> {
+    pub(super) fn take_up(&self, domains: &Domains) -> anyhow::Result<()> {
         let folder = self.asking(domains)?;
         // Their locks are held until the books are written and the notes are gone.
         let dead = self.change_spending(domains, |books| {

@@ -35,6 +35,7 @@ use types::{
 
 mod admission;
 mod ledger;
+mod recalling;
 mod receipting;
 mod streaming;
 pub(crate) mod unbilled;
@@ -206,6 +207,10 @@ impl<E: Escrow> Answering<E> {
                     last_quote = Some(quote);
                 }
                 FromClient::Begin(begin) => return self.answer(sender, receiver, *begin, last_quote.as_ref()).await,
+                FromClient::Recall(asked) => {
+                    let word = self.recall(&asked)?;
+                    return say(sender, &word).await;
+                }
                 FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
                 FromClient::Check { .. } | FromClient::Status => {
                     return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own"));
@@ -275,8 +280,12 @@ impl<E: Escrow> Answering<E> {
         let collected = self.snapshots.borrow().latest.lane_collected(lane);
         if collected > base {
             return Err(refuse(
-                RefusalCode::Busy,
-                format!("the chain has collected {collected} wei on lane {lane}, this node has receipts for {base}: use another lane"),
+                RefusalCode::Lane,
+                format!(
+                    "the chain has collected {} on lane {lane}, this node has receipts for {}: use another lane",
+                    collected.in_open(),
+                    base.in_open()
+                ),
             ));
         }
         let tokens_in = u32::try_from(prompt.len() + begin.continued.len()).map_err(internal)?;
@@ -301,8 +310,8 @@ impl<E: Escrow> Answering<E> {
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
         let generation = self.begin_generation(&begin, &offer, prompt).await?;
         // The note reaches the disk while the prompt is read; no token leaves before it.
-        let (books, attempt) = (Arc::clone(&self.books), begin.attempt);
-        let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt));
+        let (books, attempt, note) = (Arc::clone(&self.books), begin.attempt, unbilled::begun(&begin, serving.terms())?);
+        let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt, &note));
         let work = Work { generation, noted, tokenizing };
         let mut kept = Kept::default();
         let ended = match say(sender, &FromNode::Begun { tokens_in, base }).await {
@@ -312,14 +321,14 @@ impl<E: Escrow> Answering<E> {
         match &ended {
             // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.
             Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal && kept.is_noted => {
-                let receipt = self.unbilled(&begin, &serving, Reason::EngineFailure)?;
+                let receipt = self.failed_now(&begin, Reason::EngineFailure)?;
                 drop(say(sender, &FromNode::Receipt(Box::new(receipt))).await);
                 return ended;
             }
             // An answer that was given before is not given again.
             Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Duplicate => return ended,
             Ok(()) if serving.tokens().is_empty() && serving.finished().is_some() && kept.is_noted => {
-                let receipt = self.unbilled(&begin, &serving, Reason::Empty)?;
+                let receipt = self.failed_now(&begin, Reason::Empty)?;
                 return say(sender, &FromNode::Receipt(Box::new(receipt))).await;
             }
             _ => {}

@@ -82,7 +82,7 @@ async fn a_session_key_pays_while_the_escrow_lets_it_and_as_far_as_its_cap_reach
     allow(SessionRight { expiry: 900, ..right });
     refused(3, "ends at block 900").await;
     allow(SessionRight { spent: right.cap, ..right });
-    refused(4, "is good for 0 wei").await;
+    refused(4, "is good for 0 OPEN").await;
     allow(right);
 
     // The payer's own signature is not what this answer was begun with.
@@ -103,7 +103,7 @@ async fn a_session_key_pays_while_the_escrow_lets_it_and_as_far_as_its_cap_reach
     bundle::verify(&kept[0]).unwrap();
     // What it owes and the chain has not collected counts against its cap, and against no other key's.
     allow(SessionRight { cap: Amount(promised.cumulative.0 + 1), ..right });
-    refused(7, "is good for 1 wei").await;
+    refused(7, "is good for 0.000000000000000001 OPEN").await;
     world.honest(&world.lane(WEI_PER_OPEN, 8)).await;
     // A lane that a session signed is nobody else's: without the session named, the payer's signature is due.
     let mut talk = world.talk().await;

@@ -20,6 +20,7 @@ use inference::{
     },
 };
 use node::{
+    ask::Candidate,
     books::Books,
     evidence,
     service::inference::{Answering, Escrow, Ledger, Offer},
@@ -88,12 +89,38 @@ pub(super) struct World {
     pub(super) nonce: AtomicU64,
     pub(super) deposit: Arc<Mutex<Desk>>,
     pub(super) chain: watch::Sender<Arc<Snapshot>>,
+    /// Where this crate's own client asks: its first frame bears the service's tag, which a node's front door takes off.
+    pub(super) front: Candidate,
     _client: Client,
     _folder: tempfile::TempDir,
 }
 
 pub(super) fn account(byte: u8) -> Account {
     Account::from_bytes(&[byte; 32]).unwrap()
+}
+
+/// Serves what comes to a port of its own, without the first `tag` bytes of each stream.
+fn serve(answering: Arc<Answering<Deposit>>, tag: usize) -> Candidate {
+    let seed = NodeSeed::generate();
+    let mut server = Server::bind(([127, 0, 0, 1], 0).into(), &seed, Limits::default()).unwrap();
+    let addr = server.local_addr().unwrap();
+    let account = answering.account.address();
+    tokio::spawn(async move {
+        while let Some(connection) = server.accept().await {
+            let answering = Arc::clone(&answering);
+            tokio::spawn(async move {
+                while let Ok(mut stream) = connection.accept_stream().await {
+                    let answering = Arc::clone(&answering);
+                    tokio::spawn(async move {
+                        if let Ok(Some(first)) = stream.recv(CLIENT_FRAME_MAX).await {
+                            answering.serve(stream, first[tag..].to_vec()).await;
+                        }
+                    });
+                }
+            });
+        }
+    });
+    Candidate { node: seed.node_id(), account, addr }
 }
 
 impl World {
@@ -135,23 +162,10 @@ impl World {
             ledger: Ledger::new(WILLING),
         });
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let seed = NodeSeed::generate();
-        let mut server = Server::bind(loopback, &seed, Limits::default()).unwrap();
-        let addr = server.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Some(connection) = server.accept().await {
-                while let Ok(mut stream) = connection.accept_stream().await {
-                    let answering = Arc::clone(&answering);
-                    tokio::spawn(async move {
-                        if let Ok(Some(first)) = stream.recv(CLIENT_FRAME_MAX).await {
-                            answering.serve(stream, first).await;
-                        }
-                    });
-                }
-            }
-        });
+        let front = serve(Arc::clone(&answering), 1);
+        let bare = serve(answering, 0);
         let client = Client::bind(loopback, &NodeSeed::generate(), Limits::default()).unwrap();
-        let connection = client.connect(addr, Some(seed.node_id())).await.unwrap();
+        let connection = client.connect(bare.addr, Some(bare.node)).await.unwrap();
         Self {
             connection,
             books,
@@ -162,6 +176,7 @@ impl World {
             nonce: AtomicU64::new(1),
             deposit,
             chain,
+            front,
             _client: client,
             _folder: folder,
         }

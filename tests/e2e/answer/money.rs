@@ -67,13 +67,65 @@ pub(super) async fn every_wei_is_paid_out(cluster: &Cluster, receipts: &[PathBuf
         assert_eq!(balance(role.account).await - before, brought, "{relayed}");
         paid += brought;
     }
+    let (treasury, brought) = a_treasury_is_divided(cluster, &receipts[2], &due).await;
+    paid += brought;
     assert_eq!(balance(settlement).await, fees - paid, "what is left is what nobody claimed");
-    let unclaimed: u128 =
-        due.iter().filter(|(account, _)| payees.iter().all(|party| party.account != **account)).map(|(_, amount)| amount).sum();
-    assert_eq!(fees - paid, unclaimed, "only what has no key is left: the treasury, the stakers' vault, the insurance pool");
+    let is_left = |account: Address| account != treasury && payees.iter().all(|party| party.account != account);
+    let unclaimed: u128 = due.iter().filter(|(account, _)| is_left(**account)).map(|(_, amount)| amount).sum();
+    assert_eq!(fees - paid, unclaimed, "only what has no key is left: the stakers' vault, the insurance pool");
     let again = cluster.run(cluster.person("author"), &["claim"]).await;
     assert_eq!(again["claimed_wei"], "0", "a second claim pays nothing: {again}");
     cluster.say(&format!("{fees} wei collected, {paid} paid, {unclaimed} unclaimed: exactly"));
+}
+
+/// Both contributions enter the treasury of their Datanet, anybody brings it what the payout owes it, and each is paid its share by bytes. Returns the
+/// treasury's account in the payout, and what it was owed.
+async fn a_treasury_is_divided(cluster: &Cluster, receipt: &Path, due: &BTreeMap<Address, u128>) -> (Address, u128) {
+    let manifest: Manifest = serde_json::from_value(tamper::read(receipt)["manifest"].clone()).expect("a manifest");
+    let treasury = manifest.datanets[0].treasury;
+    let owed = due.get(&treasury).copied().expect("words that nobody brought pay the treasury");
+    let contributors = [&cluster.nodes[2], &cluster.nodes[3]];
+    let show = async |party: &Party, more: &[&str]| cluster.run(party, &[&["datanet", "treasury", "surveys"], more].concat()).await;
+    for party in contributors {
+        let entered = show(party, &["--enter"]).await;
+        assert_eq!((&entered["contributions"][0]["has_entered"], &entered["paid_wei"]), (&true.into(), &"0".into()), "{entered}");
+        let again = show(party, &["--enter"]).await;
+        assert_eq!(again["transactions"], Value::Array(vec![]), "it enters once: {again}");
+    }
+    let holder = cluster.devnet.deployment().treasury;
+    let balance = async |account: Address| cluster.chain.balance(account).await.expect("the chain answers").0;
+    assert_eq!(balance(holder).await, 0, "it was not relayed before");
+    let claim = ["claim", "--for", &treasury.to_string()];
+    let relayed = cluster.run(cluster.person("client"), &claim).await;
+    assert_eq!((wei(&relayed["accounts"][0]["claimed_wei"]), balance(holder).await), (owed, owed), "{relayed}");
+
+    // Who entered first opens it: some seconds later what came in is divided, by whole wei a byte.
+    let deadline = Instant::now() + SETTLED_WAIT;
+    let opened = loop {
+        let shown = show(contributors[0], &[]).await;
+        if wei(&shown["contributions"][0]["earned_wei"]) > 0 {
+            break shown;
+        }
+        assert!(Instant::now() < deadline, "the treasury does not open: {shown}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let bytes = async |party: &Party| show(party, &[]).await["contributions"][0]["text_bytes"].as_u64().map(u128::from).expect("bytes");
+    let each = [bytes(contributors[0]).await, bytes(contributors[1]).await];
+    let a_byte = owed / (each[0] + each[1]);
+    assert_eq!(opened["treasury"]["text_bytes"].as_u64().map(u128::from), Some(each[0] + each[1]), "{opened}");
+    // One claims for itself, the other one is paid by somebody who gets nothing of it.
+    let own = show(contributors[0], &["--claim"]).await;
+    assert_eq!(wei(&own["paid_wei"]), each[0] * a_byte, "{own}");
+    let other = contributors[1].account;
+    let before = balance(other).await;
+    let paid = show(cluster.person("client"), &["--of", &other.to_string(), "--claim"]).await;
+    assert_eq!((wei(&paid["paid_wei"]), balance(other).await - before), (each[1] * a_byte, each[1] * a_byte), "{paid}");
+    assert_eq!(balance(holder).await, owed % (each[0] + each[1]), "what does not divide waits for the next time");
+    let again = show(contributors[0], &["--claim"]).await;
+    assert_eq!((&again["paid_wei"], &again["transactions"]), (&"0".into(), &Value::Array(vec![])), "it is paid once: {again}");
+    let error = cluster.refused(cluster.person("client"), &["datanet", "treasury", "surveys", "--claim"]).await;
+    assert!(error.contains("has no accepted contribution of"), "{error}");
+    (treasury, owed)
 }
 
 /// Most wei of L1 data and operator fee for one claim: ten times what one costs at the devnet's L1 prices.

@@ -100,6 +100,11 @@ fn of_nobody() -> Vec<Row> {
         row(&["registry", "publish", "9", "--content", &"0a".repeat(32)], &["asset 9 is not registered", "nothing was sent"]),
         row(&["datanet", "rent", "nothing", "--prepay", "1 OPEN"], &["no Datanet is called \"nothing\""]),
         row(&["claim", "--credit", "nowhere.json"], &["nowhere.json", "No such file"]),
+        row(&["registry", "show", "1"], &["asset 1 is not registered", "no other one is"]),
+        row(&["epoch", "show", "7"], &["no epoch has opened yet", "nodes open one when they settle"]),
+        row(&["epoch", "export", "7", "--out", "anywhere"], &["epoch 7 has no payout on the chain yet"]),
+        row(&["audit", "replay", "nowhere"], &["nowhere/index.json", "tributary epoch export"]),
+        row(&["audit", "prove", "nowhere"], &["nowhere", "No such file"]),
     ]
 }
 

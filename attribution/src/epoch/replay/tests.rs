@@ -111,6 +111,10 @@ fn item(node: &Account, number: usize, plan: &Plan, collected: &mut BTreeMap<Has
         *sum = sum.plus(receipt.fee).unwrap();
         receipt.cumulative_after = *sum;
     }
+    if fate == Fate::Failed {
+        // It breaks no rule by naming more of the lane's money than was spoken for, and bounds no refund by it.
+        receipt.cumulative_after = receipt.cumulative_after.plus(Amount(SURPLUS)).unwrap();
+    }
     let item = ReceiptItem::new(Signed::new(node, &bundle.domains, receipt), &quote, &bundle.manifest);
     // What bills nothing is shown with as little as the chain asks for.
     if fate == Fate::Failed { ReceiptItem { quote: None, manifest: None, ..item } } else { item }
@@ -145,7 +149,7 @@ fn world(plans: &[Plan]) -> World {
             let of_node = items.entry(node.address()).or_default();
             if plan.4 == Fate::Out {
                 world.out.insert(receipt.hash());
-            } else if plan.4 != Fate::NotCollected && receipt.cumulative_after != Amount::ZERO {
+            } else if !matches!(plan.4, Fate::NotCollected | Fate::Failed) && receipt.cumulative_after != Amount::ZERO {
                 let index = u64::try_from(of_node.len()).unwrap();
                 let reach = (receipt.cumulative_after, Reverse(Witness { epoch, node: node.address(), index }));
                 let most = earned.entry(receipt.lane).or_insert(reach);
@@ -383,6 +387,11 @@ fn what_is_at_odds_is_named_with_its_place() {
     });
     check(&["epoch 1", "is not shown"], &|w| drop(w.lines.get_mut(&1).unwrap().remove(0)));
     check(&["epoch 1", "posted was"], &|w| w.out.clear());
+    // As many receipts of the same node, of another epoch.
+    check(&["epoch 1", &of(node), "root"], &|w| {
+        let others = w.receipts[&4][&node].clone();
+        drop(w.receipts.get_mut(&1).unwrap().insert(node, others));
+    });
     // The node itself signs another receipt than it committed to.
     check(&["epoch 1", &of(node), "root"], &|w| {
         let item = &mut w.receipts.get_mut(&1).unwrap().get_mut(&node).unwrap()[0];
@@ -424,6 +433,15 @@ fn a_receipt_that_names_bytes_which_are_no_quote_or_no_manifest_has_no_parts_and
         item.manifest = Some(junk.clone());
     });
     assert_eq!((is_shown, why, same), (true, Some(UnpaidWhy::NoManifest), refund));
+    // More than a proof about the payout could carry counts as not shown.
+    for (length, expected) in [(NAMED_BYTES_MAX, true), (NAMED_BYTES_MAX + 1, false)] {
+        let long = Body(vec![7; length]);
+        let (is_shown, ..) = of(&|item| {
+            resigned(item, &|receipt| receipt.manifest = long.hash());
+            item.manifest = Some(long.clone());
+        });
+        assert_eq!(is_shown, expected, "{length}");
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ abstract contract Asked is Ledger, Steps {
             collect(a);
         }
         settlement.receiveCollected{value: 100 ether}();
+        vm.fee(1 gwei);
     }
 
     receive() external payable {}
@@ -135,21 +136,23 @@ abstract contract Asked is Ledger, Steps {
         ++did["ask"];
     }
 
-    function show(uint256 which, uint8 more) external step {
+    function show(uint256 which, uint8 more, uint8 again) external step {
         Open storage one = opened_[openOf(which, false)];
         Shown storage root = roots[one.root];
         uint256 from = desk.challengeOf(one.id).shown;
-        bytes memory evidence = abi.encodePacked(root.body, root.blockNumber, one.first, one.count);
-        uint256 shown = from;
+        // Some may be those that were shown before.
+        uint256 shown = from - again % (from + 1);
+        bytes memory evidence = abi.encodePacked(root.body, root.blockNumber, one.first, one.count, uint64(one.first + shown));
         for (; shown < one.count && shown <= from + more % 3; ++shown) {
             evidence = abi.encodePacked(evidence, root.receipts[one.first + shown]);
         }
-        uint256 before = root.node.balance;
+        (uint256 had, uint256 owed, uint256 before) = (address(this).balance, desk.owed(one.challenger), root.node.balance);
         desk.showReceipts(evidence);
         if (block.timestamp >= one.deadline) breaks("F8: shown after the deadline");
         if (one.ended) breaks("F8: an ended challenge was answered");
-        if (shown == one.count) ends(one, root.node, before);
-        else if (root.node.balance != before) breaks("F8: a bond was paid before the last receipt was shown");
+        if (root.node.balance != before) breaks("F8: a node was paid that did not answer");
+        paid(one, shown > from ? shown - from : 0, had, owed);
+        one.ended = shown == one.count;
         ++did[shown == one.count ? "answered" : "shownInPart"];
     }
 
@@ -161,13 +164,14 @@ abstract contract Asked is Ledger, Steps {
         uint256 had = balanceOf(one.challenger);
         bool known = slashedFor[root.epoch][root.node];
         uint256 stake = stakes.slashableOf(root.node);
+        uint256 left = one.count - desk.challengeOf(one.id).shown;
         desk.settleReceipts(root.body, root.blockNumber, one.first, one.count);
         if (block.timestamp < one.deadline) breaks("F8: settled before the deadline");
         if (one.ended) breaks("F8: an ended challenge was settled");
         if (desk.withheldAt(root.epoch, root.node) == 0) breaks("F8: settled and not withheld");
         if ((stakes.slashableOf(root.node) < stake) == (known || stake == 0)) breaks("F8: a root is slashed for once, and then surely");
         slashedFor[root.epoch][root.node] = true;
-        ends(one, one.challenger, had);
+        ends(one, left, had);
         ++did["settled"];
     }
 
@@ -203,24 +207,25 @@ abstract contract Asked is Ledger, Steps {
 
     function showLeaf(uint256 which) external step {
         Open storage one = pendingLeaf(which);
-        uint256 before = other.balance;
+        (uint256 had, uint256 owed) = (address(this).balance, desk.owed(one.challenger));
         desk.showLeaf(one.first, Pack.sumHead(new bytes[](0), new uint128[](0)));
         if (block.timestamp >= one.deadline || one.ended) breaks("F7: answered late, or twice");
-        ends(one, other, before);
+        paid(one, 1, had, owed);
+        one.ended = true;
         ++did["leafShown"];
     }
 
     function settleLeaf(uint256 which, bool early, bool refuses) external step {
         Open storage one = pendingLeaf(which);
         asker.become(refuses);
-        if (!early) vm.warp(block.timestamp + ANSWER_SECONDS);
+        if (!early) vm.warp(block.timestamp + PAYOUT_ANSWER_SECONDS);
         uint256 had = balanceOf(one.challenger);
         uint256 stake = stakes.slashableOf(other);
         desk.settleLeaf(one.first);
         if (block.timestamp < one.deadline || one.ended) breaks("F7: settled early, or twice");
         if (settlement.pendingPayout().epoch != 0) breaks("F7: a withheld payout is pending still");
         if (stake != 0 && stakes.slashableOf(other) >= stake) breaks("F7: its poster was not slashed");
-        ends(one, one.challenger, had);
+        ends(one, 1, had);
         ++did["leafSettled"];
     }
 
@@ -249,7 +254,7 @@ abstract contract Asked is Ledger, Steps {
     function reclaim(uint256 which, bool early, bool refuses) external step {
         Open storage one = opened_[openOf(which, which & 8 == 0)];
         asker.become(refuses);
-        if (!early) vm.warp(block.timestamp + 2 * ANSWER_SECONDS);
+        if (!early) vm.warp(block.timestamp + 2 * PAYOUT_ANSWER_SECONDS);
         uint256 had = balanceOf(one.challenger);
         bytes memory call = abi.encodeCall(ReceiptChallenge.reclaim, (one.id));
         if (one.challenger == address(asker)) {
@@ -258,8 +263,8 @@ abstract contract Asked is Ledger, Steps {
             desk.reclaim(one.id);
         }
         if (!one.ofPayout) breaks("F8: a challenge of receipts was reclaimed");
-        if (block.timestamp < uint256(one.deadline) + ANSWER_SECONDS || one.ended) breaks("F7: reclaimed early, or twice");
-        ends(one, one.challenger, had);
+        if (block.timestamp < uint256(one.deadline) + PAYOUT_ANSWER_SECONDS || one.ended) breaks("F7: reclaimed early, or twice");
+        ends(one, 1, had);
         ++did["reclaim"];
     }
 
@@ -350,19 +355,24 @@ abstract contract Asked is Ledger, Steps {
             require(done, "refused");
         }
         one.challenger = hostile ? address(asker) : address(this);
-        one.deadline = uint64(block.timestamp) + ANSWER_SECONDS;
+        one.deadline = uint64(block.timestamp) + (one.ofPayout ? PAYOUT_ANSWER_SECONDS : ANSWER_SECONDS);
         bondsOpen += value;
         opened_.push(one);
     }
 
-    /// @dev The bond was paid to `payee`, or is owed to it.
-    function ends(Open storage one, address payee, uint256 had) private {
+    /// @dev So many of its bonds were paid to the challenger, or are owed to it.
+    function ends(Open storage one, uint256 count, uint256 had) private {
         one.ended = true;
-        uint256 value = CHALLENGE_BOND * one.count;
-        bondsOpen -= value;
-        uint256 has = balanceOf(payee);
-        if (payee == node || payee == other) has = payee.balance;
-        if (has != had + value) breaks("a bond went to another, or in part");
+        bondsOpen -= CHALLENGE_BOND * count;
+        if (balanceOf(one.challenger) != had + CHALLENGE_BOND * count) breaks("a bond went to another, or in part");
+    }
+
+    /// @dev So many bonds were divided: something to who called, the rest is owed to the challenger.
+    function paid(Open storage one, uint256 count, uint256 had, uint256 owed) private {
+        bondsOpen -= CHALLENGE_BOND * count;
+        (uint256 price, uint256 rest) = (address(this).balance - had, desk.owed(one.challenger) - owed);
+        if (price + rest != CHALLENGE_BOND * count) breaks("bonds of what was shown went to others, or in part");
+        if ((price == 0) != (count == 0)) breaks("who answers is paid, who does not is not");
     }
 
     /// @dev With what is owed, which who refused it has, too.

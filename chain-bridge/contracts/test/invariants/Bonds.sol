@@ -89,6 +89,7 @@ abstract contract Bonds is Money {
         vm.prank(from);
         stakes.withdraw();
         if (block.timestamp < unbondsUntil[from]) breaks("I7: stake left before it had unbonded");
+        if (stakes.slashableOf(from) < stakes.pledgedOf(from)) breaks("I7: stake left that a claimed note will take");
         checkGuards(from);
         unstaked += from.balance - before;
         ++did["unstake"];
@@ -116,6 +117,8 @@ abstract contract Bonds is Money {
         one.faultHash = keccak256(abi.encode("fault", i % 64));
         one.account = i & 1 == 0 ? node : other;
         one.victim = i & 2 != 0 ? (i & 4 == 0 ? address(payee) : address(0)) : lane.length == 0 || i & 8 != 0 ? author : payerOf(lane);
+        // Who was charged was so by the node of its lane.
+        if (i & 10 == 0) one.account = node;
         one.lane = keccak256(lane);
         one.reporter = i & 2 == 0 ? address(0xFEE) : address(payee);
         one.releaseAt = uint64(block.timestamp) + SLASH_DELAY;
@@ -148,6 +151,8 @@ abstract contract Bonds is Money {
         try stakes.release(one, laneBodies[one.lane]) {
             breaks("I10: a slash was divided twice");
         } catch {}
+        queue[i % queue.length] = queue[queue.length - 1];
+        queue.pop();
     }
 
     function takeOwed(bool refuses) external step {

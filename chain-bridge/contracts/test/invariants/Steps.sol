@@ -38,8 +38,29 @@ abstract contract Steps {
 abstract contract Campaign {
     Vm internal constant cheats = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
 
+    /// @dev As forge reads it.
+    struct FuzzSelector {
+        address addr;
+        bytes4[] selectors;
+    }
+
     error Rule(string rule);
     error NeverReached(string action);
+    error Broken(string what, uint256 expected, uint256 got);
+
+    /// @notice What acts.
+    function acting() internal view virtual returns (address);
+
+    function targetContracts() public view returns (address[] memory targets) {
+        targets = new address[](1);
+        targets[0] = acting();
+    }
+
+    /// @dev What may be called, the more often the more often it is named.
+    function among(bytes4[] memory selectors) internal view returns (FuzzSelector[] memory targets) {
+        targets = new FuzzSelector[](1);
+        targets[0] = FuzzSelector({addr: acting(), selectors: selectors});
+    }
 
     /// @dev Counters outlive a sequence only in the environment of the process that runs them.
     function sequenceDone(string memory campaign, uint256 sequences, string[] memory actions, Steps handler) internal {

@@ -56,6 +56,20 @@ fn a_receipt_lowers_what_a_promise_counted() {
 }
 
 #[test]
+fn a_receipt_that_is_recalled_counts_in_place_of_its_promise_once() {
+    let caps = caps(50, 50, 1_000);
+    let mut books = Spending::default();
+    begin(&mut books, caps, 1, 50, 3).unwrap();
+    books.died(id(1), Some(vec![promise(8, 5, 30, 99), Promise { attempt: 1, ..promise(9, 0, 11, 99) }]));
+    assert_eq!((books.today(), books.owed(id(1), 0)), (Ok(Amount(41)), Some(promise(8, 5, 30, 99))));
+    assert!(books.settle(id(1), 0, Amount(12)));
+    assert_eq!((books.today(), books.of_key(KEY), books.owed(id(1), 0)), (Ok(Amount(23)), Ok(Amount(23)), None));
+    assert!(!books.settle(id(1), 0, Amount(12)), "a second time nothing is counted");
+    assert!(!books.settle(id(2), 1, Amount(12)) && books.settle(id(1), 1, Amount::ZERO));
+    assert_eq!((books.today(), books.of_key(KEY)), (Ok(Amount(12)), Ok(Amount(12))));
+}
+
+#[test]
 fn a_request_that_is_gone_on_with_counts_once() {
     let caps = caps(50, 100, 1_000);
     let mut books = Spending::default();

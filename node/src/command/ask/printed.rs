@@ -11,9 +11,10 @@ use types::{
 };
 
 use crate::{
-    ask::{Abandoned, Answered, Attempt, Unanswered},
+    ask::{Abandoned, Answered, Attempt, Recalled, Unanswered},
     command::{Context, Failed},
     notice::Notice,
+    output::money,
 };
 
 /// What is printed.
@@ -40,6 +41,9 @@ pub(super) struct Printed {
     /// What was not billed on the way, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     notice: Option<Notice>,
+    /// Attempts that earlier processes were cut off from, and what their nodes said of them now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    recalled: Vec<Recalled>,
     /// Whether this was answered before, under the same idempotency key: then nothing was asked or paid now.
     #[serde(default)]
     is_repeated: bool,
@@ -126,7 +130,7 @@ pub fn check_label(state: &State) -> &'static str {
     if eligible > 5 { "open to checks" } else { "unchecked" }
 }
 
-pub(super) fn printed(answered: &Answered, receipt: PathBuf, check: &'static str) -> anyhow::Result<Printed> {
+pub(super) fn printed(answered: &Answered, receipt: PathBuf, check: &'static str, recalled: Vec<Recalled>) -> anyhow::Result<Printed> {
     let bundle = &answered.bundle;
     Ok(Printed {
         answer: answered.text.clone(),
@@ -143,19 +147,13 @@ pub(super) fn printed(answered: &Answered, receipt: PathBuf, check: &'static str
         reason: answered.reason,
         check: check.to_owned(),
         notice: answered.notice.as_ref().map(|(notice, _)| notice.clone()),
+        recalled,
         is_repeated: false,
     })
 }
 
 pub(super) fn describe(printed: &Printed) -> String {
-    let cost = match printed.at_most_wei.minus(printed.fee_wei) {
-        Ok(more) if more > Amount::ZERO => format!(
-            "{} by its receipt and up to {} more, which other attempts were promised",
-            crate::output::money(printed.fee_wei),
-            crate::output::money(more)
-        ),
-        _ => crate::output::money(printed.fee_wei),
-    };
+    let cost = cost(printed);
     let mut text = format!(
         "\n\n{} tokens, first after {} ms, {:.1} tokens/s, {cost}, {}\n",
         printed.tokens, printed.ttft_ms, printed.tokens_per_s, printed.check,
@@ -166,7 +164,7 @@ pub(super) fn describe(printed: &Printed) -> String {
             one.attempt,
             one.node,
             one.tokens,
-            crate::output::money(one.charged_at_most_wei),
+            money(one.charged_at_most_wei),
             one.ended,
             one.receipt.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()))
         ));
@@ -183,7 +181,7 @@ pub(super) fn describe(printed: &Printed) -> String {
             source.quote,
             source.contributor,
             source.datanet,
-            crate::output::money(source.wei)
+            money(source.wei)
         ));
     }
     if printed.sources.is_empty() {
@@ -193,6 +191,21 @@ pub(super) fn describe(printed: &Printed) -> String {
     }
     text.push_str(&format!("receipt {}\n\nNext: tributary receipt verify {}", printed.receipt.display(), printed.receipt.display()));
     text
+}
+
+/// What the answer costs, in words: by its receipts, and what may come to that.
+fn cost(printed: &Printed) -> String {
+    let billed: Vec<Amount> = printed.attempts.iter().filter(|one| one.receipt.is_some()).map(|one| one.charged_at_most_wei).collect();
+    let sum = Amount::sum(billed.iter().copied()).unwrap_or_default().max(printed.fee_wei);
+    let by = if billed.len() > 1 { format!(" by its {} receipts", billed.len()) } else { String::new() };
+    let charged = format!("{}{by}", money(sum));
+    match printed.at_most_wei.minus(sum) {
+        Ok(more) if more > Amount::ZERO && by.is_empty() => {
+            format!("{charged} by its receipt and up to {} more, which other attempts were promised", money(more))
+        }
+        Ok(more) if more > Amount::ZERO => format!("{charged} and up to {} more, which other attempts were promised", money(more)),
+        _ => charged,
+    }
 }
 
 #[cfg(test)]

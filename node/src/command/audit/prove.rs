@@ -1,8 +1,9 @@
 //! From a bundle and the public Datanets, or from an exported folder, to proofs that the chain takes.
 
 mod folder;
+mod requests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use attribution::{
@@ -91,10 +92,11 @@ struct Slash {
 }
 
 /// Searches a bundle or a folder. Of a bundle it proves the first false span, or the first broken rule if every span is true; nothing if `is_dry`.
-pub(super) async fn run(context: &Context, file: &Path, is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
     if file.is_dir() {
-        return folder::run(context, file, is_dry).await;
+        return folder::run(context, file, requests, is_dry, bootstrap).await;
     }
+    ensure!(requests.is_empty(), "--request is held against the receipts of a folder: name one that `tributary epoch export` wrote");
     let bundle = receipt::read(file)?;
     let config = joining(context, bootstrap)?;
     let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };

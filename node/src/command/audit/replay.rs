@@ -2,12 +2,19 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use attribution::{
-    epoch::replay::{Difference, Line, Rebuilt, Replay, earned, first_difference},
+    epoch::{
+        self,
+        replay::{Difference, Line, Rebuilt, Replay, ReplayError, earned, first_difference},
+    },
     message::ReceiptItem,
 };
-use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
+use chain_bridge::{
+    client::ChainClient,
+    deploy::Deployment,
+    registry::{State, state::Payout},
+};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -22,10 +29,13 @@ use crate::{
             events::{self, ChainLog, Head},
             export::items,
             folder::{Content, EpochFiles, Folder, Indexed, ReceiptLine},
+            lines::find,
         },
     },
+    evidence::search::{Rooted, expected_payout},
     facts::{ChainFacts, accounts},
-    output::table,
+    output::{money, table},
+    payouts::check_lines,
 };
 
 /// What is printed.
@@ -88,7 +98,11 @@ pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> a
     }
     let chain = read_chain(&folder, &content)?;
     by.map_or(Ok(()), |by| by.verify(&chain.deployment.domains(), id))?;
-    let epochs = rebuild(&folder, &content, &chain)?;
+    let found = rebuild(&folder, &content, &chain)?;
+    let epochs = match found {
+        Ok(epochs) => epochs,
+        Err(differs) => return Err(differs.told(context, &chain).await),
+    };
     folder.is_all_named(&content)?;
     if let Some(rpc) = context.rpc() {
         let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
@@ -156,7 +170,53 @@ fn read_receipts(
     Ok(receipts)
 }
 
-fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Vec<EpochReport>> {
+/// A posted payout that is not the one its receipts give.
+struct Differs {
+    epoch: u64,
+    posted: Payout,
+    rebuilt: epoch::Payout,
+    /// What the folder holds as its lines; they may be another tree's, or none.
+    shown: Vec<Line>,
+}
+
+impl Differs {
+    /// Says what differs, by the lines of the posted tree: the folder's, or if it has none those of the data folder or of the poster's calldata.
+    async fn told(self, context: &Context, chain: &Chain) -> anyhow::Error {
+        let (epoch, posted, rebuilt) = (self.epoch, &self.posted, &self.rebuilt);
+        let whole = format!(
+            "epoch {epoch}: {} posted the payout {} of {}, its receipts give {} of {}",
+            posted.poster,
+            posted.root,
+            money(posted.total),
+            rebuilt.root(),
+            money(rebuilt.total())
+        );
+        let shown = if check_lines(&self.shown, posted.root).is_ok() {
+            self.shown
+        } else {
+            match elsewhere(context, chain, epoch, posted).await {
+                Ok(lines) => lines,
+                Err(error) => {
+                    return anyhow!("{whole}; the folder holds no lines of the posted tree, whose poster did not show them: {error:#}");
+                }
+            }
+        };
+        match first_difference(rebuilt, &shown) {
+            Some(difference) => anyhow!("{whole}; the first difference: {difference}"),
+            None => anyhow!("{whole}; every line is as its receipts give it: the posted total is not their sum"),
+        }
+    }
+}
+
+async fn elsewhere(context: &Context, chain: &Chain, epoch: u64, posted: &Payout) -> anyhow::Result<Vec<Line>> {
+    let rpc = context.rpc().context("--rpc URL has the chain's calldata looked through for them")?;
+    let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
+    let nobody = async { bail!("a replay asks no node, `tributary audit prove` does") };
+    find(context, &client, &chain.state, (epoch, posted), nobody).await
+}
+
+/// Every epoch, or the first that is not what its receipts give.
+fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Result<Vec<EpochReport>, Box<Differs>>> {
     let manifests = read_manifests(folder, content)?;
     let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
     let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
@@ -165,12 +225,15 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
     let mut replay = Replay::new(&facts, accounts(&chain.deployment));
     let mut reports = Vec::new();
     for files in &content.epochs {
-        let rebuilt = rebuild_epoch(folder, files, &manifests, &mut replay)?;
+        let rebuilt = match rebuild_epoch(folder, files, &manifests, &mut replay, (chain, content))? {
+            Ok(rebuilt) => rebuilt,
+            Err(differs) => return Ok(Err(differs)),
+        };
         let payout = chain.state.epoch(files.epoch).and_then(|epoch| epoch.payout);
         let is_final = payout.is_some_and(|payout| payout.final_at <= chain.head.time);
         reports.push(report(files.epoch, &rebuilt, is_final));
     }
-    Ok(reports)
+    Ok(Ok(reports))
 }
 
 fn rebuild_epoch(
@@ -178,10 +241,14 @@ fn rebuild_epoch(
     files: &EpochFiles,
     manifests: &BTreeMap<Hash32, Body>,
     replay: &mut Replay<'_, ChainFacts<'_>>,
-) -> anyhow::Result<Rebuilt> {
+    (chain, content): (&Chain, &Content),
+) -> anyhow::Result<Result<Rebuilt, Box<Differs>>> {
     let epoch = files.epoch;
     let receipts = read_receipts(folder, files, manifests)?;
-    let rebuilt = replay.next(epoch, &receipts)?;
+    let rebuilt = match replay.next(epoch, &receipts) {
+        Err(ReplayError::Posted { .. }) => return differs(folder, files, manifests, chain, content).map(|differs| Err(Box::new(differs))),
+        rebuilt => rebuilt?,
+    };
     let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
     let records = found.records::<Line>();
     let mut shown = records.whole;
@@ -205,7 +272,28 @@ fn rebuild_epoch(
         bail!("epoch {epoch}, payout tree: {difference}");
     }
     found.is_named()?;
-    Ok(rebuilt)
+    Ok(Ok(rebuilt))
+}
+
+/// The posted tree of an epoch that its receipts do not give.
+fn differs(
+    folder: &Folder,
+    files: &EpochFiles,
+    manifests: &BTreeMap<Hash32, Body>,
+    chain: &Chain,
+    content: &Content,
+) -> anyhow::Result<Differs> {
+    let epoch = files.epoch;
+    let mut receipts = Rooted::new();
+    for files in content.epochs.iter().filter(|files| files.epoch <= epoch) {
+        receipts.extend(read_receipts(folder, files, manifests)?.into_iter().map(|(node, items)| ((files.epoch, node), items)));
+    }
+    let rebuilt = expected_payout(&chain.state, &chain.deployment, &receipts, epoch)?;
+    let posted = chain.state.epoch(epoch).and_then(|epoch| epoch.payout).context("it was posted")?;
+    let found = folder.read(format!("epoch {epoch}, payout tree"), &files.payout)?;
+    let shown: Vec<Line> = found.all(|place| format!("line {place}"))?;
+    found.is_named()?;
+    Ok(Differs { epoch, posted, rebuilt, shown })
 }
 
 fn report(epoch: u64, rebuilt: &Rebuilt, is_final: bool) -> EpochReport {
@@ -255,10 +343,10 @@ fn describe(report: &Report) -> String {
             epoch.epoch,
             epoch.receipts,
             epoch.root,
-            crate::output::money(epoch.total_wei)
+            money(epoch.total_wei)
         ));
         let cells = |row: &Row| {
-            let amount = crate::output::money;
+            let amount = money;
             vec![row.account.to_string(), amount(row.previous_wei), amount(row.earned_wei), amount(row.cumulative_wei)]
         };
         text.push_str(&table(&["account", "previous", "earned", "cumulative"], &epoch.accounts.iter().map(cells).collect::<Vec<_>>()));

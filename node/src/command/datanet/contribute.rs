@@ -24,6 +24,7 @@ use types::{
     id::{Address, AssetId, BlobId, Hash32},
     key::Signed,
     merkle::keccak,
+    text::text_top,
 };
 
 use self::{
@@ -245,7 +246,7 @@ impl Run<'_> {
         };
         let client = &self.chain.client;
         let signed = Signed::new(client.account("signing a contribution")?, &client.domains(), document);
-        let (number, sent) = client.accept(&signed, verdict).await?;
+        let (number, sent) = client.accept(&signed, verdict, text_top(text.as_bytes())).await?;
         self.spent.add(&sent);
         self.context.output.note(&format!("accepted as contribution {number}; spreading {} fragments", encoded.fragments.len()));
         Ok(number)

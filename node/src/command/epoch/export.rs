@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
-    epoch::replay::{Facts as _, Replay, RootFacts, check_root, lines},
+    epoch::replay::{Facts as _, Line, Replay, ReplayError, RootFacts, check_root, lines as lines_of},
     message::{Ask, RECEIPTS_PAGE, ReceiptItem, Reply},
 };
-use chain_bridge::{deploy::Deployment, registry::State};
+use chain_bridge::{client::ChainClient, deploy::Deployment, registry::State};
 use p2p::{
-    client::{Client, Limits},
+    client::{Client, Connection, Limits},
     identity::NodeSeed,
     overlay::OverlayHandle,
 };
@@ -18,23 +18,23 @@ use types::{
     encoding::Body,
     id::{Address, BlobId, Hash32, NodeId},
     key::Account,
+    operator::RECEIPTS_MAX,
 };
 
 use super::{
     events::{Head, books, paid_epochs, read},
     folder::{Content, EpochFiles, File, Folder, Indexed, ReceiptLine},
+    lines,
     signed::By,
 };
 use crate::{
     command::{Context, talk::joining},
     facts::{ChainFacts, accounts},
-    service::settlement::{ask_once, loopback_any},
+    service::settlement::{ask_once, loopback_any, receipts_on_chain},
 };
 
 /// How long the nodes' ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
-/// Receipts of one root fetched: a node of this build posts 4,096.
-const COUNT_MAX: u64 = 1 << 20;
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -48,6 +48,19 @@ struct Exported {
     block: u64,
     epochs: Vec<u64>,
     receipts: u64,
+    /// The first payout that is not the one its receipts give, and how; nothing if every one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<String>,
+}
+
+/// What was gathered.
+#[derive(Debug, Default)]
+struct Gathered {
+    epochs: Vec<EpochFiles>,
+    /// The manifests that receipts name.
+    used: Manifests,
+    receipts: u64,
+    differs: Option<String>,
 }
 
 /// What receipts name as manifests, by root.
@@ -56,6 +69,7 @@ type Manifests = BTreeMap<Hash32, Body>;
 /// Where receipts come from: the folder as it is, then the network.
 struct Sources<'c> {
     context: &'c Context,
+    client: &'c ChainClient,
     state: &'c State,
     deployment: &'c Deployment,
     kept: BTreeMap<(u64, Address), File>,
@@ -82,6 +96,7 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
     let folder = Folder::new(out);
     let mut sources = Sources {
         context,
+        client: &chain.client,
         state: &state,
         deployment,
         kept: BTreeMap::new(),
@@ -95,52 +110,68 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
     if let Some(overlay) = &sources.overlay {
         overlay.shutdown().await;
     }
-    let (epochs, used, receipts) = written?;
+    let Gathered { epochs, used, receipts, differs } = written?;
     let content =
         Content::new(folder.write([deployment])?, folder.write([head])?, folder.write(&logs)?, folder.write(used.values())?, epochs);
     let domains = deployment.domains();
     let id = folder.write_index(&content, |id| account.as_ref().map(|account| By::sign(account, &domains, id)))?;
     folder.keep_only(&content)?;
     let signed_by = account.as_ref().map(Account::address);
-    let exported = Exported { folder: out.to_owned(), id, signed_by, block: head.block.number, epochs: numbers, receipts };
+    let exported = Exported { folder: out.to_owned(), id, signed_by, block: head.block.number, epochs: numbers, receipts, differs };
     context.output.result(&exported, || {
-        format!(
-            "folder    {}\nid        {id}\nepochs    {}\nreceipts  {receipts}\nblock     {}\n\nCheck it with: tributary audit replay {}",
-            out.display(),
-            exported.epochs.len(),
-            exported.block,
-            out.display()
-        )
+        let (folder, count, block) = (out.display(), exported.epochs.len(), exported.block);
+        let whole = format!("folder    {folder}\nid        {id}\nepochs    {count}\nreceipts  {receipts}\nblock     {block}\n\n");
+        match &exported.differs {
+            None => format!("{whole}Check it with: tributary audit replay {folder}"),
+            Some(why) => format!(
+                "{whole}{why}\n`tributary audit replay {folder}` names the first difference; while the payout is not final, `tributary audit prove {folder}` proves it"
+            ),
+        }
     })
 }
 
-/// Gathers, rebuilds and writes each epoch; returns their files, the manifests their receipts name, and how many receipts there are.
-async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Result<(Vec<EpochFiles>, Manifests, u64)> {
+/// Gathers, rebuilds and writes each epoch. From the first payout on that is not the one its receipts give, what its posters show is kept in its place:
+/// nothing that builds on it can be rebuilt.
+async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Result<Gathered> {
     let facts = ChainFacts(sources.state);
     let mut replay = Replay::new(&facts, accounts(sources.deployment));
-    let (mut epochs, mut used, mut count) = (Vec::new(), Manifests::new(), 0);
+    let mut gathered = Gathered::default();
     for number in numbers {
         let roots = facts.epoch(*number).with_context(|| format!("epoch {number} is unknown"))?.roots;
         let mut items = BTreeMap::new();
         for (node, root) in roots {
-            // Nobody may have what was withheld, and none of it is paid.
-            if facts.is_out(*number, node, Hash32::ZERO) {
-                continue;
+            // Of one that was found to withhold a receipt nothing needs to be shown.
+            if !sources.state.is_out(*number, node, Hash32::ZERO) {
+                items.insert(node, sources.receipts(*number, node, &root).await?);
             }
-            items.insert(node, sources.receipts(*number, node, &root).await?);
         }
-        let rebuilt = replay.next(*number, &items)?;
-        count += rebuilt.receipts;
+        let count = items.values().map(Vec::len).sum::<usize>();
+        let shown: Vec<Line> = match gathered.differs {
+            Some(_) => sources.posted(*number).await,
+            None => match replay.next(*number, &items) {
+                Ok(rebuilt) => {
+                    let root = rebuilt.posted.root;
+                    sources.context.output.note(&format!("epoch {number}: {count} receipts give the posted root {root}"));
+                    lines_of(&rebuilt.payout).collect()
+                }
+                Err(why @ ReplayError::Posted { .. }) => {
+                    sources.context.output.note(&why.to_string());
+                    gathered.differs = Some(why.to_string());
+                    sources.posted(*number).await
+                }
+                Err(why) => return Err(why.into()),
+            },
+        };
+        gathered.receipts = gathered.receipts.saturating_add(u64::try_from(count)?);
         let mut receipts = BTreeMap::new();
         for (node, items) in items {
-            used.extend(items.iter().filter_map(|item| Some((item.receipt.document.manifest, item.manifest.clone()?))));
+            gathered.used.extend(items.iter().filter_map(|item| Some((item.receipt.document.manifest, item.manifest.clone()?))));
             let lines = items.into_iter().map(|item| ReceiptLine { receipt: item.receipt, quote: item.quote });
             receipts.insert(node, sources.folder.write(lines)?);
         }
-        epochs.push(EpochFiles { epoch: *number, payout: sources.folder.write(lines(&rebuilt.payout))?, receipts });
-        sources.context.output.note(&format!("epoch {number}: {} receipts give the posted root {}", rebuilt.receipts, rebuilt.posted.root));
+        gathered.epochs.push(EpochFiles { epoch: *number, payout: sources.folder.write(shown)?, receipts });
     }
-    Ok((epochs, used, count))
+    Ok(gathered)
 }
 
 impl Sources<'_> {
@@ -167,13 +198,36 @@ impl Sources<'_> {
             return Ok(items);
         }
         ensure!(
-            root.count <= COUNT_MAX,
-            "epoch {epoch}, node {node}: a root over {} receipts, at most {COUNT_MAX} are fetched",
+            root.count <= RECEIPTS_MAX,
+            "epoch {epoch}, node {node}: a root over {} receipts, at most {RECEIPTS_MAX} are fetched",
             root.count
         );
-        let items = self.fetch(epoch, node, root.count).await.with_context(|| format!("receipts of {node} in epoch {epoch}"))?;
-        check_root(&domains, epoch, node, root, &items)?;
-        Ok(items)
+        let mut tried = Vec::new();
+        // From their node, from the poster that divided them, from the chain if they were shown there.
+        let poster = self.state.epoch(epoch).and_then(|epoch| epoch.payout).map(|payout| payout.poster).filter(|poster| *poster != node);
+        for asked in [Some(node), poster].into_iter().flatten() {
+            match self.fetch(epoch, node, asked, root.count).await {
+                Ok(items) => match check_root(&domains, epoch, node, root, &items) {
+                    Ok(()) => return Ok(items),
+                    Err(error) => tried.push(format!("{asked}: {error}")),
+                },
+                Err(error) => tried.push(format!("{asked}: {error:#}")),
+            }
+        }
+        match self.on_chain(epoch, node).await {
+            Ok(Some(items)) => match check_root(&domains, epoch, node, root, &items) {
+                Ok(()) => return Ok(items),
+                Err(error) => tried.push(format!("the chain's events: {error}")),
+            },
+            Ok(None) => tried.push("the chain's events: not all of them were shown there".to_owned()),
+            Err(error) => tried.push(format!("the chain's events: {error:#}")),
+        }
+        bail!("the receipts of {node} in epoch {epoch} are to be had nowhere ({})", tried.join("; "))
+    }
+
+    async fn on_chain(&self, epoch: u64, node: Address) -> anyhow::Result<Option<Vec<ReceiptItem>>> {
+        let root = self.state.epoch(epoch).and_then(|epoch| epoch.roots.get(&node)).context("it submitted no root")?;
+        receipts_on_chain(self.client, self.state, epoch, node, root).await
     }
 
     /// What an earlier export has; nothing if it lacks them or they are damaged.
@@ -183,14 +237,39 @@ impl Sources<'_> {
         items(lines, &self.manifests).ok()
     }
 
-    async fn fetch(&mut self, epoch: u64, node: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
-        let operator = self.state.operator(node).context("it is no operator")?.node;
+    /// The lines of a posted tree from wherever they are had; none if they are not.
+    async fn posted(&mut self, epoch: u64) -> Vec<Line> {
+        match self.lines(epoch).await {
+            Ok(lines) => lines,
+            Err(error) => {
+                self.context.output.note(&format!("epoch {epoch}: {error:#}"));
+                Vec::new()
+            }
+        }
+    }
+
+    async fn lines(&mut self, epoch: u64) -> anyhow::Result<Vec<Line>> {
+        let (context, client, state) = (self.context, self.client, self.state);
+        let posted = state.epoch(epoch).and_then(|epoch| epoch.payout).context("it has no payout")?;
+        let from_poster = async { lines::from_poster(self.overlay().await?, state, epoch, &posted).await };
+        lines::find(context, client, state, (epoch, &posted), from_poster).await
+    }
+
+    async fn connect(&mut self, account: Address) -> anyhow::Result<(Client, Connection)> {
+        let operator = self.state.operator(account).context("it is no operator")?.node;
         let addr = self.address(operator).await?;
         let client = Client::bind(loopback_any(addr), &NodeSeed::generate(), Limits::default())?;
         let connection = client.connect(addr, Some(operator)).await?;
+        Ok((client, connection))
+    }
+
+    /// A node's receipts of an epoch from `asked`: that node, or another one that fetched them.
+    async fn fetch(&mut self, epoch: u64, node: Address, asked: Address, count: u64) -> anyhow::Result<Vec<ReceiptItem>> {
+        let (client, connection) = self.connect(asked).await?;
         let mut items = Vec::new();
         while u64::try_from(items.len())? < count {
-            let ask = Ask::Receipts { epoch, from: u64::try_from(items.len())? };
+            let from = u64::try_from(items.len())?;
+            let ask = if asked == node { Ask::Receipts { epoch, from } } else { Ask::ReceiptsOf { node, epoch, from } };
             match ask_once(connection.open_stream().await?, &ask).await? {
                 Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
                 Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
@@ -203,18 +282,25 @@ impl Sources<'_> {
     }
 
     async fn address(&mut self, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
-        let overlay = match &self.overlay {
-            Some(overlay) => overlay,
-            None => {
-                let config = joining(self.context, std::mem::take(&mut self.bootstrap))?;
-                self.overlay.insert(self.context.light_overlay(&config).await?)
-            }
-        };
-        let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
-        let ads = ads.with_context(|| format!("node {node} is not reachable now: its receipts are its own to show"))?;
-        let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;
-        Ok(ad.client_addr)
+        address_of(self.overlay().await?, node).await
     }
+
+    async fn overlay(&mut self) -> anyhow::Result<&OverlayHandle> {
+        match &mut self.overlay {
+            Some(overlay) => Ok(overlay),
+            joined => {
+                let config = joining(self.context, std::mem::take(&mut self.bootstrap))?;
+                Ok(joined.insert(self.context.light_overlay(&config).await?))
+            }
+        }
+    }
+}
+
+pub(super) async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
+    let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
+    let ads = ads.with_context(|| format!("node {node} is not reachable now: what it holds is its own to show"))?;
+    let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;
+    Ok(ad.client_addr)
 }
 
 /// Receipts with the manifests they name; the first that may be billed and is without one is named by its place.

@@ -85,11 +85,8 @@ struct LineRow {
 pub async fn run(context: &Context, number: Option<u64>, account: Option<Address>, bootstrap: Vec<String>) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
-    let number = match number {
-        Some(number) => number,
-        None => state.current_epoch().context("no epoch has opened yet: nodes open one when they settle")?.0,
-    };
-    let newest = state.current_epoch().map_or(0, |(newest, _)| newest);
+    let newest = state.current_epoch().context("no epoch has opened yet: nodes open one when they settle")?.0;
+    let number = number.unwrap_or(newest);
     let epoch = state.epoch(number).with_context(|| format!("epoch {number} never opened, the newest is {newest}"))?;
     let heads = chain.client.heads().await?;
     let claim = match account {

@@ -3,6 +3,7 @@
 use types::receipt::Span;
 
 use super::show::{Shown, pieces};
+use crate::output::money;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -45,13 +46,12 @@ pub fn page(shown: &Shown, spans: &[Span]) -> String {
     page.push_str("</p>\n");
     sources(&mut page, shown);
     page.push_str(&format!(
-        "<h2>Who is paid</h2>\n<p>{} ({} wei) for {} tokens</p>\n<table>\n<tr><th>for</th><th>wei</th></tr>\n",
-        crate::output::money(shown.fee_wei),
-        shown.fee_wei,
+        "<h2>Who is paid</h2>\n<p>{} for {} tokens</p>\n<table>\n<tr><th>for</th><th>amount</th></tr>\n",
+        money(shown.fee_wei),
         shown.tokens
     ));
     for row in &shown.parts {
-        page.push_str(&format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&row.role), row.wei));
+        page.push_str(&format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(&row.role), money(row.wei)));
     }
     let assets: Vec<String> = shown.assets.iter().map(ToString::to_string).collect();
     page.push_str(&format!(
@@ -73,12 +73,12 @@ fn sources(page: &mut String, shown: &Shown) {
     page.push_str("<ol>\n");
     for (number, source) in (1..).zip(&shown.sources) {
         page.push_str(&format!(
-            "<li id=\"source-{number}\"><blockquote>{}</blockquote>contributed by {} to Datanet {}, weight {}/256 bit, earns {} wei <a href=\"#span-{number}\">back</a></li>\n",
+            "<li id=\"source-{number}\"><blockquote>{}</blockquote>contributed by {} to Datanet {}, weight {}/256 bit, earns {} <a href=\"#span-{number}\">back</a></li>\n",
             escape(&source.quote),
             source.contributor,
             source.datanet,
             source.weight,
-            source.wei
+            money(source.wei)
         ));
     }
     page.push_str("</ol>\n");
@@ -138,7 +138,12 @@ mod tests {
             page.contains("<p class=\"answer\">a <mark id=\"span-1\">gout</mark><sup><a href=\"#source-1\">[1]</a></sup> b</p>"),
             "{page}"
         );
-        assert!(page.contains("<li id=\"source-1\"><blockquote>gout</blockquote>") && page.contains("earns 77 wei"));
+        assert!(page.contains("<li id=\"source-1\"><blockquote>gout</blockquote>") && page.contains("earns 0.000000000000000077 OPEN <a"));
+        // Amounts are those of every other command: OPEN, unless `--wei` asks for wei.
+        assert!(
+            page.contains("<p>0.00000000000000008 OPEN for 5 tokens</p>") && !page.contains(" wei ") && !page.contains(" wei<"),
+            "{page}"
+        );
     }
 
     #[test]

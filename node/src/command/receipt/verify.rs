@@ -16,7 +16,7 @@ use types::{
 use super::{reading, texts};
 use crate::{
     command::{Context, Failed},
-    output::table,
+    output::{money, table},
 };
 
 /// What is asked of a receipt.
@@ -87,7 +87,7 @@ impl Question {
                 receipt.tokens_in, receipt.tokens_out, receipt.first_token
             ),
             Self::Manifest => "its split is whole, its treasuries are its Datanets', its index and parameters are the receipt's".to_owned(),
-            Self::Fee => format!("{} wei are due by the quote, within every limit, and divide without rest", receipt.fee),
+            Self::Fee => format!("{} are due by the quote, within every limit, and divide without rest", money(receipt.fee)),
             Self::Text => "question and answer give the roots that were signed".to_owned(),
             Self::Masks => format!("runs that stand in the prompt ({}) are not paid", receipt.masks.len()),
             Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),

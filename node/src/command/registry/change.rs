@@ -47,8 +47,8 @@ pub(super) struct Wanted {
 
 /// The asset, if the account owns it.
 fn owned(state: &State, own: Address, asset: AssetId) -> anyhow::Result<&Asset> {
-    let newest = state.assets().last().map_or(0, |asset| asset.id.0);
-    let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered, the newest is {newest}: nothing was sent"))?;
+    let known =
+        state.asset(asset).with_context(|| format!("asset {asset} is not registered, {}: nothing was sent", super::newest(state)))?;
     let owner = known.owner();
     ensure!(owner == own, "asset {asset} belongs to {owner}, this wallet is {own}: nothing was sent; its owner alone changes it");
     Ok(known)

@@ -1,6 +1,10 @@
 //! A settlement key from a file made elsewhere.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use types::key::Account;
@@ -13,7 +17,10 @@ const FILE_MAX: u64 = 16 << 10;
 
 /// The key of a file: Web3 secret storage opened with `password`, or 64 hex digits with or without `0x`.
 pub(super) fn read(path: &Path, password: &str) -> anyhow::Result<Account> {
-    let mode = fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?.permissions().mode() & 0o777;
+    let found = fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    // A pipe is what a shell hands over for another command's output.
+    ensure!(found.is_file() || found.file_type().is_fifo(), "{} is no file: name one that holds a key", path.display());
+    let mode = found.permissions().mode() & 0o777;
     ensure!(mode & 0o077 == 0, "{} may be read by others (mode {mode:o}): run chmod 600 on it", path.display());
     let bytes = Zeroizing::new(read_bounded(path, FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?);
     if bytes.trim_ascii_start().first() == Some(&b'{') {
@@ -66,5 +73,9 @@ mod tests {
             assert!(!error.contains("0707") && !error.contains("7777"), "{error}");
         }
         assert!(read(Path::new("/nonexistent/key"), "").is_err());
+        // Nobody is told to change the mode of what is no file.
+        for no_file in ["/dev/zero", "/tmp"] {
+            assert!(read(Path::new(no_file), "").unwrap_err().to_string().contains("is no file"));
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! `tributary wallet lanes` and `tributary wallet refund`: what nodes collected on this wallet's lanes, and what no receipt speaks for asked back.
 //!
 //! A lane's refund is a part of a payout tree: asked for once, when the lane has been expired long enough that neither collects nor receipts can
-//! come, and paid by `tributary claim` when that epoch is final.
+//! come, and paid by `tributary claim` when that epoch is final. If that payout left it out and nobody refuted it, it is asked for again, with what opens that
+//! it is not there, as long as that payout is the last final one.
 
-use anyhow::{Context as _, ensure};
+mod left_out;
+
+use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::State;
 use serde::Serialize;
 use types::{
@@ -62,25 +65,34 @@ pub(super) async fn refund(context: &Context, wanted: Hash32) -> anyhow::Result<
     let chain = context.chain().await?;
     let own = chain.client.address().context("no account")?;
     let (state, head) = (chain.state().await?, chain.head().await?.block.number);
-    let lane = may_ask(&state, wanted, own, chain.deployment().config.max_age_blocks, head)?;
+    let last = state.final_payout(chain.head().await?.timestamp);
+    let lane = may_ask(&state, wanted, own, chain.deployment().config.max_age_blocks, head, last.map(|(epoch, _)| epoch))?;
+    let absence = match (state.refund(wanted), last) {
+        (Some(_), Some((epoch, payout))) => left_out::absence(context, &chain, &state, (epoch, &payout), &lane).await?,
+        _ => Vec::new(),
+    };
     context.output.note("asking back what no receipt speaks for; notes and slashes give nothing back on this lane from now on");
-    let (epoch, sent) = chain.client.request_refund(&lane, &[]).await?;
+    let (epoch, sent) = chain.client.request_refund(&lane, &absence).await?;
     let asked = Asked { lane: wanted, epoch, transaction: Transaction::new("ask for a lane's refund", &sent) };
     context.output.result(&asked, || {
         format!("{}\nwhat is due stands in the payout of epoch {epoch}: `tributary claim` takes it once that is final", asked.transaction)
     })
 }
 
-/// The body of a lane whose refund this account may ask for now.
-fn may_ask(state: &State, id: Hash32, own: Address, age: u64, head: u64) -> anyhow::Result<Lane> {
+/// The body of a lane whose refund this account may ask for now; `last` is the epoch of the last final payout.
+fn may_ask(state: &State, id: Hash32, own: Address, age: u64, head: u64, last: Option<u64>) -> anyhow::Result<Lane> {
     let lane = state.lane_body(id).with_context(|| format!("nothing was collected on a lane {id}: `tributary wallet lanes` lists them"))?;
     ensure!(lane.payer == own, "lane {id} is paid by {}, this wallet is {own}: its payer asks for the refund", lane.payer);
     let row = row(state, id, &lane, age, head);
-    ensure!(
-        row.epoch.is_none(),
-        "its refund was asked for and stands in the payout of epoch {}: `tributary claim` takes it once that is final",
-        row.epoch.unwrap_or_default()
-    );
+    if let Some(due) = row.epoch.filter(|due| Some(*due) != last) {
+        ensure!(
+            last.is_some_and(|last| last > due),
+            "its refund was asked for and stands in the payout of epoch {due}: `tributary claim` takes it once that is final"
+        );
+        bail!(
+            "its refund stood in the payout of epoch {due}, which `tributary claim` takes; left out, it could be asked for again only until the next payout was final"
+        );
+    }
     ensure!(
         head >= row.refund_from_block,
         "nodes may still post receipts of it: ask from block {} on, now is {head}",
@@ -156,12 +168,16 @@ mod tests {
     fn a_refund_is_asked_for_once_by_its_payer_when_no_receipt_can_come_any_more() {
         let lane = Lane { payer: OWN, node: Address([2; 20]), cap: Amount(9), expiry: 100, nonce: 1 };
         let (open, asked) = (state(&lane, None), state(&lane, Some(4)));
-        let ask = |state: &State, id, own, head| may_ask(state, id, own, 50, head).map_err(|error| error.to_string());
+        let ask = |state: &State, id, own, head| may_ask(state, id, own, 50, head, None).map_err(|error| error.to_string());
         assert_eq!(ask(&open, lane.id(), OWN, 151), Ok(lane));
         assert!(ask(&open, lane.id(), OWN, 150).unwrap_err().contains("from block 151 on"));
         assert!(ask(&open, lane.id(), lane.node, 151).unwrap_err().contains("its payer asks"));
         assert!(ask(&open, Hash32::ZERO, OWN, 151).unwrap_err().contains("wallet lanes"));
         assert!(ask(&asked, lane.id(), OWN, 151).unwrap_err().contains("epoch 4"));
+        let again = |last| may_ask(&asked, lane.id(), OWN, 50, 151, Some(last)).map_err(|error| error.to_string());
+        assert!(again(3).unwrap_err().contains("once that is final"));
+        assert_eq!(again(4), Ok(lane), "if that payout left it out");
+        assert!(again(5).unwrap_err().contains("only until the next payout was final"));
     }
 
     #[test]

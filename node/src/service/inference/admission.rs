@@ -73,7 +73,9 @@ impl<E: Escrow> Answering<E> {
         let limit = begin.request.document.spending_limit.min(lane_left);
         if limit < least {
             return Err(no(format!(
-                "the answer costs {least} wei with its first token, the spending limit and the lane leave {limit}: raise the limit"
+                "the answer costs {} with its first token, the spending limit and the lane leave {}: raise the limit",
+                least.in_open(),
+                limit.in_open()
             )));
         }
         let session = match begin.session {
@@ -89,12 +91,16 @@ impl<E: Escrow> Answering<E> {
         let granted = held.reserve(payer, session, free, limit.min(most));
         if let Some((signer, left)) = session.filter(|(_, left)| granted < least && *left < free) {
             return Err(no(format!(
-                "the session key {signer} is good for {left} wei beside its other answers here, this one costs {least} with its first token: raise its cap with `tributary wallet session add`"
+                "the session key {signer} is good for {} beside its other answers here, this one costs {} with its first token: raise its cap with `tributary wallet session add`",
+                left.in_open(),
+                least.in_open()
             )));
         }
         if granted < least {
             return Err(no(format!(
-                "{payer} has {free} wei of free deposit beside its other answers here, this one costs {least} with its first token: deposit OPEN first"
+                "{payer} has {} of free deposit beside its other answers here, this one costs {} with its first token: deposit OPEN first",
+                free.in_open(),
+                least.in_open()
             )));
         }
         Ok(granted)
@@ -103,8 +109,7 @@ impl<E: Escrow> Answering<E> {
     /// What may still be collected by a session key's signature, less what this node holds receipts for.
     async fn session_left(&self, payer: Address, signer: Address) -> Result<Amount, Broken> {
         let right = self.escrow.session(payer, signer).await;
-        let right =
-            right.map_err(|e| refuse(RefusalCode::Busy, format!("the chain cannot be asked for the client's session key: {e:#}")))?;
+        let right = right.map_err(|e| refuse(RefusalCode::Busy, format!("the client's session key cannot be counted on now: {e:#}")))?;
         let left = lanes::admit_session(right, payer, signer, self.head().number);
         let left = left.map_err(|e| refuse(RefusalCode::Voucher, e.to_string()))?;
         Ok(left.minus(self.books.uncollected(payer, Some(signer)).map_err(internal)?).unwrap_or_default())

@@ -149,8 +149,9 @@ impl<E: Escrow> Answering<E> {
         voucher.verify(&self.domains, signer(begin)).map_err(|e| no(e.to_string()))?;
         if voucher.document.cumulative > begin.lane.document.cap {
             return Err(no(format!(
-                "the voucher promises {} wei, above the lane's cap of {}",
-                voucher.document.cumulative, begin.lane.document.cap
+                "the voucher promises {}, above the lane's cap of {}",
+                voucher.document.cumulative.in_open(),
+                begin.lane.document.cap.in_open()
             )));
         }
         serving.voucher(&voucher.document).map_err(|e| no(e.to_string()))?;

@@ -1,11 +1,12 @@
 //! The receipt of an answer that failed: fee 0, signed, so that the client needs nobody's word that it is not charged.
 //!
-//! It is not kept and never posted: it pays nobody. For its request and attempt the node signs no other, because an attempt is begun once.
+//! It pays nobody and is never posted. For its request and attempt the node signs no other, because an attempt is begun once and the receipt is kept
+//! before it is sent: whoever was cut off may recall it ([`super::recalling`]).
 
 use attribution::answer::answer_root;
 use inference::proto::{
     message::{Begin, Delivered},
-    payment::{Serving, Terms},
+    payment::Terms,
 };
 use types::{
     amount::{Amount, AmountError},
@@ -15,7 +16,8 @@ use types::{
     receipt::{Reason, Receipt},
 };
 
-use super::{Answering, Broken, Escrow, internal};
+use super::{Answering, Broken, Escrow, internal, signer};
+use crate::books::Begun;
 
 /// What the node of `begin`'s quote says of an attempt that ended by `reason`.
 pub(crate) fn failed(begin: &Begin, terms: &Terms, reason: Reason, answer_salt: Hash32) -> Result<Receipt, AmountError> {
@@ -50,21 +52,39 @@ pub(crate) fn failed(begin: &Begin, terms: &Terms, reason: Reason, answer_salt: 
     })
 }
 
+/// What is noted of an attempt when it is begun.
+pub(super) fn begun(begin: &Begin, terms: &Terms) -> Result<Begun, Broken> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(internal)?;
+    let answer_salt = Hash32(salt);
+    let unbilled = failed(begin, terms, Reason::EngineFailure, answer_salt).map_err(internal)?;
+    Ok(Begun { signer: signer(begin), unbilled, answer_salt })
+}
+
 impl<E: Escrow> Answering<E> {
-    /// Signs that this attempt ended by `reason` and charges nothing.
-    pub(super) fn unbilled(&self, begin: &Begin, serving: &Serving, reason: Reason) -> Result<Delivered, Broken> {
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(internal)?;
-        let answer_salt = Hash32(salt);
-        let receipt = failed(begin, serving.terms(), reason, answer_salt).map_err(internal)?;
-        tracing::info!(request = %receipt.request, ?reason, "the answer failed: a receipt says that nothing is charged");
+    /// Signs that an attempt that was begun ended by `reason` and charges nothing; kept when this returns.
+    pub(super) fn unbilled(&self, begun: Begun, reason: Reason) -> Result<Delivered, Broken> {
+        let Begun { unbilled, answer_salt, .. } = begun;
+        let receipt = Receipt { reason, ..unbilled };
+        tracing::info!(request = %receipt.request, attempt = receipt.attempt, ?reason, "a receipt says that nothing is charged");
         let signed = Signed::new(&self.account, &self.domains, receipt);
-        Ok(Delivered {
+        let delivered = Delivered {
             receipt: signed.document,
             signature: signed.signature,
             answer: String::new(),
             answer_salt,
             openings: "[]".to_owned(),
-        })
+        };
+        if self.books.keep_unbilled(&delivered).map_err(internal)? {
+            Ok(delivered)
+        } else {
+            Err(internal("something else was signed of this attempt before"))
+        }
+    }
+
+    /// The same for the attempt that `begin` began.
+    pub(super) fn failed_now(&self, begin: &Begin, reason: Reason) -> Result<Delivered, Broken> {
+        let begun = self.books.begun(begin.request.document.id(), begin.attempt).map_err(internal)?;
+        self.unbilled(begun.ok_or_else(|| internal("the note of an attempt that was begun is missing"))?, reason)
     }
 }

@@ -1,22 +1,30 @@
 //! Faults that a poster proves while W1 runs (Protocol P7): a receipt that is void before it ends is paid nothing, one that is void later was paid.
 //!
-//! A root is searched when its receipts are on disk, beside those of the same node in the epochs before: F3 to F6, as far as receipts, quotes
-//! and manifests show them. About 0.1 ms a receipt for its signature. A proof is two transactions; its reporter is given at most half of
-//! what a slash leaves beyond the victim's loss.
+//! A root is searched when its receipts are on disk, for F3 to F6 as far as receipts, quotes and manifests show them, about 0.1 ms a receipt for its
+//! signature: beside those of the same node in the epochs before, and any other, however old, that speaks for the same wei of a lane (`lanes`). A proof is
+//! two transactions; its reporter is given at most half of what a slash leaves beyond the victim's loss.
 //!
 //! By the latest block: a proof is of what the accused signed, carries no bond, and is refused on a branch without the root it names. A
 //! reorganisation costs its sender gas.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::Context as _;
 use chain_bridge::{chain::error::ChainError, registry::State};
-use types::id::Address;
+use storage::store::Records;
+use types::{
+    encoding::Document as _,
+    id::{Address, Hash32},
+};
 
-use super::{Settling, challenges::Watch};
+use super::{
+    Settling, apart,
+    challenges::{RootOf, Watch, fetched_page},
+    lanes::{self, At},
+};
 use crate::evidence::search::{Found, Rooted, rooted_faults};
 
-/// Epochs before a root's whose receipts are held against it: a receipt that is older is too old for its root, a fault of its own.
+/// Epochs before a root's whose receipts are all held against it, for a request that is billed twice and a receipt that stands twice. An older one that stands
+/// again is too old for its root, a fault of its own; a request billed again after more epochs takes what its lane brought in for it, nobody else's money.
 const EPOCHS_BACK: u64 = 8;
 /// Proofs sent for one root: what is left over is anybody's to prove.
 const PROVED_MAX: usize = 64;
@@ -26,9 +34,10 @@ impl Settling {
     pub(super) async fn prove_faults(&self, state: &Arc<State>, now: u64, watch: &mut Watch) {
         let own = self.account.address();
         let open = state.epochs().filter(|(_, epoch)| epoch.payout.is_none() && now < epoch.payout_from);
-        let roots = open.flat_map(|(number, epoch)| epoch.roots.keys().map(move |node| (number, *node)));
-        let due: Vec<_> = roots.filter(|(number, node)| *node != own && watch.is_to_be_searched(*number, *node)).collect();
-        for (number, node) in due {
+        let roots = open.flat_map(|(number, epoch)| epoch.roots.iter().map(move |(node, root)| RootOf::new(number, *node, root)));
+        let due: Vec<_> = roots.filter(|root| root.node != own && watch.is_to_be_searched(root)).collect();
+        for root in due {
+            let RootOf { epoch: number, node, .. } = root;
             let mut is_done = true;
             match self.faults_of(state, number, node).await {
                 Ok(found) => {
@@ -41,7 +50,10 @@ impl Settling {
                     tracing::warn!(%node, epoch = number, error = format!("{error:#}"), "a root was not searched for faults");
                 }
             }
-            watch.searched(number, node, is_done);
+            watch.searched(root, is_done);
+            if is_done {
+                self.notes().searched(root);
+            }
         }
     }
 
@@ -53,13 +65,18 @@ impl Settling {
                 receipts.insert((epoch, node), items);
             }
         }
-        let (state, deployment) = (Arc::clone(state), self.deployment.clone());
-        let found = tokio::task::spawn_blocking(move || rooted_faults(&state, &deployment, &receipts)).await;
-        found.context("the search ended before its time")
+        let roots = state.epochs().filter_map(|(number, epoch)| Some((number, epoch.roots.get(&node)?.receipts))).collect();
+        let (state, deployment, records) = (Arc::clone(state), self.deployment.clone(), self.books.records().clone());
+        apart(move || {
+            let older = rivals(&records, (number, node), &receipts, &roots)?;
+            receipts.extend(older);
+            Ok(rooted_faults(&state, &deployment, &receipts))
+        })
+        .await
     }
 
     /// Sends a proof that the contract would take; others may have sent it before. Whether the contract has answered, either way.
-    async fn prove(&self, epoch: u64, fault: &Found) -> bool {
+    pub(super) async fn prove(&self, epoch: u64, fault: &Found) -> bool {
         let sent = match self.chain.dry_run(fault.accused, &fault.proof).await {
             Ok(()) => self.chain.send_proof(fault.accused, &fault.proof).await,
             Err(error) => Err(error),
@@ -76,4 +93,20 @@ impl Settling {
             }
         }
     }
+}
+
+/// Receipts of other epochs than those at hand that speak for the same wei of a lane as those of `node` in epoch `number`.
+fn rivals(records: &Records, (number, node): (u64, Address), at_hand: &Rooted, roots: &BTreeMap<u64, Hash32>) -> anyhow::Result<Rooted> {
+    let searched = at_hand.get(&(number, node)).map_or(&[][..], Vec::as_slice).iter().map(|item| &item.receipt.document);
+    let mut older = Rooted::new();
+    for At { epoch, place, receipt } in lanes::rivals(records, (number, node), searched, roots)? {
+        if at_hand.contains_key(&(epoch, node)) {
+            continue;
+        }
+        let item = fetched_page(records, epoch, node, u64::from(place))?.into_iter().next();
+        // Pages of another branch's root: they are fetched anew.
+        let item = item.filter(|item| item.receipt.document.hash() == receipt);
+        older.entry((epoch, node)).or_default().extend(item);
+    }
+    Ok(older)
 }

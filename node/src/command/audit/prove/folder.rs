@@ -1,9 +1,9 @@
 //! What an exported folder proves: receipts that contradict each other or stand twice, named blocks, broken rules, a wrong payout.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use attribution::epoch::replay::Line;
+use chain_bridge::fraud::payout::Shown;
 use serde::Serialize;
 use types::id::{Address, Hash32};
 
@@ -12,12 +12,17 @@ use crate::{
     command::{
         Context,
         audit::replay,
-        epoch::folder::{Folder, Indexed},
+        epoch::{
+            folder::{Folder, Indexed},
+            lines::{find, from_poster_alone},
+        },
         sent::Transaction,
     },
-    evidence::search::{Found, Rooted, payout_fault, rooted_faults},
+    evidence::search::{Found, Rooted, expected_payout, payout_fault, rooted_faults},
     output::table,
 };
+
+use super::requests::{self, Held};
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -28,6 +33,9 @@ struct Printed {
     /// Whether the chain's contracts would take every proof: only after --dry-run.
     #[serde(skip_serializing_if = "Option::is_none")]
     is_provable: Option<bool>,
+    /// Requests that were held against posted receipts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    requests: Vec<Held>,
     transactions: Vec<Transaction>,
 }
 
@@ -43,8 +51,8 @@ struct Row {
     refused: Option<String>,
 }
 
-/// Searches the folder, and proves every fault that is found unless `is_dry`.
-pub(super) async fn run(context: &Context, path: &Path, is_dry: bool) -> anyhow::Result<()> {
+/// Searches the folder, and proves every fault that is found unless `is_dry`; holds the requests of `files` against its receipts.
+pub(super) async fn run(context: &Context, path: &Path, files: &[PathBuf], is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
     let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };
     let state = chain.state().await?;
     let folder = Folder::new(path);
@@ -61,26 +69,49 @@ pub(super) async fn run(context: &Context, path: &Path, is_dry: bool) -> anyhow:
         held.iter().flat_map(|held| held.receipts.iter().map(|(node, items)| ((held.epoch, *node), items.clone()))).collect();
     let mut found = rooted_faults(&state, &deployment, &receipts);
     if let Some(last) = held.last() {
-        found.extend(pending_fault(&chain, &receipts, last.epoch, &last.payout).await?);
+        found.extend(pending_fault(context, &chain, &receipts, last, bootstrap).await?);
     }
     let count = receipts.values().map(Vec::len).sum();
-    let mut printed = Printed { receipts: count, faults: Vec::new(), is_provable: None, transactions: Vec::new() };
+    let mut printed = Printed { receipts: count, faults: Vec::new(), is_provable: None, requests: Vec::new(), transactions: Vec::new() };
     for found in found {
         let (row, sent) = prove(&chain, found, is_dry).await?;
         printed.faults.push(row);
         printed.transactions.extend(sent);
     }
+    let (requests, sent) = requests::hold(&chain, &state, &receipts, files, is_dry).await?;
+    printed.requests = requests;
+    printed.transactions.extend(sent);
     if is_dry && !printed.faults.is_empty() {
         printed.is_provable = Some(printed.faults.iter().all(|row| row.refused.is_none()));
     }
     context.output.result(&printed, || describe(&printed))
 }
 
-/// F7, while the payout can be taken back.
-async fn pending_fault(chain: &Chained, receipts: &Rooted, epoch: u64, shown: &[Line]) -> anyhow::Result<Option<Found>> {
-    let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
+/// F7, while the payout can be taken back. Lines that the folder lacks are looked for elsewhere.
+async fn pending_fault(
+    context: &Context,
+    chain: &Chained,
+    receipts: &Rooted,
+    held: &replay::Held,
+    bootstrap: Vec<String>,
+) -> anyhow::Result<Option<Found>> {
+    let (state, now, epoch) = (chain.state().await?, chain.head().await?.timestamp, held.epoch);
     let Some(payout) = state.epoch(epoch).and_then(|epoch| epoch.payout).filter(|payout| payout.final_at > now) else { return Ok(None) };
     tracing::debug!(epoch, root = %payout.root, "the payout is pending: compared with its receipts");
+    let expected = expected_payout(&state, chain.deployment(), receipts, epoch)?;
+    if (expected.root(), expected.total()) == (payout.root, payout.total) {
+        return Ok(None);
+    }
+    let tree = Shown::of(held.payout.iter().map(|line| (&line.leaf, line.parts.as_slice())));
+    let fetched;
+    let shown = if tree.is_ok_and(|tree| tree.root() == payout.root) {
+        &held.payout
+    } else {
+        let from_poster = from_poster_alone(context, &state, epoch, &payout, bootstrap);
+        let found = find(context, &chain.client, &state, (epoch, &payout), from_poster).await;
+        fetched = found.with_context(|| format!("the payout of epoch {epoch} is not the one its receipts give"))?;
+        &fetched
+    };
     payout_fault(&state, chain.deployment(), receipts, epoch, shown).with_context(|| format!("the payout of epoch {epoch}"))
 }
 
@@ -99,7 +130,7 @@ async fn prove(chain: &Chained, found: Found, is_dry: bool) -> anyhow::Result<(R
 }
 
 fn describe(printed: &Printed) -> String {
-    if printed.faults.is_empty() {
+    if printed.faults.is_empty() && printed.requests.is_empty() {
         return format!("nothing found: {} receipts and their payouts are as they must be", printed.receipts);
     }
     let rows: Vec<Vec<String>> = printed
@@ -108,6 +139,12 @@ fn describe(printed: &Printed) -> String {
         .map(|row| vec![row.fault.to_owned(), row.accused.to_string(), row.why.clone(), row.refused.clone().unwrap_or_default()])
         .collect();
     let mut text = table(&["fault", "accused", "why", "refused"], &rows);
+    for held in &printed.requests {
+        text.push_str(&format!("\nreceipt {} of {} is not what was asked for: {}", held.receipt, held.node, held.what));
+        if let Some(deadline) = held.deadline {
+            text.push_str(&format!(", the node may answer until {deadline}"));
+        }
+    }
     for row in &printed.transactions {
         text.push_str(&format!("\n{row}"));
     }
