@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use attribution::check::draw;
 use clap::{Args, Parser, Subcommand};
-use simulations::scenario::sampling::{self, Question, Until};
+use simulations::scenario::{
+    durability,
+    sampling::{self, Question, Until},
+};
 
 /// Questions asked of a simulated network. Same seed and arguments: same output.
 #[derive(Debug, Parser)]
@@ -18,6 +21,62 @@ struct Command {
 enum Scenario {
     /// Does cheating pay when a few answers are checked by operators drawn by stake?
     Sampling(Sampling),
+    /// Do objects outlive the loss of operators and subnets, partitions, and years of churn?
+    Durability(Durability),
+}
+
+#[derive(Debug, Args)]
+struct Durability {
+    /// Operators.
+    #[arg(long, default_value_t = 150)]
+    operators: u64,
+    /// Subnets they are spread over.
+    #[arg(long, default_value_t = 75)]
+    subnets: u64,
+    /// Objects of 64 MiB.
+    #[arg(long, default_value_t = 100)]
+    objects: u64,
+    /// Operators that die at once.
+    #[arg(long, default_value_t = 50)]
+    dying: usize,
+    /// Reads while a fifth of the operators is off.
+    #[arg(long, default_value_t = 10_000)]
+    reads: u64,
+    /// Mean life of an operator under churn, in days.
+    #[arg(long, default_value_t = 90.0)]
+    life_days: f64,
+    /// Days of churn.
+    #[arg(long, default_value_t = 120.0)]
+    churn_days: f64,
+    /// Objects under churn.
+    #[arg(long, default_value_t = 10)]
+    churn_objects: u64,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Durability {
+    fn run(&self) -> Result<(), String> {
+        let question = durability::Question {
+            operators: self.operators,
+            subnets: self.subnets,
+            objects: self.objects,
+            dying: self.dying,
+            reads: self.reads,
+            life_days: self.life_days,
+            churn_days: self.churn_days,
+            churn_objects: self.churn_objects,
+            seed: self.seed,
+        };
+        let report = durability::run(&question).map_err(|error| error.to_string())?;
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -98,8 +157,11 @@ impl Sampling {
 }
 
 fn main() -> ExitCode {
-    let Scenario::Sampling(sampling) = Command::parse().scenario;
-    match sampling.run() {
+    let result = match Command::parse().scenario {
+        Scenario::Sampling(sampling) => sampling.run(),
+        Scenario::Durability(durability) => durability.run(),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

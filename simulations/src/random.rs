@@ -27,9 +27,15 @@ impl Random {
     }
 
     /// A number below `bound`, by the high half of a product: biased by less than 2^-32 for bounds below 2^32.
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         let bound = u128::try_from(bound).expect("a length in memory fits 128 bits");
         usize::try_from((u128::from(self.next()) * bound) >> 64).expect("below a length in memory")
+    }
+
+    /// A share above 0 and at most 1, of 2^53 equal steps.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are what the type holds")]
+    pub fn share(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
     /// Puts `items` in a random order.

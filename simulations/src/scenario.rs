@@ -1,3 +1,4 @@
 //! One file per question.
 
+pub mod durability;
 pub mod sampling;

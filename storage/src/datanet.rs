@@ -5,13 +5,17 @@
 //! fragments and, once accepted on chain, entered by [`Datanet::accept`].
 //!
 //! Exact copies earn once: the document belongs to the earliest place that brought it, whatever the order of acceptance. The table holds
-//! 32 bytes of digest and 20 of owner per document, about 100 MB for a million documents.
-//! Not here: near copies and personal data, which later gates add as further rules of the same report.
+//! 32 bytes of digest and 20 of owner per document, about 100 MB for a million documents. Near copies are found by [`dedup`], personal data by
+//! [`scan`]; what follows from either is the card's [`GatePolicy`].
 
 mod card;
+pub mod dedup;
 mod document;
 mod gate;
+mod licence;
+mod policy;
 pub mod read;
+pub mod scan;
 pub mod shard;
 
 use std::collections::BTreeMap;
@@ -24,8 +28,10 @@ use types::{
 pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
-    gate::{REFUSALS_MAX, Refusal, Report, Rule},
+    gate::{NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
+    policy::{Action, GatePolicy},
 };
+use dedup::{Batch, Index, IndexError, Member, Permutations};
 
 /// Most documents of one contribution: their rows stay below 100 MB in memory.
 pub const DOCUMENTS_MAX: usize = 1 << 20;
@@ -87,6 +93,18 @@ pub struct Datanet {
     card: Card,
     accepted: BTreeMap<Place, Accepted>,
     firsts: BTreeMap<BlobId, First>,
+    near: Index,
+    permutations: Permutations,
+    usage: BTreeMap<Address, Usage>,
+}
+
+/// What one contributor has in a Datanet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Documents.
+    pub rows: u64,
+    /// Contribution text, in bytes.
+    pub bytes: u64,
 }
 
 /// Why a contribution cannot be entered.
@@ -108,12 +126,16 @@ pub enum AcceptError {
         /// Text root of what stands there.
         held: Hash32,
     },
+    /// No room to find near copies of it later.
+    #[error(transparent)]
+    Near(#[from] IndexError),
 }
 
 impl Datanet {
     /// A Datanet without contributions.
-    pub const fn new(card: Card) -> Self {
-        Self { card, accepted: BTreeMap::new(), firsts: BTreeMap::new() }
+    pub fn new(card: Card) -> Self {
+        let (near, permutations) = (Index::new(), Permutations::new());
+        Self { card, accepted: BTreeMap::new(), firsts: BTreeMap::new(), near, permutations, usage: BTreeMap::new() }
     }
 
     /// Its card.
@@ -131,20 +153,36 @@ impl Datanet {
         self.firsts.get(&document.digest())
     }
 
+    /// Every accepted document's cluster, in the order of priority.
+    pub fn clusters(&self) -> Vec<Member> {
+        self.near.clusters()
+    }
+
+    /// What a contributor has in it.
+    pub fn usage(&self, contributor: Address) -> Usage {
+        self.usage.get(&contributor).copied().unwrap_or_default()
+    }
+
     /// Enters a contribution that the chain accepted. Entering the same one again changes nothing.
     ///
     /// # Errors
-    /// [`AcceptError`] if the documents are not the registered ones or the place is another's; nothing is entered then.
+    /// [`AcceptError`] if the documents are not the registered ones, the place is another's or the Datanet is full; nothing is entered then.
     pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
-        let derived = types::text::text_root(contribution_text(documents).as_bytes());
+        let text = contribution_text(documents);
+        let derived = crate::lanes::text_root(text.as_bytes());
         if derived != contribution.text_root {
             return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
         }
         match self.accepted.get(&place) {
             Some(held) if *held != contribution => return Err(AcceptError::PlaceTaken { place, held: held.text_root }),
             Some(_) => return Ok(()),
-            None => self.accepted.insert(place, contribution),
-        };
+            None => {}
+        }
+        self.near.insert(&Batch::new(&self.permutations, place.of_document(0), documents.iter().map(Document::text)))?;
+        self.accepted.insert(place, contribution);
+        let usage = self.usage.entry(contribution.contributor).or_default();
+        usage.rows = usage.rows.saturating_add(u64::from(contribution.documents));
+        usage.bytes = usage.bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
         for (number, document) in (0..).zip(documents) {
             let first = First { owner: contribution.contributor, contribution: derived, priority: place.of_document(number) };
             let held = self.firsts.entry(document.digest()).or_insert(first);

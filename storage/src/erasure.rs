@@ -2,22 +2,27 @@
 //!
 //! Codec 1 is Reed-Solomon over GF(2^8) with the systematic Vandermonde matrix of `reed-solomon-erasure`; the first `data` fragments are the
 //! object itself, cut in equal parts and zero-filled. A 64 MiB shard at 3 of 5 is five fragments of 21.3 MiB (1.67 times the bytes); at
-//! 16 of 48 it is 48 of 4 MiB (3 times). The codec, not the hash, is what takes the time.
+//! 16 of 48 it is 48 of 4 MiB (3 times). The products are our own kernel's (`kernel`), since that library's take longer than the hashes.
 //!
 //! An [`ObjectManifest`] names each fragment twice: BLAKE3 for transfer, a keccak tree for audits on chain. Only a [`VerifiedFragment`]
 //! goes into [`reconstruct`], so a wrong byte is blamed on the fragment that carried it and not on the object.
 
+mod field;
+mod kernel;
 mod manifest;
 
 use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
-use reed_solomon_erasure::galois_8::ReedSolomon;
 use types::{
     id::{BlobId, Hash32},
     merkle,
 };
 
-pub use self::manifest::{FragmentRoot, MANIFEST_BYTES_MAX, ManifestError, ObjectManifest};
+use self::{field::Matrix, kernel::Combination};
+pub use self::{
+    kernel::Path,
+    manifest::{FragmentRoot, MANIFEST_BYTES_MAX, ManifestError, ObjectManifest},
+};
 use crate::blob;
 
 /// Code of the Reed-Solomon codec on the wire.
@@ -84,12 +89,55 @@ impl Profile {
         length.div_ceil(self.data as usize)
     }
 
-    /// The codec, built once per process: its matrix, and the inversions it remembers, are dear.
-    fn codec(self) -> &'static ReedSolomon {
-        static CODECS: [OnceLock<ReedSolomon>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
+    /// Fills the fragments after the first `data`, which are `parts`. All are of one length.
+    ///
+    /// # Panics
+    /// If counts are not the profile's or lengths differ.
+    pub fn fill_parity(self, path: Path, parts: &[&[u8]], parity: &mut [&mut [u8]]) {
+        let codec = self.codec();
+        if path == Path::best() {
+            codec.parity.apply(parts, parity);
+        } else {
+            Combination::new(path, lower(&codec.matrix, self.data), self.data.into()).apply(parts, parity);
+        }
+    }
+
+    /// Fills `outputs` with the fragments `wanted`, from those that are `found`. All are of one length.
+    ///
+    /// # Panics
+    /// If fewer are found than suffice, an index is beyond the last, or counts or lengths differ.
+    pub fn solve(self, path: Path, found: &BTreeMap<usize, &[u8]>, wanted: &[usize], outputs: &mut [&mut [u8]]) {
+        let (codec, data) = (self.codec(), usize::from(self.data));
+        let (indices, inputs): (Vec<usize>, Vec<&[u8]>) = found.iter().take(data).map(|(index, bytes)| (*index, *bytes)).unzip();
+        let back = codec.matrix.select(indices).inverted().expect("as many rows of the code as suffice are independent");
+        let rows = codec.matrix.select(wanted.iter().copied()).times(&back);
+        Combination::new(path, rows.cells(), data).apply(&inputs, outputs);
+    }
+
+    /// The codec, made ready once per process.
+    fn codec(self) -> &'static Codec {
+        static CODECS: [OnceLock<Codec>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
         let row = Self::ALL.iter().position(|(_, known)| *known == self).expect("profiles are made from the table only");
-        let (data, parity) = (usize::from(self.data), usize::from(self.total - self.data));
-        CODECS[row].get_or_init(|| ReedSolomon::new(data, parity).expect("the table holds valid codes"))
+        CODECS[row].get_or_init(|| Codec::new(self))
+    }
+}
+
+/// Rows of the fragments that are not the object's own parts.
+fn lower(matrix: &Matrix, data: u8) -> &[u8] {
+    &matrix.cells()[usize::from(data) * usize::from(data)..]
+}
+
+/// A profile's matrix, and its lower rows as the kernel wants them.
+struct Codec {
+    matrix: Matrix,
+    parity: Combination,
+}
+
+impl Codec {
+    fn new(Profile { data, total }: Profile) -> Self {
+        let matrix = Matrix::systematic(data, total);
+        let parity = Combination::new(Path::best(), lower(&matrix, data), data.into());
+        Self { matrix, parity }
     }
 }
 
@@ -138,7 +186,10 @@ pub fn encode(object: &[u8], text_root: Hash32, profile: Profile) -> Result<Enco
     let fragment_len = profile.fragment_len(object.len());
     let mut fragments: Vec<Vec<u8>> = object.chunks(fragment_len).map(|part| zero_filled(part, fragment_len)).collect();
     fragments.resize_with(usize::from(profile.total), || vec![0; fragment_len]);
-    profile.codec().encode(&mut fragments).expect("counts and lengths are those of the codec");
+    let (parts, parity) = fragments.split_at_mut(profile.data.into());
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+    profile.fill_parity(Path::best(), &parts, &mut parity);
     let roots = fragments.iter().map(|bytes| FragmentRoot::of(bytes)).collect();
     Ok(Encoded { manifest: ObjectManifest::new(profile, object, text_root, roots), fragments })
 }
@@ -285,28 +336,69 @@ pub enum ReconstructError {
 ///
 /// # Errors
 /// [`ReconstructError`]; the content is hashed before it is returned.
-pub fn reconstruct(manifest: &ObjectManifest, fragments: Vec<VerifiedFragment>) -> Result<Vec<u8>, ReconstructError> {
-    let (object, profile) = (manifest.id(), manifest.profile());
-    let (data, total) = (usize::from(profile.data()), usize::from(profile.total()));
+pub fn reconstruct(manifest: &ObjectManifest, fragments: &[VerifiedFragment]) -> Result<Vec<u8>, ReconstructError> {
+    let found = sorted(manifest, fragments)?;
+    let length = manifest.fragment_len();
+    let mut bytes = vec![0; usize::from(manifest.profile().data()) * length];
+    let mut missing: (Vec<usize>, Vec<&mut [u8]>) = (vec![], vec![]);
+    for (index, place) in bytes.chunks_mut(length).enumerate() {
+        match found.get(&index) {
+            Some(part) => place.copy_from_slice(part),
+            None => {
+                missing.0.push(index);
+                missing.1.push(place);
+            }
+        }
+    }
+    if !missing.0.is_empty() {
+        manifest.profile().solve(Path::best(), &found, &missing.0, &mut missing.1);
+    }
+    let is_padded = bytes[manifest.length()..].iter().all(|byte| *byte == 0);
+    bytes.truncate(manifest.length());
+    let got = BlobId::of(&bytes);
+    let expected = manifest.content();
+    let object = manifest.id();
+    if got == expected && is_padded { Ok(bytes) } else { Err(ReconstructError::FalseManifest { object, expected, got }) }
+}
+
+/// Gives fragment `index` back from any others that suffice: one row of the code, without the object in between.
+///
+/// # Errors
+/// [`RebuildError`]; the fragment is hashed before it is returned.
+pub fn rebuild(manifest: &ObjectManifest, fragments: &[VerifiedFragment], index: u8) -> Result<VerifiedFragment, RebuildError> {
+    let object = manifest.id();
+    let total = manifest.profile().total();
+    if index >= total {
+        return Err(FragmentError::NoSuchIndex { object, index, total }.into());
+    }
+    let found = sorted(manifest, fragments)?;
+    let mut solved = vec![0; manifest.fragment_len()];
+    manifest.profile().solve(Path::best(), &found, &[index.into()], &mut [&mut solved]);
+    Ok(manifest.verify(index, solved)?)
+}
+
+/// Why a fragment does not come back from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RebuildError {
+    /// Too few others, or foreign ones.
+    #[error(transparent)]
+    Others(#[from] ReconstructError),
+    /// No such fragment; or the others, each what the manifest names, give another one: whoever wrote the manifest did not encode one object.
+    #[error(transparent)]
+    Fragment(#[from] FragmentError),
+}
+
+/// The fragments by index, if they are of the object and suffice.
+fn sorted<'f>(manifest: &ObjectManifest, fragments: &'f [VerifiedFragment]) -> Result<BTreeMap<usize, &'f [u8]>, ReconstructError> {
+    let (object, needed) = (manifest.id(), usize::from(manifest.profile().data()));
     let mut found = BTreeMap::new();
     for fragment in fragments {
         if fragment.object != object {
             return Err(ReconstructError::Foreign { object, got: fragment.object });
         }
-        found.insert(usize::from(fragment.index), fragment.bytes);
+        found.insert(usize::from(fragment.index), fragment.bytes.as_slice());
     }
-    if found.len() < data {
-        return Err(ReconstructError::TooFew { object, found: found.len(), needed: data });
-    }
-    let mut parts: Vec<_> = (0..total).map(|index| found.remove(&index)).collect();
-    profile.codec().reconstruct_data(&mut parts).expect("enough fragments of the manifest's length");
-    let mut bytes = Vec::with_capacity(data * manifest.fragment_len());
-    parts[..data].iter().flatten().for_each(|part| bytes.extend_from_slice(part));
-    let is_padded = bytes[manifest.length()..].iter().all(|byte| *byte == 0);
-    bytes.truncate(manifest.length());
-    let got = BlobId::of(&bytes);
-    let expected = manifest.content();
-    if got == expected && is_padded { Ok(bytes) } else { Err(ReconstructError::FalseManifest { object, expected, got }) }
+    if found.len() < needed { Err(ReconstructError::TooFew { object, found: found.len(), needed }) } else { Ok(found) }
 }
 
 #[cfg(test)]

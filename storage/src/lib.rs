@@ -4,6 +4,7 @@
 //!   rows may not enter and how to mend them, [`datanet::shard`] is the file that travels.
 //! - [`erasure`]: shard to fragments and back; an [`erasure::ObjectManifest`] names every fragment by hash, so nothing is believed unhashed.
 //! - [`proto`]: pure state machines and messages: where fragments live, how they are served, how they are fetched and who sent a bad one.
+//! - [`seal`]: private Datanets: sealed segments, keys for members, the log of grants and reads.
 //! - `store` (feature `disk`, on by default): append-only segments and a redb index; what `put` returned for survives a power cut.
 //!
 //! Never here: connections, payments, clocks, and any size or hash taken on trust. Everything outside `store` is pure: bytes and
@@ -16,14 +17,16 @@
 //! let encoded = erasure::encode(&file, shard::decode(&file)?.text_root(), Profile::DEVNET)?;
 //! // Any three of the five fragments give the file back, each checked against the manifest first.
 //! let manifest = encoded.manifest;
-//! let fragments = [4, 0, 2].map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone())).into_iter().collect::<Result<_, _>>()?;
-//! assert_eq!(erasure::reconstruct(&manifest, fragments)?, file);
+//! let fragments = [4, 0, 2].map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone())).into_iter().collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(erasure::reconstruct(&manifest, &fragments)?, file);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod blob;
 pub mod datanet;
 pub mod erasure;
+mod lanes;
 pub mod proto;
+pub mod seal;
 #[cfg(feature = "disk")]
 pub mod store;

@@ -1,7 +1,7 @@
 //! Fragments between nodes: where they belong, how they are served, how an object is fetched.
 //!
 //! Goals: any `data` honest holders give an object back; a wrong byte names its holder; every message, table and retry is bounded.
-//! Non-goals: finding peers, opening connections (`p2p`), audits and repair (later), payment.
+//! Non-goals: finding peers, opening connections (`p2p`), payment.
 //!
 //! Flow. A contributor encodes a shard, asks [`placement`] for the holders and runs a [`spread::Spread`], which sends each its [`message::Request::Put`]; a holder
 //! runs [`provide::plan_put`], stores, answers [`message::Reply::Stored`]. Whoever wants the object runs a [`fetch::Fetch`]: it asks holders to
@@ -11,12 +11,15 @@
 //!
 //! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB and five replies of about 450 bytes.
 //! Beside the fragments: [`gate`], how a contribution is shown to the gate of a Datanet, and [`files`], how adapters travel.
+//! What is lost is noticed by [`audit`] and brought back by [`repair`].
 //! Placement is rendezvous hashing (Thaler and Ravishankar, 1998).
 
+pub mod audit;
 pub mod fetch;
 pub mod files;
 pub mod gate;
 pub mod message;
 pub mod placement;
 pub mod provide;
+pub mod repair;
 pub mod spread;

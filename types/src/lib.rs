@@ -14,6 +14,7 @@
 //! ```
 
 pub mod amount;
+pub mod audit;
 pub mod contribution;
 pub mod encoding;
 pub mod id;

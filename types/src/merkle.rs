@@ -26,11 +26,13 @@ pub fn leaf(bytes: &[u8]) -> Hash32 {
     keccak(&[&[0], bytes])
 }
 
-fn node(left: Hash32, right: Hash32) -> Hash32 {
+/// Digest of an inner node.
+pub fn node(left: Hash32, right: Hash32) -> Hash32 {
     keccak(&[&[1], &left.0, &right.0])
 }
 
-fn seal(leaves: u64, bytes: u64, top: Hash32) -> Hash32 {
+/// Root of a tree of so many leaves and bytes, from what stands above all leaves.
+pub fn seal(leaves: u64, bytes: u64, top: Hash32) -> Hash32 {
     keccak(&[&[3], &leaves.to_be_bytes(), &bytes.to_be_bytes(), &top.0])
 }
 
@@ -108,6 +110,11 @@ impl Tree {
     /// The root.
     pub fn root(&self) -> Hash32 {
         seal(self.leaves, self.byte_length, self.top())
+    }
+
+    /// Digests `height` levels above the leaves, filled up to a power of two; those of the top if the tree is not so high.
+    pub fn level(&self, height: usize) -> &[Hash32] {
+        &self.levels[height.min(self.levels.len() - 1)]
     }
 
     /// Opening of leaf `index`; nothing past the last leaf.

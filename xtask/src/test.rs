@@ -101,7 +101,10 @@ fn tests(command: &mut Command) -> Result<Count> {
 }
 
 fn vectors() -> Result<()> {
-    execute(python::packages(&python::VECTORS)?.script("tests/fixtures/make_vectors.py").arg("--check"))
+    for script in ["tests/fixtures/make_vectors.py", "tests/fixtures/make_storage_vectors.py"] {
+        execute(python::packages(&python::VECTORS)?.script(script).arg("--check"))?;
+    }
+    Ok(())
 }
 
 fn clippy(scope: &[&str]) -> Result<()> {

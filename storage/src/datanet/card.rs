@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::GatePolicy;
+
 /// Longest name.
 pub const NAME_LEN_MAX: usize = 64;
 /// Longest description, in bytes.
@@ -184,6 +186,7 @@ pub struct Card {
     licence: Licence,
     languages: Vec<String>,
     tags: Vec<String>,
+    policy: GatePolicy,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,6 +199,8 @@ struct RawCard {
     languages: Vec<String>,
     #[serde(default)]
     tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "GatePolicy::is_default")]
+    policy: GatePolicy,
 }
 
 impl Card {
@@ -224,7 +229,17 @@ impl Card {
         if let Some(got) = tags.iter().find(|tag| !is_slug(tag)) {
             return Err(CardError::Tag { got: shown(got) });
         }
-        Ok(Self { name, description, licence, languages, tags })
+        Ok(Self { name, description, licence, languages, tags, policy: GatePolicy::default() })
+    }
+
+    /// The card with another policy.
+    pub fn with_policy(self, policy: GatePolicy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// What the gate does with what it finds.
+    pub const fn policy(&self) -> &GatePolicy {
+        &self.policy
     }
 
     /// The name.
@@ -263,13 +278,14 @@ impl TryFrom<RawCard> for Card {
     type Error = CardError;
 
     fn try_from(raw: RawCard) -> Result<Self, CardError> {
-        Self::new(raw.name, raw.description, raw.licence, raw.languages, raw.tags)
+        let card = Self::new(raw.name, raw.description, raw.licence, raw.languages, raw.tags)?;
+        Ok(card.with_policy(raw.policy))
     }
 }
 
 impl From<Card> for RawCard {
-    fn from(Card { name, description, licence, languages, tags }: Card) -> Self {
-        Self { name, description, licence, languages, tags }
+    fn from(Card { name, description, licence, languages, tags, policy }: Card) -> Self {
+        Self { name, description, licence, languages, tags, policy }
     }
 }
 
@@ -336,6 +352,20 @@ mod tests {
                 Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
             }
         }
+    }
+
+    #[test]
+    fn a_policy_is_read_and_an_old_card_has_the_default() {
+        let old = r#"{"name":"a","description":"","licence":"MIT","languages":[],"tags":[]}"#;
+        let card: Card = serde_json::from_str(old).unwrap();
+        assert_eq!(*card.policy(), GatePolicy::default());
+        let policy = r#","policy":{"near_copies":"block","personal_data":"redact","contributor_rows_max":10}}"#;
+        let new = format!("{}{policy}", old.strip_suffix('}').unwrap());
+        let card: Card = serde_json::from_str(&new).unwrap();
+        assert_eq!((card.policy().contributor_rows_max, card.policy().contributor_bytes_max), (Some(10), None));
+        assert_eq!(serde_json::to_string(&card).unwrap(), new);
+        assert!(serde_json::from_str::<Card>(&new.replace("near_copies", "copies")).unwrap_err().to_string().contains("unknown field"));
+        assert!(serde_json::from_str::<Card>(&new.replace("block", "forbid")).is_err());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The gate: what may not enter, row by row, with the fix.
 //!
-//! The report is data. Its JSON has one form (fields in the order of the structs, no spaces), so its keccak digest is what reviewers sign.
+//! The report is data. Its JSON has one form (fields in the order of the structs, no spaces), so its keccak digest is what reviewers sign. What the
+//! rules find becomes a refusal or a note by the Datanet's [`GatePolicy`]; a report never repeats personal data, which it masks and redacts.
+//!
+//! Cost a byte of text: its leaves' keccak (5 bytes hashed for each), one pass for personal data, words and shingles for near copies. Rows are
+//! sketched [`BLOCK_ROWS`] at a time, so the bands of a million short rows, not of all at once, are sorted together.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +14,24 @@ use types::{
     merkle,
 };
 
-use super::{Contribution, DOCUMENTS_MAX, Datanet, Document, First, Place, contribution_text, shard};
-use crate::erasure::OBJECT_BYTES_MAX;
+use super::{
+    Action, Contribution, DOCUMENTS_MAX, Datanet, Document, First, GatePolicy, Place, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text,
+    dedup::{Batch, Index, Match},
+    licence, scan, shard,
+};
+use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
 /// Most refusals a report lists; the rest are counted. A contributor mends a thousand rows and tries again.
 pub const REFUSALS_MAX: usize = 1000;
+/// Most notes a report lists; the rest are counted.
+pub const NOTES_MAX: usize = 500;
+
+/// Rows that are sketched together.
+const BLOCK_ROWS: usize = 1 << 15;
+/// Most findings that the detail of one row shows; the rest are counted.
+const SHOWN_MAX: usize = 4;
+/// Bytes of redacted text on either side of the first finding in a preview.
+const PREVIEW_BYTES: usize = 40;
 
 /// What a row broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +41,21 @@ pub enum Rule {
     Empty,
     /// More documents or bytes than one contribution may hold.
     TooLarge,
-    /// The licence is not the Datanet's.
+    /// The licence asks for what the Datanet's does not.
     Licence,
+    /// More rows or bytes of one contributor than the Datanet takes.
+    ContributorLimit,
     /// An accepted contribution of earlier priority holds the same text.
     Duplicate,
     /// An earlier row of the same contribution holds the same text.
     Repeated,
+    /// An accepted document of earlier priority, or an earlier row, holds nearly the same text.
+    NearCopy,
+    /// The text holds what looks like personal data.
+    PersonalData,
 }
 
-/// One reason not to accept.
+/// One reason not to accept, or to know of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refusal {
@@ -40,17 +63,22 @@ pub struct Refusal {
     pub row: u32,
     /// The rule.
     pub rule: Rule,
+    /// What follows by the Datanet's policy.
+    pub action: Action,
     /// What was found.
     pub detail: String,
     /// What mends it.
     pub fix: String,
+    /// The place as it would read after redaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
 }
 
 /// What the gate found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// Whether the contribution may enter as it is.
+    /// Whether the contribution may enter as it is: nothing was found that the policy blocks, quarantines or redacts.
     pub accepted: bool,
     /// Who brings it.
     pub contributor: Address,
@@ -64,6 +92,12 @@ pub struct Report {
     pub refusals: Vec<Refusal>,
     /// Refusals beyond those listed.
     pub unlisted: u32,
+    /// What reviewers should know and the policy lets in, at most [`NOTES_MAX`], in row order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Refusal>,
+    /// Notes beyond those listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub notes_unlisted: u32,
 }
 
 impl Report {
@@ -78,33 +112,102 @@ impl Report {
     }
 }
 
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Findings in row order, as many as are listed; the rest counted.
+#[derive(Debug)]
+struct Listed {
+    most: usize,
+    listed: Vec<Refusal>,
+    unlisted: u32,
+}
+
+impl Listed {
+    const fn new(most: usize) -> Self {
+        Self { most, listed: Vec::new(), unlisted: 0 }
+    }
+
+    /// What is beyond the bound need not be made.
+    fn add(&mut self, refusal: impl FnOnce() -> Refusal) {
+        if self.listed.len() < self.most {
+            self.listed.push(refusal());
+        } else {
+            self.unlisted = self.unlisted.saturating_add(1);
+        }
+    }
+}
+
 pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contribution) -> Report {
     let text = contribution_text(&contribution.documents);
-    let whole = whole(datanet, contribution);
-    let mut rows = BTreeMap::new();
-    let documents = (1..).zip(&contribution.documents);
-    let copies = documents.filter_map(|(row, document)| copy(datanet, place, &mut rows, row, document));
-    let mut refusals: Vec<_> = whole.into_iter().chain(copies).collect();
-    let unlisted = refusals.len().saturating_sub(REFUSALS_MAX);
-    refusals.truncate(REFUSALS_MAX);
-    Report {
-        accepted: refusals.is_empty(),
-        contributor: contribution.contributor,
-        text_root: types::text::text_root(text.as_bytes()),
-        text_bytes: u64::try_from(text.len()).expect("a length in memory fits 64 bits"),
-        documents: saturated(contribution.documents.len()),
-        refusals,
-        unlisted: saturated(unlisted),
+    let (mut refusals, mut notes) = (Listed::new(REFUSALS_MAX), Listed::new(NOTES_MAX));
+    whole(datanet, contribution, text.len()).into_iter().for_each(|refusal| refusals.add(|| refusal));
+    let policy = datanet.card().policy();
+    let (mut rows, mut row) = (BTreeMap::new(), 0);
+    let mut own = Index::new();
+    for block in contribution.documents.chunks(BLOCK_ROWS) {
+        let near = near_copies(datanet, place, &mut own, row, block);
+        for (document, near) in block.iter().zip(near) {
+            row += 1;
+            if let Some(refusal) = copy(datanet, place, &mut rows, row, document) {
+                refusals.add(|| refusal);
+            } else if let Some(found) = near {
+                let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
+                list.add(|| near_copy(datanet, place, policy, row, &found));
+            }
+            for (part, text) in document.title().map(|title| ("in the title: ", title)).into_iter().chain([("", document.text())]) {
+                let found = scan::scan(text);
+                if !found.is_empty() {
+                    let list = if policy.personal_data == Action::Note { &mut notes } else { &mut refusals };
+                    list.add(|| personal(policy, row, part, text, &found));
+                }
+            }
+        }
     }
+    Report {
+        accepted: refusals.listed.is_empty(),
+        contributor: contribution.contributor,
+        text_root: lanes::text_root(text.as_bytes()),
+        text_bytes: bytes_of(text.len()),
+        documents: saturated(contribution.documents.len()),
+        refusals: refusals.listed,
+        unlisted: refusals.unlisted,
+        notes: notes.listed,
+        notes_unlisted: notes.unlisted,
+    }
+}
+
+/// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts.
+pub fn redacted(documents: &[Document]) -> Vec<Document> {
+    // Placeholders can make the longest texts too long; what is cut off then is their end.
+    let redact = |text: &str, most: usize| {
+        let redacted = scan::redact(text, &scan::scan(text));
+        redacted[..redacted.floor_char_boundary(most.min(redacted.len()))].to_owned()
+    };
+    let document = |document: &Document| {
+        let title = document.title().map(|title| redact(title, TITLE_BYTES_MAX));
+        let text = redact(document.text(), TEXT_BYTES_MAX);
+        Document::new(document.id().map(str::to_owned), title, text.as_bytes()).expect("a canonical text with placeholders is one")
+    };
+    documents.iter().map(document).collect()
 }
 
 fn saturated(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+fn bytes_of(len: usize) -> u64 {
+    u64::try_from(len).expect("a length in memory fits 64 bits")
+}
+
+fn blocked(row: u32, rule: Rule, detail: String, fix: &str) -> Refusal {
+    Refusal { row, rule, action: Action::Block, detail, fix: fix.into(), preview: None }
+}
+
 /// What speaks against the contribution as a whole.
-fn whole(datanet: &Datanet, contribution: &Contribution) -> Vec<Refusal> {
-    let refusal = |rule, detail, fix: &str| Refusal { row: 0, rule, detail, fix: fix.into() };
+fn whole(datanet: &Datanet, contribution: &Contribution, text_bytes: usize) -> Vec<Refusal> {
+    let refusal = |rule, detail, fix: &str| blocked(0, rule, detail, fix);
     let count = contribution.documents.len();
     let shard_bytes = shard::encoded_len(&contribution.documents);
     let (ours, theirs) = (datanet.card().licence(), &contribution.licence);
@@ -118,9 +221,24 @@ fn whole(datanet: &Datanet, contribution: &Contribution) -> Vec<Refusal> {
         );
         found.push(refusal(Rule::TooLarge, detail, "split it into several contributions"));
     }
-    if ours != theirs {
-        let detail = format!("the contribution is under {theirs}, the Datanet takes {ours}");
-        found.push(refusal(Rule::Licence, detail, "contribute under the Datanet's licence, or to a Datanet under yours"));
+    if let Some(reason) = licence::conflict(theirs, ours) {
+        let detail = format!("the contribution is under {theirs}, the Datanet takes {ours}: {reason}");
+        found.push(refusal(Rule::Licence, detail, "contribute under a licence that fits the Datanet's, or to a Datanet that yours fits"));
+    }
+    let (policy, usage) = (datanet.card().policy(), datanet.usage(contribution.contributor));
+    let limits = [
+        ("rows", usage.rows, bytes_of(count), policy.contributor_rows_max),
+        ("bytes of text", usage.bytes, bytes_of(text_bytes), policy.contributor_bytes_max),
+    ];
+    for (what, has, brings, most) in limits {
+        if let Some(most) = most.filter(|most| has.saturating_add(brings) > *most) {
+            let detail = format!(
+                "{} has {has} {what} here and brings {brings}, the Datanet takes {most} of one contributor",
+                contribution.contributor
+            );
+            let left = most.saturating_sub(has);
+            found.push(refusal(Rule::ContributorLimit, detail, &format!("bring at most {left} {what}")));
+        }
     }
     found
 }
@@ -131,7 +249,7 @@ fn copy(datanet: &Datanet, place: Place, rows: &mut BTreeMap<BlobId, u32>, row: 
     let earlier = *rows.entry(digest).or_insert(row);
     if earlier != row {
         let detail = format!("the same text as row {earlier} of this contribution");
-        return Some(Refusal { row, rule: Rule::Repeated, detail, fix: "leave this row out".into() });
+        return Some(blocked(row, Rule::Repeated, detail, "leave this row out"));
     }
     let First { owner, contribution, priority } =
         datanet.firsts.get(&digest).filter(|first| first.priority < place.of_document(row - 1))?;
@@ -140,5 +258,72 @@ fn copy(datanet: &Datanet, place: Place, rows: &mut BTreeMap<BlobId, u32>, row: 
         priority.document + 1,
         priority.block
     );
-    Some(Refusal { row, rule: Rule::Duplicate, detail, fix: "leave this row out: its first owner is paid for it".into() })
+    Some(blocked(row, Rule::Duplicate, detail, "leave this row out: its first owner is paid for it"))
+}
+
+/// The earliest near copy of each row of `block`, the first of which follows `before` others: among accepted documents, else among `own` rows.
+fn near_copies(datanet: &Datanet, place: Place, own: &mut Index, before: u32, block: &[Document]) -> Vec<Option<Match>> {
+    let first = place.of_document(before);
+    let batch = Batch::new(&datanet.permutations, first, block.iter().map(Document::text));
+    let accepted = datanet.near.earlier_than(place.of_document(0));
+    let mut found = datanet.near.earliest(&batch, |_| accepted);
+    // More rows than an index holds are more than a contribution may, which `whole` refuses.
+    if own.insert(&batch).is_ok() {
+        let among_own = own.earliest(&batch, |number| before + number);
+        found.iter_mut().zip(among_own).for_each(|(found, own)| *found = found.or(own));
+    }
+    found
+}
+
+fn near_copy(datanet: &Datanet, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
+    let Match { priority, overlap } = *found;
+    let share = format!("{}.{} %", overlap.per_mille() / 10, overlap.per_mille() % 10);
+    let of = format!("{share} of the shingles ({} of {}) are those of", overlap.shared, overlap.union);
+    let their_place = Place { block: priority.block, ordinal: priority.ordinal };
+    let detail = match datanet.accepted.get(&their_place).filter(|_| their_place != place) {
+        Some(accepted) => format!(
+            "{of} document {} of contribution {}, first brought by {} in block {}",
+            priority.document + 1,
+            accepted.text_root,
+            accepted.contributor,
+            priority.block
+        ),
+        None => format!("{of} row {} of this contribution", priority.document + 1),
+    };
+    let action = if policy.near_copies == Action::Redact { Action::Quarantine } else { policy.near_copies };
+    let fix = "leave this row out: it joins the earlier document's cluster and earns nothing".into();
+    Refusal { row, rule: Rule::NearCopy, action, detail, fix, preview: None }
+}
+
+fn personal(policy: &GatePolicy, row: u32, part: &str, text: &str, found: &[scan::Finding]) -> Refusal {
+    let shown = found.iter().take(SHOWN_MAX).map(|finding| {
+        let scan::Finding { kind, span } = finding;
+        format!("{} {} at bytes {} to {}", kind.label(), finding.masked(text), span.start, span.end)
+    });
+    let mut detail = part.to_owned() + &shown.collect::<Vec<_>>().join("; ");
+    if found.len() > SHOWN_MAX {
+        detail += &format!("; and {} more", found.len() - SHOWN_MAX);
+    }
+    let fix = match policy.personal_data {
+        Action::Note => "remove it if it is a person's",
+        Action::Redact => "contribute the redacted rows",
+        Action::Quarantine => "remove it, or wait for two reviewers",
+        Action::Block => "remove it, or leave this row out",
+    };
+    let preview = Some(preview(text, found));
+    Refusal { row, rule: Rule::PersonalData, action: policy.personal_data, detail, fix: fix.into(), preview }
+}
+
+/// The redacted text around the first finding. What stands within the same stretch is redacted as well.
+fn preview(text: &str, found: &[scan::Finding]) -> String {
+    let Some(first) = found.first() else { return String::new() };
+    let start = text.floor_char_boundary(first.span.start.saturating_sub(PREVIEW_BYTES));
+    let end = text.ceil_char_boundary((first.span.end + PREVIEW_BYTES).min(text.len()));
+    // A finding that the stretch's end cuts belongs to it as a whole.
+    let inside: Vec<_> = found.iter().take_while(|finding| finding.span.start < end).cloned().collect();
+    let end = inside.last().map_or(end, |last| end.max(last.span.end));
+    let moved: Vec<_> =
+        inside.into_iter().map(|scan::Finding { kind, span }| scan::Finding { kind, span: span.start - start..span.end - start }).collect();
+    let ellipsis = |is_cut: bool| if is_cut { "\u{2026}" } else { "" };
+    format!("{}{}{}", ellipsis(start > 0), scan::redact(&text[start..end], &moved), ellipsis(end < text.len()))
 }

@@ -61,10 +61,12 @@ fn an_earlier_commitment_accepted_later_takes_the_document_over() {
 fn the_whole_contribution_is_looked_at_too() {
     let none = datanet().gate(Place::default(), &contribution(ANNA, &[]));
     assert_eq!(rules(&none), [(0, Rule::Empty)]);
-    let other = Contribution { licence: "MIT".parse().unwrap(), ..contribution(ANNA, &["a"]) };
+    let fitting = Contribution { licence: "MIT".parse().unwrap(), ..contribution(ANNA, &["a"]) };
+    assert!(datanet().gate(Place::default(), &fitting).accepted);
+    let other = Contribution { licence: "CC-BY-NC-4.0".parse().unwrap(), ..contribution(ANNA, &["a"]) };
     let report = datanet().gate(Place::default(), &other);
     assert_eq!(rules(&report), [(0, Rule::Licence)]);
-    assert!(report.refusals[0].detail.contains("MIT") && report.refusals[0].detail.contains("CC-BY-4.0"));
+    assert!(report.refusals[0].detail.contains("CC-BY-NC-4.0 forbids commercial use, CC-BY-4.0 does not"));
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn a_report_has_one_json_form_and_its_digest_covers_every_field() {
     assert_eq!(
         json,
         format!(
-            r#"{{"accepted":false,"contributor":"{ANNA}","text_root":"{}","text_bytes":4,"documents":2,"refusals":[{{"row":2,"rule":"repeated","detail":"the same text as row 1 of this contribution","fix":"leave this row out"}}],"unlisted":0}}"#,
+            r#"{{"accepted":false,"contributor":"{ANNA}","text_root":"{}","text_bytes":4,"documents":2,"refusals":[{{"row":2,"rule":"repeated","action":"block","detail":"the same text as row 1 of this contribution","fix":"leave this row out"}}],"unlisted":0}}"#,
             report.text_root
         )
     );
@@ -101,4 +103,110 @@ fn documents_other_than_the_registered_ones_are_not_entered() {
     datanet.accept(Place::default(), registered, &documents(&["one"])).unwrap();
     let other = Accepted { contributor: BEN, ..registered };
     assert!(matches!(datanet.accept(Place::default(), other, &documents(&["one"])), Err(AcceptError::PlaceTaken { .. })));
+}
+
+fn with_policy(policy: GatePolicy) -> Datanet {
+    Datanet::new(datanet().card().clone().with_policy(policy))
+}
+
+const WORDS: &str = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen \
+                     twenty and then some more of the same kind until there are thirty words or so";
+
+#[test]
+fn a_near_copy_is_a_note_or_a_refusal_as_the_card_says_and_shows_its_likeness() {
+    let copy = format!("{WORDS}, at last");
+    for (action, is_accepted) in [(Action::Note, true), (Action::Redact, false), (Action::Quarantine, false), (Action::Block, false)] {
+        let mut datanet = with_policy(GatePolicy { near_copies: action, ..GatePolicy::default() });
+        accept(&mut datanet, Place { block: 10, ordinal: 0 }, &contribution(ANNA, &["zero", WORDS]));
+        let report = datanet.gate(Place { block: 11, ordinal: 0 }, &contribution(BEN, &["something else", &copy]));
+        assert_eq!(report.accepted, is_accepted);
+        let found = report.notes.iter().chain(&report.refusals).next().unwrap();
+        assert_eq!((found.row, found.rule), (2, Rule::NearCopy));
+        assert_eq!(found.action, if action == Action::Redact { Action::Quarantine } else { action });
+        assert!(found.detail.starts_with("93.9 % of the shingles (31 of 33) are those of document 2"), "{}", found.detail);
+        assert!(found.detail.contains(&ANNA.to_string()) && found.detail.contains("block 10"));
+        // Nobody is told of a copy that came later than the original.
+        assert!(datanet.gate(Place { block: 9, ordinal: 0 }, &contribution(BEN, &[&copy])).notes.is_empty());
+    }
+}
+
+#[test]
+fn near_copies_within_a_contribution_point_at_the_first_row() {
+    let report = datanet()
+        .gate(Place { block: 5, ordinal: 1 }, &contribution(ANNA, &["x", WORDS, &format!("{WORDS} x"), &format!("y {WORDS}"), WORDS]));
+    let notes: Vec<_> = report.notes.iter().map(|note| (note.row, note.rule)).collect();
+    assert_eq!(notes, [(3, Rule::NearCopy), (4, Rule::NearCopy)]);
+    assert!(report.notes.iter().all(|note| note.detail.ends_with("row 2 of this contribution")), "{:?}", report.notes);
+    assert_eq!(rules(&report), [(5, Rule::Repeated)], "an exact copy is told once, as such");
+}
+
+#[test]
+fn clusters_are_read_off_the_accepted_contributions_whatever_came_first() {
+    let mut datanet = datanet();
+    accept(&mut datanet, Place { block: 20, ordinal: 0 }, &contribution(BEN, &["alone", &format!("{WORDS} x")]));
+    accept(&mut datanet, Place { block: 10, ordinal: 0 }, &contribution(ANNA, &[WORDS]));
+    let clusters: Vec<_> =
+        datanet.clusters().iter().map(|member| (member.document.block, member.document.document, member.cluster.block)).collect();
+    assert_eq!(clusters, [(10, 0, 10), (20, 0, 20), (20, 1, 10)]);
+}
+
+#[test]
+fn personal_data_is_masked_in_a_report_and_replaced_in_a_redaction() {
+    let text = "For help write to ada.lovelace@example.org or call +44 20 7946 0958 before noon.";
+    for (action, is_accepted) in [(Action::Note, true), (Action::Redact, false), (Action::Quarantine, false), (Action::Block, false)] {
+        let datanet = with_policy(GatePolicy { personal_data: action, ..GatePolicy::default() });
+        let given = contribution(ANNA, &["nothing here", text]);
+        let report = datanet.gate(Place::default(), &given);
+        assert_eq!(report.accepted, is_accepted);
+        let found = report.notes.iter().chain(&report.refusals).next().unwrap();
+        assert_eq!((found.row, found.rule, found.action), (2, Rule::PersonalData, action));
+        assert_eq!(found.detail, "e-mail address a\u{2026} at bytes 18 to 42; telephone number \u{2026}58 at bytes 51 to 67");
+        assert_eq!(found.preview.as_deref(), Some("For help write to [e-mail] or call [telephone] before noon."));
+        let json = report.to_json();
+        assert!(!json.contains("ada") && !json.contains("7946"), "{json}");
+        let mended = redacted(&given.documents);
+        assert_eq!(mended[0], given.documents[0]);
+        assert_eq!(mended[1].text(), "For help write to [e-mail] or call [telephone] before noon.");
+        assert!(datanet.gate(Place::default(), &Contribution { documents: mended, ..given }).accepted);
+    }
+}
+
+#[test]
+fn personal_data_in_a_title_is_found_and_redacted() {
+    let document = Document::new(Some("1".into()), Some("Letter of ada@example.org".into()), b"Dear all").unwrap();
+    let given = Contribution { documents: vec![document], ..contribution(ANNA, &[]) };
+    let report = with_policy(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }).gate(Place::default(), &given);
+    assert_eq!(rules(&report), [(1, Rule::PersonalData)]);
+    assert_eq!(report.refusals[0].detail, "in the title: e-mail address a\u{2026} at bytes 10 to 25");
+    assert_eq!(redacted(&given.documents)[0].title(), Some("Letter of [e-mail]"));
+}
+
+#[test]
+fn a_contributor_who_brings_more_than_the_card_takes_is_told_what_is_left() {
+    let mut datanet = with_policy(GatePolicy { contributor_rows_max: Some(3), contributor_bytes_max: Some(20), ..GatePolicy::default() });
+    accept(&mut datanet, Place { block: 1, ordinal: 0 }, &contribution(ANNA, &["one", "two"]));
+    assert_eq!(datanet.usage(ANNA), Usage { rows: 2, bytes: 8 });
+    assert!(datanet.gate(Place { block: 2, ordinal: 0 }, &contribution(ANNA, &["three"])).accepted);
+    let rows = datanet.gate(Place { block: 2, ordinal: 0 }, &contribution(ANNA, &["three", "four"]));
+    assert_eq!(rules(&rows), [(0, Rule::ContributorLimit)]);
+    assert_eq!(rows.refusals[0].fix, "bring at most 1 rows");
+    let bytes = datanet.gate(Place { block: 2, ordinal: 0 }, &contribution(ANNA, &["thirteen more"]));
+    assert_eq!((rules(&bytes), bytes.refusals[0].fix.as_str()), (vec![(0, Rule::ContributorLimit)], "bring at most 12 bytes of text"));
+    assert!(datanet.gate(Place { block: 2, ordinal: 0 }, &contribution(BEN, &["thirteen more"])).accepted, "another's limit is another's");
+}
+
+#[test]
+fn the_longest_report_fits_its_frame() {
+    let row = |n: usize| format!("{n}\u{fffd} {} 9.9.9.9 8.8.8.8 7.7.7.7 6.6.6.6 5.5.5.5 {}", "\"\\".repeat(40), "\n\"".repeat(40));
+    let documents = (0..2000).flat_map(|n| {
+        let title = Some("\"9.9.9.9\" ".repeat(60));
+        [Document::new(None, title, row(n).as_bytes()).unwrap(), Document::new(None, None, format!("same {}", n / 2).as_bytes()).unwrap()]
+    });
+    let given = Contribution { documents: documents.collect(), ..contribution(ANNA, &[]) };
+    let report = datanet().gate(Place::default(), &given);
+    assert_eq!((report.refusals.len(), report.notes.len()), (REFUSALS_MAX, NOTES_MAX));
+    let block = with_policy(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }).gate(Place::default(), &given);
+    for report in [report, block] {
+        assert!(report.to_json().len() < crate::proto::gate::REPLY_BYTES_MAX - 1024, "{}", report.to_json().len());
+    }
 }

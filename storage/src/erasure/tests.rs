@@ -28,7 +28,7 @@ fn every_choice_of_three_of_five_gives_the_object_back() {
         for a in 0..5 {
             for b in a + 1..5 {
                 for c in b + 1..5 {
-                    assert_eq!(reconstruct(&encoded.manifest, verified(&encoded, [c, a, b])), Ok(object.clone()), "{len}: {a} {b} {c}");
+                    assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, [c, a, b])), Ok(object.clone()), "{len}: {a} {b} {c}");
                 }
             }
         }
@@ -42,7 +42,7 @@ fn the_larger_profiles_survive_the_loss_of_every_data_fragment() {
         let object = bytes(10_007);
         let encoded = encode(&object, Hash32([7; 32]), profile).unwrap();
         let parity = profile.data()..profile.data() * 2;
-        assert_eq!(reconstruct(&encoded.manifest, verified(&encoded, parity)), Ok(object));
+        assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, parity)), Ok(object));
     }
 }
 
@@ -60,7 +60,7 @@ fn a_corrupt_fragment_in_any_position_is_named_and_the_rest_suffice() {
             assert_eq!(error, FragmentError::Corrupt { object, index: bad, expected, got: BlobId::of(&wrong), len: 1000 });
         }
         let rest = (0..5).filter(|index| *index != bad);
-        assert_eq!(reconstruct(&encoded.manifest, verified(&encoded, rest)), Ok(object.clone()));
+        assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, rest)), Ok(object.clone()));
     }
 }
 
@@ -70,7 +70,7 @@ fn fewer_fragments_than_needed_is_an_error_that_counts_distinct_ones() {
     let object = encoded.manifest.id();
     for given in [vec![], vec![1], vec![4, 0], vec![2, 2, 2]] {
         let found = given.iter().collect::<std::collections::BTreeSet<_>>().len();
-        assert_eq!(reconstruct(&encoded.manifest, verified(&encoded, given)), Err(ReconstructError::TooFew { object, found, needed: 3 }));
+        assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, given)), Err(ReconstructError::TooFew { object, found, needed: 3 }));
     }
 }
 
@@ -79,7 +79,36 @@ fn a_fragment_beyond_the_last_or_of_another_object_is_refused() {
     let (one, two) = (encode(b"one", Hash32::ZERO, Profile::DEVNET).unwrap(), encode(b"two", Hash32::ZERO, Profile::DEVNET).unwrap());
     assert!(matches!(one.manifest.verify(5, vec![0]), Err(FragmentError::NoSuchIndex { index: 5, total: 5, .. })));
     let mixed = [verified(&one, [0, 1]), verified(&two, [2])].concat();
-    assert_eq!(reconstruct(&one.manifest, mixed), Err(ReconstructError::Foreign { object: one.manifest.id(), got: two.manifest.id() }));
+    assert_eq!(reconstruct(&one.manifest, &mixed), Err(ReconstructError::Foreign { object: one.manifest.id(), got: two.manifest.id() }));
+}
+
+#[test]
+fn any_lost_fragment_comes_back_from_others_without_the_object() {
+    for operators in [0, 24, 60, 96] {
+        let profile = Profile::for_operators(operators);
+        let encoded = encode(&bytes(5_003), Hash32::ZERO, profile).unwrap();
+        for lost in 0..profile.total() {
+            // The last ones: for a data fragment a full inversion, for a parity fragment a mixed one.
+            let others = (0..profile.total()).rev().filter(|index| *index != lost).take(profile.data().into());
+            let rebuilt = rebuild(&encoded.manifest, &verified(&encoded, others), lost).unwrap();
+            assert_eq!((rebuilt.index(), rebuilt.bytes()), (lost, &encoded.fragments[usize::from(lost)][..]));
+        }
+        let few = verified(&encoded, 1..profile.data());
+        assert!(matches!(rebuild(&encoded.manifest, &few, 0), Err(RebuildError::Others(ReconstructError::TooFew { .. }))));
+        let none = rebuild(&encoded.manifest, &[], profile.total()).unwrap_err();
+        assert!(matches!(none, RebuildError::Fragment(FragmentError::NoSuchIndex { .. })));
+    }
+}
+
+#[test]
+fn a_fragment_that_is_no_part_of_the_code_is_found_when_it_is_rebuilt() {
+    let mut encoded = encode(&bytes(300), Hash32::ZERO, Profile::DEVNET).unwrap();
+    encoded.fragments[4][7] ^= 1;
+    let roots = encoded.fragments.iter().map(|bytes| FragmentRoot::of(bytes)).collect();
+    encoded.manifest = ObjectManifest::new(Profile::DEVNET, &bytes(300), Hash32::ZERO, roots);
+    let error = rebuild(&encoded.manifest, &verified(&encoded, 0..3), 4).unwrap_err();
+    assert!(matches!(error, RebuildError::Fragment(FragmentError::Corrupt { index: 4, .. })));
+    assert!(matches!(reconstruct(&encoded.manifest, &verified(&encoded, [0, 1, 4])), Err(ReconstructError::FalseManifest { .. })));
 }
 
 #[test]
@@ -88,8 +117,8 @@ fn a_manifest_that_lies_about_the_content_is_blamed_on_the_uploader() {
     let mut forged = encoded.manifest.encode();
     forged[15] ^= 1;
     let manifest = ObjectManifest::decode(&forged).unwrap();
-    let fragments = (0..3).map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone()).unwrap()).collect();
-    assert!(matches!(reconstruct(&manifest, fragments), Err(ReconstructError::FalseManifest { .. })));
+    let fragments: Vec<_> = (0..3).map(|i| manifest.verify(i, encoded.fragments[usize::from(i)].clone()).unwrap()).collect();
+    assert!(matches!(reconstruct(&manifest, &fragments), Err(ReconstructError::FalseManifest { .. })));
 }
 
 #[test]
@@ -141,7 +170,7 @@ proptest! {
         let mut indices: Vec<u8> = (0..profile.total()).collect();
         indices.sort_by_key(|i| blake3::hash(&[&order.to_be_bytes()[..], &[*i]].concat()).as_bytes().to_owned());
         indices.truncate(profile.data().into());
-        prop_assert_eq!(reconstruct(&encoded.manifest, verified(&encoded, indices)).unwrap(), object);
+        prop_assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, indices)).unwrap(), object);
     }
 
     #[test]

@@ -440,8 +440,8 @@ impl Fetch {
 
     fn rebuild(&mut self) -> Result<Fetched, FetchError> {
         let manifest = self.manifest.clone().expect("fragments were verified against it");
-        let fragments = std::mem::take(&mut self.found).into_values().collect();
-        let bytes = erasure::reconstruct(&manifest, fragments)?;
+        let fragments: Vec<_> = std::mem::take(&mut self.found).into_values().collect();
+        let bytes = erasure::reconstruct(&manifest, &fragments)?;
         Ok(Fetched { manifest, bytes, received: std::mem::take(&mut self.received) })
     }
 }

@@ -8,8 +8,8 @@
 //!                                       <--   Reviewed (report, signed verdict)
 //! ```
 //! A refusal may stand in place of any answer; nothing follows it. The report is JSON with one form, its digest is in the signed verdict,
-//! which the registry takes if it accepts. Sizes: an opening is about 200 bytes, a report 300 and about 300 for each refused row, at most
-//! [`REFUSALS_MAX`](crate::datanet::REFUSALS_MAX) of them.
+//! which the registry takes if it accepts. Sizes: an opening is about 200 bytes, a report 300 and 300 to 1,000 for each row it lists, at most
+//! [`REFUSALS_MAX`](crate::datanet::REFUSALS_MAX) refusals and [`NOTES_MAX`](crate::datanet::NOTES_MAX) notes.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
@@ -25,7 +25,7 @@ use crate::datanet::Report;
 pub const OPEN_BYTES_MAX: usize = 4 << 10;
 /// Largest piece of a shard.
 pub const PIECE_BYTES: usize = 256 << 10;
-/// Largest frame of a gate: a report of a thousand refusals.
+/// Largest frame of a gate: a report of as many refusals and notes as it lists.
 pub const REPLY_BYTES_MAX: usize = 2 << 20;
 
 /// How a contribution is offered.
@@ -219,6 +219,8 @@ mod tests {
             documents: 1,
             refusals: vec![],
             unlisted: 0,
+            notes: vec![],
+            notes_unlisted: 0,
         }
     }
 

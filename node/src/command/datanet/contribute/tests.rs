@@ -45,11 +45,23 @@ fn report(refused: &[u32]) -> Report {
     let refusal = |row: &u32| datanet::Refusal {
         row: *row,
         rule: datanet::Rule::Duplicate,
+        action: datanet::Action::Block,
         detail: format!("copy {row}"),
         fix: "leave it out".into(),
+        preview: None,
     };
     let refusals = refused.iter().map(refusal).collect();
-    Report { accepted: false, contributor: ME, text_root: Hash32::ZERO, text_bytes: 0, documents: 0, refusals, unlisted: 0 }
+    Report {
+        accepted: false,
+        contributor: ME,
+        text_root: Hash32::ZERO,
+        text_bytes: 0,
+        documents: 0,
+        refusals,
+        unlisted: 0,
+        notes: vec![],
+        notes_unlisted: 0,
+    }
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! The erasure code at 16 of 48 on one core: encoding, and rebuilding when every data fragment is lost.
+//!
+//! `cargo bench -p storage --bench erasure`: prints rows as JSON lines, GB of the object a second, the median of [`ROUNDS`]. Peers in the same
+//! run on the same bytes: `reed-solomon-erasure` with its C kernel, whose fragments are ours byte for byte, and `reed-solomon-simd`, another
+//! code (GF(2^16)) of the same rates. Fragments of 128 KiB, so that an object and its code stay in a second-level or shared cache and the
+//! kernel is what is timed; rows of 4 MiB show what memory leaves of it.
+
+use std::{collections::BTreeMap, hint::black_box, time::Instant};
+
+use reed_solomon_erasure::galois_8::ReedSolomon;
+use storage::erasure::{Path, Profile};
+
+const DATA: usize = 16;
+const TOTAL: usize = 48;
+const ROUNDS: usize = 21;
+/// Bytes of the object each round goes through, at least.
+const BYTES: usize = 64 << 20;
+const SMALL: usize = 128 << 10;
+const LARGE: usize = 4 << 20;
+
+fn main() {
+    let profile = Profile::for_operators(96);
+    for length in [SMALL, LARGE] {
+        let parts: Vec<Vec<u8>> = (0..DATA).map(|part| noise(part, length)).collect();
+        let inputs: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let mut parity = vec![vec![0; length]; TOTAL - DATA];
+        let size = if length == SMALL { "" } else { "_4mib" };
+        for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+            let name = format!("{path:?}").to_lowercase();
+            let rounds = if path == Path::Scalar { 3 } else { ROUNDS };
+            row(
+                &format!("storage.encode_gb_s{size}.{name}"),
+                rounds,
+                rate(rounds, length, || profile.fill_parity(path, &inputs, &mut slices(&mut parity))),
+            );
+        }
+        let ours = parity.clone();
+        let found: BTreeMap<usize, &[u8]> = (DATA..2 * DATA).zip(ours.iter().map(Vec::as_slice)).collect();
+        let all: Vec<usize> = (0..DATA).collect();
+        for (figure, wanted) in [("rebuild", &all[..]), ("rebuild_one", &all[..1])] {
+            let work = || {
+                let mut outputs = vec![vec![0; length]; wanted.len()];
+                profile.solve(Path::best(), &found, wanted, &mut slices(&mut outputs));
+                black_box(outputs);
+            };
+            row(&format!("storage.{figure}_gb_s{size}"), ROUNDS, rate(ROUNDS, length, work));
+        }
+        let library = ReedSolomon::new(DATA, TOTAL - DATA).expect("a valid code");
+        row(
+            &format!("storage.encode_gb_s{size}.peer.reed-solomon-erasure"),
+            ROUNDS,
+            rate(ROUNDS, length, || library.encode_sep(&inputs, &mut parity).expect("lengths agree")),
+        );
+        assert!(parity == ours, "the same code");
+        let lost: Vec<Option<Vec<u8>>> =
+            parts.iter().map(|_| None).chain(ours[..DATA].iter().cloned().map(Some)).chain(ours[DATA..].iter().map(|_| None)).collect();
+        let rebuilt =
+            rate_of(ROUNDS, length, || lost.clone(), |shards| library.reconstruct_data(black_box(shards)).expect("enough fragments"));
+        row(&format!("storage.rebuild_gb_s{size}.peer.reed-solomon-erasure"), ROUNDS, rebuilt);
+        row(
+            &format!("storage.encode_gb_s{size}.peer.reed-solomon-simd"),
+            ROUNDS,
+            rate(ROUNDS, length, || drop(black_box(reed_solomon_simd::encode(DATA, TOTAL - DATA, &inputs).expect("a valid code")))),
+        );
+    }
+}
+
+fn slices(all: &mut [Vec<u8>]) -> Vec<&mut [u8]> {
+    all.iter_mut().map(Vec::as_mut_slice).collect()
+}
+
+fn noise(part: usize, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&part.to_be_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// GB of the object a second, the median of `rounds`.
+fn rate(rounds: usize, length: usize, mut work: impl FnMut()) -> f64 {
+    let repeats = (BYTES / (DATA * length)).max(1);
+    let mut rates: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let start = Instant::now();
+            (0..repeats).for_each(|_| work());
+            gb(repeats * DATA * length) / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    middle(&mut rates)
+}
+
+/// The same of work that uses up what it is given, which is made before each clock starts.
+fn rate_of<T>(rounds: usize, length: usize, mut make: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> f64 {
+    let repeats = (BYTES / (DATA * length)).max(1);
+    let mut rates: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let mut given: Vec<T> = (0..repeats).map(|_| make()).collect();
+            let start = Instant::now();
+            given.iter_mut().for_each(&mut work);
+            gb(repeats * DATA * length) / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    middle(&mut rates)
+}
+
+fn middle(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
+fn gb(bytes: usize) -> f64 {
+    bytes as f64 / 1e9
+}
+
+fn row(figure: &str, n: usize, ours: f64) {
+    println!("{}", serde_json::json!({ "figure": figure, "ours": ours, "unit": "GB/s", "n": n }));
+}

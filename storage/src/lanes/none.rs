@@ -1,0 +1,25 @@
+//! Machines without lanes: the plain path, which is never asked for by this name.
+
+use types::{id::Hash32, merkle};
+
+use super::{BLAKE3_LANES, KECCAK_LANES, head, least};
+
+/// Whether this machine has the instructions.
+pub(super) const fn is_here() -> bool {
+    false
+}
+
+/// keccak256 of `prefix` and each message.
+pub(super) fn keccak(prefix: u8, messages: [&[u8]; KECCAK_LANES]) -> [Hash32; KECCAK_LANES] {
+    messages.map(|message| merkle::keccak(&[&[prefix], message]))
+}
+
+/// The first 8 bytes of each message's BLAKE3.
+pub(super) fn blake3_heads(messages: &[&[u8]; BLAKE3_LANES]) -> [u64; BLAKE3_LANES] {
+    messages.map(head)
+}
+
+/// The least of `a[i] x + b[i]`.
+pub(super) fn minima<const N: usize>(values: &[u64], a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+    std::array::from_fn(|i| least(values, a[i], b[i]))
+}

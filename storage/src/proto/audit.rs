@@ -1,0 +1,190 @@
+//! Audits: once per epoch (a day) each node shows that it still has what it is paid to hold.
+//!
+//! Goals: 1 % of a node's bytes lost is noticed within 30 days with 99.5 %; one lying auditor of three can neither fail nor pass a node; a node that
+//! fetches its fragments from afar when asked is caught from a stated round trip on; offline, late, failed and unknown are kept apart. Non-goals: proving
+//! that copies are independent (a node and its source in one building pass), payment, signatures.
+//!
+//! Flow. 1. The node signs [`types::audit::AuditCommit`] over its [`Holdings`]. 2. The epoch's beacon is drawn; it names three [`auditors`], the first opens.
+//! 3. Each measures its round trip; the opener sends a fresh nonce to the node and to both witnesses. 4. The node walks: range 1 by the seed, each further one by the
+//! bytes of the one before ([`Chain`]), so that 20 reads cannot be made at once, and answers all three with ranges and siblings ([`Answer`]). 5. Each
+//! auditor checks every range against the fragment's root in its manifest, looks at its clock ([`Audit`]) and signs an [`AuditVerdict`]. 6. Two equal verdicts are the
+//! epoch's outcome ([`settle`]); outcomes make the node's [`Standing`].
+//!
+//! *Chance.* Each range misses a share s of lost ranges with 1 - s, so d epochs notice it with 1 - (1 - s)^(20 d): for 1 % 18 % a day and 99.76 %
+//! in 30 ([`noticed`]). An opener that colludes can choose a nonce whose walk avoids what is lost; colluders who open a share c of the days leave
+//! (1 - c) d of them: 99.5 % stand up to c = 12 %.
+//!
+//! *Time.* [`auditor::Pace::deadline`] is round trip + 20 reads at twice the measured honest pace + the answer over the slowest line. With honest reads of
+//! 2 ms a node that fetches is caught from a round trip of 31 ms to its source on whatever tricks it plays, and of 9 ms if it does not hold back pings
+//! ([`auditor::Pace::caught_from`]).
+//!
+//! *Cost* per node and day: 20 reads of 16 KiB, 333 KB to each of three auditors; nothing on chain unless there is a dispute, which opens one leaf
+//! of 1 KiB with its siblings. 1,000 nodes audit each other with 1 GB a day, 12 kB/s over all of them.
+//!
+//! Filecoin's PDP asks five leaves of 32 bytes a day (77.9 % in 30 days); Walrus and Autonomi read in sequence under a deadline, as here.
+
+pub mod answer;
+pub mod auditor;
+pub mod chain;
+pub mod standing;
+
+use std::collections::BTreeMap;
+
+use types::{
+    audit::{AuditVerdict, Verdict},
+    id::{Address, Hash32},
+    merkle::keccak,
+};
+
+pub use self::{
+    answer::{Answer, Fault, Tops},
+    auditor::{Audit, Pace},
+    chain::{Chain, Holding, Holdings, Seed},
+    standing::Standing,
+};
+use super::placement::Site;
+
+/// Ranges per node and epoch.
+pub const RANGES: u8 = 20;
+/// Bytes of a range: one read of a disk that turns costs its seek, whatever smaller piece is asked for; 16 leaves of a fragment's tree.
+pub const RANGE_BYTES: u64 = 16 << 10;
+/// Auditors per node and epoch.
+pub const AUDITORS: usize = 3;
+
+/// The auditors of a node, the opener first: the operators with the lowest keccak("tributary/auditors/v1", beacon, node, operator), never the node
+/// itself nor its neighbours in the subnet, who may be the same person.
+pub fn auditors(beacon: Hash32, node: Address, sites: &BTreeMap<Address, Site>) -> Vec<Address> {
+    let own = sites.get(&node).and_then(|site| site.subnet);
+    let may = |(operator, site): &(&Address, &Site)| **operator != node && (own.is_none() || site.subnet != own);
+    let rank = |operator: &Address| keccak(&[b"tributary/auditors/v1", &beacon.0, &node.0, &operator.0]);
+    let mut ranked: Vec<_> = sites.iter().filter(may).map(|(operator, _)| (rank(operator), *operator)).collect();
+    ranked.sort_unstable();
+    ranked.truncate(AUDITORS);
+    ranked.into_iter().map(|(_, operator)| operator).collect()
+}
+
+/// The outcome of an epoch from the verdicts that came: what two of the three drawn auditors say of the same holdings and nonce, else unknown.
+/// Verdicts by others, of another node or epoch, and second ones of the same auditor do not count; signatures were checked before.
+pub fn settle(node: Address, epoch: u64, auditors: &[Address], verdicts: &[AuditVerdict]) -> Verdict {
+    let mut first = BTreeMap::<_, &AuditVerdict>::new();
+    let counts = |seen: &&AuditVerdict| seen.node == node && seen.epoch == epoch && auditors.contains(&seen.auditor);
+    for seen in verdicts.iter().filter(counts) {
+        first.entry(seen.auditor).or_insert(seen);
+    }
+    let mut said = BTreeMap::<_, usize>::new();
+    for seen in first.values() {
+        // Who was offline was sent nothing, or nobody knows what arrived.
+        let of = if seen.verdict == Verdict::Offline { Hash32::ZERO } else { seen.nonce };
+        *said.entry((seen.verdict, seen.holdings, of)).or_default() += 1;
+    }
+    let agreed = said.into_iter().find(|(_, count)| 2 * count > AUDITORS);
+    agreed.map_or(Verdict::Unknown, |((verdict, ..), _)| verdict)
+}
+
+/// Chance that a lost share of a node's ranges is noticed in so many epochs of honest openers.
+pub fn noticed(lost: f64, epochs: u32) -> f64 {
+    1.0 - (1.0 - lost).powf(f64::from(RANGES) * f64::from(epochs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::placement::Subnet;
+
+    #[test]
+    fn one_percent_lost_is_noticed_in_thirty_days() {
+        assert!((noticed(0.01, 1) - 0.182_093).abs() < 1e-6);
+        assert!((noticed(0.01, 30) - 0.997_595).abs() < 1e-6 && noticed(0.01, 30) >= 0.995);
+        // Openers that collude on 12 % of the days.
+        assert!(noticed(0.01, 27) >= 0.995 && noticed(0.01, 26) < 0.995);
+    }
+
+    #[test]
+    fn walks_notice_a_lost_percent_as_often_as_the_closed_form_says() {
+        // A node of 500 fragments that lost five of them, 1 % of its ranges: 1,500 runs of 30 days.
+        let of =
+            |index: u32| Holding { object: types::id::BlobId::of(&index.to_be_bytes()), fragment: 0, bytes: 1 << 20, root: Hash32::ZERO };
+        let holdings = Holdings::new((0..500).map(of));
+        let lost: Vec<_> = (0..5).map(|index| of(index * 97).object).collect();
+        let (mut days_noticed, mut months_noticed) = (0_u32, 0_u32);
+        for month in 0..1_500_u64 {
+            let mut is_noticed = false;
+            for day in 0..30 {
+                let nonce = keccak(&[&month.to_be_bytes(), &[day]]);
+                let seed = Seed { beacon: Hash32([1; 32]), node: Address([2; 20]), epoch: day.into(), holdings: Hash32::ZERO, nonce };
+                let mut chain = Chain::new(&seed, holdings.ranges());
+                while let Some(place) = chain.next() {
+                    let (holding, range) = holdings.at(place).unwrap();
+                    if lost.contains(&holding.object) {
+                        (is_noticed, days_noticed) = (true, days_noticed + 1);
+                        break;
+                    }
+                    // The bytes stand for themselves: only their hash goes on.
+                    chain.take(&[holding.object.0.as_slice(), &range.to_be_bytes()].concat());
+                }
+            }
+            months_noticed += u32::from(is_noticed);
+        }
+        let (day, month) = (f64::from(days_noticed) / 45_000.0, f64::from(months_noticed) / 1_500.0);
+        let near = |got: f64, expected: f64, tries: f64| (got - expected).abs() <= 4.0 * (expected * (1.0 - expected) / tries).sqrt();
+        assert!(near(day, noticed(0.01, 1), 45_000.0), "{day}");
+        assert!(near(month, noticed(0.01, 30), 1_500.0) && month >= 0.99, "{month}");
+    }
+
+    fn seen(auditor: u8, verdict: Verdict) -> AuditVerdict {
+        AuditVerdict {
+            auditor: Address([auditor; 20]),
+            node: Address([9; 20]),
+            epoch: 3,
+            holdings: Hash32([1; 32]),
+            nonce: Hash32([2; 32]),
+            verdict,
+            right: 0,
+            digest: Hash32::ZERO,
+            round_trip_us: 1,
+            elapsed_us: 1,
+        }
+    }
+
+    #[test]
+    fn two_of_three_decide_and_one_alone_nothing() {
+        use Verdict::{Failed, Late, Offline, Passed, Unknown};
+        let drawn = [1, 2, 3].map(|byte| Address([byte; 20]));
+        let outcome = |verdicts: &[AuditVerdict]| settle(Address([9; 20]), 3, &drawn, verdicts);
+        for honest in Verdict::ALL {
+            for lie in Verdict::ALL {
+                assert_eq!(outcome(&[seen(1, honest), seen(2, lie), seen(3, honest)]), honest, "{lie:?} against {honest:?}");
+                assert_eq!(outcome(&[seen(2, lie)]), Unknown);
+            }
+        }
+        assert_eq!(outcome(&[seen(1, Passed), seen(2, Failed), seen(3, Late)]), Unknown);
+        assert_eq!(outcome(&[seen(1, Failed), seen(1, Failed), seen(1, Failed)]), Unknown, "one auditor has one voice");
+        assert_eq!(outcome(&[seen(1, Failed), seen(4, Failed), seen(5, Failed)]), Unknown, "others have none");
+        let stranger = AuditVerdict { node: Address([8; 20]), ..seen(2, Failed) };
+        let yesterday = AuditVerdict { epoch: 2, ..seen(3, Failed) };
+        assert_eq!(outcome(&[seen(1, Failed), stranger, yesterday]), Unknown);
+        let other_walk = AuditVerdict { nonce: Hash32([7; 32]), ..seen(2, Failed) };
+        assert_eq!(outcome(&[seen(1, Failed), other_walk]), Unknown, "they saw different walks");
+        let unsent = AuditVerdict { nonce: Hash32::ZERO, ..seen(2, Offline) };
+        assert_eq!(outcome(&[seen(1, Offline), unsent]), Offline);
+    }
+
+    #[test]
+    fn auditors_are_others_elsewhere_and_change_with_the_beacon() {
+        let site = |i: u8| Site { subnet: Some(Subnet::V4([10, 0, i / 2])), region: None };
+        let sites: BTreeMap<_, _> = (0..40).map(|i| (Address([i; 20]), site(i))).collect();
+        let mut opened = BTreeMap::<_, u32>::new();
+        for day in 0..800_u32 {
+            let drawn = auditors(keccak(&[&day.to_be_bytes()]), Address([4; 20]), &sites);
+            assert_eq!(drawn.len(), AUDITORS);
+            assert!(drawn.iter().all(|auditor| auditor.0[0] / 2 != 2));
+            *opened.entry(drawn[0]).or_default() += 1;
+        }
+        // 38 in turn: 21 each, standard deviation 4.5.
+        assert!(opened.len() == 38 && opened.values().all(|count| (3..=40).contains(count)), "{opened:?}");
+        assert!(auditors(Hash32::ZERO, Address([4; 20]), &BTreeMap::new()).is_empty());
+    }
+}
+
+#[cfg(test)]
+mod vectors;

@@ -1,0 +1,560 @@
+//! Repair: what is under-replicated, who mends it, when, and with which bytes.
+//!
+//! Goals: every object with fewer fragments left than its [`floor`] is brought back to all of them; nothing is rebuilt because a holder is merely
+//! away; no loss is mended more often than [`COORDINATORS`] times in an epoch, and once where the network is whole; the link is kept free for
+//! others. Non-goals: carrying bytes (the shell fetches, computes and puts), finding out who is alive, signatures.
+//!
+//! Flow. Each operator runs one [`Repair`] over the objects of which it holds a fragment. The shell tells who is online ([`Input::Seen`]), who left for
+//! good ([`Input::Gone`]), what is damaged, what others announced, and ticks. An object that falls below its floor is *due*; its coordinators of
+//! the epoch are known to all holders ([`coordinators`]). The first starts at once: [`Output::Announce`] to the holders, [`Output::Rebuild`] to its own
+//! shell, and [`Output::Moved`] when fragments stand with their new holders. Each backup waits [`Config::takeover_after`] longer than the one before
+//! without hearing of progress. What was lost meanwhile is the next round's: an object once due is mended until all fragments are there.
+//!
+//! *Offline is not lost.* A holder that is away keeps its fragments for [`Config::lost_after`], and longer while this node sees fewer than half of the
+//! operators, since then it is probably this node that is cut off: in a partition of 40/60 the smaller side mends nothing. After
+//! [`Config::lost_anyway_after`] it counts as lost even so, or the loss of more than half of the network would never be mended.
+//!
+//! *Bound on double repair.* Only the three coordinators of an epoch act, each on one piece of work per object at a time, and no two sides of a network both see a
+//! majority, so beyond the bound of three the usual number is one. Copies that were made twice are told apart by generation and rank
+//! ([`super::placement::Assignment`]); the surplus is the shell's to drop.
+//!
+//! *Cost.* 64 MiB at 16/48 that fell to 31: 16 reads of 4 MiB (15, the coordinator has one) and 17 writes, 128 MiB in all; at the default 8 MiB/s it
+//! takes 16 s, and one node mends 225 such objects an hour. With 90 days of life an object falls from 48 to 31 in 38 days, so 5,000 objects per node
+//! (20 GiB of fragments) are due 130 times a day among 48 holders each: under three a day per node, 0.004 of the budget. A tick over those 5,000
+//! looks at 240,000 fragments.
+//!
+//! Storj mends lazily from one satellite; here the election makes any holder able to. Rendezvous as in placement.
+
+pub mod budget;
+pub mod health;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use types::{
+    id::{Address, BlobId, Hash32},
+    time::Time,
+};
+
+pub use self::health::{COORDINATORS, Health, Standing, coordinators, floor};
+use self::{
+    budget::Budget,
+    health::{WINDOW, time_left},
+};
+use super::placement::{Assignment, Move, Site};
+
+/// Most objects watched: 5,000 are 20 GiB of fragments at 16/48; two hundred times that is more than a disk of today holds.
+pub const OBJECTS_MAX: usize = 1 << 20;
+
+/// How patient and how generous repair is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Away this long counts as lost. 4 h: longer than an update or a restart, short against the 12 h in which a loss should be mended.
+    pub lost_after: Duration,
+    /// Away this long counts as lost even if most of the network seems away. 72 h: an outage of a carrier or a cloud region is over by then.
+    pub lost_anyway_after: Duration,
+    /// A backup waits this long for the one before it. 10 min: several times [`Config::work_timeout`]'s announcements.
+    pub takeover_after: Duration,
+    /// One piece of work that takes longer is given up. 1 h: 128 MiB at 300 kbit/s.
+    pub work_timeout: Duration,
+    /// Wait after work that failed. 5 min.
+    pub retry_after: Duration,
+    /// Time between two looks at all objects. 60 s, small against all of the above.
+    pub look_every: Duration,
+    /// Bytes per second that repair may read and write. 8 MiB/s: half of a 134 Mbit/s link.
+    pub bytes_per_s: u64,
+    /// Bytes it may take at once after a pause. 256 MiB: two of the largest pieces.
+    pub burst_bytes: u64,
+    /// Pieces of work under way. 2: one reads while the other writes; each holds an object and its fragments, up to 256 MiB.
+    pub at_once: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        Self {
+            lost_after: minutes(4 * 60),
+            lost_anyway_after: minutes(72 * 60),
+            takeover_after: minutes(10),
+            work_timeout: minutes(60),
+            retry_after: minutes(5),
+            look_every: minutes(1),
+            bytes_per_s: 8 << 20,
+            burst_bytes: 256 << 20,
+            at_once: 2,
+        }
+    }
+}
+
+/// What happens to repair.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A new epoch with its seed: coordinators change.
+    Epoch {
+        /// Drawn after the epoch before ended.
+        seed: Hash32,
+    },
+    /// Who is registered, and where.
+    Operators {
+        /// By account.
+        sites: BTreeMap<Address, Site>,
+    },
+    /// Watch an object, or watch it as it is assigned now.
+    Watch {
+        /// Its holders.
+        assignment: Assignment,
+        /// Bytes of each fragment.
+        fragment_bytes: u64,
+    },
+    /// Watch it no longer: erased, or this node holds nothing of it.
+    Forget {
+        /// The object.
+        object: BlobId,
+    },
+    /// An operator was heard, or its silence was noticed.
+    Seen {
+        /// Who.
+        operator: Address,
+        /// Whether it answers.
+        is_online: bool,
+    },
+    /// An operator left for good: unregistered, slashed, or it said so.
+    Gone {
+        /// Who.
+        operator: Address,
+    },
+    /// Operators that take no new fragments: suspended, or full.
+    Unfit {
+        /// All of them.
+        operators: BTreeSet<Address>,
+    },
+    /// A holder that answers does not have the fragment it should: it said so, or an audit failed.
+    Damaged {
+        /// The object.
+        object: BlobId,
+        /// Which fragment.
+        fragment: u8,
+    },
+    /// Somebody else mends this object.
+    Announced {
+        /// The object.
+        object: BlobId,
+        /// Who; only its coordinators of the epoch count.
+        by: Address,
+    },
+    /// Somebody else moved a fragment; the shell checked that he may and that the bytes are there.
+    Moved(Move),
+    /// The work on an object ended.
+    Done {
+        /// The object.
+        object: BlobId,
+        /// Fragments that stand with their holders.
+        stored: BTreeSet<u8>,
+    },
+    /// Time passed; due at [`Repair::deadline`].
+    Tick,
+}
+
+/// How lost fragments are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `erasure::rebuild` of the one lost fragment: one row of the code, k fragments in, one out, nothing else in memory.
+    Single,
+    /// The object is decoded, hashed against its manifest and encoded again. The products over GF(2^8) are as many per fragment as for a row, but
+    /// the matrix is inverted once, and a false manifest is found before it is spread further.
+    Decode,
+}
+
+/// One piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The object.
+    pub object: BlobId,
+    /// How.
+    pub method: Method,
+    /// All fragments that can be read and their holders; any k of them suffice. This node's own comes first, it costs nothing.
+    pub sources: Vec<(u8, Address)>,
+    /// Fragments to rebuild and where each goes. A damaged one stays with its holder.
+    pub targets: Vec<(u8, Address)>,
+}
+
+/// What the caller must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Tell the object's holders that this node mends it.
+    Announce {
+        /// The object.
+        object: BlobId,
+    },
+    /// Do it, and report [`Input::Done`].
+    Rebuild(Work),
+    /// A fragment stands with a new holder: sign, record, tell the holders.
+    Moved(Move),
+    /// An object that is due cannot be mended now: fewer than k fragments answer. Told once until that changes.
+    Stuck {
+        /// The object.
+        object: BlobId,
+        /// Fragments that answer.
+        held: usize,
+        /// Fragments that suffice.
+        needed: usize,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Online,
+    Offline { since: Time },
+    Gone,
+}
+
+#[derive(Debug)]
+struct Object {
+    assignment: Assignment,
+    fragment_bytes: u64,
+    /// Fragments whose holder answers and does not have them.
+    damaged: BTreeSet<u8>,
+    /// When fragments were found lost, newest last; at most two for each fragment are kept.
+    losses: VecDeque<Time>,
+    /// Fragments counted in `losses`.
+    counted: BTreeSet<u8>,
+    /// Since when it is to be mended; stays until all fragments are there.
+    due: Option<Time>,
+    /// Last announcement of another.
+    heard: Option<Time>,
+    /// What this node does about it.
+    work: Option<UnderWay>,
+    rests_until: Time,
+    is_stuck: bool,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    moves: Vec<Move>,
+    targets: BTreeSet<u8>,
+    until: Time,
+    announced: Time,
+}
+
+/// Repair, as one operator does it.
+#[derive(Debug)]
+pub struct Repair {
+    me: Address,
+    config: Config,
+    seed: Hash32,
+    epoch_began: Time,
+    began: Time,
+    sites: BTreeMap<Address, Site>,
+    presence: BTreeMap<Address, Presence>,
+    unfit: BTreeSet<Address>,
+    objects: BTreeMap<BlobId, Object>,
+    budget: Budget,
+    looked: Option<Time>,
+}
+
+impl Repair {
+    /// Repair by operator `me`, which has heard of nobody yet: everyone is away since now.
+    pub fn new(me: Address, config: Config, now: Time) -> Self {
+        let budget = Budget::new(config.bytes_per_s, config.burst_bytes, now);
+        Self {
+            me,
+            config,
+            seed: Hash32::ZERO,
+            epoch_began: now,
+            began: now,
+            sites: BTreeMap::new(),
+            presence: BTreeMap::from([(me, Presence::Online)]),
+            unfit: BTreeSet::new(),
+            objects: BTreeMap::new(),
+            budget,
+            looked: None,
+        }
+    }
+
+    /// When the next [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Time {
+        self.looked.map_or(self.began, |looked| looked.after(self.config.look_every))
+    }
+
+    /// How an object stands by what this node knows; nothing if it is not watched.
+    pub fn health(&self, now: Time, object: BlobId) -> Option<Health> {
+        let majority = self.sees_majority();
+        self.objects.get(&object).map(|object| self.stand(now, majority, object))
+    }
+
+    /// The holders of an object; nothing if it is not watched.
+    pub fn assignment(&self, object: BlobId) -> Option<&Assignment> {
+        self.objects.get(&object).map(|object| &object.assignment)
+    }
+
+    /// Takes one input; the outputs are to be carried out in order.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        match input {
+            Input::Epoch { seed } => (self.seed, self.epoch_began) = (seed, now),
+            Input::Operators { sites } => self.sites = sites,
+            Input::Watch { assignment, fragment_bytes } => self.watch(assignment, fragment_bytes),
+            Input::Forget { object } => drop(self.objects.remove(&object)),
+            Input::Seen { operator, is_online } => self.seen(now, operator, is_online),
+            Input::Gone { operator } => drop(self.presence.insert(operator, Presence::Gone)),
+            Input::Unfit { operators } => self.unfit = operators,
+            Input::Damaged { object, fragment } => {
+                if let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment).is_some()) {
+                    object.damaged.insert(fragment);
+                }
+            }
+            Input::Announced { object, by } => self.announced(now, object, by),
+            Input::Moved(step) => self.moved(step),
+            Input::Done { object, stored } => return self.done(now, object, &stored),
+            Input::Tick => return self.look(now),
+        }
+        Vec::new()
+    }
+
+    fn watch(&mut self, assignment: Assignment, fragment_bytes: u64) {
+        let object = assignment.object();
+        if let Some(known) = self.objects.get_mut(&object) {
+            (known.assignment, known.fragment_bytes) = (assignment, fragment_bytes);
+        } else if self.objects.len() < OBJECTS_MAX {
+            let fresh = Object {
+                assignment,
+                fragment_bytes,
+                damaged: BTreeSet::new(),
+                losses: VecDeque::new(),
+                counted: BTreeSet::new(),
+                due: None,
+                heard: None,
+                work: None,
+                rests_until: Time(0),
+                is_stuck: false,
+            };
+            self.objects.insert(object, fresh);
+        }
+    }
+
+    fn seen(&mut self, now: Time, operator: Address, is_online: bool) {
+        let presence = match (self.presence.get(&operator), is_online) {
+            // Who comes back after leaving registers anew, and is told as an operator and then as online.
+            (_, true) => Presence::Online,
+            (Some(old @ (Presence::Offline { .. } | Presence::Gone)), false) => *old,
+            (Some(Presence::Online) | None, false) => Presence::Offline { since: now },
+        };
+        if operator != self.me {
+            self.presence.insert(operator, presence);
+        }
+    }
+
+    fn announced(&mut self, now: Time, object: BlobId, by: Address) {
+        let Some(known) = self.objects.get_mut(&object) else { return };
+        let elected = coordinators(self.seed, object, known.assignment.holders().map(|(_, holder)| holder));
+        if by != self.me && elected.contains(&by) {
+            known.heard = Some(now);
+        }
+    }
+
+    fn moved(&mut self, step: Move) {
+        if let Some(object) = self.objects.get_mut(&step.object)
+            && object.assignment.apply(step)
+        {
+            object.damaged.remove(&step.fragment);
+            object.counted.remove(&step.fragment);
+        }
+    }
+
+    fn done(&mut self, now: Time, object: BlobId, stored: &BTreeSet<u8>) -> Vec<Output> {
+        let retry_after = self.config.retry_after;
+        let Some(known) = self.objects.get_mut(&object) else { return Vec::new() };
+        let Some(work) = known.work.take() else { return Vec::new() };
+        if !work.targets.is_subset(stored) {
+            known.rests_until = now.after(retry_after);
+        }
+        let mut outputs = Vec::new();
+        for fragment in work.targets.intersection(stored) {
+            known.damaged.remove(fragment);
+            known.counted.remove(fragment);
+        }
+        for step in work.moves.into_iter().filter(|step| stored.contains(&step.fragment)) {
+            // Somebody else may have moved it meanwhile; then the better of both stands, and all are told of both.
+            known.assignment.apply(step);
+            outputs.push(Output::Moved(step));
+        }
+        outputs
+    }
+
+    /// Whether half of the registered operators answer; this node counts as one that does.
+    fn sees_majority(&self) -> bool {
+        let is_there = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Gone);
+        let all = self.sites.keys().filter(is_there).count();
+        let online = self.sites.keys().filter(|operator| self.presence.get(operator) == Some(&Presence::Online)).count();
+        2 * online > all
+    }
+
+    fn standing(&self, now: Time, majority: bool, holder: Address, is_damaged: bool) -> Standing {
+        let away = |since: Time| {
+            let patience = if majority { self.config.lost_after } else { self.config.lost_anyway_after };
+            if now.since(since) >= patience.min(self.config.lost_anyway_after) { Standing::Lost } else { Standing::Away }
+        };
+        match self.presence.get(&holder) {
+            _ if is_damaged => Standing::Lost,
+            Some(Presence::Online) => Standing::Held,
+            Some(Presence::Offline { since }) => away(*since),
+            Some(Presence::Gone) => Standing::Lost,
+            None => away(self.began),
+        }
+    }
+
+    fn stand(&self, now: Time, majority: bool, object: &Object) -> Health {
+        let fragments = object
+            .assignment
+            .holders()
+            .map(|(fragment, holder)| (fragment, (holder, self.standing(now, majority, holder, object.damaged.contains(&fragment)))));
+        Health { profile: object.assignment.profile(), fragments: fragments.collect() }
+    }
+
+    /// Looks at every object, counts losses, and starts what is most urgent as far as links and memory allow.
+    fn look(&mut self, now: Time) -> Vec<Output> {
+        self.looked = Some(now);
+        let majority = self.sees_majority();
+        let stand = |(id, object): (&BlobId, &Object)| (*id, self.stand(now, majority, object));
+        let healths: BTreeMap<_, _> = self.objects.iter().map(stand).collect();
+        let mut outputs = Vec::new();
+        for (id, health) in &healths {
+            let object = self.objects.get_mut(id).expect("healths are those of the objects");
+            object.count(now, health);
+            outputs.extend(object.carry_on(now, &self.config));
+        }
+        let mut ready: Vec<_> = healths.iter().filter_map(|(id, health)| self.may_start(now, *id, health)).collect();
+        ready.sort_unstable();
+        for (_, id, is_turn) in ready {
+            outputs.extend(self.start(now, id, &healths[&id], is_turn));
+        }
+        outputs
+    }
+
+    /// Urgency, object, and whether this node mends all of it or only its own damaged fragment; nothing if neither.
+    fn may_start(&self, now: Time, id: BlobId, health: &Health) -> Option<(Duration, BlobId, bool)> {
+        let object = &self.objects[&id];
+        if object.work.is_some() || object.rests_until > now {
+            return None;
+        }
+        let is_turn = object.due.is_some_and(|due| {
+            let elected = coordinators(self.seed, id, object.assignment.holders().map(|(_, holder)| holder));
+            let Some(place) = elected.iter().position(|operator| *operator == self.me) else { return false };
+            let place = u32::try_from(place).expect("coordinators are few");
+            let since = due.max(self.epoch_began).after(self.config.takeover_after * place);
+            let free = object.heard.map_or(Time(0), |heard| heard.after(self.config.takeover_after * place.max(1)));
+            now >= since.max(free)
+        });
+        // A holder mends its own damaged fragment without being elected: nobody else would, and the fragment stays where it is.
+        let is_own_damaged = object.damaged.iter().any(|fragment| object.assignment.holder(*fragment) == Some(self.me));
+        (is_turn || is_own_damaged).then(|| (time_left(health.profile, health.left(), object.losses.len()), id, is_turn))
+    }
+
+    fn start(&mut self, now: Time, id: BlobId, health: &Health, is_turn: bool) -> Vec<Output> {
+        let needed = usize::from(health.profile.data());
+        let under_way = self.objects.values().filter(|object| object.work.is_some()).count();
+        let unfit = self.unfit_now();
+        let object = self.objects.get_mut(&id).expect("only objects that are watched are started");
+        if !health.is_readable() {
+            let is_new = !std::mem::replace(&mut object.is_stuck, true);
+            return is_new.then_some(Output::Stuck { object: id, held: health.held(), needed }).into_iter().collect();
+        }
+        object.is_stuck = false;
+        if under_way >= self.config.at_once {
+            return Vec::new();
+        }
+        let (targets, moves) =
+            if is_turn { object.targets(health, &self.sites, &unfit) } else { (object.own_damaged(self.me), Vec::new()) };
+        let is_held = |(_, (_, standing)): &(&u8, &(Address, Standing))| *standing == Standing::Held;
+        let held = health.fragments.iter().filter(is_held).map(|(fragment, (holder, _))| (*fragment, *holder));
+        let mut sources: Vec<_> = held.collect();
+        // A stable sort: own first, then in order.
+        sources.sort_by_key(|(_, holder)| *holder != self.me);
+        let own = |list: &[(u8, Address)]| list.iter().filter(|(_, holder)| *holder == self.me).count();
+        let pieces = needed - own(&sources).min(1) + targets.len() - own(&targets);
+        let cost = object.fragment_bytes.saturating_mul(u64::try_from(pieces).expect("fragments are few"));
+        if targets.is_empty() || !self.budget.spend(now, cost) {
+            return Vec::new();
+        }
+        let method = if targets.len() == 1 { Method::Single } else { Method::Decode };
+        let until = now.after(self.config.work_timeout);
+        object.work = Some(UnderWay { moves, targets: targets.iter().map(|(fragment, _)| *fragment).collect(), until, announced: now });
+        let rebuild = Output::Rebuild(Work { object: id, method, sources, targets });
+        // Who mends its own fragment alone keeps no coordinator waiting.
+        is_turn.then_some(Output::Announce { object: id }).into_iter().chain([rebuild]).collect()
+    }
+
+    /// Who takes no fragment now: who was told unfit, and who does not answer.
+    fn unfit_now(&self) -> BTreeSet<Address> {
+        let is_away = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Online);
+        self.sites.keys().filter(is_away).chain(&self.unfit).copied().collect()
+    }
+}
+
+impl Object {
+    /// Notes new losses and whether the object is to be mended.
+    fn count(&mut self, now: Time, health: &Health) {
+        for (fragment, (_, standing)) in &health.fragments {
+            match standing {
+                Standing::Lost => {
+                    if self.counted.insert(*fragment) {
+                        self.losses.push_back(now);
+                    }
+                }
+                Standing::Held => drop(self.counted.remove(fragment)),
+                Standing::Away => {}
+            }
+        }
+        let most = 2 * health.fragments.len();
+        while self.losses.len() > most || self.losses.front().is_some_and(|at| now.since(*at) > WINDOW) {
+            self.losses.pop_front();
+        }
+        if health.left() == health.fragments.len() {
+            self.due = None;
+        } else if health.is_due() {
+            self.due.get_or_insert(now);
+        }
+    }
+
+    /// Gives up work that takes too long, tells the others of work that goes on.
+    fn carry_on(&mut self, now: Time, config: &Config) -> Option<Output> {
+        let work = self.work.as_mut()?;
+        if work.until <= now {
+            self.work = None;
+            self.rests_until = now.after(config.retry_after);
+            return None;
+        }
+        // Thrice within the patience of a backup, so that one lost announcement wakes nobody.
+        let is_time = now.since(work.announced) >= config.takeover_after / 3;
+        is_time.then(|| {
+            work.announced = now;
+            Output::Announce { object: self.assignment.object() }
+        })
+    }
+
+    /// This node's own damaged fragments.
+    fn own_damaged(&self, me: Address) -> Vec<(u8, Address)> {
+        self.assignment.holders().filter(|(fragment, holder)| *holder == me && self.damaged.contains(fragment)).collect()
+    }
+
+    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it.
+    fn targets(&self, health: &Health, sites: &BTreeMap<Address, Site>, unfit: &BTreeSet<Address>) -> (Vec<(u8, Address)>, Vec<Move>) {
+        let (mut targets, mut goes) = (BTreeMap::new(), BTreeSet::new());
+        for (fragment, (holder, standing)) in &health.fragments {
+            if *standing == Standing::Lost && self.damaged.contains(fragment) && !unfit.contains(holder) {
+                targets.insert(*fragment, *holder);
+            } else if *standing == Standing::Lost {
+                goes.insert(*fragment);
+            }
+        }
+        let moves = self.assignment.plan(&goes, sites, unfit);
+        targets.extend(moves.iter().map(|step| (step.fragment, step.to)));
+        (targets.into_iter().collect(), moves)
+    }
+}
+
+#[cfg(test)]
+mod tests;

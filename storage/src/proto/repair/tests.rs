@@ -1,0 +1,390 @@
+//! Many repairs in one network of the mind: presence, announcements and moves travel within a side, work takes five minutes.
+
+use proptest::prelude::*;
+use types::merkle::keccak;
+
+use super::*;
+use crate::{
+    erasure::Profile,
+    proto::placement::{self, Rules, Subnet},
+};
+
+const MINUTE: u64 = 60_000_000;
+
+fn operator(index: u8) -> Address {
+    Address([index; 20])
+}
+
+fn sites(count: u8) -> BTreeMap<Address, Site> {
+    let site = |i: u8| Site { subnet: Some(Subnet::V4([10, 0, i / 2])), region: None };
+    (0..count).map(|i| (operator(i), site(i))).collect()
+}
+
+fn object(index: u8) -> BlobId {
+    BlobId([index; 32])
+}
+
+fn code(data: u8, total: u8) -> Profile {
+    Profile::new(data, total).unwrap()
+}
+
+struct Net {
+    now: Time,
+    sites: BTreeMap<Address, Site>,
+    objects: u8,
+    cores: BTreeMap<Address, Repair>,
+    /// Whether it runs, and on which side of a cut.
+    state: BTreeMap<Address, (bool, u8)>,
+    /// Who has the bytes.
+    stored: BTreeMap<(BlobId, u8), BTreeSet<Address>>,
+    under_way: Vec<(Time, Address, Work)>,
+    works: Vec<(Time, Address, Work)>,
+    moves: Vec<Move>,
+    stuck: Vec<(Address, BlobId)>,
+}
+
+impl Net {
+    fn new(operators: u8, objects: u8, profile: Profile, config: &Config) -> Self {
+        let sites = sites(operators);
+        let mut net = Self {
+            now: Time(0),
+            objects,
+            cores: sites.keys().map(|me| (*me, Repair::new(*me, config.clone(), Time(0)))).collect(),
+            state: sites.keys().map(|me| (*me, (true, 0))).collect(),
+            sites,
+            stored: BTreeMap::new(),
+            under_way: Vec::new(),
+            works: Vec::new(),
+            moves: Vec::new(),
+            stuck: Vec::new(),
+        };
+        for index in 0..objects {
+            let rules = Rules::of(profile, BTreeSet::new());
+            let assignment = Assignment::new(Hash32([9; 32]), object(index), profile, &net.sites, rules).unwrap();
+            for (fragment, holder) in assignment.holders() {
+                net.stored.insert((object(index), fragment), BTreeSet::from([holder]));
+            }
+            net.tell_all(&Input::Watch { assignment, fragment_bytes: 4 << 20 });
+        }
+        net.tell_all(&Input::Operators { sites: net.sites.clone() });
+        net.epoch(0);
+        net.presence();
+        net
+    }
+
+    fn epoch(&mut self, number: u8) {
+        self.tell_all(&Input::Epoch { seed: keccak(&[&[number]]) });
+    }
+
+    fn tell_all(&mut self, input: &Input) {
+        let now = self.now;
+        self.cores.values_mut().for_each(|core| assert!(core.handle(now, input.clone()).is_empty()));
+    }
+
+    fn hears(&self, a: Address, b: Address) -> bool {
+        self.state[&a].0 && self.state[&b].0 && self.state[&a].1 == self.state[&b].1
+    }
+
+    /// Everyone learns who answers; who was cut off or down also learns what moved meanwhile.
+    fn presence(&mut self) {
+        let (now, moves) = (self.now, self.moves.clone());
+        let all: Vec<_> = self.sites.keys().copied().collect();
+        for me in all.iter().filter(|me| self.state[me].0) {
+            for other in &all {
+                let is_online = self.hears(*me, *other);
+                self.cores.get_mut(me).unwrap().handle(now, Input::Seen { operator: *other, is_online });
+            }
+            let is_whole = self.state.values().all(|(_, side)| *side == 0);
+            if is_whole {
+                moves.iter().for_each(|step| drop(self.cores.get_mut(me).unwrap().handle(now, Input::Moved(*step))));
+            }
+        }
+    }
+
+    fn set(&mut self, operators: impl IntoIterator<Item = u8>, state: (bool, u8)) {
+        self.state.extend(operators.into_iter().map(|i| (operator(i), state)));
+        self.presence();
+    }
+
+    fn tell_side(&mut self, from: Address, input: &Input) {
+        let hearers: Vec<_> = self.sites.keys().copied().filter(|to| *to != from && self.hears(from, *to)).collect();
+        hearers.iter().for_each(|to| drop(self.cores.get_mut(to).unwrap().handle(self.now, input.clone())));
+    }
+
+    fn carry_out(&mut self, me: Address, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Announce { object } => self.tell_side(me, &Input::Announced { object, by: me }),
+                Output::Rebuild(work) => {
+                    self.works.push((self.now, me, work.clone()));
+                    self.under_way.push((Time(self.now.0 + 5 * MINUTE), me, work));
+                }
+                Output::Moved(step) => {
+                    self.moves.push(step);
+                    self.tell_side(me, &Input::Moved(step));
+                }
+                Output::Stuck { object, .. } => self.stuck.push((me, object)),
+            }
+        }
+    }
+
+    fn finish(&mut self, me: Address, work: &Work) {
+        let good = work.sources.iter().filter(|(fragment, holder)| {
+            self.hears(me, *holder) && self.stored.get(&(work.object, *fragment)).is_some_and(|holders| holders.contains(holder))
+        });
+        let is_enough = good.count() >= usize::from(self.cores[&me].assignment(work.object).unwrap().profile().data());
+        let mut stored = BTreeSet::new();
+        let reached: Vec<_> = work.targets.iter().filter(|(_, holder)| is_enough && self.hears(me, *holder)).collect();
+        for (fragment, holder) in reached {
+            stored.insert(*fragment);
+            self.stored.entry((work.object, *fragment)).or_default().insert(*holder);
+        }
+        let outputs = self.cores.get_mut(&me).unwrap().handle(self.now, Input::Done { object: work.object, stored });
+        self.carry_out(me, outputs);
+    }
+
+    fn run(&mut self, minutes: u64) {
+        for _ in 0..minutes {
+            self.now = Time(self.now.0 + MINUTE);
+            let (ended, going) = std::mem::take(&mut self.under_way).into_iter().partition(|(until, ..)| *until <= self.now);
+            self.under_way = going;
+            for (_, me, work) in ended {
+                if self.state[&me].0 {
+                    self.finish(me, &work);
+                }
+            }
+            for me in self.sites.keys().copied().collect::<Vec<_>>() {
+                let core = self.cores.get_mut(&me).unwrap();
+                if self.state[&me].0 && core.deadline() <= self.now {
+                    let outputs = core.handle(self.now, Input::Tick);
+                    self.carry_out(me, outputs);
+                }
+            }
+        }
+    }
+
+    /// By the books of `me`: fragments of each object whose holder runs and has the bytes.
+    fn left(&self, me: u8) -> Vec<usize> {
+        let of = |index: u8| {
+            let assignment = self.cores[&operator(me)].assignment(object(index)).unwrap();
+            let is_there =
+                |(fragment, holder): &(u8, Address)| self.state[holder].0 && self.stored[&(object(index), *fragment)].contains(holder);
+            assignment.holders().filter(is_there).count()
+        };
+        (0..self.objects).map(of).collect()
+    }
+}
+
+#[test]
+fn objects_below_the_floor_come_back_to_all_and_the_others_are_left_alone() {
+    let mut net = Net::new(40, 20, code(4, 12), &Config::default());
+    net.set(0..14, (false, 0));
+    let before = net.left(39);
+    assert!(before.iter().any(|left| *left < 8) && before.iter().any(|left| (8..12).contains(left)), "{before:?}");
+    net.run(4 * 60 - 1);
+    assert!(net.works.is_empty(), "away is not lost before its time");
+    net.run(120);
+    let after = net.left(39);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(*after, if *before < 8 { 12 } else { *before });
+    }
+    let due: BTreeSet<_> = (0..20).filter(|index| before[usize::from(*index)] < 8).map(object).collect();
+    assert_eq!(net.works.len(), due.len(), "each was mended once");
+    for (_, me, work) in &net.works {
+        assert!(due.contains(&work.object) && work.method == Method::Decode);
+        assert!(work.sources.len() >= 4 && work.sources[0].1 == *me, "its own fragment costs nothing");
+        assert!(work.targets.iter().all(|(_, to)| to.0[0] >= 14), "nothing is sent to the dead");
+    }
+}
+
+#[test]
+fn a_quiet_coordinator_is_replaced_by_its_backups_one_after_the_other() {
+    let elected = |net: &Net| {
+        let holders = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder);
+        coordinators(keccak(&[&[0]]), object(0), holders)
+    };
+    for dead in 0..=COORDINATORS {
+        let mut net = Net::new(30, 1, code(4, 12), &Config::default());
+        let elected = elected(&net);
+        let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder).collect();
+        let others = holders.iter().filter(|holder| !elected.contains(holder));
+        let dying: Vec<_> = elected.iter().take(dead).chain(others).take(5.max(dead)).map(|address| address.0[0]).collect();
+        net.set(dying, (false, 0));
+        net.run(4 * 60 + 10 * u64::try_from(dead).unwrap() + 2);
+        if dead == COORDINATORS {
+            assert!(net.works.is_empty());
+            net.epoch(1);
+            net.run(25);
+        }
+        assert_eq!(net.works.len(), 1, "with {dead} of the coordinators down");
+        if dead < COORDINATORS {
+            assert_eq!(net.works[0].1, elected[dead]);
+        }
+    }
+}
+
+#[test]
+fn holders_that_come_back_in_time_cost_nothing() {
+    let mut net = Net::new(30, 10, code(4, 12), &Config::default());
+    for round in 0..5 {
+        net.set(round * 5..round * 5 + 10, (false, 0));
+        net.run(3 * 60 + 50);
+        net.set(0..30, (true, 0));
+        net.run(30);
+    }
+    assert!(net.works.is_empty() && net.moves.is_empty() && net.stuck.is_empty());
+}
+
+#[test]
+fn a_partition_of_ten_minutes_moves_nothing_and_one_of_twelve_hours_is_mended_by_the_larger_side_alone() {
+    let mut net = Net::new(50, 20, code(4, 12), &Config::default());
+    net.set(0..20, (true, 1));
+    net.run(10);
+    net.set(0..20, (true, 0));
+    net.run(60);
+    assert!(net.works.is_empty());
+
+    net.set(0..20, (true, 1));
+    net.run(12 * 60);
+    assert!(!net.works.is_empty() && net.works.iter().all(|(_, me, _)| me.0[0] >= 20), "who sees fewer than half mends nothing");
+    net.set(0..20, (true, 0));
+    let healed = net.works.len();
+    net.run(12 * 60);
+    assert_eq!(net.works.len(), healed, "nothing is mended twice after the cut heals");
+    let mut times = BTreeMap::<_, u32>::new();
+    net.works.iter().for_each(|(_, _, work)| *times.entry(work.object).or_default() += 1);
+    assert!(times.values().all(|count| *count == 1), "{times:?}");
+    for index in 0..20 {
+        let views: BTreeSet<Vec<_>> = net.cores.values().map(|core| core.assignment(object(index)).unwrap().holders().collect()).collect();
+        assert_eq!(views.len(), 1, "all name the same holders");
+    }
+}
+
+#[test]
+fn more_losses_while_repairing_are_mended_in_the_next_round() {
+    let mut net = Net::new(40, 1, code(4, 12), &Config::default());
+    let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder).collect();
+    let elected = coordinators(keccak(&[&[0]]), object(0), holders.iter().copied());
+    let others: Vec<_> = holders.iter().filter(|holder| **holder != elected[0]).map(|holder| holder.0[0]).collect();
+    // n - k at once: the least that still gives the object back.
+    net.set(others[..8].to_vec(), (false, 0));
+    while net.works.is_empty() {
+        net.run(1);
+    }
+    // A target dies under the work, before anything stands there.
+    let target = net.works[0].2.targets[0].1;
+    net.set([target.0[0]], (false, 0));
+    net.run(9 * 60);
+    assert_eq!(net.left(elected[0].0[0]), [12]);
+    assert!(
+        net.works.len() >= 2
+            && net.works[1].2.targets.iter().any(|(fragment, to)| *fragment == net.works[0].2.targets[0].0 && *to != target)
+    );
+}
+
+#[test]
+fn too_few_fragments_are_told_once_and_mended_when_a_holder_returns() {
+    let mut net = Net::new(40, 1, code(4, 12), &Config::default());
+    let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder.0[0]).collect();
+    let elected = coordinators(keccak(&[&[0]]), object(0), holders.iter().map(|holder| operator(*holder)));
+    let keep: Vec<_> = elected.iter().map(|address| address.0[0]).collect();
+    let gone: Vec<_> = holders.iter().copied().filter(|holder| !keep.contains(holder)).collect();
+    net.set(gone.clone(), (false, 0));
+    net.run(6 * 60);
+    assert!(net.works.is_empty());
+    assert_eq!(net.stuck.len(), COORDINATORS, "each coordinator says so once");
+    net.set([gone[0]], (true, 0));
+    net.run(30);
+    assert_eq!(net.left(keep[0]), [12]);
+}
+
+#[test]
+fn a_holder_mends_its_own_damaged_fragment_alone_and_keeps_it() {
+    let mut net = Net::new(30, 2, code(4, 12), &Config::default());
+    let holder = net.cores[&operator(0)].assignment(object(1)).unwrap().holder(5).unwrap();
+    net.tell_all(&Input::Damaged { object: object(1), fragment: 5 });
+    net.tell_all(&Input::Damaged { object: object(1), fragment: 12 });
+    net.run(30);
+    assert_eq!(net.works.len(), 1);
+    let (_, me, work) = &net.works[0];
+    assert_eq!((*me, work.method, work.targets.clone()), (holder, Method::Single, vec![(5, holder)]));
+    assert!(net.moves.is_empty() && !work.sources.contains(&(5, holder)));
+    let health = net.cores[&holder].health(net.now, object(1)).unwrap();
+    assert_eq!((health.left(), health.held()), (12, 12));
+}
+
+#[test]
+fn an_operator_that_left_for_good_is_lost_at_once_and_half_a_network_after_three_days() {
+    let mut net = Net::new(40, 10, code(4, 12), &Config::default());
+    net.set(0..14, (false, 0));
+    (0..14).for_each(|i| net.tell_all(&Input::Gone { operator: operator(i) }));
+    net.run(90);
+    assert!(net.left(39).iter().all(|left| *left >= 8));
+
+    let mut net = Net::new(40, 10, code(4, 12), &Config::default());
+    net.set(0..22, (false, 0));
+    net.run(71 * 60);
+    assert!(net.works.is_empty(), "more than half seem away: this may be the side that is cut off");
+    net.run(3 * 60);
+    assert!(!net.works.is_empty());
+}
+
+#[test]
+fn the_most_urgent_comes_first_and_the_budget_holds() {
+    let config = Config { bytes_per_s: 64 << 10, burst_bytes: 1 << 20, at_once: 1, ..Config::default() };
+    let mut net = Net::new(40, 20, code(4, 12), &config);
+    net.set(0..14, (false, 0));
+    let before = net.left(39);
+    net.run(12 * 60);
+    let after = net.left(39);
+    assert!(after.iter().all(|left| *left >= 8), "slow, not never: {after:?}");
+    for me in net.sites.keys() {
+        let own: Vec<_> = net.works.iter().filter(|(_, by, _)| by == me).collect();
+        for pair in own.windows(2) {
+            let cost = |work: &Work| u64::try_from(4 - 1 + work.targets.len()).unwrap() << 22;
+            let paid = (pair[1].0.0 - pair[0].0.0) / 1_000_000 * (64 << 10) + (1 << 20);
+            assert!(cost(&pair[0].2) <= paid + cost(&pair[1].2), "the first is paid for before the second starts");
+            let left = |work: &Work| before[usize::from(work.object.0[0])];
+            assert!(left(&pair[0].2) <= left(&pair[1].2), "fewest left first");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn whatever_fails_the_bounds_hold_and_calm_mends_all(events in proptest::collection::vec((0..30_u8, 0..4_u8, 1..300_u64), 1..12)) {
+        let mut net = Net::new(30, 4, code(4, 12), &Config::default());
+        for (number, (who, what, minutes)) in (1..).zip(events) {
+            match what {
+                0 => net.set(who..who.saturating_add(3).min(30), (false, 0)),
+                1 => net.set(0..12, (true, 1)),
+                2 => net.set(0..30, (true, 0)),
+                _ => net.tell_all(&Input::Damaged { object: object(who % 4), fragment: who % 12 }),
+            }
+            net.run(minutes);
+            let mut times = BTreeMap::<_, usize>::new();
+            net.moves.iter().for_each(|step| *times.entry((step.object, step.fragment, step.generation)).or_default() += 1);
+            prop_assert!(times.values().all(|count| *count <= COORDINATORS), "{:?}", times);
+            net.works.clear();
+            net.epoch(number);
+        }
+        net.set(0..30, (true, 0));
+        for number in 100..106 {
+            net.epoch(number);
+            net.run(60);
+        }
+        for core in net.cores.values() {
+            for index in 0..4 {
+                let health = core.health(net.now, object(index)).unwrap();
+                prop_assert!(!health.is_due() && health.is_readable(), "{:?}", health);
+                let assignment = core.assignment(object(index)).unwrap();
+                let holders: BTreeSet<_> = assignment.holders().map(|(_, holder)| holder).collect();
+                prop_assert_eq!(holders.len(), 12);
+                let mut subnets = BTreeMap::<_, u8>::new();
+                holders.iter().for_each(|holder| *subnets.entry(net.sites[holder].subnet).or_default() += 1);
+                prop_assert!(subnets.values().all(|count| *count <= placement::SUBNET_MAX));
+            }
+        }
+    }
+}
