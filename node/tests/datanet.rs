@@ -237,8 +237,8 @@ async fn a_datanet_lives_on_five_nodes() {
     let twice = world.file("twice.jsonl", &[documents(0..1), documents(0..1)].concat());
     let error = world.error(&anna, &["datanet", "contribute", "medical", &twice]);
     assert!(error.contains("nothing was sent") && error.contains("row 2: repeated"), "{error}");
-    let error = world.error(&anna, &["datanet", "contribute", "medical", &twice, "--licence", "MIT"]);
-    assert!(error.contains("MIT") && error.contains("CC-BY-4.0"), "{error}");
+    let error = world.error(&anna, &["datanet", "contribute", "medical", &twice, "--licence", "CC-BY-SA-4.0"]);
+    assert!(error.contains("CC-BY-SA-4.0") && error.contains("CC-BY-4.0"), "{error}");
     assert_eq!(world.chain.balance(world.nodes[1].account).await.unwrap(), before, "a refused file costs nothing");
 
     let first = world.file("first.jsonl", &documents(0..60));

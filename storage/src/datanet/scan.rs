@@ -1,8 +1,8 @@
 //! Personal data in a document's text: what it is, where it stands, and the text without it.
 //!
-//! One pass over an ASCII image of the text ([`plain`]) stops at digits, `@`, `:` and the capitals that salutations begin with; at each stop the rules of a
-//! family look at a bounded stretch ([`network`], [`account`], [`phone`], [`national`], [`name`]). A rule is a format and, where there is one, its checksum; a
-//! format that other numbers share also wants a word beside it that says what the number is ([`context`]). No regular expressions: every rule
+//! One pass over an ASCII image of the text (`plain`) stops at digits, `@`, `:` and the capitals that salutations begin with; at each stop the rules of a
+//! family look at a bounded stretch (`network`, `account`, `phone`, `national`, `name`). A rule is a format and, where there is one, its checksum; a
+//! format that other numbers share also wants a word beside it that says what the number is (`context`). No regular expressions: every rule
 //! reads at most [`LOOK_MAX`] bytes from where it stands, so the scan is linear whatever the text.
 //!
 //! Found: e-mail addresses, telephone numbers, IBANs, payment cards, IPv4 and IPv6 addresses, national ids of eleven countries, names after a
