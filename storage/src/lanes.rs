@@ -5,17 +5,20 @@
 //! multiplications. The path is chosen at run time; the plain one is `types` and `blake3` themselves, and every other is tested against it.
 
 #[cfg(not(target_arch = "x86_64"))]
-#[path = "lanes/none.rs"]
-mod wide;
+mod none;
 #[cfg(target_arch = "x86_64")]
-#[path = "lanes/x86.rs"]
-mod wide;
+mod x86;
 
 use types::{
     id::Hash32,
     merkle,
     text::{LEAF_BYTES, LEAF_STRIDE, leaf_count, leaf_range},
 };
+
+#[cfg(not(target_arch = "x86_64"))]
+use none as wide;
+#[cfg(target_arch = "x86_64")]
+use x86 as wide;
 
 /// Messages of keccak at once.
 const KECCAK_LANES: usize = 8;

@@ -14,11 +14,13 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const DOMAINS: [&str; 5] = ["p2p", "storage", "inference", "attribution", "chain-bridge"];
 /// Features of the domain crates that bring sockets, files, tensors or chain libraries.
 const SHELL_FEATURES: [&str; 5] = ["net", "disk", "engine", "cuda", "rpc"];
-/// Libraries that compute and do not act: hashes, signatures, codes, serialisation, words for errors, the parser of a command line. All a
+/// Libraries that compute and do not act: hashes, signatures, ciphers, codes, serialisation, words for errors, the parser of a command line. All a
 /// core may have without a feature; whatever is not here is taken for something that acts on the world.
-const PURE_LIBRARIES: [&str; 13] = [
+const PURE_LIBRARIES: [&str; 18] = [
     "blake3",
+    "chacha20poly1305",
     "clap",
+    "curve25519-dalek",
     "ed25519-dalek",
     "hex",
     "k256",
@@ -26,9 +28,12 @@ const PURE_LIBRARIES: [&str; 13] = [
     "reed-solomon-erasure",
     "serde",
     "serde_json",
+    "sha2",
     "sha3",
+    "spdx",
     "thiserror",
     "unicode-normalization",
+    "x25519-dalek",
     "zeroize",
 ];
 /// Crates whose every module is looked at, those behind a shell feature left out: what `simulations` compiles.
