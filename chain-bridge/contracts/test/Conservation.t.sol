@@ -2,8 +2,6 @@
 pragma solidity 0.8.37;
 
 import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {InferenceEscrow} from "../src/InferenceEscrow.sol";
-import {Sig} from "../src/Sig.sol";
 import {Ledger} from "./Ledger.sol";
 
 /// @notice What is called here of a contract compiled for size: importing it would compile everything here so.
@@ -151,19 +149,6 @@ contract ConservationTest is Ledger {
         assembly ("memory-safe") {
             mstore(all, n)
         }
-    }
-
-    function collectUpTo(Answer memory a, uint128 cumulative) private {
-        bytes memory lane = laneBody(a);
-        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), cumulative);
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
     }
 
     function pair(Answer memory a, Answer memory b) private view returns (bytes memory) {

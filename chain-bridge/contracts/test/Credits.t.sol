@@ -357,14 +357,7 @@ contract CreditsTest is Suite {
 
     function collect(uint128 cumulative, uint64 nonce) private {
         bytes memory voucher = voucherOf(nonce, 0, cumulative);
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
+        collectOne(lane, voucher);
     }
 
     function itemOn(bytes memory own, uint256 laneKey, uint128 cumulative) private view returns (InferenceEscrow.Item memory made) {

@@ -2,9 +2,7 @@
 pragma solidity 0.8.37;
 
 import {FraudVerifier} from "../src/FraudVerifier.sol";
-import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {PayoutVerifier} from "../src/PayoutVerifier.sol";
-import {Sig} from "../src/Sig.sol";
 import {PayoutWorld} from "./PayoutWorld.sol";
 
 /// @notice Receipts without parts, and spans whose part is another's: void, not collected, or of an answer that bills nothing, whose quote and manifest
@@ -200,14 +198,7 @@ contract PayoutUnpaidTest is PayoutWorld {
         Answer memory a = honest(NODE_KEY, 1, SEED);
         bytes memory lane = abi.encodePacked(client, node, huge, uint64(1_200), uint64(1));
         bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), huge);
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
+        collectOne(lane, voucher);
         (bool known,) = escrow.collectedBy(keccak256(lane), 1);
         yes("not known", !known);
         (known,) = escrow.collectedBy(a.receipt.lane, 1);

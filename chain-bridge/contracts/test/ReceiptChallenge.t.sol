@@ -232,16 +232,6 @@ contract ReceiptChallengeTest is Asking {
 
     // ------------------------------------------------------------------ helpers
 
-    function pending() private returns (Tree memory tree) {
-        Root[] memory roots = new Root[](1);
-        roots[0] = submitted(2);
-        for (uint256 i = 0; i < 2; ++i) collect(roots[0].answers[i]);
-        vm.warp(block.timestamp + W1);
-        Tree memory empty;
-        tree = build(empty, roots, none);
-        post(tree);
-    }
-
     function askLeaf(uint64 index) private {
         vm.prank(ASKER);
         desk.challengeLeaf{value: CHALLENGE_BOND}(index);

@@ -188,17 +188,4 @@ contract RefundsTest is Transcript {
         if (reason.length != 0) vm.expectRevert(reason);
         escrow.claimCredit(lane, note, signature);
     }
-
-    function collectUpTo(Answer memory a, uint128 cumulative) private {
-        bytes memory lane = laneBody(a);
-        bytes memory voucher = abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), cumulative);
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
-    }
 }

@@ -164,16 +164,6 @@ contract ShowLinesTest is Asking {
         return abi.encodePacked(uint8(1), asked, Pack.blob(abi.encodePacked(leafAt(tree, leaf), partAt(tree, leaf, place))));
     }
 
-    function pending() private returns (Tree memory tree) {
-        Root[] memory roots = new Root[](1);
-        roots[0] = submitted(2);
-        for (uint256 i = 0; i < 2; ++i) collect(roots[0].answers[i]);
-        vm.warp(block.timestamp + W1);
-        Tree memory empty;
-        tree = build(empty, roots, none);
-        post(tree);
-    }
-
     function askLeaf(address asker, uint64 index) private {
         vm.prank(asker);
         desk.challengeLeaf{value: CHALLENGE_BOND}(index);

@@ -152,6 +152,18 @@ abstract contract Suite {
         return abi.encodePacked(r, s, v);
     }
 
+    /// @notice Collects one voucher, lane and voucher signed by the client.
+    function collectOne(bytes memory lane, bytes memory voucher) internal {
+        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
+        items[0] = InferenceEscrow.Item(
+            lane,
+            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
+            voucher,
+            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
+        );
+        escrow.collectMany(items);
+    }
+
     /// @notice Root of a text of so many bytes whose tree ends in `top`.
     function textRootOf(uint64 size, bytes32 top) internal pure returns (bytes32) {
         return Trees.root((size + 63) / 64, size, top);

@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {AssetRegistry} from "../src/AssetRegistry.sol";
 import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
-import {InferenceEscrow} from "../src/InferenceEscrow.sol";
 import {Sig} from "../src/Sig.sol";
 import {Suite} from "./Suite.sol";
 
@@ -214,7 +213,6 @@ abstract contract Transcript is Suite {
 
     /// @notice Collects the lane of an answer up to what its receipt says.
     function collect(Answer memory a) internal {
-        InferenceEscrow.Item[] memory items = new InferenceEscrow.Item[](1);
         bytes memory lane = laneBody(a);
         bytes memory voucher = abi.encodePacked(
             keccak256(lane), a.receipt.requestId, a.receipt.attempt, a.receipt.quoteHash, a.receipt.firstToken, a.receipt.tokensIn
@@ -222,13 +220,13 @@ abstract contract Transcript is Suite {
         voucher = abi.encodePacked(
             voucher, a.receipt.tokensOut, a.receipt.tokenIdHash, a.receipt.cumulativeAfter - a.receipt.fee, a.receipt.cumulativeAfter
         );
-        items[0] = InferenceEscrow.Item(
-            lane,
-            signed(CLIENT_KEY, address(escrow), Sig.LANE, lane),
-            voucher,
-            signed(CLIENT_KEY, address(escrow), Sig.VOUCHER, voucher)
-        );
-        escrow.collectMany(items);
+        collectOne(lane, voucher);
+    }
+
+    /// @notice Collects an answer's lane up to `cumulative`, whatever its receipt says.
+    function collectUpTo(Answer memory a, uint128 cumulative) internal {
+        bytes memory lane = laneBody(a);
+        collectOne(lane, abi.encodePacked(keccak256(lane), new bytes(110), uint128(0), cumulative));
     }
 
     // ------------------------------------------------------------------ proofs

@@ -185,7 +185,7 @@ fn a_version_is_billable_from_its_block_on_and_the_newest_one_is_not_frozen() {
     let second = AssetVersion { version: 2, ..version(1) };
     let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event
     else {
-        unreachable!()
+        panic!("a publication")
     };
     let event = Event::Published { version: second, content, parents, split, datanets, licence, parent_share_min };
     state.apply(&at(11, 0, event)).unwrap();
@@ -275,7 +275,7 @@ fn a_treasury_weighs_no_more_than_the_cap() {
     let Event::Accepted { datanet, number: _, contributor, text_root, documents, block, ordinal, licence, object, report, .. } =
         accepted(6, 7, 1, 9).event
     else {
-        unreachable!()
+        panic!("an acceptance")
     };
     let text_bytes = manifest::TREASURY_WEIGHT_CAP;
     let large =

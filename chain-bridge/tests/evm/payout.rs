@@ -479,9 +479,8 @@ fn each_change_of_a_tree_is_found_and_proven_in_its_mode() {
     }
 }
 
-#[test]
-fn a_tree_with_something_beyond_its_leaves_is_refuted() {
-    let mut world = World::new(77);
+/// Three lines, and a tree over them that has something beyond them.
+pub(crate) fn with_something_beyond() -> (Vec<Row>, SumTree) {
     let row = |byte| {
         let account = Address([byte; 20]);
         Row::from(&PayoutLeaf { account, previous: Amount::ZERO, cumulative: open(2), parts: no_parts() })
@@ -489,9 +488,16 @@ fn a_tree_with_something_beyond_its_leaves_is_refuted() {
     let rows: Vec<Row> = (1..4).map(row).collect();
     let mut leaves: Vec<Summed> = rows.iter().map(|row| Summed::leaf(&row.bytes, row.amount)).collect();
     leaves.push(Summed { digest: Hash32([7; 32]), sum: Amount::ZERO });
-    let mut opening = SumTree::new(leaves.clone()).unwrap().open(2).unwrap();
+    (rows, SumTree::new(leaves).unwrap())
+}
+
+#[test]
+fn a_tree_with_something_beyond_its_leaves_is_refuted() {
+    let mut world = World::new(77);
+    let (rows, tree) = with_something_beyond();
+    let mut opening = tree.open(2).unwrap();
     opening.leaves = 3;
-    let (root, total) = opening.root(leaves[2]).unwrap();
+    let (root, total) = opening.root(Summed::leaf(&rows[2].bytes, rows[2].amount)).unwrap();
     world.post_root(root, total).unwrap();
     let packer = chain_bridge::fraud::pack::Packer::new().blob(&rows[2].bytes);
     let evidence = packer.raw(&rows[2].amount.0.to_be_bytes()).sum_opening(&opening).finish();

@@ -11,13 +11,12 @@ use types::{
     amount::Amount,
     id::{Address, Hash32},
     merkle::{SumTree, Summed, keccak},
-    payout::PayoutLeaf,
 };
 
 use super::{
-    harness::{account, open},
-    money::{Line, World, no_parts, seal},
-    payout::{CHANGES, Change, try_proof},
+    harness::account,
+    money::{Line, World, seal},
+    payout::{CHANGES, Change, try_proof, with_something_beyond},
     transcript::cases,
 };
 
@@ -213,14 +212,7 @@ fn a_tree_that_says_it_has_more_leaves_than_any_memory_holds_is_taken_back() {
 #[test]
 fn money_beyond_the_leaves_is_proven_by_a_leaf_that_shows_it() {
     let mut world = World::new(77);
-    let row = |byte| {
-        let account = Address([byte; 20]);
-        Row::from(&PayoutLeaf { account, previous: Amount::ZERO, cumulative: open(2), parts: no_parts() })
-    };
-    let rows: Vec<Row> = (1..4).map(row).collect();
-    let mut leaves: Vec<Summed> = rows.iter().map(|row| Summed::leaf(&row.bytes, row.amount)).collect();
-    leaves.push(Summed { digest: Hash32([7; 32]), sum: Amount::ZERO });
-    let tree = SumTree::new(leaves).unwrap();
+    let (rows, tree) = with_something_beyond();
     let show = |index: u64| {
         let mut opening = tree.open(index.min(2)).unwrap();
         opening.leaves = 3;
