@@ -117,10 +117,10 @@ contract MeteredTest is Asking {
     /// @notice Each call of a contract would be given a transaction's base and bytes, which are paid once.
     function test_a_contract_that_answers_many_times_in_one_transaction_is_given_the_calls_alone() public {
         Root memory root = submitted(4);
-        for (uint256 i = 1; i < 5; ++i) ask(root, 0, i);
+        for (uint256 i = 0; i < 4; ++i) ask(root, i, 1);
         Relay relay = new Relay();
         bytes[] memory calls = new bytes[](4);
-        for (uint256 i = 1; i < 5; ++i) calls[i - 1] = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, i, 0, 1)));
+        for (uint256 i = 0; i < 4; ++i) calls[i] = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, i, 1, i, 1)));
         vm.prank(node, node);
         relay.many(address(desk), calls);
         // All that is paid but the relay's own base and bytes.
