@@ -66,7 +66,8 @@ contract InferenceEscrow {
         bool closed;
     }
 
-    /// @dev What a lane's payer was given back of what the lane collected, never more in all: claimed by credit notes, and as victim of slashes.
+    /// @dev What a lane's payer was given back of what the lane collected, never more in all: claimed by credit notes and not given
+    /// up, and as victim of slashes.
     struct Returned {
         uint128 credited;
         uint128 refunded;
@@ -76,7 +77,8 @@ contract InferenceEscrow {
     enum CreditState {
         None,
         Open,
-        Ended
+        Ended,
+        GivenUp
     }
 
     /// @notice A claim on a credit note: wei not yet paid, and from when the node's stake pays them.
@@ -125,6 +127,7 @@ contract InferenceEscrow {
         bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount, uint64 settleFrom
     );
     event CreditPaid(bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 amount);
+    /// @notice A claim was paid out of stake, as far as that reaches; or, where nothing is paid and nothing left, given up.
     event CreditSettled(bytes32 indexed lane, bytes32 indexed request, address indexed node, address payer, uint128 paid, uint128 left);
 
     error ZeroAddress(string what);
@@ -322,6 +325,22 @@ contract InferenceEscrow {
         emit CreditSettled(laneId, request, lane.node, lane.payer, paid, amount - paid);
     }
 
+    /// @notice Gives up what is left of a claim, which then counts as given back no more: a slash may repay it, or the lane's refund. For a node without
+    /// stake, whose note nobody will pay. Only the payer may, and not once the refund was asked for. The request's note stays used up.
+    function dropCredit(bytes calldata laneBody, bytes32 request) external {
+        Codec.Lane memory lane = Codec.lane(laneBody);
+        bytes32 laneId = keccak256(laneBody);
+        if (msg.sender != lane.payer) revert OnlyPayer(lane.payer, msg.sender);
+        if (lanes[laneId].closed) revert LaneClosed(laneId);
+        CreditClaim storage claim = openCredit(laneId, request);
+        uint128 amount = claim.amount;
+        claim.amount = 0;
+        claim.state = CreditState.GivenUp;
+        returned[laneId].credited -= amount;
+        emit CreditSettled(laneId, request, lane.node, lane.payer, 0, 0);
+        stakeManager.unpledge(lane.node, amount);
+    }
+
     // ------------------------------------------------------------------ refunds out of slashes
 
     /// @notice What the victim of a slash was really charged and was not given back: what the lane collected, less that, and nothing unless the lane is
@@ -385,7 +404,7 @@ contract InferenceEscrow {
         return lanes[lane].closed;
     }
 
-    /// @notice Wei claimed by credit notes so far, by lane.
+    /// @notice Wei claimed by credit notes so far and not given up, by lane.
     function creditedOf(bytes32 lane) external view returns (uint128) {
         return returned[lane].credited;
     }

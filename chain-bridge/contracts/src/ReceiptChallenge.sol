@@ -62,6 +62,9 @@ contract ReceiptChallenge is FaultBase {
     /// @notice Wei that a payee could not take, and what answers left of a challenger's bond, by payee.
     mapping(address => uint256) public owed;
     mapping(bytes32 => Challenge) private challenges;
+    /// @dev Which receipts were asked for, a bit for each, by the id of no receipts from the 256 k-th on, k for its place: each once, so that a node never
+    /// has to show more than its root has.
+    mapping(bytes32 => uint256) private askedFor;
 
     event ReceiptsChallenged(
         bytes32 indexed id, uint64 indexed epoch, address indexed node, uint64 first, uint64 count, address challenger, uint64 deadline
@@ -79,6 +82,7 @@ contract ReceiptChallenge is FaultBase {
     error WrongBond(uint256 expected, uint256 got);
     error ZeroAnswerTime();
     error AnswersBeyondWindow(uint256 needed, uint256 window);
+    /// @notice It was asked for before; of a stretch, one of its receipts was.
     error KnownChallenge(bytes32 id);
     error NoChallenge(bytes32 id);
     error TooLate(uint256 until, uint256 timeNow);
@@ -125,15 +129,32 @@ contract ReceiptChallenge is FaultBase {
     // ------------------------------------------------------------------ F8: receipts are withheld
 
     /// @notice F8: asks a node for `count` receipts, from the one at `first` on, under the root it submitted in block `blockNumber`. Within W1.
-    /// The bond is due for each.
+    /// The bond is due for each, none of which was asked for before: it is in the events, or anybody settles.
     function challengeReceipts(bytes calldata nodeRoot, uint64 blockNumber, uint64 first, uint64 count) external payable {
         settlement.requireNodeRoot(nodeRoot, blockNumber);
         Codec.NodeRoot memory root = Codec.nodeRoot(nodeRoot);
         if (count == 0 || count > STRETCH_MAX) revert StretchCount(STRETCH_MAX, count);
-        if (uint256(first) + count > root.count) revert StretchBeyondCount(uint256(first) + count, root.count);
         bytes32 id = stretchId(root, first, count);
-        uint64 deadline = open(id, dueAt(root.epoch), uint256(bond) * count, false);
-        emit ReceiptsChallenged(id, root.epoch, root.node, first, count, msg.sender, deadline);
+        // Two uint64 in a uint256; a bond of 128 bits, 256 times.
+        unchecked {
+            uint256 end = uint256(first) + count;
+            if (end > root.count) revert StretchBeyondCount(end, root.count);
+            uint64 deadline = open(id, dueAt(root.epoch), uint256(bond) * count, false);
+            // A stretch of 256 at most lies in two words.
+            uint256 bits = type(uint256).max >> (256 - count);
+            mark(root, first >> 8, bits << (first & 255), id);
+            mark(root, (first >> 8) + 1, bits >> (256 - (first & 255)), id);
+            emit ReceiptsChallenged(id, root.epoch, root.node, first, count, msg.sender, deadline);
+        }
+    }
+
+    /// @dev Notes that the receipts of `bits` are asked for by the challenge `id`, none of which may have been before.
+    function mark(Codec.NodeRoot memory root, uint64 word, uint256 bits, bytes32 id) private {
+        if (bits == 0) return;
+        bytes32 key = stretchId(root, word, 0);
+        uint256 before = askedFor[key];
+        if (before & bits != 0) revert KnownChallenge(id);
+        askedFor[key] = before | bits;
     }
 
     /// @notice Shows receipts and all that their parts follow from. Callable by anyone, who is given half of what it cost, at most the bonds of the receipts
@@ -159,10 +180,12 @@ contract ReceiptChallenge is FaultBase {
         }
         reader.finish();
         if (count == 0 || place.index <= next) return;
-        // A stretch is no longer than `STRETCH_MAX`.
-        challenges[id].shown = uint16(place.index - first);
-        if (place.index == first + count) challenges[id].closed = true;
-        answered(id, place.index - next, start);
+        // A stretch that was asked for ends within its root, is no longer than `STRETCH_MAX`, and was shown as far as `next`.
+        unchecked {
+            challenges[id].shown = uint16(place.index - first);
+            if (place.index == first + count) challenges[id].closed = true;
+            answered(id, place.index - next, start);
+        }
     }
 
     /// @dev Passes over a receipt that was shown before: its four blobs, and its siblings under a root of `count` receipts.
@@ -381,13 +404,16 @@ contract ReceiptChallenge is FaultBase {
     function divide(address[] memory asked, uint256 count, uint256 price) private {
         if (price > bond) price = bond;
         uint256 rest = 0;
-        for (uint256 i = 0; i < count; ++i) {
-            rest += bond - price;
-            if (rest == 0 || (i + 1 < count && asked[i + 1] == asked[i])) continue;
-            credit(asked[i], rest);
-            rest = 0;
+        // A uint128 at most 2^32 times.
+        unchecked {
+            for (uint256 i = 0; i < count; ++i) {
+                rest += bond - price;
+                if (rest == 0 || (i + 1 < count && asked[i + 1] == asked[i])) continue;
+                credit(asked[i], rest);
+                rest = 0;
+            }
+            give(msg.sender, price * count);
         }
-        give(msg.sender, price * count);
     }
 
     function showLine(bool ofPart, uint64 index, bytes calldata evidence, uint256 start) private {

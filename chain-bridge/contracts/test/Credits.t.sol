@@ -260,13 +260,65 @@ contract CreditsTest is Suite {
         eq("until the note is paid", 20 ether, bond_);
     }
 
-    function test_what_the_stake_does_not_reach_stays_open() public {
-        claimed(10, 10 ether, 10 ether);
+    function test_a_claim_that_is_given_up_counts_as_given_back_no_more() public {
+        // What the stake reaches stays given back.
+        outOfReach();
+        dropped(10);
+        eq("given back", 4 ether, escrow.creditedOf(laneId));
+        eq("charged", 6 ether, escrow.chargedOf(laneId, lane, node, client));
+        eq("nothing is pledged", 0, stakes.pledgedOf(node));
+        eq("nothing is left", 0, escrow.creditOf(laneId, request(10)).amount);
+        eq("given up", uint8(InferenceEscrow.CreditState.GivenUp), uint8(escrow.creditOf(laneId, request(10)).state));
+        notOpen(10);
+        refusedPayment(10, 0, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
+        refusedDrop(client, 10, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
+        // Its note is used up; there is room for another.
+        bytes memory note = noteOf(10, 10 ether, 1 ether);
+        refusedClaim(client, note, NODE_KEY, abi.encodeWithSelector(InferenceEscrow.CreditKnown.selector, laneId, request(10)));
+        claimed(9, 6 ether, 6 ether);
+        eq("all", 10 ether, escrow.creditedOf(laneId));
+    }
+
+    function test_only_the_payer_gives_up_a_claim_and_only_an_open_one() public {
+        refusedDrop(client, 10, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
+        claimed(10, 10 ether, 4 ether);
+        refusedDrop(node, 10, abi.encodeWithSelector(InferenceEscrow.OnlyPayer.selector, client, node));
+        bytes memory elsewhere = abi.encodePacked(client, node, CAP, uint64(2_000), uint64(2));
+        vm.prank(client);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, keccak256(elsewhere), request(10)));
+        escrow.dropCredit(elsewhere, request(10));
+        vm.deal(node, 4 ether);
+        vm.prank(node);
+        escrow.payCredit{value: 4 ether}(lane, request(10));
+        refusedDrop(client, 10, abi.encodeWithSelector(InferenceEscrow.CreditNotOpen.selector, laneId, request(10)));
+        eq("paid stays given back", 4 ether, escrow.creditedOf(laneId));
+    }
+
+    /// @notice Whatever is claimed, reached by stake and given up: what was paid counts, no more and no less, and no other note loses its pledge.
+    function testFuzz_what_is_given_up_is_what_was_not_paid(uint128 first, uint128 second, uint128 fault) public {
+        (first, second) = (1 + first % 6 ether, 1 + second % 4 ether);
+        claimed(10, 10 ether, first);
+        claimed(9, 6 ether, second);
         vm.prank(address(verifier));
-        stakes.slash(node, 48 ether, client, 0, 0, other, keccak256("fault"));
-        eq("stake", 4 ether, stakes.slashableOf(node));
+        stakes.slash(node, fault % 60 ether, client, 0, 0, other, keccak256("fault"));
+        uint128 stake = stakes.slashableOf(node);
         vm.warp(block.timestamp + HONOUR);
-        escrow.settleCredit(lane, request(10));
+        uint128 before = escrow.accountOf(client).balance;
+        if (stake > 0) escrow.settleCredit(lane, request(10));
+        uint128 paid = escrow.accountOf(client).balance - before;
+        eq("as far as stake reaches", stake < first ? stake : first, paid);
+        if (paid < first) dropped(10);
+        eq("given back", paid + second, escrow.creditedOf(laneId));
+        eq("pledged", second, stakes.pledgedOf(node));
+        dropped(9);
+        eq("what was paid", paid, escrow.creditedOf(laneId));
+        eq("nothing", 0, stakes.pledgedOf(node));
+        eq("the rest may be repaid", 10 ether - paid, escrow.chargedOf(laneId, lane, node, client));
+        eq("no wei moved", uint256(before) + paid, address(escrow).balance);
+    }
+
+    function test_what_the_stake_does_not_reach_stays_open() public {
+        outOfReach();
         eq("left", 6 ether, escrow.creditOf(laneId, request(10)).amount);
         refusedPayment(10, 10 ether, abi.encodeWithSelector(InferenceEscrow.CreditValue.selector, 6 ether, 10 ether));
         vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.NothingToDebit.selector, node));
@@ -392,6 +444,27 @@ contract CreditsTest is Suite {
         vm.prank(other);
         vm.expectRevert(reason);
         escrow.payCredit{value: value}(lane, request(nonce));
+    }
+
+    /// @dev A claim of all that the lane collected, of which stake reached 4 ether.
+    function outOfReach() private {
+        claimed(10, 10 ether, 10 ether);
+        vm.prank(address(verifier));
+        stakes.slash(node, 48 ether, client, 0, 0, other, keccak256("fault"));
+        eq("stake", 4 ether, stakes.slashableOf(node));
+        vm.warp(block.timestamp + HONOUR);
+        escrow.settleCredit(lane, request(10));
+    }
+
+    function dropped(uint64 nonce) private {
+        vm.prank(client);
+        escrow.dropCredit(lane, request(nonce));
+    }
+
+    function refusedDrop(address from, uint64 nonce, bytes memory reason) private {
+        vm.prank(from);
+        vm.expectRevert(reason);
+        escrow.dropCredit(lane, request(nonce));
     }
 
     function notOpen(uint64 nonce) private {

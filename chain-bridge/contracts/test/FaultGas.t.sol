@@ -195,6 +195,9 @@ contract FaultGasTest is Ledger {
         vm.prank(node, node);
         desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), each[0]));
         vm.snapshotGasLastCall("gas", "F8, answer of one receipt");
+        // Each receipt is asked for once; who asked is owed something from before, as who asks often is.
+        vm.revertToState(clean);
+        owedBefore(desk);
         desk.challengeReceipts{value: 32 * CHALLENGE_BOND}(root.body, uint64(block.number), 0, 32);
         vm.snapshotGasLastCall("gas", "F8, challenge of 32 receipts");
         vm.prank(node, node);
@@ -212,6 +215,13 @@ contract FaultGasTest is Ledger {
     receive() external payable {}
 
     // ------------------------------------------------------------------ helpers
+
+    /// @dev The other node answers a challenge of this contract.
+    function owedBefore(ISmall desk) private {
+        Root memory root = submit(OTHER_KEY, one(honest(OTHER_KEY, 99, SEED)));
+        desk.challengeReceipts{value: CHALLENGE_BOND}(root.body, uint64(block.number), 0, 1);
+        desk.showReceipts(abi.encodePacked(root.shown, uint64(0), uint64(1), uint64(0), shown(root, 0)));
+    }
 
     /// @dev A Datanet of 2^20 text leaves, from its index root down to text leaf 654,321.
     function source() private pure returns (bytes32 index, bytes memory evidence) {

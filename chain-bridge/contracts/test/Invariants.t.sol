@@ -98,18 +98,19 @@ contract InvariantsTest is Campaign {
             handler.prepay.selector,
             handler.leaveRent.selector
         ];
-        bytes4[] memory selectors = new bytes4[](32);
+        bytes4[] memory selectors = new bytes4[](33);
         for (uint256 i = 0; i < 30; ++i) selectors[i] = all[i];
         selectors[30] = handler.changeRoles.selector;
         selectors[31] = handler.payCredit.selector;
+        selectors[32] = handler.dropCredit.selector;
         return among(selectors);
     }
 
     /// @notice Every action was done, not only tried, in one sequence or another.
     function afterInvariant() public {
-        string[29] memory names = [
+        string[30] memory names = [
             "deposit", "askToLeave", "withdraw", "allowSession", "collect", "submit", "post", "overturn", "returnBond", "withdrawOwed", "claim", "claimMany", "claimTooSoon", "stakeMore", "unbond",
-            "unstake", "slash", "release", "refund", "takeOwed", "credit", "settleCredit", "payCredit", "reward", "takeReward", "insure", "changeRoles", "prepay", "leaveRent"
+            "unstake", "slash", "release", "refund", "takeOwed", "credit", "settleCredit", "payCredit", "dropCredit", "reward", "takeReward", "insure", "changeRoles", "prepay", "leaveRent"
         ];
         string[] memory actions = new string[](names.length);
         for (uint256 i = 0; i < names.length; ++i) actions[i] = names[i];
@@ -157,9 +158,14 @@ contract InvariantsTest is Campaign {
         same("balance", handler.bonded() + handler.queued() + handler.owedByStakes(), address(stakes).balance);
     }
 
-    /// @dev I7: pledged is what claimed notes have left to be paid.
+    /// @dev I7: pledged is what claimed notes have left to be paid; given back is that and what they were paid.
     function notesArePledged() private view {
         same("pledged", handler.openCredits(), stakes.pledgedOf(handler.nodeAccount()));
+        uint256 count = handler.noteCount();
+        for (uint256 i = 0; i < count; ++i) {
+            (uint256 counted, uint256 kept) = handler.creditedByLane(i);
+            same("given back by notes", kept, counted);
+        }
     }
 
     /// @dev I2: of the stakers' share not a part of a wei is lost; of rent not a wei.
@@ -191,6 +197,8 @@ contract InvariantsTest is Campaign {
         handler.settleCredit(0);
         handler.credit(1, 1);
         handler.payCredit(1);
+        handler.credit(2, 1);
+        handler.dropCredit(2);
         handler.slash(2, 1 ether, 2 ether);
         handler.slash(0, 1 ether, 2 ether);
         handler.release(0, true);
@@ -204,8 +212,8 @@ contract InvariantsTest is Campaign {
         handler.withdraw(0, false);
         handler.prepay(1 ether);
         handler.leaveRent(1);
-        string[14] memory actions = [
-            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "payCredit", "release", "refund", "takeOwed", "takeReward", "unstake", "leaveRent"
+        string[15] memory actions = [
+            "collect", "post", "overturn", "returnBond", "claimMany", "withdrawOwed", "settleCredit", "payCredit", "dropCredit", "release", "refund", "takeOwed", "takeReward", "unstake", "leaveRent"
         ];
         for (uint256 i = 0; i < actions.length; ++i) {
             if (handler.did(actions[i]) == 0) revert Rule(actions[i]);

@@ -61,11 +61,7 @@ contract LaneRefundsTest is PayoutProofs {
     }
 
     function test_what_notes_gave_back_is_not_refunded_and_no_note_is_claimed_after_the_request() public {
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collectMore(a, 100);
-        Root memory root = submit(NODE_KEY, one(a));
-        claimCredit(a, 70, bytes4(0));
-        Tree memory last = firstEpochOf(root);
+        (Answer memory a, Root memory root, Tree memory last) = noted();
         ask(a);
         claimCredit(honest(NODE_KEY, 1, SEED), 1, InferenceEscrow.LaneClosed.selector);
         nextEpoch();
@@ -73,6 +69,29 @@ contract LaneRefundsTest is PayoutProofs {
         // The claim that stood is paid all the same.
         vm.deal(address(this), 70);
         escrow.payCredit{value: 70}(laneBody(a), a.receipt.requestId);
+    }
+
+    function test_a_note_that_nobody_pays_is_given_up_for_the_refund() public {
+        (Answer memory a, Root memory root, Tree memory last) = noted();
+        vm.prank(client);
+        escrow.dropCredit(laneBody(a), a.receipt.requestId);
+        ask(a);
+        nextEpoch();
+        // All that the lane collected beyond its receipt.
+        bounded(last, a, root, 100);
+        vm.deal(address(this), 70);
+        bytes memory lane = laneBody(a);
+        vm.expectPartialRevert(InferenceEscrow.CreditNotOpen.selector);
+        escrow.payCredit{value: 70}(lane, a.receipt.requestId);
+    }
+
+    function test_no_claim_is_given_up_after_the_refund_was_asked_for() public {
+        (Answer memory a,,) = noted();
+        ask(a);
+        bytes memory lane = laneBody(a);
+        vm.prank(client);
+        vm.expectRevert(abi.encodeWithSelector(InferenceEscrow.LaneClosed.selector, a.receipt.lane));
+        escrow.dropCredit(lane, a.receipt.requestId);
     }
 
     // ------------------------------------------------------------------ which receipts bound it
@@ -137,6 +156,15 @@ contract LaneRefundsTest is PayoutProofs {
     }
 
     // ------------------------------------------------------------------ helpers
+
+    /// @dev A lane that collected 100 beyond its receipt and has an open note of 70, and the final tree of its epoch.
+    function noted() private returns (Answer memory a, Root memory root, Tree memory last) {
+        a = honest(NODE_KEY, 1, SEED);
+        collectMore(a, 100);
+        root = submit(NODE_KEY, one(a));
+        claimCredit(a, 70, bytes4(0));
+        last = firstEpochOf(root);
+    }
 
     function askRefused(Answer memory a) private {
         bytes memory lane = laneBody(a);

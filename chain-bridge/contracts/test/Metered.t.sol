@@ -40,10 +40,11 @@ contract Oracle {
     }
 }
 
-/// @notice Counts whatever it is called with.
+/// @notice Counts whatever it is called with: its bytes that are not zero, and half of what it cost.
 contract Raw {
     fallback(bytes calldata) external returns (bytes memory) {
-        return abi.encode(Metered.nonzero());
+        uint256 price = Metered.half(gasleft());
+        return abi.encode(Metered.nonzero(), price);
     }
 }
 
@@ -64,16 +65,16 @@ contract MeteredTest is Asking {
     function test_a_node_that_serves_nobody_until_it_is_asked_on_the_chain_loses_by_it() public {
         Root memory root = submitted(6);
         ask(root, 0, 6);
-        uint256 before = node.balance;
+        uint256 had = node.balance;
         uint256 gas = 0;
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(node, node);
             show(root, 0, 6, 2 * i, 2, bytes4(0));
             uint256 used = vm.lastCallGas().gasTotalUsed;
             bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 6, 2 * i, 2)));
-            gas += 21_000 + 4 * call.length + 12 * nonzero(call) + used;
+            gas += intrinsic(call) + used;
         }
-        uint256 given = node.balance - before;
+        uint256 given = node.balance - had;
         yes("no more than half of what it paid", 2 * given <= gas * FEE);
         yes("and nearly that", 2 * given + 3 * UNCOUNTED * FEE >= gas * FEE);
         eq("the rest is the challenger's", 6 * CHALLENGE_BOND - given, desk.owed(ASKER));
@@ -116,10 +117,10 @@ contract MeteredTest is Asking {
     /// @notice Each call of a contract would be given a transaction's base and bytes, which are paid once.
     function test_a_contract_that_answers_many_times_in_one_transaction_is_given_the_calls_alone() public {
         Root memory root = submitted(4);
-        for (uint256 i = 1; i < 5; ++i) ask(root, 0, i);
+        for (uint256 i = 0; i < 4; ++i) ask(root, i, 1);
         Relay relay = new Relay();
         bytes[] memory calls = new bytes[](4);
-        for (uint256 i = 1; i < 5; ++i) calls[i - 1] = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, i, 0, 1)));
+        for (uint256 i = 0; i < 4; ++i) calls[i] = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, i, 1, i, 1)));
         vm.prank(node, node);
         relay.many(address(desk), calls);
         // All that is paid but the relay's own base and bytes.
@@ -130,39 +131,40 @@ contract MeteredTest is Asking {
 
     /// @notice An account that lent itself code may call as often, and is its transaction's origin.
     function test_an_account_with_code_is_given_neither_base_nor_bytes() public {
-        Root memory root = submitted(1);
-        ask(root, 0, 1);
-        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+        bytes memory call = askedOne();
         uint256 whole = priced(call);
         vm.etch(node, hex"ef0100000000000000000000000000000000000000c0de");
         yes("less by both", priced(call) + (21_000 + 4 * call.length) * FEE / 2 < whole);
     }
 
-    /// @notice What a transaction takes before it begins, to the byte, and only where the transaction is the call: not while a contract is being made,
-    /// which has no code yet.
+    /// @notice What a transaction takes before it begins, and only where the transaction is the call: not while a contract is being made, which has no
+    /// code yet. All else that the one call is given more for is the gas that it used more.
     function test_base_and_bytes_are_counted_as_the_chain_does_for_a_transactions_own_sender() public {
-        Root memory root = submitted(1);
-        ask(root, 0, 1);
-        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+        bytes memory call = askedOne();
         priced(call);
-        uint256 whole = priced(call);
-        uint256 clean = vm.snapshotState();
-        uint256 before = node.balance;
-        vm.prank(node, author);
-        (bool done,) = address(desk).call(call);
-        yes("answered", done);
-        uint256 more = 2 * (whole - (node.balance - before)) / FEE;
-        vm.revertToState(clean);
-        uint256 own = 21_000 + 4 * call.length + 12 * nonzero(call);
-        yes("all of it", more >= own);
-        yes("and what counting takes", more < own + 3 * call.length + 5_000);
+        (uint256 whole, uint256 wholeUsed) = priced(call, node);
+        (uint256 alone, uint256 aloneUsed) = priced(call, author);
+        eq("base and bytes", intrinsic(call) + wholeUsed - aloneUsed, 2 * (whole - alone) / FEE);
+    }
+
+    /// @notice To the byte: calls of as many words take as much gas to count, whatever they hold and wherever the last ends.
+    function testFuzz_a_byte_is_counted_by_what_it_is(bytes calldata given, uint256 place) public {
+        Raw raw = new Raw();
+        bytes memory call = bytes.concat(given, hex"00");
+        place %= call.length;
+        call[place] = 0;
+        // What is read first is dearer.
+        half(raw, call);
+        uint256 zero = half(raw, call);
+        call[place] = 0x80;
+        eq("one that is not zero", 12 * FEE / 2, half(raw, call) - zero);
+        // A zero more, within the last word.
+        if (call.length % 32 != 0) eq("one more", 4 * FEE / 2, half(raw, bytes.concat(call, hex"00")) - half(raw, call));
     }
 
     /// @notice The share of L1 is counted where the chain says it, up to what the call costs on this chain, and an oracle that fails changes nothing.
     function test_the_l1_share_is_counted_up_to_the_price_of_the_call() public {
-        Root memory root = submitted(1);
-        ask(root, 0, 1);
-        bytes memory call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+        bytes memory call = askedOne();
         // What is read first is dearer.
         priced(call);
         uint256 none = priced(call);
@@ -187,9 +189,8 @@ contract MeteredTest is Asking {
         bytes memory call = bytes.concat(given);
         // More zeros than a draw gives.
         for (uint256 i = 0; i < call.length; ++i) if (uint256(keccak256(abi.encode(seed, i))) & 1 == 0) call[i] = 0;
-        (bool done, bytes memory got) = address(new Raw()).call(call);
-        yes("counted", done);
-        eq("bytes that are not zero", nonzero(call), abi.decode(got, (uint256)));
+        (uint256 counted,) = raw_(new Raw(), call);
+        eq("bytes that are not zero", nonzero(call), counted);
     }
 
     // ------------------------------------------------------------------ helpers
@@ -198,14 +199,43 @@ contract MeteredTest is Asking {
         for (uint256 i = 0; i < call.length; ++i) if (call[i] != 0) ++count;
     }
 
+    /// @dev What a transaction takes before it begins, in gas.
+    function intrinsic(bytes memory call) private pure returns (uint256) {
+        return 21_000 + 4 * call.length + 12 * nonzero(call);
+    }
+
+    /// @dev A root of one receipt that was asked for, and the call that answers.
+    function askedOne() private returns (bytes memory call) {
+        Root memory root = submitted(1);
+        ask(root, 0, 1);
+        call = abi.encodeCall(ReceiptChallenge.showReceipts, (evidenceOf(root, 0, 1, 0, 1)));
+    }
+
     /// @dev What a call of the node is given; nothing of it stays.
     function priced(bytes memory call) private returns (uint256 given) {
+        (given,) = priced(call, node);
+    }
+
+    /// @dev The same within a transaction of `origin`, and the gas that the call used.
+    function priced(bytes memory call, address origin) private returns (uint256 given, uint256 used) {
         uint256 clean = vm.snapshotState();
-        uint256 before = node.balance;
-        vm.prank(node, node);
+        uint256 had = node.balance;
+        vm.prank(node, origin);
         (bool done,) = address(desk).call(call);
+        used = vm.lastCallGas().gasTotalUsed;
         yes("answered", done);
-        given = node.balance - before;
+        given = node.balance - had;
         vm.revertToState(clean);
+    }
+
+    function raw_(Raw raw, bytes memory call) private returns (uint256 counted, uint256 price) {
+        vm.prank(node, node);
+        (bool done, bytes memory got) = address(raw).call(call);
+        yes("counted", done);
+        return abi.decode(got, (uint256, uint256));
+    }
+
+    function half(Raw raw, bytes memory call) private returns (uint256 price) {
+        (, price) = raw_(raw, call);
     }
 }

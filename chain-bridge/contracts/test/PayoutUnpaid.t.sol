@@ -134,11 +134,16 @@ contract PayoutUnpaidTest is PayoutWorld {
         wrong(PayoutVerifier.Mode.Part, shortPart(tree, roots[0], indexOf(tree, node), 0));
     }
 
-    function test_a_lane_that_goes_on_collecting_hides_no_missing_part() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
+    /// @dev A receipt that its lane has covered, in a root of its own.
+    function covered() private returns (Answer memory a, Root[] memory roots) {
+        a = honest(NODE_KEY, 1, SEED);
         collect(a);
+        roots = new Root[](1);
         roots[0] = submit(NODE_KEY, one(a));
+    }
+
+    function test_a_lane_that_goes_on_collecting_hides_no_missing_part() public {
+        (Answer memory a, Root[] memory roots) = covered();
         vm.warp(block.timestamp + W1);
         collectMore(a, 5);
         vm.warp(block.timestamp + 1);
@@ -157,10 +162,7 @@ contract PayoutUnpaidTest is PayoutWorld {
     }
 
     function test_what_a_lane_had_collected_is_forgotten_once_it_collects_after_a_later_window() public {
-        Root[] memory roots = new Root[](1);
-        Answer memory a = honest(NODE_KEY, 1, SEED);
-        collect(a);
-        roots[0] = submit(NODE_KEY, one(a));
+        (Answer memory a, Root[] memory roots) = covered();
         vm.warp(block.timestamp + EPOCH_MIN);
         submit(OTHER_KEY, new Answer[](0));
         vm.warp(block.timestamp + W1 - 1);

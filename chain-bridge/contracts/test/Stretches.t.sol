@@ -219,18 +219,43 @@ contract StretchesTest is Asking {
         eq("stake", 90 ether, stakes.stakeOf(node));
     }
 
-    function test_stretches_that_overlap_are_answered_each_for_itself() public {
-        Root memory root = submitted(3);
-        ask(root, 0, 3);
-        ask(root, 1, 2);
-        ask(root, 0, 1);
-        show(root, 0, 3, 0, 3, bytes4(0));
-        show(root, 1, 2, 1, 1, bytes4(0));
-        eq("the third is untouched", 0, desk.challengeOf(idOf(root, 0, 1)).shown);
-        show(root, 0, 1, 0, 1, bytes4(0));
+    /// @notice Whatever stretches are asked for, a node shows each receipt once: else a root of 300 receipts could be asked for a million.
+    function test_a_node_that_showed_every_receipt_in_time_is_not_slashed_for_a_stretch_that_overlaps() public {
+        Root memory root = submitted(6);
+        ask(root, 0, 6);
+        show(root, 0, 6, 0, 6, bytes4(0));
+        for (uint64 first = 0; first < 6; ++first) {
+            for (uint64 count = 1; first + count <= 6; ++count) refusedStretch(root, first, count);
+        }
         vm.warp(block.timestamp + ANSWER_SECONDS);
+        vm.expectPartialRevert(ReceiptChallenge.NoChallenge.selector);
         desk.settleReceipts(root.body, blockOf(root), 1, 2);
-        yes("withheld", desk.withheldAt(1, node) != 0);
+        eq("stake", 100 ether, stakes.stakeOf(node));
+    }
+
+    /// @notice Stretches are taken as long as none of their receipts was asked for, wherever they lie.
+    /// forge-config: default.fuzz.runs = 64
+    function testFuzz_each_receipt_is_asked_for_once(uint256 seed) public {
+        Root[2] memory roots;
+        for (uint256 k = 0; k < 2; ++k) {
+            roots[k] = rooted(k == 0 ? NODE_KEY : OTHER_KEY, new Answer[](0));
+            submitAs(k == 0 ? NODE_KEY : OTHER_KEY, roots[k], keccak256("many"), 600, 0);
+        }
+        bool[600][2] memory known;
+        for (uint256 i = 0; i < 24; ++i) {
+            uint256 random = uint256(keccak256(abi.encode(seed, i)));
+            // Often short, now and then as long as may be, often at the ends of words.
+            uint256 count = 1 + (random >> 8) % (random % 4 == 0 ? 256 : 9);
+            uint256 first = (random >> 4) % 2 == 0 ? (random >> 32) % (601 - count) : 256 * ((random >> 40) % 2);
+            bool isFresh = true;
+            for (uint256 j = first; j < first + count; ++j) isFresh = isFresh && !known[random & 1][j];
+            if (!isFresh) {
+                refusedStretch(roots[random & 1], uint64(first), uint64(count));
+                continue;
+            }
+            ask(roots[random & 1], first, count);
+            for (uint256 j = first; j < first + count; ++j) known[random & 1][j] = true;
+        }
     }
 
     function test_a_place_that_holds_no_receipt_of_its_node_cannot_be_shown_and_stops_its_stretch() public {
@@ -434,6 +459,12 @@ contract StretchesTest is Asking {
         Answer[] memory answers = new Answer[](3);
         for (uint64 i = 0; i < 3; ++i) answers[i] = honest(NODE_KEY, i, SEED + i);
         return rooted(NODE_KEY, answers);
+    }
+
+    function refusedStretch(Root memory root, uint64 first, uint64 count) private {
+        vm.prank(ASKER);
+        vm.expectRevert(abi.encodeWithSelector(ReceiptChallenge.KnownChallenge.selector, idOf(root, first, count)));
+        desk.challengeReceipts{value: count * CHALLENGE_BOND}(root.body, blockOf(root), first, count);
     }
 
     function fail(Answer memory a) private pure {

@@ -20,6 +20,8 @@ pub struct CreditOnChain {
     pub settle_from: u64,
     /// Whether it is open still.
     pub is_open: bool,
+    /// Whether its payer gave up what was not paid.
+    pub is_given_up: bool,
 }
 
 impl ChainClient {
@@ -55,7 +57,16 @@ impl ChainClient {
         self.write("settle credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
     }
 
-    /// What a lane has given back so far: by credit notes that were claimed, and by slashes that were divided.
+    /// Gives up what is left of a claim, so that the lane's refund, or a slash, may pay it instead; the payer alone may, before it asks for the refund.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn drop_credit(&self, lane: &Lane, request: Hash32) -> Result<Sent, ChainError> {
+        let call = InferenceEscrow::dropCreditCall { laneBody: lane.encode().into(), request: convert::word(request) };
+        self.write("give up credit claim", None, self.deployment().escrow, &call, Amount::ZERO).await
+    }
+
+    /// What a lane has given back so far: by credit notes that were claimed and not given up, and by slashes that were divided.
     ///
     /// # Errors
     /// [`ChainError`].
@@ -77,6 +88,7 @@ impl ChainClient {
             left: Amount(found.amount),
             settle_from: found.settleFrom,
             is_open: found.state == OPEN,
+            is_given_up: found.state == GIVEN_UP,
         }))
     }
 
@@ -116,3 +128,5 @@ impl ChainClient {
 
 /// The contract's code of an open claim.
 const OPEN: u8 = 1;
+/// The contract's code of a claim that its payer gave up.
+const GIVEN_UP: u8 = 3;

@@ -80,12 +80,17 @@ fn a_stretch_that_is_shown_in_time_is_paid_what_it_cost_at_most_and_the_bonds_co
     let mut world = world();
     let (asker, relay) = (account(4).address(), account(5).address());
     let whole = stretch(&world, 1, 0, 3);
-    let last = stretch(&world, 1, 2, 1);
+    let last = stretch(&world, 1, 3, 1);
     for of in [whole, last] {
         world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap();
         let id = receipts_challenge(world.epoch, world.other.address(), of.first, of.count);
         assert!(world.t.evm.state.challenge(id).is_some(), "the id says which");
         assert!(world.t.evm.step(asker, &Step::ask_receipts(&of)).unwrap_err().starts_with("known challenge"));
+    }
+    // A receipt is asked for once, whatever stretch it lies in.
+    for (first, count) in [(2, 1), (1, 3), (0, 4)] {
+        let refused = world.t.evm.step(asker, &Step::ask_receipts(&stretch(&world, 1, first, count))).unwrap_err();
+        assert!(refused.starts_with("known challenge"), "{first} {count}: {refused}");
     }
     let all = world.receipts[&(world.epoch, world.other.address())].len() as u64;
     let beyond = [(all - 2, 3, "stretch beyond count"), (all, 1, "stretch beyond")];
@@ -122,7 +127,7 @@ fn a_stretch_that_is_shown_in_time_is_paid_what_it_cost_at_most_and_the_bonds_co
     let settle = Step::settle_receipts(&last);
     assert!(world.t.evm.step(asker, &settle).unwrap_err().starts_with("still open"));
     world.t.evm.time += world.t.evm.deployment.config.answer_s;
-    let late = one(show(&world, 1, &last, 2, 1, 0));
+    let late = one(show(&world, 1, &last, 3, 1, 0));
     assert!(world.t.evm.step(relay, &Step::show_receipts(late)).unwrap_err().starts_with("too late"));
     world.t.evm.step(asker, &settle).unwrap();
     let node = world.other.address();

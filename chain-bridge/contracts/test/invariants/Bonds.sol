@@ -35,6 +35,8 @@ abstract contract Bonds is Money {
     uint64 private credits;
     bytes[] private creditLanes;
     bytes32[] private creditRequests;
+    /// @dev Wei that notes of a lane were paid.
+    mapping(bytes32 => uint256) private paidBack;
     uint64 private datanet;
 
     function setUp() public virtual override {
@@ -191,6 +193,7 @@ abstract contract Bonds is Money {
         checkGuards(node);
         debited += paid;
         deposited += paid;
+        paidBack[keccak256(creditLanes[i])] += paid;
         ++did["settleCredit"];
     }
 
@@ -201,7 +204,35 @@ abstract contract Bonds is Money {
         escrow.payCredit{value: left}(creditLanes[i], creditRequests[i]);
         if (stakes.slashableOf(node) != bonded) breaks("I2: a credit that was paid took stake");
         deposited += left;
+        paidBack[keccak256(creditLanes[i])] += left;
         ++did["payCredit"];
+    }
+
+    function dropCredit(uint256 i) external step {
+        i %= creditLanes.length;
+        bytes32 lane = keccak256(creditLanes[i]);
+        uint128 left = escrow.creditOf(lane, creditRequests[i]).amount;
+        uint128 credited = escrow.creditedOf(lane);
+        uint256 bonded = stakes.slashableOf(node);
+        vm.prank(payerOf(creditLanes[i]));
+        escrow.dropCredit(creditLanes[i], creditRequests[i]);
+        if (escrow.creditedOf(lane) + left != credited) breaks("I7: a claim given up left its lane another amount");
+        if (stakes.slashableOf(node) != bonded) breaks("I2: a claim given up moved stake");
+        ++did["dropCredit"];
+    }
+
+    /// @dev What a lane gave back by notes is what they were paid and what they still claim.
+    function creditedByLane(uint256 i) external view returns (uint256 counted, uint256 kept) {
+        bytes32 lane = keccak256(creditLanes[i]);
+        counted = escrow.creditedOf(lane);
+        kept = paidBack[lane];
+        for (uint256 j = 0; j < creditLanes.length; ++j) {
+            if (keccak256(creditLanes[j]) == lane) kept += escrow.creditOf(lane, creditRequests[j]).amount;
+        }
+    }
+
+    function noteCount() external view returns (uint256) {
+        return creditLanes.length;
     }
 
     // ------------------------------------------------------------------ vault, pool, rent
