@@ -154,6 +154,7 @@ fn words(quote: &Quote) -> String {
         "transfer" => format!("pays {value}"),
         "claim credit" => "claims a credit note that its node did not honour".into(),
         "settle credit claim" => "has a claimed credit note that nobody paid taken out of the node's stake".into(),
+        "give up credit claim" => "gives up a claimed credit note that nobody pays, so that the lane's refund counts it as not paid".into(),
         "pay credit claim" => format!("pays {value} for a claimed credit note into the payer's deposit"),
         "set signer" => "lets another key sign lanes and vouchers for the account, up to a cap and a block".into(),
         "revoke signer" => "ends a key that signs for the account, when the thaw is over".into(),

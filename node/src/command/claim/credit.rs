@@ -25,7 +25,7 @@ struct Printed {
     request: Hash32,
     node: Address,
     amount_wei: Amount,
-    /// `claimed` now; `waiting` for the node; `settled` out of its stake now; `paid`.
+    /// `claimed` now; `waiting` for the node; `settled` out of its stake now; `paid`; `given up` for the lane's refund.
     state: &'static str,
     /// Not paid yet.
     left_wei: Amount,
@@ -62,6 +62,7 @@ pub(super) async fn run(context: &Context, file: &Path) -> anyhow::Result<()> {
             ));
             ("claimed", Some(Transaction::new("claim credit", &chain.client.claim_credit(&file.lane, &file.note).await?)))
         }
+        Some(claim) if claim.is_given_up => ("given up", earlier),
         Some(claim) if !claim.is_open => ("paid", earlier),
         Some(claim) if head.timestamp < claim.settle_from => (if earlier.is_some() { "claimed" } else { "waiting" }, earlier),
         Some(claim) => {
@@ -116,6 +117,7 @@ fn describe(printed: &Printed, now: u64) -> String {
             )
         }
         "settled" => format!("{} was taken from the stake of {} into your deposit", money(printed.amount_wei), printed.node),
+        "given up" => format!("the claim on {} was given up: what was not paid of it counts for the lane's refund", printed.node),
         _ => format!("the claim on {} is paid: the money is in your deposit", printed.node),
     };
     if let Some(transaction) = &printed.transaction {

@@ -2,12 +2,13 @@
 //!
 //! A lane's refund is a part of a payout tree: asked for once, when the lane has been expired long enough that neither collects nor receipts can
 //! come, and paid by `tributary claim` when that epoch is final. If that payout left it out and nobody refuted it, it is asked for again, with what opens that
-//! it is not there, as long as that payout is the last final one.
+//! it is not there, as long as that payout is the last final one. Claimed credit notes lower it: those that their node did not pay in time are taken
+//! out of its stake first, and what that does not reach is given up.
 
 mod left_out;
 
 use anyhow::{Context as _, bail, ensure};
-use chain_bridge::registry::State;
+use chain_bridge::registry::{State, money::CreditState};
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -16,6 +17,7 @@ use types::{
 };
 
 use crate::{
+    chain::Chained,
     command::{Context, sent::Transaction},
     output::{money, table},
 };
@@ -46,6 +48,8 @@ struct Asked {
     lane: Hash32,
     /// The epoch whose payout holds what is due.
     epoch: u64,
+    /// What took claims on credit notes out of stake before, and gave up what that did not reach.
+    notes: Vec<Transaction>,
     transaction: Transaction,
 }
 
@@ -71,12 +75,37 @@ pub(super) async fn refund(context: &Context, wanted: Hash32) -> anyhow::Result<
         (Some(_), Some((epoch, payout))) => left_out::absence(context, &chain, &state, (epoch, &payout), &lane).await?,
         _ => Vec::new(),
     };
+    let mut notes = Vec::new();
+    for request in unpaid(&state, wanted, chain.head().await?.timestamp) {
+        // What the books hold may have been paid since.
+        if is_open(&chain, wanted, request).await? && chain.client.slashable_of(lane.node).await? > Amount::ZERO {
+            context.output.note(&format!("{} did not pay its credit note on {request}: taking it from its stake", lane.node));
+            notes.push(Transaction::new("settle credit claim", &chain.client.settle_credit(&lane, request).await?));
+        }
+        if is_open(&chain, wanted, request).await? {
+            context.output.note(&format!("the stake of {} does not reach its credit note on {request}: giving up the rest", lane.node));
+            notes.push(Transaction::new("give up credit claim", &chain.client.drop_credit(&lane, request).await?));
+        }
+    }
     context.output.note("asking back what no receipt speaks for; notes and slashes give nothing back on this lane from now on");
     let (epoch, sent) = chain.client.request_refund(&lane, &absence).await?;
-    let asked = Asked { lane: wanted, epoch, transaction: Transaction::new("ask for a lane's refund", &sent) };
+    let asked = Asked { lane: wanted, epoch, notes, transaction: Transaction::new("ask for a lane's refund", &sent) };
     context.output.result(&asked, || {
         format!("{}\nwhat is due stands in the payout of epoch {epoch}: `tributary claim` takes it once that is final", asked.transaction)
     })
+}
+
+async fn is_open(chain: &Chained, lane: Hash32, request: Hash32) -> anyhow::Result<bool> {
+    Ok(chain.client.credit_of(lane, request).await?.is_some_and(|claim| claim.is_open))
+}
+
+/// The requests on a lane whose credit notes were claimed and not paid in time. None once its refund was asked for: its figure is fixed.
+fn unpaid(state: &State, lane: Hash32, now: u64) -> Vec<Hash32> {
+    if state.refund(lane).is_some() {
+        return Vec::new();
+    }
+    let open = state.credits().filter(|(of, _, claim)| *of == lane && claim.state == CreditState::Open && claim.settle_from <= now);
+    open.map(|(_, request, _)| request).collect()
 }
 
 /// The body of a lane whose refund this account may ask for now; `last` is the epoch of the last final payout.
@@ -178,6 +207,32 @@ mod tests {
         assert!(again(3).unwrap_err().contains("once that is final"));
         assert_eq!(again(4), Ok(lane), "if that payout left it out");
         assert!(again(5).unwrap_err().contains("only until the next payout was final"));
+    }
+
+    #[test]
+    fn notes_that_were_not_paid_in_time_are_given_up_before_the_refund_is_asked_for_and_none_after() {
+        let lane = Lane { payer: OWN, node: Address([2; 20]), cap: Amount(9), expiry: 100, nonce: 1 };
+        let request = |number| Hash32([number; 32]);
+        let claimed = |number, settle_from| Event::CreditClaimed {
+            lane: lane.id(),
+            request: request(number),
+            node: lane.node,
+            payer: OWN,
+            amount: Amount(2),
+            settle_from,
+        };
+        let settled =
+            |number, left| Event::CreditSettled { lane: lane.id(), request: request(number), paid: Amount(1), left: Amount(left) };
+        let events = [claimed(1, 10), claimed(2, 11), claimed(3, 10), settled(3, 1), claimed(4, 10), settled(4, 0)];
+        for (asked, expected) in [(None, vec![request(1), request(3)]), (Some(4), vec![])] {
+            let mut state = state(&lane, asked);
+            for (number, event) in (10..).zip(&events) {
+                let block = BlockRef { number, hash: Hash32::ZERO };
+                state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, time: 0, event: event.clone() }).unwrap();
+            }
+            assert_eq!(unpaid(&state, lane.id(), 10), expected);
+            assert_eq!(unpaid(&state, Hash32::ZERO, 10), []);
+        }
     }
 
     #[test]

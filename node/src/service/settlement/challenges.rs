@@ -188,15 +188,24 @@ impl Settling {
         let own = self.account.address();
         // There is least time for these, and the stake is a poster's.
         self.answer_questions(&snapshot.latest, now, watch).await;
-        for (id, challenge) in state.open_challenges() {
+        // The earliest first, and one stretch at a time: a root that is asked for whole takes an hour to show, in which questions about a payout, with
+        // minutes to answer, must not wait.
+        let mut open: Vec<_> = state.open_challenges().collect();
+        open.sort_unstable_by_key(|(id, challenge)| (challenge.deadline, *id));
+        let mut has_shown = false;
+        for (id, challenge) in open {
             let act = if challenge.deadline > now { Act::Answer } else { Act::Settle };
             if watch.done.contains_key(&(id, act)) {
                 continue;
             }
             let step = match (act, &challenge.of) {
                 (Act::Answer, ChallengeOf::Receipts { epoch, node, first, count }) if *node == own => {
+                    if has_shown {
+                        continue;
+                    }
                     self.show_stretch(state, *epoch, (*first, *count), challenge.shown).await.map(|shown_at| {
                         watch.done.insert((id, act), shown_at);
+                        has_shown = true;
                         None
                     })
                 }
