@@ -15,6 +15,7 @@
 //! Calls block; an async caller runs them on its blocking threads. A [`Store`] is a cheap handle; one process owns a folder at a time.
 
 mod base;
+pub mod check;
 mod collect;
 mod disk;
 mod index;
