@@ -9,6 +9,7 @@
 
 mod field;
 mod kernel;
+mod lie;
 mod manifest;
 
 use std::{collections::BTreeMap, fmt, sync::OnceLock};
@@ -21,6 +22,7 @@ use types::{
 use self::{field::Matrix, kernel::Combination};
 pub use self::{
     kernel::Path,
+    lie::{Lie, PROOF_BYTES_MAX, Proof, ProofError, Voided},
     manifest::{FragmentRoot, MANIFEST_BYTES_MAX, ManifestError, ObjectManifest},
 };
 use crate::blob;

@@ -6,19 +6,28 @@
 //! trade-offs.
 //!
 //! Every read is hashed: a byte that rotted on the disk is reported by item ([`Corrupt`]), never returned; putting the item anew mends it.
-//! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown.
+//! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown. A full disk stops
+//! one call; reading goes on, and so does writing once there is room.
+//!
+//! [`Store::release`] ends an item's stay, [`Store::collect`] frees its bytes, [`Walk`] looks for rot; each in steps that may run beside everything
+//! else.
 //!
 //! Calls block; an async caller runs them on its blocking threads. A [`Store`] is a cheap handle; one process owns a folder at a time.
 
+mod base;
+pub mod check;
+mod collect;
 mod disk;
 mod index;
 mod records;
+mod release;
 mod scrub;
 mod segment;
 mod serve;
+mod space;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -27,15 +36,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use types::id::BlobId;
 
-use self::{
-    disk::{Disk, DiskFile, Folder},
-    index::{Index, Location},
-    segment::Header,
-};
 pub use self::{
+    collect::Collected,
     index::IndexError,
     records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
-    scrub::Scrubbed,
+    scrub::{Progress, Scrubbed, Walk},
+    space::Usage,
+};
+use self::{
+    collect::Sweep,
+    disk::{Disk, DiskFile, Folder},
+    index::{Change, Index, Location},
+    segment::Header,
+    space::Space,
 };
 use crate::erasure::{ManifestError, OBJECT_BYTES_MAX, ObjectManifest, VerifiedFragment};
 
@@ -43,7 +56,8 @@ use crate::erasure::{ManifestError, OBJECT_BYTES_MAX, ObjectManifest, VerifiedFr
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Bytes of segments the store may fill. 64 GiB: a small operator's disk, some 3,000 of the largest fragments.
+    /// Bytes of segments the store may fill, with what is kept free for releasing and collecting ([`Usage`]). 64 GiB: a small operator's disk, some
+    /// 3,000 of the largest fragments.
     pub capacity_bytes: u64,
     /// A segment is closed once it holds this much. 256 MiB: a dozen of the largest fragments, scanned in under a second.
     pub segment_bytes: u64,
@@ -137,11 +151,11 @@ pub enum StoreError {
     #[error(transparent)]
     Index(#[from] IndexError),
     /// No room by configuration.
-    #[error("the store is full: {used} of {capacity} bytes used, {need} needed: raise capacity_bytes or free the folder's disk")]
+    #[error("the store is full: {used} of {capacity} bytes used, {need} needed: raise capacity_bytes, or release items and collect")]
     Full {
         /// Bytes in segments.
         used: u64,
-        /// Bytes allowed.
+        /// Bytes allowed: for items what is reserved is left out.
         capacity: u64,
         /// Bytes the items take.
         need: u64,
@@ -159,6 +173,14 @@ pub enum StoreError {
     /// The disk's bytes changed.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// A manifest that is still needed.
+    #[error("{object} names {fragments} fragments that are kept here: release the object")]
+    InUse {
+        /// The manifest's object.
+        object: BlobId,
+        /// Fragments kept.
+        fragments: usize,
+    },
     /// A fragment and a manifest that do not belong together.
     #[error("a fragment of object {got} was given with the manifest of object {manifest}")]
     Foreign {
@@ -170,6 +192,15 @@ pub enum StoreError {
     /// What was stored as a manifest is none.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// An object whose manifest was proved to lie.
+    #[error("object {object} is void: its manifest was proved to be false, nothing of it is kept")]
+    Void {
+        /// The object.
+        object: BlobId,
+    },
+    /// A record could not be read or kept.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// An earlier write failed in a way that leaves the disk's state unknown.
     #[error("the store stopped writing after: {cause}: mend the disk and start again")]
     Stopped {
@@ -178,8 +209,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a sync failed, so that nobody knows what the disk holds.
+    fn is_unsynced(&self) -> bool {
+        matches!(self, Self::Io { doing: segment::SYNC, .. } | Self::Index(IndexError::Stopped))
+    }
+}
+
 /// Largest item: an object whole.
 pub const ITEM_BYTES_MAX: usize = OBJECT_BYTES_MAX;
+
+/// Times a reader follows an item that moves while it is read. Each move takes a whole segment collected.
+const MOVES_MAX: usize = 4;
 
 /// What opening a store found after the last stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -215,8 +256,12 @@ struct Writer {
     file: Arc<dyn DiskFile>,
     /// Where the next record goes.
     end: u64,
-    /// Bytes in all segments.
-    used: u64,
+    /// Bytes by segment.
+    space: Space,
+    /// The segment being collected.
+    sweep: Option<Sweep>,
+    /// Segments that cannot be dropped before their rotten items are stored anew.
+    held: BTreeSet<u32>,
     /// Set once the disk's state is unknown.
     stopped: Option<String>,
 }
@@ -247,23 +292,22 @@ impl Store {
     fn on(disk: Arc<dyn Disk>, config: Config) -> Result<Self, StoreError> {
         let index = index::open(&*disk, config.cache_bytes)?;
         let (segments, recovery) = segment::recover(&*disk, &index)?;
-        let marks = index.marks()?;
-        let mut used = marks.values().sum();
+        let mut space = Space::count(&index)?;
         // A segment that lost bytes is never appended to: its mark lies beyond its end.
         let open = segments
             .last_key_value()
-            .filter(|(id, file)| Some(**id) == marks.keys().last().copied() && file.len().ok() == marks.get(id).copied());
+            .filter(|(id, file)| Some(**id) == space.marks.keys().last().copied() && file.len().ok() == space.marks.get(id).copied());
         let (segment, file, end) = match open {
-            Some((id, file)) => (*id, Arc::clone(file), marks[id]),
+            Some((id, file)) => (*id, Arc::clone(file), space.marks[id]),
             None => {
-                let id = segments.keys().chain(marks.keys()).max().map_or(1, |id| id + 1);
-                used += segment::HEADER_BYTES;
+                let id = segments.keys().chain(space.marks.keys()).max().map_or(1, |id| id + 1);
+                space.marks.insert(id, segment::HEADER_BYTES);
                 (id, segment::create(&*disk, id)?, segment::HEADER_BYTES)
             }
         };
-        let writer = Mutex::new(Writer { segment, file: Arc::clone(&file), end, used, stopped: None });
+        let writer = Writer { segment, file: Arc::clone(&file), end, space, sweep: None, held: BTreeSet::new(), stopped: None };
         let segments = RwLock::new(segments.into_iter().chain([(segment, file)]).collect());
-        Ok(Self(Arc::new(Inner { disk, config, index, segments, writer, recovery })))
+        Ok(Self(Arc::new(Inner { disk, config, index, segments, writer: Mutex::new(writer), recovery })))
     }
 
     /// What opening found.
@@ -273,17 +317,17 @@ impl Store {
 
     /// Bytes in segments.
     pub fn used_bytes(&self) -> u64 {
-        self.writer().used
+        self.writer().space.used()
     }
 
-    /// Bytes of segments that may still be filled.
+    /// Bytes that items may still fill.
     pub fn free_bytes(&self) -> u64 {
-        self.0.config.capacity_bytes.saturating_sub(self.used_bytes())
+        self.0.config.fillable_bytes().saturating_sub(self.used_bytes())
     }
 
     /// Small records kept beside the items.
     pub fn records(&self) -> Records {
-        Records::new(self.0.index.database())
+        Records::new(self.0.index.base())
     }
 
     /// Keeps `bytes` under their BLAKE3 name. On return they are on the disk; keeping them again changes nothing.
@@ -302,6 +346,9 @@ impl Store {
     pub fn put_fragment(&self, manifest: &ObjectManifest, fragment: &VerifiedFragment) -> Result<(), StoreError> {
         if fragment.object() != manifest.id() {
             return Err(StoreError::Foreign { manifest: manifest.id(), got: fragment.object() });
+        }
+        if self.is_void(manifest.id())? {
+            return Err(StoreError::Void { object: manifest.id() });
         }
         let item = Item::Fragment { object: fragment.object(), index: fragment.index() };
         let manifest_bytes = manifest.encode();
@@ -356,13 +403,39 @@ impl Store {
         self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The writer, if it may write.
+    fn writing(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let writer = self.writer();
+        match &writer.stopped {
+            Some(cause) => Err(StoreError::Stopped { cause: cause.clone() }),
+            // A record's sync failed.
+            None if self.0.index.is_unsynced() => Err(IndexError::Stopped.into()),
+            None => Ok(writer),
+        }
+    }
+
+    fn with_segments<T>(&self, change: impl FnOnce(&mut Segments) -> T) -> T {
+        change(&mut self.0.segments.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn segment(&self, id: u32) -> Option<Arc<dyn DiskFile>> {
         self.0.segments.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     fn get_item(&self, item: Item) -> Result<Option<Vec<u8>>, StoreError> {
-        let location = self.0.index.get(item)?;
-        location.map(|location| self.read(item, location)).transpose()
+        let Some(mut location) = self.0.index.get(item)? else { return Ok(None) };
+        for _ in 0..MOVES_MAX {
+            match self.read(item, location) {
+                // Collecting may have moved the item since the index was read.
+                Err(StoreError::Corrupt(corrupt)) => match self.0.index.get(item)? {
+                    Some(now) if now == location => return Err(corrupt.into()),
+                    Some(now) => location = now,
+                    None => return Ok(None),
+                },
+                result => return result.map(Some),
+            }
+        }
+        self.read(item, location).map(Some)
     }
 
     fn read(&self, item: Item, location: Location) -> Result<Vec<u8>, StoreError> {
@@ -395,10 +468,7 @@ impl Store {
         if let Some((item, _, bytes)) = items.iter().find(|(_, _, bytes)| bytes.len() > ITEM_BYTES_MAX) {
             return Err(StoreError::TooLong { item: *item, got: bytes.len(), max: ITEM_BYTES_MAX });
         }
-        let mut writer = self.writer();
-        if let Some(cause) = &writer.stopped {
-            return Err(StoreError::Stopped { cause: cause.clone() });
-        }
+        let mut writer = self.writing()?;
         let mut missing = Vec::with_capacity(items.len());
         for (item, hash, bytes) in items {
             if !self.is_intact(*item, *hash)? {
@@ -408,47 +478,80 @@ impl Store {
         if missing.is_empty() {
             return Ok(());
         }
-        let need: u64 = missing.iter().map(|(header, _)| header.record_len()).sum();
-        let Config { capacity_bytes: capacity, segment_bytes, .. } = self.0.config;
-        if writer.used.saturating_add(need) > capacity {
-            return Err(StoreError::Full { used: writer.used, capacity, need });
-        }
-        if writer.end > segment::HEADER_BYTES && writer.end + need > segment_bytes {
-            self.next_segment(&mut writer)?;
-        }
-        self.append(&mut writer, &missing)
+        self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())
     }
 
     fn next_segment(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let id = writer.segment + 1;
-        // A half-made segment is found without a mark and started over on opening.
-        let file = segment::create(&*self.0.disk, id).inspect_err(|error| writer.stopped = Some(error.to_string()))?;
-        self.0.segments.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&file));
+        // A half-made segment is begun anew by the next put, or, without a mark, by opening.
+        let file = segment::create(&*self.0.disk, id).inspect_err(|error| {
+            if error.is_unsynced() {
+                writer.stopped = Some(error.to_string());
+            }
+        })?;
+        self.with_segments(|segments| drop(segments.insert(id, Arc::clone(&file))));
         (writer.segment, writer.file, writer.end) = (id, file, segment::HEADER_BYTES);
-        writer.used += segment::HEADER_BYTES;
+        writer.space.marks.insert(id, segment::HEADER_BYTES);
         Ok(())
     }
 
-    /// Segment first, synced; then the index, synced.
-    fn append(&self, writer: &mut Writer, records: &[(Header, &[u8])]) -> Result<(), StoreError> {
+    /// Segment first, synced; then the index, synced. All segments together take at most `capacity` afterwards.
+    fn append(&self, writer: &mut Writer, records: &[(Header, &[u8])], forgotten: &[Item], capacity: u64) -> Result<(), StoreError> {
+        let need: u64 = records.iter().map(|(header, _)| header.record_len()).sum();
+        let used = writer.space.used();
+        if used.saturating_add(need) > capacity {
+            return Err(StoreError::Full { used, capacity, need });
+        }
+        if writer.end > segment::HEADER_BYTES && writer.end + need > self.0.config.segment_bytes {
+            self.next_segment(writer)?;
+        }
         let (segment, name) = (writer.segment, segment::name(writer.segment));
-        let (mut at, mut locations) = (writer.end, Vec::with_capacity(records.len()));
+        let (mut at, mut change) = (writer.end, Change::default());
         for (header, bytes) in records {
             if let Err(error) = segment::write(&*writer.file, at, header, bytes) {
                 return Err(undo(writer, io_error("write", name)(error)));
             }
-            locations.push((header.item, header.location(segment, at)));
+            change.entries.push((header.item, header.entry(segment, at)));
             at += header.record_len();
         }
-        let synced = writer.file.sync().map_err(io_error("sync", name));
-        let committed = synced.and_then(|()| Ok(self.0.index.commit(&locations, &[(segment, at)])?));
-        if let Err(error) = committed {
+        change.entries.extend(forgotten.iter().map(|item| (*item, index::Entry::Forgotten)));
+        change.marks.push((segment, Some(at)));
+        if let Err(error) = writer.file.sync().map_err(io_error(segment::SYNC, name)) {
             writer.stopped = Some(error.to_string());
             return Err(error);
         }
-        writer.used += at - writer.end;
+        self.commit(writer, &change)?;
         writer.end = at;
         Ok(())
+    }
+
+    /// Changes the index and what is counted of it. If that fails, the segment is cut back to where the index stands.
+    fn commit(&self, writer: &mut Writer, change: &Change) -> Result<(), StoreError> {
+        let index = &self.0.index;
+        let error = match index.commit(change) {
+            Ok(displaced) => {
+                writer.space.follow(change, &displaced);
+                return Ok(());
+            }
+            Err(error) => StoreError::from(error),
+        };
+        // A commit that failed may have gone through all the same; whoever cannot tell must not write on.
+        let went_through = if index.is_unsynced() {
+            Err(error.to_string())
+        } else {
+            index.has(change).map_err(|second| format!("{error}, then {second}"))
+        };
+        match went_through {
+            Ok(true) => {
+                writer.space = Space::count(index)?;
+                Ok(())
+            }
+            Ok(false) => Err(undo(writer, error)),
+            Err(cause) => {
+                writer.stopped = Some(cause);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -463,4 +566,8 @@ fn undo(writer: &mut Writer, error: StoreError) -> StoreError {
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace;

@@ -14,28 +14,35 @@ struct Campaign {
     name: &'static str,
     /// What it asks.
     about: &'static str,
-    /// The test binary.
-    binary: &'static str,
+    /// What cargo is to test: a binary, or the libraries.
+    target: &'static [&'static str],
     /// Tests whose names hold this.
     filter: &'static str,
     /// Says how many cases, and the count.
     cases: (&'static str, &'static str),
 }
 
-const CAMPAIGNS: [Campaign; 2] = [
+const CAMPAIGNS: [Campaign; 3] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
-        binary: "evm",
+        target: &["--test", "evm"],
         filter: "differential",
         cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
     },
     Campaign {
         name: "failures",
         about: "whatever fails charges nothing, by the chain's own balances",
-        binary: "e2e",
+        target: &["--test", "e2e"],
         filter: "failures::",
         cases: ("TRIBUTARY_FAILURES", "10000"),
+    },
+    Campaign {
+        name: "store",
+        about: "traces drawn by a seed, on a disk that loses power, fills up, or fails to sync at any write, keep what was acknowledged",
+        target: &["--lib"],
+        filter: "store::faults",
+        cases: ("TRIBUTARY_STORE_TRACES", "1000"),
     },
 ];
 
@@ -57,7 +64,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         let (variable, count) = campaign.cases;
         let mut command = cargo();
         // With the features of the whole workspace, as the gate builds it.
-        command.args(["test", "--workspace", "--test", campaign.binary, campaign.filter, "--", "--nocapture"]);
+        command.args(["test", "--workspace"]).args(campaign.target).args([campaign.filter, "--", "--nocapture"]);
         command.env("TRIBUTARY_ANVIL", contracts::anvil());
         // Whoever asks for another count has asked for it.
         if std::env::var_os(variable).is_none() {

@@ -146,6 +146,11 @@ impl ObjectManifest {
     }
 }
 
+/// Bytes of the manifest that begins here, as it says itself; whether it is one is [`ObjectManifest::decode`]'s to say.
+pub(super) fn manifest_len(bytes: &[u8]) -> usize {
+    HEAD_BYTES + bytes.get(2).map_or(0, |total| usize::from(*total)) * ROOT_BYTES
+}
+
 fn expect(field: &'static str, got: u64, expected: u64, meaning: &'static str) -> Result<(), DecodeError> {
     if got == expected { Ok(()) } else { Err(DecodeError::Value { field, got, expected: meaning }) }
 }

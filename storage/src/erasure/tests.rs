@@ -65,6 +65,54 @@ fn a_corrupt_fragment_in_any_position_is_named_and_the_rest_suffice() {
 }
 
 #[test]
+fn at_sixteen_of_forty_eight_a_flipped_bit_in_any_fragment_is_named_and_it_is_rebuilt_from_others() {
+    let profile = Profile::for_operators(96);
+    let object = bytes(20_011);
+    let encoded = encode(&object, Hash32::ZERO, profile).unwrap();
+    let length = encoded.manifest.fragment_len();
+    for bad in 0..48_u8 {
+        let good = &encoded.fragments[usize::from(bad)];
+        // Which bit follows from the fragment: a failure names it.
+        let seed = blake3::hash(&[bad]);
+        let bit = usize::from(u16::from_be_bytes([seed.as_bytes()[0], seed.as_bytes()[1]])) % (8 * length);
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let (cut, grown) = (good[..length - 1].to_vec(), [good.as_slice(), &[0]].concat());
+        for wrong in [flipped, cut, grown, vec![]] {
+            let len = wrong.len();
+            let error = encoded.manifest.verify(bad, wrong).unwrap_err();
+            assert!(matches!(error, FragmentError::Corrupt { index, len: got, .. } if (index, got) == (bad, len)), "bit {bit}: {error}");
+        }
+        let others = || (0..48).cycle().skip(usize::from(bad) + 1).take(16);
+        assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, others())), Ok(object.clone()), "without {bad}");
+        assert_eq!(rebuild(&encoded.manifest, &verified(&encoded, others()), bad).unwrap().bytes(), good.as_slice());
+    }
+}
+
+#[test]
+fn all_that_may_be_lost_at_once_and_one_more_while_rebuilding_is_borne_from_the_first_rebuilt_fragment_on() {
+    let profile = Profile::for_operators(96);
+    let encoded = encode(&bytes(9_001), Hash32::ZERO, profile).unwrap();
+    for first in 0..48_u8 {
+        // Sixteen are left; one is rebuilt, then one of the sixteen is lost too.
+        let left: Vec<u8> = (0..48).cycle().skip(first.into()).take(16).collect();
+        let lost: Vec<u8> = (0..48).filter(|index| !left.contains(index)).collect();
+        let mut held = verified(&encoded, left);
+        let missing = |held: &[VerifiedFragment]| rebuild(&encoded.manifest, &held[1..], lost[1]);
+        assert!(matches!(missing(&held), Err(RebuildError::Others(ReconstructError::TooFew { found: 15, needed: 16, .. }))));
+        held.push(rebuild(&encoded.manifest, &held, lost[0]).unwrap());
+        held.remove(0);
+        for index in 0..48 {
+            if held.iter().all(|fragment| fragment.index() != index) {
+                held.push(rebuild(&encoded.manifest, &held, index).unwrap());
+            }
+        }
+        let all: BTreeMap<u8, &[u8]> = held.iter().map(|fragment| (fragment.index(), fragment.bytes())).collect();
+        assert!(all.into_values().eq(encoded.fragments.iter().map(Vec::as_slice)), "from {first} on");
+    }
+}
+
+#[test]
 fn fewer_fragments_than_needed_is_an_error_that_counts_distinct_ones() {
     let encoded = encode(&bytes(100), Hash32::ZERO, Profile::DEVNET).unwrap();
     let object = encoded.manifest.id();

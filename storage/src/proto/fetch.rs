@@ -21,7 +21,7 @@ use types::{
 };
 
 use super::message::{Refusal, Reply, Request};
-use crate::erasure::{self, FragmentError, ManifestError, ObjectManifest, ReconstructError, VerifiedFragment};
+use crate::erasure::{self, FragmentError, ManifestError, ObjectManifest, Proof, ReconstructError, VerifiedFragment};
 
 /// Most candidates asked about one object: the holders of the largest profile and as many again.
 pub const CANDIDATES_MAX: usize = 96;
@@ -187,6 +187,14 @@ pub enum FetchError {
     /// The fragments are what the manifest names, but do not make the object.
     #[error(transparent)]
     Reconstruct(#[from] ReconstructError),
+    /// The same, with the proof that convicts the manifest's author before everybody.
+    #[error("{error}")]
+    Lied {
+        /// What the fragments give.
+        error: ReconstructError,
+        /// Manifest and fragments.
+        proof: Box<Proof>,
+    },
 }
 
 fn list(failures: &BTreeMap<NodeId, Failure>) -> String {
@@ -441,7 +449,10 @@ impl Fetch {
     fn rebuild(&mut self) -> Result<Fetched, FetchError> {
         let manifest = self.manifest.clone().expect("fragments were verified against it");
         let fragments: Vec<_> = std::mem::take(&mut self.found).into_values().collect();
-        let bytes = erasure::reconstruct(&manifest, &fragments)?;
+        let bytes = erasure::reconstruct(&manifest, &fragments).map_err(|error| match Proof::find(&manifest, &fragments) {
+            Ok(Some(proof)) => FetchError::Lied { error, proof: Box::new(proof) },
+            _ => error.into(),
+        })?;
         Ok(Fetched { manifest, bytes, received: std::mem::take(&mut self.received) })
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that loses unsynced writes, and what a store promises on it: the power goes at every write in turn.
+//! A disk that loses unsynced writes, fills up, and fails to sync.
 //!
 //! Until a file is synced, each 512-byte sector of each write to it, each change of its length and its very name may or may not survive,
 //! each by its own coin. That is harsher than real disks, which keep some order.
@@ -9,10 +9,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use types::{id::Hash32, merkle};
+use types::merkle;
 
-use super::{disk::Disk, disk::DiskFile, *};
-use crate::erasure::{Encoded, Profile, encode};
+use super::disk::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
 
@@ -64,12 +63,37 @@ pub(super) enum Fault {
     Sync,
 }
 
+/// What goes wrong from some change on, until it is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plight {
+    /// No write goes through, wherever; cutting and deleting do.
+    Full,
+    /// Overwriting goes through, growing does not.
+    Cramped,
+    /// One write does not go through.
+    Once,
+    /// One sync does not go through.
+    Unsynced,
+}
+
+/// What a change does to the room on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Grows,
+    Overwrites,
+    Shrinks,
+    Syncs,
+}
+
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<String, Contents>,
+    /// Deleted, and still there after a power cut if the coin says so.
+    removed: Vec<(String, Contents)>,
     changes: u64,
     power_until: Option<u64>,
     fault: Option<Fault>,
+    plight: Option<(u64, Plight)>,
 }
 
 /// The disk. Clones are the same disk.
@@ -81,13 +105,74 @@ struct CrashFile(CrashDisk, String);
 
 impl CrashDisk {
     /// Lets the power go at the `nth` change from now, counted from 0.
-    fn power_off_at(&self, nth: u64) {
+    pub(super) fn power_off_at(&self, nth: u64) {
         let mut state = self.0.lock().unwrap();
         state.power_until = Some(state.changes + nth);
     }
 
-    fn changes(&self) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
         self.0.lock().unwrap().changes
+    }
+
+    /// Brings a plight at the `nth` change from now, counted from 0.
+    pub(super) fn strike_at(&self, nth: u64, plight: Plight) {
+        let mut state = self.0.lock().unwrap();
+        state.plight = Some((state.changes + nth, plight));
+    }
+
+    /// Makes room again.
+    pub(super) fn mend(&self) {
+        self.0.lock().unwrap().plight = None;
+    }
+
+    /// The disk as it is, for another owner.
+    pub(super) fn copy(&self) -> Self {
+        let state = self.0.lock().unwrap();
+        let file = |contents: &Contents| Contents {
+            current: contents.current.clone(),
+            durable: contents.current.clone(),
+            pending: vec![],
+            is_named: true,
+        };
+        let files = state.files.iter().map(|(name, contents)| (name.clone(), file(contents))).collect();
+        Self(Arc::new(Mutex::new(State { files, ..State::default() })))
+    }
+
+    /// Bytes of a file.
+    pub(super) fn len_of(&self, name: &str) -> usize {
+        self.0.lock().unwrap().files[name].current.len()
+    }
+
+    /// Whether a file is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap().files.contains_key(name)
+    }
+
+    /// Loses a file.
+    pub(super) fn delete(&self, name: &str) {
+        self.0.lock().unwrap().files.remove(name).unwrap();
+    }
+
+    /// The segment of the highest number.
+    pub(super) fn last_segment(&self) -> String {
+        let state = self.0.lock().unwrap();
+        state.files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone()
+    }
+
+    /// Has another disk's segments in place of its own.
+    pub(super) fn take_segments(&self, other: &Self) {
+        let theirs = std::mem::take(&mut other.copy().0.lock().unwrap().files);
+        let mut state = self.0.lock().unwrap();
+        state.files.retain(|name, _| !name.ends_with(".seg"));
+        state.files.extend(theirs.into_iter().filter(|(name, _)| name.ends_with(".seg")));
+    }
+
+    /// Writes after the end of a file where nobody looks.
+    pub(super) fn append(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.0.lock().unwrap();
+        let file = state.files.get_mut(name).unwrap();
+        file.current.extend_from_slice(bytes);
+        file.durable.extend_from_slice(bytes);
     }
 
     /// Makes the next such operation on a segment fail.
@@ -111,8 +196,22 @@ impl CrashDisk {
         file.durable.truncate(len);
     }
 
+    /// What is on the disk when the power comes back, though the disk goes on: what was not synced is lost or kept by coins.
+    pub(super) fn copy_lossy(&self, seed: u64) -> Self {
+        let state = self.0.lock().unwrap();
+        let file = |contents: &Contents| Contents {
+            current: contents.current.clone(),
+            durable: contents.durable.clone(),
+            pending: contents.pending.clone(),
+            is_named: contents.is_named,
+        };
+        let files = state.files.iter().map(|(name, contents)| (name.clone(), file(contents))).collect();
+        let removed = state.removed.iter().map(|(name, contents)| (name.clone(), file(contents))).collect();
+        Self(Arc::new(Mutex::new(State { files, removed, ..State::default() }))).reboot(seed)
+    }
+
     /// What is on the disk when the power comes back.
-    fn reboot(&self, seed: u64) -> Self {
+    pub(super) fn reboot(&self, seed: u64) -> Self {
         let mut state = self.0.lock().unwrap();
         let mut draw = 0_u64;
         // Seeds 0 and 1 lose or keep everything; others toss for each piece.
@@ -125,7 +224,8 @@ impl CrashDisk {
             }
         };
         let mut files = BTreeMap::new();
-        for (name, contents) in std::mem::take(&mut state.files) {
+        let removed: Vec<_> = std::mem::take(&mut state.removed).into_iter().filter(|_| survives()).collect();
+        for (name, contents) in std::mem::take(&mut state.files).into_iter().chain(removed) {
             let mut bytes = contents.durable;
             for piece in contents.pending.into_iter().flat_map(Change::pieces) {
                 if survives() {
@@ -139,7 +239,8 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(State { files, ..State::default() })))
     }
 
-    fn change(&self, name: &str, fault: Fault, act: impl FnOnce(&mut State)) -> io::Result<()> {
+    fn change(&self, name: &str, effect: Effect, act: impl FnOnce(&mut State)) -> io::Result<()> {
+        let fault = if effect == Effect::Syncs { Fault::Sync } else { Fault::Write };
         let mut state = self.0.lock().unwrap();
         if state.power_until.is_some_and(|until| state.changes > until) {
             return Err(io::Error::other("the power is gone"));
@@ -147,6 +248,25 @@ impl CrashDisk {
         if name.ends_with(".seg") && state.fault == Some(fault) {
             state.fault = None;
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some((from, plight)) = state.plight
+            && state.changes >= from
+        {
+            let strikes = match plight {
+                Plight::Full | Plight::Once => matches!(effect, Effect::Grows | Effect::Overwrites),
+                Plight::Cramped => effect == Effect::Grows,
+                Plight::Unsynced => effect == Effect::Syncs,
+            };
+            if strikes {
+                if matches!(plight, Plight::Once | Plight::Unsynced) {
+                    state.plight = None;
+                }
+                return Err(if plight == Plight::Unsynced {
+                    io::Error::other("the disk does not answer")
+                } else {
+                    io::ErrorKind::StorageFull.into()
+                });
+            }
         }
         state.changes += 1;
         let is_last = state.power_until.is_some_and(|until| state.changes > until);
@@ -161,9 +281,21 @@ impl CrashDisk {
 impl Disk for CrashDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         if !self.0.lock().unwrap().files.contains_key(name) {
-            self.change(name, Fault::Write, |state| drop(state.files.insert(name.to_owned(), Contents::default())))?;
+            self.change(name, Effect::Grows, |state| drop(state.files.insert(name.to_owned(), Contents::default())))?;
         }
         Ok(Arc::new(CrashFile(self.clone(), name.to_owned())))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.0.lock().unwrap().files.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.change(name, Effect::Shrinks, |state| {
+            let contents = state.files.remove(name).unwrap();
+            if contents.is_named {
+                state.removed.push((name.to_owned(), contents));
+            }
+        })
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -171,13 +303,21 @@ impl Disk for CrashDisk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.change("", Fault::Sync, |state| state.files.values_mut().for_each(|file| file.is_named = true))
+        self.change("", Effect::Syncs, |state| {
+            state.files.values_mut().for_each(|file| file.is_named = true);
+            state.removed.clear();
+        })
     }
 }
 
 impl CrashFile {
     fn edit(&self, change: Change) -> io::Result<()> {
-        self.0.change(&self.1, Fault::Write, |state| {
+        let effect = match &change {
+            Change::Write(at, bytes) if at + bytes.len() <= self.see(<[u8]>::len) => Effect::Overwrites,
+            Change::Len(len) if *len <= self.see(<[u8]>::len) => Effect::Shrinks,
+            _ => Effect::Grows,
+        };
+        self.0.change(&self.1, effect, |state| {
             let file = state.files.get_mut(&self.1).unwrap();
             change.apply(&mut file.current);
             file.pending.push(change);
@@ -185,7 +325,10 @@ impl CrashFile {
     }
 
     fn see<T>(&self, see: impl FnOnce(&[u8]) -> T) -> T {
-        see(&self.0.0.lock().unwrap().files[&self.1].current)
+        let state = self.0.0.lock().unwrap();
+        // Whoever has a deleted file open goes on reading it.
+        let removed = || state.removed.iter().find(|(name, _)| *name == self.1).map(|(_, contents)| contents);
+        see(state.files.get(&self.1).or_else(removed).map_or(&[][..], |contents| &contents.current))
     }
 }
 
@@ -209,140 +352,9 @@ impl DiskFile for CrashFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.change(&self.1, Fault::Sync, |state| {
+        self.0.change(&self.1, Effect::Syncs, |state| {
             let Contents { durable, pending, .. } = state.files.get_mut(&self.1).unwrap();
             pending.drain(..).for_each(|change| change.apply(durable));
         })
     }
-}
-
-/// Small enough that the script rolls over several segments.
-fn config() -> Config {
-    Config { segment_bytes: 4_000, cache_bytes: 1 << 20, ..Config::default() }
-}
-
-fn blob(number: u8) -> Vec<u8> {
-    (0..=u8::MAX).cycle().skip(number.into()).take(200 + 290 * usize::from(number)).collect()
-}
-
-fn object() -> Encoded {
-    encode(&blob(9), Hash32::ZERO, Profile::DEVNET).unwrap()
-}
-
-/// One write and how to look for it afterwards.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Blob(u8),
-    Fragment(u8),
-    Record(u8, u8),
-}
-
-const SCRIPT: [Step; 12] = [
-    Step::Blob(1),
-    Step::Record(1, 1),
-    Step::Fragment(0),
-    Step::Blob(7),
-    Step::Record(1, 2),
-    Step::Fragment(4),
-    Step::Blob(8),
-    Step::Blob(1),
-    Step::Record(2, 1),
-    Step::Blob(2),
-    Step::Record(1, 3),
-    Step::Fragment(2),
-];
-
-fn perform(store: &Store, object: &Encoded, step: Step) -> bool {
-    match step {
-        Step::Blob(number) => store.put(&blob(number)).is_ok(),
-        Step::Fragment(index) => {
-            let fragment = object.manifest.verify(index, object.fragments[usize::from(index)].clone()).unwrap();
-            store.put_fragment(&object.manifest, &fragment).is_ok()
-        }
-        Step::Record(key, value) => store.records().put("vouchers", &[key], &[value]).is_ok(),
-    }
-}
-
-/// Opens a store and performs steps until one fails; says how many were acknowledged, nothing if it did not open.
-fn run(disk: &CrashDisk, object: &Encoded) -> Option<usize> {
-    let store = Store::on(Arc::new(disk.clone()), config()).ok()?;
-    Some(SCRIPT.iter().take_while(|step| perform(&store, object, **step)).count())
-}
-
-/// What was acknowledged is there, what was under way is there or not, and nothing else.
-fn check(store: &Store, object: &Encoded, acknowledged: usize, seed: &str) {
-    for step in &SCRIPT[..acknowledged] {
-        match *step {
-            Step::Blob(number) => assert_eq!(store.get(BlobId::of(&blob(number))).unwrap(), Some(blob(number)), "{seed}: {step:?}"),
-            Step::Fragment(index) => {
-                let bytes = store.get_fragment(object.manifest.id(), index).unwrap();
-                assert_eq!(bytes.as_ref(), Some(&object.fragments[usize::from(index)]), "{seed}: {step:?}");
-                assert_eq!(store.manifest(object.manifest.id()).unwrap().as_ref(), Some(&object.manifest), "{seed}");
-            }
-            Step::Record(key, _) => {
-                let value = store.records().get("vouchers", &[key]).unwrap().expect("a record that was acknowledged")[0];
-                let last = |upto: usize| {
-                    SCRIPT[..upto].iter().rev().find_map(|s| if let Step::Record(k, v) = s { (*k == key).then_some(*v) } else { None })
-                };
-                let under_way = last(SCRIPT.len().min(acknowledged + 1));
-                assert!([last(acknowledged), under_way].contains(&Some(value)), "{seed}: {step:?} holds {value}");
-            }
-        }
-    }
-    let scrubbed = store.scrub(None, 1_000).unwrap();
-    assert_eq!(scrubbed.corrupt, [], "{seed}");
-    assert_eq!(store.recovery().lost_bytes, 0, "{seed}");
-}
-
-#[test]
-fn whatever_was_acknowledged_survives_a_power_cut_at_any_write() {
-    let object = object();
-    let whole = CrashDisk::default();
-    assert_eq!(run(&whole, &object), Some(SCRIPT.len()));
-    let changes = whole.changes();
-    assert!(changes > 60, "the script makes {changes} changes");
-    for nth in 0..changes {
-        for coin in [0, 1, 1_000 + nth, 2_000 + nth] {
-            let seed = format!("power off at change {nth}, coin {coin}");
-            let disk = CrashDisk::default();
-            disk.power_off_at(nth);
-            let acknowledged = run(&disk, &object).unwrap_or(0);
-            let disk = disk.reboot(coin);
-            let store = Store::on(Arc::new(disk.clone()), config()).unwrap_or_else(|error| panic!("{seed}: {error}"));
-            check(&store, &object, acknowledged, &seed);
-            for step in SCRIPT {
-                assert!(perform(&store, &object, step), "{seed}: {step:?} after the cut");
-            }
-            check(&store, &object, SCRIPT.len(), &seed);
-        }
-    }
-}
-
-#[test]
-fn a_power_cut_during_recovery_loses_nothing_either() {
-    let object = object();
-    let whole = CrashDisk::default();
-    run(&whole, &object).unwrap();
-    for nth in (0..whole.changes()).step_by(3) {
-        let disk = CrashDisk::default();
-        disk.power_off_at(nth);
-        let acknowledged = run(&disk, &object).unwrap_or(0);
-        let mut disk = disk.reboot(3_000 + nth);
-        for again in 0..8 {
-            disk.power_off_at(again);
-            drop(Store::on(Arc::new(disk.clone()), config()));
-            disk = disk.reboot(4_000 + again);
-        }
-        let seed = format!("power off at change {nth}, then eight times while recovering");
-        let store = Store::on(Arc::new(disk), config()).unwrap_or_else(|error| panic!("{seed}: {error}"));
-        check(&store, &object, acknowledged, &seed);
-    }
-}
-
-#[test]
-fn a_clean_stop_leaves_nothing_to_recover() {
-    let disk = CrashDisk::default();
-    run(&disk, &object()).unwrap();
-    let store = Store::on(Arc::new(disk), config()).unwrap();
-    assert_eq!(store.recovery(), Recovery::default());
 }

@@ -15,9 +15,11 @@ use super::StoreError;
 pub(super) trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file for reading and writing, empty if it was absent.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Deletes a file; an error of kind `NotFound` if there is none. Whoever has it open goes on reading.
+    fn remove(&self, name: &str) -> io::Result<()>;
     /// Names of the files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Makes the existence of files durable.
+    /// Makes the existence and the absence of files durable.
     fn sync_names(&self) -> io::Result<()>;
 }
 
@@ -99,6 +101,10 @@ impl Disk for Folder {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path.join(name))?;
         Ok(Arc::new(file))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
     }
 
     fn names(&self) -> io::Result<Vec<String>> {

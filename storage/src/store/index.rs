@@ -1,11 +1,12 @@
 //! The index: where each item stands, and how far of each segment it has seen. One redb file, which the records share.
 //!
-//! Tables: `items`, kind u8, id, index u8 (34 bytes) to segment u32, offset u64, length u32, BLAKE3 (48 bytes); `marks`, segment to the bytes
-//! indexed of it. Both change in one commit, and a commit is durable when it returns.
+//! Tables: `items`, kind u8, id, index u8 (34 bytes) to segment u32, offset u64, length u32, BLAKE3 (48 bytes); `gone`, the same for released
+//! items, to the record that says so; `marks`, segment to the bytes indexed of it, 0 for a segment that is being dropped. All change in one commit,
+//! and a commit is durable when it returns.
 
 use std::{collections::BTreeMap, io, ops::RangeInclusive, sync::Arc};
 
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, TableError};
 use types::{
     encoding::{DecodeError, Reader, Writer},
     id::BlobId,
@@ -13,17 +14,21 @@ use types::{
 
 use super::{
     Item, StoreError,
+    base::Base,
     disk::{Disk, DiskFile},
     io_error,
 };
 
-const FILE: &str = "index.redb";
-const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &str = "tributary store 1\n";
+pub(super) const FILE: &str = "index.redb";
+pub(super) const FORMAT_FILE: &str = "FORMAT";
+pub(super) const FORMAT: &str = "tributary store 1\n";
 /// First bytes of every redb file.
 const REDB_MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 const ITEMS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("items");
+const GONE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("gone");
 const MARKS: TableDefinition<'_, u32, u64> = TableDefinition::new("marks");
+/// The mark of a segment whose file is being deleted: opening goes on with that.
+pub(super) const DROPPED: u64 = 0;
 
 /// Why the index did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,9 @@ pub enum IndexError {
     /// An entry that was never written so.
     #[error("the store's index ({FILE}) holds a broken entry: {0}")]
     Entry(#[from] DecodeError),
+    /// A sync failed.
+    #[error("the store's index ({FILE}) is not written any more, since a sync of it failed: mend the disk and start again")]
+    Stopped,
 }
 
 /// Any of redb's errors.
@@ -88,10 +96,9 @@ pub(super) fn open(disk: &dyn Disk, cache_bytes: usize) -> Result<Index, StoreEr
     if is_new && !has_magic(&*file).map_err(io_error("read", FILE))? {
         file.set_len(0).map_err(io_error("cut", FILE))?;
     }
-    let database = Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(failed)?;
-    let index = Index(Arc::new(database));
+    let index = Index(Arc::new(Base::open(file, cache_bytes)?));
     if is_new {
-        index.commit(&[], &[])?;
+        index.commit(&Change::default())?;
         // The index must be there for certain before anything says so.
         let sync_names = || disk.sync_names().map_err(io_error("sync", "the store's folder"));
         sync_names()?;
@@ -128,56 +135,141 @@ fn has_magic(file: &dyn DiskFile) -> io::Result<bool> {
     Ok(head == REDB_MAGIC)
 }
 
+/// What the index says of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It stands there.
+    Kept(Location),
+    /// It was released; the record that says so stands there.
+    Gone(Location),
+    /// Nothing is said of it: the record that said it was released has no older one to speak against.
+    Forgotten,
+}
+
+/// What changes in one commit, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Change {
+    pub(super) entries: Vec<(Item, Entry)>,
+    /// New marks; nothing: the segment is dropped and its file is gone.
+    pub(super) marks: Vec<(u32, Option<u64>)>,
+}
+
+/// Which records a [`Index::page`] lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Kept,
+    Gone,
+}
+
 /// The open index.
 #[derive(Debug)]
-pub(super) struct Index(Arc<Database>);
+pub(super) struct Index(Arc<Base>);
 
 impl Index {
+    /// The index in a file that is left as it is.
+    pub(super) fn shadow(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self, StoreError> {
+        // redb would begin an empty file anew.
+        if !has_magic(&*file).map_err(io_error("read", FILE))? {
+            return Err(io_error("read", FILE)(io::Error::other("it does not begin as an index does")));
+        }
+        Ok(Self(Arc::new(Base::shadow(file, cache_bytes)?)))
+    }
+
+    /// Whether every page of the index in a file verifies.
+    pub(super) fn verify(file: &Arc<dyn DiskFile>, cache_bytes: usize) -> Result<bool, IndexError> {
+        Base::verify(file, cache_bytes)
+    }
+
     /// The database, for the records.
-    pub(super) fn database(&self) -> Arc<Database> {
+    pub(super) fn base(&self) -> Arc<Base> {
         Arc::clone(&self.0)
     }
 
-    /// Enters items and marks, durably, all or none.
-    pub(super) fn commit(&self, items: &[(Item, Location)], marks: &[(u32, u64)]) -> Result<(), IndexError> {
-        let change = self.0.begin_write().map_err(failed)?;
+    /// Makes the change, durably, all or none. Returns the records that nothing points at any more.
+    pub(super) fn commit(&self, change: &Change) -> Result<Vec<Location>, IndexError> {
+        let transaction = self.0.write()?;
+        let mut displaced = Vec::new();
         {
-            let mut table = change.open_table(ITEMS).map_err(failed)?;
-            for (item, location) in items {
-                table.insert(key(*item).as_slice(), location.encode().as_slice()).map_err(failed)?;
+            let mut items = transaction.open_table(ITEMS).map_err(failed)?;
+            let mut gone = transaction.open_table(GONE).map_err(failed)?;
+            for (item, entry) in &change.entries {
+                let key = key(*item);
+                let (kept_at, gone_at) = match entry {
+                    Entry::Kept(location) => (Some(location), None),
+                    Entry::Gone(location) => (None, Some(location)),
+                    Entry::Forgotten => (None, None),
+                };
+                displaced.extend(set(&mut items, &key, kept_at)?);
+                displaced.extend(set(&mut gone, &key, gone_at)?);
             }
-            let mut table = change.open_table(MARKS).map_err(failed)?;
-            for (segment, mark) in marks {
-                table.insert(segment, mark).map_err(failed)?;
+            let mut table = transaction.open_table(MARKS).map_err(failed)?;
+            for (segment, mark) in &change.marks {
+                match mark {
+                    Some(mark) => table.insert(segment, mark).map_err(failed)?,
+                    None => table.remove(segment).map_err(failed)?,
+                };
             }
         }
-        change.commit().map_err(failed)
+        transaction.commit().map_err(failed)?;
+        Ok(displaced)
+    }
+
+    /// Whether a commit that reported a failure went through all the same, by its marks; if so, durably.
+    pub(super) fn has(&self, change: &Change) -> Result<bool, IndexError> {
+        let marks = self.marks()?;
+        let went_through = change.marks.iter().all(|(segment, mark)| marks.get(segment) == mark.as_ref());
+        if went_through {
+            self.0.sync().map_err(|error| failed(redb::StorageError::Io(error)))?;
+        }
+        Ok(went_through)
+    }
+
+    /// Whether a sync failed: nothing is written any more.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.0.is_unsynced()
     }
 
     /// Where an item stands.
     pub(super) fn get(&self, item: Item) -> Result<Option<Location>, IndexError> {
-        let table = self.0.begin_read().map_err(failed)?.open_table(ITEMS).map_err(failed)?;
-        let entry = table.get(key(item).as_slice()).map_err(failed)?;
-        Ok(entry.map(|entry| Location::decode(entry.value())).transpose()?)
+        self.0.read(|transaction| {
+            let entry = transaction.open_table(ITEMS).map_err(failed)?.get(key(item).as_slice()).map_err(failed)?;
+            Ok(entry.map(|entry| Location::decode(entry.value())).transpose()?)
+        })
+    }
+
+    /// Items kept.
+    pub(super) fn len(&self) -> Result<u64, IndexError> {
+        self.0.read(|transaction| transaction.open_table(ITEMS).map_err(failed)?.len().map_err(failed))
     }
 
     /// Up to `limit` items of a range, in order.
     pub(super) fn range(&self, range: RangeInclusive<Item>, limit: usize) -> Result<Vec<(Item, Location)>, IndexError> {
+        self.range_of(Which::Kept, &range, limit)
+    }
+
+    fn range_of(&self, which: Which, range: &RangeInclusive<Item>, limit: usize) -> Result<Vec<(Item, Location)>, IndexError> {
         let (low, high) = (key(*range.start()), key(*range.end()));
-        let table = self.0.begin_read().map_err(failed)?.open_table(ITEMS).map_err(failed)?;
-        let entries = table.range::<&[u8]>(low.as_slice()..=high.as_slice()).map_err(failed)?;
-        let entry = |entry: Result<_, redb::StorageError>| {
-            let (key, value): (redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>) = entry.map_err(failed)?;
-            Ok((item(key.value())?, Location::decode(value.value())?))
-        };
-        entries.take(limit).map(entry).collect()
+        self.0.read(|transaction| {
+            let Some(table) = open_table(transaction, which)? else { return Ok(Vec::new()) };
+            let entries = table.range::<&[u8]>(low.as_slice()..=high.as_slice()).map_err(failed)?;
+            let entry = |entry: Result<_, redb::StorageError>| {
+                let (key, value): (redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>) = entry.map_err(failed)?;
+                Ok((item(key.value())?, Location::decode(value.value())?))
+            };
+            entries.take(limit).map(entry).collect()
+        })
     }
 
     /// Up to `limit` items after `after`, in order.
     pub(super) fn after(&self, after: Option<Item>, limit: usize) -> Result<Vec<(Item, Location)>, IndexError> {
+        self.page(Which::Kept, after, limit)
+    }
+
+    /// Up to `limit` entries after `after`, in order.
+    pub(super) fn page(&self, which: Which, after: Option<Item>, limit: usize) -> Result<Vec<(Item, Location)>, IndexError> {
         let low = after.unwrap_or(Item::Blob(BlobId::ZERO));
         let last = Item::Fragment { object: BlobId([0xff; 32]), index: u8::MAX };
-        let mut items = self.range(low..=last, limit.saturating_add(1))?;
+        let mut items = self.range_of(which, &(low..=last), limit.saturating_add(1))?;
         items.retain(|(item, _)| Some(*item) != after);
         items.truncate(limit);
         Ok(items)
@@ -185,34 +277,34 @@ impl Index {
 
     /// Bytes indexed of each segment that holds anything indexed.
     pub(super) fn marks(&self) -> Result<BTreeMap<u32, u64>, IndexError> {
-        let table = self.0.begin_read().map_err(failed)?.open_table(MARKS).map_err(failed)?;
-        let entries = table.range::<u32>(..).map_err(failed)?;
-        entries.map(|entry| entry.map(|(segment, mark)| (segment.value(), mark.value())).map_err(failed)).collect()
+        self.0.read(|transaction| {
+            let table = transaction.open_table(MARKS).map_err(failed)?;
+            let entries = table.range::<u32>(..).map_err(failed)?;
+            entries.map(|entry| entry.map(|(segment, mark)| (segment.value(), mark.value())).map_err(failed)).collect()
+        })
     }
 }
 
-/// A disk file under redb. The folder's lock stands in for redb's own.
-#[derive(Debug)]
-struct Backend(Arc<dyn DiskFile>);
+type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
+/// The table; nothing in a store of before items could be released.
+fn open_table(transaction: &ReadTransaction, which: Which) -> Result<Option<OpenTable>, IndexError> {
+    match (transaction.open_table(if which == Which::Kept { ITEMS } else { GONE }), which) {
+        (Ok(table), _) => Ok(Some(table)),
+        (Err(TableError::TableDoesNotExist(_)), Which::Gone) => Ok(None),
+        (Err(error), _) => Err(failed(error)),
     }
+}
 
-    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(at, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(at, bytes)
-    }
+/// Puts `location` in place of what stood under `key`, and returns that.
+fn set(
+    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    location: Option<&Location>,
+) -> Result<Option<Location>, IndexError> {
+    let old = match location {
+        Some(location) => table.insert(key, location.encode().as_slice()).map_err(failed)?,
+        None => table.remove(key).map_err(failed)?,
+    };
+    Ok(old.map(|old| Location::decode(old.value())).transpose()?)
 }

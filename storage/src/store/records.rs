@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, TableHandle};
 
-use super::index::{IndexError, failed};
+use super::{
+    base::Base,
+    index::{IndexError, failed},
+};
 
 /// Longest table name. Tables are named by code, never by a peer, so their number is the code's.
 pub const TABLE_LEN_MAX: usize = 32;
@@ -43,18 +46,21 @@ pub enum RecordError {
 
 /// Handle to a store's records. Writers take turns; readers see the last finished write.
 #[derive(Debug, Clone)]
-pub struct Records(Arc<Database>);
+pub struct Records(Arc<Base>);
 
 /// A key and its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 type Bytes = &'static [u8];
 
-/// A table's name in the database, where the index's own tables have no prefix.
+/// What stands before a table's name in the database, where the index's own tables have no prefix.
+const PREFIX: &str = "record/";
+
+/// A table's name in the database.
 fn full_name(table: &str) -> Result<String, RecordError> {
     let is_name =
         (1..=TABLE_LEN_MAX).contains(&table.len()) && table.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if is_name { Ok(format!("record/{table}")) } else { Err(RecordError::Table { got: table.chars().take(80).collect() }) }
+    if is_name { Ok(format!("{PREFIX}{table}")) } else { Err(RecordError::Table { got: table.chars().take(80).collect() }) }
 }
 
 fn check(table: &str, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
@@ -67,8 +73,8 @@ fn check(table: &str, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
 }
 
 impl Records {
-    pub(super) const fn new(database: Arc<Database>) -> Self {
-        Self(database)
+    pub(super) const fn new(base: Arc<Base>) -> Self {
+        Self(base)
     }
 
     /// Keeps `value` under `key`, in place of what was there.
@@ -89,7 +95,7 @@ impl Records {
             check(table, key, value)?;
             named.push((full_name(table)?, key, value));
         }
-        let change = self.0.begin_write().map_err(failed)?;
+        let change = self.0.write()?;
         for (name, key, value) in &named {
             let mut table = change.open_table(definition(name)).map_err(failed)?;
             table.insert(*key, *value).map_err(failed)?;
@@ -112,7 +118,7 @@ impl Records {
     pub fn update(&self, table: &str, key: &[u8], next: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<bool, RecordError> {
         check(table, key, &[])?;
         let name = full_name(table)?;
-        let change = self.0.begin_write().map_err(failed)?;
+        let change = self.0.write()?;
         {
             let mut open: Table<'_, Bytes, Bytes> = change.open_table(definition(&name)).map_err(failed)?;
             let value = {
@@ -134,7 +140,7 @@ impl Records {
     pub fn remove(&self, table: &str, key: &[u8]) -> Result<bool, RecordError> {
         check(table, key, &[])?;
         let name = full_name(table)?;
-        let change = self.0.begin_write().map_err(failed)?;
+        let change = self.0.write()?;
         let was_there = change.open_table(definition(&name)).map_err(failed)?.remove(key).map_err(failed)?.is_some();
         change.commit().map_err(failed)?;
         Ok(was_there)
@@ -145,9 +151,12 @@ impl Records {
     /// # Errors
     /// [`RecordError`].
     pub fn get(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, RecordError> {
-        let Some(open) = self.open(table)? else { return Ok(None) };
-        let value = open.get(key).map_err(failed)?;
-        Ok(value.map(|value| value.value().to_vec()))
+        let name = full_name(table)?;
+        Ok(self.0.read(|transaction| {
+            let Some(open) = open(transaction, &name)? else { return Ok(None) };
+            let value = open.get(key).map_err(failed)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })?)
     }
 
     /// Up to `limit` records whose key is `from` or after it, in key order; fewer if they exceed [`SCAN_BYTES_MAX`], at least one if there is one.
@@ -156,27 +165,40 @@ impl Records {
     /// # Errors
     /// [`RecordError`].
     pub fn scan(&self, table: &str, from: &[u8], limit: usize) -> Result<Vec<KeyValue>, RecordError> {
-        let Some(open) = self.open(table)? else { return Ok(Vec::new()) };
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for entry in open.range::<&[u8]>(from..).map_err(failed)?.take(limit) {
-            let (key, value) = entry.map_err(failed)?;
-            bytes += key.value().len() + value.value().len();
-            if bytes > SCAN_BYTES_MAX && !found.is_empty() {
-                break;
+        let name = full_name(table)?;
+        Ok(self.0.read(|transaction| {
+            let Some(open) = open(transaction, &name)? else { return Ok(Vec::new()) };
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            for entry in open.range::<&[u8]>(from..).map_err(failed)?.take(limit) {
+                let (key, value) = entry.map_err(failed)?;
+                bytes += key.value().len() + value.value().len();
+                if bytes > SCAN_BYTES_MAX && !found.is_empty() {
+                    break;
+                }
+                found.push((key.value().to_vec(), value.value().to_vec()));
             }
-            found.push((key.value().to_vec(), value.value().to_vec()));
-        }
-        Ok(found)
+            Ok(found)
+        })?)
     }
 
-    /// The table, if anything was ever put in it.
-    fn open(&self, table: &str) -> Result<Option<redb::ReadOnlyTable<Bytes, Bytes>>, RecordError> {
-        let name = full_name(table)?;
-        match self.0.begin_read().map_err(failed)?.open_table(definition(&name)) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(failed(error).into()),
-        }
+    /// Names of the tables that anything was ever put in, in order.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn tables(&self) -> Result<Vec<String>, RecordError> {
+        Ok(self.0.read(|transaction| {
+            let tables = transaction.list_tables().map_err(failed)?;
+            Ok(tables.filter_map(|table| table.name().strip_prefix(PREFIX).map(ToOwned::to_owned)).collect())
+        })?)
+    }
+}
+
+/// The table, if anything was ever put in it.
+fn open(transaction: &ReadTransaction, name: &str) -> Result<Option<ReadOnlyTable<Bytes, Bytes>>, IndexError> {
+    match transaction.open_table(definition(name)) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(failed(error)),
     }
 }
 

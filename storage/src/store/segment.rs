@@ -1,8 +1,8 @@
 //! Segments: append-only files of records.
 //!
 //! A file starts with `TRIBSEG1` and its number u32 (12 bytes). A record is a header of 84 bytes, big-endian, and the payload: `TREC`, kind u8 (1
-//! blob, 2 fragment), index u8, two zero bytes, id 32, payload length u32, payload BLAKE3 32, and the first 8 bytes of the BLAKE3 of all that.
-//! A torn record fails one of the two hashes.
+//! blob, 2 fragment, 3 and 4 their release), index u8, two zero bytes, id 32, payload length u32, payload BLAKE3 32, and the first 8 bytes of the BLAKE3
+//! of all that. A torn record fails one of the two hashes. Of several records of an item the last one counts; a release has no payload.
 
 use std::{io, sync::Arc};
 
@@ -14,24 +14,27 @@ use types::{
 use super::{
     ITEM_BYTES_MAX, Item, Recovery, Segments, StoreError, as_u64,
     disk::{Disk, DiskFile},
-    index::{Index, Location},
+    index::{self, Change, Entry, Index, Location},
     io_error,
 };
 
 const MAGIC: &[u8; 8] = b"TRIBSEG1";
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: u64 = 12;
-const RECORD_MAGIC: &[u8; 4] = b"TREC";
-const RECORD_HEADER_BYTES: usize = 84;
+pub(super) const RECORD_MAGIC: &[u8; 4] = b"TREC";
+pub(super) const RECORD_HEADER_BYTES: usize = 84;
 const CHECKED_BYTES: usize = RECORD_HEADER_BYTES - 8;
 const SUFFIX: &str = ".seg";
+/// What was being done when a sync failed; see [`StoreError::is_unsynced`].
+pub(super) const SYNC: &str = "sync";
 
 /// File name of a segment.
 pub(super) fn name(segment: u32) -> String {
     format!("{segment:08}{SUFFIX}")
 }
 
-fn number(name: &str) -> Option<u32> {
+/// The number of a segment by its file's name.
+pub(super) fn number(name: &str) -> Option<u32> {
     name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 8)?.parse().ok()
 }
 
@@ -39,18 +42,34 @@ fn number(name: &str) -> Option<u32> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) item: Item,
-    len: u32,
-    hash: BlobId,
+    /// Says that the item was released.
+    pub(super) is_release: bool,
+    pub(super) len: u32,
+    pub(super) hash: BlobId,
 }
+
+/// Added to the kind of an item in the record of its release.
+const RELEASE: u8 = 2;
 
 impl Header {
     pub(super) fn new(item: Item, hash: BlobId, bytes: &[u8]) -> Self {
-        Self { item, len: u32::try_from(bytes.len()).expect("items are bounded"), hash }
+        Self { item, is_release: false, len: u32::try_from(bytes.len()).expect("items are bounded"), hash }
+    }
+
+    /// The record that an item was released.
+    pub(super) fn release(item: Item) -> Self {
+        Self { item, is_release: true, len: 0, hash: BlobId::of(b"") }
     }
 
     /// Bytes of header and payload.
     pub(super) fn record_len(&self) -> u64 {
-        as_u64(RECORD_HEADER_BYTES) + u64::from(self.len)
+        record_len(self.len)
+    }
+
+    /// What the index says once the record stands at `at`.
+    pub(super) const fn entry(&self, segment: u32, at: u64) -> Entry {
+        let location = self.location(segment, at);
+        if self.is_release { Entry::Gone(location) } else { Entry::Kept(location) }
     }
 
     /// The index's entry for a record at `at`.
@@ -60,23 +79,32 @@ impl Header {
 
     fn encode(&self) -> Vec<u8> {
         let (kind, index, id) = self.item.parts();
+        let kind = if self.is_release { kind + RELEASE } else { kind };
         let w = Writer::new().bytes(RECORD_MAGIC).u8(kind).u8(index).u16(0).blob(id).u32(self.len).blob(self.hash);
         let bytes = w.finish();
         let check = check(&bytes);
         [bytes, check].concat()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
         let mut r = Reader::new(bytes);
         let magic = r.bytes("record magic", 4)?;
         let (kind, index, spare, id) = (r.u8("kind")?, r.u8("index")?, r.u16("spare")?, r.blob("id")?);
         let (len, hash) = (r.u32("length")?, r.blob("hash")?);
         let is_checked = r.bytes("check", 8)? == check(&bytes[..CHECKED_BYTES]);
         let fits = usize::try_from(len).is_ok_and(|len| len <= ITEM_BYTES_MAX);
-        let item = Item::of_parts(kind, index, id).filter(|_| magic == RECORD_MAGIC && spare == 0 && is_checked && fits);
+        let is_release = kind > RELEASE;
+        let is_sound = !is_release || (len, hash) == (0, BlobId::of(b""));
+        let kind = if is_release { kind - RELEASE } else { kind };
+        let item = Item::of_parts(kind, index, id).filter(|_| magic == RECORD_MAGIC && spare == 0 && is_checked && fits && is_sound);
         r.finish()?;
-        Ok(item.map(|item| Self { item, len, hash }))
+        Ok(item.map(|item| Self { item, is_release, len, hash }))
     }
+}
+
+/// Bytes of a record with a payload of `len` bytes.
+pub(super) fn record_len(len: u32) -> u64 {
+    as_u64(RECORD_HEADER_BYTES) + u64::from(len)
 }
 
 fn check(bytes: &[u8]) -> Vec<u8> {
@@ -106,15 +134,15 @@ impl Item {
 pub(super) fn create(disk: &dyn Disk, segment: u32) -> Result<Arc<dyn DiskFile>, StoreError> {
     let name = name(segment);
     let file = disk.open(&name).map_err(io_error("open", &name))?;
-    start(&*file, segment).map_err(io_error("write", &name))?;
-    disk.sync_names().map_err(io_error("sync", "the store's folder"))?;
+    start(&*file, segment)?;
+    disk.sync_names().map_err(io_error(SYNC, "the store's folder"))?;
     Ok(file)
 }
 
-fn start(file: &dyn DiskFile, segment: u32) -> io::Result<()> {
-    file.set_len(0)?;
-    file.write(0, &[&MAGIC[..], &segment.to_be_bytes()].concat())?;
-    file.sync()
+fn start(file: &dyn DiskFile, segment: u32) -> Result<(), StoreError> {
+    let head = [&MAGIC[..], &segment.to_be_bytes()].concat();
+    file.set_len(0).and_then(|()| file.write(0, &head)).map_err(io_error("write", name(segment)))?;
+    file.sync().map_err(io_error(SYNC, name(segment)))
 }
 
 /// Writes a record, not yet durably.
@@ -136,7 +164,10 @@ pub(super) fn payload(file: &dyn DiskFile, Location { at, len, .. }: Location) -
 
 /// Opens every segment, takes in what the index has not seen, cuts torn tails off.
 pub(super) fn recover(disk: &dyn Disk, index: &Index) -> Result<(Segments, Recovery), StoreError> {
-    let (marks, mut segments, mut recovery) = (index.marks()?, Segments::new(), Recovery::default());
+    let (mut marks, mut segments, mut recovery) = (index.marks()?, Segments::new(), Recovery::default());
+    for (segment, _) in marks.extract_if(.., |_, mark| *mark == index::DROPPED) {
+        finish_drop(disk, index, segment)?;
+    }
     let mut numbers: Vec<u32> =
         disk.names().map_err(io_error("list", "the store's folder"))?.iter().filter_map(|name| number(name)).collect();
     numbers.sort_unstable();
@@ -150,6 +181,18 @@ pub(super) fn recover(disk: &dyn Disk, index: &Index) -> Result<(Segments, Recov
     Ok((segments, recovery))
 }
 
+/// Deletes the file of a segment that is marked as dropped.
+pub(super) fn finish_drop(disk: &dyn Disk, index: &Index, segment: u32) -> Result<(), StoreError> {
+    match disk.remove(&name(segment)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error("delete", name(segment))(error)),
+    }
+    disk.sync_names().map_err(io_error(SYNC, "the store's folder"))?;
+    index.commit(&Change { entries: vec![], marks: vec![(segment, None)] })?;
+    Ok(())
+}
+
 fn recover_one(index: &Index, segment: u32, file: &dyn DiskFile, mark: Option<u64>, recovery: &mut Recovery) -> Result<(), StoreError> {
     let io = |doing| io_error(doing, name(segment));
     let len = file.len().map_err(io("measure"))?;
@@ -158,8 +201,9 @@ fn recover_one(index: &Index, segment: u32, file: &dyn DiskFile, mark: Option<u6
         None if is_started(file, segment, len).map_err(io("read"))? => HEADER_BYTES,
         None => {
             recovery.torn_bytes += len;
-            start(file, segment).map_err(io("write"))?;
-            return Ok(index.commit(&[], &[(segment, HEADER_BYTES)])?);
+            start(file, segment)?;
+            index.commit(&Change { entries: vec![], marks: vec![(segment, Some(HEADER_BYTES))] })?;
+            return Ok(());
         }
     };
     recovery.lost_bytes += from.saturating_sub(len);
@@ -173,14 +217,15 @@ fn recover_one(index: &Index, segment: u32, file: &dyn DiskFile, mark: Option<u6
     }
     if mark != Some(end) {
         // What was read may still be only in the system's memory.
-        file.sync().map_err(io("sync"))?;
-        index.commit(&found, &[(segment, end)])?;
+        file.sync().map_err(io(SYNC))?;
         recovery.adopted += as_u64(found.len());
+        index.commit(&Change { entries: found, marks: vec![(segment, Some(end))] })?;
     }
     Ok(())
 }
 
-fn is_started(file: &dyn DiskFile, segment: u32, len: u64) -> io::Result<bool> {
+/// Whether the segment begins as it should.
+pub(super) fn is_started(file: &dyn DiskFile, segment: u32, len: u64) -> io::Result<bool> {
     if len < HEADER_BYTES {
         return Ok(false);
     }
@@ -190,17 +235,16 @@ fn is_started(file: &dyn DiskFile, segment: u32, len: u64) -> io::Result<bool> {
 }
 
 /// Whole records from `from` on, and where the last of them ends.
-fn scan(file: &dyn DiskFile, segment: u32, from: u64, len: u64) -> io::Result<(Vec<(Item, Location)>, u64)> {
+pub(super) fn scan(file: &dyn DiskFile, segment: u32, from: u64, len: u64) -> io::Result<(Vec<(Item, Entry)>, u64)> {
     let (mut found, mut at) = (Vec::new(), from);
     while at + as_u64(RECORD_HEADER_BYTES) <= len {
         let mut bytes = [0; RECORD_HEADER_BYTES];
         file.read(at, &mut bytes)?;
         let Some(header) = Header::decode(&bytes).ok().flatten().filter(|header| at + header.record_len() <= len) else { break };
-        let location = header.location(segment, at);
-        if BlobId::of(&payload(file, location)?) != header.hash {
+        if BlobId::of(&payload(file, header.location(segment, at))?) != header.hash {
             break;
         }
-        found.push((header.item, location));
+        found.push((header.item, header.entry(segment, at)));
         at += header.record_len();
     }
     Ok((found, at))
@@ -223,6 +267,16 @@ mod tests {
             (name(7), number("00000007.seg"), number("7.seg"), number("index.redb")),
             ("00000007.seg".to_owned(), Some(7), None, None)
         );
+    }
+
+    #[test]
+    fn a_release_names_its_item_and_has_no_payload() {
+        let header = Header::release(Item::Fragment { object: BlobId([0x11; 32]), index: 3 });
+        let bytes = header.encode();
+        assert_eq!((bytes[4], &bytes[40..44]), (4, &[0; 4][..]));
+        assert_eq!(Header::decode(&bytes), Ok(Some(header)));
+        let long = Header { len: 1, ..header }.encode();
+        assert_eq!(Header::decode(&long), Ok(None));
     }
 
     proptest! {

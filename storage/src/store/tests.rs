@@ -151,12 +151,183 @@ fn capacity_and_item_size_are_bounds() {
     let store = Store::on(Arc::new(CrashDisk::default()), Config { capacity_bytes: 1_000, ..Config::default() }).unwrap();
     store.put(&[1; 500]).unwrap();
     let error = store.put(&[2; 500]).unwrap_err();
-    assert!(matches!(error, StoreError::Full { capacity: 1_000, need: 584, .. }), "{error}");
+    assert!(matches!(error, StoreError::Full { capacity: 875, need: 584, .. }), "an eighth is kept free for releases: {error}");
     assert!(store.free_bytes() < 584);
     assert!(matches!(store.put(&vec![0; ITEM_BYTES_MAX + 1]), Err(StoreError::TooLong { .. })));
     let (one, two) = (object(), encode(b"two", Hash32::ZERO, Profile::DEVNET).unwrap());
     let fragment = two.manifest.verify(0, two.fragments[0].clone()).unwrap();
     assert!(matches!(store.put_fragment(&one.manifest, &fragment), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn a_release_ends_an_item_s_stay_and_the_last_fragment_takes_the_manifest_with_it() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    let (object, blob) = (object(), store.put(b"blob").unwrap());
+    let id = object.manifest.id();
+    put_fragment(&store, &object, 1);
+    put_fragment(&store, &object, 4);
+    let error = store.release(Item::Blob(id)).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { fragments: 2, .. }), "{error}");
+    assert!(store.release(Item::Fragment { object: id, index: 1 }).unwrap());
+    assert!(!store.release(Item::Fragment { object: id, index: 1 }).unwrap(), "it is gone already");
+    assert_eq!((store.get_fragment(id, 1).unwrap(), store.fragments_of(id).unwrap()), (None, vec![4]));
+    assert!(store.release(Item::Fragment { object: id, index: 4 }).unwrap() && store.release(Item::Blob(blob)).unwrap());
+    assert_eq!((store.manifest(id).unwrap(), store.items(None, 10).unwrap()), (None, vec![]));
+    drop(store);
+    let store = on(&disk);
+    assert_eq!((store.recovery(), store.items(None, 10).unwrap()), (Recovery::default(), vec![]));
+    put_fragment(&store, &object, 1);
+    assert_eq!(store.release_object(id).unwrap(), 1);
+    assert_eq!(store.release_object(id).unwrap(), 0);
+}
+
+/// A store of small segments, with a sixth of its blobs left.
+fn thinned(disk: &CrashDisk) -> (Store, Vec<BlobId>) {
+    let store = Store::on(Arc::new(disk.clone()), Config { segment_bytes: 4_000, ..Config::default() }).unwrap();
+    let ids: Vec<_> = (0..60_u8).map(|number| store.put(&[number; 900]).unwrap()).collect();
+    for (_, id) in ids.iter().enumerate().filter(|(place, _)| place % 6 != 0) {
+        store.release(Item::Blob(*id)).unwrap();
+    }
+    (store, ids.into_iter().step_by(6).collect())
+}
+
+#[test]
+fn collecting_frees_what_was_released_in_bounded_steps_while_the_rest_is_read() {
+    let disk = CrashDisk::default();
+    let (store, left) = thinned(&disk);
+    let before = store.usage().unwrap();
+    assert!(before.dead_bytes > 45_000, "{before:?}");
+    let (mut freed, mut steps) = (0, 0);
+    loop {
+        let collected = store.collect(1_000).unwrap();
+        assert!(collected.moved_bytes <= 1_000 && collected.corrupt.is_empty());
+        freed += collected.freed_bytes;
+        steps += 1;
+        left.iter().for_each(|id| assert!(store.get(*id).unwrap().is_some(), "step {steps}"));
+        if collected.is_done {
+            break;
+        }
+    }
+    let after = store.usage().unwrap();
+    assert_eq!((after.items, store.used_bytes()), (10, after.used_bytes));
+    assert!(steps > 20 && freed > 50_000 && after.used_bytes < 25_000, "{steps} steps, {freed} freed, {after:?}");
+    assert!(after.dead_bytes <= after.live_bytes + 4_000, "{after:?}");
+    drop(store);
+    let store = on(&disk);
+    assert_eq!((store.recovery(), store.usage().unwrap().items), (Recovery::default(), 10));
+    assert_eq!(store.scrub(None, 100).unwrap().corrupt, []);
+}
+
+#[test]
+fn a_rotten_item_is_reported_by_collecting_and_holds_its_segment_until_it_is_mended() {
+    let disk = CrashDisk::default();
+    let (store, left) = thinned(&disk);
+    // The second segment's only live one, by its payload.
+    let rotten = left[1];
+    let bytes = [6; 900];
+    let Location { segment, at, .. } = store.0.index.get(Item::Blob(rotten)).unwrap().unwrap();
+    disk.rot(&segment::name(segment), usize::try_from(at).unwrap() + 84 + 450);
+    let run = || {
+        let mut corrupt = Vec::new();
+        loop {
+            let collected = store.collect(10_000).unwrap();
+            corrupt.extend(collected.corrupt);
+            if collected.is_done {
+                return corrupt;
+            }
+        }
+    };
+    let corrupt = run();
+    assert_eq!((corrupt.len(), corrupt[0].item), (1, Item::Blob(rotten)));
+    assert!(matches!(store.get(rotten), Err(StoreError::Corrupt(_))), "it is still known to have been here");
+    assert!(disk.has(&segment::name(segment)));
+    assert_eq!(run(), []);
+    store.put(&bytes).unwrap();
+    assert_eq!(run(), []);
+    assert!(!disk.has(&segment::name(segment)), "mended: the segment goes");
+    assert_eq!(store.get(rotten).unwrap().as_deref(), Some(&bytes[..]));
+}
+
+#[test]
+fn a_store_that_is_full_takes_releases_and_after_collecting_items_again() {
+    let config = Config { capacity_bytes: 40_000, segment_bytes: 4_000, ..Config::default() };
+    let store = Store::on(Arc::new(CrashDisk::default()), config).unwrap();
+    let mut ids = Vec::new();
+    let error = loop {
+        let bytes = [u8::try_from(ids.len()).unwrap(); 900];
+        match store.put(&bytes) {
+            Ok(id) => ids.push(id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert_eq!(store.usage().unwrap().reserved_bytes, 4_000);
+    for id in ids.iter().step_by(2) {
+        store.release(Item::Blob(*id)).unwrap();
+    }
+    assert!(matches!(store.put(&[200; 900]), Err(StoreError::Full { .. })), "nothing was collected yet");
+    while !store.collect(2_000).unwrap().is_done {}
+    for number in 200..210 {
+        store.put(&[number; 900]).unwrap();
+    }
+    ids.iter().skip(1).step_by(2).for_each(|id| assert!(store.get(*id).unwrap().is_some()));
+}
+
+#[test]
+fn a_walk_looks_at_everything_once_in_bounded_steps_and_says_how_far_it_is() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    let ids: Vec<_> = (0..20_u8).map(|number| store.put(&[number; 1_000]).unwrap()).collect();
+    for place in [3, 11] {
+        disk.rot("00000001.seg", 12 + place * 1_084 + 84 + 7);
+    }
+    let (mut walk, mut corrupt, mut seen) = (Walk::new(&store).unwrap(), Vec::new(), 0);
+    while !walk.progress().is_done {
+        corrupt.extend(walk.step(&store, 2_500).unwrap().into_iter().map(|corrupt| corrupt.item));
+        assert!(walk.progress().items - seen <= 3, "a step reads its bytes and no more");
+        seen = walk.progress().items;
+    }
+    let progress = walk.progress();
+    assert_eq!((progress.items, progress.items_total, progress.bytes, progress.bytes_total, progress.corrupt), (20, 20, 20_000, 21_680, 2));
+    corrupt.sort_unstable();
+    let mut expected = [Item::Blob(ids[3]), Item::Blob(ids[11])];
+    expected.sort_unstable();
+    assert_eq!(corrupt, expected);
+}
+
+#[test]
+fn an_object_that_was_proved_false_is_released_and_never_kept_again() {
+    let store = on(&CrashDisk::default());
+    let mut lying = object();
+    put_fragment(&store, &lying, 0);
+    // Fragments of one object under the name of another's content.
+    let mut bytes = lying.manifest.encode();
+    bytes[20] ^= 1;
+    lying.manifest = ObjectManifest::decode(&bytes).unwrap();
+    put_fragment(&store, &lying, 0);
+    put_fragment(&store, &lying, 2);
+    let fragments: Vec<_> =
+        (0..3_u8).map(|index| lying.manifest.verify(index, lying.fragments[usize::from(index)].clone()).unwrap()).collect();
+    let proof = crate::erasure::Proof::find(&lying.manifest, &fragments).unwrap().unwrap();
+    let voided = crate::erasure::Proof::decode(&proof.encode()).unwrap().check().unwrap();
+    assert_eq!(store.void(&voided).unwrap(), 2);
+    assert!(matches!(store.put_fragment(&lying.manifest, &fragments[1]), Err(StoreError::Void { .. })));
+    assert_eq!(store.fragments_of(object().manifest.id()).unwrap(), [0], "the honest one stays");
+}
+
+#[test]
+fn an_index_of_three_thousand_fragments_takes_at_most_four_hundred_bytes_for_each() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    for number in 0..3_000_u32 {
+        let object = encode(&number.to_be_bytes(), Hash32::ZERO, Profile::DEVNET).unwrap();
+        put_fragment(&store, &object, 0);
+    }
+    drop(store);
+    let bytes = disk.len_of("index.redb") / 3_000;
+    // `tests/overhead.rs` counts with it.
+    assert!(bytes <= 400, "{bytes} bytes a fragment");
 }
 
 #[test]
