@@ -74,6 +74,13 @@ mod receipt_challenge {
         "contracts/artifacts/ReceiptChallenge.json"
     );
 }
+mod audit_rent {
+    alloy::sol!(
+        #[sol(all_derives)]
+        AuditRent,
+        "contracts/artifacts/AuditRent.json"
+    );
+}
 mod datanet_treasury {
     alloy::sol!(
         #[sol(all_derives)]
@@ -97,6 +104,7 @@ mod l1_block {
 }
 
 pub use asset_registry::AssetRegistry;
+pub use audit_rent::AuditRent;
 pub use billing_verifier::BillingVerifier;
 pub use datanet_rent::DatanetRent;
 pub use datanet_treasury::DatanetTreasury;
@@ -111,7 +119,7 @@ pub use settlement::Settlement;
 pub use stake_manager::StakeManager;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 13] = [
+pub const ARTIFACTS: [(&str, &str); 14] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -124,6 +132,7 @@ pub const ARTIFACTS: [(&str, &str); 13] = [
     ("ReceiptChallenge", include_str!("../contracts/artifacts/ReceiptChallenge.json")),
     ("PayoutVerifier", include_str!("../contracts/artifacts/PayoutVerifier.json")),
     ("DatanetTreasury", include_str!("../contracts/artifacts/DatanetTreasury.json")),
+    ("AuditRent", include_str!("../contracts/artifacts/AuditRent.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -199,6 +208,9 @@ mod tests {
         check("PayoutVerifier", "provePayout", PayoutVerifier::provePayoutCall::SELECTOR);
         check("ReceiptChallenge", "showReceipts", ReceiptChallenge::showReceiptsCall::SELECTOR);
         check("DatanetRent", "prepay", DatanetRent::prepayCall::SELECTOR);
+        check("DatanetRent", "giveBack", DatanetRent::giveBackCall::SELECTOR);
+        check("AuditRent", "claim", AuditRent::claimCall::SELECTOR);
+        check("AuditRent", "enlist", AuditRent::enlistCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -213,6 +225,7 @@ mod tests {
         check("StakeManager", "Slashed", StakeManager::Slashed::SIGNATURE_HASH.0);
         check("StakeManager", "SlashReleased", StakeManager::SlashReleased::SIGNATURE_HASH.0);
         check("PayoutVerifier", "RefundRequested", PayoutVerifier::RefundRequested::SIGNATURE_HASH.0);
+        check("AuditRent", "RentClaimed", AuditRent::RentClaimed::SIGNATURE_HASH.0);
     }
 
     #[test]
@@ -233,6 +246,7 @@ mod tests {
         assert_eq!(code("ReceiptChallenge"), ReceiptChallenge::BYTECODE);
         assert_eq!(code("PayoutVerifier"), PayoutVerifier::BYTECODE);
         assert_eq!(code("DatanetTreasury"), DatanetTreasury::BYTECODE);
+        assert_eq!(code("AuditRent"), AuditRent::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

@@ -13,6 +13,7 @@ pub mod fraud;
 pub mod kept;
 pub mod pools;
 pub mod quote;
+pub mod rent;
 pub mod send;
 pub mod settle;
 pub mod stake;

@@ -1,7 +1,7 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Fourteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
-//! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes last. What was deployed is compared byte for byte with what the embedded
+//! Sixteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
 mod check;
@@ -157,6 +157,8 @@ pub struct Deployment {
     pub payout: Address,
     /// `DatanetTreasury`: divides what the treasuries of Datanets earn over who contributed.
     pub treasury: Address,
+    /// `AuditRent`: says who audits whom, and who is paid rent for audits that it passed.
+    pub audits: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -168,7 +170,7 @@ impl Deployment {
     }
 
     /// Each contract with its address, in the order of deployment.
-    pub const fn contracts(&self) -> [(&'static str, Address); 12] {
+    pub const fn contracts(&self) -> [(&'static str, Address); 13] {
         [
             ("StakeManager", self.stake),
             ("InsurancePool", self.insurance),
@@ -182,6 +184,7 @@ impl Deployment {
             ("ReceiptChallenge", self.challenge),
             ("PayoutVerifier", self.payout),
             ("DatanetTreasury", self.treasury),
+            ("AuditRent", self.audits),
         ]
     }
 

@@ -1,7 +1,7 @@
 //! Put results on a chain, read facts from it.
 //!
 //! Pure, tested without a chain: [`outbox`] (one key, one transaction), [`lanes`] (which lanes an answer is begun on), [`finality`] (reorganisations),
-//! [`registry`] (views derived from events), [`fraud`] (proofs of false spans). The shell is behind feature `rpc` (default): the generated
+//! [`registry`] (views derived from events), [`fraud`] (proofs of false spans), [`rent`] (claims of who passed its audits). The shell is behind feature `rpc` (default): the generated
 //! bindings, a client of any OP-mode chain, deployment, a development chain on anvil, the follower that feeds the views, encrypted key files, and
 //! stores of public bytes by their BLAKE3.
 //!
@@ -29,6 +29,7 @@ pub mod fraud;
 pub mod lanes;
 pub mod outbox;
 pub mod registry;
+pub mod rent;
 pub mod time;
 
 #[cfg(feature = "rpc")]

@@ -122,6 +122,11 @@ impl DataDir {
         self.0.join("credits")
     }
 
+    /// Audits that this node passed, a file for each epoch.
+    pub fn audits(&self) -> PathBuf {
+        self.0.join("audits")
+    }
+
     /// Failure notices of a client.
     pub fn failures(&self) -> PathBuf {
         self.0.join("failures")

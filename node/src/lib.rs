@@ -4,6 +4,7 @@
 //! service here only carries bytes between a stream and a core.
 
 pub mod ask;
+pub mod audited;
 pub mod books;
 pub mod chain;
 pub mod check;

@@ -1,10 +1,18 @@
-//! What a node says it holds, and what an auditor found of it (P4).
+//! What a node says it holds, and what an auditor found of it (P4); who audits whom (P8).
+
+mod held;
+mod roll;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     encoding::{Contract, DecodeError, Document, Reader, Writer},
     id::{Address, Hash32},
+};
+
+pub use self::{
+    held::HeldFragment,
+    roll::{AUDITORS, Seat, auditors},
 };
 
 /// What a node binds itself to before the seed of an epoch's audit is known.

@@ -7,6 +7,7 @@ import {Suite} from "./Suite.sol";
 /// @notice Says what Datanets there are.
 contract Datanets {
     mapping(uint64 => uint64) public bytesOf;
+    mapping(uint64 => uint256) public contributionCount;
     address public owner;
 
     constructor(address owner_) {
@@ -25,28 +26,41 @@ contract Datanets {
         bytesOf[datanet] = bytes_;
     }
 
+    function setCount(uint64 datanet, uint256 count) external {
+        contributionCount[datanet] = count;
+    }
+
     function setOwner(address owner_) external {
         owner = owner_;
     }
 }
 
-/// @notice Counts epochs and takes money.
+/// @notice Counts epochs.
 contract Epochs {
     uint64 public currentEpoch = 5;
-    uint256 public received;
 
     function next(uint64 epochs) external {
         currentEpoch += epochs;
     }
+}
 
-    function receiveCollected() external payable {
-        received += msg.value;
+/// @notice Refuses money until it is told to take it.
+contract Refuser {
+    bool private takes;
+
+    function take() external {
+        takes = true;
+    }
+
+    receive() external payable {
+        require(takes, "not yet");
     }
 }
 
 contract DatanetRentTest is Suite {
     uint64 private constant NET = 1;
     uint64 private constant GIB = 2 ** 30;
+    address private constant PAYEE = address(0xBEEF);
     Datanets private nets;
     Epochs private clock;
 
@@ -82,20 +96,33 @@ contract DatanetRentTest is Suite {
         rent.prepay{value: 10 ether}(NET);
         clock.next(4);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyAuditor.selector, address(0), address(this)));
-        rent.pay(NET, 1);
+        pay(0, 1);
         vm.prank(governor);
         rent.setAuditor(reviewer);
+        eq("from then on", clock.currentEpoch(), rent.auditedFrom());
         rent.accrue(NET);
         eq("the epochs before it cost nothing", 0, rent.accountOf(NET).accrued);
         clock.next(1);
         rent.accrue(NET);
         eq("the first one after", 1 ether, rent.accountOf(NET).accrued);
+        DatanetRent.Period memory period = rent.periodOf(NET, 0);
+        eq("begins", clock.currentEpoch() - 1, period.from);
+        eq("ends", clock.currentEpoch(), period.until);
         vm.prank(reviewer);
-        rent.pay(NET, 1 ether);
-        eq("reaches Settlement", 1 ether, clock.received());
+        pay(0, 1 ether);
+        eq("reaches who is named", 1 ether, PAYEE.balance);
     }
 
-    function testFuzz_without_an_auditor_what_is_prepaid_stays_prepaid(uint96[4] calldata sums, uint8[4] calldata steps, uint40 size) public {
+    function pay(uint32 period, uint96 amount) private {
+        rent.pay(PAYEE, one(period, amount));
+    }
+
+    function one(uint32 period, uint96 amount) private pure returns (DatanetRent.Payment[] memory payments) {
+        payments = new DatanetRent.Payment[](1);
+        payments[0] = DatanetRent.Payment({datanet: NET, period: period, amount: amount});
+    }
+
+    function testFuzz_without_an_auditor_what_is_prepaid_stays_prepaid(uint88[4] calldata sums, uint8[4] calldata steps, uint40 size) public {
         rent = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
         uint256 in_ = 0;
         vm.deal(address(this), 1e30);
@@ -218,28 +245,111 @@ contract DatanetRentTest is Suite {
         vm.stopPrank();
     }
 
-    function test_only_the_auditor_moves_accrued_rent_and_only_to_settlement() public {
+    function test_only_the_auditor_moves_accrued_rent_and_no_more_of_a_period_than_was_charged() public {
         rent.prepay{value: 10 ether}(NET);
         clock.next(2);
+        rent.accrue(NET);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyAuditor.selector, reviewer, address(this)));
-        rent.pay(NET, 1);
-        vm.startPrank(governor);
+        pay(0, 1);
         DatanetRent unnamed = new DatanetRent(IDatanets(address(nets)), IEpochs(address(clock)), governor, RENT_DELAY, RENT_PRICE);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.ZeroAddress.selector, "auditor"));
         unnamed.setAuditor(address(0));
+        vm.prank(author);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.OnlyGovernor.selector, governor, author));
+        unnamed.setAuditor(author);
+        unnamed.setAuditor(reviewer);
+        eq("the deployer names it", reviewer, unnamed.auditor());
+        vm.prank(governor);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.AuditorAlreadySet.selector, reviewer));
         rent.setAuditor(author);
-        vm.stopPrank();
         vm.startPrank(reviewer);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.NotEnough.selector, 4 ether, 5 ether));
-        rent.pay(NET, 5 ether);
-        vm.expectRevert(abi.encodeWithSelector(DatanetRent.NotEnough.selector, 4 ether, 0));
-        rent.pay(NET, 0);
-        rent.pay(NET, 3 ether);
+        pay(0, 5 ether);
+        vm.expectRevert(DatanetRent.ZeroAmount.selector);
+        pay(0, 0);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.UnknownPeriod.selector, NET, 1));
+        pay(1, 1);
+        pay(0, 3 ether);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.NotEnough.selector, 1 ether, 1 ether + 1));
+        pay(0, 1 ether + 1);
         vm.stopPrank();
-        eq("settlement", 3 ether, clock.received());
+        eq("payee", 3 ether, PAYEE.balance);
         eq("accrued", 1 ether, rent.accountOf(NET).accrued);
+        eq("of the charge", 3 ether, rent.periodOf(NET, 0).paid);
         eq("held", 7 ether, address(rent).balance);
+    }
+
+    function test_a_payee_that_refuses_is_credited() public {
+        rent.prepay{value: 10 ether}(NET);
+        clock.next(1);
+        rent.accrue(NET);
+        address payable refuser = payable(address(new Refuser()));
+        vm.prank(reviewer);
+        rent.pay(refuser, one(0, 1 ether));
+        eq("kept for it", 1 ether, rent.owed(refuser));
+        eq("held", 10 ether, address(rent).balance);
+        vm.expectRevert();
+        rent.withdrawOwed(refuser);
+        Refuser(refuser).take();
+        rent.withdrawOwed(refuser);
+        eq("taken", 1 ether, refuser.balance);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.NothingOwed.selector, refuser));
+        rent.withdrawOwed(refuser);
+    }
+
+    /// @dev What a charge is for: epochs that ended, and contributions that were there when they began.
+    function test_a_charge_names_its_epochs_and_its_contributions() public {
+        nets.setCount(NET, 3);
+        rent.prepay{value: 100 ether}(NET);
+        nets.setBytes(NET, 4 * GIB);
+        nets.setCount(NET, 5);
+        eq("nothing is charged yet", 0, rent.periodCount(NET));
+        clock.next(3);
+        rent.accrue(NET);
+        rent.accrue(NET);
+        eq("one charge", 1, rent.periodCount(NET));
+        DatanetRent.Period memory period = rent.periodOf(NET, 0);
+        eq("from", 5, period.from);
+        eq("until", 8, period.until);
+        eq("contributions", 3, period.contributions);
+        eq("bytes", 2 * GIB, period.textBytes);
+        eq("charged", 6 ether, period.charged);
+        clock.next(1);
+        rent.accrue(NET);
+        period = rent.periodOf(NET, 1);
+        eq("from", 8, period.from);
+        eq("until", 9, period.until);
+        eq("as grown", 5, period.contributions);
+        eq("as grown", 4 * GIB, period.textBytes);
+        eq("charged", 4 ether, period.charged);
+    }
+
+    function test_what_nobody_earned_is_prepaid_again_after_the_time_to_claim() public {
+        uint64 most = rent.CLAIM_EPOCHS();
+        rent.prepay{value: 10 ether}(NET);
+        clock.next(1);
+        rent.accrue(NET);
+        nets.setBytes(NET, 0);
+        rent.accrue(NET);
+        vm.prank(reviewer);
+        pay(0, 0.5 ether);
+        clock.next(most);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.StillClaimable.selector, 6 + most, 6 + most));
+        rent.giveBack(NET, 0);
+        vm.prank(reviewer);
+        pay(0, 0.5 ether);
+        clock.next(1);
+        vm.prank(reviewer);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.ClaimsOver.selector, 6 + most, 7 + most));
+        pay(0, 0.5 ether);
+        rent.giveBack(NET, 0);
+        eq("prepaid", 9 ether, rent.accountOf(NET).prepaid);
+        eq("accrued", 0, rent.accountOf(NET).accrued);
+        eq("held", 9 ether, address(rent).balance);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.NothingUnpaid.selector, NET, 0));
+        rent.giveBack(NET, 0);
+        vm.expectRevert(abi.encodeWithSelector(DatanetRent.UnknownPeriod.selector, NET, 1));
+        rent.giveBack(NET, 1);
     }
 
     function test_wrong_values_are_refused() public {
@@ -247,7 +357,7 @@ contract DatanetRentTest is Suite {
         rent.prepay{value: 1}(10);
         vm.expectRevert(DatanetRent.ZeroAmount.selector);
         rent.prepay(NET);
-        uint256 tooMuch = uint256(type(uint128).max) + 1;
+        uint256 tooMuch = uint256(type(uint96).max) + 1;
         vm.deal(address(this), tooMuch);
         vm.expectRevert(abi.encodeWithSelector(DatanetRent.AmountTooLarge.selector, tooMuch));
         rent.prepay{value: tooMuch}(NET);

@@ -15,6 +15,7 @@ use super::error::ChainError;
 use crate::{
     bindings::{
         AssetRegistry::{self, AssetRegistryEvents as Registry},
+        AuditRent::AuditRentEvents as Audits,
         BillingVerifier::BillingVerifierEvents as Billing,
         DatanetRent::DatanetRentEvents as Rent,
         FraudVerifier::FraudVerifierEvents as Fraud,
@@ -61,6 +62,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.insurance, insurance),
         (deployment.rewards, rewards),
         (deployment.rent, rent),
+        (deployment.audits, audits),
         (deployment.fraud, fraud),
         (deployment.billing, billing),
         (deployment.challenge, challenge),
@@ -369,6 +371,19 @@ fn rent(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         Rent::Withdrawn(e) => Event::RentWithdrawn { datanet: AssetId(e.datanet), amount: amount(e.amount) },
         Rent::Paid(e) => Event::RentPaid { datanet: AssetId(e.datanet), amount: amount(e.amount) },
         Rent::PriceSet(e) => Event::RentPriceSet { price: bond(e.price), from: e.from },
-        Rent::AuditorSet(_) | Rent::GovernorSet(_) => return Ok(None),
+        Rent::GivenBack(e) => Event::RentGivenBack { datanet: AssetId(e.datanet), amount: amount(e.amount) },
+        Rent::Credited(e) => Event::Credited { by: Custody::Rent, payee: account(e.payee), amount: wide(e.amount)? },
+        Rent::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Rent, payee: account(e.payee), amount: wide(e.amount)? },
+        Rent::Charged(_) | Rent::AuditorSet(_) | Rent::GovernorSet(_) => return Ok(None),
+    }))
+}
+
+fn audits(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Audits::Credited(e) => Event::Credited { by: Custody::Audits, payee: account(e.payee), amount: wide(e.amount)? },
+        Audits::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Audits, payee: account(e.payee), amount: wide(e.amount)? },
+        Audits::Seated(_) | Audits::Unseated(_) | Audits::BeaconAnnounced(_) | Audits::BeaconStored(_) | Audits::RentClaimed(_) => {
+            return Ok(None);
+        }
     }))
 }

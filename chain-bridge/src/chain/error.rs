@@ -53,7 +53,7 @@ pub enum ChainError {
         got: Hash32,
     },
     /// A contract that knows others than the file says.
-    #[error("StakeManager's {what} is {got}, expected {expected}: the deployment was not finished, or the file is wrong")]
+    #[error("the {what} on the chain is {got}, expected {expected}: the deployment was not finished, or the file is wrong")]
     OtherPeer {
         /// Which.
         what: &'static str,

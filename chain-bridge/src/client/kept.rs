@@ -4,7 +4,7 @@ use types::{amount::Amount, id::Address};
 
 use super::{ChainClient, Sent};
 use crate::{
-    bindings::{ReceiptChallenge, Settlement, StakeManager},
+    bindings::{AuditRent, DatanetRent, ReceiptChallenge, Settlement, StakeManager},
     chain::error::ChainError,
     convert,
     registry::event::Custody,
@@ -21,6 +21,8 @@ impl ChainClient {
             Custody::Stake => self.read(at.stake, &StakeManager::owedCall(payee)).await?,
             Custody::Settlement => self.read(at.settlement, &Settlement::owedCall(payee)).await?,
             Custody::Challenge => self.read(at.challenge, &ReceiptChallenge::owedCall(payee)).await?,
+            Custody::Rent => self.read(at.rent, &DatanetRent::owedCall(payee)).await?,
+            Custody::Audits => self.read(at.audits, &AuditRent::owedCall(payee)).await?,
         };
         kept.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "what is kept", why: "beyond 2^128 wei".into() })
     }
@@ -35,6 +37,8 @@ impl ChainClient {
             Custody::Stake => self.write(what, None, at.stake, &StakeManager::withdrawOwedCall { account }, Amount::ZERO).await,
             Custody::Settlement => self.write(what, None, at.settlement, &Settlement::withdrawOwedCall { account }, Amount::ZERO).await,
             Custody::Challenge => self.write(what, None, at.challenge, &ReceiptChallenge::withdrawOwedCall { account }, Amount::ZERO).await,
+            Custody::Rent => self.write(what, None, at.rent, &DatanetRent::withdrawOwedCall { account }, Amount::ZERO).await,
+            Custody::Audits => self.write(what, None, at.audits, &AuditRent::withdrawOwedCall { account }, Amount::ZERO).await,
         }
     }
 }

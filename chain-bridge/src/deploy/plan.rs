@@ -12,8 +12,8 @@ use types::{amount::Amount, id::Address};
 use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace};
 use crate::{
     bindings::{
-        AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool, PayoutVerifier,
-        ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
+        PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -38,6 +38,7 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         challenge: at(9),
         payout: at(10),
         treasury: at(11),
+        audits: at(12),
         config,
     }
 }
@@ -177,6 +178,8 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         maxAgeBlocks_: c.max_age_blocks,
     };
     let treasury = DatanetTreasury::constructorCall { registry_: registry, settlement_: settlement, delaySeconds_: c.treasury_delay_s };
+    let audits =
+        AuditRent::constructorCall { stakeManager_: stake, settlement_: settlement, rent_: address(deployment.rent), registry_: registry };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -190,6 +193,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("ReceiptChallenge", create(&ReceiptChallenge::BYTECODE, challenge.abi_encode())),
         ("PayoutVerifier", create(&PayoutVerifier::BYTECODE, payout.abi_encode())),
         ("DatanetTreasury", create(&DatanetTreasury::BYTECODE, treasury.abi_encode())),
+        ("AuditRent", create(&AuditRent::BYTECODE, audits.abi_encode())),
     ]
 }
 
@@ -198,16 +202,21 @@ pub(super) const fn verifiers(deployment: &Deployment) -> [Address; 4] {
     [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout]
 }
 
-/// The two calls by which StakeManager learns of those that stand after it.
-fn introductions(deployment: &Deployment) -> [(&'static str, Call); 2] {
+/// The calls by which StakeManager and DatanetRent learn of those that stand after them.
+fn introductions(deployment: &Deployment) -> [(&'static str, Call); 3] {
     let peers = StakeManager::setPeersCall {
         insurance_: address(deployment.insurance),
         rewards_: address(deployment.rewards),
         creditDesk_: address(deployment.escrow),
     };
     let named = StakeManager::setVerifiersCall { verifiers: verifiers(deployment).map(address).to_vec() };
-    let to_stake = |data| Call { to: Some(deployment.stake), data, value: Amount::ZERO };
-    [("setPeers", to_stake(peers.abi_encode())), ("setVerifiers", to_stake(named.abi_encode()))]
+    let auditor = DatanetRent::setAuditorCall { auditor_: address(deployment.audits) };
+    let call = |to, data| Call { to: Some(to), data, value: Amount::ZERO };
+    [
+        ("setPeers", call(deployment.stake, peers.abi_encode())),
+        ("setVerifiers", call(deployment.stake, named.abi_encode())),
+        ("setAuditor", call(deployment.rent, auditor.abi_encode())),
+    ]
 }
 
 fn create(code: &Bytes, arguments: Vec<u8>) -> Call {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
+        ARTIFACTS, AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
         PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
@@ -62,7 +62,7 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The artifacts' creation code, in the order of [`Deployment::contracts`].
-fn codes() -> [&'static [u8]; 12] {
+fn codes() -> [&'static [u8]; 13] {
     [
         &StakeManager::BYTECODE,
         &InsurancePool::BYTECODE,
@@ -76,6 +76,7 @@ fn codes() -> [&'static [u8]; 12] {
         &ReceiptChallenge::BYTECODE,
         &PayoutVerifier::BYTECODE,
         &DatanetTreasury::BYTECODE,
+        &AuditRent::BYTECODE,
     ]
 }
 
@@ -96,7 +97,7 @@ pub async fn verify_contract(rpc: &Rpc, deployment: &Deployment, to: Address) ->
 }
 
 /// Compares what stands on the chain with the embedded artifacts and the file, byte for byte, and reads back what no code tells: the peers and
-/// verifiers that StakeManager knows. A dozen calls of 25 kB: for `deploy` and for whoever is about to trust a deployment file.
+/// verifiers that StakeManager knows, and the auditor that DatanetRent does. A dozen calls of 25 kB: for `deploy` and for whoever is about to trust a deployment file.
 ///
 /// # Errors
 /// As [`verify_deployment`]; [`ChainError::OtherCode`], [`ChainError::OtherPeer`] with the contract's name.
@@ -110,6 +111,7 @@ pub async fn verify_code(rpc: &Rpc, deployment: &Deployment) -> Result<(), Chain
         ("insurance", deployment.insurance, read(rpc, deployment, stake, &StakeManager::insuranceCall {}).await?),
         ("rewards", deployment.rewards, read(rpc, deployment, stake, &StakeManager::rewardsCall {}).await?),
         ("credit desk", deployment.escrow, read(rpc, deployment, stake, &StakeManager::creditDeskCall {}).await?),
+        ("auditor", deployment.audits, read(rpc, deployment, deployment.rent, &DatanetRent::auditorCall {}).await?),
     ];
     for (what, expected, got) in peers {
         let got = account(got);

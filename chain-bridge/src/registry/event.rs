@@ -166,8 +166,10 @@ pub enum Event {
     RentWithdrawRequested { datanet: AssetId, amount: Amount, leaves_at: u64 },
     /// A Datanet's owner took unspent rent back.
     RentWithdrawn { datanet: AssetId, amount: Amount },
-    /// Accrued rent went to Settlement.
+    /// Accrued rent went to a node that passed its audit, or is kept for it.
     RentPaid { datanet: AssetId, amount: Amount },
+    /// Accrued rent that nobody earned is prepaid again.
+    RentGivenBack { datanet: AssetId, amount: Amount },
     /// The price of rent, from a time on.
     RentPriceSet { price: Amount, from: u64 },
 }
@@ -181,6 +183,10 @@ pub enum Custody {
     Settlement,
     /// `ReceiptChallenge`.
     Challenge,
+    /// `DatanetRent`.
+    Rent,
+    /// `AuditRent`.
+    Audits,
 }
 
 /// What was proven about a receipt.

@@ -230,7 +230,7 @@ pub struct Proven {
 pub struct Rent {
     /// Prepaid and not accrued.
     pub prepaid: Amount,
-    /// Accrued and not paid to Settlement.
+    /// Accrued and not paid.
     pub accrued: Amount,
     /// Asked back by the owner; part of what is prepaid.
     pub leaving: Amount,
@@ -435,6 +435,11 @@ impl State {
                 (rent.leaving, rent.leaves_at) = (Amount::ZERO, 0);
             }
             Event::RentPaid { datanet, amount } => take(&mut money.rents.entry(*datanet).or_default().accrued, *amount),
+            Event::RentGivenBack { datanet, amount } => {
+                let rent = money.rents.entry(*datanet).or_default();
+                take(&mut rent.accrued, *amount);
+                add(&mut rent.prepaid, *amount);
+            }
             Event::RentPriceSet { price, from } => money.rent_price = Some((*price, *from)),
             _ => {}
         }

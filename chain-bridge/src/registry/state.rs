@@ -291,6 +291,7 @@ impl State {
             | Event::RentWithdrawRequested { .. }
             | Event::RentWithdrawn { .. }
             | Event::RentPaid { .. }
+            | Event::RentGivenBack { .. }
             | Event::RentPriceSet { .. } => {
                 self.apply_pool(&logged.event);
                 Ok(())

@@ -422,6 +422,8 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::RentAccrued { datanet: asset, amount: Amount(1) },
             Event::RentWithdrawRequested { datanet: asset, amount, leaves_at: number },
             Event::RentPaid { datanet: asset, amount: Amount(1) },
+            Event::RentAccrued { datanet: asset, amount: Amount(2) },
+            Event::RentGivenBack { datanet: asset, amount: Amount(2) },
             Event::RentWithdrawn { datanet: asset, amount },
         ],
         _ => vec![

@@ -47,7 +47,7 @@ async fn a_deployment_killed_on_its_way_is_gone_on_with_and_nothing_is_sent_twic
     next.keep_in(&outbox).await.unwrap();
     next.resume().await.unwrap();
     plan.carry_out(&rpc, &next).await.unwrap();
-    assert_eq!(rpc.nonce(own, true).await.unwrap(), plan.first_nonce + quotes.len() as u64, "fourteen transactions, none twice");
+    assert_eq!(rpc.nonce(own, true).await.unwrap(), plan.first_nonce + quotes.len() as u64, "all transactions, none twice");
     let most = quotes.iter().map(|quote| quote.most().0).sum::<u128>();
     let spent = open(50).0 - rpc.balance(own).await.unwrap().0;
     assert!(spent > 0 && spent <= most, "{spent} of at most {most} wei");

@@ -6,7 +6,7 @@
 mod documents;
 mod payouts;
 mod probe;
-mod random;
+pub(crate) mod random;
 mod rules;
 mod shares;
 mod trees;

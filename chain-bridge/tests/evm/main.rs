@@ -18,5 +18,6 @@ mod money;
 mod payout;
 mod places;
 mod refunds;
+mod rent;
 mod spans;
 mod withheld;

@@ -6,6 +6,7 @@
 mod credit;
 mod kept;
 mod relay;
+mod rent;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -46,7 +47,7 @@ const ABSENT_ENOUGH: usize = 2;
 /// Take what the last final payout tree owes this account.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once. --for pays others, in batches; this wallet pays the fees and gets nothing.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim\n  tributary claim --for 0x... --for 0x...\n  tributary claim --kept       what contracts keep for this account, and what its stake has earned\n  tributary claim --credit note.json    a node's credit note: claimed, and taken from its stake if it does not pay"
+    after_help = "Epochs: nodes post their receipts, then a payout tree is posted, and after its window it is final. Claims are cumulative: nothing is lost\nby claiming late, and claiming twice pays once. --for pays others, in batches; this wallet pays the fees and gets nothing.\n\nExamples:\n  tributary claim --dry-run    what would be paid, for which receipts\n  tributary claim\n  tributary claim --for 0x... --for 0x...\n  tributary claim --kept       what contracts keep for this account, and what its stake has earned\n  tributary claim --rent       rent of what this node held in epochs whose audit it passed\n  tributary claim --credit note.json    a node's credit note: claimed, and taken from its stake if it does not pay"
 )]
 pub struct Args {
     /// Account to have paid instead of this wallet's; what it does not take is kept for it. May be repeated.
@@ -55,6 +56,9 @@ pub struct Args {
     /// Take what contracts keep for this account because it did not take it when it was paid, and the stakers' share.
     #[arg(long, conflicts_with_all = ["others", "bootstrap", "credit"])]
     kept: bool,
+    /// Have rent paid for the fragments that this node held in epochs whose audit it passed.
+    #[arg(long, conflicts_with_all = ["others", "bootstrap", "credit", "kept"])]
+    rent: bool,
     /// Claim a credit note that a node signed for an answer; run it again to see it paid, or to have the node's stake pay.
     #[arg(long, value_name = "NOTE", conflicts_with_all = ["others", "bootstrap"])]
     credit: Option<PathBuf>,
@@ -120,6 +124,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     if args.kept {
         return kept::run(context).await;
+    }
+    if args.rent {
+        return rent::run(context).await;
     }
     let chain = context.chain().await?;
     let account = chain.client.address().context("no account")?;

@@ -158,6 +158,17 @@ fn words(quote: &Quote) -> String {
         "pay credit claim" => format!("pays {value} for a claimed credit note into the payer's deposit"),
         "set signer" => "lets another key sign lanes and vouchers for the account, up to a cap and a block".into(),
         "revoke signer" => "ends a key that signs for the account, when the thaw is over".into(),
+        "enlist for audits" => {
+            format!("leaves {value} with the roll of nodes that audit each other, and puts this one on it from the next epoch on")
+        }
+        "resign from audits" => "takes this node off the roll of nodes that audit each other; its deposit comes back".into(),
+        "strike off the roll" => {
+            "takes a node without stake off the roll of those that audit each other; its deposit is this account's".into()
+        }
+        "announce audit beacon" => "announces the block whose hash draws this epoch's auditors".into(),
+        "store audit beacon" => "stores the hash that draws an epoch's auditors".into(),
+        "claim rent" => "has rent paid to nodes that passed their audits, for the fragments they held".into(),
+        "give unearned rent back" => "makes prepaid again what no node earned of a Datanet's rent".into(),
         "request refund" => "asks for what an expired lane collected above its receipts".into(),
         "deployment" => "puts the whole suite of contracts on the chain".into(),
         _ if quote.call.to.is_none() => "puts a contract on the chain".into(),

@@ -87,6 +87,9 @@ async fn rent_is_prepaid_and_taken_back(place: &Place) {
     let taken = place.pays(&["datanet", "rent", "1", "--take-back"], (OPEN / 2).cast_signed()).await;
     assert_eq!((wei(&taken["prepaid_wei"]), wei(&taken["leaving_wei"]), &taken["leaves_at"]), (3 * OPEN / 2, 0, &0.into()), "{taken}");
     assert_eq!(place.held(rent).await, 3 * OPEN / 2);
+    // Nobody audited this node.
+    let claimed = place.run(&["claim", "--rent"]).await;
+    assert_eq!((wei(&claimed["claimed_wei"]), claimed["epochs"].as_array().map(Vec::len)), (0, Some(0)), "{claimed}");
 }
 
 async fn a_deposit_thaws_and_is_taken(place: &Place) {

@@ -27,8 +27,13 @@ struct Row {
 }
 
 /// The contracts that keep what a payee did not take.
-const CUSTODIES: [(Custody, &str); 3] =
-    [(Custody::Settlement, "settlement"), (Custody::Stake, "stake"), (Custody::Challenge, "challenges")];
+const CUSTODIES: [(Custody, &str); 5] = [
+    (Custody::Settlement, "settlement"),
+    (Custody::Stake, "stake"),
+    (Custody::Challenge, "challenges"),
+    (Custody::Rent, "rent"),
+    (Custody::Audits, "deposits of the roll"),
+];
 
 /// Takes all of it: a transaction for each contract that keeps something.
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {

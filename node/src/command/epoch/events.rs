@@ -89,6 +89,7 @@ const fn is_carried(event: &Event) -> bool {
             | Event::RentWithdrawRequested { .. }
             | Event::RentWithdrawn { .. }
             | Event::RentPaid { .. }
+            | Event::RentGivenBack { .. }
             | Event::RentPriceSet { .. }
     )
 }

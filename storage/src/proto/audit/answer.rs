@@ -228,6 +228,7 @@ pub(super) mod tests {
             let holding = |(object, bytes): (&BlobId, &Vec<u8>)| Holding {
                 object: *object,
                 fragment: 0,
+                fragments: 5,
                 bytes: u32::try_from(bytes.len()).unwrap(),
                 root: FragmentRoot::of(bytes).keccak,
             };

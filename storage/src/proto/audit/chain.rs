@@ -1,6 +1,7 @@
 //! What is asked: a list of fragments that a node is bound to, and a walk over their ranges that nobody can know before reading it.
 
 use types::{
+    audit::HeldFragment,
     id::{Address, BlobId, Hash32},
     merkle::{Tree, keccak},
 };
@@ -14,6 +15,8 @@ pub struct Holding {
     pub object: BlobId,
     /// Which fragment.
     pub fragment: u8,
+    /// Fragments of the object.
+    pub fragments: u8,
     /// Its bytes.
     pub bytes: u32,
     /// Its keccak root, as the object's manifest names it.
@@ -32,15 +35,17 @@ impl Holding {
         usize::try_from(u64::from(self.bytes).saturating_sub(start).min(RANGE_BYTES)).expect("a range is short")
     }
 
-    fn leaf(&self) -> Vec<u8> {
-        [self.object.0.as_slice(), &[self.fragment], &self.bytes.to_be_bytes(), &self.root.0].concat()
+    /// As the chain reads it.
+    pub const fn held(&self) -> HeldFragment {
+        let Self { object, fragment, fragments, bytes, root } = *self;
+        HeldFragment { object, fragment, fragments, bytes, root }
     }
 }
 
 /// All that a node holds, in order of object and fragment. Its root is in what the node signs before an epoch's seed is known, so it can choose
 /// neither list nor order afterwards. Node and auditors both derive the list from placement; one that leaves out an assigned fragment admits a loss.
 ///
-/// 5,000 fragments are 345 KB and 5,000 hashes, once a day.
+/// 5,000 fragments are 350 KB and 5,000 hashes, once a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holdings {
     entries: Vec<Holding>,
@@ -71,9 +76,9 @@ impl Holdings {
         &self.entries
     }
 
-    /// The root that the node signs: keccak tree over object, fragment u8, bytes u32, root.
+    /// The root that the node signs: keccak tree over object, fragment u8, fragments u8, bytes u32, root.
     pub fn root(&self) -> Hash32 {
-        let leaves: Vec<_> = self.entries.iter().map(Holding::leaf).collect();
+        let leaves: Vec<_> = self.entries.iter().map(|entry| entry.held().leaf()).collect();
         Tree::over(leaves.iter().map(Vec::as_slice)).root()
     }
 
@@ -149,7 +154,7 @@ mod tests {
     use super::*;
 
     pub(super) fn holding(index: u8, bytes: u32) -> Holding {
-        Holding { object: BlobId([index; 32]), fragment: index, bytes, root: Hash32([index; 32]) }
+        Holding { object: BlobId([index; 32]), fragment: index, fragments: 48, bytes, root: Hash32([index; 32]) }
     }
 
     fn seed() -> Seed {

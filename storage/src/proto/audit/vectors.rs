@@ -51,6 +51,7 @@ fn commitment_walk_and_verdict_are_those_of_the_vectors() {
     let holding = |(case, text): (&Value, &Vec<u8>)| Holding {
         object: BlobId(bytes(&case["object"])),
         fragment: u8::try_from(case["fragment"].as_u64().unwrap()).unwrap(),
+        fragments: u8::try_from(case["fragments"].as_u64().unwrap()).unwrap(),
         bytes: u32::try_from(text.len()).unwrap(),
         root: FragmentRoot::of(text).keccak,
     };
@@ -104,10 +105,12 @@ fn who_is_drawn_is_who_the_vectors_say() {
     let audit = &vectors()["audit"];
     let beacon = Hash32(bytes(&audit["beacon"]));
     let operators = || (0..40).map(|i| Address([i; 20]));
-    let expected = |name: &str| -> Vec<_> {
-        audit[name].as_array().unwrap().iter().map(|first| Address([u8::try_from(first.as_u64().unwrap()).unwrap(); 20])).collect()
+    let expected = |named: &Value| -> Vec<_> {
+        named.as_array().unwrap().iter().map(|first| Address([u8::try_from(first.as_u64().unwrap()).unwrap(); 20])).collect()
     };
-    let sites = operators().map(|operator| (operator, Site::default())).collect();
-    assert_eq!(auditors(beacon, Address([4; 20]), &sites), expected("auditors"));
-    assert_eq!(coordinators(beacon, BlobId([7; 32]), operators()), expected("coordinators"));
+    let roll: Vec<_> = (0_u64..).zip(operators()).map(|(number, node)| Seat { node, subnet: number / 2 }).collect();
+    for place in 0..roll.len() {
+        assert_eq!(auditors(beacon, place, &roll), expected(&audit["auditors"][place]), "{place}");
+    }
+    assert_eq!(coordinators(beacon, BlobId([7; 32]), operators()), expected(&audit["coordinators"]));
 }
