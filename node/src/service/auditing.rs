@@ -2,7 +2,7 @@
 //!
 //! An epoch has two halves. In the first every node that stores signs what it holds and gossips it; the block in the middle is the beacon. Auditors are drawn
 //! by it among those that committed in the same epoch: a roll call, so that who is away is drawn for nothing, and which nobody can join once the
-//! beacon is known. In the second half each node is audited by its three ([`auditor`]) and answers ([`answering`]). Signed verdicts go to all by
+//! beacon is known. In the second half each node is audited by its three (`auditor`) and answers (`answering`). Signed verdicts go to all by
 //! gossip; two that agree are the epoch's outcome, and outcomes a node's standing ([`books`]): warned, suspended (no new fragments), a slash case, whose
 //! verdicts are put together in the data folder for whoever is to judge it.
 //!

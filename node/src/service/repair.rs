@@ -1,10 +1,10 @@
 //! Mending what this node's objects have lost: the core of `storage::proto::repair`, fed with what the node hears and sees, and its outputs carried out.
 //!
 //! Told to the core: who is registered, where and whether they are heard (an ad that is silent for its time to live is silence), the epoch's seed, the
-//! records of this node's objects, what coordinators announce, and damage: found by reading what lies here ([`Mending::scrub`]), by asking the other holders
-//! of objects that this node coordinates in the epoch what they have ([`survey`]), by audits, and by rebuilding itself. Nothing is decided here.
+//! records of this node's objects, what coordinators announce, and damage: found by reading what lies here (`scrub`), by asking the other holders
+//! of objects that this node coordinates in the epoch what they have (`survey`), by audits, and by rebuilding itself. Nothing is decided here.
 //!
-//! A rebuild ([`rebuild`]) keeps nothing on the disk before a whole, verified fragment: a node that is killed in the middle has lost its work and nothing else.
+//! A rebuild (`rebuild`) keeps nothing on the disk before a whole, verified fragment: a node that is killed in the middle has lost its work and nothing else.
 
 mod rebuild;
 mod survey;

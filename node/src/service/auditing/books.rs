@@ -42,6 +42,9 @@ const OUTCOMES: &str = "audit-outcomes";
 /// A node to audit: who does it, and what it committed to.
 pub(super) type Drawn = (Address, Vec<Address>, Option<Signed<AuditCommit>>);
 
+/// Where letters about a node are put, and the box they lie in until its auditor takes it.
+type Letters = (mpsc::Sender<(Instant, Mail)>, Option<Mailbox>);
+
 #[derive(Debug, Default)]
 struct Epoch {
     commits: BTreeMap<Address, Signed<AuditCommit>>,
@@ -53,7 +56,7 @@ struct Epoch {
     settled: BTreeSet<Address>,
     /// The nonce that this node was challenged with.
     challenged: Option<Hash32>,
-    mail: BTreeMap<Address, (mpsc::Sender<(Instant, Mail)>, Option<Mailbox>)>,
+    mail: BTreeMap<Address, Letters>,
 }
 
 impl Epoch {
@@ -173,7 +176,7 @@ impl Books {
         self.epochs.get_mut(&epoch).is_some_and(|epoch| *epoch.challenged.get_or_insert(nonce) == nonce)
     }
 
-    fn open_mail(&mut self, epoch: u64, node: Address) -> Option<&mut (mpsc::Sender<(Instant, Mail)>, Option<Mailbox>)> {
+    fn open_mail(&mut self, epoch: u64, node: Address) -> Option<&mut Letters> {
         let epoch = self.epochs.get_mut(&epoch)?;
         let is_node = epoch.commits.contains_key(&node) || epoch.expected.contains(&node);
         if !is_node && !epoch.mail.contains_key(&node) && epoch.beacon.is_some() {
