@@ -1,5 +1,7 @@
 //! One configuration for the process: `tributary.toml` in the data folder, unknown keys refused, validated once at start.
 
+pub mod keeping;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,6 +14,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
+pub use self::keeping::Keeping;
 use crate::data::read_text;
 
 /// Largest configuration file read; one with every key set holds about a kilobyte.
@@ -58,6 +61,8 @@ pub struct Config {
     pub spending: Spending,
     /// What this node does for others when it settles.
     pub settlement: Settlement,
+    /// How it keeps fragments, if it does.
+    pub keeping: Keeping,
 }
 
 /// What a node does for others, at its own expense, when it settles.
@@ -131,6 +136,7 @@ impl Default for Config {
             // The deposit and --max-fee bound a client that sets none.
             spending: Spending::default(),
             settlement: Settlement::default(),
+            keeping: Keeping::default(),
         }
     }
 }
@@ -200,6 +206,7 @@ impl Config {
             let why = "\"calldata\" is for a node that posts payouts: set poster = true, or availability = \"local\"".to_owned();
             return Err(ConfigError::Value { key: "settlement.availability", why });
         }
+        self.keeping.validate()?;
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use attribution::bundle::Bundle;
 use chain_bridge::{
     availability::Calldata,
@@ -29,11 +29,14 @@ use p2p::{
     client::{Connection, Limits, Server},
     identity::NodeSeed,
     overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
-    proto::ads::{ADAPTERS_MAX, Ad, AdAsset, Services},
+    proto::ads::{ADAPTERS_MAX, Ad, AdAsset, AdSite, Services},
     stream::FrameStream,
 };
 use serde::{Deserialize, Serialize};
-use storage::store::{Config as StoreConfig, Store};
+use storage::{
+    proto::placement::Region,
+    store::{Config as StoreConfig, Store},
+};
 use tokio::{
     sync::{RwLock, Semaphore, mpsc, watch},
     task::JoinSet,
@@ -53,17 +56,20 @@ use crate::{
     command::Context,
     config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
-    datanet::Shards,
+    datanet::{Shards, placing::DEVELOPMENT_CHAIN},
     payouts::Payouts,
     peers,
     service::{
-        GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
+        GATE_TAG, INFERENCE_TAG, KEEPING_TAG, SETTLEMENT_TAG,
         adapters::Fetching,
+        auditing::Auditing,
         gate::Gate,
         index::Indexing,
         inference::{Answering, Escrow, Ledger, Offers},
+        keeping::{Keeping, NOTICES_MAX, report::Reporting},
+        repair::{Mending, QUESTIONS_MAX},
         settlement::{Settling, own::OwnRoots, trees::Trees},
-        storage::{Holding, Serving as StorageService},
+        storage::Serving as StorageService,
     },
 };
 
@@ -133,12 +139,14 @@ struct Front {
     checks: check::Checks,
     gate: Gate,
     settling: Arc<Settling>,
+    reporting: Reporting,
     overlay: OverlayHandle,
     waiting: watch::Receiver<Vec<String>>,
     offers: Arc<RwLock<Offers>>,
     books: Arc<Books>,
     running: AtomicU32,
     node: NodeId,
+    site: AdSite,
     started: Instant,
 }
 
@@ -214,6 +222,11 @@ impl Node {
         let deployment = context.deployment()?;
         let chained = Chained::open_in(&data, &config.rpc, deployment.clone(), Some(account.clone())).await?;
         check_pace(&deployment.config, &chained.client.heads().await?)?;
+        ensure!(
+            config.keeping.network.is_none() || deployment.chain_id == DEVELOPMENT_CHAIN,
+            "keeping.network in the configuration is for development chains (id {DEVELOPMENT_CHAIN}), this chain has id {}: remove it; a node counts where its own address is",
+            deployment.chain_id
+        );
         // With an alarm the node runs, to say so; nothing of its money moves.
         if chained.alarm().is_none() {
             if let (_, Some(error)) = chained.keep_outbox(&data.outbox(true)).await? {
@@ -228,16 +241,26 @@ impl Node {
         let engine = start_engine(&config).await?;
         let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
-        let holding = Holding {
+        let storage = StorageService::bind(config.bulk, &seed, data.clone()).await?;
+        let site = AdSite { region: config.keeping.region.map(Region::letters), network: config.keeping.network };
+        let (notices, noticed) = mpsc::channel(NOTICES_MAX);
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        let keeping = Arc::new(Keeping {
             store,
-            data: data.clone(),
             snapshots: snapshots.clone(),
             overlay: overlay.clone(),
             chain: chain.clone(),
-            account: account.address(),
+            bulk: storage.endpoint(),
+            account: account.clone(),
+            seed: seed.clone(),
+            site,
+            epoch_blocks: config.keeping.epoch_blocks,
             is_storing: config.storage,
-        };
-        let storage = StorageService::bind(config.bulk, &seed, holding).await?;
+            notices,
+            unfit: std::sync::RwLock::default(),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        let auditing = Auditing::new(Arc::clone(&keeping), data.clone())?;
         let addresses = Addresses {
             pid: std::process::id(),
             node: seed.node_id(),
@@ -318,16 +341,23 @@ impl Node {
             checks: check::Checks::new(seed.node_id()),
             gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
             settling,
+            reporting: Reporting { keeping: Arc::clone(&keeping), auditing: Arc::clone(&auditing), questions },
             overlay: overlay.clone(),
             waiting,
             offers: Arc::clone(&offers),
             books,
             running: AtomicU32::new(0),
             node: seed.node_id(),
+            site,
             started: Instant::now(),
         });
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
-        spawn(&mut tasks, &stop, storage.run());
+        spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing)));
+        if config.storage {
+            let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config(), config.keeping.scrub_bytes_per_s);
+            spawn(&mut tasks, &stop, mending.run(noticed, asked));
+            spawn(&mut tasks, &stop, Arc::clone(&auditing).run());
+        }
         // Not cut short like the others: answers under way are still receipted for what was promised.
         tasks.spawn(accept(server, Arc::clone(&front), stop.clone()));
         spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
@@ -481,6 +511,7 @@ impl Front {
             INFERENCE_TAG => self.inference(remote, stream, frame).await,
             GATE_TAG => self.gate.serve(remote, stream, frame).await,
             SETTLEMENT_TAG => self.settling.serve(remote, stream, &frame).await,
+            KEEPING_TAG => self.reporting.serve(remote, stream, &frame).await,
             _ => stream.reset(p2p::stream::code::PROTOCOL),
         }
     }
@@ -621,6 +652,7 @@ impl Front {
             client_addr: addresses.clients,
             bulk_addr: addresses.bulk,
             overlay_addrs: Vec::new(),
+            site: self.site,
             services,
             bases: bases.into_values().collect(),
             // One more would make the whole ad invalid, and the node invisible.

@@ -12,7 +12,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, SwarmBuilder, gossipsub, identify, ping};
 use p2p::identity::NodeSeed;
 use p2p::overlay::{MESSAGE_LEN_MAX, Overlay, OverlayConfig, OverlayError, OverlayEvent, OverlayHandle, Verdict};
-use p2p::proto::ads::{Ad, AdAsset, Services, SignedAd};
+use p2p::proto::ads::{Ad, AdAsset, AdSite, Services, SignedAd};
 use tokio::sync::{mpsc, oneshot};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
@@ -42,6 +42,7 @@ fn ad() -> Ad {
         client_addr: "127.0.0.1:1".parse().unwrap(),
         bulk_addr: "127.0.0.1:2".parse().unwrap(),
         overlay_addrs: vec![],
+        site: AdSite::default(),
         services: Services::INFERENCE,
         bases: vec![AdAsset { asset: AssetId(1), version: 1, hash: Hash32([1; 32]) }],
         adapters: vec![],

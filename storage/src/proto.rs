@@ -11,13 +11,14 @@
 //!
 //! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB and five replies of about 450 bytes.
 //! Beside the fragments: [`gate`], how a contribution is shown to the gate of a Datanet, and [`files`], how adapters travel.
-//! What is lost is noticed by [`audit`] and brought back by [`repair`].
+//! Who holds what is written in records that holders keep and tell each other ([`keeping`]). What is lost is noticed by [`audit`] and brought back by [`repair`].
 //! Placement is rendezvous hashing (Thaler and Ravishankar, 1998).
 
 pub mod audit;
 pub mod fetch;
 pub mod files;
 pub mod gate;
+pub mod keeping;
 pub mod message;
 pub mod placement;
 pub mod provide;

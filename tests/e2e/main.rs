@@ -8,6 +8,7 @@ mod discovery;
 mod engine;
 mod failures;
 mod finality;
+mod keeping;
 mod killed;
 mod layering;
 mod spending;

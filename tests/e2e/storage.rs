@@ -1,6 +1,6 @@
 //! A Datanet on five disks: found through one address, fetched with two of them gone, honest about damage and loss.
 
-mod damage;
+pub(crate) mod damage;
 mod interrupted;
 
 use futures::future::join_all;

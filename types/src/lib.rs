@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod merkle;
 pub mod operator;
 pub mod payout;
+pub mod placement;
 pub mod quote;
 pub mod receipt;
 pub mod request;

@@ -149,7 +149,7 @@ fn kept(data: &DataDir) -> anyhow::Result<(BTreeSet<BlobId>, u64)> {
 #[cfg(test)]
 mod tests {
     use chain_bridge::registry::{Event, Logged};
-    use p2p::proto::ads::{AdAsset, Services};
+    use p2p::proto::ads::{AdAsset, AdSite, Services};
     use types::{
         id::{Address, AssetId, AssetVersion, Hash32},
         split::SplitTable,
@@ -215,6 +215,7 @@ mod tests {
             client_addr: "127.0.0.1:1".parse().unwrap(),
             bulk_addr: "127.0.0.1:2".parse().unwrap(),
             overlay_addrs: vec![],
+            site: AdSite::default(),
             services: Services::INFERENCE,
             bases: vec![],
             adapters: (3..=7).map(place).collect(),

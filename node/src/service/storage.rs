@@ -1,23 +1,19 @@
 //! The node's bulk side: holds fragments, answers for them, and provides adapters.
 //!
 //! Carries messages between streams, the store and the pure rules: `storage::proto::provide` says how much is served at once and whether a
-//! fragment may be kept, [`placing`] which fragment is this node's. A fragment whose contribution is not on the chain yet is waited for, since
+//! fragment may be kept, the record of an object's holders ([`super::keeping`]), or before there is one [`placing`], which fragment is this node's. A fragment whose contribution is not on the chain yet is waited for, since
 //! its sender may be a block ahead. Every request has a deadline; the tasks end with [`Serving::run`].
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use chain_bridge::client::ChainClient;
 use p2p::{
     bulk::{BulkEndpoint, BulkError, BulkLimits, BulkStream},
     identity::NodeSeed,
-    overlay::OverlayHandle,
-    proto::ads::Services,
     stream::{FrameStream, code},
 };
 use storage::{
@@ -29,14 +25,18 @@ use storage::{
     store::{Store, StoreError},
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-use types::id::{Address, BlobId, NodeId};
+use types::id::{BlobId, NodeId};
 
+use super::{
+    auditing::{AUDIT_ALPN, Auditing},
+    keeping::Keeping,
+};
 use crate::{
-    chain::Snapshots,
     data::DataDir,
     datanet::{
         adapter::{ADAPTER_ALPN, Provider},
         exchange::{STORAGE_ALPN, recv_message, send_message},
+        keeping::{KEEPING_ALPN, Registered},
         placing,
     },
 };
@@ -50,37 +50,16 @@ const SERVE_LIMIT: Duration = Duration::from_secs(150);
 /// How long a contribution is awaited that a fragment belongs to: blocks on a slow day.
 const REGISTERED_WAIT: Duration = Duration::from_secs(15);
 
-/// What holding fragments needs.
-#[derive(Debug)]
-pub struct Holding {
-    /// Keeps the fragments.
-    pub store: Store,
-    /// The data folder: adapters.
-    pub data: DataDir,
-    /// The chain's books.
-    pub snapshots: Snapshots,
-    /// Who else stores.
-    pub overlay: OverlayHandle,
-    /// Hashes of blocks, which placement is drawn from.
-    pub chain: ChainClient,
-    /// The account this node is registered under.
-    pub account: Address,
-    /// Whether it offers to store.
-    pub is_storing: bool,
-}
-
 /// The service.
 #[derive(Debug)]
 pub struct Serving {
     bulk: Arc<BulkEndpoint>,
-    holder: Arc<Holder>,
     adapters: Arc<Provider>,
 }
 
 #[derive(Debug)]
 struct Holder {
-    holding: Holding,
-    node: NodeId,
+    keeping: Arc<Keeping>,
     admission: Mutex<Admission>,
     large: Semaphore,
 }
@@ -90,12 +69,10 @@ impl Serving {
     ///
     /// # Errors
     /// [`BulkError`].
-    pub async fn bind(addr: SocketAddr, seed: &NodeSeed, holding: Holding) -> Result<Self, BulkError> {
-        let bulk = Arc::new(BulkEndpoint::start(seed, addr, &[STORAGE_ALPN, ADAPTER_ALPN], BulkLimits::default()).await?);
-        let adapters = Provider::new(holding.data.clone());
-        let admission = Mutex::new(Admission::new(ProvideConfig::default()));
-        let holder = Holder { holding, node: seed.node_id(), admission, large: Semaphore::new(LARGE_MAX) };
-        Ok(Self { bulk, holder: Arc::new(holder), adapters })
+    pub async fn bind(addr: SocketAddr, seed: &NodeSeed, data: DataDir) -> Result<Self, BulkError> {
+        let alpns = [STORAGE_ALPN, ADAPTER_ALPN, KEEPING_ALPN, AUDIT_ALPN];
+        let bulk = Arc::new(BulkEndpoint::start(seed, addr, &alpns, BulkLimits::default()).await?);
+        Ok(Self { bulk, adapters: Provider::new(data) })
     }
 
     /// Where it listens.
@@ -109,13 +86,15 @@ impl Serving {
     }
 
     /// Serves until the endpoint closes. May be dropped: open streams are reset.
-    pub async fn run(self) {
+    pub async fn run(self, keeping: Arc<Keeping>, auditing: Arc<Auditing>) {
+        let admission = Mutex::new(Admission::new(ProvideConfig::default()));
+        let holder = Arc::new(Holder { keeping, admission, large: Semaphore::new(LARGE_MAX) });
         let mut streams = JoinSet::new();
         loop {
             tokio::select! {
                 Some(_) = streams.join_next() => {}
                 open = self.bulk.accept(), if streams.len() < STREAMS_MAX => match open {
-                    Some(open) => drop(streams.spawn(serve(Arc::clone(&self.holder), Arc::clone(&self.adapters), open))),
+                    Some(open) => drop(streams.spawn(serve(Arc::clone(&holder), Arc::clone(&self.adapters), Arc::clone(&auditing), open))),
                     None => break,
                 },
             }
@@ -124,11 +103,13 @@ impl Serving {
     }
 }
 
-async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, BulkStream { alpn, remote, mut stream }: BulkStream) {
+async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, auditing: Arc<Auditing>, BulkStream { alpn, remote, mut stream }: BulkStream) {
     let serving = async {
         match alpn.as_slice() {
             STORAGE_ALPN => holder.serve(remote, stream).await,
             ADAPTER_ALPN => adapters.serve(stream).await,
+            KEEPING_ALPN => holder.keeping.serve(remote, stream, &holder.large).await,
+            AUDIT_ALPN => auditing.serve(remote, stream).await,
             _ => {
                 stream.reset(code::PROTOCOL);
                 Ok(())
@@ -175,7 +156,7 @@ impl Holder {
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
-        let store = self.holding.store.clone();
+        let store = self.keeping.store.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Refusal::Failed)?
     }
 
@@ -198,27 +179,22 @@ impl Holder {
         .await
     }
 
-    /// The fragment that placement gives this node, once the object's contribution is on the chain.
+    /// This node's fragment of an object: by the record of its holders if there is one, else the one that placement gives it once the object's
+    /// contribution is on the chain.
     async fn assigned(&self, manifest: &ObjectManifest) -> anyhow::Result<Option<u8>> {
-        let mut snapshots = self.holding.snapshots.clone();
-        let object = manifest.id();
+        let (keeping, object) = (&self.keeping, manifest.id());
+        let mut snapshots = keeping.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| placing::registered(&snapshot.latest, object).is_some());
-        let state = match timeout(REGISTERED_WAIT, seen).await.map(|seen| seen.map(|snapshot| Arc::clone(&snapshot.latest))) {
-            Ok(state) => state.context("the chain is no longer followed")?,
+        match timeout(REGISTERED_WAIT, seen).await {
+            Ok(seen) => drop(seen.context("the chain is no longer followed")?),
             Err(_) => return Ok(None),
-        };
-        let Some(accepted) = placing::registered(&state, object) else { return Ok(None) };
-        let number = accepted.priority.block;
-        let block = self.holding.chain.block(number).await?.with_context(|| format!("the chain has no block {number}"))?;
-        let operators = placing::operators(&state, &self.storing().await?);
-        Ok(placing::assigned(accepted, manifest, block.hash, &operators, self.holding.account))
-    }
-
-    /// Nodes heard to store, and this one if it does.
-    async fn storing(&self) -> anyhow::Result<BTreeSet<NodeId>> {
-        let ads = self.holding.overlay.ads().await?;
-        let others = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE)).map(|ad| ad.node);
-        Ok(others.chain(self.holding.is_storing.then_some(self.node)).collect())
+        }
+        let registered = keeping.registered(object).await?;
+        if let Some(record) = keeping.record(object)? {
+            return Ok(registered.assignment(&record)?.held_by(keeping.me()));
+        }
+        let Registered { accepted, seed, rules } = &registered;
+        Ok(placing::assigned(accepted, manifest, *seed, &keeping.storers().await?, &rules.regions, keeping.me()))
     }
 }
 

@@ -7,7 +7,7 @@ use p2p::{
     bulk::{BulkEndpoint, BulkLimits, BulkStream},
     identity::NodeSeed,
     overlay::{Overlay, OverlayConfig, OverlayHandle},
-    proto::ads::{Ad, Services},
+    proto::ads::{Ad, AdSite, Services},
 };
 use storage::{
     erasure::ObjectManifest,
@@ -67,6 +67,7 @@ fn ad(node: NodeId, at: std::net::SocketAddr) -> Ad {
         client_addr: at,
         bulk_addr: at,
         overlay_addrs: Vec::new(),
+        site: AdSite::default(),
         services: Services::STORAGE,
         bases: Vec::new(),
         adapters: Vec::new(),

@@ -27,7 +27,7 @@ use p2p::{
     client::{Connection, Limits, Server},
     identity::NodeSeed,
     overlay::{Overlay, OverlayConfig, OverlayHandle},
-    proto::ads::{Ad, Services},
+    proto::ads::{Ad, AdSite, Services},
     stream::FrameStream,
 };
 use serde_json::{Value, json};
@@ -201,6 +201,7 @@ impl Operator {
             client_addr,
             bulk_addr: client_addr,
             overlay_addrs: Vec::new(),
+            site: AdSite::default(),
             services: Services::default(),
             bases: Vec::new(),
             adapters: Vec::new(),

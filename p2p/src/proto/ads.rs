@@ -15,7 +15,7 @@ mod table;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,16 @@ pub struct AdAsset {
     pub hash: Hash32,
 }
 
+/// Where a node says it keeps bytes. Nobody can prove it; what follows from it is decided by whoever reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdSite {
+    /// Country, as two capital letters.
+    pub region: Option<[u8; 2]>,
+    /// An address in whose network the node is to count, in place of [`Ad::bulk_addr`]'s: on development chains, whose nodes share one machine. Others pass
+    /// it over.
+    pub network: Option<IpAddr>,
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ad {
@@ -98,6 +108,8 @@ pub struct Ad {
     /// Where overlay peers dial: multiaddresses as text, at most [`OVERLAY_ADDRS_MAX`].
     #[serde(deserialize_with = "bounded::<_, _, OVERLAY_ADDRS_MAX>")]
     pub overlay_addrs: Vec<String>,
+    /// Where it keeps bytes.
+    pub site: AdSite,
     /// What it offers.
     pub services: Services,
     /// Base models served, at most [`BASES_MAX`].
@@ -170,6 +182,9 @@ impl Ad {
         }
         if self.services.0 & !Services::ALL != 0 {
             return field("services", format!("unknown bits in {:#x}", self.services.0));
+        }
+        if let Some(region) = self.site.region.filter(|region| !region.iter().all(u8::is_ascii_uppercase)) {
+            return field("site", format!("region {region:?}, two capital letters expected"));
         }
         Ok(())
     }
@@ -313,6 +328,7 @@ pub(crate) mod tests {
             client_addr: "127.0.0.1:4001".parse().unwrap(),
             bulk_addr: "[::1]:4002".parse().unwrap(),
             overlay_addrs: vec!["/ip4/127.0.0.1/udp/4003/quic-v1".into()],
+            site: AdSite { region: Some(*b"DE"), network: None },
             services: Services::INFERENCE.with(Services::STORAGE),
             bases: vec![asset(1)],
             adapters: vec![asset(2), asset(3)],

@@ -26,6 +26,7 @@
 pub mod answer;
 pub mod auditor;
 pub mod chain;
+pub mod message;
 pub mod standing;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //!
 //! Flow. Each operator runs one [`Repair`] over the objects of which it holds a fragment. The shell tells who is online ([`Input::Seen`]), who left for
 //! good ([`Input::Gone`]), what is damaged, what others announced, and ticks. An object that falls below its floor is *due*; its coordinators of
-//! the epoch are known to all holders ([`coordinators`]). The first starts at once: [`Output::Announce`] to the holders, [`Output::Rebuild`] to its own
+//! the epoch are known to all holders, drawn among those of its first moment ([`coordinators`]). The first starts at once: [`Output::Announce`] to the holders, [`Output::Rebuild`] to its own
 //! shell, and [`Output::Moved`] when fragments stand with their new holders. Each backup waits [`Config::takeover_after`] longer than the one before
 //! without hearing of progress. What was lost meanwhile is the next round's: an object once due is mended until all fragments are there.
 //!
@@ -215,6 +215,9 @@ enum Presence {
 #[derive(Debug)]
 struct Object {
     assignment: Assignment,
+    /// Its coordinators of this epoch: drawn among its holders at the epoch's begin, so that what moves within the epoch changes nobody's turn and
+    /// everyone can tell afterwards whose it was.
+    elected: Vec<Address>,
     fragment_bytes: u64,
     /// Fragments whose holder answers and does not have them.
     damaged: BTreeSet<u8>,
@@ -286,6 +289,26 @@ impl Repair {
         self.objects.get(&object).map(|object| self.stand(now, majority, object))
     }
 
+    /// The coordinators of an object in this epoch, in the order of their turns; none if it is not watched.
+    pub fn coordinators(&self, object: BlobId) -> &[Address] {
+        self.objects.get(&object).map_or(&[][..], |object| object.elected.as_slice())
+    }
+
+    /// Whether an object fell below its floor and is not whole since.
+    pub fn is_due(&self, object: BlobId) -> bool {
+        self.objects.get(&object).is_some_and(|object| object.due.is_some())
+    }
+
+    /// Whether this node mends an object now.
+    pub fn is_mending(&self, object: BlobId) -> bool {
+        self.objects.get(&object).is_some_and(|object| object.work.is_some())
+    }
+
+    /// The objects watched.
+    pub fn objects(&self) -> impl Iterator<Item = BlobId> + '_ {
+        self.objects.keys().copied()
+    }
+
     /// The holders of an object; nothing if it is not watched.
     pub fn assignment(&self, object: BlobId) -> Option<&Assignment> {
         self.objects.get(&object).map(|object| &object.assignment)
@@ -294,7 +317,10 @@ impl Repair {
     /// Takes one input; the outputs are to be carried out in order.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
         match input {
-            Input::Epoch { seed } => (self.seed, self.epoch_began) = (seed, now),
+            Input::Epoch { seed } => {
+                (self.seed, self.epoch_began) = (seed, now);
+                self.objects.values_mut().for_each(|object| object.elected = elect(seed, &object.assignment));
+            }
             Input::Operators { sites } => self.sites = sites,
             Input::Watch { assignment, fragment_bytes } => self.watch(assignment, fragment_bytes),
             Input::Forget { object } => drop(self.objects.remove(&object)),
@@ -320,6 +346,7 @@ impl Repair {
             (known.assignment, known.fragment_bytes) = (assignment, fragment_bytes);
         } else if self.objects.len() < OBJECTS_MAX {
             let fresh = Object {
+                elected: elect(self.seed, &assignment),
                 assignment,
                 fragment_bytes,
                 damaged: BTreeSet::new(),
@@ -349,8 +376,7 @@ impl Repair {
 
     fn announced(&mut self, now: Time, object: BlobId, by: Address) {
         let Some(known) = self.objects.get_mut(&object) else { return };
-        let elected = coordinators(self.seed, object, known.assignment.holders().map(|(_, holder)| holder));
-        if by != self.me && elected.contains(&by) {
+        if by != self.me && known.elected.contains(&by) {
             known.heard = Some(now);
         }
     }
@@ -441,8 +467,7 @@ impl Repair {
             return None;
         }
         let is_turn = object.due.is_some_and(|due| {
-            let elected = coordinators(self.seed, id, object.assignment.holders().map(|(_, holder)| holder));
-            let Some(place) = elected.iter().position(|operator| *operator == self.me) else { return false };
+            let Some(place) = object.elected.iter().position(|operator| *operator == self.me) else { return false };
             let place = u32::try_from(place).expect("coordinators are few");
             let since = due.max(self.epoch_began).after(self.config.takeover_after * place);
             let free = object.heard.map_or(Time(0), |heard| heard.after(self.config.takeover_after * place.max(1)));
@@ -492,6 +517,10 @@ impl Repair {
         let is_away = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Online);
         self.sites.keys().filter(is_away).chain(&self.unfit).copied().collect()
     }
+}
+
+fn elect(seed: Hash32, assignment: &Assignment) -> Vec<Address> {
+    coordinators(seed, assignment.object(), assignment.holders().map(|(_, holder)| holder))
 }
 
 impl Object {

@@ -45,7 +45,7 @@ pub(super) async fn a_damaged_fragment_is_named_and_the_others_suffice(cluster: 
 }
 
 /// Flips one bit in the middle of the object's fragment in a store; returns the fragment's number.
-fn rot(store: &Path, object: &str) -> u8 {
+pub(crate) fn rot(store: &Path, object: &str) -> u8 {
     let object = hex::decode(object.trim_start_matches("0x")).expect("an object id in hex");
     for number in 1..100 {
         let path = store.join(format!("{number:08}.seg"));

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::{State, state::Accepted};
 use clap::Args as ClapArgs;
+use futures::future::join_all;
 use serde::Serialize;
 use storage::{
     datanet::{Licence, Report, contribution_text, shard},
     erasure::{self, Encoded, Profile},
-    proto::gate::Open,
+    proto::{gate::Open, keeping::Record},
 };
 use types::{
     amount::Amount,
@@ -24,6 +25,7 @@ use types::{
     id::{Address, AssetId, BlobId, Hash32},
     key::Signed,
     merkle::keccak,
+    placement::Placement,
     text::text_top,
 };
 
@@ -36,7 +38,9 @@ use crate::{
     chain::Chained,
     data::write_atomic,
     datanet::{
-        placing, resolve, review,
+        keeping::{Registered, look, tell},
+        placing::{self, Storer, Storers},
+        resolve, review,
         shards::keep,
         spread::{Holder, Placed, spread},
     },
@@ -146,8 +150,9 @@ impl Run<'_> {
                 bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
             }
             // Holders and gate are looked for before the commitment is paid.
-            let (operators, _) = self.network.operators(state, least).await?;
-            let encoded = erasure::encode(&shard::encode(&rows.documents)?, root, Profile::for_operators(operators.len()))?;
+            let storers = self.network.operators(state, least, self.chain.deployment().chain_id).await?;
+            let profile = placing::profile(&storers, &placing::residency(state, self.datanet)?);
+            let encoded = erasure::encode(&shard::encode(&rows.documents)?, root, profile)?;
             let reviewed = self.reviewed(state, &rows, root, licence).await?;
             let (report, verdict, salt, priority) = reviewed;
             if report.accepted {
@@ -277,11 +282,13 @@ impl Run<'_> {
                 facts.number, self.datanet
             )
         };
-        let holders = self.place(&encoded, facts.priority.block).await.with_context(again)?;
+        let registered = self.registered(object).await.with_context(again)?;
+        let (holders, record) = self.holders(&encoded, &registered).await.with_context(again)?;
         let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
         let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
         progress.finish();
         let placed = placed.with_context(again)?;
+        self.tell(&encoded, &holders, record, &facts).await.with_context(again)?;
         forget(&self.context.data, self.datanet, facts.text_root);
         let spent = &self.spent;
         Ok(Printed {
@@ -302,17 +309,73 @@ impl Run<'_> {
         })
     }
 
-    /// Holders by the hash of the commitment's block.
-    async fn place(&self, encoded: &Encoded, block: u64) -> anyhow::Result<Vec<Holder>> {
+    async fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
+        let state = self.chain.state().await?;
+        let found = Registered::find(&self.chain.client, &state, object).await?;
+        found.with_context(|| format!("object {object} is not registered"))
+    }
+
+    /// The holders, with the record that names them if an earlier run or repair has left one; else by the hash of the commitment's block.
+    async fn holders(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<(Vec<Holder>, Option<Record>)> {
         let manifest = &encoded.manifest;
         let state = self.chain.state().await?;
-        let seed = self.chain.client.block(block).await?.with_context(|| format!("the chain has no block {block}"))?.hash;
-        let (operators, storing) = self.network.operators(&state, manifest.profile().total().into()).await?;
-        let placed = placing::place(seed, manifest.id(), manifest.profile(), &operators)?;
-        placed
-            .into_iter()
-            .map(|(account, node)| Ok(Holder { account, node, addr: *storing.get(&node).context("an operator that stores has an ad")? }))
-            .collect()
+        let chain_id = self.chain.deployment().chain_id;
+        let storers = self.network.operators(&state, manifest.profile().total().into(), chain_id).await?;
+        let holder = |(account, storer): (Address, Storer)| Holder { account, node: storer.node, addr: storer.addr };
+        let record = self.recorded(registered, &storers).await?;
+        let Some(record) = record else {
+            let placed = placing::place(registered.seed, manifest.id(), manifest.profile(), &storers, &registered.rules.regions)?;
+            return Ok((placed.into_iter().map(holder).collect(), None));
+        };
+        let assignment = registered.assignment(&record)?;
+        let here = |(fragment, account): (u8, Address)| {
+            let storer = storers.get(&account).with_context(|| format!("{account}, who holds fragment {fragment}, is not heard: start its node, or wait until its fragments are mended elsewhere"))?;
+            Ok(holder((account, *storer)))
+        };
+        Ok((assignment.holders().map(here).collect::<anyhow::Result<_>>()?, Some(record)))
+    }
+
+    /// What holders have written down of an object, taken together; nothing if none has.
+    async fn recorded(&self, registered: &Registered, storers: &Storers) -> anyhow::Result<Option<Record>> {
+        let (bulk, object) = (&self.network.bulk, registered.accepted.object);
+        let epoch_blocks = self.context.config()?.keeping.epoch_blocks;
+        let words = join_all(storers.values().map(|storer| look(bulk, storer.node, storer.addr, object))).await;
+        let mut known: Option<Record> = None;
+        for record in words.into_iter().filter_map(|word| word.ok()?.record) {
+            if let Err(error) = registered.check(&self.chain.client, epoch_blocks, &record, known.as_ref()).await {
+                tracing::warn!(%object, error = format!("{error:#}"), "a holder has a record that does not stand");
+                continue;
+            }
+            match &mut known {
+                None => known = Some(record),
+                Some(known) => {
+                    known.merge(&record)?;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Tells every holder who holds what, so that they all know the same from now on.
+    async fn tell(&self, encoded: &Encoded, holders: &[Holder], record: Option<Record>, facts: &Facts) -> anyhow::Result<()> {
+        let record = match record {
+            Some(record) => record,
+            None => {
+                let client = &self.chain.client;
+                let document = Placement {
+                    contributor: self.me,
+                    object: encoded.manifest.id(),
+                    block: facts.priority.block,
+                    data: encoded.manifest.profile().data(),
+                    holders: holders.iter().map(|holder| holder.account).collect(),
+                };
+                Record::new(Signed::new(client.account("signing who holds a contribution")?, &client.domains(), document))
+            }
+        };
+        let refused = tell(&self.network.bulk, holders.iter().map(|holder| (holder.node, holder.addr)).collect(), &record).await;
+        let list: Vec<_> = refused.iter().map(|(node, reason)| format!("{node}: {reason}")).collect();
+        ensure!(list.is_empty(), "{} of {} holders did not take down who holds what: {}", list.len(), holders.len(), list.join("; "));
+        Ok(())
     }
 }
 

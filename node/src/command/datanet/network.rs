@@ -1,11 +1,6 @@
 //! A command's place among the nodes: the overlay to hear ads, a bulk endpoint to reach holders, both under a key of this run alone.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::State;
@@ -16,10 +11,13 @@ use p2p::{
     overlay::OverlayHandle,
     proto::ads::{Ad, Services, SignedAd},
 };
-use types::id::{Address, NodeId};
+use types::id::NodeId;
 
 use super::Context;
-use crate::{datanet::placing, service::settlement::loopback_any};
+use crate::{
+    datanet::placing::{self, Storers},
+    service::settlement::loopback_any,
+};
 
 /// How long ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(15);
@@ -55,23 +53,27 @@ impl Network {
         self.bulk.close().await;
     }
 
-    /// Registered operators that store, once at least `least` are heard of: account to node, and where each serves.
-    pub(super) async fn operators(&self, state: &State, least: usize) -> anyhow::Result<(BTreeMap<Address, NodeId>, Storing)> {
-        let eligible = |ads: &[Arc<SignedAd>]| placing::operators(state, &storing(ads).into_keys().collect()).len();
+    /// Registered operators that store, once at least `least` are heard of.
+    pub(super) async fn operators(&self, state: &State, least: usize, chain_id: u64) -> anyhow::Result<Storers> {
+        let heard = |ads: &[Arc<SignedAd>]| placing::storers(state, ads.iter().map(|signed| signed.ad()), chain_id);
         let staked = state.operators().filter(|operator| operator.active.0 > 0).count();
         // All of them if they come soon; those that do otherwise.
-        let _all = self.overlay.wait_ads(|ads| eligible(ads) >= staked.max(least), ALL_ADS_WAIT).await;
-        let waited = self.overlay.wait_ads(|ads| eligible(ads) >= least, ADS_WAIT).await;
-        let ads = self.overlay.ads().await?;
-        let storing = storing(&ads);
-        let operators = placing::operators(state, &storing.keys().copied().collect::<BTreeSet<_>>());
+        let _all = self.overlay.wait_ads(|ads| heard(ads).len() >= staked.max(least), ALL_ADS_WAIT).await;
+        let waited = self.overlay.wait_ads(|ads| heard(ads).len() >= least, ADS_WAIT).await;
+        let storers = heard(&self.overlay.ads().await?);
         if waited.is_err() {
             bail!(
                 "{} registered operators that store are heard of, {least} are needed ({staked} are staked): start more nodes or give another --bootstrap",
-                operators.len()
+                storers.len()
             );
         }
-        Ok((operators, storing))
+        Ok(storers)
+    }
+
+    /// Nodes that store and where they serve, registered or not, once a registered one is heard of.
+    pub(super) async fn storing(&self, state: &State, chain_id: u64) -> anyhow::Result<Storing> {
+        self.operators(state, 1, chain_id).await?;
+        Ok(storing(&self.overlay.ads().await?))
     }
 
     /// The live ad of a node.

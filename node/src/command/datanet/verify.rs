@@ -75,7 +75,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (asset, _) = resolve(&state, &args.datanet)?;
     let wanted = chosen(&state, asset.id, args.contribution)?;
     let network = Network::join(context, &args.bootstrap).await?;
-    let storing = network.operators(&state, 1).await.map(|(_, storing)| storing);
+    let storing = network.storing(&state, chain.deployment().chain_id).await;
     let mut rows = Vec::new();
     if let Ok(storing) = &storing {
         let mut progress = context.output.progress("contributions", wanted.len() as u64);

@@ -37,6 +37,17 @@ impl Tops {
         Self(Tree::over(fragment.chunks(AUDIT_LEAF_BYTES)).level(RANGE_LEVEL).to_vec())
     }
 
+    /// Their bytes, to keep beside the fragment.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|digest| digest.0).collect()
+    }
+
+    /// Reads what [`Tops::to_bytes`] wrote; nothing if it is no level of a tree.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (digests, rest) = bytes.as_chunks();
+        (rest.is_empty() && digests.len().is_power_of_two()).then(|| Self(digests.iter().copied().map(Hash32).collect()))
+    }
+
     /// Siblings of the range at `place`, from its level upwards; nothing past the last.
     pub fn siblings(&self, place: u32) -> Option<Vec<Hash32>> {
         let mut place = usize::try_from(place).ok().filter(|place| *place < self.0.len())?;

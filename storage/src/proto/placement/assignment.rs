@@ -54,6 +54,16 @@ impl Assignment {
         Ok(Self { seed, object, profile, rules, holders })
     }
 
+    /// The placement that a record names: fragment i with `holders[i]`. Whether these could be its holders is for the caller to check first.
+    pub fn of_record(seed: Hash32, object: BlobId, profile: Profile, rules: Rules, holders: &[Address]) -> Self {
+        Self { seed, object, profile, rules, holders: holders.iter().map(|holder| (0, *holder)).collect() }
+    }
+
+    /// How often a fragment has moved; nothing past the last.
+    pub fn generation(&self, fragment: u8) -> Option<u32> {
+        self.holders.get(usize::from(fragment)).map(|(generation, _)| *generation)
+    }
+
     /// The object.
     pub const fn object(&self) -> BlobId {
         self.object

@@ -57,6 +57,13 @@ pub struct RegionError {
     got: String,
 }
 
+impl Region {
+    /// Its two letters.
+    pub const fn letters(self) -> [u8; 2] {
+        self.0
+    }
+}
+
 impl FromStr for Region {
     type Err = RegionError;
 

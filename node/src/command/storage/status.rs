@@ -1,0 +1,143 @@
+//! `tributary storage status`: each object with a picture of its fragments, the node's room, and its audits.
+
+use clap::Args as ClapArgs;
+use types::id::BlobId;
+
+use super::{Context, ObjectRow, Report, picture, report};
+use crate::{output::table, service::keeping::report::Stands};
+
+/// Show what the running node holds, how each object stands, and how its audits ended.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "One letter per fragment: @ held here, # held by another node, . its holder is silent, x lost. An object that falls below its floor is due: its\ncoordinators of the epoch bring it back to all fragments.\n\nExamples:\n  tributary storage status\n  tributary storage status 8f0c...e1 --json\n\nNext: tributary storage repair makes the node look at once."
+)]
+pub(super) struct Args {
+    /// Only this object.
+    object: Option<BlobId>,
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
+    let report = report(context, args.object).await?;
+    context.output.result(&report, || describe(&report))
+}
+
+fn describe(report: &Report) -> String {
+    let percent = report.used_bytes.saturating_mul(100) / report.used_bytes.saturating_add(report.free_bytes).max(1);
+    let mut text = format!(
+        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\n",
+        report.node,
+        report.epoch,
+        report.used_bytes,
+        report.used_bytes.saturating_add(report.free_bytes),
+        report.standing,
+        audits(report)
+    );
+    if !report.is_storing {
+        text.push_str("\nthis node does not store: set storage = true in its configuration");
+        return text;
+    }
+    if report.objects.is_empty() {
+        text.push_str("\nno fragments are held: a node with stake is given some when somebody contributes");
+        return text;
+    }
+    text.push('\n');
+    let rows: Vec<_> = report.objects.iter().map(|row| line(row, report)).collect();
+    text.push_str(&table(&["object", "Datanet", "code", "fragments", "held", "away", "lost", "floor", "repair"], &rows));
+    text
+}
+
+fn audits(report: &Report) -> String {
+    let each: Vec<_> = report.audits.iter().map(|audit| format!("{} {:?}", audit.epoch, audit.outcome).to_lowercase()).collect();
+    if each.is_empty() { "none yet".to_owned() } else { format!("epoch {}", each.join(", ")) }
+}
+
+fn line(row: &ObjectRow, report: &Report) -> Vec<String> {
+    let count = |stands: Stands| row.fragments.iter().filter(|fragment| fragment.stands == stands).count().to_string();
+    let datanet = match (&row.name, row.datanet, row.contribution) {
+        (Some(name), _, Some(number)) => format!("{name} {number}"),
+        (None, Some(datanet), Some(number)) => format!("{datanet} {number}"),
+        _ => "not registered".to_owned(),
+    };
+    let repair = match (row.is_due, row.is_mending) {
+        (_, true) => "under way",
+        (true, false) => "due",
+        (false, false) => "",
+    };
+    vec![
+        row.object.to_string(),
+        datanet,
+        format!("{}/{}", row.data, row.fragments.len()),
+        picture(row, report.account),
+        count(Stands::Held),
+        count(Stands::Away),
+        count(Stands::Lost),
+        row.floor.to_string(),
+        repair.to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{
+        audit::Verdict,
+        id::{Address, NodeId},
+    };
+
+    use super::*;
+    use crate::service::keeping::report::{AuditRow, FragmentRow};
+
+    fn example() -> Report {
+        let fragment = |byte, stands| FragmentRow { holder: Address([byte; 20]), stands };
+        let row = ObjectRow {
+            object: BlobId([7; 32]),
+            datanet: Some(2),
+            name: Some("tides".to_owned()),
+            contribution: Some(0),
+            data: 3,
+            fragments: vec![
+                fragment(1, Stands::Held),
+                fragment(9, Stands::Held),
+                fragment(2, Stands::Away),
+                fragment(3, Stands::Lost),
+                fragment(4, Stands::Held),
+            ],
+            floor: 4,
+            is_due: true,
+            is_mending: false,
+            coordinators: vec![],
+        };
+        Report {
+            node: NodeId([1; 32]),
+            account: Address([9; 20]),
+            is_storing: true,
+            epoch: 12,
+            used_bytes: 250,
+            free_bytes: 750,
+            standing: "warned".to_owned(),
+            audits: vec![
+                AuditRow { epoch: 10, outcome: Verdict::Passed, verdicts: 3 },
+                AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
+            ],
+            objects: vec![row],
+            is_more: false,
+        }
+    }
+
+    #[test]
+    fn an_object_is_shown_with_a_letter_for_each_fragment_and_the_node_with_its_audits() {
+        let text = describe(&example());
+        for part in ["#@.x#", "tides 0", "3/5", "due", "250 bytes used of 1000 (25 %)", "standing  warned", "epoch 10 passed, 11 failed"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let idle = Report { objects: vec![], audits: vec![], ..example() };
+        assert!(describe(&idle).contains("none yet") && describe(&idle).contains("no fragments are held"));
+        assert!(describe(&Report { is_storing: false, ..idle }).contains("storage = true"));
+    }
+
+    #[test]
+    fn a_report_survives_its_own_json() {
+        let text = serde_json::to_string(&example()).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), example());
+    }
+}

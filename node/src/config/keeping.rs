@@ -1,0 +1,156 @@
+//! How a node that stores keeps what it holds: where it stands, how long an epoch is, when what is lost is mended.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use storage::proto::{placement::Region, repair};
+
+use super::ConfigError;
+
+/// Fewest blocks of an epoch: commitments need its first quarter, and their answers the rest.
+const EPOCH_BLOCKS_MIN: u64 = 8;
+
+/// `[keeping]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keeping {
+    /// Country in which this node keeps bytes, as two capital letters. Without one it is given no object that must stay in some countries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// An address in whose network (/24 or /48) this node counts in place of its own. Only on a development chain, whose nodes share one machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<IpAddr>,
+    /// Blocks of an epoch of repair and audits, the same on every node of a chain.
+    pub epoch_blocks: u64,
+    /// Bytes per second that are read and hashed to find damage before somebody needs them; 0: none.
+    pub scrub_bytes_per_s: u64,
+    /// When and how fast what is lost is mended.
+    pub repair: Repair,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            region: None,
+            network: None,
+            // A day of the OP Stack's two-second blocks.
+            epoch_blocks: 43_200,
+            // A full terabyte in two and a half days, and little beside what a disk gives.
+            scrub_bytes_per_s: 5 << 20,
+            repair: Repair::default(),
+        }
+    }
+}
+
+/// `[keeping.repair]`: the patience and the budget of [`repair::Config`], in seconds and bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Repair {
+    /// Silence of a holder after which its fragments count as lost.
+    pub lost_after_s: u64,
+    /// The same while most of the network is silent.
+    pub lost_anyway_after_s: u64,
+    /// How long a backup waits for the coordinator before it.
+    pub takeover_after_s: u64,
+    /// Longest piece of work.
+    pub work_timeout_s: u64,
+    /// Wait after work that failed.
+    pub retry_after_s: u64,
+    /// Time between two looks at all objects.
+    pub look_every_s: u64,
+    /// Bytes per second that repair may read and write.
+    pub bytes_per_s: u64,
+    /// Bytes it may take at once after a pause.
+    pub burst_bytes: u64,
+    /// Pieces of work under way.
+    pub at_once: usize,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        let config = repair::Config::default();
+        Self {
+            lost_after_s: config.lost_after.as_secs(),
+            lost_anyway_after_s: config.lost_anyway_after.as_secs(),
+            takeover_after_s: config.takeover_after.as_secs(),
+            work_timeout_s: config.work_timeout.as_secs(),
+            retry_after_s: config.retry_after.as_secs(),
+            look_every_s: config.look_every.as_secs(),
+            bytes_per_s: config.bytes_per_s,
+            burst_bytes: config.burst_bytes,
+            at_once: config.at_once,
+        }
+    }
+}
+
+impl Repair {
+    /// The same for the core.
+    pub const fn config(&self) -> repair::Config {
+        repair::Config {
+            lost_after: Duration::from_secs(self.lost_after_s),
+            lost_anyway_after: Duration::from_secs(self.lost_anyway_after_s),
+            takeover_after: Duration::from_secs(self.takeover_after_s),
+            work_timeout: Duration::from_secs(self.work_timeout_s),
+            retry_after: Duration::from_secs(self.retry_after_s),
+            look_every: Duration::from_secs(self.look_every_s),
+            bytes_per_s: self.bytes_per_s,
+            burst_bytes: self.burst_bytes,
+            at_once: self.at_once,
+        }
+    }
+}
+
+impl Keeping {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let value = |key, why| Err(ConfigError::Value { key, why });
+        if self.epoch_blocks < EPOCH_BLOCKS_MIN {
+            return value("keeping.epoch_blocks", format!("{} blocks, at least {EPOCH_BLOCKS_MIN} hold an audit", self.epoch_blocks));
+        }
+        let Repair { lost_after_s, lost_anyway_after_s, look_every_s, work_timeout_s, at_once, .. } = self.repair;
+        if lost_after_s > lost_anyway_after_s {
+            let why = format!("{lost_after_s} s are longer than lost_anyway_after_s, {lost_anyway_after_s} s");
+            return value("keeping.repair.lost_after_s", why);
+        }
+        if look_every_s == 0 || work_timeout_s == 0 {
+            return value("keeping.repair", "look_every_s and work_timeout_s must be at least 1".to_owned());
+        }
+        if at_once == 0 || at_once > 16 {
+            return value("keeping.repair.at_once", format!("{at_once} is outside 1 to 16, each of which holds up to 256 MiB"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_core_and_survive_a_file() {
+        let keeping = Keeping::default();
+        assert_eq!(keeping.repair.config(), repair::Config::default());
+        let stated = Keeping { region: Some("DE".parse().unwrap()), network: Some("10.0.3.1".parse().unwrap()), ..keeping };
+        let text = toml::to_string_pretty(&stated).unwrap();
+        assert_eq!(toml::from_str::<Keeping>(&text).unwrap(), stated, "{text}");
+        assert!(toml::from_str::<Keeping>("region = \"de\"").unwrap_err().to_string().contains("is no region"));
+        assert!(toml::from_str::<Keeping>("[repair]\nlost_after = 4").unwrap_err().to_string().contains("lost_after"));
+    }
+
+    #[test]
+    fn values_that_cannot_work_name_their_key() {
+        let refused = |change: fn(&mut Keeping)| {
+            let mut keeping = Keeping::default();
+            change(&mut keeping);
+            keeping.validate().unwrap_err().to_string()
+        };
+        assert!(refused(|keeping| keeping.epoch_blocks = 7).starts_with("keeping.epoch_blocks: 7 blocks"));
+        assert!(refused(|keeping| keeping.repair.lost_after_s = u64::MAX).starts_with("keeping.repair.lost_after_s:"));
+        assert!(refused(|keeping| keeping.repair.look_every_s = 0).starts_with("keeping.repair:"));
+        assert!(refused(|keeping| keeping.repair.at_once = 17).starts_with("keeping.repair.at_once:"));
+        Keeping::default().validate().unwrap();
+    }
+}

@@ -1,0 +1,175 @@
+//! Records of holders on the way between nodes: asking for one, telling one, checking one against the chain.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use chain_bridge::{
+    client::ChainClient,
+    registry::{State, state::Accepted},
+};
+use p2p::{bulk::BulkEndpoint, stream::StreamError};
+use storage::proto::{
+    keeping::{Ask, Known, Record, Reply, message::REPLY_BYTES_MAX},
+    placement::{Assignment, Rules},
+};
+use tokio::{task::JoinSet, time::timeout};
+use types::id::{BlobId, Hash32, NodeId};
+
+use super::{
+    exchange::{AskError, recv_message, send_message},
+    placing,
+};
+
+/// Protocol name of records.
+pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
+/// Longest wait for a word about a record.
+pub const WORD_LIMIT: Duration = Duration::from_secs(10);
+/// Blocks whose hashes one check may ask the chain for: handovers of one object name no more epochs.
+const EPOCHS_MAX: usize = storage::proto::keeping::record::MOVES_MAX;
+
+/// Asks the node at `addr`; gives up after `limit`. May be dropped half-way.
+///
+/// # Errors
+/// That there is no stream, no answer in time, or none that can be read.
+pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: &Ask, limit: Duration) -> anyhow::Result<Reply> {
+    let asking = async {
+        let (mut sender, mut receiver) = bulk.connect(node, addr, KEEPING_ALPN).await?.split();
+        let bytes = ask.encode();
+        let (sent, reply) = tokio::join!(send_message(&mut sender, &bytes), recv_message(&mut receiver, REPLY_BYTES_MAX, None));
+        match (reply?, sent) {
+            (reply, _) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
+            (_, Err(error)) => Err(error.into()),
+            (_, Ok(())) => Err(StreamError::Reset { code: p2p::stream::code::DROPPED }.into()),
+        }
+    };
+    timeout(limit, asking).await.map_err(|_| AskError::Late(limit))?
+}
+
+/// The hash of the block that an epoch begins with; nothing if the chain has not come so far.
+///
+/// # Errors
+/// The chain's.
+pub async fn seed_of(chain: &ChainClient, epoch_blocks: u64, epoch: u64) -> anyhow::Result<Option<Hash32>> {
+    let Some(number) = epoch.checked_mul(epoch_blocks) else { return Ok(None) };
+    Ok(chain.block(number).await?.map(|block| block.hash))
+}
+
+/// A contribution with what its records are checked against.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The contribution.
+    pub accepted: Accepted,
+    /// The hash of its commitment's block.
+    pub seed: Hash32,
+    /// Where its object may be kept.
+    pub rules: Rules,
+}
+
+impl Registered {
+    /// What the chain has of `object`; nothing if it is not registered.
+    ///
+    /// # Errors
+    /// The chain's, or the card's.
+    pub async fn find(chain: &ChainClient, state: &State, object: BlobId) -> anyhow::Result<Option<Self>> {
+        let Some(accepted) = placing::registered(state, object) else { return Ok(None) };
+        let regions = placing::residency(state, accepted.datanet)?;
+        let number = accepted.priority.block;
+        let block = chain.block(number).await?.with_context(|| format!("the chain has no block {number}"))?;
+        // The cap of subnets is the profile's, which the record names.
+        Ok(Some(Self { accepted: accepted.clone(), seed: block.hash, rules: Rules { subnet_max: None, regions } }))
+    }
+
+    /// Checks a record, but for what `checked` has of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the chain's.
+    pub async fn check(&self, chain: &ChainClient, epoch_blocks: u64, record: &Record, checked: Option<&Record>) -> anyhow::Result<()> {
+        let known: BTreeSet<u64> = checked.map(Record::epochs).unwrap_or_default();
+        let mut epochs = BTreeMap::new();
+        for epoch in record.epochs().into_iter().take(EPOCHS_MAX) {
+            // Seeds of epochs whose handovers were all checked are not asked for; those of a known epoch with new ones are.
+            let is_new = !known.contains(&epoch) || checked.is_none_or(|checked| checked.handovers().len() != record.handovers().len());
+            if is_new && let Some(seed) = seed_of(chain, epoch_blocks, epoch).await? {
+                epochs.insert(epoch, seed);
+            }
+        }
+        let domains = chain.domains();
+        let Accepted { contributor, priority, .. } = &self.accepted;
+        record.verify(
+            &Known { domains: &domains, contributor: *contributor, block: priority.block, seed: self.seed, epochs: &epochs },
+            checked,
+        )?;
+        Ok(())
+    }
+
+    /// Who holds the object by a record.
+    ///
+    /// # Errors
+    /// That the record names no code.
+    pub fn assignment(&self, record: &Record) -> anyhow::Result<Assignment> {
+        Ok(record.assignment(self.seed, self.rules_of(record)?)?)
+    }
+
+    /// Who held it when an epoch began.
+    ///
+    /// # Errors
+    /// That the record names no code.
+    pub fn assignment_before(&self, epoch: u64, record: &Record) -> anyhow::Result<Assignment> {
+        Ok(record.assignment_before(epoch, self.seed, self.rules_of(record)?)?)
+    }
+
+    /// The rules of the object's code.
+    ///
+    /// # Errors
+    /// That the record names no code.
+    pub fn rules_of(&self, record: &Record) -> anyhow::Result<Rules> {
+        Ok(Rules::of(record.profile()?, self.rules.regions.clone()))
+    }
+}
+
+/// What one node answered about an object.
+#[derive(Debug, Clone)]
+pub struct Word {
+    /// Its record, not checked yet.
+    pub record: Option<Record>,
+    /// Fragments of the object that lie with it.
+    pub indices: Vec<u8>,
+}
+
+/// What a node has of an object.
+///
+/// # Errors
+/// That it does not answer, or something else.
+pub async fn look(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: BlobId) -> anyhow::Result<Word> {
+    match ask(bulk, node, addr, &Ask::Record(object), WORD_LIMIT).await? {
+        Reply::Record { record, indices } if record.is_empty() => Ok(Word { record: None, indices }),
+        Reply::Record { record, indices } => {
+            let record = Record::decode(&record)?;
+            ensure!(record.object() == object, "it sent the record of another object");
+            Ok(Word { record: Some(record), indices })
+        }
+        Reply::Refused(reason) => bail!("{reason}"),
+        Reply::Heard | Reply::Taken(_) => bail!("it answered another question"),
+    }
+}
+
+/// Tells a record to nodes at once; returns what each that did not take it said.
+pub async fn tell(bulk: &std::sync::Arc<BulkEndpoint>, to: Vec<(NodeId, SocketAddr)>, record: &Record) -> Vec<(NodeId, String)> {
+    let (bytes, mut telling) = (record.encode(), JoinSet::new());
+    for (node, addr) in to {
+        let (bulk, told) = (std::sync::Arc::clone(bulk), Ask::Tell(bytes.clone()));
+        telling.spawn(async move {
+            match ask(&bulk, node, addr, &told, WORD_LIMIT).await {
+                Ok(Reply::Heard) => None,
+                Ok(Reply::Refused(reason)) => Some((node, reason)),
+                Ok(_) => Some((node, "it answered another question".to_owned())),
+                Err(error) => Some((node, format!("{error:#}"))),
+            }
+        });
+    }
+    telling.join_all().await.into_iter().flatten().collect()
+}

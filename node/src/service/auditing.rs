@@ -1,0 +1,299 @@
+//! Audits between nodes: what this node commits to, whom it audits, what it answers, and what comes of all that (`storage::proto::audit`).
+//!
+//! An epoch has two halves. In the first every node that stores signs what it holds and gossips it; the block in the middle is the beacon. Auditors are drawn
+//! by it among those that committed in the same epoch: a roll call, so that who is away is drawn for nothing, and which nobody can join once the
+//! beacon is known. In the second half each node is audited by its three (`auditor`) and answers (`answering`). Signed verdicts go to all by
+//! gossip; two that agree are the epoch's outcome, and outcomes a node's standing ([`books`]): warned, suspended (no new fragments), a slash case, whose
+//! verdicts are put together in the data folder for whoever is to judge it.
+//!
+//! A node that hears no beacon, or not who committed, knows less and says so: *unknown*, which is held against nobody.
+
+mod answering;
+mod auditor;
+pub mod books;
+mod holdings;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use p2p::overlay::{Message, Verdict as Heard};
+use storage::proto::audit::message::{Ask, TOLD_BYTES_MAX, Told};
+use tokio::{sync::mpsc, task::JoinSet};
+use types::{
+    audit::{AuditCommit, AuditVerdict},
+    encoding::Writer,
+    id::Address,
+    key::Signed,
+};
+
+use self::{auditor::Assignment, books::Books, holdings::Own};
+use super::keeping::Keeping;
+use crate::{chain::Snapshots, data::DataDir};
+
+/// Protocol name of audits.
+pub const AUDIT_ALPN: &[u8] = b"tributary/audit/1";
+/// Topic of commitments and verdicts.
+const TOPIC: &str = "tributary/audit/1";
+/// How often outcomes are looked for beside blocks.
+const TICK: Duration = Duration::from_secs(1);
+/// Times a word is offered to the network, which waits some seconds for a peer each time.
+const TELL_ATTEMPTS: u32 = 3;
+/// Audits by this node at once. A node audits three others a day, whatever their number; short epochs overlap.
+const AUDITS_MAX: usize = 64;
+/// Longest wait for an auditor to be there.
+const GREET_LIMIT: Duration = Duration::from_secs(5);
+/// Own commitments, by epoch: a node never signs two.
+const COMMITS: &str = "audit-commits";
+
+/// The service.
+#[derive(Debug)]
+pub struct Auditing {
+    keeping: Arc<Keeping>,
+    data: DataDir,
+    books: Mutex<Books>,
+    own: Mutex<Vec<(u64, Arc<Own>)>>,
+}
+
+impl Auditing {
+    /// Audits of and by a node.
+    ///
+    /// # Errors
+    /// What the disk says of earlier outcomes.
+    pub fn new(keeping: Arc<Keeping>, data: DataDir) -> anyhow::Result<Arc<Self>> {
+        let books = Books::open(keeping.store.records())?;
+        let auditing = Self { keeping, data, books: Mutex::new(books), own: Mutex::default() };
+        auditing.tell_unfit();
+        Ok(Arc::new(auditing))
+    }
+
+    /// What is known of audits.
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Audits until dropped.
+    pub async fn run(self: Arc<Self>) {
+        let checked = check(self.keeping.snapshots.clone(), self.keeping.chain.domains());
+        let mut topic = match self.keeping.overlay.subscribe(TOPIC, Box::new(checked)).await {
+            Ok(topic) => topic,
+            Err(error) => return tracing::error!(%error, "no audits: their topic cannot be heard"),
+        };
+        let mut snapshots = self.keeping.snapshots.clone();
+        let mut ticks = tokio::time::interval(TICK);
+        let (mut audits, mut words) = (JoinSet::new(), JoinSet::new());
+        loop {
+            tokio::select! {
+                changed = snapshots.changed() => {
+                    if changed.is_err() { return }
+                    let tip = snapshots.borrow_and_update().tip.number;
+                    self.block(tip, &mut audits, &mut words).await;
+                }
+                message = topic.recv() => match message {
+                    Some(Message { data, .. }) => self.heard(&data),
+                    None => return,
+                },
+                Some(verdict) = audits.join_next() => if let Ok(Some(verdict)) = verdict { self.say(verdict, &mut words) },
+                Some(_) = words.join_next() => {}
+                _ = ticks.tick() => {}
+            }
+            self.settle();
+        }
+    }
+
+    async fn block(self: &Arc<Self>, tip: u64, audits: &mut JoinSet<Option<AuditVerdict>>, words: &mut JoinSet<()>) {
+        let length = self.keeping.epoch_blocks;
+        let (epoch, within) = (tip / length, tip % length);
+        self.books().begin(epoch);
+        let (has_own, wants_beacon) = (self.own_of(epoch).is_some(), self.books().wants_beacon(epoch));
+        if within < length / 2 {
+            if !has_own && let Err(error) = self.commit(epoch, words).await {
+                tracing::warn!(epoch, error = format!("{error:#}"), "nothing was committed to: this epoch is not paid");
+            }
+        } else if wants_beacon && let Err(error) = self.draw(epoch, epoch * length + length / 2, audits).await {
+            tracing::warn!(epoch, error = format!("{error:#}"), "no audits yet");
+        }
+    }
+
+    fn own(&self) -> MutexGuard<'_, Vec<(u64, Arc<Own>)>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this node committed to in an epoch.
+    fn own_of(&self, epoch: u64) -> Option<Arc<Own>> {
+        self.own().iter().find(|(of, _)| *of == epoch).map(|(_, own)| Arc::clone(own))
+    }
+
+    /// Signs what this node holds, keeps that, and tells it.
+    async fn commit(self: &Arc<Self>, epoch: u64, words: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let (me, records) = (self.keeping.me(), self.keeping.store.records());
+        if !self.keeping.storers().await?.contains_key(&me) {
+            return Ok(());
+        }
+        let own = Arc::new(Own::list(&self.keeping).await?);
+        let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges() };
+        let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
+        let (key, bytes) = (epoch.to_be_bytes(), Told::Commit(signed).encode());
+        records.insert_new(COMMITS, &key, &bytes)?;
+        // That of an earlier start in this epoch stands.
+        let bytes = records.get(COMMITS, &key)?.context("a record that was kept is gone")?;
+        {
+            let mut all = self.own();
+            all.push((epoch, own));
+            let surplus = all.len().saturating_sub(books::EPOCHS_KEPT);
+            all.drain(..surplus);
+        }
+        self.heard(&bytes);
+        self.publish(bytes, words);
+        Ok(())
+    }
+
+    /// Draws the auditors of an epoch and begins the audits that are this node's.
+    async fn draw(self: &Arc<Self>, epoch: u64, block: u64, audits: &mut JoinSet<Option<AuditVerdict>>) -> anyhow::Result<()> {
+        let Some(block) = self.keeping.chain.block(block).await? else { return Ok(()) };
+        let (storers, me) = (self.keeping.storers().await?, self.keeping.me());
+        let expected = self.holders().await?;
+        let drawn = self.books().draw(epoch, block.hash, &crate::datanet::placing::sites(&storers), &expected);
+        let pace = auditor::pace(&self.keeping, self.own_of(epoch)).await;
+        self.greet(epoch, &storers);
+        for (node, auditors, commit) in drawn {
+            let Some(place) = auditors.iter().position(|auditor| *auditor == me) else { continue };
+            if audits.len() >= AUDITS_MAX {
+                tracing::warn!(epoch, %node, "too many audits under way: this one is left out");
+                continue;
+            }
+            let mail = self.books().mailbox(epoch, node);
+            let Some(mail) = mail else { continue };
+            let assignment = Assignment { epoch, beacon: block.hash, node, commit, is_opener: place == 0, auditors, pace };
+            let auditing = Arc::clone(self);
+            audits.spawn(async move { auditor::audit(&auditing, assignment, mail).await });
+        }
+        Ok(())
+    }
+
+    /// Opens the lines to this node's own auditors, so that no handshake falls into the time it has for its answer.
+    fn greet(&self, epoch: u64, storers: &crate::datanet::placing::Storers) {
+        let auditors = self.books().auditors(epoch, self.keeping.me());
+        for storer in auditors.iter().filter_map(|auditor| storers.get(auditor).copied()) {
+            let bulk = Arc::clone(&self.keeping.bulk);
+            tokio::spawn(async move { drop(auditor::ask(&bulk, storer.node, storer.addr, &Ask::Ping, GREET_LIMIT).await) });
+        }
+    }
+
+    /// Everyone who holds something beside this node: who of them committed to nothing is looked for all the same.
+    async fn holders(&self) -> anyhow::Result<BTreeSet<Address>> {
+        let state = self.keeping.state();
+        let mut holders = BTreeSet::new();
+        for (_, assignment) in holdings::assignments(&self.keeping).await? {
+            holders.extend(assignment.holders().map(|(_, holder)| holder));
+        }
+        holders.retain(|holder| state.operator(*holder).is_some_and(|operator| operator.active.0 > 0));
+        Ok(holders)
+    }
+
+    /// Signs what this node has seen, keeps it, and tells it.
+    fn say(&self, verdict: AuditVerdict, words: &mut JoinSet<()>) {
+        let AuditVerdict { node, epoch, verdict: found, right, round_trip_us, elapsed_us, .. } = verdict;
+        tracing::info!(%node, epoch, ?found, right, round_trip_us, elapsed_us, "audited a node");
+        let bytes = Told::Verdict(Signed::new(&self.keeping.account, &self.keeping.chain.domains(), verdict)).encode();
+        self.heard(&bytes);
+        self.publish(bytes, words);
+    }
+
+    fn publish(&self, bytes: Vec<u8>, words: &mut JoinSet<()>) {
+        let overlay = self.keeping.overlay.clone();
+        words.spawn(async move {
+            for _ in 0..TELL_ATTEMPTS {
+                match overlay.publish(TOPIC, bytes.clone()).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "nobody heard a word about audits yet"),
+                }
+            }
+        });
+    }
+
+    /// Takes in a word whose signature was checked.
+    fn heard(&self, bytes: &[u8]) {
+        let length = self.keeping.epoch_blocks;
+        let tip = self.keeping.snapshots.borrow().tip.number;
+        match Told::decode(bytes) {
+            // Once the beacon's block is there nobody can join.
+            Ok(Told::Commit(commit)) => {
+                let epoch = commit.document.epoch;
+                if epoch == tip / length && tip < epoch * length + length / 2 || epoch == tip / length + 1 {
+                    self.books().commit(commit);
+                }
+            }
+            Ok(Told::Verdict(verdict)) => {
+                if let Err(error) = self.books().verdict(&verdict) {
+                    tracing::error!(error = format!("{error:#}"), "a verdict is not kept");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a word about audits"),
+        }
+    }
+
+    /// Looks which epochs have an outcome now, and what follows from it.
+    fn settle(&self) {
+        let settled = self.books().settle();
+        let settled = match settled {
+            Ok(settled) if settled.is_empty() => return,
+            Ok(settled) => settled,
+            Err(error) => return tracing::error!(error = format!("{error:#}"), "outcomes of audits are not kept"),
+        };
+        for outcome in &settled {
+            tracing::info!(node = %outcome.node, epoch = outcome.epoch, verdict = ?outcome.verdict, standing = ?outcome.standing, "outcome of an audit");
+            if outcome.is_case
+                && let Err(error) = self.books().write_case(&self.data, outcome.node)
+            {
+                tracing::error!(node = %outcome.node, error = format!("{error:#}"), "the evidence for a slash case is not kept");
+            }
+        }
+        self.tell_unfit();
+    }
+
+    fn tell_unfit(&self) {
+        let suspended = self.books().suspended();
+        *self.keeping.unfit.write().unwrap_or_else(PoisonError::into_inner) = suspended;
+    }
+}
+
+/// What is forwarded: words of staked operators, signed by whom they name.
+fn check(snapshots: Snapshots, domains: types::key::Domains) -> impl FnMut(&[u8]) -> Heard + Send {
+    move |bytes| {
+        if bytes.len() > TOLD_BYTES_MAX {
+            return Heard::Reject;
+        }
+        let (by, is_signed) = match Told::decode(bytes) {
+            Ok(Told::Commit(signed)) => (signed.document.node, signed.verify(&domains, signed.document.node).is_ok()),
+            Ok(Told::Verdict(signed)) => (signed.document.auditor, signed.verify(&domains, signed.document.auditor).is_ok()),
+            Err(_) => return Heard::Reject,
+        };
+        let is_staked = snapshots.borrow().latest.operator(by).is_some_and(|operator| operator.active.0 > 0);
+        match (is_signed, is_staked) {
+            (false, _) => Heard::Reject,
+            // This node's books may be behind.
+            (true, false) => Heard::Ignore,
+            (true, true) => Heard::Accept,
+        }
+    }
+}
+
+/// A key of epoch and account.
+fn key(epoch: u64, node: Address) -> Vec<u8> {
+    Writer::new().u64(epoch).address(node).finish()
+}
+
+/// What reaches the auditor of a node from others.
+#[derive(Debug)]
+enum Mail {
+    /// The opener drew this nonce.
+    Opened(types::id::Hash32),
+    /// The node's answer to it.
+    Answered(types::id::Hash32, Box<storage::proto::audit::message::SignedAnswer>),
+}
+
+type Mailbox = mpsc::Receiver<(tokio::time::Instant, Mail)>;

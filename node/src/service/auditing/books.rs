@@ -1,0 +1,426 @@
+//! What is known of audits: commitments and verdicts of the last epochs in memory; verdicts and outcomes on the disk.
+//!
+//! Verdicts are kept by (epoch, node, auditor), those of this node too: they are what rent is paid on. Outcomes by (node, epoch), from which a node's standing is
+//! derived again. Verdicts of 1,000 nodes are 660 KB a day.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use storage::{
+    proto::{
+        audit::{Standing, auditor::PATIENCE, message::Told, roll_subnet, settle, standing::State},
+        placement::Site,
+    },
+    store::Records,
+};
+use tokio::{sync::mpsc, time::Instant};
+use types::{
+    audit::{AuditCommit, AuditVerdict, Verdict, auditors, Seat},
+    id::{Address, Hash32},
+    key::Signed,
+};
+
+use super::{Mail, Mailbox, key};
+use crate::data::{DataDir, write_atomic};
+
+/// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
+pub const EPOCHS_KEPT: usize = 16;
+/// Letters of one audit: a nonce and an answer, and room for repeated ones.
+const LETTERS_MAX: usize = 8;
+/// Verdicts on one node that are kept before its auditors are known here.
+const VERDICTS_MAX: usize = 8;
+/// Outcomes of one node that its standing follows from: more than a year of days.
+const OUTCOMES_MAX: usize = 400;
+/// Nodes that commit in one epoch.
+const NODES_MAX: usize = 1 << 14;
+/// Signed verdicts, by epoch, node and auditor.
+const VERDICTS: &str = "audit-verdicts";
+/// Codes of outcomes, by node and epoch.
+const OUTCOMES: &str = "audit-outcomes";
+
+/// A node to audit: who does it, and what it committed to.
+pub(super) type Drawn = (Address, Vec<Address>, Option<Signed<AuditCommit>>);
+
+/// Where letters about a node are put, and the box they lie in until its auditor takes it.
+type Letters = (mpsc::Sender<(Instant, Mail)>, Option<Mailbox>);
+
+#[derive(Debug, Default)]
+struct Epoch {
+    commits: BTreeMap<Address, Signed<AuditCommit>>,
+    /// The beacon, when it was known here, and the roll of those who committed, by account.
+    beacon: Option<(Hash32, Instant, Vec<Seat>)>,
+    /// Those that are looked for though they committed to nothing.
+    expected: BTreeSet<Address>,
+    verdicts: BTreeMap<Address, BTreeMap<Address, Signed<AuditVerdict>>>,
+    settled: BTreeSet<Address>,
+    /// The nonce that this node was challenged with.
+    challenged: Option<Hash32>,
+    mail: BTreeMap<Address, Letters>,
+}
+
+impl Epoch {
+    fn auditors(&self, node: Address) -> Vec<Address> {
+        let Some((beacon, _, roll)) = &self.beacon else { return Vec::new() };
+        match roll.binary_search_by_key(&node, |seat| seat.node) {
+            Ok(place) => auditors(*beacon, place, roll),
+            // Who is looked for and did not commit audits nobody: it stands behind the others.
+            Err(_) => auditors(*beacon, roll.len(), &[roll.as_slice(), &[Seat { node, subnet: 0 }]].concat()),
+        }
+    }
+
+    /// The outcome for a node, once two agree, all three have spoken, or nobody will any more.
+    fn outcome(&self, epoch: u64, node: Address) -> Option<Verdict> {
+        let (_, since, _) = self.beacon.as_ref()?;
+        let drawn = self.auditors(node);
+        let verdicts: Vec<_> = self.verdicts.get(&node)?.values().map(|signed| signed.document).collect();
+        let spoken = verdicts.iter().filter(|verdict| drawn.contains(&verdict.auditor)).count();
+        let outcome = settle(node, epoch, &drawn, &verdicts);
+        let is_over = spoken >= drawn.len() || since.elapsed() > 3 * PATIENCE;
+        (outcome != Verdict::Unknown || is_over).then_some(outcome)
+    }
+}
+
+/// What an epoch's audits came to for one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The epoch.
+    pub epoch: u64,
+    /// The node.
+    pub node: Address,
+    /// What two auditors agree on.
+    pub verdict: Verdict,
+    /// Where the node stands since.
+    pub standing: State,
+    /// Whether it became a slash case now.
+    pub is_case: bool,
+}
+
+/// The books of audits.
+#[derive(Debug)]
+pub struct Books {
+    records: Records,
+    epochs: BTreeMap<u64, Epoch>,
+    standings: BTreeMap<Address, Standing>,
+}
+
+impl Books {
+    /// The books over a store's records.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn open(records: Records) -> anyhow::Result<Self> {
+        let mut books = Self { records, epochs: BTreeMap::new(), standings: BTreeMap::new() };
+        let mut from = Vec::new();
+        loop {
+            let found = books.records.scan(OUTCOMES, &from, OUTCOMES_MAX)?;
+            let Some((last, _)) = found.last() else { return Ok(books) };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, value) in found {
+                let node = key.first_chunk().map(|node| Address(*node)).context("an outcome without a node")?;
+                let standing = books.standings.entry(node).or_default();
+                *standing = standing.after(read(&value)?);
+            }
+        }
+    }
+
+    pub(super) fn begin(&mut self, epoch: u64) {
+        self.epochs.entry(epoch).or_default();
+        while self.epochs.len() > EPOCHS_KEPT {
+            self.epochs.pop_first();
+        }
+    }
+
+    pub(super) fn has(&self, epoch: u64) -> bool {
+        self.epochs.contains_key(&epoch)
+    }
+
+    pub(super) fn commit(&mut self, commit: Signed<AuditCommit>) {
+        self.begin(commit.document.epoch);
+        if let Some(epoch) = self.epochs.get_mut(&commit.document.epoch)
+            && epoch.beacon.is_none()
+            && epoch.commits.len() < NODES_MAX
+        {
+            // The first counts: a second one would be a choice made after hearing others.
+            epoch.commits.entry(commit.document.node).or_insert(commit);
+        }
+    }
+
+    pub(super) fn wants_beacon(&self, epoch: u64) -> bool {
+        self.epochs.get(&epoch).is_some_and(|epoch| epoch.beacon.is_none())
+    }
+
+    pub(super) fn beacon(&self, epoch: u64) -> Option<Hash32> {
+        self.epochs.get(&epoch)?.beacon.as_ref().map(|(beacon, ..)| *beacon)
+    }
+
+    pub(super) fn auditors(&self, epoch: u64, node: Address) -> Vec<Address> {
+        self.epochs.get(&epoch).map(|epoch| epoch.auditors(node)).unwrap_or_default()
+    }
+
+    /// Sets the beacon and names the auditors of everyone who committed to something, and of everyone who is `expected` and did not.
+    pub(super) fn draw(
+        &mut self,
+        number: u64,
+        beacon: Hash32,
+        sites: &BTreeMap<Address, Site>,
+        expected: &BTreeSet<Address>,
+    ) -> Vec<Drawn> {
+        let Some(epoch) = self.epochs.get_mut(&number) else { return Vec::new() };
+        // Where those stand that are not heard at this moment is not known; they take part all the same.
+        let seat = |node: &Address| Seat { node: *node, subnet: sites.get(node).map_or(0, roll_subnet) };
+        epoch.beacon = Some((beacon, Instant::now(), epoch.commits.keys().map(seat).collect()));
+        epoch.expected = expected.iter().filter(|node| !epoch.commits.contains_key(node)).copied().collect();
+        let committed = epoch.commits.iter().filter(|(_, commit)| commit.document.ranges > 0);
+        let committed = committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone())));
+        committed.chain(epoch.expected.iter().map(|node| (*node, epoch.auditors(*node), None))).collect()
+    }
+
+    /// Notes that this node was challenged; false if it was before, with another nonce.
+    pub(super) fn challenge(&mut self, epoch: u64, nonce: Hash32) -> bool {
+        self.epochs.get_mut(&epoch).is_some_and(|epoch| *epoch.challenged.get_or_insert(nonce) == nonce)
+    }
+
+    fn open_mail(&mut self, epoch: u64, node: Address) -> Option<&mut Letters> {
+        let epoch = self.epochs.get_mut(&epoch)?;
+        let is_node = epoch.commits.contains_key(&node) || epoch.expected.contains(&node);
+        if !is_node && !epoch.mail.contains_key(&node) && epoch.beacon.is_some() {
+            return None;
+        }
+        if epoch.mail.len() >= NODES_MAX {
+            return None;
+        }
+        let fresh = || {
+            let (sender, receiver) = mpsc::channel(LETTERS_MAX);
+            (sender, Some(receiver))
+        };
+        Some(epoch.mail.entry(node).or_insert_with(fresh))
+    }
+
+    /// The letters about a node, for its one auditor here.
+    pub(super) fn mailbox(&mut self, epoch: u64, node: Address) -> Option<Mailbox> {
+        self.open_mail(epoch, node)?.1.take()
+    }
+
+    /// Puts a letter in; false if nobody waits for it.
+    pub(super) fn post(&mut self, epoch: u64, node: Address, letter: (Instant, Mail)) -> bool {
+        self.begin(epoch);
+        self.open_mail(epoch, node).is_some_and(|(sender, _)| sender.try_send(letter).is_ok())
+    }
+
+    /// Keeps a verdict by a drawn auditor, or by one that may turn out to be.
+    pub(super) fn verdict(&mut self, signed: &Signed<AuditVerdict>) -> anyhow::Result<()> {
+        let AuditVerdict { auditor, node, epoch: number, .. } = signed.document;
+        let Some(epoch) = self.epochs.get_mut(&number) else { return Ok(()) };
+        let is_drawn = epoch.beacon.is_none() || epoch.auditors(node).contains(&auditor);
+        if !is_drawn || !epoch.commits.contains_key(&auditor) {
+            return Ok(());
+        }
+        let of_node = epoch.verdicts.entry(node).or_default();
+        if of_node.contains_key(&auditor) || of_node.len() >= VERDICTS_MAX {
+            return Ok(());
+        }
+        let key = [key(number, node).as_slice(), &auditor.0].concat();
+        self.records.put(VERDICTS, &key, &Told::Verdict(signed.clone()).encode())?;
+        of_node.insert(auditor, signed.clone());
+        Ok(())
+    }
+
+    /// Outcomes that are known now and were not before.
+    pub(super) fn settle(&mut self) -> anyhow::Result<Vec<Outcome>> {
+        let mut found = Vec::new();
+        for (number, epoch) in &mut self.epochs {
+            let open: Vec<Address> = epoch.verdicts.keys().filter(|node| !epoch.settled.contains(node)).copied().collect();
+            for node in open {
+                let Some(verdict) = epoch.outcome(*number, node) else { continue };
+                let key = [node.0.as_slice(), &number.to_be_bytes()].concat();
+                let is_new = self.records.insert_new(OUTCOMES, &key, &[verdict.code()])?;
+                epoch.settled.insert(node);
+                if is_new {
+                    found.push((*number, node, verdict));
+                }
+            }
+        }
+        let outcomes = found.into_iter().map(|(epoch, node, verdict)| {
+            let standing = self.standings.entry(node).or_default();
+            let before = standing.state();
+            *standing = standing.after(verdict);
+            let is_case = standing.state() == State::SlashCase && before != State::SlashCase;
+            Outcome { epoch, node, verdict, standing: standing.state(), is_case }
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// Operators that take no new fragments.
+    pub fn suspended(&self) -> BTreeSet<Address> {
+        self.standings.iter().filter(|(_, standing)| !standing.may_take()).map(|(node, _)| *node).collect()
+    }
+
+    /// Where a node stands.
+    pub fn standing(&self, node: Address) -> State {
+        self.standings.get(&node).copied().unwrap_or_default().state()
+    }
+
+    /// The last outcomes of a node, oldest first.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn outcomes(&self, node: Address, count: usize) -> anyhow::Result<Vec<(u64, Verdict)>> {
+        let mut from = node.0.to_vec();
+        let mut last = std::collections::VecDeque::new();
+        loop {
+            let found = self.records.scan(OUTCOMES, &from, OUTCOMES_MAX)?;
+            let is_end = found.len() < OUTCOMES_MAX;
+            for (key, value) in found {
+                let Some(epoch) = key.strip_prefix(&node.0) else { return Ok(last.into()) };
+                let epoch = u64::from_be_bytes(epoch.try_into().context("an outcome without an epoch")?);
+                from = [key.as_slice(), &[0]].concat();
+                last.push_back((epoch, read(&value)?));
+                if last.len() > count {
+                    last.pop_front();
+                }
+            }
+            if is_end {
+                return Ok(last.into());
+            }
+        }
+    }
+
+    /// The signed verdicts on a node in an epoch.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn verdicts(&self, epoch: u64, node: Address) -> anyhow::Result<Vec<Signed<AuditVerdict>>> {
+        let prefix = key(epoch, node);
+        let found = self.records.scan(VERDICTS, &prefix, VERDICTS_MAX)?;
+        let of_node = found.into_iter().take_while(|(key, _)| key.starts_with(&prefix));
+        of_node
+            .map(|(_, bytes)| match Told::decode(&bytes)? {
+                Told::Verdict(signed) => Ok(signed),
+                Told::Commit(_) => anyhow::bail!("a commitment lies where a verdict is kept"),
+            })
+            .collect()
+    }
+
+    /// Puts the verdicts that make a slash case together in the data folder.
+    pub(super) fn write_case(&self, data: &DataDir, node: Address) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Case {
+            node: Address,
+            outcomes: Vec<(u64, Verdict)>,
+            verdicts: Vec<Signed<AuditVerdict>>,
+        }
+        let outcomes = self.outcomes(node, OUTCOMES_MAX)?;
+        let mut verdicts = Vec::new();
+        for (epoch, _) in outcomes.iter().filter(|(_, verdict)| *verdict == Verdict::Failed) {
+            verdicts.extend(self.verdicts(*epoch, node)?);
+        }
+        let folder = data.path().join("evidence");
+        std::fs::create_dir_all(&folder)?;
+        let case = Case { node, outcomes, verdicts };
+        Ok(write_atomic(&folder.join(format!("slash-{node}.json")), &serde_json::to_vec_pretty(&case)?, 0o644)?)
+    }
+}
+
+fn read(value: &[u8]) -> anyhow::Result<Verdict> {
+    let code = value.first().context("an outcome without a code")?;
+    Verdict::ALL.get(usize::from(*code)).copied().with_context(|| format!("{code} is no outcome"))
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::store::{Config, Store};
+    use types::key::{Account, Domains};
+
+    use super::*;
+
+    const BEACON: Hash32 = Hash32([1; 32]);
+
+    fn domains() -> Domains {
+        Domains { chain_id: 1, escrow: Address([1; 20]), registry: Address([2; 20]), settlement: Address([3; 20]), stake: Address([4; 20]) }
+    }
+
+    fn account(number: u8) -> Account {
+        Account::from_bytes(&[number; 32]).unwrap()
+    }
+
+    fn commit(number: u8, epoch: u64) -> Signed<AuditCommit> {
+        let account = account(number);
+        let document = AuditCommit { node: account.address(), epoch, holdings: Hash32([number; 32]), ranges: 1 };
+        Signed::new(&account, &domains(), document)
+    }
+
+    fn seen(auditor: &Account, node: Address, epoch: u64, verdict: Verdict) -> Signed<AuditVerdict> {
+        let document = AuditVerdict {
+            auditor: auditor.address(),
+            node,
+            epoch,
+            holdings: Hash32([9; 32]),
+            nonce: Hash32([8; 32]),
+            verdict,
+            right: 0,
+            digest: Hash32::ZERO,
+            round_trip_us: 1,
+            elapsed_us: 1,
+        };
+        Signed::new(auditor, &domains(), document)
+    }
+
+    /// Ten nodes that committed in `epoch`, and the accounts of the first one's auditors.
+    fn drawn(books: &mut Books, epoch: u64) -> Vec<Account> {
+        (1..=10).for_each(|number| books.commit(commit(number, epoch)));
+        let drawn = books.draw(epoch, BEACON, &BTreeMap::new(), &BTreeSet::from([Address([77; 20])]));
+        assert_eq!(drawn.len(), 11, "everyone who committed, and one who is missed");
+        let auditors = books.auditors(epoch, account(1).address());
+        (1..=10).map(account).filter(|account| auditors.contains(&account.address())).collect()
+    }
+
+    fn open(folder: &std::path::Path) -> Books {
+        Books::open(Store::open(folder, Config::default()).unwrap().records()).unwrap()
+    }
+
+    #[test]
+    fn two_equal_verdicts_settle_an_epoch_once_and_standing_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        let node = account(1).address();
+        for epoch in 3..5 {
+            let auditors = drawn(&mut books, epoch);
+            books.verdict(&seen(&auditors[0], node, epoch, Verdict::Failed)).unwrap();
+            assert!(books.settle().unwrap().is_empty(), "one auditor alone decides nothing");
+            books.verdict(&seen(&auditors[0], node, epoch, Verdict::Passed)).unwrap();
+            let stranger = (1..=10).map(account).find(|other| auditors.iter().all(|one| one.address() != other.address())).unwrap();
+            books.verdict(&seen(&stranger, node, epoch, Verdict::Failed)).unwrap();
+            assert!(books.settle().unwrap().is_empty(), "nor does a second word of his, nor a stranger");
+            books.verdict(&seen(&auditors[1], node, epoch, Verdict::Failed)).unwrap();
+            let standing = if epoch == 3 { State::Warned } else { State::Suspended };
+            assert_eq!(books.settle().unwrap(), [Outcome { epoch, node, verdict: Verdict::Failed, standing, is_case: false }]);
+            assert!(books.settle().unwrap().is_empty());
+            assert_eq!(books.verdicts(epoch, node).unwrap().len(), 2);
+        }
+        drop(books);
+        let books = open(folder.path());
+        assert_eq!((books.standing(node), books.suspended()), (State::Suspended, BTreeSet::from([node])));
+        assert_eq!(books.outcomes(node, 1).unwrap(), [(4, Verdict::Failed)]);
+        assert!(books.outcomes(Address([0; 20]), 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn nobody_joins_once_the_beacon_is_known_and_a_second_nonce_is_not_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        drawn(&mut books, 3);
+        books.commit(commit(11, 3));
+        assert!(books.auditors(3, account(1).address()).iter().all(|auditor| *auditor != account(11).address()));
+        assert!(books.challenge(3, Hash32([1; 32])) && books.challenge(3, Hash32([1; 32])) && !books.challenge(3, Hash32([2; 32])));
+        let node = account(2).address();
+        assert!(books.post(3, node, (Instant::now(), Mail::Opened(BEACON))), "letters that come early wait");
+        assert!(!books.post(3, Address([99; 20]), (Instant::now(), Mail::Opened(BEACON))), "about nobody");
+        let mut mail = books.mailbox(3, node).unwrap();
+        assert!(mail.try_recv().is_ok() && books.mailbox(3, node).is_none());
+        for epoch in 4..100 {
+            books.begin(epoch);
+        }
+        assert!(!books.has(3) && books.epochs.len() == EPOCHS_KEPT);
+    }
+}

@@ -1,0 +1,114 @@
+//! What a node holds, by its records: the list it commits to, and how each fragment of it is opened range by range.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use storage::proto::{
+    audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
+    placement::Assignment,
+};
+use types::id::{Address, BlobId};
+
+use crate::service::keeping::{Keeping, Notice};
+
+/// Digests of each fragment's ranges, by object and fragment: read once in a fragment's life, so that a range is opened without hashing all others.
+const TOPS: &str = "audit-tops";
+/// Records read in one step.
+const SCAN: usize = 256;
+
+/// What a node committed to in an epoch.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) holdings: Holdings,
+}
+
+/// Every object of this node's table, with who holds it.
+pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
+    let (mut all, mut from) = (BTreeMap::new(), BlobId::ZERO);
+    loop {
+        let records = keeping.records(from, SCAN)?;
+        for record in &records {
+            // The record of an object that the chain does not know any more says nothing.
+            if let Ok(registered) = keeping.registered(record.object()).await {
+                all.insert(record.object(), registered.assignment(record)?);
+            }
+        }
+        match records.last() {
+            Some(last) if records.len() == SCAN => from = super::super::repair::next(last.object()),
+            _ => return Ok(all),
+        }
+    }
+}
+
+impl Own {
+    /// What the records of this node name it for.
+    pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
+        let me = keeping.me();
+        let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
+        let held: Vec<_> = held.collect();
+        let store = keeping.store.clone();
+        let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+            for (object, fragment) in held {
+                match store.manifest(object)? {
+                    Some(manifest) => entries.push(holding(&manifest, fragment)?),
+                    None => damaged.push((object, fragment)),
+                }
+                if !has_tops(&store, object, fragment)? {
+                    match store.get_fragment(object, fragment) {
+                        Ok(Some(bytes)) => keep_tops(&store, object, fragment, &Tops::of(&bytes))?,
+                        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => damaged.push((object, fragment)),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Ok((Holdings::new(entries), damaged))
+        });
+        let (holdings, damaged) = listed.await??;
+        for (object, fragment) in damaged {
+            keeping.notice(Notice::Damaged { object, fragment });
+        }
+        Ok(Self { holdings })
+    }
+}
+
+/// What a manifest says of a fragment.
+pub(super) fn holding(manifest: &storage::erasure::ObjectManifest, fragment: u8) -> anyhow::Result<Holding> {
+    let root = manifest.fragments().get(usize::from(fragment)).context("the object has no such fragment")?.keccak;
+    let (fragments, bytes) = (manifest.profile().total(), u32::try_from(manifest.fragment_len())?);
+    Ok(Holding { object: manifest.id(), fragment, fragments, bytes, root })
+}
+
+fn tops_key(object: BlobId, fragment: u8) -> Vec<u8> {
+    [object.0.as_slice(), &[fragment]].concat()
+}
+
+fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {
+    Ok(store.records().get(TOPS, &tops_key(object, fragment))?.is_some())
+}
+
+fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: &Tops) -> anyhow::Result<()> {
+    Ok(store.records().put(TOPS, &tops_key(object, fragment), &tops.to_bytes())?)
+}
+
+/// Opens one range of a fragment that lies here; nothing if its bytes are gone or not what they were. Blocks on the disk, which reads the whole fragment.
+pub(super) fn open(store: &storage::store::Store, holding: &Holding, place: u32) -> Option<Shown> {
+    let bytes = match store.get_fragment(holding.object, holding.fragment) {
+        Ok(bytes) => bytes?,
+        Err(error) => {
+            tracing::error!(%error, "a fragment cannot be shown to its auditors");
+            return None;
+        }
+    };
+    let kept = store.records().get(TOPS, &tops_key(holding.object, holding.fragment)).ok().flatten();
+    let tops = kept.and_then(|kept| Tops::from_bytes(&kept)).unwrap_or_else(|| Tops::of(&bytes));
+    let start = usize::try_from(u64::from(place) * RANGE_BYTES).ok()?;
+    let range = bytes.get(start..start.checked_add(holding.range_len(place))?)?.to_vec();
+    Some(Shown { bytes: range, siblings: tops.siblings(place)? })
+}
+
+/// Objects of which this node's records name `node` as a holder, with its fragment.
+pub(super) async fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
+    let all = assignments(keeping).await?;
+    Ok(all.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(node)?))).collect())
+}

@@ -1,0 +1,279 @@
+//! Who holds what, as this node has written it down, and its part in keeping that agreed: the records of the objects it holds fragments of, told by
+//! contributors and coordinators, merged, and shown to whoever asks (`storage::proto::keeping`).
+//!
+//! A record is on the disk before it is acknowledged. One that is told first is taken only if this node has the fragment that it names for it, which it
+//! took because its own placement gave it the same, and if the others' places keep the rules as far as this node knows where they stand; later ones add signed
+//! handovers and nothing else. A fragment that repair hands over is taken from a coordinator of the epoch while the holder before is not heard here.
+
+pub mod report;
+mod taking;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use chain_bridge::{client::ChainClient, registry::State};
+use p2p::{bulk::BulkEndpoint, identity::NodeSeed, overlay::OverlayHandle, proto::ads::AdSite, stream::FrameStream};
+use storage::{
+    proto::keeping::{Ask, Record, Reply, message::ASK_BYTES_MAX},
+    store::Store,
+};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use types::{
+    id::{Address, BlobId, NodeId},
+    key::Account,
+};
+
+use crate::{
+    chain::Snapshots,
+    datanet::{
+        exchange::{recv_message, send_message},
+        keeping::Registered,
+        placing::{self, Storer, Storers},
+    },
+};
+
+/// Records, by object.
+const TABLE: &str = "holders";
+/// Notices that wait for repair; the newest are dropped beyond, and repair finds what they said at its next look at the table.
+pub const NOTICES_MAX: usize = 256;
+
+/// What repair should know at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The record of an object is new or has changed.
+    Record(BlobId),
+    /// Somebody mends an object.
+    Announced {
+        /// The object.
+        object: BlobId,
+        /// Who.
+        by: Address,
+    },
+    /// A fragment is not where it should be, or not what it should be.
+    Damaged {
+        /// The object.
+        object: BlobId,
+        /// Which fragment.
+        fragment: u8,
+    },
+    /// The operator asks to look now.
+    Look,
+}
+
+/// The service's parts.
+#[derive(Debug)]
+pub struct Keeping {
+    /// Fragments, and the table of records.
+    pub store: Store,
+    /// The chain's books.
+    pub snapshots: Snapshots,
+    /// Who else stores.
+    pub overlay: OverlayHandle,
+    /// Hashes of blocks.
+    pub chain: ChainClient,
+    /// To ask others over the node's own socket.
+    pub bulk: Arc<BulkEndpoint>,
+    /// The account this node is registered under.
+    pub account: Account,
+    /// The node's key.
+    pub seed: NodeSeed,
+    /// What its ad says of where it stands.
+    pub site: AdSite,
+    /// Blocks of an epoch.
+    pub epoch_blocks: u64,
+    /// Whether it offers to store.
+    pub is_storing: bool,
+    /// What repair should know.
+    pub notices: mpsc::Sender<Notice>,
+    /// Operators that take no new fragments by this node's books of audits.
+    pub unfit: RwLock<BTreeSet<Address>>,
+    /// One change of a record at a time.
+    pub turn: Mutex<()>,
+}
+
+impl Keeping {
+    /// The account this node is registered under.
+    pub fn me(&self) -> Address {
+        self.account.address()
+    }
+
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.seed.node_id()
+    }
+
+    /// The chain's books as they stand.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.snapshots.borrow().latest)
+    }
+
+    /// The epoch that the chain's latest block is of.
+    pub fn epoch(&self) -> u64 {
+        self.snapshots.borrow().tip.number / self.epoch_blocks
+    }
+
+    /// Operators that store, this one included if it does.
+    ///
+    /// # Errors
+    /// That the overlay has stopped.
+    pub async fn storers(&self) -> anyhow::Result<Storers> {
+        let ads = self.overlay.ads().await?;
+        let (state, chain_id) = (self.state(), self.chain.deployment().chain_id);
+        let mut storers = placing::storers(&state, ads.iter().map(|signed| signed.ad()), chain_id);
+        let is_staked = state.operator(self.me()).is_some_and(|operator| operator.active.0 > 0 && operator.node == self.node());
+        if self.is_storing && is_staked {
+            let addr = self.bulk.local_addr();
+            storers.insert(self.me(), Storer { node: self.node(), addr, site: placing::site(addr.ip(), self.site, chain_id) });
+        }
+        Ok(storers)
+    }
+
+    /// The operator behind a node's key.
+    pub fn account_of(&self, node: NodeId) -> Option<Address> {
+        self.state().operators().find(|operator| operator.node == node).map(|operator| operator.account)
+    }
+
+    /// The record of an object; nothing if there is none.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn record(&self, object: BlobId) -> anyhow::Result<Option<Record>> {
+        read(&self.store, object)
+    }
+
+    /// Records of objects from `from` on, at most `limit`, in order of object.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn records(&self, from: BlobId, limit: usize) -> anyhow::Result<Vec<Record>> {
+        let found = self.store.records().scan(TABLE, &from.0, limit)?;
+        found.into_iter().map(|(_, bytes)| Record::decode(&bytes).context("a record of holders on this disk")).collect()
+    }
+
+    /// What the chain has of an object.
+    ///
+    /// # Errors
+    /// The chain's, or that it has nothing.
+    pub async fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
+        let found = Registered::find(&self.chain, &self.state(), object).await?;
+        found.with_context(|| format!("object {object} is not registered"))
+    }
+
+    /// Tells repair; a notice that finds no room is made up for by its next look.
+    pub fn notice(&self, notice: Notice) {
+        if let Err(error) = self.notices.try_send(notice) {
+            tracing::debug!(%error, "repair is behind");
+        }
+    }
+
+    async fn keep(&self, record: &Record) -> anyhow::Result<()> {
+        let (records, object, bytes) = (self.store.records(), record.object(), record.encode());
+        tokio::task::spawn_blocking(move || records.put(TABLE, &object.0, &bytes)).await??;
+        self.notice(Notice::Record(object));
+        Ok(())
+    }
+
+    /// Takes in what is new of a record that somebody told; true if anything was.
+    ///
+    /// # Errors
+    /// Why it does not stand, or why it is none of this node's.
+    pub async fn take_in(&self, told: &Record) -> anyhow::Result<bool> {
+        let object = told.object();
+        let registered = self.registered(object).await?;
+        let _turn = self.turn.lock().await;
+        let own = self.record(object)?;
+        registered.check(&self.chain, self.epoch_blocks, told, own.as_ref()).await?;
+        if let Some(mut own) = own {
+            let is_changed = own.merge(told)?;
+            if is_changed {
+                self.keep(&own).await?;
+            }
+            return Ok(is_changed);
+        }
+        self.agrees(told, &registered).await?;
+        self.keep(told).await?;
+        tracing::info!(%object, "keeping who holds an object");
+        Ok(true)
+    }
+
+    /// Whether this node may take down a first record.
+    async fn agrees(&self, told: &Record, registered: &Registered) -> anyhow::Result<()> {
+        let object = told.object();
+        let fragment = registered.assignment(told)?.held_by(self.me()).context("this node is none of its holders")?;
+        ensure!(self.store.fragments_of(object)?.contains(&fragment), "fragment {fragment}, which is to be this node's, is not here");
+        let (state, storers) = (self.state(), self.storers().await?);
+        let stranger = told.placement().holders.iter().find(|holder| state.operator(**holder).is_none());
+        if let Some(stranger) = stranger {
+            bail!("{stranger} is no operator");
+        }
+        let rules = registered.rules_of(told)?;
+        ensure!(
+            placing::keeps_rules(&told.placement().holders, &storers, &rules),
+            "its holders stand in one network, or outside its countries"
+        );
+        Ok(())
+    }
+
+    /// Adds a handover that both sides have signed, and returns the record with it.
+    ///
+    /// # Errors
+    /// That there is no record, or what the disk says.
+    pub async fn handed_over(&self, moved: storage::proto::keeping::HandedOver) -> anyhow::Result<Record> {
+        let _turn = self.turn.lock().await;
+        let mut record = self.record(moved.handover.object)?.context("the record of what was handed over is gone")?;
+        record.add(moved)?;
+        self.keep(&record).await?;
+        Ok(record)
+    }
+
+    /// Answers one stream's question.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn serve(&self, remote: NodeId, stream: FrameStream, large: &Semaphore) -> anyhow::Result<()> {
+        let (mut sender, mut receiver) = stream.split();
+        let bytes = recv_message(&mut receiver, ASK_BYTES_MAX, Some(large)).await?;
+        let reply = match Ask::decode(&bytes) {
+            Ok(ask) => self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+            Err(error) => Reply::Refused(error.to_string()),
+        };
+        send_message(&mut sender, &reply.encode()).await?;
+        Ok(())
+    }
+
+    async fn reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {
+        match ask {
+            Ask::Record(object) => {
+                let record = self.record(object)?.map(|record| record.encode()).unwrap_or_default();
+                Ok(Reply::Record { record, indices: self.store.fragments_of(object)? })
+            }
+            Ask::Tell(record) => {
+                self.take_in(&Record::decode(&record)?).await?;
+                Ok(Reply::Heard)
+            }
+            Ask::Announce(object) => {
+                let by = self.account_of(remote).context("only operators mend")?;
+                self.notice(Notice::Announced { object, by });
+                Ok(Reply::Heard)
+            }
+            Ask::Take(take) => self.take(remote, *take).await.map(Reply::Taken),
+        }
+    }
+
+    /// Whether an operator takes no new fragments, by this node's books of audits.
+    pub fn is_unfit(&self, operator: Address) -> bool {
+        self.unfit.read().unwrap_or_else(PoisonError::into_inner).contains(&operator)
+    }
+}
+
+/// The record of an object in a store; nothing if there is none.
+///
+/// # Errors
+/// What the disk says, or that the record is damaged.
+pub fn read(store: &Store, object: BlobId) -> anyhow::Result<Option<Record>> {
+    let bytes = store.records().get(TABLE, &object.0)?;
+    bytes.map(|bytes| Record::decode(&bytes).with_context(|| format!("the record of object {object} on this disk"))).transpose()
+}

@@ -1,0 +1,253 @@
+//! What this node holds and how it stands, for its operator: asked over the client protocol under the node's own key, answered as JSON.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use p2p::stream::FrameStream;
+use serde::{Deserialize, Serialize};
+use storage::proto::{audit::standing::State, repair::Standing};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use types::{
+    audit::Verdict,
+    id::{Address, BlobId, NodeId},
+};
+
+use super::{Keeping, Notice};
+use crate::{
+    datanet::{card_of, placing},
+    service::{
+        auditing::Auditing,
+        repair::{Question, Seen},
+    },
+};
+
+/// Objects in one answer: 48 fragments each are a megabyte of JSON.
+pub const OBJECTS_MAX: usize = 256;
+/// Outcomes of this node's audits that are told.
+const AUDITS_MAX: usize = 16;
+/// Longest question.
+const ASK_BYTES_MAX: usize = 1 << 10;
+/// How long repair may take to answer, and the operator to read.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What the operator asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// How do things stand? Objects after this one; nothing: from the first.
+    Status(Option<BlobId>),
+    /// Look now for what is lost.
+    Repair,
+}
+
+/// What the node answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// How things stand.
+    Report(Box<Report>),
+    /// It looks.
+    Looking,
+    /// No, with the reason.
+    Refused(String),
+}
+
+/// How a node and what it holds stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The node.
+    pub node: NodeId,
+    /// Its account.
+    pub account: Address,
+    /// Whether it offers to store.
+    pub is_storing: bool,
+    /// The epoch of repair and audits.
+    pub epoch: u64,
+    /// Bytes that the store takes up.
+    pub used_bytes: u64,
+    /// Bytes it may still take.
+    pub free_bytes: u64,
+    /// Where the node stands by its audits: good, warned, suspended or slash-case.
+    pub standing: String,
+    /// The last outcomes of its audits, oldest first.
+    pub audits: Vec<AuditRow>,
+    /// Objects of which it holds a fragment.
+    pub objects: Vec<ObjectRow>,
+    /// Whether there are more of them.
+    pub is_more: bool,
+}
+
+/// What an epoch's audit came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRow {
+    /// The epoch.
+    pub epoch: u64,
+    /// What two of three auditors agree on.
+    pub outcome: Verdict,
+    /// Signed verdicts that are kept.
+    pub verdicts: usize,
+}
+
+/// One object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRow {
+    /// The object.
+    pub object: BlobId,
+    /// Number of its Datanet; nothing if the registry does not have it any more.
+    pub datanet: Option<u64>,
+    /// Name of its Datanet.
+    pub name: Option<String>,
+    /// Number of the contribution.
+    pub contribution: Option<u64>,
+    /// Fragments that suffice.
+    pub data: u8,
+    /// Each fragment, in order.
+    pub fragments: Vec<FragmentRow>,
+    /// Fewest fragments that are left alone.
+    pub floor: u8,
+    /// Whether it fell below that and is not whole since.
+    pub is_due: bool,
+    /// Whether this node mends it now.
+    pub is_mending: bool,
+    /// Who mends it in this epoch, in order of turns.
+    pub coordinators: Vec<Address>,
+}
+
+/// One fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FragmentRow {
+    /// Its holder.
+    pub holder: Address,
+    /// How it stands.
+    pub stands: Stands,
+}
+
+/// How a fragment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stands {
+    /// Its holder answers.
+    Held,
+    /// Its holder does not answer.
+    Away,
+    /// It is lost.
+    Lost,
+}
+
+impl From<Standing> for Stands {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Held => Self::Held,
+            Standing::Away => Self::Away,
+            Standing::Lost => Self::Lost,
+        }
+    }
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct Reporting {
+    /// The records.
+    pub keeping: Arc<Keeping>,
+    /// Audits.
+    pub auditing: Arc<Auditing>,
+    /// To repair.
+    pub questions: mpsc::Sender<Question>,
+}
+
+impl Reporting {
+    /// Answers one stream's question.
+    pub async fn serve(&self, remote: NodeId, mut stream: FrameStream, frame: &[u8]) {
+        let answer = self.answer(remote, frame).await.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")));
+        let frame = serde_json::to_vec(&answer).expect("plain data always serialises");
+        let sending = async {
+            if stream.send(&frame).await.is_ok() {
+                drop(stream.finish().await);
+            }
+            let (mut sender, _receiver) = stream.split();
+            drop(sender.closed().await);
+        };
+        // A peer that does not read does not keep the stream.
+        drop(timeout(WAIT, sending).await);
+    }
+
+    async fn answer(&self, remote: NodeId, frame: &[u8]) -> anyhow::Result<Answer> {
+        ensure!(remote == self.keeping.node(), "only this node's own operator may ask it what it holds");
+        ensure!(frame.len() <= ASK_BYTES_MAX, "a question has at most {ASK_BYTES_MAX} bytes");
+        match serde_json::from_slice(frame)? {
+            Ask::Status(after) => Ok(Answer::Report(Box::new(self.report(after).await?))),
+            Ask::Repair => {
+                ensure!(self.keeping.is_storing, "this node does not store: set storage = true in its configuration");
+                self.keeping.notices.try_send(Notice::Look).context("repair is busy: ask again in a moment")?;
+                Ok(Answer::Looking)
+            }
+        }
+    }
+
+    async fn report(&self, after: Option<BlobId>) -> anyhow::Result<Report> {
+        let keeping = &self.keeping;
+        let seen = if keeping.is_storing { self.seen(after).await? } else { Vec::new() };
+        let (state, me) = (keeping.state(), keeping.me());
+        let standing = self.auditing.books().standing(me);
+        let outcomes = self.auditing.books().outcomes(me, AUDITS_MAX)?;
+        let mut audits = Vec::new();
+        for (epoch, outcome) in outcomes {
+            audits.push(AuditRow { epoch, outcome, verdicts: self.auditing.books().verdicts(epoch, me)?.len() });
+        }
+        let is_more = seen.len() > OBJECTS_MAX;
+        let objects = seen.into_iter().take(OBJECTS_MAX).map(|seen| {
+            let accepted = placing::registered(&state, seen.object);
+            let datanet = accepted.map(|accepted| accepted.datanet);
+            let name = datanet.and_then(|datanet| card_of(state.asset(datanet)?).ok()).map(|card| card.name().as_str().to_owned());
+            let Seen { object, health, is_due, is_mending, coordinators } = seen;
+            let fragments = health.fragments.into_values().map(|(holder, stands)| FragmentRow { holder, stands: stands.into() }).collect();
+            ObjectRow {
+                object,
+                datanet: datanet.map(|datanet| datanet.0),
+                name,
+                contribution: accepted.map(|accepted| accepted.number),
+                data: health.profile.data(),
+                fragments,
+                floor: storage::proto::repair::floor(health.profile),
+                is_due,
+                is_mending,
+                coordinators,
+            }
+        });
+        Ok(Report {
+            node: keeping.node(),
+            account: me,
+            is_storing: keeping.is_storing,
+            epoch: keeping.epoch(),
+            used_bytes: keeping.store.used_bytes(),
+            free_bytes: keeping.store.free_bytes(),
+            standing: word(standing).to_owned(),
+            audits,
+            objects: objects.collect(),
+            is_more,
+        })
+    }
+
+    async fn seen(&self, after: Option<BlobId>) -> anyhow::Result<Vec<Seen>> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.try_send(Question { after, limit: OBJECTS_MAX + 1, answer }).context("repair is busy: ask again in a moment")?;
+        Ok(timeout(WAIT, answered).await.context("repair does not answer: see the node's log")??)
+    }
+}
+
+/// A standing in a word.
+const fn word(standing: State) -> &'static str {
+    match standing {
+        State::Good => "good",
+        State::Warned => "warned",
+        State::Suspended => "suspended",
+        State::SlashCase => "slash-case",
+    }
+}

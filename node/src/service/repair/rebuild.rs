@@ -1,0 +1,262 @@
+//! One piece of work: k fragments are read and hashed, the lost ones computed, each given to its holder.
+//!
+//! Sources are asked k at a time, this node's own first; one that fails is replaced by the next. A holder that answers and has not what it should
+//! is named as damaged. A fragment that stays with its holder is put there; one that moves is handed over, which counts once the new holder has signed and this
+//! node has written that down.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use storage::{
+    erasure::{self, ObjectManifest, VerifiedFragment},
+    proto::{
+        keeping::{Ask, HandedOver, Record, Reply as Word, message::Take},
+        message::{Refusal, Reply, Request},
+        repair::{Method, Work},
+    },
+};
+use tokio::task::JoinSet;
+use types::{
+    id::{Address, BlobId},
+    key::verify,
+    placement::Handover,
+};
+
+use crate::{
+    datanet::{
+        exchange,
+        keeping::ask,
+        placing::{Storer, Storers},
+    },
+    service::keeping::Keeping,
+};
+
+/// Longest wait for a fragment to come or to be taken: the largest at 3 Mbit/s.
+const CARRY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How a piece of work ended.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) object: BlobId,
+    /// Fragments that stand with their holders.
+    pub(super) stored: BTreeSet<u8>,
+    /// Fragments whose holders answer and do not have them.
+    pub(super) damaged: BTreeSet<u8>,
+}
+
+/// Carries one piece of work out in an epoch. May be dropped half-way: what has not been acknowledged is done again.
+pub(super) async fn rebuild(keeping: &std::sync::Arc<Keeping>, work: Work, epoch: u64) -> Done {
+    let object = work.object;
+    let mut damaged = BTreeSet::new();
+    let stored = match try_rebuild(keeping, work, epoch, &mut damaged).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(%object, error = format!("{error:#}"), "an object is not mended yet");
+            BTreeSet::new()
+        }
+    };
+    Done { object, stored, damaged }
+}
+
+async fn try_rebuild(
+    keeping: &std::sync::Arc<Keeping>,
+    work: Work,
+    epoch: u64,
+    damaged: &mut BTreeSet<u8>,
+) -> anyhow::Result<BTreeSet<u8>> {
+    let Work { object, method, sources, targets } = work;
+    let storers = keeping.storers().await?;
+    let manifest = manifest(keeping, object, &sources, &storers).await?;
+    let fragments = gather(keeping, &manifest, &sources, &storers, damaged).await?;
+    let wanted: Vec<u8> = targets.iter().map(|(fragment, _)| *fragment).collect();
+    let (known, bytes) = (manifest.clone(), tokio::task::spawn_blocking(move || compute(&manifest, &fragments, method, &wanted)));
+    let rebuilt = bytes.await??;
+    let mut carried = JoinSet::new();
+    for ((fragment, to), bytes) in targets.into_iter().zip(rebuilt) {
+        let (keeping, manifest, storer) = (std::sync::Arc::clone(keeping), known.clone(), storers.get(&to).copied());
+        carried.spawn(async move { (fragment, to, give(&keeping, &manifest, fragment, (to, storer), bytes, epoch).await) });
+    }
+    let mut stored = BTreeSet::new();
+    for (fragment, to, given) in carried.join_all().await {
+        match given {
+            Ok(()) => drop(stored.insert(fragment)),
+            Err(error) => tracing::info!(%object, fragment, %to, error = format!("{error:#}"), "a rebuilt fragment was not taken"),
+        }
+    }
+    Ok(stored)
+}
+
+/// The object's manifest: this node's, or that of a holder.
+async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], storers: &Storers) -> anyhow::Result<ObjectManifest> {
+    if let Some(own) = keeping.store.manifest(object)? {
+        return Ok(own);
+    }
+    for storer in sources.iter().filter_map(|(_, holder)| storers.get(holder)) {
+        let asked = exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Locate { object }, CARRY_LIMIT).await;
+        if let Ok(Reply::Located { manifest, .. }) = asked
+            && let Ok(manifest) = ObjectManifest::decode_as(object, &manifest)
+        {
+            return Ok(manifest);
+        }
+    }
+    bail!("no holder gives the manifest of object {object}")
+}
+
+/// As many verified fragments as the code needs.
+async fn gather(
+    keeping: &std::sync::Arc<Keeping>,
+    manifest: &ObjectManifest,
+    sources: &[(u8, Address)],
+    storers: &Storers,
+    damaged: &mut BTreeSet<u8>,
+) -> anyhow::Result<Vec<VerifiedFragment>> {
+    let (needed, object) = (usize::from(manifest.profile().data()), manifest.id());
+    let mut waiting: VecDeque<_> = sources.iter().copied().collect();
+    let mut asked = JoinSet::new();
+    let mut found = BTreeMap::new();
+    loop {
+        while found.len() + asked.len() < needed
+            && let Some((fragment, holder)) = waiting.pop_front()
+        {
+            let (keeping, storer) = (std::sync::Arc::clone(keeping), storers.get(&holder).copied());
+            asked.spawn(async move { (fragment, read(&keeping, object, fragment, holder, storer).await) });
+        }
+        let Some(answer) = asked.join_next().await else {
+            bail!("{} intact fragments of object {object} were read, {needed} are needed", found.len());
+        };
+        // A task that panicked has said so; the next source takes its place.
+        let Ok((fragment, read)) = answer else { continue };
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(Unread::Away(error)) => {
+                tracing::info!(%object, fragment, error = format!("{error:#}"), "a fragment cannot be read now");
+                continue;
+            }
+            Err(Unread::Lost(why)) => {
+                tracing::warn!(%object, fragment, why, "a holder does not have its fragment");
+                damaged.insert(fragment);
+                continue;
+            }
+        };
+        match manifest.verify(fragment, bytes) {
+            Ok(good) => drop(found.insert(fragment, good)),
+            Err(error) => {
+                tracing::warn!(%object, fragment, %error, "a holder sent something else than its fragment");
+                damaged.insert(fragment);
+            }
+        }
+        if found.len() >= needed {
+            return Ok(found.into_values().collect());
+        }
+    }
+}
+
+/// Why a fragment was not read.
+enum Unread {
+    /// Its holder does not answer, or may do so later.
+    Away(anyhow::Error),
+    /// Its holder says that it has not got it.
+    Lost(String),
+}
+
+async fn read(keeping: &Keeping, object: BlobId, index: u8, holder: Address, storer: Option<Storer>) -> Result<Vec<u8>, Unread> {
+    if holder == keeping.me() {
+        let store = keeping.store.clone();
+        return match tokio::task::spawn_blocking(move || store.get_fragment(object, index)).await {
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(None)) => Err(Unread::Lost("it is not here".to_owned())),
+            Ok(Err(storage::store::StoreError::Corrupt(corrupt))) => Err(Unread::Lost(corrupt.to_string())),
+            Ok(Err(error)) => Err(Unread::Away(error.into())),
+            Err(error) => Err(Unread::Away(error.into())),
+        };
+    }
+    let storer = storer.with_context(|| format!("{holder} is not heard")).map_err(Unread::Away)?;
+    match exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Get { object, index }, CARRY_LIMIT).await {
+        Ok(Reply::Fragment { bytes, .. }) => Ok(bytes),
+        Ok(Reply::Refused(refusal @ (Refusal::NotHolder { .. } | Refusal::Unknown { .. } | Refusal::Corrupt { .. }))) => {
+            Err(Unread::Lost(refusal.to_string()))
+        }
+        Ok(Reply::Refused(refusal)) => Err(Unread::Away(refusal.into())),
+        Ok(_) => Err(Unread::Away(anyhow::anyhow!("{holder} answered another question"))),
+        Err(error) => Err(Unread::Away(error.into())),
+    }
+}
+
+/// The lost fragments, in order of `wanted`, each hashed against the manifest.
+fn compute(
+    manifest: &ObjectManifest,
+    fragments: &[VerifiedFragment],
+    method: Method,
+    wanted: &[u8],
+) -> anyhow::Result<Vec<VerifiedFragment>> {
+    match method {
+        Method::Single => wanted.iter().map(|index| erasure::rebuild(manifest, fragments, *index).map_err(anyhow::Error::from)).collect(),
+        Method::Decode => {
+            let bytes = erasure::reconstruct(manifest, fragments)?;
+            let encoded = erasure::encode(&bytes, manifest.text_root(), manifest.profile())?;
+            ensure!(encoded.manifest.id() == manifest.id(), "its fragments make another object: whoever encoded it has lied");
+            let mut all = encoded.fragments;
+            let mut take = |index: u8| -> anyhow::Result<VerifiedFragment> {
+                let bytes = all.get_mut(usize::from(index)).map(std::mem::take).context("the object has no such fragment")?;
+                Ok(manifest.verify(index, bytes)?)
+            };
+            wanted.iter().map(|index| take(*index)).collect()
+        }
+    }
+}
+
+/// Gives a rebuilt fragment to its holder: back where it was, or on to a new one.
+async fn give(
+    keeping: &Keeping,
+    manifest: &ObjectManifest,
+    index: u8,
+    (to, storer): (Address, Option<Storer>),
+    fragment: VerifiedFragment,
+    epoch: u64,
+) -> anyhow::Result<()> {
+    let object = manifest.id();
+    if to == keeping.me() {
+        let (store, manifest) = (keeping.store.clone(), manifest.clone());
+        tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &fragment)).await??;
+        return Ok(());
+    }
+    let storer = storer.with_context(|| format!("{to} is not heard"))?;
+    let record = keeping.record(object)?.context("the object's record is gone")?;
+    let assignment = keeping.registered(object).await?.assignment(&record)?;
+    if assignment.holder(index) == Some(to) {
+        let request = Request::Put { manifest: manifest.encode(), index, fragment: fragment.into_bytes() };
+        return match exchange::ask(&keeping.bulk, storer.node, storer.addr, &request, CARRY_LIMIT).await? {
+            Reply::Stored { object: of, index: at } if (of, at) == (object, index) => Ok(()),
+            Reply::Refused(refusal) => Err(refusal.into()),
+            _ => bail!("it answered another question"),
+        };
+    }
+    let generation = assignment.generation(index).context("the object has no such fragment")?.saturating_add(1);
+    let handover = Handover { by: keeping.me(), epoch, object, fragment: index, generation, to };
+    hand_over(keeping, &record, manifest, storer, handover, fragment).await
+}
+
+async fn hand_over(
+    keeping: &Keeping,
+    record: &Record,
+    manifest: &ObjectManifest,
+    storer: Storer,
+    handover: Handover,
+    fragment: VerifiedFragment,
+) -> anyhow::Result<()> {
+    let domains = keeping.chain.domains();
+    let by = keeping.account.sign(&domains, &handover);
+    let take = Take { record: record.encode(), handover, by, manifest: manifest.encode(), fragment: fragment.into_bytes() };
+    match ask(&keeping.bulk, storer.node, storer.addr, &Ask::Take(Box::new(take)), CARRY_LIMIT).await? {
+        Word::Taken(signature) => {
+            verify(&domains, &handover, &signature, handover.to)?;
+            keeping.handed_over(HandedOver { handover, by, to: signature }).await?;
+            Ok(())
+        }
+        Word::Refused(reason) => bail!("{reason}"),
+        Word::Heard | Word::Record { .. } => bail!("it answered another question"),
+    }
+}
