@@ -59,7 +59,7 @@ use crate::{
     service::{
         GATE_TAG, INFERENCE_TAG, SETTLEMENT_TAG,
         adapters::Fetching,
-        gate::Gate,
+        gate::{Gate, Keeping},
         index::Indexing,
         inference::{Answering, Escrow, Ledger, Offers},
         settlement::{Settling, own::OwnRoots, trees::Trees},
@@ -313,10 +313,19 @@ impl Node {
             escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing: config.willing_to_lose },
             ledger: Ledger::new(config.willing_to_lose),
         });
+        let gate = Gate::open(Keeping {
+            account: account.clone(),
+            seed: seed.clone(),
+            domains: deployment.domains(),
+            data: data.clone(),
+            shards: Arc::clone(&shards),
+            snapshots: snapshots.clone(),
+            chain: chain.clone(),
+        })?;
         let front = Arc::new(Front {
             answering,
             checks: check::Checks::new(seed.node_id()),
-            gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
+            gate,
             settling,
             overlay: overlay.clone(),
             waiting,
