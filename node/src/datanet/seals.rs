@@ -4,9 +4,12 @@
 //! member opens them, and nobody else. Commands and the running node write the owner's file beside each other, one at a time under a lock of the file system.
 
 use std::{
+    collections::BTreeMap,
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -63,6 +66,39 @@ pub fn read(data: &DataDir, datanet: AssetId) -> anyhow::Result<Option<Book>> {
     let damaged = || format!("{}: damaged", path.display());
     let (owner, book) = bytes.split_first_chunk::<OWNER_BYTES>().with_context(damaged)?;
     Ok(Some(Book::decode(datanet, NodeId(*owner), book).with_context(damaged)?))
+}
+
+/// Logs as they were last read: replaying a long one costs a signature check per entry, which nobody may cause by asking.
+#[derive(Debug, Default)]
+pub struct Cache(Mutex<BTreeMap<AssetId, Cached>>);
+
+#[derive(Debug)]
+struct Cached {
+    changed: SystemTime,
+    bytes: u64,
+    book: Arc<Book>,
+}
+
+impl Cache {
+    /// As [`read`], from memory as long as the file is the same. An entry makes the file longer, so its length tells changes within one tick of the clock.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&self, data: &DataDir, datanet: AssetId) -> anyhow::Result<Option<Arc<Book>>> {
+        let path = data.seal_log(datanet);
+        if !data.has(&path)? {
+            return Ok(None);
+        }
+        let found = std::fs::metadata(&path).with_context(|| format!("{}", path.display()))?;
+        let (changed, bytes) = (found.modified()?, found.len());
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = held.get(&datanet).filter(|cached| (cached.changed, cached.bytes) == (changed, bytes)) {
+            return Ok(Some(Arc::clone(&cached.book)));
+        }
+        let Some(book) = read(data, datanet)?.map(Arc::new) else { return Ok(None) };
+        held.insert(datanet, Cached { changed, bytes, book: Arc::clone(&book) });
+        Ok(Some(book))
+    }
 }
 
 /// Keeps a log.
@@ -225,6 +261,8 @@ mod tests {
             Ok(book.grant(&owner, 5, member.id(), Purposes::of(&[Purpose::Read]), 50)?)
         })
         .unwrap();
+        let (cache, length) = (Cache::default(), |cache: &Cache| cache.read(&owner_data, NET).unwrap().unwrap().entries().len());
+        assert_eq!((length(&cache), length(&cache)), (2, 2));
         let (root, first) = sealed(&sealing_key(&owner_data, &owner, NET, 6).unwrap(), "the first text");
         assert!(is_sealed(&first));
         let share = |data: &DataDir| keep(data, &read(&owner_data, NET).unwrap().unwrap()).unwrap();
@@ -237,6 +275,8 @@ mod tests {
 
         change(&owner_data, owner.id(), NET, |book| Ok(book.revoke(&owner, 8, member.id())?)).unwrap();
         let (root, second) = sealed(&sealing_key(&owner_data, &owner, NET, 8).unwrap(), "the second text");
+        assert_eq!(length(&cache), 4, "the cache follows the file");
+        assert!(cache.read(&owner_data, AssetId(8)).unwrap().is_none());
         share(&data);
         assert!(open(&data, NET, PLACE, root, &second).unwrap_err().to_string().contains("no key of epoch 1"));
         assert!(open(&owner_data, NET, PLACE, root, &second).is_ok());

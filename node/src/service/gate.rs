@@ -3,7 +3,7 @@
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
 //! contributor sends. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
-//! holds back waits in the [`queue`] for two reviewers, whose questions [`answering`] serves; the same offer made again tells what became of it.
+//! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
 
@@ -97,6 +97,7 @@ pub struct Gate {
     /// Datanets as far as their accepted documents were read.
     known: Mutex<BTreeMap<AssetId, Datanet>>,
     queue: Queue,
+    books: seals::Cache,
     reviews: Semaphore,
 }
 
@@ -127,7 +128,7 @@ impl Gate {
         let Keeping { account, seed, domains, data, shards, snapshots, chain } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
         let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_MAX));
-        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, reviews })
+        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, books: seals::Cache::default(), reviews })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.

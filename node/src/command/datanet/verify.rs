@@ -15,7 +15,7 @@ use clap::Args as ClapArgs;
 use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
 use storage::{
-    datanet::{Report, review::APPROVALS},
+    datanet::Report,
     erasure::{FragmentError, ObjectManifest},
     proto::{
         gate::{Ask, Reply as GateReply},
@@ -23,7 +23,8 @@ use storage::{
     },
 };
 use types::{
-    id::{BlobId, NodeId},
+    id::{BlobId, Hash32, NodeId},
+    key::Domains,
     merkle::keccak,
 };
 
@@ -93,7 +94,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
     let (asset, _) = resolve(&state, &args.datanet)?;
-    let wanted = chosen(&state, asset.id, args.contribution)?;
+    let (wanted, domains) = (chosen(&state, asset.id, args.contribution)?, chain.client.domains());
     let network = Network::join(context, &args.bootstrap).await?;
     let storing = network.operators(&state, 1).await.map(|(_, storing)| storing);
     let mut rows = Vec::new();
@@ -101,7 +102,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         let mut progress = context.output.progress("contributions", wanted.len() as u64);
         for (done, accepted) in (1..).zip(&wanted) {
             let mut row = look(context, &network.bulk, storing, accepted).await;
-            report(context, &network, &state, asset, accepted, &mut row).await;
+            report(context, &network, (&state, &domains), asset, accepted, &mut row).await;
             rows.push(row);
             progress.set(done);
         }
@@ -123,14 +124,21 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 /// Holds the gate's report against what the registry says of the contribution.
-async fn report(context: &Context, network: &Network, state: &State, asset: &Asset, accepted: &Accepted, row: &mut Row) {
+async fn report(
+    context: &Context,
+    network: &Network,
+    (state, domains): (&State, &Domains),
+    asset: &Asset,
+    accepted: &Accepted,
+    row: &mut Row,
+) {
     let bytes = match kept(context, accepted) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => asked(context, network, state, asset, accepted).await,
         Err(error) => Err(error),
     };
     match bytes {
-        Ok(text) => match fits(&text, accepted) {
+        Ok(text) => match fits(&text, accepted, domains) {
             Ok(approvals) => (row.report, row.approvals) = (Some(true), approvals),
             Err(problem) => {
                 row.report = Some(false);
@@ -162,8 +170,9 @@ async fn asked(context: &Context, network: &Network, state: &State, asset: &Asse
     }
 }
 
-/// What of a report does not fit the registered contribution, in words; the approvals in it if it fits.
-fn fits(text: &str, accepted: &Accepted) -> Result<usize, String> {
+/// What of a report does not fit the registered contribution, in words; the approvals in it if it fits. Who approved may have been a reviewer then and be
+/// none now, so their signatures are checked and not their standing.
+fn fits(text: &str, accepted: &Accepted, domains: &Domains) -> Result<usize, String> {
     let got = keccak(&[text.as_bytes()]);
     if got != accepted.report {
         return Err(format!("its digest is {got}, {} is registered", accepted.report));
@@ -179,11 +188,9 @@ fn fits(text: &str, accepted: &Accepted) -> Result<usize, String> {
     if let Some((field, _)) = fields.into_iter().find(|(_, is_same)| !is_same) {
         return Err(format!("its {field} is not the contribution's"));
     }
-    if report.refusals.is_empty() || report.approvals.len() >= APPROVALS {
-        Ok(report.approvals.len())
-    } else {
-        Err(format!("{} findings hold the contribution back and {} reviewers approved it", report.refusals.len(), report.approvals.len()))
-    }
+    let commitment = report.approvals.first().map_or(Hash32::ZERO, |first| first.document.commitment);
+    let approved = report.approved_by(domains, (accepted.datanet, commitment), |_| true);
+    approved.map(|reviewers| reviewers.len()).map_err(|error| error.to_string())
 }
 
 async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {

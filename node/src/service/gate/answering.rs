@@ -110,7 +110,7 @@ impl Gate {
             return Ok(bytes);
         }
         let block = self.snapshots.borrow().tip.number;
-        let book = seals::read(&self.data, case.datanet)?.context("a private Datanet without a log")?;
+        let book = self.books.read(&self.data, case.datanet)?.context("a private Datanet without a log")?;
         let may = remote == self.author.id() || book.log().grant(remote, block).is_some_and(|grant| grant.purposes.holds(Purpose::Review));
         if !may {
             return Err(away(format!(
@@ -132,12 +132,12 @@ impl Gate {
             purposes: grant.purposes.words(),
             expiry: grant.expiry,
         };
-        let readers = seals::read(&self.data, datanet)?.map_or_else(Vec::new, |book| book.log().grants().map(reader).collect());
+        let readers = self.books.read(&self.data, datanet)?.map_or_else(Vec::new, |book| book.log().grants().map(reader).collect());
         Ok(Reply::Members { contributors, readers })
     }
 
-    fn member_book(&self, remote: NodeId, datanet: AssetId) -> Result<Book, Turned> {
-        let book = seals::read(&self.data, datanet)?.ok_or_else(|| away(format!("this node keeps no log of Datanet {datanet}")))?;
+    fn member_book(&self, remote: NodeId, datanet: AssetId) -> Result<Arc<Book>, Turned> {
+        let book = self.books.read(&self.data, datanet)?.ok_or_else(|| away(format!("this node keeps no log of Datanet {datanet}")))?;
         if book.has_member(remote) {
             return Ok(book);
         }

@@ -104,3 +104,16 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     forget(&data, NET, root);
     assert_eq!(found(ME), None);
 }
+
+#[test]
+fn rows_that_wait_for_reviewers_stay_when_others_are_left_out() {
+    let mut rows = rows(&["a", "b", "c"]);
+    let mut mixed = report(&[1, 3]);
+    mixed.refusals[1].action = datanet::Action::Quarantine;
+    rows.drop_refused(&mixed).unwrap();
+    assert_eq!(rows.documents, documents(&["b", "c"]));
+    let mut held = report(&[2]);
+    held.refusals[0].action = datanet::Action::Quarantine;
+    rows.drop_refused(&held).unwrap();
+    assert_eq!(rows.documents, documents(&["b"]), "where nothing else speaks against it, what is held is what is left out");
+}
