@@ -107,6 +107,26 @@ impl DataDir {
         self.0.join("shards").join(format!("{}.shard", hex::encode(text_root.0)))
     }
 
+    /// A gate's report, named by its digest in hex.
+    pub fn report(&self, digest: types::id::Hash32) -> PathBuf {
+        self.0.join("reports").join(format!("{}.json", hex::encode(digest.0)))
+    }
+
+    /// Contributions that wait at this node for reviewers.
+    pub fn reviews(&self) -> PathBuf {
+        self.0.join("reviews")
+    }
+
+    /// Whom the owner of a Datanet lets contribute.
+    pub fn contributors(&self, datanet: types::id::AssetId) -> PathBuf {
+        self.0.join("contributors").join(format!("{datanet}.json"))
+    }
+
+    /// Log of a private Datanet, with the keys in it wrapped for its members.
+    pub fn seal_log(&self, datanet: types::id::AssetId) -> PathBuf {
+        self.0.join("seals").join(format!("{datanet}.log"))
+    }
+
     /// A client's lanes and nonce.
     pub fn client(&self) -> PathBuf {
         self.0.join("client.json")

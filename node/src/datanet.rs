@@ -2,15 +2,17 @@
 //!
 //! A contribution travels so. Its contributor commits on the chain, shows the shard to the gate ([`review`]), signs, has it accepted on
 //! the chain, sends one fragment to each holder ([`spread`], holders by [`placing`], carried by [`exchange`]) and tells all of them who holds what ([`keeping`]). Whoever needs it asks
-//! holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. Adapters travel as three files under
+//! holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. A private Datanet's shards are sealed ([`seals`]). Adapters travel as three files under
 //! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
 pub mod exchange;
 pub mod fetching;
 pub mod keeping;
+pub mod members;
 pub mod placing;
 pub mod review;
+pub mod seals;
 pub mod shards;
 pub mod spread;
 

@@ -63,7 +63,7 @@ use crate::{
         GATE_TAG, INFERENCE_TAG, KEEPING_TAG, SETTLEMENT_TAG,
         adapters::Fetching,
         auditing::Auditing,
-        gate::Gate,
+        gate::{self, Gate},
         index::Indexing,
         inference::{Answering, Escrow, Ledger, Offers},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
@@ -336,10 +336,19 @@ impl Node {
             escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing: config.willing_to_lose },
             ledger: Ledger::new(config.willing_to_lose),
         });
+        let gate = Gate::open(gate::Keeping {
+            account: account.clone(),
+            seed: seed.clone(),
+            domains: deployment.domains(),
+            data: data.clone(),
+            shards: Arc::clone(&shards),
+            snapshots: snapshots.clone(),
+            chain: chain.clone(),
+        })?;
         let front = Arc::new(Front {
             answering,
             checks: check::Checks::new(seed.node_id()),
-            gate: Gate::new(account.clone(), deployment.domains(), Arc::clone(&shards), snapshots.clone()),
+            gate,
             settling,
             reporting: Reporting { keeping: Arc::clone(&keeping), auditing: Arc::clone(&auditing), questions },
             overlay: overlay.clone(),

@@ -14,7 +14,9 @@ mod document;
 mod gate;
 mod licence;
 mod policy;
+pub mod private;
 pub mod read;
+pub mod review;
 pub mod scan;
 pub mod shard;
 
@@ -29,7 +31,7 @@ pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
     gate::{NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
-    policy::{Action, GatePolicy},
+    policy::{Action, Contributors, GatePolicy},
 };
 use dedup::{Batch, Index, IndexError, Member, Permutations};
 
@@ -74,6 +76,8 @@ pub struct Accepted {
     pub documents: u32,
     /// The object that carries its shard.
     pub object: BlobId,
+    /// Salt of its leaves, if the Datanet is private.
+    pub text_salt: Option<Hash32>,
 }
 
 /// The earliest bringer of a document.
@@ -169,7 +173,7 @@ impl Datanet {
     /// [`AcceptError`] if the documents are not the registered ones, the place is another's or the Datanet is full; nothing is entered then.
     pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
         let text = contribution_text(documents);
-        let derived = crate::lanes::text_root(text.as_bytes());
+        let derived = private::root(text.as_bytes(), contribution.text_salt);
         if derived != contribution.text_root {
             return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
         }

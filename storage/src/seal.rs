@@ -9,6 +9,7 @@
 //!   curve of its ed25519 identity), so a grant needs nothing of the member but its id.
 //! - [`segment`]: the file that takes a shard's place as an object: pieces of 64 KiB under XChaCha20-Poly1305, each bound to Datanet, version, segment
 //!   and position.
+//! - [`book`]: a log with its entries, and the keys in it that one member can open.
 //! - [`log`]: grants, revocations, re-keyings and reads in a chain of hashes, replayed by every member before a key in it is used.
 //!
 //! *Nonces.* No counter is kept anywhere, and none may be: two machines of an owner would count alike. A segment's key follows from the data key and the segment's
@@ -20,6 +21,7 @@
 //! bytes and two multiplications on the curve: re-keying for 1,000 members is an entry of 112 KB. Two synthetic IVs of one segment's key meet after some
 //! 2^64 changes of that segment.
 
+pub mod book;
 pub mod key;
 pub mod log;
 pub mod segment;

@@ -4,6 +4,7 @@ mod agent;
 mod answer;
 mod bad_input;
 mod commands;
+mod datanets;
 mod discovery;
 mod engine;
 mod failures;

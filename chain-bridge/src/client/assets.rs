@@ -75,6 +75,15 @@ impl ChainClient {
         self.write("freeze version", None, self.deployment().registry, &call, Amount::ZERO).await
     }
 
+    /// Lets `reviewer` sign gate reports of the account's Datanet, or no longer.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn set_reviewer(&self, datanet: AssetId, reviewer: Address, is_allowed: bool) -> Result<Sent, ChainError> {
+        let call = AssetRegistry::setReviewerCall { datanet: datanet.0, reviewer: convert::address(reviewer), allowed: is_allowed };
+        self.write("set reviewer", None, self.deployment().registry, &call, Amount::ZERO).await
+    }
+
     /// Commits to a text nobody has seen; returns the priority of its first document. Asked again, it returns the same.
     ///
     /// # Errors

@@ -541,6 +541,13 @@ impl State {
         })
     }
 
+    /// Whom the owner of a Datanet has named to sign gate reports, beside itself.
+    pub fn reviewers(&self, datanet: AssetId) -> impl Iterator<Item = Address> {
+        let owner = self.assets.get(&datanet).map(Asset::owner);
+        let named = self.reviewers.iter().filter(move |(of, by, _)| *of == datanet && Some(*by) == owner);
+        named.map(|(_, _, reviewer)| *reviewer)
+    }
+
     /// Block and ordinal of a commitment.
     pub fn commitment(&self, commitment: Hash32, contributor: Address) -> Option<(u64, u32)> {
         self.commitments.get(&(commitment, contributor)).copied()

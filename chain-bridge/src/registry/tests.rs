@@ -215,8 +215,10 @@ fn a_reviewer_is_named_by_the_owner_of_the_day_and_may_be_taken_back() {
     assert!(!state.is_reviewer(AssetId(2), reviewer));
     state.apply(&at(20, 0, set(true))).unwrap();
     assert!(state.is_reviewer(AssetId(2), reviewer) && state.is_reviewer(AssetId(2), OWNER));
+    assert_eq!(state.reviewers(AssetId(2)).collect::<Vec<_>>(), [reviewer]);
     state.apply(&at(21, 0, Event::Transferred { asset: AssetId(2), to: buyer })).unwrap();
     assert!(!state.is_reviewer(AssetId(2), reviewer) && !state.is_reviewer(AssetId(2), OWNER) && state.is_reviewer(AssetId(2), buyer));
+    assert_eq!(state.reviewers(AssetId(2)).next(), None, "whom another owner named counts no more");
     state.apply(&at(22, 0, Event::Transferred { asset: AssetId(2), to: OWNER })).unwrap();
     state.apply(&at(23, 0, set(false))).unwrap();
     assert!(!state.is_reviewer(AssetId(2), reviewer));

@@ -1,9 +1,17 @@
 //! `tributary datanet`: create a Datanet, contribute to it, publish its versions, fetch and verify what it holds.
 
 mod contribute;
+mod create;
+mod earnings;
 mod fetch;
+mod findings;
+mod grant;
+mod members;
 mod network;
 mod rent;
+mod review;
+mod search;
+mod show;
 mod treasury;
 mod verify;
 
@@ -11,7 +19,7 @@ use anyhow::{Context as _, bail};
 use chain_bridge::{client::assets::NewVersion, registry::State};
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
-use storage::datanet::Card;
+use storage::datanet::review::Act;
 use types::{
     amount::Amount,
     id::{Address, AssetVersion, BlobId, Hash32},
@@ -39,25 +47,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Register a Datanet under your account.
-    #[command(
-        after_help = "Example:\n  tributary datanet create medical --licence CC-BY-4.0 --language en --description \"Definitions of medical terms.\"\n\nThe card (name, licence, description, languages) goes to the registry as it is. Contributions under another licence are refused.\nNext: tributary run, with this wallet and stake: the node is the Datanet's gate, which looks at every contribution."
-    )]
-    Create {
-        /// Name: lower-case letters, digits and hyphens.
-        name: String,
-        /// Licence of every contribution, as an SPDX expression.
-        #[arg(long, value_name = "SPDX")]
-        licence: String,
-        /// What it is about.
-        #[arg(long, default_value = "")]
-        description: String,
-        /// Language of its documents, such as en. May be repeated.
-        #[arg(long = "language", value_name = "TAG")]
-        languages: Vec<String>,
-        /// What it may be found by. May be repeated.
-        #[arg(long = "tag", value_name = "WORD")]
-        tags: Vec<String>,
-    },
+    Create(create::Args),
     /// Contribute the documents of a file.
     Contribute(contribute::Args),
     /// Publish the next version: everything accepted so far.
@@ -73,6 +63,28 @@ enum Action {
         after_help = "Example:\n  tributary datanet list --json | jq '.[].name'\n\nNext: tributary datanet fetch NAME brings one's text here, tributary datanet contribute NAME FILE adds to it."
     )]
     List,
+    /// Show one: card, policy, versions, members, contributions, treasury.
+    Show(show::Args),
+    /// Find Datanets by words of their cards.
+    Search(search::Args),
+    /// Show who has which part in one; list contributors.
+    Members(members::Args),
+    /// Name who reviews, or no longer.
+    Reviewer(members::ReviewerArgs),
+    /// Show what waits for reviewers.
+    Review(review::Args),
+    /// Let in what waits.
+    Approve(review::DecideArgs),
+    /// End what waits.
+    Reject(review::DecideArgs),
+    /// Let a node read a private Datanet.
+    Grant(grant::GrantArgs),
+    /// Let it read no longer.
+    Revoke(grant::RevokeArgs),
+    /// Show who was let in to a private Datanet, and who said to have read what.
+    Log(grant::LogArgs),
+    /// Show where rows went and what they earned.
+    Earnings(earnings::Args),
     /// Bring contributions to this machine, from any holders that suffice.
     Fetch(fetch::Args),
     /// Check what is here and what each holder has, byte by byte.
@@ -86,10 +98,18 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Create { name, licence, description, languages, tags } => {
-            let card = Card::new(name.parse()?, description, licence.parse()?, languages, tags)?;
-            create(context, card).await
-        }
+        Action::Create(args) => create::run(context, args).await,
+        Action::Show(args) => show::run(context, args).await,
+        Action::Search(args) => search::run(context, args).await,
+        Action::Members(args) => members::run(context, args).await,
+        Action::Reviewer(args) => members::reviewer(context, args).await,
+        Action::Review(args) => review::run(context, args).await,
+        Action::Approve(args) => review::decide(context, args, Act::Approve).await,
+        Action::Reject(args) => review::decide(context, args, Act::Reject).await,
+        Action::Grant(args) => grant::grant(context, args).await,
+        Action::Revoke(args) => grant::revoke(context, args).await,
+        Action::Log(args) => grant::log(context, args).await,
+        Action::Earnings(args) => earnings::run(context, args).await,
         Action::Contribute(args) => contribute::run(context, args).await,
         Action::Publish { datanet } => publish(context, &datanet).await,
         Action::List => list(context).await,
@@ -98,34 +118,6 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Rent(args) => rent::run(context, args).await,
         Action::Treasury(args) => treasury::run(context, args).await,
     }
-}
-
-/// What `create` prints.
-#[derive(Debug, Serialize)]
-struct Created {
-    asset: u64,
-    name: String,
-    owner: Address,
-    transaction: Hash32,
-    gas: u64,
-}
-
-async fn create(context: &Context, card: Card) -> anyhow::Result<()> {
-    let chain = context.chain().await?;
-    let state = chain.state().await?;
-    // The registry keeps names apart by number only; two of one name would have to be told apart by everybody.
-    if let Ok((asset, _)) = resolve(&state, card.name().as_str())
-        && !context.was_stopped(&chain).await
-    {
-        bail!("Datanet {} of {} is called {} already: choose another name", asset.id, asset.owner(), card.name());
-    }
-    let uri = serde_json::to_string(&card).context("a card is plain data")?;
-    let (asset, sent) = chain.client.register_asset(AssetKind::Datanet, &uri).await?;
-    let owner = chain.client.address().context("the wallet has an account")?;
-    let created = Created { asset: asset.0, name: card.name().to_string(), owner, transaction: sent.transaction, gas: sent.gas_used };
-    context.output.result(&created, || {
-        format!("Datanet {asset}  {}\nowner      {owner}\n\nContributors: tributary datanet contribute {asset} FILE (your node must be running: it is the gate)", created.name)
-    })
 }
 
 /// What `publish` prints.

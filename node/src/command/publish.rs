@@ -92,6 +92,19 @@ pub async fn run(context: &Context, publication: Publication) -> anyhow::Result<
     context.output.result(&published, || describe(&published))
 }
 
+/// Whether a Datanet's card lets answers be attributed to it. One without a readable card forbids nothing.
+fn may_serve(state: &State, declared: AssetVersion) -> anyhow::Result<()> {
+    let Some(asset) = state.asset(declared.asset).filter(|asset| asset.kind == AssetKind::Datanet) else { return Ok(()) };
+    let Ok(card) = crate::datanet::card_of(asset) else { return Ok(()) };
+    let (id, name) = (asset.id, card.name());
+    ensure!(card.policy().may_serve, "Datanet {id} ({name}) may not be served: its card says so; ask its owner {}", asset.owner());
+    ensure!(
+        !card.is_private(),
+        "Datanet {id} ({name}) is private: answers cannot be attributed to it yet, because receipts prove spans by plain leaves and its leaves are salted"
+    );
+    Ok(())
+}
+
 /// Registers the asset if the client's account has none of that name, then publishes the version; waits until both are in a block.
 pub async fn publish(chain: &ChainClient, state: &State, publication: &Publication) -> anyhow::Result<Published> {
     let uri = uri(publication.kind, &publication.name)?;
@@ -107,6 +120,9 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
     let mut transactions = Vec::new();
     let plan = plan(state, owner, publication.kind, &uri, &new);
     if !matches!(plan, Plan::Nothing(_)) {
+        for declared in &new.datanets {
+            may_serve(state, *declared)?;
+        }
         // The chain would refuse the version, but only after the registration is paid.
         fits::fits(state, publication.kind, &new, least_data(chain, state))?;
     }

@@ -113,6 +113,15 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     ensure!(args.question.contains(TITLE), "--question {:?} does not say where the title goes: write {TITLE} in it", args.question);
     let state = context.chain_reader().await?.state().await?;
     ensure!(state.version(args.datanet).is_some(), "Datanet version {} is not published on this chain", args.datanet);
+    let asset = state.asset(args.datanet.asset).with_context(|| format!("Datanet {} is not registered", args.datanet.asset))?;
+    let card = datanet::card_of(asset)?;
+    ensure!(
+        card.policy().may_train,
+        "Datanet {} ({}) may not be trained on: its card says so; ask its owner {}",
+        asset.id,
+        card.name(),
+        asset.owner()
+    );
     let contributions = datanet::local_all(&context.data, &state, args.datanet)?;
     let lists = Lists { trained: list(args.documents.as_deref(), "--documents")?, held_out: list(args.held_out.as_deref(), "--held-out")? };
     let named = Named::new(args.datanet, &contributions);

@@ -79,17 +79,7 @@ pub fn registered(state: &State, object: BlobId) -> Option<&Accepted> {
 /// That the Datanet is unknown, or names something else than countries: then nobody may hold its objects.
 pub fn residency(state: &State, datanet: AssetId) -> anyhow::Result<BTreeSet<Region>> {
     let asset = state.asset(datanet).with_context(|| format!("Datanet {datanet} is not registered"))?;
-    residency_in(&asset.uri).with_context(|| format!("the card of Datanet {datanet}"))
-}
-
-fn residency_in(card: &str) -> anyhow::Result<BTreeSet<Region>> {
-    let card: serde_json::Value = serde_json::from_str(card)?;
-    match &card["policy"]["residency"] {
-        serde_json::Value::Null => Ok(BTreeSet::new()),
-        serde_json::Value::String(one) => Ok(BTreeSet::from([one.parse()?])),
-        serde_json::Value::Array(many) => many.iter().map(|one| Ok(one.as_str().context("a country is two letters")?.parse()?)).collect(),
-        other => bail!("residency is {other}, expected a country or a list of countries"),
-    }
+    Ok(super::card_of(asset)?.policy().residency.iter().copied().collect())
 }
 
 /// The profile of a new object that may be kept in `regions` (empty: anywhere).
@@ -220,18 +210,5 @@ mod tests {
         let names: Vec<_> = crowded.keys().copied().collect();
         assert!(!keeps_rules(&names, &crowded, &Rules::of(Profile::new(4, 12).unwrap(), BTreeSet::new())), "three in one /24");
         assert!(keeps_rules(&names, &crowded, &Rules::of(Profile::DEVNET, BTreeSet::new())));
-    }
-
-    #[test]
-    fn a_card_says_where_its_objects_may_be_kept() {
-        let regions = |card: &str| residency_in(card).map(|regions| regions.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert!(regions("{}").unwrap().is_empty());
-        assert_eq!(regions(r#"{"policy": {"residency": "DE"}}"#).unwrap(), ["DE"]);
-        assert_eq!(regions(r#"{"policy": {"residency": ["FR", "DE"]}}"#).unwrap(), ["DE", "FR"]);
-        for card in
-            ["", r#"{"policy": {"residency": 7}}"#, r#"{"policy": {"residency": ["Germany"]}}"#, r#"{"policy": {"residency": [1]}}"#]
-        {
-            assert!(regions(card).is_err(), "{card}");
-        }
     }
 }

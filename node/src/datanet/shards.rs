@@ -10,17 +10,14 @@ use chain_bridge::registry::{State, state::Accepted};
 use p2p::{bulk::BulkEndpoint, overlay::OverlayHandle, proto::ads::Services};
 use serde::Serialize;
 use storage::{
-    datanet::{
-        Document, contribution_text,
-        shard::{self, Shard, ShardError},
-    },
+    datanet::{Document, Place, contribution_text, shard},
     erasure::OBJECT_BYTES_MAX,
     proto::fetch::Evidence,
 };
 use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
-use super::fetching;
+use super::{fetching, seals};
 use crate::data::{DataDir, read_bounded, write_atomic};
 
 /// How long ads of storage nodes are awaited before a fetch.
@@ -39,6 +36,8 @@ pub struct LocalContribution {
     pub documents: Vec<Document>,
     /// Its text: each document and a zero byte.
     pub text: Vec<u8>,
+    /// Salt of its leaves, if the Datanet is private.
+    pub text_salt: Option<Hash32>,
 }
 
 /// Where a contribution came from.
@@ -70,8 +69,7 @@ pub fn local(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<Local
         return Ok(None);
     }
     let bytes = read_bounded(&path, OBJECT_BYTES_MAX as u64)?;
-    let shard = open(accepted, &bytes).with_context(|| format!("{}", path.display()))?;
-    Ok(Some(contribution(accepted, shard)))
+    Ok(Some(open(data, accepted, &bytes).with_context(|| format!("{}", path.display()))?))
 }
 
 /// All contributions of a Datanet version from the data folder, in priority order.
@@ -88,15 +86,17 @@ pub fn local_all(data: &DataDir, state: &State, version: AssetVersion) -> anyhow
     state.contributions_of(version).map(one).collect()
 }
 
-/// Opens a shard that must be the registered contribution.
-fn open(accepted: &Accepted, bytes: &[u8]) -> Result<Shard, ShardError> {
-    shard::decode_as(accepted.text_root, bytes)
-}
-
-fn contribution(accepted: &Accepted, shard: Shard) -> LocalContribution {
-    let documents = shard.into_documents();
+/// Opens a shard that must be the registered contribution; a sealed one with the keys of this folder's node.
+fn open(data: &DataDir, accepted: &Accepted, bytes: &[u8]) -> anyhow::Result<LocalContribution> {
+    let (text_salt, documents) = if seals::is_sealed(bytes) {
+        let place = Place { block: accepted.priority.block, ordinal: accepted.priority.ordinal };
+        let (salt, documents) = seals::open(data, accepted.datanet, place, accepted.text_root, bytes)?;
+        (Some(salt), documents)
+    } else {
+        (None, shard::decode_as(accepted.text_root, bytes)?.into_documents())
+    };
     let text = contribution_text(&documents).into_bytes();
-    LocalContribution { accepted: accepted.clone(), documents, text }
+    Ok(LocalContribution { accepted: accepted.clone(), documents, text, text_salt })
 }
 
 /// Keeps a shard under its text root.
@@ -171,9 +171,9 @@ impl Shards {
         let (data, accepted) = (self.data.clone(), accepted.clone());
         let received = fetched.received;
         let local = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let shard = open(&accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
+            let local = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
             keep(&data, accepted.text_root, &fetched.bytes)?;
-            Ok(contribution(&accepted, shard))
+            Ok(local)
         });
         Ok((local.await??, Origin { holders: received, blamed }))
     }

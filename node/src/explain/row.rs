@@ -148,6 +148,7 @@ fn words(quote: &Quote) -> String {
         "publish version" => "publishes a version for good: what it holds and how its fees are divided can never be changed".into(),
         "freeze version" => "ends a version for good: no answer may name it any more".into(),
         "redirect version" => "ends a version for good and puts another one in its place".into(),
+        "set reviewer" => "says whether an account may sign reports on contributions to the account's Datanet".into(),
         "commit contribution" => "fixes the place in time of a text that nobody has seen".into(),
         "accept contribution" => "brings an accepted contribution on the chain; its contributor is paid for what answers draw on it".into(),
         "commit proof" => "commits to a proof, so that nobody can copy it before it counts".into(),

@@ -2,36 +2,58 @@
 //!
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
-//! contributor sends. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders.
+//! contributor sends. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
+//! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
+//!
+//! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
+
+mod answering;
+mod queue;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use chain_bridge::registry::State;
-use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
+use chain_bridge::{client::ChainClient, registry::State};
+use p2p::{
+    identity::NodeSeed,
+    stream::{FrameReceiver, FrameSender, FrameStream, StreamError},
+};
 use storage::{
-    datanet::{Accepted, Contribution, Datanet, Licence, Place, Report, shard},
+    datanet::{
+        Accepted, Card, Contribution, Contributors, Datanet, Licence, Place, Report, private,
+        review::{Case, is_drawn},
+    },
     erasure::OBJECT_BYTES_MAX,
-    proto::gate::{Open, PIECE_BYTES, Reply},
+    proto::gate::{Ask, Open, PIECE_BYTES, Reply, SealRight},
+    seal::{
+        book::Author,
+        segment::{PLAIN_BYTES_MAX, SegmentKey},
+    },
 };
 use tokio::{
     sync::{Mutex, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use types::{
     id::{AssetId, Hash32, NodeId},
     key::{Account, Domains, Signed},
 };
 
+use self::queue::Queue;
 use crate::{
     chain::Snapshots,
-    datanet::{Shards, card_of},
+    data::{DataDir, read_bounded, write_atomic},
+    datanet::{Shards, card_of, members, seals},
 };
 
 /// Contributions looked at once: each takes a few times its shard in memory.
 const REVIEWS_MAX: usize = 2;
 /// How long a commitment is awaited that its contributor says is made.
 const COMMITTED_WAIT: Duration = Duration::from_secs(20);
+/// How long the block after a commitment's is awaited, whose hash draws what is looked at.
+const DRAW_WAIT: Duration = Duration::from_secs(30);
+/// Time between two looks for it.
+const DRAW_LOOK: Duration = Duration::from_millis(500);
 /// How long a contribution waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(60);
 /// How long the next piece of a shard is awaited.
@@ -40,23 +62,49 @@ const PIECE_WAIT: Duration = Duration::from_secs(15);
 const REVIEW_LIMIT: Duration = Duration::from_secs(240);
 /// How long the peer may take to read the last frame.
 const LINGER: Duration = Duration::from_secs(5);
+/// Largest report kept.
+pub(super) const REPORT_BYTES_MAX: u64 = 2 << 20;
+
+/// What a gate works with.
+#[derive(Debug)]
+pub struct Keeping {
+    /// Signs verdicts.
+    pub account: Account,
+    /// The node.
+    pub seed: NodeSeed,
+    /// The deployment.
+    pub domains: Domains,
+    /// The node's folder.
+    pub data: DataDir,
+    /// What was accepted.
+    pub shards: Arc<Shards>,
+    /// The books.
+    pub snapshots: Snapshots,
+    /// Block hashes.
+    pub chain: ChainClient,
+}
 
 /// The service.
 #[derive(Debug)]
 pub struct Gate {
     account: Account,
+    author: Author,
     domains: Domains,
+    data: DataDir,
     shards: Arc<Shards>,
     snapshots: Snapshots,
+    chain: ChainClient,
     /// Datanets as far as their accepted documents were read.
     known: Mutex<BTreeMap<AssetId, Datanet>>,
+    queue: Queue,
+    books: seals::Cache,
     reviews: Semaphore,
 }
 
-/// Why a contribution is not looked at.
+/// Why a question is not answered.
 #[derive(Debug, thiserror::Error)]
 enum Turned {
-    /// The contributor can mend it.
+    /// The other side can mend it.
     #[error("{0}")]
     Away(String),
     /// The stream ended.
@@ -72,19 +120,25 @@ fn away(reason: impl Into<String>) -> Turned {
 }
 
 impl Gate {
-    /// A gate that signs with `account`.
-    pub fn new(account: Account, domains: Domains, shards: Arc<Shards>, snapshots: Snapshots) -> Self {
-        Self { account, domains, shards, snapshots, known: Mutex::default(), reviews: Semaphore::new(REVIEWS_MAX) }
+    /// A gate that signs with its account; what waited when the node stopped waits on.
+    ///
+    /// # Errors
+    /// That the queue's folder cannot be read.
+    pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
+        let Keeping { account, seed, domains, data, shards, snapshots, chain } = keeping;
+        let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
+        let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_MAX));
+        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, books: seals::Cache::default(), reviews })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
     pub async fn serve(&self, remote: NodeId, stream: FrameStream, first: Vec<u8>) {
         let (mut sender, mut receiver) = stream.split();
-        let answer = match timeout(REVIEW_LIMIT, self.review(&mut sender, &mut receiver, &first)).await {
+        let answer = match timeout(REVIEW_LIMIT, self.answer(remote, &mut sender, &mut receiver, &first)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Turned::Stream(error))) => return tracing::debug!(%remote, %error, "a contributor left"),
             Ok(Err(Turned::Away(reason))) => {
-                tracing::info!(%remote, %reason, "a contribution was turned away");
+                tracing::info!(%remote, %reason, "turned away");
                 Reply::Refused { reason }
             }
             Ok(Err(Turned::Failed(error))) => {
@@ -99,20 +153,133 @@ impl Gate {
         }
     }
 
-    async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
-        let open = Open::decode(first).map_err(|error| away(error.to_string()))?;
+    async fn answer(&self, remote: NodeId, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
+        match Ask::decode(first).map_err(|error| away(error.to_string()))? {
+            Ask::Offer(open) => self.review(sender, receiver, &open).await,
+            Ask::Report { digest } => self.report(digest),
+            Ask::Review { act, reason } => self.decide(remote, sender, &act, &reason).await,
+            Ask::Members { datanet } => self.members(datanet),
+            Ask::Log { datanet, from } => self.log(remote, datanet, from),
+            Ask::Enter { datanet, entry } => self.enter(remote, datanet, &entry),
+        }
+    }
+
+    async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, open: &Open) -> Result<Reply, Turned> {
         let licence: Licence = open.licence.parse().map_err(|error: storage::datanet::CardError| away(error.to_string()))?;
         let committed = open.commitment();
-        let (state, place) = self.committed(committed, &open).await?;
-        self.admit(&state, &open)?;
+        let (state, place) = self.committed(committed, open).await?;
+        let card = self.admit(&state, open)?;
+        self.prune(&state).await;
+        if let Some(case) = self.queue.of(open.datanet, open.contributor, open.text_root).await {
+            return self.became(&case, open, place, &card).await;
+        }
         let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
         let _turn =
             turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?;
         sender.send(&Reply::Proceed.encode()).await?;
         let bytes = receive(receiver, open.shard_bytes).await?;
-        let report = self.look(&state, place, &open, licence, bytes).await?;
+        let (report, bytes) = self.look(&state, place, open, licence, bytes).await?;
+        let report = self.drawn(&card, place, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
-        Ok(Reply::Reviewed { report: report.to_json(), verdict: Signed::new(&self.account, &self.domains, open.verdict(&report)) })
+        if report.can_wait() {
+            return self.hold(&card, place, open, report, bytes).await;
+        }
+        if report.accepted {
+            self.keep_shard(&card, place, open, bytes).await?;
+        }
+        self.verdict(&card, place, open, &report)
+    }
+
+    /// The signed verdict on a report, which is kept so that whoever holds its digest can ask for it.
+    fn verdict(&self, card: &Card, place: Place, open: &Open, report: &Report) -> Result<Reply, Turned> {
+        let json = report.to_json();
+        if report.accepted {
+            let path = self.data.report(report.digest());
+            write_atomic(&path, json.as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
+        }
+        let key = (card.is_private() && report.accepted).then(|| self.segment_key(open.datanet, place)).transpose()?;
+        let seal = key.map(|key| SealRight { epoch: key.epoch(), key: *key.secret() });
+        Ok(Reply::Reviewed { report: json, verdict: Signed::new(&self.account, &self.domains, open.verdict(report)), seal })
+    }
+
+    fn segment_key(&self, datanet: AssetId, place: Place) -> anyhow::Result<SegmentKey> {
+        let block = self.snapshots.borrow().tip.number;
+        let key = seals::sealing_key(&self.data, &self.author, datanet, block)?;
+        Ok(SegmentKey::of(&key, private::name(datanet, place)?)?)
+    }
+
+    /// The shard as this disk keeps it: sealed if the Datanet is private.
+    fn as_kept(&self, card: &Card, place: Place, open: &Open, bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        match open.text_salt.filter(|_| card.is_private()) {
+            Some(salt) => Ok(self.segment_key(open.datanet, place)?.seal(&private::pack(salt, &bytes))?),
+            None => Ok(bytes),
+        }
+    }
+
+    async fn keep_shard(&self, card: &Card, place: Place, open: &Open, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let bytes = self.as_kept(card, place, open, bytes)?;
+        self.shards.keep(open.text_root, bytes).await
+    }
+
+    /// Forgets what need not wait any more.
+    async fn prune(&self, state: &State) {
+        let tip = self.snapshots.borrow().tip.number;
+        self.queue.prune(state, tip).await;
+    }
+
+    /// Has the contribution wait for two reviewers.
+    async fn hold(&self, card: &Card, place: Place, open: &Open, report: Report, bytes: Vec<u8>) -> Result<Reply, Turned> {
+        let shard_bytes = open.shard_bytes;
+        let case = Case {
+            datanet: open.datanet,
+            commitment: open.commitment(),
+            since: place.block,
+            shard_bytes,
+            report,
+            approvals: Vec::new(),
+            rejection: None,
+        };
+        let bytes = self.as_kept(card, place, open, bytes)?;
+        self.queue.add(case.clone(), bytes).await.map_err(|error| away(format!("{error:#}")))?;
+        self.became(&case, open, place, card).await
+    }
+
+    /// What became of a contribution that was shown before.
+    async fn became(&self, case: &Case, open: &Open, place: Place, card: &Card) -> Result<Reply, Turned> {
+        if let Some(rejection) = &case.rejection {
+            let reason = if rejection.reason.is_empty() { "no reason" } else { rejection.reason.as_str() };
+            return Err(away(format!("reviewer {} rejected it: {reason}", rejection.by)));
+        }
+        if case.commitment != open.commitment() {
+            return Err(away(format!(
+                "this text waits for reviewers under commitment {}: go on with the run that made it",
+                case.commitment
+            )));
+        }
+        let Some(report) = case.accepted() else {
+            return Ok(Reply::Waiting { report: case.report.to_json(), approved_by: case.approved_by(&self.domains) });
+        };
+        self.shards.keep(open.text_root, self.queue.shard(case).await?).await?;
+        self.verdict(card, place, open, &report)
+    }
+
+    /// The report of a contribution that passed, which waits all the same if it is drawn.
+    async fn drawn(&self, card: &Card, place: Place, report: Report) -> anyhow::Result<Report> {
+        let share = card.policy().sample_per_mille;
+        if !report.accepted || share == 0 {
+            return Ok(report);
+        }
+        let number = place.block.checked_add(1).context("the last block there is")?;
+        let hash = timeout(DRAW_WAIT, async {
+            loop {
+                if let Some(block) = self.chain.block(number).await? {
+                    return anyhow::Ok(block.hash);
+                }
+                sleep(DRAW_LOOK).await;
+            }
+        });
+        let hash = hash.await.with_context(|| format!("block {number}, which draws what is looked at, did not come"))??;
+        Ok(if is_drawn(hash, report.text_root, share) { report.sampled(number, share) } else { report })
     }
 
     /// The books once they hold the commitment, and its place.
@@ -128,7 +295,7 @@ impl Gate {
     }
 
     /// What speaks against looking at all.
-    fn admit(&self, state: &State, open: &Open) -> Result<(), Turned> {
+    fn admit(&self, state: &State, open: &Open) -> Result<Card, Turned> {
         let (datanet, me) = (open.datanet, self.account.address());
         if !state.is_reviewer(datanet, me) {
             let owner = state.asset(datanet).map_or_else(|| "nobody".to_owned(), |asset| asset.owner().to_string());
@@ -143,17 +310,41 @@ impl Gate {
                 open.shard_bytes
             )));
         }
-        Ok(())
+        let asset = state.asset(datanet).ok_or_else(|| away(format!("Datanet {datanet} is not registered")))?;
+        let card = card_of(asset)?;
+        if card.policy().contributors == Contributors::Listed
+            && open.contributor != asset.owner()
+            && !members::contributors(&self.data, datanet)?.contains(&open.contributor)
+        {
+            let owner = asset.owner();
+            return Err(away(format!(
+                "Datanet {datanet} takes contributions of listed contributors only, and {} is not listed: ask its owner {owner}",
+                open.contributor
+            )));
+        }
+        match (card.is_private(), open.text_salt) {
+            (true, None) => Err(away(format!("Datanet {datanet} is private: its texts are committed to under a salt"))),
+            (false, Some(_)) => Err(away(format!("Datanet {datanet} is open: its texts are committed to without a salt"))),
+            (true, Some(_)) if me != asset.owner() => {
+                Err(away(format!("Datanet {datanet} is private: its gate is the node of its owner {}", asset.owner())))
+            }
+            (true, Some(_)) if open.shard_bytes.saturating_add(32) > PLAIN_BYTES_MAX as u64 => Err(away(format!(
+                "a shard of {} bytes, at most {} can be sealed: split the contribution",
+                open.shard_bytes,
+                PLAIN_BYTES_MAX - 32
+            ))),
+            _ => Ok(card),
+        }
     }
 
-    /// Compares the shard with everything accepted; keeps it if it may enter.
-    async fn look(&self, state: &State, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<Report, Turned> {
-        let text_root = open.text_root;
-        let opened = tokio::task::spawn_blocking(move || shard::decode_as(text_root, &bytes).map(|shard| (shard, bytes)))
+    /// Compares the shard with everything accepted.
+    async fn look(&self, state: &State, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<(Report, Vec<u8>), Turned> {
+        let (text_root, salt) = (open.text_root, open.text_salt);
+        let opened = tokio::task::spawn_blocking(move || private::documents(text_root, salt, &bytes).map(|documents| (documents, bytes)))
             .await
             .context("decoding")?;
-        let (shard, bytes) = opened.map_err(|error| away(error.to_string()))?;
-        let contribution = Contribution { contributor: open.contributor, licence, documents: shard.into_documents() };
+        let (documents, bytes) = opened.map_err(|error| away(error.to_string()))?;
+        let contribution = Contribution { contributor: open.contributor, licence, documents };
         let mut known = self.known.lock().await;
         let report = match self.catch_up(&mut known, state, open.datanet).await {
             Ok(datanet) => datanet.gate(place, &contribution),
@@ -163,10 +354,8 @@ impl Gate {
                 return Err(error.into());
             }
         };
-        if report.accepted {
-            self.shards.keep(text_root, bytes).await?;
-        }
-        Ok(report)
+        // A private text's root is over salted leaves.
+        Ok((Report { text_root, ..report }, bytes))
     }
 
     /// The Datanet with every contribution that the chain has accepted.
@@ -183,6 +372,7 @@ impl Gate {
                 text_root: accepted.text_root,
                 documents: accepted.documents,
                 object: accepted.object,
+                text_salt: local.text_salt,
             };
             datanet.accept(place, facts, &local.documents)?;
         }

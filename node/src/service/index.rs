@@ -179,6 +179,10 @@ fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
 
 /// Builds the index of one Datanet version from its contributions in priority order.
 pub fn build(version: AssetVersion, contributions: &[LocalContribution]) -> anyhow::Result<DatanetIndex> {
+    anyhow::ensure!(
+        contributions.iter().all(|local| local.text_salt.is_none()),
+        "Datanet {version} is private: its leaves are salted, and spans are proven by plain ones"
+    );
     let sources: Vec<Source<'_>> = contributions
         .iter()
         .map(|local| Source {

@@ -187,6 +187,7 @@ pub struct Card {
     languages: Vec<String>,
     tags: Vec<String>,
     policy: GatePolicy,
+    is_private: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -201,6 +202,12 @@ struct RawCard {
     tags: Vec<String>,
     #[serde(default, skip_serializing_if = "GatePolicy::is_default")]
     policy: GatePolicy,
+    #[serde(default, skip_serializing_if = "is_open")]
+    private: bool,
+}
+
+const fn is_open(is_private: &bool) -> bool {
+    !*is_private
 }
 
 impl Card {
@@ -229,12 +236,26 @@ impl Card {
         if let Some(got) = tags.iter().find(|tag| !is_slug(tag)) {
             return Err(CardError::Tag { got: shown(got) });
         }
-        Ok(Self { name, description, licence, languages, tags, policy: GatePolicy::default() })
+        Ok(Self { name, description, licence, languages, tags, policy: GatePolicy::default(), is_private: false })
     }
 
-    /// The card with another policy.
-    pub fn with_policy(self, policy: GatePolicy) -> Self {
-        Self { policy, ..self }
+    /// The card with another policy, which must be within its bounds.
+    ///
+    /// # Errors
+    /// [`CardError::TooMany`].
+    pub fn with_policy(self, policy: GatePolicy) -> Result<Self, CardError> {
+        policy.check()?;
+        Ok(Self { policy, ..self })
+    }
+
+    /// The card of a Datanet whose text only members may read, or of an open one.
+    pub fn with_privacy(self, is_private: bool) -> Self {
+        Self { is_private, ..self }
+    }
+
+    /// Whether only members may read its text.
+    pub const fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// What the gate does with what it finds.
@@ -279,13 +300,13 @@ impl TryFrom<RawCard> for Card {
 
     fn try_from(raw: RawCard) -> Result<Self, CardError> {
         let card = Self::new(raw.name, raw.description, raw.licence, raw.languages, raw.tags)?;
-        Ok(card.with_policy(raw.policy))
+        Ok(card.with_policy(raw.policy)?.with_privacy(raw.private))
     }
 }
 
 impl From<Card> for RawCard {
-    fn from(Card { name, description, licence, languages, tags, policy }: Card) -> Self {
-        Self { name, description, licence, languages, tags, policy }
+    fn from(Card { name, description, licence, languages, tags, policy, is_private: private }: Card) -> Self {
+        Self { name, description, licence, languages, tags, policy, private }
     }
 }
 
@@ -366,6 +387,24 @@ mod tests {
         assert_eq!(serde_json::to_string(&card).unwrap(), new);
         assert!(serde_json::from_str::<Card>(&new.replace("near_copies", "copies")).unwrap_err().to_string().contains("unknown field"));
         assert!(serde_json::from_str::<Card>(&new.replace("block", "forbid")).is_err());
+    }
+
+    #[test]
+    fn uses_contributors_residency_and_privacy_are_read_and_bounded() {
+        let text = r#"{"name":"a","description":"","licence":"MIT","languages":[],"tags":[],"policy":{"sample_per_mille":50,"contributors":"listed","may_train":false,"share_alike":true,"residency":["CH","DE"]},"private":true}"#;
+        let card: Card = serde_json::from_str(text).unwrap();
+        let policy = card.policy();
+        assert_eq!((policy.may_train, policy.may_serve, policy.share_alike, policy.residency.len()), (false, true, true, 2));
+        assert!(card.is_private() && policy.contributors == crate::datanet::Contributors::Listed);
+        assert_eq!(serde_json::to_string(&card).unwrap(), text);
+        for (from, to, word) in
+            [("50", "1001", "at most 1000"), ("\"CH\"", "\"Swiss\"", "no region"), ("listed", "friends", "unknown variant")]
+        {
+            let error = serde_json::from_str::<Card>(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let rows = GatePolicy { residency: vec!["DE".parse().unwrap(); LABELS_MAX + 1], ..GatePolicy::default() };
+        assert!(rows.check().is_err());
     }
 
     #[test]

@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::{
     id::{Address, BlobId, Hash32},
+    key::Signed,
     merkle,
 };
 
 use super::{
     Action, Contribution, DOCUMENTS_MAX, Datanet, Document, First, GatePolicy, Place, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text,
     dedup::{Batch, Index, Match},
-    licence, scan, shard,
+    licence,
+    review::ReviewAct,
+    scan, shard,
 };
 use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
@@ -53,6 +56,25 @@ pub enum Rule {
     NearCopy,
     /// The text holds what looks like personal data.
     PersonalData,
+    /// The contribution was drawn for two reviewers.
+    Sampled,
+}
+
+impl Rule {
+    /// Its name in reports.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooLarge => "too-large",
+            Self::Licence => "licence",
+            Self::ContributorLimit => "contributor-limit",
+            Self::Duplicate => "duplicate",
+            Self::Repeated => "repeated",
+            Self::NearCopy => "near-copy",
+            Self::PersonalData => "personal-data",
+            Self::Sampled => "sampled",
+        }
+    }
 }
 
 /// One reason not to accept, or to know of.
@@ -98,6 +120,9 @@ pub struct Report {
     /// Notes beyond those listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub notes_unlisted: u32,
+    /// What reviewers signed who let it in although something spoke against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Signed<ReviewAct>>,
 }
 
 impl Report {
@@ -175,6 +200,7 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
         unlisted: refusals.unlisted,
         notes: notes.listed,
         notes_unlisted: notes.unlisted,
+        approvals: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ fn datanet() -> Datanet {
 fn accept(datanet: &mut Datanet, place: Place, given: &Contribution) {
     let text_root = types::text::text_root(contribution_text(&given.documents).as_bytes());
     let count = u32::try_from(given.documents.len()).unwrap();
-    let accepted = Accepted { contributor: given.contributor, text_root, documents: count, object: BlobId::ZERO };
+    let accepted = Accepted { contributor: given.contributor, text_root, documents: count, object: BlobId::ZERO, text_salt: None };
     datanet.accept(place, accepted, &given.documents).unwrap();
 }
 
@@ -95,7 +95,8 @@ fn a_report_lists_a_bounded_number_of_refusals_and_counts_the_rest() {
 #[test]
 fn documents_other_than_the_registered_ones_are_not_entered() {
     let mut datanet = datanet();
-    let registered = Accepted { contributor: ANNA, text_root: types::text::text_root(b"one\0"), documents: 1, object: BlobId::ZERO };
+    let registered =
+        Accepted { contributor: ANNA, text_root: types::text::text_root(b"one\0"), documents: 1, object: BlobId::ZERO, text_salt: None };
     let error = datanet.accept(Place::default(), registered, &documents(&["two"])).unwrap_err();
     assert!(matches!(error, AcceptError::TextRoot { .. }));
     assert_eq!(datanet.accepted().count(), 0);
@@ -106,7 +107,7 @@ fn documents_other_than_the_registered_ones_are_not_entered() {
 }
 
 fn with_policy(policy: GatePolicy) -> Datanet {
-    Datanet::new(datanet().card().clone().with_policy(policy))
+    Datanet::new(datanet().card().clone().with_policy(policy).unwrap())
 }
 
 const WORDS: &str = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen \

@@ -13,7 +13,7 @@
 //! u64, keys u32 x (epoch u32, wrap 80); 1 revoked: member 32; 2 re-keyed: epoch u32, commitment 32, keys u32 x (member 32, wrap 80); 3 read: version u32,
 //! segment u32, purpose u8. Hash = keccak of these bytes and the signature. Head: Datanet u64, length u64, hash.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use types::{
@@ -49,8 +49,31 @@ pub struct Purposes(u8);
 impl Purpose {
     const ALL: [Self; 4] = [Self::Read, Self::Train, Self::Serve, Self::Review];
 
+    /// Its name on the command line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Train => "train",
+            Self::Serve => "serve",
+            Self::Review => "review",
+        }
+    }
+
     const fn bit(self) -> u8 {
         1 << self as u8
+    }
+}
+
+/// No purpose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no purpose: use read, train, serve or review")]
+pub struct NoPurpose(String);
+
+impl FromStr for Purpose {
+    type Err = NoPurpose;
+
+    fn from_str(text: &str) -> Result<Self, NoPurpose> {
+        Self::ALL.into_iter().find(|purpose| purpose.label() == text).ok_or_else(|| NoPurpose(text.chars().take(20).collect()))
     }
 }
 
@@ -58,6 +81,12 @@ impl Purposes {
     /// The set of these.
     pub fn of(purposes: &[Purpose]) -> Self {
         Self(purposes.iter().fold(0, |bits, purpose| bits | purpose.bit()))
+    }
+
+    /// Its purposes in words, such as `read, train`.
+    pub fn words(self) -> String {
+        let held: Vec<_> = Purpose::ALL.into_iter().filter(|purpose| self.holds(*purpose)).map(Purpose::label).collect();
+        held.join(", ")
     }
 
     /// Whether a purpose is in it.
@@ -288,6 +317,21 @@ fn holds(author: NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
 }
 
 impl Signed {
+    /// The entry's bytes and the signature.
+    pub fn encode(&self) -> Vec<u8> {
+        [self.entry.encode().as_slice(), &self.signature].concat()
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// [`DecodeError`]. Whether the signature holds is for [`Log::append`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let short = DecodeError::Short { field: "signature", need: 64, left: bytes.len() };
+        let (entry, signature) = bytes.split_last_chunk::<64>().ok_or(short)?;
+        Ok(Self { entry: Entry::decode(entry)?, signature: *signature })
+    }
+
     /// The hash that the next entry names.
     pub fn hash(&self) -> Hash32 {
         keccak(&[&self.entry.encode(), &self.signature])
@@ -364,6 +408,21 @@ impl Log {
         self.grants.get(&member).copied().filter(|grant| block <= grant.expiry)
     }
 
+    /// Every grant that was not revoked, expired ones too.
+    pub fn grants(&self) -> impl Iterator<Item = (NodeId, Grant)> {
+        self.grants.iter().map(|(member, grant)| (*member, *grant))
+    }
+
+    /// Block of the last entry; 0 if there is none. The next one may not be before it.
+    pub const fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// The owner's node.
+    pub const fn owner(&self) -> NodeId {
+        self.owner
+    }
+
     /// Whom a re-keying at a block must wrap for, ascending: the owner and all with a grant.
     pub fn recipients(&self, block: u64) -> Vec<NodeId> {
         let mut all: Vec<_> = self.grants.keys().copied().filter(|member| self.grant(*member, block).is_some()).collect();
@@ -388,7 +447,8 @@ impl Log {
         outsider.map_or(Ok(epoch), |member| Err(MustRekey::Outsider { member: *member, epoch }))
     }
 
-    fn epoch(&self) -> Option<u32> {
+    /// The current key epoch; none before the first key.
+    pub fn epoch(&self) -> Option<u32> {
         self.commitments.len().checked_sub(1).and_then(|epoch| u32::try_from(epoch).ok())
     }
 

@@ -7,6 +7,8 @@
 //!
 //! The length in the header is associated data of every piece, so pieces cannot be cut off, added, repeated or exchanged, and any one opens alone.
 
+use std::fmt;
+
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce, aead::AeadInPlace};
 use types::{
     encoding::{DecodeError, Reader, Writer},
@@ -35,9 +37,9 @@ const IV_BYTES: usize = 16;
 pub struct Name {
     /// The Datanet.
     pub datanet: AssetId,
-    /// Its version.
+    /// Its version; of a contribution, the block of its commitment.
     pub version: u32,
-    /// Which segment of the version.
+    /// Which segment of the version; of a contribution, the ordinal of its commitment in that block.
     pub segment: u32,
 }
 
@@ -154,6 +156,73 @@ impl Header {
     }
 }
 
+/// The key of one segment: lets its holder seal and open that segment, and tells nothing of the data key or of other segments. A contributor who may not
+/// read a Datanet seals its own contribution with it.
+#[derive(Clone)]
+pub struct SegmentKey {
+    name: Name,
+    epoch: u32,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for SegmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegmentKey(of {:?}, epoch {})", self.name, self.epoch)
+    }
+}
+
+impl SegmentKey {
+    /// The key of a segment under a data key.
+    ///
+    /// # Errors
+    /// [`SealError::Datanet`].
+    pub fn of(key: &DataKey, name: Name) -> Result<Self, SealError> {
+        if key.datanet() != name.datanet {
+            return Err(SealError::Datanet { expected: name.datanet, got: key.datanet() });
+        }
+        Ok(Self { name, epoch: key.epoch(), secret: segment_key(key, name) })
+    }
+
+    /// The key as it was received from whoever holds the data key of that epoch.
+    pub fn received(name: Name, epoch: u32, secret: [u8; 32]) -> Self {
+        Self { name, epoch, secret: Zeroizing::new(secret) }
+    }
+
+    /// The key epoch.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The secret, to be sent over an encrypted stream to who seals this segment.
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// Seals the segment. The same key and plaintext give the same bytes.
+    ///
+    /// # Errors
+    /// [`SealError::Length`].
+    pub fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        if !(1..=PLAIN_BYTES_MAX).contains(&plain.len()) {
+            return Err(SealError::Length { got: plain.len() });
+        }
+        let own = &self.secret;
+        let mut header = Header { name: self.name, epoch: self.epoch, length: plain.len(), iv: [0; IV_BYTES] };
+        header.iv = iv(own, &header.encode(), plain);
+        let (head, cipher) = (header.encode(), XChaCha20Poly1305::new((&**own).into()));
+        let mut sealed = Vec::with_capacity(header.sealed_len());
+        sealed.extend_from_slice(&head);
+        for (piece, part) in (0..).zip(plain.chunks(PIECE_BYTES)) {
+            let (nonce, bound) = nonce_and_bound(&header, &head, piece);
+            let start = sealed.len();
+            sealed.extend_from_slice(part);
+            let tag = cipher.encrypt_in_place_detached(&nonce, &bound, &mut sealed[start..]).expect("a piece is no too long message");
+            sealed.extend_from_slice(&tag);
+        }
+        Ok(sealed)
+    }
+}
+
 fn segment_key(key: &DataKey, name: Name) -> Zeroizing<[u8; 32]> {
     let Name { datanet, version, segment } = name;
     derive("tributary/seal/segment/v1", &[key.secret(), &datanet.0.to_be_bytes(), &version.to_be_bytes(), &segment.to_be_bytes()])
@@ -177,26 +246,7 @@ fn nonce_and_bound(header: &Header, head: &[u8], piece: u64) -> (XNonce, Vec<u8>
 /// # Errors
 /// [`SealError`].
 pub fn seal(key: &DataKey, name: Name, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-    if !(1..=PLAIN_BYTES_MAX).contains(&plain.len()) {
-        return Err(SealError::Length { got: plain.len() });
-    }
-    if key.datanet() != name.datanet {
-        return Err(SealError::Datanet { expected: name.datanet, got: key.datanet() });
-    }
-    let own = segment_key(key, name);
-    let mut header = Header { name, epoch: key.epoch(), length: plain.len(), iv: [0; IV_BYTES] };
-    header.iv = iv(&own, &header.encode(), plain);
-    let (head, cipher) = (header.encode(), XChaCha20Poly1305::new((&*own).into()));
-    let mut sealed = Vec::with_capacity(header.sealed_len());
-    sealed.extend_from_slice(&head);
-    for (piece, part) in (0..).zip(plain.chunks(PIECE_BYTES)) {
-        let (nonce, bound) = nonce_and_bound(&header, &head, piece);
-        let start = sealed.len();
-        sealed.extend_from_slice(part);
-        let tag = cipher.encrypt_in_place_detached(&nonce, &bound, &mut sealed[start..]).expect("a piece is no too long message");
-        sealed.extend_from_slice(&tag);
-    }
-    Ok(sealed)
+    SegmentKey::of(key, name)?.seal(plain)
 }
 
 fn expect(key: &DataKey, name: Name, header: &Header) -> Result<(), OpenError> {

@@ -15,9 +15,13 @@ use clap::Args as ClapArgs;
 use futures::future::join_all;
 use serde::Serialize;
 use storage::{
-    datanet::{Licence, Report, contribution_text, shard},
+    datanet::{Card, Contributors, Licence, Place, Report, contribution_text, private, shard},
     erasure::{self, Encoded, Profile},
-    proto::{gate::Open, keeping::Record},
+    proto::{
+        gate::{Ask, Open, Reply, SealRight},
+        keeping::Record,
+    },
+    seal::segment::SegmentKey,
 };
 use types::{
     amount::Amount,
@@ -26,21 +30,25 @@ use types::{
     key::Signed,
     merkle::keccak,
     placement::Placement,
-    text::text_top,
 };
 
 use self::{
     pending::{Pending, accepted_of, forget, pending_path, read_pending, same_object, unfinished},
     rows::{Dropped, Rows, check_here},
 };
-use super::{Context, cost, network::Network};
+use super::{
+    Context, cost,
+    findings::{self, Finding},
+    network::Network,
+};
 use crate::{
     chain::Chained,
     data::write_atomic,
     datanet::{
         keeping::{Registered, look, tell},
         placing::{self, Storer, Storers},
-        resolve, review,
+        resolve,
+        review::{self, Reviewed},
         shards::keep,
         spread::{Holder, Placed, spread},
     },
@@ -53,7 +61,7 @@ const ROUNDS_MAX: usize = 8;
 /// Contribute the documents of a file: JSONL (one {"text", "title", "id"} a line) or plain text (one document).
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Nothing is sent or paid until the whole file has been checked. If a row is refused at the gate (it is a copy of an accepted\ndocument, say) the contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows\nout and commits anew. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
+    after_help = "Nothing is sent or paid until the whole file has been checked. If a row is refused at the gate (it is a copy of an accepted\ndocument, say) the contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows\nout and commits anew, --redact replaces what looks like personal data after showing how it will read. What the Datanet's policy holds back waits for two\nreviewers; the same command later tells what they decided, and goes on. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
@@ -72,12 +80,39 @@ pub(super) struct Args {
     /// Leave refused rows out and go on with the others.
     #[arg(long)]
     drop_refused: bool,
+    /// Replace what looks like personal data, as previewed, where the Datanet does not take it as it is.
+    #[arg(long)]
+    redact: bool,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
 }
 
 /// What is printed.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Done(Box<Printed>),
+    Waits(Waits),
+}
+
+/// A contribution that reviewers hold.
+#[derive(Debug, Serialize)]
+struct Waits {
+    datanet: u64,
+    /// Always true: what tells this document from a finished contribution's.
+    waits: bool,
+    /// What reviewers name it by.
+    commitment: Hash32,
+    contributor: Address,
+    text_root: Hash32,
+    approved_by: Vec<Address>,
+    findings: Vec<Finding>,
+    redacted: Vec<Finding>,
+    transactions: Vec<Hash32>,
+}
+
+/// A contribution that is accepted and lies where it belongs.
 #[derive(Debug, Serialize)]
 struct Printed {
     datanet: u64,
@@ -90,6 +125,12 @@ struct Printed {
     priority: Priority,
     seed_block: u64,
     dropped: Vec<Dropped>,
+    /// Rows whose text was changed before it was brought.
+    redacted: Vec<Finding>,
+    /// What the gate let in with a remark.
+    notes: Vec<Finding>,
+    /// Reviewers who let it in although something spoke against it.
+    approved_by: Vec<Address>,
     holders: Vec<Placed>,
     transactions: Vec<Hash32>,
     gas: u64,
@@ -112,7 +153,15 @@ struct Run<'c> {
     me: Address,
     datanet: AssetId,
     owner: Address,
+    card: Card,
     spent: Spent,
+}
+
+/// What a gate made of a commitment.
+struct Offered {
+    outcome: Reviewed,
+    salt: Hash32,
+    priority: Priority,
 }
 
 /// Runs the command.
@@ -126,12 +175,15 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (datanet, owner) = (asset.id, asset.owner());
     let unfinished = unfinished(&context.data, &state, datanet, me, rows.file_root)?;
     if unfinished.is_none() {
+        if args.redact {
+            rows.redact(&card, &context.output);
+        }
         check_here(&mut rows, &card, me, &licence, args.drop_refused)?;
     }
     let network = Network::join(context, &args.bootstrap).await?;
-    let mut run = Run { context, chain, network, me, datanet, owner, spent: Spent::default() };
+    let mut run = Run { context, chain, network, me, datanet, owner, card, spent: Spent::default() };
     let done = match &unfinished {
-        Some(accepted) => run.go_on(accepted, &rows).await,
+        Some(accepted) => run.go_on(accepted, &rows).await.map(|printed| Outcome::Done(Box::new(printed))),
         None => run.contribute(&state, rows, &licence, args.drop_refused).await,
     };
     run.network.leave().await;
@@ -141,10 +193,14 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 impl Run<'_> {
-    async fn contribute(&mut self, state: &State, mut rows: Rows, licence: &Licence, drop_refused: bool) -> anyhow::Result<Printed> {
+    async fn contribute(&mut self, state: &State, mut rows: Rows, licence: &Licence, drop_refused: bool) -> anyhow::Result<Outcome> {
         let least = usize::from(Profile::DEVNET.total());
+        self.is_listed(state).await?;
         for _ in 0..ROUNDS_MAX {
-            let root = rows.text_root();
+            let plain = rows.text_root();
+            let text_salt = if self.card.is_private() { Some(self.pending(plain, rows.file_root)?.text_salt) } else { None };
+            let text_salt = text_salt.map(|salt| salt.context("the record of this contribution has no salt: remove it")).transpose()?;
+            let root = private::root(contribution_text(&rows.documents).as_bytes(), text_salt);
             if let Some(accepted) = accepted_of(state, self.datanet, root) {
                 let (number, by) = (accepted.number, accepted.contributor);
                 bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
@@ -152,15 +208,27 @@ impl Run<'_> {
             // Holders and gate are looked for before the commitment is paid.
             let storers = self.network.operators(state, least, self.chain.deployment().chain_id).await?;
             let profile = placing::profile(&storers, &placing::residency(state, self.datanet)?);
-            let encoded = erasure::encode(&shard::encode(&rows.documents)?, root, profile)?;
-            let reviewed = self.reviewed(state, &rows, root, licence).await?;
-            let (report, verdict, salt, priority) = reviewed;
+            let Offered { outcome, salt, priority } = self.reviewed(state, &rows, (plain, root, text_salt), licence).await?;
+            let (report, verdict, seal) = match outcome {
+                Reviewed::Done { report, verdict, seal } => (report, verdict, seal),
+                Reviewed::Waits { report, approved_by } => return Ok(Outcome::Waits(self.waits(rows, &report, salt, approved_by))),
+            };
             if report.accepted {
-                let number = self.accept(&rows, &encoded, salt, licence, &verdict).await?;
+                let object = self.object(&rows, text_salt, seal, priority)?;
+                let encoded = erasure::encode(&object, root, profile)?;
+                let number = self.accept(&rows, &encoded, object, salt, text_salt, licence, &verdict).await?;
+                self.keep_report(&report)?;
                 let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
-                return self.spread(facts, encoded, rows.dropped).await;
+                let mut printed = self.spread(facts, encoded, std::mem::take(&mut rows.dropped)).await?;
+                forget(&self.context.data, self.datanet, plain);
+                let domains = self.chain.client.domains();
+                let may_review = |account| state.is_reviewer(self.datanet, account);
+                printed.approved_by = report.approved_by(&domains, (self.datanet, commitment(salt, root, self.me)), may_review)?;
+                printed.notes = findings::of(&report.notes, &rows.numbers);
+                printed.redacted = rows.redacted;
+                return Ok(Outcome::Done(Box::new(printed)));
             }
-            forget(&self.context.data, self.datanet, root);
+            forget(&self.context.data, self.datanet, plain);
             ensure!(
                 drop_refused,
                 "the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}",
@@ -172,73 +240,123 @@ impl Run<'_> {
         bail!("after {ROUNDS_MAX} commitments rows are still refused: leave out the copies first")
     }
 
+    /// What a Datanet of listed contributors would say after the commitment is paid, asked before.
+    async fn is_listed(&self, state: &State) -> anyhow::Result<()> {
+        if self.card.policy().contributors != Contributors::Listed || self.me == self.owner {
+            return Ok(());
+        }
+        let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
+        let answer = review::ask(connection.open_stream().await?, &Ask::Members { datanet: self.datanet }).await?;
+        client.close(0).await;
+        let Reply::Members { contributors, .. } = answer else { bail!("the gate answered something else than its members") };
+        let (datanet, owner, me) = (self.datanet, self.owner, self.me);
+        ensure!(
+            contributors.contains(&me),
+            "Datanet {datanet} takes contributions of listed contributors only, and {me} is not listed: its owner {owner} lists it with `tributary datanet members {datanet} --add {me}`"
+        );
+        Ok(())
+    }
+
+    /// What is stored: the shard, or the sealed segment in its place.
+    fn object(&self, rows: &Rows, text_salt: Option<Hash32>, seal: Option<SealRight>, priority: Priority) -> anyhow::Result<Vec<u8>> {
+        let bytes = shard::encode(&rows.documents)?;
+        let Some(salt) = text_salt else { return Ok(bytes) };
+        let seal = seal.with_context(|| {
+            format!("the gate of Datanet {}, which is private, gave no key to seal the contribution with", self.datanet)
+        })?;
+        let name = private::name(self.datanet, Place { block: priority.block, ordinal: priority.ordinal })?;
+        Ok(SegmentKey::received(name, seal.epoch, seal.key).seal(&private::pack(salt, &bytes))?)
+    }
+
+    /// Kept beside the gate's, so that the digest on the chain can be checked without it.
+    fn keep_report(&self, report: &Report) -> anyhow::Result<()> {
+        let path = self.context.data.report(report.digest());
+        write_atomic(&path, report.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))
+    }
+
+    fn waits(&self, rows: Rows, report: &Report, salt: Hash32, approved_by: Vec<Address>) -> Waits {
+        Waits {
+            datanet: self.datanet.0,
+            waits: true,
+            commitment: commitment(salt, report.text_root, self.me),
+            contributor: self.me,
+            text_root: report.text_root,
+            approved_by,
+            findings: findings::of(&report.refusals, &rows.numbers),
+            redacted: rows.redacted,
+            transactions: self.spent.transactions.clone(),
+        }
+    }
+
     /// Commits, and shows the shard to the gate.
     async fn reviewed(
         &mut self,
         state: &State,
         rows: &Rows,
-        root: Hash32,
+        (plain, root, text_salt): (Hash32, Hash32, Option<Hash32>),
         licence: &Licence,
-    ) -> anyhow::Result<(Report, Signed<GateReport>, Hash32, Priority)> {
-        let (owner, datanet) = (self.owner, self.datanet);
-        let gate = state.operator(owner).with_context(|| {
-            format!("{owner}, who owns Datanet {datanet}, runs no registered node: nobody can look at the contribution")
-        })?;
-        let ad = self.network.ad_of(gate.node).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
-        let (client, connection) = self.network.dial(&ad).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
-        let (salt, priority) = self.commit(root, rows.file_root).await?;
+    ) -> anyhow::Result<Offered> {
+        let datanet = self.datanet;
+        let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
+        let (salt, priority) = self.commit(plain, root, rows.file_root).await?;
         let bytes = shard::encode(&rows.documents)?;
-        let open =
-            Open { datanet, contributor: self.me, salt, text_root: root, licence: licence.to_string(), shard_bytes: bytes.len() as u64 };
-        self.context.output.note(&format!(
-            "committed in block {}; the gate {} looks at {} documents",
-            priority.block,
-            gate.node,
-            rows.documents.len()
-        ));
+        let (licence, shard_bytes) = (licence.to_string(), bytes.len() as u64);
+        let open = Open { datanet, contributor: self.me, salt, text_root: root, licence, shard_bytes, text_salt };
+        self.context.output.note(&format!("committed in block {}; the gate looks at {} documents", priority.block, rows.documents.len()));
         let stream = connection.open_stream().await?;
-        let (report, verdict) = review::review(stream, &open, &bytes, &self.chain.client.domains(), state).await?;
+        let outcome = review::review(stream, &open, &bytes, &self.chain.client.domains(), state).await?;
         client.close(0).await;
-        Ok((report, verdict, salt, priority))
+        Ok(Offered { outcome, salt, priority })
+    }
+
+    /// The record of this text's commitment: what an earlier run left, or a new one.
+    fn pending(&self, plain: Hash32, file_root: Hash32) -> anyhow::Result<Pending> {
+        let path = pending_path(&self.context.data, self.datanet, plain);
+        if path.exists() {
+            let pending = read_pending(&path)?;
+            let is_it = pending.text_root == plain && pending.datanet == self.datanet;
+            ensure!(is_it, "{}: names another contribution; remove it", path.display());
+            return Ok(pending);
+        }
+        let salt = || crate::datanet::seals::fresh().map(|bytes| Hash32(*bytes));
+        let text_salt = if self.card.is_private() { Some(salt()?) } else { None };
+        let pending = Pending { datanet: self.datanet, text_root: plain, salt: salt()?, file_root, text_salt, registered: None };
+        self.keep_pending(&pending)?;
+        Ok(pending)
+    }
+
+    fn keep_pending(&self, pending: &Pending) -> anyhow::Result<()> {
+        let path = pending_path(&self.context.data, self.datanet, pending.text_root);
+        write_atomic(&path, &serde_json::to_vec(pending)?, 0o600).with_context(|| format!("{}", path.display()))
     }
 
     /// The salt and place of this text's commitment, made now unless an earlier run did.
-    async fn commit(&mut self, root: Hash32, file_root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
-        let path = pending_path(&self.context.data, self.datanet, root);
-        if path.exists() {
-            let pending = read_pending(&path)?;
-            ensure!(
-                pending.text_root == root && pending.datanet == self.datanet,
-                "{}: names another contribution; remove it",
-                path.display()
-            );
-            let made = commitment(pending.salt, root, self.me);
-            if let Some(priority) = self.chain.client.commitment_of(made, self.me).await? {
-                return Ok((pending.salt, priority));
-            }
+    async fn commit(&mut self, plain: Hash32, root: Hash32, file_root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
+        let pending = Pending { registered: Some(root), ..self.pending(plain, file_root)? };
+        self.keep_pending(&pending)?;
+        let made = commitment(pending.salt, root, self.me);
+        if let Some(priority) = self.chain.client.commitment_of(made, self.me).await? {
+            return Ok((pending.salt, priority));
         }
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).context("no randomness from the system")?;
-        let salt = Hash32(salt);
-        let pending = Pending { datanet: self.datanet, text_root: root, salt, file_root };
-        write_atomic(&path, &serde_json::to_vec(&pending)?, 0o600).with_context(|| format!("{}", path.display()))?;
-        let (priority, sent) = self.chain.client.commit(commitment(salt, root, self.me)).await?;
+        let (priority, sent) = self.chain.client.commit(made).await?;
         self.spent.add(&sent);
-        Ok((salt, priority))
+        Ok((pending.salt, priority))
     }
 
     /// Signs the contribution and brings it on the chain; the shard is on this disk before.
+    #[expect(clippy::too_many_arguments, reason = "what a contribution is made of; each is used once")]
     async fn accept(
         &mut self,
         rows: &Rows,
         encoded: &Encoded,
+        object: Vec<u8>,
         salt: Hash32,
+        text_salt: Option<Hash32>,
         licence: &Licence,
         verdict: &Signed<GateReport>,
     ) -> anyhow::Result<u64> {
         let text = contribution_text(&rows.documents);
-        let bytes = shard::encode(&rows.documents)?;
-        keep(&self.context.data, encoded.manifest.text_root(), &bytes)?;
+        keep(&self.context.data, encoded.manifest.text_root(), &object)?;
         let document = contribution::Contribution {
             datanet: self.datanet,
             contributor: self.me,
@@ -251,7 +369,7 @@ impl Run<'_> {
         };
         let client = &self.chain.client;
         let signed = Signed::new(client.account("signing a contribution")?, &client.domains(), document);
-        let (number, sent) = client.accept(&signed, verdict, text_top(text.as_bytes())).await?;
+        let (number, sent) = client.accept(&signed, verdict, private::top(text.as_bytes(), text_salt)).await?;
         self.spent.add(&sent);
         self.context.output.note(&format!("accepted as contribution {number}; spreading {} fragments", encoded.fragments.len()));
         Ok(number)
@@ -271,7 +389,9 @@ impl Run<'_> {
             documents: accepted.documents,
             priority: accepted.priority,
         };
-        self.spread(facts, encoded, Vec::new()).await
+        let printed = self.spread(facts, encoded, Vec::new()).await?;
+        forget(&self.context.data, self.datanet, rows.text_root());
+        Ok(printed)
     }
 
     async fn spread(&mut self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Printed> {
@@ -302,6 +422,9 @@ impl Run<'_> {
             priority: facts.priority,
             seed_block: facts.priority.block,
             dropped,
+            redacted: Vec::new(),
+            notes: Vec::new(),
+            approved_by: Vec::new(),
             holders: placed,
             transactions: spent.transactions.clone(),
             gas: spent.gas,
@@ -397,7 +520,27 @@ impl Spent {
     }
 }
 
-fn describe(printed: &Printed, paid: &str) -> String {
+fn describe(outcome: &Outcome, paid: &str) -> String {
+    match outcome {
+        Outcome::Done(printed) => describe_done(printed, paid),
+        Outcome::Waits(waits) => describe_waiting(waits, paid),
+    }
+}
+
+fn describe_waiting(waits: &Waits, paid: &str) -> String {
+    let by = waits.approved_by.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+    let by = if by.is_empty() { "nobody yet".to_owned() } else { by };
+    format!(
+        "the contribution to Datanet {} waits for two reviewers\ncommitment   {}\napproved by  {by}\n{}\n{} transactions, {paid}\n\nNext: reviewers run tributary datanet review {} and approve or reject it; the same command here then goes on",
+        waits.datanet,
+        waits.commitment,
+        findings::table_of(&waits.findings),
+        waits.transactions.len(),
+        waits.datanet
+    )
+}
+
+fn describe_done(printed: &Printed, paid: &str) -> String {
     let mut text = format!(
         "contribution {} of Datanet {}: {} documents, {} bytes of text\npriority   block {}, commitment {}\ntext root  {}\nobject     {}\nkept by\n",
         printed.contribution,
@@ -414,6 +557,15 @@ fn describe(printed: &Printed, paid: &str) -> String {
     text.push_str(&table(&["fragment", "holder", "account", "bytes"], &printed.holders.iter().map(row).collect::<Vec<_>>()));
     for dropped in &printed.dropped {
         text.push_str(&format!("\nrow {} was left out: {}", dropped.row, dropped.reason));
+    }
+    for (what, findings) in [("redacted", &printed.redacted), ("noted by the gate", &printed.notes)] {
+        if !findings.is_empty() {
+            text.push_str(&format!("\n\n{what}\n{}\n", findings::table_of(findings)));
+        }
+    }
+    if !printed.approved_by.is_empty() {
+        let by = printed.approved_by.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("\nlet in by  {by}"));
     }
     text.push_str(&format!("\n{} transactions, {} gas, {paid}", printed.transactions.len(), printed.gas));
     text.push_str(&format!("\n\nNext: its owner's tributary datanet publish {} makes it part of a version", printed.datanet));

@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use chain_bridge::registry::{State, state::Accepted};
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use storage::datanet::Document;
+use storage::{datanet::Document, seal::log::Purpose};
 use types::id::{Address, AssetId, Hash32, NodeId};
 
-use super::{Context, network::Network};
+use super::{Context, grant, network::Network};
 use crate::{
     data::write_atomic,
     datanet::{LocalContribution, Origin, Shards, resolve},
@@ -19,7 +19,7 @@ use crate::{
 /// Bring a Datanet's contributions to this machine.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
+    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL. Those of a private Datanet stay sealed in the\nfolder and open for a member's node: the read is entered into the Datanet's log first, at its owner's node.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// Only this contribution, by its number in the registry; they count from 0.
     #[arg(long, value_name = "NUMBER")]
     contribution: Option<u64>,
+    /// What a private Datanet is read for: read, train, serve or review.
+    #[arg(long, value_name = "PURPOSE", default_value = "read")]
+    purpose: Purpose,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -75,12 +78,18 @@ pub(super) fn chosen(state: &State, datanet: AssetId, number: Option<u64>) -> an
 pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
-    let (asset, _) = resolve(&state, &args.datanet)?;
+    let (asset, card) = resolve(&state, &args.datanet)?;
     let wanted = chosen(&state, asset.id, args.contribution)?;
     context.data.create()?;
     let network = Network::join(context, &args.bootstrap).await?;
-    let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
-    let fetched = fetch(context, &args, &shards, &wanted).await;
+    let fetched = async {
+        if card.is_private() {
+            grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
+        }
+        let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
+        fetch(context, &args, &shards, &wanted).await
+    };
+    let fetched = fetched.await;
     network.leave().await;
     let (rows, blamed) = fetched?;
     let mut holders = BTreeMap::new();
@@ -176,7 +185,7 @@ mod tests {
             report: Hash32::ZERO,
             accepted: (0, 0),
         };
-        let local = LocalContribution { accepted, documents: documents.clone(), text: Vec::new() };
+        let local = LocalContribution { accepted, documents: documents.clone(), text: Vec::new(), text_salt: None };
         let text = jsonl(&local).unwrap();
         let read = storage::datanet::read::documents(text.as_bytes(), storage::datanet::read::Format::Jsonl, None).unwrap();
         assert_eq!(read, documents);

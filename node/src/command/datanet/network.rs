@@ -11,7 +11,7 @@ use p2p::{
     overlay::OverlayHandle,
     proto::ads::{Ad, Services, SignedAd},
 };
-use types::id::NodeId;
+use types::id::{Address, NodeId};
 
 use super::Context;
 use crate::{
@@ -84,10 +84,16 @@ impl Network {
         ad.cloned().context("an ad that was there is gone")
     }
 
-    /// A client connection to the node behind an ad.
-    pub(super) async fn dial(&self, ad: &Ad) -> anyhow::Result<(Client, Connection)> {
-        let client = Client::bind(loopback_any(ad.client_addr), &NodeSeed::generate(), Limits::default())?;
-        let connection = client.connect(ad.client_addr, Some(ad.node)).await?;
+    /// A connection to the gate of `owner`'s Datanets, as this folder's node if it has one: members of private Datanets are known by theirs.
+    pub(super) async fn dial_gate(&self, context: &Context, state: &State, owner: Address) -> anyhow::Result<(Client, Connection)> {
+        let gate = state.operator(owner).with_context(|| {
+            format!("{owner}, who owns the Datanet, runs no registered node: nobody can look at contributions or let members read")
+        })?;
+        let shown = || format!("the gate, node {} of {owner}", gate.node);
+        let ad = self.ad_of(gate.node).await.with_context(shown)?;
+        let seed = if context.data.has(&context.data.seed())? { context.seed()? } else { NodeSeed::generate() };
+        let client = Client::bind(loopback_any(ad.client_addr), &seed, Limits::default())?;
+        let connection = client.connect(ad.client_addr, Some(ad.node)).await.with_context(shown)?;
         Ok((client, connection))
     }
 }

@@ -1,19 +1,32 @@
 //! `tributary datanet verify`: what is here is derived anew, what holders have is read from them and hashed.
 //!
+//! The report whose digest stands in the registry is taken from this folder, else from the gate, and held against the contribution and its reviewers.
+//!
 //! A holder's word about a digest proves nothing, so every fragment is fetched and hashed here: a Datanet's fragments once over the network.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use chain_bridge::registry::state::Accepted;
+use chain_bridge::registry::{
+    State,
+    state::{Accepted, Asset},
+};
 use clap::Args as ClapArgs;
 use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
 use storage::{
+    datanet::Report,
     erasure::{FragmentError, ObjectManifest},
-    proto::message::{Refusal, Reply, Request},
+    proto::{
+        gate::{Ask, Reply as GateReply},
+        message::{Refusal, Reply, Request},
+    },
 };
-use types::id::{BlobId, NodeId};
+use types::{
+    id::{BlobId, Hash32, NodeId},
+    key::Domains,
+    merkle::keccak,
+};
 
 use super::{
     Context,
@@ -21,7 +34,8 @@ use super::{
     network::{Network, Storing},
 };
 use crate::{
-    datanet::{exchange::ask, local, resolve},
+    data::read_text,
+    datanet::{exchange::ask, local, resolve, review, seals},
     output::table,
 };
 
@@ -30,7 +44,10 @@ const LOCATE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a fragment: the largest at 3 Mbit/s.
 const GET_LIMIT: Duration = Duration::from_secs(60);
 
-/// Check contributions: the shard in the data folder, and every fragment of every holder.
+/// Largest report read.
+const REPORT_BYTES_MAX: u64 = 2 << 20;
+
+/// Check contributions: the report, the shard in the data folder, and every fragment of every holder.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Names each damaged fragment with its holder and object, and fails if there is one or if fewer fragments are left than give the\ncontribution back.\n\nExample:\n  tributary datanet verify medical\n\nNext: its contributor's same `datanet contribute` command mends damaged and lost fragments without a transaction."
@@ -53,6 +70,10 @@ struct Row {
     object: BlobId,
     /// Whether the shard in the data folder is the registered text; nothing if there is none.
     shard: Option<bool>,
+    /// Whether the gate's report is the registered one and lets the contribution in; nothing if it is neither here nor at the gate.
+    report: Option<bool>,
+    /// Reviewers who let it in although something spoke against it.
+    approvals: usize,
     /// Intact fragments by index, with their holder and bytes.
     fragments: BTreeMap<u8, Found>,
     /// What is wrong, in words.
@@ -73,14 +94,16 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
     let (asset, _) = resolve(&state, &args.datanet)?;
-    let wanted = chosen(&state, asset.id, args.contribution)?;
+    let (wanted, domains) = (chosen(&state, asset.id, args.contribution)?, chain.client.domains());
     let network = Network::join(context, &args.bootstrap).await?;
     let storing = network.storing(&state, chain.deployment().chain_id).await;
     let mut rows = Vec::new();
     if let Ok(storing) = &storing {
         let mut progress = context.output.progress("contributions", wanted.len() as u64);
         for (done, accepted) in (1..).zip(&wanted) {
-            rows.push(look(context, &network.bulk, storing, accepted).await);
+            let mut row = look(context, &network.bulk, storing, accepted).await;
+            report(context, &network, (&state, &domains), asset, accepted, &mut row).await;
+            rows.push(row);
             progress.set(done);
         }
         progress.finish();
@@ -100,12 +123,94 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     context.output.result(&rows, || describe(&rows))
 }
 
+/// Holds the gate's report against what the registry says of the contribution.
+async fn report(
+    context: &Context,
+    network: &Network,
+    (state, domains): (&State, &Domains),
+    asset: &Asset,
+    accepted: &Accepted,
+    row: &mut Row,
+) {
+    let bytes = match kept(context, accepted) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => asked(context, network, state, asset, accepted).await,
+        Err(error) => Err(error),
+    };
+    match bytes {
+        Ok(text) => match fits(&text, accepted, domains) {
+            Ok(approvals) => (row.report, row.approvals) = (Some(true), approvals),
+            Err(problem) => {
+                row.report = Some(false);
+                row.problems.push(format!("contribution {}: the gate's report: {problem}", accepted.number));
+            }
+        },
+        // Nobody has to keep a report for others: what is not there proves nothing.
+        Err(error) => context
+            .output
+            .note(&format!("contribution {}: its report is not here and the gate did not give it: {error:#}", accepted.number)),
+    }
+}
+
+fn kept(context: &Context, accepted: &Accepted) -> anyhow::Result<Option<String>> {
+    let path = context.data.report(accepted.report);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(read_text(&path, REPORT_BYTES_MAX)?))
+}
+
+async fn asked(context: &Context, network: &Network, state: &State, asset: &Asset, accepted: &Accepted) -> anyhow::Result<String> {
+    let (client, connection) = network.dial_gate(context, state, asset.owner()).await?;
+    let reply = review::ask(connection.open_stream().await?, &Ask::Report { digest: accepted.report }).await;
+    client.close(0).await;
+    match reply? {
+        GateReply::Report { report } => Ok(report),
+        _ => bail!("it answered something else"),
+    }
+}
+
+/// What of a report does not fit the registered contribution, in words; the approvals in it if it fits. Who approved may have been a reviewer then and be
+/// none now, so their signatures are checked and not their standing.
+fn fits(text: &str, accepted: &Accepted, domains: &Domains) -> Result<usize, String> {
+    let got = keccak(&[text.as_bytes()]);
+    if got != accepted.report {
+        return Err(format!("its digest is {got}, {} is registered", accepted.report));
+    }
+    let report: Report = serde_json::from_str(text).map_err(|error| format!("it does not parse: {error}"))?;
+    let fields = [
+        ("contributor", report.contributor == accepted.contributor),
+        ("text root", report.text_root == accepted.text_root),
+        ("text bytes", report.text_bytes == accepted.text_bytes),
+        ("number of documents", report.documents == accepted.documents),
+        ("verdict", report.accepted),
+    ];
+    if let Some((field, _)) = fields.into_iter().find(|(_, is_same)| !is_same) {
+        return Err(format!("its {field} is not the contribution's"));
+    }
+    let commitment = report.approvals.first().map_or(Hash32::ZERO, |first| first.document.commitment);
+    let approved = report.approved_by(domains, (accepted.datanet, commitment), |_| true);
+    approved.map(|reviewers| reviewers.len()).map_err(|error| error.to_string())
+}
+
 async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {
     let object = accepted.object;
-    let mut row =
-        Row { contribution: accepted.number, object, shard: None, fragments: BTreeMap::new(), problems: Vec::new(), missing: Vec::new() };
+    let mut row = Row {
+        contribution: accepted.number,
+        object,
+        shard: None,
+        report: None,
+        approvals: 0,
+        fragments: BTreeMap::new(),
+        problems: Vec::new(),
+        missing: Vec::new(),
+    };
     match local(&context.data, accepted) {
         Ok(here) => row.shard = here.map(|_| true),
+        // Who may not read a private Datanet keeps its sealed shards all the same: their fragments are checked below.
+        Err(error) if seals::is_closed(&context.data, accepted.datanet, accepted.text_root) => {
+            context.output.note(&format!("contribution {}: sealed, and not opened here: {error:#}", accepted.number));
+        }
         Err(error) => {
             row.shard = Some(false);
             row.problems.push(format!("contribution {} on this disk: {error:#}: remove the file and fetch it", accepted.number));
@@ -191,11 +296,15 @@ async fn fragment(bulk: &BulkEndpoint, (holder, addr): (NodeId, SocketAddr), man
 fn describe(rows: &[Row]) -> String {
     let line = |row: &Row| {
         let shard = row.shard.map_or("not here", |_| "intact");
+        let report = row.report.map_or("not here", |_| "registered");
+        let report = if row.approvals > 0 { format!("{report}, {} approvals", row.approvals) } else { report.to_owned() };
         let missing = row.missing.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-        vec![row.contribution.to_string(), shard.to_owned(), row.fragments.len().to_string(), missing, row.object.to_string()]
+        vec![row.contribution.to_string(), report, shard.to_owned(), row.fragments.len().to_string(), missing, row.object.to_string()]
     };
-    let mut text =
-        table(&["contribution", "shard here", "intact fragments", "not found", "object"], &rows.iter().map(line).collect::<Vec<_>>());
+    let mut text = table(
+        &["contribution", "report", "shard here", "intact fragments", "not found", "object"],
+        &rows.iter().map(line).collect::<Vec<_>>(),
+    );
     let line = |row: &Row, (index, found): (&u8, &Found)| {
         vec![row.contribution.to_string(), index.to_string(), found.holder.to_string(), found.bytes.to_string(), found.digest.to_string()]
     };

@@ -26,6 +26,12 @@ pub(super) struct Pending {
     pub(super) salt: Hash32,
     /// Text root of the whole file: another one if rows were left out.
     pub(super) file_root: Hash32,
+    /// Salt of the text's leaves, if the Datanet is private.
+    #[serde(default)]
+    pub(super) text_salt: Option<Hash32>,
+    /// The root that is committed to: the salted one, if the Datanet is private.
+    #[serde(default)]
+    pub(super) registered: Option<Hash32>,
 }
 
 /// The wallet's own accepted contribution of this file: of all its rows, or of those an earlier run was left with.
@@ -45,7 +51,7 @@ pub(super) fn unfinished<'s>(
                 roots.extend(
                     Some(read_pending(&path)?)
                         .filter(|pending| pending.datanet == datanet && pending.file_root == file_root)
-                        .map(|pending| pending.text_root),
+                        .map(|pending| pending.registered.unwrap_or(pending.text_root)),
                 );
             }
         }

@@ -4,13 +4,17 @@ use std::{collections::BTreeMap, fs::File, io::BufReader};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
-use storage::datanet::{self, Card, Contribution, Document, Licence, Place, Report, contribution_text, read, shard};
+use storage::datanet::{self, Action, Card, Contribution, Document, Licence, Place, Report, contribution_text, read, shard};
 use types::{
     id::{Address, Hash32},
     text::text_root,
 };
 
-use super::{Args, ROUNDS_MAX};
+use super::{
+    Args, ROUNDS_MAX,
+    findings::{self, Finding},
+};
+use crate::output::Output;
 
 /// Most refused rows named in an error.
 const NAMED_MAX: usize = 50;
@@ -28,6 +32,8 @@ pub(super) struct Rows {
     pub(super) documents: Vec<Document>,
     pub(super) numbers: Vec<u32>,
     pub(super) dropped: Vec<Dropped>,
+    /// What was replaced, and how it reads now.
+    pub(super) redacted: Vec<Finding>,
     /// Text root of all rows of the file.
     pub(super) file_root: Hash32,
 }
@@ -44,7 +50,7 @@ impl Rows {
         let documents = read::documents(BufReader::new(file), format, title.as_deref()).with_context(|| format!("{}", path.display()))?;
         let numbers = (1..).take(documents.len()).collect();
         let file_root = text_root(contribution_text(&documents).as_bytes());
-        Ok(Self { documents, numbers, dropped: Vec::new(), file_root })
+        Ok(Self { documents, numbers, dropped: Vec::new(), redacted: Vec::new(), file_root })
     }
 
     pub(super) fn text_root(&self) -> Hash32 {
@@ -54,7 +60,11 @@ impl Rows {
     /// Takes the refused rows out; an error if the contribution as a whole is refused.
     pub(super) fn drop_refused(&mut self, report: &Report) -> anyhow::Result<()> {
         ensure!(report.refusals.iter().all(|refusal| refusal.row > 0), "{}", self.reasons(report));
-        let refused: BTreeMap<u32, &datanet::Refusal> = report.refusals.iter().map(|refusal| (refusal.row, refusal)).collect();
+        // What only waits for reviewers stays, as long as there is something else to leave out.
+        let is_held = |refusal: &&datanet::Refusal| refusal.action == Action::Quarantine;
+        let are_all_held = report.refusals.iter().all(|refusal| is_held(&refusal));
+        let left_out = report.refusals.iter().filter(|refusal| are_all_held || !is_held(refusal));
+        let refused: BTreeMap<u32, &datanet::Refusal> = left_out.map(|refusal| (refusal.row, refusal)).collect();
         ensure!(!refused.is_empty(), "the gate refuses the contribution and names no row");
         for (row, refusal) in refused.into_iter().rev() {
             let place = usize::try_from(row - 1).ok().filter(|place| *place < self.documents.len());
@@ -67,15 +77,26 @@ impl Rows {
         Ok(())
     }
 
+    /// Replaces what looks like personal data where the Datanet does not take it as it is; shows first how each row will read.
+    pub(super) fn redact(&mut self, card: &Card, output: &Output) {
+        if card.policy().personal_data == Action::Note {
+            return output.note("the Datanet takes rows with what looks like personal data as they are: nothing is redacted");
+        }
+        let found = findings::personal(&self.documents, &self.numbers);
+        if found.is_empty() {
+            return;
+        }
+        output.note(&format!("these rows are redacted before they are brought:\n{}", findings::table_of(&found)));
+        self.documents = datanet::redacted(&self.documents);
+        self.redacted = found;
+    }
+
     /// The refusals in words, by the file's own row numbers.
     pub(super) fn reasons(&self, report: &Report) -> String {
-        let number = |row: u32| usize::try_from(row).ok().and_then(|row| self.numbers.get(row.checked_sub(1)?));
-        let line = |refusal: &datanet::Refusal| {
-            let rule = serde_json::to_value(refusal.rule).ok().and_then(|rule| rule.as_str().map(str::to_owned)).unwrap_or_default();
-            let place = number(refusal.row).map_or_else(|| "the contribution".to_owned(), |number| format!("row {number}"));
-            format!("  {place}: {rule}: {}; {}", refusal.detail, refusal.fix)
-        };
-        let mut lines: Vec<String> = report.refusals.iter().take(NAMED_MAX).map(line).collect();
+        let mut lines: Vec<String> = findings::of(&report.refusals, &self.numbers).iter().take(NAMED_MAX).map(Finding::line).collect();
+        if report.refusals.iter().any(|refusal| refusal.action == Action::Redact) {
+            lines.push("  --redact brings the rows as previewed".to_owned());
+        }
         let more = report.refusals.len().saturating_sub(NAMED_MAX) + usize::try_from(report.unlisted).unwrap_or(usize::MAX);
         if more > 0 {
             lines.push(format!("  and {more} more"));
@@ -91,7 +112,8 @@ pub(super) fn check_here(rows: &mut Rows, card: &Card, me: Address, licence: &Li
         let contribution = Contribution { contributor: me, licence: licence.clone(), documents: std::mem::take(&mut rows.documents) };
         let report = empty.gate(Place::default(), &contribution);
         rows.documents = contribution.documents;
-        if report.accepted {
+        // What only waits for reviewers is for the gate to say: it knows the other contributions.
+        if report.accepted || report.can_wait() {
             shard::encode(&rows.documents)?;
             return Ok(());
         }

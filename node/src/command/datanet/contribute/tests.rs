@@ -15,7 +15,7 @@ fn documents(texts: &[&str]) -> Vec<Document> {
 fn rows(texts: &[&str]) -> Rows {
     let documents = documents(texts);
     let file_root = text_root(contribution_text(&documents).as_bytes());
-    Rows { numbers: (1..).take(documents.len()).collect(), documents, dropped: Vec::new(), file_root }
+    Rows { numbers: (1..).take(documents.len()).collect(), documents, dropped: Vec::new(), redacted: Vec::new(), file_root }
 }
 
 /// Books with one accepted contribution of `contributor`.
@@ -61,6 +61,7 @@ fn report(refused: &[u32]) -> Report {
         unlisted: 0,
         notes: vec![],
         notes_unlisted: 0,
+        approvals: vec![],
     }
 }
 
@@ -91,7 +92,8 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     let found = |me| unfinished(&data, &state, NET, me, file.file_root).unwrap().map(|accepted| accepted.object);
     assert_eq!(found(ME), None);
     let root = encoded.manifest.text_root();
-    let pending = Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root: file.file_root };
+    let pending =
+        Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root: file.file_root, text_salt: None, registered: None };
     write_atomic(&pending_path(&data, NET, root), &serde_json::to_vec(&pending).unwrap(), 0o600).unwrap();
     assert_eq!(found(ME), Some(encoded.manifest.id()));
     assert_eq!(found(Address([2; 20])), None, "somebody else's");
@@ -101,4 +103,17 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     assert_eq!(same_object(&data, accepted, &file).unwrap().manifest, encoded.manifest);
     forget(&data, NET, root);
     assert_eq!(found(ME), None);
+}
+
+#[test]
+fn rows_that_wait_for_reviewers_stay_when_others_are_left_out() {
+    let mut rows = rows(&["a", "b", "c"]);
+    let mut mixed = report(&[1, 3]);
+    mixed.refusals[1].action = datanet::Action::Quarantine;
+    rows.drop_refused(&mixed).unwrap();
+    assert_eq!(rows.documents, documents(&["b", "c"]));
+    let mut held = report(&[2]);
+    held.refusals[0].action = datanet::Action::Quarantine;
+    rows.drop_refused(&held).unwrap();
+    assert_eq!(rows.documents, documents(&["b"]), "where nothing else speaks against it, what is held is what is left out");
 }

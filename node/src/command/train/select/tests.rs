@@ -26,7 +26,7 @@ fn contribution(rows: &[(Option<&str>, Option<&str>, &str)]) -> LocalContributio
         report: Hash32::ZERO,
         accepted: (1, 0),
     };
-    LocalContribution { accepted, documents, text: Vec::new() }
+    LocalContribution { accepted, documents, text: Vec::new(), text_salt: None }
 }
 
 fn five() -> Vec<LocalContribution> {
