@@ -37,6 +37,7 @@ mod sent;
 pub mod settle;
 pub mod stake;
 pub mod status;
+pub mod storage;
 mod talk;
 pub mod train;
 pub mod wallet;
@@ -127,6 +128,7 @@ pub enum Command {
     Datanet(datanet::Args),
     Stake(stake::Args),
     Status(status::Args),
+    Storage(storage::Args),
     Wallet(wallet::Args),
     Claim(claim::Args),
     Refund(refund::Args),
@@ -240,6 +242,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Datanet(args) => datanet::run(&context, args).await,
         Command::Stake(args) => stake::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
+        Command::Storage(args) => storage::run(&context, args).await,
         Command::Wallet(args) => wallet::run(&context, args).await,
         Command::Claim(args) => claim::run(&context, args).await,
         Command::Refund(args) => refund::run(&context, args).await,
