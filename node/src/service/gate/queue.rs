@@ -78,7 +78,8 @@ impl Queue {
     /// The shard of a case, as it is kept.
     pub(super) async fn shard(&self, case: &Case) -> anyhow::Result<Vec<u8>> {
         let path = self.path((case.datanet, case.commitment), "shard");
-        read_bounded(&path, OBJECT_BYTES_MAX as u64).with_context(|| format!("{}", path.display()))
+        let read = move || read_bounded(&path, OBJECT_BYTES_MAX as u64).with_context(|| format!("{}", path.display()));
+        tokio::task::spawn_blocking(read).await?
     }
 
     /// Has a contribution wait.
