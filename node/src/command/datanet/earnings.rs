@@ -93,10 +93,10 @@ const ALIGNMENT: u64 = 64;
 /// The contribution in which byte `position` of a version's text lies. Contributions stand in priority order, one after another.
 fn holder<'s>(mut contributions: impl Iterator<Item = &'s Accepted>, position: u64) -> Option<&'s Accepted> {
     let mut start: u64 = 0;
-    contributions.find_map(|accepted| {
+    contributions.find(|accepted| {
         let own = start..start.saturating_add(accepted.text_bytes);
         start = own.end.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
-        own.contains(&position).then_some(accepted)
+        own.contains(&position)
     })
 }
 
@@ -117,8 +117,11 @@ fn paid(state: &State, datanet: AssetId, bundle: &Bundle, verified: &Verified) -
     Ok(found)
 }
 
+/// Receipts that verify.
+type Receipts = Vec<(Bundle, Verified)>;
+
 /// Verified receipts of a folder; those that are none are told.
-fn receipts(folder: &Path, is_named: bool) -> anyhow::Result<(Vec<(Bundle, Verified)>, Vec<String>)> {
+fn receipts(folder: &Path, is_named: bool) -> anyhow::Result<(Receipts, Vec<String>)> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     if !is_named && !folder.exists() {
         return Ok((good, bad));
