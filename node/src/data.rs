@@ -107,6 +107,11 @@ impl DataDir {
         self.0.join("shards").join(format!("{}.shard", hex::encode(text_root.0)))
     }
 
+    /// Fetches that were broken off, one file an object; each is removed when its object is whole.
+    pub fn fetching(&self) -> PathBuf {
+        self.0.join("fetching")
+    }
+
     /// A client's lanes and nonce.
     pub fn client(&self) -> PathBuf {
         self.0.join("client.json")

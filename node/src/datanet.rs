@@ -2,7 +2,7 @@
 //!
 //! A contribution travels so. Its contributor commits on the chain, shows the shard to the gate ([`review`]), signs, has it accepted on
 //! the chain, and sends one fragment to each holder ([`spread`], holders by [`placing`], carried by [`exchange`]). Whoever needs it asks
-//! holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. Adapters travel as three files under
+//! holders ([`fetching`], answered by [`serving`]) and keeps the shard ([`Shards`]) once its text root is the registered one. Adapters travel as three files under
 //! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod fetching;
 pub mod placing;
 pub mod review;
+pub mod serving;
 pub mod shards;
 pub mod spread;
 

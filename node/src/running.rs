@@ -236,6 +236,7 @@ impl Node {
             chain: chain.clone(),
             account: account.address(),
             is_storing: config.storage,
+            serve_bytes_per_s: config.serve_bytes_per_s,
         };
         let storage = StorageService::bind(config.bulk, &seed, holding).await?;
         let addresses = Addresses {

@@ -36,6 +36,7 @@ pub use self::{
     index::IndexError,
     records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
     scrub::Scrubbed,
+    serve::Reading,
 };
 use crate::erasure::{ManifestError, OBJECT_BYTES_MAX, ObjectManifest, VerifiedFragment};
 

@@ -18,13 +18,13 @@ use p2p::{
     identity::NodeSeed,
     overlay::OverlayHandle,
     proto::ads::Services,
-    stream::{FrameStream, code},
+    stream::{FrameSender, FrameStream, code},
 };
 use storage::{
     erasure::{MANIFEST_BYTES_MAX, ObjectManifest},
     proto::{
         message::{MESSAGE_BYTES_MAX, Refusal, Reply, Request},
-        provide::{Admission, Config as ProvideConfig, Damaged, PutFacts, PutPlan, Ticket, answer_get, plan_put},
+        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, plan_put},
     },
     store::{Store, StoreError},
 };
@@ -38,6 +38,7 @@ use crate::{
         adapter::{ADAPTER_ALPN, Provider},
         exchange::{STORAGE_ALPN, recv_message, send_message},
         placing,
+        serving::Reads,
     },
 };
 
@@ -45,8 +46,11 @@ use crate::{
 const STREAMS_MAX: usize = 64;
 /// Long requests read at once: eight of the largest fragments are 171 MiB.
 const LARGE_MAX: usize = 8;
-/// Longest time for a request to arrive, to be carried out, and for its reply to be taken: a fragment at 3 Mbit/s each way.
-const SERVE_LIMIT: Duration = Duration::from_secs(150);
+/// Longest time for a request to arrive, to be carried out, and for its reply to be taken: ten minutes, in which the largest fragment is read at
+/// 300 kbit/s. A read whose peer stands still ends sooner.
+const SERVE_LIMIT: Duration = Duration::from_secs(600);
+/// Longest time for a request to arrive: a fragment at 3 Mbit/s.
+const REQUEST_LIMIT: Duration = Duration::from_secs(75);
 /// How long a contribution is awaited that a fragment belongs to: blocks on a slow day.
 const REGISTERED_WAIT: Duration = Duration::from_secs(15);
 
@@ -67,6 +71,8 @@ pub struct Holding {
     pub account: Address,
     /// Whether it offers to store.
     pub is_storing: bool,
+    /// Bytes a second that it sends of its fragments; 0 sets no limit.
+    pub serve_bytes_per_s: u64,
 }
 
 /// The service.
@@ -83,6 +89,7 @@ struct Holder {
     node: NodeId,
     admission: Mutex<Admission>,
     large: Semaphore,
+    reads: Reads,
 }
 
 impl Serving {
@@ -94,7 +101,8 @@ impl Serving {
         let bulk = Arc::new(BulkEndpoint::start(seed, addr, &[STORAGE_ALPN, ADAPTER_ALPN], BulkLimits::default()).await?);
         let adapters = Provider::new(holding.data.clone());
         let admission = Mutex::new(Admission::new(ProvideConfig::default()));
-        let holder = Holder { holding, node: seed.node_id(), admission, large: Semaphore::new(LARGE_MAX) };
+        let reads = Reads::new(holding.store.clone(), Pace::of(holding.serve_bytes_per_s));
+        let holder = Holder { holding, node: seed.node_id(), admission, large: Semaphore::new(LARGE_MAX), reads };
         Ok(Self { bulk, holder: Arc::new(holder), adapters })
     }
 
@@ -145,33 +153,33 @@ async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, BulkStream { alpn, 
 impl Holder {
     async fn serve(self: Arc<Self>, remote: NodeId, stream: FrameStream) -> anyhow::Result<()> {
         let (mut sender, mut receiver) = stream.split();
-        let request = recv_message(&mut receiver, MESSAGE_BYTES_MAX, Some(&self.large)).await?;
+        let arriving = recv_message(&mut receiver, MESSAGE_BYTES_MAX, Some(&self.large));
+        let request = timeout(REQUEST_LIMIT, arriving).await.context("the request took too long")??;
         let reply = match Request::decode(&request) {
-            Ok(request) => self.admit(remote, request).await,
-            Err(error) => Reply::Refused(Refusal::Invalid { detail: error.to_string() }),
+            Ok(request) => self.admit(remote, request, &mut sender).await?,
+            Err(error) => Some(Reply::Refused(Refusal::Invalid { detail: error.to_string() })),
         };
-        send_message(&mut sender, &reply.encode()).await?;
+        if let Some(reply) = reply {
+            send_message(&mut sender, &reply.encode()).await?;
+        }
         Ok(())
     }
 
-    async fn admit(self: &Arc<Self>, remote: NodeId, request: Request) -> Reply {
+    /// What to reply; nothing if a range was sent.
+    async fn admit(self: &Arc<Self>, remote: NodeId, request: Request, sender: &mut FrameSender) -> anyhow::Result<Option<Reply>> {
         let ticket = self.admission.lock().unwrap_or_else(PoisonError::into_inner).open(remote, &request);
-        match ticket {
-            Ok(ticket) => {
-                // Given back also when this task is dropped half-way.
-                let _open = Open { holder: self, ticket: Some(ticket) };
-                self.answer(request).await.unwrap_or_else(Reply::Refused)
-            }
-            Err(refusal) => Reply::Refused(refusal),
-        }
-    }
-
-    async fn answer(self: &Arc<Self>, request: Request) -> Result<Reply, Refusal> {
-        match request {
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Ok(Some(Reply::Refused(refusal))),
+        };
+        // Given back also when this task is dropped half-way.
+        let _open = Open { holder: self, ticket: Some(ticket) };
+        let reply = match request {
             Request::Put { manifest, index, fragment } => self.put(manifest, index, fragment).await,
             Request::Locate { object } => self.blocking(move |store| located(store, object)).await,
-            Request::Get { object, index } => self.blocking(move |store| Ok(get(store, object, index))).await,
-        }
+            Request::Read { object, index, run } => return self.reads.serve(remote, object, index, run, sender).await.map(|()| None),
+        };
+        Ok(Some(reply.unwrap_or_else(Reply::Refused)))
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
@@ -243,20 +251,6 @@ fn located(store: &Store, object: BlobId) -> Result<Reply, Refusal> {
         Some(manifest) => Ok(Reply::Located { object, manifest, indices }),
         None => Err(Refusal::Unknown { object }),
     }
-}
-
-fn get(store: &Store, object: BlobId, index: u8) -> Reply {
-    let found = store.get_fragment(object, index).map_err(|error| match error {
-        StoreError::Corrupt(corrupt) => {
-            tracing::error!(%corrupt, "a kept fragment is damaged");
-            Damaged::Rotten
-        }
-        error => {
-            tracing::error!(%error, "cannot read a fragment");
-            Damaged::Disk
-        }
-    });
-    answer_get(object, index, found)
 }
 
 /// Told to the peer without detail; the log has it.

@@ -22,7 +22,7 @@ const MAGIC: &[u8; 8] = b"TRIBSEG1";
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: u64 = 12;
 const RECORD_MAGIC: &[u8; 4] = b"TREC";
-const RECORD_HEADER_BYTES: usize = 84;
+pub(super) const RECORD_HEADER_BYTES: usize = 84;
 const CHECKED_BYTES: usize = RECORD_HEADER_BYTES - 8;
 const SUFFIX: &str = ".seg";
 
