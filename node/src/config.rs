@@ -44,6 +44,8 @@ pub struct Config {
     pub rate_out: Amount,
     /// Keep fragments for Datanets.
     pub storage: bool,
+    /// Bytes a second that this node sends of its fragments to all peers together, half of it to one; 0 sets no limit.
+    pub serve_bytes_per_s: u64,
     /// Build and post index roots of new versions (needs stake).
     pub indexer: bool,
     /// Build and post payout roots (needs stake).
@@ -123,6 +125,8 @@ impl Default for Config {
             rate_in: Amount(2_000_000_000_000_000),
             rate_out: Amount(6_000_000_000_000_000),
             storage: true,
+            // A line of 1 Gbit/s: below it a queue forms here, where peers share it fairly, and not in the line's buffers.
+            serve_bytes_per_s: 125_000_000,
             indexer: false,
             poster: false,
             // The receipts of all nodes pass through who does.

@@ -127,6 +127,11 @@ impl DataDir {
         self.0.join("seals").join(format!("{datanet}.log"))
     }
 
+    /// Fetches that were broken off, one file an object; each is removed when its object is whole.
+    pub fn fetching(&self) -> PathBuf {
+        self.0.join("fetching")
+    }
+
     /// A client's lanes and nonce.
     pub fn client(&self) -> PathBuf {
         self.0.join("client.json")

@@ -2,7 +2,7 @@
 //!
 //! A contribution travels so. Its contributor commits on the chain, shows the shard to the gate ([`review`]), signs, has it accepted on
 //! the chain, sends one fragment to each holder ([`spread`], holders by [`placing`], carried by [`exchange`]) and tells all of them who holds what ([`keeping`]). Whoever needs it asks
-//! holders ([`fetching`]) and keeps the shard ([`Shards`]) once its text root is the registered one. A private Datanet's shards are sealed ([`seals`]). Adapters travel as three files under
+//! holders ([`fetching`], answered by [`serving`]) and keeps the shard ([`Shards`]) once its text root is the registered one. A private Datanet's shards are sealed ([`seals`]). Adapters travel as three files under
 //! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
@@ -13,6 +13,7 @@ pub mod members;
 pub mod placing;
 pub mod review;
 pub mod seals;
+pub mod serving;
 pub mod shards;
 pub mod spread;
 

@@ -34,7 +34,7 @@ use p2p::{
 };
 use serde::{Deserialize, Serialize};
 use storage::{
-    proto::placement::Region,
+    proto::{placement::Region, provide::Pace},
     store::{Config as StoreConfig, Store},
 };
 use tokio::{
@@ -361,7 +361,7 @@ impl Node {
             started: Instant::now(),
         });
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
-        spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing)));
+        spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
         if config.storage {
             let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config(), config.keeping.scrub_bytes_per_s);
             spawn(&mut tasks, &stop, mending.run(noticed, asked));

@@ -17,14 +17,14 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
-use node::datanet::exchange::ask;
+use node::datanet::exchange::{ask, read_fragment};
 use p2p::{
     bulk::{BulkEndpoint, BulkLimits},
     identity::NodeSeed,
 };
 use serde_json::Value;
 use storage::{
-    erasure::{self, Profile},
+    erasure::{self, ObjectManifest, Profile},
     proto::message::{Refusal, Reply, Request},
 };
 use types::{
@@ -202,9 +202,8 @@ async fn holders_keep_only_what_is_theirs(world: &World, object: BlobId) {
         panic!("not located")
     };
     let [index] = indices[..] else { panic!("{indices:?}") };
-    let Reply::Fragment { bytes: fragment, .. } = ask(&bulk, first, at, &Request::Get { object, index }, limit).await.unwrap() else {
-        panic!("no fragment")
-    };
+    let known = ObjectManifest::decode_as(object, &manifest).unwrap();
+    let fragment = read_fragment(&bulk, first, at, &known, index).await.unwrap().into_bytes();
     let put = Request::Put { manifest, index, fragment };
     assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Stored { object, index }, "putting again is harmless");
     assert_eq!(ask(&bulk, second, beside, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index }));

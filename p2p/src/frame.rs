@@ -129,6 +129,17 @@ impl Decoder {
         Ok(Some(body))
     }
 
+    /// Moves bytes that were pushed and belong to no frame to the beginning of `out`, and says how many. For streams that go on without frames.
+    pub fn take_raw(&mut self, out: &mut [u8]) -> usize {
+        let count = self.held_bytes().min(out.len());
+        out[..count].copy_from_slice(&self.buffer[self.taken..self.taken + count]);
+        self.taken += count;
+        if self.taken == self.buffer.len() {
+            (self.buffer, self.taken) = (Vec::new(), 0);
+        }
+        count
+    }
+
     /// Says that no more bytes will come.
     ///
     /// # Errors

@@ -155,6 +155,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_without_frames_follow_frames_and_end_where_the_stream_does() {
+        let (near, mut far) = pair();
+        let (mut sender, _receiver) = near.split();
+        let body: Vec<u8> = (0..=255).cycle().take(2 * WINDOW_BYTES).collect();
+        let expected = body.clone();
+        let sending = tokio::spawn(async move {
+            sender.send(b"head").await?;
+            sender.send_raw(&body).await?;
+            sender.finish().await
+        });
+        assert_eq!(far.recv(16).await, Ok(Some(b"head".to_vec())));
+        let (_sender, mut receiver) = far.split();
+        let (mut got, mut place) = (Vec::new(), [0; 1_000]);
+        loop {
+            let count = receiver.recv_raw(&mut place).await.unwrap();
+            got.extend_from_slice(&place[..count]);
+            if count == 0 {
+                break;
+            }
+        }
+        assert!(got == expected);
+        assert_eq!(receiver.recv_raw(&mut place).await, Ok(0));
+        sending.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_dropped_stream_is_a_reset_not_an_end() {
         let (near, mut far) = pair();
         drop(near);

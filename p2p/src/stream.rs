@@ -212,13 +212,27 @@ impl FrameSender {
         }
     }
 
+    /// Sends bytes in no frame, for a peer that knows from the frames before how many follow. No copy is made of them here.
+    ///
+    /// Dropped half-way, the stream has lost its place and is to be reset.
+    ///
+    /// # Errors
+    /// As [`FrameSender::send`].
+    pub async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        if self.is_over {
+            return Err(StreamError::Finished);
+        }
+        self.flush().await?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = &rest[self.half.write(rest).await?..];
+        }
+        Ok(())
+    }
+
     async fn flush(&mut self) -> Result<(), StreamError> {
         while let Some(rest) = self.pending.get(self.flushed..).filter(|rest| !rest.is_empty()) {
-            self.flushed += match &mut self.half {
-                SendHalf::Quinn(stream) => stream.write(rest).await?,
-                SendHalf::Iroh(stream) => stream.write(rest).await?,
-                SendHalf::Memory(writer) => writer.write(rest).await?,
-            };
+            self.flushed += self.half.write(rest).await?;
         }
         self.flushed = 0;
         self.pending.clear();
@@ -268,6 +282,28 @@ impl FrameReceiver {
         }
     }
 
+    /// Fills the beginning of `out` with bytes that are in no frame, and says how many came: 0 at the end of the stream. They go straight from the
+    /// transport to their place. May be dropped half-way without loss.
+    ///
+    /// # Errors
+    /// [`StreamError::Reset`], [`StreamError::Lost`].
+    pub async fn recv_raw(&mut self, out: &mut [u8]) -> Result<usize, StreamError> {
+        let held = self.decoder.take_raw(out);
+        if held > 0 || self.is_over || out.is_empty() {
+            return Ok(held);
+        }
+        let came = match &mut self.half {
+            ReceiveHalf::Quinn(stream) => stream.read(out).await?,
+            ReceiveHalf::Iroh(stream) => stream.read(out).await?,
+            ReceiveHalf::Memory(reader) => reader.read(out.len()).await?.map(|bytes| {
+                out[..bytes.len()].copy_from_slice(&bytes);
+                bytes.len()
+            }),
+        };
+        self.is_over = came.is_none();
+        Ok(came.unwrap_or(0))
+    }
+
     /// Tells the peer to send no more; its `send` fails with [`StreamError::Reset`].
     pub fn stop(&mut self, code: u64) {
         self.is_over = true;
@@ -312,6 +348,17 @@ pub(crate) enum SendHalf {
     Quinn(quinn::SendStream),
     Iroh(iroh::endpoint::SendStream),
     Memory(memory::Writer),
+}
+
+impl SendHalf {
+    /// Gives the transport what it takes of `bytes`, and says how much that is.
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        Ok(match self {
+            Self::Quinn(stream) => stream.write(bytes).await?,
+            Self::Iroh(stream) => stream.write(bytes).await?,
+            Self::Memory(writer) => writer.write(bytes).await?,
+        })
+    }
 }
 
 /// The transports' receiving halves.

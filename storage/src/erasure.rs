@@ -12,7 +12,11 @@ mod kernel;
 mod lie;
 mod manifest;
 
-use std::{collections::BTreeMap, fmt, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::OnceLock,
+};
 
 use types::{
     id::{BlobId, Hash32},
@@ -301,6 +305,14 @@ impl ObjectManifest {
     }
 }
 
+impl ObjectManifest {
+    /// A fragment whose bytes were checked group by group against the root of `index`; nothing if there is none of that index and length.
+    pub(crate) fn assembled(&self, index: u8, bytes: Vec<u8>) -> Option<VerifiedFragment> {
+        let root = self.fragments().get(usize::from(index)).filter(|_| bytes.len() == self.fragment_len())?;
+        Some(VerifiedFragment { object: self.id(), index, blake3: root.blake3, bytes })
+    }
+}
+
 /// Why an object does not come back from its fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReconstructError {
@@ -340,27 +352,55 @@ pub enum ReconstructError {
 /// [`ReconstructError`]; the content is hashed before it is returned.
 pub fn reconstruct(manifest: &ObjectManifest, fragments: &[VerifiedFragment]) -> Result<Vec<u8>, ReconstructError> {
     let found = sorted(manifest, fragments)?;
-    let length = manifest.fragment_len();
-    let mut bytes = vec![0; usize::from(manifest.profile().data()) * length];
-    let mut missing: (Vec<usize>, Vec<&mut [u8]>) = (vec![], vec![]);
-    for (index, place) in bytes.chunks_mut(length).enumerate() {
-        match found.get(&index) {
-            Some(part) => place.copy_from_slice(part),
-            None => {
-                missing.0.push(index);
-                missing.1.push(place);
+    let (data, length) = (usize::from(manifest.profile().data()), manifest.fragment_len());
+    let mut bytes = vec![0; data * length];
+    let (mut here, mut others) = (BTreeSet::new(), BTreeMap::new());
+    for (index, part) in found {
+        match bytes.chunks_mut(length).nth(index) {
+            Some(place) => {
+                place.copy_from_slice(part);
+                here.insert(index);
             }
+            None => drop(others.insert(index, part)),
+        }
+    }
+    complete(manifest, &mut bytes, &here, &others)?;
+    Ok(bytes)
+}
+
+/// Gives the object back from a buffer as long as its data fragments, those of `here` in their places, and from `others` by index. Every
+/// byte of either was checked against the manifest, and together they are as many as suffice. On an error the fragments of `here` are still in
+/// their places.
+pub(crate) fn complete(
+    manifest: &ObjectManifest,
+    bytes: &mut Vec<u8>,
+    here: &BTreeSet<usize>,
+    others: &BTreeMap<usize, &[u8]>,
+) -> Result<(), ReconstructError> {
+    let (object, needed) = (manifest.id(), usize::from(manifest.profile().data()));
+    if here.len() + others.len() < needed {
+        return Err(ReconstructError::TooFew { object, found: here.len() + others.len(), needed });
+    }
+    let mut found = others.clone();
+    let mut missing: (Vec<usize>, Vec<&mut [u8]>) = (vec![], vec![]);
+    for (index, place) in bytes.chunks_mut(manifest.fragment_len()).enumerate() {
+        if here.contains(&index) {
+            found.insert(index, place);
+        } else {
+            missing.0.push(index);
+            missing.1.push(place);
         }
     }
     if !missing.0.is_empty() {
         manifest.profile().solve(Path::best(), &found, &missing.0, &mut missing.1);
     }
-    let is_padded = bytes[manifest.length()..].iter().all(|byte| *byte == 0);
+    let (content, padding) = bytes.split_at(manifest.length());
+    let (got, expected) = (BlobId::of(content), manifest.content());
+    if got != expected || padding.iter().any(|byte| *byte != 0) {
+        return Err(ReconstructError::FalseManifest { object, expected, got });
+    }
     bytes.truncate(manifest.length());
-    let got = BlobId::of(&bytes);
-    let expected = manifest.content();
-    let object = manifest.id();
-    if got == expected && is_padded { Ok(bytes) } else { Err(ReconstructError::FalseManifest { object, expected, got }) }
+    Ok(())
 }
 
 /// Gives fragment `index` back from any others that suffice: one row of the code, without the object in between.

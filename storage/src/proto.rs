@@ -5,11 +5,12 @@
 //!
 //! Flow. A contributor encodes a shard, asks [`placement`] for the holders and runs a [`spread::Spread`], which sends each its [`message::Request::Put`]; a holder
 //! runs [`provide::plan_put`], stores, answers [`message::Reply::Stored`]. Whoever wants the object runs a [`fetch::Fetch`]: it asks holders to
-//! [`message::Request::Locate`] the object (manifest and indices come back, the manifest is checked against the object's id), asks for as many
-//! fragments as the code needs, one holder each, hashes each on arrival, replaces holders that fail, and ends with the object or with an
-//! error that counts what was found. A lost or late holder costs one more request; a lying one leaves [`fetch::Evidence`].
+//! [`message::Request::Locate`] the object (manifest and indices come back, the manifest is checked against the object's id), reads as many fragments
+//! as the code needs, one holder each, in [`range`]s of which each 16 KiB is checked on arrival, goes on elsewhere where a holder fails or is late, and
+//! ends with the object or with an error that counts what was found. A lost or late holder costs what it still owed; a lying one leaves
+//! [`fetch::Evidence`].
 //!
-//! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB and five replies of about 450 bytes.
+//! Cost of a 64 MiB shard at 3 of 5: three fragments of 21.3 MiB, 84 KiB of hashes with each, and five replies of about 450 bytes.
 //! Beside the fragments: [`gate`], how a contribution is shown to the gate of a Datanet, and [`files`], how adapters travel.
 //! Who holds what is written in records that holders keep and tell each other ([`keeping`]). What is lost is noticed by [`audit`] and brought back by [`repair`].
 //! Placement is rendezvous hashing (Thaler and Ravishankar, 1998).
@@ -22,5 +23,6 @@ pub mod keeping;
 pub mod message;
 pub mod placement;
 pub mod provide;
+pub mod range;
 pub mod repair;
 pub mod spread;

@@ -41,6 +41,7 @@ pub use self::{
     index::IndexError,
     records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
     scrub::{Progress, Scrubbed, Walk},
+    serve::Reading,
     space::Usage,
 };
 use self::{

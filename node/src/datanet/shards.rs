@@ -151,12 +151,13 @@ impl Shards {
     }
 
     async fn fetch(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
-        let mut blamed = Vec::new();
-        let mut attempt = 1;
+        let (mut blamed, mut kept) = (Vec::new(), None);
+        let (mut attempt, halves) = (1, self.data.fetching());
         let fetched = loop {
             let holders = self.holders(accepted.object).await?;
-            let outcome = fetching::fetch(&self.bulk, accepted.object, &holders).await;
+            let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
+            kept = outcome.kept;
             match outcome.result {
                 Ok(fetched) => break fetched,
                 Err(error) if attempt < ATTEMPTS => {

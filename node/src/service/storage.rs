@@ -14,13 +14,13 @@ use anyhow::Context as _;
 use p2p::{
     bulk::{BulkEndpoint, BulkError, BulkLimits, BulkStream},
     identity::NodeSeed,
-    stream::{FrameStream, code},
+    stream::{FrameSender, FrameStream, code},
 };
 use storage::{
     erasure::{MANIFEST_BYTES_MAX, ObjectManifest},
     proto::{
         message::{MESSAGE_BYTES_MAX, Refusal, Reply, Request},
-        provide::{Admission, Config as ProvideConfig, Damaged, PutFacts, PutPlan, Ticket, answer_get, plan_put},
+        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, plan_put},
     },
     store::{Store, StoreError},
 };
@@ -38,6 +38,7 @@ use crate::{
         exchange::{STORAGE_ALPN, recv_message, send_message},
         keeping::{KEEPING_ALPN, Registered},
         placing,
+        serving::Reads,
     },
 };
 
@@ -47,6 +48,10 @@ const STREAMS_MAX: usize = 64;
 const LARGE_MAX: usize = 8;
 /// Longest time for a request to arrive, to be carried out, and for its reply to be taken: a fragment at 3 Mbit/s each way.
 const SERVE_LIMIT: Duration = Duration::from_secs(150);
+/// The same for a read: ten minutes, in which the largest fragment is sent at 300 kbit/s. One whose peer stands still ends sooner.
+const READ_LIMIT: Duration = Duration::from_secs(600);
+/// Longest time for a request to arrive: a fragment at 3 Mbit/s.
+const REQUEST_LIMIT: Duration = Duration::from_secs(75);
 /// How long a contribution is awaited that a fragment belongs to: blocks on a slow day.
 const REGISTERED_WAIT: Duration = Duration::from_secs(15);
 
@@ -62,6 +67,7 @@ struct Holder {
     keeping: Arc<Keeping>,
     admission: Mutex<Admission>,
     large: Semaphore,
+    reads: Reads,
 }
 
 impl Serving {
@@ -85,10 +91,11 @@ impl Serving {
         Arc::clone(&self.bulk)
     }
 
-    /// Serves until the endpoint closes. May be dropped: open streams are reset.
-    pub async fn run(self, keeping: Arc<Keeping>, auditing: Arc<Auditing>) {
+    /// Serves until the endpoint closes, fragments at this `pace`. May be dropped: open streams are reset.
+    pub async fn run(self, keeping: Arc<Keeping>, auditing: Arc<Auditing>, pace: Pace) {
         let admission = Mutex::new(Admission::new(ProvideConfig::default()));
-        let holder = Arc::new(Holder { keeping, admission, large: Semaphore::new(LARGE_MAX) });
+        let reads = Reads::new(keeping.store.clone(), pace);
+        let holder = Arc::new(Holder { keeping, admission, large: Semaphore::new(LARGE_MAX), reads });
         let mut streams = JoinSet::new();
         loop {
             tokio::select! {
@@ -104,6 +111,7 @@ impl Serving {
 }
 
 async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, auditing: Arc<Auditing>, BulkStream { alpn, remote, mut stream }: BulkStream) {
+    let limit = if alpn == STORAGE_ALPN { READ_LIMIT } else { SERVE_LIMIT };
     let serving = async {
         match alpn.as_slice() {
             STORAGE_ALPN => holder.serve(remote, stream).await,
@@ -116,7 +124,7 @@ async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, auditing: Arc<Audit
             }
         }
     };
-    match timeout(SERVE_LIMIT, serving).await {
+    match timeout(limit, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%remote, error = format!("{error:#}"), "bulk request ended"),
         Err(_) => tracing::debug!(%remote, "bulk request took too long"),
@@ -126,33 +134,36 @@ async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, auditing: Arc<Audit
 impl Holder {
     async fn serve(self: Arc<Self>, remote: NodeId, stream: FrameStream) -> anyhow::Result<()> {
         let (mut sender, mut receiver) = stream.split();
-        let request = recv_message(&mut receiver, MESSAGE_BYTES_MAX, Some(&self.large)).await?;
+        let arriving = recv_message(&mut receiver, MESSAGE_BYTES_MAX, Some(&self.large));
+        let request = timeout(REQUEST_LIMIT, arriving).await.context("the request took too long")??;
         let reply = match Request::decode(&request) {
-            Ok(request) => self.admit(remote, request).await,
-            Err(error) => Reply::Refused(Refusal::Invalid { detail: error.to_string() }),
+            Ok(request) => self.admit(remote, request, &mut sender).await?,
+            Err(error) => Some(Reply::Refused(Refusal::Invalid { detail: error.to_string() })),
         };
-        send_message(&mut sender, &reply.encode()).await?;
+        if let Some(reply) = reply {
+            send_message(&mut sender, &reply.encode()).await?;
+        }
         Ok(())
     }
 
-    async fn admit(self: &Arc<Self>, remote: NodeId, request: Request) -> Reply {
+    /// What to reply; nothing if a range was sent.
+    async fn admit(self: &Arc<Self>, remote: NodeId, request: Request, sender: &mut FrameSender) -> anyhow::Result<Option<Reply>> {
         let ticket = self.admission.lock().unwrap_or_else(PoisonError::into_inner).open(remote, &request);
-        match ticket {
-            Ok(ticket) => {
-                // Given back also when this task is dropped half-way.
-                let _open = Open { holder: self, ticket: Some(ticket) };
-                self.answer(request).await.unwrap_or_else(Reply::Refused)
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Ok(Some(Reply::Refused(refusal))),
+        };
+        // Given back also when this task is dropped half-way.
+        let _open = Open { holder: self, ticket: Some(ticket) };
+        let reply = match request {
+            Request::Put { manifest, index, fragment } => {
+                let putting = timeout(SERVE_LIMIT, self.put(manifest, index, fragment));
+                putting.await.context("keeping a fragment took too long")?
             }
-            Err(refusal) => Reply::Refused(refusal),
-        }
-    }
-
-    async fn answer(self: &Arc<Self>, request: Request) -> Result<Reply, Refusal> {
-        match request {
-            Request::Put { manifest, index, fragment } => self.put(manifest, index, fragment).await,
             Request::Locate { object } => self.blocking(move |store| located(store, object)).await,
-            Request::Get { object, index } => self.blocking(move |store| Ok(get(store, object, index))).await,
-        }
+            Request::Read { object, index, run } => return self.reads.serve(remote, object, index, run, sender).await.map(|()| None),
+        };
+        Ok(Some(reply.unwrap_or_else(Reply::Refused)))
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
@@ -219,20 +230,6 @@ fn located(store: &Store, object: BlobId) -> Result<Reply, Refusal> {
         Some(manifest) => Ok(Reply::Located { object, manifest, indices }),
         None => Err(Refusal::Unknown { object }),
     }
-}
-
-fn get(store: &Store, object: BlobId, index: u8) -> Reply {
-    let found = store.get_fragment(object, index).map_err(|error| match error {
-        StoreError::Corrupt(corrupt) => {
-            tracing::error!(%corrupt, "a kept fragment is damaged");
-            Damaged::Rotten
-        }
-        error => {
-            tracing::error!(%error, "cannot read a fragment");
-            Damaged::Disk
-        }
-    });
-    answer_get(object, index, found)
 }
 
 /// Told to the peer without detail; the log has it.

@@ -1,4 +1,5 @@
-//! A holder that sends wrong bytes: it advertises, locates truthfully, and answers for a fragment with bytes of its length that it made up.
+//! A holder that sends wrong bytes: it advertises, locates truthfully, and answers for groups of a fragment with bytes that it made up, as many
+//! as they would be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,8 +90,11 @@ async fn serve(bulk: Arc<BulkEndpoint>, object: BlobId, manifest: Vec<u8>, index
             Ok(Request::Locate { object: asked }) if asked == object => {
                 Reply::Located { object, manifest: manifest.clone(), indices: vec![index] }
             }
-            Ok(Request::Get { object: asked, index: wanted }) if asked == object && wanted == index => {
-                Reply::Fragment { object, index, bytes: vec![0x5a; bytes] }
+            Ok(Request::Read { object: asked, index: wanted, run }) if asked == object && wanted == index => {
+                drop(sender.send(&Reply::Range { object, index, run }.encode()).await);
+                drop(sender.send_raw(&vec![0x5a; run.encoded_len(bytes)]).await);
+                drop(sender.finish().await);
+                continue;
             }
             _ => Reply::Refused(Refusal::Unknown { object }),
         };

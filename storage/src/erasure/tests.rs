@@ -117,7 +117,7 @@ fn fewer_fragments_than_needed_is_an_error_that_counts_distinct_ones() {
     let encoded = encode(&bytes(100), Hash32::ZERO, Profile::DEVNET).unwrap();
     let object = encoded.manifest.id();
     for given in [vec![], vec![1], vec![4, 0], vec![2, 2, 2]] {
-        let found = given.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let found = given.iter().collect::<BTreeSet<_>>().len();
         assert_eq!(reconstruct(&encoded.manifest, &verified(&encoded, given)), Err(ReconstructError::TooFew { object, found, needed: 3 }));
     }
 }

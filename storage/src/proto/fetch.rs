@@ -1,205 +1,125 @@
 //! Fetching an object from several holders at once.
 //!
 //! Two phases, both driven by [`Fetch::handle`]. *Locate*: every candidate is asked what it holds; the first manifest whose hash is the object's
-//! id is kept. *Get*: as many fragments as the code needs are under way at a time, each from one holder, least-asked holders first. A holder
-//! that fails is replaced by another of the same fragment or by another fragment; one that answers [`Refusal::Busy`] is asked again, a few
-//! times. Whoever sends bytes that are not what the manifest names is asked nothing more and leaves [`Evidence`].
+//! id is kept. *Read*: as many fragments as the code needs are under way at a time, each from one holder, least-asked holders first, those that
+//! are the object itself before those that must be decoded. What comes is checked in groups of 16 KiB ([`range`](super::range)) and kept in
+//! [`Parts`], whatever becomes of the stream that brought it: only what is missing is asked for again, from the same holder, another
+//! holder of the fragment, or as another fragment. Whoever sends a group that is not what the manifest names is asked nothing more and leaves [`Evidence`].
 //!
-//! Messages: one Locate per candidate, `data` Gets, and one Get more per failure, at most [`Config::attempts`] per holder and fragment.
-//! Nothing is random and nothing reads a clock: the same inputs give the same outputs.
+//! *Late streams.* A stream that brings too little in a [`Config::progress_window`] is given up. Once half of the fragments needed are here, one that runs
+//! three times as long as their median is late: the second half of what it owes is asked of another holder of the fragment, or another fragment is
+//! asked for; whoever is first wins and the rest is cancelled. A quarter of the fragments needed may be hedged so at a time, each
+//! stream once, so a fetch costs at most a quarter more bytes than it must.
+//!
+//! Messages: one Locate per candidate, `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
+//! bring less than a MiB. Nothing is random and nothing reads a clock: the same inputs give the same outputs.
+
+mod outcome;
+mod parts;
+pub mod saved;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use types::{
     id::{BlobId, NodeId},
     time::Time,
 };
 
-use super::message::{Refusal, Reply, Request};
-use crate::erasure::{self, FragmentError, ManifestError, ObjectManifest, Proof, ReconstructError, VerifiedFragment};
+pub use self::{
+    outcome::{Config, Evidence, Failure, FetchError, Fetched},
+    parts::{Parts, RECORD_GROUPS, Record},
+};
+use super::{
+    message::{Refusal, Reply},
+    range::{Block, Run, Wrong},
+};
+use crate::erasure::{ManifestError, ObjectManifest};
 
 /// Most candidates asked about one object: the holders of the largest profile and as many again.
 pub const CANDIDATES_MAX: usize = 96;
-
-/// How patient a fetch is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Wait for one Locate. 5 s: a small message, twice around the world with losses.
-    pub locate_timeout: Duration,
-    /// Wait for one fragment. 60 s: the largest at 3 Mbit/s.
-    pub get_timeout: Duration,
-    /// Times one holder is asked for one fragment. 3: once, and twice after a passing refusal or a timeout.
-    pub attempts: u8,
-    /// Wait before asking a busy holder again. 500 ms.
-    pub retry_after: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            locate_timeout: Duration::from_secs(5),
-            get_timeout: Duration::from_secs(60),
-            attempts: 3,
-            retry_after: Duration::from_millis(500),
-        }
-    }
-}
+/// A stream that brought so many groups, 1 MiB, does not count among [`Config::attempts`].
+const WELCOME_GROUPS: u32 = 64;
+/// A stream is late after so many times the median of those that are done.
+const LATE_TIMES: u32 = 3;
 
 /// What happens to a fetch.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Input {
     /// Begin; the first input.
     Start,
-    /// A holder's answer to the request that named `index` (nothing: Locate).
-    Reply {
+    /// A holder's answer to Locate.
+    Located {
         /// Who answered.
         from: NodeId,
-        /// Fragment that was asked for.
-        index: Option<u8>,
-        /// What came.
-        reply: Reply,
+        /// What came; nothing if no answer did.
+        reply: Option<Reply>,
     },
-    /// A request to this holder failed: no connection, a broken stream, an undecodable answer.
-    Lost {
-        /// Who was asked.
+    /// Good groups of a stream. Welcome also from one that was given up.
+    Block {
+        /// The stream.
+        stream: u32,
+        /// From whom.
         from: NodeId,
-        /// Fragment that was asked for; nothing: Locate.
-        index: Option<u8>,
+        /// The groups.
+        block: Block,
+    },
+    /// A stream ended; its blocks were reported before.
+    Ended {
+        /// The stream.
+        stream: u32,
+        /// How.
+        end: StreamEnd,
     },
     /// Time passed; due at [`Fetch::deadline`].
     Tick,
 }
 
-/// What the caller must do.
+/// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send a request to a holder and report its reply or its loss.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        request: Request,
-    },
-    /// A holder sent what it should not have: tell the reputation.
-    Blame(Evidence),
-    /// The fetch ended; further inputs do nothing.
-    Done(Result<Fetched, FetchError>),
-}
-
-/// An object, and who sent how much of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The object's manifest.
-    pub manifest: ObjectManifest,
-    /// The object, hashed.
-    pub bytes: Vec<u8>,
-    /// Bytes of good fragments by holder.
-    pub received: BTreeMap<NodeId, u64>,
-}
-
-impl fmt::Debug for Fetched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetched")
-            .field("object", &self.manifest.id())
-            .field("bytes", &self.bytes.len())
-            .field("received", &self.received)
-            .finish()
-    }
-}
-
-/// What a holder sent instead of what the manifest names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("holder {holder} sent {got} as {}of object {object}, the manifest names {expected}", fragment.map(|index| format!("fragment {index} ")).unwrap_or_default())]
-pub struct Evidence {
-    /// Who.
-    pub holder: NodeId,
-    /// The object.
-    pub object: BlobId,
-    /// Which fragment; nothing: the manifest itself.
-    pub fragment: Option<u8>,
-    /// What it should be.
-    pub expected: BlobId,
-    /// What it is.
-    pub got: BlobId,
-}
-
-/// Why a request to a holder came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// It refused.
+pub enum StreamEnd {
+    /// All of the range came.
+    Whole,
+    /// The holder refused.
     Refused(Refusal),
-    /// It was too slow.
-    TimedOut,
-    /// It could not be reached, or broke off.
+    /// No connection, or it broke off.
     Lost,
-    /// It sent wrong bytes.
-    Wrong,
-    /// It answered something else than was asked.
+    /// A group was wrong.
+    Wrong(Wrong),
+    /// Something else than the range that was asked for.
     OffTopic,
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Lost => f.write_str("not reachable"),
-            Self::Wrong => f.write_str("sent wrong bytes"),
-            Self::OffTopic => f.write_str("answered another question"),
-        }
-    }
-}
-
-/// Why an object did not come.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
-    /// No candidate had its manifest.
-    #[error("no manifest of object {object} from {asked} holders{}: check that its holders run", list(failures))]
-    NoManifest {
-        /// The object.
-        object: BlobId,
-        /// Candidates asked.
-        asked: usize,
-        /// The last failure of each.
-        failures: BTreeMap<NodeId, Failure>,
+/// What the caller must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Ask a holder what it holds.
+    Locate {
+        /// Whom.
+        to: NodeId,
     },
-    /// Fewer fragments than the code needs.
-    #[error("object {object} needs {needed} fragments, {found} were found{}: start more of its holders and try again", list(failures))]
-    TooFew {
-        /// The object.
-        object: BlobId,
-        /// Good fragments that came.
-        found: usize,
-        /// Fragments that suffice.
-        needed: usize,
-        /// The last failure of each holder.
-        failures: BTreeMap<NodeId, Failure>,
+    /// Read groups of a fragment and report them.
+    Read {
+        /// Number for what is reported.
+        stream: u32,
+        /// From whom.
+        to: NodeId,
+        /// Which fragment.
+        index: u8,
+        /// Which groups.
+        run: Run,
     },
-    /// The object's own manifest is broken: its uploader made it so.
-    #[error("the manifest of the object itself is broken, no holder has another: {0}")]
-    Manifest(#[from] ManifestError),
-    /// The fragments are what the manifest names, but do not make the object.
-    #[error(transparent)]
-    Reconstruct(#[from] ReconstructError),
-    /// The same, with the proof that convicts the manifest's author before everybody.
-    #[error("{error}")]
-    Lied {
-        /// What the fragments give.
-        error: ReconstructError,
-        /// Manifest and fragments.
-        proof: Box<Proof>,
+    /// End a stream; what is good of it may still be reported.
+    Cancel {
+        /// Which.
+        stream: u32,
     },
-}
-
-fn list(failures: &BTreeMap<NodeId, Failure>) -> String {
-    let each: Vec<_> = failures.iter().map(|(holder, failure)| format!("{holder}: {failure}")).collect();
-    if each.is_empty() { String::new() } else { format!(" ({})", each.join("; ")) }
+    /// A holder sent what it should not have: tell the reputation.
+    Blame(Evidence),
+    /// The fetch ended; further inputs do nothing. Streams still open are to be ended.
+    Done(Result<Fetched, FetchError>),
 }
 
 /// One fetch of one object.
@@ -207,12 +127,18 @@ fn list(failures: &BTreeMap<NodeId, Failure>) -> String {
 pub struct Fetch {
     object: BlobId,
     config: Config,
-    manifest: Option<ObjectManifest>,
+    parts: Option<Parts>,
     holders: BTreeMap<NodeId, Holder>,
     /// Candidates in the order given, which breaks ties.
     order: Vec<NodeId>,
-    found: BTreeMap<u8, VerifiedFragment>,
+    streams: BTreeMap<u32, Stream>,
+    next_stream: u32,
+    /// When the first holder said what it has.
+    located_at: Option<Time>,
+    /// How long fragments took that are whole.
+    took: Vec<Duration>,
     received: BTreeMap<NodeId, u64>,
+    now: Time,
     is_done: bool,
 }
 
@@ -230,10 +156,24 @@ struct Holder {
 #[derive(Debug, Default)]
 struct Offer {
     asked: u8,
-    /// Due time of the open Get.
-    getting: Option<Time>,
     /// Not to be asked before.
     rests_until: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    holder: NodeId,
+    index: u8,
+    started: Time,
+    /// Groups that came.
+    got: u32,
+    owed: u32,
+    /// When progress is looked at next, and the groups that had come before.
+    due: Time,
+    before: u32,
+    /// The late stream it was opened beside.
+    hedges: Option<u32>,
+    is_hedged: bool,
 }
 
 impl Fetch {
@@ -245,14 +185,69 @@ impl Fetch {
                 order.push(candidate);
             }
         }
-        Self { object, config, manifest: None, holders, order, found: BTreeMap::new(), received: BTreeMap::new(), is_done: false }
+        Self {
+            object,
+            config,
+            parts: None,
+            holders,
+            order,
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            located_at: None,
+            took: Vec::new(),
+            received: BTreeMap::new(),
+            now: Time(0),
+            is_done: false,
+        }
+    }
+
+    /// Goes on with what an earlier fetch of the same object got; before [`Input::Start`].
+    #[must_use]
+    pub fn with_parts(mut self, parts: Parts) -> Self {
+        if parts.manifest().id() == self.object {
+            self.parts = Some(parts);
+        }
+        self
+    }
+
+    /// Takes in blocks that an earlier process wrote down ([`saved`]); before [`Input::Start`].
+    pub fn restore(&mut self, manifest: &ObjectManifest, blocks: &[Block]) {
+        if manifest.id() != self.object {
+            return;
+        }
+        let parts = self.parts.get_or_insert_with(|| Parts::new(manifest.clone()));
+        for block in blocks {
+            parts.place(block);
+            parts.note_saved(block.index(), block.run());
+        }
+    }
+
+    /// What has come, if the manifest has.
+    pub const fn parts_mut(&mut self) -> Option<&mut Parts> {
+        self.parts.as_mut()
+    }
+
+    /// What has come, for another fetch of the object. Nothing after a fetch that succeeded.
+    pub fn into_parts(self) -> Option<Parts> {
+        self.parts
     }
 
     /// When the next [`Input::Tick`] is due; nothing once the fetch ended.
     pub fn deadline(&self) -> Option<Time> {
-        let offers = self.holders.values().flat_map(|holder| holder.offers.values());
-        let times = offers.flat_map(|offer| [offer.getting, offer.rests_until]).chain(self.holders.values().map(|holder| holder.locating));
-        times.flatten().min().filter(|_| !self.is_done)
+        if self.is_done {
+            return None;
+        }
+        let rests = self.holders.values().flat_map(|holder| holder.offers.values()).filter_map(|offer| offer.rests_until);
+        let locating = self.holders.values().filter_map(|holder| holder.locating);
+        let streams = self.streams.values().map(|stream| stream.due);
+        let late = self.late_after().into_iter().flat_map(|late_after| {
+            let can_be = self.streams.values().filter(|stream| !stream.is_hedged && stream.hedges.is_none());
+            can_be.map(move |stream| stream.started.after(late_after))
+        });
+        let grace = self.grace_until().filter(|_| self.is_locating());
+        // What was due before is waiting for something else by now.
+        let later = late.chain(grace).filter(|due| *due > self.now);
+        rests.chain(locating).chain(streams).chain(later).min()
     }
 
     /// Takes one input; the outputs are to be carried out in order.
@@ -261,51 +256,51 @@ impl Fetch {
         if self.is_done {
             return outputs;
         }
+        self.now = now;
         match input {
             Input::Start => outputs.extend(self.locate(now)),
-            Input::Reply { from, index, reply } => outputs.extend(self.reply(now, from, index, reply)),
-            Input::Lost { from, index } => self.fail(now, from, index, Failure::Lost),
+            Input::Located { from, reply } => outputs.extend(self.located(now, from, reply)),
+            Input::Block { stream, from, block } => outputs.extend(self.block(now, stream, from, &block)),
+            Input::Ended { stream, end } => outputs.extend(self.ended(now, stream, end)),
             Input::Tick => {}
         }
         if !self.is_done {
-            self.expire(now);
-            outputs.extend(self.ask(now));
+            outputs.extend(self.expire(now));
         }
         outputs.extend(self.end());
+        if !self.is_done {
+            outputs.extend(self.ask(now));
+            outputs.extend(self.hedge(now));
+            outputs.extend(self.give_up());
+        }
         outputs
     }
 
     fn locate(&mut self, now: Time) -> Vec<Output> {
-        let (due, object) = (now.after(self.config.locate_timeout), self.object);
+        let due = now.after(self.config.locate_timeout);
         self.holders.values_mut().for_each(|holder| holder.locating = Some(due));
-        self.order.iter().map(|to| Output::Send { to: *to, request: Request::Locate { object } }).collect()
+        self.order.iter().map(|to| Output::Locate { to: *to }).collect()
     }
 
-    fn reply(&mut self, now: Time, from: NodeId, index: Option<u8>, reply: Reply) -> Option<Output> {
+    fn located(&mut self, now: Time, from: NodeId, reply: Option<Reply>) -> Option<Output> {
         let object = self.object;
-        match (index, reply) {
-            (None, Reply::Located { object: of, manifest, indices }) if of == object => self.located(from, &manifest, &indices),
-            (Some(index), Reply::Fragment { object: of, index: at, bytes }) if of == object && at == index => {
-                self.fragment(now, from, index, bytes)
-            }
-            (index, Reply::Refused(refusal)) => {
-                self.fail(now, from, index, Failure::Refused(refusal));
-                None
-            }
-            (index, _) => {
-                self.fail(now, from, index, Failure::OffTopic);
-                None
-            }
-        }
-    }
-
-    fn located(&mut self, from: NodeId, manifest: &[u8], indices: &[u8]) -> Option<Output> {
         let holder = self.holders.get_mut(&from).filter(|holder| !holder.is_banned && holder.offers.is_empty())?;
         holder.locating = None;
-        let manifest = match ObjectManifest::decode_as(self.object, manifest) {
-            Ok(manifest) => self.manifest.insert(manifest),
+        let (manifest, indices) = match reply {
+            Some(Reply::Located { object: of, manifest, indices }) if of == object => (manifest, indices),
+            other => {
+                holder.last_failure = Some(match other {
+                    None => Failure::Lost,
+                    Some(Reply::Refused(refusal)) => Failure::Refused(refusal),
+                    Some(_) => Failure::OffTopic,
+                });
+                return None;
+            }
+        };
+        let manifest = match ObjectManifest::decode_as(object, &manifest) {
+            Ok(manifest) => manifest,
             Err(ManifestError::Mismatch { expected, got }) => {
-                return Some(self.ban(Evidence { holder: from, object: self.object, fragment: None, expected, got }));
+                return Some(self.ban(Evidence { holder: from, object, fragment: None, expected, got }));
             }
             // These bytes are the object's manifest by hash: nobody has a better one, and it is its uploader who is to blame.
             Err(error) => {
@@ -315,28 +310,87 @@ impl Fetch {
         };
         let total = manifest.profile().total();
         holder.offers = indices.iter().filter(|index| **index < total).map(|index| (*index, Offer::default())).collect();
+        self.located_at.get_or_insert(now);
+        self.parts.get_or_insert_with(|| Parts::new(manifest));
         None
     }
 
-    fn fragment(&mut self, now: Time, from: NodeId, index: u8, bytes: Vec<u8>) -> Option<Output> {
-        // Bytes that come after their deadline are as good as any.
-        let offer = self.holders.get_mut(&from)?.offers.get_mut(&index)?;
-        (offer.getting, offer.rests_until) = (None, None);
-        match self.manifest.as_ref()?.verify(index, bytes) {
-            Ok(fragment) => {
-                let received = u64::try_from(fragment.bytes().len()).expect("a fragment's length is bounded");
-                *self.received.entry(from).or_default() += received;
-                self.found.insert(index, fragment);
-                None
+    fn block(&mut self, now: Time, id: u32, from: NodeId, block: &Block) -> Vec<Output> {
+        let Some(parts) = self.parts.as_mut() else { return Vec::new() };
+        let was_whole = parts.is_whole(block.index());
+        let new = parts.place(block);
+        if new > 0 {
+            *self.received.entry(from).or_default() += new;
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.got = stream.got.saturating_add(block.run().count);
+        }
+        if was_whole || !parts.is_whole(block.index()) {
+            return Vec::new();
+        }
+        // Whoever else was sending this fragment need not go on. The stream that ended it reports its own end.
+        let index = block.index();
+        let of_it = self.streams.iter().filter(|(_, stream)| stream.index == index);
+        self.took.extend(of_it.clone().map(|(_, stream)| stream.started).min().map(|started| now.since(started)));
+        let others: Vec<u32> = of_it.map(|(id, _)| *id).filter(|other| *other != id).collect();
+        others.into_iter().map(|id| self.cancel(id)).collect()
+    }
+
+    fn cancel(&mut self, stream: u32) -> Output {
+        self.streams.remove(&stream);
+        Output::Cancel { stream }
+    }
+
+    fn ended(&mut self, now: Time, id: u32, end: StreamEnd) -> Vec<Output> {
+        let Some(stream) = self.streams.remove(&id) else { return Vec::new() };
+        let failure = match end {
+            StreamEnd::Whole if stream.got >= stream.owed => {
+                // It did what it was asked; the fragment may have gaps elsewhere.
+                self.forgive(&stream);
+                return Vec::new();
             }
-            Err(FragmentError::Corrupt { object, index, expected, got, .. }) => {
-                Some(self.ban(Evidence { holder: from, object, fragment: Some(index), expected, got }))
+            StreamEnd::Wrong(Wrong { object, index, group, expected, got }) => {
+                let holder = stream.holder;
+                let mut outputs = vec![self.ban(Evidence { holder, object, fragment: Some((index, group)), expected, got })];
+                let open: Vec<u32> = self.streams.iter().filter(|(_, other)| other.holder == holder).map(|(id, _)| *id).collect();
+                outputs.extend(open.into_iter().map(|id| self.cancel(id)));
+                return outputs;
             }
-            Err(FragmentError::NoSuchIndex { .. }) => {
-                self.fail(now, from, Some(index), Failure::OffTopic);
-                None
+            StreamEnd::Refused(refusal) => Failure::Refused(refusal),
+            // What is said to be whole and is not was lost on the way here.
+            StreamEnd::Lost | StreamEnd::Whole => Failure::Lost,
+            StreamEnd::OffTopic => Failure::OffTopic,
+        };
+        self.fail(now, &stream, failure);
+        Vec::new()
+    }
+
+    fn forgive(&mut self, stream: &Stream) {
+        let offer = self.holders.get_mut(&stream.holder).and_then(|holder| holder.offers.get_mut(&stream.index));
+        if let Some(offer) = offer {
+            offer.asked = offer.asked.saturating_sub(1);
+        }
+    }
+
+    fn fail(&mut self, now: Time, stream: &Stream, failure: Failure) {
+        if stream.got >= WELCOME_GROUPS {
+            self.forgive(stream);
+        }
+        let Config { attempts, retry_after, .. } = self.config;
+        let Some(holder) = self.holders.get_mut(&stream.holder).filter(|holder| !holder.is_banned) else { return };
+        if let Some(offer) = holder.offers.get_mut(&stream.index) {
+            let may_pass = match &failure {
+                Failure::Refused(refusal) => refusal.is_passing(),
+                Failure::TimedOut | Failure::Lost => true,
+                Failure::Wrong | Failure::OffTopic => false,
+            };
+            if may_pass && offer.asked < attempts {
+                offer.rests_until = Some(now.after(retry_after));
+            } else {
+                holder.offers.remove(&stream.index);
             }
         }
+        holder.last_failure = Some(failure);
     }
 
     fn ban(&mut self, evidence: Evidence) -> Output {
@@ -346,114 +400,172 @@ impl Fetch {
         Output::Blame(evidence)
     }
 
-    fn fail(&mut self, now: Time, from: NodeId, index: Option<u8>, failure: Failure) {
-        let Config { attempts, retry_after, .. } = self.config;
-        let Some(holder) = self.holders.get_mut(&from).filter(|holder| !holder.is_banned) else { return };
-        match index {
-            None => holder.locating = None,
-            Some(index) => {
-                let Some(offer) = holder.offers.get_mut(&index).filter(|offer| offer.getting.is_some()) else { return };
-                let may_pass = match &failure {
-                    Failure::Refused(refusal) => refusal.is_passing(),
-                    Failure::TimedOut | Failure::Lost => true,
-                    Failure::Wrong | Failure::OffTopic => false,
-                };
-                if may_pass && offer.asked < attempts {
-                    (offer.getting, offer.rests_until) = (None, Some(now.after(retry_after)));
-                } else {
-                    holder.offers.remove(&index);
-                }
+    fn expire(&mut self, now: Time) -> Vec<Output> {
+        for holder in self.holders.values_mut() {
+            if holder.locating.is_some_and(|due| due <= now) {
+                (holder.locating, holder.last_failure) = (None, Some(Failure::TimedOut));
+            }
+            for offer in holder.offers.values_mut() {
+                offer.rests_until = offer.rests_until.filter(|due| *due > now);
             }
         }
-        holder.last_failure = Some(failure);
-    }
-
-    fn expire(&mut self, now: Time) {
-        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
+        let Config { progress_window, progress_groups, .. } = self.config;
         let mut late = Vec::new();
-        for (id, holder) in &mut self.holders {
-            if is_due(holder.locating) {
-                late.push((*id, None));
+        for (id, stream) in &mut self.streams {
+            if stream.due > now {
+                continue;
             }
-            for (index, offer) in &mut holder.offers {
-                if is_due(offer.getting) {
-                    late.push((*id, Some(*index)));
-                }
-                if is_due(offer.rests_until) {
-                    offer.rests_until = None;
-                }
+            let enough = progress_groups.min(stream.owed.saturating_sub(stream.before)).max(1);
+            if stream.got.saturating_sub(stream.before) < enough {
+                late.push(*id);
             }
+            (stream.before, stream.due) = (stream.got, now.after(progress_window));
         }
-        late.into_iter().for_each(|(holder, index)| self.fail(now, holder, index, Failure::TimedOut));
-    }
-
-    /// Asks for fragments until as many are found or under way as the code needs.
-    fn ask(&mut self, now: Time) -> Vec<Output> {
-        let needed = self.manifest.as_ref().map_or(0, |manifest| usize::from(manifest.profile().data()));
         let mut outputs = Vec::new();
-        while self.found.len() + self.under_way().len() < needed {
-            let Some((to, index)) = self.next_ask() else { break };
-            let due = now.after(self.config.get_timeout);
-            let offer = self.holders.get_mut(&to).and_then(|holder| holder.offers.get_mut(&index)).expect("chosen from the offers");
-            (offer.asked, offer.getting) = (offer.asked + 1, Some(due));
-            outputs.push(Output::Send { to, request: Request::Get { object: self.object, index } });
+        for id in late {
+            if let Some(stream) = self.streams.remove(&id) {
+                outputs.push(Output::Cancel { stream: id });
+                self.fail(now, &stream, Failure::TimedOut);
+            }
         }
         outputs
     }
 
-    /// Fragments being sent.
-    fn under_way(&self) -> BTreeSet<u8> {
-        let offers = self.holders.values().flat_map(|holder| &holder.offers);
-        offers.filter(|(_, offer)| offer.getting.is_some()).map(|(index, _)| *index).collect()
+    fn needed(&self) -> usize {
+        self.parts.as_ref().map_or(0, |parts| parts.manifest().profile().data().into())
     }
 
-    /// The offer to take up: of a fragment neither found nor being sent, from the holder asked least often, then of the lowest index, since the
-    /// first fragments are the object itself, then in the order of the candidates.
-    fn next_ask(&self) -> Option<(NodeId, u8)> {
-        let under_way = self.under_way();
-        let is_wanted =
-            |index: u8, offer: &Offer| offer.rests_until.is_none() && !self.found.contains_key(&index) && !under_way.contains(&index);
+    /// Opens streams until as many fragments are whole or under way as the code needs.
+    fn ask(&mut self, now: Time) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while self.parts.as_ref().is_some_and(|parts| parts.whole() + self.under_way() < self.needed()) {
+            let Some((to, index)) = self.next_offer(now) else { break };
+            let run = self.parts.as_ref().and_then(|parts| parts.missing(index).first().copied());
+            let Some(run) = run else { break };
+            outputs.push(self.open(now, to, index, run, None));
+        }
+        outputs
+    }
+
+    fn open(&mut self, now: Time, to: NodeId, index: u8, run: Run, hedges: Option<u32>) -> Output {
+        let id = self.next_stream;
+        self.next_stream = self.next_stream.wrapping_add(1);
+        if let Some(offer) = self.holders.get_mut(&to).and_then(|holder| holder.offers.get_mut(&index)) {
+            offer.asked = offer.asked.saturating_add(1);
+        }
+        let due = now.after(self.config.progress_window);
+        let stream = Stream { holder: to, index, started: now, got: 0, owed: run.count, due, before: 0, hedges, is_hedged: false };
+        self.streams.insert(id, stream);
+        Output::Read { stream: id, to, index, run }
+    }
+
+    /// Fragments being sent, those left out that are only opened beside a late stream which still runs.
+    fn under_way(&self) -> usize {
+        let is_extra = |stream: &Stream| stream.hedges.is_some_and(|late| self.streams.contains_key(&late));
+        let sent = self.streams.values().filter(|stream| !is_extra(stream) && !self.is_whole(stream.index));
+        sent.map(|stream| stream.index).collect::<BTreeSet<_>>().len()
+    }
+
+    fn is_whole(&self, index: u8) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.is_whole(index))
+    }
+
+    fn is_locating(&self) -> bool {
+        self.holders.values().any(|holder| holder.locating.is_some())
+    }
+
+    fn grace_until(&self) -> Option<Time> {
+        Some(self.located_at?.after(self.config.data_first))
+    }
+
+    /// The offer to take up: of a fragment neither whole nor being sent; one of which something is here, then from the holder asked least often, then
+    /// of the lowest index, since the first fragments are the object itself, then in the order of the candidates.
+    fn next_offer(&self, now: Time) -> Option<(NodeId, u8)> {
+        let parts = self.parts.as_ref()?;
+        let being_sent: BTreeSet<u8> = self.streams.values().map(|stream| stream.index).collect();
+        let data = if self.is_locating() && self.grace_until().is_some_and(|until| until > now) {
+            parts.manifest().profile().data()
+        } else {
+            u8::MAX
+        };
+        let is_wanted = |index: u8, offer: &Offer| {
+            offer.rests_until.is_none() && index < data && !parts.is_whole(index) && !being_sent.contains(&index)
+        };
         let mut best = None;
         for (place, id) in self.order.iter().enumerate() {
-            let offers = &self.holders[id].offers;
+            let Some(Holder { offers, .. }) = self.holders.get(id) else { continue };
             let load: u32 = offers.values().map(|offer| u32::from(offer.asked)).sum();
             let wanted = offers.iter().filter(|(index, offer)| is_wanted(**index, offer));
-            best = best.into_iter().chain(wanted.map(|(index, _)| (load, *index, place, *id))).min();
+            let keys = wanted.map(|(index, _)| (parts.count(*index) == 0, load, *index, place, *id));
+            best = best.into_iter().chain(keys).min();
         }
-        best.map(|(_, index, _, id)| (id, index))
+        best.map(|(_, _, index, _, id)| (id, index))
     }
 
-    /// The end, if this is it: enough found, or nothing left to wait for.
+    /// After which time a stream is late; nothing before half of the fragments needed are here.
+    fn late_after(&self) -> Option<Duration> {
+        let is_half = !self.took.is_empty() && self.parts.as_ref().is_some_and(|parts| 2 * parts.whole() >= self.needed());
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        is_half.then(|| took[took.len() / 2].saturating_mul(LATE_TIMES).max(self.config.hedge_after))
+    }
+
+    /// Opens streams beside late ones.
+    fn hedge(&mut self, now: Time) -> Vec<Output> {
+        let Some(late_after) = self.late_after() else { return Vec::new() };
+        let mut outputs = Vec::new();
+        let is_late = |stream: &Stream| !stream.is_hedged && stream.hedges.is_none() && stream.started.after(late_after) <= now;
+        let late: Vec<u32> = self.streams.iter().filter(|(_, stream)| is_late(stream)).map(|(id, _)| *id).collect();
+        for id in late {
+            let hedges = self.streams.values().filter(|stream| stream.hedges.is_some()).count();
+            if hedges >= (self.needed() / 4).max(1) {
+                break;
+            }
+            let Some((to, index, run)) = self.streams.get(&id).and_then(|stream| self.beside(now, stream)) else { continue };
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_hedged = true;
+            }
+            outputs.push(self.open(now, to, index, run, Some(id)));
+        }
+        outputs
+    }
+
+    /// What to ask, and whom, beside a late stream: the second half of what it owes, or another fragment.
+    fn beside(&self, now: Time, late: &Stream) -> Option<(NodeId, u8, Run)> {
+        let parts = self.parts.as_ref()?;
+        let has = |holder: &Holder| holder.offers.get(&late.index).is_some_and(|offer| offer.rests_until.is_none());
+        let other = self.order.iter().find(|id| **id != late.holder && self.holders.get(id).is_some_and(has));
+        if let (Some(other), Some(Run { first, count })) = (other, parts.missing(late.index).last().copied()) {
+            return Some((*other, late.index, Run { first: first + count / 2, count: count - count / 2 }));
+        }
+        let (to, index) = self.next_offer(now)?;
+        Some((to, index, *parts.missing(index).first()?))
+    }
+
+    /// The end, if enough is here.
     fn end(&mut self) -> Option<Output> {
         if self.is_done {
             return None;
         }
-        let needed = self.manifest.as_ref().map(|manifest| usize::from(manifest.profile().data()));
-        if needed.is_some_and(|needed| self.found.len() >= needed) {
-            self.is_done = true;
-            return Some(Output::Done(self.rebuild()));
-        }
+        let parts = self.parts.take_if(|parts| parts.whole() >= usize::from(parts.manifest().profile().data()))?;
+        self.is_done = true;
+        let received = std::mem::take(&mut self.received);
+        Some(Output::Done(parts.finish().map(|(manifest, bytes)| Fetched { manifest, bytes, received })))
+    }
+
+    /// The end, if there is nothing left to wait for.
+    fn give_up(&mut self) -> Option<Output> {
         if self.deadline().is_some() {
             return None;
         }
         self.is_done = true;
-        let failures = self.holders.iter().filter_map(|(id, holder)| Some((*id, holder.last_failure.clone()?))).collect();
-        let (object, found, asked) = (self.object, self.found.len(), self.holders.len());
-        let error = needed.map_or_else(
-            || FetchError::NoManifest { object, asked, failures: BTreeMap::clone(&failures) },
-            |needed| FetchError::TooFew { object, found, needed, failures: BTreeMap::clone(&failures) },
-        );
+        let failures: BTreeMap<_, _> = self.holders.iter().filter_map(|(id, holder)| Some((*id, holder.last_failure.clone()?))).collect();
+        let (object, asked) = (self.object, self.holders.len());
+        let error = match &self.parts {
+            Some(parts) => FetchError::TooFew { object, found: parts.whole(), needed: self.needed(), failures },
+            None => FetchError::NoManifest { object, asked, failures },
+        };
         Some(Output::Done(Err(error)))
-    }
-
-    fn rebuild(&mut self) -> Result<Fetched, FetchError> {
-        let manifest = self.manifest.clone().expect("fragments were verified against it");
-        let fragments: Vec<_> = std::mem::take(&mut self.found).into_values().collect();
-        let bytes = erasure::reconstruct(&manifest, &fragments).map_err(|error| match Proof::find(&manifest, &fragments) {
-            Ok(Some(proof)) => FetchError::Lied { error, proof: Box::new(proof) },
-            _ => error.into(),
-        })?;
-        Ok(Fetched { manifest, bytes, received: std::mem::take(&mut self.received) })
     }
 }
 

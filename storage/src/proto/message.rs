@@ -1,5 +1,6 @@
 //! Wire messages: postcard, one request and one reply per stream.
 //!
+//! A range of a fragment follows its reply in the bytes of [`range`](super::range); everything else is in messages.
 //! postcard writes lengths and codes as varints, so these are not the canonical bytes of anything: what must have one form (the manifest) travels
 //! as opaque bytes. A decoder looks at the message's length first, then at each part's; nothing larger than the message is allocated.
 
@@ -8,10 +9,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use types::id::BlobId;
 
+use super::range::Run;
 use crate::erasure::{FRAGMENT_BYTES_MAX, FRAGMENTS_MAX, MANIFEST_BYTES_MAX};
 
 /// Longest message: the largest fragment, the longest manifest, and room for codes and lengths.
 pub const MESSAGE_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + MANIFEST_BYTES_MAX + 1024;
+/// Longest reply: the longest manifest, all indices, and room for codes and lengths.
+pub const REPLY_BYTES_MAX: usize = MANIFEST_BYTES_MAX + 1024;
 /// Longest explanation in a refusal.
 pub const DETAIL_BYTES_MAX: usize = 512;
 
@@ -34,12 +38,14 @@ pub enum Request {
         /// The object.
         object: BlobId,
     },
-    /// Send this fragment.
-    Get {
+    /// Send these groups of a fragment.
+    Read {
         /// The object.
         object: BlobId,
         /// Which fragment.
         index: u8,
+        /// Which groups.
+        run: Run,
     },
 }
 
@@ -64,15 +70,14 @@ pub enum Reply {
         #[serde(with = "raw")]
         indices: Vec<u8>,
     },
-    /// A fragment.
-    Fragment {
+    /// Groups of a fragment follow, on the same stream and in no message: [`Run::encoded_len`] bytes, then its end.
+    Range {
         /// The object.
         object: BlobId,
         /// Which fragment.
         index: u8,
-        /// Its bytes.
-        #[serde(with = "raw")]
-        bytes: Vec<u8>,
+        /// Which groups: those that were asked for.
+        run: Run,
     },
     /// No.
     Refused(Refusal),
@@ -217,9 +222,8 @@ impl Reply {
             Self::Located { manifest, indices, .. } => {
                 bounded(&[("manifest", manifest.len(), MANIFEST_BYTES_MAX), ("indices", indices.len(), FRAGMENTS_MAX)])?;
             }
-            Self::Fragment { bytes, .. } => bounded(&[("fragment", bytes.len(), FRAGMENT_BYTES_MAX)])?,
             Self::Refused(Refusal::Invalid { detail }) => bounded(&[("detail", detail.len(), DETAIL_BYTES_MAX)])?,
-            Self::Stored { .. } | Self::Refused(_) => {}
+            Self::Stored { .. } | Self::Range { .. } | Self::Refused(_) => {}
         }
         Ok(reply)
     }
@@ -236,7 +240,9 @@ impl fmt::Debug for Request {
                 .field("fragment", &fragment.len())
                 .finish(),
             Self::Locate { object } => f.debug_struct("Locate").field("object", object).finish(),
-            Self::Get { object, index } => f.debug_struct("Get").field("object", object).field("index", index).finish(),
+            Self::Read { object, index, run } => {
+                f.debug_struct("Read").field("object", object).field("index", index).field("run", run).finish()
+            }
         }
     }
 }
@@ -248,8 +254,8 @@ impl fmt::Debug for Reply {
             Self::Located { object, indices, .. } => {
                 f.debug_struct("Located").field("object", object).field("indices", indices).finish_non_exhaustive()
             }
-            Self::Fragment { object, index, bytes } => {
-                f.debug_struct("Fragment").field("object", object).field("index", index).field("bytes", &bytes.len()).finish()
+            Self::Range { object, index, run } => {
+                f.debug_struct("Range").field("object", object).field("index", index).field("run", run).finish()
             }
             Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
         }
@@ -283,10 +289,10 @@ mod tests {
         let check = |got: Vec<u8>, expected: &str| assert_eq!(hex::encode(got), expected);
         check(Request::Put { manifest: vec![1, 2], index: 3, fragment: vec![4] }.encode(), "00020102030104");
         check(Request::Locate { object: OBJECT }.encode(), &format!("01{id}"));
-        check(Request::Get { object: OBJECT, index: 4 }.encode(), &format!("02{id}04"));
+        check(Request::Read { object: OBJECT, index: 4, run: Run { first: 5, count: 300 } }.encode(), &format!("02{id}0405ac02"));
         check(Reply::Stored { object: OBJECT, index: 4 }.encode(), &format!("00{id}04"));
         check(Reply::Located { object: OBJECT, manifest: vec![9], indices: vec![0, 4] }.encode(), &format!("01{id}0109020004"));
-        check(Reply::Fragment { object: OBJECT, index: 1, bytes: vec![7, 7] }.encode(), &format!("02{id}01020707"));
+        check(Reply::Range { object: OBJECT, index: 1, run: Run { first: 0, count: 7 } }.encode(), &format!("02{id}010007"));
         check(Reply::Refused(Refusal::NotHolder { object: OBJECT, index: 1 }).encode(), &format!("0300{id}01"));
         check(Reply::Refused(Refusal::Corrupt { object: OBJECT, index: 1 }).encode(), &format!("0302{id}01"));
         check(Reply::Refused(Refusal::Busy).encode(), "0305");
@@ -312,13 +318,17 @@ mod tests {
         assert!(matches!(Request::decode(&[0, 0xff, 0xff, 0xff, 0x7f]), Err(MessageError::Encoding(_))));
     }
 
+    fn runs() -> impl Strategy<Value = Run> {
+        any::<(u32, u32)>().prop_map(|(first, count)| Run { first, count })
+    }
+
     fn requests() -> impl Strategy<Value = Request> {
         let object = any::<[u8; 32]>().prop_map(BlobId);
         let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
         prop_oneof![
             (bytes(), any::<u8>(), bytes()).prop_map(|(manifest, index, fragment)| Request::Put { manifest, index, fragment }),
             object.clone().prop_map(|object| Request::Locate { object }),
-            (object, any::<u8>()).prop_map(|(object, index)| Request::Get { object, index }),
+            (object, any::<u8>(), runs()).prop_map(|(object, index, run)| Request::Read { object, index, run }),
         ]
     }
 
@@ -338,7 +348,7 @@ mod tests {
         prop_oneof![
             (object(), any::<u8>()).prop_map(|(object, index)| Reply::Stored { object, index }),
             (object(), bytes(), indices).prop_map(|(object, manifest, indices)| Reply::Located { object, manifest, indices }),
-            (object(), any::<u8>(), bytes()).prop_map(|(object, index, bytes)| Reply::Fragment { object, index, bytes }),
+            (object(), any::<u8>(), runs()).prop_map(|(object, index, run)| Reply::Range { object, index, run }),
             refusals.prop_map(Reply::Refused),
         ]
     }

@@ -1,31 +1,46 @@
-//! The serving side: how much at once, from whom, and what may be kept.
+//! The serving side: how much at once, from whom, how fast, and what may be kept.
 //!
-//! [`Admission`] counts open requests and their bytes before anything is read from disk; [`plan_put`] decides on a fragment sent to be kept,
-//! with every byte of it checked. Neither touches the disk: the caller carries out what they return.
+//! [`Admission`] counts open requests and their bytes before anything is read from disk; [`Turns`] says which of the open reads sends its next piece,
+//! so that peers share what there is whatever number of streams each has open; [`plan_put`] decides on a fragment sent to be kept, with every
+//! byte of it checked. None touches the disk: the caller carries out what they return.
+//!
+//! A read holds one piece of [`PIECE_BYTES`] in memory, from its turn until the peer's window has taken it: a peer that reads nothing costs that much
+//! and no turn of another.
+
+mod turns;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use types::id::{BlobId, NodeId};
+use types::id::NodeId;
 
-use super::message::{DETAIL_BYTES_MAX, Refusal, Reply, Request};
-use crate::erasure::{FRAGMENT_BYTES_MAX, ObjectManifest, VerifiedFragment};
+pub use self::turns::{PACE_BURST_MIN, PEERS_MAX, Pace, Turns};
+use super::{
+    message::{DETAIL_BYTES_MAX, Refusal, Request},
+    range::{BLOCK_GROUPS, GROUP_BYTES},
+};
+use crate::erasure::{ObjectManifest, VerifiedFragment};
+
+/// Groups sent in one turn.
+pub const PIECE_GROUPS: u32 = BLOCK_GROUPS;
+/// Most bytes sent in one turn: the groups, and the pairs before each.
+pub const PIECE_BYTES: usize = PIECE_GROUPS as usize * (GROUP_BYTES + 12 * 64);
 
 /// How much is served at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Open requests of one peer. 4: a peer needs one fragment per object and fetches few objects at a time.
+    /// Open requests of one peer. 16: a peer needs one fragment per object and fetches few objects at a time; more streams bring it no more bytes.
     pub requests_per_peer: usize,
     /// Open requests of all peers. 64: with [`Config::bytes`] the memory that serving may take.
     pub requests: usize,
-    /// Bytes of fragments in memory for all open requests. 256 MiB: a dozen of the largest.
+    /// Bytes in memory for all open requests. 256 MiB: a dozen of the largest fragments being put, or a thousand reads.
     pub bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { requests_per_peer: 4, requests: 64, bytes: 256 << 20 }
+        Self { requests_per_peer: 16, requests: 64, bytes: 256 << 20 }
     }
 }
 
@@ -59,7 +74,7 @@ impl Admission {
     pub fn open(&mut self, peer: NodeId, request: &Request) -> Result<Ticket, Refusal> {
         let bytes = match request {
             Request::Put { fragment, .. } => fragment.len(),
-            Request::Get { .. } => FRAGMENT_BYTES_MAX,
+            Request::Read { .. } => PIECE_BYTES,
             Request::Locate { .. } => 0,
         };
         let of_peer = self.open.get(&peer).copied().unwrap_or(0);
@@ -135,34 +150,18 @@ fn invalid(error: &impl std::error::Error) -> Refusal {
     Refusal::Invalid { detail }
 }
 
-/// What is sent for [`Request::Get`] when the store answers `found`: nothing kept, kept and damaged, or the bytes.
-pub fn answer_get(object: BlobId, index: u8, found: Result<Option<Vec<u8>>, Damaged>) -> Reply {
-    match found {
-        Ok(Some(bytes)) => Reply::Fragment { object, index, bytes },
-        Ok(None) => Reply::Refused(Refusal::NotHolder { object, index }),
-        Err(Damaged::Rotten) => Reply::Refused(Refusal::Corrupt { object, index }),
-        Err(Damaged::Disk) => Reply::Refused(Refusal::Failed),
-    }
-}
-
-/// Why the store did not give a fragment it keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damaged {
-    /// Its bytes are no longer what was stored.
-    Rotten,
-    /// The disk failed.
-    Disk,
-}
-
 #[cfg(test)]
 mod tests {
-    use types::id::Hash32;
+    use types::id::{BlobId, Hash32};
 
     use super::*;
-    use crate::erasure::{Encoded, Profile, encode};
+    use crate::{
+        erasure::{Encoded, Profile, encode},
+        proto::range::Run,
+    };
 
     const PEER: NodeId = NodeId([1; 32]);
-    const GET: Request = Request::Get { object: BlobId::ZERO, index: 0 };
+    const READ: Request = Request::Read { object: BlobId::ZERO, index: 0, run: Run { first: 0, count: 1 } };
     const LOCATE: Request = Request::Locate { object: BlobId::ZERO };
 
     fn object() -> Encoded {
@@ -171,14 +170,14 @@ mod tests {
 
     #[test]
     fn a_peer_all_peers_and_all_bytes_are_bounded_and_places_come_back() {
-        let mut admission = Admission::new(Config { requests_per_peer: 2, requests: 3, bytes: 2 * FRAGMENT_BYTES_MAX });
-        let first = admission.open(PEER, &GET).unwrap();
+        let mut admission = Admission::new(Config { requests_per_peer: 2, requests: 3, bytes: 2 * PIECE_BYTES });
+        let first = admission.open(PEER, &READ).unwrap();
         let second = admission.open(PEER, &LOCATE).unwrap();
         assert_eq!(admission.open(PEER, &LOCATE).unwrap_err(), Refusal::Busy, "the peer has two");
-        let third = admission.open(NodeId([2; 32]), &GET).unwrap();
+        let third = admission.open(NodeId([2; 32]), &READ).unwrap();
         assert_eq!(admission.open(NodeId([3; 32]), &LOCATE).unwrap_err(), Refusal::Busy, "three are open");
         admission.close(second);
-        assert_eq!(admission.open(NodeId([3; 32]), &GET).unwrap_err(), Refusal::Busy, "no bytes are left");
+        assert_eq!(admission.open(NodeId([3; 32]), &READ).unwrap_err(), Refusal::Busy, "no bytes are left");
         let fourth = admission.open(PEER, &LOCATE).unwrap();
         for ticket in [first, third, fourth] {
             admission.close(ticket);

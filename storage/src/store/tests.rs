@@ -383,8 +383,10 @@ mod network {
 
     use super::*;
     use crate::proto::{
-        fetch::{self, Fetch, FetchError, Fetched},
-        message::{Reply, Request},
+        fetch::{self, Fetch, FetchError, Fetched, StreamEnd},
+        message::{Refusal, Reply, Request},
+        provide::PIECE_BYTES,
+        range::{Block, Decoder, Run},
         spread::{self, Spread},
     };
 
@@ -403,6 +405,26 @@ mod network {
     fn call(store: &Store, at: NodeId, request: &Request) -> Reply {
         let request = Request::decode(&request.encode()).unwrap();
         Reply::decode(&store.serve(request, |_| Some(at.0[0])).encode()).unwrap()
+    }
+
+    /// A range, read as its holder sends it and checked as its reader does.
+    fn read(store: &Store, manifest: &ObjectManifest, index: u8, run: Run) -> Result<Vec<Block>, Refusal> {
+        let mut reading = store.read_range(manifest.id(), index, run, None)?;
+        let (mut decoder, mut piece, mut blocks) = (Decoder::new(manifest, index, run).unwrap(), Vec::new(), Vec::new());
+        while !reading.is_done() {
+            reading.piece(&mut piece)?;
+            assert!(piece.len() <= PIECE_BYTES);
+            let mut rest = &piece[..];
+            while !rest.is_empty() {
+                let space = decoder.space();
+                let count = space.len().min(rest.len());
+                space[..count].copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                blocks.extend(decoder.advance(count).unwrap());
+            }
+        }
+        assert!(decoder.is_done());
+        Ok(blocks)
     }
 
     impl Network {
@@ -439,13 +461,22 @@ mod network {
                     inputs.pop_front().map_or_else(|| (fetch.deadline().unwrap(), fetch::Input::Tick), |input| (Time(0), input));
                 for output in fetch.handle(now, input) {
                     match output {
-                        fetch::Output::Send { to, request } => {
-                            let index = if let Request::Get { index, .. } = request { Some(index) } else { None };
-                            inputs.push_back(match self.stores.get(&to) {
-                                Some(store) => fetch::Input::Reply { from: to, index, reply: call(store, to, &request) },
-                                None => fetch::Input::Lost { from: to, index },
-                            });
+                        fetch::Output::Locate { to } => {
+                            let request = Request::Locate { object: self.object.manifest.id() };
+                            let reply = self.stores.get(&to).map(|store| call(store, to, &request));
+                            inputs.push_back(fetch::Input::Located { from: to, reply });
                         }
+                        fetch::Output::Read { stream, to, index, run } => {
+                            let end = match read(&self.stores[&to], &self.object.manifest, index, run) {
+                                Ok(blocks) => {
+                                    inputs.extend(blocks.into_iter().map(|block| fetch::Input::Block { stream, from: to, block }));
+                                    StreamEnd::Whole
+                                }
+                                Err(refusal) => StreamEnd::Refused(refusal),
+                            };
+                            inputs.push_back(fetch::Input::Ended { stream, end });
+                        }
+                        fetch::Output::Cancel { .. } => {}
                         fetch::Output::Blame(evidence) => panic!("{evidence}"),
                         fetch::Output::Done(result) => return result,
                     }
@@ -479,10 +510,10 @@ mod network {
         for holder in 0..5 {
             let network = Network::spread();
             network.rot(holder);
-            let reply =
-                call(&network.stores[&node(holder)], node(holder), &Request::Get { object: network.object.manifest.id(), index: holder });
             let object = network.object.manifest.id();
-            assert_eq!(reply, Reply::Refused(crate::proto::message::Refusal::Corrupt { object, index: holder }));
+            let request = Request::Read { object, index: holder, run: Run { first: 0, count: 1 } };
+            let reply = call(&network.stores[&node(holder)], node(holder), &request);
+            assert_eq!(reply, Reply::Refused(Refusal::Corrupt { object, index: holder }));
             assert_eq!(network.fetch().unwrap().bytes, network.bytes);
         }
     }
@@ -521,9 +552,27 @@ mod network {
         let refused = |request| {
             if let Reply::Refused(refusal) = call(store, node(0), &request) { refusal.to_string() } else { panic!("it answered") }
         };
-        assert!(refused(Request::Get { object, index: 3 }).contains("not the holder of fragment 3"));
+        assert!(refused(Request::Read { object, index: 3, run: Run { first: 0, count: 1 } }).contains("not the holder of fragment 3"));
+        assert!(refused(Request::Read { object, index: 0, run: Run { first: 1, count: 1 } }).contains("fragment 0 has 1 groups"));
         assert!(refused(Request::Locate { object: BlobId::ZERO }).contains("nothing is known"));
         let put = Request::Put { manifest: network.object.manifest.encode(), index: 1, fragment: network.object.fragments[1].clone() };
         assert!(refused(put).contains("not the holder of fragment 1"));
+    }
+
+    #[test]
+    fn what_rots_after_its_pairs_were_kept_is_not_sent() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * 700_000).collect();
+        let object = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+        let (disk, id) = (CrashDisk::default(), object.manifest.id());
+        let store = on(&disk);
+        put_fragment(&store, &object, 0);
+        let run = Run::all(700_000);
+        let tree = store.read_range(id, 0, run, None).unwrap().tree();
+        disk.rot("00000001.seg", 12 + 84 + object.manifest.encode().len() + 84 + 600_000);
+        let mut reading = store.read_range(id, 0, run, Some(tree)).unwrap();
+        let mut piece = Vec::new();
+        assert_eq!((reading.piece(&mut piece), reading.piece(&mut piece)), (Ok(()), Ok(())));
+        assert_eq!(reading.piece(&mut piece), Err(Refusal::Corrupt { object: id, index: 0 }));
+        assert_eq!(read(&store, &object.manifest, 0, run), Err(Refusal::Corrupt { object: id, index: 0 }));
     }
 }

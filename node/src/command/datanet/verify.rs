@@ -16,12 +16,15 @@ use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
 use storage::{
     datanet::Report,
-    erasure::{FragmentError, ObjectManifest},
+    erasure::ObjectManifest,
     proto::{
+        fetch::StreamEnd,
         gate::{Ask, Reply as GateReply},
         message::{Refusal, Reply, Request},
+        range::Wrong,
     },
 };
+use tokio::time::timeout;
 use types::{
     id::{BlobId, Hash32, NodeId},
     key::Domains,
@@ -35,7 +38,10 @@ use super::{
 };
 use crate::{
     data::read_text,
-    datanet::{exchange::ask, local, resolve, review, seals},
+    datanet::{
+        exchange::{ask, read_fragment},
+        local, resolve, review, seals,
+    },
     output::table,
 };
 
@@ -276,20 +282,18 @@ async fn located(
 async fn fragment(bulk: &BulkEndpoint, (holder, addr): (NodeId, SocketAddr), manifest: &ObjectManifest, index: u8, row: &mut Row) {
     let object = manifest.id();
     let place = format!("holder {holder}, object {object}, fragment {index}");
-    match ask(bulk, holder, addr, &Request::Get { object, index }, GET_LIMIT).await {
-        Ok(Reply::Fragment { bytes, .. }) => match manifest.verify(index, bytes) {
-            Ok(good) => {
-                let found = Found { holder, digest: good.blake3(), bytes: good.bytes().len() };
-                row.fragments.insert(index, found);
-            }
-            Err(FragmentError::Corrupt { expected, got, .. }) => {
-                row.problems.push(format!("{place}: damaged, it sent {got}, the manifest names {expected}"))
-            }
-            Err(error) => row.problems.push(format!("{place}: {error}")),
-        },
-        Ok(Reply::Refused(refusal)) => row.problems.push(format!("{place}: {refusal}")),
-        Ok(_) => row.problems.push(format!("{place}: it answered another question")),
-        Err(error) => row.problems.push(format!("{place}: {error}")),
+    match timeout(GET_LIMIT, read_fragment(bulk, holder, addr, manifest, index)).await {
+        Ok(Ok(good)) => {
+            let found = Found { holder, digest: good.blake3(), bytes: good.bytes().len() };
+            row.fragments.insert(index, found);
+        }
+        Ok(Err(StreamEnd::Wrong(Wrong { group, expected, got, .. }))) => {
+            row.problems.push(format!("{place}: damaged, it sent {got} from group {group} on, the manifest names {expected}"));
+        }
+        Ok(Err(StreamEnd::Refused(refusal))) => row.problems.push(format!("{place}: {refusal}")),
+        Ok(Err(StreamEnd::OffTopic)) => row.problems.push(format!("{place}: it answered another question")),
+        Ok(Err(StreamEnd::Lost | StreamEnd::Whole)) => row.problems.push(format!("{place}: it broke off")),
+        Err(_) => row.problems.push(format!("{place}: it took more than {} s", GET_LIMIT.as_secs())),
     }
 }
 

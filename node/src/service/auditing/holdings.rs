@@ -91,8 +91,23 @@ fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: 
     Ok(store.records().put(TOPS, &tops_key(object, fragment), &tops.to_bytes())?)
 }
 
-/// Opens one range of a fragment that lies here; nothing if its bytes are gone or not what they were. Blocks on the disk, which reads the whole fragment.
+/// Opens one range of a fragment that lies here; nothing if its bytes are gone or not what they were. Blocks on the disk, which reads the range alone
+/// if the digests of all ranges are kept.
 pub(super) fn open(store: &storage::store::Store, holding: &Holding, place: u32) -> Option<Shown> {
+    let kept = store.records().get(TOPS, &tops_key(holding.object, holding.fragment)).ok().flatten();
+    let tops = kept.and_then(|kept| Tops::from_bytes(&kept));
+    let is_of = |shown: &Shown| shown.is_of(holding, place);
+    tops.and_then(|tops| open_range(store, holding, place, &tops)).filter(is_of).or_else(|| open_whole(store, holding, place))
+}
+
+fn open_range(store: &storage::store::Store, holding: &Holding, place: u32, tops: &Tops) -> Option<Shown> {
+    let at = u64::from(place) * RANGE_BYTES;
+    let bytes = store.peek_fragment(holding.object, holding.fragment, at, holding.range_len(place)).ok()??;
+    Some(Shown { bytes, siblings: tops.siblings(place)? })
+}
+
+/// With digests made anew: none are kept, or the range does not fit them, and the whole fragment tells whether that is the disk's doing.
+fn open_whole(store: &storage::store::Store, holding: &Holding, place: u32) -> Option<Shown> {
     let bytes = match store.get_fragment(holding.object, holding.fragment) {
         Ok(bytes) => bytes?,
         Err(error) => {
@@ -100,8 +115,7 @@ pub(super) fn open(store: &storage::store::Store, holding: &Holding, place: u32)
             return None;
         }
     };
-    let kept = store.records().get(TOPS, &tops_key(holding.object, holding.fragment)).ok().flatten();
-    let tops = kept.and_then(|kept| Tops::from_bytes(&kept)).unwrap_or_else(|| Tops::of(&bytes));
+    let tops = Tops::of(&bytes);
     let start = usize::try_from(u64::from(place) * RANGE_BYTES).ok()?;
     let range = bytes.get(start..start.checked_add(holding.range_len(place))?)?.to_vec();
     Some(Shown { bytes: range, siblings: tops.siblings(place)? })

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,12 +14,13 @@ use anyhow::{Context as _, bail, ensure};
 use storage::{
     erasure::{self, ObjectManifest, VerifiedFragment},
     proto::{
+        fetch::StreamEnd,
         keeping::{Ask, HandedOver, Record, Reply as Word, message::Take},
         message::{Refusal, Reply, Request},
         repair::{Method, Work},
     },
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use types::{
     id::{Address, BlobId},
     key::verify,
@@ -48,7 +50,7 @@ pub(super) struct Done {
 }
 
 /// Carries one piece of work out in an epoch. May be dropped half-way: what has not been acknowledged is done again.
-pub(super) async fn rebuild(keeping: &std::sync::Arc<Keeping>, work: Work, epoch: u64) -> Done {
+pub(super) async fn rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64) -> Done {
     let object = work.object;
     let mut damaged = BTreeSet::new();
     let stored = match try_rebuild(keeping, work, epoch, &mut damaged).await {
@@ -61,12 +63,7 @@ pub(super) async fn rebuild(keeping: &std::sync::Arc<Keeping>, work: Work, epoch
     Done { object, stored, damaged }
 }
 
-async fn try_rebuild(
-    keeping: &std::sync::Arc<Keeping>,
-    work: Work,
-    epoch: u64,
-    damaged: &mut BTreeSet<u8>,
-) -> anyhow::Result<BTreeSet<u8>> {
+async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &mut BTreeSet<u8>) -> anyhow::Result<BTreeSet<u8>> {
     let Work { object, method, sources, targets } = work;
     let storers = keeping.storers().await?;
     let manifest = manifest(keeping, object, &sources, &storers).await?;
@@ -76,7 +73,7 @@ async fn try_rebuild(
     let rebuilt = bytes.await??;
     let mut carried = JoinSet::new();
     for ((fragment, to), bytes) in targets.into_iter().zip(rebuilt) {
-        let (keeping, manifest, storer) = (std::sync::Arc::clone(keeping), known.clone(), storers.get(&to).copied());
+        let (keeping, manifest, storer) = (Arc::clone(keeping), known.clone(), storers.get(&to).copied());
         carried.spawn(async move { (fragment, to, give(&keeping, &manifest, fragment, (to, storer), bytes, epoch).await) });
     }
     let mut stored = BTreeSet::new();
@@ -107,13 +104,14 @@ async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], 
 
 /// As many verified fragments as the code needs.
 async fn gather(
-    keeping: &std::sync::Arc<Keeping>,
+    keeping: &Arc<Keeping>,
     manifest: &ObjectManifest,
     sources: &[(u8, Address)],
     storers: &Storers,
     damaged: &mut BTreeSet<u8>,
 ) -> anyhow::Result<Vec<VerifiedFragment>> {
     let (needed, object) = (usize::from(manifest.profile().data()), manifest.id());
+    let shared = Arc::new(manifest.clone());
     let mut waiting: VecDeque<_> = sources.iter().copied().collect();
     let mut asked = JoinSet::new();
     let mut found = BTreeMap::new();
@@ -121,30 +119,22 @@ async fn gather(
         while found.len() + asked.len() < needed
             && let Some((fragment, holder)) = waiting.pop_front()
         {
-            let (keeping, storer) = (std::sync::Arc::clone(keeping), storers.get(&holder).copied());
-            asked.spawn(async move { (fragment, read(&keeping, object, fragment, holder, storer).await) });
+            let (keeping, storer) = (Arc::clone(keeping), storers.get(&holder).copied());
+            let manifest = Arc::clone(&shared);
+            asked.spawn(async move { (fragment, read(&keeping, &manifest, fragment, holder, storer).await) });
         }
         let Some(answer) = asked.join_next().await else {
             bail!("{} intact fragments of object {object} were read, {needed} are needed", found.len());
         };
         // A task that panicked has said so; the next source takes its place.
         let Ok((fragment, read)) = answer else { continue };
-        let bytes = match read {
-            Ok(bytes) => bytes,
+        match read {
+            Ok(good) => drop(found.insert(fragment, good)),
             Err(Unread::Away(error)) => {
                 tracing::info!(%object, fragment, error = format!("{error:#}"), "a fragment cannot be read now");
-                continue;
             }
             Err(Unread::Lost(why)) => {
                 tracing::warn!(%object, fragment, why, "a holder does not have its fragment");
-                damaged.insert(fragment);
-                continue;
-            }
-        };
-        match manifest.verify(fragment, bytes) {
-            Ok(good) => drop(found.insert(fragment, good)),
-            Err(error) => {
-                tracing::warn!(%object, fragment, %error, "a holder sent something else than its fragment");
                 damaged.insert(fragment);
             }
         }
@@ -158,15 +148,22 @@ async fn gather(
 enum Unread {
     /// Its holder does not answer, or may do so later.
     Away(anyhow::Error),
-    /// Its holder says that it has not got it.
+    /// Its holder says that it has not got it, or sends something else.
     Lost(String),
 }
 
-async fn read(keeping: &Keeping, object: BlobId, index: u8, holder: Address, storer: Option<Storer>) -> Result<Vec<u8>, Unread> {
+async fn read(
+    keeping: &Keeping,
+    manifest: &ObjectManifest,
+    index: u8,
+    holder: Address,
+    storer: Option<Storer>,
+) -> Result<VerifiedFragment, Unread> {
+    let object = manifest.id();
     if holder == keeping.me() {
         let store = keeping.store.clone();
         return match tokio::task::spawn_blocking(move || store.get_fragment(object, index)).await {
-            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(Some(bytes))) => manifest.verify(index, bytes).map_err(|error| Unread::Lost(error.to_string())),
             Ok(Ok(None)) => Err(Unread::Lost("it is not here".to_owned())),
             Ok(Err(storage::store::StoreError::Corrupt(corrupt))) => Err(Unread::Lost(corrupt.to_string())),
             Ok(Err(error)) => Err(Unread::Away(error.into())),
@@ -174,15 +171,20 @@ async fn read(keeping: &Keeping, object: BlobId, index: u8, holder: Address, sto
         };
     }
     let storer = storer.with_context(|| format!("{holder} is not heard")).map_err(Unread::Away)?;
-    match exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Get { object, index }, CARRY_LIMIT).await {
-        Ok(Reply::Fragment { bytes, .. }) => Ok(bytes),
-        Ok(Reply::Refused(refusal @ (Refusal::NotHolder { .. } | Refusal::Unknown { .. } | Refusal::Corrupt { .. }))) => {
-            Err(Unread::Lost(refusal.to_string()))
+    let end = match timeout(CARRY_LIMIT, exchange::read_fragment(&keeping.bulk, storer.node, storer.addr, manifest, index)).await {
+        Ok(Ok(good)) => return Ok(good),
+        Ok(Err(end)) => end,
+        Err(_) => return Err(Unread::Away(anyhow::anyhow!("{holder} took more than {} s", CARRY_LIMIT.as_secs()))),
+    };
+    Err(match end {
+        StreamEnd::Wrong(wrong) => Unread::Lost(wrong.to_string()),
+        StreamEnd::Refused(refusal @ (Refusal::NotHolder { .. } | Refusal::Unknown { .. } | Refusal::Corrupt { .. })) => {
+            Unread::Lost(refusal.to_string())
         }
-        Ok(Reply::Refused(refusal)) => Err(Unread::Away(refusal.into())),
-        Ok(_) => Err(Unread::Away(anyhow::anyhow!("{holder} answered another question"))),
-        Err(error) => Err(Unread::Away(error.into())),
-    }
+        StreamEnd::Refused(refusal) => Unread::Away(refusal.into()),
+        StreamEnd::OffTopic => Unread::Away(anyhow::anyhow!("{holder} answered another question")),
+        StreamEnd::Lost | StreamEnd::Whole => Unread::Away(anyhow::anyhow!("{holder} broke off")),
+    })
 }
 
 /// The lost fragments, in order of `wanted`, each hashed against the manifest.

@@ -1,0 +1,159 @@
+//! How a fetch may be tuned, and how it can end.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use types::id::{BlobId, NodeId};
+
+use crate::{
+    erasure::{ManifestError, ObjectManifest, Proof, ReconstructError},
+    proto::message::Refusal,
+};
+
+/// How patient a fetch is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Wait for one Locate. 5 s: a small message, twice around the world with losses.
+    pub locate_timeout: Duration,
+    /// A stream must bring [`Config::progress_groups`], or what it still owes if that is less, in each such time. 20 s.
+    pub progress_window: Duration,
+    /// See [`Config::progress_window`]. 16: 256 KiB, so a stream below 13 KB/s is given up; sixteen streams over 3 Mbit/s bring 23 KB/s each.
+    pub progress_groups: u32,
+    /// Times one holder is asked for one fragment and brings little. 3: once, and twice after a passing refusal or a loss.
+    pub attempts: u8,
+    /// Wait before asking a busy holder again. 500 ms.
+    pub retry_after: Duration,
+    /// How long fragments that must be decoded are not asked for while a candidate has not said what it holds. 30 ms: what decoding takes.
+    pub data_first: Duration,
+    /// The least time after which a stream may count as late. 1 s: below, a second stream costs more than it gains.
+    pub hedge_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            locate_timeout: Duration::from_secs(5),
+            progress_window: Duration::from_secs(20),
+            progress_groups: 16,
+            attempts: 3,
+            retry_after: Duration::from_millis(500),
+            data_first: Duration::from_millis(30),
+            hedge_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// An object, and who sent how much of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The object's manifest.
+    pub manifest: ObjectManifest,
+    /// The object, hashed.
+    pub bytes: Vec<u8>,
+    /// Bytes of good fragments by holder.
+    pub received: BTreeMap<NodeId, u64>,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("object", &self.manifest.id())
+            .field("bytes", &self.bytes.len())
+            .field("received", &self.received)
+            .finish()
+    }
+}
+
+/// What a holder sent instead of what the manifest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("holder {holder} sent {got} as {}object {object}, the manifest names {expected}", place(*fragment))]
+pub struct Evidence {
+    /// Who.
+    pub holder: NodeId,
+    /// The object.
+    pub object: BlobId,
+    /// Which fragment, and the first group of 16 KiB below the node of its tree that is wrong; nothing: the manifest itself.
+    pub fragment: Option<(u8, u32)>,
+    /// What it should be: the manifest's hash of the fragment, or of a part of it as the pairs before show.
+    pub expected: BlobId,
+    /// What it is.
+    pub got: BlobId,
+}
+
+fn place(fragment: Option<(u8, u32)>) -> String {
+    fragment.map_or_else(|| "the manifest of ".to_owned(), |(index, group)| format!("fragment {index} from group {group} on of "))
+}
+
+/// Why a request to a holder came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It refused.
+    Refused(Refusal),
+    /// It was too slow.
+    TimedOut,
+    /// It could not be reached, or broke off.
+    Lost,
+    /// It sent wrong bytes.
+    Wrong,
+    /// It answered something else than was asked.
+    OffTopic,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Lost => f.write_str("not reachable"),
+            Self::Wrong => f.write_str("sent wrong bytes"),
+            Self::OffTopic => f.write_str("answered another question"),
+        }
+    }
+}
+
+/// Why an object did not come.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// No candidate had its manifest.
+    #[error("no manifest of object {object} from {asked} holders{}: check that its holders run", list(failures))]
+    NoManifest {
+        /// The object.
+        object: BlobId,
+        /// Candidates asked.
+        asked: usize,
+        /// The last failure of each.
+        failures: BTreeMap<NodeId, Failure>,
+    },
+    /// Fewer fragments than the code needs.
+    #[error("object {object} needs {needed} fragments, {found} were found{}: start more of its holders and try again", list(failures))]
+    TooFew {
+        /// The object.
+        object: BlobId,
+        /// Good fragments that came.
+        found: usize,
+        /// Fragments that suffice.
+        needed: usize,
+        /// The last failure of each holder.
+        failures: BTreeMap<NodeId, Failure>,
+    },
+    /// The object's own manifest is broken: its uploader made it so.
+    #[error("the manifest of the object itself is broken, no holder has another: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The fragments are what the manifest names, but do not make the object.
+    #[error(transparent)]
+    Reconstruct(#[from] ReconstructError),
+    /// The same, with the proof that convicts the manifest's author before everybody.
+    #[error("{error}")]
+    Lied {
+        /// What the fragments give.
+        error: ReconstructError,
+        /// Manifest and fragments.
+        proof: Box<Proof>,
+    },
+}
+
+fn list(failures: &BTreeMap<NodeId, Failure>) -> String {
+    let each: Vec<_> = failures.iter().map(|(holder, failure)| format!("{holder}: {failure}")).collect();
+    if each.is_empty() { String::new() } else { format!(" ({})", each.join("; ")) }
+}
