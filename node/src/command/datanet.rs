@@ -1,7 +1,10 @@
 //! `tributary datanet`: create a Datanet, contribute to it, publish its versions, fetch and verify what it holds.
 
 mod contribute;
+mod export;
+mod exported;
 mod fetch;
+mod import;
 mod network;
 mod rent;
 mod treasury;
@@ -58,7 +61,7 @@ enum Action {
         #[arg(long = "tag", value_name = "WORD")]
         tags: Vec<String>,
     },
-    /// Contribute the documents of a file.
+    /// Contribute the documents of files or folders.
     Contribute(contribute::Args),
     /// Publish the next version: everything accepted so far.
     #[command(
@@ -75,6 +78,10 @@ enum Action {
     List,
     /// Bring contributions to this machine, from any holders that suffice.
     Fetch(fetch::Args),
+    /// Write contributions as files that other tools read: JSONL, CSV, Parquet, a Hugging Face repository, Croissant.
+    Export(export::Args),
+    /// Bring a folder that describes itself into a Datanet.
+    Import(import::Args),
     /// Check what is here and what each holder has, byte by byte.
     Verify(verify::Args),
     /// Show or change what keeping a Datanet costs.
@@ -94,6 +101,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Publish { datanet } => publish(context, &datanet).await,
         Action::List => list(context).await,
         Action::Fetch(args) => fetch::run(context, args).await,
+        Action::Export(args) => export::run(context, args).await,
+        Action::Import(args) => import::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
         Action::Rent(args) => rent::run(context, args).await,
         Action::Treasury(args) => treasury::run(context, args).await,

@@ -1,67 +1,91 @@
-//! `tributary datanet contribute`: from a file to fragments on five disks.
+//! `tributary datanet contribute`: from files to fragments on the disks of holders.
 //!
-//! Order: everything that can be refused here is refused before the first transaction; then the commitment, the gate, the acceptance, the
-//! fragments. Each step is kept in the data folder before the next one begins, so the same command goes on where an earlier run broke off:
-//! a commitment is not paid twice, an accepted contribution only spreads what is missing.
+//! Everything that can be refused here is refused before the first transaction: the files are read to their end, row by row, cut into shards
+//! ([`cut`]), looked at by the gate's own rules, and kept in a folder with a [`journal`]. Then the cost is told ([`estimate`]); then one shard after
+//! another is committed to, shown to the gate, accepted and spread ([`run`]). Each step is kept in the data folder before the next one begins, so the
+//! same command goes on where an earlier run broke off: nothing is read, committed or accepted twice.
+//!
+//! Memory is that of one shard ([`cut::SHARD_BYTES`]), whatever is contributed. That holds for the gate's rules as well: they compare the rows of one
+//! shard with each other. Its index costs 8 bytes a shingle (a word), 256 of bands and 32 of entry a document, twice while it is entered, so that of
+//! 10 GB in documents of 300 bytes would take some 25 GB. Copies across shards are the business of the Datanet's gate, which compares with all that is
+//! accepted; whoever brings them pays a second commitment for each shard that had any.
 
+mod cut;
+mod estimate;
+mod inputs;
+mod journal;
 mod pending;
 mod rows;
+mod run;
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf, sync::Arc, sync::atomic::Ordering};
 
-use anyhow::{Context as _, bail, ensure};
-use chain_bridge::registry::{State, state::Accepted};
+use anyhow::{Context as _, ensure};
+use chain_bridge::registry::State;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use storage::{
-    datanet::{Licence, Report, contribution_text, shard},
-    erasure::{self, Encoded, Profile},
-    proto::gate::Open,
+    datanet::{Card, Document, Licence},
+    erasure::Profile,
+    formats::{Columns, Format},
 };
 use types::{
     amount::Amount,
-    contribution::{self, GateReport, Priority, commitment},
-    id::{Address, AssetId, BlobId, Hash32},
-    key::Signed,
+    id::{Address, AssetId, Hash32},
     merkle::keccak,
-    text::text_top,
 };
 
 use self::{
-    pending::{Pending, accepted_of, forget, pending_path, read_pending, same_object, unfinished},
-    rows::{Dropped, Rows, check_here},
+    cut::{Cutter, Piece, spots},
+    estimate::Estimate,
+    inputs::Inputs,
+    journal::{Cut, Done, Journal},
+    pending::unfinished,
+    rows::{Dropped, NAMED_MAX, Rows, check_here},
+    run::{Contributed, Run, Spent},
 };
 use super::{Context, cost, network::Network};
 use crate::{
-    chain::Chained,
-    data::write_atomic,
-    datanet::{
-        placing, resolve, review,
-        shards::keep,
-        spread::{Holder, Placed, spread},
-    },
+    datanet::{resolve, spread::Placed},
+    explain::Consent,
     output::table,
 };
 
-/// Most commitments one run makes: each round of --drop-refused takes out up to a thousand rows.
+/// Most commitments one shard takes: each round of --drop-refused takes out up to a thousand rows.
 const ROUNDS_MAX: usize = 8;
 
-/// Contribute the documents of a file: JSONL (one {"text", "title", "id"} a line) or plain text (one document).
+/// Contribute the documents of files: JSONL, CSV, TSV, Parquet (a document a row), Markdown or plain text (a document a file), or folders of them.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Nothing is sent or paid until the whole file has been checked. If a row is refused at the gate (it is a copy of an accepted\ndocument, say) the contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows\nout and commits anew. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
+    after_help = "Nothing is sent or paid until every file has been read and checked, and what it will cost is said before it begins. Large inputs are cut\ninto shards of 16 MiB, each a contribution of its own. If a row is refused at the gate (it is a copy of an accepted document, say)\nthe contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows out and commits\nanew. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n  tributary datanet contribute medical table.parquet --text-column definition --title-column term\n  tributary datanet contribute medical folder/ --dry-run\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
     datanet: String,
-    /// The file.
-    file: PathBuf,
-    /// The file is plain text: one document.
+    /// Files, or folders: of a folder all files with a known ending, in the order of their names.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The files are plain text: one document each.
     #[arg(long)]
     text: bool,
     /// Title of a plain text [default: the file's name].
     #[arg(long)]
     title: Option<String>,
+    /// Column (key of JSON) that holds the text.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    text_column: String,
+    /// Column that holds the title.
+    #[arg(long, value_name = "NAME", default_value = "title")]
+    title_column: String,
+    /// Column that holds the id.
+    #[arg(long, value_name = "NAME", default_value = "id")]
+    id_column: String,
+    /// Make a contribution of each file at least: none holds rows of two.
+    #[arg(long)]
+    per_file: bool,
+    /// Epochs that the estimate counts rent for.
+    #[arg(long, value_name = "EPOCHS", default_value_t = 30)]
+    rent_epochs: u64,
     /// Licence you give, as an SPDX expression [default: the Datanet's, the only one it takes].
     #[arg(long, value_name = "SPDX")]
     licence: Option<String>,
@@ -73,287 +97,294 @@ pub(super) struct Args {
     bootstrap: Vec<String>,
 }
 
-/// What is printed.
+/// What is printed of one shard.
 #[derive(Debug, Serialize)]
 struct Printed {
-    datanet: u64,
-    contribution: u64,
-    contributor: Address,
-    text_root: Hash32,
-    object: BlobId,
-    documents: u32,
-    text_bytes: u64,
-    priority: Priority,
-    seed_block: u64,
-    dropped: Vec<Dropped>,
-    holders: Vec<Placed>,
+    #[serde(flatten)]
+    contributed: Contributed,
     transactions: Vec<Hash32>,
     gas: u64,
     paid_wei: Amount,
 }
 
-/// What the transactions of this run were.
-#[derive(Debug, Default)]
-struct Spent {
+/// What is printed of several.
+#[derive(Debug, Serialize)]
+struct PrintedAll {
+    datanet: u64,
+    contributor: Address,
+    documents: u64,
+    text_bytes: u64,
+    contributions: Vec<Done>,
     transactions: Vec<Hash32>,
     gas: u64,
-    paid: Vec<Amount>,
+    paid_wei: Amount,
 }
 
-/// What one run works with.
-struct Run<'c> {
-    context: &'c Context,
-    chain: Chained,
-    network: Network,
-    me: Address,
-    datanet: AssetId,
-    owner: Address,
-    spent: Spent,
+/// What a dry run prints.
+#[derive(Debug, Serialize)]
+struct Dry {
+    is_dry_run: bool,
+    #[serde(flatten)]
+    estimate: Estimate,
+    dropped: Vec<Dropped>,
 }
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let mut rows = Rows::read(&args)?;
+    let format = args.text.then_some(Format::Text);
+    let columns = Columns { text: args.text_column.clone(), title: args.title_column.clone(), id: args.id_column.clone() };
+    let inputs = Arc::new(Inputs::find(&args.files, format, columns, args.title.clone())?);
+    // A file that is small is read to its end here: what is wrong with it is said before anything is opened.
+    let mut cutter = Cutter::new(Arc::clone(&inputs), args.per_file);
+    let first = tokio::task::block_in_place(|| cutter.piece())?;
     let chain = context.chain().await?;
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
     let licence: Licence = args.licence.as_deref().map_or_else(|| Ok(card.licence().clone()), str::parse)?;
     let me = chain.client.address().context("the wallet has an account")?;
     let (datanet, owner) = (asset.id, asset.owner());
-    let unfinished = unfinished(&context.data, &state, datanet, me, rows.file_root)?;
-    if unfinished.is_none() {
-        check_here(&mut rows, &card, me, &licence, args.drop_refused)?;
+    let options = (datanet, me, licence.to_string(), args.drop_refused, args.per_file, format!("{:?} {:?}", inputs.columns, args.title));
+    let key = keccak(&[b"tributary/contribute/v1".as_slice(), &serde_json::to_vec(&(options, &inputs.files))?]);
+    let mut journal = Journal::open(&context.data, key)?;
+    let was_begun = journal.is_begun();
+    let rules = Rules { card: &card, me, licence: &licence, drop_refused: args.drop_refused };
+    if let Err(error) = tokio::task::block_in_place(|| cut_all(context, &mut journal, &inputs, cutter, first, args.per_file, &rules)) {
+        // What cannot be contributed as it is need not be kept: its files will change.
+        journal.close()?;
+        return Err(error);
     }
     let network = Network::join(context, &args.bootstrap).await?;
     let mut run = Run { context, chain, network, me, datanet, owner, spent: Spent::default() };
-    let done = match &unfinished {
-        Some(accepted) => run.go_on(accepted, &rows).await,
-        None => run.contribute(&state, rows, &licence, args.drop_refused).await,
-    };
+    let done = run.all(&state, &mut journal, &inputs, &licence, &args).await;
     run.network.leave().await;
-    let printed = done?;
-    let paid = cost(&run.spent.paid);
-    context.output.result(&printed, || describe(&printed, &paid))
+    if let (Err(_), 1) = (&done, journal.cuts.len()) {
+        // One shard is soon cut anew; what was committed to is noted apart.
+        journal.close()?;
+        return done.map(drop);
+    }
+    match done? {
+        Some(last) => print(context, run.spent, &journal, me, datanet, last)?,
+        // What an earlier run has begun in earnest stays.
+        None if was_begun => return Ok(()),
+        None => {}
+    }
+    journal.close()
+}
+
+impl Args {
+    /// For files that are contributed each by itself.
+    pub(super) fn of_files(
+        datanet: String,
+        files: Vec<PathBuf>,
+        columns: Columns,
+        drop_refused: bool,
+        rent_epochs: u64,
+        bootstrap: Vec<String>,
+    ) -> Self {
+        let Columns { text: text_column, title: title_column, id: id_column } = columns;
+        let (text, title, licence, per_file) = (false, None, None, true);
+        Self { datanet, files, text, title, text_column, title_column, id_column, per_file, rent_epochs, licence, drop_refused, bootstrap }
+    }
+}
+
+/// Reads a file as it would be contributed, shard by shard.
+pub(super) fn read(path: &std::path::Path, columns: &Columns, mut tell: impl FnMut(Vec<Document>)) -> anyhow::Result<()> {
+    let inputs = Inputs::find(&[path.to_owned()], None, columns.clone(), None)?;
+    let mut cutter = Cutter::new(Arc::new(inputs), true);
+    while let Some(piece) = cutter.piece()? {
+        tell(piece.documents);
+    }
+    Ok(())
+}
+
+/// What became of the shards: of the last one as much as is known, nothing if an earlier run had done all of them.
+type Outcome = Option<Contributed>;
+
+/// What rows are looked at by, before anybody else sees them.
+struct Rules<'a> {
+    card: &'a Card,
+    me: Address,
+    licence: &'a Licence,
+    drop_refused: bool,
+}
+
+/// Cuts and checks what is left of the files.
+fn cut_all(
+    context: &Context,
+    journal: &mut Journal,
+    inputs: &Arc<Inputs>,
+    mut cutter: Cutter,
+    first: Option<Piece>,
+    is_per_file: bool,
+    rules: &Rules<'_>,
+) -> anyhow::Result<()> {
+    if journal.is_complete {
+        return Ok(());
+    }
+    let mut next = first;
+    if let Some(last) = journal.cuts.last().filter(|_| journal.is_begun()) {
+        context.output.note(&format!("an earlier run has cut {} shards: going on behind them", journal.cuts.len()));
+        cutter = Cutter::behind(Arc::clone(inputs), is_per_file, last.end)?;
+        next = cutter.piece()?;
+    }
+    let names = Arc::new(inputs.files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>());
+    let total = inputs.bytes();
+    let mut progress = context.output.progress("bytes read and checked", total);
+    while let Some(piece) = next {
+        let Piece { documents, spots, end } = piece;
+        let mut rows = Rows { documents, spots, names: Arc::clone(&names), dropped: Vec::new(), file_root: Hash32::ZERO };
+        check_here(&mut rows, rules.card, rules.me, rules.licence, rules.drop_refused)?;
+        rows.dropped.truncate(NAMED_MAX);
+        journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped)?;
+        progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
+        next = cutter.piece()?;
+    }
+    progress.finish();
+    journal.complete()
 }
 
 impl Run<'_> {
-    async fn contribute(&mut self, state: &State, mut rows: Rows, licence: &Licence, drop_refused: bool) -> anyhow::Result<Printed> {
-        let least = usize::from(Profile::DEVNET.total());
-        for _ in 0..ROUNDS_MAX {
-            let root = rows.text_root();
-            if let Some(accepted) = accepted_of(state, self.datanet, root) {
-                let (number, by) = (accepted.number, accepted.contributor);
-                bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
-            }
-            // Holders and gate are looked for before the commitment is paid.
-            let (operators, _) = self.network.operators(state, least).await?;
-            let encoded = erasure::encode(&shard::encode(&rows.documents)?, root, Profile::for_operators(operators.len()))?;
-            let reviewed = self.reviewed(state, &rows, root, licence).await?;
-            let (report, verdict, salt, priority) = reviewed;
-            if report.accepted {
-                let number = self.accept(&rows, &encoded, salt, licence, &verdict).await?;
-                let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
-                return self.spread(facts, encoded, rows.dropped).await;
-            }
-            forget(&self.context.data, self.datanet, root);
-            ensure!(
-                drop_refused,
-                "the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}",
-                rows.reasons(&report)
-            );
-            self.context.output.note(&format!("{} rows are refused; committing anew without them", report.refusals.len()));
-            rows.drop_refused(&report)?;
-        }
-        bail!("after {ROUNDS_MAX} commitments rows are still refused: leave out the copies first")
-    }
-
-    /// Commits, and shows the shard to the gate.
-    async fn reviewed(
+    /// Tells the cost, then brings one shard after another. Nothing if this was a dry run.
+    async fn all(
         &mut self,
         state: &State,
-        rows: &Rows,
-        root: Hash32,
+        journal: &mut Journal,
+        inputs: &Inputs,
         licence: &Licence,
-    ) -> anyhow::Result<(Report, Signed<GateReport>, Hash32, Priority)> {
-        let (owner, datanet) = (self.owner, self.datanet);
-        let gate = state.operator(owner).with_context(|| {
-            format!("{owner}, who owns Datanet {datanet}, runs no registered node: nobody can look at the contribution")
-        })?;
-        let ad = self.network.ad_of(gate.node).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
-        let (client, connection) = self.network.dial(&ad).await.with_context(|| format!("the gate of Datanet {datanet}"))?;
-        let (salt, priority) = self.commit(root, rows.file_root).await?;
-        let bytes = shard::encode(&rows.documents)?;
-        let open =
-            Open { datanet, contributor: self.me, salt, text_root: root, licence: licence.to_string(), shard_bytes: bytes.len() as u64 };
-        self.context.output.note(&format!(
-            "committed in block {}; the gate {} looks at {} documents",
-            priority.block,
-            gate.node,
-            rows.documents.len()
-        ));
-        let stream = connection.open_stream().await?;
-        let (report, verdict) = review::review(stream, &open, &bytes, &self.chain.client.domains(), state).await?;
-        client.close(0).await;
-        Ok((report, verdict, salt, priority))
-    }
-
-    /// The salt and place of this text's commitment, made now unless an earlier run did.
-    async fn commit(&mut self, root: Hash32, file_root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
-        let path = pending_path(&self.context.data, self.datanet, root);
-        if path.exists() {
-            let pending = read_pending(&path)?;
-            ensure!(
-                pending.text_root == root && pending.datanet == self.datanet,
-                "{}: names another contribution; remove it",
-                path.display()
-            );
-            let made = commitment(pending.salt, root, self.me);
-            if let Some(priority) = self.chain.client.commitment_of(made, self.me).await? {
-                return Ok((pending.salt, priority));
+        args: &Args,
+    ) -> anyhow::Result<Option<Outcome>> {
+        let names = Arc::new(inputs.files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>());
+        let left = journal.left();
+        let is_new = |cut: &&Cut| pending::accepted_of(state, self.datanet, cut.text_root).is_none();
+        let new: Vec<Cut> = left.iter().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            let estimate = self.estimate(state, &new, args.rent_epochs).await?;
+            if self.context.is_dry() {
+                let dropped = new.iter().flat_map(|cut| cut.dropped.clone()).collect();
+                let printed = Dry { is_dry_run: true, estimate, dropped };
+                self.context.output.result(&printed, || format!("{}\n\nnothing was sent (--dry-run)", printed.estimate.describe()))?;
+                return Ok(None);
             }
+            self.agreed(&estimate)?;
         }
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).context("no randomness from the system")?;
-        let salt = Hash32(salt);
-        let pending = Pending { datanet: self.datanet, text_root: root, salt, file_root };
-        write_atomic(&path, &serde_json::to_vec(&pending)?, 0o600).with_context(|| format!("{}", path.display()))?;
-        let (priority, sent) = self.chain.client.commit(commitment(salt, root, self.me)).await?;
-        self.spent.add(&sent);
-        Ok((salt, priority))
+        let total = journal.cuts.len() as u64;
+        let mut progress = (total > 1).then(|| self.context.output.progress("shards contributed", total));
+        let mut last = None;
+        for cut in left {
+            let rows = Rows {
+                documents: journal.shard(&cut)?.into_documents(),
+                spots: spots(&cut.stretches),
+                names: Arc::clone(&names),
+                dropped: cut.dropped.clone(),
+                file_root: cut.text_root,
+            };
+            let state = self.chain.state().await?;
+            let earlier = unfinished(&self.context.data, &state, self.datanet, self.me, cut.text_root)?;
+            let contributed = match earlier {
+                Some(accepted) => self.go_on(accepted, &rows).await?,
+                None => self.contribute(&state, rows, licence, args.drop_refused).await?,
+            };
+            let Contributed { contribution, text_root, object, documents, text_bytes, .. } = contributed;
+            let dropped = contributed.dropped.iter().take(NAMED_MAX).cloned().collect();
+            journal.finish(Done { number: cut.number, contribution, text_root, object, documents, text_bytes, dropped })?;
+            if let Some(progress) = &mut progress {
+                progress.set(journal.done.len() as u64);
+            }
+            last = Some(contributed);
+        }
+        Ok(Some(last))
     }
 
-    /// Signs the contribution and brings it on the chain; the shard is on this disk before.
-    async fn accept(
-        &mut self,
-        rows: &Rows,
-        encoded: &Encoded,
-        salt: Hash32,
-        licence: &Licence,
-        verdict: &Signed<GateReport>,
-    ) -> anyhow::Result<u64> {
-        let text = contribution_text(&rows.documents);
-        let bytes = shard::encode(&rows.documents)?;
-        keep(&self.context.data, encoded.manifest.text_root(), &bytes)?;
-        let document = contribution::Contribution {
-            datanet: self.datanet,
-            contributor: self.me,
-            text_root: encoded.manifest.text_root(),
-            text_bytes: text.len() as u64,
-            documents: u32::try_from(rows.documents.len())?,
-            salt,
-            licence: keccak(&[licence.as_str().as_bytes()]),
-            object: encoded.manifest.id(),
-        };
-        let client = &self.chain.client;
-        let signed = Signed::new(client.account("signing a contribution")?, &client.domains(), document);
-        let (number, sent) = client.accept(&signed, verdict, text_top(text.as_bytes())).await?;
-        self.spent.add(&sent);
-        self.context.output.note(&format!("accepted as contribution {number}; spreading {} fragments", encoded.fragments.len()));
-        Ok(number)
+    async fn estimate(&self, state: &State, new: &[Cut], rent_epochs: u64) -> anyhow::Result<Estimate> {
+        let least = usize::from(Profile::DEVNET.total());
+        let (operators, _) = self.network.operators(state, least).await?;
+        let profile = Profile::for_operators(operators.len());
+        let (gas_price, rent_price) = (self.chain.client.gas_price().await?, self.chain.client.rent_price().await?);
+        Ok(Estimate::of(new, profile, gas_price.0, rent_price, rent_epochs))
     }
 
-    /// A contribution that the chain has: only its fragments may be missing.
-    async fn go_on(&mut self, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Printed> {
-        let number = accepted.number;
-        self.context
-            .output
-            .note(&format!("this is your contribution {number} already; making sure that its fragments lie where they belong"));
-        let encoded = same_object(&self.context.data, accepted, rows)?;
-        let facts = Facts {
-            number,
-            text_root: accepted.text_root,
-            text_bytes: accepted.text_bytes,
-            documents: accepted.documents,
-            priority: accepted.priority,
-        };
-        self.spread(facts, encoded, Vec::new()).await
-    }
-
-    async fn spread(&mut self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Printed> {
-        let object = encoded.manifest.id();
-        let again = || {
-            format!(
-                "contribution {} of Datanet {} is accepted, but not yet where it belongs: run the same command again",
-                facts.number, self.datanet
-            )
-        };
-        let holders = self.place(&encoded, facts.priority.block).await.with_context(again)?;
-        let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
-        let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
-        progress.finish();
-        let placed = placed.with_context(again)?;
-        forget(&self.context.data, self.datanet, facts.text_root);
-        let spent = &self.spent;
-        Ok(Printed {
-            datanet: self.datanet.0,
-            contribution: facts.number,
-            contributor: self.me,
-            text_root: facts.text_root,
-            object,
-            documents: facts.documents,
-            text_bytes: facts.text_bytes,
-            priority: facts.priority,
-            seed_block: facts.priority.block,
-            dropped,
-            holders: placed,
-            transactions: spent.transactions.clone(),
-            gas: spent.gas,
-            paid_wei: Amount::sum(spent.paid.iter().copied())?,
-        })
-    }
-
-    /// Holders by the hash of the commitment's block.
-    async fn place(&self, encoded: &Encoded, block: u64) -> anyhow::Result<Vec<Holder>> {
-        let manifest = &encoded.manifest;
-        let state = self.chain.state().await?;
-        let seed = self.chain.client.block(block).await?.with_context(|| format!("the chain has no block {block}"))?.hash;
-        let (operators, storing) = self.network.operators(&state, manifest.profile().total().into()).await?;
-        let placed = placing::place(seed, manifest.id(), manifest.profile(), &operators)?;
-        placed
-            .into_iter()
-            .map(|(account, node)| Ok(Holder { account, node, addr: *storing.get(&node).context("an operator that stores has an ad")? }))
-            .collect()
+    /// Tells the cost. A person is asked once for all shards, where there are several, instead of at each transaction.
+    fn agreed(&self, estimate: &Estimate) -> anyhow::Result<()> {
+        let output = &self.context.output;
+        output.note(&estimate.describe());
+        if output.consent != Consent::Asked || estimate.contributions < 2 {
+            return Ok(());
+        }
+        let mut err = std::io::stderr().lock();
+        write!(err, "go on with all of it? [y/N] ").and_then(|()| err.flush())?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        ensure!(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"), "you did not say yes: nothing was sent");
+        output.agreed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-/// What the chain has of a contribution.
-struct Facts {
-    number: u64,
-    text_root: Hash32,
-    text_bytes: u64,
-    documents: u32,
-    priority: Priority,
+fn print(context: &Context, spent: Spent, journal: &Journal, me: Address, datanet: AssetId, last: Outcome) -> anyhow::Result<()> {
+    let (paid, paid_wei) = (cost(&spent.paid), Amount::sum(spent.paid.iter().copied())?);
+    let Spent { transactions, gas, .. } = spent;
+    if let Some(contributed) = last.filter(|_| journal.cuts.len() == 1) {
+        let printed = Printed { contributed, transactions, gas, paid_wei };
+        return context.output.result(&printed, || describe(&printed, &paid));
+    }
+    let done = journal.done.clone();
+    let printed = PrintedAll {
+        datanet: datanet.0,
+        contributor: me,
+        documents: done.iter().map(|done| u64::from(done.documents)).sum(),
+        text_bytes: done.iter().map(|done| done.text_bytes).sum(),
+        contributions: done,
+        transactions,
+        gas,
+        paid_wei,
+    };
+    context.output.result(&printed, || describe_all(&printed, &paid))
 }
 
-impl Spent {
-    fn add(&mut self, sent: &chain_bridge::client::send::Sent) {
-        self.transactions.push(sent.transaction);
-        self.gas += sent.gas_used;
-        let gas = Amount(u128::from(sent.gas_used).saturating_mul(sent.gas_price));
-        self.paid.push(Amount(gas.0.saturating_add(sent.l1_fee.unwrap_or_default().0)));
+fn describe_all(printed: &PrintedAll, paid: &str) -> String {
+    let row = |done: &Done| {
+        vec![done.contribution.to_string(), done.documents.to_string(), done.text_bytes.to_string(), done.text_root.to_string()]
+    };
+    let PrintedAll { datanet, documents, text_bytes, contributions, transactions, gas, .. } = printed;
+    let mut text = table(&["contribution", "documents", "bytes", "text root"], &contributions.iter().map(row).collect::<Vec<_>>());
+    for dropped in contributions.iter().flat_map(|done| &done.dropped) {
+        text.push_str(&left_out(dropped));
     }
+    text.push_str(&format!(
+        "\n\n{} contributions to Datanet {datanet}: {documents} documents, {text_bytes} bytes of text\n{} transactions, {gas} gas, {paid}",
+        contributions.len(),
+        transactions.len()
+    ));
+    text.push_str(&format!("\n\nNext: its owner's tributary datanet publish {datanet} makes it part of a version"));
+    text
+}
+
+fn left_out(dropped: &Dropped) -> String {
+    let file = dropped.file.as_ref().map_or_else(String::new, |file| format!("{file}: "));
+    format!("\n{file}row {} was left out: {}", dropped.row, dropped.reason)
 }
 
 fn describe(printed: &Printed, paid: &str) -> String {
+    let Printed { contributed: done, transactions, gas, .. } = printed;
     let mut text = format!(
         "contribution {} of Datanet {}: {} documents, {} bytes of text\npriority   block {}, commitment {}\ntext root  {}\nobject     {}\nkept by\n",
-        printed.contribution,
-        printed.datanet,
-        printed.documents,
-        printed.text_bytes,
-        printed.priority.block,
-        printed.priority.ordinal,
-        printed.text_root,
-        printed.object
+        done.contribution,
+        done.datanet,
+        done.documents,
+        done.text_bytes,
+        done.priority.block,
+        done.priority.ordinal,
+        done.text_root,
+        done.object
     );
     let row =
         |placed: &Placed| vec![placed.fragment.to_string(), placed.node.to_string(), placed.account.to_string(), placed.bytes.to_string()];
-    text.push_str(&table(&["fragment", "holder", "account", "bytes"], &printed.holders.iter().map(row).collect::<Vec<_>>()));
-    for dropped in &printed.dropped {
-        text.push_str(&format!("\nrow {} was left out: {}", dropped.row, dropped.reason));
+    text.push_str(&table(&["fragment", "holder", "account", "bytes"], &done.holders.iter().map(row).collect::<Vec<_>>()));
+    for dropped in &done.dropped {
+        text.push_str(&left_out(dropped));
     }
-    text.push_str(&format!("\n{} transactions, {} gas, {paid}", printed.transactions.len(), printed.gas));
-    text.push_str(&format!("\n\nNext: its owner's tributary datanet publish {} makes it part of a version", printed.datanet));
+    text.push_str(&format!("\n{} transactions, {} gas, {paid}", transactions.len(), gas));
+    text.push_str(&format!("\n\nNext: its owner's tributary datanet publish {} makes it part of a version", done.datanet));
     text
 }
 
