@@ -4,7 +4,7 @@
 //! title and text. In: what a description says is data, not trust: only files beside it are named, a stated SHA-256 must be the file's, and the columns
 //! are those that its fields extract. What is not understood is passed over, so a description with more in it reads as well.
 //!
-//! The output is checked by the reference library, `mlcroissant`, in the repository's gate.
+//! A committed example of the output is shown to the reference library, `mlcroissant`, by `tests/fixtures/croissant/validate.py`.
 
 use serde_json::{Map, Value, json};
 

@@ -201,7 +201,7 @@ fn errors_of_rows_do_not_end_a_file_of_rows() {
     assert_eq!((read.len(), read.last().unwrap().as_ref().unwrap().number), (ERRORS_MAX + 6, 1));
 }
 
-/// The example that the gate's Python step shows to `mlcroissant`: the bytes of an export.
+/// The example that a script shows to `mlcroissant`: the bytes of an export.
 #[test]
 fn the_committed_croissant_is_what_is_written() {
     use sha2::{Digest as _, Sha256};
@@ -235,7 +235,7 @@ fn the_committed_croissant_is_what_is_written() {
             std::fs::write(&path, bytes).unwrap();
         }
         let is_same = std::fs::read(&path).is_ok_and(|held| held == bytes);
-        assert!(is_same, "{name} is another: run this test with TRIBUTARY_WRITE_FIXTURES=1, and the gate's step croissant");
+        assert!(is_same, "{name} is another: run this test with TRIBUTARY_WRITE_FIXTURES=1, and validate.py beside them");
     }
 }
 
