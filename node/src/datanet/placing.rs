@@ -14,7 +14,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chain_bridge::registry::{State, state::Accepted};
 use p2p::proto::ads::{Ad, AdSite, Services};
 use storage::{

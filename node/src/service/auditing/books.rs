@@ -16,7 +16,7 @@ use storage::{
 };
 use tokio::{sync::mpsc, time::Instant};
 use types::{
-    audit::{AuditCommit, AuditVerdict, Verdict, auditors, Seat},
+    audit::{AuditCommit, AuditVerdict, Seat, Verdict, auditors},
     id::{Address, Hash32},
     key::Signed,
 };
