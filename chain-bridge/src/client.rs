@@ -178,6 +178,16 @@ impl ChainClient {
         self.rpc.latest().await
     }
 
+    /// What a unit of gas costs now, with the tip that senders give.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn gas_price(&self) -> Result<Amount, ChainError> {
+        let fees = self.rpc.fees().await?;
+        // Twice the base fee and the tip is what is offered at most.
+        Ok(Amount(fees.most.saturating_sub(fees.tip) / 2 + fees.tip))
+    }
+
     /// The canonical block of a number; nothing past the head.
     ///
     /// # Errors

@@ -9,7 +9,10 @@ mod row;
 
 use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chain_bridge::{
@@ -63,6 +66,8 @@ pub type Explained = Arc<Mutex<Vec<Row>>>;
 pub struct Explainer {
     /// How consent is given.
     pub consent: Consent,
+    /// Whether the person who would be asked has agreed to all of it.
+    pub agreed: Arc<AtomicBool>,
     /// Nothing is written beside the one document, but for what is waited for.
     pub is_json: bool,
     /// Where it is noted.
@@ -81,6 +86,7 @@ impl Explainer {
     pub fn new(output: &Output, deployment: &Deployment) -> Self {
         Self {
             consent: output.consent,
+            agreed: Arc::clone(&output.agreed),
             is_json: output.is_json,
             explained: Arc::clone(&output.explained),
             origin: output.origin,
@@ -97,7 +103,8 @@ impl Explainer {
     pub fn ask(&self, row: &Row) -> Result<(), ChainError> {
         self.pending.clear();
         let refuse = |why: &str| Err(ChainError::NotSent { what: row.what.clone(), why: why.to_owned() });
-        match self.consent {
+        let is_agreed = self.consent == Consent::Asked && self.agreed.load(Ordering::Relaxed);
+        match if is_agreed { Consent::Given } else { self.consent } {
             Consent::Refused => refuse("--dry-run signs nothing"),
             Consent::Given => {
                 if !self.is_json {
@@ -228,6 +235,7 @@ mod tests {
     fn explainer(consent: Consent) -> Explainer {
         Explainer {
             consent,
+            agreed: Arc::default(),
             is_json: true,
             explained: Explained::default(),
             origin: Hash32::ZERO,

@@ -44,6 +44,8 @@ pub struct Output {
     pub is_json: bool,
     /// How consent to a transaction is given.
     pub consent: Consent,
+    /// A person has agreed to all that this run will send: each transaction is said, none is asked about any more.
+    pub agreed: Arc<AtomicBool>,
     /// Transactions explained so far.
     pub explained: Explained,
     /// Fingerprint of the command line: the same command has the same one.

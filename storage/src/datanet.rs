@@ -6,12 +6,14 @@
 //!
 //! Exact copies earn once: the document belongs to the earliest place that brought it, whatever the order of acceptance. The table holds
 //! 32 bytes of digest and 20 of owner per document, about 100 MB for a million documents. Near copies are found by [`dedup`], personal data by
-//! [`scan`]; what follows from either is the card's [`GatePolicy`].
+//! [`scan`]; what follows from either is the card's [`GatePolicy`]. [`croissant`] and [`huggingface`] describe a Datanet to others, and theirs to us.
 
 mod card;
+pub mod croissant;
 pub mod dedup;
 mod document;
 mod gate;
+pub mod huggingface;
 mod licence;
 mod policy;
 pub mod private;

@@ -2,6 +2,7 @@
 //!
 //! - [`datanet`]: what a contributor brings. [`datanet::read`] turns JSONL or text into documents, [`datanet::Datanet::gate`] says which
 //!   rows may not enter and how to mend them, [`datanet::shard`] is the file that travels.
+//! - `formats` (feature `formats`, on by default): JSONL, CSV, Parquet, Markdown and text, row by row, and out again.
 //! - [`erasure`]: shard to fragments and back; an [`erasure::ObjectManifest`] names every fragment by hash, so nothing is believed unhashed.
 //! - [`proto`]: pure state machines and messages: where fragments live, how they are served, how they are fetched and who sent a bad one.
 //! - [`seal`]: private Datanets: sealed segments, keys for members, the log of grants and reads.
@@ -25,6 +26,8 @@
 pub mod blob;
 pub mod datanet;
 pub mod erasure;
+#[cfg(feature = "formats")]
+pub mod formats;
 mod lanes;
 pub mod proto;
 pub mod seal;

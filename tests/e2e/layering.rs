@@ -14,9 +14,9 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const DOMAINS: [&str; 5] = ["p2p", "storage", "inference", "attribution", "chain-bridge"];
 /// Features of the domain crates that bring sockets, files, tensors or chain libraries.
 const SHELL_FEATURES: [&str; 5] = ["net", "disk", "engine", "cuda", "rpc"];
-/// Libraries that compute and do not act: hashes, signatures, ciphers, codes, serialisation, words for errors, the parser of a command line. All a
+/// Libraries that compute and do not act: hashes, signatures, ciphers, codes, compression, serialisation, words for errors, the parser of a command line. All a
 /// core may have without a feature; whatever is not here is taken for something that acts on the world.
-const PURE_LIBRARIES: [&str; 18] = [
+const PURE_LIBRARIES: [&str; 19] = [
     "blake3",
     "chacha20poly1305",
     "clap",
@@ -35,6 +35,7 @@ const PURE_LIBRARIES: [&str; 18] = [
     "unicode-normalization",
     "x25519-dalek",
     "zeroize",
+    "zstd",
 ];
 /// Crates whose every module is looked at, those behind a shell feature left out: what `simulations` compiles.
 const PURE: [&str; 7] = ["types", "p2p", "storage", "inference", "attribution", "chain-bridge", "simulations"];

@@ -3,9 +3,12 @@
 mod contribute;
 mod create;
 mod earnings;
+mod export;
+mod exported;
 mod fetch;
 mod findings;
 mod grant;
+mod import;
 mod members;
 mod network;
 mod rent;
@@ -48,7 +51,7 @@ pub struct Args {
 enum Action {
     /// Register a Datanet under your account.
     Create(create::Args),
-    /// Contribute the documents of a file.
+    /// Contribute the documents of files or folders.
     Contribute(contribute::Args),
     /// Publish the next version: everything accepted so far.
     #[command(
@@ -87,6 +90,10 @@ enum Action {
     Earnings(earnings::Args),
     /// Bring contributions to this machine, from any holders that suffice.
     Fetch(fetch::Args),
+    /// Write contributions as files that other tools read: JSONL, CSV, Parquet, a Hugging Face repository, Croissant.
+    Export(export::Args),
+    /// Bring a folder that describes itself into a Datanet.
+    Import(import::Args),
     /// Check what is here and what each holder has, byte by byte.
     Verify(verify::Args),
     /// Show or change what keeping a Datanet costs.
@@ -114,6 +121,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Publish { datanet } => publish(context, &datanet).await,
         Action::List => list(context).await,
         Action::Fetch(args) => fetch::run(context, args).await,
+        Action::Export(args) => export::run(context, args).await,
+        Action::Import(args) => import::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
         Action::Rent(args) => rent::run(context, args).await,
         Action::Treasury(args) => treasury::run(context, args).await,

@@ -13,7 +13,10 @@ use std::{
     io::{self, BufRead, Read},
 };
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
+};
 use types::text::TextError;
 
 use super::{DOCUMENTS_MAX, Document, DocumentError, TEXT_BYTES_MAX, shard};
@@ -143,14 +146,24 @@ fn collect(rows: impl Iterator<Item = (u64, Result<Document, LineError>)>, most:
 ///
 /// # Errors
 /// [`LineError`] at the line that is not text.
-pub fn text(mut input: impl BufRead, title: Option<&str>) -> Result<Document, LineError> {
-    let at = |line, problem| LineError { line, problem };
+pub fn text(input: impl BufRead, title: Option<&str>) -> Result<Document, LineError> {
+    whole(None, title.map(str::to_owned), &bounded(input)?)
+}
+
+/// As much of a file as a document may need: one byte past the cap is enough for the document's own check to refuse it. No mark of byte order.
+pub(crate) fn bounded(input: impl BufRead) -> Result<Vec<u8>, LineError> {
     let mut bytes = Vec::new();
-    // One byte past the cap is enough for the document's own check to refuse it.
-    let cap = 3 * u64::try_from(TEXT_BYTES_MAX).expect("a constant") + 1;
-    input.by_ref().take(cap).read_to_end(&mut bytes).map_err(|error| at(1, error.into()))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    Document::new(None, title.map(str::to_owned), bytes).map_err(|problem| at(line_of(bytes, &problem), problem.into()))
+    let cap = 3 * u64::try_from(TEXT_BYTES_MAX).expect("a constant") + 4;
+    input.take(cap).read_to_end(&mut bytes).map_err(|error| LineError { line: 1, problem: error.into() })?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    Ok(bytes)
+}
+
+/// A file's bytes as one document.
+pub(crate) fn whole(id: Option<String>, title: Option<String>, bytes: &[u8]) -> Result<Document, LineError> {
+    Document::new(id, title, bytes).map_err(|problem| LineError { line: line_of(bytes, &problem), problem: problem.into() })
 }
 
 /// The line of the byte that a text error names.
@@ -164,16 +177,46 @@ fn line_of(bytes: &[u8], problem: &DocumentError) -> u64 {
 }
 
 /// Reads JSONL line by line. The iterator ends after a line that is too long or a failure to read.
-pub const fn jsonl<R: BufRead>(input: R) -> Jsonl<R> {
-    Jsonl { input, line: 0, is_done: false }
+pub fn jsonl<R: BufRead>(input: R) -> Jsonl<R> {
+    jsonl_of(input, Columns::default())
+}
+
+/// [`jsonl`] with keys of one's own.
+pub const fn jsonl_of<R: BufRead>(input: R, columns: Columns) -> Jsonl<R> {
+    Jsonl { input, columns, line: 0, is_done: false }
+}
+
+/// Which columns (keys of JSON) of a table hold what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// The text; required.
+    pub text: String,
+    /// The title; may be missing.
+    pub title: String,
+    /// The id; may be missing.
+    pub id: String,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self { text: "text".into(), title: "title".into(), id: "id".into() }
+    }
 }
 
 /// Documents of a JSONL file, made by [`jsonl`].
 #[derive(Debug)]
 pub struct Jsonl<R> {
     input: R,
+    columns: Columns,
     line: u64,
     is_done: bool,
+}
+
+impl<R> Jsonl<R> {
+    /// The line that was read last, counted from 1.
+    pub const fn line(&self) -> u64 {
+        self.line
+    }
 }
 
 impl<R: BufRead> Iterator for Jsonl<R> {
@@ -187,7 +230,7 @@ impl<R: BufRead> Iterator for Jsonl<R> {
                     self.is_done = true;
                     return None;
                 }
-                Ok(Some(bytes)) => row(&bytes, self.line == 1).transpose(),
+                Ok(Some(bytes)) => row(&bytes, self.line == 1, &self.columns).transpose(),
                 Err(problem) => {
                     self.is_done = true;
                     Some(Err(problem))
@@ -215,15 +258,54 @@ fn line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, Problem> {
     Ok(Some(bytes))
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object with \"text\"")]
 struct Row<'a> {
-    #[serde(borrow)]
     text: Cow<'a, str>,
-    #[serde(default)]
     title: Option<String>,
-    #[serde(default)]
     id: Option<RowId>,
+}
+
+#[derive(Deserialize)]
+struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads an object by the keys of [`Columns`]; what other keys hold is skipped.
+struct RowOf<'c>(&'c Columns);
+
+impl<'de> DeserializeSeed<'de> for RowOf<'_> {
+    type Value = Row<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Row<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowOf<'_> {
+    type Value = Row<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with \"{}\"", self.0.text)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row<'de>, A::Error> {
+        let Columns { text: text_key, title: title_key, id: id_key } = self.0;
+        let (mut text, mut title, mut id) = (None, None, None);
+        while let Some(Borrowed(key)) = map.next_key()? {
+            let twice = |is_known: bool| if is_known { Err(A::Error::custom(format_args!("duplicate field `{key}`"))) } else { Ok(()) };
+            if *key == **text_key {
+                twice(text.is_some())?;
+                text = Some(map.next_value::<Borrowed<'de>>()?.0);
+            } else if *key == **title_key {
+                twice(title.is_some())?;
+                title = Some(map.next_value::<Option<String>>()?);
+            } else if *key == **id_key {
+                twice(id.is_some())?;
+                id = Some(map.next_value::<Option<RowId>>()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        let text = text.ok_or_else(|| A::Error::custom(format_args!("missing field `{text_key}`")))?;
+        Ok(Row { text, title: title.flatten(), id: id.flatten() })
+    }
 }
 
 #[derive(Deserialize)]
@@ -234,13 +316,15 @@ enum RowId {
 }
 
 /// The document of one line; nothing if the line is blank.
-fn row(bytes: &[u8], is_first: bool) -> Result<Option<Document>, Problem> {
+fn row(bytes: &[u8], is_first: bool, columns: &Columns) -> Result<Option<Document>, Problem> {
     let bytes = if is_first { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
     let text = std::str::from_utf8(bytes).map_err(|error| DocumentError::from(TextError::Utf8(error.valid_up_to())))?;
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let row: Row<'_> = serde_json::from_str(text).map_err(|error| Problem::Json(said(&error)))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let row = RowOf(columns).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
+    let row = row.map_err(|error| Problem::Json(said(&error)))?;
     let id = row.id.map(|id| match id {
         RowId::Text(text) => text,
         RowId::Number(number) => number.to_string(),

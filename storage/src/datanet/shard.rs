@@ -3,14 +3,18 @@
 //! The text root is what a contribution *is*; the shard is a container for it, named by its BLAKE3 in the object manifest. Whoever opens
 //! one re-derives the text root from the rows, so a container cannot smuggle in another text.
 //!
-//! Layout, big-endian: `TRIBSHRD`, version u8 (1), compression u8 (0, none), documents u32, contribution-text bytes u64, text root; then per
-//! document id length u16, title length u16, text length u32, id, title, text (length 0 of id or title: absent). 54 bytes, and 8 per document.
-//! Every text is canonical: a shard has one form.
+//! Layout, big-endian: `TRIBSHRD`, version u8 (1), compression u8 (0 none, 1 zstd), documents u32, contribution-text bytes u64, text root; then the
+//! rows, per document id length u16, title length u16, text length u32, id, title, text (length 0 of id or title: absent). 54 bytes, and 8 per
+//! document. Under compression 1 the rows are one zstd frame (RFC 8878) behind their length u32. Every text is canonical, so the rows of a text have
+//! one form; a frame has many, and its bytes are nobody's identity.
+//!
+//! A frame is unpacked into a buffer of the stated length, which is at most [`EXPANSION_MAX`] times the frame's and with the head at most
+//! [`OBJECT_BYTES_MAX`]; it must be one whole frame that says that length too, without a dictionary, and nothing may follow it. Text shrinks to a
+//! third; what shrinks by more than [`EXPANSION_MAX`] is written plain.
 
 use types::{
     encoding::{DecodeError, Reader, Writer},
     id::Hash32,
-    text::text_root,
 };
 
 use super::{DOCUMENTS_MAX, Document, DocumentError, contribution_text};
@@ -19,6 +23,11 @@ use crate::erasure::OBJECT_BYTES_MAX;
 const MAGIC: &[u8; 8] = b"TRIBSHRD";
 const VERSION: u8 = 1;
 const COMPRESSION_NONE: u8 = 0;
+const COMPRESSION_ZSTD: u8 = 1;
+/// Most bytes of rows that a byte of frame may stand for: a peer's shard costs a small multiple of what arrived.
+pub const EXPANSION_MAX: usize = 32;
+/// zstd's own default. Level 9 takes four times as long for three hundredths of the size of prose.
+const ZSTD_LEVEL: i32 = 3;
 const HEAD_BYTES: usize = 54;
 const ROW_HEAD_BYTES: usize = 8;
 
@@ -53,6 +62,9 @@ pub enum ShardError {
     /// Not the layout.
     #[error("broken shard: {0}")]
     Layout(#[from] DecodeError),
+    /// Compressed rows that are not what they say.
+    #[error("broken shard: its compressed rows {0}")]
+    Frame(String),
     /// A row that is no document.
     #[error("broken shard: row {row}: {problem}")]
     Row {
@@ -101,21 +113,35 @@ impl Shard {
     }
 }
 
-/// Bytes of the shard of `documents`.
+/// Root of the contribution text of `documents`.
+pub fn text_root(documents: &[Document]) -> Hash32 {
+    crate::lanes::text_root(contribution_text(documents).as_bytes())
+}
+
+/// Bytes of the shard of `documents` without compression: the most that [`encode`] writes.
 pub fn encoded_len(documents: &[Document]) -> usize {
     HEAD_BYTES + documents.iter().map(row_len).sum::<usize>()
 }
 
-/// Bytes of one document in a shard.
-pub(super) fn row_len(document: &Document) -> usize {
+/// Bytes of one document in a shard without compression.
+pub fn row_len(document: &Document) -> usize {
     ROW_HEAD_BYTES + document.id().map_or(0, str::len) + document.title().map_or(0, str::len) + document.text().len()
 }
 
-/// Writes `documents` as a shard.
+/// Writes `documents` as a shard, compressed if that is shorter.
 ///
 /// # Errors
 /// [`ShardError`] if there are none, or too many.
 pub fn encode(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
+    let plain = encode_plain(documents)?;
+    Ok(compressed(&plain).unwrap_or(plain))
+}
+
+/// Writes `documents` as a shard without compression: the one form that other versions of the compressor give as well.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_plain(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
     let (count, bytes) = (documents.len(), encoded_len(documents));
     match count {
         0 => return Err(ShardError::Empty),
@@ -130,8 +156,46 @@ pub fn encode(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
         .u8(COMPRESSION_NONE)
         .u32(narrow(count))
         .u64(u64::try_from(text.len()).expect("bounded above"))
-        .hash(text_root(text.as_bytes()));
+        .hash(crate::lanes::text_root(text.as_bytes()));
     Ok(head.each(documents, row).finish())
+}
+
+/// The same shard with its rows compressed; nothing if that is no gain, or one that a reader would not believe.
+fn compressed(plain: &[u8]) -> Option<Vec<u8>> {
+    let (head, rows) = plain.split_at_checked(HEAD_BYTES)?;
+    let frame = zstd::bulk::compress(rows, ZSTD_LEVEL).ok()?;
+    let is_believed = rows.len() <= frame.len().saturating_mul(EXPANSION_MAX);
+    if !is_believed || HEAD_BYTES + 4 + frame.len() >= plain.len() {
+        return None;
+    }
+    let length = u32::try_from(rows.len()).ok()?.to_be_bytes();
+    let mut shard = [head, &length, &frame].concat();
+    shard[MAGIC.len() + 1] = COMPRESSION_ZSTD;
+    Some(shard)
+}
+
+/// The rows of a frame behind their length.
+fn unpacked(packed: &[u8]) -> Result<Vec<u8>, ShardError> {
+    let bad = |words: String| Err(ShardError::Frame(words));
+    let (length, frame) = packed.split_first_chunk().ok_or(DecodeError::Short { field: "rows length", need: 4, left: packed.len() })?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > frame.len().saturating_mul(EXPANSION_MAX) || length > OBJECT_BYTES_MAX - HEAD_BYTES {
+        return bad(format!("are {length} bytes out of {}: at most {EXPANSION_MAX} times as many are believed", frame.len()));
+    }
+    match zstd::zstd_safe::find_frame_compressed_size(frame) {
+        Ok(whole) if whole == frame.len() => {}
+        Ok(whole) => return bad(format!("are a frame of {whole} bytes in {}", frame.len())),
+        Err(_) => return bad("are no frame of zstd".into()),
+    }
+    match zstd::zstd_safe::get_frame_content_size(frame) {
+        Ok(Some(says)) if u64::try_from(length) == Ok(says) => {}
+        says => return bad(format!("are {length} bytes, their frame says {}", says.ok().flatten().unwrap_or_default())),
+    }
+    match zstd::bulk::decompress(frame, length) {
+        Ok(rows) if rows.len() == length => Ok(rows),
+        Ok(rows) => bad(format!("unpack to {} bytes, {length} were stated", rows.len())),
+        Err(error) => bad(format!("do not unpack: {error}")),
+    }
 }
 
 fn row(w: Writer, document: &Document) -> Writer {
@@ -162,15 +226,27 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
         return Err(ShardError::Magic { got: hex::encode(magic) });
     }
     let compression = r.u8("compression")?;
-    if compression != COMPRESSION_NONE {
-        return Err(DecodeError::Value { field: "compression", got: compression.into(), expected: "0, none" }.into());
-    }
     let count = r.u32("documents")?;
     let (text_bytes, expected) = (r.u64("text bytes")?, r.hash("text root")?);
-    let documents = rows(&mut r, count)?;
-    r.finish()?;
+    let documents = match compression {
+        COMPRESSION_NONE => {
+            let documents = rows(&mut r, count)?;
+            r.finish()?;
+            documents
+        }
+        COMPRESSION_ZSTD => {
+            let rows_bytes = unpacked(&bytes[HEAD_BYTES..])?;
+            let mut r = Reader::new(&rows_bytes);
+            let documents = rows(&mut r, count)?;
+            r.finish()?;
+            documents
+        }
+        other => {
+            return Err(DecodeError::Value { field: "compression", got: other.into(), expected: "0, none, or 1, zstd" }.into());
+        }
+    };
     let text = contribution_text(&documents);
-    let derived = text_root(text.as_bytes());
+    let derived = crate::lanes::text_root(text.as_bytes());
     if u64::try_from(text.len()) != Ok(text_bytes) || derived != expected {
         return Err(ShardError::TextRoot { expected, derived });
     }
@@ -219,9 +295,8 @@ fn label<'a>(r: &mut Reader<'a>, row: u32, len: usize) -> Result<Option<&'a str>
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn document(id: Option<&str>, title: Option<&str>, text: &str) -> Document {
         Document::new(id.map(str::to_owned), title.map(str::to_owned), text.as_bytes()).unwrap()
@@ -230,7 +305,8 @@ mod tests {
     #[test]
     fn the_bytes_of_a_shard_are_pinned() {
         let bytes = encode(&[document(Some("7"), Some("T"), "ab"), document(None, None, "c")]).unwrap();
-        let root = text_root(b"ab\0c\0");
+        // Too short to gain by compression: what was written before there was any.
+        let root = types::text::text_root(b"ab\0c\0");
         let rows = "0001000100000002".to_owned() + &hex::encode("7Tab") + "0000000000000001" + &hex::encode("c");
         assert_eq!(
             hex::encode(&bytes),
@@ -245,7 +321,7 @@ mod tests {
     fn a_shard_of_another_text_is_refused_naming_both_roots() {
         let bytes = encode(&[document(None, None, "ab")]).unwrap();
         let error = decode_as(Hash32([9; 32]), &bytes).unwrap_err().to_string();
-        assert!(error.contains(&Hash32([9; 32]).to_string()) && error.contains(&text_root(b"ab\0").to_string()));
+        assert!(error.contains(&Hash32([9; 32]).to_string()) && error.contains(&types::text::text_root(b"ab\0").to_string()));
         let mut smuggled = bytes.clone();
         *smuggled.last_mut().unwrap() = b'c';
         assert!(matches!(decode(&smuggled), Err(ShardError::TextRoot { .. })));
@@ -265,12 +341,79 @@ mod tests {
         };
         assert!(matches!(with(0, b'X'), ShardError::Magic { .. }));
         assert!(matches!(with(8, 2), ShardError::Magic { .. }));
-        assert!(matches!(with(9, 1), ShardError::Layout(DecodeError::Value { field: "compression", .. })));
+        assert!(matches!(with(9, 2), ShardError::Layout(DecodeError::Value { field: "compression", .. })));
+        assert!(matches!(with(9, 1), ShardError::Frame(_)));
         assert!(matches!(with(10, 255), ShardError::TooMany { .. }));
         assert!(matches!(with(13, 200), ShardError::Layout(DecodeError::Short { field: "rows", .. })));
         assert!(matches!(with(bytes.len() - 1, b'\r'), ShardError::NotCanonical { row: 2 }));
         assert!(matches!(with(bytes.len() - 1, 7), ShardError::Row { row: 2, .. }));
         assert_eq!(encode(&[]), Err(ShardError::Empty));
+    }
+
+    fn prose() -> Vec<Document> {
+        (0..40)
+            .map(|row| document(None, Some("Tides"), &format!("The tide of day {row} rose to {} metres above the mark.", row % 7)))
+            .collect()
+    }
+
+    /// By an independent script; its frame is a single raw block, so that no version of a compressor decides it.
+    #[test]
+    fn shards_of_the_vectors_are_read_in_both_forms() {
+        let all: serde_json::Value = serde_json::from_str(include_str!("../../../tests/fixtures/storage_vectors.json")).unwrap();
+        let bytes = |name: &str| hex::decode(all["shard"][name].as_str().unwrap().trim_start_matches("0x")).unwrap();
+        let documents = [document(Some("7"), Some("T"), "ab"), document(None, None, "c")];
+        assert_eq!(encode_plain(&documents).unwrap(), bytes("plain"));
+        for name in ["plain", "zstd"] {
+            let shard = decode_as(Hash32(bytes("textRoot").try_into().unwrap()), &bytes(name)).unwrap();
+            assert_eq!(shard.documents(), documents, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_are_compressed_where_that_is_shorter_and_both_forms_are_one_text() {
+        let documents = prose();
+        let (shard, plain) = (encode(&documents).unwrap(), encode_plain(&documents).unwrap());
+        assert!(shard.len() < plain.len() / 2 && shard[9] == 1 && plain[9] == 0, "{} of {}", shard.len(), plain.len());
+        assert_eq!(decode(&shard).unwrap(), decode(&plain).unwrap());
+        assert_eq!(encoded_len(&documents), plain.len());
+        let same = [document(None, None, &"a".repeat(100_000))];
+        assert_eq!(encode(&same).unwrap()[9], 0, "a text that shrinks to nothing would not be believed");
+    }
+
+    #[test]
+    fn what_a_frame_claims_is_not_believed() {
+        let shard = encode(&prose()).unwrap();
+        let rows = encoded_len(&prose()) - HEAD_BYTES;
+        let with = |length: usize, frame: &[u8]| {
+            let length = u32::try_from(length).unwrap().to_be_bytes();
+            decode(&[&shard[..HEAD_BYTES], &length, frame].concat()).unwrap_err().to_string()
+        };
+        let frame = &shard[HEAD_BYTES + 4..];
+        for (length, frame, words) in [
+            (rows + 1, frame, "their frame says"),
+            (rows - 1, frame, "their frame says"),
+            (frame.len() * EXPANSION_MAX + 1, frame, "times as many are believed"),
+            (OBJECT_BYTES_MAX, &vec![0; OBJECT_BYTES_MAX / EXPANSION_MAX + 64][..], "are believed"),
+            (rows, &[frame, &[0]].concat()[..], "are a frame of"),
+            (rows, &[frame, frame].concat()[..], "are a frame of"),
+            // A frame to be skipped in front.
+            (rows, &[&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0][..], frame].concat()[..], "are a frame of"),
+            (rows, &frame[..frame.len() - 1], "no frame"),
+            (rows, &b""[..], "are believed"),
+        ] {
+            let error = with(length, frame);
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let mut smuggled = shard.clone();
+        smuggled[30] ^= 1;
+        assert!(matches!(decode(&smuggled), Err(ShardError::TextRoot { .. })));
+        for at in HEAD_BYTES..shard.len() {
+            let mut broken = shard.clone();
+            broken[at] ^= 0x10;
+            // A frame has no checksum: what its bytes give must still be the stated text. Titles are the object hash's to keep.
+            let is_text = |read: &Shard| contribution_text(read.documents()) == contribution_text(&prose());
+            assert!(decode(&broken).as_ref().map_or(true, is_text), "{at}");
+        }
     }
 
     proptest! {
@@ -289,7 +432,7 @@ mod tests {
             let at = usize::from(change.0) % shard.len();
             shard[at] = change.1;
             if let Ok(read) = decode(&shard) {
-                prop_assert_eq!(encode(read.documents()).unwrap(), shard);
+                prop_assert_eq!(encode_plain(read.documents()).unwrap(), shard);
             }
         }
     }

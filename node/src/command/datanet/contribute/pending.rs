@@ -24,7 +24,7 @@ pub(super) struct Pending {
     pub(super) datanet: AssetId,
     pub(super) text_root: Hash32,
     pub(super) salt: Hash32,
-    /// Text root of the whole file: another one if rows were left out.
+    /// Text root of the shard as it was cut from its files: another one if the gate refused rows.
     pub(super) file_root: Hash32,
     /// Salt of the text's leaves, if the Datanet is private.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(super) struct Pending {
     pub(super) registered: Option<Hash32>,
 }
 
-/// The wallet's own accepted contribution of this file: of all its rows, or of those an earlier run was left with.
+/// The wallet's own accepted contribution of this shard: of all its rows, or of those an earlier run was left with.
 pub(super) fn unfinished<'s>(
     data: &DataDir,
     state: &'s State,
@@ -73,8 +73,9 @@ pub(super) fn accepted_of(state: &State, datanet: AssetId, text_root: Hash32) ->
 pub(super) fn same_object(data: &DataDir, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Encoded> {
     let path = data.shard(accepted.text_root);
     let kept = if path.exists() { Some(read_bounded(&path, erasure::OBJECT_BYTES_MAX as u64)?) } else { None };
-    let fresh = shard::encode(&rows.documents)?;
-    for bytes in kept.iter().chain([&fresh]) {
+    // Another version may have compressed it otherwise, or not at all.
+    let (fresh, plain) = (shard::encode(&rows.documents)?, shard::encode_plain(&rows.documents)?);
+    for bytes in kept.iter().chain([&fresh, &plain]) {
         for (least, total) in [(3, 5), (4, 12), (10, 30), (16, 48)] {
             let encoded = erasure::encode(bytes, accepted.text_root, Profile::new(least, total)?)?;
             if encoded.manifest.id() == accepted.object {

@@ -1,60 +1,53 @@
-//! The file's rows under the file's own numbers, and which of them are refused.
+//! Rows of one shard under their files' own numbers, and which of them are refused.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
-use serde::Serialize;
-use storage::datanet::{self, Action, Card, Contribution, Document, Licence, Place, Report, contribution_text, read, shard};
-use types::{
-    id::{Address, Hash32},
-    text::text_root,
-};
+use serde::{Deserialize, Serialize};
+use storage::datanet::{self, Action, Card, Contribution, Document, Licence, Place, Report, shard};
+use types::id::{Address, Hash32};
 
 use super::{
-    Args, ROUNDS_MAX,
+    ROUNDS_MAX,
+    cut::Spot,
     findings::{self, Finding},
 };
-use crate::output::Output;
 
-/// Most refused rows named in an error.
-const NAMED_MAX: usize = 50;
+/// Most refused rows named in an error, or kept of a shard.
+pub(super) const NAMED_MAX: usize = 50;
 
 /// A row that was left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Dropped {
     pub(super) row: u32,
+    /// Its file, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
     pub(super) reason: String,
 }
 
-/// Rows with their numbers in the file, counted from 1.
+/// Rows with their places in the files.
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) documents: Vec<Document>,
-    pub(super) numbers: Vec<u32>,
+    pub(super) spots: Vec<Spot>,
+    /// The files' names.
+    pub(super) names: Arc<Vec<String>>,
     pub(super) dropped: Vec<Dropped>,
     /// What was replaced, and how it reads now.
     pub(super) redacted: Vec<Finding>,
-    /// Text root of all rows of the file.
+    /// Text root of all rows of the shard as it was cut.
     pub(super) file_root: Hash32,
 }
 
 impl Rows {
-    /// Every line is checked before anything else happens.
-    pub(super) fn read(args: &Args) -> anyhow::Result<Self> {
-        let path = &args.file;
-        let file = File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let by_name = path.extension().and_then(|extension| extension.to_str()).and_then(read::Format::of_extension);
-        let format = if args.text { read::Format::Text } else { by_name.unwrap_or(read::Format::Jsonl) };
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let title = args.title.clone().or(stem);
-        let documents = read::documents(BufReader::new(file), format, title.as_deref()).with_context(|| format!("{}", path.display()))?;
-        let numbers = (1..).take(documents.len()).collect();
-        let file_root = text_root(contribution_text(&documents).as_bytes());
-        Ok(Self { documents, numbers, dropped: Vec::new(), redacted: Vec::new(), file_root })
+    pub(super) fn text_root(&self) -> Hash32 {
+        shard::text_root(&self.documents)
     }
 
-    pub(super) fn text_root(&self) -> Hash32 {
-        text_root(contribution_text(&self.documents).as_bytes())
+    /// The file of a row, where there are several.
+    fn file(&self, spot: Spot) -> Option<&String> {
+        usize::try_from(spot.file).ok().and_then(|file| self.names.get(file)).filter(|_| self.names.len() > 1)
     }
 
     /// Takes the refused rows out; an error if the contribution as a whole is refused.
@@ -70,30 +63,32 @@ impl Rows {
             let place = usize::try_from(row - 1).ok().filter(|place| *place < self.documents.len());
             let place = place.with_context(|| format!("the gate refuses row {row}, there are {}", self.documents.len()))?;
             self.documents.remove(place);
-            self.dropped.push(Dropped { row: self.numbers.remove(place), reason: refusal.detail.clone() });
+            let spot = self.spots.remove(place);
+            let file = self.file(spot).cloned();
+            self.dropped.push(Dropped { row: spot.row, file, reason: refusal.detail.clone() });
         }
-        self.dropped.sort_by_key(|dropped| dropped.row);
+        self.dropped.sort_by(|a, b| (&a.file, a.row).cmp(&(&b.file, b.row)));
         ensure!(!self.documents.is_empty(), "every row was refused: there is nothing to contribute");
         Ok(())
     }
 
-    /// Replaces what looks like personal data where the Datanet does not take it as it is; shows first how each row will read.
-    pub(super) fn redact(&mut self, card: &Card, output: &Output) {
-        if card.policy().personal_data == Action::Note {
-            return output.note("the Datanet takes rows with what looks like personal data as they are: nothing is redacted");
+    /// Replaces what looks like personal data, and keeps how each such row reads now.
+    pub(super) fn redact(&mut self) {
+        let found = self.findings(&findings::personal(&self.documents));
+        if !found.is_empty() {
+            self.documents = datanet::redacted(&self.documents);
+            self.redacted = found;
         }
-        let found = findings::personal(&self.documents, &self.numbers);
-        if found.is_empty() {
-            return;
-        }
-        output.note(&format!("these rows are redacted before they are brought:\n{}", findings::table_of(&found)));
-        self.documents = datanet::redacted(&self.documents);
-        self.redacted = found;
+    }
+
+    /// Findings under the rows' own places.
+    pub(super) fn findings(&self, refusals: &[datanet::Refusal]) -> Vec<Finding> {
+        findings::under(refusals, |row| self.spots.get(row).map(|spot| (self.file(*spot).cloned(), spot.row)))
     }
 
     /// The refusals in words, by the file's own row numbers.
     pub(super) fn reasons(&self, report: &Report) -> String {
-        let mut lines: Vec<String> = findings::of(&report.refusals, &self.numbers).iter().take(NAMED_MAX).map(Finding::line).collect();
+        let mut lines: Vec<String> = self.findings(&report.refusals).iter().take(NAMED_MAX).map(Finding::line).collect();
         if report.refusals.iter().any(|refusal| refusal.action == Action::Redact) {
             lines.push("  --redact brings the rows as previewed".to_owned());
         }
@@ -114,7 +109,6 @@ pub(super) fn check_here(rows: &mut Rows, card: &Card, me: Address, licence: &Li
         rows.documents = contribution.documents;
         // What only waits for reviewers is for the gate to say: it knows the other contributions.
         if report.accepted || report.can_wait() {
-            shard::encode(&rows.documents)?;
             return Ok(());
         }
         ensure!(drop_refused, "nothing was sent; this would be refused:\n{}", rows.reasons(&report));

@@ -1,9 +1,19 @@
 use chain_bridge::registry::{Event, Logged};
-use storage::datanet::{self, Document};
-use types::{text::text_root, time::BlockRef};
+use storage::{
+    datanet::{self, Document, Report, contribution_text, shard},
+    erasure::{self, Encoded},
+};
+use types::{id::AssetId, text::text_root, time::BlockRef};
 
-use super::*;
-use crate::data::DataDir;
+use super::{
+    cut::Spot,
+    pending::{Pending, forget, pending_path, same_object},
+    *,
+};
+use crate::{
+    data::{DataDir, write_atomic},
+    datanet::shards::keep,
+};
 
 const ME: Address = Address([1; 20]);
 const NET: AssetId = AssetId(7);
@@ -15,7 +25,8 @@ fn documents(texts: &[&str]) -> Vec<Document> {
 fn rows(texts: &[&str]) -> Rows {
     let documents = documents(texts);
     let file_root = text_root(contribution_text(&documents).as_bytes());
-    Rows { numbers: (1..).take(documents.len()).collect(), documents, dropped: Vec::new(), redacted: Vec::new(), file_root }
+    let spots = (1..).map(|row| Spot { file: 0, row }).take(documents.len()).collect();
+    Rows { spots, documents, names: Arc::new(vec!["a.jsonl".into()]), dropped: Vec::new(), redacted: Vec::new(), file_root }
 }
 
 /// Books with one accepted contribution of `contributor`.
@@ -45,7 +56,7 @@ fn report(refused: &[u32]) -> Report {
     let refusal = |row: &u32| datanet::Refusal {
         row: *row,
         rule: datanet::Rule::Duplicate,
-        action: datanet::Action::Block,
+        action: Action::Block,
         detail: format!("copy {row}"),
         fix: "leave it out".into(),
         preview: None,
@@ -73,6 +84,16 @@ fn refused_rows_leave_under_the_files_own_numbers() {
     rows.drop_refused(&report(&[2])).unwrap();
     assert_eq!(rows.documents, documents(&["b"]));
     assert_eq!(rows.dropped.iter().map(|dropped| dropped.row).collect::<Vec<_>>(), [1, 3, 4]);
+}
+
+#[test]
+fn of_several_files_each_row_is_named_with_its_own() {
+    let spots = vec![Spot { file: 0, row: 9 }, Spot { file: 1, row: 1 }];
+    let names = Arc::new(vec!["a.csv".to_owned(), "b.md".to_owned()]);
+    let mut rows = Rows { spots, names, ..rows(&["a", "b"]) };
+    assert!(rows.reasons(&report(&[1, 2])).contains("a.csv: row 9: duplicate: copy 1"));
+    rows.drop_refused(&report(&[2])).unwrap();
+    assert_eq!((rows.dropped[0].file.as_deref(), rows.dropped[0].row), (Some("b.md"), 1));
 }
 
 #[test]
@@ -109,11 +130,11 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
 fn rows_that_wait_for_reviewers_stay_when_others_are_left_out() {
     let mut rows = rows(&["a", "b", "c"]);
     let mut mixed = report(&[1, 3]);
-    mixed.refusals[1].action = datanet::Action::Quarantine;
+    mixed.refusals[1].action = Action::Quarantine;
     rows.drop_refused(&mixed).unwrap();
     assert_eq!(rows.documents, documents(&["b", "c"]));
     let mut held = report(&[2]);
-    held.refusals[0].action = datanet::Action::Quarantine;
+    held.refusals[0].action = Action::Quarantine;
     rows.drop_refused(&held).unwrap();
     assert_eq!(rows.documents, documents(&["b"]), "where nothing else speaks against it, what is held is what is left out");
 }

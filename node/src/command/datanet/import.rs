@@ -1,0 +1,151 @@
+//! `tributary datanet import`: a folder that describes itself, as a Datanet.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use storage::datanet::{Card, Licence, shard};
+use types::{id::Hash32, manifest::AssetKind};
+
+use super::{
+    Context, contribute,
+    exported::{Found, Imported, import},
+};
+use crate::{datanet::resolve, output::table};
+
+/// Bring a folder that describes itself into a Datanet: an export, a Hugging Face dataset repository, or Croissant.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "What describes it is tributary.json (of an export), else croissant.json, else README.md with front matter. Its card makes the Datanet,\nunless one of its name is registered; its files are contributed, each by itself. Stated SHA-256 and text roots must be those of the\nfiles. --dry-run shows card, files and text roots and sends nothing.\n\nExamples:\n  tributary datanet import medical --dry-run\n  tributary datanet import squad --licence CC-BY-SA-4.0 --text-column context\n\nNext: tributary datanet publish NAME makes what was accepted a version."
+)]
+pub(super) struct Args {
+    /// The folder.
+    folder: PathBuf,
+    /// Name of the Datanet [default: as the folder describes itself].
+    #[arg(long)]
+    name: Option<String>,
+    /// Licence, as an SPDX expression [default: as the folder describes itself].
+    #[arg(long, value_name = "SPDX")]
+    licence: Option<String>,
+    /// Column that holds the text [default: as described, else text].
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Column that holds the title [default: as described, else title].
+    #[arg(long, value_name = "NAME")]
+    title_column: Option<String>,
+    /// Column that holds the id [default: as described, else id].
+    #[arg(long, value_name = "NAME")]
+    id_column: Option<String>,
+    /// Leave refused rows out and go on with the others.
+    #[arg(long)]
+    drop_refused: bool,
+    /// Replace what looks like personal data, as previewed, where the Datanet does not take it as it is.
+    #[arg(long)]
+    redact: bool,
+    /// Epochs that the estimate counts rent for.
+    #[arg(long, value_name = "EPOCHS", default_value_t = 30)]
+    rent_epochs: u64,
+    /// Overlay address to join through [default: from the configuration].
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+}
+
+/// What a dry run prints.
+#[derive(Debug, Serialize)]
+struct Dry {
+    is_dry_run: bool,
+    /// What described the folder.
+    described_by: &'static str,
+    card: Card,
+    files: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    path: PathBuf,
+    /// Of each shard that is cut from it.
+    text_roots: Vec<Hash32>,
+    documents: usize,
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let licence: Option<Licence> = args.licence.as_deref().map(str::parse).transpose()?;
+    let mut imported = import(&args.folder, args.name.as_deref(), licence)?;
+    for (given, column) in [
+        (args.text_column, &mut imported.columns.text),
+        (args.title_column, &mut imported.columns.title),
+        (args.id_column, &mut imported.columns.id),
+    ] {
+        if let Some(given) = given {
+            *column = given;
+        }
+    }
+    let rows = tokio::task::block_in_place(|| look(context, &imported))?;
+    let Imported { card, columns, files, by } = imported;
+    if context.is_dry() {
+        let printed = Dry { is_dry_run: true, described_by: by, card, files: rows };
+        return context.output.result(&printed, || describe(&printed));
+    }
+    let name = create(context, &card).await?;
+    let files = files.into_iter().map(|file| file.path).collect();
+    let contribution = contribute::Args::of_files(name, files, columns, (args.drop_refused, args.redact), args.rent_epochs, args.bootstrap);
+    contribute::run(context, contribution).await
+}
+
+/// Registers the Datanet unless one of its name is; returns what it is resolved by.
+async fn create(context: &Context, card: &Card) -> anyhow::Result<String> {
+    let chain = context.chain().await?;
+    let state = chain.state().await?;
+    let name = card.name().as_str();
+    let is_known = state.assets().any(|asset| crate::datanet::card_of(asset).is_ok_and(|known| known.name() == card.name()));
+    if is_known {
+        let (asset, _) = resolve(&state, name)?;
+        context.output.note(&format!("Datanet {} is called {name}: contributing to it", asset.id));
+        return Ok(asset.id.to_string());
+    }
+    let uri = serde_json::to_string(card).context("a card is plain data")?;
+    let (asset, _) = chain.client.register_asset(AssetKind::Datanet, &uri).await?;
+    context.output.note(&format!("registered Datanet {asset}, {name}; this wallet's node must be running: it is the gate"));
+    Ok(asset.to_string())
+}
+
+/// Reads every file to its end: rows that are no documents, and text roots that are not the stated ones, are told before anything is sent.
+fn look(context: &Context, imported: &Imported) -> anyhow::Result<Vec<Row>> {
+    let mut progress = context.output.progress("files read", imported.files.len() as u64);
+    let mut rows = Vec::new();
+    for (done, Found { path, text_root }) in (1..).zip(&imported.files) {
+        let mut row = Row { path: path.clone(), text_roots: Vec::new(), documents: 0 };
+        contribute::read(path, &imported.columns, |documents| {
+            row.text_roots.push(shard::text_root(&documents));
+            row.documents += documents.len();
+        })?;
+        // The root of private text is over salted leaves: a copy has another salt.
+        if !imported.card.is_private()
+            && let (Some(stated), [derived]) = (text_root, &row.text_roots[..])
+        {
+            ensure!(stated == derived, "{}: its rows give text root {derived}, {stated} is stated: export it anew", path.display());
+        }
+        rows.push(row);
+        progress.set(done);
+    }
+    progress.finish();
+    Ok(rows)
+}
+
+fn describe(printed: &Dry) -> String {
+    let card = &printed.card;
+    let row = |row: &Row| {
+        let roots: Vec<String> = row.text_roots.iter().map(ToString::to_string).collect();
+        vec![row.path.display().to_string(), row.documents.to_string(), roots.join(" ")]
+    };
+    format!(
+        "{}, under {}, as {} says\n{}\n\n{}\n\nnothing was sent (--dry-run)",
+        card.name(),
+        card.licence(),
+        printed.described_by,
+        card.description(),
+        table(&["file", "documents", "text roots"], &printed.files.iter().map(row).collect::<Vec<_>>())
+    )
+}

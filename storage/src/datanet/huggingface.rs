@@ -1,0 +1,266 @@
+//! The layout of a Hugging Face dataset repository: `README.md`, whose front matter is YAML with the card, and `data/*.parquet`.
+//!
+//! Of YAML so much is read as such cards use: keys at the left margin with a scalar, a list in brackets, or a list of lines that begin with a dash; below
+//! `configs` the paths of the first one. Anything else is passed over, never guessed at. Licences are Hugging Face's names (SPDX in lower case); what it
+//! has no name for stands as `other` with `license_name`.
+
+use super::{
+    Card, Licence,
+    croissant::{DescribeError, Described, DescribedFile, beside, licence_of, slug},
+    read::Columns,
+};
+
+/// Longest README that is read.
+pub const README_BYTES_MAX: u64 = 1 << 20;
+
+/// Names that are neither SPDX's nor unknown.
+const LICENCES: [(&str, &str); 4] = [("odbl", "ODbL-1.0"), ("pddl", "PDDL-1.0"), ("zlib", "Zlib"), ("unlicense", "Unlicense")];
+const SIZES: [(u64, &str); 7] = [
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
+];
+
+/// The README of a dataset of `documents` documents in `data/*.parquet`.
+pub fn readme(card: &Card, documents: u64) -> String {
+    let list = |key: &str, values: &[String]| {
+        let lines: String = values.iter().map(|value| format!("- {}\n", quoted(value))).collect();
+        if values.is_empty() { String::new() } else { format!("{key}:\n{lines}") }
+    };
+    let licence = card.licence().as_str();
+    let licence = match spdx::license_id(licence) {
+        Some(_) => format!("license: {}\n", licence.to_ascii_lowercase()),
+        None => format!("license: other\nlicense_name: {}\n", quoted(licence)),
+    };
+    let size = SIZES.iter().find(|(below, _)| documents < *below).map_or("1B<n<10B", |(_, name)| name);
+    format!(
+        "---\npretty_name: {name}\n{licence}{languages}{tags}size_categories:\n- {size}\ntask_categories:\n- text-generation\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n# {name}\n\n{description}\n",
+        name = card.name(),
+        languages = list("language", card.languages()),
+        tags = list("tags", card.tags()),
+        description = card.description(),
+    )
+}
+
+/// A scalar that no YAML reader takes for anything but a string.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string always serialises")
+}
+
+/// Reads a README. `folder`, the repository's name, stands in for a `pretty_name`.
+///
+/// # Errors
+/// [`DescribeError`] if it has no front matter, or names files elsewhere.
+pub fn read(text: &str, folder: &str) -> Result<Described, DescribeError> {
+    let bad = |problem: &str| DescribeError::Format { format: "Hugging Face", problem: problem.into() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let front = text.strip_prefix("---\n").ok_or_else(|| bad("README.md does not begin with front matter (---)"))?;
+    let (front, body) = match front.find("\n---\n") {
+        Some(end) => (&front[..=end], &front[end + 5..]),
+        None => (front.strip_suffix("\n---").ok_or_else(|| bad("the front matter of README.md does not end (---)"))?, ""),
+    };
+    let one = |key: &str| values(front, key).into_iter().next();
+    let name = one("pretty_name").unwrap_or_else(|| folder.to_owned());
+    let files = paths(front).into_iter().map(|path| Ok(DescribedFile { path: beside(&path)?, bytes: None, sha256: None }));
+    let files = files.collect::<Result<Vec<_>, DescribeError>>()?;
+    let languages = values(front, "language").into_iter().filter(|language| language.len() <= 35).collect();
+    Ok(Described {
+        description: description(body, &name),
+        name,
+        licence: licence(front),
+        languages,
+        tags: values(front, "tags"),
+        files,
+        columns: Columns::default(),
+    })
+}
+
+fn licence(front: &str) -> Option<Licence> {
+    let named = |name: &str| {
+        let known = LICENCES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
+        let known = known.and_then(|known| known.parse().ok());
+        let listed = || spdx::identifiers::LICENSES.iter().any(|known| known.name.eq_ignore_ascii_case(name));
+        known.or_else(|| if listed() { licence_of(name) } else { format!("LicenseRef-{}", slug(name)).parse().ok() })
+    };
+    match &values(front, "license")[..] {
+        [] => None,
+        [one] if ["other", "unknown"].contains(&one.as_str()) => {
+            let name = values(front, "license_name").into_iter().next()?;
+            // What is no expression is somebody's own licence.
+            name.parse().ok().filter(|_| name.contains(|letter: char| letter.is_ascii_uppercase())).or_else(|| named(&name))
+        }
+        all => {
+            let all: Option<Vec<String>> = all.iter().map(|name| named(name).map(|licence: Licence| licence.to_string())).collect();
+            all?.join(" AND ").parse().ok()
+        }
+    }
+}
+
+/// The text below the front matter, without a heading that only repeats the name.
+fn description(body: &str, name: &str) -> String {
+    let body = body.trim();
+    let body = body.strip_prefix(&format!("# {name}")).filter(|rest| rest.is_empty() || rest.starts_with('\n')).unwrap_or(body).trim();
+    let end = body.floor_char_boundary(super::DESCRIPTION_BYTES_MAX.min(body.len()));
+    body[..end].trim_end().to_owned()
+}
+
+/// The lines that belong to a key at the left margin, its own first.
+fn block<'f>(front: &'f str, key: &str) -> Vec<&'f str> {
+    let is_key = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+    let mut lines = front.lines().skip_while(|line| !is_key(line));
+    let Some(first) = lines.next() else { return Vec::new() };
+    let is_inside = |line: &&str| line.starts_with([' ', '-', '\t']) || line.trim().is_empty();
+    std::iter::once(&first[key.len() + 1..]).chain(lines.take_while(is_inside)).collect()
+}
+
+/// The scalars of a key: one, or a list of them.
+fn values(front: &str, key: &str) -> Vec<String> {
+    let block = block(front, key);
+    let Some((first, lines)) = block.split_first() else { return Vec::new() };
+    let first = uncommented(first);
+    match first.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
+        Some(list) => list.split(',').filter_map(scalar).collect(),
+        None if first.is_empty() => lines
+            .iter()
+            .filter_map(|line| line.trim_start().strip_prefix("- "))
+            .filter(|item| !item.contains(": "))
+            .filter_map(scalar)
+            .collect(),
+        None => scalar(first).into_iter().collect(),
+    }
+}
+
+fn uncommented(text: &str) -> &str {
+    let text = text.trim();
+    if text.starts_with(['"', '\'']) { text } else { text.split(" #").next().unwrap_or_default().trim_end() }
+}
+
+/// A plain or quoted scalar; nothing of null, blocks and references.
+fn scalar(text: &str) -> Option<String> {
+    let text = uncommented(text);
+    let value = match text.as_bytes() {
+        [b'"', .., b'"'] => serde_json::from_str(text).ok()?,
+        [b'\'', .., b'\''] => text[1..text.len() - 1].replace("''", "'"),
+        [b'|' | b'>' | b'&' | b'*' | b'!' | b'{' | b'[' | b'"' | b'\'', ..] => return None,
+        _ if text == "null" || text == "~" => return None,
+        _ => text.to_owned(),
+    };
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// Paths of the first configuration's data files.
+fn paths(front: &str) -> Vec<String> {
+    let block = block(front, "configs");
+    let mut paths = Vec::new();
+    let (mut configs, mut is_list) = (0, false);
+    for line in block.iter().skip(1) {
+        let item = line.trim_start().trim_start_matches("- ").trim_start();
+        configs += u32::from(item.starts_with("config_name:"));
+        if configs > 1 {
+            break;
+        }
+        let value = item.strip_prefix("path:").or_else(|| item.strip_prefix("data_files:")).map(uncommented);
+        match value {
+            Some("") => is_list = true,
+            Some(value) => {
+                is_list = false;
+                let list = value.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+                paths.extend(
+                    list.map_or_else(|| scalar(value).into_iter().collect::<Vec<_>>(), |list| list.split(',').filter_map(scalar).collect()),
+                );
+            }
+            None if is_list && line.trim_start().starts_with("- ") && !item.contains(": ") => paths.extend(scalar(item)),
+            None => is_list &= item.contains(':'),
+        }
+    }
+    paths
+}
+
+/// Most stars of a pattern: each may cost as many tries as the path has letters.
+const STARS_MAX: usize = 5;
+
+/// Whether `path` is one that `pattern` means: `*` stands for letters of one part, `**` for any. More than five stars match nothing.
+pub fn is_match(pattern: &str, path: &str) -> bool {
+    pattern.matches('*').count() <= STARS_MAX && matches(pattern, path)
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == path,
+        Some((before, after)) => {
+            let Some(rest) = path.strip_prefix(before) else { return false };
+            let (is_deep, after) = after.strip_prefix('*').map_or((false, after), |after| (true, after.strip_prefix('/').unwrap_or(after)));
+            let end = if is_deep { rest.len() } else { rest.find('/').unwrap_or(rest.len()) };
+            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]).take_while(|at| *at <= end);
+            ends.into_iter().any(|at| matches(after, &rest[at..]))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn card(licence: &str) -> Card {
+        let (languages, tags) = (vec!["en".into(), "zh-Hant".into()], vec!["sea".into()]);
+        Card::new("tides".parse().unwrap(), "Of the *sea*:\n\n- ebb\n- flow".into(), licence.parse().unwrap(), languages, tags).unwrap()
+    }
+
+    #[test]
+    fn a_card_goes_out_and_comes_back() {
+        for licence in ["CC-BY-4.0", "Apache-2.0", "MIT OR Apache-2.0", "LicenseRef-HPO", "GPL-2.0-only WITH Classpath-exception-2.0"] {
+            let text = readme(&card(licence), 12_345);
+            let read = read(&text, "folder").unwrap();
+            assert_eq!(read.card(None, None).unwrap(), card(licence), "{text}");
+            assert_eq!(read.files[0].path, "data/*.parquet");
+            assert!(text.contains("- 10K<n<100K\n"), "{text}");
+        }
+        assert!(readme(&card("CC-BY-4.0"), 0).contains("\nlicense: cc-by-4.0\n"));
+        assert!(readme(&card("MIT OR Apache-2.0"), 0).contains("\nlicense: other\nlicense_name: \"MIT OR Apache-2.0\"\n"));
+    }
+
+    #[test]
+    fn cards_of_others_are_understood() {
+        let text = "---\r\nlicense: [apache-2.0, odbl]  # two\r\nlanguage: 'de'\ntags: [a b, \"C\"]\nannotations_creators:\n- found\nconfigs:\n- config_name: en\n  data_files:\n  - split: train\n    path:\n    - en/train-*.parquet\n    - en/more.parquet\n  - split: test\n    path: \"en/test.csv\"\n- config_name: de\n  data_files: de.csv\ndataset_info:\n  features:\n  - name: text\n---\nWords.";
+        let read = read(text, "My-Repo").unwrap();
+        let card = read.card(None, None).unwrap();
+        assert_eq!((card.name().as_str(), card.licence().as_str()), ("my-repo", "Apache-2.0 AND ODbL-1.0"));
+        assert_eq!((card.languages(), card.tags(), card.description()), (&["de".into()][..], &["a-b".into(), "c".into()][..], "Words."));
+        let paths: Vec<_> = read.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["en/train-*.parquet", "en/more.parquet", "en/test.csv"]);
+        let licence = |lines: &str| super::read(&format!("---\n{lines}\n---\n"), "x").unwrap().licence.map(|licence| licence.to_string());
+        assert_eq!(licence("license: other\nlicense_name: my own terms"), Some("LicenseRef-my-own-terms".into()));
+        assert_eq!(licence("license: openrail"), Some("LicenseRef-openrail".into()));
+        assert_eq!((licence("license: other"), licence("tags: []")), (None, None));
+        assert!(super::read("# No front matter", "x").is_err() && super::read("---\nlicense: mit\n", "x").is_err());
+        assert!(super::read("---\nconfigs:\n- config_name: a\n  data_files: ../up.csv\n---\n", "x").is_err());
+    }
+
+    #[test]
+    fn patterns_stay_within_their_part_unless_they_say_so() {
+        for (pattern, path, is) in [
+            ("data/*.parquet", "data/a.parquet", true),
+            ("data/*.parquet", "data/b/a.parquet", false),
+            ("data/**", "data/b/a.parquet", true),
+            ("**/*.csv", "b/c/a.csv", true),
+            ("**/*.csv", "a.csv", true),
+            ("train-*-of-*.parquet", "train-0-of-2.parquet", true),
+            ("a.csv", "b.csv", false),
+        ] {
+            assert_eq!(is_match(pattern, path), is, "{pattern} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text in "(---\n)?([a-z_]{0,8}:? ?[\\[\\]\"'#,*-]{0,3} ?\\PC{0,6}\n| *- \\PC{0,9}\n|configs:\n){0,9}(---\n)?") {
+            let _ = read(&text, "x");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! CSV with a header row (RFC 4180). Records may span lines inside of quotes; one has at most [`LINE_BYTES_MAX`] bytes.
+
+use std::io::{self, Read};
+
+use csv::{ByteRecord, ErrorKind, ReaderBuilder};
+
+use super::{At, BUFFER_BYTES, Columns, Item, LINE_BYTES_MAX, Problem};
+use crate::datanet::{Document, DocumentError, read::Problem as ReadProblem};
+
+/// Most columns that an error lists.
+const SHOWN_MAX: usize = 20;
+
+/// A source that gives so many bytes and no more until it is filled up, so that one record cannot take the whole file into memory.
+#[derive(Debug)]
+struct Capped<R> {
+    source: R,
+    left: usize,
+    is_spent: bool,
+    /// Whether an odd number of quotation marks was read.
+    is_quoted: bool,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.left);
+        if most == 0 && !buffer.is_empty() {
+            self.is_spent = true;
+            return Err(io::Error::other("the record is too long"));
+        }
+        let read = self.source.read(&mut buffer[..most])?;
+        self.left -= read;
+        let marks = buffer[..read].iter().filter(|byte| **byte == b'"').count();
+        self.is_quoted ^= marks % 2 == 1;
+        Ok(read)
+    }
+}
+
+/// Places of the columns in a record.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    text: usize,
+    title: Option<usize>,
+    id: Option<usize>,
+}
+
+/// Documents of a table.
+#[derive(Debug)]
+pub(super) struct Csv<R> {
+    reader: csv::Reader<Capped<R>>,
+    columns: Columns,
+    places: Option<Places>,
+    /// Fields of the header.
+    names_len: usize,
+    record: ByteRecord,
+    is_done: bool,
+}
+
+impl<R: Read> Csv<R> {
+    /// Reads `source`, whose fields are apart by `delimiter`.
+    pub(super) fn new(source: R, delimiter: u8, columns: Columns) -> Self {
+        let source = Capped { source, left: 0, is_spent: false, is_quoted: false };
+        let reader =
+            ReaderBuilder::new().delimiter(delimiter).has_headers(false).buffer_capacity(BUFFER_BYTES).flexible(true).from_reader(source);
+        Self { reader, columns, places: None, names_len: 0, record: ByteRecord::new(), is_done: false }
+    }
+
+    /// The next record and its line; nothing at the end.
+    fn record(&mut self) -> Result<Option<u64>, (At, Problem)> {
+        self.reader.get_mut().left = LINE_BYTES_MAX;
+        let line = self.reader.position().line();
+        let read = self.reader.read_byte_record(&mut self.record);
+        let line = self.record.position().map_or(line, csv::Position::line);
+        match read {
+            Ok(true) => Ok(Some(line)),
+            Ok(false) if self.reader.get_ref().is_quoted => Err((At::File, Problem::Quote)),
+            Ok(false) => Ok(None),
+            Err(error) => Err((At::Line(line), self.said(error))),
+        }
+    }
+
+    fn said(&self, error: csv::Error) -> Problem {
+        if self.reader.get_ref().is_spent {
+            return Problem::RecordTooLong;
+        }
+        let words = error.to_string();
+        match error.into_kind() {
+            ErrorKind::Io(error) => Problem::Read(ReadProblem::Io(error)),
+            _ => Problem::Csv(words),
+        }
+    }
+
+    /// Finds the columns in the header row.
+    fn header(&mut self) -> Result<Option<Places>, (At, Problem)> {
+        if self.record()?.is_none() {
+            return Ok(None);
+        }
+        let names: Vec<&[u8]> = self.record.iter().collect();
+        let mut names: Vec<String> = names.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        if let Some(first) = names.first_mut() {
+            *first = first.trim_start_matches('\u{feff}').to_owned();
+        }
+        let place = |wanted: &str| names.iter().position(|name| name == wanted);
+        let Some(text) = place(&self.columns.text) else {
+            let has = names.iter().take(SHOWN_MAX).map(|name| name.chars().take(40).collect()).collect();
+            return Err((At::Line(1), Problem::Column { wanted: self.columns.text.clone(), has }));
+        };
+        let places = Places { text, title: place(&self.columns.title), id: place(&self.columns.id) };
+        self.places = Some(places);
+        self.names_len = names.len();
+        Ok(Some(places))
+    }
+
+    fn document(&mut self) -> Option<Item> {
+        let places = match self.places.map_or_else(|| self.header(), |places| Ok(Some(places))) {
+            Ok(places) => places?,
+            Err(error) => {
+                self.is_done = true;
+                return Some(Err(error));
+            }
+        };
+        match self.record() {
+            Ok(Some(line)) => Some(self.row(places).map_err(|problem| (At::Line(line), problem))),
+            Ok(None) => None,
+            Err(error) => {
+                // What follows a record that has no end cannot be told apart from it.
+                self.is_done = true;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn row(&self, places: Places) -> Result<Document, Problem> {
+        if self.record.len() != self.names_len {
+            let (got, wanted) = (self.record.len(), self.names_len);
+            return Err(Problem::Csv(format!(
+                "it has {got} fields, the header has {wanted}: put fields that hold a separator into quotation marks"
+            )));
+        }
+        let field = |place: usize| self.record.get(place).unwrap_or_default();
+        let label = |name: &'static str, place: Option<usize>| {
+            let bytes = place.map(field).filter(|bytes| !bytes.is_empty());
+            bytes.map(|bytes| String::from_utf8(bytes.to_vec()).map_err(|error| utf8(name, error.utf8_error().valid_up_to()))).transpose()
+        };
+        let (id, title) = (label("id", places.id)?, label("title", places.title)?);
+        let text = field(places.text);
+        if text.is_empty() { Err(Problem::NoText) } else { Ok(Document::new(id, title, text)?) }
+    }
+}
+
+fn utf8(field: &'static str, at: usize) -> Problem {
+    DocumentError::Label { field, problem: types::text::TextError::Utf8(at) }.into()
+}
+
+impl<R: Read> Iterator for Csv<R> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        if self.is_done {
+            return None;
+        }
+        let item = self.document();
+        self.is_done |= item.is_none();
+        item
+    }
+}
