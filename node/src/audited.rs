@@ -66,18 +66,7 @@ impl Audited {
 /// # Errors
 /// The file that cannot be read, or is none of these.
 pub fn read(folder: &Path) -> anyhow::Result<Vec<Audited>> {
-    let mut epochs = Vec::new();
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("{}: expected a folder of audits", folder.display())),
-    };
-    for entry in entries {
-        let name = entry.with_context(|| folder.display().to_string())?.file_name();
-        // Beside them may lie what a write left that was cut off.
-        let epoch = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|name| name.parse::<u64>().ok());
-        epochs.extend(epoch);
-    }
+    let mut epochs = epochs(folder).with_context(|| format!("{}: expected a folder of audits", folder.display()))?;
     epochs.sort_unstable();
     let latest = epochs.len().saturating_sub(EPOCHS_MAX);
     let mut audits = Vec::new();
@@ -89,6 +78,43 @@ pub fn read(folder: &Path) -> anyhow::Result<Vec<Audited>> {
         audits.push(audited);
     }
     Ok(audits)
+}
+
+/// Removes the files of epochs that are too old to be claimed, those of more than the latest 91.
+///
+/// # Errors
+/// The disk's.
+pub fn prune(folder: &Path) -> io::Result<()> {
+    let mut epochs = epochs(folder)?;
+    epochs.sort_unstable();
+    let surplus = epochs.len().saturating_sub(EPOCHS_MAX);
+    epochs[..surplus].iter().try_for_each(|epoch| remove(folder, *epoch))
+}
+
+/// Removes an epoch's file, if there is one.
+///
+/// # Errors
+/// The disk's.
+pub fn remove(folder: &Path, epoch: u64) -> io::Result<()> {
+    match fs::remove_file(folder.join(format!("{epoch}.json"))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Epochs with a file, in no order; none if there is no folder.
+fn epochs(folder: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut epochs = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        // Beside them may lie what a write left that was cut off.
+        epochs.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(epochs)
 }
 
 #[cfg(test)]
@@ -161,6 +187,13 @@ mod tests {
         fs::write(path.join("7.json.123.new"), b"half").unwrap();
         let epochs: Vec<_> = read(&path).unwrap().iter().map(|audited| audited.epoch).collect();
         assert_eq!(epochs, [5, 7, 12]);
+        for epoch in 100..100 + 89 {
+            fs::write(path.join(format!("{epoch}.json")), b"").unwrap();
+        }
+        prune(&path).unwrap();
+        assert_eq!((path.join("5.json").exists(), path.join("7.json").exists()), (false, true), "the oldest of 92");
+        (100..100 + 90).for_each(|epoch| remove(&path, epoch).unwrap());
+        Audited { epoch: 5, ..audited(vec![]) }.write(&path).unwrap();
         fs::copy(path.join("5.json"), path.join("6.json")).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("epoch 5"));
         fs::write(path.join("6.json"), b"{}").unwrap();

@@ -255,6 +255,7 @@ impl Node {
             seed: seed.clone(),
             site,
             epoch_blocks: config.keeping.epoch_blocks,
+            audit_roll: config.keeping.audit_roll,
             is_storing: config.storage,
             notices,
             unfit: std::sync::RwLock::default(),

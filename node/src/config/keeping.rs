@@ -22,6 +22,9 @@ pub struct Keeping {
     pub network: Option<IpAddr>,
     /// Blocks of an epoch of repair and audits, the same on every node of a chain.
     pub epoch_blocks: u64,
+    /// Whether the node is to be on the chain's roll of auditors, by which rent is paid: it leaves 0.01 OPEN there, once, and now and then pays for the two calls that an epoch's
+    /// draw takes.
+    pub audit_roll: bool,
     /// Bytes per second that are read and hashed to find damage before somebody needs them; 0: none.
     pub scrub_bytes_per_s: u64,
     /// When and how fast what is lost is mended.
@@ -35,6 +38,7 @@ impl Default for Keeping {
             network: None,
             // A day of the OP Stack's two-second blocks.
             epoch_blocks: 43_200,
+            audit_roll: false,
             // A full terabyte in two and a half days, and little beside what a disk gives.
             scrub_bytes_per_s: 5 << 20,
             repair: Repair::default(),

@@ -1,10 +1,6 @@
 //! Records of holders on the way between nodes: asking for one, telling one, checking one against the chain.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
@@ -28,8 +24,6 @@ use super::{
 pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
 /// Longest wait for a word about a record.
 pub const WORD_LIMIT: Duration = Duration::from_secs(10);
-/// Blocks whose hashes one check may ask the chain for: handovers of one object name no more epochs.
-const EPOCHS_MAX: usize = storage::proto::keeping::record::MOVES_MAX;
 
 /// Asks the node at `addr`; gives up after `limit`. May be dropped half-way.
 ///
@@ -88,21 +82,17 @@ impl Registered {
     /// # Errors
     /// What is wrong with it, or the chain's.
     pub async fn check(&self, chain: &ChainClient, epoch_blocks: u64, record: &Record, checked: Option<&Record>) -> anyhow::Result<()> {
-        let known: BTreeSet<u64> = checked.map(Record::epochs).unwrap_or_default();
-        let mut epochs = BTreeMap::new();
-        for epoch in record.epochs().into_iter().take(EPOCHS_MAX) {
-            // Seeds of epochs whose handovers were all checked are not asked for; those of a known epoch with new ones are.
-            let is_new = !known.contains(&epoch) || checked.is_none_or(|checked| checked.handovers().len() != record.handovers().len());
-            if is_new && let Some(seed) = seed_of(chain, epoch_blocks, epoch).await? {
+        let (domains, mut epochs) = (chain.domains(), BTreeMap::new());
+        let Accepted { contributor, priority, .. } = &self.accepted;
+        let (contributor, block, seed) = (*contributor, priority.block, self.seed);
+        // Words first: only who holds a fragment and has signed for it makes this node ask the chain.
+        record.verify_words(&Known { domains: &domains, contributor, block, seed, epochs: &epochs }, checked)?;
+        for epoch in record.new_epochs(checked) {
+            if let Some(seed) = seed_of(chain, epoch_blocks, epoch).await? {
                 epochs.insert(epoch, seed);
             }
         }
-        let domains = chain.domains();
-        let Accepted { contributor, priority, .. } = &self.accepted;
-        record.verify(
-            &Known { domains: &domains, contributor: *contributor, block: priority.block, seed: self.seed, epochs: &epochs },
-            checked,
-        )?;
+        record.verify_turns(&Known { domains: &domains, contributor, block, seed, epochs: &epochs }, checked)?;
         Ok(())
     }
 

@@ -6,12 +6,16 @@
 //! gossip; two that agree are the epoch's outcome, and outcomes a node's standing ([`books`]): warned, suspended (no new fragments), a slash case, whose
 //! verdicts are put together in the data folder for whoever is to judge it.
 //!
+//! Where the chain's roll of auditors names the node, the chain's own epochs are audited beside them by the chain's draw ([`roll`]), and what two
+//! auditors saw of this node is written down for `tributary claim --rent`.
+//!
 //! A node that hears no beacon, or not who committed, knows less and says so: *unknown*, which is held against nobody.
 
 mod answering;
 mod auditor;
 pub mod books;
 mod holdings;
+mod roll;
 
 use std::{
     collections::BTreeSet,
@@ -24,15 +28,19 @@ use p2p::overlay::{Message, Verdict as Heard};
 use storage::proto::audit::message::{Ask, TOLD_BYTES_MAX, Told};
 use tokio::{sync::mpsc, task::JoinSet};
 use types::{
-    audit::{AuditCommit, AuditVerdict},
+    audit::{AuditCommit, AuditVerdict, Seat},
     encoding::Writer,
-    id::Address,
+    id::{Address, Hash32},
     key::Signed,
 };
 
 use self::{auditor::Assignment, books::Books, holdings::Own};
 use super::keeping::Keeping;
-use crate::{chain::Snapshots, data::DataDir};
+use crate::{
+    audited::{self, Audited},
+    chain::Snapshots,
+    data::DataDir,
+};
 
 /// Protocol name of audits.
 pub const AUDIT_ALPN: &[u8] = b"tributary/audit/1";
@@ -46,6 +54,8 @@ const TELL_ATTEMPTS: u32 = 3;
 const AUDITS_MAX: usize = 64;
 /// Longest wait for an auditor to be there.
 const GREET_LIMIT: Duration = Duration::from_secs(5);
+/// In what is signed, epochs of the network's own count have this bit, so that no contract takes them for one of the chain's.
+pub(crate) const OWN: u64 = 1 << 63;
 /// Own commitments, by epoch: a node never signs two.
 const COMMITS: &str = "audit-commits";
 
@@ -56,6 +66,7 @@ pub struct Auditing {
     data: DataDir,
     books: Mutex<Books>,
     own: Mutex<Vec<(u64, Arc<Own>)>>,
+    view: Mutex<roll::View>,
 }
 
 impl Auditing {
@@ -65,7 +76,10 @@ impl Auditing {
     /// What the disk says of earlier outcomes.
     pub fn new(keeping: Arc<Keeping>, data: DataDir) -> anyhow::Result<Arc<Self>> {
         let books = Books::open(keeping.store.records())?;
-        let auditing = Self { keeping, data, books: Mutex::new(books), own: Mutex::default() };
+        let auditing = Self { keeping, data, books: Mutex::new(books), own: Mutex::default(), view: Mutex::default() };
+        if !auditing.keeping.audit_roll {
+            roll::forget(&auditing)?;
+        }
         auditing.tell_unfit();
         Ok(Arc::new(auditing))
     }
@@ -85,6 +99,10 @@ impl Auditing {
         let mut snapshots = self.keeping.snapshots.clone();
         let mut ticks = tokio::time::interval(TICK);
         let (mut audits, mut words) = (JoinSet::new(), JoinSet::new());
+        let (events, mut followed) = mpsc::channel(1);
+        // Ends with this.
+        let mut following = JoinSet::new();
+        following.spawn(roll::follow(Arc::clone(&self), events));
         loop {
             tokio::select! {
                 changed = snapshots.changed() => {
@@ -97,6 +115,7 @@ impl Auditing {
                     None => return,
                 },
                 Some(verdict) = audits.join_next() => if let Ok(Some(verdict)) = verdict { self.say(verdict, &mut words) },
+                Some(event) = followed.recv() => self.follow(event, &mut audits, &mut words).await,
                 Some(_) = words.join_next() => {}
                 _ = ticks.tick() => {}
             }
@@ -106,15 +125,16 @@ impl Auditing {
 
     async fn block(self: &Arc<Self>, tip: u64, audits: &mut JoinSet<Option<AuditVerdict>>, words: &mut JoinSet<()>) {
         let length = self.keeping.epoch_blocks;
-        let (epoch, within) = (tip / length, tip % length);
-        self.books().begin(epoch);
+        let (number, within) = (tip / length, tip % length);
+        let epoch = OWN | number;
+        self.begin(epoch);
         let (has_own, wants_beacon) = (self.own_of(epoch).is_some(), self.books().wants_beacon(epoch));
         if within < length / 2 {
             if !has_own && let Err(error) = self.commit(epoch, words).await {
-                tracing::warn!(epoch, error = format!("{error:#}"), "nothing was committed to: this epoch is not paid");
+                tracing::warn!(epoch = number, error = format!("{error:#}"), "nothing was committed to");
             }
-        } else if wants_beacon && let Err(error) = self.draw(epoch, epoch * length + length / 2, audits).await {
-            tracing::warn!(epoch, error = format!("{error:#}"), "no audits yet");
+        } else if wants_beacon && let Err(error) = self.draw_own(epoch, number * length + length / 2, audits).await {
+            tracing::warn!(epoch = number, error = format!("{error:#}"), "no audits yet");
         }
     }
 
@@ -143,20 +163,65 @@ impl Auditing {
         {
             let mut all = self.own();
             all.push((epoch, own));
-            let surplus = all.len().saturating_sub(books::EPOCHS_KEPT);
-            all.drain(..surplus);
+            if all.iter().filter(|(of, _)| is_own(*of) == is_own(epoch)).count() > books::EPOCHS_KEPT
+                && let Some(oldest) = all.iter().position(|(of, _)| is_own(*of) == is_own(epoch))
+            {
+                all.remove(oldest);
+            }
         }
         self.heard(&bytes);
         self.publish(bytes, words);
         Ok(())
     }
 
-    /// Draws the auditors of an epoch and begins the audits that are this node's.
-    async fn draw(self: &Arc<Self>, epoch: u64, block: u64, audits: &mut JoinSet<Option<AuditVerdict>>) -> anyhow::Result<()> {
+    /// Begins an epoch's books; verdicts of long ago are dropped.
+    fn begin(&self, epoch: u64) {
+        let mut books = self.books();
+        if books.has(epoch) {
+            return;
+        }
+        books.begin(epoch);
+        if let Err(error) = books.prune(epoch) {
+            tracing::error!(error = format!("{error:#}"), "old verdicts are not dropped");
+        }
+    }
+
+    /// What follows from the chain's roll.
+    async fn follow(self: &Arc<Self>, event: roll::Event, audits: &mut JoinSet<Option<AuditVerdict>>, words: &mut JoinSet<()>) {
+        let (epoch, done) = match event {
+            roll::Event::Opened(epoch) => {
+                self.begin(epoch);
+                (epoch, self.commit(epoch, words).await)
+            }
+            roll::Event::Drawn { epoch, beacon, roll } => (epoch, self.draw(epoch, beacon, Some(roll), audits).await),
+        };
+        if let Err(error) = done {
+            tracing::warn!(epoch, error = format!("{error:#}"), "this node's rent of an epoch of the chain may be lost");
+        }
+    }
+
+    /// Draws among those that committed, by a block.
+    async fn draw_own(self: &Arc<Self>, epoch: u64, block: u64, audits: &mut JoinSet<Option<AuditVerdict>>) -> anyhow::Result<()> {
         let Some(block) = self.keeping.chain.block(block).await? else { return Ok(()) };
+        self.draw(epoch, block.hash, None, audits).await
+    }
+
+    /// Draws the auditors of an epoch, from the chain's roll if there is one, and begins the audits that are this node's.
+    async fn draw(
+        self: &Arc<Self>,
+        epoch: u64,
+        beacon: Hash32,
+        roll: Option<Vec<Seat>>,
+        audits: &mut JoinSet<Option<AuditVerdict>>,
+    ) -> anyhow::Result<()> {
         let (storers, me) = (self.keeping.storers().await?, self.keeping.me());
-        let expected = self.holders().await?;
-        let drawn = self.books().draw(epoch, block.hash, &crate::datanet::placing::sites(&storers), &expected);
+        let drawn = match roll {
+            Some(roll) => self.books().draw_from(epoch, beacon, roll),
+            None => {
+                let expected = self.holders().await?;
+                self.books().draw(epoch, beacon, &crate::datanet::placing::sites(&storers), &expected)
+            }
+        };
         let pace = auditor::pace(&self.keeping, self.own_of(epoch)).await;
         self.greet(epoch, &storers);
         for (node, auditors, commit) in drawn {
@@ -167,7 +232,7 @@ impl Auditing {
             }
             let mail = self.books().mailbox(epoch, node);
             let Some(mail) = mail else { continue };
-            let assignment = Assignment { epoch, beacon: block.hash, node, commit, is_opener: place == 0, auditors, pace };
+            let assignment = Assignment { epoch, beacon, node, commit, is_opener: place == 0, auditors, pace };
             let auditing = Arc::clone(self);
             audits.spawn(async move { auditor::audit(&auditing, assignment, mail).await });
         }
@@ -197,7 +262,7 @@ impl Auditing {
     /// Signs what this node has seen, keeps it, and tells it.
     fn say(&self, verdict: AuditVerdict, words: &mut JoinSet<()>) {
         let AuditVerdict { node, epoch, verdict: found, right, round_trip_us, elapsed_us, .. } = verdict;
-        tracing::info!(%node, epoch, ?found, right, round_trip_us, elapsed_us, "audited a node");
+        tracing::info!(%node, epoch = number(epoch), is_rent = !is_own(epoch), ?found, right, round_trip_us, elapsed_us, "audited a node");
         let bytes = Told::Verdict(Signed::new(&self.keeping.account, &self.keeping.chain.domains(), verdict)).encode();
         self.heard(&bytes);
         self.publish(bytes, words);
@@ -223,7 +288,7 @@ impl Auditing {
             // Once the beacon's block is there nobody can join.
             Ok(Told::Commit(commit)) => {
                 let epoch = commit.document.epoch;
-                if epoch == tip / length && tip < epoch * length + length / 2 || epoch == tip / length + 1 {
+                if self.takes_commits(epoch, tip, length) {
                     self.books().commit(commit);
                 }
             }
@@ -236,8 +301,68 @@ impl Auditing {
         }
     }
 
+    /// Whether it is still time to commit in an epoch.
+    fn takes_commits(&self, epoch: u64, tip: u64, length: u64) -> bool {
+        let of = number(epoch);
+        if is_own(epoch) {
+            return of == tip / length && tip % length < length / 2 || of == tip / length + 1;
+        }
+        let current = self.keeping.state().current_epoch().map_or(0, |(epoch, _)| epoch);
+        let view = self.seen();
+        let is_over = view.epoch == epoch && view.announced != 0 && tip >= view.announced;
+        // Others may be a block ahead.
+        !is_over && (of == current || of == current + 1)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, roll::View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view(&self, epoch: u64, announced: u64, words: String) {
+        tracing::info!("{words}");
+        *self.seen() = roll::View { words, epoch, announced };
+    }
+
+    fn announced(&self, epoch: u64, announced: u64) {
+        let mut view = self.seen();
+        if view.epoch == epoch {
+            view.announced = announced;
+        }
+    }
+
+    /// How this node stands to the chain's roll of auditors, in words.
+    pub fn on_roll(&self) -> String {
+        let words = self.seen().words.clone();
+        if words.is_empty() { "not looked at yet".to_owned() } else { words }
+    }
+
+    /// Writes down what rent is claimed with.
+    fn keep_passed(&self) {
+        let me = self.keeping.me();
+        let passed = self.books().passed(me);
+        for epoch in passed {
+            let Some(own) = self.own_of(epoch) else { continue };
+            let kept = self.books().verdicts(epoch, me).and_then(|verdicts| {
+                let holdings = own.holdings.entries().iter().map(storage::proto::audit::Holding::held).collect();
+                let folder = self.data.audits();
+                Audited { epoch, holdings, verdicts }.write(&folder)?;
+                Ok(audited::prune(&folder)?)
+            });
+            match kept {
+                Ok(()) => tracing::info!(
+                    epoch,
+                    "an audit of this node is passed: `tributary claim --rent` once the chain's next epoch has opened"
+                ),
+                Err(error) => {
+                    tracing::error!(epoch, error = format!("{error:#}"), "a passed audit is not kept: its rent cannot be claimed")
+                }
+            }
+        }
+    }
+
     /// Looks which epochs have an outcome now, and what follows from it.
     fn settle(&self) {
+        self.keep_passed();
         let settled = self.books().settle();
         let settled = match settled {
             Ok(settled) if settled.is_empty() => return,
@@ -245,7 +370,7 @@ impl Auditing {
             Err(error) => return tracing::error!(error = format!("{error:#}"), "outcomes of audits are not kept"),
         };
         for outcome in &settled {
-            tracing::info!(node = %outcome.node, epoch = outcome.epoch, verdict = ?outcome.verdict, standing = ?outcome.standing, "outcome of an audit");
+            tracing::info!(node = %outcome.node, epoch = number(outcome.epoch), verdict = ?outcome.verdict, standing = ?outcome.standing, "outcome of an audit");
             if outcome.is_case
                 && let Err(error) = self.books().write_case(&self.data, outcome.node)
             {
@@ -282,6 +407,16 @@ fn check(snapshots: Snapshots, domains: types::key::Domains) -> impl FnMut(&[u8]
     }
 }
 
+/// Whether an epoch is one of the network's own count, and not of the chain's.
+const fn is_own(epoch: u64) -> bool {
+    epoch & OWN != 0
+}
+
+/// An epoch's number in its count.
+pub(crate) const fn number(epoch: u64) -> u64 {
+    epoch & !OWN
+}
+
 /// A key of epoch and account.
 fn key(epoch: u64, node: Address) -> Vec<u8> {
     Writer::new().u64(epoch).address(node).finish()
@@ -291,9 +426,9 @@ fn key(epoch: u64, node: Address) -> Vec<u8> {
 #[derive(Debug)]
 enum Mail {
     /// The opener drew this nonce.
-    Opened(types::id::Hash32),
+    Opened(Hash32),
     /// The node's answer to it.
-    Answered(types::id::Hash32, Box<storage::proto::audit::message::SignedAnswer>),
+    Answered(Hash32, Box<storage::proto::audit::message::SignedAnswer>),
 }
 
 type Mailbox = mpsc::Receiver<(tokio::time::Instant, Mail)>;

@@ -84,6 +84,8 @@ pub struct Keeping {
     pub site: AdSite,
     /// Blocks of an epoch.
     pub epoch_blocks: u64,
+    /// Whether the operator wants to be on the chain's roll of auditors, and pays for what that takes.
+    pub audit_roll: bool,
     /// Whether it offers to store.
     pub is_storing: bool,
     /// What repair should know.

@@ -234,6 +234,10 @@ fn located(store: &Store, object: BlobId) -> Result<Reply, Refusal> {
 
 /// Told to the peer without detail; the log has it.
 fn failed(error: &StoreError) -> Refusal {
+    // The object's fault, and no failure.
+    if matches!(error, StoreError::Void { .. }) {
+        return Refusal::Invalid { detail: error.to_string() };
+    }
     tracing::error!(%error, "the store failed");
     match error {
         StoreError::Full { used, capacity, need } => Refusal::Full { free: capacity.saturating_sub(*used), need: *need },

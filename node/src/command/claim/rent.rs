@@ -52,13 +52,14 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     let folder = context.data.audits();
     let audits = tokio::task::spawn_blocking(move || audited::read(&folder)).await??;
     let mut printed = Printed { node, claimed_wei: Amount::ZERO, epochs: Vec::new(), transactions: Vec::new() };
-    let mut claims = Vec::new();
+    let (mut claims, mut whole) = (Vec::new(), Vec::new());
     for audited in &audits {
         let row = |state| Row { epoch: audited.epoch, fragments: audited.holdings.len(), state };
         match passed(client, &state, node, audited).await? {
-            Ok(found) => {
+            Ok((found, is_whole)) => {
                 printed.epochs.push(row("claimed"));
                 claims.extend(found);
+                whole.extend(is_whole.then_some(audited.epoch));
             }
             Err(why) => printed.epochs.push(row(why)),
         }
@@ -67,18 +68,23 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
         && let Some((paid, sends)) = client.unless_rehearsed(client.claim_rent(&claims).await)?
     {
         printed.claimed_wei = paid;
+        if paid == Amount::ZERO {
+            // All of it was paid by an earlier command: nothing is left to show.
+            let folder = context.data.audits();
+            whole.iter().try_for_each(|epoch| audited::remove(&folder, *epoch))?;
+        }
         printed.transactions = sends.iter().map(|sent| Transaction::new("claim rent", sent)).collect();
     }
     context.output.result(&printed, || describe(&printed))
 }
 
-/// What an audit gives to claim, or why nothing: one for each round of payers, since a row names one.
+/// What an audit gives to claim, and whether every fragment is paid for, or why nothing: one for each round of payers, since a row names one.
 async fn passed(
     client: &ChainClient,
     state: &State,
     node: Address,
     audited: &Audited,
-) -> anyhow::Result<Result<Vec<PassedAudit>, &'static str>> {
+) -> anyhow::Result<Result<(Vec<PassedAudit>, bool), &'static str>> {
     let (Some(beacon), _) = client.audit_beacon(audited.epoch).await? else { return Ok(Err("no auditors were drawn")) };
     let roll = client.audit_roll(audited.epoch).await?;
     let Some(place) = roll.iter().position(|seat| seat.node == node) else { return Ok(Err("this node was not on the roll")) };
@@ -111,7 +117,8 @@ async fn passed(
     let place = u32::try_from(place)?;
     let entries =
         |round: usize| audited.holdings.iter().zip(&payers).map(move |(held, of)| Entry { held: *held, payer: of.get(round).copied() });
-    Ok(Ok((0..rounds).map(|round| PassedAudit { verdicts: verdicts.clone(), place, entries: entries(round).collect() }).collect()))
+    let claims = (0..rounds).map(|round| PassedAudit { verdicts: verdicts.clone(), place, entries: entries(round).collect() });
+    Ok(Ok((claims.collect(), payers.iter().all(|of| !of.is_empty()))))
 }
 
 /// The charge that an epoch is in; a Datanet that has something prepaid is charged first if nobody did since.

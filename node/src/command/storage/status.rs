@@ -25,13 +25,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 fn describe(report: &Report) -> String {
     let percent = report.used_bytes.saturating_mul(100) / report.used_bytes.saturating_add(report.free_bytes).max(1);
     let mut text = format!(
-        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\n",
+        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\n",
         report.node,
         report.epoch,
         report.used_bytes,
         report.used_bytes.saturating_add(report.free_bytes),
         report.standing,
-        audits(report)
+        audits(report),
+        report.roll
     );
     if !report.is_storing {
         text.push_str("\nthis node does not store: set storage = true in its configuration");
@@ -119,6 +120,7 @@ mod tests {
                 AuditRow { epoch: 10, outcome: Verdict::Passed, verdicts: 3 },
                 AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
             ],
+            roll: "not on the roll".to_owned(),
             objects: vec![row],
             is_more: false,
         }

@@ -47,6 +47,8 @@ const PAGE_LIMIT: Duration = Duration::from_secs(15);
 /// A read counts as no shorter than this, what a disk that turns takes: from the page cache of an idle machine an auditor would grant an honest node
 /// microseconds. With it a node is caught fetching from a round trip of 37 ms to its source on, whatever tricks it plays.
 const READ_LEAST: Duration = Duration::from_millis(5);
+/// Blocks from a commitment in an epoch of the chain to its audit, with some turns that nobody takes.
+const COMMITTED_BLOCKS: u64 = 64;
 /// Longest wait for another auditor to hear a nonce.
 const OPENED_LIMIT: Duration = Duration::from_secs(10);
 /// Answers of failed audits that are kept as evidence; a network in which more fail has other worries.
@@ -190,8 +192,17 @@ async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> anyhow::Res
     holdings::holding(&manifest, fragment)
 }
 
-/// Whether something of an object moved in an epoch or the one before: then two honest lists may differ.
+/// Whether an object came, or something of it moved, about when the node committed or since: then two honest lists may differ.
 fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
+    let tip = keeping.snapshots.borrow().tip.number;
+    let is_new = crate::datanet::placing::registered(&keeping.state(), object)
+        .is_none_or(|accepted| accepted.priority.block + keeping.epoch_blocks + COMMITTED_BLOCKS > tip);
+    if is_new {
+        return Ok(true);
+    }
+    // In the chain's epochs nodes commit when they see them open.
+    let epoch =
+        if super::is_own(epoch) { super::number(epoch) } else { keeping.epoch().saturating_sub(COMMITTED_BLOCKS / keeping.epoch_blocks) };
     let record = keeping.record(object)?;
     Ok(record.is_some_and(|record| record.epochs().iter().any(|moved| moved + 1 >= epoch)))
 }
@@ -360,6 +371,7 @@ fn keep_evidence(auditing: &Auditing, of: &Assignment, verdict: &AuditVerdict, n
         signature: hex::encode(answer.signature),
         fault,
     };
-    let path = folder.join(format!("audit-{}-{}.json", of.epoch, of.node));
+    let path =
+        folder.join(format!("audit-{}{}-{}.json", if super::is_own(of.epoch) { "" } else { "rent-" }, super::number(of.epoch), of.node));
     Ok(write_atomic(&path, &serde_json::to_vec_pretty(&evidence)?, 0o644)?)
 }

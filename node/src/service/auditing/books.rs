@@ -21,7 +21,7 @@ use types::{
     key::Signed,
 };
 
-use super::{Mail, Mailbox, key};
+use super::{Mail, Mailbox, is_own, key};
 use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
@@ -32,6 +32,10 @@ const LETTERS_MAX: usize = 8;
 const VERDICTS_MAX: usize = 8;
 /// Outcomes of one node that its standing follows from: more than a year of days.
 const OUTCOMES_MAX: usize = 400;
+/// Epochs for which verdicts are kept: rent of 90 can be claimed, and a slash case names failures of these.
+const VERDICT_EPOCHS: u64 = 128;
+/// Verdicts dropped at once.
+const PRUNED_MAX: usize = 1 << 10;
 /// Nodes that commit in one epoch.
 const NODES_MAX: usize = 1 << 14;
 /// Signed verdicts, by epoch, node and auditor.
@@ -45,11 +49,27 @@ pub(super) type Drawn = (Address, Vec<Address>, Option<Signed<AuditCommit>>);
 /// Where letters about a node are put, and the box they lie in until its auditor takes it.
 type Letters = (mpsc::Sender<(Instant, Mail)>, Option<Mailbox>);
 
+/// Whom auditors are drawn from.
+#[derive(Debug)]
+struct Roll {
+    seats: Vec<Seat>,
+    places: BTreeMap<Address, usize>,
+    /// Whether it is the chain's: who does not sit there is not audited.
+    is_frozen: bool,
+}
+
+impl Roll {
+    fn new(seats: Vec<Seat>, is_frozen: bool) -> Self {
+        let places = seats.iter().enumerate().map(|(place, seat)| (seat.node, place)).collect();
+        Self { seats, places, is_frozen }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Epoch {
     commits: BTreeMap<Address, Signed<AuditCommit>>,
-    /// The beacon, when it was known here, and the roll of those who committed, by account.
-    beacon: Option<(Hash32, Instant, Vec<Seat>)>,
+    /// The beacon, when it was known here, and who was drawn from.
+    beacon: Option<(Hash32, Instant, Roll)>,
     /// Those that are looked for though they committed to nothing.
     expected: BTreeSet<Address>,
     verdicts: BTreeMap<Address, BTreeMap<Address, Signed<AuditVerdict>>>,
@@ -62,11 +82,16 @@ struct Epoch {
 impl Epoch {
     fn auditors(&self, node: Address) -> Vec<Address> {
         let Some((beacon, _, roll)) = &self.beacon else { return Vec::new() };
-        match roll.binary_search_by_key(&node, |seat| seat.node) {
-            Ok(place) => auditors(*beacon, place, roll),
+        match roll.places.get(&node) {
+            Some(place) => auditors(*beacon, *place, &roll.seats),
+            None if roll.is_frozen => Vec::new(),
             // Who is looked for and did not commit audits nobody: it stands behind the others.
-            Err(_) => auditors(*beacon, roll.len(), &[roll.as_slice(), &[Seat { node, subnet: 0 }]].concat()),
+            None => auditors(*beacon, roll.seats.len(), &[roll.seats.as_slice(), &[Seat { node, subnet: 0 }]].concat()),
         }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.beacon.as_ref().is_some_and(|(.., roll)| roll.is_frozen)
     }
 
     /// The outcome for a node, once two agree, all three have spoken, or nobody will any more.
@@ -126,8 +151,11 @@ impl Books {
 
     pub(super) fn begin(&mut self, epoch: u64) {
         self.epochs.entry(epoch).or_default();
-        while self.epochs.len() > EPOCHS_KEPT {
-            self.epochs.pop_first();
+        // The chain's epochs and the network's own are kept apart.
+        let alike = self.epochs.keys().filter(|other| is_own(**other) == is_own(epoch));
+        let oldest = alike.clone().next().copied().filter(|_| alike.count() > EPOCHS_KEPT);
+        if let Some(oldest) = oldest {
+            self.epochs.remove(&oldest);
         }
     }
 
@@ -169,11 +197,48 @@ impl Books {
         let Some(epoch) = self.epochs.get_mut(&number) else { return Vec::new() };
         // Where those stand that are not heard at this moment is not known; they take part all the same.
         let seat = |node: &Address| Seat { node: *node, subnet: sites.get(node).map_or(0, roll_subnet) };
-        epoch.beacon = Some((beacon, Instant::now(), epoch.commits.keys().map(seat).collect()));
+        epoch.beacon = Some((beacon, Instant::now(), Roll::new(epoch.commits.keys().map(seat).collect(), false)));
         epoch.expected = expected.iter().filter(|node| !epoch.commits.contains_key(node)).copied().collect();
         let committed = epoch.commits.iter().filter(|(_, commit)| commit.document.ranges > 0);
         let committed = committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone())));
         committed.chain(epoch.expected.iter().map(|node| (*node, epoch.auditors(*node), None))).collect()
+    }
+
+    /// The same from the chain's roll: who sits there and committed is audited.
+    pub(super) fn draw_from(&mut self, number: u64, beacon: Hash32, roll: Vec<Seat>) -> Vec<Drawn> {
+        let Some(epoch) = self.epochs.get_mut(&number) else { return Vec::new() };
+        let roll = Roll::new(roll, true);
+        epoch.commits.retain(|node, _| roll.places.contains_key(node));
+        epoch.beacon = Some((beacon, Instant::now(), roll));
+        let committed = epoch.commits.iter().filter(|(_, commit)| commit.document.ranges > 0);
+        committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone()))).collect()
+    }
+
+    /// Epochs of the chain whose audit a node turns out to have passed now.
+    pub(super) fn passed(&mut self, node: Address) -> Vec<u64> {
+        let mut passed = Vec::new();
+        for (number, epoch) in self.epochs.iter_mut().filter(|(_, epoch)| epoch.is_frozen() && !epoch.settled.contains(&node)) {
+            let Some(verdict) = epoch.outcome(*number, node) else { continue };
+            epoch.settled.insert(node);
+            if verdict == Verdict::Passed {
+                passed.push(*number);
+            }
+        }
+        passed
+    }
+
+    /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest.
+    pub(super) fn prune(&self, epoch: u64) -> anyhow::Result<()> {
+        let base = epoch & super::OWN;
+        let bound = (epoch & !super::OWN).saturating_sub(VERDICT_EPOCHS);
+        for (key, _) in self.records.scan(VERDICTS, &base.to_be_bytes(), PRUNED_MAX)? {
+            let of = key.first_chunk().map(|of| u64::from_be_bytes(*of)).context("a verdict without an epoch")?;
+            if is_own(of) != is_own(epoch) || of & !super::OWN >= bound {
+                break;
+            }
+            self.records.remove(VERDICTS, &key)?;
+        }
+        Ok(())
     }
 
     /// Notes that this node was challenged; false if it was before, with another nonce.
@@ -213,7 +278,8 @@ impl Books {
         let AuditVerdict { auditor, node, epoch: number, .. } = signed.document;
         let Some(epoch) = self.epochs.get_mut(&number) else { return Ok(()) };
         let is_drawn = epoch.beacon.is_none() || epoch.auditors(node).contains(&auditor);
-        if !is_drawn || !epoch.commits.contains_key(&auditor) {
+        // Who sits on the chain's roll audits, whether it holds anything or not.
+        if !is_drawn || !(epoch.is_frozen() || epoch.commits.contains_key(&auditor)) {
             return Ok(());
         }
         let of_node = epoch.verdicts.entry(node).or_default();
@@ -229,7 +295,8 @@ impl Books {
     /// Outcomes that are known now and were not before.
     pub(super) fn settle(&mut self) -> anyhow::Result<Vec<Outcome>> {
         let mut found = Vec::new();
-        for (number, epoch) in &mut self.epochs {
+        // By the chain's epochs nodes are paid; their standing follows from the network's own.
+        for (number, epoch) in self.epochs.iter_mut().filter(|(_, epoch)| !epoch.is_frozen()) {
             let open: Vec<Address> = epoch.verdicts.keys().filter(|node| !epoch.settled.contains(node)).copied().collect();
             for node in open {
                 let Some(verdict) = epoch.outcome(*number, node) else { continue };

@@ -19,7 +19,7 @@ use super::{Keeping, Notice};
 use crate::{
     datanet::{card_of, placing},
     service::{
-        auditing::Auditing,
+        auditing::{self, Auditing},
         repair::{Question, Seen},
     },
 };
@@ -75,6 +75,8 @@ pub struct Report {
     pub standing: String,
     /// The last outcomes of its audits, oldest first.
     pub audits: Vec<AuditRow>,
+    /// How it stands to the chain's roll of auditors, by which rent is paid.
+    pub roll: String,
     /// Objects of which it holds a fragment.
     pub objects: Vec<ObjectRow>,
     /// Whether there are more of them.
@@ -199,7 +201,7 @@ impl Reporting {
         let outcomes = self.auditing.books().outcomes(me, AUDITS_MAX)?;
         let mut audits = Vec::new();
         for (epoch, outcome) in outcomes {
-            audits.push(AuditRow { epoch, outcome, verdicts: self.auditing.books().verdicts(epoch, me)?.len() });
+            audits.push(AuditRow { epoch: auditing::number(epoch), outcome, verdicts: self.auditing.books().verdicts(epoch, me)?.len() });
         }
         let is_more = seen.len() > OBJECTS_MAX;
         let objects = seen.into_iter().take(OBJECTS_MAX).map(|seen| {
@@ -230,6 +232,7 @@ impl Reporting {
             free_bytes: keeping.store.free_bytes(),
             standing: word(standing).to_owned(),
             audits,
+            roll: self.auditing.on_roll(),
             objects: objects.collect(),
             is_more,
         })

@@ -198,11 +198,21 @@ impl Record {
         Ok(assignment)
     }
 
-    /// Whether everything in it is signed by whom it must be. What `checked` has too was checked before.
+    /// Whether everything in it is said by whom it must be: [`Record::verify_words`], then [`Record::verify_turns`].
     ///
     /// # Errors
     /// [`RecordError`].
     pub fn verify(&self, known: &Known<'_>, checked: Option<&Self>) -> Result<(), RecordError> {
+        self.verify_words(known, checked)?;
+        self.verify_turns(known, checked)
+    }
+
+    /// Whether every word in it is signed by whom it names, the placement by the object's contributor and each handover by who held a fragment before its
+    /// epoch. What `checked` has too was checked before. Needs no seed of an epoch: whoever would have to ask the chain for them does this first.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn verify_words(&self, known: &Known<'_>, checked: Option<&Self>) -> Result<(), RecordError> {
         let Placement { contributor, object, block, holders, .. } = &self.placement.document;
         let (object, profile) = (*object, self.profile()?);
         if (*contributor, *block) != (known.contributor, known.block) {
@@ -215,20 +225,13 @@ impl Record {
         if checked.is_none_or(|checked| checked.placement != self.placement) {
             self.placement.verify(known.domains, *contributor)?;
         }
-        let is_new = |key: &Key| checked.is_none_or(|checked| checked.moves.get(key) != self.moves.get(key));
-        for epoch in self.epochs() {
-            let moves = || self.moves.range((epoch, 0, 0, Address::ZERO)..).take_while(move |((at, ..), _)| *at == epoch);
-            if !moves().any(|(key, _)| is_new(key)) {
-                continue;
-            }
-            let seed = *known.epochs.get(&epoch).ok_or(RecordError::Early { epoch })?;
+        for epoch in self.new_epochs(checked) {
             let before = self.assignment_before(epoch, known.seed, Rules::default())?;
-            let elected = coordinators(seed, object, before.holders().map(|(_, holder)| holder));
-            for (_, HandedOver { handover, by, to }) in moves().filter(|(key, _)| is_new(key)) {
+            for HandedOver { handover, by, to } in self.new_in(epoch, checked) {
                 if handover.object != object || handover.fragment >= profile.total() {
                     return Err(RecordError::Stray { object: handover.object, fragment: handover.fragment });
                 }
-                if !elected.contains(&handover.by) {
+                if before.held_by(handover.by).is_none() {
                     return Err(RecordError::Unelected { by: handover.by, object, epoch });
                 }
                 verify(known.domains, handover, by, handover.by)?;
@@ -236,6 +239,33 @@ impl Record {
             }
         }
         Ok(())
+    }
+
+    /// Whether each handover that `checked` has not was made by a coordinator of its epoch.
+    ///
+    /// # Errors
+    /// [`RecordError::Early`], [`RecordError::Unelected`].
+    pub fn verify_turns(&self, known: &Known<'_>, checked: Option<&Self>) -> Result<(), RecordError> {
+        let object = self.object();
+        for epoch in self.new_epochs(checked) {
+            let seed = *known.epochs.get(&epoch).ok_or(RecordError::Early { epoch })?;
+            let before = self.assignment_before(epoch, known.seed, Rules::default())?;
+            let elected = coordinators(seed, object, before.holders().map(|(_, holder)| holder));
+            if let Some(moved) = self.new_in(epoch, checked).find(|moved| !elected.contains(&moved.handover.by)) {
+                return Err(RecordError::Unelected { by: moved.handover.by, object, epoch });
+            }
+        }
+        Ok(())
+    }
+
+    /// Epochs of handovers that `checked` has not.
+    pub fn new_epochs(&self, checked: Option<&Self>) -> BTreeSet<u64> {
+        self.epochs().into_iter().filter(|epoch| self.new_in(*epoch, checked).next().is_some()).collect()
+    }
+
+    fn new_in<'r>(&'r self, epoch: u64, checked: Option<&'r Self>) -> impl Iterator<Item = &'r HandedOver> {
+        let of_epoch = self.moves.range((epoch, 0, 0, Address::ZERO)..).take_while(move |((at, ..), _)| *at == epoch);
+        of_epoch.filter(move |(key, moved)| checked.is_none_or(|checked| checked.moves.get(*key) != Some(*moved))).map(|(_, moved)| moved)
     }
 
     /// Adds a handover that both have signed; true if it is new.

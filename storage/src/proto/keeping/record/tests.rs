@@ -82,6 +82,8 @@ fn what_nobody_who_may_has_signed_is_refused_by_name() {
     let good = moved(first, 3, fragment, 1, 9);
     assert_eq!(with(good), Ok(()));
     assert!(matches!(with(moved(20, 3, fragment, 1, 9)), Err(RecordError::Unelected { epoch: 3, .. })), "a stranger");
+    let idle = (0..5).find(|number| (0..3).all(|place| coordinator(&base, 3, place) != *number)).unwrap();
+    assert!(matches!(with(moved(idle, 3, fragment, 1, 9)), Err(RecordError::Unelected { epoch: 3, .. })), "a holder whose turn it is not");
     assert!(matches!(with(moved(first, 300, fragment, 1, 9)), Err(RecordError::Early { epoch: 300 })));
     assert!(matches!(with(moved(first, 3, 5, 1, 9)), Err(RecordError::Stray { fragment: 5, .. })));
     assert!(matches!(with(HandedOver { to: good.by, ..good }), Err(RecordError::Signature(_))), "the new holder said nothing");
