@@ -48,6 +48,8 @@ pub struct Outcome {
     pub blamed: Vec<Evidence>,
     /// What came of an object that did not come whole, for the next try.
     pub kept: Option<Kept>,
+    /// Bytes of that by holder.
+    pub received: BTreeMap<NodeId, u64>,
 }
 
 /// Parts of an object, and the file they are in.
@@ -114,11 +116,12 @@ pub async fn fetch(
                 Output::Done(result) => {
                     if result.is_ok() {
                         partial.remove();
-                        return Outcome { result, blamed, kept: None };
+                        return Outcome { result, blamed, kept: None, received: BTreeMap::new() };
                     }
                     partial.save(folder, &mut fetch).await;
+                    let received = fetch.received().clone();
                     let kept = fetch.into_parts().map(|parts| Kept { parts, partial });
-                    return Outcome { result, blamed, kept };
+                    return Outcome { result, blamed, kept, received };
                 }
             }
         }

@@ -151,13 +151,17 @@ impl Shards {
     }
 
     async fn fetch(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
-        let (mut blamed, mut kept) = (Vec::new(), None);
+        let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
         let (mut attempt, halves) = (1, self.data.fetching());
         let fetched = loop {
             let holders = self.holders(accepted.object).await?;
             let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
             kept = outcome.kept;
+            let received = outcome.result.as_ref().map_or(&outcome.received, |fetched| &fetched.received);
+            for (holder, bytes) in received {
+                *holders_of.entry(*holder).or_default() += bytes;
+            }
             match outcome.result {
                 Ok(fetched) => break fetched,
                 Err(error) if attempt < ATTEMPTS => {
@@ -170,13 +174,12 @@ impl Shards {
             }
         };
         let (data, accepted) = (self.data.clone(), accepted.clone());
-        let received = fetched.received;
         let local = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let local = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
             keep(&data, accepted.text_root, &fetched.bytes)?;
             Ok(local)
         });
-        Ok((local.await??, Origin { holders: received, blamed }))
+        Ok((local.await??, Origin { holders: holders_of, blamed }))
     }
 
     /// Storage nodes heard of, in an order that differs by object, so that no node is everybody's first.

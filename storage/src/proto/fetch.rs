@@ -232,6 +232,11 @@ impl Fetch {
         self.parts
     }
 
+    /// Bytes of good fragments by holder so far; [`Fetched`] has them once the object is there.
+    pub const fn received(&self) -> &BTreeMap<NodeId, u64> {
+        &self.received
+    }
+
     /// When the next [`Input::Tick`] is due; nothing once the fetch ended.
     pub fn deadline(&self) -> Option<Time> {
         if self.is_done {
