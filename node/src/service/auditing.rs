@@ -6,7 +6,7 @@
 //! gossip; two that agree are the epoch's outcome, and outcomes a node's standing ([`books`]): warned, suspended (no new fragments), a slash case, whose
 //! verdicts are put together in the data folder for whoever is to judge it.
 //!
-//! Where the chain's roll of auditors names the node, the chain's own epochs are audited beside them by the chain's draw ([`roll`]), and what two
+//! Where the chain's roll of auditors names the node, the chain's own epochs are audited beside them by the chain's draw (`roll`), and what two
 //! auditors saw of this node is written down for `tributary claim --rent`.
 //!
 //! A node that hears no beacon, or not who committed, knows less and says so: *unknown*, which is held against nobody.
