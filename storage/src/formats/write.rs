@@ -1,6 +1,6 @@
 //! Documents out: JSONL, CSV or Parquet whose rows are read back as the same documents.
 //!
-//! Parquet: one row group per [`GROUP_BYTES`] of text, zstd, plain encoding, columns id, title, text; memory is one row group.
+//! Parquet: one row group per `GROUP_BYTES` of text, zstd, plain encoding, columns id, title, text; memory is one row group.
 
 use std::{
     io::{self, Write},
