@@ -91,22 +91,38 @@ pub async fn recv_message(receiver: &mut FrameReceiver, max: usize, turns: Optio
     Ok(message)
 }
 
-/// Asks the node at `addr`; gives up after `limit`. May be dropped half-way.
+/// Sends one message over a stream of `alpn` and reads the answer, which is not empty and at most `max` bytes; gives up after `limit`. May be
+/// dropped half-way.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, request: &Request, limit: Duration) -> Result<Reply, AskError> {
+pub async fn round(
+    bulk: &BulkEndpoint,
+    (node, addr): (NodeId, SocketAddr),
+    alpn: &[u8],
+    message: &[u8],
+    max: usize,
+    limit: Duration,
+) -> Result<Vec<u8>, AskError> {
     let asking = async {
-        let (mut sender, mut receiver) = bulk.connect(node, addr, STORAGE_ALPN).await?.split();
-        let bytes = request.encode();
-        let (sent, reply) = tokio::join!(send_message(&mut sender, &bytes), recv_message(&mut receiver, MESSAGE_BYTES_MAX, None));
+        let (mut sender, mut receiver) = bulk.connect(node, addr, alpn).await?.split();
+        let (sent, reply) = tokio::join!(send_message(&mut sender, message), recv_message(&mut receiver, max, None));
         match (reply?, sent) {
-            (reply, _) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
+            (reply, _) if !reply.is_empty() => Ok(reply),
             (_, Err(error)) => Err(error.into()),
             (_, Ok(())) => Err(StreamError::Reset { code: code::DROPPED }.into()),
         }
     };
     timeout(limit, asking).await.map_err(|_| AskError::Late(limit))?
+}
+
+/// Asks the node at `addr` about fragments; gives up after `limit`. May be dropped half-way.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, request: &Request, limit: Duration) -> Result<Reply, AskError> {
+    let reply = round(bulk, (node, addr), STORAGE_ALPN, &request.encode(), MESSAGE_BYTES_MAX, limit).await?;
+    Ok(Reply::decode(&reply)?)
 }
 
 /// Which groups are wanted of whom.

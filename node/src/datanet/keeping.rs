@@ -7,18 +7,15 @@ use chain_bridge::{
     client::ChainClient,
     registry::{State, state::Accepted},
 };
-use p2p::{bulk::BulkEndpoint, stream::StreamError};
+use p2p::bulk::BulkEndpoint;
 use storage::proto::{
     keeping::{Ask, Known, Record, Reply, message::REPLY_BYTES_MAX},
     placement::{Assignment, Rules},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 use types::id::{BlobId, Hash32, NodeId};
 
-use super::{
-    exchange::{AskError, recv_message, send_message},
-    placing,
-};
+use super::{exchange::round, placing};
 
 /// Protocol name of records.
 pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
@@ -30,17 +27,7 @@ pub const WORD_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// That there is no stream, no answer in time, or none that can be read.
 pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: &Ask, limit: Duration) -> anyhow::Result<Reply> {
-    let asking = async {
-        let (mut sender, mut receiver) = bulk.connect(node, addr, KEEPING_ALPN).await?.split();
-        let bytes = ask.encode();
-        let (sent, reply) = tokio::join!(send_message(&mut sender, &bytes), recv_message(&mut receiver, REPLY_BYTES_MAX, None));
-        match (reply?, sent) {
-            (reply, _) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
-            (_, Err(error)) => Err(error.into()),
-            (_, Ok(())) => Err(StreamError::Reset { code: p2p::stream::code::DROPPED }.into()),
-        }
-    };
-    timeout(limit, asking).await.map_err(|_| AskError::Late(limit))?
+    Ok(Reply::decode(&round(bulk, (node, addr), KEEPING_ALPN, &ask.encode(), REPLY_BYTES_MAX, limit).await?)?)
 }
 
 /// The hash of the block that an epoch begins with; nothing if the chain has not come so far.

@@ -62,7 +62,7 @@ pub(super) struct Args {
     /// What is made of it must be passed on under its licence.
     #[arg(long)]
     share_alike: bool,
-    /// Country in which its fragments must stay, such as DE. May be repeated. Kept on the card; operators do not state their regions yet.
+    /// Country in which its fragments must stay, such as DE. May be repeated. Operators state theirs; fragments go to no others.
     #[arg(long = "region", value_name = "COUNTRY")]
     regions: Vec<Region>,
     /// Only members may read it: what is stored is sealed.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use p2p::{bulk::BulkEndpoint, stream::StreamError};
+use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
 use storage::{
     erasure::ObjectManifest,
@@ -20,7 +20,7 @@ use storage::{
         keeping::Record,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use types::{
     audit::{AuditCommit, AuditVerdict, Verdict},
     id::{Address, BlobId, Hash32, NodeId},
@@ -32,10 +32,7 @@ use types::{
 use super::{AUDIT_ALPN, Auditing, Mail, Mailbox, answering::check_answer, holdings};
 use crate::{
     data::write_atomic,
-    datanet::{
-        exchange::{AskError, recv_message, send_message},
-        placing::Storer,
-    },
+    datanet::{exchange::round, placing::Storer},
     service::{
         keeping::{Keeping, Notice},
         repair::next,
@@ -70,17 +67,7 @@ pub(super) struct Assignment {
 
 /// Asks one question over the audits' protocol. May be dropped half-way.
 pub(super) async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: &Ask, limit: Duration) -> anyhow::Result<Reply> {
-    let asking = async {
-        let (mut sender, mut receiver) = bulk.connect(node, addr, AUDIT_ALPN).await?.split();
-        let bytes = ask.encode();
-        let (sent, reply) = tokio::join!(send_message(&mut sender, &bytes), recv_message(&mut receiver, REPLY_BYTES_MAX, None));
-        match (reply?, sent) {
-            (reply, _) if !reply.is_empty() => Ok(Reply::decode(&reply)?),
-            (_, Err(error)) => Err(error.into()),
-            (_, Ok(())) => Err(StreamError::Reset { code: p2p::stream::code::DROPPED }.into()),
-        }
-    };
-    timeout(limit, asking).await.map_err(|_| AskError::Late(limit))?
+    Ok(Reply::decode(&round(bulk, (node, addr), AUDIT_ALPN, &ask.encode(), REPLY_BYTES_MAX, limit).await?)?)
 }
 
 /// How fast this node reads ranges of its own fragments, which is what it grants others; what it can grant at most if it holds too little to measure.
