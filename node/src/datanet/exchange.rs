@@ -174,6 +174,8 @@ async fn read(
         Ok((Reply::Range { object: of, index: at, run: came }, receiver)) if (of, at, came) == (object, index, run) => receiver,
         Ok((Reply::Refused(refusal), _)) => return StreamEnd::Refused(refusal),
         Ok(_) | Err(AskError::Message(_)) => return StreamEnd::OffTopic,
+        // A reset can overtake the reply that was sent before it.
+        Err(AskError::Stream(StreamError::Reset { code: ROTTEN })) => return StreamEnd::Refused(Refusal::Corrupt { object, index }),
         Err(error) => {
             tracing::debug!(holder = %node, index, %error, "a range did not begin");
             return StreamEnd::Lost;
@@ -251,5 +253,33 @@ pub async fn read_fragment(
     match tokio::join!(reading, collecting).0 {
         StreamEnd::Whole => whole(manifest, index, &blocks).ok_or(StreamEnd::Lost),
         end => Err(end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p::{bulk::BulkLimits, identity::NodeSeed};
+    use storage::erasure::{self, Profile};
+    use types::id::Hash32;
+
+    use super::*;
+
+    /// A reset gives up what was sent before it, the reply too.
+    #[tokio::test]
+    async fn damage_found_at_the_first_group_is_named_although_its_reset_overtakes_the_reply() {
+        let at = "127.0.0.1:0".parse().unwrap();
+        let seed = NodeSeed::generate();
+        let holder = BulkEndpoint::start(&seed, at, &[STORAGE_ALPN], BulkLimits::default()).await.unwrap();
+        let reader = BulkEndpoint::start(&NodeSeed::generate(), at, &[], BulkLimits::default()).await.unwrap();
+        let manifest = erasure::encode(&[7; 5_000], Hash32([1; 32]), Profile::DEVNET).unwrap().manifest;
+        let serving = async {
+            let (mut sender, mut receiver) = holder.accept().await.unwrap().stream.split();
+            recv_message(&mut receiver, MESSAGE_BYTES_MAX, None).await.unwrap();
+            sender.reset(ROTTEN);
+        };
+        let (read, ()) = tokio::join!(read_fragment(&reader, seed.node_id(), holder.local_addr(), &manifest, 2), serving);
+        assert_eq!(read.unwrap_err(), StreamEnd::Refused(Refusal::Corrupt { object: manifest.id(), index: 2 }));
+        reader.close().await;
+        holder.close().await;
     }
 }
