@@ -32,7 +32,7 @@ use types::{
 pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
-    gate::{NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
+    gate::{IN_TITLE, NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
     policy::{Action, Contributors, GatePolicy},
 };
 use dedup::{Batch, Index, IndexError, Member, Permutations};

@@ -3,7 +3,12 @@
 //! A shard is believed only after its text root was derived from its rows; what another place wrote under the right name is fetched anew.
 //! Kept on disk as one file per contribution, written whole or not at all.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::{State, state::Accepted};
@@ -130,7 +135,7 @@ impl Shards {
     pub async fn ensure(&self, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
         let mut all = Vec::new();
         for accepted in state.contributions_of(version) {
-            all.push(self.contribution(accepted).await?.0);
+            all.push(self.contribution(state, accepted).await?.0);
         }
         Ok(all)
     }
@@ -139,7 +144,7 @@ impl Shards {
     ///
     /// # Errors
     /// As [`Shards::ensure`].
-    pub async fn contribution(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+    pub async fn contribution(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let _turn = self.fetching.lock().await;
         let (data, wanted) = (self.data.clone(), accepted.clone());
         match tokio::task::spawn_blocking(move || local(&data, &wanted)).await? {
@@ -147,14 +152,14 @@ impl Shards {
             Ok(None) => {}
             Err(error) => tracing::warn!(error = format!("{error:#}"), "a shard on this disk is not what was registered: fetching it anew"),
         }
-        self.fetch(accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
+        self.fetch(state, accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
     }
 
-    async fn fetch(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+    async fn fetch(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
         let (mut attempt, halves) = (1, self.data.fetching());
         let fetched = loop {
-            let holders = self.holders(accepted.object).await?;
+            let holders = self.holders(state, accepted.object).await?;
             let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
             kept = outcome.kept;
@@ -182,8 +187,9 @@ impl Shards {
         Ok((local.await??, Origin { holders: holders_of, blamed }))
     }
 
-    /// Storage nodes heard of, in an order that differs by object, so that no node is everybody's first.
-    async fn holders(&self, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+    /// Storage nodes heard of: those of operators with stake first, so that who costs nothing crowds nobody out, and among them in an order that differs
+    /// by object, so that no node is everybody's first.
+    async fn holders(&self, state: &State, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
         let offers = |ads: &[Arc<p2p::proto::ads::SignedAd>]| ads.iter().any(|signed| signed.ad().services.has(Services::STORAGE));
         let ads = self
             .overlay
@@ -192,7 +198,8 @@ impl Shards {
             .context("no node that stores is known: give the --bootstrap address of a running node")?;
         let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
         let mut holders: Vec<_> = storing.map(|ad| (ad.node, ad.bulk_addr)).collect();
-        holders.sort_by_key(|(node, _)| BlobId::of(&[object.0, node.0].concat()));
+        let staked: BTreeSet<_> = state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect();
+        holders.sort_by_key(|(node, _)| (!staked.contains(node), BlobId::of(&[object.0, node.0].concat())));
         Ok(holders)
     }
 }

@@ -16,7 +16,7 @@ use types::{
 };
 
 use super::{
-    Action, Contribution, DOCUMENTS_MAX, Datanet, Document, First, GatePolicy, Place, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text,
+    Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Place, contribution_text,
     dedup::{Batch, Index, Match},
     licence,
     review::ReviewAct,
@@ -33,6 +33,8 @@ pub const NOTES_MAX: usize = 500;
 const BLOCK_ROWS: usize = 1 << 15;
 /// Most findings that the detail of one row shows; the rest are counted.
 const SHOWN_MAX: usize = 4;
+/// How the detail of a finding in a title begins.
+pub const IN_TITLE: &str = "in the title: ";
 /// Bytes of redacted text on either side of the first finding in a preview.
 const PREVIEW_BYTES: usize = 40;
 
@@ -181,11 +183,11 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
                 let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
                 list.add(|| near_copy(datanet, place, policy, row, &found));
             }
-            for (part, text) in document.title().map(|title| ("in the title: ", title)).into_iter().chain([("", document.text())]) {
+            for (part, text) in document.title().map(|title| (IN_TITLE, title)).into_iter().chain([("", document.text())]) {
                 let found = scan::scan(text);
                 if !found.is_empty() {
                     let list = if policy.personal_data == Action::Note { &mut notes } else { &mut refusals };
-                    list.add(|| personal(policy, row, part, text, &found));
+                    list.add(|| personal(datanet.card(), row, part, text, &found));
                 }
             }
         }
@@ -205,18 +207,16 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
 }
 
 /// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts.
-pub fn redacted(documents: &[Document]) -> Vec<Document> {
-    // Placeholders can make the longest texts too long; what is cut off then is their end.
-    let redact = |text: &str, most: usize| {
-        let redacted = scan::redact(text, &scan::scan(text));
-        redacted[..redacted.floor_char_boundary(most.min(redacted.len()))].to_owned()
+///
+/// # Errors
+/// The place of a document, from 0, and what is wrong with it: placeholders may make it longer than a document may be.
+pub fn redacted(documents: &[Document]) -> Result<Vec<Document>, (usize, DocumentError)> {
+    let redact = |text: &str| scan::redact(text, &scan::scan(text));
+    let document = |(at, document): (usize, &Document)| {
+        let (title, text) = (document.title().map(redact), redact(document.text()));
+        Document::new(document.id().map(str::to_owned), title, text.as_bytes()).map_err(|error| (at, error))
     };
-    let document = |document: &Document| {
-        let title = document.title().map(|title| redact(title, TITLE_BYTES_MAX));
-        let text = redact(document.text(), TEXT_BYTES_MAX);
-        Document::new(document.id().map(str::to_owned), title, text.as_bytes()).expect("a canonical text with placeholders is one")
-    };
-    documents.iter().map(document).collect()
+    documents.iter().enumerate().map(document).collect()
 }
 
 fn saturated(count: usize) -> u32 {
@@ -321,10 +321,13 @@ fn near_copy(datanet: &Datanet, place: Place, policy: &GatePolicy, row: u32, fou
     Refusal { row, rule: Rule::NearCopy, action, detail, fix, preview: None }
 }
 
-fn personal(policy: &GatePolicy, row: u32, part: &str, text: &str, found: &[scan::Finding]) -> Refusal {
+/// A report is shown to whoever asks for it: one of a private Datanet holds nothing of its text.
+fn personal(card: &Card, row: u32, part: &str, text: &str, found: &[scan::Finding]) -> Refusal {
+    let policy = card.policy();
     let shown = found.iter().take(SHOWN_MAX).map(|finding| {
         let scan::Finding { kind, span } = finding;
-        format!("{} {} at bytes {} to {}", kind.label(), finding.masked(text), span.start, span.end)
+        let masked = if card.is_private() { String::new() } else { format!(" {}", finding.masked(text)) };
+        format!("{}{masked} at bytes {} to {}", kind.label(), span.start, span.end)
     });
     let mut detail = part.to_owned() + &shown.collect::<Vec<_>>().join("; ");
     if found.len() > SHOWN_MAX {
@@ -336,7 +339,7 @@ fn personal(policy: &GatePolicy, row: u32, part: &str, text: &str, found: &[scan
         Action::Quarantine => "remove it, or wait for two reviewers",
         Action::Block => "remove it, or leave this row out",
     };
-    let preview = Some(preview(text, found));
+    let preview = (!card.is_private()).then(|| preview(text, found));
     Refusal { row, rule: Rule::PersonalData, action: policy.personal_data, detail, fix: fix.into(), preview }
 }
 

@@ -165,11 +165,33 @@ fn personal_data_is_masked_in_a_report_and_replaced_in_a_redaction() {
         assert_eq!(found.preview.as_deref(), Some("For help write to [e-mail] or call [telephone] before noon."));
         let json = report.to_json();
         assert!(!json.contains("ada") && !json.contains("7946"), "{json}");
-        let mended = redacted(&given.documents);
+        let mended = redacted(&given.documents).unwrap();
         assert_eq!(mended[0], given.documents[0]);
         assert_eq!(mended[1].text(), "For help write to [e-mail] or call [telephone] before noon.");
         assert!(datanet.gate(Place::default(), &Contribution { documents: mended, ..given }).accepted);
     }
+}
+
+#[test]
+fn a_report_of_a_private_datanet_holds_nothing_of_its_text() {
+    for action in [Action::Note, Action::Block] {
+        let card = with_policy(GatePolicy { personal_data: action, ..GatePolicy::default() }).card().clone().with_privacy(true);
+        let given = contribution(ANNA, &["Ward 7, bed 3: write to ada@example.org about the biopsy."]);
+        let report = Datanet::new(card).gate(Place::default(), &given);
+        let found = report.notes.iter().chain(&report.refusals).next().unwrap();
+        assert_eq!((found.detail.as_str(), &found.preview), ("e-mail address at bytes 24 to 39", &None));
+        let json = report.to_json();
+        assert!(["Ward", "ada", "a\u{2026}", "biopsy"].iter().all(|word| !json.contains(word)), "{json}");
+    }
+}
+
+#[test]
+fn a_redaction_that_would_make_a_text_too_long_names_the_document_instead_of_cutting_it() {
+    let mut text = "1.1.1.1 ".repeat(131_071);
+    text.push_str("8.8.8.8");
+    let documents = [Document::new(None, None, b"short").unwrap(), Document::new(None, None, text.as_bytes()).unwrap()];
+    let (at, error) = redacted(&documents).unwrap_err();
+    assert!(at == 1 && error.to_string().contains("bytes"), "{at}: {error}");
 }
 
 #[test]
@@ -179,7 +201,7 @@ fn personal_data_in_a_title_is_found_and_redacted() {
     let report = with_policy(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }).gate(Place::default(), &given);
     assert_eq!(rules(&report), [(1, Rule::PersonalData)]);
     assert_eq!(report.refusals[0].detail, "in the title: e-mail address a\u{2026} at bytes 10 to 25");
-    assert_eq!(redacted(&given.documents)[0].title(), Some("Letter of [e-mail]"));
+    assert_eq!(redacted(&given.documents).unwrap()[0].title(), Some("Letter of [e-mail]"));
 }
 
 #[test]

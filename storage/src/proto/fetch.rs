@@ -1,7 +1,7 @@
 //! Fetching an object from several holders at once.
 //!
-//! Two phases, both driven by [`Fetch::handle`]. *Locate*: every candidate is asked what it holds; the first manifest whose hash is the object's
-//! id is kept. *Read*: as many fragments as the code needs are under way at a time, each from one holder, least-asked holders first, those that
+//! Two phases, both driven by [`Fetch::handle`]. *Locate*: candidates are asked what they hold, [`WAVE`] of them at once and the next ones while what is
+//! offered does not suffice; the first manifest whose hash is the object's id is kept. *Read*: as many fragments as the code needs are under way at a time, each from one holder, least-asked holders first, those that
 //! are the object itself before those that must be decoded. What comes is checked in groups of 16 KiB ([`range`](super::range)) and kept in
 //! [`Parts`], whatever becomes of the stream that brought it: only what is missing is asked for again, from the same holder, another
 //! holder of the fragment, or as another fragment. Whoever sends a group that is not what the manifest names is asked nothing more and leaves [`Evidence`].
@@ -11,7 +11,7 @@
 //! asked for; whoever is first wins and the rest is cancelled. A quarter of the fragments needed may be hedged so at a time, each
 //! stream once, so a fetch costs at most a quarter more bytes than it must.
 //!
-//! Messages: one Locate per candidate, `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
+//! Messages: one Locate per candidate asked (a wave, if those that placement names come first; of 4,096 in another order 43 waves of a second at most), `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
 //! bring less than a MiB. Nothing is random and nothing reads a clock: the same inputs give the same outputs.
 
 mod outcome;
@@ -38,8 +38,12 @@ use super::{
 };
 use crate::erasure::{ManifestError, ObjectManifest};
 
-/// Most candidates asked about one object: the holders of the largest profile and as many again.
-pub const CANDIDATES_MAX: usize = 96;
+/// Most candidates of one object: 200 bytes each.
+pub const CANDIDATES_MAX: usize = 4096;
+/// Candidates asked at once: the holders of the largest profile and as many again.
+pub const WAVE: usize = 96;
+/// The next wave does not wait longer for the one before: a slow answer around the world.
+const WAVE_WAIT: Duration = Duration::from_secs(1);
 /// A stream that brought so many groups, 1 MiB, does not count among [`Config::attempts`].
 const WELCOME_GROUPS: u32 = 64;
 /// A stream is late after so many times the median of those that are done.
@@ -131,6 +135,10 @@ pub struct Fetch {
     holders: BTreeMap<NodeId, Holder>,
     /// Candidates in the order given, which breaks ties.
     order: Vec<NodeId>,
+    /// How many of them were asked what they hold.
+    asked: usize,
+    /// When the next wave is due.
+    wave_due: Time,
     streams: BTreeMap<u32, Stream>,
     next_stream: u32,
     /// When the first holder said what it has.
@@ -191,6 +199,8 @@ impl Fetch {
             parts: None,
             holders,
             order,
+            asked: 0,
+            wave_due: Time(0),
             streams: BTreeMap::new(),
             next_stream: 0,
             located_at: None,
@@ -251,7 +261,8 @@ impl Fetch {
         });
         let grace = self.grace_until().filter(|_| self.is_locating());
         // What was due before is waiting for something else by now.
-        let later = late.chain(grace).filter(|due| *due > self.now);
+        let wave = Some(self.wave_due).filter(|_| self.wants_wave());
+        let later = late.chain(grace).chain(wave).filter(|due| *due > self.now);
         rests.chain(locating).chain(streams).chain(later).min()
     }
 
@@ -263,7 +274,7 @@ impl Fetch {
         }
         self.now = now;
         match input {
-            Input::Start => outputs.extend(self.locate(now)),
+            Input::Start => self.wave_due = now,
             Input::Located { from, reply } => outputs.extend(self.located(now, from, reply)),
             Input::Block { stream, from, block } => outputs.extend(self.block(now, stream, from, &block)),
             Input::Ended { stream, end } => outputs.extend(self.ended(now, stream, end)),
@@ -274,6 +285,7 @@ impl Fetch {
         }
         outputs.extend(self.end());
         if !self.is_done {
+            outputs.extend(self.locate(now));
             outputs.extend(self.ask(now));
             outputs.extend(self.hedge(now));
             outputs.extend(self.give_up());
@@ -281,10 +293,34 @@ impl Fetch {
         outputs
     }
 
+    /// Asks the next candidates, if those before do not suffice and have answered or had their time.
     fn locate(&mut self, now: Time) -> Vec<Output> {
+        if !self.wants_wave() || self.wave_due > now && self.is_locating() {
+            return Vec::new();
+        }
         let due = now.after(self.config.locate_timeout);
-        self.holders.values_mut().for_each(|holder| holder.locating = Some(due));
-        self.order.iter().map(|to| Output::Locate { to: *to }).collect()
+        self.wave_due = now.after(WAVE_WAIT);
+        let wave = self.asked..(self.asked + WAVE).min(self.order.len());
+        self.asked = wave.end;
+        let mut outputs = Vec::with_capacity(wave.len());
+        for to in &self.order[wave] {
+            if let Some(holder) = self.holders.get_mut(to) {
+                holder.locating = Some(due);
+            }
+            outputs.push(Output::Locate { to: *to });
+        }
+        outputs
+    }
+
+    /// Whether candidates are left that may have what nobody offers.
+    fn wants_wave(&self) -> bool {
+        if self.asked == self.order.len() {
+            return false;
+        }
+        let Some(parts) = &self.parts else { return true };
+        let offered = self.holders.values().flat_map(|holder| holder.offers.keys().copied());
+        let wanted: BTreeSet<u8> = offered.filter(|index| !parts.is_whole(*index)).collect();
+        wanted.len() + parts.whole() < self.needed()
     }
 
     fn located(&mut self, now: Time, from: NodeId, reply: Option<Reply>) -> Option<Output> {
@@ -565,7 +601,7 @@ impl Fetch {
         }
         self.is_done = true;
         let failures: BTreeMap<_, _> = self.holders.iter().filter_map(|(id, holder)| Some((*id, holder.last_failure.clone()?))).collect();
-        let (object, asked) = (self.object, self.holders.len());
+        let (object, asked) = (self.object, self.asked);
         let error = match &self.parts {
             Some(parts) => FetchError::TooFew { object, found: parts.whole(), needed: self.needed(), failures },
             None => FetchError::NoManifest { object, asked, failures },

@@ -292,7 +292,7 @@ fn cut_all(
         let mut rows =
             Rows { documents, spots, names: Arc::clone(&names), dropped: Vec::new(), redacted: Vec::new(), file_root: Hash32::ZERO };
         if rules.redact {
-            rows.redact();
+            rows.redact()?;
         }
         check_here(&mut rows, rules.card, rules.me, rules.licence, rules.drop_refused)?;
         rows.dropped.truncate(NAMED_MAX);

@@ -46,9 +46,10 @@ pub(super) fn salutation(bytes: &[u8], at: usize) -> Option<Spotted> {
         return None;
     }
     start += 1;
+    let limit = bytes.len().min(start + NAME_MAX);
     let (mut end, mut capitals, mut place) = (start, 0, start);
     for _ in 0..WORDS_MAX {
-        let word_end = plain::word_end(&bytes[..bytes.len().min(start + NAME_MAX)], place);
+        let word_end = plain::word_end(&bytes[..limit], place);
         let word = &bytes[place..word_end];
         let is_capital = word.first().is_some_and(u8::is_ascii_uppercase) && word[1..].iter().any(u8::is_ascii_lowercase);
         if is_capital {
@@ -56,7 +57,7 @@ pub(super) fn salutation(bytes: &[u8], at: usize) -> Option<Spotted> {
         } else if !PARTICLES.iter().any(|particle| word == particle.as_bytes()) {
             break;
         }
-        if !matches!(bytes.get(word_end), Some(b' ' | b'-' | b'\'')) {
+        if word_end == limit || !matches!(bytes.get(word_end), Some(b' ' | b'-' | b'\'')) {
             break;
         }
         place = word_end + 1;

@@ -158,6 +158,14 @@ fn national_ids_pass_their_own_rules() {
 }
 
 #[test]
+fn a_name_as_long_as_names_may_be_ends_there_whatever_follows() {
+    for (letters, rest) in [(58, " b"), (59, " b"), (60, " b"), (59, ""), (59, "-Berg"), (57, " B c")] {
+        let text = format!("Mr A{}{rest}", "a".repeat(letters));
+        assert_eq!(scan(&text).first().map(|found| (found.kind, found.span.start)), Some((Kind::Name, 3)), "{letters} {rest}");
+    }
+}
+
+#[test]
 fn names_are_found_after_a_salutation_only() {
     check("Dear Mrs Ada King, the", &[(Kind::Name, "Ada King")]);
     check("Herr von Neumann kam", &[(Kind::Name, "von Neumann")]);

@@ -10,6 +10,9 @@ use crate::{
     proto::message::Refusal,
 };
 
+/// Failures that an error's text names.
+const LISTED_MAX: usize = 16;
+
 /// How patient a fetch is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -153,7 +156,13 @@ pub enum FetchError {
     },
 }
 
+/// The failures, those of holders that know nothing of the object last.
 fn list(failures: &BTreeMap<NodeId, Failure>) -> String {
-    let each: Vec<_> = failures.iter().map(|(holder, failure)| format!("{holder}: {failure}")).collect();
+    let mut all: Vec<_> = failures.iter().collect();
+    all.sort_by_key(|(_, failure)| matches!(failure, Failure::Refused(Refusal::Unknown { .. })));
+    let mut each: Vec<_> = all.iter().take(LISTED_MAX).map(|(holder, failure)| format!("{holder}: {failure}")).collect();
+    if let Some(more) = all.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+        each.push(format!("and {more} more"));
+    }
     if each.is_empty() { String::new() } else { format!(" ({})", each.join("; ")) }
 }

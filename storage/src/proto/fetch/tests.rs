@@ -29,9 +29,11 @@ enum Kind {
     Breaks(u32),
     /// Sends one group in so many milliseconds; others take one.
     Slow(u64),
+    /// Knows nothing of the object.
+    Stranger,
 }
 
-use Kind::{Breaks, Busy, Forger, Honest, Liar, OffTopic, Rotten, Silent, Slow, Stopped};
+use Kind::{Breaks, Busy, Forger, Honest, Liar, OffTopic, Rotten, Silent, Slow, Stopped, Stranger};
 
 const GROUPS: u32 = 40;
 const FRAGMENT: usize = (GROUPS as usize - 1) * GROUP_BYTES + 7;
@@ -40,11 +42,15 @@ struct World {
     object: Encoded,
     bytes: Vec<u8>,
     holders: Vec<Kind>,
+    /// Whether who is stopped says nothing at all, not even that it is not reachable.
+    silent: bool,
     /// Fragment of each holder.
     indices: Vec<u8>,
     events: BTreeMap<(u64, u32), Input>,
     made: u32,
     asked: BTreeMap<(NodeId, u8), u32>,
+    /// Candidates asked what they hold.
+    located: usize,
     /// Groups asked for.
     groups: u32,
     runs: Vec<(NodeId, u8, Run)>,
@@ -53,7 +59,14 @@ struct World {
 }
 
 fn node(index: usize) -> NodeId {
-    NodeId([u8::try_from(index).unwrap(); 32])
+    let mut id = [u8::try_from(index % 256).unwrap(); 32];
+    id[1] = u8::try_from(index / 256).unwrap();
+    NodeId(id)
+}
+
+/// Which of the candidates it is.
+fn at(node: NodeId) -> usize {
+    usize::from(node.0[0]) + 256 * usize::from(node.0[1])
 }
 
 impl World {
@@ -65,10 +78,12 @@ impl World {
             object,
             bytes,
             holders: holders.to_vec(),
-            indices: (0..u8::try_from(holders.len()).unwrap()).collect(),
+            silent: false,
+            indices: (0..holders.len()).map(|index| u8::try_from(index % 256).unwrap()).collect(),
             events: BTreeMap::new(),
             made: 0,
             asked: BTreeMap::new(),
+            located: 0,
             groups: 0,
             runs: Vec::new(),
             cancelled: BTreeSet::new(),
@@ -87,21 +102,25 @@ impl World {
 
     fn locate(&mut self, to: NodeId) {
         let (object, manifest) = (self.object.manifest.id(), self.object.manifest.encode());
-        let at = usize::from(to.0[0]);
+        self.located += 1;
+        let at = at(to);
         let indices = vec![self.indices[at]];
         let reply = match self.holders[at] {
             Stopped => None,
+            Stranger => Some(Reply::Refused(Refusal::Unknown { object })),
             Forger => Some(Reply::Located { object, manifest: b"another".to_vec(), indices }),
             _ => Some(Reply::Located { object, manifest, indices }),
         };
-        self.later(10, Input::Located { from: to, reply });
+        if reply.is_some() || !self.silent {
+            self.later(10, Input::Located { from: to, reply });
+        }
     }
 
     /// What a holder sends, through the bytes of the wire.
     fn read(&mut self, stream: u32, to: NodeId, index: u8, run: Run) {
         let times = self.asked.entry((to, index)).or_default();
         *times += 1;
-        let (times, kind) = (*times, self.holders[usize::from(to.0[0])]);
+        let (times, kind) = (*times, self.holders[at(to)]);
         self.groups += run.count;
         self.runs.push((to, index, run));
         let object = self.object.manifest.id();
@@ -423,6 +442,50 @@ fn without_any_holder_the_error_says_that_no_manifest_was_found() {
         assert_eq!(blamed.len(), holders.iter().filter(|holder| **holder == Forger).count());
         assert!(blamed.iter().all(|evidence| evidence.fragment.is_none() && evidence.got == BlobId::of(b"another")));
     }
+}
+
+/// A thousand candidates, holders of an object of 16 of 48 at these places.
+fn among_a_thousand(places: impl Iterator<Item = usize>) -> World {
+    let mut world = World::of(Profile::for_operators(96), &[Stranger; 1_000]);
+    for (index, place) in (0..).zip(places) {
+        (world.holders[place], world.indices[place]) = (Honest, index);
+    }
+    world
+}
+
+#[test]
+fn holders_among_a_thousand_candidates_are_found_wherever_they_stand() {
+    for stride in [20, 7, 1] {
+        let mut world = among_a_thousand((0..48).map(|index| 999 - index * stride));
+        assert!(world.run().0.unwrap().bytes == world.bytes, "stride {stride}");
+    }
+}
+
+#[test]
+fn candidates_behind_the_first_wave_are_not_troubled_while_it_suffices() {
+    let mut world = among_a_thousand(0..48);
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+    assert_eq!(world.located, WAVE);
+}
+
+#[test]
+fn a_wave_that_is_silent_holds_the_next_ones_up_for_a_second_each() {
+    let mut world = among_a_thousand(900..948);
+    world.holders[..900].fill(Stopped);
+    world.silent = true;
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+    assert!((9_000_000..11_000_000).contains(&world.now), "{}", world.now);
+}
+
+#[test]
+fn an_error_about_a_thousand_strangers_names_sixteen_of_them_and_says_how_many_there_are() {
+    let mut world = World::of(Profile::for_operators(96), &[Stranger; 1_000]);
+    world.holders[999] = Stopped;
+    let words = world.run().0.unwrap_err().to_string();
+    assert!(
+        words.contains("1000 holders") && words.contains(&format!("({}: not reachable", node(999))) && words.contains("and 984 more"),
+        "{words}"
+    );
 }
 
 #[test]

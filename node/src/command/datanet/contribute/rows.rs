@@ -73,17 +73,38 @@ impl Rows {
     }
 
     /// Replaces what looks like personal data, and keeps how each such row reads now.
-    pub(super) fn redact(&mut self) {
+    ///
+    /// # Errors
+    /// The row that would be longer than a document may be.
+    pub(super) fn redact(&mut self) -> anyhow::Result<()> {
         let found = self.findings(&findings::personal(&self.documents));
         if !found.is_empty() {
-            self.documents = datanet::redacted(&self.documents);
+            self.documents = datanet::redacted(&self.documents).map_err(|(at, error)| {
+                let row = self.spots.get(at).map_or(0, |spot| spot.row);
+                anyhow::anyhow!("row {row}, redacted: {error}; split it into several rows")
+            })?;
             self.redacted = found;
         }
+        Ok(())
     }
 
     /// Findings under the rows' own places.
     pub(super) fn findings(&self, refusals: &[datanet::Refusal]) -> Vec<Finding> {
-        findings::under(refusals, |row| self.spots.get(row).map(|spot| (self.file(*spot).cloned(), spot.row)))
+        let refusals: Vec<_> = refusals.iter().map(|refusal| self.shown(refusal)).collect();
+        findings::under(&refusals, |row| self.spots.get(row).map(|spot| (self.file(*spot).cloned(), spot.row)))
+    }
+
+    /// A finding with what a private Datanet's report leaves out of it: the rows are here.
+    fn shown(&self, refusal: &datanet::Refusal) -> datanet::Refusal {
+        let row = usize::try_from(refusal.row).ok().and_then(|row| self.documents.get(row.checked_sub(1)?));
+        let is_bare = refusal.rule == datanet::Rule::PersonalData && refusal.preview.is_none();
+        let is_in_title = |refusal: &datanet::Refusal| refusal.detail.starts_with(datanet::IN_TITLE);
+        let found = row.filter(|_| is_bare).map(|document| findings::personal(std::slice::from_ref(document)));
+        let found = found.into_iter().flatten().find(|found| is_in_title(found) == is_in_title(refusal));
+        match found {
+            Some(found) => datanet::Refusal { detail: found.detail, preview: found.preview, ..refusal.clone() },
+            None => refusal.clone(),
+        }
     }
 
     /// The refusals in words, by the file's own row numbers.
