@@ -92,6 +92,8 @@ pub struct GateReport {
     pub commitment: Hash32,
     /// keccak of the full report.
     pub report: Hash32,
+    /// Object manifest that names the fragments of the shard that the gate saw, sealed if the Datanet is private; zero if it is not accepted.
+    pub object: BlobId,
     /// Whether it is accepted.
     pub is_accepted: bool,
 }
@@ -106,19 +108,20 @@ impl Document for GateReport {
             .hash(self.text_root)
             .hash(self.commitment)
             .hash(self.report)
+            .blob(self.object)
             .u8(u8::from(self.is_accepted))
             .finish()
     }
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let (datanet, text_root, commitment, report) =
-            (AssetId(r.u64("Datanet")?), r.hash("text root")?, r.hash("commitment")?, r.hash("report")?);
+        let (datanet, text_root, commitment, report, object) =
+            (AssetId(r.u64("Datanet")?), r.hash("text root")?, r.hash("commitment")?, r.hash("report")?, r.blob("object")?);
         let is_accepted = match r.u8("verdict")? {
             0 => false,
             1 => true,
             got => return Err(DecodeError::Value { field: "verdict", got: got.into(), expected: "0 or 1" }),
         };
-        r.finish().map(|()| Self { datanet, text_root, commitment, report, is_accepted })
+        r.finish().map(|()| Self { datanet, text_root, commitment, report, object, is_accepted })
     }
 }

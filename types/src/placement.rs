@@ -15,7 +15,7 @@ pub struct Placement {
     pub contributor: Address,
     /// The object.
     pub object: BlobId,
-    /// The block whose hash placement is drawn from: that of the commitment.
+    /// The block whose hash placement is drawn from: that which accepted the contribution.
     pub block: u64,
     /// Fragments that suffice.
     pub data: u8,

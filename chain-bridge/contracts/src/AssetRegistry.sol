@@ -537,6 +537,7 @@ contract AssetRegistry is ERC721 {
         requireSame("datanet", bytes32(uint256(given.datanet)), bytes32(uint256(report.datanet)));
         requireSame("textRoot", given.textRoot, report.textRoot);
         requireSame("commitment", commitment, report.commitment);
+        requireSame("object", given.objectHash, report.objectHash);
         if (report.verdict != VERDICT_ACCEPTED) revert NotAccepted(VERDICT_ACCEPTED, report.verdict);
         return report.reportDigest;
     }
@@ -613,7 +614,8 @@ contract AssetRegistry is ERC721 {
     }
 
     function requireKind(uint64 asset, uint8 expected) private view {
-        if (kindOf[asset] != expected) revert WrongKind(asset, expected, kindOf[asset]);
+        uint8 kind = kindOf[asset];
+        if (kind != expected) revert WrongKind(asset, expected, kind);
     }
 
     function requireVersion(uint64 asset, uint32 version) private view {

@@ -11,7 +11,7 @@ library Codec {
     uint256 internal constant NODE_ROOT_BYTES = 84;
     uint256 internal constant CREDIT_NOTE_BYTES = 104;
     uint256 internal constant CONTRIBUTION_BYTES = 168;
-    uint256 internal constant GATE_REPORT_BYTES = 105;
+    uint256 internal constant GATE_REPORT_BYTES = 137;
     /// @notice A receipt without assets, spans and masks, its three counts included.
     uint256 internal constant RECEIPT_MIN_BYTES = 434;
     /// @notice Most assets, spans and masks of a receipt: so it has 54 kB at most, which a transaction can carry.
@@ -84,6 +84,7 @@ library Codec {
         bytes32 textRoot;
         bytes32 commitment;
         bytes32 reportDigest;
+        bytes32 objectHash;
         uint8 verdict;
     }
 
@@ -285,7 +286,8 @@ library Codec {
             textRoot: bytes32(body[8:40]),
             commitment: bytes32(body[40:72]),
             reportDigest: bytes32(body[72:104]),
-            verdict: uint8(body[104])
+            objectHash: bytes32(body[104:136]),
+            verdict: uint8(body[136])
         });
     }
 

@@ -340,6 +340,13 @@ contract AssetRegistryTest is Suite {
             gate(medical, TEXT, CONTENT, 1),
             abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "commitment", commitmentOf(client), CONTENT)
         );
+        // A text as agreed on, stored as something else.
+        reportRefused(
+            contribution(client, medical, 1_234, 5),
+            signature,
+            abi.encodePacked(medical, TEXT, commitmentOf(client), keccak256("report"), keccak256("garbage"), uint8(1)),
+            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "object", keccak256("object"), keccak256("garbage"))
+        );
         reportRefused(
             body,
             signature,
@@ -606,7 +613,7 @@ contract AssetRegistryTest is Suite {
     }
 
     function gate(uint64 datanet, bytes32 textRoot, bytes32 commitment, uint8 verdict) private pure returns (bytes memory) {
-        return abi.encodePacked(datanet, textRoot, commitment, keccak256("report"), verdict);
+        return abi.encodePacked(datanet, textRoot, commitment, keccak256("report"), keccak256("object"), verdict);
     }
 
     function papers(uint256 key, uint256 reviewerKey)

@@ -33,7 +33,7 @@ contract AuditSuiteTest is AuditWorld {
         registry.commit(commitment);
         bytes memory body =
             abi.encodePacked(NET, author, root, textBytes, uint32(1), bytes32("salt"), keccak256("licence"), object(NET, number));
-        bytes memory report = abi.encodePacked(NET, root, commitment, keccak256("report"), uint8(1));
+        bytes memory report = abi.encodePacked(NET, root, commitment, keccak256("report"), object(NET, number), uint8(1));
         registry.accept(
             body,
             signed(AUTHOR_KEY, address(registry), Sig.CONTRIBUTION, body),

@@ -334,7 +334,7 @@ contract DatanetTreasuryTest is Suite {
         vm.prank(contributor);
         registry.commit(commitment);
         bytes memory body = abi.encodePacked(datanet, contributor, textRoot, textBytes, uint32(1), bytes32(0), bytes32(0), bytes32(0));
-        bytes memory report = abi.encodePacked(datanet, textRoot, commitment, bytes32(0), uint8(1));
+        bytes memory report = abi.encodePacked(datanet, textRoot, commitment, bytes32(0), bytes32(0), uint8(1));
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         registry.accept(body, signed(key, address(registry), Sig.CONTRIBUTION, body), report, reportSignature, top);
     }

@@ -166,7 +166,7 @@ contract GasTest is Fixture {
         registry.commit(commitment);
         vm.snapshotGasLastCall("gas", "commit to a contribution");
         bytes memory body = abi.encodePacked(datanet, client, textRoot, uint64(9), uint32(1), bytes32(0), keccak256("l"), keccak256("o"));
-        bytes memory report = abi.encodePacked(datanet, textRoot, commitment, keccak256("report"), uint8(1));
+        bytes memory report = abi.encodePacked(datanet, textRoot, commitment, keccak256("report"), keccak256("o"), uint8(1));
         bytes memory signature = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         registry.accept(body, signature, report, reportSignature, keccak256("text"));

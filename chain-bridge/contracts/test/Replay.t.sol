@@ -106,7 +106,7 @@ contract ReplayTest is Transcript {
         registry.commit(commitment);
         bytes memory body =
             abi.encodePacked(datanets[0], client, textRoot, uint64(9), uint32(1), bytes32(0), keccak256("l"), keccak256("o"));
-        bytes memory report = abi.encodePacked(datanets[0], textRoot, commitment, keccak256("report"), uint8(1));
+        bytes memory report = abi.encodePacked(datanets[0], textRoot, commitment, keccak256("report"), keccak256("o"), uint8(1));
         bytes memory right = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
         bytes memory rightReport = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         bytes[4] memory forged = forgeries(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);

@@ -165,6 +165,7 @@ contract VectorsTest is Fixture {
                 eq("text root", word(string.concat(key, ".textRoot")), report.textRoot);
                 eq("commitment", word(string.concat(key, ".commitment")), report.commitment);
                 eq("report", word(string.concat(key, ".reportDigest")), report.reportDigest);
+                eq("object", word(string.concat(key, ".objectHash")), report.objectHash);
                 eq("verdict", number(string.concat(key, ".verdict")), report.verdict);
             }
         }

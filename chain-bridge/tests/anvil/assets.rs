@@ -43,7 +43,7 @@ async fn what_is_registered_contributed_and_indexed_is_in_the_books_of_a_followe
         licence: Hash32([3; 32]),
         object: BlobId([4; 32]),
     };
-    let report = GateReport { datanet, text_root, commitment: made, report: Hash32([6; 32]), is_accepted: true };
+    let report = GateReport { datanet, text_root, commitment: made, report: Hash32([6; 32]), object: BlobId([4; 32]), is_accepted: true };
     let given = Signed::new(contributor.account("contribute").unwrap(), &domains, given);
     let foreign = Signed::new(contributor.account("review").unwrap(), &domains, report);
     let error = owner.accept(&given, &foreign, text_top(&text)).await.unwrap_err();
@@ -53,6 +53,10 @@ async fn what_is_registered_contributed_and_indexed_is_in_the_books_of_a_followe
     let more = Signed::new(contributor.account("contribute").unwrap(), &domains, more);
     let error = contributor.accept(&more, &report, text_top(&text)).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("TextBytesMismatch"), "{error}");
+    let other = Contribution { object: BlobId([5; 32]), ..given.document };
+    let other = Signed::new(contributor.account("contribute").unwrap(), &domains, other);
+    let error = contributor.accept(&other, &report, text_top(&text)).await.unwrap_err();
+    assert_eq!(error.contract_error(), Some("ReportMismatch"), "{error}");
     let (number, _) = contributor.accept(&given, &report, text_top(&text)).await.unwrap();
     assert_eq!(number, 0);
 

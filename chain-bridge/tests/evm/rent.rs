@@ -167,7 +167,8 @@ fn contribute(evm: &mut Evm, owner: &Account, number: u32, size: usize) {
         licence: Hash32([3; 32]),
         object: object(number),
     };
-    let report = GateReport { datanet: NET, text_root, commitment: made, report: Hash32([6; 32]), is_accepted: true };
+    let report =
+        GateReport { datanet: NET, text_root, commitment: made, report: Hash32([6; 32]), object: object(number), is_accepted: true };
     let (given, report) = (Signed::new(owner, &domains, given), Signed::new(owner, &domains, report));
     let registry = evm.deployment.registry;
     evm.call(owner.address(), registry, &AssetRegistry::commitCall { commitment: made.0.into() }, Amount::ZERO).unwrap();

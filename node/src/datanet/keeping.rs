@@ -44,7 +44,7 @@ pub async fn seed_of(chain: &ChainClient, epoch_blocks: u64, epoch: u64) -> anyh
 pub struct Registered {
     /// The contribution.
     pub accepted: Accepted,
-    /// The hash of its commitment's block.
+    /// The hash of the block that accepted it: what is stored was fixed before anybody knew it.
     pub seed: Hash32,
     /// Where its object may be kept.
     pub rules: Rules,
@@ -58,7 +58,7 @@ impl Registered {
     pub async fn find(chain: &ChainClient, state: &State, object: BlobId) -> anyhow::Result<Option<Self>> {
         let Some(accepted) = placing::registered(state, object) else { return Ok(None) };
         let regions = placing::residency(state, accepted.datanet)?;
-        let number = accepted.priority.block;
+        let (number, _) = accepted.accepted;
         let block = chain.block(number).await?.with_context(|| format!("the chain has no block {number}"))?;
         // The cap of subnets is the profile's, which the record names.
         Ok(Some(Self { accepted: accepted.clone(), seed: block.hash, rules: Rules { subnet_max: None, regions } }))
@@ -70,8 +70,7 @@ impl Registered {
     /// What is wrong with it, or the chain's.
     pub async fn check(&self, chain: &ChainClient, epoch_blocks: u64, record: &Record, checked: Option<&Record>) -> anyhow::Result<()> {
         let (domains, mut epochs) = (chain.domains(), BTreeMap::new());
-        let Accepted { contributor, priority, .. } = &self.accepted;
-        let (contributor, block, seed) = (*contributor, priority.block, self.seed);
+        let (contributor, (block, _), seed) = (self.accepted.contributor, self.accepted.accepted, self.seed);
         // Words first: only who holds a fragment and has signed for it makes this node ask the chain.
         record.verify_words(&Known { domains: &domains, contributor, block, seed, epochs: &epochs }, checked)?;
         for epoch in record.new_epochs(checked) {

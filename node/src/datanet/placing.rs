@@ -1,7 +1,7 @@
 //! Who may hold which fragment of a contribution. Pure; contributor and holder compute it alike.
 //!
-//! The seed is the hash of the block that holds the contribution's commitment: known to everyone once the contribution is accepted, and not
-//! to its contributor when the text was fixed. Operators are those with stake whose ad offers storage, each at the site of its ad: the network of its bulk
+//! The seed is the hash of the block that accepted the contribution: known to everyone from then on, and to nobody when what is stored was
+//! fixed by the gate's signature. Operators are those with stake whose ad offers storage, each at the site of its ad: the network of its bulk
 //! address and the country it states. The rule decides once, when an object is spread: a holder that hears another set of ads than the contributor refuses,
 //! and the contributor asks again once both have heard the same. From then on the record that all holders keep says who holds what
 //! ([`storage::proto::keeping`]), and only losses change it.

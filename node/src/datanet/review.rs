@@ -7,7 +7,7 @@ use chain_bridge::registry::State;
 use p2p::stream::FrameStream;
 use storage::{
     datanet::{Report, review::ReviewAct},
-    erasure::OBJECT_BYTES_MAX,
+    erasure::{OBJECT_BYTES_MAX, Profile},
     proto::gate::{Ask, Open, PIECE_BYTES, REPLY_BYTES_MAX, Reply, SealRight},
 };
 use tokio::time::timeout;
@@ -35,6 +35,8 @@ pub enum Reviewed {
         report: Report,
         /// What the registry takes.
         verdict: Signed<GateReport>,
+        /// The code of the object that the verdict names, if the contribution is accepted.
+        profile: Option<Profile>,
         /// What seals it, if the Datanet is private.
         seal: Option<SealRight>,
     },
@@ -66,7 +68,7 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
         before => before,
     };
     match reply {
-        Reply::Reviewed { report, verdict, seal } => {
+        Reply::Reviewed { report, verdict, code, seal } => {
             let report = open.check(&report, &verdict.document).context("what the gate signed does not stand")?;
             let signer = recover(domains, &verdict.document, &verdict.signature)?;
             let may_review = |account| state.is_reviewer(open.datanet, account);
@@ -76,7 +78,8 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
                     .approved_by(domains, (open.datanet, open.commitment()), may_review)
                     .context("the gate accepted what needs two reviewers")?;
             }
-            Ok(Reviewed::Done { report, verdict, seal })
+            let profile = code.map(|(data, total)| Profile::new(data, total)).transpose().context("the gate's code")?;
+            Ok(Reviewed::Done { report, verdict, profile, seal })
         }
         Reply::Waiting { report, approved_by } => {
             let report: Report = serde_json::from_str(&report).context("the gate's report")?;

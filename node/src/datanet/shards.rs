@@ -22,7 +22,11 @@ use storage::{
 use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
-use super::{fetching, seals};
+use super::{
+    fetching,
+    placing::{self, Storers},
+    seals,
+};
 use crate::data::{DataDir, read_bounded, write_atomic};
 
 /// How long ads of storage nodes are awaited before a fetch.
@@ -185,6 +189,15 @@ impl Shards {
             Ok(local)
         });
         Ok((local.await??, Origin { holders: holders_of, blamed }))
+    }
+
+    /// Operators that store, as far as their ads were heard.
+    ///
+    /// # Errors
+    /// That the overlay has stopped.
+    pub async fn storers(&self, state: &State, chain_id: u64) -> anyhow::Result<Storers> {
+        let ads = self.overlay.ads().await?;
+        Ok(placing::storers(state, ads.iter().map(|signed| signed.ad()), chain_id))
     }
 
     /// Storage nodes heard of: those of operators with stake first, so that who costs nothing crowds nobody out, and among them in an order that differs

@@ -23,7 +23,7 @@ use storage::{
         Accepted, Card, Contribution, Contributors, Datanet, Licence, Place, Report, private,
         review::{Case, is_drawn},
     },
-    erasure::OBJECT_BYTES_MAX,
+    erasure::{self, OBJECT_BYTES_MAX, Profile},
     proto::gate::{Ask, Open, PIECE_BYTES, Reply, SealRight},
     seal::{
         book::Author,
@@ -35,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use types::{
-    id::{AssetId, Hash32, NodeId},
+    id::{AssetId, BlobId, Hash32, NodeId},
     key::{Account, Domains, Signed},
 };
 
@@ -43,7 +43,7 @@ use self::queue::Queue;
 use crate::{
     chain::Snapshots,
     data::{DataDir, read_bounded, write_atomic},
-    datanet::{Shards, card_of, members, seals},
+    datanet::{Shards, card_of, members, placing, seals},
 };
 
 /// Contributions looked at once: each takes a few times its shard in memory.
@@ -171,7 +171,7 @@ impl Gate {
         let card = self.admit(&state, open)?;
         self.prune(&state).await;
         if let Some(case) = self.queue.of(open.datanet, open.contributor, open.text_root).await {
-            return self.became(&case, open, place, &card).await;
+            return self.became(&state, &case, open, place, &card).await;
         }
         let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
         let _turn =
@@ -182,16 +182,28 @@ impl Gate {
         let report = self.drawn(&card, place, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
         if report.can_wait() {
-            return self.hold(&card, place, open, report, bytes).await;
+            return self.hold(&state, &card, place, open, report, bytes).await;
         }
+        let mut coded = None;
         if report.accepted {
-            self.keep_shard(&card, place, open, bytes).await?;
+            let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
+            coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
+            self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
         }
-        self.verdict(&card, place, open, &report)
+        self.verdict(&card, place, open, &report, coded)
+    }
+
+    /// The object that is to be stored, made of just the bytes that were looked at, and its code by the operators that this node hears: neither is the
+    /// contributor's word.
+    async fn coded(&self, state: &State, open: &Open, kept: Arc<Vec<u8>>) -> anyhow::Result<(BlobId, Profile)> {
+        let storers = self.shards.storers(state, self.chain.deployment().chain_id).await?;
+        let (root, profile) = (open.text_root, placing::profile(&storers, &placing::residency(state, open.datanet)?));
+        let encoded = tokio::task::spawn_blocking(move || erasure::encode(&kept, root, profile)).await.context("encoding")??;
+        Ok((encoded.manifest.id(), profile))
     }
 
     /// The signed verdict on a report, which is kept so that whoever holds its digest can ask for it.
-    fn verdict(&self, card: &Card, place: Place, open: &Open, report: &Report) -> Result<Reply, Turned> {
+    fn verdict(&self, card: &Card, place: Place, open: &Open, report: &Report, coded: Option<(BlobId, Profile)>) -> Result<Reply, Turned> {
         let json = report.to_json();
         if report.accepted {
             let path = self.data.report(report.digest());
@@ -199,7 +211,9 @@ impl Gate {
         }
         let key = (card.is_private() && report.accepted).then(|| self.segment_key(open.datanet, place)).transpose()?;
         let seal = key.map(|key| SealRight { epoch: key.epoch(), key: *key.secret() });
-        Ok(Reply::Reviewed { report: json, verdict: Signed::new(&self.account, &self.domains, open.verdict(report)), seal })
+        let verdict = Signed::new(&self.account, &self.domains, open.verdict(report, coded.map(|(object, _)| object)));
+        let code = coded.map(|(_, profile)| (profile.data(), profile.total()));
+        Ok(Reply::Reviewed { report: json, verdict, code, seal })
     }
 
     fn segment_key(&self, datanet: AssetId, place: Place) -> anyhow::Result<SegmentKey> {
@@ -216,11 +230,6 @@ impl Gate {
         }
     }
 
-    async fn keep_shard(&self, card: &Card, place: Place, open: &Open, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let bytes = self.as_kept(card, place, open, bytes)?;
-        self.shards.keep(open.text_root, bytes).await
-    }
-
     /// Forgets what need not wait any more.
     async fn prune(&self, state: &State) {
         let tip = self.snapshots.borrow().tip.number;
@@ -228,7 +237,7 @@ impl Gate {
     }
 
     /// Has the contribution wait for two reviewers.
-    async fn hold(&self, card: &Card, place: Place, open: &Open, report: Report, bytes: Vec<u8>) -> Result<Reply, Turned> {
+    async fn hold(&self, state: &State, card: &Card, place: Place, open: &Open, report: Report, bytes: Vec<u8>) -> Result<Reply, Turned> {
         let shard_bytes = open.shard_bytes;
         let case = Case {
             datanet: open.datanet,
@@ -241,11 +250,11 @@ impl Gate {
         };
         let bytes = self.as_kept(card, place, open, bytes)?;
         self.queue.add(case.clone(), bytes).await.map_err(|error| away(format!("{error:#}")))?;
-        self.became(&case, open, place, card).await
+        self.became(state, &case, open, place, card).await
     }
 
     /// What became of a contribution that was shown before.
-    async fn became(&self, case: &Case, open: &Open, place: Place, card: &Card) -> Result<Reply, Turned> {
+    async fn became(&self, state: &State, case: &Case, open: &Open, place: Place, card: &Card) -> Result<Reply, Turned> {
         if let Some(rejection) = &case.rejection {
             let reason = if rejection.reason.is_empty() { "no reason" } else { rejection.reason.as_str() };
             return Err(away(format!("reviewer {} rejected it: {reason}", rejection.by)));
@@ -259,8 +268,10 @@ impl Gate {
         let Some(report) = case.accepted() else {
             return Ok(Reply::Waiting { report: case.report.to_json(), approved_by: case.approved_by(&self.domains) });
         };
-        self.shards.keep(open.text_root, self.queue.shard(case).await?).await?;
-        self.verdict(card, place, open, &report)
+        let kept = Arc::new(self.queue.shard(case).await?);
+        let coded = self.coded(state, open, Arc::clone(&kept)).await?;
+        self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        self.verdict(card, place, open, &report, Some(coded))
     }
 
     /// The report of a contribution that passed, which waits all the same if it is drawn.

@@ -20,7 +20,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
     contribution::{GateReport, commitment},
-    id::{Address, AssetId, Hash32, NodeId},
+    id::{Address, AssetId, BlobId, Hash32, NodeId},
     key::Signed,
     merkle::keccak,
 };
@@ -162,8 +162,10 @@ pub enum Reply {
     Reviewed {
         /// The report in its one JSON form.
         report: String,
-        /// The verdict, signed by the reviewer.
+        /// The verdict, signed by the reviewer. Names the object that the gate made of what it saw.
         verdict: Signed<GateReport>,
+        /// The code of that object: fragments that suffice, and all; nothing if the contribution is not accepted.
+        code: Option<(u8, u8)>,
         /// What the contribution is to be sealed with, if the Datanet is private and it is accepted.
         seal: Option<SealRight>,
     },
@@ -309,13 +311,14 @@ impl Open {
         commitment(self.salt, self.text_root, self.contributor)
     }
 
-    /// What the reviewer signs on a report about this contribution.
-    pub fn verdict(&self, report: &Report) -> GateReport {
+    /// What the reviewer signs on a report about this contribution, which is to be stored as `object` if it is accepted.
+    pub fn verdict(&self, report: &Report, object: Option<BlobId>) -> GateReport {
         GateReport {
             datanet: self.datanet,
             text_root: self.text_root,
             commitment: self.commitment(),
             report: report.digest(),
+            object: object.filter(|_| report.accepted).unwrap_or(BlobId::ZERO),
             is_accepted: report.accepted,
         }
     }
@@ -338,8 +341,10 @@ impl Open {
             return Err(VerdictError::Report { signed: verdict.report, got });
         }
         let report: Report = serde_json::from_str(report).map_err(|error| VerdictError::Syntax(error.to_string()))?;
-        let is_same =
-            report.accepted == verdict.is_accepted && report.text_root == self.text_root && report.contributor == self.contributor;
+        let is_same = report.accepted == verdict.is_accepted
+            && report.accepted == (verdict.object != BlobId::ZERO)
+            && report.text_root == self.text_root
+            && report.contributor == self.contributor;
         if is_same { Ok(report) } else { Err(VerdictError::Contradiction) }
     }
 }
@@ -400,12 +405,12 @@ mod tests {
         let expected = format!("000314{}20{}20{}09{}ac0200", "01".repeat(20), "02".repeat(32), "04".repeat(32), hex::encode("CC-BY-4.0"));
         assert_eq!(hex::encode(&bytes), expected);
         assert_eq!(Ask::decode(&bytes), Ok(Ask::Offer(open())));
-        let verdict = Signed { document: open().verdict(&report()), signature: Signed65([7; 65]) };
+        let verdict = Signed { document: open().verdict(&report(), Some(BlobId([3; 32]))), signature: Signed65([7; 65]) };
         let seal = Some(SealRight { epoch: 2, key: [9; 32] });
         let approved_by = vec![Address([5; 20])];
         for reply in [
             Reply::Proceed,
-            Reply::Reviewed { report: report().to_json(), verdict, seal },
+            Reply::Reviewed { report: report().to_json(), verdict, code: Some((3, 5)), seal },
             Reply::Refused { reason: "busy".into() },
             Reply::Waiting { report: report().to_json(), approved_by: approved_by.clone() },
             Reply::Decided { state: "waits".into(), approved_by },
@@ -427,7 +432,7 @@ mod tests {
     #[test]
     fn a_verdict_settles_its_own_contribution_and_report_only() {
         let (open, report) = (open(), report());
-        let (json, verdict) = (report.to_json(), open.verdict(&report));
+        let (json, verdict) = (report.to_json(), open.verdict(&report, Some(BlobId([3; 32]))));
         assert_eq!(open.check(&json, &verdict), Ok(report.clone()));
         assert_eq!(open.check(&json, &GateReport { datanet: AssetId(9), ..verdict }), Err(VerdictError::Other { field: "Datanet" }));
         assert_eq!(open.check(&json, &GateReport { text_root: Hash32::ZERO, ..verdict }), Err(VerdictError::Other { field: "text root" }));
@@ -437,8 +442,9 @@ mod tests {
         );
         assert!(matches!(open.check("{}", &verdict), Err(VerdictError::Report { .. })));
         assert_eq!(open.check(&json, &GateReport { is_accepted: false, ..verdict }), Err(VerdictError::Contradiction));
+        assert_eq!(open.check(&json, &GateReport { object: BlobId::ZERO, ..verdict }), Err(VerdictError::Contradiction));
         let other = Report { contributor: Address([8; 20]), ..report };
-        assert_eq!(open.check(&other.to_json(), &open.verdict(&other)), Err(VerdictError::Contradiction));
+        assert_eq!(open.check(&other.to_json(), &open.verdict(&other, Some(BlobId([3; 32])))), Err(VerdictError::Contradiction));
         assert!(matches!(open.check("x", &GateReport { report: keccak(&[b"x"]), ..verdict }), Err(VerdictError::Syntax(_))));
     }
 

@@ -266,7 +266,7 @@ impl Rng {
     pub(crate) fn gate_report(&mut self) -> GateReport {
         let verdict = if self.is(2) { 1 } else { 0 };
         let mut body = AssetId(self.u64()).0.to_be_bytes().to_vec();
-        for _ in 0..3 {
+        for _ in 0..4 {
             body.extend(self.hash().0);
         }
         body.push(verdict);

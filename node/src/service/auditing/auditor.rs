@@ -183,7 +183,7 @@ async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> anyhow::Res
 fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
     let tip = keeping.snapshots.borrow().tip.number;
     let is_new = crate::datanet::placing::registered(&keeping.state(), object)
-        .is_none_or(|accepted| accepted.priority.block + keeping.epoch_blocks + COMMITTED_BLOCKS > tip);
+        .is_none_or(|accepted| accepted.accepted.0 + keeping.epoch_blocks + COMMITTED_BLOCKS > tip);
     if is_new {
         return Ok(true);
     }

@@ -40,12 +40,13 @@ impl Run<'_> {
             )
         };
         let registered = self.registered(object).await.with_context(again)?;
+        let (seed_block, _) = registered.accepted.accepted;
         let (holders, record) = self.holders(&encoded, &registered).await.with_context(again)?;
         let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
         let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
         progress.finish();
         let placed = placed.with_context(again)?;
-        self.tell(&encoded, &holders, record, &facts).await.with_context(again)?;
+        self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
         forget(&self.context.data, self.datanet, facts.text_root);
         Ok(Contributed {
             datanet: self.datanet.0,
@@ -56,7 +57,7 @@ impl Run<'_> {
             documents: facts.documents,
             text_bytes: facts.text_bytes,
             priority: facts.priority,
-            seed_block: facts.priority.block,
+            seed_block,
             dropped,
             redacted: Vec::new(),
             notes: Vec::new(),
@@ -71,7 +72,7 @@ impl Run<'_> {
         found.with_context(|| format!("object {object} is not registered"))
     }
 
-    /// The holders, with the record that names them if an earlier run or repair has left one; else by the hash of the commitment's block.
+    /// The holders, with the record that names them if an earlier run or repair has left one; else by the hash of the block that accepted it.
     async fn holders(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<(Vec<Holder>, Option<Record>)> {
         let manifest = &encoded.manifest;
         let state = self.chain.state().await?;
@@ -113,7 +114,7 @@ impl Run<'_> {
     }
 
     /// Tells every holder who holds what, so that they all know the same from now on.
-    async fn tell(&self, encoded: &Encoded, holders: &[Holder], record: Option<Record>, facts: &Facts) -> anyhow::Result<()> {
+    async fn tell(&self, encoded: &Encoded, holders: &[Holder], record: Option<Record>, block: u64) -> anyhow::Result<()> {
         let record = match record {
             Some(record) => record,
             None => {
@@ -121,7 +122,7 @@ impl Run<'_> {
                 let document = Placement {
                     contributor: self.me,
                     object: encoded.manifest.id(),
-                    block: facts.priority.block,
+                    block,
                     data: encoded.manifest.profile().data(),
                     holders: holders.iter().map(|holder| holder.account).collect(),
                 };

@@ -29,7 +29,6 @@ use crate::{
     command::{Context, datanet::network::Network},
     data::write_atomic,
     datanet::{
-        placing,
         review::{self, Reviewed},
         shards::keep,
         spread::Placed,
@@ -129,16 +128,20 @@ impl Run<'_> {
                 bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
             }
             // Holders and gate are looked for before the commitment is paid.
-            let storers = self.network.operators(state, least, self.chain.deployment().chain_id).await?;
-            let profile = placing::profile(&storers, &placing::residency(state, self.datanet)?);
+            self.network.operators(state, least, self.chain.deployment().chain_id).await?;
             let Offered { outcome, salt, priority } = self.reviewed(state, &rows, (plain, root, text_salt), licence).await?;
-            let (report, verdict, seal) = match outcome {
-                Reviewed::Done { report, verdict, seal } => (report, verdict, seal),
+            let (report, verdict, profile, seal) = match outcome {
+                Reviewed::Done { report, verdict, profile, seal } => (report, verdict, profile, seal),
                 Reviewed::Waits { report, approved_by } => return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by))),
             };
             if report.accepted {
                 let object = self.object(&rows, text_salt, seal, priority)?;
-                let encoded = erasure::encode(&object, root, profile)?;
+                let encoded = erasure::encode(&object, root, profile.context("the gate accepts the contribution and names no code")?)?;
+                let (ours, seen) = (encoded.manifest.id(), verdict.document.object);
+                ensure!(
+                    ours == seen,
+                    "the gate signed for object {seen}, what it was shown makes {ours}: its node and this one must be of one version"
+                );
                 let number = self.accept(&rows, &encoded, object, salt, text_salt, licence, &verdict).await?;
                 self.keep_report(&report)?;
                 let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
