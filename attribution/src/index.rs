@@ -19,7 +19,7 @@ use types::{
 };
 
 pub use leaf::{DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
-pub use segment::{BuildError, SEGMENT_BYTES_MAX, Segment, Source};
+pub use segment::{BuildError, Entry, SEGMENT_BYTES_MAX, Segment, Source, Tombstone};
 
 use segment::as_u64;
 
@@ -254,6 +254,8 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use types::{
         id::{Address, AssetId},
         text::{LEAF_STRIDE, text_root},
@@ -326,6 +328,39 @@ mod tests {
         assert!(index.open_span(0, 1).is_none(), "the zero after a document");
         assert!(index.open_span(0, 1 << 20).is_none());
         assert!(index.open_span(2, 0).is_none());
+    }
+
+    #[test]
+    fn a_tombstone_is_a_row_that_no_span_can_lie_in_and_the_next_holder_is_found() {
+        let gone = text_root(b"the same words here, and more\0");
+        let tombstone = |block| Entry::Erased(Tombstone { block, ordinal: 0, text_root: gone });
+        let build = |entries: &[Entry<'_>]| {
+            let segment = Segment::build_entries(entries, 0, &BTreeMap::new()).unwrap();
+            let version = AssetVersion { asset: AssetId(1), version: 2 };
+            Index::new(vec![Arc::new(DatanetIndex::new(version, vec![segment]).unwrap())]).unwrap()
+        };
+        let (first, second) = (source(2, 5, "one\0two\0"), source(3, 9, "x the same words here\0"));
+        let index = build(&[tombstone(1), Entry::Text(first), tombstone(7), Entry::Text(second), tombstone(11)]);
+        let rows: Vec<_> = index.datanets()[0].segments()[0].documents().iter().map(|row| (row.start, row.length, row.cluster)).collect();
+        assert_eq!(rows, [(0, 0, 0), (0, 3, 1), (4, 3, 2), (64, 0, 3), (64, 21, 4), (128, 0, 5)]);
+        let holder = index.holder(b"the same words here").unwrap();
+        assert_eq!((holder.position, holder.row.payee), (66, Address([3; 20])));
+        for position in [0, 2, 4, 66] {
+            let open = index.open_span(0, position).unwrap();
+            assert!(open.document.leaf.length > 0 && open.document.root() == Some(open.segment.leaf.documents), "{position}");
+            assert_eq!((open.segment.root(), open.datanet.root()), (Some(open.datanet.leaf.segments), Some(index.root())), "{position}");
+        }
+        assert!(index.open_span(0, 3).is_none() && index.open_span(0, 128).is_none());
+        let segment = &index.datanets()[0].segments()[0];
+        let buried = segment.open_document(3).unwrap();
+        assert_eq!((buried.leaf.text_root, buried.leaf.payee, buried.root()), (gone, Address::ZERO, Some(segment.leaf(0).documents)));
+        // It is part of what is committed to, and of nothing else.
+        let without = build(&[Entry::Text(first), Entry::Text(second)]);
+        assert_ne!(index.root(), without.root());
+        let parts = |index: &Index| (index.datanets()[0].segments()[0].leaf(0).text, index.datanets()[0].segments()[0].leaf(0).array);
+        assert_eq!(parts(&index), parts(&without));
+        let order = Segment::build_entries(&[Entry::Text(second), tombstone(9)], 0, &BTreeMap::new());
+        assert_eq!(order.unwrap_err(), BuildError::Order { source_number: 1 });
     }
 
     #[test]

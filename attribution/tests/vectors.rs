@@ -9,7 +9,7 @@ use attribution::{
     answer::{answer_tree, open_answer},
     check::{Draw, DrawRule, Operators, draw},
     epoch::{Refund, build_payout},
-    index::{DatanetIndex, Index, Leaf as _, Segment, Source},
+    index::{DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone},
     parameters::{Parameters, WordTable, weight},
     prompt::{Message, prompt_bytes},
     shares::{RolePayees, payees},
@@ -71,7 +71,7 @@ fn segment(vector: &Value, first_row: u64) -> Segment {
     let segment = Segment::build_clustered(&sources, first_row, &clusters).unwrap();
     assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
     assert_eq!(
-        segment.documents().iter().map(|row| row.bytes()).collect::<Vec<_>>(),
+        segment.documents().iter().map(Leaf::bytes).collect::<Vec<_>>(),
         list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>()
     );
     assert_eq!(
@@ -80,6 +80,33 @@ fn segment(vector: &Value, first_row: u64) -> Segment {
     );
     assert_eq!(segment.leaf(number(&vector["start"])).bytes(), bytes(&vector["leaf"]));
     segment
+}
+
+#[test]
+fn a_segment_with_tombstones_is_what_the_vectors_say() {
+    let vectors = vectors();
+    let (erased, vector) = (&vectors["tombstones"]["erased"], &vectors["tombstones"]["segment"]);
+    let texts: Vec<Vec<u8>> = list(&vector["contributions"]).iter().map(|c| bytes(&c["text"])).collect();
+    let source = |(c, text): (&Value, &'static [u8])| Source {
+        contributor: c["contributor"].as_str().unwrap().parse().unwrap(),
+        block: number(&c["block"]),
+        ordinal: u32::try_from(number(&c["ordinal"])).unwrap(),
+        text_root: hash(&c["textRoot"]),
+        text,
+    };
+    let texts = list(&vector["contributions"]).iter().zip(texts.into_iter().map(|text| &*text.leak())).map(source);
+    let mut entries: Vec<(u64, Entry<'_>)> = texts.map(|source| (source.block, Entry::Text(source))).collect();
+    entries.extend(list(erased).iter().map(|erased| {
+        let tombstone = Tombstone { block: number(&erased["block"]), ordinal: 0, text_root: hash(&erased["textRoot"]) };
+        (tombstone.block, Entry::Erased(tombstone))
+    }));
+    entries.sort_by_key(|(block, _)| *block);
+    let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let segment = Segment::build_entries(&entries, 0, &BTreeMap::new()).unwrap();
+    assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
+    let rows: Vec<Vec<u8>> = segment.documents().iter().map(Leaf::bytes).collect();
+    assert_eq!(rows, list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>());
+    assert_eq!(segment.leaf(0).bytes(), bytes(&vector["leaf"]));
 }
 
 fn index(vectors: &Value) -> Index {

@@ -88,6 +88,13 @@ mod datanet_treasury {
         "contracts/artifacts/DatanetTreasury.json"
     );
 }
+mod erasures {
+    alloy::sol!(
+        #[sol(all_derives)]
+        Erasures,
+        "contracts/artifacts/Erasures.json"
+    );
+}
 mod payout_verifier {
     alloy::sol!(
         #[sol(all_derives)]
@@ -108,6 +115,7 @@ pub use audit_rent::AuditRent;
 pub use billing_verifier::BillingVerifier;
 pub use datanet_rent::DatanetRent;
 pub use datanet_treasury::DatanetTreasury;
+pub use erasures::Erasures;
 pub use fraud_verifier::FraudVerifier;
 pub use inference_escrow::InferenceEscrow;
 pub use insurance_pool::InsurancePool;
@@ -119,7 +127,7 @@ pub use settlement::Settlement;
 pub use stake_manager::StakeManager;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 14] = [
+pub const ARTIFACTS: [(&str, &str); 15] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -133,6 +141,7 @@ pub const ARTIFACTS: [(&str, &str); 14] = [
     ("PayoutVerifier", include_str!("../contracts/artifacts/PayoutVerifier.json")),
     ("DatanetTreasury", include_str!("../contracts/artifacts/DatanetTreasury.json")),
     ("AuditRent", include_str!("../contracts/artifacts/AuditRent.json")),
+    ("Erasures", include_str!("../contracts/artifacts/Erasures.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -211,6 +220,7 @@ mod tests {
         check("DatanetRent", "giveBack", DatanetRent::giveBackCall::SELECTOR);
         check("AuditRent", "claim", AuditRent::claimCall::SELECTOR);
         check("AuditRent", "enlist", AuditRent::enlistCall::SELECTOR);
+        check("Erasures", "erase", Erasures::eraseCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -226,6 +236,7 @@ mod tests {
         check("StakeManager", "SlashReleased", StakeManager::SlashReleased::SIGNATURE_HASH.0);
         check("PayoutVerifier", "RefundRequested", PayoutVerifier::RefundRequested::SIGNATURE_HASH.0);
         check("AuditRent", "RentClaimed", AuditRent::RentClaimed::SIGNATURE_HASH.0);
+        check("Erasures", "Erased", Erasures::Erased::SIGNATURE_HASH.0);
     }
 
     #[test]
@@ -247,6 +258,7 @@ mod tests {
         assert_eq!(code("PayoutVerifier"), PayoutVerifier::BYTECODE);
         assert_eq!(code("DatanetTreasury"), DatanetTreasury::BYTECODE);
         assert_eq!(code("AuditRent"), AuditRent::BYTECODE);
+        assert_eq!(code("Erasures"), Erasures::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

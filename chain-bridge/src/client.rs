@@ -8,6 +8,7 @@
 pub mod approval;
 pub mod assets;
 pub mod credit;
+pub mod erasures;
 pub mod escrow;
 pub mod fraud;
 pub mod kept;

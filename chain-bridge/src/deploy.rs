@@ -1,6 +1,6 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Sixteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! Seventeen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
 //! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
@@ -159,6 +159,8 @@ pub struct Deployment {
     pub treasury: Address,
     /// `AuditRent`: says who audits whom, and who is paid rent for audits that it passed.
     pub audits: Address,
+    /// `Erasures`: keeps which contributions are to be erased.
+    pub erasures: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -170,7 +172,7 @@ impl Deployment {
     }
 
     /// Each contract with its address, in the order of deployment.
-    pub const fn contracts(&self) -> [(&'static str, Address); 13] {
+    pub const fn contracts(&self) -> [(&'static str, Address); 14] {
         [
             ("StakeManager", self.stake),
             ("InsurancePool", self.insurance),
@@ -185,6 +187,7 @@ impl Deployment {
             ("PayoutVerifier", self.payout),
             ("DatanetTreasury", self.treasury),
             ("AuditRent", self.audits),
+            ("Erasures", self.erasures),
         ]
     }
 

@@ -27,6 +27,7 @@ pub mod demo;
 pub mod epoch;
 mod index;
 pub mod init;
+mod marks;
 pub mod model;
 pub mod publish;
 pub mod receipt;

@@ -63,6 +63,7 @@ use crate::{
         GATE_TAG, INFERENCE_TAG, KEEPING_TAG, SETTLEMENT_TAG,
         adapters::Fetching,
         auditing::Auditing,
+        erasing::Erasing,
         gate::{self, Gate},
         index::Indexing,
         inference::{Answering, Escrow, Ledger, Offers},
@@ -363,6 +364,7 @@ impl Node {
         });
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
+        spawn(&mut tasks, &stop, Erasing { keeping: Arc::clone(&keeping), data: data.clone() }.run());
         if config.storage {
             let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config(), config.keeping.scrub_bytes_per_s);
             spawn(&mut tasks, &stop, mending.run(noticed, asked));

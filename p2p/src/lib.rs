@@ -31,3 +31,5 @@ pub mod memory;
 pub mod overlay;
 #[cfg(feature = "net")]
 pub mod stream;
+#[cfg(feature = "net")]
+pub mod tap;

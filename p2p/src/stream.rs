@@ -7,6 +7,7 @@
 
 use crate::frame::{self, Decoder, FrameError};
 use crate::memory;
+use crate::tap::Tap;
 
 /// Reset codes this crate uses; services may use any other below 2^62.
 pub mod code {
@@ -88,7 +89,8 @@ pub struct FrameStream {
 
 impl FrameStream {
     pub(crate) fn new(send: SendHalf, receive: ReceiveHalf) -> Self {
-        let sender = FrameSender { half: send, pending: Vec::new(), flushed: 0, is_over: false };
+        let tap = Tap::new(send.transport());
+        let sender = FrameSender { half: send, pending: Vec::new(), flushed: 0, is_over: false, tap };
         let receiver = FrameReceiver { half: receive, decoder: Decoder::new(), is_over: false };
         Self { sender, receiver }
     }
@@ -138,6 +140,7 @@ pub struct FrameSender {
     pending: Vec<u8>,
     flushed: usize,
     is_over: bool,
+    tap: Tap,
 }
 
 impl FrameSender {
@@ -154,6 +157,7 @@ impl FrameSender {
         }
         self.flush().await?;
         frame::encode(body, &mut self.pending)?;
+        self.tap.sent(body);
         self.flush().await
     }
 
@@ -223,6 +227,7 @@ impl FrameSender {
             return Err(StreamError::Finished);
         }
         self.flush().await?;
+        self.tap.sent(bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = &rest[self.half.write(rest).await?..];
@@ -351,6 +356,14 @@ pub(crate) enum SendHalf {
 }
 
 impl SendHalf {
+    const fn transport(&self) -> &'static str {
+        match self {
+            Self::Quinn(_) => "client",
+            Self::Iroh(_) => "bulk",
+            Self::Memory(_) => "memory",
+        }
+    }
+
     /// Gives the transport what it takes of `bytes`, and says how much that is.
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
         Ok(match self {

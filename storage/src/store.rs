@@ -9,7 +9,7 @@
 //! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown. A full disk stops
 //! one call; reading goes on, and so does writing once there is room.
 //!
-//! [`Store::release`] ends an item's stay, [`Store::collect`] frees its bytes, [`Walk`] looks for rot; each in steps that may run beside everything
+//! [`Store::release`] ends an item's stay, [`Store::collect`] frees its bytes when that is worth it and [`Store::purge`] whatever it costs, [`Walk`] looks for rot; each in steps that may run beside everything
 //! else.
 //!
 //! Calls block; an async caller runs them on its blocking threads. A [`Store`] is a cheap handle; one process owns a folder at a time.
@@ -19,6 +19,7 @@ pub mod check;
 mod collect;
 mod disk;
 mod index;
+mod purge;
 mod records;
 mod release;
 mod scrub;
@@ -39,6 +40,7 @@ use types::id::BlobId;
 pub use self::{
     collect::Collected,
     index::IndexError,
+    purge::{Purge, Purged},
     records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
     scrub::{Progress, Scrubbed, Walk},
     serve::Reading,

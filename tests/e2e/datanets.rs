@@ -1,6 +1,7 @@
 //! The life of a Datanet: its policy handles copies and personal data as its card says, reviewers decide, members alone read a private one.
 
 mod private;
+mod wire;
 
 use harness::{Cluster, Party, Setup, cluster::text, files};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ fn with_phone() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_contributors_copies_and_personal_data_are_handled_as_the_card_says() {
     let _alone = harness::alone().await;
-    let cluster = Cluster::start(Setup { nodes: 5, ..Setup::default() }).await;
+    let cluster = Cluster::start_tapped(Setup { nodes: 5, ..Setup::default() }).await;
     let owner = &cluster.nodes[0];
     let made: [(&str, &[&str]); 4] = [
         ("notes", &["--near-copies", "quarantine", "--personal-data", "redact", "--tag", "sea", "--description", "Surveys of the coast."]),
@@ -49,6 +50,7 @@ async fn three_contributors_copies_and_personal_data_are_handled_as_the_card_say
     listed(&cluster).await;
     shown_searched_and_verified(&cluster).await;
     private::only_members_read(&cluster).await;
+    wire::shows_private_texts_to_their_gate_alone(&cluster).await;
     bad_input(&cluster).await;
     cluster.stop().await;
 }

@@ -7,6 +7,7 @@ mod commands;
 mod datanets;
 mod discovery;
 mod engine;
+mod erase;
 mod failures;
 mod finality;
 mod keeping;

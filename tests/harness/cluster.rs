@@ -93,12 +93,34 @@ impl Cluster {
     /// # Panics
     /// If anything does not start.
     pub async fn start_on(devnet: impl Future<Output = Devnet>, setup: Setup, configured: impl Fn(&mut Config)) -> Self {
+        Self::start_as(devnet, setup, configured, false).await
+    }
+
+    /// The same as [`Cluster::start`], of which every process writes down what it sends, before that is encrypted, into the folder [`Cluster::wire`].
+    ///
+    /// # Panics
+    /// If anything does not start.
+    pub async fn start_tapped(setup: Setup) -> Self {
+        Self::start_as(chain::devnet(), setup, |_| {}, true).await
+    }
+
+    /// Where processes of a tapped cluster write what they send.
+    pub fn wire(&self) -> PathBuf {
+        self.folder.path().join("wire")
+    }
+
+    async fn start_as(devnet: impl Future<Output = Devnet>, setup: Setup, configured: impl Fn(&mut Config), is_tapped: bool) -> Self {
         let started = Instant::now();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let devnet = devnet.await;
         let registry = folder.path().join("registry.json");
         devnet.deployment().write(&registry).expect("registry.json is written");
-        let tributary = Tributary::find().on(&registry, devnet.url());
+        let mut tributary = Tributary::find().on(&registry, devnet.url());
+        if is_tapped {
+            let wire = folder.path().join("wire");
+            std::fs::create_dir(&wire).expect("a folder for what is sent");
+            tributary = tributary.tapped(&wire);
+        }
         let names: Vec<String> =
             (0..setup.nodes).map(|number| format!("node-{number}")).chain(setup.people.iter().map(|&name| name.to_owned())).collect();
         let made = join_all(names.iter().map(|name| Party::make(&tributary, folder.path(), name, setup.model.as_deref(), &[])));

@@ -16,14 +16,23 @@ pub const COMMAND_WAIT: Duration = Duration::from_secs(120);
 /// Password of every wallet that tests make.
 pub const PASSWORD: &str = "end to end";
 /// What the binary reads from its environment; none of it is inherited.
-const VARIABLES: [&str; 6] =
-    ["TRIBUTARY_DATA", "TRIBUTARY_REGISTRY", "TRIBUTARY_RPC", "TRIBUTARY_PASSWORD", "TRIBUTARY_PASSWORD_FILE", "TRIBUTARY_MODEL"];
+const VARIABLES: [&str; 7] = [
+    "TRIBUTARY_DATA",
+    "TRIBUTARY_REGISTRY",
+    "TRIBUTARY_RPC",
+    "TRIBUTARY_PASSWORD",
+    "TRIBUTARY_PASSWORD_FILE",
+    "TRIBUTARY_MODEL",
+    "TRIBUTARY_WIRE_TAP",
+];
 
 /// How `tributary` is run: the program, and the chain it is told of.
 #[derive(Debug, Clone)]
 pub struct Tributary {
     exe: PathBuf,
     chain: Option<(PathBuf, String)>,
+    /// Where every process writes what it sends, before that is encrypted.
+    tap: Option<PathBuf>,
 }
 
 /// What a command did.
@@ -55,7 +64,7 @@ impl Tributary {
         let folder = test.parent().and_then(Path::parent).expect("a test lies two folders below its target folder");
         let exe = folder.join("tributary");
         assert!(exe.is_file(), "{} is missing: build it with `cargo build -p node --bin tributary`", exe.display());
-        Self { exe, chain: None }
+        Self { exe, chain: None, tap: None }
     }
 
     /// A copy of the binary in a folder that others may enter, for commands that another user runs.
@@ -66,13 +75,19 @@ impl Tributary {
     pub fn copied(&self, folder: &Path) -> Self {
         let exe = folder.join("tributary");
         std::fs::copy(&self.exe, &exe).expect("the binary is copied");
-        Self { exe, chain: self.chain.clone() }
+        Self { exe, ..self.clone() }
     }
 
     /// The same, told of a chain.
     #[must_use]
     pub fn on(&self, registry: &Path, rpc: &str) -> Self {
-        Self { exe: self.exe.clone(), chain: Some((registry.to_owned(), rpc.to_owned())) }
+        Self { chain: Some((registry.to_owned(), rpc.to_owned())), ..self.clone() }
+    }
+
+    /// The same, of which every process writes down what it sends on streams and publishes, before that is encrypted: see `p2p::tap`.
+    #[must_use]
+    pub fn tapped(&self, folder: &Path) -> Self {
+        Self { tap: Some(folder.to_owned()), ..self.clone() }
     }
 
     /// A command with `--json` in a data folder; it is killed when dropped.
@@ -101,6 +116,9 @@ impl Tributary {
             command.env_remove(name);
         }
         command.env("TRIBUTARY_PASSWORD", PASSWORD).env("TRIBUTARY_LOG", "warn");
+        if let Some(folder) = &self.tap {
+            command.env("TRIBUTARY_WIRE_TAP", folder);
+        }
         command.arg("--data-dir").arg(folder);
         if let Some((registry, rpc)) = &self.chain {
             command.arg("--registry").arg(registry).arg("--rpc").arg(rpc);

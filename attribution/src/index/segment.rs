@@ -40,6 +40,42 @@ pub struct Source<'a> {
     pub text: &'a [u8],
 }
 
+/// A contribution that was erased before the version it would stand in was published: its root and its place in the order stay, its text is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    /// L2 block of the commitment.
+    pub block: u64,
+    /// Its place among that block's commitments.
+    pub ordinal: u32,
+    /// The registered root of the text that is gone.
+    pub text_root: Hash32,
+}
+
+/// What stands in a segment, in order of priority.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'a> {
+    /// A contribution.
+    Text(Source<'a>),
+    /// One that was erased: a row of no bytes and no payee, in which no span can lie.
+    Erased(Tombstone),
+}
+
+impl Entry<'_> {
+    const fn order(&self) -> (u64, u32) {
+        match self {
+            Self::Text(source) => (source.block, source.ordinal),
+            Self::Erased(tombstone) => (tombstone.block, tombstone.ordinal),
+        }
+    }
+
+    const fn text_len(&self) -> usize {
+        match self {
+            Self::Text(source) => source.text.len(),
+            Self::Erased(_) => 0,
+        }
+    }
+}
+
 /// Why contributions do not make a segment. `source` is the number of the contribution.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
@@ -126,22 +162,32 @@ impl Segment {
     /// # Errors
     /// [`BuildError`] naming the contribution, or the row whose cluster does not begin before it.
     pub fn build_clustered(sources: &[Source<'_>], first_row: u64, clusters: &BTreeMap<u64, u64>) -> Result<Self, BuildError> {
+        let entries: Vec<Entry<'_>> = sources.iter().copied().map(Entry::Text).collect();
+        Self::build_entries(&entries, first_row, clusters)
+    }
+
+    /// [`Segment::build_clustered`] with tombstones, each of which is one row.
+    ///
+    /// # Errors
+    /// As [`Segment::build_clustered`].
+    pub fn build_entries(entries: &[Entry<'_>], first_row: u64, clusters: &BTreeMap<u64, u64>) -> Result<Self, BuildError> {
         if let Some((row, cluster)) = clusters.iter().find(|(row, cluster)| cluster >= row || clusters.contains_key(cluster)) {
             return Err(BuildError::Cluster { row: *row, cluster: *cluster });
         }
-        let total = sources.iter().fold(0_usize, |sum, source| sum.saturating_add(source.text.len()).saturating_add(LEAF_STRIDE));
+        let total = entries.iter().fold(0_usize, |sum, entry| sum.saturating_add(entry.text_len()).saturating_add(LEAF_STRIDE));
         if total > SEGMENT_BYTES_MAX {
             return Err(BuildError::TooLong { got: total });
         }
         let mut layout = Layout { text: Vec::with_capacity(total + PADDING), ..Layout::default() };
-        for (number, source) in sources.iter().enumerate() {
-            let is_later = number
-                .checked_sub(1)
-                .is_none_or(|before| (sources[before].block, sources[before].ordinal) < (source.block, source.ordinal));
+        for (number, entry) in entries.iter().enumerate() {
+            let is_later = number.checked_sub(1).is_none_or(|before| entries[before].order() < entry.order());
             if !is_later {
                 return Err(BuildError::Order { source_number: number });
             }
-            layout.append(number, source)?;
+            match entry {
+                Entry::Text(source) => layout.append(number, source)?,
+                Entry::Erased(tombstone) => layout.bury(tombstone),
+            }
         }
         for (row, number) in layout.documents.iter_mut().zip(first_row..) {
             row.cluster = clusters.get(&number).copied().unwrap_or(number);
@@ -252,6 +298,19 @@ impl Layout {
             self.add_document(source, document, content);
         }
         Ok(())
+    }
+
+    /// Where the text would begin stands a row of no bytes: the text before it ends, and the next one begins, at or before it.
+    fn bury(&mut self, tombstone: &Tombstone) {
+        let Tombstone { block, ordinal, text_root } = *tombstone;
+        self.documents.push(DocumentRow {
+            text_root,
+            start: as_u64(self.text.len().next_multiple_of(LEAF_STRIDE)),
+            length: 0,
+            payee: Address::ZERO,
+            priority: Priority { block, ordinal, document: 0 },
+            cluster: 0,
+        });
     }
 
     fn add_document(&mut self, source: &Source<'_>, document: u32, content: &str) {

@@ -18,6 +18,7 @@ const CONTRACTS = {
   BillingVerifier: 'BillingVerifier.sol',
   DatanetRent: 'DatanetRent.sol',
   DatanetTreasury: 'DatanetTreasury.sol',
+  Erasures: 'Erasures.sol',
   FraudVerifier: 'FraudVerifier.sol',
   InferenceEscrow: 'InferenceEscrow.sol',
   InsurancePool: 'InsurancePool.sol',

@@ -18,6 +18,7 @@ use crate::{
         AuditRent::AuditRentEvents as Audits,
         BillingVerifier::BillingVerifierEvents as Billing,
         DatanetRent::DatanetRentEvents as Rent,
+        Erasures::ErasuresEvents as Erasing,
         FraudVerifier::FraudVerifierEvents as Fraud,
         InferenceEscrow::InferenceEscrowEvents as Escrow,
         InsurancePool::InsurancePoolEvents as Insurance,
@@ -67,6 +68,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.billing, billing),
         (deployment.challenge, challenge),
         (deployment.payout, payout),
+        (deployment.erasures, erasures),
     ];
     read.into_iter().find(|(address, _)| *address == from).map_or(Ok(None), |(_, decode)| decode(topics, data))
 }
@@ -375,6 +377,17 @@ fn rent(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         Rent::Credited(e) => Event::Credited { by: Custody::Rent, payee: account(e.payee), amount: wide(e.amount)? },
         Rent::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Rent, payee: account(e.payee), amount: wide(e.amount)? },
         Rent::Charged(_) | Rent::AuditorSet(_) | Rent::GovernorSet(_) => return Ok(None),
+    }))
+}
+
+fn erasures(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    let Erasing::Erased(e) = read(topics, data)?;
+    Ok(Some(Event::Erased {
+        datanet: AssetId(e.datanet),
+        number: small(e.contribution),
+        by: account(e.by),
+        object: blob(e.objectHash),
+        reason: hash(e.reasonHash),
     }))
 }
 

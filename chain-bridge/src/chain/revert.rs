@@ -15,6 +15,7 @@ use crate::{
 const FIXES: &[(&str, &str)] = &[
     ("AlreadyCommitted", "it is there already; go on with the next step"),
     ("AlreadyContributed", "the text is in the Datanet already"),
+    ("AlreadyErased", "it was asked for before; holders drop it when that is final"),
     ("AlreadyEnlisted", "it is on the roll already"),
     ("AlreadySlashed", "somebody proved it before"),
     ("AlreadySubmitted", "this node's root for the epoch is on chain already"),
@@ -70,6 +71,7 @@ const FIXES: &[(&str, &str)] = &[
     ("NotPassed", "rent is paid for audits that were passed"),
     ("NotPending", "only the payout that is not final yet can be taken back"),
     ("NotSetUp", "the deployer must name peers and verifiers first"),
+    ("NotYours", "use the key of its contributor, or of the Datanet's owner"),
     ("NothingDue", "everything shown was paid before, or comes to less than a wei"),
     ("NothingLeaving", "ask for rent back first"),
     ("NothingLeft", "the lane collected nothing, or all of it was given back by notes and slashes"),

@@ -12,7 +12,7 @@ use types::{amount::Amount, id::Address};
 use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace};
 use crate::{
     bindings::{
-        AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
+        AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow, InsurancePool,
         PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
@@ -39,6 +39,7 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         payout: at(10),
         treasury: at(11),
         audits: at(12),
+        erasures: at(13),
         config,
     }
 }
@@ -194,6 +195,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("PayoutVerifier", create(&PayoutVerifier::BYTECODE, payout.abi_encode())),
         ("DatanetTreasury", create(&DatanetTreasury::BYTECODE, treasury.abi_encode())),
         ("AuditRent", create(&AuditRent::BYTECODE, audits.abi_encode())),
+        ("Erasures", create(&Erasures::BYTECODE, Erasures::constructorCall { registry_: registry }.abi_encode())),
     ]
 }
 

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, FraudVerifier, InferenceEscrow, InsurancePool,
-        PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        ARTIFACTS, AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow,
+        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -62,7 +62,7 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The artifacts' creation code, in the order of [`Deployment::contracts`].
-fn codes() -> [&'static [u8]; 13] {
+fn codes() -> [&'static [u8]; 14] {
     [
         &StakeManager::BYTECODE,
         &InsurancePool::BYTECODE,
@@ -77,6 +77,7 @@ fn codes() -> [&'static [u8]; 13] {
         &PayoutVerifier::BYTECODE,
         &DatanetTreasury::BYTECODE,
         &AuditRent::BYTECODE,
+        &Erasures::BYTECODE,
     ]
 }
 

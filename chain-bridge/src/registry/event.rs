@@ -64,6 +64,8 @@ pub enum Event {
         object: BlobId,
         report: Hash32,
     },
+    /// Who made a contribution, or owns its Datanet, asks that it be erased.
+    Erased { datanet: AssetId, number: u64, by: Address, object: BlobId, reason: Hash32 },
     /// An index root was posted.
     IndexPosted { version: AssetVersion, root: Hash32, parameters: u32, indexer: Address, window_ends: u64 },
     /// Attribution parameters were approved.

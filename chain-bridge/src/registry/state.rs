@@ -13,6 +13,7 @@ use types::{
 
 use super::{
     ViewError,
+    erasure::{Erasure, Erasures},
     event::{Event, Logged},
     money::{LaneBooks, Money, Overturned},
 };
@@ -209,6 +210,7 @@ pub struct State {
     /// Payout accounts, each from a block on.
     payouts: BTreeMap<Address, Vec<(u64, Address)>>,
     pub(super) money: Money,
+    pub(super) erasures: Erasures,
 }
 
 impl State {
@@ -229,6 +231,7 @@ impl State {
                 self.apply_contribution(logged);
                 Ok(())
             }
+            Event::Erased { .. } => self.apply_erasure(logged, unknown),
             Event::IndexPosted { version, root, parameters, indexer, window_ends } => {
                 let index =
                     IndexRoot { root: *root, parameters: *parameters, indexer: *indexer, window_ends: *window_ends, block: place.0 };
@@ -377,9 +380,22 @@ impl State {
                     accepted: (logged.block.number, logged.log),
                 };
                 self.contributions.entry(*datanet).or_default().insert((*block, *ordinal, *number), accepted);
+                self.erasures.accepted(*object, *text_root);
             }
             _ => {}
         }
+    }
+
+    fn apply_erasure(&mut self, logged: &Logged, unknown: impl Fn(String) -> ViewError) -> Result<(), ViewError> {
+        let Event::Erased { datanet, number, by, object, reason } = &logged.event else { return Ok(()) };
+        let mut accepted = self.contributions.get(datanet).into_iter().flat_map(BTreeMap::values);
+        let erased = accepted.find(|accepted| accepted.number == *number && accepted.object == *object);
+        let text_root = erased.ok_or_else(|| unknown(format!("contribution {number} of Datanet {datanet}")))?.text_root;
+        let place = (logged.block.number, logged.log);
+        let erasure =
+            Erasure { datanet: *datanet, number: *number, by: *by, reason: *reason, object: *object, text_root, place, time: logged.time };
+        self.erasures.request(erasure, self.contributions.values().flat_map(BTreeMap::values));
+        Ok(())
     }
 
     fn apply_stake(&mut self, logged: &Logged) {
@@ -558,10 +574,17 @@ impl State {
         self.contributions.get(&datanet).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The contributions that a version of a Datanet holds: those accepted before it was published, in priority order.
+    /// The contributions of a Datanet that nobody asked to erase, in priority order: those that its next version holds.
+    pub fn live_contributions(&self, datanet: AssetId) -> impl Iterator<Item = &Accepted> {
+        self.contributions(datanet).filter(move |contribution| self.erasure(datanet, contribution.number).is_none())
+    }
+
+    /// The contributions that a version of a Datanet holds: those accepted before it was published and not erased before it, in priority order. One that
+    /// was erased since is still among them: see [`State::erased_in_index`].
     pub fn contributions_of(&self, version: AssetVersion) -> impl Iterator<Item = &Accepted> {
         let published = self.versions.get(&version).map_or((0, 0), |version| version.published);
-        self.contributions(version.asset).filter(move |contribution| contribution.accepted < published)
+        let before = self.contributions(version.asset).filter(move |contribution| contribution.accepted < published);
+        before.filter(move |contribution| self.erasure(version.asset, contribution.number).is_none_or(|erasure| erasure.place >= published))
     }
 
     /// The index root of a version.

@@ -93,6 +93,76 @@ fn contributions_stand_in_priority_order_and_a_version_holds_those_before_it() {
     assert_eq!(places(state.contributions_of(version(2)).collect()), [1, 0]);
 }
 
+fn erased(number: u64, log: u32, place: u64) -> Logged {
+    let event = Event::Erased { datanet: AssetId(2), number: place, by: OWNER, object: BlobId([5; 32]), reason: Hash32([6; 32]) };
+    at(number, log, event)
+}
+
+#[test]
+fn a_version_published_after_a_request_leaves_a_tombstone_and_one_before_it_is_hit() {
+    let mut state = world();
+    assert!(state.erased_under(version(3)).is_empty());
+    state.apply(&erased(20, 4, 1)).unwrap();
+    let numbers = |list: Vec<&Erasure>| list.into_iter().map(|erasure| (erasure.number, erasure.block())).collect::<Vec<_>>();
+    let places = |list: Vec<&state::Accepted>| list.into_iter().map(|c| c.number).collect::<Vec<_>>();
+    assert_eq!(places(state.contributions_of(version(2)).collect()), [1, 0], "its content stays what was published");
+    assert_eq!(places(state.live_contributions(AssetId(2)).collect()), [2, 0]);
+    assert_eq!(state.tombstones_of(version(2)).count(), 0);
+    for hit in [version(2), version(3)] {
+        assert_eq!(numbers(state.erased_in_index(hit)), [(1, 20)], "{hit}");
+    }
+    assert!(state.erased_in_index(version(1)).is_empty());
+    assert_eq!(state.erasure(AssetId(2), 1).unwrap().to_string(), "contribution 1 of Datanet 2 was erased on request at block 20");
+
+    // The Datanet's next version, and the adapter's: the same weights, declared on it.
+    let next = |asset| AssetVersion { asset: AssetId(asset), version: 2 };
+    let publish = |mut logged: Logged, number: u64, log: u32| {
+        let Event::Published { version, .. } = &mut logged.event else { panic!("a publication") };
+        version.version = 2;
+        (logged.block, logged.log) = (block(number, 0), log);
+        logged
+    };
+    state.apply(&publish(published(20, 2, vec![], vec![]), 20, 5)).unwrap();
+    state.apply(&publish(published(21, 3, vec![version(1)], vec![next(2)]), 21, 0)).unwrap();
+    assert_eq!(places(state.contributions_of(next(2)).collect()), [2, 0]);
+    assert_eq!(places(state.tombstones_of(next(2)).collect()), [1]);
+    assert!(state.erased_in_index(next(2)).is_empty() && state.erased_in_index(next(3)).is_empty());
+    assert_eq!(numbers(state.erased_under(next(3))), [(1, 20)], "the weights are those that were trained on it");
+    assert!(state.erased_under(version(1)).is_empty());
+}
+
+#[test]
+fn an_object_falls_with_the_last_contribution_that_names_it_and_comes_back_with_another() {
+    let mut state = world();
+    let (object, text) = (BlobId([5; 32]), |place: u8| Hash32([place; 32]));
+    for (number, place) in [(20, 0), (21, 1)] {
+        state.apply(&erased(number, 0, place)).unwrap();
+        assert_eq!(state.erased_object(object), None, "contribution 2 names it too");
+        assert_eq!(state.erased_text(text(place as u8)).map(Erasure::block), Some(number));
+    }
+    state.apply(&erased(22, 0, 2)).unwrap();
+    assert_eq!(state.erased_object(object).map(Erasure::block), Some(22));
+    assert_eq!(state.erased_objects().map(|(object, _)| object).collect::<Vec<_>>(), [object]);
+    assert_eq!(state.erased_texts().count(), 3);
+    state.apply(&accepted(23, 9, 22, 0)).unwrap();
+    assert_eq!((state.erased_object(object), state.erased_objects().count()), (None, 0));
+    assert_eq!(state.erased_texts().count(), 3);
+    let unknown = state.apply(&erased(24, 7, 8)).unwrap_err();
+    assert_eq!(unknown, ViewError::Unknown { block: 24, log: 7, what: "contribution 8 of Datanet 2".into() });
+}
+
+#[test]
+fn a_request_that_a_reorganisation_takes_out_was_none() {
+    let mut view = View { finalized: world().into(), latest: world().into(), ..View::new() };
+    view.apply(block(20, 1), vec![erased(20, 0, 1)]).unwrap();
+    assert!(view.latest().erasure(AssetId(2), 1).is_some() && view.finalized().erasure(AssetId(2), 1).is_none());
+    view.rollback(19).unwrap();
+    assert_eq!(*view.latest(), world());
+    view.apply(block(20, 2), vec![erased(20, 0, 1)]).unwrap();
+    view.finalize(20).unwrap();
+    assert!(view.finalized().erased_text(Hash32([1; 32])).is_some());
+}
+
 #[test]
 fn a_manifest_follows_from_the_events() {
     let manifest = world().manifest(version(3)).unwrap();
@@ -287,7 +357,7 @@ fn a_treasury_weighs_no_more_than_the_cap() {
 }
 
 /// Kinds of blocks in [`step`].
-const STEPS: u8 = 30;
+const STEPS: u8 = 31;
 
 /// The events of one block: each kind of block with what its events need before them; all events there are stand in one of them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
@@ -428,6 +498,25 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::RentGivenBack { datanet: asset, amount: Amount(2) },
             Event::RentWithdrawn { datanet: asset, amount },
         ],
+        29 => {
+            let accepted = |number| Event::Accepted {
+                datanet: asset,
+                number,
+                contributor: account,
+                text_root: id,
+                text_bytes: number,
+                documents: 1,
+                block: number,
+                ordinal: u32::from(branch),
+                licence: id,
+                object: BlobId(id.0),
+                report: id,
+            };
+            let erased = Event::Erased { datanet: asset, number, by: account, object: BlobId(id.0), reason: id };
+            let mut events = vec![registered, accepted(number), erased];
+            events.extend(branch.is_multiple_of(3).then(|| accepted(number + 1)));
+            events
+        }
         _ => vec![
             Event::SignerSet { payer: account, signer: account, cap: amount, expiry: number },
             Event::SignerRevoked { payer: account, signer: account, revoked_at: number },

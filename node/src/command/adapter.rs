@@ -21,7 +21,11 @@ use types::{
     split::SplitTable,
 };
 
-use super::{Context, Failed, publish::Terms};
+use super::{
+    Context, Failed,
+    marks::{Marks, marks},
+    publish::Terms,
+};
 use crate::{
     data::{DataDir, read_bounded, write_atomic},
     datanet::fetch_adapter,
@@ -109,6 +113,9 @@ struct Row {
     /// Why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// Contributions that these weights were declared as trained on and that were erased since, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    erased: Vec<String>,
 }
 
 /// Runs the command.
@@ -122,7 +129,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             })
         }
         Action::Fetch { adapter, bootstrap } => fetch(context, &adapter, bootstrap).await,
-        Action::List => list(context),
+        Action::List => list(context).await,
         Action::Publish { folder, name, base, datanets, force, least_share, terms } => {
             let files = AdapterFiles::read(&folder).with_context(|| format!("{}", folder.display()))?;
             files.check().with_context(|| format!("{}", folder.display()))?;
@@ -176,7 +183,7 @@ async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyh
     let fetched = fetch_adapter(&context.data, &bulk, content, &providers).await;
     overlay.shutdown().await;
     bulk.close().await;
-    let row = Row { hash: content, name: adapter.to_owned(), path: fetched?, problem: None };
+    let row = Row { hash: content, name: adapter.to_owned(), path: fetched?, problem: None, erased: Vec::new() };
     context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
 }
 
@@ -204,7 +211,7 @@ fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<
             return Err(error.context(format!("{}: nothing was kept", kept.display())));
         }
     }
-    Ok(Row { hash, name: files.name.clone(), path: kept, problem: None })
+    Ok(Row { hash, name: files.name.clone(), path: kept, problem: None, erased: Vec::new() })
 }
 
 /// Copies an adapter's files, each read to its cap; returns the hash of what was written.
@@ -235,7 +242,9 @@ pub fn present(data: &DataDir) -> anyhow::Result<Vec<(BlobId, PathBuf)>> {
     Ok(found)
 }
 
-fn list(context: &Context) -> anyhow::Result<()> {
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let found = present(&context.data)?;
+    let marks = if found.is_empty() { Marks::new() } else { marks(context).await };
     let row = |(hash, path): (BlobId, PathBuf)| {
         let (name, problem) = match AdapterFiles::read(&path).and_then(|files| files.check().map(|()| files)) {
             Ok(files) if BlobId(files.hash()) == hash => (files.name, None),
@@ -245,15 +254,18 @@ fn list(context: &Context) -> anyhow::Result<()> {
             }
             Err(error) => (hash.to_string(), Some(error.to_string())),
         };
-        Row { hash, name, path, problem }
+        Row { hash, name, path, problem, erased: marks.get(&hash).cloned().unwrap_or_default() }
     };
-    let rows: Vec<Row> = present(&context.data)?.into_iter().map(row).collect();
+    let rows: Vec<Row> = found.into_iter().map(row).collect();
     context.output.result(&rows, || {
         if rows.is_empty() {
             return format!("no adapter in {}: tributary adapter import FOLDER brings one in", context.data.adapters().display());
         }
-        let line = |row: &Row| vec![row.hash.to_string(), row.path.display().to_string(), row.problem.clone().unwrap_or_default()];
-        table(&["hash", "path", "problem"], &rows.iter().map(line).collect::<Vec<_>>())
+        let line = |row: &Row| {
+            let (problem, erased) = (row.problem.clone().unwrap_or_default(), row.erased.join("; "));
+            vec![row.hash.to_string(), row.path.display().to_string(), problem, erased]
+        };
+        table(&["hash", "path", "problem", "trained on"], &rows.iter().map(line).collect::<Vec<_>>())
     })?;
     let damaged = rows.iter().filter(|row| row.problem.is_some()).count();
     if damaged > 0 {

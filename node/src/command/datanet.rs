@@ -3,6 +3,7 @@
 mod contribute;
 mod create;
 mod earnings;
+mod erase;
 mod export;
 mod exported;
 mod fetch;
@@ -96,6 +97,8 @@ enum Action {
     Import(import::Args),
     /// Check what is here and what each holder has, byte by byte.
     Verify(verify::Args),
+    /// Ask that a contribution be kept and served by nobody any more.
+    Erase(erase::Args),
     /// Show or change what keeping a Datanet costs.
     Rent(rent::Args),
     /// Show or take what a Datanet's treasury earned for who contributed.
@@ -124,6 +127,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Export(args) => export::run(context, args).await,
         Action::Import(args) => import::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
+        Action::Erase(args) => erase::run(context, args).await,
         Action::Rent(args) => rent::run(context, args).await,
         Action::Treasury(args) => treasury::run(context, args).await,
     }
@@ -149,10 +153,10 @@ async fn publish(context: &Context, text: &str) -> anyhow::Result<()> {
     if asset.owner() != me {
         bail!("Datanet {} belongs to {}, this wallet is {me}: its owner publishes it", asset.id, asset.owner());
     }
-    if state.contributions(asset.id).next().is_none() {
-        bail!("Datanet {} holds no accepted contribution: there is nothing to publish", asset.id);
+    if state.live_contributions(asset.id).next().is_none() {
+        bail!("Datanet {} holds no accepted contribution that was not erased: there is nothing to publish", asset.id);
     }
-    let hash = content(state.contributions(asset.id));
+    let hash = content(state.live_contributions(asset.id));
     if let Some(version) = state.newest(asset.id).filter(|version| state.version(*version).is_some_and(|known| known.content == hash))
         && !context.was_stopped(&chain).await
     {
@@ -206,6 +210,8 @@ struct Row {
     owner: Address,
     version: Option<String>,
     contributions: usize,
+    /// Contributions that were erased on request; they are not counted beside.
+    erased: usize,
     documents: u64,
     bytes: u64,
     description: String,
@@ -217,7 +223,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for asset in state.assets().filter(|asset| asset.kind == AssetKind::Datanet) {
         let card = card_of(asset).ok();
-        let all = || state.contributions(asset.id);
+        let all = || state.live_contributions(asset.id);
         rows.push(Row {
             asset: asset.id.0,
             name: card.as_ref().map_or_else(|| "(no card)".to_owned(), |card| card.name().to_string()),
@@ -225,6 +231,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             owner: asset.owner(),
             version: state.newest(asset.id).map(|version| version.to_string()),
             contributions: all().count(),
+            erased: state.contributions(asset.id).count() - all().count(),
             documents: all().map(|accepted| u64::from(accepted.documents)).sum(),
             bytes: all().map(|accepted| accepted.text_bytes).sum(),
             description: card.map_or_else(String::new, |card| card.description().to_owned()),

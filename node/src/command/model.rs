@@ -12,7 +12,11 @@ use inference::gguf::GgufFile;
 use serde::Serialize;
 use types::{id::BlobId, manifest::AssetKind, split::SplitTable};
 
-use super::{Context, Failed, publish::Terms};
+use super::{
+    Context, Failed,
+    marks::{Marks, marks},
+    publish::Terms,
+};
 use crate::output::table;
 
 const MEGABYTE: u64 = 1_000_000;
@@ -70,13 +74,16 @@ struct Row {
     /// Why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// Contributions that these weights were declared as trained on and that were erased since, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    erased: Vec<String>,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Pull { file, hash } => pull(context, &file, hash),
-        Action::List => list(context),
+        Action::List => list(context).await,
         Action::Publish { file, name, least_share, terms } => publish(context, &file, name, least_share, terms).await,
     }
 }
@@ -84,7 +91,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 fn inspect(path: &Path) -> anyhow::Result<Row> {
     let model = GgufFile::open(path).with_context(|| format!("{}", path.display()))?;
     let hash = BlobId(model.hash().with_context(|| format!("{}", path.display()))?);
-    Ok(Row { hash, name: name_of(&model), bytes: model.len(), path: path.to_owned(), problem: None })
+    Ok(Row { hash, name: name_of(&model), bytes: model.len(), path: path.to_owned(), problem: None, erased: Vec::new() })
 }
 
 fn pull(context: &Context, file: &Path, expected: Option<BlobId>) -> anyhow::Result<()> {
@@ -106,7 +113,7 @@ fn pull(context: &Context, file: &Path, expected: Option<BlobId>) -> anyhow::Res
         std::fs::rename(&fresh.0, &kept)?;
         File::open(&folder)?.sync_all()?;
     }
-    let row = Row { hash, name: name_of(&model), bytes: model.len(), path: kept, problem: None };
+    let row = Row { hash, name: name_of(&model), bytes: model.len(), path: kept, problem: None, erased: Vec::new() };
     context.output.result(&row, || {
         let next = format!("Next: tributary init --model {} or, in tributary.toml, model = {:?}", row.path.display(), row.path);
         format!("{}  {}  {} bytes\n{}\n\n{next}", row.hash, row.name, row.bytes, row.path.display())
@@ -173,12 +180,19 @@ fn listed(path: &Path) -> anyhow::Result<Option<Row>> {
         Err(error) => (None, Some(format!("{error:#}"))),
     };
     let unread = || -> anyhow::Result<Row> {
-        Ok(Row { hash, name: "unreadable".into(), bytes: std::fs::metadata(path)?.len(), path: path.to_owned(), problem: None })
+        Ok(Row {
+            hash,
+            name: "unreadable".into(),
+            bytes: std::fs::metadata(path)?.len(),
+            path: path.to_owned(),
+            problem: None,
+            erased: Vec::new(),
+        })
     };
     Ok(Some(Row { problem, ..found.map_or_else(unread, Ok)? }))
 }
 
-fn list(context: &Context) -> anyhow::Result<()> {
+async fn list(context: &Context) -> anyhow::Result<()> {
     let folder = context.data.models();
     let mut rows = Vec::new();
     if context.data.has(&folder)? {
@@ -190,12 +204,19 @@ fn list(context: &Context) -> anyhow::Result<()> {
         }
     }
     rows.sort_by_key(|row| row.hash);
+    let marks = if rows.is_empty() { Marks::new() } else { marks(context).await };
+    for row in &mut rows {
+        row.erased = marks.get(&row.hash).cloned().unwrap_or_default();
+    }
     context.output.result(&rows, || {
         if rows.is_empty() {
             return format!("no model in {}: tributary model pull FILE brings one in", folder.display());
         }
-        let line = |row: &Row| vec![row.hash.to_string(), row.name.clone(), row.bytes.to_string(), row.problem.clone().unwrap_or_default()];
-        table(&["hash", "name", "bytes", "problem"], &rows.iter().map(line).collect::<Vec<_>>())
+        let line = |row: &Row| {
+            let (problem, erased) = (row.problem.clone().unwrap_or_default(), row.erased.join("; "));
+            vec![row.hash.to_string(), row.name.clone(), row.bytes.to_string(), problem, erased]
+        };
+        table(&["hash", "name", "bytes", "problem", "trained on"], &rows.iter().map(line).collect::<Vec<_>>())
     })?;
     let damaged = rows.iter().filter(|row| row.problem.is_some()).count();
     if damaged > 0 {

@@ -130,6 +130,8 @@ struct VersionRow {
     licence: Hash32,
     parent_share_min_bps: u16,
     index: Option<IndexRoot>,
+    /// Contributions it was declared on that were erased on request since, in words.
+    erased: Vec<String>,
 }
 
 /// What is printed after a change: the asset as it is now.
@@ -229,11 +231,11 @@ fn shown(state: &State, wanted: &str) -> anyhow::Result<Shown> {
         owner: asset.owner(),
         owners: asset.owners.iter().map(|(from_block, owner)| OwnerRow { from_block: *from_block, owner: *owner }).collect(),
         current: state.current(id).map(|version| version.version),
-        versions: versions.map(|(version, published)| row(version, published, state.index(version))).collect(),
+        versions: versions.map(|(version, published)| row(state, version, published)).collect(),
     })
 }
 
-fn row(version: AssetVersion, published: &Version, index: Option<&IndexRoot>) -> VersionRow {
+fn row(state: &State, version: AssetVersion, published: &Version) -> VersionRow {
     let names = |list: &[AssetVersion]| list.iter().map(ToString::to_string).collect();
     VersionRow {
         version: version.version,
@@ -247,7 +249,8 @@ fn row(version: AssetVersion, published: &Version, index: Option<&IndexRoot>) ->
         datanets: names(&published.datanets),
         licence: published.licence,
         parent_share_min_bps: published.parent_share_min,
-        index: index.copied(),
+        index: state.index(version).copied(),
+        erased: state.erased_under(version).into_iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -282,7 +285,7 @@ fn describe_version(version: &VersionRow) -> String {
         || "none".to_owned(),
         |index| format!("{} by {}, parameters {}, in block {}", index.root, index.indexer, index.parameters, index.block),
     );
-    format!(
+    let mut text = format!(
         "\n\nversion  {} ({status}), published in block {}\ncontent  {}\nsplit    node {}, agent {}, base {}, adapter {}, data {}, stakers {} of 10000\nparents  {}\nDatanets {}\nindex    {index}",
         version.version,
         version.published_in_block,
@@ -295,7 +298,11 @@ fn describe_version(version: &VersionRow) -> String {
         split.stakers,
         list(&version.parents),
         list(&version.datanets),
-    )
+    );
+    for erasure in &version.erased {
+        text.push_str(&format!("\nERASED   {erasure}: what this version holds, or was trained on"));
+    }
+    text
 }
 
 #[cfg(test)]

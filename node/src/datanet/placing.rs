@@ -67,10 +67,10 @@ pub fn sites(storers: &Storers) -> BTreeMap<Address, Site> {
     storers.iter().map(|(account, storer)| (*account, storer.site)).collect()
 }
 
-/// The accepted contribution whose shard is `object`.
+/// The accepted contribution whose shard is `object`, and which nobody asked to erase.
 pub fn registered(state: &State, object: BlobId) -> Option<&Accepted> {
     let datanets = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
-    datanets.flat_map(|asset| state.contributions(asset.id)).find(|accepted| accepted.object == object)
+    datanets.flat_map(|asset| state.live_contributions(asset.id)).find(|accepted| accepted.object == object)
 }
 
 /// The countries that a Datanet's objects may be kept in, by `policy.residency` of its card: a country or a list of them; empty: all.

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
 use super::{
-    fetching,
+    erased, fetching,
     placing::{self, Storers},
     seals,
 };
@@ -84,8 +84,9 @@ pub fn local(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<Local
 /// All contributions of a Datanet version from the data folder, in priority order.
 ///
 /// # Errors
-/// That one is missing, with the command that fetches it, or damaged.
+/// [`erased::Erased`]; that one is missing, with the command that fetches it, or damaged.
 pub fn local_all(data: &DataDir, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
+    erased::check(state, version)?;
     let one = |accepted: &Accepted| {
         let missing = || {
             format!("contribution {} of Datanet {version} is not here: run `tributary datanet fetch {}`", accepted.number, version.asset)
@@ -135,8 +136,9 @@ impl Shards {
     /// The contributions of a Datanet version in priority order; missing ones are fetched.
     ///
     /// # Errors
-    /// That one cannot be had, with each holder's reason.
+    /// [`erased::Erased`]; that one cannot be had, with each holder's reason.
     pub async fn ensure(&self, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
+        erased::check(state, version)?;
         let mut all = Vec::new();
         for accepted in state.contributions_of(version) {
             all.push(self.contribution(state, accepted).await?.0);

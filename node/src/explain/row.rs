@@ -151,6 +151,9 @@ fn words(quote: &Quote) -> String {
         "set reviewer" => "says whether an account may sign reports on contributions to the account's Datanet".into(),
         "commit contribution" => "fixes the place in time of a text that nobody has seen".into(),
         "accept contribution" => "brings an accepted contribution on the chain; its contributor is paid for what answers draw on it".into(),
+        "erase contribution" => {
+            "asks for good that a contribution be erased: nodes serve it no more, and delete it once the request is final".into()
+        }
         "commit proof" => "commits to a proof, so that nobody can copy it before it counts".into(),
         "transfer" => format!("pays {value}"),
         "claim credit" => "claims a credit note that its node did not honour".into(),

@@ -17,6 +17,8 @@ pub mod books;
 mod holdings;
 mod roll;
 
+pub(in crate::service) use self::holdings::forget;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

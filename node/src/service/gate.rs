@@ -313,6 +313,9 @@ impl Gate {
             return Err(away(format!("{me} does not review Datanet {datanet}, which belongs to {owner}: ask the owner's node")));
         }
         if let Some(known) = state.contributions(datanet).find(|accepted| accepted.text_root == open.text_root) {
+            if let Some(erasure) = state.erasure(datanet, known.number) {
+                return Err(away(format!("{erasure}, and has this text: it cannot be contributed to this Datanet again")));
+            }
             return Err(away(format!("this text is contribution {} of Datanet {datanet} already, by {}", known.number, known.contributor)));
         }
         if open.shard_bytes > OBJECT_BYTES_MAX as u64 {
@@ -375,7 +378,7 @@ impl Gate {
         let card = card_of(asset)?;
         let datanet = known.entry(id).or_insert_with(|| Datanet::new(card));
         let entered: Vec<Hash32> = datanet.accepted().map(|(_, accepted)| accepted.text_root).collect();
-        for accepted in state.contributions(id).filter(|accepted| !entered.contains(&accepted.text_root)) {
+        for accepted in state.live_contributions(id).filter(|accepted| !entered.contains(&accepted.text_root)) {
             let (local, _) = self.shards.contribution(state, accepted).await?;
             let place = Place { block: accepted.priority.block, ordinal: accepted.priority.ordinal };
             let facts = Accepted {

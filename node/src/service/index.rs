@@ -13,10 +13,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use attribution::{
-    index::{DatanetIndex, Index, Segment, Source},
+    index::{DatanetIndex, Entry, Index, Segment, Source, Tombstone},
     parameters::Parameters,
 };
-use chain_bridge::{client::ChainClient, registry::State};
+use chain_bridge::{
+    client::ChainClient,
+    registry::{State, state::Accepted},
+};
 use inference::engine::EngineHandle;
 use tokio::sync::{RwLock, watch};
 use types::{
@@ -28,7 +31,7 @@ use super::inference::{Offer, Offers};
 use crate::{
     chain::Snapshots,
     data::DataDir,
-    datanet::{LocalContribution, Shards},
+    datanet::{LocalContribution, Shards, erased},
 };
 
 /// Attribution parameters that this build carries and an indexer posts roots under.
@@ -81,6 +84,8 @@ impl Indexing {
 
     async fn refresh(&self, state: &State, built: &mut Built, posted: &mut BTreeSet<AssetVersion>) {
         let (mut offers, mut waiting) = (Offers::new(), Vec::new());
+        // The text of what was erased on request leaves the memory too, once the answers under way have ended.
+        built.retain(|version, _| erased::check(state, *version).is_ok());
         for (version, published) in state.versions() {
             let kind = state.asset(version.asset).map(|asset| asset.kind);
             if published.frozen.is_some() || !matches!(kind, Some(AssetKind::Base | AssetKind::Adapter | AssetKind::Agent)) {
@@ -137,10 +142,11 @@ impl Indexing {
     async fn index(&self, state: &State, datanets: &[AssetVersion], built: &mut Built) -> anyhow::Result<Arc<Index>> {
         let mut parts = Vec::with_capacity(datanets.len());
         for version in datanets {
+            erased::check(state, *version)?;
             if !built.contains_key(version) {
                 let contributions = self.shards.ensure(state, *version).await.with_context(|| format!("Datanet {version}"))?;
-                let version = *version;
-                let datanet = tokio::task::spawn_blocking(move || build(version, &contributions))
+                let (version, tombstones) = (*version, tombstones(state, *version));
+                let datanet = tokio::task::spawn_blocking(move || build(version, &contributions, &tombstones))
                     .await?
                     .with_context(|| format!("Datanet {version}"))?;
                 built.insert(version, Arc::new(datanet));
@@ -177,21 +183,33 @@ fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the index of one Datanet version from its contributions in priority order.
-pub fn build(version: AssetVersion, contributions: &[LocalContribution]) -> anyhow::Result<DatanetIndex> {
+/// What was erased from a Datanet before a version of it was published: rows without text of that version's index.
+pub fn tombstones(state: &State, version: AssetVersion) -> Vec<Accepted> {
+    state.tombstones_of(version).cloned().collect()
+}
+
+/// Builds the index of one Datanet version from its contributions and tombstones, each in priority order.
+pub fn build(version: AssetVersion, contributions: &[LocalContribution], tombstones: &[Accepted]) -> anyhow::Result<DatanetIndex> {
     anyhow::ensure!(
         contributions.iter().all(|local| local.text_salt.is_none()),
         "Datanet {version} is private: its leaves are salted, and spans are proven by plain ones"
     );
-    let sources: Vec<Source<'_>> = contributions
-        .iter()
-        .map(|local| Source {
+    let texts = contributions.iter().map(|local| {
+        let source = Source {
             contributor: local.accepted.contributor,
             block: local.accepted.priority.block,
             ordinal: local.accepted.priority.ordinal,
             text_root: local.accepted.text_root,
             text: &local.text,
-        })
-        .collect();
-    Ok(DatanetIndex::new(version, vec![Segment::build(&sources, 0)?])?)
+        };
+        (local.accepted.priority, Entry::Text(source))
+    });
+    let buried = tombstones.iter().map(|accepted| {
+        let Accepted { priority, text_root, .. } = *accepted;
+        (priority, Entry::Erased(Tombstone { block: priority.block, ordinal: priority.ordinal, text_root }))
+    });
+    let mut entries: Vec<_> = texts.chain(buried).collect();
+    entries.sort_by_key(|(priority, _)| *priority);
+    let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
+    Ok(DatanetIndex::new(version, vec![Segment::build_entries(&entries, 0, &BTreeMap::new())?])?)
 }

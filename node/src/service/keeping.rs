@@ -5,6 +5,7 @@
 //! took because its own placement gave it the same, and if the others' places keep the rules as far as this node knows where they stand; later ones add signed
 //! handovers and nothing else. A fragment that repair hands over is taken from a coordinator of the epoch while the holder before is not heard here.
 
+mod erased;
 pub mod report;
 mod taking;
 
@@ -160,6 +161,9 @@ impl Keeping {
     /// # Errors
     /// The chain's, or that it has nothing.
     pub async fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
+        if let Some(refusal) = self.erased(object)? {
+            bail!("{refusal}");
+        }
         let found = Registered::find(&self.chain, &self.state(), object).await?;
         found.with_context(|| format!("object {object} is not registered"))
     }
@@ -239,11 +243,20 @@ impl Keeping {
         let (mut sender, mut receiver) = stream.split();
         let bytes = recv_message(&mut receiver, ASK_BYTES_MAX, Some(large)).await?;
         let reply = match Ask::decode(&bytes) {
-            Ok(ask) => self.reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+            Ok(ask) => self.refused_or_reply(remote, ask).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
             Err(error) => Reply::Refused(error.to_string()),
         };
         send_message(&mut sender, &reply.encode()).await?;
         Ok(())
+    }
+
+    async fn refused_or_reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {
+        if let Ask::Record(object) | Ask::Announce(object) = &ask
+            && let Some(refusal) = self.erased(*object)?
+        {
+            return Ok(Reply::Refused(refusal.to_string()));
+        }
+        self.reply(remote, ask).await
     }
 
     async fn reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {

@@ -172,7 +172,11 @@ impl Mending {
 
     /// Watches an object as its record says now, or no longer if this node is none of its holders.
     async fn try_watch(&mut self, object: BlobId) -> anyhow::Result<()> {
-        let Some(record) = self.keeping.record(object)? else { return Ok(()) };
+        let is_erased = self.keeping.state().erased_object(object).is_some();
+        let Some(record) = self.keeping.record(object)?.filter(|_| !is_erased) else {
+            self.tell(Input::Forget { object });
+            return Ok(());
+        };
         let registered = self.keeping.registered(object).await?;
         let assignment = registered.assignment(&record)?;
         let Some(own) = assignment.held_by(self.keeping.me()) else {

@@ -148,6 +148,14 @@ impl Holder {
 
     /// What to reply; nothing if a range was sent.
     async fn admit(self: &Arc<Self>, remote: NodeId, request: Request, sender: &mut FrameSender) -> anyhow::Result<Option<Reply>> {
+        let object = match &request {
+            // An object is named by the hash of its manifest's bytes.
+            Request::Put { manifest, .. } => BlobId::of(manifest),
+            Request::Locate { object } | Request::Read { object, .. } => *object,
+        };
+        if let Some(refusal) = self.erased(object).await {
+            return Ok(Some(Reply::Refused(refusal)));
+        }
         let ticket = self.admission.lock().unwrap_or_else(PoisonError::into_inner).open(remote, &request);
         let ticket = match ticket {
             Ok(ticket) => ticket,
@@ -166,6 +174,21 @@ impl Holder {
         Ok(Some(reply.unwrap_or_else(Reply::Refused)))
     }
 
+    /// The refusal of an object that was erased on request.
+    async fn erased(&self, object: BlobId) -> Option<Refusal> {
+        // The books alone tell that nothing is erased, which is nearly always.
+        self.keeping.state().erased_object(object)?;
+        let keeping = Arc::clone(&self.keeping);
+        match tokio::task::spawn_blocking(move || keeping.erased(object)).await {
+            Ok(Ok(refusal)) => refusal,
+            Ok(Err(error)) => {
+                tracing::error!(error = format!("{error:#}"), "cannot look up what was erased");
+                Some(Refusal::Failed)
+            }
+            Err(_) => Some(Refusal::Failed),
+        }
+    }
+
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
         let store = self.keeping.store.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Refusal::Failed)?
@@ -180,7 +203,12 @@ impl Holder {
             // The plan refuses it in words.
             Err(_) => None,
         };
+        let keeping = Arc::clone(&self.keeping);
         self.blocking(move |store| {
+            // It may have been erased while its contribution was awaited.
+            if let Some(refusal) = keeping.erased(BlobId::of(&manifest)).map_err(|_| Refusal::Failed)? {
+                return Err(refusal);
+            }
             let facts = PutFacts { free_bytes: store.free_bytes(), assigned };
             let PutPlan { manifest, fragment } = plan_put(&manifest, index, fragment, |_| facts)?;
             store.put_fragment(&manifest, &fragment).map_err(|error| failed(&error))?;

@@ -128,6 +128,16 @@ pub enum Refusal {
     /// The holder's own failure, told without detail.
     #[error("the holder's disk failed")]
     Failed,
+    /// Who contributed the object, or owns its Datanet, asked that it be erased: nobody serves or takes it any more.
+    #[error("object {object} was erased on request at block {block}{}", if *.is_gone { "" } else { "; its bytes go when the request is final" })]
+    Erased {
+        /// The object.
+        object: BlobId,
+        /// Block of the request.
+        block: u64,
+        /// Whether the request is final and nothing of the object is on the holder's disk.
+        is_gone: bool,
+    },
 }
 
 impl Refusal {
@@ -296,6 +306,8 @@ mod tests {
         check(Reply::Refused(Refusal::NotHolder { object: OBJECT, index: 1 }).encode(), &format!("0300{id}01"));
         check(Reply::Refused(Refusal::Corrupt { object: OBJECT, index: 1 }).encode(), &format!("0302{id}01"));
         check(Reply::Refused(Refusal::Busy).encode(), "0305");
+        check(Reply::Refused(Refusal::Erased { object: OBJECT, block: 300, is_gone: true }).encode(), &format!("0307{id}ac0201"));
+        check(Reply::Refused(Refusal::Erased { object: OBJECT, block: 7, is_gone: false }).encode(), &format!("0307{id}0700"));
     }
 
     #[test]
@@ -343,6 +355,7 @@ mod tests {
             (any::<u64>(), any::<u64>()).prop_map(|(free, need)| Refusal::Full { free, need }),
             Just(Refusal::Busy),
             Just(Refusal::Failed),
+            (object(), any::<u64>(), any::<bool>()).prop_map(|(object, block, is_gone)| Refusal::Erased { object, block, is_gone }),
         ];
         let indices = proptest::collection::vec(any::<u8>(), 0..FRAGMENTS_MAX);
         prop_oneof![

@@ -36,9 +36,16 @@ pub struct Collected {
 /// A segment being collected, and how far the index was walked for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweep {
-    segment: u32,
+    pub(super) segment: u32,
     which: Which,
     after: Option<Item>,
+}
+
+impl Sweep {
+    /// A segment from its beginning.
+    pub(super) const fn of(segment: u32) -> Self {
+        Self { segment, which: Which::Kept, after: None }
+    }
 }
 
 impl Store {
@@ -51,12 +58,17 @@ impl Store {
         let Some(sweep) = writer.sweep.or_else(|| self.choose(&writer)) else {
             return Ok(Collected { is_done: true, ..Collected::default() });
         };
+        self.sweep(&mut writer, sweep, budget_bytes)
+    }
+
+    /// One step of collecting one segment.
+    pub(super) fn sweep(&self, writer: &mut Writer, sweep: Sweep, budget_bytes: u64) -> Result<Collected, StoreError> {
         writer.sweep = Some(sweep);
         let entries = self.0.index.page(sweep.which, sweep.after, ENTRIES_MAX)?;
         if entries.is_empty() {
-            return self.next_stage(&mut writer, sweep);
+            return self.next_stage(writer, sweep);
         }
-        self.copy(&mut writer, sweep, &entries, budget_bytes)
+        self.copy(writer, sweep, &entries, budget_bytes)
     }
 
     /// The closed segment with the most to free, if one is worth it and what lives in it fits elsewhere.
@@ -72,7 +84,7 @@ impl Store {
         };
         let closed = writer.space.marks.keys().copied().filter(|segment| *segment != writer.segment && is_worth(*segment));
         let segment = closed.max_by_key(|segment| (writer.space.dead(*segment), std::cmp::Reverse(*segment)))?;
-        Some(Sweep { segment, which: Which::Kept, after: None })
+        Some(Sweep::of(segment))
     }
 
     fn copy(&self, writer: &mut Writer, sweep: Sweep, entries: &[(Item, Location)], budget: u64) -> Result<Collected, StoreError> {

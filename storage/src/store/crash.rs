@@ -138,6 +138,11 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(State { files, ..State::default() })))
     }
 
+    /// Every file with its bytes.
+    pub(super) fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.lock().unwrap().files.iter().map(|(name, contents)| (name.clone(), contents.current.clone())).collect()
+    }
+
     /// Bytes of a file.
     pub(super) fn len_of(&self, name: &str) -> usize {
         self.0.lock().unwrap().files[name].current.len()

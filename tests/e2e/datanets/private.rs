@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::file;
 
 /// Words of the private texts that nothing else holds.
-const FIRST: &str = "the patient of the third ward walks again since the new treatment";
-const SECOND: &str = "the nurse of the second ward counts the linen twice before noon";
+pub(super) const FIRST: &str = "the patient of the third ward walks again since the new treatment";
+pub(super) const SECOND: &str = "the nurse of the second ward counts the linen twice before noon";
 /// Bytes of each piece of the texts that is looked for: any 23 bytes of a text hold one, and none stands in random bytes by chance.
 const WINDOW: usize = 12;
 
-fn row(name: &str, words: &str) -> Value {
+pub(super) fn row(name: &str, words: &str) -> Value {
     json!({ "id": name, "title": name, "text": words })
 }
 

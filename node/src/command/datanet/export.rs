@@ -10,7 +10,7 @@ use storage::seal::log::Purpose;
 use super::{
     Context,
     exported::{About, Export, ExportedFile, Layout},
-    fetch::chosen,
+    fetch::readable,
     grant,
     network::Network,
 };
@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
-    let wanted = chosen(&state, asset.id, None)?;
+    let wanted = readable(context, &state, asset.id, None)?;
     let mut network: Option<(Network, Shards)> = None;
     if card.is_private() {
         // Also what lies here is sealed: each read is entered into the Datanet's log before it is opened.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::{State, state::Accepted};
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use types::id::{Address, AssetId, Hash32, NodeId};
 use super::{Context, grant, network::Network};
 use crate::{
     data::write_atomic,
-    datanet::{LocalContribution, Origin, Shards, resolve},
+    datanet::{LocalContribution, Origin, Shards, erased, resolve},
     output::table,
 };
 
@@ -60,6 +60,26 @@ struct Row {
     holders: BTreeMap<NodeId, u64>,
 }
 
+/// The contributions of a Datanet that are meant and can be had, in priority order: one that was erased on request is refused by number, and passed over
+/// with a word where all are meant.
+pub(super) fn readable<'s>(
+    context: &Context,
+    state: &'s State,
+    datanet: AssetId,
+    number: Option<u64>,
+) -> anyhow::Result<Vec<&'s Accepted>> {
+    let mut all = chosen(state, datanet, number)?;
+    if number.is_some() {
+        all.iter().try_for_each(|accepted| erased::check_contribution(state, accepted))?;
+    }
+    for erasure in all.iter().filter_map(|accepted| state.erasure(datanet, accepted.number)) {
+        context.output.note(&format!("{erasure}: left out"));
+    }
+    all.retain(|accepted| state.erasure(datanet, accepted.number).is_none());
+    ensure!(!all.is_empty(), "every contribution of Datanet {datanet} was erased on request");
+    Ok(all)
+}
+
 /// The contributions of a Datanet that are meant, in priority order.
 pub(super) fn chosen(state: &State, datanet: AssetId, number: Option<u64>) -> anyhow::Result<Vec<&Accepted>> {
     let all: Vec<&Accepted> = state.contributions(datanet).collect();
@@ -79,7 +99,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
-    let wanted = chosen(&state, asset.id, args.contribution)?;
+    let wanted = readable(context, &state, asset.id, args.contribution)?;
     context.data.create()?;
     let network = Network::join(context, &args.bootstrap).await?;
     let fetched = async {

@@ -107,6 +107,8 @@ struct Printed {
     owner: NodeId,
     length: u64,
     entries: Vec<Line>,
+    /// Contributions that were erased on request, by the chain: in words.
+    erased: Vec<String>,
 }
 
 /// The block that `--until` means at block `now`.
@@ -200,7 +202,9 @@ pub(super) async fn log(context: &Context, args: LogArgs) -> anyhow::Result<()> 
         }
     };
     let entries: Vec<Line> = book.entries().iter().map(line).collect();
-    let printed = Printed { asset: asset.id.0, owner: book.log().owner(), length: book.log().head().length, entries };
+    let of = state.erasures().filter(|erasure| erasure.datanet == asset.id);
+    let erased = of.map(|erasure| format!("{erasure} by {}", erasure.by)).collect();
+    let printed = Printed { asset: asset.id.0, owner: book.log().owner(), length: book.log().head().length, entries, erased };
     context.output.result(&printed, || describe(&printed))
 }
 
@@ -228,6 +232,9 @@ fn describe(printed: &Printed) -> String {
     text.push_str(&table(&["entry", "block", "event", "by", "what"], &rows));
     if printed.entries.len() > SHOWN_MAX {
         text.push_str(&format!("\nand {} more: --json shows all", printed.entries.len() - SHOWN_MAX));
+    }
+    for erased in &printed.erased {
+        text.push_str(&format!("\n{erased}"));
     }
     text
 }

@@ -74,7 +74,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             languages: card.languages().to_vec(),
             tags: card.tags().to_vec(),
             private: card.is_private(),
-            documents: state.contributions(asset.id).map(|accepted| u64::from(accepted.documents)).sum(),
+            documents: state.live_contributions(asset.id).map(|accepted| u64::from(accepted.documents)).sum(),
             description: card.description().to_owned(),
             score,
         });

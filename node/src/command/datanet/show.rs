@@ -35,6 +35,8 @@ pub(super) struct VersionRow {
     pub(super) is_frozen: bool,
     /// Adapters and agents that declare it.
     pub(super) used_by: Vec<String>,
+    /// Contributions in it that were erased on request since: nobody reads it whole, or answers under it, any more.
+    pub(super) erased: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +48,16 @@ struct ContributionRow {
     block: u64,
     text_root: Hash32,
     report: Hash32,
+    /// The request that it be erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedRow>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct ErasedRow {
+    block: u64,
+    by: Address,
+    reason_hash: Hash32,
 }
 
 /// What is printed.
@@ -72,6 +84,7 @@ pub(super) fn versions(state: &State, datanet: AssetId) -> Vec<VersionRow> {
         documents: state.contributions_of(version).map(|accepted| u64::from(accepted.documents)).sum(),
         is_frozen,
         used_by: used_by(state, version),
+        erased: state.erased_in_index(version).iter().map(|erasure| erasure.number).collect(),
     };
     of.map(|(version, published)| row(version, published.content, published.frozen.is_some())).collect()
 }
@@ -99,6 +112,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         block: accepted.priority.block,
         text_root: accepted.text_root,
         report: accepted.report,
+        erased: state.erasure(asset.id, accepted.number).map(|erasure| ErasedRow {
+            block: erasure.block(),
+            by: erasure.by,
+            reason_hash: erasure.reason,
+        }),
     });
     let printed = Printed {
         asset: asset.id.0,
@@ -155,7 +173,11 @@ fn describe(printed: &Printed) -> String {
     );
     text.push_str(&table(&["card", "value"], &card_lines(card)));
     let version = |row: &VersionRow| {
-        let state = if row.is_frozen { "frozen" } else { "active" }.to_owned();
+        let mut state = if row.is_frozen { "frozen" } else { "active" }.to_owned();
+        if !row.erased.is_empty() {
+            let numbers: Vec<String> = row.erased.iter().map(u64::to_string).collect();
+            state.push_str(&format!(", erased since: {}", numbers.join(", ")));
+        }
         vec![row.version.clone(), state, row.contributions.to_string(), row.documents.to_string(), described(&row.used_by.join(", "), "-")]
     };
     if printed.versions.is_empty() {
@@ -166,13 +188,14 @@ fn describe(printed: &Printed) -> String {
     }
     let row = |row: &ContributionRow| {
         let numbers = [row.contribution, u64::from(row.documents), row.text_bytes, row.block].map(|number| number.to_string());
-        [numbers.as_slice(), &[row.contributor.to_string()]].concat()
+        let erased = row.erased.map_or_else(String::new, |erased| format!("on request in block {}", erased.block));
+        [numbers.as_slice(), &[row.contributor.to_string(), erased]].concat()
     };
     if printed.contributions.is_empty() {
         text.push_str("\n\nno contribution is accepted");
     } else {
         let rows: Vec<_> = printed.contributions.iter().map(row).collect();
-        text.push_str(&format!("\n\n{}", table(&["contribution", "documents", "bytes", "block", "contributor"], &rows)));
+        text.push_str(&format!("\n\n{}", table(&["contribution", "documents", "bytes", "block", "contributor", "erased"], &rows)));
     }
     text
 }

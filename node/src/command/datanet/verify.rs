@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use chain_bridge::registry::{
-    State,
+    Erasure, State,
     state::{Accepted, Asset},
 };
 use clap::Args as ClapArgs;
@@ -26,7 +26,7 @@ use storage::{
 };
 use tokio::time::timeout;
 use types::{
-    id::{BlobId, Hash32, NodeId},
+    id::{Address, BlobId, Hash32, NodeId},
     key::Domains,
     merkle::keccak,
 };
@@ -39,6 +39,7 @@ use super::{
 use crate::{
     data::read_text,
     datanet::{
+        erased::{self, Word},
         exchange::{ask, read_fragment},
         local, resolve, review, seals,
     },
@@ -86,6 +87,21 @@ struct Row {
     problems: Vec<String>,
     /// Fragments nobody gave, out of how many.
     missing: Vec<u8>,
+    /// What is left of it, if it was erased on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedRow>,
+}
+
+/// An erased contribution: nothing of it is to be anywhere.
+#[derive(Debug, Serialize)]
+struct ErasedRow {
+    block: u64,
+    by: Address,
+    is_final: bool,
+    /// Storage nodes that say to have nothing of it.
+    confirmed: usize,
+    /// The others, each with its word.
+    open: Vec<(NodeId, Word)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,6 +123,12 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     if let Ok(storing) = &storing {
         let mut progress = context.output.progress("contributions", wanted.len() as u64);
         for (done, accepted) in (1..).zip(&wanted) {
+            let finalized = Arc::clone(&chain.snapshots().borrow().finalized);
+            if let Some(erasure) = state.erasure(accepted.datanet, accepted.number) {
+                rows.push(look_erased(context, &network.bulk, storing, (accepted, erasure), (&state, &finalized)).await);
+                progress.set(done);
+                continue;
+            }
             let mut row = look(context, &network.bulk, storing, accepted).await;
             report(context, &network, (&state, &domains), asset, accepted, &mut row).await;
             rows.push(row);
@@ -199,18 +221,52 @@ fn fits(text: &str, accepted: &Accepted, domains: &Domains) -> Result<usize, Str
     approved.map(|reviewers| reviewers.len()).map_err(|error| error.to_string())
 }
 
-async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {
-    let object = accepted.object;
-    let mut row = Row {
+/// Of an erased contribution nothing is to be found: a holder that serves it, or a copy here once the request is final, is a problem.
+async fn look_erased(
+    context: &Context,
+    bulk: &Arc<BulkEndpoint>,
+    storing: &Storing,
+    (accepted, erasure): (&Accepted, &Erasure),
+    (state, finalized): (&State, &State),
+) -> Row {
+    let mut row = empty(accepted);
+    let is_final = finalized.erasure(accepted.datanet, accepted.number).is_some();
+    let (mut confirmed, mut open) = (0, Vec::new());
+    // Where another contribution names the same bytes, holders keep them for that one.
+    if state.erased_object(accepted.object).is_some() {
+        let asked = storing.iter().map(|(node, addr)| (*node, *addr));
+        for (node, word) in erased::words(bulk, asked, accepted.object).await {
+            if let Word::Serves(fragments) = word {
+                row.problems.push(format!("contribution {}: holder {node} serves {fragments} fragments, and {erasure}", accepted.number));
+            }
+            if word.is_confirmed() { confirmed += 1 } else { open.push((node, word)) }
+        }
+    }
+    if is_final && finalized.erased_text(accepted.text_root).is_some() && context.data.shard(accepted.text_root).exists() {
+        let path = context.data.shard(accepted.text_root);
+        row.problems.push(format!("contribution {}: {} is still here, and {erasure}: remove it", accepted.number, path.display()));
+    }
+    row.erased = Some(ErasedRow { block: erasure.block(), by: erasure.by, is_final, confirmed, open });
+    row
+}
+
+const fn empty(accepted: &Accepted) -> Row {
+    Row {
         contribution: accepted.number,
-        object,
+        object: accepted.object,
         shard: None,
         report: None,
         approvals: 0,
         fragments: BTreeMap::new(),
         problems: Vec::new(),
         missing: Vec::new(),
-    };
+        erased: None,
+    }
+}
+
+async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {
+    let object = accepted.object;
+    let mut row = empty(accepted);
     match local(&context.data, accepted) {
         Ok(here) => row.shard = here.map(|_| true),
         // Who may not read a private Datanet keeps its sealed shards all the same: their fragments are checked below.
@@ -305,9 +361,10 @@ fn describe(rows: &[Row]) -> String {
         let missing = row.missing.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         vec![row.contribution.to_string(), report, shard.to_owned(), row.fragments.len().to_string(), missing, row.object.to_string()]
     };
+    let whole: Vec<_> = rows.iter().filter(|row| row.erased.is_none()).collect();
     let mut text = table(
         &["contribution", "report", "shard here", "intact fragments", "not found", "object"],
-        &rows.iter().map(line).collect::<Vec<_>>(),
+        &whole.into_iter().map(line).collect::<Vec<_>>(),
     );
     let line = |row: &Row, (index, found): (&u8, &Found)| {
         vec![row.contribution.to_string(), index.to_string(), found.holder.to_string(), found.bytes.to_string(), found.digest.to_string()]
@@ -315,5 +372,17 @@ fn describe(rows: &[Row]) -> String {
     let fragments: Vec<_> = rows.iter().flat_map(|row| row.fragments.iter().map(|entry| line(row, entry))).collect();
     text.push_str("\n\n");
     text.push_str(&table(&["contribution", "fragment", "holder", "bytes", "digest"], &fragments));
+    for (row, erased) in rows.iter().filter_map(|row| Some((row, row.erased.as_ref()?))) {
+        let ErasedRow { block, is_final, confirmed, open, .. } = erased;
+        text.push_str(&format!(
+            "\n\ncontribution {} was erased on request at block {block}{}: {confirmed} of {} storage nodes have nothing of it",
+            row.contribution,
+            if *is_final { "" } else { ", which is not final yet" },
+            confirmed + open.len()
+        ));
+        for (node, word) in open {
+            text.push_str(&format!("\n  {node} {word}"));
+        }
+    }
     text
 }

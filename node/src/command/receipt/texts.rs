@@ -28,6 +28,9 @@ const ORDER_BYTES_MAX: u64 = 64 << 20;
 struct Order {
     version: AssetVersion,
     contributions: Vec<Accepted>,
+    /// What was erased before the version was published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tombstones: Vec<Accepted>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,11 +44,11 @@ struct Exported {
 /// The index over the Datanets of `manifest`, from the data folder and the chain.
 pub(super) async fn from_data(context: &Context, manifest: &Manifest) -> anyhow::Result<Index> {
     let state = context.chain_reader().await?.state().await?;
-    let (data, versions) = (context.data.clone(), versions(manifest));
+    let (data, versions, books) = (context.data.clone(), versions(manifest), Arc::clone(&state));
     let local = tokio::task::spawn_blocking(move || {
-        versions.into_iter().map(|version| Ok((version, datanet::local_all(&data, &state, version)?))).collect::<anyhow::Result<Vec<_>>>()
+        versions.into_iter().map(|version| Ok((version, datanet::local_all(&data, &books, version)?))).collect::<anyhow::Result<Vec<_>>>()
     });
-    index::build(local.await??).await
+    index::build(&state, local.await??).await
 }
 
 /// The index over the Datanets of `manifest`, from a folder that [`export`] wrote.
@@ -66,13 +69,13 @@ pub(super) fn from_folder(folder: &Path, manifest: &Manifest) -> anyhow::Result<
             let found = datanet::local(&data, accepted)?;
             local.push(found.with_context(|| format!("{} is missing", data.shard(accepted.text_root).display()))?);
         }
-        datanets.push(built(version, &local)?);
+        datanets.push(built(version, &local, &order.tombstones)?);
     }
     Ok(Index::new(datanets)?)
 }
 
-fn built(version: AssetVersion, contributions: &[LocalContribution]) -> anyhow::Result<Arc<DatanetIndex>> {
-    let index = crate::service::index::build(version, contributions).with_context(|| format!("Datanet {version}"))?;
+fn built(version: AssetVersion, contributions: &[LocalContribution], tombstones: &[Accepted]) -> anyhow::Result<Arc<DatanetIndex>> {
+    let index = crate::service::index::build(version, contributions, tombstones).with_context(|| format!("Datanet {version}"))?;
     Ok(Arc::new(index))
 }
 
@@ -98,13 +101,14 @@ pub(super) async fn export(context: &Context, file: &Path, out: &Path) -> anyhow
         if state.version(version).is_none() {
             bail!("Datanet {version} is not published on this chain: the receipt is of another deployment");
         }
+        datanet::erased::check(&state, version)?;
         let contributions: Vec<Accepted> = state.contributions_of(version).cloned().collect();
         for accepted in &contributions {
             exported.bytes += copy(&context.data, accepted, out)?;
         }
         exported.datanets += 1;
         exported.contributions += contributions.len();
-        orders.push(Order { version, contributions });
+        orders.push(Order { version, contributions, tombstones: crate::service::index::tombstones(&state, version) });
     }
     // Last: a folder with an order has every shard that the order names.
     write_atomic(&out.join(ORDER_FILE), &serde_json::to_vec_pretty(&orders)?, 0o644)?;
@@ -175,7 +179,7 @@ mod tests {
     }
 
     fn write_order(folder: &Path, contributions: Vec<Accepted>) {
-        let order = [Order { version: VERSION, contributions }];
+        let order = [Order { version: VERSION, contributions, tombstones: vec![] }];
         std::fs::write(folder.join(ORDER_FILE), serde_json::to_vec(&order).unwrap()).unwrap();
     }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use attribution::bundle::{self, Bundle, Fault, Faults, Verified};
 use serde::Serialize;
 use types::{
@@ -16,6 +15,7 @@ use types::{
 use super::{reading, texts};
 use crate::{
     command::{Context, Failed},
+    datanet::erased::Erased,
     output::{money, table},
 };
 
@@ -150,20 +150,34 @@ type Answers = Vec<(Question, Vec<Fault>)>;
 pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> anyhow::Result<()> {
     let bundle = super::read(file)?;
     let verified = bundle::verify(&bundle);
-    let mut answers = offline(&verified);
+    let (mut answers, mut erased) = (offline(&verified), None);
     if depth.full && verified.is_ok() {
         let index = match depth.texts {
-            Some(folder) => texts::from_folder(folder, &bundle.manifest)?,
-            None => texts::from_data(context, &bundle.manifest).await.context("--full needs the text of every declared Datanet")?,
+            Some(folder) => texts::from_folder(folder, &bundle.manifest).map(Some)?,
+            None => match texts::from_data(context, &bundle.manifest).await {
+                Ok(index) => Some(index),
+                Err(error) => {
+                    let found =
+                        error.downcast::<Erased>().map_err(|error| error.context("--full needs the text of every declared Datanet"))?;
+                    erased = Some(found);
+                    None
+                }
+            },
         };
-        // Everything else stands by now, so whatever the search finds is its own.
-        answers.push((Question::Search, faults(bundle::verify_full(&bundle, &index))));
+        if let Some(index) = index {
+            // Everything else stands by now, so whatever the search finds is its own.
+            answers.push((Question::Search, faults(bundle::verify_full(&bundle, &index))));
+        }
     }
     if let Some(model) = depth.model {
         answers.push((Question::Reading, faults(bundle::compare_reading(&bundle, &reading::read(&bundle, model)?))));
     }
     let own = context.deployment().ok().map(|deployment| deployment.domains());
-    let outcome = outcome(&bundle, verified.ok().as_ref(), answers, own)?;
+    let mut outcome = outcome(&bundle, verified.ok().as_ref(), answers, own)?;
+    if let Some(erased) = erased {
+        // The receipt's hashes stand without the text; only what they do not hold cannot be looked for any more.
+        outcome.unchecked.push(format!("the whole index, which cannot be searched again here: {erased}"));
+    }
     context.output.result(&outcome, || describe(&outcome))?;
     match outcome.error {
         None => Ok(()),

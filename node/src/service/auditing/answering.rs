@@ -128,6 +128,10 @@ impl Auditing {
         });
         let (answer, missing) = walked.await?;
         if let Some((object, fragment)) = missing {
+            // Not this node's fault, and no answer to be convicted by: its auditors know of the request too.
+            if let Some(erased) = self.keeping.erased(object)? {
+                bail!("{erased}");
+            }
             tracing::error!(%object, fragment, epoch, "an auditor asked for bytes that are damaged here");
             self.keeping.notice(Notice::Damaged { object, fragment });
         }

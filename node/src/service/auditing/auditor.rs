@@ -117,9 +117,10 @@ pub(super) async fn audit(auditing: &Arc<Auditing>, of: Assignment, mut mail: Ma
         return None;
     }
     let seed = Seed { beacon: of.beacon, node, epoch, holdings: root, nonce: Hash32(nonce) };
+    let objects = holdings.entries().iter().map(|holding| holding.object).collect();
     let core = if of.is_opener { Audit::opener } else { Audit::witness };
     let core = core(keeping.me(), seed, holdings, of.pace);
-    let mut line = Line { auditing, of: &of, storer, core, started: Instant::now(), is_known, failed: None };
+    let mut line = Line { auditing, of: &of, storer, core, objects, started: Instant::now(), is_known, failed: None };
     let verdict = line.run(&mut mail).await;
     if let (Verdict::Failed, Some((nonce, answer))) = (verdict.verdict, &line.failed)
         && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer)
@@ -200,6 +201,8 @@ struct Line<'a> {
     of: &'a Assignment,
     storer: Option<Storer>,
     core: Audit,
+    /// What it listed.
+    objects: Vec<BlobId>,
     started: Instant,
     /// Whether the list behind the commitment is known.
     is_known: bool,
@@ -274,7 +277,14 @@ impl Line<'_> {
                     return Some(output);
                 }
             }
-            Ok(Reply::Refused(reason)) => tracing::info!(%node, epoch, reason, "a node does not answer its challenge"),
+            Ok(Reply::Refused(reason)) => {
+                tracing::info!(%node, epoch, reason, "a node does not answer its challenge");
+                let state = keeping.state();
+                if self.objects.iter().any(|object| state.erased_object(*object).is_some()) {
+                    // What it committed to was erased on request since: nothing can be said of it.
+                    return self.handle(Instant::now(), Input::Trouble);
+                }
+            }
             Ok(_) => tracing::info!(%node, epoch, "a node answered another question than its challenge"),
             Err(error) => tracing::info!(%node, epoch, error = format!("{error:#}"), "a node does not answer its challenge"),
         }

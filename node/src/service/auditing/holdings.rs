@@ -28,7 +28,7 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
     loop {
         let records = keeping.records(from, SCAN)?;
         for record in &records {
-            // The record of an object that the chain does not know any more says nothing.
+            // The record of an object that the chain does not know any more, or that was erased on request, says nothing.
             if let Ok(registered) = keeping.registered(record.object()).await {
                 all.insert(record.object(), registered.assignment(record)?);
             }
@@ -81,6 +81,16 @@ pub(super) fn holding(manifest: &storage::erasure::ObjectManifest, fragment: u8)
 
 fn tops_key(object: BlobId, fragment: u8) -> Vec<u8> {
     [object.0.as_slice(), &[fragment]].concat()
+}
+
+/// Forgets the digests of an object's fragments.
+pub(in crate::service) fn forget(store: &storage::store::Store, object: BlobId) -> anyhow::Result<()> {
+    for (key, _) in store.records().scan(TOPS, &object.0, usize::from(u8::MAX) + 1)? {
+        if key.starts_with(&object.0) {
+            store.records().remove(TOPS, &key)?;
+        }
+    }
+    Ok(())
 }
 
 fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {

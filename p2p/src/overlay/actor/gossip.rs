@@ -133,6 +133,7 @@ pub(super) fn is_own_topic(topic: &str) -> bool {
 
 /// One try to publish.
 pub(super) fn publish(gossip: &mut gossipsub::Behaviour, topic: &str, data: &[u8]) -> Outcome {
+    crate::tap::published(data);
     match gossip.publish(IdentTopic::new(topic), data) {
         // A duplicate is what others have received already.
         Ok(_) | Err(PublishError::Duplicate) => Outcome::Sent,

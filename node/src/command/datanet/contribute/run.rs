@@ -29,6 +29,7 @@ use crate::{
     command::{Context, datanet::network::Network},
     data::write_atomic,
     datanet::{
+        erased,
         review::{self, Reviewed},
         shards::keep,
         spread::Placed,
@@ -125,6 +126,9 @@ impl Run<'_> {
             let root = private::root(contribution_text(&rows.documents).as_bytes(), text_salt);
             if let Some(accepted) = accepted_of(state, self.datanet, root) {
                 let (number, by) = (accepted.number, accepted.contributor);
+                if let Some(erasure) = state.erasure(self.datanet, number) {
+                    bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
+                }
                 bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
             }
             // Holders and gate are looked for before the commitment is paid.
@@ -303,6 +307,7 @@ impl Run<'_> {
     /// A contribution that the chain has: only its fragments may be missing.
     pub(super) async fn go_on(&mut self, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Contributed> {
         let number = accepted.number;
+        erased::check_contribution(&*self.chain.state().await?, accepted)?;
         self.context
             .output
             .note(&format!("this is your contribution {number} already; making sure that its fragments lie where they belong"));
