@@ -575,4 +575,31 @@ mod network {
         assert_eq!(reading.piece(&mut piece), Err(Refusal::Corrupt { object: id, index: 0 }));
         assert_eq!(read(&store, &object.manifest, 0, run), Err(Refusal::Corrupt { object: id, index: 0 }));
     }
+
+    #[test]
+    fn a_fragment_that_collecting_moves_is_read_to_its_end_and_found_in_its_new_place() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * 700_000).collect();
+        let object = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+        let (folder, id) = (tempfile::tempdir().unwrap(), object.manifest.id());
+        let store = Store::open(folder.path(), Config { segment_bytes: 2_200_000, ..Config::default() }).unwrap();
+        [0, 1, 3, 2].into_iter().for_each(|index| put_fragment(&store, &object, index));
+        let mut reading = store.read_range(id, 0, Run::all(700_000), None).unwrap();
+        let (mut piece, mut pieces) = (Vec::new(), 1);
+        reading.piece(&mut piece).unwrap();
+        for index in [1, 3] {
+            assert!(store.release(Item::Fragment { object: id, index }).unwrap());
+        }
+        while !store.collect(1 << 20).unwrap().is_done {}
+        assert!(!folder.path().join("00000001.seg").exists(), "it was dropped");
+        while !reading.is_done() {
+            reading.piece(&mut piece).unwrap();
+            pieces += 1;
+        }
+        assert!(pieces > 2);
+        let blocks = read(&store, &object.manifest, 0, Run::all(700_000)).unwrap();
+        assert!(blocks.iter().flat_map(Block::bytes).eq(&object.fragments[0]));
+        assert_eq!(store.peek_fragment(id, 0, 699_000, 1_000).unwrap().as_deref(), Some(&object.fragments[0][699_000..]));
+        assert_eq!(store.peek_fragment(id, 0, 699_000, 1_001).unwrap(), None);
+        assert_eq!(store.peek_fragment(id, 1, 0, 1).unwrap(), None);
+    }
 }
