@@ -127,6 +127,11 @@ impl Auditing {
             (answer, missing)
         });
         let (answer, missing) = walked.await?;
+        if let Some((object, _)) = missing
+            && self.keeping.is_void(object)?
+        {
+            bail!("object {object}, to which this node committed, was proved void since");
+        }
         if let Some((object, fragment)) = missing {
             tracing::error!(%object, fragment, epoch, "an auditor asked for bytes that are damaged here");
             self.keeping.notice(Notice::Damaged { object, fragment });

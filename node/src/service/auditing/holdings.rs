@@ -28,6 +28,10 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
     loop {
         let records = keeping.records(from, SCAN)?;
         for record in &records {
+            // Nor does anybody hold what is void.
+            if keeping.is_void(record.object())? {
+                continue;
+            }
             // The record of an object that the chain does not know any more says nothing.
             if let Ok(registered) = keeping.registered(record.object()).await {
                 all.insert(record.object(), registered.assignment(record)?);
@@ -89,6 +93,12 @@ fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyh
 
 fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: &Tops) -> anyhow::Result<()> {
     Ok(store.records().put(TOPS, &tops_key(object, fragment), &tops.to_bytes())?)
+}
+
+/// Forgets the digests of a fragment that was released.
+pub(super) fn forget_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<()> {
+    store.records().remove(TOPS, &tops_key(object, fragment))?;
+    Ok(())
 }
 
 /// Opens one range of a fragment that lies here; nothing if its bytes are gone or not what they were. Blocks on the disk, which reads the range alone
