@@ -35,7 +35,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use storage::{
     proto::{placement::Region, provide::Pace},
-    store::{Config as StoreConfig, Store},
+    store::Store,
 };
 use tokio::{
     sync::{RwLock, Semaphore, mpsc, watch},
@@ -71,6 +71,7 @@ use crate::{
         repair::{Mending, QUESTIONS_MAX},
         settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::Serving as StorageService,
+        upkeep::{self, Upkeep},
     },
 };
 
@@ -236,7 +237,7 @@ impl Node {
             chained.state().await?;
         }
         let (chain, snapshots) = (chained.client.clone(), chained.snapshots());
-        let store = Store::open(&data.store(), StoreConfig::default()).with_context(|| format!("{}", data.store().display()))?;
+        let store = Store::open(&data.store(), config.keeping.store.clone()).with_context(|| format!("{}", data.store().display()))?;
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
         let engine = start_engine(&config).await?;
@@ -261,7 +262,9 @@ impl Node {
             notices,
             unfit: std::sync::RwLock::default(),
             turn: tokio::sync::Mutex::new(()),
+            proofs: Semaphore::new(1),
         });
+        let upkeep = Arc::<upkeep::View>::default();
         let auditing = Auditing::new(Arc::clone(&keeping), data.clone())?;
         let addresses = Addresses {
             pid: std::process::id(),
@@ -352,7 +355,7 @@ impl Node {
             checks: check::Checks::new(seed.node_id()),
             gate,
             settling,
-            reporting: Reporting { keeping: Arc::clone(&keeping), auditing: Arc::clone(&auditing), questions },
+            reporting: Reporting { keeping: Arc::clone(&keeping), auditing: Arc::clone(&auditing), upkeep: Arc::clone(&upkeep), questions },
             overlay: overlay.clone(),
             waiting,
             offers: Arc::clone(&offers),
@@ -366,7 +369,8 @@ impl Node {
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
         spawn(&mut tasks, &stop, Erasing { keeping: Arc::clone(&keeping), data: data.clone() }.run());
         if config.storage {
-            let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config(), config.keeping.scrub_bytes_per_s);
+            let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config());
+            spawn(&mut tasks, &stop, Upkeep::new(Arc::clone(&keeping), &config.keeping, upkeep).run());
             spawn(&mut tasks, &stop, mending.run(noticed, asked));
             spawn(&mut tasks, &stop, Arc::clone(&auditing).run());
         }

@@ -10,6 +10,7 @@ pub mod keeping;
 pub mod repair;
 pub mod settlement;
 pub mod storage;
+pub mod upkeep;
 
 /// First byte of a stream's first frame: an answer, its check, the node's status.
 pub const INFERENCE_TAG: u8 = 1;

@@ -5,6 +5,8 @@
 
 #[path = "datanet/liar.rs"]
 mod liar;
+#[path = "datanet/upkept.rs"]
+mod upkept;
 
 use std::{
     fs,
@@ -17,7 +19,10 @@ use chain_bridge::{
     client::ChainClient,
     devnet::{Devnet, DevnetConfig},
 };
-use node::datanet::exchange::{ask, read_fragment};
+use node::{
+    config::Config,
+    datanet::exchange::{ask, read_fragment},
+};
 use p2p::{
     bulk::{BulkEndpoint, BulkLimits},
     identity::NodeSeed,
@@ -68,6 +73,10 @@ fn anvil() -> PathBuf {
 
 impl World {
     async fn start() -> Self {
+        Self::start_as(|_| {}).await
+    }
+
+    async fn start_as(configured: impl Fn(&mut Config)) -> Self {
         let devnet = Devnet::start(DevnetConfig::new(anvil())).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         devnet.deployment().write(&folder.path().join("registry.json")).unwrap();
@@ -75,6 +84,10 @@ impl World {
         let mut world = Self { folder, devnet, chain, nodes: Vec::new() };
         for number in 0..5 {
             let mut party = world.party(&format!("node-{number}"));
+            let path = party.folder.join("tributary.toml");
+            let mut config = Config::load(&path).unwrap();
+            configured(&mut config);
+            fs::write(&path, config.to_toml().unwrap()).unwrap();
             world.devnet.fund(&[(party.account, Amount(100 * WEI_PER_OPEN))]).await.unwrap();
             world.ok(&party.folder, &["stake", "add", "20 OPEN"]);
             world.run(&mut party);

@@ -190,6 +190,12 @@ impl BulkEndpoint {
         self.local
     }
 
+    /// This node, as peers see it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(*self.endpoint.id().as_bytes())
+    }
+
     /// The next stream that a peer opened, or `None` after [`BulkEndpoint::close`]. May be dropped half-way.
     pub async fn accept(&self) -> Option<BulkStream> {
         self.accepted.lock().await.recv().await

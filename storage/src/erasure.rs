@@ -23,10 +23,11 @@ use types::{
     merkle,
 };
 
+pub(crate) use self::lie::false_fragment;
 use self::{field::Matrix, kernel::Combination};
 pub use self::{
     kernel::Path,
-    lie::{Lie, PROOF_BYTES_MAX, Proof, ProofError, Voided},
+    lie::{Lie, PROOF_BYTES_MAX, Proof, ProofError, REENCODE_EVERY, Voided, is_reencoded},
     manifest::{FragmentRoot, MANIFEST_BYTES_MAX, ManifestError, ObjectManifest},
 };
 use crate::blob;
@@ -343,6 +344,14 @@ pub enum ReconstructError {
         expected: BlobId,
         /// What the fragments give.
         got: BlobId,
+    },
+    /// The object is what the manifest names, and one of its fragments is not the object's.
+    #[error("object {object} has another fragment {fragment} than its manifest names: the uploader's manifest is false")]
+    FalseFragment {
+        /// The object.
+        object: BlobId,
+        /// Which fragment.
+        fragment: u8,
     },
 }
 

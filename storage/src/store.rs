@@ -19,6 +19,7 @@ pub mod check;
 mod collect;
 mod disk;
 mod index;
+mod marks;
 mod purge;
 mod records;
 mod release;
@@ -40,6 +41,7 @@ use types::id::BlobId;
 pub use self::{
     collect::Collected,
     index::IndexError,
+    marks::Rechecked,
     purge::{Purge, Purged},
     records::{KEY_BYTES_MAX, KeyValue, RecordError, Records, SCAN_BYTES_MAX, TABLE_LEN_MAX, VALUE_BYTES_MAX},
     scrub::{Progress, Scrubbed, Walk},
@@ -53,7 +55,7 @@ use self::{
     segment::Header,
     space::Space,
 };
-use crate::erasure::{ManifestError, OBJECT_BYTES_MAX, ObjectManifest, VerifiedFragment};
+use crate::erasure::{ManifestError, ObjectManifest, PROOF_BYTES_MAX, ProofError, VerifiedFragment};
 
 /// What a store may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +203,9 @@ pub enum StoreError {
         /// The object.
         object: BlobId,
     },
+    /// What was to void an object convicts nobody.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// A record could not be read or kept.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -219,8 +224,8 @@ impl StoreError {
     }
 }
 
-/// Largest item: an object whole.
-pub const ITEM_BYTES_MAX: usize = OBJECT_BYTES_MAX;
+/// Largest item: the proof against the manifest of the largest object, which is the object with its manifest.
+pub const ITEM_BYTES_MAX: usize = PROOF_BYTES_MAX;
 
 /// Times a reader follows an item that moves while it is read. Each move takes a whole segment collected.
 const MOVES_MAX: usize = 4;
@@ -481,7 +486,10 @@ impl Store {
         if missing.is_empty() {
             return Ok(());
         }
-        self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())
+        self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())?;
+        drop(writer);
+        missing.iter().for_each(|(header, _)| self.unmark(header.item));
+        Ok(())
     }
 
     fn next_segment(&self, writer: &mut Writer) -> Result<(), StoreError> {

@@ -52,7 +52,8 @@ async fn twelve_nodes_keep_their_objects_through_losses_and_rot() {
     for object in &objects {
         everyone_names_the_same_holders(&cluster, object).await;
     }
-    rot_is_found_and_mended(&cluster, &objects[0]).await;
+    what_was_handed_on_is_released(&mut cluster, &dying, &objects[0]).await;
+    rot_is_found_and_mended(&cluster, &dying, &objects[0]).await;
     cluster.stop().await;
 }
 
@@ -190,9 +191,26 @@ async fn everyone_names_the_same_holders(cluster: &Cluster, object: &Object) {
     cluster.say(&format!("all running holders agree: {holders:?}"));
 }
 
+/// Who was killed comes back with its fragment, which another has taken over and shows: it is released.
+async fn what_was_handed_on_is_released(cluster: &mut Cluster, dying: &[usize], object: &Object) {
+    let number = *dying.iter().find(|number| object.holders.contains(number)).expect("two of its holders were killed");
+    cluster.start_node(number).await;
+    let cluster: &Cluster = cluster;
+    until("a fragment that was let go", || async {
+        // It looks by itself once per epoch and every ten minutes; asked, at once.
+        cluster.run(&cluster.nodes[number], &["storage", "repair"]).await;
+        let status = status(cluster, number).await.ok_or("the node does not answer")?;
+        let is_gone = status["upkeep"]["handed_on"].as_u64() >= Some(1);
+        is_gone.then_some(()).ok_or_else(|| status["upkeep"].to_string())
+    })
+    .await;
+    cluster.say(&format!("{number} came back, and released what another holds now"));
+}
+
 /// A bit of a fragment rots; its node fails the next audit, and the fragment is computed anew.
-async fn rot_is_found_and_mended(cluster: &Cluster, object: &Object) {
-    let number = running(cluster).into_iter().find(|number| object.holders.contains(number)).expect("three were left");
+async fn rot_is_found_and_mended(cluster: &Cluster, dying: &[usize], object: &Object) {
+    let number =
+        running(cluster).into_iter().find(|number| object.holders.contains(number) && !dying.contains(number)).expect("three were left");
     let passed = until("a passed audit", || async {
         let status = status(cluster, number).await.ok_or("the node does not answer")?;
         let audits = status["audits"].as_array().cloned().unwrap_or_default();

@@ -3,12 +3,19 @@
 use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use storage::proto::{placement::Region, repair};
+use storage::{
+    proto::{placement::Region, repair},
+    store,
+};
 
 use super::ConfigError;
 
 /// Fewest blocks of an epoch: commitments need its first quarter, and their answers the rest.
 const EPOCH_BLOCKS_MIN: u64 = 8;
+/// Longest round of the scrub: what rotted within a year is noticed within the next.
+const SCRUB_DAYS_MAX: u32 = 366;
+/// Least size of a segment.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// `[keeping]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +32,16 @@ pub struct Keeping {
     /// Whether the node is to be on the chain's roll of auditors, by which rent is paid: it leaves 0.01 OPEN there, once, and now and then pays for the two calls that an epoch's
     /// draw takes.
     pub audit_roll: bool,
-    /// Bytes per second that are read and hashed to find damage before somebody needs them; 0: none.
+    /// Days within which every byte that is kept is read and hashed once, to find rot before somebody needs what has rotted.
+    pub scrub_days: u32,
+    /// Bytes per second that are read for that at most; 0: none, and rot is found by audits and readers alone.
     pub scrub_bytes_per_s: u64,
+    /// Bytes per second that are copied at most to free the room of what was released; 0: nothing is freed.
+    pub collect_bytes_per_s: u64,
     /// When and how fast what is lost is mended.
     pub repair: Repair,
+    /// Room on the disk.
+    pub store: store::Config,
 }
 
 impl Default for Keeping {
@@ -39,9 +52,14 @@ impl Default for Keeping {
             // A day of the OP Stack's two-second blocks.
             epoch_blocks: 43_200,
             audit_roll: false,
-            // A full terabyte in two and a half days, and little beside what a disk gives.
+            // Half of the thirty days in which a lost fragment is to be noticed.
+            scrub_days: 14,
+            // Four terabytes in a round, and little beside what a disk gives.
             scrub_bytes_per_s: 5 << 20,
+            // A segment of 256 MiB, half of it dead, in eight seconds.
+            collect_bytes_per_s: 16 << 20,
             repair: Repair::default(),
+            store: store::Config::default(),
         }
     }
 }
@@ -114,6 +132,17 @@ impl Keeping {
         if self.epoch_blocks < EPOCH_BLOCKS_MIN {
             return value("keeping.epoch_blocks", format!("{} blocks, at least {EPOCH_BLOCKS_MIN} hold an audit", self.epoch_blocks));
         }
+        if self.scrub_days == 0 || self.scrub_days > SCRUB_DAYS_MAX {
+            return value(
+                "keeping.scrub_days",
+                format!("{} is outside 1 to {SCRUB_DAYS_MAX}; scrub_bytes_per_s = 0 turns it off", self.scrub_days),
+            );
+        }
+        let store::Config { capacity_bytes, segment_bytes, .. } = self.store;
+        if segment_bytes < SEGMENT_BYTES_MIN || segment_bytes > capacity_bytes / 8 {
+            let why = format!("{segment_bytes} is outside {SEGMENT_BYTES_MIN} to an eighth of capacity_bytes, {}", capacity_bytes / 8);
+            return value("keeping.store.segment_bytes", why);
+        }
         let Repair { lost_after_s, lost_anyway_after_s, look_every_s, work_timeout_s, at_once, .. } = self.repair;
         if lost_after_s > lost_anyway_after_s {
             let why = format!("{lost_after_s} s are longer than lost_anyway_after_s, {lost_anyway_after_s} s");
@@ -152,6 +181,8 @@ mod tests {
             keeping.validate().unwrap_err().to_string()
         };
         assert!(refused(|keeping| keeping.epoch_blocks = 7).starts_with("keeping.epoch_blocks: 7 blocks"));
+        assert!(refused(|keeping| keeping.scrub_days = 0).starts_with("keeping.scrub_days: 0 is outside 1 to 366"));
+        assert!(refused(|keeping| keeping.store.segment_bytes = 1 << 40).starts_with("keeping.store.segment_bytes:"));
         assert!(refused(|keeping| keeping.repair.lost_after_s = u64::MAX).starts_with("keeping.repair.lost_after_s:"));
         assert!(refused(|keeping| keeping.repair.look_every_s = 0).starts_with("keeping.repair:"));
         assert!(refused(|keeping| keeping.repair.at_once = 17).starts_with("keeping.repair.at_once:"));

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 
 use p2p::bulk::BulkEndpoint;
 use storage::{
-    erasure::ObjectManifest,
+    erasure::{ObjectManifest, is_reencoded},
     proto::{
         fetch::{Config, Evidence, Fetch, FetchError, Fetched, Input, Output, Parts, StreamEnd},
         message::{Reply, Request},
@@ -83,7 +83,8 @@ pub async fn fetch(
     folder: Option<&Path>,
     kept: Option<Kept>,
 ) -> Outcome {
-    let mut fetch = Fetch::new(object, holders.iter().map(|(node, _)| *node), Config::default());
+    let config = Config { is_reencoded: is_reencoded(object, bulk.node()), ..Config::default() };
+    let mut fetch = Fetch::new(object, holders.iter().map(|(node, _)| *node), config);
     let mut partial = Partial::none();
     match (kept, folder) {
         (Some(kept), _) => (fetch, partial) = (fetch.with_parts(kept.parts), kept.partial),

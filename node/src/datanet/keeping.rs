@@ -7,10 +7,14 @@ use chain_bridge::{
     client::ChainClient,
     registry::{State, state::Accepted},
 };
+use futures::StreamExt as _;
 use p2p::bulk::BulkEndpoint;
-use storage::proto::{
-    keeping::{Ask, Known, Record, Reply, message::REPLY_BYTES_MAX},
-    placement::{Assignment, Rules},
+use storage::{
+    erasure::Proof,
+    proto::{
+        keeping::{Ask, Known, Record, Reply, message::REPLY_BYTES_MAX},
+        placement::{Assignment, Rules},
+    },
 };
 use tokio::task::JoinSet;
 use types::id::{BlobId, Hash32, NodeId};
@@ -19,6 +23,12 @@ use super::{exchange::round, placing};
 
 /// Protocol name of records.
 pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
+/// Protocol name of proofs against manifests: the proof's bytes, then a [`Reply`].
+pub const VOID_ALPN: &[u8] = b"tributary/void/1";
+/// Longest wait for a proof to be taken and checked: the largest object at 4 Mbit/s.
+const PROOF_LIMIT: Duration = Duration::from_secs(140);
+/// Nodes that are shown a proof at once.
+const SHOWN_AT_ONCE: usize = 4;
 /// Longest wait for a word about a record.
 pub const WORD_LIMIT: Duration = Duration::from_secs(10);
 
@@ -148,4 +158,22 @@ pub async fn tell(bulk: &std::sync::Arc<BulkEndpoint>, to: Vec<(NodeId, SocketAd
         });
     }
     telling.join_all().await.into_iter().flatten().collect()
+}
+
+/// Shows nodes the proof that an object's manifest is a lie; returns what each that does not void the object said.
+pub async fn show(bulk: &BulkEndpoint, to: Vec<(NodeId, SocketAddr)>, proof: &Proof) -> Vec<(NodeId, String)> {
+    let bytes = proof.encode();
+    let one = |(node, addr): (NodeId, SocketAddr)| {
+        let bytes = &bytes;
+        async move {
+            let reply = round(bulk, (node, addr), VOID_ALPN, bytes, REPLY_BYTES_MAX, PROOF_LIMIT).await;
+            match reply.map_err(anyhow::Error::from).and_then(|reply| Ok(Reply::decode(&reply)?)) {
+                Ok(Reply::Heard) => None,
+                Ok(Reply::Refused(reason)) => Some((node, reason)),
+                Ok(_) => Some((node, "it answered another question".to_owned())),
+                Err(error) => Some((node, format!("{error:#}"))),
+            }
+        }
+    };
+    futures::stream::iter(to.into_iter().map(one)).buffer_unordered(SHOWN_AT_ONCE).filter_map(std::future::ready).collect().await
 }

@@ -17,13 +17,13 @@ use serde::Serialize;
 use storage::{
     datanet::{Document, Place, contribution_text, shard},
     erasure::OBJECT_BYTES_MAX,
-    proto::fetch::Evidence,
+    proto::fetch::{Evidence, FetchError},
 };
 use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
 use super::{
-    erased, fetching,
+    erased, fetching, keeping,
     placing::{self, Storers},
     seals,
 };
@@ -175,6 +175,15 @@ impl Shards {
             }
             match outcome.result {
                 Ok(fetched) => break fetched,
+                Err(FetchError::Lied { error, proof }) => {
+                    let asked = holders.len();
+                    let unmoved = keeping::show(&self.bulk, holders, &proof).await;
+                    unmoved.iter().for_each(|(node, reason)| tracing::info!(%node, reason, "a node does not void an object"));
+                    bail!(
+                        "{error}; the object is void, and {} of {asked} nodes that store were shown the proof and keep nothing of it",
+                        asked - unmoved.len()
+                    );
+                }
                 Err(error) if attempt < ATTEMPTS => {
                     tracing::info!(%error, attempt, "trying again");
                     attempt += 1;

@@ -17,7 +17,7 @@ pub mod books;
 mod holdings;
 mod roll;
 
-pub(in crate::service) use self::holdings::forget;
+pub(in crate::service) use self::holdings::forget_object;
 
 use std::{
     collections::BTreeSet,
@@ -407,6 +407,14 @@ fn check(snapshots: Snapshots, domains: types::key::Domains) -> impl FnMut(&[u8]
             (true, true) => Heard::Accept,
         }
     }
+}
+
+/// Forgets the digests of a fragment that is kept here no more.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn forget(store: &storage::store::Store, object: types::id::BlobId, fragment: u8) -> anyhow::Result<()> {
+    holdings::forget_tops(store, object, fragment)
 }
 
 /// Whether an epoch is one of the network's own count, and not of the chain's.

@@ -86,7 +86,7 @@ fn erase(keeping: &Keeping, finalized: &State) -> anyhow::Result<()> {
     }
     for (object, erasure) in &fallen {
         let fragments = keeping.drop_object(*object)?;
-        auditing::forget(&keeping.store, *object)?;
+        auditing::forget_object(&keeping.store, *object)?;
         tracing::info!(%object, fragments, "{erasure}");
     }
     let moved_bytes = purge(keeping)?;

@@ -8,6 +8,7 @@
 mod erased;
 pub mod report;
 mod taking;
+mod voiding;
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +20,7 @@ use chain_bridge::{client::ChainClient, registry::State};
 use p2p::{bulk::BulkEndpoint, identity::NodeSeed, overlay::OverlayHandle, proto::ads::AdSite, stream::FrameStream};
 use storage::{
     proto::keeping::{Ask, Record, Reply, message::ASK_BYTES_MAX},
-    store::Store,
+    store::{Item, Store, StoreError},
 };
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use types::{
@@ -60,6 +61,8 @@ pub enum Notice {
         /// Which fragment.
         fragment: u8,
     },
+    /// An object is void: its manifest was proved to be a lie.
+    Void(BlobId),
     /// The operator asks to look now.
     Look,
 }
@@ -95,6 +98,8 @@ pub struct Keeping {
     pub unfit: RwLock<BTreeSet<Address>>,
     /// One change of a record at a time.
     pub turn: Mutex<()>,
+    /// Proofs against manifests that are taken in or checked at once: one may be as long as the largest object.
+    pub proofs: Semaphore,
 }
 
 impl Keeping {
@@ -168,6 +173,33 @@ impl Keeping {
         found.with_context(|| format!("object {object} is not registered"))
     }
 
+    /// The other holders of an object that are heard, each with its fragment; none if there is no record of it.
+    ///
+    /// # Errors
+    /// What the disk says, or the chain.
+    pub async fn others(&self, object: BlobId) -> anyhow::Result<Vec<(u8, Storer)>> {
+        let Some(record) = self.record(object)? else { return Ok(Vec::new()) };
+        let (assignment, storers) = (self.registered(object).await?.assignment(&record)?, self.storers().await?);
+        let heard = |(fragment, holder): (u8, Address)| Some((fragment, *storers.get(&holder)?));
+        Ok(assignment.holders().filter(|(_, holder)| *holder != self.me()).filter_map(heard).collect())
+    }
+
+    /// Marks what was found rotten, and gives it to repair: of a manifest, the fragments that it names.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn rotten(&self, item: Item) -> Result<(), StoreError> {
+        if self.store.mark_rotten(item)? {
+            tracing::error!(%item, "is no longer what was stored: it is marked, and computed anew from other holders if there are any");
+        }
+        let (object, fragments) = match item {
+            Item::Fragment { object, index } => (object, vec![index]),
+            Item::Blob(object) => (object, self.store.fragments_of(object)?),
+        };
+        fragments.into_iter().for_each(|fragment| self.notice(Notice::Damaged { object, fragment }));
+        Ok(())
+    }
+
     /// Tells repair; a notice that finds no room is made up for by its next look.
     pub fn notice(&self, notice: Notice) {
         if let Err(error) = self.notices.try_send(notice) {
@@ -188,6 +220,7 @@ impl Keeping {
     /// Why it does not stand, or why it is none of this node's.
     pub async fn take_in(&self, told: &Record) -> anyhow::Result<bool> {
         let object = told.object();
+        ensure!(!self.store.is_void(object)?, "object {object} is void: its manifest was proved to be false");
         let registered = self.registered(object).await?;
         let _turn = self.turn.lock().await;
         let own = self.record(object)?;
@@ -263,7 +296,7 @@ impl Keeping {
         match ask {
             Ask::Record(object) => {
                 let record = self.record(object)?.map(|record| record.encode()).unwrap_or_default();
-                Ok(Reply::Record { record, indices: self.store.fragments_of(object)? })
+                Ok(Reply::Record { record, indices: self.store.sound_fragments_of(object)? })
             }
             Ask::Tell(record) => {
                 self.take_in(&Record::decode(&record)?).await?;

@@ -1,7 +1,7 @@
 //! Mending what this node's objects have lost: the core of `storage::proto::repair`, fed with what the node hears and sees, and its outputs carried out.
 //!
 //! Told to the core: who is registered, where and whether they are heard (an ad that is silent for its time to live is silence), the epoch's seed, the
-//! records of this node's objects, what coordinators announce, and damage: found by reading what lies here (`scrub`), by asking the other holders
+//! records of this node's objects, what coordinators announce, and damage: found by reading what lies here ([`super::upkeep`]), by asking the other holders
 //! of objects that this node coordinates in the epoch what they have (`survey`), by audits, and by rebuilding itself. Nothing is decided here.
 //!
 //! A rebuild (`rebuild`) keeps nothing on the disk before a whole, verified fragment: a node that is killed in the middle has lost its work and nothing else.
@@ -15,13 +15,10 @@ use std::{
     time::Duration,
 };
 
-use storage::{
-    proto::{
-        keeping::Ask,
-        placement::{Move, Site},
-        repair::{Config, Health, Input, Output, Repair, Work},
-    },
-    store::{Item, StoreError},
+use storage::proto::{
+    keeping::Ask,
+    placement::{Move, Site},
+    repair::{Config, Health, Input, Output, Repair, Work},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -82,10 +79,6 @@ pub struct Mending {
     epoch: Option<u64>,
     /// Where operators were last heard to stand.
     sites: BTreeMap<Address, Site>,
-    /// Bytes per second that are read to find damage; 0: none.
-    scrub_bytes_per_s: u64,
-    /// The last item read for damage, and when to go on.
-    scrubbed: (Option<Item>, Instant),
     works: JoinSet<Done>,
     words: JoinSet<()>,
     surveying: JoinSet<()>,
@@ -93,7 +86,7 @@ pub struct Mending {
 
 impl Mending {
     /// Repair by a node.
-    pub fn new(keeping: Arc<Keeping>, config: Config, scrub_bytes_per_s: u64) -> Self {
+    pub fn new(keeping: Arc<Keeping>, config: Config) -> Self {
         let core = Repair::new(keeping.me(), config, Time(0));
         Self {
             keeping,
@@ -101,8 +94,6 @@ impl Mending {
             started: Instant::now(),
             epoch: None,
             sites: BTreeMap::new(),
-            scrub_bytes_per_s,
-            scrubbed: (None, Instant::now()),
             works: JoinSet::new(),
             words: JoinSet::new(),
             surveying: JoinSet::new(),
@@ -177,6 +168,10 @@ impl Mending {
             self.tell(Input::Forget { object });
             return Ok(());
         };
+        if self.keeping.is_void(object)? {
+            self.tell(Input::Forget { object });
+            return Ok(());
+        }
         let registered = self.keeping.registered(object).await?;
         let assignment = registered.assignment(&record)?;
         let Some(own) = assignment.held_by(self.keeping.me()) else {
@@ -186,7 +181,9 @@ impl Mending {
         if self.core.assignment(object).is_none() {
             // As the epoch found it, so that its coordinators are those that everyone else draws; then what moved since.
             let before = registered.assignment_before(self.epoch.unwrap_or_else(|| self.keeping.epoch()), &record)?;
-            let fragment_bytes = self.keeping.store.manifest(object)?.map_or(0, |manifest| manifest.fragment_len() as u64);
+            // A manifest that has rotted is had from others.
+            let manifest = self.keeping.store.manifest(object).ok().flatten();
+            let fragment_bytes = manifest.map_or(0, |manifest| manifest.fragment_len() as u64);
             self.tell(Input::Watch { assignment: before, fragment_bytes });
         }
         for moved in record.handovers() {
@@ -194,8 +191,8 @@ impl Mending {
             let step = Move { object, fragment: step.fragment, generation: step.generation, to: step.to };
             self.tell(Input::Moved(step));
         }
-        if !self.keeping.store.fragments_of(object)?.contains(&own) {
-            tracing::warn!(%object, fragment = own, "this node is named for a fragment that is not here");
+        if !self.keeping.store.sound_fragments_of(object)?.contains(&own) {
+            tracing::warn!(%object, fragment = own, "this node is named for a fragment that is not here, or has rotted");
             self.tell(Input::Damaged { object, fragment: own });
         }
         Ok(())
@@ -204,6 +201,7 @@ impl Mending {
     async fn noticed(&mut self, notice: Notice) {
         match notice {
             Notice::Record(object) => self.watch(object).await,
+            Notice::Void(object) => self.tell(Input::Forget { object }),
             Notice::Announced { object, by } => self.tell(Input::Announced { object, by }),
             Notice::Damaged { object, fragment } => {
                 tracing::warn!(%object, fragment, "a fragment is damaged or missing");
@@ -221,7 +219,6 @@ impl Mending {
             tracing::warn!(error = format!("{error:#}"), "repair does not know who is there");
             return;
         }
-        self.scrub().await;
         if self.core.deadline() <= self.now() {
             self.tell(Input::Tick);
         }
@@ -271,35 +268,6 @@ impl Mending {
         self.surveying.spawn(survey);
     }
 
-    /// Reads on where it stopped, as many bytes as the time since allows.
-    async fn scrub(&mut self) {
-        let (after, from) = self.scrubbed;
-        if self.scrub_bytes_per_s == 0 || Instant::now() < from {
-            return;
-        }
-        let store = self.keeping.store.clone();
-        // One item: a fragment of 21 MiB at most.
-        let step = tokio::task::spawn_blocking(move || store.scrub(after, 1)).await;
-        let scrubbed = match step {
-            Ok(Ok(scrubbed)) => scrubbed,
-            Ok(Err(error)) => return self.scrub_failed(&error),
-            Err(_) => return,
-        };
-        for corrupt in &scrubbed.corrupt {
-            tracing::error!(%corrupt, "found by reading what nobody asked for");
-            if let Item::Fragment { object, index: fragment } = corrupt.item {
-                self.tell(Input::Damaged { object, fragment });
-            }
-        }
-        let pause = Duration::from_micros(scrubbed.bytes.saturating_mul(1_000_000) / self.scrub_bytes_per_s);
-        self.scrubbed = (scrubbed.last, Instant::now() + pause);
-    }
-
-    fn scrub_failed(&mut self, error: &StoreError) {
-        tracing::error!(%error, "the disk cannot be read for damage");
-        self.scrubbed.1 = Instant::now() + 60 * TICK;
-    }
-
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Announce { object } => {
@@ -320,7 +288,7 @@ impl Mending {
     fn announce(&mut self, object: BlobId) {
         let keeping = Arc::clone(&self.keeping);
         self.say(async move {
-            let Ok(others) = survey::others(&keeping, object).await else { return };
+            let Ok(others) = keeping.others(object).await else { return };
             let asks = others.into_iter().map(|(_, storer)| {
                 let keeping = Arc::clone(&keeping);
                 async move { ask(&keeping.bulk, storer.node, storer.addr, &Ask::Announce(object), WORD_LIMIT).await }
@@ -350,7 +318,7 @@ impl Mending {
         self.tell(Input::Done { object, stored });
         let keeping = Arc::clone(&self.keeping);
         self.say(async move {
-            let (Ok(others), Ok(Some(record))) = (survey::others(&keeping, object).await, keeping.record(object)) else { return };
+            let (Ok(others), Ok(Some(record))) = (keeping.others(object).await, keeping.record(object)) else { return };
             let to = others.into_iter().map(|(_, storer)| (storer.node, storer.addr)).collect();
             for (node, reason) in tell(&keeping.bulk, to, &record).await {
                 tracing::info!(%object, %node, reason, "a holder did not take down what moved: the next survey tells it again");
@@ -382,7 +350,7 @@ impl Mending {
 }
 
 /// The least object after another.
-pub(super) fn next(object: BlobId) -> BlobId {
+pub(in crate::service) fn next(object: BlobId) -> BlobId {
     let mut bytes = object.0;
     for byte in bytes.iter_mut().rev() {
         let (sum, is_over) = byte.overflowing_add(1);

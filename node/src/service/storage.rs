@@ -36,7 +36,7 @@ use crate::{
     datanet::{
         adapter::{ADAPTER_ALPN, Provider},
         exchange::{STORAGE_ALPN, recv_message, send_message},
-        keeping::{KEEPING_ALPN, Registered},
+        keeping::{KEEPING_ALPN, Registered, VOID_ALPN},
         placing,
         serving::Reads,
     },
@@ -76,7 +76,7 @@ impl Serving {
     /// # Errors
     /// [`BulkError`].
     pub async fn bind(addr: SocketAddr, seed: &NodeSeed, data: DataDir) -> Result<Self, BulkError> {
-        let alpns = [STORAGE_ALPN, ADAPTER_ALPN, KEEPING_ALPN, AUDIT_ALPN];
+        let alpns = [STORAGE_ALPN, ADAPTER_ALPN, KEEPING_ALPN, AUDIT_ALPN, VOID_ALPN];
         let bulk = Arc::new(BulkEndpoint::start(seed, addr, &alpns, BulkLimits::default()).await?);
         Ok(Self { bulk, adapters: Provider::new(data) })
     }
@@ -118,6 +118,7 @@ async fn serve(holder: Arc<Holder>, adapters: Arc<Provider>, auditing: Arc<Audit
             ADAPTER_ALPN => adapters.serve(stream).await,
             KEEPING_ALPN => holder.keeping.serve(remote, stream, &holder.large).await,
             AUDIT_ALPN => auditing.serve(remote, stream).await,
+            VOID_ALPN => holder.keeping.serve_proof(remote, stream).await,
             _ => {
                 stream.reset(code::PROTOCOL);
                 Ok(())
@@ -252,7 +253,7 @@ impl Drop for Open<'_> {
 }
 
 fn located(store: &Store, object: BlobId) -> Result<Reply, Refusal> {
-    let indices = store.fragments_of(object).map_err(|error| failed(&error))?;
+    let indices = store.sound_fragments_of(object).map_err(|error| failed(&error))?;
     let manifest = store.get(object).map_err(|error| failed(&error))?;
     match manifest.filter(|bytes| !indices.is_empty() && bytes.len() <= MANIFEST_BYTES_MAX) {
         Some(manifest) => Ok(Reply::Located { object, manifest, indices }),

@@ -13,12 +13,15 @@
 //! Bytes, big-endian: kind u8 (1 fragments, 2 column), the manifest, then by kind: per fragment index u8 and its bytes; or leaf u32, and per fragment
 //! index u8, the leaf's bytes, the siblings upwards, 32 each. Indices ascend. All lengths follow from the manifest. Walrus has the same notion (its inconsistency
 //! proof); there a committee signs the verdict, here everybody computes it.
+//!
+//! *Who looks.* What k fragments give is hashed by every reader, so a false object is noticed at the first read. A false fragment that nobody asked for is
+//! not: one reader in [`REENCODE_EVERY`] encodes what it read again ([`is_reencoded`]), and so does every repair of more than one fragment.
 
 use std::collections::BTreeMap;
 
 use types::{
     encoding::{DecodeError, Reader, Writer},
-    id::{BlobId, Hash32},
+    id::{BlobId, Hash32, NodeId},
     merkle::{Opening, Tree},
 };
 
@@ -29,6 +32,15 @@ use super::{
 
 /// Longest proof: the largest object with its padding, the longest manifest, and the indices.
 pub const PROOF_BYTES_MAX: usize = OBJECT_BYTES_MAX + MANIFEST_BYTES_MAX + 64;
+
+/// One reader of an object in so many encodes it again. 16: of 32 readers one does with probability 0.87, and each pays for a sixteenth of an encoding a read.
+pub const REENCODE_EVERY: u64 = 16;
+
+/// Whether `reader` encodes `object` again after reading it: drawn by both, so that who writes a manifest cannot find one that nobody looks at.
+pub fn is_reencoded(object: BlobId, reader: NodeId) -> bool {
+    let draw = BlobId::of(&[b"tributary/reencode/v1".as_slice(), &object.0, &reader.0].concat());
+    u64::from_be_bytes(*draw.0.first_chunk().expect("a hash has 32 bytes")).is_multiple_of(REENCODE_EVERY)
+}
 
 const FRAGMENTS: u8 = 1;
 const COLUMN: u8 = 2;
@@ -246,11 +258,15 @@ fn ascending<T>(
 /// What the manifest lies about, if fragments that suffice show it.
 fn lie(manifest: &ObjectManifest, fragments: &[VerifiedFragment]) -> Option<Lie> {
     let Ok(object) = reconstruct(manifest, fragments) else { return Some(Lie::Content) };
+    false_fragment(manifest, &object).map(Lie::Fragment)
+}
+
+/// The first fragment that the manifest names and that the object, which is what the manifest names, does not have.
+pub(crate) fn false_fragment(manifest: &ObjectManifest, object: &[u8]) -> Option<u8> {
     let honest =
-        encode(&object, manifest.text_root(), manifest.profile()).expect("an object that a manifest describes can be encoded").manifest;
-    let differs = |(named, made): &(&super::FragmentRoot, &super::FragmentRoot)| named != made;
-    let index = manifest.fragments().iter().zip(honest.fragments()).position(|pair| differs(&pair))?;
-    Some(Lie::Fragment(u8::try_from(index).expect("a profile has at most 48 fragments")))
+        encode(object, manifest.text_root(), manifest.profile()).expect("an object that a manifest describes can be encoded").manifest;
+    let index = manifest.fragments().iter().zip(honest.fragments()).position(|(named, made)| named != made)?;
+    Some(u8::try_from(index).expect("a profile has at most 48 fragments"))
 }
 
 /// The first fragments that suffice, by index.

@@ -591,7 +591,7 @@ impl Fetch {
         let parts = self.parts.take_if(|parts| parts.whole() >= usize::from(parts.manifest().profile().data()))?;
         self.is_done = true;
         let received = std::mem::take(&mut self.received);
-        Some(Output::Done(parts.finish().map(|(manifest, bytes)| Fetched { manifest, bytes, received })))
+        Some(Output::Done(parts.finish(self.config.is_reencoded).map(|(manifest, bytes)| Fetched { manifest, bytes, received })))
     }
 
     /// The end, if there is nothing left to wait for.

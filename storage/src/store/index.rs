@@ -73,12 +73,12 @@ impl Location {
     }
 }
 
-fn key(item: Item) -> Vec<u8> {
+pub(super) fn key(item: Item) -> Vec<u8> {
     let (kind, index, id) = item.parts();
     Writer::new().u8(kind).blob(id).u8(index).finish()
 }
 
-fn item(key: &[u8]) -> Result<Item, DecodeError> {
+pub(super) fn item(key: &[u8]) -> Result<Item, DecodeError> {
     let mut r = Reader::new(key);
     let (kind, id, index) = (r.u8("kind")?, r.blob("id")?, r.u8("index")?);
     r.finish()?;

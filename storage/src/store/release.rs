@@ -4,9 +4,9 @@
 use types::id::BlobId;
 
 use super::{Item, Store, StoreError, segment::Header};
-use crate::erasure::Voided;
+use crate::erasure::Proof;
 
-/// Table of objects whose manifests were proved to lie.
+/// Table of objects whose manifests were proved to lie: to the name of the proof, or to one byte if it found no room.
 const VOIDED: &str = "voided-objects";
 
 impl Store {
@@ -56,15 +56,39 @@ impl Store {
         Ok(fragments.len())
     }
 
-    /// Keeps nothing of an object whose manifest was proved to lie, now and later; says how many fragments were kept here.
+    /// Keeps nothing of an object whose manifest is proved to lie, now and later, but the proof; says how many fragments were kept here. Doing it again
+    /// finishes what failed.
     ///
     /// # Errors
-    /// As [`Store::release`].
-    pub fn void(&self, voided: &Voided) -> Result<usize, StoreError> {
-        let object = voided.object();
+    /// [`StoreError::Proof`] if it convicts nobody, and as [`Store::release`]. If the proof alone found no room the object is void all the same, and
+    /// nobody can be shown why.
+    pub fn void(&self, proof: &Proof) -> Result<usize, StoreError> {
+        let (object, records) = (proof.check()?.object(), self.records());
         // First the word, then the release: what is put in between is released with the rest.
-        self.records().put(VOIDED, &object.0, &[1])?;
-        self.release_object(object)
+        records.insert_new(VOIDED, &object.0, &[1])?;
+        let fragments = self.release_object(object)?;
+        let proof = self.put(&proof.encode())?;
+        records.put(VOIDED, &object.0, &proof.0)?;
+        Ok(fragments)
+    }
+
+    /// The proof by which an object is void; nothing if it is not, or if the proof found no room.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and [`StoreError::Proof`] if what is kept is none.
+    pub fn proof_of(&self, object: BlobId) -> Result<Option<Proof>, StoreError> {
+        let Some(name) = self.records().get(VOIDED, &object.0)? else { return Ok(None) };
+        let Ok(name) = <[u8; 32]>::try_from(name.as_slice()) else { return Ok(None) };
+        Ok(self.get(BlobId(name))?.map(|bytes| Proof::decode(&bytes)).transpose()?)
+    }
+
+    /// Objects that are void, from `from` on, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub fn voided(&self, from: BlobId, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let found = self.records().scan(VOIDED, &from.0, limit)?;
+        Ok(found.into_iter().filter_map(|(object, _)| object.try_into().ok().map(BlobId)).collect())
     }
 
     /// Whether an object was proved to have no meaning.

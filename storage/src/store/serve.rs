@@ -48,7 +48,7 @@ impl Store {
     }
 
     fn located(&self, object: BlobId) -> Reply {
-        let held = self.get(object).and_then(|manifest| Ok((manifest, self.fragments_of(object)?)));
+        let held = self.get(object).and_then(|manifest| Ok((manifest, self.sound_fragments_of(object)?)));
         match held {
             Ok((Some(manifest), indices)) if !indices.is_empty() => Reply::Located { object, manifest, indices },
             Ok(_) => Reply::Refused(Refusal::Unknown { object }),
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Where an item stands, with its segment held open: collecting may delete the file, which is read to the end all the same.
-    fn kept(&self, item: Item) -> Result<Option<Kept>, StoreError> {
+    pub(super) fn kept(&self, item: Item) -> Result<Option<Kept>, StoreError> {
         let Some(mut location) = self.0.index.get(item)? else { return Ok(None) };
         for _ in 0..MOVES_MAX {
             if let Some(file) = self.segment(location.segment) {
@@ -107,19 +107,19 @@ impl Store {
     }
 }
 
-/// A fragment's record in a segment; the segment's file stays open as long as this.
-#[derive(Debug)]
-struct Kept {
+/// An item's record in a segment; the segment's file stays open as long as this.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
     file: Arc<dyn DiskFile>,
-    location: Location,
+    pub(super) location: Location,
 }
 
 impl Kept {
-    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read(self.location.at + as_u64(segment::RECORD_HEADER_BYTES) + at, out)
     }
 
-    fn failed(&self, item: Item, error: io::Error) -> StoreError {
+    pub(super) fn failed(&self, item: Item, error: io::Error) -> StoreError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Corrupt { item, expected: self.location.hash, got: None }.into(),
             _ => io_error("read", segment::name(self.location.segment))(error),

@@ -297,6 +297,51 @@ fn a_walk_looks_at_everything_once_in_bounded_steps_and_says_how_far_it_is() {
 }
 
 #[test]
+fn a_walk_goes_on_where_it_was_written_down_and_reads_a_large_item_over_several_steps() {
+    let disk = CrashDisk::default();
+    let store = on(&disk);
+    let large = store.put(&vec![7; 300_000]).unwrap();
+    store.put(&[8; 1_000]).unwrap();
+    disk.rot("00000001.seg", 12 + 84 + 299_999);
+    let (mut walk, mut corrupt, mut steps) = (Walk::new(&store).unwrap(), Vec::new(), 0);
+    while !walk.progress().is_done {
+        let before = walk.progress().bytes;
+        corrupt.extend(walk.step(&store, 50_000).unwrap());
+        assert!(walk.progress().bytes - before <= 50_000, "no more than it may");
+        steps += 1;
+        if steps == 3 {
+            walk = Walk::resume(&store, &walk.place()).unwrap();
+        }
+        assert!(steps < 20);
+    }
+    assert_eq!((walk.progress().bytes, walk.progress().items, walk.progress().corrupt), (301_000, 2, 1));
+    assert_eq!(corrupt.iter().map(|corrupt| corrupt.item).collect::<Vec<_>>(), [Item::Blob(large)]);
+    assert_eq!(Walk::resume(&store, &walk.place()).unwrap().progress(), walk.progress());
+    assert_eq!(Walk::resume(&store, b"no place").unwrap().progress(), Walk::new(&store).unwrap().progress());
+}
+
+#[test]
+fn a_rotten_fragment_stays_marked_over_a_restart_until_it_is_stored_anew() {
+    let disk = CrashDisk::default();
+    let (store, encoded) = (on(&disk), object());
+    let id = encoded.manifest.id();
+    [0, 1].into_iter().for_each(|index| put_fragment(&store, &encoded, index));
+    let item = Item::Fragment { object: id, index: 1 };
+    let len = disk.len_of("00000001.seg");
+    disk.rot("00000001.seg", len - 3);
+    assert!(store.mark_rotten(item).unwrap() && !store.mark_rotten(item).unwrap());
+    drop(store);
+    let store = on(&disk);
+    assert_eq!((store.rotten(9).unwrap(), store.sound_fragments_of(id).unwrap()), (vec![item], vec![0]));
+    assert_eq!(store.fragments_of(id).unwrap(), [0, 1], "it is still kept");
+    assert_eq!(store.recheck(9).unwrap(), Rechecked { rotten: vec![item], mended: vec![] });
+    put_fragment(&store, &encoded, 1);
+    assert_eq!((store.rotten(9).unwrap(), store.sound_fragments_of(id).unwrap()), (vec![], vec![0, 1]));
+    store.mark_rotten(item).unwrap();
+    assert_eq!(store.recheck(9).unwrap(), Rechecked { rotten: vec![], mended: vec![item] }, "a mark without a cause");
+}
+
+#[test]
 fn an_object_that_was_proved_false_is_released_and_never_kept_again() {
     let store = on(&CrashDisk::default());
     let mut lying = object();
@@ -310,9 +355,12 @@ fn an_object_that_was_proved_false_is_released_and_never_kept_again() {
     let fragments: Vec<_> =
         (0..3_u8).map(|index| lying.manifest.verify(index, lying.fragments[usize::from(index)].clone()).unwrap()).collect();
     let proof = crate::erasure::Proof::find(&lying.manifest, &fragments).unwrap().unwrap();
-    let voided = crate::erasure::Proof::decode(&proof.encode()).unwrap().check().unwrap();
-    assert_eq!(store.void(&voided).unwrap(), 2);
+    let (proof, void) = (crate::erasure::Proof::decode(&proof.encode()).unwrap(), lying.manifest.id());
+    assert_eq!(store.void(&proof).unwrap(), 2);
     assert!(matches!(store.put_fragment(&lying.manifest, &fragments[1]), Err(StoreError::Void { .. })));
+    assert_eq!((store.proof_of(void).unwrap(), store.voided(BlobId::ZERO, 9).unwrap()), (Some(proof.clone()), vec![void]));
+    assert_eq!(store.void(&proof).unwrap(), 0, "once is enough");
+    assert_eq!(store.proof_of(object().manifest.id()).unwrap(), None);
     assert_eq!(store.fragments_of(object().manifest.id()).unwrap(), [0], "the honest one stays");
 }
 
@@ -454,7 +502,11 @@ mod network {
         }
 
         fn fetch(&self) -> Result<Fetched, FetchError> {
-            let mut fetch = Fetch::new(self.object.manifest.id(), (0..5).map(node), fetch::Config::default());
+            self.fetch_as(fetch::Config::default())
+        }
+
+        fn fetch_as(&self, config: fetch::Config) -> Result<Fetched, FetchError> {
+            let mut fetch = Fetch::new(self.object.manifest.id(), (0..5).map(node), config);
             let mut inputs = VecDeque::from([fetch::Input::Start]);
             loop {
                 let (now, input) =
@@ -527,10 +579,43 @@ mod network {
         let network = Network::spread_of(lying, vec![]);
         let FetchError::Lied { proof, error } = network.fetch().unwrap_err() else { panic!("no proof came") };
         assert!(error.to_string().contains("manifest is false"), "{error}");
-        let voided = crate::erasure::Proof::decode(&proof.encode()).unwrap().check().unwrap();
-        assert_eq!(voided.object(), network.object.manifest.id());
-        network.stores.values().for_each(|store| assert_eq!(store.void(&voided).unwrap(), 1));
+        let proof = crate::erasure::Proof::decode(&proof.encode()).unwrap();
+        assert_eq!(proof.object(), network.object.manifest.id());
+        network.stores.values().for_each(|store| assert_eq!(store.void(&proof).unwrap(), 1));
         assert!(matches!(network.fetch(), Err(FetchError::NoManifest { .. })));
+    }
+
+    #[test]
+    fn a_reader_that_encodes_again_proves_a_false_fragment_that_it_did_not_need() {
+        let mut lying = object();
+        // The last fragment is another object's, under its right names.
+        let other = encode(&vec![9; lying.manifest.length()], Hash32::ZERO, Profile::DEVNET).unwrap();
+        let (mut manifest, other_manifest) = (lying.manifest.encode(), other.manifest.encode());
+        let last = manifest.len() - 64;
+        manifest[last..].copy_from_slice(&other_manifest[last..]);
+        lying.manifest = ObjectManifest::decode(&manifest).unwrap();
+        lying.fragments[4] = other.fragments[4].clone();
+        let bytes = crate::erasure::reconstruct(
+            &lying.manifest,
+            &(0..3_u8).map(|index| lying.manifest.verify(index, lying.fragments[usize::from(index)].clone()).unwrap()).collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let network = Network::spread_of(lying, bytes.clone());
+        assert_eq!(network.fetch().unwrap().bytes, bytes, "who does not look sees nothing");
+        let config = fetch::Config { is_reencoded: true, ..fetch::Config::default() };
+        let FetchError::Lied { proof, error } = network.fetch_as(config).unwrap_err() else { panic!("no proof came") };
+        assert!(error.to_string().contains("another fragment 4"), "{error}");
+        let lie = proof.check().unwrap().lie();
+        assert_eq!(lie, crate::erasure::Lie::Fragment(4));
+        network.stores.values().for_each(|store| assert_eq!(store.void(&proof).unwrap(), 1));
+    }
+
+    #[test]
+    fn one_reader_in_sixteen_encodes_an_object_again_and_none_can_be_told_beforehand() {
+        let object = object().manifest.id();
+        let readers = (0..1_600_u32).map(|number| NodeId(BlobId::of(&number.to_be_bytes()).0));
+        let drawn = readers.filter(|reader| crate::erasure::is_reencoded(object, *reader)).count();
+        assert!((60..=140).contains(&drawn), "{drawn} of 1,600");
     }
 
     #[test]
@@ -574,5 +659,32 @@ mod network {
         assert_eq!((reading.piece(&mut piece), reading.piece(&mut piece)), (Ok(()), Ok(())));
         assert_eq!(reading.piece(&mut piece), Err(Refusal::Corrupt { object: id, index: 0 }));
         assert_eq!(read(&store, &object.manifest, 0, run), Err(Refusal::Corrupt { object: id, index: 0 }));
+    }
+
+    #[test]
+    fn a_fragment_that_collecting_moves_is_read_to_its_end_and_found_in_its_new_place() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * 700_000).collect();
+        let object = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+        let (folder, id) = (tempfile::tempdir().unwrap(), object.manifest.id());
+        let store = Store::open(folder.path(), Config { segment_bytes: 2_200_000, ..Config::default() }).unwrap();
+        [0, 1, 3, 2].into_iter().for_each(|index| put_fragment(&store, &object, index));
+        let mut reading = store.read_range(id, 0, Run::all(700_000), None).unwrap();
+        let (mut piece, mut pieces) = (Vec::new(), 1);
+        reading.piece(&mut piece).unwrap();
+        for index in [1, 3] {
+            assert!(store.release(Item::Fragment { object: id, index }).unwrap());
+        }
+        while !store.collect(1 << 20).unwrap().is_done {}
+        assert!(!folder.path().join("00000001.seg").exists(), "it was dropped");
+        while !reading.is_done() {
+            reading.piece(&mut piece).unwrap();
+            pieces += 1;
+        }
+        assert!(pieces > 2);
+        let blocks = read(&store, &object.manifest, 0, Run::all(700_000)).unwrap();
+        assert!(blocks.iter().flat_map(Block::bytes).eq(&object.fragments[0]));
+        assert_eq!(store.peek_fragment(id, 0, 699_000, 1_000).unwrap().as_deref(), Some(&object.fragments[0][699_000..]));
+        assert_eq!(store.peek_fragment(id, 0, 699_000, 1_001).unwrap(), None);
+        assert_eq!(store.peek_fragment(id, 1, 0, 1).unwrap(), None);
     }
 }

@@ -7,10 +7,10 @@ use types::id::BlobId;
 
 use super::{Answer, Ask, Context, ObjectRow, ask, report};
 
-/// Make the running node look now for lost fragments: it asks the other holders of its objects what they have, and mends what is due and its turn.
+/// Make the running node look now for lost fragments: it asks the other holders of its objects what they have, mends what is due and its turn, and reads its whole store for rot.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Patience and budget are those of the configuration ([keeping.repair]): a holder that is merely silent keeps its fragments for some hours.\n\nExample:\n  tributary storage repair\n\nNext: tributary storage status shows what came of it."
+    after_help = "Patience and budget are those of the configuration ([keeping.repair]): a holder that is merely silent keeps its fragments for some hours. The store is read at [keeping] scrub_bytes_per_s; what has rotted is computed anew from other holders.\n\nExample:\n  tributary storage repair\n\nNext: tributary storage status shows what came of it."
 )]
 pub(super) struct Args {
     /// Only tell of this object.

@@ -4,12 +4,16 @@ use clap::Args as ClapArgs;
 use types::id::BlobId;
 
 use super::{Context, ObjectRow, Report, picture, report};
-use crate::{output::table, service::keeping::report::Stands};
+use crate::{
+    notice::now_s,
+    output::table,
+    service::{keeping::report::Stands, upkeep},
+};
 
 /// Show what the running node holds, how each object stands, and how its audits ended.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "One letter per fragment: @ held here, # held by another node, . its holder is silent, x lost. An object that falls below its floor is due: its\ncoordinators of the epoch bring it back to all fragments.\n\nExamples:\n  tributary storage status\n  tributary storage status 8f0c...e1 --json\n\nNext: tributary storage repair makes the node look at once."
+    after_help = "One letter per fragment: @ held here, # held by another node, . its holder is silent, x lost. An object that falls below its floor is due: its\ncoordinators of the epoch bring it back to all fragments. The node reads every byte it keeps once in [keeping] scrub_days (14), marks what has rotted and has it\ncomputed anew, frees the room of what was released ([keeping] collect_bytes_per_s), and keeps nothing of an object whose manifest was proved to be a lie.\n\nExamples:\n  tributary storage status\n  tributary storage status 8f0c...e1 --json\n\nNext: tributary storage repair makes the node look at once."
 )]
 pub(super) struct Args {
     /// Only this object.
@@ -25,14 +29,15 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 fn describe(report: &Report) -> String {
     let percent = report.used_bytes.saturating_mul(100) / report.used_bytes.saturating_add(report.free_bytes).max(1);
     let mut text = format!(
-        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\n",
+        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\nupkeep    {}\n",
         report.node,
         report.epoch,
         report.used_bytes,
         report.used_bytes.saturating_add(report.free_bytes),
         report.standing,
         audits(report),
-        report.roll
+        report.roll,
+        upkept(&report.upkeep, now_s())
     );
     if !report.is_storing {
         text.push_str("\nthis node does not store: set storage = true in its configuration");
@@ -51,6 +56,33 @@ fn describe(report: &Report) -> String {
 fn audits(report: &Report) -> String {
     let each: Vec<_> = report.audits.iter().map(|audit| format!("{} {:?}", audit.epoch, audit.outcome).to_lowercase()).collect();
     if each.is_empty() { "none yet".to_owned() } else { format!("epoch {}", each.join(", ")) }
+}
+
+/// What the node does by itself, in a line or some.
+fn upkept(upkeep: &upkeep::Report, now_s: u64) -> String {
+    let upkeep::Scrub { days, bytes_per_s, bytes, bytes_total, last_round_s, .. } = upkeep.scrub;
+    let last =
+        last_round_s.map_or_else(String::new, |ended_s| format!(", the last round ended {} h ago", now_s.saturating_sub(ended_s) / 3_600));
+    let mut text = match days {
+        0 => "the store is not read for rot ([keeping] scrub_bytes_per_s = 0)".to_owned(),
+        days => format!("{bytes} of {bytes_total} bytes read for rot at {bytes_per_s} bytes/s, all within {days} days{last}"),
+    };
+    if upkeep.dead_bytes > 0 || upkeep.collected_bytes > 0 {
+        text.push_str(&format!(
+            "; {} bytes released and not yet freed, {} freed since the start",
+            upkeep.dead_bytes, upkeep.collected_bytes
+        ));
+    }
+    if upkeep.handed_on > 0 {
+        text.push_str(&format!("; {} fragments that others took over were released", upkeep.handed_on));
+    }
+    for item in &upkeep.rotten {
+        text.push_str(&format!("\nrotten    {item}: to be computed anew"));
+    }
+    for object in &upkeep.void {
+        text.push_str(&format!("\nvoid      {object}: its manifest was proved to be a lie, nothing of it is kept"));
+    }
+    text
 }
 
 fn line(row: &ObjectRow, report: &Report) -> Vec<String> {
@@ -121,6 +153,14 @@ mod tests {
                 AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
             ],
             roll: "not on the roll".to_owned(),
+            upkeep: upkeep::Report {
+                scrub: upkeep::Scrub { days: 14, bytes_per_s: 7, bytes: 30, bytes_total: 250, ..upkeep::Scrub::default() },
+                rotten: vec!["fragment 2 of object 07".to_owned()],
+                dead_bytes: 40,
+                collected_bytes: 60,
+                void: vec![BlobId([8; 32])],
+                handed_on: 2,
+            },
             objects: vec![row],
             is_more: false,
         }
@@ -132,6 +172,18 @@ mod tests {
         for part in ["#@.x#", "tides 0", "3/5", "due", "250 bytes used of 1000 (25 %)", "standing  warned", "epoch 10 passed, 11 failed"] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        let void = format!("void      {}: its manifest was proved to be a lie", BlobId([8; 32]));
+        for part in [
+            "30 of 250 bytes read for rot at 7 bytes/s, all within 14 days; 40 bytes released and not yet freed, 60 freed since the start; 2 fragments that others",
+            "rotten    fragment 2 of object 07: to be computed anew",
+            &void,
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let off = upkeep::Report::default();
+        assert_eq!(upkept(&off, 0), "the store is not read for rot ([keeping] scrub_bytes_per_s = 0)");
+        let ended = upkeep::Scrub { days: 14, last_round_s: Some(1_000), ..upkeep::Scrub::default() };
+        assert!(upkept(&upkeep::Report { scrub: ended, ..off }, 8_300).contains("ended 2 h ago"));
         let idle = Report { objects: vec![], audits: vec![], ..example() };
         assert!(describe(&idle).contains("none yet") && describe(&idle).contains("no fragments are held"));
         assert!(describe(&Report { is_storing: false, ..idle }).contains("storage = true"));

@@ -127,6 +127,11 @@ impl Auditing {
             (answer, missing)
         });
         let (answer, missing) = walked.await?;
+        if let Some((object, _)) = missing
+            && self.keeping.is_void(object)?
+        {
+            bail!("object {object}, to which this node committed, was proved void since");
+        }
         if let Some((object, fragment)) = missing {
             // Not this node's fault, and no answer to be convicted by: its auditors know of the request too.
             if let Some(erased) = self.keeping.erased(object)? {

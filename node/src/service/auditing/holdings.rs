@@ -28,6 +28,10 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
     loop {
         let records = keeping.records(from, SCAN)?;
         for record in &records {
+            // Nor does anybody hold what is void.
+            if keeping.is_void(record.object())? {
+                continue;
+            }
             // The record of an object that the chain does not know any more, or that was erased on request, says nothing.
             if let Ok(registered) = keeping.registered(record.object()).await {
                 all.insert(record.object(), registered.assignment(record)?);
@@ -84,7 +88,7 @@ fn tops_key(object: BlobId, fragment: u8) -> Vec<u8> {
 }
 
 /// Forgets the digests of an object's fragments.
-pub(in crate::service) fn forget(store: &storage::store::Store, object: BlobId) -> anyhow::Result<()> {
+pub(in crate::service) fn forget_object(store: &storage::store::Store, object: BlobId) -> anyhow::Result<()> {
     for (key, _) in store.records().scan(TOPS, &object.0, usize::from(u8::MAX) + 1)? {
         if key.starts_with(&object.0) {
             store.records().remove(TOPS, &key)?;
@@ -99,6 +103,12 @@ fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyh
 
 fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: &Tops) -> anyhow::Result<()> {
     Ok(store.records().put(TOPS, &tops_key(object, fragment), &tops.to_bytes())?)
+}
+
+/// Forgets the digests of a fragment that was released.
+pub(super) fn forget_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<()> {
+    store.records().remove(TOPS, &tops_key(object, fragment))?;
+    Ok(())
 }
 
 /// Opens one range of a fragment that lies here; nothing if its bytes are gone or not what they were. Blocks on the disk, which reads the range alone
@@ -135,4 +145,51 @@ fn open_whole(store: &storage::store::Store, holding: &Holding, place: u32) -> O
 pub(super) async fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
     let all = assignments(keeping).await?;
     Ok(all.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(node)?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use storage::{
+        erasure::{Encoded, Profile, encode},
+        store::{Config, Store},
+    };
+    use types::id::Hash32;
+
+    use super::*;
+
+    fn kept(folder: &Path, object: &Encoded) -> Store {
+        let store = Store::open(folder, Config::default()).unwrap();
+        let fragment = object.manifest.verify(1, object.fragments[1].clone()).unwrap();
+        store.put_fragment(&object.manifest, &fragment).unwrap();
+        store
+    }
+
+    #[test]
+    fn with_its_digests_kept_a_range_is_opened_alone_and_without_them_by_the_whole_fragment() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * 100_000).collect();
+        let object = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (id, holding) = (object.manifest.id(), holding(&object.manifest, 1).unwrap());
+        let store = kept(folder.path(), &object);
+        let opened = |store: &Store| -> Vec<u32> { (0..7).filter(|place| open(store, &holding, *place).is_some()).collect() };
+        let whole: Vec<_> = (0..7).map(|place| open(&store, &holding, place).unwrap()).collect();
+        keep_tops(&store, id, 1, &Tops::of(&object.fragments[1])).unwrap();
+        for (place, whole) in (0..7).zip(&whole) {
+            assert!(open(&store, &holding, place).as_ref() == Some(whole) && whole.is_of(&holding, place));
+        }
+        assert_eq!(open(&store, &holding, 7), None);
+        drop(store);
+        // The fragment is the last record of the only segment.
+        let segment = folder.path().join("00000001.seg");
+        let mut disk = fs::read(&segment).unwrap();
+        let at = disk.len() - object.fragments[1].len() + 2 * 16_384 + 5;
+        disk[at] ^= 1;
+        fs::write(&segment, disk).unwrap();
+        let store = Store::open(folder.path(), Config::default()).unwrap();
+        assert_eq!(opened(&store), [0, 1, 3, 4, 5, 6], "the damaged range alone is not shown");
+        keep_tops(&store, id, 1, &Tops::of(&[0])).unwrap();
+        assert_eq!(opened(&store), [] as [u32; 0], "the whole fragment is damaged");
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
     service::{
         auditing::{self, Auditing},
         repair::{Question, Seen},
+        upkeep,
     },
 };
 
@@ -77,6 +78,8 @@ pub struct Report {
     pub audits: Vec<AuditRow>,
     /// How it stands to the chain's roll of auditors, by which rent is paid.
     pub roll: String,
+    /// What it does by itself to keep its store in order.
+    pub upkeep: upkeep::Report,
     /// Objects of which it holds a fragment.
     pub objects: Vec<ObjectRow>,
     /// Whether there are more of them.
@@ -160,6 +163,8 @@ pub struct Reporting {
     pub keeping: Arc<Keeping>,
     /// Audits.
     pub auditing: Arc<Auditing>,
+    /// Upkeep.
+    pub upkeep: Arc<upkeep::View>,
     /// To repair.
     pub questions: mpsc::Sender<Question>,
 }
@@ -187,6 +192,7 @@ impl Reporting {
             Ask::Status(after) => Ok(Answer::Report(Box::new(self.report(after).await?))),
             Ask::Repair => {
                 ensure!(self.keeping.is_storing, "this node does not store: set storage = true in its configuration");
+                self.upkeep.look();
                 self.keeping.notices.try_send(Notice::Look).context("repair is busy: ask again in a moment")?;
                 Ok(Answer::Looking)
             }
@@ -233,6 +239,7 @@ impl Reporting {
             standing: word(standing).to_owned(),
             audits,
             roll: self.auditing.on_roll(),
+            upkeep: self.upkeep.report(),
             objects: objects.collect(),
             is_more,
         })

@@ -12,13 +12,14 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use storage::{
-    erasure::{self, ObjectManifest, VerifiedFragment},
+    erasure::{self, ObjectManifest, Proof, VerifiedFragment},
     proto::{
         fetch::StreamEnd,
         keeping::{Ask, HandedOver, Record, Reply as Word, message::Take},
         message::{Refusal, Reply, Request},
         repair::{Method, Work},
     },
+    store::StoreError,
 };
 use tokio::{task::JoinSet, time::timeout};
 use types::{
@@ -70,7 +71,13 @@ async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &m
     let fragments = gather(keeping, &manifest, &sources, &storers, damaged).await?;
     let wanted: Vec<u8> = targets.iter().map(|(fragment, _)| *fragment).collect();
     let (known, bytes) = (manifest.clone(), tokio::task::spawn_blocking(move || compute(&manifest, &fragments, method, &wanted)));
-    let rebuilt = bytes.await??;
+    let rebuilt = match bytes.await?? {
+        Computed::Fragments(rebuilt) => rebuilt,
+        Computed::Lie(proof) => {
+            keeping.void_everywhere(*proof).await?;
+            bail!("its manifest is a lie, and the object is void");
+        }
+    };
     let mut carried = JoinSet::new();
     for ((fragment, to), bytes) in targets.into_iter().zip(rebuilt) {
         let (keeping, manifest, storer) = (Arc::clone(keeping), known.clone(), storers.get(&to).copied());
@@ -88,8 +95,11 @@ async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &m
 
 /// The object's manifest: this node's, or that of a holder.
 async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], storers: &Storers) -> anyhow::Result<ObjectManifest> {
-    if let Some(own) = keeping.store.manifest(object)? {
-        return Ok(own);
+    match keeping.store.manifest(object) {
+        Ok(Some(own)) => return Ok(own),
+        // Stored anew with the fragment.
+        Ok(None) | Err(StoreError::Corrupt(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     for storer in sources.iter().filter_map(|(_, holder)| storers.get(holder)) {
         let asked = exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Locate { object }, CARRY_LIMIT).await;
@@ -165,7 +175,7 @@ async fn read(
         return match tokio::task::spawn_blocking(move || store.get_fragment(object, index)).await {
             Ok(Ok(Some(bytes))) => manifest.verify(index, bytes).map_err(|error| Unread::Lost(error.to_string())),
             Ok(Ok(None)) => Err(Unread::Lost("it is not here".to_owned())),
-            Ok(Err(storage::store::StoreError::Corrupt(corrupt))) => Err(Unread::Lost(corrupt.to_string())),
+            Ok(Err(StoreError::Corrupt(corrupt))) => Err(Unread::Lost(corrupt.to_string())),
             Ok(Err(error)) => Err(Unread::Away(error.into())),
             Err(error) => Err(Unread::Away(error.into())),
         };
@@ -187,8 +197,24 @@ async fn read(
     })
 }
 
-/// The lost fragments, in order of `wanted`, each hashed against the manifest.
-fn compute(
+/// What the fragments that were read give.
+#[derive(Debug)]
+enum Computed {
+    /// The lost fragments, in the order in which they were asked for, each hashed against the manifest.
+    Fragments(Vec<VerifiedFragment>),
+    /// Something else than the manifest says.
+    Lie(Box<Proof>),
+}
+
+fn compute(manifest: &ObjectManifest, fragments: &[VerifiedFragment], method: Method, wanted: &[u8]) -> anyhow::Result<Computed> {
+    match computed(manifest, fragments, method, wanted) {
+        Ok(rebuilt) => Ok(Computed::Fragments(rebuilt)),
+        // Each of them is what the manifest names: if it is not a lie, what failed is not the bytes' doing.
+        Err(error) => Proof::find(manifest, fragments)?.map(|proof| Computed::Lie(Box::new(proof))).ok_or(error),
+    }
+}
+
+fn computed(
     manifest: &ObjectManifest,
     fragments: &[VerifiedFragment],
     method: Method,
@@ -260,5 +286,50 @@ async fn hand_over(
         }
         Word::Refused(reason) => bail!("{reason}"),
         Word::Heard | Word::Record { .. } => bail!("it answered another question"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::erasure::{Encoded, Lie, Profile, encode};
+    use types::id::Hash32;
+
+    use super::*;
+
+    fn object() -> Encoded {
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * 10_000 - 7).collect();
+        encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap()
+    }
+
+    fn read(manifest: &ObjectManifest, object: &Encoded, indices: [u8; 3]) -> Vec<VerifiedFragment> {
+        indices.map(|index| manifest.verify(index, object.fragments[usize::from(index)].clone()).unwrap()).to_vec()
+    }
+
+    #[test]
+    fn repair_gives_what_was_lost_by_either_method() {
+        let object = object();
+        let fragments = read(&object.manifest, &object, [0, 2, 4]);
+        for (method, wanted) in [(Method::Single, vec![1]), (Method::Decode, vec![1, 3])] {
+            let Computed::Fragments(rebuilt) = compute(&object.manifest, &fragments, method, &wanted).unwrap() else { panic!("no lie") };
+            let came: Vec<_> = rebuilt.iter().map(|fragment| (fragment.index(), fragment.bytes().to_vec())).collect();
+            let expected: Vec<_> = wanted.iter().map(|index| (*index, object.fragments[usize::from(*index)].clone())).collect();
+            assert!(came == expected, "{method:?}");
+        }
+        assert!(compute(&object.manifest, &fragments[..2], Method::Decode, &[1]).is_err(), "too few are no lie");
+    }
+
+    #[test]
+    fn repair_proves_a_manifest_whose_fragments_are_no_object() {
+        let honest = object();
+        let mut bytes = honest.manifest.encode();
+        // The keccak root and the BLAKE3 of fragment 3 are another one's.
+        let (at, other) = (bytes.len() - 2 * 64, bytes.len() - 64);
+        bytes.copy_within(other.., at);
+        let lying = ObjectManifest::decode(&bytes).unwrap();
+        let fragments = read(&lying, &honest, [0, 1, 2]);
+        for (method, wanted) in [(Method::Single, vec![3]), (Method::Decode, vec![3, 4])] {
+            let Computed::Lie(proof) = compute(&lying, &fragments, method, &wanted).unwrap() else { panic!("{method:?} saw no lie") };
+            assert_eq!(proof.check().unwrap().lie(), Lie::Fragment(3));
+        }
     }
 }

@@ -5,25 +5,12 @@
 use std::sync::Arc;
 
 use storage::proto::keeping::Record;
-use types::id::{Address, BlobId};
+use types::id::BlobId;
 
 use crate::{
-    datanet::{
-        keeping::{look, tell},
-        placing::Storer,
-    },
+    datanet::keeping::{look, tell},
     service::keeping::{Keeping, Notice},
 };
-
-/// The other holders of an object that are heard.
-pub(super) async fn others(keeping: &Keeping, object: BlobId) -> anyhow::Result<Vec<(u8, Storer)>> {
-    let Some(record) = keeping.record(object)? else { return Ok(Vec::new()) };
-    let assignment = keeping.registered(object).await?.assignment(&record)?;
-    let storers = keeping.storers().await?;
-    let me = keeping.me();
-    let heard = |(fragment, holder): (u8, Address)| Some((fragment, *storers.get(&holder)?));
-    Ok(assignment.holders().filter(|(_, holder)| *holder != me).filter_map(heard).collect())
-}
 
 /// Asks about each object, one after the other.
 pub(super) async fn survey(keeping: Arc<Keeping>, objects: Vec<BlobId>) {
@@ -35,7 +22,7 @@ pub(super) async fn survey(keeping: Arc<Keeping>, objects: Vec<BlobId>) {
 }
 
 async fn survey_one(keeping: &Arc<Keeping>, object: BlobId) -> anyhow::Result<()> {
-    let asked = others(keeping, object).await?;
+    let asked = keeping.others(object).await?;
     let words = futures::future::join_all(asked.iter().map(|(_, storer)| look(&keeping.bulk, storer.node, storer.addr, object))).await;
     for record in words.iter().filter_map(|word| word.as_ref().ok()?.record.as_ref()) {
         if let Err(error) = keeping.take_in(record).await {

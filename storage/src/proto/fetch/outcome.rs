@@ -31,6 +31,8 @@ pub struct Config {
     pub data_first: Duration,
     /// The least time after which a stream may count as late. 1 s: below, a second stream costs more than it gains.
     pub hedge_after: Duration,
+    /// Encode what came again, and look whether the manifest names these fragments ([`is_reencoded`](crate::erasure::is_reencoded)). No: the caller draws.
+    pub is_reencoded: bool,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             retry_after: Duration::from_millis(500),
             data_first: Duration::from_millis(30),
             hedge_after: Duration::from_secs(1),
+            is_reencoded: false,
         }
     }
 }

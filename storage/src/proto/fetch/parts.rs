@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::FetchError;
 use crate::{
-    erasure::{self, ObjectManifest, Proof, VerifiedFragment},
+    erasure::{self, ObjectManifest, Proof, ReconstructError, VerifiedFragment, false_fragment},
     proto::range::{Block, Decoder, Encoder, Run, Shape, Tree},
 };
 
@@ -180,19 +180,31 @@ impl Parts {
         }
     }
 
-    /// The object, once as many fragments are here as suffice. Where they make another than the manifest says, the proof of it.
-    pub(super) fn finish(mut self) -> Result<(ObjectManifest, Vec<u8>), FetchError> {
+    /// The object, once as many fragments are here as suffice. Where they make another than the manifest says, or, if that `is_reencoded`, the object
+    /// makes others, the proof of it.
+    pub(super) fn finish(mut self, is_reencoded: bool) -> Result<(ObjectManifest, Vec<u8>), FetchError> {
         let data = self.manifest.profile().data();
         let whole: BTreeSet<u8> = self.fragments.keys().copied().filter(|index| self.is_whole(*index)).collect();
         let here = whole.iter().filter(|index| **index < data).map(|index| usize::from(*index)).collect();
         let others = self.others.iter().filter(|(index, _)| whole.contains(index));
         let others = others.map(|(index, bytes)| (usize::from(*index), bytes.as_slice())).collect();
         match erasure::complete(&self.manifest, &mut self.object, &here, &others) {
-            Ok(()) => Ok((self.manifest, self.object)),
-            Err(error) => Err(match Proof::find(&self.manifest, &self.verified(&whole)) {
-                Ok(Some(proof)) => FetchError::Lied { error, proof: Box::new(proof) },
-                _ => error.into(),
-            }),
+            Ok(()) => match is_reencoded.then(|| false_fragment(&self.manifest, &self.object)).flatten() {
+                None => Ok((self.manifest, self.object)),
+                Some(fragment) => {
+                    // Its padding, which was cut off, is zero.
+                    self.object.resize(usize::from(data) * self.manifest.fragment_len(), 0);
+                    Err(self.lied(ReconstructError::FalseFragment { object: self.manifest.id(), fragment }, &whole))
+                }
+            },
+            Err(error) => Err(self.lied(error, &whole)),
+        }
+    }
+
+    fn lied(&self, error: ReconstructError, whole: &BTreeSet<u8>) -> FetchError {
+        match Proof::find(&self.manifest, &self.verified(whole)) {
+            Ok(Some(proof)) => FetchError::Lied { error, proof: Box::new(proof) },
+            _ => error.into(),
         }
     }
 
