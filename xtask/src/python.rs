@@ -1,5 +1,5 @@
 //! Python as a tool: the interpreter, pip, and sets of packages under `.cache/`, one for the script that makes the vectors, one for the analysis of
-//! the contracts.
+//! the contracts, one for the check of Croissant.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,6 +28,10 @@ pub(crate) const VECTORS: Set = Set { requirements: "tests/fixtures/requirements
 /// slither and halmos, which need Python 3.11.
 pub(crate) const ANALYSIS: Set =
     Set { requirements: "chain-bridge/contracts/tools/requirements.txt", venv: "venv-contracts", plain: "py-contracts" };
+
+/// The reference library of Croissant, which checks what exports write. Its dependencies need Python 3.11.
+pub(crate) const CROISSANT: Set =
+    Set { requirements: "tests/fixtures/croissant/requirements.txt", venv: "venv-croissant", plain: "py-croissant" };
 
 /// What an interpreter needs to see a set of packages.
 #[derive(Debug)]
