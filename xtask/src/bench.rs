@@ -27,19 +27,26 @@ pub(crate) struct Options {
     /// Also measure what takes many minutes: the demonstration with training.
     #[arg(long)]
     cold: bool,
-    /// Also measure what takes tens of gigabytes of disk: a contribution of 10 GB.
+    /// Also measure what takes tens of gigabytes of disk: a contribution of 10 GB, read, checked, cut and compressed.
     #[arg(long)]
     full: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Group {
+    /// The demonstration, and what one answer costs on its way.
     First,
+    /// Settling: gas, books of money, coverage of the contracts.
     Chain,
+    /// Keeping data: code, gate, fetch, audits, durability, a contributor's memory, beside their peers.
     Storage,
+    /// None yet.
     Engine,
+    /// None yet.
     Attribution,
+    /// None yet.
     Gpu,
+    /// None yet.
     Network,
 }
 

@@ -1,5 +1,5 @@
 //! Python as a tool: the interpreter, pip, and sets of packages under `.cache/`, one for the script that makes the vectors, one for the analysis of
-//! the contracts, one for the check of Croissant.
+//! the contracts, one for the check of Croissant, one with those whom the gate is measured against.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,6 +32,9 @@ pub(crate) const ANALYSIS: Set =
 /// The reference library of Croissant, which checks what exports write. Its dependencies need Python 3.11.
 pub(crate) const CROISSANT: Set =
     Set { requirements: "tests/fixtures/croissant/requirements.txt", venv: "venv-croissant", plain: "py-croissant" };
+
+/// Those whom the gate is measured against, datatrove and Presidio, and Faker. Figures need them, tests do not: they read what was found once.
+pub(crate) const ORACLES: Set = Set { requirements: "tests/fixtures/gate/requirements.txt", venv: "venv-oracles", plain: "py-oracles" };
 
 /// What an interpreter needs to see a set of packages.
 #[derive(Debug)]
