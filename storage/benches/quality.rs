@@ -127,7 +127,7 @@ fn pairs(file: &str) -> Result<(), Box<dyn Error>> {
     let likeness = |pair: &Pair| f64::from(pair.shared) / f64::from(pair.union);
     let (least, most) = pairs.iter().map(likeness).fold((1.0_f64, 0.0_f64), |(least, most), like| (least.min(like), most.max(like)));
     let note = format!(
-        "{} pairs at a measured Jaccard of {least:.3} to {most:.3}, {} of them from 0.8 on; ours held back {}, datatrove {}",
+        "{} pairs at a measured Jaccard of {least:.3} to {most:.3}, {} of them from 0.8 on; ours held back {}, datatrove by its defaults {}",
         pairs.len(),
         ours.wanted,
         ours.findings,

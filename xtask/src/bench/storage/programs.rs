@@ -12,7 +12,8 @@ use crate::bench::Row;
 use crate::shell::{cargo, command, execute, read, target};
 use crate::{contracts, fetch as inputs, python};
 
-/// Bytes whose whole way to five nodes is timed, those whose contributor's memory is watched, and those that are only read, checked, cut and compressed with `--full`.
+/// Bytes whose whole way to five nodes is timed, those whose contributor's memory is watched, and those that are only read, checked, cut and compressed
+/// with `--full`.
 const TIMED_BYTES: u64 = 100_000_000;
 const WATCHED_BYTES: u64 = 1_000_000_000;
 const FULL_BYTES: u64 = 10_000_000_000;
@@ -142,7 +143,8 @@ pub(super) fn durability() -> Result<Vec<Row>> {
     Ok(vec![reads, nines])
 }
 
-/// The whole way of 100 MB to five nodes, and the largest peak of a contributor's memory: 1 GB to five nodes and, if asked for, 10 GB as far as one machine goes.
+/// The whole way of 100 MB to five nodes, and the largest peak of a contributor's memory: 1 GB to five nodes and, if asked for, 10 GB as far as one
+/// machine goes.
 pub(super) fn contributor(is_full: bool) -> Result<Vec<Row>> {
     execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--example", "contribute"]))?;
     let run = |bytes: u64, is_dry: bool| -> Result<(Printed, Printed)> {
