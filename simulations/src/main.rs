@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use attribution::check::draw;
 use clap::{Args, Parser, Subcommand};
 use simulations::scenario::{
-    durability,
+    audits, durability,
     sampling::{self, Question, Until},
 };
 
@@ -23,6 +23,40 @@ enum Scenario {
     Sampling(Sampling),
     /// Do objects outlive the loss of operators and subnets, partitions, and years of churn?
     Durability(Durability),
+    /// Is it noticed within a month that a node lost a hundredth of what it holds?
+    Audits(Audits),
+}
+
+#[derive(Debug, Args)]
+struct Audits {
+    /// Fragments that the node is bound to.
+    #[arg(long, default_value_t = 500)]
+    fragments: u32,
+    /// Of them lost.
+    #[arg(long, default_value_t = 5)]
+    lost: u32,
+    /// Days of a month.
+    #[arg(long, default_value_t = 30)]
+    days: u32,
+    /// Months that are tried.
+    #[arg(long, default_value_t = 10_000)]
+    months: u32,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Audits {
+    fn run(&self) -> Result<(), String> {
+        let Self { fragments, lost, days, months, seed, .. } = *self;
+        let report = audits::run(&audits::Question { fragments, lost, days, months, seed }).map_err(|error| error.to_string())?;
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +194,7 @@ fn main() -> ExitCode {
     let result = match Command::parse().scenario {
         Scenario::Sampling(sampling) => sampling.run(),
         Scenario::Durability(durability) => durability.run(),
+        Scenario::Audits(audits) => audits.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

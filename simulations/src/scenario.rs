@@ -1,4 +1,5 @@
 //! One file per question.
 
+pub mod audits;
 pub mod durability;
 pub mod sampling;

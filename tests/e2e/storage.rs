@@ -2,6 +2,7 @@
 
 pub(crate) mod damage;
 mod interrupted;
+mod many;
 
 use futures::future::join_all;
 use harness::{Cluster, Party, Setup, cluster::text, files};
@@ -21,6 +22,7 @@ async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
     copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
     discovery::a_client_finds_everything_through_any_node(&cluster).await;
     interrupted::a_contribution_killed_twice_is_finished_by_the_same_command(&cluster).await;
+    many::a_folder_enters_file_by_file_and_leaves_as_what_it_was(&cluster).await;
     two_may_be_gone_but_not_three(&mut cluster, &contributed).await;
     damage::a_damaged_fragment_is_named_and_the_others_suffice(&cluster, &contributed).await;
     cluster.stop().await;

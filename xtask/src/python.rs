@@ -1,5 +1,5 @@
 //! Python as a tool: the interpreter, pip, and sets of packages under `.cache/`, one for the script that makes the vectors, one for the analysis of
-//! the contracts.
+//! the contracts, one for the check of Croissant, one with those whom the gate is measured against.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,6 +28,13 @@ pub(crate) const VECTORS: Set = Set { requirements: "tests/fixtures/requirements
 /// slither and halmos, which need Python 3.11.
 pub(crate) const ANALYSIS: Set =
     Set { requirements: "chain-bridge/contracts/tools/requirements.txt", venv: "venv-contracts", plain: "py-contracts" };
+
+/// The reference library of Croissant, which checks what exports write. Its dependencies need Python 3.11.
+pub(crate) const CROISSANT: Set =
+    Set { requirements: "tests/fixtures/croissant/requirements.txt", venv: "venv-croissant", plain: "py-croissant" };
+
+/// Those whom the gate is measured against, datatrove and Presidio, and Faker. Figures need them, tests do not: they read what was found once.
+pub(crate) const ORACLES: Set = Set { requirements: "tests/fixtures/gate/requirements.txt", venv: "venv-oracles", plain: "py-oracles" };
 
 /// What an interpreter needs to see a set of packages.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ struct Step(&'static str, bool, Run);
 
 const BUILD: &str = "build";
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     Step("toolchain", false, || check(toolchain::check())),
     Step("npm ci", false, || check(contracts::install())),
     Step("forge build", false, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
@@ -33,6 +33,7 @@ const STEPS: [Step; 18] = [
     Step("slither", false, || check(execute(&mut contracts::analysis("tools/slither.mjs")?))),
     Step("halmos", false, || tests(&mut contracts::analysis("tools/halmos.mjs")?)),
     Step("vectors", false, || check(vectors())),
+    Step("croissant", false, || check(croissant())),
     Step("format", false, || check(execute(cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])))),
     Step(BUILD, false, || check(execute(cargo().args(["build", "--workspace", "--all-targets"])))),
     Step("clippy", true, || check(clippy(&["--workspace", "--all-targets"]))),
@@ -105,6 +106,11 @@ fn vectors() -> Result<()> {
         execute(python::packages(&python::VECTORS)?.script(script).arg("--check"))?;
     }
     Ok(())
+}
+
+/// What an export writes, before the reference library.
+fn croissant() -> Result<()> {
+    execute(&mut python::packages(&python::CROISSANT)?.script("tests/fixtures/croissant/validate.py"))
 }
 
 fn clippy(scope: &[&str]) -> Result<()> {

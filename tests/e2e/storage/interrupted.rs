@@ -59,7 +59,7 @@ pub(super) async fn a_contribution_killed_twice_is_finished_by_the_same_command(
 }
 
 /// Transactions that an account has sent, those not yet in a block too.
-async fn nonce(cluster: &Cluster, party: &Party) -> u64 {
+pub(super) async fn nonce(cluster: &Cluster, party: &Party) -> u64 {
     cluster.chain.rpc().nonce(party.account, true).await.expect("the chain answers")
 }
 
@@ -72,7 +72,7 @@ fn signal(nodes: &[&Party], signal: &str) {
 
 /// Runs a command as a person would, tells `heard` each line, and kills it as soon as it has said lines that begin like `beginnings`, in this order;
 /// returns the last one.
-async fn killed_at(cluster: &Cluster, party: &Party, arguments: &[&str], beginnings: &[&str], heard: impl Fn(&str)) -> String {
+pub(super) async fn killed_at(cluster: &Cluster, party: &Party, arguments: &[&str], beginnings: &[&str], heard: impl Fn(&str)) -> String {
     let mut child = cluster.tributary.plain(&party.folder, arguments).stdout(Stdio::null()).spawn().expect("the binary starts");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let awaited = async {
