@@ -39,6 +39,9 @@ const NOT_BELOW_PEER: [&str; 2] = ["storage.pii_recall", "storage.pii_precision"
 /// What encoding is to reach where the processor multiplies in GF(2^8) itself.
 const ENCODE_GFNI_GB_S: f64 = 5.0;
 
+/// Measures some of them.
+type Part<'p> = &'p dyn Fn() -> Result<Vec<Row>>;
+
 /// What the programs print.
 #[derive(Debug, Deserialize)]
 struct Printed {
@@ -65,7 +68,7 @@ pub(super) fn measure(is_full: bool, missing: &mut Vec<String>) -> Result<Vec<Ro
     fetch::run(What::Text)?;
     let mut rows = Vec::new();
     let contributor = || programs::contributor(is_full);
-    let parts: [(&str, &dyn Fn() -> Result<Vec<Row>>); 8] = [
+    let parts: [(&str, Part<'_>); 8] = [
         ("the erasure code", &programs::erasure),
         ("the gate", &programs::gate),
         ("copies and personal data", &programs::quality),
