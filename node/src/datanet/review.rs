@@ -34,7 +34,7 @@ pub enum Reviewed {
         /// Why.
         report: Report,
         /// What the registry takes.
-        verdict: Signed<GateReport>,
+        verdict: Box<Signed<GateReport>>,
         /// The code of the object that the verdict names, if the contribution is accepted.
         profile: Option<Profile>,
         /// What seals it, if the Datanet is private.
@@ -79,7 +79,7 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
                     .context("the gate accepted what needs two reviewers")?;
             }
             let profile = code.map(|(data, total)| Profile::new(data, total)).transpose().context("the gate's code")?;
-            Ok(Reviewed::Done { report, verdict, profile, seal })
+            Ok(Reviewed::Done { report, verdict: Box::new(verdict), profile, seal })
         }
         Reply::Waiting { report, approved_by } => {
             let report: Report = serde_json::from_str(&report).context("the gate's report")?;
