@@ -8,6 +8,7 @@ mod datanets;
 mod discovery;
 mod engine;
 mod failures;
+mod faults;
 mod finality;
 mod keeping;
 mod killed;

@@ -3,11 +3,20 @@
 //! A shard is believed only after its text root was derived from its rows; what another place wrote under the right name is fetched anew.
 //! Kept on disk as one file per contribution, written whole or not at all.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::{State, state::Accepted};
-use p2p::{bulk::BulkEndpoint, overlay::OverlayHandle, proto::ads::Services};
+use p2p::{
+    bulk::BulkEndpoint,
+    overlay::{OverlayError, OverlayHandle},
+    proto::ads::{Ad, Services},
+};
 use serde::Serialize;
 use storage::{
     datanet::{Document, Place, contribution_text, shard},
@@ -130,7 +139,7 @@ impl Shards {
     pub async fn ensure(&self, state: &State, version: AssetVersion) -> anyhow::Result<Vec<LocalContribution>> {
         let mut all = Vec::new();
         for accepted in state.contributions_of(version) {
-            all.push(self.contribution(accepted).await?.0);
+            all.push(self.contribution(state, accepted).await?.0);
         }
         Ok(all)
     }
@@ -139,7 +148,7 @@ impl Shards {
     ///
     /// # Errors
     /// As [`Shards::ensure`].
-    pub async fn contribution(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+    pub async fn contribution(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let _turn = self.fetching.lock().await;
         let (data, wanted) = (self.data.clone(), accepted.clone());
         match tokio::task::spawn_blocking(move || local(&data, &wanted)).await? {
@@ -147,14 +156,14 @@ impl Shards {
             Ok(None) => {}
             Err(error) => tracing::warn!(error = format!("{error:#}"), "a shard on this disk is not what was registered: fetching it anew"),
         }
-        self.fetch(accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
+        self.fetch(state, accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
     }
 
-    async fn fetch(&self, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+    async fn fetch(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
         let (mut attempt, halves) = (1, self.data.fetching());
         let fetched = loop {
-            let holders = self.holders(accepted.object).await?;
+            let holders = self.holders(state, accepted.object).await?;
             let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
             kept = outcome.kept;
@@ -182,17 +191,54 @@ impl Shards {
         Ok((local.await??, Origin { holders: holders_of, blamed }))
     }
 
-    /// Storage nodes heard of, in an order that differs by object, so that no node is everybody's first.
-    async fn holders(&self, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
-        let offers = |ads: &[Arc<p2p::proto::ads::SignedAd>]| ads.iter().any(|signed| signed.ad().services.has(Services::STORAGE));
-        let ads = self
-            .overlay
-            .wait_ads(offers, ADS_WAIT)
-            .await
-            .context("no node that stores is known: give the --bootstrap address of a running node")?;
-        let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
-        let mut holders: Vec<_> = storing.map(|ad| (ad.node, ad.bulk_addr)).collect();
-        holders.sort_by_key(|(node, _)| BlobId::of(&[object.0, node.0].concat()));
+    /// Storage nodes heard of, once an operator with stake is among them; without one in time, whoever was heard of.
+    async fn holders(&self, state: &State, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+        let staked: BTreeSet<NodeId> = state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect();
+        // Theirs are the ads for which there is room, however many others there are.
+        self.overlay.prefer(staked.iter().copied().collect()).await?;
+        let is_storing = |ad: &Ad| ad.services.has(Services::STORAGE);
+        let is_enough = |ads: &[Arc<p2p::proto::ads::SignedAd>]| {
+            ads.iter().any(|signed| is_storing(signed.ad()) && (staked.is_empty() || staked.contains(&signed.ad().node)))
+        };
+        let ads = match self.overlay.wait_ads(is_enough, ADS_WAIT).await {
+            Err(OverlayError::Timeout { .. }) => self.overlay.ads().await?,
+            ads => ads?,
+        };
+        let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| is_storing(ad));
+        let holders = in_order(object, &staked, storing.map(|ad| (ad.node, ad.bulk_addr)));
+        anyhow::ensure!(!holders.is_empty(), "no node that stores is known: give the --bootstrap address of a running node");
         Ok(holders)
+    }
+}
+
+/// Candidates in the order in which they are asked: those with stake first, since names cost nothing and a fetch asks so many and no more
+/// ([`storage::proto::fetch::CANDIDATES_MAX`]); else in an order that differs by object, so that no node is everybody's first.
+fn in_order(object: BlobId, staked: &BTreeSet<NodeId>, storing: impl Iterator<Item = (NodeId, SocketAddr)>) -> Vec<(NodeId, SocketAddr)> {
+    let mut holders: Vec<_> = storing.collect();
+    holders.sort_by_key(|(node, _)| (!staked.contains(node), BlobId::of(&[object.0, node.0].concat())));
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_with_stake_are_asked_first_however_many_claim_to_hold_everything() {
+        let named = |number: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            NodeId(bytes)
+        };
+        let at = SocketAddr::from(([127, 0, 0, 1], 1));
+        let staked = BTreeSet::from([7, 900, 3_999].map(named));
+        let ordered = |object: u8| -> Vec<NodeId> {
+            let all = (0..4_096).map(|number| (named(number), at));
+            in_order(BlobId([object; 32]), &staked, all).into_iter().map(|(node, _)| node).collect()
+        };
+        let (one, two) = (ordered(1), ordered(2));
+        assert_eq!((one[..3].iter().copied().collect::<BTreeSet<_>>(), one.len()), (staked.clone(), 4_096));
+        assert_eq!(two[..3].iter().copied().collect::<BTreeSet<_>>(), staked);
+        assert_ne!(one, two, "another object, another first");
     }
 }

@@ -365,7 +365,7 @@ impl Gate {
         let datanet = known.entry(id).or_insert_with(|| Datanet::new(card));
         let entered: Vec<Hash32> = datanet.accepted().map(|(_, accepted)| accepted.text_root).collect();
         for accepted in state.contributions(id).filter(|accepted| !entered.contains(&accepted.text_root)) {
-            let (local, _) = self.shards.contribution(accepted).await?;
+            let (local, _) = self.shards.contribution(state, accepted).await?;
             let place = Place { block: accepted.priority.block, ordinal: accepted.priority.ordinal };
             let facts = Accepted {
                 contributor: accepted.contributor,

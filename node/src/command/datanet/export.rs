@@ -84,7 +84,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                     network = Some((joined, shards));
                 }
                 let (_, shards) = network.as_ref().context("joined above")?;
-                shards.contribution(accepted).await?.0
+                shards.contribution(&state, accepted).await?.0
             }
         };
         tokio::task::block_in_place(|| export.add(accepted.number, accepted.contributor, accepted.text_root, &contribution.documents))?;

@@ -87,7 +87,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
         }
         let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
-        fetch(context, &args, &shards, &wanted).await
+        fetch(context, &args, &state, &shards, &wanted).await
     };
     let fetched = fetched.await;
     network.leave().await;
@@ -100,11 +100,17 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     context.output.result(&printed, || describe(&printed))
 }
 
-async fn fetch(context: &Context, args: &Args, shards: &Shards, wanted: &[&Accepted]) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
+async fn fetch(
+    context: &Context,
+    args: &Args,
+    state: &State,
+    shards: &Shards,
+    wanted: &[&Accepted],
+) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
     let mut progress = context.output.progress("contributions", wanted.len() as u64);
     let (mut rows, mut blamed) = (Vec::new(), Vec::new());
     for (done, accepted) in (1..).zip(wanted) {
-        let (local, Origin { holders, blamed: by }) = shards.contribution(accepted).await?;
+        let (local, Origin { holders, blamed: by }) = shards.contribution(state, accepted).await?;
         blamed.extend(by);
         if let Some(out) = &args.out {
             let path = out.join(format!("contribution-{}.jsonl", accepted.number));
