@@ -132,6 +132,11 @@ impl DataDir {
         self.0.join("fetching")
     }
 
+    /// Nodes that its operator wants nothing to do with.
+    pub fn refused(&self) -> PathBuf {
+        self.0.join("refused")
+    }
+
     /// A client's lanes and nonce.
     pub fn client(&self) -> PathBuf {
         self.0.join("client.json")

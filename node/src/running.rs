@@ -244,6 +244,7 @@ impl Node {
         let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let storage = StorageService::bind(config.bulk, &seed, data.clone()).await?;
+        peers::refuse(&data, &overlay, &storage.endpoint()).await?;
         let site = AdSite { region: config.keeping.region.map(Region::letters), network: config.keeping.network };
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -377,6 +378,7 @@ impl Node {
         // Not cut short like the others: answers under way are still receipted for what was promised.
         tasks.spawn(accept(server, Arc::clone(&front), stop.clone()));
         spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
+        spawn(&mut tasks, &stop, peers::keep_refusing(data.clone(), overlay.clone(), Arc::clone(&keeping.bulk)));
         spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
         Ok(Self { addresses, stop, tasks, overlay, data, _chain: chained, _lock: lock })

@@ -1,10 +1,15 @@
 //! A Datanet's life over five real nodes, a real chain and real disks: contributed, copies refused, published, fetched with two holders down,
-//! damage on a disk named, and what happens when too few holders are left. About a minute, most of it blocks of one second.
+//! damage on a disk named, and what happens when too few holders are left; two owners publish one document, and liars claim to hold everything. Over a minute, most
+//! of it blocks of one second.
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "datanet/flood.rs"]
+mod flood;
 #[path = "datanet/liar.rs"]
 mod liar;
+#[path = "datanet/twice.rs"]
+mod twice;
 #[path = "datanet/upkept.rs"]
 mod upkept;
 
@@ -294,6 +299,8 @@ async fn a_datanet_lives_on_five_nodes() {
     let listed = world.ok(&ben, &["datanet", "list"]);
     assert_eq!((listed[0]["name"].as_str(), listed[0]["contributions"].as_u64()), (Some("medical"), Some(2)));
 
+    twice::the_order_on_the_chain_says_whose_a_document_is(&world).await;
+
     // Three holders suffice: the contributor's node and another one are down.
     world.stop(1);
     world.stop(3);
@@ -333,4 +340,6 @@ async fn a_datanet_lives_on_five_nodes() {
     assert!(error.contains(&world.nodes[4].node) && error.contains(&object) && error.contains("damaged"), "{error}");
     let fetched = world.ok(&seventh.folder, &["datanet", "fetch", "medical", "--contribution", "0"]);
     assert!(!fetched["holders"].as_object().unwrap().contains_key(&world.nodes[4].node));
+
+    flood::false_records_cost_a_bounded_table_and_no_read(&world, object.parse().unwrap(), world.nodes[1].account).await;
 }

@@ -11,13 +11,14 @@
 
 mod cache;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, Endpoint, IdleTimeout, Incoming, QuicTransportConfig, RelayMode, VarInt, presets};
 use iroh::{EndpointAddr, PublicKey};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::debug;
 use types::id::NodeId;
@@ -112,6 +113,9 @@ pub enum BulkError {
         /// What happened.
         reason: String,
     },
+    /// The operator wants nothing to do with the peer.
+    #[error("{0} is refused here: its operator's file of refused nodes names it")]
+    Refused(NodeId),
     /// The peer allows no more streams for now.
     #[error("{0} allows no further stream for now")]
     Busy(NodeId),
@@ -146,6 +150,8 @@ pub struct BulkEndpoint {
     limits: BulkLimits,
     cache: Mutex<Cache<Connection>>,
     accepted: AsyncMutex<mpsc::Receiver<BulkStream>>,
+    /// Nodes that this one has nothing to do with.
+    refused: watch::Sender<BTreeSet<NodeId>>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -173,13 +179,15 @@ impl BulkEndpoint {
             .map_err(|error| failed(format!("{error:#}")))?;
         let local = endpoint.bound_sockets().into_iter().next().ok_or_else(|| failed("no socket".into()))?;
         let (queue, accepted) = mpsc::channel(ACCEPTED_MAX);
-        let acceptor = tokio::spawn(admit_all(endpoint.clone(), limits.clone(), queue));
+        let (refused, refused_reader) = watch::channel(BTreeSet::new());
+        let acceptor = tokio::spawn(admit_all(endpoint.clone(), limits.clone(), queue, refused_reader));
         Ok(Self {
             endpoint,
             local,
             limits,
             cache: Mutex::new(Cache::new(CACHE_MAX)),
             accepted: AsyncMutex::new(accepted),
+            refused,
             acceptor: Mutex::new(Some(acceptor)),
         })
     }
@@ -201,12 +209,22 @@ impl BulkEndpoint {
         self.accepted.lock().await.recv().await
     }
 
+    /// Names the nodes that this one has nothing to do with from now on: connections to and from them end, with all their streams, and none is opened or
+    /// taken. Replaces the names given before; an empty set refuses nobody.
+    pub fn refuse(&self, nodes: BTreeSet<NodeId>) {
+        self.cache().end(|node| nodes.contains(&node), |connection| connection.close(iroh_code(code::CANCELLED), b""));
+        self.refused.send_replace(nodes);
+    }
+
     /// Opens a stream to `node`, on a kept connection when there is one, else to `addr`. The peer learns of the stream with its
     /// first frame. May be dropped half-way.
     ///
     /// # Errors
-    /// [`BulkError::BadNode`], [`BulkError::Connect`], [`BulkError::Busy`], [`BulkError::Lost`].
+    /// [`BulkError::BadNode`], [`BulkError::Connect`], [`BulkError::Refused`], [`BulkError::Busy`], [`BulkError::Lost`].
     pub async fn connect(&self, node: NodeId, addr: SocketAddr, alpn: &[u8]) -> Result<FrameStream, BulkError> {
+        if self.refused.borrow().contains(&node) {
+            return Err(BulkError::Refused(node));
+        }
         let kept = self.cache().get(node, alpn, |connection| connection.close_reason().is_none());
         if let Some(connection) = kept {
             match self.open(node, &connection).await {
@@ -216,7 +234,12 @@ impl BulkEndpoint {
         }
         let connection = self.dial(node, addr, alpn).await?;
         let stream = self.open(node, &connection).await?;
-        self.cache().put(node, alpn, connection);
+        self.cache().put(node, alpn, connection.clone());
+        // Refused while it was dialled: what was looked for among those kept was not there yet.
+        if self.refused.borrow().contains(&node) {
+            connection.close(iroh_code(code::CANCELLED), b"");
+            return Err(BulkError::Refused(node));
+        }
         Ok(stream)
     }
 
@@ -254,7 +277,7 @@ impl BulkEndpoint {
     }
 }
 
-async fn admit_all(endpoint: Endpoint, limits: BulkLimits, queue: mpsc::Sender<BulkStream>) {
+async fn admit_all(endpoint: Endpoint, limits: BulkLimits, queue: mpsc::Sender<BulkStream>, refused: watch::Receiver<BTreeSet<NodeId>>) {
     let mut peers = JoinSet::new();
     loop {
         tokio::select! {
@@ -262,7 +285,7 @@ async fn admit_all(endpoint: Endpoint, limits: BulkLimits, queue: mpsc::Sender<B
             Some(_) = peers.join_next() => {}
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) if peers.len() < limits.connections_max => {
-                    peers.spawn(serve(incoming, limits.handshake, queue.clone()));
+                    peers.spawn(serve(incoming, limits.handshake, queue.clone(), refused.clone()));
                 }
                 Some(incoming) => incoming.refuse(),
                 None => break,
@@ -273,7 +296,7 @@ async fn admit_all(endpoint: Endpoint, limits: BulkLimits, queue: mpsc::Sender<B
 }
 
 /// One peer: its handshake, then its streams until the connection ends. A full queue holds back this peer's next stream.
-async fn serve(incoming: Incoming, handshake: Duration, queue: mpsc::Sender<BulkStream>) {
+async fn serve(incoming: Incoming, handshake: Duration, queue: mpsc::Sender<BulkStream>, mut refused: watch::Receiver<BTreeSet<NodeId>>) {
     let connection = match tokio::time::timeout(handshake, incoming).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return debug!(%error, "handshake failed"),
@@ -281,10 +304,17 @@ async fn serve(incoming: Incoming, handshake: Duration, queue: mpsc::Sender<Bulk
     };
     let remote = NodeId(*connection.remote_id().as_bytes());
     let alpn = connection.alpn().to_vec();
-    while let Ok((send, receive)) = connection.accept_bi().await {
-        let stream = FrameStream::new(SendHalf::Iroh(send), ReceiveHalf::Iroh(receive));
-        if queue.send(BulkStream { alpn: alpn.clone(), remote, stream }).await.is_err() {
-            return;
+    let serving = async {
+        while let Ok((send, receive)) = connection.accept_bi().await {
+            let stream = FrameStream::new(SendHalf::Iroh(send), ReceiveHalf::Iroh(receive));
+            if queue.send(BulkStream { alpn: alpn.clone(), remote, stream }).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = serving => {}
+        // An error says that the endpoint is gone, and its connections with it.
+        _ = refused.wait_for(|nodes| nodes.contains(&remote)) => connection.close(iroh_code(code::CANCELLED), b""),
     }
 }

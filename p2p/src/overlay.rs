@@ -16,6 +16,7 @@ mod actor;
 mod behaviour;
 mod pending;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,6 +235,15 @@ impl OverlayHandle {
     /// [`OverlayError::Stopped`].
     pub async fn prefer(&self, nodes: Vec<NodeId>) -> Result<(), OverlayError> {
         self.ask(|reply| Command::Prefer { nodes, reply }).await
+    }
+
+    /// Names the nodes that this one has nothing to do with from now on: no connection to them lasts, and no ad of theirs is taken, whoever forwards it.
+    /// Replaces the names given before; an empty set refuses nobody.
+    ///
+    /// # Errors
+    /// [`OverlayError::Stopped`].
+    pub async fn refuse(&self, nodes: BTreeSet<NodeId>) -> Result<(), OverlayError> {
+        self.ask(|reply| Command::Refuse { nodes, reply }).await
     }
 
     /// The live ads of other nodes, by node id.

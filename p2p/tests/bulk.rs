@@ -2,6 +2,7 @@
 #![cfg(feature = "net")]
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -108,6 +109,33 @@ async fn a_holder_that_closed_is_an_error_and_its_successor_is_dialled_anew() {
     let mut stream = within(near.connect(node(2), again.local_addr(), FETCH)).await.unwrap();
     stream.send(b"y").await.unwrap();
     assert_eq!(within(again.accept()).await.unwrap().remote, node(1));
+}
+
+#[tokio::test]
+async fn streams_to_and_from_a_refused_node_end_and_none_is_opened_until_it_is_refused_no_longer() {
+    let (near, far) = two().await;
+    let mut out = within(near.connect(node(2), far.local_addr(), FETCH)).await.unwrap();
+    out.send(b"out").await.unwrap();
+    let mut theirs = within(far.accept()).await.unwrap();
+    let mut into = within(far.connect(node(1), near.local_addr(), FETCH)).await.unwrap();
+    into.send(b"in").await.unwrap();
+    within(near.accept()).await.unwrap();
+    assert_eq!(within(theirs.stream.recv(16)).await.unwrap().unwrap(), b"out");
+    near.refuse(BTreeSet::from([node(2)]));
+    for stream in [&mut out, &mut theirs.stream, &mut into] {
+        assert!(within(stream.recv(16)).await.is_err(), "a stream outlived the refusal");
+    }
+    let error = within(near.connect(node(2), far.local_addr(), FETCH)).await.unwrap_err();
+    assert_eq!(error, BulkError::Refused(node(2)));
+    // The other side may dial; what it sends is answered by nobody.
+    if let Ok(mut stream) = within(far.connect(node(1), near.local_addr(), FETCH)).await {
+        drop(stream.send(b"let me in").await);
+        assert!(within(stream.recv(16)).await.is_err());
+    }
+    near.refuse(BTreeSet::new());
+    let mut again = within(near.connect(node(2), far.local_addr(), FETCH)).await.unwrap();
+    again.send(b"again").await.unwrap();
+    assert_eq!(within(far.accept()).await.unwrap().remote, node(1));
 }
 
 #[tokio::test]

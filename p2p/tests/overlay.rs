@@ -120,6 +120,32 @@ async fn three_nodes_given_one_address_learn_each_other_and_outlive_the_bootstra
 }
 
 #[tokio::test]
+async fn a_refused_node_is_neither_connected_to_nor_heard_of_through_others_until_it_is_refused_no_longer() {
+    let (first, mut first_events) = start(1, &[]).await;
+    let address = one_address(&first, "quic");
+    let (second, mut second_events) = start(2, &address).await;
+    let (third, _third_events) = start(3, &address).await;
+    for overlay in [&first, &second, &third] {
+        overlay.set_ad(ad()).await.unwrap();
+    }
+    hears(&second, &[1, 3]).await;
+    is_connected_to(&mut second_events, &[1, 3]).await;
+    second.refuse(BTreeSet::from([node(1)])).await.unwrap();
+    assert_eq!(hears(&second, &[3]).await.len(), 1);
+    within(async { while first_events.recv().await.unwrap() != OverlayEvent::PeerLost(node(2)) {} }).await;
+    // The third goes on telling of the first, and the second dials it as its bootstrap: three repetitions of the ad.
+    let until = tokio::time::Instant::now() + Duration::from_secs(6);
+    while tokio::time::Instant::now() < until {
+        let known: Vec<NodeId> = second.ads().await.unwrap().iter().map(|signed| signed.ad().node).collect();
+        assert!(!known.contains(&node(1)), "a refused node's ad was taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    second.refuse(BTreeSet::new()).await.unwrap();
+    hears(&second, &[1, 3]).await;
+    hears(&first, &[2, 3]).await;
+}
+
+#[tokio::test]
 async fn without_gossip_nothing_is_learnt() {
     let config = |byte, bootstrap| OverlayConfig { gossip: false, ..OverlayConfig::loopback(seed(byte), bootstrap) };
     let (first, mut first_events) = Overlay::start(config(1, vec![])).await.unwrap();

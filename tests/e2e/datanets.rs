@@ -1,6 +1,7 @@
 //! The life of a Datanet: its policy handles copies and personal data as its card says, reviewers decide, members alone read a private one.
 
 mod private;
+mod sources;
 mod wire;
 
 use harness::{Cluster, Party, Setup, cluster::text, files};
@@ -51,6 +52,7 @@ async fn three_contributors_copies_and_personal_data_are_handled_as_the_card_say
     shown_searched_and_verified(&cluster).await;
     private::only_members_read(&cluster).await;
     wire::shows_private_texts_to_their_gate_alone(&cluster).await;
+    sources::three_fill_a_datanet_from_four(&cluster).await;
     bad_input(&cluster).await;
     cluster.stop().await;
 }

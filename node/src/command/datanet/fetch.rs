@@ -107,7 +107,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
         }
         let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
-        fetch(context, &args, &shards, &state, &wanted).await
+        fetch(context, &args, &state, &shards, &wanted).await
     };
     let fetched = fetched.await;
     network.leave().await;
@@ -123,8 +123,8 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 async fn fetch(
     context: &Context,
     args: &Args,
-    shards: &Shards,
     state: &State,
+    shards: &Shards,
     wanted: &[&Accepted],
 ) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
     let mut progress = context.output.progress("contributions", wanted.len() as u64);

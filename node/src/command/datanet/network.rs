@@ -1,6 +1,11 @@
 //! A command's place among the nodes: the overlay to hear ads, a bulk endpoint to reach holders, both under a key of this run alone.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::State;
@@ -16,6 +21,7 @@ use types::id::{Address, NodeId};
 use super::Context;
 use crate::{
     datanet::placing::{self, Storers},
+    peers,
     service::settlement::loopback_any,
 };
 
@@ -23,6 +29,9 @@ use crate::{
 const ADS_WAIT: Duration = Duration::from_secs(15);
 /// How long every registered operator's ad is awaited, so that contributor and holders see the same set.
 const ALL_ADS_WAIT: Duration = Duration::from_secs(5);
+
+/// Most nodes without stake that are asked what they hold: names cost nothing, and there may be thousands.
+const STRANGERS_MAX: usize = 96;
 
 /// The network as a command uses it.
 #[derive(Debug)]
@@ -44,6 +53,7 @@ impl Network {
         let overlay = context.light_overlay(&config).await?;
         let bind = loopback_any(config.bulk);
         let bulk = Arc::new(BulkEndpoint::start(&NodeSeed::generate(), bind, &[], BulkLimits::default()).await?);
+        peers::refuse(&context.data, &overlay, &bulk).await?;
         Ok(Self { overlay, bulk })
     }
 
@@ -56,7 +66,10 @@ impl Network {
     /// Registered operators that store, once at least `least` are heard of.
     pub(super) async fn operators(&self, state: &State, least: usize, chain_id: u64) -> anyhow::Result<Storers> {
         let heard = |ads: &[Arc<SignedAd>]| placing::storers(state, ads.iter().map(|signed| signed.ad()), chain_id);
-        let staked = state.operators().filter(|operator| operator.active.0 > 0).count();
+        let staked = staked(state);
+        // There is room for their ads, however many others there are.
+        self.overlay.prefer(staked.iter().copied().collect()).await?;
+        let staked = staked.len();
         // All of them if they come soon; those that do otherwise.
         let _all = self.overlay.wait_ads(|ads| heard(ads).len() >= staked.max(least), ALL_ADS_WAIT).await;
         let waited = self.overlay.wait_ads(|ads| heard(ads).len() >= least, ADS_WAIT).await;
@@ -70,10 +83,10 @@ impl Network {
         Ok(storers)
     }
 
-    /// Nodes that store and where they serve, registered or not, once a registered one is heard of.
+    /// Nodes that store and where they serve, once a registered one is heard of: all that have stake, and of the others [`STRANGERS_MAX`].
     pub(super) async fn storing(&self, state: &State, chain_id: u64) -> anyhow::Result<Storing> {
         self.operators(state, 1, chain_id).await?;
-        Ok(storing(&self.overlay.ads().await?))
+        Ok(storing(&self.overlay.ads().await?, &staked(state)))
     }
 
     /// The live ad of a node.
@@ -98,7 +111,12 @@ impl Network {
     }
 }
 
-fn storing(ads: &[Arc<SignedAd>]) -> Storing {
+fn staked(state: &State) -> BTreeSet<NodeId> {
+    state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect()
+}
+
+fn storing(ads: &[Arc<SignedAd>], staked: &BTreeSet<NodeId>) -> Storing {
     let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| ad.services.has(Services::STORAGE));
-    storing.map(|ad| (ad.node, ad.bulk_addr)).collect()
+    let (known, strangers): (Vec<_>, Vec<_>) = storing.map(|ad| (ad.node, ad.bulk_addr)).partition(|(node, _)| staked.contains(node));
+    known.into_iter().chain(strangers.into_iter().take(STRANGERS_MAX)).collect()
 }

@@ -80,6 +80,14 @@ impl Gossip {
         self.table.prefer(nodes);
     }
 
+    pub(super) fn refuse(&mut self, nodes: BTreeSet<NodeId>) -> Vec<NodeId> {
+        self.table.refuse(nodes)
+    }
+
+    pub(super) fn is_refused(&self, node: NodeId) -> bool {
+        self.table.is_refused(node)
+    }
+
     /// The peer is gone, and its allowance with it.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.newcomers.remove(peer);
@@ -288,7 +296,9 @@ impl Actor {
             debug!(%node, %reason, "ad ignored");
             return Heard::Nothing;
         }
-        if !self.gossip.table.is_known(node) && !self.gossip.may_bring(forwarder, now) {
+        // A flood of names must not keep those out that the caller knows.
+        let is_stranger = !self.gossip.table.is_known(node) && !self.gossip.table.is_preferred(node);
+        if is_stranger && !self.gossip.may_bring(forwarder, now) {
             debug!(%node, %forwarder, "ad ignored: its forwarder brings too many nodes unheard of");
             return Heard::Nothing;
         }
@@ -304,6 +314,17 @@ impl Actor {
                 debug!(%node, %reason, "ad ignored");
                 Heard::Nothing
             }
+        }
+    }
+
+    /// Has nothing to do with these nodes from now on: their ads go, and so do the connections to them.
+    pub(super) fn refuse(&mut self, nodes: BTreeSet<NodeId>) {
+        for node in self.gossip.refuse(nodes) {
+            self.version.send_modify(|version| *version += 1);
+            self.emit(OverlayEvent::AdLost(node));
+        }
+        for peer in self.links.peers_where(|node| self.gossip.is_refused(node)) {
+            self.disconnect(peer, "is refused here");
         }
     }
 

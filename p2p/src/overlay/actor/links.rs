@@ -91,6 +91,10 @@ impl Links {
         self.peers.get(peer).map(|peer| peer.node)
     }
 
+    pub(super) fn peers_where(&self, is_wanted: impl Fn(NodeId) -> bool) -> Vec<PeerId> {
+        self.peers.iter().filter(|(_, peer)| is_wanted(peer.node)).map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn has_greeted(&mut self, peer: &PeerId) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.has_greeted = true;
@@ -135,6 +139,9 @@ impl Actor {
             }
         }
         let Ok(node) = node_of_peer(peer) else { return self.disconnect(peer, "has no ed25519 key") };
+        if self.gossip.is_refused(node) {
+            self.disconnect(peer, "is refused here");
+        }
         match self.links.peers.get_mut(&peer) {
             Some(known) => {
                 known.connections = connections;

@@ -52,6 +52,9 @@ pub enum Ignored {
     /// The author speaks faster than [`AUTHOR_RATE`].
     #[error("author speaks too often")]
     TooOften,
+    /// The operator wants nothing to do with the author.
+    #[error("author is refused here")]
+    Refused,
 }
 
 /// Live ads by node, and the numbers of those that went.
@@ -61,6 +64,7 @@ pub struct AdTable {
     live: usize,
     live_bytes: usize,
     preferred: BTreeSet<NodeId>,
+    refused: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,33 @@ impl AdTable {
         self.preferred = nodes.into_iter().take(PREFERRED_MAX).collect();
     }
 
+    /// Whether a node is among those that are preferred.
+    #[must_use]
+    pub fn is_preferred(&self, node: NodeId) -> bool {
+        self.preferred.contains(&node)
+    }
+
+    /// Names the nodes of which nothing is taken from now on, and forgets the ads of those among them that are live; returns these. Replaces the names
+    /// given before.
+    pub fn refuse(&mut self, nodes: BTreeSet<NodeId>) -> Vec<NodeId> {
+        self.refused = nodes;
+        let mut gone = Vec::new();
+        for node in &self.refused {
+            if let Some(old) = self.nodes.get_mut(node).and_then(|entry| entry.ad.take()) {
+                self.live -= 1;
+                self.live_bytes -= old.bytes().len();
+                gone.push(*node);
+            }
+        }
+        gone
+    }
+
+    /// Whether nothing of a node is taken.
+    #[must_use]
+    pub fn is_refused(&self, node: NodeId) -> bool {
+        self.refused.contains(&node)
+    }
+
     /// Whether a node has ever been heard of, as far as remembered.
     #[must_use]
     pub fn is_known(&self, node: NodeId) -> bool {
@@ -97,6 +128,9 @@ impl AdTable {
     /// # Errors
     /// [`Ignored`]: why not.
     pub fn is_news(&self, ad: &Ad) -> Result<(), Ignored> {
+        if self.is_refused(ad.node) {
+            return Err(Ignored::Refused);
+        }
         let Some(known) = self.nodes.get(&ad.node) else { return Ok(()) };
         if ad.incarnation < known.incarnation {
             return Err(Ignored::OldIncarnation { got: ad.incarnation, known: known.incarnation });
@@ -267,6 +301,23 @@ mod tests {
         assert_eq!(table.live_len(), 0);
         assert_eq!(table.handle(Time(0), signed(1, 1, 2)), Err(Ignored::OldSeq { got: 2, known: 3 }));
         assert_eq!(table.handle(Time(0), signed(1, 2, 1)), Ok(()), "its next start is welcome");
+    }
+
+    #[test]
+    fn nothing_of_a_refused_node_is_taken_until_it_is_refused_no_longer() {
+        let mut table = AdTable::new();
+        table.handle(Time(0), signed(1, 1, 1)).unwrap();
+        table.handle(Time(0), signed(2, 1, 1)).unwrap();
+        let (one, three) = (seed(1).node_id(), seed(3).node_id());
+        assert_eq!(table.refuse(BTreeSet::from([one, three])), [one], "who has no ad here is not told of");
+        assert_eq!((table.live_len(), table.get(one)), (1, None));
+        for ad in [signed(1, 1, 2), signed(1, 2, 1), signed(3, 1, 1)] {
+            assert_eq!(table.handle(Time(1), ad), Err(Ignored::Refused));
+        }
+        assert_eq!(table.refuse(BTreeSet::new()), []);
+        assert_eq!(table.handle(Time(2), signed(1, 1, 1)), Err(Ignored::OldSeq { got: 1, known: 1 }), "a replay from before");
+        assert_eq!(table.handle(Time(2), signed(1, 1, 2)), Ok(()));
+        assert_eq!((table.live_len(), table.expire(Time(100 * SECOND)).len(), table.live_bytes), (2, 2, 0));
     }
 
     fn of_node(number: u16, ad: Ad) -> SignedAd {
