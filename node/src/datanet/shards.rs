@@ -257,8 +257,8 @@ impl Shards {
     }
 }
 
-/// Candidates in the order in which they are asked: those that a holder named, then those with stake, since names cost nothing and a fetch asks so many and no more
-/// ([`storage::proto::fetch::CANDIDATES_MAX`]); else in an order that differs by object, so that no node is everybody's first.
+/// Candidates in the order in which they are asked: those that a holder named, then those with stake, since names cost nothing and a fetch asks few at once
+/// ([`storage::proto::fetch::WAVE`]); else in an order that differs by object, so that no node is everybody's first.
 fn in_order(
     object: BlobId,
     named: &BTreeSet<NodeId>,

@@ -111,7 +111,8 @@ impl Network {
     }
 }
 
-fn staked(state: &State) -> BTreeSet<NodeId> {
+/// Nodes of operators with stake.
+pub(super) fn staked(state: &State) -> BTreeSet<NodeId> {
     state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect()
 }
 

@@ -4,7 +4,12 @@
 //!
 //! A holder's word about a digest proves nothing, so every fragment is fetched and hashed here: a Datanet's fragments once over the network.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::bail;
 use chain_bridge::registry::{
@@ -34,7 +39,7 @@ use types::{
 use super::{
     Context,
     fetch::chosen,
-    network::{Network, Storing},
+    network::{Network, Storing, staked},
 };
 use crate::{
     data::read_text,
@@ -85,6 +90,8 @@ struct Row {
     fragments: BTreeMap<u8, Found>,
     /// What is wrong, in words.
     problems: Vec<String>,
+    /// What is wrong with nodes that have no stake and so hold nothing for anybody.
+    strangers: Vec<String>,
     /// Fragments nobody gave, out of how many.
     missing: Vec<u8>,
     /// What is left of it, if it was erased on request.
@@ -119,6 +126,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (wanted, domains) = (chosen(&state, asset.id, args.contribution)?, chain.client.domains());
     let network = Network::join(context, &args.bootstrap).await?;
     let storing = network.storing(&state, chain.deployment().chain_id).await;
+    let staked = staked(&state);
     let mut rows = Vec::new();
     if let Ok(storing) = &storing {
         let mut progress = context.output.progress("contributions", wanted.len() as u64);
@@ -129,7 +137,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 progress.set(done);
                 continue;
             }
-            let mut row = look(context, &network.bulk, storing, accepted).await;
+            let mut row = look(context, &network.bulk, (storing, &staked), accepted).await;
             report(context, &network, (&state, &domains), asset, accepted, &mut row).await;
             rows.push(row);
             progress.set(done);
@@ -138,8 +146,12 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     network.leave().await;
     storing?;
-    let problems: Vec<&str> = rows.iter().flat_map(|row| &row.problems).map(String::as_str).collect();
-    if !problems.is_empty() {
+    let mut problems: Vec<&str> = rows.iter().flat_map(|row| &row.problems).map(String::as_str).collect();
+    let strangers = rows.iter().flat_map(|row| &row.strangers).map(String::as_str);
+    if problems.is_empty() {
+        strangers.for_each(|stranger| context.output.note(&format!("{stranger}; it has no stake, and nothing is missing without it")));
+    } else {
+        problems.extend(strangers);
         bail!(
             "Datanet {}: {} of {} contributions are not whole:\n  {}",
             asset.id,
@@ -259,12 +271,13 @@ const fn empty(accepted: &Accepted) -> Row {
         approvals: 0,
         fragments: BTreeMap::new(),
         problems: Vec::new(),
+        strangers: Vec::new(),
         missing: Vec::new(),
         erased: None,
     }
 }
 
-async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, accepted: &Accepted) -> Row {
+async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, (storing, staked): (&Storing, &BTreeSet<NodeId>), accepted: &Accepted) -> Row {
     let object = accepted.object;
     let mut row = empty(accepted);
     match local(&context.data, accepted) {
@@ -280,6 +293,7 @@ async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, ac
     }
     let mut known: Option<ObjectManifest> = None;
     for (holder, addr) in storing {
+        let before = row.problems.len();
         match located(bulk, *holder, *addr, object).await {
             Ok(Some((manifest, indices))) => {
                 for index in indices {
@@ -289,6 +303,9 @@ async fn look(context: &Context, bulk: &Arc<BulkEndpoint>, storing: &Storing, ac
             }
             Ok(None) => {}
             Err(problem) => row.problems.push(problem),
+        }
+        if !staked.contains(holder) {
+            row.strangers.extend(row.problems.split_off(before));
         }
     }
     let Some(manifest) = known else {
