@@ -19,6 +19,10 @@ use super::{
 
 /// Most entries of a log. A Datanet that was read so often needs a new one.
 pub const ENTRIES_MAX: usize = 1 << 16;
+/// Most entries with which reads may be added: the rest is kept for the owner, who must be able to revoke whatever readers do.
+pub const READS_MAX: usize = ENTRIES_MAX / 8 * 7;
+/// Most reads of one member, so that none shuts the others out.
+pub const READS_EACH_MAX: usize = ENTRIES_MAX / 8;
 
 /// Largest book on disk: entries, and re-keyings for many members among them.
 pub const BOOK_BYTES_MAX: usize = 64 << 20;
@@ -29,6 +33,8 @@ pub struct Book {
     log: Log,
     entries: Vec<Signed>,
     bytes: usize,
+    /// Read entries by reader.
+    reads: BTreeMap<NodeId, usize>,
 }
 
 /// Why a book cannot be read or added to.
@@ -43,6 +49,14 @@ pub enum BookError {
     /// Full.
     #[error("the log holds {ENTRIES_MAX} entries or {BOOK_BYTES_MAX} bytes: start a new Datanet")]
     Full,
+    /// No room for reads.
+    #[error(
+        "the log has no more room for reads of {reader}: a member is given {READS_EACH_MAX}, all together {READS_MAX} entries; what was fetched before can be read"
+    )]
+    Reads {
+        /// Who would read.
+        reader: NodeId,
+    },
     /// No key for somebody.
     #[error(transparent)]
     Member(#[from] BadMember),
@@ -81,7 +95,7 @@ impl Author {
 impl Book {
     /// The empty book of a Datanet and its owner's node.
     pub const fn new(datanet: AssetId, owner: NodeId) -> Self {
-        Self { log: Log::new(datanet, owner), entries: Vec::new(), bytes: 0 }
+        Self { log: Log::new(datanet, owner), entries: Vec::new(), bytes: 0, reads: BTreeMap::new() }
     }
 
     /// Reads and replays a book.
@@ -111,13 +125,23 @@ impl Book {
     /// Adds the next entry.
     ///
     /// # Errors
-    /// [`BookError::Log`], [`BookError::Full`]; nothing is added then.
+    /// [`BookError::Log`], [`BookError::Full`], [`BookError::Reads`]; nothing is added then.
     pub fn append(&mut self, entry: Signed) -> Result<(), BookError> {
         let bytes = self.bytes.saturating_add(4 + entry.encode().len());
         if self.entries.len() >= ENTRIES_MAX || bytes > BOOK_BYTES_MAX {
             return Err(BookError::Full);
         }
+        let reader = matches!(entry.entry.event, Event::Read { .. }).then_some(entry.entry.author);
+        if let Some(reader) = reader {
+            let own = self.reads.get(&reader).copied().unwrap_or(0);
+            if own >= READS_EACH_MAX || self.entries.len() >= READS_MAX || bytes > BOOK_BYTES_MAX / 8 * 7 {
+                return Err(BookError::Reads { reader });
+            }
+        }
         self.log.append(&entry)?;
+        if let Some(reader) = reader {
+            *self.reads.entry(reader).or_default() += 1;
+        }
         self.entries.push(entry);
         self.bytes = bytes;
         Ok(())
@@ -238,6 +262,26 @@ mod tests {
         book.rekey(&author(0), 30, &fresh(3)).unwrap();
         let epochs = |index| book.keys(&author(index)).into_keys().collect::<Vec<_>>();
         assert_eq!((epochs(0), epochs(1), epochs(2)), (vec![0, 1, 2], vec![0], vec![0, 1]));
+    }
+
+    #[test]
+    fn a_reader_fills_its_own_room_and_shuts_neither_others_nor_the_owner_out() {
+        let mut book = book();
+        let read = Event::Read { version: 1, segment: 0, purpose: Purpose::Read };
+        let mut enter = |book: &mut Book, index: u8| {
+            let entry = author(index).sign(book.log().draft(author(index).id(), 12, read.clone()));
+            book.append(entry)
+        };
+        for _ in 0..READS_EACH_MAX {
+            enter(&mut book, 1).unwrap();
+        }
+        let before = book.entries().len();
+        assert_eq!(enter(&mut book, 1), Err(BookError::Reads { reader: author(1).id() }));
+        assert_eq!(book.entries().len(), before);
+        enter(&mut book, 2).unwrap();
+        book.revoke(&author(0), 12, author(1).id()).unwrap();
+        let again = Book::decode(NET, author(0).id(), &book.encode()).unwrap();
+        assert_eq!(again.reads, book.reads);
     }
 
     #[test]
