@@ -229,6 +229,9 @@ async fn the_receipt_verifies(cluster: &Cluster, named: &Named, block: u64) {
 /// The next versions hold a tombstone in its place: five nodes and the indexer agree on the root, and nobody is paid for it.
 async fn next_versions_leave_it_out(cluster: &Cluster, named: &Named) {
     let (owner, author) = (&cluster.nodes[0], cluster.person("author"));
+    let again = ["registry", "publish", "echo", "--parent", &named.base, "--datanet", &named.datanet, "--least-share", "1"];
+    let error = cluster.refused(author, &again).await;
+    assert!(error.contains("nothing was sent") && error.contains("erased on request"), "{error}");
     let printed = cluster.run(owner, &["datanet", "publish", "surveys"]).await;
     assert_eq!((&printed["contributions"], &printed["documents"]), (&1.into(), &40.into()), "{printed}");
     let datanet = version(&printed);

@@ -30,6 +30,8 @@ pub struct Erasure {
     pub object: BlobId,
     /// Root of its text.
     pub text_root: Hash32,
+    /// Digest of the gate's report, which may quote it.
+    pub report: Hash32,
     /// Block and log index of the request.
     pub place: (u64, u32),
     /// Time of that block, seconds since 1970 by the sequencer.

@@ -390,10 +390,18 @@ impl State {
         let Event::Erased { datanet, number, by, object, reason } = &logged.event else { return Ok(()) };
         let mut accepted = self.contributions.get(datanet).into_iter().flat_map(BTreeMap::values);
         let erased = accepted.find(|accepted| accepted.number == *number && accepted.object == *object);
-        let text_root = erased.ok_or_else(|| unknown(format!("contribution {number} of Datanet {datanet}")))?.text_root;
-        let place = (logged.block.number, logged.log);
-        let erasure =
-            Erasure { datanet: *datanet, number: *number, by: *by, reason: *reason, object: *object, text_root, place, time: logged.time };
+        let erased = erased.ok_or_else(|| unknown(format!("contribution {number} of Datanet {datanet}")))?;
+        let erasure = Erasure {
+            datanet: *datanet,
+            number: *number,
+            by: *by,
+            reason: *reason,
+            object: *object,
+            text_root: erased.text_root,
+            report: erased.report,
+            place: (logged.block.number, logged.log),
+            time: logged.time,
+        };
         self.erasures.request(erasure, self.contributions.values().flat_map(BTreeMap::values));
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! What a request to erase a contribution means on this machine, and how others are asked what they have of it.
 //!
 //! From the request's block on nobody serves, takes or mends the object, and no index over its text is built or answered under. Bytes are deleted when the
-//! request is final: fragments in the store (`service/erasing.rs`), and here the shard and what an unfinished fetch of it left. Files that somebody wrote
+//! request is final: fragments in the store (`service/erasing.rs`), and here the shard, what an unfinished fetch of it left, and the gate's report, which may quote it. Files that somebody wrote
 //! elsewhere (`datanet export`, `fetch --out`, what was contributed from) are that person's own, and so are quotes in receipts.
 
-use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chain_bridge::registry::{Erasure, State, state::Accepted};
@@ -60,23 +60,31 @@ pub fn check_contribution(state: &State, accepted: &Accepted) -> Result<(), Eras
 /// # Errors
 /// What the disk says.
 pub fn sweep(data: &DataDir, finalized: &State) -> anyhow::Result<usize> {
+    // A report may quote the rows it found something in, whoever else has the text.
+    for erasure in finalized.erasures() {
+        remove(&data.report(erasure.report), erasure)?;
+    }
     let mut swept = 0;
     for (text_root, erasure) in finalized.erased_texts() {
         let half = data.fetching().join(format!("{}.part", erasure.object));
-        let mut is_found = false;
-        for path in [data.shard(text_root), half] {
-            match fs::remove_file(&path) {
-                Ok(()) => is_found = true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("{}: cannot be deleted, and {erasure}", path.display())),
-            }
-        }
+        let is_found = [data.shard(text_root), half]
+            .iter()
+            .try_fold(false, |is_found, path| Ok::<_, anyhow::Error>(remove(path, erasure)? || is_found))?;
         if is_found {
             tracing::info!(%text_root, "deleted the local copy: {erasure}");
             swept += 1;
         }
     }
     Ok(swept)
+}
+
+/// Deletes a file; says whether it was there.
+fn remove(path: &Path, erasure: &Erasure) -> anyhow::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("{}: cannot be deleted, and {erasure}", path.display())),
+    }
 }
 
 /// What a node has of an erased object, by its own word: nobody can show that bytes are gone.

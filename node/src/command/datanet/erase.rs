@@ -331,6 +331,7 @@ mod tests {
             reason: Hash32([4; 32]),
             object: BlobId([5; 32]),
             text_root: Hash32([2; 32]),
+            report: Hash32::ZERO,
             place: (77, 1),
             time: 0,
         };

@@ -11,6 +11,7 @@ use types::{
 };
 
 use super::word;
+use crate::datanet::erased;
 
 /// Most Datanets that the registry takes in a version.
 const DATANETS_MAX: usize = 16;
@@ -84,6 +85,8 @@ fn datanets(state: &State, versions: &[AssetVersion]) -> anyhow::Result<()> {
         ensure!(kind == AssetKind::Datanet, "version {version} is no datanet, it is of kind {}: nothing was sent", word(kind));
         let is_named = versions[..place].iter().any(|other| other.asset == version.asset);
         ensure!(!is_named, "Datanet {} is named twice: nothing was sent", version.asset);
+        // The registry would take it, and nobody could answer under it.
+        erased::check(state, *version).context("nothing was sent")?;
     }
     Ok(())
 }
