@@ -112,6 +112,11 @@ impl DataDir {
         self.0.join("reports").join(format!("{}.json", hex::encode(digest.0)))
     }
 
+    /// Indexes of accepted documents, one folder each, of the Datanets whose gate this node is.
+    pub fn indexes(&self) -> PathBuf {
+        self.0.join("indexes")
+    }
+
     /// Contributions that wait at this node for reviewers.
     pub fn reviews(&self) -> PathBuf {
         self.0.join("reviews")

@@ -3,15 +3,18 @@
 //! `cargo bench -p storage --bench gate -- FILE.jsonl...`: contributes the rows of all files, which are repeated with a mark until there are 32 MB, to an
 //! empty Datanet. Prints rows as JSON lines: the whole report, and its parts by themselves (text root, personal data, shingles, signatures). Time is
 //! that of the processor, so that others on the machine slow it less; the figure is the median of five runs.
+//!
+//! `... -- --fill BYTES FOLDER FILE.jsonl...`: enters so much text, drawn by a seeded generator from the rows, into an index in the folder, in contributions of 16 MB, and says after
+//! each tenth what the gate makes of the next contribution: megabytes a second of processor and of clock, the peak of the process's memory, and bytes on disk.
 
-use std::{env, error::Error, fs, hint::black_box, io::BufReader};
+use std::{env, error::Error, fs, hint::black_box, io::BufReader, path::Path, time::Instant};
 
 use storage::datanet::{
-    Card, Contribution, Datanet, Document, Place, contribution_text,
+    Accepted, Card, Contribution, Datanet, Document, Place, contribution_text,
     dedup::{Permutations, Shingler},
-    read, scan,
+    read, scan, shard,
 };
-use types::id::Address;
+use types::id::{Address, BlobId};
 
 const BYTES: usize = 32 << 20;
 const RUNS: usize = 5;
@@ -59,8 +62,107 @@ fn documents(files: &[String]) -> Result<Vec<Document>, Box<dyn Error>> {
     Ok(documents)
 }
 
+/// Text of a contribution as `datanet contribute` cuts them.
+const CONTRIBUTION_BYTES: usize = 16 << 20;
+/// Least bytes of a drawn document, and most that one row gives.
+const DRAWN_BYTES: usize = 1000;
+const ROW_BYTES: usize = 400;
+
+/// Documents of rows that SplitMix64 draws: two share a row now and then.
+struct Generator {
+    rows: Vec<String>,
+    state: u64,
+}
+
+impl Generator {
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn contribution(&mut self) -> Result<Contribution, Box<dyn Error>> {
+        let (mut documents, mut bytes) = (Vec::new(), 0);
+        while bytes < CONTRIBUTION_BYTES {
+            let mut text = String::new();
+            while text.len() < DRAWN_BYTES {
+                let row = usize::try_from(self.draw() % u64::try_from(self.rows.len())?)?;
+                text.push_str(&self.rows[row]);
+                text.push('\n');
+            }
+            bytes += text.len();
+            documents.push(Document::new(None, None, text.as_bytes())?);
+        }
+        Ok(Contribution { contributor: Address([1; 20]), licence: "CC-BY-4.0".parse()?, documents })
+    }
+}
+
+/// The process's own peak in MB, from `/proc` (Linux).
+fn peak_mb() -> Result<f64, Box<dyn Error>> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no peak in /proc/self/status")?;
+    Ok(peak.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
+}
+
+fn fill(bytes: usize, folder: &Path, files: &[String]) -> Result<(), Box<dyn Error>> {
+    let mut rows = Vec::new();
+    for file in files {
+        for row in read::documents(BufReader::new(fs::File::open(file)?), read::Format::Jsonl, None)? {
+            rows.push(row.text()[..row.text().floor_char_boundary(ROW_BYTES)].to_owned());
+        }
+    }
+    let mut generator = Generator { rows, state: 4 };
+    let card = Card::new("bench".parse()?, String::new(), "CC-BY-4.0".parse()?, vec![], vec![])?;
+    let mut datanet = Datanet::open(card, folder, u64::MAX)?;
+    let (mut entered, mut told, mut accepting) = (0, 0, 0.0);
+    for block in 0.. {
+        let contribution = generator.contribution()?;
+        let len = contribution_text(&contribution.documents).len();
+        let place = Place { block, ordinal: 0 };
+        if entered >= told {
+            told += bytes / 10;
+            let (processor, clock) = (processor_s()?, Instant::now());
+            let report = datanet.gate(place, &contribution)?;
+            let (processor, clock) = (processor_s()? - processor, clock.elapsed().as_secs_f64());
+            let (documents, kept) = (datanet.index().documents(), datanet.index().bytes());
+            let mb = len as f64 / 1e6;
+            println!(
+                r#"{{"figure":"storage.gate_at_mb_s","text_mb":{:.0},"documents":{documents},"ours":{:.2},"unit":"MB/s of processor","clock_mb_s":{:.2},"accept_mb_s":{:.2},"peak_mb":{:.0},"index_mb":{:.0},"notes":{}}}"#,
+                entered as f64 / 1e6,
+                mb / processor,
+                mb / clock,
+                entered as f64 / 1e6 / accepting,
+                peak_mb()?,
+                kept as f64 / 1e6,
+                report.notes.len()
+            );
+        }
+        if entered >= bytes {
+            return Ok(());
+        }
+        let accepted = Accepted {
+            contributor: contribution.contributor,
+            text_root: shard::text_root(&contribution.documents),
+            documents: u32::try_from(contribution.documents.len())?,
+            object: BlobId::ZERO,
+            text_salt: None,
+        };
+        let start = processor_s()?;
+        datanet.accept(place, accepted, &contribution.documents)?;
+        datanet.commit()?;
+        accepting += processor_s()? - start;
+        entered += len;
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if env::args().any(|argument| argument == "--fill") {
+        let [bytes, folder, files @ ..] = &files[..] else { return Err("--fill BYTES FOLDER FILE.jsonl...".into()) };
+        return fill(bytes.parse()?, Path::new(folder), files);
+    }
     if files.is_empty() {
         return Err("name the JSONL files to gate: cargo bench -p storage --bench gate -- FILE.jsonl...".into());
     }

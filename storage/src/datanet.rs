@@ -4,16 +4,19 @@
 //! [`Place`]; [`Datanet::gate`] reports which rows may not enter, with the fix for each; what passes is written as a [`shard`], spread as
 //! fragments and, once accepted on chain, entered by [`Datanet::accept`].
 //!
-//! Exact copies earn once: the document belongs to the earliest place that brought it, whatever the order of acceptance. The table holds
-//! 32 bytes of digest and 20 of owner per document, about 100 MB for a million documents. Near copies are found by [`dedup`], personal data by
+//! Exact copies earn once: the document belongs to the earliest place that brought it, whatever the order of acceptance. Near copies are found by
+//! [`dedup`], both among the documents of a folder by `disk`, in 64 MiB of memory; a [`Datanet`] in memory holds 400 bytes a document and 8 a word. Personal data is found by
 //! [`scan`]; what follows from either is the card's [`GatePolicy`]. [`croissant`] and [`huggingface`] describe a Datanet to others, and theirs to us.
 
 mod card;
 pub mod croissant;
 pub mod dedup;
+#[cfg(feature = "disk")]
+mod disk;
 mod document;
 mod gate;
 pub mod huggingface;
+mod known;
 mod licence;
 mod policy;
 pub mod private;
@@ -22,20 +25,25 @@ pub mod review;
 pub mod scan;
 pub mod shard;
 
-use std::collections::BTreeMap;
+#[cfg(feature = "disk")]
+use std::path::Path;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use types::{
     contribution::Priority,
     id::{Address, BlobId, Hash32},
 };
 
+#[cfg(feature = "disk")]
+pub use self::disk::{DiskError, MEMORY_BYTES, OnDisk};
 pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
     gate::{IN_TITLE, NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
+    known::{Known, Memory},
     policy::{Action, Contributors, GatePolicy},
 };
-use dedup::{Batch, Index, IndexError, Member, Permutations};
+use dedup::{Batch, IndexError, Member, Permutations};
 
 /// Most documents of one contribution: their rows stay below 100 MB in memory.
 pub const DOCUMENTS_MAX: usize = 1 << 20;
@@ -93,13 +101,12 @@ pub struct First {
     pub priority: Priority,
 }
 
-/// A Datanet's accepted contributions and who was first with each document.
+/// A Datanet's accepted contributions and who was first with each document: in memory, or in a folder (`Datanet<OnDisk>`).
 #[derive(Debug, Clone)]
-pub struct Datanet {
+pub struct Datanet<K = Memory> {
     card: Card,
     accepted: BTreeMap<Place, Accepted>,
-    firsts: BTreeMap<BlobId, First>,
-    near: Index,
+    known: K,
     permutations: Permutations,
     usage: BTreeMap<Address, Usage>,
 }
@@ -114,7 +121,7 @@ pub struct Usage {
 }
 
 /// Why a contribution cannot be entered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The documents are not those whose root was registered.
     #[error("the documents' text root is {derived}, {registered} was registered: fetch the shard again from another holder")]
@@ -135,13 +142,15 @@ pub enum AcceptError {
     /// No room to find near copies of it later.
     #[error(transparent)]
     Near(#[from] IndexError),
+    /// The index on disk refused.
+    #[cfg(feature = "disk")]
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
-impl Datanet {
-    /// A Datanet without contributions.
-    pub fn new(card: Card) -> Self {
-        let (near, permutations) = (Index::new(), Permutations::new());
-        Self { card, accepted: BTreeMap::new(), firsts: BTreeMap::new(), near, permutations, usage: BTreeMap::new() }
+impl<K> Datanet<K> {
+    fn with(card: Card, known: K) -> Self {
+        Self { card, accepted: BTreeMap::new(), known, permutations: Permutations::new(), usage: BTreeMap::new() }
     }
 
     /// Its card.
@@ -154,19 +163,54 @@ impl Datanet {
         self.accepted.iter().map(|(place, accepted)| (*place, accepted))
     }
 
+    /// What a contributor has in it.
+    pub fn usage(&self, contributor: Address) -> Usage {
+        self.usage.get(&contributor).copied().unwrap_or_default()
+    }
+
+    /// The bytes of text of a contribution that may be entered; nothing if it was before.
+    fn admitted(&self, place: Place, contribution: &Accepted, documents: &[Document]) -> Result<Option<u64>, AcceptError> {
+        let text = contribution_text(documents);
+        let derived = private::root(text.as_bytes(), contribution.text_salt);
+        if derived != contribution.text_root {
+            return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
+        }
+        match self.accepted.get(&place) {
+            Some(held) if held != contribution => Err(AcceptError::PlaceTaken { place, held: held.text_root }),
+            Some(_) => Ok(None),
+            None => Ok(Some(u64::try_from(text.len()).unwrap_or(u64::MAX))),
+        }
+    }
+
+    fn enter(&mut self, place: Place, contribution: Accepted, text_bytes: u64) {
+        self.accepted.insert(place, contribution);
+        let usage = self.usage.entry(contribution.contributor).or_default();
+        usage.rows = usage.rows.saturating_add(u64::from(contribution.documents));
+        usage.bytes = usage.bytes.saturating_add(text_bytes);
+    }
+
+    /// Who brought the document of a priority.
+    fn first_at(&self, priority: Priority) -> First {
+        let place = Place { block: priority.block, ordinal: priority.ordinal };
+        let accepted = self.accepted.get(&place).expect("what is known was accepted");
+        First { owner: accepted.contributor, contribution: accepted.text_root, priority }
+    }
+}
+
+impl Datanet {
+    /// A Datanet without contributions.
+    pub fn new(card: Card) -> Self {
+        Self::with(card, Memory::default())
+    }
+
     /// The earliest accepted bringer of exactly this text.
-    pub fn first(&self, document: &Document) -> Option<&First> {
-        self.firsts.get(&document.digest())
+    pub fn first(&self, document: &Document) -> Option<First> {
+        self.known.firsts.get(&document.digest()).map(|priority| self.first_at(*priority))
     }
 
     /// Every accepted document's cluster, in the order of priority.
     pub fn clusters(&self) -> Vec<Member> {
-        self.near.clusters()
-    }
-
-    /// What a contributor has in it.
-    pub fn usage(&self, contributor: Address) -> Usage {
-        self.usage.get(&contributor).copied().unwrap_or_default()
+        self.known.near.clusters()
     }
 
     /// Enters a contribution that the chain accepted. Entering the same one again changes nothing.
@@ -174,33 +218,76 @@ impl Datanet {
     /// # Errors
     /// [`AcceptError`] if the documents are not the registered ones, the place is another's or the Datanet is full; nothing is entered then.
     pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
-        let text = contribution_text(documents);
-        let derived = private::root(text.as_bytes(), contribution.text_salt);
-        if derived != contribution.text_root {
-            return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
-        }
-        match self.accepted.get(&place) {
-            Some(held) if *held != contribution => return Err(AcceptError::PlaceTaken { place, held: held.text_root }),
-            Some(_) => return Ok(()),
-            None => {}
-        }
-        self.near.insert(&Batch::new(&self.permutations, place.of_document(0), documents.iter().map(Document::text)))?;
-        self.accepted.insert(place, contribution);
-        let usage = self.usage.entry(contribution.contributor).or_default();
-        usage.rows = usage.rows.saturating_add(u64::from(contribution.documents));
-        usage.bytes = usage.bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        let Some(text_bytes) = self.admitted(place, &contribution, documents)? else { return Ok(()) };
+        let batch = Batch::new(&self.permutations, place.of_document(0), documents.iter().map(Document::text));
+        self.known.near.insert(&batch)?;
         for (number, document) in (0..).zip(documents) {
-            let first = First { owner: contribution.contributor, contribution: derived, priority: place.of_document(number) };
-            let held = self.firsts.entry(document.digest()).or_insert(first);
-            if first.priority < held.priority {
-                *held = first;
-            }
+            let priority = place.of_document(number);
+            let held = self.known.firsts.entry(document.digest()).or_insert(priority);
+            *held = priority.min(*held);
         }
+        self.enter(place, contribution, text_bytes);
         Ok(())
     }
 
     /// Looks at a contribution committed at `place`: which rows may not enter, why, and what would mend them.
     pub fn gate(&self, place: Place, contribution: &Contribution) -> Report {
+        gate::report(self, place, contribution).unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
+#[cfg(feature = "disk")]
+impl Datanet<OnDisk> {
+    /// The Datanet whose documents stand in a folder, with what was committed there; one without contributions if there is none. Its files take at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`DiskError`] if another process has the folder, or a file in it is not what was written.
+    pub fn open(card: Card, folder: &Path, bytes_max: u64) -> Result<Self, DiskError> {
+        Ok(Self::of(card, OnDisk::open(folder, bytes_max)?))
+    }
+
+    fn of(card: Card, known: OnDisk) -> Self {
+        let entered: Vec<_> = known.entered().map(|entered| (entered.place, entered.accepted, entered.text_bytes)).collect();
+        let mut datanet = Self::with(card, known);
+        entered.into_iter().for_each(|(place, accepted, text_bytes)| datanet.enter(place, accepted, text_bytes));
+        datanet
+    }
+
+    /// What is in its folder.
+    pub const fn index(&self) -> &OnDisk {
+        &self.known
+    }
+
+    /// Enters a contribution that the chain accepted. Entering the same one again changes nothing. It is durable after [`Datanet::commit`], or when enough was entered.
+    ///
+    /// # Errors
+    /// As the one in memory. After an error of the disk it has to be opened again, and is as it was at the last commit.
+    pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
+        let Some(text_bytes) = self.admitted(place, &contribution, documents)? else { return Ok(()) };
+        let permutations = &self.permutations;
+        let batches = (0..).zip(documents.chunks(gate::BLOCK_ROWS)).map(|(block, rows)| {
+            let first = place.of_document(u32::try_from(block * gate::BLOCK_ROWS).unwrap_or(u32::MAX));
+            (Batch::new(permutations, first, rows.iter().map(Document::text)), rows.iter().map(Document::digest).collect())
+        });
+        self.known.insert(place, contribution, text_bytes, batches)?;
+        self.enter(place, contribution, text_bytes);
+        if self.known.is_due() { Ok(self.known.commit()?) } else { Ok(()) }
+    }
+
+    /// Makes what was entered durable.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn commit(&mut self) -> Result<(), DiskError> {
+        self.known.commit()
+    }
+
+    /// Looks at a contribution as the one in memory does, after a commit.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn gate(&mut self, place: Place, contribution: &Contribution) -> Result<Report, DiskError> {
+        self.commit()?;
         gate::report(self, place, contribution)
     }
 }

@@ -17,7 +17,7 @@
 mod base;
 pub mod check;
 mod collect;
-mod disk;
+pub(crate) mod disk;
 mod index;
 mod marks;
 mod purge;
@@ -575,7 +575,7 @@ fn undo(writer: &mut Writer, error: StoreError) -> StoreError {
 }
 
 #[cfg(test)]
-mod crash;
+pub(crate) mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

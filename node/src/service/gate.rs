@@ -2,15 +2,16 @@
 //!
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
-//! contributor sends. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
+//! contributor sends (`known`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
 //! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
 
 mod answering;
+mod known;
 mod queue;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chain_bridge::{client::ChainClient, registry::State};
@@ -39,7 +40,7 @@ use types::{
     key::{Account, Domains, Signed},
 };
 
-use self::queue::Queue;
+use self::{known::Indexes, queue::Queue};
 use crate::{
     chain::Snapshots,
     data::{DataDir, read_bounded, write_atomic},
@@ -95,7 +96,7 @@ pub struct Gate {
     snapshots: Snapshots,
     chain: ChainClient,
     /// Datanets as far as their accepted documents were read.
-    known: Mutex<BTreeMap<AssetId, Datanet>>,
+    known: Indexes,
     queue: Queue,
     books: seals::Cache,
     reviews: Semaphore,
@@ -127,7 +128,7 @@ impl Gate {
     pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
         let Keeping { account, seed, domains, data, shards, snapshots, chain } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
-        let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_MAX));
+        let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
         Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, books: seals::Cache::default(), reviews })
     }
 
@@ -178,7 +179,7 @@ impl Gate {
             turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?;
         sender.send(&Reply::Proceed.encode()).await?;
         let bytes = receive(receiver, open.shard_bytes).await?;
-        let (report, bytes) = self.look(&state, place, open, licence, bytes).await?;
+        let (report, bytes) = self.look(place, open, licence, bytes).await?;
         let report = self.drawn(&card, place, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
         if report.can_wait() {
@@ -352,45 +353,16 @@ impl Gate {
     }
 
     /// Compares the shard with everything accepted.
-    async fn look(&self, state: &State, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<(Report, Vec<u8>), Turned> {
+    async fn look(&self, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<(Report, Vec<u8>), Turned> {
         let (text_root, salt) = (open.text_root, open.text_salt);
         let opened = tokio::task::spawn_blocking(move || private::documents(text_root, salt, &bytes).map(|documents| (documents, bytes)))
             .await
             .context("decoding")?;
         let (documents, bytes) = opened.map_err(|error| away(error.to_string()))?;
         let contribution = Contribution { contributor: open.contributor, licence, documents };
-        let mut known = self.known.lock().await;
-        let report = match self.catch_up(&mut known, state, open.datanet).await {
-            Ok(datanet) => datanet.gate(place, &contribution),
-            Err(error) => {
-                // What was entered may have been taken back by a reorganisation: the next review reads everything anew.
-                known.remove(&open.datanet);
-                return Err(error.into());
-            }
-        };
+        let report = self.known.judge(self, open.datanet, place, contribution).await?;
         // A private text's root is over salted leaves.
         Ok((Report { text_root, ..report }, bytes))
-    }
-
-    /// The Datanet with every contribution that the chain has accepted.
-    async fn catch_up<'k>(&self, known: &'k mut BTreeMap<AssetId, Datanet>, state: &State, id: AssetId) -> anyhow::Result<&'k mut Datanet> {
-        let asset = state.asset(id).with_context(|| format!("Datanet {id} is not registered"))?;
-        let card = card_of(asset)?;
-        let datanet = known.entry(id).or_insert_with(|| Datanet::new(card));
-        let entered: Vec<Hash32> = datanet.accepted().map(|(_, accepted)| accepted.text_root).collect();
-        for accepted in state.live_contributions(id).filter(|accepted| !entered.contains(&accepted.text_root)) {
-            let (local, _) = self.shards.contribution(state, accepted).await?;
-            let place = Place { block: accepted.priority.block, ordinal: accepted.priority.ordinal };
-            let facts = Accepted {
-                contributor: accepted.contributor,
-                text_root: accepted.text_root,
-                documents: accepted.documents,
-                object: accepted.object,
-                text_salt: local.text_salt,
-            };
-            datanet.accept(place, facts, &local.documents)?;
-        }
-        Ok(datanet)
     }
 }
 

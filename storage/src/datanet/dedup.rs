@@ -8,11 +8,16 @@
 //! with 1 - 5e-8; at 0.5 with 0.87, which is why the exact check follows. A copyist who rewords every fifth word escapes: that is no copy.
 //!
 //! Back of the envelope, per document of s shingles: s BLAKE3 compressions (a shingle is some 30 bytes, one block), 128 s multiplications,
-//! 8 s bytes of set, 256 bytes of bands, 32 of entry. A million documents of 200 words hold 1.6 GB of sets and 0.3 GB besides.
+//! 8 s bytes of set, 256 bytes of bands, 32 of entry. A million documents of 200 words hold 1.6 GB of sets and 0.3 GB besides: in memory ([`index`]) stands what one
+//! contribution holds, and what tests compare with; a Datanet's documents stand in a folder (`datanet::disk`, laid out by `run`, merged by `schedule`).
 
 pub mod cluster;
 pub mod index;
 pub mod minhash;
+#[cfg(feature = "disk")]
+pub(crate) mod run;
+#[cfg(feature = "disk")]
+pub(crate) mod schedule;
 pub mod shingles;
 
 pub use self::{
@@ -43,14 +48,23 @@ impl Overlap {
     }
 }
 
+/// Whether sets of so many shingles can be near copies: the smaller one holds what both must share.
+pub(crate) fn may_be_near(a: usize, b: usize) -> bool {
+    a.min(b) >= least_shared(a + b)
+}
+
+/// Fewest shingles that two sets of `total` together share if they are near copies: 5 s >= 4 (total - s) is 9 s >= 4 total.
+fn least_shared(total: usize) -> usize {
+    (4 * total).div_ceil(9).max(1)
+}
+
 /// The overlap of two sorted sets if they are near copies; otherwise nothing, told as soon as too many shingles differ.
 pub fn near(a: &[u64], b: &[u64]) -> Option<Overlap> {
     let total = a.len() + b.len();
-    // 5 s >= 4 (total - s) is 9 s >= 4 total.
-    let least = (4 * total).div_ceil(9).max(1);
-    if a.len().min(b.len()) < least {
+    if !may_be_near(a.len(), b.len()) {
         return None;
     }
+    let least = least_shared(total);
     let mut misses_left = total - 2 * least;
     let (mut i, mut j, mut shared) = (0, 0, 0_usize);
     while i < a.len() && j < b.len() {

@@ -18,6 +18,7 @@ use types::{
 use super::{
     Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Place, contribution_text,
     dedup::{Batch, Index, Match},
+    known::Known,
     licence,
     review::ReviewAct,
     scan, shard,
@@ -30,7 +31,7 @@ pub const REFUSALS_MAX: usize = 1000;
 pub const NOTES_MAX: usize = 500;
 
 /// Rows that are sketched together.
-const BLOCK_ROWS: usize = 1 << 15;
+pub(super) const BLOCK_ROWS: usize = 1 << 15;
 /// Most findings that the detail of one row shows; the rest are counted.
 const SHOWN_MAX: usize = 4;
 /// How the detail of a finding in a title begins.
@@ -166,7 +167,7 @@ impl Listed {
     }
 }
 
-pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contribution) -> Report {
+pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution: &Contribution) -> Result<Report, K::Error> {
     let text = contribution_text(&contribution.documents);
     let (mut refusals, mut notes) = (Listed::new(REFUSALS_MAX), Listed::new(NOTES_MAX));
     whole(datanet, contribution, text.len()).into_iter().for_each(|refusal| refusals.add(|| refusal));
@@ -174,10 +175,13 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
     let (mut rows, mut row) = (BTreeMap::new(), 0);
     let mut own = Index::new();
     for block in contribution.documents.chunks(BLOCK_ROWS) {
-        let near = near_copies(datanet, place, &mut own, row, block);
-        for (document, near) in block.iter().zip(near) {
+        let near = near_copies(datanet, place, &mut own, row, block)?;
+        let digests: Vec<BlobId> = block.iter().map(Document::digest).collect();
+        let firsts = datanet.known.firsts(&digests)?;
+        for ((document, near), (digest, first)) in block.iter().zip(near).zip(digests.into_iter().zip(firsts)) {
             row += 1;
-            if let Some(refusal) = copy(datanet, place, &mut rows, row, document) {
+            let first = first.map(|priority| datanet.first_at(priority));
+            if let Some(refusal) = copy(place, &mut rows, row, digest, first) {
                 refusals.add(|| refusal);
             } else if let Some(found) = near {
                 let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
@@ -192,7 +196,7 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
             }
         }
     }
-    Report {
+    Ok(Report {
         accepted: refusals.listed.is_empty(),
         contributor: contribution.contributor,
         text_root: lanes::text_root(text.as_bytes()),
@@ -203,7 +207,7 @@ pub(super) fn report(datanet: &Datanet, place: Place, contribution: &Contributio
         notes: notes.listed,
         notes_unlisted: notes.unlisted,
         approvals: Vec::new(),
-    }
+    })
 }
 
 /// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts.
@@ -232,7 +236,7 @@ fn blocked(row: u32, rule: Rule, detail: String, fix: &str) -> Refusal {
 }
 
 /// What speaks against the contribution as a whole.
-fn whole(datanet: &Datanet, contribution: &Contribution, text_bytes: usize) -> Vec<Refusal> {
+fn whole<K>(datanet: &Datanet<K>, contribution: &Contribution, text_bytes: usize) -> Vec<Refusal> {
     let refusal = |rule, detail, fix: &str| blocked(0, rule, detail, fix);
     let count = contribution.documents.len();
     let shard_bytes = shard::encoded_len(&contribution.documents);
@@ -270,15 +274,13 @@ fn whole(datanet: &Datanet, contribution: &Contribution, text_bytes: usize) -> V
 }
 
 /// Whether the document stands in an earlier contribution or an earlier row.
-fn copy(datanet: &Datanet, place: Place, rows: &mut BTreeMap<BlobId, u32>, row: u32, document: &Document) -> Option<Refusal> {
-    let digest = document.digest();
+fn copy(place: Place, rows: &mut BTreeMap<BlobId, u32>, row: u32, digest: BlobId, first: Option<First>) -> Option<Refusal> {
     let earlier = *rows.entry(digest).or_insert(row);
     if earlier != row {
         let detail = format!("the same text as row {earlier} of this contribution");
         return Some(blocked(row, Rule::Repeated, detail, "leave this row out"));
     }
-    let First { owner, contribution, priority } =
-        datanet.firsts.get(&digest).filter(|first| first.priority < place.of_document(row - 1))?;
+    let First { owner, contribution, priority } = first.filter(|first| first.priority < place.of_document(row - 1))?;
     let detail = format!(
         "the same text as document {} of contribution {contribution}, first brought by {owner} in block {}",
         priority.document + 1,
@@ -288,20 +290,25 @@ fn copy(datanet: &Datanet, place: Place, rows: &mut BTreeMap<BlobId, u32>, row: 
 }
 
 /// The earliest near copy of each row of `block`, the first of which follows `before` others: among accepted documents, else among `own` rows.
-fn near_copies(datanet: &Datanet, place: Place, own: &mut Index, before: u32, block: &[Document]) -> Vec<Option<Match>> {
+fn near_copies<K: Known>(
+    datanet: &Datanet<K>,
+    place: Place,
+    own: &mut Index,
+    before: u32,
+    block: &[Document],
+) -> Result<Vec<Option<Match>>, K::Error> {
     let first = place.of_document(before);
     let batch = Batch::new(&datanet.permutations, first, block.iter().map(Document::text));
-    let accepted = datanet.near.earlier_than(place.of_document(0));
-    let mut found = datanet.near.earliest(&batch, |_| accepted);
+    let mut found = datanet.known.earliest(&batch, place.of_document(0))?;
     // More rows than an index holds are more than a contribution may, which `whole` refuses.
     if own.insert(&batch).is_ok() {
         let among_own = own.earliest(&batch, |number| before + number);
         found.iter_mut().zip(among_own).for_each(|(found, own)| *found = found.or(own));
     }
-    found
+    Ok(found)
 }
 
-fn near_copy(datanet: &Datanet, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
+fn near_copy<K>(datanet: &Datanet<K>, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
     let Match { priority, overlap } = *found;
     let share = format!("{}.{} %", overlap.per_mille() / 10, overlap.per_mille() % 10);
     let of = format!("{share} of the shingles ({} of {}) are those of", overlap.shared, overlap.union);

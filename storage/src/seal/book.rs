@@ -268,7 +268,7 @@ mod tests {
     fn a_reader_fills_its_own_room_and_shuts_neither_others_nor_the_owner_out() {
         let mut book = book();
         let read = Event::Read { version: 1, segment: 0, purpose: Purpose::Read };
-        let mut enter = |book: &mut Book, index: u8| {
+        let enter = |book: &mut Book, index: u8| {
             let entry = author(index).sign(book.log().draft(author(index).id(), 12, read.clone()));
             book.append(entry)
         };

@@ -58,14 +58,14 @@ struct Contents {
 
 /// What goes wrong once, without the power going.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Write,
     Sync,
 }
 
 /// What goes wrong from some change on, until it is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plight {
+pub(crate) enum Plight {
     /// No write goes through, wherever; cutting and deleting do.
     Full,
     /// Overwriting goes through, growing does not.
@@ -98,35 +98,35 @@ struct State {
 
 /// The disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CrashDisk(Arc<Mutex<State>>);
+pub(crate) struct CrashDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct CrashFile(CrashDisk, String);
 
 impl CrashDisk {
     /// Lets the power go at the `nth` change from now, counted from 0.
-    pub(super) fn power_off_at(&self, nth: u64) {
+    pub(crate) fn power_off_at(&self, nth: u64) {
         let mut state = self.0.lock().unwrap();
         state.power_until = Some(state.changes + nth);
     }
 
-    pub(super) fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.0.lock().unwrap().changes
     }
 
     /// Brings a plight at the `nth` change from now, counted from 0.
-    pub(super) fn strike_at(&self, nth: u64, plight: Plight) {
+    pub(crate) fn strike_at(&self, nth: u64, plight: Plight) {
         let mut state = self.0.lock().unwrap();
         state.plight = Some((state.changes + nth, plight));
     }
 
     /// Makes room again.
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.0.lock().unwrap().plight = None;
     }
 
     /// The disk as it is, for another owner.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let state = self.0.lock().unwrap();
         let file = |contents: &Contents| Contents {
             current: contents.current.clone(),
@@ -144,28 +144,28 @@ impl CrashDisk {
     }
 
     /// Bytes of a file.
-    pub(super) fn len_of(&self, name: &str) -> usize {
+    pub(crate) fn len_of(&self, name: &str) -> usize {
         self.0.lock().unwrap().files[name].current.len()
     }
 
     /// Whether a file is there.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.lock().unwrap().files.contains_key(name)
     }
 
     /// Loses a file.
-    pub(super) fn delete(&self, name: &str) {
+    pub(crate) fn delete(&self, name: &str) {
         self.0.lock().unwrap().files.remove(name).unwrap();
     }
 
     /// The segment of the highest number.
-    pub(super) fn last_segment(&self) -> String {
+    pub(crate) fn last_segment(&self) -> String {
         let state = self.0.lock().unwrap();
         state.files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone()
     }
 
     /// Has another disk's segments in place of its own.
-    pub(super) fn take_segments(&self, other: &Self) {
+    pub(crate) fn take_segments(&self, other: &Self) {
         let theirs = std::mem::take(&mut other.copy().0.lock().unwrap().files);
         let mut state = self.0.lock().unwrap();
         state.files.retain(|name, _| !name.ends_with(".seg"));
@@ -173,7 +173,7 @@ impl CrashDisk {
     }
 
     /// Writes after the end of a file where nobody looks.
-    pub(super) fn append(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn append(&self, name: &str, bytes: &[u8]) {
         let mut state = self.0.lock().unwrap();
         let file = state.files.get_mut(name).unwrap();
         file.current.extend_from_slice(bytes);
@@ -181,12 +181,12 @@ impl CrashDisk {
     }
 
     /// Makes the next such operation on a segment fail.
-    pub(super) fn fail_next(&self, fault: Fault) {
+    pub(crate) fn fail_next(&self, fault: Fault) {
         self.0.lock().unwrap().fault = Some(fault);
     }
 
     /// Flips a byte of a file where nobody looks.
-    pub(super) fn rot(&self, name: &str, at: usize) {
+    pub(crate) fn rot(&self, name: &str, at: usize) {
         let mut state = self.0.lock().unwrap();
         let file = state.files.get_mut(name).unwrap();
         file.current[at] ^= 1;
@@ -194,7 +194,7 @@ impl CrashDisk {
     }
 
     /// Cuts a file short without anyone noticing.
-    pub(super) fn shorten(&self, name: &str, len: usize) {
+    pub(crate) fn shorten(&self, name: &str, len: usize) {
         let mut state = self.0.lock().unwrap();
         let file = state.files.get_mut(name).unwrap();
         file.current.truncate(len);
@@ -202,7 +202,7 @@ impl CrashDisk {
     }
 
     /// What is on the disk when the power comes back, though the disk goes on: what was not synced is lost or kept by coins.
-    pub(super) fn copy_lossy(&self, seed: u64) -> Self {
+    pub(crate) fn copy_lossy(&self, seed: u64) -> Self {
         let state = self.0.lock().unwrap();
         let file = |contents: &Contents| Contents {
             current: contents.current.clone(),
@@ -216,7 +216,7 @@ impl CrashDisk {
     }
 
     /// What is on the disk when the power comes back.
-    pub(super) fn reboot(&self, seed: u64) -> Self {
+    pub(crate) fn reboot(&self, seed: u64) -> Self {
         let mut state = self.0.lock().unwrap();
         let mut draw = 0_u64;
         // Seeds 0 and 1 lose or keep everything; others toss for each piece.

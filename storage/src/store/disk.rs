@@ -12,7 +12,7 @@ use std::{
 use super::StoreError;
 
 /// A flat set of named files.
-pub(super) trait Disk: fmt::Debug + Send + Sync {
+pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file for reading and writing, empty if it was absent.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Deletes a file; an error of kind `NotFound` if there is none. Whoever has it open goes on reading.
@@ -24,7 +24,7 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// A file at whose every position one can read and write.
-pub(super) trait DiskFile: fmt::Debug + Send + Sync {
+pub(crate) trait DiskFile: fmt::Debug + Send + Sync {
     /// Bytes in it.
     fn len(&self) -> io::Result<u64>;
     /// Fills `out`; an error of kind `UnexpectedEof` past the end.
@@ -61,7 +61,7 @@ impl DiskFile for File {
 
 /// A folder locked for this process until dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     _lock: File,
 }
@@ -70,7 +70,7 @@ const LOCK: &str = "LOCK";
 
 impl Folder {
     /// Takes the folder, making it if it is absent.
-    pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn lock(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error| StoreError::Folder { folder: path.to_owned(), error };
         fs::create_dir_all(path).map_err(unusable)?;
         let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join(LOCK)).map_err(unusable)?;

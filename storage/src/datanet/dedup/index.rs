@@ -1,4 +1,4 @@
-//! The index of a Datanet's documents by their bands: immutable sorted runs, merged as they grow.
+//! The index of documents by their bands, in memory: immutable sorted runs, merged as they grow. One contribution's rows stand in it, and it is the model of the one on disk.
 //!
 //! Documents are ranked by priority. A run holds, for each of the 32 bands, `key << 32 | rank` in ascending order, so a bucket lists its documents
 //! earliest first. A contribution is one run; a run is merged with its neighbour once that is less than four times as long, so a document is copied
@@ -13,7 +13,7 @@ use types::contribution::Priority;
 
 use super::{BANDS, Overlap, Permutations, Shingler, near};
 
-/// Most shingles an index holds: 2 GiB of them.
+/// Most shingles an index in memory holds: 2 GiB of them, some 1.6 GB of text.
 pub const SHINGLES_MAX: usize = 1 << 28;
 /// Most documents that one is compared with. Templated rows of real corpora stay below; a comparison costs about a microsecond.
 pub const CANDIDATES_MAX: usize = 1 << 12;
@@ -22,7 +22,7 @@ pub const CANDIDATES_MAX: usize = 1 << 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// It would hold too much.
-    #[error("{got} shingles, an index holds at most {SHINGLES_MAX}: open another Datanet for what comes next")]
+    #[error("{got} shingles, an index in memory holds at most {SHINGLES_MAX}: open another Datanet for what comes next")]
     Full {
         /// With the new ones.
         got: usize,
@@ -72,6 +72,12 @@ impl Batch {
     /// Whether it holds none.
     pub const fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Per band, `key << 32 | number in the batch` ascending.
+    #[cfg(feature = "disk")]
+    pub(crate) const fn bands(&self) -> &[Vec<u64>; BANDS] {
+        &self.run.bands
     }
 
     /// The shingles of document `number` of the batch.
@@ -134,6 +140,12 @@ const fn rank(entry: u64) -> u32 {
 
 const fn key(entry: u64) -> u32 {
     (entry >> 32) as u32 // 32 bits are left
+}
+
+/// Key and number of an entry.
+#[cfg(feature = "disk")]
+pub(crate) const fn split(entry: u64) -> (u32, u32) {
+    (key(entry), rank(entry))
 }
 
 impl Index {

@@ -1,0 +1,276 @@
+//! Asks runs for buckets, and documents for their sets.
+//!
+//! The keys of a block of rows are asked for in ascending order, so that a run's keys are read from front to back in pieces of 64 KiB, where they are
+//! dense, and a page each where they are not. A bucket that holds an earlier document becomes a [`Head`]; the heads of one row are then walked side by side, in the
+//! order of priority, as the index in memory does. Rows that have more heads together than [`HEADS_MAX`] are asked for in halves.
+
+use std::{io, ops::Range};
+
+use types::{contribution::Priority, id::BlobId};
+
+use super::{
+    DiskError, OnDisk,
+    files::{BUFFER_BYTES, Window},
+    runs::Run,
+};
+use crate::datanet::dedup::{
+    Batch, CANDIDATES_MAX, Match, Overlap,
+    index::split,
+    may_be_near, near,
+    run::{Column, DIGESTS, unpack},
+};
+
+/// Most heads held: 20 bytes each. Tests hold few, so that they come to halves.
+const HEADS_MAX: usize = if cfg!(test) { 1 << 7 } else { 1 << 19 };
+/// Numbers of a bucket that are read at once once its first is no match.
+const AHEAD: u32 = 64;
+
+/// A row's bucket in a run, from an entry on.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    row: u32,
+    /// The document at `at`.
+    document: u32,
+    at: u32,
+    end: u32,
+    run: u16,
+    column: u16,
+}
+
+/// A column that is asked for keys in ascending order.
+struct Asking<'r> {
+    run: &'r Run,
+    column: &'r Column,
+    starts: &'r [u32],
+    keys: Window<'r>,
+    numbers: Window<'r>,
+    /// The last key, and its bucket.
+    last: Option<(u32, Range<u32>)>,
+}
+
+fn bytes_of(count: u64, bits: u32) -> u64 {
+    count * u64::from(bits) / 8
+}
+
+impl<'r> Asking<'r> {
+    fn new(run: &'r Run, column: usize) -> Self {
+        let (starts, column) = (&run.starts[column], &run.columns[column]);
+        let window = |section: usize| Window::new(run.file.as_ref(), column.at[section + 1]);
+        Self { run, column, starts, keys: window(1), numbers: window(2), last: None }
+    }
+
+    /// The entries of a key.
+    fn bucket(&mut self, key: u32) -> Result<Range<u32>, DiskError> {
+        if let Some((last, bucket)) = &self.last
+            && *last == key
+        {
+            return Ok(bucket.clone());
+        }
+        let (page, rest) = self.column.split(key);
+        let (low, high) = (self.starts[page], self.starts[page + 1]);
+        let failed = self.run.failed();
+        let from = self.first(low, high, u64::from(rest)).map_err(&failed)?;
+        let is_there = from < high && u64::from(self.rest(from).map_err(&failed)?) == u64::from(rest);
+        let end = if is_there { self.first(from, high, u64::from(rest) + 1).map_err(&failed)? } else { from };
+        self.last = Some((key, from..end));
+        Ok(from..end)
+    }
+
+    fn rest(&mut self, at: u32) -> io::Result<u32> {
+        packed(&mut self.keys, self.column.at[1], at, self.column.rest_bits)
+    }
+
+    /// The first entry from `low` on, before `high`, whose rest is at least `wanted`.
+    fn first(&mut self, mut low: u32, mut high: u32, wanted: u64) -> io::Result<u32> {
+        let bits = self.column.rest_bits;
+        while bytes_of(u64::from(high - low), bits) > BUFFER_BYTES as u64 {
+            let middle = low + (high - low) / 2;
+            if u64::from(self.rest(middle)?) < wanted { low = middle + 1 } else { high = middle }
+        }
+        if low == high {
+            return Ok(low);
+        }
+        let base = bytes_of(u64::from(low), bits);
+        let len = (u64::from(high) * u64::from(bits)).div_ceil(8) - base;
+        let bytes = self.keys.get(self.column.at[1] + base, usize::try_from(len).expect("bounded above"))?;
+        let skipped = u64::from(low) * u64::from(bits) - 8 * base;
+        let first = low;
+        let rest =
+            |at: u32| unpack(bytes, usize::try_from(skipped + u64::from(at - first) * u64::from(bits)).expect("bounded above"), bits);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if u64::from(rest(middle)) < wanted { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    fn document(&mut self, at: u32) -> Result<u32, DiskError> {
+        packed(&mut self.numbers, self.column.at[2], at, self.run.shape.number_bits).map_err(self.run.failed())
+    }
+}
+
+/// One packed integer.
+fn packed(window: &mut Window<'_>, section: u64, at: u32, bits: u32) -> io::Result<u32> {
+    let base = bytes_of(u64::from(at), bits);
+    let bit = usize::try_from(u64::from(at) * u64::from(bits) - 8 * base).expect("below 8");
+    Ok(unpack(window.get(section + base, 8)?, bit, bits))
+}
+
+/// A bucket that is walked.
+struct Walk<'r> {
+    run: &'r Run,
+    column: &'r Column,
+    at: u32,
+    end: u32,
+    document: u32,
+    priority: Priority,
+    /// Documents behind this one that were read already, the next last.
+    ahead: Vec<u32>,
+}
+
+impl OnDisk {
+    /// For each text, the earliest document that has exactly it.
+    pub(super) fn exact(&self, digests: &[BlobId]) -> Result<Vec<Option<Priority>>, DiskError> {
+        let mut asked: Vec<(u32, u32)> = (0..).zip(digests).map(|(row, digest)| (digest_key(digest), row)).collect();
+        asked.sort_unstable();
+        let mut found: Vec<Option<Priority>> = vec![None; digests.len()];
+        for run in &self.runs {
+            let mut asking = Asking::new(run, DIGESTS);
+            for (key, row) in &asked {
+                for at in asking.bucket(*key)? {
+                    let document = asking.document(at)?;
+                    let record = self.record(document)?;
+                    if digest_key(&record.digest) != *key {
+                        return Err(damaged_record(document));
+                    }
+                    if record.digest == digests[*row as usize] {
+                        let (priority, found) = (self.priority(document)?, &mut found[*row as usize]);
+                        if found.is_none_or(|found| priority < found) {
+                            *found = Some(priority);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The earliest near copy of each document of the batch among those before `before`.
+    pub(super) fn nearest(&self, batch: &Batch, before: Priority) -> Result<Vec<Option<Match>>, DiskError> {
+        let mut found = vec![None; batch.len()];
+        let all = u32::try_from(batch.len()).map_err(|_| DiskError::Documents)?;
+        let mut left = Vec::from([0..all]);
+        while let Some(rows) = left.pop() {
+            let Some(mut heads) = self.heads(batch, &rows, before)? else {
+                let middle = rows.start + (rows.end - rows.start) / 2;
+                left.extend([middle..rows.end, rows.start..middle]);
+                continue;
+            };
+            heads.sort_unstable_by_key(|head| head.row);
+            for heads in heads.chunk_by(|a, b| a.row == b.row) {
+                let row = heads[0].row as usize;
+                found[row] = self.first_near(batch.set(row), heads, before)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The buckets of some rows that hold an earlier document; nothing if they are too many, of more than one row.
+    fn heads(&self, batch: &Batch, rows: &Range<u32>, before: Priority) -> Result<Option<Vec<Head>>, DiskError> {
+        let mut heads = Vec::new();
+        for (number, run) in (0..).zip(&self.runs) {
+            for (column, asked) in (0..).zip(batch.bands()) {
+                let mut asking = Asking::new(run, usize::from(column));
+                for (key, row) in asked.iter().map(|entry| split(*entry)) {
+                    if !rows.contains(&row) {
+                        continue;
+                    }
+                    let Range { start, end } = asking.bucket(key)?;
+                    if start == end {
+                        continue;
+                    }
+                    let document = asking.document(start)?;
+                    if self.priority(document)? >= before {
+                        continue;
+                    }
+                    if heads.len() == HEADS_MAX && rows.len() > 1 {
+                        return Ok(None);
+                    }
+                    heads.push(Head { row, document, at: start, end, run: number, column });
+                }
+            }
+        }
+        Ok(Some(heads))
+    }
+
+    /// Walks several buckets at once, earliest document first.
+    fn first_near(&self, set: &[u64], heads: &[Head], before: Priority) -> Result<Option<Match>, DiskError> {
+        let walk = |head: &Head| {
+            let run = &self.runs[usize::from(head.run)];
+            let column = &run.columns[usize::from(head.column)];
+            let priority = self.priority(head.document)?;
+            Ok(Walk { run, column, at: head.at, end: head.end, document: head.document, priority, ahead: Vec::new() })
+        };
+        let mut walks = heads.iter().map(walk).collect::<Result<Vec<_>, DiskError>>()?;
+        for _ in 0..CANDIDATES_MAX {
+            let Some((priority, document)) = walks.iter().map(|walk| (walk.priority, walk.document)).min() else { break };
+            if priority >= before {
+                break;
+            }
+            if let Some(overlap) = self.overlap(set, document)? {
+                return Ok(Some(Match { priority, overlap }));
+            }
+            let mut at = 0;
+            while at < walks.len() {
+                if walks[at].document == document && !walks[at].step(self)? {
+                    drop(walks.swap_remove(at));
+                } else {
+                    at += 1;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn overlap(&self, set: &[u64], document: u32) -> Result<Option<Overlap>, DiskError> {
+        let record = self.record(document)?;
+        if !may_be_near(set.len(), record.shingles()) {
+            return Ok(None);
+        }
+        Ok(near(set, &self.set(document, &record)?))
+    }
+}
+
+impl Walk<'_> {
+    /// Goes to the bucket's next document; whether there is one.
+    fn step(&mut self, index: &OnDisk) -> Result<bool, DiskError> {
+        self.at += 1;
+        if self.at == self.end {
+            return Ok(false);
+        }
+        if self.ahead.is_empty() {
+            let some = self.at..self.end.min(self.at + AHEAD);
+            let mut window = Window::new(self.run.file.as_ref(), self.column.at[3]);
+            let bits = self.run.shape.number_bits;
+            let read = some.map(|at| packed(&mut window, self.column.at[2], at, bits));
+            self.ahead = read.collect::<io::Result<_>>().map_err(self.run.failed())?;
+            self.ahead.reverse();
+        }
+        self.document = self.ahead.pop().expect("filled above");
+        self.priority = index.priority(self.document)?;
+        Ok(true)
+    }
+}
+
+/// The key of a digest.
+pub(super) fn digest_key(digest: &BlobId) -> u32 {
+    u32::from_be_bytes(*digest.0.first_chunk().expect("32 bytes hold 4"))
+}
+
+pub(super) fn damaged_record(document: u32) -> DiskError {
+    DiskError::Damaged {
+        file: super::RECORDS.into(),
+        problem: format!("the record of document {document} is not the one that was written"),
+    }
+}
