@@ -115,7 +115,7 @@ impl Scrubbing {
         if is_done {
             let progress = walk.progress();
             tracing::info!(items = progress.items, bytes = progress.bytes, corrupt = progress.corrupt, "everything that is kept was read");
-            (self.ended_s, self.is_hurried) = (Some(now_s()), false);
+            (self.ended_s, self.is_hurried, self.credit) = (Some(now_s()), false, 0);
         }
         if is_done || now - self.saved >= SAVE_EVERY {
             self.saved = now;
