@@ -141,7 +141,12 @@ async fn row(cluster: &Cluster, number: usize, object: &Object) -> Result<Option
 
 /// Waits until all running nodes that hold something of an object name the same five holders, all of which run, hold it and say so themselves.
 async fn one_record_of_five_who_hold_it(cluster: &Cluster, object: &Object) -> Vec<usize> {
-    until("one record of five holders that answer", LOOK, || async {
+    one_record(cluster, object, &[]).await
+}
+
+/// The same, but that of some it does not matter whether they hold it: who was killed counts until its silence is noticed, and then as lost.
+async fn one_record(cluster: &Cluster, object: &Object, but: &[usize]) -> Vec<usize> {
+    until("one record of holders that answer", LOOK, || async {
         let all = join_all(running(cluster).into_iter().map(|number| async move { (number, row(cluster, number, object).await) })).await;
         let mut seen = Vec::new();
         for (number, row) in all {
@@ -151,11 +156,11 @@ async fn one_record_of_five_who_hold_it(cluster: &Cluster, object: &Object) -> V
         }
         let named: BTreeSet<&Vec<usize>> = seen.iter().map(|(_, row)| &row.holders).collect();
         let by: BTreeSet<usize> = seen.iter().map(|(number, _)| *number).collect();
-        let is_calm = |row: &Row| row.held == FRAGMENTS && !row.is_due && !row.is_mending;
+        let lost = |row: &Row| row.holders.iter().filter(|holder| but.contains(holder)).count();
+        let is_calm = |row: &Row| row.held + lost(row) == FRAGMENTS && !row.is_due && !row.is_mending;
+        let is_there = |holder: &usize| by.contains(holder) || but.contains(holder);
         match named.first() {
-            Some(holders)
-                if named.len() == 1 && holders.iter().all(|holder| by.contains(holder)) && seen.iter().all(|(_, row)| is_calm(row)) =>
-            {
+            Some(holders) if named.len() == 1 && holders.iter().all(is_there) && seen.iter().all(|(_, row)| is_calm(row)) => {
                 Ok((*holders).clone())
             }
             _ => Err(format!("{:?}", seen.iter().map(|(number, row)| (number, &row.holders, row.held, row.is_due)).collect::<Vec<_>>())),

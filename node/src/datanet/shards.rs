@@ -170,7 +170,7 @@ impl Shards {
         let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
         let (mut attempt, halves, mut named) = (1, self.data.fetching(), BTreeSet::new());
         let fetched = loop {
-            let holders = self.holders(state, accepted.object, &named).await?;
+            let holders = self.holders(state, accepted.object, &named, attempt).await?;
             let outcome = fetching::fetch(&self.bulk, accepted.object, &holders, Some(&halves), kept.take()).await;
             blamed.extend(outcome.blamed.iter().map(Evidence::to_string));
             kept = outcome.kept;
@@ -222,7 +222,13 @@ impl Shards {
     }
 
     /// Storage nodes heard of, once an operator with stake is among them; without one in time, whoever was heard of.
-    async fn holders(&self, state: &State, object: BlobId, named: &BTreeSet<NodeId>) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+    async fn holders(
+        &self,
+        state: &State,
+        object: BlobId,
+        named: &BTreeSet<NodeId>,
+        attempt: u32,
+    ) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
         let staked: BTreeSet<NodeId> = state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.node).collect();
         // Theirs are the ads for which there is room, however many others there are.
         self.overlay.prefer(staked.iter().copied().collect()).await?;
@@ -235,8 +241,12 @@ impl Shards {
             ads => ads?,
         };
         let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| is_storing(ad));
-        let holders = in_order(object, named, &staked, storing.map(|ad| (ad.node, ad.bulk_addr)));
+        let mut holders = in_order(object, named, &staked, storing.map(|ad| (ad.node, ad.bulk_addr)));
         anyhow::ensure!(!holders.is_empty(), "no node that stores is known: give the --bootstrap address of a running node");
+        if attempt == 1 && holders.iter().any(|(node, _)| staked.contains(node)) {
+            // A stranger that claims to hold everything may well be the first to answer: it is asked when operators did not suffice.
+            holders.retain(|(node, _)| staked.contains(node));
+        }
         Ok(holders)
     }
 

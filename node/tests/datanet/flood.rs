@@ -14,8 +14,9 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, SwarmBuilder, gossipsub, identify, ping,
+    Multiaddr, SwarmBuilder, gossipsub, identify, noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
 };
 use node::datanet::{
     exchange::{STORAGE_ALPN, ask, recv_message, send_message},
@@ -79,18 +80,23 @@ fn hostile(keypair: &libp2p::identity::Keypair) -> Hostile {
 
 /// Says all these ads to one node, as fast as it takes them, and stays connected for a while.
 async fn say(victim: Multiaddr, ads: Vec<Vec<u8>>) {
-    let mut swarm = SwarmBuilder::with_new_identity().with_tokio().with_quic().with_behaviour(hostile).unwrap().build();
+    let swarm = SwarmBuilder::with_new_identity().with_tokio().with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default);
+    let mut swarm = swarm.unwrap().with_quic().with_behaviour(hostile).unwrap().build();
     let topic = gossipsub::IdentTopic::new(ADS);
     swarm.behaviour_mut().gossip.subscribe(&topic).unwrap();
     swarm.dial(victim).unwrap();
     let mut is_heard = false;
     while !is_heard {
-        let event = swarm.select_next_some().await;
-        is_heard = matches!(event, SwarmEvent::Behaviour(HostileEvent::Gossip(gossipsub::Event::Subscribed { .. })));
+        match swarm.select_next_some().await {
+            SwarmEvent::Behaviour(HostileEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })) => is_heard |= topic.as_str() == ADS,
+            SwarmEvent::OutgoingConnectionError { error, .. } => panic!("a node was not reached: {error}"),
+            _ => {}
+        }
     }
     for ad in ads {
         // A full queue takes more once the connection has carried some of it.
         while swarm.behaviour_mut().gossip.publish(topic.clone(), ad.clone()).is_err() {
+            assert!(swarm.connected_peers().next().is_some(), "a node ended the connection: it takes no more than that");
             drop(tokio::time::timeout(Duration::from_millis(5), swarm.select_next_some()).await);
         }
     }
@@ -194,7 +200,7 @@ pub(super) async fn false_records_cost_a_bounded_table_and_no_read(world: &World
                     .bytes()
                     .to_vec()
             });
-            say(victim, signed.collect()).await;
+            tokio::time::timeout(LIMIT, say(victim, signed.collect())).await.unwrap();
         });
     }
     let domains = world.chain.domains();
@@ -207,6 +213,7 @@ pub(super) async fn false_records_cost_a_bounded_table_and_no_read(world: &World
     };
     let said = async { while saying.join_next().await.transpose().unwrap().is_some() {} };
     tokio::join!(told, said);
+    println!("{:.1} s: everything was said", started.elapsed().as_secs_f64());
     let providers = |party: &Party| world.ok(&party.folder, &["status"])["providers"].as_u64().unwrap();
     let least = u64::try_from(count.min(TABLE_LIVE_MAX) / 4).unwrap();
     while providers(&world.nodes[0]) < least {

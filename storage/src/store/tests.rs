@@ -4,7 +4,7 @@ use super::{
     crash::{CrashDisk, Fault},
     *,
 };
-use crate::erasure::{Encoded, Profile, encode};
+use crate::erasure::{Encoded, FragmentRoot, Profile, encode};
 
 fn on(disk: &CrashDisk) -> Store {
     Store::on(Arc::new(disk.clone()), Config::default()).unwrap()
@@ -583,6 +583,103 @@ mod network {
         assert_eq!(proof.object(), network.object.manifest.id());
         network.stores.values().for_each(|store| assert_eq!(store.void(&proof).unwrap(), 1));
         assert!(matches!(network.fetch(), Err(FetchError::NoManifest { .. })));
+    }
+
+    /// A writer that changes one fragment after it encoded and names it as it became: whoever reads it with others reads no object.
+    #[test]
+    fn of_an_object_that_is_no_code_word_readers_get_what_was_encoded_or_the_proof_that_voids_it() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(10_000).collect();
+        for changed in 0..5_usize {
+            let mut lying = encode(&bytes, Hash32::ZERO, Profile::DEVNET).unwrap();
+            lying.fragments[changed][77] ^= 1;
+            // 79 bytes of head, then two hashes for each fragment.
+            let (mut manifest, at) = (lying.manifest.encode(), 79 + 64 * changed);
+            let named = FragmentRoot::of(&lying.fragments[changed]);
+            manifest[at..at + 64].copy_from_slice(&[named.blake3.0, named.keccak.0].concat());
+            lying.manifest = ObjectManifest::decode(&manifest).unwrap();
+            let network = Network::spread_of(lying, bytes.clone());
+            let mut proofs = Vec::new();
+            for choice in (0_u8..32).filter(|choice| choice.count_ones() == 3) {
+                let stores = network.stores.iter().filter(|(node, _)| choice >> node.0[0] & 1 == 1);
+                let three = Network {
+                    object: network.object.clone(),
+                    bytes: Vec::new(),
+                    disks: Vec::new(),
+                    stores: stores.map(|(node, store)| (*node, store.clone())).collect(),
+                };
+                match three.fetch() {
+                    Ok(fetched) => {
+                        assert!(fetched.bytes == bytes && choice >> changed & 1 == 0, "three of {choice:05b} with {changed} false")
+                    }
+                    Err(FetchError::Lied { proof, .. }) => proofs.push(proof),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(proofs.len(), 6, "two others of four read it with the false one");
+            for proof in &proofs {
+                let voided = crate::erasure::Proof::decode(&proof.encode()).unwrap().check().unwrap();
+                assert_eq!(voided.object(), network.object.manifest.id());
+                for store in network.stores.values() {
+                    store.void(&voided).unwrap();
+                }
+            }
+            assert!(matches!(network.fetch(), Err(FetchError::NoManifest { .. })));
+            let put = Request::Put { manifest: network.object.manifest.encode(), index: 0, fragment: network.object.fragments[0].clone() };
+            assert!(matches!(call(&network.stores[&node(0)], node(0), &put), Reply::Refused(_)), "a void object was kept again");
+        }
+    }
+
+    #[test]
+    fn a_fragment_bent_on_its_way_at_any_place_in_any_position_is_refused_and_nothing_of_it_is_kept() {
+        let object = encode(&[5; 300], Hash32::ZERO, Profile::DEVNET).unwrap();
+        let (id, manifest) = (object.manifest.id(), object.manifest.encode());
+        for index in 0..5_u8 {
+            let good = &object.fragments[usize::from(index)];
+            let flipped = (0..8 * good.len()).map(|bit| {
+                let mut bytes = good.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                (manifest.clone(), bytes)
+            });
+            let cut = (0..good.len()).map(|len| (manifest.clone(), good[..len].to_vec()));
+            let grown = [1, 100, 100_000].map(|more| (manifest.clone(), [good.as_slice(), &vec![0; more]].concat()));
+            let other_codec = (0..=255).filter(|codec| *codec != 1).map(|codec| ([&[codec][..], &manifest[1..]].concat(), good.clone()));
+            let other_fragment = [(manifest.clone(), object.fragments[usize::from((index + 1) % 5)].clone())];
+            // The first fragments of a constant are equal, so that one may stand for another.
+            let other_fragment = other_fragment.into_iter().filter(|(_, bytes)| bytes != good);
+            let store = on(&CrashDisk::default());
+            let used = store.used_bytes();
+            for (manifest, fragment) in flipped.chain(cut).chain(grown).chain(other_codec).chain(other_fragment) {
+                let reply = call(&store, node(index), &Request::Put { manifest, index, fragment });
+                assert!(matches!(reply, Reply::Refused(Refusal::Invalid { .. })), "fragment {index}: {reply:?}");
+            }
+            assert_eq!((store.fragments_of(id).unwrap(), store.used_bytes()), (vec![], used));
+            let reply = call(&store, node(index), &Request::Put { manifest: manifest.clone(), index, fragment: good.clone() });
+            assert_eq!(reply, Reply::Stored { object: id, index });
+        }
+    }
+
+    #[test]
+    fn a_bit_flipped_on_the_disk_at_any_place_in_any_position_is_never_sent() {
+        let object = encode(&[5; 300], Hash32::ZERO, Profile::DEVNET).unwrap();
+        let id = object.manifest.id();
+        for index in 0..5_u8 {
+            let disk = CrashDisk::default();
+            let store = on(&disk);
+            put_fragment(&store, &object, index);
+            let length = object.manifest.fragment_len();
+            let begin = 12 + 84 + object.manifest.encode().len() + 84;
+            for at in begin..begin + length {
+                disk.rot("00000001.seg", at);
+                assert!(matches!(store.get_fragment(id, index), Err(StoreError::Corrupt(_))), "byte {at}");
+                assert_eq!(
+                    read(&store, &object.manifest, index, Run::all(length)),
+                    Err(Refusal::Corrupt { object: id, index }),
+                    "byte {at}"
+                );
+                disk.rot("00000001.seg", at);
+            }
+            assert_eq!(store.get_fragment(id, index).unwrap().as_ref(), Some(&object.fragments[usize::from(index)]));
+        }
     }
 
     #[test]
