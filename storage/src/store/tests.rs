@@ -617,10 +617,10 @@ mod network {
             }
             assert_eq!(proofs.len(), 6, "two others of four read it with the false one");
             for proof in &proofs {
-                let voided = crate::erasure::Proof::decode(&proof.encode()).unwrap().check().unwrap();
-                assert_eq!(voided.object(), network.object.manifest.id());
+                let proof = crate::erasure::Proof::decode(&proof.encode()).unwrap();
+                assert_eq!(proof.check().unwrap().object(), network.object.manifest.id());
                 for store in network.stores.values() {
-                    store.void(&voided).unwrap();
+                    store.void(&proof).unwrap();
                 }
             }
             assert!(matches!(network.fetch(), Err(FetchError::NoManifest { .. })));

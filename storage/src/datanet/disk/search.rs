@@ -160,7 +160,7 @@ impl OnDisk {
     pub(super) fn nearest(&self, batch: &Batch, before: Priority) -> Result<Vec<Option<Match>>, DiskError> {
         let mut found = vec![None; batch.len()];
         let all = u32::try_from(batch.len()).map_err(|_| DiskError::Documents)?;
-        let mut left = Vec::from([0..all]);
+        let mut left = vec![Range { start: 0, end: all }];
         while let Some(rows) = left.pop() {
             let Some(mut heads) = self.heads(batch, &rows, before)? else {
                 let middle = rows.start + (rows.end - rows.start) / 2;
