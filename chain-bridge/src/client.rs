@@ -266,6 +266,14 @@ impl ChainClient {
         C::abi_decode_returns(&data).map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
     }
 
+    /// Calls of one kind in one round trip; their results in order. The caller bounds their number.
+    pub(crate) async fn read_all<C: SolCall>(&self, to: Address, calls: &[C]) -> Result<Vec<C::Return>, ChainError> {
+        let data: Vec<_> = calls.iter().map(SolCall::abi_encode).collect();
+        let answers = self.rpc.calls_at(self.deployment.deployer, to, &data, self.head.tag()).await?;
+        let decoded = answers.iter().map(|data| C::abi_decode_returns(data));
+        decoded.collect::<Result<_, _>>().map_err(|error| ChainError::Unreadable { what: C::SIGNATURE, why: error.to_string() })
+    }
+
     pub(crate) async fn write<C: SolCall>(
         &self,
         what: &'static str,

@@ -14,6 +14,7 @@ mod finality;
 mod keeping;
 mod killed;
 mod layering;
+mod rent;
 mod spending;
 mod storage;
 mod wallet;

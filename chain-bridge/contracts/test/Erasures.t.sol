@@ -31,7 +31,7 @@ contract ErasuresTest is Suite {
             registry.commit(commitment);
         }
         bytes memory body = abi.encodePacked(datanet, client, root, uint64(9), uint32(1), bytes32(0), keccak256("l"), objectOf(number));
-        bytes memory report = abi.encodePacked(datanet, root, commitment, keccak256("report"), uint8(1));
+        bytes memory report = abi.encodePacked(datanet, root, commitment, keccak256("report"), objectOf(number), uint8(1));
         return registry.accept(
             body,
             signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body),
@@ -120,7 +120,7 @@ contract ErasuresTest is Suite {
         bytes32 root = textRootOf(9, keccak256(abi.encode("top", uint256(0))));
         bytes32 commitment = keccak256(abi.encodePacked("tributary/commitment/v1", bytes32(0), root, client));
         bytes memory body = abi.encodePacked(net, client, root, uint64(9), uint32(1), bytes32(0), keccak256("l"), objectOf(0));
-        bytes memory report = abi.encodePacked(net, root, commitment, keccak256("report"), uint8(1));
+        bytes memory report = abi.encodePacked(net, root, commitment, keccak256("report"), objectOf(0), uint8(1));
         bytes memory signature = signed(CLIENT_KEY, address(registry), Sig.CONTRIBUTION, body);
         bytes memory reportSignature = signed(AUTHOR_KEY, address(registry), Sig.GATE_REPORT, report);
         vm.expectRevert(abi.encodeWithSelector(AssetRegistry.AlreadyContributed.selector, net, root, client));

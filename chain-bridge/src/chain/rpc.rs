@@ -110,6 +110,13 @@ impl RawHeader {
     }
 }
 
+fn call_params(from: Address, to: Address, data: &[u8], head: &'static str) -> Value {
+    let call = json!({ "from": from, "to": to, "input": format!("0x{}", hex::encode(data)) });
+    // The account may have had nothing at that head, and a chain of the OP stack asks for its data fee even of who only reads.
+    let overrides = json!({ from.to_string(): { "balance": U256::from(1_u128 << 100) } });
+    json!([call, head, overrides])
+}
+
 impl Rpc {
     /// Connects and asks for the chain id.
     ///
@@ -138,9 +145,47 @@ impl Rpc {
     /// # Errors
     /// [`ChainError::Down`], [`ChainError::Reverted`], [`ChainError::Rpc`], [`ChainError::Unreadable`].
     pub async fn request<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, ChainError> {
-        let down = |why: String| ChainError::Down { url: self.url.clone(), why };
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<Value, Value>(method, params)).await;
-        let answer = answer.map_err(|_| down(format!("no answer to {method} within {} s", REQUEST_TIMEOUT.as_secs())))?;
+        self.answered(method, answer.map_err(|_| self.late(method))?)
+    }
+
+    /// Several calls on the state of a head, in one round trip; their data in order. The caller bounds their number.
+    ///
+    /// # Errors
+    /// As [`Rpc::request`], of the first that failed.
+    pub async fn calls_at(&self, from: Address, to: Address, data: &[Vec<u8>], head: &'static str) -> Result<Vec<Vec<u8>>, ChainError> {
+        const METHOD: &str = "eth_call";
+        let all = async {
+            let mut batch = self.client.new_batch();
+            let mut waiting = Vec::with_capacity(data.len());
+            for data in data {
+                let asked = batch.add_call::<Value, Value>(METHOD, &call_params(from, to, data, head));
+                waiting.push(asked.map_err(|error| ChainError::Argument(error.to_string()))?);
+            }
+            if let Err(error) = batch.send().await {
+                let nothing = ChainError::Unreadable { what: METHOD, why: "no answers to a batch".to_owned() };
+                return self.answered::<Value>(METHOD, Err(error)).and(Err(nothing));
+            }
+            let mut answers = Vec::with_capacity(waiting.len());
+            for answer in waiting {
+                let bytes: alloy::primitives::Bytes = self.answered(METHOD, answer.await)?;
+                answers.push(bytes.to_vec());
+            }
+            Ok(answers)
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, all).await.map_err(|_| self.late(METHOD))?
+    }
+
+    fn late(&self, method: &'static str) -> ChainError {
+        ChainError::Down { url: self.url.clone(), why: format!("no answer to {method} within {} s", REQUEST_TIMEOUT.as_secs()) }
+    }
+
+    fn answered<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        answer: Result<Value, RpcError<TransportErrorKind>>,
+    ) -> Result<T, ChainError> {
+        let down = |why: String| ChainError::Down { url: self.url.clone(), why };
         let value = match answer {
             Ok(value) => value,
             Err(RpcError::NullResp) => Value::Null,
@@ -174,10 +219,7 @@ impl Rpc {
     /// # Errors
     /// As [`Rpc::request`].
     pub async fn call_at(&self, from: Address, to: Address, data: &[u8], head: &'static str) -> Result<Vec<u8>, ChainError> {
-        let call = json!({ "from": from, "to": to, "input": format!("0x{}", hex::encode(data)) });
-        // The account may have had nothing at that head, and a chain of the OP stack asks for its data fee even of who only reads.
-        let overrides = json!({ from.to_string(): { "balance": U256::from(1_u128 << 100) } });
-        let bytes: alloy::primitives::Bytes = self.request("eth_call", json!([call, head, overrides])).await?;
+        let bytes: alloy::primitives::Bytes = self.request("eth_call", call_params(from, to, data, head)).await?;
         Ok(bytes.to_vec())
     }
 

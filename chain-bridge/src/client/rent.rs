@@ -17,6 +17,8 @@ use crate::{
 
 /// Most parts in one transaction: four of 64 fragments take 12 million gas where nobody was paid for their contributions in those epochs before.
 const PARTS_MAX: usize = 4;
+/// Seats read in one round trip.
+const SEATS_PAGE: u64 = 64;
 /// Left with whoever is on the roll.
 const ROLL_DEPOSIT: Amount = Amount(10_000_000_000_000_000);
 
@@ -91,7 +93,7 @@ impl ChainClient {
         Ok((Some(Hash32(beacon.0)).filter(|beacon| *beacon != Hash32::ZERO), block))
     }
 
-    /// The roll of an epoch, the coming one included, by place. One read for each: who follows the chain keeps it by its `Seated` and `Unseated` events.
+    /// The roll of an epoch, the coming one included, by place; 64 seats in a round trip.
     ///
     /// # Errors
     /// [`ChainError`].
@@ -99,9 +101,11 @@ impl ChainClient {
         let at = self.deployment().audits;
         let size: u64 = convert::small(self.read(at, &AuditRent::sizeAtCall { epoch }).await?);
         let mut roll = Vec::new();
-        for place in 0..size {
-            let seat = self.read(at, &AuditRent::seatAtCall { epoch, place: alloy::primitives::U256::from(place) }).await?;
-            roll.push(Seat { node: convert::account(seat.node), subnet: seat.subnet.to::<u64>() });
+        for first in (0..size).step_by(usize::try_from(SEATS_PAGE).expect("a page is short")) {
+            let places = first..size.min(first + SEATS_PAGE);
+            let calls: Vec<_> = places.map(|place| AuditRent::seatAtCall { epoch, place: alloy::primitives::U256::from(place) }).collect();
+            let seats = self.read_all(at, &calls).await?;
+            roll.extend(seats.into_iter().map(|seat| Seat { node: convert::account(seat.node), subnet: seat.subnet.to::<u64>() }));
         }
         Ok(roll)
     }

@@ -25,9 +25,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::ensure;
 use p2p::overlay::{Message, Verdict as Heard};
-use storage::proto::audit::message::{Ask, TOLD_BYTES_MAX, Told};
+use storage::proto::audit::message::{Ask, Reply, TOLD_BYTES_MAX, Told};
 use tokio::{sync::mpsc, task::JoinSet};
 use types::{
     audit::{AuditCommit, AuditVerdict, Seat},
@@ -60,6 +60,15 @@ const GREET_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const OWN: u64 = 1 << 63;
 /// Own commitments, by epoch: a node never signs two.
 const COMMITS: &str = "audit-commits";
+/// What they bind this node to, by epoch.
+const OWN_LISTS: &str = "audit-own";
+/// Blocks after an announced one in which the chain's audits are over: their beacon is stored within some, and none lasts longer than two minutes.
+const AUDIT_BLOCKS: u64 = 128;
+/// Times that a node which was away asks an auditor for its verdict, and the wait between two.
+const VERDICT_ATTEMPTS: u32 = 8;
+const VERDICT_WAIT: Duration = Duration::from_secs(5);
+/// Longest wait for one.
+const VERDICT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The service.
 #[derive(Debug)]
@@ -155,13 +164,21 @@ impl Auditing {
         if !self.keeping.storers().await?.contains_key(&me) {
             return Ok(());
         }
-        let own = Arc::new(Own::list(&self.keeping).await?);
-        let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges() };
-        let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
-        let (key, bytes) = (epoch.to_be_bytes(), Told::Commit(signed).encode());
-        records.insert_new(COMMITS, &key, &bytes)?;
-        // That of an earlier start in this epoch stands.
-        let bytes = records.get(COMMITS, &key)?.context("a record that was kept is gone")?;
+        let key = epoch.to_be_bytes();
+        // That of an earlier start in this epoch stands, with its list.
+        let kept = records.get(COMMITS, &key)?.zip(records.get(OWN_LISTS, &key)?);
+        let (own, bytes) = match kept {
+            Some((bytes, list)) => (Arc::new(Own::decode(&list)?), bytes),
+            None => {
+                let own = Arc::new(Own::list(&self.keeping).await?);
+                let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges() };
+                let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
+                let bytes = Told::Commit(signed).encode();
+                ensure!(records.get(COMMITS, &key)?.is_none(), "this node has committed to a list that is not on its disk any more");
+                records.put_all(&[(OWN_LISTS, &key, &own.encode()), (COMMITS, &key, &bytes)])?;
+                (own, bytes)
+            }
+        };
         {
             let mut all = self.own();
             all.push((epoch, own));
@@ -195,10 +212,49 @@ impl Auditing {
                 self.begin(epoch);
                 (epoch, self.commit(epoch, words).await)
             }
-            roll::Event::Drawn { epoch, beacon, roll } => (epoch, self.draw(epoch, beacon, Some(roll), audits).await),
+            roll::Event::Resumed(epoch) => {
+                let resumed = self.books().resume(epoch);
+                let done = match resumed {
+                    Ok(()) => self.commit(epoch, words).await,
+                    Err(error) => Err(error),
+                };
+                (epoch, done)
+            }
+            roll::Event::Drawn { epoch, beacon, roll, is_resumed } => {
+                let drawn = self.draw(epoch, beacon, Some(roll), audits).await;
+                if is_resumed {
+                    let auditing = Arc::clone(self);
+                    words.spawn(async move { auditing.ask_verdicts(epoch).await });
+                }
+                (epoch, drawn)
+            }
         };
         if let Err(error) = done {
             tracing::warn!(epoch, error = format!("{error:#}"), "this node's rent of an epoch of the chain may be lost");
+        }
+    }
+
+    /// Asks this node's auditors for what they told while it was away.
+    async fn ask_verdicts(self: Arc<Self>, epoch: u64) {
+        let me = self.keeping.me();
+        for _ in 0..VERDICT_ATTEMPTS {
+            let storers = self.keeping.storers().await.unwrap_or_default();
+            let missing = self.books().auditors(epoch, me);
+            let missing = missing.into_iter().filter(|auditor| self.books().verdict_of(epoch, me, *auditor).is_none());
+            let missing: Vec<_> = missing.filter_map(|auditor| Some((auditor, *storers.get(&auditor)?))).collect();
+            for (auditor, storer) in missing {
+                let asked = Ask::Verdict { epoch, node: me };
+                match auditor::ask(&self.keeping.bulk, storer.node, storer.addr, &asked, VERDICT_LIMIT).await {
+                    Ok(Reply::Verdict(signed)) if signed.verify(&self.keeping.chain.domains(), auditor).is_ok() => {
+                        self.heard(&Told::Verdict(*signed).encode());
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%auditor, epoch, error = format!("{error:#}"), "an auditor does not say what it has seen")
+                    }
+                }
+            }
+            tokio::time::sleep(VERDICT_WAIT).await;
         }
     }
 
@@ -226,10 +282,18 @@ impl Auditing {
         };
         let pace = auditor::pace(&self.keeping, self.own_of(epoch)).await;
         self.greet(epoch, &storers);
+        // Who was restarted long after the draw still answers; nobody waits for its verdicts any more.
+        if self.is_over(epoch) {
+            return Ok(());
+        }
         for (node, auditors, commit) in drawn {
             let Some(place) = auditors.iter().position(|auditor| *auditor == me) else { continue };
             if audits.len() >= AUDITS_MAX {
                 tracing::warn!(epoch, %node, "too many audits under way: this one is left out");
+                continue;
+            }
+            // Before a restart it was said already.
+            if self.books().verdict_of(epoch, node, me).is_some() {
                 continue;
             }
             let mail = self.books().mailbox(epoch, node);
@@ -290,8 +354,10 @@ impl Auditing {
             // Once the beacon's block is there nobody can join.
             Ok(Told::Commit(commit)) => {
                 let epoch = commit.document.epoch;
-                if self.takes_commits(epoch, tip, length) {
-                    self.books().commit(commit);
+                if self.takes_commits(epoch, tip, length)
+                    && let Err(error) = self.books().commit(commit)
+                {
+                    tracing::error!(error = format!("{error:#}"), "a commitment is not kept");
                 }
             }
             Ok(Told::Verdict(verdict)) => {
@@ -316,6 +382,12 @@ impl Auditing {
         !is_over && (of == current || of == current + 1)
     }
 
+    /// Whether the audits of one of the chain's epochs are over.
+    fn is_over(&self, epoch: u64) -> bool {
+        let (tip, view) = (self.keeping.snapshots.borrow().tip.number, self.seen());
+        view.epoch == epoch && view.announced != 0 && tip > view.announced + AUDIT_BLOCKS
+    }
+
     fn seen(&self) -> MutexGuard<'_, roll::View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -330,6 +402,11 @@ impl Auditing {
         if view.epoch == epoch {
             view.announced = announced;
         }
+    }
+
+    /// Whether this node has committed in an epoch, before a restart or since.
+    fn has_committed(&self, epoch: u64) -> anyhow::Result<bool> {
+        Ok(self.keeping.store.records().get(COMMITS, &epoch.to_be_bytes())?.is_some())
     }
 
     /// How this node stands to the chain's roll of auditors, in words.

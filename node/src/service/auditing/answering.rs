@@ -58,6 +58,10 @@ impl Auditing {
                 ensure!(opener.is_none_or(|opener| opener == by), "{by} does not open the audit of {node}");
                 self.post(epoch, node, arrived, Mail::Opened(nonce))
             }
+            Ask::Verdict { epoch, node } => {
+                let seen = self.books().verdicts(epoch, node)?.into_iter().find(|seen| seen.document.auditor == self.keeping.me());
+                seen.map(|seen| Reply::Verdict(Box::new(seen))).with_context(|| format!("nothing was seen of {node} in epoch {epoch} yet"))
+            }
             Ask::Answered { epoch, nonce, answer } => {
                 check_answer(remote, epoch, nonce, &answer)?;
                 self.post(epoch, by, arrived, Mail::Answered(nonce, answer))
@@ -112,7 +116,7 @@ impl Auditing {
         let own = self.own_of(epoch).with_context(|| format!("this node committed to nothing in epoch {epoch}"))?;
         let (beacon, auditors) = self.drawn(epoch).await?;
         ensure!(auditors.first() == Some(&by), "{by} does not open this node's audit of epoch {epoch}");
-        ensure!(self.books().challenge(epoch, nonce), "this node was challenged in epoch {epoch} already");
+        ensure!(self.books().challenge(epoch, nonce)?, "this node was challenged in epoch {epoch} already");
         let seed = Seed { beacon, node: me, epoch, holdings: own.holdings.root(), nonce };
         let (store, walking) = (self.keeping.store.clone(), Arc::clone(&own));
         let walked = tokio::task::spawn_blocking(move || {

@@ -116,7 +116,19 @@ pub(super) async fn audit(auditing: &Arc<Auditing>, of: Assignment, mut mail: Ma
     if of.is_opener && getrandom::fill(&mut nonce).is_err() {
         return None;
     }
-    let seed = Seed { beacon: of.beacon, node, epoch, holdings: root, nonce: Hash32(nonce) };
+    let mut nonce = Hash32(nonce);
+    // An audit that a restart broke off is opened by the same nonce: the node answers no second one.
+    if of.is_opener && !super::is_own(epoch) {
+        let kept = auditing.books().opening(epoch, node, nonce);
+        match kept {
+            Ok(kept) => nonce = kept,
+            Err(error) => {
+                tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");
+                return None;
+            }
+        }
+    }
+    let seed = Seed { beacon: of.beacon, node, epoch, holdings: root, nonce };
     let objects = holdings.entries().iter().map(|holding| holding.object).collect();
     let core = if of.is_opener { Audit::opener } else { Audit::witness };
     let core = core(keeping.me(), seed, holdings, of.pace);
@@ -139,7 +151,7 @@ async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) ->
         let (page, is_more) = match ask(&keeping.bulk, storer.node, storer.addr, &asked, PAGE_LIMIT).await? {
             Reply::Holdings { page, is_more } => (page, is_more),
             Reply::Refused(reason) => bail!("{reason}"),
-            Reply::Here | Reply::Answer(_) => bail!("it answered another question"),
+            Reply::Here | Reply::Answer(_) | Reply::Verdict(_) => bail!("it answered another question"),
         };
         for listed in &page {
             let holding = shown(keeping, commit.node, listed).await?;

@@ -42,6 +42,14 @@ const NODES_MAX: usize = 1 << 14;
 const VERDICTS: &str = "audit-verdicts";
 /// Codes of outcomes, by node and epoch.
 const OUTCOMES: &str = "audit-outcomes";
+/// Signed commitments of the chain's epochs, by epoch and node.
+const HEARD: &str = "audit-heard";
+/// The nonce that this node was challenged with, by epoch.
+const CHALLENGED: &str = "audit-challenged";
+/// The nonces that this node challenges others with, by epoch and node.
+const OPENED: &str = "audit-opened";
+/// Records read at once when an epoch is taken up.
+const RESUMED_PAGE: usize = 1 << 10;
 
 /// A node to audit: who does it, and what it committed to.
 pub(super) type Drawn = (Address, Vec<Address>, Option<Signed<AuditCommit>>);
@@ -163,15 +171,22 @@ impl Books {
         self.epochs.contains_key(&epoch)
     }
 
-    pub(super) fn commit(&mut self, commit: Signed<AuditCommit>) {
-        self.begin(commit.document.epoch);
-        if let Some(epoch) = self.epochs.get_mut(&commit.document.epoch)
+    /// Takes a commitment in; those of the chain's epochs are on the disk, since rent is paid on what follows.
+    pub(super) fn commit(&mut self, commit: Signed<AuditCommit>) -> anyhow::Result<()> {
+        let AuditCommit { epoch: number, node, .. } = commit.document;
+        self.begin(number);
+        if let Some(epoch) = self.epochs.get_mut(&number)
             && epoch.beacon.is_none()
             && epoch.commits.len() < NODES_MAX
-        {
             // The first counts: a second one would be a choice made after hearing others.
-            epoch.commits.entry(commit.document.node).or_insert(commit);
+            && !epoch.commits.contains_key(&node)
+        {
+            if !is_own(number) {
+                self.records.put(HEARD, &key(number, node), &Told::Commit(commit.clone()).encode())?;
+            }
+            epoch.commits.insert(node, commit);
         }
+        Ok(())
     }
 
     pub(super) fn wants_beacon(&self, epoch: u64) -> bool {
@@ -230,20 +245,78 @@ impl Books {
     /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest.
     pub(super) fn prune(&self, epoch: u64) -> anyhow::Result<()> {
         let base = epoch & super::OWN;
-        let bound = (epoch & !super::OWN).saturating_sub(VERDICT_EPOCHS);
-        for (key, _) in self.records.scan(VERDICTS, &base.to_be_bytes(), PRUNED_MAX)? {
-            let of = key.first_chunk().map(|of| u64::from_be_bytes(*of)).context("a verdict without an epoch")?;
-            if is_own(of) != is_own(epoch) || of & !super::OWN >= bound {
-                break;
+        let number = epoch & !super::OWN;
+        let under_way = EPOCHS_KEPT as u64;
+        for (table, epochs) in
+            [(VERDICTS, VERDICT_EPOCHS), (HEARD, under_way), (CHALLENGED, under_way), (OPENED, under_way), (super::OWN_LISTS, under_way)]
+        {
+            let bound = number.saturating_sub(epochs);
+            for (key, _) in self.records.scan(table, &base.to_be_bytes(), PRUNED_MAX)? {
+                let of = key.first_chunk().map(|of| u64::from_be_bytes(*of)).context("a record of audits without an epoch")?;
+                if is_own(of) != is_own(epoch) || of & !super::OWN >= bound {
+                    break;
+                }
+                self.records.remove(table, &key)?;
             }
-            self.records.remove(VERDICTS, &key)?;
         }
         Ok(())
     }
 
+    /// Takes up an epoch of the chain after a restart: what was heard and seen of it, and whether this node was challenged.
+    pub(super) fn resume(&mut self, number: u64) -> anyhow::Result<()> {
+        self.begin(number);
+        let prefix = number.to_be_bytes();
+        let (mut commits, mut verdicts) = (Vec::new(), Vec::new());
+        for (table, found) in [(HEARD, &mut commits), (VERDICTS, &mut verdicts)] {
+            let mut from = prefix.to_vec();
+            loop {
+                let page = self.records.scan(table, &from, RESUMED_PAGE)?;
+                let Some((last, _)) = page.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                let is_end = !last.starts_with(&prefix);
+                found.extend(page.into_iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, told)| told));
+                if is_end {
+                    break;
+                }
+            }
+        }
+        let challenged = self.records.get(CHALLENGED, &prefix)?.and_then(|nonce| nonce.try_into().ok()).map(Hash32);
+        let Some(epoch) = self.epochs.get_mut(&number) else { return Ok(()) };
+        epoch.challenged = epoch.challenged.or(challenged);
+        for told in commits.iter().chain(&verdicts) {
+            match Told::decode(told)? {
+                Told::Commit(commit) if epoch.beacon.is_none() && epoch.commits.len() < NODES_MAX => {
+                    epoch.commits.entry(commit.document.node).or_insert(commit);
+                }
+                Told::Verdict(verdict) => {
+                    let of_node = epoch.verdicts.entry(verdict.document.node).or_default();
+                    of_node.entry(verdict.document.auditor).or_insert(verdict);
+                }
+                Told::Commit(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What an auditor has said of a node.
+    pub(super) fn verdict_of(&self, epoch: u64, node: Address, auditor: Address) -> Option<Signed<AuditVerdict>> {
+        self.epochs.get(&epoch)?.verdicts.get(&node)?.get(&auditor).cloned()
+    }
+
+    /// The nonce by which this node opens the audit of another: `fresh`, or that of before a restart.
+    pub(super) fn opening(&self, epoch: u64, node: Address, fresh: Hash32) -> anyhow::Result<Hash32> {
+        self.records.insert_new(OPENED, &key(epoch, node), &fresh.0)?;
+        let kept = self.records.get(OPENED, &key(epoch, node))?.and_then(|nonce| nonce.try_into().ok()).map(Hash32);
+        kept.context("a nonce that was kept is gone")
+    }
+
     /// Notes that this node was challenged; false if it was before, with another nonce.
-    pub(super) fn challenge(&mut self, epoch: u64, nonce: Hash32) -> bool {
-        self.epochs.get_mut(&epoch).is_some_and(|epoch| *epoch.challenged.get_or_insert(nonce) == nonce)
+    pub(super) fn challenge(&mut self, number: u64, nonce: Hash32) -> anyhow::Result<bool> {
+        let Some(epoch) = self.epochs.get_mut(&number) else { return Ok(false) };
+        if epoch.challenged.is_none() {
+            self.records.put(CHALLENGED, &number.to_be_bytes(), &nonce.0)?;
+        }
+        Ok(*epoch.challenged.get_or_insert(nonce) == nonce)
     }
 
     fn open_mail(&mut self, epoch: u64, node: Address) -> Option<&mut Letters> {
@@ -435,7 +508,7 @@ mod tests {
 
     /// Ten nodes that committed in `epoch`, and the accounts of the first one's auditors.
     fn drawn(books: &mut Books, epoch: u64) -> Vec<Account> {
-        (1..=10).for_each(|number| books.commit(commit(number, epoch)));
+        (1..=10).for_each(|number| books.commit(commit(number, epoch)).unwrap());
         let drawn = books.draw(epoch, BEACON, &BTreeMap::new(), &BTreeSet::from([Address([77; 20])]));
         assert_eq!(drawn.len(), 11, "everyone who committed, and one who is missed");
         let auditors = books.auditors(epoch, account(1).address());
@@ -473,13 +546,41 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_of_the_chain_goes_on_after_a_restart_where_it_stood() {
+        let (folder, number) = (tempfile::tempdir().unwrap(), 3);
+        let node = account(1).address();
+        let seats: Vec<Seat> = (1..=10).map(|number| Seat { node: account(number).address(), subnet: 0 }).collect();
+        let mut books = open(folder.path());
+        (1..=10).for_each(|of| books.commit(commit(of, number)).unwrap());
+        books.draw_from(number, BEACON, seats.clone());
+        let drawn = books.auditors(number, node);
+        let auditors: Vec<_> = (1..=10).map(account).filter(|account| drawn.contains(&account.address())).collect();
+        books.verdict(&seen(&auditors[0], node, number, Verdict::Passed)).unwrap();
+        assert!(books.challenge(number, Hash32([1; 32])).unwrap());
+        let nonce = books.opening(number, node, Hash32([5; 32])).unwrap();
+        drop(books);
+        let mut books = open(folder.path());
+        books.resume(number).unwrap();
+        assert!(!books.challenge(number, Hash32([2; 32])).unwrap() && books.challenge(number, Hash32([1; 32])).unwrap());
+        assert_eq!(books.opening(number, node, Hash32([6; 32])).unwrap(), nonce);
+        let again = books.draw_from(number, BEACON, seats);
+        assert_eq!((again.len(), books.auditors(number, node)), (10, drawn));
+        assert!(books.verdict_of(number, node, auditors[0].address()).is_some() && books.passed(node).is_empty());
+        books.verdict(&seen(&auditors[1], node, number, Verdict::Passed)).unwrap();
+        assert_eq!((books.passed(node), books.passed(node)), (vec![number], vec![]));
+        books.prune(number + 100).unwrap();
+        assert!(books.records.scan(HEARD, &[], 1).unwrap().is_empty() && !books.records.scan(VERDICTS, &[], 1).unwrap().is_empty());
+    }
+
+    #[test]
     fn nobody_joins_once_the_beacon_is_known_and_a_second_nonce_is_not_answered() {
         let folder = tempfile::tempdir().unwrap();
         let mut books = open(folder.path());
         drawn(&mut books, 3);
-        books.commit(commit(11, 3));
+        books.commit(commit(11, 3)).unwrap();
         assert!(books.auditors(3, account(1).address()).iter().all(|auditor| *auditor != account(11).address()));
-        assert!(books.challenge(3, Hash32([1; 32])) && books.challenge(3, Hash32([1; 32])) && !books.challenge(3, Hash32([2; 32])));
+        let mut challenged = |byte| books.challenge(3, Hash32([byte; 32])).unwrap();
+        assert!(challenged(1) && challenged(1) && !challenged(2));
         let node = account(2).address();
         assert!(books.post(3, node, (Instant::now(), Mail::Opened(BEACON))), "letters that come early wait");
         assert!(!books.post(3, Address([99; 20]), (Instant::now(), Mail::Opened(BEACON))), "about nobody");

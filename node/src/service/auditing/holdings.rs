@@ -7,6 +7,7 @@ use storage::proto::{
     audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
     placement::Assignment,
 };
+use types::encoding::{DecodeError, Reader, Writer};
 use types::id::{Address, BlobId};
 
 use crate::service::keeping::{Keeping, Notice};
@@ -15,6 +16,8 @@ use crate::service::keeping::{Keeping, Notice};
 const TOPS: &str = "audit-tops";
 /// Records read in one step.
 const SCAN: usize = 256;
+/// Bytes of one entry on the disk.
+const ENTRY_BYTES: usize = 70;
 
 /// What a node committed to in an epoch.
 #[derive(Debug)]
@@ -45,6 +48,28 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
 }
 
 impl Own {
+    /// For the disk: object, fragment u8, fragments u8, bytes u32, root, for each.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let put =
+            |w: Writer, entry: &Holding| w.blob(entry.object).u8(entry.fragment).u8(entry.fragments).u32(entry.bytes).hash(entry.root);
+        Writer::new().each(self.holdings.entries(), put).finish()
+    }
+
+    /// Reads that again.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (mut r, mut entries) = (Reader::new(bytes), Vec::with_capacity(bytes.len() / ENTRY_BYTES));
+        while r.left() > 0 {
+            entries.push(Holding {
+                object: r.blob("object")?,
+                fragment: r.u8("fragment")?,
+                fragments: r.u8("fragments")?,
+                bytes: r.u32("bytes")?,
+                root: r.hash("root")?,
+            });
+        }
+        Ok(Self { holdings: Holdings::new(entries) })
+    }
+
     /// What the records of this node name it for.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
@@ -164,6 +189,22 @@ mod tests {
         let fragment = object.manifest.verify(1, object.fragments[1].clone()).unwrap();
         store.put_fragment(&object.manifest, &fragment).unwrap();
         store
+    }
+
+    #[test]
+    fn a_list_on_the_disk_is_the_list_that_was_committed_to() {
+        let entry = |number: u8| Holding {
+            object: BlobId([number; 32]),
+            fragment: number,
+            fragments: 48,
+            bytes: 7 + u32::from(number),
+            root: Hash32([9; 32]),
+        };
+        let own = Own { holdings: Holdings::new((0..3).map(entry)) };
+        let bytes = own.encode();
+        assert_eq!(bytes.len(), 3 * ENTRY_BYTES);
+        assert_eq!(Own::decode(&bytes).unwrap().holdings, own.holdings);
+        assert!(Own::decode(&bytes[1..]).is_err());
     }
 
     #[test]

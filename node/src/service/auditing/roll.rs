@@ -5,7 +5,8 @@
 //! call does for all: places take turns by epoch, and each waits for those before it. Audits by that draw are what `tributary claim --rent` is paid on; they
 //! are held beside those of the network's own epochs, from which alone a node's standing follows, since every node that stores has those.
 //!
-//! An epoch costs a node one read per place of the roll, two per block until the beacon is there, and one node two calls of 60,000 gas.
+//! An epoch costs a node one read per 64 places of the roll, two per block until the beacon is there, and one node two calls of 60,000 gas. A node that was restarted takes the open epoch up:
+//! what it committed to, what it heard and said, and the nonces are on its disk. A beacon whose block the chain has forgotten is announced anew.
 
 use std::sync::Arc;
 
@@ -36,8 +37,10 @@ const ENLISTED: &str = "audit-roll";
 pub(super) enum Event {
     /// An epoch whose roll names this node has opened.
     Opened(u64),
-    /// Its auditors are drawn.
-    Drawn { epoch: u64, beacon: Hash32, roll: Vec<Seat> },
+    /// The same, and this node committed in it before it was restarted.
+    Resumed(u64),
+    /// Its auditors are drawn; `is_resumed` if this node was restarted since it committed.
+    Drawn { epoch: u64, beacon: Hash32, roll: Vec<Seat>, is_resumed: bool },
 }
 
 /// What others ask of it.
@@ -60,6 +63,8 @@ struct Roll {
     seats: Vec<Seat>,
     /// This node's place, while it waits for the beacon.
     place: Option<u64>,
+    /// Whether this node had committed before it was started.
+    is_resumed: bool,
     /// Whether there is nothing to do any more to be on the roll.
     is_enlisted: bool,
     /// The block from which on that is looked at again.
@@ -124,11 +129,13 @@ impl Roll {
         let epoch = auditing.keeping.state().current_epoch().map_or(0, |(epoch, _)| epoch);
         if self.epoch != Some(epoch) {
             let seats = if epoch == 0 { Vec::new() } else { chain.audit_roll(epoch).await? };
-            let announced = if epoch == 0 { 0 } else { chain.audit_beacon(epoch).await?.1 };
+            let (beacon, announced) = if epoch == 0 { (None, 0) } else { chain.audit_beacon(epoch).await? };
             let place = seats.iter().position(|seat| seat.node == me);
-            (self.epoch, self.opened, self.seats) = (Some(epoch), tip, seats);
+            let is_resumed = auditing.has_committed(epoch)?;
+            (self.epoch, self.opened, self.seats, self.is_resumed) = (Some(epoch), tip, seats, is_resumed);
             let size = self.seats.len();
-            let is_late = announced != 0 && announced <= tip;
+            let announced = if is_forgotten(announced, tip) && beacon.is_none() { 0 } else { announced };
+            let is_late = announced != 0 && announced <= tip && !is_resumed;
             self.place = place.filter(|_| !is_late).map(u64::try_from).transpose()?;
             auditing.view(
                 epoch,
@@ -148,7 +155,7 @@ impl Roll {
                     }
                 },
             );
-            return Ok(self.place.map(|_| Event::Opened(epoch)));
+            return Ok(self.place.map(|_| if is_resumed { Event::Resumed(epoch) } else { Event::Opened(epoch) }));
         }
         let Some(place) = self.place else { return Ok(None) };
         let (beacon, announced) = chain.audit_beacon(epoch).await?;
@@ -159,29 +166,53 @@ impl Roll {
                 announced,
                 format!("place {place} of {} on the roll of the chain's epoch {epoch}, whose auditors are drawn", self.seats.len()),
             );
-            return Ok(Some(Event::Drawn { epoch, beacon, roll: self.seats.clone() }));
+            return Ok(Some(Event::Drawn { epoch, beacon, roll: self.seats.clone(), is_resumed: self.is_resumed }));
         }
-        if announced != 0 && tip > announced + HASH_BLOCKS {
-            self.place = None;
-            auditing.view(epoch, announced, format!("nobody stored the beacon of the chain's epoch {epoch} in time: audits are drawn among those that commit, and earn no rent"));
-            return Ok(None);
-        }
-        auditing.announced(epoch, announced);
-        let since = if announced == 0 { self.opened + COMMIT_BLOCKS } else { announced + 1 };
-        let turn = turn(epoch, place, self.seats.len());
-        if turn >= TURNS_MAX || tip < (since + turn * TURN_BLOCKS).max(self.send_from) || !auditing.keeping.audit_roll {
+        // A block that the chain has forgotten draws nothing: as if none had been announced.
+        auditing.announced(epoch, if is_forgotten(announced, tip) { 0 } else { announced });
+        let Some(due) = due(tip, self.opened, announced, turn(epoch, place, self.seats.len())) else { return Ok(None) };
+        if tip < self.send_from || !auditing.keeping.audit_roll {
             return Ok(None);
         }
         self.send_from = tip + TURN_BLOCKS;
-        let sent = if announced == 0 { chain.announce_beacon().await } else { chain.store_beacon(epoch).await };
+        let sent = match due {
+            Due::Announce => chain.announce_beacon().await,
+            Due::Store => chain.store_beacon(epoch).await,
+        };
         match sent {
-            Ok(_) => tracing::info!(epoch, is_announced = announced != 0, "a beacon of audits is under way"),
+            Ok(_) => tracing::info!(epoch, ?due, "a beacon of audits is under way"),
             // Somebody else was faster, or this node's books are ahead of the chain it asks.
             Err(ChainError::Reverted { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(None)
     }
+}
+
+/// What a beacon waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// That its block is named.
+    Announce,
+    /// That its block's hash is stored.
+    Store,
+}
+
+/// Whether nobody stored the announced block's hash while the chain knew it: then another is announced.
+const fn is_forgotten(announced: u64, tip: u64) -> bool {
+    announced != 0 && tip > announced + HASH_BLOCKS
+}
+
+/// What is this node's to do at block `tip`, `turn` places having come before it; `announced` is 0 if no block was.
+fn due(tip: u64, opened: u64, announced: u64, turn: u64) -> Option<Due> {
+    let (due, since) = match announced {
+        0 => (Due::Announce, opened + COMMIT_BLOCKS),
+        _ if is_forgotten(announced, tip) => (Due::Announce, announced + HASH_BLOCKS + 1),
+        _ => (Due::Store, announced + 1),
+    };
+    // A place whose turn comes too late takes part in announcing anew, when nobody else has stored.
+    let turn = if is_forgotten(announced, tip) { turn % TURNS_MAX } else { turn };
+    (turn < TURNS_MAX && tip >= since + turn * TURN_BLOCKS).then_some(due)
 }
 
 /// How many come before a place in an epoch.
@@ -201,6 +232,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_beacon_is_announced_then_stored_and_announced_anew_once_the_chain_has_forgotten_its_block() {
+        let dues = |announced, turn| -> Vec<_> {
+            [103, 104, 116, 117, 121, 372, 373, 376, 377].map(|tip| due(tip, 100, announced, turn)).to_vec()
+        };
+        let (announce, store) = (Some(Due::Announce), Some(Due::Store));
+        assert_eq!(dues(0, 0)[..2], [None, announce]);
+        assert_eq!(dues(116, 0), [None, None, None, store, store, store, announce, announce, announce]);
+        assert_eq!(dues(116, 1), [None, None, None, None, store, store, None, None, announce], "each waits for who comes before");
+        assert_eq!(
+            dues(116, TURNS_MAX)[3..],
+            [None, None, None, announce, announce, announce],
+            "those whose turn never comes announce anew"
+        );
+        assert!(!is_forgotten(0, u64::MAX) && !is_forgotten(116, 372) && is_forgotten(116, 373));
+    }
 
     #[test]
     fn places_take_turns_by_epoch() {

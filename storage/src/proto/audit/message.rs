@@ -79,6 +79,13 @@ pub enum Ask {
         /// The answer.
         answer: Box<SignedAnswer>,
     },
+    /// What you have seen of a node in an epoch, once more: it was away when you told all.
+    Verdict {
+        /// The epoch.
+        epoch: u64,
+        /// The audited node.
+        node: Address,
+    },
 }
 
 /// One fragment of a list, with what shows that it is assigned and what its bytes must be.
@@ -104,6 +111,8 @@ pub enum Reply {
     },
     /// The answer to a challenge.
     Answer(Box<SignedAnswer>),
+    /// What was seen.
+    Verdict(Box<Signed<AuditVerdict>>),
     /// No, with the reason.
     Refused(String),
 }
@@ -148,6 +157,7 @@ impl Ask {
             Self::Challenge { epoch, nonce } => Writer::new().u8(2).u64(*epoch).hash(*nonce).finish(),
             Self::Opened { epoch, node, nonce } => Writer::new().u8(3).u64(*epoch).address(*node).hash(*nonce).finish(),
             Self::Answered { epoch, nonce, answer } => put_answer(Writer::new().u8(4).u64(*epoch).hash(*nonce), answer).finish(),
+            Self::Verdict { epoch, node } => Writer::new().u8(5).u64(*epoch).address(*node).finish(),
         }
     }
 
@@ -163,7 +173,8 @@ impl Ask {
             2 => Self::Challenge { epoch: r.u64("epoch")?, nonce: r.hash("nonce")? },
             3 => Self::Opened { epoch: r.u64("epoch")?, node: r.address("node")?, nonce: r.hash("nonce")? },
             4 => Self::Answered { epoch: r.u64("epoch")?, nonce: r.hash("nonce")?, answer: read_answer(&mut r)? },
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
+            5 => Self::Verdict { epoch: r.u64("epoch")?, node: r.address("node")? },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 5" }),
         };
         r.finish().map(|()| ask)
     }
@@ -180,6 +191,7 @@ impl Reply {
                 head.each(page, |w, listed| part(part(w, &listed.record), &listed.manifest)).finish()
             }
             Self::Answer(answer) => put_answer(Writer::new().u8(2), answer).finish(),
+            Self::Verdict(signed) => part(Writer::new().u8(4), &Told::Verdict((**signed).clone()).encode()).finish(),
             Self::Refused(reason) => {
                 let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
                 part(Writer::new().u8(3), &reason.as_bytes()[..end]).finish()
@@ -212,7 +224,11 @@ impl Reply {
             }
             2 => Self::Answer(read_answer(&mut r)?),
             3 => Self::Refused(String::from_utf8_lossy(&read_part(&mut r, "reason", REASON_BYTES_MAX)?).into_owned()),
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 3" }),
+            4 => match Told::decode(&read_part(&mut r, "verdict", TOLD_BYTES_MAX)?)? {
+                Told::Verdict(signed) => Self::Verdict(Box::new(signed)),
+                Told::Commit(_) => return Err(DecodeError::Value { field: "verdict", got: 0, expected: "a verdict" }),
+            },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
         };
         r.finish().map(|()| reply)
     }
@@ -265,6 +281,7 @@ mod tests {
                 Ask::Challenge { epoch, nonce },
                 Ask::Opened { epoch, node, nonce },
                 Ask::Answered { epoch, nonce, answer: answer.clone() },
+                Ask::Verdict { epoch, node },
             ];
             for ask in asks {
                 prop_assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
@@ -296,7 +313,11 @@ mod tests {
         for told in [Told::Commit(Signed { document: commit, signature }), Told::Verdict(Signed { document: verdict, signature })] {
             let bytes = told.encode();
             assert!(bytes.len() <= TOLD_BYTES_MAX);
-            assert_eq!(Told::decode(&bytes), Ok(told));
+            assert_eq!(Told::decode(&bytes), Ok(told.clone()));
+            if let Told::Verdict(signed) = told {
+                let reply = Reply::Verdict(Box::new(signed));
+                assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+            }
             assert!(Told::decode(&bytes[1..]).is_err() && Told::decode(&[bytes, vec![0]].concat()).is_err());
         }
     }
