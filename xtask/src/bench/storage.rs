@@ -56,6 +56,9 @@ const fn once() -> usize {
     1
 }
 
+/// What is measured together, and how.
+type Part<'a> = (&'static str, &'a dyn Fn() -> Result<Vec<Row>>);
+
 /// Measures the group; what could not be measured is said in `missing`.
 ///
 /// # Errors
@@ -65,7 +68,7 @@ pub(super) fn measure(is_full: bool, missing: &mut Vec<String>) -> Result<Vec<Ro
     fetch::run(What::Text)?;
     let mut rows = Vec::new();
     let contributor = || programs::contributor(is_full);
-    let parts: [(&str, &dyn Fn() -> Result<Vec<Row>>); 8] = [
+    let parts: [Part<'_>; 8] = [
         ("the erasure code", &programs::erasure),
         ("the gate", &programs::gate),
         ("copies and personal data", &programs::quality),
