@@ -243,8 +243,9 @@ impl Shards {
         let storing = ads.iter().map(|signed| signed.ad()).filter(|ad| is_storing(ad));
         let mut holders = in_order(object, named, &staked, storing.map(|ad| (ad.node, ad.bulk_addr)));
         anyhow::ensure!(!holders.is_empty(), "no node that stores is known: give the --bootstrap address of a running node");
-        if attempt == 1 && holders.iter().any(|(node, _)| staked.contains(node)) {
-            // A stranger that claims to hold everything may well be the first to answer: it is asked when operators did not suffice.
+        if attempt < ATTEMPTS && holders.iter().any(|(node, _)| staked.contains(node)) {
+            // A stranger that claims to hold everything may well be the first to answer: it is asked when operators did not suffice twice, the second
+            // time with ads that were on their way.
             holders.retain(|(node, _)| staked.contains(node));
         }
         Ok(holders)
