@@ -2,7 +2,7 @@
 //!
 //! The keys of a block of rows are asked for in ascending order, so that a run's keys are read from front to back in pieces of 64 KiB, where they are
 //! dense, and a page each where they are not. What the buckets hold goes through the [sieve](super::sieve). The few rows with more candidates than may be compared are asked for once more:
-//! each bucket that holds an earlier document becomes a [`Head`], and the heads of one row are walked side by side, in the order of priority, as the index in memory does. Rows that have
+//! each bucket that holds an earlier document becomes a [`Head`], and the heads of one row are walked side by side, in the order of priority, as the index in memory does, up to the bound; what a walk comes by is sifted as well. Rows that have
 //! more heads together than [`HEADS_MAX`] are asked for in halves.
 
 use std::{io, ops::Range};
@@ -27,6 +27,9 @@ use crate::datanet::dedup::{
 const HEADS_MAX: usize = if cfg!(test) { 1 << 7 } else { 1 << 19 };
 /// Numbers of a bucket that are read at once once its first is no match.
 const AHEAD: u32 = 64;
+
+/// Candidates of a row that is walked which are checked one by one.
+const CHECKED_MAX: usize = if cfg!(test) { 4 } else { 32 };
 
 /// A row's bucket in a run, from an entry on.
 #[derive(Debug, Clone, Copy)]
@@ -217,22 +220,19 @@ impl OnDisk {
                 asked.iter().map(|entry| split(*entry)).try_for_each(|(key, row)| sieve.add(row, key, &mut asking))?;
             }
         }
-        let (mut found, long) = sieve.finish()?;
-        let mut left = vec![long];
+        let mut left = vec![sieve.long()?];
         while let Some(rows) = left.pop() {
             let Some(mut heads) = self.heads(batch, &rows, before)? else {
                 let (first, last) = rows.split_at(rows.len() / 2);
                 left.extend([last.to_vec(), first.to_vec()]);
                 continue;
             };
-            rows.iter().for_each(|row| found[*row as usize] = None);
             heads.sort_unstable_by_key(|head| head.row);
             for heads in heads.chunk_by(|a, b| a.row == b.row) {
-                let row = heads[0].row as usize;
-                found[row] = self.first_near(batch.set(row), heads, before)?;
+                self.walk(batch.set(heads[0].row as usize), heads, before, &mut sieve)?;
             }
         }
-        Ok(found)
+        sieve.finish()
     }
 
     /// The buckets of some rows that hold an earlier document; nothing if they are too many, of more than one row.
@@ -268,25 +268,28 @@ impl OnDisk {
         Ok(Some(heads))
     }
 
-    /// Walks several buckets at once, earliest document first.
-    fn first_near(&self, set: &[u64], heads: &[Head], before: Priority) -> Result<Option<Match>, DiskError> {
+    /// Walks the buckets of one row at once, earliest document first: the first few are checked as they come, since a text with many copies is found at once; the others are listed.
+    fn walk(&self, set: &[u64], heads: &[Head], before: Priority, sieve: &mut Sieve<'_>) -> Result<(), DiskError> {
         let walk = |head: &Head| {
             let run = &self.runs[usize::from(head.run)];
             let column = &run.columns[usize::from(head.column)];
             let priority = self.priority(head.document)?;
             Ok(Walk { run, column, at: head.at, end: head.end, document: head.document, priority, ahead: Vec::new() })
         };
-        let (outline, mut outlines) = (Outline::of(set), self.outlines());
+        let (row, outline, mut outlines) = (heads[0].row, Outline::of(set), self.outlines());
         let mut walks = heads.iter().map(walk).collect::<Result<Vec<_>, DiskError>>()?;
-        for _ in 0..CANDIDATES_MAX {
+        for nth in 0..CANDIDATES_MAX {
             let Some((priority, document)) = walks.iter().map(|walk| (walk.priority, walk.document)).min() else { break };
             if priority >= before {
                 break;
             }
-            if outlines.get(document)?.may_be_near(&outline)
+            if nth >= CHECKED_MAX {
+                sieve.list(row, document)?;
+            } else if outlines.get(document)?.may_be_near(&outline)
                 && let Some(overlap) = self.overlap(set, document)?
             {
-                return Ok(Some(Match { priority, overlap }));
+                sieve.tell(row, Match { priority, overlap });
+                break;
             }
             let mut at = 0;
             while at < walks.len() {
@@ -297,7 +300,7 @@ impl OnDisk {
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     pub(super) fn overlap(&self, set: &[u64], document: u32) -> Result<Option<Overlap>, DiskError> {

@@ -5,7 +5,7 @@
 //! may be a near copy, nearly always one, is checked exactly, the earliest first: some 30 ns a candidate.
 //!
 //! The bound on comparisons cuts a row's candidates by priority, which the list knows nothing of. So a row is sifted only if its buckets together hold no more entries than the bound; every other
-//! is [left](Sieve::finish) to be walked.
+//! is [left](Sieve::long) to be walked, bucket beside bucket, and what a walk comes by within the bound is listed in turn.
 
 use types::contribution::Priority;
 
@@ -58,6 +58,17 @@ impl<'i> Sieve<'i> {
         if self.pairs.len() >= PAIRS_MAX { self.sift() } else { Ok(()) }
     }
 
+    /// Lists a candidate of a row.
+    pub(super) fn list(&mut self, row: u32, document: u32) -> Result<(), DiskError> {
+        self.pairs.push(u64::from(document) << 32 | u64::from(row));
+        if self.pairs.len() >= PAIRS_MAX { self.sift() } else { Ok(()) }
+    }
+
+    /// Takes a near copy that is earlier than whatever is listed of its row.
+    pub(super) fn tell(&mut self, row: u32, found: Match) {
+        self.found[row as usize] = Some(found);
+    }
+
     fn sift(&mut self) -> Result<(), DiskError> {
         let mut pairs = std::mem::take(&mut self.pairs);
         pairs.sort_unstable();
@@ -95,12 +106,20 @@ impl<'i> Sieve<'i> {
         Ok(())
     }
 
-    /// The earliest near copy of each row, and the rows of which that is not known: those with more candidates than are listed.
-    pub(super) fn finish(mut self) -> Result<(Vec<Option<Match>>, Vec<u32>), DiskError> {
+    /// The rows that have more candidates than are listed; what was found of them is forgotten.
+    pub(super) fn long(&mut self) -> Result<Vec<u32>, DiskError> {
         self.sift()?;
         self.settle()?;
         let long = (0..).zip(&self.entries).filter(|(_, entries)| **entries > LISTED_MAX).map(|(row, _)| row);
         let long: Vec<u32> = long.collect();
-        Ok((self.found, long))
+        long.iter().for_each(|row| self.found[*row as usize] = None);
+        Ok(long)
+    }
+
+    /// The earliest near copy of each row.
+    pub(super) fn finish(mut self) -> Result<Vec<Option<Match>>, DiskError> {
+        self.sift()?;
+        self.settle()?;
+        Ok(self.found)
     }
 }

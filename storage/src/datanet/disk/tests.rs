@@ -348,3 +348,20 @@ fn a_folder_of_an_earlier_version_says_that_it_has_to_be_made_anew() {
     let error = opened(&disk).unwrap_err();
     assert!(error.is_damage() && error.to_string().contains("made anew from the shards"), "{error}");
 }
+
+#[test]
+fn a_near_copy_behind_more_candidates_than_may_be_compared_is_found_neither_on_disk_nor_in_memory() {
+    let row = text(1, 60, 18, 999_999);
+    let copy = Given::new(9, &[format!("{row} more")]);
+    for (count, is_found) in [(600, true), (5_000, false)] {
+        // About half alike: nine in ten share a band with the row.
+        let templated: Vec<String> = (0..count).map(|version| text(1, 60, 18, version)).collect();
+        let (given, disk) = ([Given::new(3, &templated), copy.clone()], CrashDisk::default());
+        let mut datanet = opened(&disk).unwrap();
+        given.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+        let asked = Given::new(11, std::slice::from_ref(&row));
+        let report = datanet.gate(asked.place, &asked.contribution).unwrap();
+        assert_eq!(report.notes.iter().any(|note| note.detail.contains("block 9")), is_found, "{report:?}");
+        assert_eq!(report.to_json(), model(&given, &asked));
+    }
+}
