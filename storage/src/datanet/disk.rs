@@ -20,10 +20,11 @@
 //! keys, as good as every page of keys, which are 1.3 GB then: 0.3 s out of the system's cache, beside 0.4 s for the gate's own work. A filter of so many entries would be a gigabyte as well, and
 //! no smaller. Candidates are `sieve`'s. An entry is written five times (`schedule`), 50 MB a second beside 25 MB of text.
 //!
-//! MEASURED
+//! Measured with `cargo bench -p storage --bench gate -- --fill BYTES DIR FILES` (documents of five rows out of 19,000, one core of an AMD EPYC that others kept busy): `storage/DESIGN.md`,
+//! section Datanets.
 //!
-//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (26 MB), a search's candidates (19 MB), its
-//! heads (20 MB, after the candidates are gone), buffers.
+//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (26 MB), a search's candidates (19 MB) and the
+//! heads of its long rows (10 MB), buffers.
 //!
 //! Crash rules: documents and sets only grow, and what the manifest does not count is cut off; runs are whole and synced before a manifest names them; the last
 //! manifest is removed when the next one is durable. After a write that failed nothing is written until the folder is opened again, which takes away what was half-written. Runs are
