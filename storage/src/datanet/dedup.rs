@@ -9,11 +9,14 @@
 //!
 //! Back of the envelope, per document of s shingles: s BLAKE3 compressions (a shingle is some 30 bytes, one block), 128 s multiplications,
 //! 8 s bytes of set, 256 bytes of bands, 32 of entry. A million documents of 200 words hold 1.6 GB of sets and 0.3 GB besides: in memory ([`index`]) stands what one
-//! contribution holds, and what tests compare with; a Datanet's documents stand in a folder (`datanet::disk`, laid out by `run`, merged by `schedule`).
+//! contribution holds, and what tests compare with; a Datanet's documents stand in a folder (`datanet::disk`, laid out by `run`, merged by `schedule`,
+//! where an `outline` of each set spares most exact checks the reading).
 
 pub mod cluster;
 pub mod index;
 pub mod minhash;
+#[cfg(feature = "disk")]
+pub(crate) mod outline;
 #[cfg(feature = "disk")]
 pub(crate) mod run;
 #[cfg(feature = "disk")]

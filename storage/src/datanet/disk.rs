@@ -8,20 +8,23 @@
 //! N.manifest         which runs and contributions count
 //! N.run              sorted entries: 33 a document (32 bands and its digest), 5 to 7 bytes each
 //! documents          48 bytes each: digest 32, end of its set u64, checks of set and record u32 each
+//! outlines           32 bytes each: parity of the set, its shingles, check
 //! sets               the shingles of each document, ascending: 8 bytes each
 //! ```
 //!
 //! Documents are numbered as they are entered; what ranks them is the place of their contribution, which stands in the manifest. Entries of one key stand in that
 //! order, so a contribution that is accepted late and is earlier than others moves nothing.
 //!
-//! Back of the envelope, 10 GB in 20 million documents of 500 bytes: 3.4 GB of runs, 1 GB of documents, 13 GB of sets; 1.8 times the text. Sets are kept because the exact check
+//! Back of the envelope, 10 GB in 20 million documents of 500 bytes: 3.4 GB of runs, 1.6 GB of documents and outlines, 13 GB of sets; 1.8 times the text. Sets are kept because the exact check
 //! needs them and a text would have to be unpacked from a frame of 16 MiB for each candidate, 25 ms instead of 0.1. A contribution of 16 MB asks for a million
-//! keys, as good as every page of keys, which are 1.3 GB then: 0.3 s out of the system's cache, beside 0.6 s for the gate's own work. That is the reading alone: measured
-//! (`cargo bench -p storage --bench gate -- --fill 1000000000 DIR FILES` at c19f86f, one core of an AMD EPYC) a contribution of 16 MB takes 0.35 s of processor with an empty index
-//! and 3.3 s with 1 GB of text in it, most of that in decoding pages. A filter of so many entries would be a gigabyte as well, and no smaller. An entry is written five times (`schedule`), 50 MB a second beside 25 MB of text.
+//! keys, as good as every page of keys, which are 1.3 GB then: 0.3 s out of the system's cache, beside 0.4 s for the gate's own work. A filter of so many entries would be a gigabyte as well, and
+//! no smaller. Candidates are `sieve`'s. An entry is written five times (`schedule`), 50 MB a second beside 25 MB of text.
 //!
-//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (26 MB), heads of a search (20 MB, when there are no
-//! pending ones), buffers.
+//! Measured with `cargo bench -p storage --bench gate -- --fill BYTES DIR FILES` (documents of five rows out of 19,000, one core of an AMD EPYC that others kept busy): `storage/DESIGN.md`,
+//! section Datanets.
+//!
+//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (26 MB), a search's candidates (19 MB) and the
+//! heads of its long rows (10 MB), buffers.
 //!
 //! Crash rules: documents and sets only grow, and what the manifest does not count is cut off; runs are whole and synced before a manifest names them; the last
 //! manifest is removed when the next one is durable. After a write that failed nothing is written until the folder is opened again, which takes away what was half-written. Runs are
@@ -29,19 +32,27 @@
 
 mod files;
 mod manifest;
+mod outlines;
 mod runs;
 mod search;
+mod sieve;
 
 use std::{fs, io, path::Path, sync::Arc};
 
 use types::{contribution::Priority, encoding::Writer, id::BlobId};
 
-use self::{files::Appender, manifest::Manifest, runs::Run};
+use self::{
+    files::{Appender, Window},
+    manifest::Manifest,
+    outlines::{OUTLINE_BYTES, OUTLINES, Outlines},
+    runs::Run,
+};
 use super::{
     Accepted, Place,
     dedup::{
         Batch, Match,
         index::split,
+        outline::Outline,
         run::{DIGESTS, Shape},
         schedule,
     },
@@ -144,6 +155,7 @@ pub struct OnDisk {
     /// Runs that a manifest may name still, and whose documents others hold now.
     merged: Vec<u32>,
     records: Appender,
+    outlines: Appender,
     sets: Appender,
     /// `key << 32 | number` of the documents that no run holds.
     pending: Vec<Vec<u64>>,
@@ -229,6 +241,7 @@ impl OnDisk {
             Ok(Appender::new(file, len))
         };
         let records = grown(RECORDS, u64::from(manifest.documents) * RECORD_BYTES as u64)?;
+        let outlines = grown(OUTLINES, u64::from(manifest.documents) * OUTLINE_BYTES as u64)?;
         let sets = grown(SETS, manifest.shingles * 8)?;
         let runs = manifest.runs.iter().map(|(number, hash)| Run::open(disk.as_ref(), *number, *hash)).collect::<Result<Vec<_>, _>>()?;
         let Manifest { generation, next_run, documents, shingles, entered, .. } = manifest;
@@ -244,6 +257,7 @@ impl OnDisk {
             runs,
             merged: Vec::new(),
             records,
+            outlines,
             sets,
             pending: vec![Vec::new(); DIGESTS + 1],
             is_changed: false,
@@ -258,7 +272,7 @@ impl OnDisk {
 
     /// Bytes of its files.
     pub fn bytes(&self) -> u64 {
-        self.records.len() + self.sets.len() + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>()
+        self.records.len() + self.outlines.len() + self.sets.len() + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>()
     }
 
     /// Documents in it.
@@ -283,7 +297,7 @@ impl OnDisk {
         }
         self.documents.checked_add(accepted.documents).filter(|sum| *sum < u32::MAX).ok_or(DiskError::Documents)?;
         // A shingle is a word of two bytes at least.
-        let need = self.bytes() + u64::from(accepted.documents) * (RECORD_BYTES as u64 + ENTRIES_BYTES) + 4 * text_bytes;
+        let need = self.bytes() + u64::from(accepted.documents) * ((RECORD_BYTES + OUTLINE_BYTES) as u64 + ENTRIES_BYTES) + 4 * text_bytes;
         let need = need + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>();
         if need > self.bytes_max {
             return Err(DiskError::Full { need, most: self.bytes_max });
@@ -324,6 +338,8 @@ impl OnDisk {
             let (start, end) = (self.shingles, self.shingles + set.len() as u64);
             let record = Record { digest: *digest, start, end, set_check: check(&bytes) };
             self.records.push(&record.encode(self.documents)).map_err(io_error("write", RECORDS))?;
+            let outline = outlines::encode(self.documents, &Outline::of(set));
+            self.outlines.push(&outline).map_err(io_error("write", OUTLINES))?;
             self.pending[DIGESTS].push(u64::from(search::digest_key(digest)) << 32 | u64::from(self.documents));
             self.shingles = end;
             self.documents = self.documents.checked_add(1).ok_or(DiskError::Documents)?;
@@ -335,6 +351,10 @@ impl OnDisk {
     fn write_pending(&mut self) -> Result<(), DiskError> {
         if self.documents == self.written {
             return Ok(());
+        }
+        // Whoever finds a document in the run reads these.
+        for (file, name) in [(&mut self.records, RECORDS), (&mut self.outlines, OUTLINES), (&mut self.sets, SETS)] {
+            file.write().map_err(io_error("write", name))?;
         }
         let mut pending = std::mem::replace(&mut self.pending, vec![Vec::new(); DIGESTS + 1]);
         for column in &mut pending {
@@ -365,8 +385,9 @@ impl OnDisk {
         }
         self.is_stopped = true;
         self.write_pending()?;
-        self.sets.sync().map_err(io_error("write", SETS))?;
-        self.records.sync().map_err(io_error("write", RECORDS))?;
+        for (file, name) in [(&mut self.records, RECORDS), (&mut self.outlines, OUTLINES), (&mut self.sets, SETS)] {
+            file.sync().map_err(io_error("write", name))?;
+        }
         self.merge()?;
         self.name()?;
         (self.is_changed, self.is_stopped) = (false, false);
@@ -428,6 +449,10 @@ impl OnDisk {
     /// The priority of a document that a run names.
     fn priority(&self, number: u32) -> Result<Priority, DiskError> {
         self.rank(number).filter(|_| number < self.documents).ok_or_else(|| search::damaged_record(number))
+    }
+
+    fn outlines(&self) -> Outlines<'_> {
+        Outlines::new(Window::new(self.outlines.file(), self.outlines.len()))
     }
 
     fn record(&self, number: u32) -> Result<Record, DiskError> {

@@ -9,6 +9,8 @@ use crate::store::disk::DiskFile;
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
 /// Bytes read at once where they are sparse: a page or two.
 const SPARSE_BYTES: usize = 512;
+/// Bytes passed over that cost as much as a read of their own: half a microsecond.
+const GAP_BYTES: u64 = 4 << 10;
 /// Packed integers read at once; a multiple of 8, so that each read begins at a whole byte.
 const INTEGERS: u32 = 8192;
 
@@ -164,7 +166,7 @@ impl<'f> Window<'f> {
         let len = len.min(len_of(self.end.saturating_sub(from)));
         let held_end = self.at + self.bytes.len() as u64;
         if from < self.at || from + len as u64 > held_end {
-            let is_dense = from >= self.at && from < held_end + BUFFER_BYTES as u64 && !self.bytes.is_empty();
+            let is_dense = from >= self.at && from < held_end + GAP_BYTES && !self.bytes.is_empty();
             let ahead = if is_dense { BUFFER_BYTES } else { SPARSE_BYTES };
             self.bytes.resize(len.max(ahead.min(len_of(self.end.saturating_sub(from)))), 0);
             self.at = from;

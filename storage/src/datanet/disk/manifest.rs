@@ -1,7 +1,7 @@
 //! The manifest: which runs, how many documents and which contributions count. What it does not name is not there.
 //!
 //! ```text
-//! TRIBNEAR, version u8 (1), generation u64, next run u32, documents u32, shingles u64
+//! TRIBNEAR, version u8 (2), generation u64, next run u32, documents u32, shingles u64
 //! contributions u32 x (block u64, ordinal u32, contributor 20, text root 32, documents u32, object 32, salt u8 [32], text bytes u64, first number u32)
 //! runs u32 x (number u32, BLAKE3 of the header 32)
 //! BLAKE3 of all this
@@ -19,7 +19,7 @@ use super::Entered;
 use crate::datanet::{Accepted, Place};
 
 const MAGIC: &[u8; 8] = b"TRIBNEAR";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SUFFIX: &str = ".manifest";
 
 /// What counts.
@@ -68,7 +68,7 @@ impl Manifest {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let bad = |field| DecodeError::Value { field, got: 0, expected: "TRIBNEAR version 1 and its hash" };
+        let bad = |field| DecodeError::Value { field, got: 0, expected: "TRIBNEAR version 2 and its hash" };
         let (body, hash) = bytes.split_last_chunk::<32>().ok_or_else(|| bad("hash"))?;
         if blake3::hash(body).as_bytes() != hash {
             return Err(bad("hash"));

@@ -1,8 +1,9 @@
 //! Asks runs for buckets, and documents for their sets.
 //!
 //! The keys of a block of rows are asked for in ascending order, so that a run's keys are read from front to back in pieces of 64 KiB, where they are
-//! dense, and a page each where they are not. A bucket that holds an earlier document becomes a [`Head`]; the heads of one row are then walked side by side, in the
-//! order of priority, as the index in memory does. Rows that have more heads together than [`HEADS_MAX`] are asked for in halves.
+//! dense, and a page each where they are not. What the buckets hold goes through the [sieve](super::sieve). The few rows with more candidates than may be compared are asked for once more:
+//! each bucket that holds an earlier document becomes a [`Head`], and the heads of one row are walked side by side, in the order of priority, as the index in memory does, up to the bound; what a walk comes by is sifted as well. Rows that have
+//! more heads together than [`HEADS_MAX`] are asked for in halves.
 
 use std::{io, ops::Range};
 
@@ -12,11 +13,13 @@ use super::{
     DiskError, OnDisk,
     files::{BUFFER_BYTES, Window},
     runs::Run,
+    sieve::Sieve,
 };
 use crate::datanet::dedup::{
     Batch, CANDIDATES_MAX, Match, Overlap,
     index::split,
     may_be_near, near,
+    outline::Outline,
     run::{Column, DIGESTS, unpack},
 };
 
@@ -24,6 +27,9 @@ use crate::datanet::dedup::{
 const HEADS_MAX: usize = if cfg!(test) { 1 << 7 } else { 1 << 19 };
 /// Numbers of a bucket that are read at once once its first is no match.
 const AHEAD: u32 = 64;
+
+/// Candidates of a row that is walked which are checked one by one.
+const CHECKED_MAX: usize = if cfg!(test) { 4 } else { 32 };
 
 /// A row's bucket in a run, from an entry on.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +44,7 @@ struct Head {
 }
 
 /// A column that is asked for keys in ascending order.
-struct Asking<'r> {
+pub(super) struct Asking<'r> {
     run: &'r Run,
     column: &'r Column,
     starts: &'r [u32],
@@ -60,18 +66,28 @@ impl<'r> Asking<'r> {
     }
 
     /// The entries of a key.
-    fn bucket(&mut self, key: u32) -> Result<Range<u32>, DiskError> {
+    pub(super) fn bucket(&mut self, key: u32) -> Result<Range<u32>, DiskError> {
         if let Some((last, bucket)) = &self.last
             && *last == key
         {
             return Ok(bucket.clone());
         }
         let (page, rest) = self.column.split(key);
-        let (low, high) = (self.starts[page], self.starts[page + 1]);
+        let (start, high) = (self.starts[page], self.starts[page + 1]);
+        // What is before the last key's bucket is before this one's.
+        let (low, passed) = match &self.last {
+            Some((last, bucket)) if *last < key && self.column.split(*last).0 == page => {
+                (bucket.end, u64::from(self.column.split(*last).1) + 1)
+            }
+            _ => (start, 0),
+        };
+        // Keys are uniform: this one stands about its share of the way.
+        let (way, all) = (u64::from(rest) - passed, (1_u64 << self.column.rest_bits) - passed);
+        let guess = low + u32::try_from(u64::from(high - low) * way / all).expect("a part of the page");
         let failed = self.run.failed();
-        let from = self.first(low, high, u64::from(rest)).map_err(&failed)?;
+        let from = self.first(low, high, u64::from(rest), guess).map_err(&failed)?;
         let is_there = from < high && u64::from(self.rest(from).map_err(&failed)?) == u64::from(rest);
-        let end = if is_there { self.first(from, high, u64::from(rest) + 1).map_err(&failed)? } else { from };
+        let end = if is_there { self.first(from, high, u64::from(rest) + 1, from).map_err(&failed)? } else { from };
         self.last = Some((key, from..end));
         Ok(from..end)
     }
@@ -80,8 +96,8 @@ impl<'r> Asking<'r> {
         packed(&mut self.keys, self.column.at[1], at, self.column.rest_bits)
     }
 
-    /// The first entry from `low` on, before `high`, whose rest is at least `wanted`.
-    fn first(&mut self, mut low: u32, mut high: u32, wanted: u64) -> io::Result<u32> {
+    /// The first entry from `low` on, before `high`, whose rest is at least `wanted`; it is looked for around a guess.
+    fn first(&mut self, mut low: u32, mut high: u32, wanted: u64, guess: u32) -> io::Result<u32> {
         let bits = self.column.rest_bits;
         while bytes_of(u64::from(high - low), bits) > BUFFER_BYTES as u64 {
             let middle = low + (high - low) / 2;
@@ -95,13 +111,52 @@ impl<'r> Asking<'r> {
         let bytes = self.keys.get(self.column.at[1] + base, usize::try_from(len).expect("bounded above"))?;
         let skipped = u64::from(low) * u64::from(bits) - 8 * base;
         let first = low;
-        let rest =
-            |at: u32| unpack(bytes, usize::try_from(skipped + u64::from(at - first) * u64::from(bits)).expect("bounded above"), bits);
+        let is_before = |at: u32| {
+            let bit = usize::try_from(skipped + u64::from(at - first) * u64::from(bits)).expect("bounded above");
+            u64::from(unpack(bytes, bit, bits)) < wanted
+        };
+        let guess = guess.clamp(low, high - 1);
+        // A guess is off by the root of its distance or so.
+        let mut step = 1_u32 << ((guess - low + 1).ilog2() / 2);
+        if is_before(guess) {
+            low = guess + 1;
+            while high - low >= step {
+                if !is_before(low + step - 1) {
+                    high = low + step - 1;
+                    break;
+                }
+                low += step;
+                step *= 2;
+            }
+        } else {
+            high = guess;
+            while high - low >= step {
+                if is_before(high - step) {
+                    low = high - step + 1;
+                    break;
+                }
+                high -= step;
+                step *= 2;
+            }
+        }
         while low < high {
             let middle = low + (high - low) / 2;
-            if u64::from(rest(middle)) < wanted { low = middle + 1 } else { high = middle }
+            if is_before(middle) { low = middle + 1 } else { high = middle }
         }
         Ok(low)
+    }
+
+    /// The documents of a bucket, in the order of priority; one that is read at once, as those that are sifted are.
+    pub(super) fn documents(&mut self, bucket: Range<u32>) -> Result<impl Iterator<Item = u32>, DiskError> {
+        let bits = self.run.shape.number_bits;
+        let base = bytes_of(u64::from(bucket.start), bits);
+        let end = (u64::from(bucket.end) * u64::from(bits)).div_ceil(8);
+        let first = u64::from(bucket.start) * u64::from(bits) - 8 * base;
+        // Integers are unpacked from eight bytes, the last one too.
+        let len = usize::try_from(end - base).unwrap_or(usize::MAX) + 8;
+        let bytes = self.numbers.get(self.column.at[2] + base, len).map_err(self.run.failed())?;
+        let bit = move |at: u32| usize::try_from(first + u64::from(at) * u64::from(bits)).expect("as long as what was read");
+        Ok((0..bucket.end - bucket.start).map(move |at| unpack(bytes, bit(at), bits)))
     }
 
     fn document(&mut self, at: u32) -> Result<u32, DiskError> {
@@ -158,32 +213,41 @@ impl OnDisk {
 
     /// The earliest near copy of each document of the batch among those before `before`.
     pub(super) fn nearest(&self, batch: &Batch, before: Priority) -> Result<Vec<Option<Match>>, DiskError> {
-        let mut found = vec![None; batch.len()];
-        let all = u32::try_from(batch.len()).map_err(|_| DiskError::Documents)?;
-        let mut left = vec![Range { start: 0, end: all }];
+        let mut sieve = Sieve::new(self, batch, before);
+        for run in &self.runs {
+            for (column, asked) in batch.bands().iter().enumerate() {
+                let mut asking = Asking::new(run, column);
+                asked.iter().map(|entry| split(*entry)).try_for_each(|(key, row)| sieve.add(row, key, &mut asking))?;
+            }
+        }
+        let mut left = vec![sieve.long()?];
         while let Some(rows) = left.pop() {
             let Some(mut heads) = self.heads(batch, &rows, before)? else {
-                let middle = rows.start + (rows.end - rows.start) / 2;
-                left.extend([middle..rows.end, rows.start..middle]);
+                let (first, last) = rows.split_at(rows.len() / 2);
+                left.extend([last.to_vec(), first.to_vec()]);
                 continue;
             };
             heads.sort_unstable_by_key(|head| head.row);
             for heads in heads.chunk_by(|a, b| a.row == b.row) {
-                let row = heads[0].row as usize;
-                found[row] = self.first_near(batch.set(row), heads, before)?;
+                self.walk(batch.set(heads[0].row as usize), heads, before, &mut sieve)?;
             }
         }
-        Ok(found)
+        sieve.finish()
     }
 
     /// The buckets of some rows that hold an earlier document; nothing if they are too many, of more than one row.
-    fn heads(&self, batch: &Batch, rows: &Range<u32>, before: Priority) -> Result<Option<Vec<Head>>, DiskError> {
+    fn heads(&self, batch: &Batch, rows: &[u32], before: Priority) -> Result<Option<Vec<Head>>, DiskError> {
         let mut heads = Vec::new();
+        if rows.is_empty() {
+            return Ok(Some(heads));
+        }
+        let mut is_asked = vec![false; batch.len()];
+        rows.iter().for_each(|row| is_asked[*row as usize] = true);
         for (number, run) in (0..).zip(&self.runs) {
             for (column, asked) in (0..).zip(batch.bands()) {
                 let mut asking = Asking::new(run, usize::from(column));
                 for (key, row) in asked.iter().map(|entry| split(*entry)) {
-                    if !rows.contains(&row) {
+                    if !is_asked[row as usize] {
                         continue;
                     }
                     let Range { start, end } = asking.bucket(key)?;
@@ -204,22 +268,28 @@ impl OnDisk {
         Ok(Some(heads))
     }
 
-    /// Walks several buckets at once, earliest document first.
-    fn first_near(&self, set: &[u64], heads: &[Head], before: Priority) -> Result<Option<Match>, DiskError> {
+    /// Walks the buckets of one row at once, earliest document first: the first few are checked as they come, since a text with many copies is found at once; the others are listed.
+    fn walk(&self, set: &[u64], heads: &[Head], before: Priority, sieve: &mut Sieve<'_>) -> Result<(), DiskError> {
         let walk = |head: &Head| {
             let run = &self.runs[usize::from(head.run)];
             let column = &run.columns[usize::from(head.column)];
             let priority = self.priority(head.document)?;
             Ok(Walk { run, column, at: head.at, end: head.end, document: head.document, priority, ahead: Vec::new() })
         };
+        let (row, outline, mut outlines) = (heads[0].row, Outline::of(set), self.outlines());
         let mut walks = heads.iter().map(walk).collect::<Result<Vec<_>, DiskError>>()?;
-        for _ in 0..CANDIDATES_MAX {
+        for nth in 0..CANDIDATES_MAX {
             let Some((priority, document)) = walks.iter().map(|walk| (walk.priority, walk.document)).min() else { break };
             if priority >= before {
                 break;
             }
-            if let Some(overlap) = self.overlap(set, document)? {
-                return Ok(Some(Match { priority, overlap }));
+            if nth >= CHECKED_MAX {
+                sieve.list(row, document)?;
+            } else if outlines.get(document)?.may_be_near(&outline)
+                && let Some(overlap) = self.overlap(set, document)?
+            {
+                sieve.tell(row, Match { priority, overlap });
+                break;
             }
             let mut at = 0;
             while at < walks.len() {
@@ -230,10 +300,10 @@ impl OnDisk {
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
-    fn overlap(&self, set: &[u64], document: u32) -> Result<Option<Overlap>, DiskError> {
+    pub(super) fn overlap(&self, set: &[u64], document: u32) -> Result<Option<Overlap>, DiskError> {
         let record = self.record(document)?;
         if !may_be_near(set.len(), record.shingles()) {
             return Ok(None);

@@ -126,7 +126,7 @@ fn runs_are_merged_and_usage_is_there_after_opening_again() {
     assert!(datanet.index().runs.len() <= 4, "{}", datanet.index().runs.len());
     assert_eq!(datanet.index().documents(), 80);
     let names = disk.names().unwrap();
-    assert_eq!(names.len(), 3 + datanet.index().runs.len(), "a manifest, documents, sets and the runs: {names:?}");
+    assert_eq!(names.len(), 4 + datanet.index().runs.len(), "a manifest, documents, outlines, sets and the runs: {names:?}");
     let again = opened(&disk).unwrap();
     assert_eq!(again.usage(Address([1; 20])), datanet.usage(Address([1; 20])));
     assert_eq!(again.index().bytes(), datanet.index().bytes());
@@ -296,4 +296,72 @@ fn a_folder_is_held_by_one_process_and_is_gone_when_it_is_removed() {
     OnDisk::remove(&path).unwrap();
     OnDisk::remove(&path).unwrap();
     assert_eq!(Datanet::open(card(), &path, ROOM).unwrap().accepted().count(), 0);
+}
+
+#[test]
+fn rows_that_are_sifted_and_rows_that_are_walked_are_told_the_same() {
+    // Families of 1 to 40 near copies and of as many that share a half: few candidates are sifted, many are walked, whatever was merged.
+    let given: Vec<Given> = (1..=8)
+        .map(|block| {
+            let version = u32::try_from(block).unwrap();
+            let near = (1..9).flat_map(|family| (0..family * 5 / 8).map(move |copy| text(family, 60, copy % 5, 100 * version + copy)));
+            let half = (1..9).flat_map(|family| (0..family * 5 / 8).map(move |copy| text(50 + family, 60, 16, 100 * version + copy)));
+            Given::new(block, &near.chain(half).collect::<Vec<_>>())
+        })
+        .collect();
+    let disk = CrashDisk::default();
+    let mut datanet = opened(&disk).unwrap();
+    given.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+    let rows = (1..9).flat_map(|family| [text(family, 60, 3, 7), text(50 + family, 60, 16, 7), text(90 + family, 60, 0, 0)]);
+    for block in [0, 4, 9] {
+        let asked = Given { place: Place { block, ordinal: 0 }, ..Given::new(9, &rows.clone().collect::<Vec<_>>()) };
+        assert_eq!(datanet.gate(asked.place, &asked.contribution).unwrap().to_json(), model(&given, &asked), "{block}");
+    }
+}
+
+#[test]
+fn documents_that_a_run_holds_are_found_before_they_are_committed() {
+    let texts: Vec<String> = (0..70_000).map(|number| format!("row {number}")).collect();
+    let (given, disk) = (Given::new(1, &texts), CrashDisk::default());
+    let mut datanet = opened(&disk).unwrap();
+    datanet.accept(given.place, given.accepted(), &given.contribution.documents).unwrap();
+    let asked = Given::new(2, &["row 7".into(), "row 65000".into(), "no row".into()]);
+    let report = datanet.gate(asked.place, &asked.contribution).unwrap();
+    assert!(report.refusals.iter().any(|refusal| refusal.row == 1), "{report:?}");
+    datanet.commit().unwrap();
+    assert_eq!(datanet.gate(asked.place, &asked.contribution).unwrap().to_json(), model(&[given], &asked));
+}
+
+#[test]
+fn a_folder_of_an_earlier_version_says_that_it_has_to_be_made_anew() {
+    let disk = CrashDisk::default();
+    run(&disk);
+    let name = disk.names().unwrap().into_iter().find(|name| name.ends_with(".manifest")).unwrap();
+    let file = disk.open(&name).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read(0, &mut bytes).unwrap();
+    bytes[8] = 1;
+    let body = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..body]);
+    bytes[body..].copy_from_slice(hash.as_bytes());
+    file.write(0, &bytes).unwrap();
+    let error = opened(&disk).unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("made anew from the shards"), "{error}");
+}
+
+#[test]
+fn a_near_copy_behind_more_candidates_than_may_be_compared_is_found_neither_on_disk_nor_in_memory() {
+    let row = text(1, 60, 18, 999_999);
+    let copy = Given::new(9, &[format!("{row} more")]);
+    for (count, is_found) in [(600, true), (5_000, false)] {
+        // About half alike: nine in ten share a band with the row.
+        let templated: Vec<String> = (0..count).map(|version| text(1, 60, 18, version)).collect();
+        let (given, disk) = ([Given::new(3, &templated), copy.clone()], CrashDisk::default());
+        let mut datanet = opened(&disk).unwrap();
+        given.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+        let asked = Given::new(11, std::slice::from_ref(&row));
+        let report = datanet.gate(asked.place, &asked.contribution).unwrap();
+        assert_eq!(report.notes.iter().any(|note| note.detail.contains("block 9")), is_found, "{report:?}");
+        assert_eq!(report.to_json(), model(&given, &asked));
+    }
 }
