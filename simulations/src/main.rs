@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use attribution::check::draw;
 use clap::{Args, Parser, Subcommand};
 use simulations::scenario::{
-    audits, durability,
+    audits,
+    durability::{self, churn},
     sampling::{self, Question, Until},
 };
 
@@ -21,8 +22,10 @@ struct Command {
 enum Scenario {
     /// Does cheating pay when a few answers are checked by operators drawn by stake?
     Sampling(Sampling),
-    /// Do objects outlive the loss of operators and subnets, partitions, and years of churn?
+    /// Do objects outlive the loss of operators and subnets, slow disks, partitions, and months of churn?
     Durability(Durability),
+    /// How often and how deep do objects of thousands of operators fall in months of churn, beside the closed form?
+    Churn(Churn),
     /// Is it noticed within a month that a node lost a hundredth of what it holds?
     Audits(Audits),
 }
@@ -76,6 +79,15 @@ struct Durability {
     /// Reads while a fifth of the operators is off.
     #[arg(long, default_value_t = 10_000)]
     reads: u64,
+    /// Of a hundred operators so many lie to readers.
+    #[arg(long, default_value_t = 5)]
+    lying_percent: u64,
+    /// Of a hundred operators so many are slow.
+    #[arg(long, default_value_t = 10)]
+    slow_percent: u64,
+    /// Up to so many times slower than others, and ten times at least.
+    #[arg(long, default_value_t = 100)]
+    slow_times: u64,
     /// Mean life of an operator under churn, in days.
     #[arg(long, default_value_t = 90.0)]
     life_days: f64,
@@ -101,12 +113,60 @@ impl Durability {
             objects: self.objects,
             dying: self.dying,
             reads: self.reads,
+            lying_percent: self.lying_percent,
+            slow_percent: self.slow_percent,
+            slow_times: self.slow_times,
             life_days: self.life_days,
             churn_days: self.churn_days,
             churn_objects: self.churn_objects,
             seed: self.seed,
         };
         let report = durability::run(&question).map_err(|error| error.to_string())?;
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Churn {
+    /// Operators.
+    #[arg(long, default_value_t = 2_000)]
+    operators: u64,
+    /// Subnets they are spread over.
+    #[arg(long, default_value_t = 1_000)]
+    subnets: u64,
+    /// Objects of 64 MiB.
+    #[arg(long, default_value_t = 2_000)]
+    objects: u64,
+    /// Of a hundred operators so many are slow.
+    #[arg(long, default_value_t = 5)]
+    slow_percent: u64,
+    /// Up to so many times slower than others, and ten times at least.
+    #[arg(long, default_value_t = 100)]
+    slow_times: u64,
+    /// Mean life of an operator, in days.
+    #[arg(long, default_value_t = 90.0)]
+    life_days: f64,
+    /// Days.
+    #[arg(long, default_value_t = 120.0)]
+    days: f64,
+    /// Minutes between two looks.
+    #[arg(long, default_value_t = 30)]
+    step_min: u64,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Churn {
+    fn run(&self) -> Result<(), String> {
+        let Self { operators, subnets, objects, slow_percent, slow_times, life_days, days, step_min, seed, .. } = *self;
+        let question = churn::Question { operators, subnets, objects, slow_percent, slow_times, life_days, days, step_min, seed };
+        let report = churn::run(&question).map_err(|error| error.to_string())?;
         let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
         println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
         if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
@@ -194,6 +254,7 @@ fn main() -> ExitCode {
     let result = match Command::parse().scenario {
         Scenario::Sampling(sampling) => sampling.run(),
         Scenario::Durability(durability) => durability.run(),
+        Scenario::Churn(churn) => churn.run(),
         Scenario::Audits(audits) => audits.run(),
     };
     match result {

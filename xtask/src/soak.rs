@@ -22,13 +22,20 @@ struct Campaign {
     cases: (&'static str, &'static str),
 }
 
-const CAMPAIGNS: [Campaign; 5] = [
+const CAMPAIGNS: [Campaign; 6] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
         target: &["--test", "evm"],
         filter: "differential",
         cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
+    },
+    Campaign {
+        name: "durability",
+        about: "operators come and go for four months, and repair is as often and as deep as the closed form says",
+        target: &["--lib"],
+        filter: "a_thousand_operators_come_and_go",
+        cases: ("TRIBUTARY_CHURN_OPERATORS", "3000"),
     },
     Campaign {
         name: "failures",

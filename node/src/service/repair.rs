@@ -232,8 +232,8 @@ impl Mending {
         let heard: BTreeSet<NodeId> = ads.iter().map(|signed| signed.ad().node).collect();
         self.sites.extend(storers.iter().map(|(account, storer)| (*account, storer.site)));
         self.sites.retain(|account, _| staked.contains_key(account));
-        let sites = staked.keys().map(|account| (*account, self.sites.get(account).copied().unwrap_or_default())).collect();
-        self.tell(Input::Operators { sites });
+        let sites: BTreeMap<_, _> = staked.keys().map(|account| (*account, self.sites.get(account).copied().unwrap_or_default())).collect();
+        self.tell(Input::Operators { sites: sites.into() });
         let unfit = staked.keys().copied().filter(|account| !storers.contains_key(account) || self.keeping.is_unfit(*account));
         let unfit = unfit.collect();
         self.tell(Input::Unfit { operators: unfit });

@@ -3,6 +3,7 @@
 //! The production cores of audits run at both ends: a node that walks over its holdings and admits what it lacks, three auditors that ping, challenge,
 //! check every range and sign, and the rule of two equal verdicts. Each month is a node that lost other fragments on its first day; it counts as noticed when the
 //! outcome of an epoch is that it failed. Beside it stand the closed form and what Filecoin's PDP asks (five leaves of 32 bytes a day) of the same losses.
+//! A disk that is ten to a hundred times slower than the auditors' own is late, which costs the day's rent and nothing else; what it lost is found all the same.
 //!
 //! Fragments are one short range each: the chance is one of counts, and a walk over 1 KiB costs a sixteenth. A month that is noticed ends, on average after
 //! five days of some 0.2 MB of keccak, so 10,000 months are about 10 GB.
@@ -17,7 +18,7 @@ use serde::Serialize;
 use storage::{
     erasure::FragmentRoot,
     proto::audit::{
-        Answer, Audit, Holding, Holdings, Pace, Seed, Tops,
+        Answer, Audit, Holding, Holdings, Pace, RANGES, Seed, Tops,
         answer::Shown,
         auditor::{Input, Output, READS_MIN},
         noticed, settle,
@@ -40,6 +41,9 @@ const PDP_LEAF_LEN: usize = 32;
 /// Round trip between auditors and node, and what an honest disk takes for a range.
 const ROUND_TRIP: Duration = Duration::from_millis(40);
 const READ: Duration = Duration::from_millis(2);
+/// How many times slower than honest disks those are that are tried, and on how many days each.
+const SLOW_TIMES: [u32; 5] = [1, 2, 10, 30, 100];
+const SLOW_DAYS: u32 = 5;
 /// Standard errors by which a measured share may miss its closed form.
 const ERRORS_MAX: f64 = 4.0;
 const NODE: Address = Address([9; 20]);
@@ -94,8 +98,25 @@ pub struct Report {
     pub pdp_share: f64,
     /// Its closed form.
     pub pdp_expected: f64,
+    /// Nodes whose disks are slower than others'.
+    pub slow: Vec<Slow>,
     /// What is not as it must be.
     pub failures: Vec<String>,
+}
+
+/// What became of a node whose disk is so many times slower, on some days.
+#[derive(Debug, Clone, Serialize)]
+pub struct Slow {
+    /// Times.
+    pub times: u32,
+    /// Days on which it passed, having lost nothing.
+    pub passed: u32,
+    /// Days on which it was late.
+    pub late: u32,
+    /// Days on which it failed: none may be.
+    pub failed: u32,
+    /// Days on which it failed after it had lost everything: all must be.
+    pub failed_empty: u32,
 }
 
 impl Question {
@@ -160,7 +181,7 @@ pub fn run(question: &Question) -> Result<Report, QuestionError> {
         let mut all: Vec<u32> = (0..question.fragments).collect();
         random.shuffle(&mut all);
         let lost: BTreeSet<u32> = all.into_iter().take(usize::try_from(question.lost).expect("below the fragments")).collect();
-        if let Some(day) = (1..=question.days).find(|day| outcome(&node, &lost, *day, &mut random) == Verdict::Failed) {
+        if let Some(day) = (1..=question.days).find(|day| outcome(&node, &lost, (*day, 1), &mut random) == Verdict::Failed) {
             (caught, days_sum) = (caught + 1, days_sum + u64::from(day));
         }
         pdp_caught += u32::from((0..question.days * PDP_LEAVES).filter(|_| meets(question, &lost, &mut random)).count() > 0);
@@ -174,9 +195,17 @@ pub fn run(question: &Question) -> Result<Report, QuestionError> {
         days_mean: mean(days_sum, caught),
         pdp_share: share(pdp_caught),
         pdp_expected: 1.0 - (1.0 - part).powf(f64::from(question.days * PDP_LEAVES)),
+        slow: SLOW_TIMES.into_iter().map(|times| slow(&node, times, &mut random)).collect(),
         failures: Vec::new(),
         question: question.clone(),
     };
+    for Slow { times, failed, failed_empty, .. } in &report.slow {
+        if *failed > 0 || *failed_empty < SLOW_DAYS {
+            report.failures.push(format!(
+                "a disk {times} times slower: failed on {failed} of {SLOW_DAYS} days with all it should have, on {failed_empty} with nothing"
+            ));
+        }
+    }
     for (what, got, expected) in [("audits", report.share, report.expected), ("PDP", report.pdp_share, report.pdp_expected)] {
         let error = (expected * (1.0 - expected) / f64::from(question.months)).sqrt();
         if (got - expected).abs() > ERRORS_MAX * error {
@@ -186,18 +215,27 @@ pub fn run(question: &Question) -> Result<Report, QuestionError> {
     Ok(report)
 }
 
-/// One day: the node is asked by all three, and what two of them say is so.
-fn outcome(node: &Node, lost: &BTreeSet<u32>, day: u32, random: &mut Random) -> Verdict {
+/// Some days of a node with a slow disk, and some more after it lost everything.
+fn slow(node: &Node, times: u32, random: &mut Random) -> Slow {
+    let (none, all) = (BTreeSet::new(), (0..).take(node.fragments.len()).collect());
+    let whole: Vec<_> = (1..=SLOW_DAYS).map(|day| outcome(node, &none, (day, times), random)).collect();
+    let days = |wanted: Verdict| whole.iter().map(|verdict| u32::from(*verdict == wanted)).sum();
+    let failed_empty = (1..=SLOW_DAYS).map(|day| u32::from(outcome(node, &all, (day, times), random) == Verdict::Failed)).sum();
+    Slow { times, passed: days(Verdict::Passed), late: days(Verdict::Late), failed: days(Verdict::Failed), failed_empty }
+}
+
+/// One day: the node, whose disk is so many times slower than honest ones, is asked by all three, and what two of them say is so.
+fn outcome(node: &Node, lost: &BTreeSet<u32>, (day, times): (u32, u32), random: &mut Random) -> Verdict {
     let nonce = Hash32(random.bytes());
     let beacon = keccak(&[b"simulated beacon", &random.bytes()]);
     let seed = Seed { beacon, node: NODE, epoch: day.into(), holdings: node.root, nonce };
     let answer = Answer::walk(&seed, &node.holdings, |holding, place| node.read(holding, place, lost)).encode();
-    let verdicts: Vec<_> = AUDITORS.iter().map(|auditor| audit(*auditor, seed, node, &answer)).collect();
+    let verdicts: Vec<_> = AUDITORS.iter().map(|auditor| audit(*auditor, seed, node, (&answer, times))).collect();
     settle(NODE, day.into(), &AUDITORS, &verdicts)
 }
 
-/// One auditor's day with the node, which answers in good time.
-fn audit(auditor: Address, seed: Seed, node: &Node, answer: &[u8]) -> AuditVerdict {
+/// One auditor's day with the node, which answers as soon as its disk lets it.
+fn audit(auditor: Address, seed: Seed, node: &Node, (answer, times): (&[u8], u32)) -> AuditVerdict {
     let pace = Pace::of(&[READ; READS_MIN]).expect("enough reads");
     let is_opener = auditor == AUDITORS[0];
     let mut audit = if is_opener {
@@ -215,7 +253,7 @@ fn audit(auditor: Address, seed: Seed, node: &Node, answer: &[u8]) -> AuditVerdi
     if !is_opener {
         audit.handle(now, Input::Opened { nonce: seed.nonce });
     }
-    now = now.after(ROUND_TRIP + READ * 20);
+    now = now.after(ROUND_TRIP + READ * u32::from(RANGES) * times);
     match audit.handle(now, Input::Answered { bytes: answer.to_vec() }).pop() {
         Some(Output::Done(verdict)) => verdict,
         other => unreachable!("an auditor that was answered is done, not {other:?}"),
@@ -253,6 +291,12 @@ impl fmt::Display for Report {
             100.0 * self.pdp_share,
             100.0 * self.pdp_expected
         )?;
+        for Slow { times, passed, late, failed, failed_empty } in &self.slow {
+            writeln!(
+                f,
+                "a disk {times:>3} times slower: {passed} days passed, {late} late, {failed} failed; {failed_empty} failed with everything lost"
+            )?;
+        }
         writeln!(f, "{}", if self.failures.is_empty() { "all as it must be" } else { "NOT as it must be" })
     }
 }
@@ -274,10 +318,18 @@ mod tests {
         let mut random = Random::new(1);
         let node = Node::new(50, &mut random);
         for day in 1..5 {
-            assert_eq!(outcome(&node, &BTreeSet::new(), day, &mut random), Verdict::Passed);
+            assert_eq!(outcome(&node, &BTreeSet::new(), (day, 1), &mut random), Verdict::Passed);
         }
         let all: BTreeSet<u32> = (0..50).collect();
-        assert_eq!(outcome(&node, &all, 5, &mut random), Verdict::Failed);
+        assert_eq!(outcome(&node, &all, (5, 1), &mut random), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_disk_ten_to_a_hundred_times_slower_is_late_and_never_failed_and_its_losses_are_found_all_the_same() {
+        let report = run(&question(1, 1)).unwrap();
+        let verdicts: Vec<_> =
+            report.slow.iter().map(|slow| (slow.times, slow.passed, slow.late, slow.failed, slow.failed_empty)).collect();
+        assert_eq!(verdicts, [(1, 5, 0, 0, 5), (2, 5, 0, 0, 5), (10, 0, 5, 0, 5), (30, 0, 5, 0, 5), (100, 0, 5, 0, 5)]);
     }
 
     #[test]

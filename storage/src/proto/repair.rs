@@ -20,16 +20,18 @@
 //!
 //! *Cost.* 64 MiB at 16/48 that fell to 31: 16 reads of 4 MiB (15, the coordinator has one) and 17 writes, 128 MiB in all; at the default 8 MiB/s it
 //! takes 16 s, and one node mends 225 such objects an hour. With 90 days of life an object falls from 48 to 31 in 38 days, so 5,000 objects per node
-//! (20 GiB of fragments) are due 130 times a day among 48 holders each: under three a day per node, 0.004 of the budget. A tick over those 5,000
-//! looks at 240,000 fragments.
+//! (20 GiB of fragments) are due 130 times a day among 48 holders each: under three a day per node, 0.004 of the budget. A tick looks at the objects of
+//! which something may have changed since the last one: those of a holder that came or went, those that wait, and those that are due.
 //!
 //! Storj mends lazily from one satellite; here the election makes any holder able to. Rendezvous as in placement.
 
 pub mod budget;
+mod crowd;
 pub mod health;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -42,6 +44,7 @@ use types::{
 pub use self::health::{COORDINATORS, Health, Standing, coordinators, floor};
 use self::{
     budget::Budget,
+    crowd::{Crowd, Presence},
     health::{WINDOW, time_left},
 };
 use super::placement::{Assignment, Move, Site};
@@ -61,7 +64,7 @@ pub struct Config {
     pub takeover_after: Duration,
     /// One piece of work that takes longer is given up. 1 h: 128 MiB at 300 kbit/s.
     pub work_timeout: Duration,
-    /// Wait after work that failed. 5 min.
+    /// Wait after work that failed in part. 5 min. Who stored nothing waits until each backup could have begun.
     pub retry_after: Duration,
     /// Time between two looks at all objects. 60 s, small against all of the above.
     pub look_every: Duration,
@@ -90,6 +93,15 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Rest after work that did not store all. Who stored nothing in its turn leaves it to the backups: a line or disk that is too slow fails the next
+    /// time as well, and while it announces its attempts nobody else begins, for the rest of the epoch.
+    fn rest(&self, is_in_vain: bool) -> Duration {
+        let turns = u32::try_from(COORDINATORS).expect("coordinators are few");
+        if is_in_vain { self.takeover_after * turns } else { self.retry_after }
+    }
+}
+
 /// What happens to repair.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -100,8 +112,8 @@ pub enum Input {
     },
     /// Who is registered, and where.
     Operators {
-        /// By account.
-        sites: BTreeMap<Address, Site>,
+        /// By account; shared, since a simulation tells thousands of nodes the same.
+        sites: Arc<BTreeMap<Address, Site>>,
     },
     /// Watch an object, or watch it as it is assigned now.
     Watch {
@@ -205,19 +217,13 @@ pub enum Output {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    Online,
-    Offline { since: Time },
-    Gone,
-}
-
 #[derive(Debug)]
 struct Object {
     assignment: Assignment,
     /// Its coordinators of this epoch: drawn among its holders at the epoch's begin, so that what moves within the epoch changes nobody's turn and
-    /// everyone can tell afterwards whose it was.
-    elected: Vec<Address>,
+    /// everyone can tell afterwards whose it was. Computed when somebody asks, or before the holders change: an epoch in which nothing is lost costs
+    /// no hash.
+    elected: OnceLock<Vec<Address>>,
     fragment_bytes: u64,
     /// Fragments whose holder answers and does not have them.
     damaged: BTreeSet<u8>,
@@ -233,10 +239,16 @@ struct Object {
     work: Option<UnderWay>,
     rests_until: Time,
     is_stuck: bool,
+    /// What is to be looked at whatever its holders do: it is new, or was changed.
+    is_fresh: bool,
+    /// When time alone makes a holder that is away a lost one.
+    changes_at: Option<Time>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
+    /// Whether it is a coordinator's, not a holder's for its own fragment.
+    is_turn: bool,
     moves: Vec<Move>,
     targets: BTreeSet<u8>,
     until: Time,
@@ -250,9 +262,9 @@ pub struct Repair {
     config: Config,
     seed: Hash32,
     epoch_began: Time,
-    began: Time,
-    sites: BTreeMap<Address, Site>,
-    presence: BTreeMap<Address, Presence>,
+    crowd: Crowd,
+    /// What the last look went by.
+    saw_majority: Option<bool>,
     unfit: BTreeSet<Address>,
     objects: BTreeMap<BlobId, Object>,
     budget: Budget,
@@ -268,9 +280,8 @@ impl Repair {
             config,
             seed: Hash32::ZERO,
             epoch_began: now,
-            began: now,
-            sites: BTreeMap::new(),
-            presence: BTreeMap::from([(me, Presence::Online)]),
+            crowd: Crowd::new(me, now),
+            saw_majority: None,
             unfit: BTreeSet::new(),
             objects: BTreeMap::new(),
             budget,
@@ -280,18 +291,18 @@ impl Repair {
 
     /// When the next [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
-        self.looked.map_or(self.began, |looked| looked.after(self.config.look_every))
+        self.looked.map_or(self.crowd.began(), |looked| looked.after(self.config.look_every))
     }
 
     /// How an object stands by what this node knows; nothing if it is not watched.
     pub fn health(&self, now: Time, object: BlobId) -> Option<Health> {
-        let majority = self.sees_majority();
-        self.objects.get(&object).map(|object| self.stand(now, majority, object))
+        let majority = self.crowd.sees_majority();
+        self.objects.get(&object).map(|object| self.stand(now, majority, object).0)
     }
 
     /// The coordinators of an object in this epoch, in the order of their turns; none if it is not watched.
     pub fn coordinators(&self, object: BlobId) -> &[Address] {
-        self.objects.get(&object).map_or(&[][..], |object| object.elected.as_slice())
+        self.objects.get(&object).map_or(&[][..], |object| object.elected(self.seed))
     }
 
     /// Whether an object fell below its floor and is not whole since.
@@ -319,17 +330,18 @@ impl Repair {
         match input {
             Input::Epoch { seed } => {
                 (self.seed, self.epoch_began) = (seed, now);
-                self.objects.values_mut().for_each(|object| object.elected = elect(seed, &object.assignment));
+                self.objects.values_mut().for_each(|object| object.elected = OnceLock::new());
             }
-            Input::Operators { sites } => self.sites = sites,
+            Input::Operators { sites } => self.crowd.register(now, sites, self.config.lost_anyway_after),
             Input::Watch { assignment, fragment_bytes } => self.watch(assignment, fragment_bytes),
             Input::Forget { object } => drop(self.objects.remove(&object)),
-            Input::Seen { operator, is_online } => self.seen(now, operator, is_online),
-            Input::Gone { operator } => drop(self.presence.insert(operator, Presence::Gone)),
+            Input::Seen { operator, is_online } => self.crowd.seen(now, operator, is_online),
+            Input::Gone { operator } => self.crowd.set(operator, Presence::Gone),
             Input::Unfit { operators } => self.unfit = operators,
             Input::Damaged { object, fragment } => {
                 if let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment).is_some()) {
                     object.damaged.insert(fragment);
+                    object.is_fresh = true;
                 }
             }
             Input::Announced { object, by } => self.announced(now, object, by),
@@ -343,10 +355,11 @@ impl Repair {
     fn watch(&mut self, assignment: Assignment, fragment_bytes: u64) {
         let object = assignment.object();
         if let Some(known) = self.objects.get_mut(&object) {
-            (known.assignment, known.fragment_bytes) = (assignment, fragment_bytes);
+            known.elected(self.seed);
+            (known.assignment, known.fragment_bytes, known.is_fresh) = (assignment, fragment_bytes, true);
         } else if self.objects.len() < OBJECTS_MAX {
             let fresh = Object {
-                elected: elect(self.seed, &assignment),
+                elected: OnceLock::new(),
                 assignment,
                 fragment_bytes,
                 damaged: BTreeSet::new(),
@@ -357,45 +370,34 @@ impl Repair {
                 work: None,
                 rests_until: Time(0),
                 is_stuck: false,
+                is_fresh: true,
+                changes_at: None,
             };
             self.objects.insert(object, fresh);
         }
     }
 
-    fn seen(&mut self, now: Time, operator: Address, is_online: bool) {
-        let presence = match (self.presence.get(&operator), is_online) {
-            // Who comes back after leaving registers anew, and is told as an operator and then as online.
-            (_, true) => Presence::Online,
-            (Some(old @ (Presence::Offline { .. } | Presence::Gone)), false) => *old,
-            (Some(Presence::Online) | None, false) => Presence::Offline { since: now },
-        };
-        if operator != self.me {
-            self.presence.insert(operator, presence);
-        }
-    }
-
     fn announced(&mut self, now: Time, object: BlobId, by: Address) {
         let Some(known) = self.objects.get_mut(&object) else { return };
-        if by != self.me && known.elected.contains(&by) {
+        if by != self.me && known.elected(self.seed).contains(&by) {
             known.heard = Some(now);
         }
     }
 
     fn moved(&mut self, step: Move) {
-        if let Some(object) = self.objects.get_mut(&step.object)
-            && object.assignment.apply(step)
-        {
+        let Some(object) = self.objects.get_mut(&step.object) else { return };
+        if object.apply(self.seed, step) {
             object.damaged.remove(&step.fragment);
             object.counted.remove(&step.fragment);
         }
     }
 
     fn done(&mut self, now: Time, object: BlobId, stored: &BTreeSet<u8>) -> Vec<Output> {
-        let retry_after = self.config.retry_after;
         let Some(known) = self.objects.get_mut(&object) else { return Vec::new() };
         let Some(work) = known.work.take() else { return Vec::new() };
+        known.is_fresh = true;
         if !work.targets.is_subset(stored) {
-            known.rests_until = now.after(retry_after);
+            known.rests_until = now.after(self.config.rest(work.is_turn && stored.is_empty()));
         }
         let mut outputs = Vec::new();
         for fragment in work.targets.intersection(stored) {
@@ -404,53 +406,52 @@ impl Repair {
         }
         for step in work.moves.into_iter().filter(|step| stored.contains(&step.fragment)) {
             // Somebody else may have moved it meanwhile; then the better of both stands, and all are told of both.
-            known.assignment.apply(step);
+            known.apply(self.seed, step);
             outputs.push(Output::Moved(step));
         }
         outputs
     }
 
-    /// Whether half of the registered operators answer; this node counts as one that does.
-    fn sees_majority(&self) -> bool {
-        let is_there = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Gone);
-        let all = self.sites.keys().filter(is_there).count();
-        let online = self.sites.keys().filter(|operator| self.presence.get(operator) == Some(&Presence::Online)).count();
-        2 * online > all
-    }
-
-    fn standing(&self, now: Time, majority: bool, holder: Address, is_damaged: bool) -> Standing {
-        let away = |since: Time| {
-            let patience = if majority { self.config.lost_after } else { self.config.lost_anyway_after };
-            if now.since(since) >= patience.min(self.config.lost_anyway_after) { Standing::Lost } else { Standing::Away }
+    /// How a fragment stands, and when time alone changes that.
+    fn standing(&self, now: Time, majority: bool, holder: Address, is_damaged: bool) -> (Standing, Option<Time>) {
+        let Config { lost_after, lost_anyway_after, .. } = self.config;
+        let since = match self.crowd.get(holder) {
+            _ if is_damaged => return (Standing::Lost, None),
+            Some(Presence::Online) => return (Standing::Held, None),
+            Some(Presence::Gone) => return (Standing::Lost, None),
+            Some(Presence::Offline { since }) => since,
+            None => self.crowd.began(),
         };
-        match self.presence.get(&holder) {
-            _ if is_damaged => Standing::Lost,
-            Some(Presence::Online) => Standing::Held,
-            Some(Presence::Offline { since }) => away(*since),
-            Some(Presence::Gone) => Standing::Lost,
-            None => away(self.began),
+        let patience = if majority { lost_after.min(lost_anyway_after) } else { lost_anyway_after };
+        if now.since(since) >= patience { (Standing::Lost, None) } else { (Standing::Away, Some(since.after(patience))) }
+    }
+
+    /// How an object stands, and when time alone changes that.
+    fn stand(&self, now: Time, majority: bool, object: &Object) -> (Health, Option<Time>) {
+        let (mut fragments, mut changes_at) = (BTreeMap::new(), None::<Time>);
+        for (fragment, holder) in object.assignment.holders() {
+            let (standing, changes) = self.standing(now, majority, holder, object.damaged.contains(&fragment));
+            changes_at = changes_at.into_iter().chain(changes).min();
+            fragments.insert(fragment, (holder, standing));
         }
+        (Health { profile: object.assignment.profile(), fragments }, changes_at)
     }
 
-    fn stand(&self, now: Time, majority: bool, object: &Object) -> Health {
-        let fragments = object
-            .assignment
-            .holders()
-            .map(|(fragment, holder)| (fragment, (holder, self.standing(now, majority, holder, object.damaged.contains(&fragment)))));
-        Health { profile: object.assignment.profile(), fragments: fragments.collect() }
-    }
-
-    /// Looks at every object, counts losses, and starts what is most urgent as far as links and memory allow.
+    /// Looks at every object of which something may have changed, counts losses, and starts what is most urgent as far as links and memory allow.
     fn look(&mut self, now: Time) -> Vec<Output> {
         self.looked = Some(now);
-        let majority = self.sees_majority();
+        let (majority, changed) = (self.crowd.sees_majority(), self.crowd.take_changed());
+        let is_new = self.saw_majority.replace(majority) != Some(majority);
+        let may_differ = |(_, object): &(&BlobId, &Object)| is_new || object.may_differ(now, &changed);
         let stand = |(id, object): (&BlobId, &Object)| (*id, self.stand(now, majority, object));
-        let healths: BTreeMap<_, _> = self.objects.iter().map(stand).collect();
-        let mut outputs = Vec::new();
-        for (id, health) in &healths {
-            let object = self.objects.get_mut(id).expect("healths are those of the objects");
-            object.count(now, health);
+        let seen: Vec<_> = self.objects.iter().filter(may_differ).map(stand).collect();
+        let (mut healths, mut outputs) = (BTreeMap::new(), Vec::new());
+        for (id, (health, changes_at)) in seen {
+            let object = self.objects.get_mut(&id).expect("healths are those of the objects");
+            (object.is_fresh, object.changes_at) = (false, changes_at);
+            object.count(now, &health);
             outputs.extend(object.carry_on(now, &self.config));
+            healths.insert(id, health);
         }
         let mut ready: Vec<_> = healths.iter().filter_map(|(id, health)| self.may_start(now, *id, health)).collect();
         ready.sort_unstable();
@@ -467,7 +468,7 @@ impl Repair {
             return None;
         }
         let is_turn = object.due.is_some_and(|due| {
-            let Some(place) = object.elected.iter().position(|operator| *operator == self.me) else { return false };
+            let Some(place) = object.elected(self.seed).iter().position(|operator| *operator == self.me) else { return false };
             let place = u32::try_from(place).expect("coordinators are few");
             let since = due.max(self.epoch_began).after(self.config.takeover_after * place);
             let free = object.heard.map_or(Time(0), |heard| heard.after(self.config.takeover_after * place.max(1)));
@@ -492,7 +493,7 @@ impl Repair {
             return Vec::new();
         }
         let (targets, moves) =
-            if is_turn { object.targets(health, &self.sites, &unfit) } else { (object.own_damaged(self.me), Vec::new()) };
+            if is_turn { object.targets(health, self.crowd.sites(), &unfit) } else { (object.own_damaged(self.me), Vec::new()) };
         let is_held = |(_, (_, standing)): &(&u8, &(Address, Standing))| *standing == Standing::Held;
         let held = health.fragments.iter().filter(is_held).map(|(fragment, (holder, _))| (*fragment, *holder));
         let mut sources: Vec<_> = held.collect();
@@ -506,7 +507,8 @@ impl Repair {
         }
         let method = if targets.len() == 1 { Method::Single } else { Method::Decode };
         let until = now.after(self.config.work_timeout);
-        object.work = Some(UnderWay { moves, targets: targets.iter().map(|(fragment, _)| *fragment).collect(), until, announced: now });
+        object.work =
+            Some(UnderWay { is_turn, moves, targets: targets.iter().map(|(fragment, _)| *fragment).collect(), until, announced: now });
         let rebuild = Output::Rebuild(Work { object: id, method, sources, targets });
         // Who mends its own fragment alone keeps no coordinator waiting.
         is_turn.then_some(Output::Announce { object: id }).into_iter().chain([rebuild]).collect()
@@ -514,8 +516,7 @@ impl Repair {
 
     /// Who takes no fragment now: who was told unfit, and who does not answer.
     fn unfit_now(&self) -> BTreeSet<Address> {
-        let is_away = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Online);
-        self.sites.keys().filter(is_away).chain(&self.unfit).copied().collect()
+        self.crowd.away().chain(self.unfit.iter().copied()).collect()
     }
 }
 
@@ -524,6 +525,25 @@ fn elect(seed: Hash32, assignment: &Assignment) -> Vec<Address> {
 }
 
 impl Object {
+    fn elected(&self, seed: Hash32) -> &[Address] {
+        self.elected.get_or_init(|| elect(seed, &self.assignment))
+    }
+
+    /// Takes in a move; who coordinates this epoch is settled before.
+    fn apply(&mut self, seed: Hash32, step: Move) -> bool {
+        self.elected(seed);
+        self.is_fresh = true;
+        self.assignment.apply(step)
+    }
+
+    /// Whether a look could find something else than the one before: what is under way, due or damaged always may.
+    fn may_differ(&self, now: Time, changed: &BTreeSet<Address>) -> bool {
+        let is_open = self.is_fresh || self.due.is_some() || self.work.is_some() || !self.damaged.is_empty();
+        is_open
+            || self.changes_at.is_some_and(|at| at <= now)
+            || !changed.is_empty() && self.assignment.holders().any(|(_, holder)| changed.contains(&holder))
+    }
+
     /// Notes new losses and whether the object is to be mended.
     fn count(&mut self, now: Time, health: &Health) {
         for (fragment, (_, standing)) in &health.fragments {
@@ -552,8 +572,8 @@ impl Object {
     fn carry_on(&mut self, now: Time, config: &Config) -> Option<Output> {
         let work = self.work.as_mut()?;
         if work.until <= now {
+            self.rests_until = now.after(config.rest(work.is_turn));
             self.work = None;
-            self.rests_until = now.after(config.retry_after);
             return None;
         }
         // Thrice within the patience of a backup, so that one lost announcement wakes nobody.

@@ -5,6 +5,8 @@
 //! q = product of j rate / (j rate + repair) over k <= j <= due, else repaired, after times that are sums of positive terms; so the mean is
 //! (fall + stay) / q. Real repair times are not exponential and losses not independent: the figure ranks designs, it promises nothing.
 
+use super::as_f64;
+
 /// Hours in a year.
 const YEAR_H: f64 = 365.0 * 24.0;
 
@@ -27,6 +29,26 @@ impl Chain {
     /// Mean time from all fragments until all are back again, losses that are final left out, in hours.
     pub fn cycle_h(&self) -> f64 {
         self.fall_h() + self.repair_h
+    }
+
+    /// Repairs expected within `hours` of an object that begins with all fragments: what a renewal process has for hours well above one cycle, of which the
+    /// falls spread as sums of exponential times do and the repairs as one.
+    pub fn repairs(&self, hours: f64) -> f64 {
+        let falls = (self.due + 1..=self.total).map(|left| (self.life_h / f64::from(left)).powi(2)).sum::<f64>();
+        let (mean, variance) = (self.cycle_h(), falls + self.repair_h.powi(2));
+        // A repair is counted when it ends, as a cycle does.
+        (hours / mean + (variance - mean.powi(2)) / (2.0 * mean.powi(2))).max(0.0)
+    }
+
+    /// Chance that a repair ends when exactly so many fragments more than those that made it due were lost.
+    pub fn deeper(&self, more: u8) -> f64 {
+        self.at_least_deeper(more) - self.at_least_deeper(more + 1)
+    }
+
+    /// Chance that so many or more are lost before a repair ends.
+    pub fn at_least_deeper(&self, more: u8) -> f64 {
+        let fails = |left: u8| f64::from(left) / self.life_h;
+        (self.due - more + 1..=self.due).map(|left| fails(left) / (fails(left) + 1.0 / self.repair_h)).product()
     }
 
     fn fall_h(&self) -> f64 {
@@ -65,6 +87,21 @@ pub fn read_nines(data: u8, total: u8, off: f64) -> f64 {
     -unreadable.log10()
 }
 
+/// Chance that more than `spare` of an object's `total` fragments are lost when `dying` of `operators` die, each as likely as another. Nothing: fewer
+/// operators are left than the fragments need.
+pub fn below(total: u8, spare: u8, operators: u64, dying: u64) -> Option<f64> {
+    let left = operators.checked_sub(dying).filter(|left| *left >= total.into())?;
+    // Hypergeometric: none is lost, then each number from the one before.
+    let share = |part: u64, whole: u64| as_f64(part) / as_f64(whole);
+    let mut lost = (0..u64::from(total)).map(|i| share(left - i, operators - i)).product::<f64>();
+    let mut at_most = lost;
+    for x in 0..u64::from(spare) {
+        lost *= share(dying.saturating_sub(x) * (u64::from(total) - x), (x + 1) * (left - u64::from(total) + x + 1));
+        at_most += lost;
+    }
+    Some((1.0 - at_most).max(0.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +134,26 @@ mod tests {
             let got = read_nines(data, total, off);
             assert!((got - expected).abs() < 0.5, "{data}/{total} with {off} off: {got}, expected {expected}");
         }
+    }
+
+    #[test]
+    fn the_chance_to_fall_below_the_floor_is_that_of_counting_all_cases() {
+        // Three fragments on five operators of which two die: of ten pairs three take two fragments, six one, one none.
+        let close = |got: Option<f64>, expected: f64| assert!((got.unwrap() - expected).abs() < 1e-12, "{got:?}, expected {expected}");
+        close(below(3, 0, 5, 2), 0.9);
+        close(below(3, 1, 5, 2), 0.3);
+        close(below(3, 2, 5, 2), 0.0);
+        assert_eq!(below(3, 1, 5, 3), None);
+        // A third of 150: 16 of 48 are lost on average, so about half of the objects lose more.
+        assert!((0.3..0.5).contains(&below(48, 16, 150, 50).unwrap()));
+    }
+
+    #[test]
+    fn what_is_lost_while_a_repair_is_awaited_sums_to_one() {
+        let chain = Chain { data: 16, total: 48, due: 31, life_h: 2_160.0, repair_h: 4.5 };
+        let sum = (0..15).map(|more| chain.deeper(more)).sum::<f64>();
+        assert!((sum - 1.0).abs() < 1e-9 && (0.92..0.95).contains(&chain.deeper(0)), "{sum}");
+        // 38 days to fall: in a year nine and a half cycles, of which the first begins whole.
+        assert!((8.5..9.5).contains(&chain.repairs(8_760.0)), "{}", chain.repairs(8_760.0));
     }
 }

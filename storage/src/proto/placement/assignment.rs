@@ -76,7 +76,7 @@ impl Assignment {
 
     /// Fragment and holder, in order.
     pub fn holders(&self) -> impl ExactSizeIterator<Item = (u8, Address)> + '_ {
-        (0_u8..).zip(&self.holders).map(|(fragment, (_, holder))| (fragment, *holder)).collect::<Vec<_>>().into_iter()
+        (0..=u8::MAX).zip(&self.holders).map(|(fragment, (_, holder))| (fragment, *holder))
     }
 
     /// The holder of a fragment; nothing past the last.

@@ -41,6 +41,10 @@ struct Net {
     works: Vec<(Time, Address, Work)>,
     moves: Vec<Move>,
     stuck: Vec<(Address, BlobId)>,
+    /// Whose work comes to nothing.
+    failing: BTreeSet<Address>,
+    /// Whether every look is at everything.
+    is_thorough: bool,
 }
 
 impl Net {
@@ -57,6 +61,8 @@ impl Net {
             works: Vec::new(),
             moves: Vec::new(),
             stuck: Vec::new(),
+            failing: BTreeSet::new(),
+            is_thorough: false,
         };
         for index in 0..objects {
             let rules = Rules::of(profile, BTreeSet::new());
@@ -66,7 +72,7 @@ impl Net {
             }
             net.tell_all(&Input::Watch { assignment, fragment_bytes: 4 << 20 });
         }
-        net.tell_all(&Input::Operators { sites: net.sites.clone() });
+        net.tell_all(&Input::Operators { sites: Arc::new(net.sites.clone()) });
         net.epoch(0);
         net.presence();
         net
@@ -132,7 +138,8 @@ impl Net {
         let good = work.sources.iter().filter(|(fragment, holder)| {
             self.hears(me, *holder) && self.stored.get(&(work.object, *fragment)).is_some_and(|holders| holders.contains(holder))
         });
-        let is_enough = good.count() >= usize::from(self.cores[&me].assignment(work.object).unwrap().profile().data());
+        let is_enough =
+            !self.failing.contains(&me) && good.count() >= usize::from(self.cores[&me].assignment(work.object).unwrap().profile().data());
         let mut stored = BTreeSet::new();
         let reached: Vec<_> = work.targets.iter().filter(|(_, holder)| is_enough && self.hears(me, *holder)).collect();
         for (fragment, holder) in reached {
@@ -155,6 +162,9 @@ impl Net {
             }
             for me in self.sites.keys().copied().collect::<Vec<_>>() {
                 let core = self.cores.get_mut(&me).unwrap();
+                if self.is_thorough {
+                    core.objects.values_mut().for_each(|object| object.is_fresh = true);
+                }
                 if self.state[&me].0 && core.deadline() <= self.now {
                     let outputs = core.handle(self.now, Input::Tick);
                     self.carry_out(me, outputs);
@@ -220,6 +230,21 @@ fn a_quiet_coordinator_is_replaced_by_its_backups_one_after_the_other() {
         if dead < COORDINATORS {
             assert_eq!(net.works[0].1, elected[dead]);
         }
+    }
+}
+
+#[test]
+fn a_coordinator_whose_work_comes_to_nothing_leaves_the_turn_to_its_backups() {
+    for failing in 1..COORDINATORS {
+        let mut net = Net::new(30, 1, code(4, 12), &Config::default());
+        let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder).collect();
+        let elected = coordinators(keccak(&[&[0]]), object(0), holders.iter().copied());
+        net.failing.extend(&elected[..failing]);
+        net.set(holders.iter().filter(|holder| !elected.contains(holder)).take(5).map(|holder| holder.0[0]), (false, 0));
+        net.run(4 * 60 + 60);
+        assert_eq!(net.left(elected[0].0[0]), [12], "within an hour, though {failing} announce again and again what they cannot do");
+        assert_eq!(net.works.last().map(|(_, me, _)| *me), Some(elected[failing]));
+        assert!(net.works.len() <= 2 * failing + 1, "{} pieces of work", net.works.len());
     }
 }
 
@@ -386,5 +411,28 @@ proptest! {
                 prop_assert!(subnets.values().all(|count| *count <= placement::SUBNET_MAX));
             }
         }
+    }
+
+    #[test]
+    fn a_look_at_what_may_have_changed_finds_what_a_look_at_everything_does(
+        events in proptest::collection::vec((0..30_u8, 0..6_u8, 1..400_u64), 1..10),
+    ) {
+        let run = |is_thorough| {
+            let mut net = Net::new(30, 4, code(4, 12), &Config::default());
+            net.is_thorough = is_thorough;
+            for (number, (who, what, minutes)) in (1..).zip(&events) {
+                match what {
+                    0 => net.set(*who..who.saturating_add(5).min(30), (false, 0)),
+                    1 => net.set(0..16, (true, 1)),
+                    2 => net.set(0..30, (true, 0)),
+                    3 => net.tell_all(&Input::Gone { operator: operator(*who) }),
+                    4 => net.epoch(number),
+                    _ => net.tell_all(&Input::Damaged { object: object(who % 4), fragment: who % 12 }),
+                }
+                net.run(*minutes);
+            }
+            (net.works, net.moves, net.stuck)
+        };
+        prop_assert_eq!(run(false), run(true));
     }
 }
