@@ -34,6 +34,8 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         ("honour_s", c.honour_s, 1, "that window would be over when it opens"),
         ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
         ("payout_answer_s", c.payout_answer_s, 1, "no poster could answer a challenge"),
+        ("case_answer_s", c.case_answer_s, 1, "no node could answer a slash case"),
+        ("block_s", c.block_s, 1, "blocks of no chain are as close"),
         ("epoch_min_s", c.epoch_min_s, 0, ""),
         ("fallback_s", c.fallback_s, 0, ""),
         ("unbonding_s", c.unbonding_s, 0, ""),
@@ -51,7 +53,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
             ));
         }
     }
-    for (name, blocks) in [("grace_blocks", c.grace_blocks), ("max_age_blocks", c.max_age_blocks)] {
+    for (name, blocks) in [("grace_blocks", c.grace_blocks), ("max_age_blocks", c.max_age_blocks), ("case_age_blocks", c.case_age_blocks)] {
         if blocks > BLOCKS_MAX {
             return refuse(format!("{name} is {blocks}, above {BLOCKS_MAX}: give it fewer blocks"));
         }
@@ -67,6 +69,21 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         return refuse(format!(
             "honour_s is {}, unbonding_s {}: a credit note must not take stake out sooner than unbonding does; raise honour_s",
             c.honour_s, c.unbonding_s
+        ));
+    }
+    if c.case_age_blocks == 0 || c.case_bond == Amount::ZERO {
+        return refuse(format!(
+            "case_age_blocks is {}, case_bond {}: neither may be zero, or nobody could open a slash case, or would pay nothing for the answer",
+            c.case_age_blocks,
+            c.case_bond.in_open()
+        ));
+    }
+    let case = c.case_age_blocks.saturating_mul(c.block_s).saturating_add(c.case_answer_s);
+    if case >= c.unbonding_s {
+        return refuse(format!(
+            "stake must unbond for longer than a slash case can take: case_answer_s and case_age_blocks, {} s a block, are {case} s, unbonding_s is {}; lower \
+             case_age_blocks or raise unbonding_s",
+            c.block_s, c.unbonding_s
         ));
     }
     if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
@@ -226,13 +243,17 @@ mod tests {
         liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
         liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
         type Change = fn(&mut DeployConfig);
-        let table: [(Change, &[&str]); 19] = [
+        let table: [(Change, &[&str]); 23] = [
             (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
             (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
             (|c| c.thaw_s = 0, &["thaw_s is 0"]),
             (|c| c.honour_s = 0, &["honour_s is 0"]),
             (|c| c.slash_delay_s = 0, &["slash_delay_s is 0"]),
             (|c| c.answer_s = 0, &["answer_s is 0", "nobody could answer"]),
+            (|c| c.case_answer_s = 0, &["case_answer_s is 0", "no node could answer a slash case"]),
+            (|c| c.case_age_blocks = 0, &["case_age_blocks is 0", "nobody could open a slash case"]),
+            (|c| c.case_age_blocks = 475_200, &["2 s a block, are 1209600", "unbonding_s is 1209600", "raise unbonding_s"]),
+            (|c| c.block_s = 0, &["block_s is 0"]),
             (|c| c.fallback_s = u64::MAX, &["fallback_s is 18446744073709551615", "overflow"]),
             (|c| c.max_age_blocks = 1 << 33, &["max_age_blocks is 8589934592", "fewer blocks"]),
             (|c| c.max_age_blocks = 4_800, &["max_age_blocks is 4800", "57600 s", "more blocks"]),

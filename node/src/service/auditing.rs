@@ -171,7 +171,8 @@ impl Auditing {
             Some((bytes, list)) => (Arc::new(Own::decode(&list)?), bytes),
             None => {
                 let own = Arc::new(Own::list(&self.keeping).await?);
-                let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges() };
+                let block = self.keeping.snapshots.borrow().tip.number;
+                let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges(), block };
                 let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
                 let bytes = Told::Commit(signed).encode();
                 ensure!(records.get(COMMITS, &key)?.is_none(), "this node has committed to a list that is not on its disk any more");
