@@ -350,6 +350,7 @@ impl Node {
             shards: Arc::clone(&shards),
             snapshots: snapshots.clone(),
             chain: chain.clone(),
+            holding: Arc::clone(&keeping),
         })?;
         let front = Arc::new(Front {
             answering,

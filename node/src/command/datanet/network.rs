@@ -20,7 +20,10 @@ use types::id::{Address, NodeId};
 
 use super::Context;
 use crate::{
-    datanet::placing::{self, Storers},
+    datanet::{
+        keeping::suspended,
+        placing::{self, Storers},
+    },
     peers,
     service::settlement::loopback_any,
 };
@@ -80,6 +83,15 @@ impl Network {
                 storers.len()
             );
         }
+        Ok(storers)
+    }
+
+    /// Of them those that may be given fragments: whom the others' books of audits have not suspended.
+    pub(super) async fn fit(&self, mut storers: Storers) -> anyhow::Result<Storers> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).context("randomness")?;
+        let suspended = suspended(&self.bulk, &storers, u64::from_be_bytes(seed)).await?;
+        storers.retain(|operator, _| !suspended.contains(operator));
         Ok(storers)
     }
 

@@ -8,16 +8,13 @@ use anyhow::{Context as _, bail, ensure};
 use p2p::stream::FrameStream;
 use storage::proto::audit::{
     Answer, Seed,
-    message::{ANSWER_PURPOSE, ASK_BYTES_MAX, Ask, Listed, PAGE, PAGE_BYTES, Reply, SignedAnswer, answer_body},
+    message::{ANSWER_PURPOSE, ASK_BYTES_MAX, Ask, Listed, PAGE, PAGE_BYTES, Reply, SignedAnswer, Told, answer_body},
 };
 use tokio::time::Instant;
 use types::id::{Address, BlobId, Hash32, NodeId};
 
 use super::{Auditing, Mail, auditor::ask, holdings};
-use crate::{
-    datanet::exchange::{recv_message, send_message},
-    service::keeping::Notice,
-};
+use crate::datanet::exchange::{recv_message, send_message};
 
 /// How long an auditor waits for this node to have the beacon's block too: it may be some seconds ahead. Less than it waits for a page.
 const BEACON_WAIT: Duration = Duration::from_secs(8);
@@ -51,6 +48,7 @@ impl Auditing {
         match ask {
             Ask::Ping => Ok(Reply::Here),
             Ask::Holdings { epoch, from } => self.page(epoch, from).await,
+            Ask::Commitment { epoch } => self.commitment(epoch).await,
             Ask::Challenge { epoch, nonce } => self.challenged(by, epoch, nonce).await.map(Box::new).map(Reply::Answer),
             Ask::Opened { epoch, node, nonce } => {
                 let opener = self.books().auditors(epoch, node).first().copied();
@@ -89,6 +87,17 @@ impl Auditing {
                 None if started.elapsed() < BEACON_WAIT => tokio::time::sleep(LOOK).await,
                 None => bail!("the beacon of epoch {epoch} is not known here yet"),
             }
+        }
+    }
+
+    /// What this node has committed to. If it has not yet, since it was away when others did, it is bound now: better late than silent.
+    async fn commitment(&self, epoch: u64) -> anyhow::Result<Reply> {
+        let current = super::OWN | self.keeping.epoch();
+        ensure!(epoch == current || self.own_of(epoch).is_some(), "epoch {epoch} is not now");
+        let bytes = self.bind(epoch).await?.context("this node does not store")?;
+        match Told::decode(&bytes)? {
+            Told::Commit(signed) => Ok(Reply::Commitment(Box::new(signed))),
+            Told::Verdict(_) => bail!("a verdict lies where a commitment is kept"),
         }
     }
 
@@ -142,7 +151,7 @@ impl Auditing {
                 bail!("{erased}");
             }
             tracing::error!(%object, fragment, epoch, "an auditor asked for bytes that are damaged here");
-            self.keeping.notice(Notice::Damaged { object, fragment });
+            holdings::damage(&self.keeping, object, fragment)?;
         }
         let bytes = answer.encode();
         let signature = self.keeping.seed.sign_chatter(ANSWER_PURPOSE, &answer_body(epoch, nonce, &bytes));

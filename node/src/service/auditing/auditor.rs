@@ -1,8 +1,10 @@
 //! One audit by this node: the shell of `storage::proto::audit::Audit`.
 //!
 //! What the node committed to is fetched page by page and believed as far as it is shown: each fragment by the object's record, checked against the
-//! registry and this node's own, and by a manifest that hashes to the object. A list that is not what was committed to, or leaves out a fragment that this node's records
-//! name the node for since before the epoch, is signed for by nobody (*unknown*); the left-out fragment is told to repair.
+//! registry and this node's own, and by a manifest that hashes to the object. Whose commitment was not heard is asked for it. A node that shows none, or a list that is not what it
+//! committed to, or one that leaves out a living fragment that this node's records name it for since before the epoch, is audited as one that is silent
+//! ([`Audit::without_list`]); the left-out fragment is told to repair. *Unknown* is said for this node's own trouble alone: its disk, the chain it asks, a line over which nobody
+//! answers, and an object that was erased on request since the node committed.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,10 +16,10 @@ use storage::{
     proto::{
         audit::{
             Answer, Audit, Holdings, Pace, Seed,
-            auditor::{Input, Output, PATIENCE, READ_MAX, READS_MIN, ROUND_TRIP_MAX},
+            auditor::{Input, Output, PATIENCE, READS_MIN, ROUND_TRIP_MAX},
             message::{Ask, Listed, REPLY_BYTES_MAX, Reply, SignedAnswer},
         },
-        keeping::Record,
+        keeping::{Record, RecordError},
     },
 };
 use tokio::time::Instant;
@@ -41,9 +43,13 @@ use crate::{
 
 /// Longest wait for a page of a list: a megabyte at 3 Mbit/s, after some seconds in which the node waits for the beacon.
 const PAGE_LIMIT: Duration = Duration::from_secs(15);
-/// A read counts as no shorter than this, what a disk that turns takes: from the page cache of an idle machine an auditor would grant an honest node
-/// microseconds. With it a node is caught fetching from a round trip of 37 ms to its source on, whatever tricks it plays.
-const READ_LEAST: Duration = Duration::from_millis(5);
+/// Times that a node is asked for its list, and the wait between two: it may be behind with the chain, or at its limit.
+const LIST_ATTEMPTS: u32 = 3;
+const LIST_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait for a commitment: who has made none yet lists what it holds first.
+const COMMITMENT_LIMIT: Duration = Duration::from_secs(15);
+/// Others of whom one must answer before a node is said to be offline.
+const OTHERS_MAX: usize = 8;
 /// Blocks from a commitment in an epoch of the chain to its audit, with some turns that nobody takes.
 const COMMITTED_BLOCKS: u64 = 64;
 /// Longest wait for another auditor to hear a nonce.
@@ -70,11 +76,9 @@ pub(super) async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask
     Ok(Reply::decode(&round(bulk, (node, addr), AUDIT_ALPN, &ask.encode(), REPLY_BYTES_MAX, limit).await?)?)
 }
 
-/// How fast this node reads ranges of its own fragments, which is what it grants others; what it can grant at most if it holds too little to measure.
-pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> Pace {
-    let most = || Pace::of(&[READ_MAX; READS_MIN]).expect("as many reads as are asked for");
-    let Some(own) = own else { return most() };
-    let store = keeping.store.clone();
+/// How fast this node reads ranges of its own fragments, which is what it grants others; nothing if it holds too little to measure.
+pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> Option<Pace> {
+    let (own, store) = (own?, keeping.store.clone());
     let measured = tokio::task::spawn_blocking(move || {
         let ranges = own.holdings.ranges();
         let mut reads = Vec::new();
@@ -87,116 +91,245 @@ pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> 
             if let Some(shown) = holdings::open(&store, holding, place) {
                 // Hashed as its place in the walk is.
                 std::hint::black_box(keccak(&[&shown.bytes]));
-                reads.push(started.elapsed().max(READ_LEAST));
+                reads.push(started.elapsed());
             }
         }
-        Pace::of(&reads)
+        Pace::measured(&reads)
     });
-    measured.await.ok().flatten().unwrap_or_else(most)
+    measured.await.ok().flatten()
+}
+
+/// Why the list of what a node holds is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unlisted {
+    /// The node shows none that counts: its own doing.
+    #[error("{0:#}")]
+    Silent(anyhow::Error),
+    /// This node cannot tell.
+    #[error("{0:#}")]
+    Trouble(anyhow::Error),
+}
+
+impl Unlisted {
+    fn silent(error: impl Into<anyhow::Error>) -> Self {
+        Self::Silent(error.into())
+    }
+
+    fn trouble(error: impl Into<anyhow::Error>) -> Self {
+        Self::Trouble(error.into())
+    }
 }
 
 /// Audits one node; nothing if there is nothing to say of it.
-pub(super) async fn audit(auditing: &Arc<Auditing>, of: Assignment, mut mail: Mailbox) -> Option<AuditVerdict> {
+pub(super) async fn audit(auditing: &Arc<Auditing>, mut of: Assignment, mut mail: Mailbox) -> Option<AuditVerdict> {
+    // Letters that come while the list is learned count from when they came: who delays its list gains no time for its answer.
+    let started = Instant::now();
     let (keeping, node, epoch) = (&auditing.keeping, of.node, of.epoch);
-    let storer = keeping.storers().await.ok()?.get(&node).copied();
-    let committed = of.commit.as_ref().map(|commit| commit.document);
-    let listed = match (storer, &committed) {
-        (Some(storer), Some(commit)) => list(auditing, storer, commit).await,
-        _ => Err(anyhow::anyhow!("it committed to nothing, or is not heard")),
-    };
-    let (holdings, is_known) = match listed {
-        Ok(holdings) => (holdings, true),
+    let storer = match keeping.storers().await {
+        Ok(storers) => storers.get(&node).copied(),
         Err(error) => {
-            tracing::info!(%node, epoch, error = format!("{error:#}"), "what a node holds is not known here");
-            (Holdings::new([]), false)
+            tracing::warn!(%node, epoch, error = format!("{error:#}"), "an audit is left out: this node is about to stop");
+            return None;
         }
     };
-    let root = committed.map_or(Hash32::ZERO, |commit| commit.holdings);
-    let mut nonce = [0; 32];
-    if of.is_opener && getrandom::fill(&mut nonce).is_err() {
-        return None;
+    let listed = learn(auditing, storer, &mut of).await;
+    if let Err(error) = &listed {
+        tracing::info!(%node, epoch = super::number(epoch), %error, "what a node holds is not known here");
     }
-    let mut nonce = Hash32(nonce);
-    // An audit that a restart broke off is opened by the same nonce: the node answers no second one.
-    if of.is_opener && !super::is_own(epoch) {
-        let kept = auditing.books().opening(epoch, node, nonce);
-        match kept {
-            Ok(kept) => nonce = kept,
-            Err(error) => {
-                tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");
-                return None;
-            }
+    let is_trouble = matches!(listed, Err(Unlisted::Trouble(_)));
+    let nonce = of.nonce(auditing)?;
+    let (core, objects) = match listed {
+        Ok(holdings) => {
+            let objects = holdings.entries().iter().map(|holding| holding.object).collect();
+            let seed = Seed { beacon: of.beacon, node, epoch, holdings: holdings.root(), nonce };
+            let core = if of.is_opener { Audit::opener } else { Audit::witness };
+            (core(keeping.me(), seed, holdings, of.pace), objects)
         }
-    }
-    let seed = Seed { beacon: of.beacon, node, epoch, holdings: root, nonce };
-    let objects = holdings.entries().iter().map(|holding| holding.object).collect();
-    let core = if of.is_opener { Audit::opener } else { Audit::witness };
-    let core = core(keeping.me(), seed, holdings, of.pace);
-    let mut line = Line { auditing, of: &of, storer, core, objects, started: Instant::now(), is_known, failed: None };
+        Err(_) => {
+            let seed = Seed { beacon: of.beacon, node, epoch, holdings: Hash32::ZERO, nonce };
+            (Audit::without_list(keeping.me(), seed, of.is_opener), Vec::new())
+        }
+    };
+    let mut line = Line { auditing, of: &of, storer, core, objects, started, is_trouble, failed: None };
     let verdict = line.run(&mut mail).await;
     if let (Verdict::Failed, Some((nonce, answer))) = (verdict.verdict, &line.failed)
         && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer)
     {
         tracing::error!(%node, epoch, error = format!("{error:#}"), "the answer of a failed audit is not kept");
     }
-    Some(verdict)
+    // Rent is paid on `passed`, and none to who is suspended: it may have become so since the draw.
+    let is_paid = super::is_own(epoch) || verdict.verdict != Verdict::Passed || auditing.books().is_paid(node, verdict.verdict);
+    if !is_paid {
+        tracing::info!(%node, epoch, "a suspended node gets no verdict that rent is paid on");
+    }
+    is_paid.then_some(verdict)
+}
+
+impl Assignment {
+    /// What an opener challenges with, zero for a witness; nothing if none can be drawn or kept.
+    fn nonce(&self, auditing: &Auditing) -> Option<Hash32> {
+        let Self { epoch, node, is_opener, .. } = *self;
+        let mut nonce = [0; 32];
+        if is_opener && getrandom::fill(&mut nonce).is_err() {
+            return None;
+        }
+        // An audit that a restart broke off is opened by the same nonce: the node answers no second one.
+        if !is_opener || super::is_own(epoch) {
+            return Some(Hash32(nonce));
+        }
+        match auditing.books().opening(epoch, node, Hash32(nonce)) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");
+                None
+            }
+        }
+    }
+}
+
+/// What a node holds: its commitment, asked for if it was not heard, and the list behind it.
+async fn learn(auditing: &Arc<Auditing>, storer: Option<Storer>, of: &mut Assignment) -> Result<Holdings, Unlisted> {
+    let storer = storer.ok_or_else(|| Unlisted::silent(anyhow::anyhow!("it is not heard")))?;
+    let mut attempt = 1;
+    loop {
+        let learned = learn_once(auditing, storer, of).await;
+        match learned {
+            Err(Unlisted::Silent(error)) if attempt < LIST_ATTEMPTS => {
+                tracing::debug!(node = %of.node, error = format!("{error:#}"), "a node is asked for its list again");
+                attempt += 1;
+                tokio::time::sleep(LIST_WAIT).await;
+            }
+            learned => return learned,
+        }
+    }
+}
+
+async fn learn_once(auditing: &Arc<Auditing>, storer: Storer, of: &mut Assignment) -> Result<Holdings, Unlisted> {
+    let commit = match &of.commit {
+        Some(commit) => commit.document,
+        None => {
+            let commit = committed(auditing, storer, of).await.map_err(Unlisted::Silent)?;
+            let document = commit.document;
+            of.commit = Some(commit);
+            document
+        }
+    };
+    list(auditing, storer, &commit).await
+}
+
+/// What a node says that it committed to, whose word about it was not heard here. It is bound by it from now on: the walk follows from a nonce that nobody knows yet.
+async fn committed(auditing: &Arc<Auditing>, storer: Storer, of: &Assignment) -> anyhow::Result<Signed<AuditCommit>> {
+    let asked = Ask::Commitment { epoch: of.epoch };
+    match ask(&auditing.keeping.bulk, storer.node, storer.addr, &asked, COMMITMENT_LIMIT).await? {
+        Reply::Commitment(signed) => {
+            let AuditCommit { node, epoch, .. } = signed.document;
+            ensure!((node, epoch) == (of.node, of.epoch), "it shows the commitment of another node or epoch");
+            ensure!(auditing.is_of_its_epoch(&signed.document), "its commitment names block {}, which is none of its epoch", signed.document.block);
+            signed.verify(&auditing.keeping.chain.domains(), of.node)?;
+            Ok(*signed)
+        }
+        Reply::Refused(reason) => bail!("it shows no commitment: {reason}"),
+        Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Holdings { .. } => bail!("it answered another question"),
+    }
 }
 
 /// The list behind a commitment, every entry of it shown.
-async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) -> anyhow::Result<Holdings> {
+async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) -> Result<Holdings, Unlisted> {
     let keeping = &auditing.keeping;
     let (mut entries, mut from) = (BTreeMap::new(), BlobId::ZERO);
     loop {
-        let asked = Ask::Holdings { epoch: commit.epoch, from };
-        let (page, is_more) = match ask(&keeping.bulk, storer.node, storer.addr, &asked, PAGE_LIMIT).await? {
-            Reply::Holdings { page, is_more } => (page, is_more),
-            Reply::Refused(reason) => bail!("{reason}"),
-            Reply::Here | Reply::Answer(_) | Reply::Verdict(_) => bail!("it answered another question"),
-        };
+        let (page, is_more) = page(keeping, storer, commit.epoch, from).await?;
         for listed in &page {
             let holding = shown(keeping, commit.node, listed).await?;
             entries.insert(holding.object, holding);
         }
-        ensure!(entries.len() as u64 <= commit.ranges, "it lists more than it committed to");
+        if entries.len() as u64 > commit.ranges {
+            return Err(Unlisted::silent(anyhow::anyhow!("it lists more than it committed to")));
+        }
         match entries.last_key_value() {
             Some((last, _)) if is_more && *last >= from => from = next(*last),
-            _ if is_more => bail!("it lists nothing new"),
+            _ if is_more => return Err(Unlisted::silent(anyhow::anyhow!("it lists nothing new"))),
             _ => break,
         }
     }
-    for (object, fragment) in holdings::known_of(keeping, commit.node).await? {
-        if entries.contains_key(&object) || has_moved_lately(keeping, object, commit.epoch)? {
+    for (object, fragment) in holdings::known_of(keeping, commit.node).await.map_err(Unlisted::Trouble)? {
+        if entries.contains_key(&object) || has_moved_lately(keeping, object, commit.epoch).map_err(Unlisted::Trouble)? {
             continue;
         }
         keeping.notice(Notice::Damaged { object, fragment });
-        bail!("it leaves out fragment {fragment} of object {object}");
+        return Err(Unlisted::silent(anyhow::anyhow!("it leaves out fragment {fragment} of object {object}")));
     }
     let holdings = Holdings::new(entries.into_values());
-    ensure!(holdings.root() == commit.holdings && holdings.ranges() == commit.ranges, "its list is not what it committed to");
+    if holdings.root() != commit.holdings || holdings.ranges() != commit.ranges {
+        return Err(Unlisted::silent(anyhow::anyhow!("its list is not what it committed to")));
+    }
     Ok(holdings)
 }
 
+/// One page of the list.
+async fn page(keeping: &Keeping, storer: Storer, epoch: u64, from: BlobId) -> Result<(Vec<Listed>, bool), Unlisted> {
+    let reply = ask(&keeping.bulk, storer.node, storer.addr, &Ask::Holdings { epoch, from }, PAGE_LIMIT).await;
+    match reply.map_err(Unlisted::Silent)? {
+        Reply::Holdings { page, is_more } => Ok((page, is_more)),
+        // Whoever has to delete an object cannot show that it holds it, and no list without it is what it committed to.
+        Reply::Refused(reason) if has_erased_lately(keeping) => Err(Unlisted::Trouble(anyhow::anyhow!("{reason}; objects were erased on request since"))),
+        Reply::Refused(reason) => Err(Unlisted::Silent(anyhow::anyhow!("it shows no list: {reason}"))),
+        Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Commitment(_) => Err(Unlisted::silent(anyhow::anyhow!("it answered another question"))),
+    }
+}
+
+/// Whether anything was erased on request since nodes committed. Who is refused a list then says *unknown*: it costs whoever hides behind that a contribution and its erasure for each epoch.
+fn has_erased_lately(keeping: &Keeping) -> bool {
+    let tip = keeping.snapshots.borrow().tip.number;
+    keeping.state().erased_objects().any(|(_, erasure)| is_late(keeping, erasure.block(), tip))
+}
+
+/// Whether a block is so late that it may have come after commitments to this epoch.
+fn is_late(keeping: &Keeping, block: u64, tip: u64) -> bool {
+    block.saturating_add(keeping.epoch_blocks).saturating_add(COMMITTED_BLOCKS) > tip
+}
+
 /// Checks one entry: the record stands, names the node, and the manifest is the object's.
-async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> anyhow::Result<storage::proto::audit::Holding> {
-    let record = Record::decode(&listed.record)?;
-    let registered = keeping.registered(record.object()).await?;
-    let own = keeping.record(record.object())?;
-    registered.check(&keeping.chain, keeping.epoch_blocks, &record, own.as_ref()).await?;
-    let record = match own {
-        Some(mut own) => own.merge(&record).map(|_| own)?,
-        None => record,
-    };
+async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> Result<storage::proto::audit::Holding, Unlisted> {
+    let record = Record::decode(&listed.record).map_err(Unlisted::silent)?;
     let object = record.object();
-    let fragment = registered.assignment(&record)?.held_by(node).with_context(|| format!("no fragment of object {object} is its own"))?;
-    let manifest = ObjectManifest::decode_as(object, &listed.manifest)?;
-    holdings::holding(&manifest, fragment)
+    let state = keeping.state();
+    if let Some(erasure) = state.erased_object(object) {
+        let is_late = is_late(keeping, erasure.block(), keeping.snapshots.borrow().tip.number);
+        let error = anyhow::anyhow!("it lists object {object}, which was erased on request");
+        return Err(if is_late { Unlisted::Trouble(error) } else { Unlisted::Silent(error) });
+    }
+    if crate::datanet::placing::registered(&state, object).is_none() {
+        return Err(Unlisted::silent(anyhow::anyhow!("it lists object {object}, which nobody contributed")));
+    }
+    let registered = keeping.registered(object).await.map_err(Unlisted::Trouble)?;
+    let own = keeping.record(object).map_err(Unlisted::Trouble)?;
+    registered.check(&keeping.chain, keeping.epoch_blocks, &record, own.as_ref()).await.map_err(|error| {
+        // Else the chain does not answer.
+        if error.is::<RecordError>() { Unlisted::Silent(error) } else { Unlisted::Trouble(error) }
+    })?;
+    // Of two placements that a contributor has signed each holder keeps the first that it took: the node is held to its own.
+    let merged = own.and_then(|mut own| own.merge(&record).is_ok().then_some(own)).unwrap_or(record);
+    let assigned = registered.assignment(&merged).map_err(Unlisted::silent)?.held_by(node);
+    let fragment = assigned.or_else(|| once_held(&merged, node)).ok_or_else(|| {
+        Unlisted::silent(anyhow::anyhow!("it lists object {object}, of which it was never given a fragment"))
+    })?;
+    let manifest = ObjectManifest::decode_as(object, &listed.manifest).map_err(Unlisted::silent)?;
+    holdings::holding(&manifest, fragment).map_err(Unlisted::Silent)
+}
+
+/// The fragment that a node held before it was handed to another: who was away does not know of that yet, and shows what it still has.
+fn once_held(record: &Record, node: Address) -> Option<u8> {
+    let placed = record.placement().holders.iter().position(|holder| *holder == node);
+    let given = record.handovers().filter(|moved| moved.handover.to == node).map(|moved| moved.handover.fragment).last();
+    given.or_else(|| placed.and_then(|place| u8::try_from(place).ok()))
 }
 
 /// Whether an object came, or something of it moved, about when the node committed or since: then two honest lists may differ.
-fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
+pub(super) fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
     let tip = keeping.snapshots.borrow().tip.number;
     let is_new = crate::datanet::placing::registered(&keeping.state(), object)
-        .is_none_or(|accepted| accepted.accepted.0 + keeping.epoch_blocks + COMMITTED_BLOCKS > tip);
+        .is_none_or(|accepted| is_late(keeping, accepted.accepted.0, tip));
     if is_new {
         return Ok(true);
     }
@@ -216,8 +349,8 @@ struct Line<'a> {
     /// What it listed.
     objects: Vec<BlobId>,
     started: Instant,
-    /// Whether the list behind the commitment is known.
-    is_known: bool,
+    /// Whether this node cannot tell what the node holds, by its own doing.
+    is_trouble: bool,
     /// The last answer that came.
     failed: Option<(Hash32, Box<SignedAnswer>)>,
 }
@@ -233,9 +366,13 @@ impl Line<'_> {
     }
 
     async fn run(&mut self, mail: &mut Mailbox) -> AuditVerdict {
-        let mut output = self.handle(self.started, Input::Start);
+        let mut output = self.handle(Instant::now(), Input::Start);
         loop {
             output = match output {
+                Some(Output::Done(verdict)) if verdict.verdict == Verdict::Offline && self.hears_nobody().await => {
+                    tracing::warn!(node = %self.of.node, "nobody else answers either: it is this node's line that fails");
+                    return AuditVerdict { verdict: Verdict::Unknown, ..verdict };
+                }
                 Some(Output::Done(verdict)) => return verdict,
                 Some(Output::Ping) => self.ping().await,
                 Some(Output::Challenge { nonce }) => self.challenge(nonce).await,
@@ -252,14 +389,26 @@ impl Line<'_> {
     async fn ping(&mut self) -> Option<Output> {
         let sent = Instant::now();
         match self.ask(&Ask::Ping, ROUND_TRIP_MAX).await {
-            // It is there, and what it holds is not known: nothing can be said of it.
-            Ok(Reply::Here) if !self.is_known => self.handle(Instant::now(), Input::Trouble),
+            // It is there, and what it holds is not known here: nothing can be said of it.
+            Ok(Reply::Here) if self.is_trouble => self.handle(Instant::now(), Input::Trouble),
             Ok(Reply::Here) => self.handle(Instant::now(), Input::Pong),
             _ => {
                 tokio::time::sleep_until(sent + ROUND_TRIP_MAX).await;
                 self.tick().await
             }
         }
+    }
+
+    /// Whether nobody of some others answers a ping.
+    async fn hears_nobody(&self) -> bool {
+        let keeping = &self.auditing.keeping;
+        let storers = keeping.storers().await.unwrap_or_default();
+        let others = storers.into_iter().filter(|(account, _)| *account != self.of.node && *account != keeping.me());
+        let asks = others.take(OTHERS_MAX).map(|(_, storer)| async move {
+            // Longer than a ping may take: whether there is a line at all is asked, not how fast it is.
+            matches!(ask(&keeping.bulk, storer.node, storer.addr, &Ask::Ping, OPENED_LIMIT).await, Ok(Reply::Here))
+        });
+        !futures::future::join_all(asks).await.contains(&true)
     }
 
     /// Waits for the core's deadline, and tells it.

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use storage::proto::{
-    audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
-    placement::Assignment,
+use storage::{
+    proto::{
+        audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
+        placement::Assignment,
+    },
+    store::Item,
 };
 use types::encoding::{DecodeError, Reader, Writer};
 use types::id::{Address, BlobId};
@@ -70,7 +73,8 @@ impl Own {
         Ok(Self { holdings: Holdings::new(entries) })
     }
 
-    /// What the records of this node name it for.
+    /// What the records of this node name it for and its disk has, as far as it knows: what it signs for can cost it its stake. A fragment that is gone or marked as rotten is
+    /// left out, which admits a loss to whoever knows of it, and given to repair.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
         let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
@@ -80,25 +84,40 @@ impl Own {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for (object, fragment) in held {
                 match store.manifest(object)? {
-                    Some(manifest) => entries.push(holding(&manifest, fragment)?),
-                    None => damaged.push((object, fragment)),
-                }
-                if !has_tops(&store, object, fragment)? {
-                    match store.get_fragment(object, fragment) {
-                        Ok(Some(bytes)) => keep_tops(&store, object, fragment, &Tops::of(&bytes))?,
-                        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => damaged.push((object, fragment)),
-                        Err(error) => return Err(error.into()),
-                    }
+                    Some(manifest) if is_here(&store, object, fragment)? => entries.push(holding(&manifest, fragment)?),
+                    _ => damaged.push((object, fragment)),
                 }
             }
             Ok((Holdings::new(entries), damaged))
         });
         let (holdings, damaged) = listed.await??;
         for (object, fragment) in damaged {
-            keeping.notice(Notice::Damaged { object, fragment });
+            damage(keeping, object, fragment)?;
         }
         Ok(Self { holdings })
     }
+}
+
+/// Whether a fragment lies here and is not known to have rotted; it is read once in its life, for its digests.
+fn is_here(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {
+    let is_sound = store.sound_fragments_of(object)?.contains(&fragment);
+    if !is_sound || has_tops(store, object, fragment)? {
+        return Ok(is_sound);
+    }
+    match store.get_fragment(object, fragment) {
+        Ok(Some(bytes)) => keep_tops(store, object, fragment, &Tops::of(&bytes)).map(|()| true),
+        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Marks a fragment that lies here and is not what it was, and gives it to repair; one that is gone is given to repair alone.
+pub(super) fn damage(keeping: &Keeping, object: BlobId, fragment: u8) -> anyhow::Result<()> {
+    if keeping.store.fragments_of(object)?.contains(&fragment) {
+        return Ok(keeping.rotten(Item::Fragment { object, index: fragment })?);
+    }
+    keeping.notice(Notice::Damaged { object, fragment });
+    Ok(())
 }
 
 /// What a manifest says of a fragment.
@@ -205,6 +224,21 @@ mod tests {
         assert_eq!(bytes.len(), 3 * ENTRY_BYTES);
         assert_eq!(Own::decode(&bytes).unwrap().holdings, own.holdings);
         assert!(Own::decode(&bytes[1..]).is_err());
+    }
+
+    #[test]
+    fn what_is_gone_or_marked_as_rotten_is_not_signed_for() {
+        let object = encode(&[7; 50_000], Hash32::ZERO, Profile::DEVNET).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, id) = (kept(folder.path(), &object), object.manifest.id());
+        assert!(is_here(&store, id, 1).unwrap() && has_tops(&store, id, 1).unwrap());
+        assert!(!is_here(&store, id, 0).unwrap() && !has_tops(&store, id, 0).unwrap(), "another's");
+        store.mark_rotten(Item::Fragment { object: id, index: 1 }).unwrap();
+        assert!(!is_here(&store, id, 1).unwrap(), "though its digests are kept");
+        store.recheck(8).unwrap();
+        assert!(is_here(&store, id, 1).unwrap(), "it was whole after all");
+        store.release_object(id).unwrap();
+        assert!(!is_here(&store, id, 1).unwrap());
     }
 
     #[test]
