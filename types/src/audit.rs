@@ -27,6 +27,8 @@ pub struct AuditCommit {
     pub holdings: Hash32,
     /// Ranges of 16 KiB in them.
     pub ranges: u64,
+    /// The chain's latest block as the node knew it: by it a contract tells how old the commitment is, whichever count its epoch is of (P10).
+    pub block: u64,
 }
 
 impl Document for AuditCommit {
@@ -34,12 +36,18 @@ impl Document for AuditCommit {
     const CONTRACT: Contract = Contract::Settlement;
 
     fn encode(&self) -> Vec<u8> {
-        Writer::new().address(self.node).u64(self.epoch).hash(self.holdings).u64(self.ranges).finish()
+        Writer::new().address(self.node).u64(self.epoch).hash(self.holdings).u64(self.ranges).u64(self.block).finish()
     }
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
-        let commit = Self { node: r.address("node")?, epoch: r.u64("epoch")?, holdings: r.hash("holdings")?, ranges: r.u64("ranges")? };
+        let commit = Self {
+            node: r.address("node")?,
+            epoch: r.u64("epoch")?,
+            holdings: r.hash("holdings")?,
+            ranges: r.u64("ranges")?,
+            block: r.u64("block")?,
+        };
         r.finish().map(|()| commit)
     }
 }
@@ -150,10 +158,10 @@ mod tests {
 
     #[test]
     fn documents_of_an_audit_have_one_form() {
-        let commit = AuditCommit { node: Address([1; 20]), epoch: 2, holdings: Hash32([3; 32]), ranges: 4 };
+        let commit = AuditCommit { node: Address([1; 20]), epoch: 2, holdings: Hash32([3; 32]), ranges: 4, block: 5 };
         let body = commit.encode();
-        assert_eq!((body.len(), AuditCommit::decode(&body)), (68, Ok(commit)));
-        assert!(AuditCommit::decode(&body[..67]).is_err() && AuditCommit::decode(&[body, vec![0]].concat()).is_err());
+        assert_eq!((body.len(), AuditCommit::decode(&body)), (76, Ok(commit)));
+        assert!(AuditCommit::decode(&body[..75]).is_err() && AuditCommit::decode(&[body, vec![0]].concat()).is_err());
         for verdict in Verdict::ALL {
             let seen = AuditVerdict {
                 auditor: Address([1; 20]),

@@ -494,7 +494,7 @@ mod tests {
 
     fn commit(number: u8, epoch: u64) -> Signed<AuditCommit> {
         let account = account(number);
-        let document = AuditCommit { node: account.address(), epoch, holdings: Hash32([number; 32]), ranges: 1 };
+        let document = AuditCommit { node: account.address(), epoch, holdings: Hash32([number; 32]), ranges: 1, block: 1 };
         Signed::new(&account, &domains(), document)
     }
 

@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn words_to_all_round_trip_and_are_short() {
-        let commit = AuditCommit { node: Address([1; 20]), epoch: 2, holdings: Hash32([3; 32]), ranges: 4 };
+        let commit = AuditCommit { node: Address([1; 20]), epoch: 2, holdings: Hash32([3; 32]), ranges: 4, block: 5 };
         let verdict = AuditVerdict {
             auditor: Address([1; 20]),
             node: Address([2; 20]),

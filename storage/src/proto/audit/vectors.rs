@@ -84,7 +84,8 @@ fn commitment_walk_and_verdict_are_those_of_the_vectors() {
     let (checked, result) = Answer::walk(&seed, &holdings, read).check(&seed, &holdings);
     assert_eq!((checked.digest(), result), (chain.digest(), Ok(())));
 
-    check(&vectors, 0, AuditCommit { node: seed.node, epoch: seed.epoch, holdings: seed.holdings, ranges: holdings.ranges() });
+    let block = audit["block"].as_u64().unwrap();
+    check(&vectors, 0, AuditCommit { node: seed.node, epoch: seed.epoch, holdings: seed.holdings, ranges: holdings.ranges(), block });
     let seen = AuditVerdict {
         auditor: Address(bytes(&audit["documents"][1]["account"])),
         node: seed.node,
