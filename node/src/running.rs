@@ -259,6 +259,7 @@ impl Node {
             site,
             epoch_blocks: config.keeping.epoch_blocks,
             audit_roll: config.keeping.audit_roll,
+            open_cases: config.keeping.open_cases,
             is_storing: config.storage,
             notices,
             unfit: std::sync::RwLock::default(),

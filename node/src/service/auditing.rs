@@ -15,10 +15,12 @@
 mod answering;
 mod auditor;
 pub mod books;
+mod bound;
+mod cases;
 mod holdings;
 mod roll;
 
-pub(in crate::service) use self::holdings::forget_object;
+pub(in crate::service) use self::{bound::bound, holdings::forget_object};
 
 use std::{
     collections::BTreeSet,
@@ -97,7 +99,15 @@ impl Auditing {
     /// What the disk says of earlier outcomes.
     pub fn new(keeping: Arc<Keeping>, data: DataDir) -> anyhow::Result<Arc<Self>> {
         let books = Books::open(keeping.store.records())?;
-        let auditing = Self { keeping, data, books: Mutex::new(books), own: Mutex::default(), binding: tokio::sync::Mutex::default(), pace: Mutex::default(), view: Mutex::default() };
+        let auditing = Self {
+            keeping,
+            data,
+            books: Mutex::new(books),
+            own: Mutex::default(),
+            binding: tokio::sync::Mutex::default(),
+            pace: Mutex::default(),
+            view: Mutex::default(),
+        };
         if !auditing.keeping.audit_roll {
             roll::forget(&auditing)?;
         }
@@ -124,6 +134,7 @@ impl Auditing {
         // Ends with this.
         let mut following = JoinSet::new();
         following.spawn(roll::follow(Arc::clone(&self), events));
+        following.spawn(cases::follow(Arc::clone(&self), self.keeping.open_cases));
         loop {
             tokio::select! {
                 changed = snapshots.changed() => {
@@ -221,7 +232,8 @@ impl Auditing {
             return;
         }
         books.begin(epoch);
-        if let Err(error) = books.prune(epoch) {
+        let live_from = self.keeping.snapshots.borrow().tip.number.saturating_sub(self.keeping.chain.deployment().config.case_age_blocks);
+        if let Err(error) = books.prune(epoch, live_from) {
             tracing::error!(error = format!("{error:#}"), "old verdicts are not dropped");
         }
     }
@@ -544,7 +556,11 @@ pub(crate) const fn number(epoch: u64) -> u64 {
 
 /// Whether a commitment's block is one of its epoch, and not of the future; `opened` is the block in which the chain's epoch did, if this node has seen that.
 fn is_of_epoch(commit: &AuditCommit, tip: u64, epoch_blocks: u64, opened: Option<u64>) -> bool {
-    let has_begun = if is_own(commit.epoch) { commit.block / epoch_blocks == number(commit.epoch) } else { opened.is_none_or(|opened| commit.block >= opened) };
+    let has_begun = if is_own(commit.epoch) {
+        commit.block / epoch_blocks == number(commit.epoch)
+    } else {
+        opened.is_none_or(|opened| commit.block >= opened)
+    };
     has_begun && commit.block <= tip.saturating_add(AHEAD_BLOCKS)
 }
 

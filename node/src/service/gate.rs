@@ -132,7 +132,20 @@ impl Gate {
         let Keeping { account, seed, domains, data, shards, snapshots, chain, holding } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
         let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
-        Ok(Self { account, author, domains, data, shards, snapshots, chain, holding, known, queue, books: seals::Cache::default(), reviews })
+        Ok(Self {
+            account,
+            author,
+            domains,
+            data,
+            shards,
+            snapshots,
+            chain,
+            holding,
+            known,
+            queue,
+            books: seals::Cache::default(),
+            reviews,
+        })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.

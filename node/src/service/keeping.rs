@@ -90,6 +90,8 @@ pub struct Keeping {
     pub epoch_blocks: u64,
     /// Whether the operator wants to be on the chain's roll of auditors, and pays for what that takes.
     pub audit_roll: bool,
+    /// Whether the operator lets this node open slash cases by itself, each with a bond.
+    pub open_cases: bool,
     /// Whether it offers to store.
     pub is_storing: bool,
     /// What repair should know.

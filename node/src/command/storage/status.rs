@@ -66,7 +66,8 @@ fn audits(report: &Report) -> String {
 fn paced(pace: Option<PaceRow>) -> String {
     let Some(pace) = pace else { return "no epoch of audits yet".to_owned() };
     let tenths = |micros: u64| format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100);
-    let origin = if pace.is_measured { "measured on this store, at least 5 ms" } else { "the most that counts: too little is held to measure" };
+    let origin =
+        if pace.is_measured { "measured on this store, at least 5 ms" } else { "the most that counts: too little is held to measure" };
     format!(
         "{} for a range of 16 KiB ({origin}): an answer is due {} after its challenge, beside the round trip; who fetches what it is asked for is caught from {} to its source, or {} if it answers pings at once",
         tenths(pace.read_us),
@@ -216,7 +217,13 @@ mod tests {
         let told = "pace      5.0 ms for a range of 16 KiB (measured on this store, at least 5 ms): an answer is due 331.0 ms after its challenge, beside the round trip; who fetches what it is asked for is caught from 36.6 ms to its source, or 11.6 ms if it answers pings at once";
         assert!(text.contains(told), "{text}");
         let idle = paced(Some(PaceRow::of(None)));
-        assert!(idle.starts_with("25.0 ms") && idle.contains("too little is held") && idle.contains("from 76.6 ms") && idle.contains("or 31.6 ms"), "{idle}");
+        assert!(
+            idle.starts_with("25.0 ms")
+                && idle.contains("too little is held")
+                && idle.contains("from 76.6 ms")
+                && idle.contains("or 31.6 ms"),
+            "{idle}"
+        );
         assert_eq!(paced(None), "no epoch of audits yet");
     }
 

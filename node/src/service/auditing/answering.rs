@@ -8,12 +8,12 @@ use anyhow::{Context as _, bail, ensure};
 use p2p::stream::FrameStream;
 use storage::proto::audit::{
     Answer, Seed,
-    message::{ANSWER_PURPOSE, ASK_BYTES_MAX, Ask, Listed, PAGE, PAGE_BYTES, Reply, SignedAnswer, Told, answer_body},
+    message::{ANSWER_PURPOSE, ASK_BYTES_MAX, Ask, Listed, PAGE, PAGE_BYTES, Reply, SignedAnswer, answer_body},
 };
 use tokio::time::Instant;
 use types::id::{Address, BlobId, Hash32, NodeId};
 
-use super::{Auditing, Mail, auditor::ask, holdings};
+use super::{Auditing, Mail, auditor::ask, bound::committed, holdings};
 use crate::datanet::exchange::{recv_message, send_message};
 
 /// How long an auditor waits for this node to have the beacon's block too: it may be some seconds ahead. Less than it waits for a page.
@@ -95,10 +95,7 @@ impl Auditing {
         let current = super::OWN | self.keeping.epoch();
         ensure!(epoch == current || self.own_of(epoch).is_some(), "epoch {epoch} is not now");
         let bytes = self.bind(epoch).await?.context("this node does not store")?;
-        match Told::decode(&bytes)? {
-            Told::Commit(signed) => Ok(Reply::Commitment(Box::new(signed))),
-            Told::Verdict(_) => bail!("a verdict lies where a commitment is kept"),
-        }
+        Ok(Reply::Commitment(Box::new(committed(&bytes)?)))
     }
 
     /// A page of what this node committed to. Not before it has the beacon itself: who is given the list may challenge, and the clock runs then.

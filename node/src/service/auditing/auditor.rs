@@ -39,6 +39,7 @@ use crate::{
         keeping::{Keeping, Notice},
         repair::next,
     },
+    unshown::Unshown,
 };
 
 /// Longest wait for a page of a list: a megabyte at 3 Mbit/s, after some seconds in which the node waits for the beacon.
@@ -138,14 +139,15 @@ pub(super) async fn audit(auditing: &Arc<Auditing>, mut of: Assignment, mut mail
     }
     let is_trouble = matches!(listed, Err(Unlisted::Trouble(_)));
     let nonce = of.nonce(auditing)?;
-    let (core, objects) = match listed {
-        Ok(holdings) => {
+    let listed = listed.ok();
+    let (core, objects) = match listed.clone() {
+        Some(holdings) => {
             let objects = holdings.entries().iter().map(|holding| holding.object).collect();
             let seed = Seed { beacon: of.beacon, node, epoch, holdings: holdings.root(), nonce };
             let core = if of.is_opener { Audit::opener } else { Audit::witness };
             (core(keeping.me(), seed, holdings, of.pace), objects)
         }
-        Err(_) => {
+        None => {
             let seed = Seed { beacon: of.beacon, node, epoch, holdings: Hash32::ZERO, nonce };
             (Audit::without_list(keeping.me(), seed, of.is_opener), Vec::new())
         }
@@ -153,7 +155,7 @@ pub(super) async fn audit(auditing: &Arc<Auditing>, mut of: Assignment, mut mail
     let mut line = Line { auditing, of: &of, storer, core, objects, started, is_trouble, failed: None };
     let verdict = line.run(&mut mail).await;
     if let (Verdict::Failed, Some((nonce, answer))) = (verdict.verdict, &line.failed)
-        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer)
+        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer, listed.as_ref())
     {
         tracing::error!(%node, epoch, error = format!("{error:#}"), "the answer of a failed audit is not kept");
     }
@@ -224,7 +226,11 @@ async fn committed(auditing: &Arc<Auditing>, storer: Storer, of: &Assignment) ->
         Reply::Commitment(signed) => {
             let AuditCommit { node, epoch, .. } = signed.document;
             ensure!((node, epoch) == (of.node, of.epoch), "it shows the commitment of another node or epoch");
-            ensure!(auditing.is_of_its_epoch(&signed.document), "its commitment names block {}, which is none of its epoch", signed.document.block);
+            ensure!(
+                auditing.is_of_its_epoch(&signed.document),
+                "its commitment names block {}, which is none of its epoch",
+                signed.document.block
+            );
             signed.verify(&auditing.keeping.chain.domains(), of.node)?;
             Ok(*signed)
         }
@@ -272,9 +278,13 @@ async fn page(keeping: &Keeping, storer: Storer, epoch: u64, from: BlobId) -> Re
     match reply.map_err(Unlisted::Silent)? {
         Reply::Holdings { page, is_more } => Ok((page, is_more)),
         // Whoever has to delete an object cannot show that it holds it, and no list without it is what it committed to.
-        Reply::Refused(reason) if has_erased_lately(keeping) => Err(Unlisted::Trouble(anyhow::anyhow!("{reason}; objects were erased on request since"))),
+        Reply::Refused(reason) if has_erased_lately(keeping) => {
+            Err(Unlisted::Trouble(anyhow::anyhow!("{reason}; objects were erased on request since")))
+        }
         Reply::Refused(reason) => Err(Unlisted::Silent(anyhow::anyhow!("it shows no list: {reason}"))),
-        Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Commitment(_) => Err(Unlisted::silent(anyhow::anyhow!("it answered another question"))),
+        Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Commitment(_) => {
+            Err(Unlisted::silent(anyhow::anyhow!("it answered another question")))
+        }
     }
 }
 
@@ -311,9 +321,9 @@ async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> Result<stor
     // Of two placements that a contributor has signed each holder keeps the first that it took: the node is held to its own.
     let merged = own.and_then(|mut own| own.merge(&record).is_ok().then_some(own)).unwrap_or(record);
     let assigned = registered.assignment(&merged).map_err(Unlisted::silent)?.held_by(node);
-    let fragment = assigned.or_else(|| once_held(&merged, node)).ok_or_else(|| {
-        Unlisted::silent(anyhow::anyhow!("it lists object {object}, of which it was never given a fragment"))
-    })?;
+    let fragment = assigned
+        .or_else(|| once_held(&merged, node))
+        .ok_or_else(|| Unlisted::silent(anyhow::anyhow!("it lists object {object}, of which it was never given a fragment")))?;
     let manifest = ObjectManifest::decode_as(object, &listed.manifest).map_err(Unlisted::silent)?;
     holdings::holding(&manifest, fragment).map_err(Unlisted::Silent)
 }
@@ -328,8 +338,8 @@ fn once_held(record: &Record, node: Address) -> Option<u8> {
 /// Whether an object came, or something of it moved, about when the node committed or since: then two honest lists may differ.
 pub(super) fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
     let tip = keeping.snapshots.borrow().tip.number;
-    let is_new = crate::datanet::placing::registered(&keeping.state(), object)
-        .is_none_or(|accepted| is_late(keeping, accepted.accepted.0, tip));
+    let is_new =
+        crate::datanet::placing::registered(&keeping.state(), object).is_none_or(|accepted| is_late(keeping, accepted.accepted.0, tip));
     if is_new {
         return Ok(true);
     }
@@ -506,19 +516,40 @@ struct Evidence<'a> {
     signature: String,
     /// What is wrong with it, in words.
     fault: String,
+    /// What the node did not show, if the answer tells: a slash case is opened with it.
+    unshown: Option<Unshown>,
 }
 
-fn keep_evidence(auditing: &Auditing, of: &Assignment, verdict: &AuditVerdict, nonce: Hash32, answer: &SignedAnswer) -> anyhow::Result<()> {
+/// What an answer does not show, in words and as a slash case needs it.
+fn fault(of: &Assignment, nonce: Hash32, answer: &SignedAnswer, holdings: Option<&Holdings>) -> (String, Option<Unshown>) {
+    let Some(holdings) = holdings else { return ("it showed no list of what it holds".to_owned(), None) };
+    let seed = Seed { beacon: of.beacon, node: of.node, epoch: of.epoch, holdings: holdings.root(), nonce };
+    let fault = match Answer::decode(&answer.bytes).map(|answer| answer.check(&seed, holdings).1) {
+        Ok(Err(fault)) => fault,
+        Ok(Ok(())) => return ("it shows the whole walk".to_owned(), None),
+        Err(error) => return (error.to_string(), None),
+    };
+    let unshown = fault.unshown().zip(of.commit.clone()).and_then(|((object, fragment, range), commit)| {
+        let place = holdings.entries().iter().position(|held| (held.object, held.fragment) == (object, fragment))?;
+        Some(Unshown { commit, held: holdings.entries()[place].held(), opening: holdings.open(place)?, range })
+    });
+    (fault.to_string(), unshown)
+}
+
+fn keep_evidence(
+    auditing: &Auditing,
+    of: &Assignment,
+    verdict: &AuditVerdict,
+    nonce: Hash32,
+    answer: &SignedAnswer,
+    holdings: Option<&Holdings>,
+) -> anyhow::Result<()> {
     let folder = auditing.data.path().join("evidence");
     std::fs::create_dir_all(&folder)?;
     if std::fs::read_dir(&folder)?.count() >= EVIDENCE_MAX {
         bail!("{} holds {EVIDENCE_MAX} files already: move them away", folder.display());
     }
-    let fault = match Answer::decode(&answer.bytes) {
-        Ok(Answer::Missing(range)) => format!("the node says that it lacks range {range} of the walk"),
-        Ok(Answer::Ranges(_)) => format!("range {} of the walk is not what was committed to", verdict.right),
-        Err(error) => error.to_string(),
-    };
+    let (fault, unshown) = fault(of, nonce, answer, holdings);
     let evidence = Evidence {
         commit: of.commit.clone(),
         verdict: *verdict,
@@ -528,6 +559,7 @@ fn keep_evidence(auditing: &Auditing, of: &Assignment, verdict: &AuditVerdict, n
         answer: hex::encode(&answer.bytes),
         signature: hex::encode(answer.signature),
         fault,
+        unshown,
     };
     let path =
         folder.join(format!("audit-{}{}-{}.json", if super::is_own(of.epoch) { "" } else { "rent-" }, super::number(of.epoch), of.node));

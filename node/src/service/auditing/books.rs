@@ -21,7 +21,7 @@ use types::{
     key::Signed,
 };
 
-use super::{Mail, Mailbox, is_own, key};
+use super::{Mail, Mailbox, bound::committed, is_own, key};
 use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
@@ -250,8 +250,9 @@ impl Books {
         passed
     }
 
-    /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest.
-    pub(super) fn prune(&self, epoch: u64) -> anyhow::Result<()> {
+    /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest. Lists of what this node committed to in block `live_from` or
+    /// later stay: the chain may still ask for what is in them.
+    pub(super) fn prune(&self, epoch: u64, live_from: u64) -> anyhow::Result<()> {
         let base = epoch & super::OWN;
         let number = epoch & !super::OWN;
         let under_way = EPOCHS_KEPT as u64;
@@ -263,6 +264,12 @@ impl Books {
                 let of = key.first_chunk().map(|of| u64::from_be_bytes(*of)).context("a record of audits without an epoch")?;
                 if is_own(of) != is_own(epoch) || of & !super::OWN >= bound {
                     break;
+                }
+                if table == super::OWN_LISTS
+                    && let Some(commit) = self.records.get(super::COMMITS, &key)?
+                    && committed(&commit)?.document.block >= live_from
+                {
+                    continue;
                 }
                 self.records.remove(table, &key)?;
             }
@@ -407,6 +414,11 @@ impl Books {
     /// Where a node stands.
     pub fn standing(&self, node: Address) -> State {
         self.standings.get(&node).copied().unwrap_or_default().state()
+    }
+
+    /// Nodes that stand so.
+    pub(super) fn nodes_at(&self, state: State) -> Vec<Address> {
+        self.standings.iter().filter(|(_, standing)| standing.state() == state).map(|(node, _)| *node).collect()
     }
 
     /// The last outcomes of a node, oldest first.
@@ -566,10 +578,14 @@ mod tests {
         // 9 says that it holds nothing, and others' records say the same; 10 is to hold something, as 77 is, who was not heard at all.
         let expected = BTreeSet::from([account(1).address(), account(10).address(), Address([77; 20])]);
         let drawn = books.draw(3, BEACON, &BTreeMap::new(), &expected);
-        let shown: BTreeMap<Address, Option<u64>> = drawn.iter().map(|(node, _, commit)| (*node, commit.as_ref().map(|commit| commit.document.ranges))).collect();
+        let shown: BTreeMap<Address, Option<u64>> =
+            drawn.iter().map(|(node, _, commit)| (*node, commit.as_ref().map(|commit| commit.document.ranges))).collect();
         let committed = (1..=8).map(|number| (account(number).address(), Some(1)));
         assert_eq!(shown, committed.chain([(account(10).address(), Some(0)), (Address([77; 20]), None)]).collect());
-        assert!(drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))), "who is not heard audits nobody");
+        assert!(
+            drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))),
+            "who is not heard audits nobody"
+        );
     }
 
     #[test]
@@ -586,7 +602,9 @@ mod tests {
         assert_eq!(paid(&mut books, 1), (10, true, true));
         for (epoch, rent) in [(3, (10, true, true)), (4, (9, false, false))] {
             let auditors = drawn(&mut books, super::super::OWN | epoch);
-            auditors[..2].iter().for_each(|auditor| books.verdict(&seen(auditor, node, super::super::OWN | epoch, Verdict::Failed)).unwrap());
+            auditors[..2]
+                .iter()
+                .for_each(|auditor| books.verdict(&seen(auditor, node, super::super::OWN | epoch, Verdict::Failed)).unwrap());
             books.settle().unwrap();
             assert_eq!(paid(&mut books, epoch), rent, "after {} failed epochs", epoch - 2);
         }
@@ -619,8 +637,30 @@ mod tests {
         assert!(books.verdict_of(number, node, auditors[0].address()).is_some() && books.passed(node).is_empty());
         books.verdict(&seen(&auditors[1], node, number, Verdict::Passed)).unwrap();
         assert_eq!((books.passed(node), books.passed(node)), (vec![number], vec![]));
-        books.prune(number + 100).unwrap();
+        books.prune(number + 100, 0).unwrap();
         assert!(books.records.scan(HEARD, &[], 1).unwrap().is_empty() && !books.records.scan(VERDICTS, &[], 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_list_stays_as_long_as_the_chain_may_ask_for_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let books = open(folder.path());
+        for epoch in 1..=3_u64 {
+            let (of, key) = (super::super::OWN | epoch, (super::super::OWN | epoch).to_be_bytes());
+            let mut document = commit(1, of).document;
+            document.block = epoch * 100;
+            let told = Told::Commit(Signed::new(&account(1), &domains(), document)).encode();
+            books.records.put_all(&[(super::super::OWN_LISTS, &key, &[]), (super::super::COMMITS, &key, &told)]).unwrap();
+        }
+        let kept = || -> Vec<u64> {
+            let found = books.records.scan(super::super::OWN_LISTS, &[], 9).unwrap();
+            found.iter().map(|(key, _)| u64::from_be_bytes(*key.first_chunk().unwrap()) & !super::super::OWN).collect()
+        };
+        books.prune(super::super::OWN | 19, 200).unwrap();
+        assert_eq!(kept(), [2, 3], "epoch 3 is one of the last sixteen, and what epoch 2 lists is still to be shown");
+        books.prune(super::super::OWN | 40, 301).unwrap();
+        assert_eq!(kept(), [] as [u64; 0]);
+        assert_eq!(books.records.scan(super::super::COMMITS, &[], 9).unwrap().len(), 3, "that it has committed is never forgotten");
     }
 
     #[test]
