@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +23,6 @@ use types::{
 };
 
 use crate::{
-    chain::Chained,
     command::{
         Context,
         datanet::network::{Network, Storing},
@@ -40,8 +38,6 @@ use crate::{
 const LOCATE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a fragment: the largest at 3 Mbit/s.
 const GET_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for the books to know of a transaction that is in a block.
-const BOOKS_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
@@ -201,8 +197,7 @@ async fn open(context: &Context, path: &Path, part: Option<u32>) -> anyhow::Resu
         transactions: Vec::new(),
     };
     if let Some(sent) = client.unless_rehearsed(client.open_case(&question).await)? {
-        let booked = booked(&chain, sent.block.number).await?;
-        printed.case.deadline = booked.cases().find(|case| case.id == printed.case.id).map(|case| case.deadline);
+        printed.case.deadline = chain.state().await?.cases().find(|case| case.id == printed.case.id).map(|case| case.deadline);
         printed.transactions.push(Transaction::new("open a slash case", &sent));
     }
     context.output.result(&printed, || describe(&printed))
@@ -283,18 +278,11 @@ async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
     let before = slashable(&state, case.asked.node);
     let mut printed = Printed { case: CaseRow::of(&case, now), bond_wei: None, stake: None, transactions: Vec::new() };
     if let Some(sent) = chain.client.unless_rehearsed(chain.client.close_case(case.asked).await)? {
-        let after = slashable(&booked(&chain, sent.block.number).await?, case.asked.node);
+        let after = slashable(&chain.state().await?, case.asked.node);
         printed.stake = Some(Stake { before_wei: before, after_wei: after });
         printed.transactions.push(Transaction::new("close a slash case", &sent));
     }
     context.output.result(&printed, || describe(&printed))
-}
-
-/// The books once they stand at a block.
-async fn booked(chain: &Chained, block: u64) -> anyhow::Result<Arc<State>> {
-    let mut snapshots = chain.snapshots();
-    let seen = timeout(BOOKS_LIMIT, snapshots.wait_for(|snapshot| snapshot.tip.number >= block)).await;
-    Ok(Arc::clone(&seen.with_context(|| format!("the books are still behind block {block}"))??.latest))
 }
 
 fn slashable(state: &State, node: Address) -> Amount {
