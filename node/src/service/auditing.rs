@@ -15,12 +15,12 @@
 mod answering;
 mod auditor;
 pub mod books;
-mod bound;
 mod cases;
 mod holdings;
+mod promises;
 mod roll;
 
-pub(in crate::service) use self::{bound::bound, holdings::forget_object};
+pub(in crate::service) use self::{holdings::forget_object, promises::bound};
 
 use std::{
     collections::BTreeSet,
@@ -78,6 +78,15 @@ const VERDICT_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for one.
 const VERDICT_LIMIT: Duration = Duration::from_secs(10);
 
+/// The pace of honest reads that a node grants those it audits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// The pace.
+    pub pace: Pace,
+    /// Whether it was measured; else it is the most that counts, since too little is held here.
+    pub is_measured: bool,
+}
+
 /// The service.
 #[derive(Debug)]
 pub struct Auditing {
@@ -87,8 +96,8 @@ pub struct Auditing {
     own: Mutex<Vec<(u64, Arc<Own>)>>,
     /// One commitment at a time: several auditors may ask for a late one at once.
     binding: tokio::sync::Mutex<()>,
-    /// The last pace that this node measured for its audits of others; nothing inside if it held too little.
-    pace: Mutex<Option<Option<Pace>>>,
+    /// The pace that this node granted others last.
+    pace: Mutex<Option<Granted>>,
     view: Mutex<roll::View>,
 }
 
@@ -120,6 +129,13 @@ impl Auditing {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Answers slash cases, and opens and closes its own where the operator says so, until the chain is followed no more. Also on a node that does not store any longer: what it
+    /// committed to before is asked of it for days. May be dropped.
+    pub async fn run_cases(self: Arc<Self>) {
+        let opens = self.keeping.open_cases;
+        cases::follow(self, opens).await;
+    }
+
     /// Audits until dropped.
     pub async fn run(self: Arc<Self>) {
         let checked = check(self.keeping.snapshots.clone(), self.keeping.chain.domains());
@@ -134,7 +150,6 @@ impl Auditing {
         // Ends with this.
         let mut following = JoinSet::new();
         following.spawn(roll::follow(Arc::clone(&self), events));
-        following.spawn(cases::follow(Arc::clone(&self), self.keeping.open_cases));
         loop {
             tokio::select! {
                 changed = snapshots.changed() => {
@@ -314,8 +329,8 @@ impl Auditing {
             }
         };
         let measured = auditor::pace(&self.keeping, self.own_of(epoch)).await;
-        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(measured);
         let pace = measured.unwrap_or(Pace::MOST);
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { pace, is_measured: measured.is_some() });
         self.greet(epoch, &storers);
         // Who was restarted long after the draw still answers; nobody waits for its verdicts any more.
         if self.is_over(epoch) {
@@ -363,8 +378,8 @@ impl Auditing {
         Ok(holders)
     }
 
-    /// The pace that this node measured last; nothing before it measured, or inside if it holds too little to measure.
-    pub fn pace(&self) -> Option<Option<Pace>> {
+    /// The pace that this node granted others last; nothing before its first epoch of audits.
+    pub fn pace(&self) -> Option<Granted> {
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

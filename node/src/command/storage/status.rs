@@ -139,7 +139,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::service::keeping::report::{AuditRow, FragmentRow};
+    use crate::service::{
+        auditing::Granted,
+        keeping::report::{AuditRow, FragmentRow},
+    };
 
     fn example() -> Report {
         let fragment = |byte, stands| FragmentRow { holder: Address([byte; 20]), stands };
@@ -174,7 +177,7 @@ mod tests {
                 AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
             ],
             roll: "not on the roll".to_owned(),
-            pace: Some(PaceRow::of(Some(Pace::LEAST))),
+            pace: Some(PaceRow::of(Granted { pace: Pace::LEAST, is_measured: true })),
             upkeep: upkeep::Report {
                 scrub: upkeep::Scrub { days: 14, bytes_per_s: 7, bytes: 30, bytes_total: 250, ..upkeep::Scrub::default() },
                 rotten: vec!["fragment 2 of object 07".to_owned()],
@@ -216,7 +219,7 @@ mod tests {
         let text = describe(&example());
         let told = "pace      5.0 ms for a range of 16 KiB (measured on this store, at least 5 ms): an answer is due 331.0 ms after its challenge, beside the round trip; who fetches what it is asked for is caught from 36.6 ms to its source, or 11.6 ms if it answers pings at once";
         assert!(text.contains(told), "{text}");
-        let idle = paced(Some(PaceRow::of(None)));
+        let idle = paced(Some(PaceRow::of(Granted { pace: Pace::MOST, is_measured: false })));
         assert!(
             idle.starts_with("25.0 ms")
                 && idle.contains("too little is held")

@@ -13,7 +13,7 @@ use storage::proto::audit::{
 use tokio::time::Instant;
 use types::id::{Address, BlobId, Hash32, NodeId};
 
-use super::{Auditing, Mail, auditor::ask, bound::committed, holdings};
+use super::{Auditing, Mail, auditor::ask, holdings, promises::committed};
 use crate::datanet::exchange::{recv_message, send_message};
 
 /// How long an auditor waits for this node to have the beacon's block too: it may be some seconds ahead. Less than it waits for a page.

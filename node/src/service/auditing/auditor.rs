@@ -115,10 +115,6 @@ impl Unlisted {
     fn silent(error: impl Into<anyhow::Error>) -> Self {
         Self::Silent(error.into())
     }
-
-    fn trouble(error: impl Into<anyhow::Error>) -> Self {
-        Self::Trouble(error.into())
-    }
 }
 
 /// Audits one node; nothing if there is nothing to say of it.
@@ -179,7 +175,8 @@ impl Assignment {
         if !is_opener || super::is_own(epoch) {
             return Some(Hash32(nonce));
         }
-        match auditing.books().opening(epoch, node, Hash32(nonce)) {
+        let kept = auditing.books().opening(epoch, node, Hash32(nonce));
+        match kept {
             Ok(kept) => Some(kept),
             Err(error) => {
                 tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");

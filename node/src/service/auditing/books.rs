@@ -21,7 +21,7 @@ use types::{
     key::Signed,
 };
 
-use super::{Mail, Mailbox, bound::committed, is_own, key};
+use super::{Mail, Mailbox, is_own, key, promises::committed};
 use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.

@@ -6,11 +6,7 @@
 //! *Opening.* Only where the operator says so (`keeping.open_cases`), since a bond is attached: when a node's standing is a slash case, the latest evidence that this node keeps of a failed
 //! audit of it is put before the chain, each once, [`OPEN_MAX`] at a time. A case whose deadline has passed is closed by who opened it here.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::{
@@ -19,7 +15,7 @@ use chain_bridge::{
     registry::{State, state::OpenCase},
 };
 use storage::proto::audit::standing::State as Standing;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use types::{encoding::Writer, id::Hash32};
 
 use super::Auditing;
@@ -43,27 +39,24 @@ const OPENED: &str = "audit-cases";
 pub(super) async fn follow(auditing: Arc<Auditing>, opens: bool) {
     let mut snapshots = auditing.keeping.snapshots.clone();
     let (mut answering, mut retry_from) = (JoinSet::new(), BTreeMap::<Hash32, u64>::new());
-    let mut under_way = BTreeSet::new();
+    let mut under_way = BTreeMap::<Hash32, AbortHandle>::new();
     while snapshots.changed().await.is_ok() {
         let (tip, time, state) = {
             let snapshot = snapshots.borrow_and_update();
             (snapshot.tip.number, snapshot.heads.map(|heads| heads.timestamp), Arc::clone(&snapshot.latest))
         };
-        while let Some(done) = answering.try_join_next() {
-            if let Ok(id) = done {
-                under_way.remove(&id);
-            }
-        }
+        while answering.try_join_next().is_some() {}
+        under_way.retain(|_, answer| !answer.is_finished());
         let against: Vec<OpenCase> = state.cases_of(auditing.keeping.me()).cloned().collect();
         retry_from.retain(|id, _| against.iter().any(|case| case.id == *id));
         for case in against {
             let is_due = retry_from.get(&case.id).is_none_or(|from| tip >= *from);
-            if !is_due || answering.len() >= ANSWERS_MAX || !under_way.insert(case.id) {
+            if !is_due || answering.len() >= ANSWERS_MAX || under_way.contains_key(&case.id) {
                 continue;
             }
             retry_from.insert(case.id, tip + RETRY_BLOCKS);
             tracing::warn!(id = %case.id, object = %case.object, fragment = case.fragment, deadline = case.deadline, "a slash case asks this node for bytes that it committed to");
-            answering.spawn(answer(Arc::clone(&auditing.keeping), case));
+            under_way.insert(case.id, answering.spawn(answer(Arc::clone(&auditing.keeping), case)));
         }
         if opens && let Err(error) = open_and_close(&auditing, &state, tip, time).await {
             tracing::warn!(error = format!("{error:#}"), "slash cases of this node's audits are looked at again");
@@ -71,8 +64,8 @@ pub(super) async fn follow(auditing: Arc<Auditing>, opens: bool) {
     }
 }
 
-/// Answers one case; says which it was.
-async fn answer(keeping: Arc<Keeping>, case: OpenCase) -> Hash32 {
+/// Answers one case.
+async fn answer(keeping: Arc<Keeping>, case: OpenCase) {
     let (id, object, fragment) = (case.id, case.object, case.fragment);
     let answered = tokio::time::timeout(ANSWER_LIMIT, async {
         let bytes = repair::recover(&keeping, object, fragment).await?;
@@ -92,7 +85,6 @@ async fn answer(keeping: Arc<Keeping>, case: OpenCase) -> Hash32 {
         }
         Err(_) => tracing::error!(%id, %object, fragment, "a slash case against this node takes long to answer: it is tried again"),
     }
-    id
 }
 
 /// Opens what this node's audits make cases of, and closes what was not answered.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use p2p::stream::FrameStream;
 use serde::{Deserialize, Serialize};
 use storage::proto::{
-    audit::{Pace, Reach, standing::State},
+    audit::{Reach, standing::State},
     repair::Standing,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use super::{Keeping, Notice};
 use crate::{
     datanet::{card_of, placing},
     service::{
-        auditing::{self, Auditing},
+        auditing::{self, Auditing, Granted},
         repair::{Question, Seen},
         upkeep,
     },
@@ -108,14 +108,13 @@ pub struct PaceRow {
 }
 
 impl PaceRow {
-    /// Of what was measured, if anything was.
-    pub fn of(measured: Option<Pace>) -> Self {
-        let pace = measured.unwrap_or(Pace::MOST);
+    /// Of what is granted.
+    pub fn of(Granted { pace, is_measured }: Granted) -> Self {
         let Reach { deadline, sly, plain } = pace.reach();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Self {
             read_us: micros(pace.read()),
-            is_measured: measured.is_some(),
+            is_measured,
             deadline_us: micros(deadline),
             caught_from_us: micros(sly),
             caught_from_if_plain_us: micros(plain),
