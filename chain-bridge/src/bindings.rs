@@ -81,6 +81,13 @@ mod audit_rent {
         "contracts/artifacts/AuditRent.json"
     );
 }
+mod audit_case {
+    alloy::sol!(
+        #[sol(all_derives)]
+        AuditCase,
+        "contracts/artifacts/AuditCase.json"
+    );
+}
 mod datanet_treasury {
     alloy::sol!(
         #[sol(all_derives)]
@@ -111,6 +118,7 @@ mod l1_block {
 }
 
 pub use asset_registry::AssetRegistry;
+pub use audit_case::AuditCase;
 pub use audit_rent::AuditRent;
 pub use billing_verifier::BillingVerifier;
 pub use datanet_rent::DatanetRent;
@@ -127,7 +135,7 @@ pub use settlement::Settlement;
 pub use stake_manager::StakeManager;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 15] = [
+pub const ARTIFACTS: [(&str, &str); 16] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -142,6 +150,7 @@ pub const ARTIFACTS: [(&str, &str); 15] = [
     ("DatanetTreasury", include_str!("../contracts/artifacts/DatanetTreasury.json")),
     ("AuditRent", include_str!("../contracts/artifacts/AuditRent.json")),
     ("Erasures", include_str!("../contracts/artifacts/Erasures.json")),
+    ("AuditCase", include_str!("../contracts/artifacts/AuditCase.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -221,6 +230,9 @@ mod tests {
         check("AuditRent", "claim", AuditRent::claimCall::SELECTOR);
         check("AuditRent", "enlist", AuditRent::enlistCall::SELECTOR);
         check("Erasures", "erase", Erasures::eraseCall::SELECTOR);
+        check("AuditCase", "open", AuditCase::openCall::SELECTOR);
+        check("AuditCase", "answer", AuditCase::answerCall::SELECTOR);
+        check("AuditCase", "close", AuditCase::closeCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -237,6 +249,7 @@ mod tests {
         check("PayoutVerifier", "RefundRequested", PayoutVerifier::RefundRequested::SIGNATURE_HASH.0);
         check("AuditRent", "RentClaimed", AuditRent::RentClaimed::SIGNATURE_HASH.0);
         check("Erasures", "Erased", Erasures::Erased::SIGNATURE_HASH.0);
+        check("AuditCase", "CaseOpened", AuditCase::CaseOpened::SIGNATURE_HASH.0);
     }
 
     #[test]
@@ -259,6 +272,7 @@ mod tests {
         assert_eq!(code("DatanetTreasury"), DatanetTreasury::BYTECODE);
         assert_eq!(code("AuditRent"), AuditRent::BYTECODE);
         assert_eq!(code("Erasures"), Erasures::BYTECODE);
+        assert_eq!(code("AuditCase"), AuditCase::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

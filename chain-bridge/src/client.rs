@@ -7,6 +7,7 @@
 
 pub mod approval;
 pub mod assets;
+pub mod case;
 pub mod credit;
 pub mod erasures;
 pub mod escrow;

@@ -1,6 +1,6 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Seventeen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! Eighteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
 //! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
@@ -80,6 +80,12 @@ pub struct DeployConfig {
     pub answer_s: u64,
     /// In which a poster does: its tree may be asked for level by level within W2.
     pub payout_answer_s: u64,
+    /// Bond of a slash case: the most that its opener pays for the answer.
+    pub case_bond: Amount,
+    /// Before a slash case may be closed without an answer.
+    pub case_answer_s: u64,
+    /// Blocks after its own in which a commitment to holdings may open a case; with `case_answer_s` shorter than stake takes to unbond.
+    pub case_age_blocks: u64,
     /// Takes the protocol's constant.
     pub protocol: Address,
     /// Approves parameters, sets the rent.
@@ -117,6 +123,12 @@ impl DeployConfig {
             answer_s: 2 * HOUR,
             // A 40th of W2: 36 questions one after the other, for a tree of 2^20 accounts and 2^16 parts of one of them, and 45 s to ask each.
             payout_answer_s: 540,
+            // Nine times half of the 110,000 gas of an answer, at 1 gwei.
+            case_bond: Amount(WEI_PER_OPEN / 2_000),
+            // A long weekend: to notice, and to rebuild a fragment.
+            case_answer_s: 72 * HOUR,
+            // Four days of two-second blocks: an epoch of the network's audits, its outcome, and three days to ask. With the time to answer half of `unbonding_s`.
+            case_age_blocks: 172_800,
             protocol,
             governor,
         }
@@ -161,6 +173,8 @@ pub struct Deployment {
     pub audits: Address,
     /// `Erasures`: keeps which contributions are to be erased.
     pub erasures: Address,
+    /// `AuditCase`: asks nodes for the bytes that they signed for, and has those slashed that do not show them.
+    pub cases: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -172,7 +186,7 @@ impl Deployment {
     }
 
     /// Each contract with its address, in the order of deployment.
-    pub const fn contracts(&self) -> [(&'static str, Address); 14] {
+    pub const fn contracts(&self) -> [(&'static str, Address); 15] {
         [
             ("StakeManager", self.stake),
             ("InsurancePool", self.insurance),
@@ -188,6 +202,7 @@ impl Deployment {
             ("DatanetTreasury", self.treasury),
             ("AuditRent", self.audits),
             ("Erasures", self.erasures),
+            ("AuditCase", self.cases),
         ]
     }
 

@@ -1,7 +1,8 @@
 //! Put results on a chain, read facts from it.
 //!
 //! Pure, tested without a chain: [`outbox`] (one key, one transaction), [`lanes`] (which lanes an answer is begun on), [`finality`] (reorganisations),
-//! [`registry`] (views derived from events), [`fraud`] (proofs of false spans), [`rent`] (claims of who passed its audits). The shell is behind feature `rpc` (default): the generated
+//! [`registry`] (views derived from events), [`fraud`] (proofs of false spans), [`rent`] (claims of who passed its audits),
+//! [`case`] (what nodes are asked for that they signed for). The shell is behind feature `rpc` (default): the generated
 //! bindings, a client of any OP-mode chain, deployment, a development chain on anvil, the follower that feeds the views, encrypted key files, and
 //! stores of public bytes by their BLAKE3.
 //!
@@ -23,6 +24,7 @@
 //! Deliberately absent: any decision about who is owed what (that is `attribution`'s), and configuration files (`node`'s).
 
 mod bytes_hex;
+pub mod case;
 pub mod chain;
 pub mod finality;
 pub mod fraud;

@@ -5,6 +5,7 @@
 //! (block hash, log index). About 400 bytes an asset version, 250 a contribution; a rollback costs one copy of the state and the open events
 //! (8 blocks on the devnet, about 900 on a chain that finalizes in half an hour).
 
+pub mod case;
 pub mod erasure;
 pub mod event;
 pub mod manifest;
@@ -13,6 +14,7 @@ pub mod state;
 
 use std::{collections::VecDeque, sync::Arc};
 
+pub use case::OpenCase;
 pub use erasure::Erasure;
 pub use event::{Event, Logged};
 pub use state::State;

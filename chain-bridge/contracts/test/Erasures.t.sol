@@ -9,14 +9,12 @@ import {Vm} from "./Vm.sol";
 
 /// @notice Who may ask that a contribution be erased, on the registry as it is deployed.
 contract ErasuresTest is Suite {
-    Erasures internal erasures;
     uint64 internal net;
 
     bytes32 internal constant REASON = keccak256("reason");
 
     function setUp() public override {
         super.setUp();
-        erasures = new Erasures(registry);
         vm.prank(author);
         net = registry.register(3, "card");
     }

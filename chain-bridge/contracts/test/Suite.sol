@@ -2,7 +2,9 @@
 pragma solidity 0.8.37;
 
 import {AssetRegistry, ITreasuries} from "../src/AssetRegistry.sol";
+import {AuditCase, ICaseStakes} from "../src/AuditCase.sol";
 import {BillingVerifier} from "../src/BillingVerifier.sol";
+import {Erasures} from "../src/Erasures.sol";
 import {FraudVerifier} from "../src/FraudVerifier.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
 import {ICollectedSink, InferenceEscrow, IStakeDesk} from "../src/InferenceEscrow.sol";
@@ -44,6 +46,9 @@ abstract contract Suite {
     uint64 internal constant ANSWER_SECONDS = 3;
     uint64 internal constant PAYOUT_ANSWER_SECONDS = 2;
     uint128 internal constant CHALLENGE_BOND = 1 ether;
+    uint128 internal constant CASE_BOND = 1 ether;
+    uint64 internal constant CASE_ANSWER = 3 days;
+    uint64 internal constant CASE_AGE_BLOCKS = 172_800;
 
     uint256 internal constant CLIENT_KEY = 0xC11E;
     uint256 internal constant NODE_KEY = 0x40DE;
@@ -72,6 +77,8 @@ abstract contract Suite {
     address internal payouts;
     AssetRegistry internal registry;
     DatanetTreasury internal treasuries;
+    Erasures internal erasures;
+    AuditCase internal cases;
     Later internal builder;
 
     error Unequal(string what, uint256 expected, uint256 got);
@@ -89,6 +96,10 @@ abstract contract Suite {
         );
         treasuries = builder.deploy(address(registry), address(settlement), TREASURY_DELAY);
         newVerifiers(address(settlement));
+        erasures = new Erasures(registry);
+        cases = new AuditCase(
+            ICaseStakes(address(stakes)), address(settlement), registry, erasures, CASE_BOND, CASE_ANSWER, CASE_AGE_BLOCKS
+        );
         name(creditDesk(), address(verifier));
         bond(node, 100 ether);
         bond(other, 50 ether);
@@ -133,11 +144,12 @@ abstract contract Suite {
     /// @notice Names the peers of `stakes`, one verifier, and the others.
     function name(address desk, address one) internal {
         stakes.setPeers(address(pool), IStakeListener(address(vault)), ICreditDesk(desk));
-        address[] memory verifiers = new address[](4);
+        address[] memory verifiers = new address[](5);
         verifiers[0] = one;
         verifiers[1] = address(billing);
         verifiers[2] = challenges;
         verifiers[3] = payouts;
+        verifiers[4] = address(cases);
         stakes.setVerifiers(verifiers);
     }
 

@@ -14,6 +14,7 @@ const folder = join(root, 'artifacts');
 /** Every contract that is deployed, and the probe that other implementations are held against, with the file that defines it. */
 const CONTRACTS = {
   AssetRegistry: 'AssetRegistry.sol',
+  AuditCase: 'AuditCase.sol',
   AuditRent: 'AuditRent.sol',
   BillingVerifier: 'BillingVerifier.sol',
   DatanetRent: 'DatanetRent.sol',

@@ -15,6 +15,7 @@ use super::error::ChainError;
 use crate::{
     bindings::{
         AssetRegistry::{self, AssetRegistryEvents as Registry},
+        AuditCase::AuditCaseEvents as Cases,
         AuditRent::AuditRentEvents as Audits,
         BillingVerifier::BillingVerifierEvents as Billing,
         DatanetRent::DatanetRentEvents as Rent,
@@ -28,6 +29,7 @@ use crate::{
         Settlement::SettlementEvents as Settlement,
         StakeManager::StakeManagerEvents as Stake,
     },
+    case::Asked,
     convert::{account, amount, blob, hash, small},
     deploy::Deployment,
     registry::{
@@ -69,6 +71,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.challenge, challenge),
         (deployment.payout, payout),
         (deployment.erasures, erasures),
+        (deployment.cases, cases),
     ];
     read.into_iter().find(|(address, _)| *address == from).map_or(Ok(None), |(_, decode)| decode(topics, data))
 }
@@ -388,6 +391,32 @@ fn erasures(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         by: account(e.by),
         object: blob(e.objectHash),
         reason: hash(e.reasonHash),
+    }))
+}
+
+fn cases(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Cases::CaseOpened(e) => Event::CaseOpened {
+            id: hash(e.id),
+            opener: account(e.opener),
+            asked: Asked {
+                node: account(e.node),
+                datanet: AssetId(e.datanet),
+                contribution: e.contribution,
+                root: hash(e.root),
+                bytes: e.size,
+                part: e.part,
+            },
+            object: blob(e.object),
+            fragment: e.fragment,
+            fragments: e.fragments,
+            signed_at: e.signedAt,
+            deadline: e.deadline,
+        },
+        Cases::CaseAnswered(e) => Event::CaseAnswered { id: hash(e.id), by: account(e.by) },
+        Cases::CaseClosed(e) => Event::CaseClosed { id: hash(e.id), node: account(e.node), is_convicted: e.isConvicted },
+        Cases::Credited(e) => Event::Credited { by: Custody::Cases, payee: account(e.payee), amount: wide(e.amount)? },
+        Cases::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Cases, payee: account(e.payee), amount: wide(e.amount)? },
     }))
 }
 

@@ -4,7 +4,7 @@ use types::{amount::Amount, id::Address};
 
 use super::{ChainClient, Sent};
 use crate::{
-    bindings::{AuditRent, DatanetRent, ReceiptChallenge, Settlement, StakeManager},
+    bindings::{AuditCase, AuditRent, DatanetRent, ReceiptChallenge, Settlement, StakeManager},
     chain::error::ChainError,
     convert,
     registry::event::Custody,
@@ -23,6 +23,7 @@ impl ChainClient {
             Custody::Challenge => self.read(at.challenge, &ReceiptChallenge::owedCall(payee)).await?,
             Custody::Rent => self.read(at.rent, &DatanetRent::owedCall(payee)).await?,
             Custody::Audits => self.read(at.audits, &AuditRent::owedCall(payee)).await?,
+            Custody::Cases => self.read(at.cases, &AuditCase::owedCall(payee)).await?,
         };
         kept.try_into().map(Amount).map_err(|_| ChainError::Unreadable { what: "what is kept", why: "beyond 2^128 wei".into() })
     }
@@ -39,6 +40,7 @@ impl ChainClient {
             Custody::Challenge => self.write(what, None, at.challenge, &ReceiptChallenge::withdrawOwedCall { account }, Amount::ZERO).await,
             Custody::Rent => self.write(what, None, at.rent, &DatanetRent::withdrawOwedCall { account }, Amount::ZERO).await,
             Custody::Audits => self.write(what, None, at.audits, &AuditRent::withdrawOwedCall { account }, Amount::ZERO).await,
+            Custody::Cases => self.write(what, None, at.cases, &AuditCase::withdrawOwedCall { account }, Amount::ZERO).await,
         }
     }
 }

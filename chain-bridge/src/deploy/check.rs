@@ -34,6 +34,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         ("honour_s", c.honour_s, 1, "that window would be over when it opens"),
         ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
         ("payout_answer_s", c.payout_answer_s, 1, "no poster could answer a challenge"),
+        ("case_answer_s", c.case_answer_s, 1, "no node could answer a slash case"),
         ("epoch_min_s", c.epoch_min_s, 0, ""),
         ("fallback_s", c.fallback_s, 0, ""),
         ("unbonding_s", c.unbonding_s, 0, ""),
@@ -51,7 +52,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
             ));
         }
     }
-    for (name, blocks) in [("grace_blocks", c.grace_blocks), ("max_age_blocks", c.max_age_blocks)] {
+    for (name, blocks) in [("grace_blocks", c.grace_blocks), ("max_age_blocks", c.max_age_blocks), ("case_age_blocks", c.case_age_blocks)] {
         if blocks > BLOCKS_MAX {
             return refuse(format!("{name} is {blocks}, above {BLOCKS_MAX}: give it fewer blocks"));
         }
@@ -67,6 +68,21 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         return refuse(format!(
             "honour_s is {}, unbonding_s {}: a credit note must not take stake out sooner than unbonding does; raise honour_s",
             c.honour_s, c.unbonding_s
+        ));
+    }
+    let case = c.case_answer_s + c.case_age_blocks;
+    if c.case_age_blocks == 0 || c.case_bond == Amount::ZERO {
+        return refuse(format!(
+            "case_age_blocks is {}, case_bond {}: neither may be zero, or nobody could open a slash case, or would pay nothing for the answer",
+            c.case_age_blocks,
+            c.case_bond.in_open()
+        ));
+    }
+    if case >= c.unbonding_s {
+        return refuse(format!(
+            "stake must unbond for longer than a slash case can take: case_answer_s and case_age_blocks, at a second a block, are {case}, unbonding_s is {}; lower \
+             case_age_blocks or raise unbonding_s",
+            c.unbonding_s
         ));
     }
     if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
@@ -138,7 +154,7 @@ pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
 /// Fewest blocks over which a chain's pace is measured.
 const PACE_BLOCKS_MIN: u64 = 8;
 
-/// Refuses a deployment whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
+/// Refuses a deployment with which, at the pace of its chain, stake would leave before a slash case ends; and one whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
 /// its time for node roots: an honest receipt would be too old for its root (F5), void and never paid. Of a chain that has made fewer than eight blocks since, or
 /// tells no time, nothing is said.
 ///
@@ -149,6 +165,17 @@ pub fn check_pace(c: &DeployConfig, heads: &Heads) -> Result<(), ChainError> {
     let seconds = heads.timestamp.saturating_sub(heads.finalized_timestamp);
     if blocks < PACE_BLOCKS_MIN || seconds == 0 {
         return Ok(());
+    }
+    let case = u128::from(c.case_answer_s) + u128::from(c.case_age_blocks) * u128::from(seconds) / u128::from(blocks);
+    if case >= u128::from(c.unbonding_s) {
+        return Err(ChainError::Argument(format!(
+            "case_age_blocks of this deployment is {}, which this chain makes in {} s (its last {blocks} blocks took {seconds} s): with case_answer_s {} a slash case can take {case} \
+             s, and stake is gone after unbonding_s {}; use a deployment with fewer case_age_blocks",
+            c.case_age_blocks,
+            case - u128::from(c.case_answer_s),
+            c.case_answer_s,
+            c.unbonding_s
+        )));
     }
     let needed = c.epoch_min_s.saturating_add(c.w1_s / 3);
     let held = u128::from(c.max_age_blocks) * u128::from(seconds) / u128::from(blocks);
@@ -203,6 +230,12 @@ mod tests {
         }
         check_pace(&DeployConfig { max_age_blocks: 57_601, ..c.clone() }, &heads(900, 900)).unwrap();
         assert!(check_pace(&c, &heads(900, 1_200)).is_err(), "as long is not longer");
+        // 172,800 blocks and three days are to be less than 14 days: blocks of 5.5 s are too far apart.
+        check_pace(&c, &heads(1_000, 5_499)).unwrap();
+        let why = check_pace(&c, &heads(1_000, 5_500)).unwrap_err().to_string();
+        for words in ["case_age_blocks of this deployment is 172800", "in 950400 s", "can take 1209600 s", "fewer case_age_blocks"] {
+            assert!(why.contains(words), "{words:?}: {why}");
+        }
         check_pace(&DeployConfig { max_age_blocks: u64::MAX, ..c }, &heads(u64::MAX - 2_000, u64::MAX - 9_000)).unwrap();
     }
 
@@ -226,13 +259,16 @@ mod tests {
         liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
         liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
         type Change = fn(&mut DeployConfig);
-        let table: [(Change, &[&str]); 19] = [
+        let table: [(Change, &[&str]); 22] = [
             (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
             (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
             (|c| c.thaw_s = 0, &["thaw_s is 0"]),
             (|c| c.honour_s = 0, &["honour_s is 0"]),
             (|c| c.slash_delay_s = 0, &["slash_delay_s is 0"]),
             (|c| c.answer_s = 0, &["answer_s is 0", "nobody could answer"]),
+            (|c| c.case_answer_s = 0, &["case_answer_s is 0", "no node could answer a slash case"]),
+            (|c| c.case_age_blocks = 0, &["case_age_blocks is 0", "nobody could open a slash case"]),
+            (|c| c.case_age_blocks = 950_400, &["are 1209600", "unbonding_s is 1209600", "raise unbonding_s"]),
             (|c| c.fallback_s = u64::MAX, &["fallback_s is 18446744073709551615", "overflow"]),
             (|c| c.max_age_blocks = 1 << 33, &["max_age_blocks is 8589934592", "fewer blocks"]),
             (|c| c.max_age_blocks = 4_800, &["max_age_blocks is 4800", "57600 s", "more blocks"]),

@@ -12,8 +12,8 @@ use types::{amount::Amount, id::Address};
 use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace};
 use crate::{
     bindings::{
-        AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow, InsurancePool,
-        PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow,
+        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -40,6 +40,7 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         treasury: at(11),
         audits: at(12),
         erasures: at(13),
+        cases: at(14),
         config,
     }
 }
@@ -181,6 +182,15 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
     let treasury = DatanetTreasury::constructorCall { registry_: registry, settlement_: settlement, delaySeconds_: c.treasury_delay_s };
     let audits =
         AuditRent::constructorCall { stakeManager_: stake, settlement_: settlement, rent_: address(deployment.rent), registry_: registry };
+    let cases = AuditCase::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        erasures_: address(deployment.erasures),
+        bond_: c.case_bond.0,
+        answerSeconds_: c.case_answer_s,
+        ageBlocks_: c.case_age_blocks,
+    };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -196,12 +206,13 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("DatanetTreasury", create(&DatanetTreasury::BYTECODE, treasury.abi_encode())),
         ("AuditRent", create(&AuditRent::BYTECODE, audits.abi_encode())),
         ("Erasures", create(&Erasures::BYTECODE, Erasures::constructorCall { registry_: registry }.abi_encode())),
+        ("AuditCase", create(&AuditCase::BYTECODE, cases.abi_encode())),
     ]
 }
 
 /// The verifiers that may slash.
-pub(super) const fn verifiers(deployment: &Deployment) -> [Address; 4] {
-    [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout]
+pub(super) const fn verifiers(deployment: &Deployment) -> [Address; 5] {
+    [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout, deployment.cases]
 }
 
 /// The calls by which StakeManager and DatanetRent learn of those that stand after them.

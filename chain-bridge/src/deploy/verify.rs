@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow,
-        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        ARTIFACTS, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier,
+        InferenceEscrow, InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -62,7 +62,7 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The artifacts' creation code, in the order of [`Deployment::contracts`].
-fn codes() -> [&'static [u8]; 14] {
+fn codes() -> [&'static [u8]; 15] {
     [
         &StakeManager::BYTECODE,
         &InsurancePool::BYTECODE,
@@ -78,6 +78,7 @@ fn codes() -> [&'static [u8]; 14] {
         &DatanetTreasury::BYTECODE,
         &AuditRent::BYTECODE,
         &Erasures::BYTECODE,
+        &AuditCase::BYTECODE,
     ]
 }
 

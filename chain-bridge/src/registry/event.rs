@@ -9,6 +9,8 @@ use types::{
     voucher::Lane,
 };
 
+use crate::case::Asked;
+
 /// An event and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
@@ -64,6 +66,12 @@ pub enum Event {
         object: BlobId,
         report: Hash32,
     },
+    /// A node was asked for a leaf of a fragment that it signed for in block `signed_at`.
+    CaseOpened { id: Hash32, opener: Address, asked: Asked, object: BlobId, fragment: u8, fragments: u8, signed_at: u64, deadline: u64 },
+    /// The leaf was shown.
+    CaseAnswered { id: Hash32, by: Address },
+    /// Nobody showed it, or nobody needs to any more.
+    CaseClosed { id: Hash32, node: Address, is_convicted: bool },
     /// Who made a contribution, or owns its Datanet, asks that it be erased.
     Erased { datanet: AssetId, number: u64, by: Address, object: BlobId, reason: Hash32 },
     /// An index root was posted.
@@ -189,6 +197,8 @@ pub enum Custody {
     Rent,
     /// `AuditRent`.
     Audits,
+    /// `AuditCase`.
+    Cases,
 }
 
 /// What was proven about a receipt.

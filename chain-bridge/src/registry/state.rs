@@ -13,6 +13,7 @@ use types::{
 
 use super::{
     ViewError,
+    case::Cases,
     erasure::{Erasure, Erasures},
     event::{Event, Logged},
     money::{LaneBooks, Money, Overturned},
@@ -211,6 +212,7 @@ pub struct State {
     payouts: BTreeMap<Address, Vec<(u64, Address)>>,
     pub(super) money: Money,
     pub(super) erasures: Erasures,
+    pub(super) cases: Cases,
 }
 
 impl State {
@@ -232,6 +234,9 @@ impl State {
                 Ok(())
             }
             Event::Erased { .. } => self.apply_erasure(logged, unknown),
+            Event::CaseOpened { .. } | Event::CaseAnswered { .. } | Event::CaseClosed { .. } => {
+                self.cases.apply(logged).ok_or_else(|| unknown("a slash case".into()))
+            }
             Event::IndexPosted { version, root, parameters, indexer, window_ends } => {
                 let index =
                     IndexRoot { root: *root, parameters: *parameters, indexer: *indexer, window_ends: *window_ends, block: place.0 };

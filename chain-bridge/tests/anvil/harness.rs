@@ -29,6 +29,7 @@ pub(crate) fn quick() -> DevnetConfig {
     let mut config = DevnetConfig::new(anvil());
     (config.deploy.w1_s, config.deploy.w2_s, config.deploy.thaw_s, config.deploy.unbonding_s) = (6, 2, 2, 9);
     (config.deploy.slash_delay_s, config.deploy.fallback_s, config.deploy.honour_s) = (2, 3, 9);
+    (config.deploy.case_answer_s, config.deploy.case_age_blocks) = (2, 6);
     config
 }
 

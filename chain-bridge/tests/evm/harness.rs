@@ -81,6 +81,9 @@ pub(crate) fn config() -> DeployConfig {
         challenge_bond: open(1),
         answer_s: 30,
         payout_answer_s: 20,
+        case_bond: open(1),
+        case_answer_s: 600,
+        case_age_blocks: 256,
         protocol: at(0x70),
         governor: account(60).address(),
     }

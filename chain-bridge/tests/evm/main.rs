@@ -9,6 +9,7 @@ mod harness;
 mod transcript;
 
 mod billing;
+mod case;
 mod challenge;
 mod differential;
 mod fields;

@@ -30,7 +30,7 @@ use super::{
 };
 
 const NODES: u8 = 6;
-const NET: AssetId = AssetId(1);
+pub(crate) const NET: AssetId = AssetId(1);
 const DEPOSIT: Amount = Amount(10_000_000_000_000_000);
 /// Bytes of each contribution.
 const SIZES: [usize; 5] = [1, 64, 1_000, 4_096, 100_003];
@@ -45,7 +45,7 @@ struct World {
     paid: BTreeSet<(u32, u8, u64)>,
 }
 
-fn object(contribution: u32) -> BlobId {
+pub(crate) fn object(contribution: u32) -> BlobId {
     BlobId(keccak(&[b"object", &contribution.to_be_bytes()]).0)
 }
 
@@ -152,7 +152,7 @@ impl World {
 }
 
 /// Contributed and reviewed by the Datanet's owner.
-fn contribute(evm: &mut Evm, owner: &Account, number: u32, size: usize) {
+pub(crate) fn contribute(evm: &mut Evm, owner: &Account, number: u32, size: usize) {
     let text = vec![b'a' + number as u8; size];
     let (salt, text_root) = (Hash32([1; 32]), text_root(&text));
     let made = commitment(salt, text_root, owner.address());

@@ -54,8 +54,17 @@ const SNAPSHOTS: [(&str, &str, u32, &str); 7] = [
 ];
 
 /// Contracts that hold money.
-const CUSTODY: [&str; 8] =
-    ["AuditRent", "DatanetRent", "InferenceEscrow", "InsurancePool", "ReceiptChallenge", "RewardsVault", "Settlement", "StakeManager"];
+const CUSTODY: [&str; 9] = [
+    "AuditCase",
+    "AuditRent",
+    "DatanetRent",
+    "InferenceEscrow",
+    "InsurancePool",
+    "ReceiptChallenge",
+    "RewardsVault",
+    "Settlement",
+    "StakeManager",
+];
 
 /// L1 prices by which data fees are stated, in gwei, and the scalars of OP Mainnet after Ecotone.
 const L1_BASE_FEE_GWEI: f64 = 10.0;

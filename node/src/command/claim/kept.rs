@@ -27,12 +27,13 @@ struct Row {
 }
 
 /// The contracts that keep what a payee did not take.
-const CUSTODIES: [(Custody, &str); 5] = [
+const CUSTODIES: [(Custody, &str); 6] = [
     (Custody::Settlement, "settlement"),
     (Custody::Stake, "stake"),
     (Custody::Challenge, "challenges"),
     (Custody::Rent, "rent"),
     (Custody::Audits, "deposits of the roll"),
+    (Custody::Cases, "slash cases"),
 ];
 
 /// Takes all of it: a transaction for each contract that keeps something.
