@@ -43,7 +43,7 @@ const GET_LIMIT: Duration = Duration::from_secs(60);
 pub enum Action {
     /// Ask a node on the chain for bytes that it committed to and did not show its auditors.
     #[command(
-        after_help = "The evidence lies in the data folder of each auditor that failed the node: evidence/audit-EPOCH-NODE.json. A commitment is of use for some days. Who\nanswers takes half of what that cost out of the bond; the rest comes back, all of it if nobody answers.\n\nExample:\n  tributary audit case open ~/.tributary/evidence/audit-412-0x3f0c...9a.json\n\nNext: tributary audit case list, and after its deadline tributary audit case close ID."
+        after_help = "The evidence lies in the data folder of each auditor that failed the node: evidence/audit-EPOCH-NODE.json. A commitment is of use for some days. Who\nanswers takes half of what that cost out of the bond; the rest is kept for you (tributary claim --kept); all of it comes back if nobody answers.\n\nExample:\n  tributary audit case open ~/.tributary/evidence/audit-412-0x3f0c...9a.json\n\nNext: tributary audit case list, and after its deadline tributary audit case close ID."
     )]
     Open {
         /// The file of evidence.
@@ -71,8 +71,6 @@ pub enum Action {
         /// The case.
         id: Hash32,
     },
-    /// Take what answers left of this account's bonds.
-    Withdraw,
 }
 
 /// What is printed after a transaction.
@@ -117,15 +115,15 @@ struct CaseRow {
 
 impl CaseRow {
     fn of(case: &OpenCase, now: u64) -> Self {
-        let OpenCase { id, asked, opener, object, fragment, datanet, contribution, deadline, .. } = *case;
+        let OpenCase { id, asked, opener, object, fragment, deadline, .. } = *case;
         Self {
             id,
             node: asked.node,
             object,
             fragment,
             part: asked.part,
-            datanet,
-            contribution,
+            datanet: asked.datanet,
+            contribution: asked.contribution,
             opener: Some(opener),
             deadline: Some(deadline),
             is_over: now > deadline,
@@ -140,7 +138,6 @@ pub(super) async fn run(context: &Context, action: Action) -> anyhow::Result<()>
         Action::List { node } => list(context, node).await,
         Action::Answer { id, bootstrap } => answer(context, id, &bootstrap).await,
         Action::Close { id } => close(context, id).await,
-        Action::Withdraw => withdraw(context).await,
     }
 }
 
@@ -171,7 +168,7 @@ async fn open(context: &Context, path: &Path, part: Option<u32>) -> anyhow::Resu
     }
     let question = unshown.question(&state, part, u32::from_be_bytes(draw))?;
     let asked = question.asked();
-    if let Some(case) = state.cases().find(|case| case.id == asked.id()) {
+    if let Some(case) = state.case(asked.id()) {
         bail!(
             "case {} asks for these bytes already: close it once its deadline has passed, {}",
             case.id,
@@ -186,8 +183,8 @@ async fn open(context: &Context, path: &Path, part: Option<u32>) -> anyhow::Resu
             object: held.object,
             fragment: held.fragment,
             part: question.part,
-            datanet: question.datanet,
-            contribution: question.contribution,
+            datanet: asked.datanet,
+            contribution: asked.contribution,
             opener: client.address(),
             deadline: None,
             is_over: false,
@@ -197,7 +194,7 @@ async fn open(context: &Context, path: &Path, part: Option<u32>) -> anyhow::Resu
         transactions: Vec::new(),
     };
     if let Some(sent) = client.unless_rehearsed(client.open_case(&question).await)? {
-        printed.case.deadline = chain.state().await?.cases().find(|case| case.id == printed.case.id).map(|case| case.deadline);
+        printed.case.deadline = chain.state().await?.case(printed.case.id).map(|case| case.deadline);
         printed.transactions.push(Transaction::new("open a slash case", &sent));
     }
     context.output.result(&printed, || describe(&printed))
@@ -213,8 +210,7 @@ async fn list(context: &Context, node: Option<Address>) -> anyhow::Result<()> {
 
 /// The case of an id.
 fn find<'s>(state: &'s State, id: Hash32) -> anyhow::Result<&'s OpenCase> {
-    let found = state.cases().find(|case| case.id == id);
-    found.with_context(|| format!("no case {id} is open: `tributary audit case list` shows those that are"))
+    state.case(id).with_context(|| format!("no case {id} is open: `tributary audit case list` shows those that are"))
 }
 
 async fn answer(context: &Context, id: Hash32, bootstrap: &[String]) -> anyhow::Result<()> {
@@ -273,7 +269,7 @@ async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
     let case = find(&state, id)?.clone();
-    let is_erased = state.live_contributions(case.datanet).all(|accepted| accepted.number != u64::from(case.contribution));
+    let is_erased = state.live_contributions(case.asked.datanet).all(|accepted| accepted.number != u64::from(case.asked.contribution));
     ensure!(is_erased || now > case.deadline, "the node may answer case {id} until {}: close it then", when(case.deadline, now));
     let before = slashable(&state, case.asked.node);
     let mut printed = Printed { case: CaseRow::of(&case, now), bond_wei: None, stake: None, transactions: Vec::new() };
@@ -287,22 +283,6 @@ async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
 
 fn slashable(state: &State, node: Address) -> Amount {
     state.operator(node).map_or(Amount::ZERO, |operator| Amount(operator.active.0.saturating_add(operator.unbonding.0)))
-}
-
-async fn withdraw(context: &Context) -> anyhow::Result<()> {
-    #[derive(Debug, Serialize)]
-    struct Withdrawn {
-        account: Address,
-        transactions: Vec<Transaction>,
-    }
-    let chain = context.chain().await?;
-    let account = chain.client.address().context("no account")?;
-    let sent = chain.client.unless_rehearsed(chain.client.withdraw_case_owed(account).await)?;
-    let withdrawn = Withdrawn { account, transactions: sent.iter().map(|sent| Transaction::new("take what cases left", sent)).collect() };
-    context.output.result(&withdrawn, || {
-        let lines: Vec<_> = withdrawn.transactions.iter().map(ToString::to_string).collect();
-        format!("account  {account}\n{}", lines.join("\n"))
-    })
 }
 
 fn describe(printed: &Printed) -> String {
