@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::{
-    case::{PART_BYTES, Question},
+    case::{PART_BYTES, Question, parts_of},
     registry::State,
 };
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ impl Unshown {
     /// The leaves of 1 KiB of the fragment that make up the range.
     pub fn parts(&self) -> std::ops::Range<u32> {
         let of_range = u32::try_from(RANGE_BYTES / PART_BYTES as u64).expect("a range has few leaves");
-        let all = self.held.bytes.div_ceil(u32::try_from(PART_BYTES).expect("a leaf is short"));
+        let all = parts_of(self.held.bytes);
         let first = self.range.saturating_mul(of_range).min(all);
         first..first.saturating_add(of_range).min(all)
     }
@@ -80,7 +80,7 @@ impl Unshown {
     pub fn question(&self, state: &State, part: Option<u32>, draw: u32) -> anyhow::Result<Question> {
         let HeldFragment { object, fragment, bytes, .. } = self.held;
         let named = self.named(state);
-        let (datanet, contribution) = named.with_context(|| {
+        let contribution = named.with_context(|| {
             format!("no contribution names object {object} any more: what was erased on request is asked for by nobody")
         })?;
         let parts = self.parts();
@@ -91,10 +91,10 @@ impl Unshown {
                 parts.start + draw % (parts.end - parts.start)
             }
         };
-        let most = bytes.div_ceil(u32::try_from(PART_BYTES).expect("a leaf is short"));
+        let most = parts_of(bytes);
         ensure!(part < most, "fragment {fragment} of object {object} has leaves 0 to {}, {part} is none of them", most.saturating_sub(1));
         let (commit, held, opening) = (self.commit.clone(), self.held, self.opening.clone());
-        Ok(Question { commit, held, opening, datanet, contribution, part })
+        Ok(Question { commit, held, opening, contribution, part })
     }
 
     /// The first living contribution that names the object.
