@@ -16,7 +16,9 @@ mod answering;
 mod auditor;
 pub mod books;
 mod cases;
+mod evidence;
 mod holdings;
+mod learning;
 mod promises;
 mod roll;
 
@@ -370,7 +372,7 @@ impl Auditing {
         let state = self.keeping.state();
         let mut holders = BTreeSet::new();
         for (object, assignment) in holdings::assignments(&self.keeping).await? {
-            if !auditor::has_moved_lately(&self.keeping, object, epoch)? {
+            if !learning::has_moved_lately(&self.keeping, object, epoch)? {
                 holders.extend(assignment.holders().map(|(_, holder)| holder));
             }
         }
