@@ -1,8 +1,8 @@
 //! One audit by this node: the shell of `storage::proto::audit::Audit`.
 //!
-//! What the node committed to is learned first (`learning`). A node that shows no commitment, or a list that is not what it committed to, or one that leaves out a living fragment that this node's records name it for since before the epoch, is audited as one that is silent
-//! ([`Audit::without_list`]); the left-out fragment is told to repair. *Unknown* is said for this node's own trouble alone: its disk, the chain it asks, a line over which nobody
-//! answers, and an object that was erased on request since the node committed.
+//! What the node committed to is learned first (`learning`). A node that shows no commitment, or a list that is not what it committed to, or one that leaves out a living fragment
+//! that this node's records name it for since before the epoch, is audited as one that is silent ([`Audit::without_list`]); the left-out fragment is told to repair.
+//! *Unknown* is said for this node's own trouble alone: its disk, the chain it asks, a line over which nobody answers, and an object that was erased on request since the node committed.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
