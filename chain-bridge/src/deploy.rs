@@ -86,6 +86,8 @@ pub struct DeployConfig {
     pub case_answer_s: u64,
     /// Blocks after its own in which a commitment to holdings may open a case; with `case_answer_s` shorter than stake takes to unbond.
     pub case_age_blocks: u64,
+    /// Seconds between two blocks of the chain, at most.
+    pub block_s: u64,
     /// Takes the protocol's constant.
     pub protocol: Address,
     /// Approves parameters, sets the rent.
@@ -129,6 +131,8 @@ impl DeployConfig {
             case_answer_s: 72 * HOUR,
             // Four days of two-second blocks: an epoch of the network's audits, its outcome, and three days to ask. With the time to answer half of `unbonding_s`.
             case_age_blocks: 172_800,
+            // Chains of the OP stack.
+            block_s: 2,
             protocol,
             governor,
         }

@@ -133,6 +133,7 @@ impl DevnetConfig {
                 case_bond: Amount(WEI_PER_OPEN),
                 case_answer_s: 12,
                 case_age_blocks: 32,
+                block_s: 1,
                 protocol: at(Role::Protocol),
                 governor: at(Role::Governor),
             },

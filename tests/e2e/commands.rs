@@ -272,7 +272,7 @@ async fn one_command_deploys_writes_the_addresses_and_verifies_them() {
         ("fallback_s = 10000", &["w2_s + fallback_s are 31600", "28800 s apart"]),
         ("payout_answer_s = 10800", &["payout_answer_s is 10800", "w2_s is 21600", "lower payout_answer_s"]),
         ("max_age_blocks = 100", &["max_age_blocks is 100", "more blocks"]),
-        ("case_age_blocks = 1000000", &["are 1259200", "lower case_age_blocks"]),
+        ("case_age_blocks = 1000000", &["2 s a block, are 2259200", "lower case_age_blocks"]),
     ] {
         std::fs::write(&values, text).expect("a file is written");
         place.refused(&unfit, says).await;

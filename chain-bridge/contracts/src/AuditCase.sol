@@ -78,8 +78,6 @@ contract AuditCase {
     uint256 private constant LEAF_BYTES = 70;
     /// @notice Bytes of a leaf of a fragment's tree; the last may have fewer.
     uint32 public constant PART_BYTES = 1_024;
-    /// @dev Blocks of no chain that this suite stands on are further apart, in seconds.
-    uint256 private constant BLOCK_SECONDS_MAX = 12;
 
     /// @notice Holds the stake that silence takes.
     ICaseStakes public immutable stakeManager;
@@ -95,6 +93,8 @@ contract AuditCase {
     uint64 public immutable answerSeconds;
     /// @notice Blocks after its own in which a commitment may open a case.
     uint64 public immutable ageBlocks;
+    /// @notice Seconds between two blocks of this chain, at most.
+    uint64 public immutable blockSeconds;
 
     /// @notice The block in which a node was last convicted: what it signed up to there convicts it no more. 0 if it never was.
     mapping(address => uint64) public convictedAt;
@@ -145,7 +145,8 @@ contract AuditCase {
     /// @param bond_ See `bond`: a small multiple of half of what an answer costs.
     /// @param answerSeconds_ Seconds to answer in: long enough to rebuild a fragment, and for a node's keeper to notice.
     /// @param ageBlocks_ See `ageBlocks`; longer than an epoch, so that one who failed its audit can be asked. In seconds, with `answerSeconds_`, less than stake takes
-    /// to unbond: refused here if a second a block is too long already; the chain's real pace is the deployer's to know.
+    /// to unbond.
+    /// @param blockSeconds_ See `blockSeconds`, which the deployer knows.
     constructor(
         ICaseStakes stakeManager_,
         address settlement_,
@@ -153,7 +154,8 @@ contract AuditCase {
         Erasures erasures_,
         uint128 bond_,
         uint64 answerSeconds_,
-        uint64 ageBlocks_
+        uint64 ageBlocks_,
+        uint64 blockSeconds_
     ) {
         if (address(stakeManager_) == address(0)) revert ZeroAddress("stakeManager");
         if (settlement_ == address(0)) revert ZeroAddress("settlement");
@@ -162,7 +164,9 @@ contract AuditCase {
         if (bond_ == 0) revert ZeroValue("bond");
         if (answerSeconds_ == 0) revert ZeroValue("answerSeconds");
         if (ageBlocks_ == 0) revert ZeroValue("ageBlocks");
-        (uint256 needed, uint256 unbonding) = (uint256(answerSeconds_) + ageBlocks_, stakeManager_.unbondingSeconds());
+        if (blockSeconds_ == 0) revert ZeroValue("blockSeconds");
+        uint256 needed = answerSeconds_ + uint256(ageBlocks_) * blockSeconds_;
+        uint256 unbonding = stakeManager_.unbondingSeconds();
         if (needed >= unbonding) revert StakeLeavesBefore(needed, unbonding);
         stakeManager = stakeManager_;
         settlement = settlement_;
@@ -171,6 +175,7 @@ contract AuditCase {
         bond = bond_;
         answerSeconds = answerSeconds_;
         ageBlocks = ageBlocks_;
+        blockSeconds = blockSeconds_;
     }
 
     /// @notice Asks a node for a leaf of a fragment that it signed for, against the bond. Once for a leaf while that case is open, and then only by a commitment
@@ -278,13 +283,13 @@ contract AuditCase {
         if (got != holdings) revert WrongRoot("holdings", holdings, got);
     }
 
-    /// @dev The contribution named is of the leaf's object, had been accepted when the node signed, and is not erased. When it signed is known by the block alone: at the latest
-    /// so many of the longest blocks ago. So nobody has an erased object accepted anew and asks for it by a commitment of before.
+    /// @dev The contribution named is of the leaf's object, had been accepted when the node signed, and is not erased. When it signed is known by the block alone: so many
+    /// blocks of the longest time ago, or later. So nobody has an erased object accepted anew and asks for it by a commitment of before.
     function requireContribution(Question calldata question, uint64 signedAt) private view {
         AssetRegistry.Accepted memory accepted = registry.contributionAt(question.datanet, question.contribution);
         bytes32 object = bytes32(question.leaf[0:32]);
         if (accepted.objectHash != object) revert OtherObject(accepted.objectHash, object);
-        uint256 ago = (block.number - signedAt) * BLOCK_SECONDS_MAX;
+        uint256 ago = (block.number - signedAt) * blockSeconds;
         uint256 signedAfter = block.timestamp > ago ? block.timestamp - ago : 0;
         if (accepted.acceptedAt > signedAfter) revert NotAcceptedThen(accepted.acceptedAt, signedAfter);
         if (isErased(question.datanet, question.contribution)) revert ErasedOnRequest(question.datanet, question.contribution);

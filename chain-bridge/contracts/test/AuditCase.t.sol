@@ -350,9 +350,9 @@ contract AuditCaseTest is CaseWorld {
         uint64 acceptedAt = uint64(block.timestamp);
         AuditCase.Question memory asked = question(said, 3, 17);
         (asked.datanet, asked.contribution) = (beside, 0);
-        openRefused(abi.encodeWithSelector(AuditCase.NotAcceptedThen.selector, acceptedAt, block.timestamp - 120), asked);
+        openRefused(abi.encodeWithSelector(AuditCase.NotAcceptedThen.selector, acceptedAt, block.timestamp - 10 * BLOCK_SECONDS), asked);
         later(30_000);
-        openRefused(abi.encodeWithSelector(AuditCase.NotAcceptedThen.selector, acceptedAt, block.timestamp - 12 * 30_010), asked);
+        openRefused(abi.encodeWithSelector(AuditCase.NotAcceptedThen.selector, acceptedAt, block.timestamp - 30_010 * BLOCK_SECONDS), asked);
         asked = question(says(NODE_KEY, 5), 3, 17);
         (asked.datanet, asked.contribution) = (beside, 0);
         vm.prank(ASKER);
@@ -413,22 +413,26 @@ contract AuditCaseTest is CaseWorld {
         ICaseStakes port = ICaseStakes(address(stakes));
         address books = address(settlement);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroAddress.selector, "stakeManager"));
-        new AuditCase(ICaseStakes(address(0)), books, registry, erasures, 1, 1, 1);
+        new AuditCase(ICaseStakes(address(0)), books, registry, erasures, 1, 1, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroAddress.selector, "settlement"));
-        new AuditCase(port, address(0), registry, erasures, 1, 1, 1);
+        new AuditCase(port, address(0), registry, erasures, 1, 1, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroAddress.selector, "registry"));
-        new AuditCase(port, books, AssetRegistry(address(0)), erasures, 1, 1, 1);
+        new AuditCase(port, books, AssetRegistry(address(0)), erasures, 1, 1, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroAddress.selector, "erasures"));
-        new AuditCase(port, books, registry, Erasures(address(0)), 1, 1, 1);
+        new AuditCase(port, books, registry, Erasures(address(0)), 1, 1, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroValue.selector, "bond"));
-        new AuditCase(port, books, registry, erasures, 0, 1, 1);
+        new AuditCase(port, books, registry, erasures, 0, 1, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroValue.selector, "answerSeconds"));
-        new AuditCase(port, books, registry, erasures, 1, 0, 1);
+        new AuditCase(port, books, registry, erasures, 1, 0, 1, 1);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroValue.selector, "ageBlocks"));
-        new AuditCase(port, books, registry, erasures, 1, 1, 0);
+        new AuditCase(port, books, registry, erasures, 1, 1, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(AuditCase.ZeroValue.selector, "blockSeconds"));
+        new AuditCase(port, books, registry, erasures, 1, 1, 1, 0);
         vm.expectRevert(abi.encodeWithSelector(AuditCase.StakeLeavesBefore.selector, UNBONDING, UNBONDING));
-        new AuditCase(port, books, registry, erasures, 1, UNBONDING - 1, 1);
-        new AuditCase(port, books, registry, erasures, 1, UNBONDING - 2, 1);
+        new AuditCase(port, books, registry, erasures, 1, UNBONDING - 1, 1, 1);
+        new AuditCase(port, books, registry, erasures, 1, UNBONDING - 2, 1, 1);
+        vm.expectRevert(abi.encodeWithSelector(AuditCase.StakeLeavesBefore.selector, UNBONDING, UNBONDING));
+        new AuditCase(port, books, registry, erasures, 1, UNBONDING - 12, 2, 6);
     }
 
     // ------------------------------------------------------------------ fuzz

@@ -49,7 +49,8 @@ contract CaseVectorsTest is Suite {
             Erasures(address(new Kept())),
             CASE_BOND,
             CASE_ANSWER,
-            CASE_AGE_BLOCKS
+            CASE_AGE_BLOCKS,
+            BLOCK_SECONDS
         );
         vm.deal(address(this), 10 ether);
     }

@@ -26,15 +26,13 @@ abstract contract CaseWorld is Suite {
         eq("the Datanet", NET, registry.register(3, "net"));
         for (uint256 i = 0; i < OBJECTS; ++i) contribute(NET, AUTHOR_KEY, i, object(i));
         vm.deal(ASKER, 1_000 ether);
-        // Long enough for the oldest commitment to be surely younger than the contributions.
-        vm.warp(block.timestamp + 30 days);
         later(1_000);
     }
 
-    /// @notice Blocks pass, two seconds each.
+    /// @notice Blocks pass, none slower than they are.
     function later(uint64 blocks) internal {
         vm.roll(block.number + blocks);
-        vm.warp(block.timestamp + 2 * uint256(blocks));
+        vm.warp(block.timestamp + BLOCK_SECONDS * uint256(blocks));
     }
 
     function object(uint256 number) internal pure returns (bytes32) {

@@ -49,6 +49,7 @@ abstract contract Suite {
     uint128 internal constant CASE_BOND = 1 ether;
     uint64 internal constant CASE_ANSWER = 3 days;
     uint64 internal constant CASE_AGE_BLOCKS = 172_800;
+    uint64 internal constant BLOCK_SECONDS = 2;
 
     uint256 internal constant CLIENT_KEY = 0xC11E;
     uint256 internal constant NODE_KEY = 0x40DE;
@@ -98,7 +99,7 @@ abstract contract Suite {
         newVerifiers(address(settlement));
         erasures = new Erasures(registry);
         cases = new AuditCase(
-            ICaseStakes(address(stakes)), address(settlement), registry, erasures, CASE_BOND, CASE_ANSWER, CASE_AGE_BLOCKS
+            ICaseStakes(address(stakes)), address(settlement), registry, erasures, CASE_BOND, CASE_ANSWER, CASE_AGE_BLOCKS, BLOCK_SECONDS
         );
         name(creditDesk(), address(verifier));
         bond(node, 100 ether);

@@ -15,13 +15,12 @@ use crate::{
 impl Question {
     /// The call that opens the case, with its bond.
     pub fn call(&self, deployment: &Deployment) -> Call {
-        let data = AuditCase::openCall { question: self.shown() }.abi_encode();
-        Call { to: Some(deployment.cases), data, value: deployment.config.case_bond }
+        Call { to: Some(deployment.cases), data: self.shown().abi_encode(), value: deployment.config.case_bond }
     }
 
-    fn shown(&self) -> AuditCase::Question {
+    fn shown(&self) -> AuditCase::openCall {
         let (commit, signature) = self.evidence();
-        AuditCase::Question {
+        let question = AuditCase::Question {
             commit: commit.into(),
             signature: signature.into(),
             leaf: self.held.leaf().into(),
@@ -31,19 +30,23 @@ impl Question {
             datanet: self.contribution.0.0,
             contribution: self.contribution.1,
             part: self.part,
-        }
+        };
+        AuditCase::openCall { question }
     }
 }
 
 impl Answer {
     /// The call that ends the case.
     pub fn call(&self, deployment: &Deployment) -> Call {
-        let call = AuditCase::answerCall {
+        Call { to: Some(deployment.cases), data: self.shown().abi_encode(), value: Amount::ZERO }
+    }
+
+    fn shown(&self) -> AuditCase::answerCall {
+        AuditCase::answerCall {
             asked: named(self.asked),
             data: self.bytes.clone().into(),
             siblings: self.siblings.iter().map(|sibling| sibling.0.into()).collect(),
-        };
-        Call { to: Some(deployment.cases), data: call.abi_encode(), value: Amount::ZERO }
+        }
     }
 }
 
@@ -84,8 +87,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn open_case(&self, question: &Question) -> Result<Sent, ChainError> {
-        let call = AuditCase::openCall { question: question.shown() };
-        self.write("open slash case", None, self.deployment().cases, &call, self.deployment().config.case_bond).await
+        self.write("open slash case", None, self.deployment().cases, &question.shown(), self.deployment().config.case_bond).await
     }
 
     /// Ends a case with the leaf asked for; anybody may, and is given half of what it cost, at most the bond.
@@ -93,12 +95,7 @@ impl ChainClient {
     /// # Errors
     /// [`ChainError`].
     pub async fn answer_case(&self, answer: &Answer) -> Result<Sent, ChainError> {
-        let call = AuditCase::answerCall {
-            asked: named(answer.asked),
-            data: answer.bytes.clone().into(),
-            siblings: answer.siblings.iter().map(|sibling| sibling.0.into()).collect(),
-        };
-        self.write("answer slash case", None, self.deployment().cases, &call, Amount::ZERO).await
+        self.write("answer slash case", None, self.deployment().cases, &answer.shown(), Amount::ZERO).await
     }
 
     /// Closes a case that nobody answered in time; anybody may.

@@ -35,6 +35,7 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
         ("answer_s", c.answer_s, 1, "nobody could answer a challenge"),
         ("payout_answer_s", c.payout_answer_s, 1, "no poster could answer a challenge"),
         ("case_answer_s", c.case_answer_s, 1, "no node could answer a slash case"),
+        ("block_s", c.block_s, 1, "blocks of no chain are as close"),
         ("epoch_min_s", c.epoch_min_s, 0, ""),
         ("fallback_s", c.fallback_s, 0, ""),
         ("unbonding_s", c.unbonding_s, 0, ""),
@@ -70,7 +71,6 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
             c.honour_s, c.unbonding_s
         ));
     }
-    let case = c.case_answer_s + c.case_age_blocks;
     if c.case_age_blocks == 0 || c.case_bond == Amount::ZERO {
         return refuse(format!(
             "case_age_blocks is {}, case_bond {}: neither may be zero, or nobody could open a slash case, or would pay nothing for the answer",
@@ -78,11 +78,12 @@ pub(super) fn constructors(c: &DeployConfig) -> Result<(), ChainError> {
             c.case_bond.in_open()
         ));
     }
+    let case = c.case_age_blocks.saturating_mul(c.block_s).saturating_add(c.case_answer_s);
     if case >= c.unbonding_s {
         return refuse(format!(
-            "stake must unbond for longer than a slash case can take: case_answer_s and case_age_blocks, at a second a block, are {case}, unbonding_s is {}; lower \
+            "stake must unbond for longer than a slash case can take: case_answer_s and case_age_blocks, {} s a block, are {case} s, unbonding_s is {}; lower \
              case_age_blocks or raise unbonding_s",
-            c.unbonding_s
+            c.block_s, c.unbonding_s
         ));
     }
     if c.poster_bond == Amount::ZERO || c.poster_bond.0 >> 96 != 0 {
@@ -154,7 +155,7 @@ pub(super) fn liveness(c: &DeployConfig) -> Result<(), ChainError> {
 /// Fewest blocks over which a chain's pace is measured.
 const PACE_BLOCKS_MIN: u64 = 8;
 
-/// Refuses a deployment with which, at the pace of its chain, stake would leave before a slash case ends; and one whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
+/// Refuses a deployment whose `max_age_blocks`, at the pace of the chain it stands on (from its finalized block to its latest), does not hold an epoch with
 /// its time for node roots: an honest receipt would be too old for its root (F5), void and never paid. Of a chain that has made fewer than eight blocks since, or
 /// tells no time, nothing is said.
 ///
@@ -165,17 +166,6 @@ pub fn check_pace(c: &DeployConfig, heads: &Heads) -> Result<(), ChainError> {
     let seconds = heads.timestamp.saturating_sub(heads.finalized_timestamp);
     if blocks < PACE_BLOCKS_MIN || seconds == 0 {
         return Ok(());
-    }
-    let case = u128::from(c.case_answer_s) + u128::from(c.case_age_blocks) * u128::from(seconds) / u128::from(blocks);
-    if case >= u128::from(c.unbonding_s) {
-        return Err(ChainError::Argument(format!(
-            "case_age_blocks of this deployment is {}, which this chain makes in {} s (its last {blocks} blocks took {seconds} s): with case_answer_s {} a slash case can take {case} \
-             s, and stake is gone after unbonding_s {}; use a deployment with fewer case_age_blocks",
-            c.case_age_blocks,
-            case - u128::from(c.case_answer_s),
-            c.case_answer_s,
-            c.unbonding_s
-        )));
     }
     let needed = c.epoch_min_s.saturating_add(c.w1_s / 3);
     let held = u128::from(c.max_age_blocks) * u128::from(seconds) / u128::from(blocks);
@@ -230,6 +220,8 @@ mod tests {
         }
         check_pace(&DeployConfig { max_age_blocks: 57_601, ..c.clone() }, &heads(900, 900)).unwrap();
         assert!(check_pace(&c, &heads(900, 1_200)).is_err(), "as long is not longer");
+        check_pace(&DeployConfig { max_age_blocks: 57_601, ..c.clone() }, &heads(900, 900)).unwrap();
+        assert!(check_pace(&c, &heads(900, 1_200)).is_err(), "as long is not longer");
         // 172,800 blocks and three days are to be less than 14 days: blocks of 5.5 s are too far apart.
         check_pace(&c, &heads(1_000, 5_499)).unwrap();
         let why = check_pace(&c, &heads(1_000, 5_500)).unwrap_err().to_string();
@@ -259,7 +251,7 @@ mod tests {
         liveness(&DeployConfig { max_age_blocks: least, ..c.clone() }).unwrap();
         liveness(&DeployConfig { w2_s: c.epoch_min_s, fallback_s: 0, ..c.clone() }).unwrap();
         type Change = fn(&mut DeployConfig);
-        let table: [(Change, &[&str]); 22] = [
+        let table: [(Change, &[&str]); 23] = [
             (|c| c.w1_s = 2, &["w1_s is 2", "below 3", "give it 3 s"]),
             (|c| c.w2_s = 0, &["w2_s is 0", "over when it opens"]),
             (|c| c.thaw_s = 0, &["thaw_s is 0"]),
@@ -268,7 +260,8 @@ mod tests {
             (|c| c.answer_s = 0, &["answer_s is 0", "nobody could answer"]),
             (|c| c.case_answer_s = 0, &["case_answer_s is 0", "no node could answer a slash case"]),
             (|c| c.case_age_blocks = 0, &["case_age_blocks is 0", "nobody could open a slash case"]),
-            (|c| c.case_age_blocks = 950_400, &["are 1209600", "unbonding_s is 1209600", "raise unbonding_s"]),
+            (|c| c.case_age_blocks = 475_200, &["2 s a block, are 1209600", "unbonding_s is 1209600", "raise unbonding_s"]),
+            (|c| c.block_s = 0, &["block_s is 0"]),
             (|c| c.fallback_s = u64::MAX, &["fallback_s is 18446744073709551615", "overflow"]),
             (|c| c.max_age_blocks = 1 << 33, &["max_age_blocks is 8589934592", "fewer blocks"]),
             (|c| c.max_age_blocks = 4_800, &["max_age_blocks is 4800", "57600 s", "more blocks"]),

@@ -190,6 +190,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         bond_: c.case_bond.0,
         answerSeconds_: c.case_answer_s,
         ageBlocks_: c.case_age_blocks,
+        blockSeconds_: c.block_s,
     };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),

@@ -8,6 +8,7 @@ mod harness;
 
 mod assets;
 mod availability;
+mod cases;
 mod deploying;
 mod devnet;
 mod epoch;

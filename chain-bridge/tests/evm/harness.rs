@@ -84,6 +84,7 @@ pub(crate) fn config() -> DeployConfig {
         case_bond: open(1),
         case_answer_s: 600,
         case_age_blocks: 256,
+        block_s: 2,
         protocol: at(0x70),
         governor: account(60).address(),
     }

@@ -51,6 +51,15 @@ impl Tops {
         (rest.is_empty() && digests.len().is_power_of_two()).then(|| Self(digests.iter().copied().map(Hash32).collect()))
     }
 
+    /// Whether they lead to a holding's root. Who receives a fragment compares its BLAKE3, and a manifest may lie about the keccak root beside it: who signs for that root signs for what
+    /// no bytes open, and loses its stake when it is asked for them on the chain.
+    pub fn leads_to(&self, holding: &Holding) -> bool {
+        let leaves = u64::from(holding.bytes).div_ceil(AUDIT_LEAF_BYTES as u64);
+        let filled = usize::try_from(leaves.max(1).next_power_of_two()).expect("a fragment's length is bounded");
+        self.0.len() == (filled >> RANGE_LEVEL).max(1)
+            && merkle::seal(leaves, holding.bytes.into(), merkle::top(self.0.clone())) == holding.root
+    }
+
     /// Siblings of the range at `place`, from its level upwards; nothing past the last.
     pub fn siblings(&self, place: u32) -> Option<Vec<Hash32>> {
         let mut place = usize::try_from(place).ok().filter(|place| *place < self.0.len())?;
@@ -288,6 +297,19 @@ pub(super) mod tests {
                 assert!(shown.is_of(&holding, place), "range {place} of {length} bytes");
                 assert!(place == 0 || !shown.is_of(&holding, place - 1));
             }
+        }
+    }
+
+    #[test]
+    fn digests_of_a_fragment_lead_to_its_own_root_and_not_to_one_that_a_manifest_made_up() {
+        for length in [1, 1_023, 1_024, 1_025, 5_000, 16_384, 16_385, 40_000, 300_000] {
+            let node = Node::new(&[length, length + 1]);
+            let [one, other] = [node.holdings.entries()[0], node.holdings.entries()[1]];
+            let tops = &node.bytes[&one.object].1;
+            assert!(tops.leads_to(&one), "{length} bytes");
+            assert!(!tops.leads_to(&other) && !tops.leads_to(&Holding { root: Hash32([1; 32]), ..one }));
+            assert!(!tops.leads_to(&Holding { bytes: one.bytes + 1, ..one }), "another length under the same digests");
+            assert!(!tops.leads_to(&Holding { bytes: u32::MAX, ..one }));
         }
     }
 
