@@ -125,7 +125,7 @@ impl DeployConfig {
             answer_s: 2 * HOUR,
             // A 40th of W2: 36 questions one after the other, for a tree of 2^20 accounts and 2^16 parts of one of them, and 45 s to ask each.
             payout_answer_s: 540,
-            // Nine times half of the 110,000 gas of an answer, at 1 gwei.
+            // Ten times half of the 92,693 gas of an answer, at 1 gwei.
             case_bond: Amount(WEI_PER_OPEN / 2_000),
             // A long weekend: to notice, and to rebuild a fragment.
             case_answer_s: 72 * HOUR,
