@@ -74,7 +74,7 @@ impl Own {
     }
 
     /// What the records of this node name it for and its disk has, as far as it knows: what it signs for can cost it its stake. A fragment that is gone or marked as rotten is
-    /// left out, which admits a loss to whoever knows of it, and given to repair.
+    /// left out, which admits a loss to whoever knows of it, and given to repair; one whose manifest lies about its keccak root is left out too, since no bytes answer for that.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
         let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
@@ -83,9 +83,17 @@ impl Own {
         let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for (object, fragment) in held {
-                match store.manifest(object)? {
-                    Some(manifest) if is_here(&store, object, fragment)? => entries.push(holding(&manifest, fragment)?),
-                    _ => damaged.push((object, fragment)),
+                let Some(manifest) = store.manifest(object)? else {
+                    damaged.push((object, fragment));
+                    continue;
+                };
+                let holding = holding(&manifest, fragment)?;
+                match lies_here(&store, &holding)? {
+                    Lies::Sound => entries.push(holding),
+                    Lies::Damaged => damaged.push((object, fragment)),
+                    Lies::UnderFalseRoot => {
+                        tracing::error!(%object, fragment, "a manifest names another keccak root than the fragment's: it is not signed for")
+                    }
                 }
             }
             Ok((Holdings::new(entries), damaged))
@@ -98,15 +106,36 @@ impl Own {
     }
 }
 
-/// Whether a fragment lies here and is not known to have rotted; it is read once in its life, for its digests.
-fn is_here(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {
-    let is_sound = store.sound_fragments_of(object)?.contains(&fragment);
-    if !is_sound || has_tops(store, object, fragment)? {
-        return Ok(is_sound);
+/// How a fragment lies on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    /// As far as is known it is what was stored, and its bytes lead to the root that the manifest names.
+    Sound,
+    /// It is gone, or has rotted.
+    Damaged,
+    /// Its bytes are what was stored, and the manifest names a root that no bytes lead to: its author has lied.
+    UnderFalseRoot,
+}
+
+/// How a fragment lies here. It is read once in its life, for its digests.
+fn lies_here(store: &storage::store::Store, holding: &Holding) -> anyhow::Result<Lies> {
+    let Holding { object, fragment, .. } = *holding;
+    if !store.sound_fragments_of(object)?.contains(&fragment) {
+        return Ok(Lies::Damaged);
+    }
+    if kept_tops(store, object, fragment)?.is_some_and(|tops| tops.leads_to(holding)) {
+        return Ok(Lies::Sound);
     }
     match store.get_fragment(object, fragment) {
-        Ok(Some(bytes)) => keep_tops(store, object, fragment, &Tops::of(&bytes)).map(|()| true),
-        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => Ok(false),
+        Ok(Some(bytes)) => {
+            let tops = Tops::of(&bytes);
+            let is_true = tops.leads_to(holding);
+            if is_true {
+                keep_tops(store, object, fragment, &tops)?;
+            }
+            Ok(if is_true { Lies::Sound } else { Lies::UnderFalseRoot })
+        }
+        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => Ok(Lies::Damaged),
         Err(error) => Err(error.into()),
     }
 }
@@ -141,8 +170,9 @@ pub(in crate::service) fn forget_object(store: &storage::store::Store, object: B
     Ok(())
 }
 
-fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {
-    Ok(store.records().get(TOPS, &tops_key(object, fragment))?.is_some())
+fn kept_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<Option<Tops>> {
+    let kept = store.records().get(TOPS, &tops_key(object, fragment))?;
+    Ok(kept.and_then(|kept| Tops::from_bytes(&kept)))
 }
 
 fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: &Tops) -> anyhow::Result<()> {
@@ -227,18 +257,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_marked_as_rotten_is_not_signed_for() {
+    fn only_what_lies_here_undamaged_and_opens_to_its_root_is_signed_for() {
         let object = encode(&[7; 50_000], Hash32::ZERO, Profile::DEVNET).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (store, id) = (kept(folder.path(), &object), object.manifest.id());
-        assert!(is_here(&store, id, 1).unwrap() && has_tops(&store, id, 1).unwrap());
-        assert!(!is_here(&store, id, 0).unwrap() && !has_tops(&store, id, 0).unwrap(), "another's");
+        let (own, other) = (holding(&object.manifest, 1).unwrap(), holding(&object.manifest, 0).unwrap());
+        let lies = |held: &Holding| lies_here(&store, held).unwrap();
+        assert_eq!((lies(&own), kept_tops(&store, id, 1).unwrap().is_some()), (Lies::Sound, true));
+        assert_eq!((lies(&other), kept_tops(&store, id, 0).unwrap()), (Lies::Damaged, None), "another's");
+        let made_up = Holding { root: Hash32([1; 32]), ..own };
+        assert_eq!(lies(&made_up), Lies::UnderFalseRoot);
+        keep_tops(&store, id, 1, &Tops::of(&[0])).unwrap();
+        assert_eq!(lies(&own), Lies::Sound, "digests that are not the fragment's are made anew");
         store.mark_rotten(Item::Fragment { object: id, index: 1 }).unwrap();
-        assert!(!is_here(&store, id, 1).unwrap(), "though its digests are kept");
+        assert_eq!(lies(&own), Lies::Damaged, "though its digests are kept");
         store.recheck(8).unwrap();
-        assert!(is_here(&store, id, 1).unwrap(), "it was whole after all");
+        assert_eq!(lies(&own), Lies::Sound, "it was whole after all");
         store.release_object(id).unwrap();
-        assert!(!is_here(&store, id, 1).unwrap());
+        assert_eq!(lies(&own), Lies::Damaged);
     }
 
     #[test]
