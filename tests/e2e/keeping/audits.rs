@@ -7,20 +7,16 @@ use std::{
 };
 
 use harness::{Cluster, cluster::text};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Object, contribute_as, running, status, until};
 use crate::storage::damage::rot;
-
-/// Seconds that the chain's clock is moved on: a case names what was contributed before its commitment, by the slowest pace of blocks.
-const LATER_S: u64 = 600;
 
 /// A bit of a fragment rots on two disks: both nodes fail their next audit. The first is asked on the chain and answers; the second is dead when it is asked, and falls.
 pub(super) async fn rot_is_found_mended_and_asked_for_on_the_chain(cluster: &mut Cluster, dying: &[usize], objects: &[Object]) {
     let (asked, silent) = victims(cluster, dying, objects);
     passed(cluster, asked).await;
     passed(cluster, silent).await;
-    later(cluster).await;
     for (number, object) in [(asked, &objects[0]), (silent, &objects[1])] {
         let fragment = rot(&cluster.nodes[number].folder.join("store"), &object.id);
         cluster.say(&format!("a bit of fragment {fragment} has rotted on node {number}"));
@@ -69,13 +65,6 @@ async fn passed(cluster: &Cluster, number: usize) {
         Ok(())
     })
     .await;
-}
-
-/// Moves the chain's clock on.
-async fn later(cluster: &Cluster) {
-    for (method, parameters) in [("evm_increaseTime", json!([LATER_S])), ("anvil_mine", json!(["0x1"]))] {
-        let _answer: Value = cluster.devnet.rpc().request(method, parameters).await.unwrap_or_else(|error| panic!("{method}: {error}"));
-    }
 }
 
 /// The auditor that keeps evidence of a node's failed audit, and the file.
