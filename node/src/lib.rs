@@ -26,4 +26,5 @@ pub mod purse;
 pub mod running;
 pub mod service;
 pub mod telemetry;
+pub mod unshown;
 pub mod when;

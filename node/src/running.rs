@@ -259,6 +259,7 @@ impl Node {
             site,
             epoch_blocks: config.keeping.epoch_blocks,
             audit_roll: config.keeping.audit_roll,
+            open_cases: config.keeping.open_cases,
             is_storing: config.storage,
             notices,
             unfit: std::sync::RwLock::default(),
@@ -350,6 +351,7 @@ impl Node {
             shards: Arc::clone(&shards),
             snapshots: snapshots.clone(),
             chain: chain.clone(),
+            holding: Arc::clone(&keeping),
         })?;
         let front = Arc::new(Front {
             answering,
@@ -369,6 +371,7 @@ impl Node {
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
         spawn(&mut tasks, &stop, Erasing { keeping: Arc::clone(&keeping), data: data.clone() }.run());
+        spawn(&mut tasks, &stop, Arc::clone(&auditing).run_cases());
         if config.storage {
             let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config());
             spawn(&mut tasks, &stop, Upkeep::new(Arc::clone(&keeping), &config.keeping, upkeep).run());

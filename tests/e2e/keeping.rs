@@ -1,8 +1,10 @@
 //! Twelve nodes keep what they were given: four are killed and every document is still read, what was lost comes back to others while one more is
-//! killed, all who hold an object name the same holders, and a disk that has rotted fails its audit and is mended.
+//! killed, all who hold an object name the same holders, a disk that has rotted fails its audit and is mended, and who does not answer for what it signed loses stake.
 //!
 //! Twelve operators give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. Epochs of eight
 //! seconds stand for days, and patience is in seconds.
+
+mod audits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +15,6 @@ use futures::future::join_all;
 use harness::{Cluster, Setup, chain, cluster::text, files};
 use node::config::Config;
 use serde_json::Value;
-
-use super::storage::damage::rot;
 
 const NODES: usize = 12;
 const DOCUMENTS: usize = 30;
@@ -53,7 +53,8 @@ async fn twelve_nodes_keep_their_objects_through_losses_and_rot() {
         everyone_names_the_same_holders(&cluster, object).await;
     }
     what_was_handed_on_is_released(&mut cluster, &dying, &objects[0]).await;
-    rot_is_found_and_mended(&cluster, &dying, &objects[0]).await;
+    audits::rot_is_found_mended_and_asked_for_on_the_chain(&mut cluster, &dying, &objects).await;
+    audits::who_deletes_everything_is_suspended_and_given_nothing(&mut cluster, &objects).await;
     cluster.stop().await;
 }
 
@@ -64,7 +65,10 @@ struct Object {
 }
 
 async fn contribute(cluster: &Cluster, number: usize) -> Object {
-    let subject = ["", "tide", "wind"][number];
+    contribute_as(cluster, number, ["", "tide", "wind"][number]).await
+}
+
+async fn contribute_as(cluster: &Cluster, number: usize, subject: &str) -> Object {
     let file = files::jsonl(&cluster.path(&format!("{subject}.jsonl")), &files::documents(subject, DOCUMENTS));
     let printed = cluster.run(&cluster.nodes[number], &["datanet", "contribute", "tides", text(&file)]).await;
     let id = printed["object"].as_str().expect("an object id").to_owned();
@@ -205,41 +209,4 @@ async fn what_was_handed_on_is_released(cluster: &mut Cluster, dying: &[usize], 
     })
     .await;
     cluster.say(&format!("{number} came back, and released what another holds now"));
-}
-
-/// A bit of a fragment rots; its node fails the next audit, and the fragment is computed anew.
-async fn rot_is_found_and_mended(cluster: &Cluster, dying: &[usize], object: &Object) {
-    let number =
-        running(cluster).into_iter().find(|number| object.holders.contains(number) && !dying.contains(number)).expect("three were left");
-    let passed = until("a passed audit", || async {
-        let status = status(cluster, number).await.ok_or("the node does not answer")?;
-        let audits = status["audits"].as_array().cloned().unwrap_or_default();
-        audits
-            .iter()
-            .filter(|audit| audit["outcome"] == "passed")
-            .filter_map(|audit| audit["epoch"].as_u64())
-            .max()
-            .ok_or_else(|| status["audits"].to_string())
-    })
-    .await;
-    let fragment = rot(&cluster.nodes[number].folder.join("store"), &object.id);
-    cluster.say(&format!("{number} passed its audit of epoch {passed}; a bit of its fragment {fragment} has rotted now"));
-    let failed = until("a failed audit", || async {
-        let status = status(cluster, number).await.ok_or("the node does not answer")?;
-        let audits = status["audits"].as_array().cloned().unwrap_or_default();
-        let failed = audits.iter().find(|audit| audit["outcome"] == "failed");
-        failed.map(|audit| (audit.clone(), status["standing"].clone())).ok_or_else(|| status["audits"].to_string())
-    })
-    .await;
-    assert!(failed.0["verdicts"].as_u64() >= Some(2) && failed.1 != "good", "{failed:?}");
-    cluster.say(&format!("two of three auditors failed it: {}", failed.0));
-    let evidence = cluster.nodes.iter().filter_map(|node| std::fs::read_dir(node.folder.join("evidence")).ok()).flatten().count();
-    assert!(evidence >= 2, "{evidence} auditors kept the answer that convicts it");
-    let reader = cluster.join("careful", &[]).await;
-    until("an intact fragment in its place", || async {
-        let outcome = cluster.outcome(&reader, &["datanet", "verify", "tides"]).await;
-        if outcome.code == Some(0) { Ok(()) } else { Err(outcome.json["error"].to_string()) }
-    })
-    .await;
-    cluster.say("its fragment was computed anew: every fragment of every holder is what its manifest names");
 }

@@ -1,4 +1,4 @@
-//! `tributary audit`: proving a node wrong on the chain, and having an answer executed again by another node.
+//! `tributary audit`: proving a node wrong on the chain, having an answer executed again by another node, and slash cases against nodes that lost what they hold.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use types::id::{Address, NodeId};
 
 use super::Context;
 
+pub mod case;
 pub mod check;
 pub mod prove;
 pub mod replay;
@@ -14,7 +15,7 @@ pub mod replay;
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false spans, send nothing\n  tributary audit prove R.json                 prove a false span: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -52,6 +53,11 @@ enum Action {
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
     },
+    /// Slash cases: what a node committed to and did not show its auditors is asked for on the chain; silence costs it stake.
+    Case {
+        #[command(subcommand)]
+        action: case::Action,
+    },
     /// Rebuild every payout from a folder that `tributary epoch export` wrote.
     #[command(
         after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. Receipts are\nsigned by their nodes and trees follow from them; the events are the word of who exported them, which the folder carries signed: --by ADDRESS\nsays whose word is taken, and with --rpc URL they are compared with the chain's. Fails with the first record at odds."
@@ -70,6 +76,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Prove { file, request, bootstrap } => prove::run(context, &file, &request, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
+        Action::Case { action } => case::run(context, action).await,
         Action::Replay { folder, by } => replay::run(context, &folder, by).await,
     }
 }

@@ -11,7 +11,7 @@ mod findings;
 mod grant;
 mod import;
 mod members;
-mod network;
+pub(super) mod network;
 mod rent;
 mod review;
 mod search;

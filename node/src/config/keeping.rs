@@ -32,6 +32,9 @@ pub struct Keeping {
     /// Whether the node is to be on the chain's roll of auditors, by which rent is paid: it leaves 0.01 OPEN there, once, and now and then pays for the two calls that an epoch's
     /// draw takes.
     pub audit_roll: bool,
+    /// Whether the node puts nodes that fail its audits until their standing is a slash case before the chain by itself, where silence costs them stake: each case has a bond attached, which an
+    /// answer takes a part of. At most four at a time; `tributary audit case open` does the same by hand.
+    pub open_cases: bool,
     /// Days within which every byte that is kept is read and hashed once, to find rot before somebody needs what has rotted.
     pub scrub_days: u32,
     /// Bytes per second that are read for that at most; 0: none, and rot is found by audits and readers alone.
@@ -52,6 +55,7 @@ impl Default for Keeping {
             // A day of the OP Stack's two-second blocks.
             epoch_blocks: 43_200,
             audit_roll: false,
+            open_cases: false,
             // Half of the thirty days in which a lost fragment is to be noticed.
             scrub_days: 14,
             // Four terabytes in a round, and little beside what a disk gives.

@@ -1,6 +1,10 @@
 //! Records of holders on the way between nodes: asking for one, telling one, checking one against the chain.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
@@ -13,13 +17,19 @@ use storage::{
     erasure::Proof,
     proto::{
         keeping::{Ask, Known, Record, Reply, message::REPLY_BYTES_MAX},
-        placement::{Assignment, Rules},
+        placement::{self, Assignment, Rules},
     },
 };
 use tokio::task::JoinSet;
-use types::id::{BlobId, Hash32, NodeId};
+use types::{
+    id::{Address, BlobId, Hash32, NodeId},
+    merkle::keccak,
+};
 
-use super::{exchange::round, placing};
+use super::{
+    exchange::round,
+    placing::{self, Storers},
+};
 
 /// Protocol name of records.
 pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
@@ -29,6 +39,8 @@ pub const VOID_ALPN: &[u8] = b"tributary/void/1";
 const PROOF_LIMIT: Duration = Duration::from_secs(140);
 /// Nodes that are shown a proof at once.
 const SHOWN_AT_ONCE: usize = 4;
+/// Operators that are asked who is suspended: with a third of liars among them more than half are honest but once in a thousand times.
+const BOOKS_MAX: usize = 64;
 /// Longest wait for a word about a record.
 pub const WORD_LIMIT: Duration = Duration::from_secs(10);
 
@@ -139,8 +151,25 @@ pub async fn look(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: B
             Ok(Word { record: Some(record), indices })
         }
         Reply::Refused(reason) => bail!("{reason}"),
-        Reply::Heard | Reply::Taken(_) => bail!("it answered another question"),
+        Reply::Heard | Reply::Taken(_) | Reply::Suspended(_) => bail!("it answered another question"),
     }
+}
+
+/// Operators that are given no new fragments, by the words of at most [`BOOKS_MAX`] of `storers`, drawn by `seed`.
+///
+/// # Errors
+/// That none of them says.
+pub async fn suspended(bulk: &BulkEndpoint, storers: &Storers, seed: u64) -> anyhow::Result<BTreeSet<Address>> {
+    let mut drawn: Vec<_> = storers.iter().collect();
+    drawn.sort_by_key(|(account, _)| keccak(&[b"whose books", &seed.to_be_bytes(), &account.0]));
+    let asks = drawn.into_iter().take(BOOKS_MAX).map(|(_, storer)| ask(bulk, storer.node, storer.addr, &Ask::Suspended, WORD_LIMIT));
+    let words = futures::future::join_all(asks).await.into_iter().filter_map(|word| match word {
+        Ok(Reply::Suspended(operators)) => Some(operators.into_iter().collect::<BTreeSet<Address>>()),
+        Ok(_) | Err(_) => None,
+    });
+    let words: Vec<_> = words.collect();
+    ensure!(!words.is_empty(), "none of {} operators says who is suspended by its books of audits", storers.len().min(BOOKS_MAX));
+    Ok(placement::suspended(&words))
 }
 
 /// Tells a record to nodes at once; returns what each that did not take it said.

@@ -9,15 +9,20 @@
 //! Where the chain's roll of auditors names the node, the chain's own epochs are audited beside them by the chain's draw (`roll`), and what two
 //! auditors saw of this node is written down for `tributary claim --rent`.
 //!
-//! A node that hears no beacon, or not who committed, knows less and says so: *unknown*, which is held against nobody.
+//! A node that hears no beacon, or cannot ask its chain or read its disk, knows less and says so: *unknown*, which is held against nobody. Who is silent while others' records
+//! name it a holder is late, or offline: it is asked for its commitment, may make it then, and is looked for like everybody.
 
 mod answering;
 mod auditor;
 pub mod books;
+mod cases;
+mod evidence;
 mod holdings;
+mod learning;
+mod promises;
 mod roll;
 
-pub(in crate::service) use self::holdings::forget_object;
+pub(in crate::service) use self::{holdings::forget_object, promises::bound};
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +32,10 @@ use std::{
 
 use anyhow::ensure;
 use p2p::overlay::{Message, Verdict as Heard};
-use storage::proto::audit::message::{Ask, Reply, TOLD_BYTES_MAX, Told};
+use storage::proto::audit::{
+    Pace,
+    message::{Ask, Reply, TOLD_BYTES_MAX, Told},
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use types::{
     audit::{AuditCommit, AuditVerdict, Seat},
@@ -64,11 +72,22 @@ const COMMITS: &str = "audit-commits";
 const OWN_LISTS: &str = "audit-own";
 /// Blocks after an announced one in which the chain's audits are over: their beacon is stored within some, and none lasts longer than two minutes.
 const AUDIT_BLOCKS: u64 = 128;
+/// Blocks that another's chain may be ahead of this node's.
+const AHEAD_BLOCKS: u64 = 2;
 /// Times that a node which was away asks an auditor for its verdict, and the wait between two.
 const VERDICT_ATTEMPTS: u32 = 8;
 const VERDICT_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for one.
 const VERDICT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The pace of honest reads that a node grants those it audits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// The pace.
+    pub pace: Pace,
+    /// Whether it was measured; else it is the most that counts, since too little is held here.
+    pub is_measured: bool,
+}
 
 /// The service.
 #[derive(Debug)]
@@ -77,6 +96,10 @@ pub struct Auditing {
     data: DataDir,
     books: Mutex<Books>,
     own: Mutex<Vec<(u64, Arc<Own>)>>,
+    /// One commitment at a time: several auditors may ask for a late one at once.
+    binding: tokio::sync::Mutex<()>,
+    /// The pace that this node granted others last.
+    pace: Mutex<Option<Granted>>,
     view: Mutex<roll::View>,
 }
 
@@ -87,7 +110,15 @@ impl Auditing {
     /// What the disk says of earlier outcomes.
     pub fn new(keeping: Arc<Keeping>, data: DataDir) -> anyhow::Result<Arc<Self>> {
         let books = Books::open(keeping.store.records())?;
-        let auditing = Self { keeping, data, books: Mutex::new(books), own: Mutex::default(), view: Mutex::default() };
+        let auditing = Self {
+            keeping,
+            data,
+            books: Mutex::new(books),
+            own: Mutex::default(),
+            binding: tokio::sync::Mutex::default(),
+            pace: Mutex::default(),
+            view: Mutex::default(),
+        };
         if !auditing.keeping.audit_roll {
             roll::forget(&auditing)?;
         }
@@ -98,6 +129,13 @@ impl Auditing {
     /// What is known of audits.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers slash cases, and opens and closes its own where the operator says so, until the chain is followed no more. Also on a node that does not store any longer: what it
+    /// committed to before is asked of it for days. May be dropped.
+    pub async fn run_cases(self: Arc<Self>) {
+        let opens = self.keeping.open_cases;
+        cases::follow(self, opens).await;
     }
 
     /// Audits until dropped.
@@ -160,9 +198,19 @@ impl Auditing {
 
     /// Signs what this node holds, keeps that, and tells it.
     async fn commit(self: &Arc<Self>, epoch: u64, words: &mut JoinSet<()>) -> anyhow::Result<()> {
+        if let Some(bytes) = self.bind(epoch).await? {
+            self.heard(&bytes);
+            self.publish(bytes, words);
+        }
+        Ok(())
+    }
+
+    /// The commitment of an epoch, signed now if it was not yet; nothing if this node does not store.
+    async fn bind(&self, epoch: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        let _turn = self.binding.lock().await;
         let (me, records) = (self.keeping.me(), self.keeping.store.records());
         if !self.keeping.storers().await?.contains_key(&me) {
-            return Ok(());
+            return Ok(None);
         }
         let key = epoch.to_be_bytes();
         // That of an earlier start in this epoch stands, with its list.
@@ -170,8 +218,9 @@ impl Auditing {
         let (own, bytes) = match kept {
             Some((bytes, list)) => (Arc::new(Own::decode(&list)?), bytes),
             None => {
-                let own = Arc::new(Own::list(&self.keeping).await?);
+                // Before the list: what is listed is held in this block.
                 let block = self.keeping.snapshots.borrow().tip.number;
+                let own = Arc::new(Own::list(&self.keeping).await?);
                 let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges(), block };
                 let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
                 let bytes = Told::Commit(signed).encode();
@@ -180,18 +229,17 @@ impl Auditing {
                 (own, bytes)
             }
         };
-        {
-            let mut all = self.own();
-            all.push((epoch, own));
-            if all.iter().filter(|(of, _)| is_own(*of) == is_own(epoch)).count() > books::EPOCHS_KEPT
-                && let Some(oldest) = all.iter().position(|(of, _)| is_own(*of) == is_own(epoch))
-            {
-                all.remove(oldest);
-            }
+        let mut all = self.own();
+        if all.iter().any(|(of, _)| *of == epoch) {
+            return Ok(Some(bytes));
         }
-        self.heard(&bytes);
-        self.publish(bytes, words);
-        Ok(())
+        all.push((epoch, own));
+        if all.iter().filter(|(of, _)| is_own(*of) == is_own(epoch)).count() > books::EPOCHS_KEPT
+            && let Some(oldest) = all.iter().position(|(of, _)| is_own(*of) == is_own(epoch))
+        {
+            all.remove(oldest);
+        }
+        Ok(Some(bytes))
     }
 
     /// Begins an epoch's books; verdicts of long ago are dropped.
@@ -201,7 +249,8 @@ impl Auditing {
             return;
         }
         books.begin(epoch);
-        if let Err(error) = books.prune(epoch) {
+        let live_from = self.keeping.snapshots.borrow().tip.number.saturating_sub(self.keeping.chain.deployment().config.case_age_blocks);
+        if let Err(error) = books.prune(epoch, live_from) {
             tracing::error!(error = format!("{error:#}"), "old verdicts are not dropped");
         }
     }
@@ -277,11 +326,13 @@ impl Auditing {
         let drawn = match roll {
             Some(roll) => self.books().draw_from(epoch, beacon, roll),
             None => {
-                let expected = self.holders().await?;
+                let expected = self.holders(epoch).await?;
                 self.books().draw(epoch, beacon, &crate::datanet::placing::sites(&storers), &expected)
             }
         };
-        let pace = auditor::pace(&self.keeping, self.own_of(epoch)).await;
+        let measured = auditor::pace(&self.keeping, self.own_of(epoch)).await;
+        let pace = measured.unwrap_or(Pace::MOST);
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(Granted { pace, is_measured: measured.is_some() });
         self.greet(epoch, &storers);
         // Who was restarted long after the draw still answers; nobody waits for its verdicts any more.
         if self.is_over(epoch) {
@@ -315,15 +366,23 @@ impl Auditing {
         }
     }
 
-    /// Everyone who holds something beside this node: who of them committed to nothing is looked for all the same.
-    async fn holders(&self) -> anyhow::Result<BTreeSet<Address>> {
+    /// Everyone who holds something beside this node since before an epoch's commitments: who of them committed to nothing is looked for all the same. Who was given
+    /// all that it has since then, or has no stake, is not.
+    async fn holders(&self, epoch: u64) -> anyhow::Result<BTreeSet<Address>> {
         let state = self.keeping.state();
         let mut holders = BTreeSet::new();
-        for (_, assignment) in holdings::assignments(&self.keeping).await? {
-            holders.extend(assignment.holders().map(|(_, holder)| holder));
+        for (object, assignment) in holdings::assignments(&self.keeping).await? {
+            if !learning::has_moved_lately(&self.keeping, object, epoch)? {
+                holders.extend(assignment.holders().map(|(_, holder)| holder));
+            }
         }
         holders.retain(|holder| state.operator(*holder).is_some_and(|operator| operator.active.0 > 0));
         Ok(holders)
+    }
+
+    /// The pace that this node granted others last; nothing before its first epoch of audits.
+    pub fn pace(&self) -> Option<Granted> {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs what this node has seen, keeps it, and tells it.
@@ -354,8 +413,8 @@ impl Auditing {
         match Told::decode(bytes) {
             // Once the beacon's block is there nobody can join.
             Ok(Told::Commit(commit)) => {
-                let epoch = commit.document.epoch;
-                if self.takes_commits(epoch, tip, length)
+                if self.takes_commits(commit.document.epoch, tip, length)
+                    && self.is_of_its_epoch(&commit.document)
                     && let Err(error) = self.books().commit(commit)
                 {
                     tracing::error!(error = format!("{error:#}"), "a commitment is not kept");
@@ -368,6 +427,13 @@ impl Auditing {
             }
             Err(error) => tracing::debug!(%error, "a word about audits"),
         }
+    }
+
+    /// Whether a commitment names a block of its epoch: by that block alone the chain knows for how long it can be held against its node.
+    fn is_of_its_epoch(&self, commit: &AuditCommit) -> bool {
+        let (tip, state) = (self.keeping.snapshots.borrow().tip.number, self.keeping.state());
+        let opened = if is_own(commit.epoch) { None } else { state.epoch(commit.epoch).map(|epoch| epoch.opened_block) };
+        is_of_epoch(commit, tip, self.keeping.epoch_blocks, opened)
     }
 
     /// Whether it is still time to commit in an epoch.
@@ -505,6 +571,16 @@ pub(crate) const fn number(epoch: u64) -> u64 {
     epoch & !OWN
 }
 
+/// Whether a commitment's block is one of its epoch, and not of the future; `opened` is the block in which the chain's epoch did, if this node has seen that.
+fn is_of_epoch(commit: &AuditCommit, tip: u64, epoch_blocks: u64, opened: Option<u64>) -> bool {
+    let has_begun = if is_own(commit.epoch) {
+        commit.block / epoch_blocks == number(commit.epoch)
+    } else {
+        opened.is_none_or(|opened| commit.block >= opened)
+    };
+    has_begun && commit.block <= tip.saturating_add(AHEAD_BLOCKS)
+}
+
 /// A key of epoch and account.
 fn key(epoch: u64, node: Address) -> Vec<u8> {
     Writer::new().u64(epoch).address(node).finish()
@@ -520,3 +596,31 @@ enum Mail {
 }
 
 type Mailbox = mpsc::Receiver<(tokio::time::Instant, Mail)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commitment_counts_only_with_a_block_of_its_epoch() {
+        let is_of = |epoch, block, tip, opened| {
+            let commit = AuditCommit { node: Address([1; 20]), epoch, holdings: Hash32::ZERO, ranges: 1, block };
+            is_of_epoch(&commit, tip, 100, opened)
+        };
+        for (epoch, block, tip, opened, is_right) in [
+            (OWN | 3, 300, 310, None, true),
+            (OWN | 3, 312, 310, None, true),
+            (OWN | 3, 313, 310, None, false),
+            (OWN | 3, 299, 310, None, false),
+            (OWN | 3, 400, 399, None, false),
+            (OWN | 3, 0, 310, None, false),
+            (7, 305, 310, Some(305), true),
+            (7, 304, 310, Some(305), false),
+            (7, 313, 310, Some(305), false),
+            (7, 310, 310, None, true),
+            (7, u64::MAX, u64::MAX, Some(0), true),
+        ] {
+            assert_eq!(is_of(epoch, block, tip, opened), is_right, "block {block} of epoch {} at {tip}", number(epoch));
+        }
+    }
+}

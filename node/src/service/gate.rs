@@ -83,6 +83,8 @@ pub struct Keeping {
     pub snapshots: Snapshots,
     /// Block hashes.
     pub chain: ChainClient,
+    /// Who is given no new fragments.
+    pub holding: Arc<super::keeping::Keeping>,
 }
 
 /// The service.
@@ -95,6 +97,7 @@ pub struct Gate {
     shards: Arc<Shards>,
     snapshots: Snapshots,
     chain: ChainClient,
+    holding: Arc<super::keeping::Keeping>,
     /// Datanets as far as their accepted documents were read.
     known: Indexes,
     queue: Queue,
@@ -126,10 +129,23 @@ impl Gate {
     /// # Errors
     /// That the queue's folder cannot be read.
     pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
-        let Keeping { account, seed, domains, data, shards, snapshots, chain } = keeping;
+        let Keeping { account, seed, domains, data, shards, snapshots, chain, holding } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
         let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
-        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, books: seals::Cache::default(), reviews })
+        Ok(Self {
+            account,
+            author,
+            domains,
+            data,
+            shards,
+            snapshots,
+            chain,
+            holding,
+            known,
+            queue,
+            books: seals::Cache::default(),
+            reviews,
+        })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
@@ -197,7 +213,8 @@ impl Gate {
     /// The object that is to be stored, made of just the bytes that were looked at, and its code by the operators that this node hears: neither is the
     /// contributor's word.
     async fn coded(&self, state: &State, open: &Open, kept: Arc<Vec<u8>>) -> anyhow::Result<(BlobId, Profile)> {
-        let storers = self.shards.storers(state, self.chain.deployment().chain_id).await?;
+        let mut storers = self.shards.storers(state, self.chain.deployment().chain_id).await?;
+        storers.retain(|operator, _| !self.holding.is_unfit(*operator));
         let (root, profile) = (open.text_root, placing::profile(&storers, &placing::residency(state, open.datanet)?));
         let encoded = tokio::task::spawn_blocking(move || erasure::encode(&kept, root, profile)).await.context("encoding")??;
         Ok((encoded.manifest.id(), profile))

@@ -90,6 +90,8 @@ pub struct Keeping {
     pub epoch_blocks: u64,
     /// Whether the operator wants to be on the chain's roll of auditors, and pays for what that takes.
     pub audit_roll: bool,
+    /// Whether the operator lets this node open slash cases by itself, each with a bond.
+    pub open_cases: bool,
     /// Whether it offers to store.
     pub is_storing: bool,
     /// What repair should know.
@@ -136,6 +138,16 @@ impl Keeping {
             let addr = self.bulk.local_addr();
             storers.insert(self.me(), Storer { node: self.node(), addr, site: placing::site(addr.ip(), self.site, chain_id) });
         }
+        Ok(storers)
+    }
+
+    /// Of them those that may be given a fragment: whom this node's books of audits have not suspended.
+    ///
+    /// # Errors
+    /// That the overlay has stopped.
+    pub async fn fit_storers(&self) -> anyhow::Result<Storers> {
+        let mut storers = self.storers().await?;
+        storers.retain(|operator, _| !self.is_unfit(*operator));
         Ok(storers)
     }
 
@@ -248,6 +260,10 @@ impl Keeping {
         if let Some(stranger) = stranger {
             bail!("{stranger} is no operator");
         }
+        let suspended = told.placement().holders.iter().find(|holder| self.is_unfit(**holder));
+        if let Some(suspended) = suspended {
+            bail!("{suspended} is suspended by its audits and takes no new fragment");
+        }
         let rules = registered.rules_of(told)?;
         ensure!(
             placing::keeps_rules(&told.placement().holders, &storers, &rules),
@@ -296,7 +312,9 @@ impl Keeping {
         match ask {
             Ask::Record(object) => {
                 let record = self.record(object)?.map(|record| record.encode()).unwrap_or_default();
-                Ok(Reply::Record { record, indices: self.store.sound_fragments_of(object)? })
+                // What of a void object is kept for a commitment's sake is offered to nobody.
+                let indices = if self.is_void(object)? { Vec::new() } else { self.store.sound_fragments_of(object)? };
+                Ok(Reply::Record { record, indices })
             }
             Ask::Tell(record) => {
                 self.take_in(&Record::decode(&record)?).await?;
@@ -308,6 +326,7 @@ impl Keeping {
                 Ok(Reply::Heard)
             }
             Ask::Take(take) => self.take(remote, *take).await.map(Reply::Taken),
+            Ask::Suspended => Ok(Reply::Suspended(self.unfit.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect())),
         }
     }
 

@@ -9,6 +9,8 @@
 mod rebuild;
 mod survey;
 
+pub(in crate::service) use self::rebuild::recover;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

@@ -157,6 +157,10 @@ impl Holder {
         if let Some(refusal) = self.erased(object).await {
             return Ok(Some(Reply::Refused(refusal)));
         }
+        // What of a void object is kept for a commitment's sake is shown to nobody; a Put is refused in words.
+        if !matches!(request, Request::Put { .. }) && self.keeping.is_void(object)? {
+            return Ok(Some(Reply::Refused(Refusal::Unknown { object })));
+        }
         let ticket = self.admission.lock().unwrap_or_else(PoisonError::into_inner).open(remote, &request);
         let ticket = match ticket {
             Ok(ticket) => ticket,
@@ -234,7 +238,7 @@ impl Holder {
             return Ok(registered.assignment(&record)?.held_by(keeping.me()));
         }
         let Registered { accepted, seed, rules } = &registered;
-        Ok(placing::assigned(accepted, manifest, *seed, &keeping.storers().await?, &rules.regions, keeping.me()))
+        Ok(placing::assigned(accepted, manifest, *seed, &keeping.fit_storers().await?, &rules.regions, keeping.me()))
     }
 }
 

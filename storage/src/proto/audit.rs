@@ -10,13 +10,17 @@
 //! auditor checks every range against the fragment's root in its manifest, looks at its clock ([`Audit`]) and signs an [`AuditVerdict`]. 6. Two equal verdicts are the
 //! epoch's outcome ([`settle`]); outcomes make the node's [`Standing`].
 //!
+//! *Silence.* A node that commits to nothing, or to a list that leaves out a living object, would be asked for nothing. Auditors whose own records name it a holder ask it for its
+//! commitment, and judge one that shows none as one that does not answer: late if it answers pings, else offline ([`Audit::without_list`]). *Unknown* is left for what
+//! is the auditor's own trouble: its line, its books, the chain it asks, an opener that said nothing.
+//!
 //! *Chance.* Each range misses a share s of lost ranges with 1 - s, so d epochs notice it with 1 - (1 - s)^(20 d): for 1 % 18 % a day and 99.76 %
 //! in 30 ([`noticed`]). An opener that colludes can choose a nonce whose walk avoids what is lost; colluders who open a share c of the days leave
 //! (1 - c) d of them: 99.5 % stand up to c = 12 %.
 //!
-//! *Time.* [`auditor::Pace::deadline`] is round trip + 20 reads at twice the measured honest pace + the answer over the slowest line. With honest reads of
-//! 2 ms a node that fetches is caught from a round trip of 31 ms to its source on whatever tricks it plays, and of 9 ms if it does not hold back pings
-//! ([`auditor::Pace::caught_from`]).
+//! *Time.* [`auditor::Pace::deadline`] is round trip + 20 reads at twice the measured honest pace + the answer over the slowest line. By production's pace, whose floor is
+//! [`auditor::READ_LEAST`], a node that fetches is caught from a round trip of 37 ms to its source on whatever tricks it plays, and of 12 ms if it does not hold
+//! back pings; [`auditor::Pace::reach`] has the table, and `tributary storage status` this node's own figures.
 //!
 //! *Cost* per node and day: 20 reads of 16 KiB, 333 KB to each of three auditors; on chain two verdicts and a row of 55 bytes for each fragment whose rent is
 //! claimed (ARCHITECTURE, P8). 1,000 nodes audit each other with 1 GB a day, 12 kB/s over all of them.
@@ -39,7 +43,7 @@ use types::{
 
 pub use self::{
     answer::{Answer, Fault, Tops},
-    auditor::{Audit, Pace},
+    auditor::{Audit, Pace, Reach},
     chain::{Chain, Holding, Holdings, Seed},
     standing::Standing,
 };
@@ -59,7 +63,9 @@ pub fn roll_subnet(site: &Site) -> u64 {
     }
 }
 
-/// The outcome of an epoch from the verdicts that came: what two of the three drawn auditors say of the same holdings and nonce, else unknown.
+/// The outcome of an epoch from the verdicts that came: what two of the three drawn auditors say of the same holdings and nonce, else unknown. Late and
+/// offline are said of a node whatever it was sent: one auditor may have been shown a list and another none. If all three say in different ways that the node did not show what it
+/// holds, it was late: else one that is silent to the first, answers the second with rubbish and is offline to the third would be unknown every day.
 /// Verdicts by others, of another node or epoch, and second ones of the same auditor do not count; signatures were checked before.
 pub fn settle(node: Address, epoch: u64, auditors: &[Address], verdicts: &[AuditVerdict]) -> Verdict {
     let mut first = BTreeMap::<_, &AuditVerdict>::new();
@@ -69,12 +75,19 @@ pub fn settle(node: Address, epoch: u64, auditors: &[Address], verdicts: &[Audit
     }
     let mut said = BTreeMap::<_, usize>::new();
     for seen in first.values() {
-        // Who was offline was sent nothing, or nobody knows what arrived.
-        let of = if seen.verdict == Verdict::Offline { Hash32::ZERO } else { seen.nonce };
-        *said.entry((seen.verdict, seen.holdings, of)).or_default() += 1;
+        // Who was offline was sent nothing, or nobody knows what arrived; who was late may have shown one auditor a list and another none.
+        let is_silence = matches!(seen.verdict, Verdict::Offline | Verdict::Late);
+        let of = if is_silence { (Hash32::ZERO, Hash32::ZERO) } else { (seen.holdings, seen.nonce) };
+        *said.entry((seen.verdict, of)).or_default() += 1;
     }
     let agreed = said.into_iter().find(|(_, count)| 2 * count > AUDITORS);
-    agreed.map_or(Verdict::Unknown, |((verdict, ..), _)| verdict)
+    let is_shown_to_nobody =
+        first.len() == AUDITORS && first.values().all(|seen| matches!(seen.verdict, Verdict::Offline | Verdict::Late | Verdict::Failed));
+    match agreed {
+        Some(((verdict, _), _)) => verdict,
+        None if is_shown_to_nobody => Verdict::Late,
+        None => Verdict::Unknown,
+    }
 }
 
 /// Chance that a lost share of a node's ranges is noticed in so many epochs of honest openers.
@@ -169,6 +182,25 @@ mod tests {
         assert_eq!(outcome(&[seen(1, Failed), other_walk]), Unknown, "they saw different walks");
         let unsent = AuditVerdict { nonce: Hash32::ZERO, ..seen(2, Offline) };
         assert_eq!(outcome(&[seen(1, Offline), unsent]), Offline);
+    }
+
+    #[test]
+    fn silence_is_silence_whatever_each_auditor_was_shown() {
+        use Verdict::{Failed, Late, Offline, Passed, Unknown};
+        let drawn = [1, 2, 3].map(|byte| Address([byte; 20]));
+        let outcome = |verdicts: &[AuditVerdict]| settle(Address([9; 20]), 3, &drawn, verdicts);
+        let unlisted = AuditVerdict { holdings: Hash32::ZERO, nonce: Hash32::ZERO, ..seen(2, Late) };
+        assert_eq!(outcome(&[seen(1, Late), unlisted]), Late, "one was shown a list that it was not shown the bytes of");
+        assert_eq!(outcome(&[seen(1, Late), unlisted, seen(3, Passed)]), Late);
+        // As many faces as there are auditors.
+        assert_eq!(outcome(&[seen(1, Failed), seen(2, Late), seen(3, Offline)]), Late);
+        let other_walk = AuditVerdict { nonce: Hash32([7; 32]), ..seen(2, Failed) };
+        assert_eq!(outcome(&[seen(1, Failed), other_walk, seen(3, Offline)]), Late, "a failure is that of one walk");
+        // Where one passed it, or knows nothing, two must say the same; and two alone must.
+        for third in [Passed, Unknown] {
+            assert_eq!(outcome(&[seen(1, Failed), seen(2, Late), seen(3, third)]), Unknown);
+        }
+        assert_eq!(outcome(&[seen(1, Failed), seen(2, Offline)]), Unknown);
     }
 
     #[test]

@@ -72,6 +72,17 @@ pub fn profile(sites: &BTreeMap<Address, Site>, regions: &BTreeSet<Region>) -> P
     Profile::for_operators(places(sites, &Rules { subnet_max: Some(SUBNET_MAX), regions: regions.clone() }))
 }
 
+/// Who is given no new fragments, by the words of operators that were asked whom their books of audits have suspended: those whom more than half name. Outcomes of audits are
+/// the same for all who heard the verdicts, so honest ones differ for moments alone; fewer liars than half neither shut anybody out nor let anybody in.
+pub fn suspended<'w>(words: impl IntoIterator<Item = &'w BTreeSet<Address>>) -> BTreeSet<Address> {
+    let (mut named, mut count) = (BTreeMap::<Address, usize>::new(), 0);
+    for word in words {
+        count += 1;
+        word.iter().for_each(|operator| *named.entry(*operator).or_default() += 1);
+    }
+    named.into_iter().filter(|(_, by)| 2 * by > count).map(|(operator, _)| operator).collect()
+}
+
 /// Too few operators for one fragment each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -206,6 +217,21 @@ mod tests {
         assert!(!placed.contains(&Address([200; 20])));
         assert_eq!(places(&some, &Rules::of(code(4, 12), BTreeSet::new())), 24);
         assert_eq!(places(&some, &Rules::default()), 25);
+    }
+
+    #[test]
+    fn whom_more_than_half_have_suspended_is_placed_nowhere() {
+        let word = |names: &[u8]| -> BTreeSet<Address> { names.iter().map(|name| Address([*name; 20])).collect() };
+        assert_eq!(suspended(&[]), word(&[]), "nobody was asked");
+        assert_eq!(suspended(&[word(&[1, 2]), word(&[1]), word(&[1, 3]), word(&[]), word(&[2])]), word(&[1]), "3 of 5");
+        assert_eq!(suspended(&[word(&[1]), word(&[])]), word(&[]), "half is not more than half");
+        let mut fit = sites(24, 12);
+        let rules = Rules::of(code(4, 12), BTreeSet::new());
+        let before = place(SEED, OBJECT, code(4, 12), &fit, &rules).unwrap();
+        let out = suspended(&[BTreeSet::from([before[0], before[5]])]);
+        fit.retain(|operator, _| !out.contains(operator));
+        let after = place(SEED, OBJECT, code(4, 12), &fit, &rules).unwrap();
+        assert!(after.iter().all(|holder| !out.contains(holder)) && after.len() == 12);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     message::{DETAIL_BYTES_MAX, Refusal, Request},
     range::{BLOCK_GROUPS, GROUP_BYTES},
 };
-use crate::erasure::{ObjectManifest, VerifiedFragment};
+use crate::erasure::{FragmentRoot, ObjectManifest, VerifiedFragment};
 
 /// Groups sent in one turn.
 pub const PIECE_GROUPS: u32 = BLOCK_GROUPS;
@@ -140,6 +140,11 @@ pub fn plan_put(
         return Err(Refusal::Full { free, need });
     }
     let fragment = manifest.verify(index, fragment).map_err(|error| invalid(&error))?;
+    // Readers go by BLAKE3; whoever holds it will sign for the keccak root, and loses its stake where no bytes lead to that.
+    let named = manifest.fragments().get(usize::from(index)).map(|root| root.keccak);
+    if named != Some(FragmentRoot::of(fragment.bytes()).keccak) {
+        return Err(Refusal::Invalid { detail: format!("the manifest names another keccak root than that of fragment {index}") });
+    }
     Ok(PutPlan { manifest, fragment })
 }
 
@@ -202,6 +207,13 @@ mod tests {
             matches!(refused(2, &fragments[1], 1_000, Some(2)), Refusal::Invalid { detail } if detail.contains("fragment 2 of object"))
         );
         assert!(matches!(refused(9, &fragments[1], 1_000, Some(9)), Refusal::Invalid { detail } if detail.contains("none with index 9")));
+        // The keccak root of fragment 2 is changed: 64 bytes for each, 32 of them BLAKE3.
+        let mut lying = bytes.clone();
+        let at = bytes.len() - 5 * 64 + 2 * 64 + 32;
+        lying[at] ^= 1;
+        let error = plan_put(&lying, 2, fragments[2].clone(), facts(1_000, Some(2))).unwrap_err();
+        assert!(matches!(error, Refusal::Invalid { detail } if detail.contains("another keccak root than that of fragment 2")));
+        assert!(plan_put(&lying, 1, fragments[1].clone(), facts(1_000, Some(1))).is_ok(), "the others' roots are true");
         let error = plan_put(b"x", 0, vec![], facts(1_000, Some(0))).unwrap_err();
         assert!(matches!(error, Refusal::Invalid { detail } if detail.contains("not an object manifest")));
     }

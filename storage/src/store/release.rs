@@ -1,6 +1,8 @@
 //! Releasing: what is kept no longer. A record says so in the open segment, durable before the call returns, so that nobody who reads the
 //! segments without the index brings the item back. The bytes go when [`Store::collect`] reaches their segment.
 
+use std::collections::BTreeSet;
+
 use types::id::BlobId;
 
 use super::{Item, Store, StoreError, segment::Header};
@@ -44,10 +46,18 @@ impl Store {
     /// # Errors
     /// As [`Store::release`].
     pub fn release_object(&self, object: BlobId) -> Result<usize, StoreError> {
+        self.release_object_but(object, &BTreeSet::new())
+    }
+
+    /// The same but for some fragments, and but for the manifest if one of them is kept here; says how many others were.
+    ///
+    /// # Errors
+    /// As [`Store::release`].
+    pub fn release_object_but(&self, object: BlobId, kept: &BTreeSet<u8>) -> Result<usize, StoreError> {
         let mut writer = self.writing()?;
-        let fragments = self.fragments_of(object)?;
+        let (stay, fragments): (Vec<u8>, Vec<u8>) = self.fragments_of(object)?.into_iter().partition(|index| kept.contains(index));
         let mut gone: Vec<Item> = fragments.iter().map(|index| Item::Fragment { object, index: *index }).collect();
-        if self.0.index.get(Item::Blob(object))?.is_some() {
+        if stay.is_empty() && self.0.index.get(Item::Blob(object))?.is_some() {
             gone.push(Item::Blob(object));
         }
         if !gone.is_empty() {
@@ -63,10 +73,18 @@ impl Store {
     /// [`StoreError::Proof`] if it convicts nobody, and as [`Store::release`]. If the proof alone found no room the object is void all the same, and
     /// nobody can be shown why.
     pub fn void(&self, proof: &Proof) -> Result<usize, StoreError> {
+        self.void_but(proof, &BTreeSet::new())
+    }
+
+    /// The same, but some fragments stay for now ([`Store::release_object_but`]), for whoever is bound to show them; none is taken again.
+    ///
+    /// # Errors
+    /// As [`Store::void`].
+    pub fn void_but(&self, proof: &Proof, kept: &BTreeSet<u8>) -> Result<usize, StoreError> {
         let (object, records) = (proof.check()?.object(), self.records());
         // First the word, then the release: what is put in between is released with the rest.
         records.insert_new(VOIDED, &object.0, &[1])?;
-        let fragments = self.release_object(object)?;
+        let fragments = self.release_object_but(object, kept)?;
         let proof = self.put(&proof.encode())?;
         records.put(VOIDED, &object.0, &proof.0)?;
         Ok(fragments)

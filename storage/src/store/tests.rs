@@ -341,20 +341,44 @@ fn a_rotten_fragment_stays_marked_over_a_restart_until_it_is_stored_anew() {
     assert_eq!(store.recheck(9).unwrap(), Rechecked { rotten: vec![], mended: vec![item] }, "a mark without a cause");
 }
 
-#[test]
-fn an_object_that_was_proved_false_is_released_and_never_kept_again() {
-    let store = on(&CrashDisk::default());
+/// Fragments of one object under the name of another's content, and the proof of that.
+fn lying() -> (Encoded, crate::erasure::Proof) {
     let mut lying = object();
-    put_fragment(&store, &lying, 0);
-    // Fragments of one object under the name of another's content.
     let mut bytes = lying.manifest.encode();
     bytes[20] ^= 1;
     lying.manifest = ObjectManifest::decode(&bytes).unwrap();
+    let fragments: Vec<_> =
+        (0..3_u8).map(|index| lying.manifest.verify(index, lying.fragments[usize::from(index)].clone()).unwrap()).collect();
+    let proof = crate::erasure::Proof::find(&lying.manifest, &fragments).unwrap().unwrap();
+    (lying, proof)
+}
+
+#[test]
+fn what_somebody_is_bound_to_show_of_a_void_object_stays_until_it_is_released() {
+    let store = on(&CrashDisk::default());
+    let (lying, proof) = lying();
+    let (void, kept) = (lying.manifest.id(), std::collections::BTreeSet::from([2]));
+    (0..3).for_each(|index| put_fragment(&store, &lying, index));
+    assert_eq!(store.void_but(&proof, &kept).unwrap(), 2);
+    assert!(store.is_void(void).unwrap() && store.proof_of(void).unwrap() == Some(proof.clone()));
+    assert_eq!(store.get_fragment(void, 2).unwrap().as_deref(), Some(lying.fragments[2].as_slice()));
+    assert!(store.manifest(void).unwrap().is_some() && store.fragments_of(void).unwrap() == [2]);
+    let fragment = lying.manifest.verify(0, lying.fragments[0].clone()).unwrap();
+    assert!(matches!(store.put_fragment(&lying.manifest, &fragment), Err(StoreError::Void { .. })), "none is taken again");
+    assert_eq!(store.release_object_but(void, &kept).unwrap(), 0);
+    assert_eq!(store.release_object_but(void, &std::collections::BTreeSet::new()).unwrap(), 1);
+    assert!(store.manifest(void).unwrap().is_none() && store.fragments_of(void).unwrap().is_empty() && store.is_void(void).unwrap());
+}
+
+#[test]
+fn an_object_that_was_proved_false_is_released_and_never_kept_again() {
+    let store = on(&CrashDisk::default());
+    put_fragment(&store, &object(), 0);
+    let (lying, proof) = lying();
     put_fragment(&store, &lying, 0);
     put_fragment(&store, &lying, 2);
     let fragments: Vec<_> =
         (0..3_u8).map(|index| lying.manifest.verify(index, lying.fragments[usize::from(index)].clone()).unwrap()).collect();
-    let proof = crate::erasure::Proof::find(&lying.manifest, &fragments).unwrap().unwrap();
     let (proof, void) = (crate::erasure::Proof::decode(&proof.encode()).unwrap(), lying.manifest.id());
     assert_eq!(store.void(&proof).unwrap(), 2);
     assert!(matches!(store.put_fragment(&lying.manifest, &fragments[1]), Err(StoreError::Void { .. })));

@@ -1,12 +1,15 @@
 //! What money commands are told that cannot be: each refusal says what, where and the fix, and nothing is sent or written.
 
-use harness::files;
+use harness::{cluster::text, files};
 use types::{
     amount::{Amount, WEI_PER_OPEN},
     id::Address,
 };
 
 use super::{Row, chain::Place, check, row};
+
+/// An id that no case has.
+const CASE: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_commands_that_cannot_be_carried_out_send_nothing_and_say_what_to_do() {
@@ -20,7 +23,7 @@ async fn money_commands_that_cannot_be_carried_out_send_nothing_and_say_what_to_
     let before = money().await;
     command_lines(&place).await;
     check(&place.tributary, &place.folder, &never_staked()).await;
-    check(&place.tributary, &place.folder, &of_nobody()).await;
+    check(&place.tributary, &place.folder, &of_nobody(text(&place.folder.join("tributary.toml")))).await;
     assert_eq!(money().await, before, "no transaction was sent");
 
     // The same with something there, which is asked for in the wrong amount or too early.
@@ -54,6 +57,12 @@ async fn command_lines(place: &Place) {
         (&["stake", "leave", "king"], &["king", "poster"]),
         (&["stake", "release", "fault"], &["fault"]),
         (&["claim", "--for", "nobody"], &["nobody"]),
+        (&["audit", "case"], &["open", "answer", "close"]),
+        (&["audit", "case", "open"], &["EVIDENCE"]),
+        (&["audit", "case", "open", "nowhere.json", "--part", "-1"], &["-1"]),
+        (&["audit", "case", "close", "0x12"], &["0x12"]),
+        (&["audit", "case", "answer", "everything"], &["everything"]),
+        (&["audit", "case", "list", "--node", "somebody"], &["somebody"]),
         (&["chain", "deploy", "--governor", "0x12", "--protocol", "0x12"], &["0x12"]),
         (&["wallet", "deposit", "1 OPEN", "--yes", "--dry-run"], &["--yes", "--dry-run"]),
     ] {
@@ -91,7 +100,7 @@ fn never_staked() -> Vec<Row> {
 }
 
 /// What belongs to others, or is not there.
-fn of_nobody() -> Vec<Row> {
+fn of_nobody(config: &str) -> Vec<Row> {
     vec![
         row(&["registry", "freeze", "1@1"], &["asset 1 is not registered", "nothing was sent"]),
         row(&["registry", "freeze", "1"], &["ASSET@VERSION"]),
@@ -100,6 +109,10 @@ fn of_nobody() -> Vec<Row> {
         row(&["registry", "publish", "9", "--content", &"0a".repeat(32)], &["asset 9 is not registered", "nothing was sent"]),
         row(&["datanet", "rent", "nothing", "--prepay", "1 OPEN"], &["no Datanet is called \"nothing\""]),
         row(&["claim", "--credit", "nowhere.json"], &["nowhere.json", "No such file"]),
+        row(&["audit", "case", "open", "nowhere.json"], &["nowhere.json", "No such file"]),
+        row(&["audit", "case", "open", config], &["tributary.toml", "expected evidence of a failed audit"]),
+        row(&["audit", "case", "close", CASE], &["no case 0x", "audit case list"]),
+        row(&["audit", "case", "answer", CASE], &["no case 0x", "audit case list"]),
         row(&["registry", "show", "1"], &["asset 1 is not registered", "no other one is"]),
         row(&["epoch", "show", "7"], &["no epoch has opened yet", "nodes open one when they settle"]),
         row(&["epoch", "export", "7", "--out", "anywhere"], &["epoch 7 has no payout on the chain yet"]),

@@ -384,6 +384,7 @@ impl Run<'_> {
     async fn estimate(&self, state: &State, new: &[Cut], rent_epochs: u64) -> anyhow::Result<Estimate> {
         let least = usize::from(Profile::DEVNET.total());
         let storers = self.network.operators(state, least, self.chain.deployment().chain_id).await?;
+        let storers = self.network.fit(storers).await?;
         let profile = placing::profile(&storers, &placing::residency(state, self.datanet)?);
         let (gas_price, rent_price) = (self.chain.client.gas_price().await?, self.chain.client.rent_price().await?);
         Ok(Estimate::of(new, profile, gas_price.0, rent_price, rent_epochs))

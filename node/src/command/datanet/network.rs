@@ -20,7 +20,10 @@ use types::id::{Address, NodeId};
 
 use super::Context;
 use crate::{
-    datanet::placing::{self, Storers},
+    datanet::{
+        keeping::suspended,
+        placing::{self, Storers},
+    },
     peers,
     service::settlement::loopback_any,
 };
@@ -35,17 +38,17 @@ const STRANGERS_MAX: usize = 96;
 
 /// The network as a command uses it.
 #[derive(Debug)]
-pub(super) struct Network {
-    pub(super) overlay: OverlayHandle,
-    pub(super) bulk: Arc<BulkEndpoint>,
+pub(in crate::command) struct Network {
+    pub(in crate::command) overlay: OverlayHandle,
+    pub(in crate::command) bulk: Arc<BulkEndpoint>,
 }
 
 /// Storage nodes and where they serve.
-pub(super) type Storing = BTreeMap<NodeId, SocketAddr>;
+pub(in crate::command) type Storing = BTreeMap<NodeId, SocketAddr>;
 
 impl Network {
     /// Joins through `bootstrap`, or through the configuration's addresses if there is none.
-    pub(super) async fn join(context: &Context, bootstrap: &[String]) -> anyhow::Result<Self> {
+    pub(in crate::command) async fn join(context: &Context, bootstrap: &[String]) -> anyhow::Result<Self> {
         let mut config = context.config()?;
         if !bootstrap.is_empty() {
             config.bootstrap = bootstrap.to_vec();
@@ -58,7 +61,7 @@ impl Network {
     }
 
     /// Leaves in order.
-    pub(super) async fn leave(self) {
+    pub(in crate::command) async fn leave(self) {
         self.overlay.shutdown().await;
         self.bulk.close().await;
     }
@@ -83,8 +86,17 @@ impl Network {
         Ok(storers)
     }
 
+    /// Of them those that may be given fragments: whom the others' books of audits have not suspended.
+    pub(super) async fn fit(&self, mut storers: Storers) -> anyhow::Result<Storers> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).context("randomness")?;
+        let suspended = suspended(&self.bulk, &storers, u64::from_be_bytes(seed)).await?;
+        storers.retain(|operator, _| !suspended.contains(operator));
+        Ok(storers)
+    }
+
     /// Nodes that store and where they serve, once a registered one is heard of: all that have stake, and of the others [`STRANGERS_MAX`].
-    pub(super) async fn storing(&self, state: &State, chain_id: u64) -> anyhow::Result<Storing> {
+    pub(in crate::command) async fn storing(&self, state: &State, chain_id: u64) -> anyhow::Result<Storing> {
         self.operators(state, 1, chain_id).await?;
         Ok(storing(&self.overlay.ads().await?, &staked(state)))
     }

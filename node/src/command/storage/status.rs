@@ -7,7 +7,10 @@ use super::{Context, ObjectRow, Report, picture, report};
 use crate::{
     notice::now_s,
     output::table,
-    service::{keeping::report::Stands, upkeep},
+    service::{
+        keeping::report::{PaceRow, Stands},
+        upkeep,
+    },
 };
 
 /// Show what the running node holds, how each object stands, and how its audits ended.
@@ -29,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 fn describe(report: &Report) -> String {
     let percent = report.used_bytes.saturating_mul(100) / report.used_bytes.saturating_add(report.free_bytes).max(1);
     let mut text = format!(
-        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\nupkeep    {}\n",
+        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\npace      {}\nupkeep    {}\n",
         report.node,
         report.epoch,
         report.used_bytes,
@@ -37,6 +40,7 @@ fn describe(report: &Report) -> String {
         report.standing,
         audits(report),
         report.roll,
+        paced(report.pace),
         upkept(&report.upkeep, now_s())
     );
     if !report.is_storing {
@@ -56,6 +60,22 @@ fn describe(report: &Report) -> String {
 fn audits(report: &Report) -> String {
     let each: Vec<_> = report.audits.iter().map(|audit| format!("{} {:?}", audit.epoch, audit.outcome).to_lowercase()).collect();
     if each.is_empty() { "none yet".to_owned() } else { format!("epoch {}", each.join(", ")) }
+}
+
+/// What the node grants those that it audits, and who is caught by it.
+fn paced(pace: Option<PaceRow>) -> String {
+    let Some(pace) = pace else { return "no epoch of audits yet".to_owned() };
+    let tenths = |micros: u64| format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100);
+    let origin =
+        if pace.is_measured { "measured on this store, at least 5 ms" } else { "the most that counts: too little is held to measure" };
+    format!(
+        "{} for a range of 16 KiB ({origin}): an answer is due {} after its challenge, beside the round trip; who fetches what it is asked for is caught from {} to its source, or {} if it answers pings at once",
+        tenths(pace.read_us),
+        tenths(pace.deadline_us),
+        // A microsecond above the bound, and never below it in print.
+        tenths(pace.caught_from_us + 99),
+        tenths(pace.caught_from_if_plain_us + 99)
+    )
 }
 
 /// What the node does by itself, in a line or some.
@@ -112,13 +132,17 @@ fn line(row: &ObjectRow, report: &Report) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use storage::proto::audit::Pace;
     use types::{
         audit::Verdict,
         id::{Address, NodeId},
     };
 
     use super::*;
-    use crate::service::keeping::report::{AuditRow, FragmentRow};
+    use crate::service::{
+        auditing::Granted,
+        keeping::report::{AuditRow, FragmentRow},
+    };
 
     fn example() -> Report {
         let fragment = |byte, stands| FragmentRow { holder: Address([byte; 20]), stands };
@@ -153,6 +177,7 @@ mod tests {
                 AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
             ],
             roll: "not on the roll".to_owned(),
+            pace: Some(PaceRow::of(Granted { pace: Pace::LEAST, is_measured: true })),
             upkeep: upkeep::Report {
                 scrub: upkeep::Scrub { days: 14, bytes_per_s: 7, bytes: 30, bytes_total: 250, ..upkeep::Scrub::default() },
                 rotten: vec!["fragment 2 of object 07".to_owned()],
@@ -187,6 +212,22 @@ mod tests {
         let idle = Report { objects: vec![], audits: vec![], ..example() };
         assert!(describe(&idle).contains("none yet") && describe(&idle).contains("no fragments are held"));
         assert!(describe(&Report { is_storing: false, ..idle }).contains("storage = true"));
+    }
+
+    #[test]
+    fn the_pace_is_told_with_who_is_caught_by_it() {
+        let text = describe(&example());
+        let told = "pace      5.0 ms for a range of 16 KiB (measured on this store, at least 5 ms): an answer is due 331.0 ms after its challenge, beside the round trip; who fetches what it is asked for is caught from 36.6 ms to its source, or 11.6 ms if it answers pings at once";
+        assert!(text.contains(told), "{text}");
+        let idle = paced(Some(PaceRow::of(Granted { pace: Pace::MOST, is_measured: false })));
+        assert!(
+            idle.starts_with("25.0 ms")
+                && idle.contains("too little is held")
+                && idle.contains("from 76.6 ms")
+                && idle.contains("or 31.6 ms"),
+            "{idle}"
+        );
+        assert_eq!(paced(None), "no epoch of audits yet");
     }
 
     #[test]

@@ -13,11 +13,8 @@ use storage::proto::audit::{
 use tokio::time::Instant;
 use types::id::{Address, BlobId, Hash32, NodeId};
 
-use super::{Auditing, Mail, auditor::ask, holdings};
-use crate::{
-    datanet::exchange::{recv_message, send_message},
-    service::keeping::Notice,
-};
+use super::{Auditing, Mail, auditor::ask, holdings, promises::committed};
+use crate::datanet::exchange::{recv_message, send_message};
 
 /// How long an auditor waits for this node to have the beacon's block too: it may be some seconds ahead. Less than it waits for a page.
 const BEACON_WAIT: Duration = Duration::from_secs(8);
@@ -51,6 +48,7 @@ impl Auditing {
         match ask {
             Ask::Ping => Ok(Reply::Here),
             Ask::Holdings { epoch, from } => self.page(epoch, from).await,
+            Ask::Commitment { epoch } => self.commitment(epoch).await,
             Ask::Challenge { epoch, nonce } => self.challenged(by, epoch, nonce).await.map(Box::new).map(Reply::Answer),
             Ask::Opened { epoch, node, nonce } => {
                 let opener = self.books().auditors(epoch, node).first().copied();
@@ -90,6 +88,14 @@ impl Auditing {
                 None => bail!("the beacon of epoch {epoch} is not known here yet"),
             }
         }
+    }
+
+    /// What this node has committed to. If it has not yet, since it was away when others did, it is bound now: better late than silent.
+    async fn commitment(&self, epoch: u64) -> anyhow::Result<Reply> {
+        let current = super::OWN | self.keeping.epoch();
+        ensure!(epoch == current || self.own_of(epoch).is_some(), "epoch {epoch} is not now");
+        let bytes = self.bind(epoch).await?.context("this node does not store")?;
+        Ok(Reply::Commitment(Box::new(committed(&bytes)?)))
     }
 
     /// A page of what this node committed to. Not before it has the beacon itself: who is given the list may challenge, and the clock runs then.
@@ -142,7 +148,7 @@ impl Auditing {
                 bail!("{erased}");
             }
             tracing::error!(%object, fragment, epoch, "an auditor asked for bytes that are damaged here");
-            self.keeping.notice(Notice::Damaged { object, fragment });
+            holdings::damage(&self.keeping, object, fragment)?;
         }
         let bytes = answer.encode();
         let signature = self.keeping.seed.sign_chatter(ANSWER_PURPOSE, &answer_body(epoch, nonce, &bytes));

@@ -1,24 +1,17 @@
 //! One audit by this node: the shell of `storage::proto::audit::Audit`.
 //!
-//! What the node committed to is fetched page by page and believed as far as it is shown: each fragment by the object's record, checked against the
-//! registry and this node's own, and by a manifest that hashes to the object. A list that is not what was committed to, or leaves out a fragment that this node's records
-//! name the node for since before the epoch, is signed for by nobody (*unknown*); the left-out fragment is told to repair.
+//! What the node committed to is learned first (`learning`). A node that shows no commitment, or a list that is not what it committed to, or one that leaves out a living fragment
+//! that this node's records name it for since before the epoch, is audited as one that is silent ([`Audit::without_list`]); the left-out fragment is told to repair.
+//! *Unknown* is said for this node's own trouble alone: its disk, the chain it asks, a line over which nobody answers, and an object that was erased on request since the node committed.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use p2p::bulk::BulkEndpoint;
-use serde::Serialize;
-use storage::{
-    erasure::ObjectManifest,
-    proto::{
-        audit::{
-            Answer, Audit, Holdings, Pace, Seed,
-            auditor::{Input, Output, PATIENCE, READ_MAX, READS_MIN, ROUND_TRIP_MAX},
-            message::{Ask, Listed, REPLY_BYTES_MAX, Reply, SignedAnswer},
-        },
-        keeping::Record,
-    },
+use storage::proto::audit::{
+    Audit, Pace, Seed,
+    auditor::{Input, Output, PATIENCE, READS_MIN, ROUND_TRIP_MAX},
+    message::{Ask, REPLY_BYTES_MAX, Reply, SignedAnswer},
 };
 use tokio::time::Instant;
 use types::{
@@ -29,27 +22,22 @@ use types::{
     time::Time,
 };
 
-use super::{AUDIT_ALPN, Auditing, Mail, Mailbox, answering::check_answer, holdings};
+use super::{
+    AUDIT_ALPN, Auditing, Mail, Mailbox,
+    answering::check_answer,
+    evidence::keep_evidence,
+    holdings,
+    learning::{Unlisted, learn},
+};
 use crate::{
-    data::write_atomic,
     datanet::{exchange::round, placing::Storer},
-    service::{
-        keeping::{Keeping, Notice},
-        repair::next,
-    },
+    service::keeping::Keeping,
 };
 
-/// Longest wait for a page of a list: a megabyte at 3 Mbit/s, after some seconds in which the node waits for the beacon.
-const PAGE_LIMIT: Duration = Duration::from_secs(15);
-/// A read counts as no shorter than this, what a disk that turns takes: from the page cache of an idle machine an auditor would grant an honest node
-/// microseconds. With it a node is caught fetching from a round trip of 37 ms to its source on, whatever tricks it plays.
-const READ_LEAST: Duration = Duration::from_millis(5);
-/// Blocks from a commitment in an epoch of the chain to its audit, with some turns that nobody takes.
-const COMMITTED_BLOCKS: u64 = 64;
+/// Others of whom one must answer before a node is said to be offline.
+const OTHERS_MAX: usize = 8;
 /// Longest wait for another auditor to hear a nonce.
 const OPENED_LIMIT: Duration = Duration::from_secs(10);
-/// Answers of failed audits that are kept as evidence; a network in which more fail has other worries.
-const EVIDENCE_MAX: usize = 256;
 
 /// What this node is to audit.
 #[derive(Debug, Clone)]
@@ -70,11 +58,9 @@ pub(super) async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask
     Ok(Reply::decode(&round(bulk, (node, addr), AUDIT_ALPN, &ask.encode(), REPLY_BYTES_MAX, limit).await?)?)
 }
 
-/// How fast this node reads ranges of its own fragments, which is what it grants others; what it can grant at most if it holds too little to measure.
-pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> Pace {
-    let most = || Pace::of(&[READ_MAX; READS_MIN]).expect("as many reads as are asked for");
-    let Some(own) = own else { return most() };
-    let store = keeping.store.clone();
+/// How fast this node reads ranges of its own fragments, which is what it grants others; nothing if it holds too little to measure.
+pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> Option<Pace> {
+    let (own, store) = (own?, keeping.store.clone());
     let measured = tokio::task::spawn_blocking(move || {
         let ranges = own.holdings.ranges();
         let mut reads = Vec::new();
@@ -87,124 +73,81 @@ pub(super) async fn pace(keeping: &Keeping, own: Option<Arc<holdings::Own>>) -> 
             if let Some(shown) = holdings::open(&store, holding, place) {
                 // Hashed as its place in the walk is.
                 std::hint::black_box(keccak(&[&shown.bytes]));
-                reads.push(started.elapsed().max(READ_LEAST));
+                reads.push(started.elapsed());
             }
         }
-        Pace::of(&reads)
+        Pace::measured(&reads)
     });
-    measured.await.ok().flatten().unwrap_or_else(most)
+    measured.await.ok().flatten()
 }
 
 /// Audits one node; nothing if there is nothing to say of it.
-pub(super) async fn audit(auditing: &Arc<Auditing>, of: Assignment, mut mail: Mailbox) -> Option<AuditVerdict> {
+pub(super) async fn audit(auditing: &Arc<Auditing>, mut of: Assignment, mut mail: Mailbox) -> Option<AuditVerdict> {
+    // Letters that come while the list is learned count from when they came: who delays its list gains no time for its answer.
+    let started = Instant::now();
     let (keeping, node, epoch) = (&auditing.keeping, of.node, of.epoch);
-    let storer = keeping.storers().await.ok()?.get(&node).copied();
-    let committed = of.commit.as_ref().map(|commit| commit.document);
-    let listed = match (storer, &committed) {
-        (Some(storer), Some(commit)) => list(auditing, storer, commit).await,
-        _ => Err(anyhow::anyhow!("it committed to nothing, or is not heard")),
-    };
-    let (holdings, is_known) = match listed {
-        Ok(holdings) => (holdings, true),
+    let storer = match keeping.storers().await {
+        Ok(storers) => storers.get(&node).copied(),
         Err(error) => {
-            tracing::info!(%node, epoch, error = format!("{error:#}"), "what a node holds is not known here");
-            (Holdings::new([]), false)
+            tracing::warn!(%node, epoch, error = format!("{error:#}"), "an audit is left out: this node is about to stop");
+            return None;
         }
     };
-    let root = committed.map_or(Hash32::ZERO, |commit| commit.holdings);
-    let mut nonce = [0; 32];
-    if of.is_opener && getrandom::fill(&mut nonce).is_err() {
-        return None;
+    let listed = learn(auditing, storer, &mut of).await;
+    if let Err(error) = &listed {
+        tracing::info!(%node, epoch = super::number(epoch), %error, "what a node holds is not known here");
     }
-    let mut nonce = Hash32(nonce);
-    // An audit that a restart broke off is opened by the same nonce: the node answers no second one.
-    if of.is_opener && !super::is_own(epoch) {
-        let kept = auditing.books().opening(epoch, node, nonce);
-        match kept {
-            Ok(kept) => nonce = kept,
-            Err(error) => {
-                tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");
-                return None;
-            }
+    let is_trouble = matches!(listed, Err(Unlisted::Trouble(_)));
+    let nonce = of.nonce(auditing)?;
+    let listed = listed.ok();
+    let (core, objects) = match listed.clone() {
+        Some(holdings) => {
+            let objects = holdings.entries().iter().map(|holding| holding.object).collect();
+            let seed = Seed { beacon: of.beacon, node, epoch, holdings: holdings.root(), nonce };
+            let core = if of.is_opener { Audit::opener } else { Audit::witness };
+            (core(keeping.me(), seed, holdings, of.pace), objects)
         }
-    }
-    let seed = Seed { beacon: of.beacon, node, epoch, holdings: root, nonce };
-    let objects = holdings.entries().iter().map(|holding| holding.object).collect();
-    let core = if of.is_opener { Audit::opener } else { Audit::witness };
-    let core = core(keeping.me(), seed, holdings, of.pace);
-    let mut line = Line { auditing, of: &of, storer, core, objects, started: Instant::now(), is_known, failed: None };
+        None => {
+            let seed = Seed { beacon: of.beacon, node, epoch, holdings: Hash32::ZERO, nonce };
+            (Audit::without_list(keeping.me(), seed, of.is_opener), Vec::new())
+        }
+    };
+    let mut line = Line { auditing, of: &of, storer, core, objects, started, is_trouble, failed: None };
     let verdict = line.run(&mut mail).await;
     if let (Verdict::Failed, Some((nonce, answer))) = (verdict.verdict, &line.failed)
-        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer)
+        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer, listed.as_ref())
     {
         tracing::error!(%node, epoch, error = format!("{error:#}"), "the answer of a failed audit is not kept");
     }
-    Some(verdict)
+    // Rent is paid on `passed`, and none to who is suspended: it may have become so since the draw.
+    let is_paid = super::is_own(epoch) || verdict.verdict != Verdict::Passed || auditing.books().is_paid(node, verdict.verdict);
+    if !is_paid {
+        tracing::info!(%node, epoch, "a suspended node gets no verdict that rent is paid on");
+    }
+    is_paid.then_some(verdict)
 }
 
-/// The list behind a commitment, every entry of it shown.
-async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) -> anyhow::Result<Holdings> {
-    let keeping = &auditing.keeping;
-    let (mut entries, mut from) = (BTreeMap::new(), BlobId::ZERO);
-    loop {
-        let asked = Ask::Holdings { epoch: commit.epoch, from };
-        let (page, is_more) = match ask(&keeping.bulk, storer.node, storer.addr, &asked, PAGE_LIMIT).await? {
-            Reply::Holdings { page, is_more } => (page, is_more),
-            Reply::Refused(reason) => bail!("{reason}"),
-            Reply::Here | Reply::Answer(_) | Reply::Verdict(_) => bail!("it answered another question"),
-        };
-        for listed in &page {
-            let holding = shown(keeping, commit.node, listed).await?;
-            entries.insert(holding.object, holding);
+impl Assignment {
+    /// What an opener challenges with, zero for a witness; nothing if none can be drawn or kept.
+    fn nonce(&self, auditing: &Auditing) -> Option<Hash32> {
+        let Self { epoch, node, is_opener, .. } = *self;
+        let mut nonce = [0; 32];
+        if is_opener && getrandom::fill(&mut nonce).is_err() {
+            return None;
         }
-        ensure!(entries.len() as u64 <= commit.ranges, "it lists more than it committed to");
-        match entries.last_key_value() {
-            Some((last, _)) if is_more && *last >= from => from = next(*last),
-            _ if is_more => bail!("it lists nothing new"),
-            _ => break,
+        // An audit that a restart broke off is opened by the same nonce: the node answers no second one.
+        if !is_opener || super::is_own(epoch) {
+            return Some(Hash32(nonce));
+        }
+        let kept = auditing.books().opening(epoch, node, Hash32(nonce));
+        match kept {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                tracing::error!(%node, epoch, error = format!("{error:#}"), "an audit is not opened");
+                None
+            }
         }
     }
-    for (object, fragment) in holdings::known_of(keeping, commit.node).await? {
-        if entries.contains_key(&object) || has_moved_lately(keeping, object, commit.epoch)? {
-            continue;
-        }
-        keeping.notice(Notice::Damaged { object, fragment });
-        bail!("it leaves out fragment {fragment} of object {object}");
-    }
-    let holdings = Holdings::new(entries.into_values());
-    ensure!(holdings.root() == commit.holdings && holdings.ranges() == commit.ranges, "its list is not what it committed to");
-    Ok(holdings)
-}
-
-/// Checks one entry: the record stands, names the node, and the manifest is the object's.
-async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> anyhow::Result<storage::proto::audit::Holding> {
-    let record = Record::decode(&listed.record)?;
-    let registered = keeping.registered(record.object()).await?;
-    let own = keeping.record(record.object())?;
-    registered.check(&keeping.chain, keeping.epoch_blocks, &record, own.as_ref()).await?;
-    let record = match own {
-        Some(mut own) => own.merge(&record).map(|_| own)?,
-        None => record,
-    };
-    let object = record.object();
-    let fragment = registered.assignment(&record)?.held_by(node).with_context(|| format!("no fragment of object {object} is its own"))?;
-    let manifest = ObjectManifest::decode_as(object, &listed.manifest)?;
-    holdings::holding(&manifest, fragment)
-}
-
-/// Whether an object came, or something of it moved, about when the node committed or since: then two honest lists may differ.
-fn has_moved_lately(keeping: &Keeping, object: BlobId, epoch: u64) -> anyhow::Result<bool> {
-    let tip = keeping.snapshots.borrow().tip.number;
-    let is_new = crate::datanet::placing::registered(&keeping.state(), object)
-        .is_none_or(|accepted| accepted.accepted.0 + keeping.epoch_blocks + COMMITTED_BLOCKS > tip);
-    if is_new {
-        return Ok(true);
-    }
-    // In the chain's epochs nodes commit when they see them open.
-    let epoch =
-        if super::is_own(epoch) { super::number(epoch) } else { keeping.epoch().saturating_sub(COMMITTED_BLOCKS / keeping.epoch_blocks) };
-    let record = keeping.record(object)?;
-    Ok(record.is_some_and(|record| record.epochs().iter().any(|moved| moved + 1 >= epoch)))
 }
 
 /// The audit under way.
@@ -216,8 +159,8 @@ struct Line<'a> {
     /// What it listed.
     objects: Vec<BlobId>,
     started: Instant,
-    /// Whether the list behind the commitment is known.
-    is_known: bool,
+    /// Whether this node cannot tell what the node holds, by its own doing.
+    is_trouble: bool,
     /// The last answer that came.
     failed: Option<(Hash32, Box<SignedAnswer>)>,
 }
@@ -233,15 +176,24 @@ impl Line<'_> {
     }
 
     async fn run(&mut self, mail: &mut Mailbox) -> AuditVerdict {
-        let mut output = self.handle(self.started, Input::Start);
+        let mut output = self.handle(Instant::now(), Input::Start);
         loop {
             output = match output {
-                Some(Output::Done(verdict)) => return verdict,
+                Some(Output::Done(verdict)) => return self.unless_alone(verdict).await,
                 Some(Output::Ping) => self.ping().await,
                 Some(Output::Challenge { nonce }) => self.challenge(nonce).await,
                 None => self.wait(mail).await,
             };
         }
+    }
+
+    /// A verdict, or *unknown* in place of *offline* where it is this node's line that fails.
+    async fn unless_alone(&self, verdict: AuditVerdict) -> AuditVerdict {
+        if verdict.verdict != Verdict::Offline || !self.hears_nobody().await {
+            return verdict;
+        }
+        tracing::warn!(node = %self.of.node, "nobody else answers either: it is this node's line that fails");
+        AuditVerdict { verdict: Verdict::Unknown, ..verdict }
     }
 
     async fn ask(&self, question: &Ask, limit: Duration) -> anyhow::Result<Reply> {
@@ -252,14 +204,26 @@ impl Line<'_> {
     async fn ping(&mut self) -> Option<Output> {
         let sent = Instant::now();
         match self.ask(&Ask::Ping, ROUND_TRIP_MAX).await {
-            // It is there, and what it holds is not known: nothing can be said of it.
-            Ok(Reply::Here) if !self.is_known => self.handle(Instant::now(), Input::Trouble),
+            // It is there, and what it holds is not known here: nothing can be said of it.
+            Ok(Reply::Here) if self.is_trouble => self.handle(Instant::now(), Input::Trouble),
             Ok(Reply::Here) => self.handle(Instant::now(), Input::Pong),
             _ => {
                 tokio::time::sleep_until(sent + ROUND_TRIP_MAX).await;
                 self.tick().await
             }
         }
+    }
+
+    /// Whether nobody of some others answers a ping.
+    async fn hears_nobody(&self) -> bool {
+        let keeping = &self.auditing.keeping;
+        let storers = keeping.storers().await.unwrap_or_default();
+        let others = storers.into_iter().filter(|(account, _)| *account != self.of.node && *account != keeping.me());
+        let asks = others.take(OTHERS_MAX).map(|(_, storer)| async move {
+            // Longer than a ping may take: whether there is a line at all is asked, not how fast it is.
+            matches!(ask(&keeping.bulk, storer.node, storer.addr, &Ask::Ping, OPENED_LIMIT).await, Ok(Reply::Here))
+        });
+        !futures::future::join_all(asks).await.contains(&true)
     }
 
     /// Waits for the core's deadline, and tells it.
@@ -342,45 +306,4 @@ impl Line<'_> {
             }
         }
     }
-}
-
-/// What an auditor keeps of an audit that failed: enough for anyone to judge it again.
-#[derive(Debug, Serialize)]
-struct Evidence<'a> {
-    commit: Option<Signed<AuditCommit>>,
-    verdict: AuditVerdict,
-    beacon: Hash32,
-    nonce: Hash32,
-    auditors: &'a [Address],
-    /// The answer, hex, and its node's signature over it.
-    answer: String,
-    signature: String,
-    /// What is wrong with it, in words.
-    fault: String,
-}
-
-fn keep_evidence(auditing: &Auditing, of: &Assignment, verdict: &AuditVerdict, nonce: Hash32, answer: &SignedAnswer) -> anyhow::Result<()> {
-    let folder = auditing.data.path().join("evidence");
-    std::fs::create_dir_all(&folder)?;
-    if std::fs::read_dir(&folder)?.count() >= EVIDENCE_MAX {
-        bail!("{} holds {EVIDENCE_MAX} files already: move them away", folder.display());
-    }
-    let fault = match Answer::decode(&answer.bytes) {
-        Ok(Answer::Missing(range)) => format!("the node says that it lacks range {range} of the walk"),
-        Ok(Answer::Ranges(_)) => format!("range {} of the walk is not what was committed to", verdict.right),
-        Err(error) => error.to_string(),
-    };
-    let evidence = Evidence {
-        commit: of.commit.clone(),
-        verdict: *verdict,
-        beacon: of.beacon,
-        nonce,
-        auditors: &of.auditors,
-        answer: hex::encode(&answer.bytes),
-        signature: hex::encode(answer.signature),
-        fault,
-    };
-    let path =
-        folder.join(format!("audit-{}{}-{}.json", if super::is_own(of.epoch) { "" } else { "rent-" }, super::number(of.epoch), of.node));
-    Ok(write_atomic(&path, &serde_json::to_vec_pretty(&evidence)?, 0o644)?)
 }

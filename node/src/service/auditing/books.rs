@@ -21,7 +21,7 @@ use types::{
     key::Signed,
 };
 
-use super::{Mail, Mailbox, is_own, key};
+use super::{Mail, Mailbox, is_own, key, promises::committed};
 use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
@@ -201,7 +201,7 @@ impl Books {
         self.epochs.get(&epoch).map(|epoch| epoch.auditors(node)).unwrap_or_default()
     }
 
-    /// Sets the beacon and names the auditors of everyone who committed to something, and of everyone who is `expected` and did not.
+    /// Sets the beacon and names the auditors of everyone who committed to something, and of everyone who is `expected` to hold something and did not commit, or to nothing.
     pub(super) fn draw(
         &mut self,
         number: u64,
@@ -214,19 +214,27 @@ impl Books {
         let seat = |node: &Address| Seat { node: *node, subnet: sites.get(node).map_or(0, roll_subnet) };
         epoch.beacon = Some((beacon, Instant::now(), Roll::new(epoch.commits.keys().map(seat).collect(), false)));
         epoch.expected = expected.iter().filter(|node| !epoch.commits.contains_key(node)).copied().collect();
-        let committed = epoch.commits.iter().filter(|(_, commit)| commit.document.ranges > 0);
+        let is_something = |node: &Address, commit: &Signed<AuditCommit>| commit.document.ranges > 0 || expected.contains(node);
+        let committed = epoch.commits.iter().filter(|(node, commit)| is_something(node, commit));
         let committed = committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone())));
         committed.chain(epoch.expected.iter().map(|node| (*node, epoch.auditors(*node), None))).collect()
     }
 
-    /// The same from the chain's roll: who sits there and committed is audited.
+    /// The same from the chain's roll: who sits there and committed is audited, unless it is suspended: rent is paid on these audits alone.
     pub(super) fn draw_from(&mut self, number: u64, beacon: Hash32, roll: Vec<Seat>) -> Vec<Drawn> {
         let Some(epoch) = self.epochs.get_mut(&number) else { return Vec::new() };
         let roll = Roll::new(roll, true);
         epoch.commits.retain(|node, _| roll.places.contains_key(node));
         epoch.beacon = Some((beacon, Instant::now(), roll));
-        let committed = epoch.commits.iter().filter(|(_, commit)| commit.document.ranges > 0);
+        let standings = &self.standings;
+        let may_be_paid = |node: &Address| standings.get(node).is_none_or(|standing| standing.is_paid(Verdict::Passed));
+        let committed = epoch.commits.iter().filter(|(node, commit)| commit.document.ranges > 0 && may_be_paid(node));
         committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone()))).collect()
+    }
+
+    /// Whether an epoch of the chain with this verdict is paid to a node, as it stands now.
+    pub(super) fn is_paid(&self, node: Address, verdict: Verdict) -> bool {
+        self.standings.get(&node).copied().unwrap_or_default().is_paid(verdict)
     }
 
     /// Epochs of the chain whose audit a node turns out to have passed now.
@@ -242,8 +250,9 @@ impl Books {
         passed
     }
 
-    /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest.
-    pub(super) fn prune(&self, epoch: u64) -> anyhow::Result<()> {
+    /// Drops verdicts of epochs long before `epoch`, of its count; so many at most that the next times make up for the rest. Lists of what this node committed to in block `live_from` or
+    /// later stay: the chain may still ask for what is in them.
+    pub(super) fn prune(&self, epoch: u64, live_from: u64) -> anyhow::Result<()> {
         let base = epoch & super::OWN;
         let number = epoch & !super::OWN;
         let under_way = EPOCHS_KEPT as u64;
@@ -255,6 +264,12 @@ impl Books {
                 let of = key.first_chunk().map(|of| u64::from_be_bytes(*of)).context("a record of audits without an epoch")?;
                 if is_own(of) != is_own(epoch) || of & !super::OWN >= bound {
                     break;
+                }
+                if table == super::OWN_LISTS
+                    && let Some(commit) = self.records.get(super::COMMITS, &key)?
+                    && committed(&commit)?.document.block >= live_from
+                {
+                    continue;
                 }
                 self.records.remove(table, &key)?;
             }
@@ -399,6 +414,11 @@ impl Books {
     /// Where a node stands.
     pub fn standing(&self, node: Address) -> State {
         self.standings.get(&node).copied().unwrap_or_default().state()
+    }
+
+    /// Nodes that stand so.
+    pub(super) fn nodes_at(&self, state: State) -> Vec<Address> {
+        self.standings.iter().filter(|(_, standing)| standing.state() == state).map(|(node, _)| *node).collect()
     }
 
     /// The last outcomes of a node, oldest first.
@@ -546,6 +566,55 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_hold_something_is_drawn_whether_it_commits_to_nothing_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        (1..=8).for_each(|number| books.commit(commit(number, 3)).unwrap());
+        for number in [9, 10] {
+            let mut empty = commit(number, 3);
+            empty.document.ranges = 0;
+            books.commit(Signed::new(&account(number), &domains(), empty.document)).unwrap();
+        }
+        // 9 says that it holds nothing, and others' records say the same; 10 is to hold something, as 77 is, who was not heard at all.
+        let expected = BTreeSet::from([account(1).address(), account(10).address(), Address([77; 20])]);
+        let drawn = books.draw(3, BEACON, &BTreeMap::new(), &expected);
+        let shown: BTreeMap<Address, Option<u64>> =
+            drawn.iter().map(|(node, _, commit)| (*node, commit.as_ref().map(|commit| commit.document.ranges))).collect();
+        let committed = (1..=8).map(|number| (account(number).address(), Some(1)));
+        assert_eq!(shown, committed.chain([(account(10).address(), Some(0)), (Address([77; 20]), None)]).collect());
+        assert!(
+            drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))),
+            "who is not heard audits nobody"
+        );
+    }
+
+    #[test]
+    fn a_suspended_node_is_not_audited_for_rent_and_no_passed_is_signed_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        let node = account(1).address();
+        let seats: Vec<Seat> = (1..=10).map(|number| Seat { node: account(number).address(), subnet: 0 }).collect();
+        let paid = |books: &mut Books, number: u64| {
+            (1..=10).for_each(|of| books.commit(commit(of, number)).unwrap());
+            let drawn = books.draw_from(number, BEACON, seats.clone());
+            (drawn.len(), drawn.iter().any(|(of, ..)| *of == node), books.is_paid(node, Verdict::Passed))
+        };
+        assert_eq!(paid(&mut books, 1), (10, true, true));
+        for (epoch, rent) in [(3, (10, true, true)), (4, (9, false, false))] {
+            let auditors = drawn(&mut books, super::super::OWN | epoch);
+            auditors[..2]
+                .iter()
+                .for_each(|auditor| books.verdict(&seen(auditor, node, super::super::OWN | epoch, Verdict::Failed)).unwrap());
+            books.settle().unwrap();
+            assert_eq!(paid(&mut books, epoch), rent, "after {} failed epochs", epoch - 2);
+        }
+        drop(books);
+        let mut books = open(folder.path());
+        assert_eq!(paid(&mut books, 5), (9, false, false), "nor after a restart");
+        assert!(!books.is_paid(account(2).address(), Verdict::Late) && books.is_paid(account(2).address(), Verdict::Passed));
+    }
+
+    #[test]
     fn an_epoch_of_the_chain_goes_on_after_a_restart_where_it_stood() {
         let (folder, number) = (tempfile::tempdir().unwrap(), 3);
         let node = account(1).address();
@@ -568,8 +637,30 @@ mod tests {
         assert!(books.verdict_of(number, node, auditors[0].address()).is_some() && books.passed(node).is_empty());
         books.verdict(&seen(&auditors[1], node, number, Verdict::Passed)).unwrap();
         assert_eq!((books.passed(node), books.passed(node)), (vec![number], vec![]));
-        books.prune(number + 100).unwrap();
+        books.prune(number + 100, 0).unwrap();
         assert!(books.records.scan(HEARD, &[], 1).unwrap().is_empty() && !books.records.scan(VERDICTS, &[], 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_list_stays_as_long_as_the_chain_may_ask_for_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let books = open(folder.path());
+        for epoch in 1..=3_u64 {
+            let (of, key) = (super::super::OWN | epoch, (super::super::OWN | epoch).to_be_bytes());
+            let mut document = commit(1, of).document;
+            document.block = epoch * 100;
+            let told = Told::Commit(Signed::new(&account(1), &domains(), document)).encode();
+            books.records.put_all(&[(super::super::OWN_LISTS, &key, &[]), (super::super::COMMITS, &key, &told)]).unwrap();
+        }
+        let kept = || -> Vec<u64> {
+            let found = books.records.scan(super::super::OWN_LISTS, &[], 9).unwrap();
+            found.iter().map(|(key, _)| u64::from_be_bytes(*key.first_chunk().unwrap()) & !super::super::OWN).collect()
+        };
+        books.prune(super::super::OWN | 19, 200).unwrap();
+        assert_eq!(kept(), [2, 3], "epoch 3 is one of the last sixteen, and what epoch 2 lists is still to be shown");
+        books.prune(super::super::OWN | 40, 301).unwrap();
+        assert_eq!(kept(), [] as [u64; 0]);
+        assert_eq!(books.records.scan(super::super::COMMITS, &[], 9).unwrap().len(), 3, "that it has committed is never forgotten");
     }
 
     #[test]

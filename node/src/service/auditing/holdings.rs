@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use storage::proto::{
-    audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
-    placement::Assignment,
+use storage::{
+    proto::{
+        audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
+        placement::Assignment,
+    },
+    store::Item,
 };
 use types::encoding::{DecodeError, Reader, Writer};
 use types::id::{Address, BlobId};
@@ -70,7 +73,8 @@ impl Own {
         Ok(Self { holdings: Holdings::new(entries) })
     }
 
-    /// What the records of this node name it for.
+    /// What the records of this node name it for and its disk has, as far as it knows: what it signs for can cost it its stake. A fragment that is gone or marked as rotten is
+    /// left out, which admits a loss to whoever knows of it, and given to repair; one whose manifest lies about its keccak root is left out too, since no bytes answer for that.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
         let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
@@ -79,15 +83,16 @@ impl Own {
         let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let (mut entries, mut damaged) = (Vec::new(), Vec::new());
             for (object, fragment) in held {
-                match store.manifest(object)? {
-                    Some(manifest) => entries.push(holding(&manifest, fragment)?),
-                    None => damaged.push((object, fragment)),
-                }
-                if !has_tops(&store, object, fragment)? {
-                    match store.get_fragment(object, fragment) {
-                        Ok(Some(bytes)) => keep_tops(&store, object, fragment, &Tops::of(&bytes))?,
-                        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => damaged.push((object, fragment)),
-                        Err(error) => return Err(error.into()),
+                let Some(manifest) = store.manifest(object)? else {
+                    damaged.push((object, fragment));
+                    continue;
+                };
+                let holding = holding(&manifest, fragment)?;
+                match lies_here(&store, &holding)? {
+                    Lies::Sound => entries.push(holding),
+                    Lies::Damaged => damaged.push((object, fragment)),
+                    Lies::UnderFalseRoot => {
+                        tracing::error!(%object, fragment, "a manifest names another keccak root than the fragment's: it is not signed for")
                     }
                 }
             }
@@ -95,10 +100,53 @@ impl Own {
         });
         let (holdings, damaged) = listed.await??;
         for (object, fragment) in damaged {
-            keeping.notice(Notice::Damaged { object, fragment });
+            damage(keeping, object, fragment)?;
         }
         Ok(Self { holdings })
     }
+}
+
+/// How a fragment lies on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    /// As far as is known it is what was stored, and its bytes lead to the root that the manifest names.
+    Sound,
+    /// It is gone, or has rotted.
+    Damaged,
+    /// Its bytes are what was stored, and the manifest names a root that no bytes lead to: its author has lied.
+    UnderFalseRoot,
+}
+
+/// How a fragment lies here. It is read once in its life, for its digests.
+fn lies_here(store: &storage::store::Store, holding: &Holding) -> anyhow::Result<Lies> {
+    let Holding { object, fragment, .. } = *holding;
+    if !store.sound_fragments_of(object)?.contains(&fragment) {
+        return Ok(Lies::Damaged);
+    }
+    if kept_tops(store, object, fragment)?.is_some_and(|tops| tops.leads_to(holding)) {
+        return Ok(Lies::Sound);
+    }
+    match store.get_fragment(object, fragment) {
+        Ok(Some(bytes)) => {
+            let tops = Tops::of(&bytes);
+            let is_true = tops.leads_to(holding);
+            if is_true {
+                keep_tops(store, object, fragment, &tops)?;
+            }
+            Ok(if is_true { Lies::Sound } else { Lies::UnderFalseRoot })
+        }
+        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => Ok(Lies::Damaged),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Marks a fragment that lies here and is not what it was, and gives it to repair; one that is gone is given to repair alone.
+pub(super) fn damage(keeping: &Keeping, object: BlobId, fragment: u8) -> anyhow::Result<()> {
+    if keeping.store.fragments_of(object)?.contains(&fragment) {
+        return Ok(keeping.rotten(Item::Fragment { object, index: fragment })?);
+    }
+    keeping.notice(Notice::Damaged { object, fragment });
+    Ok(())
 }
 
 /// What a manifest says of a fragment.
@@ -122,8 +170,9 @@ pub(in crate::service) fn forget_object(store: &storage::store::Store, object: B
     Ok(())
 }
 
-fn has_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<bool> {
-    Ok(store.records().get(TOPS, &tops_key(object, fragment))?.is_some())
+fn kept_tops(store: &storage::store::Store, object: BlobId, fragment: u8) -> anyhow::Result<Option<Tops>> {
+    let kept = store.records().get(TOPS, &tops_key(object, fragment))?;
+    Ok(kept.and_then(|kept| Tops::from_bytes(&kept)))
 }
 
 fn keep_tops(store: &storage::store::Store, object: BlobId, fragment: u8, tops: &Tops) -> anyhow::Result<()> {
@@ -205,6 +254,27 @@ mod tests {
         assert_eq!(bytes.len(), 3 * ENTRY_BYTES);
         assert_eq!(Own::decode(&bytes).unwrap().holdings, own.holdings);
         assert!(Own::decode(&bytes[1..]).is_err());
+    }
+
+    #[test]
+    fn only_what_lies_here_undamaged_and_opens_to_its_root_is_signed_for() {
+        let object = encode(&[7; 50_000], Hash32::ZERO, Profile::DEVNET).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, id) = (kept(folder.path(), &object), object.manifest.id());
+        let (own, other) = (holding(&object.manifest, 1).unwrap(), holding(&object.manifest, 0).unwrap());
+        let lies = |held: &Holding| lies_here(&store, held).unwrap();
+        assert_eq!((lies(&own), kept_tops(&store, id, 1).unwrap().is_some()), (Lies::Sound, true));
+        assert_eq!((lies(&other), kept_tops(&store, id, 0).unwrap()), (Lies::Damaged, None), "another's");
+        let made_up = Holding { root: Hash32([1; 32]), ..own };
+        assert_eq!(lies(&made_up), Lies::UnderFalseRoot);
+        keep_tops(&store, id, 1, &Tops::of(&[0])).unwrap();
+        assert_eq!(lies(&own), Lies::Sound, "digests that are not the fragment's are made anew");
+        store.mark_rotten(Item::Fragment { object: id, index: 1 }).unwrap();
+        assert_eq!(lies(&own), Lies::Damaged, "though its digests are kept");
+        store.recheck(8).unwrap();
+        assert_eq!(lies(&own), Lies::Sound, "it was whole after all");
+        store.release_object(id).unwrap();
+        assert_eq!(lies(&own), Lies::Damaged);
     }
 
     #[test]

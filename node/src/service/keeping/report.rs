@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use p2p::stream::FrameStream;
 use serde::{Deserialize, Serialize};
-use storage::proto::{audit::standing::State, repair::Standing};
+use storage::proto::{
+    audit::{Reach, standing::State},
+    repair::Standing,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -19,7 +22,7 @@ use super::{Keeping, Notice};
 use crate::{
     datanet::{card_of, placing},
     service::{
-        auditing::{self, Auditing},
+        auditing::{self, Auditing, Granted},
         repair::{Question, Seen},
         upkeep,
     },
@@ -78,12 +81,45 @@ pub struct Report {
     pub audits: Vec<AuditRow>,
     /// How it stands to the chain's roll of auditors, by which rent is paid.
     pub roll: String,
+    /// What it grants the nodes that it audits; nothing before its first epoch of audits.
+    pub pace: Option<PaceRow>,
     /// What it does by itself to keep its store in order.
     pub upkeep: upkeep::Report,
     /// Objects of which it holds a fragment.
     pub objects: Vec<ObjectRow>,
     /// Whether there are more of them.
     pub is_more: bool,
+}
+
+/// The pace of honest reads by which this node audits others, and who is caught by it. Microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaceRow {
+    /// A read of 16 KiB from its own store: the 95th percentile, none counted as shorter than 5 ms or longer than 25 ms.
+    pub read_us: u64,
+    /// Whether it was measured; else this node holds too little, and grants the most.
+    pub is_measured: bool,
+    /// From challenge to answer, at most, beside the round trip.
+    pub deadline_us: u64,
+    /// The smallest round trip to its source at which a node that fetches what it is asked for is caught, whatever it does.
+    pub caught_from_us: u64,
+    /// The same for one that does not hold back pings.
+    pub caught_from_if_plain_us: u64,
+}
+
+impl PaceRow {
+    /// Of what is granted.
+    pub fn of(Granted { pace, is_measured }: Granted) -> Self {
+        let Reach { deadline, sly, plain } = pace.reach();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            read_us: micros(pace.read()),
+            is_measured,
+            deadline_us: micros(deadline),
+            caught_from_us: micros(sly),
+            caught_from_if_plain_us: micros(plain),
+        }
+    }
 }
 
 /// What an epoch's audit came to.
@@ -239,6 +275,7 @@ impl Reporting {
             standing: word(standing).to_owned(),
             audits,
             roll: self.auditing.on_roll(),
+            pace: self.auditing.pace().map(PaceRow::of),
             upkeep: self.upkeep.report(),
             objects: objects.collect(),
             is_more,

@@ -2,10 +2,13 @@
 //! manifest are released, none is taken again, repair and audits forget it, and the proof is kept for those who do not know yet
 //! ([`crate::service::upkeep`] shows it to them).
 //!
+//! A fragment that a living commitment of this node lists stays until that is over, offered to nobody: a contract that asks for its bytes cannot check such a proof, and who writes a
+//! false manifest would else have every honest holder slashed.
+//!
 //! Checking costs an encoding of the object and memory of some times its size, so one long proof is taken in at a time, and it is checked only if something of the
 //! object is here.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, ensure};
 use p2p::stream::FrameStream;
@@ -16,9 +19,12 @@ use storage::{
 use types::id::{BlobId, NodeId};
 
 use super::{Keeping, Notice};
-use crate::datanet::{
-    exchange::{recv_message, send_message},
-    keeping::show,
+use crate::{
+    datanet::{
+        exchange::{recv_message, send_message},
+        keeping::show,
+    },
+    service::auditing::bound,
 };
 
 impl Keeping {
@@ -55,10 +61,12 @@ impl Keeping {
     /// That it convicts nobody, or what the disk says.
     pub async fn void(&self, proof: Proof) -> anyhow::Result<()> {
         let (store, object) = (self.store.clone(), proof.object());
-        if store.is_void(object)? && store.fragments_of(object)?.is_empty() {
+        let kept = self.bound_to(object)?;
+        let is_settled = store.fragments_of(object)?.iter().all(|index| kept.contains(index));
+        if store.is_void(object)? && is_settled && (kept.is_empty() || store.proof_of(object)?.is_some()) {
             return Ok(());
         }
-        let voided = tokio::task::spawn_blocking(move || store.void(&proof)).await?;
+        let voided = tokio::task::spawn_blocking(move || store.void_but(&proof, &kept)).await?;
         match voided {
             Ok(fragments) => {
                 tracing::error!(%object, fragments, "an object is void: its manifest was proved to be a lie, nothing of it is kept")
@@ -84,6 +92,23 @@ impl Keeping {
             tracing::info!(%object, %node, reason, "a holder does not void an object yet: it is shown the proof again");
         }
         Ok(())
+    }
+
+    /// Releases what is left of a void object, but for the fragments that a commitment of this node lists. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn release_void(&self, object: BlobId) -> anyhow::Result<usize> {
+        Ok(self.store.release_object_but(object, &self.bound_to(object)?)?)
+    }
+
+    /// Fragments of an object that this node is bound to show.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn bound_to(&self, object: BlobId) -> anyhow::Result<BTreeSet<u8>> {
+        let bound = bound(self)?;
+        Ok(bound.range((object, 0)..=(object, u8::MAX)).map(|(_, fragment)| *fragment).collect())
     }
 
     /// Whether an object is void.

@@ -93,6 +93,43 @@ async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &m
     Ok(stored)
 }
 
+/// One fragment of an object, whatever became of it here: from this node's disk, from whoever holds it now, or computed from others. One that is this node's own by the object's record is put back
+/// on its disk.
+///
+/// # Errors
+/// That too few others show theirs, or what the disk says.
+pub(in crate::service) async fn recover(keeping: &Arc<Keeping>, object: BlobId, index: u8) -> anyhow::Result<Vec<u8>> {
+    let (store, me) = (keeping.store.clone(), keeping.me());
+    match tokio::task::spawn_blocking(move || store.get_fragment(object, index)).await? {
+        Ok(Some(bytes)) => return Ok(bytes),
+        Ok(None) | Err(StoreError::Corrupt(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let record = keeping.record(object)?.context("nobody is known to hold the object")?;
+    let assignment = keeping.registered(object).await?.assignment(&record)?;
+    let (storers, holders): (_, Vec<_>) = (keeping.storers().await?, assignment.holders().collect());
+    let manifest = manifest(keeping, object, &holders, &storers).await?;
+    let others: Vec<_> = holders.iter().copied().filter(|(fragment, holder)| *holder != me && *fragment != index).collect();
+    let now = holders.iter().copied().find(|(fragment, holder)| *fragment == index && *holder != me);
+    let found = match now {
+        Some((_, holder)) => read(keeping, &manifest, index, holder, storers.get(&holder).copied()).await.ok(),
+        None => None,
+    };
+    let fragment = match found {
+        Some(fragment) => fragment,
+        None => {
+            let fragments = gather(keeping, &manifest, &others, &storers, &mut BTreeSet::new()).await?;
+            let known = manifest.clone();
+            tokio::task::spawn_blocking(move || erasure::rebuild(&known, &fragments, index)).await??
+        }
+    };
+    if assignment.held_by(me) == Some(index) {
+        let (store, kept) = (keeping.store.clone(), fragment.clone());
+        tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &kept)).await??;
+    }
+    Ok(fragment.into_bytes())
+}
+
 /// The object's manifest: this node's, or that of a holder.
 async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], storers: &Storers) -> anyhow::Result<ObjectManifest> {
     match keeping.store.manifest(object) {
@@ -285,7 +322,7 @@ async fn hand_over(
             Ok(())
         }
         Word::Refused(reason) => bail!("{reason}"),
-        Word::Heard | Word::Record { .. } => bail!("it answered another question"),
+        Word::Heard | Word::Record { .. } | Word::Suspended(_) => bail!("it answered another question"),
     }
 }
 

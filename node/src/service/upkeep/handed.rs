@@ -1,7 +1,8 @@
 //! Fragments that were handed on: who was away while its fragment moved still has it on its disk. It is released once the new holder, whose signature is in the
-//! object's record, has sent a range of it that nobody could choose beforehand and that is what the manifest names. Until then two copies are better than a word.
+//! object's record, has sent a range of it that nobody could choose beforehand and that is what the manifest names. Until then two copies are better than a word. What a living
+//! commitment of this node lists stays as long as the chain may ask for it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
 use p2p::bulk::BulkEndpoint;
@@ -32,6 +33,13 @@ const RANGE_LIMIT: Duration = Duration::from_secs(20);
 /// Looks at every record in which something moved; returns how many fragments were released.
 pub(super) async fn release_all(keeping: &Keeping) -> u64 {
     let (mut from, mut released) = (BlobId::ZERO, 0);
+    let bound = match auditing::bound(keeping) {
+        Ok(bound) => bound,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "what this node is bound to show is not known: nothing is released");
+            return 0;
+        }
+    };
     loop {
         let records = match keeping.records(from, SCAN) {
             Ok(records) => records,
@@ -42,7 +50,7 @@ pub(super) async fn release_all(keeping: &Keeping) -> u64 {
         };
         for record in records.iter().filter(|record| record.handovers().next().is_some()) {
             let object = record.object();
-            match release_of(keeping, record).await {
+            match release_of(keeping, record, &bound).await {
                 Ok(count) => released += count,
                 Err(error) => tracing::debug!(%object, error = format!("{error:#}"), "what was handed on is kept for now"),
             }
@@ -55,9 +63,10 @@ pub(super) async fn release_all(keeping: &Keeping) -> u64 {
 }
 
 /// Releases this node's fragments of an object that others have taken over.
-async fn release_of(keeping: &Keeping, record: &Record) -> anyhow::Result<u64> {
+async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId, u8)>) -> anyhow::Result<u64> {
     let (object, store) = (record.object(), &keeping.store);
-    let here = store.fragments_of(object)?;
+    let mut here = store.fragments_of(object)?;
+    here.retain(|index| !bound.contains(&(object, *index)));
     if here.is_empty() {
         return Ok(0);
     }

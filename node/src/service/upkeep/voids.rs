@@ -1,7 +1,7 @@
 //! Void objects: what a crash left of one is released, and holders that still have fragments of it are shown the proof. A holder was away when it was found,
 //! or its disk had no room for the word.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use types::id::BlobId;
 
@@ -14,7 +14,7 @@ use crate::{
 const SCAN: usize = 256;
 
 /// Looks at every void object that is not `settled`; returns those of which nobody who should hold it has anything any more.
-pub(super) async fn show_all(keeping: &Keeping, settled: BTreeSet<BlobId>) -> BTreeSet<BlobId> {
+pub(super) async fn show_all(keeping: &Arc<Keeping>, settled: BTreeSet<BlobId>) -> BTreeSet<BlobId> {
     let (mut from, mut done) = (BlobId::ZERO, BTreeSet::new());
     loop {
         let found = match keeping.store.voided(from, SCAN) {
@@ -41,13 +41,14 @@ pub(super) async fn show_all(keeping: &Keeping, settled: BTreeSet<BlobId>) -> BT
 }
 
 /// Whether nobody has anything of it any more.
-async fn show_one(keeping: &Keeping, object: BlobId) -> anyhow::Result<bool> {
-    let store = keeping.store.clone();
-    let proof = tokio::task::spawn_blocking(move || -> Result<_, storage::store::StoreError> {
-        store.release_object(object)?;
-        store.proof_of(object)
+async fn show_one(keeping: &Arc<Keeping>, object: BlobId) -> anyhow::Result<bool> {
+    let holding = Arc::clone(keeping);
+    let proof = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        holding.release_void(object)?;
+        Ok((holding.store.proof_of(object)?, holding.store.fragments_of(object)?.is_empty()))
     });
-    let (Some(proof), Some(record)) = (proof.await??, keeping.record(object)?) else { return Ok(true) };
+    let (proof, is_gone) = proof.await??;
+    let (Some(proof), Some(record)) = (proof, keeping.record(object)?) else { return Ok(is_gone) };
     let others = keeping.others(object).await?;
     let words = futures::future::join_all(others.iter().map(|(_, storer)| look(&keeping.bulk, storer.node, storer.addr, object))).await;
     let has = |word: &anyhow::Result<crate::datanet::keeping::Word>| word.as_ref().is_ok_and(|word| !word.indices.is_empty());
@@ -59,5 +60,5 @@ async fn show_one(keeping: &Keeping, object: BlobId) -> anyhow::Result<bool> {
     if count > 0 {
         tracing::info!(%object, count, refused = refused.len(), "holders of a void object were shown the proof");
     }
-    Ok(everyone_answered && count == 0)
+    Ok(everyone_answered && count == 0 && is_gone)
 }

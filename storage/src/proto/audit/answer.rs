@@ -1,7 +1,10 @@
 //! What comes back: the ranges of the walk, each with its way to the root of its fragment, or the word that bytes are missing.
 //!
-//! Canonical bytes, big-endian: kind u8. 0, ranges: count u8, then per range length u16, siblings u8, the bytes, the siblings of 32 bytes each.
-//! 1, missing: range of the walk u8. 20 ranges of fragments of 4 MiB with 8 siblings each are 332,862 bytes.
+//! Canonical bytes, big-endian: kind u8: 0, all ranges; 1, those before the first that is missing. Then count u8, and per range length u16, siblings u8, the bytes, the
+//! siblings of 32 bytes each. 20 ranges of fragments of 4 MiB with 8 siblings each are 332,862 bytes.
+//!
+//! A node that lacks a range shows what it walked over before: only who has those bytes knows which range was next, and what is missing is to be asked for by name where it
+//! costs stake (`AuditCase`).
 //!
 //! A holder that kept only its fragments would read 4 MiB to prove 16 KiB. It keeps the [`Tops`] beside each: 32 bytes per range, 0.2 % more.
 
@@ -106,8 +109,8 @@ impl Shown {
 pub enum Answer {
     /// The ranges of the walk, in order.
     Ranges(Vec<Shown>),
-    /// It does not have this range of the walk, counted from 0. Saying so costs what a wrong answer costs, and spares the auditors the bytes.
-    Missing(u8),
+    /// It does not have the range of the walk after these. Saying so costs what a wrong answer costs.
+    Missing(Vec<Shown>),
 }
 
 impl Answer {
@@ -115,7 +118,7 @@ impl Answer {
     pub fn walk(seed: &Seed, holdings: &Holdings, mut read: impl FnMut(&Holding, u32) -> Option<Shown>) -> Self {
         let (mut chain, mut shown) = (Chain::new(seed, holdings.ranges()), Vec::new());
         while let Some((holding, place)) = chain.next().and_then(|place| holdings.at(place)) {
-            let Some(range) = read(holding, place) else { return Self::Missing(chain.taken()) };
+            let Some(range) = read(holding, place) else { return Self::Missing(shown) };
             chain.take(&range.bytes);
             shown.push(range);
         }
@@ -125,10 +128,7 @@ impl Answer {
     /// Follows the answer: the chain as far as it is right, and the first thing that is not.
     pub fn check(&self, seed: &Seed, holdings: &Holdings) -> (Chain, Result<(), Fault>) {
         let mut chain = Chain::new(seed, holdings.ranges());
-        let ranges = match self {
-            Self::Ranges(ranges) => ranges,
-            Self::Missing(range) => return (chain, Err(Fault::Missing { range: *range })),
-        };
+        let (Self::Ranges(ranges) | Self::Missing(ranges)) = self;
         for range in ranges {
             let Some((holding, place)) = chain.next().and_then(|place| holdings.at(place)) else {
                 return (chain, Err(Fault::Count { got: ranges.len() }));
@@ -139,24 +139,30 @@ impl Answer {
             }
             chain.take(&range.bytes);
         }
-        let is_whole = chain.next().is_none();
-        (chain, if is_whole { Ok(()) } else { Err(Fault::Count { got: ranges.len() }) })
+        let next = chain.next().and_then(|place| holdings.at(place));
+        let result = match (self, next) {
+            (Self::Ranges(_), None) => Ok(()),
+            (Self::Missing(_), Some((holding, place))) => {
+                Err(Fault::Missing { range: chain.taken(), object: holding.object, fragment: holding.fragment, place })
+            }
+            _ => Err(Fault::Count { got: ranges.len() }),
+        };
+        (chain, result)
     }
 
     /// The bytes on the wire.
     pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Missing(range) => Writer::new().u8(1).u8(*range).finish(),
-            Self::Ranges(ranges) => {
-                let count = u8::try_from(ranges.len()).expect("a walk has few ranges");
-                let put = |w: Writer, range: &Shown| {
-                    let length = u16::try_from(range.bytes.len()).expect("a range is short");
-                    let siblings = u8::try_from(range.siblings.len()).expect("a tree has few levels");
-                    w.u16(length).u8(siblings).bytes(&range.bytes).each(&range.siblings, |w, sibling| w.hash(*sibling))
-                };
-                Writer::sized(ANSWER_BYTES_MAX).u8(0).u8(count).each(ranges, put).finish()
-            }
-        }
+        let (kind, ranges) = match self {
+            Self::Ranges(ranges) => (0, ranges),
+            Self::Missing(ranges) => (1, ranges),
+        };
+        let count = u8::try_from(ranges.len()).expect("a walk has few ranges");
+        let put = |w: Writer, range: &Shown| {
+            let length = u16::try_from(range.bytes.len()).expect("a range is short");
+            let siblings = u8::try_from(range.siblings.len()).expect("a tree has few levels");
+            w.u16(length).u8(siblings).bytes(&range.bytes).each(&range.siblings, |w, sibling| w.hash(*sibling))
+        };
+        Writer::sized(ANSWER_BYTES_MAX).u8(kind).u8(count).each(ranges, put).finish()
     }
 
     /// Reads a peer's bytes.
@@ -168,22 +174,17 @@ impl Answer {
             if got <= most { Ok(got) } else { Err(DecodeError::Value { field, got, expected }) }
         };
         let mut r = Reader::new(bytes);
-        let answer = match r.u8("kind")? {
-            1 => Self::Missing(r.u8("missing range")?),
-            0 => {
-                let count = within("ranges", r.u8("ranges")?.into(), RANGES.into(), "at most 20")?;
-                let range = |r: &mut Reader<'_>| {
-                    let length = within("range length", r.u16("range length")?.into(), RANGE_BYTES, "at most 16384")?;
-                    let siblings = within("siblings", r.u8("siblings")?.into(), SIBLINGS_MAX as u64, "at most 11")?;
-                    let bytes = r.bytes("range", usize::try_from(length).expect("a range is short"))?.to_vec();
-                    let siblings = usize::try_from(siblings).expect("siblings are few");
-                    Ok(Shown { bytes, siblings: r.each("siblings", siblings, 32, |r| r.hash("sibling"))? })
-                };
-                Self::Ranges(r.each("ranges", usize::try_from(count).expect("ranges are few"), 3, range)?)
-            }
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 or 1" }),
+        let kind = within("kind", r.u8("kind")?.into(), 1, "0 or 1")?;
+        let count = within("ranges", r.u8("ranges")?.into(), RANGES.into(), "at most 20")?;
+        let range = |r: &mut Reader<'_>| {
+            let length = within("range length", r.u16("range length")?.into(), RANGE_BYTES, "at most 16384")?;
+            let siblings = within("siblings", r.u8("siblings")?.into(), SIBLINGS_MAX as u64, "at most 11")?;
+            let bytes = r.bytes("range", usize::try_from(length).expect("a range is short"))?.to_vec();
+            let siblings = usize::try_from(siblings).expect("siblings are few");
+            Ok(Shown { bytes, siblings: r.each("siblings", siblings, 32, |r| r.hash("sibling"))? })
         };
-        r.finish().map(|()| answer)
+        let ranges = r.each("ranges", usize::try_from(count).expect("ranges are few"), 3, range)?;
+        r.finish().map(|()| if kind == 0 { Self::Ranges(ranges) } else { Self::Missing(ranges) })
     }
 }
 
@@ -191,10 +192,16 @@ impl Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The node says so itself.
-    #[error("the node lacks range {range} of the walk")]
+    #[error("the node lacks range {range} of the walk, which is range {place} of fragment {fragment} of object {object}")]
     Missing {
         /// Which of the walk, from 0.
         range: u8,
+        /// The object.
+        object: types::id::BlobId,
+        /// The fragment.
+        fragment: u8,
+        /// Which range of it.
+        place: u32,
     },
     /// Bytes or siblings that do not lead to the fragment's root.
     #[error("range {range} of the walk is not range {place} of fragment {fragment} of object {object}")]
@@ -214,6 +221,16 @@ pub enum Fault {
         /// Ranges that came.
         got: usize,
     },
+}
+
+impl Fault {
+    /// What the node did not show, as far as the answer tells: object, fragment, range of it.
+    pub const fn unshown(&self) -> Option<(types::id::BlobId, u8, u32)> {
+        match *self {
+            Self::Missing { object, fragment, place, .. } | Self::Wrong { object, fragment, place, .. } => Some((object, fragment, place)),
+            Self::Count { .. } => None,
+        }
+    }
 }
 
 /// keccak of an answer's bytes: what the node signs as chatter, so that an answer that lacks bytes is its own word.
@@ -344,8 +361,27 @@ pub(super) mod tests {
         assert_eq!(empty.answer().check(&empty.seed, &empty.holdings).1, Ok(()));
         let mut node = Node::new(&[50_000, 50_000]);
         node.bytes.remove(&BlobId([1; 32]));
-        let Answer::Missing(range) = node.answer() else { panic!("half of it is gone") };
-        assert_eq!(node.answer().check(&node.seed, &node.holdings).1, Err(Fault::Missing { range }));
+        let Answer::Missing(shown) = node.answer() else { panic!("half of it is gone") };
+        let (chain, result) = Answer::Missing(shown.clone()).check(&node.seed, &node.holdings);
+        let Err(fault @ Fault::Missing { range, object, fragment: 0, place }) = result else { panic!("{result:?}") };
+        assert_eq!((usize::from(range), object, chain.taken()), (shown.len(), BlobId([1; 32]), range));
+        assert_eq!(fault.unshown(), Some((object, 0, place)));
+        // It cannot name another range as missing than the one that the walk comes to.
+        let silent = Answer::Missing(Vec::new()).check(&node.seed, &node.holdings);
+        let first = node.holdings.at(Chain::new(&node.seed, node.holdings.ranges()).next().unwrap()).unwrap();
+        assert_eq!(silent.1.unwrap_err().unshown(), Some((first.0.object, 0, first.1)));
+        let bent = Answer::Missing(shown.iter().rev().cloned().chain([Shown { bytes: vec![1], siblings: vec![] }]).collect());
+        assert!(matches!(bent.check(&node.seed, &node.holdings).1, Err(Fault::Wrong { .. })));
+    }
+
+    #[test]
+    fn who_shows_the_whole_walk_lacks_nothing_of_it() {
+        let node = Node::new(&[50_000, 50_000]);
+        let Answer::Ranges(whole) = node.answer() else { panic!("nothing is missing") };
+        let odd = Answer::Missing(whole).check(&node.seed, &node.holdings).1.unwrap_err();
+        assert_eq!((odd, odd.unshown()), (Fault::Count { got: 20 }, None));
+        let empty = Node::new(&[]);
+        assert_eq!(Answer::Missing(Vec::new()).check(&empty.seed, &empty.holdings).1, Err(Fault::Count { got: 0 }));
     }
 
     proptest! {
@@ -354,7 +390,7 @@ pub(super) mod tests {
             if let Ok(answer) = Answer::decode(&bytes) {
                 prop_assert_eq!(answer.encode(), bytes);
             }
-            let node = Node::new(&[2_000, 40_000]);
+            let mut node = Node::new(&[2_000, 40_000]);
             let mut good = node.answer().encode();
             prop_assert_eq!(Answer::decode(&good).unwrap(), node.answer());
             prop_assert!(Answer::decode(&good[..good.len() - 1 - cut]).is_err());
@@ -364,6 +400,10 @@ pub(super) mod tests {
                 let is_right = answer.check(&node.seed, &node.holdings).1.is_ok();
                 prop_assert_eq!(is_right, flip.1 == 0);
             }
+            node.bytes.remove(&BlobId([1; 32]));
+            let lacking = node.answer();
+            prop_assert!(matches!(lacking, Answer::Missing(_)));
+            prop_assert_eq!(Answer::decode(&lacking.encode()).unwrap(), lacking);
         }
     }
 }

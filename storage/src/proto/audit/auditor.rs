@@ -3,6 +3,11 @@
 //! The round trip is measured by [`PINGS`] pings before anything is asked; the smallest counts. The opener then challenges, witnesses hear the nonce from it
 //! and start their clock, and the node answers all three. An answer is due after [`Pace::deadline`]. One that is right and late is *late*; none
 //! within [`PATIENCE`] is *late* if pings were answered and *offline* if not; whoever heard nobody at all that day says *unknown*.
+//!
+//! Who shows an auditor no list of what it holds cannot be asked by it for ranges. Where the auditor's own records name it a holder, that is judged as a missing
+//! answer is ([`Audit::without_list`]): *late* if it answers a ping, *offline* if it answers none. So a node that deletes everything and commits to
+//! nothing is warned and suspended like one that does not answer, and each of the three sees that by itself. An opener without a list challenges all the same, for the
+//! witnesses, who may have been shown one: whoever hides it from the opener alone is judged by the other two.
 
 use std::time::Duration;
 
@@ -31,6 +36,9 @@ pub const LINE_BYTES_PER_S: u64 = 2_500_000;
 pub const SLACK: u32 = 2;
 /// Longest read of one range that is believed: a disk that turns, under load.
 pub const READ_MAX: Duration = Duration::from_millis(25);
+/// A measured read counts as no shorter than this, what a disk that turns takes: from the page cache of an idle machine an auditor would grant an honest
+/// node microseconds.
+pub const READ_LEAST: Duration = Duration::from_millis(5);
 /// Fewest measured reads.
 pub const READS_MIN: usize = 20;
 
@@ -40,7 +48,45 @@ pub struct Pace {
     read: Duration,
 }
 
+/// What an auditor with some pace finds out about nodes that fetch what they are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// From challenge to answer, at most, beside the round trip.
+    pub deadline: Duration,
+    /// The smallest round trip to its source at which a node is caught whatever it does: [`Pace::caught_from`] with pings held back as long as counts.
+    pub sly: Duration,
+    /// The same for a node that answers pings at once: [`Pace::caught_from_if_plain`].
+    pub plain: Duration,
+}
+
 impl Pace {
+    /// The least pace that production grants: [`READ_LEAST`] for a range. What every node is granted whose auditors have disks without moving parts.
+    pub const LEAST: Self = Self { read: READ_LEAST };
+    /// The most: [`READ_MAX`] for a range; also what an auditor grants that holds too little to measure.
+    pub const MOST: Self = Self { read: READ_MAX };
+
+    /// The pace of an auditor by its reads as its clock took them: [`Pace::of`] with none shorter than [`READ_LEAST`].
+    pub fn measured(reads: &[Duration]) -> Option<Self> {
+        Self::of(&reads.iter().map(|read| (*read).max(READ_LEAST)).collect::<Vec<_>>())
+    }
+
+    /// What is granted for one range, without the slack.
+    pub const fn read(self) -> Duration {
+        self.read
+    }
+
+    /// What it finds out.
+    ///
+    /// | read of a range | answer due after, beside the round trip | caught from, whatever it does | if it answers pings at once |
+    /// |---|---|---|---|
+    /// | 5 ms ([`READ_LEAST`]) | 331 ms | 36.6 ms | 11.6 ms |
+    /// | 10 ms | 531 ms | 46.6 ms | 16.6 ms |
+    /// | 25 ms ([`READ_MAX`]) | 1,131 ms | 76.6 ms | 31.6 ms |
+    pub fn reach(self) -> Reach {
+        let deadline = self.deadline(Duration::ZERO);
+        Reach { deadline, sly: self.caught_from(ROUND_TRIP_MAX), plain: self.caught_from_if_plain(Duration::ZERO) }
+    }
+
     /// The pace of honest reads, as the auditors measure them on their own stores (16 KiB at a random place, hashed): their 95th percentile, at
     /// most [`READ_MAX`]. Nothing for fewer than [`READS_MIN`].
     pub fn of(reads: &[Duration]) -> Option<Self> {
@@ -127,7 +173,8 @@ pub struct Audit {
     seed: Seed,
     is_opener: bool,
     pace: Pace,
-    holdings: Holdings,
+    /// Nothing if the node did not show it.
+    holdings: Option<Holdings>,
     round_trip: Option<Duration>,
     stage: Stage,
 }
@@ -135,12 +182,20 @@ pub struct Audit {
 impl Audit {
     /// The opener's audit; `seed.nonce` is its own fresh secret.
     pub const fn opener(auditor: Address, seed: Seed, holdings: Holdings, pace: Pace) -> Self {
-        Self { auditor, seed, is_opener: true, pace, holdings, round_trip: None, stage: Stage::New }
+        Self { auditor, seed, is_opener: true, pace, holdings: Some(holdings), round_trip: None, stage: Stage::New }
     }
 
     /// A witness's audit: the nonce comes from the opener.
     pub const fn witness(auditor: Address, seed: Seed, holdings: Holdings, pace: Pace) -> Self {
-        Self { auditor, seed, is_opener: false, pace, holdings, round_trip: None, stage: Stage::New }
+        Self { auditor, seed, is_opener: false, pace, holdings: Some(holdings), round_trip: None, stage: Stage::New }
+    }
+
+    /// The audit of a node that is to hold living objects by the auditor's own records, and shows it no list of them: it committed to nothing, or to something that
+    /// it does not show or that leaves them out. A witness ends with the first ping that is answered, or when none was; the opener's `seed.nonce` is for the
+    /// witnesses. The root in `seed` is of no matter.
+    pub const fn without_list(auditor: Address, seed: Seed, is_opener: bool) -> Self {
+        let seed = Seed { holdings: Hash32::ZERO, ..seed };
+        Self { auditor, seed, is_opener, pace: Pace::MOST, holdings: None, round_trip: None, stage: Stage::New }
     }
 
     /// When the next [`Input::Tick`] is due; nothing once the audit ended.
@@ -161,6 +216,9 @@ impl Audit {
             (Stage::Pinging(sent, since), Input::Pong) => {
                 let taken = now.since(since);
                 self.round_trip = Some(self.round_trip.map_or(taken, |least| least.min(taken)));
+                if self.holdings.is_none() && !self.is_opener {
+                    return self.end(Verdict::Late, 0, Hash32::ZERO, None);
+                }
                 self.after_ping(now, sent)
             }
             (Stage::Pinging(sent, since), Input::Tick) if now >= since.after(ROUND_TRIP_MAX) => self.after_ping(now, sent),
@@ -190,17 +248,25 @@ impl Audit {
         if sent < PINGS {
             return self.ping(now, sent + 1);
         }
-        if !self.is_opener {
-            self.stage = Stage::Waiting(now);
-            return Vec::new();
+        match (self.is_opener, &self.holdings) {
+            (true, _) => {
+                self.stage = Stage::Asked(now);
+                vec![Output::Challenge { nonce: self.seed.nonce }]
+            }
+            (false, Some(_)) => {
+                self.stage = Stage::Waiting(now);
+                Vec::new()
+            }
+            // The last ping was as silent as those before.
+            (false, None) => self.end(Verdict::Offline, 0, Hash32::ZERO, None),
         }
-        self.stage = Stage::Asked(now);
-        vec![Output::Challenge { nonce: self.seed.nonce }]
     }
 
     fn judge(&mut self, elapsed: Duration, bytes: &[u8]) -> Vec<Output> {
+        // Bytes of which nobody has shown here whether they are those that were committed to.
+        let Some(holdings) = &self.holdings else { return self.end(Verdict::Late, 0, Hash32::ZERO, Some(elapsed)) };
         let Ok(answer) = Answer::decode(bytes) else { return self.end(Verdict::Failed, 0, Hash32::ZERO, Some(elapsed)) };
-        let (chain, result) = answer.check(&self.seed, &self.holdings);
+        let (chain, result) = answer.check(&self.seed, holdings);
         let due = self.pace.deadline(self.round_trip.unwrap_or(ROUND_TRIP_MAX));
         let verdict = match result {
             Err(_) => Verdict::Failed,
@@ -265,7 +331,11 @@ mod tests {
     }
 
     fn audit(node: &Node, line: Line, bytes: Vec<u8>) -> AuditVerdict {
-        let mut audit = Audit::opener(Address([9; 20]), node.seed, node.holdings.clone(), pace(READ));
+        audit_at(node, line, bytes, pace(READ))
+    }
+
+    fn audit_at(node: &Node, line: Line, bytes: Vec<u8>, pace: Pace) -> AuditVerdict {
+        let mut audit = Audit::opener(Address([9; 20]), node.seed, node.holdings.clone(), pace);
         let (mut now, mut outputs) = (Time(0), audit.handle(Time(0), Input::Start));
         loop {
             let next = match outputs.pop().expect("an audit that is not over waits for something, or asks") {
@@ -300,9 +370,9 @@ mod tests {
         assert_eq!(verdict(Line { answers: false, ..line }, &good).verdict, Verdict::Late, "it is there and does not answer");
         assert_eq!(verdict(Line { answers: false, pongs: false, ..line }, &good).verdict, Verdict::Offline);
         assert_eq!(verdict(Line { pongs: false, ..line }, &good).verdict, Verdict::Passed, "pings may be dropped on the way");
-        assert_eq!(verdict(line, &Answer::Missing(3).encode()).verdict, Verdict::Failed);
+        assert_eq!(verdict(line, &Answer::Missing(Vec::new()).encode()).verdict, Verdict::Failed);
         assert_eq!(verdict(line, b"?").verdict, Verdict::Failed);
-        let late_and_wrong = verdict(Line { per_range: Duration::from_secs(1), ..line }, &Answer::Missing(0).encode());
+        let late_and_wrong = verdict(Line { per_range: Duration::from_secs(1), ..line }, &Answer::Missing(Vec::new()).encode());
         assert_eq!(late_and_wrong.verdict, Verdict::Failed);
 
         let mut own = Audit::opener(Address([9; 20]), node.seed, node.holdings.clone(), pace(READ));
@@ -332,6 +402,112 @@ mod tests {
         let mut alone = ready();
         let [Output::Done(seen)] = alone.handle(alone.deadline().unwrap(), Input::Tick)[..] else { panic!("patience ends") };
         assert_eq!(seen.verdict, Verdict::Unknown);
+    }
+
+    /// Answers the ping of this number and none before it; returns what comes of it, and when.
+    fn pinged(audit: &mut Audit, answered: u8) -> (Time, Vec<Output>) {
+        let (mut now, mut outputs) = (Time(0), audit.handle(Time(0), Input::Start));
+        for _ in 1..answered.min(PINGS) {
+            assert_eq!(outputs, [Output::Ping]);
+            now = audit.deadline().unwrap();
+            outputs = audit.handle(now, Input::Tick);
+        }
+        assert_eq!(outputs, [Output::Ping]);
+        if answered > PINGS {
+            now = audit.deadline().unwrap();
+            return (now, audit.handle(now, Input::Tick));
+        }
+        now = now.after(Duration::from_millis(30));
+        (now, audit.handle(now, Input::Pong))
+    }
+
+    #[test]
+    fn who_shows_no_list_is_late_if_it_answers_a_ping_and_offline_if_none() {
+        let seed = Seed { beacon: Hash32([1; 32]), node: Address([2; 20]), epoch: 3, holdings: Hash32([4; 32]), nonce: Hash32::ZERO };
+        let silent = || Audit::without_list(Address([9; 20]), seed, false);
+        let expected = |verdict, round_trip_us| AuditVerdict {
+            auditor: Address([9; 20]),
+            node: Address([2; 20]),
+            epoch: 3,
+            holdings: Hash32::ZERO,
+            nonce: Hash32::ZERO,
+            verdict,
+            right: 0,
+            digest: Hash32::ZERO,
+            round_trip_us,
+            elapsed_us: 0,
+        };
+        for answered in 1..=PINGS + 1 {
+            let mut audit = silent();
+            let (now, end) = pinged(&mut audit, answered);
+            let seen = if answered <= PINGS { expected(Verdict::Late, 30_000) } else { expected(Verdict::Offline, 0) };
+            assert_eq!(end, [Output::Done(seen)], "ping {answered}");
+            assert!(audit.deadline().is_none() && audit.handle(now, Input::Pong).is_empty());
+        }
+        let mut own = silent();
+        own.handle(Time(0), Input::Start);
+        assert_eq!(own.handle(Time(1), Input::Trouble), [Output::Done(expected(Verdict::Unknown, 0))]);
+        let mut deaf = silent();
+        deaf.handle(Time(0), Input::Start);
+        let letters = [Input::Opened { nonce: Hash32([1; 32]) }, Input::Answered { bytes: vec![0, 0] }];
+        assert!(
+            letters.into_iter().all(|letter| deaf.handle(Time(1), letter).is_empty()),
+            "an empty answer to no challenge passes nothing"
+        );
+    }
+
+    #[test]
+    fn an_opener_that_is_shown_no_list_challenges_for_the_witnesses_and_passes_nothing() {
+        let node = Node::new(&[100_000]);
+        // The answer of who committed to nothing, that of who holds what it lists, rubbish, and none.
+        let empty = Answer::Ranges(Vec::new()).encode();
+        for (bytes, answered, expected) in [
+            (Some(empty.clone()), PINGS, Verdict::Late),
+            (Some(node.answer().encode()), PINGS, Verdict::Late),
+            (Some(b"?".to_vec()), PINGS, Verdict::Late),
+            (None, PINGS, Verdict::Late),
+            (Some(empty), PINGS + 1, Verdict::Late),
+            (None, PINGS + 1, Verdict::Offline),
+        ] {
+            let mut opener = Audit::without_list(Address([9; 20]), node.seed, true);
+            let (now, asked) = pinged(&mut opener, answered);
+            assert_eq!(asked, [Output::Challenge { nonce: node.seed.nonce }]);
+            let (at, input) = match bytes {
+                Some(bytes) => (now.after(Duration::from_millis(1)), Input::Answered { bytes }),
+                None => (opener.deadline().unwrap(), Input::Tick),
+            };
+            let [Output::Done(seen)] = opener.handle(at, input)[..] else { panic!("an answer or patience ends an audit") };
+            assert_eq!((seen.verdict, seen.right, seen.holdings), (expected, 0, Hash32::ZERO));
+        }
+    }
+
+    #[test]
+    fn an_outsourcer_is_caught_by_productions_pace_from_the_round_trip_that_is_told() {
+        let node = Node::new(&[100_000, 50_000]);
+        let good = node.answer().encode();
+        // Reads from the page cache, as an idle machine measures them; a disk that turns; one that is nearly broken.
+        let cases = [
+            (Duration::from_micros(40), 331_072, 36_554, 11_554),
+            (Duration::from_millis(10), 531_072, 46_554, 16_554),
+            (Duration::from_secs(1), 1_131_072, 76_554, 31_554),
+        ];
+        for (read, deadline_us, sly_us, plain_us) in cases {
+            let pace = Pace::measured(&[read; READS_MIN]).unwrap();
+            let reach = pace.reach();
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
+            assert_eq!((micros(reach.deadline), micros(reach.sly), micros(reach.plain)), (deadline_us, sly_us, plain_us), "{read:?}");
+            let verdict = |line| audit_at(&node, line, good.clone(), pace).verdict;
+            let under = Duration::from_micros(2);
+            let sly = |fetch| Line { delays_pings: true, round_trip: Duration::ZERO, per_range: fetch, ..Line::honest(Duration::ZERO) };
+            assert_eq!((verdict(sly(reach.sly)), verdict(sly(reach.sly - under))), (Verdict::Late, Verdict::Passed), "{read:?}");
+            let plain = |fetch| Line { per_range: fetch + pace.read(), ..Line::honest(Duration::ZERO) };
+            assert_eq!((verdict(plain(reach.plain)), verdict(plain(reach.plain - under))), (Verdict::Late, Verdict::Passed), "{read:?}");
+        }
+        assert_eq!(
+            (Pace::measured(&[Duration::ZERO; READS_MIN]), Pace::measured(&[READ_MAX; READS_MIN])),
+            (Some(Pace::LEAST), Some(Pace::MOST))
+        );
+        assert_eq!(Pace::measured(&[Duration::ZERO; READS_MIN - 1]), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use types::{
     audit::HeldFragment,
     id::{Address, BlobId, Hash32},
-    merkle::{Tree, keccak},
+    merkle::{Opening, Tree, keccak},
 };
 
 use super::{RANGE_BYTES, RANGES};
@@ -80,6 +80,12 @@ impl Holdings {
     pub fn root(&self) -> Hash32 {
         let leaves: Vec<_> = self.entries.iter().map(|entry| entry.held().leaf()).collect();
         Tree::over(leaves.iter().map(Vec::as_slice)).root()
+    }
+
+    /// The way of a fragment to that root; nothing past the last.
+    pub fn open(&self, place: usize) -> Option<Opening> {
+        let leaves: Vec<_> = self.entries.iter().map(|entry| entry.held().leaf()).collect();
+        Tree::over(leaves.iter().map(Vec::as_slice)).open(u64::try_from(place).ok()?)
     }
 
     /// Fragment and range at a place of the whole list; nothing past the end.

@@ -86,6 +86,11 @@ pub enum Ask {
         /// The audited node.
         node: Address,
     },
+    /// What have you committed to in an epoch? I heard nothing of it, and my records name you a holder.
+    Commitment {
+        /// The epoch.
+        epoch: u64,
+    },
 }
 
 /// One fragment of a list, with what shows that it is assigned and what its bytes must be.
@@ -113,6 +118,8 @@ pub enum Reply {
     Answer(Box<SignedAnswer>),
     /// What was seen.
     Verdict(Box<Signed<AuditVerdict>>),
+    /// What was committed to.
+    Commitment(Box<Signed<AuditCommit>>),
     /// No, with the reason.
     Refused(String),
 }
@@ -158,6 +165,7 @@ impl Ask {
             Self::Opened { epoch, node, nonce } => Writer::new().u8(3).u64(*epoch).address(*node).hash(*nonce).finish(),
             Self::Answered { epoch, nonce, answer } => put_answer(Writer::new().u8(4).u64(*epoch).hash(*nonce), answer).finish(),
             Self::Verdict { epoch, node } => Writer::new().u8(5).u64(*epoch).address(*node).finish(),
+            Self::Commitment { epoch } => Writer::new().u8(6).u64(*epoch).finish(),
         }
     }
 
@@ -174,7 +182,8 @@ impl Ask {
             3 => Self::Opened { epoch: r.u64("epoch")?, node: r.address("node")?, nonce: r.hash("nonce")? },
             4 => Self::Answered { epoch: r.u64("epoch")?, nonce: r.hash("nonce")?, answer: read_answer(&mut r)? },
             5 => Self::Verdict { epoch: r.u64("epoch")?, node: r.address("node")? },
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 5" }),
+            6 => Self::Commitment { epoch: r.u64("epoch")? },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 6" }),
         };
         r.finish().map(|()| ask)
     }
@@ -192,6 +201,7 @@ impl Reply {
             }
             Self::Answer(answer) => put_answer(Writer::new().u8(2), answer).finish(),
             Self::Verdict(signed) => part(Writer::new().u8(4), &Told::Verdict((**signed).clone()).encode()).finish(),
+            Self::Commitment(signed) => part(Writer::new().u8(5), &Told::Commit((**signed).clone()).encode()).finish(),
             Self::Refused(reason) => {
                 let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
                 part(Writer::new().u8(3), &reason.as_bytes()[..end]).finish()
@@ -228,7 +238,11 @@ impl Reply {
                 Told::Verdict(signed) => Self::Verdict(Box::new(signed)),
                 Told::Commit(_) => return Err(DecodeError::Value { field: "verdict", got: 0, expected: "a verdict" }),
             },
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
+            5 => match Told::decode(&read_part(&mut r, "commitment", TOLD_BYTES_MAX)?)? {
+                Told::Commit(signed) => Self::Commitment(Box::new(signed)),
+                Told::Verdict(_) => return Err(DecodeError::Value { field: "commitment", got: 1, expected: "a commitment" }),
+            },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 5" }),
         };
         r.finish().map(|()| reply)
     }
@@ -282,6 +296,7 @@ mod tests {
                 Ask::Opened { epoch, node, nonce },
                 Ask::Answered { epoch, nonce, answer: answer.clone() },
                 Ask::Verdict { epoch, node },
+                Ask::Commitment { epoch },
             ];
             for ask in asks {
                 prop_assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
@@ -314,10 +329,14 @@ mod tests {
             let bytes = told.encode();
             assert!(bytes.len() <= TOLD_BYTES_MAX);
             assert_eq!(Told::decode(&bytes), Ok(told.clone()));
-            if let Told::Verdict(signed) = told {
-                let reply = Reply::Verdict(Box::new(signed));
-                assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
-            }
+            let (reply, crossed) = match told {
+                Told::Verdict(signed) => (Reply::Verdict(Box::new(signed)), 5),
+                Told::Commit(signed) => (Reply::Commitment(Box::new(signed)), 4),
+            };
+            let mut body = reply.encode();
+            assert_eq!(Reply::decode(&body), Ok(reply));
+            body[0] = crossed;
+            assert!(Reply::decode(&body).is_err(), "one document is not taken for the other");
             assert!(Told::decode(&bytes[1..]).is_err() && Told::decode(&[bytes, vec![0]].concat()).is_err());
         }
     }

@@ -2,7 +2,7 @@
 
 use types::{
     encoding::{DecodeError, Document, Reader, Writer},
-    id::BlobId,
+    id::{Address, BlobId},
     key::Signed65,
     placement::{HANDOVER_BYTES, Handover},
 };
@@ -14,6 +14,8 @@ use crate::erasure::{FRAGMENT_BYTES_MAX, FRAGMENTS_MAX, MANIFEST_BYTES_MAX};
 pub const ASK_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + MANIFEST_BYTES_MAX + RECORD_BYTES_MAX + 1024;
 /// Longest reply.
 pub const REPLY_BYTES_MAX: usize = RECORD_BYTES_MAX + 1024;
+/// Most operators that are told as suspended; more of them would be no network any more.
+pub const SUSPENDED_MAX: usize = 4_096;
 /// Longest reason of a refusal.
 pub const REASON_BYTES_MAX: usize = 512;
 
@@ -28,6 +30,8 @@ pub enum Ask {
     Announce(BlobId),
     /// Hold a fragment from now on.
     Take(Box<Take>),
+    /// Who takes no new fragments by your books of audits?
+    Suspended,
 }
 
 /// A fragment that changes hands.
@@ -59,6 +63,8 @@ pub enum Reply {
     Heard,
     /// The fragment is on the disk: the new holder's signature over the handover.
     Taken(Signed65),
+    /// These take none, ascending; at most [`SUSPENDED_MAX`].
+    Suspended(Vec<Address>),
     /// No, with the reason.
     Refused(String),
 }
@@ -92,6 +98,7 @@ impl Ask {
                 let head = part(Writer::new().u8(3), &take.record).bytes(&take.handover.encode()).bytes(&take.by.0);
                 part(part(head, &take.manifest), &take.fragment).finish()
             }
+            Self::Suspended => Writer::new().u8(4).finish(),
         }
     }
 
@@ -112,7 +119,8 @@ impl Ask {
                 manifest: read_part(&mut r, "manifest", MANIFEST_BYTES_MAX)?,
                 fragment: read_part(&mut r, "fragment", FRAGMENT_BYTES_MAX)?,
             })),
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 3" }),
+            4 => Self::Suspended,
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
         };
         r.finish().map(|()| ask)
     }
@@ -128,6 +136,11 @@ impl Reply {
             Self::Refused(reason) => {
                 let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
                 part(Writer::new().u8(3), &reason.as_bytes()[..end]).finish()
+            }
+            Self::Suspended(operators) => {
+                let told = &operators[..operators.len().min(SUSPENDED_MAX)];
+                let count = u16::try_from(told.len()).expect("a bounded list");
+                Writer::new().u8(4).u16(count).each(told, |w, operator| w.address(*operator)).finish()
             }
         }
     }
@@ -146,7 +159,22 @@ impl Reply {
             1 => Self::Heard,
             2 => Self::Taken(signature(&mut r)?),
             3 => Self::Refused(String::from_utf8_lossy(&read_part(&mut r, "reason", REASON_BYTES_MAX)?).into_owned()),
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 3" }),
+            4 => {
+                let count = r.u16("suspended operators")?;
+                if usize::from(count) > SUSPENDED_MAX {
+                    return Err(DecodeError::Value { field: "suspended operators", got: count.into(), expected: "at most 4096" });
+                }
+                let operators = r.each("suspended operators", count.into(), 20, |r| r.address("operator"))?;
+                if !operators.is_sorted_by(|one, other| one < other) {
+                    return Err(DecodeError::Value {
+                        field: "suspended operators",
+                        got: count.into(),
+                        expected: "ascending ones, each once",
+                    });
+                }
+                Self::Suspended(operators)
+            }
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
         };
         r.finish().map(|()| reply)
     }
@@ -168,13 +196,15 @@ mod tests {
         fn messages_round_trip_and_decoding_never_panics(a in bytes(), b in bytes(), c in bytes(), object in any::<[u8; 32]>(), text in "\\PC{0,20}") {
             let handover = Handover { by: Address([1; 20]), epoch: 2, object: BlobId(object), fragment: 3, generation: 4, to: Address([5; 20]) };
             let take = Take { record: a.clone(), handover, by: Signed65([6; 65]), manifest: b.clone(), fragment: c.clone() };
-            for ask in [Ask::Record(BlobId(object)), Ask::Tell(a.clone()), Ask::Announce(BlobId(object)), Ask::Take(Box::new(take))] {
+            for ask in [Ask::Record(BlobId(object)), Ask::Tell(a.clone()), Ask::Announce(BlobId(object)), Ask::Take(Box::new(take)), Ask::Suspended] {
                 prop_assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
             }
             for reply in [Reply::Record { record: a.clone(), indices: b }, Reply::Heard, Reply::Taken(Signed65([7; 65])), Reply::Refused(text)] {
                 prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
             }
-            let _ = (Ask::decode(&c), Reply::decode(&a));
+            let suspended = Reply::Suspended((0..a.len()).map(|at| Address([u8::try_from(at).unwrap(); 20])).collect());
+            prop_assert_eq!(Reply::decode(&suspended.encode()), Ok(suspended));
+            let _ = (Ask::decode(&c), Reply::decode(&a), Reply::decode(&[&[4], c.as_slice()].concat()));
         }
     }
 
@@ -185,5 +215,12 @@ mod tests {
         let long = Reply::decode(&Reply::Refused("ä".repeat(400)).encode()).unwrap();
         assert!(matches!(long, Reply::Refused(reason) if reason.len() == REASON_BYTES_MAX), "cut between two letters");
         assert!(Reply::decode(&Reply::Record { record: vec![], indices: vec![0; 49] }.encode()).is_err());
+        let many = Reply::Suspended(
+            (0..=SUSPENDED_MAX).map(|at| Address(types::merkle::keccak(&[&at.to_be_bytes()]).0[..20].try_into().unwrap())).collect(),
+        );
+        assert!(many.encode().len() <= REPLY_BYTES_MAX);
+        assert!(Reply::decode(&many.encode()).is_err(), "not in order");
+        let twice = Reply::Suspended(vec![Address([1; 20]); 2]).encode();
+        assert!(Reply::decode(&twice).unwrap_err().to_string().contains("ascending"));
     }
 }

@@ -81,7 +81,8 @@ impl Run<'_> {
         let holder = |(account, storer): (Address, Storer)| Holder { account, node: storer.node, addr: storer.addr };
         let record = self.recorded(registered, &storers).await?;
         let Some(record) = record else {
-            let placed = placing::place(registered.seed, manifest.id(), manifest.profile(), &storers, &registered.rules.regions)?;
+            let fit = self.network.fit(storers).await?;
+            let placed = placing::place(registered.seed, manifest.id(), manifest.profile(), &fit, &registered.rules.regions)?;
             return Ok((placed.into_iter().map(holder).collect(), None));
         };
         let assignment = registered.assignment(&record)?;
