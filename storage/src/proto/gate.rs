@@ -15,6 +15,8 @@
 //! which the registry takes if it accepts. Sizes: an opening is about 200 bytes, a report 300 and 300 to 1,000 for each row it lists, at most
 //! [`REFUSALS_MAX`](crate::datanet::REFUSALS_MAX) refusals and [`NOTES_MAX`](crate::datanet::NOTES_MAX) notes.
 
+pub mod arrivals;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -20,7 +20,7 @@ use types::{
 use super::{
     ROUNDS_MAX,
     findings::Finding,
-    pending::{Pending, accepted_of, forget, pending_path, read_pending, same_object},
+    pending::{Pending, committed_before, forget, pending_path, read_pending, same_object},
     placed::Facts,
     rows::{Dropped, Rows},
 };
@@ -29,7 +29,7 @@ use crate::{
     command::{Context, datanet::network::Network},
     data::write_atomic,
     datanet::{
-        erased,
+        erased, in_the_way,
         review::{self, Reviewed},
         shards::keep,
         spread::Placed,
@@ -124,7 +124,8 @@ impl Run<'_> {
             let text_salt = if self.card.is_private() { Some(self.pending(plain, rows.file_root)?.text_salt) } else { None };
             let text_salt = text_salt.map(|salt| salt.context("the record of this contribution has no salt: remove it")).transpose()?;
             let root = private::root(contribution_text(&rows.documents).as_bytes(), text_salt);
-            if let Some(accepted) = accepted_of(state, self.datanet, root) {
+            let own = committed_before(&self.context.data, state, (self.datanet, self.me), (plain, root))?;
+            if let Some(accepted) = in_the_way(state, self.datanet, root, self.me, own) {
                 let (number, by) = (accepted.number, accepted.contributor);
                 if let Some(erasure) = state.erasure(self.datanet, number) {
                     bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
