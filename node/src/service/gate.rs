@@ -73,7 +73,7 @@ const REVIEW_LIMIT: Duration = Duration::from_secs(240);
 /// How long the peer may take to read the last frame.
 const LINGER: Duration = Duration::from_secs(5);
 /// Largest report kept.
-pub(super) const REPORT_BYTES_MAX: u64 = 2 << 20;
+pub const REPORT_BYTES_MAX: u64 = 2 << 20;
 
 /// What a gate works with.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use types::{
 
 use super::{
     ROUNDS_MAX,
+    cut::stretches,
     findings::Finding,
     pending::{Pending, committed_before, forget, pending_path, read_pending, same_object},
     placed::Facts,
@@ -26,7 +27,10 @@ use super::{
 };
 use crate::{
     chain::Chained,
-    command::{Context, datanet::network::Network},
+    command::{
+        Context,
+        datanet::{brought, network::Network},
+    },
     data::write_atomic,
     datanet::{
         erased, in_the_way,
@@ -137,8 +141,12 @@ impl Run<'_> {
             let Offered { outcome, salt, priority } = self.reviewed(state, &rows, (plain, root, text_salt), licence).await?;
             let (report, verdict, profile, seal) = match outcome {
                 Reviewed::Done { report, verdict, profile, seal } => (report, verdict, profile, seal),
-                Reviewed::Waits { report, approved_by } => return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by))),
+                Reviewed::Waits { report, approved_by } => {
+                    self.remember(&rows, &report)?;
+                    return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by)));
+                }
             };
+            self.remember(&rows, &report)?;
             if report.accepted {
                 let object = self.object(&rows, text_salt, seal, priority)?;
                 let encoded = erasure::encode(&object, root, profile.context("the gate accepts the contribution and names no code")?)?;
@@ -148,7 +156,6 @@ impl Run<'_> {
                     "the gate signed for object {seen}, what it was shown makes {ours}: its node and this one must be of one version"
                 );
                 let number = self.accept(&rows, &encoded, object, salt, text_salt, licence, &verdict).await?;
-                self.keep_report(&report)?;
                 let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
                 let mut done = self.spread(facts, encoded, std::mem::take(&mut rows.dropped)).await?;
                 forget(&self.context.data, self.datanet, plain);
@@ -199,10 +206,11 @@ impl Run<'_> {
         Ok(SegmentKey::received(name, seal.epoch, seal.key).seal(&private::pack(salt, &bytes))?)
     }
 
-    /// Kept beside the gate's, so that the digest on the chain can be checked without it.
-    fn keep_report(&self, report: &Report) -> anyhow::Result<()> {
-        let path = self.context.data.report(report.digest());
-        write_atomic(&path, report.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))
+    /// Keeps what the gate said, and of which rows: the digest on the chain can be checked without it, and each row's end is known here.
+    fn remember(&self, rows: &Rows, report: &Report) -> anyhow::Result<()> {
+        let data = &self.context.data;
+        let brought = brought::Brought::of((self.datanet, self.me, rows.file_root), data, &rows.names)?;
+        brought.shown(data, report, stretches(&rows.spots), &rows.dropped)
     }
 
     fn waits(&self, rows: Rows, report: &Report, salt: Hash32, approved_by: Vec<Address>) -> Waits {
