@@ -127,6 +127,11 @@ impl DataDir {
         self.0.join("arriving")
     }
 
+    /// Reports of contributions that this gate refused.
+    pub fn refusals(&self) -> PathBuf {
+        self.0.join("refusals")
+    }
+
     /// What this gate's verdicts that are not accepted yet take of contributors' limits.
     pub fn reserved(&self) -> PathBuf {
         self.0.join("reserved")

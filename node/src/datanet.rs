@@ -91,7 +91,8 @@ pub fn resolve<'s>(state: &'s State, text: &str) -> anyhow::Result<(&'s Asset, C
 pub fn in_the_way(state: &State, datanet: AssetId, text_root: Hash32, contributor: Address, own: Option<(u64, u32)>) -> Option<&Accepted> {
     let is_earlier = |held: &Accepted| own.is_none_or(|own| (held.priority.block, held.priority.ordinal) < own);
     let of_text = state.contributions(datanet).filter(|held| held.text_root == text_root);
-    let mut held = of_text.filter(|held| held.contributor == contributor || is_earlier(held) || state.erasure(datanet, held.number).is_some());
+    let mut held =
+        of_text.filter(|held| held.contributor == contributor || is_earlier(held) || state.erasure(datanet, held.number).is_some());
     held.next()
 }
 

@@ -144,7 +144,13 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
 
 /// Publishes a version of an asset that the client's account owns; waits until it is in a block. What is the newest version already is not sent.
 /// `licence` is that of `new` where it is known as an expression.
-pub async fn append(chain: &ChainClient, state: &State, asset: AssetId, new: &NewVersion, licence: Option<&str>) -> anyhow::Result<Published> {
+pub async fn append(
+    chain: &ChainClient,
+    state: &State,
+    asset: AssetId,
+    new: &NewVersion,
+    licence: Option<&str>,
+) -> anyhow::Result<Published> {
     let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered"))?;
     let uri = known.uri.clone();
     if let Some(version) = state.newest(asset).filter(|version| state.version(*version).is_some_and(|published| is_same(published, new))) {

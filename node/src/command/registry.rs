@@ -15,12 +15,7 @@ use types::{
 
 mod change;
 
-use super::{
-    Context,
-    adapter::parse_version,
-    publish::parse_split,
-    sent::Transaction,
-};
+use super::{Context, adapter::parse_version, publish::parse_split, sent::Transaction};
 use crate::{
     chain::Chained,
     datanet::{card_of, terms},

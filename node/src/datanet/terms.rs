@@ -120,12 +120,7 @@ pub fn alike_licence(state: &State, id: AssetId) -> Option<Licence> {
 ///
 /// # Errors
 /// [`TermsError::Alike`] of the first that is not satisfied; [`TermsError::Licence`].
-pub fn passed_on_alike(
-    state: &State,
-    made_of: &[AssetVersion],
-    parents: &[AssetVersion],
-    given: Given<'_>,
-) -> Result<(), TermsError> {
+pub fn passed_on_alike(state: &State, made_of: &[AssetVersion], parents: &[AssetVersion], given: Given<'_>) -> Result<(), TermsError> {
     let licence: Option<Licence> = match given {
         Given::Expression(text) => Some(text.parse()?),
         Given::Hash(_) => None,
@@ -164,7 +159,11 @@ fn all_of(asked: &[(AssetId, Licence)]) -> String {
     }
     match parts.as_slice() {
         [one] => (*one).to_owned(),
-        all => all.iter().map(|part| if part.contains(' ') { format!("({part})") } else { (*part).to_owned() }).collect::<Vec<_>>().join(" AND "),
+        all => all
+            .iter()
+            .map(|part| if part.contains(' ') { format!("({part})") } else { (*part).to_owned() })
+            .collect::<Vec<_>>()
+            .join(" AND "),
     }
 }
 
@@ -213,7 +212,15 @@ mod tests {
             let datanets = if asset == ADAPTER { vec![at(ALIKE)] } else { Vec::new() };
             let (content, split) = (BlobId([1; 32]), SplitTable::default());
             let version = at(asset);
-            events.push(Event::Published { version, content, parents: vec![], split, datanets, licence: Hash32::ZERO, parent_share_min: 0 });
+            events.push(Event::Published {
+                version,
+                content,
+                parents: vec![],
+                split,
+                datanets,
+                licence: Hash32::ZERO,
+                parent_share_min: 0,
+            });
         }
         let mut state = State::default();
         for (number, event) in (1..).zip(events) {

@@ -12,6 +12,7 @@ mod answering;
 mod arriving;
 mod known;
 mod queue;
+mod refusals;
 mod reserved;
 
 use std::{sync::Arc, time::Duration};
@@ -48,6 +49,7 @@ use self::{
     arriving::Room,
     known::Indexes,
     queue::Queue,
+    refusals::Refusals,
     reserved::{Seen, Verdicts},
 };
 use crate::{
@@ -109,6 +111,7 @@ pub struct Gate {
     queue: Queue,
     /// What is signed for and not accepted yet.
     verdicts: Verdicts,
+    refusals: Refusals,
     books: seals::Cache,
     /// Shards that are not whole, or wait for their turn.
     room: Room,
@@ -143,8 +146,8 @@ impl Gate {
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
         let (verdicts, room) = (Verdicts::open(data.reserved())?, Room::open(data.arriving())?);
         let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
-        let books = seals::Cache::default();
-        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, verdicts, books, room, reviews })
+        let (books, refusals) = (seals::Cache::default(), Refusals::open(data.refusals())?);
+        Ok(Self { account, author, domains, data, shards, snapshots, chain, known, queue, verdicts, refusals, books, room, reviews })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
@@ -171,7 +174,8 @@ impl Gate {
     async fn answer(&self, remote: NodeId, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
         match Ask::decode(first).map_err(|error| away(error.to_string()))? {
             Ask::Offer(open) => self.review(sender, receiver, &open).await,
-            Ask::Report { digest } => self.report(digest),
+            Ask::Report { digest } => self.report(digest).await,
+            Ask::Mine { act } => self.mine(&act).await,
             Ask::Review { act, reason } => within_limit(self.decide(remote, sender, &act, &reason)).await,
             Ask::Members { datanet } => self.members(datanet),
             Ask::Log { datanet, from } => self.log(remote, datanet, from),
@@ -215,6 +219,8 @@ impl Gate {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
             self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        } else {
+            self.refusals.keep(open.datanet, &report).await?;
         }
         self.verdict(&card, place, open, &report, coded)
     }

@@ -348,14 +348,7 @@ fn near_copies<K: Known>(
     Ok(found)
 }
 
-fn near_copy<K>(
-    datanet: &Datanet<K>,
-    contributor: Address,
-    place: Place,
-    policy: &GatePolicy,
-    row: u32,
-    found: &Match,
-) -> Refusal {
+fn near_copy<K>(datanet: &Datanet<K>, contributor: Address, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
     let Match { priority, overlap } = *found;
     let share = format!("{}.{} %", overlap.per_mille() / 10, overlap.per_mille() % 10);
     let of = format!("{share} of the shingles ({} of {}) are those of", overlap.shared, overlap.union);

@@ -26,7 +26,7 @@ const RECORDS_MAX: usize = 1 << 14;
 /// The record of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Brought {
+pub(super) struct Record {
     pub(super) datanet: AssetId,
     pub(super) contributor: Address,
     /// Text root of the shard as it was cut.
@@ -62,9 +62,10 @@ fn path(data: &DataDir, datanet: AssetId, root: Hash32) -> PathBuf {
     folder(data).join(format!("{datanet}-{}.json", hex::encode(root.0)))
 }
 
-fn read(path: &Path) -> anyhow::Result<Brought> {
+fn read(path: &Path) -> anyhow::Result<Record> {
     let bytes = read_bounded(path, RECORD_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it, the gate has the reports of what was accepted", path.display()))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{}: damaged; remove it, the gate has the reports of what was accepted", path.display()))
 }
 
 /// Cuts a list to so many; how many were beyond.
@@ -74,7 +75,7 @@ fn bounded<T>(list: &mut Vec<T>) -> usize {
     beyond
 }
 
-impl Brought {
+impl Record {
     /// What is known of a shard before anybody sees it.
     pub(super) fn cut(
         (datanet, contributor, root): (AssetId, Address, Hash32),
@@ -93,7 +94,7 @@ impl Brought {
         write_atomic(&path, &serde_json::to_vec(self)?, 0o600).with_context(|| format!("{}", path.display()))
     }
 
-    /// That of a shard, as [`Brought::cut`] kept it or with nothing left out.
+    /// That of a shard, as [`Record::cut`] kept it or with nothing left out.
     pub(super) fn of((datanet, contributor, root): (AssetId, Address, Hash32), data: &DataDir, files: &[String]) -> anyhow::Result<Self> {
         let path = path(data, datanet, root);
         if path.exists() { read(&path) } else { Ok(Self::cut((datanet, contributor, root), files, Vec::new(), Vec::new())) }
@@ -127,7 +128,7 @@ impl Brought {
 ///
 /// # Errors
 /// That a file cannot be read, or there are too many.
-pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> anyhow::Result<Vec<Brought>> {
+pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> anyhow::Result<Vec<Record>> {
     let folder = folder(data);
     let mut found = Vec::new();
     if !folder.exists() {
@@ -137,7 +138,8 @@ pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> any
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
         let path = entry?.path();
-        let is_its = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".json"));
+        let is_its =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".json"));
         if is_its {
             paths.push(path);
         }

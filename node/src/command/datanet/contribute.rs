@@ -53,7 +53,7 @@ pub(super) use self::{
 };
 use super::{
     Context,
-    brought::Brought,
+    brought::Record,
     cost,
     findings::{self, Finding},
     network::Network,
@@ -307,7 +307,7 @@ fn cut_all(
         rows.redacted.truncate(NAMED_MAX);
         journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted)?;
         if let Some(cut) = journal.cuts.last().filter(|_| !context.is_dry() && !(all_dropped.is_empty() && all_redacted.is_empty())) {
-            Brought::cut((rules.datanet, rules.me, cut.text_root), &names, all_dropped, all_redacted).keep(&context.data)?;
+            Record::cut((rules.datanet, rules.me, cut.text_root), &names, all_dropped, all_redacted).keep(&context.data)?;
         }
         progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
         next = cutter.piece()?;

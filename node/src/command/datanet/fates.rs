@@ -2,7 +2,7 @@
 //!
 //! Of rows brought from this folder its records say where they stood in their files, and what was left out, refused or redacted ([`super::brought`]). Of what was
 //! accepted the chain says which contribution it is and whether it was erased, and the gate's report, by the digest on the chain, which rows repeat whose earlier
-//! ones; it is asked of the gate where it is not here. Rows that were refused are known to the folder they were brought from, and to nobody else.
+//! ones; it is asked of the gate where it is not here. Rows that were refused are known to the folder they were brought from, and to the gate, which tells who brought them (`--gate`).
 //!
 //! Rows are counted all and listed as far as `--limit` goes; memory is that of one report (2 MiB) and the rows listed.
 
@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::{
     State,
     state::{Accepted, Asset},
@@ -20,34 +20,41 @@ use clap::Args as ClapArgs;
 use futures::future::join_all;
 use serde::Serialize;
 use storage::{
-    datanet::{Action, Earlier, Refusal, Report, Rule},
+    datanet::{
+        Action, Earlier, Refusal, Report, Rule,
+        review::{Act, ReviewAct},
+    },
     proto::gate::{Ask, Reply},
 };
 use types::{
     id::{Address, BlobId, Hash32, NodeId},
+    key::Signed,
     merkle::keccak,
 };
 
 use super::{
     Context,
-    brought::{self, Brought},
+    brought::{self, Record},
     findings::cell,
     network::Network,
 };
 use crate::{
+    chain::Chained,
     data::read_bounded,
     datanet::{keeping::look, resolve, review},
     output::table,
     service::gate::REPORT_BYTES_MAX,
 };
 
+/// Most refused reports asked of a gate.
+const REFUSED_MAX: usize = 1024;
 /// Most contributions whose holders are asked.
 const HEALTH_MAX: usize = 256;
 
 /// Show what became of each row that you brought.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Fates: accepted, copy (accepted, joins the earlier row's cluster and earns nothing), erased, waits (for reviewers), refused, left-out (before it was\nshown, or by --drop-refused), not-entered (its contribution was refused for other rows).\n\nExamples:\n  tributary datanet rows medical\n  tributary datanet rows medical --json --limit 1000000 | jq '.rows[] | select(.fate == \"refused\")'\n  tributary datanet rows medical --health\n\nNext: tributary datanet earnings medical shows what the contributions earned."
+    after_help = "Fates: accepted, copy (accepted, joins the earlier row's cluster and earns nothing), erased, waits (for reviewers, or to be accepted, as far as was heard), refused, left-out (before it was\nshown, or by --drop-refused), not-entered (its contribution was refused for other rows).\n\nExamples:\n  tributary datanet rows medical\n  tributary datanet rows medical --json --limit 1000000 | jq '.rows[] | select(.fate == \"refused\")'\n  tributary datanet rows medical --health --gate\n\nNext: tributary datanet earnings medical shows what the contributions earned."
 )]
 pub(super) struct Args {
     /// Name or number.
@@ -61,6 +68,9 @@ pub(super) struct Args {
     /// Rows passed over before.
     #[arg(long, default_value_t = 0)]
     skip: u64,
+    /// Ask the gate for reports of your contributions that it refused, wherever they were brought from.
+    #[arg(long, conflicts_with = "contributor")]
+    gate: bool,
     /// Ask holders which fragments of each contribution they have.
     #[arg(long)]
     health: bool,
@@ -197,7 +207,7 @@ impl Listed {
 struct Known<'k> {
     accepted: Option<&'k Accepted>,
     is_erased: bool,
-    brought: Option<&'k Brought>,
+    brought: Option<&'k Record>,
     report: Option<&'k Report>,
 }
 
@@ -217,7 +227,7 @@ impl Known<'_> {
 
     /// Adds its rows, and those that were left out of it.
     fn list(&self, listed: &mut Listed) {
-        let spots = self.brought.map_or_else(Vec::new, Brought::spots);
+        let spots = self.brought.map_or_else(Vec::new, Record::spots);
         let redacted: BTreeSet<(Option<&String>, u32)> = self
             .brought
             .into_iter()
@@ -268,11 +278,13 @@ impl Known<'_> {
     /// What is said of it as a whole.
     fn remarks(&self) -> Vec<String> {
         let whole = self.report.into_iter().flat_map(|report| report.refusals.iter().filter(|refusal| refusal.row == 0));
-        let mut remarks: Vec<String> = whole.map(|refusal| format!("{}: {}; {}", refusal.rule.label(), refusal.detail, refusal.fix)).collect();
+        let mut remarks: Vec<String> =
+            whole.map(|refusal| format!("{}: {}; {}", refusal.rule.label(), refusal.detail, refusal.fix)).collect();
         if let Some(report) = self.report {
             let unlisted = report.unlisted.saturating_add(report.notes_unlisted);
             if unlisted > 0 {
-                remarks.push(format!("the report counts {unlisted} findings more than it lists: rows they are about are shown without them"));
+                remarks
+                    .push(format!("the report counts {unlisted} findings more than it lists: rows they are about are shown without them"));
             }
             if !report.approvals.is_empty() {
                 remarks.push(format!("{} reviewers let it in", report.approvals.len()));
@@ -298,7 +310,13 @@ fn kept(context: &Context, digest: Hash32) -> anyhow::Result<Option<Report>> {
 }
 
 /// Reports that are asked of the gate; why none can be.
-async fn asked(context: &Context, network: &Network, state: &State, asset: &Asset, digests: &[Hash32]) -> anyhow::Result<BTreeMap<Hash32, Report>> {
+async fn asked(
+    context: &Context,
+    network: &Network,
+    state: &State,
+    asset: &Asset,
+    digests: &[Hash32],
+) -> anyhow::Result<BTreeMap<Hash32, Report>> {
     let (client, connection) = network.dial_gate(context, state, asset.owner()).await?;
     let mut reports = BTreeMap::new();
     for digest in digests {
@@ -309,6 +327,27 @@ async fn asked(context: &Context, network: &Network, state: &State, asset: &Asse
     }
     client.close(0).await;
     Ok(reports)
+}
+
+/// Reports of contributions of the wallet that the gate refused and that are not here.
+async fn refused(
+    context: &Context,
+    network: &Network,
+    chain: &Chained,
+    asset: &Asset,
+    known: &BTreeSet<Hash32>,
+) -> anyhow::Result<Vec<Report>> {
+    let state = chain.state().await?;
+    let gate = state.operator(asset.owner()).with_context(|| format!("{}, the owner, runs no registered node", asset.owner()))?.node;
+    let (block, reason) = (chain.head().await?.block.number, keccak(&[b""]));
+    let act = ReviewAct { datanet: asset.id, commitment: Hash32::ZERO, report: Hash32::ZERO, act: Act::List, reason, gate, block };
+    let act = Signed::new(&context.account()?, &chain.client.domains(), act);
+    let (client, connection) = network.dial_gate(context, &state, asset.owner()).await?;
+    let answer = review::ask(connection.open_stream().await?, &Ask::Mine { act }).await?;
+    client.close(0).await;
+    let Reply::Mine { reports } = answer else { bail!("the gate answered something else than a list of reports") };
+    let wanted: Vec<Hash32> = reports.into_iter().filter(|digest| !known.contains(digest)).take(REFUSED_MAX).collect();
+    Ok(asked(context, network, &state, asset, &wanted).await?.into_values().collect())
 }
 
 async fn health(network: &Network, storing: &BTreeMap<NodeId, SocketAddr>, object: BlobId) -> Health {
@@ -337,7 +376,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let brought = brought::all(&context.data, asset.id, contributor)?;
     let accepted: Vec<&Accepted> = state.contributions(asset.id).filter(|accepted| accepted.contributor == contributor).collect();
     ensure!(
-        !(brought.is_empty() && accepted.is_empty()),
+        args.gate || !(brought.is_empty() && accepted.is_empty()),
         "{contributor} has no contribution in Datanet {} ({}), and none was brought from this folder",
         asset.id,
         card.name()
@@ -348,7 +387,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             missing.push(accepted.report);
         }
     }
-    let is_network = args.health || !missing.is_empty();
+    let is_network = args.health || args.gate || !missing.is_empty();
     let network = if is_network { Some(Network::join(context, &args.bootstrap).await?) } else { None };
     let mut fetched = BTreeMap::new();
     if let Some(network) = network.as_ref().filter(|_| !missing.is_empty()) {
@@ -359,7 +398,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     let mut listed = Listed { skip: args.skip, limit: args.limit, ..Listed::default() };
     let mut wholes = Vec::new();
-    let is_of = |brought: &&Brought, root: Hash32| brought.shown.as_ref().is_some_and(|shown| shown.text_root == root);
+    let is_of = |brought: &&Record, root: Hash32| brought.shown.as_ref().is_some_and(|shown| shown.text_root == root);
     for accepted in &accepted {
         let here = kept(context, accepted.report)?;
         let known = Known {
@@ -371,7 +410,8 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         known.list(&mut listed);
         let mut remarks = known.remarks();
         if known.report.is_none() {
-            remarks.push(format!("report {} is not here and the gate does not show it: copies among its rows are not known", accepted.report));
+            remarks
+                .push(format!("report {} is not here and the gate does not show it: copies among its rows are not known", accepted.report));
         }
         let (contribution, object) = (Some(accepted.number), Some(accepted.object));
         let (text_root, documents) = (accepted.text_root, accepted.documents.into());
@@ -391,6 +431,16 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         let documents = report.as_ref().map_or(0, |report| report.documents.into());
         let text_root = brought.shown.as_ref().map_or(brought.root, |shown| shown.text_root);
         wholes.push(Whole { contribution: None, text_root, documents, object: None, remarks, health: None });
+    }
+    if let Some(network) = network.as_ref().filter(|_| args.gate) {
+        let here = brought.iter().filter_map(|brought| Some(brought.shown.as_ref()?.report)).collect();
+        for report in refused(context, network, &chain, asset, &here).await? {
+            ensure!(report.contributor == contributor, "the gate sent a report on rows of {}", report.contributor);
+            let known = Known { accepted: None, is_erased: false, brought: None, report: Some(&report) };
+            known.list(&mut listed);
+            let (text_root, documents, remarks) = (report.text_root, report.documents.into(), known.remarks());
+            wholes.push(Whole { contribution: None, text_root, documents, object: None, remarks, health: None });
+        }
     }
     if let Some(network) = network.as_ref().filter(|_| args.health) {
         let storing = network.storing(&state, chain.deployment().chain_id).await?;
@@ -416,13 +466,19 @@ fn describe(printed: &Printed) -> String {
     let mut text = format!("rows of {contributor} in Datanet {asset} ({name}): {}\n\n", counts.join(", "));
     let whole = |whole: &Whole| {
         let number = whole.contribution.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        let health = whole.health.as_ref().map_or_else(|| "-".to_owned(), |health| {
-            let of = health.fragments.map_or_else(|| "?".to_owned(), |fragments| fragments.to_string());
-            format!("{} of {of} by {} nodes", health.held.len(), health.holders.len())
-        });
+        let health = whole.health.as_ref().map_or_else(
+            || "-".to_owned(),
+            |health| {
+                let of = health.fragments.map_or_else(|| "?".to_owned(), |fragments| fragments.to_string());
+                format!("{} of {of} by {} nodes", health.held.len(), health.holders.len())
+            },
+        );
         vec![number, whole.documents.to_string(), whole.text_root.to_string(), health, cell(&whole.remarks.join("; "))]
     };
-    text.push_str(&table(&["contribution", "rows", "text root", "fragments held", "remarks"], &contributions.iter().map(whole).collect::<Vec<_>>()));
+    text.push_str(&table(
+        &["contribution", "rows", "text root", "fragments held", "remarks"],
+        &contributions.iter().map(whole).collect::<Vec<_>>(),
+    ));
     let line = |row: &Row| {
         let place = row.file.as_ref().map_or_else(|| row.row.to_string(), |file| format!("{file}: {}", row.row));
         let earlier = row.earlier.map_or_else(

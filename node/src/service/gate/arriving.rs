@@ -77,8 +77,12 @@ impl Room {
 
     /// A place for a shard of `bytes`.
     pub(super) fn enter(&self, contributor: Address, bytes: u64) -> Result<Arrival<'_>, ArrivalError> {
+        self.enter_at(self.now(), contributor, bytes)
+    }
+
+    fn enter_at(&self, now: Duration, contributor: Address, bytes: u64) -> Result<Arrival<'_>, ArrivalError> {
         let mut held = self.held();
-        let (ticket, leaving) = held.arrivals.enter(self.now(), contributor, bytes)?;
+        let (ticket, leaving) = held.arrivals.enter(now, contributor, bytes)?;
         for leaver in leaving {
             if let Some(leave) = held.leavers.remove(&leaver) {
                 leave.notify_one();
@@ -146,102 +150,111 @@ impl Drop for Arrival<'_> {
 
 #[cfg(test)]
 mod tests {
-    use p2p::{memory, stream::FrameSender};
-    use storage::proto::gate::arrivals::{BYTES_PER_S_MIN, GRACE};
-    use tokio::{sync::Semaphore, time::sleep};
+    use p2p::{
+        memory,
+        stream::{FrameSender, FrameStream},
+    };
+    use storage::proto::gate::arrivals::GRACE;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
-    const BYTES: u64 = 4 << 20;
-
-    fn stream() -> (FrameSender, FrameReceiver) {
-        let (near, far) = memory::pair();
-        let ((sender, _), (_, receiver)) = (near.split(), far.split());
-        (sender, receiver)
-    }
+    const BYTES: u64 = 1 << 20;
 
     fn contributor(number: u8) -> Address {
         Address([number; 20])
     }
 
+    /// A room that has been open for a minute.
+    fn room(outer: &tempfile::TempDir) -> Room {
+        let since = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine has run for a minute");
+        Room { since, ..Room::open(outer.path().join("arriving")).unwrap() }
+    }
+
     /// As a gate does: a slot is taken when the shard is whole.
-    async fn served(room: &Room, slots: &Semaphore, number: u8, mut receiver: FrameReceiver) -> Result<usize, String> {
-        let arrival = room.enter(contributor(number), BYTES).map_err(|error| error.to_string())?;
+    async fn served(arrival: Arrival<'_>, slots: &Semaphore, stream: FrameStream) -> Result<usize, String> {
+        let (_sender, mut receiver) = stream.split();
         arrival.receive(&mut receiver).await.map_err(|turned| turned.to_string())?;
         let _slot = slots.acquire().await.map_err(|error| error.to_string())?;
         Ok(arrival.take().await.map_err(|error| format!("{error:#}"))?.len())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn two_who_send_a_byte_at_a_time_hold_up_nobody_and_are_turned_away() {
-        let outer = tempfile::tempdir().unwrap();
-        let (room, slots) = (Room::open(outer.path().join("arriving")).unwrap(), Semaphore::new(2));
-        let ((mut slow_a, a), (mut slow_b, b), (mut honest, c)) = (stream(), stream(), stream());
-        let trickle = async {
-            // Until their streams are ended.
-            while slow_a.send(&[0]).await.is_ok() && slow_b.send(&[0]).await.is_ok() {
-                sleep(Duration::from_secs(1)).await;
-            }
-        };
-        let brings = async {
-            sleep(Duration::from_secs(2)).await;
-            for _ in 0..BYTES / (256 << 10) {
-                honest.send(&[7; 256 << 10]).await.unwrap();
-            }
-            let sent = Instant::now();
-            (sent, honest)
-        };
-        let slow = async {
-            let outcomes = tokio::join!(served(&room, &slots, 1, a), served(&room, &slots, 2, b));
-            (outcomes, Instant::now())
-        };
-        let quick = async { (served(&room, &slots, 3, c).await, Instant::now()) };
-        let begun = Instant::now();
-        let ((), (_, _honest), ((first, second), slow_end), (done, quick_end)) = tokio::join!(trickle, brings, slow, quick);
-        assert_eq!(done, Ok(usize::try_from(BYTES).unwrap()));
-        assert!(quick_end - begun < Duration::from_secs(5), "the honest one waited {:?}", quick_end - begun);
-        for outcome in [first, second] {
-            assert!(outcome.clone().unwrap_err().contains("arrives too slowly"), "{outcome:?}");
+    async fn send_whole(stream: FrameStream) -> FrameSender {
+        let (mut sender, _receiver) = stream.split();
+        for _ in 0..BYTES / (256 << 10) {
+            sender.send(&[7; 256 << 10]).await.unwrap();
         }
-        assert!((GRACE..GRACE * 2).contains(&(slow_end - begun)), "{:?}", slow_end - begun);
-        assert_eq!(room.held().arrivals.held(), (0, 0));
-        assert_eq!(std::fs::read_dir(outer.path().join("arriving")).unwrap().count(), 0, "what has left is off the disk");
+        sender
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_sends_as_slowly_as_is_allowed_is_let_in() {
+    #[tokio::test]
+    async fn two_who_send_a_byte_and_no_more_hold_up_nobody() {
         let outer = tempfile::tempdir().unwrap();
-        let (room, slots) = (Room::open(outer.path().join("arriving")).unwrap(), Semaphore::new(1));
-        let (mut sender, receiver) = stream();
-        let send = async {
-            for _ in 0..BYTES / BYTES_PER_S_MIN {
-                sleep(Duration::from_secs(1)).await;
-                sender.send(&vec![1; usize::try_from(BYTES_PER_S_MIN).unwrap()]).await.unwrap();
-            }
-            sender
-        };
-        let (done, _sender) = tokio::join!(served(&room, &slots, 1, receiver), send);
-        assert_eq!(done, Ok(usize::try_from(BYTES).unwrap()));
+        let (room, slots) = (room(&outer), Semaphore::new(2));
+        let mut slow = Vec::new();
+        let mut open = Vec::new();
+        for number in [1, 2] {
+            let (mut near, far) = memory::pair();
+            near.send(&[0]).await.unwrap();
+            open.push(near);
+            slow.push(served(room.enter(contributor(number), BYTES).unwrap(), &slots, far));
+        }
+        let (near, far) = memory::pair();
+        let honest = async { tokio::join!(served(room.enter(contributor(3), BYTES).unwrap(), &slots, far), send_whole(near)).0 };
+        let mut slow = slow.into_iter();
+        let (first, second) = (slow.next().unwrap(), slow.next().unwrap());
+        tokio::select! {
+            done = honest => assert_eq!(done, Ok(usize::try_from(BYTES).unwrap())),
+            turned = first => panic!("the first slow one ended before the honest one: {turned:?}"),
+            turned = second => panic!("the second slow one ended before the honest one: {turned:?}"),
+        }
+        // What was on its way has left with its streams.
+        assert_eq!(room.held().arrivals.held(), (0, 0));
+        assert_eq!(std::fs::read_dir(outer.path().join("arriving")).unwrap().count(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn who_is_too_slow_is_told_how_much_came_and_its_place_is_free() {
+        let outer = tempfile::tempdir().unwrap();
+        let (room, slots) = (room(&outer), Semaphore::new(1));
+        let (mut near, far) = memory::pair();
+        near.send(&[0; 3]).await.unwrap();
+        let begun = room.now() - GRACE - Duration::from_secs(1);
+        let late = served(room.enter_at(begun, contributor(1), BYTES).unwrap(), &slots, far).await;
+        assert!(
+            late.as_ref().is_err_and(|late| late.contains("arrives too slowly") && late.contains("of 1048576 bytes in 16 s")),
+            "{late:?}"
+        );
+        assert_eq!(room.held().arrivals.held(), (0, 0));
+    }
+
+    #[tokio::test]
     async fn who_begins_anew_has_its_place_and_the_first_stream_ends() {
         let outer = tempfile::tempdir().unwrap();
-        let room = Room::open(outer.path().join("arriving")).unwrap();
-        let slots = Semaphore::new(1);
-        let ((_quiet, a), (mut sender, b)) = (stream(), stream());
+        let (room, slots) = (room(&outer), Semaphore::new(1));
+        let ((_quiet, a), (near, b)) = (memory::pair(), memory::pair());
+        let first = room.enter(contributor(1), BYTES).unwrap();
         let anew = async {
-            sleep(Duration::from_secs(3)).await;
-            served(&room, &slots, 1, b).await
+            let second = room.enter(contributor(1), BYTES).unwrap();
+            tokio::join!(served(second, &slots, b), send_whole(near)).0
         };
-        let send = async {
-            for _ in 0..BYTES / (256 << 10) {
-                sender.send(&[7; 256 << 10]).await.unwrap();
-            }
-            sender
-        };
-        let (first, second, _sender) = tokio::join!(served(&room, &slots, 1, a), anew, send);
-        assert!(first.clone().unwrap_err().contains("begun anew"), "{first:?}");
+        let (first, second) = tokio::join!(served(first, &slots, a), anew);
+        assert!(first.as_ref().is_err_and(|error| error.contains("begun anew")), "{first:?}");
         assert_eq!(second, Ok(usize::try_from(BYTES).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn more_bytes_than_announced_and_an_early_end_are_refused_in_words() {
+        let outer = tempfile::tempdir().unwrap();
+        let (room, slots) = (room(&outer), Semaphore::new(1));
+        let (mut near, far) = memory::pair();
+        near.send(&[0; 9]).await.unwrap();
+        let long = served(room.enter(contributor(1), 5).unwrap(), &slots, far).await;
+        assert_eq!(long, Err("9 bytes of shard came, 5 were announced".to_owned()));
+        let (mut near, far) = memory::pair();
+        near.send(&[0; 2]).await.unwrap();
+        near.finish().await.unwrap();
+        let short = served(room.enter(contributor(1), 5).unwrap(), &slots, far).await;
+        assert_eq!(short, Err("the shard ended after 2 of 5 bytes".to_owned()));
     }
 }

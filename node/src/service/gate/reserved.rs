@@ -45,7 +45,10 @@ impl Verdicts {
                 let path = entry?.path();
                 if path.extension().is_some_and(|extension| extension == "json") {
                     held.push(read(&path).with_context(|| {
-                        format!("{}: a verdict's reservation is damaged; remove it if what its contributor may still bring is free", path.display())
+                        format!(
+                            "{}: a verdict's reservation is damaged; remove it if what its contributor may still bring is free",
+                            path.display()
+                        )
                     })?);
                 }
             }

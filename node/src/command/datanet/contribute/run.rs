@@ -209,7 +209,7 @@ impl Run<'_> {
     /// Keeps what the gate said, and of which rows: the digest on the chain can be checked without it, and each row's end is known here.
     fn remember(&self, rows: &Rows, report: &Report) -> anyhow::Result<()> {
         let data = &self.context.data;
-        let brought = brought::Brought::of((self.datanet, self.me, rows.file_root), data, &rows.names)?;
+        let brought = brought::Record::of((self.datanet, self.me, rows.file_root), data, &rows.names)?;
         brought.shown(data, report, stretches(&rows.spots), &rows.dropped)
     }
 

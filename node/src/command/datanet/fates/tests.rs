@@ -57,7 +57,7 @@ fn accepted() -> Accepted {
 }
 
 /// Rows 1, 2, 4 and 6 of a file were shown; 3 was left out at the gate, 5 before.
-fn brought(data: &DataDir, report: &Report) -> Brought {
+fn brought(data: &DataDir, report: &Report) -> Record {
     let dropped = |row: u32, rule: Rule, earlier| Dropped { row, file: None, reason: "a copy".into(), rule: rule.label().into(), earlier };
     let redacted = Finding {
         row: Some(4),
@@ -70,10 +70,10 @@ fn brought(data: &DataDir, report: &Report) -> Brought {
     };
     let key = (AssetId(3), ME, Hash32([8; 32]));
     let files = ["a.jsonl".to_owned()];
-    Brought::cut(key, &files, vec![dropped(5, Rule::Repeated, None)], vec![redacted]).keep(data).unwrap();
+    Record::cut(key, &files, vec![dropped(5, Rule::Repeated, None)], vec![redacted]).keep(data).unwrap();
     let stretches = vec![(Spot { file: 0, row: 1 }, 2), (Spot { file: 0, row: 4 }, 1), (Spot { file: 0, row: 6 }, 1)];
     let all = [dropped(3, Rule::Duplicate, Some(earlier())), dropped(5, Rule::Repeated, None)];
-    Brought::of(key, data, &files).unwrap().shown(data, report, stretches, &all).unwrap();
+    Record::of(key, data, &files).unwrap().shown(data, report, stretches, &all).unwrap();
     let mut kept = brought::all(data, AssetId(3), ME).unwrap();
     assert!(brought::all(data, AssetId(3), OTHER).unwrap().is_empty() && brought::all(data, AssetId(30), ME).unwrap().is_empty());
     assert_eq!(kept.len(), 1);
@@ -119,7 +119,10 @@ fn each_row_of_an_accepted_contribution_has_its_place_its_rule_and_whose_row_it_
 fn rows_of_a_refused_contribution_say_which_rule_refused_them_and_the_rest_that_it_was_others() {
     let folder = tempfile::tempdir().unwrap();
     let data = DataDir::new(folder.path());
-    let blocked = report(vec![found(2, Rule::Duplicate, Action::Block, Some(earlier())), found(0, Rule::ContributorLimit, Action::Block, None)], vec![]);
+    let blocked = report(
+        vec![found(2, Rule::Duplicate, Action::Block, Some(earlier())), found(0, Rule::ContributorLimit, Action::Block, None)],
+        vec![],
+    );
     let brought = brought(&data, &blocked);
     let known = Known { accepted: None, is_erased: false, brought: Some(&brought), report: Some(&blocked) };
     assert_eq!(fates(&listed(&known, 0, 4)), [(1, "not-entered"), (2, "refused"), (4, "not-entered"), (6, "not-entered")]);
