@@ -306,7 +306,7 @@ fn cut_all(
         rows.dropped.truncate(NAMED_MAX);
         rows.redacted.truncate(NAMED_MAX);
         journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted)?;
-        if let Some(cut) = journal.cuts.last().filter(|_| !context.is_dry() && !(all_dropped.is_empty() && all_redacted.is_empty())) {
+        if let Some(cut) = journal.cuts.last().filter(|_| !(context.is_dry() || all_dropped.is_empty() && all_redacted.is_empty())) {
             Record::cut((rules.datanet, rules.me, cut.text_root), &names, all_dropped, all_redacted).keep(&context.data)?;
         }
         progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
