@@ -198,6 +198,14 @@ impl ChainClient {
         Ok(self.rpc.header(number).await?.map(|header| header.block))
     }
 
+    /// Seconds since 1970 of a block; nothing if there is none of this number.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn time_of(&self, number: u64) -> Result<Option<u64>, ChainError> {
+        Ok(self.rpc.header(number).await?.map(|header| header.timestamp))
+    }
+
     /// Waits until the chain's time is `timestamp` (seconds since 1970) or `patience` has passed.
     ///
     /// # Errors

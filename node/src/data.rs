@@ -122,6 +122,21 @@ impl DataDir {
         self.0.join("reviews")
     }
 
+    /// Shards on their way to this gate, or whole ones whose turn has not come.
+    pub fn arriving(&self) -> PathBuf {
+        self.0.join("arriving")
+    }
+
+    /// Reports of contributions that this gate refused.
+    pub fn refusals(&self) -> PathBuf {
+        self.0.join("refusals")
+    }
+
+    /// What this gate's verdicts that are not accepted yet take of contributors' limits.
+    pub fn reserved(&self) -> PathBuf {
+        self.0.join("reserved")
+    }
+
     /// Whom the owner of a Datanet lets contribute.
     pub fn contributors(&self, datanet: types::id::AssetId) -> PathBuf {
         self.0.join("contributors").join(format!("{datanet}.json"))

@@ -21,6 +21,7 @@ mod licence;
 mod policy;
 pub mod private;
 pub mod read;
+pub mod reserve;
 pub mod review;
 pub mod scan;
 pub mod shard;
@@ -39,8 +40,9 @@ pub use self::disk::{DiskError, MEMORY_BYTES, OnDisk};
 pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
-    gate::{IN_TITLE, NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
+    gate::{Earlier, IN_TITLE, NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, redacted},
     known::{Known, Memory},
+    licence::not_within,
     policy::{Action, Contributors, GatePolicy},
 };
 use dedup::{Batch, IndexError, Member, Permutations};

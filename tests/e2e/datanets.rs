@@ -1,5 +1,6 @@
 //! The life of a Datanet: its policy handles copies and personal data as its card says, reviewers decide, members alone read a private one.
 
+mod gate;
 mod private;
 mod sources;
 mod wire;
@@ -53,6 +54,7 @@ async fn three_contributors_copies_and_personal_data_are_handled_as_the_card_say
     private::only_members_read(&cluster).await;
     wire::shows_private_texts_to_their_gate_alone(&cluster).await;
     sources::three_fill_a_datanet_from_four(&cluster).await;
+    gate::keeps_limits_and_slots(&cluster).await;
     bad_input(&cluster).await;
     cluster.stop().await;
 }
@@ -148,6 +150,9 @@ async fn blocked(cluster: &Cluster) {
     assert!(error.contains("nothing was sent") && error.contains("row 2: personal-data"), "{error}");
     let done = cluster.run(cara, &["datanet", "contribute", "strict", &path, "--drop-refused"]).await;
     assert_eq!((&done["documents"], &done["dropped"][0]["row"]), (&2.into(), &2.into()), "{done}");
+    let fates = cluster.run(cara, &["datanet", "rows", "strict"]).await;
+    assert_eq!(fates["counts"], json!({ "accepted": 2, "left-out": 1 }), "{fates:#}");
+    assert_eq!((&fates["rows"][2]["row"], &fates["rows"][2]["rules"]), (&json!(2), &json!(["personal-data"])), "{fates:#}");
     let more = file(cluster, "more.jsonl", &[survey("rain", 3), survey("rain", 4)]);
     let error = cluster.refused(cara, &["datanet", "contribute", "strict", &more]).await;
     assert!(error.contains("contributor-limit") && error.contains("bring at most 1 rows"), "{error}");
@@ -197,6 +202,18 @@ async fn shown_searched_and_verified(cluster: &Cluster) {
     assert_eq!((&shown["versions"][0]["contributions"], shown["contributions"].as_array().map(Vec::len)), (&3.into(), Some(3)), "{shown}");
     let found = cluster.run(ben, &["datanet", "search", "coast"]).await;
     assert_eq!((found.as_array().map(Vec::len), &found[0]["name"]), (Some(1), &"notes".into()), "{found}");
+    // Ben's folder knows where his rows stood; another one has the report from the gate, and both say whose rows two of them repeat.
+    let health = ["datanet", "rows", "notes", "--health"];
+    let elsewhere = ["datanet", "rows", "notes", "--contributor", &ben.account.to_string()];
+    for fates in [cluster.run(ben, &health).await, cluster.run(anna, &elsewhere).await] {
+        let copies: Vec<&Value> = fates["rows"].as_array().expect("rows").iter().filter(|row| row["fate"] == "copy").collect();
+        let repeats: Vec<(&Value, &Value, &Value)> =
+            copies.iter().map(|row| (&row["row"], &row["earlier"]["owner"], &row["earlier"]["per_mille"])).collect();
+        let anna = json!(anna.account);
+        assert_eq!(repeats, [(&json!(2), &anna, &json!(876)), (&json!(3), &anna, &json!(876))], "{fates:#}");
+        let held = &fates["contributions"][0]["health"]["held"];
+        assert!(held.is_null() || held.as_array().is_some_and(|held| held.len() == 5), "{fates:#}");
+    }
     // Anna's own node has its report; Ben's and Cara's come from the gate.
     let rows = cluster.run(anna, &["datanet", "verify", "notes"]).await;
     let reports: Vec<(&Value, &Value)> = rows.as_array().expect("rows").iter().map(|row| (&row["report"], &row["approvals"])).collect();

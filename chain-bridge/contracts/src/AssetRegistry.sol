@@ -130,7 +130,8 @@ contract AssetRegistry is ERC721 {
     mapping(bytes32 => mapping(address => Commitment)) private commitments;
     mapping(uint64 => Accepted[]) private contributions;
     /// @dev Place of a text in its Datanet plus 1.
-    mapping(uint64 => mapping(bytes32 => uint256)) private placeOfText;
+    /// @dev Of each text of a Datanet the earliest that was accepted: block of its commitment, ordinal (32 bits), contributor (160 bits).
+    mapping(uint64 => mapping(bytes32 => uint256)) private firstOfText;
     uint64 private lastCommitBlock;
     uint32 private nextOrdinal;
 
@@ -196,7 +197,7 @@ contract AssetRegistry is ERC721 {
     error CommitmentExpired(uint256 expiredAt, uint256 timeNow);
     error ContributionSize(uint64 textBytes, uint32 documents);
     error TextBytesMismatch(bytes32 expectedRoot, bytes32 got);
-    error ReportMismatch(string field, bytes32 expected, bytes32 got);
+    error ReportMismatch(bytes32 field, bytes32 expected, bytes32 got);
     error NotAccepted(uint8 expectedVerdict, uint8 got);
     error ContributorSignature(address expected, address recovered);
     error ReviewerSignature(uint64 datanet, address recovered);
@@ -408,15 +409,10 @@ contract AssetRegistry is ERC721 {
             keccak256(abi.encodePacked("tributary/commitment/v1", given.salt, given.textRoot, given.contributor));
         bytes32 reportDigest = requireReport(Codec.gateReport(report), given, commitment);
         requireSignatures(given, body, signature, report, reportSignature);
-        uint256 place = placeOfText[given.datanet][given.textRoot];
-        if (place != 0) {
-            revert AlreadyContributed(given.datanet, given.textRoot, contributions[given.datanet][place - 1].contributor);
-        }
         Commitment memory made = commitments[commitment][given.contributor];
         if (!made.exists) revert NotCommitted(commitment, given.contributor);
-        if (block.timestamp > made.timestamp + COMMITMENT_SECONDS) {
-            revert CommitmentExpired(made.timestamp + COMMITMENT_SECONDS, block.timestamp);
-        }
+        uint256 expiry = made.timestamp + COMMITMENT_SECONDS;
+        if (block.timestamp > expiry) revert CommitmentExpired(expiry, block.timestamp);
         number = keep(given, made, reportDigest);
     }
 
@@ -542,7 +538,7 @@ contract AssetRegistry is ERC721 {
         return report.reportDigest;
     }
 
-    function requireSame(string memory field, bytes32 expected, bytes32 got) private pure {
+    function requireSame(bytes32 field, bytes32 expected, bytes32 got) private pure {
         if (expected != got) revert ReportMismatch(field, expected, got);
     }
 
@@ -570,9 +566,20 @@ contract AssetRegistry is ERC721 {
         if (!isReviewer(given.datanet, reviewer)) revert ReviewerSignature(given.datanet, reviewer);
     }
 
+    /// @dev A text that is there already is taken again from another contributor who committed to it earlier: the order of commitments decides who is
+    /// paid for it, so whoever is accepted first locks nobody out.
+    function requireEarlier(Codec.Contribution memory given, Commitment memory made) private {
+        uint256 own = uint256(made.blockNumber) << 192 | uint256(made.ordinal) << 160 | uint160(given.contributor);
+        uint256 held = firstOfText[given.datanet][given.textRoot];
+        if (held != 0 && (own > held || uint160(own) == uint160(held))) {
+            revert AlreadyContributed(given.datanet, given.textRoot, address(uint160(held)));
+        }
+        firstOfText[given.datanet][given.textRoot] = own;
+    }
+
     function keep(Codec.Contribution memory given, Commitment memory made, bytes32 reportDigest) private returns (uint256 number) {
+        requireEarlier(given, made);
         number = contributions[given.datanet].length;
-        placeOfText[given.datanet][given.textRoot] = number + 1;
         bytesOf[given.datanet] += given.textBytes;
         contributions[given.datanet].push(
             Accepted({

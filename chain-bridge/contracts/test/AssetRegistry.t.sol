@@ -270,6 +270,31 @@ contract AssetRegistryTest is Suite {
         );
     }
 
+    function test_of_two_who_bring_one_text_the_earlier_commitment_is_taken_whoever_was_accepted_first() public {
+        commitAs(client, commitmentOf(client));
+        commitAs(other, commitmentOf(other));
+        eq("the later one", 0, acceptFrom(OTHER_KEY, REVIEWER_KEY));
+        eq("the earlier one", 1, acceptFrom(CLIENT_KEY, REVIEWER_KEY));
+        eq("block", registry.contributionAt(medical, 0).blockNumber, registry.contributionAt(medical, 1).blockNumber);
+        eq("ordinal", 0, registry.contributionAt(medical, 1).ordinal);
+        eq("contributor", client, registry.contributionAt(medical, 1).contributor);
+        // Each of them once, and nobody behind the earliest.
+        bytes memory taken = abi.encodeWithSelector(AssetRegistry.AlreadyContributed.selector, medical, TEXT, client);
+        acceptRefused(OTHER_KEY, REVIEWER_KEY, taken);
+        acceptRefused(CLIENT_KEY, REVIEWER_KEY, taken);
+    }
+
+    function test_an_earlier_block_is_earlier_whatever_its_ordinal() public {
+        commitAs(other, keccak256("before"));
+        commitAs(client, commitmentOf(client));
+        vm.roll(1_001);
+        commitAs(other, commitmentOf(other));
+        eq("the later one", 0, acceptFrom(OTHER_KEY, REVIEWER_KEY));
+        eq("the earlier one", 1, acceptFrom(CLIENT_KEY, REVIEWER_KEY));
+        eq("ordinal", 1, registry.contributionAt(medical, 1).ordinal);
+        eq("ordinal of the later", 0, registry.contributionAt(medical, 0).ordinal);
+    }
+
     function test_a_contribution_needs_a_commitment_of_its_own_that_is_young() public {
         acceptRefused(
             CLIENT_KEY, REVIEWER_KEY, abi.encodeWithSelector(AssetRegistry.NotCommitted.selector, commitmentOf(client), client)
@@ -326,26 +351,26 @@ contract AssetRegistryTest is Suite {
             body,
             signature,
             gate(python, TEXT, commitmentOf(client), 1),
-            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "datanet", bytes32(uint256(medical)), bytes32(uint256(python)))
+            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, bytes32("datanet"), bytes32(uint256(medical)), bytes32(uint256(python)))
         );
         reportRefused(
             body,
             signature,
             gate(medical, CONTENT, commitmentOf(client), 1),
-            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "textRoot", TEXT, CONTENT)
+            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, bytes32("textRoot"), TEXT, CONTENT)
         );
         reportRefused(
             body,
             signature,
             gate(medical, TEXT, CONTENT, 1),
-            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "commitment", commitmentOf(client), CONTENT)
+            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, bytes32("commitment"), commitmentOf(client), CONTENT)
         );
         // A text as agreed on, stored as something else.
         reportRefused(
             contribution(client, medical, 1_234, 5),
             signature,
             abi.encodePacked(medical, TEXT, commitmentOf(client), keccak256("report"), keccak256("garbage"), uint8(1)),
-            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, "object", keccak256("object"), keccak256("garbage"))
+            abi.encodeWithSelector(AssetRegistry.ReportMismatch.selector, bytes32("object"), keccak256("object"), keccak256("garbage"))
         );
         reportRefused(
             body,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use chain_bridge::registry::State;
 use clap::{Args as ClapArgs, Subcommand};
 use inference::{
     adapter::{AdapterFiles, CONFIG_BYTES_MAX, CONFIG_FILE, Lora, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE},
@@ -14,9 +15,9 @@ use p2p::{
     identity::NodeSeed,
     proto::ads::Ad,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use types::{
-    id::{AssetVersion, BlobId},
+    id::{AssetVersion, BlobId, Hash32},
     manifest::AssetKind,
     split::SplitTable,
 };
@@ -133,9 +134,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Publish { folder, name, base, datanets, force, least_share, terms } => {
             let files = AdapterFiles::read(&folder).with_context(|| format!("{}", folder.display()))?;
             files.check().with_context(|| format!("{}", folder.display()))?;
+            let state = context.chain_reader().await?.state().await?;
             if !force {
-                its_own_base(context, &files, base).await?;
+                its_own_base(&state, &files, base)?;
             }
+            let trained_on = trained_on(&state, &folder)?;
             let usual = SplitTable { node: 3_000, agent: 0, base: 1_000, adapter: 1_500, data: 4_000, stakers: 500 };
             let publication = super::publish::Publication {
                 kind: AssetKind::Adapter,
@@ -144,6 +147,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 parents: vec![base],
                 split: terms.split.unwrap_or(usual),
                 datanets,
+                trained_on,
                 licence: terms.licence,
                 least_share,
             };
@@ -153,8 +157,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 /// Refuses a base that is not registered, or is not the one that the adapter's settings record.
-async fn its_own_base(context: &Context, files: &AdapterFiles, base: AssetVersion) -> anyhow::Result<()> {
-    let state = context.chain_reader().await?.state().await?;
+fn its_own_base(state: &State, files: &AdapterFiles, base: AssetVersion) -> anyhow::Result<()> {
     let registered = state.version(base).with_context(|| format!("--base {base} is not published on this chain"))?.content;
     let trained = files.config.base_hash().map(BlobId).filter(|trained| *trained != registered);
     if let Some(trained) = trained {
@@ -163,6 +166,37 @@ async fn its_own_base(context: &Context, files: &AdapterFiles, base: AssetVersio
         );
     }
     Ok(())
+}
+
+/// What `tributary train` records of where an adapter comes from, as far as it is read here.
+#[derive(Debug, Deserialize)]
+struct Trained {
+    dataset: TrainedOn,
+}
+
+#[derive(Debug, Deserialize)]
+struct TrainedOn {
+    datanet: String,
+    contributions: Vec<TrainedContribution>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TrainedContribution {
+    text_root: Hash32,
+}
+
+/// The Datanet that an adapter was trained on by the record in its folder; none without such a record, or where the number means another Datanet on this chain.
+fn trained_on(state: &State, folder: &Path) -> anyhow::Result<Vec<AssetVersion>> {
+    let path = folder.join(MANIFEST_FILE);
+    let bytes = match read_bounded(&path, MANIFEST_BYTES_MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("{}", path.display()))?,
+    };
+    // A record of other software says nothing that is understood here.
+    let Ok(Trained { dataset }) = serde_json::from_slice(&bytes) else { return Ok(Vec::new()) };
+    let Ok(version) = parse_version(&dataset.datanet) else { return Ok(Vec::new()) };
+    let is_its = |named: &TrainedContribution| state.contributions(version.asset).any(|accepted| accepted.text_root == named.text_root);
+    Ok(if dataset.contributions.iter().any(is_its) { vec![version] } else { Vec::new() })
 }
 
 async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyhow::Result<()> {

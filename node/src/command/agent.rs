@@ -74,6 +74,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         parents,
         split: terms.split.unwrap_or(usual),
         datanets: if datanets.is_empty() { declared } else { datanets },
+        trained_on: Vec::new(),
         licence: terms.licence,
         least_share: 0,
     };

@@ -1,11 +1,13 @@
 //! `tributary datanet`: create a Datanet, contribute to it, publish its versions, fetch and verify what it holds.
 
+mod brought;
 mod contribute;
 mod create;
 mod earnings;
 mod erase;
 mod export;
 mod exported;
+mod fates;
 mod fetch;
 mod findings;
 mod grant;
@@ -89,6 +91,8 @@ enum Action {
     Log(grant::LogArgs),
     /// Show where rows went and what they earned.
     Earnings(earnings::Args),
+    /// Show what became of each row that you brought.
+    Rows(fates::Args),
     /// Bring contributions to this machine, from any holders that suffice.
     Fetch(fetch::Args),
     /// Write contributions as files that other tools read: JSONL, CSV, Parquet, a Hugging Face repository, Croissant.
@@ -120,6 +124,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Revoke(args) => grant::revoke(context, args).await,
         Action::Log(args) => grant::log(context, args).await,
         Action::Earnings(args) => earnings::run(context, args).await,
+        Action::Rows(args) => fates::run(context, args).await,
         Action::Contribute(args) => contribute::run(context, args).await,
         Action::Publish { datanet } => publish(context, &datanet).await,
         Action::List => list(context).await,

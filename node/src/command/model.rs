@@ -236,6 +236,7 @@ async fn publish(context: &Context, file: &Path, name: String, least_share: u16,
         parents: Vec::new(),
         split: terms.split.unwrap_or(usual),
         datanets: Vec::new(),
+        trained_on: Vec::new(),
         licence: terms.licence,
         least_share,
     };

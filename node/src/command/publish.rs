@@ -13,13 +13,13 @@ use chain_bridge::{
 };
 use serde::Serialize;
 use types::{
-    id::{Address, AssetId, AssetVersion, BlobId, Hash32},
+    id::{Address, AssetId, AssetVersion, BlobId},
     manifest::AssetKind,
-    merkle::keccak,
     split::SplitTable,
 };
 
 use super::{Context, sent::Transaction};
+use crate::datanet::terms::{self, Given, TermsError, licence_hash};
 
 pub(super) use fits::base_of;
 pub use split::{Terms, parse_split};
@@ -42,6 +42,8 @@ pub struct Publication {
     pub split: SplitTable,
     /// Datanets its answers are attributed to.
     pub datanets: Vec<AssetVersion>,
+    /// Datanets that it was trained on by its own record, declared or not.
+    pub trained_on: Vec<AssetVersion>,
     /// SPDX licence expression.
     pub licence: String,
     /// Least row, in 1/10,000, that a child must give this version's owner.
@@ -92,17 +94,14 @@ pub async fn run(context: &Context, publication: Publication) -> anyhow::Result<
     context.output.result(&published, || describe(&published))
 }
 
-/// Whether a Datanet's card lets answers be attributed to it. One without a readable card forbids nothing.
-fn may_serve(state: &State, declared: AssetVersion) -> anyhow::Result<()> {
-    let Some(asset) = state.asset(declared.asset).filter(|asset| asset.kind == AssetKind::Datanet) else { return Ok(()) };
-    let Ok(card) = crate::datanet::card_of(asset) else { return Ok(()) };
-    let (id, name) = (asset.id, card.name());
-    ensure!(card.policy().may_serve, "Datanet {id} ({name}) may not be served: its card says so; ask its owner {}", asset.owner());
-    ensure!(
-        !card.is_private(),
-        "Datanet {id} ({name}) is private: answers cannot be attributed to it yet, because receipts prove spans by plain leaves and its leaves are salted"
-    );
-    Ok(())
+/// Whether the cards of the Datanets concerned let a version be published as it is.
+fn allowed(state: &State, new: &NewVersion, trained_on: &[AssetVersion], given: Given<'_>) -> anyhow::Result<()> {
+    let check = || -> Result<(), TermsError> {
+        terms::may_serve(state, &new.datanets)?;
+        trained_on.iter().try_for_each(|trained| terms::may_train(state, trained.asset))?;
+        terms::passed_on_alike(state, &[&new.datanets, trained_on].concat(), &new.parents, given)
+    };
+    check().context("nothing was sent")
 }
 
 /// Registers the asset if the client's account has none of that name, then publishes the version; waits until both are in a block.
@@ -120,9 +119,7 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
     let mut transactions = Vec::new();
     let plan = plan(state, owner, publication.kind, &uri, &new);
     if !matches!(plan, Plan::Nothing(_)) {
-        for declared in &new.datanets {
-            may_serve(state, *declared)?;
-        }
+        allowed(state, &new, &publication.trained_on, Given::Expression(&publication.licence))?;
         // The chain would refuse the version, but only after the registration is paid.
         fits::fits(state, publication.kind, &new, least_data(chain, state))?;
     }
@@ -146,12 +143,20 @@ pub async fn publish(chain: &ChainClient, state: &State, publication: &Publicati
 }
 
 /// Publishes a version of an asset that the client's account owns; waits until it is in a block. What is the newest version already is not sent.
-pub async fn append(chain: &ChainClient, state: &State, asset: AssetId, new: &NewVersion) -> anyhow::Result<Published> {
+/// `licence` is that of `new` where it is known as an expression.
+pub async fn append(
+    chain: &ChainClient,
+    state: &State,
+    asset: AssetId,
+    new: &NewVersion,
+    licence: Option<&str>,
+) -> anyhow::Result<Published> {
     let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered"))?;
     let uri = known.uri.clone();
     if let Some(version) = state.newest(asset).filter(|version| state.version(*version).is_some_and(|published| is_same(published, new))) {
         return Ok(Published { uri, version, content: new.content, transactions: Vec::new(), gas: 0 });
     }
+    allowed(state, new, &[], licence.map_or(Given::Hash(new.licence), Given::Expression))?;
     fits::fits(state, known.kind, new, least_data(chain, state))?;
     let (version, sent) = chain.publish(asset, new).await?;
     let row = Transaction::new(format!("publish version {version}"), &sent);
@@ -180,11 +185,6 @@ fn is_same(published: &chain_bridge::registry::state::Version, new: &NewVersion)
         && published.datanets == new.datanets
         && published.licence == new.licence
         && published.parent_share_min == new.parent_share_min
-}
-
-/// What the chain keeps of a licence.
-pub(super) fn licence_hash(licence: &str) -> Hash32 {
-    keccak(&[licence.as_bytes()])
 }
 
 /// `tributary:<kind>:<name>`.
@@ -224,7 +224,7 @@ pub(super) fn describe(published: &Published) -> String {
 #[cfg(test)]
 mod tests {
     use chain_bridge::registry::{Event, Logged};
-    use types::time::BlockRef;
+    use types::{id::Hash32, time::BlockRef};
 
     use super::*;
 

@@ -15,13 +15,12 @@ use types::{
 
 mod change;
 
-use super::{
-    Context,
-    adapter::parse_version,
-    publish::{licence_hash, parse_split},
-    sent::Transaction,
+use super::{Context, adapter::parse_version, publish::parse_split, sent::Transaction};
+use crate::{
+    chain::Chained,
+    datanet::{card_of, terms},
+    output::table,
 };
-use crate::{chain::Chained, datanet::card_of, output::table};
 use change::Change;
 
 /// Registered assets: datasets, models, adapters, agents.
@@ -166,10 +165,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     let change = match action {
         Changing::Publish { asset, content, parents, datanets, split, licence, least_share } => {
-            let licence = licence.map(|licence| licence_hash(&licence));
-            let wanted = change::Wanted { content, parents, datanets, split, licence, least_share };
+            let hash = licence.as_deref().map(terms::licence_hash);
+            let wanted = change::Wanted { content, parents, datanets, split, licence: hash, least_share };
             let (asset, new) = change::publication(&state, own, find(&state, &asset)?, wanted)?;
-            let published = super::publish::append(&chain.client, &state, asset, &new).await?;
+            let published = super::publish::append(&chain.client, &state, asset, &new, licence.as_deref()).await?;
             return context.output.result(&published, || super::publish::describe(&published));
         }
         Changing::Freeze { which } => {

@@ -22,7 +22,10 @@ use types::id::{AssetVersion, BlobId};
 
 use self::select::{Lists, Named, control, dataset, list};
 use super::{Context, adapter::parse_version};
-use crate::{datanet, output::table};
+use crate::{
+    datanet::{self, terms},
+    output::table,
+};
 
 /// Where a document's title stands in a question.
 const TITLE: &str = "{title}";
@@ -92,6 +95,9 @@ struct Printed {
     adapter: BlobId,
     out: PathBuf,
     datanet: String,
+    /// The licence that the adapter has to have, if the Datanet is share-alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    licence: Option<String>,
     documents: usize,
     held_out_documents: usize,
     control_documents: usize,
@@ -114,14 +120,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let state = context.chain_reader().await?.state().await?;
     ensure!(state.version(args.datanet).is_some(), "Datanet version {} is not published on this chain", args.datanet);
     let asset = state.asset(args.datanet.asset).with_context(|| format!("Datanet {} is not registered", args.datanet.asset))?;
-    let card = datanet::card_of(asset)?;
-    ensure!(
-        card.policy().may_train,
-        "Datanet {} ({}) may not be trained on: its card says so; ask its owner {}",
-        asset.id,
-        card.name(),
-        asset.owner()
-    );
+    datanet::card_of(asset)?;
+    terms::may_train(&state, asset.id)?;
+    let licence = terms::alike_licence(&state, asset.id).map(|licence| licence.to_string());
+    if let Some(licence) = &licence {
+        context.output.note(&format!("Datanet {} is share-alike: what is trained on it is passed on under {licence}", asset.id));
+    }
     let contributions = datanet::local_all(&context.data, &state, args.datanet)?;
     let lists = Lists { trained: list(args.documents.as_deref(), "--documents")?, held_out: list(args.held_out.as_deref(), "--held-out")? };
     let named = Named::new(args.datanet, &contributions);
@@ -151,7 +155,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         counts.0, args.datanet, counts.1, counts.2
     ));
     let (out, report) = work(context, job).await?;
-    let printed = printed(out, args.datanet, counts, report);
+    let printed = Printed { licence, ..printed(out, args.datanet, counts, report) };
     context.output.result(&printed, || describe(&printed))
 }
 
@@ -244,6 +248,7 @@ fn printed(
         adapter: BlobId(report.adapter),
         out,
         datanet: datanet.to_string(),
+        licence: None,
         documents,
         held_out_documents,
         control_documents,
@@ -290,8 +295,9 @@ fn describe(printed: &Printed) -> String {
     if !rows.is_empty() {
         text.push_str(&format!("\n\nloss in nats per token\n{}", table(&["documents", "number", "before", "after", "change"], &rows)));
     }
+    let licence = printed.licence.as_ref().map_or_else(String::new, |licence| format!(" --licence \"{licence}\""));
     text.push_str(&format!(
-        "\n\nNext: tributary adapter publish {} --name NAME --base BASE@VERSION --datanet {}",
+        "\n\nNext: tributary adapter publish {} --name NAME --base BASE@VERSION --datanet {}{licence}",
         printed.out.display(),
         printed.datanet
     ));
@@ -317,9 +323,10 @@ mod tests {
             held_out: Some(Change { before: 2.731, after: 2.354 }),
             control: None,
         };
-        let printed = printed("out".into(), VERSION, (5, 2, 0), report);
+        let printed = Printed { licence: Some("CC-BY-SA-4.0".into()), ..printed("out".into(), VERSION, (5, 2, 0), report) };
         let text = describe(&printed);
         assert!(text.contains("held out   2       2.731   2.354  -0.377") && text.contains("3 passes taken over"), "{text}");
+        assert!(text.ends_with("--datanet 2@1 --licence \"CC-BY-SA-4.0\""), "{text}");
         let value = serde_json::to_value(&printed).unwrap();
         assert_eq!(value["held_out"]["after"], 2.354);
         assert_eq!(value["adapter"], BlobId([1; 32]).to_string());

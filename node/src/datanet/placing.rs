@@ -67,10 +67,12 @@ pub fn sites(storers: &Storers) -> BTreeMap<Address, Site> {
     storers.iter().map(|(account, storer)| (*account, storer.site)).collect()
 }
 
-/// The accepted contribution whose shard is `object`, and which nobody asked to erase.
+/// The contribution whose shard is `object`, unless all that name it are erased; of several the one that was accepted first, since its contributor placed it for life.
 pub fn registered(state: &State, object: BlobId) -> Option<&Accepted> {
-    let datanets = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
-    datanets.flat_map(|asset| state.live_contributions(asset.id)).find(|accepted| accepted.object == object)
+    let datanets = || state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
+    let named = || datanets().flat_map(|asset| state.contributions(asset.id)).filter(move |accepted| accepted.object == object);
+    let is_live = named().any(|accepted| state.erasure(accepted.datanet, accepted.number).is_none());
+    named().min_by_key(|accepted| accepted.accepted).filter(|_| is_live)
 }
 
 /// The countries that a Datanet's objects may be kept in, by `policy.residency` of its card: a country or a list of them; empty: all.

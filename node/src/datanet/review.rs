@@ -19,10 +19,10 @@ use types::{
 
 use crate::service::GATE_TAG;
 
-/// How long the gate may take to see the commitment and to have a turn free.
-const PROCEED_WAIT: Duration = Duration::from_secs(100);
-/// How long it may take to look: it may have to fetch what it compares with, and to wait for the block that draws.
-const REVIEW_WAIT: Duration = Duration::from_secs(260);
+/// How long the gate may take to see the commitment, and to say at once what became of a contribution that waited.
+const PROCEED_WAIT: Duration = Duration::from_secs(290);
+/// How long it may take once it has the shard: for a turn, to fetch what it compares with, and for the block that draws.
+const REVIEW_WAIT: Duration = Duration::from_secs(390);
 /// How long any other answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 

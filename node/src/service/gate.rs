@@ -2,14 +2,18 @@
 //!
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
-//! contributor sends (`known`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
+//! contributor sends (`known`), which waits in `arriving` until it is whole and its turn has come. What is signed for counts against its contributor's limits from
+//! then on (`reserved`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
 //! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
 
 mod answering;
+mod arriving;
 mod known;
 mod queue;
+mod refusals;
+mod reserved;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +26,7 @@ use p2p::{
 use storage::{
     datanet::{
         Accepted, Card, Contribution, Contributors, Datanet, Licence, Place, Report, private,
+        reserve::ReserveError,
         review::{Case, is_drawn},
     },
     erasure::{self, OBJECT_BYTES_MAX, Profile},
@@ -40,11 +45,17 @@ use types::{
     key::{Account, Domains, Signed},
 };
 
-use self::{known::Indexes, queue::Queue};
+use self::{
+    arriving::Room,
+    known::Indexes,
+    queue::Queue,
+    refusals::Refusals,
+    reserved::{Seen, Verdicts},
+};
 use crate::{
     chain::Snapshots,
     data::{DataDir, read_bounded, write_atomic},
-    datanet::{Shards, card_of, members, placing, seals},
+    datanet::{Shards, card_of, in_the_way, members, placing, seals},
 };
 
 /// Contributions looked at once: each takes a few times its shard in memory.
@@ -55,16 +66,16 @@ const COMMITTED_WAIT: Duration = Duration::from_secs(20);
 const DRAW_WAIT: Duration = Duration::from_secs(30);
 /// Time between two looks for it.
 const DRAW_LOOK: Duration = Duration::from_millis(500);
-/// How long a contribution waits for its turn.
-const TURN_WAIT: Duration = Duration::from_secs(60);
-/// How long the next piece of a shard is awaited.
-const PIECE_WAIT: Duration = Duration::from_secs(15);
-/// Longest review, fetching of what is compared included.
+/// How long a whole shard waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(120);
+/// How long a commitment counts, as the registry has it.
+const COMMITMENT_SECONDS: u64 = 30 * 24 * 3600;
+/// Longest review, fetching of what is compared included. Neither the shard's way here nor its turn counts.
 const REVIEW_LIMIT: Duration = Duration::from_secs(240);
 /// How long the peer may take to read the last frame.
 const LINGER: Duration = Duration::from_secs(5);
 /// Largest report kept.
-pub(super) const REPORT_BYTES_MAX: u64 = 2 << 20;
+pub const REPORT_BYTES_MAX: u64 = 2 << 20;
 
 /// What a gate works with.
 #[derive(Debug)]
@@ -101,7 +112,12 @@ pub struct Gate {
     /// Datanets as far as their accepted documents were read.
     known: Indexes,
     queue: Queue,
+    /// What is signed for and not accepted yet.
+    verdicts: Verdicts,
+    refusals: Refusals,
     books: seals::Cache,
+    /// Shards that are not whole, or wait for their turn.
+    room: Room,
     reviews: Semaphore,
 }
 
@@ -124,45 +140,33 @@ fn away(reason: impl Into<String>) -> Turned {
 }
 
 impl Gate {
-    /// A gate that signs with its account; what waited when the node stopped waits on.
+    /// A gate that signs with its account; what waited when the node stopped waits on, and what it signed for still counts.
     ///
     /// # Errors
-    /// That the queue's folder cannot be read.
+    /// That a folder of its cannot be read, or a reservation in it.
     pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
         let Keeping { account, seed, domains, data, shards, snapshots, chain, holding } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
+        let (verdicts, room) = (Verdicts::open(data.reserved())?, Room::open(data.arriving())?);
         let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
-        Ok(Self {
-            account,
-            author,
-            domains,
-            data,
-            shards,
-            snapshots,
-            chain,
-            holding,
-            known,
-            queue,
-            books: seals::Cache::default(),
-            reviews,
-        })
+        let (books, refusals) = (seals::Cache::default(), Refusals::open(data.refusals())?);
+        Ok(Self { account, author, domains, data, shards, snapshots, chain, holding, known, queue, verdicts, refusals, books, room, reviews })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
     pub async fn serve(&self, remote: NodeId, stream: FrameStream, first: Vec<u8>) {
         let (mut sender, mut receiver) = stream.split();
-        let answer = match timeout(REVIEW_LIMIT, self.answer(remote, &mut sender, &mut receiver, &first)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(Turned::Stream(error))) => return tracing::debug!(%remote, %error, "a contributor left"),
-            Ok(Err(Turned::Away(reason))) => {
+        let answer = match self.answer(remote, &mut sender, &mut receiver, &first).await {
+            Ok(answer) => answer,
+            Err(Turned::Stream(error)) => return tracing::debug!(%remote, %error, "a contributor left"),
+            Err(Turned::Away(reason)) => {
                 tracing::info!(%remote, %reason, "turned away");
                 Reply::Refused { reason }
             }
-            Ok(Err(Turned::Failed(error))) => {
+            Err(Turned::Failed(error)) => {
                 tracing::error!(error = format!("{error:#}"), "the gate failed");
                 Reply::Refused { reason: format!("the gate cannot look at it now: {error:#}") }
             }
-            Err(_) => Reply::Refused { reason: format!("the review took longer than {} s: try again", REVIEW_LIMIT.as_secs()) },
         };
         if timeout(LINGER, sender.send(&answer.encode())).await.is_ok_and(|sent| sent.is_ok()) {
             drop(sender.finish().await);
@@ -173,8 +177,9 @@ impl Gate {
     async fn answer(&self, remote: NodeId, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: &[u8]) -> Result<Reply, Turned> {
         match Ask::decode(first).map_err(|error| away(error.to_string()))? {
             Ask::Offer(open) => self.review(sender, receiver, &open).await,
-            Ask::Report { digest } => self.report(digest),
-            Ask::Review { act, reason } => self.decide(remote, sender, &act, &reason).await,
+            Ask::Report { digest } => self.report(digest).await,
+            Ask::Mine { act } => self.mine(&act).await,
+            Ask::Review { act, reason } => within_limit(self.decide(remote, sender, &act, &reason)).await,
             Ask::Members { datanet } => self.members(datanet),
             Ask::Log { datanet, from } => self.log(remote, datanet, from),
             Ask::Enter { datanet, entry } => self.enter(remote, datanet, &entry),
@@ -182,21 +187,32 @@ impl Gate {
     }
 
     async fn review(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, open: &Open) -> Result<Reply, Turned> {
-        let licence: Licence = open.licence.parse().map_err(|error: storage::datanet::CardError| away(error.to_string()))?;
+        let licence: Licence = open.licence.clone().try_into().map_err(|error: storage::datanet::CardError| away(error.to_string()))?;
         let committed = open.commitment();
         let (state, place) = self.committed(committed, open).await?;
-        let card = self.admit(&state, open)?;
+        let card = self.admit(&state, open, place)?;
         self.prune(&state).await;
         if let Some(case) = self.queue.of(open.datanet, open.contributor, open.text_root).await {
-            return self.became(&state, &case, open, place, &card).await;
+            return within_limit(self.became(&state, &case, open, place, &card)).await;
         }
+        let arrival = self.room.enter(open.contributor, open.shard_bytes)?;
+        timeout(LINGER, sender.send(&Reply::Proceed.encode())).await.map_err(|_| away("the contributor reads nothing"))??;
+        arrival.receive(receiver).await?;
         let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
         let _turn =
             turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?;
-        sender.send(&Reply::Proceed.encode()).await?;
-        let bytes = receive(receiver, open.shard_bytes).await?;
+        let bytes = arrival.take().await?;
+        within_limit(self.weigh(place, open, licence, bytes)).await
+    }
+
+    /// Looks at a whole shard and says what follows.
+    async fn weigh(&self, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<Reply, Turned> {
+        // Much may have happened while it arrived.
+        let state = Arc::clone(&self.snapshots.borrow().latest);
+        let card = self.admit(&state, open, place)?;
         let (report, bytes) = self.look(place, open, licence, bytes).await?;
         let report = self.drawn(&card, place, report).await?;
+        let report = self.reserved(&card, place, open, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
         if report.can_wait() {
             return self.hold(&state, &card, place, open, report, bytes).await;
@@ -206,8 +222,29 @@ impl Gate {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
             self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        } else {
+            self.refusals.keep(open.datanet, &report).await?;
         }
         self.verdict(&card, place, open, &report, coded)
+    }
+
+    /// The report, once what it lets in is reserved of its contributor's limits; if that is beyond them, it lets nothing in.
+    async fn reserved(&self, card: &Card, place: Place, open: &Open, report: Report) -> Result<Report, Turned> {
+        let policy = card.policy();
+        if reserved::wanted(policy, open.datanet, &report, 0).is_none() {
+            return Ok(report);
+        }
+        let made = self.chain.time_of(place.block).await.context("the commitment's block")?;
+        let until = made.with_context(|| format!("block {} of the commitment is gone", place.block))?.saturating_add(COMMITMENT_SECONDS);
+        let Some(wanted) = reserved::wanted(policy, open.datanet, &report, until) else { return Ok(report) };
+        let snapshot = self.snapshots.borrow().clone();
+        let now = snapshot.heads.map_or(0, |heads| heads.finalized_timestamp);
+        let seen = Seen { latest: &snapshot.latest, finalized: &snapshot.finalized, now };
+        match self.verdicts.take(policy, wanted, &seen).await? {
+            Ok(()) => Ok(report),
+            Err(ReserveError::Beyond(refusals)) => Ok(report.beyond(refusals)),
+            Err(full @ ReserveError::Full) => Err(away(full.to_string())),
+        }
     }
 
     /// The object that is to be stored, made of just the bytes that were looked at, and its code by the operators that this node hears: neither is the
@@ -286,6 +323,12 @@ impl Gate {
         let Some(report) = case.accepted() else {
             return Ok(Reply::Waiting { report: case.report.to_json(), approved_by: case.approved_by(&self.domains) });
         };
+        let report = self.reserved(card, place, open, report).await?;
+        if !report.accepted {
+            // What two reviewers let in waits on until there is room for it.
+            let refusal = report.refusals.first().context("what is beyond the limits says by what")?;
+            return Err(away(format!("{}: {}; {}", refusal.rule.label(), refusal.detail, refusal.fix)));
+        }
         let kept = Arc::new(self.queue.shard(case).await?);
         let coded = self.coded(state, open, Arc::clone(&kept)).await?;
         self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
@@ -324,13 +367,13 @@ impl Gate {
     }
 
     /// What speaks against looking at all.
-    fn admit(&self, state: &State, open: &Open) -> Result<Card, Turned> {
+    fn admit(&self, state: &State, open: &Open, place: Place) -> Result<Card, Turned> {
         let (datanet, me) = (open.datanet, self.account.address());
         if !state.is_reviewer(datanet, me) {
             let owner = state.asset(datanet).map_or_else(|| "nobody".to_owned(), |asset| asset.owner().to_string());
             return Err(away(format!("{me} does not review Datanet {datanet}, which belongs to {owner}: ask the owner's node")));
         }
-        if let Some(known) = state.contributions(datanet).find(|accepted| accepted.text_root == open.text_root) {
+        if let Some(known) = in_the_way(state, datanet, open.text_root, open.contributor, Some((place.block, place.ordinal))) {
             if let Some(erasure) = state.erasure(datanet, known.number) {
                 return Err(away(format!("{erasure}, and has this text: it cannot be contributed to this Datanet again")));
             }
@@ -352,6 +395,13 @@ impl Gate {
             return Err(away(format!(
                 "Datanet {datanet} takes contributions of listed contributors only, and {} is not listed: ask its owner {owner}",
                 open.contributor
+            )));
+        }
+        let policy = card.policy();
+        if me != asset.owner() && (policy.contributor_rows_max.is_some() || policy.contributor_bytes_max.is_some()) {
+            return Err(away(format!(
+                "Datanet {datanet} has limits per contributor, which one gate keeps: its gate is the node of its owner {}",
+                asset.owner()
             )));
         }
         match (card.is_private(), open.text_salt) {
@@ -383,13 +433,8 @@ impl Gate {
     }
 }
 
-/// Reads the pieces of a shard; memory grows with what arrives.
-async fn receive(receiver: &mut FrameReceiver, bytes: u64) -> Result<Vec<u8>, Turned> {
-    let mut shard = Vec::new();
-    while (shard.len() as u64) < bytes {
-        let piece = timeout(PIECE_WAIT, receiver.recv(PIECE_BYTES)).await.map_err(|_| away("the shard stopped arriving: try again"))??;
-        let piece = piece.ok_or_else(|| away(format!("the shard ended after {} of {bytes} bytes", shard.len())))?;
-        shard.extend_from_slice(&piece);
-    }
-    if shard.len() as u64 == bytes { Ok(shard) } else { Err(away(format!("{} bytes of shard came, {bytes} were announced", shard.len()))) }
+/// What is not done within [`REVIEW_LIMIT`] is given up.
+async fn within_limit(answer: impl Future<Output = Result<Reply, Turned>>) -> Result<Reply, Turned> {
+    let late = |_| away(format!("the review took longer than {} s: try again", REVIEW_LIMIT.as_secs()));
+    timeout(REVIEW_LIMIT, answer).await.map_err(late)?
 }

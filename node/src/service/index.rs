@@ -31,7 +31,7 @@ use super::inference::{Offer, Offers};
 use crate::{
     chain::Snapshots,
     data::DataDir,
-    datanet::{LocalContribution, Shards, erased},
+    datanet::{LocalContribution, Shards, erased, terms},
 };
 
 /// Attribution parameters that this build carries and an indexer posts roots under.
@@ -123,6 +123,8 @@ impl Indexing {
         if adapter.as_ref().is_some_and(|(_, folder)| !folder.exists()) {
             return Ok(None);
         }
+        // Whoever declared it: what a card forbids is neither indexed nor answered under here.
+        terms::may_serve(state, &published.datanets)?;
         let index = self.index(state, &published.datanets, built).await?;
         if state.index(version).is_none() {
             if self.is_indexer && posted.insert(version) {

@@ -3,6 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use spdx::{
+    Expression, ParseMode,
+    error::{ParseError, Reason},
+};
 
 use super::policy::GatePolicy;
 
@@ -107,15 +111,44 @@ impl fmt::Display for DatanetName {
     }
 }
 
-/// An SPDX licence expression, its grammar checked (SPDX 2.3, annex D). Whether an identifier is on SPDX's list is not: lists grow.
+/// An SPDX licence expression as it was written, parsed by `spdx` (SPDX 2.3, annex D). Its bytes stay: the registry keeps their hash.
+///
+/// What a person writes ([`FromStr`]) names licences of SPDX's list, deprecated ones among them, or `LicenseRef-`s; operators stand in capitals or small
+/// letters, blanks are spaces. What is on record (a card, an offer to a gate) may also name what is not on this build's list, since the list grows: such
+/// an identifier is taken for the `LicenseRef-` of that name, and fits only itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Licence(String);
+
+/// What a person may write.
+const WRITTEN: ParseMode = ParseMode { allow_deprecated: true, allow_postfix_plus_on_gpl: true, ..ParseMode::STRICT };
+/// What may stand on record.
+const ON_RECORD: ParseMode = ParseMode { allow_unknown: true, ..WRITTEN };
 
 impl Licence {
     /// The expression.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The expression as `spdx` has parsed it.
+    pub(super) fn expression(&self) -> Expression {
+        Expression::parse_mode(&self.0, ON_RECORD).expect("what did not parse is no licence")
+    }
+
+    fn parsed(text: String, mode: ParseMode) -> Result<Self, CardError> {
+        let error = |problem| CardError::Licence { got: shown(&text), problem };
+        if text.len() > LICENCE_BYTES_MAX {
+            return Err(error(format!("{} bytes, at most {LICENCE_BYTES_MAX} are allowed", text.len())));
+        }
+        match Expression::parse_mode(&text, mode) {
+            Ok(_) => Ok(Self(text)),
+            Err(ParseError { span, reason, .. }) => {
+                let place = text.get(span).filter(|place| !place.is_empty()).map_or_else(String::new, |place| format!("{place:?}: "));
+                let what = if reason == Reason::UnknownTerm { "it is not on SPDX's list".to_owned() } else { reason.to_string() };
+                Err(error(place + &what))
+            }
+        }
     }
 }
 
@@ -123,11 +156,10 @@ impl FromStr for Licence {
     type Err = CardError;
 
     fn from_str(text: &str) -> Result<Self, CardError> {
-        let error = |problem| CardError::Licence { got: shown(text), problem };
-        if text.len() > LICENCE_BYTES_MAX {
-            return Err(error(format!("{} bytes, at most {LICENCE_BYTES_MAX} are allowed", text.len())));
+        if let Some(blank) = text.chars().find(|letter| letter.is_whitespace() && *letter != ' ') {
+            return Err(CardError::Licence { got: shown(text), problem: format!("{blank:?} is no space") });
         }
-        expression(text).map(|()| Self(text.to_owned())).map_err(error)
+        Self::parsed(text.to_owned(), WRITTEN)
     }
 }
 
@@ -135,7 +167,7 @@ impl TryFrom<String> for Licence {
     type Error = CardError;
 
     fn try_from(text: String) -> Result<Self, CardError> {
-        text.parse()
+        Self::parsed(text, ON_RECORD)
     }
 }
 
@@ -149,32 +181,6 @@ impl fmt::Display for Licence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Walks an expression once: a term, then operators and terms, brackets counted.
-fn expression(text: &str) -> Result<(), String> {
-    let spaced = text.replace('(', " ( ").replace(')', " ) ");
-    let (mut depth, mut wants_term, mut may_with) = (0_u32, true, false);
-    for token in spaced.split_ascii_whitespace() {
-        match (token, wants_term) {
-            ("(", true) => depth += 1,
-            (")", false) if depth > 0 => (depth, may_with) = (depth - 1, false),
-            ("AND" | "OR", false) => wants_term = true,
-            ("WITH", false) if may_with => (wants_term, may_with) = (true, false),
-            (_, true) if is_identifier(token) => (wants_term, may_with) = (false, true),
-            _ => return Err(format!("unexpected {token:?}")),
-        }
-    }
-    if wants_term {
-        return Err("it ends where an identifier should stand".into());
-    }
-    if depth == 0 { Ok(()) } else { Err("a bracket is not closed".into()) }
-}
-
-fn is_identifier(token: &str) -> bool {
-    let is_operator = ["and", "or", "with"].contains(&token.to_ascii_lowercase().as_str());
-    let body = token.strip_suffix('+').unwrap_or(token);
-    !is_operator && !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':'))
 }
 
 /// What a Datanet is. JSON; unknown keys are refused.
@@ -312,6 +318,8 @@ impl From<Card> for RawCard {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -327,31 +335,62 @@ mod tests {
     }
 
     #[test]
-    fn licence_expressions_follow_the_grammar() {
+    fn a_licence_is_what_spdx_parses_and_keeps_its_bytes() {
         for good in [
             "MIT",
             "Apache-2.0",
+            "Apache-2.0+",
             "GPL-2.0+",
+            "GPL-2.0",
             "MIT OR (Apache-2.0 AND CC-BY-4.0)",
+            "MIT or  Apache-2.0",
             "GPL-2.0-only WITH Classpath-exception-2.0",
             "LicenseRef-HPO",
+            "DocumentRef-here:LicenseRef-HPO",
         ] {
-            assert!(good.parse::<Licence>().is_ok(), "{good}");
+            assert_eq!(good.parse::<Licence>().map(String::from).as_deref(), Ok(good));
+            assert_eq!(Licence::try_from(good.to_owned()).map(String::from).as_deref(), Ok(good));
         }
-        for bad in [
-            "",
-            "MIT OR",
-            "OR MIT",
-            "MIT Apache-2.0",
-            "(MIT",
-            "MIT)",
-            "MIT and BSD",
-            "My own licence!",
-            "MIT WITH",
-            "(MIT) WITH x",
-            &"M".repeat(300),
+        // (expression, what is said of it, whether it may stand on record)
+        for (bad, words, is_on_record) in [
+            ("", "empty expression", false),
+            ("MIT OR", "expected one of", false),
+            ("OR MIT", "\"OR\": expected one of", false),
+            ("MIT Apache-2.0", "\"Apache-2.0\": expected one of", false),
+            ("(MIT", "unclosed parens", false),
+            ("MIT)", "unopened parens", false),
+            ("My own licence!", "not on SPDX's list", false),
+            ("MIT WITH", "<addition>", false),
+            ("(MIT) WITH Classpath-exception-2.0", "\"WITH\"", false),
+            ("MIT / ISC", "invalid character", false),
+            (&"M".repeat(300), "300 bytes, at most 256", false),
+            ("Free", "\"Free\": it is not on SPDX's list", true),
+            ("mit", "not on SPDX's list", true),
+            ("MIT AND BSD", "\"BSD\": it is not on SPDX's list", true),
+            ("MIT WITH some-exception", "not on SPDX's list", true),
+            ("MIT\nOR ISC", "'\\n' is no space", true),
         ] {
-            assert!(matches!(bad.parse::<Licence>(), Err(CardError::Licence { .. })), "{bad}");
+            let error = bad.parse::<Licence>().unwrap_err().to_string();
+            assert!(error.contains(words), "{bad}: {error}");
+            assert_eq!(Licence::try_from(bad.to_owned()).is_ok(), is_on_record, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic_and_what_parses_can_be_weighed(
+            parts in proptest::collection::vec(
+                prop::sample::select(vec!["MIT", "GPL-2.0", "x", "+", "(", ")", " ", "AND", " or ", "WITH", "LicenseRef-", "DocumentRef-a:", ":", "\u{e9}", "\n"]),
+                0..24,
+            ),
+        ) {
+            let text = parts.concat();
+            let written = text.parse::<Licence>();
+            if let Ok(licence) = Licence::try_from(text.clone()) {
+                licence.expression().evaluate(|_| true);
+            } else {
+                prop_assert!(written.is_err(), "{text:?} may be written and not be on record");
+            }
         }
     }
 
@@ -362,17 +401,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&card).unwrap(), text);
         for (from, to, word) in [
             ("medical", "../medical", "no Datanet name"),
-            ("CC-BY-4.0", "free", ""),
+            ("CC-BY-4.0", "My own terms", "no SPDX licence expression"),
             ("\"en\"", "\"English!\"", "no language tag"),
             ("[\"health\"]", "[\"Health Care\"]", "no tag"),
             ("\"tags\"", "\"labels\"", "unknown field"),
         ] {
-            match serde_json::from_str::<Card>(&text.replace(from, to)) {
-                // SPDX's list is not consulted: a plain word is an identifier.
-                Ok(_) => assert_eq!(to, "free"),
-                Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
-            }
+            let error = serde_json::from_str::<Card>(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
         }
+        // A card whose licence is on a longer list than this build's is read, and keeps its bytes.
+        let newer = text.replace("CC-BY-4.0", "CC-BY-9.0");
+        assert_eq!(serde_json::to_string(&serde_json::from_str::<Card>(&newer).unwrap()).unwrap(), newer);
     }
 
     #[test]

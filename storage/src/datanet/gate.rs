@@ -16,7 +16,7 @@ use types::{
 };
 
 use super::{
-    Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Place, contribution_text,
+    Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Place, Usage, contribution_text,
     dedup::{Batch, Index, Match},
     known::Known,
     licence,
@@ -97,6 +97,24 @@ pub struct Refusal {
     /// The place as it would read after redaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
+    /// Whose earlier text it repeats, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
+}
+
+/// The earlier text that a row repeats, exactly or nearly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// Who brought it first.
+    pub owner: Address,
+    /// Text root of the contribution that holds it; nothing if it stands in the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contribution: Option<Hash32>,
+    /// Its row there, counted from 1.
+    pub row: u32,
+    /// Shingles that both have, in a thousand of those that either has.
+    pub per_mille: u32,
 }
 
 /// What the gate found.
@@ -181,11 +199,11 @@ pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution:
         for ((document, near), (digest, first)) in block.iter().zip(near).zip(digests.into_iter().zip(firsts)) {
             row += 1;
             let first = first.map(|priority| datanet.first_at(priority));
-            if let Some(refusal) = copy(place, &mut rows, row, digest, first) {
+            if let Some(refusal) = copy(contribution.contributor, place, &mut rows, row, digest, first) {
                 refusals.add(|| refusal);
             } else if let Some(found) = near {
                 let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
-                list.add(|| near_copy(datanet, place, policy, row, &found));
+                list.add(|| near_copy(datanet, contribution.contributor, place, policy, row, &found));
             }
             for (part, text) in document.title().map(|title| (IN_TITLE, title)).into_iter().chain([("", document.text())]) {
                 let found = scan::scan(text);
@@ -232,7 +250,7 @@ fn bytes_of(len: usize) -> u64 {
 }
 
 fn blocked(row: u32, rule: Rule, detail: String, fix: &str) -> Refusal {
-    Refusal { row, rule, action: Action::Block, detail, fix: fix.into(), preview: None }
+    Refusal { row, rule, action: Action::Block, detail, fix: fix.into(), preview: None, earlier: None }
 }
 
 /// What speaks against the contribution as a whole.
@@ -255,30 +273,51 @@ fn whole<K>(datanet: &Datanet<K>, contribution: &Contribution, text_bytes: usize
         let detail = format!("the contribution is under {theirs}, the Datanet takes {ours}: {reason}");
         found.push(refusal(Rule::Licence, detail, "contribute under a licence that fits the Datanet's, or to a Datanet that yours fits"));
     }
-    let (policy, usage) = (datanet.card().policy(), datanet.usage(contribution.contributor));
+    let brings = Usage { rows: bytes_of(count), bytes: bytes_of(text_bytes) };
+    let has = datanet.usage(contribution.contributor);
+    found.extend(beyond_limits(datanet.card().policy(), contribution.contributor, has, Usage::default(), brings));
+    found
+}
+
+/// What is beyond the limits of one contributor, who `has` so much accepted and holds verdicts of the gate for so much more, `reserved`.
+pub(super) fn beyond_limits(policy: &GatePolicy, contributor: Address, has: Usage, reserved: Usage, brings: Usage) -> Vec<Refusal> {
     let limits = [
-        ("rows", usage.rows, bytes_of(count), policy.contributor_rows_max),
-        ("bytes of text", usage.bytes, bytes_of(text_bytes), policy.contributor_bytes_max),
+        ("rows", has.rows, reserved.rows, brings.rows, policy.contributor_rows_max),
+        ("bytes of text", has.bytes, reserved.bytes, brings.bytes, policy.contributor_bytes_max),
     ];
-    for (what, has, brings, most) in limits {
-        if let Some(most) = most.filter(|most| has.saturating_add(brings) > *most) {
-            let detail = format!(
-                "{} has {has} {what} here and brings {brings}, the Datanet takes {most} of one contributor",
-                contribution.contributor
-            );
-            let left = most.saturating_sub(has);
-            found.push(refusal(Rule::ContributorLimit, detail, &format!("bring at most {left} {what}")));
+    let mut found = Vec::new();
+    for (what, has, reserved, brings, most) in limits {
+        let taken = has.saturating_add(reserved);
+        if let Some(most) = most.filter(|most| taken.saturating_add(brings) > *most) {
+            let (held, first) = if reserved == 0 {
+                (String::new(), "")
+            } else {
+                let held = format!(", the gate's verdicts on contributions that are not accepted yet hold {reserved}");
+                (held, "; finish those contributions, or let their commitments expire, before you bring others")
+            };
+            let detail =
+                format!("{contributor} has {has} {what} here{held} and brings {brings}, the Datanet takes {most} of one contributor");
+            let fix = format!("bring at most {} {what}{first}", most.saturating_sub(taken));
+            found.push(blocked(0, Rule::ContributorLimit, detail, &fix));
         }
     }
     found
 }
 
 /// Whether the document stands in an earlier contribution or an earlier row.
-fn copy(place: Place, rows: &mut BTreeMap<BlobId, u32>, row: u32, digest: BlobId, first: Option<First>) -> Option<Refusal> {
+fn copy(
+    contributor: Address,
+    place: Place,
+    rows: &mut BTreeMap<BlobId, u32>,
+    row: u32,
+    digest: BlobId,
+    first: Option<First>,
+) -> Option<Refusal> {
+    let of = |owner, contribution, row| Some(Earlier { owner, contribution, row, per_mille: 1000 });
     let earlier = *rows.entry(digest).or_insert(row);
     if earlier != row {
         let detail = format!("the same text as row {earlier} of this contribution");
-        return Some(blocked(row, Rule::Repeated, detail, "leave this row out"));
+        return Some(Refusal { earlier: of(contributor, None, earlier), ..blocked(row, Rule::Repeated, detail, "leave this row out") });
     }
     let First { owner, contribution, priority } = first.filter(|first| first.priority < place.of_document(row - 1))?;
     let detail = format!(
@@ -286,7 +325,8 @@ fn copy(place: Place, rows: &mut BTreeMap<BlobId, u32>, row: u32, digest: BlobId
         priority.document + 1,
         priority.block
     );
-    Some(blocked(row, Rule::Duplicate, detail, "leave this row out: its first owner is paid for it"))
+    let earlier = of(owner, Some(contribution), priority.document + 1);
+    Some(Refusal { earlier, ..blocked(row, Rule::Duplicate, detail, "leave this row out: its first owner is paid for it") })
 }
 
 /// The earliest near copy of each row of `block`, the first of which follows `before` others: among accepted documents, else among `own` rows.
@@ -308,12 +348,13 @@ fn near_copies<K: Known>(
     Ok(found)
 }
 
-fn near_copy<K>(datanet: &Datanet<K>, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
+fn near_copy<K>(datanet: &Datanet<K>, contributor: Address, place: Place, policy: &GatePolicy, row: u32, found: &Match) -> Refusal {
     let Match { priority, overlap } = *found;
     let share = format!("{}.{} %", overlap.per_mille() / 10, overlap.per_mille() % 10);
     let of = format!("{share} of the shingles ({} of {}) are those of", overlap.shared, overlap.union);
     let their_place = Place { block: priority.block, ordinal: priority.ordinal };
-    let detail = match datanet.accepted.get(&their_place).filter(|_| their_place != place) {
+    let theirs = datanet.accepted.get(&their_place).filter(|_| their_place != place);
+    let detail = match theirs {
         Some(accepted) => format!(
             "{of} document {} of contribution {}, first brought by {} in block {}",
             priority.document + 1,
@@ -325,7 +366,13 @@ fn near_copy<K>(datanet: &Datanet<K>, place: Place, policy: &GatePolicy, row: u3
     };
     let action = if policy.near_copies == Action::Redact { Action::Quarantine } else { policy.near_copies };
     let fix = "leave this row out: it joins the earlier document's cluster and earns nothing".into();
-    Refusal { row, rule: Rule::NearCopy, action, detail, fix, preview: None }
+    let earlier = Some(Earlier {
+        owner: theirs.map_or(contributor, |accepted| accepted.contributor),
+        contribution: theirs.map(|accepted| accepted.text_root),
+        row: priority.document + 1,
+        per_mille: overlap.per_mille(),
+    });
+    Refusal { row, rule: Rule::NearCopy, action, detail, fix, preview: None, earlier }
 }
 
 /// A report is shown to whoever asks for it: one of a private Datanet holds nothing of its text.
@@ -347,7 +394,7 @@ fn personal(card: &Card, row: u32, part: &str, text: &str, found: &[scan::Findin
         Action::Block => "remove it, or leave this row out",
     };
     let preview = (!card.is_private()).then(|| preview(text, found));
-    Refusal { row, rule: Rule::PersonalData, action: policy.personal_data, detail, fix: fix.into(), preview }
+    Refusal { row, rule: Rule::PersonalData, action: policy.personal_data, detail, fix: fix.into(), preview, earlier: None }
 }
 
 /// The redacted text around the first finding. What stands within the same stretch is redacted as well.

@@ -7,7 +7,7 @@
 //!
 //! This compares conditions by a table; it is no legal advice, and what it refuses a Datanet's owner may still take under another card.
 
-use spdx::{Expression, LicenseReq, ParseMode};
+use spdx::{LicenseReq, Licensee};
 
 use super::Licence;
 
@@ -128,9 +128,7 @@ pub(super) fn conflict(given: &Licence, taken: &Licence) -> Option<String> {
     if given == taken {
         return None;
     }
-    let (Some(rows), Some(datanet)) = (expression(given), expression(taken)) else {
-        return Some("one of the two is not on SPDX's list, and such a licence fits only itself".into());
-    };
+    let (rows, datanet) = (given.expression(), taken.expression());
     let mut reason = None;
     let fits = rows.evaluate(|from| {
         // Not "any of the Datanet's is refused", by De Morgan over its operators.
@@ -146,9 +144,43 @@ pub(super) fn conflict(given: &Licence, taken: &Licence) -> Option<String> {
     if fits { None } else { reason.or_else(|| Some("no side of one fits every side of the other".into())) }
 }
 
-fn expression(licence: &Licence) -> Option<Expression> {
-    Expression::parse_mode(licence.as_str(), ParseMode { allow_deprecated: true, allow_postfix_plus_on_gpl: true, ..ParseMode::STRICT })
-        .ok()
+/// Most different licences of an expression that is held against another one: every choice among them is looked at.
+const CHOICES_MAX: usize = 12;
+
+/// Why what is passed on under `given` is not passed on under `asked`, which the terms of what it is made of demand; nothing if it is.
+///
+/// It is if whoever keeps to `given`, whatever choice it leaves, keeps to one that `asked` leaves: the same expression, `A AND B` for `A`, `A` for `A OR B`,
+/// and by `spdx` a later version for `A+`.
+pub fn not_within(given: &Licence, asked: &Licence) -> Option<String> {
+    if given == asked {
+        return None;
+    }
+    let (given_to, asked_for) = (given.expression(), asked.expression());
+    let mut own: Vec<&LicenseReq> = Vec::new();
+    for found in given_to.requirements() {
+        if !own.contains(&&found.req) {
+            own.push(&found.req);
+        }
+    }
+    if own.len() > CHOICES_MAX {
+        return Some(format!("{given} names {} licences, at most {CHOICES_MAX} are held against {asked}", own.len()));
+    }
+    let taken = |choice: u32| own.iter().enumerate().filter(move |(place, _)| choice >> place & 1 == 1).map(|(_, req)| *req);
+    let allows = |choice: u32| given_to.evaluate(|req| taken(choice).any(|own| own == req));
+    let keeps = |choice: u32| asked_for.evaluate(|asked| taken(choice).any(|own| satisfies(own, asked)));
+    let broken = (0..1_u32 << own.len()).find(|choice| allows(*choice) && !keeps(*choice))?;
+    let names: Vec<String> = taken(broken).map(ToString::to_string).collect();
+    Some(format!("who takes {given} may keep to {} alone, and {asked} is asked for", names.join(" and ")))
+}
+
+/// Whether one licence is another, or a later version of one that allows them.
+fn satisfies(own: &LicenseReq, asked: &LicenseReq) -> bool {
+    if own == asked || modern(&own.to_string()) == modern(&asked.to_string()) {
+        return true;
+    }
+    // "This version or a later one" is no one version that could stand for another.
+    let is_open = matches!(own.license, spdx::LicenseItem::Spdx { or_later: true, .. });
+    !is_open && Licensee::new(own.license.clone(), own.addition.clone()).satisfies(asked)
 }
 
 /// Why one licence's rows do not fit another's Datanet.
@@ -215,7 +247,45 @@ mod tests {
     use super::*;
 
     fn reason(given: &str, taken: &str) -> Option<String> {
-        conflict(&given.parse().unwrap(), &taken.parse().unwrap())
+        conflict(&on_record(given), &on_record(taken))
+    }
+
+    fn on_record(text: &str) -> Licence {
+        text.to_owned().try_into().unwrap()
+    }
+
+    #[test]
+    fn what_is_passed_on_alike_leaves_no_choice_but_those_that_were_asked_for() {
+        for (given, asked) in [
+            ("CC-BY-SA-4.0", "CC-BY-SA-4.0"),
+            ("CC-BY-SA-4.0 AND MIT", "CC-BY-SA-4.0"),
+            ("(CC-BY-SA-4.0)", "CC-BY-SA-4.0"),
+            ("MIT", "MIT OR Apache-2.0"),
+            ("Apache-2.0 or MIT", "MIT OR Apache-2.0"),
+            ("GPL-2.0+", "GPL-2.0-or-later"),
+            ("GPL-3.0", "GPL-3.0-only"),
+            ("EPL-2.0", "EPL-1.0+"),
+            ("(MIT AND ISC) OR (MIT AND Zlib)", "MIT"),
+            ("LicenseRef-HPO AND MIT", "LicenseRef-HPO"),
+            ("GPL-2.0-only WITH Classpath-exception-2.0", "GPL-2.0-only WITH Classpath-exception-2.0"),
+        ] {
+            assert_eq!(not_within(&on_record(given), &on_record(asked)), None, "{given} for {asked}");
+        }
+        for (given, asked, words) in [
+            ("Apache-2.0", "CC-BY-SA-4.0", "keep to Apache-2.0 alone"),
+            ("CC-BY-SA-4.0 OR MIT", "CC-BY-SA-4.0", "keep to MIT alone"),
+            ("MIT", "MIT AND ISC", "MIT AND ISC is asked for"),
+            ("EPL-1.0", "EPL-2.0+", "keep to EPL-1.0 alone"),
+            ("EPL-1.0+", "EPL-1.0", "keep to EPL-1.0+ alone"),
+            ("GPL-2.0-only", "GPL-2.0-only WITH Classpath-exception-2.0", "is asked for"),
+            ("LicenseRef-HPO", "LicenseRef-Other", "LicenseRef-Other is asked for"),
+        ] {
+            let found = not_within(&on_record(given), &on_record(asked)).unwrap_or_default();
+            assert!(found.contains(words), "{given} for {asked}: {found}");
+        }
+        let many: Vec<String> = (0..=CHOICES_MAX).map(|number| format!("LicenseRef-{number}")).collect();
+        let found = not_within(&on_record(&many.join(" OR ")), &on_record("MIT")).unwrap_or_default();
+        assert!(found.contains("names 13 licences, at most 12"), "{found}");
     }
 
     #[test]
@@ -233,7 +303,7 @@ mod tests {
             ("CC-BY-SA-4.0", "CC-BY-4.0 AND CC-BY-SA-4.0"),
             ("CC0-1.0", "MIT OR Apache-2.0"),
             ("LicenseRef-HPO", "LicenseRef-HPO"),
-            ("Homemade", "Homemade"),
+            ("CC-BY-9.0", "CC-BY-9.0"),
         ] {
             assert_eq!(reason(given, taken), None, "{given} into {taken}");
         }
@@ -255,7 +325,7 @@ mod tests {
             ("MIT AND CC-BY-NC-4.0", "MIT", "forbids commercial use"),
             ("CC-BY-SA-4.0", "CC-BY-SA-4.0 OR MIT", "asks for the same licence"),
             ("LicenseRef-HPO", "MIT", "fits only itself"),
-            ("Homemade", "MIT", "not on SPDX's list"),
+            ("CC-BY-9.0", "MIT", "CC-BY-9.0 are not known here"),
             ("MIT", "BUSL-1.1", "the terms of BUSL-1.1 are not known here"),
         ] {
             let found = reason(given, taken).unwrap_or_default();

@@ -146,6 +146,7 @@ impl Report {
             detail: format!("drawn by the hash of block {block}: of contributions that pass, {per_mille} in a thousand are looked at"),
             fix: "wait for two reviewers, then run the same command again".into(),
             preview: None,
+            earlier: None,
         });
         self
     }

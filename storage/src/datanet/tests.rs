@@ -76,7 +76,7 @@ fn a_report_has_one_json_form_and_its_digest_covers_every_field() {
     assert_eq!(
         json,
         format!(
-            r#"{{"accepted":false,"contributor":"{ANNA}","text_root":"{}","text_bytes":4,"documents":2,"refusals":[{{"row":2,"rule":"repeated","action":"block","detail":"the same text as row 1 of this contribution","fix":"leave this row out"}}],"unlisted":0}}"#,
+            r#"{{"accepted":false,"contributor":"{ANNA}","text_root":"{}","text_bytes":4,"documents":2,"refusals":[{{"row":2,"rule":"repeated","action":"block","detail":"the same text as row 1 of this contribution","fix":"leave this row out","earlier":{{"owner":"{ANNA}","row":1,"per_mille":1000}}}}],"unlisted":0}}"#,
             report.text_root
         )
     );

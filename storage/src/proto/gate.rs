@@ -9,11 +9,13 @@
 //! ```
 //! Waiting may stand in Proceed's or Reviewed's place: the contribution is held back for two reviewers, and the same offer made later tells what became of it.
 //! Reviewers list, show and decide with acts that they sign ([`ReviewAct`]); members of a private Datanet fetch its log and enter what they read. Each is
-//! one question and one answer, but for a shown contribution, whose shard follows in pieces.
+//! one question and one answer, as a contributor's list of its refused reports is, but for a shown contribution, whose shard follows in pieces.
 //!
 //! A refusal may stand in place of any answer; nothing follows it. The report is JSON with one form, its digest is in the signed verdict,
 //! which the registry takes if it accepts. Sizes: an opening is about 200 bytes, a report 300 and 300 to 1,000 for each row it lists, at most
 //! [`REFUSALS_MAX`](crate::datanet::REFUSALS_MAX) refusals and [`NOTES_MAX`](crate::datanet::NOTES_MAX) notes.
+
+pub mod arrivals;
 
 use std::fmt;
 
@@ -80,6 +82,11 @@ pub enum Ask {
         datanet: AssetId,
         /// The signed entry's bytes.
         entry: Vec<u8>,
+    },
+    /// A contributor asks which of its refused contributions the gate has reports of.
+    Mine {
+        /// A list, signed by the contributor.
+        act: Signed<ReviewAct>,
     },
 }
 
@@ -229,6 +236,11 @@ pub enum Reply {
     Entered {
         /// Number of the entry.
         number: u64,
+    },
+    /// Reports of the asker's refused contributions.
+    Mine {
+        /// Their digests, newest first.
+        reports: Vec<Hash32>,
     },
 }
 
@@ -415,6 +427,7 @@ mod tests {
             Reply::Waiting { report: report().to_json(), approved_by: approved_by.clone() },
             Reply::Decided { state: "waits".into(), approved_by },
             Reply::Entered { number: 3 },
+            Reply::Mine { reports: vec![Hash32([6; 32])] },
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }

@@ -39,16 +39,22 @@ use types::{
 };
 
 use self::{
-    cut::{Cutter, Piece, spots},
+    cut::{Cutter, Piece},
     estimate::Estimate,
     inputs::Inputs,
     journal::{Cut, Done, Journal},
     pending::unfinished,
-    rows::{Dropped, NAMED_MAX, Rows, check_here},
+    rows::{NAMED_MAX, Rows, check_here},
     run::{Brought, Contributed, Run, Spent, Waits},
 };
+pub(super) use self::{
+    cut::{Spot, spots},
+    rows::Dropped,
+};
 use super::{
-    Context, cost,
+    Context,
+    brought::Record,
+    cost,
     findings::{self, Finding},
     network::Network,
 };
@@ -176,7 +182,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let key = keccak(&[b"tributary/contribute/v1".as_slice(), &serde_json::to_vec(&(options, &inputs.files))?]);
     let mut journal = Journal::open(&context.data, key)?;
     let was_begun = journal.is_begun();
-    let rules = Rules { card: &card, me, licence: &licence, drop_refused: args.drop_refused, redact };
+    let rules = Rules { datanet, card: &card, me, licence: &licence, drop_refused: args.drop_refused, redact };
     if let Err(error) = tokio::task::block_in_place(|| cut_all(context, &mut journal, &inputs, cutter, first, args.per_file, &rules)) {
         // What cannot be contributed as it is need not be kept: its files will change.
         journal.close()?;
@@ -258,6 +264,7 @@ struct Outcome {
 
 /// What rows are looked at by, before anybody else sees them.
 struct Rules<'a> {
+    datanet: AssetId,
     card: &'a Card,
     me: Address,
     licence: &'a Licence,
@@ -295,9 +302,13 @@ fn cut_all(
             rows.redact()?;
         }
         check_here(&mut rows, rules.card, rules.me, rules.licence, rules.drop_refused)?;
+        let (all_dropped, all_redacted) = (rows.dropped.clone(), rows.redacted.clone());
         rows.dropped.truncate(NAMED_MAX);
         rows.redacted.truncate(NAMED_MAX);
         journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted)?;
+        if let Some(cut) = journal.cuts.last().filter(|_| !(context.is_dry() || all_dropped.is_empty() && all_redacted.is_empty())) {
+            Record::cut((rules.datanet, rules.me, cut.text_root), &names, all_dropped, all_redacted).keep(&context.data)?;
+        }
         progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
         next = cutter.piece()?;
     }

@@ -16,14 +16,37 @@ use super::*;
 const AHEAD_BLOCKS: u64 = 30;
 
 impl Gate {
-    /// A report that this gate has signed for.
-    pub(super) fn report(&self, digest: Hash32) -> Result<Reply, Turned> {
+    /// A report that this gate has signed for, or refused by.
+    pub(super) async fn report(&self, digest: Hash32) -> Result<Reply, Turned> {
         let path = self.data.report(digest);
-        if !path.exists() {
-            return Err(away(format!("no report {digest} is kept here")));
-        }
-        let bytes = read_bounded(&path, REPORT_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
+        let bytes = if path.exists() {
+            read_bounded(&path, REPORT_BYTES_MAX).with_context(|| format!("{}", path.display()))?
+        } else {
+            self.refusals.read(digest).await?.ok_or_else(|| away(format!("no report {digest} is kept here")))?
+        };
         Ok(Reply::Report { report: String::from_utf8(bytes).context("a report is text")? })
+    }
+
+    /// Which refused contributions of who signed this the gate has reports of.
+    pub(super) async fn mine(&self, act: &Signed<ReviewAct>) -> Result<Reply, Turned> {
+        let by = self.asked_by(act)?;
+        if act.document.act != Act::List {
+            return Err(away("reports are asked for by a signed list"));
+        }
+        Ok(Reply::Mine { reports: self.refusals.of(act.document.datanet, by).await })
+    }
+
+    /// Who signed what this gate is asked now.
+    fn asked_by(&self, act: &Signed<ReviewAct>) -> Result<Address, Turned> {
+        let (tip, what) = (self.snapshots.borrow().tip.number, &act.document);
+        let by = recover(&self.domains, what, &act.signature).map_err(|error| away(error.to_string()))?;
+        if what.gate != self.author.id() {
+            return Err(away(format!("this is node {}, the request is for {}", self.author.id(), what.gate)));
+        }
+        if tip.abs_diff(what.block) > FRESH_BLOCKS {
+            return Err(away(format!("the request names block {}, the chain is at {tip}: ask anew", what.block)));
+        }
+        Ok(by)
     }
 
     /// Lists, shows or decides what waits, for a reviewer who signed that.
@@ -36,13 +59,7 @@ impl Gate {
     ) -> Result<Reply, Turned> {
         let (snapshot, what) = (self.snapshots.borrow().clone(), &act.document);
         let state = Arc::clone(&snapshot.latest);
-        let by = recover(&self.domains, what, &act.signature).map_err(|error| away(error.to_string()))?;
-        if what.gate != self.author.id() {
-            return Err(away(format!("this is node {}, the request is for {}", self.author.id(), what.gate)));
-        }
-        if snapshot.tip.number.abs_diff(what.block) > FRESH_BLOCKS {
-            return Err(away(format!("the request names block {}, the chain is at {}: ask anew", what.block, snapshot.tip.number)));
-        }
+        let by = self.asked_by(act)?;
         if !state.is_reviewer(what.datanet, by) {
             return Err(away(format!(
                 "{by} does not review Datanet {}: its owner names reviewers with `tributary datanet reviewer add`",

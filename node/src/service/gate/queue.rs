@@ -8,11 +8,17 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::State;
-use storage::{datanet::review::Case, erasure::OBJECT_BYTES_MAX};
+use storage::{
+    datanet::{Report, review::Case},
+    erasure::OBJECT_BYTES_MAX,
+};
 use tokio::sync::Mutex;
 use types::id::{Address, AssetId, Hash32};
 
-use crate::data::{read_bounded, write_atomic};
+use crate::{
+    data::{read_bounded, write_atomic},
+    datanet::in_the_way,
+};
 
 /// Most contributions that wait or were decided lately.
 const CASES_MAX: usize = 256;
@@ -122,7 +128,9 @@ impl Queue {
     pub(super) async fn prune(&self, state: &State, tip: u64) {
         let mut cases = self.cases.lock().await;
         let is_over = |case: &Case| {
-            let is_in = state.contributions(case.datanet).any(|accepted| accepted.text_root == case.report.text_root);
+            let Report { contributor, text_root, .. } = case.report;
+            let own = state.commitment(case.commitment, contributor);
+            let is_in = in_the_way(state, case.datanet, text_root, contributor, own).is_some();
             is_in || case.since.saturating_add(EXPIRY_BLOCKS) < tip
         };
         let over: Vec<Key> = cases.iter().filter(|(_, case)| is_over(case)).map(|(key, _)| *key).collect();
@@ -155,8 +163,6 @@ fn held(cases: &BTreeMap<Key, Case>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use storage::datanet::Report;
-
     use super::*;
 
     const NET: AssetId = AssetId(4);

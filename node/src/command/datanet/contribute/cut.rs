@@ -19,11 +19,11 @@ pub(super) const SHARD_DOCUMENTS_MAX: usize = 1 << 16;
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Spot {
+pub(in super::super) struct Spot {
     /// Number of the file, from 0.
-    pub(super) file: u32,
+    pub(in super::super) file: u32,
     /// Row in it, from 1.
-    pub(super) row: u32,
+    pub(in super::super) row: u32,
 }
 
 /// Rows for one shard.
@@ -143,7 +143,7 @@ pub(super) fn stretches(spots: &[Spot]) -> Vec<(Spot, u32)> {
 }
 
 /// The spots of stretches.
-pub(super) fn spots(stretches: &[(Spot, u32)]) -> Vec<Spot> {
+pub(in super::super) fn spots(stretches: &[(Spot, u32)]) -> Vec<Spot> {
     let one = |(first, count): &(Spot, u32)| {
         let Spot { file, row } = *first;
         (0..*count).map(move |number| Spot { file, row: row.saturating_add(number) })

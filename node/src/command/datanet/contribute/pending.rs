@@ -9,7 +9,10 @@ use storage::{
     datanet::shard,
     erasure::{self, Encoded, Profile},
 };
-use types::id::{Address, AssetId, Hash32};
+use types::{
+    contribution::commitment,
+    id::{Address, AssetId, Hash32},
+};
 
 use super::Rows;
 use crate::data::{DataDir, read_bounded};
@@ -56,7 +59,7 @@ pub(super) fn unfinished<'s>(
             }
         }
     }
-    let mine = |root: &Hash32| accepted_of(state, datanet, *root).filter(|accepted| accepted.contributor == me);
+    let mine = |root: &Hash32| state.contributions(datanet).find(|accepted| accepted.text_root == *root && accepted.contributor == me);
     Ok(roots.iter().find_map(mine))
 }
 
@@ -65,8 +68,18 @@ pub(super) fn read_pending(path: &Path) -> anyhow::Result<Pending> {
     serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it to commit anew", path.display()))
 }
 
-pub(super) fn accepted_of(state: &State, datanet: AssetId, text_root: Hash32) -> Option<&Accepted> {
-    state.contributions(datanet).find(|accepted| accepted.text_root == text_root)
+/// Where the commitment of an earlier run to this text stands, if there was one.
+pub(super) fn committed_before(
+    data: &DataDir,
+    state: &State,
+    (datanet, me): (AssetId, Address),
+    (plain, registered): (Hash32, Hash32),
+) -> anyhow::Result<Option<(u64, u32)>> {
+    let path = pending_path(data, datanet, plain);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(state.commitment(commitment(read_pending(&path)?.salt, registered, me), me))
 }
 
 /// The fragments of an accepted contribution: its shard as kept when it was accepted, or as the file gives it, in the code it was cut by.

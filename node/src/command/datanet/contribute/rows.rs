@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use storage::datanet::{self, Action, Card, Contribution, Document, Licence, Place, Report, shard};
+use storage::datanet::{self, Action, Card, Contribution, Document, Earlier, Licence, Place, Report, shard};
 use types::id::{Address, Hash32};
 
 use super::{
@@ -18,12 +18,18 @@ pub(super) const NAMED_MAX: usize = 50;
 
 /// A row that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Dropped {
-    pub(super) row: u32,
+pub(in super::super) struct Dropped {
+    pub(in super::super) row: u32,
     /// Its file, if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) file: Option<String>,
-    pub(super) reason: String,
+    pub(in super::super) file: Option<String>,
+    pub(in super::super) reason: String,
+    /// The rule that spoke against it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(in super::super) rule: String,
+    /// Whose earlier row it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) earlier: Option<Earlier>,
 }
 
 /// Rows with their places in the files.
@@ -65,7 +71,8 @@ impl Rows {
             self.documents.remove(place);
             let spot = self.spots.remove(place);
             let file = self.file(spot).cloned();
-            self.dropped.push(Dropped { row: spot.row, file, reason: refusal.detail.clone() });
+            let (reason, rule) = (refusal.detail.clone(), refusal.rule.label().to_owned());
+            self.dropped.push(Dropped { row: spot.row, file, reason, rule, earlier: refusal.earlier });
         }
         self.dropped.sort_by(|a, b| (&a.file, a.row).cmp(&(&b.file, b.row)));
         ensure!(!self.documents.is_empty(), "every row was refused: there is nothing to contribute");

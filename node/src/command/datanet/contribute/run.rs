@@ -19,17 +19,21 @@ use types::{
 
 use super::{
     ROUNDS_MAX,
+    cut::stretches,
     findings::Finding,
-    pending::{Pending, accepted_of, forget, pending_path, read_pending, same_object},
+    pending::{Pending, committed_before, forget, pending_path, read_pending, same_object},
     placed::Facts,
     rows::{Dropped, Rows},
 };
 use crate::{
     chain::Chained,
-    command::{Context, datanet::network::Network},
+    command::{
+        Context,
+        datanet::{brought, network::Network},
+    },
     data::write_atomic,
     datanet::{
-        erased,
+        erased, in_the_way,
         review::{self, Reviewed},
         shards::keep,
         spread::Placed,
@@ -124,7 +128,8 @@ impl Run<'_> {
             let text_salt = if self.card.is_private() { Some(self.pending(plain, rows.file_root)?.text_salt) } else { None };
             let text_salt = text_salt.map(|salt| salt.context("the record of this contribution has no salt: remove it")).transpose()?;
             let root = private::root(contribution_text(&rows.documents).as_bytes(), text_salt);
-            if let Some(accepted) = accepted_of(state, self.datanet, root) {
+            let own = committed_before(&self.context.data, state, (self.datanet, self.me), (plain, root))?;
+            if let Some(accepted) = in_the_way(state, self.datanet, root, self.me, own) {
                 let (number, by) = (accepted.number, accepted.contributor);
                 if let Some(erasure) = state.erasure(self.datanet, number) {
                     bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
@@ -136,8 +141,12 @@ impl Run<'_> {
             let Offered { outcome, salt, priority } = self.reviewed(state, &rows, (plain, root, text_salt), licence).await?;
             let (report, verdict, profile, seal) = match outcome {
                 Reviewed::Done { report, verdict, profile, seal } => (report, verdict, profile, seal),
-                Reviewed::Waits { report, approved_by } => return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by))),
+                Reviewed::Waits { report, approved_by } => {
+                    self.remember(&rows, &report)?;
+                    return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by)));
+                }
             };
+            self.remember(&rows, &report)?;
             if report.accepted {
                 let object = self.object(&rows, text_salt, seal, priority)?;
                 let encoded = erasure::encode(&object, root, profile.context("the gate accepts the contribution and names no code")?)?;
@@ -147,7 +156,6 @@ impl Run<'_> {
                     "the gate signed for object {seen}, what it was shown makes {ours}: its node and this one must be of one version"
                 );
                 let number = self.accept(&rows, &encoded, object, salt, text_salt, licence, &verdict).await?;
-                self.keep_report(&report)?;
                 let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
                 let mut done = self.spread(facts, encoded, std::mem::take(&mut rows.dropped)).await?;
                 forget(&self.context.data, self.datanet, plain);
@@ -198,10 +206,11 @@ impl Run<'_> {
         Ok(SegmentKey::received(name, seal.epoch, seal.key).seal(&private::pack(salt, &bytes))?)
     }
 
-    /// Kept beside the gate's, so that the digest on the chain can be checked without it.
-    fn keep_report(&self, report: &Report) -> anyhow::Result<()> {
-        let path = self.context.data.report(report.digest());
-        write_atomic(&path, report.to_json().as_bytes(), 0o600).with_context(|| format!("{}", path.display()))
+    /// Keeps what the gate said, and of which rows: the digest on the chain can be checked without it, and each row's end is known here.
+    fn remember(&self, rows: &Rows, report: &Report) -> anyhow::Result<()> {
+        let data = &self.context.data;
+        let brought = brought::Record::of((self.datanet, self.me, rows.file_root), data, &rows.names)?;
+        brought.shown(data, report, stretches(&rows.spots), &rows.dropped)
     }
 
     fn waits(&self, rows: Rows, report: &Report, salt: Hash32, approved_by: Vec<Address>) -> Waits {

@@ -60,6 +60,7 @@ fn report(refused: &[u32]) -> Report {
         detail: format!("copy {row}"),
         fix: "leave it out".into(),
         preview: None,
+        earlier: None,
     };
     let refusals = refused.iter().map(refusal).collect();
     Report {
