@@ -170,9 +170,9 @@ impl Asked {
     pub fn answer(&self, fragment: &[u8]) -> Result<Answer, CaseError> {
         in_fragment(self.bytes, self.part)?;
         let tree = Tree::over(fragment.chunks(PART_BYTES));
-        let wrong = CaseError::Bytes { expected: self.root };
-        let opening = tree.open(self.part.into()).filter(|_| tree.root() == self.root).ok_or(wrong.clone())?;
-        let leaf = usize::try_from(self.part).ok().and_then(|part| fragment.chunks(PART_BYTES).nth(part)).ok_or(wrong)?;
+        let leaf = usize::try_from(self.part).ok().and_then(|part| fragment.chunks(PART_BYTES).nth(part));
+        let found = tree.open(self.part.into()).filter(|_| tree.root() == self.root).zip(leaf);
+        let (opening, leaf) = found.ok_or(CaseError::Bytes { expected: self.root })?;
         self.answer_from(leaf.to_vec(), opening.siblings)
     }
 

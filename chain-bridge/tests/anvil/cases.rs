@@ -58,7 +58,7 @@ async fn question(node: &ChainClient, datanet: AssetId, part: u32) -> Question {
     let block = node.heads().await.unwrap().latest.number;
     let said = AuditCommit {
         node: node.address().unwrap(),
-        epoch: 1 << 63 | block / 8,
+        epoch: (1 << 63) | (block / 8),
         holdings: Tree::over([held.leaf().as_slice()]).root(),
         ranges: 1,
         block,

@@ -66,7 +66,7 @@ impl World {
         let leaves: Vec<_> = self.held.iter().map(HeldFragment::leaf).collect();
         let holdings = Tree::over(leaves.iter().map(Vec::as_slice)).root();
         // An epoch of the network's own count: the contract looks at the block alone.
-        let epoch = 1 << 63 | self.evm.block / 8;
+        let epoch = (1 << 63) | (self.evm.block / 8);
         let said = AuditCommit { node: account(NODE).address(), epoch, holdings, ranges: 9, block: self.evm.block };
         Signed::new(&account(NODE), &self.evm.deployment.domains(), said)
     }
