@@ -7,7 +7,7 @@ use types::id::{Address, NodeId};
 
 use super::Context;
 
-pub mod case;
+mod case;
 pub mod check;
 pub mod prove;
 pub mod replay;

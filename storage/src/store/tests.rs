@@ -357,7 +357,7 @@ fn lying() -> (Encoded, crate::erasure::Proof) {
 fn what_somebody_is_bound_to_show_of_a_void_object_stays_until_it_is_released() {
     let store = on(&CrashDisk::default());
     let (lying, proof) = lying();
-    let (void, kept) = (lying.manifest.id(), std::collections::BTreeSet::from([2]));
+    let (void, kept) = (lying.manifest.id(), BTreeSet::from([2]));
     (0..3).for_each(|index| put_fragment(&store, &lying, index));
     assert_eq!(store.void_but(&proof, &kept).unwrap(), 2);
     assert!(store.is_void(void).unwrap() && store.proof_of(void).unwrap() == Some(proof.clone()));
@@ -366,7 +366,7 @@ fn what_somebody_is_bound_to_show_of_a_void_object_stays_until_it_is_released() 
     let fragment = lying.manifest.verify(0, lying.fragments[0].clone()).unwrap();
     assert!(matches!(store.put_fragment(&lying.manifest, &fragment), Err(StoreError::Void { .. })), "none is taken again");
     assert_eq!(store.release_object_but(void, &kept).unwrap(), 0);
-    assert_eq!(store.release_object_but(void, &std::collections::BTreeSet::new()).unwrap(), 1);
+    assert_eq!(store.release_object_but(void, &BTreeSet::new()).unwrap(), 1);
     assert!(store.manifest(void).unwrap().is_none() && store.fragments_of(void).unwrap().is_empty() && store.is_void(void).unwrap());
 }
 

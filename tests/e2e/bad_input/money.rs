@@ -57,7 +57,6 @@ async fn command_lines(place: &Place) {
         (&["stake", "leave", "king"], &["king", "poster"]),
         (&["stake", "release", "fault"], &["fault"]),
         (&["claim", "--for", "nobody"], &["nobody"]),
-        (&["audit", "case"], &["open", "answer", "close"]),
         (&["audit", "case", "open"], &["EVIDENCE"]),
         (&["audit", "case", "open", "nowhere.json", "--part", "-1"], &["-1"]),
         (&["audit", "case", "close", "0x12"], &["0x12"]),

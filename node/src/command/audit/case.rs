@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
     case::is_usable,
-    registry::{State, state::OpenCase},
+    registry::{OpenCase, State},
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -39,8 +39,9 @@ const LOCATE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a fragment: the largest at 3 Mbit/s.
 const GET_LIMIT: Duration = Duration::from_secs(60);
 
+/// What is to be done about slash cases.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub(super) enum Action {
     /// Ask a node on the chain for bytes that it committed to and did not show its auditors.
     #[command(
         after_help = "The evidence lies in the data folder of each auditor that failed the node: evidence/audit-EPOCH-NODE.json. A commitment is of use for some days. Who\nanswers takes half of what that cost out of the bond; the rest is kept for you (tributary claim --kept); all of it comes back if nobody answers.\n\nExample:\n  tributary audit case open ~/.tributary/evidence/audit-412-0x3f0c...9a.json\n\nNext: tributary audit case list, and after its deadline tributary audit case close ID."
@@ -268,7 +269,7 @@ async fn fragment(network: &Network, storing: &Storing, object: BlobId, index: u
 async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
-    let case = find(&state, id)?.clone();
+    let case = *find(&state, id)?;
     let is_erased = state.live_contributions(case.asked.datanet).all(|accepted| accepted.number != u64::from(case.asked.contribution));
     ensure!(is_erased || now > case.deadline, "the node may answer case {id} until {}: close it then", when(case.deadline, now));
     let before = slashable(&state, case.asked.node);

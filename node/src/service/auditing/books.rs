@@ -581,7 +581,7 @@ mod tests {
         let shown: BTreeMap<Address, Option<u64>> =
             drawn.iter().map(|(node, _, commit)| (*node, commit.as_ref().map(|commit| commit.document.ranges))).collect();
         let committed = (1..=8).map(|number| (account(number).address(), Some(1)));
-        assert_eq!(shown, committed.chain([(account(10).address(), Some(0)), (Address([77; 20]), None)]).collect());
+        assert_eq!(shown, committed.chain([(account(10).address(), Some(0)), (Address([77; 20]), None)]).collect::<BTreeMap<_, _>>());
         assert!(
             drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))),
             "who is not heard audits nobody"

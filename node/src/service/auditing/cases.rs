@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use chain_bridge::{
     case::is_usable,
     chain::error::ChainError,
-    registry::{State, state::OpenCase},
+    registry::{OpenCase, State},
 };
 use storage::proto::audit::standing::State as Standing;
 use tokio::task::{AbortHandle, JoinSet};
@@ -47,7 +47,7 @@ pub(super) async fn follow(auditing: Arc<Auditing>, opens: bool) {
         };
         while answering.try_join_next().is_some() {}
         under_way.retain(|_, answer| !answer.is_finished());
-        let against: Vec<OpenCase> = state.cases_of(auditing.keeping.me()).cloned().collect();
+        let against: Vec<OpenCase> = state.cases_of(auditing.keeping.me()).copied().collect();
         retry_from.retain(|id, _| against.iter().any(|case| case.id == *id));
         for case in against {
             let is_due = retry_from.get(&case.id).is_none_or(|from| tip >= *from);
