@@ -291,7 +291,7 @@ impl Repair {
 
     /// When the next [`Input::Tick`] is due.
     pub fn deadline(&self) -> Time {
-        self.looked.map_or(self.crowd.began(), |looked| looked.after(self.config.look_every))
+        self.looked.map_or_else(|| self.crowd.began(), |looked| looked.after(self.config.look_every))
     }
 
     /// How an object stands by what this node knows; nothing if it is not watched.

@@ -275,7 +275,7 @@ async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
     let before = slashable(&state, case.asked.node);
     let mut printed = Printed { case: CaseRow::of(&case, now), bond_wei: None, stake: None, transactions: Vec::new() };
     if let Some(sent) = chain.client.unless_rehearsed(chain.client.close_case(case.asked).await)? {
-        let after = slashable(&chain.state().await?, case.asked.node);
+        let after = slashable(&*chain.state().await?, case.asked.node);
         printed.stake = Some(Stake { before_wei: before, after_wei: after });
         printed.transactions.push(Transaction::new("close a slash case", &sent));
     }

@@ -178,7 +178,7 @@ fn counted(question: &Question, net: &Net) -> Churn {
         repair_h,
         repair_h_max: tally.repair_h.iter().copied().fold(0.0, f64::max),
         deeper: (0..=DEEPER_MAX).map(deeper).collect(),
-        least: tally.least.keys().next().copied().unwrap_or(code.1.into()),
+        least: tally.least.keys().next().copied().unwrap_or_else(|| code.1.into()),
         repairs_per_year: as_f64(count(repairs)) / years,
         expected_per_year: 365.0 * 24.0 / measured.cycle_h(),
         nines: measured.nines(),
