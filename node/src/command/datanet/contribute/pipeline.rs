@@ -61,10 +61,14 @@ pub(super) enum Step {
 pub(super) enum Ended {
     /// Well.
     Done,
-    /// The gate refused rows: what is left of the shard is committed to anew.
+    /// What is left of the shard is to be committed to: the gate refused rows, or a commitment before it failed.
     Again,
+    /// The chain has this very text of ours already.
+    There,
     /// Reviewers hold the shard.
     Waits,
+    /// The gate did not look, whatever its reason: it may, if it has nothing else of ours.
+    Turned,
     /// Not well.
     Failed,
 }
@@ -128,7 +132,7 @@ impl Pipeline {
 
     /// Takes the end of a step; true if the shard failed. A gate that had two shards of ours and turned one away is shown that one again, by itself.
     pub(super) fn end(&mut self, place: usize, step: Step, ended: Ended) -> bool {
-        let is_second_try = ended == Ended::Failed && step == Step::Review && self.shards[place].was_beside && !self.is_alone;
+        let is_second_try = ended == Ended::Turned && self.shards[place].was_beside && !self.is_alone;
         let shard = &mut self.shards[place];
         assert_eq!(shard.stage, Stage::In(step), "shard {place} ends what it has not begun");
         shard.stage = match (ended, step) {
@@ -137,9 +141,10 @@ impl Pipeline {
             (Ended::Done, Step::Accept) => Stage::Before(Step::Spread),
             (Ended::Done, Step::Spread) => Stage::Done,
             (Ended::Again, _) => Stage::Before(Step::Commit),
+            (Ended::There, _) => Stage::Before(Step::Spread),
             (Ended::Waits, _) => Stage::Waits,
-            (Ended::Failed, _) if is_second_try => Stage::Before(Step::Review),
-            (Ended::Failed, _) => Stage::Failed,
+            (Ended::Turned, _) if is_second_try => Stage::Before(Step::Review),
+            (Ended::Turned | Ended::Failed, _) => Stage::Failed,
         };
         shard.is_held = shard.is_held && !matches!(shard.stage, Stage::Done | Stage::Waits | Stage::Failed);
         self.is_alone = self.is_alone || is_second_try;

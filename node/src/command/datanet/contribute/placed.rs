@@ -11,14 +11,16 @@ use types::{
 };
 
 use super::{
-    pending::forget,
     rows::Dropped,
     run::{Contributed, Run},
 };
-use crate::datanet::{
-    keeping::{Registered, look, tell},
-    placing::{self, Storer, Storers},
-    spread::{Holder, spread},
+use crate::{
+    datanet::{
+        keeping::{Registered, look, tell},
+        placing::{self, Storer, Storers},
+        spread::{Holder, spread},
+    },
+    output::Progress,
 };
 
 /// What the chain has of a contribution.
@@ -31,7 +33,7 @@ pub(super) struct Facts {
 }
 
 impl Run<'_> {
-    pub(super) async fn spread(&mut self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Contributed> {
+    pub(super) async fn spread(&self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Contributed> {
         let object = encoded.manifest.id();
         let again = || {
             format!(
@@ -42,12 +44,13 @@ impl Run<'_> {
         let registered = self.registered(object).await.with_context(again)?;
         let (seed_block, _) = registered.accepted.accepted;
         let (holders, record) = self.holders(&encoded, &registered).await.with_context(again)?;
-        let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
-        let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
-        progress.finish();
+        // Of several on their way at once the shards are counted, not the fragments.
+        let mut progress = self.is_only.then(|| self.context.output.progress("fragments kept by their holders", holders.len() as u64));
+        let kept = |kept| progress.iter_mut().for_each(|progress| progress.set(kept));
+        let placed = spread(&self.network.bulk, &encoded, &holders, kept).await;
+        progress.into_iter().for_each(Progress::finish);
         let placed = placed.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
-        forget(&self.context.data, self.datanet, facts.text_root);
         Ok(Contributed {
             datanet: self.datanet.0,
             contribution: facts.number,

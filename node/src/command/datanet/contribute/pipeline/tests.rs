@@ -269,16 +269,27 @@ fn what_is_at_the_gate_is_not_waited_for_once_a_shard_before_it_has_failed() {
     pipeline.begin();
     done(&mut pipeline, 0, Step::Commit);
     assert_eq!(done(&mut pipeline, 1, Step::Commit), [Output::Review(1)]);
-    assert!(!pipeline.end(0, Step::Review, Ended::Failed), "it was there beside another: it is tried again");
+    assert!(!pipeline.end(0, Step::Review, Ended::Turned), "it was there beside another: it is tried again");
     assert_eq!(pipeline.begin(), [], "by itself");
     assert_eq!(done(&mut pipeline, 1, Step::Review), [Output::Review(0)]);
-    assert!(pipeline.end(0, Step::Review, Ended::Failed), "that was the second try");
+    assert!(pipeline.end(0, Step::Review, Ended::Turned), "that was the second try");
     assert_eq!((pipeline.begin(), pipeline.is_under_way()), (vec![], false), "the one behind it is not accepted before it");
 
     let mut alone = Pipeline::new(Bounds { reviews: 1, ..Bounds::default() }, vec![Begun::default(); 2]);
     alone.begin();
     assert_eq!(done(&mut alone, 0, Step::Commit), [Output::Review(0)]);
-    assert!(alone.end(0, Step::Review, Ended::Failed), "nothing of ours was in its way");
+    assert!(alone.end(0, Step::Review, Ended::Turned), "nothing of ours was in its way");
+}
+
+#[test]
+fn a_text_that_the_chain_has_by_an_earlier_shard_is_only_spread() {
+    let mut pipeline = pipeline(2);
+    pipeline.begin();
+    done(&mut pipeline, 0, Step::Commit);
+    pipeline.end(1, Step::Commit, Ended::There);
+    assert_eq!(pipeline.begin(), [Output::Spread(1)]);
+    assert!(!pipeline.end(0, Step::Review, Ended::There));
+    assert_eq!(pipeline.begin(), [Output::Spread(0)]);
 }
 
 #[test]
