@@ -14,13 +14,10 @@ use super::{
     rows::Dropped,
     run::{Contributed, Run},
 };
-use crate::{
-    datanet::{
-        keeping::{Registered, look, tell},
-        placing::{self, Storer, Storers},
-        spread::{Holder, spread},
-    },
-    output::Progress,
+use crate::datanet::{
+    keeping::{Registered, look, tell},
+    placing::{self, Storer, Storers},
+    spread::{Holder, spread},
 };
 
 /// What the chain has of a contribution.
@@ -44,11 +41,9 @@ impl Run<'_> {
         let registered = self.registered(object).await.with_context(again)?;
         let (seed_block, _) = registered.accepted.accepted;
         let (holders, record) = self.holders(&encoded, &registered).await.with_context(again)?;
-        // Of several on their way at once the shards are counted, not the fragments.
-        let mut progress = self.is_only.then(|| self.context.output.progress("fragments kept by their holders", holders.len() as u64));
-        let kept = |kept| progress.iter_mut().for_each(|progress| progress.set(kept));
-        let placed = spread(&self.network.bulk, &encoded, &holders, kept).await;
-        progress.into_iter().for_each(Progress::finish);
+        let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
+        let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
+        progress.finish();
         let placed = placed.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
         Ok(Contributed {
