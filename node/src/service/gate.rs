@@ -304,8 +304,8 @@ impl Gate {
         seen.map_err(|_| missing())?.context("the chain is no longer followed")?;
         // Whoever has committed may go by what the chain has accepted a moment ago: the text is held against that too.
         let head = self.chain.latest().await.context("the chain's latest block")?.block.number;
-        let level = timeout(COMMITTED_WAIT, snapshots.wait_for(|snapshot| snapshot.tip.number >= head)).await;
-        let level = level.map(|level| level.map(|snapshot| Arc::clone(&snapshot.latest)));
+        let level = snapshots.wait_for(|snapshot| snapshot.tip.number >= head);
+        let level = timeout(COMMITTED_WAIT, level).await.map(|level| level.map(|snapshot| Arc::clone(&snapshot.latest)));
         let state = level.map_err(|_| away("the gate is behind the chain: try again"))?.context("the chain is no longer followed")?;
         let (block, ordinal) = state.commitment(committed, open.contributor).ok_or_else(missing)?;
         Ok((state, Place { block, ordinal }))

@@ -97,7 +97,7 @@ impl Way {
             committed: None,
             passed: None,
             accepted: None,
-            remarks: Remarks { notes: Vec::new(), approved_by: Vec::new() },
+            remarks: Remarks::default(),
         }
     }
 
