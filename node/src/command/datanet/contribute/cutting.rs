@@ -1,8 +1,8 @@
-//! From files to shards on this disk: what is read, what is looked at by the gate's own rules, and what is written are three shards, each in the hands of a thread.
+//! From files to shards on this disk: while one shard is looked at by the gate's own rules, the one before is written and the one behind is read.
 //!
-//! They are handed on in their order and one at a time, so memory is that of three shards, of which the one looked at is the largest (its sketch, and that of the one
-//! before: some 100 MB). The rules compare the rows of one shard with each other and with those of the shard before: what copies one of those is marked, and shown
-//! to the gate when that one is accepted ([`super::pipeline`]). Time is that of the rules, 25 MB/s of processor.
+//! Memory is that of three shards, of which the one looked at is the largest (its sketch, and that of the one before: some 100 MB). The rules compare the rows of one
+//! shard with each other and with those of the shard before: what copies one of those is marked, and shown to the gate when that one is accepted
+//! ([`super::pipeline`]). Time is that of the rules, 25 MB/s of processor.
 
 use std::{
     sync::{
@@ -13,6 +13,7 @@ use std::{
     thread,
 };
 
+use anyhow::Context as _;
 use storage::datanet::{Card, Licence, Sketch};
 use types::id::{Address, Hash32};
 
@@ -65,13 +66,13 @@ pub(super) fn cut_all(
     let total = inputs.bytes();
     let mut progress = context.output.progress("bytes read and checked", total);
     thread::scope(|scope| -> anyhow::Result<()> {
-        // Nothing lies between two hands: who is ready waits for the next.
-        let ((read, pieces), (looked, shards)) = (sync_channel(0), sync_channel(0));
-        scope.spawn(move || reading(cutter, first, &read));
+        let ((read, pieces), (looked, shards)) = (sync_channel(1), sync_channel(1));
         scope.spawn(|| looking(pieces, looked, rules, &names, is_begun));
-        // What is wrong ends the receiver, and with it the others.
-        for shard in shards {
-            let Looked { rows, end, is_close } = shard?;
+        let mut is_looking = hand_over(&read, first);
+        while is_looking {
+            let next = cutter.piece();
+            let Looked { rows, end, is_close } = shards.recv().context("the thread that looks at rows has ended")??;
+            is_looking = hand_over(&read, next?);
             journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted, is_close)?;
             progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
         }
@@ -81,19 +82,14 @@ pub(super) fn cut_all(
     journal.complete()
 }
 
-fn reading(mut cutter: Cutter, first: Option<Piece>, read: &SyncSender<anyhow::Result<Piece>>) {
-    let mut next = Ok(first);
-    while let Some(piece) = next.transpose() {
-        let is_last = piece.is_err();
-        if read.send(piece).is_err() || is_last {
-            return;
-        }
-        next = cutter.piece();
-    }
+/// Whether there is another piece, which is on its way then.
+fn hand_over(read: &SyncSender<Piece>, piece: Option<Piece>) -> bool {
+    // A thread that has ended is missed where its word is awaited.
+    piece.map(|piece| read.send(piece)).is_some()
 }
 
 fn looking(
-    pieces: Receiver<anyhow::Result<Piece>>,
+    pieces: Receiver<Piece>,
     looked: SyncSender<anyhow::Result<Looked>>,
     rules: &Rules<'_>,
     names: &Arc<Vec<String>>,
@@ -101,15 +97,13 @@ fn looking(
 ) {
     // Behind what an earlier run has cut, nothing is known of the shard before.
     let (mut before, mut is_unknown) = (None, is_begun);
-    for piece in &pieces {
-        let shard = piece.and_then(|piece| look(piece, rules, names, before.as_ref()));
-        let shard = shard.map(|(mut shard, sketch)| {
+    for piece in pieces {
+        let shard = look(piece, rules, names, before.as_ref()).map(|(mut shard, sketch)| {
             before = Some(sketch);
             shard.is_close |= std::mem::take(&mut is_unknown);
             shard
         });
-        let is_last = shard.is_err();
-        if looked.send(shard).is_err() || is_last {
+        if looked.send(shard).is_err() {
             return;
         }
     }
