@@ -422,6 +422,10 @@ impl Run<'_> {
 
 impl Spent {
     fn add(&mut self, sent: &Sent) {
+        // Two shards of one text have one commitment.
+        if self.transactions.contains(&sent.transaction) {
+            return;
+        }
         self.transactions.push(sent.transaction);
         self.gas += sent.gas_used;
         let gas = Amount(u128::from(sent.gas_used).saturating_mul(sent.gas_price));
