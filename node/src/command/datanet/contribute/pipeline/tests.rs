@@ -53,11 +53,11 @@ struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    fn new(world: &'w mut World, close: &[bool]) -> Self {
+    fn new(world: &'w mut World, close: &[bool], bounds: &Bounds) -> Self {
         let begun = |(shard, is_close): (usize, &bool)| Begun { is_accepted: world.accepted.contains(&shard), is_close: *is_close };
         let begun: Vec<_> = close.iter().enumerate().map(begun).collect();
         let rounds = vec![0; close.len()];
-        Self { world, pipeline: Pipeline::new(Bounds::default(), begun), close: close.to_vec(), rounds, under_way: Vec::new() }
+        Self { world, pipeline: Pipeline::new(bounds.clone(), begun), close: close.to_vec(), rounds, under_way: Vec::new() }
     }
 
     /// Begins what is to be begun and looks at every promise.
@@ -66,7 +66,7 @@ impl<'w> Run<'w> {
             match &output {
                 Output::Commit(shards) => {
                     assert!(shards.is_sorted() && !self.under_way.iter().any(|other| matches!(other, Output::Commit(_))));
-                    assert!(shards.len() <= Bounds::default().together);
+                    assert!(shards.len() <= self.pipeline.bounds.together);
                 }
                 Output::Review(shard) => {
                     assert!(self.world.commitments.contains(&(*shard, self.rounds[*shard])), "shown before it was committed to");
@@ -87,7 +87,7 @@ impl<'w> Run<'w> {
             self.under_way.push(output);
         }
         let count = |is_it: fn(&Output) -> bool| self.under_way.iter().filter(|output| is_it(output)).count();
-        let Bounds { held, reviews, accepts, spreads, .. } = Bounds::default();
+        let Bounds { held, reviews, accepts, spreads, .. } = self.pipeline.bounds;
         assert!(count(|output| matches!(output, Output::Review(_))) <= reviews);
         assert!(count(|output| matches!(output, Output::Accept(_))) <= accepts);
         assert!(count(|output| matches!(output, Output::Spread(_))) <= spreads);
@@ -103,6 +103,7 @@ impl<'w> Run<'w> {
                 while !shards.is_empty() {
                     let shard = shards.remove(dice.below(shards.len()));
                     assert!(!self.pipeline.end(shard, Step::Commit, Ended::Done));
+                    self.begin();
                 }
             }
             Output::Review(shard) => {
@@ -143,6 +144,18 @@ impl<'w> Run<'w> {
     }
 }
 
+/// Bounds at which everything still comes to its end.
+fn bounds(dice: &mut Dice) -> Bounds {
+    Bounds {
+        ahead: 1 + dice.below(8),
+        together: 1 + dice.below(4),
+        held: 1 + dice.below(4),
+        reviews: 1 + dice.below(2),
+        accepts: 1 + dice.below(2),
+        spreads: 1 + dice.below(2),
+    }
+}
+
 /// A world of shards and which of them hold copies of the one before.
 fn world(dice: &mut Dice) -> (World, Vec<bool>) {
     let shards = 1 + dice.below(20);
@@ -172,7 +185,7 @@ fn whatever_ends_first_every_shard_is_brought_once_and_in_its_order() {
     for seed in 0..400 {
         let dice = &mut Dice(seed);
         let (mut world, close) = world(dice);
-        let mut run = Run::new(&mut world, &close);
+        let mut run = Run::new(&mut world, &close, &bounds(dice));
         run.begin();
         while run.pipeline.is_under_way() {
             run.end(dice);
@@ -192,7 +205,7 @@ fn a_run_killed_at_any_step_is_finished_by_the_next_and_nothing_is_paid_twice() 
         loop {
             // Each run gets somewhat further than the one before, so that one of them comes to the end.
             patience += 2;
-            let (mut run, mut steps) = (Run::new(&mut world, &close), dice.below(patience));
+            let (mut run, mut steps) = (Run::new(&mut world, &close, &bounds(dice)), dice.below(patience));
             run.begin();
             while run.pipeline.is_under_way() && steps > 0 {
                 run.end(dice);
