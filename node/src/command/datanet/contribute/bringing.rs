@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use chain_bridge::registry::State;
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use storage::erasure::Profile;
+use tokio::sync::oneshot;
 
 use super::{
     Dry,
@@ -44,8 +45,13 @@ enum Brought {
     Spread(Box<anyhow::Result<Contributed>>),
 }
 
-/// The end of a step of the shard at a place.
-type End = (usize, Way, Brought);
+/// What happens to the shard at a place.
+enum Event {
+    /// A step has ended.
+    Ended(usize, Way, Brought),
+    /// The gate has all of it, or will have no more.
+    Shown(usize),
+}
 
 /// Shards between two steps, and what came of those that are done.
 struct Shards<'j> {
@@ -103,13 +109,16 @@ impl Run<'_> {
         let mut under_way = FuturesUnordered::new();
         loop {
             for output in shards.pipeline.begin() {
-                under_way.push(self.step(output, &mut shards.ways)?);
+                under_way.extend(self.step(output, &mut shards.ways)?);
             }
             if !shards.pipeline.is_under_way() {
                 break;
             }
-            for (place, way, brought) in under_way.next().await.context("what is under way ends")? {
-                shards.end(place, way, brought, |words| self.context.output.note(words))?;
+            for event in under_way.next().await.context("what is under way ends")? {
+                match event {
+                    Event::Ended(place, way, brought) => shards.end(place, way, brought, |words| self.context.output.note(words))?,
+                    Event::Shown(place) => shards.pipeline.shown(place),
+                }
             }
             if let Some(progress) = &mut progress {
                 progress.set(shards.journal.done.len() as u64);
@@ -121,39 +130,40 @@ impl Run<'_> {
         }
     }
 
-    /// A step of one shard, or the commitments of several.
-    fn step<'s>(&'s self, output: Output, ways: &mut [Option<Way>]) -> anyhow::Result<LocalBoxFuture<'s, Vec<End>>> {
+    /// A step of one shard, or the commitments of several: what tells of it.
+    fn step<'s>(&'s self, output: Output, ways: &mut [Option<Way>]) -> anyhow::Result<Vec<LocalBoxFuture<'s, Vec<Event>>>> {
         let mut take =
             |place: usize| ways.get_mut(place).and_then(Option::take).with_context(|| format!("shard {place} is in another step"));
         Ok(match output {
             Output::Commit(places) => {
                 let lot = places.into_iter().map(|place| Ok((place, take(place)?))).collect::<anyhow::Result<Vec<_>>>()?;
-                let made = |(place, way, made): (usize, Way, _)| (place, way, Brought::Made(made));
-                self.commit(lot).map(move |ended| ended.into_iter().map(made).collect::<Vec<End>>()).boxed_local()
+                let made = |(place, way, made): (usize, Way, _)| Event::Ended(place, way, Brought::Made(made));
+                vec![self.commit(lot).map(move |ended| ended.into_iter().map(made).collect::<Vec<Event>>()).boxed_local()]
             }
             Output::Review(place) => {
-                let mut way = take(place)?;
-                async move {
-                    let looked = self.look(&mut way).await;
-                    vec![(place, way, Brought::Looked(looked))]
-                }
-                .boxed_local()
+                let (mut way, (sent, shown)) = (take(place)?, oneshot::channel());
+                let look = async move {
+                    // Nobody hears it once all of this is over.
+                    let looked = self.look(&mut way, || drop(sent.send(()))).await;
+                    vec![Event::Ended(place, way, Brought::Looked(looked))]
+                };
+                vec![look.boxed_local(), shown.map(move |_| vec![Event::Shown(place)]).boxed_local()]
             }
             Output::Accept(place) => {
                 let mut way = take(place)?;
-                async move {
+                let accept = async move {
                     let accepted = self.accept(&mut way).await;
-                    vec![(place, way, Brought::Accepted(accepted))]
-                }
-                .boxed_local()
+                    vec![Event::Ended(place, way, Brought::Accepted(accepted))]
+                };
+                vec![accept.boxed_local()]
             }
             Output::Spread(place) => {
                 let mut way = take(place)?;
-                async move {
+                let spread = async move {
                     let brought = self.bring(&mut way).await;
-                    vec![(place, way, Brought::Spread(Box::new(brought)))]
-                }
-                .boxed_local()
+                    vec![Event::Ended(place, way, Brought::Spread(Box::new(brought)))]
+                };
+                vec![spread.boxed_local()]
             }
         })
     }

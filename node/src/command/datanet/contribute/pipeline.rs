@@ -24,7 +24,8 @@ pub(super) struct Bounds {
     pub(super) together: usize,
     /// Shards between the gate and their last holder. 4: each is its shard and its fragments, some 15 MB, in the clear only while a refused row is taken out.
     pub(super) held: usize,
-    /// Shards at the gate. 2: one is sent and unpacked while the other is looked at.
+    /// Shards at the gate. 2: one is sent and unpacked while the other is looked at. They are sent one after the other: a gate may have one place for what a contributor
+    /// sends, and give it to what comes last.
     pub(super) reviews: usize,
     /// Acceptances on their way to a block. 2: one is signed while the other waits.
     pub(super) accepts: usize,
@@ -107,6 +108,8 @@ struct Shard {
     is_held: bool,
     /// It was at the gate beside another one.
     was_beside: bool,
+    /// It is whole at the gate.
+    is_shown: bool,
 }
 
 /// The shards of one command, by place.
@@ -125,7 +128,7 @@ impl Pipeline {
     pub(super) fn new(bounds: Bounds, begun: impl IntoIterator<Item = Begun>) -> Self {
         let shard = |Begun { is_accepted, is_close }| {
             let stage = Stage::Before(if is_accepted { Step::Spread } else { Step::Commit });
-            Shard { stage, is_close, is_held: false, was_beside: false }
+            Shard { stage, is_close, is_held: false, was_beside: false, is_shown: false }
         };
         Self { bounds, shards: begun.into_iter().map(shard).collect(), is_alone: false, failed: None }
     }
@@ -153,6 +156,11 @@ impl Pipeline {
             self.failed = Some(self.failed.map_or(place, |failed| failed.min(place)));
         }
         has_failed
+    }
+
+    /// Takes that a shard which the gate is to look at was sent to its end.
+    pub(super) fn shown(&mut self, place: usize) {
+        self.shards[place].is_shown = self.shards[place].stage == Stage::In(Step::Review);
     }
 
     /// What is to be begun now, each thing once.
@@ -221,7 +229,8 @@ impl Pipeline {
     fn review(&mut self) -> Option<usize> {
         let under_way = self.count(Step::Review);
         let most = if self.is_alone { 1 } else { self.bounds.reviews };
-        if under_way >= most {
+        let is_sent = |shard: &Shard| shard.stage == Stage::In(Step::Review) && !shard.is_shown;
+        if under_way >= most || self.shards.iter().any(is_sent) {
             return None;
         }
         // The first that the chain lacks, and the one behind it once the former has room of its own: whatever is further on waits for it.
@@ -234,7 +243,7 @@ impl Pipeline {
         let place = (first..self.open().end.min(first + 2)).find(is_next)?;
         self.start(place, Step::Review);
         let is_beside = under_way > 0;
-        self.shards[place].was_beside = is_beside;
+        (self.shards[place].was_beside, self.shards[place].is_shown) = (is_beside, false);
         if is_beside {
             self.shards.iter_mut().filter(|shard| shard.stage == Stage::In(Step::Review)).for_each(|shard| shard.was_beside = true);
         }

@@ -226,15 +226,15 @@ impl Run<'_> {
         Ok(Pending { datanet: self.datanet, text_root: plain, salt: salt()?, file_root, text_salt, registered: None })
     }
 
-    /// Shows a shard to the gate; what passes is made ready to be stored.
-    pub(super) async fn look(&self, way: &mut Way) -> anyhow::Result<Looked> {
+    /// Shows a shard to the gate, and calls `sent` when it has all of it; what passes is made ready to be stored.
+    pub(super) async fn look(&self, way: &mut Way, sent: impl FnOnce()) -> anyhow::Result<Looked> {
         let committed = way.committed.context("what is shown was committed to")?;
         if self.is_there(way, committed.root).await? {
             return Ok(Looked::There);
         }
         let state = self.chain.state().await?;
         let (bytes, text) = way.shown(committed.text_salt).await?;
-        let (report, verdict, profile, seal) = match self.offered(&state, way, committed, &bytes).await {
+        let (report, verdict, profile, seal) = match self.offered(&state, way, committed, &bytes, sent).await {
             Err(error) => return Ok(Looked::Turned(error)),
             Ok(Reviewed::Done { report, verdict, profile, seal }) => (report, verdict, profile, seal),
             Ok(Reviewed::Waits { report, approved_by }) => {
@@ -326,14 +326,14 @@ impl Run<'_> {
     }
 
     /// What the gate says of a shard.
-    async fn offered(&self, state: &State, way: &Way, committed: Committed, bytes: &[u8]) -> anyhow::Result<Reviewed> {
+    async fn offered(&self, state: &State, way: &Way, committed: Committed, bytes: &[u8], sent: impl FnOnce()) -> anyhow::Result<Reviewed> {
         let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
         let Committed { root, salt, text_salt, priority } = committed;
         let (licence, shard_bytes) = (self.licence.to_string(), bytes.len() as u64);
         let open = Open { datanet: self.datanet, contributor: self.me, salt, text_root: root, licence, shard_bytes, text_salt };
         self.context.output.note(&format!("committed in block {}; the gate looks at {} documents", priority.block, way.documents()));
         let stream = connection.open_stream().await?;
-        let outcome = review::review(stream, &open, bytes, &self.chain.client.domains(), state).await?;
+        let outcome = review::review(stream, &open, bytes, &self.chain.client.domains(), state, sent).await?;
         client.close(0).await;
         Ok(outcome)
     }

@@ -88,6 +88,8 @@ impl<'w> Run<'w> {
         }
         let count = |is_it: fn(&Output) -> bool| self.under_way.iter().filter(|output| is_it(output)).count();
         let Bounds { held, reviews, accepts, spreads, .. } = self.pipeline.bounds;
+        let is_sent = |shard: &&Shard| shard.stage == Stage::In(Step::Review) && !shard.is_shown;
+        assert!(self.pipeline.shards.iter().filter(is_sent).count() <= 1, "two are sent to the gate at once");
         assert!(count(|output| matches!(output, Output::Review(_))) <= reviews);
         assert!(count(|output| matches!(output, Output::Accept(_))) <= accepts);
         assert!(count(|output| matches!(output, Output::Spread(_))) <= spreads);
@@ -105,6 +107,10 @@ impl<'w> Run<'w> {
                     assert!(!self.pipeline.end(shard, Step::Commit, Ended::Done));
                     self.begin();
                 }
+            }
+            Output::Review(shard) if !self.pipeline.shards[shard].is_shown && dice.below(2) == 0 => {
+                self.pipeline.shown(shard);
+                self.under_way.push(output);
             }
             Output::Review(shard) => {
                 let ended = if self.world.waits.contains(&shard) {
@@ -239,7 +245,17 @@ fn blocks_are_waited_for_at_the_beginning_and_the_end_and_not_for_each_shard() {
     let (mut pipeline, mut now, mut gate_free) = (pipeline(SHARDS), 0, 0);
     let mut ends: BTreeSet<(u64, usize, Step)> = BTreeSet::new();
     loop {
-        for output in pipeline.begin() {
+        let mut begun = pipeline.begin();
+        // A shard is sent in no time.
+        while let Some(Output::Review(shard)) = begun.iter().rfind(|output| matches!(output, Output::Review(_))) {
+            pipeline.shown(*shard);
+            let next = pipeline.begin();
+            if next.is_empty() {
+                break;
+            }
+            begun.extend(next);
+        }
+        for output in begun {
             match output {
                 Output::Commit(shards) => ends.extend(shards.into_iter().map(|shard| (now + block, shard, Step::Commit))),
                 Output::Review(shard) => {
@@ -262,7 +278,9 @@ fn a_shard_that_fails_ends_those_behind_it_and_none_before_it() {
     let mut pipeline = pipeline(6);
     assert_eq!(pipeline.begin(), [Output::Commit(vec![0, 1, 2, 3])]);
     assert_eq!(done(&mut pipeline, 0, Step::Commit), [Output::Review(0)]);
-    assert_eq!(done(&mut pipeline, 1, Step::Commit), [Output::Review(1)]);
+    assert_eq!(done(&mut pipeline, 1, Step::Commit), [], "one is sent at a time");
+    pipeline.shown(0);
+    assert_eq!(pipeline.begin(), [Output::Review(1)]);
     assert!(pipeline.end(2, Step::Commit, Ended::Failed));
     assert_eq!(pipeline.begin(), [], "nothing behind it");
     assert_eq!(done(&mut pipeline, 3, Step::Commit), []);
@@ -281,6 +299,7 @@ fn what_is_at_the_gate_is_not_waited_for_once_a_shard_before_it_has_failed() {
     let mut pipeline = pipeline(2);
     pipeline.begin();
     done(&mut pipeline, 0, Step::Commit);
+    pipeline.shown(0);
     assert_eq!(done(&mut pipeline, 1, Step::Commit), [Output::Review(1)]);
     assert!(!pipeline.end(0, Step::Review, Ended::Turned), "it was there beside another: it is tried again");
     assert_eq!(pipeline.begin(), [], "by itself");
