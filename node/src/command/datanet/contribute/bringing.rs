@@ -48,7 +48,7 @@ enum Brought {
 /// What happens to the shard at a place.
 enum Event {
     /// A step has ended.
-    Ended(usize, Way, Brought),
+    Ended(usize, Box<Way>, Brought),
     /// The gate has all of it, or will have no more.
     Shown(usize),
 }
@@ -116,7 +116,7 @@ impl Run<'_> {
             }
             for event in under_way.next().await.context("what is under way ends")? {
                 match event {
-                    Event::Ended(place, way, brought) => shards.end(place, way, brought, |words| self.context.output.note(words))?,
+                    Event::Ended(place, way, brought) => shards.end(place, *way, brought, |words| self.context.output.note(words))?,
                     Event::Shown(place) => shards.pipeline.shown(place),
                 }
             }
@@ -137,15 +137,16 @@ impl Run<'_> {
         Ok(match output {
             Output::Commit(places) => {
                 let lot = places.into_iter().map(|place| Ok((place, take(place)?))).collect::<anyhow::Result<Vec<_>>>()?;
-                let made = |(place, way, made): (usize, Way, _)| Event::Ended(place, way, Brought::Made(made));
+                let made = |(place, way, made): (usize, Way, _)| Event::Ended(place, Box::new(way), Brought::Made(made));
                 vec![self.commit(lot).map(move |ended| ended.into_iter().map(made).collect::<Vec<Event>>()).boxed_local()]
             }
             Output::Review(place) => {
                 let (mut way, (sent, shown)) = (take(place)?, oneshot::channel());
                 let look = async move {
-                    // Nobody hears it once all of this is over.
-                    let looked = self.look(&mut way, || drop(sent.send(()))).await;
-                    vec![Event::Ended(place, way, Brought::Looked(looked))]
+                    // Who does not hear it has ended.
+                    let tell = || sent.send(()).unwrap_or_default();
+                    let looked = self.look(&mut way, tell).await;
+                    vec![Event::Ended(place, Box::new(way), Brought::Looked(looked))]
                 };
                 vec![look.boxed_local(), shown.map(move |_| vec![Event::Shown(place)]).boxed_local()]
             }
@@ -153,7 +154,7 @@ impl Run<'_> {
                 let mut way = take(place)?;
                 let accept = async move {
                     let accepted = self.accept(&mut way).await;
-                    vec![Event::Ended(place, way, Brought::Accepted(accepted))]
+                    vec![Event::Ended(place, Box::new(way), Brought::Accepted(accepted))]
                 };
                 vec![accept.boxed_local()]
             }
@@ -161,7 +162,7 @@ impl Run<'_> {
                 let mut way = take(place)?;
                 let spread = async move {
                     let brought = self.bring(&mut way).await;
-                    vec![Event::Ended(place, way, Brought::Spread(Box::new(brought)))]
+                    vec![Event::Ended(place, Box::new(way), Brought::Spread(Box::new(brought)))]
                 };
                 vec![spread.boxed_local()]
             }

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use storage::datanet::{Card, Licence, Sketch};
-use types::id::{Address, Hash32};
+use types::id::Address;
 
 use super::{
     Context,
@@ -112,7 +112,7 @@ fn looking(
 fn look(piece: Piece, rules: &Rules<'_>, names: &Arc<Vec<String>>, before: Option<&Sketch>) -> anyhow::Result<(Looked, Sketch)> {
     let Piece { documents, spots, end } = piece;
     let names = Arc::clone(names);
-    let mut rows = Rows { documents, spots, names, dropped: Vec::new(), redacted: Vec::new(), file_root: Hash32::ZERO };
+    let mut rows = Rows { documents, spots, names, dropped: Vec::new(), redacted: Vec::new() };
     if rules.redact {
         rows.redact()?;
     }

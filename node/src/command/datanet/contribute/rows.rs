@@ -37,8 +37,6 @@ pub(super) struct Rows {
     pub(super) dropped: Vec<Dropped>,
     /// What was replaced, and how it reads now.
     pub(super) redacted: Vec<Finding>,
-    /// Text root of all rows of the shard as it was cut.
-    pub(super) file_root: Hash32,
 }
 
 impl Rows {

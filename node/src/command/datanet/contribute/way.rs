@@ -108,7 +108,7 @@ impl Way {
 
     /// Documents in it.
     pub(super) fn documents(&self) -> usize {
-        self.left.as_ref().map_or(usize::try_from(self.cut.documents).unwrap_or(usize::MAX), |rows| rows.documents.len())
+        self.left.as_ref().map_or_else(|| usize::try_from(self.cut.documents).unwrap_or(usize::MAX), |rows| rows.documents.len())
     }
 
     /// Its rows.
@@ -119,8 +119,7 @@ impl Way {
         let (file, cut, names) = (self.file.clone(), self.cut.clone(), Arc::clone(&self.names));
         let reading = blocking(move || {
             let documents = read_documents(&file, &cut)?;
-            let (spots, file_root) = (spots(&cut.stretches), cut.text_root);
-            Ok(Rows { documents, spots, names, dropped: cut.dropped, redacted: cut.redacted, file_root })
+            Ok(Rows { documents, spots: spots(&cut.stretches), names, dropped: cut.dropped, redacted: cut.redacted })
         });
         Ok(Arc::new(reading.await?))
     }
