@@ -29,8 +29,19 @@ const BLAKE3_BLOCK: usize = 64;
 
 /// [`types::text::text_root`].
 pub(crate) fn text_root(text: &[u8]) -> Hash32 {
+    sealed(text.len(), text_top(text))
+}
+
+/// The root of a text of so many bytes under this top.
+pub(crate) fn sealed(text_bytes: usize, top: Hash32) -> Hash32 {
+    let bytes_of = |len: usize| u64::try_from(len).expect("a length in memory fits 64 bits");
+    merkle::seal(bytes_of(leaf_count(text_bytes)), bytes_of(text_bytes), top)
+}
+
+/// [`types::text::text_top`].
+pub(crate) fn text_top(text: &[u8]) -> Hash32 {
     if !wide::is_here() {
-        return types::text::text_root(text);
+        return types::text::text_top(text);
     }
     let count = leaf_count(text.len());
     let whole = text.len().checked_sub(LEAF_BYTES).map_or(0, |spare| spare / LEAF_STRIDE + 1);
@@ -44,8 +55,7 @@ pub(crate) fn text_root(text: &[u8]) -> Hash32 {
     while level.len() > 1 {
         level = above(&level);
     }
-    let bytes_of = |len: usize| u64::try_from(len).expect("a length in memory fits 64 bits");
-    merkle::seal(bytes_of(count), bytes_of(text.len()), level[0])
+    level[0]
 }
 
 /// The level above one of a tree.
@@ -140,6 +150,7 @@ mod tests {
         let text = bytes(20_000);
         for len in (0..700).chain([767, 768, 769, 831, 832, 833, 1024, 4096, 4097, 16_384, 20_000]) {
             assert_eq!(text_root(&text[..len]), types::text::text_root(&text[..len]), "{len}");
+            assert_eq!(text_top(&text[..len]), types::text::text_top(&text[..len]), "{len}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Assets: registration, versions, commitments, contributions, index roots, parameters.
 
+use alloy::sol_types::SolCall as _;
 use types::{
     amount::Amount,
     contribution::{Contribution, GateReport, Priority},
@@ -12,7 +13,11 @@ use types::{
 };
 
 use super::{ChainClient, Sent, key, logged};
-use crate::{bindings::AssetRegistry, chain::error::ChainError, convert};
+use crate::{
+    bindings::AssetRegistry,
+    chain::{Call, error::ChainError},
+    convert,
+};
 
 /// What a new version is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +99,24 @@ impl ChainClient {
         let sent = self.write("commit contribution", key, self.deployment().registry, &call, Amount::ZERO).await?;
         let event: AssetRegistry::Committed = logged(&sent, self.deployment().registry)?;
         Ok((Priority { block: event.blockNumber, ordinal: event.ordinal, document: 0 }, sent))
+    }
+
+    /// Commits to several texts, the first of them with the highest priority; none waits for another's block. Each is made once, however often it is asked for.
+    ///
+    /// # Errors
+    /// [`ChainError`] of the first that fails; those before it are made.
+    pub async fn commit_all(&self, commitments: &[Hash32]) -> Result<Vec<(Priority, Sent)>, ChainError> {
+        let what = "commit contribution";
+        let call = |commitment: &Hash32| {
+            let data = AssetRegistry::commitCall { commitment: convert::word(*commitment) }.abi_encode();
+            Some((key("commit", &[*commitment])?, Call { to: Some(self.deployment().registry), data, value: Amount::ZERO }))
+        };
+        let sent = self.sender(what)?.send_all(what, commitments.iter().filter_map(call).collect()).await?;
+        let place = |sent: Sent| -> Result<(Priority, Sent), ChainError> {
+            let event: AssetRegistry::Committed = logged(&sent, self.deployment().registry)?;
+            Ok((Priority { block: event.blockNumber, ordinal: event.ordinal, document: 0 }, sent))
+        };
+        sent.into_iter().map(place).collect()
     }
 
     /// Priority of a commitment; nothing if it was not made.

@@ -225,6 +225,26 @@ impl Sender {
         Ok(sent)
     }
 
+    /// Sends calls, each once under its key, so that the chain takes them in this order: each is handed over behind the one before, and none waits for
+    /// another's block. Together they wait for one block or few.
+    ///
+    /// # Errors
+    /// [`ChainError`] of the first that fails; what was handed over before it is told of when it is asked for again.
+    pub async fn send_all(&self, what: &str, calls: Vec<(String, Call)>) -> Result<Vec<Sent>, ChainError> {
+        let mut handed = Vec::with_capacity(calls.len());
+        for (key, call) in calls {
+            self.take_up_key(&key).await?;
+            let hash = self.hand_over(what, &key, call, None).await?;
+            handed.push((key, hash));
+        }
+        let mut sent = Vec::with_capacity(handed.len());
+        for (key, hash) in handed {
+            sent.push(self.await_inclusion(what, &key, hash).await?);
+            self.tell(&key);
+        }
+        Ok(sent)
+    }
+
     /// Hands a call over and returns its transaction; `gas` is estimated if not given.
     ///
     /// # Errors

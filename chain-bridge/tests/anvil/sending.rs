@@ -1,6 +1,10 @@
-use chain_bridge::{chain::error::ChainError, client::ChainClient};
+use chain_bridge::{
+    chain::error::ChainError,
+    client::{ChainClient, send::Sent},
+};
 use types::{
     amount::Amount,
+    contribution::Priority,
     id::{Address, Hash32, NodeId},
 };
 
@@ -30,6 +34,26 @@ async fn a_keyed_operation_happens_once_also_across_a_restart() {
     let stranger = world.client(World::account(1)).await;
     let error = stranger.commit(Hash32([5; 32])).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("AlreadyCommitted"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_committed_to_together_stands_in_its_order_and_is_paid_once() {
+    let world = World::start().await;
+    let client = world.clients(1).await.remove(0);
+    let own = client.address().unwrap();
+    let before = client.rpc().nonce(own, true).await.unwrap();
+    let commitments: Vec<Hash32> = (1..=6).rev().map(|number| Hash32([number; 32])).collect();
+    let made = client.commit_all(&commitments[..4]).await.unwrap();
+    // Two of them again, with two more: nothing is sent for the former.
+    let again = client.commit_all(&commitments[2..]).await.unwrap();
+    assert_eq!(client.rpc().nonce(own, true).await.unwrap(), before + 6);
+    let transaction = |made: &[(Priority, Sent)], at: usize| made[at].1.transaction;
+    assert_eq!((transaction(&again, 0), transaction(&again, 1)), (transaction(&made, 2), transaction(&made, 3)));
+    let places: Vec<_> = made.iter().chain(&again[2..]).map(|(priority, _)| *priority).collect();
+    assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0] != pair[1]), "{places:?}");
+    for (commitment, place) in commitments.iter().zip(places) {
+        assert_eq!(client.commitment_of(*commitment, own).await.unwrap(), Some(place));
+    }
 }
 
 /// A process killed after it noted a transaction and before the chain took it, or right after: the next one finishes it under the same nonce, once.

@@ -49,11 +49,18 @@ pub enum Reviewed {
     },
 }
 
-/// Shows the shard to the gate at the other end, unless it was shown before; returns what the gate says of it, checked.
+/// Shows the shard to the gate at the other end, unless it was shown before, and calls `sent` when that has all of it; returns what the gate says of it, checked.
 ///
 /// # Errors
 /// That the gate refuses to look, with its reason; that the stream broke; that what it signed is not about this contribution.
-pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains: &Domains, state: &State) -> anyhow::Result<Reviewed> {
+pub async fn review(
+    mut stream: FrameStream,
+    open: &Open,
+    shard: &[u8],
+    domains: &Domains,
+    state: &State,
+    sent: impl FnOnce(),
+) -> anyhow::Result<Reviewed> {
     say(&mut stream, &Ask::Offer(open.clone())).await?;
     let reply = match next(&mut stream, PROCEED_WAIT).await? {
         Reply::Proceed => {
@@ -63,6 +70,7 @@ pub async fn review(mut stream: FrameStream, open: &Open, shard: &[u8], domains:
                     break;
                 }
             }
+            sent();
             next(&mut stream, REVIEW_WAIT).await?
         }
         before => before,

@@ -358,10 +358,15 @@ impl Gate {
     async fn committed(&self, committed: Hash32, open: &Open) -> Result<(Arc<State>, Place), Turned> {
         let mut snapshots = self.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| snapshot.latest.commitment(committed, open.contributor).is_some());
-        let seen = timeout(COMMITTED_WAIT, seen).await.map(|seen| seen.map(|snapshot| Arc::clone(&snapshot.latest)));
+        let seen = timeout(COMMITTED_WAIT, seen).await.map(|seen| seen.map(drop));
         let missing =
             || away(format!("commitment {committed} of {} is not on the chain: commit first, then show the text", open.contributor));
-        let state = seen.map_err(|_| missing())?.context("the chain is no longer followed")?;
+        seen.map_err(|_| missing())?.context("the chain is no longer followed")?;
+        // Whoever has committed may go by what the chain has accepted a moment ago: the text is held against that too.
+        let head = self.chain.latest().await.context("the chain's latest block")?.block.number;
+        let level = snapshots.wait_for(|snapshot| snapshot.tip.number >= head);
+        let level = timeout(COMMITTED_WAIT, level).await.map(|level| level.map(|snapshot| Arc::clone(&snapshot.latest)));
+        let state = level.map_err(|_| away("the gate is behind the chain: try again"))?.context("the chain is no longer followed")?;
         let (block, ordinal) = state.commitment(committed, open.contributor).ok_or_else(missing)?;
         Ok((state, Place { block, ordinal }))
     }

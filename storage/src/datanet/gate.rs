@@ -185,16 +185,43 @@ impl Listed {
     }
 }
 
+/// A contribution's rows as those of the next are compared with before the chain has either: their digests and sketches.
+#[derive(Debug)]
+pub struct Sketch {
+    rows: BTreeMap<BlobId, u32>,
+    near: Index,
+}
+
+impl Sketch {
+    /// Whether a document of `batch` is a near copy of a row.
+    fn is_near(&self, batch: &Batch) -> bool {
+        self.near.earliest(batch, |_| u32::MAX).iter().any(Option::is_some)
+    }
+}
+
 pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution: &Contribution) -> Result<Report, K::Error> {
+    beside(datanet, place, contribution, None).map(|(report, ..)| report)
+}
+
+/// The report, the rows' own sketch, and whether any of them is a copy, exact or near, of one of `other`.
+pub(super) fn beside<K: Known>(
+    datanet: &Datanet<K>,
+    place: Place,
+    contribution: &Contribution,
+    other: Option<&Sketch>,
+) -> Result<(Report, Sketch, bool), K::Error> {
     let text = contribution_text(&contribution.documents);
     let (mut refusals, mut notes) = (Listed::new(REFUSALS_MAX), Listed::new(NOTES_MAX));
     whole(datanet, contribution, text.len()).into_iter().for_each(|refusal| refusals.add(|| refusal));
     let policy = datanet.card().policy();
     let (mut rows, mut row) = (BTreeMap::new(), 0);
-    let mut own = Index::new();
+    let (mut own, mut is_copy) = (Index::new(), false);
     for block in contribution.documents.chunks(BLOCK_ROWS) {
-        let near = near_copies(datanet, place, &mut own, row, block)?;
+        let batch = Batch::new(&datanet.permutations, place.of_document(row), block.iter().map(Document::text));
+        is_copy = is_copy || other.is_some_and(|other| other.is_near(&batch));
+        let near = near_copies(datanet, place, &mut own, row, &batch)?;
         let digests: Vec<BlobId> = block.iter().map(Document::digest).collect();
+        is_copy = is_copy || other.is_some_and(|other| digests.iter().any(|digest| other.rows.contains_key(digest)));
         let firsts = datanet.known.firsts(&digests)?;
         for ((document, near), (digest, first)) in block.iter().zip(near).zip(digests.into_iter().zip(firsts)) {
             row += 1;
@@ -214,7 +241,7 @@ pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution:
             }
         }
     }
-    Ok(Report {
+    let report = Report {
         accepted: refusals.listed.is_empty(),
         contributor: contribution.contributor,
         text_root: lanes::text_root(text.as_bytes()),
@@ -225,7 +252,8 @@ pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution:
         notes: notes.listed,
         notes_unlisted: notes.unlisted,
         approvals: Vec::new(),
-    })
+    };
+    Ok((report, Sketch { rows, near: own }, is_copy))
 }
 
 /// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts.
@@ -329,20 +357,18 @@ fn copy(
     Some(Refusal { earlier, ..blocked(row, Rule::Duplicate, detail, "leave this row out: its first owner is paid for it") })
 }
 
-/// The earliest near copy of each row of `block`, the first of which follows `before` others: among accepted documents, else among `own` rows.
+/// The earliest near copy of each row of `batch`, the first of which follows `before` others: among accepted documents, else among `own` rows.
 fn near_copies<K: Known>(
     datanet: &Datanet<K>,
     place: Place,
     own: &mut Index,
     before: u32,
-    block: &[Document],
+    batch: &Batch,
 ) -> Result<Vec<Option<Match>>, K::Error> {
-    let first = place.of_document(before);
-    let batch = Batch::new(&datanet.permutations, first, block.iter().map(Document::text));
-    let mut found = datanet.known.earliest(&batch, place.of_document(0))?;
+    let mut found = datanet.known.earliest(batch, place.of_document(0))?;
     // More rows than an index holds are more than a contribution may, which `whole` refuses.
-    if own.insert(&batch).is_ok() {
-        let among_own = own.earliest(&batch, |number| before + number);
+    if own.insert(batch).is_ok() {
+        let among_own = own.earliest(batch, |number| before + number);
         found.iter_mut().zip(among_own).for_each(|(found, own)| *found = found.or(own));
     }
     Ok(found)

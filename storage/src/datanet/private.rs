@@ -44,7 +44,7 @@ pub fn root(text: &[u8], salt: Option<Hash32>) -> Hash32 {
 /// Top of the tree under [`root`]: what opens the root to the text's bytes when a contribution is accepted.
 pub fn top(text: &[u8], salt: Option<Hash32>) -> Hash32 {
     let salted = |salt| merkle::top((0..leaf_count(text.len())).map(|index| merkle::leaf(&prompt_leaf(text, salt, index))).collect());
-    salt.map_or_else(|| types::text::text_top(text), salted)
+    salt.map_or_else(|| lanes::text_top(text), salted)
 }
 
 /// What is sealed: the salt and the shard.

@@ -18,7 +18,7 @@ use types::{
 };
 
 use super::{DOCUMENTS_MAX, Document, DocumentError, contribution_text};
-use crate::erasure::OBJECT_BYTES_MAX;
+use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
 const MAGIC: &[u8; 8] = b"TRIBSHRD";
 const VERSION: u8 = 1;
@@ -115,7 +115,7 @@ impl Shard {
 
 /// Root of the contribution text of `documents`.
 pub fn text_root(documents: &[Document]) -> Hash32 {
-    crate::lanes::text_root(contribution_text(documents).as_bytes())
+    lanes::text_root(contribution_text(documents).as_bytes())
 }
 
 /// Bytes of the shard of `documents` without compression: the most that [`encode`] writes.
@@ -128,13 +128,37 @@ pub fn row_len(document: &Document) -> usize {
     ROW_HEAD_BYTES + document.id().map_or(0, str::len) + document.title().map_or(0, str::len) + document.text().len()
 }
 
+/// A shard with what its contribution states of the text, all of it from one pass over the text's leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The shard.
+    pub bytes: Vec<u8>,
+    /// Root of its text.
+    pub text_root: Hash32,
+    /// Top of the tree under the root: [`super::private::top`] without a salt.
+    pub text_top: Hash32,
+    /// Bytes of the text.
+    pub text_bytes: u64,
+}
+
 /// Writes `documents` as a shard, compressed if that is shorter.
 ///
 /// # Errors
 /// [`ShardError`] if there are none, or too many.
 pub fn encode(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
-    let plain = encode_plain(documents)?;
-    Ok(compressed(&plain).unwrap_or(plain))
+    write(documents).map(|written| written.bytes)
+}
+
+/// [`encode`], with what was derived on the way.
+///
+/// # Errors
+/// As [`encode`].
+pub fn write(documents: &[Document]) -> Result<Written, ShardError> {
+    let plain = plain(documents)?;
+    Ok(match compressed(&plain.bytes) {
+        Some(bytes) => Written { bytes, ..plain },
+        None => plain,
+    })
 }
 
 /// Writes `documents` as a shard without compression: the one form that other versions of the compressor give as well.
@@ -142,6 +166,10 @@ pub fn encode(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
 /// # Errors
 /// As [`encode`].
 pub fn encode_plain(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
+    plain(documents).map(|written| written.bytes)
+}
+
+fn plain(documents: &[Document]) -> Result<Written, ShardError> {
     let (count, bytes) = (documents.len(), encoded_len(documents));
     match count {
         0 => return Err(ShardError::Empty),
@@ -149,15 +177,14 @@ pub fn encode_plain(documents: &[Document]) -> Result<Vec<u8>, ShardError> {
         _ if bytes > OBJECT_BYTES_MAX => return Err(ShardError::TooLong { got: bytes, max: OBJECT_BYTES_MAX }),
         _ => {}
     }
-    let text = contribution_text(documents);
-    let head = Writer::new()
-        .bytes(MAGIC)
-        .u8(VERSION)
-        .u8(COMPRESSION_NONE)
-        .u32(narrow(count))
-        .u64(u64::try_from(text.len()).expect("bounded above"))
-        .hash(crate::lanes::text_root(text.as_bytes()));
-    Ok(head.each(documents, row).finish())
+    let (text_bytes, text_top) = {
+        let text = contribution_text(documents);
+        (text.len(), lanes::text_top(text.as_bytes()))
+    };
+    let text_root = lanes::sealed(text_bytes, text_top);
+    let text_bytes = u64::try_from(text_bytes).expect("bounded above");
+    let head = Writer::new().bytes(MAGIC).u8(VERSION).u8(COMPRESSION_NONE).u32(narrow(count)).u64(text_bytes).hash(text_root);
+    Ok(Written { bytes: head.each(documents, row).finish(), text_root, text_top, text_bytes })
 }
 
 /// The same shard with its rows compressed; nothing if that is no gain, or one that a reader would not believe.
@@ -246,7 +273,7 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
         }
     };
     let text = contribution_text(&documents);
-    let derived = crate::lanes::text_root(text.as_bytes());
+    let derived = lanes::text_root(text.as_bytes());
     if u64::try_from(text.len()) != Ok(text_bytes) || derived != expected {
         return Err(ShardError::TextRoot { expected, derived });
     }
@@ -315,6 +342,18 @@ mod tests {
         let shard = decode_as(root, &bytes).unwrap();
         assert_eq!(shard.documents()[0].title(), Some("T"));
         assert_eq!(encoded_len(shard.documents()), bytes.len());
+    }
+
+    #[test]
+    fn what_is_derived_while_a_shard_is_written_is_what_its_text_gives() {
+        for rows in [vec![document(None, None, "c")], prose()] {
+            let text = contribution_text(&rows);
+            let Written { bytes, text_root, text_top, text_bytes } = write(&rows).unwrap();
+            assert_eq!(bytes, encode(&rows).unwrap());
+            assert_eq!(text_root, types::text::text_root(text.as_bytes()));
+            assert_eq!((text_top, text_bytes), (types::text::text_top(text.as_bytes()), text.len() as u64));
+            assert_eq!(decode_as(text_root, &bytes).unwrap().documents(), rows);
+        }
     }
 
     #[test]

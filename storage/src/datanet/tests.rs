@@ -46,6 +46,23 @@ fn copies_are_found_in_canonical_form_and_within_a_contribution() {
 }
 
 #[test]
+fn rows_are_held_against_those_of_the_contribution_before_while_neither_is_accepted() {
+    let words = |from: usize| (from..from + 40).map(|number| format!("word{number}")).collect::<Vec<_>>().join(" ");
+    let (long, nearly, other) = (words(0), words(0) + " more", words(500));
+    let (_, sketch, is_copy) = datanet().gate_beside(Place::default(), &contribution(ANNA, &["one", &long]), None);
+    assert!(!is_copy);
+    let beside = |texts: &[&str]| {
+        let given = contribution(ANNA, texts);
+        let (report, _, is_copy) = datanet().gate_beside(Place::default(), &given, Some(&sketch));
+        assert_eq!(report, datanet().gate(Place::default(), &given), "the report is that of the gate");
+        is_copy
+    };
+    assert!(beside(&["two", &long]) && beside(&["two", &nearly]), "a near copy, or the same");
+    assert!(beside(&["two", "one"]), "too short for a sketch, and the same");
+    assert!(!beside(&["two", &other]) && !beside(&[]));
+}
+
+#[test]
 fn an_earlier_commitment_accepted_later_takes_the_document_over() {
     let mut datanet = datanet();
     accept(&mut datanet, Place { block: 20, ordinal: 0 }, &contribution(BEN, &["one"]));

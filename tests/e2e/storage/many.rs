@@ -25,7 +25,8 @@ pub(super) async fn a_folder_enters_file_by_file_and_leaves_as_what_it_was(clust
     assert_eq!(nonce(cluster, who).await, sent, "a dry run sends nothing");
 
     killed_at(cluster, who, &contribute, &["accepted as contribution"], |_| {}).await;
-    assert_eq!(nonce(cluster, who).await, sent + 2, "the first of three");
+    let paid = nonce(cluster, who).await;
+    assert!((sent + 4..=sent + 6).contains(&paid), "all are committed to together, the first is accepted, others may be: {}", paid - sent);
     let done = cluster.run(who, &contribute).await;
     assert_eq!((done["contributions"].as_array().map(Vec::len), &done["documents"]), (Some(3), &4.into()), "{done}");
     assert_eq!(nonce(cluster, who).await, sent + 6, "two transactions for each, none twice");

@@ -2,34 +2,37 @@
 //!
 //! Everything that can be refused here is refused before the first transaction: the files are read to their end, row by row, cut into shards
 //! ([`cut`]), looked at by the gate's own rules, and kept in a folder with a [`journal`]. Then the cost is told ([`estimate`]); then one shard after
-//! another is committed to, shown to the gate, accepted ([`run`]) and spread ([`placed`]). What its reviewers hold is said and left, the others go on; the same
-//! command finishes it later. Each step is kept in the data folder before the next one begins, so the
+//! another is committed to, shown to the gate, accepted ([`run`]) and spread ([`placed`]), the steps of several shards at once ([`pipeline`], [`bringing`]). What its
+//! reviewers hold is said and left, the others go on; the same command finishes it later. Each step is kept in the data folder before the next one begins, so the
 //! same command goes on where an earlier run broke off: nothing is read, committed or accepted twice.
 //!
-//! Memory is that of one shard ([`cut::SHARD_BYTES`]), whatever is contributed: a dry run of 1.0 GB peaked at 140 MB resident, 0.1 GB brought to five
-//! nodes at 161 MB. That holds for the gate's rules as well: they compare the rows of one
-//! shard with each other. Its index costs 8 bytes a shingle (a word), 256 of bands and 32 of entry a document, twice while it is entered, so that of
-//! 10 GB in documents of 300 bytes would take some 25 GB. Copies across shards are the business of the Datanet's gate, which compares with all that is
-//! accepted; whoever brings them pays a second commitment for each shard that had any.
+//! Memory is that of three shards ([`cut::SHARD_BYTES`]) while they are cut ([`cutting`]) and of four compressed ones after that, whatever is contributed. The gate's
+//! rules compare the rows of one shard with each other and with those of the shard before. Copies further apart are the business of the Datanet's gate, which compares
+//! with all that is accepted; whoever brings them pays a second commitment for each shard that had any.
 
+mod bringing;
 mod cut;
+mod cutting;
 mod estimate;
 mod inputs;
 mod journal;
 mod pending;
+mod pipeline;
 mod placed;
 mod rows;
 mod run;
+mod way;
 
-use std::{io::Write as _, path::PathBuf, sync::Arc, sync::atomic::Ordering};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use anyhow::{Context as _, ensure};
-use chain_bridge::registry::State;
+use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use storage::{
-    datanet::{Action, Card, Document, Licence},
-    erasure::Profile,
+    datanet::{Action, Document, Licence},
     formats::{Columns, Format},
 };
 use types::{
@@ -39,28 +42,25 @@ use types::{
 };
 
 use self::{
-    cut::{Cutter, Piece},
+    bringing::Outcome,
+    cut::Cutter,
+    cutting::{Rules, cut_all},
     estimate::Estimate,
     inputs::Inputs,
-    journal::{Cut, Done, Journal},
-    pending::unfinished,
-    rows::{NAMED_MAX, Rows, check_here},
-    run::{Brought, Contributed, Run, Spent, Waits},
+    journal::{Done, Journal},
+    run::{Contributed, Run, Spent, Waits},
 };
 pub(super) use self::{
     cut::{Spot, spots},
     rows::Dropped,
 };
 use super::{
-    Context,
-    brought::Record,
-    cost,
+    Context, cost,
     findings::{self, Finding},
     network::Network,
 };
 use crate::{
-    datanet::{placing, resolve, spread::Placed},
-    explain::Consent,
+    datanet::{resolve, spread::Placed},
     output::table,
 };
 
@@ -189,9 +189,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return Err(error);
     }
     let network = Network::join(context, &args.bootstrap).await?;
-    let mut run = Run { context, chain, network, me, datanet, owner, card, spent: Spent::default() };
-    let done = run.all(&state, &mut journal, &inputs, &licence, &args).await;
-    run.network.leave().await;
+    let (drop_refused, is_only, spent) = (args.drop_refused, journal.cuts.len() == 1, Mutex::default());
+    let run = Run { context, chain, network, me, datanet, owner, card, licence, drop_refused, is_only, spent };
+    let done = run.all(&mut journal, &inputs, args.rent_epochs).await;
+    let Run { network, spent, .. } = run;
+    network.leave().await;
     if let (Err(_), 1) = (&done, journal.cuts.len()) {
         // One shard is soon cut anew; what was committed to is noted apart.
         journal.close()?;
@@ -201,7 +203,8 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Some(outcome) => {
             // What waits is not done: its shard is kept for the same command, unless it is the only one, which is soon cut anew.
             let is_left = !outcome.waiting.is_empty() && journal.cuts.len() > 1;
-            print(context, run.spent, &journal, me, datanet, outcome)?;
+            let spent = spent.into_inner().unwrap_or_else(PoisonError::into_inner);
+            print(context, spent, &journal, me, datanet, outcome)?;
             if is_left {
                 return Ok(());
             }
@@ -251,171 +254,6 @@ pub(super) fn read(path: &std::path::Path, columns: &Columns, mut tell: impl FnM
         tell(piece.documents);
     }
     Ok(())
-}
-
-/// What became of the shards.
-#[derive(Default)]
-struct Outcome {
-    /// Of the last one as much as is known; nothing if an earlier run had done all of them.
-    last: Option<Box<Contributed>>,
-    /// Those that reviewers hold.
-    waiting: Vec<Waits>,
-}
-
-/// What rows are looked at by, before anybody else sees them.
-struct Rules<'a> {
-    datanet: AssetId,
-    card: &'a Card,
-    me: Address,
-    licence: &'a Licence,
-    drop_refused: bool,
-    redact: bool,
-}
-
-/// Cuts and checks what is left of the files.
-fn cut_all(
-    context: &Context,
-    journal: &mut Journal,
-    inputs: &Arc<Inputs>,
-    mut cutter: Cutter,
-    first: Option<Piece>,
-    is_per_file: bool,
-    rules: &Rules<'_>,
-) -> anyhow::Result<()> {
-    if journal.is_complete {
-        return Ok(());
-    }
-    let mut next = first;
-    if let Some(last) = journal.cuts.last().filter(|_| journal.is_begun()) {
-        context.output.note(&format!("an earlier run has cut {} shards: going on behind them", journal.cuts.len()));
-        cutter = Cutter::behind(Arc::clone(inputs), is_per_file, last.end)?;
-        next = cutter.piece()?;
-    }
-    let names = Arc::new(inputs.files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>());
-    let total = inputs.bytes();
-    let mut progress = context.output.progress("bytes read and checked", total);
-    while let Some(piece) = next {
-        let Piece { documents, spots, end } = piece;
-        let mut rows =
-            Rows { documents, spots, names: Arc::clone(&names), dropped: Vec::new(), redacted: Vec::new(), file_root: Hash32::ZERO };
-        if rules.redact {
-            rows.redact()?;
-        }
-        check_here(&mut rows, rules.card, rules.me, rules.licence, rules.drop_refused)?;
-        let (all_dropped, all_redacted) = (rows.dropped.clone(), rows.redacted.clone());
-        rows.dropped.truncate(NAMED_MAX);
-        rows.redacted.truncate(NAMED_MAX);
-        journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted)?;
-        if let Some(cut) = journal.cuts.last().filter(|_| !(context.is_dry() || all_dropped.is_empty() && all_redacted.is_empty())) {
-            Record::cut((rules.datanet, rules.me, cut.text_root), &names, all_dropped, all_redacted).keep(&context.data)?;
-        }
-        progress.set(inputs.taken.load(Ordering::Relaxed).min(total));
-        next = cutter.piece()?;
-    }
-    progress.finish();
-    journal.complete()
-}
-
-impl Run<'_> {
-    /// Tells the cost, then brings one shard after another. Nothing if this was a dry run.
-    async fn all(
-        &mut self,
-        state: &State,
-        journal: &mut Journal,
-        inputs: &Inputs,
-        licence: &Licence,
-        args: &Args,
-    ) -> anyhow::Result<Option<Outcome>> {
-        let names = Arc::new(inputs.files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>());
-        let left = journal.left();
-        let mut new = Vec::new();
-        for cut in &left {
-            if unfinished(&self.context.data, state, self.datanet, self.me, cut.text_root)?.is_none() {
-                new.push(cut.clone());
-            }
-        }
-        if !new.is_empty() {
-            self.is_listed(state).await?;
-            let redacted: Vec<Finding> = new.iter().flat_map(|cut| cut.redacted.clone()).collect();
-            if !redacted.is_empty() {
-                self.context.output.note(&format!("these rows are redacted before they are brought:\n{}", findings::table_of(&redacted)));
-            }
-            let estimate = self.estimate(state, &new, args.rent_epochs).await?;
-            if self.context.is_dry() {
-                let dropped = new.iter().flat_map(|cut| cut.dropped.clone()).collect();
-                let printed = Dry { is_dry_run: true, estimate, dropped, redacted };
-                self.context.output.result(&printed, || format!("{}\n\nnothing was sent (--dry-run)", printed.estimate.describe()))?;
-                return Ok(None);
-            }
-            self.agreed(&estimate)?;
-        }
-        let total = journal.cuts.len() as u64;
-        let mut progress = (total > 1).then(|| self.context.output.progress("shards contributed", total));
-        let mut outcome = Outcome::default();
-        for cut in left {
-            let rows = Rows {
-                documents: journal.shard(&cut)?.into_documents(),
-                spots: spots(&cut.stretches),
-                names: Arc::clone(&names),
-                dropped: cut.dropped.clone(),
-                redacted: cut.redacted.clone(),
-                file_root: cut.text_root,
-            };
-            let state = self.chain.state().await?;
-            let earlier = unfinished(&self.context.data, &state, self.datanet, self.me, cut.text_root)?;
-            let brought = match earlier {
-                Some(accepted) => Brought::Done(Box::new(self.go_on(accepted, &rows).await?)),
-                None => self.contribute(&state, rows, licence, args.drop_refused).await?,
-            };
-            let contributed = match brought {
-                Brought::Done(contributed) => contributed,
-                Brought::Waits(waits) => {
-                    if total > 1 {
-                        self.context.output.note(&format!(
-                            "shard {} of {total} waits for two reviewers as commitment {}",
-                            u64::from(cut.number) + 1,
-                            waits.commitment
-                        ));
-                    }
-                    outcome.waiting.push(waits);
-                    continue;
-                }
-            };
-            let Contributed { contribution, text_root, object, documents, text_bytes, .. } = *contributed;
-            let dropped = contributed.dropped.iter().take(NAMED_MAX).cloned().collect();
-            journal.finish(Done { number: cut.number, contribution, text_root, object, documents, text_bytes, dropped })?;
-            if let Some(progress) = &mut progress {
-                progress.set(journal.done.len() as u64);
-            }
-            outcome.last = Some(contributed);
-        }
-        Ok(Some(outcome))
-    }
-
-    async fn estimate(&self, state: &State, new: &[Cut], rent_epochs: u64) -> anyhow::Result<Estimate> {
-        let least = usize::from(Profile::DEVNET.total());
-        let storers = self.network.operators(state, least, self.chain.deployment().chain_id).await?;
-        let storers = self.network.fit(storers).await?;
-        let profile = placing::profile(&storers, &placing::residency(state, self.datanet)?);
-        let (gas_price, rent_price) = (self.chain.client.gas_price().await?, self.chain.client.rent_price().await?);
-        Ok(Estimate::of(new, profile, gas_price.0, rent_price, rent_epochs))
-    }
-
-    /// Tells the cost. A person is asked once for all shards, where there are several, instead of at each transaction.
-    fn agreed(&self, estimate: &Estimate) -> anyhow::Result<()> {
-        let output = &self.context.output;
-        output.note(&estimate.describe());
-        if output.consent != Consent::Asked || estimate.contributions < 2 {
-            return Ok(());
-        }
-        let mut err = std::io::stderr().lock();
-        write!(err, "go on with all of it? [y/N] ").and_then(|()| err.flush())?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        ensure!(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"), "you did not say yes: nothing was sent");
-        output.agreed.store(true, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 fn print(context: &Context, spent: Spent, journal: &Journal, me: Address, datanet: AssetId, outcome: Outcome) -> anyhow::Result<()> {

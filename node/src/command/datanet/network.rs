@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,8 @@ const STRANGERS_MAX: usize = 96;
 pub(in crate::command) struct Network {
     pub(in crate::command) overlay: OverlayHandle,
     pub(in crate::command) bulk: Arc<BulkEndpoint>,
+    /// Operators that were awaited once and did not come: a command asks for many objects, and waits for those who are away once.
+    away: AtomicUsize,
 }
 
 /// Storage nodes and where they serve.
@@ -57,7 +62,7 @@ impl Network {
         let bind = loopback_any(config.bulk);
         let bulk = Arc::new(BulkEndpoint::start(&NodeSeed::generate(), bind, &[], BulkLimits::default()).await?);
         peers::refuse(&context.data, &overlay, &bulk).await?;
-        Ok(Self { overlay, bulk })
+        Ok(Self { overlay, bulk, away: AtomicUsize::new(0) })
     }
 
     /// Leaves in order.
@@ -74,9 +79,13 @@ impl Network {
         self.overlay.prefer(staked.iter().copied().collect()).await?;
         let staked = staked.len();
         // All of them if they come soon; those that do otherwise.
-        let _all = self.overlay.wait_ads(|ads| heard(ads).len() >= staked.max(least), ALL_ADS_WAIT).await;
+        let wanted = staked.saturating_sub(self.away.load(Ordering::Relaxed)).max(least);
+        let all = self.overlay.wait_ads(|ads| heard(ads).len() >= wanted, ALL_ADS_WAIT).await;
         let waited = self.overlay.wait_ads(|ads| heard(ads).len() >= least, ADS_WAIT).await;
         let storers = heard(&self.overlay.ads().await?);
+        if all.is_err() {
+            self.away.store(staked.saturating_sub(storers.len()), Ordering::Relaxed);
+        }
         if waited.is_err() {
             bail!(
                 "{} registered operators that store are heard of, {least} are needed ({staked} are staked): start more nodes or give another --bootstrap",

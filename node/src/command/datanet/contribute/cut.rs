@@ -11,8 +11,8 @@ use storage::{
 
 use super::inputs::Inputs;
 
-/// Rows of one shard, in bytes without compression. The contributor holds them some six times over (documents, their sketches and sorted bands at the
-/// gate's rules, the shard, its fragments), so this bounds memory at 100 MB beside the program itself; each shard costs two transactions.
+/// Rows of one shard, in bytes without compression. The one that the gate's rules look at takes some six times that (documents, their sketches and sorted bands, and those
+/// of the shard before), the one read and the one written beside it some three times; each shard costs two transactions.
 pub(super) const SHARD_BYTES: usize = 16 << 20;
 /// Most documents of one shard: each costs 256 bytes of bands, 32 of entry and 72 of its own beside its text.
 pub(super) const SHARD_DOCUMENTS_MAX: usize = 1 << 16;

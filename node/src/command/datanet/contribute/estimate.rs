@@ -41,8 +41,8 @@ pub(super) struct Estimate {
 
 impl Estimate {
     /// For `cuts` under `profile`, gas at `gas_price` wei, rent at `rent_price` wei per GiB and epoch.
-    pub(super) fn of(cuts: &[Cut], profile: Profile, gas_price: u128, rent_price: Amount, rent_epochs: u64) -> Self {
-        let sum = |part: fn(&Cut) -> u64| cuts.iter().map(part).sum::<u64>();
+    pub(super) fn of(cuts: &[&Cut], profile: Profile, gas_price: u128, rent_price: Amount, rent_epochs: u64) -> Self {
+        let sum = |part: fn(&Cut) -> u64| cuts.iter().copied().map(part).sum::<u64>();
         let (least, total) = (u64::from(profile.data()), u64::from(profile.total()));
         let stored = |cut: &Cut| total * (cut.shard_bytes.div_ceil(least) + MANIFEST_BYTES + 64 * total);
         let text_bytes = sum(|cut| cut.text_bytes);
@@ -54,7 +54,7 @@ impl Estimate {
             text_bytes,
             shard_bytes: sum(|cut| cut.shard_bytes),
             profile: format!("{least}/{total}"),
-            stored_bytes: cuts.iter().map(stored).sum(),
+            stored_bytes: cuts.iter().copied().map(stored).sum(),
             transactions: 2 * cuts.len(),
             gas,
             gas_price_wei: Amount(gas_price),
@@ -97,8 +97,10 @@ mod tests {
             shard_bytes: 3_000,
             dropped: vec![],
             redacted: vec![],
+            derived: None,
+            is_close: false,
         };
-        let estimate = Estimate::of(&[cut.clone(), cut], Profile::DEVNET, 10, Amount(7), 3);
+        let estimate = Estimate::of(&[&cut, &cut], Profile::DEVNET, 10, Amount(7), 3);
         assert_eq!((estimate.transactions, estimate.gas, estimate.fees_wei), (4, 660_000, Amount(6_600_000)));
         assert_eq!(estimate.stored_bytes, 2 * 5 * (1_000 + 79 + 64 * 5));
         assert_eq!(estimate.rent_wei, Amount(21));

@@ -6,6 +6,7 @@
 //! a private Datanet, so nobody but the user may read it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -14,7 +15,10 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use storage::datanet::shard::{self, Shard};
+use storage::datanet::{
+    Document,
+    shard::{self, Written},
+};
 use types::id::{BlobId, Hash32};
 
 use super::{
@@ -43,6 +47,25 @@ pub(super) struct Cut {
     /// What was replaced before it was cut.
     #[serde(default)]
     pub(super) redacted: Vec<Finding>,
+    /// What was derived when its file was written. Nothing in a journal of before: then it is derived from the file.
+    #[serde(default)]
+    pub(super) derived: Option<Derived>,
+    /// A row may be a copy of one of the shard before: the gate is to know that one.
+    #[serde(default = "unknown")]
+    pub(super) is_close: bool,
+}
+
+/// What a shard need not be opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Derived {
+    /// BLAKE3 of its file.
+    pub(super) file: BlobId,
+    /// Top of its text's tree without a salt.
+    pub(super) text_top: Hash32,
+}
+
+const fn unknown() -> bool {
+    true
 }
 
 /// A shard that lies where it belongs.
@@ -127,7 +150,8 @@ impl Journal {
         Ok(self.file.sync_data()?)
     }
 
-    fn path(&self, number: u32) -> PathBuf {
+    /// Where the shard of a cut lies.
+    pub(super) fn path(&self, number: u32) -> PathBuf {
         self.folder.join(format!("{number:05}.shard"))
     }
 
@@ -137,21 +161,23 @@ impl Journal {
     }
 
     /// Keeps the next shard. `piece` holds the rows that are in it.
-    pub(super) fn cut(&mut self, piece: &Piece, dropped: Vec<Dropped>, redacted: Vec<Finding>) -> anyhow::Result<()> {
+    pub(super) fn cut(&mut self, piece: &Piece, dropped: Vec<Dropped>, redacted: Vec<Finding>, is_close: bool) -> anyhow::Result<()> {
         let number = u32::try_from(self.cuts.len())?;
-        let bytes = shard::encode(&piece.documents)?;
+        let Written { bytes, text_root, text_top, text_bytes } = shard::write(&piece.documents)?;
         let path = self.path(number);
         write_atomic(&path, &bytes, 0o600).with_context(|| format!("{}", path.display()))?;
         let cut = Cut {
             number,
             end: piece.end,
             stretches: stretches(&piece.spots),
-            text_root: shard::text_root(&piece.documents),
+            text_root,
             documents: u32::try_from(piece.documents.len())?,
-            text_bytes: piece.documents.iter().map(|document| document.text().len() as u64 + 1).sum(),
+            text_bytes,
             shard_bytes: bytes.len() as u64,
             dropped,
             redacted,
+            derived: Some(Derived { file: BlobId::of(&bytes), text_top }),
+            is_close,
         };
         self.append(&Line::Cut(cut.clone()))?;
         self.cuts.push(cut);
@@ -167,15 +193,8 @@ impl Journal {
 
     /// Shards that are not done.
     pub(super) fn left(&self) -> Vec<Cut> {
-        let is_done = |cut: &&Cut| self.done.iter().any(|done| done.number == cut.number);
-        self.cuts.iter().filter(|cut| !is_done(cut)).cloned().collect()
-    }
-
-    /// The shard of a cut.
-    pub(super) fn shard(&self, cut: &Cut) -> anyhow::Result<Shard> {
-        let path = self.path(cut.number);
-        let bytes = read_bounded(&path, storage::erasure::OBJECT_BYTES_MAX as u64)?;
-        shard::decode_as(cut.text_root, &bytes).with_context(|| format!("{}: remove its folder to begin anew", path.display()))
+        let done: BTreeSet<u32> = self.done.iter().map(|done| done.number).collect();
+        self.cuts.iter().filter(|cut| !done.contains(&cut.number)).cloned().collect()
     }
 
     /// A shard lies where it belongs.
@@ -192,6 +211,24 @@ impl Journal {
     }
 }
 
+/// The file of a cut as it was written.
+pub(super) fn read_shard(path: &Path, cut: &Cut) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_bounded(path, storage::erasure::OBJECT_BYTES_MAX as u64).with_context(|| format!("{}", path.display()))?;
+    let is_whole = match cut.derived {
+        Some(derived) => BlobId::of(&bytes) == derived.file,
+        None => shard::decode_as(cut.text_root, &bytes).is_ok(),
+    };
+    ensure!(is_whole, "{}: is not what was written; remove its folder to begin anew", path.display());
+    Ok(bytes)
+}
+
+/// The rows of a cut.
+pub(super) fn read_documents(path: &Path, cut: &Cut) -> anyhow::Result<Vec<Document>> {
+    let bytes = read_shard(path, cut)?;
+    let shard = shard::decode_as(cut.text_root, &bytes);
+    Ok(shard.with_context(|| format!("{}: remove its folder to begin anew", path.display()))?.into_documents())
+}
+
 fn remove(path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("{}", path.display())),
@@ -201,8 +238,6 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use storage::datanet::Document;
-
     use super::*;
 
     fn piece(texts: &[&str]) -> Piece {
@@ -222,13 +257,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::new(folder.path());
         let mut journal = Journal::open(&data, Hash32([1; 32])).unwrap();
-        journal.cut(&piece(&["a", "b"]), vec![], vec![]).unwrap();
-        journal.cut(&piece(&["c"]), vec![], vec![]).unwrap();
+        journal.cut(&piece(&["a", "b"]), vec![], vec![], false).unwrap();
+        journal.cut(&piece(&["c"]), vec![], vec![], true).unwrap();
         journal.complete().unwrap();
         let (first, second) = (journal.cuts[0].clone(), journal.cuts[1].clone());
-        assert_eq!(journal.shard(&first).unwrap().documents(), piece(&["a", "b"]).documents);
+        let read = |cut: &Cut| read_documents(&journal.path(cut.number), cut);
+        assert_eq!(read(&first).unwrap(), piece(&["a", "b"]).documents);
+        assert_eq!(read(&Cut { derived: None, ..first.clone() }).unwrap(), piece(&["a", "b"]).documents, "of a journal of before");
+        assert_eq!((first.is_close, second.is_close), (false, true));
+        let damaged = Cut { derived: second.derived, ..first.clone() };
+        assert!(read_shard(&journal.path(0), &damaged).unwrap_err().to_string().contains("not what was written"));
+        let paths = [&first, &second].map(|cut| journal.path(cut.number));
         journal.finish(done(&first)).unwrap();
-        assert!(journal.shard(&first).is_err() && journal.shard(&second).is_ok());
+        assert!(read_documents(&paths[0], &first).is_err() && read_documents(&paths[1], &second).is_ok());
         let path = journal.folder.join("journal");
         let bytes = fs::read(&path).unwrap();
         drop(journal);

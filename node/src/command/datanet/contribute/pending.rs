@@ -1,20 +1,19 @@
 //! What is left of a run that broke off: the commitment's salt, the accepted shard, and how the same command finds them again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::{State, state::Accepted};
 use serde::{Deserialize, Serialize};
 use storage::{
-    datanet::shard,
+    datanet::{Document, shard},
     erasure::{self, Encoded, Profile},
 };
-use types::{
-    contribution::commitment,
-    id::{Address, AssetId, Hash32},
-};
+use types::id::{Address, AssetId, Hash32};
 
-use super::Rows;
 use crate::data::{DataDir, read_bounded};
 
 /// Largest record of a contribution under way.
@@ -37,30 +36,49 @@ pub(super) struct Pending {
     pub(super) registered: Option<Hash32>,
 }
 
-/// The wallet's own accepted contribution of this shard: of all its rows, or of those an earlier run was left with.
-pub(super) fn unfinished<'s>(
-    data: &DataDir,
-    state: &'s State,
-    datanet: AssetId,
-    me: Address,
-    file_root: Hash32,
-) -> anyhow::Result<Option<&'s Accepted>> {
-    let mut roots = vec![file_root];
-    let folder = pending_folder(data);
-    if folder.exists() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                roots.extend(
-                    Some(read_pending(&path)?)
-                        .filter(|pending| pending.datanet == datanet && pending.file_root == file_root)
-                        .map(|pending| pending.registered.unwrap_or(pending.text_root)),
-                );
+/// The wallet's own shards that the chain has accepted, or that were committed to: read once for all shards of a command.
+pub(super) struct Unfinished<'s> {
+    /// By text root.
+    accepted: BTreeMap<Hash32, &'s Accepted>,
+    /// By the text root of the shard as it was cut: the plain root of a record, and the root it was committed to under.
+    records: BTreeMap<Hash32, Vec<(Hash32, Hash32)>>,
+}
+
+impl<'s> Unfinished<'s> {
+    /// Those of a Datanet.
+    pub(super) fn read(data: &DataDir, state: &'s State, datanet: AssetId, me: Address) -> anyhow::Result<Self> {
+        let mut accepted = BTreeMap::new();
+        for mine in state.contributions(datanet).filter(|accepted| accepted.contributor == me) {
+            // Of one text several may be there: the first counts.
+            accepted.entry(mine.text_root).or_insert(mine);
+        }
+        let mut records: BTreeMap<Hash32, Vec<_>> = BTreeMap::new();
+        let folder = pending_folder(data);
+        if folder.exists() {
+            for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "json") {
+                    let pending = read_pending(&path)?;
+                    if pending.datanet == datanet {
+                        let roots = (pending.text_root, pending.registered.unwrap_or(pending.text_root));
+                        records.entry(pending.file_root).or_default().push(roots);
+                    }
+                }
             }
         }
+        Ok(Self { accepted, records })
     }
-    let mine = |root: &Hash32| state.contributions(datanet).find(|accepted| accepted.text_root == *root && accepted.contributor == me);
-    Ok(roots.iter().find_map(mine))
+
+    /// The accepted contribution of a shard: of all its rows, or of those an earlier run was left with.
+    pub(super) fn of(&self, file_root: Hash32) -> Option<&'s Accepted> {
+        let records = self.records.get(&file_root).into_iter().flatten().map(|(_, registered)| registered);
+        std::iter::once(&file_root).chain(records).find_map(|root| self.accepted.get(root).copied())
+    }
+
+    /// The records of a shard, by plain root.
+    pub(super) fn records(&self, file_root: Hash32) -> Vec<Hash32> {
+        self.records.get(&file_root).into_iter().flatten().map(|(plain, _)| *plain).collect()
+    }
 }
 
 pub(super) fn read_pending(path: &Path) -> anyhow::Result<Pending> {
@@ -68,38 +86,39 @@ pub(super) fn read_pending(path: &Path) -> anyhow::Result<Pending> {
     serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it to commit anew", path.display()))
 }
 
-/// Where the commitment of an earlier run to this text stands, if there was one.
-pub(super) fn committed_before(
+/// The fragments of an accepted contribution: its shard as kept when it was accepted, or as `file` gives it, in the code it was cut by. Blocks.
+pub(super) fn same_object(
     data: &DataDir,
-    state: &State,
-    (datanet, me): (AssetId, Address),
-    (plain, registered): (Hash32, Hash32),
-) -> anyhow::Result<Option<(u64, u32)>> {
-    let path = pending_path(data, datanet, plain);
-    if !path.exists() {
-        return Ok(None);
-    }
-    Ok(state.commitment(commitment(read_pending(&path)?.salt, registered, me), me))
-}
-
-/// The fragments of an accepted contribution: its shard as kept when it was accepted, or as the file gives it, in the code it was cut by.
-pub(super) fn same_object(data: &DataDir, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Encoded> {
+    accepted: &Accepted,
+    file: impl FnOnce() -> anyhow::Result<Vec<Document>>,
+) -> anyhow::Result<Encoded> {
     let path = data.shard(accepted.text_root);
-    let kept = if path.exists() { Some(read_bounded(&path, erasure::OBJECT_BYTES_MAX as u64)?) } else { None };
+    if path.exists()
+        && let Some(encoded) = in_some_code(&read_bounded(&path, erasure::OBJECT_BYTES_MAX as u64)?, accepted)?
+    {
+        return Ok(encoded);
+    }
     // Another version may have compressed it otherwise, or not at all.
-    let (fresh, plain) = (shard::encode(&rows.documents)?, shard::encode_plain(&rows.documents)?);
-    for bytes in kept.iter().chain([&fresh, &plain]) {
-        for (least, total) in [(3, 5), (4, 12), (10, 30), (16, 48)] {
-            let encoded = erasure::encode(bytes, accepted.text_root, Profile::new(least, total)?)?;
-            if encoded.manifest.id() == accepted.object {
-                return Ok(encoded);
-            }
+    let documents = file()?;
+    for encode in [shard::encode, shard::encode_plain] {
+        if let Some(encoded) = in_some_code(&encode(&documents)?, accepted)? {
+            return Ok(encoded);
         }
     }
     bail!(
         "the file has the accepted texts but other titles or ids, and the accepted shard is not in {}: use the file that was contributed",
         data.path().display()
     )
+}
+
+fn in_some_code(bytes: &[u8], accepted: &Accepted) -> anyhow::Result<Option<Encoded>> {
+    for (least, total) in [(3, 5), (4, 12), (10, 30), (16, 48)] {
+        let encoded = erasure::encode(bytes, accepted.text_root, Profile::new(least, total)?)?;
+        if encoded.manifest.id() == accepted.object {
+            return Ok(Some(encoded));
+        }
+    }
+    Ok(None)
 }
 
 fn pending_folder(data: &DataDir) -> PathBuf {

@@ -11,7 +11,6 @@ use types::{
 };
 
 use super::{
-    pending::forget,
     rows::Dropped,
     run::{Contributed, Run},
 };
@@ -31,7 +30,7 @@ pub(super) struct Facts {
 }
 
 impl Run<'_> {
-    pub(super) async fn spread(&mut self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Contributed> {
+    pub(super) async fn spread(&self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Contributed> {
         let object = encoded.manifest.id();
         let again = || {
             format!(
@@ -47,7 +46,6 @@ impl Run<'_> {
         progress.finish();
         let placed = placed.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
-        forget(&self.context.data, self.datanet, facts.text_root);
         Ok(Contributed {
             datanet: self.datanet.0,
             contribution: facts.number,

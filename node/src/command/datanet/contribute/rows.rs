@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use storage::datanet::{self, Action, Card, Contribution, Document, Earlier, Licence, Place, Report, shard};
-use types::id::{Address, Hash32};
+use storage::datanet::{self, Action, Contribution, Document, Earlier, Place, Report, Sketch, shard};
+use types::id::Hash32;
 
 use super::{
     ROUNDS_MAX,
     cut::Spot,
+    cutting::Rules,
     findings::{self, Finding},
 };
 
@@ -33,7 +34,7 @@ pub(in super::super) struct Dropped {
 }
 
 /// Rows with their places in the files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rows {
     pub(super) documents: Vec<Document>,
     pub(super) spots: Vec<Spot>,
@@ -42,8 +43,6 @@ pub(super) struct Rows {
     pub(super) dropped: Vec<Dropped>,
     /// What was replaced, and how it reads now.
     pub(super) redacted: Vec<Finding>,
-    /// Text root of all rows of the shard as it was cut.
-    pub(super) file_root: Hash32,
 }
 
 impl Rows {
@@ -128,18 +127,20 @@ impl Rows {
     }
 }
 
-/// What the gate would refuse without knowing any other contribution: asked of the same rules, before anything is paid.
-pub(super) fn check_here(rows: &mut Rows, card: &Card, me: Address, licence: &Licence, drop_refused: bool) -> anyhow::Result<()> {
-    let empty = datanet::Datanet::new(card.clone());
+/// What the gate would refuse without knowing any other contribution: asked of the same rules, before anything is paid. Tells the rows' sketch, and whether one of
+/// them is a copy of a row `before`.
+pub(super) fn check_here(rows: &mut Rows, rules: &Rules<'_>, before: Option<&Sketch>) -> anyhow::Result<(Sketch, bool)> {
+    let empty = datanet::Datanet::new(rules.card.clone());
     for _ in 0..ROUNDS_MAX {
-        let contribution = Contribution { contributor: me, licence: licence.clone(), documents: std::mem::take(&mut rows.documents) };
-        let report = empty.gate(Place::default(), &contribution);
+        let (contributor, licence, documents) = (rules.me, rules.licence.clone(), std::mem::take(&mut rows.documents));
+        let contribution = Contribution { contributor, licence, documents };
+        let (report, sketch, is_close) = empty.gate_beside(Place::default(), &contribution, before);
         rows.documents = contribution.documents;
         // What only waits for reviewers is for the gate to say: it knows the other contributions.
         if report.accepted || report.can_wait() {
-            return Ok(());
+            return Ok((sketch, is_close));
         }
-        ensure!(drop_refused, "nothing was sent; this would be refused:\n{}", rows.reasons(&report));
+        ensure!(rules.drop_refused, "nothing was sent; this would be refused:\n{}", rows.reasons(&report));
         rows.drop_refused(&report)?;
     }
     bail!("after {ROUNDS_MAX} rounds rows are still refused: leave out the copies within the file first")

@@ -1,17 +1,20 @@
-//! One shard on its way: the commitment, the gate, the reviewers it may wait for, the acceptance.
+//! The steps of one shard: the commitment, the gate, the acceptance, its holders. Each may be dropped half-way: what it has sent is remembered, and the next run of
+//! the same command finds what is on the chain. When they are taken is [`super::pipeline`]'s.
+
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
-use chain_bridge::registry::{State, state::Accepted};
+use chain_bridge::{client::send::Sent, registry::State};
 use serde::Serialize;
 use storage::{
-    datanet::{Card, Contributors, Licence, Place, Report, contribution_text, private, shard},
-    erasure::{self, Encoded, Profile},
+    datanet::{Card, Contributors, Licence, Place, Report, private},
+    erasure::{self, Encoded},
     proto::gate::{Ask, Open, Reply, SealRight},
     seal::segment::SegmentKey,
 };
 use types::{
     amount::Amount,
-    contribution::{self, GateReport, Priority, commitment},
+    contribution::{self, Priority, commitment},
     id::{Address, AssetId, BlobId, Hash32},
     key::Signed,
     merkle::keccak,
@@ -19,17 +22,17 @@ use types::{
 
 use super::{
     ROUNDS_MAX,
-    cut::stretches,
     findings::Finding,
-    pending::{Pending, committed_before, forget, pending_path, read_pending, same_object},
+    pending::{Pending, forget, pending_path, read_pending, same_object},
     placed::Facts,
     rows::{Dropped, Rows},
+    way::{Committed, Passed, Remarks, Way, blocking},
 };
 use crate::{
     chain::Chained,
     command::{
         Context,
-        datanet::{brought, network::Network},
+        datanet::{brought::Record, network::Network},
     },
     data::write_atomic,
     datanet::{
@@ -40,13 +43,30 @@ use crate::{
     },
 };
 
-/// What became of one shard.
+/// How a commitment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// It is on the chain.
+    Committed,
+    /// There is none, because one before it failed.
+    Left,
+    /// The chain has this text of ours already.
+    There,
+}
+
+/// What the gate made of a shard.
 #[derive(Debug)]
-pub(super) enum Brought {
-    /// It is accepted and lies where it belongs.
-    Done(Box<Contributed>),
+pub(super) enum Looked {
+    /// It may be accepted.
+    Passed,
+    /// Rows were refused and taken out.
+    Again,
     /// Reviewers hold it.
-    Waits(Waits),
+    Waits(Box<Waits>),
+    /// The chain has this text of ours already.
+    There,
+    /// It did not look.
+    Turned(anyhow::Error),
 }
 
 /// A contribution that reviewers hold.
@@ -103,79 +123,189 @@ pub(super) struct Run<'c> {
     pub(super) datanet: AssetId,
     pub(super) owner: Address,
     pub(super) card: Card,
-    pub(super) spent: Spent,
-}
-
-/// What a gate made of a commitment.
-struct Offered {
-    outcome: Reviewed,
-    salt: Hash32,
-    priority: Priority,
+    pub(super) licence: Licence,
+    pub(super) drop_refused: bool,
+    /// There is one shard: more is told of it.
+    pub(super) is_only: bool,
+    pub(super) spent: Mutex<Spent>,
 }
 
 impl Run<'_> {
-    /// Brings a shard into the Datanet, as far as it goes.
-    pub(super) async fn contribute(
-        &mut self,
-        state: &State,
-        mut rows: Rows,
-        licence: &Licence,
-        drop_refused: bool,
-    ) -> anyhow::Result<Brought> {
-        let least = usize::from(Profile::DEVNET.total());
-        for _ in 0..ROUNDS_MAX {
-            let plain = rows.text_root();
-            let text_salt = if self.card.is_private() { Some(self.pending(plain, rows.file_root)?.text_salt) } else { None };
-            let text_salt = text_salt.map(|salt| salt.context("the record of this contribution has no salt: remove it")).transpose()?;
-            let root = private::root(contribution_text(&rows.documents).as_bytes(), text_salt);
-            let own = committed_before(&self.context.data, state, (self.datanet, self.me), (plain, root))?;
-            if let Some(accepted) = in_the_way(state, self.datanet, root, self.me, own) {
-                let (number, by) = (accepted.number, accepted.contributor);
-                if let Some(erasure) = state.erasure(self.datanet, number) {
-                    bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
-                }
-                bail!("this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it", self.datanet);
+    /// Commits to the texts of shards, in this order. What fails leaves those behind it as they are.
+    pub(super) async fn commit(&self, lot: Vec<(usize, Way)>) -> Vec<(usize, Way, anyhow::Result<Made>)> {
+        let (mut ended, mut new, mut has_failed) = (Vec::new(), Vec::new(), false);
+        for (place, mut way) in lot {
+            if has_failed {
+                ended.push((place, way, Ok(Made::Left)));
+                continue;
             }
-            // Holders and gate are looked for before the commitment is paid.
-            self.network.operators(state, least, self.chain.deployment().chain_id).await?;
-            let Offered { outcome, salt, priority } = self.reviewed(state, &rows, (plain, root, text_salt), licence).await?;
-            let (report, verdict, profile, seal) = match outcome {
-                Reviewed::Done { report, verdict, profile, seal } => (report, verdict, profile, seal),
-                Reviewed::Waits { report, approved_by } => {
-                    self.remember(&rows, &report)?;
-                    return Ok(Brought::Waits(self.waits(rows, &report, salt, approved_by)));
+            match self.prepared(&mut way).await {
+                Ok(Some(made)) => ended.push((place, way, Ok(made))),
+                Ok(None) => new.push((place, way)),
+                Err(error) => {
+                    has_failed = true;
+                    ended.push((place, way, Err(error)));
                 }
-            };
-            self.remember(&rows, &report)?;
-            if report.accepted {
-                let object = self.object(&rows, text_salt, seal, priority)?;
-                let encoded = erasure::encode(&object, root, profile.context("the gate accepts the contribution and names no code")?)?;
-                let (ours, seen) = (encoded.manifest.id(), verdict.document.object);
-                ensure!(
-                    ours == seen,
-                    "the gate signed for object {seen}, what it was shown makes {ours}: its node and this one must be of one version"
-                );
-                let number = self.accept(&rows, &encoded, object, salt, text_salt, licence, &verdict).await?;
-                let facts = Facts { number, text_root: root, text_bytes: report.text_bytes, documents: report.documents, priority };
-                let mut done = self.spread(facts, encoded, std::mem::take(&mut rows.dropped)).await?;
-                forget(&self.context.data, self.datanet, plain);
-                let domains = self.chain.client.domains();
-                let may_review = |account| state.is_reviewer(self.datanet, account);
-                done.approved_by = report.approved_by(&domains, (self.datanet, commitment(salt, root, self.me)), may_review)?;
-                done.notes = rows.findings(&report.notes);
-                done.redacted = rows.redacted;
-                return Ok(Brought::Done(Box::new(done)));
             }
-            forget(&self.context.data, self.datanet, plain);
-            ensure!(
-                drop_refused,
-                "the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}",
-                rows.reasons(&report)
-            );
-            self.context.output.note(&format!("{} rows are refused; committing anew without them", report.refusals.len()));
-            rows.drop_refused(&report)?;
         }
-        bail!("after {ROUNDS_MAX} commitments rows are still refused: leave out the copies first")
+        if new.is_empty() {
+            return ended;
+        }
+        let hashes: Vec<_> = new.iter().filter_map(|(_, way)| Some(self.commitment(way.committed?))).collect();
+        match self.chain.client.commit_all(&hashes).await {
+            Ok(made) => {
+                for ((place, mut way), (priority, sent)) in new.into_iter().zip(made) {
+                    self.spend(&sent);
+                    way.committed = way.committed.map(|committed| Committed { priority, ..committed });
+                    ended.push((place, way, Ok(Made::Committed)));
+                }
+            }
+            Err(error) => {
+                let mut error = Some(error);
+                ended.extend(
+                    new.into_iter().map(|(place, way)| (place, way, error.take().map_or(Ok(Made::Left), |error| Err(error.into())))),
+                );
+            }
+        }
+        ended
+    }
+
+    fn commitment(&self, committed: Committed) -> Hash32 {
+        commitment(committed.salt, committed.root, self.me)
+    }
+
+    /// Writes down what is to be committed to; nothing if that is not on the chain yet.
+    async fn prepared(&self, way: &mut Way) -> anyhow::Result<Option<Made>> {
+        let record = self.pending(way.plain(), way.cut.text_root)?;
+        let root = match record.text_salt.filter(|_| self.card.is_private()) {
+            Some(salt) => way.salted(salt).await?,
+            None if self.card.is_private() => bail!("the record of this contribution has no salt: remove it"),
+            None => way.plain(),
+        };
+        let committed = Committed { root, salt: record.salt, text_salt: record.text_salt, priority: Priority::default() };
+        let earlier = self.chain.client.commitment_of(self.commitment(committed), self.me).await?;
+        if self.is_there(way, root, earlier).await? {
+            return Ok(Some(Made::There));
+        }
+        // The salt is on the disk before anything is paid for it.
+        let record = Pending { registered: Some(root), ..record };
+        let path = pending_path(&self.context.data, self.datanet, record.text_root);
+        write_atomic(&path, &serde_json::to_vec(&record)?, 0o600).with_context(|| format!("{}", path.display()))?;
+        if !way.records.contains(&record.text_root) {
+            way.records.push(record.text_root);
+        }
+        way.committed = Some(Committed { priority: earlier.unwrap_or_default(), ..committed });
+        Ok(earlier.map(|_| Made::Committed))
+    }
+
+    /// Whether the chain has a text of ours already: then only its fragments may be missing. `own` is where our commitment to it stands, if it is made.
+    ///
+    /// # Errors
+    /// What keeps the text out: somebody committed to it earlier, or it was erased.
+    async fn is_there(&self, way: &mut Way, root: Hash32, own: Option<Priority>) -> anyhow::Result<bool> {
+        let state = self.chain.state().await?;
+        let mine = state.contributions(self.datanet).find(|accepted| accepted.text_root == root && accepted.contributor == self.me);
+        let own = own.map(|priority| (priority.block, priority.ordinal));
+        let Some(accepted) = mine.or_else(|| in_the_way(&state, self.datanet, root, self.me, own)) else { return Ok(false) };
+        let (number, by) = (accepted.number, accepted.contributor);
+        if let Some(erasure) = state.erasure(self.datanet, number) {
+            bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
+        }
+        ensure!(
+            by == self.me,
+            "this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it",
+            self.datanet
+        );
+        way.earlier = Some(accepted.clone());
+        Ok(true)
+    }
+
+    /// The record of this text's commitment: what an earlier run left, or a new one.
+    fn pending(&self, plain: Hash32, file_root: Hash32) -> anyhow::Result<Pending> {
+        let path = pending_path(&self.context.data, self.datanet, plain);
+        if path.exists() {
+            let pending = read_pending(&path)?;
+            let is_it = pending.text_root == plain && pending.datanet == self.datanet;
+            ensure!(is_it, "{}: names another contribution; remove it", path.display());
+            return Ok(pending);
+        }
+        let salt = || crate::datanet::seals::fresh().map(|bytes| Hash32(*bytes));
+        let text_salt = if self.card.is_private() { Some(salt()?) } else { None };
+        Ok(Pending { datanet: self.datanet, text_root: plain, salt: salt()?, file_root, text_salt, registered: None })
+    }
+
+    /// Shows a shard to the gate, and calls `sent` when it has all of it; what passes is made ready to be stored.
+    pub(super) async fn look(&self, way: &mut Way, sent: impl FnOnce()) -> anyhow::Result<Looked> {
+        let committed = way.committed.context("what is shown was committed to")?;
+        if self.is_there(way, committed.root, Some(committed.priority)).await? {
+            return Ok(Looked::There);
+        }
+        let state = self.chain.state().await?;
+        let (bytes, text) = way.shown(committed.text_salt).await?;
+        let (report, verdict, profile, seal) = match self.offered(&state, way, committed, &bytes, sent).await {
+            Err(error) => return Ok(Looked::Turned(error)),
+            Ok(Reviewed::Done { report, verdict, profile, seal }) => (report, verdict, profile, seal),
+            Ok(Reviewed::Waits { report, approved_by }) => {
+                let report = self.remember(way, report).await?;
+                let rows = way.rows().await?;
+                return Ok(Looked::Waits(Box::new(self.waits(&rows, &report, committed.salt, approved_by))));
+            }
+        };
+        let report = self.remember(way, report).await?;
+        if !report.accepted {
+            return self.refused(way, &report).await;
+        }
+        let domains = self.chain.client.domains();
+        let may_review = |account| state.is_reviewer(self.datanet, account);
+        let approved_by = report.approved_by(&domains, (self.datanet, self.commitment(committed)), may_review)?;
+        let notes = if self.is_only && !report.notes.is_empty() { way.rows().await?.findings(&report.notes) } else { Vec::new() };
+        way.remarks = Remarks { notes, approved_by };
+        let profile = profile.context("the gate accepts the contribution and names no code")?;
+        let sealing = self.sealing(committed, seal)?;
+        let (object, encoded) = blocking(move || {
+            let object = match sealing {
+                Some((key, salt)) => key.seal(&private::pack(salt, &bytes))?,
+                None => bytes,
+            };
+            let encoded = erasure::encode(&object, committed.root, profile)?;
+            Ok((object, encoded))
+        })
+        .await?;
+        let (ours, seen) = (encoded.manifest.id(), verdict.document.object);
+        ensure!(
+            ours == seen,
+            "the gate signed for object {seen}, what it was shown makes {ours}: its node and this one must be of one version"
+        );
+        way.passed = Some(Box::new(Passed { verdict: *verdict, object, encoded, text }));
+        Ok(Looked::Passed)
+    }
+
+    /// What seals the shard, if the Datanet is private, and the salt that is sealed with it.
+    fn sealing(&self, committed: Committed, seal: Option<SealRight>) -> anyhow::Result<Option<(SegmentKey, Hash32)>> {
+        let Some(salt) = committed.text_salt else { return Ok(None) };
+        let seal = seal.with_context(|| {
+            format!("the gate of Datanet {}, which is private, gave no key to seal the contribution with", self.datanet)
+        })?;
+        let Priority { block, ordinal, .. } = committed.priority;
+        let name = private::name(self.datanet, Place { block, ordinal })?;
+        Ok(Some((SegmentKey::received(name, seal.epoch, seal.key), salt)))
+    }
+
+    /// Takes refused rows out, if that is wished.
+    async fn refused(&self, way: &mut Way, report: &Report) -> anyhow::Result<Looked> {
+        let rows = way.rows().await?;
+        if !self.drop_refused {
+            // The files will change, and with them the text.
+            forget(&self.context.data, self.datanet, way.plain());
+            bail!("the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}", rows.reasons(report));
+        }
+        ensure!(way.rounds + 1 < ROUNDS_MAX, "after {ROUNDS_MAX} commitments rows are still refused: leave out the copies first");
+        self.context.output.note(&format!("{} rows are refused; committing anew without them", report.refusals.len()));
+        // The record stays until the shard is done: who is killed now finds that commitment again, and is refused the same rows under it.
+        let mut rows = (*rows).clone();
+        rows.drop_refused(report)?;
+        way.keep(rows).await?;
+        Ok(Looked::Again)
     }
 
     /// What a Datanet of listed contributors would say after the commitment is paid, asked before.
@@ -195,25 +325,38 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What is stored: the shard, or the sealed segment in its place.
-    fn object(&self, rows: &Rows, text_salt: Option<Hash32>, seal: Option<SealRight>, priority: Priority) -> anyhow::Result<Vec<u8>> {
-        let bytes = shard::encode(&rows.documents)?;
-        let Some(salt) = text_salt else { return Ok(bytes) };
-        let seal = seal.with_context(|| {
-            format!("the gate of Datanet {}, which is private, gave no key to seal the contribution with", self.datanet)
-        })?;
-        let name = private::name(self.datanet, Place { block: priority.block, ordinal: priority.ordinal })?;
-        Ok(SegmentKey::received(name, seal.epoch, seal.key).seal(&private::pack(salt, &bytes))?)
+    /// Whether the gate is there, before anything is paid for it.
+    pub(super) async fn is_reached(&self, state: &State) -> anyhow::Result<()> {
+        let (client, _connection) = self.network.dial_gate(self.context, state, self.owner).await?;
+        client.close(0).await;
+        Ok(())
     }
 
     /// Keeps what the gate said, and of which rows: the digest on the chain can be checked without it, and each row's end is known here.
-    fn remember(&self, rows: &Rows, report: &Report) -> anyhow::Result<()> {
-        let data = &self.context.data;
-        let brought = brought::Record::of((self.datanet, self.me, rows.file_root), data, &rows.names)?;
-        brought.shown(data, report, stretches(&rows.spots), &rows.dropped)
+    async fn remember(&self, way: &Way, report: Report) -> anyhow::Result<Report> {
+        let (data, shard) = (self.context.data.clone(), (self.datanet, self.me, way.cut.text_root));
+        let (names, stretches, dropped) = (way.names(), way.stretches(), way.dropped());
+        blocking(move || {
+            Record::of(shard, &data, &names)?.shown(&data, &report, stretches, &dropped)?;
+            Ok(report)
+        })
+        .await
     }
 
-    fn waits(&self, rows: Rows, report: &Report, salt: Hash32, approved_by: Vec<Address>) -> Waits {
+    /// What the gate says of a shard.
+    async fn offered(&self, state: &State, way: &Way, committed: Committed, bytes: &[u8], sent: impl FnOnce()) -> anyhow::Result<Reviewed> {
+        let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
+        let Committed { root, salt, text_salt, priority } = committed;
+        let (licence, shard_bytes) = (self.licence.to_string(), bytes.len() as u64);
+        let open = Open { datanet: self.datanet, contributor: self.me, salt, text_root: root, licence, shard_bytes, text_salt };
+        self.context.output.note(&format!("committed in block {}; the gate looks at {} documents", priority.block, way.documents()));
+        let stream = connection.open_stream().await?;
+        let outcome = review::review(stream, &open, bytes, &self.chain.client.domains(), state, sent).await?;
+        client.close(0).await;
+        Ok(outcome)
+    }
+
+    fn waits(&self, rows: &Rows, report: &Report, salt: Hash32, approved_by: Vec<Address>) -> Waits {
         Waits {
             datanet: self.datanet.0,
             waits: true,
@@ -222,105 +365,63 @@ impl Run<'_> {
             text_root: report.text_root,
             approved_by,
             findings: rows.findings(&report.refusals),
-            redacted: rows.redacted,
+            redacted: rows.redacted.clone(),
         }
-    }
-
-    /// Commits, and shows the shard to the gate.
-    async fn reviewed(
-        &mut self,
-        state: &State,
-        rows: &Rows,
-        (plain, root, text_salt): (Hash32, Hash32, Option<Hash32>),
-        licence: &Licence,
-    ) -> anyhow::Result<Offered> {
-        let datanet = self.datanet;
-        let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
-        let (salt, priority) = self.commit(plain, root, rows.file_root).await?;
-        let bytes = shard::encode(&rows.documents)?;
-        let (licence, shard_bytes) = (licence.to_string(), bytes.len() as u64);
-        let open = Open { datanet, contributor: self.me, salt, text_root: root, licence, shard_bytes, text_salt };
-        self.context.output.note(&format!("committed in block {}; the gate looks at {} documents", priority.block, rows.documents.len()));
-        let stream = connection.open_stream().await?;
-        let outcome = review::review(stream, &open, &bytes, &self.chain.client.domains(), state).await?;
-        client.close(0).await;
-        Ok(Offered { outcome, salt, priority })
-    }
-
-    /// The record of this text's commitment: what an earlier run left, or a new one.
-    fn pending(&self, plain: Hash32, file_root: Hash32) -> anyhow::Result<Pending> {
-        let path = pending_path(&self.context.data, self.datanet, plain);
-        if path.exists() {
-            let pending = read_pending(&path)?;
-            let is_it = pending.text_root == plain && pending.datanet == self.datanet;
-            ensure!(is_it, "{}: names another contribution; remove it", path.display());
-            return Ok(pending);
-        }
-        let salt = || crate::datanet::seals::fresh().map(|bytes| Hash32(*bytes));
-        let text_salt = if self.card.is_private() { Some(salt()?) } else { None };
-        let pending = Pending { datanet: self.datanet, text_root: plain, salt: salt()?, file_root, text_salt, registered: None };
-        self.keep_pending(&pending)?;
-        Ok(pending)
-    }
-
-    fn keep_pending(&self, pending: &Pending) -> anyhow::Result<()> {
-        let path = pending_path(&self.context.data, self.datanet, pending.text_root);
-        write_atomic(&path, &serde_json::to_vec(pending)?, 0o600).with_context(|| format!("{}", path.display()))
-    }
-
-    /// The salt and place of this text's commitment, made now unless an earlier run did.
-    async fn commit(&mut self, plain: Hash32, root: Hash32, file_root: Hash32) -> anyhow::Result<(Hash32, Priority)> {
-        let pending = Pending { registered: Some(root), ..self.pending(plain, file_root)? };
-        self.keep_pending(&pending)?;
-        let made = commitment(pending.salt, root, self.me);
-        if let Some(priority) = self.chain.client.commitment_of(made, self.me).await? {
-            return Ok((pending.salt, priority));
-        }
-        let (priority, sent) = self.chain.client.commit(made).await?;
-        self.spent.add(&sent);
-        Ok((pending.salt, priority))
     }
 
     /// Signs the contribution and brings it on the chain; the shard is on this disk before.
-    #[expect(clippy::too_many_arguments, reason = "what a contribution is made of; each is used once")]
-    async fn accept(
-        &mut self,
-        rows: &Rows,
-        encoded: &Encoded,
-        object: Vec<u8>,
-        salt: Hash32,
-        text_salt: Option<Hash32>,
-        licence: &Licence,
-        verdict: &Signed<GateReport>,
-    ) -> anyhow::Result<u64> {
-        let text = contribution_text(&rows.documents);
-        keep(&self.context.data, encoded.manifest.text_root(), &object)?;
+    pub(super) async fn accept(&self, way: &mut Way) -> anyhow::Result<()> {
+        let Passed { verdict, object, encoded, text } = *way.passed.take().context("what is accepted has passed the gate")?;
+        let committed = way.committed.context("what is accepted was committed to")?;
+        let (data, root) = (self.context.data.clone(), encoded.manifest.text_root());
+        blocking(move || keep(&data, root, &object)).await?;
         let document = contribution::Contribution {
             datanet: self.datanet,
             contributor: self.me,
-            text_root: encoded.manifest.text_root(),
-            text_bytes: text.len() as u64,
-            documents: u32::try_from(rows.documents.len())?,
-            salt,
-            licence: keccak(&[licence.as_str().as_bytes()]),
+            text_root: root,
+            text_bytes: text.bytes,
+            documents: text.documents,
+            salt: committed.salt,
+            licence: keccak(&[self.licence.as_str().as_bytes()]),
             object: encoded.manifest.id(),
         };
         let client = &self.chain.client;
         let signed = Signed::new(client.account("signing a contribution")?, &client.domains(), document);
-        let (number, sent) = client.accept(&signed, verdict, private::top(text.as_bytes(), text_salt)).await?;
-        self.spent.add(&sent);
+        let (number, sent) = client.accept(&signed, &verdict, text.top).await?;
+        self.spend(&sent);
         self.context.output.note(&format!("accepted as contribution {number}; spreading {} fragments", encoded.fragments.len()));
-        Ok(number)
+        let (text_bytes, documents) = (text.bytes, text.documents);
+        way.accepted = Some((Facts { number, text_root: root, text_bytes, documents, priority: committed.priority }, encoded));
+        Ok(())
+    }
+
+    /// Makes sure that a shard's fragments lie where they belong; its records have served then.
+    pub(super) async fn bring(&self, way: &mut Way) -> anyhow::Result<Contributed> {
+        let (facts, encoded) = match way.accepted.take() {
+            Some(accepted) => accepted,
+            None => self.found(way).await?,
+        };
+        let dropped = match &way.earlier {
+            Some(_) => Vec::new(),
+            None => way.dropped(),
+        };
+        let mut done = self.spread(facts, encoded, dropped).await?;
+        way.records.iter().for_each(|plain| forget(&self.context.data, self.datanet, *plain));
+        if way.earlier.is_none() {
+            let Remarks { notes, approved_by } = std::mem::take(&mut way.remarks);
+            (done.notes, done.approved_by, done.redacted) = (notes, approved_by, way.cut.redacted.clone());
+        }
+        Ok(done)
     }
 
     /// A contribution that the chain has: only its fragments may be missing.
-    pub(super) async fn go_on(&mut self, accepted: &Accepted, rows: &Rows) -> anyhow::Result<Contributed> {
+    async fn found(&self, way: &Way) -> anyhow::Result<(Facts, Encoded)> {
+        let accepted = way.earlier.clone().context("what is spread is accepted")?;
+        erased::check_contribution(&*self.chain.state().await?, &accepted)?;
         let number = accepted.number;
-        erased::check_contribution(&*self.chain.state().await?, accepted)?;
         self.context
             .output
             .note(&format!("this is your contribution {number} already; making sure that its fragments lie where they belong"));
-        let encoded = same_object(&self.context.data, accepted, rows)?;
         let facts = Facts {
             number,
             text_root: accepted.text_root,
@@ -328,14 +429,21 @@ impl Run<'_> {
             documents: accepted.documents,
             priority: accepted.priority,
         };
-        let done = self.spread(facts, encoded, Vec::new()).await?;
-        forget(&self.context.data, self.datanet, rows.text_root());
-        Ok(done)
+        let (data, read) = (self.context.data.clone(), way.reading());
+        Ok((facts, blocking(move || same_object(&data, &accepted, read)).await?))
+    }
+
+    fn spend(&self, sent: &Sent) {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).add(sent);
     }
 }
 
 impl Spent {
-    fn add(&mut self, sent: &chain_bridge::client::send::Sent) {
+    fn add(&mut self, sent: &Sent) {
+        // Two shards of one text have one commitment.
+        if self.transactions.contains(&sent.transaction) {
+            return;
+        }
         self.transactions.push(sent.transaction);
         self.gas += sent.gas_used;
         let gas = Amount(u128::from(sent.gas_used).saturating_mul(sent.gas_price));

@@ -1,13 +1,14 @@
-use chain_bridge::registry::{Event, Logged};
+use chain_bridge::registry::{Event, Logged, State};
 use storage::{
     datanet::{self, Document, Report, contribution_text, shard},
-    erasure::{self, Encoded},
+    erasure::{self, Encoded, Profile},
 };
 use types::{id::AssetId, text::text_root, time::BlockRef};
 
 use super::{
     cut::Spot,
-    pending::{Pending, forget, pending_path, same_object},
+    pending::{Pending, Unfinished, forget, pending_path, same_object},
+    rows::Rows,
     *,
 };
 use crate::{
@@ -24,9 +25,8 @@ fn documents(texts: &[&str]) -> Vec<Document> {
 
 fn rows(texts: &[&str]) -> Rows {
     let documents = documents(texts);
-    let file_root = text_root(contribution_text(&documents).as_bytes());
     let spots = (1..).map(|row| Spot { file: 0, row }).take(documents.len()).collect();
-    Rows { spots, documents, names: Arc::new(vec!["a.jsonl".into()]), dropped: Vec::new(), redacted: Vec::new(), file_root }
+    Rows { spots, documents, names: Arc::new(vec!["a.jsonl".into()]), dropped: Vec::new(), redacted: Vec::new() }
 }
 
 /// Books with one accepted contribution of `contributor`.
@@ -111,18 +111,20 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     let data = DataDir::new(folder.path());
     let (file, left) = (rows(&["copy", "new"]), documents(&["new"]));
     let (state, encoded) = books(ME, &left);
-    let found = |me| unfinished(&data, &state, NET, me, file.file_root).unwrap().map(|accepted| accepted.object);
+    let file_root = file.text_root();
+    let found = |me| Unfinished::read(&data, &state, NET, me).unwrap().of(file_root).map(|accepted| accepted.object);
     assert_eq!(found(ME), None);
     let root = encoded.manifest.text_root();
-    let pending =
-        Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root: file.file_root, text_salt: None, registered: None };
+    let pending = Pending { datanet: NET, text_root: root, salt: Hash32::ZERO, file_root, text_salt: None, registered: None };
     write_atomic(&pending_path(&data, NET, root), &serde_json::to_vec(&pending).unwrap(), 0o600).unwrap();
     assert_eq!(found(ME), Some(encoded.manifest.id()));
     assert_eq!(found(Address([2; 20])), None, "somebody else's");
     let accepted = state.contributions(NET).next().unwrap();
-    assert!(same_object(&data, accepted, &file).is_err(), "the file alone does not give the accepted shard");
+    let of_file = || Ok(file.documents.clone());
+    assert!(same_object(&data, accepted, of_file).is_err(), "the file alone does not give the accepted shard");
     keep(&data, root, &shard::encode(&left).unwrap()).unwrap();
-    assert_eq!(same_object(&data, accepted, &file).unwrap().manifest, encoded.manifest);
+    assert_eq!(same_object(&data, accepted, of_file).unwrap().manifest, encoded.manifest);
+    assert_eq!(Unfinished::read(&data, &state, NET, ME).unwrap().records(file_root), [root]);
     forget(&data, NET, root);
     assert_eq!(found(ME), None);
 }
