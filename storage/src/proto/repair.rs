@@ -95,9 +95,10 @@ impl Default for Config {
 
 impl Config {
     /// Rest after work that did not store all. Who stored nothing in its turn leaves it to the backups: a line or disk that is too slow fails the next
-    /// time as well, and while it announces its attempts nobody else begins, for the rest of the epoch.
+    /// time as well, and while it announces its attempts nobody else begins, for the rest of the epoch. The backups begin one after the other, each
+    /// [`Config::takeover_after`] later than the one before it: the rest lasts until the last of them has had its turn.
     fn rest(&self, is_in_vain: bool) -> Duration {
-        let turns = u32::try_from(COORDINATORS).expect("coordinators are few");
+        let turns = 1 + (1..u32::try_from(COORDINATORS).expect("coordinators are few")).sum::<u32>();
         if is_in_vain { self.takeover_after * turns } else { self.retry_after }
     }
 }
