@@ -48,6 +48,8 @@ use super::placement::{Assignment, Move, Site};
 
 /// Most objects watched: 5,000 are 20 GiB of fragments at 16/48; two hundred times that is more than a disk of today holds.
 pub const OBJECTS_MAX: usize = 1 << 20;
+/// Longest that an operator without room is left alone. 6 h: a disk is emptied or a larger one built in within hours, and an ad that says so is heard at once.
+const FULL_REST_MAX: Duration = Duration::from_secs(6 * 3_600);
 
 /// How patient and how generous repair is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +133,12 @@ pub enum Input {
     Unfit {
         /// All of them.
         operators: BTreeSet<Address>,
+    },
+    /// An operator refused a fragment for want of room. It is asked for nothing for twice [`Config::retry_after`], twice as long each time it refuses
+    /// again, six hours at most, until it has taken something.
+    Full {
+        /// Who.
+        operator: Address,
     },
     /// A holder that answers does not have the fragment it should: it said so, or an audit failed.
     Damaged {
@@ -254,6 +262,8 @@ pub struct Repair {
     sites: BTreeMap<Address, Site>,
     presence: BTreeMap<Address, Presence>,
     unfit: BTreeSet<Address>,
+    /// Operators that had no room: how often in a row, and until when they are left alone.
+    full: BTreeMap<Address, (u32, Time)>,
     objects: BTreeMap<BlobId, Object>,
     budget: Budget,
     looked: Option<Time>,
@@ -272,6 +282,7 @@ impl Repair {
             sites: BTreeMap::new(),
             presence: BTreeMap::from([(me, Presence::Online)]),
             unfit: BTreeSet::new(),
+            full: BTreeMap::new(),
             objects: BTreeMap::new(),
             budget,
             looked: None,
@@ -321,12 +332,16 @@ impl Repair {
                 (self.seed, self.epoch_began) = (seed, now);
                 self.objects.values_mut().for_each(|object| object.elected = elect(seed, &object.assignment));
             }
-            Input::Operators { sites } => self.sites = sites,
+            Input::Operators { sites } => {
+                self.full.retain(|operator, _| sites.contains_key(operator));
+                self.sites = sites;
+            }
             Input::Watch { assignment, fragment_bytes } => self.watch(assignment, fragment_bytes),
             Input::Forget { object } => drop(self.objects.remove(&object)),
             Input::Seen { operator, is_online } => self.seen(now, operator, is_online),
             Input::Gone { operator } => drop(self.presence.insert(operator, Presence::Gone)),
             Input::Unfit { operators } => self.unfit = operators,
+            Input::Full { operator } => self.refused(now, operator),
             Input::Damaged { object, fragment } => {
                 if let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment).is_some()) {
                     object.damaged.insert(fragment);
@@ -374,6 +389,12 @@ impl Repair {
         }
     }
 
+    fn refused(&mut self, now: Time, operator: Address) {
+        let times = self.full.get(&operator).map_or(1, |(times, _)| times.saturating_add(1));
+        let rest = self.config.retry_after.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(FULL_REST_MAX);
+        self.full.insert(operator, (times, now.after(rest)));
+    }
+
     fn announced(&mut self, now: Time, object: BlobId, by: Address) {
         let Some(known) = self.objects.get_mut(&object) else { return };
         if by != self.me && known.elected.contains(&by) {
@@ -401,6 +422,10 @@ impl Repair {
         for fragment in work.targets.intersection(stored) {
             known.damaged.remove(fragment);
             known.counted.remove(fragment);
+            let moved = work.moves.iter().find(|step| step.fragment == *fragment).map(|step| step.to);
+            if let Some(holder) = moved.or_else(|| known.assignment.holder(*fragment)) {
+                self.full.remove(&holder);
+            }
         }
         for step in work.moves.into_iter().filter(|step| stored.contains(&step.fragment)) {
             // Somebody else may have moved it meanwhile; then the better of both stands, and all are told of both.
@@ -474,14 +499,15 @@ impl Repair {
             now >= since.max(free)
         });
         // A holder mends its own damaged fragment without being elected: nobody else would, and the fragment stays where it is.
-        let is_own_damaged = object.damaged.iter().any(|fragment| object.assignment.holder(*fragment) == Some(self.me));
+        let is_own_damaged =
+            !self.is_full(now, self.me) && object.damaged.iter().any(|fragment| object.assignment.holder(*fragment) == Some(self.me));
         (is_turn || is_own_damaged).then(|| (time_left(health.profile, health.left(), object.losses.len()), id, is_turn))
     }
 
     fn start(&mut self, now: Time, id: BlobId, health: &Health, is_turn: bool) -> Vec<Output> {
         let needed = usize::from(health.profile.data());
         let under_way = self.objects.values().filter(|object| object.work.is_some()).count();
-        let unfit = self.unfit_now();
+        let unfit = self.unfit_now(now);
         let object = self.objects.get_mut(&id).expect("only objects that are watched are started");
         if !health.is_readable() {
             let is_new = !std::mem::replace(&mut object.is_stuck, true);
@@ -512,10 +538,15 @@ impl Repair {
         is_turn.then_some(Output::Announce { object: id }).into_iter().chain([rebuild]).collect()
     }
 
-    /// Who takes no fragment now: who was told unfit, and who does not answer.
-    fn unfit_now(&self) -> BTreeSet<Address> {
+    /// Who takes no fragment now: who was told unfit, who had no room lately, and who does not answer.
+    fn unfit_now(&self, now: Time) -> BTreeSet<Address> {
         let is_away = |operator: &&Address| self.presence.get(operator) != Some(&Presence::Online);
-        self.sites.keys().filter(is_away).chain(&self.unfit).copied().collect()
+        let full = self.full.keys().filter(|operator| self.is_full(now, **operator));
+        self.sites.keys().filter(is_away).chain(&self.unfit).chain(full).copied().collect()
+    }
+
+    fn is_full(&self, now: Time, operator: Address) -> bool {
+        self.full.get(&operator).is_some_and(|(_, until)| *until > now)
     }
 }
 

@@ -41,6 +41,8 @@ struct Net {
     works: Vec<(Time, Address, Work)>,
     moves: Vec<Move>,
     stuck: Vec<(Address, BlobId)>,
+    /// Who has no room, though nobody was told.
+    full: BTreeSet<Address>,
 }
 
 impl Net {
@@ -57,6 +59,7 @@ impl Net {
             works: Vec::new(),
             moves: Vec::new(),
             stuck: Vec::new(),
+            full: BTreeSet::new(),
         };
         for index in 0..objects {
             let rules = Rules::of(profile, BTreeSet::new());
@@ -136,6 +139,10 @@ impl Net {
         let mut stored = BTreeSet::new();
         let reached: Vec<_> = work.targets.iter().filter(|(_, holder)| is_enough && self.hears(me, *holder)).collect();
         for (fragment, holder) in reached {
+            if self.full.contains(holder) {
+                assert!(self.cores.get_mut(&me).unwrap().handle(self.now, Input::Full { operator: *holder }).is_empty());
+                continue;
+            }
             stored.insert(*fragment);
             self.stored.entry((work.object, *fragment)).or_default().insert(*holder);
         }
@@ -311,6 +318,45 @@ fn a_holder_mends_its_own_damaged_fragment_alone_and_keeps_it() {
     assert!(net.moves.is_empty() && !work.sources.contains(&(5, holder)));
     let health = net.cores[&holder].health(net.now, object(1)).unwrap();
     assert_eq!((health.left(), health.held()), (12, 12));
+}
+
+#[test]
+fn an_operator_without_room_is_left_alone_longer_and_longer_and_the_next_rank_holds_instead() {
+    let mut net = Net::new(40, 20, code(4, 12), &Config::default());
+    net.set(0..14, (false, 0));
+    net.full = (14..20).map(operator).collect();
+    net.run(4 * 60 + 120);
+    assert!(net.left(39).iter().all(|left| *left >= 8), "{:?}", net.left(39));
+    assert!(net.moves.iter().all(|step| !net.full.contains(&step.to)));
+    let mut times = BTreeMap::<_, u32>::new();
+    for (_, me, work) in &net.works {
+        work.targets.iter().filter(|(_, to)| net.full.contains(to)).for_each(|(_, to)| *times.entry((*me, *to)).or_default() += 1);
+    }
+    // Two hours hold 24 waits of five minutes, and four of 10, 20, 40 and 80.
+    assert!(!times.is_empty() && times.values().all(|times| *times <= 4), "{times:?}");
+    net.full.clear();
+    net.set(20..30, (false, 0));
+    net.run(24 * 60);
+    assert!(net.left(39).iter().all(|left| *left >= 8), "{:?}", net.left(39));
+    assert!(net.moves.iter().any(|step| (14..20).contains(&step.to.0[0])), "with room they hold again");
+}
+
+#[test]
+fn a_refusal_doubles_the_rest_up_to_six_hours() {
+    let config = Config::default();
+    let (me, full) = (operator(0), operator(1));
+    let mut core = Repair::new(me, config, Time(0));
+    core.handle(Time(0), Input::Operators { sites: sites(30) });
+    let mut rests = Vec::new();
+    for _ in 0..9 {
+        core.handle(Time(0), Input::Full { operator: full });
+        let until = core.full[&full].1;
+        assert!(core.is_full(Time(until.0 - 1), full) && !core.is_full(until, full));
+        rests.push(until.0 / MINUTE);
+    }
+    assert_eq!(rests, [10, 20, 40, 80, 160, 320, 360, 360, 360]);
+    core.handle(Time(0), Input::Operators { sites: sites(1) });
+    assert!(core.full.is_empty(), "who is registered no more is forgotten");
 }
 
 #[test]
