@@ -14,6 +14,7 @@ pub mod members;
 pub mod placing;
 pub mod review;
 pub mod seals;
+pub mod seeds;
 pub mod serving;
 pub mod shards;
 pub mod spread;

@@ -151,6 +151,52 @@ fn an_object_falls_with_the_last_contribution_that_names_it_and_comes_back_with_
     assert_eq!(unknown, ViewError::Unknown { block: 24, log: 7, what: "contribution 8 of Datanet 2".into() });
 }
 
+/// What a look at every contribution finds.
+fn found_by_looking(state: &State, object: BlobId) -> Option<(AssetId, u64)> {
+    let datanets = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
+    let mut all = datanets.flat_map(|asset| state.live_contributions(asset.id));
+    all.find(|accepted| accepted.object == object).map(|accepted| (accepted.datanet, accepted.number))
+}
+
+#[test]
+fn an_object_is_found_with_the_block_that_accepted_it_as_long_as_a_contribution_that_stays_names_it() {
+    let mut state = world();
+    let object = BlobId([5; 32]);
+    let found = |state: &State| {
+        let found = state.contribution_of(object).map(|(accepted, _)| (accepted.datanet, accepted.number));
+        assert_eq!(found, found_by_looking(state, object));
+        found.map(|(_, number)| (number, state.contribution_of(object).map(|(_, block)| block)))
+    };
+    let hash = |number| Some(block(number, 0).hash);
+    assert_eq!(found(&state), Some((2, hash(8))), "the first in priority");
+    for (number, place, next) in [(20, 2, Some((1, hash(6)))), (21, 1, Some((0, hash(5)))), (22, 0, None)] {
+        state.apply(&erased(number, 0, place)).unwrap();
+        assert_eq!(found(&state), next);
+    }
+    state.apply(&accepted(23, 9, 22, 0)).unwrap();
+    assert_eq!((found(&state), state.contribution_of(BlobId([6; 32]))), (Some((9, hash(23))), None));
+}
+
+#[test]
+fn an_object_that_another_block_accepted_after_a_reorganisation_has_that_block() {
+    let mut view = View { finalized: world().into(), latest: world().into(), ..View::new() };
+    let object = BlobId([9; 32]);
+    let in_block = |branch: u8| {
+        let mut logged = accepted(20, 3, 19, 0);
+        logged.block = block(20, branch);
+        if let Event::Accepted { object: named, .. } = &mut logged.event {
+            *named = object;
+        }
+        logged
+    };
+    view.apply(block(20, 1), vec![in_block(1)]).unwrap();
+    assert_eq!(view.latest().contribution_of(object).map(|(_, hash)| hash), Some(block(20, 1).hash));
+    view.rollback(19).unwrap();
+    assert_eq!(view.latest().contribution_of(object), None);
+    view.apply(block(20, 2), vec![in_block(2)]).unwrap();
+    assert_eq!(view.latest().contribution_of(object).map(|(_, hash)| hash), Some(block(20, 2).hash));
+}
+
 #[test]
 fn a_request_that_a_reorganisation_takes_out_was_none() {
     let mut view = View { finalized: world().into(), latest: world().into(), ..View::new() };

@@ -1,7 +1,8 @@
 //! The node's bulk side: holds fragments, answers for them, and provides adapters.
 //!
 //! Carries messages between streams, the store and the pure rules: `storage::proto::provide` says how much is served at once and whether a
-//! fragment may be kept, the record of an object's holders ([`super::keeping`]), or before there is one [`placing`], which fragment is this node's. A fragment whose contribution is not on the chain yet is waited for, since
+//! fragment may be kept, the record of an object's holders ([`super::keeping`]) which fragment is this node's. Before there is a record the sender names all holders, and
+//! [`placing::check`] says whether they are those of the rule. A fragment whose contribution is not on the chain yet is waited for, since
 //! its sender may be a block ahead. Every request has a deadline; the tasks end with [`Serving::run`].
 
 use std::{
@@ -20,12 +21,13 @@ use storage::{
     erasure::{MANIFEST_BYTES_MAX, ObjectManifest},
     proto::{
         message::{MESSAGE_BYTES_MAX, Refusal, Reply, Request},
-        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, plan_put},
+        placement::Rules,
+        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, misplaced, plan_put},
     },
     store::{Store, StoreError},
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-use types::id::{BlobId, NodeId};
+use types::id::{Address, BlobId, NodeId};
 
 use super::{
     auditing::{AUDIT_ALPN, Auditing},
@@ -165,8 +167,8 @@ impl Holder {
         // Given back also when this task is dropped half-way.
         let _open = Open { holder: self, ticket: Some(ticket) };
         let reply = match request {
-            Request::Put { manifest, index, fragment } => {
-                let putting = timeout(SERVE_LIMIT, self.put(manifest, index, fragment));
+            Request::Put { manifest, index, fragment, holders } => {
+                let putting = timeout(SERVE_LIMIT, self.put(manifest, index, fragment, holders));
                 putting.await.context("keeping a fragment took too long")?
             }
             Request::Locate { object } => self.blocking(move |store| located(store, object)).await,
@@ -195,11 +197,14 @@ impl Holder {
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Refusal::Failed)?
     }
 
-    async fn put(&self, manifest: Vec<u8>, index: u8, fragment: Vec<u8>) -> Result<Reply, Refusal> {
+    async fn put(&self, manifest: Vec<u8>, index: u8, fragment: Vec<u8>, holders: Vec<Address>) -> Result<Reply, Refusal> {
         let assigned = match ObjectManifest::decode(&manifest) {
-            Ok(manifest) => self.assigned(&manifest).await.map_err(|error| {
-                tracing::warn!(error = format!("{error:#}"), "cannot look up where a fragment belongs");
-                Refusal::Failed
+            Ok(manifest) => self.assigned(&manifest, &holders).await.map_err(|error| match error {
+                Unassigned::Misplaced(refusal) => refusal,
+                Unassigned::Failed(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "cannot look up where a fragment belongs");
+                    Refusal::Failed
+                }
             })?,
             // The plan refuses it in words.
             Err(_) => None,
@@ -210,18 +215,24 @@ impl Holder {
             if let Some(refusal) = keeping.erased(BlobId::of(&manifest)).map_err(|_| Refusal::Failed)? {
                 return Err(refusal);
             }
-            let facts = PutFacts { free_bytes: store.free_bytes(), assigned };
-            let PutPlan { manifest, fragment } = plan_put(&manifest, index, fragment, |_| facts)?;
-            store.put_fragment(&manifest, &fragment).map_err(|error| failed(&error))?;
+            let facts = PutFacts { free_bytes: store.free_bytes().map_err(|error| failed(&error))?, assigned };
+            let kept = plan_put(&manifest, index, fragment, |_| facts).and_then(|PutPlan { manifest, fragment }| {
+                store.put_fragment(&manifest, &fragment).map_err(|error| failed(&error))?;
+                Ok((manifest, fragment))
+            });
+            if let Err(Refusal::Full { need, .. }) = &kept {
+                keeping.no_room(*need);
+            }
+            let (manifest, fragment) = kept?;
             tracing::info!(object = %manifest.id(), index, bytes = fragment.bytes().len(), "keeping a fragment");
             Ok(Reply::Stored { object: manifest.id(), index })
         })
         .await
     }
 
-    /// This node's fragment of an object: by the record of its holders if there is one, else the one that placement gives it once the object's
-    /// contribution is on the chain.
-    async fn assigned(&self, manifest: &ObjectManifest) -> anyhow::Result<Option<u8>> {
+    /// This node's fragment of an object: by the record of its holders if there is one, else by the `holders` that the sender names once the object's
+    /// contribution is on the chain, if these are those of the rule.
+    async fn assigned(&self, manifest: &ObjectManifest, holders: &[Address]) -> Result<Option<u8>, Unassigned> {
         let (keeping, object) = (&self.keeping, manifest.id());
         let mut snapshots = keeping.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| placing::registered(&snapshot.latest, object).is_some());
@@ -229,12 +240,34 @@ impl Holder {
             Ok(seen) => drop(seen.context("the chain is no longer followed")?),
             Err(_) => return Ok(None),
         }
-        let registered = keeping.registered(object).await?;
+        let registered = keeping.registered(object)?;
         if let Some(record) = keeping.record(object)? {
             return Ok(registered.assignment(&record)?.held_by(keeping.me()));
         }
         let Registered { accepted, seed, rules } = &registered;
-        Ok(placing::assigned(accepted, manifest, *seed, &keeping.storers().await?, &rules.regions, keeping.me()))
+        let mine = holders.iter().position(|holder| *holder == keeping.me()).and_then(|index| u8::try_from(index).ok());
+        if accepted.text_root != manifest.text_root() || mine.is_none() {
+            return Ok(None);
+        }
+        let (profile, storers) = (manifest.profile(), keeping.storers().await?);
+        let rules = Rules::of(profile, rules.regions.clone());
+        placing::check(*seed, object, profile, holders, &storers, &rules).map_err(|error| Unassigned::Misplaced(misplaced(object, &error)))?;
+        keeping.note_checked(object, holders)?;
+        Ok(mine)
+    }
+}
+
+/// Why it is not known which fragment is this node's.
+enum Unassigned {
+    /// The holders that were named are not those of the rule.
+    Misplaced(Refusal),
+    /// This node's own failure.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Unassigned {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -267,9 +300,10 @@ fn failed(error: &StoreError) -> Refusal {
     if matches!(error, StoreError::Void { .. }) {
         return Refusal::Invalid { detail: error.to_string() };
     }
-    tracing::error!(%error, "the store failed");
-    match error {
-        StoreError::Full { used, capacity, need } => Refusal::Full { free: capacity.saturating_sub(*used), need: *need },
-        _ => Refusal::Failed,
+    if let Some((free, need)) = error.no_room() {
+        tracing::warn!(%error, "a fragment is not kept");
+        return Refusal::Full { free, need };
     }
+    tracing::error!(%error, "the store failed");
+    Refusal::Failed
 }

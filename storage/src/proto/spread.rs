@@ -123,6 +123,12 @@ impl SpreadError {
         let is_refused = self.failures.values().any(|(_, failure)| is_object(failure));
         (!is_refused).then(|| self.failures.values().map(|(holder, _)| *holder).collect())
     }
+
+    /// Holders that had no room.
+    pub fn full(&self) -> BTreeSet<NodeId> {
+        let full = self.failures.values().filter(|(_, failure)| matches!(failure, Failure::Refused(Refusal::Full { .. })));
+        full.map(|(holder, _)| *holder).collect()
+    }
 }
 
 fn list(failures: &BTreeMap<u8, (NodeId, Failure)>) -> String {
@@ -357,7 +363,7 @@ mod tests {
         }
         let outputs = first.handle(Time(0), refused(1, Refusal::Full { free: 1, need: 2 }).unwrap());
         let [Output::Done(Err(error))] = outputs.as_slice() else { panic!("{outputs:?}") };
-        assert_eq!(error.unwilling(), Some(BTreeSet::from([node(1)])));
+        assert_eq!((error.unwilling(), error.full()), (Some(BTreeSet::from([node(1)])), BTreeSet::from([node(1)])));
         // The one that was drawn in its place was to hold another fragment before, which the next rank has now.
         let mut second = Spread::new(OBJECT, [node(0), node(2), node(9)], Config::default()).after(&first.stored());
         let sent = [Output::Send { to: node(2), index: 1 }, Output::Send { to: node(9), index: 2 }];

@@ -179,9 +179,9 @@ async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) ->
 /// Checks one entry: the record stands, names the node, and the manifest is the object's.
 async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> anyhow::Result<storage::proto::audit::Holding> {
     let record = Record::decode(&listed.record)?;
-    let registered = keeping.registered(record.object()).await?;
+    let registered = keeping.registered(record.object())?;
     let own = keeping.record(record.object())?;
-    registered.check(&keeping.chain, keeping.epoch_blocks, &record, own.as_ref()).await?;
+    registered.check(&keeping.seeds, &record, own.as_ref()).await?;
     let record = match own {
         Some(mut own) => own.merge(&record).map(|_| own)?,
         None => record,

@@ -36,7 +36,7 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
                 continue;
             }
             // The record of an object that the chain does not know any more, or that was erased on request, says nothing.
-            if let Ok(registered) = keeping.registered(record.object()).await {
+            if let Ok(registered) = keeping.registered(record.object()) {
                 all.insert(record.object(), registered.assignment(record)?);
             }
         }

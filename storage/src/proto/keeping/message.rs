@@ -61,6 +61,13 @@ pub enum Reply {
     Taken(Signed65),
     /// No, with the reason.
     Refused(String),
+    /// There is no room for the fragment.
+    Full {
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        need: u64,
+    },
 }
 
 fn part(w: Writer, bytes: &[u8]) -> Writer {
@@ -129,6 +136,7 @@ impl Reply {
                 let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
                 part(Writer::new().u8(3), &reason.as_bytes()[..end]).finish()
             }
+            Self::Full { free, need } => Writer::new().u8(4).u64(*free).u64(*need).finish(),
         }
     }
 
@@ -146,7 +154,8 @@ impl Reply {
             1 => Self::Heard,
             2 => Self::Taken(signature(&mut r)?),
             3 => Self::Refused(String::from_utf8_lossy(&read_part(&mut r, "reason", REASON_BYTES_MAX)?).into_owned()),
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 3" }),
+            4 => Self::Full { free: r.u64("free")?, need: r.u64("need")? },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
         };
         r.finish().map(|()| reply)
     }
@@ -171,7 +180,9 @@ mod tests {
             for ask in [Ask::Record(BlobId(object)), Ask::Tell(a.clone()), Ask::Announce(BlobId(object)), Ask::Take(Box::new(take))] {
                 prop_assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
             }
-            for reply in [Reply::Record { record: a.clone(), indices: b }, Reply::Heard, Reply::Taken(Signed65([7; 65])), Reply::Refused(text)] {
+            let full = Reply::Full { free: u64::from_be_bytes(object[..8].try_into().unwrap()), need: 7 };
+            let record = Reply::Record { record: a.clone(), indices: b };
+            for reply in [record, Reply::Heard, Reply::Taken(Signed65([7; 65])), Reply::Refused(text), full] {
                 prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
             }
             let _ = (Ask::decode(&c), Reply::decode(&a));
