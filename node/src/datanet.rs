@@ -6,6 +6,7 @@
 //! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
+pub mod copies;
 pub mod erased;
 pub mod exchange;
 pub mod fetching;

@@ -59,7 +59,7 @@ use crate::{
     command::Context,
     config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
-    datanet::{Shards, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
+    datanet::{Shards, copies::Copies, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
     payouts::Payouts,
     peers,
     service::{
@@ -284,7 +284,7 @@ impl Node {
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint()));
+        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint(), Copies::of_node(&config.keeping)));
         let offers = Arc::new(RwLock::new(Offers::new()));
         let (waiting_sender, waiting) = watch::channel(vec!["the node is starting".to_owned()]);
         if let Some(engine) = &engine {
@@ -662,14 +662,12 @@ impl Front {
             }
         }
         let mut services = Services::default();
-        for (is_on, service) in
-            [
-                (!bases.is_empty(), Services::INFERENCE),
-                (config.storage, Services::STORAGE),
-                (config.storage && self.keeping.has_room(), Services::ROOM),
-                (config.indexer, Services::INDEXER),
-            ]
-        {
+        for (is_on, service) in [
+            (!bases.is_empty(), Services::INFERENCE),
+            (config.storage, Services::STORAGE),
+            (config.storage && self.keeping.has_room(), Services::ROOM),
+            (config.indexer, Services::INDEXER),
+        ] {
             if is_on {
                 services = services.with(service);
             }

@@ -117,7 +117,14 @@ pub fn profile(storers: &Storers, regions: &BTreeSet<Region>) -> Profile {
 ///
 /// # Errors
 /// [`Misplaced`].
-pub fn check(seed: Hash32, object: BlobId, profile: Profile, holders: &[Address], storers: &Storers, rules: &Rules) -> Result<(), Misplaced> {
+pub fn check(
+    seed: Hash32,
+    object: BlobId,
+    profile: Profile,
+    holders: &[Address],
+    storers: &Storers,
+    rules: &Rules,
+) -> Result<(), Misplaced> {
     placement::check(seed, object, profile, holders, View { sites: &sites(storers), full: &full(storers) }, rules)
 }
 
@@ -164,10 +171,14 @@ mod tests {
         assert_eq!(full(&storers).len(), 40);
         let (profile, object, seed) = (Profile::new(4, 12).unwrap(), BlobId([2; 32]), Hash32([1; 32]));
         let rules = Rules::of(profile, BTreeSet::new());
-        let placed = placement::place(seed, object, profile, &View { sites: &sites(&storers), full: &full(&storers) }.takers(), &rules).unwrap();
+        let placed =
+            placement::place(seed, object, profile, &View { sites: &sites(&storers), full: &full(&storers) }.takers(), &rules).unwrap();
         assert!(placed.iter().all(|holder| storers[holder].has_room));
         assert_eq!(check(seed, object, profile, &placed, &storers, &rules), Ok(()));
-        assert!(matches!(check(seed, object, profile, &placed, &many(90), &rules), Err(Misplaced::PassedOver { .. })), "to who heard of no full disk");
+        assert!(
+            matches!(check(seed, object, profile, &placed, &many(90), &rules), Err(Misplaced::PassedOver { .. })),
+            "to who heard of no full disk"
+        );
         assert!(check_sites(&placed, &storers, &Rules::of(profile, germany)).is_err());
     }
 

@@ -189,7 +189,7 @@ impl Gate {
         if report.accepted {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
-            self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+            self.shards.keep(&state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
         }
         self.verdict(&card, place, open, &report, coded)
     }
@@ -271,7 +271,7 @@ impl Gate {
         };
         let kept = Arc::new(self.queue.shard(case).await?);
         let coded = self.coded(state, open, Arc::clone(&kept)).await?;
-        self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        self.shards.keep(state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
         self.verdict(card, place, open, &report, Some(coded))
     }
 
@@ -327,6 +327,9 @@ impl Gate {
         }
         let asset = state.asset(datanet).ok_or_else(|| away(format!("Datanet {datanet} is not registered")))?;
         let card = card_of(asset)?;
+        if let Err(outside) = self.shards.copies().may_keep(state, datanet) {
+            return Err(away(format!("this gate keeps a copy of what it lets in, and may not: {outside}")));
+        }
         if card.policy().contributors == Contributors::Listed
             && open.contributor != asset.owner()
             && !members::contributors(&self.data, datanet)?.contains(&open.contributor)

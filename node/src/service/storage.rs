@@ -251,7 +251,8 @@ impl Holder {
         }
         let (profile, storers) = (manifest.profile(), keeping.storers().await?);
         let rules = Rules::of(profile, rules.regions.clone());
-        placing::check(*seed, object, profile, holders, &storers, &rules).map_err(|error| Unassigned::Misplaced(misplaced(object, &error)))?;
+        placing::check(*seed, object, profile, holders, &storers, &rules)
+            .map_err(|error| Unassigned::Misplaced(misplaced(object, &error)))?;
         keeping.note_checked(object, holders)?;
         Ok(mine)
     }

@@ -15,7 +15,7 @@ use super::{
     network::Network,
 };
 use crate::{
-    datanet::{Shards, local, resolve},
+    datanet::{Shards, copies::Copies, local, placing, resolve},
     output::table,
 };
 
@@ -58,6 +58,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (asset, card) = resolve(&state, &args.datanet)?;
     let wanted = readable(context, &state, asset.id, None)?;
     let mut network: Option<(Network, Shards)> = None;
+    let keeping = context.config()?.keeping;
+    let copies = Copies::of_command(&keeping);
+    if let Some(why) = placing::may_keep(&state, asset.id, keeping.region)? {
+        context.output.note(&format!("{why}. Nodes keep to that by themselves; for the copy that is made here now you answer"));
+    }
     if card.is_private() {
         // Also what lies here is sealed: each read is entered into the Datanet's log before it is opened.
         context.data.create()?;
@@ -67,7 +72,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             joined.leave().await;
             return entered;
         }
-        let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone());
+        let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone(), copies);
         network = Some((joined, shards));
     }
     let mut export = Export::begin(&args.out, args.format, asset.id.0, card)?;
@@ -80,7 +85,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 if network.is_none() {
                     context.data.create()?;
                     let joined = Network::join(context, &args.bootstrap).await?;
-                    let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone());
+                    let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone(), copies);
                     network = Some((joined, shards));
                 }
                 let (_, shards) = network.as_ref().context("joined above")?;

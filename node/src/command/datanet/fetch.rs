@@ -12,7 +12,7 @@ use types::id::{Address, AssetId, Hash32, NodeId};
 use super::{Context, grant, network::Network};
 use crate::{
     data::write_atomic,
-    datanet::{LocalContribution, Origin, Shards, erased, resolve},
+    datanet::{LocalContribution, Origin, Shards, copies::Copies, erased, placing, resolve},
     output::table,
 };
 
@@ -106,7 +106,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         if card.is_private() {
             grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
         }
-        let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
+        let keeping = context.config()?.keeping;
+        if let Some(why) = placing::may_keep(&state, asset.id, keeping.region)? {
+            context.output.note(&format!("{why}. Nodes keep to that by themselves; for the copy that is made here now you answer"));
+        }
+        let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone(), Copies::of_command(&keeping));
         fetch(context, &args, &state, &shards, &wanted).await
     };
     let fetched = fetched.await;

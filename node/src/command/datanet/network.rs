@@ -88,7 +88,9 @@ impl Network {
 
     /// Waits until nodes that had no room say so in their ads, which others hear too; not long, since one that never does may be passed over all the same.
     pub(super) async fn hears_full(&self, full: &BTreeSet<NodeId>) -> anyhow::Result<()> {
-        let is_said = |ads: &[Arc<SignedAd>]| !ads.iter().map(|signed| signed.ad()).any(|ad| full.contains(&ad.node) && ad.services.has(Services::ROOM));
+        let is_said = |ads: &[Arc<SignedAd>]| {
+            !ads.iter().map(|signed| signed.ad()).any(|ad| full.contains(&ad.node) && ad.services.has(Services::ROOM))
+        };
         match self.overlay.wait_ads(is_said, FULL_WAIT).await {
             Ok(_) | Err(OverlayError::Timeout { .. }) => Ok(()),
             Err(error) => Err(error.into()),

@@ -184,7 +184,15 @@ mod tests {
     #[test]
     fn an_object_is_shown_with_a_letter_for_each_fragment_and_the_node_with_its_audits() {
         let text = describe(&example());
-        for part in ["#@.x#", "tides 0", "3/5", "due", "250 bytes used of 1000 (25 %), 625 free for fragments; the disk has 9000 left, of which 70 are kept", "standing  warned", "epoch 10 passed, 11 failed"] {
+        for part in [
+            "#@.x#",
+            "tides 0",
+            "3/5",
+            "due",
+            "250 bytes used of 1000 (25 %), 625 free for fragments; the disk has 9000 left, of which 70 are kept",
+            "standing  warned",
+            "epoch 10 passed, 11 failed",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         let void = format!("void      {}: its manifest was proved to be a lie", BlobId([8; 32]));

@@ -109,7 +109,9 @@ impl Run<'_> {
                 draw.leave_out(left_out.account);
                 let why = error.failures.values().find(|(node, _)| *node == left_out.node).map(|(_, failure)| failure.to_string());
                 let why = why.unwrap_or_default();
-                self.context.output.note(&format!("{} does not take its fragment ({why}): another operator is drawn in its place", left_out.account));
+                self.context
+                    .output
+                    .note(&format!("{} does not take its fragment ({why}): another operator is drawn in its place", left_out.account));
             }
             self.network.hears_full(&error.full()).await?;
             storers = self.storers(profile).await?;
