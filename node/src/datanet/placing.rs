@@ -98,6 +98,15 @@ pub fn may_keep(state: &State, datanet: AssetId, region: Option<Region>) -> anyh
     Ok(outside(&residency(state, datanet)?, region).map(|why| format!("Datanet {datanet} {why}")))
 }
 
+/// What a person in `region` is told who makes a copy of a Datanet's texts; nothing if it may lie there.
+///
+/// # Errors
+/// As [`residency`].
+pub fn told_of_copy(state: &State, datanet: AssetId, region: Option<Region>) -> anyhow::Result<Option<String>> {
+    let why = may_keep(state, datanet, region)?;
+    Ok(why.map(|why| format!("{why}. Nodes keep to that by themselves; for the copy that is made here you answer")))
+}
+
 fn outside(regions: &BTreeSet<Region>, region: Option<Region>) -> Option<String> {
     if regions.is_empty() || region.is_some_and(|region| regions.contains(&region)) {
         return None;

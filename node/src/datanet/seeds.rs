@@ -44,23 +44,24 @@ impl Seeds {
     pub async fn of(&self, epoch: u64) -> anyhow::Result<Option<Hash32>> {
         let Some(number) = epoch.checked_mul(self.epoch_blocks) else { return Ok(None) };
         let is_final = number <= self.snapshots.borrow().final_block.number;
-        through(&self.known, number, is_final, async |number| Ok(self.chain.block(number).await?.map(|block| block.hash))).await
+        let asked = async { Ok(self.chain.block(number).await?.map(|block| block.hash)) };
+        through(&self.known, number, is_final, asked).await
     }
 }
 
-/// A block's hash, asked for if it is not known; kept if it is final.
+/// A block's hash, `asked` for if it is not known; kept if it is final.
 async fn through(
     known: &Known,
     number: u64,
     is_final: bool,
-    ask: impl AsyncFnOnce(u64) -> anyhow::Result<Option<Hash32>>,
+    asked: impl Future<Output = anyhow::Result<Option<Hash32>>>,
 ) -> anyhow::Result<Option<Hash32>> {
     let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = lock().get(&number).copied();
     if kept.is_some() {
         return Ok(kept);
     }
-    let hash = ask(number).await?;
+    let hash = asked.await?;
     if let Some(hash) = hash.filter(|_| is_final) {
         let mut known = lock();
         if known.len() >= KNOWN_MAX {
@@ -81,21 +82,24 @@ mod tests {
     #[tokio::test]
     async fn what_is_final_is_asked_for_once_and_what_may_be_replaced_each_time() {
         let (known, asked) = (Known::default(), Cell::new(0));
-        let ask = async |number: u64| {
-            asked.set(asked.get() + 1);
-            Ok((number < 100).then_some(Hash32([u8::try_from(asked.get()).unwrap(); 32])))
+        let ask = |number: u64| {
+            let asked = &asked;
+            async move {
+                asked.set(asked.get() + 1);
+                Ok((number < 100).then_some(Hash32([u8::try_from(asked.get()).unwrap(); 32])))
+            }
         };
         for _ in 0..5_000 {
-            assert_eq!(through(&known, 7, true, ask).await.unwrap(), Some(Hash32([1; 32])));
+            assert_eq!(through(&known, 7, true, ask(7)).await.unwrap(), Some(Hash32([1; 32])));
         }
         assert_eq!(asked.get(), 1, "five thousand records of one epoch");
         for times in 2..5 {
-            assert_eq!(through(&known, 50, false, ask).await.unwrap(), Some(Hash32([times; 32])), "it was reorganised");
+            assert_eq!(through(&known, 50, false, ask(50)).await.unwrap(), Some(Hash32([times; 32])), "it was reorganised");
         }
-        assert_eq!(through(&known, 100, true, ask).await.unwrap(), None);
-        assert_eq!(through(&known, 100, true, ask).await.unwrap(), None);
+        assert_eq!(through(&known, 100, true, ask(100)).await.unwrap(), None);
+        assert_eq!(through(&known, 100, true, ask(100)).await.unwrap(), None);
         assert_eq!((asked.get(), known.lock().unwrap().len()), (6, 1), "a block that is not there is asked for again");
-        let failed = through(&known, 8, true, async |_| anyhow::bail!("the chain is away")).await;
+        let failed = through(&known, 8, true, async { anyhow::bail!("the chain is away") }).await;
         assert!(failed.is_err() && known.lock().unwrap().len() == 1);
     }
 
@@ -103,7 +107,7 @@ mod tests {
     async fn no_more_are_kept_than_there_is_room_for() {
         let known = Known::default();
         for number in 0..5_000 {
-            through(&known, number, true, async |_| Ok(Some(Hash32::ZERO))).await.unwrap();
+            through(&known, number, true, async { Ok(Some(Hash32::ZERO)) }).await.unwrap();
         }
         let known = known.lock().unwrap();
         assert_eq!((known.len(), known.first_key_value().map(|(first, _)| *first)), (KNOWN_MAX, Some(5_000 - 4_096)));

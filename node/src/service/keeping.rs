@@ -199,6 +199,7 @@ impl Keeping {
 
     /// Notes that a fragment found no room: none are taken until there is more.
     pub fn no_room(&self, need_bytes: u64) {
+        tracing::warn!(need_bytes, "a fragment found no room: none are taken until there is more");
         self.room.write().unwrap_or_else(PoisonError::into_inner).refuse(need_bytes);
     }
 
@@ -300,7 +301,7 @@ impl Keeping {
         placing::check(registered.seed, object, told.profile()?, holders, &storers, &rules).context("its holders are not those of the rule")
     }
 
-    /// Writes down that these holders of an object are those of the rule, by what this node hears now.
+    /// Writes down that these holders of an object are those of the rule, by what this node hears now. Blocks.
     ///
     /// # Errors
     /// What the disk says.

@@ -198,7 +198,7 @@ impl Holder {
     }
 
     async fn put(&self, manifest: Vec<u8>, index: u8, fragment: Vec<u8>, holders: Vec<Address>) -> Result<Reply, Refusal> {
-        let assigned = match ObjectManifest::decode(&manifest) {
+        let (assigned, is_checked) = match ObjectManifest::decode(&manifest) {
             Ok(manifest) => self.assigned(&manifest, &holders).await.map_err(|error| match error {
                 Unassigned::Misplaced(refusal) => refusal,
                 Unassigned::Failed(error) => {
@@ -207,7 +207,7 @@ impl Holder {
                 }
             })?,
             // The plan refuses it in words.
-            Err(_) => None,
+            Err(_) => (None, false),
         };
         let keeping = Arc::clone(&self.keeping);
         self.blocking(move |store| {
@@ -224,6 +224,12 @@ impl Holder {
                 keeping.no_room(*need);
             }
             let (manifest, fragment) = kept?;
+            if is_checked {
+                keeping.note_checked(manifest.id(), &holders).map_err(|error| {
+                    tracing::error!(error = format!("{error:#}"), "that an object's holders were checked is not noted");
+                    Refusal::Failed
+                })?;
+            }
             tracing::info!(object = %manifest.id(), index, bytes = fragment.bytes().len(), "keeping a fragment");
             Ok(Reply::Stored { object: manifest.id(), index })
         })
@@ -231,30 +237,29 @@ impl Holder {
     }
 
     /// This node's fragment of an object: by the record of its holders if there is one, else by the `holders` that the sender names once the object's
-    /// contribution is on the chain, if these are those of the rule.
-    async fn assigned(&self, manifest: &ObjectManifest, holders: &[Address]) -> Result<Option<u8>, Unassigned> {
+    /// contribution is on the chain, if these are those of the rule; and whether they were checked.
+    async fn assigned(&self, manifest: &ObjectManifest, holders: &[Address]) -> Result<(Option<u8>, bool), Unassigned> {
         let (keeping, object) = (&self.keeping, manifest.id());
         let mut snapshots = keeping.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| placing::registered(&snapshot.latest, object).is_some());
         match timeout(REGISTERED_WAIT, seen).await {
             Ok(seen) => drop(seen.context("the chain is no longer followed")?),
-            Err(_) => return Ok(None),
+            Err(_) => return Ok((None, false)),
         }
         let registered = keeping.registered(object)?;
         if let Some(record) = keeping.record(object)? {
-            return Ok(registered.assignment(&record)?.held_by(keeping.me()));
+            return Ok((registered.assignment(&record)?.held_by(keeping.me()), false));
         }
         let Registered { accepted, seed, rules } = &registered;
         let mine = holders.iter().position(|holder| *holder == keeping.me()).and_then(|index| u8::try_from(index).ok());
         if accepted.text_root != manifest.text_root() || mine.is_none() {
-            return Ok(None);
+            return Ok((None, false));
         }
         let (profile, storers) = (manifest.profile(), keeping.storers().await?);
         let rules = Rules::of(profile, rules.regions.clone());
         placing::check(*seed, object, profile, holders, &storers, &rules)
             .map_err(|error| Unassigned::Misplaced(misplaced(object, &error)))?;
-        keeping.note_checked(object, holders)?;
-        Ok(mine)
+        Ok((mine, true))
     }
 }
 

@@ -49,6 +49,9 @@ struct Printed {
     documents: u64,
     bytes: u64,
     files: Vec<ExportedFile>,
+    /// Where the texts should stay, if that is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    residency: Option<String>,
 }
 
 /// Runs the command.
@@ -60,9 +63,8 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut network: Option<(Network, Shards)> = None;
     let keeping = context.config()?.keeping;
     let copies = Copies::of_command(&keeping);
-    if let Some(why) = placing::may_keep(&state, asset.id, keeping.region)? {
-        context.output.note(&format!("{why}. Nodes keep to that by themselves; for the copy that is made here now you answer"));
-    }
+    let residency = placing::told_of_copy(&state, asset.id, keeping.region)?;
+    residency.iter().for_each(|told| context.output.note(told));
     if card.is_private() {
         // Also what lies here is sealed: each read is entered into the Datanet's log before it is opened.
         context.data.create()?;
@@ -113,6 +115,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         documents: manifest.files.iter().map(|file| file.documents).sum(),
         bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         files: manifest.files,
+        residency,
     };
     context.output.result(&printed, || describe(&printed))
 }
