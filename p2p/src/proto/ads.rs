@@ -455,7 +455,7 @@ pub(crate) mod tests {
 
         #[test]
         fn every_allowed_ad_is_read_back(
-            incarnation: u64, seq: u64, ttl_s in 1..=TTL_MAX_S, services in 0u8..8, rin: u128, rout: u128,
+            incarnation: u64, seq: u64, ttl_s in 1..=TTL_MAX_S, services in 0u8..16, rin: u128, rout: u128,
             queue: u16, ttft_ms: u32, tokens_per_s: u16, leaving: bool,
             adapters in prop::collection::vec((any::<u64>(), any::<u32>(), any::<[u8; 32]>()), 0..20),
         ) {
