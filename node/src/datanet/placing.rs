@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use chain_bridge::registry::{State, state::Accepted};
 use p2p::proto::ads::{Ad, AdSite, Services};
 use storage::{
-    erasure::{ObjectManifest, Profile},
+    erasure::Profile,
     proto::placement::{self, Misplaced, Region, Rules, Site, Subnet, View},
 };
 use types::id::{Address, AssetId, BlobId, Hash32, NodeId};

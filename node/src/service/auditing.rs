@@ -276,7 +276,7 @@ impl Auditing {
         let drawn = match roll {
             Some(roll) => self.books().draw_from(epoch, beacon, roll),
             None => {
-                let expected = self.holders().await?;
+                let expected = self.holders()?;
                 self.books().draw(epoch, beacon, &crate::datanet::placing::sites(&storers), &expected)
             }
         };
@@ -315,10 +315,10 @@ impl Auditing {
     }
 
     /// Everyone who holds something beside this node: who of them committed to nothing is looked for all the same.
-    async fn holders(&self) -> anyhow::Result<BTreeSet<Address>> {
+    fn holders(&self) -> anyhow::Result<BTreeSet<Address>> {
         let state = self.keeping.state();
         let mut holders = BTreeSet::new();
-        for (_, assignment) in holdings::assignments(&self.keeping).await? {
+        for (_, assignment) in holdings::assignments(&self.keeping)? {
             holders.extend(assignment.holders().map(|(_, holder)| holder));
         }
         holders.retain(|holder| state.operator(*holder).is_some_and(|operator| operator.active.0 > 0));

@@ -164,7 +164,7 @@ async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) ->
             _ => break,
         }
     }
-    for (object, fragment) in holdings::known_of(keeping, commit.node).await? {
+    for (object, fragment) in holdings::known_of(keeping, commit.node)? {
         if entries.contains_key(&object) || has_moved_lately(keeping, object, commit.epoch)? {
             continue;
         }

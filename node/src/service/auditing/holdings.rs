@@ -26,7 +26,7 @@ pub(super) struct Own {
 }
 
 /// Every object of this node's table, with who holds it.
-pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
+pub(super) fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
     let (mut all, mut from) = (BTreeMap::new(), BlobId::ZERO);
     loop {
         let records = keeping.records(from, SCAN)?;
@@ -73,7 +73,7 @@ impl Own {
     /// What the records of this node name it for.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
-        let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
+        let held = assignments(keeping)?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
         let held: Vec<_> = held.collect();
         let store = keeping.store.clone();
         let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -167,8 +167,8 @@ fn open_whole(store: &storage::store::Store, holding: &Holding, place: u32) -> O
 }
 
 /// Objects of which this node's records name `node` as a holder, with its fragment.
-pub(super) async fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
-    let all = assignments(keeping).await?;
+pub(super) fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
+    let all = assignments(keeping)?;
     Ok(all.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(node)?))).collect())
 }
 
