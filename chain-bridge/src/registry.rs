@@ -10,6 +10,7 @@ pub mod erasure;
 pub mod event;
 pub mod manifest;
 pub mod money;
+mod object;
 pub mod state;
 
 use std::{collections::VecDeque, sync::Arc};

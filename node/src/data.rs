@@ -104,7 +104,12 @@ impl DataDir {
 
     /// A contribution's shard, named by its text root in hex.
     pub fn shard(&self, text_root: types::id::Hash32) -> PathBuf {
-        self.0.join("shards").join(format!("{}.shard", hex::encode(text_root.0)))
+        self.shards().join(format!("{}.shard", hex::encode(text_root.0)))
+    }
+
+    /// Whole copies of contributions.
+    pub fn shards(&self) -> PathBuf {
+        self.0.join("shards")
     }
 
     /// A gate's report, named by its digest in hex.

@@ -6,6 +6,7 @@
 //! one hash ([`adapter`]). The messages and what decides on them are `storage`'s.
 
 pub mod adapter;
+pub mod copies;
 pub mod erased;
 pub mod exchange;
 pub mod fetching;
@@ -14,6 +15,7 @@ pub mod members;
 pub mod placing;
 pub mod review;
 pub mod seals;
+pub mod seeds;
 pub mod serving;
 pub mod shards;
 pub mod spread;

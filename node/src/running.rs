@@ -34,7 +34,10 @@ use p2p::{
 };
 use serde::{Deserialize, Serialize};
 use storage::{
-    proto::{placement::Region, provide::Pace},
+    proto::{
+        placement::Region,
+        provide::{Pace, Room},
+    },
     store::Store,
 };
 use tokio::{
@@ -56,7 +59,7 @@ use crate::{
     command::Context,
     config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
-    datanet::{Shards, placing::DEVELOPMENT_CHAIN},
+    datanet::{Shards, copies::Copies, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
     payouts::Payouts,
     peers,
     service::{
@@ -149,6 +152,7 @@ struct Front {
     running: AtomicU32,
     node: NodeId,
     site: AdSite,
+    keeping: Arc<Keeping>,
     started: Instant,
 }
 
@@ -247,6 +251,7 @@ impl Node {
         peers::refuse(&data, &overlay, &storage.endpoint()).await?;
         let site = AdSite { region: config.keeping.region.map(Region::letters), network: config.keeping.network };
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
+        let room = std::sync::RwLock::new(Room::new(config.keeping.room_bytes, store.free_bytes()?));
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let keeping = Arc::new(Keeping {
             store,
@@ -258,6 +263,8 @@ impl Node {
             seed: seed.clone(),
             site,
             epoch_blocks: config.keeping.epoch_blocks,
+            seeds: Seeds::new(chain.clone(), snapshots.clone(), config.keeping.epoch_blocks),
+            room,
             audit_roll: config.keeping.audit_roll,
             open_cases: config.keeping.open_cases,
             is_storing: config.storage,
@@ -278,7 +285,7 @@ impl Node {
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint()));
+        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint(), Copies::of_node(&config.keeping)));
         let offers = Arc::new(RwLock::new(Offers::new()));
         let (waiting_sender, waiting) = watch::channel(vec!["the node is starting".to_owned()]);
         if let Some(engine) = &engine {
@@ -366,6 +373,7 @@ impl Node {
             running: AtomicU32::new(0),
             node: seed.node_id(),
             site,
+            keeping: Arc::clone(&keeping),
             started: Instant::now(),
         });
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
@@ -657,9 +665,12 @@ impl Front {
             }
         }
         let mut services = Services::default();
-        for (is_on, service) in
-            [(!bases.is_empty(), Services::INFERENCE), (config.storage, Services::STORAGE), (config.indexer, Services::INDEXER)]
-        {
+        for (is_on, service) in [
+            (!bases.is_empty(), Services::INFERENCE),
+            (config.storage, Services::STORAGE),
+            (config.storage && self.keeping.has_room(), Services::ROOM),
+            (config.indexer, Services::INDEXER),
+        ] {
             if is_on {
                 services = services.with(service);
             }

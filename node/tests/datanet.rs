@@ -222,12 +222,15 @@ async fn holders_keep_only_what_is_theirs(world: &World, object: BlobId) {
     let [index] = indices[..] else { panic!("{indices:?}") };
     let known = ObjectManifest::decode_as(object, &manifest).unwrap();
     let fragment = read_fragment(&bulk, first, at, &known, index).await.unwrap().into_bytes();
-    let put = Request::Put { manifest, index, fragment };
+    // Who has a record of the object goes by that.
+    let put = Request::Put { manifest, index, fragment, holders: vec![] };
     assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Stored { object, index }, "putting again is harmless");
     assert_eq!(ask(&bulk, second, beside, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index }));
     let foreign = erasure::encode(b"nobody registered this", Hash32([5; 32]), Profile::DEVNET).unwrap();
     let (object, manifest) = (foreign.manifest.id(), foreign.manifest.encode());
-    let puts = (0..).zip(foreign.fragments).map(|(index, fragment)| Request::Put { manifest: manifest.clone(), index, fragment });
+    let holders: Vec<_> = world.nodes.iter().map(|party| party.account).collect();
+    let put = |(index, fragment)| Request::Put { manifest: manifest.clone(), index, fragment, holders: holders.clone() };
+    let puts = (0..).zip(foreign.fragments).map(put);
     for put in puts.take(1) {
         assert_eq!(ask(&bulk, first, at, &put, limit).await.unwrap(), Reply::Refused(Refusal::NotHolder { object, index: 0 }));
     }

@@ -7,7 +7,7 @@
 //!
 //! Every read is hashed: a byte that rotted on the disk is reported by item ([`Corrupt`]), never returned; putting the item anew mends it.
 //! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown. A full disk stops
-//! one call; reading goes on, and so does writing once there is room.
+//! one call; reading goes on, and so does writing once there is room. Items leave [`Config::disk_reserve_bytes`] of the file system free.
 //!
 //! [`Store::release`] ends an item's stay, [`Store::collect`] frees its bytes when that is worth it and [`Store::purge`] whatever it costs, [`Walk`] looks for rot; each in steps that may run beside everything
 //! else.
@@ -40,6 +40,7 @@ use types::id::BlobId;
 
 pub use self::{
     collect::Collected,
+    disk::available_bytes,
     index::IndexError,
     marks::Rechecked,
     purge::{Purge, Purged},
@@ -66,13 +67,16 @@ pub struct Config {
     pub capacity_bytes: u64,
     /// A segment is closed once it holds this much. 256 MiB: a dozen of the largest fragments, scanned in under a second.
     pub segment_bytes: u64,
+    /// Bytes of the file system that are left to everything else: nothing is put while fewer are free. 1 GiB: the node's own books, copies and logs grow for weeks in
+    /// it, and releasing and collecting, which need some to give more back, go on below it.
+    pub disk_reserve_bytes: u64,
     /// Memory for index pages. 32 MiB: the whole index of some 300,000 items.
     pub cache_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { capacity_bytes: 64 << 30, segment_bytes: 256 << 20, cache_bytes: 32 << 20 }
+        Self { capacity_bytes: 64 << 30, segment_bytes: 256 << 20, disk_reserve_bytes: 1 << 30, cache_bytes: 32 << 20 }
     }
 }
 
@@ -165,6 +169,18 @@ pub enum StoreError {
         /// Bytes the items take.
         need: u64,
     },
+    /// No room on the disk.
+    #[error(
+        "the disk is full: {available} bytes are free there, {need} are needed and {reserve} are kept for everything else: make room, or lower disk_reserve_bytes"
+    )]
+    DiskFull {
+        /// Bytes that the file system has left.
+        available: u64,
+        /// [`Config::disk_reserve_bytes`].
+        reserve: u64,
+        /// Bytes the items take.
+        need: u64,
+    },
     /// An item longer than the store takes.
     #[error("{item} has {got} bytes, at most {max} are kept as one item")]
     TooLong {
@@ -218,6 +234,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Bytes that were free and bytes that were needed, if there was no room.
+    pub const fn no_room(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Full { used, capacity, need } => Some((capacity.saturating_sub(*used), *need)),
+            Self::DiskFull { available, reserve, need } => Some((available.saturating_sub(*reserve), *need)),
+            _ => None,
+        }
+    }
+
     /// Whether a sync failed, so that nobody knows what the disk holds.
     fn is_unsynced(&self) -> bool {
         matches!(self, Self::Io { doing: segment::SYNC, .. } | Self::Index(IndexError::Stopped))
@@ -328,9 +353,21 @@ impl Store {
         self.writer().space.used()
     }
 
-    /// Bytes that items may still fill.
-    pub fn free_bytes(&self) -> u64 {
-        self.0.config.fillable_bytes().saturating_sub(self.used_bytes())
+    /// Bytes that items may still fill: of the capacity, and of the disk. Asks the file system.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let of_capacity = self.0.config.fillable_bytes().saturating_sub(self.used_bytes());
+        Ok(of_capacity.min(self.disk_available_bytes()?.saturating_sub(self.0.config.disk_reserve_bytes)))
+    }
+
+    /// Bytes that the file system under the store has left.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn disk_available_bytes(&self) -> Result<u64, StoreError> {
+        self.0.disk.available_bytes().map_err(io_error("ask for the free bytes of", "the disk"))
     }
 
     /// Small records kept beside the items.
@@ -485,6 +522,11 @@ impl Store {
         }
         if missing.is_empty() {
             return Ok(());
+        }
+        let need: u64 = missing.iter().map(|(header, _)| header.record_len()).sum();
+        let (available, reserve) = (self.disk_available_bytes()?, self.0.config.disk_reserve_bytes);
+        if need > available.saturating_sub(reserve) {
+            return Err(StoreError::DiskFull { available, reserve, need });
         }
         self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())?;
         drop(writer);

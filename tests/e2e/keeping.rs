@@ -79,7 +79,7 @@ async fn contribute_as(cluster: &Cluster, number: usize, subject: &str) -> Objec
 }
 
 /// The node behind an account in a document.
-fn place(cluster: &Cluster, account: &Value) -> usize {
+pub(crate) fn place(cluster: &Cluster, account: &Value) -> usize {
     let account = account.as_str().expect("an account");
     cluster.nodes.iter().position(|node| node.account.to_string() == account).expect("an account of the cluster")
 }
@@ -116,12 +116,12 @@ async fn everything_is_read(cluster: &Cluster, name: &str) {
 }
 
 /// What a node's operator is told, or nothing while the node is busy.
-async fn status(cluster: &Cluster, number: usize) -> Option<Value> {
+pub(crate) async fn status(cluster: &Cluster, number: usize) -> Option<Value> {
     let outcome = cluster.outcome(&cluster.nodes[number], &["storage", "status"]).await;
     (outcome.code == Some(0)).then_some(outcome.json)
 }
 
-fn running(cluster: &Cluster) -> Vec<usize> {
+pub(crate) fn running(cluster: &Cluster) -> Vec<usize> {
     (0..cluster.nodes.len()).filter(|number| cluster.nodes[*number].is_running()).collect()
 }
 
@@ -129,7 +129,7 @@ fn running(cluster: &Cluster) -> Vec<usize> {
 ///
 /// # Panics
 /// After [`WAIT`], with what was seen last.
-async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + WAIT;
     loop {
         match ask().await {
@@ -141,11 +141,11 @@ async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: im
 }
 
 /// The row of an object in a status.
-fn row<'v>(status: &'v Value, object: &str) -> Option<&'v Value> {
+pub(crate) fn row<'v>(status: &'v Value, object: &str) -> Option<&'v Value> {
     status["objects"].as_array()?.iter().find(|row| row["object"] == object)
 }
 
-fn held(row: &Value) -> usize {
+pub(crate) fn held(row: &Value) -> usize {
     row["fragments"].as_array().map_or(0, |list| list.iter().filter(|fragment| fragment["stands"] == "held").count())
 }
 

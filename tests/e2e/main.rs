@@ -15,6 +15,7 @@ mod keeping;
 mod killed;
 mod layering;
 mod rent;
+mod room;
 mod spending;
 mod storage;
 mod wallet;

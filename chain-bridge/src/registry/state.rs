@@ -17,6 +17,7 @@ use super::{
     erasure::{Erasure, Erasures},
     event::{Event, Logged},
     money::{LaneBooks, Money, Overturned},
+    object::Objects,
 };
 
 /// A registered asset.
@@ -200,7 +201,8 @@ pub struct State {
     reviewers: BTreeSet<(AssetId, Address, Address)>,
     commitments: BTreeMap<(Hash32, Address), (u64, u32)>,
     /// By Datanet, in priority order.
-    contributions: BTreeMap<AssetId, BTreeMap<(u64, u32, u64), Accepted>>,
+    pub(super) contributions: BTreeMap<AssetId, BTreeMap<(u64, u32, u64), Accepted>>,
+    pub(super) objects: Objects,
     indexes: BTreeMap<AssetVersion, IndexRoot>,
     parameters: BTreeMap<u32, Hash32>,
     data_row_min: Option<u16>,
@@ -385,6 +387,7 @@ impl State {
                     accepted: (logged.block.number, logged.log),
                 };
                 self.contributions.entry(*datanet).or_default().insert((*block, *ordinal, *number), accepted);
+                self.objects.accepted(*object, (*datanet, (*block, *ordinal, *number)), logged.block.hash);
                 self.erasures.accepted(*object, *text_root);
             }
             _ => {}

@@ -152,6 +152,46 @@ fn an_object_falls_with_the_last_contribution_that_names_it_and_comes_back_with_
 }
 
 #[test]
+fn an_object_is_that_of_the_contribution_that_was_accepted_first_as_long_as_any_names_it() {
+    let mut state = world();
+    let object = BlobId([5; 32]);
+    let found = |state: &State| {
+        let is_live = state.live_contributions(AssetId(2)).any(|accepted| accepted.object == object);
+        let found = state.contribution_of(object);
+        assert_eq!(found.is_some(), is_live);
+        found.map(|(accepted, block)| (accepted.number, block))
+    };
+    let placed = |place, number| Some((place, block(number, 0).hash));
+    assert_eq!(found(&state), placed(0, 5), "not the first in priority");
+    for (number, place, next) in [(20, 0, placed(0, 5)), (21, 2, placed(0, 5)), (22, 1, None)] {
+        state.apply(&erased(number, 0, place)).unwrap();
+        assert_eq!(found(&state), next, "contribution {place} was erased");
+    }
+    state.apply(&accepted(23, 9, 22, 0)).unwrap();
+    assert_eq!((found(&state), state.contribution_of(BlobId([6; 32]))), (placed(9, 23), None), "it is placed anew");
+}
+
+#[test]
+fn an_object_that_another_block_accepted_after_a_reorganisation_has_that_block() {
+    let mut view = View { finalized: world().into(), latest: world().into(), ..View::new() };
+    let object = BlobId([9; 32]);
+    let in_block = |branch: u8| {
+        let mut logged = accepted(20, 3, 19, 0);
+        logged.block = block(20, branch);
+        if let Event::Accepted { object: named, .. } = &mut logged.event {
+            *named = object;
+        }
+        logged
+    };
+    view.apply(block(20, 1), vec![in_block(1)]).unwrap();
+    assert_eq!(view.latest().contribution_of(object).map(|(_, hash)| hash), Some(block(20, 1).hash));
+    view.rollback(19).unwrap();
+    assert_eq!(view.latest().contribution_of(object), None);
+    view.apply(block(20, 2), vec![in_block(2)]).unwrap();
+    assert_eq!(view.latest().contribution_of(object).map(|(_, hash)| hash), Some(block(20, 2).hash));
+}
+
+#[test]
 fn a_request_that_a_reorganisation_takes_out_was_none() {
     let mut view = View { finalized: world().into(), latest: world().into(), ..View::new() };
     view.apply(block(20, 1), vec![erased(20, 0, 1)]).unwrap();

@@ -14,7 +14,7 @@ use types::{id::AssetVersion, manifest::Manifest};
 use super::Context;
 use crate::{
     config::Config,
-    datanet::{self, LocalContribution, Shards, erased::Erased},
+    datanet::{self, LocalContribution, Shards, copies::Copies, erased::Erased},
     service::index,
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn fetched(context: &Context, config: &Config, state: &State, m
         let overlay = context.light_overlay(config).await?;
         let any = std::net::SocketAddr::new(config.bulk.ip(), 0);
         let bulk = Arc::new(BulkEndpoint::start(&NodeSeed::generate(), any, &[], BulkLimits::default()).await?);
-        let shards = Shards::new(context.data.clone(), overlay.clone(), Arc::clone(&bulk));
+        let shards = Shards::new(context.data.clone(), overlay.clone(), Arc::clone(&bulk), Copies::of_command(&config.keeping));
         let mut outcome = Ok(());
         for version in missing {
             match shards.ensure(state, version).await {

@@ -41,6 +41,11 @@ pub struct Keeping {
     pub scrub_bytes_per_s: u64,
     /// Bytes per second that are copied at most to free the room of what was released; 0: nothing is freed.
     pub collect_bytes_per_s: u64,
+    /// Bytes that must be free, of the store's capacity and of the disk beyond its reserve, for the node to take new fragments; it stops when a quarter of them is left.
+    pub room_bytes: u64,
+    /// Bytes of whole copies of contributions, of Datanets that it gates or indexes or that its owner reads. One that would exceed them is kept in the place of others that can
+    /// be fetched again.
+    pub copies_bytes: u64,
     /// When and how fast what is lost is mended.
     pub repair: Repair,
     /// Room on the disk.
@@ -62,6 +67,10 @@ impl Default for Keeping {
             scrub_bytes_per_s: 5 << 20,
             // A segment of 256 MiB, half of it dead, in eight seconds.
             collect_bytes_per_s: 16 << 20,
+            // Six of the largest fragments; a quarter is one and its manifest, with room to spare.
+            room_bytes: 128 << 20,
+            // As much as fragments may take.
+            copies_bytes: 64 << 30,
             repair: Repair::default(),
             store: store::Config::default(),
         }

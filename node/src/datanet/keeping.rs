@@ -6,11 +6,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use chain_bridge::{
-    client::ChainClient,
-    registry::{State, state::Accepted},
-};
+use anyhow::{bail, ensure};
+use chain_bridge::registry::{State, state::Accepted};
 use futures::StreamExt as _;
 use p2p::bulk::BulkEndpoint;
 use storage::{
@@ -29,6 +26,7 @@ use types::{
 use super::{
     exchange::round,
     placing::{self, Storers},
+    seeds::Seeds,
 };
 
 /// Protocol name of records.
@@ -52,15 +50,6 @@ pub async fn ask(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: &Ask,
     Ok(Reply::decode(&round(bulk, (node, addr), KEEPING_ALPN, &ask.encode(), REPLY_BYTES_MAX, limit).await?)?)
 }
 
-/// The hash of the block that an epoch begins with; nothing if the chain has not come so far.
-///
-/// # Errors
-/// The chain's.
-pub async fn seed_of(chain: &ChainClient, epoch_blocks: u64, epoch: u64) -> anyhow::Result<Option<Hash32>> {
-    let Some(number) = epoch.checked_mul(epoch_blocks) else { return Ok(None) };
-    Ok(chain.block(number).await?.map(|block| block.hash))
-}
-
 /// A contribution with what its records are checked against.
 #[derive(Debug, Clone)]
 pub struct Registered {
@@ -73,30 +62,28 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// What the chain has of `object`; nothing if it is not registered.
+    /// What the chain has of `object`; nothing if it is not registered. The books alone tell: whoever looks at thousands of objects asks the chain nothing.
     ///
     /// # Errors
-    /// The chain's, or the card's.
-    pub async fn find(chain: &ChainClient, state: &State, object: BlobId) -> anyhow::Result<Option<Self>> {
-        let Some(accepted) = placing::registered(state, object) else { return Ok(None) };
+    /// The card's.
+    pub fn find(state: &State, object: BlobId) -> anyhow::Result<Option<Self>> {
+        let Some((accepted, seed)) = state.contribution_of(object) else { return Ok(None) };
         let regions = placing::residency(state, accepted.datanet)?;
-        let (number, _) = accepted.accepted;
-        let block = chain.block(number).await?.with_context(|| format!("the chain has no block {number}"))?;
         // The cap of subnets is the profile's, which the record names.
-        Ok(Some(Self { accepted: accepted.clone(), seed: block.hash, rules: Rules { subnet_max: None, regions } }))
+        Ok(Some(Self { accepted: accepted.clone(), seed, rules: Rules { subnet_max: None, regions } }))
     }
 
     /// Checks a record, but for what `checked` has of it.
     ///
     /// # Errors
     /// What is wrong with it, or the chain's.
-    pub async fn check(&self, chain: &ChainClient, epoch_blocks: u64, record: &Record, checked: Option<&Record>) -> anyhow::Result<()> {
-        let (domains, mut epochs) = (chain.domains(), BTreeMap::new());
+    pub async fn check(&self, seeds: &Seeds, record: &Record, checked: Option<&Record>) -> anyhow::Result<()> {
+        let (domains, mut epochs) = (seeds.domains(), BTreeMap::new());
         let (contributor, (block, _), seed) = (self.accepted.contributor, self.accepted.accepted, self.seed);
         // Words first: only who holds a fragment and has signed for it makes this node ask the chain.
         record.verify_words(&Known { domains: &domains, contributor, block, seed, epochs: &epochs }, checked)?;
         for epoch in record.new_epochs(checked) {
-            if let Some(seed) = seed_of(chain, epoch_blocks, epoch).await? {
+            if let Some(seed) = seeds.of(epoch).await? {
                 epochs.insert(epoch, seed);
             }
         }
@@ -151,7 +138,7 @@ pub async fn look(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: B
             Ok(Word { record: Some(record), indices })
         }
         Reply::Refused(reason) => bail!("{reason}"),
-        Reply::Heard | Reply::Taken(_) | Reply::Suspended(_) => bail!("it answered another question"),
+        Reply::Heard | Reply::Taken(_) | Reply::Suspended(_) | Reply::Full { .. } => bail!("it answered another question"),
     }
 }
 

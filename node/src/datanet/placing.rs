@@ -2,9 +2,13 @@
 //!
 //! The seed is the hash of the block that accepted the contribution: known to everyone from then on, and to nobody when what is stored was
 //! fixed by the gate's signature. Operators are those with stake whose ad offers storage, each at the site of its ad: the network of its bulk
-//! address and the country it states. The rule decides once, when an object is spread: a holder that hears another set of ads than the contributor refuses,
-//! and the contributor asks again once both have heard the same. From then on the record that all holders keep says who holds what
-//! ([`storage::proto::keeping`]), and only losses change it.
+//! address and the country it states, and fragments go to those that say they have room. The rule decides once, when an object is spread: the contributor names all
+//! holders to each, and a holder that hears another set of ads refuses if more were passed over than views may differ by
+//! ([`storage::proto::placement::tolerance`]). From then on the record that all holders keep says who holds what ([`storage::proto::keeping`]), and
+//! only losses change it.
+//!
+//! *Countries.* An object that must stay in some countries is held there alone, fragments by the rule, whole copies by [`may_keep`]: a node that states
+//! another country or none neither looks at contributions to such a Datanet nor indexes it. A person who reads is told and decides.
 //!
 //! A loopback address is no network: such nodes hold fragments where subnets are not limited (3/5), unless they state one, which counts on a
 //! development chain alone ([`DEVELOPMENT_CHAIN`]).
@@ -18,13 +22,10 @@ use anyhow::Context as _;
 use chain_bridge::registry::{State, state::Accepted};
 use p2p::proto::ads::{Ad, AdSite, Services};
 use storage::{
-    erasure::{ObjectManifest, Profile},
-    proto::placement::{self, Region, Rules, Site, Subnet, TooFewOperators},
+    erasure::Profile,
+    proto::placement::{self, Misplaced, Region, Rules, Site, Subnet, View},
 };
-use types::{
-    id::{Address, AssetId, BlobId, Hash32, NodeId},
-    manifest::AssetKind,
-};
+use types::id::{Address, AssetId, BlobId, Hash32, NodeId};
 
 /// Chain id of development chains, where nodes may state the network they count in.
 pub const DEVELOPMENT_CHAIN: u64 = 31_337;
@@ -38,6 +39,8 @@ pub struct Storer {
     pub addr: SocketAddr,
     /// Where it stands.
     pub site: Site,
+    /// Whether it takes new fragments.
+    pub has_room: bool,
 }
 
 /// Operators that store, by account.
@@ -57,7 +60,8 @@ pub fn storers<'a>(state: &State, ads: impl IntoIterator<Item = &'a Ad>, chain_i
     let storing = ads.into_iter().filter(|ad| ad.services.has(Services::STORAGE));
     let storer = |ad: &Ad| {
         let site = site(ad.bulk_addr.ip(), ad.site, chain_id);
-        Some((*of_node.get(&ad.node)?, Storer { node: ad.node, addr: ad.bulk_addr, site }))
+        let has_room = ad.services.has(Services::ROOM);
+        Some((*of_node.get(&ad.node)?, Storer { node: ad.node, addr: ad.bulk_addr, site, has_room }))
     };
     storing.filter_map(storer).collect()
 }
@@ -67,12 +71,14 @@ pub fn sites(storers: &Storers) -> BTreeMap<Address, Site> {
     storers.iter().map(|(account, storer)| (*account, storer.site)).collect()
 }
 
+/// Those of them that have no room.
+pub fn full(storers: &Storers) -> BTreeSet<Address> {
+    storers.iter().filter(|(_, storer)| !storer.has_room).map(|(account, _)| *account).collect()
+}
+
 /// The contribution whose shard is `object`, unless all that name it are erased; of several the one that was accepted first, since its contributor placed it for life.
 pub fn registered(state: &State, object: BlobId) -> Option<&Accepted> {
-    let datanets = || state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
-    let named = || datanets().flat_map(|asset| state.contributions(asset.id)).filter(move |accepted| accepted.object == object);
-    let is_live = named().any(|accepted| state.erasure(accepted.datanet, accepted.number).is_none());
-    named().min_by_key(|accepted| accepted.accepted).filter(|_| is_live)
+    state.contribution_of(object).map(|(accepted, _)| accepted)
 }
 
 /// The countries that a Datanet's objects may be kept in, by `policy.residency` of its card: a country or a list of them; empty: all.
@@ -84,105 +90,73 @@ pub fn residency(state: &State, datanet: AssetId) -> anyhow::Result<BTreeSet<Reg
     Ok(super::card_of(asset)?.policy().residency.iter().copied().collect())
 }
 
-/// The profile of a new object that may be kept in `regions` (empty: anywhere).
-pub fn profile(storers: &Storers, regions: &BTreeSet<Region>) -> Profile {
-    placement::profile(&sites(storers), regions)
-}
-
-/// The holder of each fragment, by index, when an object is spread first.
+/// Why whole copies of a Datanet's texts may not be kept by who stands in `region`; nothing if they may.
 ///
 /// # Errors
-/// [`TooFewOperators`].
-pub fn place(
+/// As [`residency`].
+pub fn may_keep(state: &State, datanet: AssetId, region: Option<Region>) -> anyhow::Result<Option<String>> {
+    Ok(outside(&residency(state, datanet)?, region).map(|why| format!("Datanet {datanet} {why}")))
+}
+
+/// What a person in `region` is told who makes a copy of a Datanet's texts; nothing if it may lie there.
+///
+/// # Errors
+/// As [`residency`].
+pub fn told_of_copy(state: &State, datanet: AssetId, region: Option<Region>) -> anyhow::Result<Option<String>> {
+    let why = may_keep(state, datanet, region)?;
+    Ok(why.map(|why| format!("{why}. Nodes keep to that by themselves; for the copy that is made here you answer")))
+}
+
+fn outside(regions: &BTreeSet<Region>, region: Option<Region>) -> Option<String> {
+    if regions.is_empty() || region.is_some_and(|region| regions.contains(&region)) {
+        return None;
+    }
+    let names: Vec<_> = regions.iter().map(ToString::to_string).collect();
+    let here = region.map_or_else(|| "no country is stated here".to_owned(), |region| format!("this is {region}"));
+    Some(format!("stays in {}, and {here} ([keeping] region): its texts are kept where they may be", names.join(", ")))
+}
+
+/// The profile of a new object that may be kept in `regions` (empty: anywhere), by those who have room for it.
+pub fn profile(storers: &Storers, regions: &BTreeSet<Region>) -> Profile {
+    let takers: Storers = storers.iter().filter(|(_, storer)| storer.has_room).map(|(account, storer)| (*account, *storer)).collect();
+    placement::profile(&sites(&takers), regions)
+}
+
+/// Whether the holders that somebody names for an object are those of its placement, as far as this node hears.
+///
+/// # Errors
+/// [`Misplaced`].
+pub fn check(
     seed: Hash32,
     object: BlobId,
     profile: Profile,
+    holders: &[Address],
     storers: &Storers,
-    regions: &BTreeSet<Region>,
-) -> Result<Vec<(Address, Storer)>, TooFewOperators> {
-    let placed = placement::place(seed, object, profile, &sites(storers), &Rules::of(profile, regions.clone()))?;
-    Ok(placed.into_iter().map(|account| (account, storers[&account])).collect())
+    rules: &Rules,
+) -> Result<(), Misplaced> {
+    placement::check(seed, object, profile, holders, View { sites: &sites(storers), full: &full(storers) }, rules)
 }
 
-/// The fragment of an object that `me` is to hold when it is spread first; nothing if none, or if the object's text is not the registered one.
-pub fn assigned(
-    accepted: &Accepted,
-    manifest: &ObjectManifest,
-    seed: Hash32,
-    storers: &Storers,
-    regions: &BTreeSet<Region>,
-    me: Address,
-) -> Option<u8> {
-    if accepted.object != manifest.id() || accepted.text_root != manifest.text_root() {
-        return None;
-    }
-    let placed = place(seed, manifest.id(), manifest.profile(), storers, regions).ok()?;
-    let index = placed.iter().position(|(account, _)| *account == me)?;
-    u8::try_from(index).ok()
-}
-
-/// Whether the holders that a first placement names, as far as it is known where they stand, keep its rules: what a holder can check of the others' places.
-pub fn keeps_rules(holders: &[Address], storers: &Storers, rules: &Rules) -> bool {
-    let known: Vec<_> = holders.iter().filter_map(|holder| storers.get(holder)).map(|storer| storer.site).collect();
-    let mut taken = BTreeMap::<_, usize>::new();
-    known.iter().filter_map(|site| site.subnet).for_each(|subnet| *taken.entry(subnet).or_default() += 1);
-    let is_in_region = |site: &Site| rules.regions.is_empty() || site.region.is_some_and(|region| rules.regions.contains(&region));
-    known.iter().all(is_in_region) && rules.subnet_max.is_none_or(|most| taken.values().all(|count| *count <= usize::from(most)))
+/// Whether operators may hold fragments of an object beside each other, as far as it is known where they stand.
+///
+/// # Errors
+/// [`Misplaced`].
+pub fn check_sites(holders: &[Address], storers: &Storers, rules: &Rules) -> Result<(), Misplaced> {
+    placement::check_sites(holders, &sites(storers), rules)
 }
 
 #[cfg(test)]
 mod tests {
-    use storage::erasure::encode;
-    use types::{contribution::Priority, id::AssetId};
-
     use super::*;
-
-    fn accepted(manifest: &ObjectManifest) -> Accepted {
-        Accepted {
-            datanet: AssetId(1),
-            number: 0,
-            contributor: Address([9; 20]),
-            text_root: manifest.text_root(),
-            text_bytes: 3,
-            documents: 1,
-            priority: Priority { block: 7, ordinal: 0, document: 0 },
-            licence: Hash32::ZERO,
-            object: manifest.id(),
-            report: Hash32::ZERO,
-            accepted: (8, 0),
-        }
-    }
 
     /// So many operators, two in each /24, every third in Germany.
     fn many(count: u8) -> Storers {
         let one = |byte: u8| {
             let addr = SocketAddr::from(([10, 0, byte / 2, byte], 1));
             let stated = AdSite { region: byte.is_multiple_of(3).then_some(*b"DE"), network: None };
-            (Address([byte; 20]), Storer { node: NodeId([byte; 32]), addr, site: site(addr.ip(), stated, 1) })
+            (Address([byte; 20]), Storer { node: NodeId([byte; 32]), addr, site: site(addr.ip(), stated, 1), has_room: true })
         };
         (1..=count).map(one).collect()
-    }
-
-    #[test]
-    fn every_operator_of_five_is_assigned_the_fragment_that_placement_gives_it() {
-        let manifest = encode(b"shard", Hash32([4; 32]), Profile::DEVNET).unwrap().manifest;
-        let (accepted, storers, anywhere) = (accepted(&manifest), many(5), BTreeSet::new());
-        let placed = place(Hash32([1; 32]), manifest.id(), Profile::DEVNET, &storers, &anywhere).unwrap();
-        for (index, (account, storer)) in (0..).zip(placed) {
-            assert_eq!(assigned(&accepted, &manifest, Hash32([1; 32]), &storers, &anywhere, account), Some(index));
-            assert_eq!(storers[&account], storer);
-        }
-        assert_eq!(assigned(&accepted, &manifest, Hash32([1; 32]), &storers, &anywhere, Address([6; 20])), None);
-    }
-
-    #[test]
-    fn an_object_that_is_not_the_registered_one_is_assigned_to_nobody() {
-        let manifest = encode(b"shard", Hash32([4; 32]), Profile::DEVNET).unwrap().manifest;
-        let other_text = Accepted { text_root: Hash32([5; 32]), ..accepted(&manifest) };
-        let other_object = Accepted { object: BlobId([5; 32]), ..accepted(&manifest) };
-        for accepted in [other_text, other_object] {
-            assert_eq!(assigned(&accepted, &manifest, Hash32([1; 32]), &many(5), &BTreeSet::new(), Address([1; 20])), None);
-        }
     }
 
     #[test]
@@ -198,19 +172,32 @@ mod tests {
     }
 
     #[test]
-    fn caps_and_countries_decide_over_profile_and_places() {
-        let (storers, germany) = (many(90), BTreeSet::from(["DE".parse().unwrap()]));
+    fn countries_and_those_without_room_decide_over_the_profile() {
+        let (mut storers, germany) = (many(90), BTreeSet::from(["DE".parse().unwrap()]));
         assert_eq!((profile(&storers, &BTreeSet::new()).total(), profile(&storers, &germany).total()), (30, 12));
-        let placed = place(Hash32([1; 32]), BlobId([2; 32]), Profile::new(4, 12).unwrap(), &storers, &germany).unwrap();
-        assert!(placed.iter().all(|(account, _)| account.0[0].is_multiple_of(3)));
-        let holders: Vec<_> = placed.iter().map(|(account, _)| *account).collect();
-        let rules = Rules::of(Profile::new(4, 12).unwrap(), germany);
-        assert!(keeps_rules(&holders, &storers, &rules));
-        assert!(!keeps_rules(&[holders[0], Address([1; 20])], &storers, &rules), "one is elsewhere");
-        assert!(keeps_rules(&[holders[0], Address([200; 20])], &storers, &rules), "one is not heard");
-        let crowded = Storers::from([1, 2, 3].map(|byte| (Address([byte; 20]), many(1)[&Address([1; 20])])));
-        let names: Vec<_> = crowded.keys().copied().collect();
-        assert!(!keeps_rules(&names, &crowded, &Rules::of(Profile::new(4, 12).unwrap(), BTreeSet::new())), "three in one /24");
-        assert!(keeps_rules(&names, &crowded, &Rules::of(Profile::DEVNET, BTreeSet::new())));
+        storers.values_mut().take(40).for_each(|storer| storer.has_room = false);
+        assert_eq!((profile(&storers, &BTreeSet::new()).total(), profile(&storers, &germany).total()), (12, 5));
+        assert_eq!(full(&storers).len(), 40);
+        let (profile, object, seed) = (Profile::new(4, 12).unwrap(), BlobId([2; 32]), Hash32([1; 32]));
+        let rules = Rules::of(profile, BTreeSet::new());
+        let placed =
+            placement::place(seed, object, profile, &View { sites: &sites(&storers), full: &full(&storers) }.takers(), &rules).unwrap();
+        assert!(placed.iter().all(|holder| storers[holder].has_room));
+        assert_eq!(check(seed, object, profile, &placed, &storers, &rules), Ok(()));
+        assert!(
+            matches!(check(seed, object, profile, &placed, &many(90), &rules), Err(Misplaced::PassedOver { .. })),
+            "to who heard of no full disk"
+        );
+        assert!(check_sites(&placed, &storers, &Rules::of(profile, germany)).is_err());
+    }
+
+    #[test]
+    fn whole_copies_stay_where_the_card_says() {
+        let (anywhere, europe) = (BTreeSet::new(), ["CH", "DE"].map(|letters| letters.parse::<Region>().unwrap()).into());
+        let germany = Some("DE".parse().unwrap());
+        assert_eq!((outside(&anywhere, None), outside(&europe, germany)), (None, None));
+        let words = outside(&europe, Some("US".parse().unwrap())).unwrap();
+        assert!(words.contains("stays in CH, DE, and this is US"), "{words}");
+        assert!(outside(&europe, None).unwrap().contains("no country is stated here"));
     }
 }

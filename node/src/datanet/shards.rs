@@ -1,7 +1,7 @@
 //! Contributions as this machine has them: read from the data folder, fetched from their holders when missing.
 //!
 //! A shard is believed only after its text root was derived from its rows; what another place wrote under the right name is fetched anew.
-//! Kept on disk as one file per contribution, written whole or not at all.
+//! Kept on disk as one file per contribution, written whole or not at all, as many as [`Copies`] lets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +27,7 @@ use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
 use super::{
+    copies::{self, Copies},
     erased, fetching,
     keeping::{self, Word, look},
     placing::{self, Storers},
@@ -69,6 +70,7 @@ pub struct Shards {
     data: DataDir,
     overlay: OverlayHandle,
     bulk: Arc<BulkEndpoint>,
+    copies: Copies,
     /// One fetch at a time: the next caller finds the file.
     fetching: Mutex<()>,
 }
@@ -125,17 +127,27 @@ pub fn keep(data: &DataDir, text_root: Hash32, bytes: &[u8]) -> anyhow::Result<(
 
 impl Shards {
     /// The contributions in `data`; missing ones come by `bulk` from nodes that `overlay` knows.
-    pub fn new(data: DataDir, overlay: OverlayHandle, bulk: Arc<BulkEndpoint>) -> Self {
-        Self { data, overlay, bulk, fetching: Mutex::new(()) }
+    pub fn new(data: DataDir, overlay: OverlayHandle, bulk: Arc<BulkEndpoint>, copies: Copies) -> Self {
+        Self { data, overlay, bulk, copies, fetching: Mutex::new(()) }
     }
 
-    /// Keeps a shard whose text root was derived from its rows.
+    /// What may be kept here.
+    pub const fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    /// Keeps a shard whose text root was derived from its rows, in the place of others if there is no room.
     ///
     /// # Errors
-    /// What the disk says.
-    pub async fn keep(&self, text_root: Hash32, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let data = self.data.clone();
-        tokio::task::spawn_blocking(move || keep(&data, text_root, &bytes)).await?
+    /// That there is no room, or what the disk says.
+    pub async fn keep(&self, state: &State, text_root: Hash32, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let _turn = self.fetching.lock().await;
+        let (data, copies, may_go) = (self.data.clone(), self.copies, self.copies.may_go(state));
+        tokio::task::spawn_blocking(move || {
+            copies.make_room(&data, &may_go, bytes.len() as u64)?;
+            keep(&data, text_root, &bytes)
+        })
+        .await?
     }
 
     /// The contributions of a Datanet version in priority order; missing ones are fetched.
@@ -157,8 +169,16 @@ impl Shards {
     /// As [`Shards::ensure`].
     pub async fn contribution(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
         let _turn = self.fetching.lock().await;
+        self.copies.may_keep(state, accepted.datanet)?;
         let (data, wanted) = (self.data.clone(), accepted.clone());
-        match tokio::task::spawn_blocking(move || local(&data, &wanted)).await? {
+        let here = tokio::task::spawn_blocking(move || {
+            let here = local(&data, &wanted);
+            if matches!(here, Ok(Some(_))) {
+                copies::used(&data.shard(wanted.text_root));
+            }
+            here
+        });
+        match here.await? {
             Ok(Some(here)) => return Ok((here, Origin::default())),
             Ok(None) => {}
             Err(error) => tracing::warn!(error = format!("{error:#}"), "a shard on this disk is not what was registered: fetching it anew"),
@@ -204,8 +224,10 @@ impl Shards {
             }
         };
         let (data, accepted) = (self.data.clone(), accepted.clone());
+        let (copies, may_go) = (self.copies, self.copies.may_go(state));
         let local = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let local = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
+            copies.make_room(&data, &may_go, fetched.bytes.len() as u64)?;
             keep(&data, accepted.text_root, &fetched.bytes)?;
             Ok(local)
         });

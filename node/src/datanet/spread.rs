@@ -9,7 +9,7 @@ use storage::{
     erasure::Encoded,
     proto::{
         message::{Reply, Request},
-        spread::{Config, Input, Output, Spread},
+        spread::{Config, Input, Output, Spread, SpreadError},
     },
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -51,24 +51,25 @@ pub struct Placed {
 
 type Answer = (u8, Option<Reply>);
 
-/// Sends fragment i to `holders[i]`; returns when all are acknowledged, and tells `kept` how many are. Sending one again is harmless. May be
-/// dropped half-way.
+/// Sends fragment i to `holders[i]`, but for what is `stored` there already; returns when all are acknowledged, and tells `kept` how many are. Sending one again is
+/// harmless. What was acknowledged is in `stored` however it ends. May be dropped half-way.
 ///
 /// # Errors
-/// The holders that did not acknowledge, each with its reason.
+/// The holders that did not acknowledge, each with its reason ([`SpreadError`]).
 pub async fn spread(
     bulk: &Arc<BulkEndpoint>,
     encoded: &Encoded,
     holders: &[Holder],
+    stored: &mut BTreeSet<(u8, NodeId)>,
     mut kept: impl FnMut(u64),
-) -> anyhow::Result<Vec<Placed>> {
+) -> anyhow::Result<Result<Vec<Placed>, SpreadError>> {
     let manifest = encoded.manifest.encode();
+    let accounts: Vec<Address> = holders.iter().map(|holder| holder.account).collect();
     let config = Config { attempts: ATTEMPTS, ..Config::default() };
-    let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config);
+    let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config).after(stored);
     let started = Instant::now();
     let now = || Time(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
     let mut asked: JoinSet<Answer> = JoinSet::new();
-    let mut stored = BTreeSet::new();
     let mut input = Input::Start;
     loop {
         for output in spread.handle(now(), input) {
@@ -77,12 +78,12 @@ pub async fn spread(
                     let place = usize::from(index);
                     let holder = *holders.get(place).context("a fragment without a holder")?;
                     let fragment = encoded.fragments.get(place).context("a holder without a fragment")?.clone();
-                    let request = Request::Put { manifest: manifest.clone(), index, fragment };
+                    let request = Request::Put { manifest: manifest.clone(), index, fragment, holders: accounts.clone() };
                     send(&mut asked, bulk, holder, index, request);
                 }
                 Output::Done(done) => {
-                    done?;
-                    return Ok(placed(encoded, holders));
+                    stored.extend(spread.stored());
+                    return Ok(done.map(|_| placed(encoded, holders)));
                 }
             }
         }
@@ -91,8 +92,9 @@ pub async fn spread(
         input = tokio::select! {
             Some(answer) = asked.join_next() => match answer {
                 Ok((index, Some(reply))) => {
-                    if matches!(reply, Reply::Stored { .. }) && stored.insert(index) {
-                        kept(stored.len() as u64);
+                    if matches!(reply, Reply::Stored { .. }) {
+                        // This one is taken in by the next turn.
+                        kept(spread.stored().len() as u64 + 1);
                     }
                     Input::Reply { index, reply }
                 }

@@ -326,7 +326,7 @@ impl Auditing {
         let drawn = match roll {
             Some(roll) => self.books().draw_from(epoch, beacon, roll),
             None => {
-                let expected = self.holders(epoch).await?;
+                let expected = self.holders(epoch)?;
                 self.books().draw(epoch, beacon, &crate::datanet::placing::sites(&storers), &expected)
             }
         };
@@ -368,10 +368,10 @@ impl Auditing {
 
     /// Everyone who holds something beside this node since before an epoch's commitments: who of them committed to nothing is looked for all the same. Who was given
     /// all that it has since then, or has no stake, is not.
-    async fn holders(&self, epoch: u64) -> anyhow::Result<BTreeSet<Address>> {
+    fn holders(&self, epoch: u64) -> anyhow::Result<BTreeSet<Address>> {
         let state = self.keeping.state();
         let mut holders = BTreeSet::new();
-        for (object, assignment) in holdings::assignments(&self.keeping).await? {
+        for (object, assignment) in holdings::assignments(&self.keeping)? {
             if !learning::has_moved_lately(&self.keeping, object, epoch)? {
                 holders.extend(assignment.holders().map(|(_, holder)| holder));
             }

@@ -150,7 +150,23 @@ impl Gate {
         let (verdicts, room) = (Verdicts::open(data.reserved())?, Room::open(data.arriving())?);
         let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
         let (books, refusals) = (seals::Cache::default(), Refusals::open(data.refusals())?);
-        Ok(Self { account, author, domains, data, shards, snapshots, chain, holding, known, queue, verdicts, refusals, books, room, reviews })
+        Ok(Self {
+            account,
+            author,
+            domains,
+            data,
+            shards,
+            snapshots,
+            chain,
+            holding,
+            known,
+            queue,
+            verdicts,
+            refusals,
+            books,
+            room,
+            reviews,
+        })
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
@@ -221,7 +237,7 @@ impl Gate {
         if report.accepted {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
-            self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+            self.shards.keep(&state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
         } else {
             self.refusals.keep(open.datanet, &report).await?;
         }
@@ -331,7 +347,7 @@ impl Gate {
         }
         let kept = Arc::new(self.queue.shard(case).await?);
         let coded = self.coded(state, open, Arc::clone(&kept)).await?;
-        self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        self.shards.keep(state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
         self.verdict(card, place, open, &report, Some(coded))
     }
 
@@ -392,6 +408,9 @@ impl Gate {
         }
         let asset = state.asset(datanet).ok_or_else(|| away(format!("Datanet {datanet} is not registered")))?;
         let card = card_of(asset)?;
+        if let Err(outside) = self.shards.copies().may_keep(state, datanet) {
+            return Err(away(format!("this gate keeps a copy of what it lets in, and may not: {outside}")));
+        }
         if card.policy().contributors == Contributors::Listed
             && open.contributor != asset.owner()
             && !members::contributors(&self.data, datanet)?.contains(&open.contributor)

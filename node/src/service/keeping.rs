@@ -1,8 +1,8 @@
 //! Who holds what, as this node has written it down, and its part in keeping that agreed: the records of the objects it holds fragments of, told by
 //! contributors and coordinators, merged, and shown to whoever asks (`storage::proto::keeping`).
 //!
-//! A record is on the disk before it is acknowledged. One that is told first is taken only if this node has the fragment that it names for it, which it
-//! took because its own placement gave it the same, and if the others' places keep the rules as far as this node knows where they stand; later ones add signed
+//! A record is on the disk before it is acknowledged. One that is told first is taken only if this node has the fragment that it names for it, and if its holders are those that
+//! this node checked when it took that fragment, or others that are those of the rule as far as it hears; later ones add signed
 //! handovers and nothing else. A fragment that repair hands over is taken from a coordinator of the epoch while the holder before is not heard here.
 
 mod erased;
@@ -19,7 +19,12 @@ use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{client::ChainClient, registry::State};
 use p2p::{bulk::BulkEndpoint, identity::NodeSeed, overlay::OverlayHandle, proto::ads::AdSite, stream::FrameStream};
 use storage::{
-    proto::keeping::{Ask, Record, Reply, message::ASK_BYTES_MAX},
+    erasure::Profile,
+    proto::{
+        keeping::{Ask, Record, Reply, message::ASK_BYTES_MAX},
+        placement::{Misplaced, Rules},
+        provide::Room,
+    },
     store::{Item, Store, StoreError},
 };
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -34,11 +39,15 @@ use crate::{
         exchange::{recv_message, send_message},
         keeping::Registered,
         placing::{self, Storer, Storers},
+        seeds::Seeds,
     },
 };
 
 /// Records, by object.
 const TABLE: &str = "holders";
+/// Holders that were checked when a fragment was taken and that no record names yet, by object: the BLAKE3 of their addresses. Weeks may pass before the record of an object comes
+/// to a holder that was away, and then other operators store.
+const CHECKED: &str = "holders-checked";
 /// Notices that wait for repair; the newest are dropped beyond, and repair finds what they said at its next look at the table.
 pub const NOTICES_MAX: usize = 256;
 
@@ -88,6 +97,10 @@ pub struct Keeping {
     pub site: AdSite,
     /// Blocks of an epoch.
     pub epoch_blocks: u64,
+    /// Seeds of epochs.
+    pub seeds: Seeds,
+    /// Whether it takes new fragments.
+    pub room: RwLock<Room>,
     /// Whether the operator wants to be on the chain's roll of auditors, and pays for what that takes.
     pub audit_roll: bool,
     /// Whether the operator lets this node open slash cases by itself, each with a bond.
@@ -136,18 +149,9 @@ impl Keeping {
         let is_staked = state.operator(self.me()).is_some_and(|operator| operator.active.0 > 0 && operator.node == self.node());
         if self.is_storing && is_staked {
             let addr = self.bulk.local_addr();
-            storers.insert(self.me(), Storer { node: self.node(), addr, site: placing::site(addr.ip(), self.site, chain_id) });
+            let site = placing::site(addr.ip(), self.site, chain_id);
+            storers.insert(self.me(), Storer { node: self.node(), addr, site, has_room: self.has_room() });
         }
-        Ok(storers)
-    }
-
-    /// Of them those that may be given a fragment: whom this node's books of audits have not suspended.
-    ///
-    /// # Errors
-    /// That the overlay has stopped.
-    pub async fn fit_storers(&self) -> anyhow::Result<Storers> {
-        let mut storers = self.storers().await?;
-        storers.retain(|operator, _| !self.is_unfit(*operator));
         Ok(storers)
     }
 
@@ -173,15 +177,45 @@ impl Keeping {
         found.into_iter().map(|(_, bytes)| Record::decode(&bytes).context("a record of holders on this disk")).collect()
     }
 
+    /// Whether it takes new fragments, as its ad says.
+    pub fn has_room(&self) -> bool {
+        self.room.read().unwrap_or_else(PoisonError::into_inner).is_open()
+    }
+
+    /// Looks how much is free, by which it takes new fragments or not: none if nobody can say. Blocks.
+    pub fn look_for_room(&self) {
+        let free = self.store.free_bytes();
+        let mut room = self.room.write().unwrap_or_else(PoisonError::into_inner);
+        let was_open = room.is_open();
+        match free {
+            Ok(free_bytes) if room.see(free_bytes) != was_open => {
+                tracing::warn!(free_bytes, has_room = room.is_open(), "whether this node takes new fragments has changed");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                room.refuse(0);
+                if was_open {
+                    tracing::error!(%error, "the disk does not say what is free: no new fragments are taken");
+                }
+            }
+        }
+    }
+
+    /// Notes that a fragment found no room: none are taken until there is more.
+    pub fn no_room(&self, need_bytes: u64) {
+        tracing::warn!(need_bytes, "a fragment found no room: none are taken until there is more");
+        self.room.write().unwrap_or_else(PoisonError::into_inner).refuse(need_bytes);
+    }
+
     /// What the chain has of an object.
     ///
     /// # Errors
-    /// The chain's, or that it has nothing.
-    pub async fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
+    /// That it has nothing, or what the disk says.
+    pub fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
         if let Some(refusal) = self.erased(object)? {
             bail!("{refusal}");
         }
-        let found = Registered::find(&self.chain, &self.state(), object).await?;
+        let found = Registered::find(&self.state(), object)?;
         found.with_context(|| format!("object {object} is not registered"))
     }
 
@@ -191,7 +225,7 @@ impl Keeping {
     /// What the disk says, or the chain.
     pub async fn others(&self, object: BlobId) -> anyhow::Result<Vec<(u8, Storer)>> {
         let Some(record) = self.record(object)? else { return Ok(Vec::new()) };
-        let (assignment, storers) = (self.registered(object).await?.assignment(&record)?, self.storers().await?);
+        let (assignment, storers) = (self.registered(object)?.assignment(&record)?, self.storers().await?);
         let heard = |(fragment, holder): (u8, Address)| Some((fragment, *storers.get(&holder)?));
         Ok(assignment.holders().filter(|(_, holder)| *holder != self.me()).filter_map(heard).collect())
     }
@@ -221,7 +255,11 @@ impl Keeping {
 
     async fn keep(&self, record: &Record) -> anyhow::Result<()> {
         let (records, object, bytes) = (self.store.records(), record.object(), record.encode());
-        tokio::task::spawn_blocking(move || records.put(TABLE, &object.0, &bytes)).await??;
+        let kept = tokio::task::spawn_blocking(move || {
+            records.put(TABLE, &object.0, &bytes)?;
+            if records.get(CHECKED, &object.0)?.is_some() { records.remove(CHECKED, &object.0).map(drop) } else { Ok(()) }
+        });
+        kept.await??;
         self.notice(Notice::Record(object));
         Ok(())
     }
@@ -233,10 +271,10 @@ impl Keeping {
     pub async fn take_in(&self, told: &Record) -> anyhow::Result<bool> {
         let object = told.object();
         ensure!(!self.store.is_void(object)?, "object {object} is void: its manifest was proved to be false");
-        let registered = self.registered(object).await?;
+        let registered = self.registered(object)?;
         let _turn = self.turn.lock().await;
         let own = self.record(object)?;
-        registered.check(&self.chain, self.epoch_blocks, told, own.as_ref()).await?;
+        registered.check(&self.seeds, told, own.as_ref()).await?;
         if let Some(mut own) = own {
             let is_changed = own.merge(told)?;
             if is_changed {
@@ -260,15 +298,43 @@ impl Keeping {
         if let Some(stranger) = stranger {
             bail!("{stranger} is no operator");
         }
-        let suspended = told.placement().holders.iter().find(|holder| self.is_unfit(**holder));
-        if let Some(suspended) = suspended {
-            bail!("{suspended} is suspended by its audits and takes no new fragment");
+        let holders = &told.placement().holders;
+        if self.store.records().get(CHECKED, &object.0)?.as_deref() == Some(digest(holders).as_slice()) {
+            return Ok(placing::check_sites(holders, &storers, &registered.rules_of(told)?)?);
         }
-        let rules = registered.rules_of(told)?;
-        ensure!(
-            placing::keeps_rules(&told.placement().holders, &storers, &rules),
-            "its holders stand in one network, or outside its countries"
-        );
+        self.check_holders(registered, told.profile()?, holders).await?.context("its holders are not those of the rule")
+    }
+
+    /// Whether the holders that somebody names for an object are those of its placement, as far as this node hears. None of them may be suspended by its books of audits; who is and
+    /// is not named was not passed over.
+    ///
+    /// # Errors
+    /// That the overlay has stopped.
+    pub async fn check_holders(
+        &self,
+        registered: &Registered,
+        profile: Profile,
+        holders: &[Address],
+    ) -> anyhow::Result<Result<(), Misplaced>> {
+        if let Some(suspended) = holders.iter().find(|holder| self.is_unfit(**holder)) {
+            return Ok(Err(Misplaced::Suspended(*suspended)));
+        }
+        let mut storers = self.storers().await?;
+        storers.iter_mut().for_each(|(operator, storer)| storer.has_room &= !self.is_unfit(*operator));
+        let Registered { accepted, seed, rules } = registered;
+        let rules = Rules::of(profile, rules.regions.clone());
+        Ok(placing::check(*seed, accepted.object, profile, holders, &storers, &rules))
+    }
+
+    /// Writes down that these holders of an object are those of the rule, by what this node hears now. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn note_checked(&self, object: BlobId, holders: &[Address]) -> anyhow::Result<()> {
+        let (records, digest) = (self.store.records(), digest(holders));
+        if records.get(CHECKED, &object.0)?.as_deref() != Some(digest.as_slice()) {
+            records.put(CHECKED, &object.0, &digest)?;
+        }
         Ok(())
     }
 
@@ -325,7 +391,7 @@ impl Keeping {
                 self.notice(Notice::Announced { object, by });
                 Ok(Reply::Heard)
             }
-            Ask::Take(take) => self.take(remote, *take).await.map(Reply::Taken),
+            Ask::Take(take) => self.take(remote, *take).await,
             Ask::Suspended => Ok(Reply::Suspended(self.unfit.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect())),
         }
     }
@@ -334,6 +400,11 @@ impl Keeping {
     pub fn is_unfit(&self, operator: Address) -> bool {
         self.unfit.read().unwrap_or_else(PoisonError::into_inner).contains(&operator)
     }
+}
+
+/// One number for a list of holders.
+fn digest(holders: &[Address]) -> Vec<u8> {
+    BlobId::of(&holders.iter().flat_map(|holder| holder.0).collect::<Vec<_>>()).0.to_vec()
 }
 
 /// The record of an object in a store; nothing if there is none.

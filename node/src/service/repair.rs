@@ -1,6 +1,6 @@
 //! Mending what this node's objects have lost: the core of `storage::proto::repair`, fed with what the node hears and sees, and its outputs carried out.
 //!
-//! Told to the core: who is registered, where and whether they are heard (an ad that is silent for its time to live is silence), the epoch's seed, the
+//! Told to the core: who is registered, where and whether they are heard (an ad that is silent for its time to live is silence), who takes no fragments, the epoch's seed, the
 //! records of this node's objects, what coordinators announce, and damage: found by reading what lies here ([`super::upkeep`]), by asking the other holders
 //! of objects that this node coordinates in the epoch what they have (`survey`), by audits, and by rebuilding itself. Nothing is decided here.
 //!
@@ -34,7 +34,7 @@ use types::{
 
 use self::rebuild::Done;
 use super::keeping::{Keeping, Notice};
-use crate::datanet::keeping::{WORD_LIMIT, ask, seed_of, tell};
+use crate::datanet::keeping::{WORD_LIMIT, ask, tell};
 
 /// How often presence, epoch and what is due are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ const SCAN: usize = 256;
 pub const QUESTIONS_MAX: usize = 8;
 /// Words of this node to others under way, announcements and records together; what is said beyond is left to the next survey.
 const WORDS_MAX: usize = 256;
+/// Objects of which one look at all of them tells in the log; of the others it tells how many there are. A disk that was replaced lacks thousands.
+const TOLD_MAX: usize = 16;
 
 /// What the operator asks.
 #[derive(Debug)]
@@ -84,6 +86,8 @@ pub struct Mending {
     works: JoinSet<Done>,
     words: JoinSet<()>,
     surveying: JoinSet<()>,
+    /// Lines in the log about objects since the look at them began.
+    told: usize,
 }
 
 impl Mending {
@@ -99,6 +103,7 @@ impl Mending {
             works: JoinSet::new(),
             words: JoinSet::new(),
             surveying: JoinSet::new(),
+            told: 0,
         }
     }
 
@@ -108,7 +113,7 @@ impl Mending {
         if let Err(error) = self.look_around().await {
             tracing::warn!(error = format!("{error:#}"), "repair does not know who is there");
         }
-        if let Err(error) = self.watch_all().await {
+        if let Err(error) = self.watch_all() {
             tracing::error!(
                 error = format!("{error:#}"),
                 "the records of holders cannot be read: what this node holds is not mended by it"
@@ -121,7 +126,7 @@ impl Mending {
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.tick().await,
-                Some(notice) = noticed.recv() => self.noticed(notice).await,
+                Some(notice) = noticed.recv() => self.noticed(notice),
                 Some(question) = questions.recv() => self.answer(question),
                 Some(done) = self.works.join_next() => self.done(done),
                 Some(_) = self.words.join_next() => {}
@@ -142,29 +147,38 @@ impl Mending {
     }
 
     /// Watches every object that the table names this node for.
-    async fn watch_all(&mut self) -> anyhow::Result<()> {
+    fn watch_all(&mut self) -> anyhow::Result<()> {
         let mut from = BlobId::ZERO;
+        self.told = 0;
         loop {
             let records = self.keeping.records(from, SCAN)?;
-            let Some(last) = records.last() else { return Ok(()) };
-            from = next(last.object());
-            for record in &records {
-                self.watch(record.object()).await;
-            }
-            if records.len() < SCAN {
-                return Ok(());
+            records.iter().for_each(|record| self.watch(record.object()));
+            match records.last() {
+                Some(last) if records.len() == SCAN => from = next(last.object()),
+                _ => break,
             }
         }
+        if self.told > TOLD_MAX {
+            tracing::warn!(more = self.told - TOLD_MAX, "as many objects again are not watched, or their fragments are not here");
+        }
+        Ok(())
     }
 
-    async fn watch(&mut self, object: BlobId) {
-        if let Err(error) = self.try_watch(object).await {
+    fn watch(&mut self, object: BlobId) {
+        if let Err(error) = self.try_watch(object)
+            && self.is_told()
+        {
             tracing::warn!(%object, error = format!("{error:#}"), "an object is not watched");
         }
     }
 
+    const fn is_told(&mut self) -> bool {
+        self.told += 1;
+        self.told <= TOLD_MAX
+    }
+
     /// Watches an object as its record says now, or no longer if this node is none of its holders.
-    async fn try_watch(&mut self, object: BlobId) -> anyhow::Result<()> {
+    fn try_watch(&mut self, object: BlobId) -> anyhow::Result<()> {
         let is_erased = self.keeping.state().erased_object(object).is_some();
         let Some(record) = self.keeping.record(object)?.filter(|_| !is_erased) else {
             self.tell(Input::Forget { object });
@@ -174,7 +188,7 @@ impl Mending {
             self.tell(Input::Forget { object });
             return Ok(());
         }
-        let registered = self.keeping.registered(object).await?;
+        let registered = self.keeping.registered(object)?;
         let assignment = registered.assignment(&record)?;
         let Some(own) = assignment.held_by(self.keeping.me()) else {
             self.tell(Input::Forget { object });
@@ -194,15 +208,20 @@ impl Mending {
             self.tell(Input::Moved(step));
         }
         if !self.keeping.store.sound_fragments_of(object)?.contains(&own) {
-            tracing::warn!(%object, fragment = own, "this node is named for a fragment that is not here, or has rotted");
+            if self.is_told() {
+                tracing::warn!(%object, fragment = own, "this node is named for a fragment that is not here, or has rotted");
+            }
             self.tell(Input::Damaged { object, fragment: own });
         }
         Ok(())
     }
 
-    async fn noticed(&mut self, notice: Notice) {
+    fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::Record(object) => self.watch(object).await,
+            Notice::Record(object) => {
+                self.told = 0;
+                self.watch(object);
+            }
             Notice::Void(object) => self.tell(Input::Forget { object }),
             Notice::Announced { object, by } => self.tell(Input::Announced { object, by }),
             Notice::Damaged { object, fragment } => {
@@ -236,8 +255,8 @@ impl Mending {
         self.sites.retain(|account, _| staked.contains_key(account));
         let sites: BTreeMap<_, _> = staked.keys().map(|account| (*account, self.sites.get(account).copied().unwrap_or_default())).collect();
         self.tell(Input::Operators { sites: sites.into() });
-        let unfit = staked.keys().copied().filter(|account| !storers.contains_key(account) || self.keeping.is_unfit(*account));
-        let unfit = unfit.collect();
+        let takes = |account: &Address| storers.get(account).is_some_and(|storer| storer.has_room) && !self.keeping.is_unfit(*account);
+        let unfit = staked.keys().copied().filter(|account| !takes(account)).collect();
         self.tell(Input::Unfit { operators: unfit });
         for (account, node) in &staked {
             self.tell(Input::Seen { operator: *account, is_online: heard.contains(node) });
@@ -250,7 +269,7 @@ impl Mending {
         }
         let epoch = self.keeping.epoch();
         if self.epoch != Some(epoch)
-            && let Some(seed) = seed_of(&self.keeping.chain, self.keeping.epoch_blocks, epoch).await?
+            && let Some(seed) = self.keeping.seeds.of(epoch).await?
         {
             self.epoch = Some(epoch);
             self.tell(Input::Epoch { seed });
@@ -310,7 +329,10 @@ impl Mending {
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         // What panicked has said so; the core gives it up by itself.
-        let Ok(Done { object, stored, damaged }) = done else { return };
+        let Ok(Done { object, stored, damaged, full }) = done else { return };
+        for operator in full {
+            self.tell(Input::Full { operator });
+        }
         for fragment in damaged {
             self.tell(Input::Damaged { object, fragment });
         }

@@ -1,7 +1,8 @@
 //! The node's bulk side: holds fragments, answers for them, and provides adapters.
 //!
 //! Carries messages between streams, the store and the pure rules: `storage::proto::provide` says how much is served at once and whether a
-//! fragment may be kept, the record of an object's holders ([`super::keeping`]), or before there is one [`placing`], which fragment is this node's. A fragment whose contribution is not on the chain yet is waited for, since
+//! fragment may be kept, the record of an object's holders ([`super::keeping`]) which fragment is this node's. Before there is a record the sender names all holders, and
+//! [`Keeping::check_holders`] says whether they are those of the rule. A fragment whose contribution is not on the chain yet is waited for, since
 //! its sender may be a block ahead. Every request has a deadline; the tasks end with [`Serving::run`].
 
 use std::{
@@ -20,12 +21,12 @@ use storage::{
     erasure::{MANIFEST_BYTES_MAX, ObjectManifest},
     proto::{
         message::{MESSAGE_BYTES_MAX, Refusal, Reply, Request},
-        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, plan_put},
+        provide::{Admission, Config as ProvideConfig, Pace, PutFacts, PutPlan, Ticket, misplaced, plan_put},
     },
     store::{Store, StoreError},
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-use types::id::{BlobId, NodeId};
+use types::id::{Address, BlobId, NodeId};
 
 use super::{
     auditing::{AUDIT_ALPN, Auditing},
@@ -36,7 +37,7 @@ use crate::{
     datanet::{
         adapter::{ADAPTER_ALPN, Provider},
         exchange::{STORAGE_ALPN, recv_message, send_message},
-        keeping::{KEEPING_ALPN, Registered, VOID_ALPN},
+        keeping::{KEEPING_ALPN, VOID_ALPN},
         placing,
         serving::Reads,
     },
@@ -169,8 +170,8 @@ impl Holder {
         // Given back also when this task is dropped half-way.
         let _open = Open { holder: self, ticket: Some(ticket) };
         let reply = match request {
-            Request::Put { manifest, index, fragment } => {
-                let putting = timeout(SERVE_LIMIT, self.put(manifest, index, fragment));
+            Request::Put { manifest, index, fragment, holders } => {
+                let putting = timeout(SERVE_LIMIT, self.put(manifest, index, fragment, holders));
                 putting.await.context("keeping a fragment took too long")?
             }
             Request::Locate { object } => self.blocking(move |store| located(store, object)).await,
@@ -199,14 +200,17 @@ impl Holder {
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Refusal::Failed)?
     }
 
-    async fn put(&self, manifest: Vec<u8>, index: u8, fragment: Vec<u8>) -> Result<Reply, Refusal> {
-        let assigned = match ObjectManifest::decode(&manifest) {
-            Ok(manifest) => self.assigned(&manifest).await.map_err(|error| {
-                tracing::warn!(error = format!("{error:#}"), "cannot look up where a fragment belongs");
-                Refusal::Failed
+    async fn put(&self, manifest: Vec<u8>, index: u8, fragment: Vec<u8>, holders: Vec<Address>) -> Result<Reply, Refusal> {
+        let (assigned, is_checked) = match ObjectManifest::decode(&manifest) {
+            Ok(manifest) => self.assigned(&manifest, &holders).await.map_err(|error| match error {
+                Unassigned::Misplaced(refusal) => refusal,
+                Unassigned::Failed(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "cannot look up where a fragment belongs");
+                    Refusal::Failed
+                }
             })?,
             // The plan refuses it in words.
-            Err(_) => None,
+            Err(_) => (None, false),
         };
         let keeping = Arc::clone(&self.keeping);
         self.blocking(move |store| {
@@ -214,31 +218,62 @@ impl Holder {
             if let Some(refusal) = keeping.erased(BlobId::of(&manifest)).map_err(|_| Refusal::Failed)? {
                 return Err(refusal);
             }
-            let facts = PutFacts { free_bytes: store.free_bytes(), assigned };
-            let PutPlan { manifest, fragment } = plan_put(&manifest, index, fragment, |_| facts)?;
-            store.put_fragment(&manifest, &fragment).map_err(|error| failed(&error))?;
+            let facts = PutFacts { free_bytes: store.free_bytes().map_err(|error| failed(&error))?, assigned };
+            let kept = plan_put(&manifest, index, fragment, |_| facts).and_then(|PutPlan { manifest, fragment }| {
+                store.put_fragment(&manifest, &fragment).map_err(|error| failed(&error))?;
+                Ok((manifest, fragment))
+            });
+            if let Err(Refusal::Full { need, .. }) = &kept {
+                keeping.no_room(*need);
+            }
+            let (manifest, fragment) = kept?;
+            if is_checked {
+                keeping.note_checked(manifest.id(), &holders).map_err(|error| {
+                    tracing::error!(error = format!("{error:#}"), "that an object's holders were checked is not noted");
+                    Refusal::Failed
+                })?;
+            }
             tracing::info!(object = %manifest.id(), index, bytes = fragment.bytes().len(), "keeping a fragment");
             Ok(Reply::Stored { object: manifest.id(), index })
         })
         .await
     }
 
-    /// This node's fragment of an object: by the record of its holders if there is one, else the one that placement gives it once the object's
-    /// contribution is on the chain.
-    async fn assigned(&self, manifest: &ObjectManifest) -> anyhow::Result<Option<u8>> {
+    /// This node's fragment of an object: by the record of its holders if there is one, else by the `holders` that the sender names once the object's
+    /// contribution is on the chain, if these are those of the rule; and whether they were checked.
+    async fn assigned(&self, manifest: &ObjectManifest, holders: &[Address]) -> Result<(Option<u8>, bool), Unassigned> {
         let (keeping, object) = (&self.keeping, manifest.id());
         let mut snapshots = keeping.snapshots.clone();
         let seen = snapshots.wait_for(|snapshot| placing::registered(&snapshot.latest, object).is_some());
         match timeout(REGISTERED_WAIT, seen).await {
             Ok(seen) => drop(seen.context("the chain is no longer followed")?),
-            Err(_) => return Ok(None),
+            Err(_) => return Ok((None, false)),
         }
-        let registered = keeping.registered(object).await?;
+        let registered = keeping.registered(object)?;
         if let Some(record) = keeping.record(object)? {
-            return Ok(registered.assignment(&record)?.held_by(keeping.me()));
+            return Ok((registered.assignment(&record)?.held_by(keeping.me()), false));
         }
-        let Registered { accepted, seed, rules } = &registered;
-        Ok(placing::assigned(accepted, manifest, *seed, &keeping.fit_storers().await?, &rules.regions, keeping.me()))
+        let mine = holders.iter().position(|holder| *holder == keeping.me()).and_then(|index| u8::try_from(index).ok());
+        if registered.accepted.text_root != manifest.text_root() || mine.is_none() {
+            return Ok((None, false));
+        }
+        let checked = keeping.check_holders(&registered, manifest.profile(), holders).await?;
+        checked.map_err(|error| Unassigned::Misplaced(misplaced(object, &error)))?;
+        Ok((mine, true))
+    }
+}
+
+/// Why it is not known which fragment is this node's.
+enum Unassigned {
+    /// The holders that were named are not those of the rule.
+    Misplaced(Refusal),
+    /// This node's own failure.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Unassigned {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -271,9 +306,10 @@ fn failed(error: &StoreError) -> Refusal {
     if matches!(error, StoreError::Void { .. }) {
         return Refusal::Invalid { detail: error.to_string() };
     }
-    tracing::error!(%error, "the store failed");
-    match error {
-        StoreError::Full { used, capacity, need } => Refusal::Full { free: capacity.saturating_sub(*used), need: *need },
-        _ => Refusal::Failed,
+    if let Some((free, need)) = error.no_room() {
+        tracing::warn!(%error, "a fragment is not kept");
+        return Refusal::Full { free, need };
     }
+    tracing::error!(%error, "the store failed");
+    Refusal::Failed
 }

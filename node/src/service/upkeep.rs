@@ -5,7 +5,7 @@
 //! rotted is marked on the disk, so that this node no longer says that it has it, and given to repair as a failed audit is; a mark goes when the item is stored
 //! anew. A store of 20 GiB and 14 days: 24 kB/s. *Collecting* takes segments that are half dead, at most `keeping.collect_bytes_per_s`. *Void objects* (`voids`): what a
 //! crash left of one is released, and holders that still have fragments are shown the proof. *Fragments handed on* (`handed`) are released once their new holder has shown one. Both
-//! are looked at per epoch and every ten minutes.
+//! are looked at per epoch and every ten minutes. *Room* is looked at every second: with too little of it on the disk or in the capacity the node's ad says that it takes no new fragments.
 //!
 //! Nothing here may be lost half-way: each step is one call of the store, which is whole or has no effect, and where a round is stands on the disk. The service runs on nodes that
 //! store, and ends with its future.
@@ -180,6 +180,9 @@ impl Upkeep {
     }
 
     async fn tick(&mut self) {
+        let keeping = Arc::clone(&self.keeping);
+        // One that panicked has said so; what the ad says stands for another second.
+        drop(tokio::task::spawn_blocking(move || keeping.look_for_room()).await);
         for corrupt in self.scrubbing.step(&self.keeping).await {
             self.mark(corrupt.item);
         }

@@ -69,7 +69,7 @@ pub(super) fn ad(node: NodeId, at: std::net::SocketAddr) -> Ad {
         bulk_addr: at,
         overlay_addrs: Vec::new(),
         site: AdSite::default(),
-        services: Services::STORAGE,
+        services: Services::STORAGE.with(Services::ROOM),
         bases: Vec::new(),
         adapters: Vec::new(),
         rin: Amount::ZERO,

@@ -2,6 +2,7 @@
 //! holder, one that was away included; the room it took is freed.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::Arc,
@@ -23,11 +24,12 @@ use storage::{
     proto::{
         keeping::Record,
         message::{Refusal, Reply, Request},
+        placement::{Misplaced, Rules, Site, View, check, place},
     },
 };
 use types::{
     contribution::{Contribution, GateReport, commitment},
-    id::{AssetId, BlobId, Hash32, NodeId},
+    id::{Address, AssetId, BlobId, Hash32, NodeId},
     key::{Account, Signed},
     merkle::keccak,
     placement::Placement,
@@ -147,6 +149,7 @@ struct Lie {
     object: BlobId,
     encoded: Encoded,
     bulk: Arc<BulkEndpoint>,
+    holders: Vec<Address>,
 }
 
 impl Lie {
@@ -183,29 +186,73 @@ impl Lie {
 
         let bulk = BulkEndpoint::start(&NodeSeed::generate(), "127.0.0.1:0".parse().unwrap(), &[], BulkLimits::default()).await;
         let bulk = Arc::new(bulk.unwrap());
-        let lie = Self { object, encoded, bulk };
-        let mut holders = Vec::new();
-        for index in 0..5 {
-            let mut holder = None;
+        let sites: BTreeMap<_, _> = world.nodes.iter().map(|party| (party.account, Site::default())).collect();
+        let holders = place(sent.block.hash, object, Profile::DEVNET, &sites, &Rules::of(Profile::DEVNET, BTreeSet::new())).unwrap();
+        let wished = wish(sent.block.hash, object, &holders, &sites);
+        let mut lie = Self { object, encoded, bulk, holders };
+        lie.is_not_placed_by_a_wish(world, wished.clone()).await;
+        for (index, holder) in (0..).zip(&lie.holders) {
             for number in 0..5 {
-                match lie.put(world, number, index).await {
-                    Reply::Stored { .. } => holder = Some(world.nodes[number].account),
-                    Reply::Refused(Refusal::NotHolder { .. }) => {}
-                    reply => panic!("{reply:?}"),
-                }
+                let reply = lie.put(world, number, index).await;
+                let object = lie.object;
+                let expected = if world.nodes[number].account == *holder {
+                    Reply::Stored { object, index }
+                } else {
+                    Reply::Refused(Refusal::NotHolder { object, index })
+                };
+                assert_eq!(reply, expected, "the rule gives it to {holder}");
             }
-            holders.push(holder.unwrap());
         }
-        let placement = Placement { contributor: me.address(), object, block: sent.block.number, data: 3, holders };
+        let placement = |holders: &[Address]| {
+            let holders = holders.to_vec();
+            Record::new(Signed::new(
+                &me,
+                &domains,
+                Placement { contributor: me.address(), object, block: sent.block.number, data: 3, holders },
+            ))
+        };
+        // Its holder has fragment 0 and does not take down the rest.
+        let first = world.nodes.iter().find(|party| party.account == lie.holders[0]).unwrap();
+        let said = tell(&lie.bulk, vec![at(first)], &placement(&wished)).await;
+        assert!(
+            matches!(&said[..], [(_, reason)] if reason.contains("not those of the rule") && reason.contains("rank better")),
+            "{said:?}"
+        );
         let to = world.nodes.iter().map(at).collect();
-        let refused = tell(&lie.bulk, to, &Record::new(Signed::new(&me, &domains, placement))).await;
+        let refused = tell(&lie.bulk, to, &placement(&lie.holders)).await;
         assert!(refused.is_empty(), "{refused:?}");
         lie
     }
 
+    /// A contributor that names holders by its own wish is refused by each of them, with the reason: nobody keeps anything.
+    async fn is_not_placed_by_a_wish(&mut self, world: &World, wished: Vec<Address>) {
+        let rule = self.holders.clone();
+        let twice = [rule[0], rule[1], rule[2], rule[3], rule[0]].to_vec();
+        for (wished, reason) in [
+            (wished, "rank better than the holders that are named"),
+            (twice, "holder of two fragments"),
+            (rule[..4].to_vec(), "4 holders are named for 5"),
+        ] {
+            self.holders = wished;
+            for (index, holder) in (0..).zip(self.holders.clone()) {
+                let number = world.nodes.iter().position(|party| party.account == holder).unwrap();
+                let reply = self.put(world, number, index).await;
+                assert!(
+                    matches!(&reply, Reply::Refused(Refusal::Misplaced { detail, .. }) if detail.contains(reason)),
+                    "{reason}: {reply:?}"
+                );
+            }
+        }
+        // Not named at all: whose fragment it is nobody says.
+        self.holders = vec![];
+        let reply = self.put(world, 0, 0).await;
+        assert_eq!(reply, Reply::Refused(Refusal::NotHolder { object: self.object, index: 0 }));
+        self.holders = rule;
+    }
+
     async fn put(&self, world: &World, number: usize, index: u8) -> Reply {
         let fragment = self.encoded.fragments[usize::from(index)].clone();
-        let request = Request::Put { manifest: self.encoded.manifest.encode(), index, fragment };
+        let request = Request::Put { manifest: self.encoded.manifest.encode(), index, fragment, holders: self.holders.clone() };
         let (node, addr) = at(&world.nodes[number]);
         ask(&self.bulk, node, addr, &request, LIMIT).await.unwrap()
     }
@@ -236,6 +283,18 @@ impl Lie {
         let said = show(&self.bulk, vec![(node, addr)], &proof).await;
         assert!(matches!(&said[..], [(_, reason)] if reason.contains("nothing of object")), "{said:?}");
     }
+}
+
+/// Fragment 0 where the rule has it, the others with the same operators in another order, which passes over more than views may differ by.
+fn wish(seed: Hash32, object: BlobId, rule: &[Address], sites: &BTreeMap<Address, Site>) -> Vec<Address> {
+    let (none, rules) = (BTreeSet::new(), Rules::of(Profile::DEVNET, BTreeSet::new()));
+    let orders = (0..256_usize).map(|number| [0, 1 + number % 4, 1 + number / 4 % 4, 1 + number / 16 % 4, 1 + number / 64]);
+    let is_refused = |holders: &Vec<Address>| {
+        let view = View { sites, full: &none };
+        matches!(check(seed, object, Profile::DEVNET, holders, view, &rules), Err(Misplaced::PassedOver { .. }))
+    };
+    // Whoever gets fragment 1 last of four has three better ones beside it.
+    orders.map(|order| order.map(|place| rule[place]).to_vec()).find(is_refused).unwrap()
 }
 
 fn at(party: &super::Party) -> (NodeId, std::net::SocketAddr) {

@@ -48,11 +48,13 @@ pub struct Services(u8);
 impl Services {
     /// Answers prompts.
     pub const INFERENCE: Self = Self(1);
-    /// Holds fragments.
+    /// Holds fragments and answers for them.
     pub const STORAGE: Self = Self(2);
     /// Builds and posts indexes.
     pub const INDEXER: Self = Self(4);
-    const ALL: u8 = 7;
+    /// Takes new fragments: it has room for them. Beside [`Services::STORAGE`]; a node that is full still holds what it has.
+    pub const ROOM: Self = Self(8);
+    const ALL: u8 = 15;
 
     /// The services of both sets.
     #[must_use]
@@ -379,7 +381,7 @@ pub(crate) mod tests {
             ("adapters", |ad| ad.adapters = vec![asset(1); ADAPTERS_MAX + 1]),
             ("bases", |ad| ad.bases = vec![asset(1); BASES_MAX + 1]),
             ("overlay_addrs", |ad| ad.overlay_addrs = vec!["x".repeat(OVERLAY_ADDR_LEN_MAX + 1)]),
-            ("services", |ad| ad.services = Services(8)),
+            ("services", |ad| ad.services = Services(16)),
         ];
         for (name, spoil) in cases {
             let mut spoilt = ad(1, 1);
@@ -453,7 +455,7 @@ pub(crate) mod tests {
 
         #[test]
         fn every_allowed_ad_is_read_back(
-            incarnation: u64, seq: u64, ttl_s in 1..=TTL_MAX_S, services in 0u8..8, rin: u128, rout: u128,
+            incarnation: u64, seq: u64, ttl_s in 1..=TTL_MAX_S, services in 0u8..16, rin: u128, rout: u128,
             queue: u16, ttft_ms: u32, tokens_per_s: u16, leaving: bool,
             adapters in prop::collection::vec((any::<u64>(), any::<u32>(), any::<[u8; 32]>()), 0..20),
         ) {

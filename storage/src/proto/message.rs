@@ -7,13 +7,18 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use types::id::BlobId;
+use types::{
+    id::{Address, BlobId},
+    placement::HOLDERS_MAX,
+};
 
 use super::range::Run;
 use crate::erasure::{FRAGMENT_BYTES_MAX, FRAGMENTS_MAX, MANIFEST_BYTES_MAX};
 
-/// Longest message: the largest fragment, the longest manifest, and room for codes and lengths.
-pub const MESSAGE_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + MANIFEST_BYTES_MAX + 1024;
+/// Bytes of an operator's address.
+const ADDRESS_BYTES: usize = 20;
+/// Longest message: the largest fragment, the longest manifest, as many holders as there can be, and room for codes and lengths.
+pub const MESSAGE_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + MANIFEST_BYTES_MAX + HOLDERS_MAX * ADDRESS_BYTES + 1024;
 /// Longest reply: the longest manifest, all indices, and room for codes and lengths.
 pub const REPLY_BYTES_MAX: usize = MANIFEST_BYTES_MAX + 1024;
 /// Longest explanation in a refusal.
@@ -32,6 +37,10 @@ pub enum Request {
         /// Its bytes.
         #[serde(with = "raw")]
         fragment: Vec<u8>,
+        /// The holder of each fragment of the object, by index, as the sender would have it: a holder without a record of the object checks all of them
+        /// ([`super::placement::check`]).
+        #[serde(with = "addresses")]
+        holders: Vec<Address>,
     },
     /// Say what you hold of this object.
     Locate {
@@ -138,6 +147,14 @@ pub enum Refusal {
         /// Whether the request is final and nothing of the object is on the holder's disk.
         is_gone: bool,
     },
+    /// The holders that were named with the fragment are not those that placement gives by what this node hears.
+    #[error("object {object} is not placed by the rule: {detail}")]
+    Misplaced {
+        /// The object.
+        object: BlobId,
+        /// What is wrong, at most [`DETAIL_BYTES_MAX`].
+        detail: String,
+    },
 }
 
 impl Refusal {
@@ -209,8 +226,13 @@ impl Request {
     /// [`MessageError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let request = decode(bytes)?;
-        if let Self::Put { manifest, fragment, .. } = &request {
-            bounded(&[("manifest", manifest.len(), MANIFEST_BYTES_MAX), ("fragment", fragment.len(), FRAGMENT_BYTES_MAX)])?;
+        if let Self::Put { manifest, fragment, holders, .. } = &request {
+            let parts = [
+                ("manifest", manifest.len(), MANIFEST_BYTES_MAX),
+                ("fragment", fragment.len(), FRAGMENT_BYTES_MAX),
+                ("holders", holders.len(), HOLDERS_MAX),
+            ];
+            bounded(&parts)?;
         }
         Ok(request)
     }
@@ -232,7 +254,9 @@ impl Reply {
             Self::Located { manifest, indices, .. } => {
                 bounded(&[("manifest", manifest.len(), MANIFEST_BYTES_MAX), ("indices", indices.len(), FRAGMENTS_MAX)])?;
             }
-            Self::Refused(Refusal::Invalid { detail }) => bounded(&[("detail", detail.len(), DETAIL_BYTES_MAX)])?,
+            Self::Refused(Refusal::Invalid { detail } | Refusal::Misplaced { detail, .. }) => {
+                bounded(&[("detail", detail.len(), DETAIL_BYTES_MAX)])?
+            }
             Self::Stored { .. } | Self::Range { .. } | Self::Refused(_) => {}
         }
         Ok(reply)
@@ -243,12 +267,12 @@ impl Reply {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put { manifest, index, fragment } => f
+            Self::Put { manifest, index, fragment, .. } => f
                 .debug_struct("Put")
                 .field("object", &BlobId::of(manifest))
                 .field("index", index)
                 .field("fragment", &fragment.len())
-                .finish(),
+                .finish_non_exhaustive(),
             Self::Locate { object } => f.debug_struct("Locate").field("object", object).finish(),
             Self::Read { object, index, run } => {
                 f.debug_struct("Read").field("object", object).field("index", index).field("run", run).finish()
@@ -285,6 +309,23 @@ mod raw {
     }
 }
 
+/// Addresses in one piece.
+mod addresses {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+    use types::id::Address;
+
+    use super::ADDRESS_BYTES;
+
+    pub(super) fn serialize<S: Serializer>(list: &[Address], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&list.iter().flat_map(|address| address.0).collect::<Vec<_>>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+        let (list, rest) = <&[u8]>::deserialize(deserializer)?.as_chunks::<ADDRESS_BYTES>();
+        if rest.is_empty() { Ok(list.iter().copied().map(Address).collect()) } else { Err(D::Error::custom("addresses of twenty bytes")) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -297,7 +338,8 @@ mod tests {
     fn the_bytes_of_messages_are_pinned() {
         let id = format!("20{}", "ab".repeat(32));
         let check = |got: Vec<u8>, expected: &str| assert_eq!(hex::encode(got), expected);
-        check(Request::Put { manifest: vec![1, 2], index: 3, fragment: vec![4] }.encode(), "00020102030104");
+        let put = Request::Put { manifest: vec![1, 2], index: 3, fragment: vec![4], holders: vec![Address([5; 20])] };
+        check(put.encode(), &format!("0002010203010414{}", "05".repeat(20)));
         check(Request::Locate { object: OBJECT }.encode(), &format!("01{id}"));
         check(Request::Read { object: OBJECT, index: 4, run: Run { first: 5, count: 300 } }.encode(), &format!("02{id}0405ac02"));
         check(Reply::Stored { object: OBJECT, index: 4 }.encode(), &format!("00{id}04"));
@@ -308,14 +350,22 @@ mod tests {
         check(Reply::Refused(Refusal::Busy).encode(), "0305");
         check(Reply::Refused(Refusal::Erased { object: OBJECT, block: 300, is_gone: true }).encode(), &format!("0307{id}ac0201"));
         check(Reply::Refused(Refusal::Erased { object: OBJECT, block: 7, is_gone: false }).encode(), &format!("0307{id}0700"));
+        check(Reply::Refused(Refusal::Misplaced { object: OBJECT, detail: "no".into() }).encode(), &format!("0308{id}026e6f"));
     }
 
     #[test]
     fn parts_beyond_their_bounds_are_refused_by_name() {
-        let put = |manifest, fragment| Request::Put { manifest: vec![0; manifest], index: 0, fragment: vec![0; fragment] }.encode();
-        assert!(Request::decode(&put(MANIFEST_BYTES_MAX, FRAGMENT_BYTES_MAX)).is_ok());
-        assert!(matches!(Request::decode(&put(MANIFEST_BYTES_MAX + 1, 0)), Err(MessageError::Part { part: "manifest", .. })));
-        assert!(matches!(Request::decode(&put(0, FRAGMENT_BYTES_MAX + 1)), Err(MessageError::Part { part: "fragment", .. })));
+        let put = |manifest, fragment, holders| {
+            let holders = vec![Address([7; 20]); holders];
+            Request::Put { manifest: vec![0; manifest], index: 0, fragment: vec![0; fragment], holders }.encode()
+        };
+        assert!(Request::decode(&put(MANIFEST_BYTES_MAX, FRAGMENT_BYTES_MAX, HOLDERS_MAX)).is_ok());
+        assert!(matches!(Request::decode(&put(MANIFEST_BYTES_MAX + 1, 0, 0)), Err(MessageError::Part { part: "manifest", .. })));
+        assert!(matches!(Request::decode(&put(0, FRAGMENT_BYTES_MAX + 1, 0)), Err(MessageError::Part { part: "fragment", .. })));
+        assert!(matches!(Request::decode(&put(0, 0, HOLDERS_MAX + 1)), Err(MessageError::Part { part: "holders", .. })));
+        // One address less a byte.
+        let cut = [vec![0, 0, 0, 0, 19], vec![7; 19]].concat();
+        assert!(matches!(Request::decode(&cut), Err(MessageError::Encoding(_))));
         assert!(matches!(Request::decode(&vec![0; MESSAGE_BYTES_MAX + 1]), Err(MessageError::TooLong { .. })));
         let located = Reply::Located { object: OBJECT, manifest: vec![], indices: vec![0; FRAGMENTS_MAX + 1] };
         assert!(matches!(Reply::decode(&located.encode()), Err(MessageError::Part { part: "indices", .. })));
@@ -338,7 +388,8 @@ mod tests {
         let object = any::<[u8; 32]>().prop_map(BlobId);
         let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
         prop_oneof![
-            (bytes(), any::<u8>(), bytes()).prop_map(|(manifest, index, fragment)| Request::Put { manifest, index, fragment }),
+            (bytes(), any::<u8>(), bytes(), proptest::collection::vec(any::<[u8; 20]>().prop_map(Address), 0..5))
+                .prop_map(|(manifest, index, fragment, holders)| Request::Put { manifest, index, fragment, holders }),
             object.clone().prop_map(|object| Request::Locate { object }),
             (object, any::<u8>(), runs()).prop_map(|(object, index, run)| Request::Read { object, index, run }),
         ]
@@ -356,6 +407,7 @@ mod tests {
             Just(Refusal::Busy),
             Just(Refusal::Failed),
             (object(), any::<u64>(), any::<bool>()).prop_map(|(object, block, is_gone)| Refusal::Erased { object, block, is_gone }),
+            (object(), "\\PC{0,20}").prop_map(|(object, detail)| Refusal::Misplaced { object, detail }),
         ];
         let indices = proptest::collection::vec(any::<u8>(), 0..FRAGMENTS_MAX);
         prop_oneof![

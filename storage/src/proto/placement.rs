@@ -13,6 +13,7 @@
 //! with two of 48 fragments per subnet, an object outlives the loss of any 16 subnets at once.
 
 mod assignment;
+mod check;
 mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use types::{
 
 pub use self::{
     assignment::{Assignment, Move},
+    check::{Draw, DrawError, Misplaced, View, check, check_sites, tolerance},
     site::{Region, RegionError, Site, Subnet},
 };
 use crate::erasure::Profile;

@@ -7,16 +7,21 @@
 //! A read holds one piece of [`PIECE_BYTES`] in memory, from its turn until the peer's window has taken it: a peer that reads nothing costs that much
 //! and no turn of another.
 
+mod room;
 mod turns;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use types::id::NodeId;
+use types::id::{BlobId, NodeId};
 
-pub use self::turns::{PACE_BURST_MIN, PEERS_MAX, Pace, Turns};
+pub use self::{
+    room::Room,
+    turns::{PACE_BURST_MIN, PEERS_MAX, Pace, Turns},
+};
 use super::{
     message::{DETAIL_BYTES_MAX, Refusal, Request},
+    placement::Misplaced,
     range::{BLOCK_GROUPS, GROUP_BYTES},
 };
 use crate::erasure::{FragmentRoot, ObjectManifest, VerifiedFragment};
@@ -149,15 +154,24 @@ pub fn plan_put(
 }
 
 fn invalid(error: &impl std::error::Error) -> Refusal {
+    Refusal::Invalid { detail: detail(error) }
+}
+
+/// The refusal of holders that are not those of an object.
+pub fn misplaced(object: BlobId, error: &Misplaced) -> Refusal {
+    Refusal::Misplaced { object, detail: detail(error) }
+}
+
+fn detail(error: &impl std::error::Error) -> String {
     let mut detail = error.to_string();
     let end = (0..=DETAIL_BYTES_MAX.min(detail.len())).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
     detail.truncate(end);
-    Refusal::Invalid { detail }
+    detail
 }
 
 #[cfg(test)]
 mod tests {
-    use types::id::{BlobId, Hash32};
+    use types::id::Hash32;
 
     use super::*;
     use crate::{

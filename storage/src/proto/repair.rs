@@ -51,6 +51,8 @@ use super::placement::{Assignment, Move, Site};
 
 /// Most objects watched: 5,000 are 20 GiB of fragments at 16/48; two hundred times that is more than a disk of today holds.
 pub const OBJECTS_MAX: usize = 1 << 20;
+/// Longest that an operator without room is left alone. 6 h: a disk is emptied or a larger one built in within hours, and an ad that says so is heard at once.
+const FULL_REST_MAX: Duration = Duration::from_secs(6 * 3_600);
 
 /// How patient and how generous repair is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ pub struct Config {
     pub takeover_after: Duration,
     /// One piece of work that takes longer is given up. 1 h: 128 MiB at 300 kbit/s.
     pub work_timeout: Duration,
-    /// Wait after work that failed in part. 5 min. Who stored nothing waits until each backup could have begun.
+    /// Wait after work that failed in part, or for want of room. 5 min. Who stored nothing else waits until each backup could have begun.
     pub retry_after: Duration,
     /// Time between two looks at all objects. 60 s, small against all of the above.
     pub look_every: Duration,
@@ -144,6 +146,12 @@ pub enum Input {
     Unfit {
         /// All of them.
         operators: BTreeSet<Address>,
+    },
+    /// An operator refused a fragment for want of room. It is asked for nothing for twice [`Config::retry_after`], twice as long each time it refuses
+    /// again, six hours at most, until it has taken something.
+    Full {
+        /// Who.
+        operator: Address,
     },
     /// A holder that answers does not have the fragment it should: it said so, or an audit failed.
     Damaged {
@@ -267,6 +275,8 @@ pub struct Repair {
     /// What the last look went by.
     saw_majority: Option<bool>,
     unfit: BTreeSet<Address>,
+    /// Operators that had no room: how often in a row, and until when they are left alone.
+    full: BTreeMap<Address, (u32, Time)>,
     objects: BTreeMap<BlobId, Object>,
     budget: Budget,
     looked: Option<Time>,
@@ -284,6 +294,7 @@ impl Repair {
             crowd: Crowd::new(me, now),
             saw_majority: None,
             unfit: BTreeSet::new(),
+            full: BTreeMap::new(),
             objects: BTreeMap::new(),
             budget,
             looked: None,
@@ -333,12 +344,16 @@ impl Repair {
                 (self.seed, self.epoch_began) = (seed, now);
                 self.objects.values_mut().for_each(|object| object.elected = OnceLock::new());
             }
-            Input::Operators { sites } => self.crowd.register(now, sites, self.config.lost_anyway_after),
+            Input::Operators { sites } => {
+                self.full.retain(|operator, _| sites.contains_key(operator));
+                self.crowd.register(now, sites, self.config.lost_anyway_after);
+            }
             Input::Watch { assignment, fragment_bytes } => self.watch(assignment, fragment_bytes),
             Input::Forget { object } => drop(self.objects.remove(&object)),
             Input::Seen { operator, is_online } => self.crowd.seen(now, operator, is_online),
             Input::Gone { operator } => self.crowd.set(operator, Presence::Gone),
             Input::Unfit { operators } => self.unfit = operators,
+            Input::Full { operator } => self.refused(now, operator),
             Input::Damaged { object, fragment } => {
                 if let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment).is_some()) {
                     object.damaged.insert(fragment);
@@ -378,6 +393,12 @@ impl Repair {
         }
     }
 
+    fn refused(&mut self, now: Time, operator: Address) {
+        let times = self.full.get(&operator).map_or(1, |(times, _)| times.saturating_add(1));
+        let rest = self.config.retry_after.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(FULL_REST_MAX);
+        self.full.insert(operator, (times, now.after(rest)));
+    }
+
     fn announced(&mut self, now: Time, object: BlobId, by: Address) {
         let Some(known) = self.objects.get_mut(&object) else { return };
         if by != self.me && known.elected(self.seed).contains(&by) {
@@ -397,13 +418,22 @@ impl Repair {
         let Some(known) = self.objects.get_mut(&object) else { return Vec::new() };
         let Some(work) = known.work.take() else { return Vec::new() };
         known.is_fresh = true;
+        let moves = work.moves.iter().map(|step| (step.fragment, step.to)).collect::<BTreeMap<_, _>>();
+        let holder = |known: &Object, fragment: u8| moves.get(&fragment).copied().or_else(|| known.assignment.holder(fragment));
         if !work.targets.is_subset(stored) {
-            known.rests_until = now.after(self.config.rest(work.is_turn && stored.is_empty()));
+            // Who had no room is asked no more, so the next time others are: that was not in vain.
+            let had_room =
+                |fragment: &u8| holder(known, *fragment).and_then(|holder| self.full.get(&holder)).is_none_or(|(_, until)| *until <= now);
+            let is_in_vain = stored.is_empty() && work.targets.iter().all(had_room);
+            known.rests_until = now.after(self.config.rest(work.is_turn && is_in_vain));
         }
         let mut outputs = Vec::new();
         for fragment in work.targets.intersection(stored) {
             known.damaged.remove(fragment);
             known.counted.remove(fragment);
+            if let Some(holder) = holder(known, *fragment) {
+                self.full.remove(&holder);
+            }
         }
         for step in work.moves.into_iter().filter(|step| stored.contains(&step.fragment)) {
             // Somebody else may have moved it meanwhile; then the better of both stands, and all are told of both.
@@ -476,14 +506,15 @@ impl Repair {
             now >= since.max(free)
         });
         // A holder mends its own damaged fragment without being elected: nobody else would, and the fragment stays where it is.
-        let is_own_damaged = object.damaged.iter().any(|fragment| object.assignment.holder(*fragment) == Some(self.me));
+        let is_own_damaged =
+            !self.is_full(now, self.me) && object.damaged.iter().any(|fragment| object.assignment.holder(*fragment) == Some(self.me));
         (is_turn || is_own_damaged).then(|| (time_left(health.profile, health.left(), object.losses.len()), id, is_turn))
     }
 
     fn start(&mut self, now: Time, id: BlobId, health: &Health, is_turn: bool) -> Vec<Output> {
         let needed = usize::from(health.profile.data());
         let under_way = self.objects.values().filter(|object| object.work.is_some()).count();
-        let unfit = self.unfit_now();
+        let unfit = self.unfit_now(now);
         let object = self.objects.get_mut(&id).expect("only objects that are watched are started");
         if !health.is_readable() {
             let is_new = !std::mem::replace(&mut object.is_stuck, true);
@@ -515,9 +546,14 @@ impl Repair {
         is_turn.then_some(Output::Announce { object: id }).into_iter().chain([rebuild]).collect()
     }
 
-    /// Who takes no fragment now: who was told unfit, and who does not answer.
-    fn unfit_now(&self) -> BTreeSet<Address> {
-        self.crowd.away().chain(self.unfit.iter().copied()).collect()
+    /// Who takes no fragment now: who was told unfit, who had no room lately, and who does not answer.
+    fn unfit_now(&self, now: Time) -> BTreeSet<Address> {
+        let full = self.full.keys().copied().filter(|operator| self.is_full(now, *operator));
+        self.crowd.away().chain(self.unfit.iter().copied()).chain(full).collect()
+    }
+
+    fn is_full(&self, now: Time, operator: Address) -> bool {
+        self.full.get(&operator).is_some_and(|(_, until)| *until > now)
     }
 }
 

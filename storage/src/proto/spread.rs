@@ -2,9 +2,14 @@
 //!
 //! Putting is idempotent, so whatever is unclear (a lost stream, a late answer) is simply sent again, at most [`Config::attempts`] times. An
 //! object is spread when all its fragments are stored: what is registered afterwards must bear the loss its profile promises, from the first
-//! day. Messages: one Put per fragment, and one more per failure.
+//! day. A holder that does not take its fragment ([`SpreadError::unwilling`]: it has no room, does not answer, its disk fails) is left out of the next draw
+//! ([`super::placement::Draw`]), and a spread to the holders drawn then begins with what is stored already. Messages: one Put per fragment, and one more per failure.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -110,6 +115,22 @@ pub struct SpreadError {
     pub failures: BTreeMap<u8, (NodeId, Failure)>,
 }
 
+impl SpreadError {
+    /// Holders in whose place others may be drawn: those that did not take their fragment for reasons of their own. Nothing if a fragment was refused for
+    /// what it is: nobody else would take it.
+    pub fn unwilling(&self) -> Option<BTreeSet<NodeId>> {
+        let is_object = |failure: &Failure| matches!(failure, Failure::Refused(Refusal::Invalid { .. } | Refusal::Erased { .. }));
+        let is_refused = self.failures.values().any(|(_, failure)| is_object(failure));
+        (!is_refused).then(|| self.failures.values().map(|(holder, _)| *holder).collect())
+    }
+
+    /// Holders that had no room.
+    pub fn full(&self) -> BTreeSet<NodeId> {
+        let full = self.failures.values().filter(|(_, failure)| matches!(failure, Failure::Refused(Refusal::Full { .. })));
+        full.map(|(holder, _)| *holder).collect()
+    }
+}
+
 fn list(failures: &BTreeMap<u8, (NodeId, Failure)>) -> String {
     let each: Vec<_> = failures.iter().map(|(index, (holder, failure))| format!("{index} at {holder} ({failure})")).collect();
     each.join("; ")
@@ -140,6 +161,23 @@ impl Spread {
         // Indices are u8; a profile has no more fragments than that.
         let fragments = (0..=u8::MAX).zip(holders).map(|(_, holder)| (holder, 0, Fragment::Waiting(Time(0)))).collect();
         Self { object, config, fragments, is_done: false }
+    }
+
+    /// The same of which some fragments are with their holders already.
+    #[must_use]
+    pub fn after(mut self, stored: &BTreeSet<(u8, NodeId)>) -> Self {
+        for (index, (holder, _, fragment)) in (0..=u8::MAX).zip(&mut self.fragments) {
+            if stored.contains(&(index, *holder)) {
+                *fragment = Fragment::Stored;
+            }
+        }
+        self
+    }
+
+    /// Fragments that are with their holders, and these.
+    pub fn stored(&self) -> BTreeSet<(u8, NodeId)> {
+        let stored = (0..=u8::MAX).zip(&self.fragments).filter(|(_, (_, _, fragment))| matches!(fragment, Fragment::Stored));
+        stored.map(|(index, (holder, ..))| (index, *holder)).collect()
     }
 
     /// When the next [`Input::Tick`] is due; nothing once the spread ended.
@@ -191,8 +229,8 @@ impl Spread {
         let Config { attempts, retry_after, .. } = self.config;
         let Some((_, sent, fragment @ Fragment::Sent(_))) = self.fragments.get_mut(usize::from(index)) else { return };
         let may_pass = match &failure {
-            // A holder that has not yet seen the registration on chain says that it is none.
-            Failure::Refused(refusal) => refusal.is_passing() || matches!(refusal, Refusal::NotHolder { .. }),
+            // A holder that has not yet seen the registration on chain says that it is none, one that hears other ads that it is not its turn.
+            Failure::Refused(refusal) => refusal.is_passing() || matches!(refusal, Refusal::NotHolder { .. } | Refusal::Misplaced { .. }),
             Failure::TimedOut | Failure::Lost => true,
             Failure::OffTopic => false,
         };
@@ -314,6 +352,43 @@ mod tests {
         assert_eq!(error.failures[&2], (node(2), Failure::OffTopic));
         let words = error.to_string();
         assert!(words.contains("2 of 5 fragments are stored") && words.contains("1 bytes are free, 2 are needed"), "{words}");
+    }
+
+    #[test]
+    fn a_spread_goes_on_with_other_holders_where_one_was_full() {
+        let mut first = Spread::new(OBJECT, (0..3).map(node), Config::default());
+        assert_eq!(first.handle(Time(0), Input::Start).len(), 3);
+        for index in [0, 2] {
+            assert!(first.handle(Time(0), stored(index).unwrap()).is_empty());
+        }
+        let outputs = first.handle(Time(0), refused(1, Refusal::Full { free: 1, need: 2 }).unwrap());
+        let [Output::Done(Err(error))] = outputs.as_slice() else { panic!("{outputs:?}") };
+        assert_eq!((error.unwilling(), error.full()), (Some(BTreeSet::from([node(1)])), BTreeSet::from([node(1)])));
+        // The one that was drawn in its place was to hold another fragment before, which the next rank has now.
+        let mut second = Spread::new(OBJECT, [node(0), node(2), node(9)], Config::default()).after(&first.stored());
+        let sent = [Output::Send { to: node(2), index: 1 }, Output::Send { to: node(9), index: 2 }];
+        assert_eq!(second.handle(Time(0), Input::Start), sent);
+        assert!(second.handle(Time(0), stored(1).unwrap()).is_empty());
+        assert_eq!(second.handle(Time(0), stored(2).unwrap()), [Output::Done(Ok(vec![node(0), node(2), node(9)]))]);
+        let all = (0..3).map(|index| (index, node(index))).collect();
+        let mut done = Spread::new(OBJECT, (0..3).map(node), Config::default()).after(&all);
+        assert_eq!(done.handle(Time(0), Input::Start), [Output::Done(Ok((0..3).map(node).collect()))], "nothing is left to send");
+    }
+
+    #[test]
+    fn nobody_else_is_asked_to_hold_what_was_refused_for_what_it_is() {
+        let refused_as = |refusal: Refusal| {
+            let (result, ..) = run(Config { attempts: 1, ..Config::default() }, |index, _| match index {
+                0 => Some(Input::Lost { index }),
+                1 => refused(index, refusal.clone()),
+                _ => stored(index),
+            });
+            result.unwrap_err().unwilling()
+        };
+        assert_eq!(refused_as(Refusal::Invalid { detail: "void".into() }), None);
+        assert_eq!(refused_as(Refusal::Erased { object: OBJECT, block: 1, is_gone: false }), None);
+        let willing = refused_as(Refusal::Misplaced { object: OBJECT, detail: "another rank".into() });
+        assert_eq!(willing, Some(BTreeSet::from([node(0), node(1)])));
     }
 
     #[test]

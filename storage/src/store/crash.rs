@@ -94,6 +94,8 @@ struct State {
     power_until: Option<u64>,
     fault: Option<Fault>,
     plight: Option<(u64, Plight)>,
+    /// What others take of the file system.
+    taken_bytes: u64,
 }
 
 /// The disk. Clones are the same disk.
@@ -108,6 +110,11 @@ impl CrashDisk {
     pub(crate) fn power_off_at(&self, nth: u64) {
         let mut state = self.0.lock().unwrap();
         state.power_until = Some(state.changes + nth);
+    }
+
+    /// Leaves so many bytes of the file system free; other changes of the disk do not count.
+    pub(crate) fn leave(&self, available_bytes: u64) {
+        self.0.lock().unwrap().taken_bytes = u64::MAX - available_bytes;
     }
 
     pub(crate) fn changes(&self) -> u64 {
@@ -312,6 +319,10 @@ impl Disk for CrashDisk {
             state.files.values_mut().for_each(|file| file.is_named = true);
             state.removed.clear();
         })
+    }
+
+    fn available_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX - self.0.lock().unwrap().taken_bytes)
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn names(&self) -> io::Result<Vec<String>>;
     /// Makes the existence and the absence of files durable.
     fn sync_names(&self) -> io::Result<()>;
+    /// Bytes that the file system has left for this process, whatever else it holds.
+    fn available_bytes(&self) -> io::Result<u64>;
 }
 
 /// A file at whose every position one can read and write.
@@ -115,4 +117,17 @@ impl Disk for Folder {
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+
+    fn available_bytes(&self) -> io::Result<u64> {
+        available_bytes(&self.path)
+    }
+}
+
+/// Bytes that the file system under `path` has left for a process without privileges.
+///
+/// # Errors
+/// What the system says.
+pub fn available_bytes(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

@@ -25,8 +25,15 @@ impl Store {
     /// Failures of this disk are logged here and told to the peer without detail.
     pub fn serve(&self, request: Request, assigned: impl FnOnce(&ObjectManifest) -> Option<u8>) -> Reply {
         match request {
-            Request::Put { manifest, index, fragment } => {
-                let facts = |manifest: &ObjectManifest| PutFacts { free_bytes: self.free_bytes(), assigned: assigned(manifest) };
+            Request::Put { manifest, index, fragment, .. } => {
+                let free_bytes = match self.free_bytes() {
+                    Ok(free_bytes) => free_bytes,
+                    Err(error) => {
+                        tracing::error!(%error, "the store failed");
+                        return Reply::Refused(Refusal::Failed);
+                    }
+                };
+                let facts = |manifest: &ObjectManifest| PutFacts { free_bytes, assigned: assigned(manifest) };
                 plan_put(&manifest, index, fragment, facts).map_or_else(Reply::Refused, |plan| self.keep(&plan))
             }
             Request::Locate { object } => self.located(object),
@@ -39,11 +46,13 @@ impl Store {
     fn keep(&self, PutPlan { manifest, fragment }: &PutPlan) -> Reply {
         match self.put_fragment(manifest, fragment) {
             Ok(()) => Reply::Stored { object: fragment.object(), index: fragment.index() },
-            Err(StoreError::Full { used, capacity, need }) => Reply::Refused(Refusal::Full { free: capacity.saturating_sub(used), need }),
-            Err(error) => {
-                tracing::error!(%error, "the store failed");
-                Reply::Refused(Refusal::Failed)
-            }
+            Err(error) => match error.no_room() {
+                Some((free, need)) => Reply::Refused(Refusal::Full { free, need }),
+                None => {
+                    tracing::error!(%error, "the store failed");
+                    Reply::Refused(Refusal::Failed)
+                }
+            },
         }
     }
 

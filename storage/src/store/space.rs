@@ -29,8 +29,12 @@ pub struct Usage {
     pub live_bytes: u64,
     /// Of that, what [`Store::collect`] can free.
     pub dead_bytes: u64,
-    /// What items may still fill.
+    /// What items may still fill: of this, and of the disk.
     pub free_bytes: u64,
+    /// What the file system has left.
+    pub disk_available_bytes: u64,
+    /// What of that items leave to everything else: [`Config::disk_reserve_bytes`].
+    pub disk_reserve_bytes: u64,
     /// Segments.
     pub segments: usize,
     /// Items kept here.
@@ -126,7 +130,7 @@ impl Store {
     /// # Errors
     /// What the index says.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let items = self.0.index.len()?;
+        let (items, disk_available_bytes) = (self.0.index.len()?, self.disk_available_bytes()?);
         let space = self.writer().space.clone();
         let config = &self.0.config;
         let used_bytes = space.used();
@@ -136,7 +140,12 @@ impl Store {
             used_bytes,
             live_bytes: space.live.values().sum(),
             dead_bytes: space.marks.keys().map(|segment| space.dead(*segment)).sum(),
-            free_bytes: config.fillable_bytes().saturating_sub(used_bytes),
+            free_bytes: config
+                .fillable_bytes()
+                .saturating_sub(used_bytes)
+                .min(disk_available_bytes.saturating_sub(config.disk_reserve_bytes)),
+            disk_available_bytes,
+            disk_reserve_bytes: config.disk_reserve_bytes,
             segments: space.marks.len(),
             items,
         })

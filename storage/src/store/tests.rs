@@ -152,11 +152,59 @@ fn capacity_and_item_size_are_bounds() {
     store.put(&[1; 500]).unwrap();
     let error = store.put(&[2; 500]).unwrap_err();
     assert!(matches!(error, StoreError::Full { capacity: 875, need: 584, .. }), "an eighth is kept free for releases: {error}");
-    assert!(store.free_bytes() < 584);
+    assert!(store.free_bytes().unwrap() < 584);
     assert!(matches!(store.put(&vec![0; ITEM_BYTES_MAX + 1]), Err(StoreError::TooLong { .. })));
     let (one, two) = (object(), encode(b"two", Hash32::ZERO, Profile::DEVNET).unwrap());
     let fragment = two.manifest.verify(0, two.fragments[0].clone()).unwrap();
     assert!(matches!(store.put_fragment(&one.manifest, &fragment), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn the_reserve_of_the_disk_is_left_free_by_items_and_used_by_releases_and_collecting() {
+    let disk = CrashDisk::default();
+    let config = Config { capacity_bytes: 40_000, segment_bytes: 4_000, disk_reserve_bytes: 10_000, ..Config::default() };
+    let store = Store::on(Arc::new(disk.clone()), config).unwrap();
+    let kept: Vec<_> = (0..4_u8).map(|byte| store.put(&[byte; 3_000]).unwrap()).collect();
+    disk.leave(10_583);
+    let error = store.put(&[9; 500]).unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull { available: 10_583, reserve: 10_000, need: 584 }), "{error}");
+    assert_eq!((error.no_room(), store.free_bytes().unwrap()), (Some((583, 584)), 583));
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.free_bytes, usage.disk_available_bytes, usage.disk_reserve_bytes), (583, 10_583, 10_000));
+    disk.leave(9_000);
+    assert_eq!((store.free_bytes().unwrap(), store.usage().unwrap().free_bytes), (0, 0), "others have filled it further");
+    assert!(store.get(kept[0]).unwrap().is_some());
+    assert_eq!(store.put(&[1; 3_000]).unwrap(), kept[1], "what is here needs no room");
+    for id in &kept[..3] {
+        assert!(store.release(Item::Blob(*id)).unwrap());
+    }
+    let mut freed = 0;
+    loop {
+        let done = store.collect(1 << 20).unwrap();
+        freed += done.freed_bytes;
+        if done.is_done {
+            break;
+        }
+    }
+    assert!(freed >= 9_000, "{freed} bytes were given back");
+    disk.leave(10_584);
+    store.put(&[9; 500]).unwrap();
+}
+
+#[test]
+fn a_folder_knows_what_its_file_system_has_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |disk_reserve_bytes| Config { disk_reserve_bytes, ..Config::default() };
+    let available = available_bytes(folder.path()).unwrap();
+    assert!(available > 1 << 20, "a test has some room: {available}");
+    let store = Store::open(folder.path(), config(0)).unwrap();
+    assert!(store.free_bytes().unwrap() > 0);
+    let id = store.put(b"kept").unwrap();
+    drop(store);
+    let store = Store::open(folder.path(), config(u64::MAX)).unwrap();
+    assert!(matches!(store.put(b"more"), Err(StoreError::DiskFull { reserve: u64::MAX, .. })));
+    assert_eq!((store.free_bytes().unwrap(), store.get(id).unwrap()), (0, Some(b"kept".to_vec())));
+    assert!(available_bytes(Path::new("/nowhere/at/all")).is_err());
 }
 
 #[test]
@@ -515,7 +563,11 @@ mod network {
                     match output {
                         spread::Output::Send { to, index } => {
                             let fragment = object.fragments[usize::from(index)].clone();
-                            let reply = call(&stores[&to], to, &Request::Put { manifest: object.manifest.encode(), index, fragment });
+                            let reply = call(
+                                &stores[&to],
+                                to,
+                                &Request::Put { manifest: object.manifest.encode(), index, fragment, holders: vec![] },
+                            );
                             inputs.push_back(spread::Input::Reply { index, reply });
                         }
                         spread::Output::Done(result) => assert_eq!(result.unwrap().len(), 5),
@@ -648,7 +700,12 @@ mod network {
                 }
             }
             assert!(matches!(network.fetch(), Err(FetchError::NoManifest { .. })));
-            let put = Request::Put { manifest: network.object.manifest.encode(), index: 0, fragment: network.object.fragments[0].clone() };
+            let put = Request::Put {
+                manifest: network.object.manifest.encode(),
+                index: 0,
+                fragment: network.object.fragments[0].clone(),
+                holders: vec![],
+            };
             assert!(matches!(call(&network.stores[&node(0)], node(0), &put), Reply::Refused(_)), "a void object was kept again");
         }
     }
@@ -673,11 +730,12 @@ mod network {
             let store = on(&CrashDisk::default());
             let used = store.used_bytes();
             for (manifest, fragment) in flipped.chain(cut).chain(grown).chain(other_codec).chain(other_fragment) {
-                let reply = call(&store, node(index), &Request::Put { manifest, index, fragment });
+                let reply = call(&store, node(index), &Request::Put { manifest, index, fragment, holders: vec![] });
                 assert!(matches!(reply, Reply::Refused(Refusal::Invalid { .. })), "fragment {index}: {reply:?}");
             }
             assert_eq!((store.fragments_of(id).unwrap(), store.used_bytes()), (vec![], used));
-            let reply = call(&store, node(index), &Request::Put { manifest: manifest.clone(), index, fragment: good.clone() });
+            let reply =
+                call(&store, node(index), &Request::Put { manifest: manifest.clone(), index, fragment: good.clone(), holders: vec![] });
             assert_eq!(reply, Reply::Stored { object: id, index });
         }
     }
@@ -761,7 +819,12 @@ mod network {
         assert!(refused(Request::Read { object, index: 3, run: Run { first: 0, count: 1 } }).contains("not the holder of fragment 3"));
         assert!(refused(Request::Read { object, index: 0, run: Run { first: 1, count: 1 } }).contains("fragment 0 has 1 groups"));
         assert!(refused(Request::Locate { object: BlobId::ZERO }).contains("nothing is known"));
-        let put = Request::Put { manifest: network.object.manifest.encode(), index: 1, fragment: network.object.fragments[1].clone() };
+        let put = Request::Put {
+            manifest: network.object.manifest.encode(),
+            index: 1,
+            fragment: network.object.fragments[1].clone(),
+            holders: vec![],
+        };
         assert!(refused(put).contains("not the holder of fragment 1"));
     }
 

@@ -210,7 +210,7 @@ async fn list(context: &Context, node: Option<Address>) -> anyhow::Result<()> {
 }
 
 /// The case of an id.
-fn find<'s>(state: &'s State, id: Hash32) -> anyhow::Result<&'s OpenCase> {
+fn find(state: &State, id: Hash32) -> anyhow::Result<&OpenCase> {
     state.case(id).with_context(|| format!("no case {id} is open: `tributary audit case list` shows those that are"))
 }
 

@@ -15,7 +15,7 @@ use super::{
     network::Network,
 };
 use crate::{
-    datanet::{Shards, local, resolve},
+    datanet::{Shards, copies::Copies, local, placing, resolve},
     output::table,
 };
 
@@ -49,6 +49,9 @@ struct Printed {
     documents: u64,
     bytes: u64,
     files: Vec<ExportedFile>,
+    /// Where the texts should stay, if that is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    residency: Option<String>,
 }
 
 /// Runs the command.
@@ -58,6 +61,10 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (asset, card) = resolve(&state, &args.datanet)?;
     let wanted = readable(context, &state, asset.id, None)?;
     let mut network: Option<(Network, Shards)> = None;
+    let keeping = context.config()?.keeping;
+    let copies = Copies::of_command(&keeping);
+    let residency = placing::told_of_copy(&state, asset.id, keeping.region)?;
+    residency.iter().for_each(|told| context.output.note(told));
     if card.is_private() {
         // Also what lies here is sealed: each read is entered into the Datanet's log before it is opened.
         context.data.create()?;
@@ -67,7 +74,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             joined.leave().await;
             return entered;
         }
-        let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone());
+        let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone(), copies);
         network = Some((joined, shards));
     }
     let mut export = Export::begin(&args.out, args.format, asset.id.0, card)?;
@@ -80,7 +87,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 if network.is_none() {
                     context.data.create()?;
                     let joined = Network::join(context, &args.bootstrap).await?;
-                    let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone());
+                    let shards = Shards::new(context.data.clone(), joined.overlay.clone(), joined.bulk.clone(), copies);
                     network = Some((joined, shards));
                 }
                 let (_, shards) = network.as_ref().context("joined above")?;
@@ -108,6 +115,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         documents: manifest.files.iter().map(|file| file.documents).sum(),
         bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         files: manifest.files,
+        residency,
     };
     context.output.result(&printed, || describe(&printed))
 }

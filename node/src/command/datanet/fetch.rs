@@ -12,7 +12,7 @@ use types::id::{Address, AssetId, Hash32, NodeId};
 use super::{Context, grant, network::Network};
 use crate::{
     data::write_atomic,
-    datanet::{LocalContribution, Origin, Shards, erased, resolve},
+    datanet::{LocalContribution, Origin, Shards, copies::Copies, erased, placing, resolve},
     output::table,
 };
 
@@ -47,6 +47,9 @@ struct Printed {
     holders: BTreeMap<NodeId, u64>,
     /// Holders that sent wrong bytes.
     blamed: Vec<String>,
+    /// Where the texts should stay, if that is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    residency: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,12 +104,15 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (asset, card) = resolve(&state, &args.datanet)?;
     let wanted = readable(context, &state, asset.id, args.contribution)?;
     context.data.create()?;
+    let keeping = context.config()?.keeping;
+    let residency = placing::told_of_copy(&state, asset.id, keeping.region)?;
+    residency.iter().for_each(|told| context.output.note(told));
     let network = Network::join(context, &args.bootstrap).await?;
     let fetched = async {
         if card.is_private() {
             grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
         }
-        let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone());
+        let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone(), Copies::of_command(&keeping));
         fetch(context, &args, &state, &shards, &wanted).await
     };
     let fetched = fetched.await;
@@ -116,7 +122,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     for (node, bytes) in rows.iter().flat_map(|row| &row.holders) {
         *holders.entry(*node).or_insert(0) += bytes;
     }
-    let printed = Printed { datanet: asset.id.0, contributions: rows, holders, blamed };
+    let printed = Printed { datanet: asset.id.0, contributions: rows, holders, blamed, residency };
     context.output.result(&printed, || describe(&printed))
 }
 

@@ -16,7 +16,7 @@ use p2p::{
     bulk::{BulkEndpoint, BulkLimits},
     client::{Client, Connection, Limits},
     identity::NodeSeed,
-    overlay::OverlayHandle,
+    overlay::{OverlayError, OverlayHandle},
     proto::ads::{Ad, Services, SignedAd},
 };
 use types::id::{Address, NodeId};
@@ -35,6 +35,9 @@ use crate::{
 const ADS_WAIT: Duration = Duration::from_secs(15);
 /// How long every registered operator's ad is awaited, so that contributor and holders see the same set.
 const ALL_ADS_WAIT: Duration = Duration::from_secs(5);
+
+/// How long it is awaited that a node which had no room for a fragment says so: an ad goes out within half a second of a change.
+const FULL_WAIT: Duration = Duration::from_secs(4);
 
 /// Most nodes without stake that are asked what they hold: names cost nothing, and there may be thousands.
 const STRANGERS_MAX: usize = 96;
@@ -95,13 +98,29 @@ impl Network {
         Ok(storers)
     }
 
-    /// Of them those that may be given fragments: whom the others' books of audits have not suspended.
-    pub(super) async fn fit(&self, mut storers: Storers) -> anyhow::Result<Storers> {
+    /// Of them those that are given no fragments, since the others' books of audits have suspended them.
+    pub(super) async fn suspended(&self, storers: &Storers) -> anyhow::Result<BTreeSet<Address>> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).context("randomness")?;
-        let suspended = suspended(&self.bulk, &storers, u64::from_be_bytes(seed)).await?;
+        suspended(&self.bulk, storers, u64::from_be_bytes(seed)).await
+    }
+
+    /// Of them those that may be given fragments.
+    pub(super) async fn fit(&self, mut storers: Storers) -> anyhow::Result<Storers> {
+        let suspended = self.suspended(&storers).await?;
         storers.retain(|operator, _| !suspended.contains(operator));
         Ok(storers)
+    }
+
+    /// Waits until nodes that had no room say so in their ads, which others hear too; not long, since one that never does may be passed over all the same.
+    pub(super) async fn hears_full(&self, full: &BTreeSet<NodeId>) -> anyhow::Result<()> {
+        let is_said = |ads: &[Arc<SignedAd>]| {
+            !ads.iter().map(|signed| signed.ad()).any(|ad| full.contains(&ad.node) && ad.services.has(Services::ROOM))
+        };
+        match self.overlay.wait_ads(is_said, FULL_WAIT).await {
+            Ok(_) | Err(OverlayError::Timeout { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Nodes that store and where they serve, once a registered one is heard of: all that have stake, and of the others [`STRANGERS_MAX`].

@@ -30,13 +30,11 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 }
 
 fn describe(report: &Report) -> String {
-    let percent = report.used_bytes.saturating_mul(100) / report.used_bytes.saturating_add(report.free_bytes).max(1);
     let mut text = format!(
-        "node      {}\nepoch     {}\nroom      {} bytes used of {} ({percent} %)\nstanding  {}\naudits    {}\nroll      {}\npace      {}\nupkeep    {}\n",
+        "node      {}\nepoch     {}\nroom      {}\nstanding  {}\naudits    {}\nroll      {}\npace      {}\nupkeep    {}\n",
         report.node,
         report.epoch,
-        report.used_bytes,
-        report.used_bytes.saturating_add(report.free_bytes),
+        room(report),
         report.standing,
         audits(report),
         report.roll,
@@ -54,6 +52,19 @@ fn describe(report: &Report) -> String {
     text.push('\n');
     let rows: Vec<_> = report.objects.iter().map(|row| line(row, report)).collect();
     text.push_str(&table(&["object", "Datanet", "code", "fragments", "held", "away", "lost", "floor", "repair"], &rows));
+    text
+}
+
+/// What the store takes of its capacity, and what the disk has left.
+fn room(report: &Report) -> String {
+    let Report { used_bytes, capacity_bytes, free_bytes, disk_free_bytes, disk_reserve_bytes, .. } = report;
+    let percent = used_bytes.saturating_mul(100) / (*capacity_bytes).max(1);
+    let mut text = format!(
+        "{used_bytes} bytes used of {capacity_bytes} ({percent} %), {free_bytes} free for fragments; the disk has {disk_free_bytes} left, of which {disk_reserve_bytes} are kept for everything else"
+    );
+    if report.is_storing && !report.has_room {
+        text.push_str("\n          no new fragments are taken: raise [keeping.store] capacity_bytes, or make room on the disk; below [keeping] room_bytes of free ones it takes none");
+    }
     text
 }
 
@@ -170,7 +181,11 @@ mod tests {
             is_storing: true,
             epoch: 12,
             used_bytes: 250,
-            free_bytes: 750,
+            capacity_bytes: 1_000,
+            free_bytes: 625,
+            disk_free_bytes: 9_000,
+            disk_reserve_bytes: 70,
+            has_room: true,
             standing: "warned".to_owned(),
             audits: vec![
                 AuditRow { epoch: 10, outcome: Verdict::Passed, verdicts: 3 },
@@ -194,7 +209,15 @@ mod tests {
     #[test]
     fn an_object_is_shown_with_a_letter_for_each_fragment_and_the_node_with_its_audits() {
         let text = describe(&example());
-        for part in ["#@.x#", "tides 0", "3/5", "due", "250 bytes used of 1000 (25 %)", "standing  warned", "epoch 10 passed, 11 failed"] {
+        for part in [
+            "#@.x#",
+            "tides 0",
+            "3/5",
+            "due",
+            "250 bytes used of 1000 (25 %), 625 free for fragments; the disk has 9000 left, of which 70 are kept",
+            "standing  warned",
+            "epoch 10 passed, 11 failed",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         let void = format!("void      {}: its manifest was proved to be a lie", BlobId([8; 32]));
@@ -205,6 +228,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        assert!(!text.contains("no new fragments are taken"), "{text}");
+        let full = describe(&Report { has_room: false, ..example() });
+        assert!(full.contains("no new fragments are taken: raise [keeping.store] capacity_bytes"), "{full}");
         let off = upkeep::Report::default();
         assert_eq!(upkept(&off, 0), "the store is not read for rot ([keeping] scrub_bytes_per_s = 0)");
         let ended = upkeep::Scrub { days: 14, last_round_s: Some(1_000), ..upkeep::Scrub::default() };

@@ -29,7 +29,7 @@ pub(super) struct Own {
 }
 
 /// Every object of this node's table, with who holds it.
-pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
+pub(super) fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
     let (mut all, mut from) = (BTreeMap::new(), BlobId::ZERO);
     loop {
         let records = keeping.records(from, SCAN)?;
@@ -39,7 +39,7 @@ pub(super) async fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<Bl
                 continue;
             }
             // The record of an object that the chain does not know any more, or that was erased on request, says nothing.
-            if let Ok(registered) = keeping.registered(record.object()).await {
+            if let Ok(registered) = keeping.registered(record.object()) {
                 all.insert(record.object(), registered.assignment(record)?);
             }
         }
@@ -77,7 +77,7 @@ impl Own {
     /// left out, which admits a loss to whoever knows of it, and given to repair; one whose manifest lies about its keccak root is left out too, since no bytes answer for that.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
         let me = keeping.me();
-        let held = assignments(keeping).await?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
+        let held = assignments(keeping)?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
         let held: Vec<_> = held.collect();
         let store = keeping.store.clone();
         let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -216,8 +216,8 @@ fn open_whole(store: &storage::store::Store, holding: &Holding, place: u32) -> O
 }
 
 /// Objects of which this node's records name `node` as a holder, with its fragment.
-pub(super) async fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
-    let all = assignments(keeping).await?;
+pub(super) fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
+    let all = assignments(keeping)?;
     Ok(all.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(node)?))).collect())
 }
 

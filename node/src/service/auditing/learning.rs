@@ -131,7 +131,7 @@ async fn list(auditing: &Arc<Auditing>, storer: Storer, commit: &AuditCommit) ->
             _ => break,
         }
     }
-    for (object, fragment) in holdings::known_of(keeping, commit.node).await.map_err(Unlisted::Trouble)? {
+    for (object, fragment) in holdings::known_of(keeping, commit.node).map_err(Unlisted::Trouble)? {
         if entries.contains_key(&object) || has_moved_lately(keeping, object, commit.epoch).map_err(Unlisted::Trouble)? {
             continue;
         }
@@ -185,9 +185,9 @@ async fn shown(keeping: &Keeping, node: Address, listed: &Listed) -> Result<Hold
     if placing::registered(&state, object).is_none() {
         return Err(Unlisted::silent(anyhow::anyhow!("it lists object {object}, which nobody contributed")));
     }
-    let registered = keeping.registered(object).await.map_err(Unlisted::Trouble)?;
+    let registered = keeping.registered(object).map_err(Unlisted::Trouble)?;
     let own = keeping.record(object).map_err(Unlisted::Trouble)?;
-    registered.check(&keeping.chain, keeping.epoch_blocks, &record, own.as_ref()).await.map_err(|error| {
+    registered.check(&keeping.seeds, &record, own.as_ref()).await.map_err(|error| {
         // Else the chain does not answer.
         if error.is::<RecordError>() { Unlisted::Silent(error) } else { Unlisted::Trouble(error) }
     })?;

@@ -5,7 +5,7 @@ use chain_bridge::registry::Erasure;
 use storage::proto::message::Refusal;
 use types::{encoding::Writer, id::BlobId};
 
-use super::{Keeping, Notice, TABLE};
+use super::{CHECKED, Keeping, Notice, TABLE};
 
 /// Objects of which nothing is on this disk since they were erased, each with the place of its request: after another one there may be again.
 const GONE: &str = "erased";
@@ -44,6 +44,7 @@ impl Keeping {
     pub fn drop_object(&self, object: BlobId) -> anyhow::Result<usize> {
         // First the record: repair and audits go by it.
         self.store.records().remove(TABLE, &object.0)?;
+        self.store.records().remove(CHECKED, &object.0)?;
         self.notice(Notice::Record(object));
         Ok(self.store.release_object(object)?)
     }

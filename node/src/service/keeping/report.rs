@@ -73,8 +73,16 @@ pub struct Report {
     pub epoch: u64,
     /// Bytes that the store takes up.
     pub used_bytes: u64,
-    /// Bytes it may still take.
+    /// Bytes it may take.
+    pub capacity_bytes: u64,
+    /// Bytes it may still take, of these and of the disk.
     pub free_bytes: u64,
+    /// Bytes that the disk has left.
+    pub disk_free_bytes: u64,
+    /// Bytes of that which fragments leave to everything else.
+    pub disk_reserve_bytes: u64,
+    /// Whether it takes new fragments.
+    pub has_room: bool,
     /// Where the node stands by its audits: good, warned, suspended or slash-case.
     pub standing: String,
     /// The last outcomes of its audits, oldest first.
@@ -239,6 +247,8 @@ impl Reporting {
         let keeping = &self.keeping;
         let seen = if keeping.is_storing { self.seen(after).await? } else { Vec::new() };
         let (state, me) = (keeping.state(), keeping.me());
+        let store = keeping.store.clone();
+        let usage = tokio::task::spawn_blocking(move || store.usage()).await??;
         let standing = self.auditing.books().standing(me);
         let outcomes = self.auditing.books().outcomes(me, AUDITS_MAX)?;
         let mut audits = Vec::new();
@@ -270,8 +280,12 @@ impl Reporting {
             account: me,
             is_storing: keeping.is_storing,
             epoch: keeping.epoch(),
-            used_bytes: keeping.store.used_bytes(),
-            free_bytes: keeping.store.free_bytes(),
+            used_bytes: usage.used_bytes,
+            capacity_bytes: usage.capacity_bytes,
+            free_bytes: usage.free_bytes,
+            disk_free_bytes: usage.disk_available_bytes,
+            disk_reserve_bytes: usage.disk_reserve_bytes,
+            has_room: keeping.is_storing && keeping.has_room(),
             standing: word(standing).to_owned(),
             audits,
             roll: self.auditing.on_roll(),

@@ -2,33 +2,34 @@
 //! the manifest names. The new holder signs when fragment and record are on its disk.
 
 use anyhow::{Context as _, bail, ensure};
-use storage::proto::{
-    keeping::{HandedOver, Record, message::Take},
-    placement::Assignment,
-    provide::{PutFacts, PutPlan, plan_put},
-    repair::coordinators,
+use storage::{
+    proto::{
+        keeping::{HandedOver, Record, Reply, message::Take},
+        message::Refusal,
+        placement::Assignment,
+        provide::{PutFacts, PutPlan, plan_put},
+        repair::coordinators,
+    },
+    store::StoreError,
 };
 use types::{
     id::{Address, NodeId},
-    key::{Signed65, verify},
+    key::verify,
     placement::Handover,
 };
 
 use super::Keeping;
-use crate::datanet::{
-    keeping::{Registered, seed_of},
-    placing,
-};
+use crate::datanet::{keeping::Registered, placing};
 
 impl Keeping {
-    pub(super) async fn take(&self, remote: NodeId, take: Take) -> anyhow::Result<Signed65> {
+    pub(super) async fn take(&self, remote: NodeId, take: Take) -> anyhow::Result<Reply> {
         let Take { record: told, handover, by, manifest, fragment } = take;
         let told = Record::decode(&told)?;
         ensure!(told.object() == handover.object, "the record is of another object");
-        let registered = self.registered(told.object()).await?;
+        let registered = self.registered(told.object())?;
         let _turn = self.turn.lock().await;
         let own = self.record(told.object())?;
-        registered.check(&self.chain, self.epoch_blocks, &told, own.as_ref()).await?;
+        registered.check(&self.seeds, &told, own.as_ref()).await?;
         let mut record = match own {
             Some(mut own) => own.merge(&told).map(|_| own)?,
             None => told,
@@ -44,17 +45,24 @@ impl Keeping {
         }
         let (store, index) = (self.store.clone(), handover.fragment);
         let kept = tokio::task::spawn_blocking(move || -> anyhow::Result<usize> {
-            let facts = PutFacts { free_bytes: store.free_bytes(), assigned: Some(index) };
+            let facts = PutFacts { free_bytes: store.free_bytes()?, assigned: Some(index) };
             let PutPlan { manifest, fragment } = plan_put(&manifest, index, fragment, |_| facts)?;
             ensure!(manifest.id() == handover.object, "the manifest is of another object");
             store.put_fragment(&manifest, &fragment)?;
             Ok(fragment.bytes().len())
         });
-        let bytes = kept.await??;
+        let bytes = match kept.await? {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let (free, need) = no_room(&error).ok_or(error)?;
+                self.no_room(need);
+                return Ok(Reply::Full { free, need });
+            }
+        };
         record.add(signed)?;
         self.keep(&record).await?;
         tracing::info!(object = %handover.object, fragment = index, bytes, "holding a fragment from now on");
-        Ok(signed.to)
+        Ok(Reply::Taken(signed.to))
     }
 
     async fn may_take(&self, handover: &Handover, registered: &Registered, record: &Record, now: &Assignment) -> anyhow::Result<()> {
@@ -63,7 +71,7 @@ impl Keeping {
         let current = self.epoch();
         // The sender may be a block ahead; work begun at the end of an epoch ends in the next one.
         ensure!((epoch..=epoch.saturating_add(1)).contains(&current) || epoch == current + 1, "epoch {epoch} is not now: it is {current}");
-        let seed = seed_of(&self.chain, self.epoch_blocks, epoch).await?.with_context(|| format!("epoch {epoch} has not begun"))?;
+        let seed = self.seeds.of(epoch).await?.with_context(|| format!("epoch {epoch} has not begun"))?;
         let before = registered.assignment_before(epoch, record)?;
         let elected = coordinators(seed, object, before.holders().map(|(_, holder)| holder));
         ensure!(elected.contains(&by), "{by} is no coordinator of object {object} in epoch {epoch}");
@@ -76,10 +84,14 @@ impl Keeping {
         ensure!(!storers.contains_key(&old) || self.is_unfit(old), "{old} answers, and holds fragment {fragment}");
         let others = now.holders().filter(|(at, _)| *at != fragment).map(|(_, holder)| holder);
         let after: Vec<Address> = others.filter(|holder| storers.contains_key(holder)).chain([to]).collect();
-        ensure!(
-            placing::keeps_rules(&after, &storers, &registered.rules_of(record)?),
-            "its place breaks the caps of networks or countries"
-        );
-        Ok(())
+        placing::check_sites(&after, &storers, &registered.rules_of(record)?).context("its place breaks the rules")
+    }
+}
+
+/// Bytes that were free and bytes that were needed, if that is why a fragment was not kept.
+fn no_room(error: &anyhow::Error) -> Option<(u64, u64)> {
+    match error.downcast_ref::<Refusal>() {
+        Some(Refusal::Full { free, need }) => Some((*free, *need)),
+        _ => error.downcast_ref::<StoreError>().and_then(StoreError::no_room),
     }
 }

@@ -48,23 +48,31 @@ pub(super) struct Done {
     pub(super) stored: BTreeSet<u8>,
     /// Fragments whose holders answer and do not have them.
     pub(super) damaged: BTreeSet<u8>,
+    /// Operators that had no room for theirs.
+    pub(super) full: BTreeSet<Address>,
 }
 
 /// Carries one piece of work out in an epoch. May be dropped half-way: what has not been acknowledged is done again.
 pub(super) async fn rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64) -> Done {
     let object = work.object;
-    let mut damaged = BTreeSet::new();
-    let stored = match try_rebuild(keeping, work, epoch, &mut damaged).await {
+    let (mut damaged, mut full) = (BTreeSet::new(), BTreeSet::new());
+    let stored = match try_rebuild(keeping, work, epoch, &mut damaged, &mut full).await {
         Ok(stored) => stored,
         Err(error) => {
             tracing::warn!(%object, error = format!("{error:#}"), "an object is not mended yet");
             BTreeSet::new()
         }
     };
-    Done { object, stored, damaged }
+    Done { object, stored, damaged, full }
 }
 
-async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &mut BTreeSet<u8>) -> anyhow::Result<BTreeSet<u8>> {
+async fn try_rebuild(
+    keeping: &Arc<Keeping>,
+    work: Work,
+    epoch: u64,
+    damaged: &mut BTreeSet<u8>,
+    full: &mut BTreeSet<Address>,
+) -> anyhow::Result<BTreeSet<u8>> {
     let Work { object, method, sources, targets } = work;
     let storers = keeping.storers().await?;
     let manifest = manifest(keeping, object, &sources, &storers).await?;
@@ -87,6 +95,10 @@ async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &m
     for (fragment, to, given) in carried.join_all().await {
         match given {
             Ok(()) => drop(stored.insert(fragment)),
+            Err(error) if error.is::<NoRoom>() => {
+                tracing::info!(%object, fragment, %to, %error, "a rebuilt fragment found no room: its holder is left alone for a while");
+                full.insert(to);
+            }
             Err(error) => tracing::info!(%object, fragment, %to, error = format!("{error:#}"), "a rebuilt fragment was not taken"),
         }
     }
@@ -94,7 +106,7 @@ async fn try_rebuild(keeping: &Arc<Keeping>, work: Work, epoch: u64, damaged: &m
 }
 
 /// One fragment of an object, whatever became of it here: from this node's disk, from whoever holds it now, or computed from others. One that is this node's own by the object's record is put back
-/// on its disk.
+/// on its disk, if there is room.
 ///
 /// # Errors
 /// That too few others show theirs, or what the disk says.
@@ -106,7 +118,7 @@ pub(in crate::service) async fn recover(keeping: &Arc<Keeping>, object: BlobId, 
         Err(error) => return Err(error.into()),
     }
     let record = keeping.record(object)?.context("nobody is known to hold the object")?;
-    let assignment = keeping.registered(object).await?.assignment(&record)?;
+    let assignment = keeping.registered(object)?.assignment(&record)?;
     let (storers, holders): (_, Vec<_>) = (keeping.storers().await?, assignment.holders().collect());
     let manifest = manifest(keeping, object, &holders, &storers).await?;
     let others: Vec<_> = holders.iter().copied().filter(|(fragment, holder)| *holder != me && *fragment != index).collect();
@@ -125,7 +137,13 @@ pub(in crate::service) async fn recover(keeping: &Arc<Keeping>, object: BlobId, 
     };
     if assignment.held_by(me) == Some(index) {
         let (store, kept) = (keeping.store.clone(), fragment.clone());
-        tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &kept)).await??;
+        let put = tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &kept)).await?;
+        match put.map_err(|error| (error.no_room(), error)) {
+            Ok(()) => {}
+            // It is shown all the same.
+            Err((Some((_, need)), _)) => keeping.no_room(need),
+            Err((None, error)) => return Err(error.into()),
+        }
     }
     Ok(fragment.into_bytes())
 }
@@ -273,6 +291,14 @@ fn computed(
     }
 }
 
+/// A holder has no room.
+#[derive(Debug, thiserror::Error)]
+#[error("{free} bytes are free there, {need} are needed")]
+struct NoRoom {
+    free: u64,
+    need: u64,
+}
+
 /// Gives a rebuilt fragment to its holder: back where it was, or on to a new one.
 async fn give(
     keeping: &Keeping,
@@ -285,16 +311,24 @@ async fn give(
     let object = manifest.id();
     if to == keeping.me() {
         let (store, manifest) = (keeping.store.clone(), manifest.clone());
-        tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &fragment)).await??;
-        return Ok(());
+        let put = tokio::task::spawn_blocking(move || store.put_fragment(&manifest, &fragment)).await?;
+        return put.map_err(|error| match error.no_room() {
+            Some((free, need)) => {
+                keeping.no_room(need);
+                NoRoom { free, need }.into()
+            }
+            None => error.into(),
+        });
     }
     let storer = storer.with_context(|| format!("{to} is not heard"))?;
     let record = keeping.record(object)?.context("the object's record is gone")?;
-    let assignment = keeping.registered(object).await?.assignment(&record)?;
+    let assignment = keeping.registered(object)?.assignment(&record)?;
     if assignment.holder(index) == Some(to) {
-        let request = Request::Put { manifest: manifest.encode(), index, fragment: fragment.into_bytes() };
+        let holders = assignment.holders().map(|(_, holder)| holder).collect();
+        let request = Request::Put { manifest: manifest.encode(), index, fragment: fragment.into_bytes(), holders };
         return match exchange::ask(&keeping.bulk, storer.node, storer.addr, &request, CARRY_LIMIT).await? {
             Reply::Stored { object: of, index: at } if (of, at) == (object, index) => Ok(()),
+            Reply::Refused(Refusal::Full { free, need }) => Err(NoRoom { free, need }.into()),
             Reply::Refused(refusal) => Err(refusal.into()),
             _ => bail!("it answered another question"),
         };
@@ -322,6 +356,7 @@ async fn hand_over(
             Ok(())
         }
         Word::Refused(reason) => bail!("{reason}"),
+        Word::Full { free, need } => Err(NoRoom { free, need }.into()),
         Word::Heard | Word::Record { .. } | Word::Suspended(_) => bail!("it answered another question"),
     }
 }

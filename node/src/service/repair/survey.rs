@@ -31,7 +31,7 @@ async fn survey_one(keeping: &Arc<Keeping>, object: BlobId) -> anyhow::Result<()
     }
     // By what is known now: who gave its fragment on meanwhile lacks nothing.
     let Some(record) = keeping.record(object)? else { return Ok(()) };
-    let assignment = keeping.registered(object).await?.assignment(&record)?;
+    let assignment = keeping.registered(object)?.assignment(&record)?;
     let mut behind = Vec::new();
     for ((fragment, storer), word) in asked.iter().zip(&words) {
         // Silence is no loss.

@@ -1,5 +1,6 @@
-//! Fragments that were handed on: who was away while its fragment moved still has it on its disk. It is released once the new holder, whose signature is in the
-//! object's record, has sent a range of it that nobody could choose beforehand and that is what the manifest names. Until then two copies are better than a word. What a living
+//! Fragments that are another's: who was away while its fragment moved still has it on its disk, and so has who was to hold another one before a full holder was
+//! replaced in the draw. It is released once the holder that the object's record names, which has signed for it or took that record down with the fragment on its disk, has
+//! sent a range of it that nobody could choose beforehand and that is what the manifest names. Until then two copies are better than a word. What a living
 //! commitment of this node lists stays as long as the chain may ask for it.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -30,7 +31,7 @@ const RELEASED_MAX: u64 = 1 << 10;
 /// Longest wait for a range.
 const RANGE_LIMIT: Duration = Duration::from_secs(20);
 
-/// Looks at every record in which something moved; returns how many fragments were released.
+/// Looks at every record; returns how many fragments were released.
 pub(super) async fn release_all(keeping: &Keeping) -> u64 {
     let (mut from, mut released) = (BlobId::ZERO, 0);
     let bound = match auditing::bound(keeping) {
@@ -48,7 +49,7 @@ pub(super) async fn release_all(keeping: &Keeping) -> u64 {
                 return released;
             }
         };
-        for record in records.iter().filter(|record| record.handovers().next().is_some()) {
+        for record in &records {
             let object = record.object();
             match release_of(keeping, record, &bound).await {
                 Ok(count) => released += count,
@@ -70,7 +71,7 @@ async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId
     if here.is_empty() {
         return Ok(0);
     }
-    let assignment = keeping.registered(object).await?.assignment(record)?;
+    let assignment = keeping.registered(object)?.assignment(record)?;
     let moved = here.into_iter().filter_map(|index| Some((index, taken_over(record, index, assignment.holder(index)?, keeping.me())?)));
     let (moved, mut released): (Vec<(u8, Address)>, u64) = (moved.collect(), 0);
     if moved.is_empty() {
@@ -80,7 +81,13 @@ async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId
     for (index, to) in moved {
         let Some(storer) = storers.get(&to) else { continue };
         if let Err(end) = proves(&keeping.bulk, &manifest, index, storer).await {
-            tracing::info!(%object, fragment = index, %to, end, "the new holder of a fragment does not show it: it is kept here too");
+            tracing::debug!(%object, fragment = index, %to, end, "the holder of a fragment does not show it: it is kept here too");
+            continue;
+        }
+        // It may have become this node's while the other was asked.
+        let _turn = keeping.turn.lock().await;
+        let now = keeping.record(object)?.context("its record is gone")?;
+        if keeping.registered(object)?.assignment(&now)?.holder(index) == Some(keeping.me()) {
             continue;
         }
         let freed = store.clone();
@@ -92,10 +99,11 @@ async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId
     Ok(released)
 }
 
-/// The holder of a fragment, if it is another than `me` and has signed for it.
+/// The holder of a fragment, if it is another than `me` and has it by its own word: it was placed there, or has signed for it.
 fn taken_over(record: &Record, index: u8, holder: Address, me: Address) -> Option<Address> {
+    let was_placed = record.placement().holders.get(usize::from(index)) == Some(&holder);
     let has_signed = || record.handovers().any(|moved| (moved.handover.fragment, moved.handover.to) == (index, holder));
-    (holder != me && has_signed()).then_some(holder)
+    (holder != me && (was_placed || has_signed())).then_some(holder)
 }
 
 /// Whether a node sends one group of a fragment, drawn now; else what came of it.
@@ -137,5 +145,6 @@ mod tests {
         assert_eq!(taken_over(&record, 2, to, account(3)), Some(to));
         assert_eq!(taken_over(&record, 2, to, to), None, "the new holder keeps it");
         assert_eq!((taken_over(&record, 1, to, account(2)), taken_over(&record, 2, account(4), account(3))), (None, None));
+        assert_eq!(taken_over(&record, 1, account(2), account(3)), Some(account(2)), "it was placed there when another had no room");
     }
 }

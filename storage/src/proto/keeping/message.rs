@@ -67,6 +67,13 @@ pub enum Reply {
     Suspended(Vec<Address>),
     /// No, with the reason.
     Refused(String),
+    /// There is no room for the fragment.
+    Full {
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        need: u64,
+    },
 }
 
 fn part(w: Writer, bytes: &[u8]) -> Writer {
@@ -142,6 +149,7 @@ impl Reply {
                 let count = u16::try_from(told.len()).expect("a bounded list");
                 Writer::new().u8(4).u16(count).each(told, |w, operator| w.address(*operator)).finish()
             }
+            Self::Full { free, need } => Writer::new().u8(5).u64(*free).u64(*need).finish(),
         }
     }
 
@@ -174,7 +182,8 @@ impl Reply {
                 }
                 Self::Suspended(operators)
             }
-            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 4" }),
+            5 => Self::Full { free: r.u64("free")?, need: r.u64("need")? },
+            got => return Err(DecodeError::Value { field: "kind", got: got.into(), expected: "0 to 5" }),
         };
         r.finish().map(|()| reply)
     }
@@ -199,7 +208,9 @@ mod tests {
             for ask in [Ask::Record(BlobId(object)), Ask::Tell(a.clone()), Ask::Announce(BlobId(object)), Ask::Take(Box::new(take)), Ask::Suspended] {
                 prop_assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
             }
-            for reply in [Reply::Record { record: a.clone(), indices: b }, Reply::Heard, Reply::Taken(Signed65([7; 65])), Reply::Refused(text)] {
+            let full = Reply::Full { free: u64::from_be_bytes(object[..8].try_into().unwrap()), need: 7 };
+            let record = Reply::Record { record: a.clone(), indices: b };
+            for reply in [record, Reply::Heard, Reply::Taken(Signed65([7; 65])), Reply::Refused(text), full] {
                 prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
             }
             let suspended = Reply::Suspended((0..a.len()).map(|at| Address([u8::try_from(at).unwrap(); 20])).collect());

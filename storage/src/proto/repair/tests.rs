@@ -45,6 +45,8 @@ struct Net {
     failing: BTreeSet<Address>,
     /// Whether every look is at everything.
     is_thorough: bool,
+    /// Who has no room, though nobody was told.
+    full: BTreeSet<Address>,
 }
 
 impl Net {
@@ -63,6 +65,7 @@ impl Net {
             stuck: Vec::new(),
             failing: BTreeSet::new(),
             is_thorough: false,
+            full: BTreeSet::new(),
         };
         for index in 0..objects {
             let rules = Rules::of(profile, BTreeSet::new());
@@ -143,6 +146,10 @@ impl Net {
         let mut stored = BTreeSet::new();
         let reached: Vec<_> = work.targets.iter().filter(|(_, holder)| is_enough && self.hears(me, *holder)).collect();
         for (fragment, holder) in reached {
+            if self.full.contains(holder) {
+                assert!(self.cores.get_mut(&me).unwrap().handle(self.now, Input::Full { operator: *holder }).is_empty());
+                continue;
+            }
             stored.insert(*fragment);
             self.stored.entry((work.object, *fragment)).or_default().insert(*holder);
         }
@@ -336,6 +343,65 @@ fn a_holder_mends_its_own_damaged_fragment_alone_and_keeps_it() {
     assert!(net.moves.is_empty() && !work.sources.contains(&(5, holder)));
     let health = net.cores[&holder].health(net.now, object(1)).unwrap();
     assert_eq!((health.left(), health.held()), (12, 12));
+}
+
+#[test]
+fn an_operator_without_room_is_left_alone_longer_and_longer_and_the_next_rank_holds_instead() {
+    let mut net = Net::new(40, 20, code(4, 12), &Config::default());
+    net.set(0..14, (false, 0));
+    net.full = (14..20).map(operator).collect();
+    net.run(4 * 60 + 120);
+    assert!(net.left(39).iter().all(|left| *left >= 8), "{:?}", net.left(39));
+    assert!(net.moves.iter().all(|step| !net.full.contains(&step.to)));
+    let mut times = BTreeMap::<_, u32>::new();
+    for (_, me, work) in &net.works {
+        work.targets.iter().filter(|(_, to)| net.full.contains(to)).for_each(|(_, to)| *times.entry((*me, *to)).or_default() += 1);
+    }
+    // Two hours hold 24 waits of five minutes, and four of 10, 20, 40 and 80.
+    assert!(!times.is_empty() && times.values().all(|times| *times <= 4), "{times:?}");
+    net.full.clear();
+    // More than half are left, so that silence is loss after four hours.
+    net.set(20..25, (false, 0));
+    net.run(24 * 60);
+    assert!(net.left(39).iter().all(|left| *left >= 8), "{:?}", net.left(39));
+    assert!(net.moves.iter().any(|step| (14..20).contains(&step.to.0[0])), "with room they hold again");
+}
+
+#[test]
+fn a_coordinator_that_finds_no_room_keeps_its_turn_and_asks_the_next_ones_soon() {
+    let run = |full: BTreeSet<Address>| {
+        let mut net = Net::new(30, 1, code(4, 12), &Config::default());
+        let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().map(|(_, holder)| holder).collect();
+        let elected = coordinators(keccak(&[&[0]]), object(0), holders.iter().copied());
+        net.full = full;
+        net.set(holders.iter().filter(|holder| !elected.contains(holder)).take(5).map(|holder| holder.0[0]), (false, 0));
+        net.run(4 * 60 + 60);
+        net
+    };
+    let with_room = run(BTreeSet::new());
+    let [(_, me, work)] = &with_room.works[..] else { panic!("{:?}", with_room.works) };
+    let without = run(work.targets.iter().map(|(_, to)| *to).collect());
+    let [(failed, first, _), (again, second, _)] = &without.works[..] else { panic!("{:?}", without.works) };
+    assert_eq!((first, second, without.left(me.0[0])), (me, me, vec![12]));
+    assert!(again.since(*failed) < Config::default().rest(true), "it is not in vain to learn who has no room");
+}
+
+#[test]
+fn a_refusal_doubles_the_rest_up_to_six_hours() {
+    let config = Config::default();
+    let (me, full) = (operator(0), operator(1));
+    let mut core = Repair::new(me, config, Time(0));
+    core.handle(Time(0), Input::Operators { sites: Arc::new(sites(30)) });
+    let mut rests = Vec::new();
+    for _ in 0..9 {
+        core.handle(Time(0), Input::Full { operator: full });
+        let until = core.full[&full].1;
+        assert!(core.is_full(Time(until.0 - 1), full) && !core.is_full(until, full));
+        rests.push(until.0 / MINUTE);
+    }
+    assert_eq!(rests, [10, 20, 40, 80, 160, 320, 360, 360, 360]);
+    core.handle(Time(0), Input::Operators { sites: Arc::new(sites(1)) });
+    assert!(core.full.is_empty(), "who is registered no more is forgotten");
 }
 
 #[test]

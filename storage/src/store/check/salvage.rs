@@ -94,7 +94,7 @@ impl Examination {
             return Err(StoreError::Folder { folder: out.to_owned(), error });
         }
         // The room is the disk's: a store that was full by configuration is saved whole.
-        self.salvage_to(&Store::open(out, Config { capacity_bytes: u64::MAX, ..Config::default() })?)
+        self.salvage_to(&Store::open(out, Config { capacity_bytes: u64::MAX, disk_reserve_bytes: 0, ..Config::default() })?)
     }
 
     pub(in crate::store) fn salvage_to(&self, store: &Store) -> Result<Salvaged, StoreError> {

@@ -1,11 +1,20 @@
 //! An accepted shard on its way to its holders, and the record that tells all of them who holds what.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
-use storage::{erasure::Encoded, proto::keeping::Record};
+use storage::{
+    erasure::{Encoded, Profile},
+    proto::{
+        keeping::Record,
+        placement::{Draw, Rules, View},
+        spread::SpreadError,
+    },
+};
 use types::{
     contribution::Priority,
-    id::{Address, BlobId, Hash32},
+    id::{Address, BlobId, Hash32, NodeId},
     key::Signed,
     placement::Placement,
 };
@@ -17,7 +26,8 @@ use super::{
 use crate::datanet::{
     keeping::{Registered, look, tell},
     placing::{self, Storer, Storers},
-    spread::{Holder, spread},
+    seeds::Seeds,
+    spread::{Holder, Placed, spread},
 };
 
 /// What the chain has of a contribution.
@@ -40,11 +50,7 @@ impl Run<'_> {
         };
         let registered = self.registered(object).await.with_context(again)?;
         let (seed_block, _) = registered.accepted.accepted;
-        let (holders, record) = self.holders(&encoded, &registered).await.with_context(again)?;
-        let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
-        let placed = spread(&self.network.bulk, &encoded, &holders, |kept| progress.set(kept)).await;
-        progress.finish();
-        let placed = placed.with_context(again)?;
+        let (placed, holders, record) = self.place(&encoded, &registered).await.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
         Ok(Contributed {
             datanet: self.datanet.0,
@@ -66,39 +72,79 @@ impl Run<'_> {
 
     async fn registered(&self, object: BlobId) -> anyhow::Result<Registered> {
         let state = self.chain.state().await?;
-        let found = Registered::find(&self.chain.client, &state, object).await?;
+        let found = Registered::find(&state, object)?;
         found.with_context(|| format!("object {object} is not registered"))
     }
 
-    /// The holders, with the record that names them if an earlier run or repair has left one; else by the hash of the block that accepted it.
-    async fn holders(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<(Vec<Holder>, Option<Record>)> {
-        let manifest = &encoded.manifest;
+    /// Has every fragment kept: where the record says that an earlier run or repair has left, else by the hash of the block that accepted the contribution, with
+    /// nobody whom others' books of audits have suspended. In the place of a holder that does not take its fragment the next one is drawn, as long as holders let that pass.
+    async fn place(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<(Vec<Placed>, Vec<Holder>, Option<Record>)> {
+        let (object, profile) = (encoded.manifest.id(), encoded.manifest.profile());
+        let mut storers = self.storers(profile).await?;
+        if let Some(record) = self.recorded(registered, &storers).await? {
+            let holders = named(registered, &record, &storers)?;
+            let placed = self.spread_to(encoded, &holders, &mut BTreeSet::new()).await??;
+            return Ok((placed, holders, Some(record)));
+        }
+        let suspended = self.network.suspended(&storers).await?;
+        let rules = Rules::of(profile, registered.rules.regions.clone());
+        let (mut draw, mut stored) = (Draw::new(registered.seed, object, profile, rules), BTreeSet::new());
+        let mut failed: Option<SpreadError> = None;
+        loop {
+            storers.retain(|operator, _| !suspended.contains(operator));
+            let drawn = draw.holders(View { sites: &placing::sites(&storers), full: &placing::full(&storers) });
+            let drawn = match (drawn, failed.take()) {
+                (Ok(drawn), _) => drawn,
+                (Err(error), None) => return Err(error.into()),
+                (Err(error), Some(failed)) => return Err(anyhow::Error::new(failed).context(error)),
+            };
+            let holders: Vec<_> = drawn.iter().filter_map(|account| Some(holder(*account, storers.get(account)?))).collect();
+            let error = match self.spread_to(encoded, &holders, &mut stored).await? {
+                Ok(placed) => return Ok((placed, holders, None)),
+                Err(error) => error,
+            };
+            let Some(unwilling) = error.unwilling() else { return Err(error.into()) };
+            // At most as many rounds as there are operators: each leaves one out that was drawn.
+            for left_out in holders.iter().filter(|holder| unwilling.contains(&holder.node)) {
+                draw.leave_out(left_out.account);
+                let why = error.failures.values().find(|(node, _)| *node == left_out.node).map(|(_, failure)| failure.to_string());
+                let why = why.unwrap_or_default();
+                self.context
+                    .output
+                    .note(&format!("{} does not take its fragment ({why}): another operator is drawn in its place", left_out.account));
+            }
+            self.network.hears_full(&error.full()).await?;
+            storers = self.storers(profile).await?;
+            failed = Some(error);
+        }
+    }
+
+    async fn storers(&self, profile: Profile) -> anyhow::Result<Storers> {
         let state = self.chain.state().await?;
-        let chain_id = self.chain.deployment().chain_id;
-        let storers = self.network.operators(&state, manifest.profile().total().into(), chain_id).await?;
-        let holder = |(account, storer): (Address, Storer)| Holder { account, node: storer.node, addr: storer.addr };
-        let record = self.recorded(registered, &storers).await?;
-        let Some(record) = record else {
-            let fit = self.network.fit(storers).await?;
-            let placed = placing::place(registered.seed, manifest.id(), manifest.profile(), &fit, &registered.rules.regions)?;
-            return Ok((placed.into_iter().map(holder).collect(), None));
-        };
-        let assignment = registered.assignment(&record)?;
-        let here = |(fragment, account): (u8, Address)| {
-            let storer = storers.get(&account).with_context(|| format!("{account}, who holds fragment {fragment}, is not heard: start its node, or wait until its fragments are mended elsewhere"))?;
-            Ok(holder((account, *storer)))
-        };
-        Ok((assignment.holders().map(here).collect::<anyhow::Result<_>>()?, Some(record)))
+        self.network.operators(&state, profile.total().into(), self.chain.deployment().chain_id).await
+    }
+
+    async fn spread_to(
+        &self,
+        encoded: &Encoded,
+        holders: &[Holder],
+        stored: &mut BTreeSet<(u8, NodeId)>,
+    ) -> anyhow::Result<Result<Vec<Placed>, SpreadError>> {
+        let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
+        let placed = spread(&self.network.bulk, encoded, holders, stored, |kept| progress.set(kept)).await;
+        progress.finish();
+        placed
     }
 
     /// What holders have written down of an object, taken together; nothing if none has.
     async fn recorded(&self, registered: &Registered, storers: &Storers) -> anyhow::Result<Option<Record>> {
         let (bulk, object) = (&self.network.bulk, registered.accepted.object);
         let epoch_blocks = self.context.config()?.keeping.epoch_blocks;
+        let seeds = Seeds::new(self.chain.client.clone(), self.chain.snapshots(), epoch_blocks);
         let words = join_all(storers.values().map(|storer| look(bulk, storer.node, storer.addr, object))).await;
         let mut known: Option<Record> = None;
         for record in words.into_iter().filter_map(|word| word.ok()?.record) {
-            if let Err(error) = registered.check(&self.chain.client, epoch_blocks, &record, known.as_ref()).await {
+            if let Err(error) = registered.check(&seeds, &record, known.as_ref()).await {
                 tracing::warn!(%object, error = format!("{error:#}"), "a holder has a record that does not stand");
                 continue;
             }
@@ -133,4 +179,21 @@ impl Run<'_> {
         ensure!(list.is_empty(), "{} of {} holders did not take down who holds what: {}", list.len(), holders.len(), list.join("; "));
         Ok(())
     }
+}
+
+fn holder(account: Address, storer: &Storer) -> Holder {
+    Holder { account, node: storer.node, addr: storer.addr }
+}
+
+/// The holders that a record names, who all must be there.
+fn named(registered: &Registered, record: &Record, storers: &Storers) -> anyhow::Result<Vec<Holder>> {
+    let here = |(fragment, account): (u8, Address)| {
+        let storer = storers.get(&account).with_context(|| {
+            format!(
+                "{account}, who holds fragment {fragment}, is not heard: start its node, or wait until its fragments are mended elsewhere"
+            )
+        })?;
+        Ok(holder(account, storer))
+    };
+    registered.assignment(record)?.holders().map(here).collect()
 }
