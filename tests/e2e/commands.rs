@@ -237,7 +237,7 @@ async fn one_command_deploys_writes_the_addresses_and_verifies_them() {
 
     let (before, nonce) = (place.balance().await, place.nonce().await);
     let done = place.run(&deploy).await;
-    assert_eq!((&done["is_new"], done["contracts"].as_array().map(Vec::len)), (&true.into(), Some(14)), "{done}");
+    assert_eq!((&done["is_new"], done["contracts"].as_array().map(Vec::len)), (&true.into(), Some(15)), "{done}");
     assert_eq!(before - place.balance().await, wei(&done["cost_wei"]));
     assert!(wei(&done["cost_wei"]) <= wei(&dry["transactions"][0]["most_wei"]), "{done}");
     assert_eq!((place.nonce().await, place.outer.path().join("own.json.unfinished").exists()), (nonce + 18, false));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
 /// Longest a command may take: training on the tiny model and waiting for a window of the chain are the slowest, under 30 s.
 pub const COMMAND_WAIT: Duration = Duration::from_secs(120);
@@ -141,17 +141,28 @@ impl Tributary {
     /// If it takes longer than [`COMMAND_WAIT`].
     pub async fn finish(mut command: Command, shown: String) -> Outcome {
         let started = Instant::now();
-        let ended = timeout(COMMAND_WAIT, command.output()).await;
-        let ended = ended.unwrap_or_else(|_| panic!("`tributary {shown}` did not end within {} s", COMMAND_WAIT.as_secs()));
-        let ended = ended.unwrap_or_else(|error| panic!("`tributary {shown}` did not start: {error}"));
-        let out = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("`tributary {shown}` did not start: {error}"));
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let (mut stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let ended =
+            timeout(COMMAND_WAIT, async { tokio::try_join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut errors), child.wait()) });
+        let ended = ended.await;
+        let errors = String::from_utf8_lossy(&errors).into_owned();
+        let ended =
+            ended.unwrap_or_else(|_| panic!("`tributary {shown}` did not end within {} s; it said: {errors}", COMMAND_WAIT.as_secs()));
+        let (_, _, status) = ended.unwrap_or_else(|error| panic!("`tributary {shown}` could not be read: {error}"));
+        let out = String::from_utf8_lossy(&out).into_owned();
         Outcome {
             shown,
-            code: ended.status.code(),
-            signal: ended.status.signal(),
+            code: status.code(),
+            signal: status.signal(),
             json: serde_json::from_str(&out).unwrap_or_default(),
             out,
-            errors: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            errors,
             took: started.elapsed(),
         }
     }

@@ -10,6 +10,7 @@ use types::{
 };
 
 use super::{manifest::ManifestError, *};
+use crate::case::Asked;
 
 fn block(number: u64, branch: u8) -> BlockRef {
     let mut hash = [branch; 32];
@@ -397,7 +398,7 @@ fn a_treasury_weighs_no_more_than_the_cap() {
 }
 
 /// Kinds of blocks in [`step`].
-const STEPS: u8 = 31;
+const STEPS: u8 = 32;
 
 /// The events of one block: each kind of block with what its events need before them; all events there are stand in one of them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
@@ -556,6 +557,26 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             let mut events = vec![registered, accepted(number), erased];
             events.extend(branch.is_multiple_of(3).then(|| accepted(number + 1)));
             events
+        }
+        30 => {
+            let asked = |part| Asked { node: account, datanet: asset, contribution: u32::from(branch), root: id, bytes: 9_000, part };
+            let opened = |part| Event::CaseOpened {
+                id: asked(part).id(),
+                opener: account,
+                asked: asked(part),
+                object: BlobId(id.0),
+                fragment: 1,
+                fragments: 5,
+                signed_at: number,
+                deadline: number,
+            };
+            vec![
+                opened(0),
+                Event::CaseAnswered { id: asked(0).id(), by: account },
+                opened(1),
+                Event::CaseClosed { id: asked(1).id(), node: account, is_convicted: branch.is_multiple_of(2) },
+                opened(2),
+            ]
         }
         _ => vec![
             Event::SignerSet { payer: account, signer: account, cap: amount, expiry: number },
