@@ -13,7 +13,8 @@ use std::{env, error::Error, fs, hint::black_box, io::BufReader, path::Path, tim
 use storage::datanet::{
     Accepted, Card, Contribution, Datanet, Document, Place, contribution_text,
     dedup::{Permutations, Shingler},
-    read, scan, shard,
+    read, scan,
+    shard::Shard,
 };
 use types::id::{Address, BlobId};
 
@@ -146,15 +147,16 @@ fn fill(bytes: usize, folder: &Path, files: &[String]) -> Result<(), Box<dyn Err
         if entered >= bytes {
             return Ok(());
         }
+        let shard = Shard::of(contribution.documents);
         let accepted = Accepted {
             contributor: contribution.contributor,
-            text_root: shard::text_root(&contribution.documents),
-            documents: u32::try_from(contribution.documents.len())?,
+            text_root: shard.text_root(),
+            documents: u32::try_from(shard.documents().len())?,
             object: BlobId::ZERO,
             text_salt: None,
         };
         let start = processor_s()?;
-        datanet.accept(place, accepted, &contribution.documents)?;
+        datanet.accept(place, accepted, &shard)?;
         datanet.commit()?;
         accepting += processor_s()? - start;
         entered += len;

@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use storage::datanet::{
     Accepted, Action, Card, Contribution, Datanet, Document, GatePolicy, Place, Rule,
     scan::{Kind, scan},
-    shard,
+    shard::Shard,
 };
 use types::id::{Address, BlobId};
 
@@ -103,11 +103,11 @@ fn pairs(file: &str) -> Result<(), Box<dyn Error>> {
     let policy = GatePolicy { near_copies: Action::Quarantine, ..GatePolicy::default() };
     let card = Card::new("pairs".parse()?, String::new(), "CC0-1.0".parse()?, vec![], vec![])?.with_policy(policy)?;
     let mut datanet = Datanet::new(card);
-    let originals = documents(pairs.iter().map(|pair| &pair.original))?;
+    let originals = Shard::of(documents(pairs.iter().map(|pair| &pair.original))?);
     let accepted = Accepted {
         contributor: Address([1; 20]),
-        text_root: shard::text_root(&originals),
-        documents: u32::try_from(originals.len())?,
+        text_root: originals.text_root(),
+        documents: u32::try_from(originals.documents().len())?,
         object: BlobId::of(b"originals"),
         text_salt: None,
     };

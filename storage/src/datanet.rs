@@ -45,6 +45,7 @@ pub use self::{
     licence::not_within,
     policy::{Action, Contributors, GatePolicy},
 };
+use self::{gate::Shown, shard::Shard};
 use dedup::{Batch, IndexError, Member, Permutations};
 
 /// Most documents of one contribution: their rows stay below 100 MB in memory.
@@ -171,16 +172,14 @@ impl<K> Datanet<K> {
     }
 
     /// The bytes of text of a contribution that may be entered; nothing if it was before.
-    fn admitted(&self, place: Place, contribution: &Accepted, documents: &[Document]) -> Result<Option<u64>, AcceptError> {
-        let text = contribution_text(documents);
-        let derived = private::root(text.as_bytes(), contribution.text_salt);
-        if derived != contribution.text_root {
-            return Err(AcceptError::TextRoot { registered: contribution.text_root, derived });
+    fn admitted(&self, place: Place, contribution: &Accepted, shard: &Shard) -> Result<Option<u64>, AcceptError> {
+        if (shard.text_root(), shard.text_salt()) != (contribution.text_root, contribution.text_salt) {
+            return Err(AcceptError::TextRoot { registered: contribution.text_root, derived: shard.text_root() });
         }
         match self.accepted.get(&place) {
             Some(held) if held != contribution => Err(AcceptError::PlaceTaken { place, held: held.text_root }),
             Some(_) => Ok(None),
-            None => Ok(Some(u64::try_from(text.len()).unwrap_or(u64::MAX))),
+            None => Ok(Some(shard.text_bytes())),
         }
     }
 
@@ -219,8 +218,9 @@ impl Datanet {
     ///
     /// # Errors
     /// [`AcceptError`] if the documents are not the registered ones, the place is another's or the Datanet is full; nothing is entered then.
-    pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
-        let Some(text_bytes) = self.admitted(place, &contribution, documents)? else { return Ok(()) };
+    pub fn accept(&mut self, place: Place, contribution: Accepted, shard: &Shard) -> Result<(), AcceptError> {
+        let Some(text_bytes) = self.admitted(place, &contribution, shard)? else { return Ok(()) };
+        let documents = shard.documents();
         let batch = Batch::new(&self.permutations, place.of_document(0), documents.iter().map(Document::text));
         self.known.near.insert(&batch)?;
         for (number, document) in (0..).zip(documents) {
@@ -234,13 +234,19 @@ impl Datanet {
 
     /// Looks at a contribution committed at `place`: which rows may not enter, why, and what would mend them.
     pub fn gate(&self, place: Place, contribution: &Contribution) -> Report {
-        gate::report(self, place, contribution).unwrap_or_else(|never: Infallible| match never {})
+        gate::report(self, place, Shown::of(contribution)).unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    /// The same of an opened shard, whose text is not hashed again.
+    pub fn gate_shard(&self, place: Place, contributor: Address, licence: &Licence, shard: &Shard) -> Report {
+        let shown = Shown::opened(contributor, licence, shard);
+        gate::report(self, place, shown).unwrap_or_else(|never: Infallible| match never {})
     }
 
     /// The same, with the rows' own sketch, and whether any of them is a copy, exact or near, of a row of `other`: what a contributor asks of the shard before,
     /// which no gate knows until it is accepted. It costs one search more, no second sketch.
     pub fn gate_beside(&self, place: Place, contribution: &Contribution, other: Option<&Sketch>) -> (Report, Sketch, bool) {
-        gate::beside(self, place, contribution, other).unwrap_or_else(|never: Infallible| match never {})
+        gate::beside(self, place, Shown::of(contribution), other).unwrap_or_else(|never: Infallible| match never {})
     }
 }
 
@@ -270,10 +276,10 @@ impl Datanet<OnDisk> {
     ///
     /// # Errors
     /// As the one in memory. After an error of the disk it has to be opened again, and is as it was at the last commit.
-    pub fn accept(&mut self, place: Place, contribution: Accepted, documents: &[Document]) -> Result<(), AcceptError> {
-        let Some(text_bytes) = self.admitted(place, &contribution, documents)? else { return Ok(()) };
+    pub fn accept(&mut self, place: Place, contribution: Accepted, shard: &Shard) -> Result<(), AcceptError> {
+        let Some(text_bytes) = self.admitted(place, &contribution, shard)? else { return Ok(()) };
         let permutations = &self.permutations;
-        let batches = (0..).zip(documents.chunks(gate::BLOCK_ROWS)).map(|(block, rows)| {
+        let batches = (0..).zip(shard.documents().chunks(gate::BLOCK_ROWS)).map(|(block, rows)| {
             let first = place.of_document(u32::try_from(block * gate::BLOCK_ROWS).unwrap_or(u32::MAX));
             (Batch::new(permutations, first, rows.iter().map(Document::text)), rows.iter().map(Document::digest).collect())
         });
@@ -296,7 +302,16 @@ impl Datanet<OnDisk> {
     /// What the disk says.
     pub fn gate(&mut self, place: Place, contribution: &Contribution) -> Result<Report, DiskError> {
         self.commit()?;
-        gate::report(self, place, contribution)
+        gate::report(self, place, Shown::of(contribution))
+    }
+
+    /// The same of an opened shard, whose text is not hashed again.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn gate_shard(&mut self, place: Place, contributor: Address, licence: &Licence, shard: &Shard) -> Result<Report, DiskError> {
+        self.commit()?;
+        gate::report(self, place, Shown::opened(contributor, licence, shard))
     }
 }
 

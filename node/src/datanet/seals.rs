@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use p2p::identity::NodeSeed;
 use storage::{
-    datanet::{Document, Place, private},
+    datanet::{Place, private, shard::Shard},
     erasure::OBJECT_BYTES_MAX,
     seal::{
         book::{Author, BOOK_BYTES_MAX, Book},
@@ -163,11 +163,11 @@ pub fn fresh() -> anyhow::Result<Zeroizing<[u8; 32]>> {
     Ok(bytes)
 }
 
-/// Opens a sealed contribution with the keys of this folder's node: its documents and the salt of its text.
+/// Opens a sealed contribution with the keys of this folder's node: its shard, under the salt of its text.
 ///
 /// # Errors
 /// That this node may not read it, with who can let it; that the bytes are not the registered contribution.
-pub fn open(data: &DataDir, datanet: AssetId, place: Place, text_root: Hash32, sealed: &[u8]) -> anyhow::Result<(Hash32, Vec<Document>)> {
+pub fn open(data: &DataDir, datanet: AssetId, place: Place, text_root: Hash32, sealed: &[u8]) -> anyhow::Result<Shard> {
     let (header, member) = (Header::decode(sealed)?, seed(data)?);
     let Some(book) = read(data, datanet)? else {
         bail!(
@@ -196,7 +196,7 @@ fn open_with(
     text_root: Hash32,
     sealed: &[u8],
     epoch: u32,
-) -> anyhow::Result<(Hash32, Vec<Document>)> {
+) -> anyhow::Result<Shard> {
     let key = book.keys(member).remove(&epoch).with_context(|| {
         format!(
             "Datanet {datanet} is private, and no key of epoch {epoch} was given to node {}: the owner, whose node is {}, can let it read with `tributary datanet grant {datanet} {} --purpose read --until BLOCK`",
@@ -226,7 +226,7 @@ impl Alone {
 #[cfg(test)]
 mod tests {
     use storage::{
-        datanet::{contribution_text, shard},
+        datanet::{Document, contribution_text, shard},
         seal::{
             log::{Purpose, Purposes},
             segment::SegmentKey,
@@ -268,8 +268,8 @@ mod tests {
         let share = |data: &DataDir| keep(data, &read(&owner_data, NET).unwrap().unwrap()).unwrap();
         share(&data);
         share(&poor);
-        let (_, rows) = open(&data, NET, PLACE, root, &first).unwrap();
-        assert_eq!(rows[0].text(), "the first text");
+        let shard = open(&data, NET, PLACE, root, &first).unwrap();
+        assert_eq!(shard.documents()[0].text(), "the first text");
         let error = open(&poor, NET, PLACE, root, &first).unwrap_err().to_string();
         assert!(error.contains(&owner.id().to_string()) && error.contains(&stranger.id().to_string()), "{error}");
 

@@ -19,7 +19,10 @@ use p2p::{
 };
 use serde::Serialize;
 use storage::{
-    datanet::{Document, Place, contribution_text, shard},
+    datanet::{
+        Document, Place, contribution_text,
+        shard::{self, Shard},
+    },
     erasure::OBJECT_BYTES_MAX,
     proto::fetch::{Evidence, FetchError},
 };
@@ -55,6 +58,14 @@ pub struct LocalContribution {
     pub text_salt: Option<Hash32>,
 }
 
+impl LocalContribution {
+    fn of(accepted: &Accepted, shard: Shard) -> Self {
+        let (text_salt, documents) = (shard.text_salt(), shard.into_documents());
+        let text = contribution_text(&documents).into_bytes();
+        Self { accepted: accepted.clone(), documents, text, text_salt }
+    }
+}
+
 /// Where a contribution came from.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Origin {
@@ -80,6 +91,11 @@ pub struct Shards {
 /// # Errors
 /// That the file cannot be read, or is not the registered contribution.
 pub fn local(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<LocalContribution>> {
+    Ok(on_disk(data, accepted)?.map(|shard| LocalContribution::of(accepted, shard)))
+}
+
+/// The same, opened and no more.
+fn on_disk(data: &DataDir, accepted: &Accepted) -> anyhow::Result<Option<Shard>> {
     let path = data.shard(accepted.text_root);
     if !path.exists() {
         return Ok(None);
@@ -104,16 +120,12 @@ pub fn local_all(data: &DataDir, state: &State, version: AssetVersion) -> anyhow
 }
 
 /// Opens a shard that must be the registered contribution; a sealed one with the keys of this folder's node.
-fn open(data: &DataDir, accepted: &Accepted, bytes: &[u8]) -> anyhow::Result<LocalContribution> {
-    let (text_salt, documents) = if seals::is_sealed(bytes) {
+fn open(data: &DataDir, accepted: &Accepted, bytes: &[u8]) -> anyhow::Result<Shard> {
+    if seals::is_sealed(bytes) {
         let place = Place { block: accepted.priority.block, ordinal: accepted.priority.ordinal };
-        let (salt, documents) = seals::open(data, accepted.datanet, place, accepted.text_root, bytes)?;
-        (Some(salt), documents)
-    } else {
-        (None, shard::decode_as(accepted.text_root, bytes)?.into_documents())
-    };
-    let text = contribution_text(&documents).into_bytes();
-    Ok(LocalContribution { accepted: accepted.clone(), documents, text, text_salt })
+        return seals::open(data, accepted.datanet, place, accepted.text_root, bytes);
+    }
+    Ok(shard::decode_as(accepted.text_root, bytes)?)
 }
 
 /// Keeps a shard under its text root.
@@ -168,11 +180,22 @@ impl Shards {
     /// # Errors
     /// As [`Shards::ensure`].
     pub async fn contribution(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+        let (shard, origin) = self.shard(state, accepted).await?;
+        let accepted = accepted.clone();
+        let local = tokio::task::spawn_blocking(move || LocalContribution::of(&accepted, shard));
+        Ok((local.await?, origin))
+    }
+
+    /// The shard of one contribution, opened, and where it came from.
+    ///
+    /// # Errors
+    /// As [`Shards::ensure`].
+    pub async fn shard(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(Shard, Origin)> {
         let _turn = self.fetching.lock().await;
         self.copies.may_keep(state, accepted.datanet)?;
         let (data, wanted) = (self.data.clone(), accepted.clone());
         let here = tokio::task::spawn_blocking(move || {
-            let here = local(&data, &wanted);
+            let here = on_disk(&data, &wanted);
             if matches!(here, Ok(Some(_))) {
                 copies::used(&data.shard(wanted.text_root));
             }
@@ -186,7 +209,7 @@ impl Shards {
         self.fetch(state, accepted).await.with_context(|| format!("contribution {} of Datanet {}", accepted.number, accepted.datanet))
     }
 
-    async fn fetch(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(LocalContribution, Origin)> {
+    async fn fetch(&self, state: &State, accepted: &Accepted) -> anyhow::Result<(Shard, Origin)> {
         let (mut blamed, mut kept, mut holders_of) = (Vec::new(), None, BTreeMap::<NodeId, u64>::new());
         let (mut attempt, halves, mut named) = (1, self.data.fetching(), BTreeSet::new());
         let fetched = loop {
@@ -225,13 +248,13 @@ impl Shards {
         };
         let (data, accepted) = (self.data.clone(), accepted.clone());
         let (copies, may_go) = (self.copies, self.copies.may_go(state));
-        let local = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let local = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
+        let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let shard = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
             copies.make_room(&data, &may_go, fetched.bytes.len() as u64)?;
             keep(&data, accepted.text_root, &fetched.bytes)?;
-            Ok(local)
+            Ok(shard)
         });
-        Ok((local.await??, Origin { holders: holders_of, blamed }))
+        Ok((opened.await??, Origin { holders: holders_of, blamed }))
     }
 
     /// Operators that store, as far as their ads were heard.

@@ -3,7 +3,8 @@
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
 //! contributor sends (`known`), which waits in `arriving` until it is whole and its turn has come. What is signed for counts against its contributor's limits from
-//! then on (`reserved`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders. What the policy
+//! then on (`reserved`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders; until the chain has it, it is
+//! kept opened as well (`passed`): a shard is opened, and its text hashed, once from its arrival to its place in the index. What the policy
 //! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
@@ -11,6 +12,7 @@
 mod answering;
 mod arriving;
 mod known;
+mod passed;
 mod queue;
 mod refusals;
 mod reserved;
@@ -25,9 +27,10 @@ use p2p::{
 };
 use storage::{
     datanet::{
-        Accepted, Card, Contribution, Contributors, Datanet, Licence, Place, Report, private,
+        Accepted, Card, Contributors, Datanet, Licence, Place, Report, private,
         reserve::ReserveError,
         review::{Case, is_drawn},
+        shard::Shard,
     },
     erasure::{self, OBJECT_BYTES_MAX, Profile},
     proto::gate::{Ask, Open, PIECE_BYTES, Reply, SealRight},
@@ -47,7 +50,7 @@ use types::{
 
 use self::{
     arriving::Room,
-    known::Indexes,
+    known::{Indexes, Judged},
     queue::Queue,
     refusals::Refusals,
     reserved::{Seen, Verdicts},
@@ -226,7 +229,7 @@ impl Gate {
         // Much may have happened while it arrived.
         let state = Arc::clone(&self.snapshots.borrow().latest);
         let card = self.admit(&state, open, place)?;
-        let (report, bytes) = self.look(place, open, licence, bytes).await?;
+        let (report, shard, bytes) = self.look(place, open, licence, bytes).await?;
         let report = self.drawn(&card, place, report).await?;
         let report = self.reserved(&card, place, open, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
@@ -238,6 +241,7 @@ impl Gate {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
             self.shards.keep(&state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
+            self.known.pass(open.datanet, shard);
         } else {
             self.refusals.keep(open.datanet, &report).await?;
         }
@@ -444,16 +448,15 @@ impl Gate {
     }
 
     /// Compares the shard with everything accepted.
-    async fn look(&self, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<(Report, Vec<u8>), Turned> {
+    async fn look(&self, place: Place, open: &Open, licence: Licence, bytes: Vec<u8>) -> Result<(Report, Arc<Shard>, Vec<u8>), Turned> {
         let (text_root, salt) = (open.text_root, open.text_salt);
-        let opened = tokio::task::spawn_blocking(move || private::documents(text_root, salt, &bytes).map(|documents| (documents, bytes)))
+        let opened = tokio::task::spawn_blocking(move || private::open(text_root, salt, &bytes).map(|shard| (Arc::new(shard), bytes)))
             .await
             .context("decoding")?;
-        let (documents, bytes) = opened.map_err(|error| away(error.to_string()))?;
-        let contribution = Contribution { contributor: open.contributor, licence, documents };
-        let report = self.known.judge(self, open.datanet, place, contribution).await?;
-        // A private text's root is over salted leaves.
-        Ok((Report { text_root, ..report }, bytes))
+        let (shard, bytes) = opened.map_err(|error| away(error.to_string()))?;
+        let judged = Judged { place, contributor: open.contributor, licence, shard: Arc::clone(&shard) };
+        let report = self.known.judge(self, open.datanet, &judged).await?;
+        Ok((report, shard, bytes))
     }
 }
 

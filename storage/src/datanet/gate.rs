@@ -3,7 +3,7 @@
 //! The report is data. Its JSON has one form (fields in the order of the structs, no spaces), so its keccak digest is what reviewers sign. What the
 //! rules find becomes a refusal or a note by the Datanet's [`GatePolicy`]; a report never repeats personal data, which it masks and redacts.
 //!
-//! Cost a byte of text: its leaves' keccak (5 bytes hashed for each), one pass for personal data, words and shingles for near copies. Rows are
+//! Cost a byte of text: its leaves' keccak (5 bytes hashed for each; nothing for a [`Shard`], whose root is known), one pass for personal data, words and shingles for near copies. Rows are
 //! sketched [`BLOCK_ROWS`] at a time, so the bands of a million short rows, not of all at once, are sorted together.
 
 use std::collections::BTreeMap;
@@ -16,12 +16,14 @@ use types::{
 };
 
 use super::{
-    Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Place, Usage, contribution_text,
+    Action, Card, Contribution, DOCUMENTS_MAX, Datanet, Document, DocumentError, First, GatePolicy, Licence, Place, Usage,
+    contribution_text,
     dedup::{Batch, Index, Match},
     known::Known,
     licence,
     review::ReviewAct,
-    scan, shard,
+    scan,
+    shard::{self, Shard},
 };
 use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
@@ -199,24 +201,48 @@ impl Sketch {
     }
 }
 
-pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, contribution: &Contribution) -> Result<Report, K::Error> {
-    beside(datanet, place, contribution, None).map(|(report, ..)| report)
+/// What the gate looks at: rows, and what their text gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'c> {
+    contributor: Address,
+    licence: &'c Licence,
+    documents: &'c [Document],
+    text_root: Hash32,
+    text_bytes: u64,
+}
+
+impl<'c> Shown<'c> {
+    /// Rows whose text nobody has hashed yet.
+    pub(super) fn of(contribution: &'c Contribution) -> Self {
+        let Contribution { contributor, licence, documents } = contribution;
+        let text = contribution_text(documents);
+        let (text_root, text_bytes) = (lanes::text_root(text.as_bytes()), bytes_of(text.len()));
+        Self { contributor: *contributor, licence, documents, text_root, text_bytes }
+    }
+
+    /// An opened shard, whose root is taken as it was derived.
+    pub(super) fn opened(contributor: Address, licence: &'c Licence, shard: &'c Shard) -> Self {
+        Self { contributor, licence, documents: shard.documents(), text_root: shard.text_root(), text_bytes: shard.text_bytes() }
+    }
+}
+
+pub(super) fn report<K: Known>(datanet: &Datanet<K>, place: Place, shown: Shown<'_>) -> Result<Report, K::Error> {
+    beside(datanet, place, shown, None).map(|(report, ..)| report)
 }
 
 /// The report, the rows' own sketch, and whether any of them is a copy, exact or near, of one of `other`.
 pub(super) fn beside<K: Known>(
     datanet: &Datanet<K>,
     place: Place,
-    contribution: &Contribution,
+    shown: Shown<'_>,
     other: Option<&Sketch>,
 ) -> Result<(Report, Sketch, bool), K::Error> {
-    let text = contribution_text(&contribution.documents);
     let (mut refusals, mut notes) = (Listed::new(REFUSALS_MAX), Listed::new(NOTES_MAX));
-    whole(datanet, contribution, text.len()).into_iter().for_each(|refusal| refusals.add(|| refusal));
+    whole(datanet, shown).into_iter().for_each(|refusal| refusals.add(|| refusal));
     let policy = datanet.card().policy();
     let (mut rows, mut row) = (BTreeMap::new(), 0);
     let (mut own, mut is_copy) = (Index::new(), false);
-    for block in contribution.documents.chunks(BLOCK_ROWS) {
+    for block in shown.documents.chunks(BLOCK_ROWS) {
         let batch = Batch::new(&datanet.permutations, place.of_document(row), block.iter().map(Document::text));
         is_copy = is_copy || other.is_some_and(|other| other.is_near(&batch));
         let near = near_copies(datanet, place, &mut own, row, &batch)?;
@@ -226,11 +252,11 @@ pub(super) fn beside<K: Known>(
         for ((document, near), (digest, first)) in block.iter().zip(near).zip(digests.into_iter().zip(firsts)) {
             row += 1;
             let first = first.map(|priority| datanet.first_at(priority));
-            if let Some(refusal) = copy(contribution.contributor, place, &mut rows, row, digest, first) {
+            if let Some(refusal) = copy(shown.contributor, place, &mut rows, row, digest, first) {
                 refusals.add(|| refusal);
             } else if let Some(found) = near {
                 let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
-                list.add(|| near_copy(datanet, contribution.contributor, place, policy, row, &found));
+                list.add(|| near_copy(datanet, shown.contributor, place, policy, row, &found));
             }
             for (part, text) in document.title().map(|title| (IN_TITLE, title)).into_iter().chain([("", document.text())]) {
                 let found = scan::scan(text);
@@ -243,10 +269,10 @@ pub(super) fn beside<K: Known>(
     }
     let report = Report {
         accepted: refusals.listed.is_empty(),
-        contributor: contribution.contributor,
-        text_root: lanes::text_root(text.as_bytes()),
-        text_bytes: bytes_of(text.len()),
-        documents: saturated(contribution.documents.len()),
+        contributor: shown.contributor,
+        text_root: shown.text_root,
+        text_bytes: shown.text_bytes,
+        documents: saturated(shown.documents.len()),
         refusals: refusals.listed,
         unlisted: refusals.unlisted,
         notes: notes.listed,
@@ -282,11 +308,11 @@ fn blocked(row: u32, rule: Rule, detail: String, fix: &str) -> Refusal {
 }
 
 /// What speaks against the contribution as a whole.
-fn whole<K>(datanet: &Datanet<K>, contribution: &Contribution, text_bytes: usize) -> Vec<Refusal> {
+fn whole<K>(datanet: &Datanet<K>, shown: Shown<'_>) -> Vec<Refusal> {
     let refusal = |rule, detail, fix: &str| blocked(0, rule, detail, fix);
-    let count = contribution.documents.len();
-    let shard_bytes = shard::encoded_len(&contribution.documents);
-    let (ours, theirs) = (datanet.card().licence(), &contribution.licence);
+    let count = shown.documents.len();
+    let shard_bytes = shard::encoded_len(shown.documents);
+    let (ours, theirs) = (datanet.card().licence(), shown.licence);
     let mut found = Vec::new();
     if count == 0 {
         found.push(refusal(Rule::Empty, "the contribution holds no document".into(), "add at least one"));
@@ -301,9 +327,9 @@ fn whole<K>(datanet: &Datanet<K>, contribution: &Contribution, text_bytes: usize
         let detail = format!("the contribution is under {theirs}, the Datanet takes {ours}: {reason}");
         found.push(refusal(Rule::Licence, detail, "contribute under a licence that fits the Datanet's, or to a Datanet that yours fits"));
     }
-    let brings = Usage { rows: bytes_of(count), bytes: bytes_of(text_bytes) };
-    let has = datanet.usage(contribution.contributor);
-    found.extend(beyond_limits(datanet.card().policy(), contribution.contributor, has, Usage::default(), brings));
+    let brings = Usage { rows: bytes_of(count), bytes: shown.text_bytes };
+    let has = datanet.usage(shown.contributor);
+    found.extend(beyond_limits(datanet.card().policy(), shown.contributor, has, Usage::default(), brings));
     found
 }
 

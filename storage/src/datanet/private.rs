@@ -14,8 +14,8 @@ use types::{
 };
 
 use super::{
-    Document, Place, contribution_text,
-    shard::{self, ShardError},
+    Place,
+    shard::{self, Shard, ShardError},
 };
 use crate::{lanes, seal::segment::Name};
 
@@ -47,32 +47,37 @@ pub fn top(text: &[u8], salt: Option<Hash32>) -> Hash32 {
     salt.map_or_else(|| lanes::text_top(text), salted)
 }
 
+/// The root of a text of so many bytes over its [`top`]: who wants both hashes the text once.
+pub fn root_over(text_bytes: usize, top: Hash32) -> Hash32 {
+    lanes::sealed(text_bytes, top)
+}
+
 /// What is sealed: the salt and the shard.
 pub fn pack(salt: Hash32, shard: &[u8]) -> Vec<u8> {
     [&salt.0, shard].concat()
 }
 
-/// The salt and the documents of opened bytes, which must be the contribution registered with `text_root`.
+/// The shard in opened bytes, under its salt: it must be the contribution registered with `text_root`.
 ///
 /// # Errors
 /// [`PrivateError`].
-pub fn unpack(text_root: Hash32, bytes: &[u8]) -> Result<(Hash32, Vec<Document>), PrivateError> {
+pub fn unpack(text_root: Hash32, bytes: &[u8]) -> Result<Shard, PrivateError> {
     let (salt, shard) = bytes.split_first_chunk::<SALT_BYTES>().ok_or(PrivateError::Short(bytes.len()))?;
-    let salt = Hash32(*salt);
-    Ok((salt, documents(text_root, Some(salt), shard)?))
+    Ok(open(text_root, Some(Hash32(*salt)), shard)?)
 }
 
-/// The documents of a shard that must be the contribution registered with `text_root` under this salt.
+/// Opens a shard that must be the contribution registered with `text_root`, under this salt if there is one. A salted text is hashed twice: a shard's head states
+/// the plain root.
 ///
 /// # Errors
 /// [`ShardError`].
-pub fn documents(text_root: Hash32, salt: Option<Hash32>, bytes: &[u8]) -> Result<Vec<Document>, ShardError> {
-    if salt.is_none() {
-        return shard::decode_as(text_root, bytes).map(shard::Shard::into_documents);
-    }
-    let documents = shard::decode(bytes)?.into_documents();
-    let derived = root(contribution_text(&documents).as_bytes(), salt);
-    if derived == text_root { Ok(documents) } else { Err(ShardError::TextRoot { expected: text_root, derived }) }
+pub fn open(text_root: Hash32, salt: Option<Hash32>, bytes: &[u8]) -> Result<Shard, ShardError> {
+    let shard = shard::decode(bytes)?;
+    let shard = match salt {
+        Some(salt) => shard.salted(salt),
+        None => shard,
+    };
+    shard.expected(text_root)
 }
 
 /// The name under which the contribution at a place is sealed.
@@ -87,6 +92,7 @@ pub fn name(datanet: AssetId, place: Place) -> Result<Name, PrivateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datanet::{Document, contribution_text};
 
     fn documents_of(texts: &[&str]) -> Vec<Document> {
         texts.iter().map(|text| Document::new(None, None, text.as_bytes()).unwrap()).collect()
@@ -99,10 +105,14 @@ mod tests {
         let registered = root(text.as_bytes(), Some(salt));
         assert_ne!(registered, root(text.as_bytes(), None), "a guess of the text is not confirmed by the root");
         assert_ne!(registered, root(text.as_bytes(), Some(Hash32([8; 32]))));
-        assert_eq!(unpack(registered, &pack(salt, &bytes)), Ok((salt, rows.clone())));
+        let opened = unpack(registered, &pack(salt, &bytes)).unwrap();
+        assert_eq!((opened.text_root(), opened.text_salt(), opened.text_bytes()), (registered, Some(salt), 8));
+        assert_eq!(opened.documents(), rows);
         assert!(matches!(unpack(registered, &pack(Hash32::ZERO, &bytes)), Err(PrivateError::Shard(ShardError::TextRoot { .. }))));
         assert_eq!(unpack(registered, &[1; 31]), Err(PrivateError::Short(31)));
-        assert_eq!(documents(root(text.as_bytes(), None), None, &bytes), Ok(rows));
+        assert_eq!(open(root(text.as_bytes(), None), None, &bytes), Ok(Shard::of(rows.clone())));
+        assert!(open(registered, None, &bytes).is_err() && open(root(text.as_bytes(), None), Some(salt), &bytes).is_err());
+        assert_eq!(opened, Shard::of(rows).salted(salt));
     }
 
     #[test]
@@ -111,6 +121,7 @@ mod tests {
         for salt in [None, Some(Hash32([3; 32]))] {
             let leaves = u64::try_from(leaf_count(text.len())).unwrap();
             assert_eq!(merkle::seal(leaves, 1000, top(&text, salt)), root(&text, salt));
+            assert_eq!(root_over(1000, top(&text, salt)), root(&text, salt));
         }
     }
 

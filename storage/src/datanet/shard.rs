@@ -1,7 +1,8 @@
 //! Shards: the file that carries a contribution's documents.
 //!
 //! The text root is what a contribution *is*; the shard is a container for it, named by its BLAKE3 in the object manifest. Whoever opens
-//! one re-derives the text root from the rows, so a container cannot smuggle in another text.
+//! one re-derives the text root from the rows, so a container cannot smuggle in another text. It does so once: a [`Shard`] carries its rows and the root that
+//! they gave, and nothing changes either, so what is asked of it later, to be let in or entered, takes that root and hashes nothing.
 //!
 //! Layout, big-endian: `TRIBSHRD`, version u8 (1), compression u8 (0 none, 1 zstd), documents u32, contribution-text bytes u64, text root; then the
 //! rows, per document id length u16, title length u16, text length u32, id, title, text (length 0 of id or title: absent). 54 bytes, and 8 per
@@ -17,7 +18,7 @@ use types::{
     id::Hash32,
 };
 
-use super::{DOCUMENTS_MAX, Document, DocumentError, contribution_text};
+use super::{DOCUMENTS_MAX, Document, DocumentError, contribution_text, private};
 use crate::{erasure::OBJECT_BYTES_MAX, lanes};
 
 const MAGIC: &[u8; 8] = b"TRIBSHRD";
@@ -89,14 +90,32 @@ pub enum ShardError {
     },
 }
 
-/// An opened shard: its rows checked, its text root derived from them.
+/// An opened shard: its rows checked, its text root derived from them. There is no other way to one, so its root is nobody's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     documents: Vec<Document>,
     text_root: Hash32,
+    text_salt: Option<Hash32>,
+    text_bytes: u64,
 }
 
 impl Shard {
+    /// Rows that need not be opened: their root is derived here.
+    pub fn of(documents: Vec<Document>) -> Self {
+        let (text_root, text_bytes) = {
+            let text = contribution_text(&documents);
+            (lanes::text_root(text.as_bytes()), bytes_of(text.len()))
+        };
+        Self { documents, text_root, text_salt: None, text_bytes }
+    }
+
+    /// The same rows under the root over leaves that carry a salt: a private Datanet's.
+    #[must_use]
+    pub fn salted(self, salt: Hash32) -> Self {
+        let text_root = private::root(contribution_text(&self.documents).as_bytes(), Some(salt));
+        Self { text_root, text_salt: Some(salt), ..self }
+    }
+
     /// The documents, in order.
     pub fn documents(&self) -> &[Document] {
         &self.documents
@@ -107,9 +126,28 @@ impl Shard {
         self.documents
     }
 
-    /// Root of the contribution text, derived from the rows.
+    /// Root of the contribution text, derived from the rows; over salted leaves if there is a salt.
     pub const fn text_root(&self) -> Hash32 {
         self.text_root
+    }
+
+    /// Salt of the leaves, if the root is that of a private text.
+    pub const fn text_salt(&self) -> Option<Hash32> {
+        self.text_salt
+    }
+
+    /// Bytes of the contribution text.
+    pub const fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// The shard, if its root is the registered one.
+    ///
+    /// # Errors
+    /// [`ShardError::TextRoot`] naming both.
+    pub fn expected(self, text_root: Hash32) -> Result<Self, ShardError> {
+        let derived = self.text_root;
+        if derived == text_root { Ok(self) } else { Err(ShardError::TextRoot { expected: text_root, derived }) }
     }
 }
 
@@ -182,7 +220,7 @@ fn plain(documents: &[Document]) -> Result<Written, ShardError> {
         (text.len(), lanes::text_top(text.as_bytes()))
     };
     let text_root = lanes::sealed(text_bytes, text_top);
-    let text_bytes = u64::try_from(text_bytes).expect("bounded above");
+    let text_bytes = bytes_of(text_bytes);
     let head = Writer::new().bytes(MAGIC).u8(VERSION).u8(COMPRESSION_NONE).u32(narrow(count)).u64(text_bytes).hash(text_root);
     Ok(Written { bytes: head.each(documents, row).finish(), text_root, text_top, text_bytes })
 }
@@ -235,6 +273,10 @@ fn row(w: Writer, document: &Document) -> Writer {
         .bytes(document.text().as_bytes())
 }
 
+fn bytes_of(len: usize) -> u64 {
+    u64::try_from(len).expect("a length in memory fits 64 bits")
+}
+
 fn narrow<T: TryFrom<usize, Error: std::fmt::Debug>>(len: usize) -> T {
     T::try_from(len).expect("documents are bounded where they are made")
 }
@@ -272,12 +314,11 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
             return Err(DecodeError::Value { field: "compression", got: other.into(), expected: "0, none, or 1, zstd" }.into());
         }
     };
-    let text = contribution_text(&documents);
-    let derived = lanes::text_root(text.as_bytes());
-    if u64::try_from(text.len()) != Ok(text_bytes) || derived != expected {
-        return Err(ShardError::TextRoot { expected, derived });
+    let shard = Shard::of(documents);
+    if shard.text_bytes != text_bytes {
+        return Err(ShardError::TextRoot { expected, derived: shard.text_root });
     }
-    Ok(Shard { documents, text_root: derived })
+    shard.expected(expected)
 }
 
 /// Opens the shard of a contribution registered with `text_root`.
@@ -285,8 +326,7 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
 /// # Errors
 /// [`ShardError::TextRoot`] naming both roots if it is another contribution's, and what [`decode`] returns.
 pub fn decode_as(text_root: Hash32, bytes: &[u8]) -> Result<Shard, ShardError> {
-    let shard = decode(bytes)?;
-    if shard.text_root == text_root { Ok(shard) } else { Err(ShardError::TextRoot { expected: text_root, derived: shard.text_root }) }
+    decode(bytes)?.expected(text_root)
 }
 
 fn rows(r: &mut Reader<'_>, count: u32) -> Result<Vec<Document>, ShardError> {

@@ -19,7 +19,7 @@ fn accept(datanet: &mut Datanet, place: Place, given: &Contribution) {
     let text_root = types::text::text_root(contribution_text(&given.documents).as_bytes());
     let count = u32::try_from(given.documents.len()).unwrap();
     let accepted = Accepted { contributor: given.contributor, text_root, documents: count, object: BlobId::ZERO, text_salt: None };
-    datanet.accept(place, accepted, &given.documents).unwrap();
+    datanet.accept(place, accepted, &Shard::of(given.documents.clone())).unwrap();
 }
 
 fn rules(report: &Report) -> Vec<(u32, Rule)> {
@@ -32,6 +32,12 @@ fn an_exact_copy_is_refused_and_the_first_owner_named() {
     accept(&mut datanet, Place { block: 10, ordinal: 0 }, &contribution(ANNA, &["one", "two"]));
     let report = datanet.gate(Place { block: 11, ordinal: 0 }, &contribution(BEN, &["three", "two"]));
     assert!(!report.accepted);
+    let (given, shard) = (contribution(BEN, &["three", "two"]), Shard::of(documents(&["three", "two"])));
+    let place = Place { block: 11, ordinal: 0 };
+    assert_eq!(datanet.gate_shard(place, BEN, &given.licence, &shard), report, "an opened shard is looked at as its rows are");
+    let salted = shard.salted(Hash32([1; 32]));
+    let of_private = Report { text_root: salted.text_root(), ..report.clone() };
+    assert_eq!(datanet.gate_shard(place, BEN, &given.licence, &salted), of_private, "under the root that was registered");
     assert_eq!(rules(&report), [(2, Rule::Duplicate)]);
     let refusal = &report.refusals[0];
     assert!(refusal.detail.contains("document 2") && refusal.detail.contains(&ANNA.to_string()) && refusal.detail.contains("block 10"));
@@ -114,13 +120,21 @@ fn documents_other_than_the_registered_ones_are_not_entered() {
     let mut datanet = datanet();
     let registered =
         Accepted { contributor: ANNA, text_root: types::text::text_root(b"one\0"), documents: 1, object: BlobId::ZERO, text_salt: None };
-    let error = datanet.accept(Place::default(), registered, &documents(&["two"])).unwrap_err();
+    let error = datanet.accept(Place::default(), registered, &Shard::of(documents(&["two"]))).unwrap_err();
     assert!(matches!(error, AcceptError::TextRoot { .. }));
     assert_eq!(datanet.accepted().count(), 0);
-    datanet.accept(Place::default(), registered, &documents(&["one"])).unwrap();
-    datanet.accept(Place::default(), registered, &documents(&["one"])).unwrap();
+    datanet.accept(Place::default(), registered, &Shard::of(documents(&["one"]))).unwrap();
+    datanet.accept(Place::default(), registered, &Shard::of(documents(&["one"]))).unwrap();
+    let salted = Shard::of(documents(&["one"])).salted(Hash32([1; 32]));
+    let private = Accepted { text_root: salted.text_root(), text_salt: salted.text_salt(), ..registered };
+    let unsalted = Accepted { text_salt: None, ..private };
+    let next = Place { block: 1, ordinal: 0 };
+    assert!(matches!(datanet.accept(next, private, &Shard::of(documents(&["one"]))), Err(AcceptError::TextRoot { .. })));
+    assert!(matches!(datanet.accept(next, unsalted, &salted), Err(AcceptError::TextRoot { .. })));
+    datanet.accept(next, private, &salted).unwrap();
+    assert_eq!(datanet.usage(ANNA), Usage { rows: 2, bytes: 8 });
     let other = Accepted { contributor: BEN, ..registered };
-    assert!(matches!(datanet.accept(Place::default(), other, &documents(&["one"])), Err(AcceptError::PlaceTaken { .. })));
+    assert!(matches!(datanet.accept(Place::default(), other, &Shard::of(documents(&["one"]))), Err(AcceptError::PlaceTaken { .. })));
 }
 
 fn with_policy(policy: GatePolicy) -> Datanet {

@@ -137,8 +137,8 @@ impl Gate {
         }
         let contributor = case.report.contributor;
         let (block, ordinal) = state.commitment(case.commitment, contributor).context("its commitment is on the chain no longer")?;
-        let (_, documents) = seals::open(&self.data, case.datanet, Place { block, ordinal }, case.report.text_root, &bytes)?;
-        Ok(storage::datanet::shard::encode(&documents).context("a shard")?)
+        let shard = seals::open(&self.data, case.datanet, Place { block, ordinal }, case.report.text_root, &bytes)?;
+        Ok(storage::datanet::shard::encode(shard.documents()).context("a shard")?)
     }
 
     /// Whom the owner listed, and who may read.

@@ -229,18 +229,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_begins_anew_has_its_place_and_the_first_stream_ends() {
+    async fn who_begins_a_third_shard_has_the_place_of_its_first_whose_stream_ends_and_the_second_goes_on() {
         let outer = tempfile::tempdir().unwrap();
         let (room, slots) = (room(&outer), Semaphore::new(1));
-        let ((_quiet, a), (near, b)) = (memory::pair(), memory::pair());
+        let ((_quiet, a), (near, b), (anew, c)) = (memory::pair(), memory::pair(), memory::pair());
         let first = room.enter(contributor(1), BYTES).unwrap();
-        let anew = async {
-            let second = room.enter(contributor(1), BYTES).unwrap();
-            tokio::join!(served(second, &slots, b), send_whole(near)).0
+        let second = room.enter(contributor(1), BYTES).unwrap();
+        let third = async {
+            let third = room.enter(contributor(1), BYTES).unwrap();
+            tokio::join!(served(third, &slots, c), send_whole(anew)).0
         };
-        let (first, second) = tokio::join!(served(first, &slots, a), anew);
+        let second = async { tokio::join!(served(second, &slots, b), send_whole(near)).0 };
+        let (first, second, third) = tokio::join!(served(first, &slots, a), second, third);
         assert!(first.as_ref().is_err_and(|error| error.contains("begun anew")), "{first:?}");
-        assert_eq!(second, Ok(usize::try_from(BYTES).unwrap()));
+        let whole = Ok(usize::try_from(BYTES).unwrap());
+        assert_eq!((second, third), (whole.clone(), whole));
+    }
+
+    #[tokio::test]
+    async fn a_second_shard_of_a_contributor_comes_while_the_first_waits_for_its_turn_and_a_third_is_told_to() {
+        let outer = tempfile::tempdir().unwrap();
+        let room = room(&outer);
+        let (first, second) = (room.enter(contributor(1), BYTES).unwrap(), room.enter(contributor(1), BYTES).unwrap());
+        for arrival in [&first, &second] {
+            let (near, far) = memory::pair();
+            let (_sender, mut receiver) = far.split();
+            let (received, _sent) = tokio::join!(arrival.receive(&mut receiver), send_whole(near));
+            received.unwrap();
+        }
+        let error = room.enter(contributor(1), BYTES).unwrap_err().to_string();
+        assert!(error.contains("2 whole shards of this contributor wait"), "{error}");
+        assert_eq!(first.take().await.unwrap().len() as u64, BYTES, "its turn has come");
+        let third = room.enter(contributor(1), BYTES).unwrap();
+        assert_eq!(second.take().await.unwrap().len() as u64, BYTES, "nobody sent it away");
+        drop(third);
+        assert_eq!(room.held().arrivals.held(), (0, 0));
     }
 
     #[tokio::test]

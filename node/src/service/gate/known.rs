@@ -10,13 +10,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as Blocking, PoisonError},
+    sync::{Arc, Mutex as Blocking, MutexGuard, PoisonError},
 };
 
 use chain_bridge::registry::state::Accepted as Registered;
-use storage::datanet::{AcceptError, DiskError, Document, OnDisk};
+use storage::datanet::{AcceptError, DiskError, OnDisk};
+use types::id::Address;
 
-use super::*;
+use super::{passed::Passed, *};
 
 /// Most bytes that the index of one Datanet takes, merging included: some 30 GB of text.
 const INDEX_BYTES_MAX: u64 = 64 << 30;
@@ -36,10 +37,21 @@ struct Cell {
     known: Blocking<Option<Known>>,
 }
 
+/// What is held against the index: an opened shard and whose it is.
+#[derive(Debug, Clone)]
+pub(super) struct Judged {
+    pub(super) place: Place,
+    pub(super) contributor: Address,
+    pub(super) licence: Licence,
+    pub(super) shard: Arc<Shard>,
+}
+
 /// Those of all Datanets.
 #[derive(Debug)]
 pub(super) struct Indexes {
     folder: PathBuf,
+    /// What was looked at and is likely to be entered next.
+    passed: Blocking<Passed>,
     cells: Mutex<BTreeMap<AssetId, Arc<Cell>>>,
 }
 
@@ -67,18 +79,19 @@ impl Known {
         }
     }
 
-    fn accept(&mut self, place: Place, accepted: Accepted, documents: &[Document]) -> anyhow::Result<()> {
+    fn accept(&mut self, place: Place, accepted: Accepted, shard: &Shard) -> anyhow::Result<()> {
         match self {
-            Self::Memory(datanet) => datanet.accept(place, accepted, documents)?,
-            Self::Disk(datanet) => datanet.accept(place, accepted, documents)?,
+            Self::Memory(datanet) => datanet.accept(place, accepted, shard)?,
+            Self::Disk(datanet) => datanet.accept(place, accepted, shard)?,
         }
         Ok(())
     }
 
-    fn gate(&mut self, place: Place, contribution: &Contribution) -> anyhow::Result<Report> {
+    fn gate(&mut self, judged: &Judged) -> anyhow::Result<Report> {
+        let Judged { place, contributor, licence, shard } = judged;
         match self {
-            Self::Memory(datanet) => Ok(datanet.gate(place, contribution)),
-            Self::Disk(datanet) => Ok(datanet.gate(place, contribution)?),
+            Self::Memory(datanet) => Ok(datanet.gate_shard(*place, *contributor, licence, shard)),
+            Self::Disk(datanet) => Ok(datanet.gate_shard(*place, *contributor, licence, shard)?),
         }
     }
 }
@@ -128,15 +141,24 @@ fn is_stale(error: &anyhow::Error) -> bool {
 impl Indexes {
     /// Those in a folder, which is made when the first is.
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, cells: Mutex::default() }
+        Self { folder, passed: Blocking::default(), cells: Mutex::default() }
     }
 
-    /// Holds a contribution at `place` against everything that the chain has accepted.
-    pub(super) async fn judge(&self, gate: &Gate, id: AssetId, place: Place, contribution: Contribution) -> anyhow::Result<Report> {
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a shard opened that the gate is about to sign for.
+    pub(super) fn pass(&self, id: AssetId, shard: Arc<Shard>) {
+        self.passed().keep(id, shard);
+    }
+
+    /// Holds a contribution against everything that the chain has accepted.
+    pub(super) async fn judge(&self, gate: &Gate, id: AssetId, judged: &Judged) -> anyhow::Result<Report> {
         let cell = Arc::clone(self.cells.lock().await.entry(id).or_default());
         let _turn = cell.turn.lock().await;
-        let (folder, contribution) = (self.folder.join(id.to_string()), Arc::new(contribution));
-        match self.attempt(gate, &cell, id, place, &folder, &contribution).await {
+        let folder = self.folder.join(id.to_string());
+        match self.attempt(gate, &cell, id, &folder, judged).await {
             Err(error) if is_stale(&error) => {
                 tracing::warn!(datanet = %id, error = format!("{error:#}"), "the index of accepted documents is made anew from the shards");
                 let away = folder.clone();
@@ -145,21 +167,13 @@ impl Indexes {
                     OnDisk::remove(&away).with_context(|| format!("{}", away.display()))
                 };
                 cell.work(remove).await?;
-                self.attempt(gate, &cell, id, place, &folder, &contribution).await
+                self.attempt(gate, &cell, id, &folder, judged).await
             }
             done => done,
         }
     }
 
-    async fn attempt(
-        &self,
-        gate: &Gate,
-        cell: &Arc<Cell>,
-        id: AssetId,
-        place: Place,
-        folder: &Path,
-        contribution: &Arc<Contribution>,
-    ) -> anyhow::Result<Report> {
+    async fn attempt(&self, gate: &Gate, cell: &Arc<Cell>, id: AssetId, folder: &Path, judged: &Judged) -> anyhow::Result<Report> {
         // The newest there is: one from before the turn came may lack what another review has entered.
         let state = Arc::clone(&gate.snapshots.borrow().latest);
         let card = card_of(state.asset(id).with_context(|| format!("Datanet {id} is not registered"))?)?;
@@ -181,18 +195,22 @@ impl Indexes {
         let missing: Vec<Registered> =
             state.live_contributions(id).filter(|accepted| !entered.contains_key(&place_of(accepted))).cloned().collect();
         for accepted in &missing {
-            let (local, _) = gate.shards.contribution(&state, accepted).await?;
+            let passed = self.passed().take(id, accepted.text_root);
+            let shard = match passed {
+                Some(shard) => shard,
+                None => Arc::new(gate.shards.shard(&state, accepted).await?.0),
+            };
             let facts = Accepted {
                 contributor: accepted.contributor,
                 text_root: accepted.text_root,
                 documents: accepted.documents,
                 object: accepted.object,
-                text_salt: local.text_salt,
+                text_salt: shard.text_salt(),
             };
             let place = place_of(accepted);
-            cell.work(move |known| open(known)?.accept(place, facts, &local.documents)).await?;
+            cell.work(move |known| open(known)?.accept(place, facts, &shard)).await?;
         }
-        let contribution = Arc::clone(contribution);
-        cell.work(move |known| open(known)?.gate(place, &contribution)).await
+        let judged = judged.clone();
+        cell.work(move |known| open(known)?.gate(&judged)).await
     }
 }

@@ -47,8 +47,12 @@ impl Given {
         }
     }
 
+    fn shard(&self) -> Shard {
+        Shard::of(self.contribution.documents.clone())
+    }
+
     fn enter(&self, datanet: &mut Datanet<OnDisk>) -> Result<(), AcceptError> {
-        datanet.accept(self.place, self.accepted(), &self.contribution.documents)?;
+        datanet.accept(self.place, self.accepted(), &self.shard())?;
         Ok(datanet.commit()?)
     }
 }
@@ -56,7 +60,7 @@ impl Given {
 /// What the index in memory says of `asked` when it knows `entered`.
 fn model(entered: &[Given], asked: &Given) -> String {
     let mut datanet = Datanet::new(card());
-    entered.iter().for_each(|given| datanet.accept(given.place, given.accepted(), &given.contribution.documents).unwrap());
+    entered.iter().for_each(|given| datanet.accept(given.place, given.accepted(), &given.shard()).unwrap());
     datanet.gate(asked.place, &asked.contribution).to_json()
 }
 
@@ -95,7 +99,7 @@ proptest! {
         let disk = CrashDisk::default();
         let mut datanet = opened(&disk).unwrap();
         for (given, is_commit) in entered.iter().zip(&commits) {
-            datanet.accept(given.place, given.accepted(), &given.contribution.documents).unwrap();
+            datanet.accept(given.place, given.accepted(), &given.shard()).unwrap();
             if *is_commit {
                 datanet.commit().unwrap();
             }
@@ -107,8 +111,10 @@ proptest! {
             }
             for asked in asked {
                 let asked = Given { place: Place { block: asked_at, ordinal: 0 }, ..asked.clone() };
-                let report = datanet.gate(asked.place, &asked.contribution).unwrap();
+                let Given { place, contribution: Contribution { contributor, licence, .. } } = &asked;
+                let report = datanet.gate(*place, &asked.contribution).unwrap();
                 prop_assert_eq!(report.to_json(), model(entered, &asked), "opened again: {}", reopened);
+                prop_assert_eq!(report, datanet.gate_shard(*place, *contributor, licence, &asked.shard()).unwrap());
             }
         }
         prop_assert_eq!(datanet.accepted().count(), 9);
@@ -131,7 +137,7 @@ fn runs_are_merged_and_usage_is_there_after_opening_again() {
     assert_eq!(again.usage(Address([1; 20])), datanet.usage(Address([1; 20])));
     assert_eq!(again.index().bytes(), datanet.index().bytes());
     assert!(matches!(
-        datanet.accept(Place { block: 7, ordinal: 1 }, asked().accepted(), &asked().contribution.documents),
+        datanet.accept(Place { block: 7, ordinal: 1 }, asked().accepted(), &asked().shard()),
         Err(AcceptError::PlaceTaken { .. })
     ));
 }
@@ -324,7 +330,7 @@ fn documents_that_a_run_holds_are_found_before_they_are_committed() {
     let texts: Vec<String> = (0..70_000).map(|number| format!("row {number}")).collect();
     let (given, disk) = (Given::new(1, &texts), CrashDisk::default());
     let mut datanet = opened(&disk).unwrap();
-    datanet.accept(given.place, given.accepted(), &given.contribution.documents).unwrap();
+    datanet.accept(given.place, given.accepted(), &given.shard()).unwrap();
     let asked = Given::new(2, &["row 7".into(), "row 65000".into(), "no row".into()]);
     let report = datanet.gate(asked.place, &asked.contribution).unwrap();
     assert!(report.refusals.iter().any(|refusal| refusal.row == 1), "{report:?}");

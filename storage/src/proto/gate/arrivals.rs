@@ -1,10 +1,12 @@
 //! Shards on their way to a gate: who may send, how fast it must, who goes when there is no room.
 //!
 //! Looking at a contribution takes a slot of which a gate has few, so a slot is taken only when a shard is whole: until then it waits here, and whoever sends
-//! slowly holds up nobody. A contributor has one place; what it begins anew takes the place of what it began before. By the time `t` after its beginning a
+//! slowly holds up nobody. A contributor has [`CONTRIBUTOR_PLACES`]; what it begins beyond that takes the place of what it began first and is not whole, so whoever
+//! begins anew need not wait for streams of before. What is whole is sent away by nobody: it was paid for with its way here. By the time `t` after its beginning a
 //! shard must have `(t - `[`GRACE`]`) * `[`BYTES_PER_S_MIN`] bytes, so one of 16 MiB is here, or turned away, after 4.5 minutes, one of 64 MiB after 17. There are
 //! [`PLACES_MAX`] places and room for [`BYTES_MAX`]; a newcomer that finds none takes the place of the slowest that has been here for longer than [`GRACE`] and is
-//! not whole. So to keep an honest contributor out, whoever would has to send faster than it, through as many accounts as there are places, each with a commitment.
+//! not whole, a contributor's second shard before anybody's only one; who has a place already gets none of anybody's only one. So to keep an honest contributor out, whoever would has
+//! to send faster than it, through as many accounts as there are places, each with a commitment.
 //!
 //! Pure: the clock is the caller's, `now` counts from anywhere.
 
@@ -16,6 +18,9 @@ use crate::erasure::OBJECT_BYTES_MAX;
 
 /// Shards under way or waiting for their turn.
 pub const PLACES_MAX: usize = 32;
+/// Of one contributor's: one is whole and waits for its turn while the next one comes. With one place the second would send the first away; a third would only wait,
+/// since a contributor shows no shard before all but the one ahead of it are accepted.
+pub const CONTRIBUTOR_PLACES: usize = 2;
 /// Bytes announced of all of them: on the disk of the gate, not in its memory.
 pub const BYTES_MAX: u64 = 1 << 30;
 /// A shard may be so slow: a line of half a megabit.
@@ -53,6 +58,9 @@ pub enum ArrivalError {
         /// How many.
         waiting: usize,
     },
+    /// What this contributor sent waits for its turn.
+    #[error("{CONTRIBUTOR_PLACES} whole shards of this contributor wait for their turn at this gate: try again in a minute")]
+    Waiting,
     /// Slower than [`BYTES_PER_S_MIN`].
     #[error("the shard arrives too slowly: {got} of {announced} bytes in {} s, at least {} kB a second are asked for: try again", after.as_secs(), BYTES_PER_S_MIN >> 10)]
     Slow {
@@ -97,18 +105,15 @@ impl Arrivals {
     /// A place for a shard of `bytes`; who has to leave for it.
     ///
     /// # Errors
-    /// [`ArrivalError::Full`]; nobody leaves then.
+    /// [`ArrivalError::Full`] or [`ArrivalError::Waiting`]; nobody leaves then.
     pub fn enter(&mut self, now: Duration, contributor: Address, bytes: u64) -> Result<(Ticket, Vec<Ticket>), ArrivalError> {
-        let mut leaving: Vec<Ticket> =
-            self.places.iter().filter(|(_, held)| held.contributor == contributor).map(|(ticket, _)| *ticket).collect();
-        let may_leave = |arrival: &Arrival| !arrival.is_whole() && now.saturating_sub(arrival.since) > GRACE;
-        let others = self.places.iter().filter(|(ticket, held)| !leaving.contains(ticket) && may_leave(held));
-        let mut slow: Vec<_> = others.map(|(ticket, held)| (held.rate(now), *ticket)).collect();
-        slow.sort_unstable();
-        let mut slow = slow.into_iter();
+        let mut leaving = Vec::new();
+        if self.count(contributor, &leaving) >= CONTRIBUTOR_PLACES {
+            leaving.push(self.begun_first(contributor, &leaving).ok_or(ArrivalError::Waiting)?);
+        }
         while !self.has_room(bytes, &leaving) {
-            let (_, slowest) = slow.next().ok_or(ArrivalError::Full { waiting: self.places.len() })?;
-            leaving.push(slowest);
+            let leaver = self.slowest(now, contributor, &leaving).or_else(|| self.begun_first(contributor, &leaving));
+            leaving.push(leaver.ok_or(ArrivalError::Full { waiting: self.places.len() })?);
         }
         leaving.iter().for_each(|ticket| self.leave(*ticket));
         let ticket = Ticket(self.next);
@@ -117,9 +122,33 @@ impl Arrivals {
         Ok((ticket, leaving))
     }
 
+    fn staying<'a>(&'a self, leaving: &'a [Ticket]) -> impl Iterator<Item = (Ticket, &'a Arrival)> {
+        self.places.iter().filter(|(ticket, _)| !leaving.contains(ticket)).map(|(ticket, held)| (*ticket, held))
+    }
+
+    fn count(&self, contributor: Address, leaving: &[Ticket]) -> usize {
+        self.staying(leaving).filter(|(_, held)| held.contributor == contributor).count()
+    }
+
+    /// Of a contributor's own that is not whole, what it began first.
+    fn begun_first(&self, contributor: Address, leaving: &[Ticket]) -> Option<Ticket> {
+        self.staying(leaving).find(|(_, held)| held.contributor == contributor && !held.is_whole()).map(|(ticket, _)| ticket)
+    }
+
+    /// Of what others send, who leaves for a shard of `contributor`: second shards first, then, if it has no place yet, anybody's only one; the slowest of them.
+    fn slowest(&self, now: Duration, contributor: Address, leaving: &[Ticket]) -> Option<Ticket> {
+        let is_newcomer = self.count(contributor, leaving) == 0;
+        let may_leave = |held: &Arrival| held.contributor != contributor && !held.is_whole() && now.saturating_sub(held.since) > GRACE;
+        let ranked = self.staying(leaving).filter(|(_, held)| may_leave(held)).map(|(ticket, held)| {
+            let is_only = self.count(held.contributor, leaving) == 1;
+            (is_only, held.rate(now), ticket)
+        });
+        ranked.filter(|(is_only, ..)| is_newcomer || !is_only).min().map(|(.., ticket)| ticket)
+    }
+
     fn has_room(&self, bytes: u64, leaving: &[Ticket]) -> bool {
-        let staying = self.places.iter().filter(|(ticket, _)| !leaving.contains(ticket));
-        let (count, sum) = staying.fold((0, bytes), |(count, sum), (_, held)| (count + 1, sum.saturating_add(held.announced)));
+        let (count, sum) =
+            self.staying(leaving).fold((0, bytes), |(count, sum), (_, held)| (count + 1, sum.saturating_add(held.announced)));
         count < PLACES_MAX && sum <= BYTES_MAX
     }
 
@@ -197,12 +226,44 @@ mod tests {
     }
 
     #[test]
-    fn a_contributor_has_one_place_and_its_newest_shard_has_it() {
+    fn a_contributor_has_two_places_and_what_it_begins_beyond_takes_that_of_its_first_that_is_not_whole() {
         let mut arrivals = Arrivals::default();
         let (first, _) = arrivals.enter(at(0), contributor(1), 10).unwrap();
         let (second, leaving) = arrivals.enter(at(1), contributor(1), 10).unwrap();
-        assert_eq!((leaving, arrivals.held()), (vec![first], (1, 10)));
-        assert_eq!(arrivals.came(at(2), second, 10), Ok(true));
+        assert_eq!((leaving, arrivals.held()), (vec![], (2, 20)), "one waits while the next one comes");
+        assert_eq!(arrivals.came(at(2), first, 10), Ok(true));
+        let (third, leaving) = arrivals.enter(at(3), contributor(1), 10).unwrap();
+        assert_eq!((leaving, arrivals.held()), (vec![second], (2, 20)), "the first is whole");
+        assert_eq!(arrivals.came(at(4), third, 10), Ok(true));
+        assert_eq!(arrivals.enter(at(100), contributor(1), 10), Err(ArrivalError::Waiting));
+        assert_eq!((arrivals.due(first).is_ok(), arrivals.due(third).is_ok(), arrivals.held()), (true, true, (2, 20)));
+        arrivals.leave(first);
+        let (anew, _) = arrivals.enter(at(100), contributor(1), 10).unwrap();
+        assert!(arrivals.due(anew).is_ok(), "its turn has come, and the next one may");
+    }
+
+    #[test]
+    fn when_there_is_no_room_second_shards_leave_before_anybodys_only_one() {
+        let mut arrivals = Arrivals::default();
+        let mut tickets = Vec::new();
+        for number in 0..PLACES_MAX - 1 {
+            let (ticket, _) = arrivals.enter(at(0), contributor(number), 1 << 20).unwrap();
+            arrivals.came(at(10), ticket, 1_000).unwrap();
+            tickets.push(ticket);
+        }
+        let (second, leaving) = arrivals.enter(at(0), contributor(7), 1 << 20).unwrap();
+        assert!(leaving.is_empty());
+        arrivals.came(at(10), second, 500_000).unwrap();
+        let full = Err(ArrivalError::Full { waiting: PLACES_MAX });
+        assert_eq!(arrivals.enter(at(10), contributor(200), 1), full, "all have just begun");
+        let (newcomer, leaving) = arrivals.enter(at(16), contributor(200), 1 << 20).unwrap();
+        assert_eq!(leaving, [tickets[7]], "the slower of the two, however fast the other is");
+        let (_, leaving) = arrivals.enter(at(16), contributor(200), 1 << 20).unwrap();
+        assert_eq!(leaving, [newcomer], "who has a place gets nobody's only one, but may begin anew");
+        let (other, leaving) = arrivals.enter(at(16), contributor(201), 1 << 20).unwrap();
+        assert_eq!((leaving, arrivals.held().0), (vec![tickets[0]], PLACES_MAX), "a newcomer does");
+        arrivals.came(at(17), other, 1 << 20).unwrap();
+        assert_eq!(arrivals.enter(at(17), contributor(201), 1), full, "its own is whole");
     }
 
     #[test]
@@ -228,11 +289,23 @@ mod tests {
             steps in proptest::collection::vec((0_u8..60, 1_u64..OBJECT_BYTES_MAX as u64, 0_u64..4), 1..200),
         ) {
             let (mut arrivals, mut now) = (Arrivals::default(), at(0));
+            let mut whole = Vec::new();
             for (who, bytes, wait) in steps {
                 now += at(wait);
-                drop(arrivals.enter(now, Address([who; 20]), bytes));
+                let who = Address([who % 30; 20]);
+                if let Ok((ticket, leaving)) = arrivals.enter(now, who, bytes) {
+                    prop_assert!(!leaving.iter().any(|ticket| whole.contains(ticket)), "what is whole was sent away");
+                    if bytes % 3 == 0 {
+                        prop_assert_eq!(arrivals.came(now, ticket, bytes), Ok(true));
+                        whole.push(ticket);
+                    }
+                }
+                prop_assert!(arrivals.count(who, &[]) <= CONTRIBUTOR_PLACES);
                 let (count, announced) = arrivals.held();
                 prop_assert!(count <= PLACES_MAX && announced <= BYTES_MAX, "{count} places, {announced} bytes");
+                if whole.len() > PLACES_MAX / 2 {
+                    arrivals.leave(whole.remove(0));
+                }
             }
             let mut alone = Arrivals::default();
             let (ticket, _) = alone.enter(at(0), contributor(1), 1 << 20).unwrap();

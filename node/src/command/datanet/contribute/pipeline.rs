@@ -14,6 +14,8 @@
 
 use std::ops::Range;
 
+use storage::proto::gate::arrivals::CONTRIBUTOR_PLACES;
+
 /// How much is under way at once.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
@@ -24,8 +26,8 @@ pub(super) struct Bounds {
     pub(super) together: usize,
     /// Shards between the gate and their last holder. 4: each is its shard and its fragments, some 15 MB, in the clear only while a refused row is taken out.
     pub(super) held: usize,
-    /// Shards at the gate. 2: one is sent and unpacked while the other is looked at. They are sent one after the other: a gate may have one place for what a contributor
-    /// sends, and give it to what comes last.
+    /// Shards at the gate, as many as it has places for one contributor: one is sent while the other is looked at or waits for its turn. They are sent one after the
+    /// other: what is not whole may be sent away, and with half the line each both would come late.
     pub(super) reviews: usize,
     /// Acceptances on their way to a block. 2: one is signed while the other waits.
     pub(super) accepts: usize,
@@ -35,7 +37,7 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { ahead: 8, together: 4, held: 4, reviews: 2, accepts: 2, spreads: 2 }
+        Self { ahead: 8, together: 4, held: 4, reviews: CONTRIBUTOR_PLACES, accepts: 2, spreads: 2 }
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Way {
     left: Option<Arc<Rows>>,
     /// Root of the rows as they are now.
     plain: Hash32,
+    /// What a contribution states of these rows under a salt, if that was asked.
+    salted: Option<(Hash32, Text)>,
     /// How often rows were taken out.
     pub(super) rounds: usize,
     /// Records of its commitments, by plain root: they go when it lies where it belongs.
@@ -90,6 +92,7 @@ impl Way {
             names,
             left: None,
             plain: cut.text_root,
+            salted: None,
             cut,
             rounds: 0,
             records,
@@ -152,32 +155,54 @@ impl Way {
             Ok((rows, plain))
         })
         .await?;
-        (self.left, self.plain, self.committed) = (Some(Arc::new(rows)), plain, None);
+        (self.left, self.plain, self.salted, self.committed) = (Some(Arc::new(rows)), plain, None, None);
         self.rounds += 1;
         Ok(())
     }
 
-    /// The root of its text under a salt.
-    pub(super) async fn salted(&self, salt: Hash32) -> anyhow::Result<Hash32> {
+    /// The root of its text under a salt. What opens that root is kept for when it is shown.
+    pub(super) async fn salted(&mut self, salt: Hash32) -> anyhow::Result<Hash32> {
         let rows = self.rows().await?;
-        blocking(move || Ok(private::root(contribution_text(&rows.documents).as_bytes(), Some(salt)))).await
+        let hashing = blocking(move || {
+            let text = contribution_text(&rows.documents);
+            let top = private::top(text.as_bytes(), Some(salt));
+            let stated = Text { bytes: text.len() as u64, documents: u32::try_from(rows.documents.len())?, top };
+            Ok((private::root_over(text.len(), top), stated))
+        });
+        let (root, stated) = hashing.await?;
+        self.salted = Some((salt, stated));
+        Ok(root)
+    }
+
+    /// What a contribution states of its text, as far as nothing is to be hashed for it.
+    fn stated(&self, text_salt: Option<Hash32>) -> Option<Text> {
+        match text_salt {
+            Some(salt) => self.salted.filter(|(of, _)| *of == salt).map(|(_, text)| text),
+            None => {
+                let derived = self.cut.derived.filter(|_| self.left.is_none())?;
+                Some(Text { bytes: self.cut.text_bytes, documents: self.cut.documents, top: derived.text_top })
+            }
+        }
     }
 
     /// The shard as the gate is to see it, and what a contribution states of its text.
     pub(super) async fn shown(&self, text_salt: Option<Hash32>) -> anyhow::Result<(Vec<u8>, Text)> {
-        let stated = |cut: &Cut, top| Text { bytes: cut.text_bytes, documents: cut.documents, top };
-        if let (None, None, Some(derived)) = (&self.left, text_salt, self.cut.derived) {
-            let (file, cut) = (self.file.clone(), self.cut.clone());
-            return blocking(move || Ok((read_shard(&file, &cut)?, stated(&cut, derived.text_top)))).await;
-        }
+        let stated = self.stated(text_salt);
         // The file stays what is shown, whatever this version would write: what was stored of it before is found by it.
         let file = self.left.is_none().then(|| (self.file.clone(), self.cut.clone()));
+        let (file, stated) = match (file, stated) {
+            (Some((file, cut)), Some(text)) => return blocking(move || Ok((read_shard(&file, &cut)?, text))).await,
+            unknown => unknown,
+        };
         let rows = self.rows().await?;
         blocking(move || {
             let bytes = match file {
                 Some((file, cut)) => read_shard(&file, &cut)?,
                 None => shard::encode(&rows.documents)?,
             };
+            if let Some(text) = stated {
+                return Ok((bytes, text));
+            }
             let text = contribution_text(&rows.documents);
             let top = private::top(text.as_bytes(), text_salt);
             Ok((bytes, Text { bytes: text.len() as u64, documents: u32::try_from(rows.documents.len())?, top }))
