@@ -112,6 +112,11 @@ impl DataDir {
         self.0.join("shards")
     }
 
+    /// Contributions of this folder's wallet that are not finished: a record of each.
+    pub fn pending(&self) -> PathBuf {
+        self.0.join("pending")
+    }
+
     /// A gate's report, named by its digest in hex.
     pub fn report(&self, digest: types::id::Hash32) -> PathBuf {
         self.0.join("reports").join(format!("{}.json", hex::encode(digest.0)))

@@ -65,17 +65,18 @@ struct Object {
 }
 
 async fn contribute(cluster: &Cluster, number: usize) -> Object {
-    contribute_as(cluster, number, ["", "tide", "wind"][number]).await
+    contribute_as(cluster, number, ["", "tide", "wind"][number]).await.0
 }
 
-async fn contribute_as(cluster: &Cluster, number: usize, subject: &str) -> Object {
+/// Contributes documents of a subject; also what the command printed.
+async fn contribute_as(cluster: &Cluster, number: usize, subject: &str) -> (Object, Value) {
     let file = files::jsonl(&cluster.path(&format!("{subject}.jsonl")), &files::documents(subject, DOCUMENTS));
     let printed = cluster.run(&cluster.nodes[number], &["datanet", "contribute", "tides", text(&file)]).await;
     let id = printed["object"].as_str().expect("an object id").to_owned();
     let holders: BTreeSet<_> =
         printed["holders"].as_array().expect("holders").iter().map(|holder| place(cluster, &holder["account"])).collect();
     assert_eq!(holders.len(), FRAGMENTS, "{printed}");
-    Object { id, holders }
+    (Object { id, holders }, printed)
 }
 
 /// The node behind an account in a document.

@@ -1,6 +1,7 @@
 //! Whole copies of contributions on this disk (`shards/`): how many bytes they may take, and whether they may lie here at all.
 //!
 //! A node keeps copies of what it gates or indexes, as a cache: what was accepted can be fetched again from its holders, so the copies used longest ago make room for a new one.
+//! What a contributor's own command in this folder has not finished stays: the fragments of an accepted contribution may lie nowhere yet, and a sealed one is not made again from its files.
 //! A person's copies are what that person asked for: a command deletes none and says what is full. Neither fills the disk beyond the reserve that fragments leave too.
 //! A node that stands outside a Datanet's countries keeps no copy of it; a person is told ([`super::placing::may_keep`]).
 //!
@@ -15,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use chain_bridge::registry::State;
+use serde::Deserialize;
 use storage::{proto::placement::Region, store::available_bytes};
 use types::{
     id::{AssetId, Hash32},
@@ -22,7 +24,13 @@ use types::{
 };
 
 use super::placing;
-use crate::{config::Keeping, data::DataDir};
+use crate::{
+    config::Keeping,
+    data::{DataDir, read_bounded},
+};
+
+/// Largest record of a contribution under way.
+const UNFINISHED_BYTES_MAX: u64 = 4 << 10;
 
 /// What may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,14 @@ struct Held {
     bytes: u64,
     /// When it was used last, in nanoseconds since 1970.
     used: u128,
+}
+
+/// What a record of a contribution under way says of its text: the root of its rows, and the one that is committed to.
+#[derive(Debug, Deserialize)]
+struct Unfinished {
+    text_root: Hash32,
+    #[serde(default)]
+    registered: Option<Hash32>,
 }
 
 /// No room for a copy.
@@ -88,7 +104,12 @@ impl Copies {
     pub(super) fn make_room(&self, data: &DataDir, may_go: &BTreeSet<Hash32>, need: u64) -> anyhow::Result<()> {
         let folder = data.shards();
         let held = held(&folder).with_context(|| format!("{}", folder.display()))?;
-        for text_root in self.plan(held, need, |text_root| may_go.contains(&text_root))? {
+        let mut gone = self.plan(held.clone(), need, |text_root| may_go.contains(&text_root))?;
+        if !gone.is_empty() {
+            let unfinished = unfinished(data)?;
+            gone = self.plan(held, need, |text_root| may_go.contains(&text_root) && !unfinished.contains(&text_root))?;
+        }
+        for text_root in gone {
             let path = data.shard(text_root);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(|| format!("{}", path.display())),
@@ -147,6 +168,31 @@ fn held(folder: &Path) -> io::Result<Vec<Held>> {
         held.push(Held { text_root, bytes: file.len(), used });
     }
     Ok(held)
+}
+
+/// Texts that commands in this folder have committed to and not brought to their holders yet, by the record that each of them keeps until then.
+fn unfinished(data: &DataDir) -> anyhow::Result<BTreeSet<Hash32>> {
+    let folder = data.pending();
+    let mut roots = BTreeSet::new();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(roots),
+        entries => entries.with_context(|| format!("{}", folder.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let bytes = match read_bounded(&path, UNFINISHED_BYTES_MAX) {
+            // Its command has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            bytes => bytes.with_context(|| format!("{}", path.display()))?,
+        };
+        let record: Unfinished = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{}: damaged, so it is not known whose copy has to stay", path.display()))?;
+        roots.extend([Some(record.text_root), record.registered].into_iter().flatten());
+    }
+    Ok(roots)
 }
 
 /// Notes that a copy was used. One whose time cannot be changed only goes sooner.
@@ -208,6 +254,35 @@ mod tests {
         assert_eq!(held(&data.shards()).unwrap().len(), 2);
         copies(100, true).make_room(&data, &BTreeSet::from([root(2)]), 30).unwrap();
         assert!(data.shard(root(1)).exists() && !data.shard(root(2)).exists() && data.shards().join("note.txt").exists());
+    }
+
+    #[test]
+    fn what_was_accepted_and_is_not_with_its_holders_yet_stays_however_long_ago_it_was_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        fs::create_dir(data.shards()).unwrap();
+        for byte in [1, 2] {
+            fs::write(data.shard(root(byte)), [byte; 40]).unwrap();
+            let file = fs::File::options().append(true).open(data.shard(root(byte))).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(byte.into())).unwrap();
+        }
+        let all = BTreeSet::from([root(1), root(2)]);
+        fs::create_dir(data.pending()).unwrap();
+        let record = data.pending().join("4-09.json");
+        let under_way = serde_json::json!({ "datanet": 4, "text_root": root(9), "salt": root(8), "registered": root(1) });
+        fs::write(&record, under_way.to_string()).unwrap();
+        copies(100, true).make_room(&data, &all, 30).unwrap();
+        assert!(data.shard(root(1)).exists() && !data.shard(root(2)).exists(), "the one used last has gone in its place");
+        let error = copies(100, true).make_room(&data, &all, 70).unwrap_err().to_string();
+        assert!(error.contains("take 40 bytes and 70 are needed"), "{error}");
+        fs::write(&record, "{").unwrap();
+        let error = copies(100, true).make_room(&data, &all, 70).unwrap_err().to_string();
+        assert!(error.contains("4-09.json") && data.shard(root(1)).exists(), "{error}");
+        // Nothing has to go: nobody looks.
+        copies(100, true).make_room(&data, &all, 60).unwrap();
+        fs::remove_file(&record).unwrap();
+        copies(100, true).make_room(&data, &all, 70).unwrap();
+        assert!(!data.shard(root(1)).exists(), "it lies where it belongs");
     }
 
     #[test]

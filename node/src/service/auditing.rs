@@ -571,12 +571,13 @@ pub(crate) const fn number(epoch: u64) -> u64 {
     epoch & !OWN
 }
 
-/// Whether a commitment's block is one of its epoch, and not of the future; `opened` is the block in which the chain's epoch did, if this node has seen that.
+/// Whether a commitment's block is one of its epoch, and not of the future; `opened` is the block in which the chain's epoch did, if this node has seen that. If it has
+/// not, that block is yet to come here, and so is the commitment's: an old one would be of no use to the chain and earn rent all the same.
 fn is_of_epoch(commit: &AuditCommit, tip: u64, epoch_blocks: u64, opened: Option<u64>) -> bool {
     let has_begun = if is_own(commit.epoch) {
         commit.block / epoch_blocks == number(commit.epoch)
     } else {
-        opened.is_none_or(|opened| commit.block >= opened)
+        opened.map_or(commit.block > tip, |opened| commit.block >= opened)
     };
     has_begun && commit.block <= tip.saturating_add(AHEAD_BLOCKS)
 }
@@ -617,7 +618,10 @@ mod tests {
             (7, 305, 310, Some(305), true),
             (7, 304, 310, Some(305), false),
             (7, 313, 310, Some(305), false),
-            (7, 310, 310, None, true),
+            (7, 310, 310, None, false),
+            (7, 1, 310, None, false),
+            (7, 311, 310, None, true),
+            (7, 313, 310, None, false),
             (7, u64::MAX, u64::MAX, Some(0), true),
         ] {
             assert_eq!(is_of(epoch, block, tip, opened), is_right, "block {block} of epoch {} at {tip}", number(epoch));

@@ -40,7 +40,7 @@ use storage::{
     },
 };
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use types::{
@@ -212,16 +212,22 @@ impl Gate {
         let card = self.admit(&state, open, place)?;
         self.prune(&state).await;
         if let Some(case) = self.queue.of(open.datanet, open.contributor, open.text_root).await {
+            // What was let in is encoded, which takes as much memory as looking at it.
+            let _turn = if case.accepted().is_some() { Some(self.turn().await?) } else { None };
             return within_limit(self.became(&state, &case, open, place, &card)).await;
         }
         let arrival = self.room.enter(open.contributor, open.shard_bytes)?;
         timeout(LINGER, sender.send(&Reply::Proceed.encode())).await.map_err(|_| away("the contributor reads nothing"))??;
         arrival.receive(receiver).await?;
-        let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
-        let _turn =
-            turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?;
+        let _turn = self.turn().await?;
         let bytes = arrival.take().await?;
         within_limit(self.weigh(place, open, licence, bytes)).await
+    }
+
+    /// One of the few slots in which shards are in memory.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Turned> {
+        let turn = timeout(TURN_WAIT, self.reviews.acquire()).await;
+        Ok(turn.map_err(|_| away("the gate is looking at other contributions: try again in a minute"))?.context("the gate is closed")?)
     }
 
     /// Looks at a whole shard and says what follows.

@@ -90,6 +90,10 @@ async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId
         if keeping.registered(object)?.assignment(&now)?.holder(index) == Some(keeping.me()) {
             continue;
         }
+        // A look may last for hours, and what was committed to since its beginning stays too.
+        if auditing::bound(keeping)?.contains(&(object, index)) {
+            continue;
+        }
         let freed = store.clone();
         tokio::task::spawn_blocking(move || freed.release(Item::Fragment { object, index })).await??;
         auditing::forget(store, object, index)?;

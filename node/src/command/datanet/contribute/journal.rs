@@ -102,7 +102,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the journal of the contribution `key`, begun now or by an earlier run.
     pub(super) fn open(data: &DataDir, key: Hash32) -> anyhow::Result<Self> {
-        let folder = data.path().join("pending").join(hex::encode(&key.0[..16]));
+        let folder = data.pending().join(hex::encode(&key.0[..16]));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| format!("{}", folder.display()))?;
         let path = folder.join("journal");
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);

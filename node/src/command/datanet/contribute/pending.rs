@@ -53,7 +53,7 @@ impl<'s> Unfinished<'s> {
             accepted.entry(mine.text_root).or_insert(mine);
         }
         let mut records: BTreeMap<Hash32, Vec<_>> = BTreeMap::new();
-        let folder = pending_folder(data);
+        let folder = data.pending();
         if folder.exists() {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
                 let path = entry?.path();
@@ -121,12 +121,8 @@ fn in_some_code(bytes: &[u8], accepted: &Accepted) -> anyhow::Result<Option<Enco
     Ok(None)
 }
 
-fn pending_folder(data: &DataDir) -> PathBuf {
-    data.path().join("pending")
-}
-
 pub(super) fn pending_path(data: &DataDir, datanet: AssetId, root: Hash32) -> PathBuf {
-    pending_folder(data).join(format!("{datanet}-{}.json", hex::encode(root.0)))
+    data.pending().join(format!("{datanet}-{}.json", hex::encode(root.0)))
 }
 
 /// The record has served; one that stays only makes a later run look at an old commitment first.

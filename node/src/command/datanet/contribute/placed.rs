@@ -39,6 +39,16 @@ pub(super) struct Facts {
     pub(super) priority: Priority,
 }
 
+/// Where the fragments of an object lie.
+struct Lies {
+    placed: Vec<Placed>,
+    holders: Vec<Holder>,
+    /// Who holds what, if that was written down before.
+    record: Option<Record>,
+    /// Operators with room that were drawn for nothing, since others' books of audits have suspended them.
+    suspended: Vec<Address>,
+}
+
 impl Run<'_> {
     pub(super) async fn spread(&self, facts: Facts, encoded: Encoded, dropped: Vec<Dropped>) -> anyhow::Result<Contributed> {
         let object = encoded.manifest.id();
@@ -50,7 +60,7 @@ impl Run<'_> {
         };
         let registered = self.registered(object).await.with_context(again)?;
         let (seed_block, _) = registered.accepted.accepted;
-        let (placed, holders, record) = self.place(&encoded, &registered).await.with_context(again)?;
+        let Lies { placed, holders, record, suspended } = self.place(&encoded, &registered).await.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
         Ok(Contributed {
             datanet: self.datanet.0,
@@ -67,6 +77,7 @@ impl Run<'_> {
             notes: Vec::new(),
             approved_by: Vec::new(),
             holders: placed,
+            suspended,
         })
     }
 
@@ -78,15 +89,17 @@ impl Run<'_> {
 
     /// Has every fragment kept: where the record says that an earlier run or repair has left, else by the hash of the block that accepted the contribution, with
     /// nobody whom others' books of audits have suspended. In the place of a holder that does not take its fragment the next one is drawn, as long as holders let that pass.
-    async fn place(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<(Vec<Placed>, Vec<Holder>, Option<Record>)> {
+    async fn place(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<Lies> {
         let (object, profile) = (encoded.manifest.id(), encoded.manifest.profile());
         let mut storers = self.storers(profile).await?;
         if let Some(record) = self.recorded(registered, &storers).await? {
             let holders = named(registered, &record, &storers)?;
             let placed = self.spread_to(encoded, &holders, &mut BTreeSet::new()).await??;
-            return Ok((placed, holders, Some(record)));
+            return Ok(Lies { placed, holders, record: Some(record), suspended: Vec::new() });
         }
         let suspended = self.network.suspended(&storers).await?;
+        let is_passed_over = |operator: &&Address| storers.get(*operator).is_some_and(|storer| storer.has_room);
+        let passed_over: Vec<Address> = suspended.iter().filter(is_passed_over).copied().collect();
         let rules = Rules::of(profile, registered.rules.regions.clone());
         let (mut draw, mut stored) = (Draw::new(registered.seed, object, profile, rules), BTreeSet::new());
         let mut failed: Option<SpreadError> = None;
@@ -100,7 +113,7 @@ impl Run<'_> {
             };
             let holders: Vec<_> = drawn.iter().filter_map(|account| Some(holder(*account, storers.get(account)?))).collect();
             let error = match self.spread_to(encoded, &holders, &mut stored).await? {
-                Ok(placed) => return Ok((placed, holders, None)),
+                Ok(placed) => return Ok(Lies { placed, holders, record: None, suspended: passed_over }),
                 Err(error) => error,
             };
             let Some(unwilling) = error.unwilling() else { return Err(error.into()) };

@@ -104,6 +104,8 @@ pub(super) struct Contributed {
     /// Reviewers who let it in although something spoke against it.
     pub(super) approved_by: Vec<Address>,
     pub(super) holders: Vec<Placed>,
+    /// Operators with room that are given no fragments, since others' books of audits have suspended them.
+    pub(super) suspended: Vec<Address>,
 }
 
 /// What the transactions of this run were.
