@@ -8,7 +8,7 @@
 //!
 //! *Late streams.* A stream that brings too little in a [`Config::progress_window`] is given up. Before, once more than a third of the fragments needed
 //! are here, one that at its own pace takes three times their median is late, and gets company, which may be late and replaced in turn
-//! ([`hedge`]). What comes beyond what is needed is at most a quarter of the object, one fragment at least.
+//! (`fetch/hedge.rs`). What comes beyond what is needed is at most a quarter of the object, one fragment at least.
 //!
 //! Messages: one Locate per candidate asked (a wave, if those that placement names come first; of 4,096 in another order 43 waves of a second at most), `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
 //! bring less than a MiB. Nothing is random and nothing reads a clock: the same inputs give the same outputs.

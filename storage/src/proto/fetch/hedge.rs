@@ -1,13 +1,13 @@
 //! Company for late streams.
 //!
-//! A stream is late when at its own pace it would take [`LATE_TIMES`] the median of the fragments that are whole, and has run for that median, [`Config::hedge_after`](super::Config::hedge_after)
-//! at least. A slow one is known so after one median instead of three. Then the second half of what it owes is asked of another holder of the
-//! fragment, or another fragment is asked for. Company that is late itself is cancelled and replaced; the late stream it was opened for goes on.
-//! Whoever is first ends the others.
+//! A stream is late that at its own pace would take [`LATE_TIMES`] the median of the fragments that are whole, once it has run for that median and for
+//! [`Config::hedge_after`](super::Config::hedge_after); so a slow one is known after one median instead of three. Then the second half of what it owes
+//! is asked of another holder of the fragment, or another fragment is asked for. Company that is late itself is cancelled and replaced, while the
+//! stream it was opened for goes on. Whoever is first ends the others.
 //!
-//! *Cost.* A pair brings one fragment that is needed and at most one that is not, and the next is opened only while what came in vain and what the open
-//! company may still bring in vain are together a quarter of the object: so at 16/48 four are under way at a time, since who is slow has brought little when
-//! it is replaced, and reads and bytes are bounded whoever is slow. Who was late once is nobody's company any more, so each holder is tried once; [`HEDGES_TIMES`] bounds the requests.
+//! *Cost.* A pair brings one fragment that is needed and at most one that is not. The next is opened only while what came in vain and what open
+//! company may still bring in vain are a quarter of the object together: at 16/48 four at a time, and more one after the other, since who is slow has
+//! brought little when it is replaced. Who was late once is nobody's company any more, and [`HEDGES_TIMES`] bounds the requests.
 
 use std::time::Duration;
 
