@@ -77,32 +77,39 @@ impl Fetch {
         let is_late =
             |id: u32, stream: &Stream| self.company(id).is_none() && !self.is_whole(stream.index) && self.late_at(stream, median) <= now;
         let late: Vec<u32> = self.streams.iter().filter(|(id, stream)| is_late(**id, stream)).map(|(id, _)| *id).collect();
-        let mut outputs = Vec::new();
         // All are known to be slow before anybody is asked to help.
         for id in &late {
             if let Some(holder) = self.streams.get(id).and_then(|stream| self.holders.get_mut(&stream.holder)) {
                 holder.is_slow = true;
             }
         }
+        let (mut outputs, mut alone) = (Vec::new(), Vec::new());
         for id in late {
-            let Some(stream) = self.streams.get(&id) else { continue };
-            // Company that is late makes room for other company of the same stream.
-            let (of, spent, freed) = match stream.hedges.filter(|late| self.streams.contains_key(late)) {
-                Some(late) => (late, stream.got, stream.owed),
-                None => (id, 0, 0),
-            };
+            match self.streams.get(&id).and_then(|stream| stream.hedges).filter(|of| self.streams.contains_key(of)) {
+                None => alone.push(id),
+                Some(of) if self.is_replaceable(now, id, of) => {
+                    outputs.push(self.drop_beside(id));
+                    alone.push(of);
+                }
+                Some(_) => {}
+            }
+        }
+        for of in alone {
             let Some((to, index, run)) = self.streams.get(&of).and_then(|late| self.beside(now, late)) else { continue };
-            let may_cost = self.may_be_spare().saturating_sub(freed).saturating_add(spent).saturating_add(run.count);
-            if self.hedged >= HEDGES_TIMES * self.needed() || may_cost > self.spare_max() {
-                continue;
+            if self.hedged < HEDGES_TIMES * self.needed() && self.may_be_spare().saturating_add(run.count) <= self.spare_max() {
+                self.hedged += 1;
+                outputs.push(self.open(now, to, index, run, Some(of)));
             }
-            if of != id {
-                outputs.push(self.drop_beside(id));
-            }
-            self.hedged += 1;
-            outputs.push(self.open(now, to, index, run, Some(of)));
         }
         outputs
+    }
+
+    /// Whether somebody else can be asked instead of late company, and other company can still be paid for once this is gone.
+    fn is_replaceable(&self, now: Time, id: u32, of: u32) -> bool {
+        let other = self.streams.get(&of).and_then(|late| self.beside(now, late));
+        let got = self.streams.get(&id).map_or(0, |stream| stream.got);
+        self.hedged < HEDGES_TIMES * self.needed()
+            && other.is_some_and(|(.., run)| self.spare.saturating_add(got).saturating_add(run.count) <= self.spare_max())
     }
 
     /// Groups that came in vain, and those that open company may.
