@@ -255,9 +255,11 @@ impl Mending {
         self.sites.retain(|account, _| staked.contains_key(account));
         let sites: BTreeMap<_, _> = staked.keys().map(|account| (*account, self.sites.get(account).copied().unwrap_or_default())).collect();
         self.tell(Input::Operators { sites: sites.into() });
-        let takes = |account: &Address| storers.get(account).is_some_and(|storer| storer.has_room) && !self.keeping.is_unfit(*account);
-        let unfit = staked.keys().copied().filter(|account| !takes(account)).collect();
-        self.tell(Input::Unfit { operators: unfit });
+        // As `may_take` has it: whose fragments others take, and who only has no room.
+        let is_left = |account: &Address| !storers.contains_key(account) || self.keeping.is_unfit(*account);
+        let operators = staked.keys().copied().filter(is_left).collect();
+        let without_room = storers.iter().filter(|(_, storer)| !storer.has_room).map(|(account, _)| *account).collect();
+        self.tell(Input::Unfit { operators, without_room });
         for (account, node) in &staked {
             self.tell(Input::Seen { operator: *account, is_online: heard.contains(node) });
         }

@@ -351,8 +351,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "half of them within {:.1} s, all within {:.1} s, though a slow holder takes up to {:.0} s for a fragment; asked for {:.2} times the bytes needed, {:.2} at most\n",
-            reads.median_s, reads.longest_s, reads.slowest_fragment_s, reads.asked_mean, reads.asked_max
+            "half of them within {:.1} s, all within {:.1} s, though a slow holder takes up to {:.0} s for a fragment; asked for {:.2} times the bytes needed, {:.2} at most, of which {:.2} and {:.2} came\n",
+            reads.median_s, reads.longest_s, reads.slowest_fragment_s, reads.asked_mean, reads.asked_max, reads.came_mean, reads.came_max
         )?;
         write!(f, "{}", self.churn)?;
         writeln!(f, "{}", if self.failures.is_empty() { "all as it must be" } else { "NOT as it must be" })

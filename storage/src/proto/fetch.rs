@@ -6,14 +6,14 @@
 //! [`Parts`], whatever becomes of the stream that brought it: only what is missing is asked for again, from the same holder, another
 //! holder of the fragment, or as another fragment. Whoever sends a group that is not what the manifest names is asked nothing more and leaves [`Evidence`].
 //!
-//! *Late streams.* A stream that brings too little in a [`Config::progress_window`] is given up. Once half of the fragments needed are here, one that runs
-//! three times as long as their median is late: the second half of what it owes is asked of another holder of the fragment, or another fragment is
-//! asked for; whoever is first wins and the rest is cancelled. A quarter of the fragments needed may be hedged so at a time, each
-//! stream once, so a fetch costs at most a quarter more bytes than it must.
+//! *Late streams.* A stream that brings too little in a [`Config::progress_window`] is given up. Before, once more than a third of the fragments needed
+//! are here, one that at its own pace takes three times their median is late, and gets company, which may be late and replaced in turn
+//! (`fetch/hedge.rs`). What comes beyond what is needed is at most a quarter of the object, one fragment at least.
 //!
 //! Messages: one Locate per candidate asked (a wave, if those that placement names come first; of 4,096 in another order 43 waves of a second at most), `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
 //! bring less than a MiB. Nothing is random and nothing reads a clock: the same inputs give the same outputs.
 
+mod hedge;
 mod outcome;
 mod parts;
 pub mod saved;
@@ -46,8 +46,6 @@ pub const WAVE: usize = 96;
 const WAVE_WAIT: Duration = Duration::from_secs(1);
 /// A stream that brought so many groups, 1 MiB, does not count among [`Config::attempts`].
 const WELCOME_GROUPS: u32 = 64;
-/// A stream is late after so many times the median of those that are done.
-const LATE_TIMES: u32 = 3;
 
 /// What happens to a fetch.
 #[derive(Debug)]
@@ -146,6 +144,10 @@ pub struct Fetch {
     /// How long fragments took that are whole.
     took: Vec<Duration>,
     received: BTreeMap<NodeId, u64>,
+    /// Streams opened beside late ones.
+    hedged: usize,
+    /// Groups that came twice, or of fragments that are not waited for any more because of company.
+    spare: u32,
     now: Time,
     is_done: bool,
 }
@@ -158,6 +160,10 @@ struct Holder {
     offers: BTreeMap<u8, Offer>,
     /// It lied: nothing more is asked of it.
     is_banned: bool,
+    /// A stream of it was late: it is asked after all others, and never for company.
+    is_slow: bool,
+    /// Fragments it brought to their end.
+    brought: u8,
     last_failure: Option<Failure>,
 }
 
@@ -181,7 +187,6 @@ struct Stream {
     before: u32,
     /// The late stream it was opened beside.
     hedges: Option<u32>,
-    is_hedged: bool,
 }
 
 impl Fetch {
@@ -206,6 +211,8 @@ impl Fetch {
             located_at: None,
             took: Vec::new(),
             received: BTreeMap::new(),
+            hedged: 0,
+            spare: 0,
             now: Time(0),
             is_done: false,
         }
@@ -255,14 +262,11 @@ impl Fetch {
         let rests = self.holders.values().flat_map(|holder| holder.offers.values()).filter_map(|offer| offer.rests_until);
         let locating = self.holders.values().filter_map(|holder| holder.locating);
         let streams = self.streams.values().map(|stream| stream.due);
-        let late = self.late_after().into_iter().flat_map(|late_after| {
-            let can_be = self.streams.values().filter(|stream| !stream.is_hedged && stream.hedges.is_none());
-            can_be.map(move |stream| stream.started.after(late_after))
-        });
+        let late = self.late_times();
         let grace = self.grace_until().filter(|_| self.is_locating());
         // What was due before is waiting for something else by now.
         let wave = Some(self.wave_due).filter(|_| self.wants_wave());
-        let later = late.chain(grace).chain(wave).filter(|due| *due > self.now);
+        let later = late.into_iter().chain(grace).chain(wave).filter(|due| *due > self.now);
         rests.chain(locating).chain(streams).chain(later).min()
     }
 
@@ -358,23 +362,23 @@ impl Fetch {
 
     fn block(&mut self, now: Time, id: u32, from: NodeId, block: &Block) -> Vec<Output> {
         let Some(parts) = self.parts.as_mut() else { return Vec::new() };
-        let was_whole = parts.is_whole(block.index());
+        let index = block.index();
+        let (was_whole, before) = (parts.is_whole(index), parts.count(index));
         let new = parts.place(block);
         if new > 0 {
             *self.received.entry(from).or_default() += new;
         }
+        let known = block.run().count.saturating_sub(parts.count(index).saturating_sub(before));
+        self.spare = self.spare.saturating_add(known);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.got = stream.got.saturating_add(block.run().count);
         }
-        if was_whole || !parts.is_whole(block.index()) {
+        if was_whole || !parts.is_whole(index) {
             return Vec::new();
         }
-        // Whoever else was sending this fragment need not go on. The stream that ended it reports its own end.
-        let index = block.index();
-        let of_it = self.streams.iter().filter(|(_, stream)| stream.index == index);
-        self.took.extend(of_it.clone().map(|(_, stream)| stream.started).min().map(|started| now.since(started)));
-        let others: Vec<u32> = of_it.map(|(id, _)| *id).filter(|other| *other != id).collect();
-        others.into_iter().map(|id| self.cancel(id)).collect()
+        let of_it = self.streams.values().filter(|stream| stream.index == index);
+        self.took.extend(of_it.map(|stream| stream.started).min().map(|started| now.since(started)));
+        self.won(id, index)
     }
 
     fn cancel(&mut self, stream: u32) -> Output {
@@ -388,6 +392,9 @@ impl Fetch {
             StreamEnd::Whole if stream.got >= stream.owed => {
                 // It did what it was asked; the fragment may have gaps elsewhere.
                 self.forgive(&stream);
+                if let Some(holder) = self.holders.get_mut(&stream.holder) {
+                    holder.brought = holder.brought.saturating_add(1);
+                }
                 return Vec::new();
             }
             StreamEnd::Wrong(Wrong { object, index, group, expected, got }) => {
@@ -495,15 +502,14 @@ impl Fetch {
             offer.asked = offer.asked.saturating_add(1);
         }
         let due = now.after(self.config.progress_window);
-        let stream = Stream { holder: to, index, started: now, got: 0, owed: run.count, due, before: 0, hedges, is_hedged: false };
+        let stream = Stream { holder: to, index, started: now, got: 0, owed: run.count, due, before: 0, hedges };
         self.streams.insert(id, stream);
         Output::Read { stream: id, to, index, run }
     }
 
     /// Fragments being sent, those left out that are only opened beside a late stream which still runs.
     fn under_way(&self) -> usize {
-        let is_extra = |stream: &Stream| stream.hedges.is_some_and(|late| self.streams.contains_key(&late));
-        let sent = self.streams.values().filter(|stream| !is_extra(stream) && !self.is_whole(stream.index));
+        let sent = self.streams.values().filter(|stream| !self.is_extra(stream) && !self.is_whole(stream.index));
         sent.map(|stream| stream.index).collect::<BTreeSet<_>>().len()
     }
 
@@ -519,7 +525,7 @@ impl Fetch {
         Some(self.located_at?.after(self.config.data_first))
     }
 
-    /// The offer to take up: of a fragment neither whole nor being sent; one of which something is here, then from the holder asked least often, then
+    /// The offer to take up: of a fragment neither whole nor being sent; of a holder that was not late, one of which something is here, then from the holder asked least often, then
     /// of the lowest index, since the first fragments are the object itself, then in the order of the candidates.
     fn next_offer(&self, now: Time) -> Option<(NodeId, u8)> {
         let parts = self.parts.as_ref()?;
@@ -534,53 +540,13 @@ impl Fetch {
         };
         let mut best = None;
         for (place, id) in self.order.iter().enumerate() {
-            let Some(Holder { offers, .. }) = self.holders.get(id) else { continue };
+            let Some(Holder { offers, is_slow, .. }) = self.holders.get(id) else { continue };
             let load: u32 = offers.values().map(|offer| u32::from(offer.asked)).sum();
             let wanted = offers.iter().filter(|(index, offer)| is_wanted(**index, offer));
-            let keys = wanted.map(|(index, _)| (parts.count(*index) == 0, load, *index, place, *id));
+            let keys = wanted.map(|(index, _)| (*is_slow, parts.count(*index) == 0, load, *index, place, *id));
             best = best.into_iter().chain(keys).min();
         }
-        best.map(|(_, _, index, _, id)| (id, index))
-    }
-
-    /// After which time a stream is late; nothing before half of the fragments needed are here.
-    fn late_after(&self) -> Option<Duration> {
-        let is_half = !self.took.is_empty() && self.parts.as_ref().is_some_and(|parts| 2 * parts.whole() >= self.needed());
-        let mut took = self.took.clone();
-        took.sort_unstable();
-        is_half.then(|| took[took.len() / 2].saturating_mul(LATE_TIMES).max(self.config.hedge_after))
-    }
-
-    /// Opens streams beside late ones.
-    fn hedge(&mut self, now: Time) -> Vec<Output> {
-        let Some(late_after) = self.late_after() else { return Vec::new() };
-        let mut outputs = Vec::new();
-        let is_late = |stream: &Stream| !stream.is_hedged && stream.hedges.is_none() && stream.started.after(late_after) <= now;
-        let late: Vec<u32> = self.streams.iter().filter(|(_, stream)| is_late(stream)).map(|(id, _)| *id).collect();
-        for id in late {
-            let hedges = self.streams.values().filter(|stream| stream.hedges.is_some()).count();
-            if hedges >= (self.needed() / 4).max(1) {
-                break;
-            }
-            let Some((to, index, run)) = self.streams.get(&id).and_then(|stream| self.beside(now, stream)) else { continue };
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.is_hedged = true;
-            }
-            outputs.push(self.open(now, to, index, run, Some(id)));
-        }
-        outputs
-    }
-
-    /// What to ask, and whom, beside a late stream: the second half of what it owes, or another fragment.
-    fn beside(&self, now: Time, late: &Stream) -> Option<(NodeId, u8, Run)> {
-        let parts = self.parts.as_ref()?;
-        let has = |holder: &Holder| holder.offers.get(&late.index).is_some_and(|offer| offer.rests_until.is_none());
-        let other = self.order.iter().find(|id| **id != late.holder && self.holders.get(id).is_some_and(has));
-        if let (Some(other), Some(Run { first, count })) = (other, parts.missing(late.index).last().copied()) {
-            return Some((*other, late.index, Run { first: first + count / 2, count: count - count / 2 }));
-        }
-        let (to, index) = self.next_offer(now)?;
-        Some((to, index, *parts.missing(index).first()?))
+        best.map(|(.., index, _, id)| (id, index))
     }
 
     /// The end, if enough is here.

@@ -142,10 +142,12 @@ pub enum Input {
         /// Who.
         operator: Address,
     },
-    /// Operators that take no new fragments: suspended, or full.
+    /// Operators that take no new fragments.
     Unfit {
-        /// All of them.
+        /// Those that are suspended or offer no storage: what is damaged on their disks goes to others.
         operators: BTreeSet<Address>,
+        /// Those that say they have no room. What they hold stays theirs.
+        without_room: BTreeSet<Address>,
     },
     /// An operator refused a fragment for want of room. It is asked for nothing for twice [`Config::retry_after`], twice as long each time it refuses
     /// again, six hours at most, until it has taken something.
@@ -199,7 +201,7 @@ pub struct Work {
     pub method: Method,
     /// All fragments that can be read and their holders; any k of them suffice. This node's own comes first, it costs nothing.
     pub sources: Vec<(u8, Address)>,
-    /// Fragments to rebuild and where each goes. A damaged one stays with its holder.
+    /// Fragments to rebuild and where each goes. A damaged one stays with its holder, unless that is suspended or does not answer.
     pub targets: Vec<(u8, Address)>,
 }
 
@@ -275,6 +277,7 @@ pub struct Repair {
     /// What the last look went by.
     saw_majority: Option<bool>,
     unfit: BTreeSet<Address>,
+    without_room: BTreeSet<Address>,
     /// Operators that had no room: how often in a row, and until when they are left alone.
     full: BTreeMap<Address, (u32, Time)>,
     objects: BTreeMap<BlobId, Object>,
@@ -294,6 +297,7 @@ impl Repair {
             crowd: Crowd::new(me, now),
             saw_majority: None,
             unfit: BTreeSet::new(),
+            without_room: BTreeSet::new(),
             full: BTreeMap::new(),
             objects: BTreeMap::new(),
             budget,
@@ -352,7 +356,7 @@ impl Repair {
             Input::Forget { object } => drop(self.objects.remove(&object)),
             Input::Seen { operator, is_online } => self.crowd.seen(now, operator, is_online),
             Input::Gone { operator } => self.crowd.set(operator, Presence::Gone),
-            Input::Unfit { operators } => self.unfit = operators,
+            Input::Unfit { operators, without_room } => (self.unfit, self.without_room) = (operators, without_room),
             Input::Full { operator } => self.refused(now, operator),
             Input::Damaged { object, fragment } => {
                 if let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment).is_some()) {
@@ -514,7 +518,7 @@ impl Repair {
     fn start(&mut self, now: Time, id: BlobId, health: &Health, is_turn: bool) -> Vec<Output> {
         let needed = usize::from(health.profile.data());
         let under_way = self.objects.values().filter(|object| object.work.is_some()).count();
-        let unfit = self.unfit_now(now);
+        let (unfit, full) = (self.unfit_now(now), self.full_now(now));
         let object = self.objects.get_mut(&id).expect("only objects that are watched are started");
         if !health.is_readable() {
             let is_new = !std::mem::replace(&mut object.is_stuck, true);
@@ -525,7 +529,7 @@ impl Repair {
             return Vec::new();
         }
         let (targets, moves) =
-            if is_turn { object.targets(health, self.crowd.sites(), &unfit) } else { (object.own_damaged(self.me), Vec::new()) };
+            if is_turn { object.targets(health, self.crowd.sites(), &unfit, &full) } else { (object.own_damaged(self.me), Vec::new()) };
         let is_held = |(_, (_, standing)): &(&u8, &(Address, Standing))| *standing == Standing::Held;
         let held = health.fragments.iter().filter(is_held).map(|(fragment, (holder, _))| (*fragment, *holder));
         let mut sources: Vec<_> = held.collect();
@@ -549,7 +553,14 @@ impl Repair {
     /// Who takes no fragment now: who was told unfit, who had no room lately, and who does not answer.
     fn unfit_now(&self, now: Time) -> BTreeSet<Address> {
         let full = self.full.keys().copied().filter(|operator| self.is_full(now, *operator));
-        self.crowd.away().chain(self.unfit.iter().copied()).chain(full).collect()
+        self.crowd.away().chain(self.unfit.iter().chain(&self.without_room).copied()).chain(full).collect()
+    }
+
+    /// Who answers and only has no room. A new holder takes no fragment while it hears the old one, so theirs go to nobody else.
+    fn full_now(&self, now: Time) -> BTreeSet<Address> {
+        let is_heard = |operator: &Address| matches!(self.crowd.get(*operator), Some(Presence::Online)) && !self.unfit.contains(operator);
+        let refused = self.full.keys().filter(|operator| self.is_full(now, **operator));
+        refused.chain(&self.without_room).copied().filter(is_heard).collect()
     }
 
     fn is_full(&self, now: Time, operator: Address) -> bool {
@@ -626,13 +637,24 @@ impl Object {
         self.assignment.holders().filter(|(fragment, holder)| *holder == me && self.damaged.contains(fragment)).collect()
     }
 
-    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it.
-    fn targets(&self, health: &Health, sites: &BTreeMap<Address, Site>, unfit: &BTreeSet<Address>) -> (Vec<(u8, Address)>, Vec<Move>) {
+    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it, and waits while
+    /// its holder is full.
+    fn targets(
+        &self,
+        health: &Health,
+        sites: &BTreeMap<Address, Site>,
+        unfit: &BTreeSet<Address>,
+        full: &BTreeSet<Address>,
+    ) -> (Vec<(u8, Address)>, Vec<Move>) {
         let (mut targets, mut goes) = (BTreeMap::new(), BTreeSet::new());
-        for (fragment, (holder, standing)) in &health.fragments {
-            if *standing == Standing::Lost && self.damaged.contains(fragment) && !unfit.contains(holder) {
+        for (fragment, (holder, _)) in health.fragments.iter().filter(|(_, (_, standing))| *standing == Standing::Lost) {
+            let is_damaged = self.damaged.contains(fragment);
+            if is_damaged && full.contains(holder) {
+                continue;
+            }
+            if is_damaged && !unfit.contains(holder) {
                 targets.insert(*fragment, *holder);
-            } else if *standing == Standing::Lost {
+            } else {
                 goes.insert(*fragment);
             }
         }

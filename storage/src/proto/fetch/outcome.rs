@@ -29,7 +29,7 @@ pub struct Config {
     pub retry_after: Duration,
     /// How long fragments that must be decoded are not asked for while a candidate has not said what it holds. 30 ms: what decoding takes.
     pub data_first: Duration,
-    /// The least time after which a stream may count as late. 1 s: below, a second stream costs more than it gains.
+    /// The least time after which a stream may count as late. 500 ms: two round trips around the world, so that a pause is not taken for a pace.
     pub hedge_after: Duration,
     /// Encode what came again, and look whether the manifest names these fragments ([`is_reencoded`](crate::erasure::is_reencoded)). No: the caller draws.
     pub is_reencoded: bool,
@@ -44,7 +44,7 @@ impl Default for Config {
             attempts: 3,
             retry_after: Duration::from_millis(500),
             data_first: Duration::from_millis(30),
-            hedge_after: Duration::from_secs(1),
+            hedge_after: Duration::from_millis(500),
             is_reencoded: false,
         }
     }

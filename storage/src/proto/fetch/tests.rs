@@ -356,6 +356,23 @@ fn hedges_are_bounded_however_many_holders_are_slow() {
 }
 
 #[test]
+fn company_that_is_slow_too_is_replaced_and_what_comes_in_vain_is_a_quarter_at_most() {
+    let profile = Profile::new(16, 48).unwrap();
+    let mut holders = [Honest; 48];
+    // Five of those that are asked first, and the next nine after them.
+    holders[..5].fill(Slow(400));
+    holders[16..25].fill(Slow(400));
+    let mut world = World::of(profile, &holders);
+    let fetched = world.run().0.unwrap();
+    assert!(fetched.bytes == world.bytes);
+    // Each round of company takes half a second; a slow fragment takes 16.
+    assert!(world.now < 3_000_000, "{}", world.now);
+    assert!(world.runs.len() <= 16 + 14 + 5, "who was late is asked once: {}", world.runs.len());
+    let came: u64 = fetched.received.values().sum();
+    assert!(came <= 20 * FRAGMENT as u64, "{came}");
+}
+
+#[test]
 fn a_stream_that_trickles_is_given_up_and_what_it_brought_is_kept() {
     // Two of three trickle, so that nothing counts as late.
     let mut world = World::new(&[Slow(15_000), Slow(15_000), Honest, Honest, Honest]);

@@ -390,6 +390,39 @@ fn a_coordinator_that_finds_no_room_keeps_its_turn_and_asks_the_next_ones_soon()
 }
 
 #[test]
+fn what_is_damaged_waits_with_a_full_holder_that_answers_and_leaves_one_that_is_suspended_or_gone() {
+    let run = |change: &dyn Fn(&mut Net, Address)| {
+        let mut net = Net::new(30, 1, code(4, 12), &Config::default());
+        let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().collect();
+        let elected = coordinators(keccak(&[&[0]]), object(0), holders.iter().map(|(_, holder)| *holder));
+        let mut others = holders.into_iter().filter(|(_, holder)| !elected.contains(holder));
+        // Five others leave for good, so the object is due whatever becomes of the damaged one.
+        let (fragment, holder) = others.next().unwrap();
+        let gone: Vec<_> = others.take(5).map(|(_, holder)| holder).collect();
+        net.set(gone.iter().map(|holder| holder.0[0]), (false, 0));
+        gone.iter().for_each(|operator| net.tell_all(&Input::Gone { operator: *operator }));
+        net.failing.insert(holder);
+        net.tell_all(&Input::Damaged { object: object(0), fragment });
+        change(&mut net, holder);
+        net.run(60);
+        assert!(net.moves.iter().filter(|step| step.fragment != fragment).count() >= 5, "the others are mended: {:?}", net.moves);
+        net.moves.iter().any(|step| step.fragment == fragment)
+    };
+    let unfit = |suspended: &[Address], without_room: &[Address]| Input::Unfit {
+        operators: suspended.iter().copied().collect(),
+        without_room: without_room.iter().copied().collect(),
+    };
+    assert!(!run(&|_, _| {}), "it stays where it is");
+    assert!(!run(&|net, holder| net.tell_all(&unfit(&[], &[holder]))), "full by its own word");
+    assert!(!run(&|net, holder| net.full = BTreeSet::from([holder])), "full by its refusal");
+    assert!(run(&|net, holder| net.tell_all(&unfit(&[holder], &[holder]))), "suspended, full or not");
+    assert!(run(&|net, holder| {
+        net.set([holder.0[0]], (false, 0));
+        net.tell_all(&Input::Gone { operator: holder });
+    }));
+}
+
+#[test]
 fn a_refusal_doubles_the_rest_up_to_six_hours() {
     let config = Config::default();
     let (me, full) = (operator(0), operator(1));
