@@ -24,7 +24,7 @@ pub(super) struct Passed(VecDeque<(AssetId, Arc<Shard>)>);
 
 /// Bytes of the rows and of what holds them.
 fn bytes(shard: &Shard) -> u64 {
-    let rows = shard.documents().len().saturating_mul(mem::size_of::<Document>());
+    let rows = shard.documents().len().saturating_mul(size_of::<Document>());
     u64::try_from(shard::encoded_len(shard.documents()).saturating_add(rows)).unwrap_or(u64::MAX)
 }
 
