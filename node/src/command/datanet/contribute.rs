@@ -60,6 +60,7 @@ use super::{
     network::Network,
 };
 use crate::{
+    chain::Chained,
     datanet::{resolve, spread::Placed},
     output::table,
 };
@@ -158,13 +159,21 @@ struct Dry {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    run_on(context, None, args).await
+}
+
+/// Runs the command on a chain that is open already: an account's outbox is held from its first transaction to the end of the process, and nobody else in it opens another one.
+pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args) -> anyhow::Result<()> {
     let format = args.text.then_some(Format::Text);
     let columns = Columns { text: args.text_column.clone(), title: args.title_column.clone(), id: args.id_column.clone() };
     let inputs = Arc::new(Inputs::find(&args.files, format, columns, args.title.clone())?);
     // A file that is small is read to its end here: what is wrong with it is said before anything is opened.
     let mut cutter = Cutter::new(Arc::clone(&inputs), args.per_file);
     let first = tokio::task::block_in_place(|| cutter.piece())?;
-    let chain = context.chain().await?;
+    let chain = match chain {
+        Some(chain) => chain,
+        None => context.chain().await?,
+    };
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
     let licence: Licence = args.licence.as_deref().map_or_else(|| Ok(card.licence().clone()), str::parse)?;

@@ -12,7 +12,7 @@ use super::{
     Context, contribute,
     exported::{Found, Imported, import},
 };
-use crate::{datanet::resolve, output::table};
+use crate::{chain::Chained, datanet::resolve, output::table};
 
 /// Bring a folder that describes itself into a Datanet: an export, a Hugging Face dataset repository, or Croissant.
 #[derive(Debug, ClapArgs)]
@@ -88,15 +88,15 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         let printed = Dry { is_dry_run: true, described_by: by, card, files: rows };
         return context.output.result(&printed, || describe(&printed));
     }
-    let name = create(context, &card).await?;
+    let chain = context.chain().await?;
+    let name = create(context, &chain, &card).await?;
     let files = files.into_iter().map(|file| file.path).collect();
     let contribution = contribute::Args::of_files(name, files, columns, (args.drop_refused, args.redact), args.rent_epochs, args.bootstrap);
-    contribute::run(context, contribution).await
+    contribute::run_on(context, Some(chain), contribution).await
 }
 
 /// Registers the Datanet unless one of its name is; returns what it is resolved by.
-async fn create(context: &Context, card: &Card) -> anyhow::Result<String> {
-    let chain = context.chain().await?;
+async fn create(context: &Context, chain: &Chained, card: &Card) -> anyhow::Result<String> {
     let state = chain.state().await?;
     let name = card.name().as_str();
     let is_known = state.assets().any(|asset| crate::datanet::card_of(asset).is_ok_and(|known| known.name() == card.name()));
