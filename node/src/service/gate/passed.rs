@@ -5,7 +5,7 @@
 //! let in. What is not here, after a restart or because it was long ago, is read from the disk as before. Each is bound to its Datanet and found by the root that was derived from its
 //! rows. What the registry has erased meanwhile is not entered, since it counts as accepted no longer, and goes like the others. Pure.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use storage::datanet::{
     Document,
