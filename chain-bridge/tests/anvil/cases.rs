@@ -50,6 +50,14 @@ fn fragment() -> Vec<u8> {
     (0..5_000_u32).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect()
 }
 
+/// Waits until the chain has `more` blocks.
+async fn blocks(client: &ChainClient, more: u64) {
+    let wanted = client.heads().await.unwrap().latest.number + more;
+    while client.heads().await.unwrap().latest.number < wanted {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// What the node signs for now, and a case about a leaf of it.
 async fn question(node: &ChainClient, datanet: AssetId, part: u32) -> Question {
     let bytes = fragment();
@@ -75,6 +83,8 @@ async fn a_case_is_opened_and_answered_or_closed_with_a_slash_on_a_running_chain
     let follower = Follower::start(owner.clone(), world.devnet.deployment().block, Duration::from_millis(100));
     bond(node, 9).await;
     let datanet = contribute(owner).await;
+    // The contract reckons from blocks when the node signed, and a busy chain makes some in less than its time.
+    blocks(owner, 4).await;
 
     let asked = question(node, datanet, 3).await;
     let before = opener.balance(opener.address().unwrap()).await.unwrap();
@@ -102,10 +112,7 @@ async fn a_case_is_opened_and_answered_or_closed_with_a_slash_on_a_running_chain
             Err(error) => assert_eq!(error.contract_error(), Some("StillOpen"), "{error}"),
         }
         // The chain's next block, whose time may have come.
-        let block = owner.heads().await.unwrap().latest.number;
-        while owner.heads().await.unwrap().latest.number == block {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        blocks(owner, 1).await;
     };
     let of = node.address().unwrap();
     assert_eq!(owner.convicted_at(of).await.unwrap(), Some(closed.block.number));

@@ -1,5 +1,4 @@
-//! What audits do to nodes that lost what they hold: one whose disk has rotted fails, is asked on the chain, mends itself and answers; one that fails and stays silent loses stake; one
-//! that deleted everything and signs for nothing is late every day, and is given nothing new.
+//! What audits do to nodes that lost what they hold: one whose disk has rotted fails, is asked on the chain, mends itself and answers; one that fails and stays silent loses stake.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +8,8 @@ use std::{
 use harness::{Cluster, cluster::text};
 use serde_json::Value;
 
-use super::{Object, contribute_as, running, status, until};
+use super::{Object, running, status, until};
 use crate::storage::damage::rot;
-
-/// Contributions that go past a suspended node with room: five of six operators are drawn each time, so chance alone leaves it out of all of them once in 216 times.
-const PASSED_OVER: usize = 3;
 
 /// A bit of a fragment rots on two disks: both nodes fail their next audit. The first is asked on the chain and answers; the second is dead when it is asked, and falls.
 pub(super) async fn rot_is_found_mended_and_asked_for_on_the_chain(cluster: &mut Cluster, dying: &[usize], objects: &[Object]) {
@@ -150,55 +146,4 @@ async fn everything_is_intact(cluster: &Cluster) {
     })
     .await;
     cluster.say("no holder that answers has a damaged fragment");
-}
-
-/// A holder deletes everything and starts again: it answers, and signs for nothing. It is late in each epoch, suspended after two, and given nothing new though it has room.
-pub(super) async fn who_deletes_everything_is_suspended_and_given_nothing(cluster: &mut Cluster, objects: &[Object]) {
-    let number = running(cluster).into_iter().find(|number| *number > 0 && objects[0].holders.contains(number)).expect("some were left");
-    let account = cluster.nodes[number].account.to_string();
-    cluster.nodes[number].kill().await;
-    std::fs::remove_dir_all(cluster.nodes[number].folder.join("store")).expect("a node that stores has a store");
-    // Nor does it take back what others mend.
-    let mut reserve = 1 << 60;
-    cluster.nodes[number].configure(|config| std::mem::swap(&mut reserve, &mut config.keeping.store.disk_reserve_bytes));
-    cluster.start_node(number).await;
-    is_suspended(cluster, number, &account).await;
-    cluster.say(&format!("{number} deleted everything: it answers pings, shows nothing, and is suspended"));
-    // With room again, so that nothing but its suspension keeps fragments from it.
-    cluster.nodes[number].kill().await;
-    cluster.nodes[number].configure(|config| config.keeping.store.disk_reserve_bytes = reserve);
-    cluster.start_node(number).await;
-    let cluster: &Cluster = cluster;
-    until("room", || async {
-        let status = status(cluster, number).await.ok_or("the node does not answer")?;
-        if status["has_room"] == true { Ok(()) } else { Err(status["has_room"].to_string()) }
-    })
-    .await;
-    let mut passed_over = 0;
-    for subject in ["rain", "snow", "hail", "sleet", "mist", "frost"] {
-        let (object, printed) = contribute_as(cluster, 0, subject).await;
-        assert!(!object.holders.contains(&number), "{number} is suspended and was given a fragment of {subject}: {printed}");
-        // Those that a contributor hears have room, and that it leaves out for this alone. Until the word of its room is with all, it is not among them.
-        let suspended = printed["suspended"].as_array().expect("a list");
-        passed_over += usize::from(suspended.iter().any(|named| *named == account));
-        if passed_over == PASSED_OVER {
-            break;
-        }
-    }
-    assert_eq!(passed_over, PASSED_OVER, "nobody has heard that {number} has room");
-    cluster.say(&format!("in {passed_over} new contributions {number}, which has room, was given nothing"));
-}
-
-/// Waits until every other node that runs has suspended one.
-async fn is_suspended(cluster: &Cluster, number: usize, account: &str) {
-    let is_so = |node: &harness::cluster::Party| {
-        let says = |line: &str| ["outcome of an audit", account, "Late", "Suspended"].iter().all(|part| line.contains(part));
-        node.log_text().lines().any(says)
-    };
-    until("its suspension", || async {
-        let others: Vec<_> = running(cluster).into_iter().filter(|other| *other != number).collect();
-        let aware = others.iter().filter(|other| is_so(&cluster.nodes[**other])).count();
-        if aware == others.len() { Ok(()) } else { Err(format!("{aware} of {} know of it", others.len())) }
-    })
-    .await;
 }

@@ -207,10 +207,18 @@ pub(super) struct Imported {
     pub(super) by: &'static str,
 }
 
+/// A card under another name or licence; its policy stays.
+fn under(card: Card, name: Option<&str>, licence: Option<Licence>) -> anyhow::Result<Card> {
+    let name = name.map_or_else(|| Ok(card.name().clone()), str::parse)?;
+    let licence = licence.unwrap_or_else(|| card.licence().clone());
+    let renamed = Card::new(name, card.description().to_owned(), licence, card.languages().to_vec(), card.tags().to_vec())?;
+    Ok(renamed.with_policy(card.policy().clone())?.with_privacy(card.is_private()))
+}
+
 /// Reads what describes the folder: an export of ours, else Croissant, else a Hugging Face repository. Files are there, and are what is stated of them.
 pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>) -> anyhow::Result<Imported> {
     let has = |name: &str| folder.join(name).is_file();
-    if has(MANIFEST) && name.is_none() && licence.is_none() {
+    if has(MANIFEST) {
         let path = folder.join(MANIFEST);
         let manifest: Manifest = serde_json::from_slice(
             &read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", path.display()))?,
@@ -223,7 +231,7 @@ pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>
             is_stated(&place, Some(&file.sha256))?;
             files.push(Found { path: place, text_root: Some(file.text_root) });
         }
-        return Ok(Imported { card: manifest.card, columns: Columns::default(), files, by: MANIFEST });
+        return Ok(Imported { card: under(manifest.card, name, licence)?, columns: Columns::default(), files, by: MANIFEST });
     }
     let (described, by) = if has(CROISSANT) {
         let path = folder.join(CROISSANT);
@@ -364,6 +372,9 @@ mod tests {
             let imported = import(folder.path(), None, None).unwrap();
             assert_eq!((imported.card.clone(), imported.by, roots(&imported)), (card(), MANIFEST, expected.clone()), "{layout:?}");
             assert_eq!(imported.files.iter().map(|found| found.text_root.unwrap()).collect::<Vec<_>>(), expected);
+            // Another name changes nothing else, the policy least of all.
+            let renamed = import(folder.path(), Some("again"), None).unwrap();
+            assert_eq!((renamed.card.name().as_str(), renamed.card.policy(), renamed.by), ("again", card().policy(), MANIFEST));
             // As others would have it: without our manifest the rows and all of the card but its policy are there.
             fs::remove_file(folder.path().join(MANIFEST)).unwrap();
             let Ok(imported) = import(folder.path(), None, None) else {
