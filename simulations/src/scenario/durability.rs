@@ -3,7 +3,7 @@
 //! The production cores of placement and repair run in every operator ([`net`]), over real fragments of small objects that take as long to move as those of
 //! 64 MiB. Each question has a fresh network. Losses all at once: operators; a third of the subnets; the subnets that hold most of an object; a hosting centre with a third
 //! of all operators in one subnet; operators among which some are up to a hundred times slower. Cuts that heal: of two and a half days, and of more than three, after which both
-//! sides mend. Reads through the core of fetching ([`reads`]). Churn ([`churn`]), whose repair time is put into the closed form ([`model`]), which says how many
+//! sides mend. Reads through the core of fetching (`reads.rs`). Churn (`churn.rs`), whose repair time is put into the closed form ([`model`]), which says how many
 //! nines a year has; simulating a loss of 10^-20 is beyond anybody's patience.
 
 pub mod churn;

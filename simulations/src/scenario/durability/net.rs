@@ -1,7 +1,7 @@
 //! Many operators, each with the production repair core, and real fragments of small objects that stand for large ones.
 //!
 //! Time goes in steps. Presence, announcements and moves reach every operator on the same side of a cut at once; work takes as long as its bytes over the lines
-//! of those that read, send and take them ([`carry`]). A rebuild reads fragments where they are, verifies each against the manifest, computes with `erasure`, and puts; nothing is assumed to
+//! of those that read, send and take them (`carry`). A rebuild reads fragments where they are, verifies each against the manifest, computes with `erasure`, and puts; nothing is assumed to
 //! have worked.
 //!
 //! *What grows with the square of the operators.* What each knows of each other is the point of running the cores, 50 bytes a pair: 0.45 GB at 3,000. A death is told
