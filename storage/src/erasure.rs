@@ -52,7 +52,7 @@ pub struct Profile {
 
 /// A pair of numbers that is no profile of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{data} of {total} fragments is no profile: expected 3 of 5, 4 of 12, 10 of 30 or 16 of 48")]
+#[error("{data} of {total} fragments is no profile: expected 3 of 5, 3 of 9, 4 of 12, 10 of 30 or 16 of 48")]
 pub struct ProfileError {
     /// Fragments said to suffice.
     pub data: u8,
@@ -63,8 +63,19 @@ pub struct ProfileError {
 impl Profile {
     /// Five nodes on one machine; also what a young network starts with.
     pub const DEVNET: Self = Self { data: 3, total: 5 };
-    const ALL: [(usize, Self); 4] =
-        [(96, Self { data: 16, total: 48 }), (60, Self { data: 10, total: 30 }), (24, Self { data: 4, total: 12 }), (0, Self::DEVNET)];
+    /// 3/9 bears the loss of any third of twelve operators and leaves three that can take what is rebuilt; 4/12 would fill all twelve.
+    const ALL: [(usize, Self); 5] = [
+        (96, Self { data: 16, total: 48 }),
+        (60, Self { data: 10, total: 30 }),
+        (24, Self { data: 4, total: 12 }),
+        (12, Self { data: 3, total: 9 }),
+        (0, Self::DEVNET),
+    ];
+
+    /// Every profile, the widest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().map(|(_, profile)| profile)
+    }
 
     /// The profile of these numbers.
     ///

@@ -1,10 +1,12 @@
 //! Twelve nodes keep what they were given: four are killed and every document is still read, what was lost comes back to others while one more is
 //! killed, all who hold an object name the same holders, a disk that has rotted fails its audit and is mended, and who does not answer for what it signed loses stake.
 //!
-//! Twelve operators give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. Epochs of eight
+//! Operators whose networks nobody knows give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. In networks of their
+//! own ([`four`]) twelve give 3/9, and any four may go. Epochs of eight
 //! seconds stand for days, and patience is in seconds.
 
 mod audits;
+mod four;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +40,7 @@ async fn twelve_nodes_keep_their_objects_through_losses_and_rot() {
     let _alone = harness::alone().await;
     let mut cluster = Cluster::start_on(chain::devnet(), Setup { nodes: NODES, ..Setup::default() }, quick).await;
     cluster.run(&cluster.nodes[0], &["datanet", "create", "tides", "--licence", "CC0-1.0"]).await;
-    let objects: Vec<Object> = join_all([1, 2].map(|number| contribute(&cluster, number))).await;
+    let objects: Vec<Object> = join_all([1, 2].map(|number| contribute_on(&cluster, number, FRAGMENTS))).await;
     cluster.say("two contributions lie on five disks each");
 
     let dying = dying(&objects);
@@ -64,14 +66,14 @@ struct Object {
     holders: BTreeSet<usize>,
 }
 
-async fn contribute(cluster: &Cluster, number: usize) -> Object {
+async fn contribute_on(cluster: &Cluster, number: usize, fragments: usize) -> Object {
     let subject = ["", "tide", "wind"][number];
     let file = files::jsonl(&cluster.path(&format!("{subject}.jsonl")), &files::documents(subject, DOCUMENTS));
     let printed = cluster.run(&cluster.nodes[number], &["datanet", "contribute", "tides", text(&file)]).await;
     let id = printed["object"].as_str().expect("an object id").to_owned();
     let holders: BTreeSet<_> =
         printed["holders"].as_array().expect("holders").iter().map(|holder| place(cluster, &holder["account"])).collect();
-    assert_eq!(holders.len(), FRAGMENTS, "{printed}");
+    assert_eq!(holders.len(), fragments, "{printed}");
     Object { id, holders }
 }
 

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn any_choice_of_rows_of_the_code_can_be_inverted_and_gives_the_identity_back() {
-        for (data, total) in [(3, 5), (4, 12), (10, 30), (16, 48)] {
+        for (data, total) in [(3, 5), (3, 9), (4, 12), (10, 30), (16, 48)] {
             let code = Matrix::systematic(data, total);
             let identity =
                 Matrix { columns: data.into(), cells: (0..data).flat_map(|r| (0..data).map(move |c| u8::from(r == c))).collect() };

@@ -12,7 +12,7 @@ fn verified(encoded: &Encoded, indices: impl IntoIterator<Item = u8>) -> Vec<Ver
 
 #[test]
 fn the_table_of_profiles_follows_the_number_of_operators() {
-    let rows = [(0, 3, 5), (5, 3, 5), (23, 3, 5), (24, 4, 12), (59, 4, 12), (60, 10, 30), (95, 10, 30), (96, 16, 48), (10_000, 16, 48)];
+    let rows = [(0, 3, 5), (5, 3, 5), (11, 3, 5), (12, 3, 9), (23, 3, 9), (24, 4, 12), (59, 4, 12), (60, 10, 30), (95, 10, 30), (96, 16, 48), (10_000, 16, 48)];
     for (operators, data, total) in rows {
         let profile = Profile::for_operators(operators);
         assert_eq!((profile.data(), profile.total()), (data, total), "{operators} operators");
@@ -37,7 +37,7 @@ fn every_choice_of_three_of_five_gives_the_object_back() {
 
 #[test]
 fn the_larger_profiles_survive_the_loss_of_every_data_fragment() {
-    for operators in [24, 60, 96] {
+    for operators in [12, 24, 60, 96] {
         let profile = Profile::for_operators(operators);
         let object = bytes(10_007);
         let encoded = encode(&object, Hash32([7; 32]), profile).unwrap();
@@ -132,7 +132,7 @@ fn a_fragment_beyond_the_last_or_of_another_object_is_refused() {
 
 #[test]
 fn any_lost_fragment_comes_back_from_others_without_the_object() {
-    for operators in [0, 24, 60, 96] {
+    for operators in [0, 12, 24, 60, 96] {
         let profile = Profile::for_operators(operators);
         let encoded = encode(&bytes(5_003), Hash32::ZERO, profile).unwrap();
         for lost in 0..profile.total() {

@@ -207,6 +207,7 @@ mod tests {
         let none = BTreeSet::new();
         assert_eq!(profile(&sites(150, 75), &none), code(16, 48));
         assert_eq!(profile(&sites(150, 30), &none), code(10, 30), "60 places in 30 subnets");
+        assert_eq!(profile(&sites(12, 6), &none), code(3, 9), "any four of them may go");
         assert_eq!(profile(&sites(150, 1), &none), Profile::DEVNET, "one hosting centre is two places");
         assert_eq!(profile(&sites(60, 60), &BTreeSet::from(["DE".parse().unwrap()])), code(4, 12), "half of them are there");
     }

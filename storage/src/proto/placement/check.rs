@@ -20,7 +20,7 @@ use types::id::{Address, BlobId, Hash32};
 use super::{Region, Rules, Site, Subnet, TooFewOperators, place, rank};
 use crate::erasure::Profile;
 
-/// Operators that a placement may pass over: an eighth of the fragments, and one at least. 1 of 3/5 and of 4/12, 3 of 10/30, 6 of 16/48: with two nodes in a hundred starting,
+/// Operators that a placement may pass over: an eighth of the fragments, and one at least. 1 of 3/5, 3/9 and 4/12, 3 of 10/30, 6 of 16/48: with two nodes in a hundred starting,
 /// stopping or filling up in the seconds that an ad takes, two views of a hundred operators differ by two.
 pub const fn tolerance(profile: Profile) -> usize {
     let eighth = profile.total() as usize / 8;

@@ -2,7 +2,7 @@
 //!
 //! *Floor.* Repair waits until fewer than r fragments are left, then brings all n back: a decode reads k fragments whatever it rebuilds, so half of the
 //! redundancy at once, (n - k) / 2 fragments, costs k reads and as many writes, where one at a time would read k for each. r = k + (n - k) / 2:
-//! 32 of 16/48, 20 of 10/30, 8 of 4/12 and 4 of 3/5. For the three coded profiles that is 2 k, the rows of the durability table; with r
+//! 32 of 16/48, 20 of 10/30, 8 of 4/12, 6 of 3/9 and 4 of 3/5. For the four wide profiles that is 2 k, the rows of the durability table; with r
 //! lower, the k + (r - k) that stand between a late repair and a loss shrink, with r higher traffic per repaired fragment grows as k / (n - r).
 //! The devnet's 3/5 thus repairs only after a second loss, when it reads 3 and writes 2.
 //!
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn the_floor_is_half_of_the_redundancy() {
-        let floors = [(16, 48), (10, 30), (4, 12), (3, 5)].map(|(data, total)| floor(code(data, total)));
-        assert_eq!(floors, [32, 20, 8, 4]);
+        let floors = [(16, 48), (10, 30), (4, 12), (3, 9), (3, 5)].map(|(data, total)| floor(code(data, total)));
+        assert_eq!(floors, [32, 20, 8, 6, 4]);
     }
 
     #[test]

@@ -112,8 +112,8 @@ pub(super) fn same_object(
 }
 
 fn in_some_code(bytes: &[u8], accepted: &Accepted) -> anyhow::Result<Option<Encoded>> {
-    for (least, total) in [(3, 5), (4, 12), (10, 30), (16, 48)] {
-        let encoded = erasure::encode(bytes, accepted.text_root, Profile::new(least, total)?)?;
+    for profile in Profile::all() {
+        let encoded = erasure::encode(bytes, accepted.text_root, profile)?;
         if encoded.manifest.id() == accepted.object {
             return Ok(Some(encoded));
         }
