@@ -12,7 +12,19 @@ fn verified(encoded: &Encoded, indices: impl IntoIterator<Item = u8>) -> Vec<Ver
 
 #[test]
 fn the_table_of_profiles_follows_the_number_of_operators() {
-    let rows = [(0, 3, 5), (5, 3, 5), (11, 3, 5), (12, 3, 9), (23, 3, 9), (24, 4, 12), (59, 4, 12), (60, 10, 30), (95, 10, 30), (96, 16, 48), (10_000, 16, 48)];
+    let rows = [
+        (0, 3, 5),
+        (5, 3, 5),
+        (11, 3, 5),
+        (12, 3, 9),
+        (23, 3, 9),
+        (24, 4, 12),
+        (59, 4, 12),
+        (60, 10, 30),
+        (95, 10, 30),
+        (96, 16, 48),
+        (10_000, 16, 48),
+    ];
     for (operators, data, total) in rows {
         let profile = Profile::for_operators(operators);
         assert_eq!((profile.data(), profile.total()), (data, total), "{operators} operators");
