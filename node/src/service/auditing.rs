@@ -516,7 +516,7 @@ impl Auditing {
             Err(error) => return tracing::error!(error = format!("{error:#}"), "outcomes of audits are not kept"),
         };
         for outcome in &settled {
-            tracing::info!(node = %outcome.node, epoch = number(outcome.epoch), verdict = ?outcome.verdict, standing = ?outcome.standing, "outcome of an audit");
+            tracing::info!(node = %outcome.node, epoch = number(outcome.epoch), ended = ?outcome.ended, standing = ?outcome.standing, "outcome of an audit");
             if outcome.is_case
                 && let Err(error) = self.books().write_case(&self.data, outcome.node)
             {

@@ -1,7 +1,10 @@
 //! What is known of audits: commitments and verdicts of the last epochs in memory; verdicts and outcomes on the disk.
 //!
-//! Verdicts are kept by (epoch, node, auditor), those of this node too: they are what rent is paid on. Outcomes by (node, epoch), from which a node's standing is
+//! Verdicts are kept by (epoch, node, auditor), those of this node too: they are what rent is paid on. How epochs ended by (node, epoch), from which a node's standing is
 //! derived again. Verdicts of 1,000 nodes are 660 KB a day.
+//!
+//! A suspended node that was there in an epoch, committed to nothing and is named for nothing by this node's records was idle in it, unless two auditors agree on something else: one that
+//! knows better, or lies, cannot hold it back. Of others idle epochs are not written down, since nothing follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +12,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 use storage::{
     proto::{
-        audit::{Standing, auditor::PATIENCE, message::Told, roll_subnet, settle, standing::State},
+        audit::{
+            Standing,
+            auditor::PATIENCE,
+            message::Told,
+            roll_subnet, settle,
+            standing::{Ended, Lifting, State},
+        },
         placement::Site,
     },
     store::Records,
@@ -26,6 +35,8 @@ use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
 pub const EPOCHS_KEPT: usize = 16;
+/// Later epochs by which one is over, however short they are: while it is in memory, and as long after its audits as can be.
+const EPOCHS_LATER: u64 = EPOCHS_KEPT as u64 / 2;
 /// Letters of one audit: a nonce and an answer, and room for repeated ones.
 const LETTERS_MAX: usize = 8;
 /// Verdicts on one node that are kept before its auditors are known here.
@@ -40,7 +51,7 @@ const PRUNED_MAX: usize = 1 << 10;
 const NODES_MAX: usize = 1 << 14;
 /// Signed verdicts, by epoch, node and auditor.
 const VERDICTS: &str = "audit-verdicts";
-/// Codes of outcomes, by node and epoch.
+/// Codes of how epochs ended, by node and epoch.
 const OUTCOMES: &str = "audit-outcomes";
 /// Signed commitments of the chain's epochs, by epoch and node.
 const HEARD: &str = "audit-heard";
@@ -80,6 +91,8 @@ struct Epoch {
     beacon: Option<(Hash32, Instant, Roll)>,
     /// Those that are looked for though they committed to nothing.
     expected: BTreeSet<Address>,
+    /// Those that committed to nothing and are not looked for.
+    empty: BTreeSet<Address>,
     verdicts: BTreeMap<Address, BTreeMap<Address, Signed<AuditVerdict>>>,
     settled: BTreeSet<Address>,
     /// The nonce that this node was challenged with.
@@ -112,6 +125,17 @@ impl Epoch {
         let is_over = spoken >= drawn.len() || since.elapsed() > 3 * PATIENCE;
         (outcome != Verdict::Unknown || is_over).then_some(outcome)
     }
+
+    /// How the epoch ended for a node, once that is known; `latest` is the last epoch that has begun.
+    fn ended(&self, epoch: u64, node: Address, latest: u64) -> Option<Ended> {
+        let outcome = self.outcome(epoch, node);
+        if !self.empty.contains(&node) || outcome.is_some_and(|outcome| outcome != Verdict::Unknown) {
+            return outcome.map(Ended::from);
+        }
+        let (_, since, _) = self.beacon.as_ref()?;
+        let is_over = since.elapsed() > 3 * PATIENCE || latest.saturating_sub(epoch) >= EPOCHS_LATER;
+        is_over.then_some(Ended::Idle)
+    }
 }
 
 /// What an epoch's audits came to for one node.
@@ -121,8 +145,8 @@ pub struct Outcome {
     pub epoch: u64,
     /// The node.
     pub node: Address,
-    /// What two auditors agree on.
-    pub verdict: Verdict,
+    /// What two auditors agree on, or that there was nothing to audit.
+    pub ended: Ended,
     /// Where the node stands since.
     pub standing: State,
     /// Whether it became a slash case now.
@@ -214,6 +238,8 @@ impl Books {
         let seat = |node: &Address| Seat { node: *node, subnet: sites.get(node).map_or(0, roll_subnet) };
         epoch.beacon = Some((beacon, Instant::now(), Roll::new(epoch.commits.keys().map(seat).collect(), false)));
         epoch.expected = expected.iter().filter(|node| !epoch.commits.contains_key(node)).copied().collect();
+        let is_empty = |(node, commit): &(&Address, &Signed<AuditCommit>)| commit.document.ranges == 0 && !expected.contains(node);
+        epoch.empty = epoch.commits.iter().filter(is_empty).map(|(node, _)| *node).collect();
         let is_something = |node: &Address, commit: &Signed<AuditCommit>| commit.document.ranges > 0 || expected.contains(node);
         let committed = epoch.commits.iter().filter(|(node, commit)| is_something(node, commit));
         let committed = committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone())));
@@ -384,24 +410,29 @@ impl Books {
     pub(super) fn settle(&mut self) -> anyhow::Result<Vec<Outcome>> {
         let mut found = Vec::new();
         // By the chain's epochs nodes are paid; their standing follows from the network's own.
+        let latest = self.epochs.keys().copied().filter(|number| is_own(*number)).next_back().unwrap_or_default();
+        let standings = &self.standings;
+        let is_suspended = |node: &&Address| standings.get(node).is_some_and(|standing| standing.state() == State::Suspended);
         for (number, epoch) in self.epochs.iter_mut().filter(|(_, epoch)| !epoch.is_frozen()) {
-            let open: Vec<Address> = epoch.verdicts.keys().filter(|node| !epoch.settled.contains(node)).copied().collect();
+            let looked_at = epoch.verdicts.keys().chain(epoch.empty.iter().filter(is_suspended));
+            let open: BTreeSet<Address> = looked_at.filter(|node| !epoch.settled.contains(*node)).copied().collect();
             for node in open {
-                let Some(verdict) = epoch.outcome(*number, node) else { continue };
+                let Some(ended) = epoch.ended(*number, node, latest) else { continue };
                 let key = [node.0.as_slice(), &number.to_be_bytes()].concat();
-                let is_new = self.records.insert_new(OUTCOMES, &key, &[verdict.code()])?;
+                let counts = ended != Ended::Idle || is_suspended(&&node);
+                let is_new = counts && self.records.insert_new(OUTCOMES, &key, &[ended.code()])?;
                 epoch.settled.insert(node);
                 if is_new {
-                    found.push((*number, node, verdict));
+                    found.push((*number, node, ended));
                 }
             }
         }
-        let outcomes = found.into_iter().map(|(epoch, node, verdict)| {
+        let outcomes = found.into_iter().map(|(epoch, node, ended)| {
             let standing = self.standings.entry(node).or_default();
             let before = standing.state();
-            *standing = standing.after(verdict);
+            *standing = standing.after(ended);
             let is_case = standing.state() == State::SlashCase && before != State::SlashCase;
-            Outcome { epoch, node, verdict, standing: standing.state(), is_case }
+            Outcome { epoch, node, ended, standing: standing.state(), is_case }
         });
         Ok(outcomes.collect())
     }
@@ -416,16 +447,21 @@ impl Books {
         self.standings.get(&node).copied().unwrap_or_default().state()
     }
 
+    /// What lifts a node's suspension; nothing if it is not suspended.
+    pub fn lifting(&self, node: Address) -> Option<Lifting> {
+        self.standings.get(&node)?.lifting()
+    }
+
     /// Nodes that stand so.
     pub(super) fn nodes_at(&self, state: State) -> Vec<Address> {
         self.standings.iter().filter(|(_, standing)| standing.state() == state).map(|(node, _)| *node).collect()
     }
 
-    /// The last outcomes of a node, oldest first.
+    /// How the last epochs ended for a node, oldest first.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn outcomes(&self, node: Address, count: usize) -> anyhow::Result<Vec<(u64, Verdict)>> {
+    pub fn outcomes(&self, node: Address, count: usize) -> anyhow::Result<Vec<(u64, Ended)>> {
         let mut from = node.0.to_vec();
         let mut last = std::collections::VecDeque::new();
         loop {
@@ -467,12 +503,12 @@ impl Books {
         #[derive(Serialize)]
         struct Case {
             node: Address,
-            outcomes: Vec<(u64, Verdict)>,
+            outcomes: Vec<(u64, Ended)>,
             verdicts: Vec<Signed<AuditVerdict>>,
         }
         let outcomes = self.outcomes(node, OUTCOMES_MAX)?;
         let mut verdicts = Vec::new();
-        for (epoch, _) in outcomes.iter().filter(|(_, verdict)| *verdict == Verdict::Failed) {
+        for (epoch, _) in outcomes.iter().filter(|(_, ended)| *ended == Ended::Failed) {
             verdicts.extend(self.verdicts(*epoch, node)?);
         }
         let folder = data.path().join("evidence");
@@ -482,9 +518,9 @@ impl Books {
     }
 }
 
-fn read(value: &[u8]) -> anyhow::Result<Verdict> {
+fn read(value: &[u8]) -> anyhow::Result<Ended> {
     let code = value.first().context("an outcome without a code")?;
-    Verdict::ALL.get(usize::from(*code)).copied().with_context(|| format!("{code} is no outcome"))
+    Ended::of_code(*code).with_context(|| format!("{code} is no outcome"))
 }
 
 #[cfg(test)]
@@ -554,14 +590,14 @@ mod tests {
             assert!(books.settle().unwrap().is_empty(), "nor does a second word of his, nor a stranger");
             books.verdict(&seen(&auditors[1], node, epoch, Verdict::Failed)).unwrap();
             let standing = if epoch == 3 { State::Warned } else { State::Suspended };
-            assert_eq!(books.settle().unwrap(), [Outcome { epoch, node, verdict: Verdict::Failed, standing, is_case: false }]);
+            assert_eq!(books.settle().unwrap(), [Outcome { epoch, node, ended: Ended::Failed, standing, is_case: false }]);
             assert!(books.settle().unwrap().is_empty());
             assert_eq!(books.verdicts(epoch, node).unwrap().len(), 2);
         }
         drop(books);
         let books = open(folder.path());
         assert_eq!((books.standing(node), books.suspended()), (State::Suspended, BTreeSet::from([node])));
-        assert_eq!(books.outcomes(node, 1).unwrap(), [(4, Verdict::Failed)]);
+        assert_eq!(books.outcomes(node, 1).unwrap(), [(4, Ended::Failed)]);
         assert!(books.outcomes(Address([0; 20]), 9).unwrap().is_empty());
     }
 
@@ -586,6 +622,113 @@ mod tests {
             drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))),
             "who is not heard audits nobody"
         );
+    }
+
+    /// An own epoch in which account 1 committed to `ranges` ranges and nine others to one each; the accounts of its auditors if it is audited.
+    fn own_epoch(books: &mut Books, number: u64, ranges: u64, expected: &BTreeSet<Address>) -> Vec<Account> {
+        let (epoch, node) = (super::super::OWN | number, account(1).address());
+        for of in 1..=10 {
+            let mut document = commit(of, epoch).document;
+            document.ranges = if of == 1 { ranges } else { 1 };
+            books.commit(Signed::new(&account(of), &domains(), document)).unwrap();
+        }
+        let drawn = books.draw(epoch, BEACON, &BTreeMap::new(), expected);
+        assert_eq!(drawn.iter().any(|(of, ..)| *of == node), ranges > 0 || expected.contains(&node), "epoch {number}");
+        let auditors = books.auditors(epoch, node);
+        (1..=10).map(account).filter(|account| auditors.contains(&account.address())).collect()
+    }
+
+    /// What account 1's epochs up to now came to.
+    fn ended(books: &mut Books) -> Vec<(u64, Ended, State)> {
+        let settled = books.settle().unwrap();
+        assert!(settled.iter().all(|outcome| outcome.node == account(1).address()), "{settled:?}");
+        settled.into_iter().map(|outcome| (super::super::number(outcome.epoch), outcome.ended, outcome.standing)).collect()
+    }
+
+    fn fails(books: &mut Books, number: u64, auditors: &[Account]) {
+        for auditor in &auditors[..2] {
+            books.verdict(&seen(auditor, account(1).address(), super::super::OWN | number, Verdict::Failed)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_suspended_node_that_repair_has_emptied_lapses_and_the_first_failure_suspends_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        let (node, none) = (account(1).address(), BTreeSet::new());
+        for (number, standing) in [(1, State::Warned), (2, State::Suspended)] {
+            let auditors = own_epoch(&mut books, number, 1, &none);
+            fails(&mut books, number, &auditors);
+            assert_eq!(ended(&mut books), [(number, Ended::Failed, standing)]);
+        }
+        assert_eq!(books.suspended(), BTreeSet::from([node]));
+        // Repair has moved everything away: it commits to nothing, and nobody's records name it.
+        let mut idle = Vec::new();
+        for number in 3..=15 {
+            let auditors = own_epoch(&mut books, number, 0, &none);
+            if number == 5 {
+                books.verdict(&seen(&auditors[0], node, super::super::OWN | number, Verdict::Late)).unwrap();
+            }
+            idle.extend(ended(&mut books));
+        }
+        assert_eq!(
+            idle.iter().map(|(number, ..)| *number).collect::<Vec<_>>(),
+            (3..=7).collect::<Vec<_>>(),
+            "eight epochs later each is over"
+        );
+        // One in which it says that it holds nothing and records name it: it is looked for, and not idle.
+        own_epoch(&mut books, 16, 0, &BTreeSet::from([node]));
+        for number in 17..=24 {
+            books.begin(super::super::OWN | number);
+            idle.extend(ended(&mut books));
+        }
+        let expected: Vec<_> = (3..=15).map(|number| (number, Ended::Idle, State::Suspended)).collect();
+        assert_eq!(idle, expected, "one auditor alone does not hold it back");
+        let lifting = |books: &Books| books.lifting(node).map(|lifting| lifting.to_idle);
+        assert_eq!(lifting(&books), Some(1));
+        drop(books);
+        let mut books = open(folder.path());
+        assert_eq!((lifting(&books), books.suspended()), (Some(1), BTreeSet::from([node])), "the row is on the disk");
+
+        own_epoch(&mut books, 25, 0, &none);
+        for number in 26..=33 {
+            assert!(ended(&mut books).is_empty());
+            books.begin(super::super::OWN | number);
+        }
+        assert_eq!(ended(&mut books), [(25, Ended::Idle, State::Warned)]);
+        assert!(books.suspended().is_empty() && books.lifting(node).is_none(), "it is given fragments again");
+        // Nothing is written of who is not suspended.
+        own_epoch(&mut books, 34, 0, &none);
+        (35..=42).for_each(|number| books.begin(super::super::OWN | number));
+        assert!(ended(&mut books).is_empty());
+
+        let auditors = own_epoch(&mut books, 43, 1, &none);
+        fails(&mut books, 43, &auditors);
+        assert_eq!(ended(&mut books), [(43, Ended::Failed, State::Suspended)]);
+        drop(books);
+        let books = open(folder.path());
+        assert_eq!((books.standing(node), lifting(&books)), (State::Suspended, Some(14)));
+        let last = books.outcomes(node, 2).unwrap();
+        let last: Vec<_> = last.into_iter().map(|(epoch, ended)| (super::super::number(epoch), ended)).collect();
+        assert_eq!(last, [(25, Ended::Idle), (43, Ended::Failed)]);
+    }
+
+    #[test]
+    fn who_is_away_is_not_idle() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut books = open(folder.path());
+        for number in 1..=2 {
+            let auditors = own_epoch(&mut books, number, 1, &BTreeSet::new());
+            fails(&mut books, number, &auditors);
+            ended(&mut books);
+        }
+        for number in 3..=40 {
+            let epoch = super::super::OWN | number;
+            (2..=10).for_each(|of| books.commit(commit(of, epoch)).unwrap());
+            books.draw(epoch, BEACON, &BTreeMap::new(), &BTreeSet::new());
+            assert!(ended(&mut books).is_empty());
+        }
+        assert_eq!(books.standing(account(1).address()), State::Suspended);
     }
 
     #[test]
