@@ -200,7 +200,8 @@ mod tests {
     async fn what_is_on_its_way_out_is_not_signed_for() {
         let (object, folder, turn) = (object(), tempfile::tempdir().unwrap(), Mutex::new(()));
         let (store, id) = (kept(folder.path(), &object), object.manifest.id());
-        let promised = promise(&turn, &store.records(), EPOCH, async { Ok(lying(&store, &object)) }, sign);
+        let records = store.records();
+        let promised = promise(&turn, &records, EPOCH, async { Ok(lying(&store, &object)) }, sign);
         let (went, promised) = tokio::join!(let_go_at(&turn, &store, id, BLOCK, &[]), promised);
         assert_eq!((went, promised.unwrap().0.holdings.entries().len()), (true, 0));
     }
