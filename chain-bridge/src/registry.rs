@@ -15,7 +15,7 @@ pub mod state;
 
 use std::{collections::VecDeque, sync::Arc};
 
-pub use case::OpenCase;
+pub use case::{Closing, OpenCase};
 pub use erasure::Erasure;
 pub use event::{Event, Logged};
 pub use state::State;

@@ -22,7 +22,7 @@ use types::{
 use crate::data::read_bounded;
 
 /// Largest file read: an answer of 20 ranges in hex, and what is beside it.
-const FILE_MAX: u64 = 2 << 20;
+pub(crate) const FILE_MAX: u64 = 2 << 20;
 /// Most files looked at in a folder.
 const FILES_MAX: usize = 1_024;
 

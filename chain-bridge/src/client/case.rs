@@ -81,6 +81,13 @@ pub struct KeptCase {
     pub ended_at: Option<u64>,
 }
 
+impl KeptCase {
+    /// Whether a commitment signed in this block opens the case no more: it is open, or ended since.
+    pub fn covers(&self, signed_at: u64) -> bool {
+        self.opener != Address::ZERO && self.ended_at.is_none_or(|ended| signed_at <= ended)
+    }
+}
+
 impl ChainClient {
     /// Asks a node for a leaf of a fragment that it signed for, against the bond.
     ///
@@ -88,6 +95,14 @@ impl ChainClient {
     /// [`ChainError`].
     pub async fn open_case(&self, question: &Question) -> Result<Sent, ChainError> {
         self.write("open slash case", None, self.deployment().cases, &question.shown(), self.deployment().config.case_bond).await
+    }
+
+    /// The same, once under a key: asked for again it is sent under the same nonce, or found in its block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn open_case_once(&self, key: String, question: &Question) -> Result<Sent, ChainError> {
+        self.write("open slash case", Some(key), self.deployment().cases, &question.shown(), self.deployment().config.case_bond).await
     }
 
     /// Ends a case with the leaf asked for; anybody may, and is given half of what it cost, at most the bond.
@@ -128,5 +143,19 @@ impl ChainClient {
     pub async fn convicted_at(&self, node: Address) -> Result<Option<u64>, ChainError> {
         let block = self.read(self.deployment().cases, &AuditCase::convictedAtCall(convert::address(node))).await?;
         Ok(Some(block).filter(|block| *block != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_asked_for_again_only_by_what_was_signed_after_its_last_case_ended() {
+        let kept = |opener, ended_at| KeptCase { opener: Address([opener; 20]), deadline: 9, signed_at: 7, ended_at };
+        let covers = |kept: KeptCase| [10, 11, 12].map(|signed_at| kept.covers(signed_at));
+        assert_eq!(covers(kept(0, None)), [false; 3], "nobody ever asked");
+        assert_eq!(covers(kept(1, None)), [true; 3]);
+        assert_eq!(covers(kept(1, Some(11))), [true, true, false]);
     }
 }

@@ -34,6 +34,24 @@ pub struct OpenCase {
     pub opened: (u64, u32),
 }
 
+/// How a case may be closed, as `AuditCase.close` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Not yet: its node may answer until the deadline.
+    NotYet,
+    /// Its deadline has passed: the node is slashed.
+    Convicts,
+    /// At any time, and it takes nothing: its contribution was erased, or its node was convicted since it signed.
+    TakesNothing,
+}
+
+impl Closing {
+    /// Whether the chain lets it be closed.
+    pub const fn is_allowed(self) -> bool {
+        !matches!(self, Self::NotYet)
+    }
+}
+
 /// The books of cases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cases {
@@ -81,6 +99,16 @@ impl State {
         self.cases().filter(move |case| case.asked.node == node)
     }
 
+    /// How a case may be closed at a time, in seconds since 1970 by the sequencer.
+    pub fn closing(&self, case: &OpenCase, time: u64) -> Closing {
+        let Asked { node, datanet, contribution, .. } = case.asked;
+        let is_convicted = self.convicted_at(node).is_some_and(|convicted| convicted >= case.signed_at);
+        if is_convicted || self.erasure(datanet, u64::from(contribution)).is_some() {
+            return Closing::TakesNothing;
+        }
+        if time < case.deadline { Closing::NotYet } else { Closing::Convicts }
+    }
+
     /// The block in which a node was last convicted: what it signed up to there convicts it no more.
     pub fn convicted_at(&self, node: Address) -> Option<u64> {
         self.cases.convicted.get(&node).copied()
@@ -125,6 +153,25 @@ mod tests {
         // Asked again.
         state.apply(&at(14, one)).unwrap();
         assert_eq!(state.cases_of(node).count(), 1);
+    }
+
+    #[test]
+    fn a_case_is_closed_from_its_deadline_on_or_at_any_time_if_it_takes_nothing() {
+        let mut state = State::default();
+        let (node, (first, one), (second, two)) = (Address([1; 20]), opened(1, 0), opened(1, 1));
+        state.apply(&at(10, one)).unwrap();
+        state.apply(&at(10, two)).unwrap();
+        let closing = |state: &State, id, time| state.closing(state.case(id).unwrap(), time);
+        assert_eq!([98, 99, 100].map(|time| closing(&state, second, time)), [Closing::NotYet, Closing::Convicts, Closing::Convicts]);
+        assert!(!closing(&state, second, 98).is_allowed() && closing(&state, second, 99).is_allowed());
+        // Both were signed for in block 7, and the node falls for the first in block 12.
+        state.apply(&at(12, Event::CaseClosed { id: first, node, is_convicted: true })).unwrap();
+        assert_eq!([0, 98, 100].map(|time| closing(&state, second, time)), [Closing::TakesNothing; 3]);
+        assert!(closing(&state, second, 0).is_allowed());
+        let later = OpenCase { signed_at: 13, ..*state.case(second).unwrap() };
+        assert_eq!(state.closing(&later, 98), Closing::NotYet, "it signed again since");
+        let then = OpenCase { signed_at: 12, ..later };
+        assert_eq!(state.closing(&then, 98), Closing::TakesNothing, "in the block of the conviction");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use chain_bridge::{
     chain::error::ChainError,
     client::ChainClient,
     follow::Follower,
-    registry::event::Custody,
+    registry::{Closing, event::Custody},
 };
 use types::{
     amount::Amount,
@@ -105,7 +105,16 @@ async fn a_case_is_opened_and_answered_or_closed_with_a_slash_on_a_running_chain
     assert!(after.0 > before.0 - open(1).0 / 50, "{sent:?}");
 
     let silent = question(node, datanet, 4).await;
-    opener.open_case(&silent).await.unwrap();
+    let opened = opener.open_case_once("case".to_owned(), &silent).await.unwrap();
+    // Whoever does not know whether that was sent asks for it again: no second bond is attached, by the outbox and by the contract.
+    let again = opener.open_case_once("case".to_owned(), &silent).await.unwrap();
+    assert_eq!(again.transaction, opened.transaction);
+    assert!(opener.kept_case(silent.asked()).await.unwrap().covers(silent.commit.document.block));
+    let error = opener.open_case_once("other".to_owned(), &silent).await.unwrap_err();
+    assert_eq!(error.contract_error(), Some("KnownCase"), "{error}");
+    // Another leaf, of what it signed later and still before it falls.
+    let beside = question(node, datanet, 2).await;
+    opener.open_case(&beside).await.unwrap();
     let closed = loop {
         match owner.close_case(silent.asked()).await {
             Ok(closed) => break closed,
@@ -116,10 +125,15 @@ async fn a_case_is_opened_and_answered_or_closed_with_a_slash_on_a_running_chain
     };
     let of = node.address().unwrap();
     assert_eq!(owner.convicted_at(of).await.unwrap(), Some(closed.block.number));
+    // It fell for all that it had signed: the other case closes at any time, without a slash.
+    let seen = follower.wait_for(Duration::from_secs(30), |snapshot| snapshot.latest.convicted_at(of).is_some()).await.unwrap();
+    let open_case = *seen.latest.case(beside.asked().id()).unwrap();
+    assert_eq!(seen.latest.closing(&open_case, 0), Closing::TakesNothing);
+    owner.close_case(beside.asked()).await.unwrap();
     let error: ChainError = opener.open_case(&silent).await.unwrap_err();
     assert_eq!(error.contract_error(), Some("ConvictedSince"), "{error}");
 
-    let seen = follower.wait_for(Duration::from_secs(30), |snapshot| snapshot.latest.convicted_at(of).is_some()).await.unwrap();
+    let seen = follower.wait_for(Duration::from_secs(30), |snapshot| snapshot.latest.cases().count() == 0).await.unwrap();
     assert_eq!((seen.latest.cases().count(), seen.latest.operator(of).unwrap().active), (0, open(90)));
     follower.stop().await;
 }

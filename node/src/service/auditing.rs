@@ -22,7 +22,10 @@ mod learning;
 mod promises;
 mod roll;
 
-pub(in crate::service) use self::{holdings::forget_object, promises::bound};
+pub(in crate::service) use self::{
+    holdings::forget_object,
+    promises::{bound, let_go},
+};
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +33,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::ensure;
 use p2p::overlay::{Message, Verdict as Heard};
 use storage::proto::audit::{
     Pace,
@@ -218,15 +220,15 @@ impl Auditing {
         let (own, bytes) = match kept {
             Some((bytes, list)) => (Arc::new(Own::decode(&list)?), bytes),
             None => {
+                Own::read_new(&self.keeping).await?;
                 // Before the list: what is listed is held in this block.
                 let block = self.keeping.snapshots.borrow().tip.number;
-                let own = Arc::new(Own::list(&self.keeping).await?);
-                let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges(), block };
-                let signed = Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit);
-                let bytes = Told::Commit(signed).encode();
-                ensure!(records.get(COMMITS, &key)?.is_none(), "this node has committed to a list that is not on its disk any more");
-                records.put_all(&[(OWN_LISTS, &key, &own.encode()), (COMMITS, &key, &bytes)])?;
-                (own, bytes)
+                let sign = |own: &Own| {
+                    let commit = AuditCommit { node: me, epoch, holdings: own.holdings.root(), ranges: own.holdings.ranges(), block };
+                    Told::Commit(Signed::new(&self.keeping.account, &self.keeping.chain.domains(), commit)).encode()
+                };
+                let (own, bytes) = promises::promise(&self.keeping.turn, &records, epoch, Own::list(&self.keeping), sign).await?;
+                (Arc::new(own), bytes)
             }
         };
         let mut all = self.own();
@@ -516,7 +518,7 @@ impl Auditing {
             Err(error) => return tracing::error!(error = format!("{error:#}"), "outcomes of audits are not kept"),
         };
         for outcome in &settled {
-            tracing::info!(node = %outcome.node, epoch = number(outcome.epoch), verdict = ?outcome.verdict, standing = ?outcome.standing, "outcome of an audit");
+            tracing::info!(node = %outcome.node, epoch = number(outcome.epoch), ended = ?outcome.ended, standing = ?outcome.standing, "outcome of an audit");
             if outcome.is_case
                 && let Err(error) = self.books().write_case(&self.data, outcome.node)
             {
@@ -551,14 +553,6 @@ fn check(snapshots: Snapshots, domains: types::key::Domains) -> impl FnMut(&[u8]
             (true, true) => Heard::Accept,
         }
     }
-}
-
-/// Forgets the digests of a fragment that is kept here no more.
-///
-/// # Errors
-/// What the disk says.
-pub(super) fn forget(store: &storage::store::Store, object: types::id::BlobId, fragment: u8) -> anyhow::Result<()> {
-    holdings::forget_tops(store, object, fragment)
 }
 
 /// Whether an epoch is one of the network's own count, and not of the chain's.

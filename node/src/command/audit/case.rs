@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
     case::is_usable,
-    registry::{OpenCase, State},
+    registry::{Closing, OpenCase, State},
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub(super) enum Action {
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
     },
-    /// Close a case that nobody answered in time: the node is slashed, the bond goes back.
+    /// Close a case that nobody answered in time: the node is slashed, the bond goes back. One whose node was slashed since it signed, or whose contribution was erased, closes at any time and takes nothing.
     Close {
         /// The case.
         id: Hash32,
@@ -110,12 +110,14 @@ struct CaseRow {
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<u64>,
-    /// Whether the deadline has passed, so that anybody may close it.
+    /// Whether anybody may close it: its deadline has passed, or it takes nothing.
     is_over: bool,
+    /// Whether closing it takes no stake: its contribution was erased, or its node was slashed since it signed.
+    takes_nothing: bool,
 }
 
 impl CaseRow {
-    fn of(case: &OpenCase, now: u64) -> Self {
+    fn of(case: &OpenCase, closing: Closing) -> Self {
         let OpenCase { id, asked, opener, object, fragment, deadline, .. } = *case;
         Self {
             id,
@@ -127,7 +129,8 @@ impl CaseRow {
             contribution: asked.contribution,
             opener: Some(opener),
             deadline: Some(deadline),
-            is_over: now > deadline,
+            is_over: closing.is_allowed(),
+            takes_nothing: closing == Closing::TakesNothing,
         }
     }
 }
@@ -189,6 +192,7 @@ async fn open(context: &Context, path: &Path, part: Option<u32>) -> anyhow::Resu
             opener: client.address(),
             deadline: None,
             is_over: false,
+            takes_nothing: false,
         },
         bond_wei: Some(bond),
         stake: None,
@@ -205,7 +209,7 @@ async fn list(context: &Context, node: Option<Address>) -> anyhow::Result<()> {
     let chain = context.chain_reader().await?;
     let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
     let of = |case: &&OpenCase| node.is_none_or(|node| case.asked.node == node);
-    let rows: Vec<_> = state.cases().filter(of).map(|case| CaseRow::of(case, now)).collect();
+    let rows: Vec<_> = state.cases().filter(of).map(|case| CaseRow::of(case, state.closing(case, now))).collect();
     context.output.result(&rows, || describe_all(&rows, now))
 }
 
@@ -225,7 +229,7 @@ async fn answer(context: &Context, id: Hash32, bootstrap: &[String]) -> anyhow::
     };
     network.leave().await;
     let answer = case.asked.answer(found?.bytes())?;
-    let mut printed = Printed { case: CaseRow::of(case, now), bond_wei: None, stake: None, transactions: Vec::new() };
+    let mut printed = Printed { case: CaseRow::of(case, state.closing(case, now)), bond_wei: None, stake: None, transactions: Vec::new() };
     let sent = chain.client.unless_rehearsed(chain.client.answer_case(&answer).await)?;
     printed.transactions.extend(sent.iter().map(|sent| Transaction::new("answer a slash case", sent)));
     context.output.result(&printed, || describe(&printed))
@@ -270,10 +274,10 @@ async fn close(context: &Context, id: Hash32) -> anyhow::Result<()> {
     let chain = context.chain().await?;
     let (state, now) = (chain.state().await?, chain.head().await?.timestamp);
     let case = *find(&state, id)?;
-    let is_erased = state.live_contributions(case.asked.datanet).all(|accepted| accepted.number != u64::from(case.asked.contribution));
-    ensure!(is_erased || now > case.deadline, "the node may answer case {id} until {}: close it then", when(case.deadline, now));
+    let closing = state.closing(&case, now);
+    ensure!(closing.is_allowed(), "the node may answer case {id} until {}: close it then", when(case.deadline, now));
     let before = slashable(&state, case.asked.node);
-    let mut printed = Printed { case: CaseRow::of(&case, now), bond_wei: None, stake: None, transactions: Vec::new() };
+    let mut printed = Printed { case: CaseRow::of(&case, closing), bond_wei: None, stake: None, transactions: Vec::new() };
     if let Some(sent) = chain.client.unless_rehearsed(chain.client.close_case(case.asked).await)? {
         let after = slashable(&*chain.state().await?, case.asked.node);
         printed.stake = Some(Stake { before_wei: before, after_wei: after });
@@ -307,7 +311,11 @@ fn describe_all(rows: &[CaseRow], now: u64) -> String {
     }
     let line = |row: &CaseRow| {
         let deadline = row.deadline.map_or_else(String::new, |deadline| when(deadline, now));
-        let stands = if row.is_over { "may be closed" } else { "may be answered" };
+        let stands = match (row.is_over, row.takes_nothing) {
+            (_, true) => "may be closed, takes nothing",
+            (true, false) => "may be closed",
+            (false, false) => "may be answered",
+        };
         vec![
             row.id.to_string(),
             row.node.to_string(),
@@ -338,6 +346,7 @@ mod tests {
             opener: Some(Address([7; 20])),
             deadline: Some(1_000),
             is_over,
+            takes_nothing: false,
         }
     }
 
@@ -352,7 +361,9 @@ mod tests {
         let closed = describe(&Printed { bond_wei: None, stake: Some(stake), ..open });
         assert!(closed.contains("stake     20 OPEN before, 18 OPEN now") && !closed.contains("bond"), "{closed}");
         let list = describe_all(&[row(false), row(true)], 900);
-        assert!(list.contains("may be answered") && list.contains("may be closed"), "{list}");
+        assert!(list.contains("may be answered") && list.contains("may be closed") && !list.contains("takes nothing"), "{list}");
+        let convicted = describe_all(&[CaseRow { takes_nothing: true, ..row(true) }], 900);
+        assert!(convicted.contains("may be closed, takes nothing"), "{convicted}");
         assert_eq!(describe_all(&[], 0), "no case is open");
     }
 }

@@ -1,6 +1,7 @@
 //! `tributary storage status`: each object with a picture of its fragments, the node's room, and its audits.
 
 use clap::Args as ClapArgs;
+use storage::proto::audit::standing::Lifting;
 use types::id::BlobId;
 
 use super::{Context, ObjectRow, Report, picture, report};
@@ -35,7 +36,7 @@ fn describe(report: &Report) -> String {
         report.node,
         report.epoch,
         room(report),
-        report.standing,
+        standing(report),
         audits(report),
         report.roll,
         paced(report.pace),
@@ -66,6 +67,15 @@ fn room(report: &Report) -> String {
         text.push_str("\n          no new fragments are taken: raise [keeping.store] capacity_bytes, or make room on the disk; below [keeping] room_bytes of free ones it takes none");
     }
     text
+}
+
+/// Where the node stands, and what lifts a suspension.
+fn standing(report: &Report) -> String {
+    let Some(Lifting { to_pass, to_idle }) = report.lifting else { return report.standing.clone() };
+    format!(
+        "{}: no rent and no new fragments until it passes {to_pass} more audits without one late or failed, or is there and holds nothing for {to_idle} more epochs in a row",
+        report.standing
+    )
 }
 
 fn audits(report: &Report) -> String {
@@ -143,11 +153,8 @@ fn line(row: &ObjectRow, report: &Report) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use storage::proto::audit::Pace;
-    use types::{
-        audit::Verdict,
-        id::{Address, NodeId},
-    };
+    use storage::proto::audit::{Pace, standing::Ended};
+    use types::id::{Address, NodeId};
 
     use super::*;
     use crate::service::{
@@ -187,9 +194,10 @@ mod tests {
             disk_reserve_bytes: 70,
             has_room: true,
             standing: "warned".to_owned(),
+            lifting: None,
             audits: vec![
-                AuditRow { epoch: 10, outcome: Verdict::Passed, verdicts: 3 },
-                AuditRow { epoch: 11, outcome: Verdict::Failed, verdicts: 2 },
+                AuditRow { epoch: 10, outcome: Ended::Passed, verdicts: 3 },
+                AuditRow { epoch: 11, outcome: Ended::Failed, verdicts: 2 },
             ],
             roll: "not on the roll".to_owned(),
             pace: Some(PaceRow::of(Granted { pace: Pace::LEAST, is_measured: true })),
@@ -235,6 +243,14 @@ mod tests {
         assert_eq!(upkept(&off, 0), "the store is not read for rot ([keeping] scrub_bytes_per_s = 0)");
         let ended = upkeep::Scrub { days: 14, last_round_s: Some(1_000), ..upkeep::Scrub::default() };
         assert!(upkept(&upkeep::Report { scrub: ended, ..off }, 8_300).contains("ended 2 h ago"));
+        let suspended = describe(&Report {
+            standing: "suspended".to_owned(),
+            lifting: Some(Lifting { to_pass: 7, to_idle: 9 }),
+            audits: vec![AuditRow { epoch: 12, outcome: Ended::Idle, verdicts: 0 }],
+            ..example()
+        });
+        let told = "standing  suspended: no rent and no new fragments until it passes 7 more audits without one late or failed, or is there and holds nothing for 9 more epochs in a row\n";
+        assert!(suspended.contains(told) && suspended.contains("epoch 12 idle"), "{suspended}");
         let idle = Report { objects: vec![], audits: vec![], ..example() };
         assert!(describe(&idle).contains("none yet") && describe(&idle).contains("no fragments are held"));
         assert!(describe(&Report { is_storing: false, ..idle }).contains("storage = true"));

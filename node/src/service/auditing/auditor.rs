@@ -115,7 +115,7 @@ pub(super) async fn audit(auditing: &Arc<Auditing>, mut of: Assignment, mut mail
     let mut line = Line { auditing, of: &of, storer, core, objects, started, is_trouble, failed: None };
     let verdict = line.run(&mut mail).await;
     if let (Verdict::Failed, Some((nonce, answer))) = (verdict.verdict, &line.failed)
-        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer, listed.as_ref())
+        && let Err(error) = keep_evidence(auditing, &of, &verdict, *nonce, answer, listed.as_ref()).await
     {
         tracing::error!(%node, epoch, error = format!("{error:#}"), "the answer of a failed audit is not kept");
     }

@@ -1,7 +1,10 @@
 //! What is known of audits: commitments and verdicts of the last epochs in memory; verdicts and outcomes on the disk.
 //!
-//! Verdicts are kept by (epoch, node, auditor), those of this node too: they are what rent is paid on. Outcomes by (node, epoch), from which a node's standing is
+//! Verdicts are kept by (epoch, node, auditor), those of this node too: they are what rent is paid on. How epochs ended by (node, epoch), from which a node's standing is
 //! derived again. Verdicts of 1,000 nodes are 660 KB a day.
+//!
+//! A suspended node that was there in an epoch, committed to nothing and is named for nothing by this node's records was idle in it, unless two auditors agree on something else: one that
+//! knows better, or lies, cannot hold it back. Of others idle epochs are not written down, since nothing follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +12,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 use storage::{
     proto::{
-        audit::{Standing, auditor::PATIENCE, message::Told, roll_subnet, settle, standing::State},
+        audit::{
+            Standing,
+            auditor::PATIENCE,
+            message::Told,
+            roll_subnet, settle,
+            standing::{Ended, Lifting, State},
+        },
         placement::Site,
     },
     store::Records,
@@ -26,6 +35,8 @@ use crate::data::{DataDir, write_atomic};
 
 /// Epochs in memory: short ones of a test overlap for as long as an auditor is patient.
 pub const EPOCHS_KEPT: usize = 16;
+/// Later epochs by which one is over, however short they are: while it is in memory, and as long after its audits as can be.
+const EPOCHS_LATER: u64 = EPOCHS_KEPT as u64 / 2;
 /// Letters of one audit: a nonce and an answer, and room for repeated ones.
 const LETTERS_MAX: usize = 8;
 /// Verdicts on one node that are kept before its auditors are known here.
@@ -40,7 +51,7 @@ const PRUNED_MAX: usize = 1 << 10;
 const NODES_MAX: usize = 1 << 14;
 /// Signed verdicts, by epoch, node and auditor.
 const VERDICTS: &str = "audit-verdicts";
-/// Codes of outcomes, by node and epoch.
+/// Codes of how epochs ended, by node and epoch.
 const OUTCOMES: &str = "audit-outcomes";
 /// Signed commitments of the chain's epochs, by epoch and node.
 const HEARD: &str = "audit-heard";
@@ -80,6 +91,8 @@ struct Epoch {
     beacon: Option<(Hash32, Instant, Roll)>,
     /// Those that are looked for though they committed to nothing.
     expected: BTreeSet<Address>,
+    /// Those that committed to nothing and are not looked for.
+    empty: BTreeSet<Address>,
     verdicts: BTreeMap<Address, BTreeMap<Address, Signed<AuditVerdict>>>,
     settled: BTreeSet<Address>,
     /// The nonce that this node was challenged with.
@@ -112,6 +125,17 @@ impl Epoch {
         let is_over = spoken >= drawn.len() || since.elapsed() > 3 * PATIENCE;
         (outcome != Verdict::Unknown || is_over).then_some(outcome)
     }
+
+    /// How the epoch ended for a node, once that is known; `latest` is the last epoch that has begun.
+    fn ended(&self, epoch: u64, node: Address, latest: u64) -> Option<Ended> {
+        let outcome = self.outcome(epoch, node);
+        if !self.empty.contains(&node) || outcome.is_some_and(|outcome| outcome != Verdict::Unknown) {
+            return outcome.map(Ended::from);
+        }
+        let (_, since, _) = self.beacon.as_ref()?;
+        let is_over = since.elapsed() > 3 * PATIENCE || latest.saturating_sub(epoch) >= EPOCHS_LATER;
+        is_over.then_some(Ended::Idle)
+    }
 }
 
 /// What an epoch's audits came to for one node.
@@ -121,8 +145,8 @@ pub struct Outcome {
     pub epoch: u64,
     /// The node.
     pub node: Address,
-    /// What two auditors agree on.
-    pub verdict: Verdict,
+    /// What two auditors agree on, or that there was nothing to audit.
+    pub ended: Ended,
     /// Where the node stands since.
     pub standing: State,
     /// Whether it became a slash case now.
@@ -214,6 +238,8 @@ impl Books {
         let seat = |node: &Address| Seat { node: *node, subnet: sites.get(node).map_or(0, roll_subnet) };
         epoch.beacon = Some((beacon, Instant::now(), Roll::new(epoch.commits.keys().map(seat).collect(), false)));
         epoch.expected = expected.iter().filter(|node| !epoch.commits.contains_key(node)).copied().collect();
+        let is_empty = |(node, commit): &(&Address, &Signed<AuditCommit>)| commit.document.ranges == 0 && !expected.contains(node);
+        epoch.empty = epoch.commits.iter().filter(is_empty).map(|(node, _)| *node).collect();
         let is_something = |node: &Address, commit: &Signed<AuditCommit>| commit.document.ranges > 0 || expected.contains(node);
         let committed = epoch.commits.iter().filter(|(node, commit)| is_something(node, commit));
         let committed = committed.map(|(node, commit)| (*node, epoch.auditors(*node), Some(commit.clone())));
@@ -384,24 +410,29 @@ impl Books {
     pub(super) fn settle(&mut self) -> anyhow::Result<Vec<Outcome>> {
         let mut found = Vec::new();
         // By the chain's epochs nodes are paid; their standing follows from the network's own.
+        let latest = self.epochs.keys().copied().rfind(|number| is_own(*number)).unwrap_or_default();
+        let standings = &self.standings;
+        let is_suspended = |node: &&Address| standings.get(node).is_some_and(|standing| standing.state() == State::Suspended);
         for (number, epoch) in self.epochs.iter_mut().filter(|(_, epoch)| !epoch.is_frozen()) {
-            let open: Vec<Address> = epoch.verdicts.keys().filter(|node| !epoch.settled.contains(node)).copied().collect();
+            let looked_at = epoch.verdicts.keys().chain(epoch.empty.iter().filter(is_suspended));
+            let open: BTreeSet<Address> = looked_at.filter(|node| !epoch.settled.contains(*node)).copied().collect();
             for node in open {
-                let Some(verdict) = epoch.outcome(*number, node) else { continue };
+                let Some(ended) = epoch.ended(*number, node, latest) else { continue };
                 let key = [node.0.as_slice(), &number.to_be_bytes()].concat();
-                let is_new = self.records.insert_new(OUTCOMES, &key, &[verdict.code()])?;
+                let counts = ended != Ended::Idle || is_suspended(&&node);
+                let is_new = counts && self.records.insert_new(OUTCOMES, &key, &[ended.code()])?;
                 epoch.settled.insert(node);
                 if is_new {
-                    found.push((*number, node, verdict));
+                    found.push((*number, node, ended));
                 }
             }
         }
-        let outcomes = found.into_iter().map(|(epoch, node, verdict)| {
+        let outcomes = found.into_iter().map(|(epoch, node, ended)| {
             let standing = self.standings.entry(node).or_default();
             let before = standing.state();
-            *standing = standing.after(verdict);
+            *standing = standing.after(ended);
             let is_case = standing.state() == State::SlashCase && before != State::SlashCase;
-            Outcome { epoch, node, verdict, standing: standing.state(), is_case }
+            Outcome { epoch, node, ended, standing: standing.state(), is_case }
         });
         Ok(outcomes.collect())
     }
@@ -416,16 +447,21 @@ impl Books {
         self.standings.get(&node).copied().unwrap_or_default().state()
     }
 
+    /// What lifts a node's suspension; nothing if it is not suspended.
+    pub fn lifting(&self, node: Address) -> Option<Lifting> {
+        self.standings.get(&node)?.lifting()
+    }
+
     /// Nodes that stand so.
     pub(super) fn nodes_at(&self, state: State) -> Vec<Address> {
         self.standings.iter().filter(|(_, standing)| standing.state() == state).map(|(node, _)| *node).collect()
     }
 
-    /// The last outcomes of a node, oldest first.
+    /// How the last epochs ended for a node, oldest first.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn outcomes(&self, node: Address, count: usize) -> anyhow::Result<Vec<(u64, Verdict)>> {
+    pub fn outcomes(&self, node: Address, count: usize) -> anyhow::Result<Vec<(u64, Ended)>> {
         let mut from = node.0.to_vec();
         let mut last = std::collections::VecDeque::new();
         loop {
@@ -467,12 +503,12 @@ impl Books {
         #[derive(Serialize)]
         struct Case {
             node: Address,
-            outcomes: Vec<(u64, Verdict)>,
+            outcomes: Vec<(u64, Ended)>,
             verdicts: Vec<Signed<AuditVerdict>>,
         }
         let outcomes = self.outcomes(node, OUTCOMES_MAX)?;
         let mut verdicts = Vec::new();
-        for (epoch, _) in outcomes.iter().filter(|(_, verdict)| *verdict == Verdict::Failed) {
+        for (epoch, _) in outcomes.iter().filter(|(_, ended)| *ended == Ended::Failed) {
             verdicts.extend(self.verdicts(*epoch, node)?);
         }
         let folder = data.path().join("evidence");
@@ -482,204 +518,10 @@ impl Books {
     }
 }
 
-fn read(value: &[u8]) -> anyhow::Result<Verdict> {
+fn read(value: &[u8]) -> anyhow::Result<Ended> {
     let code = value.first().context("an outcome without a code")?;
-    Verdict::ALL.get(usize::from(*code)).copied().with_context(|| format!("{code} is no outcome"))
+    Ended::of_code(*code).with_context(|| format!("{code} is no outcome"))
 }
 
 #[cfg(test)]
-mod tests {
-    use storage::store::{Config, Store};
-    use types::key::{Account, Domains};
-
-    use super::*;
-
-    const BEACON: Hash32 = Hash32([1; 32]);
-
-    fn domains() -> Domains {
-        Domains { chain_id: 1, escrow: Address([1; 20]), registry: Address([2; 20]), settlement: Address([3; 20]), stake: Address([4; 20]) }
-    }
-
-    fn account(number: u8) -> Account {
-        Account::from_bytes(&[number; 32]).unwrap()
-    }
-
-    fn commit(number: u8, epoch: u64) -> Signed<AuditCommit> {
-        let account = account(number);
-        let document = AuditCommit { node: account.address(), epoch, holdings: Hash32([number; 32]), ranges: 1, block: 1 };
-        Signed::new(&account, &domains(), document)
-    }
-
-    fn seen(auditor: &Account, node: Address, epoch: u64, verdict: Verdict) -> Signed<AuditVerdict> {
-        let document = AuditVerdict {
-            auditor: auditor.address(),
-            node,
-            epoch,
-            holdings: Hash32([9; 32]),
-            nonce: Hash32([8; 32]),
-            verdict,
-            right: 0,
-            digest: Hash32::ZERO,
-            round_trip_us: 1,
-            elapsed_us: 1,
-        };
-        Signed::new(auditor, &domains(), document)
-    }
-
-    /// Ten nodes that committed in `epoch`, and the accounts of the first one's auditors.
-    fn drawn(books: &mut Books, epoch: u64) -> Vec<Account> {
-        (1..=10).for_each(|number| books.commit(commit(number, epoch)).unwrap());
-        let drawn = books.draw(epoch, BEACON, &BTreeMap::new(), &BTreeSet::from([Address([77; 20])]));
-        assert_eq!(drawn.len(), 11, "everyone who committed, and one who is missed");
-        let auditors = books.auditors(epoch, account(1).address());
-        (1..=10).map(account).filter(|account| auditors.contains(&account.address())).collect()
-    }
-
-    fn open(folder: &std::path::Path) -> Books {
-        Books::open(Store::open(folder, Config::default()).unwrap().records()).unwrap()
-    }
-
-    #[test]
-    fn two_equal_verdicts_settle_an_epoch_once_and_standing_survives_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut books = open(folder.path());
-        let node = account(1).address();
-        for epoch in 3..5 {
-            let auditors = drawn(&mut books, epoch);
-            books.verdict(&seen(&auditors[0], node, epoch, Verdict::Failed)).unwrap();
-            assert!(books.settle().unwrap().is_empty(), "one auditor alone decides nothing");
-            books.verdict(&seen(&auditors[0], node, epoch, Verdict::Passed)).unwrap();
-            let stranger = (1..=10).map(account).find(|other| auditors.iter().all(|one| one.address() != other.address())).unwrap();
-            books.verdict(&seen(&stranger, node, epoch, Verdict::Failed)).unwrap();
-            assert!(books.settle().unwrap().is_empty(), "nor does a second word of his, nor a stranger");
-            books.verdict(&seen(&auditors[1], node, epoch, Verdict::Failed)).unwrap();
-            let standing = if epoch == 3 { State::Warned } else { State::Suspended };
-            assert_eq!(books.settle().unwrap(), [Outcome { epoch, node, verdict: Verdict::Failed, standing, is_case: false }]);
-            assert!(books.settle().unwrap().is_empty());
-            assert_eq!(books.verdicts(epoch, node).unwrap().len(), 2);
-        }
-        drop(books);
-        let books = open(folder.path());
-        assert_eq!((books.standing(node), books.suspended()), (State::Suspended, BTreeSet::from([node])));
-        assert_eq!(books.outcomes(node, 1).unwrap(), [(4, Verdict::Failed)]);
-        assert!(books.outcomes(Address([0; 20]), 9).unwrap().is_empty());
-    }
-
-    #[test]
-    fn who_is_to_hold_something_is_drawn_whether_it_commits_to_nothing_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut books = open(folder.path());
-        (1..=8).for_each(|number| books.commit(commit(number, 3)).unwrap());
-        for number in [9, 10] {
-            let mut empty = commit(number, 3);
-            empty.document.ranges = 0;
-            books.commit(Signed::new(&account(number), &domains(), empty.document)).unwrap();
-        }
-        // 9 says that it holds nothing, and others' records say the same; 10 is to hold something, as 77 is, who was not heard at all.
-        let expected = BTreeSet::from([account(1).address(), account(10).address(), Address([77; 20])]);
-        let drawn = books.draw(3, BEACON, &BTreeMap::new(), &expected);
-        let shown: BTreeMap<Address, Option<u64>> =
-            drawn.iter().map(|(node, _, commit)| (*node, commit.as_ref().map(|commit| commit.document.ranges))).collect();
-        let committed = (1..=8).map(|number| (account(number).address(), Some(1)));
-        assert_eq!(shown, committed.chain([(account(10).address(), Some(0)), (Address([77; 20]), None)]).collect::<BTreeMap<_, _>>());
-        assert!(
-            drawn.iter().all(|(_, auditors, _)| auditors.len() == 3 && !auditors.contains(&Address([77; 20]))),
-            "who is not heard audits nobody"
-        );
-    }
-
-    #[test]
-    fn a_suspended_node_is_not_audited_for_rent_and_no_passed_is_signed_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut books = open(folder.path());
-        let node = account(1).address();
-        let seats: Vec<Seat> = (1..=10).map(|number| Seat { node: account(number).address(), subnet: 0 }).collect();
-        let paid = |books: &mut Books, number: u64| {
-            (1..=10).for_each(|of| books.commit(commit(of, number)).unwrap());
-            let drawn = books.draw_from(number, BEACON, seats.clone());
-            (drawn.len(), drawn.iter().any(|(of, ..)| *of == node), books.is_paid(node, Verdict::Passed))
-        };
-        assert_eq!(paid(&mut books, 1), (10, true, true));
-        for (epoch, rent) in [(3, (10, true, true)), (4, (9, false, false))] {
-            let auditors = drawn(&mut books, super::super::OWN | epoch);
-            auditors[..2]
-                .iter()
-                .for_each(|auditor| books.verdict(&seen(auditor, node, super::super::OWN | epoch, Verdict::Failed)).unwrap());
-            books.settle().unwrap();
-            assert_eq!(paid(&mut books, epoch), rent, "after {} failed epochs", epoch - 2);
-        }
-        drop(books);
-        let mut books = open(folder.path());
-        assert_eq!(paid(&mut books, 5), (9, false, false), "nor after a restart");
-        assert!(!books.is_paid(account(2).address(), Verdict::Late) && books.is_paid(account(2).address(), Verdict::Passed));
-    }
-
-    #[test]
-    fn an_epoch_of_the_chain_goes_on_after_a_restart_where_it_stood() {
-        let (folder, number) = (tempfile::tempdir().unwrap(), 3);
-        let node = account(1).address();
-        let seats: Vec<Seat> = (1..=10).map(|number| Seat { node: account(number).address(), subnet: 0 }).collect();
-        let mut books = open(folder.path());
-        (1..=10).for_each(|of| books.commit(commit(of, number)).unwrap());
-        books.draw_from(number, BEACON, seats.clone());
-        let drawn = books.auditors(number, node);
-        let auditors: Vec<_> = (1..=10).map(account).filter(|account| drawn.contains(&account.address())).collect();
-        books.verdict(&seen(&auditors[0], node, number, Verdict::Passed)).unwrap();
-        assert!(books.challenge(number, Hash32([1; 32])).unwrap());
-        let nonce = books.opening(number, node, Hash32([5; 32])).unwrap();
-        drop(books);
-        let mut books = open(folder.path());
-        books.resume(number).unwrap();
-        assert!(!books.challenge(number, Hash32([2; 32])).unwrap() && books.challenge(number, Hash32([1; 32])).unwrap());
-        assert_eq!(books.opening(number, node, Hash32([6; 32])).unwrap(), nonce);
-        let again = books.draw_from(number, BEACON, seats);
-        assert_eq!((again.len(), books.auditors(number, node)), (10, drawn));
-        assert!(books.verdict_of(number, node, auditors[0].address()).is_some() && books.passed(node).is_empty());
-        books.verdict(&seen(&auditors[1], node, number, Verdict::Passed)).unwrap();
-        assert_eq!((books.passed(node), books.passed(node)), (vec![number], vec![]));
-        books.prune(number + 100, 0).unwrap();
-        assert!(books.records.scan(HEARD, &[], 1).unwrap().is_empty() && !books.records.scan(VERDICTS, &[], 1).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_list_stays_as_long_as_the_chain_may_ask_for_what_is_in_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let books = open(folder.path());
-        for epoch in 1..=3_u64 {
-            let (of, key) = (super::super::OWN | epoch, (super::super::OWN | epoch).to_be_bytes());
-            let mut document = commit(1, of).document;
-            document.block = epoch * 100;
-            let told = Told::Commit(Signed::new(&account(1), &domains(), document)).encode();
-            books.records.put_all(&[(super::super::OWN_LISTS, &key, &[]), (super::super::COMMITS, &key, &told)]).unwrap();
-        }
-        let kept = || -> Vec<u64> {
-            let found = books.records.scan(super::super::OWN_LISTS, &[], 9).unwrap();
-            found.iter().map(|(key, _)| u64::from_be_bytes(*key.first_chunk().unwrap()) & !super::super::OWN).collect()
-        };
-        books.prune(super::super::OWN | 19, 200).unwrap();
-        assert_eq!(kept(), [2, 3], "epoch 3 is one of the last sixteen, and what epoch 2 lists is still to be shown");
-        books.prune(super::super::OWN | 40, 301).unwrap();
-        assert_eq!(kept(), [] as [u64; 0]);
-        assert_eq!(books.records.scan(super::super::COMMITS, &[], 9).unwrap().len(), 3, "that it has committed is never forgotten");
-    }
-
-    #[test]
-    fn nobody_joins_once_the_beacon_is_known_and_a_second_nonce_is_not_answered() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut books = open(folder.path());
-        drawn(&mut books, 3);
-        books.commit(commit(11, 3)).unwrap();
-        assert!(books.auditors(3, account(1).address()).iter().all(|auditor| *auditor != account(11).address()));
-        let mut challenged = |byte| books.challenge(3, Hash32([byte; 32])).unwrap();
-        assert!(challenged(1) && challenged(1) && !challenged(2));
-        let node = account(2).address();
-        assert!(books.post(3, node, (Instant::now(), Mail::Opened(BEACON))), "letters that come early wait");
-        assert!(!books.post(3, Address([99; 20]), (Instant::now(), Mail::Opened(BEACON))), "about nobody");
-        let mut mail = books.mailbox(3, node).unwrap();
-        assert!(mail.try_recv().is_ok() && books.mailbox(3, node).is_none());
-        for epoch in 4..100 {
-            books.begin(epoch);
-        }
-        assert!(!books.has(3) && books.epochs.len() == EPOCHS_KEPT);
-    }
-}
+mod tests;

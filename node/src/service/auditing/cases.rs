@@ -4,11 +4,13 @@
 //! until the deadline, every [`RETRY_BLOCKS`] blocks: an answer costs nothing in the end, silence a tenth of the stake.
 //!
 //! *Opening.* Only where the operator says so (`keeping.open_cases`), since a bond is attached: when a node's standing is a slash case, the latest evidence that this node keeps of a failed
-//! audit of it is put before the chain, each once, [`OPEN_MAX`] at a time. A case whose deadline has passed is closed by who opened it here.
+//! audit of it is put before the chain, each once, [`OPEN_MAX`] at a time; a call that failed is made again (`opening`). A case that the chain lets be closed is closed by who opened it here.
+
+mod opening;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use chain_bridge::{
     case::is_usable,
     chain::error::ChainError,
@@ -16,8 +18,9 @@ use chain_bridge::{
 };
 use storage::proto::audit::standing::State as Standing;
 use tokio::task::{AbortHandle, JoinSet};
-use types::{encoding::Writer, id::Hash32};
+use types::id::Hash32;
 
+use self::opening::Came;
 use super::Auditing;
 use crate::{
     service::{keeping::Keeping, repair},
@@ -32,8 +35,6 @@ const RETRY_BLOCKS: u64 = 4;
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 /// Cases of this node's own that are open at once: as many bonds.
 const OPEN_MAX: usize = 4;
-/// What cases this node has opened: node and block of the commitment.
-const OPENED: &str = "audit-cases";
 
 /// Follows the chain until it ends.
 pub(super) async fn follow(auditing: Arc<Auditing>, opens: bool) {
@@ -91,9 +92,9 @@ async fn answer(keeping: Arc<Keeping>, case: OpenCase) {
 async fn open_and_close(auditing: &Arc<Auditing>, state: &State, tip: u64, time: Option<u64>) -> anyhow::Result<()> {
     let (keeping, me) = (&auditing.keeping, auditing.keeping.me());
     let own: Vec<&OpenCase> = state.cases().filter(|case| case.opener == me).collect();
-    for case in own.iter().filter(|case| time.is_some_and(|time| time > case.deadline)) {
+    for case in own.iter().filter(|case| time.is_some_and(|time| state.closing(case, time).is_allowed())) {
         match keeping.chain.close_case(case.asked).await {
-            Ok(_) => tracing::info!(id = %case.id, node = %case.asked.node, "a slash case that nobody answered is closed"),
+            Ok(_) => tracing::info!(id = %case.id, node = %case.asked.node, "a slash case is closed"),
             Err(ChainError::Reverted { .. }) => tracing::debug!(id = %case.id, "a slash case has ended already"),
             Err(error) => return Err(error.into()),
         }
@@ -106,36 +107,47 @@ async fn open_and_close(auditing: &Arc<Auditing>, state: &State, tip: u64, time:
         let folder = auditing.data.path().join("evidence");
         let found = tokio::task::spawn_blocking(move || unshown::latest_of(&folder, node)).await??;
         let Some(unshown) = found else { continue };
-        if may_open(keeping, state, &unshown, tip)? {
+        let is_due = opening::is_due(&keeping.store.records(), &unshown.commit.document, tip)?;
+        if is_due && is_of_use(state, &unshown, tip, keeping.chain.deployment().config.case_age_blocks) {
             // One after the other: what the next block says of it is looked at first.
-            return open(keeping, state, &unshown).await;
+            return open(keeping, state, &unshown, tip).await;
         }
     }
     Ok(())
 }
 
-/// Whether evidence is young enough, of after the last conviction, and was not put before the chain by this node.
-fn may_open(keeping: &Keeping, state: &State, unshown: &Unshown, tip: u64) -> anyhow::Result<bool> {
+/// Whether evidence is young enough, and of after the last conviction.
+fn is_of_use(state: &State, unshown: &Unshown, tip: u64, age_blocks: u64) -> bool {
     let (node, block) = (unshown.commit.document.node, unshown.commit.document.block);
-    let is_young = is_usable(block, tip, keeping.chain.deployment().config.case_age_blocks);
-    let is_convicted = state.convicted_at(node).is_some_and(|convicted| convicted >= block);
-    Ok(is_young && !is_convicted && keeping.store.records().get(OPENED, &key(unshown))?.is_none())
+    is_usable(block, tip, age_blocks) && state.convicted_at(node).is_none_or(|convicted| convicted < block)
 }
 
-async fn open(keeping: &Keeping, state: &State, unshown: &Unshown) -> anyhow::Result<()> {
+/// Puts one case before the chain, unless it has it.
+async fn open(keeping: &Keeping, state: &State, unshown: &Unshown, tip: u64) -> anyhow::Result<()> {
     let mut draw = [0; 4];
     if getrandom::fill(&mut draw).is_err() {
         bail!("no randomness from the system");
     }
-    let question = unshown.question(state, None, u32::from_be_bytes(draw))?;
-    let node = unshown.commit.document.node;
-    // Before it is sent: a bond is not attached twice, whatever becomes of this process.
-    keeping.store.records().put(OPENED, &key(unshown), &[1])?;
-    let sent = keeping.chain.open_case(&question).await.with_context(|| format!("a slash case against {node}"))?;
-    tracing::warn!(%node, object = %unshown.held.object, fragment = unshown.held.fragment, block = sent.block.number, "a slash case is opened, as keeping.open_cases says");
+    let (records, commit) = (keeping.store.records(), unshown.commit.document);
+    opening::forget_old(&records, tip.saturating_sub(keeping.chain.deployment().config.case_age_blocks))?;
+    let question = opening::mean(&records, &commit, tip, |part| unshown.question(state, part, u32::from_be_bytes(draw)))?;
+    let Some(question) = question else { return Ok(()) };
+    let kept = keeping.chain.kept_case(question.asked()).await?;
+    let came = match Came::before(&kept, &commit) {
+        Some(came) => came,
+        None => Came::of(keeping.chain.open_case_once(opening::call_key(&question), &question).await),
+    };
+    opening::note(&records, &commit, &came)?;
+    let (node, object, fragment) = (commit.node, unshown.held.object, unshown.held.fragment);
+    match came {
+        Came::Opened(block) => {
+            tracing::warn!(%node, %object, fragment, block, "a slash case is opened, as keeping.open_cases says");
+        }
+        Came::Known => tracing::info!(%node, %object, fragment, "a slash case is open or was, and is not opened twice"),
+        Came::Refused(error) => tracing::info!(%node, %object, fragment, %error, "a slash case is not taken any more"),
+        Came::Failed(error) => {
+            tracing::warn!(%node, %object, fragment, %error, "a slash case is not known to be open: it is asked for again");
+        }
+    }
     Ok(())
-}
-
-fn key(unshown: &Unshown) -> Vec<u8> {
-    Writer::new().address(unshown.commit.document.node).u64(unshown.commit.document.block).finish()
 }

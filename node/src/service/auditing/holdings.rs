@@ -76,6 +76,20 @@ impl Own {
     /// What the records of this node name it for and its disk has, as far as it knows: what it signs for can cost it its stake. A fragment that is gone or marked as rotten is
     /// left out, which admits a loss to whoever knows of it, and given to repair; one whose manifest lies about its keccak root is left out too, since no bytes answer for that.
     pub(super) async fn list(keeping: &Keeping) -> anyhow::Result<Self> {
+        let (own, damaged) = Self::look(keeping).await?;
+        for (object, fragment) in damaged {
+            damage(keeping, object, fragment)?;
+        }
+        Ok(own)
+    }
+
+    /// Reads each fragment that was never read here, once in its life, so that the next list is a look at the index: that one is made while nothing may move.
+    pub(super) async fn read_new(keeping: &Keeping) -> anyhow::Result<()> {
+        Self::look(keeping).await.map(drop)
+    }
+
+    /// What lies here as it should, and what does not.
+    async fn look(keeping: &Keeping) -> anyhow::Result<(Self, Vec<(BlobId, u8)>)> {
         let me = keeping.me();
         let held = assignments(keeping)?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
         let held: Vec<_> = held.collect();
@@ -99,10 +113,7 @@ impl Own {
             Ok((Holdings::new(entries), damaged))
         });
         let (holdings, damaged) = listed.await??;
-        for (object, fragment) in damaged {
-            damage(keeping, object, fragment)?;
-        }
-        Ok(Self { holdings })
+        Ok((Self { holdings }, damaged))
     }
 }
 

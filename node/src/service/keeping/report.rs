@@ -6,17 +6,17 @@ use anyhow::{Context as _, ensure};
 use p2p::stream::FrameStream;
 use serde::{Deserialize, Serialize};
 use storage::proto::{
-    audit::{Reach, standing::State},
+    audit::{
+        Reach,
+        standing::{Ended, Lifting, State},
+    },
     repair::Standing,
 };
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use types::{
-    audit::Verdict,
-    id::{Address, BlobId, NodeId},
-};
+use types::id::{Address, BlobId, NodeId};
 
 use super::{Keeping, Notice};
 use crate::{
@@ -85,7 +85,9 @@ pub struct Report {
     pub has_room: bool,
     /// Where the node stands by its audits: good, warned, suspended or slash-case.
     pub standing: String,
-    /// The last outcomes of its audits, oldest first.
+    /// What lifts its suspension; nothing if it is not suspended.
+    pub lifting: Option<Lifting>,
+    /// How its last epochs ended, oldest first.
     pub audits: Vec<AuditRow>,
     /// How it stands to the chain's roll of auditors, by which rent is paid.
     pub roll: String,
@@ -130,14 +132,14 @@ impl PaceRow {
     }
 }
 
-/// What an epoch's audit came to.
+/// What an epoch came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditRow {
     /// The epoch.
     pub epoch: u64,
-    /// What two of three auditors agree on.
-    pub outcome: Verdict,
+    /// What two of three auditors agree on; idle while it is suspended and has nothing to audit.
+    pub outcome: Ended,
     /// Signed verdicts that are kept.
     pub verdicts: usize,
 }
@@ -249,7 +251,10 @@ impl Reporting {
         let (state, me) = (keeping.state(), keeping.me());
         let store = keeping.store.clone();
         let usage = tokio::task::spawn_blocking(move || store.usage()).await??;
-        let standing = self.auditing.books().standing(me);
+        let (standing, lifting) = {
+            let books = self.auditing.books();
+            (books.standing(me), books.lifting(me))
+        };
         let outcomes = self.auditing.books().outcomes(me, AUDITS_MAX)?;
         let mut audits = Vec::new();
         for (epoch, outcome) in outcomes {
@@ -287,6 +292,7 @@ impl Reporting {
             disk_reserve_bytes: usage.disk_reserve_bytes,
             has_room: keeping.is_storing && keeping.has_room(),
             standing: word(standing).to_owned(),
+            lifting,
             audits,
             roll: self.auditing.on_roll(),
             pace: self.auditing.pace().map(PaceRow::of),

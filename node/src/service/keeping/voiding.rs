@@ -61,12 +61,15 @@ impl Keeping {
     /// That it convicts nobody, or what the disk says.
     pub async fn void(&self, proof: Proof) -> anyhow::Result<()> {
         let (store, object) = (self.store.clone(), proof.object());
+        // No list is made while this goes: what one names stays.
+        let turn = self.turn.lock().await;
         let kept = self.bound_to(object)?;
         let is_settled = store.fragments_of(object)?.iter().all(|index| kept.contains(index));
         if store.is_void(object)? && is_settled && (kept.is_empty() || store.proof_of(object)?.is_some()) {
             return Ok(());
         }
         let voided = tokio::task::spawn_blocking(move || store.void_but(&proof, &kept)).await?;
+        drop(turn);
         match voided {
             Ok(fragments) => {
                 tracing::error!(%object, fragments, "an object is void: its manifest was proved to be a lie, nothing of it is kept")
@@ -94,11 +97,12 @@ impl Keeping {
         Ok(())
     }
 
-    /// Releases what is left of a void object, but for the fragments that a commitment of this node lists. Blocks.
+    /// Releases what is left of a void object, but for the fragments that a commitment of this node lists. Blocks, and not for async tasks.
     ///
     /// # Errors
     /// What the disk says.
     pub fn release_void(&self, object: BlobId) -> anyhow::Result<usize> {
+        let _turn = self.turn.blocking_lock();
         Ok(self.store.release_object_but(object, &self.bound_to(object)?)?)
     }
 

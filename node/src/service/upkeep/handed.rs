@@ -10,7 +10,6 @@ use p2p::bulk::BulkEndpoint;
 use storage::{
     erasure::ObjectManifest,
     proto::{fetch::StreamEnd, keeping::Record, range::Run},
-    store::Item,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -84,23 +83,19 @@ async fn release_of(keeping: &Keeping, record: &Record, bound: &BTreeSet<(BlobId
             tracing::debug!(%object, fragment = index, %to, end, "the holder of a fragment does not show it: it is kept here too");
             continue;
         }
-        // It may have become this node's while the other was asked.
-        let _turn = keeping.turn.lock().await;
-        let now = keeping.record(object)?.context("its record is gone")?;
-        if keeping.registered(object)?.assignment(&now)?.holder(index) == Some(keeping.me()) {
-            continue;
+        if auditing::let_go(&keeping.turn, store, (object, index), || may_go(keeping, object, index)).await? {
+            tracing::info!(%object, fragment = index, %to, "a fragment that was handed on is released here");
+            released += 1;
         }
-        // A look may last for hours, and what was committed to since its beginning stays too.
-        if auditing::bound(keeping)?.contains(&(object, index)) {
-            continue;
-        }
-        let freed = store.clone();
-        tokio::task::spawn_blocking(move || freed.release(Item::Fragment { object, index })).await??;
-        auditing::forget(store, object, index)?;
-        tracing::info!(%object, fragment = index, %to, "a fragment that was handed on is released here");
-        released += 1;
     }
     Ok(released)
+}
+
+/// Whether a fragment is another's still, and not bound: it may have become this node's while the other was asked, and a look may last for hours, in which this node commits again.
+fn may_go(keeping: &Keeping, object: BlobId, index: u8) -> anyhow::Result<bool> {
+    let now = keeping.record(object)?.context("its record is gone")?;
+    let is_own = keeping.registered(object)?.assignment(&now)?.holder(index) == Some(keeping.me());
+    Ok(!is_own && !auditing::bound(keeping)?.contains(&(object, index)))
 }
 
 /// The holder of a fragment, if it is another than `me` and has it by its own word: it was placed there, or has signed for it.
