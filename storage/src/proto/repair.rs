@@ -146,7 +146,7 @@ pub enum Input {
     Unfit {
         /// Those that are suspended or offer no storage: what is damaged on their disks goes to others.
         operators: BTreeSet<Address>,
-        /// Those that say they have no room. What they hold stays theirs.
+        /// Those that say they have no room. What they hold stays theirs; what is damaged on their disks goes to others too, if the object is due.
         without_room: BTreeSet<Address>,
     },
     /// An operator refused a fragment for want of room. It is asked for nothing for twice [`Config::retry_after`], twice as long each time it refuses
@@ -201,7 +201,7 @@ pub struct Work {
     pub method: Method,
     /// All fragments that can be read and their holders; any k of them suffice. This node's own comes first, it costs nothing.
     pub sources: Vec<(u8, Address)>,
-    /// Fragments to rebuild and where each goes. A damaged one stays with its holder, unless that is suspended or does not answer.
+    /// Fragments to rebuild and where each goes. A damaged one stays with its holder, unless that is suspended, says it has no room, or does not answer.
     pub targets: Vec<(u8, Address)>,
 }
 
@@ -556,11 +556,12 @@ impl Repair {
         self.crowd.away().chain(self.unfit.iter().chain(&self.without_room).copied()).chain(full).collect()
     }
 
-    /// Who answers and only has no room. A new holder takes no fragment while it hears the old one, so theirs go to nobody else.
+    /// Who answers, had no room when it was asked, and does not say so yet. A new holder takes no fragment of a holder that it hears and that says nothing of
+    /// the kind, so theirs go to nobody else for now.
     fn full_now(&self, now: Time) -> BTreeSet<Address> {
         let is_heard = |operator: &Address| matches!(self.crowd.get(*operator), Some(Presence::Online)) && !self.unfit.contains(operator);
-        let refused = self.full.keys().filter(|operator| self.is_full(now, **operator));
-        refused.chain(&self.without_room).copied().filter(is_heard).collect()
+        let refused = self.full.keys().filter(|operator| self.is_full(now, **operator) && !self.without_room.contains(*operator));
+        refused.copied().filter(is_heard).collect()
     }
 
     fn is_full(&self, now: Time, operator: Address) -> bool {
@@ -637,8 +638,8 @@ impl Object {
         self.assignment.holders().filter(|(fragment, holder)| *holder == me && self.damaged.contains(fragment)).collect()
     }
 
-    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it, and waits while
-    /// its holder is full.
+    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it, goes if that says it has no
+    /// room, and waits while it refuses without saying so.
     fn targets(
         &self,
         health: &Health,
