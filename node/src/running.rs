@@ -59,7 +59,7 @@ use crate::{
     command::Context,
     config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
-    datanet::{Shards, copies::Copies, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
+    datanet::{Shards, copies::Elsewhere, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
     payouts::Payouts,
     peers,
     service::{
@@ -285,7 +285,16 @@ impl Node {
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let shards = Arc::new(Shards::new(data.clone(), overlay.clone(), storage.endpoint(), Copies::of_node(&config.keeping)));
+        let elsewhere = Elsewhere {
+            overlay: overlay.clone(),
+            bulk: storage.endpoint(),
+            snapshots: snapshots.clone(),
+            seeds: Seeds::new(chain.clone(), snapshots.clone(), config.keeping.epoch_blocks),
+            chain_id: deployment.chain_id,
+            store: keeping.store.clone(),
+            scarce: std::sync::Mutex::default(),
+        };
+        let shards = Arc::new(Shards::of_node(data.clone(), &config.keeping, elsewhere));
         let offers = Arc::new(RwLock::new(Offers::new()));
         let (waiting_sender, waiting) = watch::channel(vec!["the node is starting".to_owned()]);
         if let Some(engine) = &engine {
