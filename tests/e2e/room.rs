@@ -115,18 +115,20 @@ async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, o
     }
     assert_eq!(holders.len(), FRAGMENTS);
     let dying: Vec<_> = holders.iter().copied().filter(|holder| *holder > 1).take(2).collect();
-    for number in &dying {
+    let left: Vec<_> = holders.iter().copied().filter(|holder| !dying.contains(holder)).collect();
+    for (number, dead) in dying.iter().zip(1..) {
         cluster.nodes[*number].kill().await;
+        let cluster: &Cluster = cluster;
+        until("as many losses as died", || async {
+            let status = status(cluster, left[0]).await.ok_or("it does not answer")?;
+            let row = row(&status, object).ok_or("it is not watched")?;
+            let lost = row["fragments"].as_array().map_or(0, |list| list.iter().filter(|fragment| fragment["stands"] == "lost").count());
+            if lost == dead { Ok(()) } else { Err(row.to_string()) }
+        })
+        .await;
+        contributed_again(cluster, object, dead).await;
     }
     let cluster: &Cluster = cluster;
-    let left: Vec<_> = holders.iter().copied().filter(|holder| !dying.contains(holder)).collect();
-    until("two losses", || async {
-        let status = status(cluster, left[0]).await.ok_or("it does not answer")?;
-        let row = row(&status, object).ok_or("it is not watched")?;
-        let lost = row["fragments"].as_array().map_or(0, |list| list.iter().filter(|fragment| fragment["stands"] == "lost").count());
-        if lost == 2 { Ok(()) } else { Err(row.to_string()) }
-    })
-    .await;
     let is_begun = || cluster.nodes.iter().any(|node| node.log_text().contains("rebuilding"));
     assert!(!is_begun(), "repair looks once an hour here");
     cluster.say(&format!("{dying:?} are lost, and nobody mends by himself"));
@@ -141,6 +143,26 @@ async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, o
     .await;
     assert!(is_begun() && mended.iter().all(|holder| (0..4).contains(holder) || (7..10).contains(holder)), "{mended:?}");
     cluster.say(&format!("asked, they brought it back to {mended:?}"));
+}
+
+/// Whoever brings the first contribution again demands no more than repair does: four of five, one of which may be gone.
+async fn contributed_again(cluster: &Cluster, object: &str, dead: usize) {
+    let file = cluster.path("tide-0.jsonl");
+    let outcome = cluster.outcome(&cluster.nodes[1], &["datanet", "contribute", "tides", text(&file)]).await;
+    let printed = &outcome.json;
+    if dead == 1 {
+        assert_eq!(outcome.code, Some(0), "{printed}: {}", outcome.errors);
+        assert_eq!(
+            (printed["object"].as_str(), printed["holders"].as_array().map(Vec::len)),
+            (Some(object), Some(FRAGMENTS - 1)),
+            "{printed}"
+        );
+        assert_eq!(printed["left_to_repair"].as_array().map(Vec::len), Some(1), "{printed}");
+    } else {
+        assert_ne!(outcome.code, Some(0), "{printed}");
+        assert!(outcome.errors.contains("3 of 5 fragments are stored"), "{}", outcome.errors);
+    }
+    cluster.say(&format!("with {dead} of five holders gone a contribution was brought again: {:?}", outcome.code));
 }
 
 async fn nothing_lies_elsewhere_or_with_the_full(cluster: &Cluster) {
