@@ -10,7 +10,10 @@ use harness::{Cluster, Setup, chain, cluster::text, files};
 use node::config::Config;
 use serde_json::Value;
 
-use super::keeping::{held, place, row, running, status, until};
+use super::{
+    keeping::{held, place, row, running, status, until},
+    storage::damage::rot,
+};
 
 const NODES: usize = 12;
 /// Its capacity is eight of the smallest segments: less than a node keeps free.
@@ -51,7 +54,8 @@ async fn fragments_go_where_there_is_room_and_where_they_may_lie() {
     a_gate_elsewhere_lets_nothing_in(&cluster).await;
     let objects = contributions_succeed_beside_full_nodes(&cluster).await;
     what_is_exported_is_imported_as_it_was(&cluster, objects.len()).await;
-    mended_where_it_may_lie_when_the_operator_asks(&mut cluster, &objects[0]).await;
+    let holders = mended_where_it_may_lie_when_the_operator_asks(&mut cluster, &objects[0]).await;
+    what_rots_with_a_holder_that_has_no_room_goes_to_another(&mut cluster, &objects[0], holders).await;
     nothing_lies_elsewhere_or_with_the_full(&cluster).await;
     cluster.stop().await;
 }
@@ -104,10 +108,8 @@ async fn contributions_succeed_beside_full_nodes(cluster: &Cluster) -> Vec<Strin
 }
 
 /// Two holders are killed. Nothing happens by itself within the hour that repair waits; asked, it mends, and where the object may lie alone.
-async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, object: &str) {
-    let named = |cluster: &Cluster, status: &Value| -> Option<Vec<usize>> {
-        Some(row(status, object)?["fragments"].as_array()?.iter().map(|fragment| place(cluster, &fragment["holder"])).collect())
-    };
+async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, object: &str) -> Vec<usize> {
+    let named = |cluster: &Cluster, status: &Value| named(cluster, status, object);
     let mut holders = Vec::new();
     for number in running(cluster) {
         let status = status(cluster, number).await.expect("it answers");
@@ -143,6 +145,46 @@ async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, o
     .await;
     assert!(is_begun() && mended.iter().all(|holder| (0..4).contains(holder) || (7..10).contains(holder)), "{mended:?}");
     cluster.say(&format!("asked, they brought it back to {mended:?}"));
+    mended
+}
+
+/// Who is named for an object, by fragment.
+fn named(cluster: &Cluster, status: &Value, object: &str) -> Option<Vec<usize>> {
+    Some(row(status, object)?["fragments"].as_array()?.iter().map(|fragment| place(cluster, &fragment["holder"])).collect())
+}
+
+/// Those that were killed run again and hold nothing. Of the holders one dies, and another has a disk that is full and rots: it answers all the time, and both fragments go to the two.
+async fn what_rots_with_a_holder_that_has_no_room_goes_to_another(cluster: &mut Cluster, object: &str, holders: Vec<usize>) {
+    let back: Vec<_> = (0..NODES).filter(|number| !cluster.nodes[*number].is_running()).collect();
+    let mut others = holders.iter().copied().filter(|number| *number > 1);
+    let (full, dead) = (others.next().expect("a holder"), others.next().expect("another"));
+    for number in &back {
+        cluster.start_node(*number).await;
+    }
+    cluster.stop_node(full).await;
+    let fragment = rot(&cluster.nodes[full].folder.join("store"), object);
+    cluster.nodes[full].configure(|config| {
+        (config.keeping.store.disk_reserve_bytes, config.keeping.scrub_bytes_per_s) = (1 << 60, 5 << 20);
+    });
+    cluster.start_node(full).await;
+    cluster.nodes[dead].kill().await;
+    let cluster: &Cluster = cluster;
+    let left: Vec<_> = holders.iter().copied().filter(|number| *number != dead).collect();
+    let watcher = *left.iter().find(|number| **number != full).expect("three are left");
+    let now = until("two fragments with new holders", || async {
+        join_all(left.iter().map(|number| cluster.outcome(&cluster.nodes[*number], &["storage", "repair"]))).await;
+        let status = status(cluster, watcher).await.ok_or("it does not answer")?;
+        let row = row(&status, object).ok_or("it is not watched")?;
+        let is_whole = held(row) == FRAGMENTS && row["is_due"] == false;
+        let named = named(cluster, &status, object).expect("seen above");
+        let is_moved = !named.contains(&full) && !named.contains(&dead);
+        (is_whole && is_moved).then_some(named).ok_or_else(|| row.to_string())
+    })
+    .await;
+    assert!(back.iter().all(|number| now.contains(number)), "{now:?} without {back:?}");
+    let full_now = status(cluster, full).await.expect("it answers");
+    assert_eq!(full_now["has_room"], false, "{full_now}");
+    cluster.say(&format!("fragment {fragment} rotted with {full}, who has no room and answers: {now:?} hold the object now"));
 }
 
 /// Whoever brings the first contribution again demands no more than repair does: four of five, one of which may be gone.
