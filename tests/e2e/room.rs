@@ -57,6 +57,7 @@ async fn fragments_go_where_there_is_room_and_where_they_may_lie() {
     let holders = mended_where_it_may_lie_when_the_operator_asks(&mut cluster, &objects[0]).await;
     what_rots_with_a_holder_that_has_no_room_goes_to_another(&mut cluster, &objects[0], holders).await;
     nothing_lies_elsewhere_or_with_the_full(&cluster).await;
+    a_full_gate_gives_up_what_its_holders_show(&mut cluster).await;
     cluster.stop().await;
 }
 
@@ -213,6 +214,30 @@ async fn nothing_lies_elsewhere_or_with_the_full(cluster: &Cluster) {
         assert_eq!((&status["objects"], &status["used_bytes"]), (&Value::Array(vec![]), &12.into()), "{number}: {status}");
     }
     cluster.say("no fragment lies in another country, or with a node that has no room");
+}
+
+/// A gate that may keep no more copies than it has gives one up for the next, once its holders have shown that they have it.
+async fn a_full_gate_gives_up_what_its_holders_show(cluster: &mut Cluster) {
+    let before = copies(cluster);
+    let held: u64 = before.iter().map(|(_, bytes)| bytes).sum();
+    cluster.stop_node(0).await;
+    cluster.nodes[0].configure(|config| config.keeping.copies_bytes = held);
+    cluster.start_node(0).await;
+    let file = files::jsonl(&cluster.path("spring.jsonl"), &files::documents("spring", 20));
+    cluster.run(&cluster.nodes[1], &["datanet", "contribute", "tides", text(&file)]).await;
+    let after = copies(cluster);
+    let is_gone = |name: &String| after.iter().all(|(left, _)| left != name);
+    assert!(before.iter().any(|(name, _)| is_gone(name)), "{before:?}, then {after:?}");
+    assert!(after.iter().map(|(_, bytes)| bytes).sum::<u64>() <= held, "{after:?} within {held}");
+    assert!(cluster.nodes[0].log_text().contains("made room for another one"));
+    cluster.say("a full gate gave up a copy that holders have shown");
+}
+
+/// The gate's whole copies: name and bytes.
+fn copies(cluster: &Cluster) -> Vec<(String, u64)> {
+    let folder = std::fs::read_dir(cluster.nodes[0].folder.join("shards")).expect("the gate's copies");
+    let named = |entry: std::fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.metadata().expect("its length").len());
+    folder.map(|entry| named(entry.expect("a file"))).collect()
 }
 
 /// Somebody with an empty disk writes the Datanet out, told what follows from that; an owner in the same country makes another one of it.
