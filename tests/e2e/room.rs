@@ -222,7 +222,10 @@ async fn a_full_gate_gives_up_what_its_holders_show(cluster: &mut Cluster) {
     let held: u64 = before.iter().map(|(_, bytes)| bytes).sum();
     cluster.stop_node(0).await;
     cluster.nodes[0].configure(|config| config.keeping.copies_bytes = held);
-    cluster.start_node(0).await;
+    for number in (0..NODES).filter(|number| !cluster.nodes[*number].is_running()).collect::<Vec<_>>() {
+        cluster.start_node(number).await;
+    }
+    cluster.all_know_each_other().await;
     let file = files::jsonl(&cluster.path("spring.jsonl"), &files::documents("spring", 20));
     cluster.run(&cluster.nodes[1], &["datanet", "contribute", "tides", text(&file)]).await;
     let after = copies(cluster);
