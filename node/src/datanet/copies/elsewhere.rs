@@ -3,7 +3,7 @@
 //!
 //! Whose word counts: operators with stake whose ads are heard, and whom a record names that stands by final books. The record is the contributor's, so who writes one that names accomplices
 //! loses its own contribution and nobody else's. Of a void object holders show nothing, and this node's own store may know it as well. What cannot be found out counts as
-//! not to be had: the copy stays.
+//! not to be had: the copy stays. So does a fragment of this node's own, which lies on the same disk: nobody hears his own ad.
 
 use std::{
     collections::BTreeMap,
