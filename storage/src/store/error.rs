@@ -80,7 +80,7 @@ pub enum StoreError {
     DiskFull {
         /// Bytes that the file system has left.
         available: u64,
-        /// [`Config::disk_reserve_bytes`].
+        /// [`super::Config::disk_reserve_bytes`].
         reserve: u64,
         /// Bytes the items take.
         need: u64,
@@ -92,7 +92,7 @@ pub enum StoreError {
         item: Item,
         /// Its bytes.
         got: usize,
-        /// [`ITEM_BYTES_MAX`].
+        /// [`super::ITEM_BYTES_MAX`].
         max: usize,
     },
     /// The disk's bytes changed.
