@@ -10,7 +10,10 @@ use harness::{Cluster, Setup, chain, cluster::text, files};
 use node::config::Config;
 use serde_json::Value;
 
-use super::keeping::{held, place, row, running, status, until};
+use super::{
+    keeping::{held, place, row, running, status, until},
+    storage::damage::rot,
+};
 
 const NODES: usize = 12;
 /// Its capacity is eight of the smallest segments: less than a node keeps free.
@@ -51,8 +54,10 @@ async fn fragments_go_where_there_is_room_and_where_they_may_lie() {
     a_gate_elsewhere_lets_nothing_in(&cluster).await;
     let objects = contributions_succeed_beside_full_nodes(&cluster).await;
     what_is_exported_is_imported_as_it_was(&cluster, objects.len()).await;
-    mended_where_it_may_lie_when_the_operator_asks(&mut cluster, &objects[0]).await;
+    let holders = mended_where_it_may_lie_when_the_operator_asks(&mut cluster, &objects[0]).await;
+    what_rots_with_a_holder_that_has_no_room_goes_to_another(&mut cluster, &objects[0], holders).await;
     nothing_lies_elsewhere_or_with_the_full(&cluster).await;
+    a_full_gate_gives_up_what_its_holders_show(&mut cluster).await;
     cluster.stop().await;
 }
 
@@ -104,10 +109,8 @@ async fn contributions_succeed_beside_full_nodes(cluster: &Cluster) -> Vec<Strin
 }
 
 /// Two holders are killed. Nothing happens by itself within the hour that repair waits; asked, it mends, and where the object may lie alone.
-async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, object: &str) {
-    let named = |cluster: &Cluster, status: &Value| -> Option<Vec<usize>> {
-        Some(row(status, object)?["fragments"].as_array()?.iter().map(|fragment| place(cluster, &fragment["holder"])).collect())
-    };
+async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, object: &str) -> Vec<usize> {
+    let named = |cluster: &Cluster, status: &Value| named(cluster, status, object);
     let mut holders = Vec::new();
     for number in running(cluster) {
         let status = status(cluster, number).await.expect("it answers");
@@ -115,18 +118,20 @@ async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, o
     }
     assert_eq!(holders.len(), FRAGMENTS);
     let dying: Vec<_> = holders.iter().copied().filter(|holder| *holder > 1).take(2).collect();
-    for number in &dying {
+    let left: Vec<_> = holders.iter().copied().filter(|holder| !dying.contains(holder)).collect();
+    for (number, dead) in dying.iter().zip(1..) {
         cluster.nodes[*number].kill().await;
+        let cluster: &Cluster = cluster;
+        until("as many losses as died", || async {
+            let status = status(cluster, left[0]).await.ok_or("it does not answer")?;
+            let row = row(&status, object).ok_or("it is not watched")?;
+            let lost = row["fragments"].as_array().map_or(0, |list| list.iter().filter(|fragment| fragment["stands"] == "lost").count());
+            if lost == dead { Ok(()) } else { Err(row.to_string()) }
+        })
+        .await;
+        contributed_again(cluster, object, dead).await;
     }
     let cluster: &Cluster = cluster;
-    let left: Vec<_> = holders.iter().copied().filter(|holder| !dying.contains(holder)).collect();
-    until("two losses", || async {
-        let status = status(cluster, left[0]).await.ok_or("it does not answer")?;
-        let row = row(&status, object).ok_or("it is not watched")?;
-        let lost = row["fragments"].as_array().map_or(0, |list| list.iter().filter(|fragment| fragment["stands"] == "lost").count());
-        if lost == 2 { Ok(()) } else { Err(row.to_string()) }
-    })
-    .await;
     let is_begun = || cluster.nodes.iter().any(|node| node.log_text().contains("rebuilding"));
     assert!(!is_begun(), "repair looks once an hour here");
     cluster.say(&format!("{dying:?} are lost, and nobody mends by himself"));
@@ -141,6 +146,66 @@ async fn mended_where_it_may_lie_when_the_operator_asks(cluster: &mut Cluster, o
     .await;
     assert!(is_begun() && mended.iter().all(|holder| (0..4).contains(holder) || (7..10).contains(holder)), "{mended:?}");
     cluster.say(&format!("asked, they brought it back to {mended:?}"));
+    mended
+}
+
+/// Who is named for an object, by fragment.
+fn named(cluster: &Cluster, status: &Value, object: &str) -> Option<Vec<usize>> {
+    Some(row(status, object)?["fragments"].as_array()?.iter().map(|fragment| place(cluster, &fragment["holder"])).collect())
+}
+
+/// Those that were killed run again and hold nothing. Of the holders one dies, and another has a disk that is full and rots: it answers all the time, and both fragments go to the two.
+async fn what_rots_with_a_holder_that_has_no_room_goes_to_another(cluster: &mut Cluster, object: &str, holders: Vec<usize>) {
+    let back: Vec<_> = (0..NODES).filter(|number| !cluster.nodes[*number].is_running()).collect();
+    let mut others = holders.iter().copied().filter(|number| *number > 1);
+    let (full, dead) = (others.next().expect("a holder"), others.next().expect("another"));
+    for number in &back {
+        cluster.start_node(*number).await;
+    }
+    cluster.stop_node(full).await;
+    let fragment = rot(&cluster.nodes[full].folder.join("store"), object);
+    cluster.nodes[full].configure(|config| {
+        (config.keeping.store.disk_reserve_bytes, config.keeping.scrub_bytes_per_s) = (1 << 60, 5 << 20);
+    });
+    cluster.start_node(full).await;
+    cluster.nodes[dead].kill().await;
+    let cluster: &Cluster = cluster;
+    let left: Vec<_> = holders.iter().copied().filter(|number| *number != dead).collect();
+    let watcher = *left.iter().find(|number| **number != full).expect("three are left");
+    let now = until("two fragments with new holders", || async {
+        join_all(left.iter().map(|number| cluster.outcome(&cluster.nodes[*number], &["storage", "repair"]))).await;
+        let status = status(cluster, watcher).await.ok_or("it does not answer")?;
+        let row = row(&status, object).ok_or("it is not watched")?;
+        let is_whole = held(row) == FRAGMENTS && row["is_due"] == false;
+        let named = named(cluster, &status, object).expect("seen above");
+        let is_moved = !named.contains(&full) && !named.contains(&dead);
+        (is_whole && is_moved).then_some(named).ok_or_else(|| row.to_string())
+    })
+    .await;
+    assert!(back.iter().all(|number| now.contains(number)), "{now:?} without {back:?}");
+    let full_now = status(cluster, full).await.expect("it answers");
+    assert_eq!(full_now["has_room"], false, "{full_now}");
+    cluster.say(&format!("fragment {fragment} rotted with {full}, who has no room and answers: {now:?} hold the object now"));
+}
+
+/// Whoever brings the first contribution again demands no more than repair does: four of five, one of which may be gone.
+async fn contributed_again(cluster: &Cluster, object: &str, dead: usize) {
+    let file = cluster.path("tide-0.jsonl");
+    let outcome = cluster.outcome(&cluster.nodes[1], &["datanet", "contribute", "tides", text(&file)]).await;
+    let printed = &outcome.json;
+    if dead == 1 {
+        assert_eq!(outcome.code, Some(0), "{printed}: {}", outcome.errors);
+        assert_eq!(
+            (printed["object"].as_str(), printed["holders"].as_array().map(Vec::len)),
+            (Some(object), Some(FRAGMENTS - 1)),
+            "{printed}"
+        );
+        assert_eq!(printed["left_to_repair"].as_array().map(Vec::len), Some(1), "{printed}");
+    } else {
+        assert_ne!(outcome.code, Some(0), "{printed}");
+        assert!(outcome.errors.contains("3 of 5 fragments are stored"), "{}", outcome.errors);
+    }
+    cluster.say(&format!("with {dead} of five holders gone a contribution was brought again: {:?}", outcome.code));
 }
 
 async fn nothing_lies_elsewhere_or_with_the_full(cluster: &Cluster) {
@@ -149,6 +214,33 @@ async fn nothing_lies_elsewhere_or_with_the_full(cluster: &Cluster) {
         assert_eq!((&status["objects"], &status["used_bytes"]), (&Value::Array(vec![]), &12.into()), "{number}: {status}");
     }
     cluster.say("no fragment lies in another country, or with a node that has no room");
+}
+
+/// A gate that may keep no more copies than it has gives one up for the next, once its holders have shown that they have it.
+async fn a_full_gate_gives_up_what_its_holders_show(cluster: &mut Cluster) {
+    let before = copies(cluster);
+    let held: u64 = before.iter().map(|(_, bytes)| bytes).sum();
+    cluster.stop_node(0).await;
+    cluster.nodes[0].configure(|config| config.keeping.copies_bytes = held);
+    for number in (0..NODES).filter(|number| !cluster.nodes[*number].is_running()).collect::<Vec<_>>() {
+        cluster.start_node(number).await;
+    }
+    cluster.all_know_each_other().await;
+    let file = files::jsonl(&cluster.path("spring.jsonl"), &files::documents("spring", 20));
+    cluster.run(&cluster.nodes[1], &["datanet", "contribute", "tides", text(&file)]).await;
+    let after = copies(cluster);
+    let is_gone = |name: &String| after.iter().all(|(left, _)| left != name);
+    assert!(before.iter().any(|(name, _)| is_gone(name)), "{before:?}, then {after:?}");
+    assert!(after.iter().map(|(_, bytes)| bytes).sum::<u64>() <= held, "{after:?} within {held}");
+    assert!(cluster.nodes[0].log_text().contains("made room for another one"));
+    cluster.say("a full gate gave up a copy that holders have shown");
+}
+
+/// The gate's whole copies: name and bytes.
+fn copies(cluster: &Cluster) -> Vec<(String, u64)> {
+    let folder = std::fs::read_dir(cluster.nodes[0].folder.join("shards")).expect("the gate's copies");
+    let named = |entry: std::fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.metadata().expect("its length").len());
+    folder.map(|entry| named(entry.expect("a file"))).collect()
 }
 
 /// Somebody with an empty disk writes the Datanet out, told what follows from that; an owner in the same country makes another one of it.

@@ -43,8 +43,8 @@ pub struct Keeping {
     pub collect_bytes_per_s: u64,
     /// Bytes that must be free, of the store's capacity and of the disk beyond its reserve, for the node to take new fragments; it stops when a quarter of them is left.
     pub room_bytes: u64,
-    /// Bytes of whole copies of contributions, of Datanets that it gates or indexes or that its owner reads. One that would exceed them is kept in the place of others that can
-    /// be fetched again.
+    /// Bytes of whole copies of contributions, of Datanets that it gates or indexes or that its owner reads. One that would exceed them is kept in the place of others whose
+    /// holders show enough of them; if there are none, it is refused.
     pub copies_bytes: u64,
     /// When and how fast what is lost is mended.
     pub repair: Repair,

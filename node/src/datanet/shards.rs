@@ -30,13 +30,16 @@ use tokio::sync::Mutex;
 use types::id::{AssetVersion, BlobId, Hash32, NodeId};
 
 use super::{
-    copies::{self, Copies},
+    copies::{self, Copies, Elsewhere, Making},
     erased, fetching,
     keeping::{self, Word, look},
     placing::{self, Storers},
     seals,
 };
-use crate::data::{DataDir, read_bounded, write_atomic};
+use crate::{
+    config::Keeping,
+    data::{DataDir, read_bounded, write_atomic},
+};
 
 /// How long ads of storage nodes are awaited before a fetch.
 const ADS_WAIT: Duration = Duration::from_secs(15);
@@ -82,6 +85,8 @@ pub struct Shards {
     overlay: OverlayHandle,
     bulk: Arc<BulkEndpoint>,
     copies: Copies,
+    /// Whom a node asks before it gives a copy up; a command gives none up.
+    elsewhere: Option<Elsewhere>,
     /// One fetch at a time: the next caller finds the file.
     fetching: Mutex<()>,
 }
@@ -140,7 +145,13 @@ pub fn keep(data: &DataDir, text_root: Hash32, bytes: &[u8]) -> anyhow::Result<(
 impl Shards {
     /// The contributions in `data`; missing ones come by `bulk` from nodes that `overlay` knows.
     pub fn new(data: DataDir, overlay: OverlayHandle, bulk: Arc<BulkEndpoint>, copies: Copies) -> Self {
-        Self { data, overlay, bulk, copies, fetching: Mutex::new(()) }
+        Self { data, overlay, bulk, copies, elsewhere: None, fetching: Mutex::new(()) }
+    }
+
+    /// Those of a node, which gives up what can be had elsewhere.
+    pub fn of_node(data: DataDir, keeping: &Keeping, elsewhere: Elsewhere) -> Self {
+        let (overlay, bulk) = (elsewhere.overlay.clone(), Arc::clone(&elsewhere.bulk));
+        Self { elsewhere: Some(elsewhere), ..Self::new(data, overlay, bulk, Copies::of_node(keeping)) }
     }
 
     /// What may be kept here.
@@ -152,14 +163,43 @@ impl Shards {
     ///
     /// # Errors
     /// That there is no room, or what the disk says.
-    pub async fn keep(&self, state: &State, text_root: Hash32, bytes: Vec<u8>) -> anyhow::Result<()> {
+    pub async fn keep(&self, text_root: Hash32, bytes: Vec<u8>) -> anyhow::Result<()> {
         let _turn = self.fetching.lock().await;
-        let (data, copies, may_go) = (self.data.clone(), self.copies, self.copies.may_go(state));
-        tokio::task::spawn_blocking(move || {
-            copies.make_room(&data, &may_go, bytes.len() as u64)?;
-            keep(&data, text_root, &bytes)
-        })
-        .await?
+        self.make_room(bytes.len() as u64).await?;
+        let data = self.data.clone();
+        tokio::task::spawn_blocking(move || keep(&data, text_root, &bytes)).await?
+    }
+
+    /// Gives up copies that can be had elsewhere until `need` more bytes fit.
+    async fn make_room(&self, need: u64) -> anyhow::Result<()> {
+        let (data, copies) = (self.data.clone(), self.copies);
+        if tokio::task::spawn_blocking(move || copies.fits(&data, need)).await?? {
+            return self.give_up(Vec::new(), need).await;
+        }
+        let settled = match &self.elsewhere {
+            Some(elsewhere) => {
+                let (finalized, latest) = {
+                    let snapshot = elsewhere.snapshots.borrow();
+                    (Arc::clone(&snapshot.finalized), Arc::clone(&snapshot.latest))
+                };
+                let mut settled = tokio::task::spawn_blocking(move || copies.settled(&finalized, &latest)).await?;
+                settled.retain(|_, objects| !objects.iter().any(|object| elsewhere.is_scarce(*object)));
+                settled
+            }
+            None => copies::Settled::new(),
+        };
+        let (data, texts) = (self.data.clone(), settled.keys().copied().collect::<BTreeSet<_>>());
+        let making = tokio::task::spawn_blocking(move || copies.begin(&data, need, |text_root| texts.contains(&text_root)));
+        let mut making: Making = making.await??;
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.choose(&mut making, &settled).await;
+        }
+        self.give_up(making.end()?, need).await
+    }
+
+    async fn give_up(&self, gone: Vec<Hash32>, need: u64) -> anyhow::Result<()> {
+        let (data, copies) = (self.data.clone(), self.copies);
+        tokio::task::spawn_blocking(move || copies.finish(&data, &gone, need)).await?
     }
 
     /// The contributions of a Datanet version in priority order; missing ones are fetched.
@@ -247,14 +287,16 @@ impl Shards {
             }
         };
         let (data, accepted) = (self.data.clone(), accepted.clone());
-        let (copies, may_go) = (self.copies, self.copies.may_go(state));
+        let (text_root, bytes_len) = (accepted.text_root, fetched.bytes.len() as u64);
         let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
             let shard = open(&data, &accepted, &fetched.bytes).with_context(|| format!("object {} from its holders", accepted.object))?;
-            copies.make_room(&data, &may_go, fetched.bytes.len() as u64)?;
-            keep(&data, accepted.text_root, &fetched.bytes)?;
-            Ok(shard)
+            Ok((shard, data, fetched.bytes))
         });
-        Ok((opened.await??, Origin { holders: holders_of, blamed }))
+        let (shard, data, bytes) = opened.await??;
+        // What is not the contribution costs nobody's copy.
+        self.make_room(bytes_len).await?;
+        tokio::task::spawn_blocking(move || keep(&data, text_root, &bytes)).await??;
+        Ok((shard, Origin { holders: holders_of, blamed }))
     }
 
     /// Operators that store, as far as their ads were heard.

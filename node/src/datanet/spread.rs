@@ -32,8 +32,8 @@ pub struct Holder {
     pub account: Address,
     /// Its node.
     pub node: NodeId,
-    /// Where the node serves bulk data.
-    pub addr: SocketAddr,
+    /// Where the node serves bulk data; nothing if it is not heard.
+    pub addr: Option<SocketAddr>,
 }
 
 /// A fragment that its holder acknowledged.
@@ -51,7 +51,7 @@ pub struct Placed {
 
 type Answer = (u8, Option<Reply>);
 
-/// Sends fragment i to `holders[i]`, but for what is `stored` there already; returns when all are acknowledged, and tells `kept` how many are. Sending one again is
+/// Sends fragment i to `holders[i]`, if that is heard, but for what is `stored` there already; returns when all are acknowledged, and tells `kept` how many are. Sending one again is
 /// harmless. What was acknowledged is in `stored` however it ends. May be dropped half-way.
 ///
 /// # Errors
@@ -66,7 +66,8 @@ pub async fn spread(
     let manifest = encoded.manifest.encode();
     let accounts: Vec<Address> = holders.iter().map(|holder| holder.account).collect();
     let config = Config { attempts: ATTEMPTS, ..Config::default() };
-    let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config).after(stored);
+    let unheard = (0..=u8::MAX).zip(holders).filter(|(_, holder)| holder.addr.is_none()).map(|(index, _)| index).collect();
+    let mut spread = Spread::new(encoded.manifest.id(), holders.iter().map(|holder| holder.node), config).after(stored).without(&unheard);
     let started = Instant::now();
     let now = || Time(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
     let mut asked: JoinSet<Answer> = JoinSet::new();
@@ -79,11 +80,12 @@ pub async fn spread(
                     let holder = *holders.get(place).context("a fragment without a holder")?;
                     let fragment = encoded.fragments.get(place).context("a holder without a fragment")?.clone();
                     let request = Request::Put { manifest: manifest.clone(), index, fragment, holders: accounts.clone() };
-                    send(&mut asked, bulk, holder, index, request);
+                    let addr = holder.addr.context("nothing is sent to who is not heard")?;
+                    send(&mut asked, bulk, (holder.node, addr), index, request);
                 }
                 Output::Done(done) => {
                     stored.extend(spread.stored());
-                    return Ok(done.map(|_| placed(encoded, holders)));
+                    return Ok(done.map(|_| placed(encoded, holders, stored)));
                 }
             }
         }
@@ -107,20 +109,23 @@ pub async fn spread(
     }
 }
 
-fn send(asked: &mut JoinSet<Answer>, bulk: &Arc<BulkEndpoint>, holder: Holder, index: u8, request: Request) {
+fn send(asked: &mut JoinSet<Answer>, bulk: &Arc<BulkEndpoint>, (node, addr): (NodeId, SocketAddr), index: u8, request: Request) {
     let bulk = Arc::clone(bulk);
     asked.spawn(async move {
-        match ask(&bulk, holder.node, holder.addr, &request, ASK_LIMIT).await {
+        match ask(&bulk, node, addr, &request, ASK_LIMIT).await {
             Ok(reply) => (index, Some(reply)),
             Err(error) => {
-                tracing::debug!(holder = %holder.node, index, %error, "a fragment was not taken");
+                tracing::debug!(holder = %node, index, %error, "a fragment was not taken");
                 (index, None)
             }
         }
     });
 }
 
-fn placed(encoded: &Encoded, holders: &[Holder]) -> Vec<Placed> {
-    let pairs = holders.iter().zip(&encoded.fragments).enumerate();
-    pairs.map(|(fragment, (holder, bytes))| Placed { fragment, account: holder.account, node: holder.node, bytes: bytes.len() }).collect()
+/// The fragments that are with these holders.
+pub fn placed(encoded: &Encoded, holders: &[Holder], stored: &BTreeSet<(u8, NodeId)>) -> Vec<Placed> {
+    let pairs = (0..=u8::MAX).zip(holders.iter().zip(&encoded.fragments));
+    let kept = pairs.filter(|(index, (holder, _))| stored.contains(&(*index, holder.node)));
+    kept.map(|(index, (holder, bytes))| Placed { fragment: index.into(), account: holder.account, node: holder.node, bytes: bytes.len() })
+        .collect()
 }

@@ -28,7 +28,7 @@ use p2p::{
 use storage::{
     datanet::{
         Accepted, Card, Contributors, Datanet, Licence, Place, Report, private,
-        reserve::ReserveError,
+        reserve::{ReserveError, Reserved},
         review::{Case, is_drawn},
         shard::Shard,
     },
@@ -246,7 +246,7 @@ impl Gate {
         if report.accepted {
             let kept = Arc::new(self.as_kept(&card, place, open, bytes)?);
             coded = Some(self.coded(&state, open, Arc::clone(&kept)).await?);
-            self.shards.keep(&state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
+            self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
             self.known.pass(open.datanet, shard);
         } else {
             self.refusals.keep(open.datanet, &report).await?;
@@ -257,12 +257,12 @@ impl Gate {
     /// The report, once what it lets in is reserved of its contributor's limits; if that is beyond them, it lets nothing in.
     async fn reserved(&self, card: &Card, place: Place, open: &Open, report: Report) -> Result<Report, Turned> {
         let policy = card.policy();
-        if reserved::wanted(policy, open.datanet, &report, 0).is_none() {
+        if !reserved::is_needed(policy, &report) {
             return Ok(report);
         }
         let made = self.chain.time_of(place.block).await.context("the commitment's block")?;
         let until = made.with_context(|| format!("block {} of the commitment is gone", place.block))?.saturating_add(COMMITMENT_SECONDS);
-        let Some(wanted) = reserved::wanted(policy, open.datanet, &report, until) else { return Ok(report) };
+        let wanted = Reserved::of(open.datanet, &report, place, until);
         let snapshot = self.snapshots.borrow().clone();
         let now = snapshot.heads.map_or(0, |heads| heads.finalized_timestamp);
         let seen = Seen { latest: &snapshot.latest, finalized: &snapshot.finalized, now };
@@ -357,7 +357,7 @@ impl Gate {
         }
         let kept = Arc::new(self.queue.shard(case).await?);
         let coded = self.coded(state, open, Arc::clone(&kept)).await?;
-        self.shards.keep(state, open.text_root, Arc::unwrap_or_clone(kept)).await?;
+        self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
         self.verdict(card, place, open, &report, Some(coded))
     }
 

@@ -3,7 +3,7 @@
 //!
 //! A record is on the disk before it is acknowledged. One that is told first is taken only if this node has the fragment that it names for it, and if its holders are those that
 //! this node checked when it took that fragment, or others that are those of the rule as far as it hears; later ones add signed
-//! handovers and nothing else. A fragment that repair hands over is taken from a coordinator of the epoch while the holder before is not heard here.
+//! handovers and nothing else. A fragment that repair hands over is taken from a coordinator of the epoch while the holder before is not heard here, or has lost it and has no room.
 
 mod erased;
 pub mod report;

@@ -255,7 +255,7 @@ impl Mending {
         self.sites.retain(|account, _| staked.contains_key(account));
         let sites: BTreeMap<_, _> = staked.keys().map(|account| (*account, self.sites.get(account).copied().unwrap_or_default())).collect();
         self.tell(Input::Operators { sites: sites.into() });
-        // As `may_take` has it: whose fragments others take, and who only has no room.
+        // As `may_take` has it: whose fragments others take, and of whom only what is lost there, since there is no room.
         let is_left = |account: &Address| !storers.contains_key(account) || self.keeping.is_unfit(*account);
         let operators = staked.keys().copied().filter(is_left).collect();
         let without_room = storers.iter().filter(|(_, storer)| !storer.has_room).map(|(account, _)| *account).collect();

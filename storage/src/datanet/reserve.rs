@@ -2,9 +2,14 @@
 //!
 //! A signed verdict cannot be taken back: until its commitment expires it may be carried to the chain. So a gate that compared limits with accepted
 //! contributions alone would sign for any number of contributions, each of them within the limits, that are then accepted together. Instead each verdict
-//! *reserves* its rows and bytes before it is signed. A reservation ends when the contribution is accepted for good, or its commitment has expired; a contribution
+//! *reserves* its rows and bytes before it is signed. A reservation ends with the verdict's worth: when the contribution is accepted for good, when its commitment has expired, or
+//! when the same text is accepted for good under an earlier commitment, since from then on the registry takes it under a still earlier one only ([`Reserved::is_beaten`]); a contribution
 //! that is refused reserves nothing, and a later refusal frees nothing: the verdict is out. The same text of the same contributor can be accepted once in a
 //! Datanet, so its later verdict takes the place of its earlier one.
+//!
+//! *Against* a shorter time where the verdict is not used, and against the contributor's word that it will not be: neither takes back what is signed. Whoever says so, waits for the release,
+//! has as much signed again and then carries both to the chain would have twice its limits. What a contributor does not finish is its own limit: the same command goes on with the same text under the same
+//! reservation, and other rows of its files fit into what is left, or wait for the thirty days of the commitment that it made itself.
 //!
 //! Pure: who keeps reservations on a disk writes one before it signs, and brings all of them back when it starts. At most [`RESERVATIONS_MAX`] of some 250
 //! bytes; only Datanets with limits have any.
@@ -14,7 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::id::{Address, AssetId, Hash32};
 
-use super::{GatePolicy, Refusal, Report, Usage, gate::beyond_limits};
+use super::{GatePolicy, Place, Refusal, Report, Usage, gate::beyond_limits};
 
 /// Most reservations of a gate: 4 MiB in memory, as many small files on its disk. Each stands for a commitment that somebody has paid for.
 pub const RESERVATIONS_MAX: usize = 1 << 14;
@@ -35,6 +40,9 @@ pub struct Reserved {
     pub bytes: u64,
     /// Second of the chain's clock after which its commitment is worth nothing.
     pub until: u64,
+    /// Block and ordinal of its commitment, of several the earliest; nothing if that was not noted when it was kept.
+    #[serde(default)]
+    pub committed: Option<(u64, u32)>,
 }
 
 /// What a reservation stands under: a text of a contributor in a Datanet.
@@ -42,9 +50,16 @@ pub type Key = (AssetId, Address, Hash32);
 
 impl Reserved {
     /// What a report reserves that lets a contribution in.
-    pub fn of(datanet: AssetId, report: &Report, until: u64) -> Self {
+    pub fn of(datanet: AssetId, report: &Report, committed: Place, until: u64) -> Self {
         let Report { contributor, text_root, text_bytes: bytes, .. } = *report;
-        Self { datanet, contributor, text_root, rows: report.documents.into(), bytes, until }
+        let committed = Some((committed.block, committed.ordinal));
+        Self { datanet, contributor, text_root, rows: report.documents.into(), bytes, until, committed }
+    }
+
+    /// Whether no verdict on this text is worth anything once the text stands accepted under a commitment at this block and ordinal: the registry takes a text that it has from who committed to it
+    /// earlier, and from nobody else.
+    pub fn is_beaten(&self, accepted: (u64, u32)) -> bool {
+        self.committed.is_some_and(|committed| accepted < committed)
     }
 
     /// What it stands under.
@@ -111,7 +126,10 @@ impl Reservations {
             return Err(ReserveError::Full);
         }
         // Either verdict may still be carried to the chain.
-        Ok(Reserved { until: before.map_or(wanted.until, |before| before.until.max(wanted.until)), ..*wanted })
+        let until = before.map_or(wanted.until, |before| before.until.max(wanted.until));
+        // Nothing is less than any place: what is not known is not beaten.
+        let committed = before.map_or(wanted.committed, |before| before.committed.min(wanted.committed));
+        Ok(Reserved { until, committed, ..*wanted })
     }
 
     /// Enters what [`fits`](Self::fits) returned.
@@ -150,7 +168,15 @@ mod tests {
     const ANNA: Address = Address([1; 20]);
 
     fn reserved(text: u8, rows: u64) -> Reserved {
-        Reserved { datanet: NET, contributor: ANNA, text_root: Hash32([text; 32]), rows, bytes: rows * 10, until: 1_000 }
+        Reserved {
+            datanet: NET,
+            contributor: ANNA,
+            text_root: Hash32([text; 32]),
+            rows,
+            bytes: rows * 10,
+            until: 1_000,
+            committed: Some((7, 2)),
+        }
     }
 
     fn limits(rows: Option<u64>, bytes: Option<u64>) -> GatePolicy {
@@ -190,6 +216,25 @@ mod tests {
         assert_eq!(all.over(1_999, |one| one.rows > 2).len(), 2);
         // What is accepted already is counted there.
         assert_eq!(all.usage(NET, ANNA, |one| one.rows == 4).rows, 5);
+    }
+
+    #[test]
+    fn a_verdict_is_worth_nothing_once_its_text_is_there_under_an_earlier_commitment() {
+        let one = reserved(1, 4);
+        assert!(one.is_beaten((7, 1)) && one.is_beaten((6, 9)));
+        assert!(!one.is_beaten((7, 2)), "its own");
+        assert!(!one.is_beaten((7, 3)) && !one.is_beaten((8, 0)), "who committed later keeps nobody out");
+        // Of two commitments either may be carried to the chain, and the earlier one is beaten last.
+        let (mut all, policy) = (Reservations::kept([one]), limits(None, None));
+        let held = |all: &Reservations| all.iter().next().copied().unwrap().committed;
+        for (committed, least) in [(Some((9, 0)), Some((7, 2))), (Some((5, 0)), Some((5, 0))), (None, None), (Some((5, 0)), None)] {
+            take(&mut all, &policy, Usage::default(), Reserved { committed, ..one }).unwrap();
+            assert_eq!(held(&all), least);
+        }
+        assert!(!all.iter().next().unwrap().is_beaten((0, 0)), "when it was committed to is not known");
+        let before = r#"{"datanet":4,"contributor":"0x0101010101010101010101010101010101010101","text_root":"0x0101010101010101010101010101010101010101010101010101010101010101","rows":4,"bytes":40,"until":1000}"#;
+        let read: Reserved = serde_json::from_str(before).unwrap();
+        assert_eq!(read, Reserved { committed: None, ..one }, "a reservation of before still counts");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 pub mod message;
 pub mod record;
+pub mod tally;
 
 pub use self::{
     message::{Ask, Reply},

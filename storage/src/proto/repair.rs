@@ -26,8 +26,10 @@
 //! Storj mends lazily from one satellite; here the election makes any holder able to. Rendezvous as in placement.
 
 pub mod budget;
+mod config;
 mod crowd;
 pub mod health;
+mod object;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,17 +37,20 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use types::{
     id::{Address, BlobId, Hash32},
     time::Time,
 };
 
-pub use self::health::{COORDINATORS, Health, Standing, coordinators, floor};
 use self::{
     budget::Budget,
     crowd::{Crowd, Presence},
-    health::{WINDOW, time_left},
+    health::time_left,
+    object::{Object, UnderWay},
+};
+pub use self::{
+    config::Config,
+    health::{COORDINATORS, Health, Standing, coordinators, floor},
 };
 use super::placement::{Assignment, Move, Site};
 
@@ -53,57 +58,6 @@ use super::placement::{Assignment, Move, Site};
 pub const OBJECTS_MAX: usize = 1 << 20;
 /// Longest that an operator without room is left alone. 6 h: a disk is emptied or a larger one built in within hours, and an ad that says so is heard at once.
 const FULL_REST_MAX: Duration = Duration::from_secs(6 * 3_600);
-
-/// How patient and how generous repair is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Away this long counts as lost. 4 h: longer than an update or a restart, short against the 12 h in which a loss should be mended.
-    pub lost_after: Duration,
-    /// Away this long counts as lost even if most of the network seems away. 72 h: an outage of a carrier or a cloud region is over by then.
-    pub lost_anyway_after: Duration,
-    /// A backup waits this long for the one before it. 10 min: several times [`Config::work_timeout`]'s announcements.
-    pub takeover_after: Duration,
-    /// One piece of work that takes longer is given up. 1 h: 128 MiB at 300 kbit/s.
-    pub work_timeout: Duration,
-    /// Wait after work that failed in part, or for want of room. 5 min. Who stored nothing else waits until each backup could have begun.
-    pub retry_after: Duration,
-    /// Time between two looks at all objects. 60 s, small against all of the above.
-    pub look_every: Duration,
-    /// Bytes per second that repair may read and write. 8 MiB/s: half of a 134 Mbit/s link.
-    pub bytes_per_s: u64,
-    /// Bytes it may take at once after a pause. 256 MiB: two of the largest pieces.
-    pub burst_bytes: u64,
-    /// Pieces of work under way. 2: one reads while the other writes; each holds an object and its fragments, up to 256 MiB.
-    pub at_once: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        Self {
-            lost_after: minutes(4 * 60),
-            lost_anyway_after: minutes(72 * 60),
-            takeover_after: minutes(10),
-            work_timeout: minutes(60),
-            retry_after: minutes(5),
-            look_every: minutes(1),
-            bytes_per_s: 8 << 20,
-            burst_bytes: 256 << 20,
-            at_once: 2,
-        }
-    }
-}
-
-impl Config {
-    /// Rest after work that did not store all. Who stored nothing in its turn leaves it to the backups: a line or disk that is too slow fails the next
-    /// time as well, and while it announces its attempts nobody else begins, for the rest of the epoch. The backups begin one after the other, each
-    /// [`Config::takeover_after`] later than the one before it: the rest lasts until the last of them has had its turn.
-    fn rest(&self, is_in_vain: bool) -> Duration {
-        let turns = 1 + (1..u32::try_from(COORDINATORS).expect("coordinators are few")).sum::<u32>();
-        if is_in_vain { self.takeover_after * turns } else { self.retry_after }
-    }
-}
 
 /// What happens to repair.
 #[derive(Debug, Clone)]
@@ -146,7 +100,7 @@ pub enum Input {
     Unfit {
         /// Those that are suspended or offer no storage: what is damaged on their disks goes to others.
         operators: BTreeSet<Address>,
-        /// Those that say they have no room. What they hold stays theirs.
+        /// Those that say they have no room. What they hold stays theirs; what is damaged on their disks goes to others too, if the object is due.
         without_room: BTreeSet<Address>,
     },
     /// An operator refused a fragment for want of room. It is asked for nothing for twice [`Config::retry_after`], twice as long each time it refuses
@@ -201,7 +155,7 @@ pub struct Work {
     pub method: Method,
     /// All fragments that can be read and their holders; any k of them suffice. This node's own comes first, it costs nothing.
     pub sources: Vec<(u8, Address)>,
-    /// Fragments to rebuild and where each goes. A damaged one stays with its holder, unless that is suspended or does not answer.
+    /// Fragments to rebuild and where each goes. A damaged one stays with its holder, unless that is suspended, says it has no room, or does not answer.
     pub targets: Vec<(u8, Address)>,
 }
 
@@ -226,44 +180,6 @@ pub enum Output {
         /// Fragments that suffice.
         needed: usize,
     },
-}
-
-#[derive(Debug)]
-struct Object {
-    assignment: Assignment,
-    /// Its coordinators of this epoch: drawn among its holders at the epoch's begin, so that what moves within the epoch changes nobody's turn and
-    /// everyone can tell afterwards whose it was. Computed when somebody asks, or before the holders change: an epoch in which nothing is lost costs
-    /// no hash.
-    elected: OnceLock<Vec<Address>>,
-    fragment_bytes: u64,
-    /// Fragments whose holder answers and does not have them.
-    damaged: BTreeSet<u8>,
-    /// When fragments were found lost, newest last; at most two for each fragment are kept.
-    losses: VecDeque<Time>,
-    /// Fragments counted in `losses`.
-    counted: BTreeSet<u8>,
-    /// Since when it is to be mended; stays until all fragments are there.
-    due: Option<Time>,
-    /// Last announcement of another.
-    heard: Option<Time>,
-    /// What this node does about it.
-    work: Option<UnderWay>,
-    rests_until: Time,
-    is_stuck: bool,
-    /// What is to be looked at whatever its holders do: it is new, or was changed.
-    is_fresh: bool,
-    /// When time alone makes a holder that is away a lost one.
-    changes_at: Option<Time>,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    /// Whether it is a coordinator's, not a holder's for its own fragment.
-    is_turn: bool,
-    moves: Vec<Move>,
-    targets: BTreeSet<u8>,
-    until: Time,
-    announced: Time,
 }
 
 /// Repair, as one operator does it.
@@ -556,111 +472,16 @@ impl Repair {
         self.crowd.away().chain(self.unfit.iter().chain(&self.without_room).copied()).chain(full).collect()
     }
 
-    /// Who answers and only has no room. A new holder takes no fragment while it hears the old one, so theirs go to nobody else.
+    /// Who answers, had no room when it was asked, and does not say so yet. A new holder takes no fragment of a holder that it hears and that says nothing of
+    /// the kind, so theirs go to nobody else for now.
     fn full_now(&self, now: Time) -> BTreeSet<Address> {
         let is_heard = |operator: &Address| matches!(self.crowd.get(*operator), Some(Presence::Online)) && !self.unfit.contains(operator);
-        let refused = self.full.keys().filter(|operator| self.is_full(now, **operator));
-        refused.chain(&self.without_room).copied().filter(is_heard).collect()
+        let refused = self.full.keys().filter(|operator| self.is_full(now, **operator) && !self.without_room.contains(*operator));
+        refused.copied().filter(is_heard).collect()
     }
 
     fn is_full(&self, now: Time, operator: Address) -> bool {
         self.full.get(&operator).is_some_and(|(_, until)| *until > now)
-    }
-}
-
-fn elect(seed: Hash32, assignment: &Assignment) -> Vec<Address> {
-    coordinators(seed, assignment.object(), assignment.holders().map(|(_, holder)| holder))
-}
-
-impl Object {
-    fn elected(&self, seed: Hash32) -> &[Address] {
-        self.elected.get_or_init(|| elect(seed, &self.assignment))
-    }
-
-    /// Takes in a move; who coordinates this epoch is settled before.
-    fn apply(&mut self, seed: Hash32, step: Move) -> bool {
-        self.elected(seed);
-        self.is_fresh = true;
-        self.assignment.apply(step)
-    }
-
-    /// Whether a look could find something else than the one before: what is under way, due or damaged always may.
-    fn may_differ(&self, now: Time, changed: &BTreeSet<Address>) -> bool {
-        let is_open = self.is_fresh || self.due.is_some() || self.work.is_some() || !self.damaged.is_empty();
-        is_open
-            || self.changes_at.is_some_and(|at| at <= now)
-            || !changed.is_empty() && self.assignment.holders().any(|(_, holder)| changed.contains(&holder))
-    }
-
-    /// Notes new losses and whether the object is to be mended.
-    fn count(&mut self, now: Time, health: &Health) {
-        for (fragment, (_, standing)) in &health.fragments {
-            match standing {
-                Standing::Lost => {
-                    if self.counted.insert(*fragment) {
-                        self.losses.push_back(now);
-                    }
-                }
-                Standing::Held => drop(self.counted.remove(fragment)),
-                Standing::Away => {}
-            }
-        }
-        let most = 2 * health.fragments.len();
-        while self.losses.len() > most || self.losses.front().is_some_and(|at| now.since(*at) > WINDOW) {
-            self.losses.pop_front();
-        }
-        if health.left() == health.fragments.len() {
-            self.due = None;
-        } else if health.is_due() {
-            self.due.get_or_insert(now);
-        }
-    }
-
-    /// Gives up work that takes too long, tells the others of work that goes on.
-    fn carry_on(&mut self, now: Time, config: &Config) -> Option<Output> {
-        let work = self.work.as_mut()?;
-        if work.until <= now {
-            self.rests_until = now.after(config.rest(work.is_turn));
-            self.work = None;
-            return None;
-        }
-        // Thrice within the patience of a backup, so that one lost announcement wakes nobody.
-        let is_time = now.since(work.announced) >= config.takeover_after / 3;
-        is_time.then(|| {
-            work.announced = now;
-            Output::Announce { object: self.assignment.object() }
-        })
-    }
-
-    /// This node's own damaged fragments.
-    fn own_damaged(&self, me: Address) -> Vec<(u8, Address)> {
-        self.assignment.holders().filter(|(fragment, holder)| *holder == me && self.damaged.contains(fragment)).collect()
-    }
-
-    /// Fragments to rebuild with their holders, and the moves among them. A damaged fragment stays, if its holder may take it, and waits while
-    /// its holder is full.
-    fn targets(
-        &self,
-        health: &Health,
-        sites: &BTreeMap<Address, Site>,
-        unfit: &BTreeSet<Address>,
-        full: &BTreeSet<Address>,
-    ) -> (Vec<(u8, Address)>, Vec<Move>) {
-        let (mut targets, mut goes) = (BTreeMap::new(), BTreeSet::new());
-        for (fragment, (holder, _)) in health.fragments.iter().filter(|(_, (_, standing))| *standing == Standing::Lost) {
-            let is_damaged = self.damaged.contains(fragment);
-            if is_damaged && full.contains(holder) {
-                continue;
-            }
-            if is_damaged && !unfit.contains(holder) {
-                targets.insert(*fragment, *holder);
-            } else {
-                goes.insert(*fragment);
-            }
-        }
-        let moves = self.assignment.plan(&goes, sites, unfit);
-        targets.extend(moves.iter().map(|step| (step.fragment, step.to)));
-        (targets.into_iter().collect(), moves)
     }
 }
 

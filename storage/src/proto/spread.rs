@@ -4,6 +4,9 @@
 //! object is spread when all its fragments are stored: what is registered afterwards must bear the loss its profile promises, from the first
 //! day. A holder that does not take its fragment ([`SpreadError::unwilling`]: it has no room, does not answer, its disk fails) is left out of the next draw
 //! ([`super::placement::Draw`]), and a spread to the holders drawn then begins with what is stored already. Messages: one Put per fragment, and one more per failure.
+//!
+//! An object whose contributor has signed who holds it is another matter: nobody is drawn for it any more, and what a holder lost or takes away with it is repair's
+//! ([`SpreadError::is_left_to_repair`]). A spread that is run again over a record asks those that are heard and counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +20,11 @@ use types::{
     time::Time,
 };
 
-use super::message::{Refusal, Reply};
+use super::{
+    message::{Refusal, Reply},
+    repair::floor,
+};
+use crate::erasure::Profile;
 
 /// How patient a spread is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +90,8 @@ pub enum Failure {
     TimedOut,
     /// The holder could not be reached, or broke off.
     Lost,
+    /// The holder is not heard, so nothing was sent.
+    Unheard,
     /// The holder answered something else.
     OffTopic,
 }
@@ -93,6 +102,7 @@ impl fmt::Display for Failure {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Lost => f.write_str("not reachable"),
+            Self::Unheard => f.write_str("not heard"),
             Self::OffTopic => f.write_str("answered another question"),
         }
     }
@@ -122,6 +132,12 @@ impl SpreadError {
         let is_object = |failure: &Failure| matches!(failure, Failure::Refused(Refusal::Invalid { .. } | Refusal::Erased { .. }));
         let is_refused = self.failures.values().any(|(_, failure)| is_object(failure));
         (!is_refused).then(|| self.failures.values().map(|(holder, _)| *holder).collect())
+    }
+
+    /// Whether what is missing may be left to repair, once the object's record says who holds what: as many fragments are stored as an object has that repair leaves alone
+    /// ([`floor`]), and none was refused for what it is.
+    pub fn is_left_to_repair(&self, profile: Profile) -> bool {
+        self.stored >= usize::from(floor(profile)) && self.unwilling().is_some()
     }
 
     /// Holders that had no room.
@@ -169,6 +185,17 @@ impl Spread {
         for (index, (holder, _, fragment)) in (0..=u8::MAX).zip(&mut self.fragments) {
             if stored.contains(&(index, *holder)) {
                 *fragment = Fragment::Stored;
+            }
+        }
+        self
+    }
+
+    /// The same, whose holders of these fragments are not heard: nothing is sent to them.
+    #[must_use]
+    pub fn without(mut self, unheard: &BTreeSet<u8>) -> Self {
+        for (index, (_, _, fragment)) in (0..=u8::MAX).zip(&mut self.fragments) {
+            if unheard.contains(&index) && !matches!(fragment, Fragment::Stored) {
+                *fragment = Fragment::Failed(Failure::Unheard);
             }
         }
         self
@@ -232,7 +259,7 @@ impl Spread {
             // A holder that has not yet seen the registration on chain says that it is none, one that hears other ads that it is not its turn.
             Failure::Refused(refusal) => refusal.is_passing() || matches!(refusal, Refusal::NotHolder { .. } | Refusal::Misplaced { .. }),
             Failure::TimedOut | Failure::Lost => true,
-            Failure::OffTopic => false,
+            Failure::OffTopic | Failure::Unheard => false,
         };
         *fragment = if may_pass && *sent < attempts { Fragment::Waiting(now.after(retry_after)) } else { Fragment::Failed(failure) };
     }
@@ -389,6 +416,41 @@ mod tests {
         assert_eq!(refused_as(Refusal::Erased { object: OBJECT, block: 1, is_gone: false }), None);
         let willing = refused_as(Refusal::Misplaced { object: OBJECT, detail: "another rank".into() });
         assert_eq!(willing, Some(BTreeSet::from([node(0), node(1)])));
+    }
+
+    #[test]
+    fn a_spread_over_a_record_ends_when_those_that_are_heard_hold_enough_and_leaves_the_rest_to_repair() {
+        let profile = Profile::new(4, 12).unwrap();
+        let spread = |unheard: u8, answer: &dyn Fn(u8) -> Input| {
+            let mut spread =
+                Spread::new(OBJECT, (0..12).map(node), Config { at_once: 12, ..Config::default() }).without(&(0..unheard).collect());
+            let mut outputs = spread.handle(Time(0), Input::Start);
+            assert!(outputs.iter().all(|output| matches!(output, Output::Send { index, .. } if *index >= unheard)), "{outputs:?}");
+            for index in unheard..12 {
+                outputs = spread.handle(Time(0), answer(index));
+            }
+            let [Output::Done(Err(error))] = outputs.as_slice() else { panic!("{outputs:?}") };
+            error.clone()
+        };
+        let all = |index: u8| stored(index).unwrap();
+        let error = spread(4, &all);
+        assert!(error.is_left_to_repair(profile), "8 of 12 are not mended: {error}");
+        assert_eq!((error.stored, &error.failures[&3]), (8, &(node(3), Failure::Unheard)));
+        assert!(!spread(5, &all).is_left_to_repair(profile), "7 are");
+        let full = |index: u8| if index == 11 { refused(index, Refusal::Full { free: 0, need: 9 }).unwrap() } else { all(index) };
+        assert!(
+            spread(3, &full).is_left_to_repair(profile) && !spread(4, &full).is_left_to_repair(profile),
+            "who has no room counts as missing"
+        );
+        let void = |index: u8| if index == 11 { refused(index, Refusal::Invalid { detail: "void".into() }).unwrap() } else { all(index) };
+        assert!(!spread(1, &void).is_left_to_repair(profile), "it is refused for what it is");
+        // What was stored in an earlier round is stored, whoever is heard now.
+        let known = (0..2).map(|index| (index, node(index))).collect();
+        let again = Spread::new(OBJECT, (0..2).map(node), Config::default())
+            .after(&known)
+            .without(&BTreeSet::from([0]))
+            .handle(Time(0), Input::Start);
+        assert_eq!(again, [Output::Done(Ok(vec![node(0), node(1)]))]);
     }
 
     #[test]

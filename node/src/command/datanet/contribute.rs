@@ -367,6 +367,9 @@ fn describe(printed: &Printed, paid: &str) -> String {
     let row =
         |placed: &Placed| vec![placed.fragment.to_string(), placed.node.to_string(), placed.account.to_string(), placed.bytes.to_string()];
     text.push_str(&table(&["fragment", "holder", "account", "bytes"], &done.holders.iter().map(row).collect::<Vec<_>>()));
+    for left in &done.left_to_repair {
+        text.push_str(&format!("\n{left}"));
+    }
     for dropped in &done.dropped {
         text.push_str(&left_out(dropped));
     }

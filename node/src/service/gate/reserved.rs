@@ -63,7 +63,7 @@ impl Verdicts {
     /// Reserves what `wanted` takes, on disk when this returns; the refusals if that is beyond the limits.
     pub(super) async fn take(&self, policy: &GatePolicy, wanted: Reserved, seen: &Seen<'_>) -> anyhow::Result<Result<(), ReserveError>> {
         let mut held = self.held.lock().await;
-        for key in held.over(seen.now, |one| is_settled(seen.finalized, one)) {
+        for key in held.over(seen.now, |one| is_settled(seen.finalized, one) || is_beaten(seen.finalized, one)) {
             let path = self.path(key);
             std::fs::remove_file(&path).with_context(|| format!("{}", path.display()))?;
             held.release(&key);
@@ -99,10 +99,15 @@ fn is_settled(state: &State, one: &Reserved) -> bool {
     state.contributions(one.datanet).any(|accepted| is_it(accepted.text_root, accepted.contributor))
 }
 
-/// What a report reserves, if it lets a contribution in and its Datanet has limits.
-pub(super) fn wanted(policy: &GatePolicy, datanet: AssetId, report: &Report, until: u64) -> Option<Reserved> {
-    let is_limited = policy.contributor_rows_max.is_some() || policy.contributor_bytes_max.is_some();
-    (report.accepted && is_limited).then(|| Reserved::of(datanet, report, until))
+/// Whether a text is accepted under an earlier commitment, so that no verdict on it can be used any more.
+fn is_beaten(state: &State, one: &Reserved) -> bool {
+    let of_text = state.contributions(one.datanet).filter(|accepted| accepted.text_root == one.text_root);
+    of_text.map(|accepted| (accepted.priority.block, accepted.priority.ordinal)).any(|place| one.is_beaten(place))
+}
+
+/// Whether a report reserves anything: it lets a contribution in and its Datanet has limits.
+pub(super) const fn is_needed(policy: &GatePolicy, report: &Report) -> bool {
+    report.accepted && (policy.contributor_rows_max.is_some() || policy.contributor_bytes_max.is_some())
 }
 
 #[cfg(test)]
@@ -122,21 +127,34 @@ mod tests {
     }
 
     fn reserved(text: u8) -> Reserved {
-        Reserved { datanet: NET, contributor: ANNA, text_root: Hash32([text; 32]), rows: 3, bytes: 30, until: 100 }
+        Reserved {
+            datanet: NET,
+            contributor: ANNA,
+            text_root: Hash32([text; 32]),
+            rows: 3,
+            bytes: 30,
+            until: 100,
+            committed: Some((7, text.into())),
+        }
     }
 
     /// The chain once these texts are accepted.
     fn state(texts: &[u8]) -> State {
+        state_of(texts, ANNA, 7)
+    }
+
+    /// The same, for whom and committed to in which block.
+    fn state_of(texts: &[u8], contributor: Address, committed: u64) -> State {
         let mut state = State::default();
         for (number, text) in (0..).zip(texts) {
             let event = Event::Accepted {
                 datanet: NET,
                 number,
-                contributor: ANNA,
+                contributor,
                 text_root: Hash32([*text; 32]),
                 text_bytes: 30,
                 documents: 3,
-                block: 7,
+                block: committed,
                 ordinal: u32::from(*text),
                 licence: Hash32::ZERO,
                 object: BlobId([*text; 32]),
@@ -182,6 +200,27 @@ mod tests {
         // Expired: room for another, beside what is accepted.
         assert!(take(&again, 99, (&signed[..1], &signed[..1]), 101).await);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_commitment_keeps_out_for_good_is_reserved_no_more() {
+        let outer = tempfile::tempdir().unwrap();
+        let verdicts = Verdicts::open(outer.path().join("reserved")).unwrap();
+        for text in 1..=3 {
+            assert!(take(&verdicts, text, (&[], &[]), 50).await);
+        }
+        let ben = Address([2; 20]);
+        let take_after = |by_ben: State, is_final: bool| {
+            let verdicts = &verdicts;
+            async move {
+                let none = State::default();
+                let seen = Seen { latest: &by_ben, finalized: if is_final { &by_ben } else { &none }, now: 50 };
+                verdicts.take(&policy(), reserved(4), &seen).await.unwrap().is_ok()
+            }
+        };
+        assert!(!take_after(state_of(&[1], ben, 8), true).await, "Ben committed later: Anna's verdict takes the text over");
+        assert!(!take_after(state_of(&[1], ben, 6), false).await, "the chain may take that back");
+        assert!(take_after(state_of(&[1], ben, 6), true).await, "Ben was first, and Anna's verdict is worth nothing");
     }
 
     #[tokio::test]

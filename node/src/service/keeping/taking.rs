@@ -1,5 +1,5 @@
-//! Taking a fragment that repair hands over: from a coordinator of this epoch or the one before, of a holder that is not heard here, with bytes that
-//! the manifest names. The new holder signs when fragment and record are on its disk.
+//! Taking a fragment that repair hands over: from a coordinator of this epoch or the one before, of a holder that is not heard here or has lost it and has no room
+//! to take it back, with bytes that the manifest names. The new holder signs when fragment and record are on its disk.
 
 use anyhow::{Context as _, bail, ensure};
 use storage::{
@@ -19,7 +19,10 @@ use types::{
 };
 
 use super::Keeping;
-use crate::datanet::{keeping::Registered, placing};
+use crate::datanet::{
+    keeping::{Registered, look},
+    placing,
+};
 
 impl Keeping {
     pub(super) async fn take(&self, remote: NodeId, take: Take) -> anyhow::Result<Reply> {
@@ -81,7 +84,13 @@ impl Keeping {
             bail!("this node holds fragment {held} of the object already");
         }
         let storers = self.storers().await?;
-        ensure!(!storers.contains_key(&old) || self.is_unfit(old), "{old} answers, and holds fragment {fragment}");
+        if let Some(answering) = storers.get(&old).filter(|_| !self.is_unfit(old)) {
+            ensure!(!answering.has_room, "{old} answers, and holds fragment {fragment} or has room to take it back");
+            // Its ad says for itself alone that it takes nothing, and so does its word that it has lost what it held: neither is the sender's.
+            let word = look(&self.bulk, answering.node, answering.addr, object).await;
+            let word = word.with_context(|| format!("{old}, who has no room, does not say whether it holds fragment {fragment}"))?;
+            ensure!(!word.indices.contains(&fragment), "{old} answers, and holds fragment {fragment}");
+        }
         let others = now.holders().filter(|(at, _)| *at != fragment).map(|(_, holder)| holder);
         let after: Vec<Address> = others.filter(|holder| storers.contains_key(holder)).chain([to]).collect();
         placing::check_sites(&after, &storers, &registered.rules_of(record)?).context("its place breaks the rules")

@@ -390,7 +390,7 @@ fn a_coordinator_that_finds_no_room_keeps_its_turn_and_asks_the_next_ones_soon()
 }
 
 #[test]
-fn what_is_damaged_waits_with_a_full_holder_that_answers_and_leaves_one_that_is_suspended_or_gone() {
+fn what_is_damaged_leaves_a_holder_that_says_it_has_no_room_is_suspended_or_gone_and_waits_with_one_that_only_refuses() {
     let run = |change: &dyn Fn(&mut Net, Address)| {
         let mut net = Net::new(30, 1, code(4, 12), &Config::default());
         let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().collect();
@@ -413,13 +413,40 @@ fn what_is_damaged_waits_with_a_full_holder_that_answers_and_leaves_one_that_is_
         without_room: without_room.iter().copied().collect(),
     };
     assert!(!run(&|_, _| {}), "it stays where it is");
-    assert!(!run(&|net, holder| net.tell_all(&unfit(&[], &[holder]))), "full by its own word");
-    assert!(!run(&|net, holder| net.full = BTreeSet::from([holder])), "full by its refusal");
+    assert!(run(&|net, holder| net.tell_all(&unfit(&[], &[holder]))), "full by its own word");
+    assert!(!run(&|net, holder| net.full = BTreeSet::from([holder])), "full by its refusal, which nobody else has heard");
+    assert!(
+        run(&|net, holder| {
+            net.full = BTreeSet::from([holder]);
+            net.tell_all(&unfit(&[], &[holder]));
+        }),
+        "it has refused and says so"
+    );
     assert!(run(&|net, holder| net.tell_all(&unfit(&[holder], &[holder]))), "suspended, full or not");
     assert!(run(&|net, holder| {
         net.set([holder.0[0]], (false, 0));
         net.tell_all(&Input::Gone { operator: holder });
     }));
+}
+
+#[test]
+fn what_is_damaged_with_a_full_holder_costs_nobody_work_before_the_object_is_due() {
+    let mut net = Net::new(30, 1, code(4, 12), &Config::default());
+    let holders: Vec<_> = net.cores[&operator(0)].assignment(object(0)).unwrap().holders().collect();
+    let full: BTreeSet<_> = holders[..4].iter().map(|(_, holder)| *holder).collect();
+    net.tell_all(&Input::Unfit { operators: BTreeSet::new(), without_room: full.clone() });
+    net.full = full;
+    for (fragment, _) in &holders[..4] {
+        net.tell_all(&Input::Damaged { object: object(0), fragment: *fragment });
+    }
+    net.run(60);
+    assert!(net.moves.is_empty(), "8 of 12 are left, which is the floor: {:?}", net.moves);
+    net.tell_all(&Input::Damaged { object: object(0), fragment: holders[4].0 });
+    net.run(60);
+    let moved: BTreeSet<_> = net.moves.iter().map(|step| step.fragment).collect();
+    assert_eq!(moved, holders[..4].iter().map(|(fragment, _)| *fragment).collect(), "the fifth is mended where it is");
+    let works = net.works.iter().filter(|(.., work)| work.targets.len() > 1).count();
+    assert_eq!((works, net.left(holders[5].1.0[0])), (1, vec![12]), "in one piece of work");
 }
 
 #[test]

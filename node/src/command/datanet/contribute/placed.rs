@@ -1,15 +1,21 @@
 //! An accepted shard on its way to its holders, and the record that tells all of them who holds what.
+//!
+//! The first run ends when every fragment lies with a holder that was drawn for it, others in the place of those that do not take theirs. Once the contributor has signed who holds what, nobody is drawn any
+//! more: a run over a record sends what is missing to the named holders that are heard, and ends when as many hold and know it as an object has that repair leaves alone
+//! ([`SpreadError::is_left_to_repair`]). What the others should hold is mended with the first fragments that are lost, by those who have the record; who comes back hears it from them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
+use serde::Serialize;
 use storage::{
-    erasure::{Encoded, Profile},
+    erasure::Encoded,
     proto::{
         keeping::Record,
         placement::{Draw, Rules, View},
-        spread::SpreadError,
+        repair::floor,
+        spread::{Failure, SpreadError},
     },
 };
 use types::{
@@ -27,7 +33,7 @@ use crate::datanet::{
     keeping::{Registered, look, tell},
     placing::{self, Storer, Storers},
     seeds::Seeds,
-    spread::{Holder, Placed, spread},
+    spread::{self, Holder, Placed},
 };
 
 /// What the chain has of a contribution.
@@ -45,8 +51,28 @@ struct Lies {
     holders: Vec<Holder>,
     /// Who holds what, if that was written down before.
     record: Option<Record>,
+    /// What is left to repair, if there is a record.
+    left: Vec<Left>,
     /// Operators with room that were drawn for nothing, since others' books of audits have suspended them.
     suspended: Vec<Address>,
+}
+
+/// A fragment that its holder has not got, and that is left to repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Left {
+    fragment: u8,
+    account: Address,
+    why: String,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fragment, account, why } = self;
+        write!(
+            f,
+            "fragment {fragment} is not with {account} ({why}): enough others are kept, and it is mended with the next ones that are lost"
+        )
+    }
 }
 
 impl Run<'_> {
@@ -60,7 +86,7 @@ impl Run<'_> {
         };
         let registered = self.registered(object).await.with_context(again)?;
         let (seed_block, _) = registered.accepted.accepted;
-        let Lies { placed, holders, record, suspended } = self.place(&encoded, &registered).await.with_context(again)?;
+        let Lies { placed, holders, record, left, suspended } = self.place(&encoded, &registered).await.with_context(again)?;
         self.tell(&encoded, &holders, record, seed_block).await.with_context(again)?;
         Ok(Contributed {
             datanet: self.datanet.0,
@@ -77,6 +103,7 @@ impl Run<'_> {
             notes: Vec::new(),
             approved_by: Vec::new(),
             holders: placed,
+            left_to_repair: left,
             suspended,
         })
     }
@@ -91,12 +118,19 @@ impl Run<'_> {
     /// nobody whom others' books of audits have suspended. In the place of a holder that does not take its fragment the next one is drawn, as long as holders let that pass.
     async fn place(&self, encoded: &Encoded, registered: &Registered) -> anyhow::Result<Lies> {
         let (object, profile) = (encoded.manifest.id(), encoded.manifest.profile());
-        let mut storers = self.storers(profile).await?;
+        // As many as a run over a record needs.
+        let storers = self.storers(floor(profile)).await?;
         if let Some(record) = self.recorded(registered, &storers).await? {
-            let holders = named(registered, &record, &storers)?;
-            let placed = self.spread_to(encoded, &holders, &mut BTreeSet::new()).await??;
-            return Ok(Lies { placed, holders, record: Some(record), suspended: Vec::new() });
+            let holders = self.named(registered, &record, &storers).await?;
+            let mut stored = BTreeSet::new();
+            let (placed, left) = match self.spread_to(encoded, &holders, &mut stored).await? {
+                Ok(placed) => (placed, Vec::new()),
+                Err(error) if error.is_left_to_repair(profile) => (spread::placed(encoded, &holders, &stored), left(&holders, &error)),
+                Err(error) => return Err(error.into()),
+            };
+            return Ok(Lies { placed, holders, record: Some(record), left, suspended: Vec::new() });
         }
+        let mut storers = self.storers(profile.total()).await?;
         let suspended = self.network.suspended(&storers).await?;
         let is_passed_over = |operator: &&Address| storers.get(*operator).is_some_and(|storer| storer.has_room);
         let passed_over: Vec<Address> = suspended.iter().filter(is_passed_over).copied().collect();
@@ -113,7 +147,7 @@ impl Run<'_> {
             };
             let holders: Vec<_> = drawn.iter().filter_map(|account| Some(holder(*account, storers.get(account)?))).collect();
             let error = match self.spread_to(encoded, &holders, &mut stored).await? {
-                Ok(placed) => return Ok(Lies { placed, holders, record: None, suspended: passed_over }),
+                Ok(placed) => return Ok(Lies { placed, holders, record: None, left: Vec::new(), suspended: passed_over }),
                 Err(error) => error,
             };
             let Some(unwilling) = error.unwilling() else { return Err(error.into()) };
@@ -127,14 +161,14 @@ impl Run<'_> {
                     .note(&format!("{} does not take its fragment ({why}): another operator is drawn in its place", left_out.account));
             }
             self.network.hears_full(&error.full()).await?;
-            storers = self.storers(profile).await?;
+            storers = self.storers(profile.total()).await?;
             failed = Some(error);
         }
     }
 
-    async fn storers(&self, profile: Profile) -> anyhow::Result<Storers> {
+    async fn storers(&self, least: u8) -> anyhow::Result<Storers> {
         let state = self.chain.state().await?;
-        self.network.operators(&state, profile.total().into(), self.chain.deployment().chain_id).await
+        self.network.operators(&state, least.into(), self.chain.deployment().chain_id).await
     }
 
     async fn spread_to(
@@ -144,7 +178,7 @@ impl Run<'_> {
         stored: &mut BTreeSet<(u8, NodeId)>,
     ) -> anyhow::Result<Result<Vec<Placed>, SpreadError>> {
         let mut progress = self.context.output.progress("fragments kept by their holders", holders.len() as u64);
-        let placed = spread(&self.network.bulk, encoded, holders, stored, |kept| progress.set(kept)).await;
+        let placed = spread::spread(&self.network.bulk, encoded, holders, stored, |kept| progress.set(kept)).await;
         progress.finish();
         placed
     }
@@ -173,6 +207,7 @@ impl Run<'_> {
 
     /// Tells every holder who holds what, so that they all know the same from now on.
     async fn tell(&self, encoded: &Encoded, holders: &[Holder], record: Option<Record>, block: u64) -> anyhow::Result<()> {
+        let is_known = record.is_some();
         let record = match record {
             Some(record) => record,
             None => {
@@ -187,26 +222,57 @@ impl Run<'_> {
                 Record::new(Signed::new(client.account("signing who holds a contribution")?, &client.domains(), document))
             }
         };
-        let refused = tell(&self.network.bulk, holders.iter().map(|holder| (holder.node, holder.addr)).collect(), &record).await;
+        let heard: Vec<_> = holders.iter().filter_map(|holder| Some((holder.node, holder.addr?))).collect();
+        let asked = heard.len();
+        let refused = tell(&self.network.bulk, heard, &record).await;
+        // A first record is known to all, or it is not signed for good; one that stands is passed on by those who know it.
+        let needed = if is_known { floor(encoded.manifest.profile()).into() } else { holders.len() };
         let list: Vec<_> = refused.iter().map(|(node, reason)| format!("{node}: {reason}")).collect();
-        ensure!(list.is_empty(), "{} of {} holders did not take down who holds what: {}", list.len(), holders.len(), list.join("; "));
+        let (took, all) = (asked - refused.len(), holders.len());
+        ensure!(took >= needed, "{took} of {all} holders took down who holds what, {needed} have to: {}", list.join("; "));
         Ok(())
+    }
+
+    /// The holders that a record names, heard or not.
+    async fn named(&self, registered: &Registered, record: &Record, storers: &Storers) -> anyhow::Result<Vec<Holder>> {
+        let state = self.chain.state().await?;
+        let one = |(_, account): (u8, Address)| match storers.get(&account) {
+            Some(storer) => Ok(holder(account, storer)),
+            None => {
+                let operator = state.operator(account).with_context(|| format!("{account}, whom the record names, is no operator"))?;
+                Ok(Holder { account, node: operator.node, addr: None })
+            }
+        };
+        registered.assignment(record)?.holders().map(one).collect()
     }
 }
 
 fn holder(account: Address, storer: &Storer) -> Holder {
-    Holder { account, node: storer.node, addr: storer.addr }
+    Holder { account, node: storer.node, addr: Some(storer.addr) }
 }
 
-/// The holders that a record names, who all must be there.
-fn named(registered: &Registered, record: &Record, storers: &Storers) -> anyhow::Result<Vec<Holder>> {
-    let here = |(fragment, account): (u8, Address)| {
-        let storer = storers.get(&account).with_context(|| {
-            format!(
-                "{account}, who holds fragment {fragment}, is not heard: start its node, or wait until its fragments are mended elsewhere"
-            )
-        })?;
-        Ok(holder(account, storer))
+/// What a spread left to repair.
+fn left(holders: &[Holder], error: &SpreadError) -> Vec<Left> {
+    let one = |(fragment, (_, failure)): (&u8, &(NodeId, Failure))| {
+        let account = holders.get(usize::from(*fragment))?.account;
+        Some(Left { fragment: *fragment, account, why: failure.to_string() })
     };
-    registered.assignment(record)?.holders().map(here).collect()
+    error.failures.iter().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_repair_names_the_fragment_its_holder_and_why() {
+        let holders = [1, 2, 3].map(|byte| Holder { account: Address([byte; 20]), node: NodeId([byte; 32]), addr: None });
+        let failures = BTreeMap::from([(2, (NodeId([3; 32]), Failure::Unheard))]);
+        let error = SpreadError { object: BlobId([1; 32]), stored: 2, total: 3, failures };
+        let expected = Left { fragment: 2, account: Address([3; 20]), why: "not heard".into() };
+        assert_eq!(left(&holders, &error), std::slice::from_ref(&expected));
+        assert!(expected.to_string().starts_with(&format!("fragment 2 is not with {} (not heard)", Address([3; 20]))), "{expected}");
+    }
 }

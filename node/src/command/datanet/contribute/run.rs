@@ -24,7 +24,7 @@ use super::{
     ROUNDS_MAX,
     findings::Finding,
     pending::{Pending, forget, pending_path, read_pending, same_object},
-    placed::Facts,
+    placed::{Facts, Left},
     rows::{Dropped, Rows},
     way::{Committed, Passed, Remarks, Way, blocking},
 };
@@ -104,6 +104,9 @@ pub(super) struct Contributed {
     /// Reviewers who let it in although something spoke against it.
     pub(super) approved_by: Vec<Address>,
     pub(super) holders: Vec<Placed>,
+    /// Fragments that their holders have not got; nothing after a first run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_to_repair: Vec<Left>,
     /// Operators with room that are given no fragments, since others' books of audits have suspended them.
     pub(super) suspended: Vec<Address>,
 }
