@@ -2,7 +2,7 @@
 //!
 //! [`rows`] reads JSONL, CSV, Parquet, Markdown or plain text as an iterator: memory is one row (Parquet: one page of each of three columns), whatever
 //! the file's size. An error names the file, its line or row, the rule and the fix. After an error of one row reading goes on, so that one run shows
-//! all that must be mended; after one of the file's structure it ends. [`write::Writer`] writes documents so that the same rows are read back.
+//! all that must be mended; after one of the file's structure it ends. A column that somebody named must be there ([`Columns`]); UTF-16 is told apart. [`write::Writer`] writes documents so that the same rows are read back.
 //!
 //! | format | a document is | bounds |
 //! |---|---|---|

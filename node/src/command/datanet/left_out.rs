@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn what_would_be_lost_is_named_and_needs_a_word_unless_it_is_hidden() {
         let hidden = LeftOut::hidden(".git");
-        assert!(agreed(&[hidden.clone()], false).is_ok());
+        assert!(agreed(std::slice::from_ref(&hidden), false).is_ok());
         let all = [hidden, LeftOut::new("a.json", unknown(Path::new("a.json"))), LeftOut::new("b.csv.gz", unknown(Path::new("b.csv.gz")))];
         let error = agreed(&all, false).unwrap_err().to_string();
         for words in

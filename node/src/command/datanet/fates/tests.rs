@@ -154,10 +154,18 @@ fn the_table_shows_what_a_person_asks_for_and_how_to_see_the_rest() {
     let health = Health { fragments: Some(5), held: vec![0, 1, 3], holders: vec![NodeId([1; 32])] };
     let whole = Whole { contribution: Some(5), text_root: ROOT, documents: 4, object: None, remarks: vec![], health: Some(health) };
     let counts = BTreeMap::from([("accepted", 3), ("copy", 1)]);
-    let printed =
-        Printed { asset: 3, name: "notes".into(), contributor: ME, counts, contributions: vec![whole], rows: vec![row], unlisted: 3, skipped: 0 };
+    let printed = Printed {
+        asset: 3,
+        name: "notes".into(),
+        contributor: ME,
+        counts,
+        contributions: vec![whole],
+        rows: vec![row],
+        unlisted: 3,
+        skipped: 0,
+    };
     let text = describe(&printed);
-    for part in ["3 accepted, 1 copy", "a.jsonl: 7", "87.6 % row 4 of 0x0202", "redacted; ", "3 of 5 by 1 nodes", "and 3 rows more"] {
+    for part in ["3 accepted, 1 copy", "a.jsonl: 7", "87.6 % row 4 of 0x0202", "redacted; ", "3 of 5 by 1 nodes", "and 3 more of 4 rows"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
