@@ -24,7 +24,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Seek},
 };
 
-pub use crate::datanet::read::{COLUMNS_SHOWN_MAX, Columns, LINE_BYTES_MAX};
+pub use crate::datanet::read::{Columns, LINE_BYTES_MAX};
 use crate::datanet::{
     Document, DocumentError,
     read::{self, Problem as ReadProblem},

@@ -79,7 +79,7 @@ fn named<'r>(card: &Card, registered: &'r [Registered], me: Address) -> Result<O
     let (mine, others): (Vec<_>, Vec<_>) =
         registered.iter().filter(|known| known.card.name() == card.name()).partition(|known| known.owner == me);
     match (&mine[..], others.first()) {
-        ([known], _) => Ok(Some(known)),
+        ([known], _) => Ok(Some(*known)),
         ([], None) => Ok(None),
         ([], Some(known)) => Err(EntryError::Others { id: known.id, name: name(), owner: known.owner, me }),
         (several, _) => Err(EntryError::Several { count: several.len(), name: name() }),

@@ -310,7 +310,7 @@ fn files_of(folder: &Path, within: &Within, described: &Described) -> anyhow::Re
         let Listing { files: here, left_out: passed } = within.list()?;
         let is_meant = |path: &str| patterns.iter().any(|pattern| huggingface::is_match(&pattern.path, path));
         taken.extend(here.iter().filter(|path| is_meant(path)).map(|path| folder.join(path)));
-        left_out.extend(passed.into_iter().filter(|one| is_meant(&one.path.to_string_lossy())));
+        left_out.extend(passed.into_iter().filter(|one| is_meant(&one.path)));
         let is_empty = |pattern: &&&DescribedFile| !here.iter().any(|path| huggingface::is_match(&pattern.path, path));
         let empty = patterns.iter().filter(is_empty);
         left_out.extend(empty.map(|pattern| LeftOut::new(&pattern.path, "no file here is called so: download what it names")));
@@ -422,7 +422,7 @@ mod tests {
         assert!(Export::begin(folder.path(), Layout::Csv, 7, card()).unwrap_err().to_string().contains("holds something already"));
         let file = folder.path().join("data/contribution-00000.parquet");
         let bytes = fs::read(&file).unwrap();
-        fs::write(&file, [&bytes[..], b"x"].concat()).unwrap();
+        fs::write(&file, [b"x", &bytes[1..]].concat()).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"));
         fs::remove_file(folder.path().join(MANIFEST)).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"), "the croissant states it too");
@@ -487,11 +487,11 @@ mod tests {
         for name in ["data/a.jsonl", "data/b.json", "data/c.csv.gz", "notes.txt"] {
             fs::write(folder.path().join(name), "{\"text\":\"x\"}").unwrap();
         }
-        std::os::unix::fs::symlink("/etc/hosts", folder.path().join("data/d.jsonl")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("data/d.jsonl")).unwrap();
         let imported = import(folder.path(), Some("rows"), None).unwrap();
         let below = |path: &Path| path.strip_prefix(folder.path()).unwrap_or(path).display().to_string();
         let files = imported.files.iter().map(|found| below(&found.path)).collect();
-        let mut left_out: Vec<_> = imported.left_out.iter().map(|one| (below(&one.path), one.why.clone())).collect();
+        let mut left_out: Vec<_> = imported.left_out.iter().map(|one| (below(Path::new(&one.path)), one.why.clone())).collect();
         left_out.sort();
         (files, left_out)
     }

@@ -1,6 +1,6 @@
 //! What a folder holds and a command does not take: always told, and passed over only on the user's word.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{bail, ensure};
 use serde::Serialize;
@@ -16,7 +16,8 @@ const PACKED: [&str; 7] = ["gz", "zst", "bz2", "xz", "zip", "7z", "tar"];
 /// A file, or what names files, that is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LeftOut {
-    pub(super) path: PathBuf,
+    /// As it is shown: a name need not be text.
+    pub(super) path: String,
     pub(super) why: String,
     /// Hidden files are no data by custom: they are told, and nobody is asked.
     #[serde(skip)]
@@ -24,17 +25,17 @@ pub(super) struct LeftOut {
 }
 
 impl LeftOut {
-    pub(super) fn new(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
-        Self { path: path.into(), why: why.into(), is_hidden: false }
+    pub(super) fn new(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
+        Self { path: path.as_ref().display().to_string(), why: why.into(), is_hidden: false }
     }
 
     /// What begins with a dot.
-    pub(super) fn hidden(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), why: "its name begins with a dot".into(), is_hidden: true }
+    pub(super) fn hidden(path: impl AsRef<Path>) -> Self {
+        Self { is_hidden: true, ..Self::new(path, "its name begins with a dot") }
     }
 
     fn line(&self) -> String {
-        format!("{}: {}", self.path.display(), self.why)
+        format!("{}: {}", self.path, self.why)
     }
 }
 
