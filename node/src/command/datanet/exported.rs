@@ -422,7 +422,7 @@ mod tests {
         assert!(Export::begin(folder.path(), Layout::Csv, 7, card()).unwrap_err().to_string().contains("holds something already"));
         let file = folder.path().join("data/contribution-00000.parquet");
         let bytes = fs::read(&file).unwrap();
-        fs::write(&file, [b"x", &bytes[1..]].concat()).unwrap();
+        fs::write(&file, [&b"x"[..], &bytes[1..]].concat()).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"));
         fs::remove_file(folder.path().join(MANIFEST)).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"), "the croissant states it too");
