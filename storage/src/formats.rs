@@ -2,7 +2,7 @@
 //!
 //! [`rows`] reads JSONL, CSV, Parquet, Markdown or plain text as an iterator: memory is one row (Parquet: one page of each of three columns), whatever
 //! the file's size. An error names the file, its line or row, the rule and the fix. After an error of one row reading goes on, so that one run shows
-//! all that must be mended; after one of the file's structure it ends. [`write::Writer`] writes documents so that the same rows are read back.
+//! all that must be mended; after one of the file's structure it ends. A column that somebody named must be there ([`Columns`]); UTF-16 is told apart. [`write::Writer`] writes documents so that the same rows are read back.
 //!
 //! | format | a document is | bounds |
 //! |---|---|---|
@@ -21,7 +21,7 @@ pub mod write;
 
 use std::{
     fmt,
-    io::{BufReader, Read, Seek},
+    io::{BufRead as _, BufReader, Read, Seek},
 };
 
 pub use crate::datanet::read::{Columns, LINE_BYTES_MAX};
@@ -51,6 +51,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// Endings that tell a format, as [`Format::of_extension`] knows them.
+    pub const ENDINGS: &str = ".jsonl, .ndjson, .csv, .tsv, .parquet, .md, .markdown, .txt, .text";
+
     /// The format that a file name's ending stands for.
     pub fn of_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
@@ -106,6 +109,13 @@ pub enum At {
     File,
 }
 
+impl At {
+    /// The line, unless the problem is the whole file's.
+    const fn of(error: &read::LineError) -> Self {
+        if matches!(error.problem, ReadProblem::Column { .. }) { Self::File } else { Self::Line(error.line) }
+    }
+}
+
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,14 +132,9 @@ pub enum Problem {
     /// As lines and documents are read anywhere.
     #[error(transparent)]
     Read(#[from] ReadProblem),
-    /// No such column.
-    #[error("there is no column {wanted:?}, the file has {}: name the one that holds the text with --text-column", .has.join(", "))]
-    Column {
-        /// The column that was looked for.
-        wanted: String,
-        /// Columns there are, at most the first few.
-        has: Vec<String>,
-    },
+    /// A file in another encoding.
+    #[error("the file is UTF-16, not UTF-8: save it as UTF-8")]
+    Utf16,
     /// A record that the format does not allow.
     #[error("not a record of CSV: {0}")]
     Csv(String),
@@ -142,6 +147,11 @@ pub enum Problem {
     /// A quoted field without an end.
     #[error("a quotation mark is opened and never closed: close it, and write each mark inside of a quoted field twice")]
     Quote,
+    /// Something behind the end of a quoted field.
+    #[error(
+        "something stands between the quotation mark that ends a field and the separator: write each mark inside of a quoted field twice"
+    )]
+    Stray,
     /// A row without a text.
     #[error("its text is missing: leave the row out, or give it one")]
     NoText,
@@ -175,29 +185,50 @@ pub type Rows = Box<dyn Iterator<Item = Result<Row, RowError>> + Send>;
 /// Reads a file row by row. What is wrong with the file as a whole comes as the first item.
 pub fn rows(source: impl Source + 'static, format: Format, naming: Naming) -> Rows {
     let Naming { file, title, columns } = naming;
+    if format == Format::Parquet {
+        return match parquet::Parquet::open(source, &columns) {
+            Ok(table) => numbered(file, table),
+            Err(problem) => numbered(file, std::iter::once(Err((At::File, problem)))),
+        };
+    }
+    let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
+    let problem = match source.fill_buf() {
+        Ok(start) if is_utf16(start) => Some(Problem::Utf16),
+        Ok(_) => None,
+        Err(error) => Some(Problem::Read(error.into())),
+    };
+    if let Some(problem) = problem {
+        return numbered(file, std::iter::once(Err((At::File, problem))));
+    }
     match format {
         Format::Jsonl => {
-            let mut lines = read::jsonl_of(BufReader::with_capacity(BUFFER_BYTES, source), columns);
+            let mut lines = read::jsonl_of(source, columns);
             let next = move || {
                 let row = lines.next()?;
-                Some(row.map_err(|error| (At::Line(error.line), error.problem.into())))
+                Some(row.map_err(|error| (At::of(&error), error.problem.into())))
             };
             numbered(file, std::iter::from_fn(next))
         }
         Format::Csv => numbered(file, csv::Csv::new(source, b',', columns)),
         Format::Tsv => numbered(file, csv::Csv::new(source, b'\t', columns)),
-        Format::Parquet => match parquet::Parquet::open(source, &columns) {
-            Ok(table) => numbered(file, table),
-            Err(problem) => numbered(file, std::iter::once(Err((At::File, problem)))),
-        },
         Format::Markdown => {
-            let document = markdown::document(BufReader::new(source), title.as_deref());
+            let document = markdown::document(source, title.as_deref());
             numbered(file, std::iter::once(document.map_err(|error| (At::Line(error.line), error.problem.into()))))
         }
+        Format::Parquet => unreachable!("it was opened above"),
         Format::Text => {
-            let document = read::text(BufReader::new(source), title.as_deref());
+            let document = read::text(source, title.as_deref());
             numbered(file, std::iter::once(document.map_err(|error| (At::Line(error.line), error.problem.into()))))
         }
+    }
+}
+
+/// By its mark of byte order, or by the zero that stands beside each of the first two letters of Latin text.
+const fn is_utf16(start: &[u8]) -> bool {
+    match start {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, 0, b, 0, ..] | [0, a, 0, b, ..] => *a != 0 && *b != 0,
+        _ => false,
     }
 }
 

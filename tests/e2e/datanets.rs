@@ -5,6 +5,8 @@ mod private;
 mod sources;
 mod wire;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use harness::{Cluster, Party, Setup, cluster::text, files};
 use serde_json::{Value, json};
 
@@ -55,6 +57,7 @@ async fn three_contributors_copies_and_personal_data_are_handled_as_the_card_say
     wire::shows_private_texts_to_their_gate_alone(&cluster).await;
     sources::three_fill_a_datanet_from_four(&cluster).await;
     gate::keeps_limits_and_slots(&cluster).await;
+    rows_enter_no_strangers_datanet_by_its_name(&cluster).await;
     bad_input(&cluster).await;
     cluster.stop().await;
 }
@@ -225,6 +228,37 @@ async fn shown_searched_and_verified(cluster: &Cluster) {
     cluster.say("card, reports and earnings are shown as they are");
 }
 
+/// Whoever likes takes a name: what was exported from a private Datanet, or is under another licence, does not go where a name leads.
+async fn rows_enter_no_strangers_datanet_by_its_name(cluster: &Cluster) {
+    let (owner, stranger) = (&cluster.nodes[0], &cluster.nodes[2]);
+    let made = cluster.run(stranger, &["datanet", "create", "wards-2", "--licence", "CC0-1.0"]).await;
+    let number = made["asset"].to_string();
+    let out = cluster.path("wards-exported");
+    cluster.run(owner, &["datanet", "export", "wards", "--out", text(&out), "--format", "jsonl"]).await;
+    let mode = |path: &std::path::Path| path.metadata().expect("it was written").permissions().mode() & 0o777;
+    assert_eq!([mode(&out), mode(&out.join("contribution-00000.jsonl")), mode(&out.join("tributary.json"))], [0o700, 0o600, 0o600]);
+    let other = cluster.path("other-licence");
+    std::fs::create_dir(&other).expect("a new folder");
+    let readme = "---\npretty_name: wards-2\nlicense: cc-by-nc-4.0\nconfigs:\n- config_name: default\n  data_files: rows.jsonl\n---\n";
+    std::fs::write(other.join("README.md"), readme).expect("room on the disk");
+    files::jsonl(&other.join("rows.jsonl"), &[survey("ward", 1)]);
+    let (wards, other) = (text(&out), text(&other));
+    let rows: [(&[&str], &str); 5] = [
+        (&["datanet", "import", wards, "--name", "wards-2"], "belongs to"),
+        (&["datanet", "import", wards, "--into", &number], "everybody would read its rows"),
+        (&["datanet", "import", other], "belongs to"),
+        (&["datanet", "import", other, "--into", &number], "the folder is under CC-BY-NC-4.0"),
+        (&["datanet", "import", other, "--into", "999999"], "no Datanet has the number"),
+    ];
+    for (arguments, words) in rows {
+        let error = cluster.refused(owner, arguments).await;
+        assert!(error.contains(words), "`tributary {}` was refused without {words:?}: {error}", arguments.join(" "));
+    }
+    let shown = cluster.run(stranger, &["datanet", "show", "wards-2"]).await;
+    assert_eq!(shown["contributions"], json!([]), "{shown}");
+    cluster.say("rows enter nobody's Datanet by its name, and none under another privacy or licence");
+}
+
 /// What people type wrong is refused in words that say what and how else, and nothing is written.
 async fn bad_input(cluster: &Cluster) {
     let (owner, stranger) = (&cluster.nodes[0], &cluster.nodes[2]);
@@ -262,6 +296,7 @@ async fn bad_input(cluster: &Cluster) {
     let wrong = [
         &["datanet", "create", "x", "--licence", "MIT", "--personal-data", "forbid"][..],
         &["datanet", "create", "x", "--licence", "MIT", "--region", "Germany"],
+        &["datanet", "create", "x", "--licence", "MIT", "--region", "XX"],
         &["datanet", "grant", "wards", &node, "--purpose", "steal", "--until", "9d"],
         &["datanet", "grant", "wards", "me", "--purpose", "read", "--until", "9d"],
         &["datanet", "reviewer", "add", "notes", "me"],

@@ -4,6 +4,7 @@ mod brought;
 mod contribute;
 mod create;
 mod earnings;
+mod entry;
 mod erase;
 mod export;
 mod exported;
@@ -12,6 +13,7 @@ mod fetch;
 mod findings;
 mod grant;
 mod import;
+mod left_out;
 mod members;
 pub(super) mod network;
 mod rent;
@@ -20,6 +22,7 @@ mod search;
 mod show;
 mod treasury;
 mod verify;
+mod within;
 
 use anyhow::{Context as _, bail};
 use chain_bridge::{client::assets::NewVersion, registry::State};
@@ -43,7 +46,7 @@ use crate::{
 /// Datanets: collections of documents whose contributors are paid when answers draw on them.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that any three of\nfive give it back."
+    after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that some of its\nfragments give it back: any 3 of 5 where nodes are few, any 16 of 48 where they are many."
 )]
 pub struct Args {
     #[command(subcommand)]

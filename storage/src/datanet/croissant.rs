@@ -12,6 +12,8 @@ use super::{Card, CardError, Licence, read::Columns};
 
 /// Longest description that is read.
 pub const CROISSANT_BYTES_MAX: u64 = 16 << 20;
+/// What `conditionsOfAccess` says of a private Datanet.
+const MEMBERS_ONLY: &str = "Members of the Datanet only";
 /// Most files that a description names.
 pub const FILES_MAX: usize = 1 << 16;
 
@@ -43,6 +45,10 @@ pub struct Described {
     pub files: Vec<DescribedFile>,
     /// What holds the documents in them.
     pub columns: Columns,
+    /// Whether it says that members alone may read it.
+    pub is_private: bool,
+    /// What it describes besides, and nobody reads: further configurations or record sets, by name.
+    pub others: Vec<String>,
 }
 
 /// Why a description does not become a Datanet.
@@ -79,7 +85,7 @@ impl Described {
         let name = name.map_or_else(|| slug(&self.name), str::to_owned).parse()?;
         let licence = licence.or_else(|| self.licence.clone()).ok_or(DescribeError::Licence)?;
         let tags = self.tags.iter().map(|tag| slug(tag)).filter(|tag| !tag.is_empty()).collect();
-        Ok(Card::new(name, self.description.clone(), licence, self.languages.clone(), tags)?)
+        Ok(Card::new(name, self.description.clone(), licence, self.languages.clone(), tags)?.with_privacy(self.is_private))
     }
 }
 
@@ -155,7 +161,7 @@ pub fn write(card: &Card, version: &str, published: &str, url: &str, files: &[De
         })
     };
     let description = if card.description().is_empty() { card.name().as_str() } else { card.description() };
-    let whole = json!({
+    let mut whole = json!({
         "@context": context(),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
@@ -179,6 +185,9 @@ pub fn write(card: &Card, version: &str, published: &str, url: &str, files: &[De
             ]
         }]
     });
+    if card.is_private() {
+        whole["conditionsOfAccess"] = MEMBERS_ONLY.into();
+    }
     serde_json::to_string_pretty(&whole).expect("strings and lists always serialise") + "\n"
 }
 
@@ -214,7 +223,17 @@ pub fn read(bytes: &[u8]) -> Result<Described, DescribeError> {
         tags: strings(&whole["keywords"]).iter().flat_map(|tags| tags.split(',')).map(|tag| tag.trim().to_owned()).collect(),
         files,
         columns: columns(&whole["recordSet"]),
+        is_private: strings(&whole["conditionsOfAccess"]).iter().any(|words| words == MEMBERS_ONLY),
+        others: others(&whole["recordSet"]),
     })
+}
+
+/// Record sets behind the first one.
+fn others(sets: &Value) -> Vec<String> {
+    let name = |set: &Value| {
+        set["@id"].as_str().or_else(|| set["name"].as_str()).unwrap_or("without a name").chars().take(100).collect::<String>()
+    };
+    list(sets).iter().skip(1).map(|set| format!("record set {}", name(set))).collect()
 }
 
 /// Columns by the names of the first record set's fields: the last part of `documents/text` is `text`.
@@ -225,8 +244,8 @@ fn columns(sets: &Value) -> Columns {
         let Some(column) = field["source"]["extract"]["column"].as_str() else { continue };
         match id.rsplit('/').next() {
             Some("text") => columns.text = column.to_owned(),
-            Some("title") => columns.title = column.to_owned(),
-            Some("id") => columns.id = column.to_owned(),
+            Some("title") => (columns.title, columns.is_title_named) = (column.to_owned(), true),
+            Some("id") => (columns.id, columns.is_id_named) = (column.to_owned(), true),
             _ => {}
         }
     }
@@ -277,7 +296,11 @@ mod tests {
     fn what_is_written_is_read_back() {
         let text = write(&card(), "1.0.0", "2026-11-21", "urn:tributary:1", &files());
         let read = read(text.as_bytes()).unwrap();
-        assert_eq!((read.card(None, None).unwrap(), &read.files, &read.columns), (card(), &files(), &Columns::default()));
+        let columns = Columns { is_title_named: true, is_id_named: true, ..Columns::default() };
+        assert_eq!((read.card(None, None).unwrap(), &read.files, &read.columns, &read.others[..]), (card(), &files(), &columns, &[][..]));
+        let private = card().with_privacy(true);
+        let text = write(&private, "1.0.0", "2026-11-21", "urn:tributary:1", &files());
+        assert_eq!(super::read(text.as_bytes()).unwrap().card(None, None).unwrap(), private, "it stays private without our manifest");
     }
 
     #[test]
@@ -285,7 +308,7 @@ mod tests {
         let text = r#"{"conformsTo": ["http://mlcommons.org/croissant/1.0", "x"], "name": {"en": "My Tides!  2"}, "license": "https://spdx.org/licenses/cc-by-4.0.html",
             "keywords": "sea, The Moon", "inLanguage": "en", "more": [1],
             "distribution": {"@type": "https://mlcommons.org/croissant/FileObject", "contentUrl": "./a.csv", "sha256": "AB"},
-            "recordSet": {"field": [{"name": "text", "source": {"extract": {"column": "body"}}}, {"@id": "x/y"}]}}"#;
+            "recordSet": [{"field": [{"name": "text", "source": {"extract": {"column": "body"}}}, {"@id": "x/y"}]}, {"@id": "labels"}]}"#;
         let read = read(text.as_bytes()).unwrap();
         let card = read.card(None, None).unwrap();
         assert_eq!(
@@ -296,6 +319,7 @@ mod tests {
             (read.files[0].path.as_str(), read.files[0].sha256.as_deref(), read.columns.text.as_str()),
             ("a.csv", Some("ab"), "body")
         );
+        assert_eq!(read.others, ["record set labels"]);
         assert_eq!(read.card(Some("other"), Some("MIT".parse().unwrap())).unwrap().licence().as_str(), "MIT");
     }
 

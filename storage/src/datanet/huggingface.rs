@@ -1,7 +1,7 @@
 //! The layout of a Hugging Face dataset repository: `README.md`, whose front matter is YAML with the card, and `data/*.parquet`.
 //!
 //! Of YAML so much is read as such cards use: keys at the left margin with a scalar, a list in brackets, or a list of lines that begin with a dash; below
-//! `configs` the paths of the first one. Anything else is passed over, never guessed at. Licences are Hugging Face's names (SPDX in lower case); what it
+//! `configs` the paths of the first one, and the names of the others. `private: true` is ours: members alone may read it. Anything else is passed over, never guessed at. Licences are Hugging Face's names (SPDX in lower case); what it
 //! has no name for stands as `other` with `license_name`.
 
 use super::{
@@ -38,8 +38,9 @@ pub fn readme(card: &Card, documents: u64) -> String {
     };
     let size = SIZES.iter().find(|(below, _)| documents < *below).map_or("1B<n<10B", |(_, name)| name);
     format!(
-        "---\npretty_name: {name}\n{licence}{languages}{tags}size_categories:\n- {size}\ntask_categories:\n- text-generation\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n# {name}\n\n{description}\n",
+        "---\npretty_name: {name}\n{licence}{private}{languages}{tags}size_categories:\n- {size}\ntask_categories:\n- text-generation\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n# {name}\n\n{description}\n",
         name = card.name(),
+        private = if card.is_private() { "private: true\n" } else { "" },
         languages = list("language", card.languages()),
         tags = list("tags", card.tags()),
         description = card.description(),
@@ -65,7 +66,8 @@ pub fn read(text: &str, folder: &str) -> Result<Described, DescribeError> {
     };
     let one = |key: &str| values(front, key).into_iter().next();
     let name = one("pretty_name").unwrap_or_else(|| folder.to_owned());
-    let files = paths(front).into_iter().map(|path| Ok(DescribedFile { path: beside(&path)?, bytes: None, sha256: None }));
+    let (paths, others) = configs(front);
+    let files = paths.into_iter().map(|path| Ok(DescribedFile { path: beside(&path)?, bytes: None, sha256: None }));
     let files = files.collect::<Result<Vec<_>, DescribeError>>()?;
     let languages = values(front, "language").into_iter().filter(|language| language.len() <= 35).collect();
     Ok(Described {
@@ -76,6 +78,8 @@ pub fn read(text: &str, folder: &str) -> Result<Described, DescribeError> {
         tags: values(front, "tags"),
         files,
         columns: Columns::default(),
+        is_private: one("private").is_some_and(|is| is == "true"),
+        others: others.into_iter().map(|name| format!("configuration {name}")).collect(),
     })
 }
 
@@ -152,16 +156,22 @@ fn scalar(text: &str) -> Option<String> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-/// Paths of the first configuration's data files.
-fn paths(front: &str) -> Vec<String> {
+/// Paths of the first configuration's data files, and the names of the other configurations.
+fn configs(front: &str) -> (Vec<String>, Vec<String>) {
     let block = block(front, "configs");
-    let mut paths = Vec::new();
+    let (mut paths, mut others) = (Vec::new(), Vec::new());
     let (mut configs, mut is_list) = (0, false);
     for line in block.iter().skip(1) {
         let item = line.trim_start().trim_start_matches("- ").trim_start();
-        configs += u32::from(item.starts_with("config_name:"));
+        let name = item.strip_prefix("config_name:");
+        configs += u32::from(name.is_some());
         if configs > 1 {
-            break;
+            others.extend(name.map(|name| scalar(name).unwrap_or_else(|| "without a name".to_owned())));
+            continue;
+        }
+        if let Some(folder) = item.strip_prefix("data_dir:").and_then(scalar) {
+            paths.push(format!("{}/**", folder.trim_end_matches('/')));
+            continue;
         }
         let value = item.strip_prefix("path:").or_else(|| item.strip_prefix("data_files:")).map(uncommented);
         match value {
@@ -177,7 +187,7 @@ fn paths(front: &str) -> Vec<String> {
             None => is_list &= item.contains(':'),
         }
     }
-    paths
+    (paths, others)
 }
 
 /// Most stars of a pattern: each may cost as many tries as the path has letters.
@@ -221,6 +231,12 @@ mod tests {
             assert_eq!(read.files[0].path, "data/*.parquet");
             assert!(text.contains("- 10K<n<100K\n"), "{text}");
         }
+        let private = card("CC-BY-4.0").with_privacy(true);
+        assert_eq!(
+            read(&readme(&private, 7), "folder").unwrap().card(None, None).unwrap(),
+            private,
+            "it stays private without our manifest"
+        );
         assert!(readme(&card("CC-BY-4.0"), 0).contains("\nlicense: cc-by-4.0\n"));
         assert!(readme(&card("MIT OR Apache-2.0"), 0).contains("\nlicense: other\nlicense_name: \"MIT OR Apache-2.0\"\n"));
     }
@@ -234,6 +250,9 @@ mod tests {
         assert_eq!((card.languages(), card.tags(), card.description()), (&["de".into()][..], &["a-b".into(), "c".into()][..], "Words."));
         let paths: Vec<_> = read.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["en/train-*.parquet", "en/more.parquet", "en/test.csv"]);
+        assert_eq!(read.others, ["configuration de"]);
+        let folder = super::read("---\nconfigs:\n- config_name: a\n  data_dir: rows/\n---\n", "x").unwrap();
+        assert_eq!(folder.files[0].path, "rows/**");
         let licence = |lines: &str| super::read(&format!("---\n{lines}\n---\n"), "x").unwrap().licence.map(|licence| licence.to_string());
         assert_eq!(licence("license: other\nlicense_name: my own terms"), Some("LicenseRef-my-own-terms".into()));
         assert_eq!(licence("license: openrail"), Some("LicenseRef-openrail".into()));

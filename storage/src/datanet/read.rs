@@ -9,6 +9,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     fmt,
     io::{self, BufRead, Read},
 };
@@ -24,6 +25,12 @@ use crate::erasure::OBJECT_BYTES_MAX;
 
 /// Longest line of JSONL: a document of the largest size with every other character escaped.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
+/// Most of a file that is one document: canonical form can shorten a text to a third at most.
+const WHOLE_BYTES_MAX: usize = 3 * TEXT_BYTES_MAX;
+/// Most columns that an error lists.
+pub const COLUMNS_SHOWN_MAX: usize = 20;
+/// Most letters of each.
+const COLUMN_SHOWN_CHARS: usize = 40;
 /// Most errors that [`documents`] lists; the rest are counted.
 pub const ERRORS_MAX: usize = 20;
 
@@ -56,6 +63,21 @@ pub enum Problem {
     /// Not a document.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// A column that was named is not in the file.
+    #[error("there is no column {wanted:?}, the file has {}: name the one that holds the {what} with --{what}-column", .has.join(", "))]
+    Column {
+        /// What it is to hold: text, title or id.
+        what: &'static str,
+        /// The column that was looked for.
+        wanted: String,
+        /// Columns there are, at most [`COLUMNS_SHOWN_MAX`].
+        has: Vec<String>,
+    },
+    /// A file that is one document, and too long for one; reading stopped there.
+    #[error(
+        "the file is one document and has more than {WHOLE_BYTES_MAX} bytes, a document has at most {TEXT_BYTES_MAX} bytes of text: split it, or write its parts as lines of a .jsonl file"
+    )]
+    TextTooLong,
     /// Longer than a line may be; reading stopped there.
     #[error(
         "the line is longer than {LINE_BYTES_MAX} bytes, reading stopped: split the document, one has at most {TEXT_BYTES_MAX} bytes of text"
@@ -150,15 +172,17 @@ pub fn text(input: impl BufRead, title: Option<&str>) -> Result<Document, LineEr
     whole(None, title.map(str::to_owned), &bounded(input)?)
 }
 
-/// As much of a file as a document may need: one byte past the cap is enough for the document's own check to refuse it. No mark of byte order.
+/// A whole file, which is to be one document, without a mark of byte order. Of one that is too long no more than that is read.
 pub(crate) fn bounded(input: impl BufRead) -> Result<Vec<u8>, LineError> {
     let mut bytes = Vec::new();
-    let cap = 3 * u64::try_from(TEXT_BYTES_MAX).expect("a constant") + 4;
-    input.take(cap).read_to_end(&mut bytes).map_err(|error| LineError { line: 1, problem: error.into() })?;
+    let wrong = |problem| LineError { line: 1, problem };
+    let mark = 3;
+    let cap = WHOLE_BYTES_MAX + mark + 1;
+    input.take(u64::try_from(cap).expect("a constant")).read_to_end(&mut bytes).map_err(|error| wrong(error.into()))?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
+        bytes.drain(..mark);
     }
-    Ok(bytes)
+    if bytes.len() > WHOLE_BYTES_MAX { Err(wrong(Problem::TextTooLong)) } else { Ok(bytes) }
 }
 
 /// A file's bytes as one document.
@@ -183,7 +207,7 @@ pub fn jsonl<R: BufRead>(input: R) -> Jsonl<R> {
 
 /// [`jsonl`] with keys of one's own.
 pub const fn jsonl_of<R: BufRead>(input: R, columns: Columns) -> Jsonl<R> {
-    Jsonl { input, columns, line: 0, is_done: false }
+    Jsonl { input, columns, line: 0, is_done: false, seen: Seen { keys: BTreeSet::new(), is_title: false, is_id: false } }
 }
 
 /// Which columns (keys of JSON) of a table hold what.
@@ -195,11 +219,32 @@ pub struct Columns {
     pub title: String,
     /// The id; may be missing.
     pub id: String,
+    /// Somebody said what holds the titles: a table without that column is refused.
+    pub is_title_named: bool,
+    /// The same of the ids.
+    pub is_id_named: bool,
+}
+
+impl Columns {
+    /// What is wrong with a table that has these columns.
+    ///
+    /// # Errors
+    /// [`Problem::Column`]: the text's is not there, or one that was named.
+    pub fn check(&self, has: &[impl AsRef<str>]) -> Result<(), Problem> {
+        let wanted = [("text", &self.text, true), ("title", &self.title, self.is_title_named), ("id", &self.id, self.is_id_named)];
+        let missing = wanted.into_iter().find(|(_, wanted, must)| *must && !has.iter().any(|name| name.as_ref() == wanted.as_str()));
+        missing.map_or(Ok(()), |(what, wanted, _)| Err(no_column(what, wanted, has.iter().map(AsRef::as_ref))))
+    }
+}
+
+fn no_column<'h>(what: &'static str, wanted: &str, has: impl Iterator<Item = &'h str>) -> Problem {
+    let has = has.take(COLUMNS_SHOWN_MAX).map(|name| name.chars().take(COLUMN_SHOWN_CHARS).collect()).collect();
+    Problem::Column { what, wanted: wanted.to_owned(), has }
 }
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { text: "text".into(), title: "title".into(), id: "id".into() }
+        Self { text: "text".into(), title: "title".into(), id: "id".into(), is_title_named: false, is_id_named: false }
     }
 }
 
@@ -210,6 +255,37 @@ pub struct Jsonl<R> {
     columns: Columns,
     line: u64,
     is_done: bool,
+    seen: Seen,
+}
+
+/// Keys of the lines so far, as far as they are asked for.
+#[derive(Debug)]
+struct Seen {
+    /// The first of them, if a column was named.
+    keys: BTreeSet<String>,
+    is_title: bool,
+    is_id: bool,
+}
+
+impl Seen {
+    fn note(&mut self, key: &str, columns: &Columns) {
+        if !(columns.is_title_named || columns.is_id_named) {
+            return;
+        }
+        self.is_title |= key == columns.title;
+        self.is_id |= key == columns.id;
+        if self.keys.len() < COLUMNS_SHOWN_MAX && !self.keys.contains(key) {
+            self.keys.insert(key.chars().take(COLUMN_SHOWN_CHARS).collect());
+        }
+    }
+
+    /// A line may lack a title or an id; a file in which none has the key that was named is another than was meant.
+    fn missing(&self, columns: &Columns) -> Option<Problem> {
+        let named =
+            [("title", &columns.title, columns.is_title_named && !self.is_title), ("id", &columns.id, columns.is_id_named && !self.is_id)];
+        let missing = named.into_iter().find(|(.., is_missing)| *is_missing && !self.keys.is_empty());
+        missing.map(|(what, wanted, _)| no_column(what, wanted, self.keys.iter().map(String::as_str)))
+    }
 }
 
 impl<R> Jsonl<R> {
@@ -228,9 +304,10 @@ impl<R: BufRead> Iterator for Jsonl<R> {
             let row = match line(&mut self.input) {
                 Ok(None) => {
                     self.is_done = true;
-                    return None;
+                    let line = self.line.saturating_sub(1).max(1);
+                    return self.seen.missing(&self.columns).map(|problem| Err(LineError { line, problem }));
                 }
-                Ok(Some(bytes)) => row(&bytes, self.line == 1, &self.columns).transpose(),
+                Ok(Some(bytes)) => row(&bytes, self.line == 1, &self.columns, &mut self.seen).transpose(),
                 Err(problem) => {
                     self.is_done = true;
                     Some(Err(problem))
@@ -268,7 +345,7 @@ struct Row<'a> {
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads an object by the keys of [`Columns`]; what other keys hold is skipped.
-struct RowOf<'c>(&'c Columns);
+struct RowOf<'c>(&'c Columns, &'c mut Seen);
 
 impl<'de> DeserializeSeed<'de> for RowOf<'_> {
     type Value = Row<'de>;
@@ -286,9 +363,10 @@ impl<'de> Visitor<'de> for RowOf<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row<'de>, A::Error> {
-        let Columns { text: text_key, title: title_key, id: id_key } = self.0;
+        let Columns { text: text_key, title: title_key, id: id_key, .. } = self.0;
         let (mut text, mut title, mut id) = (None, None, None);
         while let Some(Borrowed(key)) = map.next_key()? {
+            self.1.note(&key, self.0);
             let twice = |is_known: bool| if is_known { Err(A::Error::custom(format_args!("duplicate field `{key}`"))) } else { Ok(()) };
             if *key == **text_key {
                 twice(text.is_some())?;
@@ -316,14 +394,14 @@ enum RowId {
 }
 
 /// The document of one line; nothing if the line is blank.
-fn row(bytes: &[u8], is_first: bool, columns: &Columns) -> Result<Option<Document>, Problem> {
+fn row(bytes: &[u8], is_first: bool, columns: &Columns, seen: &mut Seen) -> Result<Option<Document>, Problem> {
     let bytes = if is_first { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
     let text = std::str::from_utf8(bytes).map_err(|error| DocumentError::from(TextError::Utf8(error.valid_up_to())))?;
     if text.trim().is_empty() {
         return Ok(None);
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let row = RowOf(columns).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
+    let row = RowOf(columns, seen).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
     let row = row.map_err(|error| Problem::Json(said(&error)))?;
     let id = row.id.map(|id| match id {
         RowId::Text(text) => text,

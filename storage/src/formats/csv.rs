@@ -1,14 +1,14 @@
 //! CSV with a header row (RFC 4180). Records may span lines inside of quotes; one has at most [`LINE_BYTES_MAX`] bytes.
 
-use std::io::{self, Read};
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+};
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
 use super::{At, BUFFER_BYTES, Columns, Item, LINE_BYTES_MAX, Problem};
 use crate::datanet::{Document, DocumentError, read::Problem as ReadProblem};
-
-/// Most columns that an error lists.
-const SHOWN_MAX: usize = 20;
 
 /// A source that gives so many bytes and no more until it is filled up, so that one record cannot take the whole file into memory.
 #[derive(Debug)]
@@ -16,8 +16,84 @@ struct Capped<R> {
     source: R,
     left: usize,
     is_spent: bool,
-    /// Whether an odd number of quotation marks was read.
-    is_quoted: bool,
+    marks: Marks,
+}
+
+/// Where the last byte stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    /// Before a field.
+    Start,
+    /// In a field without marks, in which a mark is a letter like others.
+    Plain,
+    Quoted,
+    /// Behind a mark in a quoted field: its end, or the first half of a mark.
+    Closed,
+    /// Behind a quoted field and a blank.
+    Behind,
+}
+
+/// Follows quotation marks as the library does, which tells nobody where one was opened that is never closed, nor that something stood behind one.
+#[derive(Debug)]
+struct Marks {
+    delimiter: u8,
+    inside: Inside,
+    bytes: u64,
+    line: u64,
+    /// Line of the mark that was opened last.
+    opened: u64,
+    /// Byte and line of what stands behind the end of a quoted field, once a record; no more than the reader's buffer has records.
+    strays: VecDeque<(u64, u64)>,
+    is_stray: bool,
+}
+
+impl Marks {
+    const fn new(delimiter: u8) -> Self {
+        Self { delimiter, inside: Inside::Start, bytes: 0, line: 1, opened: 1, strays: VecDeque::new(), is_stray: false }
+    }
+
+    fn follow(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.inside = self.behind(*byte);
+            self.line += u64::from(*byte == b'\n');
+            self.bytes += 1;
+        }
+    }
+
+    fn behind(&mut self, byte: u8) -> Inside {
+        match (self.inside, byte) {
+            (Inside::Quoted, b'"') => Inside::Closed,
+            (Inside::Quoted, _) | (Inside::Closed, b'"') => Inside::Quoted,
+            (Inside::Start, b'"') => {
+                self.opened = self.line;
+                Inside::Quoted
+            }
+            // A mark of byte order stands before the first field.
+            (Inside::Start, 0xef | 0xbb | 0xbf) if self.bytes < 3 => Inside::Start,
+            (_, b'\n' | b'\r') => {
+                self.is_stray = false;
+                Inside::Start
+            }
+            (_, byte) if byte == self.delimiter => Inside::Start,
+            (Inside::Closed | Inside::Behind, b' ' | b'\t') => Inside::Behind,
+            (Inside::Closed | Inside::Behind, _) => {
+                if !std::mem::replace(&mut self.is_stray, true) {
+                    self.strays.push_back((self.bytes, self.line));
+                }
+                Inside::Plain
+            }
+            (Inside::Start | Inside::Plain, _) => Inside::Plain,
+        }
+    }
+
+    /// The line of the first stray before a byte; those before it are forgotten.
+    fn stray(&mut self, before: u64) -> Option<u64> {
+        let mut first = None;
+        while let Some((_, line)) = self.strays.pop_front_if(|(byte, _)| *byte < before) {
+            first.get_or_insert(line);
+        }
+        first
+    }
 }
 
 impl<R: Read> Read for Capped<R> {
@@ -29,8 +105,7 @@ impl<R: Read> Read for Capped<R> {
         }
         let read = self.source.read(&mut buffer[..most])?;
         self.left -= read;
-        let marks = buffer[..read].iter().filter(|byte| **byte == b'"').count();
-        self.is_quoted ^= marks % 2 == 1;
+        self.marks.follow(&buffer[..read]);
         Ok(read)
     }
 }
@@ -52,16 +127,18 @@ pub(super) struct Csv<R> {
     /// Fields of the header.
     names_len: usize,
     record: ByteRecord,
+    /// Line of a stray mark in it.
+    stray: Option<u64>,
     is_done: bool,
 }
 
 impl<R: Read> Csv<R> {
     /// Reads `source`, whose fields are apart by `delimiter`.
     pub(super) fn new(source: R, delimiter: u8, columns: Columns) -> Self {
-        let source = Capped { source, left: 0, is_spent: false, is_quoted: false };
+        let source = Capped { source, left: 0, is_spent: false, marks: Marks::new(delimiter) };
         let reader =
             ReaderBuilder::new().delimiter(delimiter).has_headers(false).buffer_capacity(BUFFER_BYTES).flexible(true).from_reader(source);
-        Self { reader, columns, places: None, names_len: 0, record: ByteRecord::new(), is_done: false }
+        Self { reader, columns, places: None, names_len: 0, record: ByteRecord::new(), stray: None, is_done: false }
     }
 
     /// The next record and its line; nothing at the end.
@@ -70,9 +147,12 @@ impl<R: Read> Csv<R> {
         let line = self.reader.position().line();
         let read = self.reader.read_byte_record(&mut self.record);
         let line = self.record.position().map_or(line, csv::Position::line);
+        let end = self.reader.position().byte();
+        let marks = &mut self.reader.get_mut().marks;
+        self.stray = marks.stray(end);
         match read {
             Ok(true) => Ok(Some(line)),
-            Ok(false) if self.reader.get_ref().is_quoted => Err((At::File, Problem::Quote)),
+            Ok(false) if marks.inside == Inside::Quoted => Err((At::Line(marks.opened), Problem::Quote)),
             Ok(false) => Ok(None),
             Err(error) => Err((At::Line(line), self.said(error))),
         }
@@ -94,20 +174,20 @@ impl<R: Read> Csv<R> {
         if self.record()?.is_none() {
             return Ok(None);
         }
+        if let Some(line) = self.stray {
+            return Err((At::Line(line), Problem::Stray));
+        }
         let names: Vec<&[u8]> = self.record.iter().collect();
         let mut names: Vec<String> = names.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         if let Some(first) = names.first_mut() {
             *first = first.trim_start_matches('\u{feff}').to_owned();
         }
+        self.columns.check(&names).map_err(|problem| (At::Line(1), problem.into()))?;
         let place = |wanted: &str| names.iter().position(|name| name == wanted);
-        let Some(text) = place(&self.columns.text) else {
-            let has = names.iter().take(SHOWN_MAX).map(|name| name.chars().take(40).collect()).collect();
-            return Err((At::Line(1), Problem::Column { wanted: self.columns.text.clone(), has }));
-        };
-        let places = Places { text, title: place(&self.columns.title), id: place(&self.columns.id) };
-        self.places = Some(places);
+        let text = place(&self.columns.text);
+        self.places = text.map(|text| Places { text, title: place(&self.columns.title), id: place(&self.columns.id) });
         self.names_len = names.len();
-        Ok(Some(places))
+        Ok(self.places)
     }
 
     fn document(&mut self) -> Option<Item> {
@@ -119,7 +199,10 @@ impl<R: Read> Csv<R> {
             }
         };
         match self.record() {
-            Ok(Some(line)) => Some(self.row(places).map_err(|problem| (At::Line(line), problem))),
+            Ok(Some(line)) => Some(match self.stray {
+                Some(line) => Err((At::Line(line), Problem::Stray)),
+                None => self.row(places).map_err(|problem| (At::Line(line), problem)),
+            }),
             Ok(None) => None,
             Err(error) => {
                 // What follows a record that has no end cannot be told apart from it.

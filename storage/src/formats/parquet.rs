@@ -16,6 +16,7 @@ use std::{
 };
 
 use parquet::{
+    basic::Type,
     column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader},
     data_type::{ByteArray, DataType},
     errors::ParquetError,
@@ -36,8 +37,6 @@ const SCHEMA_NODES_MAX: usize = 4096;
 const SCHEMA_DEPTH_MAX: usize = 32;
 /// Rows decoded at once; their values are parts of their pages, so they cost their places only.
 const BATCH_ROWS: usize = 64;
-/// Most columns that an error lists.
-const SHOWN_MAX: usize = 20;
 const MAGIC: &[u8; 4] = b"PAR1";
 
 /// A value of a cell.
@@ -272,12 +271,32 @@ fn places(metadata: &ParquetMetaData, columns: &Columns) -> Result<(usize, Optio
         let words = format!("column {} is a list or part of one: name a column of plain texts", column.path().string());
         if is_read { Ok(place) } else { Err(Problem::Parquet(words)) }
     };
-    let Some(text) = place(&columns.text) else {
-        let has = all.iter().take(SHOWN_MAX).map(|column| column.path().string().chars().take(40).collect()).collect();
-        return Err(Problem::Column { wanted: columns.text.clone(), has });
+    let names: Vec<String> = all.iter().map(|column| column.path().string()).collect();
+    columns.check(&names)?;
+    let of = |what: &'static str, wanted: &str| {
+        let place = place(wanted).map(flat).transpose()?;
+        place.map(|place| held(what, &all[place]).map(|()| place)).transpose()
     };
-    let text = flat(text)?;
-    Ok((text, place(&columns.title).map(flat).transpose()?, place(&columns.id).map(flat).transpose()?))
+    let text = of("text", &columns.text)?.ok_or_else(|| broken("its columns changed"))?;
+    Ok((text, of("title", &columns.title)?, of("id", &columns.id)?))
+}
+
+/// Whether a column holds what can be a text, a title or an id.
+fn held(what: &'static str, column: &ColumnDescPtr) -> Result<(), Problem> {
+    let holds = match column.physical_type() {
+        Type::BYTE_ARRAY => return Ok(()),
+        Type::INT32 | Type::INT64 if what != "text" => return Ok(()),
+        Type::INT32 | Type::INT64 => "integers",
+        Type::FLOAT | Type::DOUBLE => "floating-point numbers",
+        Type::BOOLEAN => "truth values",
+        Type::INT96 => "times",
+        Type::FIXED_LEN_BYTE_ARRAY => "bytes of a fixed length",
+    };
+    let wanted = if what == "text" { "texts are read" } else { "texts and integers are read" };
+    let name: String = column.path().string().chars().take(40).collect();
+    let words =
+        format!("column {name:?} holds {holds}, and as {what} {wanted}: write it as one of these, or name another with --{what}-column");
+    Err(Problem::Parquet(words))
 }
 
 fn document([id, title, text]: Cells) -> Result<Document, Problem> {

@@ -92,8 +92,103 @@ fn a_bad_record_is_named_by_line_and_reading_goes_on() {
             "line 10: not a record of CSV: it has 3 fields",
         ],
     );
-    check(b"text\n\"never closed\n", Format::Csv, &["a quotation mark is opened and never closed"]);
+    check(
+        b"id,text\n1,\"a \"\"quote\"\", and\nmore\"\n2,\"never\nclosed, \"\" this\n",
+        Format::Csv,
+        &["f: line 4: a quotation mark is opened and never closed"],
+    );
     assert_eq!(good(b"", Format::Csv), []);
+}
+
+#[test]
+fn what_stands_behind_a_quoted_field_is_named_by_line_and_marks_within_a_field_are_letters() {
+    let bytes = b"\xef\xbb\xbf\"id\",\"text\"\n1,a 5\" pipe\n2,\"said\n\"so\",b\"\n3,\"c\" \t\n4,\"d\"\r\n";
+    let read = read(bytes, Format::Csv);
+    let texts: Vec<_> = read.iter().filter_map(|row| row.as_ref().ok()).map(|row| row.document.text()).collect();
+    assert_eq!(texts, ["a 5\" pipe", "c \t", "d"], "{read:?}");
+    check(bytes, Format::Csv, &["f: line 4: something stands between the quotation mark that ends a field and the separator"]);
+    check(b"\"id\" x,text\n1,a\n", Format::Csv, &["f: line 1: something stands between"]);
+}
+
+#[test]
+fn a_file_in_another_encoding_says_so() {
+    let wide = |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    for order in [u16::to_le_bytes, u16::to_be_bytes] {
+        for text in ["\u{feff}id,text\n1,a\n", "id,text\n1,a\n"] {
+            for format in [Format::Csv, Format::Tsv, Format::Jsonl, Format::Markdown, Format::Text] {
+                let read = read(&wide(text, order), format);
+                assert_eq!(read.len(), 1, "{format:?}: {read:?}");
+                check(&wide(text, order), format, &["f: the file is UTF-16, not UTF-8: save it as UTF-8"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_one_document_and_too_long_says_what_fits() {
+    for format in [Format::Text, Format::Markdown] {
+        check(&vec![b'a'; 4 << 20], format, &["has more than 3145728 bytes", "at most 1048576 bytes of text", "lines of a .jsonl file"]);
+        check(&vec![b'a'; 3 << 20], format, &["text has 3145728 bytes, at most 1048576"]);
+    }
+}
+
+#[test]
+fn a_column_that_was_named_and_is_nowhere_is_refused_with_those_there_are() {
+    let title = || Columns { title: "headlin".into(), is_title_named: true, ..Columns::default() };
+    let id = || Columns { id: "nope".into(), is_id_named: true, ..Columns::default() };
+    let jsonl = b"{\"text\":\"a\",\"headline\":\"T\"}\n{\"text\":\"b\",\"more\":1}\n";
+    let csv = b"text,headline,more\na,T,1\n";
+    for (bytes, format, has) in [
+        (&jsonl[..], Format::Jsonl, "headline, more, text"),
+        (csv, Format::Csv, "text, headline, more"),
+        (PYARROW, Format::Parquet, "id, title, text"),
+    ] {
+        for (columns, words) in [(title(), "\"headlin\""), (id(), "\"nope\"")] {
+            let last = read_as(bytes, format, columns).pop().unwrap().unwrap_err().to_string();
+            assert!(last.starts_with("f: ") && last.contains(words) && last.contains(has), "{format:?}: {last}");
+        }
+    }
+    let flag = read_as(csv, Format::Csv, id()).pop().unwrap().unwrap_err().to_string();
+    assert!(flag.ends_with("name the one that holds the id with --id-column"), "{flag}");
+    // One line that has the key is enough; a table has the column or not.
+    let some = b"{\"text\":\"a\"}\n{\"text\":\"b\",\"headlin\":null}\n";
+    assert!(read_as(some, Format::Jsonl, title()).iter().all(Result::is_ok));
+    assert!(read_as(b"{\"text\":\"a\"}\n", Format::Jsonl, Columns::default()).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_parquet_column_of_another_kind_is_named_with_what_is_read() {
+    for (name, columns) in [
+        ("score", Columns { id: "score".into(), ..Columns::default() }),
+        ("score", Columns { title: "score".into(), ..Columns::default() }),
+        ("score", Columns { text: "score".into(), ..Columns::default() }),
+    ] {
+        let error = read_as(&floats(), Format::Parquet, columns).remove(0).unwrap_err().to_string();
+        assert!(error.contains(&format!("column {name:?} holds floating-point numbers")) && error.contains("-column"), "{error}");
+    }
+    let columns = Columns { text: "id".into(), ..Columns::default() };
+    let error = read_as(PYARROW, Format::Parquet, columns).remove(0).unwrap_err().to_string();
+    assert!(error.contains("column \"id\" holds integers, and as text texts are read"), "{error}");
+}
+
+/// A table of a text and a number with a point.
+fn floats() -> Vec<u8> {
+    use ::parquet::{
+        data_type::{ByteArrayType, DoubleType},
+        file::{properties::WriterProperties, writer::SerializedFileWriter},
+        schema::parser::parse_message_type,
+    };
+    let schema = parse_message_type("message m { required binary text (UTF8); required double score; }").unwrap();
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema.into(), WriterProperties::builder().build().into()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&[b"a".to_vec().into()], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<DoubleType>().write_batch(&[1.5], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap()
 }
 
 #[test]
@@ -124,7 +219,7 @@ fn a_record_without_an_end_costs_no_more_than_its_cap() {
 
 #[test]
 fn jsonl_may_have_keys_of_its_own() {
-    let columns = Columns { text: "body".into(), title: "head".into(), id: "key".into() };
+    let columns = Columns { text: "body".into(), title: "head".into(), id: "key".into(), is_title_named: true, is_id_named: true };
     let read = read_as(b"{\"body\":\"a\",\"head\":\"T\",\"key\":7,\"text\":1}\n{\"text\":\"b\"}\n", Format::Jsonl, columns);
     assert_eq!(read[0].as_ref().unwrap().document, document(Some("7"), Some("T"), "a"));
     let error = read[1].as_ref().unwrap_err().to_string();

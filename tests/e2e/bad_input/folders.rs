@@ -97,6 +97,18 @@ async fn what_is_no_file_is_refused_at_once() {
     let (outer, folder) = client(&tributary).await;
     let place = text(outer.path());
     let other = outer.path().join("other");
+    // Nobody writes to it: whoever opens it waits for good.
+    let pipe = text(&outer.path().join("pipe.jsonl")).to_owned();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    let mixed = outer.path().join("mixed");
+    std::fs::create_dir(&mixed).expect("a new folder");
+    for name in ["a.jsonl", "b.json", "c.csv.gz"] {
+        written(&mixed, name, b"{\"text\": \"x\"}\n");
+    }
+    let mixed = text(&mixed).to_owned();
+    let (page, text_file) = (written(outer.path(), "page.html", b"<p>x</p>"), written(outer.path(), "plain.txt", b"x"));
+    let table = written(outer.path(), "table.csv", b"name,text\na,x\n");
     check(
         &tributary,
         &folder,
@@ -107,7 +119,15 @@ async fn what_is_no_file_is_refused_at_once() {
             row(&["receipt", "verify", "/dev/zero"], &["/dev/zero", "more than"]),
             row(&["receipt", "verify", place], &[place, "directory"]),
             row(&["datanet", "contribute", "surveys", place], &[place, "directory"]),
-            row(&["datanet", "contribute", "surveys", "/dev/zero"], &["/dev/zero", "line 1"]),
+            row(&["datanet", "contribute", "surveys", "/dev/zero"], &["/dev/zero", "not a regular file"]),
+            row(&["datanet", "contribute", "surveys", &pipe], &["pipe.jsonl", "not a regular file"]),
+            row(&["datanet", "contribute", "surveys", &mixed], &["b.json", "ending .json", "c.csv.gz", "unpack it", "--skip-unknown"]),
+            row(&["datanet", "contribute", "surveys", &page], &["page.html", ".jsonl, .ndjson", "--format"]),
+            row(&["datanet", "contribute", "surveys", &text_file, "--title-column", "x"], &["columns of a table"]),
+            row(
+                &["datanet", "contribute", "surveys", &table, "--id-column", "nope"],
+                &["table.csv", "\"nope\"", "name, text", "--id-column"],
+            ),
             row(&["wallet", "show", "--registry", "/dev/zero"], &["/dev/zero", "not a deployment"]),
             row(&["wallet", "show", "--password-file", "/dev/zero"], &["registry.json"]),
         ],

@@ -29,7 +29,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use storage::{
     datanet::{Action, Document, Licence},
@@ -48,7 +48,7 @@ use self::{
     estimate::Estimate,
     inputs::Inputs,
     journal::{Done, Journal},
-    run::{Contributed, Run, Spent, Waits},
+    run::{Contributed, Refused, Run, Spent, Waits},
 };
 pub(super) use self::{
     cut::{Spot, spots},
@@ -57,6 +57,7 @@ pub(super) use self::{
 use super::{
     Context, cost,
     findings::{self, Finding},
+    left_out::{self, LeftOut, told},
     network::Network,
 };
 use crate::{
@@ -71,7 +72,7 @@ const ROUNDS_MAX: usize = 8;
 /// Contribute the documents of files: JSONL, CSV, TSV, Parquet (a document a row), Markdown or plain text (a document a file), or folders of them.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Nothing is sent or paid until every file has been read and checked, and what it will cost is said before it begins. Large inputs are cut\ninto shards of 16 MiB, each a contribution of its own. If a row is refused at the gate (it is a copy of an accepted document, say)\nthe contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows out and commits\nanew, --redact replaces what looks like personal data after showing how it will read. What the Datanet's policy holds back waits for two\nreviewers; the same command later tells what they decided, and goes on. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n  tributary datanet contribute medical table.parquet --text-column definition --title-column term\n  tributary datanet contribute medical folder/ --dry-run\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
+    after_help = "Nothing is sent or paid until every file has been read and checked, and what it will cost is said before it begins. Large inputs are cut\ninto shards of 16 MiB, each a contribution of its own. If a row is refused at the gate (it is a copy of an accepted document, say)\nthe contribution is refused and every such row is named with its first owner; --drop-refused leaves those rows out and commits\nanew, --redact replaces what looks like personal data after showing how it will read. What the Datanet's policy holds back waits for two\nreviewers; the same command later tells what they decided, and goes on. What a folder holds besides is named (links, files that no ending tells),\nand nothing is sent unless you say --skip-unknown. A run that was interrupted is continued by the same command.\n\nExamples:\n  tributary datanet contribute medical terms.jsonl\n  tributary datanet contribute medical essay.txt --title \"On gout\"\n  tributary datanet contribute medical table.parquet --text-column definition --title-column term\n  tributary datanet contribute medical folder/ --dry-run\n\nNext: the Datanet's owner publishes it, tributary datanet publish medical; tributary datanet verify medical looks at the holders."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
@@ -79,21 +80,29 @@ pub(super) struct Args {
     /// Files, or folders: of a folder all files with a known ending, in the order of their names.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The files are plain text: one document each.
-    #[arg(long)]
+    /// How all of the files are read [default: by their endings].
+    #[arg(long, value_enum)]
+    format: Option<ReadAs>,
+    /// The files are plain text, one document each: --format text.
+    #[arg(long, conflicts_with = "format")]
     text: bool,
+    /// Go on without what a folder holds and nobody can read here.
+    #[arg(long)]
+    skip_unknown: bool,
+    #[arg(skip)]
+    left_out: Vec<LeftOut>,
     /// Title of a plain text [default: the file's name].
     #[arg(long)]
     title: Option<String>,
     /// Column (key of JSON) that holds the text.
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_column: String,
-    /// Column that holds the title.
-    #[arg(long, value_name = "NAME", default_value = "title")]
-    title_column: String,
-    /// Column that holds the id.
-    #[arg(long, value_name = "NAME", default_value = "id")]
-    id_column: String,
+    /// Column that holds the title, of every file then [default: title, where there is one].
+    #[arg(long, value_name = "NAME")]
+    title_column: Option<String>,
+    /// Column that holds the id, of every file then [default: id, where there is one].
+    #[arg(long, value_name = "NAME")]
+    id_column: Option<String>,
     /// Make a contribution of each file at least: none holds rows of two.
     #[arg(long)]
     per_file: bool,
@@ -114,11 +123,53 @@ pub(super) struct Args {
     bootstrap: Vec<String>,
 }
 
+/// How files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReadAs {
+    Jsonl,
+    Csv,
+    Tsv,
+    Parquet,
+    Markdown,
+    Text,
+}
+
+impl From<ReadAs> for Format {
+    fn from(read_as: ReadAs) -> Self {
+        match read_as {
+            ReadAs::Jsonl => Self::Jsonl,
+            ReadAs::Csv => Self::Csv,
+            ReadAs::Tsv => Self::Tsv,
+            ReadAs::Parquet => Self::Parquet,
+            ReadAs::Markdown => Self::Markdown,
+            ReadAs::Text => Self::Text,
+        }
+    }
+}
+
+/// Files of a folder that describes itself: each is contributed by itself.
+pub(super) struct Described {
+    /// Number of the Datanet.
+    pub(super) datanet: String,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) columns: Columns,
+    /// Of the rows.
+    pub(super) licence: String,
+    /// What the folder holds besides.
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) drop_refused: bool,
+    pub(super) redact: bool,
+    pub(super) rent_epochs: u64,
+    pub(super) bootstrap: Vec<String>,
+}
+
 /// What is printed of one shard.
 #[derive(Debug, Serialize)]
 struct Printed {
     #[serde(flatten)]
     contributed: Contributed,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
     transactions: Vec<Hash32>,
     gas: u64,
     paid_wei: Amount,
@@ -129,6 +180,8 @@ struct Printed {
 struct PrintedWaits {
     #[serde(flatten)]
     waits: Waits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
     transactions: Vec<Hash32>,
 }
 
@@ -142,6 +195,8 @@ struct PrintedAll {
     contributions: Vec<Done>,
     /// Those that reviewers hold: the same command finishes them.
     waiting: Vec<Waits>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
     transactions: Vec<Hash32>,
     gas: u64,
     paid_wei: Amount,
@@ -155,6 +210,8 @@ struct Dry {
     estimate: Estimate,
     dropped: Vec<Dropped>,
     redacted: Vec<Finding>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
 }
 
 /// Runs the command.
@@ -164,9 +221,12 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 
 /// Runs the command on a chain that is open already: an account's outbox is held from its first transaction to the end of the process, and nobody else in it opens another one.
 pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args) -> anyhow::Result<()> {
-    let format = args.text.then_some(Format::Text);
-    let columns = Columns { text: args.text_column.clone(), title: args.title_column.clone(), id: args.id_column.clone() };
-    let inputs = Arc::new(Inputs::find(&args.files, format, columns, args.title.clone())?);
+    let format = args.format.map(Format::from).or(args.text.then_some(Format::Text));
+    let mut inputs = Inputs::find(&args.files, format, args.columns(), args.title.clone())?;
+    inputs.left_out.extend(args.left_out.iter().cloned());
+    left_out::agreed(&inputs.left_out, args.skip_unknown)?;
+    told(&inputs.left_out).iter().for_each(|lines| context.output.note(lines));
+    let inputs = Arc::new(inputs);
     // A file that is small is read to its end here: what is wrong with it is said before anything is opened.
     let mut cutter = Cutter::new(Arc::clone(&inputs), args.per_file);
     let first = tokio::task::block_in_place(|| cutter.piece())?;
@@ -176,7 +236,9 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     };
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
-    let licence: Licence = args.licence.as_deref().map_or_else(|| Ok(card.licence().clone()), str::parse)?;
+    // A card may bear a licence that is on a longer list than this build's.
+    let given = args.licence.as_deref().filter(|given| *given != card.licence().as_str());
+    let licence: Licence = given.map_or_else(|| Ok(card.licence().clone()), str::parse)?;
     let me = chain.client.address().context("the wallet has an account")?;
     let (datanet, owner) = (asset.id, asset.owner());
     let redact = args.redact && {
@@ -187,7 +249,7 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
         !is_taken
     };
     let options =
-        (datanet, me, licence.to_string(), args.drop_refused, redact, args.per_file, format!("{:?} {:?}", inputs.columns, args.title));
+        (datanet, me, licence.to_string(), args.drop_refused, redact, args.per_file, read_by(&inputs, args.title.as_deref(), format));
     let key = keccak(&[b"tributary/contribute/v1".as_slice(), &serde_json::to_vec(&(options, &inputs.files))?]);
     let mut journal = Journal::open(&context.data, key)?;
     let was_begun = journal.is_begun();
@@ -203,8 +265,10 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     let done = run.all(&mut journal, &inputs, args.rent_epochs).await;
     let Run { network, spent, .. } = run;
     network.leave().await;
-    if let (Err(_), 1) = (&done, journal.cuts.len()) {
-        // One shard is soon cut anew; what was committed to is noted apart.
+    if let Err(error) = &done
+        && (journal.cuts.len() == 1 || error.is::<Refused>())
+    {
+        // One shard is soon cut anew, and of what is refused the files or the options will change; what was committed to is noted apart.
         journal.close()?;
         return done.map(drop);
     }
@@ -213,7 +277,7 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
             // What waits is not done: its shard is kept for the same command, unless it is the only one, which is soon cut anew.
             let is_left = !outcome.waiting.is_empty() && journal.cuts.len() > 1;
             let spent = spent.into_inner().unwrap_or_else(PoisonError::into_inner);
-            print(context, spent, &journal, me, datanet, outcome)?;
+            print(context, spent, &journal, (me, datanet), outcome, inputs.left_out.clone())?;
             if is_left {
                 return Ok(());
             }
@@ -225,29 +289,44 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     journal.close()
 }
 
+/// How the files are read, in the words of a journal: they are those of earlier versions, so that what these began is found.
+fn read_by(inputs: &Inputs, title: Option<&str>, format: Option<Format>) -> String {
+    let Columns { text, title: title_column, id, .. } = &inputs.columns;
+    let format = format.map_or_else(String::new, |format| format!(" {format:?}"));
+    format!("Columns {{ text: {text:?}, title: {title_column:?}, id: {id:?} }} {title:?}{format}")
+}
+
 impl Args {
-    /// For files that are contributed each by itself.
-    pub(super) fn of_files(
-        datanet: String,
-        files: Vec<PathBuf>,
-        columns: Columns,
-        (drop_refused, redact): (bool, bool),
-        rent_epochs: u64,
-        bootstrap: Vec<String>,
-    ) -> Self {
-        let Columns { text: text_column, title: title_column, id: id_column } = columns;
-        let (text, title, licence, per_file) = (false, None, None, true);
+    fn columns(&self) -> Columns {
+        let Columns { title, id, .. } = Columns::default();
+        Columns {
+            text: self.text_column.clone(),
+            title: self.title_column.clone().unwrap_or(title),
+            id: self.id_column.clone().unwrap_or(id),
+            is_title_named: self.title_column.is_some(),
+            is_id_named: self.id_column.is_some(),
+        }
+    }
+}
+
+impl From<Described> for Args {
+    fn from(described: Described) -> Self {
+        let Described { datanet, files, columns, licence, left_out, drop_refused, redact, rent_epochs, bootstrap } = described;
         Self {
             datanet,
             files,
-            text,
-            title,
-            text_column,
-            title_column,
-            id_column,
-            per_file,
+            format: None,
+            text: false,
+            // Whoever described them was asked about what is left out.
+            skip_unknown: true,
+            left_out,
+            title: None,
+            text_column: columns.text,
+            title_column: columns.is_title_named.then_some(columns.title),
+            id_column: columns.is_id_named.then_some(columns.id),
+            per_file: true,
             rent_epochs,
-            licence,
+            licence: Some(licence),
             drop_refused,
             redact,
             bootstrap,
@@ -265,13 +344,20 @@ pub(super) fn read(path: &std::path::Path, columns: &Columns, mut tell: impl FnM
     Ok(())
 }
 
-fn print(context: &Context, spent: Spent, journal: &Journal, me: Address, datanet: AssetId, outcome: Outcome) -> anyhow::Result<()> {
+fn print(
+    context: &Context,
+    spent: Spent,
+    journal: &Journal,
+    (me, datanet): (Address, AssetId),
+    outcome: Outcome,
+    left_out: Vec<LeftOut>,
+) -> anyhow::Result<()> {
     let (paid, paid_wei) = (cost(&spent.paid), Amount::sum(spent.paid.iter().copied())?);
     let Spent { transactions, gas, .. } = spent;
     let Outcome { last, mut waiting } = outcome;
     if journal.cuts.len() == 1 {
         if let Some(waits) = waiting.pop() {
-            let printed = PrintedWaits { waits, transactions };
+            let printed = PrintedWaits { waits, left_out, transactions };
             let said = || {
                 format!(
                     "{}\n{} transactions, {paid}\n\n{}",
@@ -283,7 +369,7 @@ fn print(context: &Context, spent: Spent, journal: &Journal, me: Address, datane
             return context.output.result(&printed, said);
         }
         if let Some(contributed) = last {
-            let printed = Printed { contributed: *contributed, transactions, gas, paid_wei };
+            let printed = Printed { contributed: *contributed, left_out, transactions, gas, paid_wei };
             return context.output.result(&printed, || describe(&printed, &paid));
         }
     }
@@ -295,6 +381,7 @@ fn print(context: &Context, spent: Spent, journal: &Journal, me: Address, datane
         text_bytes: done.iter().map(|done| done.text_bytes).sum(),
         contributions: done,
         waiting,
+        left_out,
         transactions,
         gas,
         paid_wei,

@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use storage::{
     datanet::{Action, Card, Contributors, GatePolicy},
-    proto::placement::Region,
+    proto::placement::{Region, RegionError},
 };
 use types::{
     id::{Address, Hash32},
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[arg(long)]
     share_alike: bool,
     /// Country in which its fragments must stay, such as DE. May be repeated. Operators state theirs; fragments go to no others.
-    #[arg(long = "region", value_name = "COUNTRY")]
+    #[arg(long = "region", value_name = "COUNTRY", value_parser = country)]
     regions: Vec<Region>,
     /// Only members may read it: what is stored is sealed.
     #[arg(long)]
@@ -111,6 +111,13 @@ fn per_mille(text: &str) -> anyhow::Result<u16> {
     let all = whole * 10 + tenth;
     ensure!(all <= 1000, "{}", wrong());
     Ok(all)
+}
+
+/// A country by its two letters.
+fn country(text: &str) -> Result<Region, String> {
+    let region: Region = text.parse().map_err(|error: RegionError| error.to_string())?;
+    let words = || format!("{text:?} are the letters of no country (ISO 3166-1): write them as in DE or US");
+    if region.is_country() { Ok(region) } else { Err(words()) }
 }
 
 impl Args {
@@ -185,6 +192,15 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_region_is_a_country() {
+        assert_eq!(country("DE").map(|region| region.to_string()), Ok("DE".to_owned()));
+        for text in ["XX", "EU", "UK"] {
+            assert!(country(text).unwrap_err().contains("no country"), "{text}");
+        }
+        assert!(country("de").unwrap_err().contains("is no region") && country("Germany").is_err());
+    }
 
     #[test]
     fn a_share_is_a_percentage_with_one_digit_after_the_point() {

@@ -1,8 +1,10 @@
 //! A Datanet as files: `tributary.json` beside them says which contribution each is, so that an import gives the same text roots and card.
 
 use std::{
-    fs::{self, File},
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, Read as _, Write},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -20,17 +22,20 @@ use storage::{
 };
 use types::id::{Address, Hash32};
 
+use super::{
+    left_out::{LeftOut, told, unknown},
+    within::{Listing, Within},
+};
 use crate::data::{read_bounded, read_text, write_atomic};
 
 /// What describes an export exactly.
 pub(super) const MANIFEST: &str = "tributary.json";
 const CROISSANT: &str = "croissant.json";
 const README: &str = "README.md";
+/// Why a text beside tables is left out.
+const WHOLE: &str = "a document of its own beside the tables: tributary datanet contribute takes it";
 /// Largest `tributary.json`: some 400 bytes a contribution.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
-/// Most files that an import looks through, and how deep.
-const LISTED_MAX: usize = 1 << 16;
-const DEPTH_MAX: usize = 16;
 
 /// How a Datanet is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -137,10 +142,20 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
+/// Mode of a file with text of a Datanet: what members alone may read is for nobody else on this machine either.
+pub(super) const fn file_mode(is_private: bool) -> u32 {
+    if is_private { 0o600 } else { 0o644 }
+}
+
+/// Makes a folder, and those above it, for such files. One that is there keeps its mode.
+pub(super) fn create_folder(path: &Path, is_private: bool) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(if is_private { 0o700 } else { 0o755 }).create(path)
+}
+
 impl Export {
     /// Begins in a folder that is empty or not there.
     pub(super) fn begin(out: &Path, layout: Layout, datanet: u64, card: Card) -> anyhow::Result<Self> {
-        fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+        create_folder(out, card.is_private()).with_context(|| format!("{}", out.display()))?;
         let is_empty = fs::read_dir(out).with_context(|| format!("{}", out.display()))?.next().is_none();
         ensure!(is_empty, "{} holds something already: name a new folder with --out", out.display());
         Ok(Self { out: out.to_owned(), layout, manifest: Manifest { version: 1, datanet, card, files: Vec::new() } })
@@ -151,8 +166,10 @@ impl Export {
         let path = self.layout.path(contribution);
         let place = self.out.join(&path);
         let said = || format!("{}", place.display());
-        fs::create_dir_all(place.parent().context("a file lies in a folder")?).with_context(said)?;
-        let file = BufWriter::new(File::create_new(&place).with_context(said)?);
+        let is_private = self.manifest.card.is_private();
+        create_folder(place.parent().context("a file lies in a folder")?, is_private).with_context(said)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(file_mode(is_private)).open(&place).with_context(said)?;
+        let file = BufWriter::new(file);
         let mut writer = Writer::new(Hashed { inner: file, hash: Sha256::new(), bytes: 0 }, self.layout.format())?;
         documents.iter().try_for_each(|document| writer.push(document)).with_context(said)?;
         let Hashed { inner, hash, bytes } = writer.finish().with_context(said)?;
@@ -167,7 +184,7 @@ impl Export {
         let Self { out, layout, manifest } = self;
         let write = |name: &str, text: String| {
             let path = out.join(name);
-            write_atomic(&path, text.as_bytes(), 0o644).with_context(|| format!("{}", path.display()))
+            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", path.display()))
         };
         match layout {
             Layout::Huggingface => {
@@ -194,7 +211,10 @@ impl Export {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
+    /// Stated of it.
     pub(super) text_root: Option<Hash32>,
+    /// Stated of it.
+    pub(super) documents: Option<u64>,
 }
 
 /// A folder that describes a dataset.
@@ -205,6 +225,15 @@ pub(super) struct Imported {
     pub(super) files: Vec<Found>,
     /// What described it.
     pub(super) by: &'static str,
+    /// What the description means, or the folder holds, and is not among the files.
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+impl Imported {
+    /// Whether the card's policy was stated: others than our manifest know none.
+    pub(super) fn is_policy_stated(&self) -> bool {
+        self.by == MANIFEST
+    }
 }
 
 /// A card under another name or licence; its policy stays.
@@ -217,9 +246,10 @@ fn under(card: Card, name: Option<&str>, licence: Option<Licence>) -> anyhow::Re
 
 /// Reads what describes the folder: an export of ours, else Croissant, else a Hugging Face repository. Files are there, and are what is stated of them.
 pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>) -> anyhow::Result<Imported> {
+    let within = Within::new(folder)?;
     let has = |name: &str| folder.join(name).is_file();
     if has(MANIFEST) {
-        let path = folder.join(MANIFEST);
+        let path = within.file(MANIFEST)?;
         let manifest: Manifest = serde_json::from_slice(
             &read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", path.display()))?,
         )
@@ -227,21 +257,21 @@ pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>
         ensure!(manifest.version == 1, "{}: version {}, this program reads 1", path.display(), manifest.version);
         let mut files = Vec::new();
         for file in &manifest.files {
-            let place = place(folder, &file.path)?;
-            is_stated(&place, Some(&file.sha256))?;
-            files.push(Found { path: place, text_root: Some(file.text_root) });
+            let place = within.file(&file.path)?;
+            is_stated(&place, Some(file.bytes), Some(&file.sha256))?;
+            files.push(Found { path: place, text_root: Some(file.text_root), documents: Some(file.documents) });
         }
-        return Ok(Imported { card: under(manifest.card, name, licence)?, columns: Columns::default(), files, by: MANIFEST });
+        let (card, columns) = (under(manifest.card, name, licence)?, Columns::default());
+        return Ok(Imported { card, columns, files, by: MANIFEST, left_out: Vec::new() });
     }
     let (described, by) = if has(CROISSANT) {
-        let path = folder.join(CROISSANT);
+        let path = within.file(CROISSANT)?;
         let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
         (croissant::read(&bytes).with_context(|| format!("{}", path.display()))?, CROISSANT)
     } else if has(README) {
-        let path = folder.join(README);
-        let stem = folder.canonicalize().ok().and_then(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
+        let path = within.file(README)?;
         let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-        (huggingface::read(&text, &stem.unwrap_or_default()).with_context(|| format!("{}", path.display()))?, README)
+        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", path.display()))?, README)
     } else {
         bail!(
             "{} holds neither {MANIFEST}, {CROISSANT} nor {README}: tributary datanet contribute takes files without a description",
@@ -249,49 +279,64 @@ pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>
         )
     };
     let card = described.card(name, licence)?;
-    let files = files_of(folder, &described)?;
-    ensure!(!files.is_empty(), "{}: none of the files that {by} describes is here", folder.display());
-    Ok(Imported { card, columns: described.columns, files, by })
+    let (files, mut left_out) = files_of(folder, &within, &described)?;
+    if files.is_empty() {
+        let why = told(&left_out).map_or_else(String::new, |lines| format!("; {lines}"));
+        bail!("{}: none of the files that {by} describes is here and can be read{why}", folder.display());
+    }
+    left_out.extend(described.others.iter().map(|other| LeftOut::new(by, format!("{other} is not read, the first one is"))));
+    Ok(Imported { card, columns: described.columns, files, by, left_out })
 }
 
-fn files_of(folder: &Path, described: &Described) -> anyhow::Result<Vec<Found>> {
-    let mut files = Vec::new();
+fn files_of(folder: &Path, within: &Within, described: &Described) -> anyhow::Result<(Vec<Found>, Vec<LeftOut>)> {
+    let (mut taken, mut left_out) = (Vec::new(), Vec::new());
     let (plain, patterns): (Vec<_>, Vec<_>) = described.files.iter().partition(|file| !file.path.contains('*'));
     for file in plain {
-        let path = place(folder, &file.path)?;
-        is_stated(&path, file.sha256.as_deref())?;
-        files.push(Found { path, text_root: None });
+        let path = within.file(&file.path)?;
+        is_stated(&path, file.bytes, file.sha256.as_deref())?;
+        taken.push(path);
     }
-    if !patterns.is_empty() || described.files.is_empty() {
-        let mut here = Vec::new();
-        list(folder, "", 0, &mut here)?;
-        // Without a word about files, those are meant that hold tables.
-        let is_table =
-            |path: &str| path.rsplit_once('.').and_then(|(_, end)| Format::of_extension(end)).is_some_and(|format| !format.is_whole());
-        let is_meant = |path: &&String| {
-            let is_named = patterns.iter().any(|pattern| huggingface::is_match(&pattern.path, path));
-            is_named || (described.files.is_empty() && is_table(path))
-        };
-        files.extend(here.iter().filter(is_meant).map(|path| Found { path: folder.join(path), text_root: None }));
+    if described.files.is_empty() {
+        // Without a word about files those are meant that hold tables; whatever else lies there may hold rows too, for all that is known.
+        let Listing { files: here, left_out: passed } = within.list()?;
+        left_out.extend(passed);
+        for path in here.into_iter().filter(|path| ![README, CROISSANT, MANIFEST].contains(&path.as_str())) {
+            match format_of(Path::new(&path)) {
+                Some(format) if format.is_whole() => left_out.push(LeftOut::new(folder.join(path), WHOLE)),
+                _ => taken.push(folder.join(path)),
+            }
+        }
+    } else if !patterns.is_empty() {
+        let Listing { files: here, left_out: passed } = within.list()?;
+        let is_meant = |path: &str| patterns.iter().any(|pattern| huggingface::is_match(&pattern.path, path));
+        taken.extend(here.iter().filter(|path| is_meant(path)).map(|path| folder.join(path)));
+        left_out.extend(passed.into_iter().filter(|one| is_meant(&one.path)));
+        let is_empty = |pattern: &&&DescribedFile| !here.iter().any(|path| huggingface::is_match(&pattern.path, path));
+        let empty = patterns.iter().filter(is_empty);
+        left_out.extend(empty.map(|pattern| LeftOut::new(&pattern.path, "no file here is called so: download what it names")));
     }
-    Ok(files)
+    // What is named twice is meant once.
+    let mut known = BTreeSet::new();
+    taken.retain(|path| known.insert(path.clone()));
+    let (files, others): (Vec<_>, Vec<_>) = taken.into_iter().partition(|path| format_of(path).is_some());
+    left_out.extend(others.into_iter().map(|path| LeftOut::new(&path, unknown(&path))));
+    let found = |path| Found { path, text_root: None, documents: None };
+    Ok((files.into_iter().map(found).collect(), left_out))
 }
 
-/// A path of a description within its folder; what leads out of it, also by a link, is refused.
-fn place(folder: &Path, path: &str) -> anyhow::Result<PathBuf> {
-    let place = folder.join(path);
-    let real = |path: &Path| path.canonicalize().with_context(|| format!("{}: cannot be read", path.display()));
-    ensure!(
-        real(&place)?.starts_with(real(folder)?),
-        "{path:?} leads out of {}: files beside the description are read only",
-        folder.display()
-    );
-    Ok(place)
+fn format_of(path: &Path) -> Option<Format> {
+    path.extension().and_then(|ending| ending.to_str()).and_then(Format::of_extension)
 }
 
-fn is_stated(path: &Path, sha256: Option<&str>) -> anyhow::Result<()> {
+/// Whether a file is what is stated of it. Its length is looked at first: it costs nothing.
+fn is_stated(path: &Path, bytes: Option<u64>, sha256: Option<&str>) -> anyhow::Result<()> {
+    let said = || format!("{}: cannot be read", path.display());
+    if let Some(stated) = bytes {
+        let got = fs::metadata(path).with_context(said)?.len();
+        ensure!(got == stated, "{}: it has {got} bytes, {stated} are stated: download or export it anew", path.display());
+    }
     let Some(stated) = sha256 else { return Ok(()) };
-    let mut file = File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let mut file = File::open(path).with_context(said)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut buffer).with_context(|| format!("{}", path.display()))? {
@@ -301,25 +346,6 @@ fn is_stated(path: &Path, sha256: Option<&str>) -> anyhow::Result<()> {
     }
     let got = hex::encode(hash.finalize());
     ensure!(got == stated, "{}: its SHA-256 is {got}, {stated} is stated: download or export it anew", path.display());
-    Ok(())
-}
-
-fn list(folder: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> anyhow::Result<()> {
-    let here = folder.join(below);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&here).with_context(|| format!("{}: cannot be read", here.display()))? {
-        let entry = entry?;
-        names.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?));
-    }
-    names.sort_by(|a, b| a.0.cmp(&b.0));
-    for (name, kind) in names.into_iter().filter(|(name, _)| !name.starts_with('.')) {
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        if kind.is_file() && files.len() < LISTED_MAX {
-            files.push(path);
-        } else if kind.is_dir() && depth < DEPTH_MAX {
-            list(folder, &path, depth + 1, files)?;
-        }
-    }
     Ok(())
 }
 
@@ -396,7 +422,7 @@ mod tests {
         assert!(Export::begin(folder.path(), Layout::Csv, 7, card()).unwrap_err().to_string().contains("holds something already"));
         let file = folder.path().join("data/contribution-00000.parquet");
         let bytes = fs::read(&file).unwrap();
-        fs::write(&file, [&bytes[..], b"x"].concat()).unwrap();
+        fs::write(&file, [&b"x"[..], &bytes[1..]].concat()).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"));
         fs::remove_file(folder.path().join(MANIFEST)).unwrap();
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"), "the croissant states it too");
@@ -408,5 +434,85 @@ mod tests {
         assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("leads out of"));
         let bare = tempfile::tempdir().unwrap();
         assert!(import(bare.path(), None, None).unwrap_err().to_string().contains("datanet contribute takes files"));
+    }
+
+    #[test]
+    fn bytes_that_are_stated_are_those_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        exported(folder.path(), Layout::Croissant);
+        let changed = |name: &str, change: &dyn Fn(&str) -> String| {
+            let path = folder.path().join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, change(&text)).unwrap();
+            let error = import(folder.path(), None, None).unwrap_err().to_string();
+            assert!(error.contains("bytes, 9999999 are stated"), "{name}: {error}");
+        };
+        let bytes = fs::metadata(folder.path().join("data/contribution-00001.parquet")).unwrap().len();
+        changed(MANIFEST, &|text| text.replace(&format!("\"bytes\": {bytes}"), "\"bytes\": 9999999"));
+        fs::remove_file(folder.path().join(MANIFEST)).unwrap();
+        changed(CROISSANT, &|text| text.replace(&format!("{bytes} B"), "9999999 B"));
+    }
+
+    #[test]
+    fn a_private_datanet_is_written_for_its_user_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let outer = tempfile::tempdir().unwrap();
+        for (layout, is_private) in [(Layout::Jsonl, true), (Layout::Huggingface, true), (Layout::Croissant, true), (Layout::Jsonl, false)]
+        {
+            let folder = outer.path().join(format!("{layout:?}-{is_private}/deep"));
+            let mut export = Export::begin(&folder, layout, 7, card().with_privacy(is_private)).unwrap();
+            export.add(0, Address([1; 20]), Hash32::ZERO, &contributions()[0]).unwrap();
+            let about = About { version: "2.0.0".into(), published: "2026-11-21".into(), url: "https://example.org/7".into() };
+            export.end(&about).unwrap();
+            let mut open = vec![folder.parent().unwrap().to_owned()];
+            while let Some(path) = open.pop() {
+                let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o077;
+                assert!(!is_private || mode == 0, "{}: {mode:o}", path.display());
+                if path.is_dir() {
+                    open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                }
+            }
+            if layout != Layout::Jsonl {
+                fs::remove_file(folder.join(MANIFEST)).unwrap();
+                assert!(import(&folder, None, None).unwrap().card.is_private(), "{layout:?}: it stays private without our manifest");
+            }
+        }
+    }
+
+    /// A folder of some files with a README of this front matter: the files that are taken, and what is left out and why.
+    fn listed(front: &str) -> (Vec<String>, Vec<(String, String)>) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(README), format!("---\nlicense: mit\n{front}---\n")).unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        for name in ["data/a.jsonl", "data/b.json", "data/c.csv.gz", "notes.txt"] {
+            fs::write(folder.path().join(name), "{\"text\":\"x\"}").unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("data/d.jsonl")).unwrap();
+        let imported = import(folder.path(), Some("rows"), None).unwrap();
+        let below = |path: &Path| path.strip_prefix(folder.path()).unwrap_or(path).display().to_string();
+        let files = imported.files.iter().map(|found| below(&found.path)).collect();
+        let mut left_out: Vec<_> = imported.left_out.iter().map(|one| (below(Path::new(&one.path)), one.why.clone())).collect();
+        left_out.sort();
+        (files, left_out)
+    }
+
+    #[test]
+    fn what_a_card_means_and_is_not_taken_is_named() {
+        let named = |front: &str, expected: &[(&str, &str)]| {
+            let (files, left_out) = listed(front);
+            assert_eq!(files, ["data/a.jsonl"], "{front}");
+            assert_eq!(left_out.len(), expected.len(), "{front}: {left_out:?}");
+            for ((path, why), (expected, words)) in left_out.iter().zip(expected) {
+                assert!(path == expected && why.contains(words), "{front}: {path}: {why}");
+            }
+        };
+        let of_data = [("data/b.json", "ending .json"), ("data/c.csv.gz", "unpack it first"), ("data/d.jsonl", "leads out of the folder")];
+        named("", &[&of_data[..], &[("notes.txt", "a document of its own")]].concat());
+        named("configs:\n- config_name: a\n  data_files: data/*\n", &of_data);
+        named("configs:\n- config_name: a\n  data_files: data/a.jsonl\n", &[]);
+        named(
+            "configs:\n- config_name: a\n  data_files:\n  - data/*.jsonl\n  - data/*.csv\n- config_name: b\n  data_files: more.csv\n",
+            &[("README.md", "configuration b is not read"), ("data/*.csv", "no file here is called so"), ("data/d.jsonl", "leads out of")],
+        );
     }
 }

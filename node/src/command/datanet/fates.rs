@@ -174,6 +174,9 @@ struct Printed {
     rows: Vec<Row>,
     /// Rows before and behind those listed.
     unlisted: u64,
+    /// Rows passed over before those listed: no more than there are.
+    #[serde(skip)]
+    skipped: u64,
 }
 
 /// Rows as far as they are listed, and all of them counted.
@@ -454,14 +457,15 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         network.leave().await;
     }
     let unlisted = listed.seen - listed.rows.len() as u64;
+    let skipped = args.skip.min(listed.seen);
     let Listed { counts, rows, .. } = listed;
     let (name, asset) = (card.name().to_string(), asset.id.0);
-    let printed = Printed { asset, name, contributor, counts, contributions: wholes, rows, unlisted };
+    let printed = Printed { asset, name, contributor, counts, contributions: wholes, rows, unlisted, skipped };
     context.output.result(&printed, || describe(&printed))
 }
 
 fn describe(printed: &Printed) -> String {
-    let Printed { asset, name, contributor, counts, contributions, rows, unlisted } = printed;
+    let Printed { asset, name, contributor, counts, contributions, rows, unlisted, skipped } = printed;
     let counts: Vec<String> = counts.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
     let mut text = format!("rows of {contributor} in Datanet {asset} ({name}): {}\n\n", counts.join(", "));
     let whole = |whole: &Whole| {
@@ -497,10 +501,21 @@ fn describe(printed: &Printed) -> String {
     };
     text.push_str("\n\n");
     text.push_str(&table(&["row", "fate", "contribution", "rules", "repeats", "found"], &rows.iter().map(line).collect::<Vec<_>>()));
-    if *unlisted > 0 {
-        text.push_str(&format!("\nand {unlisted} rows more: --limit and --skip show them"));
+    if let Some(words) = elsewhere(*skipped, rows.len() as u64, *unlisted) {
+        text.push_str(&format!("\n{words}"));
     }
     text
+}
+
+/// Where the rows are that are not listed.
+fn elsewhere(skipped: u64, listed: u64, unlisted: u64) -> Option<String> {
+    let (all, behind) = (listed + unlisted, unlisted.saturating_sub(skipped));
+    match (unlisted, listed, skipped) {
+        (0, ..) => None,
+        (_, 0, skipped) if skipped == all => Some(format!("there are {all} rows, and --skip passes over all of them")),
+        (.., 0) => Some(format!("and {behind} more of {all} rows: --limit and --skip show them")),
+        _ => Some(format!("{skipped} rows stand before these and {behind} behind, of {all}: --limit and --skip show them")),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! `tributary datanet fetch`: contributions from whichever holders answer, checked before they are kept.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::{State, state::Accepted};
@@ -9,9 +12,14 @@ use serde::Serialize;
 use storage::{datanet::Document, seal::log::Purpose};
 use types::id::{Address, AssetId, Hash32, NodeId};
 
-use super::{Context, grant, network::Network};
+use super::{
+    Context,
+    exported::{create_folder, file_mode},
+    grant,
+    network::Network,
+};
 use crate::{
-    data::write_atomic,
+    data::{Existing, read_bounded, write_out},
     datanet::{LocalContribution, Origin, Shards, copies::Copies, erased, placing, resolve},
     output::table,
 };
@@ -19,7 +27,7 @@ use crate::{
 /// Bring a Datanet's contributions to this machine.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Any three of five holders suffice. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL. Those of a private Datanet stay sealed in the\nfolder and open for a member's node: the read is entered into the Datanet's log first, at its owner's node.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
+    after_help = "As many holders suffice as a contribution's code says: any 3 of 5 where nodes are few, any 16 of 48 where they are many. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL, and leaves\na file alone that holds something else. Those of a private Datanet stay sealed in the\nfolder and open for a member's node: the read is entered into the Datanet's log first, at its owner's node.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
@@ -27,6 +35,9 @@ pub(super) struct Args {
     /// Write each contribution there as contribution-NUMBER.jsonl.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write over files that hold something else.
+    #[arg(long, visible_alias = "overwrite", requires = "out")]
+    force: bool,
     /// Only this contribution, by its number in the registry; they count from 0.
     #[arg(long, value_name = "NUMBER")]
     contribution: Option<u64>,
@@ -113,7 +124,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             grant::enter_reads(context, &chain, &network, asset, &wanted, args.purpose).await?;
         }
         let shards = Shards::new(context.data.clone(), network.overlay.clone(), network.bulk.clone(), Copies::of_command(&keeping));
-        fetch(context, &args, &state, &shards, &wanted).await
+        fetch(context, &args, &state, &shards, &wanted, card.is_private()).await
     };
     let fetched = fetched.await;
     network.leave().await;
@@ -132,6 +143,7 @@ async fn fetch(
     state: &State,
     shards: &Shards,
     wanted: &[&Accepted],
+    is_private: bool,
 ) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
     let mut progress = context.output.progress("contributions", wanted.len() as u64);
     let (mut rows, mut blamed) = (Vec::new(), Vec::new());
@@ -139,8 +151,9 @@ async fn fetch(
         let (local, Origin { holders, blamed: by }) = shards.contribution(state, accepted).await?;
         blamed.extend(by);
         if let Some(out) = &args.out {
+            create_folder(out, is_private).with_context(|| format!("{}", out.display()))?;
             let path = out.join(format!("contribution-{}.jsonl", accepted.number));
-            write_atomic(&path, jsonl(&local)?.as_bytes(), 0o644).with_context(|| format!("{}", path.display()))?;
+            written(&path, jsonl(&local)?.as_bytes(), is_private, Existing::by(args.force))?;
         }
         rows.push(Row {
             contribution: accepted.number,
@@ -155,6 +168,16 @@ async fn fetch(
     }
     progress.finish();
     Ok((rows, blamed))
+}
+
+/// Writes a contribution, unless its file is there and the same.
+fn written(path: &Path, bytes: &[u8], is_private: bool, existing: Existing) -> anyhow::Result<()> {
+    let length = bytes.len() as u64;
+    let is_alike = path.metadata().is_ok_and(|about| about.is_file() && about.len() == length);
+    if is_alike && read_bounded(path, length).with_context(|| format!("{}", path.display()))? == bytes {
+        return Ok(());
+    }
+    Ok(write_out(path, bytes, file_mode(is_private), existing)?)
 }
 
 #[derive(Serialize)]
@@ -197,6 +220,24 @@ mod tests {
     use types::{contribution::Priority, id::BlobId};
 
     use super::*;
+
+    #[test]
+    fn a_file_that_holds_something_else_is_left_alone_unless_that_is_said() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("contribution-0.jsonl");
+        let write = |bytes: &[u8], existing| written(&path, bytes, true, existing);
+        write(b"ours\n", Existing::Keep).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        write(b"ours\n", Existing::Keep).unwrap();
+        for other in [&b"anna\n"[..], b"ours and more\n"] {
+            let error = write(other, Existing::Keep).unwrap_err().to_string();
+            assert!(error.contains("is there already") && error.contains("--force"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"ours\n");
+        }
+        write(b"anna\n", Existing::Replace).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"anna\n");
+    }
 
     #[test]
     fn jsonl_written_is_jsonl_read() {

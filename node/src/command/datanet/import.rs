@@ -6,18 +6,23 @@ use anyhow::{Context as _, ensure};
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use storage::datanet::{Card, Licence, shard};
-use types::{id::Hash32, manifest::AssetKind};
+use types::{
+    id::{AssetId, Hash32},
+    manifest::AssetKind,
+};
 
 use super::{
     Context, contribute,
+    entry::{self, Offered, Registered},
     exported::{Found, Imported, import},
+    left_out::{self, LeftOut},
 };
-use crate::{chain::Chained, datanet::resolve, output::table};
+use crate::{chain::Chained, datanet::card_of, output::table};
 
 /// Bring a folder that describes itself into a Datanet: an export, a Hugging Face dataset repository, or Croissant.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "What describes it is tributary.json (of an export), else croissant.json, else README.md with front matter. Its card makes the Datanet,\nunless one of its name is registered; its files are contributed, each by itself. Stated SHA-256 and text roots must be those of the\nfiles. --dry-run shows card, files and text roots and sends nothing.\n\nExamples:\n  tributary datanet import medical --dry-run\n  tributary datanet import squad --licence CC-BY-SA-4.0 --text-column context\n\nNext: tributary datanet publish NAME makes what was accepted a version."
+    after_help = "What describes it is tributary.json (of an export), else croissant.json, else README.md with front matter. Its card makes the Datanet,\nunless you own one of its name; its files are contributed, each by itself. Into a Datanet that is registered already rows go under the\nprivacy, licence and policy that the folder states, or not at all, and into somebody else's only with --into. Stated sizes, SHA-256, rows\nand text roots must be those of the files. Links are followed within the folder, and from a snapshot of a Hugging Face cache to its blobs.\nWhat is described and cannot be taken is named, and nothing is sent unless you say --skip-unknown.\n--dry-run shows card, files and text roots and sends nothing.\n\nExamples:\n  tributary datanet import medical --dry-run\n  tributary datanet import medical --into 7\n  tributary datanet import squad --licence CC-BY-SA-4.0 --text-column context\n\nNext: tributary datanet publish NAME makes what was accepted a version."
 )]
 pub(super) struct Args {
     /// The folder.
@@ -25,6 +30,9 @@ pub(super) struct Args {
     /// Name of the Datanet [default: as the folder describes itself].
     #[arg(long)]
     name: Option<String>,
+    /// Contribute to this Datanet, by its number, whoever owns it.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "name")]
+    into: Option<u64>,
     /// Licence, as an SPDX expression [default: as the folder describes itself].
     #[arg(long, value_name = "SPDX")]
     licence: Option<String>,
@@ -37,6 +45,9 @@ pub(super) struct Args {
     /// Column that holds the id [default: as described, else id].
     #[arg(long, value_name = "NAME")]
     id_column: Option<String>,
+    /// Go on without what is described or lies there and cannot be taken.
+    #[arg(long)]
+    skip_unknown: bool,
     /// Leave refused rows out and go on with the others.
     #[arg(long)]
     drop_refused: bool,
@@ -59,6 +70,7 @@ struct Dry {
     described_by: &'static str,
     card: Card,
     files: Vec<Row>,
+    left_out: Vec<LeftOut>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,36 +86,54 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let licence: Option<Licence> = args.licence.as_deref().map(str::parse).transpose()?;
     let mut imported = import(&args.folder, args.name.as_deref(), licence)?;
     for (given, column) in [
-        (args.text_column, &mut imported.columns.text),
-        (args.title_column, &mut imported.columns.title),
-        (args.id_column, &mut imported.columns.id),
+        (&args.text_column, &mut imported.columns.text),
+        (&args.title_column, &mut imported.columns.title),
+        (&args.id_column, &mut imported.columns.id),
     ] {
         if let Some(given) = given {
-            *column = given;
+            column.clone_from(given);
         }
     }
+    imported.columns.is_title_named |= args.title_column.is_some();
+    imported.columns.is_id_named |= args.id_column.is_some();
+    left_out::agreed(&imported.left_out, args.skip_unknown)?;
     let rows = tokio::task::block_in_place(|| look(context, &imported))?;
-    let Imported { card, columns, files, by } = imported;
+    let is_policy_stated = imported.is_policy_stated();
+    let Imported { card, columns, files, by, left_out } = imported;
     if context.is_dry() {
-        let printed = Dry { is_dry_run: true, described_by: by, card, files: rows };
+        let printed = Dry { is_dry_run: true, described_by: by, card, files: rows, left_out };
         return context.output.result(&printed, || describe(&printed));
     }
     let chain = context.chain().await?;
-    let name = create(context, &chain, &card).await?;
+    let offered = Offered { card: &card, is_policy_stated };
+    let datanet = target(context, &chain, offered, args.into.map(AssetId)).await?;
     let files = files.into_iter().map(|file| file.path).collect();
-    let contribution = contribute::Args::of_files(name, files, columns, (args.drop_refused, args.redact), args.rent_epochs, args.bootstrap);
-    contribute::run_on(context, Some(chain), contribution).await
+    let contribution = contribute::Described {
+        datanet,
+        files,
+        columns,
+        // The rows' own: the gate is asked whether it fits the Datanet's.
+        licence: card.licence().to_string(),
+        left_out,
+        drop_refused: args.drop_refused,
+        redact: args.redact,
+        rent_epochs: args.rent_epochs,
+        bootstrap: args.bootstrap,
+    };
+    contribute::run_on(context, Some(chain), contribution.into()).await
 }
 
-/// Registers the Datanet unless one of its name is; returns what it is resolved by.
-async fn create(context: &Context, chain: &Chained, card: &Card) -> anyhow::Result<String> {
+/// The number of the Datanet that the rows enter: one that may take them, or one that is registered for them.
+async fn target(context: &Context, chain: &Chained, offered: Offered<'_>, into: Option<AssetId>) -> anyhow::Result<String> {
     let state = chain.state().await?;
-    let name = card.name().as_str();
-    let is_known = state.assets().any(|asset| crate::datanet::card_of(asset).is_ok_and(|known| known.name() == card.name()));
-    if is_known {
-        let (asset, _) = resolve(&state, name)?;
-        context.output.note(&format!("Datanet {} is called {name}: contributing to it", asset.id));
-        return Ok(asset.id.to_string());
+    let me = chain.client.address().context("the wallet has an account")?;
+    let registered = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
+    let registered: Vec<Registered> =
+        registered.filter_map(|asset| Some(Registered { id: asset.id, owner: asset.owner(), card: card_of(asset).ok()? })).collect();
+    let (card, name) = (offered.card, offered.card.name());
+    if let Some(known) = entry::target(offered, &registered, me, into)? {
+        context.output.note(&format!("contributing to Datanet {known}, which is registered already"));
+        return Ok(known.to_string());
     }
     let uri = serde_json::to_string(card).context("a card is plain data")?;
     let (asset, _) = chain.client.register_asset(AssetKind::Datanet, &uri).await?;
@@ -115,12 +145,16 @@ async fn create(context: &Context, chain: &Chained, card: &Card) -> anyhow::Resu
 fn look(context: &Context, imported: &Imported) -> anyhow::Result<Vec<Row>> {
     let mut progress = context.output.progress("files read", imported.files.len() as u64);
     let mut rows = Vec::new();
-    for (done, Found { path, text_root }) in (1..).zip(&imported.files) {
+    for (done, Found { path, text_root, documents: stated_rows }) in (1..).zip(&imported.files) {
         let mut row = Row { path: path.clone(), text_roots: Vec::new(), documents: 0 };
         contribute::read(path, &imported.columns, |documents| {
             row.text_roots.push(shard::text_root(&documents));
             row.documents += documents.len();
         })?;
+        if let Some(stated) = stated_rows {
+            let got = row.documents;
+            ensure!(u64::try_from(got) == Ok(*stated), "{}: it has {got} documents, {stated} are stated: export it anew", path.display());
+        }
         // The root of private text is over salted leaves: a copy has another salt.
         if !imported.card.is_private()
             && let (Some(stated), [derived]) = (text_root, &row.text_roots[..])
@@ -140,8 +174,9 @@ fn describe(printed: &Dry) -> String {
         let roots: Vec<String> = row.text_roots.iter().map(ToString::to_string).collect();
         vec![row.path.display().to_string(), row.documents.to_string(), roots.join(" ")]
     };
+    let left_out = left_out::told(&printed.left_out).map_or_else(String::new, |lines| format!("\n\n{lines}"));
     format!(
-        "{}, under {}, as {} says\n{}\n\n{}\n\nnothing was sent (--dry-run)",
+        "{}, under {}, as {} says\n{}\n\n{}{left_out}\n\nnothing was sent (--dry-run)",
         card.name(),
         card.licence(),
         printed.described_by,

@@ -50,6 +50,15 @@ impl fmt::Display for Subnet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region([u8; 2]);
 
+/// Countries, dependent territories among them, that have two letters of their own: ISO 3166-1 of 2024.
+const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD \
+    CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF \
+    GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN \
+    KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA \
+    NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI \
+    SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI \
+    VN VU WF WS YE YT ZA ZM ZW";
+
 /// Not a region.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{got:?} is no region: write the two letters of a country, for example DE or US")]
@@ -61,6 +70,11 @@ impl Region {
     /// Its two letters.
     pub const fn letters(self) -> [u8; 2] {
         self.0
+    }
+
+    /// Whether a country has these letters. Whoever writes a rule or a configuration is asked; what is on record is read as it is, since the list changes.
+    pub fn is_country(self) -> bool {
+        COUNTRIES.split(' ').any(|country| country.as_bytes() == self.0)
     }
 }
 
@@ -105,6 +119,16 @@ pub struct Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_that_no_country_has_are_a_region_and_no_country() {
+        assert_eq!(COUNTRIES.split(' ').count(), 249);
+        let is_country = |text: &str| text.parse::<Region>().unwrap().is_country();
+        assert!(COUNTRIES.split(' ').all(is_country));
+        for other in ["XX", "ZZ", "UK", "EU", "AA"] {
+            assert!(!is_country(other), "{other}");
+        }
+    }
 
     #[test]
     fn addresses_of_one_network_share_a_subnet_in_either_notation() {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use chain_bridge::registry::State;
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use storage::erasure::Profile;
@@ -23,7 +23,7 @@ use super::{
     pending::Unfinished,
     pipeline::{Begun, Bounds, Ended, Output, Pipeline, Step},
     rows::NAMED_MAX,
-    run::{Contributed, Looked, Made, Run, Waits},
+    run::{Contributed, Looked, Made, Refused, Run, Waits},
     way::Way,
 };
 use crate::{datanet::placing, explain::Consent};
@@ -79,7 +79,7 @@ impl Run<'_> {
             let estimate = self.estimate(&state, &new, rent_epochs).await?;
             if self.context.is_dry() {
                 let dropped = new.iter().flat_map(|cut| cut.dropped.clone()).collect();
-                let printed = Dry { is_dry_run: true, estimate, dropped, redacted };
+                let printed = Dry { is_dry_run: true, estimate, dropped, redacted, left_out: inputs.left_out.clone() };
                 self.context.output.result(&printed, || format!("{}\n\nnothing was sent (--dry-run)", printed.estimate.describe()))?;
                 return Ok(None);
             }
@@ -189,7 +189,9 @@ impl Run<'_> {
         write!(err, "go on with all of it? [y/N] ").and_then(|()| err.flush())?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
-        ensure!(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"), "you did not say yes: nothing was sent");
+        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Err(Refused("you did not say yes: nothing was sent".into()).into());
+        }
         output.agreed.store(true, Ordering::Relaxed);
         Ok(())
     }

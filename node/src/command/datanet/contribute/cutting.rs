@@ -25,7 +25,7 @@ use super::{
     journal::Journal,
     rows::{Dropped, NAMED_MAX, Rows, check_here},
 };
-use crate::command::datanet::brought::Record;
+use crate::{command::datanet::brought::Record, output::counted};
 
 /// What rows are looked at by, before anybody else sees them.
 pub(super) struct Rules<'a> {
@@ -66,7 +66,7 @@ pub(super) fn cut_all(
     }
     let is_begun = journal.is_begun();
     if let Some(last) = journal.cuts.last() {
-        context.output.note(&format!("an earlier run has cut {} shards: going on behind them", journal.cuts.len()));
+        context.output.note(&format!("an earlier run has cut {}: going on from there", counted(journal.cuts.len(), "shard")));
         cutter = Cutter::behind(Arc::clone(inputs), is_per_file, last.end)?;
         first = cutter.piece()?;
     }

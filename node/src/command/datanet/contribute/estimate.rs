@@ -5,7 +5,7 @@ use storage::erasure::Profile;
 use types::amount::Amount;
 
 use super::journal::Cut;
-use crate::output::money;
+use crate::output::{counted, money};
 
 /// Gas of a commitment: "commit to a contribution" of `chain-bridge/contracts/snapshots/gas.json`, rounded up.
 const COMMIT_GAS: u64 = 70_000;
@@ -69,10 +69,12 @@ impl Estimate {
     pub(super) fn describe(&self) -> String {
         let Self { contributions, documents, text_bytes, shard_bytes, profile, stored_bytes, transactions, gas, rent_epochs, .. } = self;
         format!(
-            "to contribute  {contributions} shards, {documents} documents, {text_bytes} bytes of text, {shard_bytes} compressed\n\
+            "to contribute  {}, {}, {text_bytes} bytes of text, {shard_bytes} compressed\n\
              to keep        {stored_bytes} bytes over all holders, code {profile}\n\
              transactions   {transactions}, about {gas} gas, {} (and the fee for L1 data, where the chain has one)\n\
              rent           {} for {rent_epochs} epochs at {} per GiB and epoch; nothing of it is sent now",
+            counted(*contributions, "shard"),
+            counted(usize::try_from(*documents).unwrap_or(usize::MAX), "document"),
             money(self.fees_wei),
             money(self.rent_wei),
             money(self.rent_price_wei),
@@ -104,6 +106,7 @@ mod tests {
         assert_eq!((estimate.transactions, estimate.gas, estimate.fees_wei), (4, 660_000, Amount(6_600_000)));
         assert_eq!(estimate.stored_bytes, 2 * 5 * (1_000 + 79 + 64 * 5));
         assert_eq!(estimate.rent_wei, Amount(21));
+        assert!(Estimate::of(&[&cut], Profile::DEVNET, 10, Amount(7), 3).describe().contains(" 1 shard, 10 documents, "));
         assert!(estimate.describe().contains("2 shards, 20 documents, 1073741824 bytes"), "{}", estimate.describe());
     }
 }

@@ -69,6 +69,11 @@ pub(super) enum Looked {
     Turned(anyhow::Error),
 }
 
+/// The contribution as it is will not enter: what was cut of it need not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(pub(super) String);
+
 /// A contribution that reviewers hold.
 #[derive(Debug, Serialize)]
 pub(super) struct Waits {
@@ -214,13 +219,13 @@ impl Run<'_> {
         let Some(accepted) = mine.or_else(|| in_the_way(&state, self.datanet, root, self.me, own)) else { return Ok(false) };
         let (number, by) = (accepted.number, accepted.contributor);
         if let Some(erasure) = state.erasure(self.datanet, number) {
-            bail!("{erasure}, and has this text: it cannot be contributed to this Datanet again");
+            return Err(Refused(format!("{erasure}, and has this text: it cannot be contributed to this Datanet again")).into());
         }
-        ensure!(
-            by == self.me,
-            "this text is contribution {number} of Datanet {} already, by {by}: its first owner is paid for it",
-            self.datanet
-        );
+        if by != self.me {
+            let datanet = self.datanet;
+            let words = format!("this text is contribution {number} of Datanet {datanet} already, by {by}: its first owner is paid for it");
+            return Err(Refused(words).into());
+        }
         way.earlier = Some(accepted.clone());
         Ok(true)
     }
@@ -302,7 +307,9 @@ impl Run<'_> {
         if !self.drop_refused {
             // The files will change, and with them the text.
             forget(&self.context.data, self.datanet, way.plain());
-            bail!("the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{}", rows.reasons(report));
+            let reasons = rows.reasons(report);
+            let words = format!("the gate refuses the contribution; mend it, or leave these rows out with --drop-refused:\n{reasons}");
+            return Err(Refused(words).into());
         }
         ensure!(way.rounds + 1 < ROUNDS_MAX, "after {ROUNDS_MAX} commitments rows are still refused: leave out the copies first");
         self.context.output.note(&format!("{} rows are refused; committing anew without them", report.refusals.len()));
@@ -323,11 +330,13 @@ impl Run<'_> {
         client.close(0).await;
         let Reply::Members { contributors, .. } = answer else { bail!("the gate answered something else than its members") };
         let (datanet, owner, me) = (self.datanet, self.owner, self.me);
-        ensure!(
-            contributors.contains(&me),
+        if contributors.contains(&me) {
+            return Ok(());
+        }
+        let words = format!(
             "Datanet {datanet} takes contributions of listed contributors only, and {me} is not listed: its owner {owner} lists it with `tributary datanet members {datanet} --add {me}`"
         );
-        Ok(())
+        Err(Refused(words).into())
     }
 
     /// Whether the gate is there, before anything is paid for it.

@@ -154,10 +154,34 @@ fn the_table_shows_what_a_person_asks_for_and_how_to_see_the_rest() {
     let health = Health { fragments: Some(5), held: vec![0, 1, 3], holders: vec![NodeId([1; 32])] };
     let whole = Whole { contribution: Some(5), text_root: ROOT, documents: 4, object: None, remarks: vec![], health: Some(health) };
     let counts = BTreeMap::from([("accepted", 3), ("copy", 1)]);
-    let printed =
-        Printed { asset: 3, name: "notes".into(), contributor: ME, counts, contributions: vec![whole], rows: vec![row], unlisted: 3 };
+    let printed = Printed {
+        asset: 3,
+        name: "notes".into(),
+        contributor: ME,
+        counts,
+        contributions: vec![whole],
+        rows: vec![row],
+        unlisted: 3,
+        skipped: 0,
+    };
     let text = describe(&printed);
-    for part in ["3 accepted, 1 copy", "a.jsonl: 7", "87.6 % row 4 of 0x0202", "redacted; ", "3 of 5 by 1 nodes", "and 3 rows more"] {
+    for part in ["3 accepted, 1 copy", "a.jsonl: 7", "87.6 % row 4 of 0x0202", "redacted; ", "3 of 5 by 1 nodes", "and 3 more of 4 rows"] {
         assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn rows_that_are_not_listed_are_said_to_be_where_they_are() {
+    for (skipped, listed, unlisted, words) in [
+        (0, 10, 0, None),
+        (0, 200, 8_130, Some("and 8130 more of 8330 rows")),
+        (200, 200, 8_130, Some("200 rows stand before these and 7930 behind, of 8330")),
+        (8_200, 130, 8_200, Some("8200 rows stand before these and 0 behind")),
+        (8_330, 0, 8_330, Some("there are 8330 rows, and --skip passes over all of them")),
+        (0, 0, 8_330, Some("and 8330 more of 8330 rows")),
+    ] {
+        let said = elsewhere(skipped, listed, unlisted);
+        assert_eq!(said.is_some(), words.is_some(), "{said:?}");
+        assert!(words.is_none_or(|words| said.as_ref().is_some_and(|said| said.starts_with(words))), "{said:?}");
     }
 }
