@@ -8,6 +8,7 @@
 //! | good, warned | suspended | [`OFFLINE_MAX`] epochs offline without one that passed |
 //! | suspended | warned | [`CLEAR_AFTER`] epochs passed in a row, or [`LAPSE`] epochs idle in a row |
 //! | suspended for failures | slash case | [`SLASH_FAILURES`] epochs failed since it was first warned, and [`GRACE`] epochs since suspension |
+//! | slash case | suspended | as from suspended to warned |
 //!
 //! Suspended: no rent, no new fragments; what it holds counts until repair says otherwise. Offline, late and unknown never lead to a slash case, since
 //! only what a node signed or sent can convict it; that failures come from two of three auditors is [`super::settle`]'s part. The grace is a week, as
@@ -42,7 +43,7 @@ pub enum State {
     Warned,
     /// Gets no rent and no new fragments.
     Suspended,
-    /// A slash is asked for, with the verdicts as evidence. Nothing here ends it.
+    /// A slash is asked for, with the verdicts as evidence. Whatever the chain says of it, the node goes back the way it came: step by step.
     SlashCase,
 }
 
@@ -140,22 +141,19 @@ impl Standing {
         self.may_take() && outcome == Verdict::Passed
     }
 
-    /// What lifts its suspension; nothing if it is not suspended.
+    /// What brings it a step back: from suspended to warned, from a slash case to suspended; nothing for others.
     pub fn lifting(&self) -> Option<Lifting> {
         let lifting = Lifting { to_pass: CLEAR_AFTER.saturating_sub(self.passed), to_idle: LAPSE.saturating_sub(self.idle) };
-        (self.state == State::Suspended).then_some(lifting)
+        (!self.may_take()).then_some(lifting)
     }
 
     /// The standing after one more epoch.
     #[must_use]
     pub fn after(self, ended: Ended) -> Self {
         let mut next = self;
-        if self.state == State::SlashCase {
-            return next;
-        }
         next.suspended = if self.state == State::Suspended { self.suspended.saturating_add(1) } else { 0 };
         next.idle = match ended {
-            Ended::Idle if self.state == State::Suspended => self.idle.saturating_add(1),
+            Ended::Idle if !self.may_take() => self.idle.saturating_add(1),
             Ended::Unknown => self.idle,
             _ => 0,
         };
@@ -174,10 +172,10 @@ impl Standing {
             State::Warned if next.passed >= CLEAR_AFTER => return Self::default(),
             // Only a further failure makes the case, not time alone: who is away when the grace ends is away.
             State::Suspended if ended == Ended::Failed && next.suspended >= GRACE && next.failed >= SLASH_FAILURES => {
-                next.state = State::SlashCase;
+                (next.state, next.idle) = (State::SlashCase, 0);
             }
-            State::Suspended if next.passed >= CLEAR_AFTER => next.warn(),
-            State::Suspended if next.idle >= LAPSE => next.warn(),
+            State::Suspended if next.passed >= CLEAR_AFTER || next.idle >= LAPSE => next.warn(),
+            State::SlashCase if next.passed >= CLEAR_AFTER || next.idle >= LAPSE => next.suspend(),
             _ => {}
         }
         next
@@ -226,7 +224,11 @@ mod tests {
             (vec![(2, Failed), (6, Passed), (1, Failed)], State::SlashCase),
             (vec![(2, Failed), (7, Passed)], State::Warned),
             (vec![(2, Failed), (14, Passed)], State::Good),
-            (vec![(2, Failed), (7, Failed), (90, Passed)], State::SlashCase),
+            (vec![(2, Failed), (7, Failed), (6, Passed)], State::SlashCase),
+            (vec![(2, Failed), (7, Failed), (7, Passed)], State::Suspended),
+            (vec![(2, Failed), (7, Failed), (14, Passed)], State::Warned),
+            (vec![(2, Failed), (7, Failed), (21, Passed)], State::Good),
+            (vec![(2, Failed), (7, Failed), (90, Failed)], State::SlashCase),
             (vec![(2, Late), (8, Offline), (2, Failed)], State::Suspended),
         ] {
             assert_eq!(run(&epochs).state(), state, "{epochs:?}");
@@ -260,7 +262,9 @@ mod tests {
             (vec![(2, Failed), (14, Idle), (1, Failed), (6, Offline), (1, Failed)], State::SlashCase),
             (vec![(2, Failed), (14, Idle), (1, Failed), (5, Offline), (1, Failed)], State::Suspended),
             (vec![(2, Failed), (7, Idle), (1, Failed)], State::SlashCase),
-            (vec![(2, Failed), (7, Failed), (90, Idle)], State::SlashCase),
+            (vec![(2, Failed), (7, Failed), (13, Idle)], State::SlashCase),
+            (vec![(2, Failed), (7, Failed), (14, Idle)], State::Suspended),
+            (vec![(2, Failed), (7, Failed), (90, Idle)], State::Warned),
             (vec![(90, Idle)], State::Good),
             (vec![(1, Failed), (90, Idle)], State::Warned),
         ] {
@@ -318,7 +322,7 @@ mod tests {
             for (at, ended) in epochs.iter().enumerate() {
                 let (before, after) = (standing, standing.after(*ended));
                 standing = after;
-                prop_assert_eq!(after.lifting().is_some(), after.state() == State::Suspended);
+                prop_assert_eq!(after.lifting().is_some(), !after.may_take());
                 if before.state() != State::Suspended || after.state() != State::Warned {
                     continue;
                 }
@@ -339,7 +343,7 @@ mod tests {
             let mut standing = Standing::default();
             for ended in epochs {
                 let idle = standing.after(Ended::Idle);
-                if standing.state() != State::Suspended {
+                if standing.may_take() {
                     prop_assert_eq!((idle.state(), idle.passed, idle.failed, idle.idle), (standing.state(), standing.passed, standing.failed, 0));
                 }
                 standing = standing.after(ended);
