@@ -24,7 +24,7 @@
 //! Measured with `cargo bench -p storage --bench gate -- --fill BYTES DIR FILES` (documents of five rows out of 19,000, one core of an AMD EPYC that others kept busy): `storage/DESIGN.md`,
 //! section Datanets.
 //!
-//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (13 MB), a search's candidates (27 MB) and the
+//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (13 MB), a search's candidates (35 MB) and the
 //! heads of its long rows (5 MB), buffers.
 //!
 //! Crash rules: documents and sets only grow, and what the manifest does not count is cut off; runs are whole and synced before a manifest names them; the last
@@ -63,7 +63,7 @@ use crate::store::{
     disk::{Disk, Folder},
 };
 
-/// Memory that an index of 30 million documents keeps to, beside the batch that it is asked for.
+/// Memory that an index of 20 million documents keeps to, beside the batch that it is asked for.
 pub const MEMORY_BYTES: usize = 64 << 20;
 /// Documents whose entries wait in memory before they are written as a run.
 const PENDING_DOCUMENTS: usize = 1 << 15;

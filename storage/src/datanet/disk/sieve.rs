@@ -29,8 +29,8 @@ const ROW_BITS: u32 = 20;
 const STRETCH: usize = 1 << STRETCH_BITS;
 /// Candidates of a link of a stretch's list.
 const LINK: usize = if cfg!(test) { 4 } else { 128 };
-/// Links of all lists, 512 bytes each: six million candidates, two passes over the outlines of 9 million documents that have 500 candidates for each of 15,000 rows.
-const LINKS_MAX: usize = if cfg!(test) { 16 } else { 46_875 };
+/// Links of all lists, 512 bytes each: 7.5 million candidates, as many as 15,000 rows have among 9 million documents if they have 500 each.
+const LINKS_MAX: usize = if cfg!(test) { 16 } else { 60_000 };
 /// Fewest candidates of a stretch that is read as a whole: of fewer, each outline is read by itself.
 const WHOLE_MIN: usize = STRETCH / 16;
 /// Candidates that passed, before they are checked: 32 bytes each.
