@@ -5,8 +5,8 @@
 //! that of the processor, so that others on the machine slow it less; the figure is the median of five runs.
 //!
 //! `... -- --fill BYTES FOLDER FILE.jsonl...`: enters so much text, drawn by a seeded generator from the rows, into an index in the folder, in contributions of 16 MB, and says after
-//! each tenth what the gate makes of the next contribution: megabytes a second of processor and of clock, the peak of the process's memory, and bytes on disk. A folder that holds some
-//! already is filled on, and what it holds is gated first.
+//! each tenth what the gate makes of the next five contributions: the median of megabytes a second of processor and of clock, the peak of the process's memory, and bytes on disk. A folder that
+//! holds some already is filled on, and what it holds is gated first. With `--drawn=BYTES` documents are so long instead of a kilobyte, and rows in a row make parts of a fifth of that.
 
 use std::{env, error::Error, fs, hint::black_box, io::BufReader, path::Path, time::Instant};
 
@@ -67,13 +67,15 @@ fn documents(files: &[String]) -> Result<Vec<Document>, Box<dyn Error>> {
 const CONTRIBUTOR: Address = Address([1; 20]);
 /// Text of a contribution as `datanet contribute` cuts them.
 const CONTRIBUTION_BYTES: usize = 16 << 20;
-/// Least bytes of a drawn document, and most that one row gives.
+/// Least bytes of a drawn document unless others are asked for, and most that one row gives.
 const DRAWN_BYTES: usize = 1000;
 const ROW_BYTES: usize = 400;
 
 /// Documents of rows that SplitMix64 draws: two share a row now and then.
 struct Generator {
     rows: Vec<String>,
+    /// Least bytes of a document.
+    drawn: usize,
     state: u64,
 }
 
@@ -91,7 +93,7 @@ impl Generator {
         let (mut documents, mut bytes) = (Vec::new(), 0);
         while bytes < CONTRIBUTION_BYTES {
             let mut text = String::new();
-            while text.len() < DRAWN_BYTES {
+            while text.len() < self.drawn {
                 let row = usize::try_from(self.draw() % u64::try_from(self.rows.len())?)?;
                 text.push_str(&self.rows[row]);
                 text.push('\n');
@@ -110,14 +112,18 @@ fn peak_mb() -> Result<f64, Box<dyn Error>> {
     Ok(peak.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
 }
 
-fn fill(bytes: usize, folder: &Path, files: &[String]) -> Result<(), Box<dyn Error>> {
-    let mut rows = Vec::new();
+fn fill(bytes: usize, drawn: usize, folder: &Path, files: &[String]) -> Result<(), Box<dyn Error>> {
+    let mut rows: Vec<String> = Vec::new();
     for file in files {
         for row in read::documents(BufReader::new(fs::File::open(file)?), read::Format::Jsonl, None)? {
-            rows.push(row.text()[..row.text().floor_char_boundary(ROW_BYTES)].to_owned());
+            let row = &row.text()[..row.text().floor_char_boundary(ROW_BYTES)];
+            match rows.last_mut().filter(|last| drawn > DRAWN_BYTES && last.len() < drawn / 5) {
+                Some(last) => *last = format!("{last}\n{row}"),
+                None => rows.push(row.to_owned()),
+            }
         }
     }
-    let mut generator = Generator { rows, state: 0 };
+    let mut generator = Generator { rows, drawn, state: 0 };
     let card = Card::new("bench".parse()?, String::new(), "CC-BY-4.0".parse()?, vec![], vec![])?;
     let mut datanet = Datanet::open(card, folder, u64::MAX)?;
     let held = usize::try_from(datanet.usage(CONTRIBUTOR).bytes)?;
@@ -128,20 +134,27 @@ fn fill(bytes: usize, folder: &Path, files: &[String]) -> Result<(), Box<dyn Err
         let place = Place { block, ordinal: 0 };
         if entered >= told {
             told += bytes / 10;
-            let (processor, clock) = (processor_s()?, Instant::now());
-            let report = datanet.gate(place, &contribution)?;
-            let (processor, clock) = (processor_s()? - processor, clock.elapsed().as_secs_f64());
+            let (mut rates, mut clocks, mut notes) = (Vec::new(), Vec::new(), 0);
+            for next in block..block + u64::try_from(RUNS)? {
+                let contribution = generator.contribution(next)?;
+                let mb = contribution_text(&contribution.documents).len() as f64 / 1e6;
+                let (processor, clock) = (processor_s()?, Instant::now());
+                notes = datanet.gate(Place { block: next, ordinal: 0 }, &contribution)?.notes.len();
+                rates.push(mb / (processor_s()? - processor));
+                clocks.push(mb / clock.elapsed().as_secs_f64());
+            }
+            rates.sort_by(f64::total_cmp);
+            clocks.sort_by(f64::total_cmp);
             let (documents, kept) = (datanet.index().documents(), datanet.index().bytes());
-            let mb = len as f64 / 1e6;
             println!(
                 r#"{{"figure":"storage.gate_at_mb_s","text_mb":{:.0},"documents":{documents},"ours":{:.2},"unit":"MB/s of processor","clock_mb_s":{:.2},"accept_mb_s":{:.2},"peak_mb":{:.0},"index_mb":{:.0},"notes":{}}}"#,
                 entered as f64 / 1e6,
-                mb / processor,
-                mb / clock,
+                rates[RUNS / 2],
+                clocks[RUNS / 2],
                 (entered - held) as f64 / 1e6 / accepting,
                 peak_mb()?,
                 kept as f64 / 1e6,
-                report.notes.len()
+                notes
             );
         }
         if entered >= bytes {
@@ -168,7 +181,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if env::args().any(|argument| argument == "--fill") {
         let [bytes, folder, files @ ..] = &files[..] else { return Err("--fill BYTES FOLDER FILE.jsonl...".into()) };
-        return fill(bytes.parse()?, Path::new(folder), files);
+        let drawn = env::args().find_map(|argument| argument.strip_prefix("--drawn=").map(str::parse)).transpose()?;
+        return fill(bytes.parse()?, drawn.unwrap_or(DRAWN_BYTES), Path::new(folder), files);
     }
     if files.is_empty() {
         return Err("name the JSONL files to gate: cargo bench -p storage --bench gate -- FILE.jsonl...".into());

@@ -58,6 +58,11 @@ pub(crate) fn text_top(text: &[u8]) -> Hash32 {
     level[0]
 }
 
+/// Calls `work`, which counts bits, as it reads where a count is one instruction: without, it is a dozen.
+pub(crate) fn counting<R>(work: impl FnOnce() -> R) -> R {
+    wide::counting(work)
+}
+
 /// The level above one of a tree.
 fn above(level: &[Hash32]) -> Vec<Hash32> {
     let pairs = level.as_chunks::<2>().0;

@@ -6,25 +6,26 @@
 //! ```text
 //! LOCK               held while a process has the folder
 //! N.manifest         which runs and contributions count
-//! N.run              sorted entries: 33 a document (32 bands and its digest), 5 to 7 bytes each
+//! N.run              sorted entries: 33 a document (32 bands and its digest), 4 to 6 bytes each
 //! documents          48 bytes each: digest 32, end of its set u64, checks of set and record u32 each
 //! outlines           32 bytes each: parity of the set, its shingles, check
+//! broad              broad parities of sets of more than 256 shingles: some 0.14 bytes a shingle
 //! sets               the shingles of each document, ascending: 8 bytes each
 //! ```
 //!
 //! Documents are numbered as they are entered; what ranks them is the place of their contribution, which stands in the manifest. Entries of one key stand in that
 //! order, so a contribution that is accepted late and is earlier than others moves nothing.
 //!
-//! Back of the envelope, 10 GB in 20 million documents of 500 bytes: 3.4 GB of runs, 1.6 GB of documents and outlines, 13 GB of sets; 1.8 times the text. Sets are kept because the exact check
+//! Back of the envelope, 10 GB in 20 million documents of 500 bytes: 2.9 GB of runs, 1.6 GB of documents and outlines, 13 GB of sets; 1.8 times the text. Sets are kept because the exact check
 //! needs them and a text would have to be unpacked from a frame of 16 MiB for each candidate, 25 ms instead of 0.1. A contribution of 16 MB asks for a million
-//! keys, as good as every page of keys, which are 1.3 GB then: 0.3 s out of the system's cache, beside 0.4 s for the gate's own work. A filter of so many entries would be a gigabyte as well, and
-//! no smaller. Candidates are `sieve`'s. An entry is written five times (`schedule`), 50 MB a second beside 25 MB of text.
+//! keys, as good as every page of keys, which are 0.8 GB then: 0.1 s out of the system's cache, beside 0.4 s for the gate's own work. A filter of so many entries would be as long, and in memory
+//! two bits for each, which half of what is not there passes. Candidates are `sieve`'s. An entry is written fourteen times (`schedule`), 100 MB a second beside 25 MB of text.
 //!
 //! Measured with `cargo bench -p storage --bench gate -- --fill BYTES DIR FILES` (documents of five rows out of 19,000, one core of an AMD EPYC that others kept busy): `storage/DESIGN.md`,
 //! section Datanets.
 //!
-//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (26 MB), a search's candidates (19 MB) and the
-//! heads of its long rows (10 MB), buffers.
+//! Memory: the pages' starts (half a byte a document, 10 MB at 20 million), [`PENDING_DOCUMENTS`] documents' entries before they become a run (13 MB), a search's candidates (35 MB) and the
+//! heads of its long rows (5 MB), buffers.
 //!
 //! Crash rules: documents and sets only grow, and what the manifest does not count is cut off; runs are whole and synced before a manifest names them; the last
 //! manifest is removed when the next one is durable. After a write that failed nothing is written until the folder is opened again, which takes away what was half-written. Runs are
@@ -44,7 +45,7 @@ use types::{contribution::Priority, encoding::Writer, id::BlobId};
 use self::{
     files::{Appender, Window},
     manifest::Manifest,
-    outlines::{OUTLINE_BYTES, OUTLINES, Outlines},
+    outlines::{BROAD, OUTLINE_BYTES, OUTLINES, Outlines},
     runs::Run,
 };
 use super::{
@@ -52,7 +53,6 @@ use super::{
     dedup::{
         Batch, Match,
         index::split,
-        outline::Outline,
         run::{DIGESTS, Shape},
         schedule,
     },
@@ -63,10 +63,10 @@ use crate::store::{
     disk::{Disk, Folder},
 };
 
-/// Memory that an index of 50 million documents keeps to, beside the batch that it is asked for.
+/// Memory that an index of 20 million documents keeps to, beside the batch that it is asked for.
 pub const MEMORY_BYTES: usize = 64 << 20;
 /// Documents whose entries wait in memory before they are written as a run.
-const PENDING_DOCUMENTS: usize = 1 << 16;
+const PENDING_DOCUMENTS: usize = 1 << 15;
 /// Bytes of a document's record.
 const RECORD_BYTES: usize = 48;
 /// Bytes of a record before its own check.
@@ -156,6 +156,7 @@ pub struct OnDisk {
     merged: Vec<u32>,
     records: Appender,
     outlines: Appender,
+    broad: Appender,
     sets: Appender,
     /// `key << 32 | number` of the documents that no run holds.
     pending: Vec<Vec<u64>>,
@@ -242,6 +243,7 @@ impl OnDisk {
         };
         let records = grown(RECORDS, u64::from(manifest.documents) * RECORD_BYTES as u64)?;
         let outlines = grown(OUTLINES, u64::from(manifest.documents) * OUTLINE_BYTES as u64)?;
+        let broad = grown(BROAD, manifest.broad * 8)?;
         let sets = grown(SETS, manifest.shingles * 8)?;
         let runs = manifest.runs.iter().map(|(number, hash)| Run::open(disk.as_ref(), *number, *hash)).collect::<Result<Vec<_>, _>>()?;
         let Manifest { generation, next_run, documents, shingles, entered, .. } = manifest;
@@ -258,6 +260,7 @@ impl OnDisk {
             merged: Vec::new(),
             records,
             outlines,
+            broad,
             sets,
             pending: vec![Vec::new(); DIGESTS + 1],
             is_changed: false,
@@ -272,7 +275,11 @@ impl OnDisk {
 
     /// Bytes of its files.
     pub fn bytes(&self) -> u64 {
-        self.records.len() + self.outlines.len() + self.sets.len() + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>()
+        self.records.len()
+            + self.outlines.len()
+            + self.broad.len()
+            + self.sets.len()
+            + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>()
     }
 
     /// Documents in it.
@@ -296,8 +303,11 @@ impl OnDisk {
             return Err(DiskError::Place(place));
         }
         self.documents.checked_add(accepted.documents).filter(|sum| *sum < u32::MAX).ok_or(DiskError::Documents)?;
-        // A shingle is a word of two bytes at least.
-        let need = self.bytes() + u64::from(accepted.documents) * ((RECORD_BYTES + OUTLINE_BYTES) as u64 + ENTRIES_BYTES) + 4 * text_bytes;
+        // A shingle is a word of two bytes at least, and takes 8 bytes and at most a fifth of one more.
+        let need = self.bytes()
+            + u64::from(accepted.documents) * ((RECORD_BYTES + OUTLINE_BYTES) as u64 + ENTRIES_BYTES)
+            + 4 * text_bytes
+            + text_bytes / 8;
         let need = need + self.runs.iter().map(|run| run.shape.bytes()).sum::<u64>();
         if need > self.bytes_max {
             return Err(DiskError::Full { need, most: self.bytes_max });
@@ -338,13 +348,19 @@ impl OnDisk {
             let (start, end) = (self.shingles, self.shingles + set.len() as u64);
             let record = Record { digest: *digest, start, end, set_check: check(&bytes) };
             self.records.push(&record.encode(self.documents)).map_err(io_error("write", RECORDS))?;
-            let outline = outlines::encode(self.documents, &Outline::of(set));
+            let (outline, parity) = outlines::encode(self.documents, set, self.broad.len() / 8);
             self.outlines.push(&outline).map_err(io_error("write", OUTLINES))?;
+            self.broad.push(&parity).map_err(io_error("write", BROAD))?;
             self.pending[DIGESTS].push(u64::from(search::digest_key(digest)) << 32 | u64::from(self.documents));
             self.shingles = end;
             self.documents = self.documents.checked_add(1).ok_or(DiskError::Documents)?;
         }
         Ok(())
+    }
+
+    /// The files that only grow.
+    fn growing(&mut self) -> [(&mut Appender, &'static str); 4] {
+        [(&mut self.records, RECORDS), (&mut self.outlines, OUTLINES), (&mut self.broad, BROAD), (&mut self.sets, SETS)]
     }
 
     /// Makes a run of what waits.
@@ -353,7 +369,7 @@ impl OnDisk {
             return Ok(());
         }
         // Whoever finds a document in the run reads these.
-        for (file, name) in [(&mut self.records, RECORDS), (&mut self.outlines, OUTLINES), (&mut self.sets, SETS)] {
+        for (file, name) in self.growing() {
             file.write().map_err(io_error("write", name))?;
         }
         let mut pending = std::mem::replace(&mut self.pending, vec![Vec::new(); DIGESTS + 1]);
@@ -385,7 +401,7 @@ impl OnDisk {
         }
         self.is_stopped = true;
         self.write_pending()?;
-        for (file, name) in [(&mut self.records, RECORDS), (&mut self.outlines, OUTLINES), (&mut self.sets, SETS)] {
+        for (file, name) in self.growing() {
             file.sync().map_err(io_error("write", name))?;
         }
         self.merge()?;
@@ -416,6 +432,7 @@ impl OnDisk {
             next_run: self.next_run,
             documents: self.documents,
             shingles: self.shingles,
+            broad: self.broad.len() / 8,
             entered: self.entered.clone(),
             runs: self.runs.iter().map(|run| (run.number, run.hash)).collect(),
         };
@@ -452,7 +469,8 @@ impl OnDisk {
     }
 
     fn outlines(&self) -> Outlines<'_> {
-        Outlines::new(Window::new(self.outlines.file(), self.outlines.len()))
+        let broad = self.broad.len();
+        Outlines::new(Window::new(self.outlines.file(), self.outlines.len()), Window::new(self.broad.file(), broad), broad / 8)
     }
 
     fn record(&self, number: u32) -> Result<Record, DiskError> {

@@ -48,6 +48,21 @@ pub(super) fn is_here() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
 }
 
+/// Calls `work` in a function that counts bits by one instruction, if the machine has it.
+pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
+    if is_x86_feature_detected!("popcnt") {
+        // SAFETY: the instruction was found.
+        unsafe { counted(work) }
+    } else {
+        work()
+    }
+}
+
+#[target_feature(enable = "popcnt")]
+fn counted<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
 /// keccak256 of `prefix` and each message; all are of one length, at most that of a leaf.
 ///
 /// # Panics

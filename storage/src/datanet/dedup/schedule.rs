@@ -1,10 +1,11 @@
-//! Which runs become one: as soon as four are of one size class, all of that class.
+//! Which runs become one: as soon as two are of one size class.
 //!
-//! A class holds runs of 4^c to 4^(c + 1) - 1 documents. What is merged is of a higher class afterwards, so an entry is written once more per class, at most
-//! sixteen times in all and five times where 640 contributions of 16 MB are 10 GB; and a search asks at most three runs of a class.
+//! A class holds runs of 4^c to 4^(c + 1) - 1 documents. A run leaves its class at the fourth merge at the latest, so an entry is written at most four times more per class, and
+//! fourteen times in all where 640 contributions of 16 MB are 10 GB: 0.4 us of processor and 145 bytes a document each time. A search, which asks every run for every key, asks one of a class: 16
+//! at most, and five at 10 GB. *Against* merging four: a third of the writing, and up to thirteen runs at 10 GB, each of which takes as long as a fiftieth of what else a gate does.
 
 /// Runs of one class that are merged.
-const FAN_IN: usize = 4;
+const FAN_IN: usize = 2;
 /// Classes there are: a run holds less than 2^32 documents.
 const CLASSES: usize = 16;
 /// Most runs that are left alone.
@@ -46,18 +47,19 @@ mod tests {
     }
 
     #[test]
-    fn ten_gigabytes_in_contributions_of_sixteen_megabytes_are_written_five_times() {
+    fn ten_gigabytes_in_contributions_of_sixteen_megabytes_are_written_fourteen_times_and_stand_in_five_runs_at_most() {
         let (written, held) = entered(&[31_250; 640]);
-        assert_eq!(written, 5);
-        assert_eq!(held.len(), 4);
+        assert_eq!(written, 14);
         assert_eq!(held.iter().sum::<u32>(), 20_000_000);
+        let most = (1..=640).map(|count| entered(&vec![31_250; count]).1.len()).max();
+        assert_eq!(most, Some(5));
     }
 
     proptest! {
         #[test]
         fn runs_stay_few_and_nothing_is_lost(runs in proptest::collection::vec(1_u32..100_000, 1..300)) {
             let (written, held) = entered(&runs);
-            prop_assert!(held.len() <= RUNS_MAX && written <= CLASSES, "{written} {held:?}");
+            prop_assert!(held.len() <= RUNS_MAX && written <= 4 * CLASSES, "{written} {held:?}");
             prop_assert_eq!(held.iter().sum::<u32>(), runs.iter().sum::<u32>());
         }
     }

@@ -151,28 +151,43 @@ pub(super) struct Window<'f> {
     file: &'f dyn DiskFile,
     end: u64,
     at: u64,
+    /// Those of `bytes` that were read; the others are left from before.
+    held: usize,
     bytes: Vec<u8>,
 }
 
 impl<'f> Window<'f> {
     /// Over a section that ends at `end`.
     pub(super) const fn new(file: &'f dyn DiskFile, end: u64) -> Self {
-        Self { file, end, at: 0, bytes: Vec::new() }
+        Self { file, end, at: 0, held: 0, bytes: Vec::new() }
     }
 
     /// The bytes from `from` on: `len` of them, or those there are before the end.
+    #[inline]
     pub(super) fn get(&mut self, from: u64, len: usize) -> io::Result<&[u8]> {
-        let len_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let len = len.min(len_of(self.end.saturating_sub(from)));
-        let held_end = self.at + self.bytes.len() as u64;
-        if from < self.at || from + len as u64 > held_end {
-            let is_dense = from >= self.at && from < held_end + GAP_BYTES && !self.bytes.is_empty();
-            let ahead = if is_dense { BUFFER_BYTES } else { SPARSE_BYTES };
-            self.bytes.resize(len.max(ahead.min(len_of(self.end.saturating_sub(from)))), 0);
-            self.at = from;
-            self.file.read(from, &mut self.bytes)?;
+        if from < self.at || from + len as u64 > self.at + self.held as u64 {
+            self.fill(from, len)?;
         }
         let start = len_of(from - self.at);
         Ok(&self.bytes[start..start + len])
     }
+
+    #[inline(never)]
+    fn fill(&mut self, from: u64, len: usize) -> io::Result<()> {
+        let is_dense = from >= self.at && from < self.at + self.held as u64 + GAP_BYTES && self.held > 0;
+        let ahead = if is_dense { BUFFER_BYTES } else { SPARSE_BYTES };
+        let len = len.max(ahead.min(len_of(self.end.saturating_sub(from))));
+        if self.bytes.len() < len {
+            self.bytes.resize(len, 0);
+        }
+        (self.at, self.held) = (from, 0);
+        self.file.read(from, &mut self.bytes[..len])?;
+        self.held = len;
+        Ok(())
+    }
+}
+
+fn len_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,7 @@
 //! The manifest: which runs, how many documents and which contributions count. What it does not name is not there.
 //!
 //! ```text
-//! TRIBNEAR, version u8 (2), generation u64, next run u32, documents u32, shingles u64
+//! TRIBNEAR, version u8 (3), generation u64, next run u32, documents u32, shingles u64, words of broad outlines u64
 //! contributions u32 x (block u64, ordinal u32, contributor 20, text root 32, documents u32, object 32, salt u8 [32], text bytes u64, first number u32)
 //! runs u32 x (number u32, BLAKE3 of the header 32)
 //! BLAKE3 of all this
@@ -19,7 +19,7 @@ use super::Entered;
 use crate::datanet::{Accepted, Place};
 
 const MAGIC: &[u8; 8] = b"TRIBNEAR";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const SUFFIX: &str = ".manifest";
 
 /// What counts.
@@ -30,6 +30,7 @@ pub(super) struct Manifest {
     pub(super) next_run: u32,
     pub(super) documents: u32,
     pub(super) shingles: u64,
+    pub(super) broad: u64,
     /// In the order in which they were entered.
     pub(super) entered: Vec<Entered>,
     /// Number and hash of each.
@@ -49,7 +50,14 @@ pub(super) fn generation(name: &str) -> Option<u64> {
 impl Manifest {
     pub(super) fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("fewer than documents");
-        let w = Writer::new().bytes(MAGIC).u8(VERSION).u64(self.generation).u32(self.next_run).u32(self.documents).u64(self.shingles);
+        let w = Writer::new()
+            .bytes(MAGIC)
+            .u8(VERSION)
+            .u64(self.generation)
+            .u32(self.next_run)
+            .u32(self.documents)
+            .u64(self.shingles)
+            .u64(self.broad);
         let w = w.u32(count(self.entered.len())).each(&self.entered, |w, entered| {
             let Entered { place, accepted, text_bytes, first } = entered;
             let w = w.u64(place.block).u32(place.ordinal).address(accepted.contributor).hash(accepted.text_root);
@@ -68,7 +76,7 @@ impl Manifest {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let bad = |field| DecodeError::Value { field, got: 0, expected: "TRIBNEAR version 2 and its hash" };
+        let bad = |field| DecodeError::Value { field, got: 0, expected: "TRIBNEAR version 3 and its hash" };
         let (body, hash) = bytes.split_last_chunk::<32>().ok_or_else(|| bad("hash"))?;
         if blake3::hash(body).as_bytes() != hash {
             return Err(bad("hash"));
@@ -78,7 +86,7 @@ impl Manifest {
             return Err(bad("version"));
         }
         let (generation, next_run) = (r.u64("generation")?, r.u32("next run")?);
-        let (documents, shingles) = (r.u32("documents")?, r.u64("shingles")?);
+        let (documents, shingles, broad) = (r.u32("documents")?, r.u64("shingles")?, r.u64("broad outlines")?);
         let (mut entered, mut runs) = (Vec::new(), Vec::new());
         for _ in 0..r.u32("contributions")? {
             let place = Place { block: r.u64("block")?, ordinal: r.u32("ordinal")? };
@@ -92,6 +100,6 @@ impl Manifest {
             runs.push((r.u32("run")?, *r.bytes("hash", 32)?.first_chunk().expect("32 bytes")));
         }
         r.finish()?;
-        Ok(Self { generation, next_run, documents, shingles, entered, runs })
+        Ok(Self { generation, next_run, documents, shingles, broad, entered, runs })
     }
 }

@@ -7,7 +7,7 @@ use super::{
     files::{BUFFER_BYTES, Integers, Section},
 };
 use crate::{
-    datanet::dedup::run::{COLUMNS, Column, HEADER_BYTES, SECTIONS, Shape, header, pages, parse},
+    datanet::dedup::run::{COLUMNS, Column, HEADER_BYTES, SECTIONS, Shape, header, page, pages, parse, slot_words},
     store::disk::{Disk, DiskFile},
 };
 
@@ -129,7 +129,7 @@ impl Run {
                 filling.push(key, document)?;
                 readers[at].step()?;
             }
-            readers.iter().try_for_each(Reading::check)
+            readers.iter_mut().try_for_each(Reading::check)
         })
     }
 
@@ -153,39 +153,56 @@ pub(super) struct Filling<'f> {
     number: u32,
     column: Column,
     number_bits: u32,
-    keys: Section<'f>,
+    slots: Section<'f>,
+    rests: Section<'f>,
     numbers: Section<'f>,
     starts: Vec<u32>,
+    /// Slots that are closed.
+    slot: u64,
     count: u32,
 }
 
 impl<'f> Filling<'f> {
     fn new(file: &'f dyn DiskFile, number: u32, shape: Shape, column: Column) -> Self {
-        let (keys, numbers) = (Section::new(file, column.at[1]), Section::new(file, column.at[2]));
+        let [_, slots, rests, numbers, _] = column.at.map(|at| Section::new(file, at));
         let mut starts = Vec::with_capacity(pages(column.rest_bits) + 1);
         starts.push(0);
-        Self { number, column, number_bits: shape.number_bits, keys, numbers, starts, count: 0 }
+        Self { number, column, number_bits: shape.number_bits, slots, rests, numbers, starts, slot: 0, count: 0 }
     }
 
     /// Adds an entry that is not before the last one.
     pub(super) fn push(&mut self, key: u32, document: u32) -> Result<(), DiskError> {
-        let (page, rest) = self.column.split(key);
-        while self.starts.len() <= page {
+        let (slot, rest) = self.column.split(key);
+        while self.starts.len() <= page(slot) {
             self.starts.push(self.count);
         }
         self.count += 1;
-        let both = self.keys.push(rest, self.column.rest_bits).and_then(|()| self.numbers.push(document, self.number_bits));
-        both.map_err(io_error("write", self.number))
+        let written = self.close(u64::from(slot)).and_then(|()| self.slots.push(1, 1));
+        let written = written.and_then(|()| self.rests.push(rest, self.column.rest_bits));
+        written.and_then(|()| self.numbers.push(document, self.number_bits)).map_err(io_error("write", self.number))
+    }
+
+    /// Closes the slots before this one.
+    fn close(&mut self, slot: u64) -> io::Result<()> {
+        while self.slot < slot {
+            let some = u32::try_from((slot - self.slot).min(32)).expect("at most 32");
+            self.slots.push(0, some)?;
+            self.slot += u64::from(some);
+        }
+        Ok(())
     }
 
     fn finish(mut self, file: &dyn DiskFile) -> io::Result<(Vec<u32>, [[u8; 32]; SECTIONS])> {
         assert_eq!(self.count, self.column.entries, "a column is as long as its shape says");
-        self.starts.resize(pages(self.column.rest_bits) + 1, self.count);
+        let pages = pages(self.column.rest_bits);
+        self.starts.resize(pages + 1, self.count);
+        let bits = 32 * u64::from(slot_words(self.count, self.column.rest_bits));
+        self.close(bits - u64::from(self.count))?;
         let mut starts = Section::new(file, self.column.at[0]);
         for some in self.starts.chunks(BUFFER_BYTES / 4) {
             starts.bytes(&some.iter().flat_map(|start| start.to_be_bytes()).collect::<Vec<_>>())?;
         }
-        Ok((self.starts, [starts.finish()?, self.keys.finish()?, self.numbers.finish()?]))
+        Ok((self.starts, [starts.finish()?, self.slots.finish()?, self.rests.finish()?, self.numbers.finish()?]))
     }
 }
 
@@ -193,46 +210,65 @@ impl<'f> Filling<'f> {
 struct Reading<'r> {
     run: &'r Run,
     column: usize,
-    keys: Integers<'r>,
+    /// Words of the slots, and what is left of the last.
+    slots: Integers<'r>,
+    word: u32,
+    bits: u32,
+    rests: Integers<'r>,
     numbers: Integers<'r>,
-    page: usize,
-    at: u32,
+    slot: u32,
     head: Option<(u32, u32)>,
 }
 
 impl<'r> Reading<'r> {
     fn new(run: &'r Run, column: usize) -> Result<Self, DiskError> {
         let Column { entries, rest_bits, at } = run.columns[column];
-        let (keys, numbers) = (
-            Integers::new(run.file.as_ref(), at[1], entries, rest_bits),
-            Integers::new(run.file.as_ref(), at[2], entries, run.shape.number_bits),
-        );
-        let mut reading = Self { run, column, keys, numbers, page: 0, at: 0, head: None };
+        let integers = |section: usize, count, width| Integers::new(run.file.as_ref(), at[section], count, width);
+        let slots = integers(1, slot_words(entries, rest_bits), 32);
+        let (rests, numbers) = (integers(2, entries, rest_bits), integers(3, entries, run.shape.number_bits));
+        let mut reading = Self { run, column, slots, word: 0, bits: 0, rests, numbers, slot: 0, head: None };
         reading.step()?;
         Ok(reading)
     }
 
     fn step(&mut self) -> Result<(), DiskError> {
         let failed = io_error("read", self.run.number);
-        let (rest, document) = (self.keys.next().map_err(&failed)?, self.numbers.next().map_err(&failed)?);
-        self.head = rest.zip(document).map(|(rest, document)| {
-            let starts = &self.run.starts[self.column];
-            while starts.get(self.page + 1).is_some_and(|end| *end <= self.at) {
-                self.page += 1;
-            }
-            self.at += 1;
-            (self.run.columns[self.column].key(self.page, rest), document)
-        });
+        let (rest, document) = (self.rests.next().map_err(&failed)?, self.numbers.next().map_err(&failed)?);
+        self.head = None;
+        if let Some((rest, document)) = rest.zip(document) {
+            self.one().map_err(&failed)?;
+            self.head = Some((self.run.columns[self.column].key(self.slot, rest), document));
+        }
         Ok(())
     }
 
+    /// Goes behind the next one of the slots.
+    fn one(&mut self) -> io::Result<()> {
+        loop {
+            if self.bits == 0 {
+                self.word = self.slots.next()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                self.bits = 32;
+            }
+            let zeros = self.word.trailing_zeros().min(self.bits);
+            // As many as there are in a column that is what was written.
+            self.slot = self.slot.wrapping_add(zeros);
+            self.bits -= zeros;
+            if self.bits > 0 {
+                self.word = self.word >> zeros >> 1;
+                self.bits -= 1;
+                return Ok(());
+            }
+        }
+    }
+
     /// That what was read is what was written.
-    fn check(&self) -> Result<(), DiskError> {
+    fn check(&mut self) -> Result<(), DiskError> {
+        while self.slots.next().map_err(io_error("read", self.run.number))?.is_some() {}
         let Run { number, file, .. } = self.run;
         let mut bytes = vec![0; HEADER_BYTES];
         file.read(0, &mut bytes).map_err(io_error("read", *number))?;
         let hashes = parse(&bytes).map_err(|error| damaged(*number, error.to_string()))?.1[self.column];
-        if [self.keys.hash(), self.numbers.hash()] == [hashes[1], hashes[2]] {
+        if [self.slots.hash(), self.rests.hash(), self.numbers.hash()] == hashes[1..] {
             return Ok(());
         }
         Err(damaged(*number, format!("column {} is not what was written", self.column)))

@@ -1,7 +1,7 @@
 //! Asks runs for buckets, and documents for their sets.
 //!
 //! The keys of a block of rows are asked for in ascending order, so that a run's keys are read from front to back in pieces of 64 KiB, where they are
-//! dense, and a page each where they are not. What the buckets hold goes through the [sieve](super::sieve). The few rows with more candidates than may be compared are asked for once more:
+//! dense, and a page each where they are not; the slots between two of them are passed by counting bits. What the buckets hold goes through the [sieve](super::sieve). The few rows with more candidates than may be compared are asked for once more:
 //! each bucket that holds an earlier document becomes a [`Head`], and the heads of one row are walked side by side, in the order of priority, as the index in memory does, up to the bound; what a walk comes by is sifted as well. Rows that have
 //! more heads together than [`HEADS_MAX`] are asked for in halves.
 
@@ -19,14 +19,18 @@ use crate::datanet::dedup::{
     Batch, CANDIDATES_MAX, Match, Overlap,
     index::split,
     may_be_near, near,
-    outline::Outline,
-    run::{Column, DIGESTS, unpack},
+    run::{Column, DIGESTS, first_slot, ones, page, pass, unpack},
 };
+use crate::lanes;
 
 /// Most heads held: 20 bytes each. Tests hold few, so that they come to halves.
-const HEADS_MAX: usize = if cfg!(test) { 1 << 7 } else { 1 << 19 };
+const HEADS_MAX: usize = if cfg!(test) { 1 << 7 } else { 1 << 18 };
 /// Numbers of a bucket that are read at once once its first is no match.
 const AHEAD: u32 = 64;
+/// Entries of a slot that are all looked at: it has one or two but where texts are the same.
+const FEW: usize = 8;
+/// Bits of slots that are looked at together: a page has a tenth of that, but where texts are the same.
+const SLOT_BITS_AT_ONCE: u64 = if cfg!(test) { 64 } else { 1 << 13 };
 
 /// Candidates of a row that is walked which are checked one by one.
 const CHECKED_MAX: usize = if cfg!(test) { 4 } else { 32 };
@@ -48,8 +52,12 @@ pub(super) struct Asking<'r> {
     run: &'r Run,
     column: &'r Column,
     starts: &'r [u32],
-    keys: Window<'r>,
+    slots: Window<'r>,
+    rests: Window<'r>,
     numbers: Window<'r>,
+    /// Slots that were passed, and their entries.
+    slot: u32,
+    entry: u32,
     /// The last key, and its bucket.
     last: Option<(u32, Range<u32>)>,
 }
@@ -62,7 +70,7 @@ impl<'r> Asking<'r> {
     fn new(run: &'r Run, column: usize) -> Self {
         let (starts, column) = (&run.starts[column], &run.columns[column]);
         let window = |section: usize| Window::new(run.file.as_ref(), column.at[section + 1]);
-        Self { run, column, starts, keys: window(1), numbers: window(2), last: None }
+        Self { run, column, starts, slots: window(1), rests: window(2), numbers: window(3), slot: 0, entry: 0, last: None }
     }
 
     /// The entries of a key.
@@ -72,33 +80,91 @@ impl<'r> Asking<'r> {
         {
             return Ok(bucket.clone());
         }
-        let (page, rest) = self.column.split(key);
-        let (start, high) = (self.starts[page], self.starts[page + 1]);
-        // What is before the last key's bucket is before this one's.
-        let (low, passed) = match &self.last {
-            Some((last, bucket)) if *last < key && self.column.split(*last).0 == page => {
-                (bucket.end, u64::from(self.column.split(*last).1) + 1)
-            }
-            _ => (start, 0),
+        let (slot, rest) = self.column.split(key);
+        let in_slot = self.slot(slot).map_err(self.run.failed())?;
+        let bucket = match in_slot.len() {
+            0 => Ok(in_slot),
+            1..=FEW => self.among(in_slot, rest),
+            _ => self.equal(in_slot, rest),
         };
-        // Keys are uniform: this one stands about its share of the way.
-        let (way, all) = (u64::from(rest) - passed, (1_u64 << self.column.rest_bits) - passed);
-        let guess = low + u32::try_from(u64::from(high - low) * way / all).expect("a part of the page");
-        let failed = self.run.failed();
-        let from = self.first(low, high, u64::from(rest), guess).map_err(&failed)?;
-        let is_there = from < high && u64::from(self.rest(from).map_err(&failed)?) == u64::from(rest);
-        let end = if is_there { self.first(from, high, u64::from(rest) + 1, from).map_err(&failed)? } else { from };
-        self.last = Some((key, from..end));
-        Ok(from..end)
+        let bucket = bucket.map_err(self.run.failed())?;
+        self.last = Some((key, bucket.clone()));
+        Ok(bucket)
+    }
+
+    /// The entries of a slot. Slots are passed from that of the last key on, or from the beginning of the page.
+    fn slot(&mut self, slot: u32) -> io::Result<Range<u32>> {
+        let page = page(slot);
+        let (start, end) = (self.starts[page], self.starts[page + 1]);
+        if start == end {
+            return Ok(start..start);
+        }
+        let first = u32::try_from(first_slot(page)).expect("a page has 32 bits at most before it");
+        if self.slot < first || self.slot > slot {
+            (self.slot, self.entry) = (first, start);
+        }
+        let page_end = first_slot(page + 1) + u64::from(end);
+        let mut count = 0;
+        loop {
+            let bit = u64::from(self.slot) + u64::from(self.entry) + u64::from(count);
+            if bit >= page_end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let some = (page_end - bit).min(SLOT_BITS_AT_ONCE);
+            let len = usize::try_from(some.div_ceil(8)).expect("few") + 8;
+            let bytes = self.slots.get(self.column.at[1] + bit / 8, len)?;
+            let from = usize::try_from(bit % 8).expect("below 8");
+            let until = from + usize::try_from(some).expect("few");
+            let ahead = slot - self.slot;
+            let (passed, entries, more) = lanes::counting(|| {
+                let (passed, entries) = pass(bytes, from, until, ahead);
+                let at = from + (passed + entries) as usize;
+                (passed, entries, if passed == ahead { ones(bytes, at, until) } else { 0 })
+            });
+            (self.slot, self.entry) = (self.slot + passed, self.entry + entries);
+            if self.slot == slot {
+                // A bucket may go on behind what was looked at.
+                count += more;
+                if u64::from(passed + entries + more) < some || bit + some == page_end {
+                    return Ok(self.entry..self.entry + count);
+                }
+            }
+        }
     }
 
     fn rest(&mut self, at: u32) -> io::Result<u32> {
-        packed(&mut self.keys, self.column.at[1], at, self.column.rest_bits)
+        packed(&mut self.rests, self.column.at[2], at, self.column.rest_bits)
     }
 
-    /// The first entry from `low` on, before `high`, whose rest is at least `wanted`; it is looked for around a guess.
-    fn first(&mut self, mut low: u32, mut high: u32, wanted: u64, guess: u32) -> io::Result<u32> {
+    /// The same as [`Asking::equal`] for few entries: none is passed over, so the processor need not foresee which.
+    fn among(&mut self, entries: Range<u32>, rest: u32) -> io::Result<Range<u32>> {
         let bits = self.column.rest_bits;
+        let (first, end) = (u64::from(entries.start) * u64::from(bits), u64::from(entries.end) * u64::from(bits));
+        let len = usize::try_from(end.div_ceil(8) - first / 8).expect("few") + 8;
+        let bytes = self.rests.get(self.column.at[2] + first / 8, len)?;
+        let (mut below, mut same, mut bit) = (0, 0, usize::try_from(first % 8).expect("below 8"));
+        for _ in entries.clone() {
+            let value = unpack(bytes, bit, bits);
+            below += u32::from(value < rest);
+            same += u32::from(value == rest);
+            bit += bits as usize;
+        }
+        let from = entries.start + below;
+        Ok(from..from + same)
+    }
+
+    /// The entries of a slot that have this rest.
+    fn equal(&mut self, entries: Range<u32>, rest: u32) -> io::Result<Range<u32>> {
+        let from = self.first(entries.clone(), u64::from(rest))?;
+        if from == entries.end || self.rest(from)? != rest {
+            return Ok(from..from);
+        }
+        Ok(from..self.first(from + 1..entries.end, u64::from(rest) + 1)?)
+    }
+
+    /// The first of these entries whose rest is at least `wanted`.
+    fn first(&mut self, entries: Range<u32>, wanted: u64) -> io::Result<u32> {
+        let (bits, Range { start: mut low, end: mut high }) = (self.column.rest_bits, entries);
         while bytes_of(u64::from(high - low), bits) > BUFFER_BYTES as u64 {
             let middle = low + (high - low) / 2;
             if u64::from(self.rest(middle)?) < wanted { low = middle + 1 } else { high = middle }
@@ -108,40 +174,14 @@ impl<'r> Asking<'r> {
         }
         let base = bytes_of(u64::from(low), bits);
         let len = (u64::from(high) * u64::from(bits)).div_ceil(8) - base;
-        let bytes = self.keys.get(self.column.at[1] + base, usize::try_from(len).expect("bounded above"))?;
+        // Integers are unpacked from eight bytes, the last one too.
+        let bytes = self.rests.get(self.column.at[2] + base, usize::try_from(len).expect("bounded above") + 8)?;
         let skipped = u64::from(low) * u64::from(bits) - 8 * base;
         let first = low;
-        let is_before = |at: u32| {
-            let bit = usize::try_from(skipped + u64::from(at - first) * u64::from(bits)).expect("bounded above");
-            u64::from(unpack(bytes, bit, bits)) < wanted
-        };
-        let guess = guess.clamp(low, high - 1);
-        // A guess is off by the root of its distance or so.
-        let mut step = 1_u32 << ((guess - low + 1).ilog2() / 2);
-        if is_before(guess) {
-            low = guess + 1;
-            while high - low >= step {
-                if !is_before(low + step - 1) {
-                    high = low + step - 1;
-                    break;
-                }
-                low += step;
-                step *= 2;
-            }
-        } else {
-            high = guess;
-            while high - low >= step {
-                if is_before(high - step) {
-                    low = high - step + 1;
-                    break;
-                }
-                high -= step;
-                step *= 2;
-            }
-        }
         while low < high {
             let middle = low + (high - low) / 2;
-            if is_before(middle) { low = middle + 1 } else { high = middle }
+            let bit = usize::try_from(skipped + u64::from(middle - first) * u64::from(bits)).expect("bounded above");
+            if u64::from(unpack(bytes, bit, bits)) < wanted { low = middle + 1 } else { high = middle }
         }
         Ok(low)
     }
@@ -154,13 +194,13 @@ impl<'r> Asking<'r> {
         let first = u64::from(bucket.start) * u64::from(bits) - 8 * base;
         // Integers are unpacked from eight bytes, the last one too.
         let len = usize::try_from(end - base).unwrap_or(usize::MAX) + 8;
-        let bytes = self.numbers.get(self.column.at[2] + base, len).map_err(self.run.failed())?;
+        let bytes = self.numbers.get(self.column.at[3] + base, len).map_err(self.run.failed())?;
         let bit = move |at: u32| usize::try_from(first + u64::from(at) * u64::from(bits)).expect("as long as what was read");
         Ok((0..bucket.end - bucket.start).map(move |at| unpack(bytes, bit(at), bits)))
     }
 
     fn document(&mut self, at: u32) -> Result<u32, DiskError> {
-        packed(&mut self.numbers, self.column.at[2], at, self.run.shape.number_bits).map_err(self.run.failed())
+        packed(&mut self.numbers, self.column.at[3], at, self.run.shape.number_bits).map_err(self.run.failed())
     }
 }
 
@@ -276,7 +316,7 @@ impl OnDisk {
             let priority = self.priority(head.document)?;
             Ok(Walk { run, column, at: head.at, end: head.end, document: head.document, priority, ahead: Vec::new() })
         };
-        let (row, outline, mut outlines) = (heads[0].row, Outline::of(set), self.outlines());
+        let (row, mut outlines) = (heads[0].row, self.outlines());
         let mut walks = heads.iter().map(walk).collect::<Result<Vec<_>, DiskError>>()?;
         for nth in 0..CANDIDATES_MAX {
             let Some((priority, document)) = walks.iter().map(|walk| (walk.priority, walk.document)).min() else { break };
@@ -285,7 +325,7 @@ impl OnDisk {
             }
             if nth >= CHECKED_MAX {
                 sieve.list(row, document)?;
-            } else if outlines.get(document)?.may_be_near(&outline)
+            } else if outlines.may_be_near(document, sieve.rows(), row)?
                 && let Some(overlap) = self.overlap(set, document)?
             {
                 sieve.tell(row, Match { priority, overlap });
@@ -321,9 +361,9 @@ impl Walk<'_> {
         }
         if self.ahead.is_empty() {
             let some = self.at..self.end.min(self.at + AHEAD);
-            let mut window = Window::new(self.run.file.as_ref(), self.column.at[3]);
+            let mut window = Window::new(self.run.file.as_ref(), self.column.at[4]);
             let bits = self.run.shape.number_bits;
-            let read = some.map(|at| packed(&mut window, self.column.at[2], at, bits));
+            let read = some.map(|at| packed(&mut window, self.column.at[3], at, bits));
             self.ahead = read.collect::<io::Result<_>>().map_err(self.run.failed())?;
             self.ahead.reverse();
         }
