@@ -3,7 +3,7 @@
 //!
 //! Before that, from the request's block on, the node refuses the object ([`Keeping::erased`]) and repair no longer watches it; a reorganisation that takes
 //! the request out brings both back. What is deleted is found by comparing the books with a table on the disk, so that a node that was off, or was killed
-//! half-way, catches up when it is back. A gate also has an index of what it compares with: digests and hashes of phrases, which are taken out of it ([`Indexes::forget_erased`]) before an object counts as gone. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
+//! half-way, catches up when it is back. A gate also has an index of what it compares with: digests and hashes of phrases, which are taken out of it (`Indexes::forget_erased`) before an object counts as gone. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -228,14 +228,14 @@ impl Gate {
         let (state, place) = self.committed(committed, open).await?;
         let card = self.admit(&state, open, place)?;
         self.prune(&state).await?;
-        let became = self.queue.of(open.datanet, open.contributor, open.text_root).await;
-        if let Some(Became::Rejected(decided)) = became {
-            return Err(away(decided.words()));
-        }
-        if let Some(Became::Case(case)) = became {
-            // What was let in is encoded, which takes as much memory as looking at it.
-            let _turn = if case.accepted().is_some() { Some(self.turn().await?) } else { None };
-            return within_limit(self.became(&state, &case, open, place, &card)).await;
+        match self.queue.of(open.datanet, open.contributor, open.text_root).await {
+            Some(Became::Rejected(decided)) => return Err(away(decided.words())),
+            Some(Became::Case(case)) => {
+                // What was let in is encoded, which takes as much memory as looking at it.
+                let _turn = if case.accepted().is_some() { Some(self.turn().await?) } else { None };
+                return within_limit(self.became(&state, &case, open, place, &card)).await;
+            }
+            None => {}
         }
         let arrival = self.room.enter(open.contributor, open.shard_bytes)?;
         timeout(LINGER, sender.send(&Reply::Proceed.encode())).await.map_err(|_| away("the contributor reads nothing"))??;

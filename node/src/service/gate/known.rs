@@ -4,7 +4,7 @@
 //! one's is in memory alone: hashes of its phrases on a disk would tell whoever has the disk, and guesses a phrase, whether it is in there.
 //!
 //! An index is nothing but what the chain and the shards say. What the chain has taken back, and what was erased on request, is taken out of it: at the latest when the request is final, before the node says that nothing is
-//! on its disk ([`Indexes::forget_erased`]). What the disk has changed makes the index be removed and read anew from the shards, and so does what was taken out once it is more than what is left, since its
+//! on its disk (`Indexes::forget_erased`). What the disk has changed makes the index be removed and read anew from the shards, and so does what was taken out once it is more than what is left, since its
 //! room stays taken; a fetch that fails, or a full disk, leaves what was reached.
 
 use std::{
@@ -220,11 +220,12 @@ impl Indexes {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries.with_context(|| format!("{}", folder.display()))?,
             };
-            let names = entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(AssetId)));
-            names
-                .filter_map(|name: std::io::Result<_>| name.transpose())
-                .collect::<Result<_, _>>()
-                .with_context(|| format!("{}", folder.display()))
+            let mut ids = Vec::new();
+            for entry in entries {
+                let name = entry.with_context(|| format!("{}", folder.display()))?.file_name();
+                ids.extend(name.to_str().and_then(|name| name.parse().ok()).map(AssetId));
+            }
+            Ok(ids)
         };
         tokio::task::spawn_blocking(names).await.context("a thread")?
     }
@@ -237,12 +238,11 @@ impl Indexes {
             finalized.contributions(id).filter(|one| finalized.erasure(id, one.number).is_some()).map(place_of).collect();
         let (folder, away) = (self.folder.join(id.to_string()), self.folder.join(id.to_string()));
         let work = move |known: &mut Option<Known>| {
-            let index = match known {
-                Some(index) => index,
-                none => none.insert(Known::open(card, &folder)?),
-            };
+            if known.is_none() {
+                *known = Some(Known::open(card, &folder)?);
+            }
             // What the latest block has and the final one has not is none of the business here.
-            let kept = index.entered().into_iter().filter(|(place, _)| !erased.contains(place)).collect();
+            let kept: BTreeMap<Place, Hash32> = open(known)?.entered().into_iter().filter(|(place, _)| !erased.contains(place)).collect();
             forget(known, &folder, &kept).map(drop)
         };
         match cell.work(work).await {

@@ -61,7 +61,7 @@ impl Queue {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
                 let path = entry?.path();
                 let read = match path.extension().and_then(|extension| extension.to_str()) {
-                    Some("json") => read_bounded(&path, CASE_BYTES_MAX).and_then(|bytes| {
+                    Some("json") => read_bounded(&path, CASE_BYTES_MAX).map_err(anyhow::Error::from).and_then(|bytes| {
                         let case: Case = serde_json::from_slice(&bytes)?;
                         held.cases.insert((case.datanet, case.commitment), case);
                         Ok(())
