@@ -122,6 +122,11 @@ impl DataDir {
         self.0.join("reports").join(format!("{}.json", hex::encode(digest.0)))
     }
 
+    /// Reports of this gate's verdicts that are not accepted yet.
+    pub fn signed(&self) -> PathBuf {
+        self.0.join("signed")
+    }
+
     /// Indexes of accepted documents, one folder each, of the Datanets whose gate this node is.
     pub fn indexes(&self) -> PathBuf {
         self.0.join("indexes")

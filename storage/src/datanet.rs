@@ -40,7 +40,7 @@ pub use self::disk::{DiskError, MEMORY_BYTES, OnDisk};
 pub use self::{
     card::{Card, CardError, DESCRIPTION_BYTES_MAX, DatanetName, LABELS_MAX, LICENCE_BYTES_MAX, Licence, NAME_LEN_MAX},
     document::{Document, DocumentError, ID_BYTES_MAX, TEXT_BYTES_MAX, TITLE_BYTES_MAX, contribution_text},
-    gate::{Earlier, IN_TITLE, NOTES_MAX, REFUSALS_MAX, Refusal, Report, Rule, Sketch, redacted},
+    gate::{Earlier, NOTES_MAX, Part, REFUSALS_MAX, Refusal, Report, Rule, Sketch, redacted},
     known::{Known, Memory},
     licence::not_within,
     policy::{Action, Contributors, GatePolicy},
@@ -286,6 +286,28 @@ impl Datanet<OnDisk> {
         self.known.insert(place, contribution, text_bytes, batches)?;
         self.enter(place, contribution, text_bytes);
         if self.known.is_due() { Ok(self.known.commit()?) } else { Ok(()) }
+    }
+
+    /// Takes contributions out that were erased or that the chain has taken back: nothing of them is in a file of the folder when this returns. Places where none stands are
+    /// passed over.
+    ///
+    /// # Errors
+    /// As [`Datanet::accept`]; after damage nothing but removing the folder helps.
+    pub fn forget(&mut self, places: &[Place]) -> Result<(), DiskError> {
+        let held: Vec<Place> = places.iter().filter(|place| self.accepted.contains_key(place)).copied().collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<(Place, u64)> = self.known.entered().map(|entered| (entered.place, entered.text_bytes)).collect();
+        self.known.forget(&held)?;
+        for (place, text_bytes) in bytes.into_iter().filter(|(place, _)| held.contains(place)) {
+            let Some(accepted) = self.accepted.remove(&place) else { continue };
+            if let Some(usage) = self.usage.get_mut(&accepted.contributor) {
+                usage.rows = usage.rows.saturating_sub(u64::from(accepted.documents));
+                usage.bytes = usage.bytes.saturating_sub(text_bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Makes what was entered durable.

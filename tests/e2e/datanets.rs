@@ -111,15 +111,17 @@ async fn quarantined_then_approved(cluster: &Cluster) {
     cluster.say("near copies waited, two reviewers let them in, the same command went on");
 }
 
-/// A row with a phone number: previewed, then redacted; the number is nowhere in what is fetched.
+/// A row with a phone number, whose id is an address: previewed, then redacted; neither is anywhere in what is fetched.
 async fn redacted(cluster: &Cluster) {
     let (cara, reader) = (&cluster.nodes[3], &cluster.nodes[2]);
-    let path = file(cluster, "cara.jsonl", &[survey("fog", 1), with_phone()]);
+    let mut row = with_phone();
+    row["id"] = "carol@example.com".into();
+    let path = file(cluster, "cara.jsonl", &[survey("fog", 1), row]);
     let error = cluster.refused(cara, &["datanet", "contribute", "notes", &path]).await;
-    for words in ["row 2: personal-data", "it would read", "--redact brings"] {
+    for words in ["row 2: personal-data", "it would read", "in the id: e-mail address", "it would read: row-2", "--redact brings"] {
         assert!(error.contains(words), "{words}: {error}");
     }
-    assert!(!error.contains("901820"), "the number is not repeated: {error}");
+    assert!(!error.contains("901820") && !error.contains("carol@"), "neither is repeated: {error}");
     let done = cluster.run(cara, &["datanet", "contribute", "notes", &path, "--redact"]).await;
     assert_eq!((&done["documents"], &done["redacted"][0]["row"]), (&2.into(), &2.into()), "{done}");
     let out = cluster.path("notes-out");
@@ -127,6 +129,7 @@ async fn redacted(cluster: &Cluster) {
     let all: String =
         (0..3).map(|number| std::fs::read_to_string(out.join(format!("contribution-{number}.jsonl"))).expect("a file")).collect();
     assert!(all.contains("Ask the guide of the northern lighthouse") && !all.contains("901820"), "{all}");
+    assert!(all.contains("\"row-2\"") && !all.contains("carol"), "{all}");
     cluster.say("a phone number was redacted after a preview");
 }
 

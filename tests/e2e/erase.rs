@@ -137,6 +137,12 @@ async fn erased(cluster: &Cluster, named: &Named) -> u64 {
         assert!(shard(&cluster.nodes[place]).exists(), "the gate and the contributor's folder have a copy");
     }
     let dry = cluster.outcome(contributor, &["datanet", "erase", "surveys", "--contribution", "1", "--reason", REASON, "--dry-run"]).await;
+    // A look at something else brings the gate's index up to the chain.
+    let copy = files::jsonl(&cluster.path("copy.jsonl"), &files::documents("harbour", 3));
+    let refused = cluster.refused(&cluster.nodes[2], &["datanet", "contribute", "surveys", text(&copy)]).await;
+    assert!(refused.contains("duplicate"), "{refused}");
+    let digests: Vec<[u8; WINDOW]> = files::documents("river", DOCUMENTS).iter().map(digest).collect();
+    assert_eq!(indexed(cluster, &digests), digests.len(), "the gate's index shows what is looked for");
     assert!(!shown(cluster, contributor).await["contributions"][1]["erased"].is_object(), "a dry run asks for nothing: {dry}");
 
     let erase = ["datanet", "erase", "surveys", "--contribution", "1", "--reason", REASON, "--wait"];
@@ -149,8 +155,23 @@ async fn erased(cluster: &Cluster, named: &Named) -> u64 {
     for node in &cluster.nodes {
         assert!(!shard(node).exists(), "{} still has the shard", node.name);
     }
+    assert_eq!(indexed(cluster, &digests), 0, "the gate's index holds digests of what its node says is gone");
+    let kept: Vec<[u8; WINDOW]> = files::documents("harbour", 40).iter().map(digest).collect();
+    assert_eq!(indexed(cluster, &kept), kept.len(), "and it was not made anew: nobody has contributed since");
     cluster.say("the contributor asked, and five holders confirmed");
     printed["block"].as_u64().expect("a block")
+}
+
+/// The first bytes of what the gate's index knows a document by.
+fn digest(document: &Value) -> [u8; WINDOW] {
+    let text = document["text"].as_str().expect("a text");
+    types::id::BlobId::of(text.as_bytes()).0[..WINDOW].try_into().expect("32 bytes hold 16")
+}
+
+/// How many of these stand in files of the gate's indexes.
+fn indexed(cluster: &Cluster, digests: &[[u8; WINDOW]]) -> usize {
+    let files = files::listing(&cluster.nodes[0].folder.join("indexes")).into_keys().filter(|path| path.is_file());
+    files.map(|path| held(&std::fs::read(&path).expect("a readable file"), digests)).sum()
 }
 
 async fn shown(cluster: &Cluster, party: &Party) -> Value {

@@ -3,7 +3,7 @@
 //!
 //! Before that, from the request's block on, the node refuses the object ([`Keeping::erased`]) and repair no longer watches it; a reorganisation that takes
 //! the request out brings both back. What is deleted is found by comparing the books with a table on the disk, so that a node that was off, or was killed
-//! half-way, catches up when it is back. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
+//! half-way, catches up when it is back. A gate also has an index of what it compares with: digests and hashes of phrases, which are taken out of it (`Indexes::forget_erased`) before an object counts as gone. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,6 +13,7 @@ use types::id::BlobId;
 
 use super::{
     auditing,
+    gate::{Indexes, Verdicts},
     keeping::{Keeping, Notice},
 };
 use crate::{data::DataDir, datanet::erased};
@@ -29,6 +30,8 @@ pub struct Erasing {
     pub keeping: Arc<Keeping>,
     /// Local copies.
     pub data: DataDir,
+    /// What this node's gate compares with, and its reports on what the chain is about to take.
+    pub traces: (Arc<Indexes>, Arc<Verdicts>),
 }
 
 impl Erasing {
@@ -64,17 +67,26 @@ impl Erasing {
     }
 
     async fn carry_out(&self, finalized: &Arc<State>) -> anyhow::Result<()> {
+        let (indexes, verdicts) = &self.traces;
+        // A report that has not moved to where it is looked for would come back there. No commitment counts as void here: the gate sees to those.
+        verdicts.prune(finalized, 0).await?;
         let (keeping, data, state) = (Arc::clone(&self.keeping), self.data.clone(), Arc::clone(finalized));
-        tokio::task::spawn_blocking(move || {
+        let dropped = tokio::task::spawn_blocking(move || {
             erased::sweep(&data, &state)?;
-            erase(&keeping, &state)
-        })
-        .await?
+            drop_fallen(&keeping, &state)
+        });
+        let fallen = dropped.await??;
+        if fallen.is_empty() {
+            return Ok(());
+        }
+        indexes.forget_erased(finalized, &fallen.iter().map(|(object, _)| *object).collect()).await?;
+        let keeping = Arc::clone(&self.keeping);
+        tokio::task::spawn_blocking(move || fallen.iter().try_for_each(|(object, erasure)| keeping.note_gone(*object, erasure))).await?
     }
 }
 
-/// Deletes every object that is erased and not known to be gone. Blocks.
-fn erase(keeping: &Keeping, finalized: &State) -> anyhow::Result<()> {
+/// Deletes every object that is erased and not known to be gone, and says which. Blocks.
+fn drop_fallen(keeping: &Keeping, finalized: &State) -> anyhow::Result<Vec<(BlobId, Erasure)>> {
     let mut fallen: Vec<(BlobId, Erasure)> = Vec::new();
     for (object, erasure) in finalized.erased_objects() {
         if !keeping.is_gone(object, erasure)? {
@@ -82,7 +94,7 @@ fn erase(keeping: &Keeping, finalized: &State) -> anyhow::Result<()> {
         }
     }
     if fallen.is_empty() {
-        return Ok(());
+        return Ok(fallen);
     }
     for (object, erasure) in &fallen {
         let fragments = keeping.drop_object(*object)?;
@@ -90,11 +102,8 @@ fn erase(keeping: &Keeping, finalized: &State) -> anyhow::Result<()> {
         tracing::info!(%object, fragments, "{erasure}");
     }
     let moved_bytes = purge(keeping)?;
-    for (object, erasure) in &fallen {
-        keeping.note_gone(*object, erasure)?;
-    }
-    tracing::info!(objects = fallen.len(), moved_bytes, "what was erased on request is gone from this disk");
-    Ok(())
+    tracing::info!(objects = fallen.len(), moved_bytes, "what was erased on request is gone from this store");
+    Ok(fallen)
 }
 
 fn purge(keeping: &Keeping) -> anyhow::Result<u64> {

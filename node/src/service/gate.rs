@@ -3,19 +3,22 @@
 //! Nothing is looked at whose salted commitment is not on the chain: priority is fixed before the text is shown. What is decided is decided by
 //! [`Datanet::gate`]; this service brings it the documents of every accepted contribution, fetched where missing, and the shard that a
 //! contributor sends (`known`), which waits in `arriving` until it is whole and its turn has come. What is signed for counts against its contributor's limits from
-//! then on (`reserved`). An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders; until the chain has it, it is
+//! then on (`reserved`), and its report waits in `signed` for the chain. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders; until the chain has it, it is
 //! kept opened as well (`passed`): a shard is opened, and its text hashed, once from its arrival to its place in the index. What the policy
-//! holds back waits in `queue` for two reviewers, whose questions `answering` serves; the same offer made again tells what became of it.
+//! holds back waits in `queue` for two reviewers (as much as `shares` lets, what is rejected stays in `decided`), whose questions `answering` serves; the same offer made again tells what became of it.
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
 
 mod answering;
 mod arriving;
+mod decided;
 mod known;
 mod passed;
 mod queue;
 mod refusals;
 mod reserved;
+mod shares;
+mod signed;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,14 +53,15 @@ use types::{
 
 use self::{
     arriving::Room,
-    known::{Indexes, Judged},
-    queue::Queue,
+    known::Judged,
+    queue::{Became, Queue},
     refusals::Refusals,
-    reserved::{Seen, Verdicts},
+    reserved::{Reserving, Seen},
 };
+pub use self::{known::Indexes, signed::Verdicts};
 use crate::{
     chain::Snapshots,
-    data::{DataDir, read_bounded, write_atomic},
+    data::{DataDir, read_bounded},
     datanet::{Shards, card_of, in_the_way, members, placing, seals},
 };
 
@@ -65,7 +69,7 @@ use crate::{
 const REVIEWS_MAX: usize = 2;
 /// How long a commitment is awaited that its contributor says is made.
 const COMMITTED_WAIT: Duration = Duration::from_secs(20);
-/// How long the block after a commitment's is awaited, whose hash draws what is looked at.
+/// How long the block after a shard's arrival is awaited, whose hash draws what is looked at.
 const DRAW_WAIT: Duration = Duration::from_secs(30);
 /// Time between two looks for it.
 const DRAW_LOOK: Duration = Duration::from_millis(500);
@@ -113,10 +117,12 @@ pub struct Gate {
     chain: ChainClient,
     holding: Arc<super::keeping::Keeping>,
     /// Datanets as far as their accepted documents were read.
-    known: Indexes,
+    known: Arc<Indexes>,
     queue: Queue,
-    /// What is signed for and not accepted yet.
-    verdicts: Verdicts,
+    /// Limits that are taken by what is signed for and not accepted yet.
+    reserving: Reserving,
+    /// Reports of that.
+    verdicts: Arc<Verdicts>,
     refusals: Refusals,
     books: seals::Cache,
     /// Shards that are not whole, or wait for their turn.
@@ -150,8 +156,9 @@ impl Gate {
     pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
         let Keeping { account, seed, domains, data, shards, snapshots, chain, holding } = keeping;
         let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
-        let (verdicts, room) = (Verdicts::open(data.reserved())?, Room::open(data.arriving())?);
-        let (known, reviews) = (Indexes::new(data.indexes()), Semaphore::new(REVIEWS_MAX));
+        let (reserving, room) = (Reserving::open(data.reserved())?, Room::open(data.arriving())?);
+        let verdicts = Arc::new(Verdicts::open(data.clone())?);
+        let (known, reviews) = (Arc::new(Indexes::new(data.indexes())), Semaphore::new(REVIEWS_MAX));
         let (books, refusals) = (seals::Cache::default(), Refusals::open(data.refusals())?);
         Ok(Self {
             account,
@@ -164,12 +171,18 @@ impl Gate {
             holding,
             known,
             queue,
+            reserving,
             verdicts,
             refusals,
             books,
             room,
             reviews,
         })
+    }
+
+    /// What of erased texts this gate keeps beside their shards: indexes, and reports of what the chain is about to take.
+    pub fn traces(&self) -> (Arc<Indexes>, Arc<Verdicts>) {
+        (Arc::clone(&self.known), Arc::clone(&self.verdicts))
     }
 
     /// Serves one stream whose first frame was `first`, to its end.
@@ -202,6 +215,10 @@ impl Gate {
             Ask::Members { datanet } => self.members(datanet),
             Ask::Log { datanet, from } => self.log(remote, datanet, from),
             Ask::Enter { datanet, entry } => self.enter(remote, datanet, &entry),
+            Ask::Room { contributor } => {
+                let shares::Amount { cases, bytes } = self.queue.room(contributor).await;
+                Ok(Reply::Room { cases, bytes })
+            }
         }
     }
 
@@ -210,11 +227,15 @@ impl Gate {
         let committed = open.commitment();
         let (state, place) = self.committed(committed, open).await?;
         let card = self.admit(&state, open, place)?;
-        self.prune(&state).await;
-        if let Some(case) = self.queue.of(open.datanet, open.contributor, open.text_root).await {
-            // What was let in is encoded, which takes as much memory as looking at it.
-            let _turn = if case.accepted().is_some() { Some(self.turn().await?) } else { None };
-            return within_limit(self.became(&state, &case, open, place, &card)).await;
+        self.prune(&state).await?;
+        match self.queue.of(open.datanet, open.contributor, open.text_root).await {
+            Some(Became::Rejected(decided)) => return Err(away(decided.words())),
+            Some(Became::Case(case)) => {
+                // What was let in is encoded, which takes as much memory as looking at it.
+                let _turn = if case.accepted().is_some() { Some(self.turn().await?) } else { None };
+                return within_limit(self.became(&state, &case, open, place, &card)).await;
+            }
+            None => {}
         }
         let arrival = self.room.enter(open.contributor, open.shard_bytes)?;
         timeout(LINGER, sender.send(&Reply::Proceed.encode())).await.map_err(|_| away("the contributor reads nothing"))??;
@@ -222,6 +243,15 @@ impl Gate {
         let _turn = self.turn().await?;
         let bytes = arrival.take().await?;
         within_limit(self.weigh(place, open, licence, bytes)).await
+    }
+
+    /// The block that draws whether a contribution which passes is looked at: the first after its shard is here whole. Who would rather not be drawn has shown the text by then.
+    async fn drawing(&self, card: &Card) -> anyhow::Result<Option<u64>> {
+        if card.policy().sample_per_mille == 0 {
+            return Ok(None);
+        }
+        let head = self.chain.latest().await.context("the chain's latest block")?.block.number;
+        Ok(Some(head.checked_add(1).context("the last block there is")?))
     }
 
     /// One of the few slots in which shards are in memory.
@@ -235,8 +265,9 @@ impl Gate {
         // Much may have happened while it arrived.
         let state = Arc::clone(&self.snapshots.borrow().latest);
         let card = self.admit(&state, open, place)?;
+        let drawing = self.drawing(&card).await?;
         let (report, shard, bytes) = self.look(place, open, licence, bytes).await?;
-        let report = self.drawn(&card, place, report).await?;
+        let report = self.drawn(&card, drawing, report).await?;
         let report = self.reserved(&card, place, open, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
         if report.can_wait() {
@@ -251,7 +282,7 @@ impl Gate {
         } else {
             self.refusals.keep(open.datanet, &report).await?;
         }
-        self.verdict(&card, place, open, &report, coded)
+        self.verdict(&card, place, open, &report, coded).await
     }
 
     /// The report, once what it lets in is reserved of its contributor's limits; if that is beyond them, it lets nothing in.
@@ -266,7 +297,7 @@ impl Gate {
         let snapshot = self.snapshots.borrow().clone();
         let now = snapshot.heads.map_or(0, |heads| heads.finalized_timestamp);
         let seen = Seen { latest: &snapshot.latest, finalized: &snapshot.finalized, now };
-        match self.verdicts.take(policy, wanted, &seen).await? {
+        match self.reserving.take(policy, wanted, &seen).await? {
             Ok(()) => Ok(report),
             Err(ReserveError::Beyond(refusals)) => Ok(report.beyond(refusals)),
             Err(full @ ReserveError::Full) => Err(away(full.to_string())),
@@ -284,11 +315,17 @@ impl Gate {
     }
 
     /// The signed verdict on a report, which is kept so that whoever holds its digest can ask for it.
-    fn verdict(&self, card: &Card, place: Place, open: &Open, report: &Report, coded: Option<(BlobId, Profile)>) -> Result<Reply, Turned> {
+    async fn verdict(
+        &self,
+        card: &Card,
+        place: Place,
+        open: &Open,
+        report: &Report,
+        coded: Option<(BlobId, Profile)>,
+    ) -> Result<Reply, Turned> {
         let json = report.to_json();
         if report.accepted {
-            let path = self.data.report(report.digest());
-            write_atomic(&path, json.as_bytes(), 0o600).with_context(|| format!("{}", path.display()))?;
+            self.verdicts.keep(open.datanet, place.block, report).await?.map_err(|error| away(error.to_string()))?;
         }
         let key = (card.is_private() && report.accepted).then(|| self.segment_key(open.datanet, place)).transpose()?;
         let seal = key.map(|key| SealRight { epoch: key.epoch(), key: *key.secret() });
@@ -312,9 +349,13 @@ impl Gate {
     }
 
     /// Forgets what need not wait any more.
-    async fn prune(&self, state: &State) {
-        let tip = self.snapshots.borrow().tip.number;
+    async fn prune(&self, state: &State) -> anyhow::Result<()> {
+        let (finalized, tip) = {
+            let snapshot = self.snapshots.borrow();
+            (Arc::clone(&snapshot.finalized), snapshot.tip.number)
+        };
         self.queue.prune(state, tip).await;
+        self.verdicts.prune(&finalized, tip).await
     }
 
     /// Has the contribution wait for two reviewers.
@@ -330,16 +371,12 @@ impl Gate {
             rejection: None,
         };
         let bytes = self.as_kept(card, place, open, bytes)?;
-        self.queue.add(case.clone(), bytes).await.map_err(|error| away(format!("{error:#}")))?;
+        self.queue.add(case.clone(), bytes).await?.map_err(|full| away(full.to_string()))?;
         self.became(state, &case, open, place, card).await
     }
 
     /// What became of a contribution that was shown before.
     async fn became(&self, state: &State, case: &Case, open: &Open, place: Place, card: &Card) -> Result<Reply, Turned> {
-        if let Some(rejection) = &case.rejection {
-            let reason = if rejection.reason.is_empty() { "no reason" } else { rejection.reason.as_str() };
-            return Err(away(format!("reviewer {} rejected it: {reason}", rejection.by)));
-        }
         if case.commitment != open.commitment() {
             return Err(away(format!(
                 "this text waits for reviewers under commitment {}: go on with the run that made it",
@@ -358,16 +395,13 @@ impl Gate {
         let kept = Arc::new(self.queue.shard(case).await?);
         let coded = self.coded(state, open, Arc::clone(&kept)).await?;
         self.shards.keep(open.text_root, Arc::unwrap_or_clone(kept)).await?;
-        self.verdict(card, place, open, &report, Some(coded))
+        self.verdict(card, place, open, &report, Some(coded)).await
     }
 
     /// The report of a contribution that passed, which waits all the same if it is drawn.
-    async fn drawn(&self, card: &Card, place: Place, report: Report) -> anyhow::Result<Report> {
+    async fn drawn(&self, card: &Card, drawing: Option<u64>, report: Report) -> anyhow::Result<Report> {
         let share = card.policy().sample_per_mille;
-        if !report.accepted || share == 0 {
-            return Ok(report);
-        }
-        let number = place.block.checked_add(1).context("the last block there is")?;
+        let Some(number) = drawing.filter(|_| report.accepted) else { return Ok(report) };
         let hash = timeout(DRAW_WAIT, async {
             loop {
                 if let Some(block) = self.chain.block(number).await? {

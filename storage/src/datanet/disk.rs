@@ -30,8 +30,10 @@
 //! Crash rules: documents and sets only grow, and what the manifest does not count is cut off; runs are whole and synced before a manifest names them; the last
 //! manifest is removed when the next one is durable. After a write that failed nothing is written until the folder is opened again, which takes away what was half-written. Runs are
 //! hashed when opened and when merged, sets and records have checks that each read verifies: damage is an error that says so, and the index is made anew from the shards.
+//! What is to leave the index is overwritten where it stands and left out of its runs (`forget`): a copy of those runs, no shard is read again.
 
 mod files;
+mod forget;
 mod manifest;
 mod outlines;
 mod runs;

@@ -6,7 +6,7 @@
 //! Cost a byte of text: its leaves' keccak (5 bytes hashed for each; nothing for a [`Shard`], whose root is known), one pass for personal data, words and shingles for near copies. Rows are
 //! sketched [`BLOCK_ROWS`] at a time, so the bands of a million short rows, not of all at once, are sorted together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -36,8 +36,10 @@ pub const NOTES_MAX: usize = 500;
 pub(super) const BLOCK_ROWS: usize = 1 << 15;
 /// Most findings that the detail of one row shows; the rest are counted.
 const SHOWN_MAX: usize = 4;
+/// How the detail of a finding in an id begins.
+const IN_ID: &str = "in the id: ";
 /// How the detail of a finding in a title begins.
-pub const IN_TITLE: &str = "in the title: ";
+const IN_TITLE: &str = "in the title: ";
 /// Bytes of redacted text on either side of the first finding in a preview.
 const PREVIEW_BYTES: usize = 40;
 
@@ -63,6 +65,51 @@ pub enum Rule {
     PersonalData,
     /// The contribution was drawn for two reviewers.
     Sampled,
+}
+
+/// A column of a row that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its id.
+    Id,
+    /// Its title.
+    Title,
+    /// Its text.
+    Text,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Id, Self::Title, Self::Text];
+
+    /// What a row holds there.
+    fn of(self, document: &Document) -> Option<&str> {
+        match self {
+            Self::Id => document.id(),
+            Self::Title => document.title(),
+            Self::Text => Some(document.text()),
+        }
+    }
+
+    fn scan(self, text: &str) -> Vec<scan::Finding> {
+        if self == Self::Id { scan::scan_id(text) } else { scan::scan(text) }
+    }
+
+    /// How the detail of a finding there begins.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Id => IN_ID,
+            Self::Title => IN_TITLE,
+            Self::Text => "",
+        }
+    }
+}
+
+impl Refusal {
+    /// The column that a finding of personal data stands in.
+    pub fn part(&self) -> Part {
+        let is_there = |part: &Part| self.detail.starts_with(part.prefix());
+        Part::ALL.into_iter().find(is_there).unwrap_or(Part::Text)
+    }
 }
 
 impl Rule {
@@ -258,8 +305,8 @@ pub(super) fn beside<K: Known>(
                 let list = if policy.near_copies == Action::Note { &mut notes } else { &mut refusals };
                 list.add(|| near_copy(datanet, shown.contributor, place, policy, row, &found));
             }
-            for (part, text) in document.title().map(|title| (IN_TITLE, title)).into_iter().chain([("", document.text())]) {
-                let found = scan::scan(text);
+            for (part, text) in Part::ALL.into_iter().filter_map(|part| Some((part, part.of(document)?))) {
+                let found = part.scan(text);
                 if !found.is_empty() {
                     let list = if policy.personal_data == Action::Note { &mut notes } else { &mut refusals };
                     list.add(|| personal(datanet.card(), row, part, text, &found));
@@ -282,15 +329,31 @@ pub(super) fn beside<K: Known>(
     Ok((report, Sketch { rows, near: own }, is_copy))
 }
 
-/// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts.
+/// The documents with what looks like personal data replaced, in the same order: what a contributor brings where the policy redacts. An id that holds any becomes
+/// `row-` and what `name` says of the document at that place, its number in the file or so: a hash of an e-mail address is found out by guessing it. No two documents have the same id for it.
 ///
 /// # Errors
 /// The place of a document, from 0, and what is wrong with it: placeholders may make it longer than a document may be.
-pub fn redacted(documents: &[Document]) -> Result<Vec<Document>, (usize, DocumentError)> {
+pub fn redacted(documents: &[Document], name: impl Fn(usize) -> String) -> Result<Vec<Document>, (usize, DocumentError)> {
+    let is_kept = |id: &&str| scan::scan_id(id).is_empty();
+    let mut taken: BTreeSet<String> = documents.iter().filter_map(Document::id).filter(is_kept).map(str::to_owned).collect();
+    let mut redact_id = |at: usize, id: &str| {
+        if scan::scan_id(id).is_empty() {
+            return id.to_owned();
+        }
+        let first = format!("row-{}", name(at));
+        // Whoever named rows so before keeps the name; few do, and each is passed once.
+        let next = (2_u64..).map(|number| format!("{first}-{number}"));
+        let free =
+            std::iter::once(first.clone()).chain(next).find(|id| !taken.contains(id)).expect("there are more numbers than documents");
+        taken.insert(free.clone());
+        free
+    };
     let redact = |text: &str| scan::redact(text, &scan::scan(text));
     let document = |(at, document): (usize, &Document)| {
+        let id = document.id().map(|id| redact_id(at, id));
         let (title, text) = (document.title().map(redact), redact(document.text()));
-        Document::new(document.id().map(str::to_owned), title, text.as_bytes()).map_err(|error| (at, error))
+        Document::new(id, title, text.as_bytes()).map_err(|error| (at, error))
     };
     documents.iter().enumerate().map(document).collect()
 }
@@ -428,14 +491,14 @@ fn near_copy<K>(datanet: &Datanet<K>, contributor: Address, place: Place, policy
 }
 
 /// A report is shown to whoever asks for it: one of a private Datanet holds nothing of its text.
-fn personal(card: &Card, row: u32, part: &str, text: &str, found: &[scan::Finding]) -> Refusal {
+fn personal(card: &Card, row: u32, part: Part, text: &str, found: &[scan::Finding]) -> Refusal {
     let policy = card.policy();
     let shown = found.iter().take(SHOWN_MAX).map(|finding| {
         let scan::Finding { kind, span } = finding;
         let masked = if card.is_private() { String::new() } else { format!(" {}", finding.masked(text)) };
         format!("{}{masked} at bytes {} to {}", kind.label(), span.start, span.end)
     });
-    let mut detail = part.to_owned() + &shown.collect::<Vec<_>>().join("; ");
+    let mut detail = part.prefix().to_owned() + &shown.collect::<Vec<_>>().join("; ");
     if found.len() > SHOWN_MAX {
         detail += &format!("; and {} more", found.len() - SHOWN_MAX);
     }
@@ -445,7 +508,8 @@ fn personal(card: &Card, row: u32, part: &str, text: &str, found: &[scan::Findin
         Action::Quarantine => "remove it, or wait for two reviewers",
         Action::Block => "remove it, or leave this row out",
     };
-    let preview = (!card.is_private()).then(|| preview(text, found));
+    // An id is replaced whole: what is left of `carol@example.com` without the address may name Carol still.
+    let preview = (!card.is_private()).then(|| if part == Part::Id { format!("row-{row}") } else { preview(text, found) });
     Refusal { row, rule: Rule::PersonalData, action: policy.personal_data, detail, fix: fix.into(), preview, earlier: None }
 }
 

@@ -7,9 +7,10 @@
 //! contributor's, let it in; one rejection ends it. Both are signed over the digest of the report as it waited, so an approval cannot be carried to another
 //! report. The accepted report holds the approvals, and its digest is what the registry keeps.
 //!
-//! *Sampling.* Of contributions that pass, those wait for which keccak("tributary/sample/v1" || hash of the block after the commitment's || text root)
-//! begins with a number below `sample_per_mille` modulo 1000: known to nobody when the commitment was sent. Who commits again for another draw pays for
-//! each, and once a text was shown its case is found by contributor and text root.
+//! *Sampling.* Of contributions that pass, those wait for which keccak("tributary/sample/v1" || hash of the first block after the shard was whole at the gate || text root)
+//! begins with a number below `sample_per_mille` modulo 1000: known to nobody before the text was shown. A text that was shown and drawn is found by contributor and text root, so another
+//! commitment to it is no other draw; another text is, at a commitment and a place among what its contributor may have wait. *Against* the block after the commitment's: whoever saw itself drawn committed anew, at one
+//! commitment a try, and showed nothing. What is left: a Datanet with several gates gives a text one draw at each.
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -87,7 +88,7 @@ impl Document for ReviewAct {
     }
 }
 
-/// Whether a contribution is drawn. `seed` is the hash of the block after its commitment's.
+/// Whether a contribution is drawn. `seed` is the hash of the first block after its shard was whole at the gate.
 pub fn is_drawn(seed: Hash32, text_root: Hash32, per_mille: u16) -> bool {
     let drawn = keccak(&[b"tributary/sample/v1", &seed.0, &text_root.0]);
     let number = u64::from_be_bytes(*drawn.0.first_chunk().expect("a hash has 32 bytes"));

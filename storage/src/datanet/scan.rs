@@ -153,6 +153,22 @@ pub fn scan(text: &str) -> Vec<Finding> {
     disjoint(spotted).into_iter().map(|(kind, span)| Finding { kind, span: plain.original(span) }).collect()
 }
 
+/// What says of bare digits in an id that they are a telephone number.
+const CALLED: [&str; 9] = ["tel*", "phone*", "mobil*", "cell*", "fax*", "handy*", "sms*", "whatsapp*", "rufnummer*"];
+
+/// Everything found in a row's id. A text says of a number what it is; an id that is a number mostly is one that some database counts. So bare digits, however many and with whatever zeros, are
+/// a telephone number only under a word that calls them one; a number that is written as one (`+`, or in groups), and whatever has a checksum, is found as in a text.
+pub fn scan_id(id: &str) -> Vec<Finding> {
+    let mut found = scan(id);
+    if found.iter().any(|finding| finding.kind == Kind::Phone) {
+        let image = Plain::new(id);
+        let is_called = context::says(image.bytes(), &(image.bytes().len()..image.bytes().len()), &CALLED);
+        let is_bare = |finding: &Finding| id[finding.span.clone()].chars().all(char::is_numeric);
+        found.retain(|finding| finding.kind != Kind::Phone || is_called || !is_bare(finding));
+    }
+    found
+}
+
 /// The text with every finding replaced by the name of its kind.
 pub fn redact(text: &str, findings: &[Finding]) -> String {
     let mut redacted = String::with_capacity(text.len());

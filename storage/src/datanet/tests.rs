@@ -22,6 +22,10 @@ fn accept(datanet: &mut Datanet, place: Place, given: &Contribution) {
     datanet.accept(place, accepted, &Shard::of(given.documents.clone())).unwrap();
 }
 
+fn numbered(at: usize) -> String {
+    (at + 1).to_string()
+}
+
 fn rules(report: &Report) -> Vec<(u32, Rule)> {
     report.refusals.iter().map(|refusal| (refusal.row, refusal.rule)).collect()
 }
@@ -196,7 +200,7 @@ fn personal_data_is_masked_in_a_report_and_replaced_in_a_redaction() {
         assert_eq!(found.preview.as_deref(), Some("For help write to [e-mail] or call [telephone] before noon."));
         let json = report.to_json();
         assert!(!json.contains("ada") && !json.contains("7946"), "{json}");
-        let mended = redacted(&given.documents).unwrap();
+        let mended = redacted(&given.documents, numbered).unwrap();
         assert_eq!(mended[0], given.documents[0]);
         assert_eq!(mended[1].text(), "For help write to [e-mail] or call [telephone] before noon.");
         assert!(datanet.gate(Place::default(), &Contribution { documents: mended, ..given }).accepted);
@@ -221,7 +225,7 @@ fn a_redaction_that_would_make_a_text_too_long_names_the_document_instead_of_cut
     let mut text = "1.1.1.1 ".repeat(131_071);
     text.push_str("8.8.8.8");
     let documents = [Document::new(None, None, b"short").unwrap(), Document::new(None, None, text.as_bytes()).unwrap()];
-    let (at, error) = redacted(&documents).unwrap_err();
+    let (at, error) = redacted(&documents, numbered).unwrap_err();
     assert!(at == 1 && error.to_string().contains("bytes"), "{at}: {error}");
 }
 
@@ -232,7 +236,39 @@ fn personal_data_in_a_title_is_found_and_redacted() {
     let report = with_policy(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }).gate(Place::default(), &given);
     assert_eq!(rules(&report), [(1, Rule::PersonalData)]);
     assert_eq!(report.refusals[0].detail, "in the title: e-mail address a\u{2026} at bytes 10 to 25");
-    assert_eq!(redacted(&given.documents).unwrap()[0].title(), Some("Letter of [e-mail]"));
+    assert_eq!(redacted(&given.documents, numbered).unwrap()[0].title(), Some("Letter of [e-mail]"));
+}
+
+fn with_id(id: &str, text: &str) -> Document {
+    Document::new(Some(id.into()), None, text.as_bytes()).unwrap()
+}
+
+#[test]
+fn personal_data_in_an_id_is_found_and_the_id_replaced_by_one_that_tells_nothing() {
+    let ids = ["carol@example.com", "+49 30 901820", "row-1", "carol@example.com", "41", "DE89370400440532013000"];
+    let texts = ["dear all", "the tide", "the fog", "the rain", "the snow", "the hail"];
+    let documents = ids.iter().zip(texts).map(|(id, text)| with_id(id, text)).collect();
+    let given = Contribution { documents, ..contribution(ANNA, &[]) };
+    for (action, is_accepted) in [(Action::Note, true), (Action::Redact, false), (Action::Quarantine, false), (Action::Block, false)] {
+        let datanet = with_policy(GatePolicy { personal_data: action, ..GatePolicy::default() });
+        let report = datanet.gate(Place::default(), &given);
+        let found: Vec<_> = report.notes.iter().chain(&report.refusals).map(|found| (found.row, found.part(), found.action)).collect();
+        assert_eq!((found, report.accepted), ([1, 2, 4, 6].map(|row| (row, Part::Id, action)).to_vec(), is_accepted));
+        let first = report.notes.iter().chain(&report.refusals).next().unwrap();
+        assert_eq!(
+            (first.detail.as_str(), first.preview.as_deref()),
+            ("in the id: e-mail address c\u{2026} at bytes 0 to 17", Some("row-1"))
+        );
+        assert!(!report.to_json().contains("carol@") && !report.to_json().contains("901820"));
+        let mended = redacted(&given.documents, numbered).unwrap();
+        let ids: Vec<_> = mended.iter().map(|document| document.id().unwrap()).collect();
+        assert_eq!(ids, ["row-1-2", "row-2", "row-1", "row-4", "41", "row-6"], "no two alike, and what somebody named so keeps its name");
+        assert_eq!(redacted(&mended, numbered).unwrap(), mended, "done again it changes nothing");
+        assert!(datanet.gate(Place::default(), &Contribution { documents: mended, ..given.clone() }).notes.is_empty());
+    }
+    let card = with_policy(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }).card().clone().with_privacy(true);
+    let report = Datanet::new(card).gate(Place::default(), &given);
+    assert_eq!((report.refusals[0].detail.as_str(), &report.refusals[0].preview), ("in the id: e-mail address at bytes 0 to 17", &None));
 }
 
 #[test]

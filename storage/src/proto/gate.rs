@@ -88,6 +88,11 @@ pub enum Ask {
         /// A list, signed by the contributor.
         act: Signed<ReviewAct>,
     },
+    /// A contributor asks, before it commits to rows that its own rules say reviewers will hold, whether they may wait.
+    Room {
+        /// Who.
+        contributor: Address,
+    },
 }
 
 /// A contribution that waits, as reviewers see it in a list.
@@ -241,6 +246,13 @@ pub enum Reply {
     Mine {
         /// Their digests, newest first.
         reports: Vec<Hash32>,
+    },
+    /// What a contributor may still have wait for reviewers at this gate.
+    Room {
+        /// Contributions.
+        cases: u64,
+        /// Bytes of their shards.
+        bytes: u64,
     },
 }
 
@@ -428,6 +440,7 @@ mod tests {
             Reply::Decided { state: "waits".into(), approved_by },
             Reply::Entered { number: 3 },
             Reply::Mine { reports: vec![Hash32([6; 32])] },
+            Reply::Room { cases: 16, bytes: 1 << 27 },
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
@@ -435,6 +448,7 @@ mod tests {
             Ask::Report { digest: Hash32([1; 32]) },
             Ask::Log { datanet: AssetId(1), from: 7 },
             Ask::Enter { datanet: AssetId(1), entry: vec![1] },
+            Ask::Room { contributor: Address([1; 20]) },
         ] {
             assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
         }

@@ -261,7 +261,20 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     }
     let network = Network::join(context, &args.bootstrap).await?;
     let (drop_refused, is_only, spent) = (args.drop_refused, journal.cuts.len() == 1, Mutex::default());
-    let run = Run { context, chain, network, me, datanet, owner, card, licence, drop_refused, is_only, spent };
+    let run = Run {
+        context,
+        chain,
+        network,
+        me,
+        datanet,
+        owner,
+        card,
+        licence,
+        drop_refused,
+        is_only,
+        spent,
+        room: tokio::sync::Mutex::default(),
+    };
     let done = run.all(&mut journal, &inputs, args.rent_epochs).await;
     let Run { network, spent, .. } = run;
     network.leave().await;

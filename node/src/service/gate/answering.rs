@@ -10,7 +10,7 @@ use storage::{
 };
 use types::{id::Address, key::recover};
 
-use super::*;
+use super::{decided::Decided, *};
 
 /// Blocks by which a member's view of the chain may be ahead of the gate's.
 const AHEAD_BLOCKS: u64 = 30;
@@ -21,6 +21,8 @@ impl Gate {
         let path = self.data.report(digest);
         let bytes = if path.exists() {
             read_bounded(&path, REPORT_BYTES_MAX).with_context(|| format!("{}", path.display()))?
+        } else if let Some(bytes) = self.verdicts.read(digest).await? {
+            bytes
         } else {
             self.refusals.read(digest).await?.ok_or_else(|| away(format!("no report {digest} is kept here")))?
         };
@@ -66,15 +68,21 @@ impl Gate {
                 what.datanet
             )));
         }
-        self.prune(&state).await;
+        self.prune(&state).await?;
         let unknown = || away(format!("nothing waits in Datanet {} under {}", what.datanet, what.commitment));
         match what.act {
             Act::List => {
-                let cases = self.queue.list(what.datanet).await;
-                Ok(Reply::Queue { cases: cases.iter().map(|case| self.row(case)).collect() })
+                let (cases, decided) = self.queue.list(what.datanet).await;
+                let mut rows: Vec<CaseRow> = cases.iter().map(|case| self.row(case)).collect();
+                rows.extend(decided.into_iter().map(|decided| self.decided_row(decided)));
+                rows.sort_by_key(|row| (row.since, row.commitment));
+                Ok(Reply::Queue { cases: rows })
             }
             Act::Show => {
-                let case = self.queue.get(what.datanet, what.commitment).await.ok_or_else(unknown)?;
+                let case = match self.queue.get(what.datanet, what.commitment).await.ok_or_else(unknown)? {
+                    Became::Case(case) => case,
+                    Became::Rejected(decided) => return Err(away(format!("{}; its rows are deleted", decided.words()))),
+                };
                 let bytes = self.plain(remote, &state, &case).await?;
                 let shown = Reply::Shown { report: case.report.to_json(), shard_bytes: bytes.len() as u64 };
                 sender.send(&shown.encode()).await?;
@@ -84,8 +92,13 @@ impl Gate {
                 Ok(self.decided(&case))
             }
             Act::Approve | Act::Reject => {
-                if self.queue.get(what.datanet, what.commitment).await.is_none() {
-                    return Err(unknown());
+                match self.queue.get(what.datanet, what.commitment).await.ok_or_else(unknown)? {
+                    Became::Case(_) => {}
+                    // The same decision of the same reviewer again changes nothing.
+                    Became::Rejected(decided) if what.act == Act::Reject && decided.rejection.by == by => {
+                        return Ok(Reply::Decided { state: "rejected".to_owned(), approved_by: self.approved_by(&decided.approvals) });
+                    }
+                    Became::Rejected(decided) => return Err(away(format!("it was rejected already: {}", decided.words()))),
                 }
                 let decide = |case: &mut Case| case.decide(&self.domains, act, reason, |account| state.is_reviewer(what.datanet, account));
                 let case = self.queue.change(what.datanet, what.commitment, decide).await?.map_err(|error| away(error.to_string()))?;
@@ -100,24 +113,38 @@ impl Gate {
     }
 
     fn row(&self, case: &Case) -> CaseRow {
-        let report = &case.report;
-        let findings = report.refusals.len() + report.notes.len();
-        let first = report.refusals.first().map_or_else(String::new, |first| {
-            let place = if first.row == 0 { String::new() } else { format!("row {}: ", first.row) };
-            format!("{place}{}: {}", first.rule.label(), first.detail)
-        });
+        let (report, (findings, first)) = (&case.report, decided::findings(case));
         CaseRow {
             commitment: case.commitment,
             contributor: report.contributor,
             documents: report.documents,
             text_bytes: report.text_bytes,
-            findings: u32::try_from(findings).unwrap_or(u32::MAX),
+            findings,
             first,
             report: report.digest(),
             since: case.since,
             state: case.state().to_owned(),
             approved_by: case.approved_by(&self.domains),
         }
+    }
+
+    fn decided_row(&self, decided: Decided) -> CaseRow {
+        CaseRow {
+            commitment: decided.commitment,
+            contributor: decided.contributor,
+            documents: decided.documents,
+            text_bytes: decided.text_bytes,
+            findings: decided.findings,
+            approved_by: self.approved_by(&decided.approvals),
+            first: decided.first,
+            report: decided.report,
+            since: decided.since,
+            state: "rejected".to_owned(),
+        }
+    }
+
+    fn approved_by(&self, approvals: &[Signed<ReviewAct>]) -> Vec<Address> {
+        approvals.iter().filter_map(|signed| recover(&self.domains, &signed.document, &signed.signature).ok()).collect()
     }
 
     /// A waiting shard in the clear. Of a private Datanet only for nodes with a grant to review.

@@ -3,11 +3,12 @@
 //! An open Datanet's index lies in the data folder (`indexes/<datanet>`), in 64 MiB of memory however much was accepted, and is there again after a restart. A private
 //! one's is in memory alone: hashes of its phrases on a disk would tell whoever has the disk, and guesses a phrase, whether it is in there.
 //!
-//! An index is nothing but what the chain and the shards say. What of it the chain has taken back, or the disk has changed, makes it be removed and read anew from the
-//! shards; a fetch that fails, or a full disk, leaves what was reached.
+//! An index is nothing but what the chain and the shards say. What the chain has taken back, and what was erased on request, is taken out of it: at the latest when the request is final, before the node says that nothing is
+//! on its disk (`Indexes::forget_erased`). What the disk has changed makes the index be removed and read anew from the shards, and so does what was taken out once it is more than what is left, since its
+//! room stays taken; a fetch that fails, or a full disk, leaves what was reached.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex as Blocking, MutexGuard, PoisonError},
@@ -21,6 +22,9 @@ use super::{passed::Passed, *};
 
 /// Most bytes that the index of one Datanet takes, merging included: some 30 GB of text.
 const INDEX_BYTES_MAX: u64 = 64 << 30;
+
+/// Fewest documents taken out for which an index is made anew: below, an index of few documents would be made anew again and again.
+const FORGOTTEN_MIN: u32 = 1 << 16;
 
 /// An index.
 #[derive(Debug)]
@@ -48,17 +52,12 @@ pub(super) struct Judged {
 
 /// Those of all Datanets.
 #[derive(Debug)]
-pub(super) struct Indexes {
+pub struct Indexes {
     folder: PathBuf,
     /// What was looked at and is likely to be entered next.
     passed: Blocking<Passed>,
     cells: Mutex<BTreeMap<AssetId, Arc<Cell>>>,
 }
-
-/// The chain has taken back what the index holds.
-#[derive(Debug, thiserror::Error)]
-#[error("the contribution at block {} commitment {} is on the chain no longer", .0.block, .0.ordinal)]
-struct TakenBack(Place);
 
 impl Known {
     fn open(card: Card, folder: &Path) -> anyhow::Result<Self> {
@@ -76,6 +75,26 @@ impl Known {
         match self {
             Self::Memory(datanet) => datanet.accepted().map(pair).collect(),
             Self::Disk(datanet) => datanet.accepted().map(pair).collect(),
+        }
+    }
+
+    /// Takes out what the chain has no more; what is in memory is begun anew.
+    fn forget(&mut self, places: &[Place]) -> anyhow::Result<()> {
+        match self {
+            Self::Memory(datanet) => **datanet = Datanet::new(datanet.card().clone()),
+            Self::Disk(datanet) => datanet.forget(places)?,
+        }
+        Ok(())
+    }
+
+    /// Whether more of its room is used up by what was taken out than by what is in it.
+    fn is_spent(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Disk(datanet) => {
+                let (all, forgotten) = (datanet.index().documents(), datanet.index().forgotten());
+                forgotten > all - forgotten && forgotten >= FORGOTTEN_MIN
+            }
         }
     }
 
@@ -130,12 +149,42 @@ fn place_of(accepted: &Registered) -> Place {
 
 /// Whether an error goes away when the index is made anew.
 fn is_stale(error: &anyhow::Error) -> bool {
-    let is_damage = match error.downcast_ref() {
+    match error.downcast_ref() {
         Some(AcceptError::PlaceTaken { .. }) => true,
         Some(AcceptError::Disk(error)) => error.is_damage(),
         _ => error.downcast_ref().is_some_and(DiskError::is_damage),
-    };
-    is_damage || error.is::<TakenBack>()
+    }
+}
+
+/// Places of `entered` where the chain has another text by now, or none.
+fn gone(entered: &BTreeMap<Place, Hash32>, on_chain: &BTreeMap<Place, Hash32>) -> Vec<Place> {
+    entered.iter().filter(|(place, text_root)| on_chain.get(place) != Some(text_root)).map(|(place, _)| *place).collect()
+}
+
+/// Takes out what the chain has no more; the places that are left.
+fn forget(known: &mut Option<Known>, folder: &Path, on_chain: &BTreeMap<Place, Hash32>) -> anyhow::Result<BTreeMap<Place, Hash32>> {
+    let index = open(known)?;
+    let mut entered = index.entered();
+    let gone = gone(&entered, on_chain);
+    if gone.is_empty() {
+        return Ok(entered);
+    }
+    index.forget(&gone)?;
+    if index.is_spent() {
+        let card = match &*index {
+            Known::Memory(datanet) => datanet.card().clone(),
+            Known::Disk(datanet) => datanet.card().clone(),
+        };
+        *known = None;
+        OnDisk::remove(folder).with_context(|| format!("{}", folder.display()))?;
+        *known = Some(Known::open(card, folder)?);
+    }
+    entered = open(known)?.entered();
+    Ok(entered)
+}
+
+fn live(state: &State, id: AssetId) -> BTreeMap<Place, Hash32> {
+    state.live_contributions(id).map(|accepted| (place_of(accepted), accepted.text_root)).collect()
 }
 
 impl Indexes {
@@ -151,6 +200,58 @@ impl Indexes {
     /// Keeps a shard opened that the gate is about to sign for.
     pub(super) fn pass(&self, id: AssetId, shard: Arc<Shard>) {
         self.passed().keep(id, shard);
+    }
+
+    /// Takes out of every index on this disk what was erased in `finalized`, of objects that fell: nothing of them is there when this returns. An index that is damaged goes as a whole.
+    pub(in crate::service) async fn forget_erased(&self, finalized: &Arc<State>, fallen: &BTreeSet<BlobId>) -> anyhow::Result<()> {
+        for id in self.on_disk().await? {
+            let is_fallen = |accepted: &Registered| fallen.contains(&accepted.object) && finalized.erasure(id, accepted.number).is_some();
+            if finalized.contributions(id).any(is_fallen) {
+                self.forget_of(id, finalized).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_disk(&self) -> anyhow::Result<Vec<AssetId>> {
+        let folder = self.folder.clone();
+        let names = move || -> anyhow::Result<Vec<AssetId>> {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries.with_context(|| format!("{}", folder.display()))?,
+            };
+            let mut ids = Vec::new();
+            for entry in entries {
+                let name = entry.with_context(|| format!("{}", folder.display()))?.file_name();
+                ids.extend(name.to_str().and_then(|name| name.parse().ok()).map(AssetId));
+            }
+            Ok(ids)
+        };
+        tokio::task::spawn_blocking(names).await.context("a thread")?
+    }
+
+    async fn forget_of(&self, id: AssetId, finalized: &Arc<State>) -> anyhow::Result<()> {
+        let cell = Arc::clone(self.cells.lock().await.entry(id).or_default());
+        let _turn = cell.turn.lock().await;
+        let card = card_of(finalized.asset(id).with_context(|| format!("Datanet {id} is not registered"))?)?;
+        let erased: BTreeSet<Place> =
+            finalized.contributions(id).filter(|one| finalized.erasure(id, one.number).is_some()).map(place_of).collect();
+        let (folder, away) = (self.folder.join(id.to_string()), self.folder.join(id.to_string()));
+        let work = move |known: &mut Option<Known>| {
+            if known.is_none() {
+                *known = Some(Known::open(card, &folder)?);
+            }
+            // What the latest block has and the final one has not is none of the business here.
+            let kept: BTreeMap<Place, Hash32> = open(known)?.entered().into_iter().filter(|(place, _)| !erased.contains(place)).collect();
+            forget(known, &folder, &kept).map(drop)
+        };
+        match cell.work(work).await {
+            Err(error) if is_stale(&error) => {
+                tracing::warn!(datanet = %id, error = format!("{error:#}"), "the index of accepted documents goes as a whole: something in it was to be erased");
+                cell.work(move |_| OnDisk::remove(&away).with_context(|| format!("{}", away.display()))).await
+            }
+            done => done,
+        }
     }
 
     /// Holds a contribution against everything that the chain has accepted.
@@ -177,21 +278,15 @@ impl Indexes {
         // The newest there is: one from before the turn came may lack what another review has entered.
         let state = Arc::clone(&gate.snapshots.borrow().latest);
         let card = card_of(state.asset(id).with_context(|| format!("Datanet {id} is not registered"))?)?;
-        let folder = folder.to_owned();
+        // What was erased on request counts as taken back from its first block on.
+        let (folder, on_chain) = (folder.to_owned(), live(&state, id));
         let entered = cell.work(move |known| {
-            let known = match known {
-                Some(known) => known,
-                none => none.insert(Known::open(card, &folder)?),
-            };
-            Ok(known.entered())
+            if known.is_none() {
+                *known = Some(Known::open(card, &folder)?);
+            }
+            forget(known, &folder, &on_chain)
         });
         let entered = entered.await?;
-        // What was erased on request counts as taken back: it is to leave this disk too.
-        let on_chain: BTreeMap<Place, Hash32> =
-            state.live_contributions(id).map(|accepted| (place_of(accepted), accepted.text_root)).collect();
-        if let Some((place, _)) = entered.iter().find(|(place, text_root)| on_chain.get(place) != Some(text_root)) {
-            return Err(TakenBack(*place).into());
-        }
         let missing: Vec<Registered> =
             state.live_contributions(id).filter(|accepted| !entered.contains_key(&place_of(accepted))).cloned().collect();
         for accepted in &missing {
@@ -212,5 +307,47 @@ impl Indexes {
         }
         let judged = judged.clone();
         cell.work(move |known| open(known)?.gate(&judged)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::datanet::Document;
+
+    use super::*;
+
+    fn shard(text: &str) -> Shard {
+        Shard::of(vec![Document::new(None, None, text.as_bytes()).unwrap()])
+    }
+
+    #[test]
+    fn what_the_chain_has_no_more_is_taken_out_of_the_folder_and_the_rest_is_not_made_anew() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("4");
+        let card = Card::new("medical".parse().unwrap(), "Terms.".into(), "CC-BY-4.0".parse().unwrap(), vec![], vec![]).unwrap();
+        let mut known = Some(Known::open(card, &folder).unwrap());
+        let mut on_chain = BTreeMap::new();
+        for (block, text) in [(7, "a text about the tides of the northern coast"), (8, "another one about fog")] {
+            let (place, shard) = (Place { block, ordinal: 0 }, shard(text));
+            let (text_root, contributor) = (shard.text_root(), Address([1; 20]));
+            let accepted = Accepted { contributor, text_root, documents: 1, object: BlobId::ZERO, text_salt: None };
+            open(&mut known).unwrap().accept(place, accepted, &shard).unwrap();
+            on_chain.insert(place, text_root);
+        }
+        assert_eq!(forget(&mut known, &folder, &on_chain).unwrap(), on_chain);
+        let is_there = |text: &str| {
+            let digest = shard(text).documents()[0].digest();
+            let files = fs::read_dir(&folder).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+            files.into_iter().any(|bytes| bytes.windows(32).any(|window| window == digest.0))
+        };
+        on_chain.remove(&Place { block: 7, ordinal: 0 });
+        assert_eq!(forget(&mut known, &folder, &on_chain).unwrap(), on_chain);
+        assert!(!is_there("a text about the tides of the northern coast") && is_there("another one about fog"));
+        assert_eq!(open(&mut known).unwrap().entered(), on_chain);
+        let Some(Known::Disk(datanet)) = &known else { panic!("an open Datanet's index is on the disk") };
+        assert_eq!((datanet.index().documents(), datanet.index().forgotten()), (2, 1), "its number is used up: nothing was made anew");
+        // Another text at the same place is not the one that is known.
+        let other = BTreeMap::from([(Place { block: 8, ordinal: 0 }, Hash32([9; 32]))]);
+        assert_eq!(forget(&mut known, &folder, &other).unwrap(), BTreeMap::new());
     }
 }

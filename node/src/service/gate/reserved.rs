@@ -21,7 +21,7 @@ const FILE_BYTES_MAX: u64 = 1 << 10;
 
 /// Those of a gate, and their folder.
 #[derive(Debug)]
-pub(super) struct Verdicts {
+pub(super) struct Reserving {
     folder: PathBuf,
     held: Mutex<Reservations>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Seen<'s> {
     pub(super) now: u64,
 }
 
-impl Verdicts {
+impl Reserving {
     /// Those in a folder, which is made when there is one.
     pub(super) fn open(folder: PathBuf) -> anyhow::Result<Self> {
         let mut held = Vec::new();
@@ -166,7 +166,7 @@ mod tests {
         state
     }
 
-    async fn take(verdicts: &Verdicts, text: u8, (latest, finalized): (&[u8], &[u8]), now: u64) -> bool {
+    async fn take(verdicts: &Reserving, text: u8, (latest, finalized): (&[u8], &[u8]), now: u64) -> bool {
         let (latest, finalized) = (state(latest), state(finalized));
         verdicts.take(&policy(), reserved(text), &Seen { latest: &latest, finalized: &finalized, now }).await.unwrap().is_ok()
     }
@@ -175,7 +175,7 @@ mod tests {
     async fn of_many_verdicts_asked_for_at_once_those_within_the_limits_are_signed_also_after_a_restart() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("reserved");
-        let verdicts = Arc::new(Verdicts::open(folder.clone()).unwrap());
+        let verdicts = Arc::new(Reserving::open(folder.clone()).unwrap());
         let asked = (1..=40).map(|text| {
             let verdicts = Arc::clone(&verdicts);
             tokio::spawn(async move { take(&verdicts, text, (&[], &[]), 50).await })
@@ -188,7 +188,7 @@ mod tests {
         }
         assert_eq!(signed.len(), 3, "three verdicts of three rows are within ten");
         drop(verdicts);
-        let again = Verdicts::open(folder.clone()).unwrap();
+        let again = Reserving::open(folder.clone()).unwrap();
         assert!(!take(&again, 99, (&[], &[]), 50).await, "what was signed before the restart still holds");
         assert!(take(&again, signed[0], (&[], &[]), 50).await, "the same text again takes no more");
         // Accepted but not final: counted once, and still there if the chain takes it back.
@@ -227,7 +227,7 @@ mod tests {
     async fn a_damaged_reservation_is_named_and_not_passed_over() {
         let outer = tempfile::tempdir().unwrap();
         std::fs::write(outer.path().join("4-00.json"), b"{").unwrap();
-        let error = format!("{:#}", Verdicts::open(outer.path().to_owned()).unwrap_err());
+        let error = format!("{:#}", Reserving::open(outer.path().to_owned()).unwrap_err());
         assert!(error.contains("4-00.json") && error.contains("damaged"), "{error}");
     }
 }

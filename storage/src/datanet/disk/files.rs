@@ -1,6 +1,6 @@
 //! Reading and writing of sections in buffers of bounded size.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use super::super::dedup::run::{Packer, unpack};
 use crate::store::disk::DiskFile;
@@ -90,6 +90,19 @@ impl Appender {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.write()?;
         self.file.sync()
+    }
+
+    /// Overwrites what was written before with zeros.
+    pub(super) fn blank(&self, bytes: Range<u64>) -> io::Result<()> {
+        let Range { start: mut at, end } = bytes;
+        assert!(end <= self.at, "what waits is written first");
+        let zeros = [0; BUFFER_BYTES];
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            self.file.write(at, &zeros[..len])?;
+            at += len as u64;
+        }
+        Ok(())
     }
 
     pub(super) fn file(&self) -> &dyn DiskFile {

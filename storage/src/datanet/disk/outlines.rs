@@ -5,6 +5,8 @@
 //! choose its errors. Candidates of many rows are sifted together, by stretches of the file, which is read from front to back: 290 MB at 9 million documents, whatever the number of candidates,
 //! instead of a system call for each.
 
+use std::ops::Range;
+
 use super::{DiskError, files::Window, io_error};
 use crate::datanet::dedup::{
     Batch, may_be_near,
@@ -156,6 +158,20 @@ impl<'f> Outlines<'f> {
         let held = Held::decode(number, bytes).ok_or_else(|| damaged(number))?;
         self.last = Some((number, held));
         Ok(held)
+    }
+
+    /// Where in the file of broad parities that of a document stands, if it has one: words. Nothing either if its outline is blank.
+    pub(super) fn broad_of(&mut self, number: u32) -> Result<Option<Range<u64>>, DiskError> {
+        let bytes = self.window.get(u64::from(number) * OUTLINE_BYTES as u64, OUTLINE_BYTES).map_err(io_error("read", OUTLINES))?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let held = Held::decode(number, bytes).ok_or_else(|| damaged(number))?;
+        let words = held.words[0]..held.words[0].saturating_add(broad_words(held.count) as u64);
+        match held.count > NARROW_MAX {
+            true if words.end > self.broad_len => Err(damaged(number)),
+            is_broad => Ok(is_broad.then_some(words)),
+        }
     }
 
     /// Whether a row may be a near copy of a document.

@@ -7,7 +7,7 @@ use super::{
     files::{BUFFER_BYTES, Integers, Section},
 };
 use crate::{
-    datanet::dedup::run::{COLUMNS, Column, HEADER_BYTES, SECTIONS, Shape, header, page, pages, parse, slot_words},
+    datanet::dedup::run::{COLUMNS, Column, DIGESTS, HEADER_BYTES, SECTIONS, Shape, header, page, pages, parse, slot_words},
     store::disk::{Disk, DiskFile},
 };
 
@@ -131,6 +131,42 @@ impl Run {
             }
             readers.iter_mut().try_for_each(Reading::check)
         })
+    }
+
+    /// Its entries but those of documents that `is_gone` names, in a run of another number; nothing if none is left. Two columns are read once more to be
+    /// counted: the header says how long each is.
+    pub(super) fn without(
+        &self,
+        disk: &dyn Disk,
+        number: u32,
+        numbers: u32,
+        is_gone: impl Fn(u32) -> bool,
+    ) -> Result<Option<Self>, DiskError> {
+        let (signed, documents) = (self.count(0, |document| !is_gone(document))?, self.count(DIGESTS, |document| !is_gone(document))?);
+        if documents == 0 {
+            return Ok(None);
+        }
+        let written = Self::write(disk, number, Shape::new(signed, documents, numbers), |column, filling| {
+            let mut reading = Reading::new(self, column)?;
+            while let Some((key, document)) = reading.head {
+                if !is_gone(document) {
+                    filling.push(key, document)?;
+                }
+                reading.step()?;
+            }
+            reading.check()
+        });
+        written.map(Some)
+    }
+
+    /// Entries of a column whose documents are `wanted`.
+    pub(super) fn count(&self, column: usize, wanted: impl Fn(u32) -> bool) -> Result<u32, DiskError> {
+        let (mut reading, mut count) = (Reading::new(self, column)?, 0);
+        while let Some((_, document)) = reading.head {
+            count += u32::from(wanted(document));
+            reading.step()?;
+        }
+        reading.check().map(|()| count)
     }
 
     /// What a failed read of it becomes.

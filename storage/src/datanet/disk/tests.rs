@@ -373,3 +373,106 @@ fn a_near_copy_behind_more_candidates_than_may_be_compared_is_found_neither_on_d
         assert_eq!(report.to_json(), model(&given, &asked));
     }
 }
+
+/// Where a file of the index holds any of these bytes.
+fn holds(disk: &CrashDisk, wanted: &[u8]) -> Vec<String> {
+    let names = disk.names().unwrap();
+    let held = names.into_iter().filter(|name| {
+        let file = disk.open(name).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read(0, &mut bytes).unwrap();
+        bytes.windows(wanted.len()).any(|window| window == wanted)
+    });
+    held.collect()
+}
+
+/// Digest and some shingles of each document: what would answer whether its text was there.
+fn marks(given: &Given) -> Vec<Vec<u8>> {
+    let documents = &given.contribution.documents;
+    let batch = Batch::new(&Permutations::new(), Priority::default(), documents.iter().map(Document::text));
+    let shingles = (0..batch.len()).flat_map(|row| batch.set(row).iter().step_by(7).map(|shingle| shingle.to_be_bytes().to_vec()));
+    documents.iter().map(|document| document.digest().0.to_vec()).chain(shingles).collect()
+}
+
+/// Contributions without a phrase in common, the last of one very long document.
+fn apart() -> Vec<Given> {
+    let texts = |block: u32| (0..6).map(|row| text(100 * block + row, 30, 0, 0)).collect::<Vec<_>>();
+    let mut all: Vec<Given> = (1..8).map(|block| Given::new(block.into(), &texts(block))).collect();
+    all.push(Given::new(8, &[text(900, 1200, 0, 0), text(901, 40, 0, 0)]));
+    all
+}
+
+#[test]
+fn what_is_taken_out_has_left_every_file_and_the_rest_answers_as_if_it_had_never_been_there() {
+    let (disk, all) = (CrashDisk::default(), apart());
+    let mut datanet = opened(&disk).unwrap();
+    all.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+    let (gone, left): (Vec<Given>, Vec<Given>) = all.into_iter().partition(|given| [1, 4, 8].contains(&given.place.block));
+    for mark in gone.iter().flat_map(marks) {
+        assert!(!holds(&disk, &mark).is_empty(), "what is looked for below is there before");
+    }
+    let usage = |datanet: &Datanet<OnDisk>| (0..5).map(|number| datanet.usage(Address([number; 20]))).collect::<Vec<_>>();
+    datanet.forget(&gone.iter().map(|given| given.place).chain([Place { block: 99, ordinal: 0 }]).collect::<Vec<_>>()).unwrap();
+    for is_reopened in [false, true] {
+        if is_reopened {
+            drop(datanet);
+            datanet = opened(&disk).unwrap();
+        }
+        for mark in gone.iter().flat_map(marks) {
+            assert_eq!(holds(&disk, &mark), Vec::<String>::new(), "{}", hex::encode(&mark));
+        }
+        assert!(left.iter().flat_map(marks).all(|mark| !holds(&disk, &mark).is_empty()));
+        for asked in gone.iter().chain(&left).map(|given| Given { place: Place { block: 50, ordinal: 0 }, ..given.clone() }) {
+            assert_eq!(datanet.gate(asked.place, &asked.contribution).unwrap().to_json(), model(&left, &asked));
+        }
+        assert_eq!((datanet.accepted().count(), datanet.index().forgotten()), (5, 14));
+    }
+    assert_eq!(usage(&datanet), usage(&opened_with(&left)), "limits count what is left");
+    // It comes back as anything new does.
+    gone.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+    let asked = Given { place: Place { block: 50, ordinal: 0 }, ..gone[2].clone() };
+    assert_eq!(datanet.gate(asked.place, &asked.contribution).unwrap().to_json(), model(&apart(), &asked));
+}
+
+fn opened_with(given: &[Given]) -> Datanet<OnDisk> {
+    let mut datanet = opened(&CrashDisk::default()).unwrap();
+    given.iter().for_each(|given| given.enter(&mut datanet).unwrap());
+    datanet
+}
+
+#[test]
+fn a_power_cut_while_something_is_taken_out_leaves_it_entered_until_nothing_of_it_is_on_the_disk() {
+    let begun = || {
+        let disk = CrashDisk::default();
+        let mut datanet = opened(&disk).unwrap();
+        life().iter().for_each(|given| given.enter(&mut datanet).unwrap());
+        (disk, datanet)
+    };
+    let gone = life()[3].place;
+    let (first, last) = {
+        let (disk, mut datanet) = begun();
+        let first = disk.changes();
+        datanet.forget(&[gone]).unwrap();
+        (first, disk.changes())
+    };
+    let left: Vec<Given> = life().into_iter().filter(|given| given.place != gone).collect();
+    for nth in (first..last).step_by(7).chain(last - 12..last) {
+        for seed in [0, 1, 2 + nth] {
+            let case = format!("power off at change {nth} of {first} to {last}, seed {seed}");
+            let (disk, mut datanet) = begun();
+            disk.power_off_at(nth);
+            assert!(datanet.forget(&[gone]).is_err(), "{case}");
+            let disk = disk.reboot(seed);
+            let mut datanet = opened(&disk).unwrap_or_else(|error| panic!("{case}: {error}"));
+            datanet.forget(&[gone]).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let asked = asked();
+            assert_eq!(datanet.gate(asked.place, &asked.contribution).unwrap().to_json(), model(&left, &asked), "{case}");
+            let digests = life()[3].contribution.documents.iter().map(|document| document.digest().0).collect::<Vec<_>>();
+            let shared: Vec<_> =
+                left.iter().flat_map(|given| given.contribution.documents.iter().map(|document| document.digest().0)).collect();
+            for digest in digests.iter().filter(|digest| !shared.contains(digest)) {
+                assert_eq!(holds(&disk, digest), Vec::<String>::new(), "{case}");
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ use super::{
     cut::{Cutter, Piece, Spot},
     findings::Finding,
     inputs::Inputs,
-    journal::Journal,
+    journal::{Journal, Looked},
     rows::{Dropped, NAMED_MAX, Rows, check_here},
 };
 use crate::{command::datanet::brought::Record, output::counted};
@@ -38,7 +38,7 @@ pub(super) struct Rules<'a> {
 }
 
 /// Rows that the rules let by.
-struct Looked {
+struct Checked {
     /// Those that are left, with as many of the others as a journal names.
     rows: Rows,
     /// All that were left out.
@@ -47,8 +47,7 @@ struct Looked {
     redacted: Vec<Finding>,
     /// The last row that was read for it.
     end: Spot,
-    /// A row may be a copy of one of the shard before.
-    is_close: bool,
+    looked: Looked,
 }
 
 /// Cuts and checks what is left of the files, the first shard of which is read.
@@ -79,9 +78,9 @@ pub(super) fn cut_all(
         let mut is_looking = hand_over(&read, first);
         while is_looking {
             let next = cutter.piece();
-            let Looked { rows, dropped, redacted, end, is_close } = shards.recv().context("the thread that looks at rows has ended")??;
+            let Checked { rows, dropped, redacted, end, looked } = shards.recv().context("the thread that looks at rows has ended")??;
             is_looking = hand_over(&read, next?);
-            journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted, is_close)?;
+            journal.cut(&Piece { documents: rows.documents, spots: rows.spots, end }, rows.dropped, rows.redacted, looked)?;
             if let Some(cut) = journal.cuts.last().filter(|_| !(context.is_dry() || dropped.is_empty() && redacted.is_empty())) {
                 Record::cut((rules.datanet, rules.me, cut.text_root), &names, dropped, redacted).keep(&context.data)?;
             }
@@ -101,7 +100,7 @@ fn hand_over(read: &SyncSender<Piece>, piece: Option<Piece>) -> bool {
 
 fn looking(
     pieces: Receiver<Piece>,
-    looked: SyncSender<anyhow::Result<Looked>>,
+    looked: SyncSender<anyhow::Result<Checked>>,
     rules: &Rules<'_>,
     names: &Arc<Vec<String>>,
     is_begun: bool,
@@ -111,7 +110,7 @@ fn looking(
     for piece in pieces {
         let shard = look(piece, rules, names, before.as_ref()).map(|(mut shard, sketch)| {
             before = Some(sketch);
-            shard.is_close |= std::mem::take(&mut is_unknown);
+            shard.looked.is_close |= std::mem::take(&mut is_unknown);
             shard
         });
         if looked.send(shard).is_err() {
@@ -120,16 +119,16 @@ fn looking(
     }
 }
 
-fn look(piece: Piece, rules: &Rules<'_>, names: &Arc<Vec<String>>, before: Option<&Sketch>) -> anyhow::Result<(Looked, Sketch)> {
+fn look(piece: Piece, rules: &Rules<'_>, names: &Arc<Vec<String>>, before: Option<&Sketch>) -> anyhow::Result<(Checked, Sketch)> {
     let Piece { documents, spots, end } = piece;
     let names = Arc::clone(names);
     let mut rows = Rows { documents, spots, names, dropped: Vec::new(), redacted: Vec::new() };
     if rules.redact {
         rows.redact()?;
     }
-    let (sketch, is_close) = check_here(&mut rows, rules, before)?;
+    let (sketch, looked) = check_here(&mut rows, rules, before)?;
     let (dropped, redacted) = (rows.dropped.clone(), rows.redacted.clone());
     rows.dropped.truncate(NAMED_MAX);
     rows.redacted.truncate(NAMED_MAX);
-    Ok((Looked { rows, dropped, redacted, end, is_close }, sketch))
+    Ok((Checked { rows, dropped, redacted, end, looked }, sketch))
 }

@@ -101,6 +101,7 @@ mod tests {
             redacted: vec![],
             derived: None,
             is_close: false,
+            waits: false,
         };
         let estimate = Estimate::of(&[&cut, &cut], Profile::DEVNET, 10, Amount(7), 3);
         assert_eq!((estimate.transactions, estimate.gas, estimate.fees_wei), (4, 660_000, Amount(6_600_000)));

@@ -53,6 +53,18 @@ pub(super) struct Cut {
     /// A row may be a copy of one of the shard before: the gate is to know that one.
     #[serde(default = "unknown")]
     pub(super) is_close: bool,
+    /// By the gate's own rules it waits for reviewers.
+    #[serde(default)]
+    pub(super) waits: bool,
+}
+
+/// What the gate's own rules said of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// A row may be a copy of one of the shard before.
+    pub(super) is_close: bool,
+    /// It waits for reviewers.
+    pub(super) waits: bool,
 }
 
 /// What a shard need not be opened for.
@@ -161,7 +173,7 @@ impl Journal {
     }
 
     /// Keeps the next shard. `piece` holds the rows that are in it.
-    pub(super) fn cut(&mut self, piece: &Piece, dropped: Vec<Dropped>, redacted: Vec<Finding>, is_close: bool) -> anyhow::Result<()> {
+    pub(super) fn cut(&mut self, piece: &Piece, dropped: Vec<Dropped>, redacted: Vec<Finding>, looked: Looked) -> anyhow::Result<()> {
         let number = u32::try_from(self.cuts.len())?;
         let Written { bytes, text_root, text_top, text_bytes } = shard::write(&piece.documents)?;
         let path = self.path(number);
@@ -177,7 +189,8 @@ impl Journal {
             dropped,
             redacted,
             derived: Some(Derived { file: BlobId::of(&bytes), text_top }),
-            is_close,
+            is_close: looked.is_close,
+            waits: looked.waits,
         };
         self.append(&Line::Cut(cut.clone()))?;
         self.cuts.push(cut);
@@ -257,14 +270,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::new(folder.path());
         let mut journal = Journal::open(&data, Hash32([1; 32])).unwrap();
-        journal.cut(&piece(&["a", "b"]), vec![], vec![], false).unwrap();
-        journal.cut(&piece(&["c"]), vec![], vec![], true).unwrap();
+        journal.cut(&piece(&["a", "b"]), vec![], vec![], Looked::default()).unwrap();
+        journal.cut(&piece(&["c"]), vec![], vec![], Looked { is_close: true, waits: true }).unwrap();
         journal.complete().unwrap();
         let (first, second) = (journal.cuts[0].clone(), journal.cuts[1].clone());
         let read = |cut: &Cut| read_documents(&journal.path(cut.number), cut);
         assert_eq!(read(&first).unwrap(), piece(&["a", "b"]).documents);
         assert_eq!(read(&Cut { derived: None, ..first.clone() }).unwrap(), piece(&["a", "b"]).documents, "of a journal of before");
-        assert_eq!((first.is_close, second.is_close), (false, true));
+        assert_eq!((first.is_close, second.is_close, first.waits, second.waits), (false, true, false, true));
         let damaged = Cut { derived: second.derived, ..first.clone() };
         assert!(read_shard(&journal.path(0), &damaged).unwrap_err().to_string().contains("not what was written"));
         let paths = [&first, &second].map(|cut| journal.path(cut.number));

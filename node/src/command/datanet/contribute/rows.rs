@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use storage::datanet::{self, Action, Contribution, Document, Earlier, Place, Report, Sketch, shard};
+use storage::datanet::{self, Action, Contribution, Document, Earlier, Part, Place, Report, Sketch, shard};
 use types::id::Hash32;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     cut::Spot,
     cutting::Rules,
     findings::{self, Finding},
+    journal::Looked,
 };
 
 /// Most refused rows named in an error, or kept of a shard.
@@ -83,14 +84,26 @@ impl Rows {
     /// # Errors
     /// The row that would be longer than a document may be.
     pub(super) fn redact(&mut self) -> anyhow::Result<()> {
-        let found = self.findings(&findings::personal(&self.documents));
-        if !found.is_empty() {
-            self.documents = datanet::redacted(&self.documents).map_err(|(at, error)| {
-                let row = self.spots.get(at).map_or(0, |spot| spot.row);
-                anyhow::anyhow!("row {row}, redacted: {error}; split it into several rows")
-            })?;
-            self.redacted = found;
+        let mut found = findings::personal(&self.documents);
+        if found.is_empty() {
+            return Ok(());
         }
+        // The row's number in its file, so that shards of one file name no two rows alike; the file's before it, where there are several.
+        let name = |at: usize| match self.spots.get(at) {
+            Some(Spot { file, row }) if self.names.len() > 1 => format!("{}-{row}", file.saturating_add(1)),
+            Some(Spot { row, .. }) => row.to_string(),
+            None => (at + 1).to_string(),
+        };
+        let redacted = datanet::redacted(&self.documents, name).map_err(|(at, error)| {
+            let row = self.spots.get(at).map_or(0, |spot| spot.row);
+            anyhow::anyhow!("row {row}, redacted: {error}; split it into several rows")
+        })?;
+        for finding in found.iter_mut().filter(|finding| finding.part() == Part::Id) {
+            let row = usize::try_from(finding.row).ok().and_then(|row| redacted.get(row.checked_sub(1)?));
+            finding.preview = row.and_then(Document::id).map(str::to_owned);
+        }
+        self.redacted = self.findings(&found);
+        self.documents = redacted;
         Ok(())
     }
 
@@ -104,9 +117,8 @@ impl Rows {
     fn shown(&self, refusal: &datanet::Refusal) -> datanet::Refusal {
         let row = usize::try_from(refusal.row).ok().and_then(|row| self.documents.get(row.checked_sub(1)?));
         let is_bare = refusal.rule == datanet::Rule::PersonalData && refusal.preview.is_none();
-        let is_in_title = |refusal: &datanet::Refusal| refusal.detail.starts_with(datanet::IN_TITLE);
         let found = row.filter(|_| is_bare).map(|document| findings::personal(std::slice::from_ref(document)));
-        let found = found.into_iter().flatten().find(|found| is_in_title(found) == is_in_title(refusal));
+        let found = found.into_iter().flatten().find(|found| found.part() == refusal.part());
         match found {
             Some(found) => datanet::Refusal { detail: found.detail, preview: found.preview, ..refusal.clone() },
             None => refusal.clone(),
@@ -127,9 +139,9 @@ impl Rows {
     }
 }
 
-/// What the gate would refuse without knowing any other contribution: asked of the same rules, before anything is paid. Tells the rows' sketch, and whether one of
-/// them is a copy of a row `before`.
-pub(super) fn check_here(rows: &mut Rows, rules: &Rules<'_>, before: Option<&Sketch>) -> anyhow::Result<(Sketch, bool)> {
+/// What the gate would refuse without knowing any other contribution: asked of the same rules, before anything is paid. Tells the rows' sketch, whether one of
+/// them is a copy of a row `before`, and whether they wait for reviewers.
+pub(super) fn check_here(rows: &mut Rows, rules: &Rules<'_>, before: Option<&Sketch>) -> anyhow::Result<(Sketch, Looked)> {
     let empty = datanet::Datanet::new(rules.card.clone());
     for _ in 0..ROUNDS_MAX {
         let (contributor, licence, documents) = (rules.me, rules.licence.clone(), std::mem::take(&mut rows.documents));
@@ -138,7 +150,7 @@ pub(super) fn check_here(rows: &mut Rows, rules: &Rules<'_>, before: Option<&Ske
         rows.documents = contribution.documents;
         // What only waits for reviewers is for the gate to say: it knows the other contributions.
         if report.accepted || report.can_wait() {
-            return Ok((sketch, is_close));
+            return Ok((sketch, Looked { is_close, waits: !report.accepted }));
         }
         ensure!(rules.drop_refused, "nothing was sent; this would be refused:\n{}", rows.reasons(&report));
         rows.drop_refused(&report)?;

@@ -138,6 +138,22 @@ pub(super) struct Run<'c> {
     /// There is one shard: more is told of it.
     pub(super) is_only: bool,
     pub(super) spent: Mutex<Spent>,
+    /// What the gate still has room for of what waits for reviewers, once that was asked.
+    pub(super) room: tokio::sync::Mutex<Option<Room>>,
+}
+
+/// Contributions that a gate lets wait, and bytes of their shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) cases: u64,
+    pub(super) bytes: u64,
+}
+
+impl Room {
+    /// What is left of it beside one more; nothing if that is too much.
+    fn beside(self, bytes: u64) -> Option<Self> {
+        Some(Self { cases: self.cases.checked_sub(1)?, bytes: self.bytes.checked_sub(bytes)? })
+    }
 }
 
 impl Run<'_> {
@@ -151,7 +167,13 @@ impl Run<'_> {
             }
             match self.prepared(&mut way).await {
                 Ok(Some(made)) => ended.push((place, way, Ok(made))),
-                Ok(None) => new.push((place, way)),
+                Ok(None) => match self.may_wait(&way).await {
+                    Ok(()) => new.push((place, way)),
+                    Err(error) => {
+                        has_failed = true;
+                        ended.push((place, way, Err(error)));
+                    }
+                },
                 Err(error) => {
                     has_failed = true;
                     ended.push((place, way, Err(error)));
@@ -355,6 +377,38 @@ impl Run<'_> {
             Ok(report)
         })
         .await
+    }
+
+    /// Whether a shard that reviewers will hold finds room with them: a gate that has none says so only when the commitment is paid. What was committed to by this run counts as if it waited.
+    async fn may_wait(&self, way: &Way) -> anyhow::Result<()> {
+        if !way.cut.waits {
+            return Ok(());
+        }
+        let mut room = self.room.lock().await;
+        let has = match *room {
+            Some(room) => room,
+            None => self.ask_room().await?,
+        };
+        *room = Some(has);
+        let left = has.beside(way.cut.shard_bytes).with_context(|| {
+            format!(
+                "these rows wait for reviewers, and the gate of Datanet {} has room for {} more contributions of {} bytes of yours: nothing was paid for them; run the same command again when reviewers have decided others",
+                self.datanet, has.cases, has.bytes
+            )
+        })?;
+        *room = Some(left);
+        Ok(())
+    }
+
+    async fn ask_room(&self) -> anyhow::Result<Room> {
+        let state = self.chain.state().await?;
+        let (client, connection) = self.network.dial_gate(self.context, &state, self.owner).await?;
+        let answer = review::ask(connection.open_stream().await?, &Ask::Room { contributor: self.me }).await?;
+        client.close(0).await;
+        match answer {
+            Reply::Room { cases, bytes } => Ok(Room { cases, bytes }),
+            _ => bail!("the gate answered something else than its room"),
+        }
     }
 
     /// What the gate says of a shard.
