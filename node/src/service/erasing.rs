@@ -4,23 +4,29 @@
 //! Before that, from the request's block on, the node refuses the object ([`Keeping::erased`]) and repair no longer watches it; a reorganisation that takes
 //! the request out brings both back. What is deleted is found by comparing the books with a table on the disk, so that a node that was off, or was killed
 //! half-way, catches up when it is back. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
+//!
+//! What fails is tried again after a wait, whatever the chain says meanwhile, and told in `storage status` until it is done. One object that cannot be released keeps no other from going.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use chain_bridge::registry::{Erasure, State};
+use tokio::time::{Instant, sleep_until};
 use types::id::BlobId;
 
 use super::{
     auditing,
     keeping::{Keeping, Notice},
+    upkeep::View,
 };
 use crate::{data::DataDir, datanet::erased};
 
 /// Bytes that one step of a purge copies: other writers wait for no longer than that takes.
 const STEP_BYTES: u64 = 8 << 20;
-/// When what failed is tried again.
+/// When what failed is tried again: 10 s, in which a disk may have been given room, and twice as long each time after.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Longest wait: who makes room sees what comes of it within minutes.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(160);
 
 /// The service.
 #[derive(Debug)]
@@ -29,13 +35,33 @@ pub struct Erasing {
     pub keeping: Arc<Keeping>,
     /// Local copies.
     pub data: DataDir,
+    /// Where the operator is told what is not gone yet.
+    pub view: Arc<View>,
+}
+
+/// When something is tried again that failed.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+    from: Option<Instant>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.from.is_none_or(|from| from <= now)
+    }
+
+    fn failed(&mut self, now: Instant) {
+        let wait = RETRY_AFTER.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(RETRY_AFTER_MAX);
+        (self.failures, self.from) = (self.failures.saturating_add(1), Some(now + wait));
+    }
 }
 
 impl Erasing {
     /// Follows the chain until it ends. May be dropped: what was begun is begun anew.
     pub async fn run(self) {
         let mut snapshots = self.keeping.snapshots.clone();
-        let (mut told, mut seen) = (BTreeSet::new(), Arc::new(State::default()));
+        let (mut told, mut seen, mut retry) = (BTreeSet::new(), Arc::new(State::default()), Retry::default());
         loop {
             let (latest, finalized) = {
                 let snapshot = snapshots.borrow_and_update();
@@ -43,15 +69,26 @@ impl Erasing {
             };
             self.tell(&latest, &mut told);
             // Books are compared as they change, which is not with every block.
-            if !Arc::ptr_eq(&finalized, &seen) {
-                match self.carry_out(&finalized).await {
-                    Ok(()) => seen = finalized,
-                    Err(error) => tracing::error!(error = format!("{error:#}"), "what is to be erased is not gone yet: trying again"),
+            if !Arc::ptr_eq(&finalized, &seen) && retry.is_due(Instant::now()) {
+                let done = self.carry_out(&finalized).await;
+                self.view.note_unerased(done.as_ref().err().map(|error| format!("{error:#}")));
+                match done {
+                    Ok(()) => (seen, retry) = (finalized, Retry::default()),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "what is to be erased is not gone yet: trying again");
+                        retry.failed(Instant::now());
+                    }
                 }
             }
+            let again = async {
+                match retry.from.filter(|from| *from > Instant::now()) {
+                    Some(from) => sleep_until(from).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY_AFTER) => {}
+                () = again => {}
             }
         }
     }
@@ -66,8 +103,10 @@ impl Erasing {
     async fn carry_out(&self, finalized: &Arc<State>) -> anyhow::Result<()> {
         let (keeping, data, state) = (Arc::clone(&self.keeping), self.data.clone(), Arc::clone(finalized));
         tokio::task::spawn_blocking(move || {
-            erased::sweep(&data, &state)?;
-            erase(&keeping, &state)
+            // A copy that cannot be deleted keeps no fragment here.
+            let swept = erased::sweep(&data, &state);
+            erase(&keeping, &state)?;
+            swept.map(drop)
         })
         .await?
     }
@@ -84,17 +123,32 @@ fn erase(keeping: &Keeping, finalized: &State) -> anyhow::Result<()> {
     if fallen.is_empty() {
         return Ok(());
     }
-    for (object, erasure) in &fallen {
-        let fragments = keeping.drop_object(*object)?;
-        auditing::forget_object(&keeping.store, *object)?;
-        tracing::info!(%object, fragments, "{erasure}");
-    }
+    let mut failed = None;
+    fallen.retain(|(object, erasure)| match release(keeping, *object) {
+        Ok(fragments) => {
+            tracing::info!(%object, fragments, "{erasure}");
+            true
+        }
+        Err(error) => {
+            failed = Some(error.context(format!("object {object}")));
+            false
+        }
+    });
     let moved_bytes = purge(keeping)?;
     for (object, erasure) in &fallen {
         keeping.note_gone(*object, erasure)?;
     }
+    if fallen.is_empty() {
+        return failed.map_or(Ok(()), Err);
+    }
     tracing::info!(objects = fallen.len(), moved_bytes, "what was erased on request is gone from this disk");
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+fn release(keeping: &Keeping, object: BlobId) -> anyhow::Result<usize> {
+    let fragments = keeping.drop_object(object)?;
+    auditing::forget_object(&keeping.store, object)?;
+    Ok(fragments)
 }
 
 fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
@@ -105,14 +159,32 @@ fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
         moved_bytes += step.moved_bytes;
         for corrupt in &step.corrupt {
             tracing::error!(%corrupt, "found while erasing");
-            if let storage::store::Item::Fragment { object, index: fragment } = corrupt.item {
-                keeping.notice(Notice::Damaged { object, fragment });
-            }
+            keeping.rotten(corrupt.item)?;
         }
         if step.is_done {
             let held = step.held;
             ensure!(held == 0, "{held} segments cannot go before damaged fragments in them are mended or released");
             return Ok(moved_bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_after_longer_and_longer_waits_whatever_happens_meanwhile() {
+        let (mut retry, mut now, mut waits) = (Retry::default(), Instant::now(), Vec::new());
+        for _ in 0..7 {
+            assert!(retry.is_due(now));
+            retry.failed(now);
+            let from = retry.from.unwrap();
+            // A block each second.
+            assert!((0..10).all(|second| !retry.is_due(now + Duration::from_secs(second))));
+            waits.push((from - now).as_secs());
+            now = from;
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 160, 160]);
     }
 }
