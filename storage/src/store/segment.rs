@@ -166,7 +166,7 @@ pub(super) fn payload(file: &dyn DiskFile, Location { at, len, .. }: Location) -
 /// Whether a read failed since the disk does not have these bytes any more: the file ends before them, or its sector cannot be read. Other failures are those of the whole
 /// disk, or of this process, and say nothing of one item.
 pub(super) fn is_lost(error: &io::Error) -> bool {
-    let lost = [Errno::IO, Errno::BADMSG, Errno::UCLEAN].map(|errno| Some(errno.raw_os_error()));
+    let lost = [Errno::IO, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
     error.kind() == io::ErrorKind::UnexpectedEof || lost.contains(&error.raw_os_error())
 }
 

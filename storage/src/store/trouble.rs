@@ -91,13 +91,13 @@ fn a_capacity_lowered_below_what_is_kept_keeps_nobody_from_releasing_purging_and
         release(&store, ids[4..36].iter().copied());
         let most = collect(&store);
         let after = store.usage().unwrap();
-        assert!(after.used_bytes < 8_000 && after.items == 7, "{after:?}");
-        assert!(most <= used + 6_000, "a copy of what lives, beside what is to go: {most} of {used}");
+        assert!(after.used_bytes < 12_000 && after.items == 7, "items and releases: {after:?}");
+        assert!(most <= used + 10_000, "a copy of what lives, beside what is to go: {most} of {used}");
         for (number, id) in (0..).zip(&ids) {
             let is_kept = number < 3 || number >= 36;
             assert_eq!(store.get(*id).unwrap(), is_kept.then(|| blob(number)));
         }
-        release(&store, ids[36..].iter().copied());
+        release(&store, ids[..3].iter().chain(&ids[36..]).copied());
         collect(&store);
         store.put(b"more").unwrap();
         drop(store);
