@@ -566,7 +566,12 @@ impl Store {
         if need > available.saturating_sub(reserve) {
             return Err(StoreError::DiskFull { available, reserve, need });
         }
-        self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())?;
+        // What takes the place of a damaged copy is no more than what was kept: without it that copy would hold its segment, and what is to leave the disk with it.
+        let mut is_mending = true;
+        for (header, _) in &missing {
+            is_mending &= self.0.index.get(header.item)?.is_some_and(|kept| kept.hash == header.hash);
+        }
+        self.append(&mut writer, &missing, &[], if is_mending { PAST_CAPACITY } else { self.0.config.fillable_bytes() })?;
         drop(writer);
         items.iter().for_each(|(item, ..)| self.unmark(*item));
         Ok(())

@@ -159,7 +159,9 @@ fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
         moved_bytes += step.moved_bytes;
         for corrupt in &step.corrupt {
             tracing::error!(%corrupt, "found while erasing");
-            keeping.rotten(corrupt.item)?;
+            if let Err(error) = keeping.rotten(corrupt.item) {
+                tracing::error!(item = %corrupt.item, %error, "has rotted, and cannot be marked");
+            }
         }
         if step.is_done {
             let held = step.held;

@@ -181,8 +181,8 @@ async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], 
 pub(in crate::service) async fn manifest_of(keeping: &Keeping, object: BlobId) -> anyhow::Result<ObjectManifest> {
     let store = keeping.store.clone();
     match tokio::task::spawn_blocking(move || store.manifest(object)).await? {
-        Ok(Some(own)) => return Ok(own),
-        Ok(None) | Err(StoreError::Corrupt(_)) => {}
+        Ok(own) => return own.context("the manifest of a fragment is gone"),
+        Err(StoreError::Corrupt(_)) => {}
         Err(error) => return Err(error.into()),
     }
     let others = keeping.others(object).await?;
