@@ -5,7 +5,7 @@
 //! behind the segments: on opening, whole records past its mark are taken in, a torn tail is cut off. `DESIGN.md` has the format and the
 //! trade-offs.
 //!
-//! Every read is hashed: a byte that rotted on the disk is reported by item ([`Corrupt`]), never returned; putting the item anew mends it.
+//! Every read is hashed: a byte that rotted on the disk is reported by item ([`Corrupt`]) and marked, never returned; putting the item anew mends it.
 //! After a failed sync nothing more is written until the store is opened again, because what the disk then holds is unknown. A full disk stops
 //! one call; reading goes on, and so does writing once there is room. Items leave [`Config::disk_reserve_bytes`] of the file system free.
 //!
@@ -108,6 +108,9 @@ impl fmt::Display for Item {
 /// Largest item: the proof against the manifest of the largest object, which is the object with its manifest.
 pub const ITEM_BYTES_MAX: usize = PROOF_BYTES_MAX;
 
+/// No bound by capacity, for what gives room back.
+const PAST_CAPACITY: u64 = u64::MAX;
+
 /// Times a reader follows an item that moves while it is read. Each move takes a whole segment collected.
 const MOVES_MAX: usize = 4;
 
@@ -118,8 +121,10 @@ pub struct Recovery {
     pub adopted: u64,
     /// Bytes of torn tails, cut off.
     pub torn_bytes: u64,
-    /// Bytes that had been synced and are gone: the disk lost them. Their items read as [`Corrupt`].
+    /// Bytes that had been synced and are gone: the disk lost them.
     pub lost_bytes: u64,
+    /// Items that were in them and were not stored anew since. They are marked as rotten ([`Store::rotten`]) and read as [`Corrupt`].
+    pub lost_items: u64,
 }
 
 /// Handle to an open store.
@@ -171,17 +176,29 @@ impl Store {
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Folder`], [`StoreError::Format`], or what the disk says.
     pub fn open(folder: &Path, config: Config) -> Result<Self, StoreError> {
         let store = Self::on(Arc::new(Folder::lock(folder)?), config)?;
-        let Recovery { adopted, torn_bytes, lost_bytes } = store.0.recovery;
-        if store.0.recovery != Recovery::default() {
-            tracing::warn!(folder = %folder.display(), adopted, torn_bytes, lost_bytes, "store recovered after an unclean stop");
+        let Recovery { adopted, torn_bytes, lost_bytes, lost_items } = store.0.recovery;
+        if adopted > 0 || torn_bytes > 0 {
+            tracing::warn!(folder = %folder.display(), adopted, torn_bytes, "store recovered after an unclean stop");
+        }
+        if lost_bytes > 0 {
+            tracing::error!(folder = %folder.display(), lost_bytes, lost_items, "the disk has lost segments or their ends: what was in them is marked, and had anew from other holders if there are any");
         }
         Ok(store)
     }
 
     fn on(disk: Arc<dyn Disk>, config: Config) -> Result<Self, StoreError> {
         let index = index::open(&*disk, config.cache_bytes)?;
-        let (segments, recovery) = segment::recover(&*disk, &index)?;
-        let mut space = Space::count(&index)?;
+        let (segments, mut recovery) = segment::recover(&*disk, &index)?;
+        let lens = segments.iter().map(|(id, file)| Ok((*id, file.len().map_err(io_error("measure", segment::name(*id)))?)));
+        let (lens, mut lost) = (lens.collect::<Result<BTreeMap<u32, u64>, StoreError>>()?, Vec::new());
+        let mut space = Space::count(&index, |item, location| {
+            let end = location.at.saturating_add(segment::record_len(location.len));
+            if lens.get(&location.segment).is_none_or(|len| *len < end) {
+                lost.push(item);
+            }
+        })?;
+        space.absent = space.marks.keys().copied().filter(|segment| !lens.contains_key(segment)).collect();
+        recovery.lost_items = as_u64(lost.len());
         // A segment that lost bytes is never appended to: its mark lies beyond its end.
         let open = segments
             .last_key_value()
@@ -196,7 +213,9 @@ impl Store {
         };
         let writer = Writer { segment, file: Arc::clone(&file), end, space, sweep: None, held: BTreeSet::new(), stopped: None };
         let segments = RwLock::new(segments.into_iter().chain([(segment, file)]).collect());
-        Ok(Self(Arc::new(Inner { disk, config, index, segments, writer: Mutex::new(writer), recovery })))
+        let store = Self(Arc::new(Inner { disk, config, index, segments, writer: Mutex::new(writer), recovery }));
+        store.mark_lost(&lost);
+        Ok(store)
     }
 
     /// What opening found.
@@ -329,7 +348,10 @@ impl Store {
             match self.read(item, location) {
                 // Collecting may have moved the item since the index was read.
                 Err(StoreError::Corrupt(corrupt)) => match self.0.index.get(item)? {
-                    Some(now) if now == location => return Err(corrupt.into()),
+                    Some(now) if now == location => {
+                        self.note_corrupt(item);
+                        return Err(corrupt.into());
+                    }
                     Some(now) => location = now,
                     None => return Ok(None),
                 },
@@ -348,7 +370,7 @@ impl Store {
                 got if got == expected => Ok(bytes),
                 got => Err(Corrupt { item, expected, got: Some(got) }.into()),
             },
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(cut_short.into()),
+            Err(error) if segment::is_lost(&error) => Err(cut_short.into()),
             Err(error) => Err(io_error("read", segment::name(location.segment))(error)),
         }
     }
@@ -377,6 +399,7 @@ impl Store {
             }
         }
         if missing.is_empty() {
+            items.iter().for_each(|(item, ..)| self.unmark(*item));
             return Ok(());
         }
         let need: u64 = missing.iter().map(|(header, _)| header.record_len()).sum();
@@ -384,9 +407,14 @@ impl Store {
         if need > available.saturating_sub(reserve) {
             return Err(StoreError::DiskFull { available, reserve, need });
         }
-        self.append(&mut writer, &missing, &[], self.0.config.fillable_bytes())?;
+        // What takes the place of a damaged copy is no more than what was kept: without it that copy would hold its segment, and what is to leave the disk with it.
+        let mut is_mending = true;
+        for (header, _) in &missing {
+            is_mending &= self.0.index.get(header.item)?.is_some_and(|kept| kept.hash == header.hash);
+        }
+        self.append(&mut writer, &missing, &[], if is_mending { PAST_CAPACITY } else { self.0.config.fillable_bytes() })?;
         drop(writer);
-        missing.iter().for_each(|(header, _)| self.unmark(header.item));
+        items.iter().for_each(|(item, ..)| self.unmark(*item));
         Ok(())
     }
 
@@ -404,7 +432,7 @@ impl Store {
         Ok(())
     }
 
-    /// Segment first, synced; then the index, synced. All segments together take at most `capacity` afterwards.
+    /// Segment first, synced; then the index, synced. All segments together take at most `capacity` afterwards, or are left as they are.
     fn append(&self, writer: &mut Writer, records: &[(Header, &[u8])], forgotten: &[Item], capacity: u64) -> Result<(), StoreError> {
         let need: u64 = records.iter().map(|(header, _)| header.record_len()).sum();
         let used = writer.space.used();
@@ -452,7 +480,9 @@ impl Store {
         };
         match went_through {
             Ok(true) => {
-                writer.space = Space::count(index)?;
+                let mut space = Space::count(index, |_, _| {})?;
+                space.absent = std::mem::take(&mut writer.space.absent);
+                writer.space = space;
                 Ok(())
             }
             Ok(false) => Err(undo(writer, error)),
@@ -480,3 +510,5 @@ mod faults;
 mod tests;
 #[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod trouble;

@@ -18,7 +18,7 @@ use storage::{
         provide::{Pace, Turns},
         range::{Run, Tree},
     },
-    store::{Reading, Store},
+    store::{Item, Reading, Store},
 };
 use tokio::{
     sync::oneshot,
@@ -86,6 +86,10 @@ impl Reads {
             if let Err(refusal) = read {
                 self.trees().forget(object, index);
                 sender.reset(ROTTEN);
+                if matches!(refusal, Refusal::Corrupt { .. }) {
+                    let store = self.store.clone();
+                    tokio::task::spawn_blocking(move || store.mark_rotten(Item::Fragment { object, index })).await??;
+                }
                 anyhow::bail!("fragment {index} of object {object}: {refusal}");
             }
             timeout(TAKE_LIMIT, sender.send_raw(&piece)).await.context("the reader stopped reading")??;

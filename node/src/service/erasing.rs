@@ -4,24 +4,30 @@
 //! Before that, from the request's block on, the node refuses the object ([`Keeping::erased`]) and repair no longer watches it; a reorganisation that takes
 //! the request out brings both back. What is deleted is found by comparing the books with a table on the disk, so that a node that was off, or was killed
 //! half-way, catches up when it is back. A gate also has an index of what it compares with: digests and hashes of phrases, which are taken out of it (`Indexes::forget_erased`) before an object counts as gone. A purge copies what lives beside the dead bytes ([`storage::store::Store::purge`]): one serves all requests that became final together.
+//!
+//! What fails is tried again after a wait, whatever the chain says meanwhile, and told in `storage status` until it is done. One object that cannot be released keeps no other from going.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use chain_bridge::registry::{Erasure, State};
+use tokio::time::{Instant, sleep_until};
 use types::id::BlobId;
 
 use super::{
     auditing,
     gate::{Indexes, Verdicts},
     keeping::{Keeping, Notice},
+    upkeep::View,
 };
 use crate::{data::DataDir, datanet::erased};
 
 /// Bytes that one step of a purge copies: other writers wait for no longer than that takes.
 const STEP_BYTES: u64 = 8 << 20;
-/// When what failed is tried again.
+/// When what failed is tried again: 10 s, in which a disk may have been given room, and twice as long each time after.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Longest wait: who makes room sees what comes of it within minutes.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(160);
 
 /// The service.
 #[derive(Debug)]
@@ -32,13 +38,33 @@ pub struct Erasing {
     pub data: DataDir,
     /// What this node's gate compares with, and its reports on what the chain is about to take.
     pub traces: (Arc<Indexes>, Arc<Verdicts>),
+    /// Where the operator is told what is not gone yet.
+    pub view: Arc<View>,
+}
+
+/// When something is tried again that failed.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+    from: Option<Instant>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.from.is_none_or(|from| from <= now)
+    }
+
+    fn failed(&mut self, now: Instant) {
+        let wait = RETRY_AFTER.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(RETRY_AFTER_MAX);
+        (self.failures, self.from) = (self.failures.saturating_add(1), Some(now + wait));
+    }
 }
 
 impl Erasing {
     /// Follows the chain until it ends. May be dropped: what was begun is begun anew.
     pub async fn run(self) {
         let mut snapshots = self.keeping.snapshots.clone();
-        let (mut told, mut seen) = (BTreeSet::new(), Arc::new(State::default()));
+        let (mut told, mut seen, mut retry) = (BTreeSet::new(), Arc::new(State::default()), Retry::default());
         loop {
             let (latest, finalized) = {
                 let snapshot = snapshots.borrow_and_update();
@@ -46,15 +72,26 @@ impl Erasing {
             };
             self.tell(&latest, &mut told);
             // Books are compared as they change, which is not with every block.
-            if !Arc::ptr_eq(&finalized, &seen) {
-                match self.carry_out(&finalized).await {
-                    Ok(()) => seen = finalized,
-                    Err(error) => tracing::error!(error = format!("{error:#}"), "what is to be erased is not gone yet: trying again"),
+            if !Arc::ptr_eq(&finalized, &seen) && retry.is_due(Instant::now()) {
+                let done = self.carry_out(&finalized).await;
+                self.view.note_unerased(done.as_ref().err().map(|error| format!("{error:#}")));
+                match done {
+                    Ok(()) => (seen, retry) = (finalized, Retry::default()),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "what is to be erased is not gone yet: trying again");
+                        retry.failed(Instant::now());
+                    }
                 }
             }
+            let again = async {
+                match retry.from.filter(|from| *from > Instant::now()) {
+                    Some(from) => sleep_until(from).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY_AFTER) => {}
+                () = again => {}
             }
         }
     }
@@ -72,21 +109,26 @@ impl Erasing {
         verdicts.prune(finalized, 0).await?;
         let (keeping, data, state) = (Arc::clone(&self.keeping), self.data.clone(), Arc::clone(finalized));
         let dropped = tokio::task::spawn_blocking(move || {
-            erased::sweep(&data, &state)?;
-            drop_fallen(&keeping, &state)
+            // A copy that cannot be deleted keeps no fragment here.
+            let swept = erased::sweep(&data, &state);
+            let (fallen, failed) = drop_fallen(&keeping, &state)?;
+            anyhow::Ok((fallen, swept.err().or(failed)))
         });
-        let fallen = dropped.await??;
-        if fallen.is_empty() {
-            return Ok(());
+        let (fallen, failed) = dropped.await??;
+        if !fallen.is_empty() {
+            indexes.forget_erased(finalized, &fallen.iter().map(|(object, _)| *object).collect()).await?;
+            let keeping = Arc::clone(&self.keeping);
+            tokio::task::spawn_blocking(move || fallen.iter().try_for_each(|(object, erasure)| keeping.note_gone(*object, erasure))).await??;
         }
-        indexes.forget_erased(finalized, &fallen.iter().map(|(object, _)| *object).collect()).await?;
-        let keeping = Arc::clone(&self.keeping);
-        tokio::task::spawn_blocking(move || fallen.iter().try_for_each(|(object, erasure)| keeping.note_gone(*object, erasure))).await?
+        failed.map_or(Ok(()), Err)
     }
 }
 
+/// What was deleted, and why something else could not be.
+type Dropped = (Vec<(BlobId, Erasure)>, Option<anyhow::Error>);
+
 /// Deletes every object that is erased and not known to be gone, and says which. Blocks.
-fn drop_fallen(keeping: &Keeping, finalized: &State) -> anyhow::Result<Vec<(BlobId, Erasure)>> {
+fn drop_fallen(keeping: &Keeping, finalized: &State) -> anyhow::Result<Dropped> {
     let mut fallen: Vec<(BlobId, Erasure)> = Vec::new();
     for (object, erasure) in finalized.erased_objects() {
         if !keeping.is_gone(object, erasure)? {
@@ -94,16 +136,30 @@ fn drop_fallen(keeping: &Keeping, finalized: &State) -> anyhow::Result<Vec<(Blob
         }
     }
     if fallen.is_empty() {
-        return Ok(fallen);
+        return Ok((fallen, None));
     }
-    for (object, erasure) in &fallen {
-        let fragments = keeping.drop_object(*object)?;
-        auditing::forget_object(&keeping.store, *object)?;
-        tracing::info!(%object, fragments, "{erasure}");
-    }
+    let mut failed = None;
+    fallen.retain(|(object, erasure)| match release(keeping, *object) {
+        Ok(fragments) => {
+            tracing::info!(%object, fragments, "{erasure}");
+            true
+        }
+        Err(error) => {
+            failed = Some(error.context(format!("object {object}")));
+            false
+        }
+    });
     let moved_bytes = purge(keeping)?;
-    tracing::info!(objects = fallen.len(), moved_bytes, "what was erased on request is gone from this store");
-    Ok(fallen)
+    if !fallen.is_empty() {
+        tracing::info!(objects = fallen.len(), moved_bytes, "what was erased on request is gone from this store");
+    }
+    Ok((fallen, failed))
+}
+
+fn release(keeping: &Keeping, object: BlobId) -> anyhow::Result<usize> {
+    let fragments = keeping.drop_object(object)?;
+    auditing::forget_object(&keeping.store, object)?;
+    Ok(fragments)
 }
 
 fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
@@ -114,8 +170,8 @@ fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
         moved_bytes += step.moved_bytes;
         for corrupt in &step.corrupt {
             tracing::error!(%corrupt, "found while erasing");
-            if let storage::store::Item::Fragment { object, index: fragment } = corrupt.item {
-                keeping.notice(Notice::Damaged { object, fragment });
+            if let Err(error) = keeping.rotten(corrupt.item) {
+                tracing::error!(item = %corrupt.item, %error, "has rotted, and cannot be marked");
             }
         }
         if step.is_done {
@@ -123,5 +179,25 @@ fn purge(keeping: &Keeping) -> anyhow::Result<u64> {
             ensure!(held == 0, "{held} segments cannot go before damaged fragments in them are mended or released");
             return Ok(moved_bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_after_longer_and_longer_waits_whatever_happens_meanwhile() {
+        let (mut retry, mut now, mut waits) = (Retry::default(), Instant::now(), Vec::new());
+        for _ in 0..7 {
+            assert!(retry.is_due(now));
+            retry.failed(now);
+            let from = retry.from.unwrap();
+            // A block each second.
+            assert!((0..10).all(|second| !retry.is_due(now + Duration::from_secs(second))));
+            waits.push((from - now).as_secs());
+            now = from;
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 160, 160]);
     }
 }

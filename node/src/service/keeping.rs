@@ -168,13 +168,27 @@ impl Keeping {
         read(&self.store, object)
     }
 
-    /// Records of objects from `from` on, at most `limit`, in order of object.
+    /// Records of objects from `from` on, at most `limit`, in order of object; fewer only at the end of the table. A broken one is told and passed over: it says nothing of the other objects.
     ///
     /// # Errors
     /// What the disk says.
     pub fn records(&self, from: BlobId, limit: usize) -> anyhow::Result<Vec<Record>> {
-        let found = self.store.records().scan(TABLE, &from.0, limit)?;
-        found.into_iter().map(|(_, bytes)| Record::decode(&bytes).context("a record of holders on this disk")).collect()
+        let (records, mut found) = (self.store.records(), Vec::new());
+        let mut from = from.0.to_vec();
+        while found.len() < limit {
+            let read = records.scan(TABLE, &from, limit - found.len())?;
+            let Some((last, _)) = read.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, bytes) in read {
+                match Record::decode(&bytes) {
+                    Ok(record) => found.push(record),
+                    Err(error) => {
+                        tracing::error!(object = hex::encode(key), %error, "the record of an object's holders is broken on this disk")
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether it takes new fragments, as its ad says.
@@ -235,9 +249,7 @@ impl Keeping {
     /// # Errors
     /// What the disk says.
     pub fn rotten(&self, item: Item) -> Result<(), StoreError> {
-        if self.store.mark_rotten(item)? {
-            tracing::error!(%item, "is no longer what was stored: it is marked, and computed anew from other holders if there are any");
-        }
+        self.store.mark_rotten(item)?;
         let (object, fragments) = match item {
             Item::Fragment { object, index } => (object, vec![index]),
             Item::Blob(object) => (object, self.store.fragments_of(object)?),

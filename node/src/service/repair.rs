@@ -9,7 +9,7 @@
 mod rebuild;
 mod survey;
 
-pub(in crate::service) use self::rebuild::recover;
+pub(in crate::service) use self::rebuild::{manifest_of, recover};
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -21,7 +21,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use storage::store::Collected;
+use storage::store::{Collected, Item};
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -41,7 +41,7 @@ const REST: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// Bytes that one call of collecting may copy, while nobody else writes.
 const COLLECT_STEP_BYTES: u64 = 1 << 20;
-/// Marked items that are looked at in one round, and told.
+/// Marked items that are looked at at once, and told.
 const ROTTEN_MAX: usize = 64;
 /// Void objects that are told.
 const VOIDS_MAX: usize = 64;
@@ -52,8 +52,16 @@ const VOIDS_MAX: usize = 64;
 pub struct Report {
     /// The scrub.
     pub scrub: Scrub,
-    /// Items that are marked as rotten and not yet mended, in words; at most 64.
+    /// Items that are marked as rotten and not yet mended: whose bytes are no longer what was stored, or are gone.
+    pub rotten_items: u64,
+    /// The first 64 of them, in words.
     pub rotten: Vec<String>,
+    /// Bytes of segments that the disk had lost when the node started.
+    pub lost_bytes: u64,
+    /// Items that were in them, all marked then.
+    pub lost_items: u64,
+    /// Why what was to be erased on request is not gone yet; nothing if nothing of that kind is left.
+    pub unerased: Option<String>,
     /// Bytes of segments that nothing lives in any more and that were not collected yet.
     pub dead_bytes: u64,
     /// Bytes of segments collected since the node started.
@@ -106,6 +114,11 @@ impl View {
         self.look.notify_one();
     }
 
+    /// Notes why what was to be erased is not gone yet, or that it is.
+    pub fn note_unerased(&self, why: Option<String>) {
+        self.lock().unerased = why;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,6 +133,8 @@ pub struct Upkeep {
     scrubbing: Scrubbing,
     collect_from: Instant,
     recheck_from: Instant,
+    /// The marked item that was looked at last, so that all have their turn.
+    rechecked: Option<Item>,
     /// The epoch whose look is done, and when that was.
     looked: Option<(u64, Instant)>,
     /// Void objects of which no holder has anything any more.
@@ -145,6 +160,7 @@ impl Upkeep {
             scrubbing: Scrubbing::new(config.scrub_days, config.scrub_bytes_per_s),
             collect_from: now,
             recheck_from: now,
+            rechecked: None,
             looked: None,
             settled: BTreeSet::new(),
             looking: JoinSet::new(),
@@ -207,7 +223,7 @@ impl Upkeep {
         });
     }
 
-    fn mark(&self, item: storage::store::Item) {
+    fn mark(&self, item: Item) {
         if let Err(error) = self.keeping.rotten(item) {
             tracing::error!(%item, %error, "has rotted, and cannot be marked");
         }
@@ -246,10 +262,11 @@ impl Upkeep {
             return;
         }
         self.recheck_from = Instant::now() + REST;
-        let store = self.keeping.store.clone();
-        let Ok(done) = tokio::task::spawn_blocking(move || store.recheck(ROTTEN_MAX)).await else { return };
+        let (store, after) = (self.keeping.store.clone(), self.rechecked);
+        let Ok(done) = tokio::task::spawn_blocking(move || store.recheck(after, ROTTEN_MAX)).await else { return };
         match done {
             Ok(rechecked) => {
+                self.rechecked = rechecked.last;
                 rechecked.rotten.into_iter().for_each(|item| self.mark(item));
                 rechecked.mended.iter().for_each(|item| tracing::info!(%item, "is whole again, or not kept any more"));
             }
@@ -259,13 +276,16 @@ impl Upkeep {
 
     fn tell(&self) {
         let store = &self.keeping.store;
-        let told =
-            store.rotten(ROTTEN_MAX).and_then(|rotten| Ok((rotten, store.usage()?.dead_bytes, store.voided(BlobId::ZERO, VOIDS_MAX)?)));
+        let told = store
+            .rotten(ROTTEN_MAX)
+            .and_then(|rotten| Ok((rotten, store.rotten_count()?, store.usage()?.dead_bytes, store.voided(BlobId::ZERO, VOIDS_MAX)?)));
+        let lost = store.recovery();
         let mut report = self.view.lock();
         report.scrub = self.scrubbing.report();
         match told {
-            Ok((rotten, dead_bytes, void)) => {
+            Ok((rotten, rotten_items, dead_bytes, void)) => {
                 report.rotten = rotten.iter().map(ToString::to_string).collect();
+                (report.rotten_items, report.lost_bytes, report.lost_items) = (rotten_items, lost.lost_bytes, lost.lost_items);
                 (report.dead_bytes, report.void) = (dead_bytes, void);
             }
             Err(error) => tracing::error!(%error, "the store does not say how it stands"),

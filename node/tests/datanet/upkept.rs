@@ -57,6 +57,7 @@ async fn nodes_find_and_mend_rot_give_up_what_is_a_lie_and_free_its_room() {
     let object = printed["object"].as_str().unwrap().to_owned();
 
     rot_is_found_by_reading_and_mended(&world, 4, &object);
+    a_damaged_manifest_is_had_from_others(&world, 2, &object);
 
     let lie = Lie::contribute(&world).await;
     world.stop(3);
@@ -108,7 +109,7 @@ fn until(world: &World, number: usize, what: &str, is_so: impl Fn(&Value) -> boo
 /// Nobody asks for the fragment; the operator asks for a look.
 fn rot_is_found_by_reading_and_mended(world: &World, number: usize, object: &str) {
     let folder = folder_of(world, number);
-    rot(&folder.join("store"), object);
+    rot(&folder.join("store"), object, FRAGMENT);
     world.ok(&folder, &["storage", "repair"]);
     let log = || fs::read_to_string(folder.join("node.log")).unwrap();
     let status = until(world, number, "rot that is found and mended", |status| {
@@ -123,8 +124,26 @@ fn rot_is_found_by_reading_and_mended(world: &World, number: usize, object: &str
     }
 }
 
-/// Flips a bit in the middle of the object's fragment under the node that has the store open.
-fn rot(store: &Path, object: &str) {
+/// Without it the fragment beside it can be shown to nobody.
+fn a_damaged_manifest_is_had_from_others(world: &World, number: usize, object: &str) {
+    let folder = folder_of(world, number);
+    rot(&folder.join("store"), object, BLOB);
+    world.ok(&folder, &["storage", "repair"]);
+    let manifest = format!("blob {object}");
+    let is_told = |line: &str| line.contains("it is marked") && line.contains(&manifest);
+    let is_marked = || fs::read_to_string(folder.join("node.log")).unwrap().lines().any(is_told);
+    let status = until(world, number, "a manifest that is found damaged and mended", |status| {
+        is_marked() && status["upkeep"]["rotten_items"] == 0 && status["upkeep"]["rotten"] == Value::Array(vec![])
+    });
+    assert_eq!(status["upkeep"]["lost_bytes"], 0, "{status}");
+}
+
+/// Kinds of records.
+const BLOB: u8 = 1;
+const FRAGMENT: u8 = 2;
+
+/// Flips a bit in the middle of the object's fragment or manifest under the node that has the store open.
+fn rot(store: &Path, object: &str, kind: u8) {
     let object = hex::decode(object.trim_start_matches("0x")).unwrap();
     for entry in fs::read_dir(store).unwrap() {
         let path = entry.unwrap().path();
@@ -132,8 +151,8 @@ fn rot(store: &Path, object: &str) {
             continue;
         }
         let bytes = fs::read(&path).unwrap();
-        // Mark, kind 2, index, two zero bytes, object, payload length, 40 bytes of hashes.
-        let is_record = |at: &usize| bytes[*at..].starts_with(b"TREC\x02") && bytes[at + 8..].starts_with(&object);
+        // Mark, kind, index, two zero bytes, object, payload length, 40 bytes of hashes.
+        let is_record = |at: &usize| bytes[*at..].starts_with(&[b"TREC", &[kind][..]].concat()) && bytes[at + 8..].starts_with(&object);
         if let Some(at) = (0..bytes.len().saturating_sub(84)).find(is_record) {
             let length = u32::from_be_bytes(bytes[at + 40..at + 44].try_into().unwrap());
             let middle = at + 84 + length as usize / 2;

@@ -12,7 +12,6 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
 };
@@ -25,7 +24,7 @@ use self::walk::{Found, Walked};
 use super::{
     Item, StoreError,
     disk::{Disk, DiskFile, Folder},
-    index::{self, Index, Location, Which},
+    index::{self, Index, Location, Which, guarded},
     io_error,
     segment::{self, HEADER_BYTES, payload},
     space::ENTRIES_MAX,
@@ -282,14 +281,6 @@ fn said_by(index: Option<&Index>, report: IndexReport) -> (IndexReport, Option<S
         // Entries of pages that do not verify are not believed.
         Ok(_) => (report, None),
         Err(why) => (IndexReport::Damaged(why), None),
-    }
-}
-
-/// Runs what may stumble over damaged pages.
-fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its pages are damaged".to_owned()),
     }
 }
 

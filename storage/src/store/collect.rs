@@ -2,16 +2,18 @@
 //!
 //! A step holds the writer for at most [`ENTRIES_MAX`] entries of the index and the bytes it is given, so it can run beside everything else: 8 MiB
 //! are copied and synced in some 50 ms. A segment is taken once half of it is dead, so each byte freed costs at most one byte copied and disk in use stays
-//! below twice what lives; with less than a segment's room left, one with an eighth dead is taken too.
+//! below twice what lives; with less than a segment's room left, one with an eighth dead is taken too. Copies fit into the capacity as long as it is not
+//! exceeded already: then, and if releases have used up their part of the reserve, the segment in which least lives is taken though its copy exceeds the capacity for a while, and the
+//! open one is closed for it. Nothing is begun that the disk has no room for, and what costs nothing goes first.
 //!
 //! Crash rules. Copies are puts: synced, then indexed. The segment is marked as dropped in one commit, then its file is deleted, then the mark: opening
 //! goes on wherever that stopped. What is copied was hashed; a rotten item is not copied, is reported, and holds its segment until it is put anew or released.
 //! A release is copied as long as an older segment is there, whose records it may speak against; in the oldest one it is forgotten.
 
 use super::{
-    Corrupt, Item, Store, StoreError, Writer,
+    Corrupt, Item, PAST_CAPACITY, Store, StoreError, Writer,
     index::{Change, DROPPED, Location, Which},
-    segment::{self, Header},
+    segment::{self, HEADER_BYTES, Header},
     space::ENTRIES_MAX,
 };
 
@@ -55,9 +57,11 @@ impl Store {
     /// What the disk says; then nothing was lost, and the next call goes on. [`StoreError::Stopped`] as for a put.
     pub fn collect(&self, budget_bytes: u64) -> Result<Collected, StoreError> {
         let mut writer = self.writing()?;
-        let Some(sweep) = writer.sweep.or_else(|| self.choose(&writer)) else {
-            return Ok(Collected { is_done: true, ..Collected::default() });
+        let sweep = match writer.sweep {
+            Some(begun) => Some(begun),
+            None => self.choose(&mut writer)?,
         };
+        let Some(sweep) = sweep else { return Ok(Collected { is_done: true, ..Collected::default() }) };
         self.sweep(&mut writer, sweep, budget_bytes)
     }
 
@@ -68,23 +72,49 @@ impl Store {
         if entries.is_empty() {
             return self.next_stage(writer, sweep);
         }
-        self.copy(writer, sweep, &entries, budget_bytes)
+        // If the disk has no room for this one after all, the next call may take another.
+        self.copy(writer, sweep, &entries, budget_bytes).inspect_err(|_| writer.sweep = None)
     }
 
     /// The closed segment with the most to free, if one is worth it and what lives in it fits elsewhere.
-    fn choose(&self, writer: &Writer) -> Option<Sweep> {
-        let room = self.0.config.capacity_bytes.saturating_sub(writer.space.used());
-        let is_short = self.0.config.fillable_bytes().saturating_sub(writer.space.used()) < self.0.config.segment_bytes;
+    fn choose(&self, writer: &mut Writer) -> Result<Option<Sweep>, StoreError> {
+        let (config, used, available) = (&self.0.config, writer.space.used(), self.disk_available_bytes()?);
+        let room = config.capacity_bytes.saturating_sub(used);
+        let is_short = config.fillable_bytes().saturating_sub(used) < config.segment_bytes;
         let worth = if is_short { WORTH_WHEN_FULL } else { WORTH };
-        let is_worth = |segment: u32| {
-            let (live, dead) = (writer.space.live(segment), writer.space.dead(segment));
-            // An empty one has nothing to free but its header, and costs nothing.
-            let is_held = live > 0 && writer.held.contains(&segment);
-            !is_held && live <= room && dead.saturating_mul(worth) >= live.saturating_add(dead)
+        let (open, is_strained) = (writer.segment, used > config.strained_bytes());
+        let found = {
+            let (space, held) = (&writer.space, &writer.held);
+            let is_worth = |segment: &u32| {
+                let (live, dead) = (space.live(*segment), space.dead(*segment));
+                // An empty one has nothing to free but its header, and costs nothing.
+                let is_held = live > 0 && held.contains(segment);
+                !is_held && live <= available && dead.saturating_mul(worth) >= live.saturating_add(dead)
+            };
+            let may_go = |segment: &u32| *segment != open || is_strained && writer.end > HEADER_BYTES;
+            let fitting = space.marks.keys().copied().filter(|segment| *segment != open && space.live(*segment) <= room);
+            let most = fitting
+                .filter(is_worth)
+                .max_by_key(|segment| (space.live(*segment) == 0, space.dead(*segment), std::cmp::Reverse(*segment)));
+            let past = space.marks.keys().copied().filter(|segment| is_strained && may_go(segment) && is_worth(segment));
+            most.or_else(|| past.min_by_key(|segment| space.live(*segment)))
         };
-        let closed = writer.space.marks.keys().copied().filter(|segment| *segment != writer.segment && is_worth(*segment));
-        let segment = closed.max_by_key(|segment| (writer.space.dead(*segment), std::cmp::Reverse(*segment)))?;
-        Some(Sweep::of(segment))
+        if found == Some(open) {
+            self.next_segment(writer)?;
+        }
+        Ok(found.map(Sweep::of))
+    }
+
+    /// Drops closed segments to which nothing points; returns the bytes of their files.
+    pub(super) fn drop_empty(&self, writer: &mut Writer) -> Result<u64, StoreError> {
+        let is_empty = |segment: &u32| *segment != writer.segment && writer.space.live(*segment) == 0;
+        let empty: Vec<u32> = writer.space.marks.keys().copied().filter(is_empty).collect();
+        let mut freed = 0;
+        for segment in empty {
+            freed += self.drop_segment(writer, segment)?;
+            writer.sweep = writer.sweep.filter(|sweep| sweep.segment != segment);
+        }
+        Ok(freed)
     }
 
     fn copy(&self, writer: &mut Writer, sweep: Sweep, entries: &[(Item, Location)], budget: u64) -> Result<Collected, StoreError> {
@@ -112,7 +142,8 @@ impl Store {
         }
         if !(kept.is_empty() && forgotten.is_empty()) {
             let records: Vec<(Header, &[u8])> = kept.iter().map(|(header, bytes)| (*header, bytes.as_slice())).collect();
-            self.append(writer, &records, &forgotten, self.0.config.capacity_bytes)?;
+            // What is copied is freed with its segment, which was chosen by how much that is.
+            self.append(writer, &records, &forgotten, PAST_CAPACITY)?;
         }
         writer.sweep = Some(Sweep { after, ..sweep });
         Ok(collected)
@@ -134,7 +165,7 @@ impl Store {
     }
 
     fn drop_segment(&self, writer: &mut Writer, id: u32) -> Result<u64, StoreError> {
-        let freed = writer.space.marks.get(&id).copied().unwrap_or(0);
+        let freed = writer.space.bytes(id);
         let marks = vec![(id, Some(DROPPED))];
         self.commit(writer, &Change { entries: vec![], marks })?;
         writer.held.remove(&id);
@@ -145,7 +176,7 @@ impl Store {
             writer.stopped = finished.as_ref().err().map(ToString::to_string);
         }
         finished?;
-        writer.space.marks.remove(&id);
+        writer.space.forget(id);
         Ok(freed)
     }
 }

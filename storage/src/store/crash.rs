@@ -96,6 +96,8 @@ struct State {
     plight: Option<(u64, Plight)>,
     /// What others take of the file system.
     taken_bytes: u64,
+    /// Bytes that cannot be read any more, by file.
+    spoiled: Vec<(String, usize)>,
 }
 
 /// The disk. Clones are the same disk.
@@ -198,6 +200,11 @@ impl CrashDisk {
         let file = state.files.get_mut(name).unwrap();
         file.current[at] ^= 1;
         file.durable[at] ^= 1;
+    }
+
+    /// Makes a byte of a file unreadable, as a sector is that the disk gives up.
+    pub(crate) fn spoil(&self, name: &str, at: usize) {
+        self.0.lock().unwrap().spoiled.push((name.to_owned(), at));
     }
 
     /// Cuts a file short without anyone noticing.
@@ -355,6 +362,9 @@ impl DiskFile for CrashFile {
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
         let at = usize::try_from(at).unwrap();
+        if self.0.0.lock().unwrap().spoiled.iter().any(|(name, place)| *name == self.1 && (at..at + out.len()).contains(place)) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         self.see(|bytes| bytes.get(at..at + out.len()).map(|bytes| out.copy_from_slice(bytes)))
             .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }

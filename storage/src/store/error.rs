@@ -4,7 +4,12 @@ use std::{io, path::PathBuf};
 
 use types::id::BlobId;
 
-use super::{Item, index::IndexError, records::RecordError, segment};
+use super::{
+    Item,
+    index::{self, IndexError},
+    records::RecordError,
+    segment,
+};
 use crate::erasure::{ManifestError, ProofError};
 
 /// An item whose bytes on this disk are no longer what was stored.
@@ -20,7 +25,7 @@ pub struct Corrupt {
 }
 
 fn found(got: &Option<BlobId>) -> String {
-    got.map_or_else(|| "found it cut short".to_owned(), |got| format!("found {got}"))
+    got.map_or_else(|| "found it gone or unreadable".to_owned(), |got| format!("found {got}"))
 }
 
 /// Why the store did not do what was asked.
@@ -59,6 +64,15 @@ pub enum StoreError {
         file: String,
         /// What the system said.
         error: io::Error,
+    },
+    /// The index, which cannot be made anew from what else is kept, is broken.
+    #[error(
+        "the store's index ({}) cannot be read ({why}): nothing was changed; `tributary storage check` says what is damaged, and with `--salvage DIR` it writes what verifies, and the records that can be read, into a new folder to be put in the store's place",
+        index::FILE
+    )]
+    IndexUnreadable {
+        /// What was found.
+        why: String,
     },
     /// The index refused.
     #[error(transparent)]
@@ -145,6 +159,12 @@ impl StoreError {
             Self::DiskFull { available, reserve, need } => Some((available.saturating_sub(*reserve), *need)),
             _ => None,
         }
+    }
+
+    /// Whether the file system had no room for a write.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { error, .. } if kinds.contains(&error.kind()))
     }
 
     /// Whether a sync failed, so that nobody knows what the disk holds.

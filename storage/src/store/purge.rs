@@ -36,6 +36,8 @@ impl Store {
     /// What the disk says. [`StoreError::Stopped`] as for a put.
     pub fn purge(&self) -> Result<Purge, StoreError> {
         let mut writer = self.writing()?;
+        // What is empty gives room to a disk that has none for a new segment.
+        self.drop_empty(&mut writer)?;
         let last = writer.segment;
         if writer.end > HEADER_BYTES {
             self.next_segment(&mut writer)?;
@@ -47,18 +49,26 @@ impl Store {
     /// One step of a purge, which copies at most `budget_bytes` and at least one record. Call it until it is done.
     ///
     /// # Errors
-    /// As [`Store::collect`]; [`StoreError::Full`] if what lives in a segment does not fit elsewhere.
+    /// As [`Store::collect`]; [`StoreError::DiskFull`] if the disk has no room for what lives in the segment in which least does. The capacity is exceeded meanwhile by what
+    /// lives in one segment, if it must be.
     pub fn purge_step(&self, purge: Purge, budget_bytes: u64) -> Result<Purged, StoreError> {
         let mut writer = self.writing()?;
         let is_held = |segment: u32| writer.space.live(segment) > 0 && writer.held.contains(&segment);
         let dead: Vec<u32> =
             writer.space.marks.keys().copied().filter(|segment| *segment <= purge.last && writer.space.dead(*segment) > 0).collect();
         let held = dead.iter().filter(|segment| is_held(**segment)).count();
-        let next = dead.into_iter().find(|segment| !is_held(*segment));
+        // What costs least comes first: each makes room for the next.
+        let next = dead.into_iter().filter(|segment| !is_held(*segment)).min_by_key(|segment| writer.space.live(*segment));
         // A sweep that collecting began is ended first: its segment may be the next one.
         let Some(sweep) = writer.sweep.or_else(|| next.map(Sweep::of)) else {
             return Ok(Purged { held, is_done: true, ..Purged::default() });
         };
+        if writer.sweep.is_none() {
+            let (available, need) = (self.disk_available_bytes()?, writer.space.live(sweep.segment));
+            if need > available {
+                return Err(StoreError::DiskFull { available, reserve: 0, need });
+            }
+        }
         let step = self.sweep(&mut writer, sweep, budget_bytes)?;
         Ok(Purged { moved_bytes: step.moved_bytes, freed_bytes: step.freed_bytes, corrupt: step.corrupt, held, is_done: false })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, TableHandle};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError, TableHandle};
 
 use super::{
     base::Base,
@@ -178,6 +178,18 @@ impl Records {
                 found.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(found)
+        })?)
+    }
+
+    /// Records in a table.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn count(&self, table: &str) -> Result<u64, RecordError> {
+        let name = full_name(table)?;
+        Ok(self.0.read(|transaction| match open(transaction, &name)? {
+            Some(open) => open.len().map_err(failed),
+            None => Ok(0),
         })?)
     }
 

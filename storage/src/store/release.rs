@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use types::id::BlobId;
 
-use super::{Item, Store, StoreError, segment::Header};
+use super::{Item, PAST_CAPACITY, Store, StoreError, segment::Header};
 use crate::erasure::Proof;
 
 /// Table of objects whose manifests were proved to lie: to the name of the proof, or to one byte if it found no room.
@@ -15,8 +15,8 @@ impl Store {
     /// Releases an item; says whether it was kept here. The last fragment of an object takes the object's manifest with it.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] for a manifest whose fragments are kept here, [`StoreError::Full`] if not even the record of the release fits before
-    /// something is collected, or what the disk says; then the item is still kept.
+    /// [`StoreError::InUse`] for a manifest whose fragments are kept here, or what the disk says; then the item is still kept. No capacity is so low that it keeps anybody
+    /// from releasing.
     pub fn release(&self, item: Item) -> Result<bool, StoreError> {
         let mut writer = self.writing()?;
         if self.0.index.get(item)?.is_none() {
@@ -119,6 +119,12 @@ impl Store {
 
     fn note_releases(&self, writer: &mut super::Writer, gone: &[Item]) -> Result<(), StoreError> {
         let records: Vec<(Header, &[u8])> = gone.iter().map(|item| (Header::release(*item), &[][..])).collect();
-        self.append(writer, &records, &[], self.0.config.releasable_bytes())
+        match self.append(writer, &records, &[], PAST_CAPACITY) {
+            // What is empty goes without a byte written to a segment.
+            Err(error) if error.is_disk_full() && writer.stopped.is_none() && self.drop_empty(writer)? > 0 => {
+                self.append(writer, &records, &[], PAST_CAPACITY)
+            }
+            result => result,
+        }
     }
 }

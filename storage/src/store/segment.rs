@@ -6,6 +6,7 @@
 
 use std::{io, sync::Arc};
 
+use rustix::io::Errno;
 use types::{
     encoding::{DecodeError, Reader, Writer},
     id::BlobId,
@@ -162,6 +163,13 @@ pub(super) fn payload(file: &dyn DiskFile, Location { at, len, .. }: Location) -
     Ok(bytes)
 }
 
+/// Whether a read failed since the disk does not have these bytes any more: the file ends before them, or its sector cannot be read. Other failures are those of the whole
+/// disk, or of this process, and say nothing of one item.
+pub(super) fn is_lost(error: &io::Error) -> bool {
+    let lost = [Errno::IO, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
+    error.kind() == io::ErrorKind::UnexpectedEof || lost.contains(&error.raw_os_error())
+}
+
 /// Opens every segment, takes in what the index has not seen, cuts torn tails off.
 pub(super) fn recover(disk: &dyn Disk, index: &Index) -> Result<(Segments, Recovery), StoreError> {
     let (mut marks, mut segments, mut recovery) = (index.marks()?, Segments::new(), Recovery::default());
@@ -239,10 +247,15 @@ pub(super) fn scan(file: &dyn DiskFile, segment: u32, from: u64, len: u64) -> io
     let (mut found, mut at) = (Vec::new(), from);
     while at + as_u64(RECORD_HEADER_BYTES) <= len {
         let mut bytes = [0; RECORD_HEADER_BYTES];
-        file.read(at, &mut bytes)?;
+        match file.read(at, &mut bytes) {
+            Err(error) if is_lost(&error) => break,
+            result => result?,
+        }
         let Some(header) = Header::decode(&bytes).ok().flatten().filter(|header| at + header.record_len() <= len) else { break };
-        if BlobId::of(&payload(file, header.location(segment, at))?) != header.hash {
-            break;
+        match payload(file, header.location(segment, at)) {
+            Ok(bytes) if BlobId::of(&bytes) == header.hash => {}
+            Err(error) if !is_lost(&error) => return Err(error),
+            Ok(_) | Err(_) => break,
         }
         found.push((header.item, header.entry(segment, at)));
         at += header.record_len();

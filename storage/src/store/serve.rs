@@ -74,11 +74,11 @@ impl Store {
     /// The refusal to send: not kept here, no such groups, damaged, or the disk failed.
     pub fn read_range(&self, object: BlobId, index: u8, run: Run, tree: Option<Arc<Tree>>) -> Result<Reading, Refusal> {
         let item = Item::Fragment { object, index };
-        let kept = self.kept(item).map_err(|error| refusal(object, index, &error))?.ok_or(Refusal::NotHolder { object, index })?;
+        let kept = self.kept(item).map_err(|error| self.refuse(object, index, &error))?.ok_or(Refusal::NotHolder { object, index })?;
         let expected = kept.location.hash;
         let tree = match tree.filter(|tree| tree.root() == expected) {
             Some(tree) => tree,
-            None => Arc::new(kept.tree(item).map_err(|error| refusal(object, index, &error))?),
+            None => Arc::new(kept.tree(item).map_err(|error| self.refuse(object, index, &error))?),
         };
         let invalid = || Refusal::Invalid { detail: format!("fragment {index} has {} groups", Run::all(tree.length()).count) };
         let encoder = Encoder::new(&tree, run).ok_or_else(invalid)?;
@@ -97,6 +97,14 @@ impl Store {
         let mut bytes = vec![0; len];
         kept.read(at, &mut bytes).map_err(|error| kept.failed(item, error))?;
         Ok(Some(bytes))
+    }
+
+    /// The refusal to send; what has rotted is marked.
+    fn refuse(&self, object: BlobId, index: u8, error: &StoreError) -> Refusal {
+        if matches!(error, StoreError::Corrupt(_)) {
+            self.note_corrupt(Item::Fragment { object, index });
+        }
+        refusal(object, index, error)
     }
 
     /// Where an item stands, with its segment held open: collecting may delete the file, which is read to the end all the same.
@@ -129,9 +137,9 @@ impl Kept {
     }
 
     pub(super) fn failed(&self, item: Item, error: io::Error) -> StoreError {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Corrupt { item, expected: self.location.hash, got: None }.into(),
-            _ => io_error("read", segment::name(self.location.segment))(error),
+        match segment::is_lost(&error) {
+            true => Corrupt { item, expected: self.location.hash, got: None }.into(),
+            false => io_error("read", segment::name(self.location.segment))(error),
         }
     }
 

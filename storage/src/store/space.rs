@@ -3,12 +3,12 @@
 //! The bytes that live per segment are counted once when the store is opened, a pass over the index (300,000 items in some 0.2 s), and kept in memory
 //! from then on: a count on the disk would be one more thing that can be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{
-    Config, Store, StoreError,
+    Config, Item, Store, StoreError,
     index::{Change, Entry, Index, IndexError, Location, Which},
     segment::{HEADER_BYTES, record_len},
 };
@@ -19,7 +19,7 @@ pub(super) const ENTRIES_MAX: usize = 4096;
 /// How a store's room is used, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// What segments may take: [`Config::capacity_bytes`].
+    /// What segments may take: [`Config::capacity_bytes`]. They may be found to take more, if it was lowered.
     pub capacity_bytes: u64,
     /// Of that, what items never fill, so that a full store can still release items and collect what they leave.
     pub reserved_bytes: u64,
@@ -46,17 +46,24 @@ pub struct Usage {
 pub(super) struct Space {
     pub(super) marks: BTreeMap<u32, u64>,
     live: BTreeMap<u32, u64>,
+    /// Segments whose files the disk has lost: they take no room, and go once nothing points at them any more.
+    pub(super) absent: BTreeSet<u32>,
 }
 
 impl Space {
-    /// Counts what the index points at.
-    pub(super) fn count(index: &Index) -> Result<Self, IndexError> {
-        let mut space = Self { marks: index.marks()?, live: BTreeMap::new() };
+    /// Counts what the index points at, and shows each item that is kept.
+    pub(super) fn count(index: &Index, mut kept: impl FnMut(Item, &Location)) -> Result<Self, IndexError> {
+        let mut space = Self { marks: index.marks()?, ..Self::default() };
         for which in [Which::Kept, Which::Gone] {
             let mut after = None;
             loop {
                 let entries = index.page(which, after, ENTRIES_MAX)?;
-                entries.iter().for_each(|(_, location)| space.add(location));
+                for (item, location) in &entries {
+                    space.add(location);
+                    if which == Which::Kept {
+                        kept(*item, location);
+                    }
+                }
                 match entries.last() {
                     Some((item, _)) => after = Some(*item),
                     None => break,
@@ -85,14 +92,25 @@ impl Space {
         for (segment, mark) in &change.marks {
             match mark {
                 Some(mark) => drop(self.marks.insert(*segment, *mark)),
-                None => drop(self.marks.remove(segment)),
+                None => self.forget(*segment),
             }
         }
     }
 
+    /// A segment is no more.
+    pub(super) fn forget(&mut self, segment: u32) {
+        self.marks.remove(&segment);
+        self.absent.remove(&segment);
+    }
+
+    /// Bytes of a segment's file.
+    pub(super) fn bytes(&self, segment: u32) -> u64 {
+        if self.absent.contains(&segment) { 0 } else { self.marks.get(&segment).copied().unwrap_or(0) }
+    }
+
     /// Bytes in all segments.
     pub(super) fn used(&self) -> u64 {
-        self.marks.values().sum()
+        self.marks.keys().map(|segment| self.bytes(*segment)).sum()
     }
 
     /// Bytes of records in a segment that something points at.
@@ -102,19 +120,21 @@ impl Space {
 
     /// Bytes of records in a segment that nothing points at.
     pub(super) fn dead(&self, segment: u32) -> u64 {
-        let records = self.marks.get(&segment).copied().unwrap_or(0).saturating_sub(HEADER_BYTES);
+        let records = self.bytes(segment).saturating_sub(HEADER_BYTES);
         records.saturating_sub(self.live(segment))
     }
 }
 
 impl Config {
-    /// Bytes that items never fill: a segment, and at most an eighth of all. Half of it is for releases, half for collecting a segment that is half dead.
+    /// Bytes that items never fill: a segment, and at most an eighth of all. Half of it is for releases, half for collecting a segment that is half dead. Releases take more
+    /// than their half if there are so many: each is 84 bytes, and speaks of a record that is no shorter.
     pub(super) fn reserved_bytes(&self) -> u64 {
         self.segment_bytes.min(self.capacity_bytes / 8)
     }
 
-    /// Bytes that segments may take before a release is refused.
-    pub(super) fn releasable_bytes(&self) -> u64 {
+    /// Bytes in segments from which room is made whatever it costs for a while: releases have used up their half of the reserve, or the capacity was lowered below what is
+    /// kept. Collecting may exceed the capacity then, by what lives in one segment.
+    pub(super) fn strained_bytes(&self) -> u64 {
         self.capacity_bytes - self.reserved_bytes() / 2
     }
 

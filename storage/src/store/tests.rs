@@ -107,7 +107,7 @@ fn a_segment_the_disk_cut_short_is_reported_and_its_items_can_be_stored_anew() {
     let ids: Vec<_> = [&[1; 500][..], &[2; 500], &[3; 500]].map(|bytes| on(&disk).put(bytes).unwrap()).into();
     disk.shorten("00000001.seg", 12 + 2 * 584 + 100);
     let store = on(&disk);
-    assert_eq!(store.recovery(), Recovery { lost_bytes: 484, ..Recovery::default() });
+    assert_eq!(store.recovery(), Recovery { lost_bytes: 484, lost_items: 1, ..Recovery::default() });
     assert_eq!(store.get(ids[1]).unwrap(), Some(vec![2; 500]));
     assert!(matches!(store.get(ids[2]), Err(StoreError::Corrupt(Corrupt { got: None, .. }))));
     store.put(&[3; 500]).unwrap();
@@ -382,11 +382,15 @@ fn a_rotten_fragment_stays_marked_over_a_restart_until_it_is_stored_anew() {
     let store = on(&disk);
     assert_eq!((store.rotten(9).unwrap(), store.sound_fragments_of(id).unwrap()), (vec![item], vec![0]));
     assert_eq!(store.fragments_of(id).unwrap(), [0, 1], "it is still kept");
-    assert_eq!(store.recheck(9).unwrap(), Rechecked { rotten: vec![item], mended: vec![] });
+    assert_eq!(store.recheck(None, 9).unwrap(), Rechecked { rotten: vec![item], mended: vec![], last: Some(item) });
     put_fragment(&store, &encoded, 1);
     assert_eq!((store.rotten(9).unwrap(), store.sound_fragments_of(id).unwrap()), (vec![], vec![0, 1]));
     store.mark_rotten(item).unwrap();
-    assert_eq!(store.recheck(9).unwrap(), Rechecked { rotten: vec![], mended: vec![item] }, "a mark without a cause");
+    assert_eq!(
+        store.recheck(None, 9).unwrap(),
+        Rechecked { rotten: vec![], mended: vec![item], last: Some(item) },
+        "a mark without a cause"
+    );
 }
 
 /// Fragments of one object under the name of another's content, and the proof of that.

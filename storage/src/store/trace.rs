@@ -170,7 +170,7 @@ impl Trace {
 }
 
 fn recounted(store: &Store, usage: &Usage) -> Usage {
-    let space = Space::count(&store.0.index).unwrap();
+    let space = Space::count(&store.0.index, |_, _| {}).unwrap();
     // The open segment has no mark before its first record.
     let open = store.writer().segment;
     let header = if space.marks.contains_key(&open) { 0 } else { segment::HEADER_BYTES };

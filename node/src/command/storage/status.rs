@@ -117,8 +117,23 @@ fn upkept(upkeep: &upkeep::Report, now_s: u64) -> String {
     if upkeep.handed_on > 0 {
         text.push_str(&format!("; {} fragments that others took over were released", upkeep.handed_on));
     }
+    if upkeep.lost_bytes > 0 {
+        text.push_str(&format!(
+            "\nlost      {} bytes of segments were gone from the disk at the start, and {} items with them: what is not mended yet is rotten below",
+            upkeep.lost_bytes, upkeep.lost_items
+        ));
+    }
+    if upkeep.rotten_items > 0 {
+        text.push_str(&format!(
+            "\nrotten    {} items are damaged or gone, and offered to nobody: to be had anew from other holders",
+            upkeep.rotten_items
+        ));
+    }
     for item in &upkeep.rotten {
         text.push_str(&format!("\nrotten    {item}: to be computed anew"));
+    }
+    if let Some(why) = &upkeep.unerased {
+        text.push_str(&format!("\nerasing   what was erased on request is not gone from this disk yet: {why}"));
     }
     for object in &upkeep.void {
         text.push_str(&format!("\nvoid      {object}: its manifest was proved to be a lie, nothing of it is kept"));
@@ -203,7 +218,11 @@ mod tests {
             pace: Some(PaceRow::of(Granted { pace: Pace::LEAST, is_measured: true })),
             upkeep: upkeep::Report {
                 scrub: upkeep::Scrub { days: 14, bytes_per_s: 7, bytes: 30, bytes_total: 250, ..upkeep::Scrub::default() },
+                rotten_items: 70,
                 rotten: vec!["fragment 2 of object 07".to_owned()],
+                lost_bytes: 8_480_450,
+                lost_items: 71,
+                unerased: Some("the disk is full".to_owned()),
                 dead_bytes: 40,
                 collected_bytes: 60,
                 void: vec![BlobId([8; 32])],
@@ -231,7 +250,10 @@ mod tests {
         let void = format!("void      {}: its manifest was proved to be a lie", BlobId([8; 32]));
         for part in [
             "30 of 250 bytes read for rot at 7 bytes/s, all within 14 days; 40 bytes released and not yet freed, 60 freed since the start; 2 fragments that others",
+            "lost      8480450 bytes of segments were gone from the disk at the start, and 71 items with them",
+            "rotten    70 items are damaged or gone",
             "rotten    fragment 2 of object 07: to be computed anew",
+            "erasing   what was erased on request is not gone from this disk yet: the disk is full",
             &void,
         ] {
             assert!(text.contains(part), "{part} is not in {text}");

@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use types::id::{Address, BlobId, Hash32, NodeId};
 
 use super::{Auditing, Mail, auditor::ask, holdings, promises::committed};
-use crate::datanet::exchange::{recv_message, send_message};
+use crate::{
+    datanet::exchange::{recv_message, send_message},
+    service::repair::manifest_of,
+};
 
 /// How long an auditor waits for this node to have the beacon's block too: it may be some seconds ahead. Less than it waits for a page.
 const BEACON_WAIT: Duration = Duration::from_secs(8);
@@ -109,7 +112,8 @@ impl Auditing {
         while page.len() < PAGE && bytes < PAGE_BYTES {
             let Some(holding) = left.next() else { break };
             let record = self.keeping.record(holding.object)?.context("the record of a fragment is gone")?.encode();
-            let manifest = self.keeping.store.get(holding.object)?.context("the manifest of a fragment is gone")?;
+            // One that has rotted since it was listed is another holder's to show, or the list of everything else is not shown either.
+            let manifest = manifest_of(&self.keeping, holding.object).await?.encode();
             bytes += record.len() + manifest.len();
             page.push(Listed { record, manifest });
         }

@@ -8,7 +8,7 @@ use storage::{
         audit::{Holding, Holdings, RANGE_BYTES, Tops, answer::Shown},
         placement::Assignment,
     },
-    store::Item,
+    store::{Item, StoreError},
 };
 use types::encoding::{DecodeError, Reader, Writer};
 use types::id::{Address, BlobId};
@@ -39,8 +39,12 @@ pub(super) fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, 
                 continue;
             }
             // The record of an object that the chain does not know any more, or that was erased on request, says nothing.
-            if let Ok(registered) = keeping.registered(record.object()) {
-                all.insert(record.object(), registered.assignment(record)?);
+            let Ok(registered) = keeping.registered(record.object()) else { continue };
+            match registered.assignment(record) {
+                Ok(assignment) => drop(all.insert(record.object(), assignment)),
+                Err(error) => {
+                    tracing::error!(object = %record.object(), error = format!("{error:#}"), "a record says of nobody that it holds the object: it is passed over")
+                }
             }
         }
         match records.last() {
@@ -94,27 +98,37 @@ impl Own {
         let held = assignments(keeping)?.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(me)?)));
         let held: Vec<_> = held.collect();
         let store = keeping.store.clone();
-        let listed = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let (mut entries, mut damaged) = (Vec::new(), Vec::new());
-            for (object, fragment) in held {
-                let Some(manifest) = store.manifest(object)? else {
-                    damaged.push((object, fragment));
-                    continue;
-                };
-                let holding = holding(&manifest, fragment)?;
-                match lies_here(&store, &holding)? {
-                    Lies::Sound => entries.push(holding),
-                    Lies::Damaged => damaged.push((object, fragment)),
-                    Lies::UnderFalseRoot => {
-                        tracing::error!(%object, fragment, "a manifest names another keccak root than the fragment's: it is not signed for")
-                    }
-                }
-            }
-            Ok((Holdings::new(entries), damaged))
-        });
+        let listed = tokio::task::spawn_blocking(move || listed(&store, &held));
         let (holdings, damaged) = listed.await??;
         Ok((Self { holdings }, damaged))
     }
+}
+
+/// Of what a node is to hold, what it may sign for and what is damaged. One item that cannot be read keeps nobody from signing for the others.
+fn listed(store: &storage::store::Store, held: &[(BlobId, u8)]) -> anyhow::Result<(Holdings, Vec<(BlobId, u8)>)> {
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    for &(object, fragment) in held {
+        let manifest = match store.manifest(object) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) | Err(StoreError::Corrupt(_) | StoreError::Manifest(_)) => {
+                damaged.push((object, fragment));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Ok(holding) = holding(&manifest, fragment) else {
+            tracing::error!(%object, fragment, "a record names a fragment that the object has not: it is not signed for");
+            continue;
+        };
+        match lies_here(store, &holding)? {
+            Lies::Sound => entries.push(holding),
+            Lies::Damaged => damaged.push((object, fragment)),
+            Lies::UnderFalseRoot => {
+                tracing::error!(%object, fragment, "a manifest names another keccak root than the fragment's: it is not signed for")
+            }
+        }
+    }
+    Ok((Holdings::new(entries), damaged))
 }
 
 /// How a fragment lies on the disk.
@@ -146,14 +160,15 @@ fn lies_here(store: &storage::store::Store, holding: &Holding) -> anyhow::Result
             }
             Ok(if is_true { Lies::Sound } else { Lies::UnderFalseRoot })
         }
-        Ok(None) | Err(storage::store::StoreError::Corrupt(_)) => Ok(Lies::Damaged),
+        Ok(None) | Err(StoreError::Corrupt(_)) => Ok(Lies::Damaged),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Marks a fragment that lies here and is not what it was, and gives it to repair; one that is gone is given to repair alone.
+/// Marks a fragment that lies here and is not what it was, and gives it to repair; one that is gone, or whose manifest was marked by who read it, is given to repair alone.
 pub(super) fn damage(keeping: &Keeping, object: BlobId, fragment: u8) -> anyhow::Result<()> {
-    if keeping.store.fragments_of(object)?.contains(&fragment) {
+    let is_marked = keeping.store.is_rotten(Item::Blob(object))?;
+    if !is_marked && keeping.store.fragments_of(object)?.contains(&fragment) {
         return Ok(keeping.rotten(Item::Fragment { object, index: fragment })?);
     }
     keeping.notice(Notice::Damaged { object, fragment });
@@ -282,10 +297,39 @@ mod tests {
         assert_eq!(lies(&own), Lies::Sound, "digests that are not the fragment's are made anew");
         store.mark_rotten(Item::Fragment { object: id, index: 1 }).unwrap();
         assert_eq!(lies(&own), Lies::Damaged, "though its digests are kept");
-        store.recheck(8).unwrap();
+        store.recheck(None, 8).unwrap();
         assert_eq!(lies(&own), Lies::Sound, "it was whole after all");
         store.release_object(id).unwrap();
         assert_eq!(lies(&own), Lies::Damaged);
+    }
+
+    #[test]
+    fn a_damaged_manifest_or_a_lost_segment_costs_the_fragments_in_it_and_the_others_are_signed_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || Config { segment_bytes: 64 << 10, ..Config::default() };
+        let objects: Vec<Encoded> = (1..8).map(|byte| encode(&[byte; 50_000], Hash32::ZERO, Profile::DEVNET).unwrap()).collect();
+        let store = Store::open(folder.path(), config()).unwrap();
+        for object in &objects {
+            store.put_fragment(&object.manifest, &object.manifest.verify(1, object.fragments[1].clone()).unwrap()).unwrap();
+        }
+        let held: Vec<(BlobId, u8)> = objects.iter().map(|object| (object.manifest.id(), 1)).collect();
+        let of = |objects: &[Encoded]| Holdings::new(objects.iter().map(|object| holding(&object.manifest, 1).unwrap()));
+        assert_eq!(listed(&store, &held).unwrap(), (of(&objects), vec![]));
+        drop(store);
+        // Behind the segment's head and the record's stands the first manifest.
+        let segment = folder.path().join("00000001.seg");
+        let mut disk = fs::read(&segment).unwrap();
+        disk[150] ^= 1;
+        fs::write(&segment, disk).unwrap();
+        let store = Store::open(folder.path(), config()).unwrap();
+        assert_eq!(listed(&store, &held).unwrap(), (of(&objects[1..]), vec![held[0]]));
+        assert_eq!(store.rotten(9).unwrap(), [Item::Blob(held[0].0)], "marked by who came by, so that status and repair know");
+        drop(store);
+        fs::remove_file(folder.path().join("00000002.seg")).unwrap();
+        let store = Store::open(folder.path(), config()).unwrap();
+        let (left, damaged) = listed(&store, &held).unwrap();
+        let lost = usize::try_from(store.recovery().lost_items).unwrap() / 2;
+        assert!(lost > 0 && left.entries().len() == 6 - lost && damaged.len() == 1 + lost, "{lost} of {left:?}");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Keeping {
         let turn = self.turn.lock().await;
         let kept = self.bound_to(object)?;
         let is_settled = store.fragments_of(object)?.iter().all(|index| kept.contains(index));
-        if store.is_void(object)? && is_settled && (kept.is_empty() || store.proof_of(object)?.is_some()) {
+        if store.is_void(object)? && is_settled && (kept.is_empty() || matches!(store.proof_of(object), Ok(Some(_)))) {
             return Ok(());
         }
         let voided = tokio::task::spawn_blocking(move || store.void_but(&proof, &kept)).await?;

@@ -39,6 +39,8 @@ use crate::{
 
 /// Longest wait for a fragment to come or to be taken: the largest at 3 Mbit/s.
 const CARRY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for a manifest, which has 3 kB: an auditor waits for some of them at once.
+const LOCATE_LIMIT: Duration = Duration::from_secs(4);
 
 /// How a piece of work ended.
 #[derive(Debug)]
@@ -73,9 +75,23 @@ async fn try_rebuild(
     damaged: &mut BTreeSet<u8>,
     full: &mut BTreeSet<Address>,
 ) -> anyhow::Result<BTreeSet<u8>> {
-    let Work { object, method, sources, targets } = work;
+    let Work { object, method, sources, mut targets } = work;
     let storers = keeping.storers().await?;
     let manifest = manifest(keeping, object, &sources, &storers).await?;
+    let mut stored = BTreeSet::new();
+    // What lies here whole lacked its manifest alone: one read of this disk in place of k of others.
+    if let Some(place) = targets.iter().position(|(_, to)| *to == keeping.me()) {
+        let (index, me) = targets[place];
+        if let Ok(fragment) = read(keeping, &manifest, index, me, None).await
+            && give(keeping, &manifest, index, (me, None), fragment, epoch).await.is_ok()
+        {
+            targets.remove(place);
+            stored.insert(index);
+        }
+    }
+    if targets.is_empty() {
+        return Ok(stored);
+    }
     let fragments = gather(keeping, &manifest, &sources, &storers, damaged).await?;
     let wanted: Vec<u8> = targets.iter().map(|(fragment, _)| *fragment).collect();
     let (known, bytes) = (manifest.clone(), tokio::task::spawn_blocking(move || compute(&manifest, &fragments, method, &wanted)));
@@ -91,7 +107,6 @@ async fn try_rebuild(
         let (keeping, manifest, storer) = (Arc::clone(keeping), known.clone(), storers.get(&to).copied());
         carried.spawn(async move { (fragment, to, give(&keeping, &manifest, fragment, (to, storer), bytes, epoch).await) });
     }
-    let mut stored = BTreeSet::new();
     for (fragment, to, given) in carried.join_all().await {
         match given {
             Ok(()) => drop(stored.insert(fragment)),
@@ -156,8 +171,34 @@ async fn manifest(keeping: &Keeping, object: BlobId, sources: &[(u8, Address)], 
         Ok(None) | Err(StoreError::Corrupt(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    for storer in sources.iter().filter_map(|(_, holder)| storers.get(holder)) {
-        let asked = exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Locate { object }, CARRY_LIMIT).await;
+    located(keeping, object, sources.iter().filter_map(|(_, holder)| storers.get(holder).copied()).collect()).await
+}
+
+/// The manifest of an object of which this node holds a fragment: from its disk, or if it is damaged there from another holder, and put back.
+///
+/// # Errors
+/// That no other holder gives it, or what the disk says.
+pub(in crate::service) async fn manifest_of(keeping: &Keeping, object: BlobId) -> anyhow::Result<ObjectManifest> {
+    let store = keeping.store.clone();
+    match tokio::task::spawn_blocking(move || store.manifest(object)).await? {
+        Ok(own) => return own.context("the manifest of a fragment is gone"),
+        Err(StoreError::Corrupt(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let others = keeping.others(object).await?;
+    let manifest = located(keeping, object, others.into_iter().map(|(_, storer)| storer).collect()).await?;
+    let (store, bytes) = (keeping.store.clone(), manifest.encode());
+    // It is shown all the same if there is no room for it; its mark stays then.
+    if let Err(error) = tokio::task::spawn_blocking(move || store.put(&bytes)).await? {
+        tracing::warn!(%object, %error, "a manifest that was damaged here is not put back");
+    }
+    Ok(manifest)
+}
+
+/// The manifest as the first of some holders gives it.
+async fn located(keeping: &Keeping, object: BlobId, holders: Vec<Storer>) -> anyhow::Result<ObjectManifest> {
+    for storer in holders {
+        let asked = exchange::ask(&keeping.bulk, storer.node, storer.addr, &Request::Locate { object }, LOCATE_LIMIT).await;
         if let Ok(Reply::Located { manifest, .. }) = asked
             && let Ok(manifest) = ObjectManifest::decode_as(object, &manifest)
         {

@@ -9,13 +9,13 @@ use std::path::Path;
 use serde::Serialize;
 use types::id::BlobId;
 
-use super::{Damaged, Examination, IndexReport, State, TableReport, as_text, guarded};
+use super::{Damaged, Examination, IndexReport, State, TableReport, as_text};
 use crate::{
     erasure::ObjectManifest,
     store::{
         Config, Item, RecordError, Records, Store, StoreError,
         disk::DiskFile,
-        index::{Index, Location},
+        index::{Index, Location, guarded},
         segment::{self, payload},
     },
 };
