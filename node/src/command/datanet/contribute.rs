@@ -221,7 +221,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 
 /// Runs the command on a chain that is open already: an account's outbox is held from its first transaction to the end of the process, and nobody else in it opens another one.
 pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args) -> anyhow::Result<()> {
-    let format = args.format.map(Format::from).or(args.text.then_some(Format::Text));
+    let format = args.format.map(Format::from).or_else(|| args.text.then_some(Format::Text));
     let mut inputs = Inputs::find(&args.files, format, args.columns(), args.title.clone())?;
     inputs.left_out.extend(args.left_out.iter().cloned());
     left_out::agreed(&inputs.left_out, args.skip_unknown)?;

@@ -356,7 +356,8 @@ mod tests {
             || std::fs::read_dir(outer.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
         assert_eq!(names(), [format!("4-{}.decided", "01".repeat(32))], "neither case nor shard is left");
         for number in 0..300 {
-            drop(queue.add(of(1, 1000 + number), b"one".to_vec()).await.unwrap());
+            let is_taken = queue.add(of(1, 1000 + number), b"one".to_vec()).await.unwrap().is_ok();
+            assert_eq!(is_taken, number < 16, "a contributor's share");
         }
         let again = Queue::open(outer.path().to_owned()).unwrap();
         let Some(Became::Rejected(decided)) = again.of(NET, Address([1; 20]), Hash32([1; 32])).await else { panic!("it is known") };

@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn what_an_earlier_commitment_keeps_out_for_good_is_reserved_no_more() {
         let outer = tempfile::tempdir().unwrap();
-        let verdicts = Verdicts::open(outer.path().join("reserved")).unwrap();
+        let verdicts = Reserving::open(outer.path().join("reserved")).unwrap();
         for text in 1..=3 {
             assert!(take(&verdicts, text, (&[], &[]), 50).await);
         }

@@ -86,10 +86,9 @@ pub(super) fn admit(waiting: &[Waiting], datanet: AssetId, contributor: Address,
         return Err(FullError::Contributor(own));
     }
     let (mut left, mut leaving) = (waiting.to_vec(), Vec::new());
-    let scopes: [(&dyn Fn(&Waiting) -> bool, Amount); 2] = [(&|one| one.key.0 == datanet, OF_DATANET), (&|_| true, ALL)];
-    for (is_in_scope, most) in scopes {
+    for (only, most) in [(Some(datanet), OF_DATANET), (None, ALL)] {
         loop {
-            let scope: Vec<Waiting> = left.iter().copied().filter(|one| is_in_scope(one)).collect();
+            let scope: Vec<Waiting> = left.iter().copied().filter(|one| only.is_none_or(|only| one.key.0 == only)).collect();
             let sum = Amount::of(scope.iter()).with(bytes);
             if sum.is_within(most) {
                 break;
