@@ -2,8 +2,8 @@
 //!
 //! A step holds the writer for at most [`ENTRIES_MAX`] entries of the index and the bytes it is given, so it can run beside everything else: 8 MiB
 //! are copied and synced in some 50 ms. A segment is taken once half of it is dead, so each byte freed costs at most one byte copied and disk in use stays
-//! below twice what lives; with less than a segment's room left, one with an eighth dead is taken too. Copies fit into the capacity as long as it is not
-//! exceeded already: then, and if releases have used up their part of the reserve, the segment in which least lives is taken though its copy exceeds the capacity for a while, and the
+//! below twice what lives; with less than a segment's room left, one with an eighth dead is taken too. Copies fit into the capacity as long as items do: once no
+//! item finds room, since the capacity was lowered or releases came after, the segment in which least lives is taken though its copy exceeds the capacity for a while, and the
 //! open one is closed for it. Nothing is begun that the disk has no room for, and what costs nothing goes first.
 //!
 //! Crash rules. Copies are puts: synced, then indexed. The segment is marked as dropped in one commit, then its file is deleted, then the mark: opening
@@ -82,7 +82,7 @@ impl Store {
         let room = config.capacity_bytes.saturating_sub(used);
         let is_short = config.fillable_bytes().saturating_sub(used) < config.segment_bytes;
         let worth = if is_short { WORTH_WHEN_FULL } else { WORTH };
-        let (open, is_strained) = (writer.segment, used > config.strained_bytes());
+        let (open, is_strained) = (writer.segment, used > config.fillable_bytes());
         let found = {
             let (space, held) = (&writer.space, &writer.held);
             let is_worth = |segment: &u32| {

@@ -132,13 +132,8 @@ impl Config {
         self.segment_bytes.min(self.capacity_bytes / 8)
     }
 
-    /// Bytes in segments from which room is made whatever it costs for a while: releases have used up their half of the reserve, or the capacity was lowered below what is
-    /// kept. Collecting may exceed the capacity then, by what lives in one segment.
-    pub(super) fn strained_bytes(&self) -> u64 {
-        self.capacity_bytes - self.reserved_bytes() / 2
-    }
-
-    /// Bytes that segments may take before a put is refused.
+    /// Bytes that segments may take before a put is refused. Beyond them, since releases came after or the capacity was lowered below what is kept, room is made whatever it
+    /// costs for a while: collecting may exceed the capacity then, by what lives in one segment.
     pub(super) fn fillable_bytes(&self) -> u64 {
         self.capacity_bytes - self.reserved_bytes()
     }

@@ -176,9 +176,7 @@ fn what_was_lost_with_a_segment_is_marked_when_the_store_is_opened_and_storing_i
     let store = on(&disk, config());
     assert_eq!(purge(&store).0.held, 0, "no byte is in a file that is gone");
     (0..3).for_each(|index| put_fragment(&store, &object, index));
-    for number in 0..9 {
-        store.put(&blob(number)).unwrap();
-    }
+    (0..9).for_each(|number| assert_eq!(store.put(&blob(number)).unwrap(), kept[usize::from(number)]));
     assert_eq!((store.rotten_count().unwrap(), store.sound_fragments_of(id).unwrap()), (0, vec![0, 1, 2]));
     collect(&store);
     drop(store);
