@@ -295,11 +295,7 @@ impl Node {
         });
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
-        spawn(
-            &mut tasks,
-            &stop,
-            Erasing { keeping: Arc::clone(&keeping), data: data.clone(), traces, view: Arc::clone(&upkeep) }.run(),
-        );
+        spawn(&mut tasks, &stop, Erasing { keeping: Arc::clone(&keeping), data: data.clone(), traces, view: Arc::clone(&upkeep) }.run());
         spawn(&mut tasks, &stop, Arc::clone(&auditing).run_cases());
         if config.storage {
             let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config());

@@ -118,7 +118,8 @@ impl Erasing {
         if !fallen.is_empty() {
             indexes.forget_erased(finalized, &fallen.iter().map(|(object, _)| *object).collect()).await?;
             let keeping = Arc::clone(&self.keeping);
-            tokio::task::spawn_blocking(move || fallen.iter().try_for_each(|(object, erasure)| keeping.note_gone(*object, erasure))).await??;
+            tokio::task::spawn_blocking(move || fallen.iter().try_for_each(|(object, erasure)| keeping.note_gone(*object, erasure)))
+                .await??;
         }
         failed.map_or(Ok(()), Err)
     }
