@@ -118,7 +118,7 @@ async fn what_is_no_file_is_refused_at_once() {
             row(&["adapter", "import", "/dev/zero"], &["/dev/zero"]),
             row(&["receipt", "verify", "/dev/zero"], &["/dev/zero", "more than"]),
             row(&["receipt", "verify", place], &[place, "directory"]),
-            row(&["datanet", "contribute", "surveys", place], &[place, "directory"]),
+            row(&["datanet", "contribute", "surveys", place], &[place, "pipe.jsonl: not a regular file", "--skip-unknown"]),
             row(&["datanet", "contribute", "surveys", "/dev/zero"], &["/dev/zero", "not a regular file"]),
             row(&["datanet", "contribute", "surveys", &pipe], &["pipe.jsonl", "not a regular file"]),
             row(&["datanet", "contribute", "surveys", &mixed], &["b.json", "ending .json", "c.csv.gz", "unpack it", "--skip-unknown"]),
