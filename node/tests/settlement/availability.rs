@@ -80,6 +80,8 @@ async fn what_a_payout_follows_from_is_had_after_a_restart_of_its_poster_and_whe
     let settling = poster.settling_with(true, false, Some(calldata));
     poster.tasks.spawn(settling.run(1));
     let payout = until("the payout is posted", async || reader.state().await.epoch(1)?.payout).await;
+    // The chain is heard here before the poster has heard it and written its tree down.
+    until("the poster's tree is written", async || poster.payouts().join("tree-1.json").exists().then_some(())).await;
     poster.tasks.shutdown().await;
     gone.tasks.shutdown().await;
     let state = reader.state().await;
