@@ -1,12 +1,10 @@
 //! Twelve nodes keep what they were given: four are killed and every document is still read, what was lost comes back to others while one more is
 //! killed, all who hold an object name the same holders, a disk that has rotted fails its audit and is mended, and who does not answer for what it signed loses stake.
 //!
-//! Operators whose networks nobody knows give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. In networks of their
-//! own ([`four`]) twelve give 3/9, and any four may go. Epochs of eight
+//! Operators whose networks nobody knows give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. Epochs of eight
 //! seconds stand for days, and patience is in seconds.
 
 mod audits;
-mod four;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -460,7 +460,7 @@ fn a_power_cut_while_something_is_taken_out_leaves_it_entered_until_nothing_of_i
         for seed in [0, 1, 2 + nth] {
             let case = format!("power off at change {nth} of {first} to {last}, seed {seed}");
             let (disk, mut datanet) = begun();
-            disk.power_off_at(nth);
+            disk.power_off_at(nth - first);
             assert!(datanet.forget(&[gone]).is_err(), "{case}");
             let disk = disk.reboot(seed);
             let mut datanet = opened(&disk).unwrap_or_else(|error| panic!("{case}: {error}"));
