@@ -142,7 +142,7 @@ pub async fn look(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: B
     }
 }
 
-/// Operators that are given no new fragments, by the words of at most [`BOOKS_MAX`] of `storers`, drawn by `seed`.
+/// Operators that are given no new fragments, by the words of at most `BOOKS_MAX` of `storers`, drawn by `seed`.
 ///
 /// # Errors
 /// That none of them says.
