@@ -307,7 +307,7 @@ impl Gate {
     /// The object that is to be stored, made of just the bytes that were looked at, and its code by the operators that this node hears: neither is the
     /// contributor's word.
     async fn coded(&self, state: &State, open: &Open, kept: Arc<Vec<u8>>) -> anyhow::Result<(BlobId, Profile)> {
-        let mut storers = self.shards.storers(state, self.chain.deployment().chain_id).await?;
+        let mut storers = self.holding.storers().await?;
         storers.retain(|operator, _| !self.holding.is_unfit(*operator));
         let (root, profile) = (open.text_root, placing::profile(&storers, &placing::residency(state, open.datanet)?));
         let encoded = tokio::task::spawn_blocking(move || erasure::encode(&kept, root, profile)).await.context("encoding")??;
