@@ -59,6 +59,7 @@ pub(crate) fn text_top(text: &[u8]) -> Hash32 {
 }
 
 /// Calls `work`, which counts bits, as it reads where a count is one instruction: without, it is a dozen.
+#[cfg(feature = "disk")]
 pub(crate) fn counting<R>(work: impl FnOnce() -> R) -> R {
     wide::counting(work)
 }

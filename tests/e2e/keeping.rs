@@ -1,10 +1,12 @@
 //! Twelve nodes keep what they were given: four are killed and every document is still read, what was lost comes back to others while one more is
 //! killed, all who hold an object name the same holders, a disk that has rotted fails its audit and is mended, and who does not answer for what it signed loses stake.
 //!
-//! Operators whose networks nobody knows give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. Epochs of eight
+//! Operators whose networks nobody knows give the code 3/5, which bears two losses of an object: the four are chosen so that two holders of each are among them. In networks of their
+//! own ([`four`]) twelve give 3/9, and any four may go. Epochs of eight
 //! seconds stand for days, and patience is in seconds.
 
 mod audits;
+mod four;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,8 +54,8 @@ async fn twelve_nodes_keep_their_objects_through_losses_and_rot() {
     for object in &objects {
         everyone_names_the_same_holders(&cluster, object).await;
     }
-    what_was_handed_on_is_released(&mut cluster, &dying, &objects[0]).await;
     comes_back(&mut cluster, victim).await;
+    what_was_handed_on_is_released(&mut cluster, &dying, &objects[0]).await;
     audits::rot_is_found_mended_and_asked_for_on_the_chain(&mut cluster, &dying, &objects).await;
     cluster.stop().await;
 }
@@ -173,7 +175,8 @@ async fn mended_while_another_dies(cluster: &mut Cluster, objects: &[Object]) ->
     victim
 }
 
-/// It may be listed for a fragment that it took just before it died: with it, losing two more of five leaves the three that are needed.
+/// It may be listed for a fragment that it took just before it died: back, it shows that to whoever had it before, and with it losing two more of five leaves
+/// the three that are needed.
 async fn comes_back(cluster: &mut Cluster, number: usize) {
     cluster.start_node(number).await;
     let cluster: &Cluster = cluster;

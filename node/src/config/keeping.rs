@@ -151,6 +151,9 @@ impl Keeping {
                 format!("{} is outside 1 to {SCRUB_DAYS_MAX}; scrub_bytes_per_s = 0 turns it off", self.scrub_days),
             );
         }
+        if let Some(region) = self.region.filter(|region| !region.is_country()) {
+            return value("keeping.region", format!("{region} are the letters of no country (ISO 3166-1): write them as in DE or US"));
+        }
         let store::Config { capacity_bytes, segment_bytes, .. } = self.store;
         if segment_bytes < SEGMENT_BYTES_MIN || segment_bytes > capacity_bytes / 8 {
             let why = format!("{segment_bytes} is outside {SEGMENT_BYTES_MIN} to an eighth of capacity_bytes, {}", capacity_bytes / 8);
@@ -195,6 +198,7 @@ mod tests {
         };
         assert!(refused(|keeping| keeping.epoch_blocks = 7).starts_with("keeping.epoch_blocks: 7 blocks"));
         assert!(refused(|keeping| keeping.scrub_days = 0).starts_with("keeping.scrub_days: 0 is outside 1 to 366"));
+        assert!(refused(|keeping| keeping.region = "XX".parse().ok()).starts_with("keeping.region: XX are the letters of no country"));
         assert!(refused(|keeping| keeping.store.segment_bytes = 1 << 40).starts_with("keeping.store.segment_bytes:"));
         assert!(refused(|keeping| keeping.repair.lost_after_s = u64::MAX).starts_with("keeping.repair.lost_after_s:"));
         assert!(refused(|keeping| keeping.repair.look_every_s = 0).starts_with("keeping.repair:"));

@@ -33,7 +33,6 @@ use super::{
     copies::{self, Copies, Elsewhere, Making},
     erased, fetching,
     keeping::{self, Word, look},
-    placing::{self, Storers},
     seals,
 };
 use crate::{
@@ -297,15 +296,6 @@ impl Shards {
         self.make_room(bytes_len).await?;
         tokio::task::spawn_blocking(move || keep(&data, text_root, &bytes)).await??;
         Ok((shard, Origin { holders: holders_of, blamed }))
-    }
-
-    /// Operators that store, as far as their ads were heard.
-    ///
-    /// # Errors
-    /// That the overlay has stopped.
-    pub async fn storers(&self, state: &State, chain_id: u64) -> anyhow::Result<Storers> {
-        let ads = self.overlay.ads().await?;
-        Ok(placing::storers(state, ads.iter().map(|signed| signed.ad()), chain_id))
     }
 
     /// Storage nodes heard of, once an operator with stake is among them; without one in time, whoever was heard of.

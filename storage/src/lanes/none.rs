@@ -10,6 +10,7 @@ pub(super) const fn is_here() -> bool {
 }
 
 /// Calls `work`.
+#[cfg(feature = "disk")]
 pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
     work()
 }

@@ -49,6 +49,7 @@ pub(super) fn is_here() -> bool {
 }
 
 /// Calls `work` in a function that counts bits by one instruction, if the machine has it.
+#[cfg(feature = "disk")]
 pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
     if is_x86_feature_detected!("popcnt") {
         // SAFETY: the instruction was found.
@@ -58,6 +59,7 @@ pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
+#[cfg(feature = "disk")]
 #[target_feature(enable = "popcnt")]
 fn counted<R>(work: impl FnOnce() -> R) -> R {
     work()

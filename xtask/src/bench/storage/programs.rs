@@ -154,9 +154,9 @@ pub(super) fn durability() -> Result<Vec<Row>> {
 /// The whole way of 100 MB to five nodes, and the largest peak of a contributor's memory: 1 GB to five nodes and, if asked for, 10 GB as far as one
 /// machine goes.
 pub(super) fn contributor(is_full: bool) -> Result<Vec<Row>> {
-    execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--example", "contribute"]))?;
+    execute(cargo().args(["build", "--release", "--workspace", "--bin", "tributary", "--example", "contribute"]))?;
     let run = |bytes: u64, is_dry: bool| -> Result<(Printed, Printed)> {
-        let mut program = command(target().join("debug/examples/contribute"));
+        let mut program = command(target().join("release/examples/contribute"));
         program.arg("--bytes").arg(bytes.to_string()).args(is_dry.then_some("--dry-run")).args(corpora());
         let mut printed = lines(program.env("TRIBUTARY_ANVIL", contracts::anvil()))?.into_iter();
         printed.next().zip(printed.next()).context("it printed too few rows")
