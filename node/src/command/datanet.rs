@@ -46,7 +46,7 @@ use crate::{
 /// Datanets: collections of documents whose contributors are paid when answers draw on them.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that some of its\nfragments give it back: any 3 of 5 where nodes are few, any 16 of 48 where they are many."
+    after_help = "A Datanet is named by its number or, where that is unique, by its name. A contribution is committed to before anyone sees it,\nlooked at by the node of the Datanet's owner, accepted on the chain, and spread over the storage nodes so that some of its\nfragments give it back: any 3 of 5 or of 9 where nodes are few, any 16 of 48 where they are many."
 )]
 pub struct Args {
     #[command(subcommand)]

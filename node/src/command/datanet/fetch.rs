@@ -27,7 +27,7 @@ use crate::{
 /// Bring a Datanet's contributions to this machine.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "As many holders suffice as a contribution's code says: any 3 of 5 where nodes are few, any 16 of 48 where they are many. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL, and leaves\na file alone that holds something else. Those of a private Datanet stay sealed in the\nfolder and open for a member's node: the read is entered into the Datanet's log first, at its owner's node.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
+    after_help = "As many holders suffice as a contribution's code says: any 3 of 5 or of 9 where nodes are few, any 16 of 48 where they are many. Every fragment is hashed on arrival, and the text root derived anew must be the registered one;\nwhat is here already is only checked. Shards are kept in the data folder; --out also writes them as JSONL, and leaves\na file alone that holds something else. Those of a private Datanet stay sealed in the\nfolder and open for a member's node: the read is entered into the Datanet's log first, at its owner's node.\n\nExamples:\n  tributary datanet fetch medical\n  tributary datanet fetch medical --contribution 0 --out texts\n\nNext: tributary train --datanet ASSET@VERSION, or tributary datanet verify medical."
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.
