@@ -46,8 +46,10 @@ use crate::{
     ask::{Answered, Asker, Event, Question},
     chain::Chained,
     data::{Existing, may_write, read_bounded, write_out},
+    output::say,
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
+    words,
 };
 
 /// Most that an answer may cost if nothing else is said: 0.02 OPEN.
@@ -184,8 +186,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     let mut on_event = |event: Event<'_>| match event {
         Event::Token(bytes, _) if !is_json => show(bytes),
-        Event::Waiting(candidate, why) if !is_json => eprintln!("[{}: {why}; waiting for it]", candidate.node),
-        Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
+        Event::Waiting(candidate, why) if !is_json => say(&format!("[{}: {}; waiting for it]", candidate.node, words::line(why))),
+        Event::Abandoned(abandoned) if !is_json => say(&format!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, words::line(&abandoned.reason))),
         _ => {}
     };
     let draft = match begun {

@@ -64,6 +64,7 @@ use crate::{
     chain::Chained,
     datanet::{resolve, spread::Placed},
     output::table,
+    words,
 };
 
 /// Most commitments one shard takes: each round of --drop-refused takes out up to a thousand rows.
@@ -448,7 +449,7 @@ fn accounts(list: &[Address]) -> String {
 
 fn left_out(dropped: &Dropped) -> String {
     let file = dropped.file.as_ref().map_or_else(String::new, |file| format!("{file}: "));
-    format!("\n{file}row {} was left out: {}", dropped.row, dropped.reason)
+    format!("\n{}", words::line(&format!("{file}row {} was left out: {}", dropped.row, dropped.reason)))
 }
 
 fn describe(printed: &Printed, paid: &str) -> String {

@@ -13,7 +13,7 @@ use types::{
 };
 
 use super::Context;
-use crate::datanet::resolve;
+use crate::{datanet::resolve, words};
 
 /// Register a Datanet under your account.
 #[derive(Debug, ClapArgs)]
@@ -122,6 +122,7 @@ fn country(text: &str) -> Result<Region, String> {
 
 impl Args {
     fn card(self) -> anyhow::Result<Card> {
+        words::of_lines("--description", &self.description)?;
         for (flag, most) in [("--rows-max", self.rows_max), ("--bytes-max", self.bytes_max)] {
             ensure!(most != Some(0), "{flag} 0 would let nobody contribute: leave it out, or give a number");
         }

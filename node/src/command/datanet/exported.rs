@@ -26,7 +26,10 @@ use super::{
     left_out::{LeftOut, told, unknown},
     within::{Listing, Within},
 };
-use crate::data::{read_bounded, read_text, write_atomic};
+use crate::{
+    data::{read_bounded, read_text, write_atomic},
+    words,
+};
 
 /// What describes an export exactly.
 pub(super) const MANIFEST: &str = "tributary.json";
@@ -165,7 +168,7 @@ impl Export {
     pub(super) fn add(&mut self, contribution: u64, contributor: Address, text_root: Hash32, documents: &[Document]) -> anyhow::Result<()> {
         let path = self.layout.path(contribution);
         let place = self.out.join(&path);
-        let said = || format!("{}", place.display());
+        let said = || format!("{}", words::path(&place));
         let is_private = self.manifest.card.is_private();
         create_folder(place.parent().context("a file lies in a folder")?, is_private).with_context(said)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(file_mode(is_private)).open(&place).with_context(said)?;
@@ -184,7 +187,7 @@ impl Export {
         let Self { out, layout, manifest } = self;
         let write = |name: &str, text: String| {
             let path = out.join(name);
-            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", path.display()))
+            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", words::path(&path)))
         };
         match layout {
             Layout::Huggingface => {
@@ -251,10 +254,10 @@ pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>
     if has(MANIFEST) {
         let path = within.file(MANIFEST)?;
         let manifest: Manifest = serde_json::from_slice(
-            &read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", path.display()))?,
+            &read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?,
         )
-        .with_context(|| format!("{}: not an export's manifest; remove it to read the folder as what else it is", path.display()))?;
-        ensure!(manifest.version == 1, "{}: version {}, this program reads 1", path.display(), manifest.version);
+        .with_context(|| format!("{}: not an export's manifest; remove it to read the folder as what else it is", words::path(&path)))?;
+        ensure!(manifest.version == 1, "{}: version {}, this program reads 1", words::path(&path), manifest.version);
         let mut files = Vec::new();
         for file in &manifest.files {
             let place = within.file(&file.path)?;
@@ -266,23 +269,23 @@ pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>
     }
     let (described, by) = if has(CROISSANT) {
         let path = within.file(CROISSANT)?;
-        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-        (croissant::read(&bytes).with_context(|| format!("{}", path.display()))?, CROISSANT)
+        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
+        (croissant::read(&bytes).with_context(|| format!("{}", words::path(&path)))?, CROISSANT)
     } else if has(README) {
         let path = within.file(README)?;
-        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", path.display()))?, README)
+        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
+        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", words::path(&path)))?, README)
     } else {
         bail!(
             "{} holds neither {MANIFEST}, {CROISSANT} nor {README}: tributary datanet contribute takes files without a description",
-            folder.display()
+            words::path(folder)
         )
     };
     let card = described.card(name, licence)?;
     let (files, mut left_out) = files_of(folder, &within, &described)?;
     if files.is_empty() {
         let why = told(&left_out).map_or_else(String::new, |lines| format!("; {lines}"));
-        bail!("{}: none of the files that {by} describes is here and can be read{why}", folder.display());
+        bail!("{}: none of the files that {by} describes is here and can be read{why}", words::path(folder));
     }
     left_out.extend(described.others.iter().map(|other| LeftOut::new(by, format!("{other} is not read, the first one is"))));
     Ok(Imported { card, columns: described.columns, files, by, left_out })
@@ -330,22 +333,22 @@ fn format_of(path: &Path) -> Option<Format> {
 
 /// Whether a file is what is stated of it. Its length is looked at first: it costs nothing.
 fn is_stated(path: &Path, bytes: Option<u64>, sha256: Option<&str>) -> anyhow::Result<()> {
-    let said = || format!("{}: cannot be read", path.display());
+    let said = || format!("{}: cannot be read", words::path(path));
     if let Some(stated) = bytes {
         let got = fs::metadata(path).with_context(said)?.len();
-        ensure!(got == stated, "{}: it has {got} bytes, {stated} are stated: download or export it anew", path.display());
+        ensure!(got == stated, "{}: it has {got} bytes, {stated} are stated: download or export it anew", words::path(path));
     }
     let Some(stated) = sha256 else { return Ok(()) };
     let mut file = File::open(path).with_context(said)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
-        match file.read(&mut buffer).with_context(|| format!("{}", path.display()))? {
+        match file.read(&mut buffer).with_context(|| format!("{}", words::path(path)))? {
             0 => break,
             read => hash.update(&buffer[..read]),
         }
     }
     let got = hex::encode(hash.finalize());
-    ensure!(got == stated, "{}: its SHA-256 is {got}, {stated} is stated: download or export it anew", path.display());
+    ensure!(got == stated, "{}: its SHA-256 is {got}, {stated} is stated: download or export it anew", words::path(path));
     Ok(())
 }
 

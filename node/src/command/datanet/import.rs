@@ -153,13 +153,13 @@ fn look(context: &Context, imported: &Imported) -> anyhow::Result<Vec<Row>> {
         })?;
         if let Some(stated) = stated_rows {
             let got = row.documents;
-            ensure!(u64::try_from(got) == Ok(*stated), "{}: it has {got} documents, {stated} are stated: export it anew", path.display());
+            ensure!(u64::try_from(got) == Ok(*stated), "{}: it has {got} documents, {stated} are stated: export it anew", words::path(path));
         }
         // The root of private text is over salted leaves: a copy has another salt.
         if !imported.card.is_private()
             && let (Some(stated), [derived]) = (text_root, &row.text_roots[..])
         {
-            ensure!(stated == derived, "{}: its rows give text root {derived}, {stated} is stated: export it anew", path.display());
+            ensure!(stated == derived, "{}: its rows give text root {derived}, {stated} is stated: export it anew", words::path(path));
         }
         rows.push(row);
         progress.set(done);

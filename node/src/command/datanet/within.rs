@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 use super::left_out::LeftOut;
+use crate::words;
 
 /// Most files that are looked through, and how deep.
 const LISTED_MAX: usize = 1 << 16;
@@ -35,7 +36,7 @@ pub(super) struct Listing {
 }
 
 fn real(path: &Path) -> anyhow::Result<PathBuf> {
-    path.canonicalize().with_context(|| format!("{}: cannot be read", path.display()))
+    path.canonicalize().with_context(|| format!("{}: cannot be read", words::path(path)))
 }
 
 impl Within {
@@ -61,8 +62,8 @@ impl Within {
     pub(super) fn file(&self, path: &str) -> anyhow::Result<PathBuf> {
         let place = self.folder.join(path);
         let there = real(&place)?;
-        ensure!(self.holds(&there), "{path:?} leads out of {}: files beside the description are read only", self.folder.display());
-        ensure!(there.is_file(), "{}: not a regular file", place.display());
+        ensure!(self.holds(&there), "{path:?} leads out of {}: files beside the description are read only", words::path(&self.folder));
+        ensure!(there.is_file(), "{}: not a regular file", words::path(&place));
         Ok(place)
     }
 
@@ -76,13 +77,13 @@ impl Within {
     fn list_below(&self, below: &str, depth: usize, listing: &mut Listing) -> anyhow::Result<()> {
         let here = self.folder.join(below);
         if depth > DEPTH_MAX {
-            bail!("{}: folders are nested deeper than {DEPTH_MAX}", here.display());
+            bail!("{}: folders are nested deeper than {DEPTH_MAX}", words::path(&here));
         }
         let mut names = Vec::new();
-        for entry in fs::read_dir(&here).with_context(|| format!("{}: cannot be read", here.display()))? {
+        for entry in fs::read_dir(&here).with_context(|| format!("{}: cannot be read", words::path(&here)))? {
             let entry = entry?;
             names.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?));
-            ensure!(names.len() + listing.files.len() <= LISTED_MAX, "{}: more than {LISTED_MAX} files", self.folder.display());
+            ensure!(names.len() + listing.files.len() <= LISTED_MAX, "{}: more than {LISTED_MAX} files", words::path(&self.folder));
         }
         names.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, kind) in names.into_iter().filter(|(name, _)| !name.starts_with('.')) {
