@@ -247,7 +247,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(header)];
-    lines.extend(rows.iter().map(|row| line(&row.iter().map(AsRef::as_ref).collect::<Vec<_>>())));
+    lines.extend(rows.iter().map(|row| line(&row.iter().map(|cell| &**cell).collect::<Vec<_>>())));
     lines.join("\n")
 }
 
@@ -264,6 +264,6 @@ mod tests {
     #[test]
     fn a_cell_of_others_neither_leaves_its_line_nor_moves_a_column() {
         let text = table(&["name", "wei"], &[vec!["a\n\u{1b}[2Jb".into(), "1".into()], vec!["c".into(), "22".into()]]);
-        assert_eq!(text, "name              wei\na\\n\\u{1b}[2Jb     1\nc                 22");
+        assert_eq!(text, "name           wei\na\\n\\u{1b}[2Jb  1\nc              22");
     }
 }

@@ -204,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn a_description_holds_nothing_that_a_terminal_obeys() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let card = |description: &str| {
+            let line =
+                <Line as clap::Parser>::try_parse_from(["create", "tides", "--licence", "MIT", "--description", description]).unwrap();
+            line.args.card().map_err(|error| error.to_string())
+        };
+        assert_eq!(card("Of the sea.\nAnd more.").unwrap().description(), "Of the sea.\nAnd more.");
+        for bad in ["a\u{1b}]0;x\u{7}", "a\u{9b}2J", "a\u{202e}b"] {
+            assert!(card(bad).unwrap_err().contains("--description: character 2 is U+"), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_share_is_a_percentage_with_one_digit_after_the_point() {
         for (text, expected) in [("0", 0), ("5", 50), ("0.5", 5), ("100", 1000), ("99.9", 999)] {
             assert_eq!(per_mille(text).unwrap(), expected, "{text}");

@@ -269,7 +269,7 @@ fn describe_one(shown: &Shown) -> String {
     }
     for row in &shown.rows {
         let name = row.title.as_deref().or(row.id.as_deref()).unwrap_or("");
-        text.push_str(&format!("\nrow {}  {name}\n{}\n", row.row, row.text));
+        text.push_str(&format!("\nrow {}  {}\n{}\n", row.row, words::line(name), words::block(&row.text)));
     }
     text
 }

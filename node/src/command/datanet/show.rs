@@ -216,6 +216,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_description_of_many_lines_stands_behind_a_bar() {
+        let described = |description: &str| {
+            let card = Card::new("a".parse().unwrap(), description.into(), "MIT".parse().unwrap(), vec![], vec![]).unwrap();
+            let treasury = Stream { undivided: Amount(0), text_bytes: 0, opens_at: 0 };
+            let (owner, reviewers, versions, contributions) = (Address([1; 20]), vec![], vec![], vec![]);
+            describe(&Printed { asset: 3, card, owner, gate: None, reviewers, versions, contributions, treasury })
+        };
+        let text = described("Terms.\nowner      nobody");
+        assert!(text.contains("below") && text.contains("\n  | owner      nobody\n") && !text.contains("\nowner      nobody"), "{text}");
+        assert!(described("Terms.\u{1b}[2J").contains("Terms.\\u{1b}[2J"));
+    }
+
+    #[test]
     fn every_rule_of_a_card_is_shown() {
         let text = r#"{"name":"a","description":"Terms.","licence":"MIT","policy":{"near_copies":"block","personal_data":"redact","contributor_rows_max":7,"sample_per_mille":5,"contributors":"listed","may_train":false,"residency":["CH"]},"private":true}"#;
         let printed = Printed {

@@ -4,7 +4,7 @@
 //! there and no further. Any other link that leads out of the folder is not.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Within {
 pub(super) struct Listing {
     /// Paths below the folder, parts by `/`, in the order of their names.
     pub(super) files: Vec<String>,
-    /// Links that are not followed and what is no file, by such paths.
+    /// Hidden names, links that are not followed and what is no file, by such paths.
     pub(super) left_out: Vec<LeftOut>,
 }
 
@@ -67,7 +67,16 @@ impl Within {
         Ok(place)
     }
 
-    /// All files but hidden ones.
+    /// A file by its name in the folder, if it is there.
+    pub(super) fn beside(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
+        // A link that leads nowhere is there.
+        match fs::symlink_metadata(self.folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => self.file(name).map(Some),
+        }
+    }
+
+    /// All files but hidden ones, which are told.
     pub(super) fn list(&self) -> anyhow::Result<Listing> {
         let mut listing = Listing::default();
         self.list_below("", 0, &mut listing)?;
@@ -86,9 +95,12 @@ impl Within {
             ensure!(names.len() + listing.files.len() <= LISTED_MAX, "{}: more than {LISTED_MAX} files", words::path(&self.folder));
         }
         names.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, kind) in names.into_iter().filter(|(name, _)| !name.starts_with('.')) {
+        for (name, kind) in names {
+            let is_hidden = name.starts_with('.');
             let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-            if kind.is_dir() {
+            if is_hidden {
+                listing.left_out.push(LeftOut::hidden(path));
+            } else if kind.is_dir() {
                 self.list_below(&path, depth + 1, listing)?;
             } else if kind.is_file() {
                 listing.files.push(path);
