@@ -200,7 +200,7 @@ fn describe(printed: &Dry) -> String {
     format!(
         "{}, under {}, read by {}, as {} says\n{}\n\n{}{left_out}\n\n{}; nothing was sent (--dry-run)",
         card.name(),
-        card.licence(),
+        words::line(card.licence().as_str()),
         if card.is_private() { "members only" } else { "everybody" },
         printed.described_by,
         words::block(card.description()),
