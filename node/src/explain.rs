@@ -30,8 +30,9 @@ use types::id::{Address, Hash32};
 use self::pending::Pending;
 pub use self::row::{Row, together};
 use crate::{
-    output::{Output, money},
+    output::{Output, money, say},
     when::{ago, now},
+    words,
 };
 
 /// Whether a transaction may be signed.
@@ -108,14 +109,13 @@ impl Explainer {
             Consent::Refused => refuse("--dry-run signs nothing"),
             Consent::Given => {
                 if !self.is_json {
-                    // Nobody reads it: the work goes on all the same.
-                    drop(writeln!(std::io::stderr(), "{row}"));
+                    say(&row.to_string());
                 }
                 Ok(())
             }
             Consent::Asked => {
                 let mut err = std::io::stderr().lock();
-                let asked = write!(err, "{row}\ngo on? [y/N] ").and_then(|()| err.flush());
+                let asked = write!(err, "{}\ngo on? [y/N] ", words::lines(&row.to_string())).and_then(|()| err.flush());
                 let mut answer = String::new();
                 let answered = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
                 match answered {
@@ -180,8 +180,7 @@ impl Approval for Explainer {
             self.note(self.row(&earlier.key, quote).resumed(sent));
         }
         if !self.is_json {
-            // Nobody reads it: the work goes on all the same.
-            drop(writeln!(std::io::stderr(), "{}", taken_up(earlier, ended, self.is_again, now())));
+            say(&taken_up(earlier, ended, self.is_again, now()));
         }
     }
 }

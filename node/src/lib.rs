@@ -28,3 +28,4 @@ pub mod service;
 pub mod telemetry;
 pub mod unshown;
 pub mod when;
+pub mod words;

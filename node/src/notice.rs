@@ -24,6 +24,7 @@ use crate::{
     data::{read_bounded, write_atomic},
     output::money,
     purse::Left,
+    words,
 };
 
 /// Notices kept; they have about a kilobyte each.
@@ -168,7 +169,8 @@ impl Notice {
             };
             let next = one.next.map_or_else(|| "nothing was tried after it".to_owned(), |node| format!("{node} was asked next"));
             let word = if one.is_signed { "" } else { ", as this client saw it" };
-            lines.push(format!("  {}: {} ({}){word}; {} tokens came; {charge}; {next}", one.node, one.words, one.why, one.tokens));
+            let (what, why) = (words::line(&one.words), words::line(&one.why));
+            lines.push(format!("  {}: {what} ({why}){word}; {} tokens came; {charge}; {next}", one.node, one.tokens));
         }
         lines.join("\n")
     }

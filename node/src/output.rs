@@ -1,6 +1,9 @@
 //! What a command prints: text for people, one JSON document with `--json`, progress on long work.
+//!
+//! Text for people goes through [`words`] here, so that nothing of what others wrote reaches a terminal as a command; cells of a table stay on their line.
 
 use std::{
+    borrow::Cow,
     io::{IsTerminal, Write as _},
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,6 +22,7 @@ use types::{amount::Amount, id::Hash32};
 use crate::{
     explain::{Consent, Explained, Row, unsent},
     when::{ago, now},
+    words,
 };
 
 /// Least time between two plain lines of progress: what is done sooner shows none.
@@ -89,7 +93,7 @@ impl Output {
                 Ok(others) => others.iter().map(also_sent).collect(),
                 Err(error) => vec![format!("{error}: what this command sent is told once more by its next run")],
             };
-            lines.iter().for_each(|line| drop(writeln!(std::io::stderr(), "{line}")));
+            lines.iter().for_each(|line| say(line));
         }
     }
 
@@ -99,7 +103,7 @@ impl Output {
         let text = match (self.is_json, rows.is_empty()) {
             (true, true) => serde_json::to_string_pretty(value)?,
             (true, false) => serde_json::to_string_pretty(&with_transactions(serde_json::to_value(value)?, &rows)?)?,
-            (false, _) => human() + &unsent(&rows),
+            (false, _) => words::lines(&(human() + &unsent(&rows))).into_owned(),
         };
         let mut out = std::io::stdout().lock();
         // A reader that closed the pipe has seen enough.
@@ -127,11 +131,11 @@ impl Output {
             };
             drop(writeln!(out, "{document}").and_then(|()| out.flush()));
         } else {
-            drop(writeln!(std::io::stderr(), "error: {text}"));
+            say(&format!("error: {text}"));
             for row in sent {
                 let (transaction, block) = (row.transaction.unwrap_or_default(), row.block.unwrap_or_default());
                 let what = &row.what;
-                drop(writeln!(std::io::stderr(), "{what} is on the chain all the same: transaction {transaction} in block {block}"));
+                say(&format!("{what} is on the chain all the same: transaction {transaction} in block {block}"));
             }
         }
     }
@@ -139,8 +143,7 @@ impl Output {
     /// A line on standard error about work under way; silent with `--json`.
     pub fn note(&self, text: &str) {
         if !self.is_json {
-            // Nobody reads it: the work goes on all the same.
-            drop(writeln!(std::io::stderr(), "{text}"));
+            say(text);
         }
     }
 
@@ -157,6 +160,11 @@ impl Output {
         }
         Progress { bar, is_plain: !is_bar, what: what.to_owned(), total, tenth: 0, shown: Instant::now() }
     }
+}
+
+/// Lines on standard error, as people are shown them. Where nobody reads them, the work goes on all the same.
+pub fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{}", words::lines(text)));
 }
 
 /// What an earlier run of the same command sent, and this one found no use for.
@@ -227,8 +235,9 @@ pub fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
-/// A plain table: left-aligned columns, two spaces apart.
+/// A plain table: left-aligned columns, two spaces apart. What a cell holds stays on its line.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = rows.iter().map(|row| row.iter().map(|cell| words::line(cell)).collect()).collect();
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
@@ -238,7 +247,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(header)];
-    lines.extend(rows.iter().map(|row| line(&row.iter().map(String::as_str).collect::<Vec<_>>())));
+    lines.extend(rows.iter().map(|row| line(&row.iter().map(|cell| &**cell).collect::<Vec<_>>())));
     lines.join("\n")
 }
 
@@ -250,5 +259,11 @@ mod tests {
     fn tables_align_their_columns() {
         let text = table(&["name", "wei"], &[vec!["a".into(), "1".into()], vec!["longer".into(), "22".into()]]);
         assert_eq!(text, "name    wei\na       1\nlonger  22");
+    }
+
+    #[test]
+    fn a_cell_of_others_neither_leaves_its_line_nor_moves_a_column() {
+        let text = table(&["name", "wei"], &[vec!["a\n\u{1b}[2Jb".into(), "1".into()], vec!["c".into(), "22".into()]]);
+        assert_eq!(text, "name           wei\na\\n\\u{1b}[2Jb  1\nc              22");
     }
 }

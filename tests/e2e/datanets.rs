@@ -256,6 +256,8 @@ async fn rows_enter_no_strangers_datanet_by_its_name(cluster: &Cluster) {
     for (arguments, words) in rows {
         let error = cluster.refused(owner, arguments).await;
         assert!(error.contains(words), "`tributary {}` was refused without {words:?}: {error}", arguments.join(" "));
+        let dry = cluster.refused(owner, &[arguments, &["--dry-run"]].concat()).await;
+        assert_eq!(dry, error, "a dry run of `tributary {}` says something else", arguments.join(" "));
     }
     let shown = cluster.run(stranger, &["datanet", "show", "wards-2"]).await;
     assert_eq!(shown["contributions"], json!([]), "{shown}");
@@ -272,6 +274,8 @@ async fn bad_input(cluster: &Cluster) {
         (owner, &["datanet", "create", "x", "--licence", "MIT", "--sample", "101"], "percentage"),
         (owner, &["datanet", "create", "x", "--licence", "MIT", "--rows-max", "0"], "nobody contribute"),
         (owner, &["datanet", "create", "X", "--licence", "MIT"], "lower-case letters"),
+        (owner, &["datanet", "create", "x", "--licence", "MIT", "--description", "a\u{1b}[2J"], "--description: character 2 is U+001B"),
+        (owner, &["datanet", "reject", "notes", "0x00", "--reason", "a\nb"], "--reason: character 2 is U+000A"),
         (owner, &["datanet", "show", "none"], "no Datanet is called \"none\""),
         (stranger, &["datanet", "reviewer", "add", "notes", &account], "its owner names reviewers"),
         (owner, &["datanet", "reviewer", "add", "notes", &cluster.nodes[4].account.to_string()], "already"),

@@ -126,7 +126,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let row = import(&context.data, &folder, base.as_deref())?;
             context.output.result(&row, || {
                 let next = "Next: tributary adapter publish FOLDER --name NAME --base ASSET@VERSION --datanet ASSET@VERSION";
-                format!("{}  {}\n{}\n\n{next}", row.hash, row.name, row.path.display())
+                format!("{}  {}\n{}\n\n{next}", row.hash, crate::words::line(&row.name), row.path.display())
             })
         }
         Action::Fetch { adapter, bootstrap } => fetch(context, &adapter, bootstrap).await,
@@ -218,7 +218,7 @@ async fn fetch(context: &Context, adapter: &str, bootstrap: Vec<String>) -> anyh
     overlay.shutdown().await;
     bulk.close().await;
     let row = Row { hash: content, name: adapter.to_owned(), path: fetched?, problem: None, erased: Vec::new() };
-    context.output.result(&row, || format!("{}  {}\n{}", row.hash, row.name, row.path.display()))
+    context.output.result(&row, || format!("{}  {}\n{}", row.hash, crate::words::line(&row.name), row.path.display()))
 }
 
 fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<Row> {

@@ -33,21 +33,23 @@ use types::{
     text::canonical_document,
 };
 
+use self::{
+    printed::{Shown, again, describe, missed, printed},
+    repeat::Once,
+};
 pub use self::{
     printed::{Source, check_label, sources},
     providers::candidates,
-};
-use self::{
-    printed::{again, describe, missed, printed, show},
-    repeat::Once,
 };
 use super::{Context, wallet::session};
 use crate::{
     ask::{Answered, Asker, Event, Question},
     chain::Chained,
     data::{Existing, may_write, read_bounded, write_out},
+    output::say,
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
+    words,
 };
 
 /// Most that an answer may cost if nothing else is said: 0.02 OPEN.
@@ -177,15 +179,18 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     };
     let is_json = context.output.is_json;
     let begun = begun.map(|record| record.draft);
+    let mut terminal = Shown::default();
     let recalled = asker.recall(begun.as_ref().map(|draft| draft.request().document.id())).await?;
     recalled.iter().for_each(|one| context.output.note(&one.describe()));
     if let Some(draft) = begun.as_ref().filter(|_| !is_json) {
-        show(draft.bytes());
+        terminal.show(draft.bytes());
     }
     let mut on_event = |event: Event<'_>| match event {
-        Event::Token(bytes, _) if !is_json => show(bytes),
-        Event::Waiting(candidate, why) if !is_json => eprintln!("[{}: {why}; waiting for it]", candidate.node),
-        Event::Abandoned(abandoned) if !is_json => eprintln!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, abandoned.reason),
+        Event::Token(bytes, _) if !is_json => terminal.show(bytes),
+        Event::Waiting(candidate, why) if !is_json => say(&format!("[{}: {}; waiting for it]", candidate.node, words::line(why))),
+        Event::Abandoned(abandoned) if !is_json => {
+            say(&format!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, words::line(&abandoned.reason)))
+        }
         _ => {}
     };
     let draft = match begun {

@@ -272,7 +272,7 @@ async fn ask_line(node: NodeId, addr: SocketAddr, account: Address, epoch: u64) 
     let connection = client.connect(addr, Some(node)).await?;
     match ask_once(connection.open_stream().await?, &Ask::Payout { epoch, account }).await? {
         Reply::Payout(line) => Ok(line),
-        Reply::Refused(reason) => bail!("it refuses: {reason}"),
+        Reply::Refused(reason) => bail!("it refuses: {}", crate::words::line(&reason)),
         _ => bail!("it answered something else"),
     }
 }

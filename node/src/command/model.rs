@@ -116,7 +116,7 @@ fn pull(context: &Context, file: &Path, expected: Option<BlobId>) -> anyhow::Res
     let row = Row { hash, name: name_of(&model), bytes: model.len(), path: kept, problem: None, erased: Vec::new() };
     context.output.result(&row, || {
         let next = format!("Next: tributary init --model {} or, in tributary.toml, model = {:?}", row.path.display(), row.path);
-        format!("{}  {}  {} bytes\n{}\n\n{next}", row.hash, row.name, row.bytes, row.path.display())
+        format!("{}  {}  {} bytes\n{}\n\n{next}", row.hash, crate::words::line(&row.name), row.bytes, row.path.display())
     })
 }
 

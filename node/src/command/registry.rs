@@ -263,7 +263,8 @@ const fn status(published: &Version) -> &'static str {
 
 fn describe(shown: &Shown) -> String {
     let current = shown.current.map_or_else(|| "none: every version is frozen".to_owned(), |version| version.to_string());
-    let mut text = format!("asset    {} ({:?})\nname     {}\ncurrent  {current}\nowners\n", shown.asset, shown.kind, shown.uri);
+    let mut text =
+        format!("asset    {} ({:?})\nname     {}\ncurrent  {current}\nowners\n", shown.asset, shown.kind, crate::words::line(&shown.uri));
     let cells = |row: &OwnerRow| vec![row.from_block.to_string(), row.owner.to_string()];
     text.push_str(&table(&["from block", "owner"], &shown.owners.iter().map(cells).collect::<Vec<_>>()));
     for version in &shown.versions {

@@ -36,7 +36,7 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
             let done = Done { done };
             context.output.result(&done, || done.done.clone())
         }
-        Reply::Refused(reason) => bail!("{reason}"),
+        Reply::Refused(reason) => bail!("{}", crate::words::line(&reason)),
         _ => bail!("the node answered something else"),
     }
 }

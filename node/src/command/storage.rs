@@ -61,7 +61,7 @@ async fn ask(context: &Context, ask: Ask) -> anyhow::Result<Answer> {
     let answer = asking.await;
     client.close(p2p::stream::code::SHUTDOWN).await;
     match answer? {
-        Answer::Refused(reason) => bail!("{reason}"),
+        Answer::Refused(reason) => bail!("{}", crate::words::line(&reason)),
         answer => Ok(answer),
     }
 }

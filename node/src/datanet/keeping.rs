@@ -28,6 +28,7 @@ use super::{
     placing::{self, Storers},
     seeds::Seeds,
 };
+use crate::words;
 
 /// Protocol name of records.
 pub const KEEPING_ALPN: &[u8] = b"tributary/keeping/1";
@@ -137,7 +138,7 @@ pub async fn look(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: B
             ensure!(record.object() == object, "it sent the record of another object");
             Ok(Word { record: Some(record), indices })
         }
-        Reply::Refused(reason) => bail!("{reason}"),
+        Reply::Refused(reason) => bail!("{}", words::line(&reason)),
         Reply::Heard | Reply::Taken(_) | Reply::Suspended(_) | Reply::Full { .. } => bail!("it answered another question"),
     }
 }
@@ -167,7 +168,7 @@ pub async fn tell(bulk: &std::sync::Arc<BulkEndpoint>, to: Vec<(NodeId, SocketAd
         telling.spawn(async move {
             match ask(&bulk, node, addr, &told, WORD_LIMIT).await {
                 Ok(Reply::Heard) => None,
-                Ok(Reply::Refused(reason)) => Some((node, reason)),
+                Ok(Reply::Refused(reason)) => Some((node, words::line(&reason).into_owned())),
                 Ok(_) => Some((node, "it answered another question".to_owned())),
                 Err(error) => Some((node, format!("{error:#}"))),
             }
@@ -185,7 +186,7 @@ pub async fn show(bulk: &BulkEndpoint, to: Vec<(NodeId, SocketAddr)>, proof: &Pr
             let reply = round(bulk, (node, addr), VOID_ALPN, bytes, REPLY_BYTES_MAX, PROOF_LIMIT).await;
             match reply.map_err(anyhow::Error::from).and_then(|reply| Ok(Reply::decode(&reply)?)) {
                 Ok(Reply::Heard) => None,
-                Ok(Reply::Refused(reason)) => Some((node, reason)),
+                Ok(Reply::Refused(reason)) => Some((node, words::line(&reason).into_owned())),
                 Ok(_) => Some((node, "it answered another question".to_owned())),
                 Err(error) => Some((node, format!("{error:#}"))),
             }

@@ -17,7 +17,7 @@ use types::{
     key::{Domains, Signed, recover},
 };
 
-use crate::service::GATE_TAG;
+use crate::{service::GATE_TAG, words};
 
 /// How long the gate may take to see the commitment, and to say at once what became of a contribution that waited.
 const PROCEED_WAIT: Duration = Duration::from_secs(290);
@@ -142,7 +142,7 @@ async fn next(stream: &mut FrameStream, wait: Duration) -> anyhow::Result<Reply>
         .await
         .with_context(|| format!("the gate did not answer within {} s", wait.as_secs()))?;
     match Reply::decode(&frame.context("the gate's stream")?.context("the gate ended the stream")?)? {
-        Reply::Refused { reason } => bail!("the gate turns it away: {reason}"),
+        Reply::Refused { reason } => bail!("the gate turns it away: {}", words::line(&reason)),
         answer => Ok(answer),
     }
 }

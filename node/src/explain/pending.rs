@@ -1,7 +1,7 @@
 //! A transaction that is waited for, said while it is: a line that changes at a terminal, plain lines elsewhere.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::IsTerminal as _,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,7 +10,11 @@ use chain_bridge::client::approval::Waiting;
 use indicatif::{ProgressBar, ProgressStyle};
 use types::amount::Amount;
 
-use crate::{output::money, when::ago};
+use crate::{
+    output::{money, say},
+    when::ago,
+    words,
+};
 
 /// What is included sooner is not spoken of where lines stay.
 const PLAIN_AFTER: Duration = Duration::from_secs(3);
@@ -32,11 +36,12 @@ impl Pending {
     /// Shows what is waited for, at `now` (seconds since 1970).
     pub(super) fn show(&self, waiting: &Waiting, now: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = line(waiting, now);
+        // What the chain said is in it.
+        let text = words::line(&line(waiting, now)).into_owned();
         if std::io::stderr().is_terminal() {
             state.bar.get_or_insert_with(spinner).set_message(text);
         } else if state.is_time_for_a_line(waiting.nonce) {
-            drop(writeln!(std::io::stderr(), "{text}"));
+            say(&text);
         }
     }
 

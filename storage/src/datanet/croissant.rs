@@ -14,6 +14,8 @@ use super::{Card, CardError, Licence, read::Columns};
 pub const CROISSANT_BYTES_MAX: u64 = 16 << 20;
 /// What `conditionsOfAccess` says of a private Datanet.
 const MEMBERS_ONLY: &str = "Members of the Datanet only";
+/// And of an open one.
+const EVERYBODY: &str = "Everybody";
 /// Most files that a description names.
 pub const FILES_MAX: usize = 1 << 16;
 
@@ -45,8 +47,8 @@ pub struct Described {
     pub files: Vec<DescribedFile>,
     /// What holds the documents in them.
     pub columns: Columns,
-    /// Whether it says that members alone may read it.
-    pub is_private: bool,
+    /// Whether members alone may read it; nothing where that is not stated.
+    pub is_private: Option<bool>,
     /// What it describes besides, and nobody reads: further configurations or record sets, by name.
     pub others: Vec<String>,
 }
@@ -65,6 +67,16 @@ pub enum DescribeError {
     /// A file somewhere else.
     #[error("it names {0:?}: only files beside the description are read, download it there first")]
     Elsewhere(String),
+    /// Who may read it is stated in words that are not clear.
+    #[error("{place} says {got:?} of who may read it, which is not clear: write {fix}")]
+    Privacy {
+        /// Where, such as a line.
+        place: String,
+        /// What stands there, cut short.
+        got: String,
+        /// What is clear.
+        fix: &'static str,
+    },
     /// More files than are read.
     #[error("it names more than {FILES_MAX} files: put small ones together")]
     TooManyFiles,
@@ -77,7 +89,7 @@ pub enum DescribeError {
 }
 
 impl Described {
-    /// The card of a Datanet of it. `name` and `licence` go before what it says itself.
+    /// The card of a Datanet of it, an open one where nothing is stated. `name` and `licence` go before what it says itself.
     ///
     /// # Errors
     /// [`DescribeError`] if it states no licence and none is given, or a part is nothing that a card may hold.
@@ -85,7 +97,8 @@ impl Described {
         let name = name.map_or_else(|| slug(&self.name), str::to_owned).parse()?;
         let licence = licence.or_else(|| self.licence.clone()).ok_or(DescribeError::Licence)?;
         let tags = self.tags.iter().map(|tag| slug(tag)).filter(|tag| !tag.is_empty()).collect();
-        Ok(Card::new(name, self.description.clone(), licence, self.languages.clone(), tags)?.with_privacy(self.is_private))
+        Ok(Card::new(name, self.description.clone(), licence, self.languages.clone(), tags)?
+            .with_privacy(self.is_private.unwrap_or_default()))
     }
 }
 
@@ -185,9 +198,8 @@ pub fn write(card: &Card, version: &str, published: &str, url: &str, files: &[De
             ]
         }]
     });
-    if card.is_private() {
-        whole["conditionsOfAccess"] = MEMBERS_ONLY.into();
-    }
+    // Said of open ones too, so that an export from which it was lost is known to have lost it.
+    whole["conditionsOfAccess"] = if card.is_private() { MEMBERS_ONLY } else { EVERYBODY }.into();
     serde_json::to_string_pretty(&whole).expect("strings and lists always serialise") + "\n"
 }
 
@@ -223,9 +235,46 @@ pub fn read(bytes: &[u8]) -> Result<Described, DescribeError> {
         tags: strings(&whole["keywords"]).iter().flat_map(|tags| tags.split(',')).map(|tag| tag.trim().to_owned()).collect(),
         files,
         columns: columns(&whole["recordSet"]),
-        is_private: strings(&whole["conditionsOfAccess"]).iter().any(|words| words == MEMBERS_ONLY),
+        is_private: privacy(&whole)?,
         others: others(&whole["recordSet"]),
     })
+}
+
+/// Who may read it. Only our own two sentences are known, however they are written; whatever else is a condition that somebody meant, so it is never taken for none.
+fn privacy(whole: &Value) -> Result<Option<bool>, DescribeError> {
+    let unclear = |got: String| DescribeError::Privacy {
+        place: "conditionsOfAccess".into(),
+        got: got.chars().take(100).collect(),
+        fix: "\"Members of the Datanet only\" or \"Everybody\"",
+    };
+    let keys = [
+        "conditionsOfAccess",
+        "sc:conditionsOfAccess",
+        "schema:conditionsOfAccess",
+        "https://schema.org/conditionsOfAccess",
+        "http://schema.org/conditionsOfAccess",
+    ];
+    let stated: Vec<&Value> = keys.iter().filter_map(|key| whole.get(*key)).collect();
+    let mut is_private = None;
+    for value in &stated {
+        let words = strings(value);
+        // What is no text, and a list of which a part is none, says something that is not read.
+        if words.is_empty() || words.len() != list(value).len() {
+            return Err(unclear(value.to_string()));
+        }
+        for words in words {
+            let folded = words.trim().to_lowercase();
+            let is = match folded.trim_end_matches('.') {
+                words if words == MEMBERS_ONLY.to_lowercase() => true,
+                words if words == EVERYBODY.to_lowercase() => false,
+                _ => return Err(unclear(words)),
+            };
+            if is_private.replace(is).is_some_and(|before| before != is) {
+                return Err(unclear(value.to_string()));
+            }
+        }
+    }
+    Ok(is_private)
 }
 
 /// Record sets behind the first one.
@@ -301,6 +350,39 @@ mod tests {
         let private = card().with_privacy(true);
         let text = write(&private, "1.0.0", "2026-11-21", "urn:tributary:1", &files());
         assert_eq!(super::read(text.as_bytes()).unwrap().card(None, None).unwrap(), private, "it stays private without our manifest");
+    }
+
+    #[test]
+    fn who_may_read_is_taken_from_our_own_words_and_any_others_are_asked_about() {
+        let text = write(&card().with_privacy(true), "1.0.0", "2026-11-21", "urn:tributary:1", &files());
+        let of = |words: &str| {
+            read(text.replace("\"Members of the Datanet only\"", words).as_bytes())
+                .map(|described| described.is_private)
+                .map_err(|error| error.to_string())
+        };
+        for words in [
+            "\"Members of the Datanet only\"",
+            "\" members of the datanet ONLY.\"",
+            "[\"Members of the Datanet only\"]",
+            "{\"@value\": \"Members of the Datanet only\"}",
+        ] {
+            assert_eq!(of(words), Ok(Some(true)), "{words}");
+        }
+        assert_eq!(of("\"Everybody\""), Ok(Some(false)));
+        for words in [
+            "\"Members only\"",
+            "true",
+            "null",
+            "[]",
+            "[\"Everybody\", 1]",
+            "[\"Everybody\", \"Members of the Datanet only\"]",
+            "\"On request\"",
+        ] {
+            let error = of(words).unwrap_err();
+            assert!(error.contains("conditionsOfAccess says") && error.contains("\"Everybody\""), "{words}: {error}");
+        }
+        let key = |key: &str| read(text.replace("conditionsOfAccess", key).as_bytes()).unwrap().is_private;
+        assert_eq!((key("sc:conditionsOfAccess"), key("more")), (Some(true), None));
     }
 
     #[test]

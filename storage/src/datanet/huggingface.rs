@@ -1,7 +1,7 @@
 //! The layout of a Hugging Face dataset repository: `README.md`, whose front matter is YAML with the card, and `data/*.parquet`.
 //!
 //! Of YAML so much is read as such cards use: keys at the left margin with a scalar, a list in brackets, or a list of lines that begin with a dash; below
-//! `configs` the paths of the first one, and the names of the others. `private: true` is ours: members alone may read it. Anything else is passed over, never guessed at. Licences are Hugging Face's names (SPDX in lower case); what it
+//! `configs` the paths of the first one, and the names of the others. `private: true` and `private: false` are ours: members alone may read it, or everybody ([`privacy`]). Anything else is passed over, never guessed at. Licences are Hugging Face's names (SPDX in lower case); what it
 //! has no name for stands as `other` with `license_name`.
 
 use super::{
@@ -40,7 +40,8 @@ pub fn readme(card: &Card, documents: u64) -> String {
     format!(
         "---\npretty_name: {name}\n{licence}{private}{languages}{tags}size_categories:\n- {size}\ntask_categories:\n- text-generation\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n\n# {name}\n\n{description}\n",
         name = card.name(),
-        private = if card.is_private() { "private: true\n" } else { "" },
+        // Said of open ones too, so that an export from which it was lost is known to have lost it.
+        private = format_args!("private: {}\n", card.is_private()),
         languages = list("language", card.languages()),
         tags = list("tags", card.tags()),
         description = card.description(),
@@ -58,7 +59,7 @@ fn quoted(text: &str) -> String {
 /// [`DescribeError`] if it has no front matter, or names files elsewhere.
 pub fn read(text: &str, folder: &str) -> Result<Described, DescribeError> {
     let bad = |problem: &str| DescribeError::Format { format: "Hugging Face", problem: problem.into() };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let front = text.strip_prefix("---\n").ok_or_else(|| bad("README.md does not begin with front matter (---)"))?;
     let (front, body) = match front.find("\n---\n") {
         Some(end) => (&front[..=end], &front[end + 5..]),
@@ -78,7 +79,7 @@ pub fn read(text: &str, folder: &str) -> Result<Described, DescribeError> {
         tags: values(front, "tags"),
         files,
         columns: Columns::default(),
-        is_private: one("private").is_some_and(|is| is == "true"),
+        is_private: privacy(&text)?,
         others: others.into_iter().map(|name| format!("configuration {name}")).collect(),
     })
 }
@@ -110,6 +111,119 @@ fn description(body: &str, name: &str) -> String {
     let body = body.strip_prefix(&format!("# {name}")).filter(|rest| rest.is_empty() || rest.starts_with('\n')).unwrap_or(body).trim();
     let end = body.floor_char_boundary(super::DESCRIPTION_BYTES_MAX.min(body.len()));
     body[..end].trim_end().to_owned()
+}
+
+/// Every way in which YAML 1.1 writes a boolean, of which 1.2 has the first three of each.
+const TRUE: [&str; 11] = ["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"];
+const FALSE: [&str; 11] = ["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"];
+const PRIVATE: &str = "private";
+
+/// Who may read what a README describes: `private`, at the left margin of its front matter, as YAML writes booleans; nothing where no such key stands.
+///
+/// A private Datanet would be open to everybody if the word were passed over, so it is looked for wherever it may be meant for a key: quoted, indented, between braces, with a tag, in other letters.
+/// What is not one clear line is refused. A README without front matter states nothing.
+///
+/// # Errors
+/// [`DescribeError::Privacy`] with the line.
+pub fn privacy(text: &str) -> Result<Option<bool>, DescribeError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace(['\r', '\u{85}', '\u{2028}', '\u{2029}'], "\n");
+    let mut lines = (1..).zip(text.lines()).skip_while(|(_, line)| line.trim().is_empty());
+    if lines.next().is_none_or(|(_, line)| line.trim_end() != "---") {
+        return Ok(None);
+    }
+    let front: Vec<(usize, &str)> = lines.take_while(|(_, line)| *line != "---").collect();
+    let unclear = |(number, line): (usize, &str)| DescribeError::Privacy {
+        place: format!("line {number} of README.md"),
+        got: line.chars().take(100).collect(),
+        fix: "private: true (members alone) or private: false (everybody), once, at the left margin of the front matter",
+    };
+    let (mut stated, mut elsewhere, mut has_braces) = (None, None, false);
+    for (at, &(number, line)) in front.iter().enumerate() {
+        match key_of(line, has_braces) {
+            Key::Margin(value) => {
+                let goes_on = front[at + 1..].iter().map(|(_, next)| *next).find(|next| !next.trim().is_empty());
+                let goes_on = goes_on.is_some_and(|next| next.starts_with([' ', '\t']) && !next.trim_start().starts_with('#'));
+                let is = boolean(value).filter(|_| stated.is_none() && !goes_on).ok_or_else(|| unclear((number, line)))?;
+                stated = Some(is);
+            }
+            Key::Elsewhere => elsewhere = elsewhere.or(Some((number, line))),
+            Key::None => {}
+        }
+        has_braces |= line.contains('{');
+    }
+    match (stated, elsewhere) {
+        // What stands further in is of something else, once it is said at the margin.
+        (Some(is), _) => Ok(Some(is)),
+        (None, Some(line)) => Err(unclear(line)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Where a line has the key `private`.
+enum Key<'l> {
+    /// At the left margin, with what stands behind its colon.
+    Margin(&'l str),
+    /// Where it may be one for all that is known.
+    Elsewhere,
+    None,
+}
+
+fn key_of(line: &str, has_braces: bool) -> Key<'_> {
+    // A quoted key may be written in escapes: which one it is then, nobody looks up.
+    let begins = line.trim_start_matches([' ', '\t', '-', '?', '{', ',']);
+    if begins.starts_with('"') && begins.split(':').next().is_some_and(|key| key.contains('\\')) {
+        return Key::Elsewhere;
+    }
+    let is_letter = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
+    // Of the same length, so that places in it are places in the line.
+    let folded = line.to_ascii_lowercase();
+    let mut found = Key::None;
+    for (at, _) in folded.match_indices(PRIVATE) {
+        let (before, after) = (&line[..at], &line[at + PRIVATE.len()..]);
+        if before.ends_with(|letter: char| is_letter(letter) && letter != '-') || after.starts_with(is_letter) {
+            continue;
+        }
+        let quote = before.chars().next_back().filter(|letter| matches!(letter, '"' | '\''));
+        let (before, after) = match quote {
+            Some(quote) => match after.strip_prefix(quote) {
+                Some(after) => (&before[..before.len() - 1], after),
+                None => continue,
+            },
+            None => (before, after),
+        };
+        let value = after.trim_start().strip_prefix(':');
+        match value {
+            Some(value) if before.is_empty() => return Key::Margin(value),
+            _ if before.trim_start().starts_with('?') => found = Key::Elsewhere,
+            Some(_) if may_lead_a_key(before, has_braces) => found = Key::Elsewhere,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether a key may follow: nothing stands before it but blanks, dashes, tags and anchors, or a brace or comma of a mapping.
+fn may_lead_a_key(before: &str, has_braces: bool) -> bool {
+    let before = before.trim();
+    before.ends_with('{')
+        || (before.ends_with(',') && (has_braces || before.contains('{')))
+        || before.split_whitespace().all(|word| word.starts_with(['!', '&', '-', '?', '{', ',']))
+}
+
+/// A boolean as YAML writes it, quoted or not, with a comment behind it or none.
+fn boolean(value: &str) -> Option<bool> {
+    // A colon without a blank behind it is none, but behind a quoted key.
+    let value = value.strip_prefix([' ', '\t'])?.trim();
+    let (word, rest) = match value.chars().next()? {
+        quote @ ('"' | '\'') => value[1..].split_once(quote)?,
+        _ => value.split_at(value.find([' ', '\t']).unwrap_or(value.len())),
+    };
+    let is_whole = rest.is_empty() || (rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#'));
+    match word.trim() {
+        word if is_whole && TRUE.contains(&word) => Some(true),
+        word if is_whole && FALSE.contains(&word) => Some(false),
+        _ => None,
+    }
 }
 
 /// The lines that belong to a key at the left margin, its own first.
@@ -241,6 +355,98 @@ mod tests {
         assert!(readme(&card("MIT OR Apache-2.0"), 0).contains("\nlicense: other\nlicense_name: \"MIT OR Apache-2.0\"\n"));
     }
 
+    fn stated(front: &str) -> Result<Option<bool>, String> {
+        let text = format!("---\nlicense: mit\n{front}\ntags: []\n---\nprivate: true\n");
+        let found = privacy(&text).map_err(|error| error.to_string());
+        let read = read(&text, "x").map(|described| described.is_private).map_err(|error| error.to_string());
+        assert_eq!(found, read, "{front}");
+        found
+    }
+
+    #[test]
+    fn every_spelling_of_a_boolean_says_who_may_read() {
+        for (words, is) in [(TRUE, true), (FALSE, false)] {
+            for word in words {
+                for line in [
+                    format!("private: {word}"),
+                    format!("private:   {word}  # so"),
+                    format!("private:\t{word}"),
+                    format!("private : {word}"),
+                    format!("private: \"{word}\""),
+                    format!("private: '{word}' # so"),
+                    format!("\"private\": {word}"),
+                    format!("'private': {word}"),
+                    format!("Private: {word}"),
+                    format!("private: {word}\n\n# more"),
+                    format!("private: {word}\nextra:\n  private: 7"),
+                ] {
+                    assert_eq!(stated(&line), Ok(Some(is)), "{line}");
+                    assert_eq!(stated(&line.replace('\n', "\r\n")), Ok(Some(is)), "{line}");
+                }
+            }
+        }
+        for (text, is) in [
+            ("\u{feff}---\nprivate: yes\n---\n", Some(true)),
+            ("---\rlicense: mit\rprivate: yes\r---\r", Some(true)),
+            ("\n\n---\nprivate: yes\n---\n", Some(true)),
+            ("---\nprivate: yes", Some(true)),
+            ("# Words\nprivate: yes\n", None),
+            ("", None),
+        ] {
+            assert_eq!(privacy(text).map_err(|error| error.to_string()), Ok(is), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_read_is_refused_with_its_line_where_it_is_not_clear() {
+        for line in [
+            "private:",
+            "private: ~",
+            "private: null",
+            "private: 1",
+            "private: maybe",
+            "private: tRue",
+            "private: !!bool yes",
+            "private: &a yes",
+            "private: [yes]",
+            "private:yes",
+            "private: yes no",
+            "private: \"yes",
+            "private: no#t",
+            "private: no\n  t at all",
+            "private:\n  yes",
+            "private: no\nprivate: yes",
+            "private: yes\n\"private\": yes",
+            "  private: yes",
+            "access:\n  private: yes",
+            "access: {private: yes}",
+            "access: {a: b, private: yes}",
+            "access: {a: b,\n  private: yes}",
+            "{private: yes}",
+            "? private\n: yes",
+            "!!str private: yes",
+            "&a private: yes",
+            "- private: yes",
+            "\"\\x70rivate\": yes",
+        ] {
+            let error = stated(line).unwrap_err();
+            assert!(error.contains("of README.md says") && error.contains("private: true (members alone)"), "{line}: {error}");
+        }
+        assert!(stated("a: b\nprivate: maybe").unwrap_err().contains("line 4 of README.md says \"private: maybe\""));
+        for line in [
+            "a: b",
+            "is_private: yes",
+            "private-eye: yes",
+            "a: private",
+            "description: 'private: no'",
+            "# private: yes",
+            "tags:\n- private",
+            "a: not private: b",
+        ] {
+            assert_eq!(stated(line), Ok(None), "{line}");
+        }
+    }
+
     #[test]
     fn cards_of_others_are_understood() {
         let text = "---\r\nlicense: [apache-2.0, odbl]  # two\r\nlanguage: 'de'\ntags: [a b, \"C\"]\nannotations_creators:\n- found\nconfigs:\n- config_name: en\n  data_files:\n  - split: train\n    path:\n    - en/train-*.parquet\n    - en/more.parquet\n  - split: test\n    path: \"en/test.csv\"\n- config_name: de\n  data_files: de.csv\ndataset_info:\n  features:\n  - name: text\n---\nWords.";
@@ -280,6 +486,11 @@ mod tests {
         #[test]
         fn reading_never_panics(text in "(---\n)?([a-z_]{0,8}:? ?[\\[\\]\"'#,*-]{0,3} ?\\PC{0,6}\n| *- \\PC{0,9}\n|configs:\n){0,9}(---\n)?") {
             let _ = read(&text, "x");
+        }
+
+        #[test]
+        fn a_word_of_privacy_in_any_company_never_panics(text in "---\n([ \"'{}?,!:#\\u{e9}\\u{130}-]{0,4}[Pp]rivate[ \"'}:,\\\\]{0,4}(yes|\\PC{0,4})\n){0,4}(---\n)?") {
+            let _ = privacy(&text);
         }
     }
 }

@@ -118,7 +118,7 @@ pub enum Refusal {
         index: u8,
     },
     /// What was sent to be kept is not what it says.
-    #[error("refused: {detail}")]
+    #[error("refused: {}", one_line(.detail))]
     Invalid {
         /// What is wrong, at most [`DETAIL_BYTES_MAX`].
         detail: String,
@@ -148,13 +148,18 @@ pub enum Refusal {
         is_gone: bool,
     },
     /// The holders that were named with the fragment are not those that placement gives by what this node hears.
-    #[error("object {object} is not placed by the rule: {detail}")]
+    #[error("object {object} is not placed by the rule: {}", one_line(.detail))]
     Misplaced {
         /// The object.
         object: BlobId,
         /// What is wrong, at most [`DETAIL_BYTES_MAX`].
         detail: String,
     },
+}
+
+/// A peer's words within a line of ours: its line breaks would begin lines that look like ours.
+fn one_line(detail: &str) -> String {
+    detail.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Refusal {

@@ -36,7 +36,11 @@ pub(super) async fn a_folder_enters_file_by_file_and_leaves_as_what_it_was(clust
 
     let out = cluster.path("exported");
     let exported = cluster.run(who, &["datanet", "export", "tides", "--out", text(&out), "--format", "croissant"]).await;
-    let imported = cluster.run(who, &["datanet", "import", text(&out), "--dry-run"]).await;
+    // A dry run is refused what the import would be.
+    let refused = cluster.refused(who, &["datanet", "import", text(&out), "--dry-run"]).await;
+    assert!(refused.contains("belongs to"), "{refused}");
+    let number = exported["datanet"].to_string();
+    let imported = cluster.run(who, &["datanet", "import", text(&out), "--into", &number, "--dry-run"]).await;
     let roots: Vec<_> = exported["files"].as_array().expect("files").iter().map(|file| &file["text_root"]).collect();
     let read: Vec<_> = imported["files"].as_array().expect("files").iter().map(|file| &file["text_roots"][0]).collect();
     assert_eq!((roots, &imported["card"]["name"]), (read, &"tides".into()), "{imported}");

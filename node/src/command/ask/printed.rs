@@ -15,6 +15,7 @@ use crate::{
     command::{Context, Failed},
     notice::Notice,
     output::money,
+    words,
 };
 
 /// What is printed.
@@ -77,17 +78,44 @@ pub struct Source {
     pub wei: Amount,
 }
 
-/// Shows tokens on the terminal as they come.
-pub(super) fn show(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(&shown(bytes)).and_then(|()| out.flush()));
+/// Tokens on the terminal as they come: the node chose these bytes, so nothing that a terminal obeys passes ([`words`]). The answer that is kept is canonical.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The beginning of a character whose end is in the next token.
+    held: Vec<u8>,
+}
+
+impl Shown {
+    /// Shows a token.
+    pub(super) fn show(&mut self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        drop(out.write_all(self.text(bytes).as_bytes()).and_then(|()| out.flush()));
+    }
+
+    /// What is seen of a token.
+    fn text(&mut self, bytes: &[u8]) -> String {
+        let whole = [std::mem::take(&mut self.held), bytes.to_vec()].concat();
+        let mut chunks = whole.utf8_chunks().peekable();
+        let mut text = String::new();
+        while let Some(chunk) = chunks.next() {
+            text.extend(chunk.valid().chars().filter(|letter| matches!(letter, '\n' | '\t') || !words::is_obeyed(*letter)));
+            // Only what stands at the very end may yet become a character.
+            let is_cut = chunks.peek().is_none() && std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+            match chunk.invalid() {
+                [] => {}
+                begun if is_cut => self.held = begun.to_vec(),
+                _ => text.push(char::REPLACEMENT_CHARACTER),
+            }
+        }
+        text
+    }
 }
 
 /// Prints what was answered before.
 pub(super) fn again(context: &Context, answer: &str) -> anyhow::Result<()> {
     let printed: Printed = serde_json::from_str(answer).context("the answer kept under this idempotency key is damaged")?;
     let printed = Printed { is_repeated: true, ..printed };
-    context.output.result(&printed, || format!("{}\n{}", String::from_utf8_lossy(&shown(printed.answer.as_bytes())), describe(&printed)))
+    context.output.result(&printed, || format!("{}\n{}", Shown::default().text(printed.answer.as_bytes()), describe(&printed)))
 }
 
 /// Prints why there is no answer, what that cost and on whose word; an error of this client's own passes.
@@ -102,11 +130,6 @@ pub(super) fn missed(context: &Context, error: anyhow::Error) -> anyhow::Result<
         context.output.result(&missed, String::new)?;
     }
     Err(Failed(why).into())
-}
-
-/// A token as a terminal may see it: the node chose these bytes, so nothing that a terminal obeys passes. The answer that is kept is canonical.
-fn shown(token: &[u8]) -> Vec<u8> {
-    token.iter().copied().filter(|byte| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control()).collect()
 }
 
 /// The paid spans of an answer with what each earns.
@@ -214,6 +237,13 @@ mod tests {
 
     #[test]
     fn a_terminal_sees_no_command_of_a_node() {
-        assert_eq!(shown(b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"), "a[2Jb\tc\nd\u{e9}".as_bytes());
+        let shown = |tokens: &[&[u8]]| {
+            let mut shown = Shown::default();
+            tokens.iter().map(|token| shown.text(token)).collect::<String>()
+        };
+        assert_eq!(shown(&[b"a\x1b[2Jb\r\x07\tc\nd\x7f\xc3\xa9"]), "a[2Jb\tc\nd\u{e9}");
+        // A control character of two bytes, whole and in two tokens; an override; letters that are cut; bytes that are none.
+        assert_eq!(shown(&[b"a\xc2\x9b2Jb", b"\xc2", b"\x9b2J", "\u{202e}c".as_bytes()]), "a2Jb2Jc");
+        assert_eq!(shown(&[b"\xe6\x97", b"\xa5", b"\xf0", b"\x9f\x98", b"\x80", b"\xffz"]), "\u{65e5}\u{1f600}\u{fffd}z");
     }
 }

@@ -29,10 +29,11 @@ use std::{
 };
 
 use anyhow::Context as _;
+use chain_bridge::registry::State;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use storage::{
-    datanet::{Action, Document, Licence},
+    datanet::{Action, Card, Document, Licence},
     formats::{Columns, Format},
 };
 use types::{
@@ -44,15 +45,16 @@ use types::{
 use self::{
     bringing::Outcome,
     cut::Cutter,
-    cutting::{Rules, cut_all},
+    cutting::{Rules, check_all, cut_all},
     estimate::Estimate,
     inputs::Inputs,
     journal::{Done, Journal},
-    run::{Contributed, Refused, Run, Spent, Waits},
+    run::{Contributed, Refused, Run, Spent, Waits, listed},
 };
 pub(super) use self::{
     cut::{Spot, spots},
     rows::Dropped,
+    run::To,
 };
 use super::{
     Context, cost,
@@ -64,6 +66,7 @@ use crate::{
     chain::Chained,
     datanet::{resolve, spread::Placed},
     output::table,
+    words,
 };
 
 /// Most commitments one shard takes: each round of --drop-refused takes out up to a thousand rows.
@@ -236,18 +239,10 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     };
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
-    // A card may bear a licence that is on a longer list than this build's.
-    let given = args.licence.as_deref().filter(|given| *given != card.licence().as_str());
-    let licence: Licence = given.map_or_else(|| Ok(card.licence().clone()), str::parse)?;
+    let licence = args.licence(&card)?;
     let me = chain.client.address().context("the wallet has an account")?;
     let (datanet, owner) = (asset.id, asset.owner());
-    let redact = args.redact && {
-        let is_taken = card.policy().personal_data == Action::Note;
-        if is_taken {
-            context.output.note("the Datanet takes rows with what looks like personal data as they are: nothing is redacted");
-        }
-        !is_taken
-    };
+    let redact = args.is_redacted(context, &card);
     let options =
         (datanet, me, licence.to_string(), args.drop_refused, redact, args.per_file, read_by(&inputs, args.title.as_deref(), format));
     let key = keccak(&[b"tributary/contribute/v1".as_slice(), &serde_json::to_vec(&(options, &inputs.files))?]);
@@ -302,6 +297,22 @@ pub(super) async fn run_on(context: &Context, chain: Option<Chained>, args: Args
     journal.close()
 }
 
+/// Looks at described files as a contribution of them would, before anything is kept or paid: by the gate's own rules, and for whether this account may contribute.
+pub(super) async fn rehearse(context: &Context, state: &State, to: To<'_>, args: Args) -> anyhow::Result<()> {
+    let inputs = Arc::new(Inputs::find(&args.files, None, args.columns(), None)?);
+    let To { datanet, card, me, .. } = to;
+    let licence = args.licence(card)?;
+    let rules = Rules { datanet, card, me, licence: &licence, drop_refused: args.drop_refused, redact: args.is_redacted(context, card) };
+    tokio::task::block_in_place(|| check_all(&inputs, &rules))?;
+    if !to.is_for_listed() {
+        return Ok(());
+    }
+    let network = Network::join(context, &args.bootstrap).await?;
+    let listed = listed(context, &network, state, to).await;
+    network.leave().await;
+    listed
+}
+
 /// How the files are read, in the words of a journal: they are those of earlier versions, so that what these began is found.
 fn read_by(inputs: &Inputs, title: Option<&str>, format: Option<Format>) -> String {
     let Columns { text, title: title_column, id, .. } = &inputs.columns;
@@ -310,6 +321,21 @@ fn read_by(inputs: &Inputs, title: Option<&str>, format: Option<Format>) -> Stri
 }
 
 impl Args {
+    /// The licence that is given, the Datanet's where nothing is said. A card may bear one that is on a longer list than this build's.
+    fn licence(&self, card: &Card) -> anyhow::Result<Licence> {
+        let given = self.licence.as_deref().filter(|given| *given != card.licence().as_str());
+        Ok(given.map_or_else(|| Ok(card.licence().clone()), str::parse)?)
+    }
+
+    /// Whether rows are redacted before they are brought.
+    fn is_redacted(&self, context: &Context, card: &Card) -> bool {
+        let is_taken = card.policy().personal_data == Action::Note;
+        if self.redact && is_taken {
+            context.output.note("the Datanet takes rows with what looks like personal data as they are: nothing is redacted");
+        }
+        self.redact && !is_taken
+    }
+
     fn columns(&self) -> Columns {
         let Columns { title, id, .. } = Columns::default();
         Columns {
@@ -448,7 +474,7 @@ fn accounts(list: &[Address]) -> String {
 
 fn left_out(dropped: &Dropped) -> String {
     let file = dropped.file.as_ref().map_or_else(String::new, |file| format!("{file}: "));
-    format!("\n{file}row {} was left out: {}", dropped.row, dropped.reason)
+    format!("\n{}", words::line(&format!("{file}row {} was left out: {}", dropped.row, dropped.reason)))
 }
 
 fn describe(printed: &Printed, paid: &str) -> String {

@@ -13,7 +13,7 @@ use types::{
 };
 
 use super::Context;
-use crate::datanet::resolve;
+use crate::{datanet::resolve, words};
 
 /// Register a Datanet under your account.
 #[derive(Debug, ClapArgs)]
@@ -122,6 +122,7 @@ fn country(text: &str) -> Result<Region, String> {
 
 impl Args {
     fn card(self) -> anyhow::Result<Card> {
+        words::of_lines("--description", &self.description)?;
         for (flag, most) in [("--rows-max", self.rows_max), ("--bytes-max", self.bytes_max)] {
             ensure!(most != Some(0), "{flag} 0 would let nobody contribute: leave it out, or give a number");
         }
@@ -200,6 +201,24 @@ mod tests {
             assert!(country(text).unwrap_err().contains("no country"), "{text}");
         }
         assert!(country("de").unwrap_err().contains("is no region") && country("Germany").is_err());
+    }
+
+    #[test]
+    fn a_description_holds_nothing_that_a_terminal_obeys() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let card = |description: &str| {
+            let line =
+                <Line as clap::Parser>::try_parse_from(["create", "tides", "--licence", "MIT", "--description", description]).unwrap();
+            line.args.card().map_err(|error| error.to_string())
+        };
+        assert_eq!(card("Of the sea.\nAnd more.").unwrap().description(), "Of the sea.\nAnd more.");
+        for bad in ["a\u{1b}]0;x\u{7}", "a\u{9b}2J", "a\u{202e}b"] {
+            assert!(card(bad).unwrap_err().contains("--description: character 2 is U+"), "{bad:?}");
+        }
     }
 
     #[test]

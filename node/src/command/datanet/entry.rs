@@ -4,8 +4,10 @@
 //! account's, or is named by its number, and only under the privacy, licence and policy that the folder says they have. A folder that states no policy (Croissant,
 //! Hugging Face) is taken under the Datanet's.
 
-use storage::datanet::{Card, GatePolicy};
+use storage::datanet::{Card, GatePolicy, Licence};
 use types::id::{Address, AssetId};
+
+use crate::words;
 
 /// A folder that describes itself.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +97,9 @@ fn is_alike(Offered { card, is_policy_stated }: Offered<'_>, known: &Registered)
     }
     let (folder, datanet) = (card.licence(), known.card.licence());
     if folder != datanet {
-        return Err(EntryError::Licence { id, folder: folder.to_string(), datanet: datanet.to_string() });
+        // One on record may hold a line break.
+        let said = |licence: &Licence| words::line(licence.as_str()).into_owned();
+        return Err(EntryError::Licence { id, folder: said(folder), datanet: said(datanet) });
     }
     let differences = if is_policy_stated { differences(card.policy(), known.card.policy()) } else { Vec::new() };
     if differences.is_empty() { Ok(()) } else { Err(EntryError::Policy { id, differences: differences.join("; ") }) }
@@ -174,6 +178,11 @@ mod tests {
             }
         }
         assert_eq!(asked(&private, &[registered(4, ME, private.clone())], None), Ok(Some(AssetId(4))));
+        let broken =
+            Card::new("wards".parse().unwrap(), String::new(), Licence::try_from("MIT\nOR ISC".to_owned()).unwrap(), vec![], vec![])
+                .unwrap();
+        let error = asked(&broken, &[registered(4, ME, folder.clone())], None).unwrap_err().to_string();
+        assert!(error.contains(r"MIT\nOR ISC") && !error.contains('\n'), "{error}");
         // Who states no policy is taken under the Datanet's, and under no other licence or privacy.
         let stated =
             |card: &Card, there: &Card| target(Offered { card, is_policy_stated: false }, &[registered(4, ME, there.clone())], ME, None);

@@ -21,6 +21,7 @@ use crate::{
         resolve,
     },
     output::table,
+    words,
 };
 
 /// Longest reason, in bytes: it is hashed here and sent to nobody.
@@ -150,6 +151,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             }
             (None, Some(reason)) => {
                 may_erase(&accepted, asset.owner(), me)?;
+                words::of_one_line("--reason", reason)?;
                 ensure!(!reason.trim().is_empty(), "the reason is empty: say why, for whoever asks you later");
                 ensure!(reason.len() <= REASON_BYTES_MAX, "the reason has {} bytes, at most {REASON_BYTES_MAX} are taken", reason.len());
                 context.output.note(&explain(&state, &accepted));

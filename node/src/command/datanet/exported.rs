@@ -26,7 +26,10 @@ use super::{
     left_out::{LeftOut, told, unknown},
     within::{Listing, Within},
 };
-use crate::data::{read_bounded, read_text, write_atomic};
+use crate::{
+    data::{read_bounded, read_text, write_atomic},
+    words,
+};
 
 /// What describes an export exactly.
 pub(super) const MANIFEST: &str = "tributary.json";
@@ -165,7 +168,7 @@ impl Export {
     pub(super) fn add(&mut self, contribution: u64, contributor: Address, text_root: Hash32, documents: &[Document]) -> anyhow::Result<()> {
         let path = self.layout.path(contribution);
         let place = self.out.join(&path);
-        let said = || format!("{}", place.display());
+        let said = || format!("{}", words::path(&place));
         let is_private = self.manifest.card.is_private();
         create_folder(place.parent().context("a file lies in a folder")?, is_private).with_context(said)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(file_mode(is_private)).open(&place).with_context(said)?;
@@ -184,7 +187,7 @@ impl Export {
         let Self { out, layout, manifest } = self;
         let write = |name: &str, text: String| {
             let path = out.join(name);
-            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", path.display()))
+            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", words::path(&path)))
         };
         match layout {
             Layout::Huggingface => {
@@ -244,51 +247,167 @@ fn under(card: Card, name: Option<&str>, licence: Option<Licence>) -> anyhow::Re
     Ok(renamed.with_policy(card.policy().clone())?.with_privacy(card.is_private()))
 }
 
+/// What the user says of a folder, before what it says itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Said {
+    pub(super) name: Option<String>,
+    pub(super) licence: Option<Licence>,
+    /// That everybody may read it, where the folder does not state that.
+    pub(super) is_public: bool,
+}
+
+/// What one description states of who may read the folder: its name, and whether members alone may.
+type Stated = (&'static str, bool);
+
+/// Who may read the rows: whether members alone.
+///
+/// Rows of a private Datanet that enter an open one are read by everybody and cannot be called back, so what lies in several places is believed only if all of them agree, and the user's word fills in what
+/// is missing but overrides nothing. Our exports state it of open Datanets as of private ones (`private`, `conditionsOfAccess`; the card of `tributary.json`, whose form is the registry's, is whole without the
+/// word and open then). So a folder in the layout of our exports without a statement has lost it, or is of a version that stated it of private ones alone, and waits for a word. Repositories of others, which never
+/// state it, are open as they always were.
+fn is_private(stated: &[Stated], is_ours: bool, is_public: bool, folder: &Path) -> anyhow::Result<bool> {
+    let folder = || words::path(folder);
+    let by = |is: bool| stated.iter().filter(|(_, stated)| *stated == is).map(|(by, _)| *by).collect::<Vec<_>>().join(" and ");
+    match (by(true), by(false)) {
+        (private, open) if !private.is_empty() && !open.is_empty() => {
+            bail!(
+                "{}: {private} says that members alone may read it, {open} that everybody may: mend the one that is wrong, or export it anew",
+                folder()
+            )
+        }
+        (private, _) if !private.is_empty() => {
+            ensure!(
+                !is_public,
+                "{}: {private} says that members alone may read it, and --public is for what states nothing: leave --public out",
+                folder()
+            );
+            Ok(true)
+        }
+        (_, open) if open.is_empty() && is_ours && !is_public => bail!(
+            "{}: it is laid out as an export of a Datanet, and what says who may read it is gone: write private: true (members alone) or private: false (everybody) at the left margin of README.md's front matter, or say --public if everybody may read it",
+            folder()
+        ),
+        _ => Ok(false),
+    }
+}
+
+/// Whether a file of rows has the name that an export gives it.
+fn is_exported(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let number = name.strip_prefix("contribution-").and_then(|rest| rest.split_once('.')).map_or("", |(number, _)| number);
+    number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What stands beside the rows in many folders and holds none, at the top of the folder: nobody is asked about it.
+const ATTENDANTS: [&str; 16] = [
+    README,
+    CROISSANT,
+    MANIFEST,
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+    "LICENCE",
+    "LICENCE.md",
+    "LICENCE.txt",
+    "COPYING",
+    "NOTICE",
+    "CITATION.cff",
+    "CITATION.bib",
+    "dataset_infos.json",
+    ".gitattributes",
+    ".gitignore",
+];
+
+/// Names what the folder holds and is neither taken, nor told already, nor an attendant.
+fn passed_over(folder: &Path, listing: Listing, files: &[Found], left_out: &mut Vec<LeftOut>, by: &str) {
+    let taken: BTreeSet<&Path> = files.iter().map(|found| found.path.as_path()).collect();
+    // They are named below the folder or with it.
+    let known: BTreeSet<PathBuf> = left_out.iter().flat_map(|one| [PathBuf::from(&one.path), folder.join(&one.path)]).collect();
+    let is_new = |path: &str| {
+        let place = folder.join(path);
+        !(ATTENDANTS.contains(&path) || known.contains(&place) || taken.contains(place.as_path()))
+    };
+    let Listing { files: here, left_out: others } = listing;
+    left_out.extend(others.into_iter().filter(|one| is_new(&one.path)));
+    let unnamed = here.iter().filter(|path| is_new(path));
+    left_out.extend(unnamed.map(|path| LeftOut::new(folder.join(path), format!("{by} does not name it: add it there, or move it away"))));
+}
+
 /// Reads what describes the folder: an export of ours, else Croissant, else a Hugging Face repository. Files are there, and are what is stated of them.
-pub(super) fn import(folder: &Path, name: Option<&str>, licence: Option<Licence>) -> anyhow::Result<Imported> {
+pub(super) fn import(folder: &Path, said: Said) -> anyhow::Result<Imported> {
+    let Said { name, licence, is_public } = said;
+    let name = name.as_deref();
     let within = Within::new(folder)?;
     let has = |name: &str| folder.join(name).is_file();
     if has(MANIFEST) {
         let path = within.file(MANIFEST)?;
-        let manifest: Manifest = serde_json::from_slice(
-            &read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", path.display()))?,
-        )
-        .with_context(|| format!("{}: not an export's manifest; remove it to read the folder as what else it is", path.display()))?;
-        ensure!(manifest.version == 1, "{}: version {}, this program reads 1", path.display(), manifest.version);
+        let manifest: Manifest =
+            serde_json::from_slice(&read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?)
+                .with_context(|| {
+                    format!("{}: not an export's manifest; remove it to read the folder as what else it is", words::path(&path))
+                })?;
+        ensure!(manifest.version == 1, "{}: version {}, this program reads 1", words::path(&path), manifest.version);
         let mut files = Vec::new();
         for file in &manifest.files {
             let place = within.file(&file.path)?;
             is_stated(&place, Some(file.bytes), Some(&file.sha256))?;
             files.push(Found { path: place, text_root: Some(file.text_root), documents: Some(file.documents) });
         }
-        let (card, columns) = (under(manifest.card, name, licence)?, Columns::default());
-        return Ok(Imported { card, columns, files, by: MANIFEST, left_out: Vec::new() });
+        let mut stated = vec![(MANIFEST, manifest.card.is_private())];
+        stated.extend(croissant_states(&within)?);
+        stated.extend(readme_states(&within)?);
+        is_private(&stated, true, is_public, folder)?;
+        let (card, columns, mut left_out) = (under(manifest.card, name, licence)?, Columns::default(), Vec::new());
+        passed_over(folder, within.list()?, &files, &mut left_out, MANIFEST);
+        return Ok(Imported { card, columns, files, by: MANIFEST, left_out });
     }
     let (described, by) = if has(CROISSANT) {
         let path = within.file(CROISSANT)?;
-        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-        (croissant::read(&bytes).with_context(|| format!("{}", path.display()))?, CROISSANT)
+        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
+        (croissant::read(&bytes).with_context(|| format!("{}", words::path(&path)))?, CROISSANT)
     } else if has(README) {
         let path = within.file(README)?;
-        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", path.display()))?;
-        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", path.display()))?, README)
+        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
+        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", words::path(&path)))?, README)
     } else {
         bail!(
             "{} holds neither {MANIFEST}, {CROISSANT} nor {README}: tributary datanet contribute takes files without a description",
-            folder.display()
+            words::path(folder)
         )
     };
-    let card = described.card(name, licence)?;
-    let (files, mut left_out) = files_of(folder, &within, &described)?;
+    let mut stated: Vec<Stated> = described.is_private.map(|is| (by, is)).into_iter().collect();
+    if by != README {
+        stated.extend(readme_states(&within)?);
+    }
+    let listing = within.list()?;
+    let is_ours = listing.files.iter().chain(described.files.iter().map(|file| &file.path)).any(|path| is_exported(path));
+    let is_private = is_private(&stated, is_ours, is_public, folder)?;
+    let card = described.card(name, licence)?.with_privacy(is_private);
+    let (files, mut left_out) = files_of(folder, &within, &listing, &described)?;
+    passed_over(folder, listing, &files, &mut left_out, by);
     if files.is_empty() {
         let why = told(&left_out).map_or_else(String::new, |lines| format!("; {lines}"));
-        bail!("{}: none of the files that {by} describes is here and can be read{why}", folder.display());
+        bail!("{}: none of the files that {by} describes is here and can be read{why}", words::path(folder));
     }
     left_out.extend(described.others.iter().map(|other| LeftOut::new(by, format!("{other} is not read, the first one is"))));
     Ok(Imported { card, columns: described.columns, files, by, left_out })
 }
 
-fn files_of(folder: &Path, within: &Within, described: &Described) -> anyhow::Result<(Vec<Found>, Vec<LeftOut>)> {
+/// What a croissant beside the manifest states of who may read it.
+fn croissant_states(within: &Within) -> anyhow::Result<Option<Stated>> {
+    let Some(path) = within.beside(CROISSANT)? else { return Ok(None) };
+    let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| words::path(&path))?;
+    Ok(croissant::read(&bytes).with_context(|| words::path(&path))?.is_private.map(|is| (CROISSANT, is)))
+}
+
+/// What a README beside another description states of who may read it.
+fn readme_states(within: &Within) -> anyhow::Result<Option<Stated>> {
+    let Some(path) = within.beside(README)? else { return Ok(None) };
+    let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| words::path(&path))?;
+    Ok(huggingface::privacy(&text).with_context(|| words::path(&path))?.map(|is| (README, is)))
+}
+
+fn files_of(folder: &Path, within: &Within, listing: &Listing, described: &Described) -> anyhow::Result<(Vec<Found>, Vec<LeftOut>)> {
     let (mut taken, mut left_out) = (Vec::new(), Vec::new());
     let (plain, patterns): (Vec<_>, Vec<_>) = described.files.iter().partition(|file| !file.path.contains('*'));
     for file in plain {
@@ -298,20 +417,16 @@ fn files_of(folder: &Path, within: &Within, described: &Described) -> anyhow::Re
     }
     if described.files.is_empty() {
         // Without a word about files those are meant that hold tables; whatever else lies there may hold rows too, for all that is known.
-        let Listing { files: here, left_out: passed } = within.list()?;
-        left_out.extend(passed);
-        for path in here.into_iter().filter(|path| ![README, CROISSANT, MANIFEST].contains(&path.as_str())) {
-            match format_of(Path::new(&path)) {
+        for path in listing.files.iter().filter(|path| !ATTENDANTS.contains(&path.as_str())) {
+            match format_of(Path::new(path)) {
                 Some(format) if format.is_whole() => left_out.push(LeftOut::new(folder.join(path), WHOLE)),
                 _ => taken.push(folder.join(path)),
             }
         }
     } else if !patterns.is_empty() {
-        let Listing { files: here, left_out: passed } = within.list()?;
         let is_meant = |path: &str| patterns.iter().any(|pattern| huggingface::is_match(&pattern.path, path));
-        taken.extend(here.iter().filter(|path| is_meant(path)).map(|path| folder.join(path)));
-        left_out.extend(passed.into_iter().filter(|one| is_meant(&one.path)));
-        let is_empty = |pattern: &&&DescribedFile| !here.iter().any(|path| huggingface::is_match(&pattern.path, path));
+        taken.extend(listing.files.iter().filter(|path| is_meant(path)).map(|path| folder.join(path)));
+        let is_empty = |pattern: &&&DescribedFile| !listing.files.iter().any(|path| huggingface::is_match(&pattern.path, path));
         let empty = patterns.iter().filter(is_empty);
         left_out.extend(empty.map(|pattern| LeftOut::new(&pattern.path, "no file here is called so: download what it names")));
     }
@@ -330,22 +445,22 @@ fn format_of(path: &Path) -> Option<Format> {
 
 /// Whether a file is what is stated of it. Its length is looked at first: it costs nothing.
 fn is_stated(path: &Path, bytes: Option<u64>, sha256: Option<&str>) -> anyhow::Result<()> {
-    let said = || format!("{}: cannot be read", path.display());
+    let said = || format!("{}: cannot be read", words::path(path));
     if let Some(stated) = bytes {
         let got = fs::metadata(path).with_context(said)?.len();
-        ensure!(got == stated, "{}: it has {got} bytes, {stated} are stated: download or export it anew", path.display());
+        ensure!(got == stated, "{}: it has {got} bytes, {stated} are stated: download or export it anew", words::path(path));
     }
     let Some(stated) = sha256 else { return Ok(()) };
     let mut file = File::open(path).with_context(said)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
-        match file.read(&mut buffer).with_context(|| format!("{}", path.display()))? {
+        match file.read(&mut buffer).with_context(|| format!("{}", words::path(path)))? {
             0 => break,
             read => hash.update(&buffer[..read]),
         }
     }
     let got = hex::encode(hash.finalize());
-    ensure!(got == stated, "{}: its SHA-256 is {got}, {stated} is stated: download or export it anew", path.display());
+    ensure!(got == stated, "{}: its SHA-256 is {got}, {stated} is stated: download or export it anew", words::path(path));
     Ok(())
 }
 
@@ -395,15 +510,15 @@ mod tests {
         for layout in [Layout::Jsonl, Layout::Csv, Layout::Parquet, Layout::Huggingface, Layout::Croissant] {
             let folder = tempfile::tempdir().unwrap();
             exported(folder.path(), layout);
-            let imported = import(folder.path(), None, None).unwrap();
+            let imported = import(folder.path(), Said::default()).unwrap();
             assert_eq!((imported.card.clone(), imported.by, roots(&imported)), (card(), MANIFEST, expected.clone()), "{layout:?}");
             assert_eq!(imported.files.iter().map(|found| found.text_root.unwrap()).collect::<Vec<_>>(), expected);
             // Another name changes nothing else, the policy least of all.
-            let renamed = import(folder.path(), Some("again"), None).unwrap();
+            let renamed = import(folder.path(), Said { name: Some("again".into()), ..Said::default() }).unwrap();
             assert_eq!((renamed.card.name().as_str(), renamed.card.policy(), renamed.by), ("again", card().policy(), MANIFEST));
             // As others would have it: without our manifest the rows and all of the card but its policy are there.
             fs::remove_file(folder.path().join(MANIFEST)).unwrap();
-            let Ok(imported) = import(folder.path(), None, None) else {
+            let Ok(imported) = import(folder.path(), Said::default()) else {
                 assert!([Layout::Jsonl, Layout::Csv, Layout::Parquet].contains(&layout));
                 continue;
             };
@@ -423,17 +538,17 @@ mod tests {
         let file = folder.path().join("data/contribution-00000.parquet");
         let bytes = fs::read(&file).unwrap();
         fs::write(&file, [&b"x"[..], &bytes[1..]].concat()).unwrap();
-        assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"));
+        assert!(import(folder.path(), Said::default()).unwrap_err().to_string().contains("SHA-256"));
         fs::remove_file(folder.path().join(MANIFEST)).unwrap();
-        assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("SHA-256"), "the croissant states it too");
+        assert!(import(folder.path(), Said::default()).unwrap_err().to_string().contains("SHA-256"), "the croissant states it too");
         fs::remove_file(&file).unwrap();
-        assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("cannot be read"));
+        assert!(import(folder.path(), Said::default()).unwrap_err().to_string().contains("cannot be read"));
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("secret.parquet"), &bytes).unwrap();
         std::os::unix::fs::symlink(outer.path().join("secret.parquet"), &file).unwrap();
-        assert!(import(folder.path(), None, None).unwrap_err().to_string().contains("leads out of"));
+        assert!(import(folder.path(), Said::default()).unwrap_err().to_string().contains("leads out of"));
         let bare = tempfile::tempdir().unwrap();
-        assert!(import(bare.path(), None, None).unwrap_err().to_string().contains("datanet contribute takes files"));
+        assert!(import(bare.path(), Said::default()).unwrap_err().to_string().contains("datanet contribute takes files"));
     }
 
     #[test]
@@ -444,7 +559,7 @@ mod tests {
             let path = folder.path().join(name);
             let text = fs::read_to_string(&path).unwrap();
             fs::write(&path, change(&text)).unwrap();
-            let error = import(folder.path(), None, None).unwrap_err().to_string();
+            let error = import(folder.path(), Said::default()).unwrap_err().to_string();
             assert!(error.contains("bytes, 9999999 are stated"), "{name}: {error}");
         };
         let bytes = fs::metadata(folder.path().join("data/contribution-00001.parquet")).unwrap().len();
@@ -474,7 +589,7 @@ mod tests {
             }
             if layout != Layout::Jsonl {
                 fs::remove_file(folder.join(MANIFEST)).unwrap();
-                assert!(import(&folder, None, None).unwrap().card.is_private(), "{layout:?}: it stays private without our manifest");
+                assert!(import(&folder, Said::default()).unwrap().card.is_private(), "{layout:?}: it stays private without our manifest");
             }
         }
     }
@@ -488,7 +603,7 @@ mod tests {
             fs::write(folder.path().join(name), "{\"text\":\"x\"}").unwrap();
         }
         std::os::unix::fs::symlink("/dev/null", folder.path().join("data/d.jsonl")).unwrap();
-        let imported = import(folder.path(), Some("rows"), None).unwrap();
+        let imported = import(folder.path(), Said { name: Some("rows".into()), ..Said::default() }).unwrap();
         let below = |path: &Path| path.strip_prefix(folder.path()).unwrap_or(path).display().to_string();
         let files = imported.files.iter().map(|found| below(&found.path)).collect();
         let mut left_out: Vec<_> = imported.left_out.iter().map(|one| (below(Path::new(&one.path)), one.why.clone())).collect();
@@ -508,11 +623,123 @@ mod tests {
         };
         let of_data = [("data/b.json", "ending .json"), ("data/c.csv.gz", "unpack it first"), ("data/d.jsonl", "leads out of the folder")];
         named("", &[&of_data[..], &[("notes.txt", "a document of its own")]].concat());
-        named("configs:\n- config_name: a\n  data_files: data/*\n", &of_data);
-        named("configs:\n- config_name: a\n  data_files: data/a.jsonl\n", &[]);
+        let unnamed = "README.md does not name it";
+        named("configs:\n- config_name: a\n  data_files: data/*\n", &[&of_data[..], &[("notes.txt", unnamed)]].concat());
+        let beside = [("data/b.json", unnamed), ("data/c.csv.gz", unnamed), ("data/d.jsonl", "leads out of"), ("notes.txt", unnamed)];
+        named("configs:\n- config_name: a\n  data_files: data/a.jsonl\n", &beside);
+        let more = [("README.md", "configuration b is not read"), ("data/*.csv", "no file here is called so")];
         named(
             "configs:\n- config_name: a\n  data_files:\n  - data/*.jsonl\n  - data/*.csv\n- config_name: b\n  data_files: more.csv\n",
-            &[("README.md", "configuration b is not read"), ("data/*.csv", "no file here is called so"), ("data/d.jsonl", "leads out of")],
+            &[&more[..], &beside[..]].concat(),
         );
+    }
+
+    #[test]
+    fn what_lies_beside_the_files_of_an_export_is_named_and_its_attendants_are_not() {
+        for (layout, by) in [
+            (Layout::Jsonl, MANIFEST),
+            (Layout::Huggingface, MANIFEST),
+            (Layout::Croissant, MANIFEST),
+            (Layout::Croissant, CROISSANT),
+            (Layout::Huggingface, README),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            exported(folder.path(), layout);
+            if by != MANIFEST {
+                fs::remove_file(at(MANIFEST)).unwrap();
+            }
+            for attendant in ["LICENSE", "CITATION.cff", ".gitattributes"] {
+                fs::write(at(attendant), "x").unwrap();
+            }
+            let told = || {
+                let imported = import(folder.path(), Said::default()).unwrap();
+                assert_eq!((imported.by, imported.files.len()), (by, 2), "{layout:?}");
+                let mut told: Vec<_> = imported
+                    .left_out
+                    .iter()
+                    .map(|one| {
+                        let path = Path::new(&one.path);
+                        path.strip_prefix(folder.path()).unwrap_or(path).display().to_string()
+                    })
+                    .collect();
+                told.sort();
+                (told, crate::command::datanet::left_out::agreed(&imported.left_out, false).map_err(|error| error.to_string()))
+            };
+            let (nothing, agreed) = told();
+            assert!(agreed.is_ok() && nothing == [".gitattributes"; 0], "{layout:?} {by}: {nothing:?}");
+            fs::create_dir_all(at("data/.cache")).unwrap();
+            fs::create_dir_all(at("more")).unwrap();
+            for name in ["more.jsonl", "extra.bin", "data/LICENSE", "more/z.txt"] {
+                fs::write(at(name), "x").unwrap();
+            }
+            std::os::unix::fs::symlink("/dev/null", at("data/link.parquet")).unwrap();
+            let (named, agreed) = told();
+            assert_eq!(
+                named,
+                ["data/.cache", "data/LICENSE", "data/link.parquet", "extra.bin", "more.jsonl", "more/z.txt"],
+                "{layout:?} {by}"
+            );
+            let error = agreed.unwrap_err();
+            assert!(error.contains("more.jsonl: ") && error.contains("--skip-unknown") && !error.contains(".cache"), "{error}");
+        }
+    }
+
+    /// A Hugging Face export without our manifest, whose README is changed.
+    fn stripped(is_private: bool, file: &str, change: impl Fn(&str) -> String, is_public: bool) -> Result<bool, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut export = Export::begin(folder.path(), Layout::Huggingface, 7, card().with_privacy(is_private)).unwrap();
+        export.add(0, Address([1; 20]), Hash32::ZERO, &contributions()[0]).unwrap();
+        let about = About { version: "2.0.0".into(), published: "2026-11-21".into(), url: "https://example.org/7".into() };
+        export.end(&about).unwrap();
+        fs::remove_file(folder.path().join(MANIFEST)).unwrap();
+        fs::rename(folder.path().join("data/contribution-00000.parquet"), folder.path().join(file)).unwrap();
+        let readme = folder.path().join(README);
+        fs::write(&readme, change(&fs::read_to_string(&readme).unwrap())).unwrap();
+        let imported = import(folder.path(), Said { is_public, ..Said::default() });
+        imported.map(|imported| imported.card.is_private()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_private_export_stays_private_however_its_readme_says_so_and_needs_a_word_where_it_does_not() {
+        const OURS: &str = "data/contribution-00000.parquet";
+        let written = |words: &'static str| move |text: &str| text.replace("private: true\n", words);
+        for words in ["private: yes\n", "private: On\n", "private: 'TRUE'\n", "\"private\": Y # members\n"] {
+            assert_eq!(stripped(true, OURS, written(words), false), Ok(true), "{words}");
+            let error = stripped(true, OURS, written(words), true).unwrap_err();
+            assert!(error.contains("README.md says that members alone") && error.contains("leave --public out"), "{error}");
+        }
+        let error = stripped(true, OURS, written("private: 1\n"), true).unwrap_err();
+        assert!(error.contains("line 5 of README.md says \"private: 1\""), "{error}");
+        let error = stripped(true, OURS, written(""), false).unwrap_err();
+        assert!(error.contains("--public if everybody may read it") && error.contains("private: true (members alone)"), "{error}");
+        assert_eq!(stripped(true, OURS, written(""), true), Ok(false), "the user's word");
+        assert_eq!(stripped(true, "data/train.parquet", written(""), false), Ok(false), "a repository of somebody else never states it");
+        assert_eq!(stripped(false, OURS, str::to_owned, false), Ok(false), "an open export states it too");
+    }
+
+    #[test]
+    fn descriptions_that_differ_in_who_may_read_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        exported(folder.path(), Layout::Croissant);
+        let refused = |words: &str| {
+            let error = format!("{:#}", import(folder.path(), Said::default()).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        };
+        fs::write(folder.path().join(README), "---\nprivate: yes\n---\n").unwrap();
+        refused("README.md says that members alone may read it, tributary.json and croissant.json that everybody may");
+        fs::write(folder.path().join(README), "---\nprivate: sometimes\n---\n").unwrap();
+        refused("line 2 of README.md says");
+        fs::remove_file(folder.path().join(MANIFEST)).unwrap();
+        fs::write(folder.path().join(README), "---\nprivate: yes\n---\n").unwrap();
+        refused("README.md says that members alone may read it, croissant.json that everybody may");
+        fs::write(folder.path().join(README), "# No front matter, private: yes\n").unwrap();
+        assert!(!import(folder.path(), Said::default()).unwrap().card.is_private());
+        let path = folder.path().join(CROISSANT);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"Everybody\"", "\"By appointment\"")).unwrap();
+        refused("conditionsOfAccess says \"By appointment\"");
+        fs::write(&path, text.replace("conditionsOfAccess", "more")).unwrap();
+        refused("--public if everybody may read it");
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use storage::datanet::{Action, Card, Contribution, Datanet, Document, GatePolicy, Place, Refusal, Rule};
 use types::id::Address;
 
-use crate::output::table;
+use crate::{output::table, words};
 
 /// Most findings shown in a table; the rest are counted.
 const SHOWN_MAX: usize = 50;
@@ -70,7 +70,7 @@ impl Finding {
     /// One line.
     pub(super) fn line(&self) -> String {
         let preview = self.preview.as_ref().map_or_else(String::new, |preview| format!("; it would read: {}", one_line(preview)));
-        format!("  {}: {}: {}; {}{preview}", self.place(), self.rule, self.detail, self.fix)
+        words::line(&format!("  {}: {}: {}; {}{preview}", self.place(), self.rule, self.detail, self.fix)).into_owned()
     }
 }
 

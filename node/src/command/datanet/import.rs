@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use chain_bridge::registry::State;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use storage::datanet::{Card, Licence, shard};
@@ -14,15 +15,15 @@ use types::{
 use super::{
     Context, contribute,
     entry::{self, Offered, Registered},
-    exported::{Found, Imported, import},
+    exported::{Found, Imported, Said, import},
     left_out::{self, LeftOut},
 };
-use crate::{chain::Chained, datanet::card_of, output::table};
+use crate::{chain::Chained, datanet::card_of, output::table, words};
 
 /// Bring a folder that describes itself into a Datanet: an export, a Hugging Face dataset repository, or Croissant.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "What describes it is tributary.json (of an export), else croissant.json, else README.md with front matter. Its card makes the Datanet,\nunless you own one of its name; its files are contributed, each by itself. Into a Datanet that is registered already rows go under the\nprivacy, licence and policy that the folder states, or not at all, and into somebody else's only with --into. Stated sizes, SHA-256, rows\nand text roots must be those of the files. Links are followed within the folder, and from a snapshot of a Hugging Face cache to its blobs.\nWhat is described and cannot be taken is named, and nothing is sent unless you say --skip-unknown.\n--dry-run shows card, files and text roots and sends nothing.\n\nExamples:\n  tributary datanet import medical --dry-run\n  tributary datanet import medical --into 7\n  tributary datanet import squad --licence CC-BY-SA-4.0 --text-column context\n\nNext: tributary datanet publish NAME makes what was accepted a version."
+    after_help = "What describes it is tributary.json (of an export), else croissant.json, else README.md with front matter. Its card makes the Datanet,\nunless you own one of its name; its files are contributed, each by itself. Into a Datanet that is registered already rows go under the\nprivacy, licence and policy that the folder states, or not at all, and into somebody else's only with --into. Stated sizes, SHA-256, rows\nand text roots must be those of the files. Links are followed within the folder, and from a snapshot of a Hugging Face cache to its blobs.\nWhat is described and cannot be taken, and what lies there and is not described, is named, and nothing is sent unless you say --skip-unknown. Not asked about\nare names that begin with a dot and, at the top of the folder, README.md, croissant.json, tributary.json, dataset_infos.json, LICENSE, LICENCE, COPYING, NOTICE\nand CITATION files.\nA folder says who may read it: private: true or false in README.md, conditionsOfAccess in croissant.json, the card in tributary.json. Where they differ or are\nnot clear it is refused; a folder laid out as an export that says nothing needs --public, and one of others that says nothing is open.\n--dry-run makes the checks of the import (whose Datanet, privacy, licence, policy, every row by the gate's rules), shows card, files and text roots, and sends nothing.\n\nExamples:\n  tributary datanet import medical --dry-run\n  tributary datanet import medical --into 7\n  tributary datanet import squad --licence CC-BY-SA-4.0 --text-column context\n\nNext: tributary datanet publish NAME makes what was accepted a version."
 )]
 pub(super) struct Args {
     /// The folder.
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Column that holds the id [default: as described, else id].
     #[arg(long, value_name = "NAME")]
     id_column: Option<String>,
+    /// Everybody may read it: for a folder laid out as an export that does not say who may.
+    #[arg(long)]
+    public: bool,
     /// Go on without what is described or lies there and cannot be taken.
     #[arg(long)]
     skip_unknown: bool,
@@ -69,6 +73,8 @@ struct Dry {
     /// What described the folder.
     described_by: &'static str,
     card: Card,
+    /// The Datanet that the rows would enter; nothing if one would be registered.
+    datanet: Option<AssetId>,
     files: Vec<Row>,
     left_out: Vec<LeftOut>,
 }
@@ -84,7 +90,8 @@ struct Row {
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let licence: Option<Licence> = args.licence.as_deref().map(str::parse).transpose()?;
-    let mut imported = import(&args.folder, args.name.as_deref(), licence)?;
+    let said = Said { name: args.name.clone(), licence, is_public: args.public };
+    let mut imported = import(&args.folder, said)?;
     for (given, column) in [
         (&args.text_column, &mut imported.columns.text),
         (&args.title_column, &mut imported.columns.title),
@@ -100,17 +107,16 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let rows = tokio::task::block_in_place(|| look(context, &imported))?;
     let is_policy_stated = imported.is_policy_stated();
     let Imported { card, columns, files, by, left_out } = imported;
-    if context.is_dry() {
-        let printed = Dry { is_dry_run: true, described_by: by, card, files: rows, left_out };
-        return context.output.result(&printed, || describe(&printed));
-    }
+    // Whatever would stop the rows stops a dry run as well, in the same words.
     let chain = context.chain().await?;
-    let offered = Offered { card: &card, is_policy_stated };
-    let datanet = target(context, &chain, offered, args.into.map(AssetId)).await?;
-    let files = files.into_iter().map(|file| file.path).collect();
-    let contribution = contribute::Described {
+    let state = chain.state().await?;
+    let me = chain.client.address().context("the wallet has an account")?;
+    let registered = registered(&state);
+    let known = entry::target(Offered { card: &card, is_policy_stated }, &registered, me, args.into.map(AssetId))?;
+    let paths = files.into_iter().map(|file| file.path).collect();
+    let described = |datanet: String, left_out| contribute::Described {
         datanet,
-        files,
+        files: paths,
         columns,
         // The rows' own: the gate is asked whether it fits the Datanet's.
         licence: card.licence().to_string(),
@@ -120,25 +126,37 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         rent_epochs: args.rent_epochs,
         bootstrap: args.bootstrap,
     };
-    contribute::run_on(context, Some(chain), contribution.into()).await
+    if context.is_dry() {
+        let there = known.and_then(|id| registered.iter().find(|there| there.id == id));
+        // One that would be registered has the folder's card, this account's as it is.
+        let (id, owner, rules) = there.map_or((AssetId(0), me, &card), |there| (there.id, there.owner, &there.card));
+        let to = contribute::To { datanet: id, owner, card: rules, me };
+        contribute::rehearse(context, &state, to, described(id.to_string(), Vec::new()).into()).await?;
+        let printed = Dry { is_dry_run: true, described_by: by, card: card.clone(), datanet: known, files: rows, left_out };
+        return context.output.result(&printed, || describe(&printed));
+    }
+    let datanet = match known {
+        Some(known) => {
+            context.output.note(&format!("contributing to Datanet {known}, which is registered already"));
+            known
+        }
+        None => register(context, &chain, &card).await?,
+    };
+    contribute::run_on(context, Some(chain), described(datanet.to_string(), left_out).into()).await
 }
 
-/// The number of the Datanet that the rows enter: one that may take them, or one that is registered for them.
-async fn target(context: &Context, chain: &Chained, offered: Offered<'_>, into: Option<AssetId>) -> anyhow::Result<String> {
-    let state = chain.state().await?;
-    let me = chain.client.address().context("the wallet has an account")?;
-    let registered = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
-    let registered: Vec<Registered> =
-        registered.filter_map(|asset| Some(Registered { id: asset.id, owner: asset.owner(), card: card_of(asset).ok()? })).collect();
-    let (card, name) = (offered.card, offered.card.name());
-    if let Some(known) = entry::target(offered, &registered, me, into)? {
-        context.output.note(&format!("contributing to Datanet {known}, which is registered already"));
-        return Ok(known.to_string());
-    }
+/// The Datanets of the registry that have a card.
+fn registered(state: &State) -> Vec<Registered> {
+    let datanets = state.assets().filter(|asset| asset.kind == AssetKind::Datanet);
+    datanets.filter_map(|asset| Some(Registered { id: asset.id, owner: asset.owner(), card: card_of(asset).ok()? })).collect()
+}
+
+/// Registers a Datanet for the rows.
+async fn register(context: &Context, chain: &Chained, card: &Card) -> anyhow::Result<AssetId> {
     let uri = serde_json::to_string(card).context("a card is plain data")?;
     let (asset, _) = chain.client.register_asset(AssetKind::Datanet, &uri).await?;
-    context.output.note(&format!("registered Datanet {asset}, {name}; this wallet's node must be running: it is the gate"));
-    Ok(asset.to_string())
+    context.output.note(&format!("registered Datanet {asset}, {}; this wallet's node must be running: it is the gate", card.name()));
+    Ok(asset)
 }
 
 /// Reads every file to its end: rows that are no documents, and text roots that are not the stated ones, are told before anything is sent.
@@ -153,13 +171,17 @@ fn look(context: &Context, imported: &Imported) -> anyhow::Result<Vec<Row>> {
         })?;
         if let Some(stated) = stated_rows {
             let got = row.documents;
-            ensure!(u64::try_from(got) == Ok(*stated), "{}: it has {got} documents, {stated} are stated: export it anew", path.display());
+            ensure!(
+                u64::try_from(got) == Ok(*stated),
+                "{}: it has {got} documents, {stated} are stated: export it anew",
+                words::path(path)
+            );
         }
         // The root of private text is over salted leaves: a copy has another salt.
         if !imported.card.is_private()
             && let (Some(stated), [derived]) = (text_root, &row.text_roots[..])
         {
-            ensure!(stated == derived, "{}: its rows give text root {derived}, {stated} is stated: export it anew", path.display());
+            ensure!(stated == derived, "{}: its rows give text root {derived}, {stated} is stated: export it anew", words::path(path));
         }
         rows.push(row);
         progress.set(done);
@@ -176,11 +198,13 @@ fn describe(printed: &Dry) -> String {
     };
     let left_out = left_out::told(&printed.left_out).map_or_else(String::new, |lines| format!("\n\n{lines}"));
     format!(
-        "{}, under {}, as {} says\n{}\n\n{}{left_out}\n\nnothing was sent (--dry-run)",
+        "{}, under {}, read by {}, as {} says\n{}\n\n{}{left_out}\n\n{}; nothing was sent (--dry-run)",
         card.name(),
-        card.licence(),
+        words::line(card.licence().as_str()),
+        if card.is_private() { "members only" } else { "everybody" },
         printed.described_by,
-        card.description(),
-        table(&["file", "documents", "text roots"], &printed.files.iter().map(row).collect::<Vec<_>>())
+        words::block(card.description()),
+        table(&["file", "documents", "text roots"], &printed.files.iter().map(row).collect::<Vec<_>>()),
+        printed.datanet.map_or_else(|| "a Datanet would be registered for it".to_owned(), |id| format!("it would enter Datanet {id}"))
     )
 }

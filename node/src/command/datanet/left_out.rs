@@ -6,6 +6,8 @@ use anyhow::{bail, ensure};
 use serde::Serialize;
 use storage::formats::Format;
 
+use crate::words;
+
 /// Most of them that are held and told.
 const LEFT_OUT_MAX: usize = 1 << 10;
 /// Most that a refusal lists.
@@ -35,7 +37,7 @@ impl LeftOut {
     }
 
     fn line(&self) -> String {
-        format!("{}: {}", self.path, self.why)
+        words::line(&format!("{}: {}", self.path, self.why)).into_owned()
     }
 }
 

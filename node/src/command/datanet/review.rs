@@ -28,6 +28,7 @@ use crate::{
     chain::Chained,
     datanet::{resolve, review},
     output::table,
+    words,
 };
 
 /// Characters of a commitment that a list shows and that suffice to name one there.
@@ -215,6 +216,7 @@ pub(super) async fn decide(context: &Context, args: DecideArgs, act: Act) -> any
     ensure!(!context.is_dry(), "--dry-run: a decision is signed without a transaction, and stands; nothing was done");
     let bytes = args.reason.len();
     ensure!(bytes <= REASON_BYTES_MAX, "--reason has {bytes} bytes, at most {REASON_BYTES_MAX} are allowed");
+    words::of_one_line("--reason", &args.reason)?;
     ensure!(act != Act::Reject || !args.reason.trim().is_empty(), "say why with --reason: the contributor reads it");
     let reviewer = Reviewer::join(context, &args.datanet, &args.bootstrap).await?;
     let decided = decided(&reviewer, &args, act).await;
@@ -267,7 +269,7 @@ fn describe_one(shown: &Shown) -> String {
     }
     for row in &shown.rows {
         let name = row.title.as_deref().or(row.id.as_deref()).unwrap_or("");
-        text.push_str(&format!("\nrow {}  {name}\n{}\n", row.row, row.text));
+        text.push_str(&format!("\nrow {}  {}\n{}\n", row.row, words::line(name), words::block(&row.text)));
     }
     text
 }

@@ -13,6 +13,7 @@ use super::Context;
 use crate::{
     datanet::resolve,
     output::{money, table},
+    words,
 };
 
 /// Show a Datanet: card, policy, versions, members, contributions, treasury.
@@ -135,6 +136,11 @@ fn described(text: &str, empty: &str) -> String {
     if text.is_empty() { empty.to_owned() } else { text.to_owned() }
 }
 
+/// Whether a description has lines of its own, as that of a repository's README.
+fn is_long(card: &Card) -> bool {
+    card.description().contains('\n')
+}
+
 /// The card and its policy as lines.
 fn card_lines(card: &Card) -> Vec<Vec<String>> {
     let policy = card.policy();
@@ -142,7 +148,7 @@ fn card_lines(card: &Card) -> Vec<Vec<String>> {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let regions: Vec<String> = policy.residency.iter().map(ToString::to_string).collect();
     let rows = [
-        ("description", described(card.description(), "-")),
+        ("description", described(if is_long(card) { "below" } else { card.description() }, "-")),
         ("licence", card.licence().to_string()),
         ("languages", described(&card.languages().join(", "), "-")),
         ("tags", described(&card.tags().join(", "), "-")),
@@ -172,6 +178,9 @@ fn describe(printed: &Printed) -> String {
         treasury.text_bytes
     );
     text.push_str(&table(&["card", "value"], &card_lines(card)));
+    if is_long(card) {
+        text.push_str(&format!("\n\n{}", words::block(card.description())));
+    }
     let version = |row: &VersionRow| {
         let mut state = if row.is_frozen { "frozen" } else { "active" }.to_owned();
         if !row.erased.is_empty() {
@@ -205,6 +214,19 @@ mod tests {
     use types::amount::Amount;
 
     use super::*;
+
+    #[test]
+    fn a_description_of_many_lines_stands_behind_a_bar() {
+        let described = |description: &str| {
+            let card = Card::new("a".parse().unwrap(), description.into(), "MIT".parse().unwrap(), vec![], vec![]).unwrap();
+            let treasury = Stream { undivided: Amount(0), text_bytes: 0, opens_at: 0 };
+            let (owner, reviewers, versions, contributions) = (Address([1; 20]), vec![], vec![], vec![]);
+            describe(&Printed { asset: 3, card, owner, gate: None, reviewers, versions, contributions, treasury })
+        };
+        let text = described("Terms.\nowner      nobody");
+        assert!(text.contains("below") && text.contains("\n  | owner      nobody\n") && !text.contains("\nowner      nobody"), "{text}");
+        assert!(described("Terms.\u{1b}[2J").contains("Terms.\\u{1b}[2J"));
+    }
 
     #[test]
     fn every_rule_of_a_card_is_shown() {

@@ -4,13 +4,14 @@
 //! there and no further. Any other link that leads out of the folder is not.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 
 use super::left_out::LeftOut;
+use crate::words;
 
 /// Most files that are looked through, and how deep.
 const LISTED_MAX: usize = 1 << 16;
@@ -30,12 +31,12 @@ pub(super) struct Within {
 pub(super) struct Listing {
     /// Paths below the folder, parts by `/`, in the order of their names.
     pub(super) files: Vec<String>,
-    /// Links that are not followed and what is no file, by such paths.
+    /// Hidden names, links that are not followed and what is no file, by such paths.
     pub(super) left_out: Vec<LeftOut>,
 }
 
 fn real(path: &Path) -> anyhow::Result<PathBuf> {
-    path.canonicalize().with_context(|| format!("{}: cannot be read", path.display()))
+    path.canonicalize().with_context(|| format!("{}: cannot be read", words::path(path)))
 }
 
 impl Within {
@@ -61,12 +62,21 @@ impl Within {
     pub(super) fn file(&self, path: &str) -> anyhow::Result<PathBuf> {
         let place = self.folder.join(path);
         let there = real(&place)?;
-        ensure!(self.holds(&there), "{path:?} leads out of {}: files beside the description are read only", self.folder.display());
-        ensure!(there.is_file(), "{}: not a regular file", place.display());
+        ensure!(self.holds(&there), "{path:?} leads out of {}: files beside the description are read only", words::path(&self.folder));
+        ensure!(there.is_file(), "{}: not a regular file", words::path(&place));
         Ok(place)
     }
 
-    /// All files but hidden ones.
+    /// A file by its name in the folder, if it is there.
+    pub(super) fn beside(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
+        // A link that leads nowhere is there.
+        match fs::symlink_metadata(self.folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => self.file(name).map(Some),
+        }
+    }
+
+    /// All files but hidden ones, which are told.
     pub(super) fn list(&self) -> anyhow::Result<Listing> {
         let mut listing = Listing::default();
         self.list_below("", 0, &mut listing)?;
@@ -76,18 +86,21 @@ impl Within {
     fn list_below(&self, below: &str, depth: usize, listing: &mut Listing) -> anyhow::Result<()> {
         let here = self.folder.join(below);
         if depth > DEPTH_MAX {
-            bail!("{}: folders are nested deeper than {DEPTH_MAX}", here.display());
+            bail!("{}: folders are nested deeper than {DEPTH_MAX}", words::path(&here));
         }
         let mut names = Vec::new();
-        for entry in fs::read_dir(&here).with_context(|| format!("{}: cannot be read", here.display()))? {
+        for entry in fs::read_dir(&here).with_context(|| format!("{}: cannot be read", words::path(&here)))? {
             let entry = entry?;
             names.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?));
-            ensure!(names.len() + listing.files.len() <= LISTED_MAX, "{}: more than {LISTED_MAX} files", self.folder.display());
+            ensure!(names.len() + listing.files.len() <= LISTED_MAX, "{}: more than {LISTED_MAX} files", words::path(&self.folder));
         }
         names.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, kind) in names.into_iter().filter(|(name, _)| !name.starts_with('.')) {
+        for (name, kind) in names {
+            let is_hidden = name.starts_with('.');
             let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-            if kind.is_dir() {
+            if is_hidden {
+                listing.left_out.push(LeftOut::hidden(path));
+            } else if kind.is_dir() {
                 self.list_below(&path, depth + 1, listing)?;
             } else if kind.is_file() {
                 listing.files.push(path);

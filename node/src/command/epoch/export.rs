@@ -273,7 +273,7 @@ impl Sources<'_> {
             match ask_once(connection.open_stream().await?, &ask).await? {
                 Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
                 Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
-                Reply::Refused(reason) => bail!("it refuses: {reason}"),
+                Reply::Refused(reason) => bail!("it refuses: {}", crate::words::line(&reason)),
                 _ => bail!("it answered something else"),
             }
         }

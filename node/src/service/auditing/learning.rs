@@ -107,7 +107,7 @@ async fn committed(auditing: &Arc<Auditing>, storer: Storer, of: &Assignment) ->
             signed.verify(&auditing.keeping.chain.domains(), of.node)?;
             Ok(*signed)
         }
-        Reply::Refused(reason) => bail!("it shows no commitment: {reason}"),
+        Reply::Refused(reason) => bail!("it shows no commitment: {}", crate::words::line(&reason)),
         Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Holdings { .. } => bail!("it answered another question"),
     }
 }
@@ -154,7 +154,7 @@ async fn page(keeping: &Keeping, storer: Storer, epoch: u64, from: BlobId) -> Re
         Reply::Refused(reason) if has_erased_lately(keeping) => {
             Err(Unlisted::Trouble(anyhow::anyhow!("{reason}; objects were erased on request since")))
         }
-        Reply::Refused(reason) => Err(Unlisted::Silent(anyhow::anyhow!("it shows no list: {reason}"))),
+        Reply::Refused(reason) => Err(Unlisted::Silent(anyhow::anyhow!("it shows no list: {}", crate::words::line(&reason)))),
         Reply::Here | Reply::Answer(_) | Reply::Verdict(_) | Reply::Commitment(_) => {
             Err(Unlisted::silent(anyhow::anyhow!("it answered another question")))
         }

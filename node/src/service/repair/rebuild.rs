@@ -396,7 +396,7 @@ async fn hand_over(
             keeping.handed_over(HandedOver { handover, by, to: signature }).await?;
             Ok(())
         }
-        Word::Refused(reason) => bail!("{reason}"),
+        Word::Refused(reason) => bail!("{}", crate::words::line(&reason)),
         Word::Full { free, need } => Err(NoRoom { free, need }.into()),
         Word::Heard | Word::Record { .. } | Word::Suspended(_) => bail!("it answered another question"),
     }

@@ -127,7 +127,7 @@ async fn gather(connection: &Connection, epoch: u64, most: usize) -> anyhow::Res
                     return Ok(gathered.lines);
                 }
             }
-            Reply::Refused(reason) => bail!("it refuses: {reason}"),
+            Reply::Refused(reason) => bail!("it refuses: {}", crate::words::line(&reason)),
             _ => bail!("it answered something else"),
         }
     }

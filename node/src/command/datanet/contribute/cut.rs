@@ -123,7 +123,7 @@ impl Cutter {
             Some(end) => Ok(Some(Piece { end: *end, documents, spots })),
             None if self.is_any => Ok(None),
             None => {
-                let name = self.inputs.files.first().map(|file| file.path.display().to_string()).unwrap_or_default();
+                let name = self.inputs.files.first().map(|file| crate::words::path(&file.path)).unwrap_or_default();
                 bail!("{name}: line 1: the file holds no document")
             }
         }

@@ -92,6 +92,16 @@ pub(super) fn cut_all(
     journal.complete()
 }
 
+/// Checks files as [`cut_all`] does and keeps nothing of them: what would be refused is refused in the same words.
+pub(super) fn check_all(inputs: &Arc<Inputs>, rules: &Rules<'_>) -> anyhow::Result<()> {
+    let names = Arc::new(inputs.files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>());
+    let (mut cutter, mut before) = (Cutter::new(Arc::clone(inputs), true), None);
+    while let Some(piece) = cutter.piece()? {
+        before = Some(look(piece, rules, &names, before.as_ref())?.1);
+    }
+    Ok(())
+}
+
 /// Whether there is another piece, which is on its way then.
 fn hand_over(read: &SyncSender<Piece>, piece: Option<Piece>) -> bool {
     // A thread that has ended is missed where its word is awaited.

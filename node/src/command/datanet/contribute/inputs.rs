@@ -15,7 +15,10 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use storage::formats::{self, Columns, Format, Naming, Rows};
 
-use crate::command::datanet::left_out::{self, LeftOut, unknown};
+use crate::{
+    command::datanet::left_out::{self, LeftOut, unknown},
+    words,
+};
 
 /// Most files of one command: their names are held.
 const FILES_MAX: usize = 1 << 17;
@@ -71,7 +74,7 @@ impl Inputs {
     pub(super) fn find(paths: &[PathBuf], format: Option<Format>, columns: Columns, title: Option<String>) -> anyhow::Result<Self> {
         let (mut files, mut left_out) = (Vec::new(), Vec::new());
         for path in paths {
-            let about = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+            let about = std::fs::metadata(path).with_context(|| format!("{}: cannot be read", words::path(path)))?;
             if about.is_dir() {
                 let before = files.len();
                 folder(path, format, 0, &mut files, &mut left_out)?;
@@ -79,15 +82,15 @@ impl Inputs {
                     let told = left_out::told(&left_out).map_or_else(String::new, |lines| format!("; {lines}"));
                     bail!(
                         "{} is a directory without a file to contribute: those that end in {} are{told}",
-                        path.display(),
+                        words::path(path),
                         Format::ENDINGS
                     );
                 }
             } else {
                 // Whoever opens a pipe that nobody writes to waits for good, and a device has no end.
-                ensure!(about.is_file(), "{}: not a regular file: write what it gives into one, and contribute that", path.display());
+                ensure!(about.is_file(), "{}: not a regular file: write what it gives into one, and contribute that", words::path(path));
                 let format = format.or_else(|| format_of(path));
-                let format = format.with_context(|| format!("{}: {}; --format says how it is read", path.display(), unknown(path)))?;
+                let format = format.with_context(|| format!("{}: {}; --format says how it is read", words::path(path), unknown(path)))?;
                 files.push(input(path, format, &about));
             }
             ensure!(files.len() <= FILES_MAX, "more than {FILES_MAX} files: put small ones together as lines of a .jsonl file");
@@ -106,9 +109,9 @@ impl Inputs {
     /// Reads file `number`.
     pub(super) fn open(&self, number: usize) -> anyhow::Result<Rows> {
         let Input { path, format, .. } = &self.files[number];
-        let file = File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let file = File::open(path).with_context(|| format!("{}: cannot be read", words::path(path)))?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let naming = Naming { file: path.display().to_string(), title: self.title.clone().or(stem), columns: self.columns.clone() };
+        let naming = Naming { file: words::path(path), title: self.title.clone().or(stem), columns: self.columns.clone() };
         Ok(formats::rows(Counted { file, taken: Arc::clone(&self.taken) }, *format, naming))
     }
 }
@@ -125,14 +128,14 @@ fn format_of(path: &Path) -> Option<Format> {
 /// Adds the files below a folder, and what is left out there: hidden names, links, what no ending tells. With a format all files are of it.
 fn folder(path: &Path, format: Option<Format>, depth: usize, files: &mut Vec<Input>, left_out: &mut Vec<LeftOut>) -> anyhow::Result<()> {
     if depth > DEPTH_MAX {
-        bail!("{}: folders are nested deeper than {DEPTH_MAX}", path.display());
+        bail!("{}: folders are nested deeper than {DEPTH_MAX}", words::path(path));
     }
-    let entries = std::fs::read_dir(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let entries = std::fs::read_dir(path).with_context(|| format!("{}: cannot be read", words::path(path)))?;
     let mut names = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
     names.sort();
     for path in names {
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let about = std::fs::symlink_metadata(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let about = std::fs::symlink_metadata(&path).with_context(|| format!("{}: cannot be read", words::path(&path)))?;
         ensure!(
             files.len().max(left_out.len()) <= FILES_MAX,
             "more than {FILES_MAX} files: put small ones together as lines of a .jsonl file"

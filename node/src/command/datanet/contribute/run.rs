@@ -156,6 +156,38 @@ impl Room {
     }
 }
 
+/// Where rows are brought, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct To<'a> {
+    pub(in super::super) datanet: AssetId,
+    pub(in super::super) owner: Address,
+    pub(in super::super) card: &'a Card,
+    pub(in super::super) me: Address,
+}
+
+impl To<'_> {
+    /// Whether its gate has to be asked who may contribute.
+    pub(super) fn is_for_listed(&self) -> bool {
+        self.card.policy().contributors == Contributors::Listed && self.me != self.owner
+    }
+}
+
+/// What a Datanet of listed contributors would say after the commitment is paid, asked before.
+pub(super) async fn listed(context: &Context, network: &Network, state: &State, to: To<'_>) -> anyhow::Result<()> {
+    let To { datanet, owner, me, .. } = to;
+    let (client, connection) = network.dial_gate(context, state, owner).await?;
+    let answer = review::ask(connection.open_stream().await?, &Ask::Members { datanet }).await?;
+    client.close(0).await;
+    let Reply::Members { contributors, .. } = answer else { bail!("the gate answered something else than its members") };
+    if contributors.contains(&me) {
+        return Ok(());
+    }
+    let words = format!(
+        "Datanet {datanet} takes contributions of listed contributors only, and {me} is not listed: its owner {owner} lists it with `tributary datanet members {datanet} --add {me}`"
+    );
+    Err(Refused(words).into())
+}
+
 impl Run<'_> {
     /// Commits to the texts of shards, in this order. What fails leaves those behind it as they are.
     pub(super) async fn commit(&self, lot: Vec<(usize, Way)>) -> Vec<(usize, Way, anyhow::Result<Made>)> {
@@ -342,23 +374,10 @@ impl Run<'_> {
         Ok(Looked::Again)
     }
 
-    /// What a Datanet of listed contributors would say after the commitment is paid, asked before.
+    /// Whether a Datanet of listed contributors lists this one.
     pub(super) async fn is_listed(&self, state: &State) -> anyhow::Result<()> {
-        if self.card.policy().contributors != Contributors::Listed || self.me == self.owner {
-            return Ok(());
-        }
-        let (client, connection) = self.network.dial_gate(self.context, state, self.owner).await?;
-        let answer = review::ask(connection.open_stream().await?, &Ask::Members { datanet: self.datanet }).await?;
-        client.close(0).await;
-        let Reply::Members { contributors, .. } = answer else { bail!("the gate answered something else than its members") };
-        let (datanet, owner, me) = (self.datanet, self.owner, self.me);
-        if contributors.contains(&me) {
-            return Ok(());
-        }
-        let words = format!(
-            "Datanet {datanet} takes contributions of listed contributors only, and {me} is not listed: its owner {owner} lists it with `tributary datanet members {datanet} --add {me}`"
-        );
-        Err(Refused(words).into())
+        let to = To { datanet: self.datanet, owner: self.owner, card: &self.card, me: self.me };
+        if to.is_for_listed() { listed(self.context, &self.network, state, to).await } else { Ok(()) }
     }
 
     /// Whether the gate is there, before anything is paid for it.

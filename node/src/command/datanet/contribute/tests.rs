@@ -141,3 +141,24 @@ fn rows_that_wait_for_reviewers_stay_when_others_are_left_out() {
     rows.drop_refused(&held).unwrap();
     assert_eq!(rows.documents, documents(&["b"]), "where nothing else speaks against it, what is held is what is left out");
 }
+
+#[test]
+fn a_rehearsal_refuses_by_the_rules_of_the_datanet_and_its_licence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.jsonl");
+    std::fs::write(&file, "{\"text\": \"Ebb and flow.\"}\n{\"text\": \"Write to ada@example.org about it.\"}\n").unwrap();
+    let inputs = Arc::new(Inputs::find(&[file], None, Columns::default(), None).unwrap());
+    let checked = |personal_data, licence: &str| {
+        let (name, of_net) = ("tides".parse().unwrap(), "CC0-1.0".parse().unwrap());
+        let policy = datanet::GatePolicy { personal_data, ..datanet::GatePolicy::default() };
+        let card = Card::new(name, String::new(), of_net, Vec::new(), Vec::new()).and_then(|card| card.with_policy(policy)).unwrap();
+        let licence = licence.parse().unwrap();
+        let rules = Rules { datanet: NET, card: &card, me: ME, licence: &licence, drop_refused: false, redact: false };
+        check_all(&inputs, &rules).map_err(|error| error.to_string())
+    };
+    assert_eq!(checked(Action::Note, "CC0-1.0"), Ok(()));
+    let error = checked(Action::Block, "CC0-1.0").unwrap_err();
+    assert!(error.contains("nothing was sent; this would be refused") && error.contains("row 2"), "{error}");
+    let error = checked(Action::Note, "CC-BY-NC-4.0").unwrap_err();
+    assert!(error.contains("nothing was sent; this would be refused"), "{error}");
+}
