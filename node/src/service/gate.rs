@@ -275,6 +275,12 @@ impl Gate {
         let card = self.admit(&state, open, place)?;
         let drawing = self.drawing(&card).await?;
         let (report, shard, bytes) = self.look(place, open, licence, bytes).await?;
+        if drawing.is_some() && report.accepted {
+            let room = self.queue.may_wait(open.datanet, open.contributor, open.shard_bytes).await;
+            room.map_err(|full| {
+                away(format!("contributions to this Datanet are drawn for reviewers, and this one could not wait: {full}"))
+            })?;
+        }
         let report = self.drawn(&card, drawing, report).await?;
         let (report, again) = self.known_rows(open.datanet, &shard, report).await?;
         let report = self.reserved(&card, place, open, report).await?;

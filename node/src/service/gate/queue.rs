@@ -158,6 +158,11 @@ impl Queue {
         shares::room(&waiting(&self.held.lock().await.cases), contributor)
     }
 
+    /// Whether a contribution could wait. Who has no place is not drawn: turned away and shown again, it would have one draw after another.
+    pub(super) async fn may_wait(&self, datanet: AssetId, contributor: Address, shard_bytes: u64) -> Result<(), FullError> {
+        shares::admit(&waiting(&self.held.lock().await.cases), datanet, contributor, shard_bytes).map(drop)
+    }
+
     /// The shard of a case, as it is kept.
     pub(super) async fn shard(&self, case: &Case) -> anyhow::Result<Vec<u8>> {
         let path = self.path((case.datanet, case.commitment), "shard");
@@ -496,6 +501,8 @@ mod tests {
             let added = add(&queue, of(1, number), "one").await.unwrap();
             assert_eq!(added.is_ok(), number < 16, "{number}");
         }
+        assert!(queue.may_wait(NET, Address([1; 20]), 3).await.is_err(), "no draw that it could not wait for");
+        assert_eq!(queue.may_wait(NET, Address([2; 20]), 3).await, Ok(()));
         let full = add(&queue, of(1, 300), "one").await.unwrap().unwrap_err().to_string();
         assert!(full.contains("16 of your contributions") && full.contains("at most 16"), "{full}");
         assert_eq!((queue.room(Address([1; 20])).await.cases, queue.room(Address([2; 20])).await), (0, shares::OF_CONTRIBUTOR));
