@@ -176,7 +176,7 @@ impl Queue {
         let before = self.before(&held, datanet, None);
         drop(held);
         if before.is_empty() {
-            return Ok(Default::default());
+            return Ok((BTreeSet::new(), Vec::new()));
         }
         let key = self.key;
         tokio::task::spawn_blocking(move || {
