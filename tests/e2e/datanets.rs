@@ -133,7 +133,7 @@ async fn redacted(cluster: &Cluster) {
     cluster.say("a phone number was redacted after a preview");
 }
 
-/// One reviewer's rejection ends it, and the contributor reads why.
+/// One reviewer's rejection ends it, and the contributor reads why; the row is known when it is brought among others.
 async fn rejected(cluster: &Cluster) {
     let (ben, reviewer) = (&cluster.nodes[2], &cluster.nodes[4]);
     let contribute = ["datanet", "contribute", "notes", &file(cluster, "again.jsonl", &[near_copy(&survey("tide", 11))])];
@@ -145,6 +145,12 @@ async fn rejected(cluster: &Cluster) {
     assert_eq!(rejected["state"], "rejected");
     let error = cluster.refused(ben, &contribute).await;
     assert!(error.contains("a copy of survey 11") && error.contains(&reviewer.account.to_string()), "{error}");
+    // Another account brings the row among others.
+    let others = file(cluster, "others.jsonl", &[survey("hail", 1), near_copy(&survey("tide", 11))]);
+    let held = cluster.run(&cluster.nodes[1], &["datanet", "contribute", "notes", &others]).await;
+    let findings: Vec<(&Value, &Value)> =
+        held["findings"].as_array().expect("findings").iter().map(|finding| (&finding["row"], &finding["rule"])).collect();
+    assert_eq!(findings, [(&json!(2), &json!("near-copy")), (&json!(2), &json!("rejected"))], "{held}");
     cluster.say("a rejection ended a contribution with its reason");
 }
 

@@ -80,7 +80,7 @@ async fn a_gate_elsewhere_lets_nothing_in(cluster: &Cluster) {
     cluster.run(owner, &["datanet", "create", "far", "--licence", "CC0-1.0", "--region", "DE"]).await;
     let file = files::jsonl(&cluster.path("far.jsonl"), &files::documents("far", 3));
     let error = cluster.refused(&cluster.nodes[1], &["datanet", "contribute", "far", text(&file)]).await;
-    assert!(error.contains("stays in DE") && error.contains("this is US"), "{error}");
+    assert!(error.contains("stays in DE") && error.contains("stands in US: nothing was paid"), "{error}");
     assert!(!owner.folder.join("shards").exists(), "it keeps no copy");
     cluster.say("a gate in another country took nothing");
 }

@@ -107,6 +107,17 @@ pub fn told_of_copy(state: &State, datanet: AssetId, region: Option<Region>) -> 
     Ok(why.map(|why| format!("{why}. Nodes keep to that by themselves; for the copy that is made here you answer")))
 }
 
+/// What a contributor is told whose Datanet stays in `regions` while its gate, which keeps a copy of what it lets in, says of itself that it stands in `region`; nothing if it may let rows in.
+pub fn told_of_gate(regions: &BTreeSet<Region>, region: Option<Region>) -> Option<String> {
+    outside(regions, region)?;
+    let names: Vec<_> = regions.iter().map(ToString::to_string).collect();
+    let there = region.map_or_else(|| "states no country".to_owned(), |region| format!("says that it stands in {region}"));
+    Some(format!(
+        "the Datanet stays in {}, and its gate, which keeps a copy of what it lets in, {there}: nothing was paid; the gate's owner states one of them as `region` under [keeping] in its configuration and starts it again",
+        names.join(", ")
+    ))
+}
+
 fn outside(regions: &BTreeSet<Region>, region: Option<Region>) -> Option<String> {
     if regions.is_empty() || region.is_some_and(|region| regions.contains(&region)) {
         return None;
@@ -199,5 +210,8 @@ mod tests {
         let words = outside(&europe, Some("US".parse().unwrap())).unwrap();
         assert!(words.contains("stays in CH, DE, and this is US"), "{words}");
         assert!(outside(&europe, None).unwrap().contains("no country is stated here"));
+        assert_eq!((told_of_gate(&anywhere, None), told_of_gate(&europe, germany)), (None, None));
+        let words = told_of_gate(&europe, None).unwrap();
+        assert!(words.contains("its gate") && words.contains("states no country: nothing was paid"), "{words}");
     }
 }

@@ -5,10 +5,12 @@
 //! contributor sends (`known`), which waits in `arriving` until it is whole and its turn has come. What is signed for counts against its contributor's limits from
 //! then on (`reserved`), and its report waits in `signed` for the chain. An accepted shard is kept, so that later contributions can be compared with it whatever becomes of its holders; until the chain has it, it is
 //! kept opened as well (`passed`): a shard is opened, and its text hashed, once from its arrival to its place in the index. What the policy
-//! holds back waits in `queue` for two reviewers (as much as `shares` lets, what is rejected stays in `decided`), whose questions `answering` serves; the same offer made again tells what became of it.
+//! holds back waits in `queue` for two reviewers (as much as `shares` lets, what is rejected stays in `decided`), whose questions `answering` serves; the same offer made again tells what became of it, and rows of it that are
+//! brought among others go to the reviewers too (`again`).
 //!
 //! A private Datanet's gate is its owner's node: it alone makes new keys. Its contributors are given the key of their own segment and no other.
 
+mod again;
 mod answering;
 mod arriving;
 mod decided;
@@ -20,7 +22,7 @@ mod reserved;
 mod shares;
 mod signed;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chain_bridge::{client::ChainClient, registry::State};
@@ -118,7 +120,7 @@ pub struct Gate {
     holding: Arc<super::keeping::Keeping>,
     /// Datanets as far as their accepted documents were read.
     known: Arc<Indexes>,
-    queue: Queue,
+    queue: Arc<Queue>,
     /// Limits that are taken by what is signed for and not accepted yet.
     reserving: Reserving,
     /// Reports of that.
@@ -144,6 +146,11 @@ enum Turned {
     Failed(#[from] anyhow::Error),
 }
 
+/// What rows that wait or were rejected are hashed under on the disk.
+fn rows_key(seed: &NodeSeed) -> [u8; 32] {
+    blake3::derive_key("tributary gate: rows that wait or were rejected, v1", seed.expose())
+}
+
 fn away(reason: impl Into<String>) -> Turned {
     Turned::Away(reason.into())
 }
@@ -155,10 +162,11 @@ impl Gate {
     /// That a folder of its cannot be read, or a reservation in it.
     pub fn open(keeping: Keeping) -> anyhow::Result<Self> {
         let Keeping { account, seed, domains, data, shards, snapshots, chain, holding } = keeping;
-        let (author, queue) = (seals::author(&seed), Queue::open(data.reviews())?);
+        let (author, queue) = (seals::author(&seed), Queue::open(data.reviews(), rows_key(&seed))?);
+        let queue = Arc::new(queue);
         let (reserving, room) = (Reserving::open(data.reserved())?, Room::open(data.arriving())?);
         let verdicts = Arc::new(Verdicts::open(data.clone())?);
-        let (known, reviews) = (Arc::new(Indexes::new(data.indexes())), Semaphore::new(REVIEWS_MAX));
+        let (known, reviews) = (Arc::new(Indexes::new(data.indexes(), Arc::clone(&queue))), Semaphore::new(REVIEWS_MAX));
         let (books, refusals) = (seals::Cache::default(), Refusals::open(data.refusals())?);
         Ok(Self {
             account,
@@ -267,11 +275,18 @@ impl Gate {
         let card = self.admit(&state, open, place)?;
         let drawing = self.drawing(&card).await?;
         let (report, shard, bytes) = self.look(place, open, licence, bytes).await?;
+        if drawing.is_some() && report.accepted {
+            let room = self.queue.may_wait(open.datanet, open.contributor, open.shard_bytes).await;
+            room.map_err(|full| {
+                away(format!("contributions to this Datanet are drawn for reviewers, and this one could not wait: {full}"))
+            })?;
+        }
         let report = self.drawn(&card, drawing, report).await?;
+        let (report, again) = self.known_rows(open.datanet, &shard, report).await?;
         let report = self.reserved(&card, place, open, report).await?;
         tracing::info!(datanet = %open.datanet, contributor = %open.contributor, accepted = report.accepted, refusals = report.refusals.len(), "reviewed");
         if report.can_wait() {
-            return self.hold(&state, &card, place, open, report, bytes).await;
+            return self.hold(&state, &card, place, open, (report, shard, again), bytes).await;
         }
         let mut coded = None;
         if report.accepted {
@@ -302,6 +317,15 @@ impl Gate {
             Err(ReserveError::Beyond(refusals)) => Ok(report.beyond(refusals)),
             Err(full @ ReserveError::Full) => Err(away(full.to_string())),
         }
+    }
+
+    /// The report, with a finding for each contribution that reviewers have before them or rejected and that had rows of this one; and those rows.
+    async fn known_rows(&self, datanet: AssetId, shard: &Arc<Shard>, report: Report) -> anyhow::Result<(Report, BTreeSet<u32>)> {
+        if !report.accepted && !report.can_wait() {
+            return Ok((report, BTreeSet::new()));
+        }
+        let (rows, found) = self.queue.again(datanet, Arc::clone(shard)).await?;
+        Ok((report.again(&found), rows))
     }
 
     /// The object that is to be stored, made of just the bytes that were looked at, and its code by the operators that this node hears: neither is the
@@ -359,7 +383,15 @@ impl Gate {
     }
 
     /// Has the contribution wait for two reviewers.
-    async fn hold(&self, state: &State, card: &Card, place: Place, open: &Open, report: Report, bytes: Vec<u8>) -> Result<Reply, Turned> {
+    async fn hold(
+        &self,
+        state: &State,
+        card: &Card,
+        place: Place,
+        open: &Open,
+        (report, shard, again): (Report, Arc<Shard>, BTreeSet<u32>),
+        bytes: Vec<u8>,
+    ) -> Result<Reply, Turned> {
         let shard_bytes = open.shard_bytes;
         let case = Case {
             datanet: open.datanet,
@@ -371,7 +403,7 @@ impl Gate {
             rejection: None,
         };
         let bytes = self.as_kept(card, place, open, bytes)?;
-        self.queue.add(case.clone(), bytes).await?.map_err(|full| away(full.to_string()))?;
+        self.queue.add(case.clone(), shard, again, bytes).await?.map_err(|full| away(full.to_string()))?;
         self.became(state, &case, open, place, card).await
     }
 

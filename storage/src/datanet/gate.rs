@@ -63,8 +63,10 @@ pub enum Rule {
     NearCopy,
     /// The text holds what looks like personal data.
     PersonalData,
-    /// The contribution was drawn for two reviewers.
+    /// The contribution was drawn for two reviewers, or one that waits and has this row.
     Sampled,
+    /// Reviewers rejected a contribution that had this row.
+    Rejected,
 }
 
 /// A column of a row that is stored.
@@ -125,6 +127,7 @@ impl Rule {
             Self::NearCopy => "near-copy",
             Self::PersonalData => "personal-data",
             Self::Sampled => "sampled",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -232,6 +235,28 @@ impl Listed {
             self.unlisted = self.unlisted.saturating_add(1);
         }
     }
+
+    /// What is held back for reviewers is listed whole, or they would let in what they were not shown. Where there is more of it, the contribution is refused by a finding that says so.
+    fn within(mut self) -> Self {
+        if self.unlisted == 0 || self.listed.iter().any(|refusal| refusal.action != Action::Quarantine) {
+            return self;
+        }
+        let total = saturated(self.listed.len()).saturating_add(self.unlisted);
+        for held in self.listed.iter_mut().filter(|held| held.rule == Rule::PersonalData) {
+            held.fix = "remove it, or split the file".into();
+        }
+        let detail = format!(
+            "{total} findings are to be looked at by reviewers, who are shown at most {} of one contribution: none can wait",
+            self.most
+        );
+        let fix = format!("split the file into contributions of at most {} such findings each, or leave rows with findings out", self.most);
+        if self.listed.len() >= self.most {
+            self.listed.pop();
+            self.unlisted = self.unlisted.saturating_add(1);
+        }
+        self.listed.insert(0, blocked(0, Rule::TooLarge, detail, &fix));
+        self
+    }
 }
 
 /// A contribution's rows as those of the next are compared with before the chain has either: their digests and sketches.
@@ -314,6 +339,7 @@ pub(super) fn beside<K: Known>(
             }
         }
     }
+    let refusals = refusals.within();
     let report = Report {
         accepted: refusals.listed.is_empty(),
         contributor: shown.contributor,

@@ -9,8 +9,10 @@
 //!
 //! *Sampling.* Of contributions that pass, those wait for which keccak("tributary/sample/v1" || hash of the first block after the shard was whole at the gate || text root)
 //! begins with a number below `sample_per_mille` modulo 1000: known to nobody before the text was shown. A text that was shown and drawn is found by contributor and text root, so another
-//! commitment to it is no other draw; another text is, at a commitment and a place among what its contributor may have wait. *Against* the block after the commitment's: whoever saw itself drawn committed anew, at one
-//! commitment a try, and showed nothing. What is left: a Datanet with several gates gives a text one draw at each.
+//! commitment to it is no other draw. Nor is a text with some of its rows: rows that wait because of a draw, and rows that were rejected, have the contribution wait that brings them again ([`Again`]), whoever does. Another
+//! text is another draw, at a commitment and a place among what its contributor may have wait. *Against* the block after the commitment's: whoever saw itself drawn committed anew, at one
+//! commitment a try, and showed nothing. What is left: a Datanet with several gates gives a text one draw at each, two texts shown at the same moment have one each, and rows are known by their exact text: who changes
+//! a word in every row has another draw.
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -20,7 +22,7 @@ use types::{
     merkle::keccak,
 };
 
-use super::{Action, Refusal, Report, Rule};
+use super::{Action, REFUSALS_MAX, Refusal, Report, Rule};
 
 /// Approvals that let a contribution in.
 pub const APPROVALS: usize = 2;
@@ -130,7 +132,64 @@ pub enum ApprovalError {
     },
 }
 
+/// Most findings of rows that are brought again, one for each contribution they were in: a report stays short, and reviewers find the rows.
+pub const AGAIN_MAX: usize = 16;
+
+/// Rows that are brought again of a contribution which reviewers have before them or rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// The first of them, counted from 1.
+    pub row: u32,
+    /// Its row there.
+    pub earlier_row: u32,
+    /// How many others of the same contribution there are.
+    pub more: u32,
+    /// What that contribution is named by.
+    pub commitment: Hash32,
+    /// Who brought it.
+    pub contributor: Address,
+    /// Block of its commitment.
+    pub since: u64,
+    /// Who rejected it; nobody if it waits.
+    pub rejected_by: Option<Address>,
+}
+
+impl Again {
+    fn refusal(&self) -> Refusal {
+        let Self { row, earlier_row, more, commitment, contributor, since, rejected_by } = *self;
+        let others = if more == 0 { String::new() } else { format!(", and {more} more rows here stand there too") };
+        let (rule, became) = match rejected_by {
+            Some(by) => (Rule::Rejected, format!("which reviewer {by} rejected")),
+            None => (Rule::Sampled, "which waits for two reviewers".to_owned()),
+        };
+        Refusal {
+            row,
+            rule,
+            action: Action::Quarantine,
+            detail: format!(
+                "the same text as row {earlier_row} of the contribution under commitment {commitment}, brought by {contributor} in block {since}, {became}{others}"
+            ),
+            fix: "wait for two reviewers, then run the same command again; or bring the other rows without those".into(),
+            preview: None,
+            earlier: None,
+        }
+    }
+}
+
 impl Report {
+    /// The report of a contribution that has rows of others which wait or were rejected: it waits too. One that is refused stays as it is.
+    #[must_use]
+    pub fn again(mut self, found: &[Again]) -> Self {
+        if found.is_empty() || !(self.accepted || self.can_wait()) {
+            return self;
+        }
+        self.accepted = false;
+        let room = REFUSALS_MAX.saturating_sub(self.refusals.len()).min(AGAIN_MAX);
+        self.refusals.extend(found.iter().take(room).map(Again::refusal));
+        self.refusals.sort_by_key(|refusal| refusal.row);
+        self
+    }
+
     /// Whether two reviewers can let the contribution in: nothing speaks against it but what the policy quarantines.
     pub fn can_wait(&self) -> bool {
         !self.accepted && self.unlisted == 0 && self.refusals.iter().all(|refusal| refusal.action == Action::Quarantine)

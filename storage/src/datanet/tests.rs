@@ -300,3 +300,21 @@ fn the_longest_report_fits_its_frame() {
         assert!(report.to_json().len() < crate::proto::gate::REPLY_BYTES_MAX - 1024, "{}", report.to_json().len());
     }
 }
+
+#[test]
+fn more_findings_than_reviewers_are_shown_are_refused_with_the_limit_their_number_and_the_fix() {
+    let quarantine = with_policy(GatePolicy { personal_data: Action::Quarantine, ..GatePolicy::default() });
+    let given = |rows: usize| {
+        let documents = (0..rows).map(|n| Document::new(None, None, format!("{n} anna@example.org").as_bytes()).unwrap());
+        Contribution { documents: documents.collect(), ..contribution(ANNA, &[]) }
+    };
+    let fits = quarantine.gate(Place::default(), &given(REFUSALS_MAX));
+    assert!(fits.can_wait() && fits.refusals.len() == REFUSALS_MAX);
+    let report = quarantine.gate(Place::default(), &given(REFUSALS_MAX + 500));
+    let first = &report.refusals[0];
+    assert_eq!((first.row, first.rule, first.action), (0, Rule::TooLarge, Action::Block));
+    assert!(first.detail.starts_with("1500 findings") && first.detail.contains("at most 1000"), "{}", first.detail);
+    assert!(first.fix.starts_with("split the file"), "{}", first.fix);
+    assert_eq!((report.can_wait(), report.refusals.len(), report.unlisted), (false, REFUSALS_MAX, 501));
+    assert!(report.refusals.iter().all(|refusal| !refusal.fix.contains("wait")), "nothing of it can wait");
+}

@@ -37,7 +37,7 @@ const SHORT: usize = 12;
 /// List what waits for reviewers, or show one contribution's rows.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A contribution waits if the Datanet's policy quarantines what was found in it, or if it was drawn: two reviewers let it in, one rejection ends it.\n\nExamples:\n  tributary datanet review medical                     what waits\n  tributary datanet review medical 0x3fa1c0            its rows with findings; --all shows every row\n  tributary datanet approve medical 0x3fa1c0\n  tributary datanet reject medical 0x3fa1c0 --reason \"row 3 is somebody's address\""
+    after_help = "A contribution waits if the Datanet's policy quarantines what was found in it, if it was drawn, or if it has rows of\nanother that waits so or was rejected: two reviewers let it in, one rejection ends it.\n\nExamples:\n  tributary datanet review medical                     what waits\n  tributary datanet review medical 0x3fa1c0            its rows with findings; --all shows every row\n  tributary datanet approve medical 0x3fa1c0\n  tributary datanet reject medical 0x3fa1c0 --reason \"row 3 is somebody's address\""
 )]
 pub(super) struct Args {
     /// Datanet, by name or number.

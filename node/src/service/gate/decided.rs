@@ -1,10 +1,11 @@
-//! What reviewers have rejected, without its rows: enough to tell its contributor why, whenever it asks, and to know the text when it is brought again.
+//! What reviewers have rejected, without its text: enough to tell its contributor why, whenever it asks, and to know the text when it is brought again. What has its single rows known lies beside it ([`again`]).
 //!
 //! Apart from what waits, so that nothing that waits, and nobody who brings much, has a decision forgotten: [`CONTRIBUTOR_MAX`] of a contributor, its oldest first, and [`ALL_MAX`] in all, the oldest of
 //! whoever has most first. One file of mode 0600 each, some 2 KiB, with no text of the contribution but what its report shows masked; 30 days, as long as a commitment counts.
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ use types::{
     key::Signed,
 };
 
-use super::shares::Key;
+use super::{again, shares::Key};
 use crate::data::{read_bounded, write_atomic};
 
 /// Most of one contributor.
@@ -89,8 +90,8 @@ impl Decided {
         format!("reviewer {} rejected it: {reason}", self.rejection.by)
     }
 
-    fn path(folder: &Path, (datanet, commitment): Key) -> PathBuf {
-        folder.join(format!("{datanet}-{}.{SUFFIX}", hex::encode(commitment.0)))
+    fn path(folder: &Path, (datanet, commitment): Key, kind: &str) -> PathBuf {
+        folder.join(format!("{datanet}-{}.{kind}", hex::encode(commitment.0)))
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
@@ -120,7 +121,7 @@ impl Decisions {
 
     /// Keeps one, on disk when this returns; what is beyond the bounds goes.
     pub(super) fn keep(&mut self, folder: &Path, decided: Decided) -> anyhow::Result<()> {
-        let path = Decided::path(folder, decided.key());
+        let path = Decided::path(folder, decided.key(), SUFFIX);
         write_atomic(&path, &serde_json::to_vec(&decided)?, 0o600).with_context(|| format!("{}", path.display()))?;
         self.0.insert(decided.key(), decided);
         while let Some(over) = over(self.iter().map(|one| (one.key(), one.contributor, one.since)), CONTRIBUTOR_MAX, ALL_MAX) {
@@ -137,10 +138,35 @@ impl Decisions {
 
     fn remove(&mut self, folder: &Path, key: Key) {
         self.0.remove(&key);
-        let path = Decided::path(folder, key);
-        if let Err(error) = std::fs::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "a decision is left on the disk");
+        remove(&Decided::path(folder, key, SUFFIX));
+        remove(&Decided::path(folder, key, again::SUFFIX));
+    }
+
+    /// Has at most so many bytes of the rows of what was rejected known; the decisions stay.
+    pub(super) fn bound_rows(&self, folder: &Path, most: u64) -> anyhow::Result<()> {
+        let mut all = Vec::new();
+        for one in self.iter() {
+            let path = Decided::path(folder, one.key(), again::SUFFIX);
+            match std::fs::metadata(&path) {
+                Ok(facts) => all.push((one.key(), one.contributor, one.since, facts.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+            }
         }
+        while let Some(gone) = again::over(&all, most) {
+            remove(&Decided::path(folder, gone, again::SUFFIX));
+            all.retain(|(key, ..)| *key != gone);
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "a decision, or its rows, are left on the disk");
+        }
+        _ => {}
     }
 }
 

@@ -18,7 +18,7 @@ use chain_bridge::registry::state::Accepted as Registered;
 use storage::datanet::{AcceptError, DiskError, OnDisk};
 use types::id::Address;
 
-use super::{passed::Passed, *};
+use super::{passed::Passed, queue::Queue, *};
 
 /// Most bytes that the index of one Datanet takes, merging included: some 30 GB of text.
 const INDEX_BYTES_MAX: u64 = 64 << 30;
@@ -54,6 +54,8 @@ pub(super) struct Judged {
 #[derive(Debug)]
 pub struct Indexes {
     folder: PathBuf,
+    /// What knows rows that are not accepted.
+    queue: Arc<Queue>,
     /// What was looked at and is likely to be entered next.
     passed: Blocking<Passed>,
     cells: Mutex<BTreeMap<AssetId, Arc<Cell>>>,
@@ -189,8 +191,8 @@ fn live(state: &State, id: AssetId) -> BTreeMap<Place, Hash32> {
 
 impl Indexes {
     /// Those in a folder, which is made when the first is.
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, passed: Blocking::default(), cells: Mutex::default() }
+    pub(super) fn new(folder: PathBuf, queue: Arc<Queue>) -> Self {
+        Self { folder, queue, passed: Blocking::default(), cells: Mutex::default() }
     }
 
     fn passed(&self) -> MutexGuard<'_, Passed> {
@@ -202,8 +204,13 @@ impl Indexes {
         self.passed().keep(id, shard);
     }
 
-    /// Takes out of every index on this disk what was erased in `finalized`, of objects that fell: nothing of them is there when this returns. An index that is damaged goes as a whole.
+    /// Takes out of every index on this disk, and of the rows that wait or were rejected, what was erased in `finalized`, of objects that fell: nothing of them is there when this returns. An index that is damaged goes as a whole.
     pub(in crate::service) async fn forget_erased(&self, finalized: &Arc<State>, fallen: &BTreeSet<BlobId>) -> anyhow::Result<()> {
+        let is_erased = |id: AssetId, text_root: Hash32| {
+            let is_it = |one: &Registered| one.text_root == text_root && fallen.contains(&one.object);
+            finalized.contributions(id).any(|one| is_it(one) && finalized.erasure(id, one.number).is_some())
+        };
+        self.queue.forget_texts(is_erased).await?;
         for id in self.on_disk().await? {
             let is_fallen = |accepted: &Registered| fallen.contains(&accepted.object) && finalized.erasure(id, accepted.number).is_some();
             if finalized.contributions(id).any(is_fallen) {
@@ -303,7 +310,10 @@ impl Indexes {
                 text_salt: shard.text_salt(),
             };
             let place = place_of(accepted);
+            let rows = Arc::clone(&shard);
             cell.work(move |known| open(known)?.accept(place, facts, &shard)).await?;
+            // From here on the index knows them, and forgets them when they are erased.
+            self.queue.settle(id, rows).await?;
         }
         let judged = judged.clone();
         cell.work(move |known| open(known)?.gate(&judged)).await

@@ -1,21 +1,31 @@
 //! Contributions that wait for two reviewers, on disk: a node that stops forgets none.
 //!
-//! Each is two files of mode 0600: the case (report, approvals) and the shard, sealed if its Datanet is private. The shard is written first, so a case always has one. Who may have how many wait, and who makes room for
-//! whom, is [`shares`]' to say. A rejection ends a case: what was decided is kept apart ([`decided`]), and then the case goes with its shard, whose rows nobody needs any more. Other cases end when
-//! their contribution is on the chain, or [`EXPIRY_BLOCKS`] after they came: their commitment is void by then.
+//! Each is three files of mode 0600: the case (report, approvals), the shard, sealed if its Datanet is private, and what has its rows known when they are brought again ([`again`]). The case is written last, so it always has the
+//! others. Who may have how many wait, and who makes room for whom, is [`shares`]' to say. A rejection ends a case: what was decided is kept apart ([`decided`]) with what has its rows known, and then the case goes with its
+//! shard, whose text nobody needs any more. Other cases end when their contribution is on the chain, or [`EXPIRY_BLOCKS`] after they came: their commitment is void by then.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::registry::State;
 use storage::{
-    datanet::{Report, review::Case},
+    datanet::{
+        Report, Rule,
+        review::{Again, Case},
+        shard::Shard,
+    },
     erasure::OBJECT_BYTES_MAX,
 };
 use tokio::sync::Mutex;
 use types::id::{Address, AssetId, Hash32};
 
 use super::{
+    again::{self, Rows},
     decided::{self, Decided, Decisions},
     shares::{self, Amount, FullError, Key, Waiting},
 };
@@ -35,6 +45,8 @@ const LISTED_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Queue {
     folder: PathBuf,
+    /// What rows are hashed under.
+    key: [u8; 32],
     held: Mutex<Held>,
 }
 
@@ -42,6 +54,16 @@ pub(super) struct Queue {
 struct Held {
     cases: BTreeMap<Key, Case>,
     decisions: Decisions,
+}
+
+/// A contribution whose rows are known.
+#[derive(Debug)]
+struct Before {
+    path: PathBuf,
+    commitment: Hash32,
+    contributor: Address,
+    since: u64,
+    rejected_by: Option<Address>,
 }
 
 /// What became of a contribution.
@@ -54,9 +76,9 @@ pub(super) enum Became {
 }
 
 impl Queue {
-    /// The queue in a folder, which is made when something waits.
-    pub(super) fn open(folder: PathBuf) -> anyhow::Result<Self> {
-        let (mut held, mut shards) = (Held::default(), Vec::new());
+    /// The queue in a folder, which is made when something waits; `key` is what rows are hashed under.
+    pub(super) fn open(folder: PathBuf, key: [u8; 32]) -> anyhow::Result<Self> {
+        let (mut held, mut beside) = (Held::default(), Vec::new());
         if folder.exists() {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
                 let path = entry?.path();
@@ -67,8 +89,8 @@ impl Queue {
                         Ok(())
                     }),
                     Some(decided::SUFFIX) => held.decisions.load(&path),
-                    Some("shard") => {
-                        shards.push(path);
+                    Some("shard" | again::SUFFIX) => {
+                        beside.push(path);
                         continue;
                     }
                     _ => continue,
@@ -78,18 +100,22 @@ impl Queue {
                 }
             }
         }
-        let queue = Self { folder, held: Mutex::default() };
+        let queue = Self { folder, key, held: Mutex::default() };
         // A node that was killed between a decision and what follows from it.
         let rejected: Vec<Decided> = held.cases.values().filter_map(Decided::of).collect();
         for decided in rejected {
             queue.end(&mut held, decided)?;
         }
         let over: Vec<Key> = held.cases.keys().copied().filter(|key| held.decisions.get(*key).is_some()).collect();
-        over.into_iter().for_each(|key| queue.forget(&mut held.cases, key));
-        for path in shards {
-            let is_of = |key: &Key| queue.path(*key, "shard") == path;
-            if path.exists() && !held.cases.keys().any(is_of) {
-                tracing::warn!(path = %path.display(), "removed a shard that waits for nobody");
+        over.into_iter().for_each(|key| queue.forget(&mut held, key));
+        let shards = held.cases.keys().map(|key| queue.path(*key, "shard"));
+        let rows = held.cases.keys().copied().chain(held.decisions.iter().map(Decided::key)).map(|key| queue.path(key, again::SUFFIX));
+        let needed: BTreeSet<PathBuf> = shards.chain(rows).collect();
+        for path in beside {
+            let Ok(facts) = std::fs::metadata(&path) else { continue };
+            let is_damaged = path.extension().is_some_and(|extension| extension == again::SUFFIX) && !again::is_len(facts.len());
+            if is_damaged || !needed.contains(&path) {
+                tracing::warn!(path = %path.display(), is_damaged, "removed a shard, or rows, of what neither waits nor was rejected, or that was damaged");
                 std::fs::remove_file(&path).with_context(|| format!("{}", path.display()))?;
             }
         }
@@ -132,6 +158,11 @@ impl Queue {
         shares::room(&waiting(&self.held.lock().await.cases), contributor)
     }
 
+    /// Whether a contribution could wait. Who has no place is not drawn: turned away and shown again, it would have one draw after another.
+    pub(super) async fn may_wait(&self, datanet: AssetId, contributor: Address, shard_bytes: u64) -> Result<(), FullError> {
+        shares::admit(&waiting(&self.held.lock().await.cases), datanet, contributor, shard_bytes).map(drop)
+    }
+
     /// The shard of a case, as it is kept.
     pub(super) async fn shard(&self, case: &Case) -> anyhow::Result<Vec<u8>> {
         let path = self.path((case.datanet, case.commitment), "shard");
@@ -139,8 +170,105 @@ impl Queue {
         tokio::task::spawn_blocking(read).await?
     }
 
-    /// Has a contribution wait; what has to make room for it goes.
-    pub(super) async fn add(&self, case: Case, shard: Vec<u8>) -> anyhow::Result<Result<(), FullError>> {
+    /// The rows of a shard which reviewers of its Datanet have before them, or rejected, as part of another contribution: which, and one finding for each of those.
+    pub(super) async fn again(&self, datanet: AssetId, shard: Arc<Shard>) -> anyhow::Result<(BTreeSet<u32>, Vec<Again>)> {
+        let held = self.held.lock().await;
+        let before = self.before(&held, datanet, None);
+        drop(held);
+        if before.is_empty() {
+            return Ok((BTreeSet::new(), Vec::new()));
+        }
+        let key = self.key;
+        tokio::task::spawn_blocking(move || {
+            let rows = Rows::of(&key, shard.documents(), |_| false);
+            let (mut all, mut found) = (BTreeSet::new(), Vec::new());
+            for before in before {
+                let Some(theirs) = read(&before.path)? else { continue };
+                let shared = rows.shared(&theirs, before.rejected_by.is_none());
+                all.extend(shared.iter().map(|(row, _)| *row));
+                found.extend(shared.first().map(|(row, earlier_row)| before.found(*row, *earlier_row, shared.len() - 1)));
+            }
+            Ok((all, found))
+        })
+        .await
+        .context("a thread")?
+    }
+
+    /// What a contribution to a Datanet is held against: what waits and is not approved, and what was rejected, in the order in which it came.
+    fn before(&self, held: &Held, datanet: AssetId, but: Option<Key>) -> Vec<Before> {
+        let cases = held.cases.values().filter(|case| case.accepted().is_none());
+        let cases = cases.map(|case| ((case.datanet, case.commitment), case.report.contributor, case.since, None));
+        let decided = held.decisions.iter().map(|one| (one.key(), one.contributor, one.since, Some(one.rejection.by)));
+        let own = cases.chain(decided).filter(|(key, ..)| key.0 == datanet && Some(*key) != but);
+        let one = |(key, contributor, since, rejected_by): (Key, Address, u64, Option<Address>)| Before {
+            path: self.path(key, again::SUFFIX),
+            commitment: key.1,
+            contributor,
+            since,
+            rejected_by,
+        };
+        let mut before: Vec<Before> = own.map(one).collect();
+        before.sort_by_key(|before| (before.since, before.commitment));
+        before
+    }
+
+    /// Knows rows no longer that the chain has: whoever brings them is told so by the index.
+    pub(super) async fn settle(&self, datanet: AssetId, shard: Arc<Shard>) -> anyhow::Result<()> {
+        let held = self.held.lock().await;
+        let key = self.key;
+        self.release(&held, datanet, None, move || Ok(Rows::of(&key, shard.documents(), |_| false))).await
+    }
+
+    /// Forgets the rows of what waits or was rejected here and was erased since another gate let it in.
+    pub(super) async fn forget_texts(&self, is_erased: impl Fn(AssetId, Hash32) -> bool) -> anyhow::Result<()> {
+        let held = self.held.lock().await;
+        let cases = held.cases.values().map(|case| ((case.datanet, case.commitment), case.report.text_root));
+        let decided = held.decisions.iter().map(|one| (one.key(), one.text_root));
+        for (key, _) in cases.chain(decided).filter(|(key, text_root)| is_erased(key.0, *text_root)) {
+            remove(&self.path(key, again::SUFFIX))?;
+        }
+        Ok(())
+    }
+
+    /// Takes rows out of what is known of a Datanet, but for what is known of `but`.
+    async fn release(
+        &self,
+        held: &Held,
+        datanet: AssetId,
+        but: Option<Key>,
+        rows: impl FnOnce() -> anyhow::Result<Rows> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let before = self.before(held, datanet, but);
+        if before.is_empty() {
+            return Ok(());
+        }
+        let release = move || {
+            let rows = rows()?;
+            for Before { path, .. } in before {
+                let Some(theirs) = read(&path)? else { continue };
+                let left = theirs.without(&rows);
+                if left.is_empty() {
+                    remove(&path)?;
+                } else if left != theirs {
+                    write_atomic(&path, &left.encode(), 0o600).with_context(|| format!("{}", path.display()))?;
+                }
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(release).await.context("a thread")?
+    }
+
+    /// Has a contribution wait; what has to make room for it goes. `again` are the rows of it that are known already.
+    pub(super) async fn add(
+        &self,
+        case: Case,
+        rows: Arc<Shard>,
+        again: BTreeSet<u32>,
+        shard: Vec<u8>,
+    ) -> anyhow::Result<Result<(), FullError>> {
+        let (key, is_drawn) = (self.key, case.report.refusals.iter().any(|refusal| refusal.rule == Rule::Sampled && refusal.row == 0));
+        let known = move || Rows::of(&key, rows.documents(), |row| is_drawn || again.contains(&row)).encode();
+        let known = tokio::task::spawn_blocking(known).await.context("a thread")?;
         let mut held = self.held.lock().await;
         let leaving = match shares::admit(&waiting(&held.cases), case.datanet, case.report.contributor, case.shard_bytes) {
             Ok(leaving) => leaving,
@@ -148,17 +276,19 @@ impl Queue {
         };
         for key in leaving {
             tracing::info!(datanet = %key.0, commitment = %key.1, "a waiting contribution makes room for that of somebody who has fewer");
-            self.forget(&mut held.cases, key);
+            self.forget(&mut held, key);
         }
         let key = (case.datanet, case.commitment);
-        let path = self.path(key, "shard");
-        write_atomic(&path, &shard, 0o600).with_context(|| format!("{}", path.display()))?;
+        for (kind, bytes) in [("shard", &shard), (again::SUFFIX, &known)] {
+            let path = self.path(key, kind);
+            write_atomic(&path, bytes, 0o600).with_context(|| format!("{}", path.display()))?;
+        }
         self.write(&case)?;
         held.cases.insert(key, case);
         Ok(Ok(()))
     }
 
-    /// Changes a case; what is changed is on disk when this returns, and the rows of what is rejected are not.
+    /// Changes a case; what is changed is on disk when this returns, and the text of what is rejected is not. Rows that enough reviewers approved are not held against anybody any more.
     pub(super) async fn change<E>(
         &self,
         datanet: AssetId,
@@ -177,6 +307,11 @@ impl Queue {
                 held.cases.insert((datanet, commitment), case.clone());
             }
         }
+        if case.accepted().is_some() {
+            let path = self.path((datanet, commitment), again::SUFFIX);
+            let rows = move || Ok(read(&path)?.unwrap_or_default());
+            self.release(&held, datanet, Some((datanet, commitment)), rows).await?;
+        }
         Ok(Ok(case))
     }
 
@@ -184,8 +319,8 @@ impl Queue {
     fn end(&self, held: &mut Held, decided: Decided) -> anyhow::Result<()> {
         let key = decided.key();
         held.decisions.keep(&self.folder, decided)?;
-        self.forget(&mut held.cases, key);
-        Ok(())
+        self.forget(held, key);
+        held.decisions.bound_rows(&self.folder, again::REJECTED_BYTES_MAX)
     }
 
     /// Drops what is on the chain or, at block `tip`, too old.
@@ -200,13 +335,13 @@ impl Queue {
         };
         let over: Vec<Key> = held.cases.iter().filter(|(_, case)| is_over(case)).map(|(key, _)| *key).collect();
         for key in over {
-            self.forget(&mut held.cases, key);
+            self.forget(&mut held, key);
         }
         held.decisions.prune(&self.folder, |decided| is_old(decided.since));
     }
 
-    fn forget(&self, cases: &mut BTreeMap<Key, Case>, key: Key) {
-        cases.remove(&key);
+    fn forget(&self, held: &mut Held, key: Key) {
+        held.cases.remove(&key);
         // The case first: one without its shard would be served as if it had one.
         for kind in ["json", "shard"] {
             let path = self.path(key, kind);
@@ -214,12 +349,43 @@ impl Queue {
                 tracing::warn!(path = %path.display(), %error, "a contribution that waits no longer is left on the disk");
             }
         }
+        let path = self.path(key, again::SUFFIX);
+        // Rows of what was rejected stay with the decision.
+        if held.decisions.get(key).is_none()
+            && let Err(error) = remove(&path)
+        {
+            tracing::warn!(path = %path.display(), error = format!("{error:#}"), "rows of what waits no longer are left on the disk");
+        }
     }
 
     fn write(&self, case: &Case) -> anyhow::Result<()> {
         let (path, bytes) = (self.path((case.datanet, case.commitment), "json"), serde_json::to_vec(case)?);
         ensure!(bytes.len() as u64 <= CASE_BYTES_MAX, "a report of {} bytes is too long to be kept", bytes.len());
         write_atomic(&path, &bytes, 0o600).with_context(|| format!("{}", path.display()))
+    }
+}
+
+impl Before {
+    fn found(&self, row: u32, earlier_row: u32, more: usize) -> Again {
+        let Self { commitment, contributor, since, rejected_by, .. } = *self;
+        Again { row, earlier_row, more: u32::try_from(more).unwrap_or(u32::MAX), commitment, contributor, since, rejected_by }
+    }
+}
+
+/// The rows in a file; nothing if there is none: what had them waits no longer, or has lost them to others.
+fn read(path: &Path) -> anyhow::Result<Option<Rows>> {
+    let bytes = match read_bounded(path, again::FILE_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.with_context(|| format!("{}", path.display()))?,
+    };
+    Ok(Some(Rows::decode(&bytes).with_context(|| format!("{}", path.display()))?))
+}
+
+/// Removes a file that may have gone before.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("{}", path.display())),
+        _ => Ok(()),
     }
 }
 
@@ -236,7 +402,10 @@ fn waiting(cases: &BTreeMap<Key, Case>) -> Vec<Waiting> {
 
 #[cfg(test)]
 mod tests {
-    use storage::datanet::review::{Act, Rejection, ReviewAct};
+    use storage::datanet::{
+        Document,
+        review::{Act, Rejection, ReviewAct},
+    };
     use types::{
         id::NodeId,
         key::{Signed, Signed65},
@@ -245,6 +414,17 @@ mod tests {
     use super::*;
 
     const NET: AssetId = AssetId(4);
+    const KEY: [u8; 32] = [5; 32];
+
+    fn shard(texts: &[&str]) -> Arc<Shard> {
+        Arc::new(Shard::of(texts.iter().map(|text| Document::new(None, None, text.as_bytes()).unwrap()).collect()))
+    }
+
+    /// Has a case wait with a row of its own.
+    async fn add(queue: &Queue, case: Case, bytes: &str) -> anyhow::Result<Result<(), FullError>> {
+        let row = format!("row of {}", case.commitment);
+        queue.add(case, shard(&[&row]), BTreeSet::new(), bytes.as_bytes().to_vec()).await
+    }
 
     fn case(number: u8, since: u64) -> Case {
         let report = Report {
@@ -266,12 +446,12 @@ mod tests {
     async fn what_waits_is_there_after_a_restart_and_a_damaged_file_is_passed_over() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("reviews");
-        let queue = Queue::open(folder.clone()).unwrap();
-        queue.add(case(2, 9), b"two".to_vec()).await.unwrap().unwrap();
-        queue.add(case(1, 7), b"one".to_vec()).await.unwrap().unwrap();
+        let queue = Queue::open(folder.clone(), KEY).unwrap();
+        add(&queue, case(2, 9), "two").await.unwrap().unwrap();
+        add(&queue, case(1, 7), "one").await.unwrap().unwrap();
         std::fs::write(folder.join("4-00.json"), b"{").unwrap();
         std::fs::write(folder.join("4-00.shard"), b"rows of nobody's").unwrap();
-        let again = Queue::open(folder.clone()).unwrap();
+        let again = Queue::open(folder.clone(), KEY).unwrap();
         assert!(!folder.join("4-00.shard").exists(), "a node was killed before it wrote the case");
         assert_eq!(again.list(NET).await, (vec![case(1, 7), case(2, 9)], vec![]));
         assert_eq!(again.list(AssetId(5)).await, (vec![], vec![]));
@@ -283,8 +463,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_that_fails_leaves_the_case_and_one_that_does_not_is_on_disk() {
         let outer = tempfile::tempdir().unwrap();
-        let queue = Queue::open(outer.path().to_owned()).unwrap();
-        queue.add(case(1, 7), b"one".to_vec()).await.unwrap().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        add(&queue, case(1, 7), "one").await.unwrap().unwrap();
         let since = |queue: Option<Became>| match queue {
             Some(Became::Case(case)) => case.since,
             other => panic!("{other:?}"),
@@ -301,7 +481,7 @@ mod tests {
             Ok::<(), ()>(())
         });
         assert_eq!(changed.await.unwrap().unwrap().since, 8);
-        assert_eq!(since(Queue::open(outer.path().to_owned()).unwrap().get(NET, key).await), 8);
+        assert_eq!(since(Queue::open(outer.path().to_owned(), KEY).unwrap().get(NET, key).await), 8);
     }
 
     /// An account's case; all of them may be taken for one contributor's by their number.
@@ -316,15 +496,17 @@ mod tests {
     #[tokio::test]
     async fn one_account_with_many_files_leaves_the_queue_to_the_others_and_is_told_what_it_has() {
         let outer = tempfile::tempdir().unwrap();
-        let queue = Queue::open(outer.path().to_owned()).unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
         for number in 0..262 {
-            let added = queue.add(of(1, number), b"one".to_vec()).await.unwrap();
+            let added = add(&queue, of(1, number), "one").await.unwrap();
             assert_eq!(added.is_ok(), number < 16, "{number}");
         }
-        let full = queue.add(of(1, 300), b"one".to_vec()).await.unwrap().unwrap_err().to_string();
+        assert!(queue.may_wait(NET, Address([1; 20]), 3).await.is_err(), "no draw that it could not wait for");
+        assert_eq!(queue.may_wait(NET, Address([2; 20]), 3).await, Ok(()));
+        let full = add(&queue, of(1, 300), "one").await.unwrap().unwrap_err().to_string();
         assert!(full.contains("16 of your contributions") && full.contains("at most 16"), "{full}");
         assert_eq!((queue.room(Address([1; 20])).await.cases, queue.room(Address([2; 20])).await), (0, shares::OF_CONTRIBUTOR));
-        queue.add(of(2, 301), b"two".to_vec()).await.unwrap().unwrap();
+        add(&queue, of(2, 301), "two").await.unwrap().unwrap();
         assert_eq!(queue.list(NET).await.0.len(), 17);
     }
 
@@ -344,8 +526,8 @@ mod tests {
     #[tokio::test]
     async fn a_rejection_is_known_after_its_rows_have_left_the_disk_and_however_much_waits() {
         let outer = tempfile::tempdir().unwrap();
-        let queue = Queue::open(outer.path().to_owned()).unwrap();
-        queue.add(case(1, 7), b"rows of a person".to_vec()).await.unwrap().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        add(&queue, case(1, 7), "rows of a person").await.unwrap().unwrap();
         let reject = |case: &mut Case| {
             case.rejection = Some(rejection(case));
             Ok::<(), ()>(())
@@ -354,12 +536,14 @@ mod tests {
         assert_eq!(rejected.state(), "rejected");
         let names =
             || std::fs::read_dir(outer.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
-        assert_eq!(names(), [format!("4-{}.decided", "01".repeat(32))], "neither case nor shard is left");
+        let mut left = names();
+        left.sort();
+        assert_eq!(left, ["decided", "rows"].map(|kind| format!("4-{}.{kind}", "01".repeat(32))), "neither case nor shard is left");
         for number in 0..300 {
-            let is_taken = queue.add(of(1, 1000 + number), b"one".to_vec()).await.unwrap().is_ok();
+            let is_taken = add(&queue, of(1, 1000 + number), "one").await.unwrap().is_ok();
             assert_eq!(is_taken, number < 16, "a contributor's share");
         }
-        let again = Queue::open(outer.path().to_owned()).unwrap();
+        let again = Queue::open(outer.path().to_owned(), KEY).unwrap();
         let Some(Became::Rejected(decided)) = again.of(NET, Address([1; 20]), Hash32([1; 32])).await else { panic!("it is known") };
         assert_eq!(decided.words(), format!("reviewer {} rejected it: a copy", Address([8; 20])));
         assert_eq!((again.list(NET).await.1.len(), again.list(NET).await.0.len()), (1, 16));
@@ -371,12 +555,109 @@ mod tests {
     #[tokio::test]
     async fn a_node_killed_after_a_rejection_was_written_ends_the_case_when_it_starts() {
         let outer = tempfile::tempdir().unwrap();
-        let queue = Queue::open(outer.path().to_owned()).unwrap();
-        queue.add(case(1, 7), b"rows".to_vec()).await.unwrap().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        add(&queue, case(1, 7), "rows").await.unwrap().unwrap();
         let half = Case { rejection: Some(rejection(&case(1, 7))), ..case(1, 7) };
         queue.write(&half).unwrap();
-        let again = Queue::open(outer.path().to_owned()).unwrap();
+        let again = Queue::open(outer.path().to_owned(), KEY).unwrap();
         assert!(matches!(again.get(NET, Hash32([1; 32])).await, Some(Became::Rejected(_))));
-        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 2, "the decision, and what has its rows known");
+    }
+
+    fn drawn(number: u8) -> Case {
+        let case = case(number, number.into());
+        let report = Report { accepted: true, ..case.report.clone() }.sampled(9, 50);
+        Case { report, ..case }
+    }
+
+    /// What a gate finds of these rows.
+    async fn found(queue: &Queue, texts: &[&str]) -> (Vec<u32>, Vec<Again>) {
+        let (rows, found) = queue.again(NET, shard(texts)).await.unwrap();
+        (rows.into_iter().collect(), found)
+    }
+
+    #[tokio::test]
+    async fn rows_that_were_drawn_or_rejected_are_known_among_fillers_of_anybody_after_a_restart_until_they_are_let_in() {
+        let outer = tempfile::tempdir().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        queue.add(drawn(1), shard(&["one", "two"]), BTreeSet::new(), b"shard".to_vec()).await.unwrap().unwrap();
+        let brought = ["filler", "two", "one"];
+        let waits = Again {
+            row: 2,
+            earlier_row: 2,
+            more: 1,
+            commitment: Hash32([1; 32]),
+            contributor: Address([1; 20]),
+            since: 1,
+            rejected_by: None,
+        };
+        assert_eq!(found(&queue, &brought).await, (vec![2, 3], vec![waits]));
+        assert_eq!(found(&queue, &["filler"]).await, (vec![], vec![]));
+        assert_eq!(queue.again(AssetId(5), shard(&brought)).await.unwrap().1, [], "another Datanet");
+        // What waits for having such a row waits with that row, not with its fillers.
+        queue.add(case(2, 2), shard(&brought), BTreeSet::from([2, 3]), b"shard".to_vec()).await.unwrap().unwrap();
+        assert_eq!(found(&queue, &["filler"]).await, (vec![], vec![]));
+        assert_eq!(found(&queue, &["two"]).await.1.len(), 2);
+        let reject = |case: &mut Case| {
+            case.rejection = Some(rejection(case));
+            Ok::<(), ()>(())
+        };
+        queue.change(NET, Hash32([1; 32]), reject).await.unwrap().unwrap();
+        queue.change(NET, Hash32([2; 32]), reject).await.unwrap().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        let (rows, rejected) = found(&queue, &brought).await;
+        assert_eq!((rows, rejected.len()), (vec![1, 2, 3], 2), "of what was rejected every row counts");
+        assert_eq!(rejected[0], Again { rejected_by: Some(Address([8; 20])), ..waits });
+        // Two reviewers let rows in that others had rejected.
+        queue.add(case(3, 3), shard(&["two", "filler"]), BTreeSet::from([1, 2]), b"shard".to_vec()).await.unwrap().unwrap();
+        let approve = |case: &mut Case| {
+            let act = rejection(case).act;
+            case.approvals = vec![act.clone(), act];
+            Ok::<(), ()>(())
+        };
+        queue.change(NET, Hash32([3; 32]), approve).await.unwrap().unwrap();
+        assert_eq!(found(&queue, &brought).await.0, [3], "the row that nobody let in");
+        queue.settle(NET, shard(&["one"])).await.unwrap();
+        assert_eq!(found(&queue, &brought).await, (vec![], vec![]), "what the chain has is the index's");
+        let rows = std::fs::read_dir(outer.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "rows");
+        assert_eq!(rows.count(), 1, "those of what is approved, until it is on the chain");
+    }
+
+    #[tokio::test]
+    async fn rows_go_with_their_text_when_it_is_erased_and_with_what_makes_room_and_damage_is_said() {
+        let outer = tempfile::tempdir().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        for number in [1, 2] {
+            let row = format!("row {number}");
+            queue.add(drawn(number), shard(&[&row]), BTreeSet::new(), b"shard".to_vec()).await.unwrap().unwrap();
+        }
+        queue.forget_texts(|datanet, text_root| datanet == NET && text_root == Hash32([1; 32])).await.unwrap();
+        assert_eq!(found(&queue, &["row 1", "row 2"]).await.0, [2]);
+        let path = queue.path((NET, Hash32([2; 32])), "rows");
+        std::fs::write(&path, b"trirows1 else").unwrap();
+        let error = format!("{:#}", queue.again(NET, shard(&["row 2"])).await.unwrap_err());
+        assert!(error.contains(&path.display().to_string()) && error.contains("damaged"), "{error}");
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        assert!(!path.exists() && found(&queue, &["row 2"]).await.0.is_empty());
+        queue.prune(&State::default(), 10 + EXPIRY_BLOCKS).await;
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn rejected_rows_beyond_the_bound_are_forgotten_oldest_first_and_their_decisions_stay() {
+        let outer = tempfile::tempdir().unwrap();
+        let queue = Queue::open(outer.path().to_owned(), KEY).unwrap();
+        for number in [1, 2] {
+            let row = format!("row {number}");
+            queue.add(drawn(number), shard(&[&row]), BTreeSet::new(), b"shard".to_vec()).await.unwrap().unwrap();
+            let reject = |case: &mut Case| {
+                case.rejection = Some(Rejection { by: Address([8; 20]), ..rejection(case) });
+                Ok::<(), ()>(())
+            };
+            queue.change(NET, Hash32([number; 32]), reject).await.unwrap().unwrap();
+        }
+        queue.held.lock().await.decisions.bound_rows(outer.path(), 20).unwrap();
+        assert_eq!(found(&queue, &["row 1", "row 2"]).await.0.len(), 1);
+        assert_eq!(queue.list(NET).await.1.len(), 2);
     }
 }

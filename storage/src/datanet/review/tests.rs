@@ -149,3 +149,31 @@ fn acts_draws_and_salted_roots_are_those_of_the_vectors() {
     }
     assert_eq!((draws.len(), roots.len()), (8, 2));
 }
+
+#[test]
+fn a_contribution_with_rows_of_another_that_waits_or_was_rejected_waits_too_and_names_them() {
+    let again = |row, rejected_by| Again {
+        row,
+        earlier_row: 7,
+        more: 2,
+        commitment: COMMITMENT,
+        contributor: account(9).address(),
+        since: 5,
+        rejected_by,
+    };
+    let passed = report(GatePolicy::default(), &["fog", "tides"]);
+    assert_eq!(passed.clone().again(&[]), passed);
+    let by = account(1).address();
+    let held = passed.clone().again(&[again(2, None), again(1, Some(by))]);
+    assert!(held.can_wait());
+    let rules: Vec<_> = held.refusals.iter().map(|refusal| (refusal.row, refusal.rule)).collect();
+    assert_eq!(rules, [(1, Rule::Rejected), (2, Rule::Sampled)]);
+    let detail = &held.refusals[0].detail;
+    assert!(detail.contains(&format!("row 7 of the contribution under commitment {COMMITMENT}")), "{detail}");
+    assert!(detail.contains(&format!("which reviewer {by} rejected, and 2 more rows")), "{detail}");
+    assert!(held.refusals[1].detail.contains("waits for two reviewers"));
+    // What a policy blocks is refused all the same, and a list of findings has its length.
+    let blocks = report(GatePolicy { personal_data: Action::Block, ..GatePolicy::default() }, &["write to anna@example.org"]);
+    assert_eq!(blocks.clone().again(&[again(1, None)]), blocks);
+    assert_eq!(passed.again(&[again(1, None); AGAIN_MAX + 1]).refusals.len(), AGAIN_MAX);
+}

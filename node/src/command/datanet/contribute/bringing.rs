@@ -72,6 +72,7 @@ impl Run<'_> {
         let new: Vec<&Cut> = left.iter().filter(|cut| unfinished.of(cut.text_root).is_none()).collect();
         if !new.is_empty() {
             self.is_listed(&state).await?;
+            self.is_gate_inside(&state).await?;
             let redacted: Vec<Finding> = new.iter().flat_map(|cut| cut.redacted.clone()).collect();
             if !redacted.is_empty() {
                 self.context.output.note(&format!("these rows are redacted before they are brought:\n{}", findings::table_of(&redacted)));

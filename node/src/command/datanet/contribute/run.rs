@@ -36,7 +36,7 @@ use crate::{
     },
     data::write_atomic,
     datanet::{
-        erased, in_the_way,
+        erased, in_the_way, placing,
         review::{self, Reviewed},
         shards::keep,
         spread::Placed,
@@ -378,6 +378,22 @@ impl Run<'_> {
     pub(super) async fn is_listed(&self, state: &State) -> anyhow::Result<()> {
         let to = To { datanet: self.datanet, owner: self.owner, card: &self.card, me: self.me };
         if to.is_for_listed() { listed(self.context, &self.network, state, to).await } else { Ok(()) }
+    }
+
+    /// What the gate of a Datanet that stays in some countries would say after the commitment is paid, told by the country in its ad.
+    pub(super) async fn is_gate_inside(&self, state: &State) -> anyhow::Result<()> {
+        let regions = placing::residency(state, self.datanet)?;
+        if regions.is_empty() {
+            return Ok(());
+        }
+        let owner = self.owner;
+        let gate = state.operator(owner).with_context(|| format!("{owner}, who owns the Datanet, runs no registered node"))?;
+        let ad = self.network.ad_of(gate.node).await.with_context(|| format!("the gate, node {} of {owner}", gate.node))?;
+        let site = placing::site(ad.bulk_addr.ip(), ad.site, self.chain.client.domains().chain_id);
+        match placing::told_of_gate(&regions, site.region) {
+            Some(words) => Err(Refused(words).into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether the gate is there, before anything is paid for it.
