@@ -287,14 +287,18 @@ async fn ask(context: &Context, chain: &Chained, network: &Network, printed: &mu
     let until = Instant::now() + HOLDERS_WAIT;
     let mut recorded: Option<BTreeSet<Address>> = None;
     loop {
-        let storing = network.storing(&state, chain.deployment().chain_id).await?;
+        let mut asked = network.storing(&state, chain.deployment().chain_id).await?;
         if recorded.is_none() {
-            recorded = erased::recorded(&network.bulk, storing.clone(), &state, &domains, object).await;
+            recorded = erased::recorded(&network.bulk, asked.clone(), &state, &domains, object).await;
         }
-        let words = erased::words(&network.bulk, storing, object).await;
-        let open = words.iter().filter(|(_, word)| !word.is_confirmed()).count();
         let staked = || state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.account).collect();
         let accounts = recorded.clone().unwrap_or_else(staked);
+        // Who has stopped to offer storage may have it still, and answers for it.
+        let nodes: BTreeSet<NodeId> = accounts.iter().filter_map(|account| Some(state.operator(*account)?.node)).collect();
+        let ads = network.overlay.ads().await?;
+        asked.extend(ads.iter().map(|signed| signed.ad()).filter(|ad| nodes.contains(&ad.node)).map(|ad| (ad.node, ad.bulk_addr)));
+        let words = erased::words(&network.bulk, asked, object).await;
+        let open = words.iter().filter(|(_, word)| !word.is_confirmed()).count();
         printed.is_record_told = recorded.is_some();
         printed.unheard = unheard(&accounts, |account| Some(state.operator(account)?.node), &words);
         if (open == 0 && printed.unheard.is_empty()) || Instant::now() >= until {
