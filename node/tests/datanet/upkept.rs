@@ -59,8 +59,6 @@ async fn nodes_find_and_mend_rot_give_up_what_is_a_lie_and_free_its_room() {
     rot_is_found_by_reading_and_mended(&world, 4, &object);
     a_damaged_manifest_is_had_from_others(&world, 2, &object);
 
-    records_lost_with_an_index_are_had_from_other_holders(&mut world, 2, &object);
-
     let lie = Lie::contribute(&world).await;
     world.stop(3);
     let reader = world.party("reader");
@@ -83,6 +81,7 @@ async fn nodes_find_and_mend_rot_give_up_what_is_a_lie_and_free_its_room() {
     }
     let status = until(&world, 0, "freed room", |status| status["upkeep"]["collected_bytes"].as_u64() > Some(90_000));
     assert_eq!(status["upkeep"]["scrub"]["days"], 14, "{status}");
+    records_lost_with_an_index_are_had_from_other_holders(&mut world, 2, &object);
     world.ok(&reader.folder, &["datanet", "verify", "medical", "--contribution", "0"]);
 }
 
