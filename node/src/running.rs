@@ -17,6 +17,7 @@ use anyhow::{Context as _, ensure};
 use chain_bridge::{availability::Calldata, deploy::check_pace};
 use inference::engine::{EngineConfig, EngineHandle};
 use p2p::{
+    bulk::BulkEndpoint,
     client::{Limits, Server},
     identity::NodeSeed,
     overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
@@ -63,7 +64,7 @@ use crate::{
         index::Indexing,
         inference::{Answering, Ledger, Offers},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
-        repair::{Mending, QUESTIONS_MAX},
+        repair::{Mending, QUESTIONS_MAX, seek_records},
         settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::Serving as StorageService,
         upkeep::{self, Upkeep},
@@ -72,6 +73,8 @@ use crate::{
 
 /// How long streams may take to end at a stop.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Longest wait for peers of the bulk endpoint to hear that it closes.
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// How often the adapters folder is looked at for new arrivals.
 const RESCAN: Duration = Duration::from_secs(3);
 
@@ -119,6 +122,7 @@ pub struct Node {
     stop: CancellationToken,
     tasks: JoinSet<()>,
     overlay: OverlayHandle,
+    bulk: Arc<BulkEndpoint>,
     data: DataDir,
     _chain: Chained,
     _lock: DataLock,
@@ -155,10 +159,23 @@ impl Node {
         let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let storage = StorageService::bind(config.bulk, &seed, data.clone()).await?;
-        peers::refuse(&data, &overlay, &storage.endpoint()).await?;
+        let bulk = storage.endpoint();
+        peers::refuse(&data, &overlay, &bulk).await?;
         let site = AdSite { region: config.keeping.region.map(Region::letters), network: config.keeping.network };
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
-        let room = std::sync::RwLock::new(Room::new(config.keeping.room_bytes, store.free_bytes()?));
+        let (room_bytes, free_bytes) = (config.keeping.room_bytes, store.free_bytes()?);
+        let room = Room::new(room_bytes, free_bytes);
+        if config.storage && !room.is_open() {
+            let (disk_free_bytes, disk_reserve_bytes) = (store.disk_available_bytes()?, config.keeping.store.disk_reserve_bytes);
+            tracing::warn!(
+                free_bytes,
+                room_bytes,
+                disk_free_bytes,
+                disk_reserve_bytes,
+                "this node takes no fragments: make room on the disk, raise [keeping.store] capacity_bytes, or lower disk_reserve_bytes or [keeping] room_bytes"
+            );
+        }
+        let room = std::sync::RwLock::new(room);
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let keeping = Arc::new(Keeping {
             store,
@@ -299,6 +316,7 @@ impl Node {
         spawn(&mut tasks, &stop, Arc::clone(&auditing).run_cases());
         if config.storage {
             let mending = Mending::new(Arc::clone(&keeping), config.keeping.repair.config());
+            spawn(&mut tasks, &stop, seek_records(Arc::clone(&keeping), Arc::clone(&upkeep)));
             spawn(&mut tasks, &stop, Upkeep::new(Arc::clone(&keeping), &config.keeping, upkeep).run());
             spawn(&mut tasks, &stop, mending.run(noticed, asked));
             spawn(&mut tasks, &stop, Arc::clone(&auditing).run());
@@ -309,7 +327,7 @@ impl Node {
         spawn(&mut tasks, &stop, peers::keep_refusing(data.clone(), overlay.clone(), Arc::clone(&keeping.bulk)));
         spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
-        Ok(Self { addresses, stop, tasks, overlay, data, _chain: chained, _lock: lock })
+        Ok(Self { addresses, stop, tasks, overlay, bulk, data, _chain: chained, _lock: lock })
     }
 
     /// Waits until a service ends by itself, which only a fault makes it do.
@@ -324,6 +342,10 @@ impl Node {
         let ended = timeout(STOP_WAIT, async { while self.tasks.join_next().await.is_some() {} }).await;
         if ended.is_err() {
             self.tasks.abort_all();
+        }
+        // Peers are told, and do not wait for a node that is gone; one that does not answer holds up nobody.
+        if timeout(CLOSE_WAIT, self.bulk.close()).await.is_err() {
+            tracing::debug!("the bulk endpoint did not close in time");
         }
         // The file only helps the operator's commands; a stale one names a process that is gone.
         drop(std::fs::remove_file(Addresses::path(&self.data)));

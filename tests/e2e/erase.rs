@@ -287,6 +287,7 @@ async fn private_too(cluster: &Cluster) {
     assert!(everywhere() > 0, "the search finds what is there");
     let erase = ["datanet", "erase", "wards", "--contribution", "0", "--reason", REASON, "--wait"];
     let printed = cluster.run(owner, &erase).await;
+    assert!(printed["is_record_told"] == true && printed["unheard"] == json!([]), "who held it is still told: {printed}");
     assert!(
         printed["holders"].as_array().is_some_and(|all| all.len() == 5 && all.iter().all(|holder| holder["word"] == "gone")),
         "{printed}"
@@ -300,6 +301,8 @@ async fn private_too(cluster: &Cluster) {
 
 async fn a_restart_brings_nothing_back(cluster: &mut Cluster, fragments: &[Vec<[u8; WINDOW]>]) {
     cluster.stop_node(4).await;
+    let log = cluster.nodes[4].log_text();
+    assert!(!log.contains("Endpoint dropped without calling"), "its sockets were closed in order: {log}");
     cluster.start_node(4).await;
     cluster.all_know_each_other().await;
     no_disk_has(cluster, fragments);

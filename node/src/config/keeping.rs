@@ -17,6 +17,13 @@ const SCRUB_DAYS_MAX: u32 = 366;
 /// Least size of a segment.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
+/// Slowest repair: the largest piece, 128 MiB, in two hours.
+const REPAIR_BYTES_PER_S_MIN: u64 = 16 << 10;
+/// Least that repair may take at once.
+const REPAIR_BURST_BYTES_MIN: u64 = 64 << 10;
+/// Fewest bytes for pages of the index: 64 of them.
+const CACHE_BYTES_MIN: usize = 256 << 10;
+
 /// `[keeping]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,7 +48,7 @@ pub struct Keeping {
     pub scrub_bytes_per_s: u64,
     /// Bytes per second that are copied at most to free the room of what was released; 0: nothing is freed.
     pub collect_bytes_per_s: u64,
-    /// Bytes that must be free, of the store's capacity and of the disk beyond its reserve, for the node to take new fragments; it stops when a quarter of them is left.
+    /// Bytes that must be free, of the store's capacity and of the disk beyond its reserve, for the node to take new fragments; it stops when a quarter of them is left. 0: it takes whatever fits, and stops for a while after one that did not.
     pub room_bytes: u64,
     /// Bytes of whole copies of contributions, of Datanets that it gates or indexes or that its owner reads. One that would exceed them is kept in the place of others whose
     /// holders show enough of them; if there are none, it is refused.
@@ -154,15 +161,39 @@ impl Keeping {
         if let Some(region) = self.region.filter(|region| !region.is_country()) {
             return value("keeping.region", format!("{region} are the letters of no country (ISO 3166-1): write them as in DE or US"));
         }
-        let store::Config { capacity_bytes, segment_bytes, .. } = self.store;
+        let store::Config { capacity_bytes, segment_bytes, cache_bytes, .. } = self.store;
+        if cache_bytes < CACHE_BYTES_MIN {
+            return value(
+                "keeping.store.cache_bytes",
+                format!("{cache_bytes} bytes hold too few pages of the index, at least {CACHE_BYTES_MIN}"),
+            );
+        }
         if segment_bytes < SEGMENT_BYTES_MIN || segment_bytes > capacity_bytes / 8 {
             let why = format!("{segment_bytes} is outside {SEGMENT_BYTES_MIN} to an eighth of capacity_bytes, {}", capacity_bytes / 8);
             return value("keeping.store.segment_bytes", why);
         }
-        let Repair { lost_after_s, lost_anyway_after_s, look_every_s, work_timeout_s, at_once, .. } = self.repair;
+        let Repair { lost_after_s, lost_anyway_after_s, look_every_s, work_timeout_s, at_once, bytes_per_s, burst_bytes, .. } = self.repair;
         if lost_after_s > lost_anyway_after_s {
             let why = format!("{lost_after_s} s are longer than lost_anyway_after_s, {lost_anyway_after_s} s");
             return value("keeping.repair.lost_after_s", why);
+        }
+        if lost_after_s == 0 {
+            return value(
+                "keeping.repair.lost_after_s",
+                "0 s: every holder that misses one ad would lose its fragments; the default is 14400".to_owned(),
+            );
+        }
+        if bytes_per_s < REPAIR_BYTES_PER_S_MIN {
+            let why = format!(
+                "{bytes_per_s} bytes a second mend nothing in time, at least {REPAIR_BYTES_PER_S_MIN}; storage = false keeps a node out of repair"
+            );
+            return value("keeping.repair.bytes_per_s", why);
+        }
+        if burst_bytes < REPAIR_BURST_BYTES_MIN {
+            return value(
+                "keeping.repair.burst_bytes",
+                format!("{burst_bytes} bytes hold no piece of work, at least {REPAIR_BURST_BYTES_MIN}"),
+            );
         }
         if look_every_s == 0 || work_timeout_s == 0 {
             return value("keeping.repair", "look_every_s and work_timeout_s must be at least 1".to_owned());
@@ -203,6 +234,10 @@ mod tests {
         assert!(refused(|keeping| keeping.repair.lost_after_s = u64::MAX).starts_with("keeping.repair.lost_after_s:"));
         assert!(refused(|keeping| keeping.repair.look_every_s = 0).starts_with("keeping.repair:"));
         assert!(refused(|keeping| keeping.repair.at_once = 17).starts_with("keeping.repair.at_once:"));
+        assert!(refused(|keeping| keeping.repair.lost_after_s = 0).starts_with("keeping.repair.lost_after_s: 0 s"));
+        assert!(refused(|keeping| keeping.repair.bytes_per_s = 0).starts_with("keeping.repair.bytes_per_s: 0 bytes"));
+        assert!(refused(|keeping| keeping.repair.burst_bytes = 1).starts_with("keeping.repair.burst_bytes: 1 bytes"));
+        assert!(refused(|keeping| keeping.store.cache_bytes = 1).starts_with("keeping.store.cache_bytes: 1 bytes"));
         Keeping::default().validate().unwrap();
     }
 }

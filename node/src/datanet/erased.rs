@@ -4,17 +4,23 @@
 //! request is final: fragments in the store (`service/erasing.rs`), and here the shard, what an unfinished fetch of it left, and the gate's report, which may quote it. Files that somebody wrote
 //! elsewhere (`datanet export`, `fetch --out`, what was contributed from) are that person's own, and so are quotes in receipts.
 
-use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chain_bridge::registry::{Erasure, State, state::Accepted};
 use p2p::bulk::BulkEndpoint;
 use serde::Serialize;
-use storage::proto::message::{Refusal, Reply, Request};
+use storage::proto::{
+    keeping::{HandedOver, Record},
+    message::{Refusal, Reply, Request},
+};
 use tokio::task::JoinSet;
-use types::id::{AssetVersion, BlobId, NodeId};
+use types::{
+    id::{Address, AssetVersion, BlobId, NodeId},
+    key::{Domains, verify},
+};
 
-use super::exchange::ask;
+use super::{exchange::ask, keeping::look};
 use crate::data::DataDir;
 
 /// Longest wait for a node's word about one object.
@@ -134,6 +140,46 @@ pub async fn words(bulk: &Arc<BulkEndpoint>, nodes: impl IntoIterator<Item = (No
     words
 }
 
+/// Who holds or held fragments of an erased object by its record, as far as nodes that are asked tell one that its contributor has signed; nothing if none does. Holders keep it when they delete the rest.
+pub async fn recorded(
+    bulk: &Arc<BulkEndpoint>,
+    nodes: impl IntoIterator<Item = (NodeId, SocketAddr)>,
+    state: &State,
+    domains: &Domains,
+    object: BlobId,
+) -> Option<BTreeSet<Address>> {
+    let mut asking = JoinSet::new();
+    for (node, addr) in nodes {
+        let bulk = Arc::clone(bulk);
+        asking.spawn(async move { look(&bulk, node, addr, object).await.ok()?.record });
+    }
+    let contributions = state.assets().flat_map(|asset| state.contributions(asset.id)).filter(|accepted| accepted.object == object);
+    let contributors: BTreeSet<Address> = contributions.map(|accepted| accepted.contributor).collect();
+    let records = asking.join_all().await.into_iter().flatten();
+    let sets: Vec<_> =
+        records.filter_map(|record| named(&record, &contributors, domains, |account| state.operator(account).is_some())).collect();
+    (!sets.is_empty()).then(|| sets.into_iter().flatten().collect())
+}
+
+/// Whom a record names, placed or handed to; nothing if none of the object's contributors has signed it. A handover counts by its new holder's signature, and only of an operator: anybody can name and sign for an account of its own.
+fn named(
+    record: &Record,
+    contributors: &BTreeSet<Address>,
+    domains: &Domains,
+    is_operator: impl Fn(Address) -> bool,
+) -> Option<BTreeSet<Address>> {
+    let contributor = record.placement().contributor;
+    let is_placed = contributors.contains(&contributor) && record.signed_placement().verify(domains, contributor).is_ok();
+    is_placed.then(|| {
+        let took = |moved: &&HandedOver| {
+            let to = moved.handover.to;
+            moved.handover.object == record.object() && is_operator(to) && verify(domains, &moved.handover, &moved.to, to).is_ok()
+        };
+        let took = record.handovers().filter(took).map(|moved| moved.handover.to);
+        record.placement().holders.iter().copied().chain(took).collect()
+    })
+}
+
 async fn word(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: BlobId) -> Word {
     match ask(bulk, node, addr, &Request::Locate { object }, WORD_LIMIT).await {
         Ok(Reply::Refused(Refusal::Erased { is_gone: true, .. })) => Word::Gone,
@@ -143,5 +189,44 @@ async fn word(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, object: BlobI
         Ok(Reply::Refused(refusal)) => Word::Silent(refusal.to_string()),
         Ok(_) => Word::Silent("it answered another question".to_owned()),
         Err(error) => Word::Silent(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{
+        key::{Account, Signed, Signed65},
+        placement::{Handover, Placement},
+    };
+
+    use super::*;
+
+    #[test]
+    fn holders_of_an_erased_object_are_those_of_a_record_that_its_contributor_has_signed() {
+        let key = |byte| Account::from_bytes(&[byte; 32]).unwrap();
+        let (anna, liar) = (key(1), key(2));
+        let [escrow, registry, settlement, stake] = [3, 4, 5, 6].map(|byte| Address([byte; 20]));
+        let domains = Domains { chain_id: 1, escrow, registry, settlement, stake };
+        let (object, account) = (BlobId([5; 32]), |byte| Address([byte; 20]));
+        let placed = |by: &Account| {
+            let placement = Placement { contributor: by.address(), object, block: 1, data: 3, holders: (1..6).map(account).collect() };
+            Record::new(Signed::new(by, &domains, placement))
+        };
+        let contributors = BTreeSet::from([anna.address()]);
+        let of = |record: &Record, is_operator: bool| named(record, &contributors, &domains, |_| is_operator);
+        let mut record = placed(&anna);
+        assert_eq!(of(&record, true), Some((1..6).map(account).collect()));
+        assert_eq!(of(&placed(&liar), true), None, "a stranger's");
+        let handover = Handover { by: account(1), epoch: 1, object, fragment: 2, generation: 1, to: liar.address() };
+        let unsigned = HandedOver { handover: Handover { to: account(9), ..handover }, by: Signed65([1; 65]), to: Signed65([2; 65]) };
+        record.add(unsigned).unwrap();
+        let signed = HandedOver { handover, by: Signed65([1; 65]), to: Signed::new(&liar, &domains, handover).signature };
+        record.add(signed).unwrap();
+        assert_eq!(
+            of(&record, true).map(|all| (all.len(), all.contains(&liar.address()))),
+            Some((6, true)),
+            "who has signed that it took it"
+        );
+        assert_eq!(of(&record, false).map(|all| all.len()), Some(5), "an account that anybody may have made");
     }
 }

@@ -63,6 +63,15 @@ pub enum Notice {
         /// Who.
         by: Address,
     },
+    /// A fragment that was thought damaged was read whole from its holder.
+    Shown {
+        /// The object.
+        object: BlobId,
+        /// Which fragment.
+        fragment: u8,
+        /// Its holder.
+        by: Address,
+    },
     /// A fragment is not where it should be, or not what it should be.
     Damaged {
         /// The object.
@@ -74,6 +83,15 @@ pub enum Notice {
     Void(BlobId),
     /// The operator asks to look now.
     Look,
+}
+
+/// By what a first record of an object is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vouched {
+    /// Its holders are those of the rule.
+    ByRule,
+    /// Most of its other holders tell the same.
+    ByHolders,
 }
 
 /// The service's parts.
@@ -244,6 +262,14 @@ impl Keeping {
         Ok(assignment.holders().filter(|(_, holder)| *holder != self.me()).filter_map(heard).collect())
     }
 
+    /// Whether the record of an object is on its way here: this node checked its holders when it took a fragment, and its contributor has told it nothing since.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn is_expected(&self, object: BlobId) -> anyhow::Result<bool> {
+        Ok(self.store.records().get(CHECKED, &object.0)?.is_some())
+    }
+
     /// Marks what was found rotten, and gives it to repair: of a manifest, the fragments that it names.
     ///
     /// # Errors
@@ -281,6 +307,19 @@ impl Keeping {
     /// # Errors
     /// Why it does not stand, or why it is none of this node's.
     pub async fn take_in(&self, told: &Record) -> anyhow::Result<bool> {
+        self.take_in_by(told, Vouched::ByRule).await
+    }
+
+    /// Takes in the record of an object of which a fragment lies here and that this node has lost, since most of the other holders that it names tell the same: who stores changes in the years after a placement, so the
+    /// rule asked now may give others.
+    ///
+    /// # Errors
+    /// Why it does not stand, or why it is none of this node's.
+    pub async fn take_back(&self, told: &Record) -> anyhow::Result<bool> {
+        self.take_in_by(told, Vouched::ByHolders).await
+    }
+
+    async fn take_in_by(&self, told: &Record, vouched: Vouched) -> anyhow::Result<bool> {
         let object = told.object();
         ensure!(!self.store.is_void(object)?, "object {object} is void: its manifest was proved to be false");
         let registered = self.registered(object)?;
@@ -294,14 +333,14 @@ impl Keeping {
             }
             return Ok(is_changed);
         }
-        self.agrees(told, &registered).await?;
+        self.agrees(told, &registered, vouched).await?;
         self.keep(told).await?;
         tracing::info!(%object, "keeping who holds an object");
         Ok(true)
     }
 
     /// Whether this node may take down a first record.
-    async fn agrees(&self, told: &Record, registered: &Registered) -> anyhow::Result<()> {
+    async fn agrees(&self, told: &Record, registered: &Registered, vouched: Vouched) -> anyhow::Result<()> {
         let object = told.object();
         let fragment = registered.assignment(told)?.held_by(self.me()).context("this node is none of its holders")?;
         ensure!(self.store.fragments_of(object)?.contains(&fragment), "fragment {fragment}, which is to be this node's, is not here");
@@ -309,6 +348,9 @@ impl Keeping {
         let stranger = told.placement().holders.iter().find(|holder| state.operator(**holder).is_none());
         if let Some(stranger) = stranger {
             bail!("{stranger} is no operator");
+        }
+        if vouched == Vouched::ByHolders {
+            return Ok(());
         }
         let holders = &told.placement().holders;
         if self.store.records().get(CHECKED, &object.0)?.as_deref() == Some(digest(holders).as_slice()) {
@@ -378,12 +420,13 @@ impl Keeping {
     }
 
     async fn refused_or_reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {
-        if let Ask::Record(object) | Ask::Announce(object) = &ask
-            && let Some(refusal) = self.erased(*object)?
-        {
-            return Ok(Reply::Refused(refusal.to_string()));
+        let (Ask::Record(object) | Ask::Announce(object)) = &ask else { return self.reply(remote, ask).await };
+        let Some(refusal) = self.erased(*object)? else { return self.reply(remote, ask).await };
+        // Who held it is told for as long as somebody may have to be asked whether it is gone there; that there is anything here is not.
+        match (&ask, self.last_holders(*object)?) {
+            (Ask::Record(_), Some(record)) => Ok(Reply::Record { record, indices: Vec::new() }),
+            _ => Ok(Reply::Refused(refusal.to_string())),
         }
-        self.reply(remote, ask).await
     }
 
     async fn reply(&self, remote: NodeId, ask: Ask) -> anyhow::Result<Reply> {

@@ -2,14 +2,17 @@
 //!
 //! Told to the core: who is registered, where and whether they are heard (an ad that is silent for its time to live is silence), who takes no fragments, the epoch's seed, the
 //! records of this node's objects, what coordinators announce, and damage: found by reading what lies here ([`super::upkeep`]), by asking the other holders
-//! of objects that this node coordinates in the epoch what they have (`survey`), by audits, and by rebuilding itself. Nothing is decided here.
+//! of objects that this node coordinates in the epoch what they have (`survey`), by audits, and by rebuilding itself. Damage is taken back once its holder has shown the whole fragment. Nothing is decided
+//! here. Objects of which this node has a fragment and no record are asked of the other holders (`unrecorded`).
 //!
 //! A rebuild (`rebuild`) keeps nothing on the disk before a whole, verified fragment: a node that is killed in the middle has lost its work and nothing else.
 
 mod rebuild;
 mod survey;
+mod unrecorded;
 
 pub(in crate::service) use self::rebuild::{manifest_of, recover};
+pub(crate) use self::unrecorded::seek_records;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,15 +50,28 @@ const WORDS_MAX: usize = 256;
 /// Objects of which one look at all of them tells in the log; of the others it tells how many there are. A disk that was replaced lacks thousands.
 const TOLD_MAX: usize = 16;
 
+/// Objects that the operator has looked at by themselves at once; the next ones are refused until one is done.
+const ASKED_MAX: usize = 4;
+
 /// What the operator asks.
 #[derive(Debug)]
-pub struct Question {
-    /// Objects after this one; nothing: from the first.
-    pub after: Option<BlobId>,
-    /// At most so many.
-    pub limit: usize,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Vec<Seen>>,
+pub enum Question {
+    /// How do objects stand?
+    Seen {
+        /// Objects after this one; nothing: from the first.
+        after: Option<BlobId>,
+        /// At most so many.
+        limit: usize,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Vec<Seen>>,
+    },
+    /// Ask the other holders of one object now.
+    Look {
+        /// The object.
+        object: BlobId,
+        /// Told when they were asked; dropped if that has no place now.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// An object as this node sees it.
@@ -86,6 +102,8 @@ pub struct Mending {
     works: JoinSet<Done>,
     words: JoinSet<()>,
     surveying: JoinSet<()>,
+    /// Objects that the operator asked for.
+    asked: JoinSet<()>,
     /// Lines in the log about objects since the look at them began.
     told: usize,
 }
@@ -103,6 +121,7 @@ impl Mending {
             works: JoinSet::new(),
             words: JoinSet::new(),
             surveying: JoinSet::new(),
+            asked: JoinSet::new(),
             told: 0,
         }
     }
@@ -127,10 +146,14 @@ impl Mending {
             tokio::select! {
                 _ = ticks.tick() => self.tick().await,
                 Some(notice) = noticed.recv() => self.noticed(notice),
-                Some(question) = questions.recv() => self.answer(question),
+                Some(question) = questions.recv() => match question {
+                    Question::Seen { after, limit, answer } => self.answer(after, limit, answer),
+                    Question::Look { object, done } => self.look_at(object, done),
+                },
                 Some(done) = self.works.join_next() => self.done(done),
                 Some(_) = self.words.join_next() => {}
                 Some(_) = self.surveying.join_next() => {}
+                Some(_) = self.asked.join_next() => {}
             }
         }
     }
@@ -228,6 +251,10 @@ impl Mending {
                 tracing::warn!(%object, fragment, "a fragment is damaged or missing");
                 self.tell(Input::Damaged { object, fragment });
             }
+            Notice::Shown { object, fragment, by } => {
+                tracing::info!(%object, fragment, %by, "a fragment that was thought lost was read whole from its holder");
+                self.tell(Input::Shown { object, fragment, by });
+            }
             Notice::Look => {
                 self.survey_all(true);
                 self.tell(Input::Tick);
@@ -287,8 +314,22 @@ impl Mending {
         }
         let me = self.keeping.me();
         let objects = self.core.objects().filter(|object| is_every || self.core.coordinators(*object).contains(&me));
-        let survey = survey::survey(Arc::clone(&self.keeping), objects.collect());
-        self.surveying.spawn(survey);
+        let objects = objects.map(|object| (object, self.core.damaged(object))).collect();
+        self.surveying.spawn(survey::survey(Arc::clone(&self.keeping), objects));
+    }
+
+    /// Asks the other holders of one object, whatever else is asked meanwhile.
+    fn look_at(&mut self, object: BlobId, done: oneshot::Sender<()>) {
+        if self.asked.len() >= ASKED_MAX {
+            return;
+        }
+        let survey = survey::survey(Arc::clone(&self.keeping), vec![(object, self.core.damaged(object))]);
+        self.asked.spawn(async move {
+            survey.await;
+            if done.send(()).is_err() {
+                tracing::debug!(%object, "whoever asked for a look waits no longer");
+            }
+        });
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -358,10 +399,10 @@ impl Mending {
         }
     }
 
-    fn answer(&self, question: Question) {
+    fn answer(&self, after: Option<BlobId>, limit: usize, answer: oneshot::Sender<Vec<Seen>>) {
         let now = self.now();
-        let after = self.core.objects().filter(|object| question.after.is_none_or(|after| *object > after));
-        let seen = after.take(question.limit).filter_map(|object| {
+        let later = self.core.objects().filter(|object| after.is_none_or(|after| *object > after));
+        let seen = later.take(limit).filter_map(|object| {
             Some(Seen {
                 object,
                 health: self.core.health(now, object)?,
@@ -371,7 +412,7 @@ impl Mending {
             })
         });
         // Whoever stopped waiting needs no answer.
-        drop(question.answer.send(seen.collect()));
+        drop(answer.send(seen.collect()));
     }
 }
 

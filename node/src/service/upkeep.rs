@@ -62,6 +62,8 @@ pub struct Report {
     pub lost_items: u64,
     /// Why what was to be erased on request is not gone yet; nothing if nothing of that kind is left.
     pub unerased: Option<String>,
+    /// Objects of which fragments lie here and nothing says who holds the others, as after a salvage: asked of the other holders.
+    pub unrecorded: u64,
     /// Bytes of segments that nothing lives in any more and that were not collected yet.
     pub dead_bytes: u64,
     /// Bytes of segments collected since the node started.
@@ -101,6 +103,7 @@ pub struct Scrub {
 pub struct View {
     report: Mutex<Report>,
     look: Notify,
+    seek: Notify,
 }
 
 impl View {
@@ -112,6 +115,17 @@ impl View {
     /// Do everything now: read the whole store as fast as it may be read, and show proofs.
     pub fn look(&self) {
         self.look.notify_one();
+        self.seek.notify_one();
+    }
+
+    /// Returns when the operator asks to look. May be dropped: what was asked meanwhile is not lost.
+    pub async fn seek_asked(&self) {
+        self.seek.notified().await;
+    }
+
+    /// Notes of how many objects fragments lie here without a record of their holders.
+    pub fn note_unrecorded(&self, objects: u64) {
+        self.lock().unrecorded = objects;
     }
 
     /// Notes why what was to be erased is not gone yet, or that it is.

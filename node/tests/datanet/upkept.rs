@@ -81,6 +81,7 @@ async fn nodes_find_and_mend_rot_give_up_what_is_a_lie_and_free_its_room() {
     }
     let status = until(&world, 0, "freed room", |status| status["upkeep"]["collected_bytes"].as_u64() > Some(90_000));
     assert_eq!(status["upkeep"]["scrub"]["days"], 14, "{status}");
+    records_lost_with_an_index_are_had_from_other_holders(&mut world, 2, &object);
     world.ok(&reader.folder, &["datanet", "verify", "medical", "--contribution", "0"]);
 }
 
@@ -136,6 +137,32 @@ fn a_damaged_manifest_is_had_from_others(world: &World, number: usize, object: &
         is_marked() && status["upkeep"]["rotten_items"] == 0 && status["upkeep"]["rotten"] == Value::Array(vec![])
     });
     assert_eq!(status["upkeep"]["lost_bytes"], 0, "{status}");
+}
+
+/// A salvage saves no records of an index that cannot be read: the fragments it saved are this node's all the same.
+fn records_lost_with_an_index_are_had_from_other_holders(world: &mut World, number: usize, object: &str) {
+    let folder = folder_of(world, number);
+    let (store, saved) = (folder.join("store"), folder.join("saved"));
+    world.stop(number);
+    let index = fs::OpenOptions::new().read(true).write(true).open(store.join("index.redb")).unwrap();
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(&index, &mut byte, 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&index, &[byte[0] ^ 0xff], 20).unwrap();
+    drop(index);
+    let (is_sound, checked) = world.output(&folder, &["storage", "check", "--salvage", saved.to_str().unwrap()]);
+    assert!(!is_sound && checked["salvaged"]["records"] == 0, "an index that still tells its records is no test: {checked}");
+    fs::rename(&store, folder.join("broken")).unwrap();
+    fs::rename(&saved, &store).unwrap();
+    world.restart(number);
+    let account = world.nodes[number].account.to_string();
+    let is_watched = |status: &Value| {
+        let row = status["objects"].as_array().and_then(|all| all.iter().find(|row| row["object"] == object));
+        let own = row.and_then(|row| row["fragments"].as_array()?.iter().find(|fragment| fragment["holder"] == *account));
+        own.is_some_and(|own| own["stands"] == "held") && status["upkeep"]["unrecorded"] == 0
+    };
+    until(world, number, "a record that is had anew", is_watched);
+    let looked = world.ok(&folder_of(world, 0), &["storage", "repair", object]);
+    assert_eq!((&looked["objects"], &looked["damaged"]), (&1.into(), &Value::Array(vec![])), "{looked}");
 }
 
 /// Kinds of records.

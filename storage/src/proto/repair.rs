@@ -116,6 +116,15 @@ pub enum Input {
         /// Which fragment.
         fragment: u8,
     },
+    /// A holder that was thought not to have its fragment was asked for it, and every byte that came is what the manifest names.
+    Shown {
+        /// The object.
+        object: BlobId,
+        /// Which fragment.
+        fragment: u8,
+        /// Who showed it: it counts only while that is its holder.
+        by: Address,
+    },
     /// Somebody else mends this object.
     Announced {
         /// The object.
@@ -247,6 +256,11 @@ impl Repair {
         self.objects.get(&object).is_some_and(|object| object.work.is_some())
     }
 
+    /// Fragments of an object whose holders answer and are thought not to have them.
+    pub fn damaged(&self, object: BlobId) -> BTreeSet<u8> {
+        self.objects.get(&object).map_or_else(BTreeSet::new, |object| object.damaged.clone())
+    }
+
     /// The objects watched.
     pub fn objects(&self) -> impl Iterator<Item = BlobId> + '_ {
         self.objects.keys().copied()
@@ -280,6 +294,7 @@ impl Repair {
                     object.is_fresh = true;
                 }
             }
+            Input::Shown { object, fragment, by } => self.shown(object, fragment, by),
             Input::Announced { object, by } => self.announced(now, object, by),
             Input::Moved(step) => self.moved(step),
             Input::Done { object, stored } => return self.done(now, object, &stored),
@@ -317,6 +332,14 @@ impl Repair {
         let times = self.full.get(&operator).map_or(1, |(times, _)| times.saturating_add(1));
         let rest = self.config.retry_after.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(FULL_REST_MAX);
         self.full.insert(operator, (times, now.after(rest)));
+    }
+
+    fn shown(&mut self, object: BlobId, fragment: u8, by: Address) {
+        let Some(object) = self.objects.get_mut(&object).filter(|object| object.assignment.holder(fragment) == Some(by)) else { return };
+        if object.damaged.remove(&fragment) {
+            object.counted.remove(&fragment);
+            object.is_fresh = true;
+        }
     }
 
     fn announced(&mut self, now: Time, object: BlobId, by: Address) {

@@ -124,13 +124,22 @@ impl Record {
     }
 }
 
-/// The records of a contributor's rows in a Datanet, by text root.
+/// What a folder has of a contributor's rows in a Datanet.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// The records that can be read, by text root.
+    pub(super) records: Vec<Record>,
+    /// Those that cannot, each with the file, why, and what to do: whose rows they tell of is not known.
+    pub(super) damaged: Vec<String>,
+}
+
+/// The records of a contributor's rows in a Datanet.
 ///
 /// # Errors
-/// That a file cannot be read, or there are too many.
-pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> anyhow::Result<Vec<Record>> {
+/// That the folder cannot be read, or there are too many.
+pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> anyhow::Result<Brought> {
     let folder = folder(data);
-    let mut found = Vec::new();
+    let mut found = Brought::default();
     if !folder.exists() {
         return Ok(found);
     }
@@ -147,9 +156,10 @@ pub(super) fn all(data: &DataDir, datanet: AssetId, contributor: Address) -> any
     }
     paths.sort();
     for path in paths {
-        let brought = read(&path)?;
-        if brought.contributor == contributor {
-            found.push(brought);
+        match read(&path) {
+            Ok(record) if record.contributor == contributor => found.records.push(record),
+            Ok(_) => {}
+            Err(error) => found.damaged.push(format!("{error:#}")),
         }
     }
     Ok(found)

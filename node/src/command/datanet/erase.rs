@@ -1,6 +1,6 @@
 //! `tributary datanet erase`: ask that a contribution be kept and served by nobody any more, and see who says to have dropped it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use chain_bridge::{
@@ -36,6 +36,7 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Ask that a contribution be erased.
 #[derive(Debug, ClapArgs)]
 #[command(
+    override_usage = "tributary datanet erase <DATANET> --contribution <NUMBER> --reason <TEXT> [--wait]\n       tributary datanet erase <DATANET> --contribution <NUMBER> --wait",
     after_help = "Its contributor and the Datanet's owner may ask, once, and it cannot be taken back. From the request's block on no node that follows the chain serves the\ncontribution or takes it; once the request is final they delete their fragments and copies. Versions published before it are answered under no more:\npublish the Datanet again, then what declares it. What stays: the record on the chain (a hash of the text, sizes, times, who), copies that people took\n(export, fetch), what models have learned, and the pieces that receipts quote. The reason is hashed behind a random salt; keep both to show it later.\n\nExamples:\n  tributary datanet erase medical --contribution 3 --reason \"the patient withdrew consent\"\n  tributary datanet erase medical --contribution 3 --wait    who has confirmed, of one that is erased\n\nNext: tributary datanet publish medical, tributary registry show ADAPTER."
 )]
 pub(super) struct Args {
@@ -44,10 +45,10 @@ pub(super) struct Args {
     /// The contribution, by its number in the registry; they count from 0.
     #[arg(long, value_name = "NUMBER")]
     contribution: u64,
-    /// Why: stays here, its salted hash goes on the chain.
+    /// Why: stays here, its salted hash goes on the chain. Required, but with --wait alone for what is erased already.
     #[arg(long, value_name = "TEXT", required_unless_present = "wait")]
     reason: Option<String>,
-    /// Wait until the request is final, then until every holder that is heard confirms.
+    /// Wait until the request is final, then until every holder confirms: two minutes, then exit code 1, with whoever has not confirmed or was not heard named.
     #[arg(long)]
     wait: bool,
     /// Overlay address to join through [default: from the configuration].
@@ -80,6 +81,10 @@ struct Printed {
     copies_deleted: usize,
     /// What storage nodes say of it; empty without `--wait`.
     holders: Vec<Holder>,
+    /// Holders by the object's record that were not heard: they erase it by themselves once they are back and follow the chain. Where nobody tells the record, all operators with stake that were not heard.
+    unheard: Vec<Unheard>,
+    /// Whether somebody who was heard told the record; false without `--wait`.
+    is_record_told: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<Transaction>,
 }
@@ -88,6 +93,31 @@ struct Printed {
 struct Holder {
     node: NodeId,
     word: Word,
+}
+
+/// A holder that was not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Unheard {
+    account: Address,
+    /// Its node; nothing if the account is no operator any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<NodeId>,
+}
+
+impl std::fmt::Display for Unheard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.node {
+            Some(node) => write!(f, "{node} of {}", self.account),
+            None => write!(f, "{}, which is no operator any more", self.account),
+        }
+    }
+}
+
+/// Of `accounts` those of whose node no word was asked.
+fn unheard(accounts: &BTreeSet<Address>, node_of: impl Fn(Address) -> Option<NodeId>, words: &[(NodeId, Word)]) -> Vec<Unheard> {
+    let heard: BTreeSet<NodeId> = words.iter().map(|(node, _)| *node).collect();
+    let all = accounts.iter().map(|account| Unheard { account: *account, node: node_of(*account) });
+    all.filter(|holder| holder.node.is_none_or(|node| !heard.contains(&node))).collect()
 }
 
 /// Versions that a request touches, oldest first.
@@ -171,14 +201,33 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         wait(context, &chain, &args, &mut printed).await?;
     }
     context.output.result(&printed, || describe(&printed))?;
+    left(&printed).map_or(Ok(()), |left| Err(Failed(left).into()))
+}
+
+/// Who has not confirmed and who was not heard; nothing if all is done.
+fn left(printed: &Printed) -> Option<String> {
+    if printed.is_named_elsewhere {
+        return None;
+    }
     let open: Vec<String> =
         printed.holders.iter().filter(|holder| !holder.word.is_confirmed()).map(|holder| holder.node.to_string()).collect();
-    if !open.is_empty() && !printed.is_named_elsewhere {
-        return Err(
-            Failed(format!("{} of {} storage nodes have not confirmed: {}", open.len(), printed.holders.len(), open.join(", "))).into()
-        );
+    let mut left = Vec::new();
+    if !open.is_empty() {
+        left.push(format!("{} of {} storage nodes have not confirmed: {}", open.len(), printed.holders.len(), open.join(", ")));
     }
-    Ok(())
+    if !printed.unheard.is_empty() {
+        let names: Vec<String> = printed.unheard.iter().map(ToString::to_string).collect();
+        left.push(format!("{} {} not heard: {}", names.len(), who(printed.is_record_told), names.join(", ")));
+    }
+    (!left.is_empty()).then(|| left.join("; "))
+}
+
+const fn who(is_record_told: bool) -> &'static str {
+    if is_record_told {
+        "holders by its record were"
+    } else {
+        "operators, any of which may have held it since nobody tells its record, were"
+    }
 }
 
 fn fresh_salt() -> anyhow::Result<Hash32> {
@@ -205,6 +254,8 @@ fn printed(state: &State, accepted: &Accepted, erasure: &Erasure, transaction: O
         is_final: false,
         copies_deleted: 0,
         holders: Vec::new(),
+        unheard: Vec::new(),
+        is_record_told: false,
         transaction,
     }
 }
@@ -226,23 +277,42 @@ async fn wait(context: &Context, chain: &Chained, args: &Args, printed: &mut Pri
         return Ok(());
     }
     let network = Network::join(context, &args.bootstrap).await?;
-    let asked = ask(context, chain, &network, printed.object).await;
+    let asked = ask(context, chain, &network, printed).await;
     network.leave().await;
-    printed.holders = asked?;
-    Ok(())
+    asked
 }
 
-async fn ask(context: &Context, chain: &Chained, network: &Network, object: BlobId) -> anyhow::Result<Vec<Holder>> {
-    let state = chain.state().await?;
+/// Asks until everybody confirms who is heard, and every holder by the record is heard, or the time is over.
+async fn ask(context: &Context, chain: &Chained, network: &Network, printed: &mut Printed) -> anyhow::Result<()> {
+    let (state, object) = (chain.state().await?, printed.object);
+    let domains = chain.deployment().domains();
     let until = Instant::now() + HOLDERS_WAIT;
+    let mut recorded: Option<BTreeSet<Address>> = None;
     loop {
-        let storing = network.storing(&state, chain.deployment().chain_id).await?;
-        let words = erased::words(&network.bulk, storing, object).await;
-        let open = words.iter().filter(|(_, word)| !word.is_confirmed()).count();
-        if open == 0 || Instant::now() >= until {
-            return Ok(words.into_iter().map(|(node, word)| Holder { node, word }).collect());
+        let mut asked = network.storing(&state, chain.deployment().chain_id).await?;
+        if recorded.is_none() {
+            recorded = erased::recorded(&network.bulk, asked.clone(), &state, &domains, object).await;
         }
-        context.output.note(&format!("{open} of {} storage nodes have not confirmed yet", words.len()));
+        let staked = || state.operators().filter(|operator| operator.active.0 > 0).map(|operator| operator.account).collect();
+        let accounts = recorded.clone().unwrap_or_else(staked);
+        // Who has stopped to offer storage may have it still, and answers for it.
+        let nodes: BTreeSet<NodeId> = accounts.iter().filter_map(|account| Some(state.operator(*account)?.node)).collect();
+        let ads = network.overlay.ads().await?;
+        asked.extend(ads.iter().map(|signed| signed.ad()).filter(|ad| nodes.contains(&ad.node)).map(|ad| (ad.node, ad.bulk_addr)));
+        let words = erased::words(&network.bulk, asked, object).await;
+        let open = words.iter().filter(|(_, word)| !word.is_confirmed()).count();
+        printed.is_record_told = recorded.is_some();
+        printed.unheard = unheard(&accounts, |account| Some(state.operator(account)?.node), &words);
+        if (open == 0 && printed.unheard.is_empty()) || Instant::now() >= until {
+            printed.holders = words.into_iter().map(|(node, word)| Holder { node, word }).collect();
+            return Ok(());
+        }
+        context.output.note(&format!(
+            "{open} of {} storage nodes have not confirmed yet; {} {} not heard",
+            words.len(),
+            printed.unheard.len(),
+            who(printed.is_record_told)
+        ));
         sleep(ROUND).await;
     }
 }
@@ -275,7 +345,18 @@ fn describe(printed: &Printed) -> String {
         let row = |holder: &Holder| vec![holder.node.to_string(), holder.word.to_string()];
         text.push_str(&format!("\n\n{}", table(&["storage node", "says"], &printed.holders.iter().map(row).collect::<Vec<_>>())));
     }
-    let next = if printed.is_final {
+    if !printed.unheard.is_empty() {
+        let names: Vec<String> = printed.unheard.iter().map(|holder| format!("  {holder}")).collect();
+        text.push_str(&format!(
+            "\n\n{} {} not heard; each erases it by itself once it is back:\n{}",
+            names.len(),
+            who(printed.is_record_told),
+            names.join("\n")
+        ));
+    }
+    let next = if left(printed).is_some() {
+        format!("tributary datanet erase {datanet} --contribution {contribution} --wait, once they are back")
+    } else if printed.is_final {
         format!("tributary datanet publish {datanet}, then what declares it")
     } else {
         format!("tributary datanet erase {datanet} --contribution {contribution} --wait tells who has confirmed")
@@ -358,5 +439,41 @@ mod tests {
         }
         let value = serde_json::to_value(&printed).unwrap();
         assert_eq!((&value["holders"][0]["word"], &value["holders"][1]["word"]["serves"]), (&"gone".into(), &2.into()));
+    }
+
+    #[test]
+    fn a_recorded_holder_that_is_down_is_named_and_the_command_says_that_not_all_is_done() {
+        let erasure = Erasure {
+            datanet: AssetId(3),
+            number: 7,
+            by: Address([8; 20]),
+            reason: Hash32([4; 32]),
+            object: BlobId([5; 32]),
+            text_root: Hash32([2; 32]),
+            report: Hash32::ZERO,
+            place: (77, 1),
+            time: 0,
+        };
+        let (up, down, left_for_good) = (Address([1; 20]), Address([2; 20]), Address([3; 20]));
+        let node_of = |account: Address| (account != left_for_good).then_some(NodeId([account.0[0]; 32]));
+        let words = [(NodeId([1; 32]), Word::Gone)];
+        let mut printed = printed(&State::default(), &accepted(), &erasure, None);
+        (printed.is_named_elsewhere, printed.is_final, printed.is_record_told) = (false, true, true);
+        printed.holders = vec![Holder { node: NodeId([1; 32]), word: Word::Gone }];
+        printed.unheard = unheard(&BTreeSet::from([up]), node_of, &words);
+        assert_eq!((left(&printed), printed.unheard.len()), (None, 0), "all is done");
+        printed.unheard = unheard(&BTreeSet::from([up, down, left_for_good]), node_of, &words);
+        let (why, text) = (left(&printed).unwrap(), describe(&printed));
+        assert!(why.starts_with("2 holders by its record were not heard"), "{why}");
+        for part in [NodeId([2; 32]).to_string(), left_for_good.to_string()] {
+            assert!(why.contains(&part) && text.contains(&part), "{part}: {why} {text}");
+        }
+        assert!(text.contains("--wait, once they are back") && !text.contains("datanet publish"), "{text}");
+        let value = serde_json::to_value(&printed).unwrap();
+        assert_eq!(value["unheard"][0]["account"], down.to_string());
+        printed.is_record_told = false;
+        assert!(left(&printed).unwrap().contains("nobody tells its record"));
+        printed.is_named_elsewhere = true;
+        assert_eq!(left(&printed), None, "holders keep it for another contribution");
     }
 }

@@ -34,7 +34,7 @@ use types::{
 
 use super::{
     Context,
-    brought::{self, Record},
+    brought::{self, Brought, Record},
     findings::cell,
     network::Network,
 };
@@ -376,7 +376,8 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Some(contributor) => contributor,
         None => context.account().context("whose rows? give --contributor, or use a folder with a wallet")?.address(),
     };
-    let brought = brought::all(&context.data, asset.id, contributor)?;
+    let Brought { records: brought, damaged } = brought::all(&context.data, asset.id, contributor)?;
+    damaged.iter().for_each(|why| context.output.note(&format!("rows are missing below: {why}")));
     let accepted: Vec<&Accepted> = state.contributions(asset.id).filter(|accepted| accepted.contributor == contributor).collect();
     ensure!(
         args.gate || !(brought.is_empty() && accepted.is_empty()),
@@ -483,6 +484,9 @@ fn describe(printed: &Printed) -> String {
         &["contribution", "rows", "text root", "fragments held", "remarks"],
         &contributions.iter().map(whole).collect::<Vec<_>>(),
     ));
+    if contributions.iter().any(|whole| whole.contribution.is_some() && whole.health.is_none()) {
+        text.push_str("\n\"fragments held\" is filled by --health, which asks the holders of each contribution");
+    }
     let line = |row: &Row| {
         let place = row.file.as_ref().map_or_else(|| row.row.to_string(), |file| format!("{file}: {}", row.row));
         let earlier = row.earlier.map_or_else(

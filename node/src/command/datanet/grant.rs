@@ -111,17 +111,27 @@ struct Printed {
     erased: Vec<String>,
 }
 
+const BLOCKS_A_DAY: u64 = 24 * 3600 / BLOCK_SECONDS;
+/// Longest grant: a hundred years. What is meant to last longer is a slip of the keys, and is granted again in time.
+const GRANT_BLOCKS_MAX: u64 = 36_525 * BLOCKS_A_DAY;
+
 /// The block that `--until` means at block `now`.
 fn until(text: &str, now: u64) -> anyhow::Result<u64> {
     let wrong = || format!("--until {text:?}: give a block, or days from now such as 30d");
     let block = match text.strip_suffix('d') {
         Some(days) => {
             let days: u64 = days.parse().with_context(wrong)?;
-            let blocks = days.checked_mul(24 * 3600 / BLOCK_SECONDS).with_context(wrong)?;
+            let blocks = days.checked_mul(BLOCKS_A_DAY).with_context(wrong)?;
             now.checked_add(blocks).with_context(wrong)?
         }
         None => text.parse().with_context(wrong)?,
     };
+    ensure!(
+        block.saturating_sub(now) <= GRANT_BLOCKS_MAX,
+        "--until {text}: a grant lasts 100 years at most, which is {}d, or block {} from now on",
+        GRANT_BLOCKS_MAX / BLOCKS_A_DAY,
+        now.saturating_add(GRANT_BLOCKS_MAX)
+    );
     ensure!(block > now, "--until {text}: the chain is at block {now} already: give a later one");
     Ok(block)
 }
@@ -361,6 +371,10 @@ mod tests {
         assert_eq!(until("2d", 100).unwrap(), 100 + 86_400);
         for text in ["", "d", "-1", "1.5d", "tomorrow", "18446744073709551615d", "99999999999999999999"] {
             assert!(until(text, 100).unwrap_err().to_string().contains("give a block"), "{text}");
+        }
+        assert_eq!(until("36525d", 100).unwrap(), 100 + 36_525 * 43_200);
+        for text in ["36526d", "99999999999d", "99999999999999999"] {
+            assert!(until(text, 100).unwrap_err().to_string().contains("100 years at most, which is 36525d"), "{text}");
         }
         for text in ["100", "0", "0d"] {
             assert!(until(text, 100).unwrap_err().to_string().contains("already"), "{text}");

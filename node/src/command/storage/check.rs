@@ -5,7 +5,10 @@ use std::{fmt::Write as _, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use storage::store::check::{Damaged, Examination, IndexReport, Report, Salvaged, SegmentReport, State};
+use storage::store::{
+    StoreError,
+    check::{Damaged, Examination, IndexReport, Report, Salvaged, SegmentReport, State},
+};
 
 use crate::{
     command::{Context, Failed},
@@ -44,7 +47,13 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let folder = args.folder.unwrap_or_else(|| context.data.store());
     let place = folder.clone();
     let work = move || -> anyhow::Result<(Report, Option<Salvaged>)> {
-        let examination = Examination::of(&place).context("the store can be checked while no node runs on it")?;
+        let examination = Examination::of(&place).map_err(|error| match error {
+            StoreError::Folder { ref error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
+                anyhow::anyhow!("there is no store in {}: --folder names another, --data-dir the node's folder", place.display())
+            }
+            StoreError::Locked { .. } => anyhow::Error::from(error).context("the store can be checked while no node runs on it"),
+            error => error.into(),
+        })?;
         let salvaged = args.salvage.map(|out| examination.salvage(&out).with_context(|| format!("--salvage {}", out.display())));
         Ok((examination.report().clone(), salvaged.transpose()?))
     };
@@ -188,7 +197,7 @@ mod tests {
     async fn a_folder_without_a_store_is_an_error_and_stays_empty() {
         let folder = tempfile::tempdir().unwrap();
         let error = format!("{:#}", run(&context(folder.path()), args(None, None)).await.unwrap_err());
-        assert!(error.contains("cannot be used as a store"), "{error}");
+        assert!(error.starts_with("there is no store in ") && error.contains("--folder") && !error.contains("while no node"), "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

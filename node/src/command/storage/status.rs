@@ -46,6 +46,10 @@ fn describe(report: &Report) -> String {
         text.push_str("\nthis node does not store: set storage = true in its configuration");
         return text;
     }
+    if report.objects.is_empty() && report.upkeep.unrecorded > 0 {
+        text.push_str("\nno object is listed before it is known who holds its other fragments");
+        return text;
+    }
     if report.objects.is_empty() {
         text.push_str("\nno fragments are held: a node with stake is given some when somebody contributes");
         return text;
@@ -131,6 +135,12 @@ fn upkept(upkeep: &upkeep::Report, now_s: u64) -> String {
     }
     for item in &upkeep.rotten {
         text.push_str(&format!("\nrotten    {item}: to be computed anew"));
+    }
+    if upkeep.unrecorded > 0 {
+        text.push_str(&format!(
+            "\nunknown   {} objects have fragments here and no record of who holds the others (a salvage saves none from an index that cannot be read): other nodes are asked for it, at once with storage repair",
+            upkeep.unrecorded
+        ));
     }
     if let Some(why) = &upkeep.unerased {
         text.push_str(&format!("\nerasing   what was erased on request is not gone from this disk yet: {why}"));
@@ -223,6 +233,7 @@ mod tests {
                 lost_bytes: 8_480_450,
                 lost_items: 71,
                 unerased: Some("the disk is full".to_owned()),
+                unrecorded: 9,
                 dead_bytes: 40,
                 collected_bytes: 60,
                 void: vec![BlobId([8; 32])],
@@ -253,6 +264,7 @@ mod tests {
             "lost      8480450 bytes of segments were gone from the disk at the start, and 71 items with them",
             "rotten    70 items are damaged or gone",
             "rotten    fragment 2 of object 07: to be computed anew",
+            "unknown   9 objects have fragments here and no record of who holds the others",
             "erasing   what was erased on request is not gone from this disk yet: the disk is full",
             &void,
         ] {
@@ -274,7 +286,13 @@ mod tests {
         let told = "standing  suspended: no rent and no new fragments until it passes 7 more audits without one late or failed, or is there and holds nothing for 9 more epochs in a row\n";
         assert!(suspended.contains(told) && suspended.contains("epoch 12 idle"), "{suspended}");
         let idle = Report { objects: vec![], audits: vec![], ..example() };
-        assert!(describe(&idle).contains("none yet") && describe(&idle).contains("no fragments are held"));
+        let unknown = describe(&idle);
+        assert!(
+            unknown.contains("none yet") && unknown.contains("before it is known") && !unknown.contains("no fragments are held"),
+            "{unknown}"
+        );
+        let idle = Report { upkeep: upkeep::Report { unrecorded: 0, ..idle.upkeep }, ..idle };
+        assert!(describe(&idle).contains("no fragments are held"));
         assert!(describe(&Report { is_storing: false, ..idle }).contains("storage = true"));
     }
 

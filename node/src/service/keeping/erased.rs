@@ -9,6 +9,8 @@ use super::{CHECKED, Keeping, Notice, TABLE};
 
 /// Objects of which nothing is on this disk since they were erased, each with the place of its request: after another one there may be again.
 const GONE: &str = "erased";
+/// Who held an object when it was erased: a record as in the table of holders, 1 to 3 kB. Whoever asked for it to be erased learns from it whom it has not heard.
+const HELD: &str = "holders-erased";
 
 impl Keeping {
     /// The refusal that an object falls to; nothing if it is not erased.
@@ -29,6 +31,18 @@ impl Keeping {
         Ok(self.store.records().get(GONE, &object.0)? == Some(place(erasure)))
     }
 
+    /// The record of an erased object's holders, as it last was.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn last_holders(&self, object: BlobId) -> anyhow::Result<Option<Vec<u8>>> {
+        let records = self.store.records();
+        Ok(match records.get(TABLE, &object.0)? {
+            Some(record) => Some(record),
+            None => records.get(HELD, &object.0)?,
+        })
+    }
+
     /// Writes down that nothing of it is left.
     ///
     /// # Errors
@@ -42,8 +56,12 @@ impl Keeping {
     /// # Errors
     /// What the disk says; it may be asked for again.
     pub fn drop_object(&self, object: BlobId) -> anyhow::Result<usize> {
-        // First the record: repair and audits go by it.
-        self.store.records().remove(TABLE, &object.0)?;
+        // First the record: repair and audits go by it. A run that was cut off has moved it already.
+        let records = self.store.records();
+        if let Some(record) = records.get(TABLE, &object.0)? {
+            records.put(HELD, &object.0, &record)?;
+        }
+        records.remove(TABLE, &object.0)?;
         self.store.records().remove(CHECKED, &object.0)?;
         self.notice(Notice::Record(object));
         Ok(self.store.release_object(object)?)

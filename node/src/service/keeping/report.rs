@@ -37,14 +37,17 @@ const ASK_BYTES_MAX: usize = 1 << 10;
 /// How long repair may take to answer, and the operator to read.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// How long the other holders of one object may take to be asked: for a word each, and for a fragment that one of them is to show.
+const LOOK_WAIT: Duration = Duration::from_secs(90);
+
 /// What the operator asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ask {
     /// How do things stand? Objects after this one; nothing: from the first.
     Status(Option<BlobId>),
-    /// Look now for what is lost.
-    Repair,
+    /// Look now for what is lost; one object first, if one is named, and the answer comes when its other holders were asked.
+    Repair(Option<BlobId>),
 }
 
 /// What the node answers.
@@ -236,9 +239,12 @@ impl Reporting {
         ensure!(frame.len() <= ASK_BYTES_MAX, "a question has at most {ASK_BYTES_MAX} bytes");
         match serde_json::from_slice(frame)? {
             Ask::Status(after) => Ok(Answer::Report(Box::new(self.report(after).await?))),
-            Ask::Repair => {
+            Ask::Repair(first) => {
                 ensure!(self.keeping.is_storing, "this node does not store: set storage = true in its configuration");
                 self.upkeep.look();
+                if let Some(object) = first {
+                    self.look_at(object).await?;
+                }
                 self.keeping.notices.try_send(Notice::Look).context("repair is busy: ask again in a moment")?;
                 Ok(Answer::Looking)
             }
@@ -302,9 +308,24 @@ impl Reporting {
         })
     }
 
+    /// Until the other holders of an object were asked.
+    async fn look_at(&self, object: BlobId) -> anyhow::Result<()> {
+        let (done, asked) = oneshot::channel();
+        self.questions.try_send(Question::Look { object, done }).context("repair is busy: ask again in a moment")?;
+        let asked = timeout(LOOK_WAIT, asked).await.with_context(|| {
+            format!(
+                "the other holders of object {object} are still being asked after {} s: storage status shows what came of it",
+                LOOK_WAIT.as_secs()
+            )
+        })?;
+        asked.context("several objects are being looked at already: ask again in a moment")
+    }
+
     async fn seen(&self, after: Option<BlobId>) -> anyhow::Result<Vec<Seen>> {
         let (answer, answered) = oneshot::channel();
-        self.questions.try_send(Question { after, limit: OBJECTS_MAX + 1, answer }).context("repair is busy: ask again in a moment")?;
+        self.questions
+            .try_send(Question::Seen { after, limit: OBJECTS_MAX + 1, answer })
+            .context("repair is busy: ask again in a moment")?;
         Ok(timeout(WAIT, answered).await.context("repair does not answer: see the node's log")??)
     }
 }

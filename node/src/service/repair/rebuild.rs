@@ -250,15 +250,28 @@ async fn gather(
     }
 }
 
+impl From<Unread> for anyhow::Error {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Away(error) => error,
+            Unread::Lost(why) => Self::msg(why),
+        }
+    }
+}
+
 /// Why a fragment was not read.
-enum Unread {
+pub(super) enum Unread {
     /// Its holder does not answer, or may do so later.
     Away(anyhow::Error),
     /// Its holder says that it has not got it, or sends something else.
     Lost(String),
 }
 
-async fn read(
+/// A whole fragment from its holder, or from this disk; each byte is checked against the manifest.
+///
+/// # Errors
+/// [`Unread`].
+pub(super) async fn read(
     keeping: &Keeping,
     manifest: &ObjectManifest,
     index: u8,

@@ -152,6 +152,11 @@ impl Record {
         &self.placement.document
     }
 
+    /// The same with its contributor's signature, which is checked by nobody before [`Record::verify`].
+    pub const fn signed_placement(&self) -> &Signed<Placement> {
+        &self.placement
+    }
+
     /// Handovers since, in order of epoch.
     pub fn handovers(&self) -> impl ExactSizeIterator<Item = &HandedOver> {
         self.moves.values()

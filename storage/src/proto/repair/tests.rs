@@ -565,3 +565,25 @@ proptest! {
         prop_assert_eq!(run(false), run(true));
     }
 }
+
+#[test]
+fn damage_is_taken_back_when_its_holder_has_shown_the_fragment_and_by_nobody_else() {
+    let (profile, me) = (code(3, 5), operator(0));
+    let mut core = Repair::new(me, Config::default(), Time(0));
+    core.handle(Time(0), Input::Operators { sites: Arc::new(sites(5)) });
+    core.handle(Time(0), Input::Epoch { seed: Hash32([1; 32]) });
+    let assignment = Assignment::new(Hash32([9; 32]), object(0), profile, &sites(5), Rules::of(profile, BTreeSet::new())).unwrap();
+    let (fragment, holder) = assignment.holders().find(|(_, holder)| *holder != me).unwrap();
+    core.handle(Time(0), Input::Watch { assignment, fragment_bytes: 1 });
+    for index in 0..5 {
+        core.handle(Time(0), Input::Seen { operator: operator(index), is_online: true });
+    }
+    let stands = |core: &Repair| core.health(Time(1), object(0)).unwrap().fragments[&fragment].1;
+    core.handle(Time(0), Input::Damaged { object: object(0), fragment });
+    core.handle(Time(0), Input::Tick);
+    assert_eq!((stands(&core), core.damaged(object(0))), (Standing::Lost, BTreeSet::from([fragment])));
+    core.handle(Time(0), Input::Shown { object: object(0), fragment, by: me });
+    assert_eq!(stands(&core), Standing::Lost, "another's word");
+    core.handle(Time(0), Input::Shown { object: object(0), fragment, by: holder });
+    assert_eq!((stands(&core), core.damaged(object(0))), (Standing::Held, BTreeSet::new()));
+}

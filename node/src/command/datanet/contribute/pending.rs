@@ -57,7 +57,8 @@ impl<'s> Unfinished<'s> {
         if folder.exists() {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
                 let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "json") {
+                // One of another Datanet is read with that one: damaged, it stands in nobody else's way.
+                if is_of(&path, datanet) {
                     let pending = read_pending(&path)?;
                     if pending.datanet == datanet {
                         let roots = (pending.text_root, pending.registered.unwrap_or(pending.text_root));
@@ -81,9 +82,17 @@ impl<'s> Unfinished<'s> {
     }
 }
 
+/// Whether a record is of a Datanet, by the name that [`pending_path`] gives it.
+fn is_of(path: &Path, datanet: AssetId) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+    name.and_then(|name| name.strip_prefix(&format!("{datanet}-"))).is_some()
+}
+
 pub(super) fn read_pending(path: &Path) -> anyhow::Result<Pending> {
     let bytes = read_bounded(path, PENDING_BYTES_MAX)?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged; remove it to commit anew", path.display()))
+    serde_json::from_slice(&bytes).with_context(|| {
+        format!("{}: damaged; it keeps the salt of a commitment: put back a copy, or remove it to commit anew", path.display())
+    })
 }
 
 /// The fragments of an accepted contribution: its shard as kept when it was accepted, or as `file` gives it, in the code it was cut by. Blocks.

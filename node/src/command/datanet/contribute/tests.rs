@@ -124,7 +124,12 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     assert!(same_object(&data, accepted, of_file).is_err(), "the file alone does not give the accepted shard");
     keep(&data, root, &shard::encode(&left).unwrap()).unwrap();
     assert_eq!(same_object(&data, accepted, of_file).unwrap().manifest, encoded.manifest);
+    std::fs::write(data.pending().join(format!("{}-00.json", AssetId(NET.0 * 10 + 1))), b"{").unwrap();
     assert_eq!(Unfinished::read(&data, &state, NET, ME).unwrap().records(file_root), [root]);
+    let damaged = data.pending().join(format!("{NET}-00.json"));
+    std::fs::write(&damaged, b"{").unwrap();
+    let error = format!("{:#}", Unfinished::read(&data, &state, NET, ME).map(drop).unwrap_err());
+    assert!(error.contains(&damaged.display().to_string()) && error.contains("remove it"), "{error}");
     forget(&data, NET, root);
     assert_eq!(found(ME), None);
 }

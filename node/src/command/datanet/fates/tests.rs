@@ -74,8 +74,16 @@ fn brought(data: &DataDir, report: &Report) -> Record {
     let stretches = vec![(Spot { file: 0, row: 1 }, 2), (Spot { file: 0, row: 4 }, 1), (Spot { file: 0, row: 6 }, 1)];
     let all = [dropped(3, Rule::Duplicate, Some(earlier())), dropped(5, Rule::Repeated, None)];
     Record::of(key, data, &files).unwrap().shown(data, report, stretches, &all).unwrap();
-    let mut kept = brought::all(data, AssetId(3), ME).unwrap();
-    assert!(brought::all(data, AssetId(3), OTHER).unwrap().is_empty() && brought::all(data, AssetId(30), ME).unwrap().is_empty());
+    let records = |net, who| brought::all(data, AssetId(net), who).unwrap().records;
+    assert!(records(3, OTHER).is_empty() && records(30, ME).is_empty());
+    let damaged = data.path().join("brought").join(format!("{}-00.json", AssetId(3)));
+    std::fs::write(&damaged, b"{").unwrap();
+    let all = brought::all(data, AssetId(3), ME).unwrap();
+    assert!(
+        all.damaged.len() == 1 && all.damaged[0].contains(&damaged.display().to_string()) && all.damaged[0].contains("remove it"),
+        "{all:?}"
+    );
+    let mut kept = all.records;
     assert_eq!(kept.len(), 1);
     kept.remove(0)
 }
@@ -168,6 +176,10 @@ fn the_table_shows_what_a_person_asks_for_and_how_to_see_the_rest() {
     for part in ["3 accepted, 1 copy", "a.jsonl: 7", "87.6 % row 4 of 0x0202", "redacted; ", "3 of 5 by 1 nodes", "and 3 more of 4 rows"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(!text.contains("filled by --health"), "it is filled: {text}");
+    let contributions = printed.contributions.into_iter().map(|whole| Whole { health: None, ..whole }).collect();
+    let text = describe(&Printed { contributions, ..printed });
+    assert!(text.contains("\"fragments held\" is filled by --health"), "{text}");
 }
 
 #[test]
