@@ -168,7 +168,7 @@ impl Export {
     pub(super) fn add(&mut self, contribution: u64, contributor: Address, text_root: Hash32, documents: &[Document]) -> anyhow::Result<()> {
         let path = self.layout.path(contribution);
         let place = self.out.join(&path);
-        let said = || format!("{}", words::path(&place));
+        let said = || words::path(&place).to_string();
         let is_private = self.manifest.card.is_private();
         create_folder(place.parent().context("a file lies in a folder")?, is_private).with_context(said)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(file_mode(is_private)).open(&place).with_context(said)?;
@@ -187,7 +187,7 @@ impl Export {
         let Self { out, layout, manifest } = self;
         let write = |name: &str, text: String| {
             let path = out.join(name);
-            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| format!("{}", words::path(&path)))
+            write_atomic(&path, text.as_bytes(), file_mode(manifest.card.is_private())).with_context(|| words::path(&path).to_string())
         };
         match layout {
             Layout::Huggingface => {
@@ -342,7 +342,7 @@ pub(super) fn import(folder: &Path, said: Said) -> anyhow::Result<Imported> {
     if has(MANIFEST) {
         let path = within.file(MANIFEST)?;
         let manifest: Manifest =
-            serde_json::from_slice(&read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?)
+            serde_json::from_slice(&read_bounded(&path, MANIFEST_BYTES_MAX).with_context(|| words::path(&path).to_string())?)
                 .with_context(|| {
                     format!("{}: not an export's manifest; remove it to read the folder as what else it is", words::path(&path))
                 })?;
@@ -363,12 +363,12 @@ pub(super) fn import(folder: &Path, said: Said) -> anyhow::Result<Imported> {
     }
     let (described, by) = if has(CROISSANT) {
         let path = within.file(CROISSANT)?;
-        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
-        (croissant::read(&bytes).with_context(|| format!("{}", words::path(&path)))?, CROISSANT)
+        let bytes = read_bounded(&path, croissant::CROISSANT_BYTES_MAX).with_context(|| words::path(&path).to_string())?;
+        (croissant::read(&bytes).with_context(|| words::path(&path).to_string())?, CROISSANT)
     } else if has(README) {
         let path = within.file(README)?;
-        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| format!("{}", words::path(&path)))?;
-        (huggingface::read(&text, &within.name()).with_context(|| format!("{}", words::path(&path)))?, README)
+        let text = read_text(&path, huggingface::README_BYTES_MAX).with_context(|| words::path(&path).to_string())?;
+        (huggingface::read(&text, &within.name()).with_context(|| words::path(&path).to_string())?, README)
     } else {
         bail!(
             "{} holds neither {MANIFEST}, {CROISSANT} nor {README}: tributary datanet contribute takes files without a description",
@@ -454,7 +454,7 @@ fn is_stated(path: &Path, bytes: Option<u64>, sha256: Option<&str>) -> anyhow::R
     let mut file = File::open(path).with_context(said)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
-        match file.read(&mut buffer).with_context(|| format!("{}", words::path(path)))? {
+        match file.read(&mut buffer).with_context(|| words::path(path).to_string())? {
             0 => break,
             read => hash.update(&buffer[..read]),
         }
