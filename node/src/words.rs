@@ -2,7 +2,7 @@
 //!
 //! A terminal obeys control characters, and a letter that turns the direction of writing lets a line read as another one. So nothing of the kind is printed: it stands
 //! there as an escape (`\u{1b}`). What a command prints goes through [`lines`] at its last step ([`crate::output`]), whatever it is made of; a text of others that is put
-//! among our own goes through [`line`] first, since a line break in it would begin a line that looks like ours. JSON keeps the exact text: its strings are escaped already.
+//! among our own goes through [`line()`] first, since a line break in it would begin a line that looks like ours. JSON keeps the exact text: its strings are escaped already.
 
 use std::{borrow::Cow, path::Path};
 

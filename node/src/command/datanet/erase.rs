@@ -433,7 +433,7 @@ mod tests {
             "nothing is on its disk",
             "still serves 2 fragments",
             "no answer within 10 s",
-            "datanet publish 3",
+            "--wait, once they are back",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -130,6 +130,7 @@ fn an_interrupted_contribution_is_found_again_also_after_rows_were_left_out() {
     std::fs::write(&damaged, b"{").unwrap();
     let error = format!("{:#}", Unfinished::read(&data, &state, NET, ME).map(drop).unwrap_err());
     assert!(error.contains(&damaged.display().to_string()) && error.contains("remove it"), "{error}");
+    std::fs::remove_file(&damaged).unwrap();
     forget(&data, NET, root);
     assert_eq!(found(ME), None);
 }
