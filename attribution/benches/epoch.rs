@@ -92,7 +92,7 @@ fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem 
     let quote = Quote {
         node,
         manifest: manifest_root,
-        profile: Profile::CandleF32B1,
+        profile: Profile::Exact,
         class: Class::Open,
         rate_in: Amount(1_500_000_000_007),
         rate_out: Amount(4_000_000_000_003),
@@ -123,7 +123,7 @@ fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem 
         manifest: manifest_root,
         index: manifest.index,
         parameters: 1,
-        profile: Profile::CandleF32B1,
+        profile: Profile::Exact,
         class: Class::Open,
         block,
         prompt_root: Hash32([1; 32]),

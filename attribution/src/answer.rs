@@ -42,7 +42,7 @@ pub fn answer_leaves(answer: &str, words: &[Word], salt: Hash32) -> Vec<Vec<u8>>
 
 /// The tree over the answer's leaves; it states the answer's length.
 pub fn answer_tree(answer: &str, words: &[Word], salt: Hash32) -> Tree {
-    let digests = answer_leaves(answer, words, salt).iter().map(|leaf| merkle::leaf(leaf)).collect();
+    let digests = merkle::leaf_digests(answer_leaves(answer, words, salt));
     Tree::new(digests, u64::try_from(answer.len()).expect("a length in memory fits 64 bits"))
 }
 

@@ -1,6 +1,6 @@
 //! The evidence of one answer in one file, and its check without any other source (PROTOCOL section 5).
 //!
-//! [`verify`] recomputes every derived value from the bundle alone: signatures, ids, roots, counts, fee and split, masks, word weights, and for
+//! [`verify`] recomputes every derived value from the bundle alone: signatures, ids, roots, counts, options, fee and split, masks, word weights, and for
 //! each span its text, weight, place and payee. What only the whole index can show, an omitted or dominated span, is [`verify_full`]'s.
 //! Cost: five signature recoveries, five hashed bytes per byte of prompt and answer, about 40 hashes per span.
 
@@ -12,7 +12,7 @@ mod wording;
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    encoding::Document as _,
+    encoding::{Body, Document as _},
     id::{Address, AssetVersion, Hash32},
     key::{Domains, Signed},
     manifest::Manifest,
@@ -43,6 +43,9 @@ pub struct Bundle {
     pub receipt: Signed<Receipt>,
     /// What the client asked.
     pub request: Signed<Request>,
+    /// Options of sampling, encoded, whose hash the request names; nothing if it names none. Whoever executes the answer again needs them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub options: Body,
     /// What the node offered.
     pub quote: Signed<Quote>,
     /// The line the answer was paid on.
@@ -59,7 +62,7 @@ pub struct Bundle {
     pub messages: Vec<Message>,
     /// Salt of the prompt root.
     pub prompt_salt: Hash32,
-    /// The answer: canonical text of the vouched tokens.
+    /// The answer: canonical text of the vouched tokens, up to the stop string that ended it if one did.
     pub answer: String,
     /// Salt of the answer root.
     pub answer_salt: Hash32,
@@ -71,6 +74,10 @@ pub struct Bundle {
     pub token_ids: Vec<u32>,
     /// What leads from each span to the index root.
     pub openings: Vec<SpanOpenings>,
+}
+
+fn is_none(options: &Body) -> bool {
+    options.0.is_empty()
 }
 
 impl Bundle {
@@ -154,7 +161,7 @@ pub struct Verified {
 /// the prompt are what node and client signed, no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// Canonical text of the receipt's tokens.
+    /// Canonical text of the receipt's tokens, up to a stop string.
     pub answer: String,
     /// Tokens of the messages under the model's template.
     pub prompt_tokens: u32,

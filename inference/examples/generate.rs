@@ -16,7 +16,9 @@ async fn main() -> Result<()> {
     let question = arguments.next().context("the second argument is a question")?;
     let max_tokens = arguments.next().map_or(Ok(64), |text| text.parse()).context("the third argument is a number")?;
     let begun = Instant::now();
-    let engine = EngineHandle::start(EngineConfig::new(&model))?;
+    let packed = tempfile::tempdir()?;
+    let adapters_dir = Some(packed.path().to_path_buf());
+    let engine = EngineHandle::start(EngineConfig { adapters_dir, ..EngineConfig::new(&model) })?;
     eprintln!("loaded {} in {:.2?}, BLAKE3 {}", engine.info().name, begun.elapsed(), hex::encode(engine.info().hash));
     let adapter = match arguments.next() {
         Some(dir) => Some(engine.load_adapter(dir.as_ref()).await?.hash),
@@ -24,7 +26,9 @@ async fn main() -> Result<()> {
     };
     let prompt = engine.prompt_tokens(&[Message { role: Role::User, content: question }])?;
     let prompt_len = prompt.len();
-    let mut generation = engine.begin(Start { adapter, ..Start::new(prompt, Sampling::GREEDY, [0; 32], max_tokens) }).await?;
+    let start = Start::new(prompt, Sampling::GREEDY, [0; 32], max_tokens);
+    let mut generation = engine.begin(adapter.into_iter().fold(start, Start::with_adapter)).await?;
+    generation.credit(max_tokens);
     let begun = Instant::now();
     let mut first = None;
     let mut count = 0u32;

@@ -77,7 +77,9 @@ fn documents(path: Option<&Path>) -> Result<Vec<Example>> {
 }
 
 async fn measure(model: &Path, adapter: &Path, examples: &[Example]) -> Result<()> {
-    let engine = EngineHandle::start(EngineConfig::new(model))?;
+    let packed = tempfile::tempdir()?;
+    let adapters_dir = Some(packed.path().to_path_buf());
+    let engine = EngineHandle::start(EngineConfig { adapters_dir, ..EngineConfig::new(model) })?;
     let adapter = engine.load_adapter(adapter).await?.hash;
     let (mut repeated, mut tokens) = (0, 0u32);
     let begun = Instant::now();
@@ -86,8 +88,9 @@ async fn measure(model: &Path, adapter: &Path, examples: &[Example]) -> Result<(
     for example in examples {
         let question = example.prompt.clone().unwrap_or_else(|| format!("What is {}?", example.id));
         let prompt = engine.prompt_tokens(&[Message { role: Role::User, content: question }])?;
-        let start = Start { adapter: Some(adapter), ..Start::new(prompt, Sampling::GREEDY, [0; 32], 48) };
+        let start = Start::new(prompt, Sampling::GREEDY, [0; 32], 48).with_adapter(adapter);
         let mut generation = engine.begin(start).await?;
+        generation.credit(48);
         let mut answer = Vec::new();
         while let Step::Token { token, .. } = generation.next().await? {
             answer.push(token);

@@ -1,24 +1,40 @@
-//! LoRA adapters in PEFT's file format, applied unmerged: y = W x + s B (A x).
+//! LoRA adapters in PEFT's and llama.cpp's file formats, applied unmerged: y = W x + s B (A x).
 //!
-//! A folder holds `adapter_config.json`, `adapter_model.safetensors` and, if it was trained here,
-//! `training_manifest.json`. It may come from a stranger: sizes are bounded before reading, every tensor's name and shape
-//! is checked against the model, and what this engine would compute differently from PEFT is refused by name.
+//! A folder holds `adapter_config.json` and `adapter_model.safetensors`, or [`GGUF_FILE`]; and, if it was trained here,
+//! `training_manifest.json`. A GGUF file may also stand alone. All may come from a stranger: sizes are bounded before reading, every
+//! tensor's name and shape is checked against the model, and what this engine would compute otherwise than the trainer is refused by name.
 //!
-//! An adapter of rank r on all linear layers of SmolLM2-135M holds 305,280 r parameters: 20 MB at rank 16.
+//! An adapter of rank r on all linear layers of SmolLM2-135M holds 305,280 r parameters: 20 MB at rank 16, 5 MB packed ([`Packed8`]).
+//! [`store`] keeps packed ones in memory and on disk, and brings them in beside the engine's thread.
 
 pub mod config;
+mod gguf;
 mod lora;
+mod matched;
+mod pack8;
+mod packed_file;
+mod peft;
+pub mod store;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::gguf::GgufError;
 
 pub use config::AdapterConfig;
-pub(crate) use lora::tensor_name;
-pub use lora::{Lora, Pair, RANK_MAX};
+use gguf::GgufAdapter;
+pub use lora::{Lora, Pair};
+pub use pack8::{Packed8, PackedPair};
+pub use packed_file::PackedFileError;
+pub(crate) use peft::tensor_name;
+
+/// Largest rank; PEFT's own examples stay at or below it.
+pub const RANK_MAX: usize = 256;
 
 /// Bytes of `adapter_config.json`; real ones hold about one kilobyte.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of `adapter_model.safetensors`: rank 256 on all layers of a 135 M model in f32 is 313 MB.
+/// Bytes of `adapter_model.safetensors` or of a GGUF file: rank 256 on all layers of a 135 M model in f32 is 313 MB.
 pub const WEIGHTS_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of `training_manifest.json`: about 100 bytes a document.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -27,6 +43,8 @@ pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The folder's file with the matrices.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// The folder's file in llama.cpp's format, in place of the other two.
+pub const GGUF_FILE: &str = "adapter.gguf";
 /// The folder's file that says what it was trained on.
 pub const MANIFEST_FILE: &str = "training_manifest.json";
 
@@ -71,6 +89,15 @@ pub enum AdapterError {
     /// The matrices' file is broken.
     #[error("adapter_model.safetensors is broken: {0}")]
     Weights(String),
+    /// The GGUF file is broken.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A folder holds an adapter in both formats, and they may differ.
+    #[error("{path} holds both adapter_config.json and adapter.gguf: remove one of them")]
+    TwoFormats {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A tensor that has no place in the model.
     #[error("tensor {tensor} has no place in this model ({reason})")]
     UnexpectedTensor {
@@ -101,21 +128,6 @@ pub enum AdapterError {
         /// The tensor.
         tensor: String,
     },
-    /// The engine holds as many adapters as it may.
-    #[error("{max} adapters are loaded, no more fit: unload one")]
-    TooMany {
-        /// Most adapters.
-        max: usize,
-    },
-    /// The engine has stopped.
-    #[error("the engine has stopped")]
-    Stopped,
-    /// The engine's queue is full.
-    #[error("the engine is busy: {queued} commands wait; try again")]
-    Busy {
-        /// Commands waiting.
-        queued: usize,
-    },
     /// A tensor operation failed.
     #[error("arithmetic failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -128,64 +140,95 @@ pub struct AdapterInfo {
     pub hash: [u8; 32],
     /// Largest rank of its matrices.
     pub rank: usize,
-    /// Name of the folder it came from.
+    /// Name of the folder or file it came from.
     pub name: String,
-    /// Bytes of its matrices as the engine keeps them.
+    /// Bytes of its matrices as they are kept.
     pub bytes: u64,
+    /// Whether its files record the base's hash, which then is this one's. If not, that it was trained for this base is only likely: its
+    /// shapes fit.
+    pub is_base_recorded: bool,
 }
 
 /// The files of an adapter, read but not yet matched with a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterFiles {
-    /// Name of the folder.
+    /// Name of the folder, or of the file without its ending.
     pub name: String,
-    /// Parsed settings.
-    pub config: AdapterConfig,
+    format: Format,
     config_hash: [u8; 32],
     weights: Vec<u8>,
-    weights_hash: [u8; 32],
+    weights_hash: OnceLock<[u8; 32]>,
     manifest: Option<Vec<u8>>,
 }
 
+/// What says how to read the matrices.
+#[derive(Debug, Clone, PartialEq)]
+enum Format {
+    Peft(AdapterConfig),
+    Gguf(GgufAdapter),
+}
+
 impl AdapterFiles {
-    /// Reads a folder. The manifest may be absent, the other two files may not.
+    /// Reads a folder or a GGUF file. The manifest may be absent.
     ///
     /// # Errors
-    /// [`AdapterError::Io`], [`AdapterError::TooLarge`], [`AdapterError::Config`] or [`AdapterError::Unsupported`].
-    pub fn read(dir: &Path) -> Result<Self, AdapterError> {
-        let config = read_bounded(&dir.join(CONFIG_FILE), CONFIG_BYTES_MAX)?;
-        let weights = read_bounded(&dir.join(WEIGHTS_FILE), WEIGHTS_BYTES_MAX)?;
-        let manifest_path = dir.join(MANIFEST_FILE);
-        let manifest = match read_bounded(&manifest_path, MANIFEST_BYTES_MAX) {
-            Err(AdapterError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
-            other => Some(other?),
-        };
-        let name = dir.file_name().map_or_else(|| "adapter".to_owned(), |name| name.to_string_lossy().into_owned());
-        Self::from_bytes(name, &config, weights, manifest)
+    /// [`AdapterError::Io`], [`AdapterError::TooLarge`], [`AdapterError::Config`], [`AdapterError::Gguf`], [`AdapterError::TwoFormats`] or
+    /// [`AdapterError::Unsupported`].
+    pub fn read(path: &Path) -> Result<Self, AdapterError> {
+        let name = |name: Option<&std::ffi::OsStr>| name.map_or_else(|| "adapter".to_owned(), |name| name.to_string_lossy().into_owned());
+        if path.is_file() {
+            return Self::from_gguf(name(path.file_stem()), read_bounded(path, WEIGHTS_BYTES_MAX)?, None);
+        }
+        let manifest = optional(read_bounded(&path.join(MANIFEST_FILE), MANIFEST_BYTES_MAX))?;
+        let (config_path, gguf_path) = (path.join(CONFIG_FILE), path.join(GGUF_FILE));
+        let name = name(path.file_name());
+        match (optional(read_bounded(&config_path, CONFIG_BYTES_MAX))?, gguf_path.exists()) {
+            (Some(_), true) => Err(AdapterError::TwoFormats { path: path.to_path_buf() }),
+            (Some(config), false) => Self::from_bytes(name, &config, read_bounded(&path.join(WEIGHTS_FILE), WEIGHTS_BYTES_MAX)?, manifest),
+            (None, true) => Self::from_gguf(name, read_bounded(&gguf_path, WEIGHTS_BYTES_MAX)?, manifest),
+            (None, false) => {
+                let neither = "No such file, and no adapter.gguf beside it: name a folder that holds an adapter";
+                Err(AdapterError::Io { path: config_path, source: std::io::Error::new(std::io::ErrorKind::NotFound, neither) })
+            }
+        }
     }
 
-    /// The same from bytes in memory.
+    /// The same from PEFT's files in memory.
     ///
     /// # Errors
     /// [`AdapterError::Config`] or [`AdapterError::Unsupported`].
     pub fn from_bytes(name: String, config: &[u8], weights: Vec<u8>, manifest: Option<Vec<u8>>) -> Result<Self, AdapterError> {
-        Ok(Self {
-            name,
-            config: AdapterConfig::parse(config)?,
-            config_hash: *blake3::hash(config).as_bytes(),
-            weights_hash: *blake3::hash(&weights).as_bytes(),
-            weights,
-            manifest,
-        })
+        let format = Format::Peft(AdapterConfig::parse(config)?);
+        Ok(Self { name, format, config_hash: *blake3::hash(config).as_bytes(), weights, weights_hash: OnceLock::new(), manifest })
     }
 
-    /// Content hash: BLAKE3 of the hashes of settings, matrices, and manifest (32 zero bytes without one).
+    /// The same from a GGUF file in memory.
+    ///
+    /// # Errors
+    /// [`AdapterError::Gguf`], [`AdapterError::Config`] or [`AdapterError::Unsupported`].
+    pub fn from_gguf(name: String, weights: Vec<u8>, manifest: Option<Vec<u8>>) -> Result<Self, AdapterError> {
+        let format = Format::Gguf(GgufAdapter::parse(&weights)?);
+        Ok(Self { name, format, config_hash: [0; 32], weights, weights_hash: OnceLock::new(), manifest })
+    }
+
+    /// Content hash: BLAKE3 of the hashes of settings (32 zero bytes for a GGUF file, which holds its own), of the file of matrices, and of
+    /// the manifest (32 zero bytes without one). The file is hashed at the first call.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
+        let weights = self.weights_hash.get_or_init(|| *blake3::hash(&self.weights).as_bytes());
         let manifest = self.manifest.as_ref().map_or([0; 32], |bytes| *blake3::hash(bytes).as_bytes());
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.config_hash).update(&self.weights_hash).update(&manifest);
+        hasher.update(&self.config_hash).update(weights).update(&manifest);
         *hasher.finalize().as_bytes()
+    }
+
+    /// Hash of the base it was trained for, if its files record one.
+    #[must_use]
+    pub fn base_hash(&self) -> Option<[u8; 32]> {
+        match &self.format {
+            Format::Peft(config) => config.base_hash(),
+            Format::Gguf(adapter) => adapter.base_hash(),
+        }
     }
 
     /// Bytes of the training manifest, if the folder has one.
@@ -199,22 +242,38 @@ impl AdapterFiles {
     /// # Errors
     /// [`AdapterError::Weights`].
     pub fn check(&self) -> Result<(), AdapterError> {
-        let tensors = safetensors::SafeTensors::deserialize(&self.weights).map_err(|error| AdapterError::Weights(error.to_string()))?;
-        if tensors.is_empty() { Err(AdapterError::Weights("it holds no tensors".to_owned())) } else { Ok(()) }
+        let is_empty = match &self.format {
+            Format::Peft(_) => peft::tensors(&self.weights)?.is_empty(),
+            Format::Gguf(adapter) => adapter.is_empty(),
+        };
+        if is_empty { Err(no_tensors()) } else { Ok(()) }
     }
+}
 
-    /// Bytes of the matrices' file.
-    pub(crate) fn weights(&self) -> &[u8] {
-        &self.weights
+fn no_tensors() -> AdapterError {
+    AdapterError::Weights("it holds no tensors".to_owned())
+}
+
+/// What was read, or none if there is no such file.
+fn optional(read: Result<Vec<u8>, AdapterError>) -> Result<Option<Vec<u8>>, AdapterError> {
+    match read {
+        Err(AdapterError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 
 fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, AdapterError> {
     let io = |source| AdapterError::Io { path: path.to_path_buf(), source };
-    let mut bytes = Vec::new();
+    // Asked before it is opened: opening a pipe waits for a writer.
+    let length = match std::fs::metadata(path).map_err(io)? {
+        metadata if metadata.is_file() => metadata.len(),
+        metadata if metadata.is_dir() => return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory))),
+        _ => return Err(io(std::io::Error::other("not a regular file: copy it to one first"))),
+    };
+    let too_large = || AdapterError::TooLarge { path: path.to_path_buf(), max };
+    let room = usize::try_from(length).ok().filter(|_| length <= max).ok_or_else(too_large)?;
+    let mut bytes = Vec::with_capacity(room);
     std::fs::File::open(path).map_err(io)?.take(max + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > max {
-        return Err(AdapterError::TooLarge { path: path.to_path_buf(), max });
-    }
-    Ok(bytes)
+    // It may have grown since.
+    if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
 }

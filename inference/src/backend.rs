@@ -2,35 +2,93 @@
 
 pub mod cpu;
 
-use crate::adapter::{AdapterError, AdapterFiles, AdapterInfo};
-use crate::model::{ModelError, ModelInfo};
+#[cfg(feature = "engine")]
+use std::sync::Arc;
 
-/// A device with a loaded model. Sequences and adapters are values the engine owns; the backend only computes.
-pub trait Backend: Send + 'static {
-    /// What a sequence keeps between steps.
-    type Sequence: Send;
-    /// An adapter in the form the device applies.
-    type Adapter: Send + Sync;
+#[cfg(feature = "engine")]
+use crate::adapter::{AdapterError, Packed8};
+#[cfg(feature = "engine")]
+use crate::model::ModelInfo;
+#[cfg(feature = "engine")]
+use crate::step::{Page, Slot, Step, StepError};
+
+/// A device with a loaded model, pages of keys and values, and slots for adapters. It knows no sequence: a [`Step`] says what to compute,
+/// and whoever makes steps owns the pages.
+#[cfg(feature = "engine")]
+pub trait Backend: Send + Sync + 'static {
+    /// The rules of its numbers.
+    fn profile(&self) -> Profile;
 
     /// The loaded model.
     fn info(&self) -> &ModelInfo;
 
-    /// An empty sequence.
-    fn sequence(&self) -> Self::Sequence;
+    /// Room for the results of steps, so that none allocates.
+    fn outputs(&self) -> Outputs;
 
-    /// Checks an adapter against the model and prepares it.
+    /// Computes a step: writes keys and values of its rows, and `out`.
+    ///
+    /// A row whose numbers leave the profile's range is named in [`Outputs::failed`], with the rows behind it in its sequence; the other
+    /// rows are as they would be without it.
     ///
     /// # Errors
-    /// Any [`AdapterError`].
-    fn prepare(&self, files: &AdapterFiles) -> Result<Self::Adapter, AdapterError>;
+    /// Any [`StepError`]: the step does not fit this device, and nothing was computed.
+    fn forward(&mut self, step: &Step<'_>, out: &mut Outputs) -> Result<(), StepError>;
 
-    /// What others may know of a prepared adapter.
-    fn adapter_info(adapter: &Self::Adapter) -> &AdapterInfo;
-
-    /// Runs `tokens` after what the sequence holds; returns the logits after the last. At most
-    /// [`PREFILL_CHUNK`](crate::model::PREFILL_CHUNK) tokens, so that no call takes long.
+    /// Puts an adapter in a slot, in place of what was there.
     ///
     /// # Errors
-    /// Any [`ModelError`]; the sequence must then be dropped.
-    fn forward(&self, sequence: &mut Self::Sequence, tokens: &[u32], adapter: Option<&Self::Adapter>) -> Result<Vec<f32>, ModelError>;
+    /// [`AdapterError::Unsupported`] if there is no such slot, or the adapter was matched with another shape of model.
+    fn attach(&mut self, slot: Slot, adapter: &Arc<Packed8>) -> Result<(), AdapterError>;
+
+    /// Empties a slot.
+    fn detach(&mut self, slot: Slot);
+
+    /// BLAKE3 of the codes and scales of the first `tokens` tokens of a page: by layer, then by head, then by token the key's codes, the
+    /// value's codes, the key's scale and the value's (little endian).
+    fn page_digest(&self, page: Page, tokens: u32) -> [u8; 32];
+
+    /// Copies a page: the fork of a sequence whose last page is not full.
+    fn copy_page(&mut self, from: Page, to: Page);
+
+    /// What was computed so far.
+    fn counters(&self) -> Counters;
+
+    /// Runs `task` for 0 to `count - 1` on the threads that stand idle between steps: work of the host on results, as choosing tokens.
+    fn spread(&self, count: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// The rules by which numbers are computed. Answers are checked under the profile they were made in; this crate computes in [`Profile::Exact`], the
+/// bits of [`crate::numeric`], equal on every machine.
+#[cfg(feature = "engine")]
+pub use types::quote::Profile;
+
+/// What a step gives. Room is made once ([`Backend::outputs`]).
+#[cfg(feature = "engine")]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outputs {
+    /// `[wanted, vocabulary]`; of a failed row not-a-numbers.
+    pub logits: Vec<f32>,
+    /// `[wanted, hidden]`: codes of the last norm, what the head reads. Of these, their scales and their zeros a digest of a position is
+    /// made.
+    pub hidden: Vec<i8>,
+    /// `[wanted, groups]`.
+    pub hidden_scales: Vec<f32>,
+    /// `[wanted, groups]`: what is added to each code of a group.
+    pub hidden_zeros: Vec<i32>,
+    /// Rows that failed, rising.
+    pub failed: Vec<u32>,
+}
+
+/// Counts of a backend since it was made.
+#[cfg(feature = "engine")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Steps.
+    pub steps: u64,
+    /// Rows of them.
+    pub rows: u64,
+    /// Base products by [`Site`](crate::model::Site), the head last: one for each layer and step, however many rows and adapters.
+    pub products: [u64; 8],
+    /// Segments that an adapter was added for, by site.
+    pub adapters: [u64; 7],
 }

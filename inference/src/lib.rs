@@ -1,15 +1,20 @@
 //! Runs a language model, whole, with adapters; trains adapters; checks another node's result.
 //!
-//! It owns model files ([`gguf`]), the graph ([`model`]), adapters ([`adapter`]), sampling ([`sampler`]), the
-//! engine's thread ([`engine`]), re-execution ([`verify`]) and training ([`train`]). It never knows a peer, a
+//! It owns model files ([`gguf`], [`model::files`]), the graph of the Llama and Qwen families ([`model`]), adapters ([`adapter`]), sampling ([`sampler`]), grammars
+//! ([`constraint`]), the engine's thread ([`engine`]), re-execution ([`verify`]) and training ([`train`]). It never knows a peer, a
 //! price, a data source or a chain: it turns tokens into tokens.
 //!
-//! Features: `engine` (default) brings everything that computes or touches files, with candle on the CPU. Without it
-//! only plain data, the sampler and the wire messages remain, for simulations.
+//! [`numeric`] defines the bits of the profile `exact`, [`step`] what a backend computes at once, `backend::cpu::Cpu` computes it: rows
+//! of many sequences and adapters, with these bits on every machine. [`proto::scheduler`] decides what the next step is, the engine carries it
+//! out. The graph in f32 (`model::Model`) serves nobody: training stands on it, and tests measure the profile by it.
 //!
-//! Budget for SmolLM2-135M: 538 MB of f32 weights, read once per token, so decoding is bound by memory bandwidth
-//! (28 GB/s gives at most 52 tokens per second); 270 MFLOP per token of prefill; 46 kB of keys and values per
-//! token kept; an adapter of rank 16 on all linear layers adds 20 MB and 3.6 % of the arithmetic.
+//! Features: `engine` (default) brings everything that computes or touches files, with candle on the CPU; `kernels`
+//! alone the kernels, threads and packed weights. Without either only plain data, the numbers' definition, the sampler and the
+//! wire messages remain, for simulations.
+//!
+//! Budget for SmolLM2-135M: 96 MB of codes, read once a step whatever the number of rows, so decoding one answer is bound by memory bandwidth
+//! (28 GB/s gives at most 294 tokens per second) and of many by products of bytes; 106 M of them a token, and 28 M where logits are wanted; 12.2 kB
+//! of keys and values per token kept; an adapter of rank 16 on all linear layers adds 5 MB and 3.6 % of the arithmetic. Training keeps 538 MB of f32.
 //!
 //! ```no_run
 //! # #[cfg(feature = "engine")]
@@ -30,16 +35,21 @@
 
 #[cfg(feature = "engine")]
 pub mod adapter;
-#[cfg(feature = "engine")]
+#[cfg(feature = "kernels")]
 pub mod backend;
+#[cfg(feature = "engine")]
+pub mod constraint;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
 pub mod gguf;
 #[cfg(feature = "engine")]
 pub mod model;
+pub mod numeric;
 pub mod proto;
+pub mod quality;
 pub mod sampler;
+pub mod step;
 #[cfg(feature = "engine")]
 pub mod tiny;
 #[cfg(feature = "engine")]

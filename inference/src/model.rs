@@ -1,10 +1,18 @@
-//! The Llama graph (Touvron et al. 2023) in f32 on candle's CPU tensors, with adapters applied unmerged.
+//! Models from their files: configuration, text, weights as stored, and the graph in f32 on candle's CPU tensors.
 //!
-//! Weights are dequantised once, to f32: 4 bytes a parameter, 538 MB for SmolLM2-135M, with one copy of an embedding
-//! that is tied to the output head. Query and key rows are stored in the pair order of published checkpoints
-//! (half-split rotation), not GGUF's interleaved one, so that PEFT adapters apply without rearrangement.
+//! One graph serves the families of [`Family`]: Llama (Touvron et al. 2023), and Qwen with biases or norms at the heads. [`files`] opens a
+//! GGUF file or a folder of safetensors, [`stored`] hands out its codes untouched. The f32 graph decodes them once: 4 bytes a parameter,
+//! 538 MB for SmolLM2-135M, with one copy of an embedding that is tied to the output head. Query and key rows are in the pair order of
+//! published checkpoints (half-split rotation), not GGUF's interleaved one, so that PEFT adapters apply without rearrangement. Adapters
+//! are applied unmerged.
 
 pub mod config;
+pub mod files;
+pub(crate) mod forward;
+pub mod packed;
+pub mod plan;
+pub mod rope;
+pub mod stored;
 pub mod template;
 pub mod tokenizer;
 
@@ -18,17 +26,18 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use crate::gguf::{GgufError, GgufFile};
+use crate::numeric::MatrixError;
 
 pub use cache::Cache;
-pub use config::Config;
+pub use config::{Config, Family};
+use files::{FilesError, ModelFiles};
 use template::{ChatTemplate, TemplateError};
 use tokenizer::{Tokenizer, TokenizerError};
 pub(crate) use weights::{Layer, Weights};
 
 use crate::adapter::Lora;
 
-/// Tokens of a prompt that are computed at once: bounds activations (128 x vocabulary-free) and the time for which
-/// one prompt keeps the engine from the others.
+/// Tokens of a prompt that the graph in f32 is given at once: bounds its activations.
 pub const PREFILL_CHUNK: usize = 128;
 
 /// Why a model cannot be loaded or run.
@@ -37,8 +46,19 @@ pub enum ModelError {
     /// The file is broken or lacks something.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A folder of model files is broken or lacks something.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// What is wrong with the file at a path.
+    #[error("{path}: {error}")]
+    In {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        error: Box<Self>,
+    },
     /// Another family of model.
-    #[error("general.architecture is {got:?}; this engine runs the llama family (SmolLM2, Llama)")]
+    #[error("the architecture is {got:?}; this engine runs llama (SmolLM2, Llama), qwen2 and qwen3: use a model of one of them")]
     Architecture {
         /// The family in the file.
         got: String,
@@ -47,14 +67,14 @@ pub enum ModelError {
     #[error("{key} is {value}, expected {expected}")]
     Config {
         /// The metadata key.
-        key: &'static str,
+        key: String,
         /// Its value.
         value: String,
         /// What would be accepted.
         expected: &'static str,
     },
     /// The file holds a tensor that this graph would ignore, and so compute something else.
-    #[error("tensor {tensor} is not part of the llama graph this engine runs")]
+    #[error("tensor {tensor} is not part of the graph this engine runs: it is another kind of model, or an adapter is saved with it")]
     UnexpectedTensor {
         /// The tensor.
         tensor: String,
@@ -75,6 +95,14 @@ pub enum ModelError {
     /// The chat template in the file cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A matrix that the profile's products cannot take.
+    #[error("{matrix}: {error}")]
+    Matrix {
+        /// Which one.
+        matrix: String,
+        /// What is wrong with it.
+        error: MatrixError,
+    },
     /// A tensor operation failed.
     #[error("arithmetic failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -87,12 +115,10 @@ pub enum ModelError {
         vocabulary: usize,
     },
     /// The arithmetic left the range of its numbers: what would be chosen from that is nobody's answer.
-    #[error("token {token} has the logit {logit}, which is not finite: the model's or the adapter's numbers are too large")]
+    #[error("the numbers at position {position} of prompt and answer are not finite: the model's or the adapter's numbers are too large")]
     NotFinite {
-        /// The first such token.
-        token: usize,
-        /// Its logit.
-        logit: f32,
+        /// The first such position.
+        position: u32,
     },
     /// More tokens than the model's context.
     #[error("{tokens} tokens do not fit the context of {max}")]
@@ -102,6 +128,16 @@ pub enum ModelError {
         /// Longest sequence.
         max: usize,
     },
+}
+
+impl ModelError {
+    /// Names the file, unless the error does.
+    fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Files(_) | Self::In { .. } | Self::WrongHash { .. } | Self::Gguf(GgufError::Io { .. }) => self,
+            error => Self::In { path: path.to_path_buf(), error: Box::new(error) },
+        }
+    }
 }
 
 /// What others may know of a model.
@@ -125,18 +161,13 @@ impl ModelInfo {
     /// # Errors
     /// [`ModelError::Gguf`], [`ModelError::Architecture`] or [`ModelError::Config`].
     pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
-        Self::hashed(file, file.hash()?)
+        let config = Config::from_header(file.header())?;
+        Ok(Self::new(file.hash()?, file.header().text("general.name").ok(), file.len(), config))
     }
 
-    fn hashed(file: &GgufFile, hash: [u8; 32]) -> Result<Self, ModelError> {
-        let config = Config::from_header(file.header())?;
-        Ok(Self {
-            hash,
-            name: file.header().text("general.name").unwrap_or("unnamed").to_owned(),
-            size_bytes: file.len(),
-            context: u32::try_from(config.context).unwrap_or(u32::MAX),
-            config,
-        })
+    pub(crate) fn new(hash: [u8; 32], name: Option<&str>, size_bytes: u64, config: Config) -> Self {
+        let context = u32::try_from(config.context).unwrap_or(u32::MAX);
+        Self { hash, name: name.unwrap_or("unnamed").to_owned(), size_bytes, context, config }
     }
 }
 
@@ -174,6 +205,19 @@ impl Site {
             Self::Gate => "gate_proj",
             Self::Up => "up_proj",
             Self::Down => "down_proj",
+        }
+    }
+
+    /// The name it has in GGUF files, within its layer.
+    pub(crate) fn gguf_module(self) -> &'static str {
+        match self {
+            Self::Q => "attn_q",
+            Self::K => "attn_k",
+            Self::V => "attn_v",
+            Self::O => "attn_output",
+            Self::Gate => "ffn_gate",
+            Self::Up => "ffn_up",
+            Self::Down => "ffn_down",
         }
     }
 
@@ -216,21 +260,25 @@ pub struct Text {
 }
 
 impl Model {
-    /// Loads a model file: hash first, then header, tokenizer, template, weights.
+    /// Loads a GGUF file or a folder of safetensors: hash first, then headers, tokenizer, template, weights.
     ///
     /// # Errors
     /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes.
     pub fn load(path: &Path, expected_hash: Option<[u8; 32]>) -> Result<(Self, Text), ModelError> {
-        let file = GgufFile::open(path)?;
-        let hash = file.hash()?;
+        let files = ModelFiles::open(path).map_err(|error| error.at(path))?;
+        let hash = files.hash()?;
         if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
             return Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(hash) });
         }
-        let info = ModelInfo::hashed(&file, hash)?;
-        let tokenizer = Tokenizer::from_header(file.header())?;
-        let template = ChatTemplate::from_header(file.header())?;
-        let weights = Weights::load(&file, &info.config)?;
-        Ok((Self { info, weights }, Text { tokenizer, template }))
+        Self::from_files(&files, hash).map_err(|error| error.at(path))
+    }
+
+    fn from_files(files: &ModelFiles, hash: [u8; 32]) -> Result<(Self, Text), ModelError> {
+        let config = files.config()?;
+        files.check(&config)?;
+        let text = files.text(&config)?;
+        let weights = Weights::load(files, &config)?;
+        Ok((Self { info: ModelInfo::new(hash, files.name(), files.size_bytes(), config), weights }, text))
     }
 
     /// What others may know of this model.
@@ -259,11 +307,25 @@ impl Model {
         // Inside the pool a split product costs no hand-over from this thread.
         match tokens {
             [token] => rayon::scope(|_| self.step(*token, cache, lora)),
-            _ => rayon::scope(|_| self.run(tokens, cache, lora)),
+            _ => rayon::scope(|_| self.run(tokens, cache, lora, 1)),
         }
     }
 
-    fn run(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
+    /// As [`forward`](Self::forward), with the logits after every token: `[tokens, vocabulary]`. At most [`PREFILL_CHUNK`] tokens, 25 MB
+    /// of SmolLM2's logits.
+    ///
+    /// # Errors
+    /// As of [`forward`](Self::forward); more tokens than that are [`ModelError::ContextExceeded`].
+    pub fn forward_all(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
+        let total = cache.len() + tokens.len();
+        if tokens.is_empty() || tokens.len() > PREFILL_CHUNK || total > self.config().context {
+            return Err(ModelError::ContextExceeded { tokens: total, max: self.config().context });
+        }
+        rayon::scope(|_| self.run(tokens, cache, lora, tokens.len()))
+    }
+
+    /// Logits after the last `wanted` tokens.
+    fn run(&self, tokens: &[u32], cache: &mut Cache, lora: Option<&Lora>, wanted: usize) -> Result<Vec<f32>, ModelError> {
         let config = self.config();
         let mut hidden = self.weights.embed(tokens, config)?;
         let rotation = self.weights.rotation(cache.len(), tokens.len())?;
@@ -277,7 +339,7 @@ impl Model {
             hidden = (hidden + fed)?;
         }
         cache.advance(tokens.len());
-        let last = hidden.narrow(0, tokens.len() - 1, 1)?;
+        let last = hidden.narrow(0, tokens.len() - wanted, wanted)?;
         let normed = norm(&last, &self.weights.norm, config)?;
         Ok(linear::apply(&normed, self.weights.head())?.flatten_all()?.to_vec1()?)
     }
@@ -293,7 +355,10 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn linear(&self, site: Site, input: &Tensor) -> candle_core::Result<Tensor> {
-        let base = linear::apply(input, self.layer.linear(site))?;
+        let mut base = linear::apply(input, self.layer.linear(site))?;
+        if let Some(bias) = self.layer.bias(site) {
+            base = base.broadcast_add(bias)?;
+        }
         match self.lora.and_then(|lora| lora.pair(self.index, site)) {
             Some(pair) => base + pair.apply(input)?,
             None => Ok(base),
@@ -306,7 +371,10 @@ impl Pass<'_> {
         let tokens = hidden.dim(0)?;
         let normed = norm(hidden, &self.layer.attention_norm, self.config)?;
         let rotate = |site, heads| -> candle_core::Result<Tensor> {
-            let rows = split_heads(&self.linear(site, &normed)?, heads, head_dim)?;
+            let mut rows = split_heads(&self.linear(site, &normed)?, heads, head_dim)?;
+            if let Some(norms) = &self.layer.head_norms {
+                rows = norm(&rows, &norms[site as usize], self.config)?;
+            }
             candle_nn::rotary_emb::rope(&rows.unsqueeze(0)?, &rotation.0, &rotation.1)?.squeeze(0)
         };
         let q = rotate(Site::Q, heads)?;

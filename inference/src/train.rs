@@ -263,6 +263,11 @@ pub enum TrainError {
 pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<TrainReport, TrainError> {
     check(job)?;
     let (model, text) = Model::load(&job.model, job.expected_hash)?;
+    let family = model.config().family;
+    if family.has_head_norms() {
+        // The way back through them is not written.
+        return Err(TrainError::Config { setting: "the base model's family", value: family.name().to_owned(), expected: "llama or qwen2" });
+    }
     let config = &job.config;
     let encode = |examples: &[Example]| -> Result<Vec<Encoded>, TrainError> {
         examples.iter().map(|example| data::encode(&text, example, config.max_length)).collect()

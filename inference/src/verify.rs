@@ -1,19 +1,24 @@
-//! Re-execution of another node's answer, in the profile `candle-f32-b1`.
+//! Re-execution of another node's answer, in the profile `exact`.
 //!
-//! The claimed tokens are fed to the model one at a time (teacher-forced, batch 1), so a checker computes every position
-//! with the same context as the node did, whatever it would have chosen itself. A token passes if it is this engine's
-//! own choice or within [`TOLERANCE`](crate::sampler::TOLERANCE) of it ([`sampler::judge`](crate::sampler::judge)).
-//! Between positions the engine serves others.
+//! Prompt and claimed tokens are computed in one pass, as a prompt is: every position's logits follow from the tokens before it, whatever this engine
+//! would have chosen there. A token passes if it is this engine's own choice; since all machines have the same bits, an honest answer passes whole and
+//! the first token that differs is named. [`check`] gives the [`Digests`] beside that, which an honest prover's must equal.
 //!
-//! Cost: as much as producing the answer. What it does not catch: a node that consistently prefers the other of two
-//! near-equal tokens.
+//! Cost: a prefill of prompt and answer with the head at every position of the answer. A check takes its rows beside paying jobs, as a payer of its own.
+//! It never looks into pages that others computed, so it finds what it is meant to find.
 
-use crate::engine::{EngineError, EngineHandle, Start};
-use crate::sampler::Judgement;
-use crate::{Finish, Sampling};
+mod digest;
+
+use crate::Finish;
+use crate::engine::{EngineError, EngineHandle};
+use crate::proto::residency::AdapterId;
+use crate::sampler::{Judgement, Options};
+
+pub(crate) use digest::Trace;
+pub use digest::{Digests, Hidden, position_digest, root};
 
 /// What another node says it produced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// Tokens of the prompt, with the template around it.
     pub prompt: Vec<u32>,
@@ -21,28 +26,26 @@ pub struct Claim {
     pub continued: Vec<u32>,
     /// Tokens to check.
     pub tokens: Vec<u32>,
-    /// Content hash of the adapter, which must be loaded.
-    pub adapter: Option<[u8; 32]>,
+    /// Adapters with their scales, in the order of their application; all must be loaded.
+    pub adapters: Vec<(AdapterId, f32)>,
     /// How tokens were chosen.
-    pub sampling: Sampling,
+    pub options: Options,
     /// Seed of the choices.
     pub seed: [u8; 32],
-    /// With [`Finish::Stop`] an end token must follow the last token. [`Finish::Length`] and none are not checked here:
+    /// With [`Finish::Stop`] an end token must follow the last token, or a stop string end with it. [`Finish::Length`] and none are not checked here:
     /// the caller compares counts.
     pub finish: Option<Finish>,
 }
 
 impl Claim {
-    /// The request as an engine would have begun it.
-    pub(crate) fn start(&self) -> Start {
-        Start {
-            prompt: self.prompt.clone(),
-            continued: self.continued.clone(),
-            adapter: self.adapter,
-            sampling: self.sampling,
-            seed: self.seed,
-            max_tokens: u32::try_from(self.continued.len() + self.tokens.len()).unwrap_or(u32::MAX).saturating_add(1),
-        }
+    /// Tokens to compute: prompt, continuation, and of the claim all whose logits somebody asks for. A token that cannot stand in an answer
+    /// (`is_possible`) is judged but not computed, nor is what follows it.
+    pub(crate) fn sequence(&self, is_possible: impl Fn(u32) -> bool) -> Vec<u32> {
+        let possible = self.tokens.iter().take_while(|token| is_possible(**token)).count();
+        // What follows the last token is asked for only if the answer is said to end there.
+        let last = usize::from(possible == self.tokens.len() && self.finish != Some(Finish::Stop));
+        let fed = &self.tokens[..possible.saturating_sub(last)];
+        self.prompt.iter().chain(&self.continued).chain(fed).copied().collect()
     }
 }
 
@@ -53,6 +56,15 @@ pub struct Replay {
     pub checked: u32,
     /// The first that did not; the replay ends there.
     pub mismatch: Option<Mismatch>,
+}
+
+/// A replay with the digests of what was computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// What it found.
+    pub replay: Replay,
+    /// Up to the first mismatch, that choice of this engine's included; what was computed ahead of it is not told apart in the pages.
+    pub digests: Digests,
 }
 
 /// A position that does not follow from the request.
@@ -68,12 +80,20 @@ pub struct Mismatch {
     pub margin: f32,
 }
 
-/// Checks a claim token by token. The adapter must be loaded. Dropping the future stops the replay.
+/// Checks a claim. Its adapters must be loaded. Dropping the future stops the replay.
 ///
 /// # Errors
 /// [`EngineError`] if the claim cannot be run at all: unknown adapter, too long, no prompt, engine busy.
 pub async fn replay(engine: &EngineHandle, claim: Claim) -> Result<Replay, EngineError> {
-    engine.replay(claim).await
+    Ok(engine.replay(claim, false).await?.replay)
+}
+
+/// The same, with digests: some percent slower.
+///
+/// # Errors
+/// As [`replay`].
+pub async fn check(engine: &EngineHandle, claim: Claim) -> Result<Checked, EngineError> {
+    engine.replay(claim, true).await
 }
 
 /// Where a replay stands. Pure: it is told judgements and decides when it is over.
@@ -81,16 +101,19 @@ pub async fn replay(engine: &EngineHandle, claim: Claim) -> Result<Replay, Engin
 pub(crate) struct Progress {
     tokens: Vec<u32>,
     stop: bool,
+    /// What is claimed after a stop string.
+    after: Option<Mismatch>,
     checked: u32,
     result: Option<Replay>,
 }
 
 impl Progress {
-    pub(crate) fn new(tokens: Vec<u32>, finish: Option<Finish>) -> Self {
+    /// Of these tokens; `after` is what does not follow them, if it is known beforehand.
+    pub(crate) fn new(tokens: Vec<u32>, finish: Option<Finish>, after: Option<Mismatch>) -> Self {
         let stop = finish == Some(Finish::Stop);
         let empty = tokens.is_empty() && !stop;
-        let result = empty.then_some(Replay { checked: 0, mismatch: None });
-        Self { tokens, stop, checked: 0, result }
+        let result = empty.then_some(Replay { checked: 0, mismatch: after });
+        Self { tokens, stop, after, checked: 0, result }
     }
 
     /// The result, once there is one.
@@ -98,27 +121,39 @@ impl Progress {
         self.result
     }
 
-    /// Takes the judgement of one position. Returns the token to feed next.
-    pub(crate) fn judge(&mut self, position: u32, eos: &[u32], judge: impl Fn(u32) -> Judgement) -> Option<u32> {
-        let next = usize::try_from(self.checked).ok().and_then(|index| self.tokens.get(index)).copied();
-        match next {
-            Some(token) => {
-                let mut judgement = judge(token);
-                if eos.contains(&token) {
-                    // An end token is never part of an answer.
-                    judgement = Judgement { passes: false, margin: f32::INFINITY, ..judgement };
-                }
-                self.take(position, token, judgement, true);
-            }
-            None => self.judge_stop(position, eos, judge),
+    /// Positions judged and passed.
+    pub(crate) fn checked(&self) -> u32 {
+        self.checked
+    }
+
+    /// The token claimed next, if one is.
+    pub(crate) fn claimed(&self) -> Option<u32> {
+        usize::try_from(self.checked).ok().and_then(|index| self.tokens.get(index)).copied()
+    }
+
+    /// Takes the judgement of the next position. `position` is its number in the answer.
+    pub(crate) fn judge(&mut self, position: u32, eos: &[u32], judge: impl Fn(u32) -> Judgement) {
+        let Some(token) = self.claimed() else { return self.judge_stop(position, eos, judge) };
+        let mut judgement = judge(token);
+        if eos.contains(&token) {
+            // An end token is never part of an answer.
+            judgement.margin = f32::INFINITY;
+            judgement.passes = false;
+        } else {
+            judgement.passes = judgement.best == token;
         }
-        next.filter(|_| self.result.is_none())
+        self.take(position, token, judgement, true);
     }
 
     fn judge_stop(&mut self, position: u32, eos: &[u32], judge: impl Fn(u32) -> Judgement) {
         let closest = eos.iter().map(|&token| (token, judge(token))).min_by(|a, b| a.1.margin.total_cmp(&b.1.margin));
-        if let Some((token, judgement)) = closest {
-            self.take(position, token, judgement, false);
+        match closest {
+            Some((token, judgement)) => {
+                let passes = eos.contains(&judgement.best);
+                self.take(position, token, Judgement { passes, ..judgement }, false);
+            }
+            // A model without end tokens never stops.
+            None => self.take(position, u32::MAX, Judgement { margin: f32::INFINITY, passes: false, ..judge(u32::MAX) }, false),
         }
     }
 
@@ -132,7 +167,66 @@ impl Progress {
         self.checked += u32::from(is_token);
         let all = usize::try_from(self.checked).is_ok_and(|checked| checked >= self.tokens.len());
         if !is_token || (all && !self.stop) {
-            self.result = Some(Replay { checked: self.checked, mismatch: None });
+            self.result = Some(Replay { checked: self.checked, mismatch: self.after });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(tokens: &[u32], finish: Option<Finish>) -> Claim {
+        let (prompt, continued) = (vec![1, 2], vec![3]);
+        Claim { prompt, continued, tokens: tokens.to_vec(), adapters: vec![], options: Options::default(), seed: [0; 32], finish }
+    }
+
+    #[test]
+    fn only_tokens_whose_successors_are_judged_are_computed() {
+        let possible = |token: u32| token < 100;
+        for (tokens, finish, expected) in [
+            (&[4, 5][..], None, &[1, 2, 3, 4][..]),
+            (&[4, 5], Some(Finish::Length), &[1, 2, 3, 4]),
+            (&[4, 5], Some(Finish::Stop), &[1, 2, 3, 4, 5]),
+            (&[], None, &[1, 2, 3]),
+            (&[4, 100, 6], None, &[1, 2, 3, 4]),
+            (&[100], Some(Finish::Stop), &[1, 2, 3]),
+        ] {
+            assert_eq!(claim(tokens, finish).sequence(possible), expected, "{tokens:?} {finish:?}");
+        }
+    }
+
+    #[test]
+    fn near_is_not_equal() {
+        let judge = |best| move |_| Judgement { best, margin: 1e-9, passes: true };
+        let mut progress = Progress::new(vec![4, 5], None, None);
+        progress.judge(0, &[2], judge(4));
+        assert_eq!((progress.complete(), progress.checked()), (None, 1));
+        progress.judge(1, &[2], judge(6));
+        let mismatch = progress.complete().unwrap().mismatch.unwrap();
+        assert_eq!((mismatch.position, mismatch.expected, mismatch.got), (1, 6, 5));
+    }
+
+    #[test]
+    fn what_is_claimed_after_a_stop_string_does_not_pass_however_it_was_chosen() {
+        let after = Mismatch { position: 2, expected: 2, got: 9, margin: f32::INFINITY };
+        let mut progress = Progress::new(vec![4, 5], None, Some(after));
+        for (position, token) in [(0, 4), (1, 5)] {
+            assert_eq!(progress.complete(), None);
+            progress.judge(position, &[2], |_| Judgement { best: token, margin: 0.0, passes: true });
+        }
+        assert_eq!(progress.complete(), Some(Replay { checked: 2, mismatch: Some(after) }));
+    }
+
+    #[test]
+    fn any_end_token_ends_and_none_but_one_does() {
+        for (best, passes) in [(2, true), (3, true), (7, false)] {
+            let mut progress = Progress::new(vec![], Some(Finish::Stop), None);
+            progress.judge(0, &[2, 3], |token| Judgement { best, margin: f32::from(u8::try_from(token).unwrap()), passes: token == best });
+            assert_eq!(progress.complete().unwrap().mismatch.is_none(), passes, "{best}");
+        }
+        let mut progress = Progress::new(vec![2], None, None);
+        progress.judge(0, &[2, 3], |_| Judgement { best: 2, margin: 0.0, passes: true });
+        assert!(progress.complete().unwrap().mismatch.is_some(), "an end token inside an answer");
     }
 }

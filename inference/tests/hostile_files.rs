@@ -3,18 +3,20 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use inference::{
     Message, ModelInfo, Role,
-    adapter::{AdapterFiles, CONFIG_FILE, Lora, WEIGHTS_FILE},
+    adapter::{AdapterFiles, CONFIG_FILE, Lora, Packed8, WEIGHTS_FILE},
     gguf::{GgufFile, Header},
-    model::{Cache, Model},
-    tiny,
+    model::{Cache, Model, template::ChatTemplate},
+    tiny::{self, families::Tiny},
 };
+use serde_json::{Value, json};
 
 /// How long each loop damages files.
 const FOR: Duration = Duration::from_secs(4);
@@ -144,6 +146,157 @@ fn a_damaged_model_is_refused_or_answers() {
 }
 
 #[test]
+fn a_damaged_model_of_any_family_is_refused_or_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    let whole = [Tiny::Llama3, Tiny::Qwen2, Tiny::Qwen3].map(|tiny| tiny.bytes(1, 1));
+    let mut turn = 0;
+    let [refused, taken] = damage(&whole[0], 1, |_| {
+        let whole = &whole[turn % whole.len()];
+        let head = whole.len() - tensor_bytes(whole);
+        let hurt = if turn < 3 { whole.clone() } else { damaged(whole, head, &mut Stream(turn as u64)) };
+        turn += 1;
+        std::fs::write(&path, hurt).unwrap();
+        ask(&path).is_ok()
+    });
+    println!("{refused} damaged models were refused, {taken} were taken");
+    assert!(refused > 0 && taken >= 2, "the whole ones at least are taken: {refused} refused, {taken} taken");
+}
+
+fn published() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models")
+}
+
+/// Copies of the published folders in one, and all their files.
+fn copied() -> (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for of in ["qwen2", "llama3"] {
+        std::fs::create_dir(folder.path().join(of)).unwrap();
+        for entry in std::fs::read_dir(published().join(of)).unwrap() {
+            let entry = entry.unwrap();
+            let (path, bytes) = (folder.path().join(of).join(entry.file_name()), std::fs::read(entry.path()).unwrap());
+            std::fs::write(&path, &bytes).unwrap();
+            files.push((path, bytes));
+        }
+    }
+    files.sort();
+    (folder, files)
+}
+
+/// Loads a folder of which one file after the other is changed by `change`, which is given the file's bytes and the number of the turn.
+fn damage_files(files: &[(PathBuf, Vec<u8>)], change: impl Fn(&Path, &[u8], u64) -> Vec<u8>) -> [u64; 2] {
+    let mut turn = 0;
+    damage(&files[0].1, 1, |_| {
+        let (path, bytes) = &files[turn % files.len()];
+        let folder = path.parent().unwrap();
+        // The first time the files are as they were published.
+        if turn > 0 {
+            std::fs::write(path, change(path, bytes, turn as u64)).unwrap();
+        }
+        let outcome = ask(folder);
+        std::fs::write(path, bytes).unwrap();
+        turn += 1;
+        if let Err(words) = &outcome {
+            assert!(words.contains(folder.to_str().unwrap()), "turn {turn}, {}: {words}", path.display());
+        }
+        outcome.is_ok()
+    })
+}
+
+#[test]
+fn a_folder_with_a_damaged_file_is_refused_or_answers() {
+    let (_folder, files) = copied();
+    let [refused, taken] = damage_files(&files, |path, bytes, turn| {
+        let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+        damaged(bytes, if is_weights { 8 + 2_000.min(bytes.len()) } else { bytes.len() }, &mut Stream(turn))
+    });
+    println!("{refused} damaged folders were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0);
+}
+
+/// Puts something else in place of one value of a file of JSON: what is refused then is the meaning, not the form.
+fn mangle(value: &mut Value, stream: &mut Stream) {
+    let count = match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    };
+    if count > 0 && stream.below(8) != 0 {
+        let index = stream.below(count);
+        return match value {
+            Value::Array(items) => mangle(&mut items[index], stream),
+            Value::Object(fields) => mangle(fields.values_mut().nth(index).unwrap(), stream),
+            _ => unreachable!("it has items"),
+        };
+    }
+    *value = match stream.below(12) {
+        0 => Value::Null,
+        1 => json!(true),
+        2 => json!(u64::MAX),
+        3 => json!(-1),
+        4 => json!(1e300),
+        5 => json!(stream.below(300)),
+        6 => json!("\u{10ffff}\u{0}"),
+        7 => json!(""),
+        8 => json!([]),
+        9 => json!({}),
+        10 => json!([[[{ "a": [null] }]]]),
+        _ => json!(1_u64 << stream.below(40)),
+    };
+}
+
+#[test]
+fn a_folder_whose_settings_say_something_else_is_refused_or_answers() {
+    let (_folder, files) = copied();
+    let json: Vec<_> = files.into_iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "json")).collect();
+    let [refused, taken] = damage_files(&json, |_, bytes, turn| {
+        let mut value: Value = serde_json::from_slice(bytes).unwrap();
+        mangle(&mut value, &mut Stream(turn));
+        value.to_string().into_bytes()
+    });
+    println!("{refused} changed folders were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0);
+}
+
+#[test]
+fn a_damaged_template_is_refused_or_writes_within_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny::write_model(&path, 1).unwrap();
+    let tokenizer = Model::load(&path, None).unwrap().1.tokenizer;
+    let chats: BTreeMap<String, Value> = serde_json::from_slice(&std::fs::read(published().join("chats.json")).unwrap()).unwrap();
+    let sources: Vec<&str> = chats.values().map(|chat| chat["template"].as_str().unwrap()).collect();
+    let turns: Vec<Message> = (0..6)
+        .map(|turn| Message { role: if turn % 2 == 0 { Role::User } else { Role::Assistant }, content: "x</think>".repeat(200) })
+        .collect();
+    let whole = sources.concat();
+    let mut turn = 0u64;
+    let [refused, taken] = damage(whole.as_bytes(), whole.len(), |_| {
+        turn += 1;
+        let stream = &mut Stream(turn);
+        let mut bytes = sources[stream.below(sources.len())].as_bytes().to_vec();
+        // A piece of one template in another: names and tags stay whole more often than when bytes change.
+        if turn > 1 {
+            let other = sources[stream.below(sources.len())].as_bytes();
+            let from = stream.below(other.len());
+            let piece = &other[from..(from + stream.below(200)).min(other.len())];
+            let at = stream.below(bytes.len());
+            let end = (at + stream.below(60)).min(bytes.len());
+            bytes.splice(at..end, piece.iter().copied());
+            if stream.below(3) == 0 {
+                bytes = damaged(&bytes, bytes.len(), stream);
+            }
+        }
+        let source = String::from_utf8_lossy(&bytes);
+        let Ok(template) = ChatTemplate::new(Some(&source), String::new(), String::new()) else { return false };
+        template.render(&tokenizer, &turns, true).is_ok()
+    });
+    println!("{refused} damaged templates were refused, {taken} rendered");
+    assert!(refused > 0 && taken > 0);
+}
+
+#[test]
 fn damaged_matrices_are_refused_or_fit() {
     let (folder, info) = bench();
     let config = std::fs::read(folder.path().join("a").join(CONFIG_FILE)).unwrap();
@@ -157,6 +310,22 @@ fn damaged_matrices_are_refused_or_fit() {
     });
     println!("{refused} damaged adapters were refused, {taken} were taken");
     assert!(refused > 0);
+}
+
+#[test]
+fn damaged_gguf_adapters_are_refused_or_fit() {
+    let (_folder, info) = bench();
+    let whole = tiny::adapters::gguf_adapter_bytes(None, 4, 9);
+    let head = whole.len() - tensor_bytes(&whole);
+    let [refused, taken] = damage(&whole, head, |bytes| {
+        let Ok(files) = AdapterFiles::from_gguf("damaged".to_owned(), bytes.to_vec(), None) else { return false };
+        let fits = Lora::new(&files, &info);
+        assert!(files.check().is_ok() || fits.is_err(), "what does not pass the first check is never applied");
+        assert!(fits.is_ok() || Packed8::new(&files, &info).is_err(), "packed or not, it is refused");
+        fits.is_ok()
+    });
+    println!("{refused} damaged adapters were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0);
 }
 
 #[test]
@@ -181,7 +350,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     assert!(GgufFile::open(&folder.path().join("link.gguf")).is_err());
     std::os::unix::fs::symlink("/dev/zero", folder.path().join(CONFIG_FILE)).unwrap();
     let error = AdapterFiles::read(folder.path()).unwrap_err().to_string();
-    assert!(error.contains(CONFIG_FILE) && error.contains("larger than the"), "{error}");
+    assert!(error.contains(CONFIG_FILE) && error.contains("not a regular file"), "{error}");
 }
 
 fn bench() -> (tempfile::TempDir, ModelInfo) {

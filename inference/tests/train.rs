@@ -51,12 +51,13 @@ async fn a_trained_adapter_loads_and_repeats_its_documents() {
     assert!(report.held_out.is_some() && report.control.is_some());
     assert!(!partial(&job).exists());
 
-    let engine = EngineHandle::start(EngineConfig::new(&job.model)).unwrap();
+    let config = EngineConfig { adapters_dir: Some(folder.path().join("packed")), ..EngineConfig::new(&job.model) };
+    let engine = EngineHandle::start(config).unwrap();
     let info = engine.load_adapter(&job.out).await.unwrap();
     assert_eq!((info.hash, info.rank), (report.adapter, 8));
     let question = Message { role: Role::User, content: "What is b?".into() };
     let prompt = engine.prompt_tokens(&[question]).unwrap();
-    let start = Start { adapter: Some(info.hash), ..Start::new(prompt, Sampling::GREEDY, [0; 32], 40) };
+    let start = Start::new(prompt, Sampling::GREEDY, [0; 32], 40).with_adapter(info.hash);
     let mut generation = engine.begin(start).await.unwrap();
     let mut tokens = Vec::new();
     while let Step::Token { token, .. } = generation.next().await.unwrap() {
@@ -79,7 +80,7 @@ fn the_manifest_lists_what_was_trained_and_nothing_held_out() {
     assert_eq!(manifest["base"], blake3::hash(&tiny::model_bytes(1)).to_hex().as_str());
     assert_eq!(manifest["dataset"]["datanet"], 7);
     assert!(!String::from_utf8(bytes).unwrap().contains("held"));
-    assert_eq!(AdapterFiles::read(&job.out).unwrap().config.tributary_base.unwrap(), manifest["base"].as_str().unwrap());
+    assert_eq!(hex::encode(AdapterFiles::read(&job.out).unwrap().base_hash().unwrap()), manifest["base"].as_str().unwrap());
 }
 
 #[test]

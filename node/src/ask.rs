@@ -16,7 +16,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
-use inference::proto::{draft::Draft, message::Turn, spending::Caps};
+use futures::future::{self, BoxFuture, FutureExt as _};
+use inference::proto::{
+    draft::Draft,
+    message::{Told, Turn},
+    spending::Caps,
+};
 use p2p::client::Client;
 use serde::{Deserialize, Serialize};
 use types::{
@@ -24,9 +29,10 @@ use types::{
     id::{Address, Hash32, NodeId},
     key::{Account, Domains, Signed},
     manifest::Manifest,
+    options::Options,
     quote::{Class, Profile, Quote},
     receipt::Reason,
-    request::{Request, SamplingRule},
+    request::Request,
     text,
 };
 
@@ -36,6 +42,9 @@ use crate::{
     notice::Notice,
     purse::{LaneTerms, Purse},
 };
+
+/// The numeric rules that answers are asked for under: those that any checker can hold a node to.
+pub const PROFILE: Profile = Profile::Exact;
 
 /// A node to ask, with where it is.
 #[derive(Debug, Clone)]
@@ -59,8 +68,8 @@ pub struct Question {
     pub manifest: Manifest,
     /// Privacy class.
     pub class: Class,
-    /// Sampling.
-    pub sampling: SamplingRule,
+    /// Sampling, and what ends the answer; their hash is signed.
+    pub options: Options,
     /// Most output tokens.
     pub tokens_max: u32,
     /// Most that may be spent.
@@ -139,12 +148,29 @@ pub enum Event<'a> {
     Quoted(&'a Quote),
     /// It has checked request, lane and deposit, and noted the request; the prompt runs from here.
     Begun,
-    /// A token arrived, with the number of tokens so far.
-    Token(&'a [u8], usize),
+    /// A token arrived: what may be shown now, the number of tokens so far, and, if the options ask for it, how likely this one and others were.
+    Token(&'a [u8], usize, &'a [Told]),
     /// It has something under way that must end first, and is asked again.
     Waiting(&'a Candidate, &'a str),
     /// A node was given up.
     Abandoned(&'a Abandoned),
+}
+
+/// Who is told while an answer streams.
+pub trait Listener: Send {
+    /// Something happened.
+    fn hear(&mut self, event: Event<'_>);
+
+    /// Awaited after each token, once what is due for it is promised: one that takes long keeps the node waiting, by the vouchers that do not come.
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        future::ready(()).boxed()
+    }
+}
+
+impl<F: FnMut(Event<'_>) + Send> Listener for F {
+    fn hear(&mut self, event: Event<'_>) {
+        self(event);
+    }
 }
 
 /// A client.
@@ -176,10 +202,10 @@ impl Asker {
         &self,
         question: &Question,
         candidates: &[Candidate],
-        on_event: &mut (dyn FnMut(Event<'_>) + Send),
+        mut on_event: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> anyhow::Result<Answered> {
         let draft = self.sign(question)?;
-        self.go_on(question, draft, &[], candidates, &mut |_| Ok(()), on_event).await
+        self.go_on(question, draft, &[], candidates, &mut |_| Ok(()), &mut on_event).await
     }
 
     /// Signs the request of a question.
@@ -194,9 +220,10 @@ impl Asker {
             manifest: question.manifest.root(),
             rate_in_max: question.rates_max.0,
             rate_out_max: question.rates_max.1,
-            profile: Profile::CandleF32B1,
+            profile: PROFILE,
             class: question.class,
-            sampling: question.sampling,
+            sampling: question.options.sampling(),
+            options: question.options.digest(),
             prompt_root: text::prompt_root(&prompt_bytes, prompt_salt),
             tokens_max: question.tokens_max,
             spending_limit: question.spending_limit,

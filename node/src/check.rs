@@ -1,8 +1,8 @@
 //! Executing another node's answer again, and signing what was found.
 //!
 //! Moves values between the engine, the index and the rules: the engine judges tokens ([`replay`]), `attribution` judges everything else and says
-//! what is reported when several things differ. Cost: as much as producing the answer, one token at a time, plus one search of the index; nobody
-//! pays for it, so [`Checks`] says who may ask.
+//! what is reported when several things differ. Cost: prompt and answer in one pass, a tenth of producing the answer or so, plus one search of the
+//! index; nobody pays for it, so [`Checks`] says who may ask.
 
 use std::sync::Arc;
 
@@ -14,9 +14,12 @@ use attribution::{
 };
 use chain_bridge::registry::State;
 use inference::{
-    Finish, Message, Sampling,
+    Finish, Message,
     engine::EngineHandle,
-    proto::message::{Refusal, RefusalCode},
+    proto::{
+        message::{Refusal, RefusalCode},
+        residency::AdapterId,
+    },
     verify::{Claim, Replay, replay},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -84,7 +87,7 @@ pub async fn check_bundle<E>(answering: &Answering<E>, bundle: &Bundle) -> anyho
 /// Checks a bundle under an offer of its manifest, and signs the finding with `account`.
 ///
 /// # Errors
-/// What keeps it from checking at all: another deployment, an adapter that does not load, a busy engine. Whatever is wrong with the receipt itself is
+/// What keeps it from checking at all: another deployment, profile or grammar engine, an adapter that does not load, a busy engine. Whatever is wrong with the receipt itself is
 /// the report's finding.
 pub async fn check_under(
     engine: &EngineHandle,
@@ -99,6 +102,8 @@ pub async fn check_under(
         bundle.domains.chain_id,
         bundle.domains.settlement
     );
+    let (profile, own) = (bundle.receipt.document.profile, engine.profile());
+    ensure!(profile == own, "the answer was made in the profile {profile}, this node executes in {own}: ask one that has {profile}");
     let again = if must_execute(bundle) {
         execute(engine, offer, bundle).await?
     } else {
@@ -122,24 +127,24 @@ fn must_execute(bundle: &Bundle) -> bool {
 
 /// Runs the claimed tokens through the model, after those that earlier attempts delivered.
 async fn execute(engine: &EngineHandle, offer: &Offer, bundle: &Bundle) -> anyhow::Result<Reexecution> {
-    if let Some((_, folder)) = &offer.adapter {
+    if let Some((_, folder)) = offer.adapter.as_ref().filter(|(hash, _)| engine.adapter(hash.0).is_none()) {
         engine.load_adapter(folder).await?;
     }
     let messages: Vec<Message> = bundle.messages.iter().map(message).collect();
     let prompt = engine.prompt_tokens(&messages)?;
     let tokens_in = u32::try_from(prompt.len() + bundle.continued.len())?;
-    let rule = bundle.request.document.sampling;
+    let options = bundle.request.document.asked(&bundle.options.0)?;
+    let answer = text::canonical_lossy(&engine.text(&options.stop, &bundle.continued, &bundle.token_ids));
     let claim = Claim {
         prompt,
         continued: bundle.continued.clone(),
         tokens: bundle.token_ids.clone(),
-        adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
-        sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
+        adapters: offer.adapter.iter().map(|(hash, _)| (AdapterId(hash.0), 1.0)).collect(),
+        options,
         seed: bundle.request.seed().0,
         finish: (bundle.receipt.document.reason == Reason::Stop).then_some(Finish::Stop),
     };
     let Replay { mismatch, .. } = replay(engine, claim).await?;
-    let answer = text::canonical_lossy(&engine.decode(&bundle.token_ids));
     Ok(Reexecution { wrong_token: mismatch.map(|mismatch| mismatch.position), answer, tokens_in: Some(tokens_in) })
 }
 

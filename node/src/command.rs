@@ -25,6 +25,7 @@ mod context;
 pub mod datanet;
 pub mod demo;
 pub mod epoch;
+pub mod gateway;
 mod index;
 pub mod init;
 mod marks;
@@ -122,6 +123,7 @@ pub enum Command {
     Init(init::Args),
     Run(run::Args),
     Ask(ask::Args),
+    Gateway(gateway::Args),
     Model(model::Args),
     Adapter(adapter::Args),
     Agent(agent::Args),
@@ -236,6 +238,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Init(args) => init::run(&context, args),
         Command::Run(args) => run::run(&context, args).await,
         Command::Ask(args) => ask::run(&context, args).await,
+        Command::Gateway(args) => gateway::run(&context, args).await,
         Command::Model(args) => model::run(&context, args).await,
         Command::Adapter(args) => adapter::run(&context, args).await,
         Command::Agent(args) => agent::run(&context, args).await,
@@ -261,6 +264,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
 const fn undry(command: &Command) -> Option<&'static str> {
     match command {
         Command::Ask(_) => Some("an answer is paid by vouchers as it comes: --max-fee bounds what it may cost"),
+        Command::Gateway(_) => Some("its answers are paid by vouchers as they come: --max-fee bounds what each may cost"),
         Command::Settle(_) => Some("the running node settles, by its own transactions"),
         Command::Refund(_) => Some("a credit note is signed without a transaction, and stands"),
         Command::Run(_) => Some("a node signs as its clients ask it to"),

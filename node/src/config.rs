@@ -36,7 +36,7 @@ pub struct Config {
     pub rpc: String,
     /// Base model file; empty on a node that only stores.
     pub model: Option<PathBuf>,
-    /// Answers in flight at once: each keeps up to 46 kB of keys and values per token.
+    /// Answers in flight at once: each keeps up to 12 kB of keys and values per token.
     pub answers_max: usize,
     /// Wei per 1,000 input tokens.
     pub rate_in: Amount,

@@ -92,6 +92,11 @@ impl DataDir {
         self.0.join("adapters")
     }
 
+    /// The running node's engine keeps adapters here as it computes with them: a cache, made again from the folders of [`DataDir::adapters`].
+    pub fn packed_adapters(&self) -> PathBuf {
+        self.adapters().join("packed")
+    }
+
     /// A model file, named by content hash.
     pub fn model(&self, hash: BlobId) -> PathBuf {
         self.0.join("models").join(format!("{hash}.gguf"))
@@ -200,6 +205,11 @@ impl DataDir {
     /// Session keys of a client.
     pub fn sessions(&self) -> PathBuf {
         self.0.join("sessions")
+    }
+
+    /// Digests of the gateway's API keys.
+    pub fn gateway_keys(&self) -> PathBuf {
+        self.0.join("gateway-keys.json")
     }
 
     /// Creates the folder (mode 0700) if it is missing. One that is there and empty is closed to others too; one that holds something keeps its

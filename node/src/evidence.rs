@@ -62,6 +62,7 @@ pub fn assemble(
         domains: *domains,
         receipt: Signed::<Receipt> { document: delivered.receipt, signature: delivered.signature },
         request: begin.request.clone(),
+        options: begin.options.clone(),
         quote: begin.quote.clone(),
         lane: begin.lane.clone(),
         session: begin.session,

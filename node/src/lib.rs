@@ -3,6 +3,7 @@
 //! It must never hold protocol rules, message formats or arithmetic on money: those are in `types` and the domain crates, and a
 //! service here only carries bytes between a stream and a core.
 
+pub mod api;
 pub mod ask;
 pub mod audited;
 pub mod books;

@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::{availability::Calldata, deploy::check_pace};
-use inference::engine::{EngineConfig, EngineHandle};
+use inference::{
+    adapter::store::FetchAdapter,
+    engine::{EngineConfig, EngineHandle},
+};
 use p2p::{
     bulk::BulkEndpoint,
     client::{Limits, Server},
@@ -32,7 +35,7 @@ use storage::{
     store::Store,
 };
 use tokio::{
-    sync::{RwLock, Semaphore, mpsc, watch},
+    sync::{Notify, RwLock, Semaphore, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -155,7 +158,7 @@ impl Node {
         let store = Store::open(&data.store(), config.keeping.store.clone()).with_context(|| format!("{}", data.store().display()))?;
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
-        let engine = start_engine(&config).await?;
+        let engine = start_engine(&config, &data).await?;
         let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let storage = StorageService::bind(config.bulk, &seed, data.clone()).await?;
@@ -196,6 +199,7 @@ impl Node {
             unfit: std::sync::RwLock::default(),
             turn: tokio::sync::Mutex::new(()),
             proofs: Semaphore::new(1),
+            voided: Notify::new(),
         });
         let upkeep = Arc::<upkeep::View>::default();
         let auditing = Auditing::new(Arc::clone(&keeping), data.clone())?;
@@ -363,9 +367,11 @@ fn spawn(tasks: &mut JoinSet<()>, stop: &CancellationToken, work: impl Future<Ou
     });
 }
 
-async fn start_engine(config: &Config) -> anyhow::Result<Option<EngineHandle>> {
+async fn start_engine(config: &Config, data: &DataDir) -> anyhow::Result<Option<EngineHandle>> {
     let Some(model) = config.model.clone() else { return Ok(None) };
-    let settings = EngineConfig { sequences_max: config.answers_max, ..EngineConfig::new(&model) };
+    let adapters_dir = Some(data.packed_adapters());
+    let fetch: Option<Arc<dyn FetchAdapter>> = Some(Arc::new(data.clone()));
+    let settings = EngineConfig { sequences_max: config.answers_max, adapters_dir, fetch, ..EngineConfig::new(&model) };
     let engine = tokio::task::spawn_blocking(move || EngineHandle::start(settings)).await?;
     engine.map(Some).with_context(|| format!("{}", model.display()))
 }

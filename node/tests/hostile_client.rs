@@ -9,6 +9,8 @@
 mod beginnings;
 #[path = "hostile_client/cut_off.rs"]
 mod cut_off;
+#[path = "hostile_client/options.rs"]
+mod options;
 #[path = "hostile_client/payments.rs"]
 mod payments;
 #[path = "hostile_client/world.rs"]

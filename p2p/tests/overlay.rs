@@ -16,6 +16,7 @@ use p2p::proto::ads::{Ad, AdAsset, AdSite, Services, SignedAd};
 use tokio::sync::{mpsc, oneshot};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
+use types::quote::Profile;
 
 /// Every wait ends here: far above what it takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,6 +47,7 @@ fn ad() -> Ad {
         services: Services::INFERENCE,
         bases: vec![AdAsset { asset: AssetId(1), version: 1, hash: Hash32([1; 32]) }],
         adapters: vec![],
+        profile: Some(Profile::Exact),
         rin: Amount(1),
         rout: Amount(2),
         queue: 0,

@@ -7,6 +7,7 @@
 //! An [`ObjectManifest`] names each fragment twice: BLAKE3 for transfer, a keccak tree for audits on chain. Only a [`VerifiedFragment`]
 //! goes into [`reconstruct`], so a wrong byte is blamed on the fragment that carried it and not on the object.
 
+mod content;
 mod field;
 mod kernel;
 mod lie;
@@ -23,8 +24,11 @@ use types::{
     merkle,
 };
 
-pub(crate) use self::lie::false_fragment;
-use self::{field::Matrix, kernel::Combination};
+pub(crate) use self::{content::Content, lie::false_fragment};
+use self::{
+    field::Matrix,
+    kernel::{Combination, Transform},
+};
 pub use self::{
     kernel::Path,
     lie::{Lie, PROOF_BYTES_MAX, Proof, ProofError, REENCODE_EVERY, Voided, is_reencoded},
@@ -113,11 +117,7 @@ impl Profile {
     /// If counts are not the profile's or lengths differ.
     pub fn fill_parity(self, path: Path, parts: &[&[u8]], parity: &mut [&mut [u8]]) {
         let codec = self.codec();
-        if path == Path::best() {
-            codec.parity.apply(parts, parity);
-        } else {
-            Combination::new(path, lower(&codec.matrix, self.data), self.data.into()).apply(parts, parity);
-        }
+        if path == Path::best() { codec.parity.apply(parts, parity) } else { Parity::new(path, self, &codec.matrix).apply(parts, parity) }
     }
 
     /// Fills `outputs` with the fragments `wanted`, from those that are `found`. All are of one length.
@@ -140,22 +140,37 @@ impl Profile {
     }
 }
 
-/// Rows of the fragments that are not the object's own parts.
-fn lower(matrix: &Matrix, data: u8) -> &[u8] {
-    &matrix.cells()[usize::from(data) * usize::from(data)..]
-}
-
-/// A profile's matrix, and its lower rows as the kernel wants them.
+/// A profile's matrix, and what gives the fragments that are not the object's own parts.
 struct Codec {
     matrix: Matrix,
-    parity: Combination,
+    parity: Parity,
+}
+
+/// The quickest way to the lower rows of a matrix; either gives the same bytes.
+enum Parity {
+    Transform(Transform),
+    Combination(Combination),
 }
 
 impl Codec {
-    fn new(Profile { data, total }: Profile) -> Self {
-        let matrix = Matrix::systematic(data, total);
-        let parity = Combination::new(Path::best(), lower(&matrix, data), data.into());
+    fn new(profile: Profile) -> Self {
+        let matrix = Matrix::systematic(profile.data, profile.total);
+        let parity = Parity::new(Path::best(), profile, &matrix);
         Self { matrix, parity }
+    }
+}
+
+impl Parity {
+    fn new(path: Path, Profile { data, total }: Profile, matrix: &Matrix) -> Self {
+        let lower = &matrix.cells()[usize::from(data) * usize::from(data)..];
+        Transform::new(path, data, total).map_or_else(|| Self::Combination(Combination::new(path, lower, data.into())), Self::Transform)
+    }
+
+    fn apply(&self, parts: &[&[u8]], parity: &mut [&mut [u8]]) {
+        match self {
+            Self::Transform(transform) => transform.apply(parts, parity),
+            Self::Combination(combination) => combination.apply(parts, parity),
+        }
     }
 }
 
@@ -384,18 +399,19 @@ pub fn reconstruct(manifest: &ObjectManifest, fragments: &[VerifiedFragment]) ->
             None => drop(others.insert(index, part)),
         }
     }
-    complete(manifest, &mut bytes, &here, &others)?;
+    complete(manifest, &mut bytes, &here, &others, &Content::new(manifest.length()))?;
     Ok(bytes)
 }
 
 /// Gives the object back from a buffer as long as its data fragments, those of `here` in their places, and from `others` by index. Every
-/// byte of either was checked against the manifest, and together they are as many as suffice. On an error the fragments of `here` are still in
-/// their places.
+/// byte of either was checked against the manifest, and together they are as many as suffice; `hashed` has seen nothing else. On an error the fragments
+/// of `here` are still in their places.
 pub(crate) fn complete(
     manifest: &ObjectManifest,
     bytes: &mut Vec<u8>,
     here: &BTreeSet<usize>,
     others: &BTreeMap<usize, &[u8]>,
+    hashed: &Content,
 ) -> Result<(), ReconstructError> {
     let (object, needed) = (manifest.id(), usize::from(manifest.profile().data()));
     if here.len() + others.len() < needed {
@@ -415,7 +431,7 @@ pub(crate) fn complete(
         manifest.profile().solve(Path::best(), &found, &missing.0, &mut missing.1);
     }
     let (content, padding) = bytes.split_at(manifest.length());
-    let (got, expected) = (BlobId::of(content), manifest.content());
+    let (got, expected) = (hashed.finish(content), manifest.content());
     if got != expected || padding.iter().any(|byte| *byte != 0) {
         return Err(ReconstructError::FalseManifest { object, expected, got });
     }

@@ -1,85 +1,28 @@
 //! Hashes of many short messages side by side, one in each lane of a vector.
 //!
-//! The gate hashes five bytes of keccak for each byte of text, one BLAKE3 block and 128 multiplications for each word: one message at a time that is
-//! 27, 13 and 9 ns a byte. With AVX-512, eight keccak states or sixteen BLAKE3 blocks go through the same instructions together, and eight
-//! multiplications. The path is chosen at run time; the plain one is `types` and `blake3` themselves, and every other is tested against it.
+//! For each word of a text the gate takes one BLAKE3 block and 128 multiplications: one at a time that is 13 and 9 ns a byte. With AVX-512, sixteen
+//! BLAKE3 blocks go through the same instructions together, and eight multiplications. The path is chosen at run time; the plain one is `blake3`
+//! itself, and every other is tested against it. Text roots have lanes of their own (`types::merkle`).
 
 #[cfg(not(target_arch = "x86_64"))]
 mod none;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use types::{
-    id::Hash32,
-    merkle,
-    text::{LEAF_BYTES, LEAF_STRIDE, leaf_count, leaf_range},
-};
-
 #[cfg(not(target_arch = "x86_64"))]
 use none as wide;
 #[cfg(target_arch = "x86_64")]
 use x86 as wide;
 
-/// Messages of keccak at once.
-const KECCAK_LANES: usize = 8;
 /// Messages of BLAKE3 at once.
 const BLAKE3_LANES: usize = 16;
 /// Longest message of one BLAKE3 block.
 const BLAKE3_BLOCK: usize = 64;
 
-/// [`types::text::text_root`].
-pub(crate) fn text_root(text: &[u8]) -> Hash32 {
-    sealed(text.len(), text_top(text))
-}
-
-/// The root of a text of so many bytes under this top.
-pub(crate) fn sealed(text_bytes: usize, top: Hash32) -> Hash32 {
-    let bytes_of = |len: usize| u64::try_from(len).expect("a length in memory fits 64 bits");
-    merkle::seal(bytes_of(leaf_count(text_bytes)), bytes_of(text_bytes), top)
-}
-
-/// [`types::text::text_top`].
-pub(crate) fn text_top(text: &[u8]) -> Hash32 {
-    if !wide::is_here() {
-        return types::text::text_top(text);
-    }
-    let count = leaf_count(text.len());
-    let whole = text.len().checked_sub(LEAF_BYTES).map_or(0, |spare| spare / LEAF_STRIDE + 1);
-    let mut level = Vec::with_capacity(count.max(1).next_power_of_two());
-    while level.len() + KECCAK_LANES <= whole {
-        let leaves = std::array::from_fn(|lane| &text[leaf_range(level.len() + lane, text.len())]);
-        level.extend(wide::keccak(0, leaves));
-    }
-    level.extend((level.len()..count).map(|index| merkle::leaf(&text[leaf_range(index, text.len())])));
-    level.resize(count.max(1).next_power_of_two(), Hash32::ZERO);
-    while level.len() > 1 {
-        level = above(&level);
-    }
-    level[0]
-}
-
 /// Calls `work`, which counts bits, as it reads where a count is one instruction: without, it is a dozen.
 #[cfg(feature = "disk")]
 pub(crate) fn counting<R>(work: impl FnOnce() -> R) -> R {
     wide::counting(work)
-}
-
-/// The level above one of a tree.
-fn above(level: &[Hash32]) -> Vec<Hash32> {
-    let pairs = level.as_chunks::<2>().0;
-    let (eights, rest) = pairs.as_chunks::<KECCAK_LANES>();
-    let mut above = Vec::with_capacity(pairs.len());
-    for eight in eights {
-        let joined = eight.map(|[left, right]| {
-            let mut both = [0; 64];
-            both[..32].copy_from_slice(&left.0);
-            both[32..].copy_from_slice(&right.0);
-            both
-        });
-        above.extend(wide::keccak(1, joined.each_ref().map(<[u8; 64]>::as_slice)));
-    }
-    above.extend(rest.iter().map(|[left, right]| merkle::node(*left, *right)));
-    above
 }
 
 /// The first 8 bytes, big-endian, of the BLAKE3 of each message.
@@ -149,15 +92,6 @@ mod tests {
         let mut bytes = vec![0; len];
         blake3::Hasher::new().update(b"lanes").finalize_xof().fill(&mut bytes);
         bytes
-    }
-
-    #[test]
-    fn a_text_root_is_that_of_the_plain_path() {
-        let text = bytes(20_000);
-        for len in (0..700).chain([767, 768, 769, 831, 832, 833, 1024, 4096, 4097, 16_384, 20_000]) {
-            assert_eq!(text_root(&text[..len]), types::text::text_root(&text[..len]), "{len}");
-            assert_eq!(text_top(&text[..len]), types::text::text_top(&text[..len]), "{len}");
-        }
     }
 
     #[test]

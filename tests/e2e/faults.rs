@@ -65,7 +65,9 @@ struct Object {
     id: String,
     /// Number of the contribution.
     number: String,
-    /// Nodes that were given a fragment, by fragment.
+    /// Nodes that were given a fragment at first, by fragment.
+    placed: Vec<usize>,
+    /// Nodes that hold one now, by fragment.
     holders: Vec<usize>,
     /// Bytes of a fragment.
     fragment_bytes: u64,
@@ -80,6 +82,7 @@ async fn contribute(cluster: &Cluster, number: usize, subject: &str) -> Object {
     Object {
         id: printed["object"].as_str().expect("an object id").to_owned(),
         number: printed["contribution"].to_string(),
+        placed: holders.clone(),
         holders,
         fragment_bytes: rows[0]["bytes"].as_u64().expect("bytes"),
     }
@@ -167,6 +170,26 @@ async fn one_record(cluster: &Cluster, object: &Object, but: &[usize]) -> Vec<us
         }
     })
     .await
+}
+
+/// Fragments of an object that lie with a node, by its log: those that it was given or took, without those that it released.
+///
+/// They may be more than the record names it for. A fragment that moved stays where it was too while a commitment there lists it, for 32 blocks and until the next epoch's look, and until its
+/// new holder shows it; readers find it there.
+fn lying(log: &str, number: usize, object: &Object) -> BTreeSet<u8> {
+    let placed = (0..).zip(&object.placed).filter(|(_, holder)| **holder == number).map(|(fragment, _)| fragment);
+    let (mut lying, id): (BTreeSet<u8>, _) = (placed.collect(), object.id.trim_start_matches("0x"));
+    for line in log.lines().filter(|line| line.contains(id)) {
+        let fragment = || -> Option<u8> { line.split_once("fragment=")?.1.split_whitespace().next()?.parse().ok() };
+        if line.contains("holding a fragment from now on") {
+            lying.extend(fragment());
+        } else if line.contains("a fragment that was handed on is released here")
+            && let Some(fragment) = fragment()
+        {
+            lying.remove(&fragment);
+        }
+    }
+    lying
 }
 
 /// Times a node has begun to rebuild an object, by its log.

@@ -11,6 +11,7 @@ mod erase;
 mod failures;
 mod faults;
 mod finality;
+mod gateway;
 mod keeping;
 mod killed;
 mod layering;

@@ -134,7 +134,7 @@ async fn a_client_killed_in_the_middle_goes_on_under_the_same_request(cluster: &
     let whole = ask(cluster, &[]).await;
     let before = receipts(cluster).await;
     let arguments = ["ask", "--with", "tiny", "--tokens", "96", "--idempotency-key", "killed", QUESTION];
-    let mut killed = stopped_in_the_middle(cluster, &arguments);
+    let mut killed = stopped_in_the_middle(cluster, &arguments).await;
     let record = wait_record(&client.folder).await;
     killed.child.kill().await.expect("the client is killed");
     let begun: Value = serde_json::from_slice(&std::fs::read(&record).expect("a record")).expect("JSON");
@@ -180,14 +180,23 @@ struct Stopped {
     _reader: std::io::PipeReader,
 }
 
-/// Runs a question whose output is a pipe with little room left: its first voucher is given, and it goes no further.
-fn stopped_in_the_middle(cluster: &Cluster, arguments: &[&str]) -> Stopped {
+/// Runs a question whose output is a pipe with little room left, until it goes no further: the node has its first voucher, for it sends no second token
+/// without.
+async fn stopped_in_the_middle(cluster: &Cluster, arguments: &[&str]) -> Stopped {
     const PIPE_BYTES: usize = 64 << 10;
-    const ROOM: usize = 24;
+    /// Of text: far from the 64 tokens of the second voucher.
+    const ROOM: usize = 64;
+    /// More than any one token has, and less than can be in the pipe when the next does not fit.
+    const SEVERAL_TOKENS: usize = 32;
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&vec![b'\n'; PIPE_BYTES - ROOM]).expect("a pipe takes 64 KiB");
     let mut asking = cluster.tributary.plain(&cluster.person("client").folder, arguments);
     let child = asking.stdout(Stdio::from(writer)).stderr(Stdio::null()).spawn().expect("the client starts");
+    let deadline = Instant::now() + WAIT;
+    while usize::try_from(rustix::io::ioctl_fionread(&reader).expect("a pipe")).expect("64 KiB") < PIPE_BYTES - ROOM + SEVERAL_TOKENS {
+        assert!(Instant::now() < deadline, "no tokens came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Stopped { child, _reader: reader }
 }
 
@@ -196,7 +205,7 @@ async fn a_killed_question_without_a_key_frees_what_it_had_not_promised(cluster:
     let client = cluster.person("client");
     let before = receipts(cluster).await;
     let arguments = ["ask", "--with", "tiny", "--tokens", "96", "--session", "phone", "--max-fee", "0.02 OPEN", QUESTION];
-    let mut killed = stopped_in_the_middle(cluster, &arguments);
+    let mut killed = stopped_in_the_middle(cluster, &arguments).await;
     let deadline = Instant::now() + WAIT;
     while !has_noted(&client.folder) {
         assert!(Instant::now() < deadline, "nothing was promised");

@@ -454,7 +454,7 @@ pub fn text(path: &Path) -> &str {
 }
 
 /// One JSON document, whose last line is the closing brace alone; what there is if the output ends before.
-async fn document(output: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> String {
+pub(crate) async fn document(output: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> String {
     let mut text = String::new();
     loop {
         let before = text.len();

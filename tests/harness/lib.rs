@@ -10,6 +10,7 @@ pub mod chain;
 pub mod cluster;
 pub mod endpoint;
 pub mod files;
+pub mod gateway;
 pub mod process;
 pub mod relay;
 pub mod wire;

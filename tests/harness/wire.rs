@@ -17,7 +17,7 @@ use p2p::{client::Connection, stream::FrameStream};
 use tokio::time::timeout;
 use types::{
     amount::{Amount, WEI_PER_OPEN},
-    encoding::Document as _,
+    encoding::{Body, Document as _},
     id::{Address, Hash32},
     key::{Account, Domains, Signed},
     manifest::Manifest,
@@ -82,9 +82,10 @@ impl Payer {
             manifest: quote.manifest,
             rate_in_max: quote.rate_in,
             rate_out_max: quote.rate_out,
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Open,
             sampling: SamplingRule::default(),
+            options: Hash32::ZERO,
             prompt_root: text::prompt_root(&evidence::prompt_bytes(&turns(words)).expect("canonical text"), PROMPT_SALT),
             tokens_max: quote.tokens_max,
             spending_limit: LIMIT,
@@ -95,6 +96,7 @@ impl Payer {
     pub fn begin(&self, quote: &Signed<Quote>, request: Request, lane: Lane, manifest: &Manifest, words: &str) -> Begin {
         Begin {
             request: self.sign(request),
+            options: Body::default(),
             attempt: 0,
             quote: quote.clone(),
             lane: self.sign(lane),
@@ -177,7 +179,7 @@ impl Talk {
     /// # Errors
     /// What came instead.
     pub async fn quote(&mut self, manifest: Hash32, tokens_max: u32) -> Result<Signed<Quote>, String> {
-        let ask = FromClient::QuoteAsk { manifest, profile: Profile::CandleF32B1, class: Class::Open, tokens_max };
+        let ask = FromClient::QuoteAsk { manifest, profile: Profile::Exact, class: Class::Open, tokens_max };
         self.send(&ask).await;
         match self.hear().await {
             Heard::Said(FromNode::Quote(quote)) => Ok(quote),

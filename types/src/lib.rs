@@ -22,6 +22,7 @@ pub mod key;
 pub mod manifest;
 pub mod merkle;
 pub mod operator;
+pub mod options;
 pub mod payout;
 pub mod placement;
 pub mod quote;

@@ -1,7 +1,10 @@
 //! Keccak trees, plain and summing (P2), byte for byte what the contracts compute.
 //!
 //! Cost: one keccak of 65 (97) bytes per inner node. [`root`] folds level by level; [`Tree`] keeps all levels (64 bytes a leaf) for what
-//! must be opened. An opening of a leaf among n has ceil(log2 n) siblings.
+//! must be opened. An opening of a leaf among n has ceil(log2 n) siblings. Leaves and the nodes of a level are hashed side by side where the
+//! machine has lanes for it, an opening's one after another.
+
+mod lanes;
 
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Keccak256};
@@ -26,9 +29,30 @@ pub fn leaf(bytes: &[u8]) -> Hash32 {
     keccak(&[&[0], bytes])
 }
 
+/// Digests of many leaves, in their order; sooner than one by one where many in a row are of about one length.
+pub fn leaf_digests<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> Vec<Hash32> {
+    keccak_each(&[0], leaves)
+}
+
+/// keccak256 of `prefix` and each message, in their order.
+pub(crate) fn keccak_each<M: AsRef<[u8]>>(prefix: &[u8], messages: impl IntoIterator<Item = M>) -> Vec<Hash32> {
+    lanes::keccak_each(prefix, messages)
+}
+
 /// Digest of an inner node.
 pub fn node(left: Hash32, right: Hash32) -> Hash32 {
     keccak(&[&[1], &left.0, &right.0])
+}
+
+/// The level above one of a tree.
+fn above(level: &[Hash32]) -> Vec<Hash32> {
+    let both = |[left, right]: &[Hash32; 2]| {
+        let mut both = [0; 64];
+        both[..32].copy_from_slice(&left.0);
+        both[32..].copy_from_slice(&right.0);
+        both
+    };
+    keccak_each(&[1], level.as_chunks().0.iter().map(both))
 }
 
 /// Root of a tree of so many leaves and bytes, from what stands above all leaves.
@@ -49,7 +73,7 @@ pub fn root(level: Vec<Hash32>, byte_length: u64) -> Hash32 {
 pub fn top(mut level: Vec<Hash32>) -> Hash32 {
     level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
     while level.len() > 1 {
-        level = level.chunks_exact(2).map(|pair| node(pair[0], pair[1])).collect();
+        level = above(&level);
     }
     level[0]
 }
@@ -84,9 +108,7 @@ impl Tree {
         level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
         let mut levels = vec![level];
         while levels[levels.len() - 1].len() > 1 {
-            let below = &levels[levels.len() - 1];
-            let above = below.chunks_exact(2).map(|pair| node(pair[0], pair[1])).collect();
-            levels.push(above);
+            levels.push(above(&levels[levels.len() - 1]));
         }
         Self { leaves, byte_length, levels }
     }
@@ -94,11 +116,7 @@ impl Tree {
     /// Builds the tree over whole leaves; the byte length is the sum of theirs.
     pub fn over<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut byte_length = 0;
-        let mut digests = Vec::new();
-        for bytes in leaves {
-            byte_length += as_u64(bytes.len());
-            digests.push(leaf(bytes));
-        }
+        let digests = leaf_digests(leaves.into_iter().inspect(|bytes| byte_length += as_u64(bytes.len())));
         Self::new(digests, byte_length)
     }
 
@@ -166,8 +184,23 @@ impl Summed {
     }
 
     fn join(left: Self, right: Self) -> Result<Self, AmountError> {
-        let digest = keccak(&[&[1], &left.digest.0, &left.sum.0.to_be_bytes(), &right.digest.0, &right.sum.0.to_be_bytes()]);
-        Ok(Self { digest, sum: left.sum.plus(right.sum)? })
+        Ok(Self { digest: keccak(&[&[1], &Self::both(&[left, right])]), sum: left.sum.plus(right.sum)? })
+    }
+
+    /// The nodes above so many pairs.
+    fn join_each(pairs: &[[Self; 2]]) -> Result<Vec<Self>, AmountError> {
+        let digests = keccak_each(&[1], pairs.iter().map(Self::both));
+        digests.into_iter().zip(pairs).map(|(digest, [left, right])| Ok(Self { digest, sum: left.sum.plus(right.sum)? })).collect()
+    }
+
+    /// What a node's digest binds.
+    fn both(pair: &[Self; 2]) -> [u8; 96] {
+        let mut both = [0; 96];
+        for (place, Self { digest, sum }) in both.as_chunks_mut::<48>().0.iter_mut().zip(pair) {
+            place[..32].copy_from_slice(&digest.0);
+            place[32..].copy_from_slice(&sum.0.to_be_bytes());
+        }
+        both
     }
 }
 
@@ -194,6 +227,9 @@ fn seal_sum(leaves: u64, top: Summed) -> Hash32 {
     keccak(&[&[3], &leaves.to_be_bytes(), &top.sum.0.to_be_bytes(), &top.digest.0])
 }
 
+/// Nodes that are joined before they are written over those below: as many as fill the lanes several times, and no more memory.
+const JOINED_AT_ONCE: usize = 64;
+
 /// Root and total over summed leaves, folded in place: 48 bytes a leaf and nothing else.
 ///
 /// # Errors
@@ -203,10 +239,12 @@ pub fn sum_root(mut level: Vec<Summed>) -> Result<(Hash32, Amount), AmountError>
     level.resize(level.len().max(1).next_power_of_two(), Summed::default());
     let mut width = level.len();
     while width > 1 {
-        for pair in 0..width / 2 {
-            level[pair] = Summed::join(level[2 * pair], level[2 * pair + 1])?;
-        }
         width /= 2;
+        for first in (0..width).step_by(JOINED_AT_ONCE) {
+            let last = (first + JOINED_AT_ONCE).min(width);
+            let joined = Summed::join_each(level[2 * first..2 * last].as_chunks().0)?;
+            level[first..last].copy_from_slice(&joined);
+        }
     }
     Ok((seal_sum(leaves, level[0]), level[0].sum))
 }
@@ -222,9 +260,7 @@ impl SumTree {
         level.resize(level.len().max(1).next_power_of_two(), Summed::default());
         let mut levels = vec![level];
         while levels[levels.len() - 1].len() > 1 {
-            let below = &levels[levels.len() - 1];
-            let above = below.chunks_exact(2).map(|pair| Summed::join(pair[0], pair[1])).collect::<Result<_, _>>()?;
-            levels.push(above);
+            levels.push(Summed::join_each(levels[levels.len() - 1].as_chunks().0)?);
         }
         Ok(Self { leaves: count, levels })
     }
@@ -342,6 +378,35 @@ mod tests {
             let tree = Tree::new(digests.clone(), n.into());
             assert_eq!(root(digests, n.into()), tree.root(), "{n}");
             assert_eq!(seal(n.into(), n.into(), tree.top()), tree.root(), "{n}");
+        }
+    }
+
+    #[test]
+    fn a_tree_of_any_size_has_the_nodes_of_its_pairs() {
+        for n in (0_u8..40).chain([63, 64, 65, 127, 128, 129, 200, 255]) {
+            let leaves: Vec<_> = (0..n).map(|i| Summed::leaf(&[i], Amount(i.into()))).collect();
+            let digests: Vec<_> = leaves.iter().map(|leaf| leaf.digest).collect();
+            let mut level = digests.clone();
+            level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
+            let tree = Tree::new(digests, n.into());
+            for height in 0.. {
+                assert_eq!(tree.level(height), level, "{n} leaves, {height} above them");
+                if level.len() == 1 {
+                    break;
+                }
+                level = level.chunks(2).map(|pair| keccak(&[&[1], &pair[0].0, &pair[1].0])).collect();
+            }
+            let mut level = leaves.clone();
+            level.resize(level.len().max(1).next_power_of_two(), Summed::default());
+            while level.len() > 1 {
+                let joined = |pair: &[Summed]| {
+                    let [left, right] = [pair[0], pair[1]].map(|child| [&child.digest.0[..], &child.sum.0.to_be_bytes()].concat());
+                    Summed { digest: keccak(&[&[1], &left, &right]), sum: Amount(pair[0].sum.0 + pair[1].sum.0) }
+                };
+                level = level.chunks(2).map(joined).collect();
+            }
+            assert_eq!(SumTree::new(leaves.clone()).unwrap().top(), level[0], "{n} leaves");
+            assert_eq!(sum_root(leaves), Ok((seal_sum(n.into(), level[0]), level[0].sum)), "{n} leaves");
         }
     }
 

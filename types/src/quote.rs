@@ -1,5 +1,7 @@
 //! Quotes: a node's signed offer (P4).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,24 +17,57 @@ pub const PROTOCOL_FEE: Amount = Amount(100_000_000_000_000);
 /// The numeric rules an answer was computed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Profile {
-    /// f32 by candle at batch 1: checked token by token within 1e-3, never slashed.
+    /// f32 by candle at batch 1: checked token by token within 1e-3, never slashed. What was signed under it is read still; nobody offers it any more.
     #[serde(rename = "candle-f32-b1")]
     CandleF32B1,
+    /// The same bits on every machine, alone and in any batch: checked token by token without tolerance.
+    #[serde(rename = "exact")]
+    Exact,
+    /// Whatever is quickest: machines differ by more than rounding, so fingerprints of activations are compared, within a tolerance.
+    #[serde(rename = "fast")]
+    Fast,
 }
 
 impl Profile {
+    /// All of them, by code.
+    pub const ALL: [Self; 3] = [Self::CandleF32B1, Self::Exact, Self::Fast];
+
     /// Code in documents.
     pub const fn code(self) -> u8 {
         match self {
             Self::CandleF32B1 => 1,
+            Self::Exact => 2,
+            Self::Fast => 3,
         }
     }
 
-    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match r.u8("profile")? {
-            1 => Ok(Self::CandleF32B1),
-            got => Err(DecodeError::Value { field: "profile", got: got.into(), expected: "1 (candle-f32-b1)" }),
+    /// Name in JSON and in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CandleF32B1 => "candle-f32-b1",
+            Self::Exact => "exact",
+            Self::Fast => "fast",
         }
+    }
+
+    /// Whether a receipt may commit to activations. Those of `candle-f32-b1` are not compared between machines, so its root is zero.
+    pub const fn has_fingerprint(self) -> bool {
+        !matches!(self, Self::CandleF32B1)
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let got = r.u8("profile")?;
+        Self::ALL.into_iter().find(|profile| profile.code() == got).ok_or_else(|| DecodeError::Value {
+            field: "profile",
+            got: got.into(),
+            expected: "1 (candle-f32-b1), 2 (exact) or 3 (fast)",
+        })
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -128,5 +163,25 @@ impl Document for Quote {
             expiry: r.u64("expiry")?,
         };
         r.finish().map(|()| quote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_have_codes_and_names_of_their_own_and_no_other_code_is_read() {
+        for (place, profile) in (1..).zip(Profile::ALL) {
+            assert_eq!(profile.code(), place);
+            assert_eq!(serde_json::to_value(profile).unwrap(), profile.to_string(), "JSON has the same name");
+            assert_eq!(Profile::read(&mut Reader::new(&[place])), Ok(profile));
+        }
+        for code in (0..=u8::MAX).filter(|code| !(1..=3).contains(code)) {
+            assert!(
+                matches!(Profile::read(&mut Reader::new(&[code])), Err(DecodeError::Value { field: "profile", got, .. }) if got == u64::from(code))
+            );
+        }
+        assert_eq!(Profile::ALL.map(Profile::has_fingerprint), [false, true, true]);
     }
 }

@@ -146,7 +146,7 @@ pub struct Receipt {
     pub reason: Reason,
     /// W: weight of all unmasked words.
     pub weight_total: u64,
-    /// Root of activation fingerprints; zero where the profile has none.
+    /// Root of activation fingerprints; zero where the profile has none ([`Profile::has_fingerprint`]), and where the node commits to none.
     pub fingerprint_root: Hash32,
     /// The assets that answered.
     #[serde(deserialize_with = "read_list::<_, _, ASSETS_MAX>")]
@@ -245,14 +245,15 @@ impl Document for Receipt {
             fee: r.amount("fee")?,
             reason: Reason::read(&mut r)?,
             weight_total: r.u64("weight total")?,
-            fingerprint_root: no_fingerprint(&mut r)?,
+            fingerprint_root: r.hash("fingerprint root")?,
             assets: counted(&mut r, "assets", ASSETS_MAX, false, 12, |r| r.asset("asset"))?,
             spans: counted(&mut r, "spans", SPANS_MAX, true, 40, read_span)?,
             masks: counted(&mut r, "masks", MASKS_MAX, true, 12, |r| {
                 Ok(Mask { start: r.u32("mask start")?, length: r.u32("mask length")?, prompt: r.u32("mask prompt offset")? })
             })?,
         };
-        r.finish().map(|()| receipt)
+        r.finish()?;
+        fingerprint(receipt.profile, receipt.fingerprint_root).map(|()| receipt)
     }
 }
 
@@ -271,11 +272,9 @@ fn counted<T>(
     r.each(field, count, item_len, item)
 }
 
-/// The only profile commits to no activations: its floats are not compared between machines.
-fn no_fingerprint(r: &mut Reader<'_>) -> Result<Hash32, DecodeError> {
-    let root = r.hash("fingerprint root")?;
-    match root.0.iter().find(|byte| **byte != 0) {
-        None => Ok(root),
+fn fingerprint(profile: Profile, root: Hash32) -> Result<(), DecodeError> {
+    match root.0.iter().find(|byte| **byte != 0).filter(|_| !profile.has_fingerprint()) {
+        None => Ok(()),
         Some(got) => Err(DecodeError::Value { field: "fingerprint root", got: (*got).into(), expected: "zero in this profile" }),
     }
 }
@@ -380,7 +379,7 @@ mod tests {
             manifest: Hash32([7; 32]),
             index: Hash32([8; 32]),
             parameters: 9,
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Checked,
             block: BlockRef { number: 10, hash: Hash32([11; 32]) },
             prompt_root: Hash32([12; 32]),
@@ -426,10 +425,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_root_is_refused_in_a_profile_that_has_none() {
-        let mut body = receipt(0, 0).encode();
-        body[397 + 31] = 1;
-        assert!(matches!(Receipt::decode(&body), Err(DecodeError::Value { field: "fingerprint root", got: 1, .. })));
+    fn a_fingerprint_root_is_refused_in_the_profile_that_has_none_and_read_in_the_others() {
+        for profile in Profile::ALL {
+            let (bare, committed) = (receipt(0, 0), Hash32([[0; 31].as_slice(), &[1]].concat().try_into().unwrap()));
+            let (bare, committed) = (Receipt { profile, ..bare.clone() }, Receipt { profile, fingerprint_root: committed, ..bare });
+            assert_eq!(Receipt::decode(&bare.encode()), Ok(bare));
+            let read = Receipt::decode(&committed.encode());
+            if profile == Profile::CandleF32B1 {
+                assert!(matches!(read, Err(DecodeError::Value { field: "fingerprint root", got: 1, .. })), "{read:?}");
+            } else {
+                assert_eq!(read, Ok(committed));
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Canonical text, words and text leaves (P3).
 //!
 //! A leaf holds 320 bytes from each multiple of 64, so any 256-byte window that starts in its first 64 bytes is inside: one opening
-//! always shows a whole span. A text of n bytes hashes 5 n bytes in its leaves.
+//! always shows a whole span. A text of n bytes hashes 5 n bytes in its leaves, many leaves side by side; none of it is copied but the few that
+//! are hashed at the time.
 
 use std::ops::Range;
 
@@ -17,6 +18,10 @@ pub const LEAF_STRIDE: usize = 64;
 pub const LEAF_BYTES: usize = 320;
 /// Longest span, and the bound of the index's order.
 pub const WINDOW: usize = 256;
+/// What the salt of a leaf is hashed behind.
+const SALT_DOMAIN: &[u8] = b"tributary/salt/v1";
+/// Leaves whose salts are held at a time: as many as fill the lanes several times.
+const SALTS_AT_ONCE: usize = 64;
 
 /// Why text is not acceptable as a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,33 +140,59 @@ pub fn leaves(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Root over the public leaves of `text`.
 pub fn text_root(text: &[u8]) -> Hash32 {
-    merkle::root(leaves(text).map(merkle::leaf).collect(), byte_length(text))
+    root_over(text.len(), text_top(text))
 }
 
 /// Top of the tree under [`text_root`]: what opens the root to the text's bytes when a contribution is accepted (P5).
 pub fn text_top(text: &[u8]) -> Hash32 {
-    merkle::top(leaves(text).map(merkle::leaf).collect())
+    merkle::top(merkle::leaf_digests(leaves(text)))
+}
+
+/// What stands behind the domain in the salt of leaf `index`.
+fn salted_index(salt: Hash32, index: usize) -> [u8; 40] {
+    let index = u64::try_from(index).expect("an index in memory fits 64 bits");
+    let mut bytes = [0; 40];
+    bytes[..32].copy_from_slice(&salt.0);
+    bytes[32..].copy_from_slice(&index.to_be_bytes());
+    bytes
 }
 
 /// Salt of leaf `index` under a root salt.
 pub fn leaf_salt(salt: Hash32, index: usize) -> Hash32 {
-    let index = u64::try_from(index).expect("an index in memory fits 64 bits");
-    merkle::keccak(&[b"tributary/salt/v1".as_slice(), &salt.0, &index.to_be_bytes()])
+    merkle::keccak(&[SALT_DOMAIN, &salted_index(salt, index)])
 }
 
 /// Bytes of salted prompt leaf `index`.
 pub fn prompt_leaf(prompt: &[u8], salt: Hash32, index: usize) -> Vec<u8> {
-    [&leaf_salt(salt, index).0[..], &prompt[leaf_range(index, prompt.len())]].concat()
+    behind(leaf_salt(salt, index), prompt, index)
+}
+
+/// Leaf `index` of `prompt` behind its salt.
+fn behind(leaf_salt: Hash32, prompt: &[u8], index: usize) -> Vec<u8> {
+    [&leaf_salt.0[..], &prompt[leaf_range(index, prompt.len())]].concat()
+}
+
+/// Root of a text of so many bytes under its top: who wants both hashes the text once.
+pub fn root_over(text_bytes: usize, top: Hash32) -> Hash32 {
+    let bytes_of = |len: usize| u64::try_from(len).expect("a length in memory fits 64 bits");
+    merkle::seal(bytes_of(leaf_count(text_bytes)), bytes_of(text_bytes), top)
 }
 
 /// Root over the salted leaves of prompt bytes.
 pub fn prompt_root(prompt: &[u8], salt: Hash32) -> Hash32 {
-    let digests = (0..leaf_count(prompt.len())).map(|index| merkle::leaf(&prompt_leaf(prompt, salt, index))).collect();
-    merkle::root(digests, byte_length(prompt))
+    root_over(prompt.len(), prompt_top(prompt, salt))
 }
 
-fn byte_length(text: &[u8]) -> u64 {
-    u64::try_from(text.len()).expect("a length in memory fits 64 bits")
+/// Top of the tree under [`prompt_root`].
+pub fn prompt_top(prompt: &[u8], salt: Hash32) -> Hash32 {
+    let count = leaf_count(prompt.len());
+    let mut digests = Vec::with_capacity(count);
+    for first in (0..count).step_by(SALTS_AT_ONCE) {
+        let indices = first..(first + SALTS_AT_ONCE).min(count);
+        let salts = merkle::keccak_each(SALT_DOMAIN, indices.clone().map(|index| salted_index(salt, index)));
+        digests.extend(merkle::leaf_digests(indices.zip(salts).map(|(index, salt)| behind(salt, prompt, index))));
+    }
+    merkle::top(digests)
 }
 
 #[cfg(test)]
@@ -198,6 +229,30 @@ mod tests {
             let window = start..(start + WINDOW).min(len);
             let leaf = leaf_range(start / LEAF_STRIDE, len);
             assert!(leaf.start <= window.start && window.end <= leaf.end, "{start}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_length_has_the_root_of_its_leaves_one_by_one() {
+        let text: Vec<u8> = (0..20_000_u32).flat_map(|at| at.wrapping_mul(0x9e37_79b9).to_be_bytes()).collect();
+        let salt = Hash32([9; 32]);
+        let multiples = (1..20).flat_map(|times| [64, 320].map(|unit| times * unit)).chain([8_192, 16_384, 20_000]);
+        for len in (0..200).chain(multiples.flat_map(|len| len - 1..=len + 1)) {
+            let text = &text[..len];
+            let top = |digests: Vec<Hash32>| {
+                let mut level = digests;
+                level.resize(level.len().max(1).next_power_of_two(), Hash32::ZERO);
+                while level.len() > 1 {
+                    level = level.chunks(2).map(|pair| merkle::node(pair[0], pair[1])).collect();
+                }
+                level[0]
+            };
+            let count = leaf_count(len);
+            let seal = |top| merkle::seal(u64::try_from(count).unwrap(), u64::try_from(len).unwrap(), top);
+            let plain = top(leaves(text).map(merkle::leaf).collect());
+            assert_eq!((text_top(text), text_root(text)), (plain, seal(plain)), "{len} bytes");
+            let salted = top((0..count).map(|index| merkle::leaf(&prompt_leaf(text, salt, index))).collect());
+            assert_eq!(prompt_root(text, salt), seal(salted), "{len} bytes, salted");
         }
     }
 

@@ -103,8 +103,8 @@ impl<'de> Deserialize<'de> for Flat {
 fn code_of(text: &str) -> &str {
     match text {
         "candle-f32-b1" | "open" | "base" | "length" | "token" => "1",
-        "checked" | "adapter" | "cancelled" | "text" => "2",
-        "sealed" | "datanet" | "no-voucher" | "attribution" => "3",
+        "exact" | "checked" | "adapter" | "cancelled" | "text" => "2",
+        "fast" | "sealed" | "datanet" | "no-voucher" | "attribution" => "3",
         "agent" | "split" => "4",
         "signature" => "5",
         "engine-failure" => "16",
@@ -328,6 +328,10 @@ fn the_answer_of_the_vectors_has_their_ids_seed_and_prompt_root() {
     };
     assert_eq!(request.document.id(), read(&answer["requestId"]));
     assert_eq!(request.seed(), read(&answer["seed"]));
+    let options = bytes(&answer["options"]);
+    let asked = request.document.asked(&options).unwrap();
+    assert_eq!((asked.min_p_ppm, asked.stop.as_slice()), (50_000, ["\n\n".to_owned(), "Frage:".to_owned()].as_slice()));
+    assert_eq!((asked.encode(), asked.digest()), (options, request.document.options));
 }
 
 #[test]

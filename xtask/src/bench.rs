@@ -6,6 +6,7 @@
 
 mod chain;
 mod demonstration;
+mod engine;
 mod first;
 mod storage;
 
@@ -40,7 +41,7 @@ enum Group {
     Chain,
     /// Keeping data: code, gate, fetch, audits, durability, a contributor's memory, beside their peers.
     Storage,
-    /// None yet.
+    /// The engine: one stream, many, adapters beside each other, checks, beside the machine's limits and llama.cpp (TRIBUTARY_LLAMA_CPP names its folder).
     Engine,
     /// None yet.
     Attribution,
@@ -80,7 +81,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Group::First => first::measure(options.cold, &mut missing)?,
         Group::Chain => chain::measure(&mut missing)?,
         Group::Storage => storage::measure(options.full, &mut missing)?,
-        group => bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first, chain, storage"),
+        Group::Engine => engine::measure(&mut missing)?,
+        group => {
+            bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first, chain, storage, engine")
+        }
     };
     print!("\n{}", table(&rows));
     if let Some(file) = &options.json {
@@ -112,7 +116,7 @@ impl Row {
 fn table(rows: &[Row]) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let mut out =
-        format!("{:<30} {:>12} {:<5} {:>14} {:<6} {:>7} {:<14} {:>12}\n", "figure", "ours", "unit", "reach", "", "n", "peer", "peer's");
+        format!("{:<35} {:>12} {:<5} {:>14} {:<6} {:>7} {:<14} {:>12}\n", "figure", "ours", "unit", "reach", "", "n", "peer", "peer's");
     for row in rows {
         let verdict = match (row.is_over(), row.is_least) {
             (false, _) => "",
@@ -123,7 +127,7 @@ fn table(rows: &[Row]) -> String {
         let (ours, theirs) = (number(row.ours), number(row.peer_value));
         let sign = if row.is_least { ">=" } else { "<=" };
         let limit = if row.limit.is_some() { format!("{sign} {}", number(row.limit)) } else { "-".to_owned() };
-        out += &format!("{:<30} {ours:>12} {:<5} {limit:>14} {verdict:<6} {:>7} {peer:<14} {theirs:>12}\n", row.figure, row.unit, row.n);
+        out += &format!("{:<35} {ours:>12} {:<5} {limit:>14} {verdict:<6} {:>7} {peer:<14} {theirs:>12}\n", row.figure, row.unit, row.n);
     }
     for row in rows {
         out += &row.note.as_ref().map(|note| format!("{}: {note}\n", row.figure)).unwrap_or_default();

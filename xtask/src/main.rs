@@ -4,6 +4,7 @@
 //! licences, advisories and spelling. Nothing here links a crate of the workspace: it builds, fetches and drives the built binary.
 //! Whatever is downloaded or derived lies under `.cache/`, whatever is built under `target/`; both are ignored by git.
 
+mod arm;
 mod audit;
 mod bench;
 mod contracts;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use types::{
     id::Address,
-    quote::Class,
+    quote::{Class, Profile},
     receipt::{Reason, token_ids_hash},
     split,
 };
@@ -128,7 +128,11 @@ const RECEIPT: &[Row] = &[
     ("prompt root", &["prompt root"], |b| b.receipt.document.prompt_root.0[0] ^= 1),
     ("answer root", &["answer root"], |b| b.receipt.document.answer_root.0[0] ^= 1),
     ("token-id hash", &["token-id hash"], |b| b.receipt.document.token_ids.0[0] ^= 1),
-    ("fingerprint root", &["fingerprint root"], |b| b.receipt.document.fingerprint_root.0[0] ^= 1),
+    ("fingerprint root", &["fingerprint root", "profile"], |b| {
+        b.receipt.document.profile = Profile::CandleF32B1;
+        b.receipt.document.fingerprint_root.0[0] ^= 1;
+    }),
+    ("profile", &["profile"], |b| b.receipt.document.profile = Profile::Fast),
     ("parameter id", &["parameter id"], |b| b.receipt.document.parameters = 2),
     ("assets", &["assets"], |b| b.receipt.document.assets[1].version += 1),
     ("assets", &["assets"], |b| b.receipt.document.assets.swap(0, 1)),
@@ -187,7 +191,12 @@ const EVIDENCE: &[Row] = &[
     ("span 1: text", &["span 1: text"], |b| b.openings[1].text.leaf.0[70] ^= 1),
     ("span 1: segment", &["span 1: segment"], |b| b.openings[1].segment.leaf.length += 1),
     ("span 1: Datanet", &["span 1: Datanet"], |b| b.openings[1].datanet.leaf.version.version += 1),
-    ("request: signature", &["request: signature"], |b| b.request.document.sampling.top_k += 1),
+    ("request: signature", &["options", "request: signature"], |b| b.request.document.sampling.top_k += 1),
+    ("request: signature", &["options", "request: signature"], |b| b.request.document.options.0[0] ^= 1),
+    ("request: signature", &["options", "request: signature"], |b| b.request.document.options = Hash32::ZERO),
+    ("options", &["options"], |b| b.options.0[15] ^= 1),
+    ("options", &["options"], |b| b.options.0.push(0)),
+    ("options", &["options"], |b| b.options.0.clear()),
     ("request: signature", &["request id", "request: signature", "voucher: request id"], |b| b.request.document.nonce += 1),
     ("request: manifest root", &["request: manifest root", "request: signature"], |b| b.request.document.manifest.0[0] ^= 1),
     ("first token plus output tokens", &["first token plus output tokens", "request: signature"], |b| b.request.document.tokens_max = 1),
@@ -400,6 +409,40 @@ fn a_failure_that_bills_nothing_stands_on_the_node_s_word() {
     assert_eq!(verify(&bundle).unwrap().parts, []);
 }
 
+/// What a request asks beyond its own three fields is signed for; a bundle of a request that asks for no more carries none.
+#[test]
+fn a_bundle_carries_the_options_its_request_names_and_none_if_it_names_none() {
+    let sample = sample();
+    let refused = |bundle: &Bundle| {
+        let faults = verify(bundle).unwrap_err().0;
+        let fault = faults.into_iter().find(|fault| fault.field == "options").unwrap();
+        assert_eq!(fault.finding, Finding::Signature);
+        fault.problem
+    };
+    let asked = sample.bundle.request.document;
+    assert_eq!(asked.asked(&sample.bundle.options.0).map(|options| options.digest()), Ok(asked.options));
+    let resigned = |bundle: &mut Bundle, change: fn(&mut Request)| {
+        change(&mut bundle.request.document);
+        bundle.request = Signed::new(&account(8), &bundle.domains, bundle.request.document);
+    };
+    let mut other = sample.bundle.clone();
+    other.options.0[19] ^= 1;
+    assert!(refused(&other).contains("the request names"), "{}", refused(&other));
+    let mut bare = Bundle { options: Body::default(), ..sample.bundle.clone() };
+    assert!(refused(&bare).contains("none came"));
+    // The client signs for none: then the same bytes are too many, and without them all stands.
+    resigned(&mut bare, |request| request.options = Hash32::ZERO);
+    verify(&bare).unwrap();
+    assert!(!bare.to_json().contains("\"options\": \"0x\""), "nothing is not written down");
+    assert_eq!(Bundle::from_json(bare.to_json().as_bytes()).unwrap(), bare);
+    let unasked = Bundle { options: sample.bundle.options.clone(), ..bare };
+    assert!(refused(&unasked).contains("names no options"));
+    // Two temperatures signed for are no request.
+    let mut torn = sample.bundle.clone();
+    resigned(&mut torn, |request| request.sampling.temperature_milli += 1);
+    assert!(refused(&torn).contains("must be the same"));
+}
+
 #[test]
 fn an_answer_that_goes_on_names_the_tokens_before_it() {
     let sample = sample();
@@ -438,11 +481,11 @@ fn no_value_of_the_file_can_change_unseen() {
     leaves(&whole, "", &mut places);
     let mut tried = 0;
     for place in places {
-        // Why an answer ended is the node's word alone; its own signatures are made again below; no document of a bundle is signed for the
-        // other two contracts.
-        if ["/receipt/document/reason", "/receipt/signature", "/quote/signature", "/domains/registry", "/domains/stake"]
-            .contains(&place.as_str())
-        {
+        // Why an answer ended is the node's word alone, and what it commits to of its activations; its own signatures are made again below; no
+        // document of a bundle is signed for the other two contracts.
+        let words = ["/receipt/document/reason", "/receipt/document/fingerprint_root"];
+        let signed = ["/receipt/signature", "/quote/signature", "/domains/registry", "/domains/stake"];
+        if words.iter().chain(&signed).any(|own| *own == place) {
             continue;
         }
         let mut changed = whole.clone();

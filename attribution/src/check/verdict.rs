@@ -17,7 +17,7 @@ pub struct Reexecution {
     /// First output token that is not what the model gives, within the profile's tolerance, counted from the answer's very first (those of earlier
     /// attempts included); none if all are.
     pub wrong_token: Option<u32>,
-    /// Canonical text of the receipt's tokens.
+    /// Canonical text of the receipt's tokens, up to a stop string.
     pub answer: String,
     /// Input tokens as the checker counts them, those of earlier attempts included; none if it executed nothing.
     pub tokens_in: Option<u32>,

@@ -278,7 +278,7 @@ impl Segment {
 
 impl Layout {
     fn append(&mut self, number: usize, source: &Source<'_>) -> Result<(), BuildError> {
-        let digests: Vec<Hash32> = text::leaves(source.text).map(merkle::leaf).collect();
+        let digests: Vec<Hash32> = merkle::leaf_digests(text::leaves(source.text));
         let got = merkle::root(digests.clone(), as_u64(source.text.len()));
         if got != source.text_root {
             return Err(BuildError::TextRoot { source_number: number, got, expected: source.text_root });
@@ -349,18 +349,14 @@ impl Layout {
 
 /// Root over array leaves: leaf j holds entries [15 j, 15 j + 16), five bytes each.
 fn array_root(array: &[u32]) -> Hash32 {
-    let mut bytes = Vec::with_capacity(5 * (ARRAY_STRIDE + 1));
     let mut total = 0;
-    let mut digests = Vec::with_capacity(array.len().div_ceil(ARRAY_STRIDE));
-    for first in (0..array.len()).step_by(ARRAY_STRIDE) {
-        bytes.clear();
-        for entry in &array[first..(first + ARRAY_STRIDE + 1).min(array.len())] {
-            bytes.push(0);
-            bytes.extend_from_slice(&entry.to_be_bytes());
-        }
+    let leaf = |first: usize| {
+        let entries = &array[first..(first + ARRAY_STRIDE + 1).min(array.len())];
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry| [0].into_iter().chain(entry.to_be_bytes())).collect();
         total += as_u64(bytes.len());
-        digests.push(merkle::leaf(&bytes));
-    }
+        bytes
+    };
+    let digests = merkle::leaf_digests((0..array.len()).step_by(ARRAY_STRIDE).map(leaf));
     merkle::root(digests, total)
 }
 

@@ -7,7 +7,7 @@ library Codec {
     uint256 internal constant LANE_BYTES = 72;
     uint256 internal constant VOUCHER_BYTES = 174;
     uint256 internal constant QUOTE_BYTES = 154;
-    uint256 internal constant REQUEST_BYTES = 158;
+    uint256 internal constant REQUEST_BYTES = 190;
     uint256 internal constant NODE_ROOT_BYTES = 84;
     uint256 internal constant CREDIT_NOTE_BYTES = 104;
     uint256 internal constant CONTRIBUTION_BYTES = 168;
@@ -103,7 +103,7 @@ library Codec {
         uint64 expiryBlock;
     }
 
-    /// @notice What a client asks for. Its sampling parameters bind the answer's tokens, which no contract reads.
+    /// @notice What a client asks for. Its sampling parameters and the hash of its options bind the answer's tokens, which no contract reads.
     struct Request {
         address client;
         uint64 nonce;
@@ -206,8 +206,8 @@ library Codec {
         uint64 entries;
     }
 
-    /// @dev The highest codes that are known, and the one from which on nothing is billed.
-    uint8 private constant PROFILES = 1;
+    /// @dev The highest codes that are known, and the one from which on nothing is billed. Profiles: `candle-f32-b1`, `exact`, `fast`.
+    uint8 private constant PROFILES = 3;
     /// @dev `candle-f32-b1`, whose floats are not compared between machines.
     uint8 private constant PROFILE_WITHOUT_FINGERPRINT = 1;
     uint8 private constant CLASSES = 3;
@@ -420,9 +420,9 @@ library Codec {
         r.maxRateOut = uint128(bytes16(body[76:92]));
         r.profile = uint8(body[92]);
         r.class = uint8(body[93]);
-        r.promptRoot = bytes32(body[106:138]);
-        r.maxTokens = uint32(bytes4(body[138:142]));
-        r.spendingLimit = uint128(bytes16(body[142:158]));
+        r.promptRoot = bytes32(body[138:170]);
+        r.maxTokens = uint32(bytes4(body[170:174]));
+        r.spendingLimit = uint128(bytes16(body[174:190]));
         if (!isOffered(r.profile, r.class)) revert UnknownCode("Request", r.profile, r.class);
     }
 

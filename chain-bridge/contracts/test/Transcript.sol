@@ -70,7 +70,7 @@ abstract contract Transcript is Suite {
         bytes32 root = keccak256(manifestBody(a));
         a.quote.node = vm.addr(key);
         a.quote.manifestRoot = root;
-        a.quote.profile = 1;
+        a.quote.profile = 2;
         a.quote.class = uint8(1 + seed % 3);
         a.quote.rateIn = uint128(1e12 + seed % 1e12);
         a.quote.rateOut = uint128(4e12 + seed % 1e11);
@@ -102,7 +102,7 @@ abstract contract Transcript is Suite {
         a.request.manifestRoot = a.quote.manifestRoot;
         a.request.maxRateIn = a.quote.rateIn;
         a.request.maxRateOut = a.quote.rateOut + uint128(seed % 7);
-        a.request.profile = 1;
+        a.request.profile = 2;
         a.request.class = a.quote.class;
         a.request.promptRoot = keccak256(abi.encode("prompt", nonce));
         a.request.maxTokens = 256;
@@ -118,7 +118,7 @@ abstract contract Transcript is Suite {
         r.manifestRoot = a.quote.manifestRoot;
         r.indexRoot = INDEX_ROOT;
         r.parameterId = 1;
-        r.profile = 1;
+        r.profile = 2;
         r.class = a.quote.class;
         r.blockNumber = NAMED;
         r.blockHash = NAMED_HASH;
@@ -179,7 +179,8 @@ abstract contract Transcript is Suite {
 
     function requestBody(Codec.Request memory r) internal pure returns (bytes memory) {
         bytes memory head = abi.encodePacked(r.client, r.nonce, r.manifestRoot, r.maxRateIn, r.maxRateOut, r.profile, r.class);
-        return abi.encodePacked(head, uint32(700), uint32(40), uint32(950_000), r.promptRoot, r.maxTokens, r.spendingLimit);
+        bytes32 options = keccak256("options");
+        return abi.encodePacked(head, uint32(700), uint32(40), uint32(950_000), options, r.promptRoot, r.maxTokens, r.spendingLimit);
     }
 
     function manifestBody(Answer memory a) internal pure returns (bytes memory body) {

@@ -136,7 +136,7 @@ impl World {
             manifest: Hash32([7; 32]),
             index: Tree::over([leaf.as_slice()]).root(),
             parameters: 1,
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Checked,
             block: BlockRef { number: 10, hash: Hash32([11; 32]) },
             prompt_root: Hash32([12; 32]),

@@ -301,6 +301,7 @@ fn request(world: &World) -> Signed<Request> {
         profile: receipt.profile,
         class: receipt.class,
         sampling: SamplingRule::default(),
+        options: Hash32([0x0b; 32]),
         prompt_root: receipt.prompt_root,
         tokens_max: receipt.first_token + receipt.tokens_out,
         spending_limit: Amount(receipt.fee.0 * 2),

@@ -12,7 +12,7 @@ use types::{
     encoding::{Contract, DecodeError, Document},
     id::{Address, Hash32},
     key::Account,
-    quote::{Class, Quote},
+    quote::{Class, Profile, Quote},
     receipt::{Reason, Receipt},
     voucher::Lane,
 };
@@ -73,7 +73,7 @@ fn renamed(case: &mut Case, change: impl FnOnce(&mut Lane)) {
     case.receipt.lane = case.lane.id();
 }
 
-const FIELDS: [Field; 33] = [
+const FIELDS: [Field; 35] = [
     ("request id", &[Falls::Contradiction], |case| case.receipt.request.0[0] ^= 1),
     ("attempt", &[Falls::Contradiction], |case| case.receipt.attempt = 1),
     ("first token", &[Falls::Contradiction], |case| case.receipt.first_token = 1),
@@ -95,7 +95,12 @@ const FIELDS: [Field; 33] = [
     ("assets", &[Falls::Broken(Rule::ManifestMatch)], |case| case.receipt.assets.swap(0, 1)),
     ("class", &[Falls::Broken(Rule::QuoteTerms)], |case| case.receipt.class = Class::Sealed),
     ("class, unknown", &[Falls::Broken(Rule::Form)], |case| case.byte = Some((191, 4))),
-    ("profile, unknown", &[Falls::Broken(Rule::Form)], |case| case.byte = Some((190, 2))),
+    ("profile", &[Falls::Broken(Rule::QuoteTerms)], |case| case.receipt.profile = Profile::Fast),
+    ("profile, unknown", &[Falls::Broken(Rule::Form)], |case| case.byte = Some((190, 4))),
+    ("fingerprint root, in a profile without", &[Falls::Broken(Rule::Form)], |case| {
+        case.receipt.fingerprint_root.0[0] = 1;
+        case.byte = Some((190, 1));
+    }),
     ("block", &[Falls::Broken(Rule::QuoteBlock)], |case| case.receipt.block.number -= 1),
     ("block hash", &[Falls::Broken(Rule::QuoteBlock)], |case| case.receipt.block.hash.0[31] ^= 1),
     ("answer root", &[Falls::Span], |case| {

@@ -191,7 +191,7 @@ impl Network {
                 manifest: Hash32([1; 32]),
                 index: Hash32([2; 32]),
                 parameters: 1,
-                profile: Profile::CandleF32B1,
+                profile: Profile::Exact,
                 class: Class::Open,
                 block: BlockRef { number: self.evm.block, hash: Hash32([3; 32]) },
                 prompt_root: Hash32([4; 32]),

@@ -95,7 +95,7 @@ impl Transcript {
         let quote = Quote {
             node: node.address(),
             manifest: manifest.root(),
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Checked,
             rate_in: Amount(2_000_003),
             rate_out: Amount(6_000_001),

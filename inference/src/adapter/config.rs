@@ -1,10 +1,17 @@
 //! `adapter_config.json`: the settings PEFT writes, as far as they change what is computed.
+//!
+//! What this engine would compute otherwise than PEFT is refused by name, and so is a key it does not know, unless it is off: whether an
+//! unknown setting changes the result cannot be known.
 
-use std::collections::BTreeMap;
+mod few;
+mod keys;
+mod patterns;
 
 use serde::{Deserialize, Serialize};
 
 use super::AdapterError;
+
+pub use patterns::Patterns;
 
 /// PEFT's settings. Keys that do not change the arithmetic of inference are kept out and ignored when read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,10 +42,10 @@ pub struct AdapterConfig {
     pub layers_to_transform: Option<Layers>,
     /// Rank of single modules, by the end of their path.
     #[serde(default)]
-    pub rank_pattern: BTreeMap<String, usize>,
+    pub rank_pattern: Patterns<usize>,
     /// Alpha of single modules, by the end of their path.
     #[serde(default)]
-    pub alpha_pattern: BTreeMap<String, f64>,
+    pub alpha_pattern: Patterns<f64>,
     /// Refused unless `none`.
     #[serde(default = "no_bias")]
     pub bias: String,
@@ -49,7 +56,7 @@ pub struct AdapterConfig {
     #[serde(default)]
     pub fan_in_fan_out: bool,
     /// Refused unless empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few::names")]
     pub modules_to_save: Option<Vec<String>>,
     /// True in files for inference, as PEFT writes them.
     #[serde(default)]
@@ -60,7 +67,7 @@ pub struct AdapterConfig {
 }
 
 /// PEFT writes one pattern or a list of names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Targets {
     /// Names of modules.
@@ -76,7 +83,7 @@ impl Default for Targets {
 }
 
 /// One layer or a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Layers {
     /// A list of layer numbers.
@@ -96,8 +103,14 @@ impl AdapterConfig {
     /// [`AdapterError::Config`] if this is not PEFT's JSON, [`AdapterError::Unsupported`] if it asks for something
     /// this engine would compute wrongly.
     pub fn parse(bytes: &[u8]) -> Result<Self, AdapterError> {
-        let config: Self = serde_json::from_slice(bytes).map_err(|error| AdapterError::Config(error.to_string()))?;
+        let broken = |error: serde_json::Error| AdapterError::Config(error.to_string());
+        // Before the rest, so that what is not supported is named even where it changes the form of other settings.
+        let refused = serde_json::from_slice::<keys::Refused>(bytes).map_err(broken)?;
+        let config: Self = serde_json::from_slice(bytes).map_err(broken)?;
         config.check()?;
+        if let Some((feature, fix)) = refused.0 {
+            return Err(AdapterError::Unsupported { feature, fix });
+        }
         Ok(config)
     }
 
@@ -149,13 +162,13 @@ impl AdapterConfig {
     /// Rank of a module, by its path.
     #[must_use]
     pub fn rank(&self, module: &str) -> usize {
-        by_suffix(&self.rank_pattern, module).copied().unwrap_or(self.r)
+        self.rank_pattern.of(module).copied().unwrap_or(self.r)
     }
 
     /// Factor of B A for a module, by its path.
     #[must_use]
     pub fn scale(&self, module: &str) -> f64 {
-        let alpha = by_suffix(&self.alpha_pattern, module).copied().unwrap_or(self.lora_alpha);
+        let alpha = self.alpha_pattern.of(module).copied().unwrap_or(self.lora_alpha);
         let rank = crate::model::f64_from(self.rank(module));
         if self.use_rslora { alpha / rank.sqrt() } else { alpha / rank }
     }
@@ -164,11 +177,4 @@ impl AdapterConfig {
 /// PEFT matches its pattern keys as regular expressions against the end of a path; plain names mean themselves.
 fn is_plain(key: &str) -> bool {
     key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
-}
-
-fn by_suffix<'a, T>(patterns: &'a BTreeMap<String, T>, module: &str) -> Option<&'a T> {
-    patterns.iter().find_map(|(key, value)| {
-        let rest = module.strip_suffix(key.as_str())?;
-        (rest.is_empty() || rest.ends_with('.')).then_some(value)
-    })
 }

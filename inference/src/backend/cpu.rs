@@ -1,45 +1,23 @@
-//! candle on the CPU, f32, one sequence at a time: the profile `candle-f32-b1`.
+//! The CPU: kernels and packed weights of the profile `exact`, and a pool of threads.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`kernel`] | one table of functions for each instruction set, all with the bits of [`crate::numeric`] |
+//! | [`pack`] | weights of a file in the order in which kernels read them |
+//! | [`cache`] | keys and values in pages of 64 tokens, likewise |
+//! | [`share`] | one output written by many threads, each its own part |
+//! | [`pool`] | threads that wake within microseconds and never wait for one that was put aside |
+//! | [`arena`] | memory on large pages |
+//! | [`exact`] | the device: [`exact::Cpu`] computes steps in the profile `exact` |
 
-use crate::adapter::{AdapterError, AdapterFiles, AdapterInfo, Lora};
-use crate::model::{Cache, Model, ModelError, ModelInfo};
+pub mod arena;
+pub mod cache;
+#[cfg(feature = "engine")]
+pub mod exact;
+pub mod kernel;
+pub mod pack;
+pub mod pool;
+pub mod share;
 
-use super::Backend;
-
-/// The CPU backend.
-#[derive(Debug)]
-pub struct Cpu {
-    model: Model,
-}
-
-impl Cpu {
-    /// Wraps a loaded model.
-    #[must_use]
-    pub fn new(model: Model) -> Self {
-        Self { model }
-    }
-}
-
-impl Backend for Cpu {
-    type Sequence = Cache;
-    type Adapter = Lora;
-
-    fn info(&self) -> &ModelInfo {
-        self.model.info()
-    }
-
-    fn sequence(&self) -> Cache {
-        Cache::new(self.model.config())
-    }
-
-    fn prepare(&self, files: &AdapterFiles) -> Result<Lora, AdapterError> {
-        Lora::new(files, self.model.info())
-    }
-
-    fn adapter_info(adapter: &Lora) -> &AdapterInfo {
-        adapter.info()
-    }
-
-    fn forward(&self, sequence: &mut Cache, tokens: &[u32], adapter: Option<&Lora>) -> Result<Vec<f32>, ModelError> {
-        self.model.forward(tokens, sequence, adapter)
-    }
-}
+#[cfg(feature = "engine")]
+pub use exact::{Cpu, CpuConfig};

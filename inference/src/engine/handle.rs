@@ -1,23 +1,31 @@
 //! What callers hold: a cloneable handle, and one value per generation.
 
-use std::path::Path;
+mod adapters;
+
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::Message;
-use crate::adapter::{AdapterError, AdapterInfo};
-use crate::backend::cpu::Cpu;
+use crate::adapter::store::AdapterStore;
+use crate::backend::cpu::{Cpu, CpuConfig};
+use crate::backend::{Backend, Profile};
+use crate::model::packed::PackedModel;
 use crate::model::template::TemplateError;
-use crate::model::{Model, ModelInfo, Text};
-use crate::verify::{Claim, Replay};
+use crate::model::{ModelInfo, Text};
+use crate::sampler::text_len;
+use crate::verify::{Checked, Claim, Digests};
+use crate::{Finish, Message};
 
-use super::owner::{Command, Owner, Ticket};
-use super::{EngineConfig, EngineError, Start, Step};
+use super::bell::{Bell, NotTaken};
+use super::guide::Guides;
+use super::line::{Line, Taken, Ticket, Told};
+use super::owner::{Command, Owner};
+use super::{EngineConfig, EngineError, Start, Stats, Step};
 
 /// A running engine. Clones share it; it stops when the last clone and the last generation are dropped, which waits for
-/// the unit of work in progress (at most one chunk of a prompt).
+/// the step in progress, and for adapters that are being loaded or fetched.
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
     shared: Arc<Shared>,
@@ -25,23 +33,23 @@ pub struct EngineHandle {
 
 #[derive(Debug)]
 struct Shared {
-    sender: Option<mpsc::Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    bell: Arc<Bell>,
+    /// None where no folder for adapters is named.
+    store: Option<Arc<AdapterStore>>,
+    /// Taken when dropped, so that the thread that compiles grammars ends.
+    guides: Option<Guides>,
+    threads: Vec<JoinHandle<()>>,
     queue_max: usize,
+    profile: Profile,
     info: ModelInfo,
-    text: Text,
-}
-
-impl Shared {
-    fn sender(&self) -> &mpsc::Sender<Command> {
-        self.sender.as_ref().expect("taken only when dropped")
-    }
+    text: Arc<Text>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
+        drop(self.bell.close());
+        self.guides = None;
+        for thread in self.threads.drain(..) {
             // A panic of the owner was already reported to whoever waited on it, as `Stopped`.
             let _ = thread.join();
         }
@@ -49,22 +57,27 @@ impl Drop for Shared {
 }
 
 impl EngineHandle {
-    /// Loads the model and starts the owner thread. Blocks for the load: about a second per 100 MB of file.
+    /// Loads the model and starts the owner thread. Blocks for the load: about half a second per 100 MB of file.
     ///
     /// # Errors
-    /// [`EngineError::Model`] (a wrong hash names both), [`EngineError::Invalid`] or [`EngineError::Thread`].
+    /// [`EngineError::Model`] (a wrong hash names both), [`EngineError::Store`], [`EngineError::Invalid`] or [`EngineError::Thread`].
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
-        if config.sequences_max == 0 || config.queue_max == 0 || config.cached_tokens_max == 0 {
-            return Err(EngineError::Invalid("sequences_max, queue_max and cached_tokens_max must be at least 1"));
-        }
-        let (model, text) = Model::load(&config.model, config.expected_hash)?;
-        let info = model.info().clone();
-        tracing::info!(model = %info.name, bytes = info.size_bytes, "model loaded");
-        let (sender, receiver) = mpsc::channel(config.queue_max);
-        let owner = Owner::new(Cpu::new(model), text.tokenizer.eos().to_vec(), &config);
-        let thread =
-            std::thread::Builder::new().name("engine".to_owned()).spawn(move || owner.run(receiver)).map_err(EngineError::Thread)?;
-        let shared = Shared { sender: Some(sender), thread: Some(thread), queue_max: config.queue_max, info, text };
+        config.check()?;
+        let (model, text) = PackedModel::load(&config.model, config.expected_hash)?;
+        let mut device = CpuConfig { pages: config.pages(), slots: config.adapters.slots, ..CpuConfig::default() };
+        device.threads = config.threads.unwrap_or(device.threads);
+        let cpu = Cpu::new(Arc::new(model), &device)?;
+        let (info, profile, text) = (cpu.info().clone(), cpu.profile(), Arc::new(text));
+        tracing::info!(model = %info.name, bytes = info.size_bytes, profile = profile.name(), path = ?cpu.kernels().path, "model loaded");
+        let bell = Arc::new(Bell::new(config.queue_max));
+        let store = adapters::open(&config, &info, &bell)?;
+        let (guides, compiler) = Guides::start(Arc::clone(&text), info.config.vocabulary)?;
+        let bounds = (config.sequences_max, config.queue_max);
+        let owner =
+            Owner::new(cpu, text.tokenizer.eos().to_vec(), Arc::clone(&bell), store.clone(), config.scheduler(info.context), bounds);
+        let owner = std::thread::Builder::new().name("engine".to_owned()).spawn(move || owner.run()).map_err(EngineError::Thread)?;
+        let threads = vec![owner, compiler];
+        let shared = Shared { bell, store, guides: Some(guides), threads, queue_max: config.queue_max, profile, info, text };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -72,6 +85,12 @@ impl EngineHandle {
     #[must_use]
     pub fn info(&self) -> &ModelInfo {
         &self.shared.info
+    }
+
+    /// The rules by which every number of an answer is computed.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.shared.profile
     }
 
     /// Renders a conversation through the model's chat template, up to where the model answers, and tokenizes it.
@@ -91,109 +110,145 @@ impl EngineHandle {
         self.shared.text.tokenizer.decode(tokens)
     }
 
+    /// Bytes of `tokens` that are an answer's text: all, or those ahead of the first of its stop strings. `continued` are the tokens before them.
+    #[must_use]
+    pub fn text(&self, stop: &[String], continued: &[u32], tokens: &[u32]) -> Vec<u8> {
+        let mut text = self.decode(tokens);
+        if !stop.is_empty() {
+            text.truncate(text_len(stop, &self.decode(continued), &text));
+        }
+        text
+    }
+
     /// Tokens that end an answer.
     #[must_use]
     pub fn eos(&self) -> &[u32] {
         self.shared.text.tokenizer.eos()
     }
 
-    /// Reads an adapter's folder, checks it against the model and keeps it. Loading the same content again is free.
-    ///
-    /// # Errors
-    /// Any [`AdapterError`].
-    pub async fn load_adapter(&self, dir: &Path) -> Result<AdapterInfo, AdapterError> {
-        let (reply, answer) = oneshot::channel();
-        self.offer(Command::Load { dir: dir.to_path_buf(), reply })
-            .map_err(|queued| queued.map_or(AdapterError::Stopped, |queued| AdapterError::Busy { queued }))?;
-        answer.await.map_err(|_| AdapterError::Stopped)?
-    }
-
-    /// Forgets an adapter; generations that use it keep it. False if it was not loaded.
+    /// What the engine has done and holds.
     ///
     /// # Errors
     /// [`EngineError::Busy`] or [`EngineError::Stopped`].
-    pub async fn unload_adapter(&self, hash: [u8; 32]) -> Result<bool, EngineError> {
+    pub async fn stats(&self) -> Result<Stats, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Unload { hash, reply })?;
+        self.command(Command::Stats { reply })?;
         answer.await.map_err(|_| EngineError::Stopped)
     }
 
-    /// Begins a generation; nothing is computed before its first pull. Dropping the future half-way begins nothing.
+    /// Begins a generation; nothing is computed before its first pull or credit. Dropping the future half-way begins nothing.
     ///
     /// # Errors
-    /// [`EngineError::UnknownAdapter`], [`EngineError::ContextExceeded`], [`EngineError::Invalid`],
-    /// [`EngineError::Busy`] or [`EngineError::Stopped`].
-    pub async fn begin(&self, start: Start) -> Result<Generation, EngineError> {
+    /// [`EngineError::UnknownAdapter`], [`EngineError::ContextExceeded`], [`EngineError::Invalid`], [`EngineError::Model`] for a token outside the
+    /// vocabulary, [`EngineError::Options`], [`EngineError::Constraint`], [`EngineError::Busy`] or [`EngineError::Stopped`].
+    pub async fn begin(&self, mut start: Start) -> Result<Generation, EngineError> {
+        let guide = self.guides().guide(std::mem::take(&mut start.options), &start.prompt, &start.continued).await?;
+        if guide.is_over() {
+            return Ok(Generation { ticket: None, is_over: true, ahead: 0, told: None, digests: None, _engine: self.clone() });
+        }
+        let ticket = self.ticket(start.continued.len());
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Begin { start: Box::new(start), reply })?;
-        let ticket = answer.await.map_err(|_| EngineError::Stopped)??;
-        Ok(Generation { engine: self.clone(), ticket: Some(ticket), pending: None })
+        self.command(Command::Begin { start: Box::new(start), guide: Box::new(guide), line: Arc::clone(&ticket.line), reply })?;
+        answer.await.map_err(|_| EngineError::Stopped)??;
+        Ok(Generation { ticket: Some(ticket), is_over: false, ahead: 0, told: None, digests: None, _engine: self.clone() })
     }
 
-    /// Sends a replay to the owner thread; [`crate::verify::replay`] is its public face.
-    pub(crate) async fn replay(&self, claim: Claim) -> Result<Replay, EngineError> {
+    /// Has a claim computed; [`crate::verify::replay`] and [`crate::verify::check`] are its public faces.
+    pub(crate) async fn replay(&self, mut claim: Claim, is_traced: bool) -> Result<Checked, EngineError> {
+        let guide = self.guides().guide(std::mem::take(&mut claim.options), &claim.prompt, &claim.continued).await?;
+        // Dropped with the future, it gives the replay up.
+        let ticket = self.ticket(claim.continued.len());
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Replay { claim: Box::new(claim), reply })?;
+        self.command(Command::Replay { claim: Box::new(claim), guide: Box::new(guide), is_traced, line: Arc::clone(&ticket.line), reply })?;
         answer.await.map_err(|_| EngineError::Stopped)?
     }
 
+    fn guides(&self) -> &Guides {
+        self.shared.guides.as_ref().expect("taken only when dropped")
+    }
+
+    fn ticket(&self, index: usize) -> Ticket {
+        Ticket { line: Line::new(u32::try_from(index).unwrap_or(u32::MAX)), bell: Arc::clone(&self.shared.bell) }
+    }
+
     fn command(&self, command: Command) -> Result<(), EngineError> {
-        self.offer(command).map_err(|queued| {
-            queued.map_or(EngineError::Stopped, |running| EngineError::Busy {
+        self.shared.bell.offer(command).map_err(|error| match error {
+            NotTaken::Full(running) => EngineError::Busy {
                 what: "waiting commands",
                 running,
                 max: self.shared.queue_max,
-            })
-        })
-    }
-
-    /// Queues a command or says how many wait; `None` when the owner is gone.
-    fn offer(&self, command: Command) -> Result<(), Option<usize>> {
-        self.shared.sender().try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Some(self.shared.queue_max),
-            mpsc::error::TrySendError::Closed(_) => None,
+                retry_after: crate::proto::scheduler::RETRY_MIN,
+            },
+            NotTaken::Closed => EngineError::Stopped,
         })
     }
 }
 
-/// A generation in progress. Dropping it cancels it: its keys and values are freed within one unit of work.
+/// A generation in progress. Dropping it cancels it: its keys and values are freed after the step in progress.
 #[derive(Debug)]
 pub struct Generation {
-    engine: EngineHandle,
     /// None once the generation has ended.
     ticket: Option<Ticket>,
-    /// The answer to a pull whose future was dropped before it came.
-    pending: Option<oneshot::Receiver<Result<Step, EngineError>>>,
+    /// Whether it had ended before it began, and that was not told yet.
+    is_over: bool,
+    /// Tokens allowed that were not taken yet.
+    ahead: u32,
+    /// Of the token pulled last.
+    told: Option<Told>,
+    digests: Option<Digests>,
+    _engine: EngineHandle,
 }
 
 impl Generation {
+    /// Allows `tokens` more to be computed before they are pulled. Without it a pull computes its own token alone, and whoever stops pulling
+    /// stops the work; with it the engine runs ahead by as much as the caller is willing to have computed in vain, guesses tokens
+    /// (`proto::lookup`), and does not wait for the caller between steps.
+    pub fn credit(&mut self, tokens: u32) {
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| tokens > 0) {
+            self.ahead = self.ahead.saturating_add(tokens);
+            ticket.line.grant(tokens);
+            ticket.bell.ring(&ticket.line);
+        }
+    }
+
+    /// Of the token pulled last, if [`crate::sampler::Options::logprobs`] asked for it: that token, then the likeliest, with the logarithms of their
+    /// probabilities as [`crate::sampler::Choice::logprobs`] has them.
+    #[must_use]
+    pub fn logprobs(&self) -> Option<&[(u32, i32)]> {
+        self.told.as_deref()
+    }
+
     /// Pulls the next step. The future may be dropped half-way: the next call gets the step that was under way.
     ///
     /// # Errors
-    /// [`EngineError::Ended`] after [`Step::End`] or an error; [`EngineError::Model`] or [`EngineError::Stopped`].
+    /// [`EngineError::Ended`] after [`Step::End`] or an error; [`EngineError::Model`], [`EngineError::Constraint`], [`EngineError::AdapterLost`] or [`EngineError::Stopped`].
     pub async fn next(&mut self) -> Result<Step, EngineError> {
-        if self.pending.is_none() {
-            let id = self.ticket.as_ref().ok_or(EngineError::Ended)?.id();
-            let permit = self.engine.shared.sender().reserve().await.map_err(|_| EngineError::Stopped)?;
-            let (reply, answer) = oneshot::channel();
-            permit.send(Command::Pull { id, reply });
-            self.pending = Some(answer);
+        if std::mem::take(&mut self.is_over) {
+            return Ok(Step::End(Finish::Stop));
         }
-        let answer = self.pending.as_mut().ok_or(EngineError::Ended)?;
-        let result = answer.await.unwrap_or(Err(EngineError::Stopped));
-        self.pending = None;
-        if !matches!(result, Ok(Step::Token { .. })) {
-            self.ticket = None;
+        if self.ahead == 0 {
+            self.credit(1);
         }
-        result
+        let line = &self.ticket.as_ref().ok_or(EngineError::Ended)?.line;
+        let taken = poll_fn(|context| line.poll(context)).await;
+        match taken {
+            Taken::Token(step, told) => {
+                self.told = told;
+                self.ahead = self.ahead.saturating_sub(1);
+                Ok(step)
+            }
+            Taken::End(end) => {
+                (self.ticket, self.told) = (None, None);
+                let (finish, digests) = end?;
+                self.digests = digests;
+                Ok(Step::End(finish))
+            }
+        }
     }
-}
 
-impl Drop for Generation {
-    fn drop(&mut self) {
-        if self.ticket.take().is_some() {
-            // The flag in the ticket is what cancels; this only wakes an idle owner. A full queue means it is awake.
-            let _ = self.engine.shared.sender().try_send(Command::Wake);
-        }
+    /// Digests of the answer, after [`Step::End`], if [`Start::digests`] asked for them.
+    #[must_use]
+    pub fn digests(&self) -> Option<&Digests> {
+        self.digests.as_ref()
     }
 }

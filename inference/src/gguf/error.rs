@@ -62,7 +62,7 @@ pub enum GgufError {
         expected: &'static str,
     },
     /// A tensor is stored in a block format this reader does not decode.
-    #[error("tensor {tensor} has type {type_id}; F32, F16, Q4_0, Q4_1 and Q8_0 are supported")]
+    #[error("tensor {tensor} has type {type_id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported: convert the file to one of them")]
     UnsupportedType {
         /// The tensor.
         tensor: String,

@@ -4,6 +4,8 @@
 //! `Q4_1`: scale and minimum f16, nibbles, value n x scale + minimum. `Q8_0`: scale f16, 32 signed bytes.
 //! The low nibbles hold elements 0 to 15 of a block, the high nibbles 16 to 31.
 
+use crate::numeric::f16_to_f32;
+
 /// How a tensor is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorType {
@@ -17,6 +19,8 @@ pub enum TensorType {
     Q4_1,
     /// 34 bytes per 32 elements.
     Q8_0,
+    /// 2 bytes an element, the upper half of an f32.
+    BF16,
 }
 
 impl TensorType {
@@ -29,6 +33,7 @@ impl TensorType {
             2 => Some(Self::Q4_0),
             3 => Some(Self::Q4_1),
             8 => Some(Self::Q8_0),
+            30 => Some(Self::BF16),
             _ => None,
         }
     }
@@ -42,6 +47,7 @@ impl TensorType {
             Self::Q4_0 => 2,
             Self::Q4_1 => 3,
             Self::Q8_0 => 8,
+            Self::BF16 => 30,
         }
     }
 
@@ -49,7 +55,7 @@ impl TensorType {
     #[must_use]
     pub fn block_elements(self) -> u64 {
         match self {
-            Self::F32 | Self::F16 => 1,
+            Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q8_0 => 32,
         }
     }
@@ -59,7 +65,7 @@ impl TensorType {
     pub fn block_bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::BF16 => 2,
             Self::Q4_0 => 18,
             Self::Q4_1 => 20,
             Self::Q8_0 => 34,
@@ -72,6 +78,7 @@ impl TensorType {
         match self {
             Self::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Self::F16 => bytes.as_chunks::<2>().0.iter().map(|b| half(*b)).collect(),
+            Self::BF16 => bytes.as_chunks::<2>().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect(),
             Self::Q4_0 => blocks::<18>(bytes, |block, out| {
                 let scale = half([block[0], block[1]]);
                 nibbles(&block[2..], out, |n| (f32::from(n) - 8.0) * scale);
@@ -112,22 +119,6 @@ fn half(bytes: [u8; 2]) -> f32 {
     f16_to_f32(u16::from_le_bytes(bytes))
 }
 
-/// IEEE half precision to single, exactly: normals, subnormals, infinities and NaN.
-pub(crate) fn f16_to_f32(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10) & 31;
-    let fraction = u32::from(bits) & 0x3ff;
-    match exponent {
-        // A subnormal is fraction x 2^-24, which f32 holds exactly.
-        0 => {
-            let magnitude = f32::from(bits & 0x3ff) * f32::from_bits(0x3380_0000);
-            f32::from_bits(magnitude.to_bits() | sign)
-        }
-        31 => f32::from_bits(sign | 0x7f80_0000 | (fraction << 13)),
-        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +139,13 @@ mod tests {
             assert_eq!(f16_to_f32(bits), value, "{bits:04x}");
         }
         assert!(f16_to_f32(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn brain_halves_are_the_upper_half_of_a_single() {
+        let bytes = [0x80u8, 0x3f, 0x49, 0xc0, 0x01, 0x00];
+        assert_eq!(TensorType::BF16.dequantise(&bytes), [1.0, -3.140_625, f32::from_bits(0x1_0000)]);
+        assert_eq!(TensorType::from_id(TensorType::BF16.id()), Some(TensorType::BF16));
     }
 
     #[test]

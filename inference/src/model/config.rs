@@ -1,17 +1,73 @@
-//! The shape of a Llama-family model, read from metadata and checked before any tensor is touched.
+//! The shape of a model, read from a GGUF header or from `config.json` and checked before any tensor is touched.
 
-use crate::gguf::{GgufError, Header, Value};
+mod header;
+mod json;
 
 use super::ModelError;
+use super::rope::Scaling;
 
 /// Layers a model may have; the deepest published Llama has 126.
 pub const LAYERS_MAX: u64 = 1_024;
 /// Width limit of any dimension; with it no product of two overflows.
 pub const WIDTH_MAX: u64 = 1 << 20;
+/// Heads of a layer, and elements of a head.
+pub const HEADS_MAX: u64 = 4_096;
+/// Longest context in tokens.
+pub const CONTEXT_MAX: u64 = 1 << 24;
+
+/// Models of one graph that differ in details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Llama 2 and 3, SmolLM2: no biases.
+    Llama,
+    /// Qwen 2 and 2.5: q, k and v have biases.
+    Qwen2,
+    /// Qwen 3: each head of q and k is normed before it is rotated.
+    Qwen3,
+}
+
+impl Family {
+    /// All families.
+    pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+
+    /// The name it has in GGUF files and in `config.json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The family of a name.
+    pub(crate) fn named(name: &str) -> Result<Self, ModelError> {
+        Self::ALL.into_iter().find(|family| family.name() == name).ok_or_else(|| ModelError::Architecture { got: name.to_owned() })
+    }
+
+    /// Whether q, k and v have biases.
+    #[must_use]
+    pub fn has_biases(self) -> bool {
+        self == Self::Qwen2
+    }
+
+    /// Whether the heads of q and k are normed.
+    #[must_use]
+    pub fn has_head_norms(self) -> bool {
+        self == Self::Qwen3
+    }
+
+    /// Whether a GGUF file may hold divisors of the rotary frequencies.
+    pub(crate) fn has_divisors(self) -> bool {
+        self == Self::Llama
+    }
+}
 
 /// Dimensions and constants of the graph. Lengths are in elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Which details the graph has.
+    pub family: Family,
     /// Number of layers.
     pub layers: usize,
     /// Width of the residual stream.
@@ -24,83 +80,56 @@ pub struct Config {
     pub kv_heads: usize,
     /// Width of a head; even.
     pub head_dim: usize,
-    /// Tokens in the vocabulary.
+    /// Rows of the embedding: tokens in the vocabulary, padding included.
     pub vocabulary: usize,
     /// Longest sequence, in tokens.
     pub context: usize,
     /// Base of the rotary frequencies.
     pub rope_base: f64,
+    /// What the configuration does to them. A GGUF file may hold divisors besides, which are tensors.
+    pub rope_scaling: Scaling,
     /// Added to the mean square in `RMSNorm`.
     pub norm_epsilon: f64,
+    /// Whether `config.json` says that the output head is the embedding. A GGUF file says so by having no head.
+    pub is_tied: bool,
+}
+
+/// What the checks below call the fields, which each kind of file names its own way.
+struct Names {
+    heads: String,
+    kv_heads: String,
+    head_dim: String,
+    rope_base: String,
+    rope_scaling: String,
+    norm_epsilon: String,
 }
 
 impl Config {
-    /// Reads and checks the configuration.
-    ///
-    /// # Errors
-    /// [`ModelError::Gguf`] for a missing key, [`ModelError::Architecture`] for another family,
-    /// [`ModelError::Config`] for a value outside what the graph supports.
-    pub fn from_header(header: &Header) -> Result<Self, ModelError> {
-        let architecture = header.text("general.architecture")?;
-        if architecture != "llama" {
-            return Err(ModelError::Architecture { got: architecture.to_owned() });
-        }
-        let hidden = width(header, "llama.embedding_length", WIDTH_MAX)?;
-        let heads = width(header, "llama.attention.head_count", 4_096)?;
-        let head_dim = match header.metadata.get("llama.attention.key_length") {
-            Some(_) => width(header, "llama.attention.key_length", 4_096)?,
-            None => hidden / heads,
-        };
-        let config = Self {
-            layers: width(header, "llama.block_count", LAYERS_MAX)?,
-            hidden,
-            feed_forward: width(header, "llama.feed_forward_length", WIDTH_MAX)?,
-            heads,
-            kv_heads: match header.metadata.get("llama.attention.head_count_kv") {
-                Some(_) => width(header, "llama.attention.head_count_kv", 4_096)?,
-                None => heads,
-            },
-            head_dim,
-            vocabulary: header.texts("tokenizer.ggml.tokens")?.len(),
-            context: width(header, "llama.context_length", 1 << 24)?,
-            rope_base: optional_float(header, "llama.rope.freq_base", 10_000.0)?,
-            norm_epsilon: header.float("llama.attention.layer_norm_rms_epsilon")?,
-        };
-        config.check(header)?;
-        Ok(config)
-    }
-
-    fn check(&self, header: &Header) -> Result<(), ModelError> {
-        let wrong = |key: &'static str, value: String, expected: &'static str| Err(ModelError::Config { key, value, expected });
+    fn check(self, names: Names) -> Result<Self, ModelError> {
+        let wrong = |key: String, value: String, expected: &'static str| Err(ModelError::Config { key, value, expected });
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return wrong("llama.attention.head_count_kv", self.kv_heads.to_string(), "a divisor of llama.attention.head_count");
+            return wrong(
+                names.kv_heads,
+                format!("{} beside {} {}", self.kv_heads, self.heads, names.heads),
+                "a divisor of the query heads",
+            );
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return wrong("llama.attention.key_length", self.head_dim.to_string(), "an even head width");
+            return wrong(names.head_dim, self.head_dim.to_string(), "an even head width");
         }
-        if header.metadata.contains_key("llama.rope.dimension_count") {
-            let rope = header.unsigned("llama.rope.dimension_count")?;
-            if rope != self.head_dim as u64 {
-                return wrong("llama.rope.dimension_count", rope.to_string(), "the whole head width");
-            }
-        }
-        match header.metadata.get("llama.rope.scaling.type") {
-            None => {}
-            Some(Value::Text(kind)) if kind == "none" => {}
-            Some(other) => {
-                return wrong("llama.rope.scaling.type", format!("{other:?}"), "no rotary scaling");
-            }
+        if [self.heads, self.kv_heads].iter().any(|heads| heads.saturating_mul(self.head_dim) as u64 > WIDTH_MAX) {
+            return wrong(names.head_dim, self.head_dim.to_string(), "heads that together are at most 1,048,576 wide");
         }
         if !(self.rope_base.is_finite() && self.rope_base > 1.0) {
-            return wrong("llama.rope.freq_base", self.rope_base.to_string(), "a finite number above 1");
+            return wrong(names.rope_base, self.rope_base.to_string(), "a finite number above 1");
+        }
+        if !is_scaling(&self.rope_scaling) {
+            return wrong(names.rope_scaling, format!("{:?}", self.rope_scaling), "finite factors of at least 1, and low below high");
         }
         if !(self.norm_epsilon.is_finite() && self.norm_epsilon > 0.0) {
-            return wrong("llama.attention.layer_norm_rms_epsilon", self.norm_epsilon.to_string(), "a small positive number");
+            return wrong(names.norm_epsilon, self.norm_epsilon.to_string(), "a small positive number");
         }
-        if self.vocabulary == 0 {
-            return wrong("tokenizer.ggml.tokens", "empty".to_owned(), "at least one token");
-        }
-        Ok(())
+        Ok(self)
     }
 
     /// Added to the mean square, as the graph uses it.
@@ -129,14 +158,14 @@ impl Config {
     }
 }
 
-fn width(header: &Header, key: &'static str, limit: u64) -> Result<usize, ModelError> {
-    let value = header.unsigned(key)?;
-    if value == 0 || value > limit {
-        return Err(ModelError::Config { key, value: value.to_string(), expected: "a positive number within this engine's limit" });
+fn is_scaling(scaling: &Scaling) -> bool {
+    let is_factor = |factor: f64| factor.is_finite() && factor >= 1.0;
+    match scaling {
+        Scaling::None | Scaling::Divisors(_) => true,
+        Scaling::Linear { factor } => is_factor(*factor),
+        Scaling::Llama3 { factor, low, high, original_context } => {
+            let is_context = original_context.is_finite() && *original_context >= 1.0;
+            is_factor(*factor) && is_context && *low > 0.0 && high.is_finite() && low < high
+        }
     }
-    usize::try_from(value).map_err(|_| ModelError::Config { key, value: value.to_string(), expected: "a number that fits this machine" })
-}
-
-fn optional_float(header: &Header, key: &str, default: f64) -> Result<f64, GgufError> {
-    if header.metadata.contains_key(key) { header.float(key) } else { Ok(default) }
 }

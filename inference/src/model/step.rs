@@ -52,6 +52,9 @@ fn norm(hidden: &[f32], weight: &Tensor, config: &Config) -> candle_core::Result
 impl RowPass<'_> {
     fn linear(&self, site: Site, input: &[f32]) -> candle_core::Result<Vec<f32>> {
         let mut out = apply_row(input, self.layer.linear(site))?;
+        if let Some(bias) = self.layer.bias(site) {
+            read(bias, |bias| add_scaled(&mut out, bias, 1.0))?;
+        }
         if let Some(pair) = self.lora.and_then(|lora| lora.pair(self.index, site)) {
             add_scaled(&mut out, &pair.apply_row(input)?, 1.0);
         }
@@ -64,6 +67,10 @@ impl RowPass<'_> {
         let mut q = self.linear(Site::Q, &normed)?;
         let mut k = self.linear(Site::K, &normed)?;
         let v = self.linear(Site::V, &normed)?;
+        if let Some([q_norm, k_norm]) = &self.layer.head_norms {
+            q = self.norm_heads(&q, q_norm)?;
+            k = self.norm_heads(&k, k_norm)?;
+        }
         rotate(&mut q, head_dim, self.cosines, self.sines, 1.0);
         rotate(&mut k, head_dim, self.cosines, self.sines, 1.0);
         cache.write(self.index, &k, &v);
@@ -83,6 +90,15 @@ impl RowPass<'_> {
             }
         }
         self.linear(Site::O, &mixed)
+    }
+
+    /// Norms each head of a row by itself.
+    fn norm_heads(&self, row: &[f32], weight: &Tensor) -> candle_core::Result<Vec<f32>> {
+        let mut out = Vec::with_capacity(row.len());
+        for head in row.chunks_exact(self.config.head_dim) {
+            out.extend(norm(head, weight, self.config)?);
+        }
+        Ok(out)
     }
 
     fn feed_forward(&self, hidden: &[f32]) -> candle_core::Result<Vec<f32>> {

@@ -2,8 +2,12 @@
 //!
 //! [`growth`] refuses at once a template whose values could outgrow its input; steps are bounded by the number of messages, and what is
 //! written by [`PROMPT_BYTES_MAX`]. Rendering so holds at most a few hundred times the bytes of a conversation, and usually six times.
+//!
+//! A template sees `messages`, `add_generation_prompt`, `bos_token` and `eos_token`. It sees no clock: `strftime_now` is not defined, so that
+//! a node that checks an answer next week renders the same prompt; templates that ask for today's date have a fixed one for that case.
 
 pub mod growth;
+mod methods;
 
 use std::io;
 
@@ -28,7 +32,9 @@ pub const PROMPT_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The model file has no chat template.
-    #[error("the model file has no tokenizer.chat_template: use an instruction-tuned file")]
+    #[error(
+        "the model's files have no chat template (tokenizer.chat_template, chat_template.jinja or chat_template in tokenizer_config.json): use an instruction-tuned model"
+    )]
     Absent,
     /// The template does not parse, asks for something unknown, or ran out of its budget.
     #[error("the chat template failed: {0}")]
@@ -73,14 +79,25 @@ impl std::fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles the template of a model file.
+    /// Compiles the template of a GGUF file.
     ///
     /// # Errors
-    /// [`TemplateError::Absent`] or [`TemplateError::Failed`].
+    /// [`TemplateError::Absent`], [`TemplateError::Growth`] or [`TemplateError::Failed`].
     pub fn from_header(header: &Header) -> Result<Self, TemplateError> {
-        let Some(Value::Text(source)) = header.metadata.get("tokenizer.chat_template") else {
-            return Err(TemplateError::Absent);
+        let source = match header.metadata.get("tokenizer.chat_template") {
+            Some(Value::Text(source)) => Some(source.as_str()),
+            _ => None,
         };
+        let token = |key| named_token(header, key);
+        Self::new(source, token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"))
+    }
+
+    /// Compiles a template, which may print the texts of the first and the last token.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_header`].
+    pub fn new(source: Option<&str>, bos: String, eos: String) -> Result<Self, TemplateError> {
+        let source = source.ok_or(TemplateError::Absent)?;
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         growth::check(source, &syntax)?;
@@ -89,12 +106,9 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned("chat", source.clone()).map_err(failed)?;
-        Ok(Self {
-            environment,
-            bos: named_token(header, "tokenizer.ggml.bos_token_id"),
-            eos: named_token(header, "tokenizer.ggml.eos_token_id"),
-        })
+        methods::add(&mut environment);
+        environment.add_template_owned("chat", source.to_owned()).map_err(failed)?;
+        Ok(Self { environment, bos, eos })
     }
 
     /// Renders a conversation. With `generation_prompt` the text ends where the model is to answer.

@@ -1,17 +1,26 @@
-//! The tokenizer that a model file carries: byte-level BPE with the file's own vocabulary and merges.
+//! The tokenizer that a model's files carry: byte-level BPE with the files' own vocabulary and merges.
 //!
-//! Text becomes tokens through the `tokenizers` crate. Tokens become bytes here, by the inverse of GPT-2's
-//! byte alphabet, because an answer's bytes need not be valid UTF-8 until it is complete.
+//! A GGUF header or a `tokenizer.json` becomes one vocabulary; what it does not describe is refused by name. Text is normalised, cut at
+//! added tokens and merged by the `tokenizers` crate; it is cut into words by [`words`], in time proportional to its length. Tokens become bytes
+//! here, by the inverse of GPT-2's byte alphabet, because an answer's bytes need not be valid UTF-8 until it is complete.
+//!
+//! Cost: about 5 us per kilobyte of text and word, and a few hundred bytes for each token of the vocabulary.
+
+mod header;
+mod json;
+pub mod words;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, PreTokenizerWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, PreTokenizedString, PreTokenizer, TokenizerImpl};
 
+use super::files::FilesError;
 use crate::gguf::{GgufError, Header};
+use words::Words;
 
 /// Why a tokenizer cannot be built or used.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +28,9 @@ pub enum TokenizerError {
     /// Metadata is missing or of another kind.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The tokenizer's file is broken or describes what this engine does not have.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// A tokenizer family or pre-tokenizer this engine does not have.
     #[error("{key} is {got:?}, supported: {supported}")]
     Unsupported {
@@ -30,19 +42,62 @@ pub enum TokenizerError {
         supported: &'static str,
     },
     /// The vocabulary contradicts itself.
-    #[error("the tokenizer in the model file is broken: {0}")]
+    #[error("the tokenizer in the model's files is broken: {0}")]
     Broken(String),
 }
 
-/// Token types of GGUF that matter here.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
 /// What an id outside the vocabulary decodes to: U+FFFD in UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+/// Control tokens that end an answer wherever they are in a vocabulary, whether it declares them or not.
+const ENDS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"];
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Made by merging.
+    Normal,
+    /// Separates turns; has no bytes.
+    Control,
+    /// Found whole in a text before anything is merged, and has its text's bytes.
+    Added,
+    /// Fills the embedding's rows; never in a text, has no bytes.
+    Unused,
+}
+
+/// A tokenizer as its file describes it.
+#[derive(Debug)]
+struct Vocabulary {
+    /// Text and kind of each token, by id.
+    tokens: Vec<(String, Kind)>,
+    merges: Vec<(String, String)>,
+    /// Tokens found whole, with how they are.
+    added: Vec<AddedToken>,
+    words: Words,
+    /// Whether a word that is a token is that token, whatever the merges make of it.
+    ignores_merges: bool,
+    /// Whether text is composed (NFC) first.
+    composes: bool,
+    /// The token put before a text that is no rendered prompt.
+    bos: Option<u32>,
+    end_of_turn: u32,
+    /// End tokens that the files declare.
+    eos: Vec<u32>,
+}
+
+/// What other files than the tokenizer's own say about its tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Text of the token that ends a turn.
+    pub end_of_turn: Option<String>,
+    /// Tokens that end an answer.
+    pub eos_ids: Vec<u32>,
+}
+
+type Inner = TokenizerImpl<BPE, NFC, Cut, PostProcessorWrapper, DecoderWrapper>;
 
 /// Text to tokens and back.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     /// Bytes of each token; empty for control tokens.
     bytes: Vec<Vec<u8>>,
     control: Vec<String>,
@@ -63,43 +118,51 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] if the family is not supported or the vocabulary is inconsistent.
     pub fn from_header(header: &Header) -> Result<Self, TokenizerError> {
-        let family = header.text("tokenizer.ggml.model")?;
-        if family != "gpt2" {
-            return Err(TokenizerError::Unsupported {
-                key: "tokenizer.ggml.model",
-                got: family.to_owned(),
-                supported: "gpt2 (byte-level BPE)",
-            });
-        }
-        let tokens = header.texts("tokenizer.ggml.tokens")?;
-        let kinds = kinds(header, tokens.len())?;
-        let inner = build(header, tokens, &kinds)?;
-        let alphabet = alphabet();
-        let mut bytes = Vec::with_capacity(tokens.len());
-        for (token, &kind) in tokens.iter().zip(&kinds) {
-            bytes.push(match kind {
-                CONTROL => Vec::new(),
-                USER_DEFINED => token.as_bytes().to_vec(),
-                _ => unmap(token, &alphabet),
-            });
-        }
-        let control: Vec<String> =
-            tokens.iter().zip(&kinds).filter(|(_, kind)| **kind == CONTROL).map(|(token, _)| token.clone()).collect();
-        let bos = match header.metadata.get("tokenizer.ggml.add_bos_token") {
-            Some(crate::gguf::Value::Bool(true)) => Some(special(header, "tokenizer.ggml.bos_token_id", tokens.len())?),
-            _ => None,
-        };
-        let end_of_turn = special(header, "tokenizer.ggml.eos_token_id", tokens.len())?;
-        Ok(Self { eos: eos(header, tokens, &kinds)?, end_of_turn, inner, bytes, control, bos })
+        Self::new(header::vocabulary(header)?)
     }
 
-    /// Tokens of a rendered prompt. Control tokens written in it count as themselves.
+    /// Builds the tokenizer from the bytes of a `tokenizer.json`, which errors call `file`; `rows` are those of the model's embedding.
     ///
     /// # Errors
-    /// [`TokenizerError::Broken`] if the vocabulary cannot express the text.
+    /// [`TokenizerError`] if the file describes another kind of tokenizer or contradicts itself.
+    pub fn from_json(file: &Path, bytes: &[u8], named: Named, rows: usize) -> Result<Self, TokenizerError> {
+        Self::new(json::vocabulary(file, bytes, named, rows)?)
+    }
+
+    fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+        let alphabet = alphabet();
+        let bytes = vocabulary.tokens.iter().map(|(token, kind)| match kind {
+            Kind::Control | Kind::Unused => Vec::new(),
+            Kind::Added => token.as_bytes().to_vec(),
+            Kind::Normal => unmap(token, &alphabet),
+        });
+        let control = vocabulary.tokens.iter().filter(|(_, kind)| *kind == Kind::Control).map(|(token, _)| token.clone());
+        Ok(Self {
+            bytes: bytes.collect(),
+            control: control.collect(),
+            eos: eos(&vocabulary),
+            end_of_turn: vocabulary.end_of_turn,
+            bos: vocabulary.bos,
+            inner: build(vocabulary)?,
+        })
+    }
+
+    /// Tokens of a rendered prompt. Control tokens written in it count as themselves; none is put before it, because the template
+    /// writes what belongs there. A byte that the vocabulary lacks is left out, as by the library that trained it (SmolLM2's lacks a few
+    /// control characters).
+    ///
+    /// # Errors
+    /// [`TokenizerError::Broken`] if the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false).map_err(broken)?;
-        Ok(self.bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+        Ok(self.inner.encode_fast(text, false).map_err(broken)?.get_ids().to_vec())
+    }
+
+    /// Tokens of a text that no template has rendered: the vocabulary's first token is put before it, if it has one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.bos.into_iter().chain(self.encode(text)?).collect())
     }
 
     /// Bytes of tokens. Control tokens have none; an id outside the vocabulary gives U+FFFD.
@@ -138,74 +201,50 @@ impl Tokenizer {
     }
 }
 
-fn kinds(header: &Header, count: usize) -> Result<Vec<i64>, TokenizerError> {
-    if !header.metadata.contains_key("tokenizer.ggml.token_type") {
-        return Ok(vec![1; count]);
+/// Cuts a text into words, then writes their bytes in the byte alphabet.
+#[derive(Debug, Clone, Copy)]
+struct Cut(Words);
+
+impl PreTokenizer for Cut {
+    fn pre_tokenize(&self, text: &mut PreTokenizedString) -> tokenizers::Result<()> {
+        text.split(|_, part| part.split(self.0, tokenizers::SplitDelimiterBehavior::Isolated))?;
+        ByteLevel::new(false, false, false).pre_tokenize(text)
     }
-    let kinds = header.integers("tokenizer.ggml.token_type")?;
-    if kinds.len() != count {
-        return Err(TokenizerError::Broken(format!("{count} tokens but {} token types", kinds.len())));
-    }
-    Ok(kinds.to_vec())
 }
 
-fn build(header: &Header, tokens: &[String], kinds: &[i64]) -> Result<tokenizers::Tokenizer, TokenizerError> {
+fn build(vocabulary: Vocabulary) -> Result<Inner, TokenizerError> {
     let mut seen = BTreeMap::new();
-    for (id, token) in (0u32..).zip(tokens) {
+    for (id, (token, kind)) in (0u32..).zip(&vocabulary.tokens) {
+        if *kind == Kind::Unused {
+            continue;
+        }
         if let Some(first) = seen.insert(token.as_str(), id) {
             return Err(TokenizerError::Broken(format!("tokens {first} and {id} are both {token:?}")));
         }
     }
-    let mut merges = Vec::new();
-    for merge in header.texts("tokenizer.ggml.merges")? {
-        let (left, right) = merge.split_once(' ').ok_or_else(|| TokenizerError::Broken(format!("merge {merge:?} has no space")))?;
-        merges.push((left.to_owned(), right.to_owned()));
+    let ids: Vocab = seen.iter().map(|(token, id)| ((*token).to_owned(), *id)).collect();
+    let model = BPE::builder().vocab_and_merges(ids, vocabulary.merges).ignore_merges(vocabulary.ignores_merges).build().map_err(broken)?;
+    let mut inner = Inner::new(model);
+    inner.with_pre_tokenizer(Some(Cut(vocabulary.words)));
+    if vocabulary.composes {
+        inner.with_normalizer(Some(NFC)).map_err(broken)?;
     }
-    let vocabulary = seen.iter().map(|(token, id)| ((*token).to_owned(), *id));
-    let model = BPE::builder().vocab_and_merges(vocabulary.collect::<tokenizers::models::bpe::Vocab>(), merges).build().map_err(broken)?;
-    let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_pre_tokenizer(Some(pre_tokenizer(header)?));
-    let added = tokens.iter().zip(kinds).filter_map(|(token, &kind)| match kind {
-        CONTROL => Some(AddedToken::from(token.as_str(), true).normalized(false)),
-        USER_DEFINED => Some(AddedToken::from(token.as_str(), false).normalized(false)),
-        _ => None,
-    });
-    inner.add_tokens(added).map_err(broken)?;
+    inner.add_tokens(vocabulary.added).map_err(broken)?;
     Ok(inner)
 }
 
-/// `smollm` splits off every digit before the usual byte-level pattern; `gpt-2` has the pattern alone.
-fn pre_tokenizer(header: &Header) -> Result<PreTokenizerWrapper, TokenizerError> {
-    let bytes = ByteLevel::new(false, false, true);
-    match header.text("tokenizer.ggml.pre")? {
-        "smollm" => Ok(Sequence::new(vec![Digits::new(true).into(), bytes.into()]).into()),
-        "gpt-2" | "gpt2" => Ok(bytes.into()),
-        other => Err(TokenizerError::Unsupported { key: "tokenizer.ggml.pre", got: other.to_owned(), supported: "smollm, gpt-2" }),
-    }
-}
-
-fn special(header: &Header, key: &'static str, count: usize) -> Result<u32, TokenizerError> {
-    let value = header.unsigned(key)?;
-    u32::try_from(value)
-        .ok()
-        .filter(|_| value < count as u64)
-        .ok_or_else(|| TokenizerError::Broken(format!("{key} is {value}, the vocabulary has {count} tokens")))
-}
-
-/// The declared end tokens, and the two that ChatML files use whether they declare them or not.
-fn eos(header: &Header, tokens: &[String], kinds: &[i64]) -> Result<Vec<u32>, TokenizerError> {
-    let mut out = vec![special(header, "tokenizer.ggml.eos_token_id", tokens.len())?];
-    if header.metadata.contains_key("tokenizer.ggml.eot_token_id") {
-        out.push(special(header, "tokenizer.ggml.eot_token_id", tokens.len())?);
-    }
-    for ((id, token), kind) in (0u32..).zip(tokens).zip(kinds) {
-        if *kind == CONTROL && matches!(token.as_str(), "<|im_end|>" | "<|endoftext|>") {
+/// The declared end tokens, and those that files of these families use whether they declare them or not.
+fn eos(vocabulary: &Vocabulary) -> Vec<u32> {
+    let mut out = vocabulary.eos.clone();
+    out.push(vocabulary.end_of_turn);
+    for (id, (token, kind)) in (0u32..).zip(&vocabulary.tokens) {
+        if *kind == Kind::Control && ENDS.contains(&token.as_str()) {
             out.push(id);
         }
     }
     out.sort_unstable();
     out.dedup();
-    Ok(out)
+    out
 }
 
 fn broken(error: tokenizers::Error) -> TokenizerError {

@@ -1,9 +1,9 @@
-//! Weights in f32, taken from a GGUF file tensor by tensor.
+//! Weights in f32, decoded from what the model's files store, one layer at a time.
 
 use candle_core::{Device, Tensor};
 
-use crate::gguf::GgufFile;
-
+use super::files::ModelFiles;
+use super::stored::{StoredFrame, StoredLayer, StoredMatrix};
 use super::{Config, ModelError, Site, f64_from};
 
 /// All weights of a model.
@@ -16,7 +16,7 @@ pub(crate) struct Weights {
     pub(crate) norm: Tensor,
     /// `[vocabulary, hidden]`, unless it is the embedding.
     untied_head: Option<Tensor>,
-    /// Inverse frequencies of the rotation, `head_dim / 2` of them.
+    /// Radians per token of each pair of a head.
     frequencies: Vec<f64>,
 }
 
@@ -24,6 +24,10 @@ pub(crate) struct Weights {
 #[derive(Debug)]
 pub(crate) struct Layer {
     linears: [Tensor; 7],
+    /// Of q, k and v, where the family has them.
+    biases: Option<[Tensor; 3]>,
+    /// Of the heads of q and of k, where the family has them.
+    pub(crate) head_norms: Option<[Tensor; 2]>,
     pub(crate) attention_norm: Tensor,
     pub(crate) feed_forward_norm: Tensor,
 }
@@ -32,23 +36,45 @@ impl Layer {
     pub(crate) fn linear(&self, site: Site) -> &Tensor {
         &self.linears[site as usize]
     }
+
+    /// What is added to the product of `site`.
+    pub(crate) fn bias(&self, site: Site) -> Option<&Tensor> {
+        self.biases.as_ref()?.get(site as usize)
+    }
+
+    fn new(stored: &StoredLayer) -> candle_core::Result<Self> {
+        let linear = |site| matrix(stored.linear(site));
+        let [q, k, v, o, gate, up, down] = Site::ALL;
+        let biases = match &stored.extras.biases {
+            Some([q, k, v]) => Some([vector(q)?, vector(k)?, vector(v)?]),
+            None => None,
+        };
+        let head_norms = match &stored.extras.head_norms {
+            Some([q, k]) => Some([vector(q)?, vector(k)?]),
+            None => None,
+        };
+        Ok(Self {
+            linears: [linear(q)?, linear(k)?, linear(v)?, linear(o)?, linear(gate)?, linear(up)?, linear(down)?],
+            biases,
+            head_norms,
+            attention_norm: vector(&stored.attention_norm)?,
+            feed_forward_norm: vector(&stored.feed_forward_norm)?,
+        })
+    }
 }
 
 impl Weights {
-    /// Reads every tensor once; refuses a file that holds a tensor the graph would not use.
-    pub(crate) fn load(file: &GgufFile, config: &Config) -> Result<Self, ModelError> {
-        let hidden = config.hidden;
-        let embedding = matrix(file, "token_embd.weight", config.vocabulary, hidden)?;
-        let mut layers = Vec::with_capacity(config.layers.min(64));
+    /// Reads every tensor once; the files were checked against `config`.
+    pub(crate) fn load(files: &ModelFiles, config: &Config) -> Result<Self, ModelError> {
+        let frame = StoredFrame::read(files, config)?;
+        let embedding = matrix(&frame.embedding)?;
+        let untied_head = frame.head.as_ref().map(matrix).transpose()?;
+        let (norm, frequencies) = (vector(&frame.norm)?, frame.frequencies.clone());
+        drop(frame);
+        let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
-            layers.push(load_layer(file, config, index)?);
+            layers.push(Layer::new(&StoredLayer::read(files, config, index)?)?);
         }
-        let tied = !file.header().tensors.contains_key("output.weight");
-        let untied_head = if tied { None } else { Some(matrix(file, "output.weight", config.vocabulary, hidden)?) };
-        let norm = vector(file, "output_norm.weight", hidden)?;
-        refuse_unused(file, config.layers)?;
-        let half = config.head_dim / 2;
-        let frequencies = (0..half).map(|i| config.rope_base.powf(-f64_from(i) / f64_from(half))).collect();
         Ok(Self { embedding, layers, norm, untied_head, frequencies })
     }
 
@@ -85,67 +111,10 @@ impl Weights {
     }
 }
 
-fn gguf_name(site: Site) -> &'static str {
-    match site {
-        Site::Q => "attn_q",
-        Site::K => "attn_k",
-        Site::V => "attn_v",
-        Site::O => "attn_output",
-        Site::Gate => "ffn_gate",
-        Site::Up => "ffn_up",
-        Site::Down => "ffn_down",
-    }
+fn matrix(stored: &StoredMatrix) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(stored.dequantise(), (stored.rows, stored.columns), &Device::Cpu)
 }
 
-fn load_layer(file: &GgufFile, config: &Config, index: usize) -> Result<Layer, ModelError> {
-    let linear = |site: Site| -> Result<Tensor, ModelError> {
-        let (rows, columns) = site.shape(config);
-        let weight = matrix(file, &format!("blk.{index}.{}.weight", gguf_name(site)), rows, columns)?;
-        match site {
-            Site::Q => halves(&weight, config.heads, config.head_dim),
-            Site::K => halves(&weight, config.kv_heads, config.head_dim),
-            _ => Ok(weight),
-        }
-    };
-    let [q, k, v, o, gate, up, down] = Site::ALL;
-    Ok(Layer {
-        linears: [linear(q)?, linear(k)?, linear(v)?, linear(o)?, linear(gate)?, linear(up)?, linear(down)?],
-        attention_norm: vector(file, &format!("blk.{index}.attn_norm.weight"), config.hidden)?,
-        feed_forward_norm: vector(file, &format!("blk.{index}.ffn_norm.weight"), config.hidden)?,
-    })
-}
-
-/// GGUF stores the two halves of a rotated head interleaved (rows 0, 32, 1, 33 ... of a head of 64): puts them back.
-fn halves(weight: &Tensor, heads: usize, head_dim: usize) -> Result<Tensor, ModelError> {
-    let columns = weight.dim(1)?;
-    Ok(weight.reshape((heads, head_dim / 2, 2, columns))?.transpose(1, 2)?.contiguous()?.reshape((heads * head_dim, columns))?)
-}
-
-fn matrix(file: &GgufFile, name: &str, rows: usize, columns: usize) -> Result<Tensor, ModelError> {
-    let values = file.tensor(name, &[rows as u64, columns as u64])?;
-    Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
-}
-
-fn vector(file: &GgufFile, name: &str, len: usize) -> Result<Tensor, ModelError> {
-    Ok(Tensor::from_vec(file.tensor(name, &[len as u64])?, len, &Device::Cpu)?)
-}
-
-fn refuse_unused(file: &GgufFile, layers: usize) -> Result<(), ModelError> {
-    let known = |name: &str| {
-        if matches!(name, "token_embd.weight" | "output.weight" | "output_norm.weight") {
-            return true;
-        }
-        let mut parts = name.split('.');
-        let (Some("blk"), Some(index), Some(part), Some("weight"), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return false;
-        };
-        let named = part == "attn_norm" || part == "ffn_norm" || Site::ALL.iter().any(|s| gguf_name(*s) == part);
-        named && index.parse::<usize>().is_ok_and(|index| index < layers)
-    };
-    match file.header().tensors.keys().find(|name| !known(name)) {
-        Some(tensor) => Err(ModelError::UnexpectedTensor { tensor: tensor.clone() }),
-        None => Ok(()),
-    }
+fn vector(values: &[f32]) -> candle_core::Result<Tensor> {
+    Tensor::from_slice(values, values.len(), &Device::Cpu)
 }

@@ -31,6 +31,10 @@ pub enum Cause {
     Silent,
     /// The node said no.
     Refused,
+    /// The node said that prompt and answer do not fit the model's context.
+    TooLong,
+    /// The node said that the question itself cannot be answered as it is put.
+    Invalid,
     /// What it offers is not what was asked for, or dearer.
     Unfit,
     /// What it sent does not stand.
@@ -53,6 +57,8 @@ impl Cause {
             Self::Broken => "the connection ended",
             Self::Silent => "nothing came in time",
             Self::Refused => "the node refused",
+            Self::TooLong => "the node says it does not fit the context",
+            Self::Invalid => "the node says the question is wrong",
             Self::Unfit => "the node's offer does not meet the request",
             Self::Misbehaved => "the node sent what does not stand",
             Self::NoReceipt => "no receipt came for a whole answer",
@@ -301,9 +307,10 @@ pub(super) mod tests {
             manifest: Hash32([2; 32]),
             rate_in_max: Amount(1),
             rate_out_max: Amount(1),
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Open,
             sampling: SamplingRule::default(),
+            options: Hash32::ZERO,
             prompt_root: Hash32([4; 32]),
             tokens_max: 500,
             spending_limit: Amount(limit),

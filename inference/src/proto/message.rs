@@ -8,7 +8,7 @@
 //! client                                  node
 //! QuoteAsk ------------------------------->
 //!          <------------------------------- Quote
-//! Begin (request, lane, quote, prompt) --->
+//! Begin (request, options, lane, quote, prompt) --->
 //!          <------------------------------- Begun (input tokens, lane base)
 //!          <------------------------------- Token 0
 //! Voucher (prompt and token 0) ----------->
@@ -21,14 +21,19 @@
 //! A refusal may stand in place of any answer; after one nothing more comes and nothing is charged beyond the vouchers signed.
 //! A client that was cut off asks with [`Recall`], on a stream of its own, what became of the attempt.
 //!
-//! Size: a token frame is about 15 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
+//! Size: a token frame is about 16 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
 use types::{
     amount::Amount,
+    encoding::Body,
     id::{Address, Hash32, NodeId},
     key::{Signed, Signed65},
     manifest::Manifest,
+    options::{LOGPROBS_MAX, OPTIONS_BYTES_MAX},
     quote::{Class, Profile, Quote},
     receipt::{Reason, Receipt},
     request::Request,
@@ -89,6 +94,8 @@ pub enum FromClient {
 pub struct Begin {
     /// The client's request.
     pub request: Signed<Request>,
+    /// Options of sampling, encoded, whose hash the request names; nothing if it names none. At most [`OPTIONS_BYTES_MAX`].
+    pub options: Body,
     /// Attempt number: 0 for the first node, one more after each failover.
     pub attempt: u16,
     /// The offer accepted.
@@ -127,6 +134,10 @@ pub enum FromNode {
         id: u32,
         /// Its bytes of text, which may end inside a character.
         bytes: Vec<u8>,
+        /// If the options ask for logarithms: this token's, then those of the likeliest, descending. Nothing that is signed names them: the node's word
+        /// alone, until somebody executes the answer again.
+        #[serde(deserialize_with = "at_most_told_max")]
+        told: Vec<Told>,
     },
     /// No more tokens will come.
     Finished {
@@ -147,6 +158,18 @@ pub enum FromNode {
         bundle: String,
     },
 }
+
+/// How likely a token was to the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The token's bytes of text.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability, in millionths.
+    pub ln_ppm: i32,
+}
+
+/// Most tokens that one token's frame tells of: itself and the likeliest.
+pub const TOLD_MAX: usize = 1 + LOGPROBS_MAX as usize;
 
 /// A receipt and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,7 +250,7 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalCode {
-    /// The node does not serve this manifest (unknown adapter, other base, index missing).
+    /// The node does not serve this manifest (unknown adapter, other base, index missing), this profile, or what the options ask for.
     NotServed,
     /// Prompt and tokens do not fit the context.
     TooLong,
@@ -297,6 +320,30 @@ fn decode<T: DeserializeOwned>(kind: &'static str, frame: &[u8]) -> Result<T, Me
     }
 }
 
+/// Stops at the bound: of a frame full of short entries the list would be many times the frame.
+fn at_most_told_max<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Told>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<Told>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(formatter, "at most {TOLD_MAX} tokens")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut told = Vec::new();
+            while let Some(one) = all.next_element()? {
+                if told.len() == TOLD_MAX {
+                    return Err(A::Error::invalid_length(TOLD_MAX + 1, &self));
+                }
+                told.push(one);
+            }
+            Ok(told)
+        }
+    }
+    deserializer.deserialize_seq(Few)
+}
+
 impl FromClient {
     /// Reads a client's frame.
     ///
@@ -304,10 +351,11 @@ impl FromClient {
     /// [`MessageError`].
     pub fn decode(frame: &[u8]) -> Result<Self, MessageError> {
         let message: Self = decode("client message", frame)?;
-        if let Self::Begin(begin) = &message
-            && begin.turns.len() > MESSAGES_MAX
-        {
-            return Err(MessageError::TooMany { field: "turns", got: begin.turns.len(), most: MESSAGES_MAX });
+        if let Self::Begin(begin) = &message {
+            let bounds = [("turns", begin.turns.len(), MESSAGES_MAX), ("bytes of options", begin.options.0.len(), OPTIONS_BYTES_MAX)];
+            if let Some((field, got, most)) = bounds.into_iter().find(|(_, got, most)| got > most) {
+                return Err(MessageError::TooMany { field, got, most });
+            }
         }
         Ok(message)
     }
@@ -329,6 +377,62 @@ mod tests {
 
     use super::*;
 
+    fn begin(options: usize, turns: usize) -> FromClient {
+        let signature = Signed65([9; 65]);
+        let request = Request {
+            client: Address([1; 20]),
+            nonce: 2,
+            manifest: Hash32([3; 32]),
+            rate_in_max: Amount(4),
+            rate_out_max: Amount(5),
+            profile: Profile::Exact,
+            class: Class::Open,
+            sampling: types::request::SamplingRule::GREEDY,
+            options: Hash32([6; 32]),
+            prompt_root: Hash32([7; 32]),
+            tokens_max: 8,
+            spending_limit: Amount(9),
+        };
+        let quote = Quote {
+            node: Address([1; 20]),
+            manifest: request.manifest,
+            profile: Profile::Exact,
+            class: Class::Open,
+            rate_in: Amount(4),
+            rate_out: Amount(5),
+            protocol_fee: Amount(6),
+            tokens_max: 8,
+            block: types::time::BlockRef::default(),
+            expiry: 9,
+        };
+        let lane = Lane { payer: Address([1; 20]), node: Address([2; 20]), cap: Amount(3), expiry: 4, nonce: 5 };
+        let split = types::split::SplitTable::default();
+        FromClient::Begin(Box::new(Begin {
+            request: Signed { document: request, signature },
+            options: Body(vec![5; options]),
+            attempt: 1,
+            quote: Signed { document: quote, signature },
+            lane: Signed { document: lane, signature },
+            session: None,
+            manifest: Manifest { assets: vec![], split, index: Hash32([8; 32]), parameters: 1, datanets: vec![] },
+            turns: vec![Turn { role: 2, content: "?".into() }; turns],
+            prompt_salt: Hash32([7; 32]),
+            continued: vec![1, 2],
+        }))
+    }
+
+    #[test]
+    fn a_beginning_carries_options_and_turns_up_to_their_bounds() {
+        for (options, turns) in [(0, 1), (33, 2), (OPTIONS_BYTES_MAX, MESSAGES_MAX)] {
+            let message = begin(options, turns);
+            assert_eq!(FromClient::decode(&encode(&message)), Ok(message));
+        }
+        let refused = |options, turns| FromClient::decode(&encode(&begin(options, turns))).unwrap_err();
+        let got = OPTIONS_BYTES_MAX + 1;
+        assert_eq!(refused(got, 1), MessageError::TooMany { field: "bytes of options", got, most: OPTIONS_BYTES_MAX });
+        assert_eq!(refused(0, MESSAGES_MAX + 1), MessageError::TooMany { field: "turns", got: MESSAGES_MAX + 1, most: MESSAGES_MAX });
+    }
+
     #[test]
     fn messages_round_trip() {
         let voucher = Voucher {
@@ -345,11 +449,24 @@ mod tests {
         };
         let message = FromClient::Voucher(Box::new(Signed { document: voucher, signature: Signed65([9; 65]) }));
         assert_eq!(FromClient::decode(&encode(&message)), Ok(message));
-        let token = FromNode::Token { index: 3, id: 40_000, bytes: b" gout".to_vec() };
+        let token = FromNode::Token { index: 3, id: 40_000, bytes: b" gout".to_vec(), told: vec![] };
+        assert_eq!(encode(&token).len(), 12, "what is not asked for takes one byte");
         assert_eq!(FromNode::decode(&encode(&token)), Ok(token.clone()));
         let mut longer = encode(&token);
         longer.push(0);
         assert!(FromNode::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn a_token_tells_of_as_many_tokens_as_may_be_asked_for() {
+        let told = |count: usize| {
+            let one = Told { bytes: b" is".to_vec(), ln_ppm: -1_500_000 };
+            FromNode::Token { index: 0, id: 7, bytes: b" gout".to_vec(), told: vec![one; count] }
+        };
+        for count in [0, 1, TOLD_MAX] {
+            assert_eq!(FromNode::decode(&encode(&told(count))), Ok(told(count)));
+        }
+        assert!(FromNode::decode(&encode(&told(TOLD_MAX + 1))).is_err());
     }
 
     proptest! {

@@ -16,6 +16,10 @@ use types::{
 
 use super::message::VOUCHER_TOKENS;
 
+/// Tokens that a node computes before they may be sent, so that it need not wait for a voucher on its way: 50 ms at 300 tokens a second. What a client that
+/// leaves has had computed in vain.
+pub const AHEAD_TOKENS: u32 = 16;
+
 /// What both sides agreed on before the first token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
@@ -251,11 +255,20 @@ impl Serving {
         self.finished
     }
 
-    /// Whether the next token may be produced now; if not, a voucher is awaited.
-    pub fn may_produce(&self) -> bool {
-        let sent = self.sent();
-        let ahead = if self.vouched == 0 { 1 } else { VOUCHER_TOKENS };
-        self.finished.is_none() && sent - self.vouched < ahead
+    /// Whether the next token may be sent now; if not, a voucher is awaited.
+    pub fn may_send(&self) -> bool {
+        self.finished.is_none() && self.sent() < self.sendable()
+    }
+
+    /// How many tokens of this attempt may be computed as of now: those that may be sent, and once the client has paid [`AHEAD_TOKENS`] more.
+    pub fn computable(&self) -> u32 {
+        let ahead = if self.vouched == 0 { 0 } else { AHEAD_TOKENS };
+        self.sendable().saturating_add(ahead).min(self.tokens_max)
+    }
+
+    /// How many may be sent as of now.
+    fn sendable(&self) -> u32 {
+        self.vouched.saturating_add(if self.vouched == 0 { 1 } else { VOUCHER_TOKENS })
     }
 
     fn sent(&self) -> u32 {
@@ -434,7 +447,7 @@ mod tests {
         let mut client = Asking::new(terms(), 1_000, 1, count, Amount(u128::MAX / 2_000)).unwrap();
         let mut promised = Vec::new();
         while node.finished().is_none() {
-            assert!(node.may_produce(), "the client's vouchers always come in time");
+            assert!(node.may_send(), "the client's vouchers always come in time");
             let index = node.token(index_to_id(node.tokens().len()));
             if let Some(voucher) = client.token(index, node.tokens()[index as usize]).unwrap() {
                 node.voucher(&voucher).unwrap();
@@ -466,15 +479,32 @@ mod tests {
     fn no_voucher_no_further_token() {
         let mut node = Serving::new(terms(), 500, Amount(1_000_000)).unwrap();
         node.token(1);
-        assert!(!node.may_produce());
+        assert!(!node.may_send());
         let first = terms().voucher(&[1]).unwrap();
         node.voucher(&first).unwrap();
         for id in 2..=VOUCHER_TOKENS + 1 {
-            assert!(node.may_produce());
+            assert!(node.may_send());
             node.token(id);
         }
-        assert!(!node.may_produce());
+        assert!(!node.may_send());
         assert!(matches!(node.voucher(&first), Err(VoucherError::Tokens { got: 1, from: 2, .. })));
+    }
+
+    #[test]
+    fn a_node_computes_ahead_only_for_who_has_paid_and_never_past_the_limit() {
+        let mut node = Serving::new(terms(), 100, Amount(1_000_000)).unwrap();
+        assert_eq!(node.computable(), 1);
+        node.token(1);
+        assert_eq!(node.computable(), 1, "the first token is not paid yet");
+        node.voucher(&terms().voucher(&[1]).unwrap()).unwrap();
+        assert_eq!(node.computable(), 1 + VOUCHER_TOKENS + AHEAD_TOKENS);
+        let tokens: Vec<u32> = (1..=VOUCHER_TOKENS + 1).collect();
+        for token in &tokens[1..] {
+            let _ = node.token(*token);
+        }
+        assert!(!node.may_send(), "what is computed ahead is not sent");
+        node.voucher(&terms().voucher(&tokens).unwrap()).unwrap();
+        assert_eq!(node.computable(), 100);
     }
 
     #[test]
@@ -520,7 +550,7 @@ mod tests {
         let quote = Quote {
             node: types::id::Address([1; 20]),
             manifest: Hash32([2; 32]),
-            profile: types::quote::Profile::CandleF32B1,
+            profile: types::quote::Profile::Exact,
             class: types::quote::Class::Open,
             rate_in: Amount(1),
             rate_out: Amount(1),
@@ -538,6 +568,7 @@ mod tests {
             profile: quote.profile,
             class: quote.class,
             sampling: types::request::SamplingRule::default(),
+            options: Hash32::ZERO,
             prompt_root: Hash32([4; 32]),
             tokens_max: 10,
             spending_limit: Amount(1),

@@ -145,7 +145,7 @@ impl World<'_> {
     fn stream(&mut self, draft: &mut Draft, mut serving: Serving, mut asking: Asking, name: u8) -> Left {
         let (mut left, mut failed) = (Left::Alive, None);
         while serving.finished().is_none() {
-            if !serving.may_produce() {
+            if !serving.may_send() {
                 failed = Some(Cause::Silent);
                 break;
             }

@@ -36,7 +36,8 @@ pub(super) fn encode(text: &Text, example: &Example, max_length: usize) -> Resul
             let rendered = text.template.render(&text.tokenizer, &[message], true);
             tokenize(&rendered.map_err(|source| TrainError::Template { id: id(), source })?)?
         }
-        None => Vec::new(),
+        // A text by itself begins as the vocabulary says.
+        None => text.tokenizer.encode_plain("").map_err(|source| TrainError::Tokenizer { id: id(), source })?,
     };
     if text.tokenizer.control_in(&example.text).is_some() {
         return Err(TrainError::Document { id: id(), problem: "its text holds a control token of the chat template" });

@@ -20,7 +20,7 @@ pub(super) struct Manifest<'a> {
     base: String,
     base_name: &'a str,
     config: &'a TrainConfig,
-    dataset: &'a serde_json::Value,
+    dataset: serde_json::Value,
     documents: Vec<Document<'a>>,
 }
 
@@ -40,12 +40,15 @@ impl<'a> Manifest<'a> {
             text: blake3::hash(example.text.as_bytes()).to_hex().to_string(),
             prompt: example.prompt.as_deref(),
         };
+        // The manifest's hash hangs on the order of keys, also where an interrupted training goes on.
+        let mut dataset = job.dataset.clone();
+        dataset.sort_all_objects();
         Self {
             format: "tributary/training/1",
             base: hex::encode(base),
             base_name: &job.base_name,
             config: &job.config,
-            dataset: &job.dataset,
+            dataset,
             documents: job.examples.iter().map(document).collect(),
         }
     }
@@ -135,8 +138,8 @@ fn adapter_config(job: &TrainJob, model: &ModelInfo) -> AdapterConfig {
         use_rslora: false,
         target_modules: Targets::Names(config.targets.iter().map(|site| site.module().to_owned()).collect()),
         layers_to_transform: (trained < layers).then(|| Layers::Many((layers - trained..layers).collect())),
-        rank_pattern: std::collections::BTreeMap::new(),
-        alpha_pattern: std::collections::BTreeMap::new(),
+        rank_pattern: crate::adapter::config::Patterns::default(),
+        alpha_pattern: crate::adapter::config::Patterns::default(),
         bias: "none".to_owned(),
         use_dora: false,
         fan_in_fan_out: false,

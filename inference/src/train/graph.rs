@@ -184,7 +184,10 @@ impl<'a> Graph<'a> {
         let weights = &self.model.weights.layers[layer];
         let mut shrunk = [const { None }; 7];
         let mut linear = |site: Site, x: &Tensor| -> candle_core::Result<Tensor> {
-            let y = x.matmul(&weights.linear(site).t()?)?;
+            let mut y = x.matmul(&weights.linear(site).t()?)?;
+            if let Some(bias) = weights.bias(site) {
+                y = y.broadcast_add(bias)?;
+            }
             if let Some((index, matrices)) = matrices.and_then(|m| Some((m.layout.entry(layer, site)?.0, m))) {
                 let (a, b) = &matrices.tensors[index];
                 let z = (x.matmul(&a.t()?)? * matrices.scale)?;

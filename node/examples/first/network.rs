@@ -36,7 +36,7 @@ use p2p::{
     identity::NodeSeed,
 };
 use serde_json::Value;
-use types::{amount::Amount, manifest::Manifest, quote::Class, request::SamplingRule};
+use types::{amount::Amount, manifest::Manifest, options::Options, quote::Class};
 
 use crate::{Arguments, median, row};
 
@@ -197,7 +197,7 @@ fn question(nonce: u64, text: &str, manifest: &Manifest) -> Result<Question> {
         turns: vec![Turn { role: 2, content: text.to_owned() }],
         manifest: manifest.clone(),
         class: Class::Open,
-        sampling: SamplingRule::default(),
+        options: Options::default(),
         tokens_max: TOKENS,
         spending_limit: "0.01 OPEN".parse()?,
         rates_max: ("0.01 OPEN".parse()?, "0.02 OPEN".parse()?),
@@ -219,7 +219,7 @@ async fn ask_engine(engine: &EngineHandle, question: &Question) -> Result<f64> {
 async fn ask_node(asker: &Asker, question: &Question, candidates: &[Candidate]) -> Result<Legs> {
     let mut times = vec![Instant::now()];
     let mut note = |event: Event<'_>| {
-        if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1)) {
+        if matches!(event, Event::Connected(_) | Event::Quoted(_) | Event::Begun | Event::Token(_, 1, _)) {
             times.push(Instant::now());
         }
     };

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
-use inference::proto::{
-    draft::Cause,
-    message::{Begin, Delivered, FromClient, FromNode},
-    payment::{Asking, Terms, match_quote},
-    spending::Promise,
+use inference::{
+    proto::{
+        draft::Cause,
+        message::{Begin, Delivered, FromClient, FromNode, Told},
+        payment::{Asking, Terms, match_quote},
+        spending::Promise,
+    },
+    sampler::text_len,
 };
 use p2p::client::Connection;
 use types::{encoding::Document as _, key::Signed, quote::Quote, request::Request, text, voucher::Voucher};
@@ -36,6 +39,18 @@ const LANES_REFUSED_MAX: u8 = 3;
 /// Between two tries at a busy node.
 const BUSY_LOOK: Duration = Duration::from_millis(500);
 
+/// Whether a token is one, and told with it is what was asked for: `logprobs` of the likeliest at most, and not one where none was.
+fn check_token(bytes: &[u8], told: &[Told], logprobs: u8) -> Result<(), Stop> {
+    if let Some(long) = [bytes.len()].into_iter().chain(told.iter().map(|one| one.bytes.len())).find(|len| *len > TOKEN_BYTES_MAX) {
+        return Err(Stop::misbehaved(format!("it sent {long} bytes of text for one token, at most {TOKEN_BYTES_MAX} are taken")));
+    }
+    let most = if logprobs == 0 { 0 } else { 1 + usize::from(logprobs) };
+    if told.len() > most || (told.is_empty() && most > 0) || told.iter().any(|one| one.ln_ppm > 0) {
+        return Err(Stop::misbehaved(format!("it told how likely {} tokens were, {most} were asked for", told.len())));
+    }
+    Ok(())
+}
+
 impl Asker {
     /// One node's try. An error is the client's own; whatever the node does wrong is [`Tried::Lost`]. A node that has something under way which must
     /// end first is waited for if it is the last one; what an earlier process left there is such a thing.
@@ -51,17 +66,17 @@ impl Asker {
             Ok(connection) => connection,
             Err(error) => return Ok(Tried::Lost(Cause::Unreachable, error.to_string())),
         };
-        (progress.on_event)(Event::Connected(candidate));
+        progress.listener.hear(Event::Connected(candidate));
         let (mut is_told, mut refused) = (false, 0);
         loop {
             match self.stream(question, candidate, attempt, &connection, progress).await {
                 Ok(tried) => return Ok(tried),
                 Err(Stop::Mine(error)) => return Err(error),
                 Err(Stop::Theirs(cause, reason)) => return Ok(Tried::Lost(cause, reason)),
-                Err(Stop::Refused(reason)) => return Ok(Tried::Refused(reason)),
+                Err(Stop::Refused(cause, reason)) => return Ok(Tried::Refused(cause, reason)),
                 Err(Stop::Busy(reason)) if is_last && Instant::now() < progress.patience => {
                     if !is_told {
-                        (progress.on_event)(Event::Waiting(candidate, &reason));
+                        progress.listener.hear(Event::Waiting(candidate, &reason));
                         is_told = true;
                     }
                     tokio::time::sleep(BUSY_LOOK).await;
@@ -115,10 +130,11 @@ impl Asker {
         let payer = self.payer;
         let mut lane = self.purse.hold_lane(payer, &self.signer, &self.domains, candidate.account, self.lanes, room)?;
         let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
-        (progress.on_event)(Event::Quoted(&quote.document));
+        progress.listener.hear(Event::Quoted(&quote.document));
         let continued = progress.draft.tokens().to_vec();
         let begin = Begin {
             request: progress.draft.request().clone(),
+            options: question.options.beside(),
             attempt,
             quote: quote.clone(),
             lane: lane.lane().clone(),
@@ -140,7 +156,7 @@ impl Asker {
             lane.promise()?;
         }
         let FromNode::Begun { tokens_in, base } = said? else { return Err(Stop::out_of_order("the beginning")) };
-        (progress.on_event)(Event::Begun);
+        progress.listener.hear(Event::Begun);
         if base != lane.cumulative() {
             // The vouchers behind it stand, but this lane's sum is no longer ours to continue.
             lane.promise()?;
@@ -171,18 +187,17 @@ impl Asker {
         let mut last: Option<Signed<Voucher>> = None;
         let reason = loop {
             match talk.recv().await? {
-                FromNode::Token { bytes, .. } if bytes.len() > TOKEN_BYTES_MAX => {
-                    return Err(Stop::misbehaved(format!(
-                        "it sent {} bytes of text for one token, at most {TOKEN_BYTES_MAX} are taken",
-                        bytes.len()
-                    )));
+                FromNode::Token { .. } if progress.stops.is_found() => {
+                    return Err(Stop::misbehaved("it sent a token behind the stop string that ends the answer"));
                 }
-                FromNode::Token { index, id, bytes } => {
+                FromNode::Token { index, id, bytes, told } => {
+                    check_token(&bytes, &told, question.options.logprobs)?;
                     let due = asking.token(index, id).map_err(Stop::misbehaved)?;
-                    progress.token(id, &bytes);
+                    progress.token(id, &bytes, &told);
                     if let Some(voucher) = due {
                         last = Some(self.promise(talk, &mut lane, candidate, voucher, progress).await?);
                     }
+                    progress.listener.ready().await;
                 }
                 FromNode::Finished { reason } => break reason,
                 FromNode::Receipt(delivered) => return self.unbilled(&expected, *delivered, &mut lane, progress),
@@ -205,7 +220,8 @@ impl Asker {
         if !delivered.receipt.reason.is_billable() {
             return self.unbilled(&expected, *delivered, &mut lane, progress);
         }
-        let text = text::canonical_lossy(&progress.draft.bytes()[first_byte..]);
+        let (before, bytes) = progress.draft.bytes().split_at(first_byte);
+        let text = text::canonical_lossy(&bytes[..text_len(&question.options.stop, before, bytes)]);
         if delivered.answer != text {
             return Err(Stop::misbehaved("the receipt's answer is not the text that was streamed"));
         }

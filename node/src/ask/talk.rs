@@ -19,7 +19,7 @@ const FRAME_WAIT: Duration = Duration::from_secs(60);
 pub(super) enum Stop {
     Mine(anyhow::Error),
     Theirs(Cause, String),
-    Refused(String),
+    Refused(Cause, String),
     /// The node has too much under way, or this request still.
     Busy(String),
     /// The lane can pay nothing there any more, another one can.
@@ -30,7 +30,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Mine(error) => write!(f, "{error:#}"),
-            Self::Theirs(_, why) | Self::Refused(why) | Self::Busy(why) | Self::Lane(why) => f.write_str(why),
+            Self::Theirs(_, why) | Self::Refused(_, why) | Self::Busy(why) | Self::Lane(why) => f.write_str(why),
         }
     }
 }
@@ -95,7 +95,14 @@ impl Talk {
             FromNode::Refused(refusal) if refusal.code.is_retryable() || refusal.code == RefusalCode::Duplicate => {
                 Err(Stop::Theirs(Cause::Refused, refusal.message))
             }
-            FromNode::Refused(refusal) => Err(Stop::Refused(format!("the node refuses: {}", refusal.message))),
+            FromNode::Refused(refusal) => {
+                let cause = match refusal.code {
+                    RefusalCode::TooLong => Cause::TooLong,
+                    RefusalCode::Invalid => Cause::Invalid,
+                    _ => Cause::Refused,
+                };
+                Err(Stop::Refused(cause, format!("the node refuses: {}", refusal.message)))
+            }
             message => Ok(message),
         }
     }

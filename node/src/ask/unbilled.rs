@@ -85,6 +85,7 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use types::{
+        encoding::Body,
         key::Account,
         manifest::Manifest,
         quote::{Class, PROTOCOL_FEE, Profile, Quote},
@@ -109,7 +110,7 @@ mod tests {
     fn attempt() -> (Begin, Terms) {
         let (client, node) = (account(2), account(7));
         let manifest = Manifest { assets: vec![], split: SplitTable::default(), index: Hash32([8; 32]), parameters: 1, datanets: vec![] };
-        let (profile, class) = (Profile::CandleF32B1, Class::Open);
+        let (profile, class) = (Profile::Exact, Class::Open);
         let quote = Quote {
             node: node.address(),
             manifest: manifest.root(),
@@ -131,6 +132,7 @@ mod tests {
             profile,
             class,
             sampling: SamplingRule::default(),
+            options: Hash32::ZERO,
             prompt_root: Hash32([4; 32]),
             tokens_max: 10,
             spending_limit: Amount(1),
@@ -150,6 +152,7 @@ mod tests {
         };
         let begin = Begin {
             request: Signed::new(&client, &domains(), request),
+            options: Body::default(),
             attempt: 2,
             quote: Signed::new(&node, &domains(), quote),
             lane: Signed::new(&client, &domains(), lane),

@@ -6,11 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use attribution::bundle::Bundle;
-use inference::proto::{
-    draft::{Cause, Draft, End},
-    spending::day_of,
+use inference::{
+    proto::{
+        draft::{Cause, Draft, End},
+        message::Told,
+        spending::day_of,
+    },
+    sampler::{Stops, text_len},
 };
 use types::{
     amount::{Amount, AmountError},
@@ -21,7 +25,7 @@ use types::{
 };
 
 use super::{
-    Abandoned, Answered, Asker, Candidate, Event, Keep, Question, Unanswered,
+    Abandoned, Answered, Asker, Candidate, Event, Keep, Listener, Question, Unanswered,
     attempts::attempts,
     kept::{bundle_path, kept_bundle},
     recall::Recalled,
@@ -49,7 +53,7 @@ pub(super) enum Tried {
     /// Another node, or this one later.
     Lost(Cause, String),
     /// Another node only.
-    Refused(String),
+    Refused(Cause, String),
     /// The node signed that it charges nothing: another node, unless no node would say more.
     Unbilled(Cause, String),
 }
@@ -57,6 +61,8 @@ pub(super) enum Tried {
 /// What all attempts of an answer share.
 pub(super) struct Progress<'e> {
     pub(super) draft: Draft,
+    /// What may be shown of the text: not a stop string, and not yet what may become one.
+    pub(super) stops: Stops,
     /// Counted in the books of spending, with what is promised in this run.
     pub(super) running: Running,
     pub(super) prompt_bytes: Vec<u8>,
@@ -69,12 +75,15 @@ pub(super) struct Progress<'e> {
     /// Until when a busy node is waited for.
     pub(super) patience: Instant,
     pub(super) keep: Keep<'e>,
-    pub(super) on_event: &'e mut (dyn FnMut(Event<'_>) + Send),
+    pub(super) listener: &'e mut dyn Listener,
 }
 
 impl Asker {
     /// Goes on with a request where `draft` stands, after what was [`Asker::recall`]ed of it, asking `candidates` in order until one has answered;
     /// `keep` is given the draft whenever it must not be forgotten. Nothing is sent if the answer could exceed a cap.
+    ///
+    /// May be dropped half-way: the node is told by the reset of its stream, and what was promised counts until [`Asker::recall`] has the node's word,
+    /// as after a process that died.
     pub async fn go_on(
         &self,
         question: &Question,
@@ -82,7 +91,7 @@ impl Asker {
         recalled: &[Recalled],
         candidates: &[Candidate],
         keep: Keep<'_>,
-        on_event: &mut (dyn FnMut(Event<'_>) + Send),
+        listener: &mut dyn Listener,
     ) -> anyhow::Result<Answered> {
         if candidates.is_empty() {
             bail!("no node offers this: check the name with `tributary status`, or start a node that serves it");
@@ -90,12 +99,17 @@ impl Asker {
         let prompt_bytes = evidence::prompt_bytes(&question.turns).map_err(anyhow::Error::msg)?;
         self.settle_draft(&mut draft, recalled)?;
         let request = draft.request().document;
+        let asked = (question.options.sampling(), question.options.digest());
+        ensure!(asked == (request.sampling, request.options), "the request that was begun has other options: ask anew");
+        let mut stops = Stops::new(&question.options.stop);
+        stops.push(draft.bytes());
         let (before, day) = (draft.cost()?, day_of(now_s()));
         let asked = Asked { request: request.id(), key: self.signer.address(), limit: request.spending_limit, before, day };
         let running = self.purse.begin(&self.domains, self.caps, asked)?;
         let had_ended: Vec<bool> = draft.tries().iter().map(|one| one.end.is_some()).collect();
         let mut progress = Progress {
             draft,
+            stops,
             running,
             prompt_bytes,
             started: Instant::now(),
@@ -105,9 +119,10 @@ impl Asker {
             signed: Vec::new(),
             patience: Instant::now() + BUSY_WAIT,
             keep,
-            on_event,
+            listener,
         };
         let ended = self.try_all(question, candidates, &mut progress).await;
+        progress.show_rest();
         progress.draft.fail(Cause::Interrupted, "this client failed", false);
         (progress.keep)(&progress.draft)?;
         let (paid, settled) = receipts(&progress.draft, &had_ended)?;
@@ -124,11 +139,11 @@ impl Asker {
             (Ok((node, bundle, reason)), notice) => {
                 let kept = bundle_path(&self.receipts, bundle.receipt.document.request, bundle.receipt.document.attempt);
                 let attempts = attempts(&progress.draft, &self.receipts);
-                Ok(Answered { notice, attempts, ..finish(progress, node, *bundle, kept, reason) })
+                Ok(Answered { notice, attempts, ..finish(question, progress, node, *bundle, kept, reason) })
             }
             (Err(why), None) => bail!(why),
             (Err(why), Some((notice, kept))) => {
-                let (text, is_whole) = (text::canonical_lossy(progress.draft.bytes()), progress.draft.ended().is_some());
+                let (text, is_whole) = (whole_text(question, &progress.draft), progress.draft.ended().is_some());
                 Err(Unanswered { why, text, is_whole, notice, kept }.into())
             }
         }
@@ -154,7 +169,7 @@ impl Asker {
         let mut waiting: VecDeque<(&Candidate, u8)> = candidates.iter().map(|candidate| (candidate, 1)).collect();
         for _ in 0..ATTEMPTS_MAX {
             let Some((candidate, tries)) = waiting.pop_front() else { break };
-            (progress.on_event)(Event::Asking(candidate));
+            progress.listener.hear(Event::Asking(candidate));
             let had = progress.draft.tokens().len();
             let attempt = progress.draft.begin(candidate.account)?;
             (progress.keep)(&progress.draft)?;
@@ -169,7 +184,7 @@ impl Asker {
                     }
                     (cause, reason, false)
                 }
-                Tried::Refused(reason) => (Cause::Refused, reason, false),
+                Tried::Refused(cause, reason) => (cause, reason, false),
                 Tried::Unbilled(cause, reason) => {
                     if cause == Cause::EngineFailure && tries < TRIES_MAX {
                         waiting.push_back((candidate, tries + 1));
@@ -182,7 +197,7 @@ impl Asker {
             (progress.keep)(&progress.draft)?;
             tracing::warn!(node = %candidate.node, %reason, "trying another node");
             let abandoned = Abandoned { node: candidate.node, tokens: progress.draft.tokens().len() - had, reason, gap_ms: None };
-            (progress.on_event)(Event::Abandoned(&abandoned));
+            progress.listener.hear(Event::Abandoned(&abandoned));
             progress.abandoned.push(abandoned);
             if cause == Cause::Empty {
                 // The model ends here at every node: what came before is the whole answer.
@@ -204,7 +219,7 @@ impl Asker {
 }
 
 impl Progress<'_> {
-    pub(super) fn token(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn token(&mut self, id: u32, bytes: &[u8], told: &[Told]) {
         let now = Instant::now();
         if let Some(gap) = self.abandoned.last_mut().filter(|abandoned| abandoned.gap_ms.is_none()) {
             let since = self.last_token.unwrap_or(self.started);
@@ -213,8 +228,22 @@ impl Progress<'_> {
         self.first_token.get_or_insert(now);
         self.last_token = Some(now);
         self.draft.token(id, bytes);
-        (self.on_event)(Event::Token(bytes, self.draft.tokens().len()));
+        let shown = self.stops.push(bytes).bytes;
+        self.listener.hear(Event::Token(&shown, self.draft.tokens().len(), told));
     }
+
+    /// Shows what was held back as the beginning of a stop string and is none.
+    fn show_rest(&mut self) {
+        let rest = self.stops.held();
+        if !rest.is_empty() {
+            self.listener.hear(Event::Token(rest, self.draft.tokens().len(), &[]));
+        }
+    }
+}
+
+/// The text of all tokens so far, up to a stop string.
+fn whole_text(question: &Question, draft: &Draft) -> String {
+    text::canonical_lossy(&draft.bytes()[..text_len(&question.options.stop, &[], draft.bytes())])
 }
 
 /// What receipts charge that came since `had_ended` was read, and which attempts have one of any kind.
@@ -239,12 +268,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn finish(progress: Progress<'_>, node: NodeId, bundle: Bundle, kept: PathBuf, reason: Reason) -> Answered {
+fn finish(question: &Question, progress: Progress<'_>, node: NodeId, bundle: Bundle, kept: PathBuf, reason: Reason) -> Answered {
     let first = progress.first_token.unwrap_or(progress.started);
     let seconds = progress.last_token.map_or(0.0, |last| (last - first).as_secs_f64());
     let after_first = u32::try_from(progress.draft.tokens().len().saturating_sub(1)).unwrap_or(u32::MAX);
     Answered {
-        text: text::canonical_lossy(progress.draft.bytes()),
+        text: whole_text(question, &progress.draft),
         node,
         bundle,
         kept,

@@ -8,9 +8,10 @@ use types::{
     amount::Amount,
     id::{Address, AssetId, AssetVersion, BlobId},
     manifest::{AssetKind, Manifest, ManifestAsset},
+    options::{GRAMMAR_ENGINE, Grammar, GrammarKind, Options},
     quote::{Class, Profile, Quote},
     receipt::{Receipt, token_ids_hash},
-    request::{Request, SamplingRule},
+    request::Request,
     split::{SplitTable, fee},
     text::prompt_root,
     time::BlockRef,
@@ -37,10 +38,16 @@ fn domains() -> Domains {
     Domains { chain_id: 901, escrow: Address([1; 20]), registry: Address([2; 20]), settlement: Address([3; 20]), stake: Address([4; 20]) }
 }
 
-async fn generate(engine: &EngineHandle, request: &Signed<Request>, messages: &[attribution::prompt::Message]) -> (u32, Vec<u32>, Reason) {
+/// An honest node follows the options that were signed.
+async fn generate(
+    engine: &EngineHandle,
+    request: &Signed<Request>,
+    messages: &[attribution::prompt::Message],
+    options: &Options,
+) -> (u32, Vec<u32>, Reason) {
     let prompt = engine.prompt_tokens(&messages.iter().map(message).collect::<Vec<_>>()).unwrap();
     let tokens_in = u32::try_from(prompt.len()).unwrap();
-    let mut generation = engine.begin(Start::new(prompt, Sampling::GREEDY, request.seed().0, request.document.tokens_max)).await.unwrap();
+    let mut generation = engine.begin(Start::new(prompt, options.clone(), request.seed().0, request.document.tokens_max)).await.unwrap();
     let mut tokens = Vec::new();
     loop {
         match generation.next().await.unwrap() {
@@ -52,11 +59,11 @@ async fn generate(engine: &EngineHandle, request: &Signed<Request>, messages: &[
 }
 
 async fn case() -> Case {
-    case_from(0).await
+    case_from(0, &Options::default(), &Options::default()).await
 }
 
-/// The answer from token `first` on; what stands before it came from an earlier attempt.
-async fn case_from(first: usize) -> Case {
+/// The answer from token `first` on; what stands before it came from an earlier attempt. Asked for under some options, made under others.
+async fn case_from(first: usize, options: &Options, made: &Options) -> Case {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("tiny.gguf");
     tiny::write_model(&model, 7).unwrap();
@@ -78,7 +85,7 @@ async fn case_from(first: usize) -> Case {
     let quote = Quote {
         node: node.address(),
         manifest: manifest.root(),
-        profile: Profile::CandleF32B1,
+        profile: Profile::Exact,
         class: Class::Open,
         rate_in: Amount(1_500_000_007),
         rate_out: Amount(4_000_000_003),
@@ -93,21 +100,22 @@ async fn case_from(first: usize) -> Case {
         manifest: manifest.root(),
         rate_in_max: quote.rate_in,
         rate_out_max: quote.rate_out,
-        profile: Profile::CandleF32B1,
+        profile: Profile::Exact,
         class: Class::Open,
-        sampling: SamplingRule::default(),
+        sampling: options.sampling(),
+        options: options.digest(),
         prompt_root: prompt_root(&prompt, prompt_salt),
         tokens_max: 24,
         spending_limit: Amount(1_000_000_000_000),
     };
     let request = Signed::new(&client, &domains, request);
     let lane = Lane { payer: client.address(), node: node.address(), cap: Amount(1 << 60), expiry: 1_000, nonce: 1 };
-    let (prompt_tokens, mut continued, reason) = generate(&engine, &request, &messages).await;
+    let (prompt_tokens, mut continued, reason) = generate(&engine, &request, &messages, made).await;
     let token_ids = continued.split_off(first);
     let first_token = u32::try_from(first).unwrap();
     let tokens_in = prompt_tokens + first_token;
     let tokens_out = u32::try_from(token_ids.len()).unwrap();
-    let answer = text::canonical_lossy(&engine.decode(&token_ids));
+    let answer = text::canonical_lossy(&engine.text(&made.stop, &continued, &token_ids));
     let fee = fee(tokens_in, tokens_out, quote.rate_in, quote.rate_out, quote.protocol_fee).unwrap();
     let voucher = Voucher {
         lane: lane.id(),
@@ -132,7 +140,7 @@ async fn case_from(first: usize) -> Case {
         manifest: manifest.root(),
         index: index.root(),
         parameters: 1,
-        profile: Profile::CandleF32B1,
+        profile: Profile::Exact,
         class: Class::Open,
         block,
         prompt_root: request.document.prompt_root,
@@ -154,6 +162,7 @@ async fn case_from(first: usize) -> Case {
         domains,
         receipt: Signed::new(&node, &domains, receipt),
         request,
+        options: options.beside(),
         quote: Signed::new(&node, &domains, quote),
         lane: Signed::new(&client, &domains, lane),
         session: None,
@@ -230,11 +239,19 @@ async fn what_cannot_be_executed_is_refused_with_its_reason() {
     let mut foreign = case.bundle.clone();
     foreign.domains.chain_id = 1;
     says(foreign, "another deployment").await;
+    let mut quick = case.bundle.clone();
+    quick.receipt.document.profile = Profile::Fast;
+    says(quick, "the profile fast, this node executes in exact").await;
+    // Under other rules a grammar may allow other tokens: that is nobody's fault.
+    let grammar = Grammar { engine: GRAMMAR_ENGINE + 1, ..Grammar::new(GrammarKind::Schema, "{}") };
+    let other = case_from(0, &Options { grammar: Some(grammar), ..Options::default() }, &Options::default()).await;
+    let error = format!("{:#}", other.check(&other.bundle).await.unwrap_err());
+    assert!(error.contains("this node has engine"), "{error}");
 }
 
 #[tokio::test]
 async fn an_answer_that_goes_on_from_another_node_s_tokens_is_executed_with_them() {
-    let case = case_from(3).await;
+    let case = case_from(3, &Options::default(), &Options::default()).await;
     bundle::verify(&case.bundle).unwrap();
     assert_eq!((case.bundle.receipt.document.first_token, case.bundle.continued.len()), (3, 3));
     let honest = case.check(&case.bundle).await.unwrap();
@@ -253,6 +270,42 @@ async fn an_answer_that_goes_on_from_another_node_s_tokens_is_executed_with_them
         assert!(faults.0.iter().any(|fault| fault.field == "token ids"), "{faults}");
         assert_eq!(case.check(&bundle).await.unwrap().finding, Finding::Token);
     }
+}
+
+#[tokio::test]
+async fn a_node_that_answered_by_other_options_than_were_signed_is_found_out() {
+    let asked = Options { temperature_milli: 800, repeat_milli: 1_400, min_p_ppm: 10_000, ..Options::default() };
+    let honest = case_from(2, &asked, &asked).await;
+    bundle::verify(&honest.bundle).unwrap();
+    assert_eq!(honest.check(&honest.bundle).await.unwrap().finding, Finding::Agrees, "what was continued counts for penalties");
+    // The documents agree with each other: only the tokens tell.
+    let cheat = case_from(0, &asked, &Options { repeat_milli: 1_000, ..asked.clone() }).await;
+    bundle::verify(&cheat.bundle).unwrap();
+    assert_eq!(cheat.check(&cheat.bundle).await.unwrap().finding, Finding::Token);
+    // Nobody signed for these: nothing is executed.
+    let mut other = honest.bundle.clone();
+    other.options = Options { repeat_milli: 1_401, ..asked }.beside();
+    other.token_ids = vec![u32::MAX; 100_000];
+    assert_eq!(honest.check(&other).await.unwrap().finding, Finding::Signature);
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_its_stop_string_and_none_of_that_is_its_text() {
+    let plain = case().await;
+    let text = plain.engine.decode(&plain.bundle.token_ids);
+    let pair = text.windows(2).skip(text.len() / 2).find(|pair| pair.is_ascii()).unwrap();
+    let stop = Options { stop: vec![String::from_utf8(pair.to_vec()).unwrap()], ..Options::default() };
+    let honest = case_from(0, &stop, &stop).await;
+    assert_eq!(honest.bundle.receipt.document.reason, Reason::Stop);
+    assert_eq!(honest.check(&honest.bundle).await.unwrap().finding, Finding::Agrees);
+    let beyond = case_from(0, &stop, &Options::default()).await;
+    let found = beyond.check(&beyond.bundle).await.unwrap();
+    assert_eq!((found.finding, found.position as usize), (Finding::Token, honest.bundle.token_ids.len()), "the first token too many");
+    let mut shown = honest.bundle.clone();
+    shown.answer = text::canonical_lossy(&honest.engine.decode(&shown.token_ids));
+    assert_ne!(shown.answer, honest.bundle.answer);
+    shown.receipt = Signed::new(&honest.node, &shown.domains, shown.receipt.document);
+    assert_eq!(honest.check(&shown).await.unwrap().finding, Finding::Text);
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 /// Refuses a base that is not registered, or is not the one that the adapter's settings record.
 fn its_own_base(state: &State, files: &AdapterFiles, base: AssetVersion) -> anyhow::Result<()> {
     let registered = state.version(base).with_context(|| format!("--base {base} is not published on this chain"))?.content;
-    let trained = files.config.base_hash().map(BlobId).filter(|trained| *trained != registered);
+    let trained = files.base_hash().map(BlobId).filter(|trained| *trained != registered);
     if let Some(trained) = trained {
         bail!(
             "the adapter was trained on base {trained}, --base {base} is {registered}: no node could apply it; name its own base, or register it all the same with --force"

@@ -1,8 +1,9 @@
 //! `tributary ask`: a question, a streamed answer, its sources, its price, its receipt; or, under a key that was answered, the same again.
 
+mod choosing;
 mod printed;
 mod providers;
-mod repeat;
+pub(super) mod repeat;
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +14,14 @@ use anyhow::{Context as _, bail};
 use attribution::bundle::BUNDLE_BYTES_MAX;
 use chain_bridge::registry::State;
 use clap::Args as ClapArgs;
-use inference::proto::{
-    draft::Draft,
-    message::Turn,
-    once::{Known, Record},
-    spending::Caps,
+use inference::{
+    proto::{
+        draft::Draft,
+        message::Turn,
+        once::{Known, Record},
+        spending::Caps,
+    },
+    sampler::Stops,
 };
 use p2p::{
     client::{Client, Limits},
@@ -28,18 +32,19 @@ use types::{
     id::{Address, AssetVersion},
     key::{Account, Domains},
     manifest::{AssetKind, Manifest},
+    options::Options,
     quote::Class,
-    request::SamplingRule,
     text::canonical_document,
 };
 
 use self::{
+    choosing::Choosing,
     printed::{Shown, again, describe, missed, printed},
     repeat::Once,
 };
 pub use self::{
     printed::{Source, check_label, sources},
-    providers::candidates,
+    providers::{candidates, fits, known},
 };
 use super::{Context, wallet::session};
 use crate::{
@@ -53,9 +58,9 @@ use crate::{
 };
 
 /// Most that an answer may cost if nothing else is said: 0.02 OPEN.
-const MAX_FEE: Amount = Amount(20_000_000_000_000_000);
+pub(super) const MAX_FEE: Amount = Amount(20_000_000_000_000_000);
 /// Blocks a new lane stands: a day at one block per second.
-const LANE_BLOCKS: u64 = 86_400;
+pub(super) const LANE_BLOCKS: u64 = 86_400;
 /// Most expired lanes that one command asks the chain about; the others are asked about by the next one.
 const LANES_ASKED_MAX: usize = 32;
 
@@ -94,9 +99,8 @@ pub struct Args {
     /// Most wei per 1,000 output tokens.
     #[arg(long, default_value = "0.02 OPEN")]
     rate_out: Amount,
-    /// Temperature in thousandths; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0)]
-    temperature: u32,
+    #[command(flatten)]
+    choosing: Choosing,
     /// Publish the transcript with the receipt, rather than keep it for drawn checkers.
     #[arg(long)]
     open: bool,
@@ -129,6 +133,7 @@ impl Means {
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let options = args.choosing.options()?;
     let mut config = context.config()?;
     if !args.bootstrap.is_empty() {
         config.bootstrap.clone_from(&args.bootstrap);
@@ -141,7 +146,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let state = chain.state().await?;
     let domains = chain.deployment().domains();
     let (once, known) = match &args.idempotency_key {
-        Some(key) => Once::open(context, &domains, key, repeat::content(&args, payer))?,
+        Some(key) => Once::open(context, &domains, key, repeat::content(&args, &options, payer))?,
         None => (None, Known::New),
     };
     let begun = match known {
@@ -163,7 +168,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Some(record) => record.draft.request().document.nonce,
         None => purse.next_nonce()?,
     };
-    let question = question(&args, manifest, nonce, means.max_fee(&args))?;
+    let question = question(&args, options, manifest, nonce, means.max_fee(&args))?;
     let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, means.payer).await?;
     reckon(&purse, &chain, &domains).await?;
     let asker = Asker {
@@ -183,10 +188,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let recalled = asker.recall(begun.as_ref().map(|draft| draft.request().document.id())).await?;
     recalled.iter().for_each(|one| context.output.note(&one.describe()));
     if let Some(draft) = begun.as_ref().filter(|_| !is_json) {
-        terminal.show(draft.bytes());
+        terminal.show(&Stops::new(&question.options.stop).push(draft.bytes()).bytes);
     }
     let mut on_event = |event: Event<'_>| match event {
-        Event::Token(bytes, _) if !is_json => terminal.show(bytes),
+        Event::Token(bytes, ..) if !is_json => terminal.show(bytes),
         Event::Waiting(candidate, why) if !is_json => say(&format!("[{}: {}; waiting for it]", candidate.node, words::line(why))),
         Event::Abandoned(abandoned) if !is_json => {
             say(&format!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, words::line(&abandoned.reason)))
@@ -210,7 +215,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 /// Counts of promises whose lanes have expired what was collected on them. What is counted too much meanwhile errs to the client's side.
-async fn reckon(purse: &Purse, chain: &Chained, domains: &Domains) -> anyhow::Result<()> {
+pub(super) async fn reckon(purse: &Purse, chain: &Chained, domains: &Domains) -> anyhow::Result<()> {
     // Most clients have no such promise: the chain is asked for nothing then.
     if purse.expired(domains, u64::MAX, 1)?.is_empty() {
         return Ok(());
@@ -286,7 +291,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     }
 }
 
-fn question(args: &Args, manifest: Manifest, nonce: u64, max_fee: Amount) -> anyhow::Result<Question> {
+fn question(args: &Args, options: Options, manifest: Manifest, nonce: u64, max_fee: Amount) -> anyhow::Result<Question> {
     let turn = |role, content: &str| -> anyhow::Result<Turn> { Ok(Turn { role, content: canonical_document(content.as_bytes())? }) };
     let mut turns = Vec::new();
     if let Some(system) = &args.system {
@@ -298,7 +303,7 @@ fn question(args: &Args, manifest: Manifest, nonce: u64, max_fee: Amount) -> any
         turns,
         manifest,
         class: if args.open { Class::Open } else { Class::Checked },
-        sampling: SamplingRule { temperature_milli: args.temperature, top_k: 0, top_p_ppm: 0 },
+        options,
         tokens_max: args.tokens,
         spending_limit: max_fee,
         rates_max: (args.rate_in, args.rate_out),

@@ -184,7 +184,7 @@ async fn work(context: &Context, job: TrainJob) -> anyhow::Result<(PathBuf, Trai
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         shown.end();
-        report.map(|report| (job.out, report))
+        (job.out, report)
     });
     let done = tokio::select! {
         done = &mut training => done,
@@ -194,8 +194,8 @@ async fn work(context: &Context, job: TrainJob) -> anyhow::Result<(PathBuf, Trai
         }
     };
     match done.context("the training thread ended by itself")? {
-        Err(TrainError::Stopped) => bail!("interrupted; run the same command again to go on from the last complete pass"),
-        done => Ok(done?),
+        (_, Err(TrainError::Stopped)) => bail!("interrupted; run the same command again to go on from the last complete pass"),
+        (out, report) => Ok((out, report?)),
     }
 }
 

@@ -24,7 +24,7 @@ use types::{
 };
 
 use super::{
-    exchange::round,
+    exchange::{AskError, round},
     placing::{self, Storers},
     seeds::Seeds,
 };
@@ -177,13 +177,18 @@ pub async fn tell(bulk: &std::sync::Arc<BulkEndpoint>, to: Vec<(NodeId, SocketAd
     telling.join_all().await.into_iter().flatten().collect()
 }
 
-/// Shows nodes the proof that an object's manifest is a lie; returns what each that does not void the object said.
+/// Shows nodes the proof that an object's manifest is a lie; returns what each that does not void the object said. Who does not answer is shown it twice: a
+/// connection may break under load.
 pub async fn show(bulk: &BulkEndpoint, to: Vec<(NodeId, SocketAddr)>, proof: &Proof) -> Vec<(NodeId, String)> {
     let bytes = proof.encode();
     let one = |(node, addr): (NodeId, SocketAddr)| {
         let bytes = &bytes;
         async move {
-            let reply = round(bulk, (node, addr), VOID_ALPN, bytes, REPLY_BYTES_MAX, PROOF_LIMIT).await;
+            let asking = || round(bulk, (node, addr), VOID_ALPN, bytes, REPLY_BYTES_MAX, PROOF_LIMIT);
+            let reply = match asking().await {
+                Err(AskError::Bulk(_) | AskError::Stream(_)) => asking().await,
+                reply => reply,
+            };
             match reply.map_err(anyhow::Error::from).and_then(|reply| Ok(Reply::decode(&reply)?)) {
                 Ok(Reply::Heard) => None,
                 Ok(Reply::Refused(reason)) => Some((node, words::line(&reason).into_owned())),

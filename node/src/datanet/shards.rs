@@ -263,11 +263,12 @@ impl Shards {
             match outcome.result {
                 Ok(fetched) => break fetched,
                 Err(FetchError::Lied { error, proof }) => {
+                    let holders = self.all_holders(state, accepted.object, holders, &outcome.received).await?;
                     let asked = holders.len();
                     let unmoved = keeping::show(&self.bulk, holders, &proof).await;
-                    unmoved.iter().for_each(|(node, reason)| tracing::info!(%node, reason, "a node does not void an object"));
+                    let reasons: String = unmoved.iter().map(|(node, reason)| format!("; not {node}: {reason}")).collect();
                     bail!(
-                        "{error}; the object is void, and {} of {asked} nodes that store were shown the proof and keep nothing of it",
+                        "{error}; the object is void, and {} of {asked} nodes that store were shown the proof and keep nothing of it{reasons}",
                         asked - unmoved.len()
                     );
                 }
@@ -326,6 +327,30 @@ impl Shards {
             holders.retain(|(node, _)| staked.contains(node));
         }
         Ok(holders)
+    }
+
+    /// Those who were `asked`, and whoever else is named by the record of one that `sent` something: the few heard of first suffice to read, a proof is for all
+    /// who hold.
+    async fn all_holders(
+        &self,
+        state: &State,
+        object: BlobId,
+        asked: Vec<(NodeId, SocketAddr)>,
+        sent: &BTreeMap<NodeId, u64>,
+    ) -> anyhow::Result<Vec<(NodeId, SocketAddr)>> {
+        let senders = asked.iter().filter(|(node, _)| sent.contains_key(node));
+        let records = futures::future::join_all(senders.map(|(node, addr)| self.named(state, object, *node, *addr))).await;
+        let named: BTreeSet<NodeId> = records.into_iter().flatten().collect();
+        let are_heard =
+            |ads: &[Arc<p2p::proto::ads::SignedAd>]| named.iter().all(|node| ads.iter().any(|signed| signed.ad().node == *node));
+        match self.overlay.wait_ads(are_heard, ADS_WAIT).await {
+            Ok(_) | Err(OverlayError::Timeout { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut holders: BTreeMap<_, _> = asked.into_iter().collect();
+        let ads = self.overlay.ads().await?;
+        holders.extend(ads.iter().map(|signed| signed.ad()).filter(|ad| named.contains(&ad.node)).map(|ad| (ad.node, ad.bulk_addr)));
+        Ok(holders.into_iter().collect())
     }
 
     /// The operators that a holder's record of an object names. It only says whom to ask: what they send is checked, and so the record need not be.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use types::{
     amount::Amount,
     id::{Address, NodeId},
+    options::Options,
     quote::Class,
-    request::SamplingRule,
 };
 
 use super::{CHAIN_WAIT, Demo, LOOK, set, show::marked};
@@ -213,7 +213,7 @@ impl Demo {
         let signed_before = self.receipts_signed(place).await?;
         let mut killed = None;
         let mut kill = |event: Event<'_>| {
-            if let Event::Token(_, count) = event
+            if let Event::Token(_, count, _) = event
                 && count == KILL_AFTER
                 && killed.is_none()
             {
@@ -404,7 +404,7 @@ fn question(desk: &Desk, prepared: &Prepared) -> anyhow::Result<Question> {
         turns: vec![Turn { role: 2, content: prepared.text.clone() }],
         manifest,
         class: Class::Open,
-        sampling: SamplingRule::default(),
+        options: Options::default(),
         tokens_max: TOKENS,
         spending_limit: limit,
         rates_max: ("0.01 OPEN".parse()?, "0.02 OPEN".parse()?),

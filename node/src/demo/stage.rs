@@ -19,7 +19,7 @@ use types::id::{Address, NodeId};
 
 use crate::{command::Context, data::DataDir, output::Output, running::Addresses};
 
-/// How long a node may take from its start to listening: it maps 98 MB and unpacks them to 538 MB.
+/// How long a node may take from its start to listening: it reads 98 MB and packs them for its kernels.
 const START_WAIT: Duration = Duration::from_secs(60);
 /// How long one command may take.
 const COMMAND_WAIT: Duration = Duration::from_secs(300);

@@ -301,7 +301,7 @@ mod tests {
         let quote = Quote {
             node: node().address(),
             manifest: manifest.root(),
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Open,
             rate_in: Amount(1),
             rate_out: Amount(1),
@@ -320,7 +320,7 @@ mod tests {
             manifest: manifest.root(),
             index: Hash32::ZERO,
             parameters: 1,
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Open,
             block,
             prompt_root: Hash32::ZERO,

@@ -266,6 +266,7 @@ impl Front {
             bases: bases.into_values().collect(),
             // One more would make the whole ad invalid, and the node invisible.
             adapters: adapters.into_values().take(ADAPTERS_MAX).collect(),
+            profile: self.answering.as_ref().map(Answering::profile),
             rin: config.rate_in,
             rout: config.rate_out,
             queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),

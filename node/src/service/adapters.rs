@@ -6,13 +6,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use chain_bridge::registry::State;
+use inference::{
+    adapter::store::{FetchAdapter, FetchError},
+    proto::residency::AdapterId,
+};
 use p2p::{bulk::BulkEndpoint, overlay::OverlayHandle, proto::ads::Ad};
 use tokio::time::{MissedTickBehavior, timeout};
 use types::{
@@ -134,13 +140,28 @@ impl Fetching {
     }
 }
 
+/// What the engine has dropped, or never had, it takes from the folder: its own packed form is a cache.
+impl FetchAdapter for DataDir {
+    fn fetch(&self, id: AdapterId, bytes_max: u64) -> Result<PathBuf, FetchError> {
+        let folder = self.adapter(BlobId(id.0));
+        let bytes = match bytes_of(&folder) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(FetchError::NotFound),
+            Err(error) => return Err(FetchError::Failed(format!("{}: {error}", folder.display()))),
+        };
+        if bytes > bytes_max { Err(FetchError::TooLarge { got: bytes, max: bytes_max }) } else { Ok(folder) }
+    }
+}
+
+fn bytes_of(folder: &Path) -> io::Result<u64> {
+    std::fs::read_dir(folder)?.try_fold(0_u64, |bytes, file| Ok(bytes.saturating_add(file?.metadata()?.len())))
+}
+
 /// The adapters in the folder and the bytes of their files.
 fn kept(data: &DataDir) -> anyhow::Result<(BTreeSet<BlobId>, u64)> {
     let (mut here, mut bytes) = (BTreeSet::new(), 0_u64);
     for (hash, folder) in crate::command::adapter::present(data)? {
-        for file in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            bytes = bytes.saturating_add(file?.metadata()?.len());
-        }
+        bytes = bytes.saturating_add(bytes_of(&folder).with_context(|| folder.display().to_string())?);
         here.insert(hash);
     }
     Ok((here, bytes))
@@ -219,6 +240,7 @@ mod tests {
             services: Services::INFERENCE,
             bases: vec![],
             adapters: (3..=7).map(place).collect(),
+            profile: Some(types::quote::Profile::Exact),
             rin: Amount::ZERO,
             rout: Amount::ZERO,
             queue: 0,
@@ -240,6 +262,20 @@ mod tests {
         assert_eq!(wanted(&[3], &staked, 16), [content(4)]);
         assert_eq!(wanted(&[], &staked, 1), [content(3)]);
         assert!(wanted(&[], &staked, 0).is_empty());
+    }
+
+    #[test]
+    fn the_engine_finds_an_adapter_in_the_folder_by_its_content_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        let id = AdapterId([7; 32]);
+        assert_eq!(data.fetch(id, 10), Err(FetchError::NotFound));
+        let path = data.adapter(BlobId(id.0));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("adapter_config.json"), [0; 4]).unwrap();
+        std::fs::write(path.join("adapter_model.safetensors"), [0; 6]).unwrap();
+        assert_eq!(data.fetch(id, 10), Ok(path));
+        assert_eq!(data.fetch(id, 9), Err(FetchError::TooLarge { got: 10, max: 9 }));
     }
 
     #[test]

@@ -104,6 +104,18 @@ impl Indexing {
             self.waiting.send_replace(waiting);
         }
         *self.offers.write().await = offers;
+        self.unload_missing().await;
+    }
+
+    /// What was taken out of the data folder leaves the engine's cache too, with the last answer that uses it.
+    async fn unload_missing(&self) {
+        let is_missing = |hash: &[u8; 32]| !self.data.adapter(BlobId(*hash)).exists();
+        for hash in self.engine.adapters().into_iter().map(|listed| listed.info.hash).filter(is_missing) {
+            match self.engine.unload_adapter(hash).await {
+                Ok(_) => tracing::info!(hash = %BlobId(hash), "adapter unloaded: its folder is gone"),
+                Err(error) => tracing::warn!(%error, hash = %BlobId(hash), "adapter not unloaded"),
+            }
+        }
     }
 
     /// The offer for a version; nothing if its files are not meant for this node.

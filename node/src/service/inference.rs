@@ -28,7 +28,7 @@ use types::{
     id::{Address, BlobId, Hash32},
     key::{Account, Domains, Signed},
     manifest::Manifest,
-    quote::{PROTOCOL_FEE, Quote},
+    quote::{PROTOCOL_FEE, Profile, Quote},
     receipt::Reason,
     time::BlockRef,
 };
@@ -147,6 +147,11 @@ impl<E: Escrow> Answering<E> {
         self.snapshots.borrow().tip
     }
 
+    /// The numeric rules that this node answers under.
+    pub fn profile(&self) -> Profile {
+        self.engine.profile()
+    }
+
     /// Serves one stream whose first frame is `first`, to its end.
     pub async fn serve(&self, stream: FrameStream, first: Vec<u8>) {
         let (mut sender, mut receiver) = stream.split();
@@ -190,6 +195,7 @@ impl<E: Escrow> Answering<E> {
                     }
                     let head = self.head();
                     self.offer(manifest).await?;
+                    self.admit_profile(profile)?;
                     let quote = Quote {
                         node: self.account.address(),
                         manifest,
@@ -254,7 +260,7 @@ impl<E: Escrow> Answering<E> {
         let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
         let known = self.books.lane(lane).map_err(internal)?;
         let known = known.filter(|record| record.session == begin.session);
-        self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
+        let options = self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
         let arrived = Instant::now();
         let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
         let prompt = self.engine.prompt_tokens(&turns).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
@@ -308,7 +314,8 @@ impl<E: Escrow> Answering<E> {
         }
         let budget = self.budget(&begin, &terms, tokens_max, &held).await?;
         let mut serving = Serving::new(terms, tokens_max, budget).map_err(|error| refuse(RefusalCode::Voucher, error.to_string()))?;
-        let generation = self.begin_generation(&begin, &offer, prompt).await?;
+        let stop = options.stop.clone();
+        let generation = self.begin_generation(&begin, &offer, options, prompt).await?;
         // The note reaches the disk while the prompt is read; no token leaves before it.
         let (books, attempt, note) = (Arc::clone(&self.books), begin.attempt, unbilled::begun(&begin, serving.terms())?);
         let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt, &note));
@@ -340,7 +347,7 @@ impl<E: Escrow> Answering<E> {
             return Ok(());
         };
         // What was promised stands, whatever the client sent next or that it left.
-        let delivered = self.receipt(&begin, &offer, &serving, voucher).await?;
+        let delivered = self.receipt(&begin, &offer, &serving, &stop, voucher).await?;
         ended?;
         say(sender, &FromNode::Receipt(Box::new(delivered))).await
     }

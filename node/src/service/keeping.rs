@@ -27,7 +27,7 @@ use storage::{
     },
     store::{Item, Store, StoreError},
 };
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use types::{
     id::{Address, BlobId, NodeId},
     key::Account,
@@ -133,6 +133,8 @@ pub struct Keeping {
     pub turn: Mutex<()>,
     /// Proofs against manifests that are taken in or checked at once: one may be as long as the largest object.
     pub proofs: Semaphore,
+    /// An object was voided here: upkeep sees to its other holders.
+    pub voided: Notify,
 }
 
 impl Keeping {

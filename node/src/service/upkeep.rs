@@ -5,7 +5,7 @@
 //! rotted is marked on the disk, so that this node no longer says that it has it, and given to repair as a failed audit is; a mark goes when the item is stored
 //! anew. A store of 20 GiB and 14 days: 24 kB/s. *Collecting* takes segments that are half dead, at most `keeping.collect_bytes_per_s`. *Void objects* (`voids`): what a
 //! crash left of one is released, and holders that still have fragments are shown the proof. *Fragments handed on* (`handed`) are released once their new holder has shown one. Both
-//! are looked at per epoch and every ten minutes. *Room* is looked at every second: with too little of it on the disk or in the capacity the node's ad says that it takes no new fragments.
+//! are looked at per epoch and every ten minutes; holders of what is void also a second after it was voided here, then 2, 4, 8 s after that until none has any of it. *Room* is looked at every second: with too little of it on the disk or in the capacity the node's ad says that it takes no new fragments.
 //!
 //! Nothing here may be lost half-way: each step is one call of the store, which is whole or has no effect, and where a round is stands on the disk. The service runs on nodes that
 //! store, and ends with its future.
@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
 /// How often it is looked for what is void or was handed on, beside epochs.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// How soon holders of an object that was voided here are looked at; twice as long each time one of them still has something of it, [`LOOK_EVERY`] at most.
+const SHOW_AFTER: Duration = Duration::from_secs(1);
 /// Bytes that one call of collecting may copy, while nobody else writes.
 const COLLECT_STEP_BYTES: u64 = 1 << 20;
 /// Marked items that are looked at at once, and told.
@@ -153,13 +155,16 @@ pub struct Upkeep {
     looked: Option<(u64, Instant)>,
     /// Void objects of which no holder has anything any more.
     settled: BTreeSet<BlobId>,
+    /// When holders of the other void objects are looked at again, and how long it is until the time after that.
+    show_at: Option<Instant>,
+    pause: Duration,
     looking: JoinSet<Looked>,
 }
 
 /// What one look came to.
 #[derive(Debug)]
 struct Looked {
-    settled: BTreeSet<BlobId>,
+    shown: voids::Shown,
     released: u64,
 }
 
@@ -177,19 +182,22 @@ impl Upkeep {
             rechecked: None,
             looked: None,
             settled: BTreeSet::new(),
+            show_at: None,
+            pause: SHOW_AFTER,
             looking: JoinSet::new(),
         }
     }
 
     /// Keeps the store in order until dropped.
     pub async fn run(mut self) {
-        let view = Arc::clone(&self.view);
+        let (view, keeping) = (Arc::clone(&self.view), Arc::clone(&self.keeping));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.tick().await,
                 () = view.look.notified() => self.hurry(),
+                () = keeping.voided.notified() => (self.show_at, self.pause) = (Some(Instant::now()), SHOW_AFTER),
                 Some(looked) = self.looking.join_next() => if let Ok(looked) = looked { self.note(looked) },
             }
         }
@@ -201,8 +209,13 @@ impl Upkeep {
         (self.looked, self.recheck_from, self.collect_from) = (None, now, now);
     }
 
-    fn note(&mut self, Looked { settled, released }: Looked) {
-        self.settled.extend(settled);
+    fn note(&mut self, Looked { shown, released }: Looked) {
+        self.settled.extend(shown.settled);
+        // What was voided meanwhile is looked at sooner than that.
+        if shown.is_more && self.show_at.is_none() {
+            self.show_at = Some(Instant::now() + self.pause);
+            self.pause = LOOK_EVERY.min(self.pause * 2);
+        }
         self.view.lock().handed_on += released;
         if released > 0 {
             self.collect_from = Instant::now();
@@ -226,14 +239,19 @@ impl Upkeep {
     fn look(&mut self) {
         let (epoch, now) = (self.keeping.epoch(), Instant::now());
         let is_done = self.looked.is_some_and(|(of, at)| of == epoch && now - at < LOOK_EVERY);
-        if is_done || !self.looking.is_empty() {
+        let is_shown = self.show_at.is_none_or(|at| now < at);
+        if (is_done && is_shown) || !self.looking.is_empty() {
             return;
         }
-        self.looked = Some((epoch, now));
+        self.show_at = None;
+        if !is_done {
+            self.looked = Some((epoch, now));
+        }
         let (keeping, settled) = (Arc::clone(&self.keeping), self.settled.clone());
         self.looking.spawn(async move {
-            let settled = voids::show_all(&keeping, settled).await;
-            Looked { settled, released: handed::release_all(&keeping).await }
+            let shown = voids::show_all(&keeping, settled).await;
+            let released = if is_done { 0 } else { handed::release_all(&keeping).await };
+            Looked { shown, released }
         });
     }
 

@@ -72,6 +72,7 @@ pub(super) fn ad(node: NodeId, at: std::net::SocketAddr) -> Ad {
         services: Services::STORAGE.with(Services::ROOM),
         bases: Vec::new(),
         adapters: Vec::new(),
+        profile: None,
         rin: Amount::ZERO,
         rout: Amount::ZERO,
         queue: 0,

@@ -59,13 +59,17 @@ async fn nodes_find_and_mend_rot_give_up_what_is_a_lie_and_free_its_room() {
     rot_is_found_by_reading_and_mended(&world, 4, &object);
     a_damaged_manifest_is_had_from_others(&world, 2, &object);
 
-    let lie = Lie::contribute(&world).await;
+    let (lie, told_to_one) = (Lie::contribute(&world, 1).await, Lie::contribute(&world, 2).await);
+    told_to_one.is_passed_on(&world, 4).await;
     world.stop(3);
     let reader = world.party("reader");
     let error = world.error(&reader.folder, &["datanet", "fetch", "medical", "--contribution", "1"]);
-    assert!(error.contains("manifest is false") && error.contains("the object is void"), "{error}");
+    assert!(error.contains("manifest is false") && error.contains("the object is void, and "), "{error}");
+    // Whom the reader has not reached is told by those it has.
+    assert!(!error.contains("void, and 0 of "), "{error}");
     for number in [0, 1, 2, 4] {
-        let status = until(&world, number, "a void object", |status| voids(status, lie.object));
+        let what = format!("a void object (its reader said: {error})");
+        let status = until(&world, number, &what, |status| voids(status, lie.object));
         assert!(!status["objects"].to_string().contains(&lie.object.to_string()), "it is watched no more: {status}");
     }
     lie.is_kept_by_nobody(&world, 0).await;
@@ -199,13 +203,13 @@ struct Lie {
 }
 
 impl Lie {
-    async fn contribute(world: &World) -> Self {
+    async fn contribute(world: &World, seed: u8) -> Self {
         let key =
             |number: usize| -> Account { chain_bridge::wallet::load(&folder_of(world, number).join("wallet.json"), PASSWORD).unwrap() };
         let (owner, me) = (key(0), key(1));
-        let text = b"nobody will read this";
-        let root = text_root(text);
-        let bytes: Vec<u8> = (0..10_000_u32).flat_map(|number| BlobId::of(&number.to_be_bytes()).0).collect();
+        let text = format!("nobody will read text {seed}");
+        let root = text_root(text.as_bytes());
+        let bytes: Vec<u8> = (u32::from(seed) << 16..).take(10_000).flat_map(|number| BlobId::of(&number.to_be_bytes()).0).collect();
         let mut encoded = encode(&bytes, root, Profile::DEVNET).unwrap();
         let mut manifest = encoded.manifest.encode();
         manifest[20] ^= 1;
@@ -213,7 +217,7 @@ impl Lie {
         let object = encoded.manifest.id();
 
         let chain = ChainClient::connect(world.devnet.url(), world.devnet.deployment().clone(), Some(me.clone())).await.unwrap();
-        let (domains, salt) = (chain.domains(), Hash32([9; 32]));
+        let (domains, salt) = (chain.domains(), Hash32([seed; 32]));
         let made = commitment(salt, root, me.address());
         chain.commit(made).await.unwrap();
         let document = Contribution {
@@ -228,7 +232,7 @@ impl Lie {
         };
         let report = GateReport { datanet: DATANET, text_root: root, commitment: made, report: Hash32([1; 32]), object, is_accepted: true };
         let (document, report) = (Signed::new(&me, &domains, document), Signed::new(&owner, &domains, report));
-        let (_, sent) = chain.accept(&document, &report, text_top(text)).await.unwrap();
+        let (_, sent) = chain.accept(&document, &report, text_top(text.as_bytes())).await.unwrap();
 
         let bulk = BulkEndpoint::start(&NodeSeed::generate(), "127.0.0.1:0".parse().unwrap(), &[], BulkLimits::default()).await;
         let bulk = Arc::new(bulk.unwrap());
@@ -301,6 +305,18 @@ impl Lie {
         let request = Request::Put { manifest: self.encoded.manifest.encode(), index, fragment, holders: self.holders.clone() };
         let (node, addr) = at(&world.nodes[number]);
         ask(&self.bulk, node, addr, &request, LIMIT).await.unwrap()
+    }
+
+    /// One holder is shown the proof, and shows it to the others without being asked to.
+    async fn is_passed_on(&self, world: &World, number: usize) {
+        let fragment = |index| self.encoded.manifest.verify(index, self.encoded.fragments[usize::from(index)].clone()).unwrap();
+        let fragments: Vec<_> = (0..3).map(fragment).collect();
+        let proof = Proof::find(&self.encoded.manifest, &fragments).unwrap().unwrap();
+        let said = show(&self.bulk, vec![at(&world.nodes[number])], &proof).await;
+        assert!(said.is_empty(), "{said:?}");
+        for number in 0..5 {
+            until(world, number, "a void object that another holder was told of", |status| voids(status, self.object));
+        }
     }
 
     /// Not told of, not read, not taken again; and a proof says nothing to who holds nothing of its object.

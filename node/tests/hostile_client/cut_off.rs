@@ -30,9 +30,9 @@ use types::{
     amount::{Amount, WEI_PER_OPEN},
     id::Hash32,
     key::{Account, Signed},
+    options::Options,
     quote::Class,
     receipt::Reason,
-    request::SamplingRule,
     time::BlockRef,
     voucher::Lane,
 };
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// This crate's own client, with books in `folder`.
-    fn asker(&self, folder: &std::path::Path) -> Asker {
+    pub(super) fn asker(&self, folder: &std::path::Path) -> Asker {
         Asker {
             payer: self.client.address(),
             signer: Account::from_bytes(&self.client.to_bytes()).unwrap(),
@@ -75,13 +75,13 @@ impl World {
         }
     }
 
-    fn question(&self, asker: &Asker) -> Question {
+    pub(super) fn question(&self, asker: &Asker) -> Question {
         Question {
             nonce: asker.purse.next_nonce().unwrap(),
             turns: vec![Turn { role: 2, content: "What is gout?".into() }],
             manifest: self.manifest.clone(),
             class: Class::Open,
-            sampling: SamplingRule::default(),
+            options: Options::default(),
             tokens_max: TOKENS,
             spending_limit: Amount(WEI_PER_OPEN / 10),
             rates_max: (Amount(WEI_PER_OPEN), Amount(WEI_PER_OPEN)),
@@ -181,7 +181,7 @@ async fn the_client_that_is_killed_in_an_attempt_counts_what_its_receipt_charges
     let (killed, candidates) = (Arc::clone(&asker), [world.front.clone()]);
     let asking = tokio::spawn(async move {
         let mut on_event = |event: Asked<'_>| {
-            if let Asked::Token(_, count) = event
+            if let Asked::Token(_, count, _) = event
                 && count > 1
             {
                 // As far as the first voucher, which is for the first token; then it hangs until it is killed.
@@ -225,7 +225,7 @@ async fn where_no_node_says_what_became_of_an_attempt_it_stays_counted_and_the_n
     let candidates = [world.front.clone()];
     let asking = tokio::spawn(async move {
         let mut on_event = |event: Asked<'_>| {
-            if let Asked::Token(_, 2) = event {
+            if let Asked::Token(_, 2, _) = event {
                 told.send(()).unwrap();
                 std::thread::sleep(Duration::from_millis(300));
             }

@@ -37,7 +37,7 @@ use tokio::{
 };
 use types::{
     amount::{Amount, WEI_PER_OPEN},
-    encoding::Document as _,
+    encoding::{Body, Document as _},
     id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     key::{Account, Domains, Signed},
     manifest::{AssetKind, Manifest, ManifestAsset},
@@ -92,7 +92,7 @@ pub(super) struct World {
     /// Where this crate's own client asks: its first frame bears the service's tag, which a node's front door takes off.
     pub(super) front: Candidate,
     _client: Client,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 pub(super) fn account(byte: u8) -> Account {
@@ -178,8 +178,15 @@ impl World {
             chain,
             front,
             _client: client,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Another node's engine with the same model, and its offer of the same manifest.
+    pub(super) fn elsewhere(&self) -> (EngineHandle, Arc<Offer>) {
+        let engine = EngineHandle::start(EngineConfig::new(self.folder.path().join("tiny.gguf"))).unwrap();
+        let index = Arc::new(Index::new(vec![]).unwrap());
+        (engine, Arc::new(Offer { manifest: self.manifest.clone(), index, adapter: None }))
     }
 
     pub(super) async fn talk(&self) -> Talk {
@@ -202,15 +209,17 @@ impl World {
             manifest: self.manifest.root(),
             rate_in_max: quote.document.rate_in,
             rate_out_max: quote.document.rate_out,
-            profile: Profile::CandleF32B1,
+            profile: Profile::Exact,
             class: Class::Open,
             sampling: SamplingRule::default(),
+            options: Hash32::ZERO,
             prompt_root: text::prompt_root(&evidence::prompt_bytes(&turns).unwrap(), prompt_salt),
             tokens_max: TOKENS,
             spending_limit: Amount(WEI_PER_OPEN),
         };
         let request = Signed::new(&self.client, &self.domains, request);
-        Begin { request, attempt: 0, quote, lane, session: None, manifest: self.manifest.clone(), turns, prompt_salt, continued: vec![] }
+        let (options, manifest) = (Body::default(), self.manifest.clone());
+        Begin { request, options, attempt: 0, quote, lane, session: None, manifest, turns, prompt_salt, continued: vec![] }
     }
 
     /// Quote, beginning and the first token of an answer on a lane.
@@ -322,7 +331,7 @@ impl Talk {
     }
 
     pub(super) async fn quote(&mut self, manifest: &Manifest) -> Signed<Quote> {
-        let ask = FromClient::QuoteAsk { manifest: manifest.root(), profile: Profile::CandleF32B1, class: Class::Open, tokens_max: TOKENS };
+        let ask = FromClient::QuoteAsk { manifest: manifest.root(), profile: Profile::Exact, class: Class::Open, tokens_max: TOKENS };
         self.send(&ask).await;
         let FromNode::Quote(quote) = self.recv().await else { panic!("no quote") };
         quote

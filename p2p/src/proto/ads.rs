@@ -21,6 +21,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 use types::id::{Address, AssetId, Hash32, NodeId};
+use types::quote::Profile;
 
 pub use table::{AUTHOR_RATE, AdTable, Ignored, PREFERRED_MAX, TABLE_BYTES_MAX, TABLE_LIVE_MAX, TABLE_NODES_MAX};
 
@@ -120,6 +121,8 @@ pub struct Ad {
     /// Adapters served, at most [`ADAPTERS_MAX`].
     #[serde(deserialize_with = "bounded::<_, _, ADAPTERS_MAX>")]
     pub adapters: Vec<AdAsset>,
+    /// Numeric rules that it answers under; nothing if it answers nobody.
+    pub profile: Option<Profile>,
     /// Price per thousand prompt tokens.
     pub rin: Amount,
     /// Price per thousand output tokens.
@@ -334,6 +337,7 @@ pub(crate) mod tests {
             services: Services::INFERENCE.with(Services::STORAGE),
             bases: vec![asset(1)],
             adapters: vec![asset(2), asset(3)],
+            profile: Some(Profile::Exact),
             rin: Amount(2_000),
             rout: Amount(6_000),
             queue: 1,
@@ -458,12 +462,13 @@ pub(crate) mod tests {
             incarnation: u64, seq: u64, ttl_s in 1..=TTL_MAX_S, services in 0u8..16, rin: u128, rout: u128,
             queue: u16, ttft_ms: u32, tokens_per_s: u16, leaving: bool,
             adapters in prop::collection::vec((any::<u64>(), any::<u32>(), any::<[u8; 32]>()), 0..20),
+            profile in prop::option::of(prop::sample::select(Profile::ALL.to_vec())),
         ) {
             let adapters = adapters.into_iter()
                 .map(|(asset, version, hash)| AdAsset { asset: AssetId(asset), version, hash: Hash32(hash) }).collect();
             let services = Services(services);
             let (rin, rout) = (Amount(rin), Amount(rout));
-            let ad = Ad { ttl_s, services, adapters, rin, rout, queue, ttft_ms, tokens_per_s, leaving, ..ad(incarnation, seq) };
+            let ad = Ad { ttl_s, services, adapters, profile, rin, rout, queue, ttft_ms, tokens_per_s, leaving, ..ad(incarnation, seq) };
             let signed = SignedAd::sign(&seed(1), ad).unwrap();
             prop_assert_eq!(SignedAd::decode(signed.bytes()), Ok(signed));
         }

@@ -200,6 +200,8 @@ pub fn write(card: &Card, version: &str, published: &str, url: &str, files: &[De
     });
     // Said of open ones too, so that an export from which it was lost is known to have lost it.
     whole["conditionsOfAccess"] = if card.is_private() { MEMBERS_ONLY } else { EVERYBODY }.into();
+    // Equal bytes whether or not a crate of the same build has `serde_json` keep keys in the order of their insertion.
+    whole.sort_all_objects();
     serde_json::to_string_pretty(&whole).expect("strings and lists always serialise") + "\n"
 }
 

@@ -25,7 +25,7 @@ use super::{
     scan,
     shard::{self, Shard},
 };
-use crate::{erasure::OBJECT_BYTES_MAX, lanes};
+use crate::erasure::OBJECT_BYTES_MAX;
 
 /// Most refusals a report lists; the rest are counted. A contributor mends a thousand rows and tries again.
 pub const REFUSALS_MAX: usize = 1000;
@@ -288,7 +288,7 @@ impl<'c> Shown<'c> {
     pub(super) fn of(contribution: &'c Contribution) -> Self {
         let Contribution { contributor, licence, documents } = contribution;
         let text = contribution_text(documents);
-        let (text_root, text_bytes) = (lanes::text_root(text.as_bytes()), bytes_of(text.len()));
+        let (text_root, text_bytes) = (types::text::text_root(text.as_bytes()), bytes_of(text.len()));
         Self { contributor: *contributor, licence, documents, text_root, text_bytes }
     }
 

@@ -9,15 +9,14 @@
 
 use types::{
     id::{AssetId, Hash32},
-    merkle,
-    text::{leaf_count, prompt_leaf, prompt_root},
+    text::{prompt_root, prompt_top, text_root, text_top},
 };
 
 use super::{
     Place,
     shard::{self, Shard, ShardError},
 };
-use crate::{lanes, seal::segment::Name};
+use crate::seal::segment::Name;
 
 /// Bytes of the salt before the shard.
 const SALT_BYTES: usize = 32;
@@ -38,18 +37,17 @@ pub enum PrivateError {
 
 /// Root of a contribution text: over salted leaves if there is a salt.
 pub fn root(text: &[u8], salt: Option<Hash32>) -> Hash32 {
-    salt.map_or_else(|| lanes::text_root(text), |salt| prompt_root(text, salt))
+    salt.map_or_else(|| text_root(text), |salt| prompt_root(text, salt))
 }
 
 /// Top of the tree under [`root`]: what opens the root to the text's bytes when a contribution is accepted.
 pub fn top(text: &[u8], salt: Option<Hash32>) -> Hash32 {
-    let salted = |salt| merkle::top((0..leaf_count(text.len())).map(|index| merkle::leaf(&prompt_leaf(text, salt, index))).collect());
-    salt.map_or_else(|| lanes::text_top(text), salted)
+    salt.map_or_else(|| text_top(text), |salt| prompt_top(text, salt))
 }
 
 /// The root of a text of so many bytes over its [`top`]: who wants both hashes the text once.
 pub fn root_over(text_bytes: usize, top: Hash32) -> Hash32 {
-    lanes::sealed(text_bytes, top)
+    types::text::root_over(text_bytes, top)
 }
 
 /// What is sealed: the salt and the shard.
@@ -91,6 +89,8 @@ pub fn name(datanet: AssetId, place: Place) -> Result<Name, PrivateError> {
 
 #[cfg(test)]
 mod tests {
+    use types::{merkle, text::leaf_count};
+
     use super::*;
     use crate::datanet::{Document, contribution_text};
 

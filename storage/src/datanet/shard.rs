@@ -19,7 +19,7 @@ use types::{
 };
 
 use super::{DOCUMENTS_MAX, Document, DocumentError, contribution_text, private};
-use crate::{erasure::OBJECT_BYTES_MAX, lanes};
+use crate::erasure::OBJECT_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"TRIBSHRD";
 const VERSION: u8 = 1;
@@ -104,7 +104,7 @@ impl Shard {
     pub fn of(documents: Vec<Document>) -> Self {
         let (text_root, text_bytes) = {
             let text = contribution_text(&documents);
-            (lanes::text_root(text.as_bytes()), bytes_of(text.len()))
+            (types::text::text_root(text.as_bytes()), bytes_of(text.len()))
         };
         Self { documents, text_root, text_salt: None, text_bytes }
     }
@@ -153,7 +153,7 @@ impl Shard {
 
 /// Root of the contribution text of `documents`.
 pub fn text_root(documents: &[Document]) -> Hash32 {
-    lanes::text_root(contribution_text(documents).as_bytes())
+    types::text::text_root(contribution_text(documents).as_bytes())
 }
 
 /// Bytes of the shard of `documents` without compression: the most that [`encode`] writes.
@@ -217,9 +217,9 @@ fn plain(documents: &[Document]) -> Result<Written, ShardError> {
     }
     let (text_bytes, text_top) = {
         let text = contribution_text(documents);
-        (text.len(), lanes::text_top(text.as_bytes()))
+        (text.len(), types::text::text_top(text.as_bytes()))
     };
-    let text_root = lanes::sealed(text_bytes, text_top);
+    let text_root = types::text::root_over(text_bytes, text_top);
     let text_bytes = bytes_of(text_bytes);
     let head = Writer::new().bytes(MAGIC).u8(VERSION).u8(COMPRESSION_NONE).u32(narrow(count)).u64(text_bytes).hash(text_root);
     Ok(Written { bytes: head.each(documents, row).finish(), text_root, text_top, text_bytes })

@@ -35,7 +35,7 @@ pub(super) const fn mul(a: u8, b: u8) -> u8 {
 }
 
 /// What `a` must be multiplied by to give one; `a` is not zero.
-const fn inverse(a: u8) -> u8 {
+pub(super) const fn inverse(a: u8) -> u8 {
     EXP[255 - LOG[a as usize] as usize]
 }
 

@@ -1,16 +1,18 @@
 //! The code's one hot loop: each output is a sum of inputs, each times a constant of GF(2^8).
 //!
-//! At 16 of 48 a byte of the object takes 32 products. AVX2 makes 32 products of one constant with two table look-ups of 16 entries (low and
-//! high half of a byte), about one cycle a byte of the object; GFNI makes 64 with one affine map, a quarter of that, and then it is memory that
-//! limits: one byte read and two written for each. The path is chosen once, at run time. The scalar path defines the result; every other is
-//! tested against it and against `reed-solomon-erasure`.
+//! AVX2 makes 32 products of one constant with two table look-ups of 16 entries (low and high half of a byte); GFNI makes 64 with one affine
+//! map. Rebuilding 16 fragments from 16 others takes 16 products a byte. Encoding 16 of 48 would take 32; its matrix has a form that makes five
+//! suffice (`transform`), and then it is memory that limits: one byte read and two written for each. The path is chosen once, at run time. The
+//! scalar path of the matrix defines the result; every other is tested against it and against `reed-solomon-erasure`.
 
+mod transform;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::sync::OnceLock;
 
 use super::field::mul;
+pub(super) use transform::Transform;
 
 /// Bytes of each input that are worked on before the next: sixteen of them fit in a first-level cache beside the tables. They are copied side by
 /// side first, because parts of a power of two in length lie at the same place of every page and would drive each other out of the cache.
@@ -74,6 +76,40 @@ enum Factors {
     Affine(Vec<u64>),
 }
 
+impl Factors {
+    fn of(path: Path, constants: &[u8]) -> Self {
+        // Of every constant, once: a matrix that is used for one object has as many cells.
+        static AFFINE: OnceLock<[u64; 256]> = OnceLock::new();
+        static HALVES: OnceLock<[Halves; 256]> = OnceLock::new();
+        let constant = |at: usize| u8::try_from(at).unwrap_or(0);
+        match path {
+            Path::Gfni => {
+                let table = AFFINE.get_or_init(|| std::array::from_fn(|at| affine(constant(at))));
+                Self::Affine(constants.iter().map(|constant| table[usize::from(*constant)]).collect())
+            }
+            Path::Avx2 | Path::Scalar => {
+                let table = HALVES.get_or_init(|| std::array::from_fn(|at| halves(constant(at))));
+                Self::Halves(constants.iter().map(|constant| table[usize::from(*constant)]).collect())
+            }
+        }
+    }
+
+    const fn count(&self) -> usize {
+        match self {
+            Self::Halves(all) => all.len(),
+            Self::Affine(all) => all.len(),
+        }
+    }
+}
+
+/// The one length of all, if they are as many as there should be.
+fn assert_shapes((inputs, data): (&[&[u8]], usize), (outputs, sums): (&[&mut [u8]], usize)) -> usize {
+    let length = inputs.first().map_or(0, |input| input.len());
+    assert!(inputs.len() == data && inputs.iter().all(|input| input.len() == length), "inputs of one length, as many as there are columns");
+    assert!(outputs.len() == sums && outputs.iter().all(|output| output.len() == length), "outputs likewise, as many as there are rows");
+    length
+}
+
 /// Outputs as sums of inputs, made ready for a path: one row of constants for each output, one column for each input.
 #[derive(Debug)]
 pub(super) struct Combination {
@@ -86,29 +122,7 @@ impl Combination {
     /// From a row-major matrix. A path that this machine lacks is replaced by the scalar one.
     pub(super) fn new(path: Path, cells: &[u8], inputs: usize) -> Self {
         let path = if path.is_available() { path } else { Path::Scalar };
-        // Of every constant, once: a matrix that is used for one object has as many cells.
-        static AFFINE: OnceLock<[u64; 256]> = OnceLock::new();
-        static HALVES: OnceLock<[Halves; 256]> = OnceLock::new();
-        let constant = |at: usize| u8::try_from(at).unwrap_or(0);
-        let factors = match path {
-            Path::Gfni => {
-                let table = AFFINE.get_or_init(|| std::array::from_fn(|at| affine(constant(at))));
-                Factors::Affine(cells.iter().map(|cell| table[usize::from(*cell)]).collect())
-            }
-            Path::Avx2 | Path::Scalar => {
-                let table = HALVES.get_or_init(|| std::array::from_fn(|at| halves(constant(at))));
-                Factors::Halves(cells.iter().map(|cell| table[usize::from(*cell)]).collect())
-            }
-        };
-        Self { path, inputs, factors }
-    }
-
-    /// How many outputs there are.
-    const fn outputs(&self) -> usize {
-        match &self.factors {
-            Factors::Halves(all) => all.len() / self.inputs,
-            Factors::Affine(all) => all.len() / self.inputs,
-        }
+        Self { path, inputs, factors: Factors::of(path, cells) }
     }
 
     /// Fills `outputs` from `inputs`; all are of one length.
@@ -116,15 +130,7 @@ impl Combination {
     /// # Panics
     /// If counts or lengths are not those of the matrix: a caller's mistake.
     pub(super) fn apply(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) {
-        let length = inputs.first().map_or(0, |input| input.len());
-        assert!(
-            inputs.len() == self.inputs && inputs.iter().all(|input| input.len() == length),
-            "inputs of one length, one for each column"
-        );
-        assert!(
-            outputs.len() == self.outputs() && outputs.iter().all(|output| output.len() == length),
-            "outputs likewise, one for each row"
-        );
+        let length = assert_shapes((inputs, self.inputs), (outputs, self.factors.count() / self.inputs));
         let mut staged = vec![0; BLOCK * self.inputs];
         for from in (0..length).step_by(BLOCK) {
             let to = (from + BLOCK).min(length);

@@ -1,8 +1,6 @@
 //! Machines without lanes: the plain path, which is never asked for by this name.
 
-use types::{id::Hash32, merkle};
-
-use super::{BLAKE3_LANES, KECCAK_LANES, head, least};
+use super::{BLAKE3_LANES, head, least};
 
 /// Whether this machine has the instructions.
 pub(super) const fn is_here() -> bool {
@@ -13,11 +11,6 @@ pub(super) const fn is_here() -> bool {
 #[cfg(feature = "disk")]
 pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
     work()
-}
-
-/// keccak256 of `prefix` and each message.
-pub(super) fn keccak(prefix: u8, messages: [&[u8]; KECCAK_LANES]) -> [Hash32; KECCAK_LANES] {
-    messages.map(|message| merkle::keccak(&[&[prefix], message]))
 }
 
 /// The first 8 bytes of each message's BLAKE3.

@@ -4,44 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use types::id::Hash32;
-
-use super::{BLAKE3_BLOCK, BLAKE3_LANES, KECCAK_LANES};
-
-/// Bytes that keccak256 takes in before each permutation.
-const RATE: usize = 136;
-/// Blocks of the longest message, a leaf with its prefix.
-const BLOCKS_MAX: usize = 3;
-
-/// FIPS 202, section 3.2.5.
-const ROUNDS: [u64; 24] = [
-    0x0000_0000_0000_0001,
-    0x0000_0000_0000_8082,
-    0x8000_0000_0000_808a,
-    0x8000_0000_8000_8000,
-    0x0000_0000_0000_808b,
-    0x0000_0000_8000_0001,
-    0x8000_0000_8000_8081,
-    0x8000_0000_0000_8009,
-    0x0000_0000_0000_008a,
-    0x0000_0000_0000_0088,
-    0x0000_0000_8000_8009,
-    0x0000_0000_8000_000a,
-    0x0000_0000_8000_808b,
-    0x8000_0000_0000_008b,
-    0x8000_0000_0000_8089,
-    0x8000_0000_0000_8003,
-    0x8000_0000_0000_8002,
-    0x8000_0000_0000_0080,
-    0x0000_0000_0000_800a,
-    0x8000_0000_8000_000a,
-    0x8000_0000_8000_8081,
-    0x8000_0000_0000_8080,
-    0x0000_0000_8000_0001,
-    0x8000_0000_8000_8008,
-];
-/// Section 3.2.2, by place x + 5 y.
-const TURNS: [i64; 25] = [0, 1, 62, 28, 27, 36, 44, 6, 55, 20, 3, 10, 43, 25, 39, 41, 45, 15, 21, 8, 18, 2, 61, 56, 14];
+use super::{BLAKE3_BLOCK, BLAKE3_LANES};
 
 /// Whether this machine has the instructions.
 pub(super) fn is_here() -> bool {
@@ -63,78 +26,6 @@ pub(super) fn counting<R>(work: impl FnOnce() -> R) -> R {
 #[target_feature(enable = "popcnt")]
 fn counted<R>(work: impl FnOnce() -> R) -> R {
     work()
-}
-
-/// keccak256 of `prefix` and each message; all are of one length, at most that of a leaf.
-///
-/// # Panics
-/// If the machine lacks the instructions or a message does not fit.
-pub(super) fn keccak(prefix: u8, messages: [&[u8]; KECCAK_LANES]) -> [Hash32; KECCAK_LANES] {
-    assert!(is_here(), "called only where the machine has it");
-    let len = messages[0].len() + 1;
-    let blocks = len / RATE + 1;
-    assert!(blocks <= BLOCKS_MAX && messages.iter().all(|message| message.len() + 1 == len), "messages of one length, at most a leaf's");
-    let mut padded = [[0; BLOCKS_MAX * RATE]; KECCAK_LANES];
-    for (padded, message) in padded.iter_mut().zip(messages) {
-        padded[0] = prefix;
-        padded[1..len].copy_from_slice(message);
-        padded[len] = 1;
-        padded[blocks * RATE - 1] |= 0x80;
-    }
-    // SAFETY: the machine has AVX-512 F, asserted above.
-    unsafe { sponge(&padded, blocks) }
-}
-
-#[target_feature(enable = "avx512f,avx512dq")]
-fn sponge(padded: &[[u8; BLOCKS_MAX * RATE]; KECCAK_LANES], blocks: usize) -> [Hash32; KECCAK_LANES] {
-    let mut state = [_mm512_setzero_si512(); 25];
-    for block in 0..blocks {
-        for (word, lane) in state.iter_mut().take(RATE / 8).enumerate() {
-            let at = block * RATE + word * 8;
-            let mut words = [0_u64; KECCAK_LANES];
-            for (word, padded) in words.iter_mut().zip(padded) {
-                *word = u64::from_le_bytes(*padded[at..].first_chunk().expect("8 bytes of a block"));
-            }
-            *lane = _mm512_xor_si512(*lane, load(&words));
-        }
-        permute(&mut state);
-    }
-    let mut digests = [Hash32::ZERO; KECCAK_LANES];
-    for (word, lane) in state.iter().take(4).enumerate() {
-        let words = store(*lane);
-        for (digest, value) in digests.iter_mut().zip(words) {
-            digest.0[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
-        }
-    }
-    digests
-}
-
-#[target_feature(enable = "avx512f,avx512dq")]
-#[inline]
-fn permute(state: &mut [__m512i; 25]) {
-    for round in ROUNDS {
-        let mut columns = [_mm512_setzero_si512(); 5];
-        for (x, column) in columns.iter_mut().enumerate() {
-            let upper = _mm512_ternarylogic_epi64::<0x96>(state[x], state[x + 5], state[x + 10]);
-            *column = _mm512_ternarylogic_epi64::<0x96>(upper, state[x + 15], state[x + 20]);
-        }
-        let mut moved = [_mm512_setzero_si512(); 25];
-        for x in 0..5 {
-            let turned = _mm512_rol_epi64::<1>(columns[(x + 1) % 5]);
-            for y in 0..5 {
-                let mixed = _mm512_ternarylogic_epi64::<0x96>(state[x + 5 * y], columns[(x + 4) % 5], turned);
-                moved[y + 5 * ((2 * x + 3 * y) % 5)] = _mm512_rolv_epi64(mixed, _mm512_set1_epi64(TURNS[x + 5 * y]));
-            }
-        }
-        for y in 0..5 {
-            for x in 0..5 {
-                // a ^ (!b & c)
-                state[x + 5 * y] =
-                    _mm512_ternarylogic_epi64::<0xd2>(moved[x + 5 * y], moved[(x + 1) % 5 + 5 * y], moved[(x + 2) % 5 + 5 * y]);
-            }
-        }
-        state[0] = _mm512_xor_si512(state[0], _mm512_set1_epi64(round.cast_signed()));
-    }
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]

@@ -1,7 +1,8 @@
 //! Fetching an object from several holders at once.
 //!
 //! Two phases, both driven by [`Fetch::handle`]. *Locate*: candidates are asked what they hold, [`WAVE`] of them at once and the next ones while what is
-//! offered does not suffice; the first manifest whose hash is the object's id is kept. *Read*: as many fragments as the code needs are under way at a time, each from one holder, least-asked holders first, those that
+//! offered does not suffice; the first manifest whose hash is the object's id is kept. *Read*: as many fragments as the code needs are under way at a time, or the first few
+//! while those fill the line (`fetch/width.rs`), each from one holder, least-asked holders first, those that
 //! are the object itself before those that must be decoded. What comes is checked in groups of 16 KiB ([`range`](super::range)) and kept in
 //! [`Parts`], whatever becomes of the stream that brought it: only what is missing is asked for again, from the same holder, another
 //! holder of the fragment, or as another fragment. Whoever sends a group that is not what the manifest names is asked nothing more and leaves [`Evidence`].
@@ -17,6 +18,7 @@ mod hedge;
 mod outcome;
 mod parts;
 pub mod saved;
+mod width;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -139,6 +141,10 @@ pub struct Fetch {
     wave_due: Time,
     streams: BTreeMap<u32, Stream>,
     next_stream: u32,
+    /// When the first stream was opened.
+    reading_since: Option<Time>,
+    /// As many fragments are read at once as are needed (`fetch/width.rs`).
+    is_wide: bool,
     /// When the first holder said what it has.
     located_at: Option<Time>,
     /// How long fragments took that are whole.
@@ -208,6 +214,8 @@ impl Fetch {
             wave_due: Time(0),
             streams: BTreeMap::new(),
             next_stream: 0,
+            reading_since: None,
+            is_wide: false,
             located_at: None,
             took: Vec::new(),
             received: BTreeMap::new(),
@@ -266,7 +274,8 @@ impl Fetch {
         let grace = self.grace_until().filter(|_| self.is_locating());
         // What was due before is waiting for something else by now.
         let wave = Some(self.wave_due).filter(|_| self.wants_wave());
-        let later = late.into_iter().chain(grace).chain(wave).filter(|due| *due > self.now);
+        let few = self.few_until();
+        let later = late.into_iter().chain(grace).chain(wave).chain(few).filter(|due| *due > self.now);
         rests.chain(locating).chain(streams).chain(later).min()
     }
 
@@ -483,18 +492,6 @@ impl Fetch {
         self.parts.as_ref().map_or(0, |parts| parts.manifest().profile().data().into())
     }
 
-    /// Opens streams until as many fragments are whole or under way as the code needs.
-    fn ask(&mut self, now: Time) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        while self.parts.as_ref().is_some_and(|parts| parts.whole() + self.under_way() < self.needed()) {
-            let Some((to, index)) = self.next_offer(now) else { break };
-            let run = self.parts.as_ref().and_then(|parts| parts.missing(index).first().copied());
-            let Some(run) = run else { break };
-            outputs.push(self.open(now, to, index, run, None));
-        }
-        outputs
-    }
-
     fn open(&mut self, now: Time, to: NodeId, index: u8, run: Run, hedges: Option<u32>) -> Output {
         let id = self.next_stream;
         self.next_stream = self.next_stream.wrapping_add(1);
@@ -504,13 +501,8 @@ impl Fetch {
         let due = now.after(self.config.progress_window);
         let stream = Stream { holder: to, index, started: now, got: 0, owed: run.count, due, before: 0, hedges };
         self.streams.insert(id, stream);
+        self.reading_since.get_or_insert(now);
         Output::Read { stream: id, to, index, run }
-    }
-
-    /// Fragments being sent, those left out that are only opened beside a late stream which still runs.
-    fn under_way(&self) -> usize {
-        let sent = self.streams.values().filter(|stream| !self.is_extra(stream) && !self.is_whole(stream.index));
-        sent.map(|stream| stream.index).collect::<BTreeSet<_>>().len()
     }
 
     fn is_whole(&self, index: u8) -> bool {

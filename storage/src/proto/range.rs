@@ -80,6 +80,11 @@ impl Shape {
         Self { length }
     }
 
+    /// The fragment's length.
+    pub(crate) const fn length(self) -> usize {
+        self.length
+    }
+
     /// Groups, at least one.
     pub(crate) fn groups(self) -> u32 {
         u32::try_from(self.length.div_ceil(GROUP_BYTES).max(1)).unwrap_or(u32::MAX)

@@ -1,6 +1,6 @@
-//! An adapter with which the engine computes well until one token is fed to it, and then meets numbers that are not finite.
+//! An adapter with which the engine computes well until one token is fed to it, and then meets numbers beyond its range.
 //!
-//! Its keys in the first layer grow beyond all numbers along one direction, to which every token of the prompt is orthogonal and one other token is not.
+//! Its keys in the first layer grow beyond that range along one direction, to which every token of the prompt is orthogonal and one other token is not.
 //! What stands there depends on the token alone, and the embeddings have more dimensions than the prompt has tokens, so there is such a direction. Which
 //! token comes first is chance's choice at a high temperature, and chance follows from the request's signature: the client signs until it is that one.
 
@@ -40,14 +40,17 @@ use super::{Door, WORDS, is_unbilled, manifest, payer};
 const HOT: SamplingRule = SamplingRule { temperature_milli: 10_000_000, top_k: 0, top_p_ppm: 0 };
 /// Requests signed until chance picks the token: one in 300 does.
 const SIGNED_MAX: usize = 20_000;
-/// A key's factor: with it a score overflows, and what rounding leaves of the prompt's tokens, some 1e-7, does not.
-const HUGE: f32 = 1e38;
+/// What the token is along the direction. What rounding to eight bits leaves of the prompt's tokens is a few hundredths of it.
+const LONG: f64 = 20.0;
+/// A key's factor, twice this by the adapter's own scale: the token's key is beyond 2^40, where a row fails, and the prompt's keys are far below.
+const HUGE: f32 = 1e11;
 /// Tokens tried.
 const TRIED_MAX: usize = 40;
 
 /// The first token is delivered and paid for, the engine fails at the second one: the node signs that nothing is charged.
 pub(super) async fn in_the_middle(cluster: &Cluster, door: &Door, base: &Manifest) {
-    let engine = EngineHandle::start(EngineConfig::new(files::tiny_model())).expect("the committed model");
+    let adapters_dir = Some(cluster.path("packed"));
+    let engine = EngineHandle::start(EngineConfig { adapters_dir, ..EngineConfig::new(files::tiny_model()) }).expect("the committed model");
     let (token, folder) = failing(cluster, &engine).await;
     let served = published(cluster, base, &folder).await;
     let payer = payer(cluster, "unlucky");
@@ -78,8 +81,9 @@ fn signed(payer: &Payer, door: &Door, served: &Manifest, quote: &Signed<Quote>, 
         let mut begin = payer.begin(quote, payer.request(&quote.document, WORDS), payer.lane(door.account), served, WORDS);
         begin.request.document.sampling = HOT;
         begin.request = payer.sign(begin.request.document);
-        let first = sampler::choose(&[0.0; tiny::VOCABULARY], sampling, &begin.request.seed().0, 0);
-        Some(begin).filter(|_| first == token)
+        let first =
+            sampler::choose(&[0.0; tiny::VOCABULARY], &sampling.into(), &sampler::Counts::default(), None, &begin.request.seed().0, 0);
+        Some(begin).filter(|_| first.is_some_and(|first| first.token == token))
     });
     found.expect("chance never picks the token")
 }
@@ -123,7 +127,7 @@ fn subtract(of: &mut [f64], along: &[f64]) {
     of.iter_mut().zip(along).for_each(|(one, two)| *one -= share * two);
 }
 
-/// The direction to which every token of the prompt is orthogonal, and along which `token` has length one (Gram and Schmidt).
+/// The direction to which every token of the prompt is orthogonal, and along which `token` has the length [`LONG`] (Gram and Schmidt).
 fn orthogonal(inputs: &[Vec<f64>], prompt: &[u32], token: u32) -> Vec<f32> {
     let of = |token: u32| inputs[usize::try_from(token).expect("a small number")].clone();
     let mut basis: Vec<Vec<f64>> = Vec::new();
@@ -141,7 +145,7 @@ fn orthogonal(inputs: &[Vec<f64>], prompt: &[u32], token: u32) -> Vec<f32> {
     }
     let length = dot(&direction, &of(token));
     #[expect(clippy::cast_possible_truncation, reason = "an adapter's numbers are of single precision")]
-    let scaled = |number: f64| (number / length) as f32;
+    let scaled = |number: f64| (LONG * number / length) as f32;
     direction.into_iter().map(scaled).collect()
 }
 
@@ -164,7 +168,7 @@ fn write(folder: &Path, direction: &[f32]) {
 async fn fails_at_the_second(engine: &EngineHandle, folder: &Path, prompt: &[u32], token: u32) -> bool {
     let adapter = engine.load_adapter(folder).await.expect("a sound file").hash;
     let greedy = Sampling { temperature_milli: 0, top_k: 0, top_p_ppm: 0 };
-    let start = |continued: Vec<u32>| Start { adapter: Some(adapter), continued, ..Start::new(prompt.to_vec(), greedy, [0; 32], 4) };
+    let start = |continued: Vec<u32>| Start { continued, ..Start::new(prompt.to_vec(), greedy, [0; 32], 4).with_adapter(adapter) };
     let mut first = engine.begin(start(vec![])).await.expect("the engine is idle");
     let reads = matches!(first.next().await, Ok(Step::Token { .. } | Step::End(_)));
     let mut second = engine.begin(start(vec![token])).await.expect("the engine is idle");

@@ -38,8 +38,8 @@ pub(super) async fn everything(scene: &Scene<'_>) {
     };
     let (brief, damaged) = (sound("brief", 1), sound("damaged", 2));
     let overflowing = files::adapter(&scene.cluster.path("overflowing"), |_, _, data| {
-        // The largest number there is: every product with it overflows.
-        data.chunks_exact_mut(4).for_each(|number| number.copy_from_slice(&f32::MAX.to_le_bytes()));
+        // Taken in each by itself; the product of both matrices leaves the range in which the profile computes.
+        data.chunks_exact_mut(4).for_each(|number| number.copy_from_slice(&1e11_f32.to_le_bytes()));
     });
     let (brief, damaged, overflowing) =
         tokio::join!(published(scene, &FROZEN, &brief), published(scene, &DAMAGED, &damaged), published(scene, &OVERFLOWING, &overflowing));

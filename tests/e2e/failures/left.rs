@@ -193,7 +193,9 @@ async fn empty(scene: &Scene<'_>, door: &Door, payer: &Payer, ends: &[u32]) -> R
     let (mut talk, quote) = door.quoted(&scene.manifest).await?;
     let ends_at_once = |begin: &Begin| {
         let sampling = Sampling { temperature_milli: HOT.temperature_milli, top_k: 0, top_p_ppm: 0 };
-        ends.contains(&sampler::choose(&[0.0; tiny::VOCABULARY], sampling, &begin.request.seed().0, 0))
+        let first =
+            sampler::choose(&[0.0; tiny::VOCABULARY], &sampling.into(), &sampler::Counts::default(), None, &begin.request.seed().0, 0);
+        first.is_some_and(|first| ends.contains(&first.token))
     };
     let signed = (0..SIGNED_MAX).find_map(|_| {
         let mut begin = scene.begin(door, payer, &quote);

@@ -33,8 +33,8 @@ pub(super) const CLASSES: [&Class; 7] = [&FULL, &KILLED_FIRST, &KILLED_UNPAID, &
 const MET: usize = 2;
 /// Tokens of a request that fills the node: more than the model's context leaves.
 const LONG: u32 = 4_096;
-/// Answers that fill the engine's bound of cached tokens, each as long as the context.
-const FILLING: usize = 40;
+/// Answers that are begun at once to fill the engine: more than it accepts.
+const FILLING: usize = super::ANSWERS_MAX + 8;
 /// How long they are counted on: half of what the node waits for a voucher.
 const FILLED: Duration = Duration::from_secs(5);
 /// Times that the node may be found with room after all: a connection broke, and with it went what filled it.
@@ -75,11 +75,13 @@ async fn asked(scene: &Scene<'_>, door: &Door, payer: &Payer) -> Result<(Talk, F
     }
 }
 
-/// Answers as long as the context hold all the memory that the engine may use; the others are sent away.
+/// As many answers as the engine accepts are begun, each as long as the context; the others are sent away.
 async fn full(scene: &Scene<'_>) {
     let payer = scene.payer(&FULL);
-    let hold = async || {
-        let mut talk = scene.third.talk().await?;
+    // A connection has fewer streams than the engine accepts answers.
+    let doors = [scene.third.another(), scene.third.another()];
+    let hold = async |door: &Door| {
+        let mut talk = door.talk().await?;
         let quote = talk.quote(scene.manifest.root(), LONG).await?;
         let begin = scene.begin(&scene.third, payer, &quote);
         talk.send(&FromClient::Begin(Box::new(begin))).await;
@@ -93,7 +95,7 @@ async fn full(scene: &Scene<'_>) {
     let (mut left, started, mut again) = (count, Instant::now(), 0);
     while left > 0 {
         // The node gives each of them up after ten seconds without a voucher: then they begin anew.
-        let holding: Vec<Result<Option<Talk>, String>> = join_all((0..FILLING).map(|_| hold())).await;
+        let holding: Vec<Result<Option<Talk>, String>> = join_all(doors.iter().cycle().take(FILLING).map(&hold)).await;
         let filled = Instant::now();
         while left > 0 && filled.elapsed() < FILLED {
             if let Err(why) = unpaid(scene, &FULL, "the engine is busy").await {

@@ -1,11 +1,11 @@
 //! A fetch that is broken off: its reader is killed and goes on with what had come, a holder is killed and others serve.
 
-use std::process::Stdio;
+use std::{collections::BTreeSet, future::ready, process::Stdio};
 
 use harness::{Cluster, Party};
-use tokio::process::Child;
+use tokio::{io::AsyncReadExt as _, process::Child};
 
-use super::{ENOUGH, LOOK, Object, signal, until};
+use super::{ENOUGH, LOOK, Object, lying, running, signal, until};
 
 /// The file's head, with the manifest in it, is shorter; a fragment is longer.
 const HEAD_BYTES: u64 = 800;
@@ -17,12 +17,19 @@ pub(super) async fn a_reader_and_a_holder_are_killed_while_they_fetch(cluster: &
     let object = &Object { holders: super::one_record_of_five_who_hold_it(cluster, object).await, ..object.clone() };
     // Three of five stand still, none of them the one that everybody was told of: two fragments come, and no third.
     let still: Vec<usize> = object.holders.iter().copied().filter(|holder| *holder > 0).take(ENOUGH).collect();
+    // A fragment that moved lately lies where it was as well: with a third one that is awake a reader has all of the object before anything is written down.
+    until("two fragments with those who go on", LOOK, || {
+        let awake = running(cluster).into_iter().filter(|number| !still.contains(number));
+        let come: BTreeSet<u8> = awake.flat_map(|number| lying(&cluster.nodes[number].log_text(), number, object)).collect();
+        ready((come.len() < ENOUGH).then_some(()).ok_or_else(|| format!("{come:?} of {object:?} without {still:?}")))
+    })
+    .await;
     let frozen: Vec<&Party> = still.iter().map(|number| &cluster.nodes[*number]).collect();
     signal(&frozen, "-STOP");
     let mut first = begin(cluster, &killed, object);
-    let second = begin(cluster, &patient, object);
-    for reader in [&killed, &patient] {
-        two_fragments_came(reader, object).await;
+    let mut second = begin(cluster, &patient, object);
+    for (reader, fetching) in [(&killed, &mut first), (&patient, &mut second)] {
+        two_fragments_came(reader, fetching, object).await;
     }
     first.kill().await.expect("a reader is killed");
     let part = part(&killed, object).expect("what came lies in its folder");
@@ -61,12 +68,16 @@ fn part(reader: &Party, object: &Object) -> Option<u64> {
 }
 
 /// What comes is written down a second later at the latest, two seconds after the beginning.
-async fn two_fragments_came(reader: &Party, object: &Object) {
-    until("two fragments", LOOK, || async {
-        let came = part(reader, object);
-        came.filter(|bytes| *bytes > 2 * object.fragment_bytes && object.fragment_bytes > HEAD_BYTES)
-            .map(drop)
-            .ok_or_else(|| format!("{came:?} bytes"))
+async fn two_fragments_came(reader: &Party, fetching: &mut Child, object: &Object) {
+    let ended = until("two fragments", LOOK, || {
+        let (came, ended) = (part(reader, object), fetching.try_wait().expect("its state"));
+        let is_there = came.is_some_and(|bytes| bytes > 2 * object.fragment_bytes && object.fragment_bytes > HEAD_BYTES);
+        ready(if is_there || ended.is_some() { Ok(ended) } else { Err(format!("{came:?} bytes")) })
     })
     .await;
+    if let (Some(status), Some(mut errors)) = (ended, fetching.stderr.take()) {
+        let mut said = String::new();
+        errors.read_to_string(&mut said).await.expect("what it said");
+        panic!("a reader ended before two fragments came, with {status}: {said}");
+    }
 }

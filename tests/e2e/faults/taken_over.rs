@@ -1,13 +1,17 @@
 //! The coordinator of a repair is killed while what it rebuilt is on its way to the new holders.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::future::ready;
 use harness::{Cluster, Party};
 
 use super::{FRAGMENTS, Object, one_record, one_record_of_five_who_hold_it, rebuilds, running, signal, until};
 
 /// A coordinator that works is found by its log within this time; what it hands to nodes that stand still is on its way for four seconds.
 const GLANCE: Duration = Duration::from_millis(50);
+/// Nodes stand still so long, below the sixteen seconds after which they are not heard, and are awake so long, enough for an advert each.
+const STILL: Duration = Duration::from_secs(6);
+const AWAKE: Duration = Duration::from_secs(2);
 
 pub(super) async fn a_coordinator_is_killed_while_it_hands_fragments_over(cluster: &mut Cluster, object: &Object, round: usize) {
     let reader = cluster.join(&format!("after-all-{round}"), &[]).await;
@@ -18,17 +22,21 @@ pub(super) async fn a_coordinator_is_killed_while_it_hands_fragments_over(cluste
     for number in &gone {
         cluster.stop_node(*number).await;
     }
-    // Whoever could take a fragment over stands still: a coordinator that has rebuilt what is lost cannot put it anywhere.
+    // Whoever could take a fragment over stands still: a coordinator that has rebuilt what is lost cannot put it anywhere. Who stands still is soon not heard
+    // any more, and who hears less than half of all mends nothing, so that they are woken now and then.
     let idle: Vec<usize> = running(cluster).into_iter().filter(|number| !left.contains(number)).collect();
-    signal(&idle.iter().map(|number| &cluster.nodes[*number]).collect::<Vec<_>>(), "-STOP");
-    let seen: &Cluster = cluster;
-    let worker = until("a rebuild", GLANCE, || async {
-        left.iter()
-            .copied()
-            .find(|number| rebuilds(&seen.nodes[*number], object) > done[*number])
-            .ok_or_else(|| "no log tells of one".to_owned())
+    let waiting: Vec<&Party> = idle.iter().map(|number| &cluster.nodes[*number]).collect();
+    let begun = || left.iter().copied().find(|number| rebuilds(&cluster.nodes[*number], object) > done[*number]);
+    let (started, mut stands_still) = (Instant::now(), None);
+    let worker = until("a rebuild", GLANCE, || {
+        let is_still = started.elapsed().as_secs() % (STILL.as_secs() + AWAKE.as_secs()) < STILL.as_secs();
+        if stands_still.replace(is_still) != Some(is_still) {
+            signal(&waiting, if is_still { "-STOP" } else { "-CONT" });
+        }
+        ready(begun().ok_or_else(|| "no log tells of one".to_owned()))
     })
     .await;
+    signal(&waiting, "-STOP");
     cluster.nodes[worker].kill().await;
     cluster
         .say(&format!("{gone:?} left, and the coordinator {worker} was killed while it handed their fragments to nodes that stood still"));

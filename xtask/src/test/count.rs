@@ -19,8 +19,10 @@ impl AddAssign for Count {
 /// Sums the summary lines of cargo test, nextest, forge and halmos.
 pub(crate) fn read(lines: &[String]) -> Count {
     let mut total = Count::default();
+    // nextest repeats what a failed test's own process printed, its summary too.
+    let has_nextest = lines.iter().any(|line| line.trim().starts_with("Summary ["));
     for line in lines.iter().map(|line| line.trim()) {
-        let is_cargo = line.starts_with("test result:");
+        let is_cargo = line.starts_with("test result:") && !has_nextest;
         let is_halmos = line.starts_with("Symbolic test result:");
         let is_nextest = line.starts_with("Summary [");
         // forge prints a line per contract and one over all; the latter alone begins like this.
@@ -55,6 +57,12 @@ mod tests {
         check("     Summary [   9.012s] 17 tests run: 15 passed, 1 failed, 1 timed out, 2 skipped", 15, 2);
         check("Ran 3 test suites in 1.2s (3.4s CPU time): 41 tests passed, 2 failed, 0 skipped (43 total tests)", 41, 2);
         check("Symbolic test result: 2 passed; 1 failed; time: 0.94s", 2, 1);
+    }
+
+    #[test]
+    fn a_failed_test_that_nextest_shows_again_counts_once() {
+        let lines = ["test result: FAILED. 0 passed; 1 failed; 0 ignored", "Summary [ 1.0s] 2 tests run: 1 passed, 1 failed, 0 skipped"];
+        assert_eq!(read(&lines.map(str::to_owned)), Count { passed: 1, failed: 1 });
     }
 
     #[test]

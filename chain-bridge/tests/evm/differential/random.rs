@@ -111,6 +111,10 @@ impl Rng {
         body
     }
 
+    pub(crate) fn profile(&mut self) -> Profile {
+        Profile::ALL[self.below(3) as usize]
+    }
+
     pub(crate) fn class(&mut self) -> Class {
         [Class::Open, Class::Checked, Class::Sealed][self.below(3) as usize]
     }
@@ -160,7 +164,7 @@ impl Rng {
         Quote {
             node: self.address(),
             manifest: self.hash(),
-            profile: Profile::CandleF32B1,
+            profile: self.profile(),
             class: self.class(),
             rate_in: self.amount(),
             rate_out: self.amount(),
@@ -178,9 +182,10 @@ impl Rng {
             manifest: self.hash(),
             rate_in_max: self.amount(),
             rate_out_max: self.amount(),
-            profile: Profile::CandleF32B1,
+            profile: self.profile(),
             class: self.class(),
             sampling: SamplingRule { temperature_milli: self.u32(), top_k: self.u32(), top_p_ppm: self.u32() },
+            options: self.hash(),
             prompt_root: self.hash(),
             tokens_max: self.u32(),
             spending_limit: self.amount(),
@@ -209,7 +214,7 @@ impl Rng {
             manifest: self.hash(),
             index: self.hash(),
             parameters: self.u32(),
-            profile: Profile::CandleF32B1,
+            profile: self.profile(),
             class: self.class(),
             block: self.block(),
             prompt_root: self.hash(),

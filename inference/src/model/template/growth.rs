@@ -284,7 +284,12 @@ impl Scale {
             },
             Expr::GetItem(place) => {
                 self.weigh(&place.subscript_expr)?;
-                self.weigh(&place.expr)?
+                let whole = self.weigh(&place.expr)?;
+                // One piece of a text weighs no more than the text.
+                match &place.expr {
+                    Expr::Call(call) => self.split_text(call)?.unwrap_or(whole),
+                    _ => whole,
+                }
             }
             Expr::Call(call) => self.call(call)?,
             Expr::List(list) => self.sum(&list.items)?,
@@ -308,14 +313,31 @@ impl Scale {
         })
     }
 
-    /// A function that may be called, or a method: values here have none of their own, but a loop hands its arguments back.
+    /// What a text weighs that is split here, if one is.
+    fn split_text(&self, call: &Call<'_>) -> Result<Option<u64>, GrowthError> {
+        match &call.expr {
+            Expr::GetAttr(method) if method.name == "split" => self.weigh(&method.expr).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// A function that may be called, or a method: those of [`methods`](super::methods) have known bounds, and a loop hands its arguments back.
     fn call(&self, call: &Call<'_>) -> Result<u64, GrowthError> {
         let arguments = self.arguments(&call.args)?;
         match &call.expr {
             Expr::Var(name) if FUNCTIONS_REFUSED.contains(&name.id) => unbounded(name.id),
             Expr::Var(name) if name.id == "namespace" => unbounded("a namespace that is not at once set"),
             Expr::Var(_) => Ok(arguments),
-            Expr::GetAttr(method) => Ok(arguments + self.weigh(&method.expr)?),
+            Expr::GetAttr(method) => {
+                let value = self.weigh(&method.expr)?;
+                match method.name {
+                    "startswith" | "endswith" => Ok(0),
+                    "strip" | "lstrip" | "rstrip" => Ok(value.max(1)),
+                    // A list holds a value of 24 bytes for each piece.
+                    "split" => within(value.max(1) * 24),
+                    _ => Ok(arguments + value),
+                }
+            }
             _ => unbounded("calling the result of an expression"),
         }
     }
@@ -377,6 +399,16 @@ mod tests {
             "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns must alternate') }}{% endif %}{% endfor %}",
         ] {
             check(source, &SyntaxConfig::default()).expect(source);
+        }
+    }
+
+    #[test]
+    fn a_piece_of_a_text_weighs_as_the_text_and_the_list_of_pieces_more() {
+        let chain = "{% for m in messages %}{% set c = m.content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}\
+                     {{ '<|im_start|>' + m.role + '\n<think>\n' + c.strip('\n') + '\n</think>\n\n' + m.content.lstrip('\n') }}{% endfor %}";
+        check(chain, &SyntaxConfig::default()).expect(chain);
+        for source in ["{% set a = messages.split('x').split('y') %}", "{{ (messages + messages).split('x') }}"] {
+            assert!(refusal(source).contains("size of a value"), "{source}");
         }
     }
 

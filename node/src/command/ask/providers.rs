@@ -15,14 +15,14 @@ use types::{
     manifest::{AssetKind, Manifest},
 };
 
-use crate::ask::Candidate;
+use crate::ask::{Candidate, PROFILE};
 
 /// How long ads of providers are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(15);
 /// After the first fitting ad, how long others may still come, so that price decides rather than arrival.
 const ADS_SETTLE: Duration = Duration::from_millis(300);
 
-/// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
+/// The nodes that [`known`] names, once there is one.
 pub async fn candidates(
     overlay: &OverlayHandle,
     state: &State,
@@ -30,15 +30,22 @@ pub async fn candidates(
     tokens: u32,
     client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
-    let fits = |ad: &Ad| {
-        serves(ad, manifest)
-            && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
-    };
-    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad())), ADS_WAIT).await;
+    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad(), state, manifest)), ADS_WAIT).await;
     waited.context("no registered node offers this: give a --bootstrap address of a running node, or wait until one serves it")?;
     tokio::time::sleep(ADS_SETTLE).await;
+    known(overlay, state, manifest, tokens, client).await
+}
+
+/// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
+pub async fn known(
+    overlay: &OverlayHandle,
+    state: &State,
+    manifest: &Manifest,
+    tokens: u32,
+    client: Address,
+) -> anyhow::Result<Vec<Candidate>> {
     let ads = overlay.ads().await?;
-    let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad)).collect();
+    let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad, state, manifest)).collect();
     let provider = |ad: &&Ad| Provider {
         node: ad.node,
         account: ad.account,
@@ -56,11 +63,17 @@ pub async fn candidates(
     Ok(ordered.into_iter().filter_map(candidate).collect())
 }
 
+/// Whether an ad offers all of a manifest, and its node is registered under the account it names.
+pub fn fits(ad: &Ad, state: &State, manifest: &Manifest) -> bool {
+    serves(ad, manifest) && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
+}
+
 fn serves(ad: &Ad, manifest: &Manifest) -> bool {
     let has = |list: &[p2p::proto::ads::AdAsset], version: AssetVersion, content: Hash32| {
         list.iter().any(|asset| asset.asset == version.asset && asset.version == version.version && asset.hash == content)
     };
     ad.services.has(Services::INFERENCE)
+        && ad.profile == Some(PROFILE)
         && manifest.assets.iter().all(|asset| match asset.kind {
             AssetKind::Base => has(&ad.bases, asset.version, Hash32(asset.content.0)),
             AssetKind::Adapter => has(&ad.adapters, asset.version, Hash32(asset.content.0)),

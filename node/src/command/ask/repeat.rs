@@ -6,9 +6,9 @@ use inference::proto::{
     draft::Draft,
     once::{Content, Known, Record, look},
 };
-use types::{id::Address, key::Domains, manifest::Manifest, merkle::keccak};
+use types::{id::Address, key::Domains, manifest::Manifest, merkle::keccak, options::Options};
 
-use super::{Args, Context};
+use super::{Args, Context, choosing};
 use crate::{
     notice::now_s,
     purse::{Purse, Slot},
@@ -18,7 +18,7 @@ use crate::{
 const SHOWN_MAX: usize = 160;
 
 /// A key held by this process, with what is known under it.
-pub(super) struct Once {
+pub(in crate::command) struct Once {
     slot: Slot,
     content: Content,
     since_s: u64,
@@ -27,7 +27,12 @@ pub(super) struct Once {
 
 impl Once {
     /// Takes the key and says what is to be done under it.
-    pub(super) fn open(context: &Context, domains: &Domains, key: &str, content: Content) -> anyhow::Result<(Option<Self>, Known)> {
+    pub(in crate::command) fn open(
+        context: &Context,
+        domains: &Domains,
+        key: &str,
+        content: Content,
+    ) -> anyhow::Result<(Option<Self>, Known)> {
         let now = now_s();
         let (slot, record) = Purse::open(context.data.path())?.hold_key(domains, key, now)?;
         let known = look(record.clone(), &content, now)?;
@@ -37,7 +42,7 @@ impl Once {
     }
 
     /// Keeps how far the request is.
-    pub(super) fn keep(&self, manifest: &Manifest, draft: &Draft) -> anyhow::Result<()> {
+    pub(in crate::command) fn keep(&self, manifest: &Manifest, draft: &Draft) -> anyhow::Result<()> {
         self.write(Record {
             content: self.content.clone(),
             since_s: self.since_s,
@@ -48,7 +53,7 @@ impl Once {
     }
 
     /// Keeps the answer as it is printed.
-    pub(super) fn answered(&self, answer: &str) -> anyhow::Result<()> {
+    pub(in crate::command) fn answered(&self, answer: &str) -> anyhow::Result<()> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match last {
             Some(record) => self.write(Record { answer: Some(answer.to_owned()), ..record }),
@@ -64,7 +69,7 @@ impl Once {
 }
 
 /// What decides an answer: the same content is the same question.
-pub(super) fn content(args: &Args, account: Address) -> Content {
+pub(super) fn content(args: &Args, options: &Options, account: Address) -> Content {
     let short = |text: &str| match text.len() {
         0..=SHOWN_MAX => text.to_owned(),
         long => format!("{long} bytes with hash {}", keccak(&[text.as_bytes()])),
@@ -78,9 +83,8 @@ pub(super) fn content(args: &Args, account: Address) -> Content {
         ("--max-fee", args.max_fee.map(|fee| fee.to_string())),
         ("--rate-in", Some(args.rate_in.to_string())),
         ("--rate-out", Some(args.rate_out.to_string())),
-        ("--temperature", Some(args.temperature.to_string())),
         ("--open", Some(args.open.to_string())),
         ("--session", args.session.clone()),
     ];
-    said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    said.into_iter().chain(choosing::said(options)).filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

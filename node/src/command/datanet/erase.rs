@@ -387,6 +387,20 @@ mod tests {
         }
     }
 
+    fn erasure() -> Erasure {
+        Erasure {
+            datanet: AssetId(3),
+            number: 7,
+            by: Address([8; 20]),
+            reason: Hash32([4; 32]),
+            object: BlobId([5; 32]),
+            text_root: Hash32([2; 32]),
+            report: Hash32::ZERO,
+            place: (77, 1),
+            time: 0,
+        }
+    }
+
     #[test]
     fn only_contributor_and_owner_may_and_others_are_told_who() {
         let (owner, stranger) = (Address([8; 20]), Address([9; 20]));
@@ -407,18 +421,7 @@ mod tests {
 
     #[test]
     fn who_has_not_confirmed_is_told_by_node() {
-        let erasure = Erasure {
-            datanet: AssetId(3),
-            number: 7,
-            by: Address([8; 20]),
-            reason: Hash32([4; 32]),
-            object: BlobId([5; 32]),
-            text_root: Hash32([2; 32]),
-            report: Hash32::ZERO,
-            place: (77, 1),
-            time: 0,
-        };
-        let mut printed = printed(&State::default(), &accepted(), &erasure, None);
+        let mut printed = printed(&State::default(), &accepted(), &erasure(), None);
         printed.is_named_elsewhere = false;
         assert!(describe(&printed).contains("--wait"));
         printed.is_final = true;
@@ -443,21 +446,10 @@ mod tests {
 
     #[test]
     fn a_recorded_holder_that_is_down_is_named_and_the_command_says_that_not_all_is_done() {
-        let erasure = Erasure {
-            datanet: AssetId(3),
-            number: 7,
-            by: Address([8; 20]),
-            reason: Hash32([4; 32]),
-            object: BlobId([5; 32]),
-            text_root: Hash32([2; 32]),
-            report: Hash32::ZERO,
-            place: (77, 1),
-            time: 0,
-        };
         let (up, down, left_for_good) = (Address([1; 20]), Address([2; 20]), Address([3; 20]));
         let node_of = |account: Address| (account != left_for_good).then_some(NodeId([account.0[0]; 32]));
         let words = [(NodeId([1; 32]), Word::Gone)];
-        let mut printed = printed(&State::default(), &accepted(), &erasure, None);
+        let mut printed = printed(&State::default(), &accepted(), &erasure(), None);
         (printed.is_named_elsewhere, printed.is_final, printed.is_record_told) = (false, true, true);
         printed.holders = vec![Holder { node: NodeId([1; 32]), word: Word::Gone }];
         printed.unheard = unheard(&BTreeSet::from([up]), node_of, &words);

@@ -9,6 +9,7 @@ use attribution::bundle::{Bundle, Reading};
 use inference::{
     gguf::GgufFile,
     model::{template::ChatTemplate, tokenizer::Tokenizer},
+    sampler::text_len,
 };
 use types::{
     id::BlobId,
@@ -25,7 +26,11 @@ pub(super) fn read(bundle: &Bundle, path: &Path) -> anyhow::Result<Reading> {
     let (tokenizer, template) = (Tokenizer::from_header(file.header())?, ChatTemplate::from_header(file.header())?);
     let messages: Vec<_> = bundle.messages.iter().map(message).collect();
     let prompt = tokenizer.encode(&template.render(&tokenizer, &messages, true)?)?;
-    Ok(Reading { answer: text::canonical_lossy(&tokenizer.decode(&bundle.token_ids)), prompt_tokens: u32::try_from(prompt.len())? })
+    // Options that do not stand are a fault of their own, which the check without the model names.
+    let stop = bundle.request.document.asked(&bundle.options.0).map_or_else(|_| Vec::new(), |options| options.stop);
+    let bytes = tokenizer.decode(&bundle.token_ids);
+    let answer = text::canonical_lossy(&bytes[..text_len(&stop, &tokenizer.decode(&bundle.continued), &bytes)]);
+    Ok(Reading { answer, prompt_tokens: u32::try_from(prompt.len())? })
 }
 
 fn is_base(manifest: &Manifest, file: BlobId) -> anyhow::Result<()> {

@@ -81,7 +81,7 @@ impl Question {
     fn asked(self, receipt: &Receipt) -> String {
         match self {
             Self::Signatures => "receipt, quote, request, lane and voucher are signed by whom they name".to_owned(),
-            Self::Identities => "the documents name each other, the same client, node, manifest, block and profile".to_owned(),
+            Self::Identities => "the documents name each other, the same client, node, manifest, block, profile and options".to_owned(),
             Self::Tokens => format!(
                 "{} input and {} output tokens from number {}, as the client signed them",
                 receipt.tokens_in, receipt.tokens_out, receipt.first_token
@@ -235,6 +235,9 @@ fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>
             bundle.lane.document.payer,
             if bundle.request_signer() == session { "request, lane and voucher" } else { "lane and voucher" }
         ));
+    }
+    if receipt.fingerprint_root != Hash32::ZERO {
+        left.push("what activations its fingerprint root commits to: an execution again".to_owned());
     }
     if !is_read {
         left.push("that the answer is the text of the tokens both sides signed: --model".to_owned());

@@ -28,7 +28,8 @@ pub(super) struct Own {
     pub(super) holdings: Holdings,
 }
 
-/// Every object of this node's table, with who holds it.
+/// Every object of which this node's records name itself for a fragment, with who holds it. Of one that it gave on nobody tells it anything more, and so its record, which stays in the table, says nothing
+/// of the others: who is named there may have given its own on since, and honestly lists it no longer.
 pub(super) fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, Assignment>> {
     let (mut all, mut from) = (BTreeMap::new(), BlobId::ZERO);
     loop {
@@ -49,9 +50,15 @@ pub(super) fn assignments(keeping: &Keeping) -> anyhow::Result<BTreeMap<BlobId, 
         }
         match records.last() {
             Some(last) if records.len() == SCAN => from = super::super::repair::next(last.object()),
-            _ => return Ok(all),
+            _ => return Ok(told(all, keeping.me())),
         }
     }
+}
+
+/// Those of which `me` is told what moves: as a holder.
+fn told(mut all: BTreeMap<BlobId, Assignment>, me: Address) -> BTreeMap<BlobId, Assignment> {
+    all.retain(|_, assignment| assignment.held_by(me).is_some());
+    all
 }
 
 impl Own {
@@ -241,7 +248,7 @@ fn open_whole(store: &storage::store::Store, holding: &Holding, place: u32) -> O
     Some(Shown { bytes: range, siblings: tops.siblings(place)? })
 }
 
-/// Objects of which this node's records name `node` as a holder, with its fragment.
+/// Objects that this node holds too and of which its records name `node` as a holder, with its fragment.
 pub(super) fn known_of(keeping: &Keeping, node: Address) -> anyhow::Result<BTreeMap<BlobId, u8>> {
     let all = assignments(keeping)?;
     Ok(all.into_iter().filter_map(|(object, assignment)| Some((object, assignment.held_by(node)?))).collect())
@@ -253,6 +260,7 @@ mod tests {
 
     use storage::{
         erasure::{Encoded, Profile, encode},
+        proto::placement::{Move, Rules},
         store::{Config, Store},
     };
     use types::id::Hash32;
@@ -280,6 +288,18 @@ mod tests {
         assert_eq!(bytes.len(), 3 * ENTRY_BYTES);
         assert_eq!(Own::decode(&bytes).unwrap().holdings, own.holdings);
         assert!(Own::decode(&bytes[1..]).is_err());
+    }
+
+    #[test]
+    fn who_gave_its_own_fragment_on_names_nobody_for_the_others() {
+        let (object, account) = (BlobId([7; 32]), |number| Address([number; 20]));
+        let holders: Vec<Address> = (1..=5).map(account).collect();
+        let mut known = Assignment::of_record(Hash32::ZERO, object, Profile::DEVNET, Rules::default(), &holders);
+        let all = |known: &Assignment| BTreeMap::from([(object, known.clone())]);
+        assert_eq!(told(all(&known), account(1))[&object].held_by(account(2)), Some(1));
+        assert!(known.apply(Move { object, fragment: 0, generation: 1, to: account(6) }));
+        assert!(told(all(&known), account(1)).is_empty(), "what became of fragment 1 since is not heard by who held 0");
+        assert_eq!(told(all(&known), account(6))[&object].held_by(account(2)), Some(1));
     }
 
     #[test]

@@ -5,7 +5,15 @@ use inference::proto::{
     message::{Begin, RefusalCode},
     payment::{Terms, match_quote},
 };
-use types::{amount::Amount, id::Address, key::Signed, quote::Quote, text, voucher::Lane};
+use types::{
+    amount::Amount,
+    id::Address,
+    key::Signed,
+    options::{Options, OptionsError},
+    quote::{Profile, Quote},
+    text,
+    voucher::Lane,
+};
 
 use super::{Answering, Broken, Escrow, Offer, internal, refuse, signer};
 use crate::{books::Held, evidence};
@@ -24,14 +32,38 @@ impl<E: Escrow> Answering<E> {
         Ok(())
     }
 
-    /// Checks everything the client signed. What this node made on the same stream, or verified for an earlier answer, is not verified again.
+    /// Whether this node computes under `profile`.
+    pub(super) fn admit_profile(&self, profile: Profile) -> Result<(), Broken> {
+        let own = self.profile();
+        if profile == own {
+            return Ok(());
+        }
+        Err(refuse(
+            RefusalCode::NotServed,
+            format!("this node answers in the profile {own}, not in {profile}: ask for {own}, or another node"),
+        ))
+    }
+
+    /// What is asked of sampling, if it is what the client signed and this node can do it.
+    fn admit_options(&self, begin: &Begin) -> Result<Options, Broken> {
+        let options = begin.request.document.asked(&begin.options.0).map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))?;
+        let vocabulary = self.engine.info().config.vocabulary;
+        options.check(vocabulary).map_err(|error| match error {
+            OptionsError::Engine { .. } => refuse(RefusalCode::NotServed, error.to_string()),
+            _ => refuse(RefusalCode::Invalid, error.to_string()),
+        })?;
+        Ok(options)
+    }
+
+    /// Checks everything the client signed; what it asks of sampling. What this node made on the same stream, or verified for an earlier answer, is not
+    /// verified again.
     pub(super) fn admit(
         &self,
         begin: &Begin,
         offer: &Offer,
         quoted: Option<&Signed<Quote>>,
         known: Option<&Signed<Lane>>,
-    ) -> Result<(), Broken> {
+    ) -> Result<Options, Broken> {
         let (request, quote) = (&begin.request.document, &begin.quote.document);
         let invalid = |why: String| refuse(RefusalCode::Invalid, why);
         let me = self.account.address();
@@ -51,6 +83,8 @@ impl<E: Escrow> Answering<E> {
             ));
         }
         match_quote(quote, request).map_err(|e| refuse(RefusalCode::Quote, e.to_string()))?;
+        // A quote may be of before this node's last start.
+        self.admit_profile(request.profile)?;
         if begin.manifest != offer.manifest {
             return Err(invalid("the manifest sent is not the one the request names".into()));
         }
@@ -60,7 +94,7 @@ impl<E: Escrow> Answering<E> {
         if text::prompt_root(&prompt_bytes, begin.prompt_salt) != request.prompt_root {
             return Err(invalid("the prompt sent is not the one the request commits to".into()));
         }
-        Ok(())
+        self.admit_options(begin)
     }
 
     /// What this answer may cost: the spending limit, what the lane's cap leaves, what the client has deposited and no other answer here

@@ -19,16 +19,17 @@ use super::{Answering, Broken, Escrow, Offer, internal, refuse};
 use crate::evidence;
 
 impl<E: Escrow> Answering<E> {
-    /// Attributes the vouched prefix, signs the receipt, and keeps both before anything is sent.
+    /// Attributes the vouched prefix up to the stop string that ended it, signs the receipt, and keeps both before anything is sent.
     pub(super) async fn receipt(
         &self,
         begin: &Begin,
         offer: &Arc<Offer>,
         serving: &Serving,
+        stop: &[String],
         voucher: Signed<Voucher>,
     ) -> Result<Delivered, Broken> {
         let vouched = serving.vouched().to_vec();
-        let answer = text::canonical_lossy(&self.engine.decode(&vouched));
+        let answer = text::canonical_lossy(&self.engine.text(stop, &serving.terms().continued, &vouched));
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
         let (attributed, openings) = {
             let (offer, answer) = (Arc::clone(offer), answer.clone());

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use inference::{
-    Finish, Sampling,
+    Finish,
     engine::{EngineError, Generation, Start, Step},
+    model::ModelError,
     proto::{
-        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode},
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode, Told},
         payment::Serving,
+        residency::AdapterId,
     },
 };
 use p2p::stream::{FrameReceiver, FrameSender};
@@ -15,7 +17,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::timeout,
 };
-use types::{key::Signed, receipt::Reason, voucher::Voucher};
+use types::{key::Signed, options::Options, receipt::Reason, voucher::Voucher};
 
 use super::{Answering, Broken, Escrow, Offer, VOUCHER_WAIT, duplicate, internal, refuse, say, signer};
 use crate::books::BooksError;
@@ -42,25 +44,35 @@ fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> 
 }
 
 impl<E: Escrow> Answering<E> {
-    pub(super) async fn begin_generation(&self, begin: &Begin, offer: &Offer, prompt: Vec<u32>) -> Result<Generation, Broken> {
-        if let Some((_, folder)) = &offer.adapter {
+    pub(super) async fn begin_generation(
+        &self,
+        begin: &Begin,
+        offer: &Offer,
+        options: Options,
+        prompt: Vec<u32>,
+    ) -> Result<Generation, Broken> {
+        if let Some((_, folder)) = offer.adapter.as_ref().filter(|(hash, _)| self.engine.adapter(hash.0).is_none()) {
             self.engine.load_adapter(folder).await.map_err(|e| refuse(RefusalCode::NotServed, e.to_string()))?;
         }
-        let rule = begin.request.document.sampling;
+        let request = &begin.request.document;
+        // Who pays is who shares what was computed before: strangers learn nothing from the time of a first token.
+        let mut tenant = [0; 32];
+        tenant[..20].copy_from_slice(&request.client.0);
         let start = Start {
-            prompt,
             continued: begin.continued.clone(),
-            adapter: offer.adapter.as_ref().map(|(hash, _)| hash.0),
-            sampling: Sampling { temperature_milli: rule.temperature_milli, top_k: rule.top_k, top_p_ppm: rule.top_p_ppm },
-            seed: begin.request.seed().0,
-            max_tokens: begin.request.document.tokens_max,
+            adapters: offer.adapter.iter().map(|(hash, _)| (AdapterId(hash.0), 1.0)).collect(),
+            payer: request.client,
+            tenant,
+            ..Start::new(prompt, options, begin.request.seed().0, request.tokens_max)
         };
         self.engine.begin(start).await.map_err(|error| {
             let code = match &error {
                 EngineError::ContextExceeded { .. } => RefusalCode::TooLong,
                 EngineError::Busy { .. } => RefusalCode::Busy,
-                EngineError::UnknownAdapter(_) => RefusalCode::NotServed,
-                EngineError::Invalid(_) => RefusalCode::Invalid,
+                EngineError::UnknownAdapter(_) | EngineError::AdapterLost { .. } => RefusalCode::NotServed,
+                EngineError::Invalid(_) | EngineError::Options(_) | EngineError::Constraint(_) => RefusalCode::Invalid,
+                // Of the tokens that the client continues from.
+                EngineError::Model(ModelError::UnknownToken { .. }) => RefusalCode::Invalid,
                 _ => RefusalCode::Internal,
             };
             refuse(code, error.to_string())
@@ -79,13 +91,16 @@ impl<E: Escrow> Answering<E> {
     ) -> Result<(), Broken> {
         let Work { mut generation, mut noted, tokenizing } = work;
         let started = Instant::now();
-        let mut is_announced = false;
+        let (mut is_announced, mut credited) = (false, 0);
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
                 say(sender, &FromNode::Finished { reason }).await?;
                 is_announced = true;
             }
-            if serving.may_produce() {
+            let computable = serving.computable();
+            generation.credit(computable.saturating_sub(credited));
+            credited = credited.max(computable);
+            if serving.may_send() {
                 tokio::select! {
                     biased;
                     frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
@@ -102,8 +117,9 @@ impl<E: Escrow> Answering<E> {
                             if !kept.is_noted {
                                 kept.is_noted = is_new((&mut noted).await, begin)?;
                             }
-                            let index = serving.token(token);
-                            say(sender, &FromNode::Token { index, id: token, bytes: self.engine.decode(&[token]) }).await?;
+                            let (index, bytes) = (serving.token(token), self.engine.decode(&[token]));
+                            let told = self.told(generation.logprobs().unwrap_or_default());
+                            say(sender, &FromNode::Token { index, id: token, bytes, told }).await?;
                         }
                         Ok(Step::End(finish)) => {
                             if !kept.is_noted {
@@ -113,6 +129,14 @@ impl<E: Escrow> Answering<E> {
                                 Finish::Stop => Reason::Stop,
                                 Finish::Length => Reason::Length,
                             });
+                        }
+                        // What came is paid for: else a grammar that ends nowhere would be a way to answers for nothing.
+                        Err(EngineError::Constraint(error)) if error.is_clients_fault() => {
+                            if !kept.is_noted {
+                                kept.is_noted = is_new((&mut noted).await, begin)?;
+                            }
+                            tracing::info!(%error, "the client's grammar ended its answer");
+                            serving.finish(Reason::Cancelled);
                         }
                         Err(error) => {
                             if !kept.is_noted {
@@ -138,6 +162,10 @@ impl<E: Escrow> Answering<E> {
             say(sender, &FromNode::Finished { reason }).await?;
         }
         Ok(())
+    }
+
+    fn told(&self, logprobs: &[(u32, i32)]) -> Vec<Told> {
+        logprobs.iter().map(|&(token, ln_ppm)| Told { bytes: self.engine.decode(&[token]), ln_ppm }).collect()
     }
 
     fn take_voucher(&self, begin: &Begin, serving: &mut Serving, frame: &[u8], last: &mut Option<Signed<Voucher>>) -> Result<(), Broken> {

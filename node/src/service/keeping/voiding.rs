@@ -80,6 +80,7 @@ impl Keeping {
             Err(error) => return Err(error).context("a proof against a manifest"),
         }
         self.notice(Notice::Void(object));
+        self.voided.notify_one();
         Ok(())
     }
 

@@ -13,29 +13,39 @@ use crate::{
 /// Void objects read from the table in one step.
 const SCAN: usize = 256;
 
-/// Looks at every void object that is not `settled`; returns those of which nobody who should hold it has anything any more.
-pub(super) async fn show_all(keeping: &Arc<Keeping>, settled: BTreeSet<BlobId>) -> BTreeSet<BlobId> {
-    let (mut from, mut done) = (BlobId::ZERO, BTreeSet::new());
+/// What a look at void objects came to.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Those of which nobody who should hold it has anything any more.
+    pub settled: BTreeSet<BlobId>,
+    /// Whether there are others.
+    pub is_more: bool,
+}
+
+/// Looks at every void object that is not `settled`.
+pub(super) async fn show_all(keeping: &Arc<Keeping>, settled: BTreeSet<BlobId>) -> Shown {
+    let (mut from, mut shown) = (BlobId::ZERO, Shown::default());
     loop {
         let found = match keeping.store.voided(from, SCAN) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "void objects cannot be listed");
-                return done;
+                return Shown { is_more: true, ..shown };
             }
         };
         for object in found.iter().filter(|object| !settled.contains(*object)) {
             match show_one(keeping, *object).await {
-                Ok(true) => drop(done.insert(*object)),
-                Ok(false) => {}
+                Ok(true) => drop(shown.settled.insert(*object)),
+                Ok(false) => shown.is_more = true,
                 Err(error) => {
-                    tracing::warn!(%object, error = format!("{error:#}"), "the holders of a void object were not shown the proof")
+                    shown.is_more = true;
+                    tracing::warn!(%object, error = format!("{error:#}"), "the holders of a void object were not shown the proof");
                 }
             }
         }
         match found.last() {
             Some(last) if found.len() == SCAN => from = next(*last),
-            _ => return done,
+            _ => return shown,
         }
     }
 }

@@ -91,7 +91,7 @@ impl Shown {
         if self.bytes.is_empty() || self.bytes.len() != holding.range_len(place) || self.siblings.len() != depth - height {
             return false;
         }
-        let mut level: Vec<_> = self.bytes.chunks(AUDIT_LEAF_BYTES).map(merkle::leaf).collect();
+        let mut level = merkle::leaf_digests(self.bytes.chunks(AUDIT_LEAF_BYTES));
         level.resize(1 << height, Hash32::ZERO);
         while level.len() > 1 {
             level = level.chunks_exact(2).map(|pair| merkle::node(pair[0], pair[1])).collect();

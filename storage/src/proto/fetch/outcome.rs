@@ -27,6 +27,13 @@ pub struct Config {
     pub attempts: u8,
     /// Wait before asking a busy holder again. 500 ms.
     pub retry_after: Duration,
+    /// Fragments that are read at once while they bring [`Config::few_bytes_per_s`]. 4: on loopback sixteen connections bring an eighth less than four, each with fewer packets
+    /// at a time (`node/benches/fetch.rs`).
+    pub few: usize,
+    /// What is enough of the first few streams together. 100 MB/s: a gigabit line is full.
+    pub few_bytes_per_s: u64,
+    /// How long the first few may bring nothing before all that are needed are read at once. 20 ms: a handshake and a round trip nearby.
+    pub few_wait: Duration,
     /// How long fragments that must be decoded are not asked for while a candidate has not said what it holds. 30 ms: what decoding takes.
     pub data_first: Duration,
     /// The least time after which a stream may count as late. 500 ms: two round trips around the world, so that a pause is not taken for a pace.
@@ -43,6 +50,9 @@ impl Default for Config {
             progress_groups: 16,
             attempts: 3,
             retry_after: Duration::from_millis(500),
+            few: 4,
+            few_bytes_per_s: 100_000_000,
+            few_wait: Duration::from_millis(20),
             data_first: Duration::from_millis(30),
             hedge_after: Duration::from_millis(500),
             is_reencoded: false,

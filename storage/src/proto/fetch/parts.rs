@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::FetchError;
 use crate::{
-    erasure::{self, ObjectManifest, Proof, ReconstructError, VerifiedFragment, false_fragment},
-    proto::range::{Block, Decoder, Encoder, Run, Shape, Tree},
+    erasure::{self, Content, ObjectManifest, Proof, ReconstructError, VerifiedFragment, false_fragment},
+    proto::range::{Block, Decoder, Encoder, GROUP_BYTES, Run, Shape, Tree},
 };
 
 /// Most groups of one [`Record`]: 1 MiB.
@@ -21,6 +21,7 @@ pub struct Parts {
     manifest: ObjectManifest,
     /// The fragments that are the object, in order.
     object: Vec<u8>,
+    content: Content,
     others: BTreeMap<u8, Vec<u8>>,
     fragments: BTreeMap<u8, Fragment>,
 }
@@ -64,7 +65,8 @@ impl Record {
 impl Parts {
     pub(super) fn new(manifest: ObjectManifest) -> Self {
         let object = vec![0; usize::from(manifest.profile().data()) * manifest.fragment_len()];
-        Self { manifest, object, others: BTreeMap::new(), fragments: BTreeMap::new() }
+        let content = Content::new(manifest.length());
+        Self { manifest, object, content, others: BTreeMap::new(), fragments: BTreeMap::new() }
     }
 
     /// The object's manifest.
@@ -135,7 +137,24 @@ impl Parts {
                 new += u64::try_from(shape.group_len(group)).unwrap_or(0);
             }
         }
+        if new > 0 {
+            self.hash(usize::from(index) * length + start, block.bytes().len());
+        }
         new
+    }
+
+    /// Hashes what is whole of the object now that bytes came at a place of it.
+    fn hash(&mut self, at: usize, length: usize) {
+        let (fragments, shape) = (&self.fragments, Shape::of(self.manifest.fragment_len()));
+        self.content.came(&self.object, at..at + length, |range| {
+            let first = range.start / shape.length();
+            (first..range.end.div_ceil(shape.length())).all(|index| {
+                let has = u8::try_from(index).ok().and_then(|index| fragments.get(&index)).map_or(&[][..], |fragment| &fragment.has);
+                let start = range.start.saturating_sub(index * shape.length());
+                let end = (range.end - index * shape.length()).min(shape.length());
+                has.get(start / GROUP_BYTES..end.div_ceil(GROUP_BYTES)).is_some_and(|has| has.iter().all(|has| *has))
+            })
+        });
     }
 
     /// Says that groups need not be written down: they were read from where they would be.
@@ -188,7 +207,7 @@ impl Parts {
         let here = whole.iter().filter(|index| **index < data).map(|index| usize::from(*index)).collect();
         let others = self.others.iter().filter(|(index, _)| whole.contains(index));
         let others = others.map(|(index, bytes)| (usize::from(*index), bytes.as_slice())).collect();
-        match erasure::complete(&self.manifest, &mut self.object, &here, &others) {
+        match erasure::complete(&self.manifest, &mut self.object, &here, &others, &self.content) {
             Ok(()) => match is_reencoded.then(|| false_fragment(&self.manifest, &self.object)).flatten() {
                 None => Ok((self.manifest, self.object)),
                 Some(fragment) => {

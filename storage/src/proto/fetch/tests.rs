@@ -7,6 +7,8 @@ use crate::{
     proto::range::{Decoder, Encoder, GROUP_BYTES, Tree},
 };
 
+mod width;
+
 /// How a holder behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -55,6 +57,8 @@ struct World {
     groups: u32,
     runs: Vec<(NodeId, u8, Run)>,
     cancelled: BTreeSet<u32>,
+    /// Most fragments that were on their way at once.
+    widest: usize,
     now: u64,
 }
 
@@ -87,6 +91,7 @@ impl World {
             groups: 0,
             runs: Vec::new(),
             cancelled: BTreeSet::new(),
+            widest: 0,
             now: 0,
         }
     }
@@ -205,6 +210,7 @@ impl World {
                     }
                 }
             }
+            self.widest = self.widest.max(fetch.under_way());
             let due = fetch.deadline().expect("a fetch that waits has a deadline").0;
             let next = self.events.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= due);
             input = match next {

@@ -1,0 +1,326 @@
+//! The kernels of the CPU, each path beside what the machine can do at most, on one core; then the pool on all of them.
+//!
+//! `cargo bench -p inference --profile dev --no-default-features --features kernels --bench kernels [-- FILTER]`: prints rows as JSON
+//! lines. Limits are measured in the same run: byte dot products of one core, and bytes read from memory in order. Of each row the best
+//! of [`ROUNDS`], because others may be on the machine; limits likewise, before and after. Products "from memory" go over 80 MB of
+//! weights, more than caches hold; those of many rows over a layer of SmolLM2-135M.
+#![expect(clippy::cast_possible_truncation, reason = "small numbers, and noise whose lower bits are meant")]
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use inference::backend::cpu::cache::{CacheShape, KvCache, Seen};
+use inference::backend::cpu::kernel::{Kernels, Path, QuantiseRange, RankRows, available, limits, scores_len};
+use inference::backend::cpu::pack::{PANEL, Packed, PackedRows};
+use inference::backend::cpu::pool::Pool;
+use inference::backend::cpu::share::{OutTile, Tiles};
+use inference::numeric::{self, BLOCK_KEYS, CodeRows, Codes, CodesMut, Matrix, Queries, RowCodes, Zero};
+
+const ROUNDS: usize = 15;
+/// Seconds a round takes at least.
+const ROUND_S: f64 = 0.01;
+
+struct Bench {
+    filter: String,
+    /// Products of two codes a second, of one core.
+    peak: f64,
+    /// Bytes a second, one core and all.
+    read: [f64; 2],
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|word| !word.starts_with("--")).unwrap_or_default();
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let memory = vec![1u8; 256 << 20];
+    let pool = Pool::new(NonZeroUsize::new(threads).expect("one at least"));
+    let mut bench = Bench { filter, peak: 0.0, read: [0.0; 2] };
+    bench.limits(&memory, &pool);
+    bench.products(&pool);
+    bench.rows();
+    bench.attention();
+    bench.adapters();
+    bench.wake(&pool);
+    bench.limits(&memory, &pool);
+    println!(r#"{{"figure":"limit.products.gmac_s","value":{:.1}}}"#, bench.peak / 1e9);
+    println!(r#"{{"figure":"limit.read.gb_s","threads":1,"value":{:.2}}}"#, bench.read[0] / 1e9);
+    println!(r#"{{"figure":"limit.read.gb_s","threads":{threads},"value":{:.2}}}"#, bench.read[1] / 1e9);
+}
+
+/// The best number of seconds of a run of `work`, by this thread's processor time.
+fn best(work: impl FnMut()) -> f64 {
+    best_by(|| limits::processor_time().as_secs_f64(), work)
+}
+
+/// The same by the clock on the wall: where threads of the pool work.
+fn best_wall(work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    best_by(|| start.elapsed().as_secs_f64(), work)
+}
+
+fn best_by(now: impl Fn() -> f64, mut work: impl FnMut()) -> f64 {
+    let start = now();
+    work();
+    let times = ((ROUND_S / (now() - start).max(1e-9)) as usize).clamp(1, 1_000_000);
+    let round = |work: &mut dyn FnMut()| {
+        let start = now();
+        (0..times).for_each(|_| work());
+        (now() - start) / times as f64
+    };
+    (0..ROUNDS).map(|_| round(&mut work)).fold(f64::INFINITY, f64::min)
+}
+
+impl Bench {
+    fn limits(&mut self, memory: &[u8], pool: &Pool) {
+        let seconds = best(|| {
+            black_box(limits::products(200));
+        });
+        self.peak = self.peak.max(limits::products(200).0 as f64 / seconds);
+        let seconds = best(|| {
+            black_box(limits::read(memory));
+        });
+        self.read[0] = self.read[0].max(memory.len() as f64 / seconds);
+        let seconds = best_wall(|| {
+            pool.run(64, &|part| {
+                black_box(limits::read(&memory[part * (memory.len() / 64)..][..memory.len() / 64]));
+            });
+        });
+        self.read[1] = self.read[1].max(memory.len() as f64 / seconds);
+    }
+
+    fn row(&self, figure: &str, path: Path, value: f64, unit: &str, limit: f64) {
+        let path = format!("{path:?}").to_lowercase();
+        println!(
+            r#"{{"figure":"{figure}","path":"{path}","value":{value:.3},"unit":"{unit}","limit":{limit:.1},"percent":{:.1}}}"#,
+            100.0 * value / limit
+        );
+    }
+
+    fn wants(&self, figure: &str) -> bool {
+        figure.contains(&self.filter)
+    }
+
+    fn products(&self, pool: &Pool) {
+        for (name, codes, group) in [
+            ("q4_1", Codes::U4 { min: true }, 32),
+            ("q4_0", Codes::U4 { min: false }, 32),
+            ("q8_0", Codes::S8, 32),
+            ("s8_64", Codes::S8, 64),
+        ] {
+            let large = std::cell::LazyCell::new(|| weights(if codes == Codes::S8 { 40_960 } else { 65_536 }, 2048, codes, group));
+            for rows in [1, 2, 4, 8, 16, 32] {
+                let figure = format!("product.{name}.rows{rows}.memory");
+                if self.wants(&figure) {
+                    let activations = Activations::random(rows, 2048, group);
+                    let mut out = vec![0.0; rows * large.outputs()];
+                    for kernels in tables(rows > 1) {
+                        let large = &*large;
+                        let work = || product(kernels, large, &activations.rows(), &mut out);
+                        let seconds = best(work);
+                        self.row(&figure, kernels.path, large.bytes() as f64 / seconds / 1e9, "GB/s", self.read[0] / 1e9);
+                        if rows >= 8 {
+                            let macs = (rows * large.outputs() * 2048) as f64;
+                            self.row(&figure, kernels.path, macs / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                        }
+                    }
+                    let (kernels, large) = (tables(true)[0], &*large);
+                    let seconds = best_wall(|| {
+                        let tiles = Tiles::new(&mut out, rows, large.outputs(), 16 * PANEL);
+                        pool.run(tiles.count(), &|tile| {
+                            let panels = tile * 16..large.panels().min((tile + 1) * 16);
+                            kernels.product(large, panels, &activations.rows(), &mut tiles.take(tile));
+                        });
+                    });
+                    self.row(&format!("{figure}.pool"), kernels.path, large.bytes() as f64 / seconds / 1e9, "GB/s", self.read[1] / 1e9);
+                }
+            }
+            for (outputs, columns) in [(1536, 576), (576, 1536)] {
+                for rows in [8, 16, 64, 512] {
+                    let figure = format!("product.{name}.rows{rows}.{columns}x{outputs}");
+                    if self.wants(&figure) {
+                        let (w, activations) = (weights(outputs, columns, codes, group), Activations::random(rows, columns, group));
+                        let mut out = vec![0.0; rows * outputs];
+                        for kernels in tables(rows > 16) {
+                            let seconds = best(|| product(kernels, &w, &activations.rows(), &mut out));
+                            let macs = (rows * outputs * columns) as f64;
+                            self.row(&figure, kernels.path, macs / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Row by row: bytes of `f32` that go in, beside what is read from memory (they lie in a cache).
+    fn rows(&self) {
+        const WIDTH: usize = 1536;
+        let (x, weight) = (noise(WIDTH), noise(WIDTH));
+        let limit = self.read[0] / 1e9;
+        let bytes = (WIDTH * 4) as f64;
+        let angles: Vec<f32> = noise(32);
+        for kernels in tables(false) {
+            let mut activations = Activations::random(1, WIDTH, 32);
+            let mut out = x.clone();
+            let figure = |figure: &str, inputs: f64, work: &mut dyn FnMut()| {
+                if self.wants(figure) {
+                    self.row(figure, kernels.path, inputs * bytes / best(work) / 1e9, "GB/s", limit);
+                }
+            };
+            figure("quantise", 1.0, &mut || {
+                black_box(activations.fill(kernels.quantise_range, &x));
+            });
+            figure("norm", 1.0, &mut || {
+                black_box((kernels.norm)(&x, &weight, 1e-5, &mut out));
+            });
+            figure("gated", 2.0, &mut || {
+                out.copy_from_slice(&x);
+                (kernels.gated)(&mut out, &weight);
+            });
+            figure("rotate", 1.0, &mut || {
+                out.copy_from_slice(&x);
+                (kernels.rotate)(&mut out, 64, &angles, &angles);
+            });
+        }
+    }
+
+    fn attention(&self) {
+        const DIM: usize = 64;
+        for (heads, keys) in [(3usize, 64usize), (3, 512), (3, 2048), (1, 512), (4, 512)] {
+            let figure = format!("attend.heads{heads}.keys{keys}");
+            if !self.wants(&figure) {
+                continue;
+            }
+            let pages: Vec<u32> = (0..keys.div_ceil(BLOCK_KEYS) as u32).collect();
+            let mut cache = KvCache::new(CacheShape { layers: 1, heads: 1, head_dim: DIM, pages: pages.len() });
+            let codes = codes(2 * keys * DIM);
+            let layer = cache.layer_mut(0);
+            let mut region = layer.take(0);
+            for key in 0..keys {
+                let part = &codes[2 * key * DIM..][..2 * DIM];
+                region.write(pages[key / BLOCK_KEYS], key % BLOCK_KEYS, (&part[..DIM], 0.001), (&part[DIM..], 0.01));
+            }
+            let query = Activations::random(heads, DIM, DIM);
+            let queries = Queries { codes: &query.codes, scales: &query.scales, sums: &query.sums, factor: 0.125 };
+            let seen = Seen { region: cache.region(0, 0), pages: &pages, keys };
+            let (mut scores, mut out) = (vec![0.0; scores_len(heads, keys)], vec![0.0; heads * DIM]);
+            for kernels in tables(false) {
+                let seconds = best(|| (kernels.attend)(&queries, &seen, &mut scores, &mut out));
+                self.row(&figure, kernels.path, (2 * keys * DIM * heads) as f64 / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+            }
+        }
+    }
+
+    fn adapters(&self) {
+        const RANK: usize = 16;
+        for rows in [1usize, 8] {
+            for (inputs, outputs) in [(576, 1536), (1536, 576)] {
+                let activations = Activations::random(rows, inputs, 32);
+                let (a_codes, b_codes) = (codes(RANK * inputs), codes(RANK * outputs));
+                let a = PackedRows::new(&RowCodes { codes: &a_codes, scales: &noise(RANK) });
+                let b = PackedRows::new(&RowCodes { codes: &b_codes, scales: &noise(outputs) });
+                let which: Vec<u32> = (0..rows as u32).collect();
+                let ranks = Activations::random(rows, RANK, RANK);
+                let rank_rows = RankRows { codes: &ranks.codes, scales: &ranks.scales, sums: &ranks.sums, request: 1.0 };
+                let (mut shrunk, mut out) = (vec![0.0; rows * RANK], vec![0.0; rows * outputs]);
+                for kernels in tables(false) {
+                    let figure = format!("shrink.rank{RANK}.rows{rows}.{inputs}");
+                    if self.wants(&figure) {
+                        let seconds = best(|| (kernels.shrink)(&a, &activations.rows(), &which, &mut shrunk));
+                        self.row(&figure, kernels.path, (rows * inputs * RANK) as f64 / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                    }
+                    let figure = format!("expand.rank{RANK}.rows{rows}.{outputs}");
+                    if self.wants(&figure) {
+                        let work = || (kernels.expand)(&b, 0..b.panels(), &rank_rows, &which, &mut OutTile::whole(&mut out, rows, outputs));
+                        let seconds = best(work);
+                        self.row(&figure, kernels.path, (rows * outputs * RANK) as f64 / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an empty parallel part costs, one after another and after a pause in which workers go to sleep.
+    fn wake(&self, pool: &Pool) {
+        if self.wants("pool") {
+            let seconds = best_wall(|| pool.run(pool.threads(), &|_| ()));
+            println!(r#"{{"figure":"pool.empty_us","threads":{},"value":{:.2}}}"#, pool.threads(), seconds * 1e6);
+            let mut asleep: Vec<f64> = (0..101)
+                .map(|_| {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    let start = Instant::now();
+                    pool.run(pool.threads(), &|_| ());
+                    start.elapsed().as_secs_f64() * 1e6
+                })
+                .collect();
+            asleep.sort_by(f64::total_cmp);
+            println!(r#"{{"figure":"pool.asleep_us","threads":{},"value":{:.2}}}"#, pool.threads(), asleep[50]);
+        }
+    }
+}
+
+fn product(kernels: &Kernels, w: &Packed, rows: &CodeRows<'_>, out: &mut [f32]) {
+    kernels.product(w, 0..w.panels(), rows, &mut OutTile::whole(out, rows.rows, w.outputs()));
+}
+
+/// The tables of this machine, the quickest first; without the scalar one where it would take long.
+fn tables(is_long: bool) -> Vec<&'static Kernels> {
+    available().into_iter().rev().filter(|path| !is_long || *path != Path::Scalar).map(Path::kernels).collect()
+}
+
+fn noise(count: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn codes(count: usize) -> Vec<i8> {
+    noise(count).into_iter().map(|x| (x * 127.0) as i8).collect()
+}
+
+fn weights(outputs: usize, columns: usize, codes: Codes, group: usize) -> Packed {
+    let each = codes.group_bytes(group);
+    let mut data: Vec<u8> = (0..outputs * (columns / group) * each).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for group in data.chunks_exact_mut(each) {
+        group[..2].copy_from_slice(&numeric::f32_to_f16(0.01).to_le_bytes());
+        if codes == (Codes::U4 { min: true }) {
+            group[2..4].copy_from_slice(&numeric::f32_to_f16(-0.05).to_le_bytes());
+        }
+    }
+    Packed::new(&Matrix::new(outputs, columns, group, codes, &data).expect("a matrix"))
+}
+
+/// Quantised rows that own their arrays.
+struct Activations {
+    rows: usize,
+    group: usize,
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    zeros: Vec<Zero>,
+    sums: Vec<i32>,
+    offsets: Vec<f32>,
+}
+
+impl Activations {
+    fn random(rows: usize, columns: usize, group: usize) -> Self {
+        let groups = rows * columns / group;
+        let (codes, scales) = (vec![0; rows * columns], vec![0.0; groups]);
+        let mut all =
+            Self { rows, group, codes, scales, zeros: vec![Zero::default(); groups], sums: vec![0; groups], offsets: vec![0.0; groups] };
+        assert!(all.fill(numeric::quantise_range, &noise(rows * columns)), "finite values");
+        all
+    }
+
+    fn fill(&mut self, quantise: QuantiseRange, values: &[f32]) -> bool {
+        let Self { codes, scales, zeros, sums, offsets, .. } = self;
+        quantise(values, self.group, &mut CodesMut { codes, scales, sums, offsets }, zeros)
+    }
+
+    fn rows(&self) -> CodeRows<'_> {
+        let columns = self.codes.len() / self.rows;
+        let Self { rows, group, codes, scales, zeros, sums, offsets } = self;
+        CodeRows { rows: *rows, columns, group: *group, codes, scales, zeros, sums, offsets }
+    }
+}

@@ -1,0 +1,192 @@
+//! A model's weights as kernels read them: the codes of its file, packed; floats are quantised once.
+//!
+//! Products that share an input read one set of its codes, so they must agree on the size of groups: 32 as in the file's blocks; 64 where
+//! every matrix of an input is stored in floats and 64 divides its width (`Codes::S8`, [`quantise_weights`]). Norms, biases and an own
+//! embedding of floats stay what they are. SmolLM2-135M: the 98 MB of its file, once.
+
+use std::path::Path;
+
+use crate::backend::cpu::pack::Packed;
+use crate::gguf::TensorType;
+use crate::numeric::{Codes, Matrix, MatrixError, f16_to_f32, quantise_weights};
+
+use super::files::ModelFiles;
+use super::stored::{Extras, StoredFrame, StoredLayer, StoredMatrix};
+use super::{Config, ModelError, ModelInfo, Site, Text};
+
+/// Codes of a block of a file.
+const BLOCK: usize = 32;
+/// Codes that share a scale where floats are quantised.
+const FLOAT_GROUP: usize = 64;
+
+/// A model, packed.
+#[derive(Debug)]
+pub struct PackedModel {
+    pub(crate) info: ModelInfo,
+    pub(crate) layers: Vec<PackedLayer>,
+    embedding: Embedding,
+    /// `[hidden]`.
+    pub(crate) norm: Vec<f32>,
+    /// `[vocabulary, hidden]`.
+    pub(crate) head: Packed,
+    /// Radians per token of each pair of a head.
+    pub(crate) frequencies: Vec<f64>,
+}
+
+/// One layer.
+#[derive(Debug)]
+pub(crate) struct PackedLayer {
+    linears: [Packed; 7],
+    pub(crate) extras: Extras,
+    pub(crate) attention_norm: Vec<f32>,
+    pub(crate) feed_forward_norm: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Embedding {
+    /// The rows of the head.
+    Tied,
+    Codes(Packed),
+    Floats(StoredMatrix),
+}
+
+impl PackedModel {
+    /// Loads a GGUF file or a folder of safetensors, one layer at a time.
+    ///
+    /// # Errors
+    /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes.
+    pub fn load(path: &Path, expected_hash: Option<[u8; 32]>) -> Result<(Self, Text), ModelError> {
+        let files = ModelFiles::open(path).map_err(|error| error.at(path))?;
+        let hash = files.hash()?;
+        if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
+            return Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(hash) });
+        }
+        Self::from_files(&files, hash).map_err(|error| error.at(path))
+    }
+
+    fn from_files(files: &ModelFiles, hash: [u8; 32]) -> Result<(Self, Text), ModelError> {
+        let config = files.config()?;
+        files.check(&config)?;
+        let text = files.text(&config)?;
+        let StoredFrame { embedding, norm, head, frequencies } = StoredFrame::read(files, &config)?;
+        let (embedding, head) = match head {
+            None => (Embedding::Tied, pack(&embedding, group(&[&embedding]), || "the embedding".to_owned())?),
+            Some(head) => (Embedding::new(embedding)?, pack(&head, group(&[&head]), || "the head".to_owned())?),
+        };
+        let layer = |index| PackedLayer::new(StoredLayer::read(files, &config, index)?, index);
+        let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
+        let info = ModelInfo::new(hash, files.name(), files.size_bytes(), config);
+        Ok((Self { info, layers, embedding, norm, head, frequencies }, text))
+    }
+
+    /// What others may know of it.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Dimensions of the graph.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.info.config
+    }
+
+    /// Bytes that a step reads at least: every matrix of a product once.
+    #[must_use]
+    pub fn step_bytes(&self) -> usize {
+        self.layers.iter().flat_map(|layer| &layer.linears).map(Packed::bytes).sum::<usize>() + self.head.bytes()
+    }
+
+    /// The embedding of a token of the vocabulary.
+    pub(crate) fn embed(&self, token: usize, out: &mut [f32]) {
+        match &self.embedding {
+            Embedding::Tied => self.head.dequantise(token, out),
+            Embedding::Codes(codes) => codes.dequantise(token, out),
+            Embedding::Floats(matrix) => floats(matrix, token, out),
+        }
+    }
+}
+
+impl PackedLayer {
+    fn new(stored: StoredLayer, index: usize) -> Result<Self, ModelError> {
+        let linear = |site: Site, inputs: &[Site]| {
+            let sharing: Vec<&StoredMatrix> = inputs.iter().map(|site| stored.linear(*site)).collect();
+            pack(stored.linear(site), group(&sharing), || format!("{} of layer {index}", site.module()))
+        };
+        let [q, k, v, o, gate, up, down] = Site::ALL;
+        let (attention, feed_forward) = ([q, k, v], [gate, up]);
+        let linears = [
+            linear(q, &attention)?,
+            linear(k, &attention)?,
+            linear(v, &attention)?,
+            linear(o, &[o])?,
+            linear(gate, &feed_forward)?,
+            linear(up, &feed_forward)?,
+            linear(down, &[down])?,
+        ];
+        let StoredLayer { extras, attention_norm, feed_forward_norm, .. } = stored;
+        Ok(Self { linears, extras, attention_norm, feed_forward_norm })
+    }
+
+    pub(crate) fn linear(&self, site: Site) -> &Packed {
+        &self.linears[site as usize]
+    }
+
+    /// What is added to the product of `site`.
+    pub(crate) fn bias(&self, site: Site) -> Option<&[f32]> {
+        self.extras.biases.as_ref()?.get(site as usize).map(Vec::as_slice)
+    }
+}
+
+impl Embedding {
+    fn new(matrix: StoredMatrix) -> Result<Self, ModelError> {
+        if is_float(&matrix) { Ok(Self::Floats(matrix)) } else { Ok(Self::Codes(pack(&matrix, BLOCK, || "the embedding".to_owned())?)) }
+    }
+}
+
+fn is_float(matrix: &StoredMatrix) -> bool {
+    matches!(matrix.kind, TensorType::F32 | TensorType::F16 | TensorType::BF16)
+}
+
+/// Codes that share a scale in the input of some matrices.
+fn group(sharing: &[&StoredMatrix]) -> usize {
+    let is_wide = |matrix: &&StoredMatrix| is_float(matrix) && matrix.columns.is_multiple_of(FLOAT_GROUP);
+    if sharing.iter().all(is_wide) { FLOAT_GROUP } else { BLOCK }
+}
+
+fn pack(matrix: &StoredMatrix, group: usize, name: impl Fn() -> String) -> Result<Packed, ModelError> {
+    let wrong = |error| ModelError::Matrix { matrix: name(), error };
+    let (rows, columns) = (matrix.rows, matrix.columns);
+    let of_file = |codes| Ok(Packed::new(&Matrix::new(rows, columns, BLOCK, codes, &matrix.bytes).map_err(wrong)?));
+    match matrix.kind {
+        TensorType::Q4_0 => of_file(Codes::U4 { min: false }),
+        TensorType::Q4_1 => of_file(Codes::U4 { min: true }),
+        TensorType::Q8_0 => of_file(Codes::S8),
+        TensorType::F32 | TensorType::F16 | TensorType::BF16 => {
+            if !columns.is_multiple_of(group) {
+                return Err(wrong(MatrixError::Shape { rows, columns, group }));
+            }
+            let mut data = Vec::with_capacity(rows * (columns / group) * Codes::S8.group_bytes(group));
+            for (row, bytes) in matrix.bytes.chunks_exact(matrix.row_bytes()).enumerate() {
+                quantise_weights(&matrix.kind.dequantise(bytes), group, &mut data).map_err(|error| match error {
+                    MatrixError::NotFinite { group, .. } => wrong(MatrixError::NotFinite { row, group }),
+                    error => wrong(error),
+                })?;
+            }
+            Ok(Packed::new(&Matrix::new(rows, columns, group, Codes::S8, &data).map_err(wrong)?))
+        }
+    }
+}
+
+/// A row of floats, without a stop at the heap.
+fn floats(matrix: &StoredMatrix, row: usize, out: &mut [f32]) {
+    let bytes = &matrix.bytes[row * matrix.row_bytes()..][..matrix.row_bytes()];
+    let half = |bytes: &[u8; 2]| u16::from_le_bytes(*bytes);
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match matrix.kind {
+        TensorType::F32 => out.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes)),
+        TensorType::F16 => out.iter_mut().zip(halves()).for_each(|(out, bytes)| *out = f16_to_f32(half(bytes))),
+        TensorType::BF16 => out.iter_mut().zip(halves()).for_each(|(out, bytes)| *out = f32::from_bits(u32::from(half(bytes)) << 16)),
+        TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q8_0 => unreachable!("codes are packed"),
+    }
+}

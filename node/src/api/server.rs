@@ -1,0 +1,106 @@
+//! Connections: so many at once, each with a time for its heads, until the gateway is told to stop.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Gateway, source::Answers};
+
+/// What the kernel keeps for a reader that lags behind. It doubles what it is told.
+const SEND_BUFFER_BYTES: u32 = 32 << 10;
+/// What a connection's own buffers may hold: more than the longest head.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Headers of a request: OpenAI's client sends 20.
+const HEADERS_MAX: usize = 64;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
+/// After a failed accept (no file descriptor left): the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket whose connections keep little for slow readers.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `stop`; then no connection is accepted, answers under way may end within [`super::Bounds::stop_wait`], and the rest is dropped.
+pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, stop: CancellationToken) {
+    let (places, connections, cut) =
+        (Arc::new(Semaphore::new(gateway.bounds.connections_max)), TaskTracker::new(), CancellationToken::new());
+    let service = TowerToHyperService::new(gateway.router());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let (service, stop, cut) = (service.clone(), stop.clone(), cut.clone());
+                let head_wait = gateway.bounds.head_wait;
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = connection(stream, service, head_wait, stop) => {}
+                        () = cut.cancelled() => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    gateway.tasks.close();
+    let ended = async { tokio::join!(connections.wait(), gateway.tasks.wait()) };
+    if timeout(gateway.bounds.stop_wait, ended).await.is_err() {
+        tracing::warn!("answers that had not ended in time are cut off");
+        cut.cancel();
+        connections.wait().await;
+        gateway.tasks.wait().await;
+    }
+}
+
+/// The next connection once there is room for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, head_wait: Duration, stop: CancellationToken) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head_wait).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,175 @@
+//! What a client is told: an answer with its receipt and sources, or why there is none.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use inference::proto::{draft::Cause, once::OnceError, spending::Refused};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use types::{amount::Amount, encoding::Document as _, receipt::Reason as Ended};
+
+use crate::{
+    api::{
+        Kind, Refusal,
+        source::{Attributed, Event, Finished, Reason, Settled, Signed, Usage},
+    },
+    ask::{Answered, Unanswered},
+    command::ask::sources,
+    notice::Failed,
+    words,
+};
+
+/// When to come back if nobody offers what is asked for.
+const NO_NODE_RETRY: Duration = Duration::from_secs(5);
+
+/// An answer as it is kept under an idempotency key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) reason: Reason,
+    pub(super) usage: Usage,
+    pub(super) settled: Option<Settled>,
+}
+
+/// Nobody offers it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("no registered node offers this model now")]
+pub(super) struct NoNode;
+
+/// A part of it was answered by an earlier process.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("this was answered under the same key before, and how likely its tokens were is not kept: ask without logprobs under another key")]
+pub(super) struct NotTold;
+
+pub(super) fn finished(answered: &Answered) -> anyhow::Result<Finished> {
+    let (receipt, bundle) = (&answered.bundle.receipt.document, &answered.bundle);
+    // A grammar that costs too much or ends nowhere cuts an answer off as the limit does: whoever reads it must not take it for whole.
+    let reason = if answered.reason == Ended::Stop { Reason::Stop } else { Reason::Length };
+    // What earlier attempts delivered is read again by the last one: it is the answer's, not the question's.
+    let tokens_in = receipt.tokens_in.saturating_sub(receipt.first_token);
+    let usage = Usage { tokens_in, tokens_out: u32::try_from(answered.tokens.len())? };
+    let signed = Signed {
+        hash: receipt.hash(),
+        request: receipt.request,
+        attempt: receipt.attempt,
+        node: receipt.node,
+        manifest: receipt.manifest,
+        fee_wei: receipt.fee,
+        at_most_wei: Amount::sum(answered.attempts.iter().map(|attempt| attempt.charged_at_most_wei))?,
+    };
+    let attribution = sources(bundle)?.into_iter().map(|source| Attributed {
+        quote: source.quote,
+        contributor: source.contributor,
+        datanet: source.datanet.to_string(),
+        weight: source.weight,
+        amount_wei: source.wei,
+    });
+    Ok(Finished { reason, usage, settled: Some(Settled { receipt: signed, attribution: attribution.collect() }) })
+}
+
+/// Gives what was answered before; nothing is asked or paid.
+pub(super) async fn again(text: &str, to: &mpsc::Sender<Event>) -> anyhow::Result<Finished> {
+    let Given { text, reason, usage, settled } =
+        serde_json::from_str(text).context("the answer kept under this idempotency key is damaged")?;
+    drop(to.send(Event::Token { bytes: text.into_bytes(), logprobs: None }).await);
+    Ok(Finished { reason, usage, settled })
+}
+
+/// An error as a client is told of it. What may have cost something is not tried again by a program.
+pub(super) fn failed(error: &anyhow::Error) -> Refusal {
+    let said = words::line(&format!("{error:#}")).into_owned();
+    let is = |found: bool, refusal: Refusal| found.then_some(refusal);
+    let cause = |kind, code| Refusal::new(kind, code, said.clone());
+    let known = is(error.is::<NoNode>(), cause(Kind::Busy, "no_node").after(NO_NODE_RETRY))
+        .or_else(|| is(error.downcast_ref::<Refused>().is_some(), cause(Kind::Limited, "insufficient_quota").last()))
+        .or_else(|| is(error.is::<NotTold>(), cause(Kind::Failed, "logprobs_not_kept").last()))
+        .or_else(|| is(matches!(error.downcast_ref(), Some(OnceError::Differs(_))), cause(Kind::Differs, "idempotency_key_reused")))
+        .or_else(|| is(error.downcast_ref::<OnceError>().is_some(), cause(Kind::Busy, "idempotency_keys_full").last()))
+        .or_else(|| wrong(error.downcast_ref()?).map(|code| cause(Kind::Invalid, code)))
+        .or_else(|| is(error.downcast_ref::<Unanswered>().is_some(), cause(Kind::Failed, "no_answer").last()));
+    known.unwrap_or_else(|| {
+        tracing::warn!(error = %said, "a question was not answered");
+        cause(Kind::Failed, "no_answer").last()
+    })
+}
+
+/// What is wrong with a question, in OpenAI's word, if every node that was asked says so and none was promised anything.
+fn wrong(unanswered: &Unanswered) -> Option<&'static str> {
+    let failed = &unanswered.notice.failed;
+    let said = |one: &Failed| matches!(one.cause, Cause::TooLong | Cause::Invalid) && one.charged_at_most_wei == Amount::ZERO;
+    let is_wrong = !failed.is_empty() && failed.iter().all(said);
+    let is_long = failed.iter().any(|one| one.cause == Cause::TooLong);
+    is_wrong.then_some(if is_long { "context_length_exceeded" } else { "invalid_value" })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::FutureExt as _;
+
+    use types::id::{Address, Hash32};
+
+    use super::*;
+    use crate::{api::source::EVENTS_MAX, notice::Notice};
+
+    #[test]
+    fn an_error_says_whether_a_program_may_try_again() {
+        let no_node = failed(&anyhow::Error::from(NoNode));
+        assert_eq!((no_node.kind, no_node.is_final, no_node.retry_after), (Kind::Busy, false, Some(NO_NODE_RETRY)));
+        let spent = failed(&anyhow::Error::from(Refused::Request { asked: Amount(2), cap: Amount(1) }).context("asking"));
+        assert_eq!((spent.code, spent.is_final), ("insufficient_quota", true), "{spent}");
+        let differs = failed(&OnceError::Differs("tokens was 1, is 2".into()).into());
+        assert_eq!((differs.kind, differs.code), (Kind::Differs, "idempotency_key_reused"));
+        let other = failed(&anyhow::anyhow!("the \u{1b}[2Jlane is damaged"));
+        assert_eq!((other.kind, other.is_final), (Kind::Failed, true));
+        assert!(!other.message.contains('\u{1b}'), "a peer's words obey no terminal: {other}");
+    }
+
+    #[test]
+    fn an_answer_kept_under_a_key_comes_back_from_its_text() {
+        let given = Given { text: "a".into(), reason: Reason::Length, usage: Usage { tokens_in: 1, tokens_out: 2 }, settled: None };
+        let text = serde_json::to_string(&given).unwrap();
+        let (to, mut events) = mpsc::channel(EVENTS_MAX);
+        let finished = again(&text, &to).now_or_never().unwrap().unwrap();
+        assert_eq!((finished.reason, finished.usage.tokens_out), (Reason::Length, 2));
+        assert_eq!(events.try_recv().unwrap(), Event::Token { bytes: b"a".to_vec(), logprobs: None });
+    }
+
+    #[test]
+    fn what_every_node_calls_wrong_is_the_clients_and_costs_nothing() {
+        let told = |causes: &[Cause], promised| {
+            let failed = causes.iter().map(|cause| Failed {
+                node: Address([1; 20]),
+                attempt: 0,
+                cause: *cause,
+                words: cause.words().into(),
+                why: "no".into(),
+                tokens: 0,
+                charged_at_most_wei: Amount(promised),
+                is_signed: false,
+                next: None,
+            });
+            let notice = Notice {
+                request: Hash32::ZERO,
+                at_s: 0,
+                is_answered: false,
+                tokens: 0,
+                charged_wei: Amount::ZERO,
+                promised_wei: Amount(promised),
+                failed: failed.collect(),
+                signed: vec![],
+            };
+            let refusal =
+                failed_of(Unanswered { why: "no node answered".into(), text: String::new(), is_whole: false, notice, kept: None });
+            (refusal.kind, refusal.code, refusal.is_final)
+        };
+        assert_eq!(told(&[Cause::TooLong, Cause::Invalid], 0), (Kind::Invalid, "context_length_exceeded", false));
+        assert_eq!(told(&[Cause::Invalid], 0), (Kind::Invalid, "invalid_value", false));
+        assert_eq!(told(&[Cause::Invalid, Cause::Broken], 0), (Kind::Failed, "no_answer", true), "another node might have answered");
+        assert_eq!(told(&[Cause::Invalid], 1), (Kind::Failed, "no_answer", true), "something may be charged");
+    }
+
+    fn failed_of(unanswered: Unanswered) -> Refusal {
+        failed(&unanswered.into())
+    }
+}
