@@ -390,9 +390,16 @@ impl Fetch {
         self.won(id, index)
     }
 
-    fn cancel(&mut self, stream: u32) -> Output {
-        self.streams.remove(&stream);
-        Output::Cancel { stream }
+    /// Ends a stream that did nothing wrong. It counts among the attempts all the same: a holder that is silent beside others would be asked for ever.
+    fn cancel(&mut self, id: u32) -> Output {
+        let attempts = self.config.attempts;
+        if let Some(stream) = self.streams.remove(&id)
+            && let Some(holder) = self.holders.get_mut(&stream.holder)
+            && holder.offers.get(&stream.index).is_some_and(|offer| offer.asked >= attempts)
+        {
+            holder.offers.remove(&stream.index);
+        }
+        Output::Cancel { stream: id }
     }
 
     fn ended(&mut self, now: Time, id: u32, end: StreamEnd) -> Vec<Output> {

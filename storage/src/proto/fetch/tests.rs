@@ -532,6 +532,23 @@ fn a_busy_holder_is_asked_again_and_one_that_is_off_topic_is_not() {
 }
 
 #[test]
+fn who_is_silent_as_company_of_late_streams_is_asked_no_more_often_than_others() {
+    // Three fragments cannot be had: two are, and each of the silent ones runs beside another.
+    let mut world = World::new(&[Silent, Silent, Busy, Silent, Honest]);
+    let error = world.run().0.unwrap_err();
+    assert!(matches!(error, FetchError::TooFew { found: 2, needed: 3, .. }), "{error}");
+    assert_eq!(world.asked.values().max(), Some(&3), "{:?}", world.asked);
+}
+
+#[test]
+fn the_next_candidates_are_asked_once_nothing_is_left_of_those_that_were_silent() {
+    let mut world = World::of(Profile::DEVNET, &[Stopped; WAVE + 1]);
+    world.holders[..5].clone_from_slice(&[Silent, Silent, Busy, Silent, Honest]);
+    (world.holders[WAVE], world.indices[WAVE]) = (Honest, 0);
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+}
+
+#[test]
 fn a_block_of_a_stream_that_was_given_up_still_counts() {
     let world = World::new(&[Honest; 3]);
     let manifest = &world.object.manifest;
@@ -579,7 +596,7 @@ fn a_manifest_that_is_the_objects_and_broken_ends_the_fetch_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn a_fetch_always_ends_and_succeeds_exactly_when_three_fragments_can_be_had(
