@@ -1,5 +1,6 @@
 //! Running other programs: from the repository root, without a terminal on stdin, and with errors that name the command.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -70,12 +71,29 @@ pub(crate) fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+thread_local! {
+    /// What programs wrote that ran for this thread, where it keeps that back.
+    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Does `work` and gives the lines of the programs it ran beside its result: two threads that run programs at once would mix their lines.
+pub(crate) fn keeping_lines<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    KEPT.set(Some(Vec::new()));
+    let result = work();
+    (result, KEPT.take().unwrap_or_default())
+}
+
 /// Runs to the end with the output on ours.
 ///
 /// # Errors
 /// If the program is missing or ends with another status than 0.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?;
+    let is_kept = KEPT.with_borrow(Option::is_some);
+    let status = if is_kept {
+        tee(command)?.0
+    } else {
+        command.status().with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?
+    };
     ensure!(status.success(), "`{}` ended with {status}", shown(command));
     Ok(())
 }
@@ -92,7 +110,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Runs to the end, copies both outputs to ours as they come, and returns their lines too.
+/// Runs to the end, copies both outputs to ours as they come, or keeps them ([`keeping_lines`]), and returns their lines too.
 ///
 /// # Errors
 /// If the program does not start or its output cannot be read; a failing status is the caller's to judge.
@@ -102,10 +120,12 @@ pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("`{}` did not start; is it installed and on PATH?", shown(command)))?;
-    let stderr = child.stderr.take().expect("stderr is piped");
-    let errors = thread::spawn(move || copy(stderr, &mut std::io::stderr()));
-    let mut lines = copy(child.stdout.take().expect("stdout is piped"), &mut std::io::stdout())?;
+    let (stdout, stderr) = (child.stdout.take().expect("stdout is piped"), child.stderr.take().expect("stderr is piped"));
+    let is_kept = KEPT.with_borrow(Option::is_some);
+    let errors = thread::spawn(move || if is_kept { copy(stderr, &mut std::io::sink()) } else { copy(stderr, &mut std::io::stderr()) });
+    let mut lines = if is_kept { copy(stdout, &mut std::io::sink())? } else { copy(stdout, &mut std::io::stdout())? };
     lines.extend(errors.join().expect("the copying thread does not panic")?);
+    KEPT.with_borrow_mut(|kept| kept.iter_mut().for_each(|kept| kept.extend_from_slice(&lines)));
     Ok((child.wait()?, lines))
 }
 
@@ -122,6 +142,13 @@ fn copy(from: impl Read, to: &mut impl Write) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_programs_are_kept_back_and_those_of_the_next_are_not() {
+        let ((), kept) = keeping_lines(|| execute(command("sh").args(["-c", "echo one; echo two >&2"])).unwrap());
+        assert_eq!(kept, ["one", "two"]);
+        assert!(KEPT.with_borrow(Option::is_none));
+    }
 
     #[test]
     fn commands_do_not_see_which_package_runs_them() {

@@ -2,9 +2,10 @@
 //!
 //! A campaign is a test's name and a variable that says how many cases it tries; it fails as the test fails, naming the first case at odds.
 
+use std::env;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::contracts;
 use crate::shell::{cargo, execute};
@@ -20,15 +21,18 @@ struct Campaign {
     filter: &'static str,
     /// Says how many cases, and the count.
     cases: (&'static str, &'static str),
+    /// The tests do not read how many: they are run so often, each time with cases drawn anew.
+    is_repeated: bool,
 }
 
-const CAMPAIGNS: [Campaign; 6] = [
+const CAMPAIGNS: [Campaign; 7] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
         target: &["--test", "evm"],
         filter: "differential",
         cases: ("TRIBUTARY_DIFFERENTIAL", "100000"),
+        is_repeated: false,
     },
     Campaign {
         name: "durability",
@@ -36,6 +40,7 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--lib"],
         filter: "a_thousand_operators_come_and_go",
         cases: ("TRIBUTARY_CHURN_OPERATORS", "3000"),
+        is_repeated: false,
     },
     Campaign {
         name: "failures",
@@ -43,6 +48,7 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--test", "e2e"],
         filter: "failures::",
         cases: ("TRIBUTARY_FAILURES", "10000"),
+        is_repeated: false,
     },
     Campaign {
         name: "flood",
@@ -50,6 +56,7 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--test", "datanet"],
         filter: "a_datanet_lives_on_five_nodes",
         cases: ("TRIBUTARY_FALSE_RECORDS", "100000"),
+        is_repeated: false,
     },
     Campaign {
         name: "partitions",
@@ -57,6 +64,15 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--test", "e2e"],
         filter: "faults::",
         cases: ("TRIBUTARY_FAULT_ROUNDS", "20"),
+        is_repeated: false,
+    },
+    Campaign {
+        name: "properties",
+        about: "what holds for the cases that the gate draws, the same ones each time, holds for others",
+        target: &["--lib"],
+        filter: "",
+        cases: ("TRIBUTARY_PROPERTY_ROUNDS", "20"),
+        is_repeated: true,
     },
     Campaign {
         name: "store",
@@ -64,6 +80,7 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--lib"],
         filter: "store::faults",
         cases: ("TRIBUTARY_STORE_TRACES", "1000"),
+        is_repeated: false,
     },
 ];
 
@@ -82,20 +99,23 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     crate::demo::build()?;
     for campaign in CAMPAIGNS.iter().filter(is_chosen) {
         let start = Instant::now();
-        let (variable, count) = campaign.cases;
+        let (variable, usual) = campaign.cases;
+        // Whoever asks for another count has asked for it.
+        let count = env::var(variable).unwrap_or_else(|_| usual.to_owned());
         let mut command = cargo();
         // With the features of the whole workspace, as the gate builds it.
         command.args(["test", "--workspace"]).args(campaign.target).args([campaign.filter, "--", "--nocapture"]);
-        command.env("TRIBUTARY_ANVIL", contracts::anvil());
-        // Whoever asks for another count has asked for it.
-        if std::env::var_os(variable).is_none() {
-            command.env(variable, count);
+        command.env("TRIBUTARY_ANVIL", contracts::anvil()).env(variable, &count);
+        let rounds =
+            if campaign.is_repeated { count.parse().with_context(|| format!("{variable} is {count:?}, not a number"))? } else { 1_u32 };
+        for _ in 0..rounds {
+            execute(&mut command)?;
         }
-        execute(&mut command)?;
         println!(
-            "{}: {}, {count} cases unless {variable} says otherwise, {:.1} s",
+            "{}: {}, {count} {} ({variable}), {:.1} s",
             campaign.name,
             campaign.about,
+            if campaign.is_repeated { "rounds" } else { "cases" },
             start.elapsed().as_secs_f64()
         );
     }

@@ -1,17 +1,19 @@
 //! The gate: the same steps here and in continuous integration, a table of seconds, and one line of counts at the end.
 //!
 //! A failed step does not hide the others: all that can still run do. What needs a compiled workspace is left out after a failed
-//! build and counts as failed. Every step that is not itself a test runner counts as one check.
+//! build and counts as failed. Every step that is not itself a test runner counts as one check. What does not need cargo runs beside the build, which leaves it
+//! a processor here and there; its lines are printed together once the build is over.
 
 mod count;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use anyhow::{Result, ensure};
 use count::Count;
 
-use crate::shell::{answers, cargo, execute, shown, tee};
+use crate::shell::{answers, cargo, execute, keeping_lines, shown, tee};
 use crate::{arm, contracts, fetch, python, toolchain};
 
 /// Crates whose cores must compile without sockets, files, tensors or a chain library.
@@ -19,68 +21,119 @@ const CORES: [&str; 7] = ["types", "p2p", "storage", "inference", "attribution",
 
 type Run = fn() -> Result<Count>;
 
-/// One step: its name, whether it needs a workspace that builds, and what it does.
-struct Step(&'static str, bool, Run);
+/// One step: its name, when it runs, and what it does.
+struct Step(&'static str, When, Run);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// On a thread of its own, one after the other, while the workspace is built: uses nothing that cargo builds, and one processor mostly.
+    Beside,
+    /// In turn.
+    InTurn,
+    /// In turn, if the workspace builds.
+    Built,
+}
+
+use When::{Beside, Built, InTurn};
 
 const BUILD: &str = "build";
+/// What proptest draws its cases by.
+const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
 const STEPS: [Step; 21] = [
-    Step("toolchain", false, || check(toolchain::check())),
-    Step("npm ci", false, || check(contracts::install())),
-    Step("forge build", false, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
-    Step("artifacts", false, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
-    Step("forge test", false, || tests(&mut contracts::node(&["tools/forge.mjs", "test"]))),
-    Step("slither", false, || check(execute(&mut contracts::analysis("tools/slither.mjs")?))),
-    Step("halmos", false, || tests(&mut contracts::analysis("tools/halmos.mjs")?)),
-    Step("vectors", false, || check(vectors())),
-    Step("croissant", false, || check(croissant())),
-    Step("format", false, || check(execute(cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])))),
-    Step(BUILD, false, || check(execute(cargo().args(["build", "--workspace", "--lib", "--bins", "--tests"])))),
-    Step("clippy", true, || check(clippy(&["--workspace", "--all-targets"]))),
-    Step("clippy, cores", true, || check(cores())),
-    Step("clippy, all features", true, || check(clippy(&["--workspace", "--all-targets", "--all-features"]))),
-    Step("doc tests", true, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
-    Step("docs", true, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
-    Step("kernels, ARM", true, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
-    Step("fetch model", false, || check(fetch::run(fetch::What::Model))),
-    Step("fetch text", false, || check(fetch::run(fetch::What::Text))),
-    Step("openai client", false, || check(python::packages(&python::OPENAI).map(drop))),
-    Step("tests, end to end", true, || tests(&mut every_test())),
+    Step("npm ci", Beside, || check(contracts::install())),
+    Step("forge build", Beside, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
+    Step("artifacts", Beside, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
+    Step("forge test", Beside, || tests(&mut contracts::node(&["tools/forge.mjs", "test"]))),
+    Step("slither", Beside, || check(execute(&mut contracts::analysis("tools/slither.mjs")?))),
+    Step("halmos", Beside, || tests(&mut contracts::analysis("tools/halmos.mjs")?)),
+    Step("vectors", Beside, || check(vectors())),
+    Step("croissant", Beside, || check(croissant())),
+    Step("fetch model", Beside, || check(fetch::run(fetch::What::Model))),
+    Step("fetch text", Beside, || check(fetch::run(fetch::What::Text))),
+    Step("openai client", Beside, || check(python::packages(&python::OPENAI).map(drop))),
+    Step("toolchain", InTurn, || check(toolchain::check())),
+    Step("format", InTurn, || check(execute(cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])))),
+    Step(BUILD, InTurn, || check(execute(cargo().args(["build", "--workspace", "--lib", "--bins", "--tests"])))),
+    Step("clippy", Built, || check(clippy(&["--workspace", "--all-targets"]))),
+    Step("clippy, cores", Built, || check(cores())),
+    Step("clippy, all features", Built, || check(clippy(&["--workspace", "--all-targets", "--all-features"]))),
+    Step("doc tests", Built, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
+    Step("docs", Built, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
+    Step("kernels, ARM", Built, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
+    Step("tests, end to end", Built, || tests(&mut every_test())),
 ];
+
+/// A line of the table.
+struct Row {
+    name: &'static str,
+    took: Duration,
+    count: Count,
+    error: Option<anyhow::Error>,
+}
+
+impl Row {
+    fn of(&Step(name, _, run): &Step) -> Self {
+        let start = Instant::now();
+        let (count, error) = match run() {
+            Ok(count) => (count, None),
+            Err(error) => (Count { passed: 0, failed: 1 }, Some(error)),
+        };
+        Self { name, took: start.elapsed(), count, error }
+    }
+
+    fn left_out(&Step(name, ..): &Step) -> Self {
+        let error = Some(anyhow::anyhow!("left out: the workspace does not build"));
+        Self { name, took: Duration::ZERO, count: Count { passed: 0, failed: 1 }, error }
+    }
+
+    fn with_its_error(self) -> Self {
+        if let Some(error) = &self.error {
+            eprintln!("{}: {error:#}", self.name);
+        }
+        self
+    }
+}
 
 /// Runs every step (or those that hold one of the words `only`), prints the table and the counts.
 ///
 /// # Errors
 /// If anything failed, or no step bears such a name.
 pub(crate) fn run(only: &[String]) -> Result<()> {
-    let (mut total, mut table, mut builds) = (Count::default(), Vec::new(), true);
-    let is_chosen = |step: &Step| only.is_empty() || only.iter().any(|word| step.0.contains(word.as_str()));
-    ensure!(STEPS.iter().any(is_chosen), "no step is called {only:?}; there are: {}", STEPS.map(|step| step.0).join(", "));
-    for Step(name, needs_build, step) in STEPS.into_iter().filter(is_chosen) {
-        println!("\n== {name}");
-        let start = Instant::now();
-        let result = if needs_build && !builds { Err(anyhow::anyhow!("left out: the workspace does not build")) } else { step() };
-        builds &= name != BUILD || result.is_ok();
-        let count = result.unwrap_or_else(|error| {
-            eprintln!("{name}: {error:#}");
-            Count { passed: 0, failed: 1 }
+    let is_chosen = |step: &&Step| only.is_empty() || only.iter().any(|word| step.0.contains(word.as_str()));
+    let chosen = |when: When| STEPS.iter().filter(is_chosen).filter(move |step| step.1 == when);
+    ensure!(STEPS.iter().any(|step| is_chosen(&step)), "no step is called {only:?}; there are: {}", STEPS.map(|step| step.0).join(", "));
+    let start = Instant::now();
+    let in_turn = |step: &Step| {
+        println!("\n== {}", step.0);
+        Row::of(step).with_its_error()
+    };
+    let mut table: Vec<Row> = thread::scope(|scope| {
+        let beside = scope.spawn(|| chosen(Beside).map(|step| keeping_lines(|| Row::of(step))).collect::<Vec<_>>());
+        let rows: Vec<_> = chosen(InTurn).map(in_turn).collect();
+        let beside = beside.join().expect("a step reports what goes wrong").into_iter().map(|(row, lines)| {
+            println!("\n== {}", row.name);
+            lines.iter().for_each(|line| println!("{line}"));
+            row.with_its_error()
         });
-        total += count;
-        table.push((name, start.elapsed(), count));
-    }
-    print_table(&table);
+        beside.chain(rows).collect()
+    });
+    let builds = table.iter().all(|row| row.name != BUILD || row.count.failed == 0);
+    table.extend(chosen(Built).map(|step| if builds { in_turn(step) } else { Row::left_out(step).with_its_error() }));
+    print_table(&table, start.elapsed());
+    let mut total = Count::default();
+    table.iter().for_each(|row| total += row.count);
     println!("{} passed, {} failed", total.passed, total.failed);
     ensure!(total.failed == 0, "the gate is red");
     Ok(())
 }
 
-fn print_table(table: &[(&str, Duration, Count)]) {
+fn print_table(table: &[Row], took: Duration) {
     println!("\n{:<22} {:>8} {:>7} {:>7}", "step", "seconds", "passed", "failed");
-    for (name, time, count) in table {
-        println!("{name:<22} {:>8.1} {:>7} {:>7}", time.as_secs_f64(), count.passed, count.failed);
+    for Row { name, took, count, .. } in table {
+        println!("{name:<22} {:>8.1} {:>7} {:>7}", took.as_secs_f64(), count.passed, count.failed);
     }
-    let seconds: f64 = table.iter().map(|(_, time, _)| time.as_secs_f64()).sum();
-    println!("{:<22} {seconds:>8.1}", "all");
+    println!("{:<22} {:>8.1}", "all", took.as_secs_f64());
 }
 
 /// What cannot be had on this machine counts neither way.
@@ -142,6 +195,10 @@ fn every_test() -> Command {
         cargo.args(["test", "--workspace", "--no-fail-fast", "--tests"]);
     }
     cargo.env("TRIBUTARY_ANVIL", contracts::anvil());
+    // Twice the same tree, twice the same answer; `cargo xtask soak properties` draws other cases.
+    if env::var_os(PROPTEST_SEED).is_none() {
+        cargo.env(PROPTEST_SEED, "1");
+    }
     cargo
 }
 
