@@ -22,7 +22,7 @@ struct Campaign {
     cases: (&'static str, &'static str),
 }
 
-const CAMPAIGNS: [Campaign; 6] = [
+const CAMPAIGNS: [Campaign; 7] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
@@ -36,6 +36,13 @@ const CAMPAIGNS: [Campaign; 6] = [
         target: &["--lib"],
         filter: "a_thousand_operators_come_and_go",
         cases: ("TRIBUTARY_CHURN_OPERATORS", "3000"),
+    },
+    Campaign {
+        name: "equality",
+        about: "every path of the processor gives the bits of plain loops, in any batch, order and mix of adapters",
+        target: &["--test", "equality"],
+        filter: "every_path_has_the_bits",
+        cases: ("TRIBUTARY_EQUALITY", "1000000"),
     },
     Campaign {
         name: "failures",
