@@ -260,7 +260,8 @@ fn pages_of_other_bytes_or_of_numbers_that_nobody_writes_are_named_and_not_taken
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
     let longer = |bytes: &mut Vec<u8>| bytes.extend([0; 40]);
     let scale = |at: usize, scale: f32| move |bytes: &mut Vec<u8>| bytes[at..at + 4].copy_from_slice(&scale.to_le_bytes());
-    let changes: Vec<(Box<dyn Fn(&mut Vec<u8>)>, PageError)> = vec![
+    type Change = Box<dyn Fn(&mut Vec<u8>)>;
+    let changes: Vec<(Change, PageError)> = vec![
         (Box::new(cut), PageError::Length { got: honest.pages[1].len() - 1, expected: honest.pages[1].len() }),
         (Box::new(longer), PageError::Length { got: honest.pages[1].len() + 40, expected: honest.pages[1].len() }),
         (Box::new(move |bytes| bytes[3 * each + 5] = 0x80), PageError::Numbers { at: 3 * each }),
