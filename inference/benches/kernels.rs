@@ -18,6 +18,8 @@ use inference::backend::cpu::share::{OutTile, Tiles};
 use inference::numeric::{self, BLOCK_KEYS, CodeRows, Codes, CodesMut, Matrix, Queries, RowCodes, Zero};
 
 const ROUNDS: usize = 15;
+/// How many times as quick as plain loops a path is at least, or it is not worth its code.
+const OVER_SCALAR: f64 = 4.0;
 /// Seconds a round takes at least.
 const ROUND_S: f64 = 0.01;
 
@@ -96,6 +98,14 @@ impl Bench {
         );
     }
 
+    /// How many times as quick as plain loops each other path was, beside the least that is expected of one.
+    fn over_scalar(&self, figure: &str, times: &[(Path, f64)]) {
+        let Some((_, scalar)) = times.iter().find(|(path, _)| *path == Path::Scalar) else { return };
+        for (path, seconds) in times.iter().filter(|(path, _)| *path != Path::Scalar) {
+            self.row(&format!("{figure}.over_scalar"), *path, scalar / seconds, "times", OVER_SCALAR);
+        }
+    }
+
     fn wants(&self, figure: &str) -> bool {
         figure.contains(&self.filter)
     }
@@ -140,11 +150,14 @@ impl Bench {
                     if self.wants(&figure) {
                         let (w, activations) = (weights(outputs, columns, codes, group), Activations::random(rows, columns, group));
                         let mut out = vec![0.0; rows * outputs];
+                        let mut times = Vec::new();
                         for kernels in tables(rows > 16) {
                             let seconds = best(|| product(kernels, &w, &activations.rows(), &mut out));
                             let macs = (rows * outputs * columns) as f64;
                             self.row(&figure, kernels.path, macs / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                            times.push((kernels.path, seconds));
                         }
+                        self.over_scalar(&figure, &times);
                     }
                 }
             }
@@ -203,10 +216,13 @@ impl Bench {
             let queries = Queries { codes: &query.codes, scales: &query.scales, sums: &query.sums, factor: 0.125 };
             let seen = Seen { region: cache.region(0, 0), pages: &pages, keys };
             let (mut scores, mut out) = (vec![0.0; scores_len(heads, keys)], vec![0.0; heads * DIM]);
+            let mut times = Vec::new();
             for kernels in tables(false) {
                 let seconds = best(|| (kernels.attend)(&queries, &seen, &mut scores, &mut out));
                 self.row(&figure, kernels.path, (2 * keys * DIM * heads) as f64 / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                times.push((kernels.path, seconds));
             }
+            self.over_scalar(&figure, &times);
         }
     }
 

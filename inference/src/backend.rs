@@ -47,6 +47,15 @@ pub trait Backend: Send + Sync + 'static {
     /// value's codes, the key's scale and the value's (little endian).
     fn page_digest(&self, page: Page, tokens: u32) -> [u8; 32];
 
+    /// Appends the bytes that [`page_digest`](Self::page_digest) is the hash of: what another device can take in with [`write_page`](Self::write_page).
+    fn read_page(&self, page: Page, tokens: u32, out: &mut Vec<u8>);
+
+    /// Writes the first `tokens` tokens of a page from such bytes, whoever they came from.
+    ///
+    /// # Errors
+    /// [`PageError`]: these are not the bytes of so many tokens of this model, or there is no such page; nothing was written.
+    fn write_page(&mut self, page: Page, tokens: u32, bytes: &[u8]) -> Result<(), PageError>;
+
     /// Copies a page: the fork of a sequence whose last page is not full.
     fn copy_page(&mut self, from: Page, to: Page);
 
@@ -61,6 +70,34 @@ pub trait Backend: Send + Sync + 'static {
 /// bits of [`crate::numeric`], equal on every machine.
 #[cfg(feature = "engine")]
 pub use types::quote::Profile;
+
+/// Why bytes are not written into a page.
+#[cfg(feature = "engine")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// Not the bytes of so many tokens.
+    #[error("{got} bytes of keys and values, expected {expected}")]
+    Length {
+        /// Bytes that came.
+        got: usize,
+        /// Bytes of as many tokens.
+        expected: usize,
+    },
+    /// A code or a scale that no device of this profile writes.
+    #[error("keys and values hold a code or a scale that is not of the profile, in the token at byte {at}")]
+    Numbers {
+        /// Where the token starts.
+        at: usize,
+    },
+    /// No page of the cache, or more tokens than a page has.
+    #[error("there is no place for {tokens} tokens in page {page}")]
+    Place {
+        /// The page.
+        page: u32,
+        /// Tokens for it.
+        tokens: u32,
+    },
+}
 
 /// What a step gives. Room is made once ([`Backend::outputs`]).
 #[cfg(feature = "engine")]

@@ -122,9 +122,9 @@ impl<'a> CodeRows<'a> {
 }
 
 /// What is added to each code of a group, -127 to 126, and the sum of the group, beside each other: kernels multiply both by their part of
-/// the weights' sums in one instruction.
+/// the weights' sums in one instruction, so they are aligned as one number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Zero {
     /// What is added.
     pub zero: i16,

@@ -5,9 +5,11 @@
 //! the first token that differs is named. [`check`] gives the [`Digests`] beside that, which an honest prover's must equal.
 //!
 //! Cost: a prefill of prompt and answer with the head at every position of the answer. A check takes its rows beside paying jobs, as a payer of its own.
-//! It never looks into pages that others computed, so it finds what it is meant to find.
+//! It never looks into pages that others computed, so it finds what it is meant to find. [`sampled`] is cheaper by as much as it looks at less: some
+//! chunks, drawn when it is too late to prepare for them, from pages that the answering node is bound to.
 
 mod digest;
+pub mod sampled;
 
 use crate::Finish;
 use crate::engine::{EngineError, EngineHandle};

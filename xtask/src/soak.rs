@@ -43,6 +43,13 @@ const CAMPAIGNS: [Campaign; 7] = [
         is_repeated: false,
     },
     Campaign {
+        name: "equality",
+        about: "every path of the processor gives the bits of plain loops, in any batch, order and mix of adapters",
+        target: &["--test", "equality"],
+        filter: "every_path_has_the_bits",
+        cases: ("TRIBUTARY_EQUALITY", "1000000"),
+    },
+    Campaign {
         name: "failures",
         about: "whatever fails charges nothing, by the chain's own balances",
         target: &["--test", "e2e"],

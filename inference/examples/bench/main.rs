@@ -14,6 +14,7 @@
 mod device;
 mod figures;
 mod limits;
+mod sampled;
 mod served;
 
 use std::num::NonZeroUsize;
@@ -84,7 +85,7 @@ fn measure(settings: &Settings) -> Result<Vec<Found>> {
             Part::Many => device.many(settings),
             Part::Busy => device.busy(settings),
             Part::HotLoad => runtime.block_on(served::hot_load(settings)),
-            Part::Check => runtime.block_on(served::checked(settings)),
+            Part::Check => runtime.block_on(served::checked(settings, &model)),
         }?);
         if *part == Part::Mixed {
             found.extend(runtime.block_on(served::mixed(settings))?);

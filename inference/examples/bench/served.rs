@@ -1,22 +1,24 @@
 //! Answers of a running engine: many with an adapter each, an adapter from its files to its first token, an answer checked.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::adapter::store::AdapterStore;
 use inference::adapter::{AdapterFiles, Packed8};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
+use inference::model::packed::PackedModel;
 use inference::proto::residency::{Action, AdapterId, Budget, Event};
 use inference::sampler::Options;
 use inference::tiny::adapters::write_adapter_of;
-use inference::verify::{Claim, check};
+use inference::verify::{Checked, Claim, check};
 use inference::{Finish, ModelInfo};
 
 use crate::Settings;
 use crate::figures::{Found, median};
+use crate::sampled::{Checker, Sampled};
 
 /// Requests at a time, each with another adapter; of `prompt` and `answer` tokens, as `llama-server` is asked for.
 const REQUESTS: u32 = 8;
@@ -225,10 +227,12 @@ fn write(path: &Path, model: &ModelInfo, seed: u64) -> Result<()> {
     Ok(write_adapter_of(path, Some(model.hash), (RANK, seed), model.config.layers, |site| site.shape(&model.config))?)
 }
 
-/// Checking an answer over generating it, both alone in the engine.
-pub(crate) async fn checked(settings: &Settings) -> Result<Vec<Found>> {
+/// Checking an answer over generating it, both alone in the engine; then a chunk of it, drawn.
+pub(crate) async fn checked(settings: &Settings, model: &Arc<PackedModel>) -> Result<Vec<Found>> {
     let engine = start(settings, None)?;
+    let mut checker = Checker::new(model, settings.threads)?;
     let (mut ratios, mut made, mut checked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sampled_ratios, mut sampled, mut last) = (Vec::new(), Vec::new(), None);
     // Each takes seconds.
     for round in 0..u32::try_from(settings.rounds.div_ceil(3))? {
         let (prompt, options, seed) = (prompt(&engine, CHECKED_PROMPT, round)?, options(&engine), [0; 32]);
@@ -236,8 +240,9 @@ pub(crate) async fn checked(settings: &Settings) -> Result<Vec<Found>> {
         let (_, tokens) = answer(&engine, Start::new(prompt.clone(), options.clone(), seed, CHECKED)).await?;
         let generated = begun.elapsed();
         let (continued, adapters, finish) = (Vec::new(), Vec::new(), Some(Finish::Length));
+        let claim = Claim { prompt, continued, tokens, adapters, options, seed, finish };
         let begun = Instant::now();
-        let found = check(&engine, Claim { prompt, continued, tokens, adapters, options, seed, finish }).await?.replay;
+        let Checked { replay: found, digests } = check(&engine, claim.clone()).await?;
         let time = begun.elapsed();
         if found.checked != CHECKED || found.mismatch.is_some() {
             bail!("the engine's own answer does not pass: {found:?}");
@@ -245,13 +250,22 @@ pub(crate) async fn checked(settings: &Settings) -> Result<Vec<Found>> {
         ratios.push(100.0 * time.as_secs_f64() / generated.as_secs_f64());
         made.push(ms(generated));
         checked.push(ms(time));
+        let drawn = checker.time(&claim, &digests, engine.eos())?;
+        sampled_ratios.push(100.0 * drawn.ms / ms(generated));
+        sampled.push(drawn.ms);
+        last = Some(drawn);
     }
+    let Sampled { carried_mb, chunks, .. } = last.context("a round at least")?;
     let note = format!(
         "every position, with digests: {:.0} ms for {CHECKED} tokens behind a prompt of {CHECKED_PROMPT}, generated in {:.0} ms without guesses",
         median(&checked),
         median(&made)
     );
-    Ok(vec![Found::plain("check_ratio", "%", ratios, note)])
+    let of_chunk = format!(
+        "one chunk of {chunks} with all that is before it from the node's pages, mean of all draws: {:.1} ms, {carried_mb:.1} MB of pages to carry besides; a single false chunk is found with probability 1/{chunks}, an answer that is false throughout always",
+        median(&sampled)
+    );
+    Ok(vec![Found::plain("check_ratio", "%", ratios, note), Found::plain("check_sampled_ratio", "%", sampled_ratios, of_chunk)])
 }
 
 fn ms(time: Duration) -> f64 {

@@ -108,7 +108,7 @@ impl KvCache {
     /// Bytes that a token takes in all layers.
     #[must_use]
     pub fn token_bytes(&self) -> usize {
-        self.shape.layers * self.shape.heads * 2 * (self.shape.head_dim + 4)
+        self.shape.layers * self.shape.heads * token_bytes(self.shape.head_dim)
     }
 
     /// One head of one layer.
@@ -184,6 +184,29 @@ impl RegionMut<'_> {
     }
 }
 
+impl RegionMut<'_> {
+    /// Writes the first tokens of a page from the bytes that [`Region::read`] gives; whole tokens, 64 at most. They are written as they are.
+    ///
+    /// # Panics
+    /// As [`RegionMut::write`].
+    pub fn fill(&mut self, page: u32, bytes: &[u8]) {
+        let dim = self.head_dim;
+        let mut codes = vec![0i8; 2 * dim];
+        for (slot, token) in bytes.chunks_exact(token_bytes(dim)).enumerate() {
+            codes.iter_mut().zip(token).for_each(|(code, byte)| *code = byte.cast_signed());
+            let (key, value) = codes.split_at(dim);
+            let [key_scale, value_scale] = scales(&token[2 * dim..]);
+            self.write(page, slot, (key, key_scale), (value, value_scale));
+        }
+    }
+}
+
+/// The scales of a key and its value, behind their codes.
+pub(crate) fn scales(bytes: &[u8]) -> [f32; 2] {
+    let of = |at: usize| f32::from_le_bytes(*bytes[at..].first_chunk().expect("two scales of four bytes"));
+    [of(0), of(4)]
+}
+
 impl<'a> Region<'a> {
     /// Width of the head.
     #[must_use]
@@ -204,17 +227,41 @@ impl<'a> Region<'a> {
         self.scales[index(page) * 2 * BLOCK_KEYS..][..2 * BLOCK_KEYS].split_at(BLOCK_KEYS)
     }
 
-    /// Reads a token back: key codes, value codes, their scales. What a digest of a page is made of.
-    pub fn token(&self, page: u32, slot: usize, key: &mut [i8], value: &mut [i8]) -> (f32, f32) {
-        let (keys, values) = self.codes(page);
-        for (at, (key, value)) in key.iter_mut().zip(value).enumerate() {
-            let byte = keys[(slot / RUN * self.head_dim + at / 4 * 4) * RUN + slot % RUN * 4 + at % 4];
-            *key = (byte ^ 0x80).cast_signed();
-            *value = values[(slot / 4 * self.head_dim + at) * 4 + slot % 4].cast_signed();
+    /// Reads a page back, token by token: the key's codes, the value's codes, the key's scale and the value's, little endian. What a digest of a page is
+    /// made of, so it comes as bytes. Tokens that were never written come too, and mean nothing.
+    ///
+    /// # Panics
+    /// If `out` has not [`PAGE_TOKENS`](crate::step::PAGE_TOKENS) times `2 head_dim + 8` bytes.
+    pub fn read(&self, page: u32, out: &mut [u8]) {
+        let dim = self.head_dim;
+        let each = token_bytes(dim);
+        assert!(out.len() == BLOCK_KEYS * each, "the bytes of a page of a head");
+        let ((keys, values), (key_scales, value_scales)) = (self.codes(page), self.scales(page));
+        let runs = keys.chunks_exact(RUN * dim).zip(out.chunks_exact_mut(RUN * each));
+        for (run, out) in runs {
+            for (at, quad) in run.chunks_exact(4 * RUN).enumerate() {
+                for (key, out) in quad.as_chunks::<4>().0.iter().zip(out.chunks_exact_mut(each)) {
+                    out[4 * at..][..4].copy_from_slice(&(u32::from_ne_bytes(*key) ^ 0x8080_8080).to_ne_bytes());
+                }
+            }
         }
-        let (key_scales, value_scales) = self.scales(page);
-        (key_scales[slot], value_scales[slot])
+        for (quad, out) in values.chunks_exact(4 * dim).zip(out.chunks_exact_mut(4 * each)) {
+            let quad = quad.as_chunks::<4>().0;
+            for (token, out) in out.chunks_exact_mut(each).enumerate() {
+                out[dim..2 * dim].iter_mut().zip(quad).for_each(|(out, codes)| *out = codes[token]);
+            }
+        }
+        for ((out, key), value) in out.chunks_exact_mut(each).zip(key_scales).zip(value_scales) {
+            out[2 * dim..][..4].copy_from_slice(&key.to_le_bytes());
+            out[2 * dim + 4..].copy_from_slice(&value.to_le_bytes());
+        }
     }
+}
+
+/// Bytes of a token of one head, as [`Region::read`] has them.
+#[must_use]
+pub fn token_bytes(head_dim: usize) -> usize {
+    2 * (head_dim + 4)
 }
 
 /// Bytes of codes of a page of one head: keys and values.
@@ -239,9 +286,16 @@ mod tests {
             cache.layer_mut(layer).take(head).write(1, slot, (&key, 0.5), (&value, 2.0));
             cache.copy_page(1, 2);
             for page in [1, 2] {
-                let (mut got_key, mut got_value) = (vec![0; 16], vec![0; 16]);
-                let scales = cache.region(layer, head).token(page, slot, &mut got_key, &mut got_value);
-                assert_eq!((got_key, got_value, scales), (key.clone(), value.clone(), (0.5, 2.0)));
+                let mut got = vec![0; BLOCK_KEYS * token_bytes(16)];
+                cache.region(layer, head).read(page, &mut got);
+                let token = &got[slot * token_bytes(16)..][..token_bytes(16)];
+                let expected: Vec<u8> = key.iter().chain(&value).map(|code| code.cast_unsigned()).collect();
+                assert_eq!((&token[..32], scales(&token[32..])), (&expected[..], [0.5, 2.0]));
+                // Back into a page, and out again.
+                cache.layer_mut(layer).take(head).fill(0, &got[..(slot + 1) * token_bytes(16)]);
+                let mut again = vec![0; BLOCK_KEYS * token_bytes(16)];
+                cache.region(layer, head).read(0, &mut again);
+                assert_eq!(again[..(slot + 1) * token_bytes(16)], got[..(slot + 1) * token_bytes(16)]);
             }
         }
         assert_eq!(cache.token_bytes(), 2 * 2 * 2 * 20);

@@ -4,14 +4,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::adapter::{AdapterError, Packed8};
-use crate::backend::{Backend, Counters, Outputs, Profile};
+use crate::backend::{Backend, Counters, Outputs, PageError, Profile};
 use crate::model::forward::{Arena, Pass};
 use crate::model::packed::PackedModel;
 use crate::model::plan::Plan;
 use crate::model::{ModelError, ModelInfo};
+use crate::numeric::{BLOCK_KEYS, MAGNITUDE_MAX};
 use crate::step::{PAGE_TOKENS, Page, ROWS_MAX, Slot, Step, StepError, StepLimits};
 
-use super::cache::{CacheShape, KvCache};
+use super::cache::{CacheShape, KvCache, scales, token_bytes};
 use super::kernel::{Kernels, Path, select};
 use super::pool::Pool;
 
@@ -150,20 +151,48 @@ impl Backend for Cpu {
 
     fn page_digest(&self, page: Page, tokens: u32) -> [u8; 32] {
         let shape = self.cache.shape();
-        let (mut key, mut value) = (vec![0i8; shape.head_dim], vec![0i8; shape.head_dim]);
-        let mut bytes = Vec::with_capacity(2 * shape.head_dim + 8);
+        let each = token_bytes(shape.head_dim);
+        let mut bytes = vec![0; BLOCK_KEYS * each];
         let mut hasher = blake3::Hasher::new();
         for (layer, head) in (0..shape.layers).flat_map(|layer| (0..shape.heads).map(move |head| (layer, head))) {
-            for slot in 0..tokens.min(PAGE_TOKENS) {
-                let slot = usize::try_from(slot).expect("below a page");
-                let (key_scale, value_scale) = self.cache.region(layer, head).token(page.0, slot, &mut key, &mut value);
-                bytes.clear();
-                bytes.extend(key.iter().chain(&value).map(|code| code.cast_unsigned()));
-                bytes.extend(key_scale.to_le_bytes().into_iter().chain(value_scale.to_le_bytes()));
-                hasher.update(&bytes);
-            }
+            self.cache.region(layer, head).read(page.0, &mut bytes);
+            hasher.update(&bytes[..count_of(tokens) * each]);
         }
         hasher.finalize().into()
+    }
+
+    fn read_page(&self, page: Page, tokens: u32, out: &mut Vec<u8>) {
+        let shape = self.cache.shape();
+        let each = token_bytes(shape.head_dim);
+        let mut bytes = vec![0; BLOCK_KEYS * each];
+        for (layer, head) in (0..shape.layers).flat_map(|layer| (0..shape.heads).map(move |head| (layer, head))) {
+            self.cache.region(layer, head).read(page.0, &mut bytes);
+            out.extend(&bytes[..count_of(tokens) * each]);
+        }
+    }
+
+    fn write_page(&mut self, page: Page, tokens: u32, bytes: &[u8]) -> Result<(), PageError> {
+        let shape = self.cache.shape();
+        let each = token_bytes(shape.head_dim);
+        if page.0 >= self.limits.pages || tokens > PAGE_TOKENS {
+            return Err(PageError::Place { page: page.0, tokens });
+        }
+        let expected = count_of(tokens) * self.cache.token_bytes();
+        if bytes.len() != expected {
+            return Err(PageError::Length { got: bytes.len(), expected });
+        }
+        check_page(bytes, shape.head_dim)?;
+        if tokens == 0 {
+            return Ok(());
+        }
+        let mut heads = bytes.chunks_exact(count_of(tokens) * each);
+        for layer in 0..shape.layers {
+            let regions = self.cache.layer_mut(layer);
+            for (head, bytes) in (0..shape.heads).zip(heads.by_ref()) {
+                regions.take(head).fill(page.0, bytes);
+            }
+        }
+        Ok(())
     }
 
     fn copy_page(&mut self, from: Page, to: Page) {
@@ -177,4 +206,23 @@ impl Backend for Cpu {
     fn spread(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         self.pool.run(count, task);
     }
+}
+
+/// Tokens of a page, as an index.
+fn count_of(tokens: u32) -> usize {
+    usize::try_from(tokens.min(PAGE_TOKENS)).expect("at most a page")
+}
+
+/// Whether codes and scales are such as [`crate::numeric::quantise`] makes: kernels rely on no more, and no honest page has others.
+fn check_page(bytes: &[u8], head_dim: usize) -> Result<(), PageError> {
+    for (at, token) in bytes.chunks_exact(token_bytes(head_dim)).enumerate() {
+        let (codes, numbers) = token.split_at(2 * head_dim);
+        let is_code = codes.iter().all(|code| *code != 0x80);
+        // By their bits, so that what is negative or not a number is too large.
+        let is_scale = scales(numbers).iter().all(|scale| scale.to_bits() <= (MAGNITUDE_MAX / 127.0).to_bits());
+        if !(is_code && is_scale) {
+            return Err(PageError::Numbers { at: at * token_bytes(head_dim) });
+        }
+    }
+    Ok(())
 }
