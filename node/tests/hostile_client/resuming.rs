@@ -12,7 +12,7 @@ use inference::proto::{
     recall::Recall,
     resume::{Bounds, Resume},
 };
-use node::ask::{Answered, Candidate, Event as Asked, Question};
+use node::ask::{Answered, Asker, Candidate, Event as Asked, Question};
 use p2p::stream::{StreamError, code};
 use types::{
     amount::{Amount, WEI_PER_OPEN},
@@ -23,6 +23,9 @@ use types::{
 };
 
 use super::world::{Answer, Cable, TOKENS, WAIT, World, account};
+
+/// Tokens of an answer that no node sends to its end before a second voucher has come.
+const LONG: u32 = 100;
 
 impl World {
     /// An answer over that cable of which the first token is paid and so many more have come.
@@ -36,11 +39,15 @@ impl World {
         answer
     }
 
-    /// This crate's own client, at a node behind `cable`: it hears each token, and `on_event` may pull the cable.
-    async fn ask_by(&self, cable: &Cable, options: Options, mut on_event: impl FnMut(&Asked<'_>) + Send) -> (Answered, usize) {
-        let folder = tempfile::tempdir().unwrap();
-        let asker = self.asker(folder.path());
-        let question = Question { options, ..self.question(&asker) };
+    /// What this crate's own client gets of a node behind `cable`, and of how many tokens it is told how likely they were; `on_event` may pull the cable.
+    async fn ask_by(
+        &self,
+        asker: &Asker,
+        cable: &Cable,
+        options: Options,
+        mut on_event: impl FnMut(&Asked<'_>) + Send,
+    ) -> (Answered, usize) {
+        let question = Question { options, tokens_max: LONG, ..self.question(asker) };
         let candidates = [Candidate { addr: cable.addr, ..self.front.clone() }];
         let mut told = 0;
         let mut hear = |event: Asked<'_>| {
@@ -114,11 +121,10 @@ async fn two_streams_that_take_an_answer_up_at_once_leave_one_answer_paid_once()
         talk.send(&world.resume(&world.client, request, 2)).await;
     }
     let mut ended = 0;
-    for talk in talks {
+    for mut talk in talks {
         answer.tokens.truncate(2);
-        answer.talk = talk;
         // The one that has it brings it to its end; the other is told, or reset, at whatever token that happens.
-        while let Ok(Ok(Some(frame))) = tokio::time::timeout(WAIT, answer.talk.0.recv(8 << 20)).await {
+        while let Ok(Ok(Some(frame))) = tokio::time::timeout(WAIT, talk.0.recv(8 << 20)).await {
             match FromNode::decode(&frame).unwrap() {
                 FromNode::Resumed { vouched } => assert_eq!(vouched, 1),
                 FromNode::Token { index, id, .. } => {
@@ -128,7 +134,7 @@ async fn two_streams_that_take_an_answer_up_at_once_leave_one_answer_paid_once()
                 FromNode::Finished { .. } => {
                     // The stream may have been left for the other one, and then reads no more.
                     let voucher = inference::proto::message::encode(&world.sign(answer.due()));
-                    drop(answer.talk.0.send(&voucher).await);
+                    drop(talk.0.send(&voucher).await);
                 }
                 FromNode::Receipt(delivered) => {
                     ended += 1;
@@ -251,15 +257,15 @@ async fn a_client_that_asks_for_the_receipt_gets_it_at_once_and_the_answer_is_ke
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn this_crates_own_client_takes_up_by_itself_what_a_cut_line_interrupts_with_all_that_is_told_of_each_token() {
-    let world = World::start().await;
-    let cable = Cable::to(world.front.addr).await;
+    let (world, folder) = (World::start().await, tempfile::tempdir().unwrap());
+    let (asker, cable) = (world.asker(folder.path()), Cable::to(world.front.addr).await);
     let options = Options { logprobs: 3, ..Options::default() };
-    let (whole, all_told) = world.ask_by(&cable, options.clone(), |_| {}).await;
+    let (whole, all_told) = world.ask_by(&asker, &cable, options.clone(), |_| {}).await;
     assert_eq!((whole.resumed, all_told), (0, 4 * whole.tokens.len()));
-    for at in [2, 9] {
+    for at in [2, 66] {
         let mut broke_at = None;
         let (answered, told) = world
-            .ask_by(&cable, options.clone(), |event| match event {
+            .ask_by(&asker, &cable, options.clone(), |event| match event {
                 Asked::Token(_, count, _) if *count == at && broke_at.is_none() => cable.cut(true, true),
                 Asked::TakingUp(_, tokens, _) => {
                     broke_at = Some(*tokens);
@@ -272,7 +278,7 @@ async fn this_crates_own_client_takes_up_by_itself_what_a_cut_line_interrupts_wi
         assert_eq!((answered.resumed, answered.attempts.len(), answered.abandoned.len()), (1, 1, 0));
         assert_eq!((&answered.tokens, &answered.text, told), (&whole.tokens, &whole.text, all_told));
         assert_eq!(answered.bundle.receipt.document.fee, whole.bundle.receipt.document.fee, "nothing is paid twice");
-        assert_eq!(answered.bundle.receipt.document.tokens_out, TOKENS);
+        assert_eq!(answered.bundle.receipt.document.tokens_out, LONG);
     }
 }
 
@@ -315,13 +321,14 @@ async fn a_receipt_that_is_lost_on_its_way_is_asked_for_and_the_answer_stands() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_kept_no_longer_goes_on_in_another_attempt_behind_the_tokens_received() {
-    let world = Arc::new(World::start_with(Bounds { wait: Duration::ZERO, ..Bounds::default() }).await);
-    let cable = Arc::new(Cable::to(world.front.addr).await);
-    let (whole, _) = world.ask_by(&cable, Options::default(), |_| {}).await;
+    let world = World::start_with(Bounds { wait: Duration::ZERO, ..Bounds::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (asker, cable) = (world.asker(folder.path()), Arc::new(Cable::to(world.front.addr).await));
+    let (whole, _) = world.ask_by(&asker, &cable, Options::default(), |_| {}).await;
     let (books, line) = (Arc::clone(&world.books), Arc::clone(&cable));
     let mut is_cut = false;
     let (answered, _) = world
-        .ask_by(&cable, Options::default(), |event| match event {
+        .ask_by(&asker, &cable, Options::default(), |event| match event {
             Asked::Token(_, 3, _) if !is_cut => {
                 is_cut = true;
                 line.cut(true, true);
