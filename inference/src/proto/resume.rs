@@ -8,6 +8,10 @@
 //! farewell), each for [`Bounds::wait`], so many in all and so many of one payer. No voucher comes for an answer that nobody holds, so the engine goes no
 //! further than it might already: `payment::VOUCHER_TOKENS` behind the last voucher and `payment::AHEAD_TOKENS` more.
 //!
+//! Going and coming wins no time: between two vouchers an answer is kept for [`Bounds::wait`] and taken up [`RETURNS_MAX`] times in all ([`Returns`]), and
+//! the time in which a voucher is due runs on where it stood. So who pays no more is left after 10 s of waiting, 30 s of absence and eight times
+//! what one may take to read what is sent again.
+//!
 //! Size: 58 bytes and a signature there. One answer kept takes 4 bytes a token and, of the at most 64 tokens that are not vouched for, what is told
 //! with them (21 of 8 bytes each): 16 KB and 11 KB at most, 430 KB for [`KEPT_MAX`]; beside that its place in the engine, whose pages give way to
 //! others. Of those whose time ran out the ids are remembered, 34 bytes each.
@@ -30,6 +34,8 @@ pub const KEPT_MAX: usize = 16;
 pub const KEPT_OF_PAYER_MAX: usize = 4;
 /// How long one is kept: a client notices a break within a second, and a line is often back within half a minute.
 pub const KEPT_WAIT: Duration = Duration::from_secs(30);
+/// Times an answer is taken up between two vouchers: each has up to `payment::VOUCHER_TOKENS` tokens sent again.
+pub const RETURNS_MAX: u32 = 8;
 /// Answers remembered whose time ran out; beyond, the oldest is forgotten and counts as ended.
 pub const EXPIRED_MAX: usize = 1_024;
 
@@ -102,6 +108,62 @@ pub enum NotKept {
     /// The node stops.
     #[error("the node stops")]
     Stopping,
+}
+
+/// Why an answer is not given to another stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Nothing of it is paid.
+    #[error("nothing of this answer is paid: it is not taken up, and ends when its first voucher is overdue")]
+    Unpaid,
+    /// It goes from stream to stream instead of being paid.
+    #[error("this answer was taken up {RETURNS_MAX} times since its last voucher: it is not taken up again before the next one")]
+    TooOften,
+}
+
+/// How often a client has come back since it last paid, and how long it was gone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Returns {
+    vouched: usize,
+    count: u32,
+    gone: Duration,
+}
+
+impl Returns {
+    /// So many tokens are vouched for now: a voucher makes good what went before it.
+    pub fn paid(&mut self, vouched: usize) {
+        if vouched > self.vouched {
+            *self = Self { vouched, ..Self::default() };
+        }
+    }
+
+    /// Whether the answer may be taken up now.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub const fn check(&self) -> Result<(), NotTaken> {
+        match (self.vouched, self.count) {
+            (0, _) => Err(NotTaken::Unpaid),
+            (_, RETURNS_MAX..) => Err(NotTaken::TooOften),
+            _ => Ok(()),
+        }
+    }
+
+    /// It was taken up.
+    pub const fn returned(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// It was kept for so long.
+    pub const fn was_gone(&mut self, time: Duration) {
+        self.gone = self.gone.saturating_add(time);
+    }
+
+    /// For how long of `wait` it is kept still.
+    #[must_use]
+    pub const fn left(&self, wait: Duration) -> Duration {
+        wait.saturating_sub(self.gone)
+    }
 }
 
 /// Answers kept for clients whose connection broke.
@@ -197,6 +259,25 @@ mod tests {
         assert_eq!(Resume::decode(&body), Ok(resume));
         assert!(Resume::decode(&body[1..]).is_err());
         assert!(Resume::decode(&[&body[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn going_and_coming_is_bounded_between_two_vouchers_in_number_and_in_time() {
+        let (mut returns, wait) = (Returns::default(), Duration::from_secs(30));
+        assert_eq!(returns.check(), Err(NotTaken::Unpaid));
+        for vouched in [1, 65] {
+            returns.paid(vouched);
+            for _ in 0..RETURNS_MAX {
+                assert_eq!(returns.check(), Ok(()));
+                returns.was_gone(Duration::from_secs(3));
+                returns.returned();
+                // The voucher that it had is none that is new.
+                returns.paid(vouched);
+            }
+            assert_eq!((returns.check(), returns.left(wait)), (Err(NotTaken::TooOften), Duration::from_secs(6)));
+        }
+        returns.was_gone(Duration::MAX);
+        assert_eq!(returns.left(wait), Duration::ZERO);
     }
 
     fn id(number: u16) -> Id {

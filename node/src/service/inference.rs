@@ -355,14 +355,20 @@ impl<E: Escrow> Answering<E> {
                 Ok(Halt::Over) => break Ok(()),
                 Ok(Halt::Taken(arrival)) => arrival,
                 // What nobody has paid for yet is not kept for anybody.
-                Err(error) if error.is_lost() && kept.is_noted && kept.voucher.is_some() => match seat.wait(&serving).await {
-                    Some(arrival) => arrival,
-                    None => break Err(error),
-                },
+                Err(error) if error.is_lost() && kept.is_noted && kept.voucher.is_some() => {
+                    let gone = tokio::time::Instant::now();
+                    let Some(arrival) = seat.wait(&serving).await else { break Err(error) };
+                    work.was_kept(gone.elapsed());
+                    arrival
+                }
                 Err(error) => break Err(error),
             };
             tracing::info!(%request, tokens = arrival.index, "the answer is taken up");
             std::mem::replace(line, arrival.line).voice.reset(p2p::stream::code::CANCELLED);
+            if let Err(why) = self.admit_again(&begin).await {
+                serving.finish(Reason::Cancelled);
+                break Err(why);
+            }
             let vouched = u32::try_from(serving.vouched().len()).map_err(internal)?;
             (opening, from) = (FromNode::Resumed { vouched }, arrival.index);
         };

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use inference::proto::{message::RefusalCode, resume::Resume};
+use chain_bridge::lanes;
+use inference::proto::{
+    message::{Begin, RefusalCode},
+    resume::Resume,
+};
 use p2p::stream::{Loss, StreamError};
 use tokio::{
     sync::{mpsc::error::TrySendError, oneshot},
@@ -12,10 +16,13 @@ use tokio::{
 };
 use types::key::Signed;
 
-use super::{Answering, Broken, Escrow, internal, refuse, seats::Knock, voice::Line};
+use super::{Answering, Broken, Escrow, internal, refuse, seats::Knock, signer, voice::Line};
 
 /// How long a task that answers may take to look up from what it does; a frame that its client does not read is the longest.
 const KNOCK_WAIT: Duration = Duration::from_secs(20);
+
+/// How long the chain may take to say what it knows of a session key.
+const SESSION_WAIT: Duration = Duration::from_secs(3);
 
 impl Broken {
     /// Whether the client may know nothing of it: its connection fell silent or failed. A reset and a close are a farewell.
@@ -37,17 +44,15 @@ impl<E: Escrow> Answering<E> {
         asked.verify(&self.domains, begun.signer).map_err(|_| unknown())?;
         let id = (request, attempt);
         let ended = || refuse(RefusalCode::Ended, format!("attempt {attempt} at request {request} has ended: ask what became of it"));
-        let Some(knocks) = self.seats.find(id) else {
-            return Err(if self.seats.is_expired(id) {
-                let why =
-                    format!("attempt {attempt} at request {request} was kept for its client, and the time ran out: ask what became of it");
-                refuse(RefusalCode::Expired, why)
-            } else {
-                ended()
-            });
-        };
+        // Its task may still be at the receipt.
+        if self.seats.is_expired(id) {
+            let why =
+                format!("attempt {attempt} at request {request} was kept for its client, and the time ran out: ask what became of it");
+            return Err(refuse(RefusalCode::Expired, why));
+        }
+        let knocks = self.seats.find(id).ok_or_else(ended)?;
         let (reply, verdict) = oneshot::channel();
-        knocks.try_send(Knock::Resume { index, reply }).map_err(|error| match error {
+        knocks.try_send(Knock { index, reply }).map_err(|error| match error {
             TrySendError::Full(_) => refuse(RefusalCode::Busy, "another stream takes this answer up at this moment: ask again in a second"),
             TrySendError::Closed(_) => ended(),
         })?;
@@ -58,6 +63,24 @@ impl<E: Escrow> Answering<E> {
             Err(_) => {
                 Err(refuse(RefusalCode::Busy, "the answer has not ended here yet and looks up from nothing: ask again in some seconds"))
             }
+        }
+    }
+
+    /// Whether an answer that its client has taken up may go on: it is still served, and what pays it can still be collected for certain. Of a session key of
+    /// which the chain says nothing in time it is taken that nothing has changed.
+    pub(super) async fn admit_again(&self, begin: &Begin) -> Result<(), Broken> {
+        let ends = |why: String| refuse(RefusalCode::Ended, format!("{why}; the answer ends with what is paid: ask what became of it"));
+        let (payer, head) = (begin.request.document.client, self.head().number);
+        match self.offer(begin.request.document.manifest).await {
+            Err(Broken::Refused(refusal)) => return Err(ends(refusal.message)),
+            offered => offered.map(drop)?,
+        }
+        lanes::admit(&begin.lane, Some(&begin.lane), &self.domains, payer, signer(begin), self.account.address(), head)
+            .map_err(|error| ends(error.to_string()))?;
+        let Some(session) = begin.session else { return Ok(()) };
+        match timeout(SESSION_WAIT, self.escrow.session(payer, session)).await {
+            Ok(Ok(right)) => lanes::admit_session(right, payer, session, head).map(drop).map_err(|error| ends(error.to_string())),
+            Ok(Err(_)) | Err(_) => Ok(()),
         }
     }
 }

@@ -13,12 +13,13 @@ use std::{
 use inference::proto::{
     message::{Refusal, RefusalCode},
     payment::Serving,
-    resume::{Bounds, Id, Shelf},
+    resume::{Bounds, Id, Returns, Shelf},
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant as Tick, sleep},
 };
+use tokio_util::sync::CancellationToken;
 use types::{
     id::{Address, Hash32},
     time::Time,
@@ -26,12 +27,10 @@ use types::{
 
 use super::voice::Line;
 
-/// What comes to a seat.
-pub(super) enum Knock {
-    /// A stream that wants the answer from a token on; told where to go, or why not.
-    Resume { index: u32, reply: oneshot::Sender<Result<oneshot::Sender<Line>, Refusal>> },
-    /// The client will not come back: it asks for the receipt, or anew.
-    Dismiss,
+/// A stream that wants the answer from a token on; told where to go, or why not.
+pub(super) struct Knock {
+    pub(super) index: u32,
+    pub(super) reply: oneshot::Sender<Result<oneshot::Sender<Line>, Refusal>>,
 }
 
 /// The stream with which an answer goes on.
@@ -59,6 +58,8 @@ struct Taken {
     signer: Address,
     lane: Hash32,
     knocks: mpsc::Sender<Knock>,
+    /// Beside the knocks, which may have no room: the client will not come back, since it asks for the receipt, or anew; or the node stops.
+    dismissed: CancellationToken,
 }
 
 impl Seats {
@@ -83,7 +84,7 @@ impl Seats {
         table.shelf.close();
         for (id, taken) in &table.taken {
             if table.shelf.is_kept(*id) {
-                drop(taken.knocks.try_send(Knock::Dismiss));
+                taken.dismissed.cancel();
             }
         }
     }
@@ -92,7 +93,8 @@ impl Seats {
     pub(super) fn seat(&self) -> Seat<'_> {
         // One who knocks is answered before the next may.
         let (to, knocks) = mpsc::channel(1);
-        Seat { seats: self, id: None, payer: Address::default(), to, knocks }
+        let dismissed = CancellationToken::new();
+        Seat { seats: self, id: None, payer: Address::default(), to, knocks, dismissed, returns: Returns::default() }
     }
 
     /// Where to knock for an answer under way.
@@ -107,17 +109,19 @@ impl Seats {
 
     /// Ends what is kept for `signer` of this request, or on this lane; true if that was so and it has ended.
     pub(super) async fn dismiss(&self, signer: Address, request: Hash32, lane: Option<Hash32>, wait: Duration) -> bool {
-        let ending: Vec<mpsc::Sender<Knock>> = {
+        let ending: Vec<(mpsc::Sender<Knock>, CancellationToken)> = {
             let table = self.table();
             let is_meant = |(id, taken): &(&Id, &Taken)| {
                 taken.signer == signer && (id.0 == request || Some(taken.lane) == lane) && table.shelf.is_kept(**id)
             };
-            table.taken.iter().filter(is_meant).map(|(_, taken)| taken.knocks.clone()).collect()
+            table.taken.iter().filter(is_meant).map(|(_, taken)| (taken.knocks.clone(), taken.dismissed.clone())).collect()
         };
         let has_any = !ending.is_empty();
         let all = async {
-            for knocks in ending {
-                drop(knocks.try_send(Knock::Dismiss));
+            for (_, dismissed) in &ending {
+                dismissed.cancel();
+            }
+            for (knocks, _) in ending {
                 // Its task lets go of lane and request first.
                 knocks.closed().await;
             }
@@ -134,13 +138,15 @@ pub(super) struct Seat<'s> {
     payer: Address,
     to: mpsc::Sender<Knock>,
     knocks: mpsc::Receiver<Knock>,
+    dismissed: CancellationToken,
+    returns: Returns,
 }
 
 impl Seat<'_> {
     /// Makes the answer known to who signs for it. Its request is held: no other answer has this id.
     pub(super) fn take(&mut self, id: Id, payer: Address, signer: Address, lane: Hash32) {
         (self.id, self.payer) = (Some(id), payer);
-        self.seats.table().taken.insert(id, Taken { signer, lane, knocks: self.to.clone() });
+        self.seats.table().taken.insert(id, Taken { signer, lane, knocks: self.to.clone(), dismissed: self.dismissed.clone() });
     }
 
     /// The next that knocks. May be dropped half-way.
@@ -153,36 +159,48 @@ impl Seat<'_> {
     }
 
     /// Lets a stream in if it asks for what `serving` can give; one that cannot be let in is told why.
-    pub(super) async fn admit(&self, knock: Knock, serving: &Serving) -> Option<Arrival> {
-        let Knock::Resume { index, reply } = knock else { return None };
-        if let Err(error) = serving.behind(index) {
-            drop(reply.send(Err(Refusal { code: RefusalCode::Index, message: error.to_string() })));
+    pub(super) async fn admit(&mut self, Knock { index, reply }: Knock, serving: &Serving) -> Option<Arrival> {
+        self.returns.paid(serving.vouched().len());
+        let may = serving.behind(index).map_err(|error| (RefusalCode::Index, error.to_string()));
+        if let Err((code, message)) = may.and(self.returns.check().map_err(|error| (RefusalCode::Busy, error.to_string()))) {
+            drop(reply.send(Err(Refusal { code, message })));
             return None;
         }
         let (to, line) = oneshot::channel();
         reply.send(Ok(to)).ok()?;
         // Sent at once by a task of this process, or dropped by it.
-        line.await.ok().map(|line| Arrival { line, index })
+        let line = line.await.ok()?;
+        self.returns.returned();
+        Some(Arrival { line, index })
     }
 
     /// Waits for the client to come back, as long as its answer is kept.
     pub(super) async fn wait(&mut self, serving: &Serving) -> Option<Arrival> {
         let id = self.id?;
+        self.returns.paid(serving.vouched().len());
+        if let Err(why) = self.returns.check() {
+            tracing::info!(request = %id.0, %why, "an answer is not kept for its client");
+            return None;
+        }
         let now = Time::default().after(self.seats.started.elapsed());
         let kept = self.seats.table().shelf.keep(id, self.payer, now);
         let until = kept.inspect_err(|why| tracing::info!(request = %id.0, %why, "an answer is not kept for its client")).ok()?;
         tracing::info!(request = %id.0, tokens = serving.tokens().len(), "the connection broke: the answer is kept for its client");
-        let time = sleep(until.since(now));
+        let (gone, dismissed) = (Tick::now(), self.dismissed.clone());
+        let time = sleep(self.returns.left(until.since(now)));
         tokio::pin!(time);
         loop {
             tokio::select! {
                 biased;
+                () = dismissed.cancelled() => {
+                    self.seats.table().shelf.take(id);
+                    return None;
+                }
                 knock = self.knock() => {
-                    let is_dismissed = matches!(knock, Knock::Dismiss);
-                    let arrival = self.admit(knock, serving).await;
-                    if is_dismissed || arrival.is_some() {
+                    if let Some(arrival) = self.admit(knock, serving).await {
                         self.seats.table().shelf.take(id);
-                        return arrival;
+                        self.returns.was_gone(gone.elapsed());
+                        return Some(arrival);
                     }
                 }
                 () = &mut time => {
@@ -201,5 +219,58 @@ impl Drop for Seat<'_> {
             table.taken.remove(&id);
             table.shelf.take(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use inference::proto::payment::Terms;
+    use types::{amount::Amount, quote::PROTOCOL_FEE};
+
+    use super::*;
+
+    /// An answer of which one token is paid.
+    fn serving() -> Serving {
+        let terms = Terms {
+            lane: Hash32([1; 32]),
+            request: Hash32([2; 32]),
+            attempt: 0,
+            quote: Hash32([3; 32]),
+            continued: vec![],
+            tokens_in: 10,
+            base: Amount::ZERO,
+            rate_in: Amount(1_000),
+            rate_out: Amount(1_000),
+            protocol_fee: PROTOCOL_FEE,
+        };
+        let mut serving = Serving::new(terms.clone(), 10, Amount(u128::MAX / 2_000)).unwrap();
+        serving.token(7);
+        serving.voucher(&terms.voucher(&[7]).unwrap()).unwrap();
+        serving
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_ends_what_is_kept_also_while_two_streams_knock_for_it() {
+        let (seats, serving, id) = (Seats::new(Bounds::default()), serving(), (Hash32([2; 32]), 0));
+        let mut seat = seats.seat();
+        seat.take(id, Address([4; 20]), Address([4; 20]), Hash32([1; 32]));
+        let knocks = seats.find(id).unwrap();
+        let mut waiting = Box::pin(seat.wait(&serving));
+        assert!((&mut waiting).now_or_never().is_none());
+        let knock = || {
+            let (reply, told) = oneshot::channel();
+            knocks.try_send(Knock { index: 1, reply }).map(|()| told).ok()
+        };
+        // The first is let in, and its stream awaited; behind it there is room for one, and for no word more.
+        let mut first = knock().unwrap();
+        assert!((&mut waiting).now_or_never().is_none());
+        let second = knock().unwrap();
+        assert!(knock().is_none());
+        seats.close();
+        drop(first.try_recv().unwrap().unwrap());
+        assert!(waiting.await.is_none());
+        drop(second);
+        assert_eq!(seats.kept(), 0);
     }
 }

@@ -19,12 +19,12 @@ use inference::{
 use p2p::stream::StreamError;
 use tokio::{
     task::{JoinError, JoinHandle},
-    time::sleep,
+    time::{self, sleep_until, timeout},
 };
 use types::{key::Signed, options::Options, receipt::Reason, voucher::Voucher};
 
 use super::{
-    Answering, Broken, Escrow, Offer, VOUCHER_WAIT, duplicate, internal, refuse,
+    Answering, Broken, Escrow, Offer, SEND_WAIT, VOUCHER_WAIT, duplicate, internal, refuse,
     seats::{Arrival, Seat},
     signer,
     voice::Line,
@@ -49,11 +49,22 @@ pub(super) struct Work {
     credited: u32,
     /// What is told with the tokens that are not vouched for, the last ones sent: they may have to be sent again.
     told: VecDeque<Box<[(u32, i32)]>>,
+    /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that, a voucher alone.
+    due: Option<time::Instant>,
 }
 
 impl Work {
     pub(super) fn new(generation: Generation, noted: JoinHandle<Result<bool, BooksError>>, tokenizing: Duration) -> Self {
-        Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new() }
+        Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new(), due: None }
+    }
+
+    /// The client was gone for so long, in which no voucher could come.
+    pub(super) fn was_kept(&mut self, gone: Duration) {
+        self.wait_longer(gone);
+    }
+
+    fn wait_longer(&mut self, time: Duration) {
+        self.due = self.due.map(|due| due + time);
     }
 }
 
@@ -137,15 +148,18 @@ impl<E: Escrow> Answering<E> {
         kept: &mut Kept,
     ) -> Result<Halt, Broken> {
         let again = self.again(serving, work, from)?;
-        for message in std::iter::once(opening).chain(&again) {
-            if let Some(arrival) = heard(line.voice.say(message), seat, serving).await? {
-                return Ok(Halt::Taken(arrival));
+        let saying = async {
+            for message in std::iter::once(opening).chain(&again) {
+                line.voice.say(message).await?;
             }
+            Ok(())
+        };
+        // One wait for all of it: a client that reads a frame now and then holds its answer no longer by taking it up.
+        if let Some(arrival) = timeout(SEND_WAIT, heard(saying, seat, serving)).await.map_err(|_| Broken::Deaf)?? {
+            return Ok(Halt::Taken(arrival));
         }
+        work.wait_longer(line.voice.backlog());
         let mut is_announced = false;
-        let patience = sleep(VOUCHER_WAIT);
-        tokio::pin!(patience);
-        let mut was_waiting = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
                 if let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await? {
@@ -157,10 +171,11 @@ impl<E: Escrow> Answering<E> {
             work.generation.credit(computable.saturating_sub(work.credited));
             work.credited = work.credited.max(computable);
             let is_waiting = !serving.may_send();
-            if is_waiting && !was_waiting {
-                patience.as_mut().reset(tokio::time::Instant::now() + VOUCHER_WAIT);
-            }
-            was_waiting = is_waiting;
+            let due = if is_waiting {
+                *work.due.get_or_insert_with(|| time::Instant::now() + VOUCHER_WAIT + line.voice.backlog())
+            } else {
+                time::Instant::now()
+            };
             let can_take = !is_waiting && !line.voice.is_full();
             let said = tokio::select! {
                 biased;
@@ -174,7 +189,7 @@ impl<E: Escrow> Answering<E> {
                     match frame {
                         Ok(Some(frame)) => {
                             self.take_voucher(begin, serving, &frame, &mut kept.voucher)?;
-                            was_waiting = false;
+                            work.due = None;
                             let unpaid = serving.tokens().len() - serving.vouched().len();
                             work.told.drain(..work.told.len().saturating_sub(unpaid));
                         }
@@ -183,6 +198,10 @@ impl<E: Escrow> Answering<E> {
                         Ok(None) | Err(_) => return Ok(Halt::Over),
                     }
                     None
+                }
+                () = sleep_until(due), if is_waiting => {
+                    serving.finish(Reason::NoVoucher);
+                    return Ok(Halt::Over);
                 }
                 () = line.voice.beat(), if !is_announced => heard(line.voice.cell(), seat, serving).await?,
                 done = &mut work.noted, if !kept.is_noted => {
@@ -222,10 +241,6 @@ impl<E: Escrow> Answering<E> {
                             return Err(internal(error));
                         }
                     }
-                }
-                () = &mut patience, if is_waiting => {
-                    serving.finish(Reason::NoVoucher);
-                    return Ok(Halt::Over);
                 }
             };
             if let Some(arrival) = said {
