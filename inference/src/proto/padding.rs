@@ -8,11 +8,14 @@
 //! Hidden from who sees the packets: the length of each token, when it was made, how many came at once, what was told with it, which of them were sent
 //! again after a break, where the receipt's spans lie. Not hidden: that a question was asked, of whom and how long (what the client sends is not
 //! padded), and when the first token, each 64th and the last came, because vouchers leave then; the answer's duration, up to 16 cells (0.4 s); the receipt's length
-//! up to a factor of two above 16 kB, and so roughly the answer's length; that a reader or a line is slow, for then cells wait. QUIC's acknowledgements and
+//! up to a factor of two above 16 kB, and so roughly the answer's length; that a reader or a line is slow, for then cells wait; that a connection broke and
+//! the answer was taken up, or what became of it asked for (the word on it comes in cells like a receipt). QUIC's acknowledgements and
 //! keep-alives stand beside the cells and depend on neither words nor tokens.
 //!
 //! Cost: 258 bytes every 25 ms, 10.3 kB a second, where tokens take 0.8 kB at 50 a second; 16.5 kB at least for the receipt, of 10 kB as a rule. A 256-token
-//! answer at 50 a second: 70 kB in place of 15. A cell holds 15 tokens, so 600 a second pass; with twenty logarithms each, about 40. A token waits 12.5 ms on the average.
+//! answer at 50 a second: 70 kB in place of 15. A line that carries less than 12 kB a second is too slow for it: what it does not carry waits in QUIC's window
+//! until the voucher comes too late, and the answer ends with what was paid. A cell holds 15 tokens, so 600 a second pass; with
+//! twenty logarithms each, about 40. A token waits 12.5 ms on the average.
 //!
 //! A cell: bytes used (u16, at most [`CELL_BYTES`] − 2), those bytes, zeros. The stream of messages: length (u32) and message, one after another.
 
@@ -26,7 +29,8 @@ pub const RHYTHM: Duration = Duration::from_millis(25);
 pub const ROUND_CELLS: u32 = 16;
 /// Fewest cells of a receipt or another single reply.
 pub const REPLY_CELLS_MIN: u32 = 64;
-/// Bytes of messages that wait for cells before a node pulls no more tokens.
+/// Bytes of messages that wait for cells before a node pulls no more tokens. The token that reaches it, and those that are sent again where an answer is taken up,
+/// may go beyond.
 pub const WAITING_MAX: usize = 4 * USED_MAX;
 
 const LENGTH_BYTES: usize = 2;
@@ -76,6 +80,12 @@ impl Packer {
         self.waiting.len()
     }
 
+    /// Cells that what waits fills.
+    #[must_use]
+    pub fn waiting_cells(&self) -> u32 {
+        u32::try_from(self.waiting.len().div_ceil(USED_MAX)).unwrap_or(u32::MAX)
+    }
+
     /// Cells made.
     #[must_use]
     pub const fn cells(&self) -> u32 {
@@ -103,7 +113,7 @@ impl Packer {
     /// Cells in which all that waits is sent as a single reply.
     #[must_use]
     pub fn reply_cells(&self) -> u32 {
-        let needed = u32::try_from(self.waiting.len().div_ceil(USED_MAX)).unwrap_or(u32::MAX);
+        let needed = self.waiting_cells();
         needed.max(REPLY_CELLS_MIN).checked_next_power_of_two().unwrap_or(needed)
     }
 }

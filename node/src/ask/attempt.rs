@@ -62,6 +62,8 @@ pub(super) struct Under {
     pub(super) first_byte: usize,
     /// The last voucher signed.
     pub(super) last: Option<Signed<Voucher>>,
+    /// Whether it comes in cells.
+    pub(super) is_padded: bool,
 }
 
 impl Asker {
@@ -130,6 +132,11 @@ impl Asker {
                 Ok(tried) => return Ok(tried),
                 // What nobody has paid for yet no node keeps.
                 Err(Stop::Lost(why)) if under.last.is_some() => why,
+                // What was begun is not begun again over the same connection, whatever the node says.
+                Err(Stop::Busy(why) | Stop::Lane(why) | Stop::Gone(_, why)) => {
+                    talk.cancel();
+                    return Err(Stop::Theirs(Cause::Broken, why));
+                }
                 Err(stop) => {
                     talk.cancel();
                     return Err(stop);
@@ -219,7 +226,7 @@ impl Asker {
         let tokens_max =
             request.tokens_max.min(quote.document.tokens_max).saturating_sub(terms.first_token().map_err(anyhow::Error::from)?);
         let asking = Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), tokens_max, room).map_err(Stop::misbehaved)?;
-        Ok(Under { begin, expected, lane, asking, first_byte: progress.draft.bytes().len(), last: None })
+        Ok(Under { begin, expected, lane, asking, first_byte: progress.draft.bytes().len(), last: None, is_padded: question.is_padded })
     }
 
     /// What follows a beginning, up to the receipt; on another stream from where the last one broke.
@@ -332,7 +339,8 @@ impl Asker {
             lane.promise()?;
             // Whom a later process asks, should this one not live to see the receipt.
             let at = (candidate.node, candidate.account, candidate.addr);
-            self.purse.leave(&self.domains, &Left::new(voucher.request, attempt, at, self.payer, self.signer.address()))?;
+            let left = Left::new(voucher.request, attempt, at, self.payer, self.signer.address());
+            self.purse.leave(&self.domains, &Left { is_padded: under.is_padded, ..left })?;
         }
         let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
         progress.draft.promise(sum);

@@ -157,7 +157,7 @@ impl Asker {
         let unreachable = |error: String| Stop::Theirs(Cause::Unreachable, error);
         let connection = self.quic.connect(left.addr, Some(left.node)).await.map_err(|error| unreachable(error.to_string()))?;
         let asked = Recall { node: left.account, request: left.request, attempt: left.attempt };
-        match self.word_over(&connection, asked).await? {
+        match self.word_over(&connection, asked, left.is_padded).await? {
             FromNode::Kept { bundle } => {
                 let bundle = Bundle::from_json(bundle.as_bytes()).map_err(Stop::misbehaved)?;
                 self.check_bundle(left, promise, &bundle).map_err(Stop::misbehaved)?;
@@ -173,10 +173,13 @@ impl Asker {
         }
     }
 
-    /// What a node says of an attempt, over a connection to it.
-    pub(super) async fn word_over(&self, connection: &Connection, asked: Recall) -> Result<FromNode, Stop> {
+    /// What a node says of an attempt, over a connection to it; in cells if the answer came in them, or the word would tell its length.
+    pub(super) async fn word_over(&self, connection: &Connection, asked: Recall, is_padded: bool) -> Result<FromNode, Stop> {
         let stream = connection.open_stream().await.map_err(|error| Stop::Theirs(Cause::Unreachable, error.to_string()))?;
         let mut talk = Talk::new(stream);
+        if is_padded {
+            talk.pad().await?;
+        }
         talk.send(&FromClient::Recall(Box::new(Signed::new(&self.signer, &self.domains, asked)))).await?;
         talk.recv().await
     }

@@ -29,6 +29,8 @@ use crate::evidence;
 const RESUMES_MAX: u32 = 8;
 /// How long a node is tried where there is another one.
 const ELSEWHERE_WAIT: Duration = Duration::from_secs(1);
+/// How long the node may take to say what became of an attempt that ended meanwhile.
+const WORD_WAIT: Duration = Duration::from_secs(4);
 /// Between two tries.
 const TRY_LOOK: Duration = Duration::from_millis(500);
 
@@ -68,11 +70,11 @@ impl Asker {
         let wait = if patience.is_last { KEPT_WAIT } else { ELSEWHERE_WAIT };
         let until = Instant::now() + wait;
         let lost = |why: &str, then: &Stop| Stop::Theirs(Cause::Broken, format!("{why}; it does not take the answer up ({then})"));
+        let Some(left) = patience.left.checked_sub(1) else {
+            return Err(Stop::Theirs(Cause::Broken, format!("{why}; it broke {} times", RESUMES_MAX + 1)));
+        };
+        patience.left = left;
         loop {
-            if patience.left == 0 {
-                return Err(Stop::Theirs(Cause::Broken, format!("{why}; it broke {RESUMES_MAX} times")));
-            }
-            patience.left -= 1;
             let tried = timeout(until.saturating_duration_since(Instant::now()), self.knock(question, candidate, under)).await;
             let stop = match tried {
                 Ok(Ok(talk)) => {
@@ -80,7 +82,8 @@ impl Asker {
                     return Ok(TakenUp::On(Box::new(talk)));
                 }
                 Ok(Err((Stop::Gone(true, then), connection))) => {
-                    let asked = self.ended(question, under, progress, connection.as_ref()).await?;
+                    let until = if patience.is_last { until } else { Instant::now() };
+                    let asked = self.ended(question, under, progress, connection.as_ref(), until).await?;
                     return asked.map(TakenUp::Ended).ok_or_else(|| lost(&why, &Stop::Gone(true, then)));
                 }
                 // The line may come back, and a stream that is there before may go.
@@ -126,18 +129,27 @@ impl Asker {
         Ok(talk)
     }
 
-    /// What became of an attempt that ended while its connection was broken; nothing if that does not bring it to its end here.
+    /// What became of an attempt that ended while its connection was broken; nothing if that does not bring it to its end here. A node that is still at the receipt
+    /// is asked again before `until`.
     async fn ended(
         &self,
         question: &Question,
         under: &mut Under,
         progress: &mut Progress<'_>,
         connection: Option<&Connection>,
+        until: Instant,
     ) -> Result<Option<Tried>, Stop> {
         let terms = under.asking.terms();
         let asked = Recall { node: under.begin.quote.document.node, request: terms.request, attempt: terms.attempt };
         let Some(connection) = connection else { return Ok(None) };
-        match self.word_over(connection, asked).await {
+        let word = loop {
+            match timeout(WORD_WAIT, self.word_over(connection, asked, question.is_padded)).await {
+                Ok(Err(Stop::Busy(_))) if Instant::now() + TRY_LOOK < until => sleep(TRY_LOOK).await,
+                Ok(word) => break word,
+                Err(_) => break Err(Stop::Lost(format!("no word for {} s", WORD_WAIT.as_secs()))),
+            }
+        };
+        match word {
             Ok(FromNode::Receipt(delivered)) => self.unbilled(*delivered, under, progress).map(Some),
             Ok(FromNode::Kept { bundle }) => {
                 let bundle = Bundle::from_json(bundle.as_bytes()).map_err(Stop::misbehaved)?;

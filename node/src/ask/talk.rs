@@ -7,7 +7,7 @@ use inference::proto::{
     message::{FromClient, FromNode, NODE_FRAME_MAX, Refusal, RefusalCode, encode},
     padding::{CELL_BYTES, Unpacker},
 };
-use p2p::stream::{FrameStream, Loss, StreamError};
+use p2p::stream::{FrameStream, Loss, StreamError, code};
 use tokio::time::timeout;
 
 use crate::service::INFERENCE_TAG;
@@ -53,10 +53,13 @@ impl Stop {
         Self::Theirs(Cause::Misbehaved, why.to_string())
     }
 
-    /// A silent or failed connection says nothing of the node; whatever else ends a stream is its word.
+    /// A silent or failed connection says nothing of the node. Nor does a stream that it gave up without a word: it may have taken a late try of this client's for
+    /// its newest. Whatever else ends a stream is its word.
     fn broken(error: StreamError) -> Self {
         match error {
-            StreamError::Lost(Loss::Silent | Loss::Transport(_)) => Self::Lost(error.to_string()),
+            StreamError::Lost(Loss::Silent | Loss::Transport(_)) | StreamError::Reset { code: code::CANCELLED | code::DROPPED } => {
+                Self::Lost(error.to_string())
+            }
             error => Self::Theirs(Cause::Broken, error.to_string()),
         }
     }
@@ -132,6 +135,10 @@ impl Talk {
                 // A node that knows of no cells refuses them in a frame.
                 Some(_) if frame.len() != CELL_BYTES => {
                     return match FromNode::decode(&frame) {
+                        Ok(FromNode::Refused(Refusal { code: RefusalCode::Invalid, message })) => {
+                            let message = format!("the node knows of no padding: ask without --padded, or another node ({message})");
+                            Ok(FromNode::Refused(Refusal { code: RefusalCode::NotServed, message }))
+                        }
                         Ok(FromNode::Refused(refusal)) => Ok(FromNode::Refused(refusal)),
                         _ => Err(Stop::misbehaved(format!("it sent a frame of {} bytes where cells were asked for", frame.len()))),
                     };

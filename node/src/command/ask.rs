@@ -104,7 +104,8 @@ pub struct Args {
     /// Publish the transcript with the receipt, rather than keep it for drawn checkers.
     #[arg(long)]
     open: bool,
-    /// Have the answer come in frames of one size at a steady rhythm (10 kB/s), so that who sees the packets learns no token's length or time.
+    /// Have the answer come in frames of one size at a steady rhythm (10 kB/s), so that who sees the packets learns no token's length or time. A line below 12 kB/s
+    /// cannot carry it.
     #[arg(long)]
     padded: bool,
     /// Overlay address to join through [default: from the configuration].

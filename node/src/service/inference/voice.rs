@@ -1,20 +1,31 @@
 //! What a client hears: frames as they come, or cells of one size at a steady rhythm ([`padding`](inference::proto::padding)).
 //!
-//! Cells wait for nothing but the client's own window, and nothing else waits behind them than [`WAITING_MAX`] bytes: tokens are pulled as cells take them.
+//! Cells wait for nothing but the client's own window. Behind them wait [`WAITING_MAX`] bytes and what one token added, or, where an answer is taken up, the at most
+//! `VOUCHER_TOKENS` tokens that are sent again (1.6 KB, with twenty logarithms each 25 KB): more tokens are pulled when cells have taken those.
+//!
+//! A client that does not read, or a byte now and then, holds its stream for a time that what it is owed decides: [`SEND_WAIT`] a frame or cell of an answer, and
+//! for the whole of a reply [`reply_wait`].
 
 use std::time::Duration;
 
 use inference::proto::{
     message::{FromNode, encode},
-    padding::{Packer, RHYTHM, ROUND_CELLS, WAITING_MAX},
+    padding::{CELL_BYTES, Packer, RHYTHM, ROUND_CELLS, WAITING_MAX},
 };
 use p2p::stream::{FrameReceiver, FrameSender};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::{Broken, SEND_WAIT};
 
-/// How long the cells up to the end of a round may take, beside what a client may take to make room.
-const ROUND_WAIT: Duration = Duration::from_millis(25 * ROUND_CELLS as u64);
+/// Bytes a second that a client must take of a reply in cells: no more than the rhythm asks of its line.
+const REPLY_RATE: u64 = 10_000;
+/// Longest time for one reply, however long it is.
+const REPLY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a reply of so many cells may take: 12 s for one of 64, as most are.
+fn reply_wait(cells: u32) -> Duration {
+    (SEND_WAIT + Duration::from_secs((u64::from(cells) * CELL_BYTES as u64).div_ceil(REPLY_RATE))).min(REPLY_WAIT_MAX)
+}
 
 /// A client's stream, as the service holds it.
 pub(super) struct Line {
@@ -70,15 +81,20 @@ impl Voice {
     pub(super) async fn reply(&mut self, message: &FromNode) -> Result<(), Broken> {
         self.say(message).await?;
         let Some(padding) = &mut self.padding else { return Ok(()) };
-        for _ in 0..padding.packer.reply_cells() {
-            send(&mut self.sender, &padding.packer.cell()).await?;
-        }
-        Ok(())
+        let cells = padding.packer.reply_cells();
+        let replying = async {
+            for _ in 0..cells {
+                send(&mut self.sender, &padding.packer.cell()).await?;
+            }
+            Ok(())
+        };
+        timeout(reply_wait(cells), replying).await.map_err(|_| Broken::Deaf)?
     }
 
     /// Says that nothing of the answer follows, at the end of a round.
     pub(super) async fn end(&mut self, message: &FromNode) -> Result<(), Broken> {
         let frame = encode(message);
+        let wait = SEND_WAIT + 4 * (self.backlog() + RHYTHM * ROUND_CELLS);
         let Some(padding) = &mut self.padding else { return send(&mut self.sender, &frame).await };
         let ending = async {
             while !padding.packer.closes_round(frame.len()) {
@@ -89,7 +105,8 @@ impl Voice {
             padding.packer.push(&frame);
             send(&mut self.sender, &padding.packer.cell()).await
         };
-        timeout(SEND_WAIT + 4 * ROUND_WAIT, ending).await.map_err(|_| Broken::Deaf)?
+        // What waits goes first, then the round to its end: four times that at the rhythm, beside what a client may take to make room.
+        timeout(wait, ending).await.map_err(|_| Broken::Deaf)?
     }
 
     /// The next beat, where there is a rhythm; it is to be followed by [`Voice::cell`]. May be dropped half-way.
@@ -113,10 +130,18 @@ impl Voice {
         self.padding.as_ref().is_some_and(|padding| padding.packer.waiting() >= WAITING_MAX)
     }
 
-    /// Ends the stream, and waits until the client has it all or is gone.
+    /// How long what waits takes to leave at the rhythm: nothing where there is none.
+    pub(super) fn backlog(&self) -> Duration {
+        self.padding.as_ref().map_or(Duration::ZERO, |padding| RHYTHM * padding.packer.waiting_cells())
+    }
+
+    /// Ends the stream, and waits so long until the client has it all or is gone.
     pub(super) async fn finish(mut self, wait: Duration) {
-        drop(timeout(SEND_WAIT, self.sender.finish()).await);
-        drop(timeout(wait, self.sender.closed()).await);
+        let ending = async {
+            self.sender.finish().await?;
+            self.sender.closed().await
+        };
+        drop(timeout(wait, ending).await);
     }
 
     /// Gives the stream up.
@@ -171,7 +196,7 @@ mod tests {
         (frames, messages)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn two_answers_of_different_words_are_the_same_on_the_wire() {
         let (short, said) = wire(&[1, 2, 1]).await;
         let (long, also) = wire(&[12, 1, 30, 4, 5]).await;
@@ -185,7 +210,54 @@ mod tests {
         assert_eq!(wire(&[300; 20]).await.0.len(), 2 * 16 + reply);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_reads_nothing_or_little_holds_no_reply_beyond_its_time() {
+        // 512 KB in cells, of which a window holds half.
+        let long = FromNode::Kept { bundle: "b".repeat(300_000) };
+        for is_read in [false, true] {
+            let (near, mut far) = memory::pair();
+            let (sender, _receiver) = near.split();
+            let mut voice = Voice::new(sender);
+            voice.pad();
+            let reader = tokio::spawn(async move {
+                while is_read && far.recv(CELL_BYTES).await.is_ok() {
+                    tokio::time::sleep(SEND_WAIT - Duration::from_secs(1)).await;
+                }
+                std::future::pending::<()>().await;
+                drop(far);
+            });
+            let began = tokio::time::Instant::now();
+            assert!(matches!(voice.reply(&long).await, Err(Broken::Deaf)));
+            let took = began.elapsed();
+            let most = if is_read { REPLY_WAIT_MAX } else { SEND_WAIT };
+            assert!(took <= most + Duration::from_secs(1), "{took:?}");
+            // Nor is its end waited for beyond that of any other.
+            let began = tokio::time::Instant::now();
+            voice.finish(SEND_WAIT).await;
+            assert!(began.elapsed() <= SEND_WAIT + Duration::from_secs(1));
+            reader.abort();
+        }
+        assert_eq!((reply_wait(REPLY_CELLS_MIN).as_secs(), reply_wait(u32::MAX)), (12, REPLY_WAIT_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_much_waits_the_end_of_an_answer_has_time_to_be_said() {
+        let (near, mut far) = memory::pair();
+        let (sender, _receiver) = near.split();
+        let mut voice = Voice::new(sender);
+        voice.pad();
+        // 64 tokens with all that can be told of them, as one who takes an answer up may have them sent again: 20 s of cells.
+        for index in 0..64 {
+            voice.say(&token(index, 3_000)).await.unwrap();
+        }
+        let backlog = voice.backlog();
+        assert!(backlog > SEND_WAIT, "{backlog:?}");
+        voice.end(&FromNode::Finished { reason: Reason::Stop }).await.unwrap();
+        assert_eq!(voice.backlog(), Duration::ZERO);
+        assert_eq!(far.recv(CELL_BYTES).await.unwrap().map(|cell| cell.len()), Some(CELL_BYTES));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_padding_a_frame_is_what_was_said_and_there_is_no_rhythm() {
         use futures::FutureExt as _;
 
