@@ -185,7 +185,7 @@ impl Asker {
     }
 
     /// Whether a bundle is that attempt's, on its lane, and charges no more than was promised.
-    fn check_bundle(&self, left: &Left, promise: &Promise, bundle: &Bundle) -> Result<(), String> {
+    pub(super) fn check_bundle(&self, left: &Left, promise: &Promise, bundle: &Bundle) -> Result<(), String> {
         if bundle.domains != self.domains {
             return Err("the receipt is of another deployment".to_owned());
         }

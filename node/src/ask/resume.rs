@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use attribution::bundle::Bundle;
 use inference::proto::{
     draft::Cause,
     message::{Delivered, FromClient, FromNode},
     recall::Recall,
     resume::{KEPT_WAIT, Resume},
+    spending::Promise,
 };
 use p2p::client::Connection;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,10 +22,11 @@ use types::{key::Signed, receipt::Reason};
 use super::{
     Asker, Candidate, Event, Question,
     attempt::Under,
+    kept::bundle_path,
     talk::{Stop, Talk},
     whole::{Progress, Tried},
 };
-use crate::evidence;
+use crate::{data::write_atomic, evidence, purse::Left};
 
 /// Times one attempt is taken up at most.
 const RESUMES_MAX: u32 = 8;
@@ -83,7 +86,7 @@ impl Asker {
                 }
                 Ok(Err((Stop::Gone(true, then), connection))) => {
                     let until = if patience.is_last { until } else { Instant::now() };
-                    let asked = self.ended(question, under, progress, connection.as_ref(), until).await?;
+                    let asked = self.ended(question, candidate, under, progress, connection.as_ref(), until).await?;
                     return asked.map(TakenUp::Ended).ok_or_else(|| lost(&why, &Stop::Gone(true, then)));
                 }
                 // The line may come back, and a stream that is there before may go.
@@ -134,6 +137,7 @@ impl Asker {
     async fn ended(
         &self,
         question: &Question,
+        candidate: &Candidate,
         under: &mut Under,
         progress: &mut Progress<'_>,
         connection: Option<&Connection>,
@@ -156,8 +160,8 @@ impl Asker {
                 let reason = bundle.receipt.document.reason;
                 let is_whole = under.asking.tokens().len() == under.asking.vouched() && matches!(reason, Reason::Stop | Reason::Length);
                 let last = under.last.clone().filter(|last| is_whole && last.document == bundle.voucher.document);
-                // Of a part of what came: the rest is asked for behind it, and this receipt when that has ended.
-                let Some(voucher) = last else { return Ok(None) };
+                // Of a part of what came: the rest is asked for behind it, and the books follow this word when that has ended.
+                let Some(voucher) = last else { return self.keep_part(candidate, under, &bundle).map(|()| None) };
                 let delivered = Delivered {
                     receipt: bundle.receipt.document,
                     signature: bundle.receipt.signature,
@@ -177,5 +181,23 @@ impl Asker {
                 Ok(None)
             }
         }
+    }
+
+    /// Keeps a receipt over a part of what came, so that its node need not be asked again; one that does not stand is none.
+    fn keep_part(&self, candidate: &Candidate, under: &Under, bundle: &Bundle) -> Result<(), Stop> {
+        let Some(voucher) = under.last.as_ref().map(|last| last.document) else { return Ok(()) };
+        let at = (candidate.node, candidate.account, candidate.addr);
+        let left = Left::new(voucher.request, voucher.attempt, at, self.payer, self.signer.address());
+        let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
+        let expiry = under.begin.lane.document.expiry;
+        let promise = Promise { attempt: voucher.attempt, lane: voucher.lane, base: voucher.base, sum, expiry };
+        match self.check_bundle(&left, &promise, bundle) {
+            Ok(()) => {
+                let path = bundle_path(&self.receipts, voucher.request, voucher.attempt);
+                write_atomic(&path, bundle.to_json().as_bytes(), 0o600).with_context(|| path.display().to_string())?;
+            }
+            Err(why) => tracing::warn!(node = %candidate.node, why, "its word on an attempt that ended does not stand"),
+        }
+        Ok(())
     }
 }
