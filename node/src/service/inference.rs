@@ -358,17 +358,19 @@ impl<E: Escrow> Answering<E> {
                 Err(error) if error.is_lost() && kept.is_noted && kept.voucher.is_some() => {
                     let gone = tokio::time::Instant::now();
                     let Some(arrival) = seat.wait(&serving).await else { break Err(error) };
-                    work.was_kept(gone.elapsed());
+                    work.wait_longer(gone.elapsed());
                     arrival
                 }
                 Err(error) => break Err(error),
             };
             tracing::info!(%request, tokens = arrival.index, "the answer is taken up");
             std::mem::replace(line, arrival.line).voice.reset(p2p::stream::code::CANCELLED);
+            let asked = tokio::time::Instant::now();
             if let Err(why) = self.admit_again(&begin).await {
                 serving.finish(Reason::Cancelled);
                 break Err(why);
             }
+            work.wait_longer(asked.elapsed());
             let vouched = u32::try_from(serving.vouched().len()).map_err(internal)?;
             (opening, from) = (FromNode::Resumed { vouched }, arrival.index);
         };

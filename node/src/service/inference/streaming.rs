@@ -49,7 +49,7 @@ pub(super) struct Work {
     credited: u32,
     /// What is told with the tokens that are not vouched for, the last ones sent: they may have to be sent again.
     told: VecDeque<Box<[(u32, i32)]>>,
-    /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that, a voucher alone.
+    /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that but by what it takes itself.
     due: Option<time::Instant>,
 }
 
@@ -58,12 +58,8 @@ impl Work {
         Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new(), due: None }
     }
 
-    /// The client was gone for so long, in which no voucher could come.
-    pub(super) fn was_kept(&mut self, gone: Duration) {
-        self.wait_longer(gone);
-    }
-
-    fn wait_longer(&mut self, time: Duration) {
+    /// For so long no voucher could come, whatever the client did.
+    pub(super) fn wait_longer(&mut self, time: Duration) {
         self.due = self.due.map(|due| due + time);
     }
 }
