@@ -2,12 +2,13 @@
 //!
 //! Carries frames between streams and [`Asking`](inference::proto::payment::Asking); the client's own record of tokens ([`Draft`]) is what its vouchers
 //! say, what a failover continues from and, where the shell keeps it, what a second process goes on with after a crash. What may be spent is asked of the
-//! purse before anything is sent.
+//! purse before anything is sent. An answer whose connection breaks is taken up at its node ([`resume`]) before another one is asked.
 
 mod attempt;
 mod attempts;
 mod kept;
 mod recall;
+mod resume;
 mod talk;
 mod unbilled;
 mod whole;
@@ -76,6 +77,8 @@ pub struct Question {
     pub spending_limit: Amount,
     /// Most wei per 1,000 input and output tokens.
     pub rates_max: (Amount, Amount),
+    /// Whether the answer comes in cells of one size at a steady rhythm ([`inference::proto::padding`]).
+    pub is_padded: bool,
 }
 
 /// A node that was given up, and why.
@@ -106,6 +109,8 @@ pub struct Answered {
     pub kept: PathBuf,
     /// Nodes given up on the way.
     pub abandoned: Vec<Abandoned>,
+    /// Times a connection broke and the answer was taken up at its node.
+    pub resumed: u32,
     /// Milliseconds from the question to the first token.
     pub ttft_ms: u64,
     /// Output tokens per second after the first.
@@ -152,6 +157,8 @@ pub enum Event<'a> {
     Token(&'a [u8], usize, &'a [Told]),
     /// It has something under way that must end first, and is asked again.
     Waiting(&'a Candidate, &'a str),
+    /// Its connection broke behind so many tokens of the attempt, for that reason: the answer is taken up from there.
+    TakingUp(&'a Candidate, usize, &'a str),
     /// A node was given up.
     Abandoned(&'a Abandoned),
 }

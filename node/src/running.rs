@@ -18,6 +18,7 @@ use chain_bridge::{availability::Calldata, deploy::check_pace};
 use inference::{
     adapter::store::FetchAdapter,
     engine::{EngineConfig, EngineHandle},
+    proto::resume::Bounds,
 };
 use p2p::{
     bulk::BulkEndpoint,
@@ -65,7 +66,7 @@ use crate::{
         erasing::Erasing,
         gate::{self, Gate},
         index::Indexing,
-        inference::{Answering, Ledger, Offers},
+        inference::{Answering, Ledger, Offers, Seats},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
         repair::{Mending, QUESTIONS_MAX, seek_records},
         settlement::{Settling, own::OwnRoots, trees::Trees},
@@ -286,6 +287,7 @@ impl Node {
             books: Arc::clone(&books),
             escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing: config.willing_to_lose },
             ledger: Ledger::new(config.willing_to_lose),
+            seats: Seats::new(Bounds::of(config.answers_max)),
         });
         let gate = Gate::open(gate::Keeping {
             account: account.clone(),

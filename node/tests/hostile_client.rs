@@ -11,7 +11,11 @@ mod beginnings;
 mod cut_off;
 #[path = "hostile_client/options.rs"]
 mod options;
+#[path = "hostile_client/padded.rs"]
+mod padded;
 #[path = "hostile_client/payments.rs"]
 mod payments;
+#[path = "hostile_client/resuming.rs"]
+mod resuming;
 #[path = "hostile_client/world.rs"]
 mod world;

@@ -19,7 +19,8 @@
 //!          <------------------------------- Receipt (receipt, answer, openings)
 //! ```
 //! A refusal may stand in place of any answer; after one nothing more comes and nothing is charged beyond the vouchers signed.
-//! A client that was cut off asks with [`Recall`], on a stream of its own, what became of the attempt.
+//! A client whose connection broke takes the answer up with [`Resume`], on a stream of its own: `Resumed` stands in place of `Begun`, the tokens follow from
+//! the index it named. Where that is too late, it asks with [`Recall`] what became of the attempt. Behind `Padded` a node sends cells alone ([`super::padding`]).
 //!
 //! Size: a token frame is about 16 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
 
@@ -40,7 +41,7 @@ use types::{
     voucher::{Lane, Voucher},
 };
 
-use super::recall::Recall;
+use super::{recall::Recall, resume::Resume};
 
 /// Tokens a node delivers beyond the last voucher.
 pub const VOUCHER_TOKENS: u32 = 64;
@@ -87,6 +88,10 @@ pub enum FromClient {
     Status,
     /// Asks what became of an attempt that this client was cut off from.
     Recall(Box<Signed<Recall>>),
+    /// Takes up an answer whose connection broke.
+    Resume(Box<Signed<Resume>>),
+    /// Whatever the node sends on this stream from here on, it sends in cells ([`super::padding`]).
+    Padded,
 }
 
 /// Everything a node needs to answer.
@@ -156,6 +161,11 @@ pub enum FromNode {
     Kept {
         /// Bundle.
         bundle: String,
+    },
+    /// The answer goes on here, from the token that was asked for.
+    Resumed {
+        /// Tokens of this attempt that the node has a voucher for: one for more that got lost is to be sent again.
+        vouched: u32,
     },
 }
 
@@ -270,6 +280,12 @@ pub enum RefusalCode {
     Lane,
     /// The node knows of no such attempt of who asks.
     Unknown,
+    /// No answer can be taken up at that token: it was not sent yet, or is paid for.
+    Index,
+    /// The answer was kept for its client, and the time for that ran out.
+    Expired,
+    /// The answer has ended: what became of it is said to who recalls it.
+    Ended,
 }
 
 impl RefusalCode {

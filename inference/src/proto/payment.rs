@@ -207,6 +207,27 @@ pub enum VoucherError {
     Amount(#[from] AmountError),
 }
 
+/// Why an answer is not taken up at a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// Not computed yet, or not sent.
+    #[error("token {got} is asked for where {sent} were sent: ask for one of those, or for the next")]
+    Ahead {
+        /// Asked for.
+        got: u32,
+        /// Tokens sent.
+        sent: u32,
+    },
+    /// Received and paid for.
+    #[error("token {got} is asked for where {vouched} are received and paid for: they are not sent again")]
+    Paid {
+        /// Asked for.
+        got: u32,
+        /// Tokens vouched for.
+        vouched: u32,
+    },
+}
+
 impl Serving {
     /// An answer of at most `tokens_max` tokens, further bounded by what `budget` pays for.
     ///
@@ -295,6 +316,22 @@ impl Serving {
         self.finished.get_or_insert(reason);
     }
 
+    /// The tokens that a client which has `index` of them is still to get, as far as they were sent once.
+    ///
+    /// # Errors
+    /// [`IndexError`]: it cannot have so many, or has paid for more.
+    pub fn behind(&self, index: u32) -> Result<&[u32], IndexError> {
+        let sent = self.sent();
+        if index > sent {
+            return Err(IndexError::Ahead { got: index, sent });
+        }
+        if index < self.vouched {
+            return Err(IndexError::Paid { got: index, vouched: self.vouched });
+        }
+        let from = usize::try_from(index).unwrap_or(usize::MAX);
+        Ok(self.tokens.get(from..).unwrap_or_default())
+    }
+
     /// Takes a voucher whose signature was checked: it must rise, cover only sent tokens, and equal what is due.
     ///
     /// # Errors
@@ -348,6 +385,14 @@ pub enum AskingError {
     /// Tokens beyond what was asked for or may be spent: they would be promised and never wanted.
     #[error("the node sent more than the {0} tokens that were asked for and may be spent on")]
     TooMany(u32),
+    /// A node that takes an answer up claims a promise that was not made.
+    #[error("the node says it has a voucher for {got} tokens, {promised} were promised")]
+    Vouched {
+        /// Its claim.
+        got: u32,
+        /// Promised.
+        promised: usize,
+    },
     /// A sum does not fit.
     #[error(transparent)]
     Amount(#[from] AmountError),
@@ -383,6 +428,17 @@ impl Asking {
     /// Tokens promised.
     pub const fn vouched(&self) -> usize {
         self.vouched
+    }
+
+    /// Goes on where a connection broke, at a node that has a voucher for `vouched` tokens: whether the last one promised is to be sent again.
+    ///
+    /// # Errors
+    /// [`AskingError::Vouched`]; the stream should be reset then.
+    pub fn resumed(&self, vouched: u32) -> Result<bool, AskingError> {
+        match usize::try_from(vouched) {
+            Ok(had) if had <= self.vouched => Ok(had < self.vouched),
+            _ => Err(AskingError::Vouched { got: vouched, promised: self.vouched }),
+        }
     }
 
     /// Takes a token; returns the voucher to sign when one is due.
@@ -578,7 +634,72 @@ mod tests {
         assert_eq!(match_quote(&dear, &request), Err(TermsError::ProtocolFee { quoted: Amount(PROTOCOL_FEE.0 + 1), due: PROTOCOL_FEE }));
     }
 
+    #[test]
+    fn an_answer_is_taken_up_between_what_is_paid_and_what_was_sent() {
+        let mut node = Serving::new(terms(), 100, Amount(1_000_000)).unwrap();
+        node.token(1);
+        assert_eq!(node.behind(0), Ok(&[1][..]));
+        node.voucher(&terms().voucher(&[1]).unwrap()).unwrap();
+        node.token(2);
+        assert_eq!((node.behind(1), node.behind(2)), (Ok(&[2][..]), Ok(&[][..])));
+        assert_eq!(node.behind(0), Err(IndexError::Paid { got: 0, vouched: 1 }));
+        assert_eq!(node.behind(3), Err(IndexError::Ahead { got: 3, sent: 2 }));
+        assert_eq!(node.behind(u32::MAX), Err(IndexError::Ahead { got: u32::MAX, sent: 2 }));
+    }
+
     proptest! {
+        #[test]
+        fn an_answer_that_breaks_anywhere_and_loses_anything_on_its_way_is_paid_once_and_whole(
+            count in 1_u32..300,
+            breaks in prop::collection::vec((0_u32..40, 0_usize..40, any::<bool>()), 0..12),
+        ) {
+            let budget = Amount(u128::MAX / 2_000);
+            let mut node = Serving::new(terms(), count, budget).unwrap();
+            let mut client = Asking::new(terms(), 1_000, 1, count, budget).unwrap();
+            // Tokens on their way, and the last voucher signed.
+            let (mut line, mut last) = (std::collections::VecDeque::new(), None);
+            let mut breaks = breaks.into_iter();
+            let mut next_break = breaks.next();
+            let mut steps = 0;
+            while !node.is_settled() {
+                steps += 1;
+                let (made, read, is_voucher_lost) = next_break.unwrap_or((u32::MAX, usize::MAX, false));
+                for _ in 0..made.min(1 + steps % 5) {
+                    if node.may_send() {
+                        let id = index_to_id(node.tokens().len());
+                        line.push_back((node.token(id), id));
+                    }
+                }
+                let mut lost = false;
+                for (index, id) in line.drain(..read.min(line.len())) {
+                    if let Some(voucher) = client.token(index, id).unwrap() {
+                        last = Some(voucher);
+                        lost |= is_voucher_lost;
+                        if !lost {
+                            node.voucher(&voucher).unwrap();
+                        }
+                    }
+                }
+                if node.finished().is_some() && line.is_empty() && !lost && let Some(voucher) = client.rest().unwrap() {
+                    last = Some(voucher);
+                    node.voucher(&voucher).unwrap();
+                }
+                if next_break.is_some() || lost {
+                    // The connection breaks: whatever was on its way is gone.
+                    let has = u32::try_from(client.tokens().len()).unwrap();
+                    line = (has..).zip(node.behind(has).unwrap().iter().copied()).collect();
+                    if client.resumed(u32::try_from(node.vouched().len()).unwrap()).unwrap() {
+                        node.voucher(&last.unwrap()).unwrap();
+                    }
+                    next_break = breaks.next();
+                }
+            }
+            prop_assert_eq!(client.tokens(), node.tokens());
+            prop_assert_eq!(node.tokens().len(), usize::try_from(count).unwrap());
+            prop_assert_eq!(last.unwrap(), terms().voucher(client.tokens()).unwrap());
+            prop_assert!(client.resumed(count + 1).is_err());
+        }
+
         #[test]
         fn an_answer_never_costs_more_than_its_budget(tokens_in in 0..10_000_u32, rate_in in 0..1_u64 << 60, rate_out in 0..1_u64 << 60, fee in 0..1_u64 << 60, budget in 0..1_u128 << 80) {
             let terms = Terms { tokens_in, rate_in: Amount(rate_in.into()), rate_out: Amount(rate_out.into()), protocol_fee: Amount(fee.into()), ..terms() };

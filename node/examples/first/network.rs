@@ -201,6 +201,7 @@ fn question(nonce: u64, text: &str, manifest: &Manifest) -> Result<Question> {
         tokens_max: TOKENS,
         spending_limit: "0.01 OPEN".parse()?,
         rates_max: ("0.01 OPEN".parse()?, "0.02 OPEN".parse()?),
+        is_padded: false,
     })
 }
 

@@ -14,11 +14,12 @@ use inference::{
     sampler::text_len,
 };
 use p2p::client::Connection;
-use types::{encoding::Document as _, key::Signed, quote::Quote, request::Request, text, voucher::Voucher};
+use types::{encoding::Document as _, key::Signed, quote::Quote, receipt::Reason, request::Request, text, voucher::Voucher};
 
 use super::{
     Asker, Candidate, Event, Question,
     kept::bundle_path,
+    resume::{Patience, TakenUp},
     talk::{Stop, Talk},
     unbilled::Expected,
     whole::{Progress, Tried},
@@ -51,6 +52,20 @@ fn check_token(bytes: &[u8], told: &[Told], logprobs: u8) -> Result<(), Stop> {
     Ok(())
 }
 
+/// What an attempt that was begun has, on whichever stream it goes on.
+pub(super) struct Under {
+    pub(super) begin: Begin,
+    pub(super) expected: Expected,
+    pub(super) lane: HeldLane,
+    pub(super) asking: Asking,
+    /// Where its text begins in the request's.
+    pub(super) first_byte: usize,
+    /// The last voucher signed.
+    pub(super) last: Option<Signed<Voucher>>,
+    /// Whether it comes in cells.
+    pub(super) is_padded: bool,
+}
+
 impl Asker {
     /// One node's try. An error is the client's own; whatever the node does wrong is [`Tried::Lost`]. A node that has something under way which must
     /// end first is waited for if it is the last one; what an earlier process left there is such a thing.
@@ -69,7 +84,7 @@ impl Asker {
         progress.listener.hear(Event::Connected(candidate));
         let (mut is_told, mut refused) = (false, 0);
         loop {
-            match self.stream(question, candidate, attempt, &connection, progress).await {
+            match self.stream(question, candidate, (attempt, is_last), &connection, progress).await {
                 Ok(tried) => return Ok(tried),
                 Err(Stop::Mine(error)) => return Err(error),
                 Err(Stop::Theirs(cause, reason)) => return Ok(Tried::Lost(cause, reason)),
@@ -86,37 +101,63 @@ impl Asker {
                     tracing::info!(node = %candidate.node, %reason, "taking another lane");
                     refused += 1;
                 }
-                Err(Stop::Busy(reason) | Stop::Lane(reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
+                Err(Stop::Busy(reason) | Stop::Lane(reason) | Stop::Gone(_, reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
+                Err(Stop::Lost(reason)) => return Ok(Tried::Lost(Cause::Broken, reason)),
             }
         }
     }
 
-    /// The same over one stream, which is cancelled unless it brings the attempt to its end.
+    /// The same over one stream, and where its connection breaks over as many as take the answer up. Each is cancelled unless it brings the attempt to
+    /// its end.
     async fn stream(
         &self,
         question: &Question,
         candidate: &Candidate,
-        attempt: u16,
+        (attempt, is_last): (u16, bool),
         connection: &Connection,
         progress: &mut Progress<'_>,
     ) -> Result<Tried, Stop> {
         let stream = connection.open_stream().await.map_err(|error| Stop::Theirs(Cause::Unreachable, error.to_string()))?;
         let mut talk = Talk::new(stream);
-        let outcome = self.converse(question, candidate, attempt, progress, &mut talk).await;
-        if outcome.is_err() {
-            talk.cancel();
+        let mut under = match self.open(question, candidate, attempt, progress, &mut talk).await {
+            Ok(under) => under,
+            Err(stop) => {
+                talk.cancel();
+                return Err(stop);
+            }
+        };
+        let mut patience = Patience::new(is_last);
+        loop {
+            let why = match self.follow(question, candidate, &mut under, progress, &mut talk).await {
+                Ok(tried) => return Ok(tried),
+                // What nobody has paid for yet no node keeps.
+                Err(Stop::Lost(why)) if under.last.is_some() => why,
+                // What was begun is not begun again over the same connection, whatever the node says.
+                Err(Stop::Busy(why) | Stop::Lane(why) | Stop::Gone(_, why)) => {
+                    talk.cancel();
+                    return Err(Stop::Theirs(Cause::Broken, why));
+                }
+                Err(stop) => {
+                    talk.cancel();
+                    return Err(stop);
+                }
+            };
+            talk = match self.take_up(question, candidate, &mut under, progress, &mut patience, why).await? {
+                TakenUp::On(talk) => *talk,
+                TakenUp::Ended(tried) => return Ok(tried),
+            };
         }
-        outcome
     }
 
-    async fn converse(
+    /// Quote and beginning of an attempt.
+    async fn open(
         &self,
         question: &Question,
         candidate: &Candidate,
         attempt: u16,
         progress: &mut Progress<'_>,
         talk: &mut Talk,
-    ) -> Result<Tried, Stop> {
+    ) -> Result<Under, Stop> {
         let request = progress.draft.request().document;
         let room = progress.draft.room().map_err(anyhow::Error::from)?;
         let ask = FromClient::QuoteAsk {
@@ -131,6 +172,9 @@ impl Asker {
         let mut lane = self.purse.hold_lane(payer, &self.signer, &self.domains, candidate.account, self.lanes, room)?;
         let FromNode::Quote(quote) = talk.recv().await? else { return Err(Stop::out_of_order("a quote")) };
         progress.listener.hear(Event::Quoted(&quote.document));
+        if question.is_padded {
+            talk.pad().await?;
+        }
         let continued = progress.draft.tokens().to_vec();
         let begin = Begin {
             request: progress.draft.request().clone(),
@@ -181,10 +225,19 @@ impl Asker {
         let expected = Expected::new(&begin, &terms);
         let tokens_max =
             request.tokens_max.min(quote.document.tokens_max).saturating_sub(terms.first_token().map_err(anyhow::Error::from)?);
-        let mut asking =
-            Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), tokens_max, room).map_err(Stop::misbehaved)?;
-        let first_byte = progress.draft.bytes().len();
-        let mut last: Option<Signed<Voucher>> = None;
+        let asking = Asking::new(terms, progress.prompt_bytes.len(), question.turns.len(), tokens_max, room).map_err(Stop::misbehaved)?;
+        Ok(Under { begin, expected, lane, asking, first_byte: progress.draft.bytes().len(), last: None, is_padded: question.is_padded })
+    }
+
+    /// What follows a beginning, up to the receipt; on another stream from where the last one broke.
+    async fn follow(
+        &self,
+        question: &Question,
+        candidate: &Candidate,
+        under: &mut Under,
+        progress: &mut Progress<'_>,
+        talk: &mut Talk,
+    ) -> Result<Tried, Stop> {
         let reason = loop {
             match talk.recv().await? {
                 FromNode::Token { .. } if progress.stops.is_found() => {
@@ -192,25 +245,25 @@ impl Asker {
                 }
                 FromNode::Token { index, id, bytes, told } => {
                     check_token(&bytes, &told, question.options.logprobs)?;
-                    let due = asking.token(index, id).map_err(Stop::misbehaved)?;
+                    let due = under.asking.token(index, id).map_err(Stop::misbehaved)?;
                     progress.token(id, &bytes, &told);
                     if let Some(voucher) = due {
-                        last = Some(self.promise(talk, &mut lane, candidate, voucher, progress).await?);
+                        self.promise(talk, under, candidate, voucher, progress).await?;
                     }
                     progress.listener.ready().await;
                 }
                 FromNode::Finished { reason } => break reason,
-                FromNode::Receipt(delivered) => return self.unbilled(&expected, *delivered, &mut lane, progress),
+                FromNode::Receipt(delivered) => return self.unbilled(*delivered, under, progress),
                 _ => return Err(Stop::out_of_order("a token")),
             }
         };
-        if let Some(voucher) = asking.rest().map_err(Stop::misbehaved)? {
-            last = Some(self.promise(talk, &mut lane, candidate, voucher, progress).await?);
+        if let Some(voucher) = under.asking.rest().map_err(Stop::misbehaved)? {
+            self.promise(talk, under, candidate, voucher, progress).await?;
         }
-        let Some(voucher) = last else {
+        let Some(voucher) = under.last.clone() else {
             // With its receipt it is the model's end, without one the node's.
             return match talk.recv().await {
-                Ok(FromNode::Receipt(delivered)) => self.unbilled(&expected, *delivered, &mut lane, progress),
+                Ok(FromNode::Receipt(delivered)) => self.unbilled(*delivered, under, progress),
                 _ => Err(Stop::misbehaved("it ended the answer without a token")),
             };
         };
@@ -218,29 +271,42 @@ impl Asker {
         (progress.keep)(&progress.draft)?;
         let FromNode::Receipt(delivered) = talk.recv().await? else { return Err(Stop::out_of_order("the receipt")) };
         if !delivered.receipt.reason.is_billable() {
-            return self.unbilled(&expected, *delivered, &mut lane, progress);
+            return self.unbilled(*delivered, under, progress);
         }
-        let (before, bytes) = progress.draft.bytes().split_at(first_byte);
+        let bundle =
+            evidence::assemble(&self.domains, &under.begin, &voucher, *delivered, under.asking.tokens()).map_err(Stop::misbehaved)?;
+        self.receipted(question, under, progress, reason, bundle)
+    }
+
+    /// The receipt of the whole answer, checked against what was streamed.
+    pub(super) fn receipted(
+        &self,
+        question: &Question,
+        under: &mut Under,
+        progress: &Progress<'_>,
+        reason: Reason,
+        bundle: Bundle,
+    ) -> Result<Tried, Stop> {
+        let (before, bytes) = progress.draft.bytes().split_at(under.first_byte);
         let text = text::canonical_lossy(&bytes[..text_len(&question.options.stop, before, bytes)]);
-        if delivered.answer != text {
+        if bundle.answer != text {
             return Err(Stop::misbehaved("the receipt's answer is not the text that was streamed"));
         }
-        let bundle = evidence::assemble(&self.domains, &begin, &voucher, *delivered, asking.tokens()).map_err(Stop::misbehaved)?;
         if bundle.receipt.document.reason != reason {
             let said = bundle.receipt.document.reason;
             return Err(Stop::misbehaved(format!("its receipt says the answer ended by {said:?}, its stream {reason:?}")));
         }
-        self.check(&bundle, &mut lane, &voucher)?;
+        self.check(&bundle, &mut under.lane)?;
         Ok(Tried::Done { bundle: Box::new(bundle), reason })
     }
 
     /// The node signed that it charges nothing: once that is verified, its vouchers of this attempt count no more and the lane stands where it did.
-    fn unbilled(&self, expected: &Expected, delivered: Delivered, lane: &mut HeldLane, progress: &mut Progress<'_>) -> Result<Tried, Stop> {
+    pub(super) fn unbilled(&self, delivered: Delivered, under: &mut Under, progress: &mut Progress<'_>) -> Result<Tried, Stop> {
         let receipt = Signed { document: delivered.receipt, signature: delivered.signature };
-        let cause = expected.check(&self.domains, &receipt).map_err(Stop::misbehaved)?;
+        let cause = under.expected.check(&self.domains, &receipt).map_err(Stop::misbehaved)?;
         progress.running.forget(receipt.document.attempt)?;
-        if lane.is_promised() {
-            lane.settle(lane.cumulative())?;
+        if under.lane.is_promised() {
+            under.lane.settle(under.lane.cumulative())?;
         }
         let why = format!("receipt {} with fee 0", receipt.document.hash());
         progress.signed.push(receipt);
@@ -263,17 +329,18 @@ impl Asker {
     async fn promise(
         &self,
         talk: &mut Talk,
-        lane: &mut HeldLane,
+        under: &mut Under,
         candidate: &Candidate,
         voucher: Voucher,
         progress: &mut Progress<'_>,
-    ) -> Result<Signed<Voucher>, Stop> {
-        let attempt = voucher.attempt;
+    ) -> Result<(), Stop> {
+        let (attempt, lane) = (voucher.attempt, &mut under.lane);
         if !lane.is_promised() {
             lane.promise()?;
             // Whom a later process asks, should this one not live to see the receipt.
             let at = (candidate.node, candidate.account, candidate.addr);
-            self.purse.leave(&self.domains, &Left::new(voucher.request, attempt, at, self.payer, self.signer.address()))?;
+            let left = Left::new(voucher.request, attempt, at, self.payer, self.signer.address());
+            self.purse.leave(&self.domains, &Left { is_padded: under.is_padded, ..left })?;
         }
         let sum = voucher.cumulative.minus(voucher.base).map_err(anyhow::Error::from)?;
         progress.draft.promise(sum);
@@ -281,16 +348,17 @@ impl Asker {
         let expiry = lane.lane().document.expiry;
         progress.running.promise(Promise { attempt, lane: voucher.lane, base: voucher.base, sum, expiry })?;
         let signed = Signed::new(&self.signer, &self.domains, voucher);
-        talk.send(&FromClient::Voucher(Box::new(signed.clone()))).await?;
-        Ok(signed)
+        // It may be lost on its way, and is then sent again: what was signed for once is signed for once.
+        under.last = Some(signed.clone());
+        talk.send(&FromClient::Voucher(Box::new(signed))).await
     }
 
     /// The receipt is checked like a stranger's before the lane's books move.
-    fn check(&self, bundle: &Bundle, lane: &mut HeldLane, voucher: &Signed<Voucher>) -> Result<(), Stop> {
+    fn check(&self, bundle: &Bundle, lane: &mut HeldLane) -> Result<(), Stop> {
         attribution::bundle::verify(bundle).map_err(|fault| Stop::misbehaved(format!("its receipt does not stand: {fault}")))?;
         let path = bundle_path(&self.receipts, bundle.receipt.document.request, bundle.receipt.document.attempt);
         write_atomic(&path, bundle.to_json().as_bytes(), 0o600).with_context(|| path.display().to_string())?;
-        lane.settle(voucher.document.cumulative)?;
+        lane.settle(bundle.voucher.document.cumulative)?;
         Ok(())
     }
 }

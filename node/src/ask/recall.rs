@@ -16,6 +16,7 @@ use inference::proto::{
     recall::Recall,
     spending::Promise,
 };
+use p2p::client::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use types::{
@@ -155,11 +156,8 @@ impl Asker {
     async fn ask_word(&self, left: &Left, promise: &Promise) -> Result<Word, Stop> {
         let unreachable = |error: String| Stop::Theirs(Cause::Unreachable, error);
         let connection = self.quic.connect(left.addr, Some(left.node)).await.map_err(|error| unreachable(error.to_string()))?;
-        let stream = connection.open_stream().await.map_err(|error| unreachable(error.to_string()))?;
-        let mut talk = Talk::new(stream);
         let asked = Recall { node: left.account, request: left.request, attempt: left.attempt };
-        talk.send(&FromClient::Recall(Box::new(Signed::new(&self.signer, &self.domains, asked)))).await?;
-        match talk.recv().await? {
+        match self.word_over(&connection, asked, left.is_padded).await? {
             FromNode::Kept { bundle } => {
                 let bundle = Bundle::from_json(bundle.as_bytes()).map_err(Stop::misbehaved)?;
                 self.check_bundle(left, promise, &bundle).map_err(Stop::misbehaved)?;
@@ -175,8 +173,19 @@ impl Asker {
         }
     }
 
+    /// What a node says of an attempt, over a connection to it; in cells if the answer came in them, or the word would tell its length.
+    pub(super) async fn word_over(&self, connection: &Connection, asked: Recall, is_padded: bool) -> Result<FromNode, Stop> {
+        let stream = connection.open_stream().await.map_err(|error| Stop::Theirs(Cause::Unreachable, error.to_string()))?;
+        let mut talk = Talk::new(stream);
+        if is_padded {
+            talk.pad().await?;
+        }
+        talk.send(&FromClient::Recall(Box::new(Signed::new(&self.signer, &self.domains, asked)))).await?;
+        talk.recv().await
+    }
+
     /// Whether a bundle is that attempt's, on its lane, and charges no more than was promised.
-    fn check_bundle(&self, left: &Left, promise: &Promise, bundle: &Bundle) -> Result<(), String> {
+    pub(super) fn check_bundle(&self, left: &Left, promise: &Promise, bundle: &Bundle) -> Result<(), String> {
         if bundle.domains != self.domains {
             return Err("the receipt is of another deployment".to_owned());
         }

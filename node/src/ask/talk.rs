@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use inference::proto::{
     draft::Cause,
-    message::{FromClient, FromNode, NODE_FRAME_MAX, RefusalCode, encode},
+    message::{FromClient, FromNode, NODE_FRAME_MAX, Refusal, RefusalCode, encode},
+    padding::{CELL_BYTES, Unpacker},
 };
-use p2p::stream::FrameStream;
+use p2p::stream::{FrameStream, Loss, StreamError, code};
 use tokio::time::timeout;
 
 use crate::service::INFERENCE_TAG;
@@ -24,13 +25,19 @@ pub(super) enum Stop {
     Busy(String),
     /// The lane can pay nothing there any more, another one can.
     Lane(String),
+    /// The connection is gone, and the node may still have the answer.
+    Lost(String),
+    /// The node does not take the answer up: whether it may be asked what became of it, and why.
+    Gone(bool, String),
 }
 
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Mine(error) => write!(f, "{error:#}"),
-            Self::Theirs(_, why) | Self::Refused(_, why) | Self::Busy(why) | Self::Lane(why) => f.write_str(why),
+            Self::Theirs(_, why) | Self::Refused(_, why) | Self::Busy(why) | Self::Lane(why) | Self::Lost(why) | Self::Gone(_, why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -46,24 +53,43 @@ impl Stop {
         Self::Theirs(Cause::Misbehaved, why.to_string())
     }
 
+    /// A silent or failed connection says nothing of the node. Nor does a stream that it gave up without a word: it may have taken a late try of this client's for
+    /// its newest. Whatever else ends a stream is its word.
+    fn broken(error: StreamError) -> Self {
+        match error {
+            StreamError::Lost(Loss::Silent | Loss::Transport(_)) | StreamError::Reset { code: code::CANCELLED | code::DROPPED } => {
+                Self::Lost(error.to_string())
+            }
+            error => Self::Theirs(Cause::Broken, error.to_string()),
+        }
+    }
+
     pub(super) fn out_of_order(expected: &str) -> Self {
         Self::misbehaved(format!("it sent something else where {expected} was due"))
     }
 }
 
-/// One stream of frames with its service tag on the first.
+/// One stream of frames with its service tag on the first; the node's come in cells where that was asked for.
 pub(super) struct Talk {
     stream: FrameStream,
     is_opened: bool,
+    cells: Option<Unpacker>,
 }
 
 impl Talk {
     pub(super) const fn new(stream: FrameStream) -> Self {
-        Self { stream, is_opened: false }
+        Self { stream, is_opened: false, cells: None }
     }
 
     pub(super) fn cancel(mut self) {
         self.stream.reset(p2p::stream::code::CANCELLED);
+    }
+
+    /// Has all that the node sends from here on come in cells.
+    pub(super) async fn pad(&mut self) -> Result<(), Stop> {
+        self.send(&FromClient::Padded).await?;
+        self.cells = Some(Unpacker::default());
+        Ok(())
     }
 
     pub(super) async fn send(&mut self, message: &FromClient) -> Result<(), Stop> {
@@ -77,33 +103,67 @@ impl Talk {
             // A node that refuses stops reading: what it said is still to be read.
             Err(error) => match self.recv().await {
                 Err(refused) => Err(refused),
-                Ok(_) => Err(Stop::Theirs(Cause::Broken, error.to_string())),
+                Ok(_) => Err(Stop::broken(error)),
             },
         }
     }
 
     pub(super) async fn recv(&mut self) -> Result<FromNode, Stop> {
-        let frame = match timeout(FRAME_WAIT, self.stream.recv(NODE_FRAME_MAX)).await {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Err(Stop::Theirs(Cause::Broken, "it ended the stream early".into())),
-            Ok(Err(error)) => return Err(Stop::Theirs(Cause::Broken, error.to_string())),
-            Err(_) => return Err(Stop::Theirs(Cause::Silent, format!("it sent nothing for {} s", FRAME_WAIT.as_secs()))),
+        let Ok(message) = timeout(FRAME_WAIT, self.message()).await else {
+            return Err(Stop::Theirs(Cause::Silent, format!("it sent nothing for {} s", FRAME_WAIT.as_secs())));
         };
-        match FromNode::decode(&frame).map_err(Stop::misbehaved)? {
-            FromNode::Refused(refusal) if refusal.code == RefusalCode::Busy => Err(Stop::Busy(refusal.message)),
-            FromNode::Refused(refusal) if refusal.code == RefusalCode::Lane => Err(Stop::Lane(refusal.message)),
-            FromNode::Refused(refusal) if refusal.code.is_retryable() || refusal.code == RefusalCode::Duplicate => {
-                Err(Stop::Theirs(Cause::Refused, refusal.message))
-            }
-            FromNode::Refused(refusal) => {
-                let cause = match refusal.code {
-                    RefusalCode::TooLong => Cause::TooLong,
-                    RefusalCode::Invalid => Cause::Invalid,
-                    _ => Cause::Refused,
-                };
-                Err(Stop::Refused(cause, format!("the node refuses: {}", refusal.message)))
-            }
+        match message? {
+            FromNode::Refused(refusal) => Err(refused(refusal)),
             message => Ok(message),
+        }
+    }
+
+    /// The next message, whole.
+    async fn message(&mut self) -> Result<FromNode, Stop> {
+        loop {
+            if let Some(cells) = &mut self.cells
+                && let Some(message) = cells.next(NODE_FRAME_MAX).map_err(Stop::misbehaved)?
+            {
+                return FromNode::decode(&message).map_err(Stop::misbehaved);
+            }
+            let frame = match self.stream.recv(NODE_FRAME_MAX).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Err(Stop::Theirs(Cause::Broken, "it ended the stream early".into())),
+                Err(error) => return Err(Stop::broken(error)),
+            };
+            match &mut self.cells {
+                // A node that knows of no cells refuses them in a frame.
+                Some(_) if frame.len() != CELL_BYTES => {
+                    return match FromNode::decode(&frame) {
+                        Ok(FromNode::Refused(Refusal { code: RefusalCode::Invalid, message })) => {
+                            let message = format!("the node knows of no padding: ask without --padded, or another node ({message})");
+                            Ok(FromNode::Refused(Refusal { code: RefusalCode::NotServed, message }))
+                        }
+                        Ok(FromNode::Refused(refusal)) => Ok(FromNode::Refused(refusal)),
+                        _ => Err(Stop::misbehaved(format!("it sent a frame of {} bytes where cells were asked for", frame.len()))),
+                    };
+                }
+                Some(cells) => cells.push(&frame).map_err(Stop::misbehaved)?,
+                None => return FromNode::decode(&frame).map_err(Stop::misbehaved),
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Stop {
+    match refusal.code {
+        RefusalCode::Busy => Stop::Busy(refusal.message),
+        RefusalCode::Lane => Stop::Lane(refusal.message),
+        RefusalCode::Expired | RefusalCode::Ended => Stop::Gone(true, refusal.message),
+        RefusalCode::Index => Stop::Gone(false, refusal.message),
+        code if code.is_retryable() || code == RefusalCode::Duplicate => Stop::Theirs(Cause::Refused, refusal.message),
+        code => {
+            let cause = match code {
+                RefusalCode::TooLong => Cause::TooLong,
+                RefusalCode::Invalid => Cause::Invalid,
+                _ => Cause::Refused,
+            };
+            Stop::Refused(cause, format!("the node refuses: {}", refusal.message))
         }
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Progress<'e> {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     abandoned: Vec<Abandoned>,
+    /// Times an attempt was taken up.
+    pub(super) resumed: u32,
     /// Receipts with fee 0.
     pub(super) signed: Vec<Signed<Receipt>>,
     /// Until when a busy node is waited for.
@@ -116,6 +118,7 @@ impl Asker {
             first_token: None,
             last_token: None,
             abandoned: Vec::new(),
+            resumed: 0,
             signed: Vec::new(),
             patience: Instant::now() + BUSY_WAIT,
             keep,
@@ -281,6 +284,7 @@ fn finish(question: &Question, progress: Progress<'_>, node: NodeId, bundle: Bun
         tokens_per_s: if seconds > 0.0 { f64::from(after_first) / seconds } else { 0.0 },
         tokens: progress.draft.tokens().to_vec(),
         abandoned: progress.abandoned,
+        resumed: progress.resumed,
         reason,
         attempts: Vec::new(),
         notice: None,

@@ -67,7 +67,7 @@ const LANES_ASKED_MAX: usize = 32;
 /// Ask a question; pay per token as the answer arrives; keep the receipt.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A node that dies is replaced by another one; its tokens\nare never billed twice. What may be spent is bounded by --max-fee, by [spending] in tributary.toml (per_request, per_day, per_key) and by --session.
+    after_help = "Examples:\n  tributary ask --with medical \"What is ataxia?\"\n  tributary ask --with 4@1 --limit \"0.01 OPEN\" --json \"What is gout?\" > answer.json\n  tributary receipt verify RECEIPT.json      checks the receipt offline\n\nThe wallet needs a deposit first: tributary wallet deposit \"1 OPEN\". A connection that breaks is made\nanew and the answer taken up where it stood; a node that dies is replaced by another one; its tokens are never billed twice. What may be spent is bounded by --max-fee, by [spending] in tributary.toml (per_request, per_day, per_key) and by --session.
 
 A program that may be run again after a crash or a time-out gives --idempotency-key: the same key with the same question returns the answer and
 receipt that were kept, or goes on with the request that was begun, and pays once. Keys are remembered for a day, 4096 at most."
@@ -104,6 +104,10 @@ pub struct Args {
     /// Publish the transcript with the receipt, rather than keep it for drawn checkers.
     #[arg(long)]
     open: bool,
+    /// Have the answer come in frames of one size at a steady rhythm (10 kB/s), so that who sees the packets learns no token's length or time. A line below 12 kB/s
+    /// cannot carry it.
+    #[arg(long)]
+    padded: bool,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -193,6 +197,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut on_event = |event: Event<'_>| match event {
         Event::Token(bytes, ..) if !is_json => terminal.show(bytes),
         Event::Waiting(candidate, why) if !is_json => say(&format!("[{}: {}; waiting for it]", candidate.node, words::line(why))),
+        Event::TakingUp(candidate, tokens, why) if !is_json => {
+            say(&format!("\n[{}: {}; taking the answer up behind {tokens} tokens]", candidate.node, words::line(why)))
+        }
         Event::Abandoned(abandoned) if !is_json => {
             say(&format!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, words::line(&abandoned.reason)))
         }
@@ -307,6 +314,7 @@ fn question(args: &Args, options: Options, manifest: Manifest, nonce: u64, max_f
         tokens_max: args.tokens,
         spending_limit: max_fee,
         rates_max: (args.rate_in, args.rate_out),
+        is_padded: args.padded,
     })
 }
 

@@ -102,6 +102,9 @@ pub(super) struct Serve {
     /// Publish transcripts with their receipts, rather than keep them for drawn checkers.
     #[arg(long)]
     open: bool,
+    /// Have answers come from their nodes in frames of one size at a steady rhythm (10 kB/s each, so the line must carry 12 for each answer under way); what the gateway sends to its readers is not padded.
+    #[arg(long)]
+    padded: bool,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,

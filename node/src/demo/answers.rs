@@ -408,6 +408,7 @@ fn question(desk: &Desk, prepared: &Prepared) -> anyhow::Result<Question> {
         tokens_max: TOKENS,
         spending_limit: limit,
         rates_max: ("0.01 OPEN".parse()?, "0.02 OPEN".parse()?),
+        is_padded: false,
     })
 }
 

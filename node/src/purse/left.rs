@@ -49,6 +49,9 @@ pub struct Left {
     pub next_s: u64,
     /// Seconds until the try after that.
     pub rest_s: u64,
+    /// Whether the answer came in cells: then what became of it is asked for in cells too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_padded: bool,
 }
 
 impl Left {
@@ -60,7 +63,7 @@ impl Left {
         payer: Address,
         signer: Address,
     ) -> Self {
-        Self { request, attempt, node, account, addr, payer, signer, next_s: 0, rest_s: REST_S }
+        Self { request, attempt, node, account, addr, payer, signer, next_s: 0, rest_s: REST_S, is_padded: false }
     }
 }
 

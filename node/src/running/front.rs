@@ -82,6 +82,10 @@ pub(super) async fn accept(mut server: Server, front: Arc<Front>, stop: Cancella
             Some(_) = connections.join_next() => {}
         }
     }
+    // Answers of clients that are gone end first: nobody can come back for them.
+    if let Some(answering) = &front.answering {
+        answering.seats.close();
+    }
     server.close(p2p::stream::code::SHUTDOWN).await;
     while connections.join_next().await.is_some() {}
 }

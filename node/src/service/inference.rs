@@ -1,7 +1,8 @@
 //! Answering clients: one bidirectional stream per generation, tokens paid as they arrive, a receipt at the end.
 //!
 //! Carries frames between a stream, the engine and [`Serving`]; what may happen next is decided there. Per answer of n tokens:
-//! n token frames, 1 + n / 64 + 1 vouchers to verify (about 100 µs each), one attribution, one signature.
+//! n token frames, 1 + n / 64 + 1 vouchers to verify (about 100 µs each), one attribution, one signature. An answer whose connection broke waits for
+//! its client at its seat ([`Seats`]).
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +17,15 @@ use inference::{
     Message, Role,
     engine::EngineHandle,
     proto::{
-        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Turn, encode},
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Turn},
         payment::{Serving, Terms},
     },
 };
-use p2p::stream::{FrameReceiver, FrameSender, FrameStream, StreamError};
-use tokio::{sync::RwLock, time::timeout};
+use p2p::stream::{FrameStream, StreamError};
+use tokio::{
+    sync::{RwLock, oneshot},
+    time::timeout,
+};
 use types::{
     amount::Amount,
     encoding::Document as _,
@@ -37,11 +41,16 @@ mod admission;
 mod ledger;
 mod recalling;
 mod receipting;
+mod resuming;
+mod seats;
 mod streaming;
 pub(crate) mod unbilled;
+mod voice;
 
 pub use ledger::Ledger;
-use streaming::{Kept, Work};
+pub use seats::Seats;
+use streaming::{Halt, Kept, Work};
+use voice::{Line, Voice};
 
 use crate::{
     books::{Books, Taken},
@@ -54,6 +63,8 @@ const VOUCHER_WAIT: Duration = Duration::from_secs(10);
 const FRAME_WAIT: Duration = Duration::from_secs(30);
 /// How long a client may take to make room for a frame of ours: who does not read holds a stream that others want.
 const SEND_WAIT: Duration = Duration::from_secs(10);
+/// How long an answer that was kept for a client which is back for something else may take to end.
+const DISMISS_WAIT: Duration = Duration::from_secs(3);
 /// Offers made on one stream: a client compares manifests on streams of their own, so more only keep the stream open.
 const QUOTES_MAX: u32 = 4;
 /// Blocks an offer stands.
@@ -105,6 +116,16 @@ pub struct Answering<E> {
     pub escrow: E,
     /// What clients cost and did not pay.
     pub ledger: Ledger,
+    /// Answers under way, and which of them are kept for clients that are gone.
+    pub seats: Seats,
+}
+
+/// Where a conversation leads.
+enum Next {
+    /// Everything was said.
+    Ended,
+    /// The stream goes to an answer under way.
+    Joins(oneshot::Sender<Line>),
 }
 
 /// Why a stream ended early.
@@ -138,10 +159,6 @@ fn internal(error: impl std::fmt::Display) -> Broken {
     refuse(RefusalCode::Internal, format!("the node failed: {error}"))
 }
 
-async fn say(sender: &mut FrameSender, message: &FromNode) -> Result<(), Broken> {
-    Ok(timeout(SEND_WAIT, sender.send(&encode(message))).await.map_err(|_| Broken::Deaf)??)
-}
-
 impl<E: Escrow> Answering<E> {
     fn head(&self) -> BlockRef {
         self.snapshots.borrow().tip
@@ -154,32 +171,32 @@ impl<E: Escrow> Answering<E> {
 
     /// Serves one stream whose first frame is `first`, to its end.
     pub async fn serve(&self, stream: FrameStream, first: Vec<u8>) {
-        let (mut sender, mut receiver) = stream.split();
-        let ended = self.converse(&mut sender, &mut receiver, first).await;
-        match ended {
-            Ok(()) => drop(timeout(SEND_WAIT, sender.finish()).await),
+        let (sender, receiver) = stream.split();
+        let mut line = Line { voice: Voice::new(sender), receiver };
+        // The last frames are delivered before the stream is dropped; a peer that is gone ends this at once.
+        match self.converse(&mut line, first).await {
+            Ok(Next::Ended) => line.voice.finish(VOUCHER_WAIT).await,
+            // An answer that ended meanwhile drops it: its client sees a reset and asks for the receipt.
+            Ok(Next::Joins(answer)) => drop(answer.send(line)),
             Err(Broken::Refused(refusal)) => {
                 tracing::info!(code = ?refusal.code, reason = %refusal.message, "refused");
-                if say(&mut sender, &FromNode::Refused(refusal)).await.is_ok() {
-                    drop(timeout(SEND_WAIT, sender.finish()).await);
+                if line.voice.reply(&FromNode::Refused(refusal)).await.is_ok() {
+                    line.voice.finish(VOUCHER_WAIT).await;
                 }
             }
             Err(Broken::Silent) => {
                 tracing::debug!("the client said nothing more");
-                drop(timeout(SEND_WAIT, sender.finish()).await);
+                line.voice.finish(VOUCHER_WAIT).await;
             }
             // Nobody is there to whom a last frame could be delivered: the stream is free again at once.
             Err(other) => {
                 tracing::debug!(reason = %other, "stream ended");
-                sender.reset(p2p::stream::code::DROPPED);
-                return;
+                line.voice.reset(p2p::stream::code::DROPPED);
             }
         }
-        // The last frames are delivered before the stream is dropped; a peer that is gone ends this at once.
-        drop(timeout(VOUCHER_WAIT, sender.closed()).await);
     }
 
-    async fn converse(&self, sender: &mut FrameSender, receiver: &mut FrameReceiver, first: Vec<u8>) -> Result<(), Broken> {
+    async fn converse(&self, line: &mut Line, first: Vec<u8>) -> Result<Next, Broken> {
         let mut frame = first;
         let (mut quotes, mut last_quote) = (0, None);
         loop {
@@ -209,20 +226,25 @@ impl<E: Escrow> Answering<E> {
                         expiry: head.number + QUOTE_BLOCKS,
                     };
                     let quote = Signed::new(&self.account, &self.domains, quote);
-                    say(sender, &FromNode::Quote(quote.clone())).await?;
+                    line.voice.reply(&FromNode::Quote(quote.clone())).await?;
                     last_quote = Some(quote);
                 }
-                FromClient::Begin(begin) => return self.answer(sender, receiver, *begin, last_quote.as_ref()).await,
+                FromClient::Begin(begin) => return self.answer(line, *begin, last_quote.as_ref()).await.map(|()| Next::Ended),
                 FromClient::Recall(asked) => {
-                    let word = self.recall(&asked)?;
-                    return say(sender, &word).await;
+                    let word = self.recall(&asked).await?;
+                    return line.voice.reply(&word).await.map(|()| Next::Ended);
                 }
+                FromClient::Resume(asked) => return self.resume(&asked).await.map(Next::Joins),
+                FromClient::Padded if line.voice.is_padded() => {
+                    return Err(refuse(RefusalCode::Invalid, "this stream is padded already"));
+                }
+                FromClient::Padded => line.voice.pad(),
                 FromClient::Voucher(_) => return Err(refuse(RefusalCode::Invalid, "a voucher came before the answer began")),
                 FromClient::Check { .. } | FromClient::Status => {
                     return Err(refuse(RefusalCode::Invalid, "checks and status take a stream of their own"));
                 }
             }
-            frame = timeout(FRAME_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await.map_err(|_| Broken::Silent)??.ok_or(Broken::Silent)?;
+            frame = timeout(FRAME_WAIT, line.receiver.recv(CLIENT_FRAME_MAX)).await.map_err(|_| Broken::Silent)??.ok_or(Broken::Silent)?;
         }
     }
 
@@ -248,14 +270,8 @@ impl<E: Escrow> Answering<E> {
         }
     }
 
-    /// Answers `begin`; `quoted` is the quote made on this stream, if there is one.
-    async fn answer(
-        &self,
-        sender: &mut FrameSender,
-        receiver: &mut FrameReceiver,
-        begin: Begin,
-        quoted: Option<&Signed<Quote>>,
-    ) -> Result<(), Broken> {
+    /// Answers `begin`; `quoted` is the quote made on this stream, if there is one. `line` is the stream that the answer ended on.
+    async fn answer(&self, line: &mut Line, begin: Begin, quoted: Option<&Signed<Quote>>) -> Result<(), Broken> {
         let offer = self.offer(begin.request.document.manifest).await?;
         let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
         let known = self.books.lane(lane).map_err(internal)?;
@@ -271,7 +287,9 @@ impl<E: Escrow> Answering<E> {
                 format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1),
             ));
         }
-        let held = self.books.hold(lane, request).map_err(|taken| match taken {
+        // Declared first, so that it is left last: who waits for its end finds lane and request free.
+        let mut seat = self.seats.seat();
+        let taken = |taken| match taken {
             Taken::Lane => refuse(
                 RefusalCode::Busy,
                 format!("an answer that lane {lane} pays has not ended here yet: ask again in some seconds, or use a second lane"),
@@ -280,7 +298,15 @@ impl<E: Escrow> Answering<E> {
                 RefusalCode::Busy,
                 format!("an earlier try at request {request} has not ended here yet: ask again in some seconds, it is then gone on with"),
             ),
-        })?;
+        };
+        let held = match self.books.hold(lane, request) {
+            Ok(held) => held,
+            // A client that asks anew does not come back for what is kept for it.
+            Err(_) if self.seats.dismiss(signer(&begin), request, Some(lane), DISMISS_WAIT).await => {
+                self.books.hold(lane, request).map_err(taken)?
+            }
+            Err(error) => return Err(taken(error)),
+        };
         self.admit_continuation(&begin)?;
         let base = self.books.lane(lane).map_err(internal)?.map_or(Amount::ZERO, |record| record.voucher.document.cumulative);
         let collected = self.snapshots.borrow().latest.lane_collected(lane);
@@ -319,24 +345,49 @@ impl<E: Escrow> Answering<E> {
         // The note reaches the disk while the prompt is read; no token leaves before it.
         let (books, attempt, note) = (Arc::clone(&self.books), begin.attempt, unbilled::begun(&begin, serving.terms())?);
         let noted = tokio::task::spawn_blocking(move || books.begin_request(request, attempt, &note));
-        let work = Work { generation, noted, tokenizing };
+        let mut work = Work::new(generation, noted, tokenizing);
         let mut kept = Kept::default();
-        let ended = match say(sender, &FromNode::Begun { tokens_in, base }).await {
-            Ok(()) => self.stream_tokens(sender, receiver, &begin, &mut serving, work, &mut kept).await,
-            Err(error) => Err(error),
+        seat.take((request, attempt), payer, signer(&begin), lane);
+        let (mut opening, mut from) = (FromNode::Begun { tokens_in, base }, 0);
+        let ended = loop {
+            let (way, said) = ((&mut *line, &mut seat), (&opening, from));
+            let arrival = match self.stream_tokens(way, said, &begin, &mut serving, &mut work, &mut kept).await {
+                Ok(Halt::Over) => break Ok(()),
+                Ok(Halt::Taken(arrival)) => arrival,
+                // What nobody has paid for yet is not kept for anybody.
+                Err(error) if error.is_lost() && kept.is_noted && kept.voucher.is_some() => {
+                    let gone = tokio::time::Instant::now();
+                    let Some(arrival) = seat.wait(&serving).await else { break Err(error) };
+                    work.wait_longer(gone.elapsed());
+                    arrival
+                }
+                Err(error) => break Err(error),
+            };
+            tracing::info!(%request, tokens = arrival.index, "the answer is taken up");
+            std::mem::replace(line, arrival.line).voice.reset(p2p::stream::code::CANCELLED);
+            let asked = tokio::time::Instant::now();
+            if let Err(why) = self.admit_again(&begin).await {
+                serving.finish(Reason::Cancelled);
+                break Err(why);
+            }
+            work.wait_longer(asked.elapsed());
+            let vouched = u32::try_from(serving.vouched().len()).map_err(internal)?;
+            (opening, from) = (FromNode::Resumed { vouched }, arrival.index);
         };
+        // Its engine is free while the receipt is made.
+        drop(work);
         match &ended {
             // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.
             Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal && kept.is_noted => {
                 let receipt = self.failed_now(&begin, Reason::EngineFailure)?;
-                drop(say(sender, &FromNode::Receipt(Box::new(receipt))).await);
+                drop(line.voice.reply(&FromNode::Receipt(Box::new(receipt))).await);
                 return ended;
             }
             // An answer that was given before is not given again.
             Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Duplicate => return ended,
             Ok(()) if serving.tokens().is_empty() && serving.finished().is_some() && kept.is_noted => {
                 let receipt = self.failed_now(&begin, Reason::Empty)?;
-                return say(sender, &FromNode::Receipt(Box::new(receipt))).await;
+                return line.voice.reply(&FromNode::Receipt(Box::new(receipt))).await;
             }
             _ => {}
         }
@@ -349,7 +400,7 @@ impl<E: Escrow> Answering<E> {
         // What was promised stands, whatever the client sent next or that it left.
         let delivered = self.receipt(&begin, &offer, &serving, &stop, voucher).await?;
         ended?;
-        say(sender, &FromNode::Receipt(Box::new(delivered))).await
+        line.voice.reply(&FromNode::Receipt(Box::new(delivered))).await
     }
 }
 

@@ -85,6 +85,7 @@ impl World {
             tokens_max: TOKENS,
             spending_limit: Amount(WEI_PER_OPEN / 10),
             rates_max: (Amount(WEI_PER_OPEN), Amount(WEI_PER_OPEN)),
+            is_padded: false,
         }
     }
 

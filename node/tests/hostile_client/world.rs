@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,13 +17,14 @@ use inference::{
     proto::{
         message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, NODE_FRAME_MAX, RefusalCode, Turn, encode},
         payment::Terms,
+        resume::{Bounds, Resume},
     },
 };
 use node::{
     ask::Candidate,
     books::Books,
     evidence,
-    service::inference::{Answering, Escrow, Ledger, Offer},
+    service::inference::{Answering, Escrow, Ledger, Offer, Seats},
 };
 use p2p::{
     client::{Client, Connection, Limits, Server},
@@ -32,6 +33,7 @@ use p2p::{
 };
 use storage::store::{Config as StoreConfig, Store};
 use tokio::{
+    net::UdpSocket,
     sync::{RwLock, watch},
     time::timeout,
 };
@@ -91,7 +93,10 @@ pub(super) struct World {
     pub(super) chain: watch::Sender<Arc<Snapshot>>,
     /// Where this crate's own client asks: its first frame bears the service's tag, which a node's front door takes off.
     pub(super) front: Candidate,
-    _client: Client,
+    /// The same service without tags, as `connection` reaches it.
+    pub(super) bare: Candidate,
+    pub(super) answering: Arc<Answering<Deposit>>,
+    quic: Client,
     folder: tempfile::TempDir,
 }
 
@@ -125,6 +130,11 @@ fn serve(answering: Arc<Answering<Deposit>>, tag: usize) -> Candidate {
 
 impl World {
     pub(super) async fn start() -> Self {
+        Self::start_with(Bounds::default()).await
+    }
+
+    /// With other bounds on what is kept for clients that are gone.
+    pub(super) async fn start_with(bounds: Bounds) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("tiny.gguf");
         inference::tiny::write_model(&model, 1).unwrap();
@@ -160,12 +170,13 @@ impl World {
             books: Arc::clone(&books),
             escrow: Deposit(Arc::clone(&deposit)),
             ledger: Ledger::new(WILLING),
+            seats: Seats::new(bounds),
         });
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
         let front = serve(Arc::clone(&answering), 1);
-        let bare = serve(answering, 0);
-        let client = Client::bind(loopback, &NodeSeed::generate(), Limits::default()).unwrap();
-        let connection = client.connect(bare.addr, Some(bare.node)).await.unwrap();
+        let bare = serve(Arc::clone(&answering), 0);
+        let quic = Client::bind(loopback, &NodeSeed::generate(), Limits::default()).unwrap();
+        let connection = quic.connect(bare.addr, Some(bare.node)).await.unwrap();
         Self {
             connection,
             books,
@@ -177,7 +188,9 @@ impl World {
             deposit,
             chain,
             front,
-            _client: client,
+            bare,
+            answering,
+            quic,
             folder,
         }
     }
@@ -191,6 +204,21 @@ impl World {
 
     pub(super) async fn talk(&self) -> Talk {
         Talk(self.connection.open_stream().await.unwrap())
+    }
+
+    /// A stream of a connection through a cable.
+    pub(super) async fn talk_by(&self, cable: &Cable) -> Talk {
+        let connection = self.quic.connect(cable.addr, Some(self.bare.node)).await.unwrap();
+        Talk(connection.open_stream().await.unwrap())
+    }
+
+    /// Waits until so many answers are kept for clients that are gone.
+    pub(super) async fn kept(&self, count: usize) {
+        let deadline = Instant::now() + WAIT;
+        while self.answering.seats.kept() != count {
+            assert!(Instant::now() < deadline, "{count} answers were to be kept, {} are", self.answering.seats.kept());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A lane to this node with that cap.
@@ -229,7 +257,11 @@ impl World {
 
     /// The same with a session key named.
     pub(super) async fn first_token_by(&self, lane: Signed<Lane>, session: Option<Address>) -> Answer {
-        let mut talk = self.talk().await;
+        self.first_token_over(self.talk().await, lane, session).await
+    }
+
+    /// The same over a stream of its own.
+    pub(super) async fn first_token_over(&self, mut talk: Talk, lane: Signed<Lane>, session: Option<Address>) -> Answer {
         let quote = talk.quote(&self.manifest).await;
         let begin = Begin { session, ..self.begin(quote, lane) };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
@@ -260,6 +292,12 @@ impl World {
     pub(super) async fn honest(&self, lane: &Signed<Lane>) -> (Answer, Voucher) {
         let mut answer = self.first_token(lane.clone()).await;
         answer.talk.send(&self.sign(answer.due())).await;
+        let last = self.end(&mut answer).await;
+        (answer, last)
+    }
+
+    /// Takes the rest of an answer and pays it; the receipt stands.
+    pub(super) async fn end(&self, answer: &mut Answer) -> Voucher {
         let reason = answer.rest_of_it().await;
         assert!(matches!(reason, Reason::Length | Reason::Stop), "{reason:?}");
         let last = answer.due();
@@ -268,7 +306,21 @@ impl World {
         let voucher = Signed::new(&self.client, &self.domains, last);
         let kept = evidence::assemble(&self.domains, &answer.begin, &voucher, *delivered, &answer.tokens).unwrap();
         bundle::verify(&kept).unwrap();
-        (answer, last)
+        last
+    }
+
+    /// What is asked to take an answer up from a token on.
+    pub(super) fn resume(&self, by: &Account, request: Hash32, index: usize) -> FromClient {
+        let asked = Resume { node: self.node, request, attempt: 0, index: u32::try_from(index).unwrap() };
+        FromClient::Resume(Box::new(Signed::new(by, &self.domains, asked)))
+    }
+
+    /// Goes on with an answer by another stream, where its client stands: the tokens that the node has vouchers for.
+    pub(super) async fn take_up(&self, answer: &mut Answer, talk: Talk) -> u32 {
+        answer.talk = talk;
+        answer.talk.send(&self.resume(&self.client, answer.terms.request, answer.tokens.len())).await;
+        let FromNode::Resumed { vouched } = answer.talk.recv().await else { panic!("it is not taken up") };
+        vouched
     }
 
     /// Receipts kept, and what a lane stands at.
@@ -315,6 +367,48 @@ impl Answer {
                 other => panic!("{other:?}"),
             }
         }
+    }
+}
+
+/// A line between a client and a node that can be pulled: then packets of a direction, or of both, are lost without a word.
+pub(super) struct Cable {
+    pub(super) addr: SocketAddr,
+    is_cut: Arc<[AtomicBool; 2]>,
+}
+
+impl Cable {
+    pub(super) async fn to(node: SocketAddr) -> Self {
+        let bind = async || UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        let (near, far) = (bind().await, bind().await);
+        far.connect(node).await.unwrap();
+        let (addr, is_cut) = (near.local_addr().unwrap(), Arc::new([AtomicBool::new(false), AtomicBool::new(false)]));
+        let cuts = Arc::clone(&is_cut);
+        tokio::spawn(async move {
+            let (mut there, mut back, mut client) = ([0; 1 << 16], [0; 1 << 16], None);
+            loop {
+                tokio::select! {
+                    Ok((len, from)) = near.recv_from(&mut there) => {
+                        client = Some(from);
+                        if !cuts[0].load(Ordering::SeqCst) {
+                            drop(far.send(&there[..len]).await);
+                        }
+                    }
+                    Ok(len) = far.recv(&mut back) => {
+                        if let Some(client) = client.filter(|_| !cuts[1].load(Ordering::SeqCst)) {
+                            drop(near.send_to(&back[..len], client).await);
+                        }
+                    }
+                    else => return,
+                }
+            }
+        });
+        Self { addr, is_cut }
+    }
+
+    /// Loses what the client sends, and what the node sends.
+    pub(super) fn cut(&self, there: bool, back: bool) {
+        self.is_cut[0].store(there, Ordering::SeqCst);
+        self.is_cut[1].store(back, Ordering::SeqCst);
     }
 }
 

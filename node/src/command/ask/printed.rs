@@ -36,6 +36,9 @@ pub(super) struct Printed {
     attempts: Vec<Attempt>,
     sources: Vec<Source>,
     abandoned: Vec<Abandoned>,
+    /// Times a connection broke and the answer was taken up at its node.
+    #[serde(default)]
+    resumed: u32,
     receipt: PathBuf,
     reason: types::receipt::Reason,
     check: String,
@@ -166,6 +169,7 @@ pub(super) fn printed(answered: &Answered, receipt: PathBuf, check: &'static str
         attempts: answered.attempts.clone(),
         sources: sources(bundle)?,
         abandoned: answered.abandoned.clone(),
+        resumed: answered.resumed,
         receipt,
         reason: answered.reason,
         check: check.to_owned(),

@@ -9,7 +9,7 @@ use inference::proto::{
 };
 use types::{key::Signed, receipt::Reason};
 
-use super::{Answering, Broken, Escrow, internal, refuse};
+use super::{Answering, Broken, DISMISS_WAIT, Escrow, internal, refuse};
 use crate::books::Outcome;
 
 /// Room for the envelope of a bundle in its frame.
@@ -17,7 +17,8 @@ const ENVELOPE_BYTES: usize = 64;
 
 impl<E: Escrow> Answering<E> {
     /// Answers `asked`. It costs a verification and two look-ups; a first word of fee 0 costs a signature and a record, once per attempt begun.
-    pub(super) fn recall(&self, asked: &Signed<Recall>) -> Result<FromNode, Broken> {
+    /// An answer that is kept for its client ends by it.
+    pub(super) async fn recall(&self, asked: &Signed<Recall>) -> Result<FromNode, Broken> {
         let Recall { node, request, attempt } = asked.document;
         let me = self.account.address();
         if node != me {
@@ -27,6 +28,7 @@ impl<E: Escrow> Answering<E> {
         let begun = self.books.begun(request, attempt).map_err(internal)?.ok_or_else(unknown)?;
         asked.verify(&self.domains, begun.signer).map_err(|_| unknown())?;
         let busy = || refuse(RefusalCode::Busy, format!("request {request} has not ended here yet: ask again in some seconds"));
+        self.seats.dismiss(begun.signer, request, None, DISMISS_WAIT).await;
         let _held = self.books.hold_request(request).ok_or_else(busy)?;
         match self.books.outcome(request, attempt).map_err(internal)? {
             Some(Outcome::Billed(number)) => {

@@ -1,6 +1,10 @@
-//! Tokens out, vouchers in: what the engine makes is sent as far as it is paid for, until the answer has ended and all of it is.
+//! Tokens out, vouchers in: what the engine makes is sent as far as it is paid for, until the answer has ended and all of it is, or goes on by
+//! another stream.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use inference::{
     Finish,
@@ -12,14 +16,19 @@ use inference::{
         residency::AdapterId,
     },
 };
-use p2p::stream::{FrameReceiver, FrameSender};
+use p2p::stream::StreamError;
 use tokio::{
     task::{JoinError, JoinHandle},
-    time::timeout,
+    time::{self, sleep_until, timeout},
 };
 use types::{key::Signed, options::Options, receipt::Reason, voucher::Voucher};
 
-use super::{Answering, Broken, Escrow, Offer, VOUCHER_WAIT, duplicate, internal, refuse, say, signer};
+use super::{
+    Answering, Broken, Escrow, Offer, SEND_WAIT, VOUCHER_WAIT, duplicate, internal, refuse,
+    seats::{Arrival, Seat},
+    signer,
+    voice::Line,
+};
 use crate::books::BooksError;
 
 /// What an answer's stream leaves behind, however it ends.
@@ -31,16 +40,60 @@ pub(super) struct Kept {
     pub(super) is_noted: bool,
 }
 
-/// What is under way for an answer: its tokens, and its note on the way to the disk (false where there was one before).
+/// What is under way for an answer, on whichever stream: its tokens, and its note on the way to the disk (false where there was one before).
 pub(super) struct Work {
-    pub(super) generation: Generation,
-    pub(super) noted: JoinHandle<Result<bool, BooksError>>,
-    pub(super) tokenizing: Duration,
+    generation: Generation,
+    noted: JoinHandle<Result<bool, BooksError>>,
+    tokenizing: Duration,
+    started: Instant,
+    credited: u32,
+    /// What is told with the tokens that are not vouched for, the last ones sent: they may have to be sent again.
+    told: VecDeque<Box<[(u32, i32)]>>,
+    /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that but by what it takes itself.
+    due: Option<time::Instant>,
+}
+
+impl Work {
+    pub(super) fn new(generation: Generation, noted: JoinHandle<Result<bool, BooksError>>, tokenizing: Duration) -> Self {
+        Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new(), due: None }
+    }
+
+    /// For so long no voucher could come, whatever the client did.
+    pub(super) fn wait_longer(&mut self, time: Duration) {
+        self.due = self.due.map(|due| due + time);
+    }
+}
+
+/// Why streaming stops.
+pub(super) enum Halt {
+    /// The answer has ended, or its client has left.
+    Over,
+    /// The client goes on by another stream.
+    Taken(Arrival),
 }
 
 /// That the request was noted just now, and never before.
 fn is_new(noted: Result<Result<bool, BooksError>, JoinError>, begin: &Begin) -> Result<bool, Broken> {
     if noted.map_err(internal)?.map_err(internal)? { Ok(true) } else { Err(duplicate(begin)) }
+}
+
+/// Says something, unless another stream takes the answer up meanwhile.
+async fn heard(
+    saying: impl Future<Output = Result<(), Broken>>,
+    seat: &mut Seat<'_>,
+    serving: &Serving,
+) -> Result<Option<Arrival>, Broken> {
+    tokio::pin!(saying);
+    loop {
+        let knock = tokio::select! {
+            biased;
+            said = &mut saying => return said.map(|()| None),
+            knock = seat.knock() => knock,
+        };
+        if let Some(arrival) = seat.admit(knock, serving).await {
+            return Ok(Some(arrival));
+        }
+    }
 }
 
 impl<E: Escrow> Answering<E> {
@@ -79,89 +132,135 @@ impl<E: Escrow> Answering<E> {
         })
     }
 
-    /// Streams until the answer has ended and is paid, or no voucher comes; what `kept` says holds also when this fails.
+    /// Streams from the client's token `from` on, behind `opening`, until the answer has ended and is paid, or no voucher comes; what `kept` says holds also
+    /// when this fails.
     pub(super) async fn stream_tokens(
         &self,
-        sender: &mut FrameSender,
-        receiver: &mut FrameReceiver,
+        (line, seat): (&mut Line, &mut Seat<'_>),
+        (opening, from): (&FromNode, u32),
         begin: &Begin,
         serving: &mut Serving,
-        work: Work,
+        work: &mut Work,
         kept: &mut Kept,
-    ) -> Result<(), Broken> {
-        let Work { mut generation, mut noted, tokenizing } = work;
-        let started = Instant::now();
-        let (mut is_announced, mut credited) = (false, 0);
+    ) -> Result<Halt, Broken> {
+        let again = self.again(serving, work, from)?;
+        let saying = async {
+            for message in std::iter::once(opening).chain(&again) {
+                line.voice.say(message).await?;
+            }
+            Ok(())
+        };
+        // One wait for all of it: a client that reads a frame now and then holds its answer no longer by taking it up.
+        if let Some(arrival) = timeout(SEND_WAIT, heard(saying, seat, serving)).await.map_err(|_| Broken::Deaf)?? {
+            return Ok(Halt::Taken(arrival));
+        }
+        work.wait_longer(line.voice.backlog());
+        let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
-                say(sender, &FromNode::Finished { reason }).await?;
+                if let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await? {
+                    return Ok(Halt::Taken(arrival));
+                }
                 is_announced = true;
             }
             let computable = serving.computable();
-            generation.credit(computable.saturating_sub(credited));
-            credited = credited.max(computable);
-            if serving.may_send() {
-                tokio::select! {
-                    biased;
-                    frame = receiver.recv(CLIENT_FRAME_MAX) => match frame {
-                        Ok(Some(frame)) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
+            work.generation.credit(computable.saturating_sub(work.credited));
+            work.credited = work.credited.max(computable);
+            let is_waiting = !serving.may_send();
+            let due = if is_waiting {
+                *work.due.get_or_insert_with(|| time::Instant::now() + VOUCHER_WAIT + line.voice.backlog())
+            } else {
+                time::Instant::now()
+            };
+            let can_take = !is_waiting && !line.voice.is_full();
+            let said = tokio::select! {
+                biased;
+                knock = seat.knock() => {
+                    if let Some(arrival) = seat.admit(knock, serving).await {
+                        return Ok(Halt::Taken(arrival));
+                    }
+                    None
+                }
+                frame = line.receiver.recv(CLIENT_FRAME_MAX) => {
+                    match frame {
+                        Ok(Some(frame)) => {
+                            self.take_voucher(begin, serving, &frame, &mut kept.voucher)?;
+                            work.due = None;
+                            let unpaid = serving.tokens().len() - serving.vouched().len();
+                            work.told.drain(..work.told.len().saturating_sub(unpaid));
+                        }
+                        Err(error @ StreamError::Lost(_)) => return Err(error.into()),
                         // A client that resets or leaves is billed for what it acknowledged.
-                        Ok(None) | Err(_) => return Ok(()),
-                    },
-                    done = &mut noted, if !kept.is_noted => kept.is_noted = is_new(done, begin)?,
-                    step = generation.next() => match step {
+                        Ok(None) | Err(_) => return Ok(Halt::Over),
+                    }
+                    None
+                }
+                () = sleep_until(due), if is_waiting => {
+                    serving.finish(Reason::NoVoucher);
+                    return Ok(Halt::Over);
+                }
+                () = line.voice.beat(), if !is_announced => heard(line.voice.cell(), seat, serving).await?,
+                done = &mut work.noted, if !kept.is_noted => {
+                    kept.is_noted = is_new(done, begin)?;
+                    None
+                }
+                step = work.generation.next(), if can_take => {
+                    if !kept.is_noted {
+                        kept.is_noted = is_new((&mut work.noted).await, begin)?;
+                    }
+                    match step {
                         Ok(Step::Token { token, .. }) => {
                             if serving.tokens().is_empty() {
-                                tracing::info!(engine_us = (tokenizing + started.elapsed()).as_micros(), "first token");
+                                tracing::info!(engine_us = (work.tokenizing + work.started.elapsed()).as_micros(), "first token");
                             }
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
-                            let (index, bytes) = (serving.token(token), self.engine.decode(&[token]));
-                            let told = self.told(generation.logprobs().unwrap_or_default());
-                            say(sender, &FromNode::Token { index, id: token, bytes, told }).await?;
+                            let logprobs = work.generation.logprobs().unwrap_or_default();
+                            work.told.push_back(logprobs.into());
+                            let index = serving.token(token);
+                            let message = self.token(index, token, logprobs);
+                            heard(line.voice.say(&message), seat, serving).await?
                         }
                         Ok(Step::End(finish)) => {
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
                             serving.finish(match finish {
                                 Finish::Stop => Reason::Stop,
                                 Finish::Length => Reason::Length,
                             });
+                            None
                         }
                         // What came is paid for: else a grammar that ends nowhere would be a way to answers for nothing.
                         Err(EngineError::Constraint(error)) if error.is_clients_fault() => {
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
                             tracing::info!(%error, "the client's grammar ended its answer");
                             serving.finish(Reason::Cancelled);
+                            None
                         }
                         Err(error) => {
-                            if !kept.is_noted {
-                                kept.is_noted = is_new((&mut noted).await, begin)?;
-                            }
                             tracing::error!(%error, "engine failed during an answer");
                             return Err(internal(error));
                         }
-                    },
-                }
-            } else {
-                match timeout(VOUCHER_WAIT, receiver.recv(CLIENT_FRAME_MAX)).await {
-                    Ok(Ok(Some(frame))) => self.take_voucher(begin, serving, &frame, &mut kept.voucher)?,
-                    Ok(Ok(None) | Err(_)) => return Ok(()),
-                    Err(_) => {
-                        serving.finish(Reason::NoVoucher);
-                        return Ok(());
                     }
                 }
+            };
+            if let Some(arrival) = said {
+                return Ok(Halt::Taken(arrival));
             }
         }
-        if !is_announced && let Some(reason) = serving.finished() {
-            say(sender, &FromNode::Finished { reason }).await?;
+        if !is_announced
+            && let Some(reason) = serving.finished()
+            && let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await?
+        {
+            return Ok(Halt::Taken(arrival));
         }
-        Ok(())
+        Ok(Halt::Over)
+    }
+
+    /// What was sent once and is to be sent again, from the token `from` on.
+    fn again(&self, serving: &Serving, work: &Work, from: u32) -> Result<Vec<FromNode>, Broken> {
+        let tokens = serving.behind(from).map_err(internal)?;
+        let told = work.told.iter().skip(work.told.len().saturating_sub(tokens.len()));
+        Ok((from..).zip(tokens.iter().zip(told)).map(|(index, (token, told))| self.token(index, *token, told)).collect())
+    }
+
+    fn token(&self, index: u32, id: u32, logprobs: &[(u32, i32)]) -> FromNode {
+        FromNode::Token { index, id, bytes: self.engine.decode(&[id]), told: self.told(logprobs) }
     }
 
     fn told(&self, logprobs: &[(u32, i32)]) -> Vec<Told> {

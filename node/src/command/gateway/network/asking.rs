@@ -135,6 +135,7 @@ impl Inner {
             tokens_max,
             spending_limit: self.max_fee(),
             rates_max: (self.serve.rate_in, self.serve.rate_out),
+            is_padded: self.serve.padded,
         };
         let (draft, recalled) = match begun {
             Some(draft) => {

@@ -28,8 +28,12 @@ impl<'t> Passing<'t> {
 
 impl Listener for Passing<'_> {
     fn hear(&mut self, event: Heard<'_>) {
-        if let Heard::Token(bytes, _, told) = event {
-            self.waiting.push_back(Event::Token { bytes: bytes.to_vec(), logprobs: logprobs(told) });
+        match event {
+            Heard::Token(bytes, _, told) => self.waiting.push_back(Event::Token { bytes: bytes.to_vec(), logprobs: logprobs(told) }),
+            // A reader sees no more of these than a pause.
+            Heard::Waiting(candidate, why) => tracing::info!(node = %candidate.node, why, "waiting for a busy node"),
+            Heard::TakingUp(candidate, tokens, why) => tracing::info!(node = %candidate.node, tokens, why, "taking the answer up"),
+            _ => {}
         }
     }
 
