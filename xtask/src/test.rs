@@ -24,7 +24,7 @@ struct Step(&'static str, bool, Run);
 
 const BUILD: &str = "build";
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     Step("toolchain", false, || check(toolchain::check())),
     Step("npm ci", false, || check(contracts::install())),
     Step("forge build", false, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
@@ -43,6 +43,7 @@ const STEPS: [Step; 21] = [
     Step("docs", true, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
     Step("kernels, ARM", true, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
     Step("fetch model", false, || check(fetch::run(fetch::What::Model))),
+    Step("fetch embeddings", false, || check(fetch::run(fetch::What::Embeddings))),
     Step("fetch text", false, || check(fetch::run(fetch::What::Text))),
     Step("openai client", false, || check(python::packages(&python::OPENAI).map(drop))),
     Step("tests, end to end", true, || tests(&mut every_test())),
