@@ -12,8 +12,8 @@
 //!
 //! A text that is too long is refused with the limit, never cut: half a text has another meaning, and who sent it would not know.
 //!
-//! Budget for all-MiniLM-L6-v2 (6 layers, width 384): 91 MB of weights, 21 M products a token and as many at 512 tokens for attention, so some
-//! thousand tokens a second and core; a pass of [`PASS_TOKENS`] holds 20 MB of activations. Loading holds the weights and one tensor's bytes.
+//! Budget for all-MiniLM-L6-v2 (6 layers, width 384): 91 MB of weights; 11 M products a token, and a quarter more for attention at 512 tokens; a pass of
+//! [`PASS_TOKENS`] holds 30 MB of activations. Loading holds the weights and one tensor's bytes.
 //!
 //! Source of the graph: Devlin et al. 2019; of the pooling: Reimers and Gurevych 2019.
 

