@@ -97,7 +97,6 @@ fn run(embedder: &Embedder, mut line: mpsc::Receiver<Request>, is_stopping: &Ato
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
 
