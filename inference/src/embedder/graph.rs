@@ -130,7 +130,7 @@ fn one_head(query: &[f32], key: &[f32], value: &[f32], len: usize, width: usize)
     out
 }
 
-/// x times the probability that a normal number is below x (Hendrycks and Gimpel 2016), to about 1e-7 of the larger of x and 1.
+/// x times the probability that a normal number is below x (Hendrycks and Gimpel 2016), to about 2e-7 of the larger of x and 1.
 ///
 /// The complement of the error function is rational in 1 / (1 + p z) times e^(-z^2) (Abramowitz and Stegun 1964, 7.1.26: 1.5e-7). It is used for |x|, so
 /// that nothing cancels below zero.
