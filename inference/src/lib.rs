@@ -1,8 +1,8 @@
 //! Runs a language model, whole, with adapters; trains adapters; checks another node's result.
 //!
 //! It owns model files ([`gguf`], [`model::files`]), the graph of the Llama and Qwen families ([`model`]), adapters ([`adapter`]), sampling ([`sampler`]), grammars
-//! ([`constraint`]), the engine's thread ([`engine`]), re-execution ([`verify`]) and training ([`train`]). It never knows a peer, a
-//! price, a data source or a chain: it turns tokens into tokens.
+//! ([`constraint`]), the engine's thread ([`engine`]), re-execution ([`verify`]), training ([`train`]) and sentence encoders, which turn texts into
+//! vectors ([`embedder`]). It never knows a peer, a price, a data source or a chain: it turns tokens into tokens.
 //!
 //! [`numeric`] defines the bits of the profile `exact`, [`step`] what a backend computes at once, `backend::cpu::Cpu` computes it: rows
 //! of many sequences and adapters, with these bits on every machine. [`proto::scheduler`] decides what the next step is, the engine carries it
@@ -39,6 +39,8 @@ pub mod adapter;
 pub mod backend;
 #[cfg(feature = "engine")]
 pub mod constraint;
+#[cfg(feature = "engine")]
+pub mod embedder;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]

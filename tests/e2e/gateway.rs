@@ -1,6 +1,6 @@
 //! OpenAI's own client, unmodified, before a gateway over a real node: answers are paid and receipted as those of `tributary ask`.
 //!
-//! Takes about 40 s: a chain with its contracts, one node, two publications, and 89 cases with some 60 answers of the tiny model.
+//! Takes about 40 s: a chain with its contracts, one node, two publications, and 98 cases with some 60 answers of the tiny model.
 
 use std::time::Duration;
 
@@ -42,7 +42,11 @@ async fn openais_own_client_is_served_by_the_network() {
     let twice = cluster.refused(client, &["gateway", "key", "add", "laptop"]).await;
     assert!(twice.contains("there is a key named laptop already"), "{twice}");
 
-    let gateway = Gateway::start(&cluster.tributary, &client.folder, &[]).await;
+    let embeddings = root().join("tests/fixtures/embeddings");
+    let nothing = cluster.refused(client, &["gateway", "--listen", "127.0.0.1:0", "--embeddings", text(&embeddings)]).await;
+    assert!(nothing.contains("--embeddings") && nothing.contains("config.json"), "{nothing}");
+    let encoder = embeddings.join("tiny-bert");
+    let gateway = Gateway::start(&cluster.tributary, &client.folder, &["--embeddings", text(&encoder)]).await;
     cluster.say("a gateway serves");
     let mut python = openai_python();
     python.arg(root().join("tests/fixtures/openai/cases.py"));
@@ -54,6 +58,8 @@ async fn openais_own_client_is_served_by_the_network() {
         ("MODEL", "tiny"),
         ("ADAPTER", "tiny:echo"),
         ("ADAPTER_PATH", &adapter),
+        ("EMBEDDINGS", "tiny-bert"),
+        ("VECTORS", text(&embeddings.join("vectors.json"))),
         ("CARRIED", CARRIED),
     ] {
         python.env(format!("GATEWAY_{name}"), value);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::fetch::{self, What};
+use crate::fetch;
 use crate::shell::{self, cargo, execute, shown, tributary};
 use crate::{contracts, toolchain};
 
@@ -15,7 +15,7 @@ use crate::{contracts, toolchain};
 /// If a step before it fails or the binary cannot be started; on success this does not return.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     toolchain::check()?;
-    fetch::run(What::All)?;
+    fetch::for_demo()?;
     build()?;
     let mut demo = command("target/demo");
     demo.args(arguments);

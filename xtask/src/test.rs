@@ -40,7 +40,7 @@ const BUILD: &str = "build";
 /// What proptest draws its cases by.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     Step("npm ci", Beside, || check(contracts::install())),
     Step("forge build", Beside, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", Beside, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
@@ -50,6 +50,7 @@ const STEPS: [Step; 21] = [
     Step("vectors", Beside, || check(vectors())),
     Step("croissant", Beside, || check(croissant())),
     Step("fetch model", Beside, || check(fetch::run(fetch::What::Model))),
+    Step("fetch embeddings", Beside, || check(fetch::run(fetch::What::Embeddings))),
     Step("fetch text", Beside, || check(fetch::run(fetch::What::Text))),
     Step("openai client", Beside, || check(python::packages(&python::OPENAI).map(drop))),
     Step("toolchain", InTurn, || check(toolchain::check())),

@@ -7,7 +7,7 @@
 //! Cost: about 5 us per kilobyte of text and word, and a few hundred bytes for each token of the vocabulary.
 
 mod header;
-mod json;
+pub(crate) mod json;
 pub mod words;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use super::{
 /// Output tokens if the request does not say: what `tributary ask` takes.
 const TOKENS_DEFAULT: u32 = 256;
 /// Longest name of a model.
-pub(super) const MODEL_BYTES_MAX: usize = 256;
+pub const MODEL_BYTES_MAX: usize = 256;
 /// Why nothing calls tools.
 const NO_TOOLS: &str = "no model here calls tools: leave it out, and describe what the answer shall look like in words";
 /// Why nothing but text is read or said.

@@ -1,10 +1,11 @@
 //! `tributary gateway`: OpenAI's HTTP interface before the network, and the keys of those who may use it.
 
 mod file;
+mod local;
 mod names;
 mod network;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args as ClapArgs, Subcommand};
@@ -13,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use types::amount::Amount;
 
-use self::network::Network;
+use self::{local::Local, network::Network};
 use super::Context;
 use crate::api::{
     Gateway,
@@ -29,7 +30,7 @@ const LISTEN: &str = "127.0.0.1:8790";
 #[derive(Debug, ClapArgs)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Whoever has one of its keys asks at the wallet's cost; nobody else does, not on this machine either. Interrupt it to stop: answers under\nway may end.\n\nExamples:\n  tributary gateway key add laptop                     prints a key, once\n  tributary gateway                                    serves http://127.0.0.1:8790/v1\n  OPENAI_BASE_URL=http://127.0.0.1:8790/v1 OPENAI_API_KEY=KEY python3 -c 'import openai; print(openai.OpenAI().models.list())'\n\nIt speaks no TLS: to be reached from elsewhere it stands behind a proxy that does (--exposed --host NAME). GET /openapi.json describes all\nit takes. What may be spent is bounded by --max-fee, by [spending] in tributary.toml and by --session."
+    after_help = "Whoever has one of its keys asks at the wallet's cost; nobody else does, not on this machine either. Interrupt it to stop: answers under\nway may end.\n\nExamples:\n  tributary gateway key add laptop                     prints a key, once\n  tributary gateway                                    serves http://127.0.0.1:8790/v1\n  tributary gateway --embeddings all-MiniLM-L6-v2      computes /v1/embeddings too, by the encoder in that folder\n  OPENAI_BASE_URL=http://127.0.0.1:8790/v1 OPENAI_API_KEY=KEY python3 -c 'import openai; print(openai.OpenAI().models.list())'\n\nIt speaks no TLS: to be reached from elsewhere it stands behind a proxy that does (--exposed --host NAME). GET /openapi.json describes all\nit takes. What may be spent is bounded by --max-fee, by [spending] in tributary.toml and by --session."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -105,6 +106,10 @@ pub(super) struct Serve {
     /// Have answers come from their nodes in frames of one size at a steady rhythm (10 kB/s each, so the line must carry 12 for each answer under way); what the gateway sends to its readers is not padded.
     #[arg(long)]
     padded: bool,
+    /// Compute /v1/embeddings here by the sentence encoder of this folder (all-MiniLM-L6-v2 and its like, as sentence-transformers publishes them), which
+    /// gives it its name; nothing is paid for it.
+    #[arg(long, value_name = "FOLDER")]
+    embeddings: Option<PathBuf>,
     /// Overlay address to join through [default: from the configuration].
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -116,6 +121,8 @@ struct Listening {
     address: SocketAddr,
     base_url: String,
     keys: usize,
+    /// The model that makes embeddings here.
+    embeddings: Option<String>,
 }
 
 /// A new key.
@@ -159,9 +166,17 @@ async fn serve(context: &Context, serve: Serve) -> anyhow::Result<()> {
     ensure!(!keys.keys.is_empty(), "there is no API key, so nobody could ask: make one with `tributary gateway key add NAME`");
     let listener = server::bind(serve.listen).with_context(|| format!("{} cannot be listened on: take another --listen", serve.listen))?;
     let (address, count, hosts) = (listener.local_addr()?, keys.keys.len(), serve.host.clone());
-    let network = Network::open(context, serve).await?;
-    let listening = Listening { address, base_url: format!("http://{address}/v1"), keys: count };
-    context.output.result(&listening, || format!("{}\n{count} keys; interrupt to stop", listening.base_url))?;
+    let local = match serve.embeddings.clone() {
+        Some(folder) => Some(Local::open(folder).await?),
+        None => None,
+    };
+    let embeddings = local.as_ref().map(|local| local.listed().id.clone());
+    let network = Network::open(context, serve, local).await?;
+    let listening = Listening { address, base_url: format!("http://{address}/v1"), keys: count, embeddings };
+    context.output.result(&listening, || {
+        let embeddings = listening.embeddings.as_ref().map(|name| format!("{name} makes embeddings\n"));
+        format!("{}\n{}{count} keys; interrupt to stop", listening.base_url, embeddings.unwrap_or_default())
+    })?;
     let stop = CancellationToken::new();
     let gateway = Gateway::new(network.clone(), keys, network::bounds(), hosts);
     let served = tokio::spawn(server::serve(gateway, listener, stop.clone()));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::demonstration::{self, Demonstration};
 use super::{Row, median};
-use crate::fetch::{self, What};
+use crate::fetch;
 use crate::shell::{cargo, command, execute, read, root, target};
 use crate::{contracts, demo, toolchain};
 
@@ -47,7 +47,7 @@ struct Printed {
 /// If what is needed cannot be fetched or built.
 pub(super) fn measure(is_cold: bool, missing: &mut Vec<String>) -> Result<Vec<Row>> {
     toolchain::check()?;
-    fetch::run(What::All)?;
+    fetch::for_demo()?;
     // One build with the features of the whole workspace, as the gate's.
     execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--example", "first"]))?;
     let mut rows = Vec::new();

@@ -88,7 +88,7 @@ impl Folder {
     }
 
     /// BLAKE3 over the names, lengths and contents of all files that decide what the model answers, in the order of their names.
-    pub(super) fn hash(&self) -> Result<[u8; 32], FilesError> {
+    pub(crate) fn hash(&self) -> Result<[u8; 32], FilesError> {
         let mut list = blake3::Hasher::new_derive_key("tributary model folder 1");
         let mut add = |name: &str, len: u64, hash: blake3::Hash| {
             list.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
@@ -106,18 +106,18 @@ impl Folder {
     }
 
     /// Bytes of all its files that are read.
-    pub(super) fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         let small: u64 = self.small.values().map(|bytes| bytes.len() as u64).sum();
         small + self.shards.values().map(SafetensorsFile::len).sum::<u64>()
     }
 
     /// The folder's own name.
-    pub(super) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.path.file_name().and_then(|name| name.to_str())
     }
 
     /// Its `config.json`.
-    pub(super) fn config(&self) -> Result<Json, FilesError> {
+    pub(crate) fn config(&self) -> Result<Json, FilesError> {
         Json::parse(&self.path.join(CONFIG), &self.small[CONFIG])
     }
 
@@ -150,8 +150,19 @@ impl Folder {
         FilesError::Invalid { file, field: "text".to_owned(), value: error.to_string(), expected: "UTF-8" }
     }
 
+    /// Its `tokenizer.json`: where it lies, for errors, and its bytes.
+    pub(crate) fn tokenizer(&self) -> (PathBuf, &[u8]) {
+        (self.path.join(TOKENIZER), &self.small[TOKENIZER])
+    }
+
+    /// Another small file of the folder, if it is there: where it lies, and its bytes.
+    pub(crate) fn settings(&self, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, FilesError> {
+        let path = self.path.join(name);
+        Ok(read(&path, SETTINGS_BYTES_MAX)?.map(|bytes| (path, bytes)))
+    }
+
     /// Names of all tensors.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 
@@ -164,12 +175,12 @@ impl Folder {
     }
 
     /// The format of a tensor, if it is there with the shape a model expects.
-    pub(super) fn shaped(&self, name: &str, shape: &[u64]) -> Result<TensorType, FilesError> {
+    pub(crate) fn shaped(&self, name: &str, shape: &[u64]) -> Result<TensorType, FilesError> {
         self.shard(name)?.shaped(name, shape)
     }
 
     /// Reads a tensor as it is stored.
-    pub(super) fn bytes(&self, name: &str, shape: &[u64]) -> Result<(TensorType, Vec<u8>), FilesError> {
+    pub(crate) fn bytes(&self, name: &str, shape: &[u64]) -> Result<(TensorType, Vec<u8>), FilesError> {
         self.shard(name)?.bytes(name, shape)
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Json {
 
 impl Json {
     /// Parses the bytes of a file.
-    pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, FilesError> {
+    pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, FilesError> {
         let object =
             serde_json::from_slice(bytes).map_err(|error| FilesError::Json { file: file.to_path_buf(), problem: error.to_string() })?;
         Ok(Self { file: file.to_path_buf(), within: String::new(), object })

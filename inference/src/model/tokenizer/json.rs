@@ -29,14 +29,27 @@ struct Described {
 
 /// A token found whole in a text.
 #[derive(Deserialize)]
-struct Added {
-    id: u32,
-    content: String,
-    single_word: bool,
+pub(crate) struct Added {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    pub(crate) single_word: bool,
     lstrip: bool,
     rstrip: bool,
     normalized: bool,
     special: bool,
+}
+
+impl From<Added> for AddedToken {
+    fn from(token: Added) -> Self {
+        Self {
+            content: token.content,
+            single_word: token.single_word,
+            lstrip: token.lstrip,
+            rstrip: token.rstrip,
+            normalized: token.normalized,
+            special: token.special,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -85,16 +98,8 @@ pub(super) fn vocabulary(file: &Path, bytes: &[u8], named: Named, rows: usize) -
         Some(text) => Some(id(&text).ok_or_else(|| wrong.invalid("post_processor", format!("{text:?}"), "a token of this file"))?),
         None => None,
     };
-    let added = described.added_tokens.into_iter().map(|token| AddedToken {
-        content: token.content,
-        single_word: token.single_word,
-        lstrip: token.lstrip,
-        rstrip: token.rstrip,
-        normalized: token.normalized,
-        special: token.special,
-    });
     Ok(Vocabulary {
-        added: added.collect(),
+        added: described.added_tokens.into_iter().map(Into::into).collect(),
         merges: described.model.merges.into_iter().map(|Merge(pair)| pair).collect(),
         words,
         ignores_merges: described.model.ignore_merges,
@@ -107,12 +112,12 @@ pub(super) fn vocabulary(file: &Path, bytes: &[u8], named: Named, rows: usize) -
 }
 
 /// Makes refusals that name the file.
-struct Refusal<'a> {
-    file: &'a Path,
+pub(crate) struct Refusal<'a> {
+    pub(crate) file: &'a Path,
 }
 
 impl Refusal<'_> {
-    fn invalid(&self, field: &str, value: String, expected: &'static str) -> FilesError {
+    pub(crate) fn invalid(&self, field: &str, value: String, expected: &'static str) -> FilesError {
         let value = if value.chars().count() > 160 { value.chars().take(160).chain(['…']).collect() } else { value };
         FilesError::Invalid { file: self.file.to_path_buf(), field: field.to_owned(), value, expected }
     }
@@ -242,7 +247,7 @@ fn first_token(post: Option<&Value>, wrong: &Refusal<'_>) -> Result<Option<Strin
 }
 
 /// Tokens and their ids; a token that occurs twice is refused.
-struct Ids(BTreeMap<String, u32>);
+pub(crate) struct Ids(pub(crate) BTreeMap<String, u32>);
 
 impl<'de> Deserialize<'de> for Ids {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

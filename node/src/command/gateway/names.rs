@@ -39,14 +39,15 @@ pub(super) fn offered(state: &State, loaded: &BTreeMap<String, AssetVersion>) ->
     chosen.into_iter().chain(all).collect()
 }
 
-/// What a client means by a name: one that is listed, or ASSET@VERSION.
-pub(super) fn meant(state: &State, all: &[Offered], model: &str) -> Result<Manifest, Refusal> {
+/// What a client means by a name: one that is listed, or ASSET@VERSION. `local` is told of too where there is no such thing.
+pub(super) fn meant(state: &State, all: &[Offered], local: Option<&Listed>, model: &str) -> Result<Manifest, Refusal> {
     if let Some(one) = all.iter().find(|one| one.listed.id == model) {
         return Ok(one.manifest.clone());
     }
     let version = parse_version(model).ok().filter(|version| state.version(*version).is_some_and(|known| known.frozen.is_none()));
     let manifest = version.and_then(|version| state.manifest(version).ok());
-    manifest.ok_or_else(|| models::unknown(model, &all.iter().map(|one| one.listed.clone()).collect::<Vec<_>>()))
+    let listed = || local.into_iter().chain(all.iter().map(|one| &one.listed)).cloned().collect::<Vec<_>>();
+    manifest.ok_or_else(|| models::unknown(model, &listed()))
 }
 
 /// One version under a name; nothing if it cannot be asked.

@@ -29,6 +29,7 @@ use types::{
 use self::{asking::turn, telling::failed};
 use super::{
     Serve,
+    local::Local,
     names::{self, Offered},
 };
 use crate::{
@@ -67,6 +68,8 @@ struct Inner {
     domains: Domains,
     spending: Spending,
     serve: Serve,
+    /// What makes embeddings, which no node does.
+    local: Option<Local>,
     /// A socket per family and reach of the nodes that were asked.
     sockets: Mutex<BTreeMap<SocketAddr, Client>>,
     /// Adapters under names of an admin's.
@@ -101,7 +104,7 @@ pub(super) fn bounds() -> Bounds {
 
 impl Network {
     /// Joins it: the wallet's or session's key is opened, the chain followed, the overlay heard.
-    pub(super) async fn open(context: &Context, serve: Serve) -> anyhow::Result<Self> {
+    pub(super) async fn open(context: &Context, serve: Serve, local: Option<Local>) -> anyhow::Result<Self> {
         let mut config = context.config()?;
         if !serve.bootstrap.is_empty() {
             config.bootstrap.clone_from(&serve.bootstrap);
@@ -133,6 +136,7 @@ impl Network {
             signer,
             spending: config.spending,
             serve,
+            local,
             sockets: Mutex::default(),
             loaded: Mutex::default(),
             names: Mutex::default(),
@@ -158,7 +162,10 @@ impl Answers for Network {
         let (state, all) = self.0.names()?;
         let ads = self.0.overlay.ads().await.map_err(|error| failed(&error.into()))?;
         let is_served = |one: &&Offered| ads.iter().any(|signed| fits(signed.ad(), &state, &one.manifest));
-        Ok(all.iter().filter(is_served).take(MODELS_MAX).map(|one| one.listed.clone()).collect())
+        // The operator's own name comes first, as an admin's do: what is registered under it is asked by number and version.
+        let is_other = |one: &&Offered| self.0.local.as_ref().is_none_or(|local| !local.is_meant(&one.listed.id));
+        let served = all.iter().filter(is_other).filter(is_served).map(|one| &one.listed);
+        Ok(self.0.listed_here().into_iter().chain(served).take(MODELS_MAX).cloned().collect())
     }
 
     fn carries(&self) -> &[Extra] {
@@ -166,10 +173,13 @@ impl Answers for Network {
     }
 
     async fn begin(&self, ask: Ask) -> Result<mpsc::Receiver<Event>, Refusal> {
+        if let Some(local) = self.0.local.as_ref().filter(|local| local.is_meant(&ask.model)) {
+            return Err(local.no_answers());
+        }
         let options = &ask.choosing.options;
         options.check(usize::MAX).map_err(|error| Refusal::new(Kind::Invalid, "invalid_value", error.to_string()))?;
         let (state, all) = self.0.names()?;
-        let manifest = names::meant(&state, &all, &ask.model)?;
+        let manifest = names::meant(&state, &all, self.0.listed_here(), &ask.model)?;
         let turns = ask.messages.iter().enumerate().map(|(number, message)| turn(number, message)).collect::<Result<_, _>>()?;
         let (to, events) = mpsc::channel(EVENTS_MAX);
         let (inner, prepared) = (Arc::clone(&self.0), Prepared { state, manifest, turns, ask });
@@ -192,10 +202,15 @@ impl Answers for Network {
         Ok(events)
     }
 
-    async fn embed(&self, model: &str, _: Vec<String>) -> Result<Embedded, Refusal> {
+    async fn embed(&self, model: &str, texts: Vec<String>) -> Result<Embedded, Refusal> {
+        if let Some(local) = self.0.local.as_ref().filter(|local| local.is_meant(model)) {
+            return local.embed(texts).await;
+        }
         let (state, all) = self.0.names()?;
-        names::meant(&state, &all, model)?;
-        let message = format!("{model} makes no embeddings, nodes answer conversations: use /v1/chat/completions");
+        names::meant(&state, &all, self.0.listed_here(), model)?;
+        let fix =
+            self.0.listed_here().map_or_else(|| "use /v1/chat/completions".to_owned(), |local| format!("{} makes them here", local.id));
+        let message = format!("{model} makes no embeddings, nodes answer conversations: {fix}");
         Err(Refusal::field("model", "no_embeddings", message))
     }
 
@@ -223,6 +238,11 @@ impl Inner {
             ))),
             None => Ok((snapshot.tip, Arc::clone(&snapshot.latest))),
         }
+    }
+
+    /// What makes embeddings, as it is listed.
+    fn listed_here(&self) -> Option<&Listed> {
+        self.local.as_ref().map(Local::listed)
     }
 
     /// What may be asked now; made anew with each block.
