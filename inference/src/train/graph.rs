@@ -158,11 +158,11 @@ impl<'a> Graph<'a> {
         for layer in self.first..self.config().layers {
             hidden = self.layer(layer, batch, &hidden, matrices)?.0;
         }
-        Ok(self.head(batch, &hidden)?.0)
+        Ok(self.head(batch, &hidden, None)?.0)
     }
 
-    /// Sum of the losses, and the gradient of their mean with respect to every matrix.
-    pub(super) fn gradient(&self, batch: &Batch, matrices: &Matrices) -> candle_core::Result<(f64, Vec<f32>)> {
+    /// Sum of the losses; adds the gradient of it, divided by `counted`, with respect to every matrix to `gradient`.
+    pub(super) fn gradient(&self, batch: &Batch, matrices: &Matrices, counted: usize, gradient: &mut [f32]) -> candle_core::Result<f64> {
         let mut hidden = batch.hidden.clone();
         let mut saved = Vec::new();
         for layer in self.first..self.config().layers {
@@ -170,13 +170,12 @@ impl<'a> Graph<'a> {
             saved.push(kept);
             hidden = out;
         }
-        let (loss, mut d) = self.head(batch, &hidden)?;
-        let mut gradient = vec![0f32; matrices.layout.len];
+        let (loss, mut d) = self.head(batch, &hidden, Some(counted))?;
         for layer in (self.first..self.config().layers).rev() {
             let kept = saved.pop().ok_or_else(|| candle_core::Error::msg("every layer was saved"))?;
-            d = Back { graph: self, layer, batch, matrices, saved: &kept }.run(d, &mut gradient)?;
+            d = Back { graph: self, layer, batch, matrices, saved: &kept }.run(d, gradient)?;
         }
-        Ok((loss, gradient))
+        Ok(loss)
     }
 
     /// One layer. Without matrices it is the frozen layer.
@@ -289,15 +288,14 @@ impl<'a> Graph<'a> {
         });
     }
 
-    /// Final norm, head and loss on the counted rows; returns the sum of losses and the gradient of their mean
-    /// with respect to `hidden`.
-    fn head(&self, batch: &Batch, hidden: &Tensor) -> candle_core::Result<(f64, Vec<f32>)> {
+    /// Final norm, head and loss on the counted rows; returns the sum of losses and, if `counted` is given, its gradient divided
+    /// by `counted` with respect to `hidden`.
+    fn head(&self, batch: &Batch, hidden: &Tensor, counted: Option<usize>) -> candle_core::Result<(f64, Vec<f32>)> {
         let width = self.config().hidden;
         let weights = &self.model.weights;
-        let mut d = vec![0f32; hidden.elem_count()];
-        let counted = f64_from(batch.targets.len().max(1));
+        let mut d = vec![0f32; counted.map_or(0, |_| hidden.elem_count())];
         #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
-        let scale = (1.0 / counted) as f32;
+        let scale = counted.map(|counted| (1.0 / f64_from(counted.max(1))) as f32);
         let mut loss = 0.0;
         for part in batch.targets.chunks(HEAD_ROWS) {
             let picked: Vec<f32> =
@@ -305,8 +303,11 @@ impl<'a> Graph<'a> {
             let (normed, inverse) = read(&weights.norm, |weight| rms_norm(&picked, weight, self.epsilon))?;
             let logits = rows(normed, part.len())?.matmul(&weights.head().t()?)?;
             let targets: Vec<u32> = part.iter().map(|(_, target)| *target).collect();
-            let (part_loss, d_logits) = read(&logits, |logits| cross_entropy(logits, &targets, scale))?;
+            let (part_loss, d_logits) = read(&logits, |logits| cross_entropy(logits, &targets, scale.unwrap_or(0.0)))?;
             loss += part_loss;
+            if scale.is_none() {
+                continue;
+            }
             let d_normed = rows(d_logits, part.len())?.matmul(weights.head())?;
             let mut d_picked = vec![0f32; picked.len()];
             read(&d_normed, |dy| read(&weights.norm, |w| rms_norm_back(&mut d_picked, dy, &picked, &inverse, w)))??;

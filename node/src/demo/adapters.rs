@@ -129,7 +129,7 @@ fn settings() -> TrainConfig {
 
 /// The same for `tributary train`; what it has no option for is its default there too.
 fn settings_as_options() -> Vec<String> {
-    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, .. } = settings();
+    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, accumulate, warm_up, .. } = settings();
     let pairs = [
         ("--rank", rank.to_string()),
         ("--learning-rate", learning_rate.to_string()),
@@ -138,6 +138,8 @@ fn settings_as_options() -> Vec<String> {
         ("--max-length", max_length.to_string()),
         ("--layers", layers.to_string()),
         ("--batch", batch.to_string()),
+        ("--accumulate", accumulate.to_string()),
+        ("--warm-up", warm_up.to_string()),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }

@@ -7,6 +7,7 @@ use super::super::kernels::{add_to, gated_back, rms_norm_back, rows, softmax_bac
 use super::{Batch, Graph, Matrices, Saved, gather, scatter, tensor3};
 use crate::model::linear::read;
 use crate::model::{Config, Site};
+use crate::vector::add_scaled;
 
 /// The way back through one layer.
 pub(super) struct Back<'a> {
@@ -18,7 +19,7 @@ pub(super) struct Back<'a> {
 }
 
 impl Back<'_> {
-    /// From the gradient of the layer's output to the one of its input; writes the matrices' gradients.
+    /// From the gradient of the layer's output to the one of its input; adds the matrices' gradients.
     pub(super) fn run(&self, d_out: Vec<f32>, gradient: &mut [f32]) -> candle_core::Result<Vec<f32>> {
         let Saved { input, normed, mixed, middle, middle_normed, gate, up, act, .. } = self.saved;
         let count = input.dim(0)?;
@@ -68,9 +69,9 @@ impl Back<'_> {
             return Ok(None);
         };
         let (a, b) = &self.matrices.tensors[index];
-        read(&dy.t()?.matmul(z)?, |db| gradient[entry.b.clone()].copy_from_slice(db))?;
+        read(&dy.t()?.matmul(z)?, |db| add_scaled(&mut gradient[entry.b.clone()], db, 1.0))?;
         let dz = (dy.matmul(b)? * self.matrices.scale)?;
-        read(&dz.t()?.matmul(x)?, |da| gradient[entry.a.clone()].copy_from_slice(da))?;
+        read(&dz.t()?.matmul(x)?, |da| add_scaled(&mut gradient[entry.a.clone()], da, 1.0))?;
         Ok(Some((dz, a)))
     }
 
