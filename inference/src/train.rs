@@ -14,11 +14,14 @@
 //!
 //! What the manifest proves and what not: it lists what was trained on, it cannot prove that nothing else was. Losses in it are what the trainer measured.
 
+mod codes;
 mod data;
+mod dense;
 mod files;
 mod graph;
 mod kernels;
 mod params;
+mod products;
 mod run;
 
 use std::num::NonZeroU32;
@@ -36,7 +39,8 @@ use data::Encoded;
 use files::{Manifest, Measured};
 use graph::Graph;
 use params::Layout;
-use run::{Run, Trained};
+pub use products::Arithmetic;
+use run::{Outcome, Run};
 
 /// Documents of one run.
 pub const EXAMPLES_MAX: usize = 100_000;
@@ -83,6 +87,8 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest norm of a step's gradient.
     pub clip: f64,
+    /// How products with frozen weights are computed.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for TrainConfig {
@@ -105,6 +111,7 @@ impl Default for TrainConfig {
             warm_up: 10,
             weight_decay: 0.0,
             clip: 1.0,
+            arithmetic: Arithmetic::F32,
         }
     }
 }
@@ -310,13 +317,13 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let planned = manifest.bytes();
     files::prepare(job, &planned)?;
     let first = model.config().layers - config.layers.min(model.config().layers);
-    let graph = Graph::new(&model, first, config.max_length)?;
+    let graph = Graph::new(&model, first, config.max_length, config.arithmetic)?;
     let layout = Layout::new(config, model.config(), first);
     let mut run = Run { job, graph: &graph, layout: &layout, width: model.config().hidden, progress };
     let sets = [run.trunk(&examples)?, run.trunk(&held_out)?, run.trunk(&control)?];
     let [train_set, held_out, control] = &sets;
     let before = [run.mean_loss(held_out, None)?, run.mean_loss(control, None)?];
-    let Trained { theta, losses, resumed, resumed_steps, held_out } = run.passes(train_set, held_out, &planned)?;
+    let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(train_set, held_out, &planned)?;
     let after = [held_out, run.mean_loss(control, Some(&theta))?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });
     let measured = Measured::new(&losses, change(0), change(1));

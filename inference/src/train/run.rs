@@ -2,15 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::Tensor;
-
 use crate::model::f64_from;
 use crate::model::linear::read;
 
 use super::data::{self, Encoded, batches};
 use super::files::Checkpoint;
 use super::graph::{Graph, Matrices};
-use super::params::{AdamW, Layout};
+use super::params::{AdamW, Layout, Trained};
 use super::{Progress, TRUNK_BYTES_MAX, TrainConfig, TrainError, TrainJob};
 
 /// A set of documents with the output of their frozen layers.
@@ -20,7 +18,7 @@ pub(super) struct Set<'a> {
 }
 
 /// What all passes gave.
-pub(super) struct Trained {
+pub(super) struct Outcome {
     pub(super) theta: Vec<f32>,
     /// Mean loss of every pass, those before a checkpoint included.
     pub(super) losses: Vec<f64>,
@@ -75,25 +73,25 @@ impl Run<'_> {
 
     /// Mean loss per counted token; none for an empty set.
     pub(super) fn mean_loss(&self, set: &Set<'_>, theta: Option<&[f32]>) -> Result<Option<f64>, TrainError> {
-        let tensors = theta.map(|theta| self.layout.tensors(theta)).transpose()?;
+        let trained = theta.map(|theta| self.layout.matrices(theta));
         let order: Vec<usize> = (0..set.examples.len()).collect();
         let (mut loss, mut counted) = (0.0, 0);
         for members in batches(set.examples, &order, self.job.config.batch) {
             let batch = data::pack(set.examples, &set.trunk, &members, self.width)?;
-            let matrices = tensors.as_ref().map(|tensors| self.matrices(tensors));
+            let matrices = trained.as_ref().map(|trained| self.matrices(trained));
             loss += self.graph.loss(&batch, matrices.as_ref())?;
             counted += batch.targets.len();
         }
         Ok((counted > 0).then(|| loss / f64_from(counted)))
     }
 
-    fn matrices<'b>(&'b self, tensors: &'b [(Tensor, Tensor)]) -> Matrices<'b> {
+    fn matrices<'b>(&'b self, trained: &'b [Trained]) -> Matrices<'b> {
         let config = &self.job.config;
-        Matrices { layout: self.layout, tensors, scale: config.alpha / f64_from(config.rank) }
+        Matrices { layout: self.layout, trained, scale: config.alpha / f64_from(config.rank) }
     }
 
     /// All passes, from the checkpoint of an interrupted run if there is one.
-    pub(super) fn passes(&mut self, set: &Set<'_>, held_out: &Set<'_>, manifest: &[u8]) -> Result<Trained, TrainError> {
+    pub(super) fn passes(&mut self, set: &Set<'_>, held_out: &Set<'_>, manifest: &[u8]) -> Result<Outcome, TrainError> {
         let config = &self.job.config;
         let mut state = Checkpoint::load(self.job, manifest, self.layout.len)?
             .unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
@@ -110,7 +108,7 @@ impl Run<'_> {
         if measured.is_none() {
             measured = self.mean_loss(held_out, Some(&state.theta))?;
         }
-        Ok(Trained { theta: state.theta, losses: state.losses, resumed, resumed_steps, held_out: measured })
+        Ok(Outcome { theta: state.theta, losses: state.losses, resumed, resumed_steps, held_out: measured })
     }
 
     /// The rest of the pass under way; returns its mean loss.
@@ -151,8 +149,8 @@ impl Run<'_> {
     ) -> Result<f64, TrainError> {
         let config = &self.job.config;
         let counted: usize = group.iter().flatten().map(|&member| set.examples[member].counted()).sum();
-        let tensors = self.layout.tensors(&state.theta)?;
-        let matrices = self.matrices(&tensors);
+        let trained = self.layout.matrices(&state.theta);
+        let matrices = self.matrices(&trained);
         gradient.fill(0.0);
         let mut total = 0.0;
         for members in group {
