@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use inference::adapter::{AdapterFiles, MANIFEST_FILE};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
-use inference::train::{CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainError, TrainJob, TrainReport, train};
+use inference::train::{Arithmetic, CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainError, TrainJob, TrainReport, train};
 use inference::{Message, Role, Sampling, tiny};
 
 fn example(id: &str, prompt: Option<&str>, text: &str) -> Example {
@@ -241,7 +241,22 @@ fn losses_on_held_out_documents_are_told_after_every_pass_and_recorded() {
     near(&manifest["measured"]["held_out"]["after"], held_out.after);
     near(&manifest["measured"]["control"]["after"], report.control.unwrap().after);
     near(&manifest["measured"]["passes"][1], report.losses[1]);
+    assert_eq!(manifest["config"]["arithmetic"], "i16");
     assert_eq!((manifest["config"]["accumulate"].as_u64(), manifest["config"]["warm_up"].as_u64()), (Some(1), Some(3)));
+}
+
+#[test]
+fn both_arithmetics_learn_the_same_and_say_which_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, float] = [("whole", Arithmetic::I16), ("float", Arithmetic::F32)].map(|(name, arithmetic)| {
+        let mut job = longer(folder.path(), name, 1);
+        job.config.arithmetic = arithmetic;
+        (run(&job), std::fs::read_to_string(job.out.join(MANIFEST_FILE)).unwrap())
+    });
+    assert!(whole.1.contains("\"arithmetic\": \"i16\"") && float.1.contains("\"arithmetic\": \"f32\""));
+    for (whole, float) in whole.0.losses.iter().zip(&float.0.losses) {
+        assert!((whole / float - 1.0).abs() < 0.01, "{whole} {float}");
+    }
 }
 
 #[test]

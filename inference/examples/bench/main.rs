@@ -10,6 +10,7 @@
 //! head is computed once; the bytes stop being the limit where rows times these products take longer than one reading. Keys and values are 12.2 kB for each
 //! token before (50 MB a step for 32 rows with 128 each), counted in no limit here. An adapter of rank 16 adds 5.5 MB to what a step reads and 3.6 % to the
 //! products of its rows: eight leave 72 % of the rate with one and 32 leave 37 % where bytes are the limit, and nearly all of it where products are.
+//! A token of training takes 269 million products of frozen weights (each layer twice, the head twice) and, at 256 tokens with rank 16, about 28 million others.
 
 mod device;
 mod figures;

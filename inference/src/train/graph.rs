@@ -1,7 +1,7 @@
 //! The forward and backward pass of the trained layers.
 //!
 //! The way back is written out by hand instead of recorded: candle's autograd would also compute the gradient of every
-//! frozen weight (a third of all arithmetic) and allocate a tensor per elementwise step. Products with frozen weights are those of the run's arithmetic ([`Products`]), the others candle's.
+//! frozen weight (a third of all arithmetic) and allocate a tensor per elementwise step. Products with frozen weights are those of the run's arithmetic ([`Products`]), the others [`Product`].
 //! Three things are never computed twice or at all:
 //! - layers below the first trained one are frozen, so their output for an example is the same in every pass (the trunk);
 //! - rows that all examples of a batch begin with (the system turn of the chat template) are computed once and shared;

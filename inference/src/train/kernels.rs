@@ -18,17 +18,26 @@ use crate::vector::{self, CHUNK, dot, exp, sigmoid, softmax, sum, width_f32};
 /// Kernels with vector instructions that this machine has, the quickest first.
 pub(super) fn vector_kernels() -> Vec<&'static Kernel> {
     #[cfg(target_arch = "x86_64")]
-    return [avx512::kernel(), avx2::kernel()].into_iter().flatten().collect();
+    {
+        [avx512::kernel(), avx2::kernel()].into_iter().flatten().collect()
+    }
     #[cfg(not(target_arch = "x86_64"))]
-    return Vec::new();
+    {
+        Vec::new()
+    }
 }
 
 /// Adds a product whose bounds were checked; false where this machine has no kernel for it.
 pub(super) fn add_dense(product: &Product<'_>, out: &mut [f32], out_step: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return fused::add(product, out, out_step);
+    {
+        fused::add(product, out, out_step)
+    }
     #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    {
+        let _ = (product, out, out_step);
+        false
+    }
 }
 
 /// A tensor of `rows` rows from values.

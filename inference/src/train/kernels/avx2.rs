@@ -53,7 +53,7 @@ fn part(tile: &Tile<'_, TILE_ROWS>, first: usize, vector: usize, sums: &mut Sums
                 unsafe { [_mm256_loadu_si256(vectors[vector].as_ptr().cast()), _mm256_loadu_si256(vectors[vector + 1].as_ptr().cast())] };
             for (whole, row) in whole.iter_mut().zip(&rows) {
                 let [low, high] = row[at];
-                let a = _mm256_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16);
+                let a = _mm256_set1_epi32((i32::from(low) & 0xffff) | (i32::from(high) << 16));
                 for (whole, b) in whole.iter_mut().zip(b) {
                     *whole = _mm256_add_epi32(*whole, _mm256_madd_epi16(a, b));
                 }

@@ -68,7 +68,7 @@ fn add_product(tile: &Tile<'_, TILE_ROWS>, sums: &mut Sums<TILE_ROWS>) {
 
 #[target_feature(enable = "avx512f")]
 fn broadcast([low, high]: Pair) -> __m512i {
-    _mm512_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16)
+    _mm512_set1_epi32((i32::from(low) & 0xffff) | (i32::from(high) << 16))
 }
 
 #[target_feature(enable = "avx512f")]
