@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
-use inference::train::{Example, Progress, TrainConfig, TrainJob, train};
+use inference::train::{CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainJob, train};
 use inference::{Message, Role, Sampling};
 
 /// Words in a row that count as a repetition.
@@ -37,14 +37,15 @@ async fn main() -> Result<()> {
         held_out: documents(path(4))?,
         control: documents(path(5))?,
         config,
+        checkpoint_every: CHECKPOINT_EVERY,
         out: out.to_path_buf(),
         dataset: serde_json::Value::Null,
     };
     let begun = Instant::now();
     let mut last = Instant::now();
     let report = train(&job, &mut |progress| {
-        if let Progress::Pass { pass, passes, loss } = progress {
-            eprintln!("pass {pass} of {passes}: loss {loss:.3}, {:.1} s", last.elapsed().as_secs_f64());
+        if let Progress::Pass { pass, passes, loss, held_out } = progress {
+            eprintln!("pass {pass} of {passes}: loss {loss:.3}, held out {held_out:.3?}, {:.1} s", last.elapsed().as_secs_f64());
             last = Instant::now();
         }
         if let Progress::Trunk { done, of } = progress

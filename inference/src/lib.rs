@@ -14,7 +14,8 @@
 //!
 //! Budget for SmolLM2-135M: 96 MB of codes, read once a step whatever the number of rows, so decoding one answer is bound by memory bandwidth
 //! (28 GB/s gives at most 294 tokens per second) and of many by products of bytes; 106 M of them a token, and 28 M where logits are wanted; 12.2 kB
-//! of keys and values per token kept; an adapter of rank 16 on all linear layers adds 5 MB and 3.6 % of the arithmetic. Training keeps 538 MB of f32.
+//! of keys and values per token kept; an adapter of rank 16 on all linear layers adds 5 MB and 3.6 % of the arithmetic. Training keeps 538 MB of f32, and up to as much of
+//! codes.
 //!
 //! ```no_run
 //! # #[cfg(feature = "engine")]

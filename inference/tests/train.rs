@@ -1,12 +1,14 @@
 //! Training on a generated model: what is written, that it loads, resumes and repeats.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use inference::adapter::{AdapterFiles, MANIFEST_FILE};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
-use inference::train::{Example, Progress, TrainConfig, TrainError, TrainJob, TrainReport, train};
+use inference::train::{Arithmetic, CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainError, TrainJob, TrainReport, train};
 use inference::{Message, Role, Sampling, tiny};
 
 fn example(id: &str, prompt: Option<&str>, text: &str) -> Example {
@@ -25,9 +27,10 @@ fn job(folder: &Path, out: &str) -> TrainJob {
             example("two", Some("What is b?"), "the nine of ten"),
             example("three", None, "plain text"),
         ],
-        held_out: vec![example("held", Some("What is c?"), "into one tone")],
+        held_out: vec![example("unseen", Some("What is c?"), "into one tone")],
         control: vec![example("control", None, "0123 4567")],
         config: TrainConfig { rank: 8, learning_rate: 0.01, passes: 30, layers: 1, batch: 2, ..TrainConfig::default() },
+        checkpoint_every: CHECKPOINT_EVERY,
         out: folder.join(out),
         dataset: serde_json::json!({ "datanet": 7 }),
     }
@@ -79,7 +82,8 @@ fn the_manifest_lists_what_was_trained_and_nothing_held_out() {
     assert_eq!(manifest["documents"][0]["text"], blake3::hash(b"a note on tea").to_hex().as_str());
     assert_eq!(manifest["base"], blake3::hash(&tiny::model_bytes(1)).to_hex().as_str());
     assert_eq!(manifest["dataset"]["datanet"], 7);
-    assert!(!String::from_utf8(bytes).unwrap().contains("held"));
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(!text.contains("unseen") && !text.contains("into one tone"));
     assert_eq!(hex::encode(AdapterFiles::read(&job.out).unwrap().base_hash().unwrap()), manifest["base"].as_str().unwrap());
 }
 
@@ -97,8 +101,162 @@ fn an_interrupted_run_goes_on_and_ends_with_the_same_bytes() {
     assert!(matches!(stopped, Err(TrainError::Stopped)));
     assert!(!broken.out.exists() && partial(&broken).exists());
     let resumed = run(&broken);
-    assert_eq!((resumed.resumed, resumed.losses.len()), (4, 2));
-    assert_eq!(resumed.adapter, expected.adapter);
+    assert_eq!((resumed.resumed, resumed.resumed_steps, resumed.losses.len()), (4, 8, 2));
+    same(&whole, &expected, &broken, &resumed);
+}
+
+/// Both folders hold the same bytes, and both reports the same losses.
+#[track_caller]
+fn same(whole: &TrainJob, expected: &TrainReport, other: &TrainJob, got: &TrainReport) {
+    assert_eq!(got.adapter, expected.adapter);
+    assert_eq!((got.held_out, got.control), (expected.held_out, expected.control));
+    assert_eq!(got.losses, expected.losses[got.resumed as usize..]);
+    let names = |job: &TrainJob| -> BTreeSet<_> { std::fs::read_dir(&job.out).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+    assert_eq!(names(other), names(whole));
+    for name in names(whole) {
+        assert!(std::fs::read(whole.out.join(&name)).unwrap() == std::fs::read(other.out.join(&name)).unwrap(), "{name:?}");
+    }
+}
+
+/// A job of seven documents: four batches a pass, so two steps with two batches each, or four with one.
+fn longer(folder: &Path, out: &str, accumulate: usize) -> TrainJob {
+    let mut job = job(folder, out);
+    job.examples.extend((0..4).map(|i| example(&format!("more {i}"), None, &"one to ten ".repeat(i + 1))));
+    job.config = TrainConfig { passes: 3, accumulate, warm_up: 3, ..job.config };
+    job
+}
+
+fn stop_at(step_of_run: usize) -> impl FnMut(Progress) -> ControlFlow<()> {
+    let mut made = 0;
+    move |progress| {
+        made += usize::from(matches!(progress, Progress::Step { .. }));
+        if made >= step_of_run { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[test]
+fn a_run_stopped_after_any_step_goes_on_from_it_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (accumulate, steps) in [(1, 12), (2, 6), (3, 6)] {
+        let whole = longer(folder.path(), &format!("whole{accumulate}"), accumulate);
+        let expected = run(&whole);
+        for stop in 1..=steps {
+            let broken = TrainJob { out: folder.path().join(format!("broken{accumulate}-{stop}")), ..whole.clone() };
+            assert!(matches!(train(&broken, &mut stop_at(stop)), Err(TrainError::Stopped)));
+            let resumed = run(&broken);
+            assert_eq!(resumed.resumed_steps as usize, stop, "{accumulate} batches a step");
+            same(&whole, &expected, &broken, &resumed);
+        }
+    }
+}
+
+/// What a kill leaves: the last checkpoint that was due, and any part of the next one beside it.
+#[test]
+fn a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = longer(folder.path(), "whole", 2);
+    whole.checkpoint_every = NonZeroU32::new(2).unwrap();
+    whole.config.batch = 1;
+    let (mut steps, mut due, mut next) = (0, Vec::new(), Vec::new());
+    let checkpoint = |job: &TrainJob| partial(job).join("checkpoint.safetensors");
+    let expected = train(&whole, &mut |progress| {
+        if let Progress::Step { .. } = progress {
+            steps += 1;
+            match steps {
+                3 => due = std::fs::read(checkpoint(&whole)).unwrap(),
+                5 => next = std::fs::read(checkpoint(&whole)).unwrap(),
+                _ => {}
+            }
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_ne!(due, next);
+    for written in [0, 1, next.len() / 2, next.len()] {
+        let killed = TrainJob { out: folder.path().join(format!("killed{written}")), checkpoint_every: CHECKPOINT_EVERY, ..whole.clone() };
+        std::fs::create_dir(partial(&killed)).unwrap();
+        std::fs::write(checkpoint(&killed), &due).unwrap();
+        std::fs::write(checkpoint(&killed).with_extension("tmp"), &next[..written]).unwrap();
+        let resumed = run(&killed);
+        assert_eq!((resumed.resumed, resumed.resumed_steps), (0, 2));
+        same(&whole, &expected, &killed, &resumed);
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_nothing_begins_anew_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = longer(folder.path(), "adapter", 1);
+    assert!(matches!(train(&job, &mut stop_at(3)), Err(TrainError::Stopped)));
+    let path = partial(&job).join("checkpoint.safetensors");
+    let good = std::fs::read(&path).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for bytes in [Vec::new(), b"{}".to_vec(), good[..good.len() / 2].to_vec(), good[..good.len() - 1].to_vec(), flipped(good.len() - 5)] {
+        std::fs::write(&path, &bytes).unwrap();
+        let error = train(&job, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, TrainError::Checkpoint { .. }), "{error}");
+        assert!(error.to_string().contains("checkpoint.safetensors") && error.to_string().contains("remove it"), "{error}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(run(&job).resumed_steps, 3);
+}
+
+/// The batches of a step share its counted tokens: two of two documents move the matrices as one of four does, but for rounding.
+#[test]
+fn accumulated_batches_learn_as_one_large_batch_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, batch, accumulate| {
+        let mut job = longer(folder.path(), name, accumulate);
+        (job.config.batch, job.config.passes) = (batch, 6);
+        run(&job).losses
+    };
+    let (large, small) = (losses("large", 4, 1), losses("small", 2, 2));
+    assert!(large[5] < large[0] / 2.0, "{large:?}");
+    for (large, small) in large.iter().zip(&small) {
+        assert!((large / small - 1.0).abs() < 1e-3, "{large} {small}");
+    }
+}
+
+#[test]
+fn losses_on_held_out_documents_are_told_after_every_pass_and_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = longer(folder.path(), "adapter", 1);
+    let mut told = Vec::new();
+    let report = train(&job, &mut |progress| {
+        if let Progress::Pass { held_out, .. } = progress {
+            told.push(held_out.unwrap());
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let held_out = report.held_out.unwrap();
+    assert_eq!((told.len(), told[2]), (3, held_out.after));
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(job.out.join(MANIFEST_FILE)).unwrap()).unwrap();
+    let near = |value: &serde_json::Value, loss: f64| assert!((value.as_f64().unwrap() / 1e6 - loss).abs() < 1e-6, "{value} {loss}");
+    near(&manifest["measured"]["held_out"]["before"], held_out.before);
+    near(&manifest["measured"]["held_out"]["after"], held_out.after);
+    near(&manifest["measured"]["control"]["after"], report.control.unwrap().after);
+    near(&manifest["measured"]["passes"][1], report.losses[1]);
+    assert_eq!(manifest["config"]["arithmetic"], "i16");
+    assert_eq!((manifest["config"]["accumulate"].as_u64(), manifest["config"]["warm_up"].as_u64()), (Some(1), Some(3)));
+}
+
+#[test]
+fn both_arithmetics_learn_the_same_and_say_which_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, float] = [("whole", Arithmetic::I16), ("float", Arithmetic::F32)].map(|(name, arithmetic)| {
+        let mut job = longer(folder.path(), name, 1);
+        job.config.arithmetic = arithmetic;
+        (run(&job), std::fs::read_to_string(job.out.join(MANIFEST_FILE)).unwrap())
+    });
+    assert!(whole.1.contains("\"arithmetic\": \"i16\"") && float.1.contains("\"arithmetic\": \"f32\""));
+    for (whole, float) in whole.0.losses.iter().zip(&float.0.losses) {
+        assert!((whole / float - 1.0).abs() < 0.01, "{whole} {float}");
+    }
 }
 
 #[test]
@@ -131,6 +289,11 @@ fn bad_jobs_are_refused_by_name() {
     assert!(refuse(&|job| job.examples[2].text = "x<|im_end|>".into()).contains("document three"));
     assert!(refuse(&|job| job.config.rank = 0).contains("rank is 0"));
     assert!(refuse(&|job| job.config.learning_rate = f64::NAN).contains("learning_rate is NaN"));
+    assert!(refuse(&|job| job.config.accumulate = 0).contains("accumulate is 0, expected 1 to 1,024 batches"));
+    assert!(refuse(&|job| job.config.accumulate = 1_025).contains("accumulate is 1025"));
+    assert!(refuse(&|job| job.config.warm_up = 100_001).contains("warm_up is 100001, expected 0 to 100,000 steps"));
+    assert!(refuse(&|job| job.config.weight_decay = -0.1).contains("weight_decay is -0.1"));
+    assert!(refuse(&|job| job.config.passes = 0).contains("passes is 0"));
     assert!(refuse(&|job| job.expected_hash = Some([1; 32])).contains(&"01".repeat(32)));
     std::fs::create_dir(folder.path().join("there")).unwrap();
     let mut job = job(folder.path(), "there");

@@ -24,6 +24,11 @@ impl Encoded {
     pub(super) fn inputs(&self) -> &[u32] {
         &self.tokens[..self.tokens.len() - 1]
     }
+
+    /// Tokens that count in the loss.
+    pub(super) fn counted(&self) -> usize {
+        self.tokens.len() - self.first
+    }
 }
 
 /// Renders and tokenizes a document exactly as a request for it would be, then the document and the end token.

@@ -1,6 +1,7 @@
 //! What a run writes: checkpoints, PEFT files, the training manifest.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -11,9 +12,9 @@ use crate::adapter::{AdapterFiles, CONFIG_FILE, Lora, MANIFEST_FILE, WEIGHTS_FIL
 use crate::model::{ModelInfo, Site};
 
 use super::params::{AdamW, Layout};
-use super::{Example, TrainConfig, TrainError, TrainJob};
+use super::{Change, Example, TrainConfig, TrainError, TrainJob};
 
-/// `training_manifest.json`: what the adapter was trained on, and how. Held-out documents are not in it.
+/// `training_manifest.json`: what the adapter was trained on, how, and what came out. Held-out documents are not in it, only the loss on them.
 #[derive(Debug, Serialize)]
 pub(super) struct Manifest<'a> {
     format: &'static str,
@@ -22,6 +23,42 @@ pub(super) struct Manifest<'a> {
     config: &'a TrainConfig,
     dataset: serde_json::Value,
     documents: Vec<Document<'a>>,
+    /// What came out; absent until it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
+}
+
+/// Losses of a run in millionths of a nat per counted token: integers, since the manifest is hashed.
+#[derive(Debug, Serialize)]
+pub(super) struct Measured {
+    /// Mean of each pass.
+    passes: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<MeasuredChange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<MeasuredChange>,
+}
+
+#[derive(Debug, Serialize)]
+struct MeasuredChange {
+    before: u64,
+    after: u64,
+}
+
+impl Measured {
+    pub(super) fn new(passes: &[f64], held_out: Option<Change>, control: Option<Change>) -> Self {
+        let change = |change: Change| MeasuredChange { before: millionths(change.before), after: millionths(change.after) };
+        Self { passes: passes.iter().copied().map(millionths).collect(), held_out: held_out.map(change), control: control.map(change) }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cross entropy is not negative and far below 2^43 nats; other values saturate"
+)]
+fn millionths(loss: f64) -> u64 {
+    (loss * 1e6).round() as u64
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +87,12 @@ impl<'a> Manifest<'a> {
             config: &job.config,
             dataset,
             documents: job.examples.iter().map(document).collect(),
+            measured: None,
         }
+    }
+
+    pub(super) fn measured(self, measured: Measured) -> Self {
+        Self { measured: Some(measured), ..self }
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -60,49 +102,123 @@ impl<'a> Manifest<'a> {
     }
 }
 
-/// The state after a pass.
+/// The state between two steps: everything that the rest of a run depends on beside its manifest.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Checkpoint {
+    /// Complete passes.
     pub(super) pass: u32,
+    /// Steps made of the pass under way.
+    pub(super) made: usize,
+    /// Sum of the losses over them, and the tokens it counts.
+    pub(super) total: f64,
+    pub(super) counted: usize,
+    /// Mean loss of each complete pass.
+    pub(super) losses: Vec<f64>,
     pub(super) theta: Vec<f32>,
     pub(super) optimizer: AdamW,
 }
 
 const MANIFEST_KEY: &str = "manifest";
+/// BLAKE3 of the vectors one behind the other: a disk that returns other bytes than it got must not decide an adapter.
+const VECTORS_KEY: &str = "vectors";
+/// Bytes of a checkpoint beside its vectors: the header and the losses of its passes, of which a hundred thousand have room.
+const CHECKPOINT_HEADER_MAX: u64 = 4 << 20;
 
 impl Checkpoint {
-    /// The checkpoint of an interrupted run with the same manifest; none if there is none or it does not fit.
-    pub(super) fn load(job: &TrainJob, manifest: &[u8], len: usize) -> Option<Self> {
-        let bytes = std::fs::read(checkpoint_path(job)).ok()?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).ok()?;
-        let metadata = metadata.metadata().as_ref()?;
-        if metadata.get(MANIFEST_KEY)? != blake3::hash(manifest).to_hex().as_str() {
-            return None;
-        }
-        let tensors = SafeTensors::deserialize(&bytes).ok()?;
-        let vector = |name: &str| -> Option<Vec<f32>> {
-            let view = tensors.tensor(name).ok()?;
-            let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            (view.dtype() == Dtype::F32 && values.len() == len).then_some(values)
-        };
-        let number = |name: &str| metadata.get(name)?.parse::<u32>().ok();
-        let optimizer = AdamW { first: vector("first")?, second: vector("second")?, step: number("step")? };
-        let pass = number("pass").filter(|pass| *pass <= job.config.passes)?;
-        Some(Self { pass, theta: vector("theta")?, optimizer })
+    /// Before the first step.
+    pub(super) fn first(theta: Vec<f32>, optimizer: AdamW) -> Self {
+        Self { pass: 0, made: 0, total: 0.0, counted: 0, losses: Vec::new(), theta, optimizer }
     }
 
+    /// Ends the pass under way.
+    pub(super) fn end_pass(&mut self, loss: f64) {
+        self.losses.push(loss);
+        (self.pass, self.made, self.total, self.counted) = (self.pass + 1, 0, 0.0, 0);
+    }
+
+    /// The checkpoint of an interrupted run with the same manifest; none if there is none or it is of another manifest.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] if it is of this run but damaged: hours of work are not begun anew without a word.
+    pub(super) fn load(job: &TrainJob, manifest: &[u8], len: usize) -> Result<Option<Self>, TrainError> {
+        let path = checkpoint_path(job);
+        let fail = |problem: String| TrainError::Checkpoint { path: path.clone(), problem };
+        // A larger file is a checkpoint of other settings: this run's all have one size, but for the header.
+        let most = CHECKPOINT_HEADER_MAX + 12 * len as u64;
+        let Some(bytes) = read_at_most(&path, most).map_err(|error| fail(error.to_string()))? else { return Ok(None) };
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
+        let none = HashMap::new();
+        let metadata = metadata.metadata().as_ref().unwrap_or(&none);
+        if metadata.get(MANIFEST_KEY).is_some_and(|of| of != blake3::hash(manifest).to_hex().as_str()) {
+            return Ok(None);
+        }
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
+        Self::read(metadata, &tensors, len).map(Some).ok_or_else(|| fail("it is damaged".to_owned()))
+    }
+
+    fn read(metadata: &HashMap<String, String>, tensors: &SafeTensors<'_>, len: usize) -> Option<Self> {
+        let vectors =
+            VECTORS.map(|name| tensors.tensor(name).ok().filter(|view| view.dtype() == Dtype::F32 && view.data().len() == 4 * len));
+        let [Some(theta), Some(first), Some(second)] = vectors else { return None };
+        let vectors = [theta.data(), first.data(), second.data()];
+        if metadata.get(VECTORS_KEY)? != &digest(&vectors) {
+            return None;
+        }
+        let [theta, first, second] = vectors.map(|data| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>());
+        let number = |name: &str| metadata.get(name)?.parse::<u32>().ok();
+        let losses = metadata.get("losses")?.split(' ').filter(|loss| !loss.is_empty()).map(float).collect::<Option<Vec<f64>>>()?;
+        let pass = number("pass").filter(|pass| *pass as usize == losses.len())?;
+        let optimizer = AdamW { first, second, step: number("step")? };
+        let (made, counted) = (number("made")? as usize, metadata.get("counted")?.parse().ok()?);
+        Some(Self { pass, made, total: float(metadata.get("total")?)?, counted, losses, theta, optimizer })
+    }
+
+    /// Writes it whole or not at all: after a stop at any moment the file is this checkpoint or the one before.
     pub(super) fn save(&self, job: &TrainJob, manifest: &[u8]) -> Result<(), TrainError> {
+        let vectors = [&self.theta, &self.optimizer.first, &self.optimizer.second].map(|values| bytes(values));
+        // Floats as their bits: decimal digits would do, but this needs no argument.
+        let bits = |value: &f64| format!("{:016x}", value.to_bits());
         let metadata = [
             (MANIFEST_KEY, blake3::hash(manifest).to_hex().to_string()),
+            (VECTORS_KEY, digest(&vectors.each_ref().map(Vec::as_slice))),
             ("pass", self.pass.to_string()),
+            ("made", self.made.to_string()),
             ("step", self.optimizer.step.to_string()),
+            ("total", bits(&self.total)),
+            ("counted", self.counted.to_string()),
+            ("losses", self.losses.iter().map(bits).collect::<Vec<_>>().join(" ")),
         ];
         let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let vectors = [("theta", &self.theta), ("first", &self.optimizer.first), ("second", &self.optimizer.second)];
-        let bytes: Vec<(&str, Vec<u8>)> = vectors.iter().map(|(name, values)| (*name, bytes(values))).collect();
-        let views = bytes.iter().map(|(name, data)| (*name, view(vec![data.len() / 4], data)));
+        let views = VECTORS.iter().zip(&vectors).map(|(name, data)| (*name, view(vec![data.len() / 4], data)));
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| io(&checkpoint_path(job), error))?;
         write(&checkpoint_path(job), &file)
     }
+}
+
+/// The vectors of a checkpoint, in the order in which they are hashed.
+const VECTORS: [&str; 3] = ["theta", "first", "second"];
+
+fn digest(vectors: &[&[u8]; 3]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for vector in vectors {
+        hasher.update(vector);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn float(bits: impl AsRef<str>) -> Option<f64> {
+    u64::from_str_radix(bits.as_ref(), 16).ok().map(f64::from_bits)
+}
+
+/// A file's bytes; none if there is no file or it has more than `most`.
+fn read_at_most(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most))
 }
 
 /// Puts the manifest into the folder of the unfinished adapter: where it cannot be written, an hour's work could not be either.
@@ -121,6 +237,7 @@ pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: 
     let checkpoint = checkpoint_path(job);
     std::fs::remove_file(&checkpoint).map_err(|error| io(&checkpoint, error))?;
     std::fs::rename(&folder, &job.out).map_err(|error| io(&job.out, error))?;
+    sync_folder(&job.out).map_err(|error| io(&job.out, error))?;
     Ok(adapter.info().hash)
 }
 
@@ -190,7 +307,16 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let mut file = std::fs::File::create(&temporary).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
-    std::fs::rename(&temporary, path).map_err(fail)
+    std::fs::rename(&temporary, path).map_err(fail)?;
+    sync_folder(path).map_err(fail)
+}
+
+/// Makes a rename in a file's folder last, where the system has a call for it.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent().filter(|_| cfg!(unix)) {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn io(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TrainError {

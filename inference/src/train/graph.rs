@@ -1,7 +1,7 @@
 //! The forward and backward pass of the trained layers.
 //!
 //! The way back is written out by hand instead of recorded: candle's autograd would also compute the gradient of every
-//! frozen weight (a third of all arithmetic) and allocate a tensor per elementwise step. The products are candle's.
+//! frozen weight (a third of all arithmetic) and allocate a tensor per elementwise step. Products with frozen weights are those of the run's arithmetic ([`Products`]), the others [`Product`].
 //! Three things are never computed twice or at all:
 //! - layers below the first trained one are frozen, so their output for an example is the same in every pass (the trunk);
 //! - rows that all examples of a batch begin with (the system turn of the chat template) are computed once and shared;
@@ -9,19 +9,23 @@
 //!
 //! Per row and trained layer: twice the multiplications of inference, and about 34 kB of saved activations.
 
+mod attention;
 mod back;
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::model::linear::read;
 use crate::model::{Config, Model, Site, f64_from};
 use crate::vector;
 
-use super::kernels::{add_to, causal_softmax, cross_entropy, rms_norm, rms_norm_back, rows};
-use super::params::Layout;
+use super::dense::{Factor, Product};
+use super::kernels::{add_to, cross_entropy, rms_norm, rms_norm_back, rows};
+use super::params::{Layout, Trained};
+use super::products::{Arithmetic, Input, Place, Products};
+use attention::{SavedSpan, Shape};
 use back::Back;
 
 /// Rows of logits computed at a time: 25 MB for a vocabulary of 49,152.
@@ -30,6 +34,7 @@ const HEAD_ROWS: usize = 128;
 /// The graph of one model with trained layers from `first` on.
 pub(super) struct Graph<'a> {
     model: &'a Model,
+    products: Products,
     first: usize,
     epsilon: f32,
     cosines: Vec<f32>,
@@ -92,19 +97,12 @@ impl Batch {
 /// The matrices of one step.
 pub(super) struct Matrices<'a> {
     pub(super) layout: &'a Layout,
-    pub(super) tensors: &'a [(Tensor, Tensor)],
+    pub(super) trained: &'a [Trained],
     pub(super) scale: f64,
 }
 
-/// What a linear layer with matrices keeps: the scaled product with A.
-type Shrunk = Option<Tensor>;
-
-struct SavedSpan {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    p: Tensor,
-}
+/// What a linear layer with matrices keeps: the scaled product with A, `[rows, rank]`.
+type Shrunk = Option<Vec<f32>>;
 
 /// Activations of one layer that the way back needs.
 struct Saved {
@@ -122,11 +120,33 @@ struct Saved {
     shrunk: [Shrunk; 7],
 }
 
+impl Matrices<'_> {
+    /// Adds what the matrices of an entry make of `x` to `y`; returns the scaled product with A.
+    fn add_to(&self, index: usize, x: &Tensor, y: &Tensor) -> candle_core::Result<Vec<f32>> {
+        let (count, entry, trained) = (x.dim(0)?, &self.layout.entries[index], &self.trained[index]);
+        let ((rank, input), (out, _)) = (entry.a_shape, entry.b_shape);
+        let product = |x: &[f32]| {
+            Product { rows: count, sums: input, width: rank, a: Factor::rows(x, input), b: &trained.a_turned, b_step: rank }.computed()
+        };
+        let mut z = read(x, product)?;
+        self.scale_all(&mut z);
+        Product { rows: count, sums: rank, width: out, a: Factor::rows(&z, rank), b: &trained.b_turned, b_step: out }.add_to_tensor(y)?;
+        Ok(z)
+    }
+
+    fn scale_all(&self, values: &mut [f32]) {
+        #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
+        let scale = self.scale as f32;
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
 impl<'a> Graph<'a> {
-    pub(super) fn new(model: &'a Model, first: usize, length_max: usize) -> candle_core::Result<Self> {
+    pub(super) fn new(model: &'a Model, first: usize, length_max: usize, arithmetic: Arithmetic) -> candle_core::Result<Self> {
         let (cosines, sines) = model.weights.rotation(0, length_max)?;
         Ok(Self {
             model,
+            products: Products::new(arithmetic, model, first)?,
             first,
             epsilon: model.config().epsilon(),
             cosines: cosines.flatten_all()?.to_vec1()?,
@@ -158,11 +178,11 @@ impl<'a> Graph<'a> {
         for layer in self.first..self.config().layers {
             hidden = self.layer(layer, batch, &hidden, matrices)?.0;
         }
-        Ok(self.head(batch, &hidden)?.0)
+        Ok(self.head(batch, &hidden, None)?.0)
     }
 
-    /// Sum of the losses, and the gradient of their mean with respect to every matrix.
-    pub(super) fn gradient(&self, batch: &Batch, matrices: &Matrices) -> candle_core::Result<(f64, Vec<f32>)> {
+    /// Sum of the losses; adds the gradient of it, divided by `counted`, with respect to every matrix to `gradient`.
+    pub(super) fn gradient(&self, batch: &Batch, matrices: &Matrices, counted: usize, gradient: &mut [f32]) -> candle_core::Result<f64> {
         let mut hidden = batch.hidden.clone();
         let mut saved = Vec::new();
         for layer in self.first..self.config().layers {
@@ -170,45 +190,45 @@ impl<'a> Graph<'a> {
             saved.push(kept);
             hidden = out;
         }
-        let (loss, mut d) = self.head(batch, &hidden)?;
-        let mut gradient = vec![0f32; matrices.layout.len];
+        let (loss, mut d) = self.head(batch, &hidden, Some(counted))?;
         for layer in (self.first..self.config().layers).rev() {
             let kept = saved.pop().ok_or_else(|| candle_core::Error::msg("every layer was saved"))?;
-            d = Back { graph: self, layer, batch, matrices, saved: &kept }.run(d, &mut gradient)?;
+            d = Back { graph: self, layer, batch, matrices, saved: &kept }.run(d, gradient)?;
         }
-        Ok((loss, gradient))
+        Ok(loss)
     }
 
     /// One layer. Without matrices it is the frozen layer.
     fn layer(&self, layer: usize, batch: &Batch, input: &Tensor, matrices: Option<&Matrices>) -> candle_core::Result<(Tensor, Saved)> {
         let weights = &self.model.weights.layers[layer];
         let mut shrunk = [const { None }; 7];
-        let mut linear = |site: Site, x: &Tensor| -> candle_core::Result<Tensor> {
-            let mut y = x.matmul(&weights.linear(site).t()?)?;
+        let mut linear = |site: Site, x: &Tensor, input: &Input<'_>| -> candle_core::Result<Tensor> {
+            let mut y = self.products.forward(self.model, Place::Linear(layer, site), input)?;
             if let Some(bias) = weights.bias(site) {
                 y = y.broadcast_add(bias)?;
             }
             if let Some((index, matrices)) = matrices.and_then(|m| Some((m.layout.entry(layer, site)?.0, m))) {
-                let (a, b) = &matrices.tensors[index];
-                let z = (x.matmul(&a.t()?)? * matrices.scale)?;
-                add_to(&y, &z.matmul(&b.t()?)?)?;
-                shrunk[site as usize] = Some(z);
+                shrunk[site as usize] = Some(matrices.add_to(index, x, &y)?);
             }
             Ok(y)
         };
         let (normed, input_inverse) = self.norm(input, &weights.attention_norm)?;
-        let q = linear(Site::Q, &normed)?;
-        let k = linear(Site::K, &normed)?;
-        let v = linear(Site::V, &normed)?;
+        let prepared = self.products.input(&normed)?;
+        let q = linear(Site::Q, &normed, &prepared)?;
+        let k = linear(Site::K, &normed, &prepared)?;
+        let v = linear(Site::V, &normed, &prepared)?;
+        drop(prepared);
         let (mixed, spans) = self.attention(batch, &q, &k, &v)?;
-        let middle = linear(Site::O, &mixed)?;
+        let middle = linear(Site::O, &mixed, &self.products.input(&mixed)?)?;
         add_to(&middle, input)?;
         let (middle_normed, middle_inverse) = self.norm(&middle, &weights.feed_forward_norm)?;
-        let gate = linear(Site::Gate, &middle_normed)?;
-        let up = linear(Site::Up, &middle_normed)?;
+        let prepared = self.products.input(&middle_normed)?;
+        let gate = linear(Site::Gate, &middle_normed, &prepared)?;
+        let up = linear(Site::Up, &middle_normed, &prepared)?;
+        drop(prepared);
         let act = read(&gate, |gate| read(&up, |up| vector::gated(gate, up)))??;
         let act = rows(act, gate.dim(0)?)?;
-        let out = linear(Site::Down, &act)?;
+        let out = linear(Site::Down, &act, &self.products.input(&act)?)?;
         add_to(&out, &middle)?;
         let saved = Saved {
             input: input.clone(),
@@ -247,26 +267,18 @@ impl<'a> Graph<'a> {
         let v = read(v, <[f32]>::to_vec)?;
         let group = heads / kv_heads;
         let spans = batch.spans();
-        let results: Vec<(SavedSpan, Tensor)> = spans
+        let results: Vec<(SavedSpan, Vec<f32>)> = spans
             .par_iter()
-            .map(|span| {
-                let total = span.shared + span.len;
-                let q = tensor3(gather(&q, &span.own(), heads, head_dim), kv_heads, group * span.len, head_dim)?;
-                let k = tensor3(gather(&k, &span.seen(), kv_heads, head_dim), kv_heads, total, head_dim)?;
-                let v = tensor3(gather(&v, &span.seen(), kv_heads, head_dim), kv_heads, total, head_dim)?;
-                let mut scores = q.matmul(&k.t()?)?.flatten_all()?.to_vec1::<f32>()?;
-                causal_softmax(&mut scores, span.len, total);
-                let p = tensor3(scores, kv_heads, group * span.len, total)?;
-                let mixed = p.matmul(&v)?;
-                Ok((SavedSpan { q, k, v, p }, mixed))
+            .map(|&span| {
+                let queries = gather(&q, &span.own(), heads, head_dim);
+                let seen = |values: &[f32]| gather(values, &span.seen(), kv_heads, head_dim);
+                attention::forward(Shape { span, kv_heads, group, head_dim }, queries, seen(&k), seen(&v))
             })
-            .collect::<candle_core::Result<_>>()?;
+            .collect();
         let mut mixed = vec![0f32; positions.len() * heads * head_dim];
         let mut saved = Vec::with_capacity(results.len());
         for (span, (kept, part)) in spans.iter().zip(results) {
-            read(&part, |part| {
-                scatter(&mut mixed, part, &span.own(), heads, head_dim, 1.0);
-            })?;
+            scatter(&mut mixed, &part, &span.own(), heads, head_dim, 1.0);
             saved.push(kept);
         }
         Ok((rows(mixed, positions.len())?, saved))
@@ -289,25 +301,29 @@ impl<'a> Graph<'a> {
         });
     }
 
-    /// Final norm, head and loss on the counted rows; returns the sum of losses and the gradient of their mean
-    /// with respect to `hidden`.
-    fn head(&self, batch: &Batch, hidden: &Tensor) -> candle_core::Result<(f64, Vec<f32>)> {
+    /// Final norm, head and loss on the counted rows; returns the sum of losses and, if `counted` is given, its gradient divided
+    /// by `counted` with respect to `hidden`.
+    fn head(&self, batch: &Batch, hidden: &Tensor, counted: Option<usize>) -> candle_core::Result<(f64, Vec<f32>)> {
         let width = self.config().hidden;
         let weights = &self.model.weights;
-        let mut d = vec![0f32; hidden.elem_count()];
-        let counted = f64_from(batch.targets.len().max(1));
+        let mut d = vec![0f32; counted.map_or(0, |_| hidden.elem_count())];
         #[expect(clippy::cast_possible_truncation, reason = "the graph computes in f32")]
-        let scale = (1.0 / counted) as f32;
+        let scale = counted.map(|counted| (1.0 / f64_from(counted.max(1))) as f32);
         let mut loss = 0.0;
         for part in batch.targets.chunks(HEAD_ROWS) {
             let picked: Vec<f32> =
                 read(hidden, |hidden| part.iter().flat_map(|(row, _)| hidden[row * width..][..width].iter().copied()).collect())?;
             let (normed, inverse) = read(&weights.norm, |weight| rms_norm(&picked, weight, self.epsilon))?;
-            let logits = rows(normed, part.len())?.matmul(&weights.head().t()?)?;
+            let normed = rows(normed, part.len())?;
+            let logits = self.products.forward(self.model, Place::Head, &self.products.input(&normed)?)?;
             let targets: Vec<u32> = part.iter().map(|(_, target)| *target).collect();
-            let (part_loss, d_logits) = read(&logits, |logits| cross_entropy(logits, &targets, scale))?;
+            let (part_loss, d_logits) = read(&logits, |logits| cross_entropy(logits, &targets, scale.unwrap_or(0.0)))?;
             loss += part_loss;
-            let d_normed = rows(d_logits, part.len())?.matmul(weights.head())?;
+            if scale.is_none() {
+                continue;
+            }
+            let d_logits = rows(d_logits, part.len())?;
+            let d_normed = self.products.back(self.model, Place::Head, &self.products.input(&d_logits)?)?;
             let mut d_picked = vec![0f32; picked.len()];
             read(&d_normed, |dy| read(&weights.norm, |w| rms_norm_back(&mut d_picked, dy, &picked, &inverse, w)))??;
             for ((row, _), from) in part.iter().zip(d_picked.chunks_exact(width)) {
@@ -318,10 +334,6 @@ impl<'a> Graph<'a> {
         }
         Ok((loss, d))
     }
-}
-
-fn tensor3(values: Vec<f32>, a: usize, b: usize, c: usize) -> candle_core::Result<Tensor> {
-    Tensor::from_vec(values, (a, b, c), &Device::Cpu)
 }
 
 /// Rows of `[rows, heads x head_dim]` in the given ranges, as `[heads, rows, head_dim]`.

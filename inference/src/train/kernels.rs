@@ -1,10 +1,44 @@
 //! Elementwise loops of training, over rows of f32, split among the threads of the arithmetic library in fixed chunks
-//! so that results do not depend on how many there are.
+//! so that results do not depend on how many there are. Below: the products of whole numbers for each instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod fused;
 
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
 
+use super::codes::Kernel;
+use super::dense::Product;
 use crate::vector::{self, CHUNK, dot, exp, sigmoid, softmax, sum, width_f32};
+
+/// Kernels with vector instructions that this machine has, the quickest first.
+pub(super) fn vector_kernels() -> Vec<&'static Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        [avx512::kernel(), avx2::kernel()].into_iter().flatten().collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        Vec::new()
+    }
+}
+
+/// Adds a product whose bounds were checked; false where this machine has no kernel for it.
+pub(super) fn add_dense(product: &Product<'_>, out: &mut [f32], out_step: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        fused::add(product, out, out_step)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (product, out, out_step);
+        false
+    }
+}
 
 /// A tensor of `rows` rows from values.
 pub(super) fn rows(values: Vec<f32>, rows: usize) -> candle_core::Result<Tensor> {
@@ -92,11 +126,10 @@ pub(super) fn gated_back(d: &[f32], gate: &[f32], up: &[f32]) -> (Vec<f32>, Vec<
     (d_gate, d_up)
 }
 
-/// Softmax of rows of `width`, in place. Row r of a group of `tokens` rows sees `width - tokens + r + 1` columns.
-pub(super) fn causal_softmax(scores: &mut [f32], tokens: usize, width: usize) {
-    for (index, row) in scores.chunks_exact_mut(width).enumerate() {
-        let visible = width - tokens + index % tokens + 1;
-        let (seen, hidden) = row.split_at_mut(visible);
+/// Softmax of rows of `width`, in place. Row r sees `seen + r` columns; the others become 0.
+pub(super) fn causal_softmax(scores: &mut [f32], seen: usize, width: usize) {
+    for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
+        let (seen, hidden) = scores.split_at_mut(seen + row);
         hidden.fill(0.0);
         softmax(seen);
     }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::model::{Config, Site, f64_from};
@@ -10,6 +9,7 @@ use crate::sampler::split_mix;
 use crate::vector::CHUNK;
 
 use super::TrainConfig;
+use super::dense::turned;
 
 /// Where each matrix lies in the flat vector.
 #[derive(Debug, Clone)]
@@ -71,11 +71,26 @@ impl Layout {
         theta
     }
 
-    /// The matrices as tensors, in the order of the entries.
-    pub(super) fn tensors(&self, theta: &[f32]) -> candle_core::Result<Vec<(Tensor, Tensor)>> {
-        let matrix = |range: &Range<usize>, shape| Tensor::from_slice(&theta[range.clone()], shape, &Device::Cpu);
-        self.entries.iter().map(|entry| Ok((matrix(&entry.a, entry.a_shape)?, matrix(&entry.b, entry.b_shape)?))).collect()
+    /// The matrices in both orientations, in the order of the entries.
+    pub(super) fn matrices(&self, theta: &[f32]) -> Vec<Trained> {
+        let both = |entry: &Entry| {
+            let (a, b) = (theta[entry.a.clone()].to_vec(), theta[entry.b.clone()].to_vec());
+            Trained { a_turned: turned(&a, entry.a_shape.1), b_turned: turned(&b, entry.b_shape.1), a, b }
+        };
+        self.entries.iter().map(both).collect()
     }
+}
+
+/// The two matrices of one linear layer for a step.
+pub(super) struct Trained {
+    /// `[rank, in]`.
+    pub(super) a: Vec<f32>,
+    /// `[in, rank]`.
+    pub(super) a_turned: Vec<f32>,
+    /// `[out, rank]`.
+    pub(super) b: Vec<f32>,
+    /// `[rank, out]`.
+    pub(super) b_turned: Vec<f32>,
 }
 
 /// `AdamW` (Loshchilov and Hutter 2019) with moments 0.9 and 0.999.

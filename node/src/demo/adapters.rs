@@ -21,7 +21,7 @@ use crate::data::write_atomic;
 /// and then; a seventh settles it.
 const PASSES: u32 = 7;
 /// Changes when the arithmetic of training does, so that kept adapters are what a fresh run would give.
-const METHOD: &str = "tributary/demo/adapter/1";
+const METHOD: &str = "tributary/demo/adapter/2";
 /// Written last: digests of a kept adapter's files.
 const KEPT: &str = "kept.json";
 /// What training printed.
@@ -129,7 +129,7 @@ fn settings() -> TrainConfig {
 
 /// The same for `tributary train`; what it has no option for is its default there too.
 fn settings_as_options() -> Vec<String> {
-    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, .. } = settings();
+    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, accumulate, warm_up, .. } = settings();
     let pairs = [
         ("--rank", rank.to_string()),
         ("--learning-rate", learning_rate.to_string()),
@@ -138,6 +138,8 @@ fn settings_as_options() -> Vec<String> {
         ("--max-length", max_length.to_string()),
         ("--layers", layers.to_string()),
         ("--batch", batch.to_string()),
+        ("--accumulate", accumulate.to_string()),
+        ("--warm-up", warm_up.to_string()),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
@@ -194,7 +196,8 @@ mod tests {
     #[test]
     fn every_setting_that_the_command_line_takes_is_given() {
         let options = settings_as_options();
-        for name in ["--rank", "--learning-rate", "--passes", "--seed", "--max-length", "--layers", "--batch"] {
+        for name in ["--rank", "--learning-rate", "--passes", "--seed", "--max-length", "--layers", "--batch", "--accumulate", "--warm-up"]
+        {
             assert!(options.iter().any(|option| option == name), "{name}");
         }
         let defaults = TrainConfig::default();

@@ -1,4 +1,4 @@
-//! Group `engine`: tokens a second of SmolLM2-135M on two threads, alone, many at once and with an adapter each; adapters brought in, answers checked; what the gateway adds to a token.
+//! Group `engine`: tokens a second of SmolLM2-135M on two threads, alone, many at once and with an adapter each; adapters brought in, answers checked, training; what the gateway adds to a token.
 //!
 //! A program of `inference`, and one of `node` for the gateway, measure and print rows beside the machine's limits of that same run. A peer runs in the same command, between two runs of ours (ours,
 //! peer, ours, peer, ours): llama.cpp, if [`peers::VARIABLE`] names a folder with its programs; nothing of others is built here. Then everything once
@@ -28,7 +28,7 @@ const THREADS: &str = "2";
 const BUSY: &str = ".busy";
 
 /// Every figure of the group: what it is to reach, and whether that is the least.
-const FIGURES: [(&str, f64, bool); 18] = [
+const FIGURES: [(&str, f64, bool); 20] = [
     ("engine.mixed8_tok_s", 500.0, true),
     ("engine.mixed8_loss", 7.0, false),
     ("engine.batch8_tok_s", 800.0, true),
@@ -45,11 +45,19 @@ const FIGURES: [(&str, f64, bool); 18] = [
     ("engine.hot_load_ms", 20.0, false),
     ("engine.check_ratio", 6.0, false),
     ("engine.check_sampled_ratio", 2.0, false),
+    ("engine.train_tok_cpu_s", TRAIN_TOK_CPU_S, true),
+    ("engine.train_f32_tok_cpu_s", TRAIN_F32_TOK_CPU_S, true),
     ("engine.gateway_p50_us", 50.0, false),
     ("engine.gateway_p99_us", 1_000.0, false),
 ];
 /// What one stream is to reach where llama.cpp is not there to be ahead of: what it gave on the machine that the reach was set on.
 const STREAM_TOK_S: f64 = 277.0;
+/// What PyTorch's peft 0.21.2 takes in a second of processor time: the same model in f32, rank 16 on every linear layer, steps of 2 x 256 tokens, one thread.
+const PEFT_TOK_CPU_S: f64 = 140.0;
+/// What training is to take at least.
+const TRAIN_TOK_CPU_S: f64 = PEFT_TOK_CPU_S;
+/// And all in f32, which is kept for comparison: what it gave on the busy machine that this was set on.
+const TRAIN_F32_TOK_CPU_S: f64 = 50.0;
 
 /// Figures that one run of our program gives, and who else is asked for them.
 struct Part {
@@ -65,7 +73,7 @@ struct Part {
 /// Asks a peer for its values by figure.
 type PeerRun = fn(&LlamaCpp, &Inputs) -> Result<Vec<(&'static str, f64)>>;
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part {
         name: "stream",
         runs: engine,
@@ -92,6 +100,7 @@ const PARTS: [Part; 9] = [
     Part { name: "busy", runs: engine, peer: None, peers_figures: &[], is_repeated: false },
     Part { name: "hot-load", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
     Part { name: "check", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
+    Part { name: "train", runs: engine, peer: None, peers_figures: &[], is_repeated: false },
     Part { name: "gateway", runs: gateway, peer: None, peers_figures: &[], is_repeated: true },
 ];
 

@@ -3,8 +3,11 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::super::kernels::{add_to, gated_back, rms_norm_back, rows, softmax_back};
-use super::{Batch, Graph, Matrices, Saved, gather, scatter, tensor3};
+use super::super::dense::{Factor, Product};
+use super::super::kernels::{add_to, gated_back, rms_norm_back, rows};
+use super::super::products::Place;
+use super::attention::{self, Shape};
+use super::{Batch, Graph, Matrices, Saved, gather, scatter};
 use crate::model::linear::read;
 use crate::model::{Config, Site};
 
@@ -18,7 +21,7 @@ pub(super) struct Back<'a> {
 }
 
 impl Back<'_> {
-    /// From the gradient of the layer's output to the one of its input; writes the matrices' gradients.
+    /// From the gradient of the layer's output to the one of its input; adds the matrices' gradients.
     pub(super) fn run(&self, d_out: Vec<f32>, gradient: &mut [f32]) -> candle_core::Result<Vec<f32>> {
         let Saved { input, normed, mixed, middle, middle_normed, gate, up, act, .. } = self.saved;
         let count = input.dim(0)?;
@@ -55,23 +58,34 @@ impl Back<'_> {
 
     /// Gradient of a linear layer's input.
     fn linear(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Tensor> {
-        let dx = dy.matmul(self.graph.model.weights.layers[self.layer].linear(site))?;
-        if let Some((dz, a)) = self.matrices(site, x, dy, gradient)? {
-            add_to(&dx, &dz.matmul(a)?)?;
+        let products = &self.graph.products;
+        let dx = products.back(self.graph.model, Place::Linear(self.layer, site), &products.input(dy)?)?;
+        if let Some((index, dz)) = self.matrices(site, x, dy, gradient)? {
+            let (rank, input) = self.matrices.layout.entries[index].a_shape;
+            let a = &self.matrices.trained[index].a;
+            Product { rows: dy.dim(0)?, sums: rank, width: input, a: Factor::rows(&dz, rank), b: a, b_step: input }.add_to_tensor(&dx)?;
         }
         Ok(dx)
     }
 
-    /// Gradients of a linear layer's matrices; returns the scaled gradient of x A' and A.
-    fn matrices(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Option<(Tensor, &Tensor)>> {
+    /// Adds the gradients of a linear layer's matrices; returns their number and the scaled gradient of x A'.
+    fn matrices(&self, site: Site, x: &Tensor, dy: &Tensor, gradient: &mut [f32]) -> candle_core::Result<Option<(usize, Vec<f32>)>> {
         let (Some((index, entry)), Some(z)) = (self.matrices.layout.entry(self.layer, site), &self.saved.shrunk[site as usize]) else {
             return Ok(None);
         };
-        let (a, b) = &self.matrices.tensors[index];
-        read(&dy.t()?.matmul(z)?, |db| gradient[entry.b.clone()].copy_from_slice(db))?;
-        let dz = (dy.matmul(b)? * self.matrices.scale)?;
-        read(&dz.t()?.matmul(x)?, |da| gradient[entry.a.clone()].copy_from_slice(da))?;
-        Ok(Some((dz, a)))
+        let (count, (rank, input), (out, _)) = (dy.dim(0)?, entry.a_shape, entry.b_shape);
+        let b = &self.matrices.trained[index].b;
+        let mut dz = read(dy, |dy| {
+            let product = Product { rows: out, sums: count, width: rank, a: Factor::columns(dy, out), b: z, b_step: rank };
+            product.par_add_to(&mut gradient[entry.b.clone()]);
+            Product { rows: count, sums: out, width: rank, a: Factor::rows(dy, out), b, b_step: rank }.computed()
+        })?;
+        self.matrices.scale_all(&mut dz);
+        read(x, |x| {
+            let product = Product { rows: rank, sums: count, width: input, a: Factor::columns(&dz, rank), b: x, b_step: input };
+            product.par_add_to(&mut gradient[entry.a.clone()]);
+        })?;
+        Ok(Some((index, dz)))
     }
 
     /// Gradients of queries, keys and values before rotation.
@@ -81,25 +95,19 @@ impl Back<'_> {
         let positions = self.batch.positions();
         let spans = self.batch.spans();
         let d_mixed = read(d_mixed, <[f32]>::to_vec)?;
-        let parts: Vec<[Tensor; 3]> = spans
+        let parts: Vec<[Vec<f32>; 3]> = spans
             .par_iter()
             .zip(&self.saved.spans)
-            .map(|(span, saved)| {
-                let total = span.shared + span.len;
-                let d = tensor3(gather(&d_mixed, &span.own(), heads, head_dim), kv_heads, group * span.len, head_dim)?;
-                let d_v = saved.p.t()?.matmul(&d)?;
-                let mut d_scores = d.matmul(&saved.v.t()?)?.flatten_all()?.to_vec1::<f32>()?;
-                read(&saved.p, |p| softmax_back(&mut d_scores, p, total))?;
-                let d_scores = tensor3(d_scores, kv_heads, group * span.len, total)?;
-                Ok([d_scores.matmul(&saved.k)?, d_scores.t()?.matmul(&saved.q)?, d_v])
+            .map(|(&span, saved)| {
+                attention::back(Shape { span, kv_heads, group, head_dim }, saved, &gather(&d_mixed, &span.own(), heads, head_dim))
             })
-            .collect::<candle_core::Result<_>>()?;
+            .collect();
         let room = |heads: usize| vec![0f32; positions.len() * heads * head_dim];
         let (mut d_q, mut d_k, mut d_v) = (room(heads), room(kv_heads), room(kv_heads));
         for (span, [part_q, part_k, part_v]) in spans.iter().zip(&parts) {
-            read(part_q, |part| scatter(&mut d_q, part, &span.own(), heads, head_dim, self.graph.attention_scale()))?;
-            read(part_k, |part| scatter(&mut d_k, part, &span.seen(), kv_heads, head_dim, 1.0))?;
-            read(part_v, |part| scatter(&mut d_v, part, &span.seen(), kv_heads, head_dim, 1.0))?;
+            scatter(&mut d_q, part_q, &span.own(), heads, head_dim, self.graph.attention_scale());
+            scatter(&mut d_k, part_k, &span.seen(), kv_heads, head_dim, 1.0);
+            scatter(&mut d_v, part_v, &span.seen(), kv_heads, head_dim, 1.0);
         }
         self.graph.rotate(&mut d_q, &positions, heads, -1.0);
         self.graph.rotate(&mut d_k, &positions, kv_heads, -1.0);

@@ -1,5 +1,5 @@
 use super::super::TrainConfig;
-use super::super::params::AdamW;
+use super::super::params::{AdamW, Trained};
 use super::*;
 use crate::model::Cache;
 use crate::tiny;
@@ -57,20 +57,30 @@ fn theta(layout: &Layout) -> Vec<f32> {
 }
 
 fn with<R>(first: usize, f: impl FnOnce(&Graph, &Layout) -> R) -> R {
+    with_arithmetic(Arithmetic::F32, first, f)
+}
+
+fn with_arithmetic<R>(arithmetic: Arithmetic, first: usize, f: impl FnOnce(&Graph, &Layout) -> R) -> R {
     let bench = Bench::new();
-    let graph = Graph::new(&bench.model, first, 64).unwrap();
+    let graph = Graph::new(&bench.model, first, 64, arithmetic).unwrap();
     let config = TrainConfig { rank: 4, ..TrainConfig::default() };
     let layout = Layout::new(&config, bench.model.config(), first);
     f(&graph, &layout)
 }
 
-fn matrices<'a>(layout: &'a Layout, tensors: &'a [(Tensor, Tensor)]) -> Matrices<'a> {
-    Matrices { layout, tensors, scale: 2.0 }
+fn matrices<'a>(layout: &'a Layout, trained: &'a [Trained]) -> Matrices<'a> {
+    Matrices { layout, trained, scale: 2.0 }
+}
+
+fn gradient(graph: &Graph, batch: &Batch, matrices: &Matrices) -> (f64, Vec<f32>) {
+    let mut gradient = vec![0f32; matrices.layout.len];
+    let loss = graph.gradient(batch, matrices, batch.targets.len(), &mut gradient).unwrap();
+    (loss, gradient)
 }
 
 fn loss(graph: &Graph, layout: &Layout, batch: &Batch, theta: &[f32]) -> f64 {
-    let tensors = layout.tensors(theta).unwrap();
-    graph.loss(batch, Some(&matrices(layout, &tensors))).unwrap() / batch.targets.len() as f64
+    let trained = layout.matrices(theta);
+    graph.loss(batch, Some(&matrices(layout, &trained))).unwrap() / batch.targets.len() as f64
 }
 
 #[test]
@@ -95,13 +105,13 @@ fn the_loss_is_the_one_of_the_serving_graph() {
 #[test]
 fn sharing_the_common_rows_changes_neither_loss_nor_gradient() {
     with(0, |graph, layout| {
-        let tensors = layout.tensors(&theta(layout)).unwrap();
-        let matrices = matrices(layout, &tensors);
-        let (loss, gradient) = graph.gradient(&batch(graph, 3), &matrices).unwrap();
-        let (alone, expected) = graph.gradient(&batch(graph, 0), &matrices).unwrap();
+        let trained = layout.matrices(&theta(layout));
+        let matrices = matrices(layout, &trained);
+        let (loss, shared) = gradient(graph, &batch(graph, 3), &matrices);
+        let (alone, expected) = gradient(graph, &batch(graph, 0), &matrices);
         assert!((loss / alone - 1.0).abs() < 1e-5);
         let largest = expected.iter().fold(0f32, |m, g| m.max(g.abs()));
-        for (got, expected) in gradient.iter().zip(&expected) {
+        for (got, expected) in shared.iter().zip(&expected) {
             assert!((got - expected).abs() < 1e-4 * largest, "{got} {expected}");
         }
     });
@@ -115,8 +125,8 @@ fn gradients_agree_with_differences_of_the_loss() {
         with(first, |graph, layout| {
             let batch = batch(graph, 3);
             let theta = theta(layout);
-            let tensors = layout.tensors(&theta).unwrap();
-            let (_, gradient) = graph.gradient(&batch, &matrices(layout, &tensors)).unwrap();
+            let trained = layout.matrices(&theta);
+            let (_, gradient) = gradient(graph, &batch, &matrices(layout, &trained));
             for entry in &layout.entries {
                 for range in [&entry.a, &entry.b] {
                     let length: f64 = gradient[range.clone()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
@@ -143,6 +153,23 @@ fn gradients_agree_with_differences_of_the_loss() {
 }
 
 #[test]
+fn whole_numbers_give_nearly_the_loss_and_the_gradient_of_f32() {
+    for first in [0, 1] {
+        let both = [Arithmetic::F32, Arithmetic::I16].map(|arithmetic| {
+            with_arithmetic(arithmetic, first, |graph, layout| {
+                let trained = layout.matrices(&theta(layout));
+                gradient(graph, &batch(graph, 3), &matrices(layout, &trained))
+            })
+        });
+        let [(expected_loss, expected), (loss, got)] = both;
+        assert!((loss / expected_loss - 1.0).abs() < 1e-3, "{loss} {expected_loss}");
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+        let apart = length(&mut got.iter().zip(&expected).map(|(a, b)| a - b));
+        assert!(apart < 5e-3 * length(&mut expected.iter().copied()), "{apart}");
+    }
+}
+
+#[test]
 fn a_few_steps_learn_two_sequences() {
     with(0, |graph, layout| {
         let batch = batch(graph, 3);
@@ -150,8 +177,8 @@ fn a_few_steps_learn_two_sequences() {
         let mut optimizer = AdamW::new(layout.len);
         let before = loss(graph, layout, &batch, &theta);
         for _ in 0..60 {
-            let tensors = layout.tensors(&theta).unwrap();
-            let (_, gradient) = graph.gradient(&batch, &matrices(layout, &tensors)).unwrap();
+            let trained = layout.matrices(&theta);
+            let (_, gradient) = gradient(graph, &batch, &matrices(layout, &trained));
             optimizer.step(&mut theta, &gradient, 0.01, 0.0, 1.0);
         }
         let after = loss(graph, layout, &batch, &theta);

@@ -1,6 +1,8 @@
 //! What a machine can do at most, measured where figures are: byte dot products of a core, and bytes read from memory.
 #![allow(unsafe_code)]
 
+use std::time::Duration;
+
 #[cfg(target_arch = "x86_64")]
 use super::Path;
 
@@ -40,20 +42,35 @@ pub fn read(bytes: &[u8]) -> u64 {
 /// Processor time of this thread, so that others on the machine disturb a measurement less; elsewhere than on Linux the time since the
 /// first call.
 #[must_use]
-pub fn processor_time() -> std::time::Duration {
-    #[cfg(target_os = "linux")]
-    {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the kernel writes one `timespec`, which is ours.
-        let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        assert!(done == 0, "every thread has a clock");
-        std::time::Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-        FIRST.get_or_init(std::time::Instant::now).elapsed()
-    }
+pub fn processor_time() -> Duration {
+    clock(
+        #[cfg(target_os = "linux")]
+        libc::CLOCK_THREAD_CPUTIME_ID,
+    )
+}
+
+/// Processor time of all threads of this process; elsewhere than on Linux the time since the first call.
+#[must_use]
+pub fn process_time() -> Duration {
+    clock(
+        #[cfg(target_os = "linux")]
+        libc::CLOCK_PROCESS_CPUTIME_ID,
+    )
+}
+
+#[cfg(target_os = "linux")]
+fn clock(which: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`, which is ours.
+    let done = unsafe { libc::clock_gettime(which, &raw mut time) };
+    assert!(done == 0, "every thread and process has a clock");
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clock() -> Duration {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(std::time::Instant::now).elapsed()
 }
 
 #[cfg(target_arch = "x86_64")]
