@@ -25,7 +25,7 @@ struct Campaign {
     is_repeated: bool,
 }
 
-const CAMPAIGNS: [Campaign; 7] = [
+const CAMPAIGNS: [Campaign; 8] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
@@ -48,6 +48,7 @@ const CAMPAIGNS: [Campaign; 7] = [
         target: &["--test", "equality"],
         filter: "every_path_has_the_bits",
         cases: ("TRIBUTARY_EQUALITY", "1000000"),
+        is_repeated: false,
     },
     Campaign {
         name: "failures",

@@ -69,7 +69,7 @@ pub(super) enum Halt {
     /// The answer has ended, or its client has left.
     Over,
     /// The client goes on by another stream.
-    Taken(Arrival),
+    Taken(Box<Arrival>),
 }
 
 /// That the request was noted just now, and never before.
@@ -144,9 +144,15 @@ impl<E: Escrow> Answering<E> {
         kept: &mut Kept,
     ) -> Result<Halt, Broken> {
         let again = self.again(serving, work, from)?;
+<<<<<<< HEAD
         let saying = async {
             for message in std::iter::once(opening).chain(&again) {
                 line.voice.say(message).await?;
+=======
+        for message in std::iter::once(opening).chain(&again) {
+            if let Some(arrival) = heard(line.voice.say(message), seat, serving).await? {
+                return Ok(Halt::Taken(Box::new(arrival)));
+>>>>>>> r5/r5
             }
             Ok(())
         };
@@ -159,7 +165,7 @@ impl<E: Escrow> Answering<E> {
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
                 if let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await? {
-                    return Ok(Halt::Taken(arrival));
+                    return Ok(Halt::Taken(Box::new(arrival)));
                 }
                 is_announced = true;
             }
@@ -177,7 +183,7 @@ impl<E: Escrow> Answering<E> {
                 biased;
                 knock = seat.knock() => {
                     if let Some(arrival) = seat.admit(knock, serving).await {
-                        return Ok(Halt::Taken(arrival));
+                        return Ok(Halt::Taken(Box::new(arrival)));
                     }
                     None
                 }
@@ -240,14 +246,14 @@ impl<E: Escrow> Answering<E> {
                 }
             };
             if let Some(arrival) = said {
-                return Ok(Halt::Taken(arrival));
+                return Ok(Halt::Taken(Box::new(arrival)));
             }
         }
         if !is_announced
             && let Some(reason) = serving.finished()
             && let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await?
         {
-            return Ok(Halt::Taken(arrival));
+            return Ok(Halt::Taken(Box::new(arrival)));
         }
         Ok(Halt::Over)
     }
