@@ -144,21 +144,15 @@ impl<E: Escrow> Answering<E> {
         kept: &mut Kept,
     ) -> Result<Halt, Broken> {
         let again = self.again(serving, work, from)?;
-<<<<<<< HEAD
         let saying = async {
             for message in std::iter::once(opening).chain(&again) {
                 line.voice.say(message).await?;
-=======
-        for message in std::iter::once(opening).chain(&again) {
-            if let Some(arrival) = heard(line.voice.say(message), seat, serving).await? {
-                return Ok(Halt::Taken(Box::new(arrival)));
->>>>>>> r5/r5
             }
             Ok(())
         };
         // One wait for all of it: a client that reads a frame now and then holds its answer no longer by taking it up.
         if let Some(arrival) = timeout(SEND_WAIT, heard(saying, seat, serving)).await.map_err(|_| Broken::Deaf)?? {
-            return Ok(Halt::Taken(arrival));
+            return Ok(Halt::Taken(Box::new(arrival)));
         }
         work.wait_longer(line.voice.backlog());
         let mut is_announced = false;
