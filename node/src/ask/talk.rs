@@ -82,7 +82,7 @@ impl Talk {
     }
 
     pub(super) fn cancel(mut self) {
-        self.stream.reset(p2p::stream::code::CANCELLED);
+        self.stream.reset(code::CANCELLED);
     }
 
     /// Has all that the node sends from here on come in cells.
