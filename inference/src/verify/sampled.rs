@@ -461,7 +461,7 @@ mod tests {
         // Each is 1,000 times expected; five standard deviations are 144.
         assert!(times.iter().all(|times| times.abs_diff(draws * count / chunks) < 144), "{times:?}");
         assert_eq!(draw(&[1; 32], 5, 9), [0, 1, 2, 3, 4], "no more than there are");
-        assert_eq!(draw(&[1; 32], 0, 3), []);
+        assert!(draw(&[1; 32], 0, 3).is_empty());
         assert_ne!(draw(&[1; 32], 1_000, 3), draw(&[2; 32], 1_000, 3));
     }
 }
