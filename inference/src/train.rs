@@ -13,10 +13,10 @@
 //! default, which the manifest names) are the same bits everywhere, the rest is f32 whose sums differ with the vectors a machine has. So two
 //! machines give adapters that differ in their last bits, as one machine does with the two arithmetics.
 //!
-//! Why whole numbers are the default: on 48 paragraphs of the Python reference (SmolLM2-135M, rank 16, 15 layers, 3 passes at 1e-3) the loss of the first
-//! two passes was 3.188 and 2.790 in both arithmetics, on 24 held-out paragraphs 3.016 and 2.987 against 3.016 and 2.986 in f32; and a
-//! step takes a third of the processor time (`cargo run --release -p inference --example bench -- MODEL train`: rank 16 on every
-//! linear layer, 2 x 256 tokens, two threads of a Xeon of 2023 beside busy neighbours: 195 tokens a second of processor time against 58).
+//! Why whole numbers are the default: on 48 paragraphs of the Python reference (SmolLM2-135M, rank 16, 15 layers, 3 passes at 1e-3) the losses of the
+//! passes were 3.188, 2.790 and 2.545 against 2.544 in f32, on 24 held-out paragraphs 3.016, 2.987 (2.986 in f32) and 2.989; and a
+//! step takes less than a third of the processor time (`cargo run --release -p inference --example bench -- MODEL train`: rank 16 on every
+//! linear layer, 2 x 256 tokens, two threads of a Xeon of 2023 beside busy neighbours, at level 3 without assertions: 195 tokens a second of processor time against 58).
 //!
 //! Cost per pass: about 4 x (trained parameters of the base's linear layers) multiplications per row, 4 x vocabulary x width per
 //! counted token; 0.35 GFLOP a row for the upper half of SmolLM2-135M. See [`TrainConfig`] for measured times.

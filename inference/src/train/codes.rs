@@ -4,10 +4,10 @@
 //! is an exact sum of 32 bits: 4095 x 4095 x 128 = 2,146,435,200 < 2^31. It is converted to f32 (rounded to nearest), multiplied by the product of both
 //! scales, and added to the sum of the groups before it; every step is one IEEE operation in one order, so every kernel gives the same bits on every machine.
 //!
-//! Against bf16, which was tried first: a code is within 1/8190 of its group's largest value, about 2e-4 of a deviation for values as activations have
-//! them; bf16's 8 bits are within 1/512 of the value itself. And sixteen-bit products of pairs (`vpdpwssd`) run at the rate of f32's fused multiply-adds with
-//! twice the products wherever there is AVX-512 VNNI, while `vdpbf16ps` has a quarter of that rate on Intel's servers (measured on a Xeon of
-//! 2023: 1.3 billion a second beside 5.3 of either other), half of f32's products, and only AMD's give it the full one.
+//! Why not bf16: a code is within 1/8190 of its group's largest value, about 2e-4 of a deviation for values as activations have them, where bf16's 8 bits
+//! are within 1/512 of the value itself. And sixteen-bit products of pairs (`vpdpwssd`) start as often as f32's fused multiply-adds with twice the products,
+//! but `vdpbf16ps` a quarter as often on the Xeon of 2023 that this was written on (1.3 billion a second beside 5.3 and 5.4 to 6.2): there it would
+//! take twice the time of f32.
 
 use std::sync::OnceLock;
 

@@ -314,6 +314,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// Makes a rename in a file's folder last, where the system has a call for it.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     match path.parent().filter(|_| cfg!(unix)) {
+        // A bare name is in the folder that the process works in.
+        Some(folder) if folder.as_os_str().is_empty() => std::fs::File::open(".")?.sync_all(),
         Some(folder) => std::fs::File::open(folder)?.sync_all(),
         None => Ok(()),
     }
@@ -337,5 +339,17 @@ impl<'de> serde::Deserialize<'de> for Site {
             .into_iter()
             .find(|site| site.module() == name)
             .ok_or_else(|| serde::de::Error::custom(format!("{name:?} is not a linear layer of this graph")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_named_without_a_path_is_in_the_working_folder() {
+        sync_folder(Path::new("adapter")).unwrap();
+        sync_folder(Path::new("/adapter")).unwrap();
+        sync_folder(Path::new("no-such-folder/adapter")).unwrap_err();
     }
 }
