@@ -315,11 +315,15 @@ impl World {
         FromClient::Resume(Box::new(Signed::new(by, &self.domains, asked)))
     }
 
-    /// Goes on with an answer by another stream, where its client stands: the tokens that the node has vouchers for.
-    pub(super) async fn take_up(&self, answer: &mut Answer, talk: Talk) -> u32 {
+    /// Goes on with an answer by another stream, where its client stands: the tokens that the node has vouchers for. The stream before is let go only then: that
+    /// would be a farewell.
+    pub(super) async fn take_up(&self, answer: &mut Answer, mut talk: Talk) -> u32 {
+        talk.send(&self.resume(&self.client, answer.terms.request, answer.tokens.len())).await;
+        let vouched = match talk.recv().await {
+            FromNode::Resumed { vouched } => vouched,
+            other => panic!("it is not taken up: {other:?}"),
+        };
         answer.talk = talk;
-        answer.talk.send(&self.resume(&self.client, answer.terms.request, answer.tokens.len())).await;
-        let FromNode::Resumed { vouched } = answer.talk.recv().await else { panic!("it is not taken up") };
         vouched
     }
 
