@@ -353,7 +353,7 @@ impl<E: Escrow> Answering<E> {
             let (way, said) = ((&mut *line, &mut seat), (&opening, from));
             let arrival = match self.stream_tokens(way, said, &begin, &mut serving, &mut work, &mut kept).await {
                 Ok(Halt::Over) => break Ok(()),
-                Ok(Halt::Taken(arrival)) => arrival,
+                Ok(Halt::Taken(arrival)) => *arrival,
                 // What nobody has paid for yet is not kept for anybody.
                 Err(error) if error.is_lost() && kept.is_noted && kept.voucher.is_some() => {
                     let gone = tokio::time::Instant::now();

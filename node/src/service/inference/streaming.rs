@@ -69,7 +69,7 @@ pub(super) enum Halt {
     /// The answer has ended, or its client has left.
     Over,
     /// The client goes on by another stream.
-    Taken(Arrival),
+    Taken(Box<Arrival>),
 }
 
 /// That the request was noted just now, and never before.
@@ -152,14 +152,14 @@ impl<E: Escrow> Answering<E> {
         };
         // One wait for all of it: a client that reads a frame now and then holds its answer no longer by taking it up.
         if let Some(arrival) = timeout(SEND_WAIT, heard(saying, seat, serving)).await.map_err(|_| Broken::Deaf)?? {
-            return Ok(Halt::Taken(arrival));
+            return Ok(Halt::Taken(Box::new(arrival)));
         }
         work.wait_longer(line.voice.backlog());
         let mut is_announced = false;
         while !serving.is_settled() {
             if let Some(reason) = serving.finished().filter(|_| !is_announced) {
                 if let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await? {
-                    return Ok(Halt::Taken(arrival));
+                    return Ok(Halt::Taken(Box::new(arrival)));
                 }
                 is_announced = true;
             }
@@ -177,7 +177,7 @@ impl<E: Escrow> Answering<E> {
                 biased;
                 knock = seat.knock() => {
                     if let Some(arrival) = seat.admit(knock, serving).await {
-                        return Ok(Halt::Taken(arrival));
+                        return Ok(Halt::Taken(Box::new(arrival)));
                     }
                     None
                 }
@@ -240,14 +240,14 @@ impl<E: Escrow> Answering<E> {
                 }
             };
             if let Some(arrival) = said {
-                return Ok(Halt::Taken(arrival));
+                return Ok(Halt::Taken(Box::new(arrival)));
             }
         }
         if !is_announced
             && let Some(reason) = serving.finished()
             && let Some(arrival) = heard(line.voice.end(&FromNode::Finished { reason }), seat, serving).await?
         {
-            return Ok(Halt::Taken(arrival));
+            return Ok(Halt::Taken(Box::new(arrival)));
         }
         Ok(Halt::Over)
     }
