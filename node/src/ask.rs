@@ -2,7 +2,7 @@
 //!
 //! Carries frames between streams and [`Asking`](inference::proto::payment::Asking); the client's own record of tokens ([`Draft`]) is what its vouchers
 //! say, what a failover continues from and, where the shell keeps it, what a second process goes on with after a crash. What may be spent is asked of the
-//! purse before anything is sent. An answer whose connection breaks is taken up at its node ([`resume`]) before another one is asked.
+//! purse before anything is sent. An answer whose connection breaks is taken up at its node (`resume`) before another one is asked.
 
 mod attempt;
 mod attempts;
