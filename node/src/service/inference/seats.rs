@@ -162,7 +162,7 @@ impl Seat<'_> {
     pub(super) async fn admit(&mut self, Knock { index, reply }: Knock, serving: &Serving) -> Option<Arrival> {
         self.returns.paid(serving.vouched().len());
         let may = serving.behind(index).map_err(|error| (RefusalCode::Index, error.to_string()));
-        if let Err((code, message)) = may.and(self.returns.check().map_err(|error| (RefusalCode::Busy, error.to_string()))) {
+        if let Err((code, message)) = may.and_then(|_| self.returns.check().map_err(|error| (RefusalCode::Busy, error.to_string()))) {
             drop(reply.send(Err(Refusal { code, message })));
             return None;
         }
