@@ -76,7 +76,7 @@ impl Words {
     /// # Errors
     /// [`TokenizerError`] if the file describes another kind of tokenizer or contradicts itself.
     pub(super) fn from_json(file: &Path, bytes: &[u8], rows: usize) -> Result<Self, TokenizerError> {
-        let described: Described<'_'> =
+        let described: Described<'_> =
             serde_json::from_slice(bytes).map_err(|error| FilesError::Json { file: file.to_path_buf(), problem: error.to_string() })?;
         let wrong = Refusal { file };
         described.check(rows, &wrong)?;
