@@ -93,7 +93,10 @@ impl Drop for Closing<'_> {
     }
 }
 
-fn run(embed: &dyn Fn(&[String], &dyn Fn() -> bool) -> Result<Embeddings, EmbedError>, line: &Line, is_stopping: &AtomicBool) {
+/// Vectors of texts, as long as they are wanted.
+type Embed = dyn Fn(&[String], &dyn Fn() -> bool) -> Result<Embeddings, EmbedError>;
+
+fn run(embed: &Embed, line: &Line, is_stopping: &AtomicBool) {
     let _closing = Closing(line);
     while let Some(Request { texts, reply, .. }) = line.next() {
         let is_wanted = || !reply.is_closed() && !is_stopping.load(Ordering::Relaxed);
