@@ -12,14 +12,18 @@
 //!
 //! A text that is too long is refused with the limit, never cut: half a text has another meaning, and who sent it would not know.
 //!
-//! Budget for all-MiniLM-L6-v2 (6 layers, width 384): 91 MB of weights; 11 M products a token, and a quarter more for attention at 512 tokens; a pass of
-//! [`PASS_TOKENS`] holds 30 MB of activations. Loading holds the weights and one tensor's bytes.
+//! A model may take longer texts than it was trained with: all-MiniLM-L6-v2 has 512 positions and was trained with up to 256 tokens, beyond which its
+//! own tools cut by default. `sentence_bert_config.json` says such a limit (`max_seq_length`); it holds here if the file is in the folder.
+//!
+//! Budget for all-MiniLM-L6-v2 (6 layers, width 384): 91 MB of weights; 10.6 M multiply-adds a token, and 2.4 M for its attention in a text of 512; a
+//! pass of [`PASS_TOKENS`] holds 30 MB of activations. Loading holds the weights and one tensor's bytes.
 //!
 //! Source of the graph: Devlin et al. 2019; of the pooling: Reimers and Gurevych 2019.
 
 mod config;
 mod graph;
 mod handle;
+mod line;
 mod weights;
 mod words;
 
@@ -35,17 +39,20 @@ use crate::model::files::{FilesError, Folder, Json};
 
 pub use handle::{EmbedderHandle, WAITING_MAX};
 
-/// Longest text in tokens, the two around it included, whatever a model's positions allow: what this family is trained for at most.
+/// Longest text in tokens, the two around it included, whatever a model's positions allow: as many as BERT has.
 pub const TEXT_TOKENS_MAX: usize = 512;
 /// Longest text in bytes. The tokenizer keeps about fifty bytes for each while it works; 128 a token are more than any language needs.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Most tokens of one request: 64 texts of the longest kind, several seconds of two cores.
 pub const TOKENS_MAX: usize = 64 * TEXT_TOKENS_MAX;
+/// Most numbers of the vectors of one request: a text of a letter is answered with its whole vector, which is kilobytes.
+pub const NUMBERS_MAX: usize = 256 * 1_024;
 /// Tokens computed at once, or one text's where it has more.
 pub const PASS_TOKENS: usize = 1_024;
 
 const POOLING: &str = "1_Pooling/config.json";
 const MODULES: &str = "modules.json";
+const LIMITS: &str = "sentence_bert_config.json";
 
 /// Why texts have no vectors.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +87,18 @@ pub enum EmbedError {
         /// The most.
         max: usize,
     },
+    /// The vectors of all texts together are too many numbers for one answer.
+    #[error(
+        "{texts} texts with {width} numbers each are asked for, at most {max} numbers are answered together: send them in several requests"
+    )]
+    Numbers {
+        /// How many texts.
+        texts: usize,
+        /// Numbers of a vector.
+        width: usize,
+        /// The most of all vectors.
+        max: usize,
+    },
     /// The model's numbers leave the range of f32 on a text.
     #[error("the numbers of text {index} are not finite: the model's numbers are too large, use another copy of it")]
     NotFinite {
@@ -92,6 +111,15 @@ pub enum EmbedError {
         /// How many.
         waiting: usize,
     },
+    /// As many requests of one asker as are kept wait already.
+    #[error("{waiting} requests of the same asker wait already: ask again when one of them is answered")]
+    BusyOwn {
+        /// How many.
+        waiting: usize,
+    },
+    /// The encoder failed on this request, and goes on with others.
+    #[error("the encoder failed on these texts: its files are not as expected, use another copy of the model")]
+    Failed,
     /// Nobody waits for the vectors any more.
     #[error("nobody waits for the vectors")]
     Left,
@@ -107,7 +135,7 @@ impl EmbedError {
     /// Whether the request is at fault: the same will never pass.
     #[must_use]
     pub fn is_request_fault(&self) -> bool {
-        matches!(self, Self::TextBytes { .. } | Self::TextTokens { .. } | Self::Tokens { .. })
+        matches!(self, Self::TextBytes { .. } | Self::TextTokens { .. } | Self::Tokens { .. } | Self::Numbers { .. })
     }
 }
 
@@ -123,7 +151,7 @@ pub struct Embeddings {
 /// What an encoder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbedderInfo {
-    /// The folder's own name.
+    /// The folder's own name, or that of a link to it, as it was given.
     pub name: String,
     /// Numbers of a vector.
     pub width: usize,
@@ -150,6 +178,8 @@ impl Embedder {
     /// # Errors
     /// [`ModelError`], with the file, the field or tensor, and what would have been accepted.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        // A link is known by its own name; `.` has none.
+        let called = path.file_name().map(ToOwned::to_owned);
         let path = path.canonicalize().map_err(|source| FilesError::Io { path: path.to_path_buf(), source })?;
         if !path.is_dir() {
             let source = std::io::Error::other("not a folder: name the one with config.json, tokenizer.json and safetensors");
@@ -158,6 +188,7 @@ impl Embedder {
         let folder = Folder::open(&path)?;
         let pooling = pooling(&path, &folder)?;
         let config = Config::from_json(&folder.config()?, pooling.0)?;
+        let text_tokens_max = text_tokens_max(&folder, &config)?;
         weights::check(&folder, &config)?;
         let (file, bytes) = folder.tokenizer();
         let words = Words::from_json(&file, bytes, config.vocabulary)?;
@@ -165,9 +196,9 @@ impl Embedder {
         let mut hash = blake3::Hasher::new_derive_key("tributary embedder 1");
         hash.update(&folder.hash()?).update(&pooling.1);
         let info = EmbedderInfo {
-            name: folder.name().unwrap_or_default().to_owned(),
+            name: called.as_deref().map_or_else(|| folder.name(), |name| name.to_str()).unwrap_or_default().to_owned(),
             width: config.hidden,
-            text_tokens_max: config.text_tokens_max(),
+            text_tokens_max,
             hash: *hash.finalize().as_bytes(),
             size_bytes: folder.size_bytes(),
         };
@@ -191,8 +222,12 @@ impl Embedder {
     /// A vector per text, in their order. Between two passes it asks whether they are still wanted.
     ///
     /// # Errors
-    /// Any [`EmbedError`] but `Busy` and `Stopped`.
+    /// Any [`EmbedError`] but `Busy`, `BusyOwn`, `Failed` and `Stopped`.
     pub fn embed(&self, texts: &[String], is_wanted: impl Fn() -> bool) -> Result<Embeddings, EmbedError> {
+        let width = self.info.width;
+        if texts.len().saturating_mul(width) > NUMBERS_MAX {
+            return Err(EmbedError::Numbers { texts: texts.len(), width, max: NUMBERS_MAX });
+        }
         let mut tokens = Vec::with_capacity(texts.len());
         let mut count = 0;
         for (index, text) in texts.iter().enumerate() {
@@ -213,7 +248,8 @@ impl Embedder {
             }
             vectors.extend(graph::vectors(&self.weights, &self.config, pass).map_err(ModelError::Tensor)?);
         }
-        match vectors.iter().position(|vector| vector.iter().any(|value| !value.is_finite())) {
+        // Also what f32 could not bring to length 1: numbers so small that their squares have few digits left.
+        match vectors.iter().position(|vector| !is_of_length_one(vector)) {
             Some(index) => Err(EmbedError::NotFinite { index }),
             None => Ok(Embeddings { vectors, tokens: count }),
         }
@@ -225,6 +261,24 @@ impl Embedder {
         }
         let (tokens, max) = (self.tokens(text)?, self.info.text_tokens_max);
         if tokens.len() > max { Err(EmbedError::TextTokens { index, got: tokens.len(), max }) } else { Ok(tokens) }
+    }
+}
+
+fn is_of_length_one(vector: &[f32]) -> bool {
+    // No comparison holds for what is not a number.
+    (crate::vector::dot(vector, vector) - 1.0).abs() < 1e-3
+}
+
+/// Most tokens of a text: the positions there are, or fewer if the folder says so.
+fn text_tokens_max(folder: &Folder, config: &Config) -> Result<usize, FilesError> {
+    const FIELD: &str = "max_seq_length";
+    let most = config.text_tokens_max();
+    let Some((file, bytes)) = folder.settings(LIMITS)? else { return Ok(most) };
+    let json = Json::parse(&file, &bytes)?;
+    // Some say more than there are positions; none of them means to fail.
+    match json.width_or(FIELD, u64::from(u32::MAX), most)? {
+        0..3 => Err(json.invalid(FIELD, "room for a token and the two around it")),
+        said => Ok(said.min(most)),
     }
 }
 

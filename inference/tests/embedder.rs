@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Waker};
 
-use inference::embedder::{EmbedError, Embedder, EmbedderHandle, Embeddings, TEXT_BYTES_MAX, TOKENS_MAX};
+use inference::embedder::{EmbedError, Embedder, EmbedderHandle, Embeddings, NUMBERS_MAX, TEXT_BYTES_MAX, TOKENS_MAX};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -164,13 +165,15 @@ fn texts_that_nobody_waits_for_are_not_computed() {
 #[tokio::test]
 async fn a_handle_answers_many_at_once_and_gives_up_what_is_dropped() {
     let handle = EmbedderHandle::start(&fixtures().join("tiny-bert")).unwrap();
-    let alone = handle.embed(vec!["What is gout?".to_owned()]).await.unwrap();
-    drop(handle.embed(vec!["gout ".repeat(60); 200]));
-    let (one, two) =
-        tokio::join!(handle.embed(vec!["What is gout?".to_owned()]), handle.embed(vec!["x".to_owned(), "What is gout?".to_owned()]));
+    let question = || "What is gout?".to_owned();
+    let alone = handle.embed(0, vec![question()]).await.unwrap();
+    let mut left = Box::pin(handle.embed(1, vec!["gout ".repeat(60); 200]));
+    assert!(left.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(left);
+    let (one, two) = tokio::join!(handle.embed(1, vec![question()]), handle.embed(1, vec!["x".to_owned(), question()]));
     same(&one.unwrap().vectors[0], &alone.vectors[0], "the first");
     same(&two.unwrap().vectors[1], &alone.vectors[0], "the second");
-    let long = handle.embed(vec!["gout ".repeat(100)]).await.unwrap_err();
+    let long = handle.embed(0, vec!["gout ".repeat(100)]).await.unwrap_err();
     assert!(long.is_request_fault(), "{long}");
 }
 
@@ -260,10 +263,24 @@ fn a_folder_that_is_no_sentence_encoder_is_refused_by_what_it_lacks() {
     assert!(Embedder::open(&fixtures().join("nothing")).is_err());
 }
 
+/// Calls an added token otherwise, wherever it stands, has it normalised and the spaces around it stripped.
+fn called(file: &mut Value, name: &str, id: usize) {
+    let old = file["added_tokens"][id]["content"].as_str().unwrap().to_owned();
+    let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+    vocab.remove(&old);
+    vocab.insert(name.to_owned(), json!(id));
+    if file["model"]["unk_token"] == old.as_str() {
+        file["model"]["unk_token"] = json!(name);
+    }
+    for (field, value) in [("content", json!(name)), ("normalized", json!(true)), ("lstrip", json!(true)), ("rstrip", json!(true))] {
+        file["added_tokens"][id][field] = value;
+    }
+}
+
 #[test]
 fn a_tokenizer_of_another_kind_is_refused_by_name() {
     let words = |edit: fn(&mut Value)| refused(|folder| change(&folder.join("tokenizer.json"), edit));
-    let table: [(fn(&mut Value), &str); 9] = [
+    let table: [(fn(&mut Value), &str); 19] = [
         (|value| value["model"]["type"] = json!("BPE"), "model.type"),
         (|value| value["normalizer"] = json!({ "type": "NFC" }), "normalizer"),
         (|value| value["pre_tokenizer"] = json!({ "type": "Whitespace" }), "pre_tokenizer"),
@@ -273,6 +290,24 @@ fn a_tokenizer_of_another_kind_is_refused_by_name() {
         (|value| value["model"]["unk_token"] = json!("nothing"), "model.unk_token"),
         (|value| value["model"]["max_input_chars_per_word"] = json!(1u64 << 40), "model.max_input_chars_per_word"),
         (|value| value["added_tokens"][0]["id"] = json!(9), "added_tokens"),
+        (|value| value["model"]["continuing_subword_prefix"] = json!("#".repeat(17)), "model.continuing_subword_prefix"),
+        (|value| called(value, &"u".repeat(65), 1), "model.unk_token"),
+        (|value| value["normalizer"]["more"] = json!("n".repeat(65_536)), "normalizer"),
+        (|value| value["pre_tokenizer"]["more"] = json!("n".repeat(65_536)), "pre_tokenizer"),
+        (|value| value["post_processor"]["more"] = json!(vec![0; 65_536]), "post_processor"),
+        // The library panics on texts with such tokens, or finds two tokens at one place.
+        (|value| called(value, "   ", 4), "added_tokens"),
+        (|value| called(value, " x", 4), "added_tokens"),
+        (|value| called(value, "x\u{a0}", 4), "added_tokens"),
+        (|value| called(value, "\u{1}\u{fffd}", 4), "added_tokens"),
+        (
+            |value| {
+                called(value, "TWICE", 4);
+                called(value, "twice", 3);
+                value["post_processor"]["single"][2]["SpecialToken"]["id"] = json!("twice");
+            },
+            "added_tokens",
+        ),
     ];
     for (edit, field) in table {
         let error = words(edit);
@@ -280,19 +315,62 @@ fn a_tokenizer_of_another_kind_is_refused_by_name() {
     }
 }
 
-#[test]
-fn numbers_that_leave_the_range_of_f32_are_an_error_and_no_vector() {
+/// Makes the first number of a norm's weight another one, as bf16 in the same two bytes.
+fn with_norm(norm: &str, bits: u16) -> EmbedError {
+    let name = format!("{norm}.weight");
     let folder = copied();
-    // The last norm's bias as bf16 in the same two bytes: some of them are then beyond 1e30, whose squares have no place in f32.
-    change_header(folder.path(), |header| header["encoder.layer.1.output.LayerNorm.weight"]["dtype"] = json!("BF16"));
+    change_header(folder.path(), |header| header[&name]["dtype"] = json!("BF16"));
     let file = folder.path().join("model.safetensors");
-    let bytes = fs::read(&file).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
     let len = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
     let header: Value = serde_json::from_slice(&bytes[8..len]).unwrap();
-    let at = len + usize::try_from(header["encoder.layer.1.output.LayerNorm.weight"]["data_offsets"][0].as_u64().unwrap()).unwrap();
-    let mut changed = bytes;
-    changed[at..at + 2].copy_from_slice(&0x7f00u16.to_le_bytes());
-    fs::write(&file, changed).unwrap();
-    let error = embed(&Embedder::open(folder.path()).unwrap(), &["gout"]).unwrap_err();
-    assert!(matches!(error, EmbedError::NotFinite { index: 0 }), "{error}");
+    let at = len + usize::try_from(header[&name]["data_offsets"][0].as_u64().unwrap()).unwrap();
+    bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    embed(&Embedder::open(folder.path()).unwrap(), &["gout"]).unwrap_err()
+}
+
+#[test]
+fn numbers_whose_squares_leave_the_range_of_f32_are_an_error_and_no_vector() {
+    // 4e25 and 2e38; before the last norm they would leave a row of biases, behind it a vector of zeros.
+    for norm in ["embeddings.LayerNorm", "encoder.layer.0.output.LayerNorm", "encoder.layer.1.output.LayerNorm"] {
+        for bits in [0x6a00, 0x7f00] {
+            let error = with_norm(norm, bits);
+            assert!(matches!(error, EmbedError::NotFinite { index: 0 }), "{norm}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_says_its_limit_is_held_to_it() {
+    let limited = |said: Value| {
+        let folder = copied();
+        fs::write(folder.path().join("sentence_bert_config.json"), json!({ "max_seq_length": said }).to_string()).unwrap();
+        Embedder::open(folder.path()).map(|embedder| embedder.info().text_tokens_max)
+    };
+    assert_eq!(limited(json!(20)).unwrap(), 20);
+    assert_eq!(limited(json!(4_096)).unwrap(), 64, "there are no more positions");
+    assert_eq!(limited(json!(null)).unwrap(), 64);
+    for said in [json!(0), json!(2), json!("many"), json!(-1)] {
+        let error = limited(said.clone()).unwrap_err().to_string();
+        assert!(error.contains("max_seq_length") && error.contains("sentence_bert_config.json"), "{said}: {error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_encoder_is_called_as_the_link_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("small");
+    std::os::unix::fs::symlink(fixtures().join("tiny-bert").canonicalize().unwrap(), &link).unwrap();
+    assert_eq!(Embedder::open(&link).unwrap().info().name, "small");
+    assert_eq!(Embedder::open(&link.join("1_Pooling/..")).unwrap().info().name, "tiny-bert");
+}
+
+#[test]
+fn more_numbers_than_one_answer_holds_are_refused_before_any_text_is_read() {
+    let embedder = tiny();
+    let most = NUMBERS_MAX / embedder.info().width;
+    let error = embedder.embed(&vec!["gout".to_owned(); most + 1], || panic!("a text is read")).unwrap_err();
+    assert!(matches!(error, EmbedError::Numbers { width: 32, max: NUMBERS_MAX, .. }) && error.is_request_fault(), "{error}");
 }

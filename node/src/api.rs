@@ -451,8 +451,11 @@ async fn embeddings<S: Answers>(State(gateway): State<Arc<Gateway<S>>>, request:
         let asked = embeddings::read(&body)?;
         let read = asked.texts.iter().map(String::len).sum::<usize>().div_ceil(BYTES_PER_TOKEN);
         let mut lease = gateway.lease(caller.key, u32::try_from(read).unwrap_or(u32::MAX), 0, None)?;
-        let embedded = gateway.source.embed(&asked.model, asked.texts.clone()).await?;
-        lease.used(source::Usage { tokens_in: embedded.tokens, tokens_out: 0 });
+        let embedded = gateway.source.embed(caller.key, &asked.model, asked.texts.clone()).await;
+        // What was refused has read nothing that counts.
+        let tokens_in = embedded.as_ref().map_or(0, |embedded| embedded.tokens);
+        lease.used(source::Usage { tokens_in, tokens_out: 0 });
+        let embedded = embedded?;
         Ok(json_response(StatusCode::OK, &embeddings::answer(&asked, &embedded)))
     };
     respond(embedded.await)

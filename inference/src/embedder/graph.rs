@@ -80,12 +80,14 @@ fn normed(mut rows: Vec<f32>, input: &Tensor, norm: &Norm, epsilon: f32) -> cand
     Ok(rows)
 }
 
-/// Two passes: the mean is taken off before squares are summed, which keeps their digits.
+/// Two passes: the mean is taken off before squares are summed, which keeps their digits. A row whose squares f32 does not hold becomes no numbers.
 fn layer_norm(row: &mut [f32], norm: &Norm, epsilon: f32) {
     let width = width_f32(row.len());
     let mean = vector::sum(row) / width;
     row.iter_mut().for_each(|value| *value -= mean);
-    let scale = 1.0 / (dot(row, row) / width + epsilon).sqrt();
+    let variance = dot(row, row) / width + epsilon;
+    // An infinite one would make the scale 0, and every such row the bias.
+    let scale = if variance.is_finite() { 1.0 / variance.sqrt() } else { f32::NAN };
     for ((value, weight), bias) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
         *value = *value * scale * weight + bias;
     }
@@ -177,6 +179,19 @@ mod tests {
         assert!(gelu(-40.0).abs() < 1e-30, "{}", gelu(-40.0));
         assert_eq!(gelu(40.0).to_bits(), 40f32.to_bits());
         assert!(gelu(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn a_row_whose_squares_f32_does_not_hold_is_no_row_of_biases() {
+        let norm = Norm { weight: vec![1.0; 2], bias: vec![0.5; 2] };
+        for huge in [1e20, 1e30, f32::MAX] {
+            let mut row = [huge, -huge];
+            layer_norm(&mut row, &norm, 1e-12);
+            assert!(row.iter().all(|value| value.is_nan()), "{huge}: {row:?}");
+        }
+        let mut row = [1e18, -1e18];
+        layer_norm(&mut row, &norm, 1e-12);
+        assert!((row[0] - 1.5).abs() < 1e-6 && (row[1] + 0.5).abs() < 1e-6, "{row:?}");
     }
 
     #[test]

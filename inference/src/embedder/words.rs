@@ -10,11 +10,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokenizers::models::bpe::Vocab;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{DecoderWrapper, PostProcessorWrapper, TokenizerImpl};
+use tokenizers::{DecoderWrapper, NormalizedString, Normalizer as _, PostProcessorWrapper, TokenizerImpl};
 
 use crate::model::files::FilesError;
 use crate::model::tokenizer::TokenizerError;
@@ -23,14 +24,24 @@ use crate::model::tokenizer::json::{Added, Ids, Refusal};
 /// Longest word in characters that a file may have looked up; longer ones are unknown. The cost of a word is its square.
 const WORD_MAX: usize = 512;
 
-/// The parts of the file that decide about tokens.
+/// Longest description of a step in bytes; parsed it takes some thirty times as much. Published ones have a few hundred.
+const STEP_BYTES_MAX: usize = 64 << 10;
+/// Longest mark of a piece inside a word, copied for every piece that is looked up; BERT's is `##`.
+const PREFIX_BYTES_MAX: usize = 16;
+/// Longest token for what is not known, copied for every such word.
+const UNKNOWN_BYTES_MAX: usize = 64;
+
+/// The parts of the file that decide about tokens; its steps are parsed once their lengths are known.
 #[derive(Deserialize)]
-struct Described {
+struct Described<'a> {
     #[serde(default)]
     added_tokens: Vec<Added>,
-    normalizer: Value,
-    pre_tokenizer: Value,
-    post_processor: Value,
+    #[serde(borrow)]
+    normalizer: &'a RawValue,
+    #[serde(borrow)]
+    pre_tokenizer: &'a RawValue,
+    #[serde(borrow)]
+    post_processor: &'a RawValue,
     model: Model,
 }
 
@@ -65,11 +76,18 @@ impl Words {
     /// # Errors
     /// [`TokenizerError`] if the file describes another kind of tokenizer or contradicts itself.
     pub(super) fn from_json(file: &Path, bytes: &[u8], rows: usize) -> Result<Self, TokenizerError> {
-        let described: Described =
+        let described: Described<'_> =
             serde_json::from_slice(bytes).map_err(|error| FilesError::Json { file: file.to_path_buf(), problem: error.to_string() })?;
         let wrong = Refusal { file };
         described.check(rows, &wrong)?;
-        let Described { added_tokens, normalizer, post_processor, model, .. } = described;
+        let Described { added_tokens, normalizer, pre_tokenizer, post_processor, model } = described;
+        let normaliser = normaliser(&step("normalizer", normalizer, &wrong)?, &wrong)?;
+        let cutter = step("pre_tokenizer", pre_tokenizer, &wrong)?;
+        if cutter["type"] != "BertPreTokenizer" {
+            return Err(wrong.invalid("pre_tokenizer", cutter.to_string(), "BertPreTokenizer").into());
+        }
+        let post_processor = step("post_processor", post_processor, &wrong)?;
+        findable(&added_tokens, &normaliser, &wrong)?;
         let Ids(ids) = model.vocab;
         let id = |token: &str| {
             let unknown = || wrong.invalid("post_processor", format!("{token:?}"), "tokens of the vocabulary");
@@ -83,7 +101,7 @@ impl Words {
             .continuing_subword_prefix(model.continuing_subword_prefix)
             .max_input_chars_per_word(model.max_input_chars_per_word);
         let mut inner = Inner::new(pieces.build().map_err(broken)?);
-        inner.with_normalizer(Some(normaliser(&normalizer, &wrong)?)).map_err(broken)?;
+        inner.with_normalizer(Some(normaliser)).map_err(broken)?;
         inner.with_pre_tokenizer(Some(BertPreTokenizer));
         inner.add_tokens(added_tokens.into_iter().map(Into::into)).map_err(broken)?;
         Ok(Self { inner, first, last })
@@ -99,17 +117,20 @@ impl Words {
     }
 }
 
-impl Described {
+impl Described<'_> {
     fn check(&self, rows: usize, wrong: &Refusal<'_>) -> Result<(), FilesError> {
-        let Model { kind, unk_token, max_input_chars_per_word, vocab: Ids(ids), .. } = &self.model;
+        let Model { kind, unk_token, continuing_subword_prefix: prefix, max_input_chars_per_word, vocab: Ids(ids) } = &self.model;
         if kind.as_deref().is_some_and(|kind| kind != "WordPiece") {
             return Err(wrong.invalid("model.type", format!("{kind:?}"), "WordPiece"));
         }
-        if self.pre_tokenizer["type"] != "BertPreTokenizer" {
-            return Err(wrong.invalid("pre_tokenizer", self.pre_tokenizer.to_string(), "BertPreTokenizer"));
-        }
         if !(1..=WORD_MAX).contains(max_input_chars_per_word) {
             return Err(wrong.invalid("model.max_input_chars_per_word", max_input_chars_per_word.to_string(), "1 to 512"));
+        }
+        if prefix.len() > PREFIX_BYTES_MAX {
+            return Err(wrong.invalid("model.continuing_subword_prefix", format!("{prefix:?}"), "at most 16 bytes"));
+        }
+        if unk_token.len() > UNKNOWN_BYTES_MAX {
+            return Err(wrong.invalid("model.unk_token", format!("{unk_token:?}"), "at most 64 bytes"));
         }
         if !ids.contains_key(unk_token) {
             return Err(wrong.invalid("model.unk_token", format!("{unk_token:?}"), "a token of the vocabulary"));
@@ -133,6 +154,39 @@ impl Described {
             None => Ok(()),
         }
     }
+}
+
+/// A step of the file, parsed.
+fn step(name: &str, raw: &RawValue, wrong: &Refusal<'_>) -> Result<Value, FilesError> {
+    let text = raw.get();
+    if text.len() > STEP_BYTES_MAX {
+        return Err(wrong.invalid(name, format!("{} bytes", text.len()), "at most 65,536 bytes"));
+    }
+    serde_json::from_str(text).map_err(|error| wrong.invalid(name, error.to_string(), "JSON of fewer levels"))
+}
+
+/// Checks what the library searches a text for. A token that is nothing once it is normalised, that another one swallows with the spaces around it, or
+/// that is two tokens at once would make it panic on the text of a client.
+fn findable(added: &[Added], normaliser: &BertNormalizer, wrong: &Refusal<'_>) -> Result<(), TokenizerError> {
+    let mut seen = BTreeSet::new();
+    for token in added {
+        let mut searched = NormalizedString::from(token.content.as_str());
+        if token.normalized {
+            normaliser.normalize(&mut searched).map_err(broken)?;
+        }
+        let searched = searched.get();
+        let problem = if token.content.trim() != token.content || searched.trim() != searched {
+            "tokens that neither start nor end with white space"
+        } else if searched.is_empty() {
+            "tokens of which something is left once they are normalised"
+        } else if !seen.insert((token.normalized, searched.to_owned())) {
+            "tokens that differ once they are normalised"
+        } else {
+            continue;
+        };
+        return Err(wrong.invalid("added_tokens", format!("{:?}", token.content), problem).into());
+    }
+    Ok(())
 }
 
 fn normaliser(value: &Value, wrong: &Refusal<'_>) -> Result<BertNormalizer, FilesError> {

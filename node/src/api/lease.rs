@@ -98,7 +98,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         let now = self.books.now();
-        self.books.meter(self.key).end(now, self.taken.saturating_sub(self.used));
+        self.books.meter(self.key).end(now, self.taken, self.used);
     }
 }
 

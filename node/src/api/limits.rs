@@ -95,6 +95,11 @@ impl Bucket {
         self.parts = self.parts.saturating_add(u64::from(count) * MINUTE_US).min(u64::from(self.per_minute) * MINUTE_US);
     }
 
+    /// Takes what was used already, or all there is.
+    fn debit(&mut self, count: u32) {
+        self.parts = self.parts.saturating_sub(u64::from(count) * MINUTE_US);
+    }
+
     fn left(&self) -> u32 {
         u32::try_from(self.parts / MINUTE_US).unwrap_or(u32::MAX)
     }
@@ -149,10 +154,11 @@ impl Meter {
         Ok(())
     }
 
-    /// An answer has ended; `unused` of its tokens were not.
-    pub fn end(&mut self, now: Time, unused: u32) {
+    /// An answer has ended: what it did not use of `taken` is given back, what it used beyond that is taken too.
+    pub fn end(&mut self, now: Time, taken: u32, used: u32) {
         self.tokens.fill(now);
-        self.tokens.give_back(unused);
+        self.tokens.give_back(taken.saturating_sub(used));
+        self.tokens.debit(used.saturating_sub(taken));
         self.running = self.running.saturating_sub(1);
     }
 
@@ -210,7 +216,7 @@ mod tests {
         assert_eq!(meter.standing(at(0)).tokens, 100);
         let refusal = meter.begin(at(0), 200).unwrap_err();
         assert_eq!((refusal.param.as_deref(), refusal.retry_after), (Some("tokens"), Some(Duration::from_secs(10))));
-        meter.end(at(0), 450);
+        meter.end(at(0), 500, 50);
         meter.begin(at(0), 200).unwrap();
         let Standing { tokens, tokens_reset, .. } = meter.standing(at(0));
         assert_eq!(tokens, 350);
@@ -218,11 +224,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_beyond_what_was_taken_is_taken_too() {
+        let mut meter = Meter::new(LIMITS, at(0));
+        meter.begin(at(0), 100).unwrap();
+        meter.end(at(0), 100, 250);
+        assert_eq!(meter.standing(at(0)).tokens, 350);
+        meter.begin(at(0), 1).unwrap();
+        meter.end(at(0), 1, u32::MAX);
+        assert_eq!((meter.standing(at(0)).tokens, meter.standing(at(10)).tokens), (0, 100));
+    }
+
+    #[test]
     fn as_many_answers_at_once_as_are_allowed() {
         let mut meter = Meter::new(Limits { requests_per_minute: 100, ..LIMITS }, at(0));
         assert!(meter.begin(at(0), 1).is_ok() && meter.begin(at(0), 1).is_ok());
         assert!(meter.begin(at(0), 1).unwrap_err().message.contains("2 answers at once"));
-        meter.end(at(0), 0);
+        meter.end(at(0), 1, 1);
         assert!(meter.begin(at(0), 1).is_ok());
     }
 
@@ -257,7 +274,7 @@ mod tests {
             let mut meter = Meter::new(LIMITS, at(100));
             meter.begin(at(100), 600).unwrap();
             prop_assert!(meter.begin(at(100 - back), 1).is_err());
-            meter.end(at(100), unused);
+            meter.end(at(100), unused, 0);
             prop_assert!(meter.tokens.left() <= LIMITS.tokens_per_minute);
         }
     }

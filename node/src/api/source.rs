@@ -32,8 +32,8 @@ pub trait Answers: Send + Sync + 'static {
     /// more to pay than what was promised, when the receiver is dropped.
     fn begin(&self, ask: Ask) -> impl Future<Output = Result<mpsc::Receiver<Event>, Refusal>> + Send;
 
-    /// A vector per text, all of one length.
-    fn embed(&self, model: &str, texts: Vec<String>) -> impl Future<Output = Result<Embedded, Refusal>> + Send;
+    /// A vector per text, all of one length. `asker` is the number of the key that asks, so that no key has all places where requests wait.
+    fn embed(&self, asker: usize, model: &str, texts: Vec<String>) -> impl Future<Output = Result<Embedded, Refusal>> + Send;
 
     /// Offers an adapter under a name.
     fn load(&self, load: Load) -> impl Future<Output = Result<Listed, Refusal>> + Send;

@@ -328,6 +328,14 @@ async fn a_reader_that_takes_nothing_is_bounded_and_given_up() {
 }
 
 #[tokio::test]
+async fn embeddings_that_are_refused_cost_no_tokens() {
+    let scene = Scene::with(Limits { tokens_per_minute: 1_000, ..GENEROUS }, Bounds::default());
+    let refused = scene.post("/v1/embeddings", &json!({ "model": "nobody", "input": "a".repeat(3_000) })).await;
+    assert_eq!((refused.status, refused.header("x-ratelimit-remaining-tokens")), (404, Some("1000")), "{refused:?}");
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_keys_share_is_told_and_held() {
     let limits = Limits { requests_per_minute: 5, tokens_per_minute: 1_000, running_max: 2 };
     let scene = Scene::with(limits, Bounds::default());

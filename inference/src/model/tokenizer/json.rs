@@ -35,7 +35,7 @@ pub(crate) struct Added {
     pub(crate) single_word: bool,
     lstrip: bool,
     rstrip: bool,
-    normalized: bool,
+    pub(crate) normalized: bool,
     special: bool,
 }
 

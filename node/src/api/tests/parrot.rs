@@ -188,7 +188,7 @@ impl Answers for Arc<Parrot> {
         Ok(events)
     }
 
-    async fn embed(&self, model: &str, texts: Vec<String>) -> Result<Embedded, Refusal> {
+    async fn embed(&self, _: usize, model: &str, texts: Vec<String>) -> Result<Embedded, Refusal> {
         let all = self.models().await?;
         if model != "parrot" {
             return Err(models::unknown(model, &all));

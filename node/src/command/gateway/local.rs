@@ -14,7 +14,7 @@ use crate::api::{
     source::{Embedded, Listed},
 };
 
-/// When to come back if the line is full: a usual request takes less than a second, the longest there can be several.
+/// When to come back if the line is full: a usual request takes less than a second, the longest there can be seven.
 const FULL_RETRY: Duration = Duration::from_secs(2);
 
 /// An encoder under its name.
@@ -58,9 +58,9 @@ impl Local {
         self.listed.id == model
     }
 
-    /// A vector per text.
-    pub(super) async fn embed(&self, texts: Vec<String>) -> Result<Embedded, Refusal> {
-        let embedded = self.embedder.embed(texts).await.map_err(|error| refusal(&error))?;
+    /// A vector per text, for the key of that number.
+    pub(super) async fn embed(&self, asker: usize, texts: Vec<String>) -> Result<Embedded, Refusal> {
+        let embedded = self.embedder.embed(asker, texts).await.map_err(|error| refusal(&error))?;
         Ok(Embedded { vectors: embedded.vectors, tokens: u32::try_from(embedded.tokens).unwrap_or(u32::MAX) })
     }
 
@@ -83,6 +83,16 @@ fn refusal(error: &EmbedError) -> Refusal {
         EmbedError::Tokens { index, got, max } => long(format!(
             "input has {got} tokens up to input[{index}], at most {max} are taken together: send the texts in several requests"
         )),
+        EmbedError::Numbers { texts, width, max } => {
+            let message = format!(
+                "input has {texts} texts whose vectors have {width} numbers each, at most {max} numbers are answered together: send the texts in several requests"
+            );
+            Refusal::field("input", "out_of_range", message)
+        }
+        EmbedError::BusyOwn { waiting } => {
+            let message = format!("{waiting} requests of this key wait for embeddings already: ask again when one of them is answered");
+            Refusal::new(Kind::Limited, "embeddings_busy", message).after(FULL_RETRY)
+        }
         EmbedError::Busy { waiting } => {
             let message = format!("{waiting} requests for embeddings wait here already: ask again in a moment");
             Refusal::new(Kind::Limited, "embeddings_busy", message).after(FULL_RETRY)
@@ -92,7 +102,9 @@ fn refusal(error: &EmbedError) -> Refusal {
             "embeddings_stopped",
             "the encoder has stopped: ask again, and if it stays so the gateway must be started anew",
         ),
-        EmbedError::NotFinite { .. } | EmbedError::Model(_) => Refusal::new(Kind::Failed, "no_embeddings", error.to_string()),
+        EmbedError::NotFinite { .. } | EmbedError::Failed | EmbedError::Model(_) => {
+            Refusal::new(Kind::Failed, "no_embeddings", error.to_string())
+        }
     }
 }
 
@@ -105,8 +117,13 @@ mod tests {
         let long = refusal(&EmbedError::TextTokens { index: 3, got: 600, max: 512 });
         assert_eq!((long.kind, long.code, long.param.as_deref()), (Kind::Invalid, "context_length_exceeded", Some("input")));
         assert!(long.message.starts_with("input[3] has 600 tokens") && long.message.contains("512"), "{long}");
-        let full = refusal(&EmbedError::Busy { waiting: 16 });
-        assert_eq!((full.kind, full.retry_after), (Kind::Limited, Some(FULL_RETRY)));
+        for error in [EmbedError::Busy { waiting: 16 }, EmbedError::BusyOwn { waiting: 4 }] {
+            let full = refusal(&error);
+            assert_eq!((full.kind, full.retry_after), (Kind::Limited, Some(FULL_RETRY)));
+        }
+        let many = refusal(&EmbedError::Numbers { texts: 256, width: 4_096, max: 262_144 });
+        assert!(many.param.as_deref() == Some("input") && many.message.contains("262144"), "{many}");
+        assert_eq!(refusal(&EmbedError::Failed).kind, Kind::Failed);
     }
 
     #[tokio::test]

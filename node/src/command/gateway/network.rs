@@ -202,9 +202,9 @@ impl Answers for Network {
         Ok(events)
     }
 
-    async fn embed(&self, model: &str, texts: Vec<String>) -> Result<Embedded, Refusal> {
+    async fn embed(&self, asker: usize, model: &str, texts: Vec<String>) -> Result<Embedded, Refusal> {
         if let Some(local) = self.0.local.as_ref().filter(|local| local.is_meant(model)) {
-            return local.embed(texts).await;
+            return local.embed(asker, texts).await;
         }
         let (state, all) = self.0.names()?;
         names::meant(&state, &all, self.0.listed_here(), model)?;
