@@ -313,6 +313,8 @@ fn what_is_not_an_answer_with_its_digests_is_refused_before_anything_is_computed
     let mut run = |pages: usize, room: &[Page], slots: &[Slot]| sample.run(&mut cpu, &mut out, &honest.pages[..pages], (room, slots));
     assert_eq!(run(2, &room, &[]), Err(SampleError::Pages { got: 2, needed: 3 }));
     assert_eq!(run(3, &room[..8], &[]), Err(SampleError::Room { got: 8, needed: 9 }));
+    let shared: Vec<Page> = room[..14].iter().chain([&room[3]]).copied().collect();
+    assert_eq!(run(3, &shared, &[]), Err(SampleError::Twice { page: room[3].0 }));
     assert_eq!(run(3, &room, &[Slot(0)]), Err(SampleError::Slots { got: 1, needed: 0 }));
     assert!(run(3, &room, &[]).unwrap().faults.is_empty());
 }

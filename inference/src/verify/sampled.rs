@@ -109,6 +109,12 @@ pub enum SampleError {
         /// Pages needed: [`Sample::room`].
         needed: usize,
     },
+    /// A page of the cache that is to be written for two purposes.
+    #[error("page {page} of the cache is given twice for the check: give each once")]
+    Twice {
+        /// Number of the page in the cache.
+        page: u32,
+    },
     /// Not a slot for each adapter of the claim.
     #[error("{got} slots for {needed} adapters, at most 4")]
     Slots {
@@ -252,11 +258,11 @@ impl<'a> Sample<'a> {
         self.pages() + self.drawn.len()
     }
 
-    /// Computes the drawn chunks behind `pages` (of [`Backend::read_page`], by page of the sequence). Writes pages `room` of the cache; `slots` are where the claim's
-    /// adapters are attached, in their order.
+    /// Computes the drawn chunks behind `pages` (of [`Backend::read_page`], by page of the sequence). Writes pages `room` of the cache, which the caller alone
+    /// owns until this returns and no sequence shares: what they held is lost. `slots` are where the claim's adapters are attached, in their order.
     ///
     /// # Errors
-    /// [`SampleError::Pages`], [`SampleError::Room`], [`SampleError::Slots`] or [`SampleError::Step`].
+    /// [`SampleError::Pages`], [`SampleError::Room`], [`SampleError::Twice`], [`SampleError::Slots`] or [`SampleError::Step`].
     pub fn run<B: Backend, P: AsRef<[u8]>>(
         &self,
         backend: &mut B,
@@ -270,6 +276,9 @@ impl<'a> Sample<'a> {
         }
         if room.len() < self.room() {
             return Err(SampleError::Room { got: room.len(), needed: self.room() });
+        }
+        if let Some(Page(page)) = twice(room) {
+            return Err(SampleError::Twice { page });
         }
         if slots.len() != adapters || adapters > ADAPTERS_OF_ROW_MAX {
             return Err(SampleError::Slots { got: slots.len(), needed: adapters });
@@ -421,6 +430,13 @@ impl Batch {
             wanted: &self.wanted,
         }
     }
+}
+
+/// A page that is named more than once.
+fn twice(pages: &[Page]) -> Option<Page> {
+    let mut sorted = pages.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// The page that holds a chunk.
