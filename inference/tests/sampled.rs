@@ -89,13 +89,7 @@ fn answer(cpu: &mut Cpu, adapters: &[(u32, f32)], options: Options, lie: Option<
             seen.push(chosen);
         }
     }
-    let (mut pages, end) = (Vec::new(), PROMPT + ANSWER - 1);
-    for page in 0..PAGES {
-        let mut bytes = Vec::new();
-        cpu.read_page(Page(page), PAGE_TOKENS.min(end - page * PAGE_TOKENS), &mut bytes);
-        assert_eq!(blake3::hash(&bytes), cpu.page_digest(Page(page), PAGE_TOKENS.min(end - page * PAGE_TOKENS)));
-        pages.push(bytes);
-    }
+    let pages = pages(cpu, PROMPT + ANSWER - 1);
     let claim = Claim {
         prompt,
         continued: vec![],
@@ -110,6 +104,17 @@ fn answer(cpu: &mut Cpu, adapters: &[(u32, f32)], options: Options, lie: Option<
     answer
 }
 
+/// Bytes of the pages of so many tokens.
+fn pages(cpu: &Cpu, end: u32) -> Vec<Vec<u8>> {
+    let of = |page: u32| {
+        let (mut bytes, tokens) = (Vec::new(), PAGE_TOKENS.min(end - page * PAGE_TOKENS));
+        cpu.read_page(Page(page), tokens, &mut bytes);
+        assert_eq!(blake3::hash(&bytes), cpu.page_digest(Page(page), tokens));
+        bytes
+    };
+    (0..end.div_ceil(PAGE_TOKENS)).map(of).collect()
+}
+
 /// Never an end token.
 fn options() -> Options {
     Options { bias: vec![(EOS, -100_000)], ..Options::default() }
@@ -122,9 +127,25 @@ impl Answer {
         self.digests.root = root(&self.digests.positions, &self.digests.pages);
     }
 
+    /// What the same device would have handed out, had the answer stopped behind so many choices, with so many tokens. The device has its pages still.
+    fn stopped(&self, cpu: &Cpu, choices: u32, tokens: u32) -> Self {
+        let mut answer = self.clone();
+        answer.claim.tokens.truncate(index(tokens));
+        answer.claim.finish = Some(Finish::Stop);
+        answer.digests.positions.truncate(index(choices));
+        answer.pages = pages(cpu, PROMPT + choices - 1);
+        answer.sign();
+        answer
+    }
+
     fn sample(&self, seed: u8, count: u32) -> Result<Sample<'_>, SampleError> {
+        self.sample_of(&[EOS], seed, count)
+    }
+
+    /// The same for a model with other end tokens.
+    fn sample_of<'a>(&'a self, eos: &'a [u32], seed: u8, count: u32) -> Result<Sample<'a>, SampleError> {
         let count = NonZeroU32::new(count).unwrap();
-        Sample::new(&self.claim, (&self.digests, self.digests.root), (300, &[EOS]), (&[seed; 32], count))
+        Sample::new(&self.claim, (&self.digests, self.digests.root), (300, eos), (&[seed; 32], count))
     }
 
     fn chunks(&self) -> u32 {
@@ -174,6 +195,51 @@ fn an_honest_answer_passes_whatever_is_drawn_on_whatever_path() {
             }
         }
     }
+}
+
+#[test]
+fn an_honest_answer_that_an_end_token_or_a_stop_string_ended_passes() {
+    let mut cpu = device(1, None);
+    let warm = Options { temperature_milli: 900, presence_milli: 2_000, ..options() };
+    let whole = answer(&mut cpu, &[], warm, None);
+    // Of a model whose end token is one that this answer says once it has said others, it is honest up to there.
+    let said = &whole.claim.tokens;
+    let at = (0..said.len()).rev().find(|at| !said[..*at].contains(&said[*at])).unwrap();
+    let (eos, end) = ([said[at]], u32::try_from(at).unwrap());
+    assert!(end > 0, "the answer says more than one token");
+    let mut by_token = whole.stopped(&cpu, end + 1, end);
+    let mut by_string = whole.stopped(&cpu, 100, 100);
+    by_string.claim.options.stop = vec!["tide".to_owned()];
+    let draws = [(1, 1), (2, 2), (3, 5), (4, 100)];
+    for stop in [vec![], vec!["tide".to_owned()]] {
+        by_token.claim.options.stop = stop;
+        for (seed, count) in draws {
+            let found = by_token.run(&mut cpu, &by_token.sample_of(&eos, seed, count).unwrap());
+            assert_eq!(found.faults, [], "an end token, {count} draws");
+            assert!(count < 100 || found.checked == end + 1, "{found:?}");
+        }
+    }
+    for (seed, count) in draws {
+        let found = by_string.run(&mut cpu, &by_string.sample(seed, count).unwrap());
+        assert_eq!(found.faults, [], "a stop string, {count} draws");
+        assert!(count < 100 || found.checked == 100, "{found:?}");
+    }
+    // Who says that an end token followed where another did is found.
+    let found = by_token.run(&mut cpu, &by_token.sample(1, 100).unwrap());
+    let [Fault::Choice(mismatch)] = found.faults[..] else { panic!("{found:?}") };
+    assert_eq!((mismatch.position, mismatch.expected, mismatch.got), (end, eos[0], EOS));
+    // Neither end has fewer choices than tokens, nor has an end token without one of its own where nobody asked for stop strings.
+    by_string.digests.positions.pop();
+    by_string.sign();
+    let counts = |positions, expected_positions| SampleError::Counts { positions, pages: 3, expected_positions, expected_pages: 3 };
+    assert_eq!(by_string.sample(1, 1).unwrap_err(), counts(99, 101));
+    let mut short = whole.stopped(&cpu, 100, 100);
+    assert_eq!(short.sample(1, 1).unwrap_err(), counts(100, 101));
+    short.claim.tokens.clear();
+    short.claim.options.stop = vec!["tide".to_owned()];
+    short.digests.positions.clear();
+    short.sign();
+    assert!(short.sample(1, 1).unwrap_err().is_fault(), "a stop string in no text");
 }
 
 #[test]

@@ -15,7 +15,8 @@
 //! chunk that fails. Drawing `k` of `n` without replacement finds a single one with probability `k / n`, and `b` of them with
 //! `1 - C(n - b, k) / C(n, k)`. Who saves work everywhere, by another model or coarser numbers, fails in every chunk, and one drawn is enough. Pages before a drawn chunk are believed
 //! only as the claim of that node: a fault says that *it* contradicts itself, which it does only if it lied. Finding a preimage of BLAKE3 aside, nothing passes by luck.
-//! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone.
+//! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone. An answer of [`Finish::Stop`] to options
+//! with stop strings may have ended either way: with as many digests as tokens it ended by a stop string, and whoever has its text looks for that.
 //!
 //! Cost, of SmolLM2-135M: 32 rows in place of 576 for 512 tokens behind a prompt of 64; and 12.2 kB for each token before the last drawn chunk, 3.8 MB for such an
 //! answer on average and 7 MB at most, to carry, hash and write into the cache. Whoever has no such line to the node computes the answer whole.
@@ -198,7 +199,7 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Draws `count` chunks of a claim by `seed`. `signed` is the root that the node signed; a claim that ended with a stop string has no [`Claim::finish`].
+    /// Draws `count` chunks of a claim by `seed`. `signed` is the root that the node signed.
     ///
     /// # Errors
     /// Any [`SampleError`] but those of [`Sample::run`].
@@ -219,11 +220,18 @@ impl<'a> Sample<'a> {
         if let Some(at) = claim.tokens.iter().position(|token| !is_possible(*token)) {
             return Err(SampleError::Token { position: number(claim.continued.len() + at), token: claim.tokens[at] });
         }
-        let choices = claim.tokens.len() + usize::from(claim.finish == Some(Finish::Stop));
+        let is_stop = claim.finish == Some(Finish::Stop);
+        // Behind a stop string nothing is chosen. Which of both ended the answer is in the signed digests.
+        let is_cut = is_stop && !claim.options.stop.is_empty() && !claim.tokens.is_empty() && digests.positions.len() == claim.tokens.len();
+        let choices = claim.tokens.len() + usize::from(is_stop && !is_cut);
         if choices == 0 || claim.prompt.is_empty() {
             return Err(SampleError::Empty);
         }
-        let tokens = claim.sequence(is_possible);
+        let mut tokens = claim.sequence(is_possible);
+        if is_cut {
+            // Nobody asked what follows the last one.
+            tokens.pop();
+        }
         let from = number(claim.prompt.len() + claim.continued.len());
         let drawn = draw(seed, chunks(number(tokens.len())), count.get());
         let (positions, pages) = (digests.positions.len(), digests.pages.len());
