@@ -14,8 +14,8 @@ use inference::verify::{Claim, Digests};
 
 /// Chunks drawn of an answer.
 const DRAWN: NonZeroU32 = NonZeroU32::MIN;
-/// Draws that are timed: as many as there are chunks, so that those late in the answer, which need more pages, weigh as they do.
-const DRAWS: u8 = 18;
+/// Draws that are timed: as many as there are chunks with choices, so that those late in the answer, which need more pages, weigh as they do.
+const DRAWS: u8 = 17;
 /// Pages of the answer that is checked, at most.
 const PAGES: u32 = 16;
 
@@ -31,7 +31,7 @@ pub(crate) struct Sampled {
     pub(crate) ms: f64,
     /// Megabytes of pages of each, on average.
     pub(crate) carried_mb: f64,
-    /// Chunks of the answer.
+    /// Chunks of the answer: those with choices, from which a single one is drawn.
     pub(crate) chunks: u32,
 }
 
@@ -74,10 +74,11 @@ impl Checker {
         let tokens: Vec<u32> = claim.prompt.iter().chain(&claim.tokens[..claim.tokens.len() - 1]).copied().collect();
         let pages = self.pages(&tokens)?;
         let room: Vec<Page> = (PAGES..2 * PAGES + DRAWN.get()).map(Page).collect();
-        let (mut seconds, mut bytes) = (0.0, 0);
+        let (mut seconds, mut bytes, mut chunks) = (0.0, 0, 0);
         for seed in 0..=DRAWS {
             let begun = Instant::now();
             let sample = Sample::new(claim, (digests, digests.root), (vocabulary, eos), (&[seed; 32], DRAWN))?;
+            chunks = sample.chunks().answer;
             let found = sample.run(&mut self.cpu, &mut self.out, &pages, (&room, &[]))?;
             // The first is not counted: it touches memory for the first time.
             if seed > 0 {
@@ -87,7 +88,6 @@ impl Checker {
             ensure!(found.faults.is_empty() && found.rows > 0, "the engine's own answer does not pass: {found:?}");
         }
         let draws = f64::from(DRAWS);
-        let chunks = inference::verify::sampled::chunks(u32::try_from(tokens.len())?);
         Ok(Sampled { ms: seconds * 1e3 / draws, carried_mb: bytes as f64 / 1e6 / draws, chunks })
     }
 }

@@ -262,7 +262,7 @@ pub(crate) async fn checked(settings: &Settings, model: &Arc<PackedModel>) -> Re
         median(&made)
     );
     let of_chunk = format!(
-        "one chunk of {chunks} with all that is before it from the node's pages, mean of all draws: {:.1} ms, {carried_mb:.1} MB of pages to carry besides; a single false chunk is found with probability 1/{chunks}, an answer that is false throughout always",
+        "one chunk of the {chunks} with choices, with all that is before it from the node's pages, mean of all draws: {:.1} ms, {carried_mb:.1} MB of pages to carry besides; a single false one of them is found with probability 1/{chunks} however long the prompt is, an answer that is false throughout always, false keys of the prompt alone by a second draw",
         median(&sampled)
     );
     Ok(vec![Found::plain("check_ratio", "%", ratios, note), Found::plain("check_sampled_ratio", "%", sampled_ratios, of_chunk)])

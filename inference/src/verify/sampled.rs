@@ -4,7 +4,7 @@
 //! values before it, which the answering node hands out and which its own digests bind it to:
 //!
 //! 1. The node answers, and signs the root of its [`Digests`].
-//! 2. A seed is drawn after that. [`draw`] says which chunks of prompt and answer it means.
+//! 2. A seed is drawn after that. [`draw`] says which chunks of prompt and answer it means, from the seed and that root.
 //! 3. The node hands out the digests, and the bytes of its pages up to the last drawn chunk ([`Sample::pages`], [`Backend::read_page`]). It has kept them,
 //!    or computes prompt and answer anew; a page it does not show is a fault like a wrong one, which its caller counts.
 //! 4. [`Sample::new`] holds the digests against the root and the claim, [`Sample::run`] each page against its digest. Then the rows of the drawn chunks are
@@ -12,15 +12,28 @@
 //!
 //! What it proves. Take the first chunk in which anything (a token, a position's digest, a key or value of its page) is not what the profile makes of the
 //! tokens before. All pages before it are true, so computing it gives the truth, and the check of that chunk fails: a false answer has at least one
-//! chunk that fails. Drawing `k` of `n` without replacement finds a single one with probability `k / n`, and `b` of them with
-//! `1 - C(n - b, k) / C(n, k)`. Who saves work everywhere, by another model or coarser numbers, fails in every chunk, and one drawn is enough. Pages before a drawn chunk are believed
-//! only as the claim of that node: a fault says that *it* contradicts itself, which it does only if it lied. Finding a preimage of BLAKE3 aside, nothing passes by luck.
-//! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone.
+//! chunk that fails.
 //!
-//! Cost, of SmolLM2-135M: 32 rows in place of 576 for 512 tokens behind a prompt of 64; and 12.2 kB for each token before the last drawn chunk, 3.8 MB for such an
+//! A prompt may be many times as long as its answer, and false decoding must not hide behind an honest prefill. So of `k` draws at most half, rounded down,
+//! go to the chunks before the first choice, and the others to those that hold one ([`Chunks::share`]). With `n` chunks of a kind and `d` draws of it, without
+//! replacement, a single false one is found with probability `d / n`, and `b` of them with `1 - C(n - b, d) / C(n, d)`: for the answer `d = min(k - k / 2, n)` at
+//! least, however long the prompt is, and for the prompt `d = min(k / 2, n)`. Who saves work in all choices, by another model or coarser numbers, fails in every
+//! chunk of the answer, and one drawn is enough. Keys and values of the prompt that are false, while what follows them is not, are found by draws of the
+//! prompt alone, so by none if there is one draw: take two at least. Pages before a drawn chunk are believed
+//! only as the claim of that node: a fault says that it contradicts itself. Finding a preimage of BLAKE3 aside, nothing passes by luck.
+//!
+//! Whose fault it is. The root binds the node to digests, and through them to nothing but numbers: not to the prompt, tokens, options, seed, adapters or end
+//! that the checker puts beside it. All of [`Claim`] must come from what the node itself signed for this answer; then a fault is the node's own. If but one
+//! part of it is another's word, a fault says only that this part and the root do not belong together, and accuses nobody.
+//!
+//! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone. An answer of [`Finish::Stop`] to options
+//! with stop strings may have ended either way: with as many digests as tokens it ended by a stop string, and whoever has its text looks for that.
+//!
+//! Cost, of SmolLM2-135M: 32 rows in place of 576 for 512 tokens behind a prompt of 64; and 12.2 kB for each token before the last drawn chunk, 4.1 MB for one draw of such an
 //! answer on average and 7 MB at most, to carry, hash and write into the cache. Whoever has no such line to the node computes the answer whole.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use crate::Finish;
 use crate::backend::{Backend, Outputs, PageError};
@@ -33,27 +46,57 @@ use super::{Claim, Digests, Hidden, Mismatch, position_digest, root};
 pub const CHUNK_TOKENS: u32 = 32;
 /// Chunks computed in one step: 128 rows, whose logits of SmolLM2 take 25 MB.
 const CHUNKS_OF_STEP: usize = 4;
-/// What [`draw`] hashes, beside the seed.
+/// What [`draw`] hashes, beside the seed and the signed root.
 const DRAW: &str = "tributary sampled check: chunks drawn";
 
-/// Chunks of so many computed positions.
-#[must_use]
-pub fn chunks(positions: u32) -> u32 {
-    positions.div_ceil(CHUNK_TOKENS)
+/// Chunks, by whether an answer's choices are made there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// The first ones, which hold tokens of the prompt (and of what is continued) alone, and no choice.
+    pub prompt: u32,
+    /// All behind them, which hold at least one choice each.
+    pub answer: u32,
 }
 
-/// Draws `count` of `chunks` chunks without replacement, rising; all of them if there are no more. Each set is as likely as any other, but for 2^-32 of it.
+impl Chunks {
+    /// Chunks of `positions` computed positions, where the first choice is made behind token number `from`, counted from 1.
+    #[must_use]
+    pub fn new(positions: u32, from: u32) -> Self {
+        let prompt = from.saturating_sub(1) / CHUNK_TOKENS;
+        Self { prompt, answer: positions.div_ceil(CHUNK_TOKENS).saturating_sub(prompt) }
+    }
+
+    /// How many of `count` draws are of each kind: of the prompt's at most half, rounded down, of the answer's the others. Fewer than `count` in all where a
+    /// kind has no more.
+    #[must_use]
+    pub fn share(self, count: u32) -> Self {
+        let prompt = self.prompt.min(count / 2);
+        Self { prompt, answer: self.answer.min(count - prompt) }
+    }
+}
+
+/// Draws chunks without replacement, rising: of each kind as many as its [`Chunks::share`] of `count`. By a seed that nobody knew before the root was
+/// `signed`, and by that root, so that one seed means other chunks of each answer. Each set of a kind is as likely as any other, but for
+/// 2^-32 of it.
 #[must_use]
-pub fn draw(seed: &[u8; 32], chunks: u32, count: u32) -> Vec<u32> {
+pub fn draw(seed: &[u8; 32], signed: &[u8; 32], chunks: Chunks, count: u32) -> Vec<u32> {
     let mut hasher = blake3::Hasher::new_derive_key(DRAW);
-    let mut numbers = hasher.update(seed).update(&chunks.to_le_bytes()).finalize_xof();
-    let mut all: Vec<u32> = (0..chunks).collect();
-    let count = count.min(chunks);
+    hasher.update(seed).update(signed).update(&chunks.prompt.to_le_bytes()).update(&chunks.answer.to_le_bytes());
+    let (mut numbers, share) = (hasher.finalize_xof(), chunks.share(count));
+    let mut drawn = pick(&mut numbers, 0..chunks.prompt, share.prompt);
+    drawn.extend(pick(&mut numbers, chunks.prompt..chunks.prompt + chunks.answer, share.answer));
+    drawn
+}
+
+/// `count` of so many, rising.
+fn pick(numbers: &mut blake3::OutputReader, among: Range<u32>, count: u32) -> Vec<u32> {
+    let length = among.end - among.start;
+    let mut all: Vec<u32> = among.collect();
     for at in 0..count {
         let mut number = [0; 8];
         numbers.fill(&mut number);
-        // Below `chunks`, so it fits.
-        let other = u32::try_from(u64::from_le_bytes(number) % u64::from(chunks - at)).unwrap_or(0);
+        // Below `length`, so it fits.
+        let other = u32::try_from(u64::from_le_bytes(number) % u64::from(length - at)).unwrap_or(0);
         all.swap(index(at), index(at + other));
     }
     all.truncate(index(count));
@@ -61,7 +104,7 @@ pub fn draw(seed: &[u8; 32], chunks: u32, count: u32) -> Vec<u32> {
     all
 }
 
-/// Why a claim cannot be sampled. What [`SampleError::is_fault`] is the answering node's own doing.
+/// Why a claim cannot be sampled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     /// The digests are not those of the root.
@@ -109,6 +152,12 @@ pub enum SampleError {
         /// Pages needed: [`Sample::room`].
         needed: usize,
     },
+    /// A page of the cache that is to be written for two purposes.
+    #[error("page {page} of the cache is given twice for the check: give each once")]
+    Twice {
+        /// Number of the page in the cache.
+        page: u32,
+    },
     /// Not a slot for each adapter of the claim.
     #[error("{got} slots for {needed} adapters, at most 4")]
     Slots {
@@ -126,14 +175,15 @@ pub enum SampleError {
 }
 
 impl SampleError {
-    /// Whether the answering node contradicts what it signed, as opposed to a checker that asks wrongly.
+    /// Whether claim, digests and pages contradict what was signed, as opposed to a checker that asks wrongly. It is the answering node's own doing only if
+    /// it signed all of the claim and handed out digests and pages itself: see the module.
     #[must_use]
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Root | Self::Counts { .. } | Self::Token { .. } | Self::Pages { .. })
     }
 }
 
-/// Where a claim contradicts itself.
+/// Where a claim and what was handed out with it contradict the digests. Whose fault that is: see the module.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     /// The bytes handed out are not those of the digest.
@@ -192,7 +242,8 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Draws `count` chunks of a claim by `seed`. `signed` is the root that the node signed; a claim that ended with a stop string has no [`Claim::finish`].
+    /// Draws `count` chunks of a claim by `seed`, as [`draw`] does: with two draws or more some are of a long prompt. `signed` is the root that the node signed.
+    /// All of `claim` (prompt, tokens, options, seed, adapters, finish) must be from what it signed as well: otherwise a fault is not the node's own.
     ///
     /// # Errors
     /// Any [`SampleError`] but those of [`Sample::run`].
@@ -213,19 +264,32 @@ impl<'a> Sample<'a> {
         if let Some(at) = claim.tokens.iter().position(|token| !is_possible(*token)) {
             return Err(SampleError::Token { position: number(claim.continued.len() + at), token: claim.tokens[at] });
         }
-        let choices = claim.tokens.len() + usize::from(claim.finish == Some(Finish::Stop));
+        let is_stop = claim.finish == Some(Finish::Stop);
+        // Behind a stop string nothing is chosen. Which of both ended the answer is in the signed digests.
+        let is_cut = is_stop && !claim.options.stop.is_empty() && !claim.tokens.is_empty() && digests.positions.len() == claim.tokens.len();
+        let choices = claim.tokens.len() + usize::from(is_stop && !is_cut);
         if choices == 0 || claim.prompt.is_empty() {
             return Err(SampleError::Empty);
         }
-        let tokens = claim.sequence(is_possible);
+        let mut tokens = claim.sequence(is_possible);
+        if is_cut {
+            // Nobody asked what follows the last one.
+            tokens.pop();
+        }
         let from = number(claim.prompt.len() + claim.continued.len());
-        let drawn = draw(seed, chunks(number(tokens.len())), count.get());
         let (positions, pages) = (digests.positions.len(), digests.pages.len());
         let expected_pages = index(number(tokens.len()).div_ceil(PAGE_TOKENS));
         if (positions, pages) != (choices, expected_pages) {
             return Err(SampleError::Counts { positions, pages, expected_positions: choices, expected_pages });
         }
+        let drawn = draw(seed, &signed, Chunks::new(number(tokens.len()), from), count.get());
         Ok(Self { claim, digests, eos, tokens, from, drawn })
+    }
+
+    /// The chunks there are to draw from.
+    #[must_use]
+    pub fn chunks(&self) -> Chunks {
+        Chunks::new(self.length(), self.from)
     }
 
     /// The chunks drawn, rising.
@@ -252,11 +316,11 @@ impl<'a> Sample<'a> {
         self.pages() + self.drawn.len()
     }
 
-    /// Computes the drawn chunks behind `pages` (of [`Backend::read_page`], by page of the sequence). Writes pages `room` of the cache; `slots` are where the claim's
-    /// adapters are attached, in their order.
+    /// Computes the drawn chunks behind `pages` (of [`Backend::read_page`], by page of the sequence). Writes pages `room` of the cache, which the caller alone
+    /// owns until this returns and no sequence shares: what they held is lost. `slots` are where the claim's adapters are attached, in their order.
     ///
     /// # Errors
-    /// [`SampleError::Pages`], [`SampleError::Room`], [`SampleError::Slots`] or [`SampleError::Step`].
+    /// [`SampleError::Pages`], [`SampleError::Room`], [`SampleError::Twice`], [`SampleError::Slots`] or [`SampleError::Step`].
     pub fn run<B: Backend, P: AsRef<[u8]>>(
         &self,
         backend: &mut B,
@@ -270,6 +334,9 @@ impl<'a> Sample<'a> {
         }
         if room.len() < self.room() {
             return Err(SampleError::Room { got: room.len(), needed: self.room() });
+        }
+        if let Some(Page(page)) = twice(room) {
+            return Err(SampleError::Twice { page });
         }
         if slots.len() != adapters || adapters > ADAPTERS_OF_ROW_MAX {
             return Err(SampleError::Slots { got: slots.len(), needed: adapters });
@@ -329,7 +396,7 @@ impl<'a> Sample<'a> {
     }
 
     /// The first choice of a chunk that does not follow.
-    fn judge_choices(&self, batch: &Batch, wanted: std::ops::Range<usize>, out: &Outputs, checked: &mut u32) -> Option<Fault> {
+    fn judge_choices(&self, batch: &Batch, wanted: Range<usize>, out: &Outputs, checked: &mut u32) -> Option<Fault> {
         let Claim { prompt, continued, tokens, options, seed, .. } = self.claim;
         let first = index(batch.positions[index(*batch.wanted.get(wanted.start)?)] + 1 - self.from);
         let mut seen = if options.has_penalties() { Counts::new(prompt) } else { Counts::default() };
@@ -423,6 +490,13 @@ impl Batch {
     }
 }
 
+/// A page that is named more than once.
+fn twice(pages: &[Page]) -> Option<Page> {
+    let mut sorted = pages.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
 /// The page that holds a chunk.
 fn page_of(chunk: u32) -> u32 {
     chunk / (PAGE_TOKENS / CHUNK_TOKENS)
@@ -447,21 +521,53 @@ fn number(count: usize) -> u32 {
 mod tests {
     use super::*;
 
+    /// Seeds that differ.
+    fn seed(number: u32) -> [u8; 32] {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        seed
+    }
+
     #[test]
     fn a_chunk_is_drawn_as_often_as_any_other_and_none_twice() {
-        let (chunks, count, draws) = (18u32, 3u32, 6_000u32);
+        let (chunks, count, draws) = (Chunks { prompt: 0, answer: 18 }, 3u32, 6_000u32);
         let mut times = vec![0u32; 18];
         for number in 0..draws {
-            let mut seed = [7; 32];
-            seed[..4].copy_from_slice(&number.to_le_bytes());
-            let drawn = draw(&seed, chunks, count);
-            assert!(drawn.len() == 3 && drawn.windows(2).all(|pair| pair[0] < pair[1]) && drawn[2] < chunks, "{drawn:?}");
+            let drawn = draw(&seed(number), &[9; 32], chunks, count);
+            assert!(drawn.len() == 3 && drawn.windows(2).all(|pair| pair[0] < pair[1]) && drawn[2] < 18, "{drawn:?}");
             drawn.iter().for_each(|chunk| times[index(*chunk)] += 1);
         }
         // Each is 1,000 times expected; five standard deviations are 144.
-        assert!(times.iter().all(|times| times.abs_diff(draws * count / chunks) < 144), "{times:?}");
-        assert_eq!(draw(&[1; 32], 5, 9), [0, 1, 2, 3, 4], "no more than there are");
-        assert!(draw(&[1; 32], 0, 3).is_empty());
-        assert_ne!(draw(&[1; 32], 1_000, 3), draw(&[2; 32], 1_000, 3));
+        assert!(times.iter().all(|times| times.abs_diff(1_000) < 144), "{times:?}");
+        let of = |prompt, answer, count| draw(&[1; 32], &[9; 32], Chunks { prompt, answer }, count);
+        assert_eq!(of(0, 5, 9), [0, 1, 2, 3, 4], "no more than there are");
+        assert_eq!(of(2, 3, 5), [0, 1, 2, 3, 4]);
+        assert!(of(0, 0, 3).is_empty());
+        let by = |seed, root| draw(&[seed; 32], &[root; 32], Chunks { prompt: 0, answer: 1_000 }, 3);
+        assert_ne!(by(1, 9), by(2, 9), "another seed");
+        assert_ne!(by(1, 9), by(1, 8), "another answer");
+    }
+
+    #[test]
+    fn a_long_prompt_takes_half_of_the_draws_at_most_and_none_of_a_single_one() {
+        let chunks = Chunks { prompt: 240, answer: 8 };
+        for (count, of_prompt, of_answer) in [(1, 0, 1), (2, 1, 1), (3, 1, 2), (8, 4, 4), (16, 8, 8), (40, 20, 8), (1_000, 240, 8)] {
+            let drawn = draw(&[3; 32], &[9; 32], chunks, count);
+            let before = drawn.iter().filter(|chunk| **chunk < chunks.prompt).count();
+            assert_eq!((before, drawn.len() - before), (of_prompt, of_answer), "{count} draws");
+            assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]) && drawn.iter().all(|chunk| *chunk < 248), "{drawn:?}");
+        }
+        // Two of eight: a quarter of 4,000 draws have a given chunk of the answer; five standard deviations are 137.
+        let times = (0..4_000).filter(|number| draw(&seed(*number), &[9; 32], chunks, 4).contains(&243)).count();
+        assert!(times.abs_diff(1_000) < 137, "{times}");
+    }
+
+    #[test]
+    fn a_chunk_belongs_to_the_answer_if_a_choice_is_made_in_it() {
+        for (positions, from, prompt, answer) in
+            [(1, 1, 0, 1), (32, 32, 0, 1), (33, 33, 1, 1), (64, 33, 1, 1), (575, 64, 1, 17), (575, 65, 2, 16), (8_000, 7_990, 249, 1)]
+        {
+            assert_eq!(Chunks::new(positions, from), Chunks { prompt, answer }, "{positions} positions, {from} before the answer");
+        }
     }
 }
