@@ -4,7 +4,7 @@
 //! values before it, which the answering node hands out and which its own digests bind it to:
 //!
 //! 1. The node answers, and signs the root of its [`Digests`].
-//! 2. A seed is drawn after that. [`draw`] says which chunks of prompt and answer it means.
+//! 2. A seed is drawn after that. [`draw`] says which chunks of prompt and answer it means, from the seed and that root.
 //! 3. The node hands out the digests, and the bytes of its pages up to the last drawn chunk ([`Sample::pages`], [`Backend::read_page`]). It has kept them,
 //!    or computes prompt and answer anew; a page it does not show is a fault like a wrong one, which its caller counts.
 //! 4. [`Sample::new`] holds the digests against the root and the claim, [`Sample::run`] each page against its digest. Then the rows of the drawn chunks are
@@ -20,7 +20,12 @@
 //! least, however long the prompt is, and for the prompt `d = min(k / 2, n)`. Who saves work in all choices, by another model or coarser numbers, fails in every
 //! chunk of the answer, and one drawn is enough. Keys and values of the prompt that are false, while what follows them is not, are found by draws of the
 //! prompt alone, so by none if there is one draw: take two at least. Pages before a drawn chunk are believed
-//! only as the claim of that node: a fault says that *it* contradicts itself, which it does only if it lied. Finding a preimage of BLAKE3 aside, nothing passes by luck.
+//! only as the claim of that node: a fault says that it contradicts itself. Finding a preimage of BLAKE3 aside, nothing passes by luck.
+//!
+//! Whose fault it is. The root binds the node to what it computed. It does not say for which prompt, options, seed, adapters and end, and the tokens are in it
+//! as digests of eight bytes. All of [`Claim`] must come from what the node itself signed for this answer; then a fault is the node's own. If but one
+//! part of it is another's word, a fault says only that this part and the root do not belong together, and accuses nobody.
+//!
 //! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone. An answer of [`Finish::Stop`] to options
 //! with stop strings may have ended either way: with as many digests as tokens it ended by a stop string, and whoever has its text looks for that.
 //!
@@ -41,7 +46,7 @@ use super::{Claim, Digests, Hidden, Mismatch, position_digest, root};
 pub const CHUNK_TOKENS: u32 = 32;
 /// Chunks computed in one step: 128 rows, whose logits of SmolLM2 take 25 MB.
 const CHUNKS_OF_STEP: usize = 4;
-/// What [`draw`] hashes, beside the seed.
+/// What [`draw`] hashes, beside the seed and the signed root.
 const DRAW: &str = "tributary sampled check: chunks drawn";
 
 /// Chunks, by whether an answer's choices are made there.
@@ -70,12 +75,13 @@ impl Chunks {
     }
 }
 
-/// Draws chunks without replacement, rising: of each kind as many as its [`Chunks::share`] of `count`. Each set of a kind is as likely as any other, but for
+/// Draws chunks without replacement, rising: of each kind as many as its [`Chunks::share`] of `count`. By a seed that nobody knew before the root was
+/// `signed`, and by that root, so that one seed means other chunks of each answer. Each set of a kind is as likely as any other, but for
 /// 2^-32 of it.
 #[must_use]
-pub fn draw(seed: &[u8; 32], chunks: Chunks, count: u32) -> Vec<u32> {
+pub fn draw(seed: &[u8; 32], signed: &[u8; 32], chunks: Chunks, count: u32) -> Vec<u32> {
     let mut hasher = blake3::Hasher::new_derive_key(DRAW);
-    hasher.update(seed).update(&chunks.prompt.to_le_bytes()).update(&chunks.answer.to_le_bytes());
+    hasher.update(seed).update(signed).update(&chunks.prompt.to_le_bytes()).update(&chunks.answer.to_le_bytes());
     let (mut numbers, share) = (hasher.finalize_xof(), chunks.share(count));
     let mut drawn = pick(&mut numbers, 0..chunks.prompt, share.prompt);
     drawn.extend(pick(&mut numbers, chunks.prompt..chunks.prompt + chunks.answer, share.answer));
@@ -98,7 +104,7 @@ fn pick(numbers: &mut blake3::OutputReader, among: Range<u32>, count: u32) -> Ve
     all
 }
 
-/// Why a claim cannot be sampled. What [`SampleError::is_fault`] is the answering node's own doing.
+/// Why a claim cannot be sampled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     /// The digests are not those of the root.
@@ -169,14 +175,15 @@ pub enum SampleError {
 }
 
 impl SampleError {
-    /// Whether the answering node contradicts what it signed, as opposed to a checker that asks wrongly.
+    /// Whether claim, digests and pages contradict what was signed, as opposed to a checker that asks wrongly. It is the answering node's own doing only if
+    /// it signed all of the claim and handed out digests and pages itself: see the module.
     #[must_use]
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Root | Self::Counts { .. } | Self::Token { .. } | Self::Pages { .. })
     }
 }
 
-/// Where a claim contradicts itself.
+/// Where a claim and what was handed out with it contradict the digests. Whose fault that is: see the module.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     /// The bytes handed out are not those of the digest.
@@ -236,6 +243,7 @@ pub struct Sample<'a> {
 
 impl<'a> Sample<'a> {
     /// Draws `count` chunks of a claim by `seed`, as [`draw`] does: with two draws or more some are of a long prompt. `signed` is the root that the node signed.
+    /// All of `claim` (prompt, tokens, options, seed, adapters, finish) must be from what it signed as well: otherwise a fault is not the node's own.
     ///
     /// # Errors
     /// Any [`SampleError`] but those of [`Sample::run`].
@@ -274,7 +282,7 @@ impl<'a> Sample<'a> {
         if (positions, pages) != (choices, expected_pages) {
             return Err(SampleError::Counts { positions, pages, expected_positions: choices, expected_pages });
         }
-        let drawn = draw(seed, Chunks::new(number(tokens.len()), from), count.get());
+        let drawn = draw(seed, &signed, Chunks::new(number(tokens.len()), from), count.get());
         Ok(Self { claim, digests, eos, tokens, from, drawn })
     }
 
@@ -525,30 +533,32 @@ mod tests {
         let (chunks, count, draws) = (Chunks { prompt: 0, answer: 18 }, 3u32, 6_000u32);
         let mut times = vec![0u32; 18];
         for number in 0..draws {
-            let drawn = draw(&seed(number), chunks, count);
+            let drawn = draw(&seed(number), &[9; 32], chunks, count);
             assert!(drawn.len() == 3 && drawn.windows(2).all(|pair| pair[0] < pair[1]) && drawn[2] < 18, "{drawn:?}");
             drawn.iter().for_each(|chunk| times[index(*chunk)] += 1);
         }
         // Each is 1,000 times expected; five standard deviations are 144.
         assert!(times.iter().all(|times| times.abs_diff(1_000) < 144), "{times:?}");
-        let of = |prompt, answer, count| draw(&[1; 32], Chunks { prompt, answer }, count);
+        let of = |prompt, answer, count| draw(&[1; 32], &[9; 32], Chunks { prompt, answer }, count);
         assert_eq!(of(0, 5, 9), [0, 1, 2, 3, 4], "no more than there are");
         assert_eq!(of(2, 3, 5), [0, 1, 2, 3, 4]);
         assert!(of(0, 0, 3).is_empty());
-        assert_ne!(draw(&[1; 32], Chunks { prompt: 0, answer: 1_000 }, 3), draw(&[2; 32], Chunks { prompt: 0, answer: 1_000 }, 3));
+        let by = |seed, root| draw(&[seed; 32], &[root; 32], Chunks { prompt: 0, answer: 1_000 }, 3);
+        assert_ne!(by(1, 9), by(2, 9), "another seed");
+        assert_ne!(by(1, 9), by(1, 8), "another answer");
     }
 
     #[test]
     fn a_long_prompt_takes_half_of_the_draws_at_most_and_none_of_a_single_one() {
         let chunks = Chunks { prompt: 240, answer: 8 };
         for (count, of_prompt, of_answer) in [(1, 0, 1), (2, 1, 1), (3, 1, 2), (8, 4, 4), (16, 8, 8), (40, 20, 8), (1_000, 240, 8)] {
-            let drawn = draw(&[3; 32], chunks, count);
+            let drawn = draw(&[3; 32], &[9; 32], chunks, count);
             let before = drawn.iter().filter(|chunk| **chunk < chunks.prompt).count();
             assert_eq!((before, drawn.len() - before), (of_prompt, of_answer), "{count} draws");
             assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]) && drawn.iter().all(|chunk| *chunk < 248), "{drawn:?}");
         }
         // Two of eight: a quarter of 4,000 draws have a given chunk of the answer; five standard deviations are 137.
-        let times = (0..4_000).filter(|number| draw(&seed(*number), chunks, 4).contains(&243)).count();
+        let times = (0..4_000).filter(|number| draw(&seed(*number), &[9; 32], chunks, 4).contains(&243)).count();
         assert!(times.abs_diff(1_000) < 137, "{times}");
     }
 
