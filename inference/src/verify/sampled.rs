@@ -22,8 +22,8 @@
 //! prompt alone, so by none if there is one draw: take two at least. Pages before a drawn chunk are believed
 //! only as the claim of that node: a fault says that it contradicts itself. Finding a preimage of BLAKE3 aside, nothing passes by luck.
 //!
-//! Whose fault it is. The root binds the node to digests, and through them to nothing but numbers: not to the prompt, tokens, options, seed, adapters or end
-//! that the checker puts beside it. All of [`Claim`] must come from what the node itself signed for this answer; then a fault is the node's own. If but one
+//! Whose fault it is. The root binds the node to what it computed. It does not say for which prompt, options, seed, adapters and end, and the tokens are in it
+//! as digests of eight bytes. All of [`Claim`] must come from what the node itself signed for this answer; then a fault is the node's own. If but one
 //! part of it is another's word, a fault says only that this part and the root do not belong together, and accuses nobody.
 //!
 //! Not told: pages that were never drawn, and whether a stop string ended the answer, which takes tokens alone. An answer of [`Finish::Stop`] to options
