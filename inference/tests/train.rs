@@ -205,6 +205,27 @@ fn a_damaged_checkpoint_is_named_and_nothing_begins_anew_in_silence() {
     assert_eq!(run(&job).resumed_steps, 3);
 }
 
+#[test]
+fn a_checkpoint_of_which_any_field_changed_is_named_as_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = longer(folder.path(), "adapter", 1);
+    assert!(matches!(train(&job, &mut stop_at(6)), Err(TrainError::Stopped)));
+    let path = partial(&job).join("checkpoint.safetensors");
+    let good = std::fs::read(&path).unwrap();
+    for field in ["manifest", "pass", "made", "step", "total", "counted", "losses", "digest"] {
+        let name = format!("\"{field}\":\"");
+        let at = good.windows(name.len()).position(|window| window == name.as_bytes()).unwrap() + name.len();
+        let mut bytes = good.clone();
+        // A digit in any base.
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        std::fs::write(&path, &bytes).unwrap();
+        let error = train(&job, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, TrainError::Checkpoint { .. }) && error.to_string().contains("damaged"), "{field}: {error}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!((run(&job).resumed, job.out.exists()), (1, true));
+}
+
 /// The batches of a step share its counted tokens: two of two documents move the matrices as one of four does, but for rounding.
 #[test]
 fn accumulated_batches_learn_as_one_large_batch_does() {

@@ -93,7 +93,7 @@ impl Run<'_> {
     /// All passes, from the checkpoint of an interrupted run if there is one.
     pub(super) fn passes(&mut self, set: &Set<'_>, held_out: &Set<'_>, manifest: &[u8]) -> Result<Outcome, TrainError> {
         let config = &self.job.config;
-        let mut state = Checkpoint::load(self.job, manifest, self.layout.len)?
+        let mut state = Checkpoint::load(self.job, manifest, self.layout.len, set.examples)?
             .unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
         let (resumed, resumed_steps) = (state.pass, state.optimizer.step);
         let mut measured = None;
