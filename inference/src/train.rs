@@ -45,7 +45,7 @@ use crate::model::tokenizer::TokenizerError;
 use crate::model::{Model, ModelError, Site};
 
 use data::Encoded;
-use files::{Manifest, Measured};
+use files::{Checkpoint, Manifest, Measured};
 use graph::Graph;
 use params::Layout;
 pub use products::Arithmetic;
@@ -297,6 +297,9 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The unfinished folder holds the checkpoint of a run with another manifest.
+    #[error("checkpoint {0} belongs to a run with other settings, documents or base: repeat those to go on with it, or remove it")]
+    OtherRun(PathBuf),
     /// The written adapter does not load.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
@@ -324,15 +327,17 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let (examples, held_out, control) = (encode(&job.examples)?, encode(&job.held_out)?, encode(&job.control)?);
     let manifest = Manifest::new(job, model.info().hash);
     let planned = manifest.bytes();
-    files::prepare(job, &planned)?;
     let first = model.config().layers - config.layers.min(model.config().layers);
-    let graph = Graph::new(&model, first, config.max_length, config.arithmetic)?;
     let layout = Layout::new(config, model.config(), first);
+    // Before anything of another run is written over.
+    let begun = Checkpoint::load(job, &planned, layout.len, &examples)?;
+    files::prepare(job, &planned)?;
+    let graph = Graph::new(&model, first, config.max_length, config.arithmetic)?;
     let mut run = Run { job, graph: &graph, layout: &layout, width: model.config().hidden, progress };
     let sets = [run.trunk(&examples)?, run.trunk(&held_out)?, run.trunk(&control)?];
     let [train_set, held_out, control] = &sets;
     let before = [run.mean_loss(held_out, None)?, run.mean_loss(control, None)?];
-    let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(train_set, held_out, &planned)?;
+    let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(begun, train_set, held_out, &planned)?;
     let after = [held_out, run.mean_loss(control, Some(&theta))?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });
     let measured = Measured::new(&losses, change(0), change(1));

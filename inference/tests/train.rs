@@ -281,7 +281,7 @@ fn both_arithmetics_learn_the_same_and_say_which_they_are() {
 }
 
 #[test]
-fn another_manifest_does_not_resume() {
+fn an_unfinished_run_with_another_manifest_is_named_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = job(folder.path(), "adapter");
     job.config.passes = 3;
@@ -290,7 +290,16 @@ fn another_manifest_does_not_resume() {
         _ => ControlFlow::Continue(()),
     });
     assert!(matches!(stop, Err(TrainError::Stopped)));
+    let files = ["checkpoint.safetensors", MANIFEST_FILE].map(|name| partial(&job).join(name));
+    let kept = files.each_ref().map(|path| std::fs::read(path).unwrap());
     job.examples[0].text.push('!');
+    for rank in [8, 4, 16] {
+        job.config.rank = rank;
+        let error = train(&job, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, TrainError::OtherRun(_)) && error.to_string().contains("other settings"), "{error}");
+        assert!(files.each_ref().map(|path| std::fs::read(path).unwrap()) == kept, "rank {rank}: both files are as they were");
+    }
+    std::fs::remove_file(&files[0]).unwrap();
     assert_eq!(run(&job).resumed, 0);
 }
 

@@ -142,10 +142,11 @@ impl Checkpoint {
         (self.pass, self.made, self.total, self.counted) = (self.pass + 1, 0, 0.0, 0);
     }
 
-    /// The checkpoint of an interrupted run with the same manifest over these documents; none if there is none or it is of another manifest.
+    /// The checkpoint of an interrupted run with the same manifest over these documents; none if there is no file.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] if it is damaged: hours of work are not begun anew without a word.
+    /// [`TrainError::Checkpoint`] if it is damaged, [`TrainError::OtherRun`] if it is of another manifest: hours of work are not begun anew
+    /// without a word.
     pub(super) fn load(job: &TrainJob, manifest: &[u8], len: usize, examples: &[Encoded]) -> Result<Option<Self>, TrainError> {
         let path = checkpoint_path(job);
         let fail = |problem: String| TrainError::Checkpoint { path: path.clone(), problem };
@@ -154,7 +155,7 @@ impl Checkpoint {
         let most = CHECKPOINT_HEADER_MAX + 12 * len as u64;
         let Some(bytes) = read_start(&path, most + 1).map_err(|error| fail(error.to_string()))? else { return Ok(None) };
         if bytes.len() as u64 > most {
-            return Ok(None);
+            return Err(TrainError::OtherRun(path.clone()));
         }
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
@@ -163,7 +164,7 @@ impl Checkpoint {
         let vectors = whole(metadata, &tensors).ok_or_else(damaged)?;
         // Only now: a manifest's hash that a disk changed is no other run.
         if metadata.get(MANIFEST_KEY).is_none_or(|of| of != blake3::hash(manifest).to_hex().as_str()) {
-            return Ok(None);
+            return Err(TrainError::OtherRun(path.clone()));
         }
         let state = Self::read(metadata, vectors, len).filter(|state| state.fits(&job.config, examples));
         state.map(Some).ok_or_else(damaged)

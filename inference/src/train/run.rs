@@ -91,10 +91,15 @@ impl Run<'_> {
     }
 
     /// All passes, from the checkpoint of an interrupted run if there is one.
-    pub(super) fn passes(&mut self, set: &Set<'_>, held_out: &Set<'_>, manifest: &[u8]) -> Result<Outcome, TrainError> {
+    pub(super) fn passes(
+        &mut self,
+        begun: Option<Checkpoint>,
+        set: &Set<'_>,
+        held_out: &Set<'_>,
+        manifest: &[u8],
+    ) -> Result<Outcome, TrainError> {
         let config = &self.job.config;
-        let mut state = Checkpoint::load(self.job, manifest, self.layout.len, set.examples)?
-            .unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
+        let mut state = begun.unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
         let (resumed, resumed_steps) = (state.pass, state.optimizer.step);
         let mut measured = None;
         while state.pass < config.passes {

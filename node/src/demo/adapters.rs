@@ -68,6 +68,15 @@ impl Demo {
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("{}: cannot be replaced", folder.display()))?;
         }
+        // Contributors differ from one demonstration to the next, and the manifest names them: an unfinished run is never the same run.
+        let mut unfinished = folder.as_os_str().to_owned();
+        unfinished.push(".partial");
+        match std::fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}: cannot be replaced", Path::new(&unfinished).display()));
+            }
+            _ => {}
+        }
         for name in [datanet, control] {
             self.stage.cli(&self.author.folder, &["datanet", "fetch", &self.assets[name]]).await?;
         }
