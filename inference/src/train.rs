@@ -338,7 +338,7 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let [train_set, held_out, control] = &sets;
     let before = [run.mean_loss(held_out, None)?, run.mean_loss(control, None)?];
     let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(begun, train_set, held_out, &planned)?;
-    let after = [held_out, run.mean_loss(control, Some(&theta))?];
+    let after = [held_out, run.loss_after(control, &theta, config.passes)?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });
     let measured = Measured::new(&losses, change(0), change(1));
     let adapter = files::publish(job, &layout, &theta, &manifest.measured(measured).bytes(), model.info())?;
