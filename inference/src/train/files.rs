@@ -119,6 +119,7 @@ pub(super) struct Checkpoint {
     pub(super) optimizer: AdamW,
 }
 
+const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 /// BLAKE3 of the manifest, which says whose checkpoint it is.
 const MANIFEST_KEY: &str = "manifest";
 /// What a checkpoint's header says, in the order in which it is hashed.
@@ -271,10 +272,17 @@ pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: 
     write(&folder.join(WEIGHTS_FILE), &peft_tensors(layout, theta).map_err(|e| io(&folder.join(WEIGHTS_FILE), e))?)?;
     write(&folder.join(MANIFEST_FILE), manifest)?;
     let adapter = Lora::new(&AdapterFiles::read(&folder)?, model)?;
-    let checkpoint = checkpoint_path(job);
-    std::fs::remove_file(&checkpoint).map_err(|error| io(&checkpoint, error))?;
+    // A rename would replace an empty folder.
+    if job.out.exists() {
+        return Err(TrainError::Exists(job.out.clone()));
+    }
     std::fs::rename(&folder, &job.out).map_err(|error| io(&job.out, error))?;
     sync_folder(&job.out).map_err(|error| io(&job.out, error))?;
+    // Last: until the folder has its name, the checkpoint is the work of the run.
+    let checkpoint = job.out.join(CHECKPOINT_FILE);
+    if let Err(error) = std::fs::remove_file(&checkpoint) {
+        tracing::warn!(path = %checkpoint.display(), %error, "a checkpoint that nobody needs any more is left");
+    }
     Ok(adapter.info().hash)
 }
 
@@ -331,7 +339,7 @@ fn partial(job: &TrainJob) -> PathBuf {
 }
 
 fn checkpoint_path(job: &TrainJob) -> PathBuf {
-    partial(job).join("checkpoint.safetensors")
+    partial(job).join(CHECKPOINT_FILE)
 }
 
 /// Writes a file whole or not at all.
