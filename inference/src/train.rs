@@ -59,6 +59,8 @@ pub const STEP_ROWS_MAX: usize = 1_024;
 pub const TRUNK_BYTES_MAX: usize = 512 << 20;
 /// Batches of one step: as many rows as a million-token batch has.
 pub const ACCUMULATE_MAX: usize = 1_024;
+/// Passes of one run: the losses of as many have room in a checkpoint.
+pub const PASSES_MAX: u32 = 100_000;
 /// Steps over which the learning rate may rise.
 pub const WARM_UP_MAX: u32 = 100_000;
 /// Steps between checkpoints where nothing else is asked: at a second or more a step, a minute is lost at most, and writing 59 MB (rank 16 on all layers
@@ -347,6 +349,12 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     Ok(TrainReport { adapter, parameters: layout.len, losses, resumed, resumed_steps, cut, held_out: change(0), control: change(1) })
 }
 
+/// A setting as a step takes it: one that is no number or 0 in f32 trains nothing.
+#[expect(clippy::cast_possible_truncation, reason = "rounded to f32")]
+fn rounded(value: f64) -> f32 {
+    value as f32
+}
+
 fn check(job: &TrainJob) -> Result<(), TrainError> {
     let config = &job.config;
     let wrong = |setting, value: String, expected| Err(TrainError::Config { setting, value, expected });
@@ -356,10 +364,11 @@ fn check(job: &TrainJob) -> Result<(), TrainError> {
     if config.targets.is_empty() || config.layers == 0 {
         return wrong("targets or layers", "empty".to_owned(), "at least one linear layer of one layer");
     }
-    for (setting, value) in [("batch", config.batch), ("passes", config.passes as usize)] {
-        if value == 0 {
-            return wrong(setting, "0".to_owned(), "at least 1");
-        }
+    if config.batch == 0 {
+        return wrong("batch", "0".to_owned(), "at least 1");
+    }
+    if !(1..=PASSES_MAX).contains(&config.passes) {
+        return wrong("passes", config.passes.to_string(), "1 to 100,000");
     }
     if !(1..=ACCUMULATE_MAX).contains(&config.accumulate) {
         return wrong("accumulate", config.accumulate.to_string(), "1 to 1,024 batches");
@@ -367,15 +376,15 @@ fn check(job: &TrainJob) -> Result<(), TrainError> {
     if config.warm_up > WARM_UP_MAX {
         return wrong("warm_up", config.warm_up.to_string(), "0 to 100,000 steps");
     }
-    if !(config.weight_decay.is_finite() && config.weight_decay >= 0.0) {
-        return wrong("weight_decay", config.weight_decay.to_string(), "0 or a positive number");
+    if !(config.weight_decay >= 0.0 && rounded(config.weight_decay).is_finite()) {
+        return wrong("weight_decay", config.weight_decay.to_string(), "0 or a positive number that f32 holds");
     }
     if !(4..=STEP_ROWS_MAX).contains(&config.max_length) {
         return wrong("max_length", config.max_length.to_string(), "4 to 1,024 tokens");
     }
     for (setting, value) in [("learning_rate", config.learning_rate), ("alpha", config.alpha), ("clip", config.clip)] {
-        if !(value.is_finite() && value > 0.0) {
-            return wrong(setting, value.to_string(), "a positive number");
+        if !(rounded(value).is_finite() && rounded(value) > 0.0) {
+            return wrong(setting, value.to_string(), "a positive number that f32 holds");
         }
     }
     if job.examples.is_empty() || job.examples.len() > EXAMPLES_MAX {

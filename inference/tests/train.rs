@@ -324,6 +324,10 @@ fn bad_jobs_are_refused_by_name() {
     assert!(refuse(&|job| job.config.warm_up = 100_001).contains("warm_up is 100001, expected 0 to 100,000 steps"));
     assert!(refuse(&|job| job.config.weight_decay = -0.1).contains("weight_decay is -0.1"));
     assert!(refuse(&|job| job.config.passes = 0).contains("passes is 0"));
+    assert!(refuse(&|job| job.config.passes = 100_001).contains("passes is 100001, expected 1 to 100,000"));
+    assert!(refuse(&|job| job.config.learning_rate = 1e-60).contains("learning_rate is 0.0"));
+    assert!(refuse(&|job| job.config.clip = 1e60).contains("clip is 1000"));
+    assert!(refuse(&|job| job.config.weight_decay = 1e60).contains("weight_decay is 1000"));
     assert!(refuse(&|job| job.expected_hash = Some([1; 32])).contains(&"01".repeat(32)));
     std::fs::create_dir(folder.path().join("there")).unwrap();
     let mut job = job(folder.path(), "there");
