@@ -6,7 +6,7 @@
 //! pass; a run with the same manifest goes on from the last one and ends with the same bytes. The folder appears only when everything in it is complete.
 //!
 //! A step is `accumulate` batches: their gradients are added, each as a share of the step's counted tokens, so that a step of many batches moves the
-//! matrices as one large batch would. The learning rate rises over the first steps and falls along a half cosine. Held-out documents are measured before,
+//! matrices as one large batch would. The learning rate is a rise over the first steps times a half cosine over the whole run. Held-out documents are measured before,
 //! after every pass and at the end; the manifest records the first and the last of these.
 //!
 //! Same manifest, machine and number of threads: same bits. Across machines: products with frozen weights in whole numbers ([`Arithmetic::I16`], the
@@ -75,7 +75,7 @@ pub struct TrainConfig {
     pub rank: usize,
     /// Scale is alpha / rank.
     pub alpha: f64,
-    /// Largest learning rate; it rises over the first `warm_up` steps and falls along a half cosine to a tenth.
+    /// Largest learning rate; it is multiplied with a rise over the first `warm_up` steps and with a half cosine from 1 to a tenth over the run.
     pub learning_rate: f64,
     /// Times every document is seen.
     pub passes: u32,
@@ -92,7 +92,7 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Batches whose gradients are added before the matrices move.
     pub accumulate: usize,
-    /// Steps over which the learning rate rises; 0 begins at the largest.
+    /// Steps over which the learning rate rises; 0 begins at the largest. With as many steps as the run has, or more, it never gets there.
     pub warm_up: u32,
     /// Decoupled weight decay.
     pub weight_decay: f64,
