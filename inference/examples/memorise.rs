@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
-use inference::train::{CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainJob, train};
+use inference::train::{CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainError, TrainJob, train};
 use inference::{Message, Role, Sampling};
 
 /// Words in a row that count as a repetition.
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     };
     let begun = Instant::now();
     let mut last = Instant::now();
-    let report = train(&job, &mut |progress| {
+    let mut show = |progress| {
         if let Progress::Pass { pass, passes, loss, held_out } = progress {
             eprintln!("pass {pass} of {passes}: loss {loss:.3}, held out {held_out:.3?}, {:.1} s", last.elapsed().as_secs_f64());
             last = Instant::now();
@@ -55,7 +55,16 @@ async fn main() -> Result<()> {
             last = Instant::now();
         }
         ControlFlow::Continue(())
-    })?;
+    };
+    let report = match train(&job, &mut show) {
+        // Experiments are repeated with other settings for the same folder.
+        Err(TrainError::OtherRun(checkpoint)) => {
+            eprintln!("{} is of other settings and is removed", checkpoint.display());
+            std::fs::remove_file(&checkpoint)?;
+            train(&job, &mut show)?
+        }
+        done => done?,
+    };
     println!("trained {} parameters in {:.1} s", report.parameters, begun.elapsed().as_secs_f64());
     println!("held out {:?}, control {:?}, cut {}", report.held_out, report.control, report.cut);
     measure(model, out, &job.examples).await

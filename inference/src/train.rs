@@ -6,7 +6,7 @@
 //! pass; a run with the same manifest goes on from the last one and ends with the same bytes. The folder appears only when everything in it is complete.
 //!
 //! A step is `accumulate` batches: their gradients are added, each as a share of the step's counted tokens, so that a step of many batches moves the
-//! matrices as one large batch would. The learning rate rises over the first steps and falls along a half cosine. Held-out documents are measured before,
+//! matrices as one large batch would. The learning rate is a rise over the first steps times a half cosine over the whole run. Held-out documents are measured before,
 //! after every pass and at the end; the manifest records the first and the last of these.
 //!
 //! Same manifest, machine and number of threads: same bits. Across machines: products with frozen weights in whole numbers ([`Arithmetic::I16`], the
@@ -45,7 +45,7 @@ use crate::model::tokenizer::TokenizerError;
 use crate::model::{Model, ModelError, Site};
 
 use data::Encoded;
-use files::{Manifest, Measured};
+use files::{Checkpoint, Manifest, Measured};
 use graph::Graph;
 use params::Layout;
 pub use products::Arithmetic;
@@ -59,6 +59,8 @@ pub const STEP_ROWS_MAX: usize = 1_024;
 pub const TRUNK_BYTES_MAX: usize = 512 << 20;
 /// Batches of one step: as many rows as a million-token batch has.
 pub const ACCUMULATE_MAX: usize = 1_024;
+/// Passes of one run: the losses of as many have room in a checkpoint.
+pub const PASSES_MAX: u32 = 100_000;
 /// Steps over which the learning rate may rise.
 pub const WARM_UP_MAX: u32 = 100_000;
 /// Steps between checkpoints where nothing else is asked: at a second or more a step, a minute is lost at most, and writing 59 MB (rank 16 on all layers
@@ -73,7 +75,7 @@ pub struct TrainConfig {
     pub rank: usize,
     /// Scale is alpha / rank.
     pub alpha: f64,
-    /// Largest learning rate; it rises over the first `warm_up` steps and falls along a half cosine to a tenth.
+    /// Largest learning rate; it is multiplied with a rise over the first `warm_up` steps and with a half cosine from 1 to a tenth over the run.
     pub learning_rate: f64,
     /// Times every document is seen.
     pub passes: u32,
@@ -90,7 +92,7 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Batches whose gradients are added before the matrices move.
     pub accumulate: usize,
-    /// Steps over which the learning rate rises; 0 begins at the largest.
+    /// Steps over which the learning rate rises; 0 begins at the largest. With as many steps as the run has, or more, it never gets there.
     pub warm_up: u32,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -297,6 +299,9 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The unfinished folder holds the checkpoint of a run with another manifest.
+    #[error("checkpoint {0} belongs to a run with other settings, documents or base: repeat those to go on with it, or remove it")]
+    OtherRun(PathBuf),
     /// The written adapter does not load.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
@@ -324,22 +329,30 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let (examples, held_out, control) = (encode(&job.examples)?, encode(&job.held_out)?, encode(&job.control)?);
     let manifest = Manifest::new(job, model.info().hash);
     let planned = manifest.bytes();
-    files::prepare(job, &planned)?;
     let first = model.config().layers - config.layers.min(model.config().layers);
-    let graph = Graph::new(&model, first, config.max_length, config.arithmetic)?;
     let layout = Layout::new(config, model.config(), first);
+    // Before anything of another run is written over.
+    let begun = Checkpoint::load(job, &planned, layout.len, &examples)?;
+    files::prepare(job, &planned)?;
+    let graph = Graph::new(&model, first, config.max_length, config.arithmetic)?;
     let mut run = Run { job, graph: &graph, layout: &layout, width: model.config().hidden, progress };
     let sets = [run.trunk(&examples)?, run.trunk(&held_out)?, run.trunk(&control)?];
     let [train_set, held_out, control] = &sets;
     let before = [run.mean_loss(held_out, None)?, run.mean_loss(control, None)?];
-    let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(train_set, held_out, &planned)?;
-    let after = [held_out, run.mean_loss(control, Some(&theta))?];
+    let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(begun, train_set, held_out, &planned)?;
+    let after = [held_out, run.loss_after(control, &theta, config.passes)?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });
     let measured = Measured::new(&losses, change(0), change(1));
     let adapter = files::publish(job, &layout, &theta, &manifest.measured(measured).bytes(), model.info())?;
     let cut = examples.iter().filter(|example| example.cut).count();
     let losses = losses.into_iter().skip(resumed as usize).collect();
     Ok(TrainReport { adapter, parameters: layout.len, losses, resumed, resumed_steps, cut, held_out: change(0), control: change(1) })
+}
+
+/// A setting as a step takes it: one that is no number or 0 in f32 trains nothing.
+#[expect(clippy::cast_possible_truncation, reason = "rounded to f32")]
+fn rounded(value: f64) -> f32 {
+    value as f32
 }
 
 fn check(job: &TrainJob) -> Result<(), TrainError> {
@@ -351,10 +364,11 @@ fn check(job: &TrainJob) -> Result<(), TrainError> {
     if config.targets.is_empty() || config.layers == 0 {
         return wrong("targets or layers", "empty".to_owned(), "at least one linear layer of one layer");
     }
-    for (setting, value) in [("batch", config.batch), ("passes", config.passes as usize)] {
-        if value == 0 {
-            return wrong(setting, "0".to_owned(), "at least 1");
-        }
+    if config.batch == 0 {
+        return wrong("batch", "0".to_owned(), "at least 1");
+    }
+    if !(1..=PASSES_MAX).contains(&config.passes) {
+        return wrong("passes", config.passes.to_string(), "1 to 100,000");
     }
     if !(1..=ACCUMULATE_MAX).contains(&config.accumulate) {
         return wrong("accumulate", config.accumulate.to_string(), "1 to 1,024 batches");
@@ -362,15 +376,15 @@ fn check(job: &TrainJob) -> Result<(), TrainError> {
     if config.warm_up > WARM_UP_MAX {
         return wrong("warm_up", config.warm_up.to_string(), "0 to 100,000 steps");
     }
-    if !(config.weight_decay.is_finite() && config.weight_decay >= 0.0) {
-        return wrong("weight_decay", config.weight_decay.to_string(), "0 or a positive number");
+    if !(config.weight_decay >= 0.0 && rounded(config.weight_decay).is_finite()) {
+        return wrong("weight_decay", config.weight_decay.to_string(), "0 or a positive number that f32 holds");
     }
     if !(4..=STEP_ROWS_MAX).contains(&config.max_length) {
         return wrong("max_length", config.max_length.to_string(), "4 to 1,024 tokens");
     }
     for (setting, value) in [("learning_rate", config.learning_rate), ("alpha", config.alpha), ("clip", config.clip)] {
-        if !(value.is_finite() && value > 0.0) {
-            return wrong(setting, value.to_string(), "a positive number");
+        if !(rounded(value).is_finite() && rounded(value) > 0.0) {
+            return wrong(setting, value.to_string(), "a positive number that f32 holds");
         }
     }
     if job.examples.is_empty() || job.examples.len() > EXAMPLES_MAX {

@@ -140,11 +140,19 @@ fn common_prefix(examples: &[Encoded], members: &[usize]) -> usize {
 }
 
 #[cfg(test)]
+impl Encoded {
+    /// A document of these tokens, of which those from `first` on count.
+    pub(super) fn of(tokens: &[u32], first: usize) -> Self {
+        Self { tokens: tokens.to_vec(), first, cut: false }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn encoded(tokens: &[u32], first: usize) -> Encoded {
-        Encoded { tokens: tokens.to_vec(), first, cut: false }
+        Encoded::of(tokens, first)
     }
 
     #[test]

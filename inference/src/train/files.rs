@@ -11,6 +11,7 @@ use crate::adapter::config::{AdapterConfig, Layers, Targets};
 use crate::adapter::{AdapterFiles, CONFIG_FILE, Lora, MANIFEST_FILE, WEIGHTS_FILE};
 use crate::model::{ModelInfo, Site};
 
+use super::data::{self, Encoded};
 use super::params::{AdamW, Layout};
 use super::{Change, Example, TrainConfig, TrainError, TrainJob};
 
@@ -118,9 +119,15 @@ pub(super) struct Checkpoint {
     pub(super) optimizer: AdamW,
 }
 
+const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// BLAKE3 of the manifest, which says whose checkpoint it is.
 const MANIFEST_KEY: &str = "manifest";
-/// BLAKE3 of the vectors one behind the other: a disk that returns other bytes than it got must not decide an adapter.
-const VECTORS_KEY: &str = "vectors";
+/// What a checkpoint's header says, in the order in which it is hashed.
+const FIELDS: [&str; 7] = [MANIFEST_KEY, "pass", "made", "step", "total", "counted", "losses"];
+/// The vectors of a checkpoint, hashed behind the header's fields.
+const VECTORS: [&str; 3] = ["theta", "first", "second"];
+/// BLAKE3 of fields and vectors: a disk that returns other bytes than it got must not decide an adapter.
+const DIGEST_KEY: &str = "digest";
 /// Bytes of a checkpoint beside its vectors: the header and the losses of its passes, of which a hundred thousand have room.
 const CHECKPOINT_HEADER_MAX: u64 = 4 << 20;
 
@@ -136,41 +143,62 @@ impl Checkpoint {
         (self.pass, self.made, self.total, self.counted) = (self.pass + 1, 0, 0.0, 0);
     }
 
-    /// The checkpoint of an interrupted run with the same manifest; none if there is none or it is of another manifest.
+    /// The checkpoint of an interrupted run with the same manifest over these documents; none if there is no file.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] if it is of this run but damaged: hours of work are not begun anew without a word.
-    pub(super) fn load(job: &TrainJob, manifest: &[u8], len: usize) -> Result<Option<Self>, TrainError> {
+    /// [`TrainError::Checkpoint`] if it is damaged, [`TrainError::OtherRun`] if it is of another manifest: hours of work are not begun anew
+    /// without a word.
+    pub(super) fn load(job: &TrainJob, manifest: &[u8], len: usize, examples: &[Encoded]) -> Result<Option<Self>, TrainError> {
         let path = checkpoint_path(job);
         let fail = |problem: String| TrainError::Checkpoint { path: path.clone(), problem };
+        let damaged = || fail("it is damaged".to_owned());
         // A larger file is a checkpoint of other settings: this run's all have one size, but for the header.
         let most = CHECKPOINT_HEADER_MAX + 12 * len as u64;
-        let Some(bytes) = read_at_most(&path, most).map_err(|error| fail(error.to_string()))? else { return Ok(None) };
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
-        let none = HashMap::new();
-        let metadata = metadata.metadata().as_ref().unwrap_or(&none);
-        if metadata.get(MANIFEST_KEY).is_some_and(|of| of != blake3::hash(manifest).to_hex().as_str()) {
-            return Ok(None);
+        let Some(bytes) = read_start(&path, most + 1).map_err(|error| fail(error.to_string()))? else { return Ok(None) };
+        if bytes.len() as u64 > most {
+            return Err(TrainError::OtherRun(path.clone()));
         }
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
-        Self::read(metadata, &tensors, len).map(Some).ok_or_else(|| fail("it is damaged".to_owned()))
+        let none = HashMap::new();
+        let metadata = header.metadata().as_ref().unwrap_or(&none);
+        let vectors = whole(metadata, &tensors).ok_or_else(damaged)?;
+        // Only now: a manifest's hash that a disk changed is no other run.
+        if metadata.get(MANIFEST_KEY).is_none_or(|of| of != blake3::hash(manifest).to_hex().as_str()) {
+            return Err(TrainError::OtherRun(path.clone()));
+        }
+        let state = Self::read(metadata, vectors, len).filter(|state| state.fits(&job.config, examples));
+        state.map(Some).ok_or_else(damaged)
     }
 
-    fn read(metadata: &HashMap<String, String>, tensors: &SafeTensors<'_>, len: usize) -> Option<Self> {
-        let vectors =
-            VECTORS.map(|name| tensors.tensor(name).ok().filter(|view| view.dtype() == Dtype::F32 && view.data().len() == 4 * len));
-        let [Some(theta), Some(first), Some(second)] = vectors else { return None };
-        let vectors = [theta.data(), first.data(), second.data()];
-        if metadata.get(VECTORS_KEY)? != &digest(&vectors) {
+    fn read(metadata: &HashMap<String, String>, vectors: [&[u8]; 3], len: usize) -> Option<Self> {
+        if vectors.iter().any(|data| data.len() != 4 * len) {
             return None;
         }
         let [theta, first, second] = vectors.map(|data| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>());
         let number = |name: &str| metadata.get(name)?.parse::<u32>().ok();
         let losses = metadata.get("losses")?.split(' ').filter(|loss| !loss.is_empty()).map(float).collect::<Option<Vec<f64>>>()?;
-        let pass = number("pass").filter(|pass| *pass as usize == losses.len())?;
         let optimizer = AdamW { first, second, step: number("step")? };
-        let (made, counted) = (number("made")? as usize, metadata.get("counted")?.parse().ok()?);
+        let (pass, made, counted) = (number("pass")?, number("made")? as usize, metadata.get("counted")?.parse().ok()?);
         Some(Self { pass, made, total: float(metadata.get("total")?)?, counted, losses, theta, optimizer })
+    }
+
+    /// Whether a run over these documents can be in this state: who writes a file can hash it too, and a run adds to what it says.
+    fn fits(&self, config: &TrainConfig, examples: &[Encoded]) -> bool {
+        let is_known = self.pass <= config.passes && self.pass as usize == self.losses.len();
+        if !is_known || !self.losses.iter().chain([&self.total]).all(|loss| loss.is_finite()) {
+            return false;
+        }
+        let is_over = self.pass == config.passes;
+        let order = data::order(examples.len(), config.seed, self.pass);
+        let groups = if is_over { Vec::new() } else { data::batches(examples, &order, config.batch) };
+        let done = groups.iter().take(self.made.saturating_mul(config.accumulate)).flatten();
+        let counted: usize = done.map(|&member| examples[member].counted()).sum();
+        // A pass has at least a step, and no more of them than documents.
+        let passes = u64::from(self.pass);
+        let before = u64::from(self.optimizer.step).checked_sub(self.made as u64);
+        let is_possible = before.is_some_and(|steps| (passes..=passes.saturating_mul(examples.len() as u64)).contains(&steps));
+        self.made <= groups.len().div_ceil(config.accumulate) && self.counted == counted && is_possible
     }
 
     /// Writes it whole or not at all: after a stop at any moment the file is this checkpoint or the one before.
@@ -178,30 +206,40 @@ impl Checkpoint {
         let vectors = [&self.theta, &self.optimizer.first, &self.optimizer.second].map(|values| bytes(values));
         // Floats as their bits: decimal digits would do, but this needs no argument.
         let bits = |value: &f64| format!("{:016x}", value.to_bits());
-        let metadata = [
-            (MANIFEST_KEY, blake3::hash(manifest).to_hex().to_string()),
-            (VECTORS_KEY, digest(&vectors.each_ref().map(Vec::as_slice))),
-            ("pass", self.pass.to_string()),
-            ("made", self.made.to_string()),
-            ("step", self.optimizer.step.to_string()),
-            ("total", bits(&self.total)),
-            ("counted", self.counted.to_string()),
-            ("losses", self.losses.iter().map(bits).collect::<Vec<_>>().join(" ")),
+        let fields = [
+            blake3::hash(manifest).to_hex().to_string(),
+            self.pass.to_string(),
+            self.made.to_string(),
+            self.optimizer.step.to_string(),
+            bits(&self.total),
+            self.counted.to_string(),
+            self.losses.iter().map(bits).collect::<Vec<_>>().join(" "),
         ];
-        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let digest = digest(&fields.each_ref().map(String::as_str), &vectors.each_ref().map(Vec::as_slice));
+        let metadata = FIELDS.into_iter().zip(fields).chain([(DIGEST_KEY, digest)]);
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
         let views = VECTORS.iter().zip(&vectors).map(|(name, data)| (*name, view(vec![data.len() / 4], data)));
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| io(&checkpoint_path(job), error))?;
         write(&checkpoint_path(job), &file)
     }
 }
 
-/// The vectors of a checkpoint, in the order in which they are hashed.
-const VECTORS: [&str; 3] = ["theta", "first", "second"];
+/// The vectors of a checkpoint whose digest is that of its bytes.
+fn whole<'a>(metadata: &HashMap<String, String>, tensors: &SafeTensors<'a>) -> Option<[&'a [u8]; 3]> {
+    let mut fields = [""; 7];
+    for (field, name) in fields.iter_mut().zip(FIELDS) {
+        *field = metadata.get(name)?.as_str();
+    }
+    let found = VECTORS.map(|name| tensors.tensor(name).ok().filter(|view| view.dtype() == Dtype::F32).map(|view| view.data()));
+    let [Some(theta), Some(first), Some(second)] = found else { return None };
+    let vectors = [theta, first, second];
+    (metadata.get(DIGEST_KEY)? == &digest(&fields, &vectors)).then_some(vectors)
+}
 
-fn digest(vectors: &[&[u8]; 3]) -> String {
+fn digest(fields: &[&str; 7], vectors: &[&[u8]; 3]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for vector in vectors {
-        hasher.update(vector);
+    for part in fields.iter().map(|field| field.as_bytes()).chain(vectors.iter().copied()) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -210,15 +248,15 @@ fn float(bits: impl AsRef<str>) -> Option<f64> {
     u64::from_str_radix(bits.as_ref(), 16).ok().map(f64::from_bits)
 }
 
-/// A file's bytes; none if there is no file or it has more than `most`.
-fn read_at_most(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+/// A file's first bytes, at most so many; none if there is no file.
+fn read_start(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
     let file = match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most))
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Puts the manifest into the folder of the unfinished adapter: where it cannot be written, an hour's work could not be either.
@@ -234,10 +272,17 @@ pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: 
     write(&folder.join(WEIGHTS_FILE), &peft_tensors(layout, theta).map_err(|e| io(&folder.join(WEIGHTS_FILE), e))?)?;
     write(&folder.join(MANIFEST_FILE), manifest)?;
     let adapter = Lora::new(&AdapterFiles::read(&folder)?, model)?;
-    let checkpoint = checkpoint_path(job);
-    std::fs::remove_file(&checkpoint).map_err(|error| io(&checkpoint, error))?;
+    // A rename would replace an empty folder.
+    if job.out.exists() {
+        return Err(TrainError::Exists(job.out.clone()));
+    }
     std::fs::rename(&folder, &job.out).map_err(|error| io(&job.out, error))?;
     sync_folder(&job.out).map_err(|error| io(&job.out, error))?;
+    // Last: until the folder has its name, the checkpoint is the work of the run.
+    let checkpoint = job.out.join(CHECKPOINT_FILE);
+    if let Err(error) = std::fs::remove_file(&checkpoint) {
+        tracing::warn!(path = %checkpoint.display(), %error, "a checkpoint that nobody needs any more is left");
+    }
     Ok(adapter.info().hash)
 }
 
@@ -294,7 +339,7 @@ fn partial(job: &TrainJob) -> PathBuf {
 }
 
 fn checkpoint_path(job: &TrainJob) -> PathBuf {
-    partial(job).join("checkpoint.safetensors")
+    partial(job).join(CHECKPOINT_FILE)
 }
 
 /// Writes a file whole or not at all.
@@ -345,6 +390,41 @@ impl<'de> serde::Deserialize<'de> for Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two passes of two steps over two documents of three counted tokens.
+    fn run_of_two() -> (TrainConfig, Vec<Encoded>) {
+        let config = TrainConfig { passes: 2, batch: 1, ..TrainConfig::default() };
+        (config, vec![Encoded::of(&[1, 2, 3, 4], 1), Encoded::of(&[1, 2, 5, 6], 1)])
+    }
+
+    fn state(pass: u32, made: usize, step: u32) -> Checkpoint {
+        let optimizer = AdamW { step, ..AdamW::new(0) };
+        Checkpoint { pass, made, counted: 3 * made, losses: vec![1.0; pass as usize], ..Checkpoint::first(Vec::new(), optimizer) }
+    }
+
+    #[test]
+    fn a_state_that_no_run_over_these_documents_reaches_is_refused() {
+        let (config, examples) = run_of_two();
+        for (pass, made, step) in [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 2), (1, 2, 4), (2, 0, 4)] {
+            assert!(state(pass, made, step).fits(&config, &examples), "{pass} {made} {step}");
+        }
+        for (pass, made, step) in [(0, 3, 3), (0, 1, 0), (0, 0, 1), (1, 0, 0), (1, 0, 3), (1, 0, u32::MAX), (2, 1, 5), (3, 0, 6)] {
+            assert!(!state(pass, made, step).fits(&config, &examples), "{pass} {made} {step}");
+        }
+        let changed: [fn(&mut Checkpoint); 6] = [
+            |state| state.made = usize::MAX,
+            |state| state.counted = usize::MAX,
+            |state| state.counted -= 1,
+            |state| state.total = f64::NAN,
+            |state| state.losses[0] = f64::INFINITY,
+            |state| state.losses.clear(),
+        ];
+        for (number, change) in changed.iter().enumerate() {
+            let mut state = state(1, 1, 3);
+            change(&mut state);
+            assert!(!state.fits(&config, &examples), "change {number}");
+        }
+    }
 
     #[test]
     fn a_folder_named_without_a_path_is_in_the_working_folder() {

@@ -112,7 +112,7 @@ impl AdamW {
 
     /// One step; the gradient is scaled down to a norm of at most `clip`.
     pub(super) fn step(&mut self, theta: &mut [f32], gradient: &[f32], rate: f32, decay: f32, clip: f32) {
-        self.step += 1;
+        self.step = self.step.saturating_add(1);
         let count = i32::try_from(self.step).unwrap_or(i32::MAX);
         let first_scale = 1.0 / (1.0 - BETA_FIRST.powi(count));
         let second_scale = 1.0 / (1.0 - BETA_SECOND.powi(count));

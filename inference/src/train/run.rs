@@ -85,28 +85,44 @@ impl Run<'_> {
         Ok((counted > 0).then(|| loss / f64_from(counted)))
     }
 
+    /// [`Self::mean_loss`] after a pass.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] if it is no number: the manifest records integers.
+    pub(super) fn loss_after(&self, set: &Set<'_>, theta: &[f32], pass: u32) -> Result<Option<f64>, TrainError> {
+        match self.mean_loss(set, Some(theta))? {
+            Some(loss) if !loss.is_finite() => Err(TrainError::Diverged { pass, loss }),
+            loss => Ok(loss),
+        }
+    }
+
     fn matrices<'b>(&'b self, trained: &'b [Trained]) -> Matrices<'b> {
         let config = &self.job.config;
         Matrices { layout: self.layout, trained, scale: config.alpha / f64_from(config.rank) }
     }
 
     /// All passes, from the checkpoint of an interrupted run if there is one.
-    pub(super) fn passes(&mut self, set: &Set<'_>, held_out: &Set<'_>, manifest: &[u8]) -> Result<Outcome, TrainError> {
+    pub(super) fn passes(
+        &mut self,
+        begun: Option<Checkpoint>,
+        set: &Set<'_>,
+        held_out: &Set<'_>,
+        manifest: &[u8],
+    ) -> Result<Outcome, TrainError> {
         let config = &self.job.config;
-        let mut state = Checkpoint::load(self.job, manifest, self.layout.len)?
-            .unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
+        let mut state = begun.unwrap_or_else(|| Checkpoint::first(self.layout.initial(config.seed), AdamW::new(self.layout.len)));
         let (resumed, resumed_steps) = (state.pass, state.optimizer.step);
         let mut measured = None;
         while state.pass < config.passes {
             let loss = self.pass(set, &mut state, manifest)?;
             state.end_pass(loss);
             state.save(self.job, manifest)?;
-            measured = self.mean_loss(held_out, Some(&state.theta))?;
+            measured = self.loss_after(held_out, &state.theta, state.pass)?;
             self.report(Progress::Pass { pass: state.pass, passes: config.passes, loss, held_out: measured })?;
         }
         // A run that ended between its last checkpoint and its adapter measured, but told nobody.
         if measured.is_none() {
-            measured = self.mean_loss(held_out, Some(&state.theta))?;
+            measured = self.loss_after(held_out, &state.theta, state.pass)?;
         }
         Ok(Outcome { theta: state.theta, losses: state.losses, resumed, resumed_steps, held_out: measured })
     }

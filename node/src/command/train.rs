@@ -79,13 +79,14 @@ pub struct Args {
     /// Batches per step: their gradients are added before the matrices move, so memory stays that of one.
     #[arg(long, value_name = "BATCHES", default_value_t = TrainConfig::default().accumulate)]
     accumulate: usize,
-    /// Steps over which the learning rate rises; then it falls along a half cosine to a tenth.
+    /// Steps over which the learning rate rises. The rise is multiplied with a half cosine from 1 to a tenth over the whole run: a rise of as many steps as
+    /// the run has, or more, never reaches the largest rate.
     #[arg(long, value_name = "STEPS", default_value_t = TrainConfig::default().warm_up)]
     warm_up: u32,
     /// Steps between checkpoints; a pass ends with one, too.
     #[arg(long, value_name = "STEPS", default_value_t = CHECKPOINT_EVERY)]
     checkpoint_every: NonZeroU32,
-    /// Products with frozen weights in f32 instead of whole numbers of sixteen bits: about twice the time on processors with AVX-512 VNNI, for comparison.
+    /// Products with frozen weights in f32 instead of whole numbers of sixteen bits: about three times the processor time with AVX-512 VNNI, for comparison.
     #[arg(long)]
     f32: bool,
     /// Largest learning rate.

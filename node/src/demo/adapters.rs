@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use inference::train::TrainConfig;
+use inference::train::{Arithmetic, TrainConfig};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -67,6 +67,15 @@ impl Demo {
         self.show.line(&format!("training on {datanet}; kept in {} for later runs", folder.display()));
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("{}: cannot be replaced", folder.display()))?;
+        }
+        // Contributors differ from one demonstration to the next, and the manifest names them: an unfinished run is never the same run.
+        let mut unfinished = folder.as_os_str().to_owned();
+        unfinished.push(".partial");
+        match std::fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}: cannot be replaced", Path::new(&unfinished).display()));
+            }
+            _ => {}
         }
         for name in [datanet, control] {
             self.stage.cli(&self.author.folder, &["datanet", "fetch", &self.assets[name]]).await?;
@@ -129,7 +138,7 @@ fn settings() -> TrainConfig {
 
 /// The same for `tributary train`; what it has no option for is its default there too.
 fn settings_as_options() -> Vec<String> {
-    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, accumulate, warm_up, .. } = settings();
+    let TrainConfig { rank, learning_rate, passes, seed, max_length, layers, batch, accumulate, warm_up, arithmetic, .. } = settings();
     let pairs = [
         ("--rank", rank.to_string()),
         ("--learning-rate", learning_rate.to_string()),
@@ -141,7 +150,8 @@ fn settings_as_options() -> Vec<String> {
         ("--accumulate", accumulate.to_string()),
         ("--warm-up", warm_up.to_string()),
     ];
-    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    let float = (arithmetic == Arithmetic::F32).then(|| "--f32".to_owned());
+    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).chain(float).collect()
 }
 
 /// SHA-256 of every file of a folder but the record of them.
@@ -200,6 +210,7 @@ mod tests {
         {
             assert!(options.iter().any(|option| option == name), "{name}");
         }
+        assert_eq!(options.iter().any(|option| option == "--f32"), settings().arithmetic == Arithmetic::F32);
         let defaults = TrainConfig::default();
         let mine = settings();
         assert_eq!((mine.alpha, mine.weight_decay, mine.clip), (defaults.alpha, defaults.weight_decay, defaults.clip));
