@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     };
     let begun = Instant::now();
     let mut last = Instant::now();
-    let mut show = |progress| {
+    let mut show = |progress: Progress| -> ControlFlow<()> {
         if let Progress::Pass { pass, passes, loss, held_out } = progress {
             eprintln!("pass {pass} of {passes}: loss {loss:.3}, held out {held_out:.3?}, {:.1} s", last.elapsed().as_secs_f64());
             last = Instant::now();

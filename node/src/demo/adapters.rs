@@ -71,11 +71,8 @@ impl Demo {
         // Contributors differ from one demonstration to the next, and the manifest names them: an unfinished run is never the same run.
         let mut unfinished = folder.as_os_str().to_owned();
         unfinished.push(".partial");
-        match std::fs::remove_dir_all(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("{}: cannot be replaced", Path::new(&unfinished).display()));
-            }
-            _ => {}
+        if Path::new(&unfinished).exists() {
+            std::fs::remove_dir_all(&unfinished).with_context(|| format!("{}: cannot be replaced", Path::new(&unfinished).display()))?;
         }
         for name in [datanet, control] {
             self.stage.cli(&self.author.folder, &["datanet", "fetch", &self.assets[name]]).await?;
