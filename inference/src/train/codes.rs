@@ -104,7 +104,6 @@ fn groups(width: usize) -> usize {
 ///
 /// `codes: [values / 2]`, `scales: [values / GROUP]`, both rounded up. Always inlined: compiled once for each instruction set.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "its callers enable instruction sets that it is to be compiled for")]
 pub(super) fn quantise(values: &[f32], codes: &mut [Pair], scales: &mut [f32]) {
     // Adding 1.5 x 2^23 rounds to the nearest integer and leaves it in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
