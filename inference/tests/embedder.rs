@@ -277,10 +277,13 @@ fn called(file: &mut Value, name: &str, id: usize) {
     }
 }
 
+/// What is changed of a file.
+type Edit = fn(&mut Value);
+
 #[test]
 fn a_tokenizer_of_another_kind_is_refused_by_name() {
-    let words = |edit: fn(&mut Value)| refused(|folder| change(&folder.join("tokenizer.json"), edit));
-    let table: [(fn(&mut Value), &str); 19] = [
+    let words = |edit: Edit| refused(|folder| change(&folder.join("tokenizer.json"), edit));
+    let table: [(Edit, &str); 19] = [
         (|value| value["model"]["type"] = json!("BPE"), "model.type"),
         (|value| value["normalizer"] = json!({ "type": "NFC" }), "normalizer"),
         (|value| value["pre_tokenizer"] = json!({ "type": "Whitespace" }), "pre_tokenizer"),

@@ -100,7 +100,7 @@ impl Answers for Source {
         Ok(events)
     }
 
-    async fn embed(&self, _: &str, _: Vec<String>) -> Result<Embedded, Refusal> {
+    async fn embed(&self, _: usize, _: &str, _: Vec<String>) -> Result<Embedded, Refusal> {
         unreachable!("nobody asks for it")
     }
 

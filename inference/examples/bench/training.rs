@@ -49,12 +49,13 @@ fn rates(settings: &Settings, arithmetic: Arithmetic) -> Result<Vec<f64>> {
     let mut times: Vec<Duration> = Vec::new();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(settings.threads.get()).build()?;
     let report = threads.install(|| {
-        train(&job, &mut |progress| {
+        let trained = train(&job, &mut |progress| {
             if let Progress::Step { .. } = progress {
                 times.push(process_time());
             }
             ControlFlow::Continue(())
-        })
+        });
+        trained.map_err(anyhow::Error::from)
     })?;
     ensure!(report.cut == job.examples.len(), "a document is shorter than {FED} tokens");
     let rate = |pair: &[Duration]| (DOCUMENTS * FED) as f64 / (pair[1] - pair[0]).as_secs_f64();
