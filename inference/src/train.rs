@@ -288,6 +288,12 @@ pub enum TrainError {
         /// The loss.
         loss: f64,
     },
+    /// The base alone gives no number.
+    #[error("the base's own loss on documents held out is {loss}, before any training: its weights or these documents are beyond what is computed with; leave those out, or take another base")]
+    BaseLoss {
+        /// The loss.
+        loss: f64,
+    },
     /// The caller stopped the run; its checkpoint stays.
     #[error("stopped; run again to go on from the last step")]
     Stopped,
@@ -338,7 +344,7 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let mut run = Run { job, graph: &graph, layout: &layout, width: model.config().hidden, progress };
     let sets = [run.trunk(&examples)?, run.trunk(&held_out)?, run.trunk(&control)?];
     let [train_set, held_out, control] = &sets;
-    let before = [run.mean_loss(held_out, None)?, run.mean_loss(control, None)?];
+    let before = [run.loss_before(held_out)?, run.loss_before(control)?];
     let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(begun, train_set, held_out, &planned)?;
     let after = [held_out, run.loss_after(control, &theta, config.passes)?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });

@@ -105,6 +105,21 @@ impl ModelFiles {
         if path.is_dir() { Ok(Self::Folder(Folder::open(path)?)) } else { Ok(Self::Gguf(GgufFile::open(path)?)) }
     }
 
+    /// Opens and hashes them.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::hash`]; [`ModelError::WrongHash`] names both hashes where another was `expected`.
+    pub(super) fn open_as(path: &Path, expected: Option<[u8; 32]>) -> Result<(Self, [u8; 32]), ModelError> {
+        let files = Self::open(path).map_err(|error| error.at(path))?;
+        let got = files.hash()?;
+        match expected.filter(|expected| *expected != got) {
+            Some(expected) => {
+                Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(got) })
+            }
+            None => Ok((files, got)),
+        }
+    }
+
     /// BLAKE3 of the file; of a folder, of the list of its files' names and hashes.
     ///
     /// # Errors

@@ -56,11 +56,7 @@ impl PackedModel {
     /// # Errors
     /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes.
     pub fn load(path: &Path, expected_hash: Option<[u8; 32]>) -> Result<(Self, Text), ModelError> {
-        let files = ModelFiles::open(path).map_err(|error| error.at(path))?;
-        let hash = files.hash()?;
-        if let Some(expected) = expected_hash.filter(|expected| *expected != hash) {
-            return Err(ModelError::WrongHash { path: path.to_path_buf(), expected: hex::encode(expected), got: hex::encode(hash) });
-        }
+        let (files, hash) = ModelFiles::open_as(path, expected_hash)?;
         Self::from_files(&files, hash).map_err(|error| error.at(path))
     }
 

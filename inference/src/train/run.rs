@@ -72,7 +72,7 @@ impl Run<'_> {
     }
 
     /// Mean loss per counted token; none for an empty set.
-    pub(super) fn mean_loss(&self, set: &Set<'_>, theta: Option<&[f32]>) -> Result<Option<f64>, TrainError> {
+    fn mean_loss(&self, set: &Set<'_>, theta: Option<&[f32]>) -> Result<Option<f64>, TrainError> {
         let trained = theta.map(|theta| self.layout.matrices(theta));
         let order: Vec<usize> = (0..set.examples.len()).collect();
         let (mut loss, mut counted) = (0.0, 0);
@@ -85,10 +85,21 @@ impl Run<'_> {
         Ok((counted > 0).then(|| loss / f64_from(counted)))
     }
 
-    /// [`Self::mean_loss`] after a pass.
+    /// Mean loss of the base alone.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`] if it is no number: the manifest records integers.
+    /// [`TrainError::BaseLoss`] if it is no number: the manifest records integers.
+    pub(super) fn loss_before(&self, set: &Set<'_>) -> Result<Option<f64>, TrainError> {
+        match self.mean_loss(set, None)? {
+            Some(loss) if !loss.is_finite() => Err(TrainError::BaseLoss { loss }),
+            loss => Ok(loss),
+        }
+    }
+
+    /// Mean loss after a pass.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] if it is no number.
     pub(super) fn loss_after(&self, set: &Set<'_>, theta: &[f32], pass: u32) -> Result<Option<f64>, TrainError> {
         match self.mean_loss(set, Some(theta))? {
             Some(loss) if !loss.is_finite() => Err(TrainError::Diverged { pass, loss }),
