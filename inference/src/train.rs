@@ -289,7 +289,9 @@ pub enum TrainError {
         loss: f64,
     },
     /// The base alone gives no number.
-    #[error("the base's own loss on documents held out is {loss}, before any training: its weights or these documents are beyond what is computed with; leave those out, or take another base")]
+    #[error(
+        "the base's own loss on documents held out is {loss}, before any training: its weights or these documents are beyond what is computed with; leave those out, or take another base"
+    )]
     BaseLoss {
         /// The loss.
         loss: f64,
