@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn an_array_leaf_with_no_entry_one_too_many_or_one_too_large_is_refused() {
-        for entries in [vec![], vec![0; 17], vec![1, 1 << 40]] {
+        for entries in [vec![], vec![0; 17], vec![1, 1_u64 << 40]] {
             assert!(serde_json::from_value::<ArrayLeaf>(serde_json::json!(entries)).is_err(), "{entries:?}");
         }
     }

@@ -15,7 +15,10 @@ const KEY_BYTES: usize = 8;
 pub(super) fn sorted(padded: &[u8], starts: &[u32]) -> Vec<u32> {
     let mut items: Vec<(u64, u32)> = starts.iter().map(|start| (0, *start)).collect();
     sort_from(padded, &mut items, 0);
-    items.into_iter().map(|(_, start)| start).collect()
+    let mut order: Vec<u32> = items.into_iter().map(|(_, start)| start).collect();
+    // A vector made in the place of another may keep its room.
+    order.shrink_to_fit();
+    order
 }
 
 /// Orders items whose windows are equal before byte `depth`, and have not ended there.

@@ -1,6 +1,9 @@
 //! One immutable segment: contributions laid out in priority order, their word starts sorted, and what that commits to (P5).
 //!
-//! RAMDOC
+//! Memory per byte of text, of prose with a word start every 5.2 bytes and documents of 1.9 kB: 1 for the text, 0.76 for the array, 0.28 for its
+//! minima, 0.06 for rows, and 0.12 for three trees: 2.21 in all, measured below. Trees keep their levels from the fourth up ([`Crown`]): whole
+//! ones of text and rows alone would make it 3.23, and up to 4.3 where the leaves are just more than a power of two. An opening hashes 16 leaves
+//! again instead, some 30 microseconds; an answer opens two dozen. The build adds 16 bytes per word start while it sorts.
 
 use std::ops::Range;
 
@@ -189,6 +192,13 @@ impl Segment {
         &self.array
     }
 
+    /// Bytes it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let trees = self.text_tree.memory_bytes() + self.document_tree.memory_bytes() + self.array_tree.memory_bytes();
+        let rows = self.documents.capacity() * size_of::<DocumentRow>() + self.contributions.capacity() * size_of::<Range<usize>>();
+        self.padded.capacity() + self.array.capacity() * size_of::<u32>() + self.minima.memory_bytes() + rows + trees
+    }
+
     /// Gives each row, by its number here, the number in the Datanet of its cluster's first row.
     pub(super) fn set_clusters(&mut self, cluster_of: impl Fn(usize, &DocumentRow) -> u64) {
         let mut is_changed = false;
@@ -342,6 +352,8 @@ impl Layout {
     fn index(mut self) -> Segment {
         let length = as_u64(self.text.len());
         self.text.extend([0; PADDING]);
+        self.documents.shrink_to_fit();
+        self.contributions.shrink_to_fit();
         let array = sorted(&self.text, &self.starts);
         Segment {
             minima: RangeMinimum::new(&array),
@@ -373,4 +385,27 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 
 pub(super) fn as_u64(length: usize) -> u64 {
     u64::try_from(length).expect("a length in memory fits 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_prose_takes_little_more_than_two_bytes_a_byte_of_text() {
+        // A word start every 5.2 bytes, documents of some 2 kB.
+        let document = |number: u64| (0..363).map(|word| format!("{:04x} ", (number * 363 + word) * 40_503 % 65_521)).collect::<String>();
+        let text: String = (0..500).map(|number| document(number).replace("0 ", "00000 ") + "\0").collect();
+        let source = Source {
+            contributor: Address([1; 20]),
+            block: 1,
+            ordinal: 0,
+            text_root: text::text_root(text.as_bytes()),
+            text: text.as_bytes(),
+        };
+        let segment = Segment::build(&[source], 0).unwrap();
+        let per_mille = segment.memory_bytes() * 1_000 / text.len();
+        println!("{} bytes of text, {} entries, {per_mille} bytes for a thousand", text.len(), segment.array().len());
+        assert!((1_900..2_300).contains(&per_mille), "{per_mille}");
+    }
 }
