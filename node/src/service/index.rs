@@ -25,6 +25,7 @@ use inference::engine::EngineHandle;
 use storage::datanet::{Document, dedup::clusters_of};
 use tokio::sync::{RwLock, watch};
 use types::{
+    contribution::Priority,
     id::{AssetVersion, BlobId, Hash32},
     manifest::{AssetKind, Manifest},
 };
@@ -234,7 +235,10 @@ pub fn build(version: AssetVersion, contributions: &[LocalContribution], tombsto
 
 /// The near copies among contributions, by the rule of the gate.
 fn clusters(contributions: &[LocalContribution]) -> anyhow::Result<Clusters> {
-    let texts = |local: &LocalContribution| (local.accepted.priority, local.documents.iter().map(Document::text));
-    let members = clusters_of(contributions.iter().map(texts))?;
+    let texts = contributions.iter().map(|local| {
+        let first = Priority { document: 0, ..local.accepted.priority };
+        (first, local.documents.iter().map(Document::text))
+    });
+    let members = clusters_of(texts)?;
     Ok(Clusters::new(members.iter().map(|member| (member.document, member.cluster)))?)
 }
