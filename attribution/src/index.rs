@@ -173,7 +173,7 @@ fn join(version: AssetVersion, segments: &mut [Segment], clusters: &Clusters) ->
     }
     let mut first = 0;
     for segment in segments {
-        segment.set_clusters(|row, document| head_of(document).and_then(number_of).unwrap_or(first + as_u64(row)));
+        segment.set_clusters(|row, document| head_of(document).and_then(number_of).unwrap_or_else(|| first + as_u64(row)));
         first += as_u64(segment.documents().len());
     }
     Ok(())
