@@ -27,7 +27,7 @@ use super::{
     Answering, Broken, Escrow, Offer, SEND_WAIT, VOUCHER_WAIT, duplicate, internal, refuse,
     seats::{Arrival, Seat},
     signer,
-    voice::Line,
+    voice::{Line, Patience},
 };
 use crate::books::BooksError;
 
@@ -51,11 +51,22 @@ pub(super) struct Work {
     told: VecDeque<Box<[(u32, i32)]>>,
     /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that but by what it takes itself.
     due: Option<time::Instant>,
+    /// With a client that reads slowly; no other stream renews it.
+    patience: Patience,
 }
 
 impl Work {
     pub(super) fn new(generation: Generation, noted: JoinHandle<Result<bool, BooksError>>, tokenizing: Duration) -> Self {
-        Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new(), due: None }
+        Self {
+            generation,
+            noted,
+            tokenizing,
+            started: Instant::now(),
+            credited: 0,
+            told: VecDeque::new(),
+            due: None,
+            patience: Patience::default(),
+        }
     }
 
     /// For so long no voucher could come, whatever the client did.
@@ -186,6 +197,8 @@ impl<E: Escrow> Answering<E> {
                         Ok(Some(frame)) => {
                             self.take_voucher(begin, serving, &frame, &mut kept.voucher)?;
                             work.due = None;
+                            // Each is for more tokens than the one before.
+                            work.patience.renew();
                             let unpaid = serving.tokens().len() - serving.vouched().len();
                             work.told.drain(..work.told.len().saturating_sub(unpaid));
                         }
@@ -199,7 +212,12 @@ impl<E: Escrow> Answering<E> {
                     serving.finish(Reason::NoVoucher);
                     return Ok(Halt::Over);
                 }
-                () = line.voice.beat(), if !is_announced => heard(line.voice.cell(), seat, serving).await?,
+                () = line.voice.beat(), if !is_announced => {
+                    if serving.tokens().len() == serving.vouched().len() {
+                        work.patience.renew();
+                    }
+                    work.patience.hear(heard(line.voice.cell(), seat, serving)).await?
+                }
                 done = &mut work.noted, if !kept.is_noted => {
                     kept.is_noted = is_new(done, begin)?;
                     None
@@ -217,7 +235,7 @@ impl<E: Escrow> Answering<E> {
                             work.told.push_back(logprobs.into());
                             let index = serving.token(token);
                             let message = self.token(index, token, logprobs);
-                            heard(line.voice.say(&message), seat, serving).await?
+                            work.patience.hear(heard(line.voice.say(&message), seat, serving)).await?
                         }
                         Ok(Step::End(finish)) => {
                             serving.finish(match finish {
