@@ -137,11 +137,20 @@ fn fifty_prompts_are_the_texts_and_tokens_that_transformers_makes_of_their_conve
     }
 }
 
+fn device(profile: Profile) -> Cpu {
+    let device = Cpu::new(Arc::new(PackedModel::load(&model(), None, profile).unwrap().0), &config()).unwrap();
+    assert_eq!(device.profile(), profile);
+    device
+}
+
 #[test]
 fn smollm2_in_the_exact_profile_chooses_what_f32_chooses_greedily() {
-    let mut device = Cpu::new(Arc::new(PackedModel::load(&model(), None).unwrap().0), &config()).unwrap();
-    assert_eq!(device.profile(), Profile::Exact);
-    check(&mut device, 0.0, u32::MAX);
+    check(&mut device(Profile::Exact), 0.0, u32::MAX);
+}
+
+#[test]
+fn smollm2_in_the_fast_profile_chooses_what_f32_chooses_greedily() {
+    check(&mut device(Profile::Fast), 0.0, u32::MAX);
 }
 
 /// What `exact` is measured by, and training stands on, is the published model: choices are lost where two logits are equal within rounding, if at all.
