@@ -95,12 +95,20 @@ fn agreement(device: &mut impl Backend) -> Agreement {
         for (chunk, from) in tokens.chunks(PREFILL_CHUNK).zip((0..).step_by(PREFILL_CHUNK)) {
             let rows = u32::try_from(chunk.len()).unwrap();
             let positions: Vec<u32> = (from..).take(chunk.len()).collect();
-            let wanted: Vec<u32> = (0..rows).filter(|row| positions[usize::try_from(*row).unwrap()] >= u32::try_from(first).unwrap()).collect();
+            let wanted: Vec<u32> =
+                (0..rows).filter(|row| positions[usize::try_from(*row).unwrap()] >= u32::try_from(first).unwrap()).collect();
             let pages = (positions[0] + rows).div_ceil(PAGE_TOKENS);
             let page_table: Vec<u32> = (0..pages).collect();
             let spans = [Span { first_row: 0, rows, first_page: 0, pages }];
-            let step =
-                Step { tokens: chunk, positions: &positions, spans: &spans, page_table: &page_table, segments: &[], segment_rows: &[], wanted: &wanted };
+            let step = Step {
+                tokens: chunk,
+                positions: &positions,
+                spans: &spans,
+                page_table: &page_table,
+                segments: &[],
+                segment_rows: &[],
+                wanted: &wanted,
+            };
             device.forward(&step, &mut out).unwrap();
             assert_eq!(out.failed, [0u32; 0]);
             logits.extend(&out.logits[..wanted.len() * vocabulary]);
@@ -114,10 +122,20 @@ fn agreement(device: &mut impl Backend) -> Agreement {
 fn check(device: &mut impl Backend, share: f64, ahead: u32) {
     let profile = device.profile();
     let got = agreement(device);
-    println!("{profile:?}: {} of {} choices are those of f32, {:.2} %; lost ones were {} ahead at most", got.same, got.positions, 100.0 * got.share(), got.lost);
+    println!(
+        "{profile:?}: {} of {} choices are those of f32, {:.2} %; lost ones were {} ahead at most",
+        got.same,
+        got.positions,
+        100.0 * got.share(),
+        got.lost
+    );
     assert!(got.positions > 1_200, "{got:?}");
     assert!(got.share() >= share, "{profile:?}: {:.4} of the choices are those of f32, expected {share}: {got:?}", got.share());
-    assert!(got.lost <= ahead, "{profile:?} loses a choice that was {} thousandths of a logit ahead, at most {ahead} may be lost", got.lost);
+    assert!(
+        got.lost <= ahead,
+        "{profile:?} loses a choice that was {} thousandths of a logit ahead, at most {ahead} may be lost",
+        got.lost
+    );
 }
 
 fn config() -> CpuConfig {
@@ -145,12 +163,14 @@ fn device(profile: Profile) -> Cpu {
 
 #[test]
 fn smollm2_in_the_exact_profile_chooses_what_f32_chooses_greedily() {
-    check(&mut device(Profile::Exact), 0.0, u32::MAX);
+    // 1,418 of 1,455 were measured, and 423; these bits are the same on every machine.
+    check(&mut device(Profile::Exact), 0.97, 500);
 }
 
 #[test]
 fn smollm2_in_the_fast_profile_chooses_what_f32_chooses_greedily() {
-    check(&mut device(Profile::Fast), 0.0, u32::MAX);
+    // 1,394, and 468.
+    check(&mut device(Profile::Fast), 0.95, 600);
 }
 
 /// What `exact` is measured by, and training stands on, is the published model: choices are lost where two logits are equal within rounding, if at all.
