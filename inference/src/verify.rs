@@ -9,6 +9,7 @@
 //! chunks, drawn when it is too late to prepare for them, from pages that the answering node is bound to.
 
 mod digest;
+pub mod fingerprint;
 pub mod sampled;
 
 use crate::Finish;
