@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::backend::cpu::{Cpu, CpuConfig};
-use inference::backend::{Backend, Outputs};
+use inference::backend::{Backend, Outputs, Profile};
 use inference::model::packed::PackedModel;
 use inference::model::{Cache, Model, PREFILL_CHUNK, Text};
 use inference::quality::Comparison;
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         Some(half) => bail!("{half:?} is neither held-out nor other"),
     };
     let (graph, text) = Model::load(path, None)?;
-    let model = Arc::new(PackedModel::load(path, None)?.0);
+    let model = Arc::new(PackedModel::load(path, None, Profile::Exact)?.0);
     let pages = u32::try_from(WINDOW)?.div_ceil(PAGE_TOKENS);
     let mut cpu = Cpu::new(model, &CpuConfig { rows: PREFILL_CHUNK, pages, ..CpuConfig::default() })?;
     for (corpus, file, documents) in [

@@ -33,8 +33,8 @@ use types::id::Address;
 
 use crate::Finish;
 use crate::adapter::store::{FetchAdapter, StoreError};
-use crate::backend::Counters;
 use crate::backend::cpu::share::PARTS_MAX;
+use crate::backend::{Counters, Profile};
 use crate::constraint::ConstraintError;
 use crate::model::ModelError;
 use crate::proto::residency::{AdapterId, Budget};
@@ -56,6 +56,8 @@ pub struct EngineConfig {
     pub model: PathBuf,
     /// BLAKE3 the file must have.
     pub expected_hash: Option<[u8; 32]>,
+    /// The rules by which numbers are computed: `exact` or `fast`.
+    pub profile: Profile,
     /// Generations that may be accepted at a time, and replays beside them; at most half of [`JOBS_MAX`]. As many as a step has room for run, the others wait.
     pub sequences_max: usize,
     /// Commands that may wait.
@@ -77,13 +79,14 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Defaults for a model file: no hash demanded, 64 generations, 64 waiting commands, 32,768 cached tokens (four full contexts of
+    /// Defaults for a model file: no hash demanded, the profile `exact`, 64 generations, 64 waiting commands, 32,768 cached tokens (four full contexts of
     /// SmolLM2-135M, 400 MB: with 100 MB of weights and all adapters a node stays near 1 GB), no folder for adapters, nobody to fetch them from,
     /// and where there is a folder 500 MB of them in memory.
     pub fn new(model: impl Into<PathBuf>) -> Self {
         Self {
             model: model.into(),
             expected_hash: None,
+            profile: Profile::Exact,
             sequences_max: 64,
             queue_max: 64,
             cached_tokens_max: 32_768,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use inference::adapter::Packed8;
 use inference::backend::cpu::kernel::{Path, available};
 use inference::backend::cpu::{Cpu, CpuConfig};
-use inference::backend::{Backend, Counters, Outputs};
+use inference::backend::{Backend, Counters, Outputs, Profile};
 use inference::model::packed::PackedModel;
 use inference::step::{PAGE_TOKENS, Page, Segment, Slot, Span, Step};
 use inference::tiny::adapters::write_adapter_of;
@@ -274,7 +274,7 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str, file: &FilePath, (texts, lengths): (u32, Range<u32>), scale: f32) -> Self {
-        let model = Arc::new(PackedModel::load(file, None).unwrap().0);
+        let model = Arc::new(PackedModel::load(file, None, Profile::Exact).unwrap().0);
         let config = model.config();
         let folder = tempfile::tempdir().unwrap();
         let adapter = |(at, rank): (u64, usize)| {

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use inference::backend::Backend;
 use inference::backend::cpu::{Cpu, CpuConfig};
+use inference::backend::{Backend, Profile};
 use inference::model::packed::PackedModel;
 use inference::model::{Cache, Model, PREFILL_CHUNK};
 use inference::quality::Comparison;
@@ -34,7 +34,7 @@ fn smollm2_in_the_exact_profile_is_near_itself_in_f32() {
     assert!(path.is_file(), "{} is missing: run `cargo xtask fetch`", path.display());
     let (graph, text) = Model::load(&path, None).unwrap();
     let config = CpuConfig { threads: NonZeroUsize::new(2).unwrap(), pages: 2, rows: PREFILL_CHUNK, ..CpuConfig::default() };
-    let mut cpu = Cpu::new(Arc::new(PackedModel::load(&path, None).unwrap().0), &config).unwrap();
+    let mut cpu = Cpu::new(Arc::new(PackedModel::load(&path, None, Profile::Exact).unwrap().0), &config).unwrap();
     let (mut out, vocabulary, mut all) = (cpu.outputs(), graph.config().vocabulary, Comparison::default());
     for content in TEXTS {
         let mut tokens = text.tokenizer.encode_plain(content).unwrap();

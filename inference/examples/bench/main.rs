@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use inference::ModelInfo;
+use inference::backend::Profile;
 use inference::model::packed::PackedModel;
 use inference::tiny::adapters::gguf_adapter_bytes_of;
 
@@ -76,7 +77,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(settings: &Settings) -> Result<Vec<Found>> {
-    let model = Arc::new(PackedModel::load(&settings.model, None)?.0);
+    let model = Arc::new(PackedModel::load(&settings.model, None, Profile::Exact)?.0);
     let mut device = Device::new(&model, settings.threads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut found = Vec::new();

@@ -63,7 +63,7 @@ impl EngineHandle {
     /// [`EngineError::Model`] (a wrong hash names both), [`EngineError::Store`], [`EngineError::Invalid`] or [`EngineError::Thread`].
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
-        let (model, text) = PackedModel::load(&config.model, config.expected_hash)?;
+        let (model, text) = PackedModel::load(&config.model, config.expected_hash, config.profile)?;
         let mut device = CpuConfig { pages: config.pages(), slots: config.adapters.slots, ..CpuConfig::default() };
         device.threads = config.threads.unwrap_or(device.threads);
         let cpu = Cpu::new(Arc::new(model), &device)?;

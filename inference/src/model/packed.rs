@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crate::backend::Profile;
 use crate::backend::cpu::pack::Packed;
 use crate::gguf::TensorType;
 use crate::numeric::{Codes, Matrix, MatrixError, f16_to_f32, quantise_weights};
@@ -23,6 +24,7 @@ const FLOAT_GROUP: usize = 64;
 #[derive(Debug)]
 pub struct PackedModel {
     pub(crate) info: ModelInfo,
+    profile: Profile,
     pub(crate) layers: Vec<PackedLayer>,
     embedding: Embedding,
     /// `[hidden]`.
@@ -51,16 +53,24 @@ enum Embedding {
 }
 
 impl PackedModel {
-    /// Loads a GGUF file or a folder of safetensors, one layer at a time.
+    /// Loads a GGUF file or a folder of safetensors for a profile, one layer at a time.
     ///
     /// # Errors
-    /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes.
-    pub fn load(path: &Path, expected_hash: Option<[u8; 32]>) -> Result<(Self, Text), ModelError> {
+    /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes, [`ModelError::Config`] a profile that nothing is computed in any more.
+    pub fn load(path: &Path, expected_hash: Option<[u8; 32]>, profile: Profile) -> Result<(Self, Text), ModelError> {
+        if profile != Profile::Exact {
+            let key = "profile".to_owned();
+            return Err(ModelError::Config {
+                key,
+                value: profile.to_string(),
+                expected: "exact",
+            });
+        }
         let (files, hash) = ModelFiles::open_as(path, expected_hash)?;
-        Self::from_files(&files, hash).map_err(|error| error.at(path))
+        Self::from_files(&files, hash, profile).map_err(|error| error.at(path))
     }
 
-    fn from_files(files: &ModelFiles, hash: [u8; 32]) -> Result<(Self, Text), ModelError> {
+    fn from_files(files: &ModelFiles, hash: [u8; 32], profile: Profile) -> Result<(Self, Text), ModelError> {
         let config = files.config()?;
         files.check(&config)?;
         let text = files.text(&config)?;
@@ -72,13 +82,19 @@ impl PackedModel {
         let layer = |index| PackedLayer::new(StoredLayer::read(files, &config, index)?, index);
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
         let info = ModelInfo::new(hash, files.name(), files.size_bytes(), config);
-        Ok((Self { info, layers, embedding, norm, head, frequencies }, text))
+        Ok((Self { info, profile, layers, embedding, norm, head, frequencies }, text))
     }
 
     /// What others may know of it.
     #[must_use]
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// The rules that its weights were packed for.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// Dimensions of the graph.
