@@ -94,11 +94,6 @@ impl Largest {
         self.entries.len() / self.kept
     }
 
-    /// Forgets what stands behind so many positions.
-    pub(crate) fn truncate(&mut self, positions: usize) {
-        self.entries.truncate(positions.saturating_mul(self.kept));
-    }
-
     /// The points of each fingerprint of the first `positions`, fewer if fewer were taken in: in each by falling magnitude.
     pub fn points(&self, positions: usize) -> impl Iterator<Item = Vec<Point>> + '_ {
         let positions = positions.min(self.positions());
