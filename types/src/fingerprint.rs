@@ -177,7 +177,8 @@ mod tests {
     fn the_root_names_each_fingerprint_their_order_and_their_number() {
         let (a, b) = (numbered(1), numbered(2));
         assert_eq!(root(&[]), Hash32::ZERO);
-        let roots = [vec![a.clone()], vec![b.clone()], vec![a.clone(), b.clone()], vec![b, a.clone()], vec![a.clone(), a]].map(|all| root(&all));
+        let roots =
+            [vec![a.clone()], vec![b.clone()], vec![a.clone(), b.clone()], vec![b, a.clone()], vec![a.clone(), a]].map(|all| root(&all));
         for (at, one) in roots.iter().enumerate() {
             assert!(!roots[..at].contains(one) && *one != Hash32::ZERO);
         }

@@ -169,19 +169,14 @@ impl EngineHandle {
     /// [`crate::verify::resemble`] is its public face.
     pub(crate) async fn recompute(&self, claim: Claim) -> Result<(Replay, Largest), EngineError> {
         let largest = self.largest();
-        lock(&largest).reserve(claim.tokens.len());
+        // Tokens that no context holds are refused later: they cost no room here.
+        lock(&largest).reserve(claim.tokens.len().min(self.shared.info.config.context));
         let checked = self.judge(claim, Rule::Near, false, Some(Arc::clone(&largest))).await?;
         let own = lock(&largest).clone();
         Ok((checked.replay, own))
     }
 
-    async fn judge(
-        &self,
-        mut claim: Claim,
-        rule: Rule,
-        is_traced: bool,
-        largest: Option<line::Shared>,
-    ) -> Result<Checked, EngineError> {
+    async fn judge(&self, mut claim: Claim, rule: Rule, is_traced: bool, largest: Option<line::Shared>) -> Result<Checked, EngineError> {
         let guide = self.guides().guide(std::mem::take(&mut claim.options), &claim.prompt, &claim.continued).await?;
         // Dropped with the future, it gives the replay up.
         let ticket = self.ticket(claim.continued.len(), largest);

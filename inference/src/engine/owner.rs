@@ -43,7 +43,12 @@ const CHECKER: ([u8; 32], Address) = ([0xc4; 32], Address([0xc4; 20]));
 /// What a handle asks.
 #[derive(Debug)]
 pub(super) enum Command {
-    Begin { start: Box<Start>, guide: Box<Guide>, line: Arc<Line>, reply: oneshot::Sender<Result<(), EngineError>> },
+    Begin {
+        start: Box<Start>,
+        guide: Box<Guide>,
+        line: Arc<Line>,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
     Replay {
         claim: Box<Claim>,
         rule: Rule,
@@ -52,7 +57,9 @@ pub(super) enum Command {
         line: Arc<Line>,
         reply: oneshot::Sender<Result<Checked, EngineError>>,
     },
-    Stats { reply: oneshot::Sender<Stats> },
+    Stats {
+        reply: oneshot::Sender<Stats>,
+    },
 }
 
 pub(super) struct Owner<B: Backend> {

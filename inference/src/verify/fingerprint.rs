@@ -45,6 +45,8 @@ pub struct Largest {
     /// Numbers kept of each position.
     kept: usize,
     entries: Vec<u32>,
+    /// Positions that room was made for, those taken in among them.
+    room: usize,
     /// Room for one row.
     row: Vec<u32>,
 }
@@ -61,12 +63,13 @@ impl Largest {
     pub fn new(width: usize) -> Self {
         assert!((1..=1 << 16).contains(&width), "rows of {width} numbers");
         let of_width = u32::try_from(width).expect("checked");
-        Self { width: of_width, kept: width.min(TOP), entries: Vec::new(), row: Vec::with_capacity(width) }
+        Self { width: of_width, kept: width.min(TOP), entries: Vec::new(), room: 0, row: Vec::with_capacity(width) }
     }
 
     /// Makes room for so many positions more, so that taking them in allocates nothing.
     pub fn reserve(&mut self, positions: usize) {
-        self.entries.reserve(positions.saturating_mul(self.kept));
+        self.room = self.room.max(self.positions()).saturating_add(positions);
+        self.entries.reserve(self.room.saturating_mul(self.kept) - self.entries.len());
     }
 
     /// Takes in the row that the next position was chosen from.
