@@ -42,7 +42,7 @@ use crate::proto::scheduler::{self, ADAPTER_WAIT_MAX};
 use crate::sampler::{Options, OptionsError};
 use crate::step::{PAGE_TOKENS, StepError};
 
-pub use handle::{EngineHandle, Generation};
+pub use handle::{Activations, EngineHandle, Generation};
 
 /// Jobs of one engine: each is worked out as a part of its own.
 pub const JOBS_MAX: usize = PARTS_MAX;
@@ -215,6 +215,8 @@ pub struct Start {
     pub tenant: [u8; 32],
     /// Whether to make digests ([`Generation::digests`]): some percent slower.
     pub digests: bool,
+    /// Whether to keep what fingerprints are made of ([`Generation::activations`]): 512 bytes a token and some microseconds.
+    pub fingerprints: bool,
 }
 
 impl Start {
@@ -223,7 +225,7 @@ impl Start {
     pub fn new(prompt: Vec<u32>, options: impl Into<Options>, seed: [u8; 32], max_tokens: u32) -> Self {
         let options = options.into();
         let (continued, adapters, payer, tenant) = (Vec::new(), Vec::new(), Address([0; 20]), [0; 32]);
-        Self { prompt, continued, adapters, options, seed, max_tokens, payer, tenant, digests: false }
+        Self { prompt, continued, adapters, options, seed, max_tokens, payer, tenant, digests: false, fingerprints: false }
     }
 
     /// The same with an adapter at its own scale.

@@ -8,7 +8,7 @@ use std::{
 
 use inference::{
     Finish,
-    engine::{EngineError, Generation, Start, Step},
+    engine::{Activations, EngineError, Generation, Start, Step},
     model::ModelError,
     proto::{
         message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode, Told},
@@ -69,6 +69,11 @@ impl Work {
         }
     }
 
+    /// What fingerprints of the answer are made of, in a profile that needs them.
+    pub(super) fn activations(&self) -> Option<Activations> {
+        self.generation.activations()
+    }
+
     /// For so long no voucher could come, whatever the client did.
     pub(super) fn wait_longer(&mut self, time: Duration) {
         self.due = self.due.map(|due| due + time);
@@ -127,6 +132,7 @@ impl<E: Escrow> Answering<E> {
             adapters: offer.adapter.iter().map(|(hash, _)| (AdapterId(hash.0), 1.0)).collect(),
             payer: request.client,
             tenant,
+            fingerprints: self.profile().needs_fingerprint(),
             ..Start::new(prompt, options, begin.request.seed().0, request.tokens_max)
         };
         self.engine.begin(start).await.map_err(|error| {
