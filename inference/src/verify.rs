@@ -27,7 +27,8 @@ use fingerprint::Compared;
 pub(crate) use digest::Trace;
 pub use digest::{Digests, Hidden, position_digest, root};
 
-/// How far below this engine's choice a claimed token may be in the profile `fast`, in logits.
+/// How far below this engine's choice a claimed token may be in the profile `fast`, in logits: enough for rounding to turn a choice between two likely
+/// tokens, far from enough for one out of nowhere. Not measured between machines yet; what a looser bound lets through, fingerprints still see.
 pub const NEAR: f32 = 1.0;
 
 /// When a claimed token passes.

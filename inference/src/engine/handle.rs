@@ -293,7 +293,7 @@ impl Generation {
 pub struct Activations(line::Shared);
 
 impl Activations {
-    /// Fingerprints of the first `tokens` that were chosen in this generation, fewer if fewer were: those that somebody vouches for. 0.2 ms each.
+    /// Fingerprints of the first `tokens` that were chosen in this generation, fewer if fewer were: those that somebody vouches for.
     #[must_use]
     pub fn fingerprints(&self, tokens: usize) -> Vec<Fingerprint> {
         lock(&self.0).fingerprints(tokens)
