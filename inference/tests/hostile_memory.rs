@@ -314,7 +314,8 @@ fn frames() {
     for whole in [wire, options.encode()] {
         for at in 0..=whole.len() {
             for length in lengths.into_iter().chain([&[][..]]) {
-                let bytes = [&whole[..at], length, whole.get(at + length.len()..).filter(|_| !length.is_empty()).unwrap_or_default()].concat();
+                let bytes =
+                    [&whole[..at], length, whole.get(at + length.len()..).filter(|_| !length.is_empty()).unwrap_or_default()].concat();
                 kind.case(format!("byte {at} as {length:02x?}"), bytes.len(), || {
                     let client = FromClient::decode(&bytes).is_ok();
                     let node = FromNode::decode(&bytes).is_ok();
