@@ -24,7 +24,8 @@ impl Sample {
 }
 
 /// The field that must be named, all fields that are (sorted, each once), and the change.
-type Row = (&'static str, &'static [&'static str], fn(&mut Bundle));
+type Row = (&'static str, &'static [&'static str], Change);
+type Change = fn(&mut Bundle);
 
 /// Makes each change to the sample, re-signs with the node's key, and compares the fields named: exactly these, so that a check that is taken away
 /// shows here even where another one still catches the change.
@@ -461,7 +462,7 @@ fn an_answer_that_goes_on_names_the_tokens_before_it() {
     verify(&bundle).unwrap();
     assert_eq!(Bundle::from_json(bundle.to_json().as_bytes()).unwrap(), bundle);
     for (change, field) in [
-        ((|b| b.continued[7] ^= 1) as fn(&mut Bundle), "token ids"),
+        ((|b| b.continued[7] ^= 1) as Change, "token ids"),
         (|b| b.continued.clear(), "token ids"),
         (|b| b.continued.truncate(19), "first token"),
         (|b| b.continued.push(0), "first token"),
@@ -497,7 +498,7 @@ fn a_fast_receipt_names_the_root_of_fingerprints_that_are_as_many_as_its_tokens_
     let sample = in_fast();
     verify(&sample.bundle).unwrap();
     assert_eq!(Bundle::from_json(sample.bundle.to_json().as_bytes()).unwrap(), sample.bundle);
-    let changes: [(&str, fn(&mut Bundle)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("fingerprint root", |b| b.fingerprints[0] = Fingerprint::new(65_497, &[9, 9]).unwrap()),
         ("fingerprint root", |b| b.receipt.document.fingerprint_root = Hash32::ZERO),
         ("fingerprints", |b| b.fingerprints.push(b.fingerprints[0].clone())),

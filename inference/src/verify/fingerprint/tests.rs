@@ -22,7 +22,7 @@ fn largest(rows: &[Vec<f32>]) -> Largest {
 
 #[test]
 fn the_field_is_one() {
-    assert!((2..256).all(|divisor| FIELD % divisor != 0), "no prime up to the root of 65,497 divides it");
+    assert!((2..256).all(|divisor| !FIELD.is_multiple_of(divisor)), "no prime up to the root of 65,497 divides it");
     for a in [1, 2, 255, 40_000, FIELD - 1] {
         assert_eq!(times(a, inverse(a)), 1);
     }
@@ -87,16 +87,16 @@ fn a_polynomial_goes_through_its_points_and_a_modulus_keeps_them_apart() {
 
 #[test]
 fn rounding_is_near_and_another_models_numbers_are_far() {
-    let rows = rows(11, 40, 576);
-    let made = largest(&rows).fingerprints(40);
+    let honest = rows(11, 40, 576);
+    let made = largest(&honest).fingerprints(40);
     assert_eq!(made.len(), 2);
     let moved = |part: f32| -> Vec<Vec<f32>> {
         let turned = |(at, value): (usize, &f32)| value * (1.0 + part * if at.is_multiple_of(2) { 1.0 } else { -1.0 });
-        rows.iter().map(|row| row.iter().enumerate().map(turned).collect()).collect()
+        honest.iter().map(|row| row.iter().enumerate().map(turned).collect()).collect()
     };
     assert_eq!(compare_all(&made, &largest(&moved(0.003))).far(), None);
     assert_eq!(compare_all(&made, &largest(&moved(0.4))).far(), Some(0));
-    assert_eq!(compare_all(&made, &largest(&super::tests::rows(12, 40, 576))).far(), Some(0));
+    assert_eq!(compare_all(&made, &largest(&rows(12, 40, 576))).far(), Some(0));
     // A mantissa that is off by much where all exponents agree is seen by mean and median.
     let points = [(1, 0x3f80), (2, 0x3f80), (3, 0x3f80)];
     let off = |by: u16| compare(&fingerprint(&points.map(|(index, bits)| (index, bits + by))), &points);
