@@ -87,5 +87,6 @@ struct Near {
 /// Measured: 0.0028 nats, of each text 0.0039, 0.0021 and 0.0025; 0.954 agree. Codes by the largest magnitude and not the range, simulated in f32, gave
 /// 0.0048 on 1,533 other tokens.
 const EXACT: Near = Near { profile: Profile::Exact, all: 0.0037, each: 0.005, agreement: 0.93 };
-/// Measured: MEASURED
-const FAST: Near = Near { profile: Profile::Fast, all: 0.015, each: 0.02, agreement: 0.9 };
+/// Measured: 0.0118 nats, of each text 0.0138, 0.0109 and 0.0106; 0.909 agree. Near four times what `exact` has: an output's weights have one scale, and
+/// groups of activations are three to four times as wide.
+const FAST: Near = Near { profile: Profile::Fast, all: 0.015, each: 0.018, agreement: 0.88 };
