@@ -6,7 +6,7 @@
 //! logits and of what the head read is compared, of each text the digests of its keys and values. Rounds are drawn from their number, which a failure names.
 //!
 //! Cost: 22 s of a core for 100,000 tokens by each of two paths, most of it in plain loops, in four tests of 5 or 6 s, and 8 s for SmolLM2. All in the
-//! profile `exact`; `fast` differs from it in products alone, so it takes fewer tokens: 2 s for all generated models, 3 s for SmolLM2.
+//! profile `exact`; `fast` differs from it in products alone, so it takes fewer tokens: on a busy machine 8 s for all generated models, 11 s for SmolLM2.
 //!
 //! `TRIBUTARY_EQUALITY` says how many tokens of the generated models each path computes, a quarter of them of each (`cargo xtask soak equality`).
 #![allow(clippy::unwrap_used, missing_docs)]

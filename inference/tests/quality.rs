@@ -1,5 +1,5 @@
 //! What the profiles lose against f32, on a trained model and fixed texts. Three corpora of some 10,000 tokens each are what
-//! `examples/perplexity.rs` reads; these few hundred tokens are here so that a worse rule does not pass the gate. 6 s of processor.
+//! `examples/perplexity.rs` reads; these few hundred tokens are here so that a worse rule does not pass the gate. 29 s on a busy machine.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::num::NonZeroUsize;
@@ -87,5 +87,6 @@ struct Near {
 /// Measured: 0.0028 nats, of each text 0.0039, 0.0021 and 0.0025; 0.954 agree. Codes by the largest magnitude and not the range, simulated in f32, gave
 /// 0.0048 on 1,533 other tokens.
 const EXACT: Near = Near { profile: Profile::Exact, all: 0.0037, each: 0.005, agreement: 0.93 };
-/// Measured: MEASURED
-const FAST: Near = Near { profile: Profile::Fast, all: 0.015, each: 0.02, agreement: 0.9 };
+/// Measured: 0.0118 nats, of each text 0.0138, 0.0109 and 0.0106; 0.909 agree. Of the exact profile's rules two differ: one scale for an output's weights, and
+/// groups of activations three to four times as wide; which of them costs how much was not measured.
+const FAST: Near = Near { profile: Profile::Fast, all: 0.015, each: 0.018, agreement: 0.88 };
