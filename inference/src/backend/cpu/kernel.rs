@@ -198,7 +198,7 @@ struct Calls {
 /// Rows up to which [`Kernels::product`] takes the kernel for few.
 pub const GEMV_ROWS_MAX: usize = 4;
 /// Rows up to which weights of the profile `fast` are read one panel after another, because memory is what limits.
-pub(crate) const FEW_ROWS_MAX: usize = 8;
+pub const FEW_ROWS_MAX: usize = 8;
 
 impl Kernels {
     /// A product by the kernel for few or for many rows; the bits are the same. Counted.
