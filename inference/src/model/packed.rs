@@ -5,7 +5,7 @@
 //! every matrix of an input is stored in floats and 64 divides its width (`Codes::S8`, [`quantise_weights`]). Norms, biases and an own
 //! embedding of floats stay what they are. SmolLM2-135M: the 98 MB of its file, once.
 //!
-//! For `fast` groups are as wide as [`fast_group`] says, whatever the file has, and an embedding that is the head as well is kept beside it with the values of
+//! For `fast` groups are as wide as `fast_group` says, whatever the file has, and an embedding that is the head as well is kept beside it with the values of
 //! the file: SmolLM2-135M takes 138 MB and 30.
 
 use std::path::Path;
