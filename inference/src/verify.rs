@@ -5,7 +5,7 @@
 //! answer passes whole and the first token that differs is named. In `fast`, where they have not, [`resemble`] compares the answer's [`fingerprint`]s
 //! instead, and a token passes that is near the choice.
 //!
-//!  [`check`] gives the [`Digests`] of an exact one beside that, which an honest prover's must equal.
+//! [`check`] gives the [`Digests`] of an exact one beside that, which an honest prover's must equal.
 //!
 //! Cost: a prefill of prompt and answer with the head at every position of the answer. A check takes its rows beside paying jobs, as a payer of its own.
 //! It never looks into pages that others computed, so it finds what it is meant to find. [`sampled`] is cheaper by as much as it looks at less: some
