@@ -6,14 +6,15 @@
 //! the model is planned, the adapter packed, the template rendered.
 //!
 //! One test, because the count is the process's. Nothing is drawn: cases are numbered, and the failure names the place. Cost: 6 s of processor.
-#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use counting::peak;
 use inference::adapter::{AdapterFiles, CONFIG_FILE, Packed8, WEIGHTS_FILE};
 use inference::gguf::{GgufFile, Header};
 use inference::model::files::{ModelFiles, SafetensorsFile};
@@ -24,30 +25,6 @@ use inference::tiny::{self, families::Tiny};
 use inference::{Message, ModelInfo, Role};
 use serde_json::Value;
 use types::options::Options;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Held whatever a file has: a buffer of 64 KiB to read through, and tables of a tokenizer or an engine of templates.
 const BUFFERED: usize = 80 << 10;
@@ -80,10 +57,7 @@ impl Kind {
 
     /// Reads `bytes` bytes by `read`, which says whether they were taken.
     fn case(&mut self, place: impl std::fmt::Display, bytes: usize, read: impl FnOnce() -> bool) {
-        let before = LIVE.load(Relaxed);
-        PEAK.store(before, Relaxed);
-        let is_taken = read();
-        let held = PEAK.load(Relaxed) - before;
+        let (held, is_taken) = peak(read);
         *if is_taken { &mut self.taken } else { &mut self.refused } += 1;
         assert!(held <= self.most(bytes), "{}, {place}: {held} bytes held for {bytes}", self.name);
         if held * self.most(self.worst.1) > self.worst.0 * self.most(bytes) {
