@@ -1,7 +1,8 @@
 //! Fetching an object from several holders at once.
 //!
 //! Two phases, both driven by [`Fetch::handle`]. *Locate*: candidates are asked what they hold, [`WAVE`] of them at once and the next ones while what is
-//! offered does not suffice; the first manifest whose hash is the object's id is kept. *Read*: as many fragments as the code needs are under way at a time, or the first few
+//! offered does not suffice; the first manifest whose hash is the object's id is kept. Whoever could not be reached, was silent or was busy is asked once more, a wave
+//! of them at most, before the fetch fails: one that had no time for a handshake then may have it now. Who said that it holds nothing is not. *Read*: as many fragments as the code needs are under way at a time, or the first few
 //! while those fill the line (`fetch/width.rs`), each from one holder, least-asked holders first, those that
 //! are the object itself before those that must be decoded. What comes is checked in groups of 16 KiB ([`range`](super::range)) and kept in
 //! [`Parts`], whatever becomes of the stream that brought it: only what is missing is asked for again, from the same holder, another
@@ -11,7 +12,7 @@
 //! are here, one that at its own pace takes three times their median is late, and gets company, which may be late and replaced in turn
 //! (`fetch/hedge.rs`). What comes beyond what is needed is at most a quarter of the object, one fragment at least.
 //!
-//! Messages: one Locate per candidate asked (a wave, if those that placement names come first; of 4,096 in another order 43 waves of a second at most), `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
+//! Messages: one Locate per candidate asked (a wave, if those that placement names come first; of 4,096 in another order 43 waves of a second at most) and one more to a wave of those that were missed, `data` Reads, one more per failure or late stream, at most [`Config::attempts`] per holder and fragment that
 //! bring less than a MiB. Nothing is random and nothing reads a clock: the same inputs give the same outputs.
 
 mod hedge;
@@ -139,6 +140,9 @@ pub struct Fetch {
     asked: usize,
     /// When the next wave is due.
     wave_due: Time,
+    /// When those that were missed may be asked again, and whether they were.
+    again_due: Time,
+    is_again: bool,
     streams: BTreeMap<u32, Stream>,
     next_stream: u32,
     /// When the first stream was opened.
@@ -162,6 +166,8 @@ pub struct Fetch {
 struct Holder {
     /// Due time of the open Locate.
     locating: Option<Time>,
+    /// Its Locate came to nothing that may pass.
+    is_missed: bool,
     /// Fragments it says it has.
     offers: BTreeMap<u8, Offer>,
     /// It lied: nothing more is asked of it.
@@ -212,6 +218,8 @@ impl Fetch {
             order,
             asked: 0,
             wave_due: Time(0),
+            again_due: Time(0),
+            is_again: false,
             streams: BTreeMap::new(),
             next_stream: 0,
             reading_since: None,
@@ -274,8 +282,9 @@ impl Fetch {
         let grace = self.grace_until().filter(|_| self.is_locating());
         // What was due before is waiting for something else by now.
         let wave = Some(self.wave_due).filter(|_| self.wants_wave());
+        let again = Some(self.again_due).filter(|_| self.wants_again());
         let few = self.few_until();
-        let later = late.into_iter().chain(grace).chain(wave).chain(few).filter(|due| *due > self.now);
+        let later = late.into_iter().chain(grace).chain(wave).chain(again).chain(few).filter(|due| *due > self.now);
         rests.chain(locating).chain(streams).chain(later).min()
     }
 
@@ -308,46 +317,61 @@ impl Fetch {
 
     /// Asks the next candidates, if those before do not suffice and have answered or had their time.
     fn locate(&mut self, now: Time) -> Vec<Output> {
-        if !self.wants_wave() || self.wave_due > now && self.is_locating() {
-            return Vec::new();
-        }
+        let wave: Vec<NodeId> = if self.wants_wave() && (self.wave_due <= now || !self.is_locating()) {
+            self.wave_due = now.after(WAVE_WAIT);
+            let wave = self.asked..(self.asked + WAVE).min(self.order.len());
+            self.asked = wave.end;
+            self.order[wave].to_vec()
+        } else if self.wants_again() && self.again_due <= now {
+            self.is_again = true;
+            let is_missed = |id: &&NodeId| self.holders.get(*id).is_some_and(|holder| holder.is_missed);
+            self.order.iter().filter(is_missed).take(WAVE).copied().collect()
+        } else {
+            Vec::new()
+        };
         let due = now.after(self.config.locate_timeout);
-        self.wave_due = now.after(WAVE_WAIT);
-        let wave = self.asked..(self.asked + WAVE).min(self.order.len());
-        self.asked = wave.end;
-        let mut outputs = Vec::with_capacity(wave.len());
-        for to in &self.order[wave] {
+        for to in &wave {
             if let Some(holder) = self.holders.get_mut(to) {
                 holder.locating = Some(due);
             }
-            outputs.push(Output::Locate { to: *to });
         }
-        outputs
+        wave.into_iter().map(|to| Output::Locate { to }).collect()
     }
 
     /// Whether candidates are left that may have what nobody offers.
     fn wants_wave(&self) -> bool {
-        if self.asked == self.order.len() {
-            return false;
-        }
-        let Some(parts) = &self.parts else { return true };
+        self.asked < self.order.len() && !self.suffices()
+    }
+
+    /// Whether those that were missed are to be asked again: all had their turn, and too little is offered.
+    fn wants_again(&self) -> bool {
+        let is_over = !self.is_again && self.asked == self.order.len() && !self.is_locating();
+        is_over && self.holders.values().any(|holder| holder.is_missed) && !self.suffices()
+    }
+
+    /// Whether what is here and what is offered are enough fragments.
+    fn suffices(&self) -> bool {
+        let Some(parts) = &self.parts else { return false };
         let offered = self.holders.values().flat_map(|holder| holder.offers.keys().copied());
         let wanted: BTreeSet<u8> = offered.filter(|index| !parts.is_whole(*index)).collect();
-        wanted.len() + parts.whole() < self.needed()
+        wanted.len() + parts.whole() >= self.needed()
     }
 
     fn located(&mut self, now: Time, from: NodeId, reply: Option<Reply>) -> Option<Output> {
-        let object = self.object;
+        let (object, again_due) = (self.object, now.after(self.config.retry_after));
         let holder = self.holders.get_mut(&from).filter(|holder| !holder.is_banned && holder.offers.is_empty())?;
         holder.locating = None;
         let (manifest, indices) = match reply {
             Some(Reply::Located { object: of, manifest, indices }) if of == object => (manifest, indices),
             other => {
-                holder.last_failure = Some(match other {
+                let failure = match other {
                     None => Failure::Lost,
                     Some(Reply::Refused(refusal)) => Failure::Refused(refusal),
                     Some(_) => Failure::OffTopic,
-                });
+                };
+                holder.is_missed = failure.may_pass();
+                holder.last_failure = Some(failure);
+                self.again_due = again_due;
                 return None;
             }
         };
@@ -363,6 +387,7 @@ impl Fetch {
             }
         };
         let total = manifest.profile().total();
+        holder.is_missed = false;
         holder.offers = indices.iter().filter(|index| **index < total).map(|index| (*index, Offer::default())).collect();
         self.located_at.get_or_insert(now);
         self.parts.get_or_insert_with(|| Parts::new(manifest));
@@ -443,12 +468,7 @@ impl Fetch {
         let Config { attempts, retry_after, .. } = self.config;
         let Some(holder) = self.holders.get_mut(&stream.holder).filter(|holder| !holder.is_banned) else { return };
         if let Some(offer) = holder.offers.get_mut(&stream.index) {
-            let may_pass = match &failure {
-                Failure::Refused(refusal) => refusal.is_passing(),
-                Failure::TimedOut | Failure::Lost => true,
-                Failure::Wrong | Failure::OffTopic => false,
-            };
-            if may_pass && offer.asked < attempts {
+            if failure.may_pass() && offer.asked < attempts {
                 offer.rests_until = Some(now.after(retry_after));
             } else {
                 holder.offers.remove(&stream.index);
@@ -467,7 +487,7 @@ impl Fetch {
     fn expire(&mut self, now: Time) -> Vec<Output> {
         for holder in self.holders.values_mut() {
             if holder.locating.is_some_and(|due| due <= now) {
-                (holder.locating, holder.last_failure) = (None, Some(Failure::TimedOut));
+                (holder.locating, holder.is_missed, holder.last_failure) = (None, true, Some(Failure::TimedOut));
             }
             for offer in holder.offers.values_mut() {
                 offer.rests_until = offer.rests_until.filter(|due| *due > now);

@@ -116,6 +116,17 @@ pub enum Failure {
     OffTopic,
 }
 
+impl Failure {
+    /// Whether the same may succeed a little later.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_passing(),
+            Self::TimedOut | Self::Lost => true,
+            Self::Wrong | Self::OffTopic => false,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

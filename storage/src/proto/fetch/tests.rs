@@ -15,6 +15,8 @@ enum Kind {
     Honest,
     /// Not reachable.
     Stopped,
+    /// Not reachable when it is asked first, then honest.
+    Shy,
     /// Says what it has and then nothing.
     Silent,
     /// Offers its fragment, then sends other bytes from this group on.
@@ -35,7 +37,7 @@ enum Kind {
     Stranger,
 }
 
-use Kind::{Breaks, Busy, Forger, Honest, Liar, OffTopic, Rotten, Silent, Slow, Stopped, Stranger};
+use Kind::{Breaks, Busy, Forger, Honest, Liar, OffTopic, Rotten, Shy, Silent, Slow, Stopped, Stranger};
 
 const GROUPS: u32 = 40;
 const FRAGMENT: usize = (GROUPS as usize - 1) * GROUP_BYTES + 7;
@@ -51,8 +53,9 @@ struct World {
     events: BTreeMap<(u64, u32), Input>,
     made: u32,
     asked: BTreeMap<(NodeId, u8), u32>,
-    /// Candidates asked what they hold.
+    /// Times that candidates were asked what they hold, and when each was.
     located: usize,
+    locates: BTreeMap<NodeId, Vec<u64>>,
     /// Groups asked for.
     groups: u32,
     runs: Vec<(NodeId, u8, Run)>,
@@ -88,6 +91,7 @@ impl World {
             made: 0,
             asked: BTreeMap::new(),
             located: 0,
+            locates: BTreeMap::new(),
             groups: 0,
             runs: Vec::new(),
             cancelled: BTreeSet::new(),
@@ -108,10 +112,14 @@ impl World {
     fn locate(&mut self, to: NodeId) {
         let (object, manifest) = (self.object.manifest.id(), self.object.manifest.encode());
         self.located += 1;
+        let times = self.locates.entry(to).or_default();
+        times.push(self.now);
+        let is_first = times.len() == 1;
         let at = at(to);
         let indices = vec![self.indices[at]];
         let reply = match self.holders[at] {
             Stopped => None,
+            Shy if is_first => None,
             Stranger => Some(Reply::Refused(Refusal::Unknown { object })),
             Forger => Some(Reply::Located { object, manifest: b"another".to_vec(), indices }),
             _ => Some(Reply::Located { object, manifest, indices }),
@@ -492,6 +500,46 @@ fn candidates_behind_the_first_wave_are_not_troubled_while_it_suffices() {
 }
 
 #[test]
+fn who_could_not_be_reached_is_asked_once_more_where_too_little_is_offered_and_who_said_no_is_not() {
+    for silent in [false, true] {
+        let mut world = World::new(&[Shy, Shy, Honest, Stranger, Stopped]);
+        world.silent = silent;
+        let fetched = world.run().0.unwrap();
+        assert!(fetched.bytes == world.bytes);
+        let asked: Vec<usize> = (0..5).map(|holder| world.locates[&node(holder)].len()).collect();
+        assert_eq!(asked, [2, 2, 1, 1, 2]);
+        let times = &world.locates[&node(0)];
+        assert!(times[1] - times[0] >= 500_000, "a busy holder has time to get through: {times:?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_again_what_it_holds_while_enough_is_offered() {
+    let mut world = World::new(&[Honest, Shy, Honest, Stopped, Honest]);
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+    assert_eq!(world.located, 5);
+}
+
+#[test]
+fn what_is_lost_while_it_is_read_is_made_good_by_who_was_missed() {
+    // All three say what they have, and one of them sends nothing of it.
+    let mut world = World::new(&[Honest, Rotten, Honest, Shy, Stranger]);
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+    assert_eq!((world.locates[&node(3)].len(), world.located), (2, 6));
+}
+
+#[test]
+fn of_a_thousand_that_were_missed_one_wave_is_asked_again() {
+    let mut world = World::of(Profile::for_operators(96), &[Shy; 1_000]);
+    for (place, index) in (0..1_000).zip((0..48).cycle()) {
+        world.indices[place] = index;
+    }
+    assert!(world.run().0.unwrap().bytes == world.bytes);
+    assert_eq!(world.located, 1_000 + WAVE);
+    assert!((0..WAVE).all(|holder| world.locates[&node(holder)].len() == 2), "those that come first");
+}
+
+#[test]
 fn a_wave_that_is_silent_holds_the_next_ones_up_for_a_second_each() {
     let mut world = among_a_thousand(900..948);
     world.holders[..900].fill(Stopped);
@@ -600,12 +648,12 @@ proptest! {
 
     #[test]
     fn a_fetch_always_ends_and_succeeds_exactly_when_three_fragments_can_be_had(
-        holders in prop::collection::vec(0..9_usize, 5), at in 0..GROUPS, millis in 1..3_000_u64,
+        holders in prop::collection::vec(0..10_usize, 5), at in 0..GROUPS, millis in 1..3_000_u64,
     ) {
-        let kinds = [Honest, Stopped, Silent, Liar(at), Forger, Rotten, Busy, OffTopic, Slow(millis)];
+        let kinds = [Honest, Stopped, Silent, Liar(at), Forger, Rotten, Busy, OffTopic, Slow(millis), Shy];
         let holders: Vec<_> = holders.into_iter().map(|kind| kinds[kind]).collect();
         // A group in less than 1.25 s is 16 in each window.
-        let can = |holder: &&Kind| matches!(holder, Honest | Busy) || matches!(holder, Slow(millis) if *millis < 1_200);
+        let can = |holder: &&Kind| matches!(holder, Honest | Busy | Shy) || matches!(holder, Slow(millis) if *millis < 1_200);
         let may = |holder: &&Kind| can(holder) || matches!(holder, Slow(_));
         let mut world = World::new(&holders);
         let (result, blamed) = world.run();
@@ -613,6 +661,7 @@ proptest! {
         prop_assert!(result.is_err() || holders.iter().filter(may).count() >= 3, "{:?}", result);
         prop_assert!(result.is_err() || result.unwrap().bytes == world.bytes);
         prop_assert!(world.asked.values().all(|times| *times <= u32::from(Config::default().attempts)));
+        prop_assert!(world.locates.values().all(|times| times.len() <= 2));
         let is_bad = |evidence: &Evidence| matches!(holders[usize::from(evidence.holder.0[0])], Liar(_) | Forger);
         prop_assert!(blamed.iter().all(is_bad), "an honest holder is never blamed");
     }
