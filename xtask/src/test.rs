@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use count::Count;
 
 use crate::shell::{answers, cargo, execute, keeping_lines, shown, tee};
-use crate::{arm, contracts, fetch, python, toolchain};
+use crate::{arm, contracts, fetch, oracle, python, toolchain};
 
 /// Crates whose cores must compile without sockets, files, tensors or a chain library.
 const CORES: [&str; 7] = ["types", "p2p", "storage", "inference", "attribution", "chain-bridge", "simulations"];
@@ -40,7 +40,7 @@ const BUILD: &str = "build";
 /// What proptest draws its cases by.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
-const STEPS: [Step; 23] = [
+const STEPS: [Step; 24] = [
     Step("npm ci", Beside, || check(contracts::install())),
     Step("forge build", Beside, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", Beside, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
@@ -63,6 +63,10 @@ const STEPS: [Step; 23] = [
     Step("doc tests", Built, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
     Step("docs", Built, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
     Step("kernels, ARM", Built, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
+    Step("infini-gram", Built, || match oracle::missing() {
+        Some(why) => not_run(anyhow::anyhow!(why)),
+        None => check(oracle::compare(oracle::GATE)),
+    }),
     Step("tests, end to end", Built, || tests(&mut every_test())),
 ];
 

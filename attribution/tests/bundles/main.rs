@@ -4,7 +4,6 @@
 //! `TRIBUTARY_WRITE_FIXTURES=1 cargo test -p attribution --test bundles` writes them; all of it is deterministic, signatures too (RFC 6979).
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_lossless, reason = "of lengths of a few hundred bytes, in tests")]
 
 mod honest;
 mod lies;
