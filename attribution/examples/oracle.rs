@@ -29,7 +29,7 @@ use types::{
 /// Bytes of a word and the space behind it.
 const STRIDE: usize = 5;
 /// Longest query: its text and one more word stay within the window that the index orders by.
-const QUERY_TOKENS_MAX: u64 = 48;
+const QUERY_TOKENS_MAX: usize = 48;
 /// Sequences unless asked otherwise: with count, find, longest match and infinite-gram of each, above 100,000 queries.
 const SEQUENCES: u64 = 24_000;
 
@@ -52,15 +52,22 @@ impl Random {
         usize::try_from(self.below(length as u64)).expect("below a length")
     }
 
+    fn token(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.below(bound.into())).expect("below 32 bits")
+    }
+
     /// A run of at most `most` tokens of `from`.
-    fn run(&mut self, from: &[u32], most: u64) -> Vec<u32> {
+    fn run(&mut self, from: &[u32], most: usize) -> Vec<u32> {
         let start = self.place(from.len());
-        let end = from.len().min(start + 1 + self.place(most as usize));
+        let end = from.len().min(start + 1 + self.place(most));
         from[start..end].to_vec()
     }
 }
 
 type Document = Vec<u32>;
+
+/// First token and end.
+type Run = [usize; 2];
 
 struct Corpus {
     name: &'static str,
@@ -110,11 +117,7 @@ fn corpora(random: &mut Random) -> Vec<Corpus> {
         Corpus { name: "one token", tokens: "u8", documents: (1..40).map(|length| vec![7; length * 5]).collect() },
         Corpus { name: "fibonacci", tokens: "u16", documents: vec![fibonacci(), fibonacci()[..99].to_vec()] },
         Corpus { name: "headers", tokens: "u32", documents: (0..200).map(|_| headed(random)).collect() },
-        Corpus {
-            name: "two tokens",
-            tokens: "u8",
-            documents: (0..30).map(|_| (0..100).map(|_| 65 + random.next() as u32 % 2).collect()).collect(),
-        },
+        Corpus { name: "two tokens", tokens: "u8", documents: (0..30).map(|_| (0..100).map(|_| 65 + random.token(2)).collect()).collect() },
         Corpus {
             name: "ends",
             tokens: "u16",
@@ -123,9 +126,12 @@ fn corpora(random: &mut Random) -> Vec<Corpus> {
     ]
 }
 
+const LETTERS: &[u8; 16] = b"abcdefghijklmnop";
+
 /// The words of tokens: letters a to p, four a token.
 fn spelled(tokens: &[u32]) -> String {
-    let word = |token: &u32| (0..4).rev().map(|digit| char::from(b'a' + (token >> (4 * digit) & 15) as u8)).collect::<String>();
+    let word =
+        |token: &u32| (0..4).rev().map(|digit| char::from(LETTERS[(token >> (4 * digit)) as usize % LETTERS.len()])).collect::<String>();
     tokens.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
@@ -195,9 +201,9 @@ fn query(random: &mut Random, corpus: &Corpus) -> Vec<u32> {
     };
     if random.below(5) == 0 {
         let at = random.place(tokens.len());
-        tokens[at] = (tokens[at] + 1 + random.next() as u32 % 3) % 255;
+        tokens[at] = (tokens[at] + 1 + random.token(3)) % 255;
     }
-    tokens.truncate(QUERY_TOKENS_MAX as usize);
+    tokens.truncate(QUERY_TOKENS_MAX);
     tokens
 }
 
@@ -216,9 +222,9 @@ fn answer(random: &mut Random, corpus: &Corpus) -> Vec<u32> {
 
 /// OLMoTrace's rules (arXiv 2504.07096, section 3) over this index: from each token on the longest run that stands in the corpus, cut behind its
 /// first delimiter, unless it lies within an earlier one; of these the ceil(0.05 L) least likely by their tokens. Runs, then the kept ones.
-fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimiters: &[u32]) -> Result<(Vec<[usize; 2]>, Vec<[usize; 2]>)> {
+fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimiters: &[u32]) -> Result<[Vec<Run>; 2]> {
     let total: u64 = counts.values().sum();
-    let mut runs: Vec<[usize; 2]> = Vec::new();
+    let mut runs: Vec<Run> = Vec::new();
     for start in 0..tokens.len() {
         let rest = &tokens[start..tokens.len().min(start + WINDOW / STRIDE)];
         let length = longest(index, rest);
@@ -228,9 +234,8 @@ fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimit
             runs.push([start, end]);
         }
     }
-    let rarity = |run: &[usize; 2]| {
-        tokens[run[0]..run[1]].iter().map(|token| parameters::weight(total, counts[token]).map(u64::from)).sum::<Option<u64>>()
-    };
+    let rarity =
+        |run: &Run| tokens[run[0]..run[1]].iter().map(|token| parameters::weight(total, counts[token]).map(u64::from)).sum::<Option<u64>>();
     let mut kept = runs
         .iter()
         .map(|run| rarity(run).map(|rarity| (std::cmp::Reverse(rarity), *run)))
@@ -240,7 +245,7 @@ fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimit
     kept.truncate(tokens.len().div_ceil(20));
     let mut kept: Vec<_> = kept.into_iter().map(|(_, run)| run).collect();
     kept.sort_unstable();
-    Ok((runs, kept))
+    Ok([runs, kept])
 }
 
 fn write(out: &mut impl Write, random: &mut Random, corpus: &Corpus, sequences: u64) -> Result<()> {
@@ -272,7 +277,7 @@ fn write(out: &mut impl Write, random: &mut Random, corpus: &Corpus, sequences: 
     for _ in 0..sequences.div_ceil(40) {
         let tokens = answer(random, corpus);
         let delimiters = [0, 29, *tokens.last().context("an answer has tokens")?];
-        let (runs, kept) = olmotrace(&index, &counts, &tokens, &delimiters)?;
+        let [runs, kept] = olmotrace(&index, &counts, &tokens, &delimiters)?;
         writeln!(out, "{}", json!({ "answer": tokens, "delimiters": delimiters, "runs": runs, "kept": kept }))?;
     }
     Ok(())
