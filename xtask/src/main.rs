@@ -10,6 +10,7 @@ mod bench;
 mod contracts;
 mod demo;
 mod fetch;
+mod oracle;
 mod python;
 mod shell;
 mod soak;

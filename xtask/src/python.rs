@@ -1,5 +1,5 @@
 //! Python as a tool: the interpreter, pip, and sets of packages under `.cache/`, one for the script that makes the vectors, one for the analysis of
-//! the contracts, one for the check of Croissant, one with OpenAI's client, one with those whom the gate is measured against.
+//! the contracts, one for the check of Croissant, one with OpenAI's client, one with infini-gram, one with those whom the gate is measured against.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,6 +35,10 @@ pub(crate) const CROISSANT: Set =
 
 /// Those whom the gate is measured against, datatrove and Presidio, and Faker. Figures need them, tests do not: they read what was found once.
 pub(crate) const ORACLES: Set = Set { requirements: "tests/fixtures/gate/requirements.txt", venv: "venv-oracles", plain: "py-oracles" };
+
+/// infini-gram, which answers the attribution index's queries as well.
+pub(crate) const INFINI_GRAM: Set =
+    Set { requirements: "tests/fixtures/attribution/requirements.txt", venv: "venv-infini-gram", plain: "py-infini-gram" };
 
 /// OpenAI's own client, which the gateway is asked by. Its pins are of Python 3.11 and later.
 pub(crate) const OPENAI: Set = Set { requirements: "tests/fixtures/openai/requirements.txt", venv: "venv-openai", plain: "py-openai" };

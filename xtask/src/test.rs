@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use count::Count;
 
 use crate::shell::{answers, cargo, execute, keeping_lines, shown, tee};
-use crate::{arm, contracts, fetch, python, toolchain};
+use crate::{arm, contracts, fetch, oracle, python, toolchain};
 
 /// Crates whose cores must compile without sockets, files, tensors or a chain library.
 const CORES: [&str; 7] = ["types", "p2p", "storage", "inference", "attribution", "chain-bridge", "simulations"];
@@ -40,7 +40,7 @@ const BUILD: &str = "build";
 /// What proptest draws its cases by.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 24] = [
     Step("npm ci", Beside, || check(contracts::install())),
     Step("forge build", Beside, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", Beside, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
@@ -48,6 +48,7 @@ const STEPS: [Step; 22] = [
     Step("slither", Beside, || check(execute(&mut contracts::analysis("tools/slither.mjs")?))),
     Step("halmos", Beside, || tests(&mut contracts::analysis("tools/halmos.mjs")?)),
     Step("vectors", Beside, || check(vectors())),
+    Step("second verifier", Beside, || check(second_verifier())),
     Step("croissant", Beside, || check(croissant())),
     Step("fetch model", Beside, || check(fetch::run(fetch::What::Model))),
     Step("fetch embeddings", Beside, || check(fetch::run(fetch::What::Embeddings))),
@@ -62,6 +63,10 @@ const STEPS: [Step; 22] = [
     Step("doc tests", Built, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
     Step("docs", Built, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
     Step("kernels, ARM", Built, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
+    Step("infini-gram", Built, || match oracle::missing() {
+        Some(why) => not_run(anyhow::anyhow!(why)),
+        None => check(oracle::compare(oracle::GATE)),
+    }),
     Step("tests, end to end", Built, || tests(&mut every_test())),
 ];
 
@@ -168,6 +173,11 @@ fn vectors() -> Result<()> {
         execute(python::packages(&python::VECTORS)?.script(script).arg("--check"))?;
     }
     Ok(())
+}
+
+/// Bundles, honest and not, before a verifier that shares no code with ours; a test of the workspace holds ours to the same list.
+fn second_verifier() -> Result<()> {
+    execute(python::packages(&python::VECTORS)?.script("tests/fixtures/verify_bundle.py").arg("--check"))
 }
 
 /// What an export writes, before the reference library.
