@@ -12,7 +12,8 @@ mod wording;
 use serde::{Deserialize, Serialize};
 use types::{
     amount::Amount,
-    encoding::{Body, Document as _},
+    encoding::{Body, Document as _, read_list},
+    fingerprint::{FINGERPRINTS_MAX, Fingerprint},
     id::{Address, AssetVersion, Hash32},
     key::{Domains, Signed},
     manifest::Manifest,
@@ -74,6 +75,9 @@ pub struct Bundle {
     pub token_ids: Vec<u32>,
     /// What leads from each span to the index root.
     pub openings: Vec<SpanOpenings>,
+    /// Fingerprints of the activations that the receipt's root names; none in a profile that needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "read_list::<_, _, FINGERPRINTS_MAX>")]
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 fn is_none(options: &Body) -> bool {

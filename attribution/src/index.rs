@@ -5,20 +5,23 @@
 //!
 //! A search of one text costs about log2(entries) comparisons of at most 256 bytes: some 25 per million words, a few microseconds.
 
+mod cluster;
 mod leaf;
 mod minimum;
 mod order;
 mod segment;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use types::{
+    contribution::Priority,
     id::{Address, AssetVersion, Hash32},
     manifest::DATANETS_MAX,
     merkle::Tree,
 };
 
-pub use leaf::{DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
+pub use cluster::{ClusterError, Clusters};
+pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
 pub use segment::{BuildError, Entry, SEGMENT_BYTES_MAX, Segment, Source, Tombstone};
 
 use segment::as_u64;
@@ -40,15 +43,17 @@ pub enum IndexError {
     /// More Datanets than a manifest declares.
     #[error("{0} Datanets in one index, at most {DATANETS_MAX} can be declared")]
     TooMany(usize),
-    /// Rows whose cluster's first document is in no segment before or with them.
-    #[error("row {row} of Datanet {version} follows row {cluster}, which is not there: build segments with the number of rows before them")]
+    /// A near copy whose cluster's first document is in no segment.
+    #[error(
+        "document {document:?} of Datanet {version} belongs to the cluster of {head:?}, which is not there: find clusters among this version's contributions"
+    )]
     Cluster {
         /// The Datanet.
         version: AssetVersion,
-        /// The row.
-        row: usize,
-        /// The row it follows.
-        cluster: u64,
+        /// The near copy.
+        document: Priority,
+        /// The document it follows.
+        head: Priority,
     },
 }
 
@@ -64,11 +69,19 @@ pub struct DatanetIndex {
 }
 
 impl DatanetIndex {
-    /// Puts segments one after the other.
+    /// Puts segments one after the other. Every document is paid for itself.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLong`].
+    pub fn new(version: AssetVersion, segments: Vec<Segment>) -> Result<Self, IndexError> {
+        Self::clustered(version, segments, &Clusters::default())
+    }
+
+    /// [`DatanetIndex::new`] with near copies, each of which is paid through the first document of its cluster, in whichever segment that stands.
     ///
     /// # Errors
     /// [`IndexError::TooLong`], [`IndexError::Cluster`].
-    pub fn new(version: AssetVersion, segments: Vec<Segment>) -> Result<Self, IndexError> {
+    pub fn clustered(version: AssetVersion, mut segments: Vec<Segment>, clusters: &Clusters) -> Result<Self, IndexError> {
         let mut starts = Vec::with_capacity(segments.len());
         let mut bytes = 0;
         for segment in &segments {
@@ -78,13 +91,7 @@ impl DatanetIndex {
         if bytes > DATANET_BYTES_MAX {
             return Err(IndexError::TooLong { version, got: bytes });
         }
-        let rows = || segments.iter().flat_map(Segment::documents);
-        let count = as_u64(rows().count());
-        if let Some((row, cluster)) =
-            rows().map(|row| row.cluster).enumerate().find(|(row, cluster)| *cluster > as_u64(*row) || *cluster >= count)
-        {
-            return Err(IndexError::Cluster { version, row, cluster });
-        }
+        join(version, &mut segments, clusters)?;
         let leaves: Vec<_> = segments.iter().zip(&starts).map(|(segment, start)| segment.leaf(*start).bytes()).collect();
         let tree = Tree::over(leaves.iter().map(Vec::as_slice));
         Ok(Self { version, segments, starts, bytes, tree })
@@ -147,6 +154,31 @@ impl DatanetIndex {
     }
 }
 
+/// Numbers the rows of all segments and gives each the number of its cluster's first.
+fn join(version: AssetVersion, segments: &mut [Segment], clusters: &Clusters) -> Result<(), IndexError> {
+    let mut heads: BTreeMap<Priority, Option<u64>> = clusters.joined().map(|(_, head)| (head, None)).collect();
+    // Nothing is left of a tombstone that could be copied: it leads no other row.
+    let documents = || segments.iter().flat_map(Segment::documents);
+    for (row, number) in documents().zip(0..).filter(|(row, _)| row.length > 0) {
+        if let Some(head) = heads.get_mut(&row.priority) {
+            *head = Some(number);
+        }
+    }
+    let head_of = |row: &DocumentRow| clusters.head(row.priority).filter(|_| row.length > 0);
+    let number_of = |head: Priority| heads.get(&head).copied().flatten();
+    if let Some((document, head)) =
+        documents().filter_map(|row| Some((row.priority, head_of(row)?))).find(|(_, head)| number_of(*head).is_none())
+    {
+        return Err(IndexError::Cluster { version, document, head });
+    }
+    let mut first = 0;
+    for segment in segments {
+        segment.set_clusters(|row, document| head_of(document).and_then(number_of).unwrap_or_else(|| first + as_u64(row)));
+        first += as_u64(segment.documents().len());
+    }
+    Ok(())
+}
+
 /// Where the earliest holder of a text has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
@@ -196,7 +228,7 @@ impl Index {
         self.tree.top()
     }
 
-    /// Bytes of the longest prefix of `pattern` that matches in any Datanet; its first 256 bytes count. `pattern` holds no zero byte.
+    /// Bytes of the longest prefix of `pattern` that matches in any Datanet; its first 256 bytes count, and a zero byte stands nowhere.
     pub fn find_longest(&self, pattern: &[u8]) -> usize {
         self.segments().map(|(_, _, segment)| segment.longest(pattern)).max().unwrap_or(0)
     }
@@ -235,6 +267,12 @@ impl Index {
         Some((datanet.open_segment(place)?, datanet.segments[place].open_text(offset)?))
     }
 
+    /// Opens the array leaf of a segment that holds the entries at `rank` - 1 and `rank` ([`Segment::open_array`]), and the segment.
+    pub fn open_array(&self, number: u8, segment: usize, rank: u64) -> Option<(Opened<SegmentLeaf>, Opened<ArrayLeaf>)> {
+        let datanet = self.datanets.get(usize::from(number))?;
+        Some((datanet.open_segment(segment)?, datanet.segments[segment].open_array(rank)?))
+    }
+
     /// Everything that proves a span's text, payee and Datanet under the root; nothing where no document stands.
     pub fn open_span(&self, number: u8, position: u64) -> Option<SpanOpenings> {
         let datanet = self.datanets.get(usize::from(number))?;
@@ -254,9 +292,9 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use proptest::prelude::*;
     use types::{
+        contribution::Priority,
         id::{Address, AssetId},
         text::{LEAF_STRIDE, text_root},
     };
@@ -330,12 +368,84 @@ mod tests {
         assert!(index.open_span(2, 0).is_none());
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn two_neighbours_of_the_array_open_in_one_leaf(words in prop_oneof![0..40_usize, 220..280_usize, 470..490_usize]) {
+            let text = (0..words).map(|word| format!("{} ", word * 7 % 31)).collect::<String>() + "\0";
+            let sources = [source(1, 1, "a\0"), source(2, 2, &text)];
+            let index = Index::new(vec![datanet(1, &[&sources[..words.min(1) + 1]]), datanet(2, &[&[]])]).unwrap();
+            let entries = index.datanets()[0].segments()[0].array();
+            for rank in 0..=entries.len() {
+                let (segment, leaf) = index.open_array(0, 0, rank as u64).unwrap();
+                prop_assert_eq!(segment.root(), Some(index.datanets()[0].leaf().segments));
+                prop_assert_eq!(leaf.root(), Some(segment.leaf.array));
+                let first = usize::try_from(leaf.opening.index).unwrap() * (ARRAY_LEAF_ENTRIES - 1);
+                let held = |rank: usize| rank.checked_sub(first).and_then(|place| leaf.leaf.0.get(place)).copied();
+                if let Some(before) = rank.checked_sub(1) {
+                    prop_assert_eq!(held(before), Some(entries[before].into()));
+                }
+                prop_assert_eq!(held(rank), entries.get(rank).map(|entry| u64::from(*entry)));
+                let read: Opened<ArrayLeaf> = serde_json::from_str(&serde_json::to_string(&leaf).unwrap()).unwrap();
+                prop_assert_eq!(read, leaf);
+            }
+            prop_assert!(index.open_array(0, 0, entries.len() as u64 + 1).is_none());
+            prop_assert!(index.open_array(0, 1, 0).is_none() && index.open_array(1, 0, 0).is_none() && index.open_array(2, 0, 0).is_none());
+        }
+    }
+
+    #[test]
+    fn an_array_leaf_with_no_entry_one_too_many_or_one_too_large_is_refused() {
+        for entries in [vec![], vec![0; 17], vec![1, 1_u64 << 40]] {
+            assert!(serde_json::from_value::<ArrayLeaf>(serde_json::json!(entries)).is_err(), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn a_near_copy_is_paid_through_the_first_document_of_its_cluster_whichever_segment_that_is_in() {
+        let at = |block| Priority { block, ordinal: 0, document: 0 };
+        let version = AssetVersion { asset: AssetId(1), version: 1 };
+        // The cluster's first document stands in a later segment.
+        let (copy, other, head) = (source(1, 5, "the same words, here\0"), source(2, 6, "other\0"), source(3, 2, "the same words here\0"));
+        let build = |clusters: &[(Priority, Priority)]| {
+            let segments = vec![Segment::build(&[copy, other], 0).unwrap(), Segment::build(&[head], 2).unwrap()];
+            DatanetIndex::clustered(version, segments, &Clusters::new(clusters.iter().copied()).unwrap())
+        };
+        let index = Index::new(vec![Arc::new(build(&[(at(5), at(2))]).unwrap())]).unwrap();
+        let rows: Vec<_> = index.datanets()[0].segments().iter().flat_map(Segment::documents).map(|row| row.cluster).collect();
+        assert_eq!(rows, [2, 1, 2]);
+        let holder = index.holder(b"same words, here").unwrap();
+        assert_eq!((holder.position, holder.row.payee, holder.payee), (4, Address([1; 20]), Address([3; 20])));
+        let open = index.open_span(0, 4).unwrap();
+        let shown = open.head.unwrap();
+        assert_eq!((shown.document.leaf.payee, shown.document.opening.index), (Address([3; 20]), 0));
+        assert_eq!(shown.document.root(), Some(shown.segment.leaf.documents));
+        assert_eq!((open.document.root(), shown.segment.root()), (Some(open.segment.leaf.documents), Some(open.datanet.leaf.segments)));
+        // Rows are numbered over all segments, whatever these were built with.
+        let alone = Index::new(vec![Arc::new(build(&[]).unwrap())]).unwrap();
+        let misnumbered = vec![Segment::build(&[copy, other], 7).unwrap(), Segment::build(&[head], 0).unwrap()];
+        assert_eq!(DatanetIndex::new(version, misnumbered).unwrap().leaf(), alone.datanets()[0].leaf());
+        assert_ne!(alone.root(), index.root());
+        let missing = build(&[(at(6), at(3))]).unwrap_err();
+        assert_eq!(missing, IndexError::Cluster { version, document: at(6), head: at(3) });
+    }
+
+    #[test]
+    fn a_pattern_is_not_found_beyond_a_documents_end_or_256_bytes() {
+        let long = "a".repeat(300) + "\0";
+        let index = Index::new(vec![datanet(1, &[&[source(1, 1, "one\0two\0"), source(2, 2, &long)]])]).unwrap();
+        assert_eq!((index.find_longest(b"one\0two"), index.find_longest(b"\0two")), (3, 0));
+        assert!(index.holder(b"one\0two").is_none() && index.holder(b"\0").is_none());
+        assert_eq!(index.find_longest(&[b'a'; 300]), 256);
+        assert!(index.holder(&[b'a'; 256]).is_some() && index.holder(&[b'a'; 257]).is_none());
+    }
+
     #[test]
     fn a_tombstone_is_a_row_that_no_span_can_lie_in_and_the_next_holder_is_found() {
         let gone = text_root(b"the same words here, and more\0");
         let tombstone = |block| Entry::Erased(Tombstone { block, ordinal: 0, text_root: gone });
         let build = |entries: &[Entry<'_>]| {
-            let segment = Segment::build_entries(entries, 0, &BTreeMap::new()).unwrap();
+            let segment = Segment::build_entries(entries, 0).unwrap();
             let version = AssetVersion { asset: AssetId(1), version: 2 };
             Index::new(vec![Arc::new(DatanetIndex::new(version, vec![segment]).unwrap())]).unwrap()
         };
@@ -359,7 +469,7 @@ mod tests {
         assert_ne!(index.root(), without.root());
         let parts = |index: &Index| (index.datanets()[0].segments()[0].leaf(0).text, index.datanets()[0].segments()[0].leaf(0).array);
         assert_eq!(parts(&index), parts(&without));
-        let order = Segment::build_entries(&[Entry::Text(second), tombstone(9)], 0, &BTreeMap::new());
+        let order = Segment::build_entries(&[Entry::Text(second), tombstone(9)], 0);
         assert_eq!(order.unwrap_err(), BuildError::Order { source_number: 1 });
     }
 

@@ -18,7 +18,7 @@
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
 //! Absent on purpose: models, sockets, chains, clocks, files, and floating point. Verbatim matches are not causal, and nothing here says they are.
-//! Near copies are paid through their cluster's first document, but finding clusters is the Datanet gate's work.
+//! Near copies are paid through their cluster's first document ([`index::Clusters`]); `storage` finds them, for the gate and for the index alike.
 //!
 //! ```
 //! use attribution::{index::{DatanetIndex, Index, Segment, Source}, parameters::Parameters, span::attribute};

@@ -196,5 +196,6 @@ pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) ->
         continued: vec![],
         token_ids,
         openings: openings(index, &found.spans).unwrap(),
+        fingerprints: vec![],
     }
 }

@@ -9,7 +9,7 @@ use attribution::{
     answer::{answer_tree, open_answer},
     check::{Draw, DrawRule, Operators, draw},
     epoch::{Refund, build_payout},
-    index::{DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone},
+    index::{Clusters, DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone},
     parameters::{Parameters, WordTable, weight},
     prompt::{Message, prompt_bytes},
     shares::{RolePayees, payees},
@@ -18,6 +18,7 @@ use attribution::{
 use serde_json::Value;
 use types::{
     amount::Amount,
+    contribution::Priority,
     encoding::Document as _,
     id::{Address, AssetId, AssetVersion, Hash32},
     manifest::Manifest,
@@ -61,25 +62,31 @@ fn segment(vector: &Value, first_row: u64) -> Segment {
     }
     let texts: Vec<&'static [u8]> = texts.into_iter().map(|text| &*text.leak()).collect();
     let sources: Vec<_> = list(&vector["contributions"]).iter().zip(texts).map(source).collect();
-    // The last eight bytes of a row are its cluster.
-    let cluster = |row: &Value| u64::from_be_bytes(*bytes(row).last_chunk().unwrap());
-    let clusters: BTreeMap<u64, u64> = (first_row..)
-        .zip(list(&vector["rows"]))
-        .map(|(row, value)| (row, cluster(value)))
-        .filter(|(row, cluster)| row != cluster)
-        .collect();
-    let segment = Segment::build_clustered(&sources, first_row, &clusters).unwrap();
+    let segment = Segment::build(&sources, first_row).unwrap();
     assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
-    assert_eq!(
-        segment.documents().iter().map(Leaf::bytes).collect::<Vec<_>>(),
-        list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>()
-    );
     assert_eq!(
         segment.array().iter().map(|at| u64::from(*at)).collect::<Vec<_>>(),
         list(&vector["array"]).iter().map(number).collect::<Vec<_>>()
     );
-    assert_eq!(segment.leaf(number(&vector["start"])).bytes(), bytes(&vector["leaf"]));
+    for rank in 0..=segment.array().len() as u64 {
+        assert_eq!(segment.open_array(rank).unwrap().root(), Some(hash(&vector["arrayRoot"])), "{rank}");
+    }
     segment
+}
+
+/// Clusters by the rows of a Datanet's segments: a row ends with block, ordinal and document number, and the number of its cluster's first row.
+fn clusters(segments: &[Value]) -> Clusters {
+    let rows: Vec<(Priority, u64)> = segments
+        .iter()
+        .flat_map(|segment| list(&segment["rows"]))
+        .map(|row| {
+            let row = bytes(row);
+            let u32_at = |at: usize| u32::from_be_bytes(*row[at..].first_chunk().unwrap());
+            let u64_at = |at: usize| u64::from_be_bytes(*row[at..].first_chunk().unwrap());
+            (Priority { block: u64_at(61), ordinal: u32_at(69), document: u32_at(73) }, u64_at(77))
+        })
+        .collect();
+    Clusters::new(rows.iter().map(|(document, cluster)| (*document, rows[usize::try_from(*cluster).unwrap()].0))).unwrap()
 }
 
 #[test]
@@ -102,7 +109,7 @@ fn a_segment_with_tombstones_is_what_the_vectors_say() {
     }));
     entries.sort_by_key(|(block, _)| *block);
     let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
-    let segment = Segment::build_entries(&entries, 0, &BTreeMap::new()).unwrap();
+    let segment = Segment::build_entries(&entries, 0).unwrap();
     assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
     let rows: Vec<Vec<u8>> = segment.documents().iter().map(Leaf::bytes).collect();
     assert_eq!(rows, list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>());
@@ -119,7 +126,14 @@ fn index(vectors: &Value) -> Index {
         });
         let version =
             AssetVersion { asset: AssetId(number(&vector["asset"])), version: u32::try_from(number(&vector["version"])).unwrap() };
-        let datanet = DatanetIndex::new(version, segments.collect()).unwrap();
+        let datanet = DatanetIndex::clustered(version, segments.collect(), &clusters(list(&vector["segments"]))).unwrap();
+        for (segment, vector) in datanet.segments().iter().zip(list(&vector["segments"])) {
+            assert_eq!(
+                segment.documents().iter().map(Leaf::bytes).collect::<Vec<_>>(),
+                list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>()
+            );
+            assert_eq!(segment.leaf(number(&vector["start"])).bytes(), bytes(&vector["leaf"]));
+        }
         assert_eq!(datanet.leaf().bytes(), bytes(&vector["leaf"]));
         Arc::new(datanet)
     });

@@ -1,6 +1,6 @@
-//! What the profile `exact` loses against f32, as JSON lines: perplexities of held-out text of three corpora.
+//! What a profile loses against f32, as JSON lines: perplexities of held-out text of three corpora.
 //!
-//! `cargo run -p inference --example perplexity -- MODEL.gguf [CACHE] [WINDOWS] [held-out|other]`
+//! `cargo run -p inference --example perplexity -- MODEL.gguf [CACHE] [WINDOWS] [held-out|other] [--profile exact|fast]`
 //!
 //! `CACHE` is the folder that `cargo xtask fetch` fills (`.cache`). Which text is held out is fixed: a document is if the first byte of the
 //! BLAKE3 of its text is even. The corpora are terms of the Human Phenotype Ontology, Python's reference and weaknesses of CWE 1003; their
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::backend::cpu::{Cpu, CpuConfig};
-use inference::backend::{Backend, Outputs};
+use inference::backend::{Backend, Outputs, Profile};
 use inference::model::packed::PackedModel;
 use inference::model::{Cache, Model, PREFILL_CHUNK, Text};
 use inference::quality::Comparison;
@@ -26,7 +26,7 @@ const WINDOW: usize = 512;
 const WINDOWS: usize = 20;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (arguments, profile) = arguments(std::env::args().skip(1))?;
     let path = Path::new(arguments.first().context("the first argument is a GGUF file")?);
     let cache = Path::new(arguments.get(1).map_or(".cache", String::as_str));
     let windows: usize = arguments.get(2).map_or(Ok(WINDOWS), |text| text.parse()).context("the third argument is a number of windows")?;
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         Some(half) => bail!("{half:?} is neither held-out nor other"),
     };
     let (graph, text) = Model::load(path, None)?;
-    let model = Arc::new(PackedModel::load(path, None)?.0);
+    let model = Arc::new(PackedModel::load(path, None, profile)?.0);
     let pages = u32::try_from(WINDOW)?.div_ceil(PAGE_TOKENS);
     let mut cpu = Cpu::new(model, &CpuConfig { rows: PREFILL_CHUNK, pages, ..CpuConfig::default() })?;
     for (corpus, file, documents) in [
@@ -52,19 +52,37 @@ fn main() -> Result<()> {
         for window in &windows {
             compare(&graph, &mut cpu, window, &mut comparison)?;
         }
-        println!("{}", row(corpus, windows.len(), &comparison));
+        println!("{}", row(corpus, profile, windows.len(), &comparison));
     }
     Ok(())
 }
 
-fn row(corpus: &str, windows: usize, comparison: &Comparison) -> serde_json::Value {
+/// What stands in order, and the profile that is named anywhere: `exact` if none is.
+fn arguments(all: impl Iterator<Item = String>) -> Result<(Vec<String>, Profile)> {
+    let (mut arguments, mut profile, mut all) = (Vec::new(), Profile::Exact, all);
+    while let Some(argument) = all.next() {
+        if argument != "--profile" {
+            arguments.push(argument);
+            continue;
+        }
+        profile = match all.next().as_deref() {
+            Some("exact") => Profile::Exact,
+            Some("fast") => Profile::Fast,
+            other => bail!("--profile is exact or fast, not {other:?}"),
+        };
+    }
+    Ok((arguments, profile))
+}
+
+fn row(corpus: &str, profile: Profile, windows: usize, comparison: &Comparison) -> serde_json::Value {
     let (perplexities, percent, divergence) = (comparison.perplexities(), comparison.percent(), comparison.divergence());
     serde_json::json!({
         "corpus": corpus,
+        "profile": profile.name(),
         "n": windows,
         "tokens": comparison.positions(),
         "perplexity_f32": perplexities.0,
-        "perplexity_exact": perplexities.1,
+        "perplexity": perplexities.1,
         "percent": percent.0,
         "percent_error": percent.1,
         "divergence": divergence.0,

@@ -14,9 +14,9 @@ mod matched;
 mod pack8;
 mod packed_file;
 mod peft;
+mod reading;
 pub mod store;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -28,6 +28,7 @@ pub use lora::{Lora, Pair};
 pub use pack8::{Packed8, PackedPair};
 pub use packed_file::PackedFileError;
 pub(crate) use peft::tensor_name;
+use reading::{optional, read_bounded, read_hashed};
 
 /// Largest rank; PEFT's own examples stay at or below it.
 pub const RANK_MAX: usize = 256;
@@ -177,15 +178,22 @@ impl AdapterFiles {
     pub fn read(path: &Path) -> Result<Self, AdapterError> {
         let name = |name: Option<&std::ffi::OsStr>| name.map_or_else(|| "adapter".to_owned(), |name| name.to_string_lossy().into_owned());
         if path.is_file() {
-            return Self::from_gguf(name(path.file_stem()), read_bounded(path, WEIGHTS_BYTES_MAX)?, None);
+            let (weights, hash) = read_hashed(path, WEIGHTS_BYTES_MAX)?;
+            return Self::from_gguf(name(path.file_stem()), weights, None).map(|files| files.hashed(hash));
         }
         let manifest = optional(read_bounded(&path.join(MANIFEST_FILE), MANIFEST_BYTES_MAX))?;
         let (config_path, gguf_path) = (path.join(CONFIG_FILE), path.join(GGUF_FILE));
         let name = name(path.file_name());
         match (optional(read_bounded(&config_path, CONFIG_BYTES_MAX))?, gguf_path.exists()) {
             (Some(_), true) => Err(AdapterError::TwoFormats { path: path.to_path_buf() }),
-            (Some(config), false) => Self::from_bytes(name, &config, read_bounded(&path.join(WEIGHTS_FILE), WEIGHTS_BYTES_MAX)?, manifest),
-            (None, true) => Self::from_gguf(name, read_bounded(&gguf_path, WEIGHTS_BYTES_MAX)?, manifest),
+            (Some(config), false) => {
+                let (weights, hash) = read_hashed(&path.join(WEIGHTS_FILE), WEIGHTS_BYTES_MAX)?;
+                Self::from_bytes(name, &config, weights, manifest).map(|files| files.hashed(hash))
+            }
+            (None, true) => {
+                let (weights, hash) = read_hashed(&gguf_path, WEIGHTS_BYTES_MAX)?;
+                Self::from_gguf(name, weights, manifest).map(|files| files.hashed(hash))
+            }
             (None, false) => {
                 let neither = "No such file, and no adapter.gguf beside it: name a folder that holds an adapter";
                 Err(AdapterError::Io { path: config_path, source: std::io::Error::new(std::io::ErrorKind::NotFound, neither) })
@@ -211,8 +219,13 @@ impl AdapterFiles {
         Ok(Self { name, format, config_hash: [0; 32], weights, weights_hash: OnceLock::new(), manifest })
     }
 
+    /// With the hash of the file of matrices, found as it was read.
+    fn hashed(self, hash: [u8; 32]) -> Self {
+        Self { weights_hash: OnceLock::from(hash), ..self }
+    }
+
     /// Content hash: BLAKE3 of the hashes of settings (32 zero bytes for a GGUF file, which holds its own), of the file of matrices, and of
-    /// the manifest (32 zero bytes without one). The file is hashed at the first call.
+    /// the manifest (32 zero bytes without one). A file that was not read here is hashed at the first call.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         let weights = self.weights_hash.get_or_init(|| *blake3::hash(&self.weights).as_bytes());
@@ -252,28 +265,4 @@ impl AdapterFiles {
 
 fn no_tensors() -> AdapterError {
     AdapterError::Weights("it holds no tensors".to_owned())
-}
-
-/// What was read, or none if there is no such file.
-fn optional(read: Result<Vec<u8>, AdapterError>) -> Result<Option<Vec<u8>>, AdapterError> {
-    match read {
-        Err(AdapterError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
-}
-
-fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, AdapterError> {
-    let io = |source| AdapterError::Io { path: path.to_path_buf(), source };
-    // Asked before it is opened: opening a pipe waits for a writer.
-    let length = match std::fs::metadata(path).map_err(io)? {
-        metadata if metadata.is_file() => metadata.len(),
-        metadata if metadata.is_dir() => return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory))),
-        _ => return Err(io(std::io::Error::other("not a regular file: copy it to one first"))),
-    };
-    let too_large = || AdapterError::TooLarge { path: path.to_path_buf(), max };
-    let room = usize::try_from(length).ok().filter(|_| length <= max).ok_or_else(too_large)?;
-    let mut bytes = Vec::with_capacity(room);
-    std::fs::File::open(path).map_err(io)?.take(max + 1).read_to_end(&mut bytes).map_err(io)?;
-    // It may have grown since.
-    if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
 }

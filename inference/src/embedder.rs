@@ -13,7 +13,8 @@
 //! A text that is too long is refused with the limit, never cut: half a text has another meaning, and who sent it would not know.
 //!
 //! A model may take longer texts than it was trained with: all-MiniLM-L6-v2 has 512 positions and was trained with up to 256 tokens, beyond which its
-//! own tools cut by default. `sentence_bert_config.json` says such a limit (`max_seq_length`); it holds here if the file is in the folder.
+//! own tools cut by default. `sentence_bert_config.json` says such a limit (`max_seq_length`); it holds here if the file is in the folder, and so does
+//! `do_lower_case`: the text is put into lower case before anything else, so that `[SEP]` in it is no token any more.
 //!
 //! Budget for all-MiniLM-L6-v2 (6 layers, width 384): 91 MB of weights; 10.6 M multiply-adds a token, and 2.4 M for its attention in a text of 512; a
 //! pass of [`PASS_TOKENS`] holds 30 MB of activations. Loading holds the weights and one tensor's bytes.
@@ -168,6 +169,8 @@ pub struct EmbedderInfo {
 pub struct Embedder {
     info: EmbedderInfo,
     config: Config,
+    /// Whether texts are put into lower case before their words are looked for.
+    lowers: bool,
     words: Words,
     weights: Weights,
 }
@@ -188,13 +191,16 @@ impl Embedder {
         let folder = Folder::open(&path)?;
         let pooling = pooling(&path, &folder)?;
         let config = Config::from_json(&folder.config()?, pooling.0)?;
-        let text_tokens_max = text_tokens_max(&folder, &config)?;
+        let Reading { text_tokens_max, lowers } = Reading::of(&folder, &config)?;
         weights::check(&folder, &config)?;
         let (file, bytes) = folder.tokenizer();
         let words = Words::from_json(&file, bytes, config.vocabulary)?;
         let weights = Weights::read(&folder, &config)?;
         let mut hash = blake3::Hasher::new_derive_key("tributary embedder 1");
         hash.update(&folder.hash()?).update(&pooling.1);
+        if lowers {
+            hash.update(b"lower case");
+        }
         let info = EmbedderInfo {
             name: called.as_deref().map_or_else(|| folder.name(), |name| name.to_str()).unwrap_or_default().to_owned(),
             width: config.hidden,
@@ -202,7 +208,7 @@ impl Embedder {
             hash: *hash.finalize().as_bytes(),
             size_bytes: folder.size_bytes(),
         };
-        Ok(Self { info, config, words, weights })
+        Ok(Self { info, config, lowers, words, weights })
     }
 
     /// What it is.
@@ -216,7 +222,8 @@ impl Embedder {
     /// # Errors
     /// [`ModelError::Tokenizer`] if the library fails.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        Ok(self.words.tokens(text)?)
+        // Lower case takes half as many bytes again at most.
+        Ok(if self.lowers { self.words.tokens(&text.to_lowercase())? } else { self.words.tokens(text)? })
     }
 
     /// A vector per text, in their order. Between two passes it asks whether they are still wanted.
@@ -269,16 +276,25 @@ fn is_of_length_one(vector: &[f32]) -> bool {
     (crate::vector::dot(vector, vector) - 1.0).abs() < 1e-3
 }
 
-/// Most tokens of a text: the positions there are, or fewer if the folder says so.
-fn text_tokens_max(folder: &Folder, config: &Config) -> Result<usize, FilesError> {
-    const FIELD: &str = "max_seq_length";
-    let most = config.text_tokens_max();
-    let Some((file, bytes)) = folder.settings(LIMITS)? else { return Ok(most) };
-    let json = Json::parse(&file, &bytes)?;
-    // Some say more than there are positions; none of them means to fail.
-    match json.width_or(FIELD, u64::from(u32::MAX), most)? {
-        0..3 => Err(json.invalid(FIELD, "room for a token and the two around it")),
-        said => Ok(said.min(most)),
+/// What `sentence_bert_config.json` says of texts.
+struct Reading {
+    /// The positions there are, or fewer if the folder says so.
+    text_tokens_max: usize,
+    lowers: bool,
+}
+
+impl Reading {
+    fn of(folder: &Folder, config: &Config) -> Result<Self, FilesError> {
+        const LENGTH: &str = "max_seq_length";
+        let most = config.text_tokens_max();
+        let Some((file, bytes)) = folder.settings(LIMITS)? else { return Ok(Self { text_tokens_max: most, lowers: false }) };
+        let json = Json::parse(&file, &bytes)?;
+        // Some say more than there are positions; none of them means to fail.
+        let text_tokens_max = match json.width_or(LENGTH, u64::from(u32::MAX), most)? {
+            0..3 => return Err(json.invalid(LENGTH, "room for a token and the two around it")),
+            said => said.min(most),
+        };
+        Ok(Self { text_tokens_max, lowers: json.flag("do_lower_case")? })
     }
 }
 

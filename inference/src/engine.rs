@@ -33,8 +33,8 @@ use types::id::Address;
 
 use crate::Finish;
 use crate::adapter::store::{FetchAdapter, StoreError};
-use crate::backend::Counters;
 use crate::backend::cpu::share::PARTS_MAX;
+use crate::backend::{Counters, Profile};
 use crate::constraint::ConstraintError;
 use crate::model::ModelError;
 use crate::proto::residency::{AdapterId, Budget};
@@ -42,7 +42,7 @@ use crate::proto::scheduler::{self, ADAPTER_WAIT_MAX};
 use crate::sampler::{Options, OptionsError};
 use crate::step::{PAGE_TOKENS, StepError};
 
-pub use handle::{EngineHandle, Generation};
+pub use handle::{Activations, EngineHandle, Generation};
 
 /// Jobs of one engine: each is worked out as a part of its own.
 pub const JOBS_MAX: usize = PARTS_MAX;
@@ -56,6 +56,8 @@ pub struct EngineConfig {
     pub model: PathBuf,
     /// BLAKE3 the file must have.
     pub expected_hash: Option<[u8; 32]>,
+    /// The rules by which numbers are computed: `exact` or `fast`.
+    pub profile: Profile,
     /// Generations that may be accepted at a time, and replays beside them; at most half of [`JOBS_MAX`]. As many as a step has room for run, the others wait.
     pub sequences_max: usize,
     /// Commands that may wait.
@@ -77,13 +79,14 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Defaults for a model file: no hash demanded, 64 generations, 64 waiting commands, 32,768 cached tokens (four full contexts of
+    /// Defaults for a model file: no hash demanded, the profile `exact`, 64 generations, 64 waiting commands, 32,768 cached tokens (four full contexts of
     /// SmolLM2-135M, 400 MB: with 100 MB of weights and all adapters a node stays near 1 GB), no folder for adapters, nobody to fetch them from,
     /// and where there is a folder 500 MB of them in memory.
     pub fn new(model: impl Into<PathBuf>) -> Self {
         Self {
             model: model.into(),
             expected_hash: None,
+            profile: Profile::Exact,
             sequences_max: 64,
             queue_max: 64,
             cached_tokens_max: 32_768,
@@ -212,6 +215,8 @@ pub struct Start {
     pub tenant: [u8; 32],
     /// Whether to make digests ([`Generation::digests`]): some percent slower.
     pub digests: bool,
+    /// Whether to keep what fingerprints are made of ([`Generation::activations`]): 512 bytes a token and some microseconds.
+    pub fingerprints: bool,
 }
 
 impl Start {
@@ -220,7 +225,7 @@ impl Start {
     pub fn new(prompt: Vec<u32>, options: impl Into<Options>, seed: [u8; 32], max_tokens: u32) -> Self {
         let options = options.into();
         let (continued, adapters, payer, tenant) = (Vec::new(), Vec::new(), Address([0; 20]), [0; 32]);
-        Self { prompt, continued, adapters, options, seed, max_tokens, payer, tenant, digests: false }
+        Self { prompt, continued, adapters, options, seed, max_tokens, payer, tenant, digests: false, fingerprints: false }
     }
 
     /// The same with an adapter at its own scale.

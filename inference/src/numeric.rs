@@ -31,7 +31,7 @@ mod half;
 mod weight;
 mod weights;
 
-pub use adapter::{RANK_MAX, RowCodes, expand, rank_codes, shrink};
+pub use adapter::{RANK_MAX, RowCodes, expand, rank_codes, recoded_product, shrink};
 pub use attention::{BLOCK_KEYS, Keys, Queries, attend};
 #[cfg(all(target_arch = "x86_64", feature = "kernels"))]
 pub(crate) use functions::polynomial;

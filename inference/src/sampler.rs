@@ -34,7 +34,7 @@ mod tokens;
 mod tests;
 
 pub use counts::Counts;
-pub use judge::{Judgement, TOLERANCE, judge};
+pub use judge::{Judgement, TOLERANCE, judge, judge_within};
 pub use logprob::LOGPROB_UNITS_PER_NAT;
 #[cfg(any(test, feature = "engine"))]
 pub(crate) use noise::split_mix;

@@ -346,7 +346,11 @@ pub fn train(job: &TrainJob, progress: &mut dyn FnMut(Progress) -> ControlFlow<(
     let mut run = Run { job, graph: &graph, layout: &layout, width: model.config().hidden, progress };
     let sets = [run.trunk(&examples)?, run.trunk(&held_out)?, run.trunk(&control)?];
     let [train_set, held_out, control] = &sets;
-    let before = [run.loss_before(held_out)?, run.loss_before(control)?];
+    let before = run.loss_before(held_out).and_then(|held_out| Ok([held_out, run.loss_before(control)?]));
+    if before.is_err() && begun.is_none() {
+        files::withdraw(job);
+    }
+    let before = before?;
     let Outcome { theta, losses, resumed, resumed_steps, held_out } = run.passes(begun, train_set, held_out, &planned)?;
     let after = [held_out, run.loss_after(control, &theta, config.passes)?];
     let change = |i: usize| before[i].zip(after[i]).map(|(before, after)| Change { before, after });

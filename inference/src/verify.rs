@@ -1,23 +1,54 @@
-//! Re-execution of another node's answer, in the profile `exact`.
+//! Re-execution of another node's answer.
 //!
 //! Prompt and claimed tokens are computed in one pass, as a prompt is: every position's logits follow from the tokens before it, whatever this engine
-//! would have chosen there. A token passes if it is this engine's own choice; since all machines have the same bits, an honest answer passes whole and
-//! the first token that differs is named. [`check`] gives the [`Digests`] beside that, which an honest prover's must equal.
+//! would have chosen there. In the profile `exact` a token passes if it is this engine's own choice; since all machines have the same bits, an honest
+//! answer passes whole and the first token that differs is named. In `fast`, where they have not, [`resemble`] compares the answer's [`fingerprint`]s
+//! instead, and a token passes that is near the choice.
+//!
+//! [`check`] gives the [`Digests`] of an exact one beside that, which an honest prover's must equal.
 //!
 //! Cost: a prefill of prompt and answer with the head at every position of the answer. A check takes its rows beside paying jobs, as a payer of its own.
 //! It never looks into pages that others computed, so it finds what it is meant to find. [`sampled`] is cheaper by as much as it looks at less: some
 //! chunks, drawn when it is too late to prepare for them, from pages that the answering node is bound to.
 
 mod digest;
+pub mod fingerprint;
 pub mod sampled;
+
+use types::fingerprint::Fingerprint;
 
 use crate::Finish;
 use crate::engine::{EngineError, EngineHandle};
 use crate::proto::residency::AdapterId;
-use crate::sampler::{Judgement, Options};
+use crate::sampler::{Judgement, Options, TOLERANCE};
+
+use fingerprint::Compared;
 
 pub(crate) use digest::Trace;
 pub use digest::{Digests, Hidden, position_digest, root};
+
+/// How far below this engine's choice a claimed token may be in the profile `fast`, in logits: enough for rounding to turn a choice between two likely
+/// tokens, far from enough for one out of nowhere. Not measured between machines yet; what a looser bound lets through, fingerprints still see.
+pub const NEAR: f32 = 1.0;
+
+/// When a claimed token passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// It is this engine's choice.
+    Equal,
+    /// It is at most [`NEAR`] below it.
+    Near,
+}
+
+impl Rule {
+    /// By how much logits of an honest node may differ, where that is asked.
+    pub(crate) fn tolerance(self) -> f32 {
+        match self {
+            Self::Equal => TOLERANCE,
+            Self::Near => NEAR,
+        }
+    }
+}
 
 /// What another node says it produced.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,9 +129,28 @@ pub async fn check(engine: &EngineHandle, claim: Claim) -> Result<Checked, Engin
     engine.replay(claim, true).await
 }
 
+/// What a replay of a `fast` answer found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resemblance {
+    /// Of the tokens: the first that is far from this engine's choice, if one is.
+    pub replay: Replay,
+    /// Of the fingerprints, as far as tokens were computed.
+    pub compared: Compared,
+}
+
+/// Checks a claim by its fingerprints, one for each [`types::fingerprint::POSITIONS`] tokens. Its adapters must be loaded. Dropping the future stops it.
+///
+/// # Errors
+/// As [`replay`].
+pub async fn resemble(engine: &EngineHandle, claim: Claim, fingerprints: &[Fingerprint]) -> Result<Resemblance, EngineError> {
+    let (replay, own) = engine.recompute(claim).await?;
+    Ok(Resemblance { replay, compared: fingerprint::compare_all(fingerprints, &own) })
+}
+
 /// Where a replay stands. Pure: it is told judgements and decides when it is over.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    rule: Rule,
     tokens: Vec<u32>,
     stop: bool,
     /// What is claimed after a stop string.
@@ -111,16 +161,21 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Of these tokens; `after` is what does not follow them, if it is known beforehand.
-    pub(crate) fn new(tokens: Vec<u32>, finish: Option<Finish>, after: Option<Mismatch>) -> Self {
+    pub(crate) fn new(rule: Rule, tokens: Vec<u32>, finish: Option<Finish>, after: Option<Mismatch>) -> Self {
         let stop = finish == Some(Finish::Stop);
         let empty = tokens.is_empty() && !stop;
         let result = empty.then_some(Replay { checked: 0, mismatch: after });
-        Self { tokens, stop, after, checked: 0, result }
+        Self { rule, tokens, stop, after, checked: 0, result }
     }
 
     /// The result, once there is one.
     pub(crate) fn complete(&self) -> Option<Replay> {
         self.result
+    }
+
+    /// When a token passes.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
     }
 
     /// Positions judged and passed.
@@ -142,7 +197,7 @@ impl Progress {
             judgement.margin = f32::INFINITY;
             judgement.passes = false;
         } else {
-            judgement.passes = judgement.best == token;
+            judgement.passes = judgement.best == token || self.is_near(&judgement);
         }
         self.take(position, token, judgement, true);
     }
@@ -151,12 +206,16 @@ impl Progress {
         let closest = eos.iter().map(|&token| (token, judge(token))).min_by(|a, b| a.1.margin.total_cmp(&b.1.margin));
         match closest {
             Some((token, judgement)) => {
-                let passes = eos.contains(&judgement.best);
+                let passes = eos.contains(&judgement.best) || self.is_near(&judgement);
                 self.take(position, token, Judgement { passes, ..judgement }, false);
             }
             // A model without end tokens never stops.
             None => self.take(position, u32::MAX, Judgement { margin: f32::INFINITY, passes: false, ..judge(u32::MAX) }, false),
         }
+    }
+
+    fn is_near(&self, judgement: &Judgement) -> bool {
+        self.rule == Rule::Near && judgement.passes
     }
 
     fn take(&mut self, position: u32, got: u32, judgement: Judgement, is_token: bool) {
@@ -201,7 +260,7 @@ mod tests {
     #[test]
     fn near_is_not_equal() {
         let judge = |best| move |_| Judgement { best, margin: 1e-9, passes: true };
-        let mut progress = Progress::new(vec![4, 5], None, None);
+        let mut progress = Progress::new(Rule::Equal, vec![4, 5], None, None);
         progress.judge(0, &[2], judge(4));
         assert_eq!((progress.complete(), progress.checked()), (None, 1));
         progress.judge(1, &[2], judge(6));
@@ -210,9 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn where_machines_differ_a_token_near_the_choice_passes_and_an_end_token_inside_an_answer_never() {
+        let judge = |passes| move |_| Judgement { best: 6, margin: 0.4, passes };
+        let mut progress = Progress::new(Rule::Near, vec![4, 5], Some(Finish::Stop), None);
+        progress.judge(0, &[2], judge(true));
+        assert_eq!((progress.complete(), progress.checked()), (None, 1));
+        progress.judge(1, &[2], judge(false));
+        assert_eq!(progress.complete().unwrap().mismatch.unwrap().position, 1);
+        let mut end = Progress::new(Rule::Near, vec![2], None, None);
+        end.judge(0, &[2], judge(true));
+        assert!(end.complete().unwrap().mismatch.is_some());
+        let mut stop = Progress::new(Rule::Near, vec![], Some(Finish::Stop), None);
+        stop.judge(0, &[2], judge(true));
+        assert_eq!(stop.complete(), Some(Replay { checked: 0, mismatch: None }));
+    }
+
+    #[test]
     fn what_is_claimed_after_a_stop_string_does_not_pass_however_it_was_chosen() {
         let after = Mismatch { position: 2, expected: 2, got: 9, margin: f32::INFINITY };
-        let mut progress = Progress::new(vec![4, 5], None, Some(after));
+        let mut progress = Progress::new(Rule::Equal, vec![4, 5], None, Some(after));
         for (position, token) in [(0, 4), (1, 5)] {
             assert_eq!(progress.complete(), None);
             progress.judge(position, &[2], |_| Judgement { best: token, margin: 0.0, passes: true });
@@ -223,11 +298,11 @@ mod tests {
     #[test]
     fn any_end_token_ends_and_none_but_one_does() {
         for (best, passes) in [(2, true), (3, true), (7, false)] {
-            let mut progress = Progress::new(vec![], Some(Finish::Stop), None);
+            let mut progress = Progress::new(Rule::Equal, vec![], Some(Finish::Stop), None);
             progress.judge(0, &[2, 3], |token| Judgement { best, margin: f32::from(u8::try_from(token).unwrap()), passes: token == best });
             assert_eq!(progress.complete().unwrap().mismatch.is_none(), passes, "{best}");
         }
-        let mut progress = Progress::new(vec![2], None, None);
+        let mut progress = Progress::new(Rule::Equal, vec![2], None, None);
         progress.judge(0, &[2, 3], |_| Judgement { best: 2, margin: 0.0, passes: true });
         assert!(progress.complete().unwrap().mismatch.is_some(), "an end token inside an answer");
     }

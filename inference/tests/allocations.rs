@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use inference::Sampling;
 use inference::adapter::Packed8;
-use inference::backend::Backend;
 use inference::backend::cpu::{Cpu, CpuConfig};
+use inference::backend::{Backend, Profile};
 use inference::engine::{EngineConfig, EngineHandle, Generation, Start, Step as Engine};
 use inference::model::packed::PackedModel;
 use inference::step::{Segment, Slot, Span, Step};
@@ -96,7 +96,7 @@ fn no_step_of_the_device() {
     for tiny in [Tiny::Smollm2, Tiny::Llama3, Tiny::Qwen2] {
         let path = folder.path().join("tiny.gguf");
         std::fs::write(&path, tiny.bytes(2, Tiny::SEED)).unwrap();
-        let model = Arc::new(PackedModel::load(&path, None).unwrap().0);
+        let model = Arc::new(PackedModel::load(&path, None, Profile::Exact).unwrap().0);
         let config = CpuConfig { threads: NonZeroUsize::new(3).unwrap(), pages: 8, ..CpuConfig::default() };
         let mut cpu = Cpu::new(model, &config).unwrap();
         let dir = folder.path().join(format!("adapter-{tiny}"));

@@ -360,6 +360,29 @@ fn a_folder_that_says_its_limit_is_held_to_it() {
     }
 }
 
+#[test]
+fn a_folder_that_says_so_reads_every_text_in_lower_case() {
+    let folder = copied();
+    // The tokenizer alone tells the cases apart, and keeps its marks.
+    change(&folder.path().join("tokenizer.json"), |file| file["normalizer"]["lowercase"] = json!(false));
+    let said = |said: Value| {
+        fs::write(folder.path().join("sentence_bert_config.json"), json!({ "max_seq_length": null, "do_lower_case": said }).to_string())
+            .unwrap();
+        Embedder::open(folder.path())
+    };
+    let [apart, same] = [false, true].map(|lowers| said(json!(lowers)).unwrap());
+    let tokens = |embedder: &Embedder, text: &str| embedder.tokens(text).unwrap();
+    assert_ne!(tokens(&apart, "What is GOUT?"), tokens(&apart, "what is gout?"));
+    assert_eq!(tokens(&same, "What is GOUT?"), tokens(&apart, "what is gout?"));
+    assert_eq!(tokens(&same, "ΟΔΟΣ [SEP]"), tokens(&apart, "οδος [sep]"), "the last sigma of a word is another one; a mark is a word");
+    assert_ne!(apart.info().hash, same.info().hash, "what decides about the vectors is in the hash");
+    assert_eq!(said(json!(null)).unwrap().info().hash, apart.info().hash);
+    for wrong in [json!("yes"), json!(1), json!([true])] {
+        let error = said(wrong.clone()).unwrap_err().to_string();
+        assert!(error.contains("do_lower_case") && error.contains("sentence_bert_config.json"), "{wrong}: {error}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_encoder_is_called_as_the_link_to_it() {

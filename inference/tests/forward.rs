@@ -8,7 +8,7 @@ use std::sync::Arc;
 use inference::adapter::Packed8;
 use inference::backend::cpu::kernel::{Path, available};
 use inference::backend::cpu::{Cpu, CpuConfig};
-use inference::backend::{Backend, Outputs};
+use inference::backend::{Backend, Outputs, Profile};
 use inference::model::packed::PackedModel;
 use inference::model::{Cache, Model, Site};
 use inference::step::{PAGE_TOKENS, Page, Segment, Slot, Span, Step, StepError};
@@ -32,7 +32,7 @@ fn file(folder: &FilePath, tiny: Tiny) -> PathBuf {
 
 fn packed(tiny: Tiny) -> Arc<PackedModel> {
     let folder = tempfile::tempdir().unwrap();
-    Arc::new(PackedModel::load(&file(folder.path(), tiny), None).unwrap().0)
+    Arc::new(PackedModel::load(&file(folder.path(), tiny), None, Profile::Exact).unwrap().0)
 }
 
 fn device(model: &Arc<PackedModel>, path: Option<Path>, threads: usize) -> Cpu {
@@ -277,7 +277,7 @@ fn logits_are_near_those_of_the_graph_in_f32() {
     for tiny in Tiny::ALL {
         let path = file(folder.path(), tiny);
         let graph = Model::load(&path, None).unwrap().0;
-        let mut cpu = device(&Arc::new(PackedModel::load(&path, None).unwrap().0), None, 2);
+        let mut cpu = device(&Arc::new(PackedModel::load(&path, None, Profile::Exact).unwrap().0), None, 2);
         let sequence = Sequence::new(tokens(1), &[0, 1, 2]);
         let (got, _) = alone(&mut cpu, &sequence, &[TOKENS]);
         let (mut cache, mut worst, mut agree) = (Cache::new(graph.config()), 0f64, 0u32);
@@ -392,7 +392,7 @@ fn a_copied_page_goes_on_as_the_one_it_is_of() {
 fn smollm2_knows_the_capital_of_france() {
     let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/model/SmolLM2-135M-Instruct.Q4_1.gguf");
     assert!(path.is_file(), "{} is missing: run `cargo xtask fetch`", path.display());
-    let (model, text) = PackedModel::load(&path, None).unwrap();
+    let (model, text) = PackedModel::load(&path, None, Profile::Exact).unwrap();
     let mut cpu = device(&Arc::new(model), None, 2);
     let answer = |cpu: &mut Cpu, prompt: Vec<u32>, most: usize| {
         let (mut sequences, mut out) = (vec![Sequence::new(prompt.clone(), &[0, 1, 2])], cpu.outputs());

@@ -12,6 +12,7 @@ use std::{
 use inference::{
     Message, ModelInfo, Role,
     adapter::{AdapterFiles, CONFIG_FILE, Lora, Packed8, WEIGHTS_FILE},
+    embedder::Embedder,
     gguf::{GgufFile, Header},
     model::{Cache, Model, template::ChatTemplate},
     tiny::{self, families::Tiny},
@@ -184,22 +185,29 @@ fn copied() -> (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>) {
     (folder, files)
 }
 
-/// Loads a folder of which one file after the other is changed by `change`, which is given the file's bytes and the number of the turn.
-fn damage_files(files: &[(PathBuf, Vec<u8>)], change: impl Fn(&Path, &[u8], u64) -> Vec<u8>) -> [u64; 2] {
+/// Loads the folder of a file.
+fn ask_beside(path: &Path) -> Result<(), String> {
+    let folder = path.parent().unwrap();
+    ask(folder).inspect_err(|words| assert!(words.contains(folder.to_str().unwrap()), "{words}"))
+}
+
+/// Changes one file after the other by `change`, which is given the file's bytes and the number of the turn, and has its folder loaded.
+fn damage_files(
+    files: &[(PathBuf, Vec<u8>)],
+    load: impl Fn(&Path) -> Result<(), String>,
+    change: impl Fn(&Path, &[u8], u64) -> Vec<u8>,
+) -> [u64; 2] {
     let mut turn = 0;
     damage(&files[0].1, 1, |_| {
         let (path, bytes) = &files[turn % files.len()];
-        let folder = path.parent().unwrap();
         // The first time the files are as they were published.
         if turn > 0 {
             std::fs::write(path, change(path, bytes, turn as u64)).unwrap();
         }
-        let outcome = ask(folder);
+        let outcome = load(path);
         std::fs::write(path, bytes).unwrap();
         turn += 1;
-        if let Err(words) = &outcome {
-            assert!(words.contains(folder.to_str().unwrap()), "turn {turn}, {}: {words}", path.display());
-        }
+        assert!(!matches!(&outcome, Err(words) if words.is_empty()), "turn {turn}, {}", path.display());
         outcome.is_ok()
     })
 }
@@ -207,7 +215,7 @@ fn damage_files(files: &[(PathBuf, Vec<u8>)], change: impl Fn(&Path, &[u8], u64)
 #[test]
 fn a_folder_with_a_damaged_file_is_refused_or_answers() {
     let (_folder, files) = copied();
-    let [refused, taken] = damage_files(&files, |path, bytes, turn| {
+    let [refused, taken] = damage_files(&files, ask_beside, |path, bytes, turn| {
         let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
         damaged(bytes, if is_weights { 8 + 2_000.min(bytes.len()) } else { bytes.len() }, &mut Stream(turn))
     });
@@ -246,16 +254,70 @@ fn mangle(value: &mut Value, stream: &mut Stream) {
     };
 }
 
+/// A file of JSON with something else in place of one value.
+fn mangled(bytes: &[u8], turn: u64) -> Vec<u8> {
+    let mut value: Value = serde_json::from_slice(bytes).unwrap();
+    mangle(&mut value, &mut Stream(turn));
+    value.to_string().into_bytes()
+}
+
 #[test]
 fn a_folder_whose_settings_say_something_else_is_refused_or_answers() {
     let (_folder, files) = copied();
     let json: Vec<_> = files.into_iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "json")).collect();
-    let [refused, taken] = damage_files(&json, |_, bytes, turn| {
-        let mut value: Value = serde_json::from_slice(bytes).unwrap();
-        mangle(&mut value, &mut Stream(turn));
-        value.to_string().into_bytes()
-    });
+    let [refused, taken] = damage_files(&json, ask_beside, |_, bytes, turn| mangled(bytes, turn));
     println!("{refused} changed folders were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0);
+}
+
+/// A copy of a small sentence encoder with a file of limits, and all its files.
+fn encoder() -> (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>) {
+    let (folder, published) = (tempfile::tempdir().unwrap(), published().join("../embeddings/tiny-bert"));
+    std::fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+    let limits = json!({ "max_seq_length": 48, "do_lower_case": true }).to_string().into_bytes();
+    let mut files = vec![(folder.path().join("sentence_bert_config.json"), limits)];
+    for name in ["config.json", "tokenizer.json", "modules.json", "model.safetensors", "1_Pooling/config.json"] {
+        files.push((folder.path().join(name), std::fs::read(published.join(name)).unwrap()));
+    }
+    for (path, bytes) in &files {
+        std::fs::write(path, bytes).unwrap();
+    }
+    (folder, files)
+}
+
+/// Loads an encoder and, if it is taken, has it read what a stranger may send.
+fn embed(folder: &Path) -> Result<(), String> {
+    let embedder = Embedder::open(folder).map_err(|error| error.to_string())?;
+    let texts = ["What is gout?", "", "[SEP] [CLS]\u{0}\u{fffd} Ümläut 痛風 x\u{301}", "gout gout gout gout gout gout gout gout"];
+    // A vector, or words.
+    match embedder.embed(&texts.map(str::to_owned), || true) {
+        Ok(embeddings) => assert!(embeddings.vectors.iter().flatten().all(|number| number.is_finite())),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    Ok(())
+}
+
+#[test]
+fn an_encoder_with_a_damaged_file_is_refused_or_reads_texts() {
+    let (folder, files) = encoder();
+    let [refused, taken] = damage_files(
+        &files,
+        |_| embed(folder.path()),
+        |path, bytes, turn| {
+            let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+            damaged(bytes, if is_weights { 8 + 2_000.min(bytes.len()) } else { bytes.len() }, &mut Stream(turn))
+        },
+    );
+    println!("{refused} damaged encoders were refused, {taken} were taken");
+    assert!(refused > 0 && taken > 0);
+}
+
+#[test]
+fn an_encoder_whose_settings_say_something_else_is_refused_or_reads_texts() {
+    let (folder, files) = encoder();
+    let json: Vec<_> = files.into_iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "json")).collect();
+    let [refused, taken] = damage_files(&json, |_| embed(folder.path()), |_, bytes, turn| mangled(bytes, turn));
+    println!("{refused} changed encoders were refused, {taken} were taken");
     assert!(refused > 0 && taken > 0);
 }
 

@@ -4,6 +4,7 @@
 use inference::backend::cpu::cache::{CacheShape, KvCache, Seen};
 use inference::backend::cpu::kernel::{Kernels, Path, QuantiseRange, RankRows, available, scores_len, select};
 use inference::backend::cpu::pack::{PANEL, Packed, PackedRows};
+use inference::backend::cpu::recoded::{Recoded, Weights};
 use inference::backend::cpu::share::{OutTile, Tiles};
 use inference::numeric::{self, BLOCK_KEYS, CodeRows, Codes, CodesMut, Keys, Matrix, Queries, RowCodes, Zero};
 
@@ -186,6 +187,46 @@ fn products_of_every_path_have_the_bits_of_the_definition() {
     }
 }
 
+#[test]
+fn products_of_the_fast_profile_have_the_bits_of_the_definition_on_every_path() {
+    for case in 0..CASES * 2 {
+        let mut noise = Noise(case);
+        let group = [32, 64, 96, 128][noise.below(4)];
+        let extreme = case % 5 == 0;
+        let (rows, outputs, groups) = (1 + noise.below(40), 1 + noise.below(130), 1 + noise.below(6));
+        let codes: Vec<i8> = (0..outputs * groups * group).map(|_| noise.code(extreme)).collect();
+        let scales = noise.values(outputs);
+        let mut values = noise.values(rows * groups * group);
+        if extreme {
+            values.iter_mut().for_each(|value| *value = value.signum() * 1e9);
+        }
+        if case % 3 == 0 {
+            // All on one side, so that zeros and sums are as far out as they can be.
+            values.iter_mut().for_each(|value| *value = if case % 2 == 0 { value.abs() } else { -value.abs() });
+        }
+        let (w, activations) = (RowCodes { codes: &codes, scales: &scales }, Activations::of(&values, rows, group));
+        let mut expected = vec![0.0; rows * outputs];
+        numeric::recoded_product(&w, &activations.rows(), &mut expected);
+        let (packed, each) = (Weights::Recoded(Recoded::new(&w, group)), 1 + noise.below(5));
+        each_path(|kernels| {
+            let what = format!("{:?}, case {case}: {rows} x {groups} groups of {group}, {outputs} outputs", kernels.path);
+            let mut got = vec![f32::NAN; rows * outputs];
+            kernels.multiply(&packed, 0..packed.panels(), &activations.rows(), &mut OutTile::whole(&mut got, rows, outputs));
+            same(&got, &expected, &what);
+            // In tiles of some panels, all rows and one: whatever it is computed beside, an output has its own bits.
+            for (first, count) in [(0, rows), (rows - 1, 1)] {
+                let mut got = vec![f32::NAN; count * outputs];
+                let tiles = Tiles::new(&mut got, count, outputs, each * PANEL);
+                for tile in (0..tiles.count()).rev() {
+                    let panels = tile * each..packed.panels().min((tile + 1) * each);
+                    kernels.multiply(&packed, panels, &activations.rows().part(first, count), &mut tiles.take(tile));
+                }
+                same(&got, &expected[first * outputs..], &what);
+            }
+        });
+    }
+}
+
 /// A row that failed is computed to the end, beside others: what comes out means nothing, but no path may overflow on it.
 #[test]
 fn rows_that_failed_pass_through_products_and_adapters_of_every_path() {
@@ -202,6 +243,7 @@ fn rows_that_failed_pass_through_products_and_adapters_of_every_path() {
             let matrix = Matrix::new(PANEL, 2 * group, group, codes, &data).unwrap();
             let (packed, a_codes) = (Packed::new(&matrix), vec![-128; 16 * 2 * group]);
             let a = RowCodes { codes: &a_codes, scales: &[1.0; 16] };
+            let recoded = Recoded::new(&a, group);
             each_path(|kernels| {
                 let mut got = Activations::zero(1, values.len(), group);
                 assert!(!got.fill(kernels.quantise_range, &values), "{:?}, case {case}", kernels.path);
@@ -209,6 +251,7 @@ fn rows_that_failed_pass_through_products_and_adapters_of_every_path() {
                 for kernel in [kernels.gemv, kernels.gemm] {
                     kernel(&packed, 0..1, &got.rows(), &mut OutTile::whole(&mut out, 1, PANEL));
                 }
+                (kernels.recoded)(&recoded, 0..1, &got.rows(), &mut OutTile::whole(&mut out, 1, PANEL));
                 (kernels.shrink)(&PackedRows::new(&a), &got.rows(), &[0], &mut out);
                 numeric::product(&matrix, &got.rows(), &mut out);
                 numeric::shrink(&a, &got.rows(), &mut out);
@@ -376,7 +419,7 @@ fn attention_of_every_path_has_the_bits_of_the_definition() {
 fn adapters_by_every_path_have_the_bits_of_the_definition() {
     for case in 0..CASES {
         let mut noise = Noise(case);
-        let group = [32, 64][noise.below(2)];
+        let group = [32, 64, 96, 128][noise.below(4)];
         let (rows, inputs, outputs, rank) =
             (1 + noise.below(12), group * (1 + noise.below(5)), 1 + noise.below(60), 16 * (1 + noise.below(16)));
         let extreme = case % 5 == 0;

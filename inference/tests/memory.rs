@@ -1,12 +1,13 @@
 //! What reading a model's files costs in memory, counted by the allocator: a small multiple of their bytes, whatever they say.
 //!
 //! One test, because the count is the process's.
-#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use counting::peak;
 use inference::ModelInfo;
 use inference::adapter::{AdapterFiles, Packed8, WEIGHTS_FILE};
 use inference::gguf::{GgufFile, Header};
@@ -14,38 +15,6 @@ use inference::model::files::{ModelFiles, SafetensorsFile};
 use inference::model::stored::{StoredFrame, StoredLayer};
 use inference::model::tokenizer::{Named, Tokenizer};
 use inference::tiny::{self, families::Tiny};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Most bytes that were held at a time while `f` ran, beyond those before.
-fn peak<T>(f: impl FnOnce() -> T) -> (usize, T) {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let out = f();
-    (PEAK.load(Relaxed) - before, out)
-}
 
 /// Fails if reading `bytes` bytes took more than `times` as many, and 64 KiB for what does not depend on them.
 fn check<T>(what: &str, bytes: usize, times: usize, f: impl FnOnce() -> T) -> T {

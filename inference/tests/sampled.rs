@@ -9,7 +9,7 @@ use inference::Finish;
 use inference::adapter::Packed8;
 use inference::backend::cpu::kernel::Path;
 use inference::backend::cpu::{Cpu, CpuConfig};
-use inference::backend::{Backend, PageError};
+use inference::backend::{Backend, PageError, Profile};
 use inference::model::packed::PackedModel;
 use inference::proto::residency::AdapterId;
 use inference::sampler::{Chooser, Counts, Options};
@@ -35,7 +35,7 @@ fn device(seed: u64, path: Option<Path>) -> Cpu {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tiny.gguf");
     tiny::write_model(&file, seed).unwrap();
-    let model = Arc::new(PackedModel::load(&file, None).unwrap().0);
+    let model = Arc::new(PackedModel::load(&file, None, Profile::Exact).unwrap().0);
     let config = CpuConfig { threads: NonZeroUsize::new(2).unwrap(), pages: ALL_PAGES, rows: 128, slots: 2, path };
     let mut cpu = Cpu::new(model, &config).unwrap();
     for slot in 0..2 {

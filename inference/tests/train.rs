@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use inference::adapter::{AdapterFiles, MANIFEST_FILE};
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
+use inference::gguf::GgufFile;
 use inference::train::{Arithmetic, CHECKPOINT_EVERY, Example, Progress, TrainConfig, TrainError, TrainJob, TrainReport, train};
 use inference::{Message, Role, Sampling, tiny};
 
@@ -302,6 +303,27 @@ fn an_unfinished_run_with_another_manifest_is_named_and_kept() {
     }
     std::fs::remove_file(&files[0]).unwrap();
     assert_eq!(run(&job).resumed, 0);
+}
+
+#[test]
+fn a_base_whose_own_loss_is_no_number_is_refused_by_name_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for arithmetic in [Arithmetic::I16, Arithmetic::F32] {
+        let mut job = job(folder.path(), "adapter");
+        job.config = TrainConfig { passes: 1, arithmetic, ..job.config };
+        // Finite, as every number of the file is; its product with most inputs is not.
+        let norm = GgufFile::open(&job.model).unwrap().header().tensor("output_norm.weight").unwrap().clone();
+        let mut bytes = std::fs::read(&job.model).unwrap();
+        let start = usize::try_from(norm.offset).unwrap();
+        bytes[start..][..4 * tiny::HIDDEN].as_chunks_mut::<4>().0.fill(f32::MAX.to_le_bytes());
+        std::fs::write(&job.model, bytes).unwrap();
+        let before = std::fs::read_dir(folder.path()).unwrap().count();
+        let error = train(&job, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, TrainError::BaseLoss { loss } if !loss.is_finite()), "{arithmetic:?}: {error}");
+        assert!(error.to_string().contains("before any training") && error.to_string().contains("take another base"), "{error}");
+        assert!(!job.out.exists() && !partial(&job).exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before);
+    }
 }
 
 #[test]

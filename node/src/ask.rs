@@ -44,9 +44,6 @@ use crate::{
     purse::{LaneTerms, Purse},
 };
 
-/// The numeric rules that answers are asked for under: those that any checker can hold a node to.
-pub const PROFILE: Profile = Profile::Exact;
-
 /// A node to ask, with where it is.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -67,6 +64,8 @@ pub struct Question {
     pub turns: Vec<Turn>,
     /// What shall answer.
     pub manifest: Manifest,
+    /// The numeric rules to answer under: `exact`, which any checker can hold a node to, or `fast`.
+    pub profile: Profile,
     /// Privacy class.
     pub class: Class,
     /// Sampling, and what ends the answer; their hash is signed.
@@ -227,7 +226,7 @@ impl Asker {
             manifest: question.manifest.root(),
             rate_in_max: question.rates_max.0,
             rate_out_max: question.rates_max.1,
-            profile: PROFILE,
+            profile: question.profile,
             class: question.class,
             sampling: question.options.sampling(),
             options: question.options.digest(),

@@ -1,8 +1,9 @@
 //! Executing another node's answer again, and signing what was found.
 //!
-//! Moves values between the engine, the index and the rules: the engine judges tokens ([`replay`]), `attribution` judges everything else and says
+//! Moves values between the engine, the index and the rules: the engine judges tokens ([`replay`]), in the profile `fast` fingerprints of activations
+//! beside tokens that are near the choice ([`resemble`]), `attribution` judges everything else and says
 //! what is reported when several things differ. Cost: prompt and answer in one pass, a tenth of producing the answer or so, plus one search of the
-//! index; nobody pays for it, so [`Checks`] says who may ask.
+//! index; nobody pays for it, so [`Checks`] says who may ask. A report goes to who asked and nowhere else: nothing is filed from it, and of `fast` nothing could be proved.
 
 use std::sync::Arc;
 
@@ -20,12 +21,13 @@ use inference::{
         message::{Refusal, RefusalCode},
         residency::AdapterId,
     },
-    verify::{Claim, Replay, replay},
+    verify::{Claim, Replay, Resemblance, replay, resemble},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use types::{
     amount::Amount,
     encoding::Document as _,
+    fingerprint::POSITIONS,
     id::{Hash32, NodeId},
     key::{Account, Domains, Signed},
     receipt::{CheckReport, Finding, Reason},
@@ -107,7 +109,7 @@ pub async fn check_under(
     let again = if must_execute(bundle) {
         execute(engine, offer, bundle).await?
     } else {
-        Reexecution { wrong_token: None, answer: bundle.answer.clone(), tokens_in: None }
+        Reexecution { wrong_token: None, far_from: None, answer: bundle.answer.clone(), tokens_in: None }
     };
     let verdict = {
         let (bundle, offer, again) = (bundle.clone(), Arc::clone(offer), again.clone());
@@ -144,8 +146,17 @@ async fn execute(engine: &EngineHandle, offer: &Offer, bundle: &Bundle) -> anyho
         seed: bundle.request.seed().0,
         finish: (bundle.receipt.document.reason == Reason::Stop).then_some(Finish::Stop),
     };
-    let Replay { mismatch, .. } = replay(engine, claim).await?;
-    Ok(Reexecution { wrong_token: mismatch.map(|mismatch| mismatch.position), answer, tokens_in: Some(tokens_in) })
+    let (Replay { mismatch, .. }, far) = if engine.profile().needs_fingerprint() {
+        let Resemblance { replay, compared } = resemble(engine, claim, &bundle.fingerprints).await?;
+        tracing::info!(distances = ?compared.distances, "fingerprints were compared");
+        // Behind a token that is none nothing was computed to compare with.
+        (replay, compared.far().filter(|_| replay.mismatch.is_none()))
+    } else {
+        (replay(engine, claim).await?, None)
+    };
+    let first = bundle.receipt.document.first_token;
+    let far_from = far.map(|number| first.saturating_add(u32::try_from(number).unwrap_or(u32::MAX).saturating_mul(POSITIONS)));
+    Ok(Reexecution { wrong_token: mismatch.map(|mismatch| mismatch.position), far_from, answer, tokens_in: Some(tokens_in) })
 }
 
 /// A message as the engine takes it.
@@ -164,7 +175,18 @@ fn trace(checker: types::id::Address, bundle: &Bundle, again: &Reexecution, verd
     let tokens: Vec<u8> = bundle.continued.iter().chain(&bundle.token_ids).flat_map(|token| token.to_be_bytes()).collect();
     let option = |number: Option<u32>| [&[u8::from(number.is_some())][..], &number.unwrap_or_default().to_be_bytes()].concat();
     let found = verdict.report(checker, bundle.receipt.document.hash(), Hash32::ZERO).encode();
-    trace_digest(checker, &[&receipt, &tokens, again.answer.as_bytes(), &option(again.wrong_token), &option(again.tokens_in), &found])
+    trace_digest(
+        checker,
+        &[
+            &receipt,
+            &tokens,
+            again.answer.as_bytes(),
+            &option(again.wrong_token),
+            &option(again.far_from),
+            &option(again.tokens_in),
+            &found,
+        ],
+    )
 }
 
 #[cfg(test)]

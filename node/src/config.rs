@@ -1,5 +1,6 @@
 //! One configuration for the process: `tributary.toml` in the data folder, unknown keys refused, validated once at start.
 
+pub mod computed;
 pub mod keeping;
 
 use std::{
@@ -14,7 +15,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
-pub use self::keeping::Keeping;
+pub use self::{computed::Computed, keeping::Keeping};
 use crate::data::read_text;
 
 /// Largest configuration file read; one with every key set holds about a kilobyte.
@@ -36,6 +37,8 @@ pub struct Config {
     pub rpc: String,
     /// Base model file; empty on a node that only stores.
     pub model: Option<PathBuf>,
+    /// The numeric rules it answers under: "exact" or "fast".
+    pub profile: Computed,
     /// Answers in flight at once: each keeps up to 12 kB of keys and values per token.
     pub answers_max: usize,
     /// Wei per 1,000 input tokens.
@@ -120,6 +123,8 @@ impl Default for Config {
             bootstrap: Vec::new(),
             rpc: "http://127.0.0.1:8545".to_owned(),
             model: None,
+            // What any checker can hold it to.
+            profile: Computed::Exact,
             // Two cores decode one answer at memory speed; four interleaved still start within a second.
             answers_max: 4,
             rate_in: Amount(2_000_000_000_000_000),

@@ -75,5 +75,6 @@ pub fn assemble(
         continued: begin.continued.clone(),
         token_ids: tokens.to_vec(),
         openings: serde_json::from_str(&delivered.openings)?,
+        fingerprints: delivered.fingerprints,
     })
 }

@@ -133,9 +133,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens everything and starts the services.
-    pub async fn start(context: &Context) -> anyhow::Result<Self> {
-        let config = context.config()?;
+    /// Opens everything and starts the services, as the configuration says.
+    pub async fn start(context: &Context, config: Config) -> anyhow::Result<Self> {
         let data = context.data.clone();
         let seed = context.seed()?;
         let lock = data.lock()?;
@@ -373,7 +372,13 @@ async fn start_engine(config: &Config, data: &DataDir) -> anyhow::Result<Option<
     let Some(model) = config.model.clone() else { return Ok(None) };
     let adapters_dir = Some(data.packed_adapters());
     let fetch: Option<Arc<dyn FetchAdapter>> = Some(Arc::new(data.clone()));
-    let settings = EngineConfig { sequences_max: config.answers_max, adapters_dir, fetch, ..EngineConfig::new(&model) };
+    let settings = EngineConfig {
+        profile: config.profile.profile(),
+        sequences_max: config.answers_max,
+        adapters_dir,
+        fetch,
+        ..EngineConfig::new(&model)
+    };
     let engine = tokio::task::spawn_blocking(move || EngineHandle::start(settings)).await?;
     engine.map(Some).with_context(|| format!("{}", model.display()))
 }

@@ -1,9 +1,11 @@
 //! A Datanet's life over five real nodes, a real chain and real disks: contributed, copies refused, published, fetched with two holders down,
-//! damage on a disk named, and what happens when too few holders are left; two owners publish one document, and liars claim to hold everything. Over a minute, most
+//! damage on a disk named, and what happens when too few holders are left; two owners publish one document, and liars claim to hold everything; near copies, as they are indexed, need no node. Over a minute, most
 //! of it blocks of one second.
 
 #![expect(clippy::unwrap_used, reason = "a test asserts by unwrapping, also in its helpers")]
 
+#[path = "datanet/copies.rs"]
+mod copies;
 #[path = "datanet/flood.rs"]
 mod flood;
 #[path = "datanet/liar.rs"]

@@ -9,6 +9,8 @@
 mod beginnings;
 #[path = "hostile_client/cut_off.rs"]
 mod cut_off;
+#[path = "hostile_client/fast.rs"]
+mod fast;
 #[path = "hostile_client/options.rs"]
 mod options;
 #[path = "hostile_client/padded.rs"]

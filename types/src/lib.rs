@@ -17,6 +17,7 @@ pub mod amount;
 pub mod audit;
 pub mod contribution;
 pub mod encoding;
+pub mod fingerprint;
 pub mod id;
 pub mod key;
 pub mod manifest;

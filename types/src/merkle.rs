@@ -1,14 +1,16 @@
 //! Keccak trees, plain and summing (P2), byte for byte what the contracts compute.
 //!
 //! Cost: one keccak of 65 (97) bytes per inner node. [`root`] folds level by level; [`Tree`] keeps all levels (64 bytes a leaf) for what
-//! must be opened. An opening of a leaf among n has ceil(log2 n) siblings. Leaves and the nodes of a level are hashed side by side where the
+//! must be opened; [`Crown`] keeps the upper ones (4 bytes a leaf) where the leaves are at hand anyway. An opening of a leaf among n has ceil(log2 n) siblings. Leaves and the nodes of a level are hashed side by side where the
 //! machine has lanes for it, an opening's one after another.
 
+mod crown;
 mod lanes;
 
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Keccak256};
 
+pub use self::crown::{Crown, Growing};
 use crate::{
     amount::{Amount, AmountError},
     id::Hash32,

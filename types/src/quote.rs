@@ -55,6 +55,17 @@ impl Profile {
         !matches!(self, Self::CandleF32B1)
     }
 
+    /// Whether a billed receipt must commit to activations: no other evidence shows what computed it.
+    pub const fn needs_fingerprint(self) -> bool {
+        matches!(self, Self::Fast)
+    }
+
+    /// Whether a re-execution that finds other tokens is a proof: the bits are the same on every machine. Without that it is evidence, on which nobody is
+    /// slashed.
+    pub const fn is_proved(self) -> bool {
+        matches!(self, Self::Exact)
+    }
+
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let got = r.u8("profile")?;
         Self::ALL.into_iter().find(|profile| profile.code() == got).ok_or_else(|| DecodeError::Value {
@@ -183,5 +194,7 @@ mod tests {
             );
         }
         assert_eq!(Profile::ALL.map(Profile::has_fingerprint), [false, true, true]);
+        assert_eq!(Profile::ALL.map(Profile::needs_fingerprint), [false, false, true]);
+        assert_eq!(Profile::ALL.map(Profile::is_proved), [false, true, false]);
     }
 }

@@ -146,7 +146,8 @@ pub struct Receipt {
     pub reason: Reason,
     /// W: weight of all unmasked words.
     pub weight_total: u64,
-    /// Root of activation fingerprints; zero where the profile has none ([`Profile::has_fingerprint`]), and where the node commits to none.
+    /// Root of activation fingerprints; zero where the profile has none ([`Profile::has_fingerprint`]), and where the node commits to none, as
+    /// `exact` does; a billed receipt of `fast` has one ([`crate::fingerprint::root`]).
     pub fingerprint_root: Hash32,
     /// The assets that answered.
     #[serde(deserialize_with = "read_list::<_, _, ASSETS_MAX>")]
@@ -310,6 +311,8 @@ pub enum Finding {
     Split,
     /// A signature does not stand.
     Signature,
+    /// A fingerprint of activations is not near what the model gives. Evidence, and no proof: nobody is slashed for it.
+    Activations,
 }
 
 /// A checker's signed report on one receipt.
@@ -340,6 +343,7 @@ impl Document for CheckReport {
             Finding::Attribution => 3,
             Finding::Split => 4,
             Finding::Signature => 5,
+            Finding::Activations => 6,
         };
         Writer::new().address(self.checker).hash(self.receipt).u8(code).u32(self.position).hash(self.trace).finish()
     }
@@ -354,7 +358,8 @@ impl Document for CheckReport {
             3 => Finding::Attribution,
             4 => Finding::Split,
             5 => Finding::Signature,
-            got => return Err(DecodeError::Value { field: "finding", got: got.into(), expected: "0 to 5" }),
+            6 => Finding::Activations,
+            got => return Err(DecodeError::Value { field: "finding", got: got.into(), expected: "0 to 6" }),
         };
         let report = Self { checker, receipt, finding, position: r.u32("position")?, trace: r.hash("trace")? };
         r.finish().map(|()| report)

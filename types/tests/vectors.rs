@@ -107,6 +107,7 @@ fn code_of(text: &str) -> &str {
         "fast" | "sealed" | "datanet" | "no-voucher" | "attribution" => "3",
         "agent" | "split" => "4",
         "signature" => "5",
+        "activations" => "6",
         "engine-failure" => "16",
         "empty" => "17",
         "stop" | "agrees" => "0",

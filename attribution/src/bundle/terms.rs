@@ -3,6 +3,7 @@
 use types::{
     amount::Amount,
     encoding::Document,
+    fingerprint,
     id::{Address, Hash32},
     key::{Domains, Signed},
     manifest::{DATANETS_MAX, MANIFEST_ASSETS_MAX, treasury},
@@ -19,6 +20,7 @@ pub(super) fn check(bundle: &Bundle, faults: &mut Collector) -> Option<Vec<(Part
     identities(bundle, faults);
     options(bundle, faults);
     counts(bundle, faults);
+    fingerprints(bundle, faults);
     limits(bundle, faults);
     manifest(bundle, faults);
     fee(bundle, faults)
@@ -88,9 +90,21 @@ fn counts(bundle: &Bundle, faults: &mut Collector) {
     faults.same(Finding::Token, "first token", &receipt.first_token, "tokens continued are", &count(&bundle.continued));
     let listed = count(&bundle.token_ids);
     faults.same(Finding::Token, "output tokens", &receipt.tokens_out, "token ids listed are", &listed);
-    if !receipt.profile.has_fingerprint() {
-        faults.same(Finding::Token, "fingerprint root", &receipt.fingerprint_root, "this profile's is", &Hash32::ZERO);
-    }
+}
+
+/// In `fast` the root is that of the fingerprints, and these are as many as the tokens have; in other profiles there are none. What they say of the model is a re-execution's to tell.
+fn fingerprints(bundle: &Bundle, faults: &mut Collector) {
+    let receipt = &bundle.receipt.document;
+    let is_needed = receipt.profile.needs_fingerprint() && receipt.reason.is_billable();
+    let (root, root_source, count, count_source) = if is_needed {
+        let count = fingerprint::count(receipt.tokens_out);
+        (fingerprint::root(&bundle.fingerprints), "that of the fingerprints is", count, "so many output tokens have")
+    } else {
+        (Hash32::ZERO, "what has none has", 0, "what has none has")
+    };
+    faults.same(Finding::Activations, "fingerprint root", &receipt.fingerprint_root, root_source, &root);
+    let listed = u32::try_from(bundle.fingerprints.len()).unwrap_or(u32::MAX);
+    faults.same(Finding::Activations, "fingerprints", &listed, count_source, &count);
 }
 
 fn limits(bundle: &Bundle, faults: &mut Collector) {

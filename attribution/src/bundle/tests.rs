@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use types::{
+    fingerprint::{self, FINGERPRINTS_MAX, Fingerprint},
     id::Address,
     quote::{Class, Profile},
     receipt::{Reason, token_ids_hash},
@@ -23,7 +24,8 @@ impl Sample {
 }
 
 /// The field that must be named, all fields that are (sorted, each once), and the change.
-type Row = (&'static str, &'static [&'static str], fn(&mut Bundle));
+type Row = (&'static str, &'static [&'static str], Change);
+type Change = fn(&mut Bundle);
 
 /// Makes each change to the sample, re-signs with the node's key, and compares the fields named: exactly these, so that a check that is taken away
 /// shows here even where another one still catches the change.
@@ -132,7 +134,8 @@ const RECEIPT: &[Row] = &[
         b.receipt.document.profile = Profile::CandleF32B1;
         b.receipt.document.fingerprint_root.0[0] ^= 1;
     }),
-    ("profile", &["profile"], |b| b.receipt.document.profile = Profile::Fast),
+    ("fingerprint root", &["fingerprint root"], |b| b.receipt.document.fingerprint_root.0[0] ^= 1),
+    ("profile", &["fingerprints", "profile"], |b| b.receipt.document.profile = Profile::Fast),
     ("parameter id", &["parameter id"], |b| b.receipt.document.parameters = 2),
     ("assets", &["assets"], |b| b.receipt.document.assets[1].version += 1),
     ("assets", &["assets"], |b| b.receipt.document.assets.swap(0, 1)),
@@ -459,7 +462,7 @@ fn an_answer_that_goes_on_names_the_tokens_before_it() {
     verify(&bundle).unwrap();
     assert_eq!(Bundle::from_json(bundle.to_json().as_bytes()).unwrap(), bundle);
     for (change, field) in [
-        ((|b| b.continued[7] ^= 1) as fn(&mut Bundle), "token ids"),
+        ((|b| b.continued[7] ^= 1) as Change, "token ids"),
         (|b| b.continued.clear(), "token ids"),
         (|b| b.continued.truncate(19), "first token"),
         (|b| b.continued.push(0), "first token"),
@@ -472,6 +475,58 @@ fn an_answer_that_goes_on_names_the_tokens_before_it() {
     }
 }
 
+/// The sample as a node of the profile `fast` makes it.
+fn in_fast() -> Sample {
+    let (mut sample, client) = (sample(), account(8));
+    let bundle = &mut sample.bundle;
+    let (receipt, request) = (&mut bundle.receipt.document, &mut bundle.request.document);
+    (receipt.profile, request.profile, bundle.quote.document.profile) = (Profile::Fast, Profile::Fast, Profile::Fast);
+    let numbers = (1..).take(usize::try_from(fingerprint::count(receipt.tokens_out)).unwrap());
+    bundle.fingerprints = numbers.map(|number| Fingerprint::new(65_497, &[number, 7]).unwrap()).collect();
+    receipt.fingerprint_root = fingerprint::root(&bundle.fingerprints);
+    receipt.quote = bundle.quote.document.hash();
+    bundle.voucher.document.quote = receipt.quote;
+    bundle.request = Signed::new(&client, &bundle.domains, bundle.request.document);
+    bundle.voucher = Signed::new(&client, &bundle.domains, bundle.voucher.document);
+    let mut bundle = sample.bundle.clone();
+    sample.resign(&mut bundle);
+    Sample { bundle, ..sample }
+}
+
+#[test]
+fn a_fast_receipt_names_the_root_of_fingerprints_that_are_as_many_as_its_tokens_have() {
+    let sample = in_fast();
+    verify(&sample.bundle).unwrap();
+    assert_eq!(Bundle::from_json(sample.bundle.to_json().as_bytes()).unwrap(), sample.bundle);
+    let changes: [(&str, Change); 6] = [
+        ("fingerprint root", |b| b.fingerprints[0] = Fingerprint::new(65_497, &[9, 9]).unwrap()),
+        ("fingerprint root", |b| b.receipt.document.fingerprint_root = Hash32::ZERO),
+        ("fingerprints", |b| b.fingerprints.push(b.fingerprints[0].clone())),
+        ("fingerprints", |b| {
+            b.fingerprints.push(b.fingerprints[0].clone());
+            b.receipt.document.fingerprint_root = fingerprint::root(&b.fingerprints);
+        }),
+        ("fingerprints", |b| {
+            b.fingerprints.clear();
+            b.receipt.document.fingerprint_root = Hash32::ZERO;
+        }),
+        // A profile without them does not carry what nothing was compared with.
+        ("fingerprints", |b| b.receipt.document.profile = Profile::Exact),
+    ];
+    for (number, (field, change)) in changes.iter().enumerate() {
+        let mut bundle = sample.bundle.clone();
+        change(&mut bundle);
+        sample.resign(&mut bundle);
+        let faults = verify(&bundle).unwrap_err();
+        let named = faults.0.iter().find(|fault| fault.field == *field);
+        assert_eq!(named.map(|fault| fault.finding), Some(Finding::Activations), "change {number}: {faults}");
+    }
+    // Read no further than a receipt can have them.
+    let mut long: Value = serde_json::from_str(&sample.bundle.to_json()).unwrap();
+    long["fingerprints"] = json!(vec!["0x00070001"; FINGERPRINTS_MAX + 1]);
+    assert!(Bundle::from_json(long.to_string().as_bytes()).unwrap_err().to_string().contains("more than 4096 items"));
+}
+
 /// Every number and string of the file, changed one at a time; the node signs again what it may sign.
 #[test]
 fn no_value_of_the_file_can_change_unseen() {
@@ -481,9 +536,9 @@ fn no_value_of_the_file_can_change_unseen() {
     leaves(&whole, "", &mut places);
     let mut tried = 0;
     for place in places {
-        // Why an answer ended is the node's word alone, and what it commits to of its activations; its own signatures are made again below; no
-        // document of a bundle is signed for the other two contracts.
-        let words = ["/receipt/document/reason", "/receipt/document/fingerprint_root"];
+        // Why an answer ended is the node's word alone; its own signatures are made again below; no document of a bundle is signed for the other two
+        // contracts.
+        let words = ["/receipt/document/reason"];
         let signed = ["/receipt/signature", "/quote/signature", "/domains/registry", "/domains/stake"];
         if words.iter().chain(&signed).any(|own| *own == place) {
             continue;

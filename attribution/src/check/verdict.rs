@@ -17,6 +17,8 @@ pub struct Reexecution {
     /// First output token that is not what the model gives, within the profile's tolerance, counted from the answer's very first (those of earlier
     /// attempts included); none if all are.
     pub wrong_token: Option<u32>,
+    /// First output token, counted likewise, of the first fingerprint that is not near what the model gives; none if all are, or none is compared.
+    pub far_from: Option<u32>,
     /// Canonical text of the receipt's tokens, up to a stop string.
     pub answer: String,
     /// Input tokens as the checker counts them, those of earlier attempts included; none if it executed nothing.
@@ -40,7 +42,7 @@ impl Verdict {
 }
 
 /// Compares a receipt with its re-execution and with a search of the index anew. Of several differences the one nearest to the cause is
-/// reported: signature, token, text, attribution, split. Which token and which byte differ only the re-execution can say: a hash over all of
+/// reported: signature, token, activations, text, attribution, split. Which token and which byte differ only the re-execution can say: a hash over all of
 /// them cannot, so its fault gives way.
 pub fn judge(bundle: &Bundle, index: &Index, again: &Reexecution) -> Verdict {
     let faults = match verify(bundle) {
@@ -50,22 +52,25 @@ pub fn judge(bundle: &Bundle, index: &Index, again: &Reexecution) -> Verdict {
     let wrong_byte = first_difference(&bundle.answer, &again.answer);
     let is_placed = |finding: Finding| match finding {
         Finding::Token => again.wrong_token.is_some(),
+        Finding::Activations => again.far_from.is_some(),
         Finding::Text => wrong_byte.is_some(),
         _ => false,
     };
     let stated = faults.iter().filter(|fault| !is_placed(fault.finding));
     let mut found: Vec<Verdict> = stated.map(|fault: &Fault| Verdict { finding: fault.finding, position: fault.position }).collect();
     found.extend(again.wrong_token.map(|position| Verdict { finding: Finding::Token, position }));
+    found.extend(again.far_from.map(|position| Verdict { finding: Finding::Activations, position }));
     found.extend(wrong_byte.map(|position| Verdict { finding: Finding::Text, position }));
     let is_miscounted = again.tokens_in.is_some_and(|counted| counted != bundle.receipt.document.tokens_in);
     found.extend(is_miscounted.then_some(Verdict { finding: Finding::Split, position: 0 }));
     let cause = |verdict: &Verdict| match verdict.finding {
         Finding::Signature => 0,
         Finding::Token => 1,
-        Finding::Text => 2,
-        Finding::Attribution => 3,
-        Finding::Split => 4,
-        Finding::Agrees => 5,
+        Finding::Activations => 2,
+        Finding::Text => 3,
+        Finding::Attribution => 4,
+        Finding::Split => 5,
+        Finding::Agrees => 6,
     };
     found.into_iter().min_by_key(|verdict| (cause(verdict), verdict.position)).unwrap_or(Verdict { finding: Finding::Agrees, position: 0 })
 }
@@ -92,7 +97,12 @@ mod tests {
     use crate::sample::{Sample, sample};
 
     fn again(sample: &Sample) -> Reexecution {
-        Reexecution { wrong_token: None, answer: sample.bundle.answer.clone(), tokens_in: Some(sample.bundle.receipt.document.tokens_in) }
+        Reexecution {
+            wrong_token: None,
+            far_from: None,
+            answer: sample.bundle.answer.clone(),
+            tokens_in: Some(sample.bundle.receipt.document.tokens_in),
+        }
     }
 
     #[test]
@@ -102,6 +112,8 @@ mod tests {
         assert_eq!(judged(&sample.bundle, &again(&sample)), Verdict { finding: Finding::Agrees, position: 0 });
         let token = Reexecution { wrong_token: Some(17), ..again(&sample) };
         assert_eq!(judged(&sample.bundle, &token), Verdict { finding: Finding::Token, position: 17 });
+        let far = Reexecution { far_from: Some(32), ..again(&sample) };
+        assert_eq!(judged(&sample.bundle, &far), Verdict { finding: Finding::Activations, position: 32 });
         let text = Reexecution { answer: sample.bundle.answer.replacen("hearing", "Hearing", 1), ..again(&sample) };
         let place = u32::try_from(sample.bundle.answer.find("hearing").unwrap()).unwrap();
         assert_eq!(judged(&sample.bundle, &text), Verdict { finding: Finding::Text, position: place });

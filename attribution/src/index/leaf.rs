@@ -58,6 +58,33 @@ impl<'de> Deserialize<'de> for TextLeaf {
     }
 }
 
+/// Most entries of an array leaf.
+pub const ARRAY_LEAF_ENTRIES: usize = 16;
+
+/// Entries of the array in their order, the last also the next leaf's first: offsets in the segment, 1 to 16 of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArrayLeaf(pub Vec<u64>);
+
+impl Leaf for ArrayLeaf {
+    /// Five bytes an entry. One beyond 40 bits, which no JSON is read with, is written as the largest there is.
+    fn bytes(&self) -> Vec<u8> {
+        self.0.iter().fold(Writer::new(), |writer, entry| writer.u40((*entry).min((1 << 40) - 1))).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for ArrayLeaf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = Vec::<u64>::deserialize(deserializer)?;
+        if entries.is_empty() || entries.len() > ARRAY_LEAF_ENTRIES {
+            return Err(D::Error::custom(format_args!("an array leaf must hold 1 to {ARRAY_LEAF_ENTRIES} entries, got {}", entries.len())));
+        }
+        match entries.iter().find(|entry| **entry >> 40 != 0) {
+            Some(entry) => Err(D::Error::custom(format_args!("an array entry must be below 2^40, got {entry}"))),
+            None => Ok(Self(entries)),
+        }
+    }
+}
+
 /// One document of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -27,6 +27,11 @@ impl RangeMinimum {
         Self { levels }
     }
 
+    /// Bytes in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.levels.iter().map(|level| level.capacity() * size_of::<u32>()).sum()
+    }
+
     /// Smallest of `values[range]`, the array this was made for; nothing for an empty range.
     pub(super) fn of(&self, values: &[u32], range: Range<usize>) -> Option<u32> {
         let (first, last) = (range.start.div_ceil(BLOCK), range.end / BLOCK);

@@ -1,9 +1,11 @@
-//! The order of the array (P5): word starts by at most 256 bytes of what follows in the segment, ties by offset.
+//! The order of the array (P5): word starts by at most 256 bytes of what follows in their document, ties by offset.
 //!
-//! Eight bytes at a time become one big-endian key, so that keys compare as the bytes do. A level sorts (key, offset) pairs and descends into
-//! groups of equal keys: 16 bytes per entry, at most 32 levels.
-
-use std::cmp::Reverse;
+//! A window ends before the first zero byte, which is its document's end: what stands in the next document decides nothing, so two segments'
+//! entries merge by what they begin with, and one text leaf shows all that a place is ordered by. Of two windows, of which one begins the
+//! other, the shorter comes first.
+//!
+//! Eight bytes at a time become one big-endian key, zeros from the window's end on, so that keys compare as windows do. A level sorts
+//! (key, offset) pairs and descends into groups of equal keys in which no window has ended: 16 bytes per entry, at most 32 levels.
 
 use types::text::WINDOW;
 
@@ -13,28 +15,25 @@ const KEY_BYTES: usize = 8;
 pub(super) fn sorted(padded: &[u8], starts: &[u32]) -> Vec<u32> {
     let mut items: Vec<(u64, u32)> = starts.iter().map(|start| (0, *start)).collect();
     sort_from(padded, &mut items, 0);
-    items.into_iter().map(|(_, start)| start).collect()
+    let mut order: Vec<u32> = items.into_iter().map(|(_, start)| start).collect();
+    // A vector made in the place of another may keep its room.
+    order.shrink_to_fit();
+    order
 }
 
+/// Orders items whose windows are equal before byte `depth`, and have not ended there.
 fn sort_from(padded: &[u8], items: &mut [(u64, u32)], depth: usize) {
     for (key, start) in items.iter_mut() {
         *key = key_at(padded, as_index(*start) + depth);
     }
+    // Where nothing follows that could tell two apart, this is the order by offset already.
     items.sort_unstable();
     let depth = depth + KEY_BYTES;
-    for group in items.chunk_by_mut(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
-        if depth < WINDOW {
+    if depth < WINDOW {
+        for group in items.chunk_by_mut(|a, b| a.0 == b.0).filter(|group| group.len() > 1 && !is_ended(group[0].0)) {
             sort_from(padded, group, depth);
-        } else {
-            shortest_first(padded.len() - WINDOW, group);
         }
     }
-}
-
-/// Among equal windows, those that the segment's end cuts short are beginnings of the others, so they come first, the shortest ahead.
-fn shortest_first(length: usize, group: &mut [(u64, u32)]) {
-    let whole = |start: u32| as_index(start) + WINDOW <= length;
-    group.sort_unstable_by_key(|(_, start)| if whole(*start) { (true, *start, Reverse(0)) } else { (false, 0, Reverse(*start)) });
 }
 
 /// `start` as an index of a slice.
@@ -42,8 +41,20 @@ pub(super) fn as_index(start: u32) -> usize {
     usize::try_from(start).expect("32 bits fit the address space of every supported machine")
 }
 
+/// Eight bytes from `at`, all zero from the first zero on.
 fn key_at(padded: &[u8], at: usize) -> u64 {
-    u64::from_be_bytes(*padded[at..].first_chunk().expect("a window's worth of zeros follows the text"))
+    let key = u64::from_be_bytes(*padded[at..].first_chunk().expect("a window's worth of zeros follows the text"));
+    // The highest bit of each byte that is zero, and of no other: seven bits and 127 carry into the eighth unless all are zero.
+    let low = u64::from_be_bytes([0x7f; 8]);
+    let zeros = !(((key & low) + low) | key | low);
+    // From the first zero on: nothing is shifted out where there is none.
+    let from_zero = u64::MAX.checked_shr(zeros.leading_zeros()).unwrap_or(0);
+    key & !from_zero
+}
+
+/// Whether a window ends within this key.
+const fn is_ended(key: u64) -> bool {
+    key & 0xff == 0
 }
 
 #[cfg(test)]
@@ -52,12 +63,22 @@ mod tests {
 
     use super::*;
 
+    /// At most 256 bytes from `start`, up to the document's end.
+    fn window(text: &[u8], start: u32) -> &[u8] {
+        let rest = &text[as_index(start)..];
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        &rest[..end.min(WINDOW)]
+    }
+
     /// The order as the protocol words it.
     fn plain(text: &[u8], starts: &[u32]) -> Vec<u32> {
-        let window = |start: u32| &text[as_index(start)..text.len().min(as_index(start) + WINDOW)];
         let mut starts = starts.to_vec();
-        starts.sort_by(|a, b| window(*a).cmp(window(*b)).then(a.cmp(b)));
+        starts.sort_by(|a, b| window(text, *a).cmp(window(text, *b)).then(a.cmp(b)));
         starts
+    }
+
+    fn padded(text: &[u8]) -> Vec<u8> {
+        [text, &[0; WINDOW]].concat()
     }
 
     proptest! {
@@ -66,32 +87,50 @@ mod tests {
         fn the_order_is_that_of_plain_comparison(mut text in proptest::collection::vec(prop_oneof![6 => Just(b'a'), 2 => Just(b'b'), 1 => Just(0_u8), 1 => Just(1_u8), 1 => Just(0x80_u8)], 0..1_500)) {
             text.push(0);
             let starts: Vec<u32> = (0..text.len()).filter(|at| text[*at] != 0).map(|at| u32::try_from(at).unwrap()).collect();
-            let padded = [text.clone(), vec![0; WINDOW]].concat();
-            prop_assert_eq!(sorted(&padded, &starts), plain(&text, &starts));
+            prop_assert_eq!(sorted(&padded(&text), &starts), plain(&text, &starts));
+        }
+
+        #[test]
+        fn long_runs_of_few_letters_are_ordered_as_by_plain_comparison(runs in proptest::collection::vec((prop_oneof![Just(b'a'), Just(b'b')], 1..600_usize, any::<bool>()), 1..6)) {
+            let text: Vec<u8> = runs.iter().flat_map(|(letter, count, ends)| {
+                std::iter::repeat_n(*letter, *count).chain(ends.then_some(0))
+            }).chain([0]).collect();
+            let starts: Vec<u32> = (0..text.len()).filter(|at| text[*at] != 0).map(|at| u32::try_from(at).unwrap()).collect();
+            prop_assert_eq!(sorted(&padded(&text), &starts), plain(&text, &starts));
+        }
+
+        #[test]
+        fn a_key_is_eight_bytes_cut_at_the_first_zero(bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1_u8), Just(0x7f_u8), Just(0x80_u8), Just(0xff_u8)], 8)) {
+            let kept = bytes.iter().take_while(|byte| **byte != 0).count();
+            let expected: Vec<u8> = bytes[..kept].iter().copied().chain(std::iter::repeat_n(0, 8 - kept)).collect();
+            let key = key_at(&bytes, 0);
+            prop_assert_eq!(key.to_be_bytes().to_vec(), expected);
+            prop_assert_eq!(is_ended(key), kept < 8);
         }
     }
 
     #[test]
-    fn windows_cut_by_the_end_of_the_text_come_before_what_they_begin() {
-        let mut text = b"a".to_vec();
-        text.extend([0; 300]);
-        text.extend(b"a\0a\0");
-        let padded = [text.clone(), vec![0; WINDOW]].concat();
-        assert_eq!(sorted(&padded, &[0, 301, 303]), [303, 0, 301]);
-        assert_eq!(plain(&text, &[0, 301, 303]), [303, 0, 301]);
-        let end = [vec![b'x'], vec![0; 20]].concat();
-        let text = [end.clone(), end].concat();
-        assert_eq!(sorted(&[text.clone(), vec![0; WINDOW]].concat(), &[0, 21]), plain(&text, &[0, 21]));
+    fn what_follows_a_documents_end_decides_nothing() {
+        // The next document differs, so did the order before windows ended with theirs.
+        let text = b"same\0z\0same\0a\0same\0";
+        assert_eq!(sorted(&padded(text), &[0, 7, 14]), [0, 7, 14]);
+    }
+
+    #[test]
+    fn a_window_that_begins_another_comes_before_it() {
+        let text = b"one two\0one\0one\x01\0";
+        assert_eq!(sorted(&padded(text), &[0, 8, 12]), [8, 12, 0]);
+        assert_eq!(plain(text, &[0, 8, 12]), [8, 12, 0]);
     }
 
     #[test]
     fn beyond_256_equal_bytes_the_offset_decides() {
         let mut text = vec![b'a'; 600];
         text[599] = 0;
-        let padded = [text.clone(), vec![0; WINDOW]].concat();
         let starts: Vec<u32> = (0..599).collect();
-        let order = sorted(&padded, &starts);
+        let order = sorted(&padded(&text), &starts);
         assert_eq!(order, plain(&text, &starts));
-        assert_eq!(&order[order.len() - 3..], &[341, 342, 343]);
+        assert_eq!(order[..3], [598, 597, 596]);
+        assert_eq!(order[order.len() - 344..], (0..344).collect::<Vec<u32>>());
     }
 }

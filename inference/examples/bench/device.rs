@@ -12,9 +12,9 @@ use inference::model::Site;
 use inference::model::packed::PackedModel;
 use inference::step::{PAGE_TOKENS, Segment, Slot, Span, Step};
 
-use crate::figures::{Beside, Found, Work, byte_tax, loss, median};
+use crate::figures::{Beside, Found, Work, best, byte_tax, loss, median};
 use crate::limits::Neighbour;
-use crate::{Settings, adapter_bytes};
+use crate::{PROFILES, Settings, adapter_bytes};
 
 /// Tokens of the prompt that is read.
 const PROMPT: u32 = 512;
@@ -111,51 +111,11 @@ impl Device {
         Ok(f64::from(sequences * DECODED) / begun.elapsed().as_secs_f64())
     }
 
-    /// One sequence.
-    pub(crate) fn stream(&mut self, settings: &Settings) -> Result<Vec<Found>> {
-        let rates = rounds(settings.rounds, || self.decode(1, |_, _| None))?;
-        let (work, path) = (self.decoded(1), self.path());
-        let exact = format!("{path}; {PAST} tokens before, {:.1} MB a step without keys and values", work.bytes / 1e6);
-        let best = format!("the quickest profile there is: exact; {exact}");
-        Ok(vec![
-            Found::rate("exact_stream_tok_s", rates.clone(), work, exact.clone()),
-            Found::share("exact_stream_bandwidth", rates.clone(), work, exact),
-            Found::rate("stream_tok_s", rates.clone(), work, best.clone()),
-            Found::share("stream_bandwidth", rates, work, best),
-        ])
-    }
-
-    /// Many sequences without adapters.
-    pub(crate) fn batch(&mut self, settings: &Settings) -> Result<Vec<Found>> {
-        [("batch8_tok_s", 8), ("batch16_tok_s", 16), ("batch32_tok_s", 32)]
-            .into_iter()
-            .map(|(figure, sequences)| {
-                let rates = rounds(settings.rounds, || self.decode(sequences, |_, _| None))?;
-                Ok(Found::rate(figure, rates, self.decoded(sequences), format!("{}; {PAST} tokens before", self.path())))
-            })
-            .collect()
-    }
-
-    /// A prompt of 512 tokens.
-    pub(crate) fn prompt(&mut self, settings: &Settings) -> Result<Vec<Found>> {
-        let rates = rounds(settings.rounds, || self.prefill())?;
-        let (work, path) = (self.read(), self.path());
-        let best = format!("the quickest profile there is: exact; {path}");
-        Ok(vec![Found::rate("exact_prefill512_tok_s", rates.clone(), work, path), Found::rate("prefill512_tok_s", rates, work, best)])
-    }
-
-    /// Eight rows with an adapter each against eight with one.
-    pub(crate) fn mixed(&mut self, settings: &Settings) -> Result<Vec<Found>> {
-        let bytes = self.attach(FEW)?;
-        let found = self.loss("mixed8_loss", settings, (FEW, FEW), &bytes)?;
-        Ok(vec![found])
-    }
-
     /// 256 adapters that lie in memory, 32 rows that take them in turn, against 32 with one.
     pub(crate) fn many(&mut self, settings: &Settings) -> Result<Vec<Found>> {
         let bytes = self.attach(MANY)?;
-        let found = self.loss("mixed256_loss", settings, (SEQUENCES_MAX, MANY), &bytes[..SEQUENCES_MAX as usize])?;
-        Ok(vec![found])
+        let (found, _) = self.loss("mixed256_loss", settings, (SEQUENCES_MAX, MANY), &bytes[..SEQUENCES_MAX as usize])?;
+        Ok(vec![found.because("profile exact")])
     }
 
     /// One sequence with a busy neighbour over one without.
@@ -191,8 +151,15 @@ impl Device {
             .collect()
     }
 
-    /// Rows with one adapter and rows that take so many in turn, one after the other in every round. `bytes` are those of a step's adapters.
-    fn loss(&mut self, figure: &'static str, settings: &Settings, (rows, adapters): (u32, u32), bytes: &[usize]) -> Result<Found> {
+    /// Rows with one adapter and rows that take so many in turn, one after the other in every round; the loss, and rates with different ones. `bytes` are
+    /// those of a step's adapters.
+    fn loss(
+        &mut self,
+        figure: &'static str,
+        settings: &Settings,
+        (rows, adapters): (u32, u32),
+        bytes: &[usize],
+    ) -> Result<(Found, Vec<f64>)> {
         let (mut losses, mut ratios, mut same, mut different) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let tax = byte_tax(self.model.step_bytes(), bytes);
         for _ in 0..settings.rounds {
@@ -214,19 +181,100 @@ impl Device {
         );
         let more = bytes.iter().sum::<usize>() - bytes.iter().max().copied().unwrap_or(0);
         let beside = Beside { step_s: f64::from(rows) / median(&same), more_bytes: more as f64, ratio: median(&ratios) };
-        Ok(Found::loss(figure, losses, beside, note))
+        Ok((Found::loss(figure, losses, beside, note), different))
+    }
+}
+
+/// The model in every profile, each on a device of its own; rounds take them in turn.
+pub(crate) struct Devices([Device; PROFILES.len()]);
+
+impl Devices {
+    pub(crate) fn new(models: &[Arc<PackedModel>; PROFILES.len()], threads: NonZeroUsize) -> Result<Self> {
+        let [exact, fast] = models;
+        Ok(Self([Device::new(exact, threads)?, Device::new(fast, threads)?]))
+    }
+
+    /// What is measured in one profile.
+    pub(crate) fn exact(&mut self) -> &mut Device {
+        &mut self.0[0]
+    }
+
+    /// Rates by profile.
+    fn rates(&mut self, settings: &Settings, each: impl Fn(&mut Device) -> Result<f64>) -> Result<[Vec<f64>; PROFILES.len()]> {
+        let mut rates: [Vec<f64>; PROFILES.len()] = Default::default();
+        // The first round finds caches cold and threads asleep.
+        for round in 0..=settings.rounds {
+            for (device, rates) in self.0.iter_mut().zip(&mut rates) {
+                let rate = each(device)?;
+                if round > 0 {
+                    rates.push(rate);
+                }
+            }
+        }
+        Ok(rates)
+    }
+
+    /// One sequence.
+    pub(crate) fn stream(&mut self, settings: &Settings) -> Result<Vec<Found>> {
+        let rates = self.rates(settings, |device| device.decode(1, |_, _| None))?;
+        let of = |at: usize| {
+            let (device, rates) = (&self.0[at], &rates[at]);
+            let work = device.decoded(1);
+            let note = format!("{}; {PAST} tokens before, {:.1} MB a step without keys and values", device.path(), work.bytes / 1e6);
+            (rates.clone(), work, note)
+        };
+        let ((exact, work, note), (at, why)) = (of(0), best(&rates, true));
+        let (quickest, its_work, its_note) = of(at);
+        let its_note = format!("{why}; {its_note}");
+        Ok(vec![
+            Found::rate("exact_stream_tok_s", exact.clone(), work, note.clone()),
+            Found::share("exact_stream_bandwidth", exact, work, note),
+            Found::rate("stream_tok_s", quickest.clone(), its_work, its_note.clone()),
+            Found::share("stream_bandwidth", quickest, its_work, its_note),
+        ])
+    }
+
+    /// Many sequences without adapters.
+    pub(crate) fn batch(&mut self, settings: &Settings) -> Result<Vec<Found>> {
+        [("batch8_tok_s", 8), ("batch16_tok_s", 16), ("batch32_tok_s", 32)]
+            .into_iter()
+            .map(|(figure, sequences)| {
+                let mut rates = self.rates(settings, |device| device.decode(sequences, |_, _| None))?;
+                let (at, why) = best(&rates, true);
+                let (device, rates) = (&self.0[at], std::mem::take(&mut rates[at]));
+                Ok(Found::rate(figure, rates, device.decoded(sequences), format!("{why}; {}; {PAST} tokens before", device.path())))
+            })
+            .collect()
+    }
+
+    /// A prompt of 512 tokens.
+    pub(crate) fn prompt(&mut self, settings: &Settings) -> Result<Vec<Found>> {
+        let rates = self.rates(settings, Device::prefill)?;
+        let (at, why) = best(&rates, true);
+        let [exact, _] = &self.0;
+        Ok(vec![
+            Found::rate("exact_prefill512_tok_s", rates[0].clone(), exact.read(), exact.path()),
+            Found::rate("prefill512_tok_s", rates[at].clone(), self.0[at].read(), format!("{why}; {}", self.0[at].path())),
+        ])
+    }
+
+    /// Eight rows with an adapter each against eight with one.
+    pub(crate) fn mixed(&mut self, settings: &Settings) -> Result<Vec<Found>> {
+        let (mut found, mut rates): (Vec<Found>, [Vec<f64>; PROFILES.len()]) = Default::default();
+        for (device, rates) in self.0.iter_mut().zip(&mut rates) {
+            let bytes = device.attach(FEW)?;
+            let (loss, with_different) = device.loss("mixed8_loss", settings, (FEW, FEW), &bytes)?;
+            found.push(loss);
+            *rates = with_different;
+        }
+        let (at, why) = best(&rates, true);
+        Ok(vec![found.swap_remove(at).because(&why)])
     }
 }
 
 /// What is left of a machine with as many cores as threads, if one thread more is given an equal share of them.
 fn fair_share(threads: NonZeroUsize) -> f64 {
     threads.get() as f64 / (threads.get() + 1) as f64
-}
-
-fn rounds(count: usize, mut round: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
-    // The first finds caches cold and threads asleep.
-    round()?;
-    (0..count).map(|_| round()).collect()
 }
 
 /// Rows by their adapters, as a step takes them: one segment for each that occurs, rising.

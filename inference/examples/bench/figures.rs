@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::PROFILES;
 use crate::limits::Limits;
 
 /// A row as `cargo xtask bench` reads it.
@@ -77,6 +78,11 @@ impl Found {
         Self { beside: Some(beside), ..Self::plain(figure, "%", values, note) }
     }
 
+    /// The same with a reason before its note.
+    pub(crate) fn because(self, why: &str) -> Self {
+        Self { note: format!("{why}; {}", self.note), ..self }
+    }
+
     /// The row, now that the limits are known.
     ///
     /// # Errors
@@ -104,6 +110,13 @@ impl Found {
         }
         Ok(Row { figure: format!("engine.{}", self.figure), ours, unit: self.unit, n: self.values.len(), note })
     }
+}
+
+/// Which profile has the best median, the highest or the lowest, and how to say so.
+pub(crate) fn best(values: &[Vec<f64>; PROFILES.len()], is_most: bool) -> (usize, String) {
+    let medians = [median(&values[0]), median(&values[1])];
+    let at = usize::from((medians[1] > medians[0]) == is_most);
+    (at, format!("profile {}, the best ({} gives {:.1})", PROFILES[at], PROFILES[1 - at], medians[1 - at]))
 }
 
 /// The middle value, or the mean of the two in the middle. `values` is not empty.
@@ -135,6 +148,13 @@ mod tests {
     #[test]
     fn the_median_is_the_middle_one_and_of_an_even_number_between_two() {
         assert_eq!((median(&[9.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 30.0]), median(&[5.0])), (2.0, 3.0, 5.0));
+    }
+
+    #[test]
+    fn of_two_profiles_the_best_is_named_beside_what_the_other_gives() {
+        let values = [vec![4.0, 5.0, 6.0], vec![7.0, 8.0, 90.0]];
+        assert_eq!(best(&values, true), (1, "profile fast, the best (exact gives 5.0)".to_owned()));
+        assert_eq!(best(&values, false), (0, "profile exact, the best (fast gives 8.0)".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! Parts: `stream`, `batch`, `prefill`, `mixed`, `many`, `busy`, `hot-load`, `check`, `train`; all by default. Each figure is the median of its rounds. Into the folder go
 //! the adapters of `mixed`, for a peer that is to serve the same.
 //!
-//! What bounds them. A step reads 96 MB of codes and scales once, however many rows it has: at 28 GB/s from memory one stream has at most 294 tokens a second.
+//! Figures that name no profile are measured in `exact` and in `fast`, and the best counts; each says which it is. Losses of 256 adapters, a neighbour and
+//! loading are of `exact`.
+//!
+//! What bounds them. In `exact` a step reads 96 MB of codes and scales once, however many rows it has: at 28 GB/s from memory one stream has at most 294 tokens a second.
+//! In `fast` it reads 138 MB, so one stream has 203.
 //! A token takes 106 million products in the layers and 28 in the head, so with 100 billion a second 746 tokens of many streams, and 943 of a prompt, whose
 //! head is computed once; the bytes stop being the limit where rows times these products take longer than one reading. Keys and values are 12.2 kB for each
 //! token before (50 MB a step for 32 rows with 128 each), counted in no limit here. An adapter of rank 16 adds 5.5 MB to what a step reads and 3.6 % to the
@@ -25,13 +29,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use inference::ModelInfo;
+use inference::backend::Profile;
 use inference::model::packed::PackedModel;
 use inference::tiny::adapters::gguf_adapter_bytes_of;
 
-use device::Device;
+use device::Devices;
 use figures::Found;
 use limits::Limits;
 
+/// Profiles that are measured. Of the figures that name none, the best counts.
+pub(crate) const PROFILES: [Profile; 2] = [Profile::Exact, Profile::Fast];
 /// Rank of the adapters beside each other.
 const RANK: usize = 16;
 /// Every part, in the order in which they are measured.
@@ -76,20 +83,21 @@ fn main() -> Result<()> {
 }
 
 fn measure(settings: &Settings) -> Result<Vec<Found>> {
-    let model = Arc::new(PackedModel::load(&settings.model, None)?.0);
-    let mut device = Device::new(&model, settings.threads)?;
+    let load = |profile| Ok::<_, anyhow::Error>(Arc::new(PackedModel::load(&settings.model, None, profile)?.0));
+    let models = [load(PROFILES[0])?, load(PROFILES[1])?];
+    let mut devices = Devices::new(&models, settings.threads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut found = Vec::new();
     for part in &settings.parts {
         found.extend(match part {
-            Part::Stream => device.stream(settings),
-            Part::Batch => device.batch(settings),
-            Part::Prefill => device.prompt(settings),
-            Part::Mixed => device.mixed(settings),
-            Part::Many => device.many(settings),
-            Part::Busy => device.busy(settings),
+            Part::Stream => devices.stream(settings),
+            Part::Batch => devices.batch(settings),
+            Part::Prefill => devices.prompt(settings),
+            Part::Mixed => devices.mixed(settings),
+            Part::Many => devices.exact().many(settings),
+            Part::Busy => devices.exact().busy(settings),
             Part::HotLoad => runtime.block_on(served::hot_load(settings)),
-            Part::Check => runtime.block_on(served::checked(settings, &model)),
+            Part::Check => runtime.block_on(served::checked(settings, &models)),
             Part::Train => training::steps(settings),
         }?);
         if *part == Part::Mixed {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use inference::adapter::store::AdapterStore;
 use inference::adapter::{AdapterFiles, Packed8};
+use inference::backend::Profile;
 use inference::engine::{EngineConfig, EngineHandle, Start, Step};
 use inference::model::packed::PackedModel;
 use inference::proto::residency::{Action, AdapterId, Budget, Event};
@@ -16,9 +17,9 @@ use inference::tiny::adapters::write_adapter_of;
 use inference::verify::{Checked, Claim, check};
 use inference::{Finish, ModelInfo};
 
-use crate::Settings;
-use crate::figures::{Found, median};
+use crate::figures::{Found, best, median};
 use crate::sampled::{Checker, Sampled};
+use crate::{PROFILES, Settings};
 
 /// Requests at a time, each with another adapter; of `prompt` and `answer` tokens, as `llama-server` is asked for.
 const REQUESTS: u32 = 8;
@@ -37,9 +38,10 @@ const CHECKED_PROMPT: u32 = 64;
 const BARRED: i32 = -100_000;
 
 /// An engine with a folder for adapters, or without.
-fn start(settings: &Settings, adapters_dir: Option<PathBuf>) -> Result<EngineHandle> {
+fn start(settings: &Settings, profile: Profile, adapters_dir: Option<PathBuf>) -> Result<EngineHandle> {
     // Without guesses: a token is then a step, as in the rows beside it.
-    let config = EngineConfig { threads: Some(settings.threads), guesses: false, adapters_dir, ..EngineConfig::new(&settings.model) };
+    let config =
+        EngineConfig { profile, threads: Some(settings.threads), guesses: false, adapters_dir, ..EngineConfig::new(&settings.model) };
     Ok(EngineHandle::start(config)?)
 }
 
@@ -73,8 +75,24 @@ async fn answer(engine: &EngineHandle, start: Start) -> Result<(Duration, Vec<u3
 
 /// Eight requests at a time with eight adapters, beside eight with one: generated tokens over the time from the first request to the last token.
 pub(crate) async fn mixed(settings: &Settings) -> Result<Vec<Found>> {
+    let (mut rates, mut with_one): ([Vec<f64>; PROFILES.len()], Vec<f64>) = Default::default();
+    for (profile, rates) in PROFILES.into_iter().zip(&mut rates) {
+        let (different, same) = mixed_in(settings, profile).await?;
+        *rates = different;
+        with_one.push(median(&same));
+    }
+    let (at, why) = best(&rates, true);
+    let note = format!(
+        "{why}; {REQUESTS} requests through the engine, prompts of {REQUEST_PROMPT} and answers of {REQUEST_ANSWER} tokens, prompts within the time; {:.0} tok/s with one adapter for all",
+        with_one[at]
+    );
+    Ok(vec![Found::plain("mixed8_tok_s", "tok/s", std::mem::take(&mut rates[at]), note)])
+}
+
+/// Rates with different adapters, and with one.
+async fn mixed_in(settings: &Settings, profile: Profile) -> Result<(Vec<f64>, Vec<f64>)> {
     let packed = tempfile::tempdir()?;
-    let engine = start(settings, Some(packed.path().to_path_buf()))?;
+    let engine = start(settings, profile, Some(packed.path().to_path_buf()))?;
     let mut hashes = Vec::new();
     for path in settings.adapters(engine.info(), REQUESTS)? {
         hashes.push(engine.load_adapter(&path).await?.hash);
@@ -89,11 +107,7 @@ pub(crate) async fn mixed(settings: &Settings) -> Result<Vec<Found>> {
             different.push(each);
         }
     }
-    let note = format!(
-        "{REQUESTS} requests through the engine, prompts of {REQUEST_PROMPT} and answers of {REQUEST_ANSWER} tokens, prompts within the time; {:.0} tok/s with one adapter for all",
-        median(&same)
-    );
-    Ok(vec![Found::plain("mixed8_tok_s", "tok/s", different, note)])
+    Ok((different, same))
 }
 
 /// Tokens a second of as many requests as adapters.
@@ -122,7 +136,7 @@ async fn together(engine: &EngineHandle, adapters: &[[u8; 32]], seed: u32) -> Re
 /// An adapter in PEFT's files, until the first token of an answer with it.
 pub(crate) async fn hot_load(settings: &Settings) -> Result<Vec<Found>> {
     let folder = tempfile::tempdir()?;
-    let engine = start(settings, Some(folder.path().join("packed")))?;
+    let engine = start(settings, Profile::Exact, Some(folder.path().join("packed")))?;
     let (mut whole, mut loads, mut firsts, mut bases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut parts: [Vec<f64>; 3] = Default::default();
     let mut shelf = Shelf::open(&folder.path().join("store"), engine.info())?;
@@ -227,9 +241,28 @@ fn write(path: &Path, model: &ModelInfo, seed: u64) -> Result<()> {
     Ok(write_adapter_of(path, Some(model.hash), (RANK, seed), model.config.layers, |site| site.shape(&model.config))?)
 }
 
-/// Checking an answer over generating it, both alone in the engine; then a chunk of it, drawn.
-pub(crate) async fn checked(settings: &Settings, model: &Arc<PackedModel>) -> Result<Vec<Found>> {
-    let engine = start(settings, None)?;
+/// Checking an answer over generating it, both alone in the engine; then a chunk of it, drawn. In the profile in which it takes the least.
+pub(crate) async fn checked(settings: &Settings, models: &[Arc<PackedModel>; PROFILES.len()]) -> Result<Vec<Found>> {
+    let all = [checked_in(settings, &models[0]).await?, checked_in(settings, &models[1]).await?];
+    let of = |figure: &'static str, ratios: fn(&Checks) -> (&Vec<f64>, &str)| {
+        let (at, why) = best(&[ratios(&all[0]).0.clone(), ratios(&all[1]).0.clone()], false);
+        let (ratios, note) = ratios(&all[at]);
+        Found::plain(figure, "%", ratios.clone(), note).because(&why)
+    };
+    let whole = of("check_ratio", |checks| (&checks.whole, &checks.note));
+    Ok(vec![whole, of("check_sampled_ratio", |checks| (&checks.sampled, &checks.note_of_chunk))])
+}
+
+/// Ratios in percent, and what to say of them.
+struct Checks {
+    whole: Vec<f64>,
+    note: String,
+    sampled: Vec<f64>,
+    note_of_chunk: String,
+}
+
+async fn checked_in(settings: &Settings, model: &Arc<PackedModel>) -> Result<Checks> {
+    let engine = start(settings, model.profile(), None)?;
     let mut checker = Checker::new(model, settings.threads)?;
     let (mut ratios, mut made, mut checked) = (Vec::new(), Vec::new(), Vec::new());
     let (mut sampled_ratios, mut sampled, mut last) = (Vec::new(), Vec::new(), None);
@@ -261,11 +294,11 @@ pub(crate) async fn checked(settings: &Settings, model: &Arc<PackedModel>) -> Re
         median(&checked),
         median(&made)
     );
-    let of_chunk = format!(
+    let note_of_chunk = format!(
         "one chunk of the {chunks} with choices, with all that is before it from the node's pages, mean of all draws: {:.1} ms, {carried_mb:.1} MB of pages to carry besides; a single false one of them is found with probability 1/{chunks} however long the prompt is, an answer that is false throughout always, false keys of the prompt alone by a second draw",
         median(&sampled)
     );
-    Ok(vec![Found::plain("check_ratio", "%", ratios, note), Found::plain("check_sampled_ratio", "%", sampled_ratios, of_chunk)])
+    Ok(Checks { whole: ratios, note, sampled: sampled_ratios, note_of_chunk })
 }
 
 fn ms(time: Duration) -> f64 {

@@ -91,19 +91,32 @@ impl<'a> Matrix<'a> {
         self.bytes.len() / self.rows
     }
 
-    /// Writes a row, times the scale.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+    /// Writes the rows from `first` on, times the scale, as many as `out` has room for; each begins `stride` places behind the one before.
+    pub(super) fn rows(&self, first: usize, stride: usize, out: &mut [f32]) {
         let each = self.row_bytes();
-        let bytes = &self.bytes[self.place(row) * each..][..each];
+        if stride == self.columns && self.pairs_of.is_none() {
+            // Rows of sixteen ranks, of which an adapter has a hundred thousand, take longer one by one.
+            return self.decode(&self.bytes[first * each..][..out.len() / stride * each], out);
+        }
+        for (row, out) in (first..).zip(out.chunks_exact_mut(stride)) {
+            self.decode(&self.bytes[self.place(row) * each..][..each], &mut out[..self.columns]);
+        }
+    }
+
+    /// Whole rows that follow one another in the file. Of A the scale is 1, which changes no value.
+    fn decode(&self, bytes: &[u8], out: &mut [f32]) {
+        let scale = self.scale;
         let halves = || bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
         match self.kind {
-            TensorType::F32 => out.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes)),
-            TensorType::F16 => out.iter_mut().zip(halves()).for_each(|(out, bits)| *out = crate::numeric::f16_to_f32(bits)),
-            TensorType::BF16 => out.iter_mut().zip(halves()).for_each(|(out, bits)| *out = f32::from_bits(u32::from(bits) << 16)),
-            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q8_0 => out.copy_from_slice(&self.kind.dequantise(bytes)),
+            TensorType::F32 => {
+                out.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes) * scale)
+            }
+            TensorType::F16 => out.iter_mut().zip(halves()).for_each(|(out, bits)| *out = crate::numeric::f16_to_f32(bits) * scale),
+            TensorType::BF16 => out.iter_mut().zip(halves()).for_each(|(out, bits)| *out = f32::from_bits(u32::from(bits) << 16) * scale),
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q8_0 => {
+                out.iter_mut().zip(self.kind.dequantise(bytes)).for_each(|(out, value)| *out = value * scale);
+            }
         }
-        // Of A the factor is 1, which changes no value.
-        out.iter_mut().for_each(|value| *value *= self.scale);
     }
 
     /// All values, row by row.
@@ -112,7 +125,7 @@ impl<'a> Matrix<'a> {
     /// [`AdapterError::NotFinite`].
     pub(super) fn values(&self) -> Result<Vec<f32>, AdapterError> {
         let mut values = vec![0f32; self.rows * self.columns];
-        values.chunks_exact_mut(self.columns).enumerate().for_each(|(row, out)| self.row(row, out));
+        self.rows(0, self.columns, &mut values);
         if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(self.not_finite()) }
     }
 

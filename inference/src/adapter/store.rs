@@ -25,7 +25,7 @@
 //! | network | [`FetchAdapter`], whose folder is checked against the hash asked for and packed |
 //!
 //! The disk is a cache: what a power cut tears is found by its digest, dropped, and fetched or imported again. Only names and pins must
-//! survive, and they are written aside, synced and renamed.
+//! survive: they are written aside, synced and renamed, once the disk has taken all that came in before them.
 //!
 //! Bounds: [`KNOWN_MAX`](crate::proto::residency::KNOWN_MAX) adapters, [`NAMES_MAX`] names, [`IMPORTS_MAX`] imports at a time and
 //! [`IMPORTS_WAITING_MAX`] waiting, [`NOTICES_MAX`] notices waiting, and as many moves as [`Residency`](crate::proto::residency::Residency) starts. At rank 16 on SmolLM2-135M an import reads, hashes
@@ -33,6 +33,7 @@
 
 mod catalogue;
 mod disk;
+mod unsynced;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -182,9 +183,9 @@ pub struct AdapterStore {
 }
 
 impl AdapterStore {
-    /// Opens a folder, alone in this process and among all others, sweeps it, and starts the threads: one that loads and, with a `fetch`, as
-    /// many as fetch at a time. `budget` is the scheduler's. `wake` is called, from any thread, when there is a notice; it
-    /// must not wait and must not call the store.
+    /// Opens a folder, alone in this process and among all others, sweeps it, and starts the threads: one that loads, one that has
+    /// the disk take what was written and, with a `fetch`, as many as fetch at a time. `budget` is the scheduler's. `wake` is called, from any
+    /// thread, when there is a notice; it must not wait and must not call the store.
     ///
     /// What was found on disk comes as the first notices.
     ///
@@ -213,6 +214,8 @@ impl AdapterStore {
         let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let shared = Arc::clone(&self.shared);
         self.threads.push(named("adapter-load").spawn(move || shared.load_until_closed()).map_err(io)?);
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(named("adapter-sync").spawn(move || shared.sync_until_closed()).map_err(io)?);
         for _ in 0..fetchers {
             let shared = Arc::clone(&self.shared);
             self.threads.push(named("adapter-fetch").spawn(move || shared.fetch_until_closed()).map_err(io)?);
@@ -277,8 +280,9 @@ impl AdapterStore {
         self.shared.tell(id, Event::Wanted)
     }
 
-    /// Imports an adapter from a folder or a GGUF file: reads, checks, packs, and puts the packed form on disk, durably. It stays where it came
-    /// from too. One that is here already is only read. Works on the caller's thread and one more; waits for its turn, and for the disk.
+    /// Imports an adapter from a folder or a GGUF file: reads, checks, packs, and puts the packed form on disk; durable it is some milliseconds later, and before
+    /// any name or pin that is written after this. It stays where it came from too. One that is here already is only read. Works on the
+    /// caller's thread and one more; waits for its turn.
     ///
     /// # Errors
     /// [`StoreError::Adapter`], [`StoreError::TooLarge`], [`StoreError::Io`] or [`StoreError::Busy`].

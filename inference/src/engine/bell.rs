@@ -162,7 +162,7 @@ mod tests {
     fn commands_beyond_the_bound_are_refused_and_lines_never() {
         let (bell, mut heard) = (Arc::new(Bell::new(2)), Heard::new(2));
         assert_eq!((bell.offer(command()), bell.offer(command()), bell.offer(command())), (Ok(()), Ok(()), Err(NotTaken::Full(2))));
-        let lines: Vec<_> = (0..300).map(|_| Line::new(0)).collect();
+        let lines: Vec<_> = (0..300).map(|_| Line::new(0, None)).collect();
         for line in lines.iter().chain(&lines) {
             bell.ring(line);
         }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn who_waits_for_several_lines_hears_them_together_or_when_time_is_up() {
         let (bell, mut heard) = (Arc::new(Bell::new(1)), Heard::new(1));
-        let lines: Vec<_> = (0..3).map(|_| Line::new(0)).collect();
+        let lines: Vec<_> = (0..3).map(|_| Line::new(0, None)).collect();
         std::thread::scope(|scope| {
             scope.spawn(|| lines.iter().for_each(|line| bell.ring(line)));
             assert!(bell.hear(Patience::Forever, 3, &mut heard));
@@ -219,7 +219,7 @@ mod tests {
         });
         assert_eq!(bell.offer(command()), Err(NotTaken::Closed));
         bell.notify();
-        drop(Ticket { line: Line::new(0), bell: Arc::clone(&bell) });
+        drop(Ticket { line: Line::new(0, None), bell: Arc::clone(&bell) });
         assert!(!bell.hear(Patience::Forever, 1, &mut heard));
         assert!(heard.commands.is_empty() && heard.lines.is_empty());
     }

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use crate::constraint::{Constraint, Grammars, Guided, STEPS_MAX};
 use crate::model::Text;
-use crate::sampler::{Choice, Chooser, Counts, Judgement, Options, Stops, TokenSet, judge};
+use crate::sampler::{Choice, Chooser, Counts, Judgement, Options, Stops, TokenSet, judge_within};
+use crate::verify::Rule;
 
 use super::EngineError;
 
@@ -67,13 +68,13 @@ impl Guide {
     }
 
     /// How far a token is from `best`, which [`Guide::choose`] chose just before.
-    pub(super) fn judge(&self, logits: &[f32], seed: &[u8; 32], position: u32, token: u32, best: u32) -> Judgement {
+    pub(super) fn judge(&self, rule: Rule, logits: &[f32], (seed, position): (&[u8; 32], u32), token: u32, best: u32) -> Judgement {
         // Only a token that is not the choice needs more than the choice.
         if token == best {
             return Judgement { best, margin: 0.0, passes: true };
         }
         let allowed = self.grammar.is_some().then_some(&self.allowed);
-        judge(logits, &self.options, &self.seen, allowed, seed, position, token)
+        judge_within(rule.tolerance(), logits, &self.options, &self.seen, allowed, seed, position, token)
     }
 
     /// Takes a token of the answer; true if a stop string ends with it or in it, so that it is the last.

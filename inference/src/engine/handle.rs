@@ -3,10 +3,11 @@
 mod adapters;
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
+use types::fingerprint::Fingerprint;
 
 use crate::adapter::store::AdapterStore;
 use crate::backend::cpu::{Cpu, CpuConfig};
@@ -15,12 +16,13 @@ use crate::model::packed::PackedModel;
 use crate::model::template::TemplateError;
 use crate::model::{ModelInfo, Text};
 use crate::sampler::text_len;
-use crate::verify::{Checked, Claim, Digests};
+use crate::verify::fingerprint::Largest;
+use crate::verify::{Checked, Claim, Digests, Replay, Rule};
 use crate::{Finish, Message};
 
 use super::bell::{Bell, NotTaken};
 use super::guide::Guides;
-use super::line::{Line, Taken, Ticket, Told};
+use super::line::{self, Line, Taken, Ticket, Told};
 use super::owner::{Command, Owner};
 use super::{EngineConfig, EngineError, Start, Stats, Step};
 
@@ -63,7 +65,7 @@ impl EngineHandle {
     /// [`EngineError::Model`] (a wrong hash names both), [`EngineError::Store`], [`EngineError::Invalid`] or [`EngineError::Thread`].
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
-        let (model, text) = PackedModel::load(&config.model, config.expected_hash)?;
+        let (model, text) = PackedModel::load(&config.model, config.expected_hash, config.profile)?;
         let mut device = CpuConfig { pages: config.pages(), slots: config.adapters.slots, ..CpuConfig::default() };
         device.threads = config.threads.unwrap_or(device.threads);
         let cpu = Cpu::new(Arc::new(model), &device)?;
@@ -144,22 +146,43 @@ impl EngineHandle {
     pub async fn begin(&self, mut start: Start) -> Result<Generation, EngineError> {
         let guide = self.guides().guide(std::mem::take(&mut start.options), &start.prompt, &start.continued).await?;
         if guide.is_over() {
-            return Ok(Generation { ticket: None, is_over: true, ahead: 0, told: None, digests: None, _engine: self.clone() });
+            return Ok(self.generation(None, true, None));
         }
-        let ticket = self.ticket(start.continued.len());
+        let largest = start.fingerprints.then(|| self.largest());
+        let ticket = self.ticket(start.continued.len(), largest.clone());
         let (reply, answer) = oneshot::channel();
         self.command(Command::Begin { start: Box::new(start), guide: Box::new(guide), line: Arc::clone(&ticket.line), reply })?;
         answer.await.map_err(|_| EngineError::Stopped)??;
-        Ok(Generation { ticket: Some(ticket), is_over: false, ahead: 0, told: None, digests: None, _engine: self.clone() })
+        Ok(self.generation(Some(ticket), false, largest))
+    }
+
+    fn generation(&self, ticket: Option<Ticket>, is_over: bool, largest: Option<line::Shared>) -> Generation {
+        Generation { ticket, is_over, ahead: 0, told: None, digests: None, largest, _engine: self.clone() }
     }
 
     /// Has a claim computed; [`crate::verify::replay`] and [`crate::verify::check`] are its public faces.
-    pub(crate) async fn replay(&self, mut claim: Claim, is_traced: bool) -> Result<Checked, EngineError> {
+    pub(crate) async fn replay(&self, claim: Claim, is_traced: bool) -> Result<Checked, EngineError> {
+        self.judge(claim, Rule::Equal, is_traced, None).await
+    }
+
+    /// Has a claim computed whose tokens may be near the choices, and keeps what fingerprints need of those that were claimed;
+    /// [`crate::verify::resemble`] is its public face.
+    pub(crate) async fn recompute(&self, claim: Claim) -> Result<(Replay, Largest), EngineError> {
+        let largest = self.largest();
+        // Tokens that no context holds are refused later: they cost no room here.
+        lock(&largest).reserve(claim.tokens.len().min(self.shared.info.config.context));
+        let checked = self.judge(claim, Rule::Near, false, Some(Arc::clone(&largest))).await?;
+        let own = lock(&largest).clone();
+        Ok((checked.replay, own))
+    }
+
+    async fn judge(&self, mut claim: Claim, rule: Rule, is_traced: bool, largest: Option<line::Shared>) -> Result<Checked, EngineError> {
         let guide = self.guides().guide(std::mem::take(&mut claim.options), &claim.prompt, &claim.continued).await?;
         // Dropped with the future, it gives the replay up.
-        let ticket = self.ticket(claim.continued.len());
+        let ticket = self.ticket(claim.continued.len(), largest);
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Replay { claim: Box::new(claim), guide: Box::new(guide), is_traced, line: Arc::clone(&ticket.line), reply })?;
+        let line = Arc::clone(&ticket.line);
+        self.command(Command::Replay { claim: Box::new(claim), rule, guide: Box::new(guide), is_traced, line, reply })?;
         answer.await.map_err(|_| EngineError::Stopped)?
     }
 
@@ -167,8 +190,12 @@ impl EngineHandle {
         self.shared.guides.as_ref().expect("taken only when dropped")
     }
 
-    fn ticket(&self, index: usize) -> Ticket {
-        Ticket { line: Line::new(u32::try_from(index).unwrap_or(u32::MAX)), bell: Arc::clone(&self.shared.bell) }
+    fn largest(&self) -> line::Shared {
+        Arc::new(Mutex::new(Largest::new(self.shared.info.config.hidden)))
+    }
+
+    fn ticket(&self, index: usize, largest: Option<line::Shared>) -> Ticket {
+        Ticket { line: Line::new(u32::try_from(index).unwrap_or(u32::MAX), largest), bell: Arc::clone(&self.shared.bell) }
     }
 
     fn command(&self, command: Command) -> Result<(), EngineError> {
@@ -196,6 +223,8 @@ pub struct Generation {
     /// Of the token pulled last.
     told: Option<Told>,
     digests: Option<Digests>,
+    /// Of each token, if fingerprints were asked for.
+    largest: Option<line::Shared>,
     _engine: EngineHandle,
 }
 
@@ -246,9 +275,31 @@ impl Generation {
         }
     }
 
+    /// What fingerprints of the answer are made of, if [`Start::fingerprints`] asked for it; it stays when the generation is dropped.
+    #[must_use]
+    pub fn activations(&self) -> Option<Activations> {
+        self.largest.clone().map(Activations)
+    }
+
     /// Digests of the answer, after [`Step::End`], if [`Start::digests`] asked for them.
     #[must_use]
     pub fn digests(&self) -> Option<&Digests> {
         self.digests.as_ref()
     }
+}
+
+/// What fingerprints of an answer are made of: 512 bytes a token. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Activations(line::Shared);
+
+impl Activations {
+    /// Fingerprints of the first `tokens` that were chosen in this generation, fewer if fewer were: those that somebody vouches for.
+    #[must_use]
+    pub fn fingerprints(&self, tokens: usize) -> Vec<Fingerprint> {
+        lock(&self.0).fingerprints(tokens)
+    }
+}
+
+fn lock(largest: &line::Shared) -> std::sync::MutexGuard<'_, Largest> {
+    largest.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::Finish;
 use crate::proto::scheduler::JobId;
-use crate::verify::Digests;
+use crate::verify::fingerprint::Largest;
+use crate::verify::{Digests, Hidden};
 
 use super::bell::Bell;
 use super::{EngineError, Step};
@@ -28,7 +29,12 @@ pub(super) struct Line {
     /// Whether it stands among those that the owner is to look at.
     is_rung: AtomicBool,
     mailbox: Mutex<Mailbox>,
+    /// What fingerprints need of each token, if they are asked for.
+    largest: Option<Shared>,
 }
+
+/// What fingerprints need, kept by the owner and looked at by the caller, also when the job is over.
+pub(super) type Shared = Arc<Mutex<Largest>>;
 
 #[derive(Debug)]
 struct Mailbox {
@@ -55,13 +61,14 @@ pub(super) enum Taken {
 
 impl Line {
     /// For a job whose next token has the number `index`.
-    pub(super) fn new(index: u32) -> Arc<Self> {
+    pub(super) fn new(index: u32, largest: Option<Shared>) -> Arc<Self> {
         Arc::new(Self {
             job: AtomicU64::new(NONE),
             credit: AtomicU32::new(0),
             is_cancelled: AtomicBool::new(false),
             is_rung: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox { tokens: VecDeque::new(), told: VecDeque::new(), index, end: None, waker: None }),
+            largest,
         })
     }
 
@@ -76,10 +83,25 @@ impl Line {
 
     /// Allows `tokens` more.
     pub(super) fn grant(&self, tokens: u32) {
-        self.mailbox().tokens.reserve(usize::try_from(tokens.min(super::AHEAD_MAX)).unwrap_or(0));
+        let room = usize::try_from(tokens.min(super::AHEAD_MAX)).unwrap_or(0);
+        self.mailbox().tokens.reserve(room);
+        if let Some(mut largest) = self.largest() {
+            largest.reserve(room);
+        }
         let add = |credit: u32| Some(credit.saturating_add(tokens));
         // The function never refuses.
         let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+    }
+
+    /// Takes in what the head read where a token was chosen.
+    pub(super) fn read(&self, hidden: Hidden<'_>) {
+        if let Some(mut largest) = self.largest() {
+            largest.push_hidden(hidden);
+        }
+    }
+
+    fn largest(&self) -> Option<MutexGuard<'_, Largest>> {
+        self.largest.as_ref().map(|largest| largest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn take_credit(&self) -> u32 {
@@ -166,7 +188,7 @@ mod tests {
 
     #[test]
     fn tokens_come_in_order_with_their_numbers_and_then_the_end() {
-        let line = Line::new(5);
+        let line = Line::new(5, None);
         assert!(poll(&line).is_pending());
         let told = |token| Box::from([(token, -3)]);
         line.send(&[7, 8], [told(7), told(8)].into_iter());
@@ -183,7 +205,7 @@ mod tests {
 
     #[test]
     fn credit_adds_up_and_is_taken_once() {
-        let line = Line::new(0);
+        let line = Line::new(0, None);
         line.grant(3);
         line.grant(u32::MAX);
         assert_eq!((line.take_credit(), line.take_credit()), (u32::MAX, 0));

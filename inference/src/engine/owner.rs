@@ -22,7 +22,7 @@ use crate::proto::pages::Space;
 use crate::proto::residency::AdapterId;
 use crate::proto::scheduler::{self, Ended, Input, Job, JobId, Outcome, Output, Plan, Refusal, Scheduler};
 use crate::step::StepError;
-use crate::verify::{Checked, Claim, Mismatch, Progress, Trace};
+use crate::verify::{Checked, Claim, Mismatch, Progress, Rule, Trace};
 
 use super::bell::{Bell, Heard, Patience};
 use super::guide::Guide;
@@ -43,9 +43,23 @@ const CHECKER: ([u8; 32], Address) = ([0xc4; 32], Address([0xc4; 20]));
 /// What a handle asks.
 #[derive(Debug)]
 pub(super) enum Command {
-    Begin { start: Box<Start>, guide: Box<Guide>, line: Arc<Line>, reply: oneshot::Sender<Result<(), EngineError>> },
-    Replay { claim: Box<Claim>, guide: Box<Guide>, is_traced: bool, line: Arc<Line>, reply: oneshot::Sender<Result<Checked, EngineError>> },
-    Stats { reply: oneshot::Sender<Stats> },
+    Begin {
+        start: Box<Start>,
+        guide: Box<Guide>,
+        line: Arc<Line>,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    Replay {
+        claim: Box<Claim>,
+        rule: Rule,
+        guide: Box<Guide>,
+        is_traced: bool,
+        line: Arc<Line>,
+        reply: oneshot::Sender<Result<Checked, EngineError>>,
+    },
+    Stats {
+        reply: oneshot::Sender<Stats>,
+    },
 }
 
 pub(super) struct Owner<B: Backend> {
@@ -203,8 +217,8 @@ impl<B: Backend> Owner<B> {
             Command::Begin { start, guide, line, reply } => {
                 let _ = reply.send(self.begin(*start, guide, line));
             }
-            Command::Replay { claim, guide, is_traced, line, reply } => {
-                let begun = self.begin_replay(*claim, guide, is_traced, line);
+            Command::Replay { claim, rule, guide, is_traced, line, reply } => {
+                let begun = self.begin_replay(*claim, rule, guide, is_traced, line);
                 self.await_replay(begun, reply);
             }
             Command::Stats { reply } => {
@@ -215,7 +229,7 @@ impl<B: Backend> Owner<B> {
     }
 
     fn begin(&mut self, start: Start, guide: Box<Guide>, line: Arc<Line>) -> Result<(), EngineError> {
-        let Start { mut prompt, continued, adapters, options: _, seed, max_tokens, payer, tenant, digests } = start;
+        let Start { mut prompt, continued, adapters, options: _, seed, max_tokens, payer, tenant, digests, fingerprints: _ } = start;
         if prompt.is_empty() {
             return Err(EngineError::Invalid("the prompt is empty: give at least one token"));
         }
@@ -247,7 +261,14 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    fn begin_replay(&mut self, mut claim: Claim, guide: Box<Guide>, is_traced: bool, line: Arc<Line>) -> Result<JobId, EngineError> {
+    fn begin_replay(
+        &mut self,
+        mut claim: Claim,
+        rule: Rule,
+        guide: Box<Guide>,
+        is_traced: bool,
+        line: Arc<Line>,
+    ) -> Result<JobId, EngineError> {
         if claim.prompt.is_empty() {
             return Err(EngineError::Invalid("the prompt is empty: give at least one token"));
         }
@@ -260,7 +281,7 @@ impl<B: Backend> Owner<B> {
         let (from, index) = (number(given.len() + continued.len()), number(continued.len()));
         let (kind, (tenant, payer)) = (scheduler::Kind::Replay { from }, CHECKER);
         let asked = Asked { prompt, adapters, max_tokens: 0, kind, payer, tenant, line, guide, seed, is_traced };
-        let job = self.submit(asked, Kind::Replay { progress: Progress::new(tokens, finish, after), from, index, reply: None })?;
+        let job = self.submit(asked, Kind::Replay { progress: Progress::new(rule, tokens, finish, after), from, index, reply: None })?;
         self.replays += 1;
         Ok(job)
     }

@@ -155,6 +155,7 @@ impl Work {
                 finish = Some(Finish::Stop);
                 break;
             }
+            self.line.read(results.hidden(wanted));
             tokens[count] = token;
             count += 1;
             *number += 1;
@@ -205,9 +206,13 @@ impl Work {
                 trace.chosen(results.hidden(wanted), position, best);
             }
             let claimed = progress.claimed();
-            progress.judge(number, results.eos, |token| self.guide.judge(logits, &self.seed, number, token, best));
-            if claimed == Some(best) && progress.complete().is_none() {
-                self.guide.push(best)?;
+            let (rule, place) = (progress.rule(), (&self.seed, number));
+            progress.judge(number, results.eos, |token| self.guide.judge(rule, logits, place, token, best));
+            if let Some(token) = claimed {
+                self.line.read(results.hidden(wanted));
+                if progress.complete().is_none() {
+                    self.guide.push(token)?;
+                }
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One step through the graph, in the profile `exact`: rows of many sequences at once, nothing allocated.
+//! One step through the graph, in the profile of its weights: rows of many sequences at once, nothing allocated.
 //!
 //! A layer is: norm and codes of every row; q, k and v; keys and values into their pages; attention; codes; o; the sum, norm and codes;
 //! gate and up, gated where they are computed; codes; down; the sum. Every product of a site is one pass over its weights for all rows,
@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex};
 use crate::adapter::{Packed8, PackedPair};
 use crate::backend::cpu::cache::{KvCache, Seen};
 use crate::backend::cpu::kernel::{Kernels, RankRows};
-use crate::backend::cpu::pack::{PANEL, Packed};
+use crate::backend::cpu::pack::PANEL;
 use crate::backend::cpu::pool::Pool;
+use crate::backend::cpu::recoded::Weights;
 use crate::backend::cpu::share::{Cuts, OutTile, Parts, Tiles};
 use crate::backend::{Counters, Outputs};
 use crate::numeric::{BLOCK_KEYS, CodeRows, CodesMut, Queries, RANK_MAX, rope_angle};
@@ -49,7 +50,7 @@ struct Linear<'a> {
     /// Which of the sites that share the input.
     at: usize,
     layer: usize,
-    weights: &'a Packed,
+    weights: &'a Weights,
     bias: Option<&'a [f32]>,
 }
 
@@ -183,7 +184,7 @@ impl Pass<'_> {
             counters.products[HEAD] += 1;
             self.pool.run(tiles.count(), &|task| {
                 let mut tile = tiles.take(task);
-                self.kernels.product(head, panels(&tile), &codes, &mut tile);
+                self.kernels.multiply(head, panels(&tile), &codes, &mut tile);
             });
         }
         self.report(&arena.rows, out);
@@ -263,7 +264,7 @@ impl Pass<'_> {
     /// Some outputs of a product, whole: base, bias, adapters in the order of segments.
     fn linear(&self, linear: &Linear<'_>, codes: &CodeRows<'_>, ranks: &Ranks, tile: &mut OutTile<'_>) {
         let panels = panels(tile);
-        self.kernels.product(linear.weights, panels.clone(), codes, tile);
+        self.kernels.multiply(linear.weights, panels.clone(), codes, tile);
         if let Some(bias) = linear.bias {
             let bias = &bias[tile.columns()];
             for row in 0..codes.rows {

@@ -2,8 +2,8 @@
 //!
 //! Room for [`ROWS_MAX`](crate::step::ROWS_MAX) rows of SmolLM2-135M: 6 MB of activations, 4 MB of ranks, and scores of 98 kB a thread.
 
-use crate::backend::cpu::kernel::scores_len;
-use crate::backend::cpu::pack::Packed;
+use crate::backend::cpu::kernel::{FEW_ROWS_MAX, scores_len};
+use crate::backend::cpu::recoded::Weights;
 use crate::backend::cpu::share::PARTS_MAX;
 use crate::numeric::{BLOCK_KEYS, RANK_MAX};
 use crate::step::ADAPTERS_OF_ROW_MAX;
@@ -93,9 +93,14 @@ impl Plan {
     }
 
     /// Panels of a task: by bytes for few rows; the more rows, the fewer, because each takes longer.
-    pub(crate) fn panels_each(weights: &Packed, rows: usize) -> usize {
-        let few = (TASK_BYTES / weights.panel_bytes()).max(1);
-        (few / rows.div_ceil(4)).max(1).max(weights.panels().div_ceil(PARTS_MAX / 4))
+    pub(crate) fn panels_each(weights: &Weights, rows: usize) -> usize {
+        let (few, least) = ((TASK_BYTES / weights.panel_bytes()).max(1), weights.panels().div_ceil(PARTS_MAX / 4));
+        match weights {
+            Weights::Recoded(_) if rows <= FEW_ROWS_MAX => few.max(least),
+            // Three panels are worked on beside each other.
+            Weights::Recoded(_) => (few / rows.div_ceil(32)).max(least).next_multiple_of(3),
+            Weights::Grouped(_) => (few / rows.div_ceil(4)).max(1).max(least),
+        }
     }
 
     /// Rows of a task of row work.

@@ -42,6 +42,17 @@ pub fn shrink(a: &RowCodes<'_>, row: &CodeRows<'_>, out: &mut [f32]) {
     }
 }
 
+/// `out[row][output] = w[output] . row` by weights of the profile `fast`, for `out: [rows, outputs]`: each row as [`shrink`] has it, with an output in
+/// place of a rank.
+///
+/// # Panics
+/// If shapes do not agree: a caller's mistake.
+pub fn recoded_product(w: &RowCodes<'_>, rows: &CodeRows<'_>, out: &mut [f32]) {
+    rows.check();
+    assert!(out.len() == rows.rows * w.scales.len(), "an output for each row of weights");
+    out.chunks_exact_mut(w.scales.len()).enumerate().for_each(|(row, out)| shrink(w, &rows.row(row), out));
+}
+
 /// Quantises the ranks of one row as one group ([`quantise`]); false if the row fails.
 ///
 /// # Panics

@@ -47,6 +47,8 @@ pub enum Cause {
     Empty,
     /// This client's own process ended.
     Interrupted,
+    /// The node said that what was offered for it does not pay it: deposit, lane, session key, spending limit or a voucher.
+    Unpaid,
 }
 
 impl Cause {
@@ -65,6 +67,7 @@ impl Cause {
             Self::EngineFailure => "the node's engine failed",
             Self::Empty => "the model had nothing to say",
             Self::Interrupted => "this client was interrupted",
+            Self::Unpaid => "the node says the payer does not cover it",
         }
     }
 }

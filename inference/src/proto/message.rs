@@ -30,7 +30,8 @@ use serde::{
 };
 use types::{
     amount::Amount,
-    encoding::Body,
+    encoding::{Body, read_list},
+    fingerprint::{FINGERPRINTS_MAX, Fingerprint},
     id::{Address, Hash32, NodeId},
     key::{Signed, Signed65},
     manifest::Manifest,
@@ -194,6 +195,9 @@ pub struct Delivered {
     pub answer_salt: Hash32,
     /// Openings of the spans as the bundle's JSON carries them.
     pub openings: String,
+    /// Fingerprints of the activations, whose root the receipt names; none in a profile that needs none.
+    #[serde(default, deserialize_with = "read_list::<_, _, FINGERPRINTS_MAX>")]
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 /// What a node is doing.

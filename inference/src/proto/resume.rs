@@ -9,8 +9,8 @@
 //! further than it might already: `payment::VOUCHER_TOKENS` behind the last voucher and `payment::AHEAD_TOKENS` more.
 //!
 //! Going and coming wins no time: between two vouchers an answer is kept for [`Bounds::wait`] and taken up [`RETURNS_MAX`] times in all ([`Returns`]), and
-//! the time in which a voucher is due runs on where it stood. So who pays no more is left after 10 s of waiting, 30 s of absence and eight times
-//! what one may take to read what is sent again.
+//! the times in which a voucher is due and in which what was said is to be read run on where they stood. So who pays no more is left after 10 s of
+//! waiting, 10 s of slow reading, 30 s of absence and eight times what one may take to read what is sent again.
 //!
 //! Size: 58 bytes and a signature there. One answer kept takes 4 bytes a token and, of the at most 64 tokens that are not vouched for, what is told
 //! with them (21 of 8 bytes each): 16 KB and 11 KB at most, 430 KB for [`KEPT_MAX`]; beside that its place in the engine, whose pages give way to

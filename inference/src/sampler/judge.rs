@@ -15,19 +15,35 @@ pub struct Judgement {
     pub best: u32,
     /// How far the claimed token's score is below the best admitted one, in logits; infinite if the token is not admitted.
     pub margin: f32,
-    /// Whether logits within [`TOLERANCE`] of these could have led to the claimed token.
+    /// Whether logits within the tolerance of these could have led to the claimed token.
     pub passes: bool,
 }
 
-/// Judges a claimed token against a checker's own logits.
+/// Judges a claimed token against a checker's own logits, within [`TOLERANCE`].
 ///
-/// Greedy: it passes if its logit is at most [`TOLERANCE`] below the largest. Seeded: it passes if it could be
+/// Greedy: it passes if its logit is at most the tolerance below the largest. Seeded: it passes if it could be
 /// admitted when logits move by the tolerance, and its score is at most the tolerance below the best of those that
 /// stay admitted under the same movement. The movement of top-p's boundary is bounded by the factor
 /// `exp(2 x tolerance / temperature)` on probabilities. This accepts a little more than strictly reachable, never less. Without a
 /// finite logit no token passes, and the best is said to be 0.
 #[must_use]
 pub fn judge(
+    logits: &[f32],
+    options: &Options,
+    seen: &Counts,
+    allowed: Option<&TokenSet>,
+    seed: &[u8; 32],
+    position: u32,
+    token: u32,
+) -> Judgement {
+    judge_within(TOLERANCE, logits, options, seen, allowed, seed, position, token)
+}
+
+/// [`judge`] within another tolerance, in logits.
+#[must_use]
+#[expect(clippy::too_many_arguments, reason = "those of a choice, the token and the tolerance")]
+pub fn judge_within(
+    tolerance: f32,
     logits: &[f32],
     options: &Options,
     seen: &Counts,
@@ -52,19 +68,19 @@ pub fn judge(
     if options.temperature_milli == 0 {
         let largest = largest(ids(logits).map(|(_, logit)| logit)).unwrap_or(f32::NEG_INFINITY);
         let margin = largest - logit;
-        return Judgement { best, margin, passes: margin <= TOLERANCE };
+        return Judgement { best, margin, passes: margin <= tolerance };
     }
-    if !Admission::new(logits, options, TOLERANCE).admits(logit) {
+    if !Admission::new(logits, options, tolerance).admits(logit) {
         return refused;
     }
     let (noise, temperature) = (Noise::new(seed, position), f64::from(options.temperature_milli) / 1_000.0);
-    let certain = Admission::new(logits, options, -TOLERANCE);
+    let certain = Admission::new(logits, options, -tolerance);
     let admitted = ids(logits).filter(|(_, logit)| certain.admits(*logit));
     let rival = largest(admitted.map(|(id, logit)| score(logit, temperature, noise.gumbel(id))));
     let own = score(logit, temperature, noise.gumbel(token));
     // Nothing is certainly admitted only when the boundary itself is within the tolerance: then anything admitted may win.
     let margin = rival.map_or(0.0, |rival| (rival - own).max(0.0));
-    Judgement { best, margin, passes: margin <= TOLERANCE }
+    Judgement { best, margin, passes: margin <= tolerance }
 }
 
 fn ids(logits: &[f32]) -> impl Iterator<Item = (u32, f32)> + '_ {

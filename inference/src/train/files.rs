@@ -264,6 +264,13 @@ pub(super) fn prepare(job: &TrainJob, manifest: &[u8]) -> Result<(), TrainError>
     write(&partial(job).join(MANIFEST_FILE), manifest)
 }
 
+/// Takes away what [`prepare`] wrote, where nothing came of it. A folder that holds something else stays.
+pub(super) fn withdraw(job: &TrainJob) {
+    let folder = partial(job);
+    // What cannot be removed is overwritten by the next run.
+    let _ = std::fs::remove_file(folder.join(MANIFEST_FILE)).and_then(|()| std::fs::remove_dir(&folder));
+}
+
 /// Writes the adapter's files beside the checkpoint, loads them as any node would, and gives the folder its name.
 pub(super) fn publish(job: &TrainJob, layout: &Layout, theta: &[f32], manifest: &[u8], model: &ModelInfo) -> Result<[u8; 32], TrainError> {
     let folder = partial(job);

@@ -35,6 +35,20 @@ pub struct Hidden<'a> {
     pub zeros: &'a [i32],
 }
 
+impl<'a> Hidden<'a> {
+    /// The numbers that the codes stand for.
+    pub fn values(self) -> impl Iterator<Item = f32> + 'a {
+        let group = self.codes.len().checked_div(self.scales.len()).unwrap_or(0).max(1);
+        let groups = self.codes.chunks(group).zip(self.scales.iter().zip(self.zeros));
+        groups.flat_map(|(codes, (scale, zero))| codes.iter().map(move |code| value(*code, *scale, *zero)))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a code and its zero are below 2^16")]
+fn value(code: i8, scale: f32, zero: i32) -> f32 {
+    scale * (i32::from(code) + zero) as f32
+}
+
 /// The digest of one choice: of codes, scales, zeros, position and token in this order, numbers little endian.
 #[must_use]
 pub fn position_digest(hidden: Hidden<'_>, position: u32, token: u32) -> [u8; 8] {

@@ -36,7 +36,12 @@ use p2p::{
     identity::NodeSeed,
 };
 use serde_json::Value;
-use types::{amount::Amount, manifest::Manifest, options::Options, quote::Class};
+use types::{
+    amount::Amount,
+    manifest::Manifest,
+    options::Options,
+    quote::{Class, Profile},
+};
 
 use crate::{Arguments, median, row};
 
@@ -92,7 +97,7 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let manifest = state.manifest(resolve(&state, BASE)?)?;
     let overlay = context.light_overlay(&context.config()?).await?;
     let account = context.account()?;
-    let found = candidates(&overlay, &state, &manifest, TOKENS, account.address()).await?;
+    let found = candidates(&overlay, &state, &manifest, Profile::Exact, TOKENS, account.address()).await?;
     let now = chain.head().await?.block.number;
     let asker = Asker {
         payer: account.address(),
@@ -196,6 +201,7 @@ fn question(nonce: u64, text: &str, manifest: &Manifest) -> Result<Question> {
         nonce,
         turns: vec![Turn { role: 2, content: text.to_owned() }],
         manifest: manifest.clone(),
+        profile: Profile::Exact,
         class: Class::Open,
         options: Options::default(),
         tokens_max: TOKENS,

@@ -86,7 +86,7 @@ fn responses(content: &Value) -> Value {
         "409": error("The same is under way under this Idempotency-Key; `retry-after` says when to ask again."),
         "413": error("The body is too long."),
         "422": error("The Idempotency-Key was used for another request."),
-        "429": error("The key's share is used up; `retry-after` says when to ask again."),
+        "429": error("The key's share is used up, `retry-after` says when to ask again; or (`insufficient_quota`) what may be spent or is deposited does not cover it."),
         "502": error("No node answered. With `x-should-retry: false`, the same again could cost a second time."),
         "503": error("The gateway is full; `retry-after` says when to ask again."),
     })

@@ -168,6 +168,7 @@ impl Asker {
                     answer: bundle.answer,
                     answer_salt: bundle.answer_salt,
                     openings: serde_json::to_string(&bundle.openings).map_err(anyhow::Error::from)?,
+                    fingerprints: bundle.fingerprints,
                 };
                 let bundle = evidence::assemble(&self.domains, &under.begin, &voucher, delivered, under.asking.tokens());
                 progress.draft.finish(reason);

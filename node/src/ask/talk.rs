@@ -161,9 +161,31 @@ fn refused(refusal: Refusal) -> Stop {
             let cause = match code {
                 RefusalCode::TooLong => Cause::TooLong,
                 RefusalCode::Invalid => Cause::Invalid,
+                RefusalCode::Voucher => Cause::Unpaid,
                 _ => Cause::Refused,
             };
             Stop::Refused(cause, format!("the node refuses: {}", refusal.message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_no_is_told_by_whose_fault_it_is_and_whether_another_node_may_answer() {
+        let told = |code| match refused(Refusal { code, message: "no".into() }) {
+            Stop::Theirs(cause, _) => (cause, true),
+            Stop::Refused(cause, _) => (cause, false),
+            other => panic!("{code:?}: {other}"),
+        };
+        assert_eq!(told(RefusalCode::Voucher), (Cause::Unpaid, false));
+        assert_eq!(told(RefusalCode::TooLong), (Cause::TooLong, false));
+        assert_eq!(told(RefusalCode::Invalid), (Cause::Invalid, false));
+        assert_eq!(told(RefusalCode::Unknown), (Cause::Refused, false));
+        for theirs in [RefusalCode::NotServed, RefusalCode::Quote, RefusalCode::Internal, RefusalCode::Duplicate] {
+            assert_eq!(told(theirs), (Cause::Refused, true), "{theirs:?}");
         }
     }
 }

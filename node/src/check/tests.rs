@@ -175,6 +175,7 @@ async fn case_from(first: usize, options: &Options, made: &Options) -> Case {
         continued,
         token_ids,
         openings: vec![],
+        fingerprints: vec![],
     };
     let offer = Arc::new(Offer { manifest, index: Arc::new(index), adapter: None });
     Case { engine, checker: account(9), node, offer, bundle, _folder: folder }

@@ -50,6 +50,7 @@ use super::{Context, wallet::session};
 use crate::{
     ask::{Answered, Asker, Event, Question},
     chain::Chained,
+    config::Computed,
     data::{Existing, may_write, read_bounded, write_out},
     output::say,
     purse::{LaneTerms, Purse},
@@ -101,6 +102,9 @@ pub struct Args {
     rate_out: Amount,
     #[command(flatten)]
     choosing: Choosing,
+    /// Numeric rules to answer under: exact, which any checker computes to the bit, or fast, whose answers are held to fingerprints of activations alone.
+    #[arg(long, value_enum, value_name = "PROFILE", default_value_t)]
+    profile: Computed,
     /// Publish the transcript with the receipt, rather than keep it for drawn checkers.
     #[arg(long)]
     open: bool,
@@ -173,7 +177,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         None => purse.next_nonce()?,
     };
     let question = question(&args, options, manifest, nonce, means.max_fee(&args))?;
-    let candidates = candidates(&overlay, &state, &question.manifest, args.tokens, means.payer).await?;
+    let candidates = candidates(&overlay, &state, &question.manifest, question.profile, args.tokens, means.payer).await?;
     reckon(&purse, &chain, &domains).await?;
     let asker = Asker {
         payer: means.payer,
@@ -309,6 +313,7 @@ fn question(args: &Args, options: Options, manifest: Manifest, nonce: u64, max_f
         nonce,
         turns,
         manifest,
+        profile: args.profile.profile(),
         class: if args.open { Class::Open } else { Class::Checked },
         options,
         tokens_max: args.tokens,

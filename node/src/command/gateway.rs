@@ -16,11 +16,14 @@ use types::amount::Amount;
 
 use self::{local::Local, network::Network};
 use super::Context;
-use crate::api::{
-    Gateway,
-    keys::{Key, Secret},
-    limits::Limits,
-    openapi, server,
+use crate::{
+    api::{
+        Gateway,
+        keys::{Key, Secret},
+        limits::Limits,
+        openapi, server,
+    },
+    config::Computed,
 };
 
 /// Where it listens if nothing else is said: this machine alone.
@@ -100,6 +103,10 @@ pub(super) struct Serve {
     /// Most wei per 1,000 output tokens.
     #[arg(long, default_value = "0.02 OPEN")]
     rate_out: Amount,
+    /// Numeric rules that answers are asked for under: exact, or fast, whose answers are held to fingerprints of activations alone. Nodes of the other one are not
+    /// asked, and what they alone serve is not listed.
+    #[arg(long, value_enum, value_name = "PROFILE", default_value_t)]
+    profile: Computed,
     /// Publish transcripts with their receipts, rather than keep them for drawn checkers.
     #[arg(long)]
     open: bool,

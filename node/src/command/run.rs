@@ -4,19 +4,27 @@ use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
-use crate::running::Node;
+use crate::{config::Computed, running::Node};
 
 /// Join the network and serve until interrupted.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.\nWith poster = true it posts payouts; then, or with watch_payouts = true, it rebuilds those of others and proves wrong ones to the chain.\nThe lines of a payout it posts lie in the data folder; availability = \"calldata\" under [settlement] puts them on the chain too, at 40 gas a byte,\nso that others can check the payout while this node does not answer.\n\nExample:\n  TRIBUTARY_LOG=info tributary run --password-file password.txt\n\nBefore: tributary init, and tributary stake add, without which nobody asks this node. Next, in another terminal: tributary status\nsays what is served and what is waited for; the overlay address printed is what others give as --bootstrap."
 )]
-pub struct Args {}
+pub struct Args {
+    /// Numeric rules to answer under [default: from the configuration, exact there if nothing is said]: exact gives the same bits on every machine, so any
+    /// checker can hold this node to each token; fast is whatever is quickest here, and receipts commit to fingerprints of activations. Clients ask for one of
+    /// them, and are refused under the other.
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    profile: Option<Computed>,
+}
 
 /// Runs the command.
-pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut node = Node::start(context).await?;
+    let mut config = context.config()?;
+    config.profile = args.profile.unwrap_or(config.profile);
+    let mut node = Node::start(context, config).await?;
     let at = node.addresses.clone();
     context.output.result(&at, || {
         format!(

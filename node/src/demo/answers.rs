@@ -14,7 +14,7 @@ use types::{
     amount::Amount,
     id::{Address, NodeId},
     options::Options,
-    quote::Class,
+    quote::{Class, Profile},
 };
 
 use super::{CHAIN_WAIT, Demo, LOOK, set, show::marked};
@@ -121,7 +121,7 @@ impl Demo {
 
     async fn found(&self, desk: &Desk, prepared: &Prepared) -> anyhow::Result<Vec<Candidate>> {
         let question = question(desk, prepared)?;
-        candidates(&desk.overlay, &desk.state, &question.manifest, TOKENS, desk.asker.payer).await
+        candidates(&desk.overlay, &desk.state, &question.manifest, question.profile, TOKENS, desk.asker.payer).await
     }
 
     async fn ask(&self, desk: &Desk, prepared: &Prepared, found: &[Candidate]) -> anyhow::Result<Asked> {
@@ -403,6 +403,7 @@ fn question(desk: &Desk, prepared: &Prepared) -> anyhow::Result<Question> {
         nonce: desk.asker.purse.next_nonce()?,
         turns: vec![Turn { role: 2, content: prepared.text.clone() }],
         manifest,
+        profile: Profile::Exact,
         class: Class::Open,
         options: Options::default(),
         tokens_max: TOKENS,

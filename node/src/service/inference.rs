@@ -375,6 +375,7 @@ impl<E: Escrow> Answering<E> {
             (opening, from) = (FromNode::Resumed { vouched }, arrival.index);
         };
         // Its engine is free while the receipt is made.
+        let activations = work.activations();
         drop(work);
         match &ended {
             // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.
@@ -398,7 +399,7 @@ impl<E: Escrow> Answering<E> {
             return Ok(());
         };
         // What was promised stands, whatever the client sent next or that it left.
-        let delivered = self.receipt(&begin, &offer, &serving, &stop, voucher).await?;
+        let delivered = self.receipt(&begin, &offer, &serving, &stop, voucher, activations).await?;
         ended?;
         line.voice.reply(&FromNode::Receipt(Box::new(delivered))).await
     }

@@ -80,6 +80,7 @@ impl World {
             nonce: asker.purse.next_nonce().unwrap(),
             turns: vec![Turn { role: 2, content: "What is gout?".into() }],
             manifest: self.manifest.clone(),
+            profile: self.answering.profile(),
             class: Class::Open,
             options: Options::default(),
             tokens_max: TOKENS,

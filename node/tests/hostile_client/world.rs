@@ -135,10 +135,19 @@ impl World {
 
     /// With other bounds on what is kept for clients that are gone.
     pub(super) async fn start_with(bounds: Bounds) -> Self {
+        Self::start_under(Profile::Exact, bounds).await
+    }
+
+    /// Under other numeric rules.
+    pub(super) async fn start_in(profile: Profile) -> Self {
+        Self::start_under(profile, Bounds::default()).await
+    }
+
+    async fn start_under(profile: Profile, bounds: Bounds) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("tiny.gguf");
         inference::tiny::write_model(&model, 1).unwrap();
-        let engine = EngineHandle::start(EngineConfig::new(&model)).unwrap();
+        let engine = EngineHandle::start(EngineConfig { profile, ..EngineConfig::new(&model) }).unwrap();
         let index = Arc::new(Index::new(vec![]).unwrap());
         let base = ManifestAsset {
             kind: AssetKind::Base,
@@ -195,9 +204,10 @@ impl World {
         }
     }
 
-    /// Another node's engine with the same model, and its offer of the same manifest.
+    /// Another node's engine with the same model and profile, and its offer of the same manifest.
     pub(super) fn elsewhere(&self) -> (EngineHandle, Arc<Offer>) {
-        let engine = EngineHandle::start(EngineConfig::new(self.folder.path().join("tiny.gguf"))).unwrap();
+        let config = EngineConfig::new(self.folder.path().join("tiny.gguf"));
+        let engine = EngineHandle::start(EngineConfig { profile: self.answering.profile(), ..config }).unwrap();
         let index = Arc::new(Index::new(vec![]).unwrap());
         (engine, Arc::new(Offer { manifest: self.manifest.clone(), index, adapter: None }))
     }
@@ -237,7 +247,7 @@ impl World {
             manifest: self.manifest.root(),
             rate_in_max: quote.document.rate_in,
             rate_out_max: quote.document.rate_out,
-            profile: Profile::Exact,
+            profile: quote.document.profile,
             class: Class::Open,
             sampling: SamplingRule::default(),
             options: Hash32::ZERO,

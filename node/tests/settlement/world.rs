@@ -345,5 +345,6 @@ fn bundle(node: &Operator, payer: &Account, nonce: u64, fee: Amount, block: Bloc
         continued: vec![],
         token_ids: vec![1, 2, 3],
         openings: vec![],
+        fingerprints: vec![],
     }
 }

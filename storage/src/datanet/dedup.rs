@@ -24,7 +24,7 @@ pub(crate) mod schedule;
 pub mod shingles;
 
 pub use self::{
-    cluster::Member,
+    cluster::{Member, clusters_of},
     index::{Batch, CANDIDATES_MAX, Index, IndexError, Match, SHINGLES_MAX},
     minhash::{BAND_ROWS, BANDS, PERMUTATIONS, Permutations, Signature},
     shingles::{SHINGLE_WORDS, Shingler},

@@ -184,6 +184,10 @@ fn clusters_are_read_off_the_accepted_contributions_whatever_came_first() {
     let clusters: Vec<_> =
         datanet.clusters().iter().map(|member| (member.document.block, member.document.document, member.cluster.block)).collect();
     assert_eq!(clusters, [(10, 0, 10), (20, 0, 20), (20, 1, 10)]);
+    let copied = format!("{WORDS} x");
+    let contributions = [(20, vec!["alone", &copied]), (10, vec![WORDS])];
+    let alone = contributions.map(|(block, texts)| (Place { block, ordinal: 0 }.of_document(0), texts));
+    assert_eq!(dedup::clusters_of(alone).unwrap(), datanet.clusters());
 }
 
 #[test]

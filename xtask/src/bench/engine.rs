@@ -3,6 +3,8 @@
 //! A program of `inference`, and one of `node` for the gateway, measure and print rows beside the machine's limits of that same run. A peer runs in the same command, between two runs of ours (ours,
 //! peer, ours, peer, ours): llama.cpp, if [`peers::VARIABLE`] names a folder with its programs; nothing of others is built here. Then everything once
 //! more while a thread of this command takes a core from both; those rows end in `.busy` and have no reach of their own.
+//!
+//! Of figures that name no profile ours is the best of `exact` and `fast`; the row says which.
 
 mod peers;
 

@@ -9,7 +9,8 @@ use crate::model::ModelInfo;
 use crate::proto::residency::{Action, AdapterId, Budget, Event, FETCHES_MAX, KNOWN_MAX};
 
 use super::catalogue::State;
-use super::disk::{Disk, Found, Names, ReadError, Step, is_name};
+use super::disk::{Disk, Found, Names, Published, ReadError, Step, is_name};
+use super::unsynced::Unsynced;
 use super::{FetchAdapter, FetchError, IMPORTS_MAX, IMPORTS_WAITING_MAX, NAMES_MAX, NOTICES_MAX, StoreError, sizes};
 
 /// Packed adapters kept for the load that follows an import, beside the tiers' budgets: as many as come in at a time.
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     files: Mutex<()>,
     /// Held while the table of names is changed and written.
     table: Mutex<()>,
+    /// Adapters in use whose bytes the disk may not have taken.
+    unsynced: Unsynced<Published>,
 }
 
 impl fmt::Debug for Shared {
@@ -57,7 +60,8 @@ impl Shared {
     ) -> Self {
         let state = Mutex::new(State::new(found, table));
         let (to_load, to_fetch, to_import) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { disk, model, budget, fetch, wake, state, to_load, to_fetch, to_import, files: Mutex::new(()), table: Mutex::new(()) }
+        let (files, table, unsynced) = (Mutex::new(()), Mutex::new(()), Unsynced::new());
+        Self { disk, model, budget, fetch, wake, state, to_load, to_fetch, to_import, files, table, unsynced }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -72,6 +76,7 @@ impl Shared {
         self.state().close();
         self.to_load.notify_all();
         self.to_fetch.notify_all();
+        self.unsynced.close();
     }
 
     /// Notes what the scheduler asks, and answers at once what needs no thread.
@@ -207,6 +212,11 @@ impl Shared {
         drop(files);
     }
 
+    /// Makes durable what was published until the store is closed, and what is left then.
+    pub(super) fn sync_until_closed(&self) {
+        self.unsynced.take_until_closed(|published| sync(&published));
+    }
+
     fn delete(&self, id: AdapterId) {
         let _files = self.files();
         // It came back meanwhile.
@@ -295,8 +305,10 @@ impl Shared {
         drop(state);
         drop(files);
         (self.wake)();
-        // The engine may use it already.
-        published.sync(&mut no_hook)?;
+        // The engine may use it already, so nobody waits for the disk unless too much waits for it.
+        if let Err(published) = self.unsynced.push(published) {
+            sync(&published);
+        }
         Ok(info)
     }
 
@@ -359,6 +371,8 @@ impl Shared {
         let is_changed = table != state.table();
         drop(state);
         if is_changed {
+            // What they lead to is durable first.
+            self.unsynced.settle();
             self.disk.write_names(&table, &mut no_hook)?;
         }
         let mut state = self.state();
@@ -372,6 +386,13 @@ impl Shared {
         drop(state);
         (self.wake)();
         Ok(out)
+    }
+}
+
+/// Makes an adapter durable; one that the disk does not take is found torn by its length or digest after a power cut, and comes in again.
+fn sync(published: &Published) {
+    if let Err(error) = published.sync(&mut no_hook) {
+        tracing::warn!(%error, "an adapter may not outlive a power cut");
     }
 }
 

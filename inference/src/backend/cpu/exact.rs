@@ -104,7 +104,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     fn profile(&self) -> Profile {
-        Profile::Exact
+        self.model.profile()
     }
 
     fn info(&self) -> &ModelInfo {

@@ -13,6 +13,9 @@
 //! rows on it is the products. A group of 32 takes 8 `vpdpbusd` for sixteen outputs, one `vpdpwssd` for the row's zero, and then a conversion,
 //! the product of the scales and two fused multiply-adds: four of these on the same two ports, so at most 8 of 12 of the peak. (Sums of the
 //! weights' codes, which zeros are multiplied by, are made once for all rows of a tile: as bytes they would be 10 % more to read.)
+//!
+//! The profile `fast` has weights with one scale for each output ([`super::recoded`]): a group of 96 takes 24 `vpdpbusd`, one `vpdpwssd`, a conversion and a
+//! fused multiply-add, so at most 24 of 27 of the peak.
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
@@ -33,6 +36,7 @@ use crate::numeric::{BLOCK_KEYS, CodeRows, CodesMut, Queries, Zero};
 
 use super::cache::Seen;
 use super::pack::{PANEL, Packed, PackedRows};
+use super::recoded::{Recoded, Weights};
 use super::share::OutTile;
 
 /// An instruction set.
@@ -119,6 +123,8 @@ pub type QuantiseRange = fn(x: &[f32], group: usize, out: &mut CodesMut<'_>, zer
 pub type Quantise = fn(x: &[f32], group: usize, out: &mut CodesMut<'_>) -> bool;
 /// `out = w . rows` for the outputs of `panels`: [`crate::numeric::product`]. The tile's columns are those outputs.
 pub type Gemm = fn(w: &Packed, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>);
+/// `out = w . rows` for the outputs of `panels`: [`crate::numeric::recoded_product`]. The tile's columns are those outputs.
+pub type RecodedGemm = fn(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>);
 /// `RMSNorm` of a row: [`crate::numeric::norm`]. False if it fails.
 pub type Norm = fn(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) -> bool;
 /// Rotates heads of one position: [`crate::numeric::rotate`].
@@ -164,6 +170,8 @@ pub struct Kernels {
     pub gemv: Gemm,
     /// See [`Gemm`]: for many rows, bound by products.
     pub gemm: Gemm,
+    /// See [`RecodedGemm`]: for any number of rows.
+    pub recoded: RecodedGemm,
     /// See [`Norm`].
     pub norm: Norm,
     /// See [`Rotate`].
@@ -189,6 +197,8 @@ struct Calls {
 
 /// Rows up to which [`Kernels::product`] takes the kernel for few.
 pub const GEMV_ROWS_MAX: usize = 4;
+/// Rows up to which weights of the profile `fast` are read one panel after another, because memory is what limits.
+pub const FEW_ROWS_MAX: usize = 8;
 
 impl Kernels {
     /// A product by the kernel for few or for many rows; the bits are the same. Counted.
@@ -199,6 +209,20 @@ impl Kernels {
         self.calls.products.fetch_add(1, Ordering::Relaxed);
         let kernel = if rows.rows <= GEMV_ROWS_MAX { self.gemv } else { self.gemm };
         kernel(w, panels, rows, out);
+    }
+
+    /// A product by weights of either profile, counted.
+    ///
+    /// # Panics
+    /// If shapes do not agree: a caller's mistake.
+    pub fn multiply(&self, w: &Weights, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+        match w {
+            Weights::Grouped(w) => self.product(w, panels, rows, out),
+            Weights::Recoded(w) => {
+                self.calls.products.fetch_add(1, Ordering::Relaxed);
+                (self.recoded)(w, panels, rows, out);
+            }
+        }
     }
 
     /// Attention, counted; see [`Attend`].
@@ -235,6 +259,15 @@ impl Calls {
 /// Panics unless a product's shapes agree. After it a kernel reads panels, rows and the tile without looking again.
 #[inline]
 fn check_product(w: &Packed, panels: &Range<usize>, rows: &CodeRows<'_>, out: &OutTile<'_>) {
+    rows.check();
+    assert!(w.columns() == rows.columns && w.group() == rows.group, "inputs in the groups of the weights");
+    assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels of the matrix");
+    assert!(out.rows() == rows.rows && out.columns() == w.outputs_of(panels), "the tile has the outputs of the panels");
+}
+
+/// The same for recoded weights.
+#[inline]
+fn check_recoded(w: &Recoded, panels: &Range<usize>, rows: &CodeRows<'_>, out: &OutTile<'_>) {
     rows.check();
     assert!(w.columns() == rows.columns && w.group() == rows.group, "inputs in the groups of the weights");
     assert!(panels.start <= panels.end && panels.end <= w.panels(), "panels of the matrix");

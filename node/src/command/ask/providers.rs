@@ -1,21 +1,22 @@
 //! Who may be asked: nodes whose signed ads offer what answers, in the order of price and chance.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chain_bridge::registry::State;
 use inference::proto::router::{self, Provider};
 use p2p::{
     overlay::OverlayHandle,
-    proto::ads::{Ad, Services},
+    proto::ads::{Ad, Services, SignedAd},
 };
 use types::{
     amount::Amount,
     id::{Address, AssetVersion, Hash32},
     manifest::{AssetKind, Manifest},
+    quote::Profile,
 };
 
-use crate::ask::{Candidate, PROFILE};
+use crate::ask::Candidate;
 
 /// How long ads of providers are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(15);
@@ -27,25 +28,40 @@ pub async fn candidates(
     overlay: &OverlayHandle,
     state: &State,
     manifest: &Manifest,
+    profile: Profile,
     tokens: u32,
     client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
-    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad(), state, manifest)), ADS_WAIT).await;
-    waited.context("no registered node offers this: give a --bootstrap address of a running node, or wait until one serves it")?;
+    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad(), state, manifest, profile)), ADS_WAIT).await;
+    if let Err(error) = waited {
+        let others = others(&overlay.ads().await?, state, manifest);
+        return Err(error).context(format!("no registered node offers this in the profile {profile}: {others}"));
+    }
     tokio::time::sleep(ADS_SETTLE).await;
-    known(overlay, state, manifest, tokens, client).await
+    known(overlay, state, manifest, profile, tokens, client).await
 }
 
-/// Nodes whose signed ads offer every asset of the manifest and whose account is registered for that node, in the order to ask them.
+/// What to do where nobody answers in the profile that was asked for: other profiles in which the manifest is offered come first.
+fn others(ads: &[Arc<SignedAd>], state: &State, manifest: &Manifest) -> String {
+    let is_offered = |profile: &Profile| ads.iter().any(|signed| fits(signed.ad(), state, manifest, *profile));
+    let names: Vec<&str> = Profile::ALL.iter().filter(|profile| is_offered(profile)).map(|profile| profile.name()).collect();
+    match names.as_slice() {
+        [] => "give a --bootstrap address of a running node, or wait until one serves it".to_owned(),
+        some => format!("it is offered in {0}: ask with --profile {0}", some.join(" and ")),
+    }
+}
+
+/// Nodes whose signed ads offer every asset of the manifest in that profile and whose account is registered for that node, in the order to ask them.
 pub async fn known(
     overlay: &OverlayHandle,
     state: &State,
     manifest: &Manifest,
+    profile: Profile,
     tokens: u32,
     client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
     let ads = overlay.ads().await?;
-    let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad, state, manifest)).collect();
+    let fitting: Vec<&Ad> = ads.iter().map(|signed| signed.ad()).filter(|ad| fits(ad, state, manifest, profile)).collect();
     let provider = |ad: &&Ad| Provider {
         node: ad.node,
         account: ad.account,
@@ -63,9 +79,11 @@ pub async fn known(
     Ok(ordered.into_iter().filter_map(candidate).collect())
 }
 
-/// Whether an ad offers all of a manifest, and its node is registered under the account it names.
-pub fn fits(ad: &Ad, state: &State, manifest: &Manifest) -> bool {
-    serves(ad, manifest) && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
+/// Whether an ad offers all of a manifest in that profile, and its node is registered under the account it names.
+pub fn fits(ad: &Ad, state: &State, manifest: &Manifest, profile: Profile) -> bool {
+    ad.profile == Some(profile)
+        && serves(ad, manifest)
+        && state.operator(ad.account).is_some_and(|operator| operator.node == ad.node && operator.active > Amount::ZERO)
 }
 
 fn serves(ad: &Ad, manifest: &Manifest) -> bool {
@@ -73,7 +91,6 @@ fn serves(ad: &Ad, manifest: &Manifest) -> bool {
         list.iter().any(|asset| asset.asset == version.asset && asset.version == version.version && asset.hash == content)
     };
     ad.services.has(Services::INFERENCE)
-        && ad.profile == Some(PROFILE)
         && manifest.assets.iter().all(|asset| match asset.kind {
             AssetKind::Base => has(&ad.bases, asset.version, Hash32(asset.content.0)),
             AssetKind::Adapter => has(&ad.adapters, asset.version, Hash32(asset.content.0)),

@@ -10,6 +10,7 @@ use types::{id::Address, key::Domains, manifest::Manifest, merkle::keccak, optio
 
 use super::{Args, Context, choosing};
 use crate::{
+    config::Computed,
     notice::now_s,
     purse::{Purse, Slot},
 };
@@ -83,6 +84,8 @@ pub(super) fn content(args: &Args, options: &Options, account: Address) -> Conte
         ("--max-fee", args.max_fee.map(|fee| fee.to_string())),
         ("--rate-in", Some(args.rate_in.to_string())),
         ("--rate-out", Some(args.rate_out.to_string())),
+        // Left out where it is what was asked for before there was another one.
+        ("--profile", (args.profile != Computed::Exact).then(|| args.profile.profile().to_string())),
         ("--open", Some(args.open.to_string())),
         ("--session", args.session.clone()),
     ];

@@ -11,6 +11,7 @@ use types::{
     encoding::Document as _,
     id::{Address, Hash32, NodeId},
     key::Signed,
+    quote::Profile,
     receipt::{CheckReport, Finding},
 };
 
@@ -36,6 +37,8 @@ struct Printed {
     finding: Finding,
     /// Output token, byte or span concerned; 0 when all agrees.
     position: u32,
+    /// The numeric rules that the answer was made under, and executed again.
+    profile: Profile,
     node: NodeId,
     checker: Address,
     receipt: Hash32,
@@ -67,6 +70,7 @@ pub(super) async fn run(context: &Context, file: &Path, node: Option<NodeId>, bo
     let printed = Printed {
         finding: document.finding,
         position: document.position,
+        profile: bundle.receipt.document.profile,
         node: checker.node,
         checker: document.checker,
         receipt: document.receipt,
@@ -128,13 +132,22 @@ fn describe(printed: &Printed) -> String {
     let found = match printed.finding {
         Finding::Agrees => "agrees with everything".to_owned(),
         Finding::Token => format!("output token {} is not what the model gives", printed.position),
+        Finding::Activations => format!("the activations from output token {} on are not near the model's", printed.position),
         Finding::Text => format!("the answer differs from its tokens at byte {}", printed.position),
         Finding::Attribution => format!("spans, weights or masks differ (position {})", printed.position),
         Finding::Split => "the fee or its parts differ".to_owned(),
         Finding::Signature => "a signature or what it binds does not stand".to_owned(),
     };
+    let is_of_numbers = matches!(printed.finding, Finding::Token | Finding::Activations);
+    let weight = match printed.profile.is_proved() || !is_of_numbers {
+        true => String::new(),
+        false => format!(
+            "\nin the profile {} machines differ: this is evidence of another model, prompt or adapter, and no proof; nobody is slashed for it",
+            printed.profile
+        ),
+    };
     format!(
-        "{found}\n\nreceipt {}\nchecked by {} for account {}\ntrace   {}\nthe report is signed and verifies",
+        "{found}{weight}\n\nreceipt {}\nchecked by {} for account {}\ntrace   {}\nthe report is signed and verifies",
         printed.receipt, printed.node, printed.checker, printed.trace
     )
 }
@@ -149,6 +162,7 @@ mod tests {
         Printed {
             finding,
             position,
+            profile: Profile::Exact,
             node: NodeId([5; 32]),
             checker: document.checker,
             receipt: document.receipt,
@@ -163,5 +177,17 @@ mod tests {
         assert_eq!((&value["finding"], &value["position"]), (&"token".into(), &17.into()));
         assert!(describe(&printed(Finding::Token, 17)).starts_with("output token 17 is not"));
         assert!(describe(&printed(Finding::Agrees, 0)).starts_with("agrees"));
+    }
+
+    #[test]
+    fn what_is_found_of_a_fast_answer_s_numbers_is_called_no_proof_and_what_is_found_of_an_exact_one_s_is_not() {
+        let said = |profile, finding| describe(&Printed { profile, ..printed(finding, 32) });
+        for finding in [Finding::Token, Finding::Activations] {
+            assert!(said(Profile::Fast, finding).contains("no proof; nobody is slashed"));
+            assert!(!said(Profile::Exact, finding).contains("no proof"));
+        }
+        assert!(said(Profile::Fast, Finding::Activations).starts_with("the activations from output token 32 on"));
+        // A signature or a fee is as false in one profile as in another.
+        assert!(!said(Profile::Fast, Finding::Signature).contains("no proof"));
     }
 }

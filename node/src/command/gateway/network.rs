@@ -121,7 +121,7 @@ impl Network {
         let overlay = context.light_overlay(&config).await?;
         let is_offered = |ad: &p2p::proto::ads::Ad| {
             let manifests = state.assets().filter_map(|asset| state.manifest(state.newest(asset.id)?).ok());
-            manifests.into_iter().any(|manifest| fits(ad, &state, &manifest))
+            manifests.into_iter().any(|manifest| fits(ad, &state, &manifest, serve.profile.profile()))
         };
         if overlay.wait_ads(|ads| ads.iter().any(|signed| is_offered(signed.ad())), ADS_WAIT).await.is_err() {
             context.output.note("no registered node is heard yet: the list of models is empty until one is");
@@ -161,7 +161,7 @@ impl Answers for Network {
     async fn models(&self) -> Result<Vec<Listed>, Refusal> {
         let (state, all) = self.0.names()?;
         let ads = self.0.overlay.ads().await.map_err(|error| failed(&error.into()))?;
-        let is_served = |one: &&Offered| ads.iter().any(|signed| fits(signed.ad(), &state, &one.manifest));
+        let is_served = |one: &&Offered| ads.iter().any(|signed| fits(signed.ad(), &state, &one.manifest, self.0.serve.profile.profile()));
         // The operator's own name comes first, as an admin's do: what is registered under it is asked by number and version.
         let is_other = |one: &&Offered| self.0.local.as_ref().is_none_or(|local| !local.is_meant(&one.listed.id));
         let served = all.iter().filter(is_other).filter(is_served).map(|one| &one.listed);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use types::{
     amount::Amount,
     encoding::Document as _,
+    fingerprint::count,
     id::Hash32,
     key::Domains,
     receipt::{Finding, Reason, Receipt},
@@ -29,6 +30,8 @@ enum Question {
     Identities,
     /// Counts and token ids are those the client signed.
     Tokens,
+    /// Fingerprints of activations are those of the receipt's root, or there are none where there is none.
+    Fingerprints,
     /// The manifest is well formed, and its index and parameters are the receipt's.
     Manifest,
     /// Fee by the quote, within every limit, divided without rest.
@@ -47,10 +50,11 @@ enum Question {
     Reading,
 }
 
-const OFFLINE: [Question; 9] = [
+const OFFLINE: [Question; 10] = [
     Question::Signatures,
     Question::Identities,
     Question::Tokens,
+    Question::Fingerprints,
     Question::Manifest,
     Question::Fee,
     Question::Text,
@@ -67,6 +71,7 @@ impl Question {
             Finding::Signature if field.ends_with("signature") => Self::Signatures,
             Finding::Agrees | Finding::Signature => Self::Identities,
             Finding::Token => Self::Tokens,
+            Finding::Activations => Self::Fingerprints,
             Finding::Text => Self::Text,
             Finding::Split if field.starts_with("manifest") => Self::Manifest,
             Finding::Split => Self::Fee,
@@ -86,6 +91,7 @@ impl Question {
                 "{} input and {} output tokens from number {}, as the client signed them",
                 receipt.tokens_in, receipt.tokens_out, receipt.first_token
             ),
+            Self::Fingerprints => fingerprints(receipt),
             Self::Manifest => "its split is whole, its treasuries are its Datanets', its index and parameters are the receipt's".to_owned(),
             Self::Fee => format!("{} are due by the quote, within every limit, and divide without rest", money(receipt.fee)),
             Self::Text => "question and answer give the roots that were signed".to_owned(),
@@ -95,6 +101,14 @@ impl Question {
             Self::Search => "a new search of the whole index finds the same spans".to_owned(),
             Self::Reading => "the model's tokenizer reads the token ids as the answer, and counts the question's as billed".to_owned(),
         }
+    }
+}
+
+/// What the receipt says of activations.
+fn fingerprints(receipt: &Receipt) -> String {
+    match receipt.fingerprint_root {
+        Hash32::ZERO => format!("none, as in the profile {}", receipt.profile),
+        root => format!("{} of activations in the profile {} give the root {root}", count(receipt.tokens_out), receipt.profile),
     }
 }
 
@@ -237,7 +251,7 @@ fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>
         ));
     }
     if receipt.fingerprint_root != Hash32::ZERO {
-        left.push("what activations its fingerprint root commits to: an execution again".to_owned());
+        left.push("that the model gives activations near the fingerprints: `audit check`".to_owned());
     }
     if !is_read {
         left.push("that the answer is the text of the tokens both sides signed: --model".to_owned());
@@ -295,6 +309,7 @@ mod tests {
             (Finding::Signature, "quote hash", Question::Identities),
             (Finding::Signature, "attempt", Question::Identities),
             (Finding::Token, "first token", Question::Tokens),
+            (Finding::Activations, "fingerprint root", Question::Fingerprints),
             (Finding::Split, "manifest: treasury of Datanet 0", Question::Manifest),
             (Finding::Attribution, "index root", Question::Manifest),
             (Finding::Split, "voucher: cumulative", Question::Fee),

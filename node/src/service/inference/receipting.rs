@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use attribution::answer::answer_root;
-use inference::proto::{
-    message::{Begin, Delivered, RefusalCode},
-    payment::Serving,
+use inference::{
+    engine::Activations,
+    proto::{
+        message::{Begin, Delivered, RefusalCode},
+        payment::Serving,
+    },
 };
 use types::{
+    fingerprint,
     id::Hash32,
     key::Signed,
     receipt::{Reason, Receipt},
@@ -27,13 +31,18 @@ impl<E: Escrow> Answering<E> {
         serving: &Serving,
         stop: &[String],
         voucher: Signed<Voucher>,
+        activations: Option<Activations>,
     ) -> Result<Delivered, Broken> {
         let vouched = serving.vouched().to_vec();
         let answer = text::canonical_lossy(&self.engine.text(stop, &serving.terms().continued, &vouched));
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
-        let (attributed, openings) = {
-            let (offer, answer) = (Arc::clone(offer), answer.clone());
-            let work = tokio::task::spawn_blocking(move || evidence::attribute(&offer, &prompt_bytes, &answer));
+        let (attributed, openings, fingerprints) = {
+            let (offer, answer, count) = (Arc::clone(offer), answer.clone(), vouched.len());
+            let work = tokio::task::spawn_blocking(move || {
+                let (attributed, openings) = evidence::attribute(&offer, &prompt_bytes, &answer)?;
+                let fingerprints = activations.map_or_else(Vec::new, |activations| activations.fingerprints(count));
+                anyhow::Ok((attributed, openings, fingerprints))
+            });
             work.await.map_err(internal)?.map_err(internal)?
         };
         let mut salt = [0; 32];
@@ -65,14 +74,14 @@ impl<E: Escrow> Answering<E> {
             // A receipt over a prefix of what was sent does not say that the model ended there.
             reason: serving.finished().filter(|_| serving.is_settled()).unwrap_or(Reason::Cancelled),
             weight_total: attributed.weight_total,
-            fingerprint_root: Hash32::ZERO,
+            fingerprint_root: fingerprint::root(&fingerprints),
             assets: attribution::bundle::assets(&offer.manifest),
             spans: attributed.spans,
             masks: attributed.masks,
         };
         let signed = Signed::new(&self.account, &self.domains, receipt);
         let openings = serde_json::to_string(&openings).map_err(internal)?;
-        let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings };
+        let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings, fingerprints };
         let bundle = evidence::assemble(&self.domains, begin, &voucher, delivered.clone(), &vouched).map_err(internal)?;
         self.books.keep_receipt(&bundle, &begin.lane, &voucher).map_err(internal)?;
         Ok(delivered)

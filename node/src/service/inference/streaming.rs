@@ -8,7 +8,7 @@ use std::{
 
 use inference::{
     Finish,
-    engine::{EngineError, Generation, Start, Step},
+    engine::{Activations, EngineError, Generation, Start, Step},
     model::ModelError,
     proto::{
         message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode, Told},
@@ -27,7 +27,7 @@ use super::{
     Answering, Broken, Escrow, Offer, SEND_WAIT, VOUCHER_WAIT, duplicate, internal, refuse,
     seats::{Arrival, Seat},
     signer,
-    voice::Line,
+    voice::{Line, Patience},
 };
 use crate::books::BooksError;
 
@@ -51,11 +51,27 @@ pub(super) struct Work {
     told: VecDeque<Box<[(u32, i32)]>>,
     /// Until when the next voucher must be there, once nothing may be sent before it. No other stream moves that but by what it takes itself.
     due: Option<time::Instant>,
+    /// With a client that reads slowly; no other stream renews it.
+    patience: Patience,
 }
 
 impl Work {
     pub(super) fn new(generation: Generation, noted: JoinHandle<Result<bool, BooksError>>, tokenizing: Duration) -> Self {
-        Self { generation, noted, tokenizing, started: Instant::now(), credited: 0, told: VecDeque::new(), due: None }
+        Self {
+            generation,
+            noted,
+            tokenizing,
+            started: Instant::now(),
+            credited: 0,
+            told: VecDeque::new(),
+            due: None,
+            patience: Patience::default(),
+        }
+    }
+
+    /// What fingerprints of the answer are made of, in a profile that needs them.
+    pub(super) fn activations(&self) -> Option<Activations> {
+        self.generation.activations()
     }
 
     /// For so long no voucher could come, whatever the client did.
@@ -116,6 +132,7 @@ impl<E: Escrow> Answering<E> {
             adapters: offer.adapter.iter().map(|(hash, _)| (AdapterId(hash.0), 1.0)).collect(),
             payer: request.client,
             tenant,
+            fingerprints: self.profile().needs_fingerprint(),
             ..Start::new(prompt, options, begin.request.seed().0, request.tokens_max)
         };
         self.engine.begin(start).await.map_err(|error| {
@@ -186,6 +203,8 @@ impl<E: Escrow> Answering<E> {
                         Ok(Some(frame)) => {
                             self.take_voucher(begin, serving, &frame, &mut kept.voucher)?;
                             work.due = None;
+                            // Each is for more tokens than the one before.
+                            work.patience.renew();
                             let unpaid = serving.tokens().len() - serving.vouched().len();
                             work.told.drain(..work.told.len().saturating_sub(unpaid));
                         }
@@ -199,7 +218,12 @@ impl<E: Escrow> Answering<E> {
                     serving.finish(Reason::NoVoucher);
                     return Ok(Halt::Over);
                 }
-                () = line.voice.beat(), if !is_announced => heard(line.voice.cell(), seat, serving).await?,
+                () = line.voice.beat(), if !is_announced => {
+                    if serving.tokens().len() == serving.vouched().len() {
+                        work.patience.renew();
+                    }
+                    work.patience.hear(heard(line.voice.cell(), seat, serving)).await?
+                }
                 done = &mut work.noted, if !kept.is_noted => {
                     kept.is_noted = is_new(done, begin)?;
                     None
@@ -217,7 +241,7 @@ impl<E: Escrow> Answering<E> {
                             work.told.push_back(logprobs.into());
                             let index = serving.token(token);
                             let message = self.token(index, token, logprobs);
-                            heard(line.voice.say(&message), seat, serving).await?
+                            work.patience.hear(heard(line.voice.say(&message), seat, serving)).await?
                         }
                         Ok(Step::End(finish)) => {
                             serving.finish(match finish {

@@ -74,6 +74,7 @@ impl<E: Escrow> Answering<E> {
             answer: String::new(),
             answer_salt,
             openings: "[]".to_owned(),
+            fingerprints: Vec::new(),
         };
         if self.books.keep_unbilled(&delivered).map_err(internal)? {
             Ok(delivered)

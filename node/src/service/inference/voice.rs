@@ -3,8 +3,8 @@
 //! Cells wait for nothing but the client's own window. Behind them wait [`WAITING_MAX`] bytes and what one token added, or, where an answer is taken up, the at most
 //! `VOUCHER_TOKENS` tokens that are sent again (1.6 KB, with twenty logarithms each 25 KB): more tokens are pulled when cells have taken those.
 //!
-//! A client that does not read, or a byte now and then, holds its stream for a time that what it is owed decides: [`SEND_WAIT`] a frame or cell of an answer, and
-//! for the whole of a reply [`reply_wait`].
+//! A client that does not read, or a byte now and then, holds its stream for a time that what it is owed decides: [`SEND_WAIT`] for all that is said of an answer
+//! between two vouchers ([`Patience`]), and for the whole of a reply [`reply_wait`].
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use inference::proto::{
     padding::{CELL_BYTES, Packer, RHYTHM, ROUND_CELLS, WAITING_MAX},
 };
 use p2p::stream::{FrameReceiver, FrameSender};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::{Broken, SEND_WAIT};
 
@@ -25,6 +25,28 @@ const REPLY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a reply of so many cells may take: 12 s for one of 64, as most are.
 fn reply_wait(cells: u32) -> Duration {
     (SEND_WAIT + Duration::from_secs((u64::from(cells) * CELL_BYTES as u64).div_ceil(REPLY_RATE))).min(REPLY_WAIT_MAX)
+}
+
+/// How long a client may take to read what it has not paid for: 10 s for all of it, where each frame had as long it could hold 64 tokens for ten minutes by reading
+/// one of them every nine seconds. Who reads as fast as the slowest line in use (64 tokens with all that can be told of them are 25 KB) has time to spare.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    waited: Duration,
+}
+
+impl Patience {
+    /// It has paid, or owes nothing.
+    pub(super) const fn renew(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+
+    /// Says something for as long as is left.
+    pub(super) async fn hear<T>(&mut self, saying: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+        let began = Instant::now();
+        let said = timeout(SEND_WAIT.saturating_sub(self.waited), saying).await;
+        self.waited = self.waited.saturating_add(began.elapsed());
+        said.map_err(|_| Broken::Deaf)?
+    }
 }
 
 /// A client's stream, as the service holds it.
@@ -227,18 +249,59 @@ mod tests {
                 }
                 std::future::pending::<()>().await;
             });
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             assert!(matches!(voice.reply(&long).await, Err(Broken::Deaf)));
             let took = began.elapsed();
             let most = if is_read { REPLY_WAIT_MAX } else { SEND_WAIT };
             assert!(took <= most + Duration::from_secs(1), "{took:?}");
             // Nor is its end waited for beyond that of any other.
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             voice.finish(SEND_WAIT).await;
             assert!(began.elapsed() <= SEND_WAIT + Duration::from_secs(1));
             reader.abort();
         }
         assert_eq!((reply_wait(REPLY_CELLS_MIN).as_secs(), reply_wait(u32::MAX)), (12, REPLY_WAIT_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_drips_holds_all_that_is_unpaid_no_longer_than_one_that_reads_nothing() {
+        for is_padded in [false, true] {
+            let (near, far) = memory::pair();
+            let (sender, _receiver) = near.split();
+            let mut voice = Voice::new(sender);
+            if is_padded {
+                voice.pad();
+            }
+            let reader = tokio::spawn(async move {
+                let (_sender, mut receiver) = far.split();
+                // Some of each frame, in time for each.
+                while receiver.recv_raw(&mut [0; 8_000]).await.is_ok() {
+                    tokio::time::sleep(SEND_WAIT - Duration::from_secs(1)).await;
+                }
+            });
+            let mut patience = Patience::default();
+            let talking = async {
+                // 512 KB, of which a window holds half.
+                for index in 0..64 {
+                    patience.hear(voice.say(&token(index, 8_000))).await?;
+                    while voice.is_full() {
+                        voice.beat().await;
+                        patience.hear(voice.cell()).await?;
+                    }
+                }
+                Ok(())
+            };
+            assert!(matches!(talking.await, Err(Broken::Deaf)));
+            assert!((SEND_WAIT..SEND_WAIT + Duration::from_millis(100)).contains(&patience.waited), "{:?}", patience.waited);
+            // Who has no time left is still told what its window has room for, and nothing that it has to make room for.
+            assert!(patience.hear(std::future::ready(Ok(()))).await.is_ok());
+            assert!(matches!(patience.hear(std::future::pending::<Result<(), Broken>>()).await, Err(Broken::Deaf)));
+            patience.renew();
+            let began = Instant::now();
+            assert!(matches!(patience.hear(std::future::pending::<Result<(), Broken>>()).await, Err(Broken::Deaf)));
+            assert!(began.elapsed() >= SEND_WAIT);
+            reader.abort();
+        }
     }
 
     #[tokio::test(start_paused = true)]

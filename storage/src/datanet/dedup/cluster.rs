@@ -6,7 +6,7 @@
 
 use types::contribution::Priority;
 
-use super::{Index, Overlap};
+use super::{Batch, Index, IndexError, Overlap, Permutations};
 
 /// A document and the cluster it earns in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,23 @@ pub struct Member {
     pub cluster: Priority,
     /// The earliest document it matches, and how nearly.
     pub nearest: Option<(Priority, Overlap)>,
+}
+
+/// The clusters of these contributions and no others, in the order of priority: what [`Index::clusters`] gives once they are entered, whichever
+/// comes first. Each is the priority of its first document and the texts of all in their order.
+///
+/// Takes 8 bytes a word and 300 a document while it searches.
+///
+/// # Errors
+/// [`IndexError`] if there is no room, or two contributions stand at one place.
+pub fn clusters_of<'t, T: IntoIterator<Item = &'t str>>(
+    contributions: impl IntoIterator<Item = (Priority, T)>,
+) -> Result<Vec<Member>, IndexError> {
+    let (permutations, mut index) = (Permutations::new(), Index::new());
+    for (first, texts) in contributions {
+        index.insert(&Batch::new(&permutations, first, texts))?;
+    }
+    Ok(index.clusters())
 }
 
 impl Index {

@@ -12,8 +12,9 @@ use std::ops::Range;
 use super::super::arena::LINE;
 use super::super::cache::Seen;
 use super::super::pack::{PANEL, Packed, PackedRows};
+use super::super::recoded::{Recoded, SUMS_BYTES};
 use super::super::share::OutTile;
-use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_shrink};
+use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_recoded, check_shrink};
 use crate::numeric::{
     self, BLOCK_KEYS, CodeRows, Codes, CodesMut, LANES, MAGNITUDE_MAX, Queries, Zero, small, steps, weight_code, weight_steps,
 };
@@ -24,6 +25,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantise,
     gemv: product,
     gemm: product,
+    recoded,
     norm,
     rotate,
     attend,
@@ -134,6 +136,77 @@ unsafe fn tile<const R: usize, const KIND: u8>(
         }
     }
     R
+}
+
+fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+    check_recoded(w, &panels, rows, out);
+    let first = panels.start;
+    for panel in panels {
+        let (mut row, column) = (0, (panel - first) * PANEL);
+        while row < rows.rows {
+            // SAFETY: this table is given out only where `is_available`; shapes were checked above, and at least as many rows as the tile takes are left.
+            row += unsafe {
+                match rows.rows - row {
+                    4.. => recoded_tile::<4>(w, panel, rows, row, out, column),
+                    2.. => recoded_tile::<2>(w, panel, rows, row, out, column),
+                    _ => recoded_tile::<1>(w, panel, rows, row, out, column),
+                }
+            };
+        }
+    }
+}
+
+/// Sixteen outputs of `R` rows; answers `R`.
+///
+/// # Safety
+/// Shapes are those that [`check_recoded`] found, and there are `R` rows from `row` on.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn recoded_tile<const R: usize>(
+    w: &Recoded,
+    panel: usize,
+    rows: &CodeRows<'_>,
+    row: usize,
+    out: &mut OutTile<'_>,
+    column: usize,
+) -> usize {
+    let ((scales, quads), sums, groups) = (w.panel(panel), w.sums(panel), rows.groups());
+    for (half, scales) in scales.as_chunks::<HALF>().0.iter().enumerate() {
+        let mut acc = [_mm256_setzero_ps(); R];
+        for group in 0..groups {
+            // SAFETY: the panel has this group's sums and quads, each row its codes and numbers.
+            unsafe {
+                let sums = sums.as_ptr().wrapping_add(group * SUMS_BYTES + half * HALF * 2);
+                let stored = _mm256_cvtepu16_epi32(_mm_lddqu_si128(sums.cast()));
+                let signed = _mm256_sub_epi32(stored, _mm256_set1_epi32(128 * small_count(w.group())));
+                let mut dots = [_mm256_setzero_si256(); R];
+                for (r, dot) in dots.iter_mut().enumerate() {
+                    *dot = _mm256_mullo_epi32(signed, _mm256_set1_epi32(rows.zeros[(row + r) * groups + group].zero()));
+                }
+                for from in (group * w.group()..(group + 1) * w.group()).step_by(32) {
+                    let quads = quads.as_ptr().wrapping_add(from * PANEL + half * LINE / 2);
+                    let codes = rows.codes.as_ptr().wrapping_add(row * rows.columns + from);
+                    group_dots::<R, S8>(quads, codes, rows.columns, &mut dots);
+                }
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let scale = _mm256_set1_ps(rows.scales[(row + r) * groups + group]);
+                    *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), scale, *acc);
+                }
+            }
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            let place = &mut out.row(row + r)[column..];
+            let from = (half * HALF).min(place.len());
+            store(&mut place[from..], _mm256_mul_ps(acc, load(scales)));
+        }
+    }
+    R
+}
+
+/// Codes of a group, 128 at most.
+#[inline]
+fn small_count(group: usize) -> i32 {
+    i32::try_from(group).expect("a group of recoded weights")
 }
 
 /// Sums of the codes of 32 inputs of eight outputs: what a zero of activations is multiplied by. Of eight bits they are signed.

@@ -7,6 +7,7 @@
 mod adapter;
 mod attend;
 mod quantise;
+mod recoded;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -20,6 +21,7 @@ use crate::numeric::{self, CodeRows, Codes, Zero};
 pub(super) use adapter::{expand, shrink};
 pub(super) use attend::attend;
 pub(super) use quantise::{quantise, quantise_range};
+pub(super) use recoded::recoded;
 
 pub(super) static KERNELS: Kernels = Kernels {
     path: Path::Avx512,
@@ -27,6 +29,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantise,
     gemv: product,
     gemm: product,
+    recoded,
     norm,
     rotate,
     attend,

@@ -10,8 +10,9 @@ use std::ops::Range;
 use super::super::arena::LINE;
 use super::super::cache::Seen;
 use super::super::pack::{PANEL, Packed, PackedRows};
+use super::super::recoded::Recoded;
 use super::super::share::OutTile;
-use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_shrink};
+use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_recoded, check_shrink};
 use crate::numeric::{self, BLOCK_KEYS, CodeRows, Codes, LANES, Queries, weight_code, weight_steps};
 
 /// Of every 64-bit Arm.
@@ -21,6 +22,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantise: numeric::quantise,
     gemv: plain::product,
     gemm: plain::product,
+    recoded: plain::recoded,
     norm: numeric::norm,
     rotate: numeric::rotate,
     attend: plain::attend,
@@ -37,6 +39,7 @@ pub(super) static DOT_KERNELS: Kernels = Kernels {
     quantise: numeric::quantise,
     gemv: dotted::product,
     gemm: dotted::product,
+    recoded: dotted::recoded,
     norm: numeric::norm,
     rotate: numeric::rotate,
     attend: dotted::attend,
@@ -108,6 +111,15 @@ macro_rules! table {
                 #[target_feature(enable = $features)]
                 fn with(w: &Packed, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
                     super::product::<$dot>(w, panels, rows, out);
+                }
+                // SAFETY: this table is given out only where the machine has the instructions.
+                unsafe { with(w, panels, rows, out) }
+            }
+
+            pub(super) fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+                #[target_feature(enable = $features)]
+                fn with(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+                    super::recoded::<$dot>(w, panels, rows, out);
                 }
                 // SAFETY: this table is given out only where the machine has the instructions.
                 unsafe { with(w, panels, rows, out) }
@@ -325,18 +337,37 @@ fn shrink<D: Dot>(a: &PackedRows, rows: &CodeRows<'_>, which: &[u32], out: &mut 
     for (out, row) in out.chunks_exact_mut(a.panels() * PANEL).zip(which) {
         let row = rows.row(index(*row));
         for (panel, out) in out.chunks_exact_mut(PANEL).enumerate() {
-            let (scales, quads) = a.panel(panel);
-            let mut acc = zeros();
-            let groups = row.codes.chunks_exact(row.group).zip(quads.chunks_exact(row.group * PANEL));
-            for ((codes, quads), (scale, zero)) in groups.zip(row.scales.iter().zip(row.zeros)) {
-                let mut sums = no_sums();
-                signed_dots::<D>(&mut sums, quads, codes);
-                add_signed_zero(&mut sums, quads, zero.zero());
-                add(&mut acc, &sums, &[*scale; PANEL]);
-            }
-            for ((out, acc), scale) in out.iter_mut().zip(numbers(acc)).zip(scales) {
-                *out = acc * scale;
-            }
+            out.copy_from_slice(&by_row::<D>(a.panel(panel), &row));
+        }
+    }
+}
+
+/// Sixteen outputs of one row, each with a scale of its own.
+#[inline(always)]
+fn by_row<D: Dot>((scales, quads): (&[f32], &[u8]), row: &CodeRows<'_>) -> [f32; PANEL] {
+    let mut acc = zeros();
+    let groups = row.codes.chunks_exact(row.group).zip(quads.chunks_exact(row.group * PANEL));
+    for ((codes, quads), (scale, zero)) in groups.zip(row.scales.iter().zip(row.zeros)) {
+        let mut sums = no_sums();
+        signed_dots::<D>(&mut sums, quads, codes);
+        add_signed_zero(&mut sums, quads, zero.zero());
+        add(&mut acc, &sums, &[*scale; PANEL]);
+    }
+    let mut out = numbers(acc);
+    out.iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
+    out
+}
+
+#[inline(always)]
+fn recoded<D: Dot>(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+    check_recoded(w, &panels, rows, out);
+    let first = panels.start;
+    for panel in panels {
+        for row in 0..rows.rows {
+            let lanes = by_row::<D>(w.panel(panel), &rows.row(row));
+            let place = &mut out.row(row)[(panel - first) * PANEL..];
+            let count = place.len().min(PANEL);
+            place[..count].copy_from_slice(&lanes[..count]);
         }
     }
 }

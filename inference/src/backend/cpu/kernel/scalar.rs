@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::super::cache::Seen;
 use super::super::pack::{PANEL, Packed, PackedRows};
+use super::super::recoded::Recoded;
 use super::super::share::OutTile;
-use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_shrink};
+use super::{Calls, Kernels, Path, RankRows, check_attend, check_expand, check_product, check_recoded, check_shrink};
 use crate::numeric::{self, BLOCK_KEYS, CodeRows, Codes, CodesMut, LANES, Queries, Zero, exp, fold, small, weight_code, weight_steps};
 
 /// Of all machines.
@@ -17,6 +18,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantise: fused::quantise,
     gemv: fused::product,
     gemm: fused::product,
+    recoded: fused::recoded,
     norm: fused::norm,
     rotate: fused::rotate,
     attend: fused::attend,
@@ -53,6 +55,7 @@ mod fused {
         fn quantise_range = numeric::quantise_range, (x: &[f32], group: usize, out: &mut CodesMut<'_>, zeros: &mut [Zero]) -> bool;
         fn quantise = numeric::quantise, (x: &[f32], group: usize, out: &mut CodesMut<'_>) -> bool;
         fn product = super::product, (w: &Packed, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) -> ();
+        fn recoded = super::recoded, (w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) -> ();
         fn norm = numeric::norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) -> bool;
         fn rotate = numeric::rotate, (heads: &mut [f32], head_dim: usize, cosines: &[f32], sines: &[f32]) -> ();
         fn attend = super::attend, (queries: &Queries<'_>, seen: &Seen<'_>, scores: &mut [f32], out: &mut [f32]) -> ();
@@ -125,18 +128,36 @@ fn shrink(a: &PackedRows, rows: &CodeRows<'_>, which: &[u32], out: &mut [f32]) {
     for (out, row) in out.chunks_exact_mut(a.panels() * PANEL).zip(which) {
         let row = rows.row(index(*row));
         for (panel, out) in out.chunks_exact_mut(PANEL).enumerate() {
-            let (scales, quads) = a.panel(panel);
-            let mut acc = [0f32; PANEL];
-            for (group, codes) in row.codes.chunks_exact(row.group).enumerate() {
-                let mut dots = [-128 * row.sums[group]; PANEL];
-                dot(&mut dots, &quads[group * row.group * PANEL..], codes, row.zeros[group].zero(), |byte| byte);
-                for (acc, dot) in acc.iter_mut().zip(dots) {
-                    *acc = small(dot).mul_add(row.scales[group], *acc);
-                }
-            }
-            for ((out, acc), scale) in out.iter_mut().zip(acc).zip(scales) {
-                *out = acc * scale;
-            }
+            out.copy_from_slice(&by_row(a.panel(panel), &row));
+        }
+    }
+}
+
+/// Sixteen outputs of one row, each with a scale of its own.
+#[inline(always)]
+fn by_row((scales, quads): (&[f32], &[u8]), row: &CodeRows<'_>) -> [f32; PANEL] {
+    let mut acc = [0f32; PANEL];
+    for (group, codes) in row.codes.chunks_exact(row.group).enumerate() {
+        let mut dots = [-128 * row.sums[group]; PANEL];
+        dot(&mut dots, &quads[group * row.group * PANEL..], codes, row.zeros[group].zero(), |byte| byte);
+        for (acc, dot) in acc.iter_mut().zip(dots) {
+            *acc = small(dot).mul_add(row.scales[group], *acc);
+        }
+    }
+    acc.iter_mut().zip(scales).for_each(|(acc, scale)| *acc *= scale);
+    acc
+}
+
+#[inline(always)]
+fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
+    check_recoded(w, &panels, rows, out);
+    let first = panels.start;
+    for panel in panels {
+        for row in 0..rows.rows {
+            let lanes = by_row(w.panel(panel), &rows.row(row));
+            let out = &mut out.row(row)[(panel - first) * PANEL..];
+            let count = out.len().min(PANEL);
+            out[..count].copy_from_slice(&lanes[..count]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One question on its way: with which means, at which nodes, under which idempotency key.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use chain_bridge::lanes;
@@ -27,7 +27,7 @@ use crate::{
     },
     ask::{Asker, Listener as _, Question},
     command::ask::{LANE_BLOCKS, MAX_FEE, candidates, known, reckon, repeat::Once},
-    config::Spending,
+    config::{Computed, Spending},
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
 };
@@ -116,10 +116,10 @@ impl Inner {
         to: &mpsc::Sender<Event>,
     ) -> anyhow::Result<Finished> {
         let means = self.means().await?;
-        let (state, tokens_max) = (&prepared.state, prepared.ask.tokens_max);
-        let mut found = known(&self.overlay, state, &manifest, tokens_max, self.payer).await?;
+        let (state, tokens_max, profile) = (&prepared.state, prepared.ask.tokens_max, self.serve.profile.profile());
+        let mut found = known(&self.overlay, state, &manifest, profile, tokens_max, self.payer).await?;
         if found.is_empty() {
-            found = candidates(&self.overlay, state, &manifest, tokens_max, self.payer).await.map_err(|_| NoNode)?;
+            found = candidates(&self.overlay, state, &manifest, profile, tokens_max, self.payer).await.map_err(|_| NoNode)?;
         }
         let asker = self.asker(&means, found.first().context(NoNode)?.addr)?;
         let nonce = match &begun {
@@ -130,6 +130,7 @@ impl Inner {
             nonce,
             turns: prepared.turns.clone(),
             manifest,
+            profile,
             class: if self.serve.open { Class::Open } else { Class::Checked },
             options: prepared.ask.choosing.options.clone(),
             tokens_max,
@@ -174,7 +175,11 @@ impl Inner {
             ("tokens", ask.tokens_max.to_string()),
             ("options", keccak(&[&options.encode(), format!("{told:?} {seed:?}").as_bytes()]).to_string()),
         ];
-        let content = content.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut content: BTreeMap<String, String> = content.map(|(name, value)| (name.to_owned(), value)).into();
+        // Left out where it is what was asked for before there was another one.
+        if self.serve.profile != Computed::Exact {
+            content.insert("profile".to_owned(), self.serve.profile.profile().to_string());
+        }
         Once::open(&self.context, &self.domains, key, content)
     }
 

@@ -86,7 +86,7 @@ pub(super) fn failed(error: &anyhow::Error) -> Refusal {
         .or_else(|| is(error.is::<NotTold>(), cause(Kind::Failed, "logprobs_not_kept").last()))
         .or_else(|| is(matches!(error.downcast_ref(), Some(OnceError::Differs(_))), cause(Kind::Differs, "idempotency_key_reused")))
         .or_else(|| is(error.downcast_ref::<OnceError>().is_some(), cause(Kind::Busy, "idempotency_keys_full").last()))
-        .or_else(|| wrong(error.downcast_ref()?).map(|code| cause(Kind::Invalid, code)))
+        .or_else(|| error.downcast_ref().and_then(askers).map(|fault| fault.told(said.clone())))
         .or_else(|| is(error.downcast_ref::<Unanswered>().is_some(), cause(Kind::Failed, "no_answer").last()));
     known.unwrap_or_else(|| {
         tracing::warn!(error = %said, "a question was not answered");
@@ -94,13 +94,40 @@ pub(super) fn failed(error: &anyhow::Error) -> Refusal {
     })
 }
 
-/// What is wrong with a question, in OpenAI's word, if every node that was asked says so and none was promised anything.
-fn wrong(unanswered: &Unanswered) -> Option<&'static str> {
-    let failed = &unanswered.notice.failed;
-    let said = |one: &Failed| matches!(one.cause, Cause::TooLong | Cause::Invalid) && one.charged_at_most_wei == Amount::ZERO;
-    let is_wrong = !failed.is_empty() && failed.iter().all(said);
-    let is_long = failed.iter().any(|one| one.cause == Cause::TooLong);
-    is_wrong.then_some(if is_long { "context_length_exceeded" } else { "invalid_value" })
+/// What keeps every node from answering, and is none of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It does not fit the context.
+    Long,
+    /// The question is wrong.
+    Wrong,
+    /// The payer does not cover it.
+    Unpaid,
+}
+
+impl Fault {
+    /// In OpenAI's words. An account that is empty is told as a share that is used up: asking again brings nothing before somebody pays.
+    fn told(self, said: String) -> Refusal {
+        match self {
+            Self::Long => Refusal::new(Kind::Invalid, "context_length_exceeded", said),
+            Self::Wrong => Refusal::new(Kind::Invalid, "invalid_value", said),
+            Self::Unpaid => Refusal::new(Kind::Limited, "insufficient_quota", said).last(),
+        }
+    }
+}
+
+/// What is wrong with a question or its payer, if every node that was asked says so and none was promised anything.
+fn askers(unanswered: &Unanswered) -> Option<Fault> {
+    let fault = |one: &Failed| match one.cause {
+        _ if one.charged_at_most_wei != Amount::ZERO => None,
+        Cause::TooLong => Some(Fault::Long),
+        Cause::Invalid => Some(Fault::Wrong),
+        Cause::Unpaid => Some(Fault::Unpaid),
+        _ => None,
+    };
+    let faults = unanswered.notice.failed.iter().map(fault).collect::<Option<Vec<_>>>()?;
+    // Who was not paid has not read the question; a shorter one may pass all the others.
+    [Fault::Unpaid, Fault::Long, Fault::Wrong].into_iter().find(|fault| faults.contains(fault))
 }
 
 #[cfg(test)]
@@ -136,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_node_calls_wrong_is_the_clients_and_costs_nothing() {
+    fn what_every_node_calls_wrong_or_unpaid_is_the_askers_and_costs_nothing() {
         let told = |causes: &[Cause], promised| {
             let failed = causes.iter().map(|cause| Failed {
                 node: Address([1; 20]),
@@ -167,6 +194,12 @@ mod tests {
         assert_eq!(told(&[Cause::Invalid], 0), (Kind::Invalid, "invalid_value", false));
         assert_eq!(told(&[Cause::Invalid, Cause::Broken], 0), (Kind::Failed, "no_answer", true), "another node might have answered");
         assert_eq!(told(&[Cause::Invalid], 1), (Kind::Failed, "no_answer", true), "something may be charged");
+        assert_eq!(told(&[], 0), (Kind::Failed, "no_answer", true), "nobody was asked");
+        let unpaid = (Kind::Limited, "insufficient_quota", true);
+        assert_eq!(told(&[Cause::Unpaid], 0), unpaid, "the payer's, and no bad gateway");
+        assert_eq!(told(&[Cause::TooLong, Cause::Unpaid], 0), unpaid);
+        assert_eq!(told(&[Cause::Unpaid, Cause::Silent], 0), (Kind::Failed, "no_answer", true), "another node might have been content");
+        assert_eq!(told(&[Cause::Unpaid], 1), (Kind::Failed, "no_answer", true), "something may be charged");
     }
 
     fn failed_of(unanswered: Unanswered) -> Refusal {
