@@ -6,7 +6,7 @@ use types::{
     encoding::Document as _,
     id::Hash32,
     key::SignatureError,
-    merkle::{Opening, Tree},
+    merkle::Tree,
     receipt::Span,
     text::{LEAF_STRIDE, WINDOW},
 };
@@ -14,10 +14,12 @@ use types::{
 use crate::{
     answer::{answer_leaves, answer_tree},
     bundle::Bundle,
-    index::{Index, Leaf, Opened},
+    index::Index,
     parameters::Parameters,
-    span::weigh,
+    span::{Word, weigh},
 };
+
+pub use types::proof::Shown;
 
 /// Why a span is false, hence which openings prove it; the codes are the contract's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,25 +35,6 @@ pub enum Mode {
     DatanetEnd = 3,
     /// The bytes differ, or the text ends inside the span.
     Bytes = 4,
-}
-
-/// A leaf's bytes and its way up; both empty where a mode does not use them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// Leaf bytes.
-    pub leaf: Vec<u8>,
-    /// The way up.
-    pub opening: Opening,
-}
-
-impl Shown {
-    const fn nothing() -> Self {
-        Self { leaf: Vec::new(), opening: Opening { leaves: 0, byte_length: 0, index: 0, siblings: Vec::new() } }
-    }
-
-    fn of<T: Leaf>(opened: Opened<T>) -> Self {
-        Self { leaf: opened.leaf.bytes(), opening: opened.opening }
-    }
 }
 
 /// The proof that one span of a receipt is false.
@@ -127,7 +110,7 @@ pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>
         return Err(FaultError::Index { expected: receipt.index, got: index.root() });
     }
     let parameters = Parameters::builtin(receipt.parameters);
-    let answer = parameters.map(|parameters| Answer::new(bundle, parameters));
+    let answer = parameters.map(|parameters| Answer::new(&bundle.answer, bundle.answer_salt, parameters));
     let stands = answer.as_ref().is_some_and(|answer| answer.tree.root() == receipt.answer_root);
     let case = Case { bundle, index, answer: answer.as_ref().filter(|_| stands) };
     let (mut proofs, mut spans) = (Vec::new(), Vec::new());
@@ -146,19 +129,26 @@ pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>
 }
 
 /// The answer's leaves as they ought to be committed.
-struct Answer {
+pub(crate) struct Answer {
+    pub(crate) words: Vec<Word>,
     leaves: Vec<Vec<u8>>,
     tree: Tree,
 }
 
 impl Answer {
-    fn new(bundle: &Bundle, parameters: &Parameters) -> Self {
-        let words = weigh(parameters, &bundle.answer);
-        let leaves = answer_leaves(&bundle.answer, &words, bundle.answer_salt);
-        Self { leaves, tree: answer_tree(&bundle.answer, &words, bundle.answer_salt) }
+    pub(crate) fn new(answer: &str, salt: Hash32, parameters: &Parameters) -> Self {
+        let words = weigh(parameters, answer);
+        let leaves = answer_leaves(answer, &words, salt);
+        let tree = answer_tree(answer, &words, salt);
+        Self { words, leaves, tree }
     }
 
-    fn show(&self, place: usize) -> Shown {
+    pub(crate) fn root(&self) -> Hash32 {
+        self.tree.root()
+    }
+
+    /// Leaf `place` and its opening; nothing of a leaf beyond the answer.
+    pub(crate) fn show(&self, place: usize) -> Shown {
         let shown = |leaf: &Vec<u8>| Some(Shown { leaf: leaf.clone(), opening: self.tree.open(as_u64(place))? });
         self.leaves.get(place).and_then(shown).unwrap_or_else(Shown::nothing)
     }
@@ -190,12 +180,12 @@ impl Case<'_> {
         let Some(datanet) = self.index.open_datanet(span.datanet) else {
             proof.mode = Mode::DatanetIndex;
             let last = u8::try_from(self.index.datanets().len().saturating_sub(1)).unwrap_or(u8::MAX);
-            proof.datanet = self.index.open_datanet(last).map_or_else(Shown::nothing, Shown::of);
+            proof.datanet = self.index.open_datanet(last).map_or_else(Shown::nothing, Shown::from);
             proof.top = self.index.top();
             return Judged::False(proof);
         };
         let ends = span.position.saturating_add(u64::from(span.length)) > datanet.leaf.bytes;
-        proof.datanet = Shown::of(datanet);
+        proof.datanet = Shown::from(datanet);
         if ends {
             proof.mode = Mode::DatanetEnd;
             return Judged::False(proof);
@@ -221,8 +211,8 @@ impl Case<'_> {
         }
         let Some(answer) = self.answer else { return Judged::Unopened };
         proof.answer = answer.show(bytes.start / LEAF_STRIDE);
-        proof.segment = Shown::of(segment);
-        proof.text = Shown::of(text);
+        proof.segment = Shown::from(segment);
+        proof.text = Shown::from(text);
         Judged::False(proof)
     }
 
@@ -254,7 +244,6 @@ mod tests {
     use crate::{
         answer::answer_root,
         sample::{ANSWER, Sample, sample},
-        span::Word,
     };
 
     fn with_span(sample: &Sample, change: impl FnOnce(&mut Span)) -> Bundle {

@@ -8,6 +8,7 @@
 mod cluster;
 mod leaf;
 mod minimum;
+mod openings;
 mod order;
 mod segment;
 

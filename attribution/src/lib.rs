@@ -13,7 +13,7 @@
 //! | [`prompt`], [`answer`] | what exactly do the salted roots commit to? |
 //! | [`shares`], [`epoch`] | who gets which wei, of one receipt and of an epoch? |
 //! | [`bundle`] | does the evidence of one answer hold together, with nothing else at hand? |
-//! | [`fault`] | which spans can be proved false on chain? |
+//! | [`fault`], [`proof`] | which spans can be proved false on chain, and which can be proved missing or misdirected? |
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
@@ -47,6 +47,7 @@ pub mod index;
 pub mod message;
 pub mod parameters;
 pub mod prompt;
+pub mod proof;
 pub mod shares;
 pub mod span;
 

@@ -88,15 +88,20 @@ pub fn weigh(parameters: &Parameters, answer: &str) -> Vec<Word> {
 /// [`AttributeError`].
 pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Attribution, AttributeError> {
     let Masked { words, masks, covered, weight_total } = mask_answer(parameters, prompt, answer)?;
-    let candidates = choice::pieces(answer, &words, &covered)
-        .into_iter()
-        .flat_map(|piece| choice::maximal(answer, &words, piece, |text| index.find_longest(text)));
-    let chosen = choice::choose(&words, candidates.collect(), least(parameters));
+    let chosen = chosen(index, parameters, answer, &words, &covered);
     if chosen.len() > SPANS_MAX {
         return Err(AttributeError::TooMany { what: "spans", got: chosen.len(), max: SPANS_MAX });
     }
     let spans = chosen.into_iter().map(|run| span(index, answer, &words[run])).collect();
     Ok(Attribution { spans, masks, weight_total, words })
+}
+
+/// The runs of an answer's words that the rule chooses where `covered` tells which words are masked: word numbers, ascending.
+pub(crate) fn chosen(index: &Index, parameters: &Parameters, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
+    let candidates = choice::pieces(answer, words, covered)
+        .into_iter()
+        .flat_map(|piece| choice::maximal(answer, words, piece, |text| index.find_longest(text)));
+    choice::choose(words, candidates.collect(), least(parameters))
 }
 
 /// The part of attribution that needs no index.

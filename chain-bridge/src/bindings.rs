@@ -102,6 +102,20 @@ mod erasures {
         "contracts/artifacts/Erasures.json"
     );
 }
+mod span_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        SpanVerifier,
+        "contracts/artifacts/SpanVerifier.json"
+    );
+}
+mod word_ranges {
+    alloy::sol!(
+        #[sol(all_derives)]
+        WordRanges,
+        "contracts/artifacts/WordRanges.json"
+    );
+}
 mod payout_verifier {
     alloy::sol!(
         #[sol(all_derives)]
@@ -132,10 +146,12 @@ pub use payout_verifier::PayoutVerifier;
 pub use receipt_challenge::ReceiptChallenge;
 pub use rewards_vault::RewardsVault;
 pub use settlement::Settlement;
+pub use span_verifier::SpanVerifier;
 pub use stake_manager::StakeManager;
+pub use word_ranges::WordRanges;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 16] = [
+pub const ARTIFACTS: [(&str, &str); 18] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -151,6 +167,8 @@ pub const ARTIFACTS: [(&str, &str); 16] = [
     ("AuditRent", include_str!("../contracts/artifacts/AuditRent.json")),
     ("Erasures", include_str!("../contracts/artifacts/Erasures.json")),
     ("AuditCase", include_str!("../contracts/artifacts/AuditCase.json")),
+    ("WordRanges", include_str!("../contracts/artifacts/WordRanges.json")),
+    ("SpanVerifier", include_str!("../contracts/artifacts/SpanVerifier.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -233,6 +251,10 @@ mod tests {
         check("AuditCase", "open", AuditCase::openCall::SELECTOR);
         check("AuditCase", "answer", AuditCase::answerCall::SELECTOR);
         check("AuditCase", "close", AuditCase::closeCall::SELECTOR);
+        check("SpanVerifier", "proveOmission", SpanVerifier::proveOmissionCall::SELECTOR);
+        check("SpanVerifier", "provePayee", SpanVerifier::provePayeeCall::SELECTOR);
+        check("SpanVerifier", "slashPayee", SpanVerifier::slashPayeeCall::SELECTOR);
+        check("SpanVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -249,6 +271,8 @@ mod tests {
         check("PayoutVerifier", "RefundRequested", PayoutVerifier::RefundRequested::SIGNATURE_HASH.0);
         check("AuditRent", "RentClaimed", AuditRent::RentClaimed::SIGNATURE_HASH.0);
         check("Erasures", "Erased", Erasures::Erased::SIGNATURE_HASH.0);
+        check("SpanVerifier", "OmissionProven", SpanVerifier::OmissionProven::SIGNATURE_HASH.0);
+        check("SpanVerifier", "PayeeRefuted", SpanVerifier::PayeeRefuted::SIGNATURE_HASH.0);
         check("AuditCase", "CaseOpened", AuditCase::CaseOpened::SIGNATURE_HASH.0);
     }
 
@@ -273,6 +297,8 @@ mod tests {
         assert_eq!(code("AuditRent"), AuditRent::BYTECODE);
         assert_eq!(code("Erasures"), Erasures::BYTECODE);
         assert_eq!(code("AuditCase"), AuditCase::BYTECODE);
+        assert_eq!(code("WordRanges"), WordRanges::BYTECODE);
+        assert_eq!(code("SpanVerifier"), SpanVerifier::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

@@ -323,12 +323,12 @@ impl Chain for ChainClient {
     }
 
     async fn events(&self, from: u64, to: u64) -> Result<Vec<Logged>, ChainError> {
-        let contracts = self.deployment.contracts().map(|(_, address)| address);
+        let contracts: Vec<Address> = self.deployment.contracts().into_iter().map(|(_, address)| address).collect();
         self.decoded(&self.rpc.logs(&contracts, from, to).await?).await
     }
 
     async fn events_of(&self, blocks: &[BlockRef]) -> Result<Vec<Logged>, ChainError> {
-        let contracts = self.deployment.contracts().map(|(_, address)| address);
+        let contracts: Vec<Address> = self.deployment.contracts().into_iter().map(|(_, address)| address).collect();
         let mut events = Vec::new();
         for block in blocks {
             events.extend(self.decoded(&self.rpc.logs_of(&contracts, block.hash).await?).await?);

@@ -1,6 +1,6 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Eighteen transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! Twenty transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
 //! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
@@ -179,6 +179,10 @@ pub struct Deployment {
     pub erasures: Address,
     /// `AuditCase`: asks nodes for the bytes that they signed for, and has those slashed that do not show them.
     pub cases: Address,
+    /// `WordRanges`: the word characters of Unicode, as code that is only read.
+    pub words: Address,
+    /// `SpanVerifier`: takes proofs of omitted spans and wrong payees.
+    pub spans: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -190,8 +194,8 @@ impl Deployment {
     }
 
     /// Each contract with its address, in the order of deployment.
-    pub const fn contracts(&self) -> [(&'static str, Address); 15] {
-        [
+    pub fn contracts(&self) -> Vec<(&'static str, Address)> {
+        vec![
             ("StakeManager", self.stake),
             ("InsurancePool", self.insurance),
             ("RewardsVault", self.rewards),
@@ -207,6 +211,8 @@ impl Deployment {
             ("AuditRent", self.audits),
             ("Erasures", self.erasures),
             ("AuditCase", self.cases),
+            ("WordRanges", self.words),
+            ("SpanVerifier", self.spans),
         ]
     }
 
@@ -222,7 +228,7 @@ impl Deployment {
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(FileError { path: name(), why: format!("not a deployment: more than {FILE_BYTES_MAX} bytes") });
         }
-        serde_json::from_str(&text).map_err(|error| FileError { path: name(), why: format!("not a deployment: {error}") })
+        serde_json::from_str(&text).map_err(|error| FileError { path: name(), why: format!("not a deployment: {error}{}", advice(&error)) })
     }
 
     /// Writes `registry.json`, whole or not at all.
@@ -232,6 +238,15 @@ impl Deployment {
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
         let text = serde_json::to_string_pretty(self).expect("plain data serialises");
         replace(path, text.as_bytes()).map_err(|error| FileError { path: path.display().to_string(), why: error.to_string() })
+    }
+}
+
+/// What to do about a file that lacks a field: a program that knew of fewer contracts wrote it, and what it names does not take this one's proofs.
+fn advice(error: &serde_json::Error) -> &'static str {
+    if error.to_string().starts_with("missing field") {
+        "; it is of an earlier suite, which this program cannot use: deploy the present one, or get its file from who did"
+    } else {
+        ""
     }
 }
 

@@ -70,6 +70,10 @@ fn violations(edges: &[Edge]) -> Vec<String> {
 fn violation(edge: &Edge) -> Option<String> {
     let Edge { from, to, .. } = edge;
     if edge.is_ours {
+        // The contracts' tests hold them against who finds the faults that they judge.
+        if edge.is_dev && (from.as_str(), to.as_str()) == ("chain-bridge", "attribution") {
+            return None;
+        }
         if !allowed(from).contains(&to.as_str()) {
             return Some(format!("{from} must not import {to}: allowed are {:?}", allowed(from)));
         }

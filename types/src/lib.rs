@@ -26,6 +26,7 @@ pub mod operator;
 pub mod options;
 pub mod payout;
 pub mod placement;
+pub mod proof;
 pub mod quote;
 pub mod receipt;
 pub mod request;

@@ -152,14 +152,18 @@ impl Tree {
 impl Opening {
     /// The root this opening leads to from `leaf_bytes`; nothing if its shape is impossible.
     pub fn root(&self, leaf_bytes: &[u8]) -> Option<Hash32> {
+        Some(seal(self.leaves, self.byte_length, self.top(leaf_bytes)?))
+    }
+
+    /// Digest above all leaves that this opening leads to from `leaf_bytes`; nothing if its shape is impossible.
+    pub fn top(&self, leaf_bytes: &[u8]) -> Option<Hash32> {
         let depth = depth_of(self.leaves)?;
         if self.index >= self.leaves || self.siblings.len() != depth {
             return None;
         }
-        let top = self.siblings.iter().enumerate().fold(leaf(leaf_bytes), |digest, (level, sibling)| {
+        Some(self.siblings.iter().enumerate().fold(leaf(leaf_bytes), |digest, (level, sibling)| {
             if self.index >> level & 1 == 0 { node(digest, *sibling) } else { node(*sibling, digest) }
-        });
-        Some(seal(self.leaves, self.byte_length, top))
+        }))
     }
 }
 

@@ -11,7 +11,7 @@ import { forge } from './forge.mjs';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const folder = join(root, 'artifacts');
 
-/** Every contract that is deployed, and the probe that other implementations are held against, with the file that defines it. */
+/** Every contract that is deployed, and the probes that other implementations are held against, with the file that defines it. */
 const CONTRACTS = {
   AssetRegistry: 'AssetRegistry.sol',
   AuditCase: 'AuditCase.sol',
@@ -26,10 +26,13 @@ const CONTRACTS = {
   L1BlockDev: 'L1BlockDev.sol',
   PayoutVerifier: 'PayoutVerifier.sol',
   Probe: 'Probe.sol',
+  ProbeSpans: 'ProbeSpans.sol',
   ReceiptChallenge: 'ReceiptChallenge.sol',
   RewardsVault: 'RewardsVault.sol',
   Settlement: 'Settlement.sol',
+  SpanVerifier: 'SpanVerifier.sol',
   StakeManager: 'StakeManager.sol',
+  WordRanges: 'WordRanges.sol',
 };
 
 /** sha256 over the keccak of every source file the contract was compiled from, in path order. */

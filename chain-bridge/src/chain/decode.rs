@@ -27,6 +27,7 @@ use crate::{
         ReceiptChallenge::ReceiptChallengeEvents as Challenge,
         RewardsVault::RewardsVaultEvents as Rewards,
         Settlement::SettlementEvents as Settlement,
+        SpanVerifier::SpanVerifierEvents as Spans,
         StakeManager::StakeManagerEvents as Stake,
     },
     case::Asked,
@@ -68,6 +69,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.audits, audits),
         (deployment.fraud, fraud),
         (deployment.billing, billing),
+        (deployment.spans, spans),
         (deployment.challenge, challenge),
         (deployment.payout, payout),
         (deployment.erasures, erasures),
@@ -303,6 +305,19 @@ fn billing(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             reporter: account(e.reporter),
         }),
         Billing::ProofCommitted(_) => None,
+    })
+}
+
+fn spans(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    let proven = |fault, receipt, node, reporter| Some(Event::FaultProven { fault, receipt, node, reporter });
+    Ok(match read(topics, data)? {
+        Spans::OmissionProven(e) => {
+            proven(Fault::Omission { start: e.start, length: e.length }, hash(e.receiptHash), account(e.node), account(e.reporter))
+        }
+        Spans::PayeeRefuted(e) => {
+            proven(Fault::Payee { span: e.span, mode: e.mode }, hash(e.receiptHash), account(e.node), account(e.reporter))
+        }
+        Spans::ProofCommitted(_) => None,
     })
 }
 

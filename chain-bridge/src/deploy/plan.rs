@@ -13,7 +13,7 @@ use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace}
 use crate::{
     bindings::{
         AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow,
-        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, SpanVerifier, StakeManager, WordRanges,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -41,6 +41,8 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         audits: at(12),
         erasures: at(13),
         cases: at(14),
+        words: at(15),
+        spans: at(16),
         config,
     }
 }
@@ -88,7 +90,10 @@ impl Plan {
         let failed = |why: String| FileError { path: path.display().to_string(), why };
         let mut text = Vec::new();
         match fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text)) {
-            Ok(_) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(format!("not a deployment under way: {error}"))),
+            Ok(_) => {
+                let read = serde_json::from_slice(&text).map(Some);
+                read.map_err(|error| failed(format!("not a deployment under way: {error}{}", super::advice(&error))))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error.to_string())),
         }
@@ -192,6 +197,12 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ageBlocks_: c.case_age_blocks,
         blockSeconds_: c.block_s,
     };
+    let spans = SpanVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        ranges_: address(deployment.words),
+    };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -208,12 +219,14 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("AuditRent", create(&AuditRent::BYTECODE, audits.abi_encode())),
         ("Erasures", create(&Erasures::BYTECODE, Erasures::constructorCall { registry_: registry }.abi_encode())),
         ("AuditCase", create(&AuditCase::BYTECODE, cases.abi_encode())),
+        ("WordRanges", create(&WordRanges::BYTECODE, WordRanges::constructorCall {}.abi_encode())),
+        ("SpanVerifier", create(&SpanVerifier::BYTECODE, spans.abi_encode())),
     ]
 }
 
 /// The verifiers that may slash.
-pub(super) const fn verifiers(deployment: &Deployment) -> [Address; 5] {
-    [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout, deployment.cases]
+pub(super) fn verifiers(deployment: &Deployment) -> Vec<Address> {
+    vec![deployment.fraud, deployment.billing, deployment.challenge, deployment.payout, deployment.cases, deployment.spans]
 }
 
 /// The calls by which StakeManager and DatanetRent learn of those that stand after them.
@@ -223,7 +236,7 @@ fn introductions(deployment: &Deployment) -> [(&'static str, Call); 3] {
         rewards_: address(deployment.rewards),
         creditDesk_: address(deployment.escrow),
     };
-    let named = StakeManager::setVerifiersCall { verifiers: verifiers(deployment).map(address).to_vec() };
+    let named = StakeManager::setVerifiersCall { verifiers: verifiers(deployment).into_iter().map(address).collect() };
     let auditor = DatanetRent::setAuditorCall { auditor_: address(deployment.audits) };
     let call = |to, data| Call { to: Some(to), data, value: Amount::ZERO };
     [

@@ -2,7 +2,10 @@
 
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
-use types::{id::Address, merkle::keccak};
+use types::{
+    id::{Address, Hash32},
+    merkle::keccak,
+};
 
 use super::{
     Deployment,
@@ -11,7 +14,7 @@ use super::{
 use crate::{
     bindings::{
         ARTIFACTS, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier,
-        InferenceEscrow, InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, StakeManager,
+        InferenceEscrow, InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, SpanVerifier, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -27,14 +30,20 @@ pub async fn verify_deployment(rpc: &Rpc, deployment: &Deployment) -> Result<(),
         return Err(ChainError::WrongChain { url: rpc.url().to_owned(), expected: deployment.chain_id, got: rpc.chain_id() });
     }
     let contracts = deployment.contracts();
-    let found = rpc.codes(&contracts.map(|(_, address)| address)).await?;
+    let found = rpc.codes(&contracts.iter().map(|(_, address)| *address).collect::<Vec<_>>()).await?;
     for (((contract, address), artifact), code) in contracts.into_iter().zip(codes()).zip(found) {
         if code.is_empty() {
             return Err(ChainError::NoCode { contract, address });
         }
-        let (expected, got) = without_immutables(artifact, &code);
+        let (expected, got) = match artifact {
+            Code::Compiled(creation) => {
+                let (expected, got) = without_immutables(creation, &code);
+                (keccak(&[&expected]), keccak(&[&got]))
+            }
+            Code::Made(expected) => (expected, keccak(&[&code])),
+        };
         if expected != got {
-            return Err(ChainError::OtherCode { contract, address, expected: keccak(&[&expected]), got: keccak(&[&got]) });
+            return Err(ChainError::OtherCode { contract, address, expected, got });
         }
     }
     Ok(())
@@ -61,9 +70,24 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (expected, got)
 }
 
-/// The artifacts' creation code, in the order of [`Deployment::contracts`].
-fn codes() -> [&'static [u8]; 15] {
-    [
+/// What the code of a contract is held against.
+#[derive(Debug, Clone, Copy)]
+enum Code {
+    /// Its artifact's creation code.
+    Compiled(&'static [u8]),
+    /// Keccak of the code that its constructor makes up.
+    Made(Hash32),
+}
+
+/// Keccak of the code of `WordRanges`, as `SpanVerifier` has it: `WORD_RANGES_HASH`.
+const WORD_RANGES_HASH: Hash32 = Hash32([
+    0xde, 0xc1, 0x19, 0x04, 0xca, 0xb5, 0xc9, 0x81, 0x75, 0x98, 0x6c, 0xa2, 0x8d, 0x6a, 0xe1, 0x0e, 0x10, 0xe3, 0x29, 0x00, 0x05, 0x73,
+    0x8c, 0xa5, 0x35, 0xe0, 0xc9, 0x6a, 0xf4, 0xff, 0x3f, 0x62,
+]);
+
+/// What each contract's code is held against, in the order of [`Deployment::contracts`].
+fn codes() -> Vec<Code> {
+    let compiled: [&'static [u8]; 15] = [
         &StakeManager::BYTECODE,
         &InsurancePool::BYTECODE,
         &RewardsVault::BYTECODE,
@@ -79,7 +103,9 @@ fn codes() -> [&'static [u8]; 15] {
         &AuditRent::BYTECODE,
         &Erasures::BYTECODE,
         &AuditCase::BYTECODE,
-    ]
+    ];
+    let spans = [Code::Made(WORD_RANGES_HASH), Code::Compiled(&SpanVerifier::BYTECODE)];
+    compiled.into_iter().map(Code::Compiled).chain(spans).collect()
 }
 
 /// Compares the code of one contract of the file with its artifact, byte for byte: before money goes there, and not back from anybody else's. An address that
@@ -167,6 +193,44 @@ pub fn source_hashes() -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_of_words_is_held_against_the_hash_that_the_contracts_state() {
+        let source = include_str!("../../contracts/src/WordRanges.sol");
+        assert!(source.contains(&format!("bytes32 constant WORD_RANGES_HASH = {WORD_RANGES_HASH};")));
+    }
+
+    #[test]
+    fn every_contract_is_created_and_held_against_its_code_in_one_order() {
+        let config = super::super::DeployConfig::standard(Address([1; 20]), Address([2; 20]));
+        let deployment = super::super::plan(901, 7, Address([3; 20]), 5, config);
+        let names: Vec<_> = deployment.contracts().into_iter().map(|(name, _)| name).collect();
+        let created = creations(&deployment);
+        assert_eq!(created.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+        assert_eq!(codes().len(), names.len());
+        for (place, (name, at)) in (5..).zip(deployment.contracts()) {
+            assert_eq!(account(address(deployment.deployer).create(place)), at, "{name}");
+        }
+        for ((name, call), code) in created.iter().zip(codes()) {
+            assert!(!matches!(code, Code::Compiled(code) if !call.data.starts_with(code)), "{name}");
+        }
+        let known: Vec<_> = verifiers(&deployment);
+        assert!(deployment.contracts().iter().filter(|(_, at)| known.contains(at)).count() == known.len());
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_suite_is_refused_with_what_to_do() {
+        let config = super::super::DeployConfig::standard(Address([1; 20]), Address([2; 20]));
+        let deployment = super::super::plan(901, 7, Address([3; 20]), 5, config);
+        let (folder, mut file) = (tempfile::tempdir().unwrap(), serde_json::to_value(&deployment).unwrap());
+        let path = folder.path().join("registry.json");
+        deployment.write(&path).unwrap();
+        assert_eq!(Deployment::read(&path).unwrap(), deployment);
+        file.as_object_mut().unwrap().remove("spans");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let error = Deployment::read(&path).unwrap_err().to_string();
+        assert!(error.contains("missing field `spans`") && error.contains("of an earlier suite"), "{error}");
+    }
 
     #[test]
     fn only_immutable_values_may_differ_from_the_artifact() {

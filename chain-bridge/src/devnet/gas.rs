@@ -11,7 +11,7 @@ use types::{
 
 use super::{Devnet, l1};
 use crate::{
-    bindings::{AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, StakeManager},
+    bindings::{AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, SpanVerifier, StakeManager},
     chain::error::ChainError,
 };
 
@@ -90,6 +90,7 @@ fn function(contract: &str, selector: [u8; 4]) -> Option<&'static str> {
         "FraudVerifier" => FraudVerifier::FraudVerifierCalls::name_by_selector(selector),
         "InferenceEscrow" => InferenceEscrow::InferenceEscrowCalls::name_by_selector(selector),
         "Settlement" => Settlement::SettlementCalls::name_by_selector(selector),
+        "SpanVerifier" => SpanVerifier::SpanVerifierCalls::name_by_selector(selector),
         "StakeManager" => StakeManager::StakeManagerCalls::name_by_selector(selector),
         _ => None,
     }

@@ -7,6 +7,7 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     merkle::keccak,
+    proof::{self, Claim, Holder, Payee},
     receipt::Receipt,
     request::Request,
     voucher::Lane,
@@ -19,7 +20,7 @@ use super::{
     payout::PayoutProof,
 };
 use crate::{
-    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier, ReceiptChallenge},
+    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier, ReceiptChallenge, SpanVerifier},
     deploy::Deployment,
 };
 
@@ -32,6 +33,8 @@ pub enum Verifier {
     Billing,
     /// `PayoutVerifier`: F7.
     Payout,
+    /// `SpanVerifier`: F2, F9.
+    Spans,
 }
 
 impl Verifier {
@@ -41,6 +44,7 @@ impl Verifier {
             Self::Fraud => deployment.fraud,
             Self::Billing => deployment.billing,
             Self::Payout => deployment.payout,
+            Self::Spans => deployment.spans,
         }
     }
 }
@@ -83,6 +87,30 @@ impl Proof {
     pub fn late_false_span(proof: &FalseSpan) -> Self {
         let mut late = Self::false_span(proof);
         late.call[..4].copy_from_slice(&FraudVerifier::slashFalseSpanCall::SELECTOR);
+        late
+    }
+
+    /// F2 or F9: an omitted span, or one that pays the wrong account. The latter is void from then on, as a false span is.
+    pub fn attribution(proof: &proof::Proof) -> Self {
+        let (receipt, signature) = (proof.receipt.clone().into(), proof.signature.0.to_vec().into());
+        let evidence = super::spans::evidence(&proof.claim).into();
+        let payee = |span, mode, receipt, signature, evidence| {
+            SpanVerifier::provePayeeCall { receipt, signature, span, mode, evidence }.abi_encode()
+        };
+        let (what, call) = match &proof.claim {
+            Claim::Omission(_) => ("prove omitted span", SpanVerifier::proveOmissionCall { receipt, signature, evidence }.abi_encode()),
+            Claim::Payee(Payee { span, .. }) => ("prove wrong payee", payee(*span, 0, receipt, signature, evidence)),
+            Claim::Holder(Holder { span, .. }) => ("prove later holder", payee(*span, 1, receipt, signature, evidence)),
+        };
+        Self { what, verifier: Verifier::Spans, call }
+    }
+
+    /// The same for a receipt whose W1 has ended: the node is slashed, and what becomes void now would change no payout any more.
+    pub fn late_attribution(proof: &proof::Proof) -> Self {
+        let mut late = Self::attribution(proof);
+        if proof.claim.voids().is_some() {
+            late.call[..4].copy_from_slice(&SpanVerifier::slashPayeeCall::SELECTOR);
+        }
         late
     }
 

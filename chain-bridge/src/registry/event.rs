@@ -211,6 +211,20 @@ pub enum Fault {
         /// Code of [`crate::fraud::Mode`].
         mode: u8,
     },
+    /// F2: it leaves out, or has less than, a run of the answer.
+    Omission {
+        /// First byte of the run.
+        start: u32,
+        /// Its bytes.
+        length: u16,
+    },
+    /// F9: a span pays the wrong account.
+    Payee {
+        /// Its number.
+        span: u16,
+        /// 0: not its document's payee; 1: a later holder's.
+        mode: u8,
+    },
     /// F3: another receipt of the node contradicts it.
     Equivocation,
     /// F3: it stands twice in submitted trees.

@@ -8,6 +8,7 @@ mod fixture;
 mod harness;
 mod transcript;
 
+mod attributed;
 mod billing;
 mod case;
 mod challenge;

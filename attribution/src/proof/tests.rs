@@ -1,0 +1,111 @@
+use types::{
+    id::Address,
+    key::Signed,
+    proof::{Claim, Proof},
+    receipt::{Mask, Reason, Receipt},
+};
+
+use super::find;
+use crate::{
+    bundle::Bundle,
+    fault::FaultError,
+    parameters::Parameters,
+    sample::{COPY, Sample, sample},
+};
+
+fn found(sample: &Sample, change: impl FnOnce(&mut Receipt)) -> Vec<Claim> {
+    let mut bundle = sample.bundle.clone();
+    change(&mut bundle.receipt.document);
+    bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+    let proofs = find(&bundle, Parameters::builtin(1).unwrap(), &sample.index).unwrap();
+    proofs.into_iter().map(|Proof { claim, .. }| claim).collect()
+}
+
+/// Faults by name, with the span that each voids.
+fn named(claims: &[Claim]) -> Vec<(&'static str, Option<u16>)> {
+    claims.iter().map(|claim| (claim.fault(), claim.voids())).collect()
+}
+
+#[test]
+fn an_honest_receipt_yields_no_proof() {
+    assert_eq!(found(&sample(), |_| {}), []);
+}
+
+#[test]
+fn a_span_left_out_shortened_or_weighed_too_low_is_found_missing() {
+    let sample = sample();
+    let missing = |change: &dyn Fn(&mut Receipt)| {
+        let claims = found(&sample, change);
+        let runs = claims.iter().map(|claim| match claim {
+            Claim::Omission(run) => (run.start, run.length),
+            other => panic!("{other:?}"),
+        });
+        runs.collect::<Vec<_>>()
+    };
+    let [first, second] = sample.bundle.receipt.document.spans[..] else { panic!("two spans") };
+    assert_eq!(missing(&|receipt| receipt.spans.truncate(1)), [(second.start, second.length)]);
+    assert_eq!(missing(&|receipt| receipt.spans = vec![second]), [(first.start, first.length)]);
+    let mut both = missing(&|receipt| receipt.spans.clear());
+    both.sort_unstable();
+    assert_eq!(both, [(first.start, first.length), (second.start, second.length)]);
+    let shortened = |receipt: &mut Receipt| {
+        let span = &mut receipt.spans[1];
+        (span.length, span.weight) = (span.length - 13, span.weight - 1);
+    };
+    assert_eq!(missing(&shortened), [(second.start, second.length)]);
+    assert_eq!(missing(&|receipt| receipt.spans[1].weight -= 1), [(second.start, second.length)]);
+    // Nothing is paid by what bills nothing.
+    assert_eq!(missing(&|receipt| (receipt.spans, receipt.reason) = (vec![], Reason::EngineFailure)), []);
+}
+
+#[test]
+fn what_a_mask_covers_or_a_heavier_span_claims_is_not_missing() {
+    let sample = sample();
+    let [first, _] = sample.bundle.receipt.document.spans[..] else { panic!("two spans") };
+    let masked = |receipt: &mut Receipt| {
+        receipt.masks.insert(0, Mask { start: first.start, length: first.length.into(), prompt: 0 });
+        receipt.spans.remove(0);
+    };
+    assert_eq!(found(&sample, masked), [], "a false mask is another fault");
+    assert_eq!(found(&sample, |receipt| receipt.spans[0].weight += 1), [], "and so is a false weight");
+}
+
+#[test]
+fn a_wrong_payee_and_a_later_holder_are_found_and_void_their_span() {
+    let sample = sample();
+    assert_eq!(named(&found(&sample, |receipt| receipt.spans[1].payee = Address([0x66; 20]))), [("F9", Some(1))]);
+    // The copy stands behind the first contribution and the original, each from a multiple of 64.
+    let text = sample.index.datanets()[0].segments()[0].text();
+    let copy = text.windows(COPY.len()).position(|window| window == COPY.as_bytes()).unwrap();
+    let later = |receipt: &mut Receipt| {
+        let span = &mut receipt.spans[0];
+        let quote = COPY.find("sensorineural").unwrap();
+        (span.position, span.payee) = ((copy + quote) as u64, Address([0xa3; 20]));
+    };
+    let claims = found(&sample, later);
+    assert_eq!(named(&claims), [("F9", Some(0))]);
+    assert!(
+        matches!(&claims[0], Claim::Holder(holder) if (holder.datanet, holder.position) == (0, sample.bundle.receipt.document.spans[0].position))
+    );
+    // The copy's own words for the original's payee: both at once, the cheaper first.
+    let both = found(&sample, |receipt| {
+        later(receipt);
+        receipt.spans[0].payee = Address([0xa2; 20]);
+    });
+    assert!(matches!(&both[..], [Claim::Payee(_), Claim::Holder(_)]), "{:?}", named(&both));
+}
+
+#[test]
+fn an_answer_root_over_another_text_hides_what_only_the_answer_shows() {
+    let sample = sample();
+    let parameters = Parameters::builtin(1).unwrap();
+    let mut bundle = Bundle { answer: sample.bundle.answer.replacen("hearing", "Hearing", 1), ..sample.bundle.clone() };
+    assert!(matches!(find(&bundle, parameters, &sample.index), Err(FaultError::Answer { .. })));
+    bundle.receipt.document.spans[0].payee = Address([0x66; 20]);
+    bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+    assert_eq!(find(&bundle, parameters, &sample.index).unwrap().len(), 1);
+    let other = Parameters::new(2, 6, 1, 1, parameters.table().clone());
+    bundle.receipt.document.spans.clear();
+    bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+    assert_eq!(find(&bundle, &other, &sample.index), Err(FaultError::Parameters(1)));
+}

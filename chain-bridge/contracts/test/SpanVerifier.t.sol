@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Codec} from "../src/Codec.sol";
+import {FaultBase} from "../src/FaultBase.sol";
+import {Matches} from "../src/Matches.sol";
+import {ISettlement, IStakes} from "../src/Ports.sol";
+import {IParameters, SpanVerifier} from "../src/SpanVerifier.sol";
+import {StakeManager} from "../src/StakeManager.sol";
+import {WordRanges} from "../src/WordRanges.sol";
+import {Words} from "../src/Words.sol";
+import {IndexTrees} from "./IndexTrees.sol";
+import {Pack} from "./Pack.sol";
+import {Transcript} from "./Transcript.sol";
+
+/// @notice Spans that a node left out (F2), and spans that pay the wrong account (F9); and receipts beside them that are right.
+contract SpanVerifierTest is Transcript {
+    bytes private constant FOX = "the quick brown fox jumps over the lazy dog";
+    bytes private constant ANSWER =
+        "Some say, and most of them agree, that the quick brown fox jumps over the lazy dog, as told in stories about animals. It is so.";
+    uint32 private constant SET = 2;
+    uint8 private constant M = 4;
+    uint32 private constant THETA = 45;
+    uint32 private constant WEIGHT = 10;
+    address private constant FIRST = address(0xA1);
+    address private constant SECOND = address(0xA2);
+    address private constant THIRD = address(0xA3);
+    address private constant FOURTH = address(0xA4);
+
+    SpanVerifier private spans;
+    bytes private parameters;
+    /// @dev Segments 0 and 1 are the first Datanet's, 2 is the second's.
+    IndexTrees.Segment[3] private made;
+
+    function setUp() public override {
+        super.setUp();
+        parameters = abi.encodePacked(SET, M, THETA, uint32(25), keccak256("table"));
+        vm.prank(governor);
+        registry.approveParameters(SET, keccak256(parameters));
+        bytes[] memory texts = new bytes[](2);
+        bytes[] memory heads = new bytes[](2);
+        texts[0] = abi.encodePacked(FOX, hex"00");
+        heads[0] = head(FIRST, 10, 0);
+        texts[1] = abi.encodePacked("we saw that ", FOX, " but not the cat\x00");
+        heads[1] = head(SECOND, 20, 1);
+        made[0] = IndexTrees.segment(texts, heads, 0);
+        texts = new bytes[](1);
+        heads = new bytes[](1);
+        texts[0] = abi.encodePacked("and ", FOX, " again\x00");
+        heads[0] = head(THIRD, 30, 0);
+        made[1] = IndexTrees.segment(texts, heads, uint64(made[0].text.length));
+        texts[0] = "once more the quick brown fox jumps high\x00";
+        heads[0] = head(FOURTH, 5, 0);
+        made[2] = IndexTrees.segment(texts, heads, 0);
+    }
+
+    function sixth() internal override returns (address) {
+        spans = new SpanVerifier(
+            IStakes(address(stakes)), ISettlement(address(settlement)), IParameters(address(registry)), address(new WordRanges())
+        );
+        return address(spans);
+    }
+
+    // ------------------------------------------------------------------ F2
+
+    function test_a_receipt_without_the_span_is_slashed_for_and_pays_whom_it_names() public {
+        Answer memory a = answered();
+        convicted(a, omission(a, FOX, 0, 0));
+        eq("not void", 0, settlement.voidedAt(keccak256(receiptBody(a))));
+    }
+
+    function test_a_part_of_the_span_that_is_eligible_proves_it_as_well() public {
+        Answer memory a = answered();
+        convicted(a, omission(a, "quick brown fox jumps over", 0, 4));
+    }
+
+    function test_a_shortened_span_is_dominated_by_the_whole_one() public {
+        Answer memory a = answered();
+        add(a, "the quick brown fox jumps", 0, 0, 50, FIRST);
+        convicted(a, omission(a, FOX, 0, 0));
+    }
+
+    function test_a_later_span_of_the_same_weight_is_dominated() public {
+        Answer memory a = answered();
+        add(a, "quick brown fox jumps over", 0, 4, 50, FIRST);
+        convicted(a, omission(a, "the quick brown fox jumps", 0, 0));
+    }
+
+    function test_a_span_far_from_the_omitted_one_saves_nobody() public {
+        Answer memory a = answered();
+        add(a, "told in stories about animals", 0, 0, 500, FIRST);
+        a.masks = abi.encodePacked(uint32(0), uint32(8), uint32(0));
+        convicted(a, omission(a, FOX, 0, 0));
+    }
+
+    function test_an_omitted_span_whose_words_stand_in_three_leaves_is_found() public {
+        bytes memory long = bytes.concat(FOX, " ", FOX, " ", FOX);
+        bytes[] memory texts = new bytes[](1);
+        bytes[] memory heads = new bytes[](1);
+        texts[0] = abi.encodePacked(long, hex"00");
+        heads[0] = head(FOURTH, 5, 0);
+        made[2] = IndexTrees.segment(texts, heads, 0);
+        bytes memory whole = bytes.concat("So ", long, ".");
+        Answer memory a = answered(whole);
+        bytes memory middle = abi.encodePacked(uint8(2), uint8(1), answerLeaf(whole, 1), uint8(2), answerLeaf(whole, 2));
+        bytes memory front = abi.encodePacked(parameters, uint32(3), uint16(long.length), answerLeaf(whole, 0));
+        convicted(a, omissionCall(a, abi.encodePacked(front, middle, source(1, 0))));
+        a = answered(whole);
+        a.receipt.requestId = keccak256("another");
+        // The one between may be left out: words enough are seen without it, and weights run on.
+        middle = abi.encodePacked(uint8(1), uint8(2), answerLeaf(whole, 2));
+        convicted(a, omissionCall(a, abi.encodePacked(front, middle, source(1, 0))));
+        a = answered(whole);
+        refusedOmission(a, abi.encodePacked(front, uint8(0), source(1, 0)), SpanVerifier.LeafOrder.selector);
+        middle = abi.encodePacked(uint8(2), uint8(2), answerLeaf(whole, 2), uint8(2), answerLeaf(whole, 2));
+        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), SpanVerifier.LeafOrder.selector);
+        middle = abi.encodePacked(uint8(1), uint8(3), answerLeaf(whole, 2));
+        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), SpanVerifier.LeafOrder.selector);
+    }
+
+    function test_the_span_itself_or_one_that_ranks_before_it_is_no_omission() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, 0, 90, FIRST);
+        no(a, FOX, 0, 0, SpanVerifier.NotOutranked.selector);
+        no(a, "quick brown fox jumps over", 0, 4, SpanVerifier.NotOutranked.selector);
+        a = answered();
+        add(a, "that the quick brown", 0, 52, 95, SECOND);
+        no(a, FOX, 0, 0, SpanVerifier.NotOutranked.selector);
+        a = answered();
+        add(a, "the quick brown fox jumps", 0, 0, 50, FIRST);
+        no(a, "quick brown fox jumps over", 0, 4, SpanVerifier.NotOutranked.selector);
+        // As heavy, as early, and longer.
+        a = answered();
+        add(a, FOX, 0, 0, 50, FIRST);
+        no(a, "the quick brown fox jumps", 0, 0, SpanVerifier.NotOutranked.selector);
+    }
+
+    function test_what_is_not_eligible_is_no_omission() public {
+        Answer memory a = answered();
+        no(a, "the quick brown", 0, 0, SpanVerifier.TooFewWords.selector);
+        no(a, "the quick brown fox", 0, 0, SpanVerifier.TooLight.selector);
+        no(a, "stories about animals. It is so", 0, 0, SpanVerifier.HoldsDelimiter.selector);
+        no(a, "he quick brown fox jumps over", 0, 0, SpanVerifier.NotWholeWords.selector);
+        no(a, "the quick brown fox jumps ove", 0, 0, SpanVerifier.NotWholeWords.selector);
+        no(a, "the quick brown fox jumps ", 0, 0, SpanVerifier.NotWholeWords.selector);
+        a.masks = abi.encodePacked(uint32(0), uint32(8), uint32(0), uint32(find(ANSWER, "dog")), uint32(3), uint32(0));
+        no(a, FOX, 0, 0, SpanVerifier.Masked.selector);
+        // A mask that begins where the span ends takes nothing from it.
+        convicted(a, omission(a, "the quick brown fox jumps over the lazy", 0, 0));
+    }
+
+    function test_every_delimiter_ends_a_span() public {
+        string[7] memory all = [unicode".", "!", "?", "\n", unicode"。", unicode"！", unicode"？"];
+        for (uint256 i = 0; i < all.length; ++i) {
+            bytes memory span = bytes.concat("one two three", bytes(all[i]), "four five six seven eight");
+            bytes memory whole = bytes.concat("So ", span, ".");
+            Answer memory a = answered(whole);
+            refusedOmission(
+                a,
+                abi.encodePacked(parameters, uint32(3), uint16(span.length), answerLeaf(whole, 0), uint8(0), source(0, 0)),
+                SpanVerifier.HoldsDelimiter.selector
+            );
+        }
+        // Of the same first byte as two of them, and none.
+        bytes memory other_ = unicode"one two、three four　five six seven";
+        bytes memory sentence = bytes.concat("So ", other_, ".");
+        Answer memory b = answered(sentence);
+        refusedOmission(
+            b,
+            abi.encodePacked(parameters, uint32(3), uint16(other_.length), answerLeaf(sentence, 0), uint8(0), source(0, 0)),
+            SpanVerifier.DoesNotOccur.selector
+        );
+    }
+
+    function test_what_does_not_occur_at_a_word_start_is_no_omission() public {
+        Answer memory a = answered();
+        no(a, FOX, 0, 4, SpanVerifier.DoesNotOccur.selector);
+        no(a, FOX, 1, 10, SpanVerifier.DoesNotOccur.selector);
+        no(a, "as told in stories about animals", 0, 0, SpanVerifier.DoesNotOccur.selector);
+    }
+
+    function test_answers_that_bill_nothing_and_other_parameters_prove_nothing() public {
+        Answer memory a = answered();
+        a.receipt.reason = 16;
+        no(a, FOX, 0, 0, SpanVerifier.NotBilled.selector);
+        a = answered();
+        a.receipt.parameterId = 1;
+        no(a, FOX, 0, 0, SpanVerifier.WrongParameters.selector);
+        a.receipt.parameterId = 3;
+        no(a, FOX, 0, 0, SpanVerifier.WrongParameters.selector);
+        a = answered();
+        bytes memory evidence = abi.encodePacked(parameters, uint32(0), uint16(0), answerLeaf(ANSWER, 0));
+        refusedOmission(a, evidence, SpanVerifier.SpanLength.selector);
+        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(257), answerLeaf(ANSWER, 0)), SpanVerifier.SpanLength.selector);
+        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(200), answerLeaf(ANSWER, 0)), SpanVerifier.BeyondLeaf.selector);
+    }
+
+    function test_only_what_the_node_signed_counts_once_and_after_it_was_announced() public {
+        Answer memory a = answered();
+        bytes memory call = omission(a, FOX, 0, 0);
+        bytes memory stranger = abi.encodeCall(
+            SpanVerifier.proveOmission,
+            (receiptBody(a), signed(OTHER_KEY, address(settlement), keccak256("Receipt(bytes body)"), receiptBody(a)), evidenceOf(FOX, 0, 0))
+        );
+        refused(address(spans), stranger, FaultBase.ReceiptSignature.selector);
+        vm.prank(REPORTER);
+        vm.expectPartialRevert(FaultBase.NotCommitted.selector);
+        spans.proveOmission(receiptBody(a), receiptSig(a), evidenceOf(FOX, 0, 0));
+        convicted(a, call);
+        refused(address(spans), call, StakeManager.AlreadySlashed.selector);
+    }
+
+    function testFuzz_no_changed_evidence_of_an_omission_convicts(uint256 where, uint8 change) public {
+        Answer memory a = answered();
+        bytes memory evidence = evidenceOf(FOX, 0, 0);
+        where %= evidence.length;
+        if (change == 0) change = 1;
+        evidence[where] ^= bytes1(change);
+        (bool done,) = prove(address(spans), omissionCall(a, evidence));
+        yes("refused", !done);
+    }
+
+    // ------------------------------------------------------------------ F9
+
+    function test_a_span_that_pays_a_stranger_is_void_and_slashed_for() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, 0, 90, node);
+        convicted(a, payee(a, row(0, 0)));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 0)) != 0);
+        eq("the receipt is not", 0, settlement.voidedAt(keccak256(receiptBody(a))));
+    }
+
+    function test_the_late_form_slashes_and_marks_nothing() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, 0, 90, node);
+        bytes memory evidence = abi.encodePacked(datanet(0), row(0, 0));
+        convicted(
+            a,
+            abi.encodeCall(SpanVerifier.slashPayee, (receiptBody(a), receiptSig(a), 0, SpanVerifier.PayeeMode.Payee, evidence))
+        );
+        eq("not void", 0, settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 0)));
+        // Within W1 it is void all the same.
+        proven(address(spans), payee(a, row(0, 0)));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 0)) != 0);
+        refused(address(spans), payee(a, row(0, 0)), StakeManager.AlreadySlashed.selector);
+    }
+
+    function test_a_span_of_a_near_copy_pays_the_first_of_its_cluster() public {
+        uint40 position = uint40(made[0].text.length + 4);
+        bytes memory path = abi.encodePacked(row(1, 0), segmentAlone(0), row(0, 0));
+        Answer memory a = answered();
+        add(a, FOX, 0, position, 90, THIRD);
+        convicted(a, payee(a, path));
+        a = answered();
+        add(a, FOX, 0, position, 90, FIRST);
+        refused(address(spans), payee(a, path), SpanVerifier.PayeeIsRight.selector);
+        add(a, "It is so it is so", 0, position, 90, THIRD);
+        path = abi.encodePacked(row(1, 0), segmentAlone(0), row(0, 1));
+        refused(address(spans), payee(a, path), SpanVerifier.NotItsHead.selector);
+    }
+
+    function test_the_right_payee_and_a_document_elsewhere_are_refused() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, 0, 90, FIRST);
+        refused(address(spans), payee(a, row(0, 0)), SpanVerifier.PayeeIsRight.selector);
+        refused(address(spans), payee(a, row(0, 1)), Matches.OutsideDocument.selector);
+        refused(address(spans), payee(a, abi.encodePacked(row(1, 0), segmentAlone(0))), Matches.OutsideSegment.selector);
+        a = answered();
+        add(a, FOX, 0, uint40(64 + 12), 90, SECOND);
+        refused(address(spans), payee(a, row(0, 1)), SpanVerifier.PayeeIsRight.selector);
+    }
+
+    function test_a_later_holder_is_refuted_by_an_earlier_one_of_the_same_datanet_and_of_another() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, uint40(64 + 12), 90, SECOND);
+        convicted(a, holder(a, FOX, place(0, 1), uint8(0), uint40(0), place(0, 0), text(0, 0)));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 0)) != 0);
+        a = answered();
+        add(a, "the quick brown fox jumps", 0, 0, 50, FIRST);
+        convicted(a, holder(a, "the quick brown fox jumps", place(0, 0), uint8(1), uint40(10), place(2, 0), text(2, 10)));
+    }
+
+    function test_an_earlier_place_of_the_same_document_is_an_earlier_holder() public {
+        bytes[] memory texts = new bytes[](1);
+        bytes[] memory heads = new bytes[](1);
+        texts[0] = abi.encodePacked(FOX, ", ", FOX, hex"00");
+        heads[0] = head(FOURTH, 5, 0);
+        made[2] = IndexTrees.segment(texts, heads, 0);
+        Answer memory a = answered();
+        add(a, FOX, 1, 45, 90, FOURTH);
+        bytes memory call = holder(a, FOX, place(2, 0), uint8(1), uint40(0), place(2, 0), text(2, 0));
+        convicted(a, call);
+        a = answered();
+        add(a, FOX, 1, 0, 90, FOURTH);
+        call = holder(a, FOX, place(2, 0), uint8(1), uint40(45), place(2, 0), text(2, 45));
+        refused(address(spans), call, SpanVerifier.HolderIsEarliest.selector);
+    }
+
+    function test_the_earliest_holder_is_not_refuted() public {
+        Answer memory a = answered();
+        add(a, FOX, 0, 0, 90, FIRST);
+        bytes memory call = holder(a, FOX, place(0, 0), uint8(0), uint40(76), place(0, 1), text(0, 76));
+        refused(address(spans), call, SpanVerifier.HolderIsEarliest.selector);
+        call = holder(a, FOX, place(0, 0), uint8(0), uint40(0), place(0, 0), text(0, 0));
+        refused(address(spans), call, SpanVerifier.HolderIsEarliest.selector);
+        // The other document is earlier, and ends before the span does, or holds it elsewhere.
+        call = holder(a, FOX, place(0, 0), uint8(1), uint40(10), place(2, 0), text(2, 10));
+        refused(address(spans), call, SpanVerifier.DoesNotOccur.selector);
+        a = answered();
+        add(a, "the quick brown fox jumps", 0, 0, 50, FIRST);
+        call = holder(a, "the quick brown fox jumps", place(0, 0), uint8(1), uint40(14), place(2, 0), text(2, 14));
+        refused(address(spans), call, SpanVerifier.DoesNotOccur.selector);
+    }
+
+    function testFuzz_no_changed_evidence_of_a_later_holder_convicts(uint256 where, uint8 change) public {
+        Answer memory a = answered();
+        add(a, FOX, 0, uint40(64 + 12), 90, SECOND);
+        bytes memory evidence = holding(FOX, place(0, 1), uint8(0), uint40(0), place(0, 0), text(0, 0));
+        where %= evidence.length;
+        if (change == 0) change = 1;
+        evidence[where] ^= bytes1(change);
+        (bool done,) = prove(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Holder, evidence));
+        yes("refused", !done);
+    }
+
+    function testFuzz_no_changed_evidence_of_a_payee_convicts(uint256 where, uint8 change) public {
+        uint40 position = uint40(made[0].text.length + 4);
+        Answer memory a = answered();
+        add(a, FOX, 0, position, 90, THIRD);
+        bytes memory evidence = abi.encodePacked(datanet(0), row(1, 0), segmentAlone(0), row(0, 0));
+        where %= evidence.length;
+        if (change == 0) change = 1;
+        evidence[where] ^= bytes1(change);
+        (bool done,) = prove(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Payee, evidence));
+        yes("refused", !done);
+    }
+
+    function test_a_verifier_is_made_only_over_a_registry_and_the_table() public {
+        address table = spans.ranges();
+        vm.expectPartialRevert(FaultBase.ZeroAddress.selector);
+        new SpanVerifier(IStakes(address(stakes)), ISettlement(address(settlement)), IParameters(address(0)), table);
+        vm.expectPartialRevert(Words.NotWordRanges.selector);
+        new SpanVerifier(IStakes(address(stakes)), ISettlement(address(settlement)), IParameters(address(registry)), address(stakes));
+    }
+
+    // ------------------------------------------------------------------ receipts
+
+    function answered() private view returns (Answer memory) {
+        return answered(ANSWER);
+    }
+
+    function answered(bytes memory text_) private view returns (Answer memory a) {
+        a = honest(NODE_KEY, 1, 7);
+        a.spans = "";
+        a.masks = "";
+        a.receipt.parameterId = SET;
+        a.receipt.indexRoot = root();
+        a.receipt.answerRoot = IndexTrees.rootOf(IndexTrees.answerLeaves(text_, WEIGHT), text_.length);
+    }
+
+    function add(Answer memory a, bytes memory text_, uint8 number, uint40 position, uint32 weight, address payee_) private pure {
+        bytes memory span = abi.encodePacked(uint32(find(ANSWER, text_)), uint16(text_.length), number, position, weight, payee_, uint32(0));
+        a.spans = abi.encodePacked(a.spans, span);
+    }
+
+    /// @dev Where a text first stands in another; its end if nowhere.
+    function find(bytes memory whole, bytes memory part) private pure returns (uint256 found) {
+        for (; found + part.length <= whole.length; ++found) {
+            if (keccak256(IndexTrees.cut(whole, found, found + part.length)) == keccak256(part)) return found;
+        }
+        return 0;
+    }
+
+    function head(address payee_, uint64 blockNumber, uint64 cluster) private pure returns (bytes memory) {
+        return abi.encodePacked(payee_, blockNumber, uint32(0), uint32(0), cluster);
+    }
+
+    // ------------------------------------------------------------------ openings
+
+    function datanetLeaves() private view returns (bytes[] memory leaves) {
+        leaves = new bytes[](2);
+        uint64 length = uint64(made[0].text.length + made[1].text.length);
+        leaves[0] = abi.encodePacked(datanets[0], uint32(1), length, IndexTrees.rootOf(segmentLeaves(0), 240));
+        leaves[1] = abi.encodePacked(datanets[1], uint32(1), uint64(made[2].text.length), IndexTrees.rootOf(segmentLeaves(1), 120));
+    }
+
+    function segmentLeaves(uint256 number) private view returns (bytes[] memory leaves) {
+        leaves = new bytes[](number == 0 ? 2 : 1);
+        for (uint256 i = 0; i < leaves.length; ++i) leaves[i] = made[2 * number + i].leaf;
+    }
+
+    function root() private view returns (bytes32) {
+        return IndexTrees.rootOf(datanetLeaves(), 104);
+    }
+
+    function datanet(uint256 number) private view returns (bytes memory) {
+        bytes[] memory leaves = datanetLeaves();
+        return abi.encodePacked(leaves[number], IndexTrees.open(leaves, 104, number));
+    }
+
+    /// @dev Leaf and opening of a segment of the first Datanet, and the head of its documents.
+    function segmentAlone(uint256 i) private view returns (bytes memory) {
+        bytes[] memory leaves = segmentLeaves(0);
+        bytes[] memory rows = made[i].rows;
+        bytes memory top = abi.encodePacked(uint64(rows.length), uint64(85 * rows.length), topOf(rows));
+        return abi.encodePacked(leaves[i], IndexTrees.open(leaves, 240, i), top);
+    }
+
+    function topOf(bytes[] memory rows) private pure returns (bytes32) {
+        bytes32 first = keccak256(abi.encodePacked(hex"00", rows[0]));
+        return rows.length == 1 ? first : keccak256(abi.encodePacked(hex"01", first, keccak256(abi.encodePacked(hex"00", rows[1]))));
+    }
+
+    function segment(uint256 i) private view returns (bytes memory) {
+        bytes[] memory leaves = segmentLeaves(i / 2);
+        return abi.encodePacked(made[i].leaf, uint64(i % 2), IndexTrees.open(leaves, 120 * leaves.length, i % 2));
+    }
+
+    /// @dev Segment `i` and one of its rows.
+    function row(uint256 i, uint256 number) private view returns (bytes memory) {
+        bytes[] memory rows = made[i].rows;
+        return abi.encodePacked(segment(i), rows[number], uint64(number), IndexTrees.open(rows, 85 * rows.length, number));
+    }
+
+    /// @dev From the index root down to a document.
+    function place(uint256 i, uint256 number) private view returns (bytes memory) {
+        return abi.encodePacked(datanet(i / 2), row(i, number));
+    }
+
+    function text(uint256 i, uint256 offset) private view returns (bytes memory) {
+        return IndexTrees.blobAt(made[i].texts, made[i].text.length, offset / 64);
+    }
+
+    function source(uint8 number, uint40 position) private view returns (bytes memory) {
+        return abi.encodePacked(number, position, datanet(number), segment(2 * number), text(2 * number, position));
+    }
+
+    function answerLeaf(bytes memory whole, uint256 number) private pure returns (bytes memory) {
+        return IndexTrees.blobAt(IndexTrees.answerLeaves(whole, WEIGHT), whole.length, number);
+    }
+
+    // ------------------------------------------------------------------ proofs
+
+    function evidenceOf(bytes memory text_, uint8 number, uint40 position) private view returns (bytes memory evidence) {
+        uint256 start = find(ANSWER, text_);
+        uint256 last = (start + text_.length - 1) / 64;
+        evidence = abi.encodePacked(parameters, uint32(start), uint16(text_.length), answerLeaf(ANSWER, start / 64));
+        if (last == start / 64) evidence = abi.encodePacked(evidence, uint8(0));
+        else evidence = abi.encodePacked(evidence, uint8(1), uint8(last - start / 64), answerLeaf(ANSWER, last));
+        evidence = abi.encodePacked(evidence, source(number, position));
+    }
+
+    function omissionCall(Answer memory a, bytes memory evidence) private view returns (bytes memory) {
+        return abi.encodeCall(SpanVerifier.proveOmission, (receiptBody(a), receiptSig(a), evidence));
+    }
+
+    function omission(Answer memory a, bytes memory text_, uint8 number, uint40 position) private view returns (bytes memory) {
+        return omissionCall(a, evidenceOf(text_, number, position));
+    }
+
+    function no(Answer memory a, bytes memory text_, uint8 number, uint40 position, bytes4 selector) private {
+        refused(address(spans), omission(a, text_, number, position), selector);
+    }
+
+    function refusedOmission(Answer memory a, bytes memory evidence, bytes4 selector) private {
+        refused(address(spans), omissionCall(a, evidence), selector);
+    }
+
+    /// @dev About the last span of the receipt.
+    function payeeCall(Answer memory a, SpanVerifier.PayeeMode mode, bytes memory evidence) private view returns (bytes memory) {
+        uint16 last = uint16(a.spans.length / 40 - 1);
+        return abi.encodeCall(SpanVerifier.provePayee, (receiptBody(a), receiptSig(a), last, mode, evidence));
+    }
+
+    function payee(Answer memory a, bytes memory path) private view returns (bytes memory) {
+        return payeeCall(a, SpanVerifier.PayeeMode.Payee, abi.encodePacked(datanet(0), path));
+    }
+
+    function holding(
+        bytes memory text_,
+        bytes memory named,
+        uint8 number,
+        uint40 position,
+        bytes memory earlier,
+        bytes memory leaf
+    ) private pure returns (bytes memory) {
+        return abi.encodePacked(answerLeaf(ANSWER, find(ANSWER, text_) / 64), named, number, position, earlier, leaf);
+    }
+
+    function holder(
+        Answer memory a,
+        bytes memory text_,
+        bytes memory named,
+        uint8 number,
+        uint40 position,
+        bytes memory earlier,
+        bytes memory leaf
+    ) private view returns (bytes memory) {
+        return payeeCall(a, SpanVerifier.PayeeMode.Holder, holding(text_, named, number, position, earlier, leaf));
+    }
+
+    function convicted(Answer memory a, bytes memory call) private {
+        uint256 before = stakes.slashableOf(node);
+        proven(address(spans), call);
+        yes("stake falls", stakes.slashableOf(node) < before);
+        yes("the receipt is slashed for", stakes.slashOf(keccak256(receiptBody(a))) != 0);
+    }
+}

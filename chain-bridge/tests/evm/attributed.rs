@@ -1,0 +1,377 @@
+//! F2 and F9 from index to slash: what `attribution` finds, the compiled verifier takes, and against an honest receipt neither says a word.
+
+use std::sync::Arc;
+
+use attribution::{
+    answer::answer_root,
+    index::{Clusters, DatanetIndex, Index, Segment, Source},
+    parameters::Parameters,
+    proof::{Given, find},
+    span::attribute,
+};
+use chain_bridge::{bindings::AssetRegistry, chain::Call, fraud::calldata::Proof};
+use types::{
+    amount::Amount,
+    contribution::Priority,
+    encoding::Document as _,
+    id::{Address, AssetId, AssetVersion, Hash32},
+    key::{Account, Signed},
+    merkle::keccak,
+    proof::{self, Claim},
+    quote::{Class, Profile},
+    receipt::{Reason, Receipt, Span},
+    text::text_root,
+    time::BlockRef,
+};
+
+use super::{
+    differential::random::Rng,
+    harness::{Evm, account, open},
+    transcript::cases,
+};
+
+const SALT: Hash32 = Hash32([6; 32]);
+/// Words of one, two and three bytes a character, some of which are words by themselves.
+const WORDS: [&str; 40] = [
+    "hepatic",
+    "renal",
+    "ataxia",
+    "nystagmus",
+    "dysplasia",
+    "febrile",
+    "seizure",
+    "congenital",
+    "onset",
+    "hypoplasia",
+    "of",
+    "the",
+    "in",
+    "a",
+    "café",
+    "naïve",
+    "Übergröße",
+    "señal",
+    "фебрильный",
+    "судорога",
+    "почки",
+    "здоровье",
+    "学习",
+    "语言",
+    "数据",
+    "कखग",
+    "चछज",
+    "हिन्दी",
+    "generator",
+    "lazily",
+    "evaluated",
+    "expression",
+    "yields",
+    "enclosing",
+    "comprehension",
+    "whenever",
+    "object",
+    "new",
+    "x1",
+    "2nd",
+];
+
+/// A chain that knows the parameters and a staked node, and what the node answers from.
+struct World {
+    evm: Evm,
+    node: Account,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut evm = Evm::new();
+        let node = account(1);
+        evm.bond(&node, open(1_000));
+        let parameters = Parameters::builtin(1).unwrap();
+        let call = AssetRegistry::approveParametersCall { paramId: 1, paramHash: parameters.hash().0.into() };
+        let registry = evm.deployment.registry;
+        evm.call(account(60).address(), registry, &call, Amount::ZERO).unwrap();
+        evm.block += 1;
+        Self { evm, node }
+    }
+
+    fn sign(&self, receipt: Receipt) -> Signed<Receipt> {
+        Signed::new(&self.node, &self.evm.deployment.domains(), receipt)
+    }
+
+    fn find(&self, receipt: &Signed<Receipt>, answer: &str, index: &Index) -> Vec<proof::Proof> {
+        let given = Given { domains: &self.evm.deployment.domains(), receipt, answer, answer_salt: SALT };
+        find(given, Parameters::builtin(1).unwrap(), index).unwrap()
+    }
+
+    fn try_proof(&mut self, proof: &proof::Proof) -> Result<u64, String> {
+        self.evm.try_proof(account(4).address(), &Proof::attribution(proof)).map(|done| done.gas)
+    }
+}
+
+fn phrase(rng: &mut Rng, words: u64) -> String {
+    let one = |rng: &mut Rng| WORDS[rng.below(WORDS.len() as u64) as usize];
+    let mut text = one(rng).to_owned();
+    for _ in 1..words {
+        text.push_str([" ", " ", " ", " ", ", ", "-", ". "][rng.below(7) as usize]);
+        text.push_str(one(rng));
+    }
+    text
+}
+
+/// Datanets of several segments and contributions; later documents repeat pieces of earlier ones, a few are near copies paid through them.
+fn index(rng: &mut Rng) -> (Index, Vec<String>) {
+    let mut texts: Vec<String> = Vec::new();
+    let mut block = 0;
+    let mut datanets = Vec::new();
+    for number in 0..1 + rng.below(2) {
+        let (mut segments, mut members, mut of_datanet) = (Vec::new(), Vec::new(), Vec::<Priority>::new());
+        for _ in 0..1 + rng.below(3) {
+            let mut contributions = Vec::new();
+            for _ in 0..rng.below(4) {
+                block += 1;
+                let mut text = String::new();
+                for document in 0..1 + rng.below(3) {
+                    let words = 4 + rng.below(40) * 3;
+                    let mut one = phrase(rng, words);
+                    if rng.is(2) && !texts.is_empty() {
+                        one = format!("{one} {}", texts[rng.below(texts.len() as u64) as usize]);
+                    }
+                    let at = Priority { block, ordinal: 0, document: document as u32 };
+                    if rng.is(4) && !of_datanet.is_empty() {
+                        members.push((at, of_datanet[rng.below(of_datanet.len() as u64) as usize]));
+                    } else {
+                        of_datanet.push(at);
+                    }
+                    text.push_str(&one);
+                    text.push('\0');
+                    texts.push(one);
+                }
+                contributions.push((block, text));
+            }
+            // Priorities rise within a segment, not from one to the next.
+            let sources: Vec<_> = contributions
+                .iter()
+                .map(|(block, text)| Source {
+                    contributor: Address([*block as u8; 20]),
+                    block: *block,
+                    ordinal: 0,
+                    text_root: text_root(text.as_bytes()),
+                    text: text.as_bytes(),
+                })
+                .collect();
+            segments.push(Segment::build(&sources, 0).unwrap());
+        }
+        if rng.is(2) {
+            segments.reverse();
+        }
+        let version = AssetVersion { asset: AssetId(number + 1), version: 1 };
+        datanets.push(Arc::new(DatanetIndex::clustered(version, segments, &Clusters::new(members).unwrap()).unwrap()));
+    }
+    (Index::new(datanets).unwrap(), texts)
+}
+
+/// Pieces of documents between words of its own; the prompt repeats one of them.
+fn answer(rng: &mut Rng, texts: &[String]) -> (String, Vec<u8>) {
+    let (mut answer, mut prompt) = (phrase(rng, 3), "\u{2}What?".to_owned());
+    for _ in 0..1 + rng.below(4) {
+        if let Some(text) = texts.get(rng.below(texts.len().max(1) as u64) as usize) {
+            let words: Vec<_> = types::text::words(text);
+            let first = rng.below(words.len() as u64) as usize;
+            let last = (first + 5 + rng.below(40) as usize).min(words.len() - 1);
+            let piece = &text[words[first].start..words[last].end];
+            if rng.is(6) {
+                prompt = format!("\u{2}{piece}");
+            }
+            answer = format!("{answer} {piece}");
+        }
+        let words = 1 + rng.below(4);
+        answer = format!("{answer} {}", phrase(rng, words));
+    }
+    prompt.push('\0');
+    (answer, prompt.into_bytes())
+}
+
+fn honest(world: &World, index: &Index, answer: &str, prompt: &[u8]) -> Receipt {
+    let found = attribute(index, Parameters::builtin(1).unwrap(), prompt, answer).unwrap();
+    Receipt {
+        request: Hash32([1; 32]),
+        attempt: 0,
+        client: account(2).address(),
+        node: world.node.address(),
+        lane: Hash32([5; 32]),
+        cumulative_after: Amount(500),
+        manifest: Hash32([7; 32]),
+        index: index.root(),
+        parameters: 1,
+        profile: Profile::Exact,
+        class: Class::Checked,
+        block: BlockRef { number: 10, hash: Hash32([11; 32]) },
+        prompt_root: Hash32([12; 32]),
+        answer_root: answer_root(answer, &found.words, SALT),
+        token_ids: Hash32([14; 32]),
+        tokens_in: 15,
+        first_token: 0,
+        tokens_out: 40,
+        quote: Hash32([18; 32]),
+        fee: Amount(500),
+        reason: Reason::Stop,
+        weight_total: found.weight_total,
+        fingerprint_root: Hash32::ZERO,
+        assets: vec![AssetVersion { asset: AssetId(1), version: 1 }],
+        spans: found.spans,
+        masks: found.masks,
+    }
+}
+
+/// Words of the answer in [start, end), and their weight.
+fn weight(answer: &str, start: usize, end: usize) -> u32 {
+    let words = types::text::words(answer).into_iter().filter(|word| (start..end).contains(&word.start));
+    words.map(|word| Parameters::builtin(1).unwrap().weight(&answer[word])).sum()
+}
+
+/// The span's words from `first` on, `count` of them, at the place where the whole span stands.
+fn part(answer: &str, span: &Span, first: usize, count: usize) -> Span {
+    let (start, end) = (span.start as usize, span.start as usize + usize::from(span.length));
+    let words: Vec<_> = types::text::words(answer).into_iter().filter(|word| (start..end).contains(&word.start)).collect();
+    let (from, to) = (words[first].start, words[first + count - 1].end);
+    Span {
+        start: from as u32,
+        length: (to - from) as u16,
+        position: span.position + (from - start) as u64,
+        weight: weight(answer, from, to),
+        ..*span
+    }
+}
+
+/// Another place with the same bytes, later than the one the span names.
+fn later(index: &Index, answer: &str, span: &Span) -> Option<Span> {
+    let text = &answer.as_bytes()[span.start as usize..][..span.length.into()];
+    let places = index.datanets().iter().zip(0_u8..).flat_map(|(datanet, number)| {
+        let mut start = 0;
+        datanet.segments().iter().flat_map(move |segment| {
+            let first = start;
+            start += segment.text().len() as u64;
+            let held = segment.array().iter().filter(move |at| segment.text()[**at as usize..].starts_with(text));
+            held.map(move |at| (number, first + u64::from(*at)))
+        })
+    });
+    let (datanet, position) = places.filter(|place| *place != (span.datanet, span.position)).last()?;
+    let open = index.open_span(datanet, position)?;
+    let payee = open.head.map_or(open.document.leaf.payee, |head| head.document.leaf.payee);
+    Some(Span { datanet, position, payee, ..*span })
+}
+
+/// What a node may sign instead; nothing where a receipt gives no room for it.
+fn lie(rng: &mut Rng, kind: u64, index: &Index, answer: &str, receipt: &Receipt) -> Option<Receipt> {
+    let mut lied = receipt.clone();
+    let number = rng.below(receipt.spans.len().max(1) as u64) as usize;
+    let span = *receipt.spans.get(number)?;
+    let words = types::text::words(answer);
+    let count = words.iter().filter(|word| (span.start..span.start + u32::from(span.length)).contains(&(word.start as u32))).count();
+    let some = 1 + rng.below(count as u64 - 1) as usize;
+    match kind {
+        0 => drop(lied.spans.splice(number..=number, [])),
+        1 => lied.spans[number] = part(answer, &span, 0, some),
+        2 => lied.spans[number] = part(answer, &span, some, count - some),
+        3 => drop(lied.spans.splice(number..=number, [part(answer, &span, 0, some), part(answer, &span, some, count - some)])),
+        4 => lied.spans[number].payee = Address([0x66; 20]),
+        5 => lied.spans[number] = later(index, answer, &span)?,
+        _ => lied.spans[number].weight -= 1,
+    }
+    Some(lied)
+}
+
+/// What the contract says of evidence that shows nothing wrong with a receipt, some of which is about another span than the one it is held against.
+const REFUSALS: [&str; 9] = [
+    "not outranked",
+    "payee is right",
+    "holder is earliest",
+    "does not occur",
+    "outside document",
+    "outside segment",
+    "wrong root",
+    "not its head",
+    "trailing bytes",
+];
+
+#[test]
+fn what_is_found_convicts_each_lie_and_nothing_is_found_against_an_honest_receipt() {
+    let mut world = World::new();
+    let mut rng = Rng(17);
+    let (mut lies, mut proven, mut dearest) = ([0_u32; 7], [0_u32; 3], [0_u64; 3]);
+    for case in 0..cases(15) {
+        let (index, texts) = index(&mut rng);
+        for _ in 0..3 {
+            let (answer, prompt) = answer(&mut rng, &texts);
+            let honest = honest(&world, &index, &answer, &prompt);
+            let signed = world.sign(honest.clone());
+            assert_eq!(world.find(&signed, &answer, &index), [], "case {case}: an honest receipt was accused: {answer:?}");
+            for kind in 0..7 {
+                let Some(lied) = lie(&mut rng, kind, &index, &answer, &honest) else { continue };
+                let found = world.find(&world.sign(lied), &answer, &index);
+                assert!(!found.is_empty(), "case {case}: lie {kind} was not found");
+                lies[kind as usize] += 1;
+                for mut proof in found {
+                    let which = match &proof.claim {
+                        Claim::Omission(_) => 0,
+                        Claim::Payee(_) => 1,
+                        Claim::Holder(_) => 2,
+                    };
+                    let gas = world.try_proof(&proof).unwrap_or_else(|refused| panic!("case {case}, lie {kind}: {refused}"));
+                    proven[which] += 1;
+                    dearest[which] = gas.max(dearest[which]);
+                    // The same evidence against the honest receipt.
+                    if proof.claim.voids().is_none_or(|span| usize::from(span) < honest.spans.len()) {
+                        (proof.receipt, proof.signature) = (honest.encode(), signed.signature);
+                        let refused = world.try_proof(&proof).unwrap_err();
+                        assert!(REFUSALS.iter().any(|name| refused.starts_with(name)), "case {case}, lie {kind}: {refused}");
+                    }
+                }
+            }
+        }
+    }
+    println!("lies {lies:?}, proven {proven:?}, gas at most {dearest:?}");
+    assert!(lies.iter().all(|count| *count > 10) && proven.iter().all(|count| *count > 10), "{lies:?} {proven:?}");
+}
+
+#[test]
+fn an_omission_slashes_and_voids_nothing_and_a_wrong_payee_voids_its_span_even_after_that() {
+    let mut world = World::new();
+    let mut rng = Rng(3);
+    let reporter = account(4).address();
+    let (index, answer, receipt) = loop {
+        let (index, texts) = index(&mut rng);
+        let (answer, prompt) = answer(&mut rng, &texts);
+        let receipt = honest(&world, &index, &answer, &prompt);
+        if receipt.spans.len() >= 2 {
+            break (index, answer, receipt);
+        }
+    };
+    let mut lied = receipt;
+    lied.spans.remove(0);
+    lied.spans[0].payee = Address([0x66; 20]);
+    let signed = world.sign(lied);
+    let found = world.find(&signed, &answer, &index);
+    let (omission, payee) = match &found[..] {
+        [payee, omission] if payee.claim.voids() == Some(0) && omission.claim.voids().is_none() => (omission, payee),
+        other => panic!("{other:?}"),
+    };
+    let void = keccak(&[&signed.document.hash().0, &0_u16.to_be_bytes()]);
+    let mut send = |proof: &Proof| {
+        world.evm.try_proof(reporter, proof)?;
+        let call = Call { to: Some(world.evm.deployment.spans), data: proof.call.clone(), value: Amount::ZERO };
+        world.evm.send(reporter, call)?;
+        Ok::<_, String>((world.evm.state.slashes().len(), world.evm.state.voided_at(void).is_some()))
+    };
+    assert_eq!(send(&Proof::attribution(omission)), Ok((1, false)));
+    let again = send(&Proof::attribution(omission)).unwrap_err();
+    assert!(again.starts_with("already slashed"), "{again}");
+    let late = send(&Proof::late_attribution(payee)).unwrap_err();
+    assert!(late.starts_with("already slashed"), "{late}");
+    assert_eq!(send(&Proof::attribution(payee)), Ok((1, true)), "void, and not slashed for again");
+    let proven: Vec<_> = world.evm.state.proven().iter().map(|proven| proven.fault).collect();
+    use chain_bridge::registry::event::Fault;
+    assert!(matches!(proven[..], [Fault::Omission { .. }, Fault::Payee { span: 0, mode: 0 }]), "{proven:?}");
+    let slash = world.evm.state.slashes()[0];
+    assert_eq!((slash.account, slash.victim_amount, slash.reporter), (world.node.address(), Amount(500), reporter));
+}
