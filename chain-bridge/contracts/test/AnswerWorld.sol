@@ -16,7 +16,7 @@ abstract contract AnswerWorld is Transcript {
     /// @dev What a receipt's answer root is over, and the answer's bytes; the same of its prompt.
     bytes[] internal leaves;
     uint256 internal answerBytes;
-    bytes[] internal asked;
+    bytes[] internal prompted;
     uint256 internal promptBytes;
 
     function setUp() public virtual override {
@@ -36,8 +36,8 @@ abstract contract AnswerWorld is Transcript {
     function tell(bytes memory answer, bytes memory prompt) internal {
         leaves = IndexTrees.answerLeaves(answer, WEIGHT);
         answerBytes = answer.length;
-        asked = IndexTrees.textLeaves(prompt);
-        for (uint256 i = 0; i < asked.length; ++i) asked[i] = abi.encodePacked(keccak256(abi.encode("prompt salt", i)), asked[i]);
+        prompted = IndexTrees.textLeaves(prompt);
+        for (uint256 i = 0; i < prompted.length; ++i) prompted[i] = abi.encodePacked(keccak256(abi.encode("prompt salt", i)), prompted[i]);
         promptBytes = prompt.length;
     }
 
@@ -48,11 +48,11 @@ abstract contract AnswerWorld is Transcript {
         a.masks = "";
         a.receipt.parameterId = SET;
         a.receipt.answerRoot = IndexTrees.rootOf(leaves, answerBytes);
-        a.receipt.promptRoot = IndexTrees.rootOf(asked, promptBytes);
+        a.receipt.promptRoot = IndexTrees.rootOf(prompted, promptBytes);
     }
 
-    function change(uint256 leaf, uint256 place, bytes1 to) internal {
-        leaves[leaf][place] = to;
+    function change(uint256 number, uint256 place, bytes1 to) internal {
+        leaves[number][place] = to;
     }
 
     // ------------------------------------------------------------------ openings
@@ -62,7 +62,7 @@ abstract contract AnswerWorld is Transcript {
     }
 
     function promptLeaf(uint256 number) internal view returns (bytes memory) {
-        return IndexTrees.blobAt(asked, promptBytes, number);
+        return IndexTrees.blobAt(prompted, promptBytes, number);
     }
 
     function table() internal pure returns (bytes[] memory rows) {

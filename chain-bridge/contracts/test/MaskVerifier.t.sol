@@ -51,8 +51,8 @@ contract MaskVerifierTest is AnswerWorld {
     }
 
     function test_any_four_words_of_a_missing_run_prove_it() public {
-        Answer memory a = masked(START, 33, OFFSET);
-        convicted(a, run(a, START + 22, 21, OFFSET + 22));
+        Answer memory a = masked(START, 34, OFFSET);
+        convicted(a, run(a, START + 26, 17, OFFSET + 26));
     }
 
     function test_a_run_in_later_leaves_of_both_is_found() public {
@@ -133,10 +133,10 @@ contract MaskVerifierTest is AnswerWorld {
 
     function test_a_mask_that_ends_beyond_answer_or_prompt_is_slashed_for() public {
         Answer memory a = masked(100, uint32(ANSWER.length) - 99, 0);
-        denied(call(a, MaskVerifier.MaskMode.End, abi.encodePacked(uint16(0), uint8(1), head(asked, promptBytes))), MaskVerifier.MaskIsRight.selector);
+        denied(call(a, MaskVerifier.MaskMode.End, abi.encodePacked(uint16(0), uint8(1), head(prompted, promptBytes))), MaskVerifier.MaskIsRight.selector);
         convicted(a, call(a, MaskVerifier.MaskMode.End, abi.encodePacked(uint16(0), uint8(0), head(leaves, answerBytes))));
         a = masked(0, 50, uint32(PROMPT.length) - 49);
-        convicted(a, call(a, MaskVerifier.MaskMode.End, abi.encodePacked(uint16(0), uint8(1), head(asked, promptBytes))));
+        convicted(a, call(a, MaskVerifier.MaskMode.End, abi.encodePacked(uint16(0), uint8(1), head(prompted, promptBytes))));
     }
 
     function test_a_mask_that_ends_with_answer_or_prompt_is_right() public {
@@ -144,11 +144,11 @@ contract MaskVerifierTest is AnswerWorld {
         bytes memory evidence = abi.encodePacked(uint16(0), uint8(0), head(leaves, answerBytes));
         denied(call(a, MaskVerifier.MaskMode.End, evidence), MaskVerifier.MaskIsRight.selector);
         a = masked(0, 50, uint32(PROMPT.length) - 50);
-        evidence = abi.encodePacked(uint16(0), uint8(1), head(asked, promptBytes));
+        evidence = abi.encodePacked(uint16(0), uint8(1), head(prompted, promptBytes));
         denied(call(a, MaskVerifier.MaskMode.End, evidence), MaskVerifier.MaskIsRight.selector);
-        evidence = abi.encodePacked(uint16(0), uint8(0), head(asked, promptBytes));
+        evidence = abi.encodePacked(uint16(0), uint8(0), head(prompted, promptBytes));
         denied(call(a, MaskVerifier.MaskMode.End, evidence), Matches.WrongRoot.selector);
-        evidence = abi.encodePacked(uint16(0), uint8(2), head(asked, promptBytes));
+        evidence = abi.encodePacked(uint16(0), uint8(2), head(prompted, promptBytes));
         denied(call(a, MaskVerifier.MaskMode.End, evidence), MaskVerifier.NoSuchSide.selector);
     }
 
