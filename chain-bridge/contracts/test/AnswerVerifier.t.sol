@@ -516,6 +516,25 @@ contract AnswerVerifierTest is AnswerWorld {
         a.receipt.requestId = keccak256("another");
         proven(target(), weight(a, AnswerVerifier.WeightMode.Bounds, abi.encodePacked(uint32(1_000), uint8(60), shown)));
         vm.snapshotGasLastCall("gas", "F10, bounds, full leaves");
+        a.masks = "";
+        a.receipt.requestId = keccak256("a third");
+        (, shown) = lastLeaf(a);
+        proven(target(), weight(a, AnswerVerifier.WeightMode.Total, abi.encodePacked(uint32(1_023), shown)));
+        vm.snapshotGasLastCall("gas", "F10, W without masks");
+    }
+
+    function test_gas_of_a_span_of_another_weight() public {
+        (Answer memory a, bytes memory shown) = deep();
+        a.spans = abi.encodePacked(uint32(64_010), uint16(44), uint8(0), uint40(0), uint32(51), node, uint32(0));
+        proven(target(), span(a, AnswerVerifier.SpanMode.Weight, shown));
+        vm.snapshotGasLastCall("gas", "F10, a span of one leaf, void");
+    }
+
+    function lastLeaf(Answer memory a) private pure returns (bytes32, bytes memory shown) {
+        bytes memory own = abi.encodePacked(keccak256("salt"), uint64(88_888), uint8(1), uint8(0), uint16(4), WEIGHT, "last.");
+        (a.receipt.answerRoot, shown) = IndexTrees.deep(own, 1 << 10, (1 << 16) - 59, 1_023);
+        shown = abi.encodePacked(uint32(own.length), own, shown);
+        return (a.receipt.answerRoot, shown);
     }
 
     function test_gas_of_a_span_inside_a_word() public {

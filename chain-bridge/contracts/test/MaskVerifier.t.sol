@@ -292,6 +292,11 @@ contract MaskVerifierTest is AnswerWorld {
         evidence = abi.encodePacked(evidence, uint32(text.length), text, opening);
         proven(address(masks), call(a, MaskVerifier.MaskMode.Missing, evidence));
         vm.snapshotGasLastCall("gas", "F11, missing, full leaves");
+        a.masks = abi.encodePacked(uint32(64_008), uint32(44), uint32(128_009));
+        // What of the evidence stands behind parameters and run.
+        evidence = IndexTrees.cut(evidence, 55, evidence.length);
+        proven(address(masks), call(a, MaskVerifier.MaskMode.Bytes, abi.encodePacked(uint16(0), uint32(1), evidence)));
+        vm.snapshotGasLastCall("gas", "F11, bytes, full leaves");
     }
 
     function full() private pure returns (bytes memory own) {

@@ -374,6 +374,64 @@ contract SpanVerifierTest is Transcript {
         yes("gas of an omission", vm.snapshotGasLastCall("gas", "F2 at depth 26, full leaves") <= 200_000);
     }
 
+    /// @dev Segments of 2^16 documents and 2^25 text leaves; the span names the second one's, the first one holds it too.
+    function test_gas_of_a_wrong_payee_and_of_a_later_holder() public {
+        bytes memory pattern = "hereditary hemorrhagic telangiectasia of the lower lip";
+        bytes[2] memory leaves_;
+        bytes[2] memory rows;
+        bytes memory evidence;
+        for (uint64 i = 0; i < 2; ++i) {
+            bytes memory row_ = abi.encodePacked(keccak256("text"), uint40(64 * 777), uint32(9_999), FIRST, 50 + i, uint32(0), uint32(0), uint64(777));
+            (bytes32 root_, bytes memory opening) = IndexTrees.deep(row_, 1 << 16, 85 << 16, 777);
+            rows[i] = abi.encodePacked(row_, uint64(777), opening);
+            (bytes32 texts, bytes memory shown) = deepText(pattern);
+            if (i == 0) evidence = shown;
+            leaves_[i] = abi.encodePacked(texts, root_, keccak256("array"), i << 31, uint64(1) << 31, uint64(1) << 28);
+        }
+        bytes memory first;
+        bytes memory second;
+        Answer memory a = answered();
+        (a.receipt.indexRoot, first, second) = deepSegments(leaves_);
+        (a.receipt.answerRoot, leaves_[0]) = deepAnswer(pattern);
+        uint40 position = 64 * 777 + 5;
+        a.spans = abi.encodePacked(uint32(64_009), uint16(pattern.length), uint8(0), position, uint32(80), SECOND, uint32(0));
+        proven(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Payee, abi.encodePacked(first, rows[0])));
+        vm.snapshotGasLastCall("gas", "F9, payee at depth 26, void");
+        a.spans = abi.encodePacked(uint32(64_009), uint16(pattern.length), uint8(0), (uint40(1) << 31) + position, uint32(80), FIRST, uint32(0));
+        evidence = abi.encodePacked(leaves_[0], second, rows[1], uint8(0), position, first, rows[0], evidence);
+        proven(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Holder, evidence));
+        vm.snapshotGasLastCall("gas", "F9, holder at depth 26, full leaves, void");
+    }
+
+    function deepText(bytes memory pattern) private pure returns (bytes32 top, bytes memory shown) {
+        bytes memory leaf = noise("text", 320);
+        leaf[4] = " ";
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[5 + i] = pattern[i];
+        (top, shown) = IndexTrees.deep(leaf, 1 << 25, 1 << 31, 777);
+        shown = abi.encodePacked(Pack.blob(leaf), shown);
+    }
+
+    /// @dev An index of one Datanet of two segments, and the way to each of them.
+    function deepSegments(bytes[2] memory two) private pure returns (bytes32 top, bytes memory first, bytes memory second) {
+        bytes[] memory leaves_ = new bytes[](2);
+        (leaves_[0], leaves_[1]) = (two[0], two[1]);
+        bytes memory datanet_ = abi.encodePacked(uint64(3), uint32(1), uint64(1) << 32, IndexTrees.rootOf(leaves_, 240));
+        bytes memory opening;
+        (top, opening) = IndexTrees.deep(datanet_, 1, 52, 0);
+        datanet_ = abi.encodePacked(datanet_, opening);
+        first = abi.encodePacked(datanet_, two[0], uint64(0), IndexTrees.open(leaves_, 240, 0));
+        second = abi.encodePacked(datanet_, two[1], uint64(1), IndexTrees.open(leaves_, 240, 1));
+    }
+
+    /// @dev Leaf 1,000 of an answer, whose byte 9 the pattern begins at.
+    function deepAnswer(bytes memory pattern) private pure returns (bytes32 top, bytes memory shown) {
+        bytes memory leaf = noise("answer", 320);
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[9 + i] = pattern[i];
+        leaf = abi.encodePacked(keccak256("salt"), uint64(77_777), uint8(0), leaf);
+        (top, shown) = IndexTrees.deep(leaf, 1 << 10, (1 << 16) - 9, 1_000);
+        shown = abi.encodePacked(Pack.blob(leaf), shown);
+    }
+
     function deepSource(bytes memory pattern) private pure returns (bytes32 top, bytes memory evidence) {
         uint64 leaves = 1 << 25;
         uint256 number = 20_654_321;
