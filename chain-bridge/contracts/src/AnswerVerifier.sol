@@ -55,9 +55,8 @@ contract AnswerVerifier is AttributionBase {
         Form
     }
 
-    /// @dev How the evidence shows what a word weighs.
+    /// @dev How the evidence shows what a word weighs; 1 stands for the two rows that it would stand between.
     uint256 private constant KNOWN = 0;
-    uint256 private constant BETWEEN = 1;
     uint256 private constant BEFORE_FIRST = 2;
     uint256 private constant BEHIND_LAST = 3;
     uint256 private constant TOO_LONG = 4;
