@@ -493,6 +493,33 @@ contract AnswerVerifierTest is AnswerWorld {
         yes("refused", !done);
     }
 
+    function testFuzz_no_place_of_an_honest_answer_convicts_and_a_changed_length_or_weight_does(uint256 seed) public {
+        bytes memory characters = "aZ7b  -.,q";
+        bytes memory whole = new bytes(1 + seed % 184);
+        for (uint256 i = 0; i < whole.length; ++i) whole[i] = characters[uint256(keccak256(abi.encode(seed, i))) % characters.length];
+        tell(whole, "");
+        uint32 number = uint32((seed >> 8) % leaves.length);
+        Answer memory a = totalled();
+        denied(boundAt(a, number, uint8((seed >> 16) % 64)), AnswerVerifier.WeightIsRight.selector);
+        denied(form(a, number), AnswerVerifier.WeightIsRight.selector);
+        uint32 last = uint32(leaves.length - 1);
+        denied(weight(a, AnswerVerifier.WeightMode.Total, abi.encodePacked(last, leaf(last))), AnswerVerifier.WeightIsRight.selector);
+        uint256 count = uint8(leaves[number][40]);
+        if (count == 0) return;
+        uint256 one = 41 + 7 * ((seed >> 32) % count);
+        change(number, one + 2, leaves[number][one + 2] ^ bytes1(uint8(1 + (seed >> 40) % 7)));
+        a = totalled();
+        convicted(a, boundAt(a, number, uint8(leaves[number][one])));
+        change(number, one + 6, 0x0b);
+        a = receipted();
+        if (number < last) convicted(a, weight(a, AnswerVerifier.WeightMode.Running, abi.encodePacked(number + 1, leaf(number + 1), leaf(number))));
+    }
+
+    /// @dev With the leaf before where it is read: here every character has one byte.
+    function boundAt(Answer memory a, uint32 number, uint8 place) private view returns (bytes memory) {
+        return bound(a, number, place, place == 0 && number > 0 ? leaf(number - 1) : bytes(""));
+    }
+
     function test_a_verifier_is_made_only_over_a_registry() public {
         address ranges = verifier_.ranges();
         vm.expectPartialRevert(FaultBase.ZeroAddress.selector);

@@ -274,6 +274,74 @@ contract MaskVerifierTest is AnswerWorld {
         yes("refused", !done);
     }
 
+    /// @dev Answer and prompt of twelve words of one letter, three letters; masks found by trying every run at every place.
+    function testFuzz_of_an_honest_receipt_no_run_and_no_mask_convicts_and_without_a_mask_its_run_does(uint256 seed) public {
+        bytes memory prompt = abi.encodePacked(hex"02", letters(seed), hex"00");
+        bytes memory whole = letters(seed >> 24);
+        tell(whole, prompt);
+        Answer memory a = receipted();
+        a.masks = plainMasks(whole, prompt);
+        // Any run at any place, whether it is shared or not.
+        uint256 start = 2 * ((seed >> 48) % 12);
+        innocent(run(a, start, 2 * ((seed >> 56) % (12 - start / 2)) + 1, 1 + 2 * ((seed >> 64) % 12)));
+        if (a.masks.length == 0) return;
+        uint16 number = uint16((seed >> 72) % (a.masks.length / 12));
+        for (uint8 mode = 0; mode < 6; ++mode) {
+            innocent(call(a, MaskVerifier.MaskMode(mode), abi.encodePacked(number, anyEvidence(mode, seed >> 80))));
+        }
+        without(a, 12 * uint256(number));
+    }
+
+    function innocent(bytes memory said) private {
+        (bool done,) = prove(address(masks), said);
+        yes("not convicted", !done);
+    }
+
+    function without(Answer memory a, uint256 place) private {
+        bytes memory gone = IndexTrees.cut(a.masks, place, place + 12);
+        a.masks = bytes.concat(IndexTrees.cut(a.masks, 0, place), IndexTrees.cut(a.masks, place + 12, a.masks.length));
+        (uint256 start, uint256 length, uint256 offset) = (number32(gone, 0), number32(gone, 4), number32(gone, 8));
+        convicted(a, run(a, start, length, offset));
+    }
+
+    function number32(bytes memory body, uint256 place) private pure returns (uint256) {
+        return uint32(bytes4(IndexTrees.cut(body, place, place + 4)));
+    }
+
+    function anyEvidence(uint8 mode, uint256 seed) private view returns (bytes memory) {
+        if (mode == 1 && seed % 2 == 0) return abi.encodePacked(uint8(0), head(leaves, answerBytes));
+        if (mode == 1) return abi.encodePacked(uint8(1), head(prompted, promptBytes));
+        if (mode == 2) return abi.encodePacked(uint32(seed % 8), leaf(0), promptLeaf(0));
+        if (mode == 3) return abi.encodePacked(uint8(seed % 4), seed % 4 < 2 ? leaf(0) : promptLeaf(0));
+        if (mode == 4) return abi.encodePacked(parameters, leaf(0));
+        if (mode == 5) return abi.encodePacked(uint8(seed % 2), uint16(2 + 2 * (seed >> 8) % 4), leaf(0), promptLeaf(0));
+        return "";
+    }
+
+    function letters(uint256 seed) private pure returns (bytes memory out) {
+        out = new bytes(23);
+        for (uint256 i = 0; i < 23; ++i) out[i] = i % 2 == 1 ? bytes1(" ") : bytes1(uint8(97 + (seed >> i) % 4 % 3));
+    }
+
+    function plainMasks(bytes memory whole, bytes memory prompt) private pure returns (bytes memory found) {
+        uint256 reached = 0;
+        for (uint256 i = 0; i < 23; i += 2) {
+            (uint256 end, uint256 offset) = plainRun(whole, prompt, i);
+            if (end <= reached) continue;
+            reached = end;
+            found = abi.encodePacked(found, uint32(i), uint32(end - i), uint32(offset));
+        }
+    }
+
+    /// @dev End of the longest run from a place on that stands in the prompt, and where it first does; 0 if it has fewer than four words.
+    function plainRun(bytes memory whole, bytes memory prompt, uint256 start) private pure returns (uint256 end, uint256 offset) {
+        for (uint256 i = start + 7; i <= 23; i += 2) {
+            uint256 place = find(prompt, IndexTrees.cut(whole, start, i));
+            if (place == prompt.length) return (end, offset);
+            (end, offset) = (i, place);
+        }
+    }
+
     // ------------------------------------------------------------------ gas
 
     /// @dev As people meet it: ten spans, two masks; an answer of 64 kB, a prompt of 256 kB.
