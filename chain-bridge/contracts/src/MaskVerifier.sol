@@ -199,7 +199,7 @@ contract MaskVerifier is AttributionBase {
         bytes calldata piece = pieceAt(reader, Dialogue.spot(given.answerRoot, false, start), length, edges);
         bytes calldata copy = pieceAt(reader, Dialogue.spot(given.promptRoot, true, offset), length, edges);
         if (keccak256(piece) != keccak256(copy)) revert TextsDiffer();
-        uint256 got = countWords(edges.words, piece);
+        uint256 got = countWords(edges.words, piece, least);
         if (got < least) revert TooFewWords(least, got);
     }
 
@@ -221,10 +221,10 @@ contract MaskVerifier is AttributionBase {
         if (!edges.words.ends(Words.characterBefore(piece, length), next)) revert NotWholeWords(where.isPrompt);
     }
 
-    /// @dev Words that begin in a piece that begins with one.
-    function countWords(Words.Table memory words, bytes calldata piece) private view returns (uint256 count) {
+    /// @dev Words that begin in a piece that begins with one, counted up to `most`.
+    function countWords(Words.Table memory words, bytes calldata piece, uint256 most) private view returns (uint256 count) {
         uint256 before = 0;
-        for (uint256 i = 0; i < piece.length;) {
+        for (uint256 i = 0; i < piece.length && count < most;) {
             (uint256 code, uint256 size) = Words.characterAt(piece, i);
             if (words.begins(before, code)) ++count;
             before = code;
