@@ -117,6 +117,24 @@ library Codec {
         uint128 spendingLimit;
     }
 
+    /// @notice What a fault of an answer is about: of a receipt whom it concerns, its roots, and how many spans and masks stand where in its body.
+    struct Answered {
+        address client;
+        address node;
+        bytes32 lane;
+        uint128 fee;
+        bytes32 indexRoot;
+        uint32 parameterId;
+        bytes32 promptRoot;
+        bytes32 answerRoot;
+        uint8 reason;
+        uint64 totalWeight;
+        uint256 spans;
+        uint256 spansAt;
+        uint256 masks;
+        uint256 masksAt;
+    }
+
     /// @notice A receipt without the rows of its arrays; `assets`, `spans` and `masks` are their counts.
     struct Receipt {
         bytes32 requestId;
@@ -340,6 +358,58 @@ library Codec {
         c.indexRoot = bytes32(body[154:186]);
         c.answerRoot = bytes32(body[264:296]);
         c.fee = uint128(bytes16(body[372:388]));
+    }
+
+    /// @notice What a fault of an answer needs of a receipt. Shape is checked, codes and spare bytes are not.
+    function answered(bytes calldata body) internal pure returns (Answered memory a) {
+        (bool shaped, uint16 spans, uint16 masks) = receiptShape(body);
+        if (!shaped) revert WrongLength("Receipt", RECEIPT_MIN_BYTES, body.length);
+        a.client = address(bytes20(body[34:54]));
+        a.node = address(bytes20(body[54:74]));
+        a.lane = bytes32(body[74:106]);
+        a.indexRoot = bytes32(body[154:186]);
+        a.parameterId = uint32(bytes4(body[186:190]));
+        a.promptRoot = bytes32(body[232:264]);
+        a.answerRoot = bytes32(body[264:296]);
+        a.fee = uint128(bytes16(body[372:388]));
+        a.reason = uint8(body[388]);
+        a.totalWeight = uint64(bytes8(body[389:397]));
+        a.spans = spans;
+        a.spansAt = spansOffset(body) + 2;
+        a.masks = masks;
+        a.masksAt = a.spansAt + uint256(spans) * SPAN_BYTES + 2;
+    }
+
+    /// @notice First byte, end and weight of span `number` of a receipt that `answered` has accepted, which has so many.
+    function spanRange(bytes calldata body, Answered memory a, uint256 number)
+        internal
+        pure
+        returns (uint256 start, uint256 end, uint256 weight)
+    {
+        uint256 row;
+        uint256 place = a.spansAt + number * SPAN_BYTES;
+        assembly ("memory-safe") {
+            row := calldataload(add(body.offset, place))
+        }
+        start = row >> 224;
+        end = start + ((row >> 208) & 0xffff);
+        weight = (row >> 128) & 0xffffffff;
+    }
+
+    /// @notice First byte and end of mask `number` in the answer, and where it stands in the prompt, of a receipt that `answered` has accepted, which has so many.
+    function maskRange(bytes calldata body, Answered memory a, uint256 number)
+        internal
+        pure
+        returns (uint256 start, uint256 end, uint256 offset)
+    {
+        uint256 row;
+        uint256 place = a.masksAt + number * MASK_BYTES;
+        assembly ("memory-safe") {
+            row := calldataload(add(body.offset, place))
+        }
+        start = row >> 224;
+        end = start + ((row >> 192) & 0xffffffff);
+        offset = (row >> 160) & 0xffffffff;
     }
 
     /// @notice Whether the arrays of a receipt fill it to its last byte, and the counts of two of them.

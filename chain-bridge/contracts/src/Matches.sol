@@ -305,6 +305,25 @@ library Matches {
         });
     }
 
+    /// @notice Row `place` of an answer leaf, which has so many: how far its word starts behind the leaf's first byte, its bytes, its weight.
+    function rowAt(bytes calldata rows, uint256 place) internal pure returns (uint256 offset, uint256 length, uint256 weight) {
+        uint256 row;
+        assembly ("memory-safe") {
+            row := shr(200, calldataload(add(rows.offset, mul(place, 7))))
+        }
+        return (row >> 48, (row >> 32) & 0xffff, row & 0xffffffff);
+    }
+
+    /// @notice Weight of those rows of answer leaf `number` whose words start before byte `end` of the answer.
+    function weightBefore(bytes calldata rows, uint256 number, uint256 end) internal pure returns (uint256 weight) {
+        uint256 count = wordsIn(rows);
+        uint256 first = number * STRIDE_BYTES;
+        for (uint256 i = 0; i < count; ++i) {
+            (uint256 offset,, uint256 own) = rowAt(rows, i);
+            if (first + offset < end) weight += own;
+        }
+    }
+
     function requireRoot(string memory what, bytes32 expected, bytes32 got) internal pure {
         if (expected != got) revert WrongRoot(what, expected, got);
     }

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AttributionBase, IParameters} from "./AttributionBase.sol";
 import {Codec} from "./Codec.sol";
-import {FaultBase} from "./FaultBase.sol";
 import {Matches} from "./Matches.sol";
 import {Openings} from "./Openings.sol";
 import {ISettlement, IStakes} from "./Ports.sol";
 import {Words} from "./Words.sol";
 
-/// @notice What a verifier of spans needs of AssetRegistry.
-interface IParameters {
-    /// @notice Keccak of the 45 bytes of an approved set of parameters (Protocol P5); zero if there is none of this id.
-    function parametersOf(uint32 paramId) external view returns (bytes32);
-}
-
 /// @title Faults of a node's attribution that its own receipt proves: F2 and F9
 /// @notice What an answer holds is read from the leaves that its node committed to, what the Datanets hold from the index that the receipt names. One
 /// transaction, no judge. What is opened, and how, is Protocol P7.
-contract SpanVerifier is FaultBase {
+contract SpanVerifier is AttributionBase {
     using Openings for Openings.Reader;
 
     /// @notice Why a span pays the wrong account.
@@ -27,21 +21,6 @@ contract SpanVerifier is FaultBase {
         /// The same bytes stand at a word start of a document with an earlier priority, or at an earlier place.
         Holder
     }
-
-    /// @dev A set of parameters: id u32, m u8, theta u32, weight of an unknown word u32, word-table root.
-    uint256 private constant PARAMETER_BYTES = 45;
-    /// @dev Where a receipt's assets are counted.
-    uint256 private constant ASSETS_AT = 429;
-    /// @dev The first bytes of 。 (e3 80 82) and of ！ and ？ (ef bc 81, ef bc 9f).
-    uint256 private constant LEAD_OF_STOP = 0xe3;
-    uint256 private constant LEAD_OF_MARKS = 0xef;
-    uint256 private constant EACH_BYTE = 0x0101010101010101010101010101010101010101010101010101010101010101;
-    uint256 private constant LOW_BITS = 0x7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f;
-
-    /// @notice Says which sets of parameters are approved.
-    IParameters public immutable registry;
-    /// @notice A `WordRanges`.
-    address public immutable ranges;
 
     /// @notice A span of the answer that the receipt may not have: its bytes are [start, end), its words weigh so much; words that start before it weigh `before`,
     /// those that start before its end `until`.
@@ -66,12 +45,7 @@ contract SpanVerifier is FaultBase {
     event OmissionProven(bytes32 indexed receiptHash, address indexed node, uint32 start, uint16 length, uint256 weight, address reporter);
     event PayeeRefuted(bytes32 indexed receiptHash, address indexed node, uint16 span, PayeeMode mode, address reporter);
 
-    error NotBilled(uint8 reason);
-    error WrongParameters(uint32 id, bytes32 expected, bytes32 got);
-    error SpanLength(uint256 length);
-    error BeyondLeaf(uint256 start, uint256 end);
     error NotWholeWords(uint256 start, uint256 end);
-    error LeafOrder(uint256 expectedAtMost, uint256 got);
     error TooFewWords(uint256 least, uint256 got);
     error TooLight(uint256 least, uint256 got);
     error HoldsDelimiter(uint256 start, uint256 end);
@@ -82,14 +56,10 @@ contract SpanVerifier is FaultBase {
     error NotItsHead(uint64 expected, uint256 got);
     error HolderIsEarliest();
 
-    /// @param registry_ See `registry`.
-    /// @param ranges_ See `ranges`.
-    constructor(IStakes stakeManager_, ISettlement settlement_, IParameters registry_, address ranges_) FaultBase(stakeManager_, settlement_) {
-        if (address(registry_) == address(0)) revert ZeroAddress("registry");
-        Words.requireTable(ranges_);
-        registry = registry_;
-        ranges = ranges_;
-    }
+    /// @notice See `AttributionBase`.
+    constructor(IStakes stakeManager_, ISettlement settlement_, IParameters registry_, address ranges_)
+        AttributionBase(stakeManager_, settlement_, registry_, ranges_)
+    {}
 
     // ------------------------------------------------------------------ F2
 
@@ -97,45 +67,34 @@ contract SpanVerifier is FaultBase {
     /// client gets its fee back; nothing is void, because no contract divides anew: the receipt pays whom it names.
     /// @param evidence See Protocol P7.
     function proveOmission(bytes calldata receipt, bytes calldata signature, bytes calldata evidence) external committed {
-        Codec.Receipt memory given = Codec.receipt(receipt);
-        if (!Codec.isBillable(given.reason)) revert NotBilled(given.reason);
+        Codec.Answered memory given = billed(receipt);
         Candidate memory span = omitted(receipt, given, evidence);
         bytes32 receiptHash = requireSigned(given.node, receipt, signature);
         emit OmissionProven(receiptHash, given.node, uint32(span.start), uint16(span.end - span.start), span.weight, msg.sender);
         slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
     }
 
-    function omitted(bytes calldata receipt, Codec.Receipt memory given, bytes calldata evidence)
+    function omitted(bytes calldata receipt, Codec.Answered memory given, bytes calldata evidence)
         private
         view
         returns (Candidate memory span)
     {
         Openings.Reader memory reader = Openings.over(evidence);
-        (uint256 m, uint256 theta) = parameters(reader, given.parameterId);
+        bytes calldata least = parameters(reader, given.parameterId);
         span.start = reader.u32();
         uint256 length = uint16(bytes2(reader.cut(2)));
         requireLength(length);
         span.end = span.start + length;
         bytes calldata text = weighed(reader, given.answerRoot, span);
-        if (span.words < m) revert TooFewWords(m, span.words);
-        if (span.weight < theta) revert TooLight(theta, span.weight);
+        if (span.words < leastWords(least)) revert TooFewWords(leastWords(least), span.words);
+        if (span.weight < leastWeight(least)) revert TooLight(leastWeight(least), span.weight);
         if (holdsDelimiter(text)) revert HoldsDelimiter(span.start, span.end);
         requireUnmasked(receipt, given, span);
         requireOutranking(receipt, given, span);
         uint256 datanet = reader.u8();
         uint256 position = uint40(bytes5(reader.cut(5)));
-        if (!Matches.occurs(reader, Words.Table(ranges, ""), given.indexRoot, datanet, position, text)) revert DoesNotOccur(datanet, position);
+        if (!Matches.occurs(reader, table(), given.indexRoot, datanet, position, text)) revert DoesNotOccur(datanet, position);
         reader.finish();
-    }
-
-    /// @dev m and theta of the receipt's parameters. Reads their 45 bytes.
-    function parameters(Openings.Reader memory reader, uint32 id) private view returns (uint256 m, uint256 theta) {
-        bytes calldata body = reader.cut(PARAMETER_BYTES);
-        bytes32 approved = registry.parametersOf(id);
-        bytes32 got = keccak256(body);
-        if (got != approved) revert WrongParameters(id, approved, got);
-        m = uint8(body[4]);
-        theta = uint32(bytes4(body[5:9]));
     }
 
     /// @dev The span's bytes, and what the answer's own leaves say of its words. Reads blob and opening of the leaf in whose stride it begins; how many more
@@ -145,10 +104,7 @@ contract SpanVerifier is FaultBase {
         uint256 first = span.start / Matches.STRIDE_BYTES;
         uint256 last = (span.end - 1) / Matches.STRIDE_BYTES;
         text = weighedIn(reader, answerRoot, first, span);
-        uint256 place = span.start % Matches.STRIDE_BYTES;
-        uint256 length = span.end - span.start;
-        if (place + length > text.length) revert BeyondLeaf(span.start, span.end);
-        text = text[place:place + length];
+        text = within(text, span.start, span.end - span.start);
         uint256 seen = first;
         for (uint256 more = reader.u8(); more > 0; --more) {
             uint256 number = first + reader.u8();
@@ -170,75 +126,46 @@ contract SpanVerifier is FaultBase {
         bytes calldata rows;
         uint256 running;
         (rows, text, running,) = Matches.answerAt(reader, answerRoot, number);
-        if (number == span.start / Matches.STRIDE_BYTES) span.before = running + see(rows, number, span, span.start);
-        span.until = running + see(rows, number, span, span.end);
+        uint256 skipped = number * Matches.STRIDE_BYTES;
+        // The first leaf's, which alone has rows that start before the span.
+        if (span.start >= skipped) span.before = running;
+        span.until = running + count(rows, skipped, span);
     }
 
-    /// @dev Weight of the words of a leaf that start before byte `end`. Those of the span are counted where `end` is the span's.
-    function see(bytes calldata rows, uint256 number, Candidate memory span, uint256 end) private pure returns (uint256 weight) {
-        uint256 count = Matches.wordsIn(rows);
-        for (uint256 i = 0; i < count; ++i) {
-            Matches.Word memory word = Matches.wordAt(rows, number, i);
-            if (word.start >= end) continue;
-            weight += word.weight;
-            if (end != span.end || word.start < span.start) continue;
-            ++span.words;
-            if (word.start == span.start) span.begins = true;
-            if (word.start + word.length == span.end) span.ends = true;
-        }
-    }
-
-    /// @dev Whether a text holds one of . ! ? LF 。 ！ ？
-    function holdsDelimiter(bytes calldata text) private pure returns (bool) {
-        bool mayHold = false;
-        for (uint256 i = 0; i < text.length; i += 32) {
-            uint256 chunk;
-            assembly ("memory-safe") {
-                chunk := calldataload(add(text.offset, i))
+    /// @dev Weight of those rows of a leaf, which begins at byte `skipped`, that start before the span's end; and what they say of the span.
+    function count(bytes calldata rows, uint256 skipped, Candidate memory span) private pure returns (uint256 weight) {
+        uint256 rowCount = Matches.wordsIn(rows);
+        for (uint256 i = 0; i < rowCount; ++i) {
+            (uint256 start, uint256 length, uint256 own) = Matches.rowAt(rows, i);
+            start += skipped;
+            if (start >= span.end) continue;
+            weight += own;
+            if (start < span.start) {
+                span.before += own;
+                continue;
             }
-            uint256 left = text.length - i;
-            // What stands behind the text becomes zero, which is no delimiter.
-            if (left < 32) chunk = chunk >> (8 * (32 - left)) << (8 * (32 - left));
-            if (holds(chunk, 0x2e) || holds(chunk, 0x21) || holds(chunk, 0x3f) || holds(chunk, 0x0a)) return true;
-            if (holds(chunk, LEAD_OF_STOP) || holds(chunk, LEAD_OF_MARKS)) mayHold = true;
+            ++span.words;
+            if (start == span.start) span.begins = true;
+            if (start + length == span.end) span.ends = true;
         }
-        if (!mayHold) return false;
-        for (uint256 i = 0; i + 3 <= text.length; ++i) {
-            bytes3 character = bytes3(text[i:i + 3]);
-            if (character == 0xe38082 || character == 0xefbc81 || character == 0xefbc9f) return true;
-        }
-        return false;
-    }
-
-    /// @dev Whether one of 32 bytes is `sought`.
-    function holds(uint256 chunk, uint256 sought) private pure returns (bool) {
-        uint256 difference = chunk ^ (EACH_BYTE * sought);
-        return ~(((difference & LOW_BITS) + LOW_BITS) | difference | LOW_BITS) != 0;
     }
 
     /// @dev No mask of the receipt shares a byte with the span.
-    function requireUnmasked(bytes calldata receipt, Codec.Receipt memory given, Candidate memory span) private pure {
-        uint256 place = ASSETS_AT + 1 + given.assets * Codec.ASSET_BYTES + 2 + given.spans * Codec.SPAN_BYTES + 2;
+    function requireUnmasked(bytes calldata receipt, Codec.Answered memory given, Candidate memory span) private pure {
         for (uint256 i = 0; i < given.masks; ++i) {
-            uint256 start = uint32(bytes4(receipt[place:place + 4]));
-            uint256 end = start + uint32(bytes4(receipt[place + 4:place + 8]));
+            (uint256 start, uint256 end,) = Codec.maskRange(receipt, given, i);
             if (start < span.end && span.start < end) revert Masked(i);
-            place += Codec.MASK_BYTES;
         }
     }
 
     /// @dev Every span of the receipt that shares a byte with this one ranks after it: lighter, else later, else shorter.
-    function requireOutranking(bytes calldata receipt, Codec.Receipt memory given, Candidate memory span) private pure {
+    function requireOutranking(bytes calldata receipt, Codec.Answered memory given, Candidate memory span) private pure {
+        (uint256 from, uint256 to) = (span.start, span.end);
         for (uint256 i = 0; i < given.spans; ++i) {
-            Codec.Span memory chosen = Codec.span(receipt, i, given.spans);
-            uint256 end = uint256(chosen.start) + chosen.length;
-            if (chosen.start >= span.end || span.start >= end) continue;
-            if (chosen.weight != span.weight ? chosen.weight > span.weight : !isLater(chosen.start, end, span)) revert NotOutranked(i);
+            (uint256 start, uint256 end, uint256 weight) = Codec.spanRange(receipt, given, i);
+            if (start >= to || from >= end) continue;
+            if (weight != span.weight ? weight > span.weight : start != from ? start < from : end >= to) revert NotOutranked(i);
         }
-    }
-
-    function isLater(uint256 start, uint256 end, Candidate memory span) private pure returns (bool) {
-        return start != span.start ? start > span.start : end < span.end;
     }
 
     // ------------------------------------------------------------------ F9
@@ -253,9 +180,7 @@ contract SpanVerifier is FaultBase {
         committed
     {
         (Codec.Claim memory given, bytes32 receiptHash) = misdirected(receipt, signature, span, mode, evidence);
-        bool isNew = markVoid(Codec.spanId(receiptHash, span));
-        if (isNew && stakeManager.slashOf(receiptHash) != 0) return;
-        slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
+        voidSpanAndSlash(given.node, given.client, given.lane, given.fee, receiptHash, span);
     }
 
     /// @notice The same for a span whose receipt's W1 has ended: the node is slashed and nothing is marked. Takes what `provePayee` takes; one receipt is slashed for
@@ -334,8 +259,7 @@ contract SpanVerifier is FaultBase {
         private
         view
     {
-        Words.Table memory table = Words.Table(ranges, "");
-        bool does = Matches.occursIn(reader, table, segment, holder.position - segment.start, text);
+        bool does = Matches.occursIn(reader, table(), segment, holder.position - segment.start, text);
         if (!does) revert DoesNotOccur(holder.datanet, holder.position);
     }
 
@@ -344,9 +268,7 @@ contract SpanVerifier is FaultBase {
         uint256 length = given.span.length;
         requireLength(length);
         (, text,,) = Matches.answerAt(reader, given.answerRoot, given.span.start / Matches.STRIDE_BYTES);
-        uint256 place = given.span.start % Matches.STRIDE_BYTES;
-        if (place + length > text.length) revert BeyondLeaf(given.span.start, uint256(given.span.start) + length);
-        text = text[place:place + length];
+        text = within(text, given.span.start, length);
     }
 
     function holderAt(Openings.Reader memory reader, bytes32 indexRoot, uint256 datanet, uint256 position)
@@ -368,9 +290,5 @@ contract SpanVerifier is FaultBase {
         if (a.row.document != b.row.document) return a.row.document < b.row.document;
         if (a.datanet != b.datanet) return a.datanet < b.datanet;
         return a.position < b.position;
-    }
-
-    function requireLength(uint256 length) private pure {
-        if (length == 0 || length > Matches.WINDOW_BYTES) revert SpanLength(length);
     }
 }

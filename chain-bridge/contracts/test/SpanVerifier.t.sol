@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AttributionBase, IParameters} from "../src/AttributionBase.sol";
 import {Codec} from "../src/Codec.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {Matches} from "../src/Matches.sol";
 import {ISettlement, IStakes} from "../src/Ports.sol";
-import {IParameters, SpanVerifier} from "../src/SpanVerifier.sol";
+import {SpanVerifier} from "../src/SpanVerifier.sol";
 import {StakeManager} from "../src/StakeManager.sol";
 import {WordRanges} from "../src/WordRanges.sol";
 import {Words} from "../src/Words.sol";
@@ -111,11 +112,11 @@ contract SpanVerifierTest is Transcript {
         middle = abi.encodePacked(uint8(1), uint8(2), answerLeaf(whole, 2));
         convicted(a, omissionCall(a, abi.encodePacked(front, middle, source(1, 0))));
         a = answered(whole);
-        refusedOmission(a, abi.encodePacked(front, uint8(0), source(1, 0)), SpanVerifier.LeafOrder.selector);
+        refusedOmission(a, abi.encodePacked(front, uint8(0), source(1, 0)), AttributionBase.LeafOrder.selector);
         middle = abi.encodePacked(uint8(2), uint8(2), answerLeaf(whole, 2), uint8(2), answerLeaf(whole, 2));
-        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), SpanVerifier.LeafOrder.selector);
+        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), AttributionBase.LeafOrder.selector);
         middle = abi.encodePacked(uint8(1), uint8(3), answerLeaf(whole, 2));
-        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), SpanVerifier.LeafOrder.selector);
+        refusedOmission(a, abi.encodePacked(front, middle, source(1, 0)), AttributionBase.LeafOrder.selector);
     }
 
     function test_the_span_itself_or_one_that_ranks_before_it_is_no_omission() public {
@@ -182,17 +183,17 @@ contract SpanVerifierTest is Transcript {
     function test_answers_that_bill_nothing_and_other_parameters_prove_nothing() public {
         Answer memory a = answered();
         a.receipt.reason = 16;
-        no(a, FOX, 0, 0, SpanVerifier.NotBilled.selector);
+        no(a, FOX, 0, 0, AttributionBase.NotBilled.selector);
         a = answered();
         a.receipt.parameterId = 1;
-        no(a, FOX, 0, 0, SpanVerifier.WrongParameters.selector);
+        no(a, FOX, 0, 0, AttributionBase.WrongParameters.selector);
         a.receipt.parameterId = 3;
-        no(a, FOX, 0, 0, SpanVerifier.WrongParameters.selector);
+        no(a, FOX, 0, 0, AttributionBase.WrongParameters.selector);
         a = answered();
         bytes memory evidence = abi.encodePacked(parameters, uint32(0), uint16(0), answerLeaf(ANSWER, 0));
-        refusedOmission(a, evidence, SpanVerifier.SpanLength.selector);
-        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(257), answerLeaf(ANSWER, 0)), SpanVerifier.SpanLength.selector);
-        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(200), answerLeaf(ANSWER, 0)), SpanVerifier.BeyondLeaf.selector);
+        refusedOmission(a, evidence, AttributionBase.SpanLength.selector);
+        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(257), answerLeaf(ANSWER, 0)), AttributionBase.SpanLength.selector);
+        refusedOmission(a, abi.encodePacked(parameters, uint32(0), uint16(200), answerLeaf(ANSWER, 0)), AttributionBase.BeyondLeaf.selector);
     }
 
     function test_only_what_the_node_signed_counts_once_and_after_it_was_announced() public {
@@ -341,6 +342,116 @@ contract SpanVerifierTest is Transcript {
         new SpanVerifier(IStakes(address(stakes)), ISettlement(address(settlement)), IParameters(address(0)), table);
         vm.expectPartialRevert(Words.NotWordRanges.selector);
         new SpanVerifier(IStakes(address(stakes)), ISettlement(address(settlement)), IParameters(address(registry)), address(stakes));
+    }
+
+    // ------------------------------------------------------------------ gas
+
+    /// @dev As people meet it: ten spans, none of which overlaps the omitted one; two segments of 2^25 text leaves, which are 4 GiB; an answer of 64 kB.
+    function test_gas_of_an_omission_in_ten_to_the_nine_tokens() public {
+        bytes memory pattern = "hereditary hemorrhagic telangiectasia of the lower lip";
+        Answer memory a = answered();
+        for (uint256 i = 0; i < 10; ++i) {
+            bytes memory span = abi.encodePacked(uint32(100 * i), uint16(60), uint8(0), uint40(654_321 * i), WEIGHT, FIRST, uint32(0));
+            a.spans = abi.encodePacked(a.spans, span);
+        }
+        bytes memory evidence;
+        (a.receipt.indexRoot, evidence) = deepSource(pattern);
+        bytes memory rows;
+        for (uint8 i = 0; i < pattern.length; ++i) {
+            if (i > 0 && pattern[i - 1] != " ") continue;
+            uint16 length = 0;
+            while (i + length < pattern.length && pattern[i + length] != " ") ++length;
+            rows = abi.encodePacked(rows, i + 9, length, WEIGHT);
+        }
+        bytes memory leaf = noise("answer", 320);
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[9 + i] = pattern[i];
+        leaf = abi.encodePacked(keccak256("salt"), uint64(77_777), uint8(rows.length / 7), rows, leaf);
+        bytes memory opening;
+        (a.receipt.answerRoot, opening) = IndexTrees.deep(leaf, 1 << 10, (1 << 16) - 9, 1_000);
+        opening = abi.encodePacked(Pack.blob(leaf), opening, uint8(0));
+        evidence = abi.encodePacked(parameters, uint32(64_009), uint16(pattern.length), opening, evidence);
+        proven(address(spans), omissionCall(a, evidence));
+        yes("gas of an omission", vm.snapshotGasLastCall("gas", "F2 at depth 26, full leaves") <= 200_000);
+    }
+
+    /// @dev Segments of 2^16 documents and 2^25 text leaves; the span names the second one's, the first one holds it too.
+    function test_gas_of_a_wrong_payee_and_of_a_later_holder() public {
+        bytes memory pattern = "hereditary hemorrhagic telangiectasia of the lower lip";
+        bytes[2] memory leaves_;
+        bytes[2] memory rows;
+        bytes memory evidence;
+        for (uint64 i = 0; i < 2; ++i) {
+            bytes memory row_ = abi.encodePacked(keccak256("text"), uint40(64 * 777), uint32(9_999), FIRST, 50 + i, uint32(0), uint32(0), uint64(777));
+            (bytes32 root_, bytes memory opening) = IndexTrees.deep(row_, 1 << 16, 85 << 16, 777);
+            rows[i] = abi.encodePacked(row_, uint64(777), opening);
+            (bytes32 texts, bytes memory shown) = deepText(pattern);
+            if (i == 0) evidence = shown;
+            leaves_[i] = abi.encodePacked(texts, root_, keccak256("array"), i << 31, uint64(1) << 31, uint64(1) << 28);
+        }
+        bytes memory first;
+        bytes memory second;
+        Answer memory a = answered();
+        (a.receipt.indexRoot, first, second) = deepSegments(leaves_);
+        (a.receipt.answerRoot, leaves_[0]) = deepAnswer(pattern);
+        uint40 position = 64 * 777 + 5;
+        a.spans = abi.encodePacked(uint32(64_009), uint16(pattern.length), uint8(0), position, uint32(80), SECOND, uint32(0));
+        proven(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Payee, abi.encodePacked(first, rows[0])));
+        vm.snapshotGasLastCall("gas", "F9, payee at depth 26, void");
+        a.spans = abi.encodePacked(uint32(64_009), uint16(pattern.length), uint8(0), (uint40(1) << 31) + position, uint32(80), FIRST, uint32(0));
+        evidence = abi.encodePacked(leaves_[0], second, rows[1], uint8(0), position, first, rows[0], evidence);
+        proven(address(spans), payeeCall(a, SpanVerifier.PayeeMode.Holder, evidence));
+        vm.snapshotGasLastCall("gas", "F9, holder at depth 26, full leaves, void");
+    }
+
+    function deepText(bytes memory pattern) private pure returns (bytes32 top, bytes memory shown) {
+        bytes memory leaf = noise("text", 320);
+        leaf[4] = " ";
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[5 + i] = pattern[i];
+        (top, shown) = IndexTrees.deep(leaf, 1 << 25, 1 << 31, 777);
+        shown = abi.encodePacked(Pack.blob(leaf), shown);
+    }
+
+    /// @dev An index of one Datanet of two segments, and the way to each of them.
+    function deepSegments(bytes[2] memory two) private pure returns (bytes32 top, bytes memory first, bytes memory second) {
+        bytes[] memory leaves_ = new bytes[](2);
+        (leaves_[0], leaves_[1]) = (two[0], two[1]);
+        bytes memory datanet_ = abi.encodePacked(uint64(3), uint32(1), uint64(1) << 32, IndexTrees.rootOf(leaves_, 240));
+        bytes memory opening;
+        (top, opening) = IndexTrees.deep(datanet_, 1, 52, 0);
+        datanet_ = abi.encodePacked(datanet_, opening);
+        first = abi.encodePacked(datanet_, two[0], uint64(0), IndexTrees.open(leaves_, 240, 0));
+        second = abi.encodePacked(datanet_, two[1], uint64(1), IndexTrees.open(leaves_, 240, 1));
+    }
+
+    /// @dev Leaf 1,000 of an answer, whose byte 9 the pattern begins at.
+    function deepAnswer(bytes memory pattern) private pure returns (bytes32 top, bytes memory shown) {
+        bytes memory leaf = noise("answer", 320);
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[9 + i] = pattern[i];
+        leaf = abi.encodePacked(keccak256("salt"), uint64(77_777), uint8(0), leaf);
+        (top, shown) = IndexTrees.deep(leaf, 1 << 10, (1 << 16) - 9, 1_000);
+        shown = abi.encodePacked(Pack.blob(leaf), shown);
+    }
+
+    function deepSource(bytes memory pattern) private pure returns (bytes32 top, bytes memory evidence) {
+        uint64 leaves = 1 << 25;
+        uint256 number = 20_654_321;
+        bytes memory leaf = noise("text", 320);
+        leaf[4] = " ";
+        for (uint256 i = 0; i < pattern.length; ++i) leaf[5 + i] = pattern[i];
+        bytes memory opening;
+        (top, opening) = IndexTrees.deep(leaf, leaves, leaves * 64, number);
+        evidence = abi.encodePacked(Pack.blob(leaf), opening);
+        leaf = abi.encodePacked(top, keccak256("rows"), keccak256("array"), leaves * 64, leaves * 64, leaves * 11);
+        (top, opening) = IndexTrees.deep(leaf, 2, 240, 1);
+        evidence = abi.encodePacked(leaf, uint64(1), opening, evidence);
+        leaf = abi.encodePacked(uint64(3), uint32(1), leaves * 128, top);
+        (top, opening) = IndexTrees.deep(leaf, 1, 52, 0);
+        evidence = abi.encodePacked(uint8(0), uint40((leaves + number) * 64 + 5), leaf, opening, evidence);
+    }
+
+    function noise(string memory seed, uint256 length) private pure returns (bytes memory out) {
+        out = new bytes(length);
+        for (uint256 i = 0; i < length; ++i) out[i] = bytes1(uint8(1 + uint256(keccak256(abi.encode(seed, i))) % 255));
     }
 
     // ------------------------------------------------------------------ receipts

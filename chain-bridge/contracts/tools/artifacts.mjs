@@ -13,6 +13,7 @@ const folder = join(root, 'artifacts');
 
 /** Every contract that is deployed, and the probes that other implementations are held against, with the file that defines it. */
 const CONTRACTS = {
+  AnswerVerifier: 'AnswerVerifier.sol',
   AssetRegistry: 'AssetRegistry.sol',
   AuditCase: 'AuditCase.sol',
   AuditRent: 'AuditRent.sol',
@@ -24,6 +25,7 @@ const CONTRACTS = {
   InferenceEscrow: 'InferenceEscrow.sol',
   InsurancePool: 'InsurancePool.sol',
   L1BlockDev: 'L1BlockDev.sol',
+  MaskVerifier: 'MaskVerifier.sol',
   PayoutVerifier: 'PayoutVerifier.sol',
   Probe: 'Probe.sol',
   ProbeSpans: 'ProbeSpans.sol',
@@ -34,6 +36,9 @@ const CONTRACTS = {
   StakeManager: 'StakeManager.sol',
   WordRanges: 'WordRanges.sol',
 };
+
+/** Contracts whose constructor returns other code than the compiler's. */
+const OWN_CODE = new Set(['WordRanges']);
 
 /** sha256 over the keccak of every source file the contract was compiled from, in path order. */
 function sourceHash(metadata) {
@@ -48,7 +53,7 @@ function compact(name) {
   const artifact = { contractName: name, abi: built.abi, bytecode: built.bytecode.object };
   // Only code without immutables means anything before it is deployed: that is what a predeploy is placed from.
   const immutables = Object.keys(built.deployedBytecode.immutableReferences ?? {}).length;
-  if (immutables === 0) artifact.deployedBytecode = built.deployedBytecode.object;
+  if (immutables === 0 && !OWN_CODE.has(name)) artifact.deployedBytecode = built.deployedBytecode.object;
   artifact.sourceHash = sourceHash(built.metadata);
   return `${JSON.stringify(artifact, null, 1)}\n`;
 }

@@ -35,14 +35,10 @@ contract ProbeSpans {
         reader.finish();
     }
 
-    /// @notice The most bytes of `pattern` that any entry of a segment under an index root begins with.
-    function longest(bytes32 indexRoot, uint8 datanet, bytes calldata pattern, bytes calldata evidence)
-        external
-        pure
-        returns (uint256 most)
-    {
+    /// @notice The most bytes of `pattern` that any entry of a segment under an index root begins with. Reads its Datanet u8 first.
+    function longest(bytes32 indexRoot, bytes calldata pattern, bytes calldata evidence) external pure returns (uint256 most) {
         Openings.Reader memory reader = Openings.over(evidence);
-        most = Matches.longest(reader, indexRoot, datanet, pattern);
+        most = Matches.longest(reader, indexRoot, reader.u8(), pattern);
         reader.finish();
     }
 }
