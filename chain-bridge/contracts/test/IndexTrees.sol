@@ -81,7 +81,7 @@ library IndexTrees {
     }
 
     function arrayLeaves(uint256[] memory entries) internal pure returns (bytes[] memory leaves) {
-        leaves = new bytes[](entries.length < 2 ? entries.length : (entries.length + 13) / 15);
+        leaves = new bytes[]((entries.length + 14) / 15);
         for (uint256 i = 0; i < leaves.length; ++i) {
             for (uint256 j = 15 * i; j < 15 * i + 16 && j < entries.length; ++j) {
                 leaves[i] = abi.encodePacked(leaves[i], uint40(entries[j]));
