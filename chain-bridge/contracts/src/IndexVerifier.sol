@@ -178,7 +178,8 @@ contract IndexVerifier is FaultBase {
 
     // ------------------------------------------------------------------ X1, X2
 
-    /// @dev Reads the array leaf's number u64, its blob, its opening, an entry's place in it u8; blob and opening of the text leaf of that entry and of the next.
+    /// @dev Reads the array leaf's number u64, its blob, its opening, an entry's place in it u8; blob and opening of the text leaf of that entry and of the
+    /// next.
     function isUnordered(Openings.Reader memory reader, Codec.SegmentLeaf memory segment) private pure returns (bool) {
         (uint256 first, uint256 second) = pairAt(reader, segment);
         bytes calldata window = Matches.windowAt(reader, segment, first);
@@ -209,8 +210,8 @@ contract IndexVerifier is FaultBase {
         return Math.min(ARRAY_LEAF_ENTRIES, segment.entries - before) * Matches.ENTRY_BYTES;
     }
 
-    /// @dev Reads the number u64 of a text leaf, its blob and opening; unless it convicts alone, blob and opening of the next. What is shorter than a leaf can be ends with
-    /// its contribution, by a zero byte, the last one with the segment; what ends in its stride shares nothing with the next.
+    /// @dev Reads the number u64 of a text leaf, its blob and opening; unless it convicts alone, blob and opening of the next. What is shorter than a leaf
+    /// can be ends with its contribution, by a zero byte, the last one with the segment; what ends in its stride shares nothing with the next.
     function textDisagrees(Openings.Reader memory reader, Codec.SegmentLeaf memory segment) private pure returns (bool) {
         uint256 offset = uint256(reader.u64()) * Matches.STRIDE_BYTES;
         bytes calldata leaf = Matches.textAt(reader, segment, offset);
@@ -272,8 +273,8 @@ contract IndexVerifier is FaultBase {
         }
     }
 
-    /// @dev The entry before a place and the one after it; zero where there is none. Reads how many entries come before the place u64, blob and opening of the array leaf
-    /// that shows both.
+    /// @dev The entry before a place and the one after it; zero where there is none. Reads how many entries come before the place u64, blob and opening of
+    /// the array leaf that shows both.
     function neighboursAt(Openings.Reader memory reader, Codec.SegmentLeaf memory segment)
         private
         pure
@@ -359,8 +360,8 @@ contract IndexVerifier is FaultBase {
         return true;
     }
 
-    /// @dev Priority of a contribution that was accepted before another whose row the index has. Reads that row, its index u64, its opening; the number u64 of its
-    /// contribution, and that of the other.
+    /// @dev Priority of a contribution that was accepted before another whose row the index has. Reads that row, its index u64, its opening; the number u64
+    /// of its contribution, and that of the other.
     function earlierThan(Openings.Reader memory reader, Source memory source) private view returns (uint256) {
         (Matches.Document memory row,) = Matches.documentAt(reader, source.segment);
         uint64 number = reader.u64();

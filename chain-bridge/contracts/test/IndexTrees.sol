@@ -132,12 +132,22 @@ library IndexTrees {
     }
 
     function rootOf(bytes[] memory leaves, uint256 length) internal pure returns (bytes32) {
-        if (leaves.length == 0) return Trees.root(0, uint64(length), 0);
+        return Trees.root(uint64(leaves.length), uint64(length), topOf(leaves));
+    }
+
+    /// @notice Top of the tree over `leaves`; zero of none.
+    function topOf(bytes[] memory leaves) internal pure returns (bytes32) {
+        if (leaves.length == 0) return 0;
         bytes32[] memory level = digests(leaves);
         for (uint256 width = level.length; width > 1; width /= 2) {
             for (uint256 i = 0; i < width / 2; ++i) level[i] = Trees.node(level[2 * i], level[2 * i + 1]);
         }
-        return Trees.root(uint64(leaves.length), uint64(length), level[0]);
+        return level[0];
+    }
+
+    /// @notice Leaf count, length, top.
+    function head(bytes[] memory leaves, uint256 length) internal pure returns (bytes memory) {
+        return abi.encodePacked(uint64(leaves.length), uint64(length), topOf(leaves));
     }
 
     function sizes(bytes[] memory leaves) internal pure returns (uint256 sum) {
