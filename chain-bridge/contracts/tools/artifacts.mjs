@@ -21,6 +21,7 @@ const CONTRACTS = {
   DatanetTreasury: 'DatanetTreasury.sol',
   Erasures: 'Erasures.sol',
   FraudVerifier: 'FraudVerifier.sol',
+  IndexVerifier: 'IndexVerifier.sol',
   InferenceEscrow: 'InferenceEscrow.sol',
   InsurancePool: 'InsurancePool.sol',
   L1BlockDev: 'L1BlockDev.sol',
