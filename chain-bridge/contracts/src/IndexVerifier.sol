@@ -317,10 +317,10 @@ contract IndexVerifier is FaultBase {
     /// @dev Reads a row's index u64, the row, its opening; unless it is the last, the next row and its opening.
     function rowsDisagree(Openings.Reader memory reader, Codec.SegmentLeaf memory segment) private pure returns (bool) {
         uint64 number = reader.u64();
-        (Matches.Document memory row, uint64 count) = Matches.rowAt(reader, segment, number);
+        (Matches.Document memory row, uint64 count) = Matches.documentNumbered(reader, segment, number);
         if (number == 0 && (row.start != 0 || row.document != 0)) return true;
         if (uint256(number) + 1 == count) return isTombstone(row) ? row.start != aligned(segment.length) : endOf(row) != segment.length;
-        (Matches.Document memory next,) = Matches.rowAt(reader, segment, uint256(number) + 1);
+        (Matches.Document memory next,) = Matches.documentNumbered(reader, segment, uint256(number) + 1);
         return row.blockNumber == next.blockNumber && row.ordinal == next.ordinal ? !isNext(row, next) : !isBehind(row, next);
     }
 
@@ -396,13 +396,13 @@ contract IndexVerifier is FaultBase {
         }
         uint256 index = reader.u64();
         if (sides & SIDE_BEFORE != 0) {
-            (Matches.Document memory row, uint64 count) = Matches.rowAt(reader, segment, index);
+            (Matches.Document memory row, uint64 count) = Matches.documentNumbered(reader, segment, index);
             bool isLast = index + 1 == count;
             if (priority(row.blockNumber, row.ordinal) >= sought || (sides == SIDE_BEFORE && !isLast)) revert NotPassedBy(number);
             ++index;
         }
         if (sides & SIDE_AFTER != 0) {
-            (Matches.Document memory row,) = Matches.rowAt(reader, segment, index);
+            (Matches.Document memory row,) = Matches.documentNumbered(reader, segment, index);
             if (priority(row.blockNumber, row.ordinal) <= sought || (sides == SIDE_AFTER && index != 0)) revert NotPassedBy(number);
         }
     }

@@ -300,7 +300,7 @@ library Matches {
     // ------------------------------------------------------------------ rows
 
     /// @notice Document `number` of a segment, and how many it has. Reads its row, its opening.
-    function rowAt(Openings.Reader memory reader, Codec.SegmentLeaf memory segment, uint256 number)
+    function documentNumbered(Openings.Reader memory reader, Codec.SegmentLeaf memory segment, uint256 number)
         internal
         pure
         returns (Document memory row, uint64 count)

@@ -173,7 +173,7 @@ library IndexTrees {
         for (uint256 i = 0; i < leaves.length; ++i) level[i] = keccak256(abi.encodePacked(hex"00", leaves[i]));
     }
 
-    function joined(bytes[] memory a, bytes[] memory b) private pure returns (bytes[] memory all) {
+    function joined(bytes[] memory a, bytes[] memory b) internal pure returns (bytes[] memory all) {
         all = new bytes[](a.length + b.length);
         for (uint256 i = 0; i < all.length; ++i) all[i] = i < a.length ? a[i] : b[i - a.length];
     }

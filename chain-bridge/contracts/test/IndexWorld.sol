@@ -244,7 +244,10 @@ abstract contract IndexWorld is Transcript {
 
     /// @notice The text leaf before, where it shows what stands before a place.
     function before(uint256 i, uint256 offset) internal view returns (bytes memory) {
-        if (offset < 64 || offset % 64 >= made[i].texts[offset / 64].length || offset % 64 != 0) return "";
+        bytes memory leaf = made[i].texts[offset / 64];
+        uint256 place = offset % 64;
+        if (offset < 64 || place >= leaf.length || place > 3) return "";
+        for (uint256 j = 0; j < place; ++j) if (leaf[j] & 0xc0 != 0x80) return "";
         return text(i, offset - 64);
     }
 

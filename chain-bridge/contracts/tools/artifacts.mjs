@@ -17,6 +17,7 @@ const CONTRACTS = {
   AuditCase: 'AuditCase.sol',
   AuditRent: 'AuditRent.sol',
   BillingVerifier: 'BillingVerifier.sol',
+  CheckBoard: 'CheckBoard.sol',
   DatanetRent: 'DatanetRent.sol',
   DatanetTreasury: 'DatanetTreasury.sol',
   Erasures: 'Erasures.sol',
