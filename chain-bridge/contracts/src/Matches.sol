@@ -102,16 +102,7 @@ library Matches {
         bytes calldata leaf = reader.cut(DOCUMENT_ROW_BYTES);
         number = reader.u64();
         requireRoot("documents", segment.documentsRoot, reader.rootOf(leaf, number).root);
-        row = Document({
-            textRoot: bytes32(leaf[0:32]),
-            start: uint40(bytes5(leaf[32:37])),
-            length: uint32(bytes4(leaf[37:41])),
-            payee: address(bytes20(leaf[41:61])),
-            blockNumber: uint64(bytes8(leaf[61:69])),
-            ordinal: uint32(bytes4(leaf[69:73])),
-            document: uint32(bytes4(leaf[73:77])),
-            cluster: uint64(bytes8(leaf[77:85]))
-        });
+        row = documentOf(leaf);
     }
 
     /// @notice Refuses a row that does not hold byte `offset` of its segment.
@@ -225,12 +216,9 @@ library Matches {
     function windowAt(Openings.Reader memory reader, Codec.SegmentLeaf memory segment, uint256 offset)
         internal
         pure
-        returns (bytes calldata window)
+        returns (bytes calldata)
     {
-        bytes calldata leaf = textAt(reader, segment, offset);
-        uint256 place = Math.min(offset % STRIDE_BYTES, leaf.length);
-        window = leaf[place:Math.min(place + WINDOW_BYTES, leaf.length)];
-        return window[:zeroIn(window)];
+        return windowIn(textAt(reader, segment, offset), offset);
     }
 
     /// @notice Whether `pattern` stands at a place of a text; not where the text ends inside it.
@@ -326,5 +314,49 @@ library Matches {
 
     function requireRoot(string memory what, bytes32 expected, bytes32 got) internal pure {
         if (expected != got) revert WrongRoot(what, expected, got);
+    }
+
+    // ------------------------------------------------------------------ rows
+
+    /// @notice Document `number` of a segment, and how many it has. Reads its row, its opening.
+    function documentNumbered(Openings.Reader memory reader, Codec.SegmentLeaf memory segment, uint256 number)
+        internal
+        pure
+        returns (Document memory row, uint64 count)
+    {
+        bytes calldata leaf = reader.cut(DOCUMENT_ROW_BYTES);
+        Openings.Opened memory opened = reader.rootOf(leaf, number);
+        requireRoot("documents", segment.documentsRoot, opened.root);
+        return (documentOf(leaf), opened.count);
+    }
+
+    /// @notice What the 85 bytes of a row say.
+    function documentOf(bytes calldata leaf) internal pure returns (Document memory) {
+        return Document({
+            textRoot: bytes32(leaf[0:32]),
+            start: uint40(bytes5(leaf[32:37])),
+            length: uint32(bytes4(leaf[37:41])),
+            payee: address(bytes20(leaf[41:61])),
+            blockNumber: uint64(bytes8(leaf[61:69])),
+            ordinal: uint32(bytes4(leaf[69:73])),
+            document: uint32(bytes4(leaf[73:77])),
+            cluster: uint64(bytes8(leaf[77:85]))
+        });
+    }
+
+    // ------------------------------------------------------------------ order
+
+    /// @notice What an entry is ordered by, `leaf` being the text leaf in whose stride it lies.
+    function windowIn(bytes calldata leaf, uint256 offset) internal pure returns (bytes calldata window) {
+        uint256 place = Math.min(offset % STRIDE_BYTES, leaf.length);
+        window = leaf[place:Math.min(place + WINDOW_BYTES, leaf.length)];
+        return window[:zeroIn(window)];
+    }
+
+    /// @notice Whether an entry comes before another: by windows, of equal ones by place.
+    function isEntryBefore(bytes calldata a, uint256 placeA, bytes calldata b, uint256 placeB) internal pure returns (bool) {
+        uint256 shared = common(a, b);
+        if (shared == a.length && shared == b.length) return placeA < placeB;
+        return isBefore(a, b, shared);
     }
 }

@@ -81,7 +81,7 @@ library IndexTrees {
     }
 
     function arrayLeaves(uint256[] memory entries) internal pure returns (bytes[] memory leaves) {
-        leaves = new bytes[](entries.length < 2 ? entries.length : (entries.length + 13) / 15);
+        leaves = new bytes[]((entries.length + 14) / 15);
         for (uint256 i = 0; i < leaves.length; ++i) {
             for (uint256 j = 15 * i; j < 15 * i + 16 && j < entries.length; ++j) {
                 leaves[i] = abi.encodePacked(leaves[i], uint40(entries[j]));
@@ -132,12 +132,22 @@ library IndexTrees {
     }
 
     function rootOf(bytes[] memory leaves, uint256 length) internal pure returns (bytes32) {
-        if (leaves.length == 0) return Trees.root(0, uint64(length), 0);
+        return Trees.root(uint64(leaves.length), uint64(length), topOf(leaves));
+    }
+
+    /// @notice Top of the tree over `leaves`; zero of none.
+    function topOf(bytes[] memory leaves) internal pure returns (bytes32) {
+        if (leaves.length == 0) return 0;
         bytes32[] memory level = digests(leaves);
         for (uint256 width = level.length; width > 1; width /= 2) {
             for (uint256 i = 0; i < width / 2; ++i) level[i] = Trees.node(level[2 * i], level[2 * i + 1]);
         }
-        return Trees.root(uint64(leaves.length), uint64(length), level[0]);
+        return level[0];
+    }
+
+    /// @notice Leaf count, length, top.
+    function head(bytes[] memory leaves, uint256 length) internal pure returns (bytes memory) {
+        return abi.encodePacked(uint64(leaves.length), uint64(length), topOf(leaves));
     }
 
     function sizes(bytes[] memory leaves) internal pure returns (uint256 sum) {
@@ -163,7 +173,7 @@ library IndexTrees {
         for (uint256 i = 0; i < leaves.length; ++i) level[i] = keccak256(abi.encodePacked(hex"00", leaves[i]));
     }
 
-    function joined(bytes[] memory a, bytes[] memory b) private pure returns (bytes[] memory all) {
+    function joined(bytes[] memory a, bytes[] memory b) internal pure returns (bytes[] memory all) {
         all = new bytes[](a.length + b.length);
         for (uint256 i = 0; i < all.length; ++i) all[i] = i < a.length ? a[i] : b[i - a.length];
     }
