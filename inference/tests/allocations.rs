@@ -1,5 +1,5 @@
-//! Steps allocate nothing, counted by the allocator, on the device alone and with the whole engine around it. One test, because the count is the
-//! process's.
+//! Steps allocate nothing, counted by the allocator, on the device alone and with the whole engine around it, whether or not answers gather what fingerprints
+//! are made of. One test, because the count is the process's.
 #![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -44,9 +44,9 @@ fn no_step_allocates() {
 }
 
 /// Tokens of each answer that are counted: with the prompt and those before they stay within a page, so that none gets its name.
-const COUNTED: u32 = 20;
+const COUNTED: u32 = 19;
 
-/// Eight answers side by side, some sampled, some with adapters; each token is planned, computed, chosen and delivered.
+/// Eight answers side by side, some sampled, some with adapters, some with fingerprints; each token is planned, computed, chosen, remembered and delivered.
 fn no_step_of_the_engine() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
@@ -62,15 +62,19 @@ fn no_step_of_the_engine() {
             let adapter = engine.load_adapter(&dir).await.unwrap().hash;
             let prompt = (0..14).map(|token| token * 17 + u32::from(at)).collect();
             let sampling = Sampling { temperature_milli: 500 * u32::from(at % 2), top_k: 0, top_p_ppm: 0 };
-            let start = Start::new(prompt, sampling, [at; 32], 100);
+            let start = Start { fingerprints: at % 4 < 2, ..Start::new(prompt, sampling, [at; 32], 100) };
             let start = if at < 4 { start.with_adapter(adapter) } else { start };
             generations.push(engine.begin(start).await.unwrap());
         }
         // What ends early goes on elsewhere: only those that last are counted.
-        pull(&mut generations).await;
+        pull(&mut generations, COUNTED + 1).await;
+        // Room for what fingerprints need is made when tokens are allowed. It doubles here, and holds those that are counted.
+        pull(&mut generations, 1).await;
         assert!(generations.len() >= 5, "{} answers are long enough", generations.len());
+        let is_remembered = |generation: &Generation| generation.activations().is_some();
+        assert!(generations.iter().any(is_remembered) && !generations.iter().all(is_remembered));
         let before = COUNT.load(SeqCst);
-        pull(&mut generations).await;
+        pull(&mut generations, COUNTED).await;
         let count = COUNT.load(SeqCst) - before;
         assert!(generations.len() >= 4, "{} answers were counted", generations.len());
         count
@@ -79,10 +83,10 @@ fn no_step_of_the_engine() {
 }
 
 /// Has each answer go on by so many tokens, all at once; those that end are dropped.
-async fn pull(generations: &mut Vec<Generation>) {
-    generations.iter_mut().for_each(|generation| generation.credit(COUNTED));
+async fn pull(generations: &mut Vec<Generation>, tokens: u32) {
+    generations.iter_mut().for_each(|generation| generation.credit(tokens));
     for at in (0..generations.len()).rev() {
-        for _ in 0..COUNTED {
+        for _ in 0..tokens {
             if let Engine::End(_) = generations[at].next().await.unwrap() {
                 drop(generations.swap_remove(at));
                 break;

@@ -5,6 +5,10 @@
 //! order, with one thread or three, adapters in other slots, on scattered pages that hold what earlier rounds left there. Of each token the digest of its
 //! logits and of what the head read is compared, of each text the digests of its keys and values. Rounds are drawn from their number, which a failure names.
 //!
+//! Plain loops take 0.1 s for a token of SmolLM2, so there what they came to is committed (`tests/fixtures/equality/smollm2.json`): the bits of `exact` do not
+//! change, on this machine or another, and each path is held to a thousand different tokens in the time that it takes itself. The shortest text with an
+//! adapter is computed by plain loops as well, so that a change of them is seen for what it is.
+//!
 //! Cost: 22 s of a core for 100,000 tokens by each of two paths, most of it in plain loops, in four tests of 5 or 6 s, and 8 s for SmolLM2. All in the
 //! profile `exact`; `fast` differs from it in products alone, so it takes fewer tokens: on a busy machine 8 s for all generated models, 11 s for SmolLM2.
 //!
@@ -13,7 +17,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use inference::adapter::Packed8;
@@ -24,13 +28,21 @@ use inference::model::packed::PackedModel;
 use inference::step::{PAGE_TOKENS, Page, Segment, Slot, Span, Step};
 use inference::tiny::adapters::write_adapter_of;
 use inference::tiny::families::Tiny;
+use serde::{Deserialize, Serialize};
 
 /// Tokens of the generated models that each path but the plain one computes.
 const TOKENS: usize = 100_000;
 /// The generated models: each has a test of its own below, so that a family added here does not compile without one being thought of.
 const FAMILIES: [Tiny; 4] = Tiny::ALL;
-/// Tokens of SmolLM2 that are computed by all other paths together, in several runs over one reference: plain loops take 0.1 s a token.
-const TRAINED_TOKENS: usize = 500;
+/// Tokens of SmolLM2 at least that are committed, and of how many texts: none is computed twice by a path.
+const TRAINED_TOKENS: usize = 1_000;
+const TRAINED_TEXTS: u32 = 17;
+/// The longest begins a fourth page.
+const TRAINED_LENGTHS: Range<u32> = 12..200;
+/// Adapters of random numbers are scaled by this, so that numbers stay what they are in a trained model.
+const TRAINED_SCALE: f32 = 1.0 / 64.0;
+/// Bytes of each digest that are committed: what is compared is honest.
+const KEPT: usize = 8;
 /// Tokens of the generated models in the profile `fast`, and of SmolLM2.
 const FAST_TOKENS: usize = 8_000;
 const FAST_TRAINED_TOKENS: usize = 100;
@@ -294,11 +306,16 @@ impl Bench {
         Self { name: format!("{name}, {profile}"), vocabulary, plain, devices, lengths, texts, scale }
     }
 
-    /// Texts of a round, and what plain loops make of each.
-    fn draw(&mut self, seed: u64) -> (Vec<Text>, Vec<Bits>) {
+    /// Texts of a round.
+    fn texts(&self, seed: u64) -> Vec<Text> {
         let mut noise = Noise(seed << 20);
         let of = |_| Text::draw(&mut noise, self.vocabulary, &self.lengths, self.scale);
-        let texts: Vec<Text> = (0..self.texts).map(of).collect();
+        (0..self.texts).map(of).collect()
+    }
+
+    /// Texts of a round, and what plain loops make of each.
+    fn draw(&mut self, seed: u64) -> (Vec<Text>, Vec<Bits>) {
+        let texts = self.texts(seed);
         let expected = (0..texts.len()).map(|text| self.plain.alone(&texts, text)).collect();
         (texts, expected)
     }
@@ -394,9 +411,76 @@ fn every_path_has_the_bits_of_plain_loops_in_the_fast_profile_of_every_family() 
     FAMILIES.into_iter().for_each(|tiny| check_family(tiny, Profile::Fast));
 }
 
+/// What plain loops make of SmolLM2's texts, in hexadecimal digits: of each text the digests of its tokens, then of its pages, [`KEPT`] bytes of each.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Committed {
+    /// BLAKE3 of the model's file.
+    model: String,
+    texts: Vec<(String, String)>,
+}
+
+impl Committed {
+    fn path() -> PathBuf {
+        FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/equality/smollm2.json")
+    }
+
+    fn new(model: [u8; 32], texts: &[Bits]) -> Self {
+        let kept = |digests: &[[u8; 32]]| hex::encode(digests.iter().flat_map(|digest| &digest[..KEPT]).copied().collect::<Vec<u8>>());
+        Self { model: hex::encode(model), texts: texts.iter().map(|text| (kept(&text.tokens), kept(&text.pages))).collect() }
+    }
+
+    /// Fails where a path came to something else.
+    fn check(&self, got: &[Bits], what: &str) {
+        let got = Self::new([0; 32], got);
+        assert_eq!(got.texts.len(), self.texts.len(), "{what}");
+        for (text, (got, expected)) in got.texts.iter().zip(&self.texts).enumerate() {
+            for (of, got, expected) in [("token", &got.0, &expected.0), ("page", &got.1, &expected.1)] {
+                assert_eq!(got.len(), expected.len(), "{what}, text {text}: digests of each {of}");
+                let at =
+                    got.as_bytes().chunks(2 * KEPT).zip(expected.as_bytes().chunks(2 * KEPT)).position(|(got, expected)| got != expected);
+                assert_eq!(at, None, "{what}, text {text}: what is committed differs from that {of} on");
+            }
+        }
+    }
+}
+
+fn smollm2() -> PathBuf {
+    let file = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/model/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(file.is_file(), "{} is missing: run `cargo xtask fetch`", file.display());
+    file
+}
+
 #[test]
-fn smollm2_has_the_same_bits_on_every_path() {
-    check_smollm2(Profile::Exact, (5, 10..25), TRAINED_TOKENS);
+fn a_thousand_tokens_of_smollm2_have_the_committed_bits_on_every_path() {
+    let before = calls();
+    let mut bench = Bench::new((&smollm2(), Profile::Exact), "SmolLM2", (TRAINED_TEXTS, TRAINED_LENGTHS), TRAINED_SCALE);
+    let texts = bench.texts(1);
+    let tokens = texts.iter().map(|text| text.tokens.len()).sum::<usize>();
+    assert!(tokens >= TRAINED_TOKENS, "{tokens} tokens");
+    let hash = bench.plain.cpu.info().hash;
+    if std::env::var_os("TRIBUTARY_WRITE_FIXTURES").is_some() {
+        let plain: Vec<Bits> = (0..texts.len()).map(|text| bench.plain.alone(&texts, text)).collect();
+        std::fs::write(Committed::path(), serde_json::to_string_pretty(&Committed::new(hash, &plain)).unwrap() + "\n").unwrap();
+    }
+    let committed: Committed = serde_json::from_slice(&std::fs::read(Committed::path()).unwrap()).unwrap();
+    assert_eq!(committed.model, hex::encode(hash), "digests of another file");
+    let adapted = (0..texts.len()).filter(|text| !texts[*text].adapters.is_empty());
+    let shortest = adapted.min_by_key(|text| texts[*text].tokens.len()).unwrap();
+    let plain = bench.plain.alone(&texts, shortest);
+    Committed { model: committed.model.clone(), texts: vec![committed.texts[shortest].clone()] }.check(&[plain], "plain loops");
+    for path in 0..bench.devices.len() {
+        if bench.devices[path].0 == Path::Scalar {
+            continue;
+        }
+        let (path, devices) = &mut bench.devices[path];
+        for (round, device) in (1u64..).zip(devices) {
+            let got = device.together(&texts, &mut Noise((round << 20) + *path as u64 + 1));
+            committed.check(&got, &format!("SmolLM2, {path:?}, {} threads", device.threads));
+            println!("SmolLM2, {path:?}, {} threads: {tokens} tokens with the bits of plain loops", device.threads);
+        }
+    }
+    bench.check_products(bench.plain.cpu.info().config.layers as u64);
+    check_paths(&before);
 }
 
 #[test]
@@ -405,11 +489,8 @@ fn smollm2_has_the_same_bits_on_every_path_in_the_fast_profile() {
 }
 
 fn check_smollm2(profile: Profile, texts: (u32, Range<u32>), tokens: usize) {
-    let file = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/model/SmolLM2-135M-Instruct.Q4_1.gguf");
-    assert!(file.is_file(), "{} is missing: run `cargo xtask fetch`", file.display());
     let before = calls();
-    // Adapters of random numbers, scaled so that numbers stay what they are in a trained model.
-    let mut bench = Bench::new((&file, profile), "SmolLM2", texts, 1.0 / 64.0);
+    let mut bench = Bench::new((&smollm2(), profile), "SmolLM2", texts, TRAINED_SCALE);
     let drawn = bench.draw(1);
     let (mut compared, layers) = (0, bench.plain.cpu.info().config.layers as u64);
     // Where there is no other path, plain loops are compared with themselves.

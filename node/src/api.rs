@@ -456,7 +456,7 @@ async fn embeddings<S: Answers>(State(gateway): State<Arc<Gateway<S>>>, request:
         let tokens_in = embedded.as_ref().map_or(0, |embedded| embedded.tokens);
         lease.used(source::Usage { tokens_in, tokens_out: 0 });
         let embedded = embedded?;
-        Ok(json_response(StatusCode::OK, &embeddings::answer(&asked, &embedded)))
+        Ok(bytes_response(StatusCode::OK, errors::JSON, embeddings::answer(&asked, &embedded)))
     };
     respond(embedded.await)
 }

@@ -9,6 +9,7 @@ mod discovery;
 mod engine;
 mod erase;
 mod failures;
+mod fast;
 mod faults;
 mod finality;
 mod gateway;

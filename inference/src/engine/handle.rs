@@ -172,7 +172,7 @@ impl EngineHandle {
         // Tokens that no context holds are refused later: they cost no room here.
         lock(&largest).reserve(claim.tokens.len().min(self.shared.info.config.context));
         let checked = self.judge(claim, Rule::Near, false, Some(Arc::clone(&largest))).await?;
-        let own = lock(&largest).clone();
+        let own = std::mem::replace(&mut *lock(&largest), Largest::new(self.shared.info.config.hidden));
         Ok((checked.replay, own))
     }
 

@@ -196,7 +196,7 @@ pub struct Delivered {
     /// Openings of the spans as the bundle's JSON carries them.
     pub openings: String,
     /// Fingerprints of the activations, whose root the receipt names; none in a profile that needs none.
-    #[serde(default, deserialize_with = "read_list::<_, _, FINGERPRINTS_MAX>")]
+    #[serde(deserialize_with = "read_list::<_, _, FINGERPRINTS_MAX>")]
     pub fingerprints: Vec<Fingerprint>,
 }
 

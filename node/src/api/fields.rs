@@ -3,17 +3,24 @@
 //! Nothing is ignored: a field that no table names, one that stands twice, and one that this gateway cannot honour are each refused by name. `null` is
 //! the same as leaving a field out, as OpenAI has it.
 //!
-//! Size: a body has [`super::BODY_MAX`] bytes at most; its tree takes at most 32 bytes for two of them.
+//! Size: a body has [`super::BODY_MAX`] bytes and [`VALUES_MAX`] values at most. A value of two bytes takes 72 in the tree, an object of seven bytes 600, and a
+//! list that grows stands there one and a half times more: 3 MiB for the values of any body, beside four times its bytes for texts on their way into the
+//! tree and out of it (`tests/hostile_requests.rs`).
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 
 use super::errors::Refusal;
+
+/// Most values of a body, lists and objects among them: 32 for each of the messages that there may be, more than eight parts.
+pub const VALUES_MAX: u32 = 8_192;
+/// Letters of a client's own words that an error says back.
+const SHOWN: usize = 64;
 
 /// What a field may hold.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +70,9 @@ impl Fields {
     /// # Errors
     /// A [`Refusal`] that names the first field that cannot be honoured.
     pub fn read(body: &[u8], table: &[Field]) -> Result<Self, Refusal> {
-        let Strict(value) = serde_json::from_slice(body).map_err(|error| {
+        let left = Cell::new(VALUES_MAX);
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let value = Strict(&left).deserialize(&mut json).and_then(|value| json.end().map(|()| value)).map_err(|error| {
             Refusal::new(super::Kind::Invalid, "invalid_json", format!("the body is not JSON that is taken here: {error}"))
         })?;
         Self::of(value, String::new(), table)
@@ -96,6 +105,7 @@ impl Fields {
 
     /// Where a field stands, as errors name it.
     pub fn place(&self, name: &str) -> String {
+        let name = shown(name);
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
@@ -174,8 +184,7 @@ fn check(place: &str, field: &Field, value: &Value) -> Result<(), Refusal> {
         Shape::OneOf(all) => match value {
             Value::String(text) if all.contains(&text.as_str()) => Ok(()),
             Value::String(text) => {
-                let shown: String = text.chars().take(64).collect();
-                let message = format!("{place} is {shown:?}, it may be {}: {}", all.join(" or "), field.doc);
+                let message = format!("{place} is {:?}, it may be {}: {}", shown(text), all.join(" or "), field.doc);
                 Err(Refusal::field(place, "invalid_value", message))
             }
             other => Err(wrong_type(place, place, "a string", other)),
@@ -206,18 +215,26 @@ pub(super) fn wrong_type(param: &str, place: &str, expected: &str, got: &Value) 
     Refusal::field(param, "invalid_type", format!("{place} must be {expected}, it is {got}"))
 }
 
-/// JSON in which no field of an object stands twice: which of the two was meant nobody knows.
-struct Strict(Value);
+/// The beginning of a client's own word.
+fn shown(word: &str) -> &str {
+    word.char_indices().nth(SHOWN).map_or(word, |(end, _)| &word[..end])
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+/// JSON of at most so many values, in which no field of an object stands twice: which of the two was meant nobody knows.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<u32>);
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| D::Error::custom(format!("it has more than {VALUES_MAX} values: send fewer of them")))?);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -240,7 +257,7 @@ impl<'de> Visitor<'de> for Reader {
         Ok(value.into())
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is not finite"))
     }
 
@@ -254,7 +271,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(list.into())
@@ -262,12 +279,11 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some((name, Strict(value))) = entries.next_entry::<String, Strict>()? {
+        while let Some(name) = entries.next_key::<String>()? {
             if map.contains_key(&name) {
-                let shown: String = name.chars().take(64).collect();
-                return Err(serde::de::Error::custom(format!("the field {shown:?} stands twice in one object: leave one out")));
+                return Err(A::Error::custom(format!("the field {:?} stands twice in one object: leave one out", shown(&name))));
             }
-            map.insert(name, value);
+            map.insert(name, entries.next_value_seed(self)?);
         }
         Ok(map.into())
     }
@@ -333,6 +349,10 @@ mod tests {
             assert_eq!(param.filter(|param| !param.is_empty()), None, "{body}");
             assert!(message.contains(words), "{body}: {message}");
         }
+        let list = |values: usize| format!(r#"{{"tools":[{}1]}}"#, "1,".repeat(values - 3));
+        let most = usize::try_from(VALUES_MAX).unwrap();
+        assert!(refused(&list(most)).1.contains("no model here"), "as many values as there may be");
+        assert!(refused(&list(most + 1)).1.contains("more than 8192 values"));
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(refused(&deep).1.contains("recursion limit"), "deep nesting is refused, not followed");
     }

@@ -179,7 +179,7 @@ pub(super) fn grammar(fields: &mut Fields) -> Result<Option<Grammar>, Refusal> {
     }
     let source = compact(schema).to_string();
     if source.len() > GRAMMAR_BYTES_MAX {
-        let message = format!("the schema has {} bytes, it may have {}: make it smaller", source.len(), GRAMMAR_BYTES_MAX);
+        let message = format!("{NAME} has a schema of {} bytes, it may have {GRAMMAR_BYTES_MAX}: make it smaller", source.len());
         return Err(Refusal::field(NAME, "out_of_range", message));
     }
     Ok(Some(Grammar::new(GrammarKind::Schema, source)))

@@ -22,7 +22,7 @@ use types::{
     receipt::{CheckReport, Finding},
 };
 
-use super::world::{TOKENS, World, account};
+use super::world::{Cable, TOKENS, World, account};
 
 /// Of three fingerprints, the last of fewer positions.
 const LONG: u32 = 80;
@@ -106,4 +106,30 @@ async fn a_node_in_fast_refuses_a_request_for_exact_and_names_both() {
     let ask = FromClient::QuoteAsk { manifest: world.manifest.root(), profile: Profile::Exact, class: Class::Open, tokens_max: TOKENS };
     talk.send(&ask).await;
     talk.refusal(RefusalCode::NotServed, "this node answers in the profile fast, not in exact").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fast_answer_that_a_cut_line_interrupts_is_taken_up_and_commits_to_the_activations_of_all_of_it() {
+    let (world, folder) = (World::start_in(Profile::Fast).await, tempfile::tempdir().unwrap());
+    let (asker, cable) = (world.asker(folder.path()), Cable::to(world.front.addr).await);
+    let (whole, _) = world.ask_by(&asker, &cable, Options::default(), |_| {}).await;
+    assert!(whole.bundle.fingerprints.len() > 1, "the model ended after {} tokens", whole.tokens.len());
+    // In the first fingerprint's positions, and in the second's.
+    for at in [2, 34] {
+        let mut broke_at = None;
+        let (answered, _) = world
+            .ask_by(&asker, &cable, Options::default(), |event| match event {
+                Event::Token(_, count, _) if *count == at && broke_at.is_none() => cable.cut(true, true),
+                Event::TakingUp(_, tokens, _) => {
+                    broke_at = Some(*tokens);
+                    cable.cut(false, false);
+                }
+                _ => {}
+            })
+            .await;
+        assert!(broke_at.is_some_and(|tokens| tokens >= at) && answered.resumed >= 1, "{broke_at:?}");
+        assert_eq!((&answered.tokens, &answered.bundle.fingerprints), (&whole.tokens, &whole.bundle.fingerprints));
+        bundle::verify(&answered.bundle).unwrap();
+        assert_eq!(checked(&world, &answered.bundle).await.finding, Finding::Agrees);
+    }
 }

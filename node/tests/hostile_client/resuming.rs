@@ -42,7 +42,7 @@ impl World {
     }
 
     /// What this crate's own client gets of a node behind `cable`, and of how many tokens it is told how likely they were; `on_event` may pull the cable.
-    async fn ask_by(
+    pub(super) async fn ask_by(
         &self,
         asker: &Asker,
         cable: &Cable,

@@ -20,6 +20,9 @@ use crate::ask::Candidate;
 
 /// How long ads of providers are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(15);
+/// Once the manifest is known to be offered in other profiles alone, how long an ad of the one asked for may still be on its way: a neighbour tells all it knows
+/// in one exchange.
+const PROFILE_WAIT: Duration = Duration::from_secs(1);
 /// After the first fitting ad, how long others may still come, so that price decides rather than arrival.
 const ADS_SETTLE: Duration = Duration::from_millis(300);
 
@@ -32,7 +35,11 @@ pub async fn candidates(
     tokens: u32,
     client: Address,
 ) -> anyhow::Result<Vec<Candidate>> {
-    let waited = overlay.wait_ads(|ads| ads.iter().any(|signed| fits(signed.ad(), state, manifest, profile)), ADS_WAIT).await;
+    let is_offered = |ads: &[Arc<SignedAd>]| ads.iter().any(|signed| fits(signed.ad(), state, manifest, profile));
+    let mut waited = overlay.wait_ads(|ads| !profiles(ads, state, manifest).is_empty(), ADS_WAIT).await;
+    if waited.as_ref().is_ok_and(|ads| !is_offered(ads)) {
+        waited = overlay.wait_ads(is_offered, PROFILE_WAIT).await;
+    }
     if let Err(error) = waited {
         let others = others(&overlay.ads().await?, state, manifest);
         return Err(error).context(format!("no registered node offers this in the profile {profile}: {others}"));
@@ -41,10 +48,15 @@ pub async fn candidates(
     known(overlay, state, manifest, profile, tokens, client).await
 }
 
+/// Profiles in which a manifest is offered.
+fn profiles(ads: &[Arc<SignedAd>], state: &State, manifest: &Manifest) -> Vec<Profile> {
+    let is_offered = |profile: &Profile| ads.iter().any(|signed| fits(signed.ad(), state, manifest, *profile));
+    Profile::ALL.into_iter().filter(is_offered).collect()
+}
+
 /// What to do where nobody answers in the profile that was asked for: other profiles in which the manifest is offered come first.
 fn others(ads: &[Arc<SignedAd>], state: &State, manifest: &Manifest) -> String {
-    let is_offered = |profile: &Profile| ads.iter().any(|signed| fits(signed.ad(), state, manifest, *profile));
-    let names: Vec<&str> = Profile::ALL.iter().filter(|profile| is_offered(profile)).map(|profile| profile.name()).collect();
+    let names: Vec<&str> = profiles(ads, state, manifest).into_iter().map(Profile::name).collect();
     match names.as_slice() {
         [] => "give a --bootstrap address of a running node, or wait until one serves it".to_owned(),
         some => format!("it is offered in {0}: ask with --profile {0}", some.join(" and ")),
