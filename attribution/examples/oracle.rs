@@ -31,7 +31,7 @@ const STRIDE: usize = 5;
 /// Longest query: its text and one more word stay within the window that the index orders by.
 const QUERY_TOKENS_MAX: usize = 48;
 /// Sequences unless asked otherwise: with count, find, longest match and infinite-gram of each, above 100,000 queries.
-const SEQUENCES: u64 = 24_000;
+const SEQUENCES: u64 = 30_000;
 
 /// Numbers by splitmix64.
 struct Random(u64);

@@ -8,6 +8,7 @@
 //! | `sampling` | does cheating pay when a few answers are checked? | the draw of checks |
 //! | `durability` | do objects outlive what dies at once, slow disks, cuts, churn; is every read answered with a fifth off? | placement, repair, fetch, erasure |
 //! | `churn` | how often and how deep do objects fall in months, at thousands of operators? | placement, repair, erasure |
+//! | `attribution` | what do attacks on paid attribution gain, and whom do they harm, before and after each defence? | index, near copies, attribution, split |
 //! | `audits` | is a lost hundredth noticed in a month, and a slow disk never a failed one? | audits |
 //!
 //! What is simulated is time, who runs, who hears whom, and how long bytes take; what stands on disks is real. A world has slow operators (ten to a hundred times

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use attribution::check::draw;
+use ::attribution::check::draw;
 use clap::{Args, Parser, Subcommand};
 use simulations::scenario::{
-    audits,
+    attribution, audits,
     durability::{self, churn},
     sampling::{self, Question, Until},
 };
@@ -28,6 +28,37 @@ enum Scenario {
     Churn(Churn),
     /// Is it noticed within a month that a node lost a hundredth of what it holds?
     Audits(Audits),
+    /// What do attacks on paid attribution gain, and whom do they harm, before and after each defence?
+    Attribution(Attribution),
+}
+
+#[derive(Debug, Args)]
+struct Attribution {
+    /// Answers that are divided.
+    #[arg(long, default_value_t = 400)]
+    answers: usize,
+    /// Documents of each of five authors.
+    #[arg(long, default_value_t = 10)]
+    documents: usize,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Attribution {
+    fn run(&self) -> Result<(), String> {
+        let Self { answers, documents, seed, .. } = *self;
+        if answers == 0 || documents == 0 {
+            return Err(format!("{answers} answers and {documents} documents: at least one of each is needed"));
+        }
+        let report = attribution::run(&attribution::Question { answers, documents, seed });
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +287,7 @@ fn main() -> ExitCode {
         Scenario::Durability(durability) => durability.run(),
         Scenario::Churn(churn) => churn.run(),
         Scenario::Audits(audits) => audits.run(),
+        Scenario::Attribution(attribution) => attribution.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! One file per question.
 
+pub mod attribution;
 pub mod audits;
 pub mod durability;
 pub mod sampling;
