@@ -21,22 +21,30 @@ contract IndexVectorsTest is IndexWorld {
 
     function test_no_entry_of_the_vectors_is_out_of_order_no_word_or_missing() public view {
         for (uint256 i = 0; i < 3; ++i) {
-            uint256 count = made[i].entries.length;
-            for (uint256 rank = 0; rank < count; ++rank) {
+            uint256 entries = made[i].entries.length;
+            for (uint256 rank = 0; rank < entries; ++rank) {
                 holds(IndexVerifier.Mode.Entry, entry(i, rank));
                 no(IndexVerifier.Mode.Missing, missing(i, made[i].entries[rank], uint64(rank)), Matches.NotBetween.selector);
-                if (rank + 1 < count) holds(IndexVerifier.Mode.Order, pair(i, rank));
+                if (rank + 1 < entries) holds(IndexVerifier.Mode.Order, pair(i, rank));
             }
         }
     }
 
-    function test_no_place_of_the_vectors_between_their_words_begins_one() public view {
-        for (uint256 i = 0; i < 3; ++i) {
-            bool[] memory isEntry = new bool[](made[i].text.length);
-            for (uint256 j = 0; j < made[i].entries.length; ++j) isEntry[made[i].entries[j]] = true;
-            for (uint256 p = 0; p < isEntry.length; ++p) {
-                if (!isEntry[p]) no(IndexVerifier.Mode.Missing, missing(i, p, 0), IndexVerifier.NoWordStart.selector);
-            }
+    function test_no_place_of_the_first_datanet_between_its_words_begins_one() public view {
+        begins(2);
+    }
+
+    function test_no_place_of_the_second_datanet_between_its_words_begins_one() public view {
+        begins(0);
+        begins(1);
+    }
+
+    /// @dev Nothing but the entries of a segment.
+    function begins(uint256 i) private view {
+        bool[] memory isEntry = new bool[](made[i].text.length);
+        for (uint256 j = 0; j < made[i].entries.length; ++j) isEntry[made[i].entries[j]] = true;
+        for (uint256 p = 0; p < isEntry.length; ++p) {
+            if (!isEntry[p]) no(IndexVerifier.Mode.Missing, missing(i, p, 0), IndexVerifier.NoWordStart.selector);
         }
     }
 
