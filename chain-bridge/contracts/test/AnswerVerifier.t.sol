@@ -399,6 +399,19 @@ contract AnswerVerifierTest is AnswerWorld {
         denied(weight(a, AnswerVerifier.WeightMode.Total, evidence), AnswerVerifier.MasksDoNotAscend.selector);
     }
 
+    function test_masks_that_touch_or_lie_in_each_other_are_one() public {
+        Answer memory a = totalled();
+        uint32 all = uint32(ANSWER.length);
+        bytes memory evidence = abi.encodePacked(uint32(2), leaf(0), leaf(2));
+        a.masks = abi.encodePacked(uint32(0), uint32(100), uint32(0), uint32(100), all - 100, uint32(0));
+        a.receipt.totalWeight = 0;
+        denied(weight(a, AnswerVerifier.WeightMode.Total, evidence), AnswerVerifier.WeightIsRight.selector);
+        a.masks = abi.encodePacked(uint32(0), all, uint32(0), uint32(10), uint32(100), uint32(0));
+        denied(weight(a, AnswerVerifier.WeightMode.Total, evidence), AnswerVerifier.WeightIsRight.selector);
+        a.receipt.totalWeight = WEIGHT;
+        convicted(a, weight(a, AnswerVerifier.WeightMode.Total, evidence));
+    }
+
     function test_a_mask_over_a_strides_end_takes_both_leaves() public {
         bytes memory masked = "the same wood, as told in";
         Answer memory a = totalled();
