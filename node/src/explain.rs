@@ -92,7 +92,7 @@ impl Explainer {
             explained: Arc::clone(&output.explained),
             origin: output.origin,
             is_again: output.is_again,
-            contracts: deployment.contracts().to_vec(),
+            contracts: deployment.contracts(),
             pending: Pending::default(),
         }
     }

@@ -278,7 +278,13 @@ async fn each_form_of_a_false_span_is_provable(cluster: &Cluster, bundle: &Value
         let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
         assert_eq!((&dry["is_provable"], &dry["faults"][0]["mode"]), (&true.into(), &mode.into()), "{dry}");
     }
-    cluster.say("the chain would take a proof of every kind of false span");
+    for (fault, mode, change) in tamper::MISDIRECTED {
+        tamper::write(&path, &tamper::signed_anew(bundle, &tamper::keys(cluster), change));
+        let dry = cluster.run(cluster.person("auditor"), &["audit", "prove", text(&path), "--dry-run"]).await;
+        let (found, shown) = (&dry["faults"][0]["fault"], &dry["faults"][0]["mode"]);
+        assert_eq!((&dry["is_provable"], found, shown), (&true.into(), &fault.into(), &mode.into()), "{dry}");
+    }
+    cluster.say("the chain would take a proof of every kind of false, omitted and misdirected span");
 }
 
 /// What `receipt verify --full` needs without a chain.

@@ -3,15 +3,86 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use attribution::bundle::Bundle;
+use attribution::{bundle::Bundle, parameters::Parameters};
 use serde_json::{Value, json};
-use types::{amount::Amount, id::Address, key::Signed};
+use types::{
+    amount::Amount,
+    encoding::Document as _,
+    id::{Address, Hash32},
+    key::Signed,
+    receipt::Receipt,
+    text,
+};
 
 use super::{CHAIN_WAIT, Demo, LOOK, stage::Party};
 use crate::data::write_atomic;
 
 /// How far a forged span is moved within its Datanet: to another document, well inside either end.
 const MOVED_BYTES: u64 = 4_096;
+
+/// What a node may sign instead of what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    /// A span that stands elsewhere than it says.
+    Invented,
+    /// A span without its last word.
+    Shortened,
+    /// No span where one is due.
+    Omitted,
+    /// A span that pays the node itself.
+    Reassigned,
+}
+
+impl Lie {
+    const ALL: [Self; 4] = [Self::Invented, Self::Shortened, Self::Omitted, Self::Reassigned];
+
+    /// The fault it is proven as.
+    const fn fault(self) -> &'static str {
+        match self {
+            Self::Invented => "F1",
+            Self::Shortened | Self::Omitted => "F2",
+            Self::Reassigned => "F9",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Invented => "invented",
+            Self::Shortened => "shortened",
+            Self::Omitted => "left out",
+            Self::Reassigned => "paid to the node",
+        }
+    }
+
+    /// Tells it in the first span of a receipt for `answer`.
+    fn tell(self, receipt: &mut Receipt, answer: &str) -> anyhow::Result<()> {
+        let (node, weigh) = (receipt.node, Parameters::builtin(receipt.parameters).context("a receipt names known parameters")?);
+        let span = receipt.spans.first_mut().context("a receipt with a span is forged")?;
+        match self {
+            Self::Invented => span.position = span.position.checked_sub(MOVED_BYTES).unwrap_or(span.position + MOVED_BYTES),
+            Self::Reassigned => span.payee = node,
+            Self::Omitted => drop(receipt.spans.remove(0)),
+            Self::Shortened => {
+                let start = usize::try_from(span.start)?;
+                let quote = answer.get(start..start + usize::from(span.length)).context("a span lies in its answer")?;
+                let [.., before, last] = &text::words(quote)[..] else { anyhow::bail!("a span of one word") };
+                span.weight = span.weight.saturating_sub(weigh.weight(&quote[last.clone()]));
+                span.length = u16::try_from(before.end)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A lie that was proven, and what it cost.
+struct Proven {
+    lie: Lie,
+    node: Address,
+    receipt: Hash32,
+    before: Amount,
+    after: Amount,
+    printed: Value,
+}
 
 impl Demo {
     /// A sixth account without a model, a stake or a file of anybody's audits every honest receipt and finds nothing.
@@ -31,25 +102,34 @@ impl Demo {
         Ok(())
     }
 
-    /// Forges a span and has it proven by the same command; the stake falls.
+    /// Forges receipts and has them proven by the same command; the stake falls each time.
     pub async fn forge_and_slash(&mut self) -> anyhow::Result<()> {
-        self.show.step("slash", "A false span under a node's own key costs its stake");
+        self.show.step("slash", "A false receipt under a node's own key costs its stake");
         let auditor = self.auditor.as_ref().context("the honest receipts are audited first")?;
-        let (forged, node) = self.forge()?;
-        let before = self.chain.stake_of(node).await?;
-        let forged = handed_over(auditor, &forged)?;
-        let printed = self.stage.cli(&auditor.folder, &["audit", "prove", &forged]).await?;
-        let after = self.chain.stake_of(node).await?;
-        ensure!(after < before, "the stake of {node} is still {after} wei");
-        let fault = &printed["faults"][0];
-        self.show.line(&format!("{} signed that {} stands where it does not", self.called(node), fault["answer"]));
-        self.show.line(&format!("the chain took the proof in transaction {}", printed["transaction"].as_str().unwrap_or_default()));
-        let divided = self.divide(&auditor.folder).await?;
+        let mut proven = Vec::new();
+        for lie in Lie::ALL {
+            proven.push(self.prove(lie, auditor).await?);
+        }
+        for Proven { lie, node, before, after, printed, .. } in &proven {
+            let fault = &printed["faults"][0];
+            self.show.line(&format!(
+                "{} signed {} with its source {}: {} took {} of its stake",
+                self.called(*node),
+                fault["answer"],
+                lie.name(),
+                lie.fault(),
+                before.minus(*after)?.in_open()
+            ));
+        }
+        let Some(Proven { node, receipt, before, after, printed, .. }) = proven.first() else { return Ok(()) };
+        self.show.line(&format!("the chain took the first proof in transaction {}", printed["transaction"].as_str().unwrap_or_default()));
+        // The others were proven while it waited.
+        let divided = self.divide(&auditor.folder, *receipt).await?;
         let amount = |name: &str| divided[name].as_str().and_then(|wei| wei.parse::<Amount>().ok()).unwrap_or_default();
         let client = amount("to_victim_wei").plus(amount("covered_wei"))?;
         let (to_auditor, burned, insured) = (amount("to_reporter_wei"), amount("burned_wei"), amount("insured_wei"));
         let sum = Amount::sum([amount("to_victim_wei"), to_auditor, burned, insured])?;
-        ensure!(sum == before.minus(after)?, "the slash took {}, {} were divided", before.minus(after)?, sum);
+        ensure!(sum == before.minus(*after)?, "the slash took {}, {} were divided", before.minus(*after)?, sum);
         self.show.line(&format!(
             "stake {} -> {}; after the slash's delay anybody divides it: {} to the client, {} to the auditor, {} burned, {} to the insurance pool",
             before.in_open(),
@@ -59,25 +139,47 @@ impl Demo {
             burned.in_open(),
             insured.in_open()
         ));
+        let lies: Vec<Value> = proven
+            .iter()
+            .map(|one| {
+                json!({
+                    "lie": one.lie.name(), "fault": one.printed["faults"][0], "node": one.node, "transaction": one.printed["transaction"],
+                    "stake_before_wei": one.before, "stake_after_wei": one.after, "gas": one.printed["gas"],
+                })
+            })
+            .collect();
         let slash = json!({
             "transaction": printed["transaction"],
             "stake_before_wei": before,
             "stake_after_wei": after,
             "node": node,
             "auditor": auditor.account,
-            "fault": fault,
+            "fault": printed["faults"][0],
             "parts": divided,
             "gas": printed["gas"],
+            "lies": lies,
         });
         self.summary.insert("slash".into(), slash);
         Ok(())
     }
 
+    /// Has one lie proven by who holds only the bundle.
+    async fn prove(&self, lie: Lie, auditor: &Party) -> anyhow::Result<Proven> {
+        let (forged, node, receipt) = self.forge(lie)?;
+        let before = self.chain.stake_of(node).await?;
+        let printed = self.stage.cli(&auditor.folder, &["audit", "prove", &handed_over(auditor, &forged)?]).await?;
+        let after = self.chain.stake_of(node).await?;
+        let fault = &printed["faults"][0]["fault"];
+        ensure!(fault == lie.fault(), "a source {} was to be proven as {}, not {fault}", lie.name(), lie.fault());
+        ensure!(after < before, "the stake of {node} is still {after} wei after {fault}");
+        Ok(Proven { lie, node, receipt, before, after, printed })
+    }
+
     /// Has the slash divided as soon as its delay is over; how it was.
-    async fn divide(&self, folder: &Path) -> anyhow::Result<Value> {
+    async fn divide(&self, folder: &Path, fault: Hash32) -> anyhow::Result<Value> {
         let deadline = tokio::time::Instant::now() + CHAIN_WAIT;
         loop {
-            let (is_done, printed, error) = self.stage.cli_outcome(folder, &["stake", "release"]).await?;
+            let (is_done, printed, error) = self.stage.cli_outcome(folder, &["stake", "release", &fault.to_string()]).await?;
             if is_done {
                 return Ok(printed["slashes"][0].clone());
             }
@@ -87,22 +189,22 @@ impl Demo {
         }
     }
 
-    /// Moves a paid span of an honest receipt to where the Datanet says something else, and signs it again with the node's own key.
-    fn forge(&self) -> anyhow::Result<(PathBuf, Address)> {
+    /// Tells a lie in an honest receipt with a span, and signs it again with the node's own key. Each lie takes another receipt, as long as there are.
+    fn forge(&self, lie: Lie) -> anyhow::Result<(PathBuf, Address, Hash32)> {
         let receipts = self.receipts()?;
         let bundles = receipts.iter().map(|path| Ok(Bundle::from_json(&std::fs::read(path)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut bundle =
-            bundles.into_iter().find(|bundle| !bundle.receipt.document.spans.is_empty()).context("no receipt carries a span")?;
+        let with_span: Vec<Bundle> = bundles.into_iter().filter(|bundle| !bundle.receipt.document.spans.is_empty()).collect();
+        let place = Lie::ALL.iter().position(|other| *other == lie).unwrap_or_default();
+        let mut bundle = with_span.get(place % with_span.len().max(1)).context("no receipt carries a span")?.clone();
         let mut receipt = bundle.receipt.document.clone();
-        let span = receipt.spans.first_mut().context("just found")?;
-        span.position = span.position.checked_sub(MOVED_BYTES).unwrap_or(span.position + MOVED_BYTES);
-        let account = receipt.node;
+        lie.tell(&mut receipt, &bundle.answer)?;
+        let (account, hash) = (receipt.node, receipt.hash());
         let party = self.nodes.iter().find(|node| node.account == account).context("the receipt is one of the five nodes'")?;
         let key = self.stage.context(party).account()?;
         bundle.receipt = Signed::new(&key, &bundle.domains, receipt);
-        let path = self.options.out.join("forged.json");
+        let path = self.options.out.join(format!("forged-{place}.json"));
         write_atomic(&path, bundle.to_json().as_bytes(), 0o644)?;
-        Ok((path, account))
+        Ok((path, account, hash))
     }
 
     /// The offline command of every bundle, as a person would type it here.

@@ -68,6 +68,13 @@ pub(super) const FALSE_SPANS: [(&str, Change); 7] = [
     ("datanet-end", |receipt| receipt.spans[0].position = (1 << 40) - 1),
 ];
 
+/// Ways to keep from somebody what is his, the fault that each is and the mode in which it is shown.
+pub(super) const MISDIRECTED: [(&str, &str, Change); 3] = [
+    ("F2", "omitted", |receipt| drop(receipt.spans.remove(0))),
+    ("F2", "omitted", |receipt| receipt.spans[0].weight -= 1),
+    ("F9", "payee", |receipt| receipt.spans[0].payee = receipt.node),
+];
+
 /// Each change is refused by its name although the node's own signature stands; a span left out shows in a full check.
 pub(super) async fn every_changed_field_is_named(
     offline: &Tributary,

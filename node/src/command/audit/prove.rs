@@ -1,20 +1,20 @@
 //! From a bundle and the public Datanets, or from an exported folder, to proofs that the chain takes.
 
+mod attribution;
 mod folder;
 mod requests;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
-use attribution::{
+use ::attribution::{
     bundle::{self, Bundle},
-    fault::{self, FalseSpan, Shown},
     index::Index,
     message::ReceiptItem,
 };
+use anyhow::{Context as _, ensure};
 use chain_bridge::{
     client::fraud::Slashed,
-    fraud::{self, calldata::Proof},
+    fraud::calldata::Proof,
     registry::{State, state::Epoch},
 };
 use serde::Serialize;
@@ -22,8 +22,9 @@ use types::{
     amount::Amount,
     encoding::Document as _,
     id::{Address, Hash32},
-    receipt::Span,
 };
+
+use self::attribution::Fault;
 
 use crate::{
     chain::Chained,
@@ -32,7 +33,7 @@ use crate::{
     output::table,
 };
 
-/// Further false spans of a receipt that one run voids.
+/// Further spans of a receipt that one run voids.
 const VOIDED_MAX: usize = 16;
 
 /// What is printed.
@@ -40,7 +41,7 @@ const VOIDED_MAX: usize = 16;
 struct Printed {
     receipt: Hash32,
     node: Address,
-    /// False spans; empty for an honest receipt.
+    /// False, misdirected and omitted spans; empty for an honest receipt.
     faults: Vec<Fault>,
     /// Rules of the bill and the lane that it breaks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,16 +67,6 @@ struct Broken {
     why: String,
 }
 
-/// One false span.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Fault {
-    span: u16,
-    mode: &'static str,
-    why: String,
-    /// What the answer says there, as far as it goes.
-    answer: String,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Slash {
     #[serde(rename = "stake_before_wei")]
@@ -91,7 +82,7 @@ struct Slash {
     release_at: u64,
 }
 
-/// Searches a bundle or a folder. Of a bundle it proves the first false span, or the first broken rule if every span is true; nothing if `is_dry`.
+/// Searches a bundle or a folder. Of a bundle it proves the first fault of its attribution, or the first broken rule if there is none; nothing if `is_dry`.
 pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
     if file.is_dir() {
         return folder::run(context, file, requests, is_dry, bootstrap).await;
@@ -110,14 +101,14 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
     );
     let state = chain.state().await?;
     let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
-    let found = fault::find_false_spans(&bundle, &index).with_context(|| format!("{}", file.display()))?;
+    let found = attribution::find(&bundle, &index).with_context(|| format!("{}", file.display()))?;
     let mut broken =
         bill_faults(&state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
     broken.extend(lane_fault(&state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
     let mut printed = Printed {
         receipt: bundle.receipt.document.hash(),
         node: bundle.receipt.document.node,
-        faults: found.iter().map(|proof| describe_fault(&bundle, proof)).collect(),
+        faults: found.iter().map(|found| found.fault.clone()).collect(),
         broken: broken.iter().map(|found| Broken { fault: found.fault, why: found.why.clone() }).collect(),
         unproved: if found.is_empty() && broken.is_empty() { unproved(&bundle, &index) } else { Vec::new() },
         is_provable: None,
@@ -126,16 +117,15 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
         gas: 0,
         slash: None,
     };
-    if let Some(proof) = found.first() {
-        let proof = on_chain(proof);
+    if let Some(first) = found.first() {
         if is_dry {
-            chain.client.dry_run(printed.node, &Proof::false_span(&proof)).await?;
+            chain.client.dry_run(printed.node, &first.proof).await?;
             printed.is_provable = Some(true);
         } else if is_late(&chain, &state, &bundle).await? {
-            prove(context, &chain, &Proof::late_false_span(&proof), &mut printed).await?;
+            prove(context, &chain, &first.fault, &first.late, &mut printed).await?;
         } else {
-            prove(context, &chain, &Proof::false_span(&proof), &mut printed).await?;
-            for other in found.iter().skip(1).take(VOIDED_MAX) {
+            prove(context, &chain, &first.fault, &first.proof, &mut printed).await?;
+            for other in found.iter().skip(1).filter(|other| other.fault.span.is_some()).take(VOIDED_MAX) {
                 void(context, &chain, other, &mut printed).await?;
             }
         }
@@ -163,19 +153,18 @@ async fn is_late(chain: &Chained, state: &State, bundle: &Bundle) -> anyhow::Res
     Ok(too_old && !state.epochs().any(is_running))
 }
 
-async fn prove(context: &Context, chain: &Chained, proof: &Proof, printed: &mut Printed) -> anyhow::Result<()> {
-    context.output.note("a span is false: committing to the proof, then sending it in a later block");
+async fn prove(context: &Context, chain: &Chained, fault: &Fault, proof: &Proof, printed: &mut Printed) -> anyhow::Result<()> {
+    context.output.note(&format!("{}: {}; committing to the proof, then sending it in a later block", fault.fault, fault.why));
     let slashed = chain.client.prove(printed.node, proof).await?;
-    note(&slashed, "prove the false span", printed);
+    note(&slashed, proof.what, printed);
     Ok(())
 }
 
-/// Has a further false span of the receipt voided, so that whom it names is not paid either; there is no second slash.
-async fn void(context: &Context, chain: &Chained, other: &FalseSpan, printed: &mut Printed) -> anyhow::Result<()> {
-    let proof = on_chain(other);
-    context.output.note(&format!("span {} is false too: it is voided", proof.span));
-    let (commit, proved) = chain.client.send_proof(printed.node, &Proof::false_span(&proof)).await?;
-    printed.transactions.extend([Transaction::new("commit to the proof", &commit), Transaction::new("void the false span", &proved)]);
+/// Has a further span of the receipt voided, so that whom it names is not paid either; there is no second slash.
+async fn void(context: &Context, chain: &Chained, other: &attribution::Found, printed: &mut Printed) -> anyhow::Result<()> {
+    context.output.note(&format!("{}: {}; the span is voided", other.fault.fault, other.fault.why));
+    let (commit, proved) = chain.client.send_proof(printed.node, &other.proof).await?;
+    printed.transactions.extend([Transaction::new("commit to the proof", &commit), Transaction::new("void the span", &proved)]);
     printed.gas = printed.transactions.iter().map(|row| row.gas).sum();
     Ok(())
 }
@@ -204,71 +193,10 @@ const fn slash(slashed: &Slashed) -> Slash {
     }
 }
 
-/// The same proof in the form that becomes calldata.
-fn on_chain(proof: &FalseSpan) -> fraud::FalseSpan {
-    let opened = |shown: &Shown| {
-        // Nothing shown is a tree of nothing, in both forms.
-        let is_shown = shown.opening.leaves > 0 || shown.opening.byte_length > 0 || !shown.leaf.is_empty();
-        fraud::Opened { leaf: shown.leaf.clone(), opening: is_shown.then(|| shown.opening.clone()) }
-    };
-    let evidence = fraud::Evidence {
-        answer: opened(&proof.answer),
-        datanet: opened(&proof.datanet),
-        segment: opened(&proof.segment),
-        text: opened(&proof.text),
-    };
-    fraud::FalseSpan {
-        mode: mode(proof.mode),
-        receipt: proof.receipt.clone(),
-        signature: proof.signature,
-        span: proof.span,
-        top: proof.top,
-        evidence,
-    }
-}
-
-const fn mode(mode: fault::Mode) -> fraud::Mode {
-    match mode {
-        fault::Mode::Length => fraud::Mode::Length,
-        fault::Mode::AnswerEnd => fraud::Mode::AnswerEnd,
-        fault::Mode::DatanetIndex => fraud::Mode::DatanetIndex,
-        fault::Mode::DatanetEnd => fraud::Mode::DatanetEnd,
-        fault::Mode::Bytes => fraud::Mode::Bytes,
-    }
-}
-
-fn describe_fault(bundle: &Bundle, proof: &FalseSpan) -> Fault {
-    let span = bundle.receipt.document.spans.get(usize::from(proof.span)).copied();
-    let (mode, why) = match (proof.mode, span) {
-        (fault::Mode::Length, Some(span)) => ("length", format!("it has {} bytes, a span has 1 to 256", span.length)),
-        (fault::Mode::AnswerEnd, Some(span)) => (
-            "answer-end",
-            format!("it ends at byte {}, the answer has {}", u64::from(span.start) + u64::from(span.length), bundle.answer.len()),
-        ),
-        (fault::Mode::DatanetIndex, Some(span)) => {
-            ("datanet-index", format!("it names Datanet number {}, which the index does not have", span.datanet))
-        }
-        (fault::Mode::DatanetEnd, Some(span)) => {
-            ("datanet-end", format!("it ends beyond its Datanet, at position {}", span.position.saturating_add(span.length.into())))
-        }
-        (fault::Mode::Bytes, Some(span)) => {
-            ("bytes", format!("Datanet number {} holds other bytes at position {}", span.datanet, span.position))
-        }
-        (_, None) => ("length", "the receipt has no such span".to_owned()),
-    };
-    Fault { span: proof.span, mode, why, answer: span.map(|span| quote(&bundle.answer, &span)).unwrap_or_default() }
-}
-
-fn quote(answer: &str, span: &Span) -> String {
-    let start = usize::try_from(span.start).unwrap_or(usize::MAX).min(answer.len());
-    let end = start.saturating_add(usize::from(span.length)).min(answer.len());
-    String::from_utf8_lossy(&answer.as_bytes()[start..end]).into_owned()
-}
-
 fn describe(printed: &Printed) -> String {
     if !printed.unproved.is_empty() {
         return format!(
-            "no span is false, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than F1",
+            "no span is false, misdirected or left out, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than F1, F2 and F9",
             printed.receipt,
             printed.unproved.join("\n  ")
         );
@@ -279,10 +207,17 @@ fn describe(printed: &Printed) -> String {
     let rows: Vec<Vec<String>> = printed
         .faults
         .iter()
-        .map(|fault| vec![fault.span.to_string(), fault.mode.to_owned(), fault.why.clone(), format!("{:?}", fault.answer)])
+        .map(|fault| {
+            let span = fault.span.map_or_else(|| "-".to_owned(), |span| span.to_string());
+            vec![fault.fault.to_owned(), span, fault.mode.to_owned(), fault.why.clone(), format!("{:?}", fault.answer)]
+        })
         .collect();
-    let mut text =
-        format!("receipt {} of node {} is false\n{}", printed.receipt, printed.node, table(&["span", "mode", "why", "answer"], &rows));
+    let mut text = format!(
+        "receipt {} of node {} is false\n{}",
+        printed.receipt,
+        printed.node,
+        table(&["fault", "span", "mode", "why", "answer"], &rows)
+    );
     for broken in &printed.broken {
         text.push_str(&format!("\n{}: {}", broken.fault, broken.why));
     }
@@ -307,52 +242,7 @@ fn describe(printed: &Printed) -> String {
 
 #[cfg(test)]
 mod tests {
-    use types::{key::Signed65, merkle::Opening};
-
     use super::*;
-
-    fn shown(leaves: u64) -> Shown {
-        Shown {
-            leaf: vec![1; usize::try_from(leaves).unwrap()],
-            opening: Opening { leaves, byte_length: leaves, index: 0, siblings: vec![] },
-        }
-    }
-
-    #[test]
-    fn a_proof_keeps_every_part_in_the_form_of_the_chain() {
-        let proof = FalseSpan {
-            receipt: vec![5; 4],
-            signature: Signed65([6; 65]),
-            span: 7,
-            mode: fault::Mode::AnswerEnd,
-            top: Hash32([8; 32]),
-            answer: shown(3),
-            datanet: shown(0),
-            segment: shown(0),
-            text: shown(2),
-        };
-        let encoded = on_chain(&proof);
-        assert_eq!((encoded.mode, encoded.span, encoded.top), (fraud::Mode::AnswerEnd, 7, Hash32([8; 32])));
-        assert_eq!((encoded.evidence.answer.leaf.len(), encoded.evidence.answer.opening.map(|opening| opening.leaves)), (3, Some(3)));
-        assert_eq!((encoded.evidence.datanet.opening, encoded.evidence.text.opening.is_some()), (None, true));
-        for (one, other) in [
-            (fault::Mode::Length, 0),
-            (fault::Mode::AnswerEnd, 1),
-            (fault::Mode::DatanetIndex, 2),
-            (fault::Mode::DatanetEnd, 3),
-            (fault::Mode::Bytes, 4),
-        ] {
-            assert_eq!((mode(one).code(), one as u8), (other, other));
-        }
-    }
-
-    #[test]
-    fn a_quote_is_cut_where_the_answer_ends_and_never_splits_the_program() {
-        let span = |start, length| Span { start, length, datanet: 0, position: 0, weight: 0, payee: Address::ZERO };
-        assert_eq!(quote("gout and ataxia", &span(9, 100)), "ataxia");
-        assert_eq!(quote("gout", &span(u32::MAX, u16::MAX)), "");
-        assert_eq!(quote("ü", &span(1, 1)), "\u{fffd}");
-    }
 
     #[test]
     fn nothing_found_is_said_in_words_and_as_an_empty_list() {

@@ -96,7 +96,7 @@ const fn is_carried(event: &Event) -> bool {
 
 /// The suite's logs that payouts can depend on, in the blocks after its deployment, up to `head`.
 pub async fn read(client: &ChainClient, head: &BlockRef) -> anyhow::Result<Vec<ChainLog>> {
-    let contracts = client.deployment().contracts().map(|(_, address)| address);
+    let contracts: Vec<Address> = client.deployment().contracts().into_iter().map(|(_, address)| address).collect();
     let logs = client.rpc().logs(&contracts, client.deployment().block.saturating_add(1), head.number).await?;
     let mut read = Vec::with_capacity(logs.len());
     let mut last: Option<(u64, u64)> = None;

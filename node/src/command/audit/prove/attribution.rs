@@ -1,0 +1,212 @@
+//! What a receipt's bundle and the public Datanets prove of its attribution: false spans (F1), wrong payees and later holders (F9), omitted spans (F2).
+
+use ::attribution::{
+    bundle::Bundle,
+    fault::{self, FalseSpan, FaultError, Shown},
+    index::Index,
+    parameters::Parameters,
+    proof,
+};
+use chain_bridge::fraud::{self, calldata::Proof};
+use serde::Serialize;
+use types::{
+    id::Address,
+    proof::{Claim, Holder, Omission, Payee, Row},
+    receipt::Span,
+};
+
+/// A fault of a receipt's attribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Fault {
+    /// Its name in Protocol P7.
+    pub(super) fault: &'static str,
+    /// The span concerned, which is void once it is proven; nothing for one that the receipt leaves out.
+    pub(super) span: Option<u16>,
+    pub(super) mode: &'static str,
+    pub(super) why: String,
+    /// What the answer says there, as far as it goes.
+    pub(super) answer: String,
+}
+
+/// A fault with what the chain takes for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) fault: Fault,
+    /// While a payout that the receipt is in can change.
+    pub(super) proof: Proof,
+    /// After that.
+    pub(super) late: Proof,
+}
+
+/// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
+pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultError> {
+    let false_spans = fault::find_false_spans(bundle, index);
+    let others = Parameters::builtin(bundle.receipt.document.parameters).map_or(Ok(Vec::new()), |set| proof::find(bundle, set, index));
+    let (false_spans, others) = match (false_spans, others) {
+        (Err(error), Ok(others)) if others.is_empty() => return Err(error),
+        (Err(error), Err(_)) => return Err(error),
+        (false_spans, others) => (false_spans.unwrap_or_default(), others.unwrap_or_default()),
+    };
+    let is_false = |span: u16| false_spans.iter().any(|proof| proof.span == span);
+    let (voiding, rest): (Vec<_>, Vec<_>) = others.iter().partition(|proof| proof.claim.voids().is_some());
+    let mut found: Vec<Found> = false_spans.iter().map(|proof| of_false_span(bundle, proof)).collect();
+    // What is false is void by that: who else would be paid for it does not matter.
+    found.extend(voiding.into_iter().filter(|proof| proof.claim.voids().is_none_or(|span| !is_false(span))).map(|proof| of(bundle, proof)));
+    found.extend(rest.into_iter().map(|proof| of(bundle, proof)));
+    // A span that is void is void: one proof of each.
+    let mut voided = Vec::new();
+    found.retain(|found| {
+        let is_new = found.fault.span.is_none_or(|span| !voided.contains(&span));
+        voided.extend(found.fault.span);
+        is_new
+    });
+    Ok(found)
+}
+
+fn of_false_span(bundle: &Bundle, proof: &FalseSpan) -> Found {
+    let encoded = on_chain(proof);
+    Found { fault: describe_false(bundle, proof), proof: Proof::false_span(&encoded), late: Proof::late_false_span(&encoded) }
+}
+
+fn of(bundle: &Bundle, proof: &proof::Proof) -> Found {
+    Found { fault: describe(bundle, &proof.claim), proof: Proof::attribution(proof), late: Proof::late_attribution(proof) }
+}
+
+fn describe(bundle: &Bundle, claim: &Claim) -> Fault {
+    let span = |number: u16| bundle.receipt.document.spans.get(usize::from(number)).copied();
+    let (mode, why, quoted) = match claim {
+        Claim::Omission(Omission { start, length, datanet, position, .. }) => {
+            let why = format!(
+                "{length} bytes from byte {start} on stand in Datanet number {datanet} at position {position}, and no span of the receipt is worth as much"
+            );
+            let missing = Span { start: *start, length: *length, datanet: *datanet, position: *position, weight: 0, payee: Address::ZERO };
+            ("omitted", why, Some(missing))
+        }
+        Claim::Payee(Payee { span: number, row, head, .. }) => {
+            let right = payee_of(head.as_ref().map_or(row, |(_, head)| head));
+            let named = span(*number).map_or(Address::ZERO, |span| span.payee);
+            ("payee", format!("it pays {named}, the document it names is paid by way of {right}"), span(*number))
+        }
+        Claim::Holder(Holder { span: number, datanet, position, .. }) => {
+            ("holder", format!("an earlier document holds its bytes: Datanet number {datanet}, position {position}"), span(*number))
+        }
+    };
+    let answer = quoted.map(|span| quote(&bundle.answer, &span)).unwrap_or_default();
+    Fault { fault: claim.fault(), span: claim.voids(), mode, why, answer }
+}
+
+/// The payee in a document row's bytes (P5).
+fn payee_of(row: &Row) -> Address {
+    row.row.leaf.get(41..61).and_then(|bytes| bytes.try_into().ok()).map_or(Address::ZERO, Address)
+}
+
+/// The same proof in the form that becomes calldata.
+fn on_chain(proof: &FalseSpan) -> fraud::FalseSpan {
+    let opened = |shown: &Shown| {
+        // Nothing shown is a tree of nothing, in both forms.
+        let is_shown = shown.opening.leaves > 0 || shown.opening.byte_length > 0 || !shown.leaf.is_empty();
+        fraud::Opened { leaf: shown.leaf.clone(), opening: is_shown.then(|| shown.opening.clone()) }
+    };
+    let evidence = fraud::Evidence {
+        answer: opened(&proof.answer),
+        datanet: opened(&proof.datanet),
+        segment: opened(&proof.segment),
+        text: opened(&proof.text),
+    };
+    fraud::FalseSpan {
+        mode: mode(proof.mode),
+        receipt: proof.receipt.clone(),
+        signature: proof.signature,
+        span: proof.span,
+        top: proof.top,
+        evidence,
+    }
+}
+
+const fn mode(mode: fault::Mode) -> fraud::Mode {
+    match mode {
+        fault::Mode::Length => fraud::Mode::Length,
+        fault::Mode::AnswerEnd => fraud::Mode::AnswerEnd,
+        fault::Mode::DatanetIndex => fraud::Mode::DatanetIndex,
+        fault::Mode::DatanetEnd => fraud::Mode::DatanetEnd,
+        fault::Mode::Bytes => fraud::Mode::Bytes,
+    }
+}
+
+fn describe_false(bundle: &Bundle, proof: &FalseSpan) -> Fault {
+    let span = bundle.receipt.document.spans.get(usize::from(proof.span)).copied();
+    let (mode, why) = match (proof.mode, span) {
+        (fault::Mode::Length, Some(span)) => ("length", format!("it has {} bytes, a span has 1 to 256", span.length)),
+        (fault::Mode::AnswerEnd, Some(span)) => (
+            "answer-end",
+            format!("it ends at byte {}, the answer has {}", u64::from(span.start) + u64::from(span.length), bundle.answer.len()),
+        ),
+        (fault::Mode::DatanetIndex, Some(span)) => {
+            ("datanet-index", format!("it names Datanet number {}, which the index does not have", span.datanet))
+        }
+        (fault::Mode::DatanetEnd, Some(span)) => {
+            ("datanet-end", format!("it ends beyond its Datanet, at position {}", span.position.saturating_add(span.length.into())))
+        }
+        (fault::Mode::Bytes, Some(span)) => {
+            ("bytes", format!("Datanet number {} holds other bytes at position {}", span.datanet, span.position))
+        }
+        (_, None) => ("length", "the receipt has no such span".to_owned()),
+    };
+    Fault { fault: "F1", span: Some(proof.span), mode, why, answer: span.map(|span| quote(&bundle.answer, &span)).unwrap_or_default() }
+}
+
+fn quote(answer: &str, span: &Span) -> String {
+    let start = usize::try_from(span.start).unwrap_or(usize::MAX).min(answer.len());
+    let end = start.saturating_add(usize::from(span.length)).min(answer.len());
+    String::from_utf8_lossy(&answer.as_bytes()[start..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{id::Hash32, key::Signed65, merkle::Opening};
+
+    use super::*;
+
+    fn shown(leaves: u64) -> Shown {
+        Shown {
+            leaf: vec![1; usize::try_from(leaves).unwrap()],
+            opening: Opening { leaves, byte_length: leaves, index: 0, siblings: vec![] },
+        }
+    }
+
+    #[test]
+    fn a_proof_keeps_every_part_in_the_form_of_the_chain() {
+        let proof = FalseSpan {
+            receipt: vec![5; 4],
+            signature: Signed65([6; 65]),
+            span: 7,
+            mode: fault::Mode::AnswerEnd,
+            top: Hash32([8; 32]),
+            answer: shown(3),
+            datanet: shown(0),
+            segment: shown(0),
+            text: shown(2),
+        };
+        let encoded = on_chain(&proof);
+        assert_eq!((encoded.mode, encoded.span, encoded.top), (fraud::Mode::AnswerEnd, 7, Hash32([8; 32])));
+        assert_eq!((encoded.evidence.answer.leaf.len(), encoded.evidence.answer.opening.map(|opening| opening.leaves)), (3, Some(3)));
+        assert_eq!((encoded.evidence.datanet.opening, encoded.evidence.text.opening.is_some()), (None, true));
+        for (one, other) in [
+            (fault::Mode::Length, 0),
+            (fault::Mode::AnswerEnd, 1),
+            (fault::Mode::DatanetIndex, 2),
+            (fault::Mode::DatanetEnd, 3),
+            (fault::Mode::Bytes, 4),
+        ] {
+            assert_eq!((mode(one).code(), one as u8), (other, other));
+        }
+    }
+
+    #[test]
+    fn a_quote_is_cut_where_the_answer_ends_and_never_splits_the_program() {
+        let span = |start, length| Span { start, length, datanet: 0, position: 0, weight: 0, payee: Address::ZERO };
+        assert_eq!(quote("gout and ataxia", &span(9, 100)), "ataxia");
+        assert_eq!(quote("gout", &span(u32::MAX, u16::MAX)), "");
+        assert_eq!(quote("ü", &span(1, 1)), "\u{fffd}");
+    }
+}
