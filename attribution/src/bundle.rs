@@ -25,7 +25,7 @@ use types::{
 };
 
 use crate::{
-    index::{Index, SpanOpenings},
+    index::{Index, ReadError, SpanOpenings},
     parameters::Parameters,
     prompt::Message,
     span::Word,
@@ -193,8 +193,11 @@ pub fn assets(manifest: &Manifest) -> Vec<AssetVersion> {
     manifest.assets.iter().map(|asset| asset.version).collect()
 }
 
-/// What leads from each span to the root of `index`; nothing if a span stands in no document of it.
-pub fn openings(index: &Index, spans: &[Span]) -> Option<Vec<SpanOpenings>> {
+/// What leads from each span to the root of `index`.
+///
+/// # Errors
+/// [`ReadError`] for the first span that stands in no document, or in one that has changed under its root.
+pub fn openings(index: &Index, spans: &[Span]) -> Result<Vec<SpanOpenings>, ReadError> {
     spans.iter().map(|span| index.open_span(span.datanet, span.position)).collect()
 }
 

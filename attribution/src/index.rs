@@ -3,13 +3,20 @@
 //! An index is a list of Datanet versions in manifest order; a Datanet is a list of immutable [`Segment`]s; a segment holds contributions in
 //! order of priority. A text *matches* where its bytes stand from a word start of a document on (they may end inside a longer word there).
 //!
-//! A search of one text costs about log2(entries) comparisons of at most 256 bytes: some 25 per million words, a few microseconds.
+//! A search of one text costs two searches in a guide that stays in memory, and some five comparisons of at most 256 bytes: a few microseconds.
 
+mod array;
+mod build;
+mod bytes;
 mod cluster;
+mod format;
+mod layout;
 mod leaf;
 mod minimum;
 mod openings;
 mod order;
+mod query;
+mod rows;
 mod segment;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -21,9 +28,21 @@ use types::{
     merkle::Tree,
 };
 
+pub use array::Array;
+pub use build::{BuildError, Entry, Source, Tombstone};
 pub use cluster::{ClusterError, Clusters};
+pub use format::{FormatError, Label, Section, SegmentId};
+pub use layout::layout;
 pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
-pub use segment::{BuildError, Entry, SEGMENT_BYTES_MAX, Segment, Source, Tombstone};
+pub use rows::Documents;
+pub use segment::{SEGMENT_BYTES_MAX, Segment};
+#[cfg(feature = "disk")]
+pub(crate) use {
+    build::{Laid, Table},
+    bytes::Bytes,
+    format::{GUIDE_STRIDE, HEADER_BYTES, PADDING},
+    order::{KEY_BYTES, as_index, is_ended, key_of},
+};
 
 use segment::as_u64;
 
@@ -55,6 +74,31 @@ pub enum IndexError {
         document: Priority,
         /// The document it follows.
         head: Priority,
+    },
+}
+
+/// Why nothing can be shown of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No document stands there.
+    #[error("no document of Datanet number {datanet} holds byte {position}")]
+    Nowhere {
+        /// Number of the Datanet.
+        datanet: u8,
+        /// The byte.
+        position: u64,
+    },
+    /// What lies in memory or in a file is not what the root was made over.
+    #[error(
+        "segment {segment} of Datanet number {datanet} has changed under its index (byte {position} opens to no root): set its file aside and build it again"
+    )]
+    Changed {
+        /// Number of the Datanet.
+        datanet: u8,
+        /// The segment.
+        segment: SegmentId,
+        /// The byte.
+        position: u64,
     },
 }
 
@@ -131,7 +175,7 @@ impl DatanetIndex {
     }
 
     /// The first document of the cluster that `row` is in; nothing if the Datanet lacks it.
-    fn head(&self, row: &DocumentRow) -> Option<&DocumentRow> {
+    fn head(&self, row: &DocumentRow) -> Option<DocumentRow> {
         let (place, number) = self.row_place(row.cluster)?;
         self.segments[place].documents().get(number)
     }
@@ -159,7 +203,7 @@ impl DatanetIndex {
 fn join(version: AssetVersion, segments: &mut [Segment], clusters: &Clusters) -> Result<(), IndexError> {
     let mut heads: BTreeMap<Priority, Option<u64>> = clusters.joined().map(|(_, head)| (head, None)).collect();
     // Nothing is left of a tombstone that could be copied: it leads no other row.
-    let documents = || segments.iter().flat_map(Segment::documents);
+    let documents = || segments.iter().flat_map(|segment| segment.documents().iter());
     for (row, number) in documents().zip(0..).filter(|(row, _)| row.length > 0) {
         if let Some(head) = heads.get_mut(&row.priority) {
             *head = Some(number);
@@ -168,13 +212,13 @@ fn join(version: AssetVersion, segments: &mut [Segment], clusters: &Clusters) ->
     let head_of = |row: &DocumentRow| clusters.head(row.priority).filter(|_| row.length > 0);
     let number_of = |head: Priority| heads.get(&head).copied().flatten();
     if let Some((document, head)) =
-        documents().filter_map(|row| Some((row.priority, head_of(row)?))).find(|(_, head)| number_of(*head).is_none())
+        documents().filter_map(|row| Some((row.priority, head_of(&row)?))).find(|(_, head)| number_of(*head).is_none())
     {
         return Err(IndexError::Cluster { version, document, head });
     }
     let mut first = 0;
     for segment in segments {
-        segment.set_clusters(|row, document| head_of(document).and_then(number_of).unwrap_or_else(|| first + as_u64(row)));
+        segment.number_rows(first, |row| head_of(row).and_then(number_of));
         first += as_u64(segment.documents().len());
     }
     Ok(())
@@ -234,13 +278,30 @@ impl Index {
         self.segments().map(|(_, _, segment)| segment.longest(pattern)).max().unwrap_or(0)
     }
 
+    /// [`Index::find_longest`] of what stands in `answer` from each of `starts`, all at once; a start beyond it matches nothing.
+    pub fn longest_all(&self, answer: &str, starts: &[usize]) -> Vec<u16> {
+        let patterns: Vec<&[u8]> = starts.iter().map(|start| answer.as_bytes().get(*start..).unwrap_or_default()).collect();
+        let mut longest = vec![0; starts.len()];
+        for (_, _, segment) in self.segments() {
+            for (most, got) in longest.iter_mut().zip(segment.longest_all(&patterns)) {
+                *most = (*most).max(u16::try_from(got).expect("a match is at most a window"));
+            }
+        }
+        longest
+    }
+
+    /// How many word starts of all Datanets `pattern` stands at (1 to 256 bytes without zero).
+    pub fn count(&self, pattern: &[u8]) -> u64 {
+        self.segments().map(|(_, _, segment)| as_u64(segment.count(pattern))).sum()
+    }
+
     /// The earliest holder of `pattern` (1 to 256 bytes without zero): smallest priority over all segments and Datanets, then smallest
     /// Datanet number, then smallest position.
     pub fn holder(&self, pattern: &[u8]) -> Option<Holder> {
         let held = self.segments().filter_map(|(datanet, start, segment)| {
             let offset = u64::from(segment.earliest(segment.range(pattern))?);
             let (_, row) = segment.document_at(offset)?;
-            Some((datanet, start + offset, *row))
+            Some((datanet, start + offset, row))
         });
         let (datanet, position, row) = held.min_by_key(|(datanet, position, row)| (row.priority, *datanet, *position))?;
         let payee = self.datanets[usize::from(datanet)].head(&row)?.payee;
@@ -274,19 +335,24 @@ impl Index {
         Some((datanet.open_segment(segment)?, datanet.segments[segment].open_array(rank)?))
     }
 
-    /// Everything that proves a span's text, payee and Datanet under the root; nothing where no document stands.
-    pub fn open_span(&self, number: u8, position: u64) -> Option<SpanOpenings> {
-        let datanet = self.datanets.get(usize::from(number))?;
-        let (place, offset) = datanet.place(position)?;
-        let (row_number, row) = datanet.segments[place].document_at(offset)?;
-        let (segment, text) = self.open_text(number, position)?;
+    /// Everything that proves a span's text, payee and Datanet under the root.
+    ///
+    /// # Errors
+    /// [`ReadError::Nowhere`] where no document stands, [`ReadError::Changed`] where what stands there does not lead to the root any more.
+    pub fn open_span(&self, number: u8, position: u64) -> Result<SpanOpenings, ReadError> {
+        let nowhere = ReadError::Nowhere { datanet: number, position };
+        let datanet = self.datanets.get(usize::from(number)).ok_or(nowhere)?;
+        let (place, offset) = datanet.place(position).ok_or(nowhere)?;
+        let (row_number, row) = datanet.segments[place].document_at(offset).ok_or(nowhere)?;
+        let changed = ReadError::Changed { datanet: number, segment: datanet.segments[place].id(), position };
+        let (segment, text) = self.open_text(number, position).ok_or(changed)?;
         let is_head = datanet.row_place(row.cluster) == Some((place, row_number));
-        Some(SpanOpenings {
+        Ok(SpanOpenings {
             text,
-            document: datanet.segments[place].open_document(row_number)?,
+            document: datanet.segments[place].open_document(row_number).ok_or(changed)?,
             segment,
-            datanet: self.open_datanet(number)?,
-            head: if is_head { None } else { Some(datanet.open_head(row)?) },
+            datanet: self.open_datanet(number).ok_or(changed)?,
+            head: if is_head { None } else { Some(datanet.open_head(&row).ok_or(changed)?) },
         })
     }
 }
@@ -323,7 +389,7 @@ mod tests {
         let segment = &datanet.segments()[0];
         let starts: Vec<_> = segment.documents().iter().map(|row| row.start).collect();
         assert_eq!(starts, [0, 8, 64, 265, 320]);
-        assert_eq!(segment.documents()[3].priority, types::contribution::Priority { block: 6, ordinal: 0, document: 1 });
+        assert_eq!(segment.documents().get(3).unwrap().priority, types::contribution::Priority { block: 6, ordinal: 0, document: 1 });
         assert_eq!(segment.text().len(), 325);
         assert_eq!(segment.text_leaf(0), b"one two\0three\0");
         for index in 0..long.len().div_ceil(LEAF_STRIDE) {
@@ -364,9 +430,9 @@ mod tests {
             assert_eq!(open.text.root(), Some(open.segment.leaf.text));
             assert_eq!(open.document.root(), Some(open.segment.leaf.documents));
         }
-        assert!(index.open_span(0, 1).is_none(), "the zero after a document");
-        assert!(index.open_span(0, 1 << 20).is_none());
-        assert!(index.open_span(2, 0).is_none());
+        for (datanet, position) in [(0, 1), (0, 1 << 20), (2, 0)] {
+            assert_eq!(index.open_span(datanet, position), Err(ReadError::Nowhere { datanet, position }));
+        }
     }
 
     proptest! {
@@ -384,9 +450,9 @@ mod tests {
                 let first = usize::try_from(leaf.opening.index).unwrap() * (ARRAY_LEAF_ENTRIES - 1);
                 let held = |rank: usize| rank.checked_sub(first).and_then(|place| leaf.leaf.0.get(place)).copied();
                 if let Some(before) = rank.checked_sub(1) {
-                    prop_assert_eq!(held(before), Some(entries[before].into()));
+                    prop_assert_eq!(held(before), entries.get(before).map(u64::from));
                 }
-                prop_assert_eq!(held(rank), entries.get(rank).map(|entry| u64::from(*entry)));
+                prop_assert_eq!(held(rank), entries.get(rank).map(u64::from));
                 let read: Opened<ArrayLeaf> = serde_json::from_str(&serde_json::to_string(&leaf).unwrap()).unwrap();
                 prop_assert_eq!(read, leaf);
             }
@@ -413,7 +479,8 @@ mod tests {
             DatanetIndex::clustered(version, segments, &Clusters::new(clusters.iter().copied()).unwrap())
         };
         let index = Index::new(vec![Arc::new(build(&[(at(5), at(2))]).unwrap())]).unwrap();
-        let rows: Vec<_> = index.datanets()[0].segments().iter().flat_map(Segment::documents).map(|row| row.cluster).collect();
+        let rows: Vec<_> =
+            index.datanets()[0].segments().iter().flat_map(|segment| segment.documents().iter()).map(|row| row.cluster).collect();
         assert_eq!(rows, [2, 1, 2]);
         let holder = index.holder(b"same words, here").unwrap();
         assert_eq!((holder.position, holder.row.payee, holder.payee), (4, Address([1; 20]), Address([3; 20])));
@@ -461,7 +528,7 @@ mod tests {
             assert!(open.document.leaf.length > 0 && open.document.root() == Some(open.segment.leaf.documents), "{position}");
             assert_eq!((open.segment.root(), open.datanet.root()), (Some(open.datanet.leaf.segments), Some(index.root())), "{position}");
         }
-        assert!(index.open_span(0, 3).is_none() && index.open_span(0, 128).is_none());
+        assert!(index.open_span(0, 3).is_err() && index.open_span(0, 128).is_err());
         let segment = &index.datanets()[0].segments()[0];
         let buried = segment.open_document(3).unwrap();
         assert_eq!((buried.leaf.text_root, buried.leaf.payee, buried.root()), (gone, Address::ZERO, Some(segment.leaf(0).documents)));

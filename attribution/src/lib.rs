@@ -17,7 +17,9 @@
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
-//! Absent on purpose: models, sockets, chains, clocks, files, and floating point. Verbatim matches are not causal, and nothing here says they are.
+//! Feature `disk` (on by default, off in simulations) adds [`disk`]: segments as files, mapped, and built in a given memory. All else is pure.
+//!
+//! Absent on purpose: models, sockets, chains, clocks, files anywhere else, and floating point. Verbatim matches are not causal, and nothing here says they are.
 //! Near copies are paid through their cluster's first document ([`index::Clusters`]); `storage` finds them, for the gate and for the index alike.
 //!
 //! ```
@@ -41,6 +43,8 @@
 pub mod answer;
 pub mod bundle;
 pub mod check;
+#[cfg(feature = "disk")]
+pub mod disk;
 pub mod epoch;
 pub mod fault;
 pub mod index;

@@ -65,6 +65,9 @@ pub enum AttributeError {
     /// Control characters are in no canonical text.
     #[error("the answer holds a control character at byte {0}: bring it into canonical form first")]
     NotCanonical(usize),
+    /// What was found is not there when it is looked for again.
+    #[error("the index has changed under the search: check its segments, and build those anew that are damaged")]
+    IndexChanged,
     /// More than a receipt holds.
     #[error("{got} {what} in one answer, a receipt holds {max}: ask for fewer tokens")]
     TooMany {
@@ -92,15 +95,21 @@ pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: 
     if chosen.len() > SPANS_MAX {
         return Err(AttributeError::TooMany { what: "spans", got: chosen.len(), max: SPANS_MAX });
     }
-    let spans = chosen.into_iter().map(|run| span(index, answer, &words[run])).collect();
+    let spans = chosen.into_iter().map(|run| span(index, answer, &words[run])).collect::<Result<_, _>>()?;
     Ok(Attribution { spans, masks, weight_total, words })
 }
 
 /// The runs of an answer's words that the rule chooses where `covered` tells which words are masked: word numbers, ascending.
 pub(crate) fn chosen(index: &Index, parameters: &Parameters, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
-    let candidates = choice::pieces(answer, words, covered)
-        .into_iter()
-        .flat_map(|piece| choice::maximal(answer, words, piece, |text| index.find_longest(text)));
+    // All searches at once: they wait for memory together.
+    let open: Vec<usize> = (0..words.len()).filter(|word| !covered[*word]).collect();
+    let starts: Vec<usize> = open.iter().map(|word| words[*word].range.start).collect();
+    let mut longest = vec![0; words.len()];
+    for (word, bytes) in open.into_iter().zip(index.longest_all(answer, &starts)) {
+        longest[word] = usize::from(bytes);
+    }
+    let candidates =
+        choice::pieces(answer, words, covered).into_iter().flat_map(|piece| choice::maximal(words, piece, |word| longest[word]));
     choice::choose(words, candidates.collect(), least(parameters))
 }
 
@@ -141,17 +150,18 @@ fn check_size(prompt: &[u8], answer: &str) -> Result<(), AttributeError> {
     control.map_or(Ok(()), |at| Err(AttributeError::NotCanonical(at)))
 }
 
-fn span(index: &Index, answer: &str, words: &[Word]) -> Span {
+fn span(index: &Index, answer: &str, words: &[Word]) -> Result<Span, AttributeError> {
     let (start, end) = (words[0].range.start, words[words.len() - 1].range.end);
-    let holder = index.holder(&answer.as_bytes()[start..end]).expect("a part of a matching run, cut at words, stands in the same place");
-    Span {
+    // A part of a matching run, cut at words, stands in the same place, unless the index lies in a file that has changed.
+    let holder = index.holder(&answer.as_bytes()[start..end]).ok_or(AttributeError::IndexChanged)?;
+    Ok(Span {
         start: u32::try_from(start).expect("answers are bounded"),
         length: u16::try_from(end - start).expect("spans are bounded by the window"),
         datanet: holder.datanet,
         position: holder.position,
         weight: u32::try_from(words.iter().map(|word| u64::from(word.weight)).sum::<u64>()).unwrap_or(u32::MAX),
         payee: holder.payee,
-    }
+    })
 }
 
 const _: () = assert!(WINDOW <= u16::MAX as usize);

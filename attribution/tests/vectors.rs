@@ -64,10 +64,7 @@ fn segment(vector: &Value, first_row: u64) -> Segment {
     let sources: Vec<_> = list(&vector["contributions"]).iter().zip(texts).map(source).collect();
     let segment = Segment::build(&sources, first_row).unwrap();
     assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
-    assert_eq!(
-        segment.array().iter().map(|at| u64::from(*at)).collect::<Vec<_>>(),
-        list(&vector["array"]).iter().map(number).collect::<Vec<_>>()
-    );
+    assert_eq!(segment.array().iter().map(u64::from).collect::<Vec<_>>(), list(&vector["array"]).iter().map(number).collect::<Vec<_>>());
     for rank in 0..=segment.array().len() as u64 {
         assert_eq!(segment.open_array(rank).unwrap().root(), Some(hash(&vector["arrayRoot"])), "{rank}");
     }
@@ -111,7 +108,7 @@ fn a_segment_with_tombstones_is_what_the_vectors_say() {
     let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
     let segment = Segment::build_entries(&entries, 0).unwrap();
     assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
-    let rows: Vec<Vec<u8>> = segment.documents().iter().map(Leaf::bytes).collect();
+    let rows: Vec<Vec<u8>> = segment.documents().iter().map(|row| row.bytes()).collect();
     assert_eq!(rows, list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>());
     assert_eq!(segment.leaf(0).bytes(), bytes(&vector["leaf"]));
 }
@@ -129,7 +126,7 @@ fn index(vectors: &Value) -> Index {
         let datanet = DatanetIndex::clustered(version, segments.collect(), &clusters(list(&vector["segments"]))).unwrap();
         for (segment, vector) in datanet.segments().iter().zip(list(&vector["segments"])) {
             assert_eq!(
-                segment.documents().iter().map(Leaf::bytes).collect::<Vec<_>>(),
+                segment.documents().iter().map(|row| row.bytes()).collect::<Vec<_>>(),
                 list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>()
             );
             assert_eq!(segment.leaf(number(&vector["start"])).bytes(), bytes(&vector["leaf"]));

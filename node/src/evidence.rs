@@ -45,8 +45,7 @@ pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(
     let id = offer.manifest.parameters;
     let parameters = Parameters::builtin(id).ok_or_else(|| anyhow::anyhow!("attribution parameters {id} are not in this build"))?;
     let attributed = span::attribute(&offer.index, parameters, prompt, answer)?;
-    let openings = bundle::openings(&offer.index, &attributed.spans)
-        .ok_or_else(|| anyhow::anyhow!("a chosen span stands in no document: the index is damaged"))?;
+    let openings = bundle::openings(&offer.index, &attributed.spans)?;
     Ok((attributed, openings))
 }
 

@@ -10,7 +10,7 @@ mod lanes;
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Keccak256};
 
-pub use self::crown::{Crown, Growing};
+pub use self::crown::{Crown, CrownView, Growing, crown_len};
 use crate::{
     amount::{Amount, AmountError},
     id::Hash32,

@@ -9,10 +9,11 @@
 
 use types::text::WINDOW;
 
-const KEY_BYTES: usize = 8;
+/// Bytes of a key.
+pub(crate) const KEY_BYTES: usize = 8;
 
 /// The offsets in `starts` in order. `padded` is the segment's text with [`WINDOW`] zeros behind it.
-pub(super) fn sorted(padded: &[u8], starts: &[u32]) -> Vec<u32> {
+pub(crate) fn sorted(padded: &[u8], starts: &[u32]) -> Vec<u32> {
     let mut items: Vec<(u64, u32)> = starts.iter().map(|start| (0, *start)).collect();
     sort_from(padded, &mut items, 0);
     let mut order: Vec<u32> = items.into_iter().map(|(_, start)| start).collect();
@@ -37,13 +38,18 @@ fn sort_from(padded: &[u8], items: &mut [(u64, u32)], depth: usize) {
 }
 
 /// `start` as an index of a slice.
-pub(super) fn as_index(start: u32) -> usize {
+pub(crate) fn as_index(start: u32) -> usize {
     usize::try_from(start).expect("32 bits fit the address space of every supported machine")
 }
 
 /// Eight bytes from `at`, all zero from the first zero on.
-fn key_at(padded: &[u8], at: usize) -> u64 {
-    let key = u64::from_be_bytes(*padded[at..].first_chunk().expect("a window's worth of zeros follows the text"));
+pub(crate) fn key_at(padded: &[u8], at: usize) -> u64 {
+    key_of(*padded[at..].first_chunk().expect("a window's worth of zeros follows the text"))
+}
+
+/// These bytes as a number, all zero from the first zero on.
+pub(crate) fn key_of(bytes: [u8; KEY_BYTES]) -> u64 {
+    let key = u64::from_be_bytes(bytes);
     // The highest bit of each byte that is zero, and of no other: seven bits and 127 carry into the eighth unless all are zero.
     let low = u64::from_be_bytes([0x7f; 8]);
     let zeros = !(((key & low) + low) | key | low);
@@ -53,7 +59,7 @@ fn key_at(padded: &[u8], at: usize) -> u64 {
 }
 
 /// Whether a window ends within this key.
-const fn is_ended(key: u64) -> bool {
+pub(crate) const fn is_ended(key: u64) -> bool {
     key & 0xff == 0
 }
 

@@ -44,14 +44,13 @@ pub(super) fn pieces(answer: &str, words: &[Word], masked: &[bool]) -> Vec<Range
     pieces
 }
 
-/// Maximal matching runs of at most 256 bytes within a piece, as word numbers. `longest` tells how many bytes of a text match.
-pub(super) fn maximal(answer: &str, words: &[Word], piece: Range<usize>, longest: impl Fn(&[u8]) -> usize) -> Vec<Range<usize>> {
+/// Maximal matching runs of at most 256 bytes within a piece, as word numbers. `longest` tells how many bytes match from a word on.
+pub(super) fn maximal(words: &[Word], piece: Range<usize>, longest: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut reached = piece.start;
     for first in piece.clone() {
         let start = words[first].range.start;
-        let most = words[piece.end - 1].range.end.min(start + WINDOW);
-        let limit = start + longest(&answer.as_bytes()[start..most]);
+        let limit = start + longest(first).min(WINDOW);
         let end = first + words[first..piece.end].iter().take_while(|word| word.range.end <= limit).count();
         // A run that starts later and ends no later lies inside an earlier one.
         if end > reached.max(first) {
@@ -116,10 +115,7 @@ mod tests {
     fn runs(answer: &str, matching: usize) -> Vec<Range<usize>> {
         let words: Vec<Word> = text::words(answer).into_iter().map(|range| Word { weight: 1, range }).collect();
         let all = 0..words.len();
-        maximal(answer, &words, all, |tail| {
-            let start = tail.as_ptr().addr() - answer.as_ptr().addr();
-            tail.len().min(matching.saturating_sub(start))
-        })
+        maximal(&words, all, |word| matching.saturating_sub(words[word].range.start))
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A tree of which only the upper levels are kept: what is below them is hashed again for each opening.
 //!
+//! Kept digests are one row of bytes, lowest level first, so that a [`CrownView`] reads them where they lie: in memory or in a mapped file.
+//!
 //! A [`Tree`] keeps 64 bytes a leaf, and up to twice that where the leaves are just more than a power of two. A crown keeps four, and nothing of
 //! what only fills a level up. For that an opening hashes 16 leaves and 15 nodes: of text leaves of 324 bytes 78 blocks of keccak, some
 //! 30 microseconds.
@@ -19,8 +21,16 @@ const GROUP: usize = 1 << HEIGHT;
 pub struct Crown {
     leaves: u64,
     byte_length: u64,
-    /// From the lowest kept level up to the top; digests that no leaf stands below are left out.
-    levels: Vec<Vec<Hash32>>,
+    /// From the lowest kept level up to the top, level by level; digests that no leaf stands below are left out.
+    digests: Vec<[u8; 32]>,
+}
+
+/// A crown whose digests lie elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct CrownView<'a> {
+    leaves: u64,
+    byte_length: u64,
+    digests: &'a [[u8; 32]],
 }
 
 /// A crown that grows by leaves.
@@ -56,25 +66,35 @@ impl Growing {
     pub fn finish(mut self, byte_length: u64) -> Crown {
         if self.kept.is_empty() {
             // One group: its tree is as high as its leaves need.
-            return Crown { leaves: self.leaves, byte_length, levels: vec![vec![top(self.rest)]] };
+            return Crown { leaves: self.leaves, byte_length, digests: vec![top(self.rest).0] };
         }
         if !self.rest.is_empty() {
             self.rest.resize(GROUP, Hash32::ZERO);
             self.kept.extend(folded(&self.rest));
         }
-        self.kept.shrink_to_fit();
-        let (mut levels, mut filling) = (vec![self.kept], fill(HEIGHT));
-        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
-            let mut next = above(level);
-            if let [unpaired] = level.as_chunks::<2>().1 {
-                next.push(node(*unpaired, filling));
-            }
-            next.shrink_to_fit();
-            levels.push(next);
+        let mut digests: Vec<[u8; 32]> = Vec::with_capacity(crown_len(self.leaves));
+        let (mut level, mut filling) = (self.kept, fill(HEIGHT));
+        while level.len() > 1 {
+            digests.extend(level.iter().map(|digest| digest.0));
+            let unpaired = level.as_chunks::<2>().1.first().copied();
+            level = above(&level);
+            level.extend(unpaired.map(|unpaired| node(unpaired, filling)));
             filling = node(filling, filling);
         }
-        Crown { leaves: self.leaves, byte_length, levels }
+        digests.extend(level.iter().map(|digest| digest.0));
+        Crown { leaves: self.leaves, byte_length, digests }
     }
+}
+
+/// Digests in each level of a crown over so many leaves, the lowest first.
+fn widths(leaves: u64) -> impl Iterator<Item = usize> {
+    let lowest = usize::try_from(leaves.div_ceil(as_u64(GROUP))).unwrap_or(usize::MAX).max(1);
+    std::iter::successors(Some(lowest), |width| (*width > 1).then(|| width.div_ceil(2)))
+}
+
+/// Digests of a crown over so many leaves.
+pub fn crown_len(leaves: u64) -> usize {
+    widths(leaves).fold(0, usize::saturating_add)
 }
 
 impl Crown {
@@ -85,19 +105,66 @@ impl Crown {
         growing.finish(byte_length)
     }
 
+    /// The same crown, to be read.
+    pub fn view(&self) -> CrownView<'_> {
+        CrownView { leaves: self.leaves, byte_length: self.byte_length, digests: &self.digests }
+    }
+
+    /// Its digests, lowest level first: what [`CrownView::new`] takes.
+    pub fn digests(&self) -> &[[u8; 32]] {
+        &self.digests
+    }
+
     /// Digest above all leaves.
     pub fn top(&self) -> Hash32 {
-        self.levels[self.levels.len() - 1][0]
+        self.view().top()
     }
 
     /// The root, the same as [`Tree::root`] of these leaves.
     pub fn root(&self) -> Hash32 {
-        seal(self.leaves, self.byte_length, self.top())
+        self.view().root()
     }
 
     /// Bytes of digests in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.levels.iter().map(|level| level.capacity() * size_of::<Hash32>()).sum()
+        self.digests.capacity() * size_of::<Hash32>()
+    }
+
+    /// As [`CrownView::open`].
+    pub fn open(&self, index: u64, again: impl FnOnce(Range<usize>) -> Vec<Hash32>) -> Option<Opening> {
+        self.view().open(index, again)
+    }
+}
+
+impl<'a> CrownView<'a> {
+    /// The crown over so many leaves and bytes with these digests, lowest level first; nothing if they are not as many as it has.
+    pub fn new(leaves: u64, byte_length: u64, digests: &'a [[u8; 32]]) -> Option<Self> {
+        (digests.len() == crown_len(leaves)).then_some(Self { leaves, byte_length, digests })
+    }
+
+    /// Digest above all leaves.
+    pub fn top(&self) -> Hash32 {
+        Hash32(*self.digests.last().expect("a crown has a top"))
+    }
+
+    /// The root that its topmost digest makes.
+    pub fn root(&self) -> Hash32 {
+        seal(self.leaves, self.byte_length, self.top())
+    }
+
+    /// Whether every digest is the one above those below it, so that one that is not shows before anything is opened.
+    pub fn is_whole(&self) -> bool {
+        let (mut filling, mut first) = (fill(HEIGHT), 0);
+        for width in widths(self.leaves).take_while(|width| *width > 1) {
+            let (level, next) = self.digests[first..].split_at(width);
+            let pairs = level.chunks(2).map(|pair| node(Hash32(pair[0]), pair.get(1).map_or(filling, |right| Hash32(*right))));
+            if !pairs.eq(next[..width.div_ceil(2)].iter().map(|digest| Hash32(*digest))) {
+                return false;
+            }
+            filling = node(filling, filling);
+            first += width;
+        }
+        true
     }
 
     /// Opening of leaf `index`, the same as [`Tree::open`]; `again` gives the digests of the leaves in a range of at most 16. Nothing past the
@@ -116,14 +183,16 @@ impl Crown {
             digests.resize(GROUP, Hash32::ZERO);
         }
         let low = Tree::new(digests, 0);
-        if low.top() != self.levels[0][place] {
+        if low.top().0 != self.digests[place] {
             return None;
         }
         let mut siblings = low.open(as_u64(leaf - first))?.siblings;
-        let mut filling = fill(HEIGHT);
-        for level in &self.levels[..self.levels.len() - 1] {
-            siblings.push(level.get(place ^ 1).copied().unwrap_or(filling));
+        let (mut filling, mut level_first) = (fill(HEIGHT), 0);
+        for width in widths(self.leaves).take_while(|width| *width > 1) {
+            let level = &self.digests[level_first..level_first + width];
+            siblings.push(level.get(place ^ 1).map_or(filling, |digest| Hash32(*digest)));
             place >>= 1;
+            level_first += width;
             filling = node(filling, filling);
         }
         Some(Opening { leaves: self.leaves, byte_length: self.byte_length, index, siblings })
@@ -173,6 +242,23 @@ mod tests {
         assert!(crown.open(17, changed).is_none());
         assert!(crown.open(17, |range| leaf_digests(&leaves[range][1..])).is_none());
         assert!(crown.open(1, changed).is_some(), "of another group");
+    }
+
+    #[test]
+    fn a_crown_is_read_where_its_digests_lie_and_a_changed_one_shows() {
+        for count in [0, 1, 16, 17, 100, 333, 1_025] {
+            let leaves: Vec<_> = (0..count).map(leaf_bytes).collect();
+            let crown = Crown::over(&leaves);
+            let (length, mut digests) = (leaves.iter().map(|leaf| leaf.len() as u64).sum(), crown.digests().to_vec());
+            let view = |digests| CrownView::new(count as u64, length, digests);
+            assert_eq!(view(&digests).map(|view| (view.root(), view.is_whole())), Some((crown.root(), true)), "{count}");
+            assert!(view(&digests[1..]).is_none());
+            for at in (0..digests.len()).filter(|_| count > 16) {
+                digests[at][at % 32] ^= 1;
+                assert!(!view(&digests).unwrap().is_whole(), "{at} of {count}");
+                digests[at][at % 32] ^= 1;
+            }
+        }
     }
 
     #[test]

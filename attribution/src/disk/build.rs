@@ -1,0 +1,496 @@
+//! A segment built in a given memory by several threads, taken up again where it was left.
+//!
+//! 1. Contributions come one at a time: each is checked, written behind the one before it, hashed, and its word starts set one bit each.
+//! 2. Sampled keys divide the word starts into groups that fit a thread's part of the memory; one pass counts each group, which gives its place.
+//! 3. Threads take groups: collect, sort ([`super::sort`]), write to their place. What is done is noted ([`super::journal`]).
+//! 4. One pass over the array makes minima and tree, one over everything the digests. Then the file gets its name.
+//!
+//! The text is read through the system's cache and never mapped: memory holds an eighth of a byte per byte of text, 36 bytes for each word start of
+//! the groups under way, and 32 bytes for each 1,024 bytes of text. The bytes that come out depend on the contributions alone. Half-done work stands
+//! in `building.part` and `building.journal`: one build at a time in a folder.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    num::NonZeroUsize,
+    ops::{ControlFlow, Range},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use types::id::{Address, Hash32};
+
+use super::{
+    file::publish,
+    journal::Journal,
+    sort::{ENTRY_BYTES, Group, Ordered, Runs},
+    starts::{Key, Starts, Text},
+};
+use crate::index::{BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Section, Source, Table, Tombstone};
+
+/// What a build may take.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildOptions {
+    /// Bytes of memory, the caller's contribution at hand not counted.
+    pub memory_bytes: u64,
+    /// Threads that sort.
+    pub threads: NonZeroUsize,
+}
+
+/// A contribution with its text.
+#[derive(Debug, Clone)]
+pub enum OwnedEntry {
+    /// A contribution.
+    Text {
+        /// Who is paid.
+        contributor: Address,
+        /// L2 block of the commitment.
+        block: u64,
+        /// Its place among that block's commitments.
+        ordinal: u32,
+        /// The registered root of `text`.
+        text_root: Hash32,
+        /// Its documents, each followed by a zero byte.
+        text: Vec<u8>,
+    },
+    /// One that was erased.
+    Erased(Tombstone),
+}
+
+impl OwnedEntry {
+    fn as_entry(&self) -> Entry<'_> {
+        match self {
+            Self::Text { contributor, block, ordinal, text_root, text } => {
+                Entry::Text(Source { contributor: *contributor, block: *block, ordinal: *ordinal, text_root: *text_root, text })
+            }
+            Self::Erased(tombstone) => Entry::Erased(*tombstone),
+        }
+    }
+}
+
+/// How far a build is. Whoever is told may break off; the next build of the same goes on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes of text are laid out.
+    Laid {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// So many word starts are in order.
+    Sorted {
+        /// Word starts done, those of an earlier build included.
+        entries: u64,
+        /// Word starts in all.
+        of: u64,
+    },
+}
+
+/// Why there is no segment.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildFileError {
+    /// The system refused.
+    #[error("{path}: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Somebody builds in this folder.
+    #[error("{0} is in use: another build runs in this folder, wait for its end")]
+    Busy(PathBuf),
+    /// Contributions that make no segment.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No contribution came.
+    #[error("the next contribution cannot be read: {0}")]
+    Entry(Box<dyn std::error::Error + Send + Sync>),
+    /// Too little memory for so much text.
+    #[error("{got} bytes of memory are too few for so much text: give at least {least}")]
+    Memory {
+        /// What is needed.
+        least: u64,
+        /// What was given.
+        got: u64,
+    },
+    /// Whoever was told of the progress broke off.
+    #[error("the build was broken off; it goes on from there when it is started again")]
+    Stopped,
+}
+
+/// Memory for what is small: the program itself, blocks of text under way, tables.
+const BASE_BYTES: u64 = 16 << 20;
+/// Fewest word starts of a thread's groups: with fewer the passes over the text would take longer than the sort.
+const GROUP_ENTRIES_MIN: usize = 1 << 15;
+/// Samples for each group.
+const SAMPLES_PER_GROUP: usize = 64;
+/// Bytes written, read or hashed at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Builds a segment in `folder`, under the name that its identifier gives it, from contributions ascending by (block, ordinal).
+///
+/// # Errors
+/// [`BuildFileError`]; what was done so far is kept for the next build but where the contributions themselves are refused.
+pub fn build_segment<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    folder: &Path,
+    entries: impl IntoIterator<Item = Result<OwnedEntry, E>>,
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<PathBuf, BuildFileError> {
+    let work = Work::open(folder)?;
+    let (laid, starts) = work.lay_out(entries, progress)?;
+    let plan = work.plan(&laid, &starts, options)?;
+    work.sort(&laid, &starts, &plan, options, progress)?;
+    drop(starts);
+    work.finish(folder, &laid)
+}
+
+/// The files of a build under way.
+struct Work {
+    part: PathBuf,
+    journal: PathBuf,
+    file: File,
+}
+
+/// The groups of a build.
+struct Plan {
+    /// The first key of every group but the first.
+    splitters: Vec<Key>,
+    /// Ranks of each group.
+    ranks: Vec<Range<usize>>,
+    /// Word starts that a thread holds.
+    held: usize,
+    /// What this plan is of.
+    digest: [u8; 32],
+}
+
+impl Plan {
+    fn group_of(&self, key: Key) -> usize {
+        group_of(&self.splitters, key)
+    }
+}
+
+fn group_of(splitters: &[Key], key: Key) -> usize {
+    splitters.partition_point(|first| *first <= key)
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).expect("a count in memory fits 64 bits")
+}
+
+impl Work {
+    fn open(folder: &Path) -> Result<Self, BuildFileError> {
+        let (part, journal) = (folder.join("building.part"), folder.join("building.journal"));
+        let failed = |error| BuildFileError::File { path: part.clone(), error };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+        file.try_lock().map_err(|_| BuildFileError::Busy(part.clone()))?;
+        Ok(Self { part, journal, file })
+    }
+
+    fn failed(&self, error: io::Error) -> BuildFileError {
+        BuildFileError::File { path: self.part.clone(), error }
+    }
+
+    /// Writes the text, and notes where words start.
+    fn lay_out<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        &self,
+        entries: impl IntoIterator<Item = Result<OwnedEntry, E>>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(Laid, Starts), BuildFileError> {
+        let (mut table, mut starts, mut end) = (Table::default(), Starts::default(), 0);
+        for entry in entries {
+            let entry = entry.map_err(|error| BuildFileError::Entry(error.into()))?;
+            let placed = table.add(&entry.as_entry(), |start| starts.push(start))?;
+            if let OwnedEntry::Text { text, .. } = &entry {
+                self.zero(end, placed.start)?;
+                self.write(HEADER_BYTES + placed.start, text)?;
+                end = placed.start + text.len();
+            }
+            if progress(Progress::Laid { bytes: as_u64(end) }).is_break() {
+                return Err(BuildFileError::Stopped);
+            }
+        }
+        self.zero(end, end + PADDING)?;
+        Ok((table.finish(starts.len()), starts))
+    }
+
+    /// Fills a range of the text with zeros: the file may hold another build's bytes.
+    fn zero(&self, from: usize, to: usize) -> Result<(), BuildFileError> {
+        self.write(HEADER_BYTES + from, &vec![0; to - from])
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) -> Result<(), BuildFileError> {
+        self.file.write_all_at(bytes, as_u64(at)).map_err(|error| self.failed(error))
+    }
+
+    fn text(&self, laid: &Laid) -> Text<'_> {
+        Text { file: &self.file, len: laid.counts.text }
+    }
+
+    /// Divides the word starts into groups.
+    fn plan(&self, laid: &Laid, starts: &Starts, options: &BuildOptions) -> Result<Plan, BuildFileError> {
+        let threads = options.threads.get();
+        let tables = laid.contributions.len() + laid.documents.len() + laid.text_tree.memory_bytes();
+        let fixed = BASE_BYTES + as_u64(starts.memory_bytes() + 2 * tables) + as_u64(threads * 2 * CHUNK_BYTES);
+        let per_thread = options.memory_bytes.saturating_sub(fixed) / as_u64(threads * ENTRY_BYTES);
+        let held = usize::try_from(per_thread).unwrap_or(usize::MAX);
+        let entries = starts.len();
+        if held < GROUP_ENTRIES_MIN {
+            let least = fixed + as_u64(threads * ENTRY_BYTES * GROUP_ENTRIES_MIN);
+            return Err(BuildFileError::Memory { least, got: options.memory_bytes });
+        }
+        // Samples tell a group's size to a fifth or so.
+        let groups = (entries / (held / 10 * 7) + 1).max((2 * threads).min(entries / GROUP_ENTRIES_MIN + 1));
+        let text = self.text(laid);
+        let splitters = self.splitters(&text, starts, groups)?;
+        let counts = self.count(&text, starts, &splitters, threads)?;
+        let ranks = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count)..*next)).collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&laid.id.0.0).update(&as_u64(held).to_le_bytes());
+        splitters.iter().for_each(|(high, low)| {
+            hasher.update(&high.to_le_bytes()).update(&low.to_le_bytes());
+        });
+        counts.iter().for_each(|count| {
+            hasher.update(&as_u64(*count).to_le_bytes());
+        });
+        Ok(Plan { splitters, ranks, held, digest: *hasher.finalize().as_bytes() })
+    }
+
+    /// Keys that divide the word starts into about equal parts, by samples.
+    fn splitters(&self, text: &Text<'_>, starts: &Starts, groups: usize) -> Result<Vec<Key>, BuildFileError> {
+        let every = (starts.len() / (groups * SAMPLES_PER_GROUP)).max(1);
+        let (mut samples, mut seen) = (Vec::new(), 0_usize);
+        if groups > 1 {
+            text.scan(starts, 0..text.len, |_, key| {
+                if seen.is_multiple_of(every) {
+                    samples.push(key);
+                }
+                seen += 1;
+                Ok(())
+            })
+            .map_err(|error| self.failed(error))?;
+        }
+        samples.sort_unstable();
+        let mut splitters: Vec<Key> = (1..groups).filter_map(|group| samples.get(group * samples.len() / groups).copied()).collect();
+        splitters.dedup();
+        Ok(splitters)
+    }
+
+    /// Word starts of each group.
+    fn count(&self, text: &Text<'_>, starts: &Starts, splitters: &[Key], threads: usize) -> Result<Vec<usize>, BuildFileError> {
+        if splitters.is_empty() {
+            return Ok(vec![starts.len()]);
+        }
+        let count = |part: Range<usize>| {
+            let mut counts = vec![0; splitters.len() + 1];
+            text.scan(starts, part, |_, key| {
+                counts[group_of(splitters, key)] += 1;
+                Ok(())
+            })?;
+            Ok(counts)
+        };
+        let parts: io::Result<Vec<Vec<usize>>> = thread::scope(|scope| {
+            let threads: Vec<_> = text.parts(threads).into_iter().map(|part| scope.spawn(|| count(part))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("counting does not panic")).collect()
+        });
+        let mut counts = vec![0; splitters.len() + 1];
+        for part in parts.map_err(|error| self.failed(error))? {
+            counts.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+        }
+        Ok(counts)
+    }
+
+    /// Puts every group in order that is not yet.
+    fn sort(
+        &self,
+        laid: &Laid,
+        starts: &Starts,
+        plan: &Plan,
+        options: &BuildOptions,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), BuildFileError> {
+        let failed = |error| BuildFileError::File { path: self.journal.clone(), error };
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.journal).map_err(failed)?;
+        let (mut journal, mut done) = Journal::open(file, plan.digest).map_err(failed)?;
+        done.retain(|(group, digest)| self.stands(laid, plan, *group, digest));
+        journal.restart(&done).map_err(failed)?;
+        let is_done = |group: usize| done.iter().any(|(done, _)| usize::try_from(*done) == Ok(group));
+        let of = as_u64(starts.len());
+        let mut entries: u64 = (0..plan.ranks.len()).filter(|group| is_done(*group)).map(|group| as_u64(plan.ranks[group].len())).sum();
+        let open: Vec<usize> = (0..plan.ranks.len()).filter(|group| !is_done(*group)).collect();
+        let (next, is_stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(options.threads.get());
+            for _ in 0..options.threads.get() {
+                let (send, open, next, is_stopped) = (send.clone(), &open, &next, &is_stopped);
+                scope.spawn(move || {
+                    while let Some(group) = open.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_stopped.load(Ordering::Relaxed)) {
+                        if send.send((*group, self.sort_group(laid, starts, plan, *group))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(send);
+            let mut ended = Ok(());
+            // After a failure the others' groups still count.
+            for (group, sorted) in receive {
+                let noted = sorted.and_then(|digest| {
+                    self.file.sync_data().map_err(|error| self.failed(error))?;
+                    journal.push(u32::try_from(group).expect("groups are few"), digest).map_err(failed)
+                });
+                entries += as_u64(plan.ranks[group].len());
+                let told = noted.and_then(|()| match progress(Progress::Sorted { entries, of }) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(BuildFileError::Stopped),
+                });
+                if let Err(error) = told {
+                    is_stopped.store(true, Ordering::Relaxed);
+                    ended = ended.and(Err(error));
+                }
+            }
+            ended
+        })
+    }
+
+    /// Where a group's entries and its keys of the guide lie in the file.
+    fn places(laid: &Laid, ranks: &Range<usize>) -> [Range<usize>; 2] {
+        let within = |section, bytes: usize, from: usize, to: usize| {
+            let first = laid.counts.range(section).start;
+            first + bytes * from..first + bytes * to
+        };
+        let guide = within(Section::Guide, 8, ranks.start.div_ceil(GUIDE_STRIDE), ranks.end.div_ceil(GUIDE_STRIDE));
+        [within(Section::Array, 4, ranks.start, ranks.end), guide]
+    }
+
+    /// Whether what a group wrote is still there.
+    fn stands(&self, laid: &Laid, plan: &Plan, group: u32, digest: &[u8; 32]) -> bool {
+        let ranks = usize::try_from(group).ok().and_then(|group| plan.ranks.get(group));
+        ranks.is_some_and(|ranks| self.digest(Self::places(laid, ranks)).is_ok_and(|got| got == *digest))
+    }
+
+    fn digest<const N: usize>(&self, ranges: [Range<usize>; N]) -> io::Result<[u8; 32]> {
+        let (mut hasher, mut chunk) = (blake3::Hasher::new(), Vec::new());
+        for range in ranges {
+            for from in range.clone().step_by(CHUNK_BYTES) {
+                chunk.resize(CHUNK_BYTES.min(range.end - from), 0);
+                self.file.read_exact_at(&mut chunk, as_u64(from))?;
+                hasher.update(&chunk);
+            }
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Puts one group in order and writes it to its place; the digest of what it wrote.
+    fn sort_group(&self, laid: &Laid, starts: &Starts, plan: &Plan, group: usize) -> Result<[u8; 32], BuildFileError> {
+        let ranks = &plan.ranks[group];
+        let text = self.text(laid);
+        let failed = |error| self.failed(error);
+        if ranks.len() > plan.held {
+            self.sort_large(&text, laid, starts, plan, group)?;
+        } else {
+            let mut collected = Group::with_capacity(ranks.len());
+            let collect = |start, key| {
+                if plan.group_of(key) == group {
+                    collected.push(start, key);
+                }
+                Ok(())
+            };
+            text.scan(starts, 0..text.len, collect).map_err(failed)?;
+            let ordered = collected.order(&text, ranks.start, GUIDE_STRIDE).map_err(failed)?;
+            self.write_group(laid, ranks, &ordered)?;
+        }
+        self.digest(Self::places(laid, ranks)).map_err(failed)
+    }
+
+    fn write_group(&self, laid: &Laid, ranks: &Range<usize>, ordered: &Ordered) -> Result<(), BuildFileError> {
+        let [array, guide] = Self::places(laid, ranks);
+        for (entries, number) in ordered.starts.chunks(CHUNK_BYTES / 4).zip(0..) {
+            let bytes: Vec<u8> = entries.iter().flat_map(|start| start.to_le_bytes()).collect();
+            self.write(array.start + number * CHUNK_BYTES, &bytes)?;
+        }
+        let bytes: Vec<u8> = ordered.guide.iter().flat_map(|key| key.to_le_bytes()).collect();
+        self.write(guide.start, &bytes)
+    }
+
+    /// A group that no key divides, and that memory does not hold: slices in order on the disk, then merged.
+    fn sort_large(&self, text: &Text<'_>, laid: &Laid, starts: &Starts, plan: &Plan, group: usize) -> Result<(), BuildFileError> {
+        let ranks = &plan.ranks[group];
+        let path = self.part.with_extension(format!("runs{group}"));
+        let failed = |error| BuildFileError::File { path: path.clone(), error };
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
+        // It has no name while it is used, so that none is left behind.
+        fs::remove_file(&path).map_err(failed)?;
+        let (mut runs, mut slice) = (Runs::new(file), Group::with_capacity(plan.held));
+        text.scan(starts, 0..text.len, |start, key| {
+            if plan.group_of(key) == group {
+                slice.push(start, key);
+            }
+            if slice.len() == plan.held {
+                runs.push(&std::mem::take(&mut slice).order(text, 0, usize::MAX / 2)?)?;
+                slice = Group::with_capacity(plan.held);
+            }
+            Ok(())
+        })
+        .map_err(failed)?;
+        runs.push(&slice.order(text, 0, usize::MAX / 2).map_err(failed)?).map_err(failed)?;
+        let mut rank = ranks.start;
+        let mut piece = Ordered::default();
+        runs.merge(text, |start, key| {
+            if rank.is_multiple_of(GUIDE_STRIDE) {
+                piece.guide.push(key);
+            }
+            piece.starts.push(start);
+            rank += 1;
+            if piece.starts.len() == CHUNK_BYTES / 4 {
+                let piece = std::mem::take(&mut piece);
+                self.write_group(laid, &(rank - piece.starts.len()..rank), &piece).map_err(io::Error::other)?;
+            }
+            Ok(())
+        })
+        .map_err(failed)?;
+        self.write_group(laid, &(rank - piece.starts.len()..rank), &piece)
+    }
+
+    /// Writes what follows from text and array, the header last, and gives the file its name.
+    fn finish(self, folder: &Path, laid: &Laid) -> Result<PathBuf, BuildFileError> {
+        let array = laid.counts.range(Section::Array).start;
+        let read = |ranks: Range<usize>| {
+            let mut bytes = vec![0; 4 * ranks.len()];
+            self.file.read_exact_at(&mut bytes, as_u64(array + 4 * ranks.start))?;
+            Ok(bytes)
+        };
+        let summary = laid.summary(read).map_err(|error| self.failed(error))?;
+        let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let sections: [(Section, &[u8]); 5] = [
+            (Section::Contributions, &laid.contributions),
+            (Section::Documents, &laid.documents),
+            (Section::TextTree, laid.text_tree.digests().as_flattened()),
+            (Section::Minima, &minima),
+            (Section::ArrayTree, summary.tree.digests().as_flattened()),
+        ];
+        for (section, content) in sections {
+            self.write(laid.counts.range(section).start, content)?;
+        }
+        for section in Section::ALL {
+            let (end, filled) = (laid.counts.range(section).end, laid.counts.filled(section).end);
+            self.write(end, &vec![0; filled - end])?;
+        }
+        self.file.set_len(as_u64(laid.counts.total())).map_err(|error| self.failed(error))?;
+        let mut digests = [[0; 32]; 8];
+        for (digest, section) in digests.iter_mut().zip(Section::ALL) {
+            *digest = self.digest([laid.counts.filled(section)]).map_err(|error| self.failed(error))?;
+        }
+        self.write(0, &laid.header(summary.tree.root(), digests).encode())?;
+        let path = folder.join(laid.id.file_name());
+        publish(&self.file, &self.part, &path).map_err(|error| self.failed(error))?;
+        fs::remove_file(&self.journal).map_err(|error| BuildFileError::File { path: self.journal.clone(), error })?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,313 @@
+//! A segment built in memory: contributions laid out one after the other, word starts sorted, and what both commit to.
+//!
+//! Beside the segment itself it takes 16 bytes for each word start while they are sorted: three bytes per byte of prose.
+
+use std::{convert::Infallible, ops::Range};
+
+use types::{
+    id::{Address, Hash32},
+    merkle::{self, Crown, Growing},
+    text::{self, LEAF_STRIDE},
+};
+
+use super::{
+    Leaf as _,
+    array::Array,
+    bytes::Bytes,
+    format::{ARRAY_STRIDE, Counts, GUIDE_STRIDE, HEADER_BYTES, Header, Label, PADDING, Section, SegmentId},
+    minimum::Minima,
+    order::{as_index, key_at, sorted},
+    rows::Contribution,
+    segment::{SEGMENT_BYTES_MAX, Segment, as_u64},
+};
+
+/// Leaves hashed at a time: as many as fill the lanes many times, and no more memory.
+const LEAVES_AT_ONCE: usize = 4_096;
+
+/// A contribution as the registry accepted it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Who is paid.
+    pub contributor: Address,
+    /// L2 block of the commitment.
+    pub block: u64,
+    /// Its place among that block's commitments.
+    pub ordinal: u32,
+    /// The registered root of `text`.
+    pub text_root: Hash32,
+    /// Its documents, each followed by a zero byte.
+    pub text: &'a [u8],
+}
+
+/// A contribution that was erased before the version it would stand in was published: its root and its place in the order stay, its text is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    /// L2 block of the commitment.
+    pub block: u64,
+    /// Its place among that block's commitments.
+    pub ordinal: u32,
+    /// The registered root of the text that is gone.
+    pub text_root: Hash32,
+}
+
+/// What stands in a segment, in order of priority.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'a> {
+    /// A contribution.
+    Text(Source<'a>),
+    /// One that was erased: a row of no bytes and no payee, in which no span can lie.
+    Erased(Tombstone),
+}
+
+impl Entry<'_> {
+    const fn order(&self) -> (u64, u32) {
+        match self {
+            Self::Text(source) => (source.block, source.ordinal),
+            Self::Erased(tombstone) => (tombstone.block, tombstone.ordinal),
+        }
+    }
+
+    const fn text(&self) -> &[u8] {
+        match self {
+            Self::Text(source) => source.text,
+            Self::Erased(_) => &[],
+        }
+    }
+
+    /// What it is without its text: of all of a segment's they make its [`SegmentId`].
+    pub fn label(&self) -> Label {
+        let bytes = as_u64(self.text().len());
+        match *self {
+            Self::Text(Source { contributor, block, ordinal, text_root, .. }) => Label { block, ordinal, text_root, contributor, bytes },
+            Self::Erased(Tombstone { block, ordinal, text_root }) => Label { block, ordinal, text_root, contributor: Address::ZERO, bytes },
+        }
+    }
+}
+
+/// Why contributions do not make a segment. `source` is the number of the contribution.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Priorities must rise.
+    #[error("contribution {source_number} was committed before the one ahead of it: sort them by block and ordinal")]
+    Order {
+        /// Which contribution.
+        source_number: usize,
+    },
+    /// Not the text that was registered.
+    #[error("contribution {source_number} has text root {got}, registered is {expected}: fetch its text again")]
+    TextRoot {
+        /// Which contribution.
+        source_number: usize,
+        /// Root of the text given.
+        got: Hash32,
+        /// Root registered.
+        expected: Hash32,
+    },
+    /// Not documents, each followed by a zero byte.
+    #[error(
+        "contribution {source_number} is no contribution text ({reason}): it must be canonical documents, each followed by one zero byte"
+    )]
+    Documents {
+        /// Which contribution.
+        source_number: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Too much text.
+    #[error("the segment would hold {got} bytes, at most {SEGMENT_BYTES_MAX} fit: split the contributions over several segments")]
+    TooLong {
+        /// Bytes it would hold.
+        got: usize,
+    },
+}
+
+/// What is known of a segment's contributions while they are laid out, all but their text and its words.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    leaves: Growing,
+    contributions: Vec<u8>,
+    documents: Vec<u8>,
+    labels: Vec<Label>,
+    /// Priority of the last contribution.
+    last: Option<(u64, u32)>,
+    /// Bytes of text, up to the last contribution's end.
+    text: usize,
+}
+
+/// What laying out a contribution came to.
+pub(crate) struct Placed {
+    /// First byte of its text in the segment: zeros fill up what is before.
+    pub(crate) start: usize,
+}
+
+impl Table {
+    /// Checks a contribution and gives it its place; `word` is told where each word starts, ascending.
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, mut word: impl FnMut(u32)) -> Result<Placed, BuildError> {
+        let source_number = self.labels.len();
+        if self.last.is_some_and(|last| last >= entry.order()) {
+            return Err(BuildError::Order { source_number });
+        }
+        self.last = Some(entry.order());
+        let (label, text) = (entry.label(), entry.text());
+        let start = self.text.next_multiple_of(LEAF_STRIDE);
+        let end = start.saturating_add(text.len());
+        if end > SEGMENT_BYTES_MAX {
+            return Err(BuildError::TooLong { got: end });
+        }
+        let first_row = self.document_count();
+        if let Entry::Text(source) = entry {
+            self.hash(source_number, source)?;
+            self.add_documents(source_number, source.text, start, &mut word)?;
+            self.text = end;
+        } else {
+            self.documents.extend(offset(start).to_le_bytes());
+        }
+        let Label { block, ordinal, text_root, contributor: payee, .. } = label;
+        let (start_offset, bytes, first_row) = (offset(start), offset(text.len()), offset(first_row));
+        let contribution = Contribution { text_root, payee, block, ordinal, start: start_offset, bytes, first_row };
+        self.contributions.extend(contribution.encode());
+        self.labels.push(label);
+        Ok(Placed { start })
+    }
+
+    fn document_count(&self) -> usize {
+        self.documents.len() / 4
+    }
+
+    /// Folds the text's leaves into the segment's tree, and into its own, which must have the registered root.
+    fn hash(&mut self, source_number: usize, source: &Source<'_>) -> Result<(), BuildError> {
+        let (mut own, mut leaves) = (Growing::default(), text::leaves(source.text).peekable());
+        while leaves.peek().is_some() {
+            let digests = merkle::leaf_digests(leaves.by_ref().take(LEAVES_AT_ONCE));
+            own.extend(&digests);
+            self.leaves.extend(&digests);
+        }
+        let got = own.finish(as_u64(source.text.len())).root();
+        if got != source.text_root {
+            return Err(BuildError::TextRoot { source_number, got, expected: source.text_root });
+        }
+        Ok(())
+    }
+
+    fn add_documents(&mut self, source_number: usize, text: &[u8], start: usize, word: &mut impl FnMut(u32)) -> Result<(), BuildError> {
+        let refuse = |reason| BuildError::Documents { source_number, reason };
+        let text = std::str::from_utf8(text).map_err(|_| refuse("it is not UTF-8"))?;
+        let documents = text.strip_suffix('\0').ok_or_else(|| refuse("it does not end with a zero byte"))?;
+        let mut at = start;
+        for document in documents.split('\0') {
+            if document.is_empty() {
+                return Err(refuse("it holds an empty document"));
+            }
+            self.documents.extend(offset(at).to_le_bytes());
+            text::word_starts(document).for_each(|start| word(offset(at + start)));
+            at += document.len() + 1;
+        }
+        Ok(())
+    }
+
+    /// What it comes to with so many word starts: counts, the tree of text leaves, the identifier, and two sections.
+    pub(crate) fn finish(self, entries: usize) -> Laid {
+        let counts = Counts { text: self.text, contributions: self.labels.len(), documents: self.document_count(), entries };
+        Laid {
+            counts,
+            id: SegmentId::of(self.labels),
+            text_tree: self.leaves.finish(as_u64(self.text)),
+            contributions: self.contributions,
+            documents: self.documents,
+        }
+    }
+}
+
+/// Contributions with their places.
+pub(crate) struct Laid {
+    pub(crate) counts: Counts,
+    pub(crate) id: SegmentId,
+    pub(crate) text_tree: Crown,
+    pub(crate) contributions: Vec<u8>,
+    pub(crate) documents: Vec<u8>,
+}
+
+/// What follows from an array: minima and tree.
+pub(crate) struct Summary {
+    pub(crate) minima: Vec<u32>,
+    pub(crate) tree: Crown,
+}
+
+impl Laid {
+    /// What an array commits to; `read` gives the entries of a range of ranks, which come in ascending runs.
+    pub(crate) fn summary<E>(&self, mut read: impl FnMut(Range<usize>) -> Result<Vec<u8>, E>) -> Result<Summary, E> {
+        let (mut minima, mut tree) = (Minima::default(), Growing::default());
+        for first in (0..self.counts.array_leaves()).step_by(LEAVES_AT_ONCE) {
+            let last = (first + LEAVES_AT_ONCE).min(self.counts.array_leaves());
+            let from = first * ARRAY_STRIDE;
+            let next = last * ARRAY_STRIDE;
+            let bytes = read(from..(next + 1).min(self.counts.entries))?;
+            let entries = Array::new(&bytes);
+            entries.slice(0..entries.len().min(next - from)).iter().for_each(|entry| minima.push(entry));
+            tree.extend(&merkle::leaf_digests((0..last - first).map(|leaf| entries.leaf(leaf).bytes())));
+        }
+        Ok(Summary { minima: minima.finish(), tree: tree.finish(self.counts.array_leaf_bytes()) })
+    }
+
+    /// The header over these roots and digests of sections.
+    pub(crate) fn header(&self, array_root: Hash32, digests: [[u8; 32]; 8]) -> Header {
+        Header { counts: self.counts, text_root: self.text_tree.root(), array_root, id: self.id, digests }
+    }
+}
+
+/// The key of the guide for the window at `start`.
+fn guide_key(padded: &[u8], start: u32) -> [u8; 8] {
+    key_at(padded, as_index(start)).to_le_bytes()
+}
+
+/// An offset or a number in a segment.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("segments are bounded well below 2^32 bytes")
+}
+
+/// Lays out and indexes `entries`.
+pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, BuildError> {
+    let total = entries.iter().fold(0_usize, |sum, entry| sum.saturating_add(entry.text().len()).saturating_add(LEAF_STRIDE));
+    if total > SEGMENT_BYTES_MAX {
+        return Err(BuildError::TooLong { got: total });
+    }
+    let (mut table, mut starts) = (Table::default(), Vec::new());
+    // Room for what follows the text as well: about as much again of prose.
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + 2 * total + PADDING);
+    bytes.resize(HEADER_BYTES, 0);
+    for entry in entries {
+        let placed = table.add(entry, |start| starts.push(start))?;
+        if let Entry::Text(source) = entry {
+            bytes.resize(HEADER_BYTES + placed.start, 0);
+            bytes.extend_from_slice(source.text);
+        }
+    }
+    let laid = table.finish(starts.len());
+    bytes.resize(HEADER_BYTES + laid.counts.text + PADDING, 0);
+    let array: Vec<u8> = sorted(&bytes[HEADER_BYTES..], &starts).into_iter().flat_map(u32::to_le_bytes).collect();
+    drop(starts);
+    let array_bytes = |ranks: Range<usize>| Ok::<_, Infallible>(array[4 * ranks.start..4 * ranks.end].to_vec());
+    let Ok(summary) = laid.summary(array_bytes);
+    let text = &bytes[laid.counts.range(Section::Text)];
+    let guide: Vec<u8> = Array::new(&array).iter().step_by(GUIDE_STRIDE).flat_map(|start| guide_key(text, start)).collect();
+    let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let tail: [(Section, &[u8]); 7] = [
+        (Section::Contributions, &laid.contributions),
+        (Section::Documents, &laid.documents),
+        (Section::TextTree, laid.text_tree.digests().as_flattened()),
+        (Section::Array, &array),
+        (Section::Guide, &guide),
+        (Section::Minima, &minima),
+        (Section::ArrayTree, summary.tree.digests().as_flattened()),
+    ];
+    for (section, content) in tail {
+        bytes.resize(laid.counts.range(section).start, 0);
+        bytes.extend_from_slice(content);
+    }
+    bytes.resize(laid.counts.total(), 0);
+    bytes.shrink_to_fit();
+    let digests = Section::ALL.map(|section| *blake3::hash(&bytes[laid.counts.filled(section)]).as_bytes());
+    let header = laid.header(summary.tree.root(), digests);
+    bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
+    Ok(Segment::over(Bytes::Memory(bytes), header, first_row))
+}

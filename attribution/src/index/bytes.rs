@@ -1,0 +1,37 @@
+//! Where a segment's bytes are.
+
+use std::fmt;
+
+/// The bytes of a segment.
+pub(crate) enum Bytes {
+    /// Here.
+    Memory(Vec<u8>),
+    /// In a file that the system reads page by page.
+    #[cfg(feature = "disk")]
+    Mapped(crate::disk::Map),
+}
+
+impl Bytes {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            #[cfg(feature = "disk")]
+            Self::Mapped(map) => map.as_slice(),
+        }
+    }
+
+    /// Bytes of memory that are this process's alone.
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.capacity(),
+            #[cfg(feature = "disk")]
+            Self::Mapped(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.as_slice().len())
+    }
+}
