@@ -14,7 +14,7 @@ use types::{
 use crate::{
     answer::{answer_leaves, answer_tree},
     bundle::Bundle,
-    index::Index,
+    index::{Index, ReadError},
     parameters::Parameters,
     span::{Word, weigh},
 };
@@ -66,6 +66,9 @@ pub enum FaultError {
     /// Nobody answers for the receipt.
     #[error("the receipt proves nothing against anybody: {0}")]
     Signature(#[from] SignatureError),
+    /// The index at hand is damaged.
+    #[error("the index at hand cannot be opened: {0}")]
+    Read(#[from] ReadError),
     /// Another index.
     #[error(
         "the receipt names index root {expected}, the index at hand has {got}: build the index of the versions that its manifest declares"

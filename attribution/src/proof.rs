@@ -65,15 +65,19 @@ pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &In
     if index.root() != receipt.index {
         return Err(FaultError::Index { expected: receipt.index, got: index.root() });
     }
-    let mut claims: Vec<Claim> = payee::wrong_payees(receipt, index).map(Claim::Payee).collect();
+    let mut claims = payee::wrong_payees(receipt, index).map(|payee| payee.map(Claim::Payee)).collect::<Result<Vec<_>, _>>()?;
     if parameters.id != receipt.parameters {
         return if claims.is_empty() { Err(FaultError::Parameters(receipt.parameters)) } else { Ok(proofs(signed, claims)) };
     }
     let answer = Answer::new(text, answer_salt, parameters);
     if answer.root() == receipt.answer_root {
         let case = Case { receipt, text, parameters, index, answer };
-        claims.extend(payee::later_holders(&case).map(Claim::Holder));
-        claims.extend(omission::omitted(&case).map(Claim::Omission));
+        for holder in payee::later_holders(&case) {
+            claims.push(Claim::Holder(holder?));
+        }
+        for omission in omission::omitted(&case) {
+            claims.push(Claim::Omission(omission?));
+        }
     } else if claims.is_empty() {
         return Err(FaultError::Answer { expected: receipt.answer_root, got: answer.root(), spans: Vec::new() });
     }

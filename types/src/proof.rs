@@ -131,6 +131,7 @@ pub struct Holder {
 }
 
 /// What is wrong, with what shows it.
+#[expect(clippy::large_enum_variant, reason = "a receipt has a handful")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// F2.

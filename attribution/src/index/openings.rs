@@ -6,7 +6,7 @@ use types::{
     text::LEAF_STRIDE,
 };
 
-use super::{DatanetIndex, Index, Leaf, Opened, Segment, segment::as_u64};
+use super::{DatanetIndex, Index, Leaf, Opened, ReadError, Segment, segment::as_u64};
 
 /// The most bytes of a character.
 const CHARACTER_BYTES_MAX: usize = 4;
@@ -17,44 +17,73 @@ impl<T: Leaf> From<Opened<T>> for Shown {
     }
 }
 
+/// Where a byte of an index stands.
+struct At<'a> {
+    datanet: &'a DatanetIndex,
+    /// Number of the segment.
+    place: usize,
+    /// The byte's offset in it.
+    offset: u64,
+    nowhere: ReadError,
+    changed: ReadError,
+}
+
 impl Index {
-    /// Datanet and segment of byte `position` of Datanet `number`; nothing beyond its end.
-    pub fn show_source(&self, number: u8, position: u64) -> Option<Source> {
-        let datanet = self.datanets().get(usize::from(number))?;
-        let (place, _) = datanet.place(position)?;
-        Some(Source { datanet: self.open_datanet(number)?.into(), segment: datanet.open_segment(place)?.into() })
+    fn at(&self, number: u8, position: u64) -> Result<At<'_>, ReadError> {
+        let nowhere = ReadError::Nowhere { datanet: number, position };
+        let datanet = self.datanets().get(usize::from(number)).ok_or(nowhere)?;
+        let (place, offset) = datanet.place(position).ok_or(nowhere)?;
+        let changed = ReadError::Changed { datanet: number, segment: datanet.segments()[place].id(), position };
+        Ok(At { datanet, place, offset, nowhere, changed })
+    }
+
+    /// Datanet and segment of byte `position` of Datanet `number`.
+    ///
+    /// # Errors
+    /// [`ReadError::Nowhere`] beyond its end.
+    pub fn show_source(&self, number: u8, position: u64) -> Result<Source, ReadError> {
+        let At { datanet, place, changed, .. } = self.at(number, position)?;
+        let segment = datanet.open_segment(place).ok_or(changed)?;
+        Ok(Source { datanet: self.open_datanet(number).ok_or(changed)?.into(), segment: segment.into() })
     }
 
     /// The text at byte `position` of Datanet `number`, and the leaf before it where the character before the place does not stand in the first.
-    pub fn show_passage(&self, number: u8, position: u64) -> Option<Passage> {
-        let datanet = self.datanets().get(usize::from(number))?;
-        let (place, offset) = datanet.place(position)?;
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn show_passage(&self, number: u8, position: u64) -> Result<Passage, ReadError> {
+        let At { datanet, place, offset, changed, .. } = self.at(number, position)?;
         let segment = &datanet.segments()[place];
-        let text = Shown::from(segment.open_text(offset)?);
+        let text = Shown::from(segment.open_text(offset).ok_or(changed)?);
         let within = usize::try_from(offset % as_u64(LEAF_STRIDE)).expect("below 64");
         let earlier = offset.checked_sub(as_u64(LEAF_STRIDE)).filter(|_| is_cut_before(&text.leaf, within));
-        let before = match earlier {
-            Some(earlier) => Some(segment.open_text(earlier)?.into()),
-            None => None,
-        };
-        Some(Passage { text, before })
+        let before = earlier.map(|earlier| segment.open_text(earlier).map(Shown::from).ok_or(changed)).transpose()?;
+        Ok(Passage { text, before })
     }
 
-    /// The row of the document that holds byte `position` of Datanet `number`, with what tells its number; nothing where no document stands.
-    pub fn show_row(&self, number: u8, position: u64) -> Option<Row> {
-        let datanet = self.datanets().get(usize::from(number))?;
-        let (place, offset) = datanet.place(position)?;
-        let (row, _) = datanet.segments()[place].document_at(offset)?;
-        datanet.show_row_at(place, row)
+    /// The row of the document that holds byte `position` of Datanet `number`, with what tells its number.
+    ///
+    /// # Errors
+    /// [`ReadError::Nowhere`] where no document stands.
+    pub fn show_row(&self, number: u8, position: u64) -> Result<Row, ReadError> {
+        let At { datanet, place, offset, nowhere, changed } = self.at(number, position)?;
+        let (row, _) = datanet.segments()[place].document_at(offset).ok_or(nowhere)?;
+        datanet.show_row_at(place, row).ok_or(changed)
     }
 
     /// Segment and row of the document that is paid for the one that holds byte `position`: the first of its cluster; nothing where that one leads its own.
-    pub fn show_head(&self, number: u8, position: u64) -> Option<(Shown, Row)> {
-        let datanet = self.datanets().get(usize::from(number))?;
-        let (place, offset) = datanet.place(position)?;
-        let (row_number, row) = datanet.segments()[place].document_at(offset)?;
-        let (head_place, head) = datanet.row_place(row.cluster).filter(|head| *head != (place, row_number))?;
-        Some((datanet.open_segment(head_place)?.into(), datanet.show_row_at(head_place, head)?))
+    ///
+    /// # Errors
+    /// [`ReadError::Nowhere`] where no document stands.
+    pub fn show_head(&self, number: u8, position: u64) -> Result<Option<(Shown, Row)>, ReadError> {
+        let At { datanet, place, offset, nowhere, changed } = self.at(number, position)?;
+        let (row_number, row) = datanet.segments()[place].document_at(offset).ok_or(nowhere)?;
+        let (head_place, head) = datanet.row_place(row.cluster).ok_or(changed)?;
+        if (head_place, head) == (place, row_number) {
+            return Ok(None);
+        }
+        let segment = datanet.open_segment(head_place).ok_or(changed)?;
+        Ok(Some((segment.into(), datanet.show_row_at(head_place, head).ok_or(changed)?)))
     }
 }
 
@@ -126,10 +155,12 @@ mod tests {
             let Head { leaves, byte_length, top } = ahead.documents;
             assert_eq!(types::merkle::seal(leaves, byte_length, top), field(&ahead.segment.leaf, 32), "{number}");
         }
-        let (segment, head) = index.show_head(0, position).unwrap();
+        let (segment, head) = index.show_head(0, position).unwrap().unwrap();
         assert_eq!((segment.opening.index, head.row.opening.index, head.ahead.len()), (0, 0, 0));
         assert_eq!(head.row.leaf[41..61], [2; 20]);
-        assert_eq!((index.show_head(0, 0), index.show_source(0, 1 << 30), index.show_row(1, 0)), (None, None, None));
+        assert_eq!(index.show_head(0, 0), Ok(None));
+        assert_eq!(index.show_source(0, 1 << 30), Err(ReadError::Nowhere { datanet: 0, position: 1 << 30 }));
+        assert_eq!(index.show_row(1, 0), Err(ReadError::Nowhere { datanet: 1, position: 0 }));
     }
 
     #[test]

@@ -12,17 +12,20 @@ use types::{
 };
 
 use super::Case;
-use crate::span::{Word, chosen};
+use crate::{
+    index::ReadError,
+    span::{Word, chosen},
+};
 
 /// The proofs of every chosen run that is missing and that no span of the receipt outranks; nothing of a receipt that bills nothing.
-pub(super) fn omitted<'a>(case: &'a Case<'_>) -> impl Iterator<Item = Omission> + 'a {
+pub(super) fn omitted<'a>(case: &'a Case<'_>) -> impl Iterator<Item = Result<Omission, ReadError>> + 'a {
     let (receipt, words) = (case.receipt, &case.answer.words);
     let runs = if receipt.reason.is_billable() {
         chosen(case.index, case.parameters, case.text, words, &covered(words, receipt))
     } else {
         Vec::new()
     };
-    runs.into_iter().filter(|run| is_missing(receipt, &words[run.clone()])).filter_map(|run| show(case, run))
+    runs.into_iter().filter(|run| is_missing(receipt, &words[run.clone()])).filter_map(|run| show(case, run).transpose())
 }
 
 /// For each word, whether a mask of the receipt shares a byte with it.
@@ -51,20 +54,21 @@ fn is_missing(receipt: &Receipt, words: &[Word]) -> bool {
         && receipt.spans.iter().filter(|span| overlaps(span.start, span.length.into())).all(ranks_after)
 }
 
-fn show(case: &Case<'_>, run: Range<usize>) -> Option<Omission> {
+/// Nothing where the index has changed beneath what attribution found in it, so that nobody holds the run any more.
+fn show(case: &Case<'_>, run: Range<usize>) -> Result<Option<Omission>, ReadError> {
     let words = &case.answer.words[run];
     let bytes = bytes(words);
-    let held = case.index.holder(case.text.as_bytes().get(bytes.clone())?)?;
-    Some(Omission {
+    let Some(held) = case.index.holder(&case.text.as_bytes()[bytes.clone()]) else { return Ok(None) };
+    Ok(Some(Omission {
         parameters: case.parameters.encode(),
-        start: u32::try_from(bytes.start).ok()?,
-        length: u16::try_from(bytes.len()).ok()?,
+        start: u32::try_from(bytes.start).expect("an answer's bytes fit 32 bits"),
+        length: u16::try_from(bytes.len()).expect("at most a window"),
         answer: leaves(words, case.parameters.m.into()).into_iter().map(|leaf| case.answer.show(leaf)).collect(),
         datanet: held.datanet,
         position: held.position,
         source: case.index.show_source(held.datanet, held.position)?,
         passage: case.index.show_passage(held.datanet, held.position)?,
-    })
+    }))
 }
 
 /// The answer's leaves that show a run's bounds and weight, and at least `least` words of it: those in whose strides it begins, its last word begins and its
