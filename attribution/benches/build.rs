@@ -110,8 +110,8 @@ fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-fn at(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share) as usize]
+fn at(sorted: &[f64], per_cent: usize) -> f64 {
+    sorted[(sorted.len() - 1) * per_cent / 100]
 }
 
 /// Median and 99th percentile of what `work` takes, in microseconds.
@@ -124,7 +124,7 @@ fn micros(mut work: impl FnMut()) -> (f64, f64) {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    (at(&times, 0.5), at(&times, 0.99))
+    (at(&times, 50), at(&times, 99))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

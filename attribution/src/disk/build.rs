@@ -14,7 +14,7 @@ use std::{
     io,
     num::NonZeroUsize,
     ops::{ControlFlow, Range},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -190,6 +190,11 @@ impl Work {
         fs::create_dir_all(folder).map_err(failed)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
         file.try_lock().map_err(|_| BuildFileError::Busy(part.clone()))?;
+        // Between opening and locking another build may have ended: what is locked then is its segment, which nobody writes to.
+        let is_ours = fs::metadata(&part).and_then(|named| Ok(named.ino() == file.metadata()?.ino()));
+        if !is_ours.unwrap_or(false) {
+            return Err(BuildFileError::Busy(part));
+        }
         Ok(Self { part, journal, file })
     }
 

@@ -11,6 +11,9 @@ use std::{
 const RECORD_BYTES: usize = 4 + 32 + 8;
 const SUM_BYTES: usize = 8;
 
+/// A group, and the digest of what it wrote.
+pub(super) type Done = (u32, [u8; 32]);
+
 /// An open journal.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -20,7 +23,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads `file`: the groups done of the build with this digest, of those of another none.
-    pub(super) fn open(mut file: File, build: [u8; 32]) -> io::Result<(Self, Vec<(u32, [u8; 32])>)> {
+    pub(super) fn open(mut file: File, build: [u8; 32]) -> io::Result<(Self, Vec<Done>)> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let journal = Self { file, build };
@@ -30,7 +33,7 @@ impl Journal {
     }
 
     /// Starts it anew with these groups.
-    pub(super) fn restart(&mut self, done: &[(u32, [u8; 32])]) -> io::Result<()> {
+    pub(super) fn restart(&mut self, done: &[Done]) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&self.build)?;
@@ -52,7 +55,7 @@ impl Journal {
         record
     }
 
-    fn read(&self, record: &[u8; RECORD_BYTES]) -> Option<(u32, [u8; 32])> {
+    fn read(&self, record: &[u8; RECORD_BYTES]) -> Option<Done> {
         let group = u32::from_le_bytes(*record.first_chunk()?);
         let mut digest = [0; 32];
         digest.copy_from_slice(&record[4..36]);
