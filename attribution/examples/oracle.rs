@@ -170,9 +170,9 @@ fn places(index: &Index, run: &[u32]) -> Vec<u64> {
                 Some(before)
             })
             .collect();
-        for at in &segment.array()[segment.range(text.as_bytes())] {
-            let (document, row) = segment.document_at(u64::from(*at)).expect("an entry stands in a document");
-            found.push(tokens_before[document] + (u64::from(*at) - row.start) / STRIDE as u64);
+        for at in segment.array().slice(segment.range(text.as_bytes())).iter() {
+            let (document, row) = segment.document_at(u64::from(at)).expect("an entry stands in a document");
+            found.push(tokens_before[document] + (u64::from(at) - row.start) / STRIDE as u64);
         }
         first_token += segment.documents().iter().map(|row| (u64::from(row.length) + 1) / STRIDE as u64).sum::<u64>();
     }

@@ -137,8 +137,8 @@ fn index(world: &World, rules: Rules) -> Index {
 fn holders(index: &Index, text: &str) -> Vec<u8> {
     let segments = index.datanets().iter().flat_map(|datanet| datanet.segments());
     let held = segments.flat_map(|segment| {
-        let entries = &segment.array()[segment.range(text.as_bytes())];
-        entries.iter().filter_map(|at| segment.document_at(u64::from(*at)).map(|(_, row)| row.payee.0[0]))
+        let entries = segment.array().slice(segment.range(text.as_bytes()));
+        entries.iter().filter_map(|at| segment.document_at(u64::from(at)).map(|(_, row)| row.payee.0[0]))
     });
     held.collect()
 }
