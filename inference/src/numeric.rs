@@ -252,12 +252,15 @@ pub(crate) fn is_in_range(low: u32, high: u32) -> bool {
     (low ^ SIGN).max(high) < MAGNITUDE_MAX.to_bits()
 }
 
+/// Steps that the range of a group is cut into.
+pub(crate) const RANGE_STEPS: f32 = 253.0;
+
 /// Scale of a group, what its values are multiplied by, and its zero.
 #[inline(always)]
 pub(crate) fn range_steps(low: u32, high: u32) -> (f32, f32, i32) {
     let high = f32::from_bits(high);
     let span = high - f32::from_bits(low);
-    let (scale, inverse) = if span < MAGNITUDE_MIN { (0.0, 0.0) } else { (span / 253.0, 253.0 / span) };
+    let (scale, inverse) = if span < MAGNITUDE_MIN { (0.0, 0.0) } else { (span / RANGE_STEPS, RANGE_STEPS / span) };
     (scale, inverse, nearest_integer(high * inverse).wrapping_sub(127))
 }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers, and noise whose lower bits are meant")]
 
 use inference::backend::cpu::cache::{CacheShape, KvCache, Seen};
-use inference::backend::cpu::kernel::{Kernels, Path, QuantiseRange, RankRows, available, scores_len, select};
+use inference::backend::cpu::kernel::{Kernels, MANY_ROWS, Path, QuantiseRange, RankRows, available, scores_len, select};
 use inference::backend::cpu::pack::{PANEL, Packed, PackedRows};
 use inference::backend::cpu::recoded::{Recoded, Weights};
 use inference::backend::cpu::share::{OutTile, Tiles};
@@ -150,7 +150,9 @@ fn products_of_every_path_have_the_bits_of_the_definition() {
         for (codes, group) in KINDS {
             let mut noise = Noise(case);
             let extreme = case % 5 == 0;
-            let (rows, outputs, groups) = (1 + noise.below(40), 1 + noise.below(70), 1 + noise.below(7));
+            // Sometimes many rows, and inputs that are unpacked in parts.
+            let (least, most) = if case % 4 == 1 { (MANY_ROWS, 30) } else { (1, 7) };
+            let (rows, outputs, groups) = (least + noise.below(40), 1 + noise.below(70), 1 + noise.below(most));
             let data = noise.weights(outputs, groups, codes, group, extreme);
             let matrix = Matrix::new(outputs, groups * group, group, codes, &data).unwrap();
             let mut values = noise.values(rows * groups * group);
@@ -264,9 +266,9 @@ fn rows_that_failed_pass_through_products_and_adapters_of_every_path() {
 fn quantising_by_every_path_has_the_bits_of_the_definition() {
     let tie = f32::from_bits(0x3f80_0000);
     for case in 0..CASES * 2 {
-        for group in [16, 32, 48, 64, 128] {
+        for group in [16, 32, 48, 64, 96, 128] {
             let mut noise = Noise(case);
-            let groups = 1 + noise.below(5);
+            let groups = 1 + noise.below(10);
             let mut values = noise.values(group * groups);
             match case % 8 {
                 // Halves: with 127 as the largest the step is 1, so x.5 is a tie.

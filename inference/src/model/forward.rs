@@ -164,15 +164,18 @@ impl Pass<'_> {
         if !wanted.is_empty() {
             let Arena { hidden, sum, codes, rows, scratch, .. } = &mut *arena;
             let (hidden, sum) = (&hidden[..], &sum[..]);
-            let parts = CodeParts::new(codes, wanted.len(), width, group);
-            self.each_of(wanted.len(), &|at| {
-                let (row, (mut place, zeros), mut free) = (index_of(wanted[at]), parts.take(at), free_scratch(scratch));
+            let each = Plan::rows_each(wanted.len());
+            let parts = CodeParts::new(codes, (wanted.len(), each), width, group);
+            self.pool.run(parts.count(), &|task| {
+                let mut free = free_scratch(scratch);
                 let Scratch { row: total, normed, .. } = &mut *free;
                 let (total, normed) = (&mut total[..width], &mut normed[..width]);
-                add(&hidden[row * width..][..width], &sum[row * width..][..width], total);
-                let is_fine = (self.kernels.norm)(total, &self.model.norm, self.plan.epsilon, normed);
-                if !(is_fine & (self.kernels.quantise_range)(normed, group, &mut place, zeros)) {
-                    rows.fail(row);
+                for (row, (mut place, zeros)) in wanted[task * each..].iter().map(|row| index_of(*row)).zip(parts.take(task)) {
+                    add(&hidden[row * width..][..width], &sum[row * width..][..width], total);
+                    let is_fine = (self.kernels.norm)(total, &self.model.norm, self.plan.epsilon, normed);
+                    if !(is_fine & (self.kernels.quantise_range)(normed, group, &mut place, zeros)) {
+                        rows.fail(row);
+                    }
                 }
             });
             let codes = codes.rows(wanted.len(), width, group);
@@ -239,13 +242,16 @@ impl Pass<'_> {
         scratch: &[Mutex<Scratch>],
         fill: &(dyn Fn(usize, &mut [f32]) -> bool + Sync),
     ) {
-        let parts = CodeParts::new(codes, self.rows(), width, group);
-        self.each_row(&|row| {
-            let ((mut place, zeros), mut free) = (parts.take(row), free_scratch(scratch));
+        let each = Plan::rows_each(self.rows());
+        let parts = CodeParts::new(codes, (self.rows(), each), width, group);
+        self.pool.run(parts.count(), &|task| {
+            let mut free = free_scratch(scratch);
             let values = &mut free.row[..width];
-            let is_fine = fill(row, values);
-            if !(is_fine & (self.kernels.quantise_range)(values, group, &mut place, zeros)) {
-                rows.fail(row);
+            for (row, (mut place, zeros)) in (task * each..).zip(parts.take(task)) {
+                let is_fine = fill(row, values);
+                if !(is_fine & (self.kernels.quantise_range)(values, group, &mut place, zeros)) {
+                    rows.fail(row);
+                }
             }
         });
     }
@@ -445,12 +451,9 @@ impl Pass<'_> {
         sites.iter().for_each(|site| counters.products[*site as usize] += 1);
     }
 
+    /// `f` of every row, several in a task.
     fn each_row(&self, f: &(dyn Fn(usize) + Sync)) {
-        self.each_of(self.rows(), f);
-    }
-
-    /// `f` of 0 to `count - 1`, several in a task.
-    fn each_of(&self, count: usize, f: &(dyn Fn(usize) + Sync)) {
+        let count = self.rows();
         let each = Plan::rows_each(count);
         self.pool.run(count.div_ceil(each), &|task| (task * each..count.min((task + 1) * each)).for_each(f));
     }

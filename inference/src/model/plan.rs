@@ -2,7 +2,7 @@
 //!
 //! Room for [`ROWS_MAX`](crate::step::ROWS_MAX) rows of SmolLM2-135M: 6 MB of activations, 4 MB of ranks, and scores of 98 kB a thread.
 
-use crate::backend::cpu::kernel::{FEW_ROWS_MAX, scores_len};
+use crate::backend::cpu::kernel::{FEW_ROWS_MAX, MANY_ROWS, scores_len};
 use crate::backend::cpu::recoded::Weights;
 use crate::backend::cpu::share::PARTS_MAX;
 use crate::numeric::{BLOCK_KEYS, RANK_MAX};
@@ -97,8 +97,9 @@ impl Plan {
         let (few, least) = ((TASK_BYTES / weights.panel_bytes()).max(1), weights.panels().div_ceil(PARTS_MAX / 4));
         match weights {
             Weights::Recoded(_) if rows <= FEW_ROWS_MAX => few.max(least),
-            // Three panels are worked on beside each other.
+            // Three panels are worked on beside each other; one at least.
             Weights::Recoded(_) => (few / rows.div_ceil(32)).max(least).next_multiple_of(3),
+            Weights::Grouped(_) if rows >= MANY_ROWS => (few / rows.div_ceil(16)).max(least).next_multiple_of(3),
             Weights::Grouped(_) => (few / rows.div_ceil(4)).max(1).max(least),
         }
     }

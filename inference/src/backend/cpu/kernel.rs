@@ -12,7 +12,8 @@
 //! Where the time goes, for `Q4_1`: one row reads 320 bytes for 512 products, so memory is what limits; from about eight
 //! rows on it is the products. A group of 32 takes 8 `vpdpbusd` for sixteen outputs, one `vpdpwssd` for the row's zero, and then a conversion,
 //! the product of the scales and two fused multiply-adds: four of these on the same two ports, so at most 8 of 12 of the peak. (Sums of the
-//! weights' codes, which zeros are multiplied by, are made once for all rows of a tile: as bytes they would be 10 % more to read.)
+//! weights' codes, which zeros are multiplied by, are made once for all rows of a tile: as bytes they would be 10 % more to read.) Of 32 rows and more
+//! the path of AVX-512 unpacks codes once for all of them, and has 24 sums beside each other where a tile has one: half of the peak in place of two fifths.
 //!
 //! The profile `fast` has weights with one scale for each output ([`super::recoded`]): a group of 96 takes 24 `vpdpbusd`, one `vpdpwssd`, a conversion and a
 //! fused multiply-add, so at most 24 of 27 of the peak.
@@ -197,6 +198,8 @@ struct Calls {
 
 /// Rows up to which [`Kernels::product`] takes the kernel for few.
 pub const GEMV_ROWS_MAX: usize = 4;
+/// Rows from which the codes of a file are unpacked once for all of them, where a path does so: that takes as long as some rows.
+pub const MANY_ROWS: usize = 32;
 /// Rows up to which weights of the profile `fast` are read one panel after another, because memory is what limits.
 pub const FEW_ROWS_MAX: usize = 8;
 

@@ -175,31 +175,43 @@ pub(super) fn free_scratch(all: &[Mutex<Scratch>]) -> MutexGuard<'_, Scratch> {
     free.unwrap_or_else(|| all[0].lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Codes of rows, each of which one task takes.
+/// Codes of runs of rows, each of which one task takes: a claim is a word that all threads write, so not of every row.
 pub(super) struct CodeParts<'a> {
-    pub(super) codes: Parts<'a, i8>,
-    pub(super) scales: Parts<'a, f32>,
-    pub(super) zeros: Parts<'a, Zero>,
-    pub(super) sums: Parts<'a, i32>,
-    pub(super) offsets: Parts<'a, f32>,
+    columns: usize,
+    groups: usize,
+    codes: Parts<'a, i8>,
+    scales: Parts<'a, f32>,
+    zeros: Parts<'a, Zero>,
+    sums: Parts<'a, i32>,
+    offsets: Parts<'a, f32>,
 }
 
 impl<'a> CodeParts<'a> {
-    pub(super) fn new(codes: &'a mut Codes, rows: usize, columns: usize, group: usize) -> Self {
+    /// Of `rows` rows, runs of `each`; the last may be shorter.
+    pub(super) fn new(codes: &'a mut Codes, (rows, each): (usize, usize), columns: usize, group: usize) -> Self {
         let groups = columns / group;
         let (values, count) = (rows * columns, rows * groups);
         Self {
-            codes: Parts::new(&mut codes.codes[..values], columns),
-            scales: Parts::new(&mut codes.scales[..count], groups),
-            zeros: Parts::new(&mut codes.zeros[..count], groups),
-            sums: Parts::new(&mut codes.sums[..count], groups),
-            offsets: Parts::new(&mut codes.offsets[..count], groups),
+            columns,
+            groups,
+            codes: Parts::new(&mut codes.codes[..values], each * columns),
+            scales: Parts::new(&mut codes.scales[..count], each * groups),
+            zeros: Parts::new(&mut codes.zeros[..count], each * groups),
+            sums: Parts::new(&mut codes.sums[..count], each * groups),
+            offsets: Parts::new(&mut codes.offsets[..count], each * groups),
         }
     }
 
-    /// Places of a row, and of its zeros.
-    pub(super) fn take(&self, row: usize) -> (CodesMut<'_>, &mut [Zero]) {
-        let (codes, scales) = (self.codes.take(row), self.scales.take(row));
-        (CodesMut { codes, scales, sums: self.sums.take(row), offsets: self.offsets.take(row) }, self.zeros.take(row))
+    /// How many runs there are.
+    pub(super) fn count(&self) -> usize {
+        self.codes.count()
+    }
+
+    /// Places of the rows of a run, and of their zeros.
+    pub(super) fn take(&self, run: usize) -> impl Iterator<Item = (CodesMut<'_>, &mut [Zero])> {
+        let numbers = self.scales.take(run).chunks_exact_mut(self.groups).zip(self.zeros.take(run).chunks_exact_mut(self.groups));
+        let sums = self.sums.take(run).chunks_exact_mut(self.groups).zip(self.offsets.take(run).chunks_exact_mut(self.groups));
+        let rows = self.codes.take(run).chunks_exact_mut(self.columns).zip(numbers).zip(sums);
+        rows.map(|((codes, (scales, zeros)), (sums, offsets))| (CodesMut { codes, scales, sums, offsets }, zeros))
     }
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod attend;
 mod quantise;
 mod recoded;
+mod wide;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -16,7 +17,7 @@ use std::ops::Range;
 use super::super::arena::LINE;
 use super::super::pack::{PANEL, Packed};
 use super::super::share::OutTile;
-use super::{Calls, Kernels, Path, check_product};
+use super::{Calls, Kernels, MANY_ROWS, Path, check_product};
 use crate::numeric::{self, CodeRows, Codes, Zero};
 pub(super) use adapter::{expand, shrink};
 pub(super) use attend::attend;
@@ -96,7 +97,18 @@ impl Rows {
 }
 
 pub(super) fn product(w: &Packed, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
-    product_from(w, panels, rows, 0, out);
+    if rows.rows < MANY_ROWS {
+        return product_from(w, panels, rows, 0, out);
+    }
+    check_product(w, &panels, rows, out);
+    // SAFETY: this table is given out only where `is_available`; shapes were checked above.
+    unsafe {
+        match (w.codes(), w.group()) {
+            (Codes::U4 { min: true }, _) => wide::panels_of::<U4_MIN>(w, panels, rows, out),
+            (Codes::U4 { min: false }, _) => wide::panels_of::<U4>(w, panels, rows, out),
+            (Codes::S8, _) => wide::panels_of::<S8>(w, panels, rows, out),
+        }
+    }
 }
 
 /// The rows from `row` on.
@@ -453,7 +465,10 @@ fn gated_row(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gates.iter_mut().zip(ups) {
         put(gate, swiglu(whole(gate), whole(up)));
     }
-    store(gate_rest, swiglu(load(gate_rest), load(up_rest)));
+    // A tile of whole panels has no rest, and few columns: as much again would be computed for nothing.
+    if !gate_rest.is_empty() {
+        store(gate_rest, swiglu(load(gate_rest), load(up_rest)));
+    }
 }
 
 #[inline]

@@ -3,8 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{PANEL, first, load, whole};
-use crate::numeric::{self, CodesMut, MAGNITUDE_MAX, Zero, small, steps};
+use super::{PANEL, each_row, first, load, whole};
+use crate::numeric::{self, CodesMut, MAGNITUDE_MAX, MAGNITUDE_MIN, Zero, small, steps};
 
 pub(in super::super) fn quantise_range(x: &[f32], group: usize, out: &mut CodesMut<'_>, zeros: &mut [Zero]) -> bool {
     out.check_ranges(x.len(), group, zeros);
@@ -12,21 +12,22 @@ pub(in super::super) fn quantise_range(x: &[f32], group: usize, out: &mut CodesM
     unsafe { quantise_ranges(x, group, out, zeros) }
 }
 
+/// Groups that are quantised beside each other: their ends, steps and sums are then a lane each, folded and divided at once.
+const BESIDE: usize = 4;
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn quantise_ranges(x: &[f32], group: usize, out: &mut CodesMut<'_>, zeros: &mut [Zero]) -> bool {
+    if zeros.len() >= BESIDE {
+        match group {
+            32 => return by_four::<2>(x, out, zeros),
+            64 => return by_four::<4>(x, out, zeros),
+            96 => return by_four::<6>(x, out, zeros),
+            128 => return by_four::<8>(x, out, zeros),
+            _ => {}
+        }
+    }
     let numbers = out.scales.iter_mut().zip(zeros).zip(out.sums.iter_mut()).zip(out.offsets.iter_mut());
     let mut fine = true;
-    if group == 32 {
-        let groups = x.as_chunks::<32>().0.iter().zip(out.codes.as_chunks_mut::<32>().0);
-        for ((x, codes), (((scale, zero), sum), offset)) in groups.zip(numbers) {
-            let (is_fine, added);
-            (is_fine, *scale, added, *sum) = range_32(x, codes);
-            *zero = Zero::new(added, *sum);
-            (*sum, *offset) = (zero.sum(), *scale * small(*sum));
-            fine &= is_fine;
-        }
-        return fine;
-    }
     for ((x, codes), (((scale, zero), sum), offset)) in x.chunks_exact(group).zip(out.codes.chunks_exact_mut(group)).zip(numbers) {
         let (mut low, mut high) = (_mm512_set1_epi32(numeric::SIGN.cast_signed()), _mm512_setzero_si512());
         for part in x.chunks(PANEL) {
@@ -52,40 +53,91 @@ fn quantise_ranges(x: &[f32], group: usize, out: &mut CodesMut<'_>, zeros: &mut 
     fine
 }
 
-/// One group of 32: whether its range is one of the profile, its scale, its zero, the sum of its codes with the zero.
-#[inline]
+/// At least four groups of `16 N`, four at a time; of a number that four does not divide some are quantised twice.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn range_32(x: &[f32; 32], codes: &mut [i8; 32]) -> (bool, f32, i32, i32) {
-    let [a, b] = [whole(x[..16].first_chunk().expect("sixteen")), whole(x[16..].first_chunk().expect("sixteen"))];
-    let bits = [_mm512_castps_si512(a), _mm512_castps_si512(b)];
-    let sign = _mm512_set1_epi32(numeric::SIGN.cast_signed());
-    // The largest of values and the largest of values turned about, both as signed integers, eight lanes each; then both at once.
-    let eight = |lanes| _mm256_max_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti32x8_epi32::<1>(lanes));
-    let high = eight(_mm512_max_epi32(bits[0], bits[1]));
-    let low = eight(_mm512_max_epi32(_mm512_xor_si512(bits[0], sign), _mm512_xor_si512(bits[1], sign)));
-    let ends = _mm512_inserti32x8::<1>(_mm512_castsi256_si512(high), low);
-    let ends = _mm512_max_epi32(ends, _mm512_shuffle_i32x4::<0b10_11_00_01>(ends, ends));
-    let ends = _mm512_max_epi32(ends, _mm512_shuffle_epi32::<0b01_00_11_10>(ends));
-    let ends = _mm512_max_epi32(ends, _mm512_shuffle_epi32::<0b10_11_00_01>(ends));
-    let high = _mm512_cvtsi512_si32(ends).max(0).cast_unsigned();
-    let low = _mm256_extract_epi32::<0>(_mm512_extracti32x8_epi32::<1>(ends)).max(0).cast_unsigned() | numeric::SIGN;
-    let (scale, inverse, zero) = numeric::range_steps(low, high);
-    let inverse = _mm512_set1_ps(inverse);
-    let integers = |x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-    let bytes = |integers| _mm512_cvtepi32_epi8(_mm512_sub_epi32(integers, _mm512_set1_epi32(zero)));
-    let all = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(bytes(integers(a))), bytes(integers(b)));
-    // SAFETY: 32 places; no alignment is needed.
-    unsafe { _mm256_mask_storeu_epi8(codes.as_mut_ptr(), !0, all) };
-    (numeric::is_in_range(low, high), scale, zero, byte_sum(all).wrapping_add(zero.wrapping_mul(32)))
+fn by_four<const N: usize>(x: &[f32], out: &mut CodesMut<'_>, zeros: &mut [Zero]) -> bool {
+    let (groups, each) = (zeros.len(), N * PANEL);
+    let mut worst = _mm_setzero_si128();
+    for at in (0..groups).step_by(BESIDE) {
+        let first = at.min(groups - BESIDE);
+        let (values, numbers) = (first * each..(first + BESIDE) * each, first..first + BESIDE);
+        let mut place = CodesMut {
+            codes: &mut out.codes[values.clone()],
+            scales: &mut out.scales[numbers.clone()],
+            sums: &mut out.sums[numbers.clone()],
+            offsets: &mut out.offsets[numbers.clone()],
+        };
+        worst = _mm_max_epu32(worst, four::<N>(&x[values], &mut place, &mut zeros[numbers]));
+    }
+    let worst = _mm_max_epu32(worst, _mm_shuffle_epi32::<0b01_00_11_10>(worst));
+    let worst = _mm_max_epu32(worst, _mm_shuffle_epi32::<0b10_11_00_01>(worst));
+    _mm_cvtsi128_si32(worst).cast_unsigned() < MAGNITUDE_MAX.to_bits()
 }
 
-/// Sum of 32 signed bytes: of `byte + 128` by differences from 0, in four parts; then 32 times 128 is taken off.
+/// Folds the lanes of four vectors by an operation that is free of order: a lane of the answer each.
+macro_rules! fold_four {
+    ($vectors:expr, $wide:ident, $half:ident, $quarter:ident) => {{
+        let [a, b, c, d] = $vectors;
+        let ab = $wide(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = $wide(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        let all = $wide(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        let half = $half(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+        $quarter(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+    }};
+}
+
+/// Four groups of `16 N` values, all their numbers written; the largest magnitude of each.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn byte_sum(all: __m256i) -> i32 {
-    let parts = _mm256_sad_epu8(_mm256_xor_si256(all, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
-    let two = _mm_add_epi64(_mm256_castsi256_si128(parts), _mm256_extracti128_si256::<1>(parts));
-    _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))).wrapping_sub(32 * 128)
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn four<const N: usize>(x: &[f32], out: &mut CodesMut<'_>, zeros: &mut [Zero]) -> __m128i {
+    out.check_ranges(BESIDE * N * PANEL, N * PANEL, zeros);
+    let parts = x.as_chunks::<PANEL>().0;
+    assert!(parts.len() == BESIDE * N && zeros.len() == BESIDE, "four groups");
+    let sign = _mm_set1_epi32(numeric::SIGN.cast_signed());
+    let (mut lows, mut highs) = ([_mm512_set1_epi32(numeric::SIGN.cast_signed()); BESIDE], [_mm512_setzero_si512(); BESIDE]);
+    each_row!(g < BESIDE, {
+        for part in &parts[g * N..(g + 1) * N] {
+            let bits = _mm512_castps_si512(whole(part));
+            (lows[g], highs[g]) = (_mm512_max_epu32(lows[g], bits), _mm512_max_epi32(highs[g], bits));
+        }
+    });
+    let low = fold_four!(lows, _mm512_max_epu32, _mm256_max_epu32, _mm_max_epu32);
+    let high = fold_four!(highs, _mm512_max_epi32, _mm256_max_epi32, _mm_max_epi32);
+    // As `numeric::range_steps`, of four groups. A comparison with a NaN is false here and there.
+    let span = _mm_sub_ps(_mm_castsi128_ps(high), _mm_castsi128_ps(low));
+    let here = !_mm_cmp_ps_mask::<_CMP_LT_OQ>(span, _mm_set1_ps(MAGNITUDE_MIN));
+    let steps = _mm_set1_ps(numeric::RANGE_STEPS);
+    let (scale, inverse) = (_mm_maskz_div_ps(here, span, steps), _mm_maskz_div_ps(here, steps, span));
+    let added = _mm_sub_epi32(_mm_cvtps_epi32(_mm_mul_ps(_mm_castsi128_ps(high), inverse)), _mm_set1_epi32(127));
+    let (all_inverse, all_added) = (_mm512_castps128_ps512(inverse), _mm512_castsi128_si512(added));
+    let mut sums = [_mm512_setzero_si512(); BESIDE];
+    let places = out.codes.as_chunks_mut::<PANEL>().0;
+    each_row!(g < BESIDE, {
+        #[expect(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "below four")]
+        let lane = _mm512_set1_epi32(g as i32);
+        let (inverse, added) = (_mm512_permutexvar_ps(lane, all_inverse), _mm512_permutexvar_epi32(lane, all_added));
+        for (part, place) in parts[g * N..(g + 1) * N].iter().zip(&mut places[g * N..(g + 1) * N]) {
+            let integers = _mm512_cvtps_epi32(_mm512_mul_ps(whole(part), inverse));
+            sums[g] = _mm512_add_epi32(sums[g], integers);
+            let codes = _mm512_cvtepi32_epi8(_mm512_sub_epi32(integers, added));
+            // SAFETY: sixteen places; no alignment is needed.
+            unsafe { _mm_mask_storeu_epi8(place.as_mut_ptr(), !0, codes) };
+        }
+    });
+    let sum = fold_four!(sums, _mm512_add_epi32, _mm256_add_epi32, _mm_add_epi32);
+    // The lower halves of both, side by side; what counts as the sum is the half with its sign.
+    let upper = _mm_slli_epi32::<16>(sum);
+    let pair = _mm_or_si128(_mm_and_si128(added, _mm_set1_epi32(0xffff)), upper);
+    let sum = _mm_srai_epi32::<16>(upper);
+    let offset = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
+    // SAFETY: four places in each, as was checked; a `Zero` has the size of a number, the lower half first. No alignment is needed.
+    unsafe {
+        _mm_mask_storeu_ps(out.scales.as_mut_ptr(), !0, scale);
+        _mm_mask_storeu_ps(out.offsets.as_mut_ptr(), !0, offset);
+        _mm_mask_storeu_epi32(out.sums.as_mut_ptr(), !0, sum);
+        _mm_mask_storeu_epi32(zeros.as_mut_ptr().cast(), !0, pair);
+    }
+    _mm_max_epu32(high, _mm_xor_si128(low, sign))
 }
 
 pub(in super::super) fn quantise(x: &[f32], group: usize, out: &mut CodesMut<'_>) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Many rows: eight by three panels, 24 sums in registers. A quad of these takes three loads of weights and eight of codes for 24 `vpdpbusd`, so that loads,
 //! two a cycle, wait for products and not the other way round; a panel at a time they would be 17 for 16. Numbers of groups go through memory once a
-//! group. Few rows are bound by memory: they go panel by panel, in the order in which weights lie.
+//! group. While the first eight rows go through panels their own codes are asked for some lines ahead, while the others do those of the next panels.
+//! Few rows are bound by memory: they go panel by panel, in the order in which weights lie.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -16,8 +17,10 @@ use super::super::{FEW_ROWS_MAX, check_recoded};
 use super::{AHEAD, LINE, Rows, each_row, integer, line_of, load, number, store};
 use crate::numeric::CodeRows;
 
+/// Rows of a tile.
+const ROWS: usize = 8;
 /// Panels that are worked on beside each other.
-const WIDE: usize = 3;
+pub(super) const WIDE: usize = 3;
 
 /// Some panels as the inner loops read them.
 #[derive(Clone, Copy)]
@@ -27,8 +30,12 @@ struct Panels<'a> {
     scales: [&'a [f32]; WIDE],
     /// Quads of a group.
     quads_of_group: usize,
-    /// How far ahead of the codes in use memory is asked for them; 0 for not at all.
+    /// Of one panel: how far ahead of the codes in use memory is asked for them; 0 for not at all.
     ahead: usize,
+    /// Of several: the codes that come from memory next, in one panel, and how many lines of each a tile asks for in a group, one beside each of its
+    /// first quads: as many at once as there are would wait for each other, and products behind them.
+    next: *const u8,
+    share: usize,
 }
 
 pub(in super::super) fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRows<'_>, out: &mut OutTile<'_>) {
@@ -36,12 +43,13 @@ pub(in super::super) fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRo
     let (mut panel, is_few) = (panels.start, rows.rows <= FEW_ROWS_MAX);
     while panel < panels.end {
         let column = (panel - panels.start) * PANEL;
+        let here = (panel, panels.end);
         // SAFETY: this table is given out only where `is_available`; shapes were checked above, and so many panels are left.
         panel += unsafe {
             match panels.end - panel {
-                WIDE.. if !is_few => rows_of::<WIDE>(w, panel, rows, column, out),
-                2.. if !is_few => rows_of::<2>(w, panel, rows, column, out),
-                _ => rows_of::<1>(w, panel, rows, column, out),
+                WIDE.. if !is_few => rows_of::<WIDE>(w, here, rows, column, out),
+                2.. if !is_few => rows_of::<2>(w, here, rows, column, out),
+                _ => rows_of::<1>(w, here, rows, column, out),
             }
         };
     }
@@ -52,15 +60,34 @@ pub(in super::super) fn recoded(w: &Recoded, panels: Range<usize>, rows: &CodeRo
 /// # Safety
 /// The machine has the instructions; shapes are those that [`check_recoded`] found, and there are `P` panels from `panel` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-unsafe fn rows_of<const P: usize>(w: &Recoded, panel: usize, rows: &CodeRows<'_>, column: usize, out: &mut OutTile<'_>) -> usize {
+unsafe fn rows_of<const P: usize>(
+    w: &Recoded,
+    (panel, end): (usize, usize),
+    rows: &CodeRows<'_>,
+    column: usize,
+    out: &mut OutTile<'_>,
+) -> usize {
     let (_, quads) = w.panel(panel);
     let scales = std::array::from_fn(|p| w.panel(panel + if p < P { p } else { 0 }).0);
     let ahead = if P == 1 { AHEAD } else { 0 };
-    let mut of = Panels { quads: quads.as_ptr(), sums: w.sums(panel).as_ptr(), scales, quads_of_group: w.group() / 4, ahead };
+    let (quads_of_group, share) = (w.group() / 4, if P == 1 { 0 } else { w.group() / 4 });
+    // The first rows ask for what they are about to use; the others, between them, for the panels behind these.
+    let mut of = Panels {
+        quads: quads.as_ptr(),
+        sums: w.sums(panel).as_ptr(),
+        scales,
+        quads_of_group,
+        ahead,
+        next: quads.as_ptr().wrapping_add(AHEAD),
+        share,
+    };
     let (all, mut row) = (Rows::new(rows), 0);
+    let others = rows.rows.div_ceil(ROWS).saturating_sub(1);
+    let (next, next_share) =
+        if panel + P < end && others > 0 { (w.panel(panel + P).1.as_ptr(), share.div_ceil(others)) } else { (std::ptr::null(), 0) };
     while row < rows.rows {
         let (part, place) = (all.from(row), (row, column));
-        // SAFETY: at least as many rows as the tile takes are left; the panels are there.
+        // SAFETY: at least as many rows as the tile takes are left; the panels are there. What is asked for ahead is not read.
         row += unsafe {
             match rows.rows - row {
                 8.. => tile::<8, P>(of, part, out, place),
@@ -73,7 +100,8 @@ unsafe fn rows_of<const P: usize>(w: &Recoded, panel: usize, rows: &CodeRows<'_>
                 _ => tile::<1, P>(of, part, out, place),
             }
         };
-        of.ahead = 0;
+        of.next = if row <= ROWS { next } else { of.next.wrapping_add(next_share * all.groups * LINE) };
+        (of.ahead, of.share) = (0, next_share);
     }
     P
 }
@@ -93,7 +121,7 @@ unsafe fn tile<const R: usize, const P: usize>(
     let group_bytes = panels.quads_of_group * LINE;
     let (panel_bytes, panel_sums) = (rows.groups * group_bytes, rows.groups * SUMS_BYTES);
     let mut acc = [[_mm512_setzero_ps(); WIDE]; R];
-    let (mut quads, mut codes) = (panels.quads, rows.codes);
+    let (mut quads, mut codes, mut next) = (panels.quads, rows.codes, panels.next);
     for group in 0..rows.groups {
         // SAFETY: panels and rows are read at groups that they have; lines ahead are only asked for, which reads nothing.
         unsafe {
@@ -117,6 +145,12 @@ unsafe fn tile<const R: usize, const P: usize>(
             });
             let mut at = quads;
             for quad in 0..panels.quads_of_group {
+                if P > 1 && quad < panels.share {
+                    for p in 0..P {
+                        _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(p.wrapping_mul(panel_bytes)).cast());
+                    }
+                    next = next.wrapping_add(LINE);
+                }
                 let mut weights = [_mm512_setzero_si512(); WIDE];
                 for (p, weights) in weights.iter_mut().enumerate().take(P) {
                     *weights = line_of(at.wrapping_add(p.wrapping_mul(panel_bytes)));
@@ -154,7 +188,12 @@ unsafe fn tile<const R: usize, const P: usize>(
 /// There are four codes behind `4 * quad` others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn quad_dots<const P: usize>(mut dots: [__m512i; WIDE], weights: [__m512i; WIDE], codes: *const i8, quad: usize) -> [__m512i; WIDE] {
+pub(super) unsafe fn quad_dots<const P: usize>(
+    mut dots: [__m512i; WIDE],
+    weights: [__m512i; WIDE],
+    codes: *const i8,
+    quad: usize,
+) -> [__m512i; WIDE] {
     // Named, because of one without a name the assembler does not know the width.
     let _four: __m512i;
     // SAFETY: reads four codes and nothing else; the machine has the instructions.
