@@ -28,7 +28,9 @@ pub(crate) use digest::Trace;
 pub use digest::{Digests, Hidden, position_digest, root};
 
 /// How far below this engine's choice a claimed token may be in the profile `fast`, in logits: enough for rounding to turn a choice between two likely
-/// tokens, far from enough for one out of nowhere. Not measured between machines yet; what a looser bound lets through, fingerprints still see.
+/// tokens, far from enough for one out of nowhere. Measured on SmolLM2 (`tests/agreement.rs`): the choices of `exact` and `fast`, whose numbers differ by more
+/// than those of two machines in `fast`, are 0.594 below each other's best at most (1,500 positions, of which 70 are turned), and of 725 tokens out of nowhere
+/// 13 are near. What passes so, fingerprints still see.
 pub const NEAR: f32 = 1.0;
 
 /// When a claimed token passes.

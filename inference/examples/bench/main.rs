@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release -p inference --example bench -- MODEL.gguf [--threads 2] [--rounds 9] [--adapters FOLDER] [PART...]`
 //!
-//! Parts: `stream`, `batch`, `prefill`, `mixed`, `many`, `busy`, `hot-load`, `check`, `train`; all by default. Each figure is the median of its rounds. Into the folder go
+//! Parts: `stream`, `batch`, `prefill`, `mixed`, `many`, `busy`, `hot-load`, `cancel`, `check`, `train`; all by default. Each figure is the median of its rounds. Into the folder go
 //! the adapters of `mixed`, for a peer that is to serve the same.
 //!
-//! Figures that name no profile are measured in `exact` and in `fast`, and the best counts; each says which it is. Losses of 256 adapters, a neighbour and
+//! Figures that name no profile are measured in `exact` and in `fast`, and the best counts (of cancelling the worst); each says which it is. Losses of 256 adapters, a neighbour and
 //! loading are of `exact`.
 //!
 //! What bounds them. In `exact` a step reads 96 MB of codes and scales once, however many rows it has: at 28 GB/s from memory one stream has at most 294 tokens a second.
@@ -16,6 +16,7 @@
 //! products of its rows: eight leave 72 % of the rate with one and 32 leave 37 % where bytes are the limit, and nearly all of it where products are.
 //! A token of training takes 269 million products of frozen weights (each layer twice, the head twice) and, at 256 tokens with rank 16, about 28 million others.
 
+mod cancelled;
 mod device;
 mod figures;
 mod limits;
@@ -42,8 +43,8 @@ pub(crate) const PROFILES: [Profile; 2] = [Profile::Exact, Profile::Fast];
 /// Rank of the adapters beside each other.
 const RANK: usize = 16;
 /// Every part, in the order in which they are measured.
-const PARTS: [Part; 9] =
-    [Part::Stream, Part::Batch, Part::Prefill, Part::Mixed, Part::Many, Part::Busy, Part::HotLoad, Part::Check, Part::Train];
+const PARTS: [Part; 10] =
+    [Part::Stream, Part::Batch, Part::Prefill, Part::Mixed, Part::Many, Part::Busy, Part::HotLoad, Part::Cancel, Part::Check, Part::Train];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -54,6 +55,7 @@ enum Part {
     Many,
     Busy,
     HotLoad,
+    Cancel,
     Check,
     Train,
 }
@@ -97,6 +99,7 @@ fn measure(settings: &Settings) -> Result<Vec<Found>> {
             Part::Many => devices.exact().many(settings),
             Part::Busy => devices.exact().busy(settings),
             Part::HotLoad => runtime.block_on(served::hot_load(settings)),
+            Part::Cancel => runtime.block_on(cancelled::drops(settings)),
             Part::Check => runtime.block_on(served::checked(settings, &models)),
             Part::Train => training::steps(settings),
         }?);
@@ -136,6 +139,7 @@ impl Part {
             Self::Many => "many",
             Self::Busy => "busy",
             Self::HotLoad => "hot-load",
+            Self::Cancel => "cancel",
             Self::Check => "check",
             Self::Train => "train",
         }
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn without_a_part_all_are_measured_by_two_threads() {
         let all = read("m.gguf").unwrap();
-        assert_eq!((all.parts.len(), all.threads.get(), all.rounds, all.folder), (9, 2, 9, None));
+        assert_eq!((all.parts.len(), all.threads.get(), all.rounds, all.folder), (10, 2, 9, None));
         let some = read("m.gguf check --threads 4 --rounds 3 --adapters here hot-load").unwrap();
         assert_eq!((some.parts, some.threads.get(), some.rounds), (vec![Part::Check, Part::HotLoad], 4, 3));
         assert_eq!(some.folder, Some("here".into()));

@@ -38,7 +38,7 @@ const CHECKED_PROMPT: u32 = 64;
 const BARRED: i32 = -100_000;
 
 /// An engine with a folder for adapters, or without.
-fn start(settings: &Settings, profile: Profile, adapters_dir: Option<PathBuf>) -> Result<EngineHandle> {
+pub(crate) fn start(settings: &Settings, profile: Profile, adapters_dir: Option<PathBuf>) -> Result<EngineHandle> {
     // Without guesses: a token is then a step, as in the rows beside it.
     let config =
         EngineConfig { profile, threads: Some(settings.threads), guesses: false, adapters_dir, ..EngineConfig::new(&settings.model) };
@@ -46,14 +46,14 @@ fn start(settings: &Settings, profile: Profile, adapters_dir: Option<PathBuf>) -
 }
 
 /// Greedy answers of all their tokens.
-fn options(engine: &EngineHandle) -> Options {
+pub(crate) fn options(engine: &EngineHandle) -> Options {
     let mut bias: Vec<(u32, i32)> = engine.eos().iter().map(|token| (*token, BARRED)).collect();
     bias.sort_unstable();
     Options { bias, ..Options::default() }
 }
 
 /// Tokens of a prompt, others for every `seed`, so that no round finds pages of another.
-fn prompt(engine: &EngineHandle, tokens: u32, seed: u32) -> Result<Vec<u32>> {
+pub(crate) fn prompt(engine: &EngineHandle, tokens: u32, seed: u32) -> Result<Vec<u32>> {
     let vocabulary = u32::try_from(engine.info().config.vocabulary)?;
     Ok((0..tokens).map(|at| (at * 7_919 + seed % 4_096 * 104_729 + 1_000) % vocabulary).collect())
 }
@@ -301,7 +301,7 @@ async fn checked_in(settings: &Settings, model: &Arc<PackedModel>) -> Result<Che
     Ok(Checks { whole: ratios, note, sampled: sampled_ratios, note_of_chunk })
 }
 
-fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -1,10 +1,10 @@
-//! Group `engine`: tokens a second of SmolLM2-135M on two threads, alone, many at once and with an adapter each; adapters brought in, answers checked, training; what the gateway adds to a token.
+//! Group `engine`: tokens a second of SmolLM2-135M on two threads, alone, many at once and with an adapter each; adapters brought in, answers dropped and checked, training; what the gateway adds to a token.
 //!
 //! A program of `inference`, and one of `node` for the gateway, measure and print rows beside the machine's limits of that same run. A peer runs in the same command, between two runs of ours (ours,
 //! peer, ours, peer, ours): llama.cpp, if [`peers::VARIABLE`] names a folder with its programs; nothing of others is built here. Then everything once
 //! more while a thread of this command takes a core from both; those rows end in `.busy` and have no reach of their own.
 //!
-//! Of figures that name no profile ours is the best of `exact` and `fast`; the row says which.
+//! Of figures that name no profile ours is the best of `exact` and `fast`, and of cancelling the worst; the row says which.
 
 mod peers;
 
@@ -30,7 +30,7 @@ const THREADS: &str = "2";
 const BUSY: &str = ".busy";
 
 /// Every figure of the group: what it is to reach, and whether that is the least.
-const FIGURES: [(&str, f64, bool); 20] = [
+const FIGURES: [(&str, f64, bool); 21] = [
     ("engine.mixed8_tok_s", 500.0, true),
     ("engine.mixed8_loss", 7.0, false),
     ("engine.batch8_tok_s", 800.0, true),
@@ -45,6 +45,7 @@ const FIGURES: [(&str, f64, bool); 20] = [
     ("engine.exact_prefill512_tok_s", 2_800.0, true),
     ("engine.busy_ratio", 45.0, true),
     ("engine.hot_load_ms", 20.0, false),
+    ("engine.cancel_ms", 50.0, false),
     ("engine.check_ratio", 6.0, false),
     ("engine.check_sampled_ratio", 2.0, false),
     ("engine.train_tok_cpu_s", TRAIN_TOK_CPU_S, true),
@@ -75,7 +76,7 @@ struct Part {
 /// Asks a peer for its values by figure.
 type PeerRun = fn(&LlamaCpp, &Inputs) -> Result<Vec<(&'static str, f64)>>;
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part {
         name: "stream",
         runs: engine,
@@ -101,6 +102,7 @@ const PARTS: [Part; 10] = [
     Part { name: "many", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
     Part { name: "busy", runs: engine, peer: None, peers_figures: &[], is_repeated: false },
     Part { name: "hot-load", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
+    Part { name: "cancel", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
     Part { name: "check", runs: engine, peer: None, peers_figures: &[], is_repeated: true },
     Part { name: "train", runs: engine, peer: None, peers_figures: &[], is_repeated: false },
     Part { name: "gateway", runs: gateway, peer: None, peers_figures: &[], is_repeated: true },
