@@ -6,10 +6,12 @@
 //! A search of one text costs about log2(entries) comparisons of at most 256 bytes: some 25 per million words, a few microseconds.
 
 mod cluster;
+mod documents;
 mod leaf;
 mod minimum;
 mod order;
 mod segment;
+mod statistics;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,8 +23,10 @@ use types::{
 };
 
 pub use cluster::{ClusterError, Clusters};
+pub use documents::{Place, Places};
 pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
 pub use segment::{BuildError, Entry, SEGMENT_BYTES_MAX, Segment, Source, Tombstone};
+pub use statistics::{CONTEXT_BYTES_MAX, CONTINUATIONS_MAX, NextWords, StatisticsError};
 
 use segment::as_u64;
 

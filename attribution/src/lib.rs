@@ -15,6 +15,7 @@
 //! | [`bundle`] | does the evidence of one answer hold together, with nothing else at hand? |
 //! | [`fault`] | which spans can be proved false on chain? |
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
+//! | [`measure`], [`ratio`] | how much of many answers is attributed, how much where nothing can be, how do OLMoTrace's rules agree? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
 //! Absent on purpose: models, sockets, chains, clocks, files, and floating point. Verbatim matches are not causal, and nothing here says they are.
@@ -44,9 +45,11 @@ pub mod check;
 pub mod epoch;
 pub mod fault;
 pub mod index;
+pub mod measure;
 pub mod message;
 pub mod parameters;
 pub mod prompt;
+pub mod ratio;
 pub mod shares;
 pub mod span;
 

@@ -99,6 +99,13 @@ pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: 
     Ok(Attribution { spans, masks, weight_total, words })
 }
 
+/// Every maximal run of whole words of the answer that stands in the index and holds no delimiter, whatever masks cover, as word numbers: what
+/// [`attribute`] chooses from where there are no masks.
+pub(crate) fn maximal_runs(index: &Index, answer: &str, words: &[Word]) -> Vec<Range<usize>> {
+    let pieces = choice::pieces(answer, words, &vec![false; words.len()]);
+    pieces.into_iter().flat_map(|piece| choice::maximal(answer, words, piece, |text| index.find_longest(text))).collect()
+}
+
 /// The part of attribution that needs no index.
 pub(crate) struct Masked {
     pub(crate) words: Vec<Word>,
