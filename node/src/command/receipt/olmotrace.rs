@@ -192,7 +192,8 @@ fn of_opening(bundle: &Bundle, span: &Span, quote: &str, around: Around, documen
 /// A text with so many words on both sides together, half of them before it.
 fn trimmed(before: &str, text: &str, after: &str, words: usize) -> String {
     let (left, right) = (text::words(before), text::words(after));
-    let from = left.len().checked_sub(words / 2).and_then(|first| left.get(first)).map_or(0, |word| word.start);
+    let first = left.len().checked_sub(words / 2);
+    let from = first.map_or(0, |first| left.get(first).map_or(before.len(), |word| word.start));
     let to = right.get(words / 2).map_or(after.len(), |word| word.start);
     format!("{}{text}{}", &before[from..], &after[..to])
 }
