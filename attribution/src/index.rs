@@ -9,6 +9,7 @@ mod array;
 mod build;
 mod bytes;
 mod cluster;
+mod documents;
 mod format;
 mod layout;
 mod leaf;
@@ -18,6 +19,7 @@ mod order;
 mod query;
 mod rows;
 mod segment;
+mod statistics;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,11 +33,13 @@ use types::{
 pub use array::Array;
 pub use build::{BuildError, Entry, Source, Tombstone};
 pub use cluster::{ClusterError, Clusters};
+pub use documents::{Place, Places};
 pub use format::{FormatError, Label, Section, SegmentId};
 pub use layout::layout;
 pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
 pub use rows::Documents;
 pub use segment::{SEGMENT_BYTES_MAX, Segment};
+pub use statistics::{CONTEXT_BYTES_MAX, CONTINUATIONS_MAX, NextWords, StatisticsError};
 #[cfg(feature = "disk")]
 pub(crate) use {
     build::{Laid, Table},

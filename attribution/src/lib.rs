@@ -15,6 +15,7 @@
 //! | [`bundle`] | does the evidence of one answer hold together, with nothing else at hand? |
 //! | [`fault`], [`proof`] | which spans can be proved false on chain, and which can be proved missing or misdirected? |
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
+//! | [`measure`], [`ratio`] | how much of many answers is attributed, how much where nothing can be, how do OLMoTrace's rules agree? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
 //!
 //! Feature `disk` (on by default, off in simulations) adds [`disk`]: segments as files, mapped, and built in a given memory. All else is pure.
@@ -48,10 +49,12 @@ pub mod disk;
 pub mod epoch;
 pub mod fault;
 pub mod index;
+pub mod measure;
 pub mod message;
 pub mod parameters;
 pub mod prompt;
 pub mod proof;
+pub mod ratio;
 pub mod shares;
 pub mod span;
 

@@ -101,6 +101,16 @@ pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: 
 
 /// The runs of an answer's words that the rule chooses where `covered` tells which words are masked: word numbers, ascending.
 pub(crate) fn chosen(index: &Index, parameters: &Parameters, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
+    choice::choose(words, candidates(index, answer, words, covered), least(parameters))
+}
+
+/// Every maximal run of whole words of the answer that stands in the index and holds no delimiter, whatever masks cover, as word numbers: what
+/// [`attribute`] chooses from where there are no masks.
+pub(crate) fn maximal_runs(index: &Index, answer: &str, words: &[Word]) -> Vec<Range<usize>> {
+    candidates(index, answer, words, &vec![false; words.len()])
+}
+
+fn candidates(index: &Index, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
     // All searches at once: they wait for memory together.
     let open: Vec<usize> = (0..words.len()).filter(|word| !covered[*word]).collect();
     let starts: Vec<usize> = open.iter().map(|word| words[*word].range.start).collect();
@@ -108,9 +118,8 @@ pub(crate) fn chosen(index: &Index, parameters: &Parameters, answer: &str, words
     for (word, bytes) in open.into_iter().zip(index.longest_all(answer, &starts)) {
         longest[word] = usize::from(bytes);
     }
-    let candidates =
-        choice::pieces(answer, words, covered).into_iter().flat_map(|piece| choice::maximal(words, piece, |word| longest[word]));
-    choice::choose(words, candidates.collect(), least(parameters))
+    let pieces = choice::pieces(answer, words, covered);
+    pieces.into_iter().flat_map(|piece| choice::maximal(words, piece, |word| longest[word])).collect()
 }
 
 /// The part of attribution that needs no index.

@@ -17,6 +17,7 @@ use crate::{
 pub mod adapter;
 mod agent;
 pub mod ask;
+pub mod attribution;
 pub mod audit;
 mod certain;
 pub mod chain;
@@ -139,6 +140,7 @@ pub enum Command {
     Registry(registry::Args),
     Chain(chain::Args),
     Receipt(receipt::Args),
+    Attribution(attribution::Args),
     Audit(audit::Args),
     Train(train::Args),
     Demo(demo::Args),
@@ -254,6 +256,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Registry(args) => registry::run(&context, args).await,
         Command::Chain(args) => chain::run(&context, args).await,
         Command::Receipt(args) => receipt::run(&context, args).await,
+        Command::Attribution(args) => attribution::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,
         Command::Demo(args) => demo::run(args).await,

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod check;
 pub mod command;
 pub mod config;
+pub mod corpus;
 pub mod credit;
 pub mod data;
 pub mod datanet;

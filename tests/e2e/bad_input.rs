@@ -3,6 +3,7 @@
 //! What only a hostile peer sends is tried by programs that speak the protocol themselves, since no command can: vouchers above their lane, replayed or
 //! for another node in `node/tests/hostile_client.rs`, wrong bytes of a holder in `node/tests/datanet/liar.rs`.
 
+mod attribution;
 mod chain;
 mod endless;
 mod folders;

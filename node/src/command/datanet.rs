@@ -16,6 +16,7 @@ mod import;
 mod left_out;
 mod members;
 pub(super) mod network;
+mod phrase;
 mod rent;
 mod review;
 mod search;
@@ -74,7 +75,7 @@ enum Action {
     List,
     /// Show one: card, policy, versions, members, contributions, treasury.
     Show(show::Args),
-    /// Find Datanets by words of their cards.
+    /// Find Datanets by words of their cards, or a phrase in the text of one.
     Search(search::Args),
     /// Show who has which part in one; list contributors.
     Members(members::Args),

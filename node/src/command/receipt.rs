@@ -12,7 +12,9 @@ use crate::{
     notice,
 };
 
+pub mod around;
 pub mod html;
+mod olmotrace;
 mod reading;
 pub mod show;
 pub mod texts;
@@ -25,7 +27,7 @@ const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
 /// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt failures                           what was not billed, and why"
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt show R.json --olmotrace            the sources under OLMoTrace's field names, words for tokens\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt failures                           what was not billed, and why"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -44,6 +46,15 @@ enum Action {
         /// Write over the page if it is there.
         #[arg(long, requires = "html")]
         force: bool,
+        /// Print JSON with OLMoTrace's field names instead; words stand for tokens, and what needs the index is null.
+        #[arg(long, conflicts_with = "html")]
+        olmotrace: bool,
+        /// Rebuild the index: how often each source stands, in which documents, with more of their text.
+        #[arg(long, requires = "olmotrace")]
+        full: bool,
+        /// Folder written by `receipt texts` [default: the data folder's shards, in the order that the chain says].
+        #[arg(long, value_name = "DIR", requires = "full")]
+        texts: Option<PathBuf>,
     },
     /// Check every signature, count, weight, span and share; exit code 1 names the field that does not stand.
     Verify {
@@ -78,7 +89,8 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Show { file, html, force } => show::run(context, &file, html.as_deref(), Existing::by(force)),
+        Action::Show { file, olmotrace: true, full, texts, .. } => olmotrace::run(context, &file, full.then_some(texts.as_deref())).await,
+        Action::Show { file, html, force, .. } => show::run(context, &file, html.as_deref(), Existing::by(force)),
         Action::Verify { file, full, model, texts } => {
             let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
             verify::run(context, &file, depth).await

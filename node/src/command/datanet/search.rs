@@ -1,24 +1,36 @@
-//! `tributary datanet search`: Datanets by words of their cards.
+//! `tributary datanet search`: Datanets by words of their cards, or the places of a phrase in one's text ([`phrase`]).
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use storage::datanet::Card;
 use types::manifest::AssetKind;
 
-use super::{Context, findings::cell};
+use super::{Context, findings::cell, phrase};
 use crate::{datanet::card_of, output::table};
 
 /// Most words of a query.
 const WORDS_MAX: usize = 16;
 
-/// Find Datanets by their cards.
+/// Find Datanets by their cards, or a phrase in the text of one.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Looks at name, tags, languages, licence and description, in this order of weight; every word must be in one of them. No word lists all.\n\nExamples:\n  tributary datanet search medical terms\n  tributary datanet search de CC0-1.0 --json | jq '.[].name'\n\nNext: tributary datanet show NAME."
+    after_help = "Looks at name, tags, languages, licence and description, in this order of weight; every word must be in one of them. No word lists all.\nOne Datanet, file or folder and a phrase, quoted or after --phrase, search its text instead: byte for byte, from the start of a word.\n\nExamples:\n  tributary datanet search medical terms\n  tributary datanet search de CC0-1.0 --json | jq '.[].name'\n  tributary datanet search medical \"hearing impairment\"\n  tributary datanet search texts/ --phrase arthritis --most 3 --next 5\n\nNext: tributary datanet show NAME."
 )]
 pub(super) struct Args {
-    /// Words; all must be found.
+    /// Words; all must be found. Or a Datanet, file or folder, and a phrase in quotation marks.
     words: Vec<String>,
+    /// Search the text of the Datanet, file or folder for this.
+    #[arg(long, value_name = "TEXT")]
+    phrase: Option<String>,
+    /// Most places of a phrase that are shown, those of the earliest documents first.
+    #[arg(long, default_value_t = 10)]
+    most: u16,
+    /// Bytes of its document that are shown on either side of a place.
+    #[arg(long, value_name = "BYTES", default_value_t = 80)]
+    around: u16,
+    /// Also count what follows the phrase, and show so many of the likeliest next words.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    next: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +71,16 @@ fn score(card: &Card, words: &[String]) -> Option<u32> {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let shown = phrase::Shown { most: args.most.into(), around: args.around.into(), next: args.next.into() };
+    match (args.words.as_slice(), &args.phrase) {
+        ([place], Some(phrase)) => return phrase::run(context, place, phrase, shown).await,
+        (others, Some(_)) => anyhow::bail!("--phrase is looked for in one Datanet, file or folder, {} were named", others.len()),
+        // A second word of the command line that is no one word was quoted; it is a phrase where the first leads to text.
+        ([place, quoted], None) if phrase::is_quoted(quoted) && phrase::leads(context, place).await? => {
+            return phrase::run(context, place, quoted, shown).await;
+        }
+        _ => {}
+    }
     let words: Vec<String> = args.words.iter().flat_map(|word| word.split_whitespace()).map(str::to_lowercase).collect();
     anyhow::ensure!(words.len() <= WORDS_MAX, "{} words were given, at most {WORDS_MAX} are looked for: leave some out", words.len());
     let chain = context.chain_reader().await?;

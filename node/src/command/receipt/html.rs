@@ -2,7 +2,7 @@
 
 use types::receipt::Span;
 
-use super::show::{Shown, pieces};
+use super::show::{Cited, Shown, pieces};
 use crate::output::money;
 
 const HEAD: &str = r#"<!doctype html>
@@ -71,10 +71,13 @@ fn sources(page: &mut String, shown: &Shown) {
         return;
     }
     page.push_str("<ol>\n");
-    for (number, source) in (1..).zip(&shown.sources) {
+    for (number, Cited { source, around, note }) in (1..).zip(&shown.sources) {
         page.push_str(&format!(
-            "<li id=\"source-{number}\"><blockquote>{}</blockquote>contributed by {} to Datanet {}, weight {}/256 bit, earns {} <a href=\"#span-{number}\">back</a></li>\n",
+            "<li id=\"source-{number}\"><blockquote>{}<mark>{}</mark>{}</blockquote><em>{note}</em>: {}; contributed by {} to Datanet {}, weight {}/256 bit, earns {} <a href=\"#span-{number}\">back</a></li>\n",
+            escape(&around.before),
             escape(&source.quote),
+            escape(&around.after),
+            escape(&around.to_string()),
             source.contributor,
             source.datanet,
             source.weight,
@@ -109,7 +112,13 @@ mod tests {
     };
 
     use super::*;
-    use crate::command::{ask::Source, receipt::show::PartRow};
+    use crate::command::{
+        ask::Source,
+        receipt::{
+            around::Around,
+            show::{PartRow, VERBATIM},
+        },
+    };
 
     fn shown(question: &str, answer: &str, quote: &str) -> Shown {
         let version = AssetVersion { asset: AssetId(3), version: 1 };
@@ -117,7 +126,11 @@ mod tests {
             question: question.into(),
             answer: answer.into(),
             marked: answer.into(),
-            sources: vec![Source { quote: quote.into(), contributor: Address([1; 20]), datanet: version, weight: 9, wei: Amount(77) }],
+            sources: vec![Cited {
+                source: Source { quote: quote.into(), contributor: Address([1; 20]), datanet: version, weight: 9, wei: Amount(77) },
+                around: Around { before: format!("before {quote} "), after: format!(" after {quote}"), ..Around::default() },
+                note: VERBATIM,
+            }],
             parts: vec![PartRow { role: "node".into(), wei: Amount(3) }],
             fee_wei: Amount(80),
             node: Address([2; 20]),
@@ -138,7 +151,7 @@ mod tests {
             page.contains("<p class=\"answer\">a <mark id=\"span-1\">gout</mark><sup><a href=\"#source-1\">[1]</a></sup> b</p>"),
             "{page}"
         );
-        assert!(page.contains("<li id=\"source-1\"><blockquote>gout</blockquote>") && page.contains("earns 0.000000000000000077 OPEN <a"));
+        assert!(page.contains("<li id=\"source-1\"><blockquote>before gout <mark>gout</mark> after gout</blockquote><em>verbatim match, not a cause</em>: ") && page.contains("earns 0.000000000000000077 OPEN <a"));
         // Amounts are those of every other command: OPEN, unless `--wei` asks for wei.
         assert!(
             page.contains("<p>0.00000000000000008 OPEN for 5 tokens</p>") && !page.contains(" wei ") && !page.contains(" wei<"),

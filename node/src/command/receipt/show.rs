@@ -12,13 +12,18 @@ use types::{
     split::Part,
 };
 
-use super::{html, verify::reason};
+use super::{
+    around::{Around, around},
+    html,
+    verify::reason,
+};
 use crate::{
     command::{
         Context,
         ask::{Source, sources},
     },
     data::{Existing, may_write, write_out},
+    words,
 };
 
 /// What is shown of a receipt.
@@ -31,7 +36,7 @@ pub struct Shown {
     /// The answer with `[n]` after each paid run of words.
     pub marked: String,
     /// Paid runs, in their order.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Cited>,
     /// Everybody's part of the fee; they sum to it.
     pub parts: Vec<PartRow>,
     /// What the answer cost.
@@ -51,6 +56,22 @@ pub struct Shown {
     /// The page written, if one was asked for.
     pub html: Option<PathBuf>,
 }
+
+/// A source, and what stands around it where it was found.
+#[derive(Debug, Serialize)]
+pub struct Cited {
+    /// The words, whose they are, and what they earn.
+    #[serde(flatten)]
+    pub source: Source,
+    /// Where they stand, by the opening of the committed text.
+    #[serde(flatten)]
+    pub around: Around,
+    /// What a match shows.
+    pub note: &'static str,
+}
+
+/// What stands beside each source: who is paid by the rule, and no more.
+pub const VERBATIM: &str = "verbatim match, not a cause";
 
 /// One part of the fee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,7 +104,7 @@ pub fn shown(bundle: &Bundle, receipt: Hash32, parts: &[(Part, Amount)]) -> anyh
         question: question.unwrap_or_default(),
         answer: bundle.answer.clone(),
         marked: marked(&bundle.answer, &document.spans),
-        sources: sources(bundle)?,
+        sources: cited(bundle)?,
         parts: parts.iter().map(|(part, wei)| PartRow { role: role(*part), wei: *wei }).collect(),
         fee_wei: document.fee,
         node: document.node,
@@ -94,6 +115,13 @@ pub fn shown(bundle: &Bundle, receipt: Hash32, parts: &[(Part, Amount)]) -> anyh
         receipt,
         html: None,
     })
+}
+
+/// The sources with what the openings show around them.
+fn cited(bundle: &Bundle) -> anyhow::Result<Vec<Cited>> {
+    let spans = &bundle.receipt.document.spans;
+    let found = sources(bundle)?.into_iter().zip(spans.iter().zip(&bundle.openings));
+    Ok(found.map(|(source, (span, opening))| Cited { source, around: around(span, opening), note: VERBATIM }).collect())
 }
 
 /// A part in words.
@@ -151,10 +179,14 @@ fn marked(answer: &str, spans: &[Span]) -> String {
 
 fn describe(shown: &Shown) -> String {
     let mut text = format!("Q  {}\nA  {}\n", shown.question, shown.marked);
-    for (number, source) in (1..).zip(&shown.sources) {
+    for (number, Cited { source, around, note }) in (1..).zip(&shown.sources) {
+        let line = |text: &str| words::line(&text.replace(['\n', '\t'], " ")).into_owned();
         text.push_str(&format!(
-            "\n[{number}] {:?}\n    contributed by {} to Datanet {}, weight {}/256 bit, earns {}",
+            "\n[{number}] {:?}\n    {}[{}]{}\n    {note}: {around}\n    contributed by {} to Datanet {}, weight {}/256 bit, earns {}",
             source.quote,
+            line(&around.before),
+            line(&source.quote),
+            line(&around.after),
             source.contributor,
             source.datanet,
             source.weight,
