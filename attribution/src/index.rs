@@ -294,8 +294,11 @@ impl Index {
         longest
     }
 
-    /// How many word starts of all Datanets `pattern` stands at (1 to 256 bytes without zero).
+    /// How many word starts of all Datanets `pattern` (1 to 256 bytes without zero) stands at; it may end inside a longer word there.
     pub fn count(&self, pattern: &[u8]) -> u64 {
+        if pattern.is_empty() {
+            return 0;
+        }
         self.segments().map(|(_, _, segment)| as_u64(segment.count(pattern))).sum()
     }
 

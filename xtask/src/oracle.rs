@@ -13,8 +13,6 @@ use crate::shell::{answers, cargo, command, execute, target};
 
 /// Sequences that the gate tries.
 pub(crate) const GATE: u32 = 6_000;
-/// Those of a campaign: above 100,000 queries to infini-gram.
-pub(crate) const CAMPAIGN: u32 = 30_000;
 
 /// Exits with success where infini-gram is published for the interpreter.
 const IS_PUBLISHED: &str = "import platform, sys

@@ -83,7 +83,7 @@ const CAMPAIGNS: [Campaign; 10] = [
         name: "oracle",
         about: "infini-gram and a naive searcher say what the index says, of each sequence ten queries or more",
         runs: Oracle,
-        cases: ("TRIBUTARY_ORACLE_SEQUENCES", "24000"),
+        cases: ("TRIBUTARY_ORACLE_SEQUENCES", "30000"),
         is_repeated: false,
     },
     Campaign {

@@ -41,14 +41,6 @@ pub struct Places<'a> {
 }
 
 impl Index {
-    /// How often `pattern` (1 to 256 bytes without zero) stands at a word start; it may end inside a longer word there.
-    pub fn count(&self, pattern: &[u8]) -> u64 {
-        if pattern.is_empty() {
-            return 0;
-        }
-        self.segments().map(|(_, _, segment)| as_u64(segment.range(pattern).len())).sum()
-    }
-
     /// The places of `pattern` (1 to 256 bytes without zero), at most `at_most` of them listed, each with at most `context` bytes of its document on
     /// either side. None of an empty pattern, of one that is longer, and of one that does not begin and end with a character.
     pub fn documents(&self, pattern: &[u8], at_most: usize, context: usize) -> Places<'_> {
@@ -72,13 +64,13 @@ impl Index {
         let document = std::str::from_utf8(document).ok()?;
         let from = usize::try_from(position - row.start).ok()?;
         let to = from + length;
-        let payee = self.datanets[usize::from(datanet)].head(row)?.payee;
+        let payee = self.datanets[usize::from(datanet)].head(&row)?.payee;
         let (before, after) = (document.get(..from)?, document.get(to..)?);
         Some(Place {
             datanet,
             position: start + position,
             number: as_u64(number),
-            row: *row,
+            row,
             payee,
             offset: as_u64(from),
             before: &before[before.ceil_char_boundary(before.len().saturating_sub(context))..],
@@ -114,7 +106,7 @@ fn rank_of(segment: &Segment, mut ranks: Range<usize>, smallest: u32) -> usize {
 
 /// The offset at a rank.
 pub(super) fn offset_at(segment: &Segment, rank: usize) -> Option<usize> {
-    segment.earliest(rank..rank + 1).map(as_index)
+    segment.array().get(rank).map(as_index)
 }
 
 #[cfg(test)]

@@ -70,7 +70,9 @@ pub(super) const FALSE_SPANS: [(&str, Change); 7] = [
 
 /// Ways to keep from somebody what is his, the fault that each is and the mode in which it is shown.
 pub(super) const MISDIRECTED: [(&str, &str, Change); 3] = [
-    ("F2", "omitted", |receipt| drop(receipt.spans.remove(0))),
+    ("F2", "omitted", |receipt| {
+        receipt.spans.remove(0);
+    }),
     ("F2", "omitted", |receipt| receipt.spans[0].weight -= 1),
     ("F9", "payee", |receipt| receipt.spans[0].payee = receipt.node),
 ];
