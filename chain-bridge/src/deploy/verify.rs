@@ -73,7 +73,7 @@ fn without_immutables(creation: &[u8], found: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// What the code of a contract is held against.
 #[derive(Debug, Clone, Copy)]
 enum Code {
-    /// Its artifact's creation code.
+    /// Its artifact's creation code, up to the end of the runtime code in it.
     Compiled(&'static [u8]),
     /// Keccak of the code that its constructor makes up.
     Made(Hash32),
@@ -84,6 +84,9 @@ const WORD_RANGES_HASH: Hash32 = Hash32([
     0xde, 0xc1, 0x19, 0x04, 0xca, 0xb5, 0xc9, 0x81, 0x75, 0x98, 0x6c, 0xa2, 0x8d, 0x6a, 0xe1, 0x0e, 0x10, 0xe3, 0x29, 0x00, 0x05, 0x73,
     0x8c, 0xa5, 0x35, 0xe0, 0xc9, 0x6a, 0xf4, 0xff, 0x3f, 0x62,
 ]);
+
+/// A constant that a constructor copies.
+const CONSTANT_BYTES: usize = 32;
 
 /// What each contract's code is held against, in the order of [`Deployment::contracts`].
 fn codes() -> Vec<Code> {
@@ -104,7 +107,9 @@ fn codes() -> Vec<Code> {
         &Erasures::BYTECODE,
         &AuditCase::BYTECODE,
     ];
-    let spans = [Code::Made(WORD_RANGES_HASH), Code::Compiled(&SpanVerifier::BYTECODE)];
+    // The hash that its constructor compares with stands behind its code.
+    let spans = SpanVerifier::BYTECODE.len().saturating_sub(CONSTANT_BYTES);
+    let spans = [Code::Made(WORD_RANGES_HASH), Code::Compiled(&SpanVerifier::BYTECODE[..spans])];
     compiled.into_iter().map(Code::Compiled).chain(spans).collect()
 }
 

@@ -7,6 +7,7 @@
 mod harness;
 
 mod assets;
+mod attributed;
 mod availability;
 mod cases;
 mod deploying;
