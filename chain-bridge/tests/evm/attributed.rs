@@ -251,12 +251,12 @@ fn later(index: &Index, answer: &str, span: &Span) -> Option<Span> {
         datanet.segments().iter().flat_map(move |segment| {
             let first = start;
             start += segment.text().len() as u64;
-            let held = segment.array().iter().filter(move |at| segment.text()[**at as usize..].starts_with(text));
-            held.map(move |at| (number, first + u64::from(*at)))
+            let held = segment.array().iter().filter(move |at| segment.text()[*at as usize..].starts_with(text));
+            held.map(move |at| (number, first + u64::from(at)))
         })
     });
     let (datanet, position) = places.filter(|place| *place != (span.datanet, span.position)).last()?;
-    let open = index.open_span(datanet, position)?;
+    let open = index.open_span(datanet, position).unwrap();
     let payee = open.head.map_or(open.document.leaf.payee, |head| head.document.leaf.payee);
     Some(Span { datanet, position, payee, ..*span })
 }
