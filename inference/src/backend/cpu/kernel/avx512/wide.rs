@@ -209,8 +209,9 @@ unsafe fn tile<const R: usize, const P: usize, const KIND: u8>(
             let mut dots = [[_mm512_setzero_si512(); WIDE]; R];
             each_row!(r < R, {
                 let zero = integer(rows.zeros.cast(), group.wrapping_add(r.wrapping_mul(rows.groups)));
-                for (p, dot) in dots[r].iter_mut().enumerate().take(P) {
-                    *dot = _mm512_dpwssd_epi32(_mm512_setzero_si512(), unpacked.numbers[p][at].all, zero);
+                #[expect(clippy::needless_range_loop, reason = "two arrays go by it")]
+                for p in 0..P {
+                    dots[r][p] = _mm512_dpwssd_epi32(_mm512_setzero_si512(), unpacked.numbers[p][at].all, zero);
                 }
             });
             let mut lines = unpacked.lines.as_ptr().cast::<__m512i>().wrapping_add(at.wrapping_mul(part.quads));
