@@ -126,7 +126,7 @@ mod tests {
 
     fn contribution(block: u64, text: &str) -> Contribution<'_> {
         let text = text.as_bytes();
-        Contribution { contributor: Address([block as u8; 20]), block, ordinal: 0, text_root: text_root(text), text }
+        Contribution { contributor: Address([u8::try_from(block).unwrap(); 20]), block, ordinal: 0, text_root: text_root(text), text }
     }
 
     fn field(leaf: &[u8], at: usize) -> Hash32 {
