@@ -71,7 +71,7 @@ fn main() {
     let mut bench = Bench { filter, ratios: RefCell::default(), peak: 0.0, read: [0.0; 2] };
     bench.limits(&memory, &pool);
     if !is_check {
-        bench.from_memory(&pool);
+        bench.read_memory(&pool);
     }
     bench.products();
     bench.rows();
@@ -171,7 +171,7 @@ impl Bench {
         figure.contains(&self.filter)
     }
 
-    fn from_memory(&self, pool: &Pool) {
+    fn read_memory(&self, pool: &Pool) {
         for (name, codes, group) in CODES {
             let large = std::cell::LazyCell::new(|| weights(if codes == Codes::S8 { 40_960 } else { 65_536 }, 2048, codes, group));
             for rows in [1, 2, 4, 8, 16, 32] {

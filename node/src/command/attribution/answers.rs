@@ -202,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             path
         };
         let rows = write("a.jsonl", "{\"question\": \"Q?\", \"answer\": \"One\\r\\ntwo\"}\n\n{\"answer\": \"Three\"}\n");
