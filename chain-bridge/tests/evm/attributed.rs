@@ -349,7 +349,7 @@ fn name(claim: &Claim) -> String {
 }
 
 /// What the contract says of evidence that shows nothing wrong with a receipt, some of which is about another span than the one it is held against.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 32] = [
     "not outranked",
     "payee is right",
     "holder is earliest",
@@ -370,6 +370,18 @@ const REFUSALS: [&str; 20] = [
     "beyond",
     "empty mask",
     "truncated",
+    "not whole words",
+    "texts differ",
+    "too few words",
+    "masks do not ascend",
+    "not last leaf",
+    "span length",
+    "malformed",
+    "masked",
+    "holds delimiter",
+    "too light",
+    "run length",
+    "place beyond",
 ];
 
 #[test]
