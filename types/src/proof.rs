@@ -1,7 +1,7 @@
 //! What proves that a receipt's attribution is false (P7): leaves and the ways to their roots, as plain data.
 //!
 //! `attribution` finds such proofs, `chain-bridge` packs them for the contract; between them nothing is computed. A proof of two Datanets of a
-//! billion bytes is some 4 kB; none is longer than its receipt (54 kB at most) and 12 kB.
+//! billion bytes is some 4 kB; none is longer than its receipt (54 kB at most) and 12 kB, but for that of W, which opens up to 120 leaves of the answer, 100 kB.
 
 use crate::{id::Hash32, key::Signed65, merkle::Opening};
 
@@ -140,6 +140,7 @@ pub struct Ineligible {
 }
 
 /// What a span breaks, with what shows it. Answer's leaves are in order.
+#[expect(clippy::large_enum_variant, reason = "a receipt has a handful")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// No word of the answer starts where it starts: the leaf there.

@@ -117,7 +117,7 @@ impl Demo {
                 self.called(*node),
                 fault["answer"],
                 lie.name(),
-                fault["fault"].as_str().unwrap_or(lie.fault()),
+                fault["fault"].as_str().unwrap_or_default(),
                 before.minus(*after)?.in_open()
             ));
         }
