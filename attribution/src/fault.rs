@@ -150,6 +150,10 @@ impl Answer {
         self.tree.root()
     }
 
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Leaf `place` and its opening; nothing of a leaf beyond the answer.
     pub(crate) fn show(&self, place: usize) -> Shown {
         let shown = |leaf: &Vec<u8>| Some(Shown { leaf: leaf.clone(), opening: self.tree.open(as_u64(place))? });

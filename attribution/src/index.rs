@@ -45,6 +45,7 @@ pub(crate) use {
     build::{Laid, Table},
     bytes::Bytes,
     format::{GUIDE_STRIDE, HEADER_BYTES, PADDING},
+    openings::is_cut_before,
     order::{KEY_BYTES, as_index, is_ended, key_of},
 };
 

@@ -1,11 +1,18 @@
-//! Proofs of false attribution beyond the false span: F2, an omitted or dominated span; F9, a wrong payee or a later holder.
+//! Proofs of false attribution beyond the false span: F2, an omitted or dominated span; F9, a wrong payee or a later holder; F1 and F10, a span that may not be there
+//! or weighs something else, and a false W; F11, a false or missing mask.
 //!
 //! A bundle, or a transcript, and the index that its receipt names are all that is needed: what the contract opens is read from there, and each proof that comes out
 //! convicts by the contract's own rule, from roots alone. One search of the index per word, as attribution takes, and two dozen openings a
 //! proof. F1 is [`crate::fault::find_false_spans`]'s.
 
+mod dialogue;
+mod ineligible;
+mod mask;
 mod omission;
 mod payee;
+mod weight;
+
+use std::{borrow::Cow, ops::Range};
 
 use types::{
     encoding::Document as _,
@@ -22,10 +29,13 @@ use crate::{
     fault::{Answer, FaultError},
     index::Index,
     parameters::Parameters,
+    prompt::prompt_bytes,
 };
 
+use self::dialogue::Text;
+
 /// What speaks for one answer, of which proofs are made: less than a bundle, so that who was only shown the transcript finds them too.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Given<'a> {
     /// The deployment whose contracts the signature names.
     pub domains: &'a Domains,
@@ -35,11 +45,20 @@ pub struct Given<'a> {
     pub answer: &'a str,
     /// Salt of the answer root.
     pub answer_salt: Hash32,
+    /// The prompt in its hashed form (P3), and the salt of its root. Where it is not known, or not the receipt's, what only it shows is not found: that a mask
+    /// is missing, or was not copied.
+    pub prompt: Option<(Cow<'a, [u8]>, Hash32)>,
 }
 
 impl<'a> From<&'a Bundle> for Given<'a> {
     fn from(bundle: &'a Bundle) -> Self {
-        Self { domains: &bundle.domains, receipt: &bundle.receipt, answer: &bundle.answer, answer_salt: bundle.answer_salt }
+        Self {
+            domains: &bundle.domains,
+            receipt: &bundle.receipt,
+            answer: &bundle.answer,
+            answer_salt: bundle.answer_salt,
+            prompt: Some((prompt_bytes(&bundle.messages).into(), bundle.prompt_salt)),
+        }
     }
 }
 
@@ -50,7 +69,18 @@ struct Case<'a> {
     parameters: &'a Parameters,
     index: &'a Index,
     /// Leads to the receipt's answer root.
-    answer: Answer,
+    answer: &'a Answer,
+    /// The answer, to be opened.
+    said: Text<'a>,
+    /// The prompt, if it leads to the receipt's prompt root.
+    asked: Option<Text<'a>>,
+}
+
+impl Case<'_> {
+    /// Weight of the answer's words that start in a range of bytes.
+    fn weight(&self, bytes: &Range<usize>) -> u64 {
+        self.answer.words[self.said.starting(bytes)].iter().map(|word| u64::from(word.weight)).sum()
+    }
 }
 
 /// All proofs that `index` gives against a receipt, those of the least evidence first: none for an honest one. An answer root over another text or other
@@ -59,7 +89,7 @@ struct Case<'a> {
 /// # Errors
 /// [`FaultError`] if what is given does not let anything be opened.
 pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &Index) -> Result<Vec<Proof>, FaultError> {
-    let Given { domains, receipt: signed, answer: text, answer_salt } = given.into();
+    let Given { domains, receipt: signed, answer: text, answer_salt, prompt } = given.into();
     let receipt = &signed.document;
     signed.verify(domains, receipt.node)?;
     if index.root() != receipt.index {
@@ -71,7 +101,14 @@ pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &In
     }
     let answer = Answer::new(text, answer_salt, parameters);
     if answer.root() == receipt.answer_root {
-        let case = Case { receipt, text, parameters, index, answer };
+        let asked =
+            prompt.as_ref().and_then(|(bytes, salt)| Text::prompt(bytes, *salt)).filter(|asked| asked.root() == receipt.prompt_root);
+        let case = Case { receipt, text, parameters, index, answer: &answer, said: Text::answer(text, &answer), asked };
+        let flawed = mask::false_masks(&case);
+        claims.extend(ineligible::ineligible(&case, &flawed)?.into_iter().map(Claim::Ineligible));
+        claims.extend(weight::false_total(&case).map(Claim::Total));
+        claims.extend(flawed.into_iter().map(Claim::FalseMask));
+        claims.extend(mask::missing_masks(&case).into_iter().map(Claim::MissingMask));
         for holder in payee::later_holders(&case) {
             claims.push(Claim::Holder(holder?));
         }

@@ -109,6 +109,27 @@ mod span_verifier {
         "contracts/artifacts/SpanVerifier.json"
     );
 }
+mod answer_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        AnswerVerifier,
+        "contracts/artifacts/AnswerVerifier.json"
+    );
+}
+mod mask_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        MaskVerifier,
+        "contracts/artifacts/MaskVerifier.json"
+    );
+}
+mod index_verifier {
+    alloy::sol!(
+        #[sol(all_derives)]
+        IndexVerifier,
+        "contracts/artifacts/IndexVerifier.json"
+    );
+}
 mod word_ranges {
     alloy::sol!(
         #[sol(all_derives)]
@@ -131,6 +152,7 @@ mod l1_block {
     );
 }
 
+pub use answer_verifier::AnswerVerifier;
 pub use asset_registry::AssetRegistry;
 pub use audit_case::AuditCase;
 pub use audit_rent::AuditRent;
@@ -139,9 +161,11 @@ pub use datanet_rent::DatanetRent;
 pub use datanet_treasury::DatanetTreasury;
 pub use erasures::Erasures;
 pub use fraud_verifier::FraudVerifier;
+pub use index_verifier::IndexVerifier;
 pub use inference_escrow::InferenceEscrow;
 pub use insurance_pool::InsurancePool;
 pub use l1_block::L1BlockDev;
+pub use mask_verifier::MaskVerifier;
 pub use payout_verifier::PayoutVerifier;
 pub use receipt_challenge::ReceiptChallenge;
 pub use rewards_vault::RewardsVault;
@@ -151,7 +175,7 @@ pub use stake_manager::StakeManager;
 pub use word_ranges::WordRanges;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 18] = [
+pub const ARTIFACTS: [(&str, &str); 21] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -169,6 +193,9 @@ pub const ARTIFACTS: [(&str, &str); 18] = [
     ("AuditCase", include_str!("../contracts/artifacts/AuditCase.json")),
     ("WordRanges", include_str!("../contracts/artifacts/WordRanges.json")),
     ("SpanVerifier", include_str!("../contracts/artifacts/SpanVerifier.json")),
+    ("AnswerVerifier", include_str!("../contracts/artifacts/AnswerVerifier.json")),
+    ("MaskVerifier", include_str!("../contracts/artifacts/MaskVerifier.json")),
+    ("IndexVerifier", include_str!("../contracts/artifacts/IndexVerifier.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 
@@ -255,6 +282,15 @@ mod tests {
         check("SpanVerifier", "provePayee", SpanVerifier::provePayeeCall::SELECTOR);
         check("SpanVerifier", "slashPayee", SpanVerifier::slashPayeeCall::SELECTOR);
         check("SpanVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
+        check("AnswerVerifier", "proveIneligible", AnswerVerifier::proveIneligibleCall::SELECTOR);
+        check("AnswerVerifier", "slashIneligible", AnswerVerifier::slashIneligibleCall::SELECTOR);
+        check("AnswerVerifier", "proveWeight", AnswerVerifier::proveWeightCall::SELECTOR);
+        check("MaskVerifier", "proveMask", MaskVerifier::proveMaskCall::SELECTOR);
+        check("IndexVerifier", "proveIndex", IndexVerifier::proveIndexCall::SELECTOR);
+        check("IndexVerifier", "enter", IndexVerifier::enterCall::SELECTOR);
+        check("AnswerVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
+        check("MaskVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
+        check("IndexVerifier", "commitProof", FraudVerifier::commitProofCall::SELECTOR);
         check("L1BlockDev", "setL1BlockValuesIsthmus", L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR);
     }
 
@@ -273,6 +309,10 @@ mod tests {
         check("Erasures", "Erased", Erasures::Erased::SIGNATURE_HASH.0);
         check("SpanVerifier", "OmissionProven", SpanVerifier::OmissionProven::SIGNATURE_HASH.0);
         check("SpanVerifier", "PayeeRefuted", SpanVerifier::PayeeRefuted::SIGNATURE_HASH.0);
+        check("AnswerVerifier", "SpanRefuted", AnswerVerifier::SpanRefuted::SIGNATURE_HASH.0);
+        check("AnswerVerifier", "WeightRefuted", AnswerVerifier::WeightRefuted::SIGNATURE_HASH.0);
+        check("MaskVerifier", "MaskRefuted", MaskVerifier::MaskRefuted::SIGNATURE_HASH.0);
+        check("IndexVerifier", "IndexRefuted", IndexVerifier::IndexRefuted::SIGNATURE_HASH.0);
         check("AuditCase", "CaseOpened", AuditCase::CaseOpened::SIGNATURE_HASH.0);
     }
 
@@ -299,6 +339,9 @@ mod tests {
         assert_eq!(code("AuditCase"), AuditCase::BYTECODE);
         assert_eq!(code("WordRanges"), WordRanges::BYTECODE);
         assert_eq!(code("SpanVerifier"), SpanVerifier::BYTECODE);
+        assert_eq!(code("AnswerVerifier"), AnswerVerifier::BYTECODE);
+        assert_eq!(code("MaskVerifier"), MaskVerifier::BYTECODE);
+        assert_eq!(code("IndexVerifier"), IndexVerifier::BYTECODE);
         assert_eq!(code("L1BlockDev"), L1BlockDev::BYTECODE);
     }
 }

@@ -183,6 +183,12 @@ pub struct Deployment {
     pub words: Address,
     /// `SpanVerifier`: takes proofs of omitted spans and wrong payees.
     pub spans: Address,
+    /// `AnswerVerifier`: takes proofs of spans that no rule allows, and of false weights.
+    pub answers: Address,
+    /// `MaskVerifier`: takes proofs of false and missing masks.
+    pub masks: Address,
+    /// `IndexVerifier`: takes proofs against the indexer of a version.
+    pub indexes: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -213,6 +219,9 @@ impl Deployment {
             ("AuditCase", self.cases),
             ("WordRanges", self.words),
             ("SpanVerifier", self.spans),
+            ("AnswerVerifier", self.answers),
+            ("MaskVerifier", self.masks),
+            ("IndexVerifier", self.indexes),
         ]
     }
 

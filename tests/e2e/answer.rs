@@ -284,7 +284,7 @@ async fn each_form_of_a_false_span_is_provable(cluster: &Cluster, bundle: &Value
         let (found, shown) = (&dry["faults"][0]["fault"], &dry["faults"][0]["mode"]);
         assert_eq!((&dry["is_provable"], found, shown), (&true.into(), &fault.into(), &mode.into()), "{dry}");
     }
-    cluster.say("the chain would take a proof of every kind of false, omitted and misdirected span");
+    cluster.say("the chain would take a proof of every kind of false, omitted and misdirected span, of false weights and masks");
 }
 
 /// What `receipt verify --full` needs without a chain.

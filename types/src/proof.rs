@@ -1,7 +1,7 @@
 //! What proves that a receipt's attribution is false (P7): leaves and the ways to their roots, as plain data.
 //!
 //! `attribution` finds such proofs, `chain-bridge` packs them for the contract; between them nothing is computed. A proof of two Datanets of a
-//! billion bytes is some 4 kB; none is longer than its receipt (54 kB at most) and 12 kB.
+//! billion bytes is some 4 kB; none is longer than its receipt (54 kB at most) and 12 kB, but for that of W, which opens up to 120 leaves of the answer, 100 kB.
 
 use crate::{id::Hash32, key::Signed65, merkle::Opening};
 
@@ -46,10 +46,10 @@ pub struct Source {
     pub segment: Shown,
 }
 
-/// A segment's text at a place, and what shows that a word begins there.
+/// A text at a place, a segment's or one of answer and prompt, and what shows that a word begins or ends there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
-    /// The text leaf in whose stride the place lies.
+    /// The leaf in whose stride the place lies.
     pub text: Shown,
     /// The leaf before it, where only that shows the character before the place.
     pub before: Option<Shown>,
@@ -130,6 +130,191 @@ pub struct Holder {
     pub passage: Passage,
 }
 
+/// F1 and, of its weight, F10: a span that may not be there, or weighs something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ineligible {
+    /// Number of the span.
+    pub span: u16,
+    /// What it breaks.
+    pub rule: Rule,
+}
+
+/// What a span breaks, with what shows it. Answer's leaves are in order.
+#[expect(clippy::large_enum_variant, reason = "a receipt has a handful")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// No word of the answer starts where it starts: the leaf there.
+    Start(Shown),
+    /// No word of the answer ends where it ends.
+    End {
+        /// How many strides behind the span's first the first leaf shown stands.
+        skipped: u8,
+        /// From the leaf of the last word that starts within the span to that of the span's last byte.
+        answer: Vec<Shown>,
+    },
+    /// No word of the document begins at its position.
+    Document {
+        /// The position under the index root.
+        source: Source,
+        /// The text there.
+        passage: Passage,
+    },
+    /// It reaches over a sentence's end: the leaf of its first byte.
+    Delimiter(Shown),
+    /// It has too few words.
+    FewWords {
+        /// The 45 bytes of the receipt's parameters.
+        parameters: Vec<u8>,
+        /// From the leaf of its first byte to that of its last.
+        answer: Vec<Shown>,
+    },
+    /// It weighs too little, as it says itself: the 45 bytes of the receipt's parameters.
+    Light(Vec<u8>),
+    /// The mask of this number lies over a part of it.
+    Masked(u16),
+    /// The span of this number lies over a part of it and ranks before it.
+    Overlap(u16),
+    /// Its weight is not that of its words: the leaves of its first byte and of its last, where they are two.
+    Weight(Vec<Shown>),
+}
+
+impl Rule {
+    /// Its number in P7.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Start(_) => 0,
+            Self::End { .. } => 1,
+            Self::Document { .. } => 2,
+            Self::Delimiter(_) => 3,
+            Self::FewWords { .. } => 4,
+            Self::Light(_) => 5,
+            Self::Masked(_) => 6,
+            Self::Overlap(_) => 7,
+            Self::Weight(_) => 8,
+        }
+    }
+
+    fn shown(&self) -> Vec<&Shown> {
+        match self {
+            Self::Start(leaf) | Self::Delimiter(leaf) => vec![leaf],
+            Self::End { answer, .. } | Self::FewWords { answer, .. } | Self::Weight(answer) => answer.iter().collect(),
+            Self::Document { source, passage } => [source.shown(), passage.shown()].concat(),
+            Self::Light(_) | Self::Masked(_) | Self::Overlap(_) => Vec::new(),
+        }
+    }
+
+    const fn own_bytes(&self) -> usize {
+        match self {
+            Self::FewWords { parameters, .. } | Self::Light(parameters) => parameters.len(),
+            _ => 2,
+        }
+    }
+}
+
+/// F10, mode 3: W is not the weight of the words that no mask covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Total {
+    /// Number of the answer's last leaf.
+    pub last: u32,
+    /// Of each stretch of masks that overlap or touch the leaf of its first byte and that of its last, then the answer's last; each left out that was the one before.
+    pub answer: Vec<Shown>,
+}
+
+/// F11: a mask of the receipt is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FalseMask {
+    /// Number of the mask.
+    pub mask: u16,
+    /// Why.
+    pub flaw: Flaw,
+}
+
+/// Why a mask is none, with what shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is empty, or not behind the mask before it.
+    Form,
+    /// It ends beyond the answer.
+    AnswerEnd(Head),
+    /// Its copy ends beyond the prompt.
+    PromptEnd(Head),
+    /// A byte differs.
+    Bytes {
+        /// Which, from the mask's first.
+        at: u32,
+        /// The answer's leaf in whose stride it stands.
+        answer: Shown,
+        /// The prompt's.
+        prompt: Shown,
+    },
+    /// An edge is no word's.
+    Bounds {
+        /// 0: the mask's start, 1: its end, 2: its copy's start, 3: its copy's end.
+        edge: u8,
+        /// The text there.
+        text: Passage,
+    },
+    /// It has too few words.
+    FewWords {
+        /// The 45 bytes of the receipt's parameters.
+        parameters: Vec<u8>,
+        /// From the leaf of its first byte to that of its last.
+        answer: Vec<Shown>,
+    },
+    /// What stands beside it stands beside its copy too.
+    Longer {
+        /// Whether it stands before both.
+        is_before: bool,
+        /// How many bytes of it.
+        length: u16,
+        /// They, in the answer.
+        answer: Passage,
+        /// They, in the prompt.
+        prompt: Passage,
+    },
+}
+
+impl Flaw {
+    /// Its number in P7.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Form => 0,
+            Self::AnswerEnd(_) | Self::PromptEnd(_) => 1,
+            Self::Bytes { .. } => 2,
+            Self::Bounds { .. } => 3,
+            Self::FewWords { .. } => 4,
+            Self::Longer { .. } => 5,
+        }
+    }
+
+    fn shown(&self) -> Vec<&Shown> {
+        match self {
+            Self::Form | Self::AnswerEnd(_) | Self::PromptEnd(_) => Vec::new(),
+            Self::Bytes { answer, prompt, .. } => vec![answer, prompt],
+            Self::Bounds { text, .. } => text.shown(),
+            Self::FewWords { answer, .. } => answer.iter().collect(),
+            Self::Longer { answer, prompt, .. } => [answer.shown(), prompt.shown()].concat(),
+        }
+    }
+}
+
+/// F11, mode 6: a run that answer and prompt share lies in no mask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingMask {
+    /// The 45 bytes of the receipt's parameters.
+    pub parameters: Vec<u8>,
+    /// First byte of the run in the answer.
+    pub start: u32,
+    /// Its bytes.
+    pub length: u16,
+    /// Its first byte in the prompt.
+    pub prompt_start: u32,
+    /// It, in the answer.
+    pub answer: Passage,
+    /// It, in the prompt.
+    pub prompt: Passage,
+}
+
 /// What is wrong, with what shows it.
 #[expect(clippy::large_enum_variant, reason = "a receipt has a handful")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +325,14 @@ pub enum Claim {
     Payee(Payee),
     /// F9, mode 1.
     Holder(Holder),
+    /// F1, F10.
+    Ineligible(Ineligible),
+    /// F10, mode 3.
+    Total(Total),
+    /// F11, modes 0 to 5.
+    FalseMask(FalseMask),
+    /// F11, mode 6.
+    MissingMask(MissingMask),
 }
 
 impl Claim {
@@ -148,20 +341,27 @@ impl Claim {
         match self {
             Self::Omission(_) => "F2",
             Self::Payee(_) | Self::Holder(_) => "F9",
+            Self::Ineligible(Ineligible { rule: Rule::Weight(_), .. }) | Self::Total(_) => "F10",
+            Self::Ineligible(_) => "F1",
+            Self::FalseMask(_) | Self::MissingMask(_) => "F11",
         }
     }
 
     /// The span that is void once this is proven; nothing where the receipt's division stands.
     pub const fn voids(&self) -> Option<u16> {
         match self {
-            Self::Omission(_) => None,
-            Self::Payee(Payee { span, .. }) | Self::Holder(Holder { span, .. }) => Some(*span),
+            Self::Omission(_) | Self::Total(_) | Self::FalseMask(_) | Self::MissingMask(_) => None,
+            Self::Payee(Payee { span, .. }) | Self::Holder(Holder { span, .. }) | Self::Ineligible(Ineligible { span, .. }) => Some(*span),
         }
     }
 
     /// Bytes of its evidence, about: most of what it costs.
     pub fn size_bytes(&self) -> usize {
-        self.shown().iter().map(|shown| shown.size_bytes()).sum()
+        let own = match self {
+            Self::Ineligible(Ineligible { rule, .. }) => rule.own_bytes(),
+            _ => 0,
+        };
+        own + self.shown().iter().map(|shown| shown.size_bytes()).sum::<usize>()
     }
 
     /// Everything that is opened.
@@ -175,6 +375,10 @@ impl Claim {
             Self::Holder(Holder { answer, named, named_row, source, row, passage, .. }) => {
                 [vec![answer, named_row, row], named.shown(), source.shown(), passage.shown()].concat()
             }
+            Self::Ineligible(Ineligible { rule, .. }) => rule.shown(),
+            Self::Total(Total { answer, .. }) => answer.iter().collect(),
+            Self::FalseMask(FalseMask { flaw, .. }) => flaw.shown(),
+            Self::MissingMask(MissingMask { answer, prompt, .. }) => [answer.shown(), prompt.shown()].concat(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use types::{
     id::Hash32,
     proof::{Ahead, Head, Passage, Row, Shown, Source},
-    text::LEAF_STRIDE,
+    text::{self, LEAF_STRIDE},
 };
 
 use super::{DatanetIndex, Index, Leaf, Opened, ReadError, Segment, segment::as_u64};
@@ -61,6 +61,22 @@ impl Index {
         Ok(Passage { text, before })
     }
 
+    /// Whether a word begins at byte `position` of Datanet `number`.
+    ///
+    /// # Errors
+    /// [`ReadError::Nowhere`] beyond its end.
+    pub fn begins_word(&self, number: u8, position: u64) -> Result<bool, ReadError> {
+        let At { datanet, place, offset, nowhere, .. } = self.at(number, position)?;
+        let offset = usize::try_from(offset).map_err(|_| nowhere)?;
+        let (before, behind) = datanet.segments()[place].text().split_at_checked(offset).ok_or(nowhere)?;
+        let character = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        // The fewest bytes that are text are one character.
+        let first = (1..=CHARACTER_BYTES_MAX.min(behind.len())).find_map(|count| character(&behind[..count]));
+        let last = (1..=CHARACTER_BYTES_MAX.min(before.len())).find_map(|count| character(&before[before.len() - count..]));
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        Ok(text::words(&format!("{last}{first}")).iter().any(|word| word.start == last.len() && !first.is_empty()))
+    }
+
     /// The row of the document that holds byte `position` of Datanet `number`, with what tells its number.
     ///
     /// # Errors
@@ -107,7 +123,7 @@ fn documents_head(segment: &Segment) -> Option<Head> {
 }
 
 /// Whether the character that ends before byte `place` of a leaf begins before the leaf does: what stands there of it are continuation bytes only.
-fn is_cut_before(leaf: &[u8], place: usize) -> bool {
+pub(crate) fn is_cut_before(leaf: &[u8], place: usize) -> bool {
     place < CHARACTER_BYTES_MAX && leaf.iter().take(place).all(|byte| byte & 0xc0 == 0x80)
 }
 

@@ -2,7 +2,7 @@ use types::{
     id::Address,
     key::Signed,
     proof::{Claim, Proof},
-    receipt::{Mask, Reason, Receipt},
+    receipt::{Mask, Reason, Receipt, Span},
 };
 
 use super::find;
@@ -36,9 +36,9 @@ fn a_span_left_out_shortened_or_weighed_too_low_is_found_missing() {
     let sample = sample();
     let missing = |change: &dyn Fn(&mut Receipt)| {
         let claims = found(&sample, change);
-        let runs = claims.iter().map(|claim| match claim {
-            Claim::Omission(run) => (run.start, run.length),
-            other => panic!("{other:?}"),
+        let runs = claims.iter().filter_map(|claim| match claim {
+            Claim::Omission(run) => Some((run.start, run.length)),
+            _ => None,
         });
         runs.collect::<Vec<_>>()
     };
@@ -66,8 +66,57 @@ fn what_a_mask_covers_or_a_heavier_span_claims_is_not_missing() {
         receipt.masks.insert(0, Mask { start: first.start, length: first.length.into(), prompt: 0 });
         receipt.spans.remove(0);
     };
-    assert_eq!(found(&sample, masked), [], "a false mask is another fault");
-    assert_eq!(found(&sample, |receipt| receipt.spans[0].weight += 1), [], "and so is a false weight");
+    let mut others = named(&found(&sample, masked));
+    others.sort_unstable();
+    assert_eq!(others, [("F10", None), ("F11", None)], "a false mask is another fault");
+    assert_eq!(named(&found(&sample, |receipt| receipt.spans[0].weight += 1)), [("F10", Some(0))], "and so is a false weight");
+}
+
+#[test]
+fn a_mask_left_out_shortened_or_moved_and_a_false_total_are_found_and_void_nothing() {
+    let sample = sample();
+    let [mask] = sample.bundle.receipt.document.masks[..] else { panic!("one mask") };
+    let named = |change: &dyn Fn(&mut Receipt)| {
+        let mut named = named(&found(&sample, change));
+        named.dedup();
+        named
+    };
+    let (weight, mask_fault) = (("F10", None), ("F11", None));
+    assert_eq!(named(&|receipt| receipt.weight_total += 1), [weight]);
+    assert_eq!(named(&|receipt| receipt.masks[0].prompt += 1), [mask_fault]);
+    assert_eq!(named(&|receipt| receipt.masks[0].length = 0), [mask_fault, weight, mask_fault]);
+    assert_eq!(named(&|receipt| receipt.masks.push(Mask { start: 1 << 20, ..mask })), [mask_fault]);
+    assert!(named(&|receipt| receipt.masks.clear()).contains(&mask_fault));
+    assert_eq!(named(&|receipt| (receipt.reason, receipt.masks) = (Reason::EngineFailure, vec![])), []);
+}
+
+#[test]
+fn spans_that_no_rule_allows_are_found_and_those_beside_them_are_left_alone() {
+    let sample = sample();
+    let rules = |change: &dyn Fn(&mut Receipt)| {
+        let claims = found(&sample, change).into_iter().filter_map(|claim| match claim {
+            Claim::Ineligible(of) => Some((of.span, of.rule.code())),
+            _ => None,
+        });
+        claims.collect::<Vec<_>>()
+    };
+    let [_, second] = sample.bundle.receipt.document.spans[..] else { panic!("two spans") };
+    let mask = sample.bundle.receipt.document.masks[0];
+    let half = |receipt: &mut Receipt| {
+        let span = &mut receipt.spans[1];
+        (span.start, span.length, span.position) = (span.start + 1, span.length - 1, span.position + 1);
+    };
+    assert!([0, 2].iter().all(|rule| rules(&half).contains(&(1, *rule))), "{:?}", rules(&half));
+    assert_eq!(rules(&|receipt| receipt.spans[1].length -= 1), [(1, 1)]);
+    assert_eq!(rules(&|receipt| receipt.spans[1].weight = 7), [(1, 5), (1, 8)]);
+    assert_eq!(rules(&|receipt| receipt.spans.push(second)), [(2, 7)]);
+    assert!(rules(&|receipt| receipt.spans[1].length += 2).contains(&(1, 1)));
+    let under =
+        |receipt: &mut Receipt| receipt.spans.push(Span { start: mask.start, length: u16::try_from(mask.length).unwrap(), ..second });
+    assert!(rules(&under).contains(&(2, 6)), "{:?}", rules(&under));
+    // A lie over an honest span accuses itself alone: what is heavier than it is, and a mask of what the prompt does not hold.
+    assert_eq!(rules(&|receipt| receipt.spans.push(Span { weight: second.weight + 1, ..second })), [(2, 8)]);
+    assert_eq!(rules(&|receipt| receipt.masks.push(Mask { start: second.start, length: 9, prompt: 0 })), []);
 }
 
 #[test]

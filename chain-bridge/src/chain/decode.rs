@@ -14,6 +14,7 @@ use types::{
 use super::error::ChainError;
 use crate::{
     bindings::{
+        AnswerVerifier::AnswerVerifierEvents as Answers,
         AssetRegistry::{self, AssetRegistryEvents as Registry},
         AuditCase::AuditCaseEvents as Cases,
         AuditRent::AuditRentEvents as Audits,
@@ -23,6 +24,7 @@ use crate::{
         FraudVerifier::FraudVerifierEvents as Fraud,
         InferenceEscrow::InferenceEscrowEvents as Escrow,
         InsurancePool::InsurancePoolEvents as Insurance,
+        MaskVerifier::MaskVerifierEvents as Masks,
         PayoutVerifier::PayoutVerifierEvents as PayoutFaults,
         ReceiptChallenge::ReceiptChallengeEvents as Challenge,
         RewardsVault::RewardsVaultEvents as Rewards,
@@ -70,6 +72,8 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.fraud, fraud),
         (deployment.billing, billing),
         (deployment.spans, spans),
+        (deployment.answers, answers),
+        (deployment.masks, masks),
         (deployment.challenge, challenge),
         (deployment.payout, payout),
         (deployment.erasures, erasures),
@@ -318,6 +322,29 @@ fn spans(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             proven(Fault::Payee { span: e.span, mode: e.mode }, hash(e.receiptHash), account(e.node), account(e.reporter))
         }
         Spans::ProofCommitted(_) => None,
+    })
+}
+
+fn answers(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    let proven = |fault, receipt, node, reporter| Some(Event::FaultProven { fault, receipt, node, reporter });
+    Ok(match read(topics, data)? {
+        Answers::SpanRefuted(e) => {
+            proven(Fault::Ineligible { span: e.span, mode: e.mode }, hash(e.receiptHash), account(e.node), account(e.reporter))
+        }
+        Answers::WeightRefuted(e) => proven(Fault::Weight { mode: e.mode }, hash(e.receiptHash), account(e.node), account(e.reporter)),
+        Answers::ProofCommitted(_) => None,
+    })
+}
+
+fn masks(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(match read(topics, data)? {
+        Masks::MaskRefuted(e) => Some(Event::FaultProven {
+            fault: Fault::Mask { mode: e.mode },
+            receipt: hash(e.receiptHash),
+            node: account(e.node),
+            reporter: account(e.reporter),
+        }),
+        Masks::ProofCommitted(_) => None,
     })
 }
 

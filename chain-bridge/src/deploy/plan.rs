@@ -12,8 +12,9 @@ use types::{amount::Amount, id::Address};
 use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace};
 use crate::{
     bindings::{
-        AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier, InferenceEscrow,
-        InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, SpanVerifier, StakeManager, WordRanges,
+        AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier,
+        IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement,
+        SpanVerifier, StakeManager, WordRanges,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -43,6 +44,9 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         cases: at(14),
         words: at(15),
         spans: at(16),
+        answers: at(17),
+        masks: at(18),
+        indexes: at(19),
         config,
     }
 }
@@ -203,6 +207,25 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         registry_: registry,
         ranges_: address(deployment.words),
     };
+    let answers = AnswerVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        ranges_: address(deployment.words),
+    };
+    let masks = MaskVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        ranges_: address(deployment.words),
+    };
+    let indexes = IndexVerifier::constructorCall {
+        stakeManager_: stake,
+        settlement_: settlement,
+        registry_: registry,
+        erasures_: address(deployment.erasures),
+        ranges_: address(deployment.words),
+    };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -221,12 +244,17 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("AuditCase", create(&AuditCase::BYTECODE, cases.abi_encode())),
         ("WordRanges", create(&WordRanges::BYTECODE, WordRanges::constructorCall {}.abi_encode())),
         ("SpanVerifier", create(&SpanVerifier::BYTECODE, spans.abi_encode())),
+        ("AnswerVerifier", create(&AnswerVerifier::BYTECODE, answers.abi_encode())),
+        ("MaskVerifier", create(&MaskVerifier::BYTECODE, masks.abi_encode())),
+        ("IndexVerifier", create(&IndexVerifier::BYTECODE, indexes.abi_encode())),
     ]
 }
 
 /// The verifiers that may slash.
 pub(super) fn verifiers(deployment: &Deployment) -> Vec<Address> {
-    vec![deployment.fraud, deployment.billing, deployment.challenge, deployment.payout, deployment.cases, deployment.spans]
+    let of_bills = [deployment.fraud, deployment.billing, deployment.challenge, deployment.payout, deployment.cases];
+    let of_attribution = [deployment.spans, deployment.answers, deployment.masks, deployment.indexes];
+    [&of_bills[..], &of_attribution].concat()
 }
 
 /// The calls by which StakeManager and DatanetRent learn of those that stand after them.

@@ -13,15 +13,16 @@ use super::{
 };
 use crate::{
     bindings::{
-        ARTIFACTS, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier,
-        InferenceEscrow, InsurancePool, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement, SpanVerifier, StakeManager,
+        ARTIFACTS, AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures,
+        FraudVerifier, IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge, RewardsVault,
+        Settlement, SpanVerifier, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
     convert::{account, address},
 };
 
 /// Checks that a deployment is on this chain, each contract with this program's code but for its immutable values; these too are compared
-/// before money goes there ([`verify_contract`]). One round trip of about 400 kB.
+/// before money goes there ([`verify_contract`]). One round trip of about 450 kB.
 ///
 /// # Errors
 /// [`ChainError::WrongChain`] with both ids, [`ChainError::NoCode`] and [`ChainError::OtherCode`] with the contract's name.
@@ -79,7 +80,7 @@ enum Code {
     Made(Hash32),
 }
 
-/// Keccak of the code of `WordRanges`, as `SpanVerifier` has it: `WORD_RANGES_HASH`.
+/// Keccak of the code of `WordRanges`, as those that read it have it: `WORD_RANGES_HASH`.
 const WORD_RANGES_HASH: Hash32 = Hash32([
     0xde, 0xc1, 0x19, 0x04, 0xca, 0xb5, 0xc9, 0x81, 0x75, 0x98, 0x6c, 0xa2, 0x8d, 0x6a, 0xe1, 0x0e, 0x10, 0xe3, 0x29, 0x00, 0x05, 0x73,
     0x8c, 0xa5, 0x35, 0xe0, 0xc9, 0x6a, 0xf4, 0xff, 0x3f, 0x62,
@@ -107,10 +108,11 @@ fn codes() -> Vec<Code> {
         &Erasures::BYTECODE,
         &AuditCase::BYTECODE,
     ];
-    // The hash that its constructor compares with stands behind its code.
-    let spans = SpanVerifier::BYTECODE.len().saturating_sub(CONSTANT_BYTES);
-    let spans = [Code::Made(WORD_RANGES_HASH), Code::Compiled(&SpanVerifier::BYTECODE[..spans])];
-    compiled.into_iter().map(Code::Compiled).chain(spans).collect()
+    // The hash that their constructors compare with stands behind their code.
+    let of_words: [&'static [u8]; 4] =
+        [&SpanVerifier::BYTECODE, &AnswerVerifier::BYTECODE, &MaskVerifier::BYTECODE, &IndexVerifier::BYTECODE];
+    let of_words = of_words.map(|creation| Code::Compiled(&creation[..creation.len().saturating_sub(CONSTANT_BYTES)]));
+    compiled.into_iter().map(Code::Compiled).chain([Code::Made(WORD_RANGES_HASH)]).chain(of_words).collect()
 }
 
 /// Compares the code of one contract of the file with its artifact, byte for byte: before money goes there, and not back from anybody else's. An address that

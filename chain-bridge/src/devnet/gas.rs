@@ -11,7 +11,7 @@ use types::{
 
 use super::{Devnet, l1};
 use crate::{
-    bindings::{AssetRegistry, FraudVerifier, InferenceEscrow, Settlement, SpanVerifier, StakeManager},
+    bindings::{AnswerVerifier, AssetRegistry, FraudVerifier, InferenceEscrow, MaskVerifier, Settlement, SpanVerifier, StakeManager},
     chain::error::ChainError,
 };
 
@@ -86,9 +86,11 @@ impl Devnet {
 
 fn function(contract: &str, selector: [u8; 4]) -> Option<&'static str> {
     match contract {
+        "AnswerVerifier" => AnswerVerifier::AnswerVerifierCalls::name_by_selector(selector),
         "AssetRegistry" => AssetRegistry::AssetRegistryCalls::name_by_selector(selector),
         "FraudVerifier" => FraudVerifier::FraudVerifierCalls::name_by_selector(selector),
         "InferenceEscrow" => InferenceEscrow::InferenceEscrowCalls::name_by_selector(selector),
+        "MaskVerifier" => MaskVerifier::MaskVerifierCalls::name_by_selector(selector),
         "Settlement" => Settlement::SettlementCalls::name_by_selector(selector),
         "SpanVerifier" => SpanVerifier::SpanVerifierCalls::name_by_selector(selector),
         "StakeManager" => StakeManager::StakeManagerCalls::name_by_selector(selector),

@@ -7,7 +7,7 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     merkle::keccak,
-    proof::{self, Claim, Holder, Payee},
+    proof::{self, Claim, FalseMask, Holder, Ineligible, Payee},
     receipt::Receipt,
     request::Request,
     voucher::Lane,
@@ -20,9 +20,14 @@ use super::{
     payout::PayoutProof,
 };
 use crate::{
-    bindings::{BillingVerifier, FraudVerifier, PayoutVerifier, ReceiptChallenge, SpanVerifier},
+    bindings::{AnswerVerifier, BillingVerifier, FraudVerifier, MaskVerifier, PayoutVerifier, ReceiptChallenge, SpanVerifier},
     deploy::Deployment,
 };
+
+/// W, among the modes of F10.
+const TOTAL: u8 = 3;
+/// A missing mask, among those of F11.
+const MISSING: u8 = 6;
 
 /// A contract that takes proofs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,10 @@ pub enum Verifier {
     Payout,
     /// `SpanVerifier`: F2, F9.
     Spans,
+    /// `AnswerVerifier`: ineligible spans of F1, F10.
+    Answers,
+    /// `MaskVerifier`: F11.
+    Masks,
 }
 
 impl Verifier {
@@ -45,6 +54,8 @@ impl Verifier {
             Self::Billing => deployment.billing,
             Self::Payout => deployment.payout,
             Self::Spans => deployment.spans,
+            Self::Answers => deployment.answers,
+            Self::Masks => deployment.masks,
         }
     }
 }
@@ -90,27 +101,46 @@ impl Proof {
         late
     }
 
-    /// F2 or F9: an omitted span, or one that pays the wrong account. The latter is void from then on, as a false span is.
+    /// F2, F9, F10, F11, or F1 of an ineligible span. A span that pays the wrong account, may not be there or weighs something else is void from then on, as a
+    /// false span is.
     pub fn attribution(proof: &proof::Proof) -> Self {
         let (receipt, signature) = (proof.receipt.clone().into(), proof.signature.0.to_vec().into());
         let evidence = super::spans::evidence(&proof.claim).into();
         let payee = |span, mode, receipt, signature, evidence| {
             SpanVerifier::provePayeeCall { receipt, signature, span, mode, evidence }.abi_encode()
         };
-        let (what, call) = match &proof.claim {
-            Claim::Omission(_) => ("prove omitted span", SpanVerifier::proveOmissionCall { receipt, signature, evidence }.abi_encode()),
-            Claim::Payee(Payee { span, .. }) => ("prove wrong payee", payee(*span, 0, receipt, signature, evidence)),
-            Claim::Holder(Holder { span, .. }) => ("prove later holder", payee(*span, 1, receipt, signature, evidence)),
+        let mask = |mode, receipt, signature, evidence| MaskVerifier::proveMaskCall { receipt, signature, mode, evidence }.abi_encode();
+        let (what, verifier, call) = match &proof.claim {
+            Claim::Omission(_) => {
+                ("prove omitted span", Verifier::Spans, SpanVerifier::proveOmissionCall { receipt, signature, evidence }.abi_encode())
+            }
+            Claim::Payee(Payee { span, .. }) => ("prove wrong payee", Verifier::Spans, payee(*span, 0, receipt, signature, evidence)),
+            Claim::Holder(Holder { span, .. }) => ("prove later holder", Verifier::Spans, payee(*span, 1, receipt, signature, evidence)),
+            Claim::Ineligible(Ineligible { span, rule }) => {
+                let call = AnswerVerifier::proveIneligibleCall { receipt, signature, span: *span, mode: rule.code(), evidence };
+                ("prove ineligible span", Verifier::Answers, call.abi_encode())
+            }
+            Claim::Total(_) => {
+                let call = AnswerVerifier::proveWeightCall { receipt, signature, mode: TOTAL, evidence };
+                ("prove false weight", Verifier::Answers, call.abi_encode())
+            }
+            Claim::FalseMask(FalseMask { flaw, .. }) => {
+                ("prove false mask", Verifier::Masks, mask(flaw.code(), receipt, signature, evidence))
+            }
+            Claim::MissingMask(_) => ("prove missing mask", Verifier::Masks, mask(MISSING, receipt, signature, evidence)),
         };
-        Self { what, verifier: Verifier::Spans, call }
+        Self { what, verifier, call }
     }
 
     /// The same for a receipt whose W1 has ended: the node is slashed, and what becomes void now would change no payout any more.
     pub fn late_attribution(proof: &proof::Proof) -> Self {
         let mut late = Self::attribution(proof);
-        if proof.claim.voids().is_some() {
-            late.call[..4].copy_from_slice(&SpanVerifier::slashPayeeCall::SELECTOR);
-        }
+        let selector = match proof.claim {
+            Claim::Payee(_) | Claim::Holder(_) => SpanVerifier::slashPayeeCall::SELECTOR,
+            Claim::Ineligible(_) => AnswerVerifier::slashIneligibleCall::SELECTOR,
+            Claim::Omission(_) | Claim::Total(_) | Claim::FalseMask(_) | Claim::MissingMask(_) => return late,
+        };
+        late.call[..4].copy_from_slice(&selector);
         late
     }
 

@@ -1,7 +1,7 @@
-//! F2 and F9 as `SpanVerifier` reads them: what `attribution` found, packed (Protocol P7).
+//! F2 and F9 as `SpanVerifier` reads them, F10 and ineligible spans as `AnswerVerifier` does, F11 as `MaskVerifier`: what `attribution` found, packed (Protocol P7).
 
 use types::{
-    proof::{Claim, Head, Holder, Omission, Passage, Payee, Row, Shown, Source},
+    proof::{Claim, FalseMask, Flaw, Head, Holder, Ineligible, MissingMask, Omission, Passage, Payee, Row, Rule, Shown, Source, Total},
     text::LEAF_STRIDE,
 };
 
@@ -13,6 +13,10 @@ pub fn evidence(claim: &Claim) -> Vec<u8> {
         Claim::Omission(omission) => omitted(omission),
         Claim::Payee(payee) => paid(payee),
         Claim::Holder(holder) => held(holder),
+        Claim::Ineligible(Ineligible { rule, .. }) => broken(rule),
+        Claim::Total(Total { last, answer }) => blobs(Packer::new().u32(*last), answer).finish(),
+        Claim::FalseMask(mask) => refuted(mask),
+        Claim::MissingMask(missing) => unmasked(missing),
     }
 }
 
@@ -46,6 +50,46 @@ fn held(of: &Holder) -> Vec<u8> {
     let packer = source(blob(Packer::new(), &of.answer), &of.named);
     let packer = place(numbered(packer, &of.named_row), of.datanet, of.position);
     passage(numbered(source(packer, &of.source), &of.row), &of.passage).finish()
+}
+
+fn broken(rule: &Rule) -> Vec<u8> {
+    let packer = Packer::new();
+    match rule {
+        Rule::Start(leaf) | Rule::Delimiter(leaf) => blob(packer, leaf),
+        Rule::End { skipped, answer } => blobs(packer.u8(*skipped), answer),
+        Rule::Document { source: of, passage: at } => passage(source(packer, of), at),
+        Rule::FewWords { parameters, answer } => blobs(packer.raw(parameters), answer),
+        Rule::Light(parameters) => packer.raw(parameters),
+        Rule::Masked(number) | Rule::Overlap(number) => packer.raw(&number.to_be_bytes()),
+        Rule::Weight(answer) => blobs(packer, answer),
+    }
+    .finish()
+}
+
+fn refuted(of: &FalseMask) -> Vec<u8> {
+    let head = |packer: Packer, Head { leaves, byte_length, top }: &Head| packer.head(*leaves, *byte_length, *top);
+    let packer = Packer::new().raw(&of.mask.to_be_bytes());
+    match &of.flaw {
+        Flaw::Form => packer,
+        Flaw::AnswerEnd(of) => head(packer.u8(0), of),
+        Flaw::PromptEnd(of) => head(packer.u8(1), of),
+        Flaw::Bytes { at, answer, prompt } => blob(blob(packer.u32(*at), answer), prompt),
+        Flaw::Bounds { edge, text } => passage(packer.u8(*edge), text),
+        Flaw::FewWords { parameters, answer } => blobs(packer.raw(parameters), answer),
+        Flaw::Longer { is_before, length, answer, prompt } => {
+            passage(passage(packer.u8(u8::from(*is_before)).raw(&length.to_be_bytes()), answer), prompt)
+        }
+    }
+    .finish()
+}
+
+fn unmasked(of: &MissingMask) -> Vec<u8> {
+    let packer = Packer::new().raw(&of.parameters).u32(of.start).raw(&of.length.to_be_bytes()).u32(of.prompt_start);
+    passage(passage(packer, &of.answer), &of.prompt).finish()
+}
+
+fn blobs(packer: Packer, leaves: &[Shown]) -> Packer {
+    leaves.iter().fold(packer, blob)
 }
 
 /// A leaf of any length; its index follows from the rest.

@@ -225,6 +225,23 @@ pub enum Fault {
         /// 0: not its document's payee; 1: a later holder's.
         mode: u8,
     },
+    /// F1, F10: a span that may not be there, or weighs something else.
+    Ineligible {
+        /// Its number.
+        span: u16,
+        /// Which rule (P7); 8 is its weight.
+        mode: u8,
+    },
+    /// F10: what the answer's leaves, or the receipt, say of weights.
+    Weight {
+        /// Which of them (P7).
+        mode: u8,
+    },
+    /// F11: a mask that is none, or a missing one.
+    Mask {
+        /// Which (P7).
+        mode: u8,
+    },
     /// F3: another receipt of the node contradicts it.
     Equivocation,
     /// F3: it stands twice in submitted trees.

@@ -1,6 +1,6 @@
-//! F2 and F9 from index to slash: what `attribution` finds, the compiled verifier takes, and against an honest receipt neither says a word.
+//! F2, F9, F10, F11 and ineligible spans from index to slash: what `attribution` finds, the compiled verifiers take, and against an honest receipt neither says a word.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use attribution::{
     answer::answer_root,
@@ -17,10 +17,10 @@ use types::{
     id::{Address, AssetId, AssetVersion, Hash32},
     key::{Account, Signed},
     merkle::keccak,
-    proof::{self, Claim},
+    proof::{self, Claim, FalseMask, Ineligible},
     quote::{Class, Profile},
-    receipt::{Reason, Receipt, Span},
-    text::text_root,
+    receipt::{Mask, Reason, Receipt, Span},
+    text::{prompt_root, text_root},
     time::BlockRef,
 };
 
@@ -98,8 +98,9 @@ impl World {
         Signed::new(&self.node, &self.evm.deployment.domains(), receipt)
     }
 
-    fn find(&self, receipt: &Signed<Receipt>, answer: &str, index: &Index) -> Vec<proof::Proof> {
-        let given = Given { domains: &self.evm.deployment.domains(), receipt, answer, answer_salt: SALT };
+    fn find(&self, receipt: &Signed<Receipt>, answer: &str, prompt: &[u8], index: &Index) -> Vec<proof::Proof> {
+        let prompt = Some((prompt.into(), SALT));
+        let given = Given { domains: &self.evm.deployment.domains(), receipt, answer, answer_salt: SALT, prompt };
         find(given, Parameters::builtin(1).unwrap(), index).unwrap()
     }
 
@@ -186,6 +187,11 @@ fn answer(rng: &mut Rng, texts: &[String]) -> (String, Vec<u8>) {
         }
         let words = 1 + rng.below(4);
         answer = format!("{answer} {}", phrase(rng, words));
+        if rng.is(3) {
+            let words = 6 + rng.below(20);
+            let shared = phrase(rng, words);
+            (prompt, answer) = (format!("{prompt}, {shared}"), format!("{answer} {shared} {}", phrase(rng, 1)));
+        }
     }
     prompt.push('\0');
     (answer, prompt.into_bytes())
@@ -206,7 +212,7 @@ fn honest(world: &World, index: &Index, answer: &str, prompt: &[u8]) -> Receipt 
         profile: Profile::Exact,
         class: Class::Checked,
         block: BlockRef { number: 10, hash: Hash32([11; 32]) },
-        prompt_root: Hash32([12; 32]),
+        prompt_root: prompt_root(prompt, SALT),
         answer_root: answer_root(answer, &found.words, SALT),
         token_ids: Hash32([14; 32]),
         tokens_in: 15,
@@ -276,13 +282,74 @@ fn lie(rng: &mut Rng, kind: u64, index: &Index, answer: &str, receipt: &Receipt)
         3 => drop(lied.spans.splice(number..=number, [part(answer, &span, 0, some), part(answer, &span, some, count - some)])),
         4 => lied.spans[number].payee = Address([0x66; 20]),
         5 => lied.spans[number] = later(index, answer, &span)?,
-        _ => lied.spans[number].weight -= 1,
+        6 => lied.spans[number].weight -= 1,
+        7 => lied.spans[number].weight += 1,
+        8 => lied.weight_total += 1,
+        9 => lied.spans.insert(number + 1, span),
+        10 => {
+            let half = &mut lied.spans[number];
+            (half.start, half.length, half.position) = (half.start + 1, half.length - 1, half.position + 1);
+        }
+        11 => lied.spans[number].length -= 1,
+        12 => lied.spans[number] = part(answer, &span, 0, some.min(5)),
+        13 => {
+            // Nothing was copied there.
+            lied.masks.push(Mask { start: span.start, length: span.length.into(), prompt: 1 });
+            lied.masks.sort_by_key(|mask| mask.start);
+        }
+        _ => return mask_lie(rng, kind, answer, receipt, span),
     }
     Some(lied)
 }
 
+/// The same about what the answer repeats from its prompt.
+fn mask_lie(rng: &mut Rng, kind: u64, answer: &str, receipt: &Receipt, span: Span) -> Option<Receipt> {
+    let mut lied = receipt.clone();
+    let number = rng.below(receipt.masks.len().max(1) as u64) as usize;
+    let mask = *receipt.masks.get(number)?;
+    let (start, end) = (mask.start as usize, (mask.start + mask.length) as usize);
+    let words: Vec<_> = types::text::words(answer).into_iter().filter(|word| (start..end).contains(&word.start)).collect();
+    let cut = words.len() - 1 - rng.below(2) as usize;
+    let mut shorten = |from: usize, to: usize| {
+        let mask = &mut lied.masks[number];
+        *mask = Mask { start: from as u32, length: (to - from) as u32, prompt: mask.prompt + (from - start) as u32 };
+    };
+    match kind {
+        14 => drop(lied.masks.remove(number)),
+        15 => {
+            lied.masks.remove(number);
+            lied.weight_total += u64::from(weight(answer, start, end));
+        }
+        16 => lied.masks[number].start += 1,
+        17 => lied.masks[number].prompt += 1,
+        18 => shorten(start, words[cut - 1].end),
+        19 => shorten(words[1].start, end),
+        20 => shorten(start + 1, end),
+        21 => shorten(start, end - 1),
+        22 => shorten(start, words[2].end),
+        23 => lied.masks[number].length += 1 << 20,
+        24 => lied.masks[number].prompt += 1 << 20,
+        25 => lied.masks.insert(number, mask),
+        _ => lied.spans.push(Span { start: mask.start, length: mask.length.min(200) as u16, ..span }),
+    }
+    Some(lied)
+}
+
+/// What is proven, by its name and mode.
+fn name(claim: &Claim) -> String {
+    match claim {
+        Claim::Omission(_) => "F2".to_owned(),
+        Claim::Payee(_) => "F9 payee".to_owned(),
+        Claim::Holder(_) => "F9 holder".to_owned(),
+        Claim::Ineligible(Ineligible { rule, .. }) => format!("ineligible {}", rule.code()),
+        Claim::Total(_) => "F10 W".to_owned(),
+        Claim::FalseMask(FalseMask { flaw, .. }) => format!("F11 {}", flaw.code()),
+        Claim::MissingMask(_) => "F11 missing".to_owned(),
+    }
+}
+
 /// What the contract says of evidence that shows nothing wrong with a receipt, some of which is about another span than the one it is held against.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 32] = [
     "not outranked",
     "payee is right",
     "holder is earliest",
@@ -292,46 +359,69 @@ const REFUSALS: [&str; 9] = [
     "wrong root",
     "not its head",
     "trailing bytes",
+    "span is eligible",
+    "weight is right",
+    "mask is right",
+    "held by mask",
+    "no such mask",
+    "span beyond receipt",
+    "leaf order",
+    "no word",
+    "beyond",
+    "empty mask",
+    "truncated",
+    "not whole words",
+    "texts differ",
+    "too few words",
+    "masks do not ascend",
+    "not last leaf",
+    "span length",
+    "malformed",
+    "masked",
+    "holds delimiter",
+    "too light",
+    "run length",
+    "place beyond",
 ];
 
 #[test]
 fn what_is_found_convicts_each_lie_and_nothing_is_found_against_an_honest_receipt() {
     let mut world = World::new();
     let mut rng = Rng(17);
-    let (mut lies, mut proven, mut dearest) = ([0_u32; 7], [0_u32; 3], [0_u64; 3]);
+    const KINDS: usize = 27;
+    let (mut lies, mut proven) = ([0_u32; KINDS], BTreeMap::<String, (u32, u64)>::new());
     for case in 0..cases(15) {
         let (index, texts) = index(&mut rng);
         for _ in 0..3 {
             let (answer, prompt) = answer(&mut rng, &texts);
             let honest = honest(&world, &index, &answer, &prompt);
             let signed = world.sign(honest.clone());
-            assert_eq!(world.find(&signed, &answer, &index), [], "case {case}: an honest receipt was accused: {answer:?}");
-            for kind in 0..7 {
+            assert_eq!(world.find(&signed, &answer, &prompt, &index), [], "case {case}: an honest receipt was accused: {answer:?}");
+            for kind in 0..KINDS as u64 {
                 let Some(lied) = lie(&mut rng, kind, &index, &answer, &honest) else { continue };
-                let found = world.find(&world.sign(lied), &answer, &index);
+                let found = world.find(&world.sign(lied), &answer, &prompt, &index);
                 assert!(!found.is_empty(), "case {case}: lie {kind} was not found");
                 lies[kind as usize] += 1;
                 for mut proof in found {
-                    let which = match &proof.claim {
-                        Claim::Omission(_) => 0,
-                        Claim::Payee(_) => 1,
-                        Claim::Holder(_) => 2,
-                    };
-                    let gas = world.try_proof(&proof).unwrap_or_else(|refused| panic!("case {case}, lie {kind}: {refused}"));
-                    proven[which] += 1;
-                    dearest[which] = gas.max(dearest[which]);
+                    let which = name(&proof.claim);
+                    let gas = world.try_proof(&proof).unwrap_or_else(|refused| panic!("case {case}, lie {kind}, {which}: {refused}"));
+                    let (count, dearest) = proven.entry(which.clone()).or_default();
+                    (*count, *dearest) = (*count + 1, gas.max(*dearest));
                     // The same evidence against the honest receipt.
                     if proof.claim.voids().is_none_or(|span| usize::from(span) < honest.spans.len()) {
                         (proof.receipt, proof.signature) = (honest.encode(), signed.signature);
                         let refused = world.try_proof(&proof).unwrap_err();
-                        assert!(REFUSALS.iter().any(|name| refused.starts_with(name)), "case {case}, lie {kind}: {refused}");
+                        assert!(REFUSALS.iter().any(|name| refused.starts_with(name)), "case {case}, lie {kind}, {which}: {refused}");
                     }
                 }
             }
         }
     }
-    println!("lies {lies:?}, proven {proven:?}, gas at most {dearest:?}");
-    assert!(lies.iter().all(|count| *count > 10) && proven.iter().all(|count| *count > 10), "{lies:?} {proven:?}");
+    println!("lies {lies:?}, proven with the dearest gas {proven:?}");
+    let every = ["F2", "F9 payee", "F9 holder", "F10 W", "F11 missing"].map(str::to_owned).into_iter();
+    let every = every.chain((0..9).map(|rule| format!("ineligible {rule}"))).chain((0..6).map(|flaw| format!("F11 {flaw}")));
+    let unproven: Vec<_> = every.filter(|name| !proven.contains_key(name)).collect();
+    assert!(lies.iter().all(|count| *count > 10) && unproven.is_empty(), "{lies:?} {unproven:?} {proven:?}");
 }
 
 #[test]
@@ -339,19 +429,19 @@ fn an_omission_slashes_and_voids_nothing_and_a_wrong_payee_voids_its_span_even_a
     let mut world = World::new();
     let mut rng = Rng(3);
     let reporter = account(4).address();
-    let (index, answer, receipt) = loop {
+    let (index, answer, prompt, receipt) = loop {
         let (index, texts) = index(&mut rng);
         let (answer, prompt) = answer(&mut rng, &texts);
         let receipt = honest(&world, &index, &answer, &prompt);
         if receipt.spans.len() >= 2 {
-            break (index, answer, receipt);
+            break (index, answer, prompt, receipt);
         }
     };
     let mut lied = receipt;
     lied.spans.remove(0);
     lied.spans[0].payee = Address([0x66; 20]);
     let signed = world.sign(lied);
-    let found = world.find(&signed, &answer, &index);
+    let found = world.find(&signed, &answer, &prompt, &index);
     let (omission, payee) = match &found[..] {
         [payee, omission] if payee.claim.voids() == Some(0) && omission.claim.voids().is_none() => (omission, payee),
         other => panic!("{other:?}"),

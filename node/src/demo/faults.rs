@@ -117,7 +117,7 @@ impl Demo {
                 self.called(*node),
                 fault["answer"],
                 lie.name(),
-                lie.fault(),
+                fault["fault"].as_str().unwrap_or_default(),
                 before.minus(*after)?.in_open()
             ));
         }
@@ -169,9 +169,10 @@ impl Demo {
         let before = self.chain.stake_of(node).await?;
         let printed = self.stage.cli(&auditor.folder, &["audit", "prove", &handed_over(auditor, &forged)?]).await?;
         let after = self.chain.stake_of(node).await?;
-        let fault = &printed["faults"][0]["fault"];
-        ensure!(fault == lie.fault(), "a source {} was to be proven as {}, not {fault}", lie.name(), lie.fault());
-        ensure!(after < before, "the stake of {node} is still {after} wei after {fault}");
+        // A shortened source may be too short or too light besides: whatever is proven first costs the stake.
+        let found = printed["faults"].as_array().is_some_and(|faults| faults.iter().any(|fault| fault["fault"] == lie.fault()));
+        ensure!(found, "a source {} was to be proven as {}, not {}", lie.name(), lie.fault(), printed["faults"]);
+        ensure!(after < before, "the stake of {node} is still {after} wei after a source {}", lie.name());
         Ok(Proven { lie, node, receipt, before, after, printed })
     }
 

@@ -68,12 +68,16 @@ pub(super) const FALSE_SPANS: [(&str, Change); 7] = [
     ("datanet-end", |receipt| receipt.spans[0].position = (1 << 40) - 1),
 ];
 
-/// Ways to keep from somebody what is his, the fault that each is and the mode in which it is shown.
-pub(super) const MISDIRECTED: [(&str, &str, Change); 3] = [
+/// Ways to keep from somebody what is his, or to weigh and mask falsely, the fault that each is and the mode in which it is shown.
+pub(super) const MISDIRECTED: [(&str, &str, Change); 7] = [
     ("F2", "omitted", |receipt| {
         receipt.spans.remove(0);
     }),
-    ("F2", "omitted", |receipt| receipt.spans[0].weight -= 1),
+    ("F10", "weight", |receipt| receipt.spans[0].weight -= 1),
+    ("F10", "weight", |receipt| receipt.spans[0].weight += 1),
+    ("F10", "total", |receipt| receipt.weight_total += 1),
+    ("F1", "overlap", |receipt| receipt.spans.push(receipt.spans[0])),
+    ("F11", "mask", |receipt| receipt.masks.push(Mask { start: 1 << 20, length: 4, prompt: 0 })),
     ("F9", "payee", |receipt| receipt.spans[0].payee = receipt.node),
 ];
 

@@ -41,7 +41,7 @@ const VOIDED_MAX: usize = 16;
 struct Printed {
     receipt: Hash32,
     node: Address,
-    /// False, misdirected and omitted spans; empty for an honest receipt.
+    /// False, ineligible, misdirected and omitted spans, false weights, false and missing masks; empty for an honest receipt.
     faults: Vec<Fault>,
     /// Rules of the bill and the lane that it breaks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -196,7 +196,7 @@ const fn slash(slashed: &Slashed) -> Slash {
 fn describe(printed: &Printed) -> String {
     if !printed.unproved.is_empty() {
         return format!(
-            "no span is false, misdirected or left out, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than F1, F2 and F9",
+            "no span, weight or mask is false, nothing is misdirected or left out, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than by its bundle",
             printed.receipt,
             printed.unproved.join("\n  ")
         );

@@ -1,4 +1,5 @@
-//! What a receipt's bundle and the public Datanets prove of its attribution: false spans (F1), wrong payees and later holders (F9), omitted spans (F2).
+//! What a receipt's bundle and the public Datanets prove of its attribution: false and ineligible spans (F1), wrong payees and later holders (F9), omitted spans (F2),
+//! false weights (F10), false and missing masks (F11).
 
 use ::attribution::{
     bundle::Bundle,
@@ -11,8 +12,8 @@ use chain_bridge::fraud::{self, calldata::Proof};
 use serde::Serialize;
 use types::{
     id::Address,
-    proof::{Claim, Holder, Omission, Payee, Row},
-    receipt::Span,
+    proof::{Claim, FalseMask, Flaw, Holder, Ineligible, MissingMask, Omission, Payee, Row, Rule},
+    receipt::{Mask, Span},
 };
 
 /// A fault of a receipt's attribution.
@@ -48,7 +49,11 @@ pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultEr
         (false_spans, others) => (false_spans.unwrap_or_default(), others.unwrap_or_default()),
     };
     let is_false = |span: u16| false_spans.iter().any(|proof| proof.span == span);
-    let (voiding, rest): (Vec<_>, Vec<_>) = others.iter().partition(|proof| proof.claim.voids().is_some());
+    // What a false span lies over is not to lose its part for that.
+    let is_blameless =
+        |proof: &&proof::Proof| matches!(&proof.claim, Claim::Ineligible(Ineligible { rule: Rule::Overlap(by), .. }) if is_false(*by));
+    let (voiding, rest): (Vec<_>, Vec<_>) =
+        others.iter().filter(|proof| !is_blameless(proof)).partition(|proof| proof.claim.voids().is_some());
     let mut found: Vec<Found> = false_spans.iter().map(|proof| of_false_span(bundle, proof)).collect();
     // What is false is void by that: who else would be paid for it does not matter.
     found.extend(voiding.into_iter().filter(|proof| proof.claim.voids().is_none_or(|span| !is_false(span))).map(|proof| of(bundle, proof)));
@@ -90,9 +95,60 @@ fn describe(bundle: &Bundle, claim: &Claim) -> Fault {
         Claim::Holder(Holder { span: number, datanet, position, .. }) => {
             ("holder", format!("an earlier document holds its bytes: Datanet number {datanet}, position {position}"), span(*number))
         }
+        Claim::Ineligible(Ineligible { span: number, rule }) => {
+            let (mode, why) = broken(rule);
+            (mode, why, span(*number))
+        }
+        Claim::Total(_) => {
+            let why = format!("W is {}, which is not the weight of the words that its masks leave", bundle.receipt.document.weight_total);
+            ("total", why, None)
+        }
+        Claim::FalseMask(FalseMask { mask: number, flaw }) => {
+            let mask = bundle.receipt.document.masks.get(usize::from(*number));
+            ("mask", format!("mask {number} {}", flawed(flaw)), mask.map(at_mask))
+        }
+        Claim::MissingMask(MissingMask { start, length, prompt_start, .. }) => {
+            let why =
+                format!("{length} bytes from byte {start} on stand in the prompt from its byte {prompt_start} on, and no mask holds them");
+            ("unmasked", why, Some(at_mask(&Mask { start: *start, length: u32::from(*length), prompt: *prompt_start })))
+        }
     };
     let answer = quoted.map(|span| quote(&bundle.answer, &span)).unwrap_or_default();
     Fault { fault: claim.fault(), span: claim.voids(), mode, why, answer }
+}
+
+/// The bytes of the answer that a mask takes, as far as they are shown.
+fn at_mask(mask: &Mask) -> Span {
+    let length = u16::try_from(mask.length).unwrap_or(u16::MAX);
+    Span { start: mask.start, length, datanet: 0, position: 0, weight: 0, payee: Address::ZERO }
+}
+
+/// What a span breaks, and in words.
+fn broken(rule: &Rule) -> (&'static str, String) {
+    let (mode, why) = match rule {
+        Rule::Start(_) => ("start", "no word of the answer starts where it starts"),
+        Rule::End { .. } => ("end", "no word of the answer ends where it ends"),
+        Rule::Document { .. } => ("document", "no word of the document begins at its position"),
+        Rule::Delimiter(_) => ("delimiter", "it reaches over a sentence's end"),
+        Rule::FewWords { .. } => ("words", "it has fewer words than a span must have"),
+        Rule::Light(_) => ("theta", "it weighs less than a span must"),
+        Rule::Masked(mask) => return ("masked", format!("mask {mask} lies over it")),
+        Rule::Overlap(other) => return ("overlap", format!("span {other} lies over it and ranks before it")),
+        Rule::Weight(_) => ("weight", "its weight is not that of its words"),
+    };
+    (mode, why.to_owned())
+}
+
+const fn flawed(flaw: &Flaw) -> &'static str {
+    match flaw {
+        Flaw::Form => "is empty, or not behind the one before it",
+        Flaw::AnswerEnd(_) => "ends beyond the answer",
+        Flaw::PromptEnd(_) => "ends beyond the prompt",
+        Flaw::Bytes { .. } => "is not what stands in the prompt",
+        Flaw::Bounds { .. } => "begins or ends inside a word",
+        Flaw::FewWords { .. } => "has fewer words than a mask must have",
+        Flaw::Longer { .. } => "is shorter than what answer and prompt share there",
+    }
 }
 
 /// The payee in a document row's bytes (P5).

@@ -1,0 +1,105 @@
+//! F1 beyond false bytes, and F10 of a span: spans that no rule allows, or that weigh something else than their words.
+//!
+//! A span that a false one, or a false mask, lies over is not accused: it would lose its part by what is not its fault, and what lies over it falls by itself.
+
+use std::{cmp::Reverse, ops::Range};
+
+use types::{
+    proof::{FalseMask, Ineligible, Rule},
+    receipt::Span,
+    text::{LEAF_STRIDE, WINDOW},
+};
+
+use super::{Case, weight};
+use crate::{index::ReadError, span::DELIMITERS};
+
+/// Every rule that a span breaks: one of them voids it. `flawed` are the masks that are none.
+pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask]) -> Result<Vec<Ineligible>, ReadError> {
+    let spans = &case.receipt.spans;
+    let masks: Vec<(u16, Range<usize>)> = (0..)
+        .zip(&case.receipt.masks)
+        .filter(|(number, _)| flawed.iter().all(|flawed| flawed.mask != *number))
+        .filter_map(|(number, mask)| Some((number, weight::bytes(mask)?)))
+        .collect();
+    let mut broken = Vec::with_capacity(spans.len());
+    for span in spans {
+        let mut rules = by_itself(case, span)?;
+        let over = masks.iter().find(|(_, mask)| overlap(mask, &bytes(span)));
+        rules.extend(over.map(|(number, _)| Rule::Masked(*number)));
+        broken.push(rules);
+    }
+    // From the highest rank down, as the choice goes: what is outranked outranks nothing.
+    let mut ranked: Vec<usize> = (0..spans.len()).collect();
+    ranked
+        .sort_by_key(|number| (Reverse(spans[*number].weight), bytes(&spans[*number]).start, Reverse(bytes(&spans[*number]).end), *number));
+    let mut standing: Vec<usize> = Vec::new();
+    for number in ranked {
+        let over = standing.iter().find(|other| overlap(&bytes(&spans[**other]), &bytes(&spans[number])));
+        match over.and_then(|other| u16::try_from(*other).ok()) {
+            Some(other) => broken[number].push(Rule::Overlap(other)),
+            None if broken[number].is_empty() => standing.push(number),
+            None => {}
+        }
+    }
+    Ok((0..).zip(broken).flat_map(|(span, rules)| rules.into_iter().map(move |rule| Ineligible { span, rule })).collect())
+}
+
+fn bytes(span: &Span) -> Range<usize> {
+    let start = usize::try_from(span.start).expect("at least 32 bits");
+    start..start + usize::from(span.length)
+}
+
+const fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// What a span breaks whatever else the receipt says.
+fn by_itself(case: &Case<'_>, span: &Span) -> Result<Vec<Rule>, ReadError> {
+    let mut rules = Vec::new();
+    if span.weight < case.parameters.theta {
+        rules.push(Rule::Light(case.parameters.encode()));
+    }
+    match case.index.begins_word(span.datanet, span.position) {
+        Ok(true) | Err(ReadError::Nowhere { .. }) => {}
+        Ok(false) => rules.push(Rule::Document {
+            source: case.index.show_source(span.datanet, span.position)?,
+            passage: case.index.show_passage(span.datanet, span.position)?,
+        }),
+        Err(changed) => return Err(changed),
+    }
+    let bytes = bytes(span);
+    if (1..=WINDOW).contains(&bytes.len()) && bytes.end <= case.said.bytes.len() {
+        rules.extend(by_answer(case, span, &bytes));
+    }
+    Ok(rules)
+}
+
+fn by_answer(case: &Case<'_>, span: &Span, bytes: &Range<usize>) -> Vec<Rule> {
+    let said = &case.said;
+    let words = said.starting(bytes);
+    let mut rules = Vec::new();
+    if !said.begins(bytes.start) {
+        rules.push(Rule::Start(said.show(bytes.start / LEAF_STRIDE)));
+    }
+    if let Some(last) = said.words[words.clone()].last().filter(|last| last.end != bytes.end) {
+        let skipped = u8::try_from(last.start / LEAF_STRIDE - bytes.start / LEAF_STRIDE).expect("a window reaches into five strides");
+        rules.push(Rule::End { skipped, answer: said.show_all(last.start, bytes.end) });
+    }
+    let mut character = [0; 4];
+    let mut holds = |delimiter: char| {
+        let sought = delimiter.encode_utf8(&mut character).as_bytes();
+        said.bytes[bytes.clone()].windows(sought.len()).any(|window| window == sought)
+    };
+    if DELIMITERS.into_iter().any(&mut holds) {
+        rules.push(Rule::Delimiter(said.show(bytes.start / LEAF_STRIDE)));
+    }
+    if words.len() < usize::from(case.parameters.m) {
+        rules.push(Rule::FewWords { parameters: case.parameters.encode(), answer: said.show_all(bytes.start, bytes.end) });
+    }
+    if u64::from(span.weight) != case.weight(bytes).min(u64::from(u32::MAX)) {
+        let mut leaves = vec![bytes.start / LEAF_STRIDE, (bytes.end - 1) / LEAF_STRIDE];
+        leaves.dedup();
+        rules.push(Rule::Weight(leaves.into_iter().map(|leaf| said.show(leaf)).collect()));
+    }
+    rules
+}
