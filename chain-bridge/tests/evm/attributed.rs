@@ -465,3 +465,35 @@ fn an_omission_slashes_and_voids_nothing_and_a_wrong_payee_voids_its_span_even_a
     let slash = world.evm.state.slashes()[0];
     assert_eq!((slash.account, slash.victim_amount, slash.reporter), (world.node.address(), Amount(500), reporter));
 }
+
+#[test]
+fn a_misweighed_span_is_void_and_a_false_total_or_mask_slashes_and_voids_nothing() {
+    let mut world = World::new();
+    let mut rng = Rng(5);
+    let reporter = account(4).address();
+    let (index, answer, prompt, honest) = loop {
+        let (index, texts) = index(&mut rng);
+        let (answer, prompt) = answer(&mut rng, &texts);
+        let receipt = honest(&world, &index, &answer, &prompt);
+        if !receipt.spans.is_empty() && !receipt.masks.is_empty() {
+            break (index, answer, prompt, receipt);
+        }
+    };
+    let mut prove = |number: u8, tell: &dyn Fn(&mut Receipt)| {
+        let mut lied = Receipt { request: Hash32([number; 32]), ..honest.clone() };
+        tell(&mut lied);
+        let signed = world.sign(lied);
+        let found = world.find(&signed, &answer, &prompt, &index);
+        let proof = Proof::attribution(&found[0]);
+        world.evm.try_proof(reporter, &proof).unwrap();
+        let to = proof.verifier.address(&world.evm.deployment);
+        world.evm.send(reporter, Call { to: Some(to), data: proof.call, value: Amount::ZERO }).unwrap();
+        let void = keccak(&[&signed.document.hash().0, &0_u16.to_be_bytes()]);
+        let fault = world.evm.state.proven().last().map(|proven| proven.fault);
+        (fault, world.evm.state.slashes().len(), world.evm.state.voided_at(void).is_some())
+    };
+    use chain_bridge::registry::event::Fault;
+    assert_eq!(prove(2, &|receipt| receipt.spans[0].weight += 1), (Some(Fault::Ineligible { span: 0, mode: 8 }), 1, true));
+    assert_eq!(prove(3, &|receipt| receipt.weight_total += 1), (Some(Fault::Weight { mode: 3 }), 2, false));
+    assert_eq!(prove(4, &|receipt| receipt.masks[0].length = 0), (Some(Fault::Mask { mode: 0 }), 3, false));
+}

@@ -10,7 +10,7 @@ use types::{
     encoding::Document as _,
     id::{Address, Hash32},
     key::Signed,
-    receipt::Receipt,
+    receipt::{Mask, Receipt, Span},
     text,
 };
 
@@ -31,10 +31,14 @@ enum Lie {
     Omitted,
     /// A span that pays the node itself.
     Reassigned,
+    /// A span that takes more of the pot than its words weigh.
+    Misweighed,
+    /// A span left out, and its words passed off as copied from the prompt.
+    Masked,
 }
 
 impl Lie {
-    const ALL: [Self; 4] = [Self::Invented, Self::Shortened, Self::Omitted, Self::Reassigned];
+    const ALL: [Self; 6] = [Self::Invented, Self::Shortened, Self::Omitted, Self::Reassigned, Self::Misweighed, Self::Masked];
 
     /// The fault it is proven as.
     const fn fault(self) -> &'static str {
@@ -42,6 +46,8 @@ impl Lie {
             Self::Invented => "F1",
             Self::Shortened | Self::Omitted => "F2",
             Self::Reassigned => "F9",
+            Self::Misweighed => "F10",
+            Self::Masked => "F11",
         }
     }
 
@@ -51,6 +57,8 @@ impl Lie {
             Self::Shortened => "shortened",
             Self::Omitted => "left out",
             Self::Reassigned => "paid to the node",
+            Self::Misweighed => "weighed too high",
+            Self::Masked => "hidden under a mask",
         }
     }
 
@@ -61,7 +69,14 @@ impl Lie {
         match self {
             Self::Invented => span.position = span.position.checked_sub(MOVED_BYTES).unwrap_or(span.position + MOVED_BYTES),
             Self::Reassigned => span.payee = node,
+            Self::Misweighed => span.weight += 1,
             Self::Omitted => drop(receipt.spans.remove(0)),
+            Self::Masked => {
+                let Span { start, length, weight, .. } = receipt.spans.remove(0);
+                receipt.weight_total = receipt.weight_total.checked_sub(weight.into()).context("W holds every span's weight")?;
+                let place = receipt.masks.partition_point(|mask| mask.start < start);
+                receipt.masks.insert(place, Mask { start, length: length.into(), prompt: 0 });
+            }
             Self::Shortened => {
                 let start = usize::try_from(span.start)?;
                 let quote = answer.get(start..start + usize::from(span.length)).context("a span lies in its answer")?;
