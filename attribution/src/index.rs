@@ -37,6 +37,7 @@ pub use documents::{Place, Places};
 pub use format::{FormatError, Label, Section, SegmentId};
 pub use layout::layout;
 pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
+pub(crate) use openings::is_cut_before;
 pub use rows::Documents;
 pub use segment::{SEGMENT_BYTES_MAX, Segment};
 pub use statistics::{CONTEXT_BYTES_MAX, CONTINUATIONS_MAX, NextWords, StatisticsError};
@@ -45,7 +46,6 @@ pub(crate) use {
     build::{Laid, Table},
     bytes::Bytes,
     format::{GUIDE_STRIDE, HEADER_BYTES, PADDING},
-    openings::is_cut_before,
     order::{KEY_BYTES, as_index, is_ended, key_of},
 };
 
