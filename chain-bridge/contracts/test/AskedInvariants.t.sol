@@ -11,7 +11,7 @@ contract AskedHandler is Asked {}
 /// whatever came before. Calls are no transactions of their own: in those gas would be free, and an answer be paid nothing.
 /// forge-config: default.isolate = false
 contract AskedInvariantsTest is Campaign {
-    uint256 private constant SEQUENCES = 24;
+    uint256 private constant SEQUENCES = 40;
     AskedHandler private handler;
 
     function setUp() public {
@@ -51,7 +51,7 @@ contract AskedInvariantsTest is Campaign {
         return among(selectors);
     }
 
-    /// forge-config: default.invariant.runs = 24
+    /// forge-config: default.invariant.runs = 40
     /// forge-config: default.invariant.depth = 256
     /// forge-config: default.invariant.shrink-run-limit = 200
     function invariant_bonds_are_held_for_what_is_open_or_owed() public view {
