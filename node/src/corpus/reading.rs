@@ -246,9 +246,9 @@ mod tests {
     fn what_cannot_be_read_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        std::fs::create_dir(at("empty")).unwrap();
-        std::fs::write(at("x.html"), "x").unwrap();
-        std::fs::write(at("bad.jsonl"), "{\"text\": 3}\n").unwrap();
+        fs::create_dir(at("empty")).unwrap();
+        fs::write(at("x.html"), "x").unwrap();
+        fs::write(at("bad.jsonl"), "{\"text\": 3}\n").unwrap();
         for (name, says) in [("nowhere", "cannot be read"), ("empty", "no file in this folder"), ("x.html", "known endings are .jsonl")] {
             let error = format!("{:#}", files(&at(name)).unwrap_err());
             assert!(error.contains(name) && error.contains(says), "{error}");

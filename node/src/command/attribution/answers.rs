@@ -135,7 +135,7 @@ impl Model {
         let folder = adapter.map(|_| Scratch::new()).transpose()?;
         let adapters_dir = folder.as_ref().map(|folder| folder.0.clone());
         let config = EngineConfig { adapters_dir, ..EngineConfig::new(path) };
-        let engine = tokio::task::spawn_blocking(move || EngineHandle::start(config)).await?.with_context(|| words::path(path))?;
+        let engine = tokio::task::spawn_blocking(move || EngineHandle::start(config)).await??;
         let mut name = format!("{} ({})", engine.info().name, BlobId(engine.info().hash));
         let adapter = match adapter {
             None => None,
@@ -202,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             path
         };
         let rows = write("a.jsonl", "{\"question\": \"Q?\", \"answer\": \"One\\r\\ntwo\"}\n\n{\"answer\": \"Three\"}\n");

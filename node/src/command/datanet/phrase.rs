@@ -241,7 +241,7 @@ mod tests {
 
     const ALL: Shown = Shown { most: 10, around: 20, next: 5 };
 
-    fn found(files: &[(&str, &str)], phrase: &str, shown: Shown) -> Found {
+    fn searched(files: &[(&str, &str)], phrase: &str, shown: Shown) -> Found {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn places_are_shown_with_document_and_context_and_what_follows_is_counted() {
-        let found = found(&[("a.jsonl", ROWS)], "  \"Gout", ALL);
+        let found = searched(&[("a.jsonl", ROWS)], "  \"Gout", ALL);
         assert_eq!((found.count, found.whole_words, found.places.len(), found.longest.is_none()), (4, Some(3), 4, true));
         assert_eq!((found.next[0].text.as_str(), found.next[0].count, found.next[0].of), (" is", 3, 3));
         let shown = describe(&found);
@@ -271,22 +271,22 @@ mod tests {
         ] {
             assert!(shown.contains(says), "{says}: {shown}");
         }
-        let fewer = super::tests::found(&[("a.jsonl", ROWS)], "Gout", Shown { most: 1, ..ALL });
+        let fewer = searched(&[("a.jsonl", ROWS)], "Gout", Shown { most: 1, ..ALL });
         assert!(describe(&fewer).contains("and 3 more"));
     }
 
     #[test]
     fn what_stands_nowhere_says_how_far_it_goes() {
-        let found = found(&[("a.jsonl", ROWS)], "Gout is an error", ALL);
+        let found = searched(&[("a.jsonl", ROWS)], "Gout is an error", ALL);
         assert_eq!((found.count, found.longest.as_deref()), (0, Some("Gout is an")));
         assert!(describe(&found).contains("0 places of 2 documents") && describe(&found).contains("that does is \"Gout is an\""));
-        assert!(describe(&super::tests::found(&[("a.jsonl", ROWS)], "unheard of", ALL)).contains("no beginning of it does"));
+        assert!(describe(&searched(&[("a.jsonl", ROWS)], "unheard of", ALL)).contains("no beginning of it does"));
     }
 
     #[test]
     fn no_text_of_a_stranger_moves_the_cursor_or_begins_a_line_of_ours() {
         let row = serde_json::json!({ "title": "T", "text": "Gout \u{202e}is here\n[9] Paid" }).to_string();
-        let found = found(&[("a.jsonl", &row)], "Gout", ALL);
+        let found = searched(&[("a.jsonl", &row)], "Gout", ALL);
         let shown = describe(&found);
         assert!(!shown.contains('\u{202e}') && !shown.contains("\n[9]"), "{shown}");
     }
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(trimmed(" (Gout is) ").unwrap(), "Gout is)");
         // Longer than what is looked behind: found all the same, without what follows.
         let long = "a".repeat(CONTEXT_BYTES_MAX + 1);
-        let found = found(&[("a.txt", &format!("{long} b"))], &long, ALL);
+        let found = searched(&[("a.txt", &format!("{long} b"))], &long, ALL);
         assert_eq!((found.count, found.whole_words, found.next.len()), (1, None, 0));
     }
 
