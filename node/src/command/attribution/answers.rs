@@ -135,7 +135,7 @@ impl Model {
         let folder = adapter.map(|_| Scratch::new()).transpose()?;
         let adapters_dir = folder.as_ref().map(|folder| folder.0.clone());
         let config = EngineConfig { adapters_dir, ..EngineConfig::new(path) };
-        let engine = tokio::task::spawn_blocking(move || EngineHandle::start(config)).await?.with_context(|| words::path(path))?;
+        let engine = tokio::task::spawn_blocking(move || EngineHandle::start(config)).await??;
         let mut name = format!("{} ({})", engine.info().name, BlobId(engine.info().hash));
         let adapter = match adapter {
             None => None,
