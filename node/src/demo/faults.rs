@@ -211,9 +211,17 @@ impl Demo {
         let bundles = receipts.iter().map(|path| Ok(Bundle::from_json(&std::fs::read(path)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
         let with_span: Vec<Bundle> = bundles.into_iter().filter(|bundle| !bundle.receipt.document.spans.is_empty()).collect();
         let place = Lie::ALL.iter().position(|other| *other == lie).unwrap_or_default();
-        let mut bundle = with_span.get(place % with_span.len().max(1)).context("no receipt carries a span")?.clone();
-        let mut receipt = bundle.receipt.document.clone();
-        lie.tell(&mut receipt, &bundle.answer)?;
+        // Of a source that is the node's own, to pay the node is no lie: then another receipt is taken.
+        let mut told = None;
+        for bundle in with_span.iter().cycle().skip(place).take(with_span.len()) {
+            let mut receipt = bundle.receipt.document.clone();
+            lie.tell(&mut receipt, &bundle.answer)?;
+            if receipt != bundle.receipt.document {
+                told = Some((bundle.clone(), receipt));
+                break;
+            }
+        }
+        let (mut bundle, receipt) = told.context("no receipt carries a span that the lie could be told of")?;
         let (account, hash) = (receipt.node, receipt.hash());
         let party = self.nodes.iter().find(|node| node.account == account).context("the receipt is one of the five nodes'")?;
         let key = self.stage.context(party).account()?;
