@@ -153,6 +153,7 @@ impl Indexing {
         }
         let manifest = state.manifest(version)?;
         check_root(&manifest, &index)?;
+        check_parameters(manifest.parameters, state.parameters(manifest.parameters))?;
         Ok(Some(Offer { manifest, index, adapter }))
     }
 
@@ -174,17 +175,24 @@ impl Indexing {
     }
 
     async fn post(&self, state: &State, version: AssetVersion, root: Hash32) -> anyhow::Result<()> {
-        let ours = Parameters::builtin(PARAMETERS).context("this build carries no attribution parameters")?.hash();
-        match state.parameters(PARAMETERS) {
-            Some(approved) if approved == ours => {}
-            Some(approved) => bail!(
-                "parameters {PARAMETERS} have hash {ours} in this build, {approved} on the chain: use the build that goes with this deployment"
-            ),
-            None => bail!("parameters {PARAMETERS} are not approved on the chain"),
-        }
+        check_parameters(PARAMETERS, state.parameters(PARAMETERS))?;
         self.chain.post_index_root(version, root, PARAMETERS).await?;
         tracing::info!(%version, %root, "posted an index root");
         Ok(())
+    }
+}
+
+/// Whether the chain's parameters of this number are those of this build: answers weighed by others would cost the stake (F10).
+fn check_parameters(number: u32, approved: Option<Hash32>) -> anyhow::Result<()> {
+    let ours = Parameters::builtin(number).with_context(|| format!("this build carries no attribution parameters {number}"))?.hash();
+    match approved {
+        Some(approved) if approved == ours => Ok(()),
+        Some(approved) => {
+            bail!(
+                "parameters {number} have hash {ours} in this build, {approved} on the chain: use the build that goes with this deployment"
+            )
+        }
+        None => bail!("parameters {number} are not approved on the chain"),
     }
 }
 
@@ -241,4 +249,19 @@ fn clusters(contributions: &[LocalContribution]) -> anyhow::Result<Clusters> {
     });
     let members = clusters_of(texts)?;
     Ok(Clusters::new(members.iter().map(|member| (member.document, member.cluster)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parameters_that_the_chain_and_this_build_agree_on_are_answered_under() {
+        let ours = Parameters::builtin(PARAMETERS).unwrap().hash();
+        assert!(check_parameters(PARAMETERS, Some(ours)).is_ok());
+        let refused = |number, approved| check_parameters(number, approved).unwrap_err().to_string();
+        assert!(refused(PARAMETERS, Some(Hash32([7; 32]))).contains("use the build that goes with this deployment"));
+        assert!(refused(PARAMETERS, None).contains("not approved"));
+        assert!(refused(PARAMETERS + 1, Some(ours)).contains("carries no attribution parameters 2"));
+    }
 }
