@@ -59,10 +59,8 @@ async fn ask(cluster: &Cluster, with: &str) -> Value {
 
 /// The segments of a node's store, one after another, in order of name.
 fn segments(node: &Party) -> Vec<u8> {
-    let mut paths: Vec<PathBuf> = files::listing(&node.folder.join("store")).into_keys().collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-    paths.sort();
-    paths.iter().flat_map(|path| std::fs::read(path).expect("a segment is read")).collect()
+    let files = files::walk(&node.folder.join("store"), &<[u8]>::to_vec).into_iter();
+    files.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "seg")).flat_map(|(_, bytes)| bytes).collect()
 }
 
 fn windows(bytes: &[u8]) -> Vec<[u8; WINDOW]> {
@@ -170,8 +168,7 @@ fn digest(document: &Value) -> [u8; WINDOW] {
 
 /// How many of these stand in files of the gate's indexes.
 fn indexed(cluster: &Cluster, digests: &[[u8; WINDOW]]) -> usize {
-    let files = files::listing(&cluster.nodes[0].folder.join("indexes")).into_keys().filter(|path| path.is_file());
-    files.map(|path| held(&std::fs::read(&path).expect("a readable file"), digests)).sum()
+    files::walk(&cluster.nodes[0].folder.join("indexes"), &|bytes| held(bytes, digests)).into_values().sum()
 }
 
 async fn shown(cluster: &Cluster, party: &Party) -> Value {
@@ -186,8 +183,7 @@ async fn shown(cluster: &Cluster, party: &Party) -> Value {
 fn no_disk_has(cluster: &Cluster, fragments: &[Vec<[u8; WINDOW]>]) {
     let all: Vec<[u8; WINDOW]> = fragments.iter().flatten().copied().collect();
     for node in &cluster.nodes {
-        for path in files::listing(&node.folder).into_keys().filter(|path| path.is_file()) {
-            let found = held(&std::fs::read(&path).expect("a readable file"), &all);
+        for (path, found) in files::walk(&node.folder, &|bytes| held(bytes, &all)) {
             assert_eq!(found, 0, "{} holds {found} pieces of a fragment that was erased", path.display());
         }
     }

@@ -111,3 +111,32 @@ pub fn listing(folder: &Path) -> BTreeMap<PathBuf, Hash32> {
     }
     found
 }
+
+/// What a function says of each file below a folder that running nodes write to. A walk during which a file went is made again: under its new name it might have been passed by.
+///
+/// # Panics
+/// If something cannot be read, or files went during each of a hundred walks.
+pub fn walk<T>(folder: &Path, say: &dyn Fn(&[u8]) -> T) -> BTreeMap<PathBuf, T> {
+    const WALKS_MAX: usize = 100;
+    for _ in 0..WALKS_MAX {
+        let mut said = BTreeMap::new();
+        match walk_once(folder, say, &mut said) {
+            Ok(()) => return said,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{}: {error}", folder.display()),
+        }
+    }
+    panic!("files went during each of {WALKS_MAX} walks of {}", folder.display())
+}
+
+fn walk_once<T>(folder: &Path, say: &dyn Fn(&[u8]) -> T, said: &mut BTreeMap<PathBuf, T>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            walk_once(&path, say, said)?;
+        } else {
+            said.insert(path.clone(), say(&std::fs::read(&path)?));
+        }
+    }
+    Ok(())
+}

@@ -1,8 +1,6 @@
 //! A private Datanet: no disk shows its text, a member reads it and the log says so, and who was a member reads nothing that comes after.
 
-use std::path::Path;
-
-use harness::{Cluster, Party, cluster::text};
+use harness::{Cluster, Party, cluster::text, files};
 use serde_json::{Value, json};
 
 use super::file;
@@ -17,37 +15,17 @@ pub(super) fn row(name: &str, words: &str) -> Value {
     json!({ "id": name, "title": name, "text": words })
 }
 
-/// Files below a folder that hold a window of a text, or nothing if one went while it was looked for: nodes run on, and a store renames what it has written.
-fn revealing(folder: &Path, windows: &[&[u8]]) -> std::io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.append(&mut revealing(&path, windows)?);
-            continue;
-        }
-        let bytes = std::fs::read(&path)?;
-        for (at, byte) in bytes.iter().enumerate() {
-            let held = || bytes.get(at..at + WINDOW).unwrap_or_default();
-            if let Some(window) = windows.iter().find(|window| window[0] == *byte && **window == held()) {
-                found.push(format!("{} holds {:?}", path.display(), String::from_utf8_lossy(window)));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// A walk during which a file went is made again: under its new name it might be passed by.
 fn nobodys_disk_shows(cluster: &Cluster, people: &[&Party], texts: &[&str]) {
-    const WALKS_MAX: usize = 100;
     let windows: Vec<&[u8]> = texts.iter().flat_map(|text| text.as_bytes().chunks_exact(WINDOW)).collect();
+    let shown = |bytes: &[u8]| -> Vec<String> {
+        let places = bytes.iter().enumerate().filter_map(|(at, byte)| {
+            let held = || bytes.get(at..at + WINDOW).unwrap_or_default();
+            windows.iter().find(|window| window[0] == *byte && **window == held())
+        });
+        places.map(|window| String::from_utf8_lossy(window).into_owned()).collect()
+    };
     for party in cluster.nodes.iter().chain(people.iter().copied()) {
-        let whole = |walk: std::io::Result<Vec<String>>| match walk {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            walk => Some(walk.expect("a readable folder")),
-        };
-        let found = (0..WALKS_MAX).find_map(|_| whole(revealing(&party.folder, &windows)));
-        let found = found.unwrap_or_else(|| panic!("files went during each of {WALKS_MAX} walks of {}", party.folder.display()));
+        let found: Vec<_> = files::walk(&party.folder, &shown).into_iter().filter(|(_, shown)| !shown.is_empty()).collect();
         assert!(found.is_empty(), "{found:#?}");
     }
 }
