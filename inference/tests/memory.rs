@@ -70,6 +70,14 @@ fn adapters(folder: &Path) {
     ] {
         check(what, text.len(), 16, || drop(AdapterFiles::from_bytes("a".to_owned(), text.as_bytes(), Vec::new(), None)));
     }
+    // A file of matrices that is nothing but a header of numbers, two bytes each.
+    let header = format!(r#"{{"a":{{"dtype":"F32","shape":[{}0],"data_offsets":[0,0]}}}}"#, "0,".repeat(2_000_000));
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    check("an adapter of a header", file.len(), 2, || {
+        let files = AdapterFiles::from_bytes("a".to_owned(), br#"{"peft_type":"LORA","r":1,"lora_alpha":1}"#, file, None).unwrap();
+        let error = files.check().unwrap_err().to_string();
+        assert!(error.contains("header has 4000054 bytes"), "{error}");
+    });
     // A GGUF file that is nothing but metadata: read as far as a head may reach.
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     file.extend([0u64, 1].iter().flat_map(|count| count.to_le_bytes()));

@@ -10,9 +10,19 @@ use super::{AdapterConfig, AdapterError};
 
 /// What PEFT puts before every module's path.
 const PREFIX: &str = "base_model.model.";
+/// Bytes of the header: 14,336 matrices of the deepest model, at 140 bytes each. The crate takes a hundred megabytes, and holds thirty times as much of a header that
+/// lists nothing but numbers while it looks for names.
+const HEADER_BYTES_MAX: u64 = 2 << 20;
 
 /// The tensors of a file.
 pub(super) fn tensors(weights: &[u8]) -> Result<SafeTensors<'_>, AdapterError> {
+    let header = weights.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    // What the file does not hold is the crate's to refuse.
+    if header > HEADER_BYTES_MAX && header <= weights.len() as u64 {
+        return Err(AdapterError::Weights(format!(
+            "its header has {header} bytes, at most {HEADER_BYTES_MAX} are read: save it anew with PEFT"
+        )));
+    }
     SafeTensors::deserialize(weights).map_err(|error| AdapterError::Weights(error.to_string()))
 }
 

@@ -52,6 +52,10 @@ pub const CLIENT_FRAME_MAX: usize = 1 << 20;
 pub const NODE_FRAME_MAX: usize = 8 << 20;
 /// Most messages of one prompt.
 pub const MESSAGES_MAX: usize = 256;
+/// Messages that are read of a frame: one more than there may be, so that it is refused by their number. A frame of empty ones would be sixteen times as large in memory.
+const MESSAGES_READ_MAX: usize = MESSAGES_MAX + 1;
+/// Most reasons that a node's status gives: of a frame full of empty ones the list would be 24 times the frame.
+pub const REASONS_MAX: usize = 4_096;
 
 /// One message of a conversation: role code of the prompt bytes (1 system, 2 user, 3 assistant) and canonical content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +117,7 @@ pub struct Begin {
     /// The manifest the request names.
     pub manifest: Manifest,
     /// Conversation so far.
+    #[serde(deserialize_with = "read_list::<_, _, MESSAGES_READ_MAX>")]
     pub turns: Vec<Turn>,
     /// Salt of the prompt root.
     pub prompt_salt: Hash32,
@@ -218,6 +223,7 @@ pub struct Status {
     /// Manifests it would answer under.
     pub manifests: Vec<Hash32>,
     /// Why it does not serve something it was set up for, in plain words.
+    #[serde(deserialize_with = "read_list::<_, _, REASONS_MAX>")]
     pub waiting: Vec<String>,
     /// Receipts signed.
     pub receipts: u64,
@@ -451,6 +457,31 @@ mod tests {
         let got = OPTIONS_BYTES_MAX + 1;
         assert_eq!(refused(got, 1), MessageError::TooMany { field: "bytes of options", got, most: OPTIONS_BYTES_MAX });
         assert_eq!(refused(0, MESSAGES_MAX + 1), MessageError::TooMany { field: "turns", got: MESSAGES_MAX + 1, most: MESSAGES_MAX });
+    }
+
+    #[test]
+    fn a_frame_full_of_empty_entries_is_read_no_further_than_their_bound() {
+        // Two bytes a message: a role and an empty content.
+        assert!(FromClient::decode(&encode(&begin(0, MESSAGES_READ_MAX + 1))).is_err());
+        let status = |reasons: usize| {
+            FromNode::Status(Status {
+                node: NodeId([1; 32]),
+                version: "1".into(),
+                uptime_us: 2,
+                peers: 3,
+                providers: 4,
+                running: 5,
+                manifests: vec![],
+                waiting: vec![String::new(); reasons],
+                receipts: 6,
+                receipts_unposted: 7,
+                memory_bytes: 8,
+                watches: false,
+                watching: vec![],
+            })
+        };
+        assert_eq!(FromNode::decode(&encode(&status(REASONS_MAX))), Ok(status(REASONS_MAX)));
+        assert!(FromNode::decode(&encode(&status(REASONS_MAX + 1))).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
-use inference::proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Status, encode};
+use inference::proto::message::{CLIENT_FRAME_MAX, FromClient, FromNode, REASONS_MAX, Refusal, RefusalCode, Status, encode};
 use p2p::{
     client::{Connection, Server},
     overlay::OverlayHandle,
@@ -171,7 +171,7 @@ impl Front {
     fn why_waiting(&self) -> Vec<String> {
         let settling = &self.settling;
         let alarm = alarm_in(&settling.snapshots.borrow(), settling.chain.rpc().url());
-        alarm.iter().map(ToString::to_string).chain(self.waiting.borrow().iter().cloned()).collect()
+        alarm.iter().map(ToString::to_string).chain(self.waiting.borrow().iter().cloned()).take(REASONS_MAX).collect()
     }
 
     async fn check(&self, remote: NodeId, bundle: &str) -> anyhow::Result<FromNode> {
