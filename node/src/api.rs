@@ -28,6 +28,7 @@ pub mod limits;
 pub mod models;
 pub mod openapi;
 mod options;
+mod patient;
 pub mod server;
 pub mod source;
 mod sse;
@@ -42,7 +43,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     middleware::{self, Next},
     routing::{get, post},
@@ -331,7 +332,7 @@ async fn gather(head: Head, first: Event, mut events: mpsc::Receiver<Event>, mut
         }
     };
     lease.used(finished.usage);
-    let body = whole.end(&finished).to_string().into_bytes();
+    let body = whole.end(&finished).into_bytes();
     lease.keep(Kept { media: errors::JSON, body: body.clone() });
     Ok(bytes_response(StatusCode::OK, errors::JSON, body))
 }
@@ -417,7 +418,10 @@ async fn list<S: Answers>(State(gateway): State<Arc<Gateway<S>>>) -> Response<Bo
     respond(listed.map(|all| json_response(StatusCode::OK, &models::list(&all))))
 }
 
-async fn one<S: Answers>(State(gateway): State<Arc<Gateway<S>>>, Path(id): Path<String>) -> Response<Body> {
+async fn one<S: Answers>(State(gateway): State<Arc<Gateway<S>>>, id: Result<Path<String>, PathRejection>) -> Response<Body> {
+    let Ok(Path(id)) = id else {
+        return Refusal::field("model", "invalid_value", "the path's id is no text in UTF-8: GET /v1/models lists the ids").response();
+    };
     let found = gateway.source.models().await.and_then(|all| {
         let one = all.iter().find(|listed| listed.id == id).ok_or_else(|| models::unknown(&id, &all))?;
         Ok(json_response(StatusCode::OK, &models::model(one)))

@@ -106,25 +106,36 @@ impl Head {
         }
     }
 
-    fn envelope(&self, is_whole: bool, choices: Value) -> Map<String, Value> {
+    fn envelope(&self, choices: Value) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("id".into(), self.id.clone().into());
-        map.insert("object".into(), self.object(is_whole).into());
+        map.insert("object".into(), self.object(false).into());
         map.insert("created".into(), self.created_s.into());
         map.insert("model".into(), self.model.clone().into());
         map.insert("choices".into(), choices);
         map
     }
 
-    fn logprobs(&self, tokens: &[(usize, Logprobs)]) -> Value {
-        match self.told {
-            None => Value::Null,
-            Some(most) => match self.form {
-                Form::Chat => {
-                    json!({ "content": tokens.iter().map(|(_, told)| chat_logprobs(told, most)).collect::<Vec<_>>(), "refusal": null })
+    /// Up to the members of its one choice.
+    fn opening(&self, is_whole: bool) -> String {
+        let (id, object, model) = (quoted(&self.id), quoted(self.object(is_whole)), quoted(&self.model));
+        format!("{{\"id\":{id},\"object\":{object},\"created\":{},\"model\":{model},\"choices\":[{{\"index\":0,", self.created_s)
+    }
+
+    /// As JSON. Each token's is a tree by itself: as one tree those of 4,096 tokens with twenty others each would take 60 MB.
+    fn logprobs(&self, tokens: &[(usize, Logprobs)]) -> String {
+        match (self.told, self.form) {
+            (None, _) => "null".to_owned(),
+            (Some(most), Form::Chat) => {
+                let mut all = String::from("{\"content\":[");
+                for (number, (_, told)) in tokens.iter().enumerate() {
+                    all.push_str(if number > 0 { "," } else { "" });
+                    all.push_str(&chat_logprobs(told, most).to_string());
                 }
-                Form::Text => text_logprobs(tokens, most),
-            },
+                all.push_str("],\"refusal\":null}");
+                all
+            }
+            (Some(most), Form::Text) => text_logprobs(tokens, most).to_string(),
         }
     }
 }
@@ -132,14 +143,7 @@ impl Head {
 impl Writer {
     /// An answer that has not begun.
     pub fn new(head: Head) -> Self {
-        let quoted = |text: &str| Value::from(text).to_string();
-        let mut prefix = format!(
-            "{{\"id\":{},\"object\":{},\"created\":{},\"model\":{},\"choices\":[{{\"index\":0,",
-            quoted(&head.id),
-            quoted(head.object(false)),
-            head.created_s,
-            quoted(&head.model)
-        );
+        let mut prefix = head.opening(false);
         prefix.push_str(if head.form == Form::Chat { "\"delta\":{\"content\":" } else { "\"text\":" });
         Self { head, prefix, letters: Letters::default(), offset: 0 }
     }
@@ -158,7 +162,7 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str, told: Option<&Logprobs>) -> String {
-        let logprobs = told.map_or(Value::Null, |told| self.head.logprobs(&[(self.offset, told.clone())]));
+        let logprobs = told.map_or_else(|| "null".to_owned(), |told| self.head.logprobs(&[(self.offset, told.clone())]));
         self.offset += text.chars().count();
         let close = if self.head.form == Form::Chat { "}" } else { "" };
         let usage = if self.head.wants_usage { ",\"usage\":null" } else { "" };
@@ -178,7 +182,7 @@ impl Writer {
         };
         pieces.push(self.piece(choice, settled(finished.settled.as_ref())));
         if self.head.wants_usage {
-            let mut map = self.head.envelope(false, json!([]));
+            let mut map = self.head.envelope(json!([]));
             map.insert("usage".into(), usage(finished.usage));
             pieces.push(Value::Object(map).to_string());
         }
@@ -186,7 +190,7 @@ impl Writer {
     }
 
     fn piece(&self, choices: Value, more: Map<String, Value>) -> String {
-        let mut map = self.head.envelope(false, choices);
+        let mut map = self.head.envelope(choices);
         if self.head.wants_usage {
             map.insert("usage".into(), Value::Null);
         }
@@ -210,24 +214,27 @@ impl Whole {
         self.text.push_str(&self.letters.push(bytes));
     }
 
-    /// The answer.
-    pub fn end(mut self, finished: &Finished) -> Value {
+    /// The answer, as JSON.
+    pub fn end(mut self, finished: &Finished) -> String {
         self.text.push_str(self.letters.rest());
-        let (logprobs, reason) = (self.head.logprobs(&self.told), finished.reason.word());
-        let choice = match self.head.form {
-            Form::Chat => json!([{
-                "index": 0,
-                "message": { "role": "assistant", "content": self.text, "refusal": null },
-                "logprobs": logprobs,
-                "finish_reason": reason,
-            }]),
-            Form::Text => json!([{ "index": 0, "text": self.text, "logprobs": logprobs, "finish_reason": reason }]),
-        };
-        let mut map = self.head.envelope(true, choice);
-        map.insert("usage".into(), usage(finished.usage));
-        map.extend(settled(finished.settled.as_ref()));
-        Value::Object(map)
+        let (mut body, text) = (self.head.opening(true), quoted(&self.text));
+        body.push_str(&match self.head.form {
+            Form::Chat => format!("\"message\":{{\"role\":\"assistant\",\"content\":{text},\"refusal\":null}}"),
+            Form::Text => format!("\"text\":{text}"),
+        });
+        body.push_str(",\"logprobs\":");
+        body.push_str(&self.head.logprobs(&self.told));
+        body.push_str(&format!(",\"finish_reason\":{}}}],\"usage\":{}", quoted(finished.reason.word()), usage(finished.usage)));
+        for (name, value) in settled(finished.settled.as_ref()) {
+            body.push_str(&format!(",{}:{value}", quoted(&name)));
+        }
+        body.push('}');
+        body
     }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 fn usage(usage: Usage) -> Value {
@@ -371,7 +378,7 @@ mod tests {
     fn logarithms_are_told_as_many_as_were_asked_for() {
         let mut whole = Whole::new(Head { told: Some(1), ..head(Form::Chat) });
         whole.token(b"\xe6", Some(Box::new(told(b"\xe6"))));
-        let answer = whole.end(&finished());
+        let answer = parsed(&whole.end(&finished()));
         let expected = json!([{ "token": "bytes:\\xe6", "logprob": -0.5, "bytes": [0xe6],
             "top_logprobs": [{ "token": "bytes:\\xe6", "logprob": -0.5, "bytes": [0xe6] }] }]);
         assert_eq!(answer["choices"][0]["logprobs"]["content"], expected);
@@ -379,13 +386,14 @@ mod tests {
         let mut whole = Whole::new(Head { told: Some(2), ..head(Form::Text) });
         whole.token("\u{e9}".as_bytes(), Some(Box::new(told("\u{e9}".as_bytes()))));
         whole.token(b"b", Some(Box::new(told(b"b"))));
-        let logprobs = &whole.end(&finished())["choices"][0]["logprobs"];
+        let answer = parsed(&whole.end(&finished()));
+        let logprobs = &answer["choices"][0]["logprobs"];
         assert_eq!((&logprobs["text_offset"], &logprobs["tokens"]), (&json!([0, 1]), &json!(["\u{e9}", "b"])));
         assert_eq!(logprobs["top_logprobs"][1], json!({ "b": -0.5, "z": -1.5 }));
 
         let mut silent = Whole::new(head(Form::Chat));
         silent.token(b"a", Some(Box::new(told(b"a"))));
-        assert_eq!(silent.end(&finished())["choices"][0]["logprobs"], Value::Null, "what was not asked for is not told");
+        assert_eq!(parsed(&silent.end(&finished()))["choices"][0]["logprobs"], Value::Null, "what was not asked for is not told");
     }
 
     #[test]
@@ -393,11 +401,11 @@ mod tests {
         let mut whole = Whole::new(head(Form::Chat));
         whole.token(b"hel", None);
         whole.token(b"lo", None);
-        let answer = whole.end(&finished());
+        let answer = parsed(&whole.end(&finished()));
         assert_eq!(answer["choices"][0]["message"], json!({ "role": "assistant", "content": "hello", "refusal": null }));
         assert_eq!(answer["usage"], json!({ "prompt_tokens": 4, "completion_tokens": 6, "total_tokens": 10 }));
         assert_eq!(answer["receipt"]["attempt"], 3);
-        let plain = Whole::new(head(Form::Text)).end(&Finished { settled: None, ..finished() });
+        let plain = parsed(&Whole::new(head(Form::Text)).end(&Finished { settled: None, ..finished() }));
         assert_eq!(plain.get("receipt"), None);
     }
 
@@ -417,7 +425,7 @@ mod tests {
             }
             writer.end(&finished()).iter().for_each(|piece| take(piece));
             prop_assert_eq!(&said, &plain(&String::from_utf8_lossy(&bytes)));
-            let whole = whole.end(&finished());
+            let whole = parsed(&whole.end(&finished()));
             prop_assert_eq!(whole["choices"][0]["text"].as_str(), Some(said.as_str()));
         }
     }

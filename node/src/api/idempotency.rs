@@ -18,6 +18,8 @@ pub const ENTRIES_MAX: usize = 4_096;
 pub const BYTES_MAX: usize = 64 << 20;
 /// Most of them of one API key: four of its kind fill the list, one does not.
 pub const OWNER_MAX: usize = ENTRIES_MAX / 4;
+/// And most bytes of one: a few long answers with logarithms have megabytes each.
+pub const OWNER_BYTES_MAX: usize = BYTES_MAX / 4;
 /// Longest key.
 pub const KEY_BYTES_MAX: usize = 255;
 /// When to ask again for an answer that is under way.
@@ -100,8 +102,11 @@ impl Once {
             }
             None => {}
         }
-        let own = self.entries.values().filter(|entry| entry.owner == owner).count();
-        if own >= OWNER_MAX || self.entries.len() >= ENTRIES_MAX || self.bytes >= BYTES_MAX {
+        let all_own =
+            self.entries.values().filter(|entry| entry.owner == owner).map(|entry| entry.kept.as_ref().map_or(0, |kept| kept.body.len()));
+        let (own, own_bytes) = all_own.fold((0, 0), |(count, bytes), more| (count + 1, bytes + more));
+        let is_full = self.entries.len() >= ENTRIES_MAX || self.bytes >= BYTES_MAX;
+        if is_full || own >= OWNER_MAX || own_bytes >= OWNER_BYTES_MAX {
             let message = format!(
                 "{own} answers of the last {} hours are remembered by Idempotency-Keys of this API key, no more fit: ask without one, or wait",
                 KEPT.as_secs() / 3_600
@@ -200,6 +205,15 @@ mod tests {
         assert_eq!(once.begin(Time(1), 0, name("b"), [1; 32]).unwrap_err().kind, Kind::Busy, "a full store forgets nothing");
         assert_eq!(once.begin(Time(0).after(KEPT + Duration::from_micros(1)), 0, name("a"), [2; 32]), Ok(Known::New));
         assert_eq!(once.bytes, 0);
+    }
+
+    #[test]
+    fn one_api_keys_long_answers_leave_room_for_those_of_others() {
+        let mut once = Once::default();
+        once.begin(Time(0), 0, name("a"), [1; 32]).unwrap();
+        once.keep(name("a"), kept(OWNER_BYTES_MAX));
+        assert_eq!(once.begin(Time(1), 0, name("b"), [1; 32]).unwrap_err().kind, Kind::Busy);
+        assert_eq!(once.begin(Time(1), 1, name("c"), [1; 32]), Ok(Known::New));
     }
 
     #[test]

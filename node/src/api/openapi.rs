@@ -88,7 +88,7 @@ fn responses(content: &Value) -> Value {
         "422": error("The Idempotency-Key was used for another request."),
         "429": error("The key's share is used up, `retry-after` says when to ask again; or (`insufficient_quota`) what may be spent or is deposited does not cover it."),
         "502": error("No node answered. With `x-should-retry: false`, the same again could cost a second time."),
-        "503": error("The gateway is full; `retry-after` says when to ask again."),
+        "503": error("The gateway or every node is full, or nobody offers the model now; `retry-after` says when to ask again."),
     })
 }
 

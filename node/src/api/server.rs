@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Gateway, source::Answers};
+use super::{Bounds, Gateway, patient::Patient, source::Answers};
 
 /// What the kernel keeps for a reader that lags behind. It doubles what it is told.
 const SEND_BUFFER_BYTES: u32 = 32 << 10;
@@ -54,10 +54,10 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
         match accepted {
             Ok((stream, place)) => {
                 let (service, stop, cut) = (service.clone(), stop.clone(), cut.clone());
-                let head_wait = gateway.bounds.head_wait;
+                let bounds = gateway.bounds;
                 connections.spawn(async move {
                     tokio::select! {
-                        () = connection(stream, service, head_wait, stop) => {}
+                        () = connection(stream, service, bounds, stop) => {}
                         () = cut.cancelled() => {}
                     }
                     drop(place);
@@ -89,9 +89,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, head_wait: Duration, stop: CancellationToken) {
+async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, bounds: Bounds, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_wait).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(bounds.head_wait).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
+    let stream = Patient::new(stream, bounds.reader_wait);
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

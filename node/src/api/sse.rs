@@ -2,15 +2,19 @@
 //!
 //! A reader that lags behind slows the source down: between the two lie [`EVENTS_MAX`](super::source::EVENTS_MAX) events,
 //! [`FRAMES_MAX`] frames and the socket's buffer, and nothing else. One that takes nothing for [`super::Bounds::reader_wait`] is given up, and one that
-//! goes away is noticed at once: either way the source's receiver is dropped, which ends the answer.
+//! goes away is noticed at once: either way the source's receiver is dropped, which ends the answer, and the connection is broken off, so that whoever reads on
+//! does not take what came for the whole.
 //!
 //! While nothing comes, a comment every [`KEEP_ALIVE`] keeps proxies from closing the stream.
 
-use std::{convert::Infallible, time::Duration};
+use std::{io, time::Duration};
 
 use axum::body::{Body, Bytes};
 use futures::stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
     answer::Writer,
@@ -51,20 +55,34 @@ enum Over {
 /// The body of a stream, and what fills it: to be driven until it ends.
 pub(super) fn body(first: Event, pump: Pump) -> (Body, impl Future<Output = ()> + Send) {
     let (frames, rest) = mpsc::channel::<Bytes>(FRAMES_MAX);
-    let body = stream::unfold(rest, |mut rest| async move { rest.recv().await.map(|frame| (Ok::<_, Infallible>(frame), rest)) });
-    (Body::from_stream(body), pump.run(first, frames))
+    let (ended, is_whole) = oneshot::channel();
+    let body = stream::unfold((rest, Some(is_whole)), |(mut rest, mut is_whole)| async move {
+        match rest.recv().await {
+            Some(frame) => Some((Ok(frame), (rest, is_whole))),
+            // Said once: whatever is behind it is not asked for.
+            None => is_whole.take()?.await.is_err().then(|| (Err(io::Error::other("the reader was given up")), (rest, None))),
+        }
+    });
+    (Body::from_stream(body), pump.run(first, frames, ended))
 }
 
 impl Pump {
-    async fn run(mut self, first: Event, frames: mpsc::Sender<Bytes>) {
-        match self.pass(first, &frames).await {
-            Ok(()) => {}
-            Err(Over::Reader) => tracing::info!("the reader of an answer is gone: the answer is cancelled"),
+    /// Says by `ended` that all of it is on its way, an error in its place too.
+    async fn run(mut self, first: Event, frames: mpsc::Sender<Bytes>, ended: oneshot::Sender<()>) {
+        let passed = match self.pass(first, &frames).await {
             Err(Over::Source(refusal)) => {
                 // The status was sent long ago: OpenAI's clients look for an error inside the stream.
                 let frame = format!("data: {}\n\n", refusal.json());
-                drop(self.send(&frames, frame, false).await);
+                self.send(&frames, frame, false).await
             }
+            passed => passed,
+        };
+        match passed {
+            Ok(()) => {
+                // A body that nobody reads any more needs no end.
+                let _ = ended.send(());
+            }
+            Err(_) => tracing::info!("the reader of an answer is gone: the answer is cancelled"),
         }
     }
 

@@ -259,6 +259,8 @@ async fn models_are_listed_with_their_parents_and_a_wrong_one_is_answered_with_t
     assert_eq!(scene.get("/v1/models/parrot").await.json()["object"], "model");
     let missing = scene.get("/v1/models/gpt-5").await;
     assert_eq!((missing.status, &missing.json()["error"]["code"]), (404, &json!("model_not_found")));
+    let garbled = scene.get("/v1/models/%ff").await;
+    assert_eq!((garbled.status, &garbled.json()["error"]["code"]), (400, &json!("invalid_value")));
     let asked = scene.chat("a", json!({ "model": "gpt-5" })).await;
     assert_eq!((asked.status, &asked.json()["error"]["param"]), (404, &json!("model")));
     scene.stop().await;
@@ -324,6 +326,29 @@ async fn a_reader_that_takes_nothing_is_bounded_and_given_up() {
     let all = 4_096 * parrot::FLOOD_BYTES;
     assert!(bytes < all / 3, "{bytes} of {all} bytes were made for nobody");
     drop(wire);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_too_late_sees_that_its_answer_is_cut() {
+    let scene = Scene::with(GENEROUS, Bounds { reader_wait: Duration::from_millis(300), ..Bounds::default() });
+    let mut wire = Wire::narrow(scene.addr).await;
+    wire.post(&bearer(1), "/v1/chat/completions", &question("flood", json!({ "max_tokens": 4096, "stream": true }))).await;
+    timeout(DEADLINE, scene.parrot.until_cancelled()).await.expect("an answer that nobody reads went on");
+    let rest = timeout(DEADLINE, wire.rest()).await.expect("the connection stays open");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "what was cut ends like a whole answer");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_much_and_reads_nothing_holds_no_connection() {
+    let scene = Scene::with(GENEROUS, Bounds { reader_wait: Duration::from_millis(300), connections_max: 1, ..Bounds::default() });
+    let mut deaf = Wire::narrow(scene.addr).await;
+    // Answered without a key, and more than all buffers on the way hold together.
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(600);
+    deaf.send(asked.as_bytes()).await;
+    // The only place is taken; it is free again once the deaf one is given up.
+    assert_eq!(timeout(DEADLINE, scene.get("/v1/models")).await.expect("a reader that takes nothing was kept").status, 200);
     scene.stop().await;
 }
 

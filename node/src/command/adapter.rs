@@ -232,6 +232,11 @@ fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<
     let hash = BlobId(files.hash());
     let kept = data.adapter(hash);
     if !data.has(&kept)? {
+        ensure!(
+            folder.join(CONFIG_FILE).is_file(),
+            "{} is an adapter in llama.cpp's format, which nodes neither keep nor serve yet: convert it to PEFT's {CONFIG_FILE} and {WEIGHTS_FILE}",
+            folder.display()
+        );
         data.create()?;
         // Files first into a folder of another name: a half-copied adapter never carries its hash.
         let fresh = data.adapters().join(format!(".{hash}.{}", std::process::id()));

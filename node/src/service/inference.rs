@@ -15,7 +15,7 @@ use attribution::index::Index;
 use chain_bridge::lanes::SessionRight;
 use inference::{
     Message, Role,
-    engine::EngineHandle,
+    engine::{EngineError, EngineHandle},
     proto::{
         message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Turn},
         payment::{Serving, Terms},
@@ -277,15 +277,23 @@ impl<E: Escrow> Answering<E> {
         let known = self.books.lane(lane).map_err(internal)?;
         let known = known.filter(|record| record.session == begin.session);
         let options = self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
-        let arrived = Instant::now();
-        let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
-        let prompt = self.engine.prompt_tokens(&turns).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
-        let tokenizing = arrived.elapsed();
         if let Some(wait) = self.ledger.wait(payer) {
             return Err(refuse(
                 RefusalCode::Busy,
                 format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1),
             ));
+        }
+        let arrived = Instant::now();
+        let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
+        // A megabyte takes longer than any other client's connection may be silent.
+        let engine = self.engine.clone();
+        let prompt = tokio::task::spawn_blocking(move || engine.prompt_tokens(&turns)).await.map_err(internal)?;
+        let prompt = prompt.map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
+        let tokenizing = arrived.elapsed();
+        // Before what it would cost: of a question that nobody can answer that is not its trouble.
+        let (tokens, most) = (prompt.len() + begin.continued.len(), self.engine.info().config.context);
+        if tokens >= most {
+            return Err(refuse(RefusalCode::TooLong, EngineError::ContextExceeded { prompt: tokens, max: most }.to_string()));
         }
         // Declared first, so that it is left last: who waits for its end finds lane and request free.
         let mut seat = self.seats.seat();

@@ -150,10 +150,16 @@ impl Wire {
         Reply::read(&bytes)
     }
 
-    /// Waits until the other side has closed.
-    pub(super) async fn closed(&mut self) {
+    /// What comes until the other side ends or breaks the connection.
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         drop(self.0.read_to_end(&mut bytes).await);
+        bytes
+    }
+
+    /// Waits until the other side has closed.
+    pub(super) async fn closed(&mut self) {
+        self.rest().await;
     }
 }
 

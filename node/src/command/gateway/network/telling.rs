@@ -15,12 +15,14 @@ use crate::{
     },
     ask::{Answered, Unanswered},
     command::ask::sources,
-    notice::Failed,
+    notice::{Failed, Notice},
     words,
 };
 
 /// When to come back if nobody offers what is asked for.
 const NO_NODE_RETRY: Duration = Duration::from_secs(5);
+/// And if who offers it has no room, or is not there at this moment: it was waited for already.
+const NOT_NOW_RETRY: Duration = Duration::from_secs(5);
 
 /// An answer as it is kept under an idempotency key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,11 +89,19 @@ pub(super) fn failed(error: &anyhow::Error) -> Refusal {
         .or_else(|| is(matches!(error.downcast_ref(), Some(OnceError::Differs(_))), cause(Kind::Differs, "idempotency_key_reused")))
         .or_else(|| is(error.downcast_ref::<OnceError>().is_some(), cause(Kind::Busy, "idempotency_keys_full").last()))
         .or_else(|| error.downcast_ref().and_then(askers).map(|fault| fault.told(said.clone())))
+        .or_else(|| is(error.downcast_ref().is_some_and(is_not_now), cause(Kind::Busy, "nodes_busy").after(NOT_NOW_RETRY)))
         .or_else(|| is(error.downcast_ref::<Unanswered>().is_some(), cause(Kind::Failed, "no_answer").last()));
     known.unwrap_or_else(|| {
         tracing::warn!(error = %said, "a question was not answered");
         cause(Kind::Failed, "no_answer").last()
     })
+}
+
+/// Whether every node that was asked said no or was not there, and none was promised anything: the same again costs nothing that was not said.
+fn is_not_now(unanswered: &Unanswered) -> bool {
+    let Notice { failed, charged_wei, .. } = &unanswered.notice;
+    let is_free = |one: &Failed| one.charged_at_most_wei == Amount::ZERO && matches!(one.cause, Cause::Refused | Cause::Unreachable);
+    *charged_wei == Amount::ZERO && !failed.is_empty() && failed.iter().all(is_free)
 }
 
 /// What keeps every node from answering, and is none of theirs.
@@ -137,7 +147,7 @@ mod tests {
     use types::id::{Address, Hash32};
 
     use super::*;
-    use crate::{api::source::EVENTS_MAX, notice::Notice};
+    use crate::api::source::EVENTS_MAX;
 
     #[test]
     fn an_error_says_whether_a_program_may_try_again() {
@@ -195,6 +205,10 @@ mod tests {
         assert_eq!(told(&[Cause::Invalid, Cause::Broken], 0), (Kind::Failed, "no_answer", true), "another node might have answered");
         assert_eq!(told(&[Cause::Invalid], 1), (Kind::Failed, "no_answer", true), "something may be charged");
         assert_eq!(told(&[], 0), (Kind::Failed, "no_answer", true), "nobody was asked");
+        let busy = (Kind::Busy, "nodes_busy", false);
+        assert_eq!(told(&[Cause::Refused, Cause::Unreachable], 0), busy, "nobody had room: a program may ask again");
+        assert_eq!(told(&[Cause::Refused], 1), (Kind::Failed, "no_answer", true), "something may be charged");
+        assert_eq!(told(&[Cause::Refused, Cause::Silent], 0), (Kind::Failed, "no_answer", true), "one may be at it still");
         let unpaid = (Kind::Limited, "insufficient_quota", true);
         assert_eq!(told(&[Cause::Unpaid], 0), unpaid, "the payer's, and no bad gateway");
         assert_eq!(told(&[Cause::TooLong, Cause::Unpaid], 0), unpaid);
