@@ -18,7 +18,7 @@ use types::{amount::Amount, manifest::Manifest, merkle::keccak, quote::Class, te
 use super::{
     Inner, Prepared, locked,
     passing::Passing,
-    telling::{Given, NoNode, NotTold, again, failed, finished},
+    telling::{Given, NoNode, NotTold, again, empty, failed, finished},
 };
 use crate::{
     api::{
@@ -148,12 +148,15 @@ impl Inner {
         let mut passing = Passing::new(to, Stops::new(&question.options.stop).push(draft.bytes()).bytes);
         passing.ready().await;
         let mut keep = |draft: &Draft| once.map_or(Ok(()), |once| once.keep(&question.manifest, draft));
-        let answered = asker.go_on(&question, draft, &recalled, &found, &mut keep, &mut passing).await?;
+        let answered = asker.go_on(&question, draft, &recalled, &found, &mut keep, &mut passing).await;
         passing.ready().await;
-        let finished = finished(&answered)?;
+        let (finished, text) = match answered {
+            Ok(answered) => (finished(&answered)?, answered.text),
+            Err(error) => (error.downcast_ref().and_then(empty).ok_or(error)?, String::new()),
+        };
         if let Some(once) = once {
             let Finished { reason, usage, settled } = finished.clone();
-            once.answered(&serde_json::to_string(&Given { text: answered.text, reason, usage, settled })?)?;
+            once.answered(&serde_json::to_string(&Given { text, reason, usage, settled })?)?;
         }
         Ok(finished)
     }

@@ -70,6 +70,14 @@ pub(super) fn finished(answered: &Answered) -> anyhow::Result<Finished> {
     Ok(Finished { reason, usage, settled: Some(Settled { receipt: signed, attribution: attribution.collect() }) })
 }
 
+/// What was said by a model that ended before its first token: nothing, and for nothing, by its node's signed word. To OpenAI's clients that is an answer.
+pub(super) fn empty(unanswered: &Unanswered) -> Option<Finished> {
+    let Notice { tokens: 0, signed, .. } = &unanswered.notice else { return None };
+    let receipt = &signed.iter().find(|signed| signed.document.reason == Ended::Empty)?.document;
+    let usage = Usage { tokens_in: receipt.tokens_in, tokens_out: 0 };
+    Some(Finished { reason: Reason::Stop, usage, settled: None })
+}
+
 /// Gives what was answered before; nothing is asked or paid.
 pub(super) async fn again(text: &str, to: &mpsc::Sender<Event>) -> anyhow::Result<Finished> {
     let Given { text, reason, usage, settled } =
