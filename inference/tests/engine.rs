@@ -165,6 +165,22 @@ async fn interleaved_generations_do_not_disturb_one_another() {
 }
 
 #[tokio::test]
+async fn a_generation_counts_the_rows_that_were_computed_for_it_and_no_others() {
+    let bench = Bench::new(|_| {});
+    let asked = Start { prompt: vec![5; 200], ..bench.start(Sampling::GREEDY, 4) };
+    let mut first = bench.engine.begin(asked.clone()).await.unwrap();
+    assert_eq!(first.computed(), 0, "nothing is computed before a pull");
+    first.next().await.unwrap();
+    assert_eq!(first.computed(), 200);
+    first.next().await.unwrap();
+    assert_eq!(first.computed(), 201, "a guess is nobody's row");
+    drop(first);
+    let mut again = bench.engine.begin(asked).await.unwrap();
+    again.next().await.unwrap();
+    assert!((1..200).contains(&again.computed()), "{} rows: what was there was not computed", again.computed());
+}
+
+#[tokio::test]
 async fn a_dropped_future_loses_no_token() {
     let bench = Bench::new(|_| {});
     let (whole, _) = bench.run(bench.start(WARM, 12)).await;

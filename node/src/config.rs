@@ -60,8 +60,9 @@ pub struct Config {
     pub adapters_max: usize,
     /// Seconds between collecting vouchers and posting receipts; 0 posts only when asked.
     pub settle_every_s: u64,
-    /// Most wei of tokens delivered but not vouched for, per client.
-    pub willing_to_lose: Amount,
+    /// Most wei of work done for one client and not vouched for; left out, four full contexts of prompt at this node's own rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub willing_to_lose: Option<Amount>,
     /// What this client's own questions may cost.
     pub spending: Spending,
     /// What this node does for others when it settles.
@@ -140,8 +141,8 @@ impl Default for Config {
             adapters_max: 16,
             // The registry voids receipts that name a block more than 256 behind the posting one.
             settle_every_s: 60,
-            // One voucher's worth of tokens at the default rate, and some.
-            willing_to_lose: Amount(1_000_000_000_000_000),
+            // By the context of the model: a fixed sum is a part of one question on one node and a thousand on another.
+            willing_to_lose: None,
             // The deposit and --max-fee bound a client that sets none.
             spending: Spending::default(),
             settlement: Settlement::default(),

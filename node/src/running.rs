@@ -66,7 +66,7 @@ use crate::{
         erasing::Erasing,
         gate::{self, Gate},
         index::Indexing,
-        inference::{Answering, Ledger, Offers, Seats},
+        inference::{Answering, Ledger, Offers, Seats, willing},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
         repair::{Mending, QUESTIONS_MAX, seek_records},
         settlement::{Settling, own::OwnRoots, trees::Trees},
@@ -276,6 +276,11 @@ impl Node {
             own_roots: OwnRoots::default(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
+        let willing = match (&engine, config.willing_to_lose) {
+            (_, Some(willing)) => willing,
+            (Some(engine), None) => willing(engine.info().config.context, config.rate_in, config.rate_out).context("rate_in, rate_out")?,
+            (None, None) => Amount::ZERO,
+        };
         let answering = engine.map(|engine| Answering {
             engine,
             account: account.clone(),
@@ -284,8 +289,8 @@ impl Node {
             offers: Arc::clone(&offers),
             snapshots: snapshots.clone(),
             books: Arc::clone(&books),
-            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing: config.willing_to_lose },
-            ledger: Ledger::new(config.willing_to_lose),
+            escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing },
+            ledger: Ledger::new(willing),
             seats: Seats::new(Bounds::of(config.answers_max)),
         });
         let gate = Gate::open(gate::Keeping {

@@ -58,7 +58,7 @@ async fn failures_of_every_kind_charge_nothing_and_what_was_paid_for_is_exactly_
     let setup = Setup { nodes: NODES, model: Some(files::tiny_model()), people: vec!["author"] };
     // A client's losses here are its own doing a thousand times over; how a node protects itself from that is another test.
     let configured = |config: &mut node::config::Config| {
-        (config.answers_max, config.willing_to_lose) = (ANSWERS_MAX, Amount(1_000_000 * WEI_PER_OPEN));
+        (config.answers_max, config.willing_to_lose) = (ANSWERS_MAX, Some(Amount(1_000_000 * WEI_PER_OPEN)));
     };
     let mut cluster = Cluster::start_on(chain::devnet_of(WINDOWS_S.0, WINDOWS_S.1), setup, configured).await;
     let victim = cluster.nodes.pop().expect("three nodes");

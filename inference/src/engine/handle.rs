@@ -275,6 +275,13 @@ impl Generation {
         }
     }
 
+    /// Rows computed so far, of prompt and answer, guesses left out; rows that were there from an earlier prompt cost nothing, rows that were given up and
+    /// computed again count twice. 0 once the end was pulled.
+    #[must_use]
+    pub fn computed(&self) -> u32 {
+        self.ticket.as_ref().map_or(0, |ticket| ticket.line.computed())
+    }
+
     /// What fingerprints of the answer are made of, if [`Start::fingerprints`] asked for it; it stays when the generation is dropped.
     #[must_use]
     pub fn activations(&self) -> Option<Activations> {

@@ -25,6 +25,8 @@ pub(super) struct Line {
     job: AtomicU64,
     /// Tokens the caller allows and the owner has not heard of.
     credit: AtomicU32,
+    /// Rows that the device computed for it.
+    computed: AtomicU32,
     is_cancelled: AtomicBool,
     /// Whether it stands among those that the owner is to look at.
     is_rung: AtomicBool,
@@ -65,6 +67,7 @@ impl Line {
         Arc::new(Self {
             job: AtomicU64::new(NONE),
             credit: AtomicU32::new(0),
+            computed: AtomicU32::new(0),
             is_cancelled: AtomicBool::new(false),
             is_rung: AtomicBool::new(false),
             mailbox: Mutex::new(Mailbox { tokens: VecDeque::new(), told: VecDeque::new(), index, end: None, waker: None }),
@@ -102,6 +105,15 @@ impl Line {
 
     fn largest(&self) -> Option<MutexGuard<'_, Largest>> {
         self.largest.as_ref().map(|largest| largest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts `rows` more as computed; the owner alone does.
+    pub(super) fn count(&self, rows: u32) {
+        self.computed.store(self.computed().saturating_add(rows), Ordering::Relaxed);
+    }
+
+    pub(super) fn computed(&self) -> u32 {
+        self.computed.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_credit(&self) -> u32 {

@@ -446,6 +446,10 @@ impl<B: Backend> Owner<B> {
             let planned = self.plan.jobs[at];
             let outcome = self.results[at];
             self.outcomes.extend(outcome.map(|outcome| (planned.job, outcome)));
+            let given = planned.rows.saturating_sub(u32::try_from(planned.guesses().len()).unwrap_or(u32::MAX));
+            if let Some(work) = self.work(planned.job).filter(|_| !matches!(outcome, Some(Outcome::Failed))) {
+                work.line.count(given);
+            }
             if let Some(Outcome::Chosen { tokens, count, .. }) = &outcome {
                 let right = accepted(planned.guesses(), &tokens[..*count]);
                 self.totals.guessed += planned.guesses().len() as u64;

@@ -256,11 +256,15 @@ impl Serving {
         self.terms.due(self.tokens_max)
     }
 
-    /// What was delivered and is not promised: the work a client has taken for nothing so far.
+    /// What was done and is not promised: the work a client has taken for nothing so far. Before the first token that is the `computed` rows of its
+    /// prompt: nothing can be promised then, and who leaves a slow node owes no more than that node did.
     ///
     /// # Errors
     /// [`AmountError::Overflow`].
-    pub fn unpaid(&self) -> Result<Amount, AmountError> {
+    pub fn unpaid(&self, computed: u32) -> Result<Amount, AmountError> {
+        if self.tokens.is_empty() {
+            return split::fee(computed.min(self.terms.tokens_in), 0, self.terms.rate_in, Amount::ZERO, Amount::ZERO);
+        }
         let paid = if self.vouched == 0 { Amount::ZERO } else { self.terms.due(self.vouched)? };
         self.terms.due(self.sent())?.minus(paid)
     }
@@ -632,6 +636,18 @@ mod tests {
         assert_eq!(match_quote(&quote, &request), Ok(()));
         let dear = Quote { protocol_fee: Amount(PROTOCOL_FEE.0 + 1), ..quote };
         assert_eq!(match_quote(&dear, &request), Err(TermsError::ProtocolFee { quoted: Amount(PROTOCOL_FEE.0 + 1), due: PROTOCOL_FEE }));
+    }
+
+    #[test]
+    fn who_leaves_before_the_first_token_owes_what_was_computed_and_who_leaves_after_it_what_was_delivered() {
+        let mut node = Serving::new(terms(), 100, Amount(1_000_000)).unwrap();
+        assert_eq!(node.unpaid(0), Ok(Amount::ZERO), "a question that waited cost nobody anything");
+        assert_eq!(node.unpaid(15), Ok(Amount(15)));
+        assert_eq!(node.unpaid(u32::MAX), Ok(Amount(40)), "rows computed twice are the node's trouble");
+        node.token(1);
+        assert_eq!(node.unpaid(15), terms().due(1), "a token was delivered, and with it the prompt");
+        node.voucher(&terms().voucher(&[1]).unwrap()).unwrap();
+        assert_eq!(node.unpaid(40), Ok(Amount::ZERO));
     }
 
     #[test]

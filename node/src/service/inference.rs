@@ -47,7 +47,7 @@ mod streaming;
 pub(crate) mod unbilled;
 mod voice;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, willing};
 pub use seats::Seats;
 use streaming::{Halt, Kept, Work};
 use voice::{Line, Voice};
@@ -383,7 +383,7 @@ impl<E: Escrow> Answering<E> {
             (opening, from) = (FromNode::Resumed { vouched }, arrival.index);
         };
         // Its engine is free while the receipt is made.
-        let activations = work.activations();
+        let (activations, computed) = (work.activations(), work.computed());
         drop(work);
         match &ended {
             // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.
@@ -400,7 +400,10 @@ impl<E: Escrow> Answering<E> {
             }
             _ => {}
         }
-        self.ledger.settle(payer, &serving).map_err(internal)?;
+        // What this node broke off itself cost its client's patience, not the node.
+        if !matches!(&ended, Err(Broken::Refused(refusal)) if refusal.code == RefusalCode::Internal) {
+            self.ledger.settle(payer, &serving, computed).map_err(internal)?;
+        }
         let Some(voucher) = kept.voucher else {
             ended?;
             tracing::info!(request = %begin.request.document.id(), "no voucher came: nothing is charged");

@@ -74,6 +74,11 @@ impl Work {
         self.generation.activations()
     }
 
+    /// Rows of the prompt that were computed, as [`Generation::computed`] counts them.
+    pub(super) fn computed(&self) -> u32 {
+        self.generation.computed()
+    }
+
     /// For so long no voucher could come, whatever the client did.
     pub(super) fn wait_longer(&mut self, time: Duration) {
         self.due = self.due.map(|due| due + time);
