@@ -134,6 +134,7 @@ struct Model<'a> {
     leaves: Vec<Vec<u8>>,
     /// Rows of all leaves: start, length, weight.
     rows: Vec<(usize, usize, u32)>,
+    asked: Vec<Range<usize>>,
 }
 
 const fn share(one: &Range<usize>, other: &Range<usize>) -> bool {
@@ -147,11 +148,11 @@ impl<'a> Model<'a> {
             let rows = leaf[41..41 + 7 * usize::from(leaf[40])].as_chunks::<7>().0;
             rows.iter().map(move |row| {
                 let start = number * LEAF_STRIDE + usize::from(row[0]);
-                (start, u16::from_be_bytes([row[1], row[2]]).into(), u32::from_be_bytes([row[3], row[4], row[5], row[6]]))
+                (start, usize::from(u16::from_be_bytes([row[1], row[2]])), u32::from_be_bytes([row[3], row[4], row[5], row[6]]))
             })
         });
         let rows = rows.collect();
-        Self { held, parameters, receipt, answer, prompt, leaves, rows }
+        Self { held, parameters, receipt, answer, prompt, leaves, rows, asked: words(prompt) }
     }
 
     fn spans(&self) -> Vec<(Range<usize>, u32)> {
@@ -177,8 +178,7 @@ impl<'a> Model<'a> {
 
     /// Every run from a row's start to a row's end.
     fn runs(&self) -> impl Iterator<Item = Range<usize>> {
-        let ends = |first: usize| self.rows[first..].iter().map(|row| row.0 + row.1);
-        (0..self.rows.len()).flat_map(move |first| ends(first).map(move |end| self.rows[first].0..end))
+        (0..self.rows.len()).flat_map(move |first| self.rows[first..].iter().map(move |row| self.rows[first].0..row.0 + row.1))
     }
 
     /// F2's rule for a run.
@@ -202,17 +202,16 @@ impl<'a> Model<'a> {
 
     /// Whether a run stands in the prompt at a byte, as whole words in both.
     fn is_copy(&self, run: &Range<usize>, at: usize) -> bool {
-        let copied = &words(self.prompt);
         self.prompt.get(at..at + run.len()) == Some(&self.answer[run.clone()])
-            && copied.iter().any(|word| word.start == at)
-            && copied.iter().any(|word| word.end == at + run.len())
+            && self.asked.iter().any(|word| word.start == at)
+            && self.asked.iter().any(|word| word.end == at + run.len())
     }
 
     /// Runs of m words at least that answer and prompt share, and that a leaf shows, with where.
     fn copies(&self) -> Vec<(Range<usize>, usize)> {
         let long = self.runs().filter(|run| run.len() <= 252 && self.count(run) >= self.m());
         let places = |run: Range<usize>| {
-            let found = words(self.prompt).into_iter().map(|word| word.start).filter(|at| self.is_copy(&run, *at)).collect::<Vec<_>>();
+            let found = self.asked.iter().map(|word| word.start).filter(|at| self.is_copy(&run, *at)).collect::<Vec<_>>();
             found.into_iter().map(move |at| (run.clone(), at))
         };
         long.flat_map(places).collect()
@@ -229,7 +228,7 @@ impl<'a> Model<'a> {
             let rules = [
                 ("F9 holder", self.held.places(text).min() != named),
                 ("start", self.rows.iter().all(|row| row.0 != bytes.start)),
-                ("end", self.rows.iter().filter(|row| bytes.contains(&row.0)).last().is_none_or(|row| row.0 + row.1 != bytes.end)),
+                ("end", self.rows.iter().rfind(|row| bytes.contains(&row.0)).is_none_or(|row| row.0 + row.1 != bytes.end)),
                 ("document", named.is_none()),
                 ("delimiter", text.contains(DELIMITERS)),
                 ("words", self.count(bytes) < self.m()),
@@ -249,18 +248,16 @@ impl<'a> Model<'a> {
         );
         for (number, (mask, at)) in masks.iter().enumerate() {
             let before = number.checked_sub(1).map(|before| &masks[before].0);
-            let copied = &words(self.prompt);
             let beside = |end: usize, start: usize, at: Option<usize>, is_before: bool| {
                 let said = self.answer.get(start..end);
                 let asked = at.and_then(|at| self.prompt.get(at..at + (end - start)));
                 said.is_some()
                     && said == asked
-                    && at.is_some_and(|at| {
-                        let edge = |words: &[Range<usize>], start: usize, end: usize| {
-                            words.iter().any(|word| if is_before { word.start == start } else { word.end == end })
-                        };
-                        edge(&words(self.answer), start, end) && edge(copied, at, at + (end - start))
-                    })
+                    && self.rows.iter().any(|row| if is_before { row.0 == start } else { row.0 + row.1 == end })
+                    && self
+                        .asked
+                        .iter()
+                        .any(|word| if is_before { Some(word.start) == at } else { word.end.checked_sub(end - start) == at })
             };
             let longer = (1..=252).any(|n| {
                 beside(mask.end + n, mask.end, Some(at + mask.len()), false)

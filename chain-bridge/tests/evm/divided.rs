@@ -189,6 +189,7 @@ impl Divided {
         let receipt = |world: &World, place: usize, tell: &dyn Fn(&mut Receipt)| {
             let plain = world.bodies(1, &lane, place as u128, place as u64, 0);
             let mut receipt = Receipt {
+                request: Hash32([place as u8 + 1; 32]),
                 index: index.root(),
                 parameters: 2,
                 prompt_root: prompt_root(PROMPT, SALT),
@@ -251,13 +252,13 @@ impl Divided {
         lines.retain(|line| !line.parts.is_empty() || line.previous > Amount::ZERO);
         lines
     }
+}
 
-    /// What each span of a receipt pays, and to whom.
-    fn spans(&self, lines: &Lines, receipt: u64) -> BTreeMap<u32, (Address, Amount)> {
-        let parts = lines.iter().flat_map(|line| line.parts.iter().map(move |row| (line.account, row.part().unwrap())));
-        let spans = parts.filter(|(_, part)| part.receipt == receipt && part.part >= Part::Span(0).code());
-        spans.map(|(payee, part)| (part.part - Part::Span(0).code(), (payee, part.amount))).collect()
-    }
+/// What each span of a receipt pays, and to whom.
+fn spans(lines: &Lines, receipt: u64) -> BTreeMap<u32, (Address, Amount)> {
+    let parts = lines.iter().flat_map(|line| line.parts.iter().map(move |row| (line.account, row.part().unwrap())));
+    let spans = parts.filter(|(_, part)| part.receipt == receipt && part.part >= Part::Span(0).code());
+    spans.map(|(payee, part)| (part.part - Part::Span(0).code(), (payee, part.amount))).collect()
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn a_void_spans_part_is_the_insurance_pools_nobody_elses_changes_and_replay_and_
     let lines = divided.world.expected();
     assert_eq!(divided.voids.len(), 11);
     for (place, (_, signed)) in (0_u64..).zip(&divided.receipts) {
-        let (receipt, paid) = (&signed.document, divided.spans(&lines, place));
+        let (receipt, paid) = (&signed.document, spans(&lines, place));
         assert_eq!(paid.len(), receipt.spans.len(), "receipt {place}: every span has its part");
         for (number, span) in (0_u16..).zip(&receipt.spans) {
             let payee = if divided.voids.get(&place) == Some(&number) { divided.insurance() } else { span.payee };
@@ -310,12 +311,12 @@ fn a_void_spans_part_is_the_insurance_pools_nobody_elses_changes_and_replay_and_
 fn an_honest_holder_under_a_lie_keeps_what_his_text_earned() {
     let divided = Divided::new();
     let lines = divided.world.expected();
-    let honest = divided.spans(&lines, 0);
+    let honest = spans(&lines, 0);
     assert!(honest.values().all(|(_, amount)| amount.0 > open(1).0 / 1_000), "{honest:?}");
     let lie_of = |mode| (1_u64..).zip(&LIES).find(|(_, lie)| lie.1 == Some(mode)).unwrap().0;
     // A twin, or a span over what the prompt holds, is void; a part of his own span stays beside it. He has what he has without the lie.
     for (mode, his, other) in [(10, 0, 2), (9, 1, 2), (7, 0, 2)] {
-        let paid = divided.spans(&lines, lie_of(mode));
+        let paid = spans(&lines, lie_of(mode));
         assert_eq!((paid[&his].0, paid[&other].0), (HOLDER, OTHER_HOLDER), "mode {mode}");
         let near = |one: Amount, other: Amount| one.0.abs_diff(other.0) < 1_000;
         assert!(near(paid[&his].1, honest[&0].1) && near(paid[&other].1, honest[&1].1), "mode {mode}: {paid:?}, {honest:?}");
