@@ -450,7 +450,7 @@ fn lying_leaves(rng: &mut Rng, kind: u64, honest: &[Vec<u8>]) -> Option<Vec<Vec<
         0 => leaf[40] = leaf[40].checked_sub(1)?,
         1 => leaf[32 + rng.below(8) as usize] ^= 1 << rng.below(8),
         2 => *leaf.last_mut().filter(|_| number + 1 < honest.len())? ^= 1,
-        3 => drop(leaf.pop()),
+        3 => leaf.truncate(leaf.len() - 1),
         4 => leaf.truncate(rng.below(HEAD as u64) as usize),
         5 => leaf.push(b'x'),
         // A word's weight; its length; where it starts; a row that is left out, and one that is made up.

@@ -154,7 +154,7 @@ const LIES: [Lie; 15] = [
     ("F1", Some(10), Some(1), |receipt| receipt.spans.insert(1, receipt.spans[0])),
     // What lies over what is not told: both are paid, and the node pays.
     ("F1", Some(7), None, |receipt| receipt.spans.insert(1, part(&receipt.spans[0], 0, 8))),
-    ("F2", None, None, |receipt| drop(receipt.spans.remove(1))),
+    ("F2", None, None, |receipt| receipt.spans.truncate(1)),
     ("F10", None, None, |receipt| receipt.weight_total += 1),
     ("F11", None, None, |receipt| receipt.masks.push(Mask { start: 1 << 20, length: 4, prompt: 0 })),
 ];
