@@ -7,6 +7,7 @@
 
 mod dialogue;
 mod ineligible;
+mod leaves;
 mod mask;
 mod omission;
 mod payee;
@@ -22,12 +23,13 @@ use types::{
     receipt::Receipt,
 };
 
+pub use leaves::{Committed, find_in_leaves};
 pub use types::proof::Proof;
 
 use crate::{
     bundle::Bundle,
     fault::{Answer, FaultError},
-    index::Index,
+    index::{Index, ReadError},
     parameters::Parameters,
     prompt::prompt_bytes,
 };
@@ -81,6 +83,18 @@ impl Case<'_> {
     fn weight(&self, bytes: &Range<usize>) -> u64 {
         self.answer.words[self.said.starting(bytes)].iter().map(|word| u64::from(word.weight)).sum()
     }
+
+    /// Everything that the answer shows, and the prompt where it is known.
+    fn claims(&self) -> Result<Vec<Claim>, ReadError> {
+        let (flawed, shared) = (mask::false_masks(self), mask::shared(self));
+        let ineligible = ineligible::ineligible(self, &flawed, &shared)?.into_iter().map(Claim::Ineligible);
+        let missing = mask::missing_masks(self, &shared).into_iter().map(Claim::MissingMask);
+        let total = weight::false_total(self).map(Claim::Total);
+        let claims = ineligible.chain(total).chain(flawed.into_iter().map(Claim::FalseMask)).chain(missing).map(Ok);
+        let holders = payee::later_holders(self).map(|holder| holder.map(Claim::Holder));
+        let omitted = omission::omitted(self).map(|omission| omission.map(Claim::Omission));
+        claims.chain(holders).chain(omitted).collect()
+    }
 }
 
 /// All proofs that `index` gives against a receipt, those of the least evidence first: none for an honest one. An answer root over another text or other
@@ -104,17 +118,7 @@ pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &In
         let asked =
             prompt.as_ref().and_then(|(bytes, salt)| Text::prompt(bytes, *salt)).filter(|asked| asked.root() == receipt.prompt_root);
         let case = Case { receipt, text, parameters, index, answer: &answer, said: Text::answer(text, &answer), asked };
-        let flawed = mask::false_masks(&case);
-        claims.extend(ineligible::ineligible(&case, &flawed)?.into_iter().map(Claim::Ineligible));
-        claims.extend(weight::false_total(&case).map(Claim::Total));
-        claims.extend(flawed.into_iter().map(Claim::FalseMask));
-        claims.extend(mask::missing_masks(&case).into_iter().map(Claim::MissingMask));
-        for holder in payee::later_holders(&case) {
-            claims.push(Claim::Holder(holder?));
-        }
-        for omission in omission::omitted(&case) {
-            claims.push(Claim::Omission(omission?));
-        }
+        claims.extend(case.claims()?);
     } else if claims.is_empty() {
         return Err(FaultError::Answer { expected: receipt.answer_root, got: answer.root(), spans: Vec::new() });
     }
@@ -127,5 +131,7 @@ fn proofs(signed: &Signed<Receipt>, mut claims: Vec<Claim>) -> Vec<Proof> {
     claims.into_iter().map(|claim| Proof { receipt: receipt.clone(), signature: signed.signature, claim }).collect()
 }
 
+#[cfg(test)]
+mod honest;
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,11 @@ pub(crate) fn sample() -> Sample {
 
 /// An answer by `node`, attributed and signed by both sides.
 pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) -> Bundle {
+    answer_under(Parameters::builtin(1).unwrap(), node, index, nonce, answer)
+}
+
+/// The same under a set of parameters that bears the number 1.
+pub(crate) fn answer_under(parameters: &Parameters, node: &Account, index: &Index, nonce: u64, answer: &str) -> Bundle {
     let client = account(8);
     let domains = Domains {
         chain_id: 901,
@@ -150,7 +155,7 @@ pub(crate) fn answer(node: &Account, index: &Index, nonce: u64, answer: &str) ->
         base,
         cumulative: base.plus(fee).unwrap(),
     };
-    let found = attribute(index, Parameters::builtin(1).unwrap(), &prompt, answer).unwrap();
+    let found = attribute(index, parameters, &prompt, answer).unwrap();
     let receipt = Receipt {
         request: request.id(),
         attempt: 0,

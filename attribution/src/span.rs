@@ -50,6 +50,12 @@ pub struct Attribution {
     pub words: Vec<Word>,
 }
 
+/// What a run of words weighs: the sum of its words' weights, cut to what a receipt can state. Runs rank by this everywhere, in the choice as in proofs, so that a
+/// receipt shows its own order: of runs that are cut the earlier, then the longer one ranks before, as of any that are equally heavy.
+pub(crate) fn weight_of(words: &[Word]) -> u32 {
+    words.iter().fold(0, |sum, word| word.weight.saturating_add(sum))
+}
+
 /// Why an answer cannot be attributed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttributeError {
@@ -145,7 +151,7 @@ pub(crate) fn mask_answer(parameters: &Parameters, prompt: &[u8], answer: &str) 
 }
 
 fn least(parameters: &Parameters) -> choice::Least {
-    choice::Least { words: parameters.m.into(), weight: parameters.theta.into() }
+    choice::Least { words: parameters.m.into(), weight: parameters.theta }
 }
 
 fn check_size(prompt: &[u8], answer: &str) -> Result<(), AttributeError> {
@@ -168,7 +174,7 @@ fn span(index: &Index, answer: &str, words: &[Word]) -> Result<Span, AttributeEr
         length: u16::try_from(end - start).expect("spans are bounded by the window"),
         datanet: holder.datanet,
         position: holder.position,
-        weight: u32::try_from(words.iter().map(|word| u64::from(word.weight)).sum::<u64>()).unwrap_or(u32::MAX),
+        weight: weight_of(words),
         payee: holder.payee,
     })
 }

@@ -111,8 +111,10 @@ impl Rule<'_> {
         &self.answer[self.bytes(run)]
     }
 
+    /// As a span states it, and runs are ranked: 2^32 - 1 at most.
     fn weight(&self, run: &Range<usize>) -> u64 {
-        run.clone().map(|word| u64::from(self.parameters.weight(self.text(&(word..word + 1))))).sum()
+        let sum = run.clone().map(|word| u64::from(self.parameters.weight(self.text(&(word..word + 1))))).sum::<u64>();
+        sum.min(u64::from(u32::MAX))
     }
 
     /// Every run of words of the answer.
@@ -275,11 +277,27 @@ prop_compose! {
     }
 }
 
+/// Weights of which a few words come to more than a span states.
+fn heavy(m: u8, theta: u32) -> Parameters {
+    let rows = [("a", u32::MAX / 2), ("b", u32::MAX / 2 + 1), ("cc", u32::MAX), ("d", 0), ("the", 1)];
+    let rows = rows.map(|(word, weight)| (Cow::Borrowed(word), weight)).to_vec();
+    Parameters::new(9, m, theta, u32::MAX / 3, WordTable::new(rows).unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
     #[test]
     fn attribution_is_what_the_rule_says((corpus, messages, answer, m, theta) in case()) {
         check(&corpus, &parameters(m, theta), &messages, &answer);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn attribution_by_weights_beyond_what_a_span_states_is_what_the_rule_says((corpus, messages, answer, m, theta) in case()) {
+        let theta = [0, u32::MAX / 2, u32::MAX - 1, u32::MAX][(theta % 4) as usize];
+        check(&corpus, &heavy(m, theta), &messages, &answer);
     }
 }
 

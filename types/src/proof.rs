@@ -140,7 +140,6 @@ pub struct Ineligible {
 }
 
 /// What a span breaks, with what shows it. Answer's leaves are in order.
-#[expect(clippy::large_enum_variant, reason = "a receipt has a handful")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// No word of the answer starts where it starts: the leaf there.
@@ -176,6 +175,10 @@ pub enum Rule {
     Overlap(u16),
     /// Its weight is not that of its words: the leaves of its first byte and of its last, where they are two.
     Weight(Vec<Shown>),
+    /// A run that answer and prompt share lies over a part of it.
+    Copied(SharedRun),
+    /// The span of this smaller number has the same bytes, weight and payee.
+    Twin(u16),
 }
 
 impl Rule {
@@ -191,6 +194,8 @@ impl Rule {
             Self::Masked(_) => 6,
             Self::Overlap(_) => 7,
             Self::Weight(_) => 8,
+            Self::Copied(_) => 9,
+            Self::Twin(_) => 10,
         }
     }
 
@@ -199,13 +204,14 @@ impl Rule {
             Self::Start(leaf) | Self::Delimiter(leaf) => vec![leaf],
             Self::End { answer, .. } | Self::FewWords { answer, .. } | Self::Weight(answer) => answer.iter().collect(),
             Self::Document { source, passage } => [source.shown(), passage.shown()].concat(),
-            Self::Light(_) | Self::Masked(_) | Self::Overlap(_) => Vec::new(),
+            Self::Copied(run) => run.shown(),
+            Self::Light(_) | Self::Masked(_) | Self::Overlap(_) | Self::Twin(_) => Vec::new(),
         }
     }
 
     const fn own_bytes(&self) -> usize {
         match self {
-            Self::FewWords { parameters, .. } | Self::Light(parameters) => parameters.len(),
+            Self::FewWords { parameters, .. } | Self::Light(parameters) | Self::Copied(SharedRun { parameters, .. }) => parameters.len(),
             _ => 2,
         }
     }
@@ -218,6 +224,102 @@ pub struct Total {
     pub last: u32,
     /// Of each stretch of masks that overlap or touch the leaf of its first byte and that of its last, then the answer's last; each left out that was the one before.
     pub answer: Vec<Shown>,
+}
+
+/// F10, modes 0 to 2, 4 and 5: a leaf of the answer says what is not so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FalseLeaf {
+    /// Its number.
+    pub number: u32,
+    /// What is not so.
+    pub why: Leaf,
+}
+
+/// What is false of an answer's leaf, with what shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaf {
+    /// The weight of a word is not the table's.
+    Row {
+        /// The 45 bytes of the receipt's parameters.
+        parameters: Vec<u8>,
+        /// The leaf.
+        answer: Shown,
+        /// Number of the word's row in it.
+        row: u8,
+        /// What the word table has for the word.
+        table: TableEntry,
+    },
+    /// It is not told rightly what all words before it weigh: the leaf, and the one before it unless it is the first.
+    Running(Vec<Shown>),
+    /// A word has no row, or a row no word, or another length.
+    Bounds {
+        /// Where, in the leaf's stride.
+        place: u8,
+        /// The leaf.
+        text: Passage,
+    },
+    /// It and the next one show different texts: both.
+    Texts(Vec<Shown>),
+    /// It is none.
+    Form(Shown),
+}
+
+/// Where a word stands in the word table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableEntry {
+    /// In this row.
+    Known(Shown),
+    /// Between these two, which follow each other.
+    Between(Shown, Shown),
+    /// Before this one, the first.
+    BeforeFirst(Shown),
+    /// Behind this one, the last.
+    BehindLast(Shown),
+    /// Nowhere: no row holds more than 255 bytes.
+    TooLong,
+}
+
+impl TableEntry {
+    /// Its number in P7.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Known(_) => 0,
+            Self::Between(..) => 1,
+            Self::BeforeFirst(_) => 2,
+            Self::BehindLast(_) => 3,
+            Self::TooLong => 4,
+        }
+    }
+
+    fn shown(&self) -> Vec<&Shown> {
+        match self {
+            Self::Known(row) | Self::BeforeFirst(row) | Self::BehindLast(row) => vec![row],
+            Self::Between(row, next) => vec![row, next],
+            Self::TooLong => Vec::new(),
+        }
+    }
+}
+
+impl Leaf {
+    /// Its number in P7.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Row { .. } => 0,
+            Self::Running(_) => 1,
+            Self::Bounds { .. } => 2,
+            Self::Texts(_) => 4,
+            Self::Form(_) => 5,
+        }
+    }
+
+    fn shown(&self) -> Vec<&Shown> {
+        match self {
+            Self::Row { answer, table, .. } => std::iter::once(answer).chain(table.shown()).collect(),
+            Self::Running(answer) | Self::Texts(answer) => answer.iter().collect(),
+            Self::Bounds { text, .. } => text.shown(),
+            Self::Form(answer) => vec![answer],
+        }
+    }
 }
 
 /// F11: a mask of the receipt is none.
@@ -298,9 +400,9 @@ impl Flaw {
     }
 }
 
-/// F11, mode 6: a run that answer and prompt share lies in no mask.
+/// A run of m whole words or more that answer and prompt share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingMask {
+pub struct SharedRun {
     /// The 45 bytes of the receipt's parameters.
     pub parameters: Vec<u8>,
     /// First byte of the run in the answer.
@@ -329,10 +431,12 @@ pub enum Claim {
     Ineligible(Ineligible),
     /// F10, mode 3.
     Total(Total),
+    /// F10, the other modes.
+    FalseLeaf(FalseLeaf),
     /// F11, modes 0 to 5.
     FalseMask(FalseMask),
-    /// F11, mode 6.
-    MissingMask(MissingMask),
+    /// F11, mode 6: it lies in no mask.
+    MissingMask(SharedRun),
 }
 
 impl Claim {
@@ -341,16 +445,21 @@ impl Claim {
         match self {
             Self::Omission(_) => "F2",
             Self::Payee(_) | Self::Holder(_) => "F9",
-            Self::Ineligible(Ineligible { rule: Rule::Weight(_), .. }) | Self::Total(_) => "F10",
+            Self::Ineligible(Ineligible { rule: Rule::Weight(_), .. }) | Self::Total(_) | Self::FalseLeaf(_) => "F10",
             Self::Ineligible(_) => "F1",
             Self::FalseMask(_) | Self::MissingMask(_) => "F11",
         }
     }
 
-    /// The span that is void once this is proven; nothing where the receipt's division stands.
+    /// The span that is void once this is proven; nothing where the receipt's division stands: also where one of two is false, and which of them is not told.
     pub const fn voids(&self) -> Option<u16> {
         match self {
-            Self::Omission(_) | Self::Total(_) | Self::FalseMask(_) | Self::MissingMask(_) => None,
+            Self::Omission(_)
+            | Self::Total(_)
+            | Self::FalseLeaf(_)
+            | Self::FalseMask(_)
+            | Self::MissingMask(_)
+            | Self::Ineligible(Ineligible { rule: Rule::Masked(_) | Rule::Overlap(_), .. }) => None,
             Self::Payee(Payee { span, .. }) | Self::Holder(Holder { span, .. }) | Self::Ineligible(Ineligible { span, .. }) => Some(*span),
         }
     }
@@ -377,9 +486,16 @@ impl Claim {
             }
             Self::Ineligible(Ineligible { rule, .. }) => rule.shown(),
             Self::Total(Total { answer, .. }) => answer.iter().collect(),
+            Self::FalseLeaf(FalseLeaf { why, .. }) => why.shown(),
             Self::FalseMask(FalseMask { flaw, .. }) => flaw.shown(),
-            Self::MissingMask(MissingMask { answer, prompt, .. }) => [answer.shown(), prompt.shown()].concat(),
+            Self::MissingMask(run) => run.shown(),
         }
+    }
+}
+
+impl SharedRun {
+    fn shown(&self) -> Vec<&Shown> {
+        [self.answer.shown(), self.prompt.shown()].concat()
     }
 }
 

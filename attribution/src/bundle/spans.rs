@@ -12,7 +12,7 @@ use crate::{
     index::{Index, SpanOpenings},
     parameters::Parameters,
     prompt::prompt_bytes,
-    span::{DELIMITERS, Masked, attribute},
+    span::{DELIMITERS, Masked, attribute, weight_of},
 };
 
 /// Checks every span against the answer and against its openings.
@@ -68,11 +68,11 @@ impl One<'_> {
             }
         };
         let words = &found.words[first..=last];
-        let weight = words.iter().map(|word| u64::from(word.weight)).sum::<u64>();
-        if u64::from(self.span.weight) != weight {
+        let weight = weight_of(words);
+        if self.span.weight != weight {
             self.fault("weight", format!("is {}, recomputed {weight}", self.span.weight));
         }
-        if weight < u64::from(parameters.theta) {
+        if weight < parameters.theta {
             self.fault("weight", format!("recomputed is {weight}, at least {} is paid", parameters.theta));
         }
         if words.len() < usize::from(parameters.m) {

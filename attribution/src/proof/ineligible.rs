@@ -1,20 +1,22 @@
 //! F1 beyond false bytes, and F10 of a span: spans that no rule allows, or that weigh something else than their words.
 //!
-//! A span that a false one, or a false mask, lies over is not accused: it would lose its part by what is not its fault, and what lies over it falls by itself.
+//! A span loses its part only by what is shown to be false of itself. That a mask, or a heavier span, lies over it costs the node its stake and nobody a part: one of the
+//! two is the lie, and which one only the prompt, or the index, says. Where the prompt is known and one leaf shows what it shares with the answer, that voids; and of two spans
+//! that say the same the second. A span that a false one, or a false mask, lies over is not accused at all: what lies over it falls by itself.
 
 use std::{cmp::Reverse, ops::Range};
 
 use types::{
     proof::{FalseMask, Ineligible, Rule},
-    receipt::Span,
+    receipt::{Mask, Span},
     text::{LEAF_STRIDE, WINDOW},
 };
 
-use super::{Case, weight};
+use super::{Case, mask, weight};
 use crate::{index::ReadError, span::DELIMITERS};
 
-/// Every rule that a span breaks: one of them voids it. `flawed` are the masks that are none.
-pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask]) -> Result<Vec<Ineligible>, ReadError> {
+/// Every rule that a span breaks. `flawed` are the masks that are none, `shared` what answer and prompt share.
+pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask], shared: &[Mask]) -> Result<Vec<Ineligible>, ReadError> {
     let spans = &case.receipt.spans;
     let masks: Vec<(u16, Range<usize>)> = (0..)
         .zip(&case.receipt.masks)
@@ -24,8 +26,8 @@ pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask]) -> Result<Vec<In
     let mut broken = Vec::with_capacity(spans.len());
     for span in spans {
         let mut rules = by_itself(case, span)?;
-        let over = masks.iter().find(|(_, mask)| overlap(mask, &bytes(span)));
-        rules.extend(over.map(|(number, _)| Rule::Masked(*number)));
+        let over = || masks.iter().find(|(_, mask)| overlap(mask, &bytes(span))).map(|(number, _)| Rule::Masked(*number));
+        rules.extend(mask::copied(case, shared, &bytes(span)).map(Rule::Copied).or_else(over));
         broken.push(rules);
     }
     // From the highest rank down, as the choice goes: what is outranked outranks nothing.
@@ -35,6 +37,11 @@ pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask]) -> Result<Vec<In
     let mut standing: Vec<usize> = Vec::new();
     for number in ranked {
         let over = standing.iter().find(|other| overlap(&bytes(&spans[**other]), &bytes(&spans[number])));
+        let twin = spans[..number].iter().position(|other| is_twin(other, &spans[number]));
+        if let Some(twin) = twin.and_then(|twin| u16::try_from(twin).ok()) {
+            broken[number].push(Rule::Twin(twin));
+            continue;
+        }
         match over.and_then(|other| u16::try_from(*other).ok()) {
             Some(other) => broken[number].push(Rule::Overlap(other)),
             None if broken[number].is_empty() => standing.push(number),
@@ -47,6 +54,11 @@ pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask]) -> Result<Vec<In
 fn bytes(span: &Span) -> Range<usize> {
     let start = usize::try_from(span.start).expect("at least 32 bits");
     start..start + usize::from(span.length)
+}
+
+/// Whether two spans pay the same for the same bytes.
+fn is_twin(one: &Span, other: &Span) -> bool {
+    (one.start, one.length, one.weight, one.payee) == (other.start, other.length, other.weight, other.payee)
 }
 
 const fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use types::{
-    proof::{FalseMask, Flaw, MissingMask},
+    proof::{FalseMask, Flaw, SharedRun},
     receipt::Mask,
 };
 
@@ -96,29 +96,39 @@ fn longer(said: &Text<'_>, own: &Range<usize>, asked: &Text<'_>, copy: &Range<us
     })
 }
 
-/// Runs that answer and prompt share and that no mask of the receipt holds, as far as a leaf shows them; nothing where the prompt is not known, or of a receipt
-/// that bills nothing.
-pub(super) fn missing_masks(case: &Case<'_>) -> Vec<MissingMask> {
-    let Some(asked) = case.asked.as_ref().filter(|_| case.receipt.reason.is_billable()) else { return Vec::new() };
-    let Ok(found) = mask_answer(case.parameters, asked.bytes, case.text) else { return Vec::new() };
-    found.masks.iter().filter_map(|mask| missing(case, asked, mask)).collect()
+/// What masks are to hold: nothing where the prompt is not known.
+pub(super) fn shared(case: &Case<'_>) -> Vec<Mask> {
+    let found = case.asked.as_ref().and_then(|asked| mask_answer(case.parameters, asked.bytes, case.text).ok());
+    found.map(|found| found.masks).unwrap_or_default()
 }
 
-fn missing(case: &Case<'_>, asked: &Text<'_>, mask: &Mask) -> Option<MissingMask> {
-    let (said, own) = (&case.said, weight::bytes(mask)?);
-    let offset = usize::try_from(mask.prompt).ok()?;
-    let words = &said.words[said.starting(&own)];
+/// Of what answer and prompt share, `shared`, the runs that no mask of the receipt holds, as far as a leaf shows them; nothing of a receipt that bills nothing.
+pub(super) fn missing_masks(case: &Case<'_>, shared: &[Mask]) -> Vec<SharedRun> {
     let is_held =
         |run: &Range<usize>| case.receipt.masks.iter().filter_map(weight::bytes).any(|held| held.start <= run.start && run.end <= held.end);
+    let shared = if case.receipt.reason.is_billable() { shared } else { &[] };
+    shared.iter().filter_map(|mask| show(case, mask, |run| !is_held(run))).collect()
+}
+
+/// A run that answer and prompt share over a part of these bytes, as far as a leaf shows one.
+pub(super) fn copied(case: &Case<'_>, shared: &[Mask], bytes: &Range<usize>) -> Option<SharedRun> {
+    shared.iter().find_map(|mask| show(case, mask, |run| run.start < bytes.end && bytes.start < run.end))
+}
+
+/// The first run within a mask that is wanted.
+fn show(case: &Case<'_>, mask: &Mask, is_wanted: impl Fn(&Range<usize>) -> bool) -> Option<SharedRun> {
+    let (asked, said, own) = (case.asked.as_ref()?, &case.said, weight::bytes(mask)?);
+    let offset = usize::try_from(mask.prompt).ok()?;
+    let words = &said.words[said.starting(&own)];
     // As much from each word on as a leaf shows: the whole mask, if it does.
     let mut runs = (0..words.len()).filter_map(|first| {
         let start = words[first].start;
         let count = words[first..].iter().take_while(|word| word.end - start <= RUN_BYTES_MAX).count();
         (count >= usize::from(case.parameters.m).max(1)).then(|| start..words[first + count - 1].end)
     });
-    let run = runs.find(|run| !is_held(run))?;
+    let run = runs.find(is_wanted)?;
     let copy = offset + (run.start - own.start);
-    Some(MissingMask {
+    Some(SharedRun {
         parameters: case.parameters.encode(),
         start: u32::try_from(run.start).ok()?,
         length: u16::try_from(run.len()).ok()?,

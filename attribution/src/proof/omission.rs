@@ -14,7 +14,7 @@ use types::{
 use super::Case;
 use crate::{
     index::ReadError,
-    span::{Word, chosen},
+    span::{Word, chosen, weight_of},
 };
 
 /// The proofs of every chosen run that is missing and that no span of the receipt outranks; nothing of a receipt that bills nothing.
@@ -44,11 +44,11 @@ fn covered(words: &[Word], receipt: &Receipt) -> Vec<bool> {
 fn is_missing(receipt: &Receipt, words: &[Word]) -> bool {
     let bytes = bytes(words);
     let (start, end) = (as_u64(bytes.start), as_u64(bytes.end));
-    let weight = words.iter().map(|word| u64::from(word.weight)).sum::<u64>();
+    let weight = weight_of(words);
     let overlaps = |first: u32, length: u32| u64::from(first) < end && start < u64::from(first) + u64::from(length);
     let ranks_after = |span: &Span| {
         let (first, last) = (u64::from(span.start), u64::from(span.start) + u64::from(span.length));
-        (Reverse(u64::from(span.weight)), first, Reverse(last)) > (Reverse(weight), start, Reverse(end))
+        (Reverse(span.weight), first, Reverse(last)) > (Reverse(weight), start, Reverse(end))
     };
     !receipt.masks.iter().any(|mask| overlaps(mask.start, mask.length))
         && receipt.spans.iter().filter(|span| overlaps(span.start, span.length.into())).all(ranks_after)

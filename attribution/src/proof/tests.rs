@@ -5,7 +5,7 @@ use types::{
     receipt::{Mask, Reason, Receipt, Span},
 };
 
-use super::find;
+use super::{Given, find};
 use crate::{
     bundle::Bundle,
     fault::FaultError,
@@ -109,14 +109,35 @@ fn spans_that_no_rule_allows_are_found_and_those_beside_them_are_left_alone() {
     assert!([0, 2].iter().all(|rule| rules(&half).contains(&(1, *rule))), "{:?}", rules(&half));
     assert_eq!(rules(&|receipt| receipt.spans[1].length -= 1), [(1, 1)]);
     assert_eq!(rules(&|receipt| receipt.spans[1].weight = 7), [(1, 5), (1, 8)]);
-    assert_eq!(rules(&|receipt| receipt.spans.push(second)), [(2, 7)]);
+    assert_eq!(rules(&|receipt| receipt.spans.push(second)), [(2, 10)]);
+    let inside = Span { length: second.length - 4, weight: second.weight - 1, ..second };
+    assert!(rules(&|receipt| receipt.spans.push(inside)).contains(&(2, 7)), "the whole one ranks before a part of it");
     assert!(rules(&|receipt| receipt.spans[1].length += 2).contains(&(1, 1)));
     let under =
         |receipt: &mut Receipt| receipt.spans.push(Span { start: mask.start, length: u16::try_from(mask.length).unwrap(), ..second });
-    assert!(rules(&under).contains(&(2, 6)), "{:?}", rules(&under));
+    assert!(rules(&under).contains(&(2, 9)), "{:?}", rules(&under));
     // A lie over an honest span accuses itself alone: what is heavier than it is, and a mask of what the prompt does not hold.
     assert_eq!(rules(&|receipt| receipt.spans.push(Span { weight: second.weight + 1, ..second })), [(2, 8)]);
     assert_eq!(rules(&|receipt| receipt.masks.push(Mask { start: second.start, length: 9, prompt: 0 })), []);
+}
+
+#[test]
+fn who_does_not_know_the_prompt_voids_no_span_by_a_mask_or_by_another_span() {
+    let sample = sample();
+    let mut bundle = sample.bundle.clone();
+    let receipt = &mut bundle.receipt.document;
+    let mask = receipt.masks[0];
+    let [first, second] = receipt.spans[..] else { panic!("two spans") };
+    receipt.spans.push(Span { start: mask.start, length: u16::try_from(mask.length).unwrap(), ..second });
+    receipt.spans.push(Span { length: first.length - 12, weight: first.weight - 1, ..first });
+    bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+    let given = Given { prompt: None, ..Given::from(&bundle) };
+    let found = find(given, Parameters::builtin(1).unwrap(), &sample.index).unwrap();
+    let of = |code: u8| {
+        let is_it = |claim: &&Claim| matches!(claim, Claim::Ineligible(of) if of.rule.code() == code);
+        found.iter().map(|proof| &proof.claim).filter(is_it).map(Claim::voids).collect::<Vec<_>>()
+    };
+    assert_eq!((of(6), of(7), of(9)), (vec![None], vec![None], vec![]));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Candidates and the choice among them (PROTOCOL section 6).
 //!
 //! Ranks live in a heap. A candidate is cut only when it comes up: its rank is then never worse than that of its remnants, so nothing is
-//! chosen too early, and a remnant that falls below m or theta could never have risen again.
+//! chosen too early, and a remnant that falls below m or theta could never have risen again. That holds of weights that are cut too ([`super::weight_of`]): a part
+//! of a run that is cut as well starts no earlier and is shorter.
 
 use std::{collections::BinaryHeap, ops::Range};
 
@@ -15,7 +16,7 @@ pub const DELIMITERS: [char; 7] = ['.', '!', '?', '。', '！', '？', '\n'];
 /// Words `first..end` of the answer with their weight. The order is the rank: heavier, then earlier, then longer is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    weight: u64,
+    weight: u32,
     first: std::cmp::Reverse<usize>,
     end: usize,
 }
@@ -24,7 +25,7 @@ struct Candidate {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Least {
     pub(super) words: usize,
-    pub(super) weight: u64,
+    pub(super) weight: u32,
 }
 
 /// Maximal runs of unmasked words without a delimiter between them.
@@ -68,7 +69,7 @@ pub(super) fn choose(words: &[Word], candidates: Vec<Range<usize>>, least: Least
     for word in words {
         running.push(running[running.len() - 1] + u64::from(word.weight));
     }
-    let weigh = |run: &Range<usize>| running[run.end] - running[run.start];
+    let weigh = |run: &Range<usize>| u32::try_from(running[run.end] - running[run.start]).unwrap_or(u32::MAX);
     let ranked = |run: Range<usize>| {
         let weight = weigh(&run);
         (run.len() >= least.words.max(1) && weight >= least.weight).then_some(Candidate {

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {AttributionBase, IParameters} from "./AttributionBase.sol";
 import {Codec} from "./Codec.sol";
+import {CopyBase} from "./CopyBase.sol";
 import {Dialogue} from "./Dialogue.sol";
 import {Matches} from "./Matches.sol";
 import {Openings} from "./Openings.sol";
@@ -13,7 +14,7 @@ import {Words} from "./Words.sol";
 /// @title Faults of an answer's own leaves and of spans that no rule allows: F10 and the rest of F1
 /// @notice The leaves state each word and its weight. They are held against the answer's text and the committed word table (F10); spans are then held
 /// against the leaves. One transaction, no judge. What is opened, and how, is Protocol P7.
-contract AnswerVerifier is AttributionBase {
+contract AnswerVerifier is CopyBase {
     using Openings for Openings.Reader;
     using Words for Words.Table;
 
@@ -31,12 +32,16 @@ contract AnswerVerifier is AttributionBase {
         FewWords,
         /// It weighs less than a span must.
         Light,
-        /// A mask of the receipt lies over a part of it.
+        /// A mask of the receipt lies over a part of it: one of them is false.
         Masked,
-        /// Another span of the receipt lies over a part of it and ranks before it.
+        /// Another span of the receipt lies over a part of it and ranks before it: one of them is false.
         Overlap,
         /// Its weight is not that of its words (F10).
-        Weight
+        Weight,
+        /// A run that answer and prompt share lies over a part of it.
+        Copied,
+        /// It says again what another span of the receipt says.
+        Twin
     }
 
     /// @notice What of the answer's weights is false.
@@ -101,7 +106,8 @@ contract AnswerVerifier is AttributionBase {
     // ------------------------------------------------------------------ spans
 
     /// @notice F1, or F10 of one span: the span may not be there, or weighs something else. It is void, the node is slashed, the client gets its fee back;
-    /// the receipt still pays everybody else. A further such span of a receipt that was slashed for is void without a slash.
+    /// the receipt still pays everybody else. A further such span of a receipt that was slashed for is void without a slash. That a mask or another span lies over it
+    /// only slashes: which of the two is the lie it does not tell, and whose text is right is not to lose by it.
     /// @param span Number of the span.
     /// @param evidence Packed as `mode` asks for: see Protocol P7.
     function proveIneligible(bytes calldata receipt, bytes calldata signature, uint16 span, SpanMode mode, bytes calldata evidence)
@@ -109,7 +115,8 @@ contract AnswerVerifier is AttributionBase {
         committed
     {
         (Codec.Answered memory given, bytes32 receiptHash) = ineligible(receipt, signature, span, mode, evidence);
-        voidSpanAndSlash(given.node, given.client, given.lane, given.fee, receiptHash, span);
+        if (mode == SpanMode.Masked || mode == SpanMode.Overlap) slashFor(given.node, given.client, given.lane, given.fee, receiptHash);
+        else voidSpanAndSlash(given.node, given.client, given.lane, given.fee, receiptHash, span);
     }
 
     /// @notice The same for a span whose receipt's W1 has ended: the node is slashed and nothing is marked. Takes what `proveIneligible` takes; one receipt is
@@ -146,6 +153,8 @@ contract AnswerVerifier is AttributionBase {
         if (mode == SpanMode.Light) return span.weight < leastWeight(parameters(reader, given.parameterId));
         if (mode == SpanMode.Masked) return isUnder(receipt, given, number, uint16(bytes2(reader.cut(2))));
         if (mode == SpanMode.Overlap) return isOutranked(receipt, given, number, uint16(bytes2(reader.cut(2))));
+        if (mode == SpanMode.Copied) return isCopied(reader, given, span);
+        if (mode == SpanMode.Twin) return isTwin(receipt, given, number, uint16(bytes2(reader.cut(2))));
         requireLength(span.length);
         if (mode == SpanMode.Start) return !startsWord(reader, given.answerRoot, span.start);
         if (mode == SpanMode.End) return !endsWord(reader, given.answerRoot, span);
@@ -183,6 +192,20 @@ contract AnswerVerifier is AttributionBase {
         if (other != weight) return other > weight;
         if (from != start) return from < start;
         return to != end ? to > end : by < number;
+    }
+
+    /// @dev Whether a run that answer and prompt share shares a byte with a span. Reads what `copied` reads.
+    function isCopied(Openings.Reader memory reader, Codec.Answered memory given, Codec.Span memory span) private view returns (bool) {
+        (uint256 from, uint256 to) = copied(reader, given);
+        return from < uint256(span.start) + span.length && span.start < to;
+    }
+
+    /// @dev Whether a span of a smaller number has the same bytes of the answer, the same weight and the same payee: then one of them is paid, whichever is void.
+    function isTwin(bytes calldata receipt, Codec.Answered memory given, uint256 number, uint256 first) private pure returns (bool) {
+        Codec.Span memory span = Codec.span(receipt, number, given.spans);
+        Codec.Span memory other = Codec.span(receipt, first, given.spans);
+        if (first >= number || span.start != other.start || span.length != other.length) return false;
+        return span.weight == other.weight && span.payee == other.payee;
     }
 
     /// @dev Whether the leaf in whose stride a byte stands has a row that starts there. Reads its blob and its opening.

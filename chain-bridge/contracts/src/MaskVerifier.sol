@@ -3,18 +3,17 @@ pragma solidity 0.8.37;
 
 import {AttributionBase, IParameters} from "./AttributionBase.sol";
 import {Codec} from "./Codec.sol";
+import {CopyBase} from "./CopyBase.sol";
 import {Dialogue} from "./Dialogue.sol";
 import {Matches} from "./Matches.sol";
 import {Openings} from "./Openings.sol";
 import {ISettlement, IStakes} from "./Ports.sol";
-import {Words} from "./Words.sol";
 
 /// @title Faults of what a receipt says that the answer repeats from its prompt: F11
 /// @notice Masks are exactly the longest runs of m words or more that answer and prompt share. A mask that is not one, and a run that no mask holds, are shown
 /// in the leaves of both, to which the node and its client signed. One transaction, no judge. What is opened, and how, is Protocol P7.
-contract MaskVerifier is AttributionBase {
+contract MaskVerifier is CopyBase {
     using Openings for Openings.Reader;
-    using Words for Words.Table;
 
     /// @notice What is false.
     enum MaskMode {
@@ -34,8 +33,6 @@ contract MaskVerifier is AttributionBase {
         Missing
     }
 
-    /// @dev Longest run that one leaf shows with the character behind it.
-    uint256 private constant RUN_BYTES_MAX = 252;
     /// @dev Edges of a mask, by what they are: the lowest bit set where it ends, the next in the prompt.
     uint256 private constant EDGES = 4;
     uint256 private constant AT_END = 1;
@@ -49,13 +46,6 @@ contract MaskVerifier is AttributionBase {
         uint256 offset;
     }
 
-    /// @notice Which edges of a run must be a word's.
-    struct Edges {
-        bool begins;
-        bool ends;
-        Words.Table words;
-    }
-
     event MaskRefuted(bytes32 indexed receiptHash, address indexed node, MaskMode mode, address reporter);
 
     error MaskIsRight(MaskMode mode);
@@ -63,10 +53,6 @@ contract MaskVerifier is AttributionBase {
     error EmptyMask(uint256 mask);
     error NoSuchSide(uint256 side);
     error BeyondMask(uint256 place, uint256 length);
-    error RunLength(uint256 length);
-    error NotWholeWords(bool isPrompt);
-    error TextsDiffer();
-    error TooFewWords(uint256 least, uint256 got);
     error HeldByMask(uint256 mask);
 
     /// @notice See `AttributionBase`.
@@ -183,56 +169,12 @@ contract MaskVerifier is AttributionBase {
         return keccak256(piece) == keccak256(copy);
     }
 
-    /// @dev Reads the parameters; start u32, length u16 of a run of the answer, its offset u32 in the prompt; the leaf of answer, and of prompt, where it begins; behind
-    /// each the one before it where that shows what stands before the run.
+    /// @dev Reads what `copied` reads.
     function requireMissing(bytes calldata receipt, Codec.Answered memory given, Openings.Reader memory reader) private view {
-        uint256 least = leastWords(parameters(reader, given.parameterId));
-        uint256 start = reader.u32();
-        uint256 length = uint16(bytes2(reader.cut(2)));
-        requireRun(length);
-        uint256 offset = reader.u32();
+        (uint256 start, uint256 end) = copied(reader, given);
         for (uint256 i = 0; i < given.masks; ++i) {
             (uint256 from, uint256 to,) = Codec.maskRange(receipt, given, i);
-            if (from <= start && start + length <= to) revert HeldByMask(i);
+            if (from <= start && end <= to) revert HeldByMask(i);
         }
-        Edges memory edges = Edges(true, true, table());
-        bytes calldata piece = pieceAt(reader, Dialogue.spot(given.answerRoot, false, start), length, edges);
-        bytes calldata copy = pieceAt(reader, Dialogue.spot(given.promptRoot, true, offset), length, edges);
-        if (keccak256(piece) != keccak256(copy)) revert TextsDiffer();
-        uint256 got = countWords(edges.words, piece, least);
-        if (got < least) revert TooFewWords(least, got);
-    }
-
-    /// @dev Bytes of a text, which begin and end with words where they must. Reads blob and opening of the leaf where they begin, and of the one before where that
-    /// shows what stands before them and that counts.
-    function pieceAt(Openings.Reader memory reader, Dialogue.Spot memory where, uint256 length, Edges memory edges)
-        private
-        view
-        returns (bytes calldata piece)
-    {
-        bytes calldata text = Dialogue.textAt(reader, where);
-        uint256 end = where.place + length;
-        if (end > text.length) revert BeyondLeaf(where.place, end);
-        if (edges.begins && !Dialogue.isStart(reader, where, text, edges.words)) revert NotWholeWords(where.isPrompt);
-        piece = text[where.place:end];
-        if (!edges.ends) return piece;
-        // Whole characters stand in the piece, so that the one before its end does.
-        (uint256 next,) = Words.characterAt(text, end);
-        if (!edges.words.ends(Words.characterBefore(piece, length), next)) revert NotWholeWords(where.isPrompt);
-    }
-
-    /// @dev Words that begin in a piece that begins with one, counted up to `most`.
-    function countWords(Words.Table memory words, bytes calldata piece, uint256 most) private view returns (uint256 count) {
-        uint256 before = 0;
-        for (uint256 i = 0; i < piece.length && count < most;) {
-            (uint256 code, uint256 size) = Words.characterAt(piece, i);
-            if (words.begins(before, code)) ++count;
-            before = code;
-            i += size == 0 ? 1 : size;
-        }
-    }
-
-    function requireRun(uint256 length) private pure {
-        if (length == 0 || length > RUN_BYTES_MAX) revert RunLength(length);
     }
 }

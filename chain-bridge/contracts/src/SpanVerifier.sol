@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {AttributionBase, IParameters} from "./AttributionBase.sol";
 import {Codec} from "./Codec.sol";
 import {Matches} from "./Matches.sol";
@@ -22,7 +23,7 @@ contract SpanVerifier is AttributionBase {
         Holder
     }
 
-    /// @notice A span of the answer that the receipt may not have: its bytes are [start, end), its words weigh so much; words that start before it weigh `before`,
+    /// @notice A span of the answer that the receipt may not have: its bytes are [start, end), its words weigh so much, 2^32 - 1 at most; words that start before it weigh `before`,
     /// those that start before its end `until`.
     struct Candidate {
         uint256 start;
@@ -114,7 +115,8 @@ contract SpanVerifier is AttributionBase {
         }
         if (seen != last) revert LeafOrder(last, seen);
         if (!span.begins || !span.ends || span.until < span.before) revert NotWholeWords(span.start, span.end);
-        span.weight = span.until - span.before;
+        // As a span states it: what is heavier is cut where nodes choose, too.
+        span.weight = Math.min(span.until - span.before, type(uint32).max);
     }
 
     /// @dev The text of one leaf of the answer, its words counted. Reads its blob and its opening.

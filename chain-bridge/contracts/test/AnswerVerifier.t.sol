@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {AnswerVerifier} from "../src/AnswerVerifier.sol";
 import {AttributionBase, IParameters} from "../src/AttributionBase.sol";
 import {Codec} from "../src/Codec.sol";
+import {CopyBase} from "../src/CopyBase.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {Matches} from "../src/Matches.sol";
 import {Openings} from "../src/Openings.sol";
@@ -120,36 +121,130 @@ contract AnswerVerifierTest is AnswerWorld {
         denied(span(a, AnswerVerifier.SpanMode.Light, others), AttributionBase.WrongParameters.selector);
     }
 
-    function test_a_span_under_a_mask_is_void_and_slashed_for() public {
+    function test_a_span_under_a_mask_is_slashed_for_and_void_by_what_stands_in_the_prompt_alone() public {
         Answer memory a = claimed("quick brown fox jumps over", 50);
         a.masks = abi.encodePacked(uint32(0), uint32(3), uint32(0), uint32(30), uint32(9), uint32(3));
         denied(span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(0))), AnswerVerifier.SpanIsEligible.selector);
         denied(span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(1))), AnswerVerifier.SpanIsEligible.selector);
         denied(span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(2))), AnswerVerifier.NoSuchMask.selector);
+        // A mask of what nobody asked: the span is right, and keeps its part.
         a.masks = abi.encodePacked(uint32(0), uint32(5), uint32(0));
-        convictedSpan(a, span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(0))));
+        convicted(a, span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(0))));
+        kept(a, 0);
+        denied(span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(0))), StakeManager.AlreadySlashed.selector);
     }
 
-    function test_of_two_spans_that_overlap_the_one_that_ranks_after_is_void_and_slashed_for() public {
+    function test_a_span_over_what_the_prompt_holds_is_void_with_and_without_a_mask() public {
+        tell(ANSWER, abi.encodePacked(hex"02", "Who says: brown fox jumps over the wall?", hex"00"));
+        Answer memory a = claimed("The quick brown fox jumps", 50);
+        convictedSpan(a, span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps over", 11)));
+        a = claimed("over the lazy dog", 40);
+        a.masks = abi.encodePacked(uint32(find(ANSWER, "brown")), uint32(20), uint32(11));
+        convicted(a, span(a, AnswerVerifier.SpanMode.Masked, abi.encodePacked(uint16(0))));
+        kept(a, 0);
+        // What is void then costs nothing more.
+        proven(target(), span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps over", 11)));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 0)) != 0);
+    }
+
+    function test_a_span_beside_what_the_prompt_holds_is_right() public {
+        tell(ANSWER, abi.encodePacked(hex"02", "Who says: brown fox jumps over the wall?", hex"00"));
+        Answer memory a = claimed("the lazy dog", 50);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps over", 11)), AnswerVerifier.SpanIsEligible.selector);
+        a = claimed("The quick", 50);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps over", 11)), AnswerVerifier.SpanIsEligible.selector);
+        // Too few words, a cut word, other bytes, other parameters: none of them is a mask.
+        a = claimed("The quick brown fox jumps", 50);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps", 11)), CopyBase.TooFewWords.selector);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("brown fox jumps ove", 11)), CopyBase.NotWholeWords.selector);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("The quick brown fox", 11)), CopyBase.NotWholeWords.selector);
+        denied(span(a, AnswerVerifier.SpanMode.Copied, copied("The quick brown fox jumps over", 1)), CopyBase.TextsDiffer.selector);
+        bytes memory evidence = copied("brown fox jumps over", 11);
+        a.receipt.parameterId = 1;
+        denied(span(a, AnswerVerifier.SpanMode.Copied, evidence), AttributionBase.WrongParameters.selector);
+    }
+
+    function test_of_two_spans_that_overlap_neither_is_void() public {
         Answer memory a = claimed("fox jumps over the lazy dog", 60);
         add(a, "The quick brown fox", 50);
-        convictedSpan(a, spanNumber(a, 1, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(0))));
+        slashedOnly(a, 1, 0);
         denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(1))), AnswerVerifier.SpanIsEligible.selector);
         denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(0))), AnswerVerifier.SpanIsEligible.selector);
         denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(2))), Codec.SpanBeyondReceipt.selector);
         a = claimed("quick brown fox", 50);
         add(a, "The quick brown fox", 50);
-        convictedSpan(a, spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(1))));
+        slashedOnly(a, 0, 1);
         a = claimed("The quick brown fox", 50);
         add(a, "The quick brown", 50);
-        convictedSpan(a, spanNumber(a, 1, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(0))));
+        slashedOnly(a, 1, 0);
         a = claimed("The quick brown fox", 50);
         add(a, "The quick brown fox", 50);
-        convictedSpan(a, spanNumber(a, 1, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(0))));
+        slashedOnly(a, 1, 0);
         denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(1))), AnswerVerifier.SpanIsEligible.selector);
         a = claimed("The quick brown fox", 50);
         add(a, " jumps over the lazy dog", 60);
         denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(uint16(1))), AnswerVerifier.SpanIsEligible.selector);
+    }
+
+    function test_a_lie_over_a_right_span_is_void_by_itself_and_the_right_one_keeps_its_part() public {
+        // The first is right; the second says that it weighs more, so that it ranks before.
+        Answer memory a = claimed("The quick brown fox jumps", 50);
+        add(a, "fox jumps over the lazy dog", 61);
+        slashedOnly(a, 0, 1);
+        proven(target(), spanNumber(a, 1, AnswerVerifier.SpanMode.Weight, leaf(0)));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 1)) != 0);
+        kept(a, 0);
+    }
+
+    function test_a_span_that_is_said_twice_is_void_once() public {
+        Answer memory a = claimed("The quick brown fox", 50);
+        add(a, "The quick brown fox", 50);
+        denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(1))), AnswerVerifier.SpanIsEligible.selector);
+        denied(spanNumber(a, 0, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(0))), AnswerVerifier.SpanIsEligible.selector);
+        denied(spanNumber(a, 1, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(2))), Codec.SpanBeyondReceipt.selector);
+        proven(target(), spanNumber(a, 1, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(0))));
+        yes("void", settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), 1)) != 0);
+        kept(a, 0);
+    }
+
+    function test_spans_that_differ_in_what_is_paid_are_no_twins() public {
+        bytes[4] memory others = [
+            abi.encodePacked(uint32(1), uint16(19), uint8(0), uint40(0), uint32(50), address(0xA1), uint32(0)),
+            abi.encodePacked(uint32(0), uint16(18), uint8(0), uint40(0), uint32(50), address(0xA1), uint32(0)),
+            abi.encodePacked(uint32(0), uint16(19), uint8(0), uint40(0), uint32(51), address(0xA1), uint32(0)),
+            abi.encodePacked(uint32(0), uint16(19), uint8(0), uint40(0), uint32(50), address(0xA2), uint32(0))
+        ];
+        for (uint256 i = 0; i < 4; ++i) {
+            Answer memory a = claimed("The quick brown fox", 50);
+            a.spans = bytes.concat(a.spans, others[i]);
+            denied(spanNumber(a, 1, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(0))), AnswerVerifier.SpanIsEligible.selector);
+        }
+        // Where it stands in which Datanet pays nobody.
+        Answer memory b = claimed("The quick brown fox", 50);
+        b.spans = abi.encodePacked(b.spans, uint32(0), uint16(19), uint8(1), uint40(7), uint32(50), address(0xA1), uint32(0));
+        convictedTwin(b);
+    }
+
+    function convictedTwin(Answer memory a) private {
+        convicted(a, spanNumber(a, 1, AnswerVerifier.SpanMode.Twin, abi.encodePacked(uint16(0))));
+    }
+
+    /// @dev Span `number` is overlapped by `by`: the node pays, and both spans stay.
+    function slashedOnly(Answer memory a, uint16 number, uint16 by) private {
+        convicted(a, spanNumber(a, number, AnswerVerifier.SpanMode.Overlap, abi.encodePacked(by)));
+        kept(a, number);
+        kept(a, by);
+    }
+
+    function kept(Answer memory a, uint16 number) private view {
+        eq("keeps its part", 0, settlement.voidedAt(Codec.spanId(keccak256(receiptBody(a)), number)));
+    }
+
+    /// @dev These bytes of the answer, and where they stand in the prompt.
+    function copied(bytes memory said, uint256 offset) private view returns (bytes memory) {
+        uint256 start = find(ANSWER, said);
+        bytes memory front = abi.encodePacked(parameters, uint32(start), uint16(said.length), uint32(offset));
+        return abi.encodePacked(front, leaf(start / 64), promptLeaf(offset / 64));
     }
 
     function test_a_span_that_weighs_something_else_is_void_and_slashed_for() public {

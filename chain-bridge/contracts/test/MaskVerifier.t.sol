@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {AttributionBase, IParameters} from "../src/AttributionBase.sol";
+import {CopyBase} from "../src/CopyBase.sol";
 import {FaultBase} from "../src/FaultBase.sol";
 import {MaskVerifier} from "../src/MaskVerifier.sol";
 import {Matches} from "../src/Matches.sol";
@@ -69,27 +70,27 @@ contract MaskVerifierTest is AnswerWorld {
 
     function test_a_run_that_differs_or_is_cut_or_too_short_is_not_missing() public {
         Answer memory a = receipted();
-        denied(run(a, START, LENGTH, OFFSET + 4), MaskVerifier.NotWholeWords.selector);
-        denied(run(a, START, 15, 79), MaskVerifier.NotWholeWords.selector);
-        denied(run(a, START, 15, OFFSET), MaskVerifier.TooFewWords.selector);
-        denied(run(a, START + 1, LENGTH - 1, OFFSET + 1), MaskVerifier.NotWholeWords.selector);
-        denied(run(a, START, LENGTH - 1, OFFSET), MaskVerifier.NotWholeWords.selector);
-        denied(run(a, START, LENGTH + 1, OFFSET), MaskVerifier.NotWholeWords.selector);
+        denied(run(a, START, LENGTH, OFFSET + 4), CopyBase.NotWholeWords.selector);
+        denied(run(a, START, 15, 79), CopyBase.NotWholeWords.selector);
+        denied(run(a, START, 15, OFFSET), CopyBase.TooFewWords.selector);
+        denied(run(a, START + 1, LENGTH - 1, OFFSET + 1), CopyBase.NotWholeWords.selector);
+        denied(run(a, START, LENGTH - 1, OFFSET), CopyBase.NotWholeWords.selector);
+        denied(run(a, START, LENGTH + 1, OFFSET), CopyBase.NotWholeWords.selector);
         // As many bytes, whole words in both.
-        denied(run(a, START, 19, find(PROMPT, "over the lazy dog, and") + 5), MaskVerifier.NotWholeWords.selector);
-        denied(run(a, find(ANSWER, "one says"), 8, find(PROMPT, "one more")), MaskVerifier.TextsDiffer.selector);
-        denied(run(a, START, 0, OFFSET), MaskVerifier.RunLength.selector);
-        denied(run(a, START, 253, OFFSET), MaskVerifier.RunLength.selector);
+        denied(run(a, START, 19, find(PROMPT, "over the lazy dog, and") + 5), CopyBase.NotWholeWords.selector);
+        denied(run(a, find(ANSWER, "one says"), 8, find(PROMPT, "one more")), CopyBase.TextsDiffer.selector);
+        denied(run(a, START, 0, OFFSET), CopyBase.RunLength.selector);
+        denied(run(a, START, 253, OFFSET), CopyBase.RunLength.selector);
         denied(run(a, START, 200, OFFSET), AttributionBase.BeyondLeaf.selector);
     }
 
     function test_a_run_that_goes_on_in_the_prompt_inside_a_word_is_not_missing() public {
         bytes memory prompt = abi.encodePacked(hex"02", "so the quick brown foxes", hex"00");
         tell(ANSWER, prompt);
-        denied(run(receipted(), START, 19, 4), MaskVerifier.NotWholeWords.selector);
+        denied(run(receipted(), START, 19, 4), CopyBase.NotWholeWords.selector);
         prompt = abi.encodePacked(hex"02", "bathe quick brown fox jumps", hex"00");
         tell(ANSWER, prompt);
-        denied(run(receipted(), START, 25, 3), MaskVerifier.NotWholeWords.selector);
+        denied(run(receipted(), START, 25, 3), CopyBase.NotWholeWords.selector);
         convicted(receipted(), run(receipted(), START + 4, 21, 7));
     }
 
@@ -102,13 +103,13 @@ contract MaskVerifierTest is AnswerWorld {
 
     function test_a_mask_that_ends_where_the_texts_part_cannot_be_longer() public {
         Answer memory a = masked(START, LENGTH, OFFSET);
-        denied(longer(a, 0, START + LENGTH, 8, OFFSET + LENGTH), MaskVerifier.NotWholeWords.selector);
-        denied(longer(a, 1, START - 3, 3, OFFSET - 3), MaskVerifier.NotWholeWords.selector);
+        denied(longer(a, 0, START + LENGTH, 8, OFFSET + LENGTH), CopyBase.NotWholeWords.selector);
+        denied(longer(a, 1, START - 3, 3, OFFSET - 3), CopyBase.NotWholeWords.selector);
         denied(longer(a, 1, 0, 4, 0), MaskVerifier.BeyondMask.selector);
         denied(longer(a, 2, 0, 4, 0), MaskVerifier.NoSuchSide.selector);
-        denied(longer(a, 0, START + LENGTH, 0, OFFSET + LENGTH), MaskVerifier.RunLength.selector);
+        denied(longer(a, 0, START + LENGTH, 0, OFFSET + LENGTH), CopyBase.RunLength.selector);
         a = masked(START, 19, OFFSET);
-        denied(longer(a, 0, START + 19, 4, OFFSET + 19), MaskVerifier.NotWholeWords.selector);
+        denied(longer(a, 0, START + 19, 4, OFFSET + 19), CopyBase.NotWholeWords.selector);
         // Whole words in both, of other bytes.
         tell("So the quick brown fox sits", abi.encodePacked(hex"02", "the quick brown fox runs", hex"00"));
         a = masked(START, 19, 1);

@@ -136,6 +136,44 @@ contract SpanVerifierTest is Transcript {
         no(a, "the quick brown fox jumps", 0, 0, SpanVerifier.NotOutranked.selector);
     }
 
+    /// @dev Two words here weigh more than a span states: what is cut ranks by where it begins, then by its length.
+    function test_runs_heavier_than_a_span_states_are_compared_as_spans_state_them() public {
+        uint32 most = type(uint32).max;
+        Answer memory a = heavy();
+        add(a, FOX, 0, 0, most, FIRST);
+        refusedOmission(a, heavyEvidence(FOX), SpanVerifier.NotOutranked.selector);
+        refusedOmission(a, heavyEvidence("quick brown fox jumps over"), SpanVerifier.NotOutranked.selector);
+        a = heavy();
+        add(a, "that the quick brown", 0, 52, most, SECOND);
+        refusedOmission(a, heavyEvidence(FOX), SpanVerifier.NotOutranked.selector);
+        // A later one, a shorter one, and one that says it weighs less.
+        a = heavy();
+        add(a, "quick brown fox jumps over the lazy dog", 0, 4, most, FIRST);
+        convicted(a, omissionCall(a, heavyEvidence(FOX)));
+        a = heavy();
+        add(a, "the quick brown fox jumps", 0, 0, most, FIRST);
+        convicted(a, omissionCall(a, heavyEvidence(FOX)));
+        a = heavy();
+        add(a, "that the quick brown", 0, 52, most - 1, SECOND);
+        convicted(a, omissionCall(a, heavyEvidence(FOX)));
+    }
+
+    function heavy() private view returns (Answer memory a) {
+        a = answered();
+        a.receipt.answerRoot = IndexTrees.rootOf(IndexTrees.answerLeaves(ANSWER, type(uint32).max), ANSWER.length);
+    }
+
+    /// @dev Of a text that stands in the first document and begins and ends in one leaf, or in two that follow each other.
+    function heavyEvidence(bytes memory text_) private view returns (bytes memory evidence) {
+        bytes[] memory leaves = IndexTrees.answerLeaves(ANSWER, type(uint32).max);
+        uint256 start = find(ANSWER, text_);
+        uint256 first = start / 64;
+        evidence = abi.encodePacked(parameters, uint32(start), uint16(text_.length), IndexTrees.blobAt(leaves, ANSWER.length, first));
+        bool isOne = (start + text_.length - 1) / 64 == first;
+        bytes memory more = isOne ? abi.encodePacked(uint8(0)) : abi.encodePacked(uint8(1), uint8(1), IndexTrees.blobAt(leaves, ANSWER.length, first + 1));
+        evidence = abi.encodePacked(evidence, more, source(0, uint40(find(FOX, text_))));
+    }
+
     function test_what_is_not_eligible_is_no_omission() public {
         Answer memory a = answered();
         no(a, "the quick brown", 0, 0, SpanVerifier.TooFewWords.selector);

@@ -7,7 +7,7 @@ use types::{
     id::{Address, Hash32},
     key::Signed,
     merkle::keccak,
-    proof::{self, Claim, FalseMask, Holder, Ineligible, Payee},
+    proof::{self, Claim, FalseLeaf, FalseMask, Holder, Ineligible, Payee},
     receipt::Receipt,
     request::Request,
     voucher::Lane,
@@ -109,6 +109,8 @@ impl Proof {
         let payee = |span, mode, receipt, signature, evidence| {
             SpanVerifier::provePayeeCall { receipt, signature, span, mode, evidence }.abi_encode()
         };
+        let weight =
+            |mode, receipt, signature, evidence| AnswerVerifier::proveWeightCall { receipt, signature, mode, evidence }.abi_encode();
         let mask = |mode, receipt, signature, evidence| MaskVerifier::proveMaskCall { receipt, signature, mode, evidence }.abi_encode();
         let (what, verifier, call) = match &proof.claim {
             Claim::Omission(_) => {
@@ -120,9 +122,9 @@ impl Proof {
                 let call = AnswerVerifier::proveIneligibleCall { receipt, signature, span: *span, mode: rule.code(), evidence };
                 ("prove ineligible span", Verifier::Answers, call.abi_encode())
             }
-            Claim::Total(_) => {
-                let call = AnswerVerifier::proveWeightCall { receipt, signature, mode: TOTAL, evidence };
-                ("prove false weight", Verifier::Answers, call.abi_encode())
+            Claim::Total(_) => ("prove false weight", Verifier::Answers, weight(TOTAL, receipt, signature, evidence)),
+            Claim::FalseLeaf(FalseLeaf { why, .. }) => {
+                ("prove false weight", Verifier::Answers, weight(why.code(), receipt, signature, evidence))
             }
             Claim::FalseMask(FalseMask { flaw, .. }) => {
                 ("prove false mask", Verifier::Masks, mask(flaw.code(), receipt, signature, evidence))
@@ -138,7 +140,7 @@ impl Proof {
         let selector = match proof.claim {
             Claim::Payee(_) | Claim::Holder(_) => SpanVerifier::slashPayeeCall::SELECTOR,
             Claim::Ineligible(_) => AnswerVerifier::slashIneligibleCall::SELECTOR,
-            Claim::Omission(_) | Claim::Total(_) | Claim::FalseMask(_) | Claim::MissingMask(_) => return late,
+            Claim::Omission(_) | Claim::Total(_) | Claim::FalseLeaf(_) | Claim::FalseMask(_) | Claim::MissingMask(_) => return late,
         };
         late.call[..4].copy_from_slice(&selector);
         late

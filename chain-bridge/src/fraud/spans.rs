@@ -1,7 +1,10 @@
 //! F2 and F9 as `SpanVerifier` reads them, F10 and ineligible spans as `AnswerVerifier` does, F11 as `MaskVerifier`: what `attribution` found, packed (Protocol P7).
 
 use types::{
-    proof::{Claim, FalseMask, Flaw, Head, Holder, Ineligible, MissingMask, Omission, Passage, Payee, Row, Rule, Shown, Source, Total},
+    proof::{
+        Claim, FalseLeaf, FalseMask, Flaw, Head, Holder, Ineligible, Leaf, Omission, Passage, Payee, Row, Rule, SharedRun, Shown, Source,
+        TableEntry, Total,
+    },
     text::LEAF_STRIDE,
 };
 
@@ -15,8 +18,9 @@ pub fn evidence(claim: &Claim) -> Vec<u8> {
         Claim::Holder(holder) => held(holder),
         Claim::Ineligible(Ineligible { rule, .. }) => broken(rule),
         Claim::Total(Total { last, answer }) => blobs(Packer::new().u32(*last), answer).finish(),
+        Claim::FalseLeaf(leaf) => lying(leaf),
         Claim::FalseMask(mask) => refuted(mask),
-        Claim::MissingMask(missing) => unmasked(missing),
+        Claim::MissingMask(run) => shared(Packer::new(), run).finish(),
     }
 }
 
@@ -60,10 +64,34 @@ fn broken(rule: &Rule) -> Vec<u8> {
         Rule::Document { source: of, passage: at } => passage(source(packer, of), at),
         Rule::FewWords { parameters, answer } => blobs(packer.raw(parameters), answer),
         Rule::Light(parameters) => packer.raw(parameters),
-        Rule::Masked(number) | Rule::Overlap(number) => packer.raw(&number.to_be_bytes()),
+        Rule::Masked(number) | Rule::Overlap(number) | Rule::Twin(number) => packer.raw(&number.to_be_bytes()),
         Rule::Weight(answer) => blobs(packer, answer),
+        Rule::Copied(run) => shared(packer, run),
     }
     .finish()
+}
+
+fn lying(FalseLeaf { number, why }: &FalseLeaf) -> Vec<u8> {
+    let packer = Packer::new();
+    match why {
+        Leaf::Row { parameters, answer, row, table } => listed(blob(packer.raw(parameters).u32(*number), answer).u8(*row), table),
+        Leaf::Running(answer) | Leaf::Texts(answer) => blobs(packer.u32(*number), answer),
+        Leaf::Bounds { place, text } => passage(packer.u32(*number).u8(*place), text),
+        Leaf::Form(answer) => blob(packer.u32(*number), answer),
+    }
+    .finish()
+}
+
+/// Rows of the word table say their own length.
+fn listed(packer: Packer, entry: &TableEntry) -> Packer {
+    let alone = |packer: Packer, row: &Shown| packer.raw(&row.leaf).opening(&row.opening);
+    let packer = packer.u8(entry.code());
+    match entry {
+        TableEntry::Known(row) | TableEntry::BehindLast(row) => numbered(packer, row),
+        TableEntry::Between(row, next) => alone(numbered(packer, row), next),
+        TableEntry::BeforeFirst(row) => alone(packer, row),
+        TableEntry::TooLong => packer,
+    }
 }
 
 fn refuted(of: &FalseMask) -> Vec<u8> {
@@ -83,9 +111,9 @@ fn refuted(of: &FalseMask) -> Vec<u8> {
     .finish()
 }
 
-fn unmasked(of: &MissingMask) -> Vec<u8> {
-    let packer = Packer::new().raw(&of.parameters).u32(of.start).raw(&of.length.to_be_bytes()).u32(of.prompt_start);
-    passage(passage(packer, &of.answer), &of.prompt).finish()
+fn shared(packer: Packer, of: &SharedRun) -> Packer {
+    let packer = packer.raw(&of.parameters).u32(of.start).raw(&of.length.to_be_bytes()).u32(of.prompt_start);
+    passage(passage(packer, &of.answer), &of.prompt)
 }
 
 fn blobs(packer: Packer, leaves: &[Shown]) -> Packer {

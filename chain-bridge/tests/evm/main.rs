@@ -13,6 +13,7 @@ mod billing;
 mod case;
 mod challenge;
 mod differential;
+mod divided;
 mod fields;
 mod gas;
 mod left_out;

@@ -300,6 +300,7 @@ impl World {
                 Part::Stakers => Some(deployment.rewards),
                 Part::Insurance => Some(deployment.insurance),
                 Part::Treasury(number) => Some(manifest.datanets[usize::from(number)].treasury),
+                Part::Span(number) if state.is_span_out(self.epoch, receipt.hash(), number) => Some(deployment.insurance),
                 Part::Span(number) => Some(receipt.spans[usize::from(number)].payee),
                 Part::Refund => None,
             };

@@ -76,7 +76,7 @@ pub(super) const MISDIRECTED: [(&str, &str, Change); 7] = [
     ("F10", "weight", |receipt| receipt.spans[0].weight -= 1),
     ("F10", "weight", |receipt| receipt.spans[0].weight += 1),
     ("F10", "total", |receipt| receipt.weight_total += 1),
-    ("F1", "overlap", |receipt| receipt.spans.push(receipt.spans[0])),
+    ("F1", "twin", |receipt| receipt.spans.push(receipt.spans[0])),
     ("F11", "mask", |receipt| receipt.masks.push(Mask { start: 1 << 20, length: 4, prompt: 0 })),
     ("F9", "payee", |receipt| receipt.spans[0].payee = receipt.node),
 ];

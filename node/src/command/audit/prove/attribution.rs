@@ -12,7 +12,7 @@ use chain_bridge::fraud::{self, calldata::Proof};
 use serde::Serialize;
 use types::{
     id::Address,
-    proof::{Claim, FalseMask, Flaw, Holder, Ineligible, MissingMask, Omission, Payee, Row, Rule},
+    proof::{Claim, FalseLeaf, FalseMask, Flaw, Holder, Ineligible, Omission, Payee, Row, Rule, SharedRun},
     receipt::{Mask, Span},
 };
 
@@ -21,7 +21,7 @@ use types::{
 pub(super) struct Fault {
     /// Its name in Protocol P7.
     pub(super) fault: &'static str,
-    /// The span concerned, which is void once it is proven; nothing for one that the receipt leaves out.
+    /// The span that is void once it is proven; nothing where none is.
     pub(super) span: Option<u16>,
     pub(super) mode: &'static str,
     pub(super) why: String,
@@ -96,18 +96,19 @@ fn describe(bundle: &Bundle, claim: &Claim) -> Fault {
             ("holder", format!("an earlier document holds its bytes: Datanet number {datanet}, position {position}"), span(*number))
         }
         Claim::Ineligible(Ineligible { span: number, rule }) => {
-            let (mode, why) = broken(rule);
+            let (mode, why) = broken(*number, rule);
             (mode, why, span(*number))
         }
         Claim::Total(_) => {
             let why = format!("W is {}, which is not the weight of the words that its masks leave", bundle.receipt.document.weight_total);
             ("total", why, None)
         }
+        Claim::FalseLeaf(FalseLeaf { number, .. }) => ("leaf", format!("leaf {number} of the answer says what is not so"), None),
         Claim::FalseMask(FalseMask { mask: number, flaw }) => {
             let mask = bundle.receipt.document.masks.get(usize::from(*number));
             ("mask", format!("mask {number} {}", flawed(flaw)), mask.map(at_mask))
         }
-        Claim::MissingMask(MissingMask { start, length, prompt_start, .. }) => {
+        Claim::MissingMask(SharedRun { start, length, prompt_start, .. }) => {
             let why =
                 format!("{length} bytes from byte {start} on stand in the prompt from its byte {prompt_start} on, and no mask holds them");
             ("unmasked", why, Some(at_mask(&Mask { start: *start, length: u32::from(*length), prompt: *prompt_start })))
@@ -124,7 +125,7 @@ fn at_mask(mask: &Mask) -> Span {
 }
 
 /// What a span breaks, and in words.
-fn broken(rule: &Rule) -> (&'static str, String) {
+fn broken(number: u16, rule: &Rule) -> (&'static str, String) {
     let (mode, why) = match rule {
         Rule::Start(_) => ("start", "no word of the answer starts where it starts"),
         Rule::End { .. } => ("end", "no word of the answer ends where it ends"),
@@ -132,9 +133,15 @@ fn broken(rule: &Rule) -> (&'static str, String) {
         Rule::Delimiter(_) => ("delimiter", "it reaches over a sentence's end"),
         Rule::FewWords { .. } => ("words", "it has fewer words than a span must have"),
         Rule::Light(_) => ("theta", "it weighs less than a span must"),
-        Rule::Masked(mask) => return ("masked", format!("mask {mask} lies over it")),
-        Rule::Overlap(other) => return ("overlap", format!("span {other} lies over it and ranks before it")),
+        // These name no span that is void: either of the two may be the lie.
+        Rule::Masked(mask) => return ("masked", format!("mask {mask} lies over span {number}")),
+        Rule::Overlap(other) => return ("overlap", format!("span {other} lies over span {number} and ranks before it")),
         Rule::Weight(_) => ("weight", "its weight is not that of its words"),
+        Rule::Copied(SharedRun { start, length, prompt_start, .. }) => {
+            let why = format!("of its words {length} bytes from byte {start} on stand in the prompt from its byte {prompt_start} on");
+            return ("copied", why);
+        }
+        Rule::Twin(other) => return ("twin", format!("span {other} says the same")),
     };
     (mode, why.to_owned())
 }
