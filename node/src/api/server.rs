@@ -40,11 +40,27 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What bounds connections, whatever they ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a request's head may take, and how long a connection may stay open without a request.
+    pub head_wait: Duration,
+    /// How long answers under way may still take at a stop.
+    pub stop_wait: Duration,
+}
+
 /// Serves until `stop`; then no connection is accepted, answers under way may end within [`super::Bounds::stop_wait`], and the rest is dropped.
 pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, stop: CancellationToken) {
-    let (places, connections, cut) =
-        (Arc::new(Semaphore::new(gateway.bounds.connections_max)), TaskTracker::new(), CancellationToken::new());
-    let service = TowerToHyperService::new(gateway.router());
+    let super::Bounds { connections_max, head_wait, stop_wait, .. } = gateway.bounds;
+    serve_routes(gateway.router(), listener, Manner { connections_max, head_wait, stop_wait }, &gateway.tasks, stop).await;
+}
+
+/// Serves any routes so; `tasks` are what answers under way have beside their connections.
+pub async fn serve_routes(router: axum::Router, listener: TcpListener, manner: Manner, tasks: &TaskTracker, stop: CancellationToken) {
+    let (places, connections, cut) = (Arc::new(Semaphore::new(manner.connections_max)), TaskTracker::new(), CancellationToken::new());
+    let service = TowerToHyperService::new(router);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -54,7 +70,7 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
         match accepted {
             Ok((stream, place)) => {
                 let (service, stop, cut) = (service.clone(), stop.clone(), cut.clone());
-                let head_wait = gateway.bounds.head_wait;
+                let head_wait = manner.head_wait;
                 connections.spawn(async move {
                     tokio::select! {
                         () = connection(stream, service, head_wait, stop) => {}
@@ -71,13 +87,13 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
     }
     drop(listener);
     connections.close();
-    gateway.tasks.close();
-    let ended = async { tokio::join!(connections.wait(), gateway.tasks.wait()) };
-    if timeout(gateway.bounds.stop_wait, ended).await.is_err() {
+    tasks.close();
+    let ended = async { tokio::join!(connections.wait(), tasks.wait()) };
+    if timeout(manner.stop_wait, ended).await.is_err() {
         tracing::warn!("answers that had not ended in time are cut off");
         cut.cancel();
         connections.wait().await;
-        gateway.tasks.wait().await;
+        tasks.wait().await;
     }
 }
 
