@@ -17,6 +17,7 @@
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
 //! | [`measure`], [`ratio`] | how much of many answers is attributed, how much where nothing can be, how do OLMoTrace's rules agree? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
+//! | [`log`] | which receipts did a node sign, provably to everybody and append-only? |
 //!
 //! Feature `disk` (on by default, off in simulations) adds [`disk`]: segments as files, mapped, and built in a given memory. All else is pure.
 //!
@@ -49,6 +50,7 @@ pub mod disk;
 pub mod epoch;
 pub mod fault;
 pub mod index;
+pub mod log;
 pub mod measure;
 pub mod message;
 pub mod parameters;

@@ -3,6 +3,7 @@
 //! Every change is durable before the call returns; a receipt and the lane it moves are written in one step, so a crash leaves both or
 //! neither. Size: about 1.5 KB per request begun, 700 bytes per lane, one bundle (about 10 KB) per receipt.
 
+pub mod log;
 pub mod roots;
 
 use std::{
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use storage::store::{KeyValue, RecordError, Records};
 use types::{
     amount::{Amount, AmountError},
+    encoding::Document as _,
     id::{Address, Hash32},
     key::Signed,
     receipt::Receipt,
@@ -347,7 +349,7 @@ impl Books {
         Ok(Amount::sum(owed)?)
     }
 
-    /// Keeps a signed receipt with its evidence and moves its lane, in one step.
+    /// Keeps a signed receipt with its evidence and its entry in the log, and moves its lane, in one step.
     pub fn keep_receipt(&self, bundle: &Bundle, lane: &Signed<Lane>, voucher: &Signed<Voucher>) -> Result<u64, BooksError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.mark(SIGNED)?;
@@ -358,9 +360,11 @@ impl Books {
         let billed = receipt.first_token.saturating_add(receipt.tokens_out).max(self.billed_to(receipt.request)?);
         let (request, attempt) = (receipt.request, request_key(receipt.request, receipt.attempt));
         let outcome = serde_json::to_vec(&Outcome::Billed(number)).map_err(to_json)?;
+        let logged = receipt.hash();
         let (bundle, record) = (serde_json::to_vec(bundle).map_err(to_json)?, serde_json::to_vec(&record).map_err(to_json)?);
         self.records.put_all(&[
             (RECEIPTS, &number.to_be_bytes(), &bundle),
+            (log::ENTRIES, &number.to_be_bytes(), &logged.0),
             (LANES, &lane.document.id().0, &record),
             (BILLED, &request.0, &billed.to_be_bytes()),
             (OUTCOMES, &attempt, &outcome),

@@ -31,6 +31,9 @@ pub struct Config {
     pub clients: SocketAddr,
     /// Where other nodes fetch blobs and fragments (iroh).
     pub bulk: SocketAddr,
+    /// Where the receipt log is read and other logs' heads are cosigned (HTTP); nowhere if the line is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<SocketAddr>,
     /// Overlay addresses of nodes to join through, as multiaddresses. One is enough.
     pub bootstrap: Vec<String>,
     /// JSON-RPC endpoint of the chain.
@@ -121,6 +124,7 @@ impl Default for Config {
             overlay: loopback(7_401),
             clients: loopback(7_402),
             bulk: loopback(7_403),
+            log: Some(loopback(7_404)),
             bootstrap: Vec::new(),
             rpc: "http://127.0.0.1:8545".to_owned(),
             model: None,
@@ -304,6 +308,14 @@ mod tests {
         assert!(refused.starts_with("settlement.availability:") && refused.contains("poster = true"), "{refused}");
         let unknown = config("[settlement]\navailability = \"blob\"").unwrap_err().to_string();
         assert!(unknown.contains("local") && unknown.contains("calldata"), "{unknown}");
+    }
+
+    #[test]
+    fn the_log_is_served_where_the_file_says_and_nowhere_if_it_says_nothing() {
+        assert_eq!(toml::from_str::<Config>("").unwrap().log, None, "a file of before opens no port");
+        let config = toml::from_str::<Config>("log = \"127.0.0.1:9\"").unwrap();
+        assert_eq!(config.log.map(|at| at.port()), Some(9));
+        assert_eq!(toml::from_str::<Config>(&config.to_toml().unwrap()).unwrap(), config);
     }
 
     #[test]

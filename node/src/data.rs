@@ -187,6 +187,11 @@ impl DataDir {
         self.0.join("receipts")
     }
 
+    /// Heads of nodes' receipt logs that this folder saw last.
+    pub fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
     /// Credit notes: those that this node signed, and those that this client claimed.
     pub fn credits(&self) -> PathBuf {
         self.0.join("credits")

@@ -36,6 +36,7 @@ use storage::{
     store::Store,
 };
 use tokio::{
+    net::TcpListener,
     sync::{Notify, RwLock, Semaphore, mpsc, watch},
     task::JoinSet,
     time::timeout,
@@ -51,6 +52,7 @@ use self::{
     front::{Front, accept, advertise},
 };
 use crate::{
+    api::server::bind,
     books::Books,
     chain::{Chained, Snapshots},
     check,
@@ -68,6 +70,7 @@ use crate::{
         index::Indexing,
         inference::{Answering, Ledger, Offers, Seats, willing},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
+        receipt_log::{self, ReceiptLog},
         repair::{Mending, QUESTIONS_MAX, seek_records},
         settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::Serving as StorageService,
@@ -101,6 +104,9 @@ pub struct Addresses {
     pub clients: SocketAddr,
     /// Where nodes fetch bulk data.
     pub bulk: SocketAddr,
+    /// Where the receipt log is read; nothing if it is not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -203,6 +209,7 @@ impl Node {
         });
         let upkeep = Arc::<upkeep::View>::default();
         let auditing = Auditing::new(Arc::clone(&keeping), data.clone())?;
+        let log_listener = config.log.map(|at| bind(at).with_context(|| format!("log = {at} in the configuration"))).transpose()?;
         let addresses = Addresses {
             pid: std::process::id(),
             node: seed.node_id(),
@@ -210,6 +217,7 @@ impl Node {
             overlay: overlay.listen_addrs().iter().map(ToString::to_string).collect(),
             clients: server.local_addr()?,
             bulk: storage.local_addr(),
+            log: log_listener.as_ref().map(TcpListener::local_addr).transpose()?,
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -320,6 +328,10 @@ impl Node {
             keeping: Arc::clone(&keeping),
             started: Instant::now(),
         });
+        if let Some(listener) = log_listener {
+            let log = open_log(Arc::clone(&front.books), &seed).await?;
+            tasks.spawn(receipt_log::http::serve(log, snapshots.clone(), listener, stop.clone()));
+        }
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));
         spawn(&mut tasks, &stop, Erasing { keeping: Arc::clone(&keeping), data: data.clone(), traces, view: Arc::clone(&upkeep) }.run());
@@ -371,6 +383,13 @@ fn spawn(tasks: &mut JoinSet<()>, stop: &CancellationToken, work: impl Future<Ou
             () = work => {}
         }
     });
+}
+
+/// Reads the whole log once, which takes a second for a million receipts.
+async fn open_log(books: Arc<Books>, seed: &NodeSeed) -> anyhow::Result<Arc<ReceiptLog>> {
+    let seed = seed.clone();
+    let log = tokio::task::spawn_blocking(move || ReceiptLog::open(books, &seed)).await?;
+    Ok(Arc::new(log.context("the receipt log")?))
 }
 
 async fn start_engine(config: &Config, data: &DataDir) -> anyhow::Result<Option<EngineHandle>> {

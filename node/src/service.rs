@@ -7,6 +7,7 @@ pub mod gate;
 pub mod index;
 pub mod inference;
 pub mod keeping;
+pub mod receipt_log;
 pub mod repair;
 pub mod settlement;
 pub mod storage;

@@ -12,6 +12,8 @@ mod faults;
 mod payouts;
 #[path = "settlement/questions.rs"]
 mod questions;
+#[path = "settlement/receipt_log.rs"]
+mod receipt_log;
 #[path = "settlement/reorg.rs"]
 mod reorg;
 #[path = "settlement/world.rs"]

@@ -83,6 +83,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     let full = offline.run(&client, &["receipt", "verify", text(&receipts[2]), "--full", "--texts", text(&texts)]).await;
     assert_eq!((&full["is_ok"], &full["is_full"]), (&true.into(), &true.into()), "{full}");
     assert!(offline.refused(&client, &["receipt", "verify", text(&forged)]).await.contains("span 0"));
+    replay::epochs_are_shown_by_their_range_and_paid_as_a_new_search_has_it(&offline, &client, &export, &texts).await;
     replay::any_changed_byte_is_found(&offline, &client, &export).await;
     tamper::every_changed_field_is_named(&offline, &client, &receipts[2], &keys, &texts).await;
 }

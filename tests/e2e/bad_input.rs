@@ -7,6 +7,7 @@ mod attribution;
 mod chain;
 mod endless;
 mod folders;
+mod log;
 mod money;
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,14 @@
 //! Answers in the profile `fast` from end to end: two nodes that serve it, a client that asks for it, and the one node that holds the other's receipt to its
-//! activations.
+//! activations; and both receipts in their nodes' logs ([`super::log`]).
 //!
 //! Takes about half a minute, most of it the chain's: no node computes for more than a second.
 
-use harness::{Cluster, Setup, chain, cluster::text, files};
+use harness::{Cluster, Setup, Tributary, chain, cluster::text, files};
 use node::config::Computed;
 use serde_json::Value;
 use types::id::Address;
+
+use super::log;
 
 const QUESTIONS: [&str; 2] = ["What is gout?", "Who are you?"];
 
@@ -55,5 +57,8 @@ async fn a_fast_answer_is_paid_and_another_node_holds_it_to_its_activations() {
     let refused = cluster.refused(client, &["ask", "--with", "tiny", "--tokens", "8", QUESTIONS[0]]).await;
     let words = ["no registered node offers this in the profile exact", "it is offered in fast: ask with --profile fast", "waited 1000 ms"];
     assert!(words.iter().all(|words| refused.contains(words)), "{refused}");
-    drop(cluster.stop().await);
+    let proved = log::each_receipt_is_in_its_nodes_log(&cluster, &bundles).await;
+    let client = client.folder.clone();
+    let _folder = cluster.stop().await;
+    log::proofs_stand_without_network(&Tributary::find(), &client, &proved).await;
 }

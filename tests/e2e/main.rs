@@ -16,6 +16,7 @@ mod gateway;
 mod keeping;
 mod killed;
 mod layering;
+mod log;
 mod rent;
 mod room;
 mod spending;

@@ -169,7 +169,8 @@ fn tests(command: &mut Command) -> Result<Count> {
 }
 
 fn vectors() -> Result<()> {
-    for script in ["tests/fixtures/make_vectors.py", "tests/fixtures/make_storage_vectors.py", "tests/fixtures/make_sampler_vectors.py"] {
+    for name in ["make_vectors.py", "make_storage_vectors.py", "make_sampler_vectors.py", "make_log_vectors.py"] {
+        let script = &format!("tests/fixtures/{name}");
         execute(python::packages(&python::VECTORS)?.script(script).arg("--check"))?;
     }
     Ok(())

@@ -40,11 +40,29 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What bounds connections, whatever they ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a request's head may take, and how long a connection may stay open without a request.
+    pub head_wait: Duration,
+    /// How long a reader may take nothing of what is said to it.
+    pub reader_wait: Duration,
+    /// How long answers under way may still take at a stop.
+    pub stop_wait: Duration,
+}
+
 /// Serves until `stop`; then no connection is accepted, answers under way may end within [`super::Bounds::stop_wait`], and the rest is dropped.
 pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, stop: CancellationToken) {
-    let (places, connections, cut) =
-        (Arc::new(Semaphore::new(gateway.bounds.connections_max)), TaskTracker::new(), CancellationToken::new());
-    let service = TowerToHyperService::new(gateway.router());
+    let Bounds { connections_max, head_wait, reader_wait, stop_wait, .. } = gateway.bounds;
+    serve_routes(gateway.router(), listener, Manner { connections_max, head_wait, reader_wait, stop_wait }, &gateway.tasks, stop).await;
+}
+
+/// Serves any routes so; `tasks` are what answers under way have beside their connections.
+pub async fn serve_routes(router: axum::Router, listener: TcpListener, manner: Manner, tasks: &TaskTracker, stop: CancellationToken) {
+    let (places, connections, cut) = (Arc::new(Semaphore::new(manner.connections_max)), TaskTracker::new(), CancellationToken::new());
+    let service = TowerToHyperService::new(router);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -54,10 +72,9 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
         match accepted {
             Ok((stream, place)) => {
                 let (service, stop, cut) = (service.clone(), stop.clone(), cut.clone());
-                let bounds = gateway.bounds;
                 connections.spawn(async move {
                     tokio::select! {
-                        () = connection(stream, service, bounds, stop) => {}
+                        () = connection(stream, service, manner, stop) => {}
                         () = cut.cancelled() => {}
                     }
                     drop(place);
@@ -71,13 +88,13 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
     }
     drop(listener);
     connections.close();
-    gateway.tasks.close();
-    let ended = async { tokio::join!(connections.wait(), gateway.tasks.wait()) };
-    if timeout(gateway.bounds.stop_wait, ended).await.is_err() {
+    tasks.close();
+    let ended = async { tokio::join!(connections.wait(), tasks.wait()) };
+    if timeout(manner.stop_wait, ended).await.is_err() {
         tracing::warn!("answers that had not ended in time are cut off");
         cut.cancel();
         connections.wait().await;
-        gateway.tasks.wait().await;
+        tasks.wait().await;
     }
 }
 
@@ -89,10 +106,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, bounds: Bounds, stop: CancellationToken) {
+async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, manner: Manner, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(bounds.head_wait).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
-    let stream = Patient::new(stream, bounds.reader_wait);
+    builder.timer(TokioTimer::new()).header_read_timeout(manner.head_wait).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MAX);
+    let stream = Patient::new(stream, manner.reader_wait);
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

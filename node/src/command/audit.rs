@@ -60,7 +60,7 @@ enum Action {
     },
     /// Rebuild every payout from a folder that `tributary epoch export` wrote.
     #[command(
-        after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. Receipts are\nsigned by their nodes and trees follow from them; the events are the word of who exported them, which the folder carries signed: --by ADDRESS\nsays whose word is taken, and with --rpc URL they are compared with the chain's. Fails with the first record at odds."
+        after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. Receipts are\nsigned by their nodes and trees follow from them; the events are the word of who exported them, which the folder carries signed: --by ADDRESS\nsays whose word is taken, and with --rpc URL they are compared with the chain's. Fails with the first record at odds.\nEach tree stands on the one before: every epoch up to --to is rebuilt, those from --from on are shown. --reattribute searches the answers whose bundles are at\nhand once more under other parameters, and shows who would have been paid how much more or less.\n\nExamples:\n  tributary audit replay FOLDER --from 3 --to 5\n  tributary audit replay FOLDER --reattribute 1                             what was paid, from a new search: nothing may differ\n  tributary audit replay FOLDER --reattribute 2 --parameters set.json --bundles RECEIPTS --texts TEXTS"
     )]
     Replay {
         /// The folder.
@@ -68,6 +68,24 @@ enum Action {
         /// Who must have signed the export: the chain's events in it are then this account's word.
         #[arg(long, value_name = "ADDRESS")]
         by: Option<Address>,
+        /// First epoch to show [default: the folder's first].
+        #[arg(long, value_name = "EPOCH")]
+        from: Option<u64>,
+        /// Last epoch to rebuild [default: the folder's last].
+        #[arg(long, value_name = "EPOCH")]
+        to: Option<u64>,
+        /// Attribute the answers once more under the parameters of this id, and show what they would have paid.
+        #[arg(long, value_name = "ID")]
+        reattribute: Option<u32>,
+        /// File of these parameters, if they are not built in: JSON with id, m, theta, unknown and words (those of set 1 if left out).
+        #[arg(long, value_name = "FILE", requires = "reattribute")]
+        parameters: Option<PathBuf>,
+        /// Folder with the receipts' bundles [default: those of the data folder].
+        #[arg(long, value_name = "FOLDER", requires = "reattribute")]
+        bundles: Option<PathBuf>,
+        /// Folder with the texts, written by `receipt texts` [default: the data folder's shards, in the order that the chain says].
+        #[arg(long, value_name = "FOLDER", requires = "reattribute")]
+        texts: Option<PathBuf>,
     },
 }
 
@@ -77,6 +95,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Prove { file, request, bootstrap } => prove::run(context, &file, &request, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
         Action::Case { action } => case::run(context, action).await,
-        Action::Replay { folder, by } => replay::run(context, &folder, by).await,
+        Action::Replay { folder, by, from, to, reattribute, parameters, bundles, texts } => {
+            let reattribute = reattribute.map(|id| replay::reattribute::Asked { id, parameters, bundles, texts });
+            replay::run(context, &folder, replay::Asked { by, from, to, reattribute }).await
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
 
 pub mod around;
 pub mod html;
+mod log;
 mod olmotrace;
 mod reading;
 pub mod show;
@@ -27,7 +28,7 @@ const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
 /// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt show R.json --olmotrace            the sources under OLMoTrace's field names, words for tokens\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt failures                           what was not billed, and why"
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt show R.json --olmotrace            the sources under OLMoTrace's field names, words for tokens\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt log prove R.json --log URL         its place in its node's append-only log\n  tributary receipt failures                           what was not billed, and why"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -70,6 +71,11 @@ enum Action {
         #[arg(long, value_name = "DIR", requires = "full")]
         texts: Option<PathBuf>,
     },
+    /// A node's append-only log of receipts: its head, a receipt's place in it, and whether it goes on from what was seen before.
+    Log {
+        #[command(subcommand)]
+        action: log::Action,
+    },
     /// List answers that ended unbilled or billed in part: why, what was charged, on whose word.
     Failures {
         /// Most to list, newest first.
@@ -95,6 +101,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
             verify::run(context, &file, depth).await
         }
+        Action::Log { action } => log::run(context, action).await,
         Action::Failures { most } => {
             let notices = notice::newest(&context.data.failures(), most)?;
             context.output.result(&notices, || match notices.as_slice() {

@@ -52,6 +52,41 @@ pub(super) async fn every_payout_follows_from_a_copied_folder(cluster: &Cluster)
     Export { folder, replayed, exporter: client.account }
 }
 
+/// Some epochs of the folder, a range that it does not hold, and the answers whose bundles are here searched once more.
+pub(super) async fn epochs_are_shown_by_their_range_and_paid_as_a_new_search_has_it(
+    offline: &Tributary,
+    client: &Path,
+    export: &Export,
+    texts: &Path,
+) {
+    let (folder, all) = (text(&export.folder), export.replayed["epochs"].as_array().expect("epochs"));
+    let last = all.last().expect("an epoch");
+    let number = last["epoch"].to_string();
+    let shown = offline.run(client, &["audit", "replay", folder, "--from", &number, "--to", &number]).await;
+    assert_eq!(shown["epochs"], Value::Array(vec![last.clone()]), "it stands on all before it, which are rebuilt and not shown");
+    for (range, words) in
+        [(["--from", "9999", "--to", "9999"], "the folder holds the payouts of"), (["--from", "2", "--to", "1"], "is after --to")]
+    {
+        let refused = offline.refused(client, &[&["audit", "replay", folder][..], &range].concat()).await;
+        assert!(refused.contains(words), "{refused}");
+    }
+    let again = offline.run(client, &["audit", "replay", folder, "--reattribute", "1", "--texts", text(texts)]).await;
+    let found = &again["reattributed"];
+    let rows = found["accounts"].as_array().unwrap_or_else(|| panic!("no accounts: {again}"));
+    assert!(found["reattributed"].as_u64() >= Some(1) && found["changed"] == 0, "{found}");
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["difference_wei"] == "0"), "{found}");
+    // Nothing is rare enough any more: no span is left, and what they were paid is the treasury's.
+    let set = export.folder.with_extension("set.json");
+    fs::write(&set, r#"{"id": 2, "m": 255, "theta": 4000000000, "unknown": 6000}"#).expect("a set is written");
+    let other = ["audit", "replay", folder, "--reattribute", "2", "--parameters", text(&set), "--texts", text(texts)];
+    let other = offline.run(client, &other).await;
+    let rows = other["reattributed"]["accounts"].as_array().unwrap_or_else(|| panic!("no accounts: {other}"));
+    let wei = |row: &Value| row["difference_wei"].as_str().and_then(|text| text.parse::<i128>().ok()).expect("a difference");
+    assert!(rows.iter().any(|row| wei(row) < 0) && rows.iter().map(wei).sum::<i128>() == 0, "what one loses another gains: {other}");
+    let unknown = offline.refused(client, &["audit", "replay", folder, "--reattribute", "2", "--texts", text(texts)]).await;
+    assert!(unknown.contains("parameters 2 are not built in"), "{unknown}");
+}
+
 fn row(epoch: &Value, account: Address) -> &Value {
     let rows = epoch["accounts"].as_array().unwrap_or_else(|| panic!("no accounts: {epoch}"));
     let found = rows.iter().find(|row| row["account"] == account.to_string());

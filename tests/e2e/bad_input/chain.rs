@@ -1,6 +1,10 @@
 //! What a chain or another process has to do with: nothing is sent, paid, or left half-done.
 
-use std::{net::UdpSocket, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    net::{TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use chain_bridge::{client::ChainClient, deploy::Deployment, devnet::Devnet};
 use harness::{Tributary, chain, cluster::text, files};
@@ -144,12 +148,16 @@ async fn taken_ports(place: &Place) {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("its address");
     type Set = fn(&mut Config, std::net::SocketAddr);
-    let setters: [(&str, Set); 3] = [
+    let listening = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listening = (listening.local_addr().expect("its address"), listening);
+    let setters: [(&str, Set); 4] = [
+        ("log", |config, at| config.log = Some(at)),
         ("clients", |config, at| config.clients = at),
         ("bulk", |config, at| config.bulk = at),
         ("overlay", |config, at| config.overlay = at),
     ];
     for (name, set) in setters {
+        let address = if name == "log" { listening.0 } else { address };
         let before = configure(folder, |config| set(config, address));
         let error = tributary.refused(folder, &["run"]).await;
         println!("    run, {name} port taken\n      {error}");

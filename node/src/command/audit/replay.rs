@@ -1,6 +1,8 @@
 //! `tributary audit replay`: every payout rebuilt from a copied folder, by somebody who trusts nobody in it.
 
-use std::{collections::BTreeMap, path::Path};
+pub(super) mod reattribute;
+
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use attribution::{
@@ -50,6 +52,22 @@ struct Report {
     /// Whether the events were compared with the chain.
     is_on_chain: bool,
     epochs: Vec<EpochReport>,
+    /// What other parameters would have paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reattributed: Option<reattribute::Reattributed>,
+}
+
+/// What is replayed of a folder.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Who must have signed the export.
+    pub(super) by: Option<Address>,
+    /// The first epoch shown; those before it are rebuilt all the same, because each tree stands on the one before.
+    pub(super) from: Option<u64>,
+    /// The last epoch rebuilt.
+    pub(super) to: Option<u64>,
+    /// Other parameters.
+    pub(super) reattribute: Option<reattribute::Asked>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,7 +106,8 @@ struct Chain {
 }
 
 /// Runs the command.
-pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> anyhow::Result<()> {
+pub(super) async fn run(context: &Context, path: &Path, asked: Asked) -> anyhow::Result<()> {
+    let expected = asked.by;
     let folder = Folder::new(path);
     let Indexed { id, content, by } = folder.index()?;
     let signed_by = by.map(|by| by.account);
@@ -98,7 +117,8 @@ pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> a
     }
     let chain = read_chain(&folder, &content)?;
     by.map_or(Ok(()), |by| by.verify(&chain.deployment.domains(), id))?;
-    let found = rebuild(&folder, &content, &chain)?;
+    let range = range(&content, &asked)?;
+    let found = rebuild(&folder, &content, &chain, &range)?;
     let epochs = match found {
         Ok(epochs) => epochs,
         Err(differs) => return Err(differs.told(context, &chain).await),
@@ -108,8 +128,27 @@ pub async fn run(context: &Context, path: &Path, expected: Option<Address>) -> a
         let client = ChainClient::connect(rpc, chain.deployment.clone(), None).await?;
         compare(&client, &chain).await?;
     }
-    let report = Report { id, signed_by, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs };
+    let reattributed = match &asked.reattribute {
+        Some(asked) => {
+            let epochs: Vec<&EpochFiles> = content.epochs.iter().filter(|files| range.contains(&files.epoch)).collect();
+            Some(reattribute::run(context, (&folder, &content, &chain), &epochs, asked).await?)
+        }
+        None => None,
+    };
+    let report = Report { id, signed_by, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs, reattributed };
     context.output.result(&report, || describe(&report))
+}
+
+/// The epochs that are shown: all of the folder's unless it is said otherwise.
+fn range(content: &Content, asked: &Asked) -> anyhow::Result<RangeInclusive<u64>> {
+    let held: Vec<u64> = content.epochs.iter().map(|files| files.epoch).collect();
+    let (Some(first), Some(last)) = (held.first(), held.last()) else { bail!("the folder holds no epoch") };
+    let (from, to) = (asked.from.unwrap_or(*first), asked.to.unwrap_or(*last));
+    ensure!(from <= to, "--from {from} is after --to {to}: name the first epoch and the last one");
+    for (option, epoch) in [("--from", from), ("--to", to)] {
+        ensure!(held.contains(&epoch), "{option} {epoch}: the folder holds the payouts of the epochs {held:?}");
+    }
+    Ok(from..=to)
 }
 
 fn read_chain(folder: &Folder, content: &Content) -> anyhow::Result<Chain> {
@@ -216,7 +255,12 @@ async fn elsewhere(context: &Context, chain: &Chain, epoch: u64, posted: &Payout
 }
 
 /// Every epoch, or the first that is not what its receipts give.
-fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<Result<Vec<EpochReport>, Box<Differs>>> {
+fn rebuild(
+    folder: &Folder,
+    content: &Content,
+    chain: &Chain,
+    range: &RangeInclusive<u64>,
+) -> anyhow::Result<Result<Vec<EpochReport>, Box<Differs>>> {
     let manifests = read_manifests(folder, content)?;
     let last = content.epochs.last().context("the folder holds no epoch")?.epoch;
     let (paid, held) = (events::paid_epochs(&chain.state, last), content.epochs.iter().map(|files| files.epoch).collect::<Vec<_>>());
@@ -224,14 +268,16 @@ fn rebuild(folder: &Folder, content: &Content, chain: &Chain) -> anyhow::Result<
     let facts = ChainFacts(&chain.state);
     let mut replay = Replay::new(&facts, accounts(&chain.deployment));
     let mut reports = Vec::new();
-    for files in &content.epochs {
+    for files in content.epochs.iter().filter(|files| files.epoch <= *range.end()) {
         let rebuilt = match rebuild_epoch(folder, files, &manifests, &mut replay, (chain, content))? {
             Ok(rebuilt) => rebuilt,
             Err(differs) => return Ok(Err(differs)),
         };
         let payout = chain.state.epoch(files.epoch).and_then(|epoch| epoch.payout);
         let is_final = payout.is_some_and(|payout| payout.final_at <= chain.head.time);
-        reports.push(report(files.epoch, &rebuilt, is_final));
+        if range.contains(&files.epoch) {
+            reports.push(report(files.epoch, &rebuilt, is_final));
+        }
     }
     Ok(Ok(reports))
 }
@@ -361,6 +407,9 @@ fn describe(report: &Report) -> String {
         ),
         (false, None) => "Every payout follows from its receipts and the events in the folder. Nobody signed that these are the chain's:\n--rpc URL compares them with it.".to_owned(),
     };
+    if let Some(found) = &report.reattributed {
+        text.push_str(&format!("\n\n{}", reattribute::describe(found)));
+    }
     text.push_str(&format!("\n\n{word}"));
     text
 }

@@ -42,7 +42,7 @@ struct Exported {
 }
 
 /// The index over the Datanets of `manifest`, from the data folder and the chain.
-pub(super) async fn from_data(context: &Context, manifest: &Manifest) -> anyhow::Result<Index> {
+pub(in crate::command) async fn from_data(context: &Context, manifest: &Manifest) -> anyhow::Result<Index> {
     let state = context.chain_reader().await?.state().await?;
     let (data, versions, books) = (context.data.clone(), versions(manifest), Arc::clone(&state));
     let local = tokio::task::spawn_blocking(move || {
@@ -52,7 +52,7 @@ pub(super) async fn from_data(context: &Context, manifest: &Manifest) -> anyhow:
 }
 
 /// The index over the Datanets of `manifest`, from a folder that [`export`] wrote.
-pub(super) fn from_folder(folder: &Path, manifest: &Manifest) -> anyhow::Result<Index> {
+pub(in crate::command) fn from_folder(folder: &Path, manifest: &Manifest) -> anyhow::Result<Index> {
     let orders = read_order(folder)?;
     let data = DataDir::new(folder);
     let mut datanets = Vec::new();

@@ -1,0 +1,172 @@
+//! A log somewhere, read over HTTP: nothing that comes is longer than it may be, nor believed before it leads to a signed head.
+
+use std::{fmt, ops::Range, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use attribution::log::{
+    checkpoint::Checkpoint,
+    entry,
+    note::NOTE_BYTES_MAX,
+    tile::{Resource, TILE_BYTES_MAX, Tile, Tiles},
+    tree::{TILE_WIDTH, consistency_ranges},
+    witness::AddCheckpoint,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use types::id::NodeId;
+
+/// Longest that one question may take.
+const ASK_WAIT: Duration = Duration::from_secs(20);
+/// Bundles asked for at once.
+const AT_ONCE: usize = 8;
+/// Longest reason of a refusal that is told.
+const WHY_BYTES_MAX: usize = 400;
+
+/// A log or a witness at an address.
+#[derive(Debug)]
+pub(super) struct Remote {
+    base: Url,
+    client: Client,
+}
+
+/// What a witness said.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Its signature lines.
+    Cosigned(String),
+    /// How many entries the head has that it cosigned last.
+    Last(u64),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.base.as_str().trim_end_matches('/'))
+    }
+}
+
+impl Remote {
+    /// At `url`, the prefix of its paths.
+    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+        let fix = || format!("{url:?} is no address of a log: write for example http://127.0.0.1:7404");
+        let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).with_context(fix)?;
+        ensure!(matches!(base.scheme(), "http" | "https") && base.has_host(), "{}", fix());
+        let client = Client::builder().timeout(ASK_WAIT).redirect(Policy::none()).build().context("no HTTP client")?;
+        Ok(Self { base, client })
+    }
+
+    /// Body of a path; nothing if there is none.
+    async fn get(&self, path: &str, most: usize) -> anyhow::Result<Option<Vec<u8>>> {
+        let url = self.base.join(path).with_context(|| format!("{self}/{path}"))?;
+        let response = self.client.get(url).send().await.with_context(|| format!("{self}/{path}: the log does not answer"))?;
+        match response.status() {
+            StatusCode::OK => read(response, most).await.with_context(|| format!("{self}/{path}")).map(Some),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+            status => bail!("{self}/{path}: the log answers {status}"),
+        }
+    }
+
+    /// The newest head, signed by `node`.
+    pub(super) async fn checkpoint(&self, node: NodeId) -> anyhow::Result<Checkpoint> {
+        let bytes = self.get("checkpoint", NOTE_BYTES_MAX).await?;
+        let bytes = bytes.with_context(|| format!("{self} serves no checkpoint: no receipt log is there"))?;
+        Checkpoint::open(&bytes, node).with_context(|| format!("{self}/checkpoint"))
+    }
+
+    /// A tile or bundle of a tree, or the first `width` of the full one that took its place.
+    async fn resource(&self, resource: Resource, most: usize) -> anyhow::Result<Vec<u8>> {
+        if let Some(bytes) = self.get(&resource.to_string(), most).await? {
+            return Ok(bytes);
+        }
+        let (Resource::Tile(tile) | Resource::Entries(tile)) = resource;
+        let full = Tile::at(tile.level(), tile.index(), u64::MAX).filter(|full| *full != tile);
+        if let (Resource::Tile(_), Some(full)) = (resource, full)
+            && let Some(mut bytes) = self.get(&Resource::Tile(full).to_string(), most).await?
+        {
+            bytes.truncate(32 * usize::from(tile.width()));
+            return Ok(bytes);
+        }
+        bail!("{self}/{resource} is missing: the head that the log signed covers it")
+    }
+
+    /// The tiles that roots over `ranges` of the first `size` entries need.
+    pub(super) async fn tiles(&self, size: u64, ranges: &[Range<u64>]) -> anyhow::Result<Tiles> {
+        let mut tiles = Tiles::new(size);
+        let asked = tiles
+            .needed(ranges)
+            .into_iter()
+            .map(|tile| async move { anyhow::Ok((tile, self.resource(Resource::Tile(tile), TILE_BYTES_MAX).await?)) });
+        let found: Vec<(Tile, Vec<u8>)> = futures::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        for (tile, bytes) in found {
+            tiles.insert(tile, &bytes).with_context(|| self.to_string())?;
+        }
+        Ok(tiles)
+    }
+
+    /// The number of an entry among the first `size`, newest first; nothing if it is not there.
+    pub(super) async fn find(&self, wanted: &[u8], size: u64) -> anyhow::Result<Option<u64>> {
+        let bundles = (0..size.div_ceil(TILE_WIDTH)).rev().filter_map(|index| Tile::at(0, index, size));
+        let asked = bundles.map(|tile| async move {
+            let path = Resource::Entries(tile);
+            let bytes = self.resource(path, entry::BUNDLE_BYTES_MAX).await?;
+            let entries = entry::entries(&bytes, tile.width()).with_context(|| format!("{self}/{path}"))?;
+            let place = entries.iter().position(|entry| *entry == wanted);
+            anyhow::Ok(place.map(|place| tile.entries().start + place as u64))
+        });
+        let mut found = std::pin::pin!(futures::stream::iter(asked).buffered(AT_ONCE));
+        while let Some(place) = found.try_next().await? {
+            if place.is_some() {
+                return Ok(place);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks the witness that is here to cosign a head of the log at `log`: what it cosigned last is learned from it.
+    pub(super) async fn cosign(&self, log: &Self, checkpoint: &Checkpoint) -> anyhow::Result<String> {
+        let size = checkpoint.head.size;
+        let ask = |old, proof| AddCheckpoint { old, proof, note: checkpoint.note.clone() };
+        let old = match self.add(&ask(0, Vec::new())).await? {
+            Said::Cosigned(lines) => return Ok(lines),
+            Said::Last(old) => old,
+        };
+        let Some(ranges) = consistency_ranges(old, size) else {
+            bail!(
+                "the witness {self} has cosigned a head of {old} entries, the log shows {size}: it shows an old head here, or entries were taken back"
+            );
+        };
+        let proof = log.tiles(size, &ranges).await?.consistency(old)?;
+        match self.add(&ask(old, proof)).await? {
+            Said::Cosigned(lines) => Ok(lines),
+            Said::Last(last) if last == old => {
+                bail!("THE LOG FORKED: the witness {self} has cosigned another head of {old} entries than this one")
+            }
+            Said::Last(last) => bail!("the witness {self} cosigned a head of {last} entries meanwhile: ask again"),
+        }
+    }
+
+    async fn add(&self, request: &AddCheckpoint) -> anyhow::Result<Said> {
+        let url = self.base.join("add-checkpoint")?;
+        let response = self.client.post(url).body(request.to_string()).send().await;
+        let response = response.with_context(|| format!("{self}/add-checkpoint: the witness does not answer"))?;
+        let status = response.status();
+        let most = if status == StatusCode::OK { NOTE_BYTES_MAX } else { WHY_BYTES_MAX };
+        let text = String::from_utf8(read(response, most).await.with_context(|| format!("{self}/add-checkpoint"))?)?;
+        match status {
+            StatusCode::OK => Ok(Said::Cosigned(text)),
+            StatusCode::CONFLICT => {
+                let size = text.trim_end().parse().with_context(|| format!("{self}/add-checkpoint: 409 and no number of entries"))?;
+                Ok(Said::Last(size))
+            }
+            status => bail!("the witness {self} does not cosign this head ({status}): {}", text.trim_end()),
+        }
+    }
+}
+
+async fn read(mut response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
+        ensure!(all.len() + chunk.len() <= most, "the answer has more than {most} bytes");
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
