@@ -21,7 +21,7 @@ use types::{
 };
 
 use super::{exchange::ask, keeping::look};
-use crate::{data::DataDir, service::index::store};
+use crate::{data::DataDir, service::index::unneeded};
 
 /// Longest wait for a node's word about one object.
 const WORD_LIMIT: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ pub fn sweep(data: &DataDir, finalized: &State) -> anyhow::Result<usize> {
             swept += 1;
         }
     }
-    let files = store::forget(data, finalized)?;
+    let files = unneeded::forget(data, finalized)?;
     if files > 0 {
         tracing::info!(files, "deleted segments of indexes in which erased text stood");
     }

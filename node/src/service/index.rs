@@ -9,6 +9,7 @@ mod files;
 mod near;
 pub mod plan;
 pub mod store;
+pub mod unneeded;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
