@@ -1,4 +1,4 @@
-//! The index as files: built from fetched text, read back, damaged, mended; what was posted by the indexer is its root.
+//! The index as files: built from text that is here, read back, damaged, mended; what was posted by the indexer is its root.
 
 use std::path::PathBuf;
 

@@ -469,14 +469,17 @@ fn entry(version: AssetVersion, file: &str, piece: &Piece, texts: &mut Texts<'_>
 fn in_memory(version: AssetVersion, planned: &Planned, texts: &mut Texts<'_>) -> Result<Segment, StoreError> {
     let file = planned.id.file_name();
     let owned = planned.pieces.iter().map(|piece| entry(version, &file, piece, texts)).collect::<Result<Vec<_>, _>>()?;
-    let borrowed = |entry: &'_ OwnedEntry| match entry {
+    let entries: Vec<Entry<'_>> = owned.iter().map(borrowed).collect();
+    Segment::build_entries(&entries, 0).map_err(|error| StoreError::Contributions { version, error })
+}
+
+fn borrowed(entry: &OwnedEntry) -> Entry<'_> {
+    match entry {
         OwnedEntry::Text { contributor, block, ordinal, text_root, text } => {
             Entry::Text(Source { contributor: *contributor, block: *block, ordinal: *ordinal, text_root: *text_root, text })
         }
         OwnedEntry::Erased(tombstone) => Entry::Erased(*tombstone),
-    };
-    let entries: Vec<Entry<'_>> = owned.iter().map(borrowed).collect();
-    Segment::build_entries(&entries, 0).map_err(|error| StoreError::Contributions { version, error })
+    }
 }
 
 /// What the file of near copies says; nothing if there is none.
