@@ -1,4 +1,7 @@
-use std::{io::Write as _, sync::Barrier};
+use std::{
+    io::{Seek as _, SeekFrom, Write as _},
+    sync::Barrier,
+};
 
 use attribution::index::{ReadError, layout};
 use chain_bridge::registry::{Event, Logged};
@@ -204,7 +207,7 @@ fn text_that_changes_under_an_index_is_not_attributed_and_its_segment_is_built_a
     // The same file, another byte in it, at the end of the leaf that the span's first word stands in.
     let path = place.folder().join(plan.segments[0].id.file_name());
     let mut file = OpenOptions::new().write(true).open(&path).unwrap();
-    std::io::Seek::seek(&mut file, io::SeekFrom::Start(4_096 + 300)).unwrap();
+    file.seek(SeekFrom::Start(4_096 + 300)).unwrap();
     file.write_all(b"~").unwrap();
     drop(file);
     let refused = evidence::attribute(&served, b"", &answer).unwrap_err();
