@@ -56,7 +56,7 @@ fn contributions(count: u64) -> Vec<LocalContribution> {
     (0..count).map(|number| contribution(number, &[prose(number, 60), prose(100 + number, 60)])).collect()
 }
 
-fn plan(locals: &[LocalContribution]) -> Plan {
+fn plan_of(locals: &[LocalContribution]) -> Plan {
     Plan::new(VERSION, locals.iter().map(|local| local.accepted.clone()), [])
 }
 
@@ -95,7 +95,7 @@ fn open(indexes: &Indexes, plan: &Plan, locals: &[LocalContribution]) -> Result<
 #[test]
 fn a_restart_opens_what_is_there_and_neither_reads_text_nor_writes_a_file() {
     let (place, locals) = (Place::new(), contributions(3));
-    let plan = plan(&locals);
+    let plan = plan_of(&locals);
     let (first, made) = open(&place.indexes(), &plan, &locals).unwrap();
     assert_eq!((made.built.len(), made.is_searched), (plan.segments.len(), true));
     let files = place.files();
@@ -110,7 +110,7 @@ fn a_restart_opens_what_is_there_and_neither_reads_text_nor_writes_a_file() {
 #[test]
 fn one_segment_has_the_root_of_all_contributions_in_one() {
     let locals = contributions(4);
-    let plan = plan(&locals);
+    let plan = plan_of(&locals);
     assert_eq!(plan.segments.len(), 1);
     let sources: Vec<Source<'_>> = locals
         .iter()
@@ -131,7 +131,7 @@ fn one_segment_has_the_root_of_all_contributions_in_one() {
 fn a_new_version_builds_its_new_segments_alone_and_leaves_the_others_as_they_are() {
     let (place, locals) = (Place::new(), contributions(9));
     for count in 1..=locals.len() {
-        let (plan, before) = (plan(&locals[..count]), place.files());
+        let (plan, before) = (plan_of(&locals[..count]), place.files());
         let (index, made) = open(&place.indexes(), &plan, &locals).unwrap();
         let last = plan.segments.len() - 1;
         assert_eq!(made.built, [last], "{count}: what is accepted last joins the last segment");
@@ -146,13 +146,13 @@ fn a_new_version_builds_its_new_segments_alone_and_leaves_the_others_as_they_are
 #[test]
 fn a_file_that_is_not_what_it_should_be_is_named_set_aside_and_built_again() {
     let (place, locals) = (Place::new(), contributions(2));
-    let plan = plan(&locals);
+    let plan = plan_of(&locals);
     let root = open(&place.indexes(), &plan, &locals).unwrap().0.root();
     let path = place.folder().join(plan.segments[0].id.file_name());
     let whole = fs::read(&path).unwrap();
     let other = {
         let (place, locals) = (Place::new(), contributions(1));
-        let plan = super::tests::plan(&locals);
+        let plan = plan_of(&locals);
         open(&place.indexes(), &plan, &locals).unwrap();
         fs::read(place.folder().join(plan.segments[0].id.file_name())).unwrap()
     };
@@ -192,7 +192,7 @@ fn a_file_that_is_not_what_it_should_be_is_named_set_aside_and_built_again() {
 #[test]
 fn text_that_changes_under_an_index_is_not_attributed_and_its_segment_is_built_again() {
     let (place, locals) = (Place::new(), contributions(2));
-    let plan = plan(&locals);
+    let plan = plan_of(&locals);
     let indexes = Arc::new(place.indexes());
     let (index, _) = open(&indexes, &plan, &locals).unwrap();
     let manifest = Manifest { assets: vec![], split: SplitTable::default(), index: index.root(), parameters: 1, datanets: vec![] };
@@ -224,7 +224,7 @@ fn text_that_changes_under_an_index_is_not_attributed_and_its_segment_is_built_a
 #[test]
 fn a_build_that_is_broken_off_goes_on_and_leaves_nothing_unfinished() {
     let (place, locals) = (Place::new(), contributions(2));
-    let plan = plan(&locals);
+    let plan = plan_of(&locals);
     for breaks in [true, false] {
         let texts = &mut |accepted: &Accepted| Ok(locals[usize::try_from(accepted.number).unwrap()].clone());
         let told = &mut |step: Step| match step.progress {
@@ -245,7 +245,7 @@ fn a_build_that_is_broken_off_goes_on_and_leaves_nothing_unfinished() {
 #[test]
 fn of_two_that_want_one_index_at_once_one_builds_it() {
     let (place, locals) = (Place::new(), contributions(2));
-    let (plan, start) = (plan(&locals), Barrier::new(2));
+    let (plan, start) = (plan_of(&locals), Barrier::new(2));
     let one = || {
         start.wait();
         open(&place.indexes(), &plan, &locals).unwrap().1.built.len()
@@ -257,7 +257,7 @@ fn of_two_that_want_one_index_at_once_one_builds_it() {
 #[test]
 fn what_cannot_be_an_index_is_refused_by_its_reason() {
     let (place, locals) = (Place::new(), contributions(2));
-    let (plan, indexes) = (plan(&locals), place.indexes());
+    let (plan, indexes) = (plan_of(&locals), place.indexes());
     let with = |change: &dyn Fn(&mut LocalContribution)| {
         let mut changed = locals.clone();
         change(&mut changed[1]);
@@ -300,7 +300,7 @@ fn a_near_copy_in_a_later_segment_is_paid_through_the_first_and_is_looked_for_on
     let (copy, others) = (format!("{original} and a word"), prose(50, 20));
     let large: Vec<String> = (0..4).map(|seed| prose(seed, 120)).chain([original]).collect();
     let locals = [contribution(0, &large), contribution(1, &[copy, others.clone()])];
-    let (place, plan) = (Place::new(), plan(&locals));
+    let (place, plan) = (Place::new(), plan_of(&locals));
     assert_eq!(plan.segments.len(), 2);
     let (index, made) = open(&place.indexes(), &plan, &locals).unwrap();
     assert!(made.is_searched);
