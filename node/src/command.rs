@@ -27,7 +27,7 @@ pub mod datanet;
 pub mod demo;
 pub mod epoch;
 pub mod gateway;
-mod index;
+pub mod index;
 pub mod init;
 mod marks;
 pub mod model;
@@ -141,6 +141,7 @@ pub enum Command {
     Chain(chain::Args),
     Receipt(receipt::Args),
     Attribution(attribution::Args),
+    Index(index::Args),
     Audit(audit::Args),
     Train(train::Args),
     Demo(demo::Args),
@@ -257,6 +258,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Chain(args) => chain::run(&context, args).await,
         Command::Receipt(args) => receipt::run(&context, args).await,
         Command::Attribution(args) => attribution::run(&context, args).await,
+        Command::Index(args) => index::run(&context, args).await,
         Command::Audit(args) => audit::run(&context, args).await,
         Command::Train(args) => train::run(&context, args).await,
         Command::Demo(args) => demo::run(args).await,

@@ -1,5 +1,6 @@
 //! One configuration for the process: `tributary.toml` in the data folder, unknown keys refused, validated once at start.
 
+pub mod attribution;
 pub mod computed;
 pub mod keeping;
 
@@ -15,7 +16,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
-pub use self::{computed::Computed, keeping::Keeping};
+pub use self::{attribution::Attribution, computed::Computed, keeping::Keeping};
 use crate::data::read_text;
 
 /// Largest configuration file read; one with every key set holds about a kilobyte.
@@ -72,6 +73,8 @@ pub struct Config {
     pub settlement: Settlement,
     /// How it keeps fragments, if it does.
     pub keeping: Keeping,
+    /// What building indexes may take.
+    pub attribution: Attribution,
 }
 
 /// What a node does for others, at its own expense, when it settles.
@@ -151,6 +154,7 @@ impl Default for Config {
             spending: Spending::default(),
             settlement: Settlement::default(),
             keeping: Keeping::default(),
+            attribution: Attribution::default(),
         }
     }
 }
@@ -221,6 +225,7 @@ impl Config {
             return Err(ConfigError::Value { key: "settlement.availability", why });
         }
         self.keeping.validate()?;
+        self.attribution.validate()?;
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
         }

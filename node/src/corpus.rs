@@ -1,8 +1,9 @@
 //! Text to search and measure: files, folders, or a Datanet of which this machine has the contributions.
 //!
 //! A corpus is read whole: its text once, and as much again and some 1.2 bytes a byte for each index over it. A file is one part, a contribution
-//! of a Datanet another; a place in an index leads back to the part, the document, and its title. An index over files is this machine's own:
-//! nobody committed to it, nobody is paid by it.
+//! of a Datanet another; a place in an index leads back to the part, the document, and its title. Of a Datanet that is only searched nothing is
+//! read but the parts in which something was found: its index is in files. An index over files is this machine's own: nobody committed to it,
+//! nobody is paid by it.
 
 mod reading;
 
@@ -21,7 +22,7 @@ use types::{
 use crate::{
     data::DataDir,
     datanet::{self, LocalContribution},
-    service, words,
+    words,
 };
 
 /// Most text of one corpus: with its index some 3 GB of memory.
@@ -74,14 +75,29 @@ impl Corpus {
     ///
     /// # Errors
     /// That one is not here, with the command that fetches it; that there is none.
-    pub fn of_version(data: &DataDir, state: &State, version: AssetVersion, name: &str) -> anyhow::Result<(Self, Index)> {
+    pub fn of_version(data: &DataDir, state: &State, version: AssetVersion, name: &str) -> anyhow::Result<Self> {
         let local = datanet::local_all(data, state, version)?;
         ensure!(!local.is_empty(), "Datanet {version} holds no document: contribute to it, and publish its next version");
-        let corpus = Self::of_contributions(name, &local);
-        let is_private = local.iter().any(|local| local.text_salt.is_some());
-        // Leaves of a private one are salted: what is searched here is this machine's own copy, under a root that nobody posts.
-        let index = if is_private { corpus.index()? } else { committed(state, version, &local)? };
-        Ok((corpus, index))
+        Ok(Self::of_contributions(name, &local))
+    }
+
+    /// Those contributions of a Datanet version that `is_wanted`, by block and ordinal. One whose text is not here is a part without documents.
+    ///
+    /// # Errors
+    /// That one is here and cannot be read.
+    pub fn of_places(
+        data: &DataDir,
+        state: &State,
+        version: AssetVersion,
+        name: &str,
+        is_wanted: impl Fn((u64, u32)) -> bool,
+    ) -> anyhow::Result<Self> {
+        let wanted = state.contributions_of(version).filter(|accepted| is_wanted((accepted.priority.block, accepted.priority.ordinal)));
+        let one = |accepted: &Accepted| {
+            let nothing = || LocalContribution { accepted: accepted.clone(), documents: vec![], text: vec![], text_salt: None };
+            anyhow::Ok(datanet::local(data, accepted)?.unwrap_or_else(nothing))
+        };
+        Ok(Self::of_contributions(name, &wanted.map(one).collect::<anyhow::Result<Vec<_>>>()?))
     }
 
     fn of_contributions(name: &str, local: &[LocalContribution]) -> Self {
@@ -103,11 +119,11 @@ impl Corpus {
         self.documents().fold((0, 0), |(count, bytes), document| (count + 1, bytes + document.text().len() as u64))
     }
 
-    /// The part and the document that a row of an index over this corpus speaks of.
-    pub fn document(&self, priority: Priority) -> Option<(&Part, &Document)> {
+    /// The part that a row of an index over this corpus speaks of, and the document if it was read.
+    pub fn document(&self, priority: Priority) -> Option<(&Part, Option<&Document>)> {
         let part = self.parts.binary_search_by_key(&(priority.block, priority.ordinal), |part| part.place).ok()?;
         let part = &self.parts[part];
-        Some((part, part.documents.get(usize::try_from(priority.document).ok()?)?))
+        Some((part, usize::try_from(priority.document).ok().and_then(|number| part.documents.get(number))))
     }
 
     /// What is in `is_first`, and what is not. A text that stands in both goes to the first alone.
@@ -151,12 +167,6 @@ impl Corpus {
     }
 }
 
-/// The index that an indexer posts the root of.
-fn committed(state: &State, version: AssetVersion, local: &[LocalContribution]) -> anyhow::Result<Index> {
-    let built = service::index::build(version, local, &service::index::tombstones(state, version));
-    Ok(Index::new(vec![Arc::new(built.with_context(|| format!("Datanet {version}"))?)])?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,10 +187,12 @@ mod tests {
         let index = corpus.index().unwrap();
         let found = index.documents(b"Gout is", 5, 20);
         let (part, document) = corpus.document(found.listed[0].row.priority).unwrap();
+        let document = document.unwrap();
         assert!(part.name.ends_with("b.jsonl"), "{}", part.name);
         assert_eq!((document.id(), document.title()), (Some("x"), Some("Gout")));
         let nowhere = Priority { block: 1, ordinal: 2, document: 0 };
-        assert!(corpus.document(nowhere).is_none() && corpus.document(Priority { block: 1, ordinal: 1, document: 2 }).is_none());
+        assert!(corpus.document(nowhere).is_none());
+        assert!(corpus.document(Priority { block: 1, ordinal: 1, document: 2 }).unwrap().1.is_none());
     }
 
     #[test]

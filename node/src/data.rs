@@ -137,6 +137,11 @@ impl DataDir {
         self.0.join("indexes")
     }
 
+    /// Indexes of Datanets that answers are attributed to, one folder each: made again from contributions where they are damaged.
+    pub fn attribution(&self) -> PathBuf {
+        self.0.join("attribution")
+    }
+
     /// Contributions that wait at this node for reviewers.
     pub fn reviews(&self) -> PathBuf {
         self.0.join("reviews")

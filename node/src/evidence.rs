@@ -5,7 +5,7 @@ pub mod search;
 
 use attribution::{
     bundle::{self, Bundle},
-    index::SpanOpenings,
+    index::{ReadError, SpanOpenings},
     parameters::Parameters,
     prompt::{self, Message, Role},
     span::{self, Attribution},
@@ -40,12 +40,17 @@ pub fn prompt_bytes(turns: &[Turn]) -> Result<Vec<u8>, String> {
     Ok(prompt::prompt_bytes(&messages(turns)?))
 }
 
-/// Attributes an answer under an offer, with what leads from each span to the index root.
+/// Attributes an answer under an offer, with what leads from each span to the index root. Where the text has changed under the index nothing is attributed,
+/// and the segment is read whole before it is answered from again.
 pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(Attribution, Vec<SpanOpenings>)> {
     let id = offer.manifest.parameters;
     let parameters = Parameters::builtin(id).ok_or_else(|| anyhow::anyhow!("attribution parameters {id} are not in this build"))?;
     let attributed = span::attribute(&offer.index, parameters, prompt, answer)?;
-    let openings = bundle::openings(&offer.index, &attributed.spans)?;
+    let openings = bundle::openings(&offer.index, &attributed.spans).inspect_err(|error| {
+        if let ReadError::Changed { segment, .. } = error {
+            offer.indexes.suspect(*segment);
+        }
+    })?;
     Ok((attributed, openings))
 }
 

@@ -4,6 +4,7 @@
 //! answer under an adapter of zeros draws on both, word for word, and each is paid. All steps share one cluster, whose start is most of the cost.
 
 mod forged;
+mod indexes;
 pub(crate) mod money;
 mod refusals;
 mod replay;
@@ -64,6 +65,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     let export = replay::every_payout_follows_from_a_copied_folder(&cluster).await;
     let forged = a_forged_span_costs_stake(&cluster, &receipts[2]).await;
     let texts = keep_texts(&cluster, &receipts[2]).await;
+    indexes::are_built_verified_and_mended(&cluster, cluster.person("client")).await;
     let keys = tamper::keys(&cluster);
     let client = cluster.person("client").folder.clone();
     let _folder = cluster.stop().await;

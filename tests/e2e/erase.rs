@@ -3,7 +3,7 @@
 
 mod asking;
 
-use std::path::PathBuf;
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, time::SystemTime};
 
 use harness::{Cluster, Party, Setup, cluster::text, files};
 use serde_json::{Value, json};
@@ -141,6 +141,8 @@ async fn erased(cluster: &Cluster, named: &Named) -> u64 {
     assert!(refused.contains("duplicate"), "{refused}");
     let digests: Vec<[u8; WINDOW]> = files::documents("river", DOCUMENTS).iter().map(digest).collect();
     assert_eq!(indexed(cluster, &digests), digests.len(), "the gate's index shows what is looked for");
+    let texts: Vec<[u8; WINDOW]> = files::documents("river", DOCUMENTS).iter().map(of_river).collect();
+    assert!(in_segments(cluster, &texts) >= 5 * DOCUMENTS / 2, "the nodes' indexes show what is looked for");
     assert!(!shown(cluster, contributor).await["contributions"][1]["erased"].is_object(), "a dry run asks for nothing: {dry}");
 
     let erase = ["datanet", "erase", "surveys", "--contribution", "1", "--reason", REASON, "--wait"];
@@ -154,16 +156,42 @@ async fn erased(cluster: &Cluster, named: &Named) -> u64 {
         assert!(!shard(node).exists(), "{} still has the shard", node.name);
     }
     assert_eq!(indexed(cluster, &digests), 0, "the gate's index holds digests of what its node says is gone");
+    assert_eq!(in_segments(cluster, &texts), 0, "text of what is gone stands in a node's index");
     let kept: Vec<[u8; WINDOW]> = files::documents("harbour", 40).iter().map(digest).collect();
     assert_eq!(indexed(cluster, &kept), kept.len(), "and it was not made anew: nobody has contributed since");
     cluster.say("the contributor asked, and five holders confirmed");
     printed["block"].as_u64().expect("a block")
 }
 
+/// Bytes of a document that stand in none of another subject.
+fn of_river(document: &Value) -> [u8; WINDOW] {
+    let text = text_of(document);
+    let at = text.windows(13).position(|window| window == b"marker river-").expect("a marker");
+    text[at..at + WINDOW].try_into().expect("as long")
+}
+
+fn text_of(document: &Value) -> &[u8] {
+    document["text"].as_str().expect("a text").as_bytes()
+}
+
 /// The first bytes of what the gate's index knows a document by.
 fn digest(document: &Value) -> [u8; WINDOW] {
-    let text = document["text"].as_str().expect("a text");
-    types::id::BlobId::of(text.as_bytes()).0[..WINDOW].try_into().expect("32 bytes hold 16")
+    types::id::BlobId::of(text_of(document)).0[..WINDOW].try_into().expect("32 bytes hold 16")
+}
+
+/// How many of these stand in files of the indexes that the nodes answer under, each counted once a file.
+fn in_segments(cluster: &Cluster, wanted: &[[u8; WINDOW]]) -> usize {
+    let of = |node: &Party| files::walk(&node.folder.join("attribution"), &|bytes| held(bytes, wanted)).into_values().sum::<usize>();
+    cluster.nodes.iter().map(of).sum()
+}
+
+/// The files of a node's indexes, each with what tells whether it was written again.
+fn index_files(node: &Party) -> Vec<(PathBuf, u64, SystemTime)> {
+    let known = |path: PathBuf| {
+        let known = std::fs::metadata(&path).expect("a file that was listed");
+        (path, known.ino(), known.modified().expect("a time"))
+    };
+    files::walk(&node.folder.join("attribution"), &|_| ()).into_keys().filter(|path| !path.ends_with("turn")).map(known).collect()
 }
 
 /// How many of these stand in files of the gate's indexes.
@@ -296,6 +324,8 @@ async fn private_too(cluster: &Cluster) {
 }
 
 async fn a_restart_brings_nothing_back(cluster: &mut Cluster, fragments: &[Vec<[u8; WINDOW]>]) {
+    let indexed = index_files(&cluster.nodes[4]);
+    assert!(indexed.iter().any(|(path, ..)| path.extension().is_some_and(|kind| kind == "seg")), "{indexed:?}");
     cluster.stop_node(4).await;
     let log = cluster.nodes[4].log_text();
     assert!(!log.contains("Endpoint dropped without calling"), "its sockets were closed in order: {log}");
@@ -305,4 +335,6 @@ async fn a_restart_brings_nothing_back(cluster: &mut Cluster, fragments: &[Vec<[
     let heard = cluster.run(&cluster.nodes[3], &["datanet", "erase", "surveys", "--contribution", "1", "--wait"]).await;
     assert!(heard["holders"].as_array().is_some_and(|all| all.len() == 5), "{heard}");
     cluster.say("a node that starts again has nothing of it, and says so");
+    serve(cluster, 2).await;
+    assert_eq!(index_files(&cluster.nodes[4]), indexed, "a node that starts again opens its index, and builds none");
 }

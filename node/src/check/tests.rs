@@ -19,6 +19,7 @@ use types::{
 };
 
 use super::*;
+use crate::service::index::store::Indexes;
 
 /// A model of two layers, an answer by it, and both sides' signatures.
 struct Case {
@@ -177,7 +178,7 @@ async fn case_from(first: usize, options: &Options, made: &Options) -> Case {
         openings: vec![],
         fingerprints: vec![],
     };
-    let offer = Arc::new(Offer { manifest, index: Arc::new(index), adapter: None });
+    let offer = Arc::new(Offer { manifest, index: Arc::new(index), adapter: None, indexes: Arc::new(Indexes::in_memory()) });
     Case { engine, checker: account(9), node, offer, bundle, _folder: folder }
 }
 

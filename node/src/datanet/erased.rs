@@ -21,7 +21,7 @@ use types::{
 };
 
 use super::{exchange::ask, keeping::look};
-use crate::data::DataDir;
+use crate::{data::DataDir, service::index::unneeded};
 
 /// Longest wait for a node's word about one object.
 const WORD_LIMIT: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ pub fn check_contribution(state: &State, accepted: &Accepted) -> Result<(), Eras
     }
 }
 
-/// Deletes what this folder has of texts that are erased in `finalized`; says of how many there was something.
+/// Deletes what this folder has of texts that are erased in `finalized`, segments of indexes too; says of how many texts there was a copy.
 ///
 /// # Errors
 /// What the disk says.
@@ -80,6 +80,10 @@ pub fn sweep(data: &DataDir, finalized: &State) -> anyhow::Result<usize> {
             tracing::info!(%text_root, "deleted the local copy: {erasure}");
             swept += 1;
         }
+    }
+    let files = unneeded::forget(data, finalized)?;
+    if files > 0 {
+        tracing::info!(files, "deleted segments of indexes in which erased text stood");
     }
     Ok(swept)
 }

@@ -1,41 +1,56 @@
-//! What this node can answer under: versions of the registry whose files are here and whose index, rebuilt from the contributions
-//! themselves, has the posted root.
+//! What this node can answer under: versions of the registry whose files are here and whose index, made from the contributions themselves, has
+//! the posted root.
 //!
-//! Building costs 0.06 to 0.1 s per MB of text once per Datanet version, a third of it the search for near copies, which are paid through the
-//! first document of their cluster; the result is shared between manifests and kept in memory (2.1 to 2.6 bytes per byte of text, most where
-//! rows are short; while near copies are looked for, 8 a word and 300 a document more). An indexer also posts the root of a version that has none.
+//! An index is files in the data folder ([`store`]), segments as the layout divides a Datanet ([`plan`]), mapped and shared between manifests. A
+//! restart opens them; a new version builds the segments that it has alone, 0.06 to 0.1 s per MB of text, a third of it the search for near copies
+//! ([`near`]), which are paid through the first document of their cluster. An indexer also posts the root of a version that has none.
 
 mod files;
+mod near;
+pub mod plan;
+pub mod store;
+pub mod unneeded;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use attribution::{
-    index::{Clusters, DatanetIndex, Entry, Index, Segment, Source, Tombstone},
+    disk::Progress,
+    index::{DatanetIndex, Index},
     parameters::Parameters,
 };
-use chain_bridge::{
-    client::ChainClient,
-    registry::{State, state::Accepted},
-};
+use chain_bridge::{client::ChainClient, registry::State};
 use inference::engine::EngineHandle;
-use storage::datanet::{Document, dedup::clusters_of};
-use tokio::sync::{RwLock, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{RwLock, watch},
+};
 use types::{
-    contribution::Priority,
     id::{AssetVersion, BlobId, Hash32},
     manifest::{AssetKind, Manifest},
 };
 
+use self::{
+    plan::Plan,
+    store::{Indexes, Step},
+};
 use super::inference::{Offer, Offers};
 use crate::{
     chain::Snapshots,
     data::DataDir,
-    datanet::{LocalContribution, Shards, erased, terms},
+    datanet::{Shards, erased, terms},
 };
+
+/// What takes less long is not told of.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// Attribution parameters that this build carries and an indexer posts roots under.
 pub const PARAMETERS: u32 = 1;
@@ -49,6 +64,8 @@ pub struct Indexing {
     pub engine: EngineHandle,
     /// Fetches contributions.
     pub shards: Arc<Shards>,
+    /// Keeps what is built of them.
+    pub indexes: Arc<Indexes>,
     /// The chain.
     pub chain: ChainClient,
     /// Whether to post roots.
@@ -65,14 +82,20 @@ type Built = BTreeMap<AssetVersion, Arc<DatanetIndex>>;
 impl Indexing {
     /// Follows the chain until it ends; every change of its state is looked at once.
     pub async fn run(self, mut snapshots: Snapshots, mut rescan: tokio::sync::mpsc::Receiver<()>) {
-        let mut built = Built::new();
+        let (mut built, mut pruned_at) = (Built::new(), None);
         let mut posted = BTreeSet::new();
         let (mut seen, mut is_asked) = (Arc::new(State::default()), true);
         loop {
             let state = Arc::clone(&snapshots.borrow_and_update().latest);
             // Snapshots come with every block; only changed books or folders are looked at.
             if !Arc::ptr_eq(&state, &seen) || is_asked {
-                self.refresh(&state, &mut built, &mut posted).await;
+                let count = self.refresh(&state, &mut built, &mut posted).await;
+                // What is built or erased makes other files useless; so may whatever happened while this node was away.
+                let erased = state.erasures().count();
+                if count > 0 || pruned_at != Some(erased) {
+                    self.prune(&state).await;
+                    pruned_at = Some(erased);
+                }
                 (seen, is_asked) = (state, false);
             }
             tokio::select! {
@@ -81,14 +104,18 @@ impl Indexing {
                     Some(()) => is_asked = true,
                     None => return,
                 },
+                () = self.indexes.suspected() => is_asked = true,
             }
         }
     }
 
-    async fn refresh(&self, state: &State, built: &mut Built, posted: &mut BTreeSet<AssetVersion>) {
+    /// Looks at everything anew; how many indexes were opened that were not before.
+    async fn refresh(&self, state: &Arc<State>, built: &mut Built, posted: &mut BTreeSet<AssetVersion>) -> usize {
+        self.withdraw_changed(built).await;
         let (mut offers, mut waiting) = (Offers::new(), Vec::new());
         // The text of what was erased on request leaves the memory too, once the answers under way have ended.
         built.retain(|version, _| erased::check(state, *version).is_ok());
+        let kept = built.len();
         for (version, published) in state.versions() {
             let kind = state.asset(version.asset).map(|asset| asset.kind);
             if published.frozen.is_some() || !matches!(kind, Some(AssetKind::Base | AssetKind::Adapter | AssetKind::Agent)) {
@@ -108,6 +135,29 @@ impl Indexing {
         }
         *self.offers.write().await = offers;
         self.unload_missing().await;
+        built.len().saturating_sub(kept)
+    }
+
+    /// Nothing is answered any more from a segment that was found changed: it is read whole again, and built again if need be.
+    async fn withdraw_changed(&self, built: &mut Built) {
+        let changed = self.indexes.take_suspects();
+        if changed.is_empty() {
+            return;
+        }
+        let is_hit = |datanet: &DatanetIndex| datanet.segments().iter().any(|segment| changed.contains(&segment.id()));
+        built.retain(|_, datanet| !is_hit(datanet));
+        self.offers.write().await.retain(|_, offer| !offer.index.datanets().iter().any(|datanet| is_hit(datanet)));
+    }
+
+    /// Files that no version in use names are deleted.
+    async fn prune(&self, state: &Arc<State>) {
+        let (indexes, state) = (Arc::clone(&self.indexes), Arc::clone(state));
+        match tokio::task::spawn_blocking(move || indexes.prune(&state)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(files)) => tracing::info!(files, "deleted files of indexes that no version in use needs"),
+            Ok(Err(error)) => tracing::warn!(%error, "files of indexes that no version needs are still there"),
+            Err(error) => tracing::warn!(%error, "deleting files of indexes ended early"),
+        }
     }
 
     /// What was taken out of the data folder leaves the engine's cache too, with the last answer that uses it.
@@ -124,7 +174,7 @@ impl Indexing {
     /// The offer for a version; nothing if its files are not meant for this node.
     async fn consider(
         &self,
-        state: &State,
+        state: &Arc<State>,
         version: AssetVersion,
         built: &mut Built,
         posted: &mut BTreeSet<AssetVersion>,
@@ -154,24 +204,40 @@ impl Indexing {
         let manifest = state.manifest(version)?;
         check_root(&manifest, &index)?;
         check_parameters(manifest.parameters, state.parameters(manifest.parameters))?;
-        Ok(Some(Offer { manifest, index, adapter }))
+        Ok(Some(Offer { manifest, index, adapter, indexes: Arc::clone(&self.indexes) }))
     }
 
-    async fn index(&self, state: &State, datanets: &[AssetVersion], built: &mut Built) -> anyhow::Result<Arc<Index>> {
+    async fn index(&self, state: &Arc<State>, datanets: &[AssetVersion], built: &mut Built) -> anyhow::Result<Arc<Index>> {
         let mut parts = Vec::with_capacity(datanets.len());
         for version in datanets {
             erased::check(state, *version)?;
             if !built.contains_key(version) {
-                let contributions = self.shards.ensure(state, *version).await.with_context(|| format!("Datanet {version}"))?;
-                let (version, tombstones) = (*version, tombstones(state, *version));
-                let datanet = tokio::task::spawn_blocking(move || build(version, &contributions, &tombstones))
-                    .await?
-                    .with_context(|| format!("Datanet {version}"))?;
-                built.insert(version, Arc::new(datanet));
+                built.insert(*version, Arc::new(self.opened(state, *version).await.with_context(|| format!("Datanet {version}"))?));
             }
             parts.push(Arc::clone(built.get(version).context("just built")?));
         }
         Ok(Arc::new(Index::new(parts)?))
+    }
+
+    /// The index of a version, from files; what is missing of it is built from contributions, which are fetched one at a time. Whoever drops this
+    /// breaks the build off: the next one goes on from there.
+    async fn opened(&self, state: &Arc<State>, version: AssetVersion) -> anyhow::Result<DatanetIndex> {
+        let plan = Plan::of(state, version)?;
+        let (indexes, shards, state) = (Arc::clone(&self.indexes), Arc::clone(&self.shards), Arc::clone(state));
+        let (runtime, waiting) = (Handle::current(), self.waiting.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop = StopOnDrop(Arc::clone(&stop));
+        let building = tokio::task::spawn_blocking(move || {
+            let mut tell = Telling::new(version, waiting);
+            let told = &mut |step| {
+                tell.note(step);
+                if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            indexes.open(&plan, &mut |accepted| Ok(runtime.block_on(shards.contribution(&state, accepted))?.0), told)
+        });
+        let (datanet, made) = building.await??;
+        tracing::info!(%version, built = made.built.len(), of = datanet.segments().len(), "the index of a Datanet is open");
+        Ok(datanet)
     }
 
     async fn post(&self, state: &State, version: AssetVersion, root: Hash32) -> anyhow::Result<()> {
@@ -208,52 +274,63 @@ fn check_root(manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was erased from a Datanet before a version of it was published: rows without text of that version's index.
-pub fn tombstones(state: &State, version: AssetVersion) -> Vec<Accepted> {
-    state.tombstones_of(version).cloned().collect()
+/// Tells the work it was begun for that nobody waits for it.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
-/// Builds the index of one Datanet version from its contributions and tombstones, each in priority order. Near copies are those among the
-/// contributions given: one whose cluster's first document was erased is paid for itself, or through the next.
-pub fn build(version: AssetVersion, contributions: &[LocalContribution], tombstones: &[Accepted]) -> anyhow::Result<DatanetIndex> {
-    anyhow::ensure!(
-        contributions.iter().all(|local| local.text_salt.is_none()),
-        "Datanet {version} is private: its leaves are salted, and spans are proven by plain ones"
-    );
-    let texts = contributions.iter().map(|local| {
-        let source = Source {
-            contributor: local.accepted.contributor,
-            block: local.accepted.priority.block,
-            ordinal: local.accepted.priority.ordinal,
-            text_root: local.accepted.text_root,
-            text: &local.text,
-        };
-        (local.accepted.priority, Entry::Text(source))
-    });
-    let buried = tombstones.iter().map(|accepted| {
-        let Accepted { priority, text_root, .. } = *accepted;
-        (priority, Entry::Erased(Tombstone { block: priority.block, ordinal: priority.ordinal, text_root }))
-    });
-    let mut entries: Vec<_> = texts.chain(buried).collect();
-    entries.sort_by_key(|(priority, _)| *priority);
-    let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
-    let segment = Segment::build_entries(&entries, 0)?;
-    Ok(DatanetIndex::clustered(version, vec![segment], &clusters(contributions)?)?)
+/// What an operator hears of a build that takes a while: why nothing is served yet, and lines in the log.
+struct Telling {
+    version: AssetVersion,
+    waiting: watch::Sender<Vec<String>>,
+    begun: Instant,
+    told: String,
 }
 
-/// The near copies among contributions, by the rule of the gate.
-fn clusters(contributions: &[LocalContribution]) -> anyhow::Result<Clusters> {
-    let texts = contributions.iter().map(|local| {
-        let first = Priority { document: 0, ..local.accepted.priority };
-        (first, local.documents.iter().map(Document::text))
-    });
-    let members = clusters_of(texts)?;
-    Ok(Clusters::new(members.iter().map(|member| (member.document, member.cluster)))?)
+impl Telling {
+    fn new(version: AssetVersion, waiting: watch::Sender<Vec<String>>) -> Self {
+        Self { version, waiting, begun: Instant::now(), told: String::new() }
+    }
+
+    fn note(&mut self, step: Step) {
+        let said = words(self.version, step);
+        if said != self.told && self.begun.elapsed() >= TOLD_AFTER {
+            tracing::info!("{said}");
+            self.waiting.send_replace(vec![said.clone()]);
+            self.told = said;
+        }
+    }
+}
+
+/// How far a build is, to a tenth.
+fn words(version: AssetVersion, step: Step) -> String {
+    let tenths = |done: u64, of: u64| done.saturating_mul(10).checked_div(of).unwrap_or(10).min(10) * 10;
+    let (what, percent) = match step.progress {
+        Progress::Laid { bytes } => ("reading contributions", tenths(bytes, step.text_bytes)),
+        Progress::Sorted { entries, of } => ("sorting words", tenths(entries, of)),
+    };
+    format!("Datanet {version}: segment {} of {} of its index is being built, {what}, {percent} %", step.segment, step.of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_build_says_how_far_it_is_to_a_tenth() {
+        let version = AssetVersion { asset: types::id::AssetId(3), version: 2 };
+        let at = |progress| words(version, Step { segment: 1, of: 2, text_bytes: 1_000, progress });
+        assert_eq!(
+            at(Progress::Laid { bytes: 999 }),
+            "Datanet 3@2: segment 1 of 2 of its index is being built, reading contributions, 90 %"
+        );
+        assert!(at(Progress::Sorted { entries: 0, of: 0 }).ends_with("sorting words, 100 %"));
+        assert!(at(Progress::Sorted { entries: 51, of: 100 }).ends_with("50 %"));
+    }
 
     #[test]
     fn only_parameters_that_the_chain_and_this_build_agree_on_are_answered_under() {

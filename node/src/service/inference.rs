@@ -55,6 +55,7 @@ use voice::{Line, Voice};
 use crate::{
     books::{Books, Taken},
     chain::Snapshots,
+    service::index::store::Indexes,
 };
 
 /// How long a voucher is awaited before the answer ends unpaid (PROTOCOL section 1).
@@ -81,6 +82,8 @@ pub struct Offer {
     pub index: Arc<Index>,
     /// Folder of the adapter, if the manifest names one.
     pub adapter: Option<(BlobId, PathBuf)>,
+    /// Where the index's files are: told of one that has changed.
+    pub indexes: Arc<Indexes>,
 }
 
 /// Offers by manifest root, replaced whole when the chain or the disk changes.

@@ -22,7 +22,7 @@ use storage::datanet::{Document, read::Columns};
 
 use super::answers::{self, Answer, Model};
 use crate::{
-    command::Context,
+    command::{Context, index::local},
     corpus::Corpus,
     datanet::resolve,
     output::{counted, table},
@@ -127,14 +127,14 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let control = control.map(|corpus| Ok::<_, anyhow::Error>((corpus.index()?, searched("given", &corpus)))).transpose()?;
     let mut corpora = Vec::with_capacity(args.corpora.len());
     for word in &args.corpora {
-        corpora.push(corpus(context, word, &args.columns()).await?);
+        corpora.push(corpus(context, word, &args.columns(), control.is_some()).await?);
     }
     let model = match &args.model {
         Some(path) => Some(Model::load(path, args.adapter.as_deref()).await?),
         None => None,
     };
     let (mut rows, mut times) = (Vec::new(), Vec::new());
-    for corpus in corpora {
+    for (corpus, committed) in corpora {
         let is_seen = |document: &Document| document.id().is_some_and(|id| seen.as_ref().is_some_and(|seen| seen.contains(id)));
         let has_seen = corpus.documents().any(is_seen);
         let (indexed, rest) = match &control {
@@ -148,8 +148,13 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             indexed.name,
             if indexed.parts.is_empty() { "index" } else { "hold back" },
         );
-        context.output.note(&format!("indexing {}", indexed.name));
-        let index = indexed.index()?;
+        let index = match committed {
+            Some(index) => index,
+            None => {
+                context.output.note(&format!("indexing {}", indexed.name));
+                indexed.index()?
+            }
+        };
         let held_back;
         let (beside, control) = match &control {
             Some((index, searched)) => (index, searched.clone()),
@@ -192,17 +197,19 @@ impl Args {
     }
 }
 
-/// A corpus by a path, else by a Datanet's name or number.
-async fn corpus(context: &Context, word: &str, columns: &Columns) -> anyhow::Result<Corpus> {
+/// A corpus by a path, else by a Datanet's name or number; of a Datanet that is indexed whole the index in the data folder.
+async fn corpus(context: &Context, word: &str, columns: &Columns, is_whole: bool) -> anyhow::Result<(Corpus, Option<Index>)> {
     let path = Path::new(word);
     if path.exists() {
-        return Corpus::read(path, columns);
+        return Ok((Corpus::read(path, columns)?, None));
     }
     let state =
         context.chain_reader().await.with_context(|| format!("{word:?} is no file, so it is looked for on the chain"))?.state().await?;
     let (asset, card) = resolve(&state, word).with_context(|| format!("there is no file {word:?} either"))?;
     let version = state.newest(asset.id).with_context(|| format!("Datanet {word:?} has no published version: its owner publishes one"))?;
-    Ok(Corpus::of_version(&context.data, &state, version, card.name().as_str())?.0)
+    let corpus = Corpus::of_version(&context.data, &state, version, card.name().as_str())?;
+    let index = if is_whole && !card.is_private() { Some(local(context, &state, &[version]).await?) } else { None };
+    Ok((corpus, index))
 }
 
 fn searched(what: &str, corpus: &Corpus) -> Searched {

@@ -23,7 +23,7 @@ use super::{
     around::{Around, around},
     texts,
 };
-use crate::command::Context;
+use crate::command::{Context, index::indexes};
 
 /// Documents of a span, as many as its backend gives.
 const DOCUMENTS_MAX: usize = 10;
@@ -95,7 +95,7 @@ pub(super) async fn run(context: &Context, file: &Path, full: Option<Option<&Pat
     attribution::bundle::verify(&bundle).with_context(|| format!("{} does not verify and is not shown", file.display()))?;
     let index = match full {
         None => None,
-        Some(Some(folder)) => Some(texts::from_folder(folder, &bundle.manifest)?),
+        Some(Some(folder)) => Some(texts::from_folder(&indexes(context)?, folder, &bundle.manifest)?),
         Some(None) => Some(texts::from_data(context, &bundle.manifest).await.context("--full needs the text of every declared Datanet")?),
     };
     if let Some(index) = &index {

@@ -1,12 +1,12 @@
-//! The index behind a receipt, rebuilt from contributions: the data folder's shards in the chain's order, or a folder that holds both.
+//! The index behind a receipt: of contributions in the data folder's shards by what the chain says of them, or in a folder that holds both.
 //!
-//! Neither source is trusted: each shard must have the text root that its contribution registered, and whoever uses the index compares its root
-//! with the receipt's. A folder holds one file per contribution and `ORDER_FILE`, about 500 bytes per contribution.
+//! Segments that are in the data folder are used, others are built there. No source is trusted: each shard must have the text root that its
+//! contribution registered, and whoever uses the index compares its root with the receipt's. A folder holds one file per contribution and `ORDER_FILE`, about 500 bytes per contribution.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
-use attribution::index::{DatanetIndex, Index};
+use attribution::index::Index;
 use chain_bridge::registry::state::Accepted;
 use serde::{Deserialize, Serialize};
 use types::{id::AssetVersion, manifest::Manifest};
@@ -14,7 +14,11 @@ use types::{id::AssetVersion, manifest::Manifest};
 use crate::{
     command::{Context, index},
     data::{DataDir, read_bounded, write_atomic},
-    datanet::{self, LocalContribution},
+    datanet,
+    service::index::{
+        plan::Plan,
+        store::{Indexes, go_on},
+    },
 };
 
 /// What a folder says of its contributions.
@@ -22,7 +26,7 @@ const ORDER_FILE: &str = "order.json";
 /// Longest order read: some 100,000 contributions.
 const ORDER_BYTES_MAX: u64 = 64 << 20;
 
-/// The contributions of one Datanet version in priority order.
+/// The contributions of one Datanet version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
@@ -44,15 +48,11 @@ struct Exported {
 /// The index over the Datanets of `manifest`, from the data folder and the chain.
 pub(in crate::command) async fn from_data(context: &Context, manifest: &Manifest) -> anyhow::Result<Index> {
     let state = context.chain_reader().await?.state().await?;
-    let (data, versions, books) = (context.data.clone(), versions(manifest), Arc::clone(&state));
-    let local = tokio::task::spawn_blocking(move || {
-        versions.into_iter().map(|version| Ok((version, datanet::local_all(&data, &books, version)?))).collect::<anyhow::Result<Vec<_>>>()
-    });
-    index::build(&state, local.await??).await
+    index::local(context, &state, &versions(manifest)).await
 }
 
-/// The index over the Datanets of `manifest`, from a folder that [`export`] wrote.
-pub(in crate::command) fn from_folder(folder: &Path, manifest: &Manifest) -> anyhow::Result<Index> {
+/// The index over the Datanets of `manifest`, from a folder that [`export`] wrote; segments go where `indexes` keeps them.
+pub(in crate::command) fn from_folder(indexes: &Indexes, folder: &Path, manifest: &Manifest) -> anyhow::Result<Index> {
     let orders = read_order(folder)?;
     let data = DataDir::new(folder);
     let mut datanets = Vec::new();
@@ -64,19 +64,14 @@ pub(in crate::command) fn from_folder(folder: &Path, manifest: &Manifest) -> any
                 folder.join(ORDER_FILE).display()
             )
         })?;
-        let mut local = Vec::with_capacity(order.contributions.len());
-        for accepted in &order.contributions {
-            let found = datanet::local(&data, accepted)?;
-            local.push(found.with_context(|| format!("{} is missing", data.shard(accepted.text_root).display()))?);
-        }
-        datanets.push(built(version, &local, &order.tombstones)?);
+        let plan = Plan::new(version, order.contributions.iter().cloned(), order.tombstones.iter().cloned());
+        let mut texts = |accepted: &Accepted| {
+            datanet::local(&data, accepted)?.with_context(|| format!("{} is missing", data.shard(accepted.text_root).display()))
+        };
+        let (datanet, _) = indexes.open(&plan, &mut texts, &mut go_on).with_context(|| format!("Datanet {version}"))?;
+        datanets.push(Arc::new(datanet));
     }
     Ok(Index::new(datanets)?)
-}
-
-fn built(version: AssetVersion, contributions: &[LocalContribution], tombstones: &[Accepted]) -> anyhow::Result<Arc<DatanetIndex>> {
-    let index = crate::service::index::build(version, contributions, tombstones).with_context(|| format!("Datanet {version}"))?;
-    Ok(Arc::new(index))
 }
 
 fn versions(manifest: &Manifest) -> Vec<AssetVersion> {
@@ -108,7 +103,7 @@ pub(super) async fn export(context: &Context, file: &Path, out: &Path) -> anyhow
         }
         exported.datanets += 1;
         exported.contributions += contributions.len();
-        orders.push(Order { version, contributions, tombstones: crate::service::index::tombstones(&state, version) });
+        orders.push(Order { version, contributions, tombstones: state.tombstones_of(version).cloned().collect() });
     }
     // Last: a folder with an order has every shard that the order names.
     write_atomic(&out.join(ORDER_FILE), &serde_json::to_vec_pretty(&orders)?, 0o644)?;
@@ -157,13 +152,14 @@ mod tests {
         let documents: Vec<Document> = texts.iter().map(|text| Document::new(None, None, text.as_bytes()).unwrap()).collect();
         let bytes = shard::encode(&documents).unwrap();
         let text_root = shard::decode(&bytes).unwrap().text_root();
+        let text_bytes = texts.iter().map(|text| text.len() as u64 + 1).sum();
         write_atomic(&DataDir::new(folder).shard(text_root), &bytes, 0o644).unwrap();
         Accepted {
             datanet: VERSION.asset,
             number: block,
             contributor: Address([7; 20]),
             text_root,
-            text_bytes: 9,
+            text_bytes,
             documents: 1,
             priority: Priority { block, ordinal: 0, document: 0 },
             licence: Hash32::ZERO,
@@ -189,21 +185,21 @@ mod tests {
         let first = accepted(folder.path(), 5, &["gout is a disease"]);
         let second = accepted(folder.path(), 6, &["ataxia is a symptom", "gout is a disease"]);
         write_order(folder.path(), vec![first.clone(), second.clone()]);
-        let index = from_folder(folder.path(), &manifest()).unwrap();
+        let index = from_folder(&Indexes::in_memory(), folder.path(), &manifest()).unwrap();
         assert_eq!(index.holder(b"gout is a disease").unwrap().row.priority.block, 5);
         let (later, earlier) = (
             Accepted { priority: second.priority, ..first },
             Accepted { priority: Priority { block: 5, ..Priority::default() }, ..second },
         );
         write_order(folder.path(), vec![earlier, later]);
-        assert_ne!(from_folder(folder.path(), &manifest()).unwrap().root(), index.root());
+        assert_ne!(from_folder(&Indexes::in_memory(), folder.path(), &manifest()).unwrap().root(), index.root());
     }
 
     #[test]
     fn what_a_folder_lacks_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let says = |expected: &str| {
-            let error = format!("{:#}", from_folder(folder.path(), &manifest()).unwrap_err());
+            let error = format!("{:#}", from_folder(&Indexes::in_memory(), folder.path(), &manifest()).unwrap_err());
             assert!(error.contains(expected), "{expected}: {error}");
         };
         says("receipt texts");
@@ -211,7 +207,7 @@ mod tests {
         says("says nothing of Datanet 3@1");
         let kept = accepted(folder.path(), 5, &["some text"]);
         write_order(folder.path(), vec![kept.clone()]);
-        from_folder(folder.path(), &manifest()).unwrap();
+        from_folder(&Indexes::in_memory(), folder.path(), &manifest()).unwrap();
         let path = DataDir::new(folder.path()).shard(kept.text_root);
         std::fs::write(&path, "not a shard").unwrap();
         says("shard");

@@ -15,7 +15,7 @@ use types::{
 
 use super::{reading, texts};
 use crate::{
-    command::{Context, Failed},
+    command::{Context, Failed, index::indexes},
     datanet::erased::Erased,
     output::{money, table},
 };
@@ -167,7 +167,7 @@ pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> any
     let (mut answers, mut erased) = (offline(&verified), None);
     if depth.full && verified.is_ok() {
         let index = match depth.texts {
-            Some(folder) => texts::from_folder(folder, &bundle.manifest).map(Some)?,
+            Some(folder) => texts::from_folder(&indexes(context)?, folder, &bundle.manifest).map(Some)?,
             None => match texts::from_data(context, &bundle.manifest).await {
                 Ok(index) => Some(index),
                 Err(error) => {
