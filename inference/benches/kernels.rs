@@ -20,6 +20,7 @@ use inference::backend::cpu::cache::{CacheShape, KvCache, Seen};
 use inference::backend::cpu::kernel::{Kernels, Path, QuantiseRange, RankRows, available, limits, scores_len};
 use inference::backend::cpu::pack::{PANEL, Packed, PackedRows};
 use inference::backend::cpu::pool::Pool;
+use inference::backend::cpu::recoded::{Recoded, Weights};
 use inference::backend::cpu::share::{OutTile, Tiles};
 use inference::numeric::{self, BLOCK_KEYS, CodeRows, Codes, CodesMut, Matrix, Queries, RowCodes, Zero};
 
@@ -35,7 +36,7 @@ fn least(figure: &str, path: Path) -> f64 {
         ("product", Path::Avx2) if figure.contains("8_0.rows1.") => 2.7,
         ("shrink", Path::Avx2) => 1.4,
         ("expand", Path::Avx2) => 1.7,
-        ("quantise", _) => 2.0,
+        ("quantise" | "heads", _) => 2.0,
         ("norm", _) => 1.2,
         ("gated", _) => 0.7,
         ("rotate", _) => 0.4,
@@ -52,10 +53,20 @@ const ENOUGH_S: f64 = 0.7;
 const CODES: [(&str, Codes, usize); 4] =
     [("q4_1", Codes::U4 { min: true }, 32), ("q4_0", Codes::U4 { min: false }, 32), ("q8_0", Codes::S8, 32), ("s8_64", Codes::S8, 64)];
 
+/// How many times as quick as plain loops a path was.
+#[derive(Debug)]
+struct Ratio {
+    figure: String,
+    path: Path,
+    times: f64,
+    /// What is held.
+    least: f64,
+}
+
 struct Bench {
     filter: String,
-    /// How many times as quick as plain loops each path was, the least that is held, and where.
-    ratios: RefCell<Vec<(f64, f64, String)>>,
+    /// Of each figure and path.
+    ratios: RefCell<Vec<Ratio>>,
     /// Products of two codes a second, of one core.
     peak: f64,
     /// Bytes a second, one core and all.
@@ -74,6 +85,7 @@ fn main() {
         bench.read_memory(&pool);
     }
     bench.products();
+    bench.recoded();
     bench.rows();
     bench.attention();
     bench.adapters();
@@ -149,21 +161,28 @@ impl Bench {
         let Some((_, scalar)) = times.iter().find(|(path, _)| *path == Path::Scalar) else { return };
         for (path, seconds) in times.iter().filter(|(path, _)| *path != Path::Scalar) {
             self.row(&format!("{figure}.over_scalar"), *path, scalar / seconds, "times", OVER_SCALAR);
-            self.ratios.borrow_mut().push((scalar / seconds, least(figure, *path), format!("{figure} by {path:?}")));
+            let (figure, path, least) = (figure.to_owned(), *path, least(figure, *path));
+            self.ratios.borrow_mut().push(Ratio { figure, path, times: scalar / seconds, least });
         }
     }
 
-    /// Fails if a path is not as quick as it was, and names those that are short of [`OVER_SCALAR`].
+    /// Fails if a path is not as quick as it was. Prints for each kernel and path the smallest and the largest ratio over all shapes, and what is held.
     fn check(self) {
-        let mut ratios = self.ratios.into_inner();
-        ratios.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
+        let ratios = self.ratios.into_inner();
         assert!(!ratios.is_empty(), "this machine has plain loops alone, or nothing is called {:?}", self.filter);
-        for (ratio, least, of) in ratios.iter().filter(|(ratio, ..)| *ratio < OVER_SCALAR) {
-            println!("short of {OVER_SCALAR} times: {of}, {ratio:.2} where {least} is held");
+        let mut table: BTreeMap<(&str, Path), Vec<&Ratio>> = BTreeMap::new();
+        for ratio in &ratios {
+            table.entry((ratio.figure.split('.').next().unwrap_or_default(), ratio.path)).or_default().push(ratio);
         }
-        let held = ratios.iter().find(|(_, least, _)| *least >= OVER_SCALAR);
-        println!("{} ratios; of those held to {OVER_SCALAR} the smallest: {held:.1?}", ratios.len());
-        let slow: Vec<_> = ratios.iter().filter(|(ratio, least, _)| ratio < least).collect();
+        println!("{:<10} {:<8} {:>8} {:>8} {:>6}  smallest at", "kernel", "path", "smallest", "largest", "held");
+        for ((kernel, path), mut all) in table {
+            all.sort_by(|one, other| one.times.total_cmp(&other.times));
+            let (first, last) = (all[0], all[all.len() - 1]);
+            let short = if first.times < OVER_SCALAR { ", short of 4 times" } else { "" };
+            let path = format!("{path:?}");
+            println!("{kernel:<10} {path:<8} {:>8.2} {:>8.2} {:>6.1}  {}{short}", first.times, last.times, first.least, first.figure);
+        }
+        let slow: Vec<_> = ratios.iter().filter(|ratio| ratio.times < ratio.least).collect();
         assert!(slow.is_empty(), "less often as quick as plain loops than is held: {slow:.2?}");
     }
 
@@ -226,6 +245,31 @@ impl Bench {
         }
     }
 
+    /// The same in the profile `fast`: codes of 8 bits with one scale for each output.
+    fn recoded(&self) {
+        for (outputs, columns, group) in [(1536, 576, 96), (576, 1536, 128)] {
+            let codes = codes(outputs * columns);
+            let w = Weights::Recoded(Recoded::new(&RowCodes { codes: &codes, scales: &noise(outputs) }, group));
+            for rows in [1, 8, 16, 64, 512] {
+                let figure = format!("recoded.rows{rows}.{columns}x{outputs}");
+                if self.wants(&figure) {
+                    let (activations, mut out) = (Activations::random(rows, columns, group), vec![0.0; rows * outputs]);
+                    let mut times = Vec::new();
+                    for kernels in tables(false) {
+                        let work = || {
+                            kernels.multiply(&w, 0..w.panels(), &activations.rows(), &mut OutTile::whole(&mut out, rows, outputs));
+                        };
+                        let seconds = best(work);
+                        let macs = (rows * outputs * columns) as f64;
+                        self.row(&figure, kernels.path, macs / seconds / 1e9, "GMAC/s", self.peak / 1e9);
+                        times.push((kernels.path, seconds));
+                    }
+                    self.over_scalar(&figure, &times);
+                }
+            }
+        }
+    }
+
     /// Row by row: bytes of `f32` that go in, beside what is read from memory (they lie in a cache).
     fn rows(&self) {
         const WIDTH: usize = 1536;
@@ -235,7 +279,7 @@ impl Bench {
         let angles: Vec<f32> = noise(32);
         let times: RefCell<BTreeMap<String, Vec<(Path, f64)>>> = RefCell::default();
         for kernels in tables(false) {
-            let mut activations = Activations::random(1, WIDTH, 32);
+            let (mut activations, mut heads) = (Activations::random(1, WIDTH, 32), Activations::random(1, WIDTH, 64));
             let mut out = x.clone();
             let figure = |figure: &str, inputs: f64, work: &mut dyn FnMut()| {
                 if self.wants(figure) {
@@ -246,6 +290,9 @@ impl Bench {
             };
             figure("quantise", 1.0, &mut || {
                 black_box(activations.fill(kernels.quantise_range, &x));
+            });
+            figure("heads", 1.0, &mut || {
+                black_box((kernels.quantise)(&x, 64, &mut heads.place()));
             });
             figure("norm", 1.0, &mut || {
                 black_box((kernels.norm)(&x, &weight, 1e-5, &mut out));
@@ -403,6 +450,11 @@ impl Activations {
     fn fill(&mut self, quantise: QuantiseRange, values: &[f32]) -> bool {
         let Self { codes, scales, zeros, sums, offsets, .. } = self;
         quantise(values, self.group, &mut CodesMut { codes, scales, sums, offsets }, zeros)
+    }
+
+    fn place(&mut self) -> CodesMut<'_> {
+        let Self { codes, scales, sums, offsets, .. } = self;
+        CodesMut { codes, scales, sums, offsets }
     }
 
     fn rows(&self) -> CodeRows<'_> {

@@ -9,12 +9,15 @@
 
 pub mod config;
 mod gguf;
+#[cfg(feature = "engine")]
 mod lora;
 mod matched;
 mod pack8;
+#[cfg(feature = "engine")]
 mod packed_file;
 mod peft;
 mod reading;
+#[cfg(feature = "engine")]
 pub mod store;
 
 use std::path::{Path, PathBuf};
@@ -24,8 +27,10 @@ use crate::gguf::GgufError;
 
 pub use config::AdapterConfig;
 use gguf::GgufAdapter;
+#[cfg(feature = "engine")]
 pub use lora::{Lora, Pair};
 pub use pack8::{Packed8, PackedPair};
+#[cfg(feature = "engine")]
 pub use packed_file::PackedFileError;
 pub(crate) use peft::tensor_name;
 use reading::{optional, read_bounded, read_hashed};
@@ -130,6 +135,7 @@ pub enum AdapterError {
         tensor: String,
     },
     /// A tensor operation failed.
+    #[cfg(feature = "engine")]
     #[error("arithmetic failed: {0}")]
     Tensor(#[from] candle_core::Error),
 }

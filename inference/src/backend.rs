@@ -2,19 +2,19 @@
 
 pub mod cpu;
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 use std::sync::Arc;
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 use crate::adapter::{AdapterError, Packed8};
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 use crate::model::ModelInfo;
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 use crate::step::{Page, Slot, Step, StepError};
 
 /// A device with a loaded model, pages of keys and values, and slots for adapters. It knows no sequence: a [`Step`] says what to compute,
 /// and whoever makes steps owns the pages.
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub trait Backend: Send + Sync + 'static {
     /// The rules of its numbers.
     fn profile(&self) -> Profile;
@@ -68,11 +68,11 @@ pub trait Backend: Send + Sync + 'static {
 
 /// The rules by which numbers are computed. Answers are checked under the profile they were made in; this crate computes in [`Profile::Exact`], the
 /// bits of [`crate::numeric`], equal on every machine.
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub use types::quote::Profile;
 
 /// Why bytes are not written into a page.
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
     /// Not the bytes of so many tokens.
@@ -100,7 +100,7 @@ pub enum PageError {
 }
 
 /// What a step gives. Room is made once ([`Backend::outputs`]).
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outputs {
     /// `[wanted, vocabulary]`; of a failed row not-a-numbers.
@@ -117,7 +117,7 @@ pub struct Outputs {
 }
 
 /// Counts of a backend since it was made.
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Steps.

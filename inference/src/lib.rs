@@ -8,8 +8,9 @@
 //! of many sequences and adapters, with these bits on every machine. [`proto::scheduler`] decides what the next step is, the engine carries it
 //! out. The graph in f32 (`model::Model`) serves nobody: training stands on it, and tests measure the profile by it.
 //!
-//! Features: `engine` (default) brings everything that computes or touches files, with candle on the CPU; `kernels`
-//! alone the kernels, threads and packed weights. Without either only plain data, the numbers' definition, the sampler and the
+//! Features: `engine` (default) brings everything that computes or touches files, with candle on the CPU; `model` what takes tokens to logits, models and
+//! adapters from their files, and nothing that knows text: Rust alone, so that it is built for a processor without its C compiler; `kernels`
+//! alone the kernels, threads and packed weights. Without any only plain data, the numbers' definition, the sampler and the
 //! wire messages remain, for simulations.
 //!
 //! Budget for SmolLM2-135M: 96 MB of codes, read once a step whatever the number of rows, so decoding one answer is bound by memory bandwidth
@@ -34,7 +35,7 @@
 //! # }
 //! ```
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub mod adapter;
 #[cfg(feature = "kernels")]
 pub mod backend;
@@ -44,16 +45,16 @@ pub mod constraint;
 pub mod embedder;
 #[cfg(feature = "engine")]
 pub mod engine;
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub mod gguf;
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub mod model;
 pub mod numeric;
 pub mod proto;
 pub mod quality;
 pub mod sampler;
 pub mod step;
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub mod tiny;
 #[cfg(feature = "engine")]
 pub mod train;
@@ -66,5 +67,5 @@ pub mod verify;
 pub use sampler::Sampling;
 pub use transcript::{Finish, Message, Role, Transcript};
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub use model::ModelInfo;

@@ -36,7 +36,7 @@ mod tests;
 pub use counts::Counts;
 pub use judge::{Judgement, TOLERANCE, judge, judge_within};
 pub use logprob::LOGPROB_UNITS_PER_NAT;
-#[cfg(any(test, feature = "engine"))]
+#[cfg(any(test, feature = "model"))]
 pub(crate) use noise::split_mix;
 pub use stop::{Shown, Stops, text_len};
 pub use tokens::TokenSet;

@@ -11,8 +11,7 @@ mod writer;
 use std::path::Path;
 
 use crate::gguf::TensorType;
-use crate::model::Site;
-use crate::model::tokenizer::byte_alphabet;
+use crate::model::{Site, byte_alphabet};
 pub use adapters::write_adapter;
 use writer::{Tensor, float, integers, number, string, texts};
 

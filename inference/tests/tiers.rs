@@ -213,6 +213,20 @@ async fn an_adapter_that_only_a_job_names_is_fetched_once_and_serves() {
 }
 
 #[tokio::test]
+async fn an_adapter_that_is_expected_is_in_memory_before_it_is_asked_for() {
+    let (bench, peers) = with_peers();
+    let hash = peers.give(bench.adapter(5));
+    bench.engine().expect_adapter([9; 32]); // which nobody has
+    bench.engine().expect_adapter(hash);
+    while !bench.engine().adapters().iter().any(|listed| listed.info.hash == hash && listed.is_loaded) {
+        tokio::task::yield_now().await;
+    }
+    let before = peers.asked();
+    assert_eq!((bench.run(hash).await.unwrap(), peers.asked()), (expected(5).await, before), "its request asks nobody");
+    Bench::new(|config| config.adapters_dir = None).engine().expect_adapter(hash); // keeps none
+}
+
+#[tokio::test]
 async fn a_fetch_that_fails_ends_its_job_with_the_reason_and_others_go_on() {
     let (bench, peers) = with_peers();
     let base = run(bench.engine(), start()).await.unwrap();

@@ -13,7 +13,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 const DOMAINS: [&str; 5] = ["p2p", "storage", "inference", "attribution", "chain-bridge"];
 /// Features of the domain crates that bring sockets, files, tensors or chain libraries.
-const SHELL_FEATURES: [&str; 6] = ["net", "disk", "kernels", "engine", "cuda", "rpc"];
+const SHELL_FEATURES: [&str; 7] = ["net", "disk", "kernels", "model", "engine", "cuda", "rpc"];
 /// Libraries that compute and do not act: hashes, signatures, ciphers, codes, compression, serialisation, words for errors, the parser of a command line. All a
 /// core may have without a feature; whatever is not here is taken for something that acts on the world.
 const PURE_LIBRARIES: [&str; 19] = [

@@ -1,6 +1,6 @@
-//! The kernels of 64-bit ARM: compiled for it, linked by Rust's own linker against a C library that comes with Rust, and run by QEMU on any processor.
+//! The kernels of 64-bit ARM, and whole models by them: compiled for it, linked by Rust's own linker against a C library that comes with Rust, and run by QEMU on any processor.
 //!
-//! Needs no C compiler for ARM: what the kernels depend on is Rust alone (BLAKE3 without its C). QEMU is the machine's own, or else Debian's package, unpacked
+//! Needs no C compiler for ARM: what the feature `model` depends on is Rust alone (BLAKE3 without its C). QEMU is the machine's own, or else Debian's package, unpacked
 //! below `.cache/` and not installed; apt has checked its signature.
 
 use std::fs;
@@ -15,6 +15,7 @@ const TARGET: &str = "aarch64-unknown-linux-musl";
 /// The environment's names for that target in cargo's settings.
 const LINKER: &str = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER";
 const RUNNER: &str = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER";
+const FLAGS: &str = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS";
 const PACKAGE: &str = "qemu-user-static";
 const PROGRAM: &str = "qemu-aarch64-static";
 
@@ -23,11 +24,26 @@ const PROGRAM: &str = "qemu-aarch64-static";
 /// # Errors
 /// If the target's library or QEMU is missing and cannot be fetched.
 pub(crate) fn kernels() -> Result<Command> {
+    tests("kernels")
+}
+
+/// Generated models, held to the bits that are committed of them.
+///
+/// # Errors
+/// As [`kernels`].
+pub(crate) fn models() -> Result<Command> {
+    let mut tests = tests("equality")?;
+    tests.args(["--", "generated_models_have_the_committed_bits"]);
+    Ok(tests)
+}
+
+/// A file of tests of `inference`, with what has no other dependencies than Rust's own. No other step compiles this selection, so its warnings are errors here.
+fn tests(name: &str) -> Result<Command> {
     library()?;
     let qemu = qemu()?;
     let mut tests = cargo();
-    tests.args(["test", "--target", TARGET, "--package", "inference", "--no-default-features", "--features", "kernels,blake3/pure"]);
-    tests.args(["--test", "kernels"]).env(LINKER, "rust-lld").env(RUNNER, format!("{} -cpu max", qemu.display()));
+    tests.args(["test", "--target", TARGET, "--package", "inference", "--no-default-features", "--features", "model,blake3/pure"]);
+    tests.args(["--test", name]).env(LINKER, "rust-lld").env(RUNNER, format!("{} -cpu max", qemu.display())).env(FLAGS, "-D warnings");
     Ok(tests)
 }
 

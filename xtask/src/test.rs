@@ -40,7 +40,7 @@ const BUILD: &str = "build";
 /// What proptest draws its cases by.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
-const STEPS: [Step; 24] = [
+const STEPS: [Step; 25] = [
     Step("npm ci", Beside, || check(contracts::install())),
     Step("forge build", Beside, || check(execute(&mut contracts::node(&["tools/forge.mjs", "build"])))),
     Step("artifacts", Beside, || check(execute(&mut contracts::node(&["tools/artifacts.mjs", "--check"])))),
@@ -63,6 +63,7 @@ const STEPS: [Step; 24] = [
     Step("doc tests", Built, || tests(cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))),
     Step("docs", Built, || check(execute(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))),
     Step("kernels, ARM", Built, || arm::kernels().map_or_else(not_run, |mut kernels| tests(&mut kernels))),
+    Step("models, ARM", Built, || arm::models().map_or_else(not_run, |mut models| tests(&mut models))),
     Step("infini-gram", Built, || match oracle::missing() {
         Some(why) => not_run(anyhow::anyhow!(why)),
         None => check(oracle::compare(oracle::GATE)),

@@ -123,6 +123,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Errors
     /// [`AdapterError::NotFinite`].
+    #[cfg(feature = "engine")]
     pub(super) fn values(&self) -> Result<Vec<f32>, AdapterError> {
         let mut values = vec![0f32; self.rows * self.columns];
         self.rows(0, self.columns, &mut values);

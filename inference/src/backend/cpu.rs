@@ -13,7 +13,7 @@
 
 pub mod arena;
 pub mod cache;
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub mod exact;
 pub mod kernel;
 pub mod pack;
@@ -21,5 +21,5 @@ pub mod pool;
 pub mod recoded;
 pub mod share;
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "model")]
 pub use exact::{Cpu, CpuConfig};

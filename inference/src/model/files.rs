@@ -19,10 +19,14 @@ pub(crate) use json::Json;
 pub use names::{LayerPart, Part};
 pub use safetensors::{ENTRIES_MAX, HEADER_BYTES_MAX, SafetensorsFile};
 
+#[cfg(feature = "engine")]
+use super::Text;
 use super::stored::StoredMatrix;
+#[cfg(feature = "engine")]
 use super::template::ChatTemplate;
+#[cfg(feature = "engine")]
 use super::tokenizer::Tokenizer;
-use super::{Config, ModelError, Text};
+use super::{Config, ModelError};
 
 /// Why a folder of model files is refused.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +168,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// [`ModelError::Tokenizer`] or [`ModelError::Template`].
+    #[cfg(feature = "engine")]
     pub fn text(&self, config: &Config) -> Result<Text, ModelError> {
         match self {
             Self::Gguf(file) => {
@@ -171,6 +176,16 @@ impl ModelFiles {
             }
             Self::Folder(folder) => folder.text(config),
         }
+    }
+
+    /// Dimensions of the graph, all of whose tensors are there.
+    ///
+    /// # Errors
+    /// As [`Self::config`] and [`Self::check`].
+    pub(super) fn checked(&self) -> Result<Config, ModelError> {
+        let config = self.config()?;
+        self.check(&config)?;
+        Ok(config)
     }
 
     /// Checks that every tensor of the graph is there with its shape, in a format this engine reads, and none besides.

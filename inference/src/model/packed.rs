@@ -17,9 +17,11 @@ use crate::backend::cpu::recoded::{Recoded, Weights};
 use crate::gguf::TensorType;
 use crate::numeric::{COLUMNS_MAX, Codes, CodesMut, Matrix, MatrixError, RANGE_GROUP_MAX, RowCodes, f16_to_f32, quantise_weights};
 
+#[cfg(feature = "engine")]
+use super::Text;
 use super::files::ModelFiles;
 use super::stored::{Extras, StoredFrame, StoredLayer, StoredMatrix};
-use super::{Config, ModelError, ModelInfo, Site, Text};
+use super::{Config, ModelError, ModelInfo, Site};
 
 /// Codes of a block of a file.
 const BLOCK: usize = 32;
@@ -59,27 +61,33 @@ enum Embedding {
 }
 
 impl PackedModel {
-    /// Loads a GGUF file or a folder of safetensors for a profile, one layer at a time.
+    /// Loads a GGUF file or a folder of safetensors for a profile, one layer at a time, and what it says about text.
     ///
     /// # Errors
     /// Any [`ModelError`]; [`ModelError::WrongHash`] names both hashes, [`ModelError::Config`] a profile that nothing is computed in any more.
+    #[cfg(feature = "engine")]
     pub fn load(path: &Path, expected_hash: Option<[u8; 32]>, profile: Profile) -> Result<(Self, Text), ModelError> {
-        if profile == Profile::CandleF32B1 {
-            let key = "profile".to_owned();
-            return Err(ModelError::Config {
-                key,
-                value: profile.to_string(),
-                expected: "exact or fast: nothing is computed in that one any more",
-            });
-        }
-        let (files, hash) = ModelFiles::open_as(path, expected_hash)?;
-        Self::from_files(&files, hash, profile).map_err(|error| error.at(path))
+        let (files, hash) = open(path, expected_hash, profile)?;
+        let of = || {
+            let config = files.checked()?;
+            // First, so that what is wrong with it is said before the weights are read.
+            let text = files.text(&config)?;
+            Ok((Self::from_files(&files, config, hash, profile)?, text))
+        };
+        of().map_err(|error: ModelError| error.at(path))
     }
 
-    fn from_files(files: &ModelFiles, hash: [u8; 32], profile: Profile) -> Result<(Self, Text), ModelError> {
-        let config = files.config()?;
-        files.check(&config)?;
-        let text = files.text(&config)?;
+    /// The same without text: from tokens to logits alone.
+    ///
+    /// # Errors
+    /// As `load`, but for what it says about tokenizers and templates.
+    pub fn weights(path: &Path, expected_hash: Option<[u8; 32]>, profile: Profile) -> Result<Self, ModelError> {
+        let (files, hash) = open(path, expected_hash, profile)?;
+        let of = || Self::from_files(&files, files.checked()?, hash, profile);
+        of().map_err(|error| error.at(path))
+    }
+
+    fn from_files(files: &ModelFiles, config: Config, hash: [u8; 32], profile: Profile) -> Result<Self, ModelError> {
         let StoredFrame { embedding, norm, head, frequencies } = StoredFrame::read(files, &config)?;
         let weights = |matrix: &StoredMatrix, name: &str| match profile {
             Profile::Fast => Ok(Weights::Recoded(recode(matrix, || name.to_owned())?)),
@@ -96,7 +104,7 @@ impl PackedModel {
         let layer = |index| PackedLayer::new(StoredLayer::read(files, &config, index)?, index, profile);
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
         let info = ModelInfo::new(hash, files.name(), files.size_bytes(), config);
-        Ok((Self { info, profile, layers, embedding, norm, head, frequencies }, text))
+        Ok(Self { info, profile, layers, embedding, norm, head, frequencies })
     }
 
     /// What others may know of it.
@@ -134,6 +142,15 @@ impl PackedModel {
             Embedding::Floats(matrix) => floats(matrix, token, out),
         }
     }
+}
+
+/// The files of a model, of a profile that something is computed in.
+fn open(path: &Path, expected_hash: Option<[u8; 32]>, profile: Profile) -> Result<(ModelFiles, [u8; 32]), ModelError> {
+    if profile == Profile::CandleF32B1 {
+        let expected = "exact or fast: nothing is computed in that one any more";
+        return Err(ModelError::Config { key: "profile".to_owned(), value: profile.to_string(), expected });
+    }
+    ModelFiles::open_as(path, expected_hash)
 }
 
 impl PackedLayer {

@@ -214,8 +214,12 @@ impl<E: Escrow> Answering<E> {
                         ));
                     }
                     let head = self.head();
-                    self.offer(manifest).await?;
+                    let offer = self.offer(manifest).await?;
                     self.admit_profile(profile)?;
+                    // Who asks for its price will probably ask it: its adapter comes in meanwhile.
+                    if let Some((adapter, _)) = &offer.adapter {
+                        self.engine.expect_adapter(adapter.0);
+                    }
                     let quote = Quote {
                         node: self.account.address(),
                         manifest,

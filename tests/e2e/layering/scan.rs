@@ -61,7 +61,7 @@ const ELSEWHERE: &[&[&str]] = &[
 const PLAIN_DATA: &[&str] = &["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6", "AddrParseError"];
 
 /// Features that switch a shell on; items behind them are not part of the pure core.
-const SHELL_FEATURES: &[&str] = &["net", "disk", "kernels", "engine", "cuda", "rpc"];
+const SHELL_FEATURES: &[&str] = &["net", "disk", "kernels", "model", "engine", "cuda", "rpc"];
 
 /// One forbidden path and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

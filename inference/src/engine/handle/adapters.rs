@@ -64,6 +64,17 @@ impl EngineHandle {
         self.on_disk(move |store| store.pin(AdapterId(hash), is_pinned)).await
     }
 
+    /// Says that an adapter will probably be asked for: it is fetched and brought into memory ahead, if there is room beside more popular ones. A word in
+    /// passing: where no adapters are kept, or too many such words wait, nothing happens, and the request that comes brings the adapter in itself.
+    pub fn expect_adapter(&self, hash: [u8; 32]) {
+        let id = AdapterId(hash);
+        if let Some(store) = self.shared.store.as_ref().filter(|store| store.may_have(id))
+            && let Err(error) = store.want(id)
+        {
+            tracing::debug!(%error, "an expected adapter is not brought in ahead");
+        }
+    }
+
     /// Where a name leads.
     #[must_use]
     pub fn adapter_named(&self, name: &str) -> Option<AdapterId> {

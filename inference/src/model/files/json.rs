@@ -82,6 +82,7 @@ impl Json {
     }
 
     /// A token id or several; none if absent.
+    #[cfg(feature = "engine")]
     pub(crate) fn ids(&self, field: &str) -> Result<Vec<u32>, FilesError> {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match self.get(field) {

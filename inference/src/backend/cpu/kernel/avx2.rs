@@ -335,37 +335,60 @@ fn quantise_ranges(x: &[f32], group: usize, out: &mut CodesMut<'_>, zeros: &mut 
     }
     let mut fine = true;
     for (at, (x, codes)) in x.chunks_exact(group).zip(out.codes.chunks_exact_mut(group)).enumerate() {
-        let (parts, places) = (x.as_chunks::<HALF>().0, codes.as_chunks_mut::<HALF>().0);
         let (mut low, mut high) = (_mm256_set1_epi32(numeric::SIGN.cast_signed()), _mm256_setzero_si256());
-        for part in parts {
+        for part in x.as_chunks::<HALF>().0 {
             let bits = _mm256_castps_si256(load(part));
             (low, high) = (_mm256_max_epu32(low, bits), _mm256_max_epi32(high, bits));
         }
-        let low = integers(low).into_iter().fold(numeric::SIGN, |most, bits| most.max(bits.cast_unsigned()));
-        let high = integers(high).into_iter().fold(0, i32::max).cast_unsigned();
+        let low = folded(low, |a, b| _mm_max_epu32(a, b)).cast_unsigned();
+        let high = folded(high, |a, b| _mm_max_epi32(a, b)).cast_unsigned();
         fine &= numeric::is_in_range(low, high);
         let (scale, inverse, zero) = numeric::range_steps(low, high);
-        let mut sums = _mm256_setzero_si256();
-        for (part, place) in parts.iter().zip(places) {
-            let whole = _mm256_cvtps_epi32(_mm256_mul_ps(load(part), _mm256_set1_ps(inverse)));
-            sums = _mm256_add_epi32(sums, whole);
-            *place = bytes(_mm256_sub_epi32(whole, _mm256_set1_epi32(zero)));
-        }
-        let sum = integers(sums).into_iter().fold(0, i32::wrapping_add);
+        let sum = encode(x, (inverse, zero), codes);
         zeros[at] = Zero::new(zero, sum);
         (out.scales[at], out.sums[at], out.offsets[at]) = (scale, zeros[at].sum(), scale * small(sum));
     }
     fine
 }
 
-/// Eight lanes as integers.
+/// Eight lanes folded into one by an operation that may be done in any order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn integers(lanes: __m256i) -> [i32; HALF] {
-    let mut out = [0i32; HALF];
-    // SAFETY: eight places.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), lanes) };
-    out
+fn folded(lanes: __m256i, two: impl Fn(__m128i, __m128i) -> __m128i) -> i32 {
+    let four = two(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
+    let pair = two(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    _mm_cvtsi128_si32(two(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+}
+
+/// Codes of a group of whole eights: the nearest integers of `x * inverse`, less `zero`. Answers the sum of the integers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn encode(x: &[f32], (inverse, zero): (f32, i32), codes: &mut [i8]) -> i32 {
+    let (inverse, zero) = (_mm256_set1_ps(inverse), _mm256_set1_epi32(zero));
+    let whole = |part: &[f32; HALF]| _mm256_cvtps_epi32(_mm256_mul_ps(load(part), inverse));
+    let mut sums = _mm256_setzero_si256();
+    let (lines, rest) = x.as_chunks::<{ 4 * HALF }>();
+    let (places, places_rest) = codes.as_chunks_mut::<{ 4 * HALF }>();
+    // What packing makes of two vectors has halves of each in turn: dwords of the result, put back in order.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (line, place) in lines.iter().zip(places) {
+        let mut parts = [_mm256_setzero_si256(); 4];
+        for (whole_part, part) in parts.iter_mut().zip(line.as_chunks::<HALF>().0) {
+            let integers = whole(part);
+            sums = _mm256_add_epi32(sums, integers);
+            *whole_part = _mm256_sub_epi32(integers, zero);
+        }
+        let [a, b, c, d] = parts;
+        let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        // SAFETY: thirty-two places.
+        unsafe { _mm256_storeu_si256(place.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(packed, order)) };
+    }
+    for (part, place) in rest.as_chunks::<HALF>().0.iter().zip(places_rest.as_chunks_mut::<HALF>().0) {
+        let integers = whole(part);
+        sums = _mm256_add_epi32(sums, integers);
+        *place = bytes(_mm256_sub_epi32(integers, zero));
+    }
+    folded(sums, |a, b| _mm_add_epi32(a, b))
 }
 
 fn quantise(x: &[f32], group: usize, out: &mut CodesMut<'_>) -> bool {
@@ -381,28 +404,15 @@ fn quantise_groups(x: &[f32], group: usize, out: &mut CodesMut<'_>) -> bool {
     }
     let mut fine = true;
     for (at, (x, codes)) in x.chunks_exact(group).zip(out.codes.chunks_exact_mut(group)).enumerate() {
-        let (parts, places) = (x.as_chunks::<HALF>().0, codes.as_chunks_mut::<HALF>().0);
         let mut most = _mm256_setzero_si256();
-        for part in parts {
+        for part in x.as_chunks::<HALF>().0 {
             let magnitude = _mm256_and_si256(_mm256_castps_si256(load(part)), _mm256_set1_epi32(0x7fff_ffff));
             most = _mm256_max_epu32(most, magnitude);
         }
-        let mut lanes = [0u32; HALF];
-        // SAFETY: eight places.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), most) };
-        let amax = lanes.into_iter().fold(0, u32::max);
+        let amax = folded(most, |a, b| _mm_max_epu32(a, b)).cast_unsigned();
         fine &= amax < MAGNITUDE_MAX.to_bits();
         let (scale, inverse) = steps(f32::from_bits(amax));
-        let mut sums = _mm256_setzero_si256();
-        for (part, place) in parts.iter().zip(places) {
-            let code = _mm256_cvtps_epi32(_mm256_mul_ps(load(part), _mm256_set1_ps(inverse)));
-            sums = _mm256_add_epi32(sums, code);
-            *place = bytes(code);
-        }
-        let mut lanes = [0i32; HALF];
-        // SAFETY: eight places.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
-        let sum = lanes.into_iter().fold(0, i32::wrapping_add);
+        let sum = encode(x, (inverse, 0), codes);
         (out.scales[at], out.sums[at], out.offsets[at]) = (scale, sum, scale * small(sum));
     }
     fine
@@ -473,99 +483,166 @@ fn gated_row(gate: &mut [f32], up: &[f32]) {
     numeric::gated(rest, up_rest);
 }
 
-/// Products of some quads (eight of the sixteen lanes) with codes that are never -128.
+/// Products of some quads (eight of the sixteen lanes) with the codes of `R` rows, which are never -128.
 ///
 /// # Safety
-/// There are so many quads, 64 bytes apart, of codes stored as `code + 128`, and four times as many codes.
+/// There are so many quads, 64 bytes apart, of codes stored as `code + 128`, and four times as many codes of each row.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn signed_dots(quads: *const u8, count: usize, codes: *const i8) -> __m256i {
-    let (ones, flip) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
-    let mut dots = _mm256_setzero_si256();
+unsafe fn signed_dots<const R: usize>(quads: *const u8, count: usize, codes: [*const i8; R]) -> [__m256i; R] {
+    let mut dots = [_mm256_setzero_si256(); R];
     for quad in 0..count {
         // SAFETY: as above; no alignment is needed.
-        let (weights, codes) = unsafe {
-            (
-                _mm256_lddqu_si256(quads.wrapping_add(quad * LINE).cast()),
-                _mm256_set1_epi32(codes.wrapping_add(4 * quad).cast::<i32>().read_unaligned()),
-            )
-        };
-        let weights = _mm256_xor_si256(weights, flip);
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(codes, weights));
-        dots = _mm256_add_epi32(dots, _mm256_madd_epi16(pairs, ones));
+        let weights = unsafe { _mm256_lddqu_si256(quads.wrapping_add(quad * LINE).cast()) };
+        // SAFETY: as above.
+        unsafe { add_quad(_mm256_xor_si256(weights, _mm256_set1_epi8(-128)), quad, codes, &mut dots) };
     }
     dots
 }
 
-/// Sums of the codes of some quads: what a zero of activations is multiplied by.
+/// Adds to `dots` the products of one quad's codes with those of each row.
 ///
 /// # Safety
-/// There are so many quads, 64 bytes apart, of codes stored as `code + 128`.
+/// Each row has four codes for this quad.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn signed_sums(quads: *const u8, count: usize) -> __m256i {
-    let (ones, one, flip) = (_mm256_set1_epi16(1), _mm256_set1_epi8(1), _mm256_set1_epi8(-128));
-    let mut sums = _mm256_setzero_si256();
-    for quad in 0..count {
+unsafe fn add_quad<const R: usize>(weights: __m256i, quad: usize, codes: [*const i8; R], dots: &mut [__m256i; R]) {
+    let (ones, magnitude) = (_mm256_set1_epi16(1), _mm256_abs_epi8(weights));
+    for (dot, codes) in dots.iter_mut().zip(codes) {
         // SAFETY: as above; no alignment is needed.
-        let weights = unsafe { _mm256_lddqu_si256(quads.wrapping_add(quad * LINE).cast()) };
-        let pairs = _mm256_maddubs_epi16(one, _mm256_xor_si256(weights, flip));
-        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
+        let four = _mm256_set1_epi32(unsafe { codes.wrapping_add(4 * quad).cast::<i32>().read_unaligned() });
+        let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four, weights));
+        *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, ones));
     }
-    sums
 }
 
 fn shrink(a: &PackedRows, rows: &CodeRows<'_>, which: &[u32], out: &mut [f32]) {
     check_shrink(a, rows, which, out);
-    for (out, row) in out.chunks_exact_mut(a.panels() * PANEL).zip(which) {
-        for (panel, out) in out.chunks_exact_mut(PANEL).enumerate() {
-            // SAFETY: this table is given out only where `is_available`; shapes were checked above.
-            unsafe { shrink_row(a.panel(panel), &rows.row(index(*row)), out) };
-        }
+    let (mut at, width) = (0, a.panels() * PANEL);
+    while at < which.len() {
+        let (left, out) = (&which[at..], &mut out[at * width..]);
+        // SAFETY: this table is given out only where `is_available`; shapes were checked above, and at least as many rows as are taken are left.
+        at += unsafe {
+            match left.len() {
+                4.. => shrink_rows::<4>(a, rows, left, out),
+                2.. => shrink_rows::<2>(a, rows, left, out),
+                _ => shrink_rows::<1>(a, rows, left, out),
+            }
+        };
     }
 }
 
+/// All ranks of the first `R` rows of `which`; answers `R`.
+///
 /// # Safety
-/// The panel has the columns of `row`.
+/// Shapes are those that [`check_shrink`] found, and `which` has `R` rows.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn shrink_row((scales, quads): (&[f32], &[u8]), row: &CodeRows<'_>, out: &mut [f32]) {
-    for (half, (out, scales)) in out.chunks_exact_mut(HALF).zip(scales.as_chunks::<HALF>().0).enumerate() {
-        let mut acc = _mm256_setzero_ps();
-        for (group, codes) in row.codes.chunks_exact(row.group).enumerate() {
-            let quads = quads[group * row.group * PANEL + half * LINE / 2..].as_ptr();
-            // SAFETY: the quads and codes of one group.
-            let (dots, sums) = unsafe { (signed_dots(quads, row.group / 4, codes.as_ptr()), signed_sums(quads, row.group / 4)) };
-            let dots = _mm256_add_epi32(dots, _mm256_mullo_epi32(sums, _mm256_set1_epi32(row.zeros[group].zero())));
-            acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(row.scales[group]), acc);
+unsafe fn shrink_rows<const R: usize>(a: &PackedRows, rows: &CodeRows<'_>, which: &[u32], out: &mut [f32]) -> usize {
+    let (groups, width) = (rows.groups(), a.panels() * PANEL);
+    let which: [usize; R] = std::array::from_fn(|r| index(which[r]));
+    for panel in 0..a.panels() {
+        let (scales, quads) = a.panel(panel);
+        for (half, scales) in scales.as_chunks::<HALF>().0.iter().enumerate() {
+            let mut acc = [_mm256_setzero_ps(); R];
+            for group in 0..groups {
+                let quads = quads[group * rows.group * PANEL + half * LINE / 2..].as_ptr();
+                let codes = which.map(|row| rows.codes[row * rows.columns + group * rows.group..].as_ptr());
+                // SAFETY: the quads of one group, whole fours of them, and the codes of each row.
+                let (dots, sums) = unsafe { dots_and_sums(quads, rows.group / 4, codes) };
+                for ((acc, dot), row) in acc.iter_mut().zip(dots).zip(which) {
+                    let at = row * groups + group;
+                    let dot = _mm256_add_epi32(dot, _mm256_mullo_epi32(sums, _mm256_set1_epi32(rows.zeros[at].zero())));
+                    *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(rows.scales[at]), *acc);
+                }
+            }
+            for (acc, out) in acc.into_iter().zip(out.chunks_exact_mut(width)) {
+                store(&mut out[panel * PANEL + half * HALF..], _mm256_mul_ps(acc, load(scales)));
+            }
         }
-        store(out, _mm256_mul_ps(acc, load(scales)));
     }
+    R
+}
+
+/// As [`signed_dots`], and sums of the quads' own codes: what a zero of activations is multiplied by.
+///
+/// # Safety
+/// As of [`signed_dots`]; there are whole fours of quads.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn dots_and_sums<const R: usize>(quads: *const u8, count: usize, codes: [*const i8; R]) -> ([__m256i; R], __m256i) {
+    let (mut dots, mut sums) = ([_mm256_setzero_si256(); R], _mm256_setzero_si256());
+    for four in (0..count).step_by(4) {
+        // Pairs of bytes, four times: at most 1,024.
+        let mut pairs = _mm256_setzero_si256();
+        for quad in four..four + 4 {
+            // SAFETY: as above; no alignment is needed.
+            let weights = unsafe { _mm256_lddqu_si256(quads.wrapping_add(quad * LINE).cast()) };
+            let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(_mm256_set1_epi8(1), weights));
+            // SAFETY: as above.
+            unsafe { add_quad(weights, quad, codes, &mut dots) };
+        }
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    (dots, sums)
 }
 
 fn expand(b: &PackedRows, panels: Range<usize>, ranks: &RankRows<'_>, which: &[u32], out: &mut OutTile<'_>) {
     check_expand(b, &panels, ranks, which, out);
-    let first = panels.start;
-    for panel in panels {
-        for ((at, codes), row) in ranks.codes.chunks_exact(b.columns()).enumerate().zip(which) {
-            let out = &mut out.row(index(*row))[(panel - first) * PANEL..];
-            // SAFETY: this table is given out only where `is_available`; shapes were checked above.
-            unsafe { expand_row(b.panel(panel), codes, ranks.scales[at] * ranks.request, out) };
-        }
+    let mut at = 0;
+    while at < which.len() {
+        // SAFETY: this table is given out only where `is_available`; shapes were checked above, and at least as many rows as are taken are left.
+        at += unsafe {
+            match which.len() - at {
+                4.. => expand_rows::<4>(b, panels.clone(), ranks, (which, at), out),
+                2.. => expand_rows::<2>(b, panels.clone(), ranks, (which, at), out),
+                _ => expand_rows::<1>(b, panels.clone(), ranks, (which, at), out),
+            }
+        };
     }
 }
 
+/// Adds the outputs of all panels to `R` rows, those from `at` on; answers `R`.
+///
 /// # Safety
-/// The panel has as many columns as there are codes.
+/// Shapes are those that [`check_expand`] found, and there are `R` rows.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn expand_row((scales, quads): (&[f32], &[u8]), codes: &[i8], step: f32, out: &mut [f32]) {
-    for (half, (out, scales)) in out.chunks_mut(HALF).zip(scales.as_chunks::<HALF>().0).take(2).enumerate() {
-        // SAFETY: all quads of the panel.
-        let dots = unsafe { signed_dots(quads[half * LINE / 2..].as_ptr(), codes.len() / 4, codes.as_ptr()) };
-        let mut before = [0f32; HALF];
-        before[..out.len()].copy_from_slice(out);
-        let step = _mm256_mul_ps(_mm256_set1_ps(step), load(scales));
-        store(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), step, load(&before)));
+unsafe fn expand_rows<const R: usize>(
+    b: &PackedRows,
+    panels: Range<usize>,
+    ranks: &RankRows<'_>,
+    (which, at): (&[u32], usize),
+    out: &mut OutTile<'_>,
+) -> usize {
+    let rank = b.columns();
+    let codes: [_; R] = std::array::from_fn(|r| ranks.codes[(at + r) * rank..][..rank].as_ptr());
+    for (panel, column) in panels.zip((0..).step_by(PANEL)) {
+        let (scales, quads) = b.panel(panel);
+        for (half, scales) in scales.as_chunks::<HALF>().0.iter().enumerate() {
+            // SAFETY: all quads of the panel, and the ranks of each row.
+            let dots = unsafe { signed_dots(quads[half * LINE / 2..].as_ptr(), rank / 4, codes) };
+            for (r, dot) in dots.into_iter().enumerate() {
+                let out = &mut out.row(index(which[at + r]))[column..];
+                let from = (half * HALF).min(out.len());
+                let step = _mm256_mul_ps(_mm256_set1_ps(ranks.scales[at + r] * ranks.request), load(scales));
+                add_to(&mut out[from..], _mm256_cvtepi32_ps(dot), step);
+            }
+        }
     }
+    R
+}
+
+/// `place = dots.mul_add(step, place)`, of eight places or as many as there are.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_to(place: &mut [f32], dots: __m256, step: __m256) {
+    if let Some(place) = place.first_chunk_mut::<HALF>() {
+        let sum = _mm256_fmadd_ps(dots, step, load(place));
+        return store(place, sum);
+    }
+    let mut before = [0f32; HALF];
+    before[..place.len()].copy_from_slice(place);
+    store(place, _mm256_fmadd_ps(dots, step, load(&before)));
 }
 
 fn attend(queries: &Queries<'_>, seen: &Seen<'_>, scores: &mut [f32], out: &mut [f32]) {
@@ -590,7 +667,7 @@ unsafe fn one_head(query: &[i8], step: f32, seen: &Seen<'_>, scores: &mut [f32],
         for (eight, (scores, scales)) in scores.chunks_exact_mut(HALF).zip(scales.as_chunks::<HALF>().0).enumerate() {
             let quads = keys[eight / 2 * PANEL * dim + eight % 2 * LINE / 2..].as_ptr();
             // SAFETY: a run has a quad for each four elements of a head.
-            let dots = unsafe { signed_dots(quads, dim / 4, query.as_ptr()) };
+            let [dots] = unsafe { signed_dots(quads, dim / 4, [query.as_ptr()]) };
             store(scores, _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(_mm256_set1_ps(step), load(scales))));
         }
     }

@@ -440,16 +440,29 @@ pub(super) fn rotate(heads: &mut [f32], head_dim: usize, cosines: &[f32], sines:
 
 #[target_feature(enable = "avx512f")]
 fn rotate_heads(heads: &mut [f32], head_dim: usize, cosines: &[f32], sines: &[f32]) {
+    let ((cosines, cos_rest), (sines, sin_rest)) = (cosines.as_chunks::<PANEL>(), sines.as_chunks::<PANEL>());
     for head in heads.chunks_exact_mut(head_dim) {
         let (low, high) = head.split_at_mut(head_dim / 2);
-        let parts = low.chunks_mut(PANEL).zip(high.chunks_mut(PANEL)).zip(cosines.chunks(PANEL).zip(sines.chunks(PANEL)));
-        for ((low, high), (cos, sin)) in parts {
-            let (a, b, cos, sin) = (load(low), load(high), load(cos), load(sin));
-            // a cos - b sin with the product of b rounded first.
-            store(low, _mm512_fmsub_ps(a, cos, _mm512_mul_ps(b, sin)));
-            store(high, _mm512_fmadd_ps(b, cos, _mm512_mul_ps(a, sin)));
+        let ((lows, low_rest), (highs, high_rest)) = (low.as_chunks_mut::<PANEL>(), high.as_chunks_mut::<PANEL>());
+        for ((low, high), (cos, sin)) in lows.iter_mut().zip(highs).zip(cosines.iter().zip(sines)) {
+            let (a, b) = turned((whole(low), whole(high)), whole(cos), whole(sin));
+            put(low, a);
+            put(high, b);
+        }
+        if !low_rest.is_empty() {
+            let (a, b) = turned((load(low_rest), load(high_rest)), load(cos_rest), load(sin_rest));
+            store(low_rest, a);
+            store(high_rest, b);
         }
     }
+}
+
+/// Sixteen pairs, turned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turned((a, b): (__m512, __m512), cos: __m512, sin: __m512) -> (__m512, __m512) {
+    // a cos - b sin with the product of b rounded first.
+    (_mm512_fmsub_ps(a, cos, _mm512_mul_ps(b, sin)), _mm512_fmadd_ps(b, cos, _mm512_mul_ps(a, sin)))
 }
 
 pub(super) fn gated(gate: &mut [f32], up: &[f32]) {
