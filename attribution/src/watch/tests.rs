@@ -96,7 +96,7 @@ fn each_way_to_keep_something_from_a_contributor_is_named_and_an_honest_receipt_
     };
     check(&hide, 0xa2, &[Wrong::Hidden(0)]);
     let missed = of(&lied(&sample, omit), 0xa2, &texts)[0];
-    assert_eq!((missed.start, missed.length), (first.start, first.length.into()));
+    assert_eq!((missed.start, missed.length), (first.start, u32::from(first.length)));
     assert_eq!((missed.holder.map(|priority| priority.block), missed.wrong.fault()), (Some(11), Some("F2")));
 
     // Evidence that leads nowhere hides nothing: what it does not show is what is asked about.
@@ -125,7 +125,7 @@ fn what_is_left_of_a_run_beside_a_heavier_span_is_missed_too() {
     let (loser, winner) = if kept.start == 0 { (0xb2, 0xa1) } else { (0xa1, 0xb2) };
     let missed = of(&left, loser, &texts);
     assert_eq!(missed.iter().map(|missed| missed.wrong).collect::<Vec<_>>(), [Wrong::Omitted]);
-    assert_eq!(missed[0].length, sample.bundle.receipt.document.spans[1].length.into());
+    assert_eq!(missed[0].length, u32::from(sample.bundle.receipt.document.spans[1].length));
     assert_eq!(of(&left, winner, &texts), []);
 }
 
