@@ -9,7 +9,7 @@ mod dialogue;
 mod ineligible;
 mod leaves;
 mod mask;
-mod omission;
+pub(crate) mod omission;
 mod payee;
 mod weight;
 

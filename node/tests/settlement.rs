@@ -16,6 +16,8 @@ mod questions;
 mod receipt_log;
 #[path = "settlement/reorg.rs"]
 mod reorg;
+#[path = "settlement/watched.rs"]
+mod watched;
 #[path = "settlement/world.rs"]
 mod world;
 

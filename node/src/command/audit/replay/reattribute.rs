@@ -189,7 +189,7 @@ async fn index<'i>(
         Entry::Vacant(place) => place,
     };
     let index = match texts {
-        Some(texts) => texts::from_folder(texts, &bundle.manifest)?,
+        Some(texts) => texts::from_folder(&indexes(context)?, texts, &bundle.manifest)?,
         None => {
             let index = texts::from_data(context, &bundle.manifest).await;
             index.context("--texts FOLDER is taken in place of the data folder and the chain")?
