@@ -30,6 +30,7 @@ use types::{
 use super::{Chain, read_manifests, read_receipts};
 use crate::{
     command::{
+        index::indexes,
         Context,
         epoch::folder::{Content, EpochFiles, Folder},
         receipt::{self, texts},
