@@ -15,6 +15,7 @@ mod challenge;
 mod differential;
 mod fields;
 mod gas;
+mod indexes;
 mod left_out;
 mod money;
 mod payout;
