@@ -33,13 +33,19 @@ pub(super) async fn build(state: &State, datanets: Vec<(AssetVersion, Vec<LocalC
 
 /// The index over the Datanets of `manifest`: contributions that are not in the data folder are fetched from their holders and kept.
 pub(super) async fn fetched(context: &Context, config: &Config, state: &State, manifest: &Manifest) -> anyhow::Result<Index> {
+    let declared: Vec<AssetVersion> = manifest.datanets.iter().map(|datanet| datanet.version).collect();
+    fetched_over(context, config, state, &declared).await
+}
+
+/// [`fetched`] over Datanets in the order given.
+pub(super) async fn fetched_over(context: &Context, config: &Config, state: &State, declared: &[AssetVersion]) -> anyhow::Result<Index> {
     let mut datanets = Vec::new();
     let mut missing = Vec::new();
-    for datanet in &manifest.datanets {
-        match datanet::local_all(&context.data, state, datanet.version) {
-            Ok(local) => datanets.push((datanet.version, local)),
+    for version in declared.iter().copied() {
+        match datanet::local_all(&context.data, state, version) {
+            Ok(local) => datanets.push((version, local)),
             Err(error) if error.is::<Erased>() => return Err(error),
-            Err(_) => missing.push(datanet.version),
+            Err(_) => missing.push(version),
         }
     }
     if !missing.is_empty() {
@@ -63,7 +69,7 @@ pub(super) async fn fetched(context: &Context, config: &Config, state: &State, m
         bulk.close().await;
         outcome?;
     }
-    let place = |version: AssetVersion| manifest.datanets.iter().position(|datanet| datanet.version == version);
+    let place = |version: AssetVersion| declared.iter().position(|declared| *declared == version);
     datanets.sort_by_key(|(version, _)| place(*version));
     build(state, datanets).await
 }
