@@ -6,6 +6,7 @@
 //! proof. F1 is [`crate::fault::find_false_spans`]'s.
 
 mod dialogue;
+pub mod index;
 mod ineligible;
 mod leaves;
 mod mask;

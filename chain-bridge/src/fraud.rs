@@ -1,6 +1,7 @@
 //! Proofs of faults. Here F1, the false span: which opened leaves show that a receipt's span is not what its Datanet holds; [`node`] has F3, the block
 //! of F5 and the lane of F6, [`rules`] F4 to F6, [`payout`] F7 in each of its modes, [`search`] the first fault of a posted payout, [`challenge`] what only
-//! silence proves (F8, F6 by request, F7 withheld), [`withheld`] what to ask of a payout that nobody shows, [`spans`] F2 and F9, [`pack`] the evidence as the verifiers read it.
+//! silence proves (F8, F6 by request, F7 withheld), [`withheld`] what to ask of a payout that nobody shows, [`spans`] F2 and F9, [`indexes`] X1 to X5, [`pack`] the evidence
+//! as the verifiers read it.
 //!
 //! Pure: [`prove`] does what the contract does, on the same openings, and chooses the cheapest of its five modes; it refuses a true span with
 //! [`FraudError::SpanIsTrue`], so an honest receipt yields no proof and no gas is spent on one. The calldata is `fraud::calldata` (feature `rpc`).
@@ -9,6 +10,7 @@
 #[cfg(feature = "rpc")]
 pub mod calldata;
 pub mod challenge;
+pub mod indexes;
 pub mod node;
 pub mod pack;
 pub mod payout;

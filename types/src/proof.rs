@@ -3,6 +3,10 @@
 //! `attribution` finds such proofs, `chain-bridge` packs them for the contract; between them nothing is computed. A proof of two Datanets of a
 //! billion bytes is some 4 kB; none is longer than its receipt (54 kB at most) and 12 kB, but for that of W, which opens up to 120 leaves of the answer, 100 kB.
 
+mod index;
+
+pub use index::{Between, Gap, IndexClaim, Passed, SegmentFlaw};
+
 use crate::{id::Hash32, key::Signed65, merkle::Opening};
 
 /// A leaf's bytes and its way up; both empty where nothing is shown.

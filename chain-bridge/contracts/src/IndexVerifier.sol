@@ -41,12 +41,18 @@ contract IndexVerifier is FaultBase {
         LeftOut,
         /// X5: a row is of no contribution.
         Invented,
-        /// The trees of a segment have not the sizes that its leaf says.
+        /// The trees of a segment have not the sizes that its leaf says, or it has text and no rows.
         Counts,
         /// Segments do not follow each other.
         Segments,
         /// The Datanets are not those that the version declares.
-        Datanets
+        Datanets,
+        /// X5: text goes on behind the last document of a contribution.
+        Behind,
+        /// A Datanet has a length and no segments.
+        Hollow,
+        /// A leaf has another size than leaves of its kind, so that nothing reads it.
+        Form
     }
 
     /// @dev Instead of a Datanet's number: the head of the index root follows.
@@ -127,9 +133,11 @@ contract IndexVerifier is FaultBase {
         posted = registry.indexRootOf(asset, version);
         if (posted.root == 0) revert NoIndexRoot(asset, version);
         Openings.Reader memory reader = Openings.over(evidence);
-        bool isFalse = mode == Mode.Datanets
-            ? otherDatanets(reader, posted.root, registry.versionOf(asset, version).datanets)
-            : isWrong(reader, posted.root, mode);
+        bool isFalse;
+        if (mode == Mode.Datanets) isFalse = otherDatanets(reader, posted.root, registry.versionOf(asset, version).datanets);
+        else if (mode == Mode.Hollow) isFalse = isHollow(reader, posted.root);
+        else if (mode == Mode.Form) isFalse = isOtherForm(reader, posted.root);
+        else isFalse = isWrong(reader, posted.root, mode);
         if (!isFalse) revert Holds(mode);
         reader.finish();
     }
@@ -173,6 +181,7 @@ contract IndexVerifier is FaultBase {
         if (mode == Mode.LeftOut) return isLeftOut(reader, source);
         if (mode == Mode.Invented) return isInvented(reader, source);
         if (mode == Mode.Counts) return countsDisagree(reader, source.segment);
+        if (mode == Mode.Behind) return goesOn(reader, source.segment);
         return segmentsDisagree(reader, source);
     }
 
@@ -348,6 +357,20 @@ contract IndexVerifier is FaultBase {
         return offset >= leaf.length || (leaf[offset] == 0) != (place == row.length);
     }
 
+    /// @dev Reads a row's index u64, the row, its opening; unless it is the last, the next row and its opening; blob and opening of the text leaf of its end. A
+    /// leaf ends with its contribution, and that with its last document's zero byte.
+    function goesOn(Openings.Reader memory reader, Codec.SegmentLeaf memory segment) private pure returns (bool) {
+        uint64 number = reader.u64();
+        (Matches.Document memory row, uint64 count) = Matches.documentNumbered(reader, segment, number);
+        if (isTombstone(row)) revert Holds(Mode.Behind);
+        if (uint256(number) + 1 < count) {
+            (Matches.Document memory next,) = Matches.documentNumbered(reader, segment, uint256(number) + 1);
+            if (row.blockNumber == next.blockNumber && row.ordinal == next.ordinal) revert Holds(Mode.Behind);
+        }
+        uint256 end = uint256(row.start) + row.length;
+        return Matches.textAt(reader, segment, end).length > end % Matches.STRIDE_BYTES + 1;
+    }
+
     /// @dev Reads what `earlierThan` reads; of each segment of the Datanet, from the first, leaf, opening, and what `requirePassedBy` reads.
     function isLeftOut(Openings.Reader memory reader, Source memory source) private view returns (bool) {
         uint256 sought = earlierThan(reader, source);
@@ -447,12 +470,15 @@ contract IndexVerifier is FaultBase {
 
     // ------------------------------------------------------------------ sizes
 
-    /// @dev Reads the heads of the segment's text root and of its array root.
+    /// @dev Reads the heads of the segment's text root, of its array root and of its documents root. Text without a row is nobody's.
     function countsDisagree(Openings.Reader memory reader, Codec.SegmentLeaf memory segment) private pure returns (bool) {
         Openings.Opened memory text = reader.head();
         Matches.requireRoot("text", segment.textRoot, text.root);
         Openings.Opened memory array = reader.head();
         Matches.requireRoot("array", segment.arrayRoot, array.root);
+        Openings.Opened memory documents = reader.head();
+        Matches.requireRoot("documents", segment.documentsRoot, documents.root);
+        if (documents.count == 0 && segment.length != 0) return true;
         if (text.length != segment.length || text.count != aligned(segment.length) / Matches.STRIDE_BYTES) return true;
         return array.count != (uint256(segment.entries) + Matches.ARRAY_STRIDE - 1) / Matches.ARRAY_STRIDE;
     }
@@ -466,6 +492,37 @@ contract IndexVerifier is FaultBase {
         if (uint256(source.number) + 1 == segments.count) return end != source.datanet.length;
         (Codec.SegmentLeaf memory next,) = segmentAt(reader, source.datanet.segmentsRoot, uint256(source.number) + 1);
         return next.start != end;
+    }
+
+    /// @dev Reads a Datanet's number u8, its leaf, its opening, the head of its segments root.
+    function isHollow(Openings.Reader memory reader, bytes32 root) private pure returns (bool) {
+        Codec.DatanetLeaf memory datanet = Matches.datanetAt(reader, root, reader.u8());
+        Openings.Opened memory segments = reader.head();
+        Matches.requireRoot("segments", datanet.segmentsRoot, segments.root);
+        return segments.count == 0 && datanet.length != 0;
+    }
+
+    /// @dev Reads u8 how many leaves lead to the one that is shown: its Datanet's, its segment's; the Datanet's number u8; those leaves, the first with its opening,
+    /// the second with its index u64 and its opening; the number u64 of the one that is shown, unless it is the Datanet's; its blob, its opening.
+    function isOtherForm(Openings.Reader memory reader, bytes32 root) private pure returns (bool) {
+        uint256 above = reader.u8();
+        uint256 number = reader.u8();
+        if (above == 0) return hasOtherSize(reader, "index", root, number, Codec.DATANET_LEAF_BYTES);
+        Codec.DatanetLeaf memory datanet = Matches.datanetAt(reader, root, number);
+        if (above == 1) return hasOtherSize(reader, "segments", datanet.segmentsRoot, reader.u64(), Codec.SEGMENT_LEAF_BYTES);
+        (Codec.SegmentLeaf memory segment,) = Matches.segmentAt(reader, datanet.segmentsRoot);
+        return hasOtherSize(reader, "documents", segment.documentsRoot, reader.u64(), Matches.DOCUMENT_ROW_BYTES);
+    }
+
+    /// @dev Reads the blob of leaf `number` of a tree, its opening.
+    function hasOtherSize(Openings.Reader memory reader, string memory what, bytes32 root, uint256 number, uint256 size)
+        private
+        pure
+        returns (bool)
+    {
+        bytes calldata leaf = reader.blob();
+        Matches.requireRoot(what, root, reader.rootOf(leaf, number).root);
+        return leaf.length != size;
     }
 
     /// @dev Reads a Datanet's number u8, its leaf, its opening; or 255, the head of the index root.

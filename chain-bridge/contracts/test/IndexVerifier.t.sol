@@ -660,7 +660,7 @@ contract IndexVerifierTest is IndexWorld {
 
     function testFuzz_no_changed_evidence_convicts_a_right_index(uint256 mode, uint256 where, uint8 change) public {
         indexes.enter(datanets[0], 9);
-        mode %= 14;
+        mode %= 17;
         bytes memory evidence = honestEvidence(mode);
         where %= evidence.length;
         if (change == 0) change = 1;
@@ -673,7 +673,7 @@ contract IndexVerifierTest is IndexWorld {
 
     function testFuzz_no_evidence_of_one_mode_convicts_a_right_index_by_another(uint256 from, uint256 to) public {
         indexes.enter(datanets[0], 9);
-        (bool done,) = tried(IndexVerifier.Mode(to % 14), honestEvidence(from % 14));
+        (bool done,) = tried(IndexVerifier.Mode(to % 17), honestEvidence(from % 17));
         yes("refused", !done);
     }
 
@@ -691,7 +691,10 @@ contract IndexVerifierTest is IndexWorld {
         if (mode == 10) return abi.encodePacked(source(0), row(0, 2));
         if (mode == 11) return counts(0);
         if (mode == 12) return abi.encodePacked(source(0), segmentsHead(0), segmentAlone(1));
-        return datanet(0);
+        if (mode == 13) return datanet(0);
+        if (mode == 14) return behind(0, 1);
+        if (mode == 15) return hollow(1);
+        return formOf(2, 1);
     }
 
     // ------------------------------------------------------------------ what is wrong

@@ -358,6 +358,29 @@ abstract contract IndexWorld is Transcript {
 
     function counts(uint256 i) internal view returns (bytes memory) {
         bytes memory head = IndexTrees.head(made[i].texts, made[i].text.length);
-        return abi.encodePacked(source(i), head, IndexTrees.head(made[i].array, IndexTrees.sizes(made[i].array)));
+        head = abi.encodePacked(head, IndexTrees.head(made[i].array, IndexTrees.sizes(made[i].array)));
+        return abi.encodePacked(source(i), head, IndexTrees.head(made[i].rows, IndexTrees.sizes(made[i].rows)));
+    }
+
+    /// @dev What shows whether text goes on behind row `number`.
+    function behind(uint256 i, uint256 number) internal view returns (bytes memory) {
+        bytes memory row_ = made[i].rows[number];
+        uint256 end = uint40(bytes5(IndexTrees.cut(row_, 32, 37))) + uint256(uint32(bytes4(IndexTrees.cut(row_, 37, 41))));
+        return abi.encodePacked(rowPair(i, number), text(i, end));
+    }
+
+    /// @dev What shows the size of a Datanet's first leaf (0), of its first segment's (1), or of row `number` of that (2).
+    function formOf(uint8 above, uint256 number) internal view returns (bytes memory) {
+        bytes[] memory leaves = datanetLeaves();
+        if (above == 0) return abi.encodePacked(above, uint8(0), IndexTrees.blobAt(leaves, 52 * leaves.length, 0));
+        leaves = segmentLeaves(0);
+        bytes memory first = IndexTrees.blobAt(leaves, 120 * leaves.length, 0);
+        if (above == 1) return abi.encodePacked(above, datanet(0), uint64(0), first);
+        return abi.encodePacked(above, source(0), uint64(number), IndexTrees.blobAt(made[0].rows, IndexTrees.sizes(made[0].rows), number));
+    }
+
+    /// @dev What shows how many segments a Datanet has.
+    function hollow(uint256 number) internal view returns (bytes memory) {
+        return abi.encodePacked(datanet(number), segmentsHead(number));
     }
 }

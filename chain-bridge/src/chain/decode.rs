@@ -22,6 +22,7 @@ use crate::{
         DatanetRent::DatanetRentEvents as Rent,
         Erasures::ErasuresEvents as Erasing,
         FraudVerifier::FraudVerifierEvents as Fraud,
+        IndexVerifier::IndexVerifierEvents as Indexes,
         InferenceEscrow::InferenceEscrowEvents as Escrow,
         InsurancePool::InsurancePoolEvents as Insurance,
         MaskVerifier::MaskVerifierEvents as Masks,
@@ -74,6 +75,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.spans, spans),
         (deployment.answers, answers),
         (deployment.masks, masks),
+        (deployment.indexes, indexes),
         (deployment.challenge, challenge),
         (deployment.payout, payout),
         (deployment.erasures, erasures),
@@ -345,6 +347,20 @@ fn masks(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
             reporter: account(e.reporter),
         }),
         Masks::ProofCommitted(_) => None,
+    })
+}
+
+fn indexes(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(match read(topics, data)? {
+        Indexes::IndexRefuted(e) => Some(Event::IndexRefuted {
+            version: AssetVersion { asset: AssetId(e.asset), version: e.version },
+            root: hash(e.root),
+            indexer: account(e.indexer),
+            mode: e.mode,
+            is_marked: e.isVoid,
+            reporter: account(e.reporter),
+        }),
+        Indexes::ContributionsEntered(_) | Indexes::ProofCommitted(_) => None,
     })
 }
 

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use alloy::primitives::U256;
 use types::{
     amount::Amount,
-    id::{Address, Hash32},
+    id::{Address, AssetId, Hash32},
     merkle::keccak,
 };
 
 use super::{ChainClient, Sent, key, logged};
 use crate::{
-    bindings::{FraudVerifier, ReceiptChallenge, StakeManager},
+    bindings::{AssetRegistry, FraudVerifier, IndexVerifier, ReceiptChallenge, StakeManager},
     chain::error::ChainError,
     convert,
     fraud::{
@@ -19,6 +20,8 @@ use crate::{
     },
 };
 
+/// Contributions that one transaction enters, at 38,000 gas each.
+const ENTERED_AT_ONCE: u64 = 200;
 /// Longest wait for the block after the commitment.
 const NEXT_BLOCK: Duration = Duration::from_secs(60);
 
@@ -93,6 +96,24 @@ impl ChainClient {
         let logs = self.rpc.logs(&[self.deployment().challenge], from, to).await?;
         let events = logs.iter().filter_map(|log| log.log_decode::<ReceiptChallenge::PayoutShown>().ok());
         Ok(events.map(|event| event.inner.data.evidence.to_vec()).collect())
+    }
+
+    /// Has every contribution of a Datanet entered with the verifier of indexes, by as many transactions as it takes: before a row of none can be told.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn enter_contributions(&self, datanet: AssetId) -> Result<Vec<Sent>, ChainError> {
+        let (registry, indexes) = (self.deployment().registry, self.deployment().indexes);
+        let mut sent = Vec::new();
+        loop {
+            let entered = self.read(indexes, &IndexVerifier::enteredOfCall(datanet.0)).await?;
+            let count = self.read(registry, &AssetRegistry::contributionCountCall { datanet: datanet.0 }).await?;
+            if entered >= count {
+                return Ok(sent);
+            }
+            let call = IndexVerifier::enterCall { datanet: datanet.0, most: U256::from(ENTERED_AT_ONCE) };
+            sent.push(self.write("enter contributions", None, indexes, &call, Amount::ZERO).await?);
+        }
     }
 
     /// Runs a proof against the chain's state without sending anything: its commitment is laid into storage for the one call.

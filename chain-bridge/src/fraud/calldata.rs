@@ -4,10 +4,10 @@ use alloy::sol_types::{SolCall, SolValue as _};
 use types::{
     amount::Amount,
     encoding::Document,
-    id::{Address, Hash32},
+    id::{Address, AssetVersion, Hash32},
     key::Signed,
     merkle::keccak,
-    proof::{self, Claim, FalseLeaf, FalseMask, Holder, Ineligible, Payee},
+    proof::{self, Claim, FalseLeaf, FalseMask, Holder, IndexClaim, Ineligible, Payee},
     receipt::Receipt,
     request::Request,
     voucher::Lane,
@@ -20,7 +20,9 @@ use super::{
     payout::PayoutProof,
 };
 use crate::{
-    bindings::{AnswerVerifier, BillingVerifier, FraudVerifier, MaskVerifier, PayoutVerifier, ReceiptChallenge, SpanVerifier},
+    bindings::{
+        AnswerVerifier, BillingVerifier, FraudVerifier, IndexVerifier, MaskVerifier, PayoutVerifier, ReceiptChallenge, SpanVerifier,
+    },
     deploy::Deployment,
 };
 
@@ -44,6 +46,8 @@ pub enum Verifier {
     Answers,
     /// `MaskVerifier`: F11.
     Masks,
+    /// `IndexVerifier`: X1 to X5.
+    Indexes,
 }
 
 impl Verifier {
@@ -56,6 +60,7 @@ impl Verifier {
             Self::Spans => deployment.spans,
             Self::Answers => deployment.answers,
             Self::Masks => deployment.masks,
+            Self::Indexes => deployment.indexes,
         }
     }
 }
@@ -132,6 +137,17 @@ impl Proof {
             Claim::MissingMask(_) => ("prove missing mask", Verifier::Masks, mask(MISSING, receipt, signature, evidence)),
         };
         Self { what, verifier, call }
+    }
+
+    /// X1 to X5: a wrong index of a version, whose indexer is accused.
+    pub fn index(version: AssetVersion, claim: &IndexClaim) -> Self {
+        let call = IndexVerifier::proveIndexCall {
+            asset: version.asset.0,
+            version: version.version,
+            mode: claim.mode(),
+            evidence: super::indexes::evidence(claim).into(),
+        };
+        Self { what: "refute index root", verifier: Verifier::Indexes, call: call.abi_encode() }
     }
 
     /// The same for a receipt whose W1 has ended: the node is slashed, and what becomes void now would change no payout any more.

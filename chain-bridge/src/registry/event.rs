@@ -76,6 +76,8 @@ pub enum Event {
     Erased { datanet: AssetId, number: u64, by: Address, object: BlobId, reason: Hash32 },
     /// An index root was posted.
     IndexPosted { version: AssetVersion, root: Hash32, parameters: u32, indexer: Address, window_ends: u64 },
+    /// An index root was proven wrong; `is_marked` if its window had not ended.
+    IndexRefuted { version: AssetVersion, root: Hash32, indexer: Address, mode: u8, is_marked: bool, reporter: Address },
     /// Attribution parameters were approved.
     ParametersApproved { parameters: u32, hash: Hash32 },
     /// The least data row changed.

@@ -1,7 +1,7 @@
 //! The manifest of a version, as the chain's facts make it: two honest nodes derive the same bytes.
 
 use types::{
-    id::AssetVersion,
+    id::{AssetVersion, Hash32},
     manifest::{AssetKind, Manifest, ManifestAsset, ManifestDatanet, treasury},
 };
 
@@ -27,6 +27,21 @@ pub enum ManifestError {
     /// A Datanet cannot answer.
     #[error("version {0} is a Datanet: name a base, an adapter or an agent")]
     Datanet(AssetVersion),
+    /// Its index root was proven wrong.
+    #[error(
+        "index root {root} of version {version} was refuted in block {block} (fault X, mode {mode}): nobody answers under it. The registry takes one root per version: \
+         the owner publishes a next one, which gets a root of its own"
+    )]
+    Refuted {
+        /// The version.
+        version: AssetVersion,
+        /// The root.
+        root: Hash32,
+        /// What is wrong with it (P7).
+        mode: u8,
+        /// Block of the proof.
+        block: u64,
+    },
     /// No index root.
     #[error("no index root was posted for version {0}: its indexer must post one before it can answer")]
     NoIndex(AssetVersion),
@@ -41,6 +56,9 @@ impl State {
     pub fn manifest(&self, version: AssetVersion) -> Result<Manifest, ManifestError> {
         let outermost = self.answering(version)?;
         let index = self.index(version).ok_or(ManifestError::NoIndex(version))?;
+        if let Some(refuted) = self.refuted(version) {
+            return Err(ManifestError::Refuted { version, root: refuted.root, mode: refuted.mode, block: refuted.block });
+        }
         let mut assets = vec![self.manifest_asset(version)?];
         for parent in &outermost.parents {
             self.answering(*parent)?;

@@ -12,7 +12,7 @@ use types::{
     manifest::AssetKind,
 };
 
-pub use records::{Accepted, Asset, Epoch, Escrow, IndexRoot, Operator, Payout, SubmittedRoot, Version};
+pub use records::{Accepted, Asset, Epoch, Escrow, IndexRoot, Operator, Payout, Refuted, SubmittedRoot, Version};
 
 use super::{
     ViewError,
@@ -34,6 +34,7 @@ pub struct State {
     pub(super) contributions: BTreeMap<AssetId, BTreeMap<(u64, u32, u64), Accepted>>,
     pub(super) objects: Objects,
     indexes: BTreeMap<AssetVersion, IndexRoot>,
+    refuted: BTreeMap<AssetVersion, Refuted>,
     parameters: BTreeMap<u32, Hash32>,
     data_row_min: Option<u16>,
     operators: BTreeMap<Address, Operator>,
@@ -73,6 +74,12 @@ impl State {
                 let index =
                     IndexRoot { root: *root, parameters: *parameters, indexer: *indexer, window_ends: *window_ends, block: place.0 };
                 self.indexes.insert(*version, index);
+                Ok(())
+            }
+            Event::IndexRefuted { version, root, mode, reporter, .. } => {
+                let refuted = Refuted { root: *root, mode: *mode, reporter: *reporter, block: place.0 };
+                // One proof suffices: the first.
+                self.refuted.entry(*version).or_insert(refuted);
                 Ok(())
             }
             Event::ParametersApproved { parameters, hash } => {

@@ -15,6 +15,7 @@ mod devnet;
 mod epoch;
 mod flaky;
 mod fraud;
+mod indexes;
 mod payees;
 mod refused;
 mod reorg;

@@ -16,6 +16,7 @@ mod differential;
 mod divided;
 mod fields;
 mod gas;
+mod indexes;
 mod left_out;
 mod money;
 mod payout;

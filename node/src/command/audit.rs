@@ -9,13 +9,14 @@ use super::Context;
 
 mod case;
 pub mod check;
+pub mod index;
 pub mod prove;
 pub mod replay;
 
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit index NAME --from R.json     compare a posted index root with the texts; refute a wrong one\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -49,6 +50,20 @@ enum Action {
         /// This data folder's running node.
         #[arg(long)]
         local: bool,
+        /// Overlay address to join through [default: from the configuration].
+        #[arg(long, value_name = "MULTIADDR")]
+        bootstrap: Vec<String>,
+    },
+    /// Rebuild the index of a version, compare it with the posted root, and refute a root that is wrong.
+    #[command(
+        after_help = "Texts that are not here are fetched from their holders. Equal roots say that the index is right. Of a wrong root, receipts under it (--from) show leaves;\nwhat they show wrong is proven in two transactions, as by `audit prove`: its indexer is slashed, and nobody answers under it any more. Leaves that nobody\nshows prove nothing: nodes rebuild an index before they answer, and serve no version whose root is another."
+    )]
+    Index {
+        /// The base, adapter or agent: a name, a number or ASSET@VERSION.
+        version: String,
+        /// A receipt's file under the posted root, or a folder of such; may be given several times.
+        #[arg(long, value_name = "PATH")]
+        from: Vec<PathBuf>,
         /// Overlay address to join through [default: from the configuration].
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
@@ -94,6 +109,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Prove { file, request, bootstrap } => prove::run(context, &file, &request, context.is_dry(), bootstrap).await,
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
+        Action::Index { version, from, bootstrap } => index::run(context, &version, &from, context.is_dry(), bootstrap).await,
         Action::Case { action } => case::run(context, action).await,
         Action::Replay { folder, by, from, to, reattribute, parameters, bundles, texts } => {
             let reattribute = reattribute.map(|id| replay::reattribute::Asked { id, parameters, bundles, texts });

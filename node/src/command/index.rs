@@ -84,7 +84,12 @@ pub(crate) async fn local(context: &Context, state: &Arc<State>, versions: &[Ass
 /// The index over the Datanets of `manifest`: text that is missing for it is fetched from its holders and kept.
 pub(crate) async fn fetched(context: &Context, config: &Config, state: &Arc<State>, manifest: &Manifest) -> anyhow::Result<Index> {
     let versions: Vec<AssetVersion> = manifest.datanets.iter().map(|datanet| datanet.version).collect();
-    Ok(fetched_into(context, config, state, &versions, indexes(context)?).await?.0)
+    fetched_over(context, config, state, &versions).await
+}
+
+/// [`fetched`] over Datanets in the order given.
+pub(crate) async fn fetched_over(context: &Context, config: &Config, state: &Arc<State>, versions: &[AssetVersion]) -> anyhow::Result<Index> {
+    Ok(fetched_into(context, config, state, versions, indexes(context)?).await?.0)
 }
 
 async fn fetched_into(

@@ -70,6 +70,9 @@ enum Action {
         /// Folder written by `receipt texts` [default: the data folder's shards, in the order that the chain says].
         #[arg(long, value_name = "DIR", requires = "full")]
         texts: Option<PathBuf>,
+        /// Ask the chain whether its index root was refuted since.
+        #[arg(long)]
+        chain: bool,
     },
     /// A node's append-only log of receipts: its head, a receipt's place in it, and whether it goes on from what was seen before.
     Log {
@@ -97,8 +100,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Show { file, olmotrace: true, full, texts, .. } => olmotrace::run(context, &file, full.then_some(texts.as_deref())).await,
         Action::Show { file, html, force, .. } => show::run(context, &file, html.as_deref(), Existing::by(force)),
-        Action::Verify { file, full, model, texts } => {
-            let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref() };
+        Action::Verify { file, full, model, texts, chain } => {
+            let depth = verify::Depth { full, model: model.as_deref(), texts: texts.as_deref(), chain };
             verify::run(context, &file, depth).await
         }
         Action::Log { action } => log::run(context, action).await,

@@ -7,7 +7,7 @@ use types::{
     id::{Address, AssetId, AssetVersion, Hash32, NodeId},
 };
 
-use super::{Accepted, Asset, Epoch, Escrow, IndexRoot, Operator, Payout, State, Version};
+use super::{Accepted, Asset, Epoch, Escrow, IndexRoot, Operator, Payout, Refuted, State, Version};
 
 impl State {
     /// One asset.
@@ -104,6 +104,16 @@ impl State {
     /// The index root of a version.
     pub fn index(&self, version: AssetVersion) -> Option<&IndexRoot> {
         self.indexes.get(&version)
+    }
+
+    /// That the index root of a version was proven wrong, if it was: nobody answers under it any more.
+    pub fn refuted(&self, version: AssetVersion) -> Option<&Refuted> {
+        self.refuted.get(&version)
+    }
+
+    /// The version whose index root this is, if it was proven wrong.
+    pub fn refuted_root(&self, root: Hash32) -> Option<(AssetVersion, &Refuted)> {
+        self.refuted.iter().find(|(_, refuted)| refuted.root == root).map(|(version, refuted)| (*version, refuted))
     }
 
     /// Hash of approved parameters.

@@ -105,6 +105,19 @@ pub struct IndexRoot {
     pub block: u64,
 }
 
+/// That an index root was proven wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuted {
+    /// The root.
+    pub root: Hash32,
+    /// Which fault (P7).
+    pub mode: u8,
+    /// Who proved it.
+    pub reporter: Address,
+    /// In which block.
+    pub block: u64,
+}
+
 /// An operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operator {

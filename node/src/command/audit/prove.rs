@@ -67,12 +67,13 @@ struct Broken {
     why: String,
 }
 
+/// What a proof took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Slash {
+pub(super) struct Slash {
     #[serde(rename = "stake_before_wei")]
-    stake_before: Amount,
+    pub(super) stake_before: Amount,
     #[serde(rename = "stake_after_wei")]
-    stake_after: Amount,
+    pub(super) stake_after: Amount,
     #[serde(rename = "taken_wei")]
     taken: Amount,
     /// What the client lost, and is paid first when the slash is divided.
@@ -195,7 +196,7 @@ fn note(slashed: &Slashed, what: &'static str, printed: &mut Printed) {
     printed.slash = Some(slash(slashed));
 }
 
-const fn slash(slashed: &Slashed) -> Slash {
+pub(super) const fn slash(slashed: &Slashed) -> Slash {
     Slash {
         stake_before: slashed.stake_before,
         stake_after: slashed.stake_after,

@@ -70,6 +70,7 @@ const fn is_carried(event: &Event) -> bool {
             | Event::Committed { .. }
             | Event::Accepted { .. }
             | Event::IndexPosted { .. }
+            | Event::IndexRefuted { .. }
             | Event::ParametersApproved { .. }
             | Event::DataRowMinSet { .. }
             | Event::StakeChanged { .. }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use attribution::bundle::{self, Bundle, Fault, Faults, Verified};
+use chain_bridge::registry::State;
 use serde::Serialize;
 use types::{
     amount::Amount,
@@ -121,6 +122,8 @@ pub(super) struct Depth<'a> {
     pub(super) model: Option<&'a Path>,
     /// Folder of the texts.
     pub(super) texts: Option<&'a Path>,
+    /// Ask the chain whether the index root was refuted.
+    pub(super) chain: bool,
 }
 
 /// One line of the table.
@@ -148,6 +151,9 @@ struct Outcome {
     is_ok: bool,
     is_full: bool,
     checks: Vec<Check>,
+    /// What was proven of the index root on the chain. The receipt is judged by its root still, and paid as it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuted: Option<String>,
     /// What this run did not look at, and so stands on the node's or nobody's word.
     unchecked: Vec<String>,
     /// Sum of the fee's parts, if all stands.
@@ -188,6 +194,12 @@ pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> any
     }
     let own = context.deployment().ok().map(|deployment| deployment.domains());
     let mut outcome = outcome(&bundle, verified.ok().as_ref(), answers, own)?;
+    if depth.chain {
+        let state = context.chain_reader().await?.state().await?;
+        outcome.refuted = refuted(&state, &bundle.receipt.document);
+    } else {
+        outcome.unchecked.push("that its index root was not refuted on the chain: --chain".to_owned());
+    }
     if let Some(erased) = erased {
         // The receipt's hashes stand without the text; only what they do not hold cannot be looked for any more.
         outcome.unchecked.push(format!("the whole index, which cannot be searched again here: {erased}"));
@@ -226,10 +238,20 @@ fn outcome(bundle: &Bundle, verified: Option<&Verified>, answers: Answers, own: 
         is_ok,
         is_full,
         checks: answers.into_iter().map(check).collect(),
+        refuted: None,
         unchecked: unchecked(bundle, is_full, is_read, own),
         parts_wei: parts,
         error: (!is_ok).then(|| format!("the receipt does not verify: {}", Faults(all))),
     })
+}
+
+/// That a receipt's index root was proven wrong, if it was.
+fn refuted(state: &State, receipt: &Receipt) -> Option<String> {
+    let (version, refuted) = state.refuted_root(receipt.index)?;
+    Some(format!(
+        "index root {} of version {version} was refuted in block {} (fault X, mode {}): what it says of sources may be wrong, though the receipt agrees with it",
+        refuted.root, refuted.block, refuted.mode
+    ))
 }
 
 /// What a receipt says that this run took on somebody's word, and who or what would show it.
@@ -291,7 +313,8 @@ fn describe(outcome: &Outcome) -> String {
         (false, _) => "does NOT verify",
     };
     let unchecked: String = outcome.unchecked.iter().map(|left| format!("\n  {left}")).collect();
-    format!("{}\n\nreceipt {} {verdict}\nnot looked at here:{unchecked}", table(&["", "check", "asked"], &rows), outcome.receipt)
+    let refuted = outcome.refuted.as_ref().map_or_else(String::new, |refuted| format!("\nBUT {refuted}"));
+    format!("{}\n\nreceipt {} {verdict}{refuted}\nnot looked at here:{unchecked}", table(&["", "check", "asked"], &rows), outcome.receipt)
 }
 
 #[cfg(test)]
@@ -337,6 +360,7 @@ mod tests {
             is_ok: false,
             is_full: false,
             checks: vec![passed, failed],
+            refuted: Some("its root was refuted".into()),
             unchecked: vec!["that pigs fly".into()],
             parts_wei: None,
             error: Some("e".into()),
@@ -345,7 +369,7 @@ mod tests {
         assert!(
             text.contains("FAILED  spans")
                 && text.contains("! span 1: payee is 1, expected 2")
-                && text.contains("does NOT verify")
+                && text.contains("does NOT verify\nBUT its root was refuted")
                 && text.contains("not looked at here:\n  that pigs fly"),
             "{text}"
         );
