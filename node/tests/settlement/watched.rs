@@ -65,11 +65,11 @@ async fn answered(node: &Operator, payer: &Account, nonce: u64, class: Class, ch
     (bundle.prompt_salt, bundle.answer, bundle.answer_salt) = (Hash32([5; 32]), ANSWER.to_owned(), Hash32([6; 32]));
     let prompt = prompt_bytes(&bundle.messages);
     let found = attribute(&index, parameters, &prompt, ANSWER).unwrap();
-    let (mut quote, mut request) = (bundle.quote.document.clone(), bundle.request.document.clone());
+    let (mut quote, mut request) = (bundle.quote.document, bundle.request.document);
     (quote.manifest, quote.class) = (bundle.manifest.root(), class);
     (request.manifest, request.class) = (quote.manifest, class);
     request.prompt_root = prompt_root(&prompt, bundle.prompt_salt);
-    let (mut voucher, mut receipt) = (bundle.voucher.document.clone(), bundle.receipt.document.clone());
+    let (mut voucher, mut receipt) = (bundle.voucher.document, bundle.receipt.document.clone());
     (voucher.request, voucher.quote) = (request.id(), quote.hash());
     (receipt.request, receipt.quote, receipt.manifest) = (voucher.request, voucher.quote, quote.manifest);
     (receipt.class, receipt.index, receipt.prompt_root) = (class, index.root(), request.prompt_root);

@@ -11,6 +11,9 @@ use super::{QUESTIONS, tamper};
 /// How long transcripts are shown behind both windows: longer than the test takes.
 pub(super) const SHOWN_S: u64 = 3_600;
 
+/// What a node may sign instead of what it found.
+type Lie = fn(&mut Receipt);
+
 /// One that its client lets everybody read.
 pub(super) async fn an_open_answer(cluster: &Cluster) -> Value {
     cluster.run(cluster.person("client"), &["ask", "--with", "echo", "--open", "--tokens", "96", QUESTIONS[0]]).await
@@ -28,7 +31,7 @@ pub(super) async fn a_contributor_finds_what_published_answers_keep_from_it(clus
 
     let (folder, kept) = (cluster.path("handed-over"), cluster.path("kept"));
     std::fs::create_dir(&folder).expect("a folder is made");
-    let lies: [(&str, usize, fn(&mut Receipt)); 2] = [
+    let lies: [(&str, usize, Lie); 2] = [
         ("omitted", 2, |receipt| {
             receipt.spans.remove(0);
         }),
