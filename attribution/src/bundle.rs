@@ -93,7 +93,7 @@ impl Bundle {
 }
 
 /// Why bytes are no bundle.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// Too long to be one.
     #[error("the bundle has {0} bytes, at most {BUNDLE_BYTES_MAX} are read")]

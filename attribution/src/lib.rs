@@ -14,6 +14,7 @@
 //! | [`shares`], [`epoch`] | who gets which wei, of one receipt and of an epoch? |
 //! | [`bundle`] | does the evidence of one answer hold together, with nothing else at hand? |
 //! | [`fault`], [`proof`] | which spans can be proved false on chain, and which can be proved missing or misdirected? |
+//! | [`transcript`], [`watch`] | what is shown of an answer, and what does a contributor with its own text alone find missing in it? |
 //! | [`message`] | what do nodes and payees ask each other about an epoch? |
 //! | [`measure`], [`ratio`] | how much of many answers is attributed, how much where nothing can be, how do OLMoTrace's rules agree? |
 //! | [`check`] | which receipts are checked by whom, and what did a checker find? |
@@ -57,6 +58,8 @@ pub mod proof;
 pub mod ratio;
 pub mod shares;
 pub mod span;
+pub mod transcript;
+pub mod watch;
 
 #[cfg(test)]
 pub(crate) mod sample;

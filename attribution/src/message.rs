@@ -1,4 +1,4 @@
-//! What nodes and payees ask each other about an epoch: receipts behind a node root, lines of a payout tree.
+//! What nodes and payees ask each other about an epoch: receipts behind a node root, transcripts of their answers, lines of a payout tree.
 //!
 //! One question and one answer per stream. A page of receipts is at most [`RECEIPTS_PAGE`] of about 600 bytes plus spans, one of a payout tree
 //! [`LINES_PAGE`] leaves and parts of about 90 bytes; whoever asks rebuilds the root and trusts nothing else.
@@ -15,7 +15,7 @@ use types::{
     receipt::Receipt,
 };
 
-use crate::epoch::replay::Line;
+use crate::{epoch::replay::Line, transcript::Transcript};
 
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
@@ -59,6 +59,13 @@ pub enum Ask {
     ReceiptsOf {
         /// The node whose they are.
         node: Address,
+        /// Epoch.
+        epoch: u64,
+        /// First place wanted.
+        from: u64,
+    },
+    /// What the asked node shows of its own answers of an epoch, from a place in its receipts' order.
+    Transcripts {
         /// Epoch.
         epoch: u64,
         /// First place wanted.
@@ -122,6 +129,8 @@ pub enum Reply {
     /// A page of a payout tree: [`LINES_PAGE`] leaves and parts, fewer at its end. A line that a page cuts goes on in the next one, whose first
     /// line has the same leaf.
     Lines(Vec<Line>),
+    /// A page of transcripts, one for each receipt from the place asked for on; empty past the end.
+    Transcripts(Vec<Transcript>),
 }
 
 /// Why bytes are not a message.

@@ -8,7 +8,7 @@
 mod dialogue;
 mod ineligible;
 mod mask;
-mod omission;
+pub(crate) mod omission;
 mod payee;
 mod weight;
 

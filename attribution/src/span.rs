@@ -110,7 +110,8 @@ pub(crate) fn maximal_runs(index: &Index, answer: &str, words: &[Word]) -> Vec<R
     candidates(index, answer, words, &vec![false; words.len()])
 }
 
-fn candidates(index: &Index, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
+/// Every maximal run of unmasked words that stands in the index and holds no delimiter, as word numbers.
+pub(crate) fn candidates(index: &Index, answer: &str, words: &[Word], covered: &[bool]) -> Vec<Range<usize>> {
     // All searches at once: they wait for memory together.
     let open: Vec<usize> = (0..words.len()).filter(|word| !covered[*word]).collect();
     let starts: Vec<usize> = open.iter().map(|word| words[*word].range.start).collect();

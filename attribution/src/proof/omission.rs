@@ -29,7 +29,7 @@ pub(super) fn omitted<'a>(case: &'a Case<'_>) -> impl Iterator<Item = Result<Omi
 }
 
 /// For each word, whether a mask of the receipt shares a byte with it.
-fn covered(words: &[Word], receipt: &Receipt) -> Vec<bool> {
+pub(crate) fn covered(words: &[Word], receipt: &Receipt) -> Vec<bool> {
     let mut covered = vec![false; words.len()];
     for mask in &receipt.masks {
         let (start, end) = (u64::from(mask.start), u64::from(mask.start) + u64::from(mask.length));
@@ -46,12 +46,14 @@ fn is_missing(receipt: &Receipt, words: &[Word]) -> bool {
     let (start, end) = (as_u64(bytes.start), as_u64(bytes.end));
     let weight = words.iter().map(|word| u64::from(word.weight)).sum::<u64>();
     let overlaps = |first: u32, length: u32| u64::from(first) < end && start < u64::from(first) + u64::from(length);
-    let ranks_after = |span: &Span| {
-        let (first, last) = (u64::from(span.start), u64::from(span.start) + u64::from(span.length));
-        (Reverse(u64::from(span.weight)), first, Reverse(last)) > (Reverse(weight), start, Reverse(end))
-    };
     !receipt.masks.iter().any(|mask| overlaps(mask.start, mask.length))
-        && receipt.spans.iter().filter(|span| overlaps(span.start, span.length.into())).all(ranks_after)
+        && receipt.spans.iter().filter(|span| overlaps(span.start, span.length.into())).all(|span| ranks_after(span, weight, start..end))
+}
+
+/// Whether a span, by what the receipt says of it, ranks after a run of this weight in these bytes: lighter, else later, else shorter.
+pub(crate) fn ranks_after(span: &Span, weight: u64, run: Range<u64>) -> bool {
+    let (first, last) = (u64::from(span.start), u64::from(span.start) + u64::from(span.length));
+    (Reverse(u64::from(span.weight)), first, Reverse(last)) > (Reverse(weight), run.start, Reverse(run.end))
 }
 
 /// Nothing where the index has changed beneath what attribution found in it, so that nobody holds the run any more.
