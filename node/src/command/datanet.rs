@@ -23,6 +23,7 @@ mod search;
 mod show;
 mod treasury;
 mod verify;
+mod watch;
 mod within;
 
 use anyhow::{Context as _, bail};
@@ -105,6 +106,8 @@ enum Action {
     Import(import::Args),
     /// Check what is here and what each holder has, byte by byte.
     Verify(verify::Args),
+    /// Watch that published answers credit a contributor's own text.
+    Watch(watch::Args),
     /// Ask that a contribution be kept and served by nobody any more.
     Erase(erase::Args),
     /// Show or change what keeping a Datanet costs.
@@ -136,6 +139,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Export(args) => export::run(context, args).await,
         Action::Import(args) => import::run(context, args).await,
         Action::Verify(args) => verify::run(context, args).await,
+        Action::Watch(args) => watch::run(context, args).await,
         Action::Erase(args) => erase::run(context, args).await,
         Action::Rent(args) => rent::run(context, args).await,
         Action::Treasury(args) => treasury::run(context, args).await,

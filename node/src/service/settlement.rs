@@ -23,6 +23,7 @@ mod relay;
 mod report;
 mod standing;
 mod stretches;
+pub mod transcripts;
 pub mod trees;
 mod watching;
 
@@ -248,6 +249,7 @@ impl Settling {
             }
             Ask::ReceiptsOf { node, epoch, from } if node == self.account.address() => self.own_receipts(epoch, from).map(Reply::Receipts),
             Ask::ReceiptsOf { node, epoch, from } => self.fetched_page(epoch, node, from).map(Reply::Receipts),
+            Ask::Transcripts { epoch, from } => self.own_transcripts(epoch, from).await.map(Reply::Transcripts),
             Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");

@@ -38,7 +38,7 @@ const VOIDED_MAX: usize = 16;
 
 /// What is printed.
 #[derive(Debug, Serialize)]
-struct Printed {
+pub(in crate::command) struct Printed {
     receipt: Hash32,
     node: Address,
     /// False, ineligible, misdirected and omitted spans, false weights, false and missing masks; empty for an honest receipt.
@@ -101,16 +101,28 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
     );
     let state = chain.state().await?;
     let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
-    let found = attribution::find(&bundle, &index).with_context(|| format!("{}", file.display()))?;
+    let printed = judge(context, &chain, &state, (&bundle, &index), is_dry).await.with_context(|| format!("{}", file.display()))?;
+    context.output.result(&printed, || describe(&printed))
+}
+
+/// Searches a bundle, whose index is at hand, and proves what is found; if `is_dry`, only asks the chain whether it would take the first proof.
+pub(in crate::command) async fn judge(
+    context: &Context,
+    chain: &Chained,
+    state: &State,
+    (bundle, index): (&Bundle, &Index),
+    is_dry: bool,
+) -> anyhow::Result<Printed> {
+    let found = attribution::find(bundle, index)?;
     let mut broken =
-        bill_faults(&state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
-    broken.extend(lane_fault(&state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
+        bill_faults(state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
+    broken.extend(lane_fault(state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
     let mut printed = Printed {
         receipt: bundle.receipt.document.hash(),
         node: bundle.receipt.document.node,
         faults: found.iter().map(|found| found.fault.clone()).collect(),
         broken: broken.iter().map(|found| Broken { fault: found.fault, why: found.why.clone() }).collect(),
-        unproved: if found.is_empty() && broken.is_empty() { unproved(&bundle, &index) } else { Vec::new() },
+        unproved: if found.is_empty() && broken.is_empty() { unproved(bundle, index) } else { Vec::new() },
         is_provable: None,
         transaction: None,
         transactions: Vec::new(),
@@ -121,12 +133,12 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
         if is_dry {
             chain.client.dry_run(printed.node, &first.proof).await?;
             printed.is_provable = Some(true);
-        } else if is_late(&chain, &state, &bundle).await? {
-            prove(context, &chain, &first.fault, &first.late, &mut printed).await?;
+        } else if is_late(chain, state, bundle).await? {
+            prove(context, chain, &first.fault, &first.late, &mut printed).await?;
         } else {
-            prove(context, &chain, &first.fault, &first.proof, &mut printed).await?;
+            prove(context, chain, &first.fault, &first.proof, &mut printed).await?;
             for other in found.iter().skip(1).filter(|other| other.fault.span.is_some()).take(VOIDED_MAX) {
-                void(context, &chain, other, &mut printed).await?;
+                void(context, chain, other, &mut printed).await?;
             }
         }
     } else if let Some(found) = broken.first() {
@@ -134,10 +146,10 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
             chain.client.dry_run(printed.node, &found.proof).await?;
             printed.is_provable = Some(true);
         } else {
-            prove_rule(context, &chain, found, &mut printed).await?;
+            prove_rule(context, chain, found, &mut printed).await?;
         }
     }
-    context.output.result(&printed, || describe(&printed))
+    Ok(printed)
 }
 
 /// What a verification with the whole index objects to.
@@ -193,7 +205,8 @@ const fn slash(slashed: &Slashed) -> Slash {
     }
 }
 
-fn describe(printed: &Printed) -> String {
+/// The same for people.
+pub(in crate::command) fn describe(printed: &Printed) -> String {
     if !printed.unproved.is_empty() {
         return format!(
             "no span, weight or mask is false, nothing is misdirected or left out, but receipt {} does not verify:\n  {}\nthese faults are proved in other ways than by its bundle",

@@ -296,7 +296,7 @@ impl Sources<'_> {
     }
 }
 
-pub(super) async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
+pub(in crate::command) async fn address_of(overlay: &OverlayHandle, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {
     let ads = overlay.wait_ads(|ads| ads.iter().any(|signed| signed.ad().node == node), ADS_WAIT).await;
     let ads = ads.with_context(|| format!("node {node} is not reachable now: what it holds is its own to show"))?;
     let ad = ads.iter().map(|signed| signed.ad()).find(|ad| ad.node == node).context("its ad is gone again")?;
