@@ -14,6 +14,8 @@ mod payouts;
 mod questions;
 #[path = "settlement/reorg.rs"]
 mod reorg;
+#[path = "settlement/watched.rs"]
+mod watched;
 #[path = "settlement/world.rs"]
 mod world;
 

@@ -8,6 +8,7 @@ pub(crate) mod money;
 mod refusals;
 mod replay;
 mod tamper;
+mod watched;
 
 use std::{
     io::Write as _,
@@ -37,7 +38,8 @@ struct Assets {
 async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() {
     let _alone = harness::alone().await;
     let people = vec!["author", "client", "vanishing", "auditor"];
-    let cluster = Cluster::start(Setup { nodes: 5, model: Some(files::tiny_model()), people }).await;
+    let setup = Setup { nodes: 5, model: Some(files::tiny_model()), people };
+    let cluster = Cluster::start_on(harness::chain::devnet_unbonding(watched::SHOWN_S), setup, |_| {}).await;
     let base = publish_base(&cluster).await;
     let plain = join_all(QUESTIONS.map(|question| ask(&cluster, "tiny", question))).await;
     assert!(plain.iter().all(|answer| answer["sources"] == Value::Array(vec![])), "a base without Datanets has no sources: {plain:?}");
@@ -52,7 +54,8 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     assert_ne!(from_trained["answer"], plain[0]["answer"], "training changes what the model says");
     cluster.say("two adapters answered at once; each contributor is named with their words");
 
-    let receipts: Vec<PathBuf> = plain.iter().chain(&attributed).chain([&from_trained]).map(receipt).collect();
+    let open = watched::an_open_answer(&cluster).await;
+    let receipts: Vec<PathBuf> = plain.iter().chain(&attributed).chain([&from_trained, &open]).map(receipt).collect();
     refusals::nothing_is_charged(&cluster, &assets).await;
     let own = money::a_later_answer_of_the_client_that_vanished(&cluster).await;
     let receipts: Vec<PathBuf> = receipts.into_iter().chain([own]).collect();
@@ -62,6 +65,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
         honest_receipts_are_not_accused(&cluster, &receipts)
     );
     let export = replay::every_payout_follows_from_a_copied_folder(&cluster).await;
+    watched::a_contributor_finds_what_published_answers_keep_from_it(&cluster, &receipts).await;
     let forged = a_forged_span_costs_stake(&cluster, &receipts[2]).await;
     let texts = keep_texts(&cluster, &receipts[2]).await;
     let keys = tamper::keys(&cluster);

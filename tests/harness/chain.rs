@@ -43,9 +43,27 @@ pub async fn devnet() -> Devnet {
 /// # Panics
 /// If it does not start.
 pub async fn devnet_of(w1_s: u64, w2_s: u64) -> Devnet {
+    started(config_of(w1_s, w2_s)).await
+}
+
+/// [`devnet`] where stake takes so many seconds to leave, and transcripts are shown as long.
+///
+/// # Panics
+/// If it does not start.
+pub async fn devnet_unbonding(unbonding_s: u64) -> Devnet {
+    let mut config = config_of(15, 5);
+    (config.deploy.unbonding_s, config.deploy.honour_s) = (unbonding_s, unbonding_s);
+    started(config).await
+}
+
+fn config_of(w1_s: u64, w2_s: u64) -> DevnetConfig {
     let mut config = DevnetConfig::new(anvil());
     (config.deploy.w1_s, config.deploy.w2_s) = (w1_s, w2_s);
     config.deploy.epoch_min_s = 1;
+    config
+}
+
+async fn started(config: DevnetConfig) -> Devnet {
     Devnet::start(config).await.unwrap_or_else(|error| panic!("the chain did not start: {error}"))
 }
 

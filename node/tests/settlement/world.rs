@@ -53,7 +53,7 @@ pub(crate) fn account(byte: u8) -> Account {
     Account::from_bytes(&[byte; 32]).unwrap()
 }
 
-fn anvil() -> PathBuf {
+pub(crate) fn anvil() -> PathBuf {
     let bundled =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain-bridge/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
     std::env::var_os("TRIBUTARY_ANVIL").map_or(bundled, PathBuf::from)
@@ -256,7 +256,7 @@ pub(crate) async fn payer(devnet: &Devnet, byte: u8) -> Account {
     payer
 }
 
-fn bundle(node: &Operator, payer: &Account, nonce: u64, fee: Amount, block: BlockRef) -> Bundle {
+pub(crate) fn bundle(node: &Operator, payer: &Account, nonce: u64, fee: Amount, block: BlockRef) -> Bundle {
     let domains = node.chained.deployment().domains();
     let split = SplitTable { node: 6_000, stakers: 4_000, ..SplitTable::default() };
     let manifest = Manifest { assets: vec![], split, index: Hash32::ZERO, parameters: 1, datanets: vec![] };

@@ -306,3 +306,33 @@ fn describe(printed: &Printed) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_or_not_looked_at_is_said_and_nothing_of_it_moves_the_cursor() {
+        let (node, receipt) = (Address([2; 20]), Hash32([3; 32]));
+        let mut printed = Printed {
+            asset: 4,
+            name: "terms".into(),
+            contributor: Address([1; 20]),
+            contributions: 2,
+            roots: 1,
+            answers: 3,
+            closed: 5,
+            withheld: vec![],
+            unread: vec![],
+            found: vec![],
+        };
+        assert!(!printed.is_news());
+        let quiet = describe(&printed);
+        assert!(quiet.contains("1 root looked at: 3 answers searched, 5 not open") && quiet.contains("nothing of it"), "{quiet}");
+        printed.withheld.push(Withheld { epoch: 7, node, receipt, why: "it \u{202e}refuses\nall".into() });
+        printed.unread.push(Unread { epoch: 8, node, why: "it is away".into() });
+        let told = describe(&printed);
+        assert!(printed.is_news() && told.contains("open, and not shown") && told.contains("it is away"), "{told}");
+        assert!(!told.contains('\u{202e}') && !told.contains("\nall"), "{told}");
+    }
+}
