@@ -488,14 +488,14 @@ fn every_lie_in_an_answers_leaves_is_found_and_convicted_and_none_in_honest_ones
         let byte_length = answer.len() as u64;
         let committed = Committed { leaves: &leaves, byte_length };
         assert_eq!(find_in_leaves(&domains, &signed, committed, parameters), Ok(vec![]), "case {case}: {answer:?}");
-        for kind in 0..KINDS {
-            let Some(lying) = lying_leaves(&mut rng, kind as u64, &leaves) else { continue };
+        for kind in 0..KINDS as u64 {
+            let Some(lying) = lying_leaves(&mut rng, kind, &leaves) else { continue };
             let root = Tree::new(leaf_digests(&lying), byte_length).root();
             let lied = world.sign(Receipt { answer_root: root, ..receipt.clone() });
             let found = find_in_leaves(&domains, &lied, Committed { leaves: &lying, byte_length }, parameters).unwrap();
             // How long a word is that goes on behind what is shown nobody can tell, and there is none such here.
             assert!(!found.is_empty(), "case {case}: lie {kind} was not found: {answer:?}");
-            lies[kind] += 1;
+            lies[kind as usize] += 1;
             for mut proof in found {
                 let which = name(&proof.claim);
                 let gas = world.try_proof(&proof).unwrap_or_else(|refused| panic!("case {case}, lie {kind}, {which}: {refused}"));
