@@ -88,7 +88,12 @@ pub(crate) async fn fetched(context: &Context, config: &Config, state: &Arc<Stat
 }
 
 /// [`fetched`] over Datanets in the order given.
-pub(crate) async fn fetched_over(context: &Context, config: &Config, state: &Arc<State>, versions: &[AssetVersion]) -> anyhow::Result<Index> {
+pub(crate) async fn fetched_over(
+    context: &Context,
+    config: &Config,
+    state: &Arc<State>,
+    versions: &[AssetVersion],
+) -> anyhow::Result<Index> {
     Ok(fetched_into(context, config, state, versions, indexes(context)?).await?.0)
 }
 

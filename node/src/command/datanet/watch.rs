@@ -10,6 +10,7 @@ mod nodes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -210,7 +211,7 @@ async fn look(
     desk: &mut Desk<'_>,
     chain: &Chained,
     network: &Network,
-    state: &State,
+    state: &Arc<State>,
     seen: &mut Seen,
     printed: &mut Printed,
 ) -> anyhow::Result<()> {
@@ -237,7 +238,7 @@ async fn look(
 }
 
 /// Searches bundles, each receipt once.
-async fn search(desk: &mut Desk<'_>, state: &State, seen: &mut Seen, bundles: Vec<Bundle>, printed: &mut Printed) {
+async fn search(desk: &mut Desk<'_>, state: &Arc<State>, seen: &mut Seen, bundles: Vec<Bundle>, printed: &mut Printed) {
     for bundle in bundles {
         if seen.receipts.insert(bundle.receipt.document.hash()) && desk.concerns(&bundle) {
             printed.answers += 1;

@@ -30,9 +30,9 @@ use types::{
 use super::{Chain, read_manifests, read_receipts};
 use crate::{
     command::{
-        index::indexes,
         Context,
         epoch::folder::{Content, EpochFiles, Folder},
+        index::indexes,
         receipt::{self, texts},
     },
     data::read_bounded,

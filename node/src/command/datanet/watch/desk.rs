@@ -26,9 +26,12 @@ use crate::{
         talk::joining,
     },
     config::Config,
-    datanet::{Shards, copies::Copies, local},
+    datanet::{LocalContribution, Shards, copies::Copies, local},
     output::table,
-    service::index::build,
+    service::index::{
+        plan::Plan,
+        store::{Indexes, go_on},
+    },
     words,
 };
 
@@ -164,7 +167,7 @@ impl<'c> Desk<'c> {
     }
 
     /// Searches an answer, and proves what is wrong with it; nothing if nothing is for the contributor.
-    pub(super) async fn look(&mut self, state: &State, bundle: Bundle) -> Option<Row> {
+    pub(super) async fn look(&mut self, state: &Arc<State>, bundle: Bundle) -> Option<Row> {
         let (missed, proof) = match self.missed(state, &bundle).await {
             Ok(missed) if missed.is_empty() => return None,
             Ok(missed) => (missed, self.proven(state, &bundle).await),
@@ -178,7 +181,7 @@ impl<'c> Desk<'c> {
         Some(Row { receipt, node, missed, proof, problem, bundle: Box::new(bundle) })
     }
 
-    async fn missed(&mut self, state: &State, bundle: &Bundle) -> anyhow::Result<Vec<Fault>> {
+    async fn missed(&mut self, state: &Arc<State>, bundle: &Bundle) -> anyhow::Result<Vec<Fault>> {
         let id = bundle.receipt.document.parameters;
         let parameters = Parameters::builtin(id).with_context(|| format!("attribution parameters {id} are not in this build"))?;
         let own = self.own(state, self.version(bundle).context("it does not declare the Datanet")?).await?;
@@ -187,7 +190,7 @@ impl<'c> Desk<'c> {
     }
 
     /// What the contributor has in a version; what is not here is fetched.
-    async fn own(&mut self, state: &State, version: AssetVersion) -> anyhow::Result<Arc<Own>> {
+    async fn own(&mut self, state: &Arc<State>, version: AssetVersion) -> anyhow::Result<Arc<Own>> {
         if let Some(own) = self.own.get(&version) {
             return Ok(Arc::clone(own));
         }
@@ -201,7 +204,10 @@ impl<'c> Desk<'c> {
                 _ => self.shards.contribution(state, accepted).await?.0,
             });
         }
-        let built = tokio::task::spawn_blocking(move || build(version, &texts, &[])).await??;
+        let plan = Plan::new(version, accepted.iter().cloned(), []);
+        let mut by_number: BTreeMap<u64, LocalContribution> = texts.into_iter().map(|local| (local.accepted.number, local)).collect();
+        let mut at_hand = move |wanted: &Accepted| by_number.remove(&wanted.number).context("a contribution is asked for twice");
+        let built = tokio::task::spawn_blocking(move || Indexes::in_memory().open(&plan, &mut at_hand, &mut go_on)).await??.0;
         let own = Arc::new(Own { accepted, index: Index::new(vec![Arc::new(built)])? });
         if self.own.len() >= VERSIONS_MAX {
             self.own.pop_first();
@@ -211,7 +217,7 @@ impl<'c> Desk<'c> {
     }
 
     /// What the whole index shows of an answer, and the proof of it.
-    async fn proven(&mut self, state: &State, bundle: &Bundle) -> anyhow::Result<prove::Printed> {
+    async fn proven(&mut self, state: &Arc<State>, bundle: &Bundle) -> anyhow::Result<prove::Printed> {
         let root = bundle.receipt.document.index;
         let index = match self.whole.take().filter(|index| index.root() == root) {
             Some(index) => index,
