@@ -116,7 +116,7 @@ impl World {
     /// The index over the contributions that `is_there` of the first Datanet's, by their number in the order of acceptance.
     fn build(&self, is_there: impl Fn(u64) -> bool) -> Index {
         let datanet = |(asset, texts): (u64, Vec<String>)| {
-            let mut segments = vec![Vec::new(), Vec::new()];
+            let mut segments = [Vec::new(), Vec::new()];
             for accepted in self.evm.state.contributions(AssetId(asset)).filter(|accepted| asset != NETS[0] || is_there(accepted.number)) {
                 let text = texts.iter().find(|text| text_root(text.as_bytes()) == accepted.text_root).unwrap().as_bytes();
                 let (block, ordinal, text_root) = (accepted.priority.block, accepted.priority.ordinal, accepted.text_root);

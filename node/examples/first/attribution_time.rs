@@ -5,7 +5,10 @@ use std::{fs, hint::black_box, io::BufReader, path::Path, sync::Arc, time::Insta
 use anyhow::{Context as _, Result, ensure};
 use attribution::index::{DatanetIndex, Index, Segment, Source};
 use inference::{Message, Role, engine::EngineHandle, proto::message::Turn};
-use node::{evidence, service::inference::Offer};
+use node::{
+    evidence,
+    service::{index::store::Indexes, inference::Offer},
+};
 use storage::datanet::{Document, contribution_text, read};
 use types::{
     id::{Address, AssetId, AssetVersion},
@@ -40,7 +43,8 @@ pub(crate) fn measure(engine: &EngineHandle, data: &Path, manifest: Manifest) ->
     let root = text_root(text.as_bytes());
     let source = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: root, text: text.as_bytes() };
     let datanet = DatanetIndex::new(AssetVersion { asset: AssetId(1), version: 1 }, vec![Segment::build(&[source], 0)?])?;
-    let offer = Offer { manifest, index: Arc::new(Index::new(vec![Arc::new(datanet)])?), adapter: None };
+    let offer =
+        Offer { manifest, index: Arc::new(Index::new(vec![Arc::new(datanet)])?), adapter: None, indexes: Arc::new(Indexes::in_memory()) };
     let answer = answer(engine, &documents)?;
     let prompt = evidence::prompt_bytes(&[Turn { role: 2, content: "What is said about this?".into() }]).map_err(anyhow::Error::msg)?;
     let (mut times_ms, mut spans) = (Vec::with_capacity(RUNS), 0);

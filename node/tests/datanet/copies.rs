@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attribution::index::Index;
 use chain_bridge::registry::state::Accepted;
-use node::{datanet::LocalContribution, service::index::build};
+use node::{datanet::LocalContribution, service::index::store::Indexes};
 use storage::datanet::{Document, contribution_text};
 use types::{
     contribution::Priority,
@@ -38,10 +38,9 @@ fn contribution(number: u64, contributor: Address, block: u64, texts: &[&str]) -
 }
 
 fn index(contributions: &[&LocalContribution], erased: &[&LocalContribution]) -> Index {
-    let mut contributions: Vec<LocalContribution> = contributions.iter().map(|local| (*local).clone()).collect();
-    contributions.sort_by_key(|local| local.accepted.priority);
+    let contributions: Vec<LocalContribution> = contributions.iter().map(|local| (*local).clone()).collect();
     let tombstones: Vec<Accepted> = erased.iter().map(|local| local.accepted.clone()).collect();
-    Index::new(vec![Arc::new(build(VERSION, &contributions, &tombstones).unwrap())]).unwrap()
+    Index::new(vec![Arc::new(Indexes::over(VERSION, contributions, &tombstones).unwrap())]).unwrap()
 }
 
 /// 60 words that no other text has.

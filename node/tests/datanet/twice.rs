@@ -8,7 +8,7 @@ use node::{
     chain::Chained,
     data::DataDir,
     datanet::{resolve, shards},
-    service::index,
+    service::index::store::Indexes,
 };
 use serde_json::Value;
 use types::id::{Address, AssetVersion, Hash32};
@@ -93,7 +93,7 @@ async fn as_indexed(world: &World, party: &Party, pattern: &[u8]) -> Indexed {
                 holds.push(((one.accepted.priority.block, one.accepted.priority.ordinal), one.accepted.contributor));
             }
         }
-        parts.push(std::sync::Arc::new(index::build(version, &local, &[]).unwrap()));
+        parts.push(std::sync::Arc::new(Indexes::over(version, local, &[]).unwrap()));
     }
     let index = Index::new(parts).unwrap();
     Indexed { root: index.root(), payee: index.holder(pattern).unwrap().payee, holds }

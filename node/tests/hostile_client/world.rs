@@ -24,7 +24,10 @@ use node::{
     ask::Candidate,
     books::Books,
     evidence,
-    service::inference::{Answering, Escrow, Ledger, Offer, Seats},
+    service::{
+        index::store::Indexes,
+        inference::{Answering, Escrow, Ledger, Offer, Seats},
+    },
 };
 use p2p::{
     client::{Client, Connection, Limits, Server},
@@ -156,7 +159,7 @@ impl World {
         };
         let split = SplitTable { node: 4_000, base: 2_500, data: 3_000, stakers: 500, ..SplitTable::default() };
         let manifest = Manifest { assets: vec![base], split, index: index.root(), parameters: 1, datanets: vec![] };
-        let offer = Offer { manifest: manifest.clone(), index, adapter: None };
+        let offer = Offer { manifest: manifest.clone(), index, adapter: None, indexes: Arc::new(Indexes::in_memory()) };
         let domains = Domains {
             chain_id: 31_337,
             escrow: Address([1; 20]),
@@ -209,7 +212,7 @@ impl World {
         let config = EngineConfig::new(self.folder.path().join("tiny.gguf"));
         let engine = EngineHandle::start(EngineConfig { profile: self.answering.profile(), ..config }).unwrap();
         let index = Arc::new(Index::new(vec![]).unwrap());
-        (engine, Arc::new(Offer { manifest: self.manifest.clone(), index, adapter: None }))
+        (engine, Arc::new(Offer { manifest: self.manifest.clone(), index, adapter: None, indexes: Arc::new(Indexes::in_memory()) }))
     }
 
     pub(super) async fn talk(&self) -> Talk {

@@ -19,6 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Context as _;
 use attribution::{
     disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, build_segment, open_segment},
     index::{BuildError, Clusters, DatanetIndex, Entry, FormatError, Index, IndexError, Segment, SegmentId, Source, Tombstone},
@@ -236,6 +237,17 @@ impl Indexes {
         }
         let clusters = Self::near_copies(&folder, plan, &segments, turn, &mut made)?;
         Ok((DatanetIndex::clustered(plan.version, segments, &clusters)?, made))
+    }
+
+    /// The index over these contributions, without what was erased of them, and no others: in memory. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn over(version: AssetVersion, held: Vec<LocalContribution>, erased: &[Accepted]) -> Result<DatanetIndex, StoreError> {
+        let plan = Plan::new(version, held.iter().map(|local| local.accepted.clone()), erased.iter().cloned());
+        let mut by_number: BTreeMap<u64, LocalContribution> = held.into_iter().map(|local| (local.accepted.number, local)).collect();
+        let mut texts = |accepted: &Accepted| by_number.remove(&accepted.number).context("a contribution's text is asked for twice");
+        Ok(Self::in_memory().open(&plan, &mut texts, &mut go_on)?.0)
     }
 
     /// A segment's file in `folder`, read whole unless it was before.

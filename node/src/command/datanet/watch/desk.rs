@@ -26,12 +26,9 @@ use crate::{
         talk::joining,
     },
     config::Config,
-    datanet::{LocalContribution, Shards, copies::Copies, local},
+    datanet::{Shards, copies::Copies, local},
     output::table,
-    service::index::{
-        plan::Plan,
-        store::{Indexes, go_on},
-    },
+    service::index::store::Indexes,
     words,
 };
 
@@ -204,10 +201,7 @@ impl<'c> Desk<'c> {
                 _ => self.shards.contribution(state, accepted).await?.0,
             });
         }
-        let plan = Plan::new(version, accepted.iter().cloned(), []);
-        let mut by_number: BTreeMap<u64, LocalContribution> = texts.into_iter().map(|local| (local.accepted.number, local)).collect();
-        let mut at_hand = move |wanted: &Accepted| by_number.remove(&wanted.number).context("a contribution is asked for twice");
-        let built = tokio::task::spawn_blocking(move || Indexes::in_memory().open(&plan, &mut at_hand, &mut go_on)).await??.0;
+        let built = tokio::task::spawn_blocking(move || Indexes::over(version, texts, &[])).await??;
         let own = Arc::new(Own { accepted, index: Index::new(vec![Arc::new(built)])? });
         if self.own.len() >= VERSIONS_MAX {
             self.own.pop_first();
