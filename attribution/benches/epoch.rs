@@ -1,15 +1,19 @@
 //! What a node does per receipt, and an epoch of a million of them.
 //!
-//! `cargo bench -p attribution --bench epoch -- [RECEIPTS]`: 1,000,000 unless told, 1.3 kB of memory each. Prints rows as JSON lines:
+//! `cargo bench -p attribution --bench epoch -- [RECEIPTS] [signed]`: 1,000,000 unless told, 1.3 kB of memory each. Prints rows as JSON lines:
 //! receipts a second on one core (a receipt is signed, its voucher's signature verified, its fee split); seconds of an epoch from its receipts
 //! to the payout root on two threads, signatures verified before; the same by a third party that compares every root; wei lost to rounding.
+//! With `signed`, only the replay by a stranger who verifies every signature as well: receipts are signed first, which takes another minute.
 
 use std::{
     collections::BTreeMap,
     env,
     error::Error,
     hint::black_box,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -85,9 +89,13 @@ fn manifest() -> Manifest {
     }
 }
 
+/// The key of a node.
+fn key(number: u32) -> Account {
+    Account::from_bytes(&keccak(&[b"key", &number.to_be_bytes()]).0).expect("a hash is below the curve's order, nearly always")
+}
+
 /// Receipt `number`: three spans of other contributors each time, a fee that never divides evenly.
-fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem {
-    let node = account("node", number % NODES);
+fn item(number: u32, node: Address, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem {
     let block = BlockRef { number: u64::from(number / 10), hash: Hash32([9; 32]) };
     let quote = Quote {
         node,
@@ -145,13 +153,13 @@ fn item(number: u32, manifest: &Manifest, manifest_root: Hash32) -> ReceiptItem 
 }
 
 /// Cumulative-afters follow each other on a lane, as its vouchers do.
-fn epoch(receipts: u32) -> BTreeMap<Address, Vec<ReceiptItem>> {
+fn epoch(receipts: u32, nodes: &[Address]) -> BTreeMap<Address, Vec<ReceiptItem>> {
     let manifest = manifest();
     let root = manifest.root();
     let mut of_node: BTreeMap<Address, Vec<ReceiptItem>> = BTreeMap::new();
     let mut lanes: BTreeMap<Hash32, Amount> = BTreeMap::new();
-    for number in 0..receipts {
-        let mut item = item(number, &manifest, root);
+    for (number, node) in (0..receipts).zip(nodes.iter().cycle()) {
+        let mut item = item(number, *node, &manifest, root);
         let document = &mut item.receipt.document;
         let stands = lanes.entry(document.lane).or_default();
         *stands = stands.plus(document.fee).expect("far below 2^128");
@@ -220,8 +228,8 @@ fn rate(domains: &Domains, client: &Account, node: &Account) -> Result<f64, Box<
     for batch in 0..BATCHES {
         let vouched: Vec<_> = (batch * size..(batch + 1) * size)
             .map(|number| {
-                let item = item(number, &manifest, root);
-                let document = Receipt { node: node.address(), client: client.address(), ..item.receipt.document };
+                let item = item(number, node.address(), &manifest, root);
+                let document = Receipt { client: client.address(), ..item.receipt.document };
                 let voucher = Voucher {
                     lane: document.lane,
                     request: document.request,
@@ -249,24 +257,49 @@ fn rate(domains: &Domains, client: &Account, node: &Account) -> Result<f64, Box<
     Ok(rates[rates.len() / 2])
 }
 
+/// Every receipt signed by its node.
+fn sign(domains: &Domains, keys: &[Account], items: &mut BTreeMap<Address, Vec<ReceiptItem>>) {
+    let by_address: BTreeMap<Address, &Account> = keys.iter().map(|key| (key.address(), key)).collect();
+    let nodes: Vec<_> = items.iter_mut().map(Mutex::new).collect();
+    two_threads(nodes.len(), &|place| {
+        let (node, items) = &mut *nodes[place].lock().expect("signing does not panic");
+        items.iter_mut().for_each(|item| item.receipt.signature = by_address[*node].sign(domains, &item.receipt.document));
+    });
+}
+
+/// A third party's replay on a chain on which everything was collected, of receipts whose signatures it has verified, or verifies.
+fn replay(
+    chain: &Chain,
+    accounts: Accounts,
+    items: &BTreeMap<Address, Vec<ReceiptItem>>,
+    signatures: Signatures,
+) -> Result<(f64, Hash32), Box<dyn Error>> {
+    let start = Instant::now();
+    let rebuilt = Replay::new(chain, accounts).next_by(&two_threads, EPOCH, items, signatures)?;
+    Ok((start.elapsed().as_secs_f64(), rebuilt.payout.root()))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo hands `--bench` to a benchmark.
-    let receipts: u32 = env::args().skip(1).find(|word| !word.starts_with("--")).map_or(Ok(1_000_000), |word| word.parse())?;
+    let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let is_signed = words.iter().any(|word| word == "signed");
+    let receipts: u32 = words.iter().find(|word| *word != "signed").map_or(Ok(1_000_000), |word| word.parse())?;
     let at = |byte: u8| Address([byte; 20]);
     let domains = Domains { chain_id: 901, escrow: at(1), registry: at(2), settlement: at(3), stake: at(4) };
-    let key = |byte: u8| Account::from_bytes(&[byte; 32]).ok_or("no key");
-    let rate = rate(&domains, &key(5)?, &key(6)?)?;
-    row(
-        "chain.receipts_per_s",
-        rate,
-        "1/s",
-        SIGNED.into(),
-        "a voucher verified, a fee split, a receipt signed, on one core; median of ten batches",
-    );
+    if !is_signed {
+        row(
+            "chain.receipts_per_s",
+            rate(&domains, &key(NODES), &key(NODES + 1))?,
+            "1/s",
+            SIGNED.into(),
+            "a voucher verified, a fee split, a receipt signed, on one core; median of ten batches",
+        );
+    }
 
     let accounts =
         Accounts { domains, protocol: account("protocol", 0), stakers: account("stakers", 0), insurance: account("insurance", 0) };
-    let items = epoch(receipts);
+    let keys: Vec<Account> = (0..NODES).map(key).collect();
+    let mut items = epoch(receipts, &keys.iter().map(Account::address).collect::<Vec<_>>());
     let mut lanes: BTreeMap<Hash32, Amount> = BTreeMap::new();
     for item in items.values().flatten() {
         let document = &item.receipt.document;
@@ -291,17 +324,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         divided - rooted,
         seconds - divided
     );
-    row("chain.epoch_1m_s", seconds, "s", receipts.into(), &note);
+    if !is_signed {
+        row("chain.epoch_1m_s", seconds, "s", receipts.into(), &note);
+    }
     let fees = Amount::sum(roots.values().map(|root| root.fees))?;
     if fees != total || !division.unpaid.is_empty() {
         return Err(format!("fees of {fees} wei were divided into {total}, {} receipts have no parts", division.unpaid.len()).into());
     }
-    row("chain.rounding_loss", 0.0, "wei", receipts.into(), &format!("{fees} wei of fees are {total} wei of payouts, to the wei"));
-
     (chain.roots, chain.posted) = (roots, Some(Posted { root, total, previous: Hash32::ZERO }));
-    let start = Instant::now();
-    let rebuilt = Replay::new(&chain, accounts).next_by(&two_threads, EPOCH, &items, Signatures::Verified)?;
-    let note = format!("a third party's: every quote, manifest, node root and fee anew, the same payout root {}", rebuilt.payout.root());
-    row("chain.epoch_1m_replay_s", start.elapsed().as_secs_f64(), "s", receipts.into(), &note);
+    if is_signed {
+        sign(&domains, &keys, &mut items);
+        let (seconds, root) = replay(&chain, accounts, &items, Signatures::Verify)?;
+        let note = format!(
+            "{NODES} nodes, {THREADS} threads: every signature, quote, manifest, node root and fee anew, the same payout root {root}"
+        );
+        row("attribution.replay_1m_s", seconds, "s", receipts.into(), &note);
+        return Ok(());
+    }
+    row("chain.rounding_loss", 0.0, "wei", receipts.into(), &format!("{fees} wei of fees are {total} wei of payouts, to the wei"));
+    let (seconds, root) = replay(&chain, accounts, &items, Signatures::Verified)?;
+    let note = format!("a third party's: every quote, manifest, node root and fee anew, the same payout root {root}");
+    row("chain.epoch_1m_replay_s", seconds, "s", receipts.into(), &note);
     Ok(())
 }

@@ -43,7 +43,7 @@ pub use segment::{SEGMENT_BYTES_MAX, Segment};
 pub use statistics::{CONTEXT_BYTES_MAX, CONTINUATIONS_MAX, NextWords, StatisticsError};
 #[cfg(feature = "disk")]
 pub(crate) use {
-    build::{Laid, Table},
+    build::{Both, Laid, Piece, Summary, Table, in_turn},
     bytes::Bytes,
     format::{GUIDE_STRIDE, HEADER_BYTES, PADDING},
     order::{KEY_BYTES, as_index, is_ended, key_of},

@@ -4,6 +4,7 @@
 //! a benchmark program that prints rows. One that should be there and is not is reported as missing and fails the command; one that
 //! has to be asked for stands in the table without a value.
 
+mod attribution;
 mod chain;
 mod demonstration;
 mod engine;
@@ -28,7 +29,7 @@ pub(crate) struct Options {
     /// Also measure what takes many minutes: the demonstration with training.
     #[arg(long)]
     cold: bool,
-    /// Also measure what takes tens of gigabytes of disk: a contribution of 10 GB, read, checked, cut and compressed.
+    /// Also measure what takes tens of gigabytes of disk: a contribution of 10 GB, read, checked, cut and compressed; an index of 4 GB.
     #[arg(long)]
     full: bool,
 }
@@ -43,7 +44,7 @@ enum Group {
     Storage,
     /// The engine: one stream, many, adapters beside each other, checks, beside the machine's limits and llama.cpp (TRIBUTARY_LLAMA_CPP names its folder).
     Engine,
-    /// None yet.
+    /// The index: searches in memory and cold, building, receipts, replay, gas of proofs, beside libsais and infini-gram.
     Attribution,
     /// None yet.
     Gpu,
@@ -82,8 +83,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Group::Chain => chain::measure(&mut missing)?,
         Group::Storage => storage::measure(options.full, &mut missing)?,
         Group::Engine => engine::measure(&mut missing)?,
+        Group::Attribution => attribution::measure(options.full, &mut missing)?,
         group => {
-            bail!("no figures yet for group {group:?}: they come with a later issue; there are some for: first, chain, storage, engine")
+            bail!(
+                "no figures yet for group {group:?}: they come with a later issue; there are some for: first, chain, storage, engine, attribution"
+            )
         }
     };
     print!("\n{}", table(&rows));

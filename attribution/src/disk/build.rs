@@ -11,12 +11,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io, iter,
     num::NonZeroUsize,
     ops::{ControlFlow, Range},
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{
+        Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -29,9 +30,14 @@ use super::{
     file::publish,
     journal::Journal,
     sort::{ENTRY_BYTES, Group, Ordered, Runs},
-    starts::{Key, Starts, Text},
+    starts::{Key, Starts, Text, wide},
 };
-use crate::index::{BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Section, Source, Table, Tombstone};
+use crate::index::{
+    Both, BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Piece, Section, Source, Summary, Table, Tombstone, in_turn,
+};
+
+/// A section with the digest of its bytes.
+type Digested = (Section, [u8; 32]);
 
 /// What a build may take.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +135,8 @@ const BASE_BYTES: u64 = 16 << 20;
 const GROUP_ENTRIES_MIN: usize = 1 << 15;
 /// Samples for each group.
 const SAMPLES_PER_GROUP: usize = 64;
+/// Bytes of a contribution for which a thread is worth its start.
+const APART_BYTES: usize = 1 << 17;
 /// Bytes written, read or hashed at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -143,11 +151,11 @@ pub fn build_segment<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<PathBuf, BuildFileError> {
     let work = Work::open(folder)?;
-    let (laid, starts) = work.lay_out(entries, progress)?;
+    let (laid, starts) = work.lay_out(entries, options.threads, progress)?;
     let plan = work.plan(&laid, &starts, options)?;
     work.sort(&laid, &starts, &plan, options, progress)?;
     drop(starts);
-    work.finish(folder, &laid)
+    work.finish(folder, &laid, options.threads)
 }
 
 /// The files of a build under way.
@@ -170,17 +178,28 @@ struct Plan {
 }
 
 impl Plan {
-    fn group_of(&self, key: Key) -> usize {
-        group_of(&self.splitters, key)
+    /// Whether a key is of a group.
+    fn holds(&self, group: usize) -> impl Fn(Key) -> bool {
+        let least = group.checked_sub(1).and_then(|before| self.splitters.get(before)).map_or(0, |first| wide(*first));
+        let next = self.splitters.get(group).map(|next| wide(*next));
+        move |key| wide(key) >= least && next.is_none_or(|next| wide(key) < next)
     }
 }
 
 fn group_of(splitters: &[Key], key: Key) -> usize {
-    splitters.partition_point(|first| *first <= key)
+    splitters.partition_point(|first| wide(*first) <= wide(key))
 }
 
 fn as_u64(count: usize) -> u64 {
     u64::try_from(count).expect("a count in memory fits 64 bits")
+}
+
+/// One thing on a thread of its own, the other here.
+fn at_once(first: &mut (dyn FnMut() + Send), second: &mut dyn FnMut()) {
+    thread::scope(|scope| {
+        scope.spawn(first);
+        second();
+    });
 }
 
 impl Work {
@@ -206,12 +225,15 @@ impl Work {
     fn lay_out<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         &self,
         entries: impl IntoIterator<Item = Result<OwnedEntry, E>>,
+        threads: NonZeroUsize,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Laid, Starts), BuildFileError> {
         let (mut table, mut starts, mut end) = (Table::default(), Starts::default(), 0);
         for entry in entries {
             let entry = entry.map_err(|error| BuildFileError::Entry(error.into()))?;
-            let placed = table.add(&entry.as_entry(), |start| starts.push(start))?;
+            let is_long = matches!(&entry, OwnedEntry::Text { text, .. } if text.len() >= APART_BYTES);
+            let both: Both<'_> = if is_long && threads.get() > 1 { &at_once } else { &in_turn };
+            let placed = table.add(&entry.as_entry(), both, |start| starts.push(start))?;
             if let OwnedEntry::Text { text, .. } = &entry {
                 self.zero(end, placed.start)?;
                 self.write(HEADER_BYTES + placed.start, text)?;
@@ -270,17 +292,7 @@ impl Work {
     /// Keys that divide the word starts into about equal parts, by samples.
     fn splitters(&self, text: &Text<'_>, starts: &Starts, groups: usize) -> Result<Vec<Key>, BuildFileError> {
         let every = (starts.len() / (groups * SAMPLES_PER_GROUP)).max(1);
-        let (mut samples, mut seen) = (Vec::new(), 0_usize);
-        if groups > 1 {
-            text.scan(starts, 0..text.len, |_, key| {
-                if seen.is_multiple_of(every) {
-                    samples.push(key);
-                }
-                seen += 1;
-                Ok(())
-            })
-            .map_err(|error| self.failed(error))?;
-        }
+        let mut samples = if groups > 1 { text.sample(starts, every).map_err(|error| self.failed(error))? } else { Vec::new() };
         samples.sort_unstable();
         let mut splitters: Vec<Key> = (1..groups).filter_map(|group| samples.get(group * samples.len() / groups).copied()).collect();
         splitters.dedup();
@@ -401,8 +413,9 @@ impl Work {
             self.sort_large(&text, laid, starts, plan, group)?;
         } else {
             let mut collected = Group::with_capacity(ranks.len());
+            let holds = plan.holds(group);
             let collect = |start, key| {
-                if plan.group_of(key) == group {
+                if holds(key) {
                     collected.push(start, key);
                 }
                 Ok(())
@@ -433,8 +446,9 @@ impl Work {
         // It has no name while it is used, so that none is left behind.
         fs::remove_file(&path).map_err(failed)?;
         let (mut runs, mut slice) = (Runs::new(file), Group::with_capacity(plan.held));
+        let holds = plan.holds(group);
         text.scan(starts, 0..text.len, |start, key| {
-            if plan.group_of(key) == group {
+            if holds(key) {
                 slice.push(start, key);
             }
             if slice.len() == plan.held {
@@ -463,15 +477,59 @@ impl Work {
         self.write_group(laid, &(rank - piece.starts.len()..rank), &piece)
     }
 
-    /// Writes what follows from text and array, the header last, and gives the file its name.
-    fn finish(self, folder: &Path, laid: &Laid) -> Result<PathBuf, BuildFileError> {
+    /// What follows from the array: all threads but this one hash its pieces, and this one folds what they come to.
+    fn summary(&self, laid: &Laid, threads: NonZeroUsize) -> io::Result<Summary> {
         let array = laid.counts.range(Section::Array).start;
-        let read = |ranks: Range<usize>| {
+        let piece = |number: usize| {
+            let ranks = laid.piece_ranks(number);
             let mut bytes = vec![0; 4 * ranks.len()];
             self.file.read_exact_at(&mut bytes, as_u64(array + 4 * ranks.start))?;
-            Ok(bytes)
+            Ok(Piece::new(&bytes))
         };
-        let summary = laid.summary(read).map_err(|error| self.failed(error))?;
+        let others = threads.get() - 1;
+        if others == 0 {
+            return laid.summary((0..laid.pieces()).map(piece));
+        }
+        thread::scope(|scope| {
+            let piece = &piece;
+            let come: Vec<_> = (0..others)
+                .map(|first| {
+                    let (send, receive) = mpsc::sync_channel(2);
+                    // Whoever folds has ended early where nobody takes a piece.
+                    scope.spawn(move || (first..laid.pieces()).step_by(others).try_for_each(|number| send.send(piece(number))));
+                    receive
+                })
+                .collect();
+            laid.summary((0..laid.pieces()).map(|number| come[number % others].recv().map_err(io::Error::other)?))
+        })
+    }
+
+    /// The digest of each section.
+    fn digests(&self, laid: &Laid, threads: NonZeroUsize) -> io::Result<[[u8; 32]; 8]> {
+        // The two long ones first.
+        let next = Mutex::new(
+            [Section::Text, Section::Array]
+                .into_iter()
+                .chain(Section::ALL.into_iter().filter(|section| !matches!(section, Section::Text | Section::Array))),
+        );
+        let take = || next.lock().ok()?.next();
+        let some = || -> io::Result<Vec<Digested>> {
+            iter::from_fn(take).map(|section| Ok((section, self.digest([laid.counts.filled(section)])?))).collect()
+        };
+        let all: io::Result<Vec<Vec<Digested>>> = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads.get().min(Section::ALL.len())).map(|_| scope.spawn(some)).collect();
+            let mut all = vec![some()];
+            all.extend(others.into_iter().map(|other| other.join().expect("hashing does not panic")));
+            all.into_iter().collect()
+        });
+        let mut digests = [[0; 32]; 8];
+        all?.into_iter().flatten().for_each(|(section, digest)| digests[section as usize] = digest);
+        Ok(digests)
+    }
+
+    /// Writes what follows from text and array, the header last, and gives the file its name.
+    fn finish(self, folder: &Path, laid: &Laid, threads: NonZeroUsize) -> Result<PathBuf, BuildFileError> {
+        let summary = self.summary(laid, threads).map_err(|error| self.failed(error))?;
         let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();
         let sections: [(Section, &[u8]); 5] = [
             (Section::Contributions, &laid.contributions),
@@ -488,10 +546,7 @@ impl Work {
             self.write(end, &vec![0; filled - end])?;
         }
         self.file.set_len(as_u64(laid.counts.total())).map_err(|error| self.failed(error))?;
-        let mut digests = [[0; 32]; 8];
-        for (digest, section) in digests.iter_mut().zip(Section::ALL) {
-            *digest = self.digest([laid.counts.filled(section)]).map_err(|error| self.failed(error))?;
-        }
+        let digests = self.digests(laid, threads).map_err(|error| self.failed(error))?;
         self.write(0, &laid.header(summary.tree.root(), digests).encode())?;
         let path = folder.join(laid.id.file_name());
         publish(&self.file, &self.part, &path).map_err(|error| self.failed(error))?;

@@ -1,46 +1,53 @@
 //! The order of one group of word starts, or of one that is too large to be held: sorted in slices, then merged.
 //!
-//! Keys are sixteen bytes of each window. All keys of a level are read in one pass over the text, in the order of the text, so that memory holds
-//! keys and no text: 36 bytes a word start. Starts whose keys are equal go on to the next level together; when a sixteenth is left, the rest of
-//! their windows is read at once. A million equal headers cost sixteen passes and no comparison of one with another: what is equal stays in the order of the text,
-//! which a sort of what is sorted already finds out in one look.
+//! No text is in memory, only what is compared of it: first the sixteen bytes of each window's key, collected in one pass over the text. Those of
+//! equal keys are a class, whose places are known and whose order is not. A pass over the text in its own order then reads as much of the windows
+//! of all classes as there is memory for, the more the fewer are left, and each class is sorted by that alone, until none is left.
+//! Where nothing is ever told apart, a million equal headers or one word for ever, each pass reads sixteen bytes, and what is equal stays in the
+//! order of the text, which a sort of what is sorted finds out in one look.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::BinaryHeap,
     fs::File,
     io::{self, Read, Write},
+    ops::Range,
     os::unix::fs::FileExt as _,
 };
 
 use types::text::WINDOW;
 
-use super::starts::{DEEP_BYTES, Key, Text, is_end, key};
-use crate::index::as_index;
+use super::starts::{DEEP_BYTES, Key, Text, is_end, key, wide};
+use crate::index::{KEY_BYTES, as_index, is_ended, key_of};
 
-/// Bytes of memory for each word start of a group while it is sorted: an item, its offset, its class, its place.
-pub(super) const ENTRY_BYTES: usize = size_of::<Item>() + 3 * size_of::<u32>();
-/// A group's part that is left when windows are read whole: their 240 bytes take less than items did.
-const WHOLE_PART: usize = 16;
-/// No class: the place is known.
-const PLACED: u32 = u32::MAX;
+/// Bytes of memory for each word start of a group while it is sorted: an item, or its place with as much of its window as fits.
+pub(super) const ENTRY_BYTES: usize = 36;
+/// Bytes of these for windows and what goes with them.
+const LEFT_BYTES: usize = ENTRY_BYTES - size_of::<u32>();
 
-/// One word start at one level. What comes first decides first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// One word start at the first level.
+#[derive(Debug, Clone, Copy)]
 struct Item {
-    /// Place of the first of those that were equal so far.
-    class: u32,
     key: Key,
-    /// Its number among the group's offsets, which ascend.
-    index: u32,
+    start: u32,
 }
+
+/// One word start of a class, by what is read of its window now.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    /// The first eight bytes of that.
+    first: u64,
+    /// Its number among all that are left: numbers of a class ascend with its starts.
+    slot: u32,
+    start: u32,
+}
+
+/// First rank and length of what is equal so far.
+type Class = [u32; 2];
 
 /// A group under way.
 #[derive(Debug, Default)]
-pub(super) struct Group {
-    starts: Vec<u32>,
-    items: Vec<Item>,
-}
+pub(super) struct Group(Vec<Item>);
 
 /// A group in order.
 #[derive(Debug, Default)]
@@ -57,95 +64,113 @@ fn number(count: usize) -> u32 {
 
 impl Group {
     pub(super) fn with_capacity(entries: usize) -> Self {
-        Self { starts: Vec::with_capacity(entries), items: Vec::with_capacity(entries) }
+        Self(Vec::with_capacity(entries))
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.starts.len()
+        self.0.len()
     }
 
     /// Adds an offset, larger than all before, with its key.
     pub(super) fn push(&mut self, start: u32, key: Key) {
-        self.items.push(Item { class: 0, key, index: number(self.starts.len()) });
-        self.starts.push(start);
+        self.0.push(Item { key, start });
     }
 
     /// Puts the group in order; `rank` is that of its first entry, and of every `stride`th rank the key is kept.
     pub(super) fn order(self, text: &Text<'_>, rank: usize, stride: usize) -> io::Result<Ordered> {
-        let Self { starts, mut items } = self;
-        let mut ordered = Ordered { starts: vec![0; starts.len()], guide: Vec::new() };
-        let mut classes = vec![PLACED; starts.len()];
-        items.sort_unstable();
+        let Self(mut items) = self;
+        items.sort_unstable_by(|a, b| wide(a.key).cmp(&wide(b.key)).then(a.start.cmp(&b.start)));
         // Whatever is told apart later has the same first sixteen bytes.
         let skipped = rank.next_multiple_of(stride) - rank;
-        ordered.guide.extend(items.iter().skip(skipped).step_by(stride).map(|item| item.key.0));
+        let guide = items.iter().skip(skipped).step_by(stride).map(|item| item.key.0).collect();
+        let (mut classes, mut first) = (Vec::new(), 0);
+        for equal in items.chunk_by(|a, b| a.key == b.key) {
+            if equal.len() > 1 && !is_end(equal[0].key) {
+                classes.push([number(first), number(equal.len())]);
+            }
+            first += equal.len();
+        }
+        let mut starts: Vec<u32> = items.iter().map(|item| item.start).collect();
+        drop(items);
         let mut depth = DEEP_BYTES;
-        loop {
-            let left = place(&items, &starts, &mut ordered.starts, &mut classes, depth < WINDOW);
-            if left == 0 {
-                return Ok(ordered);
-            }
-            if left <= starts.len() / WHOLE_PART {
-                drop(items);
-                place_whole(text, &starts, &classes, depth, left, &mut ordered.starts)?;
-                return Ok(ordered);
-            }
-            items.clear();
-            let mut reader = text.reader();
-            for (index, class) in classes.iter_mut().enumerate().filter(|(_, class)| **class != PLACED) {
-                let key = key(reader.at(as_index(starts[index]) + depth)?);
-                items.push(Item { class: std::mem::replace(class, PLACED), key, index: number(index) });
-            }
-            items.sort_unstable();
-            depth += DEEP_BYTES;
+        while !classes.is_empty() && depth < WINDOW {
+            let level = Level::read(text, &starts, &classes, depth)?;
+            depth += level.width * KEY_BYTES;
+            classes = level.order(&mut starts, &classes);
         }
+        Ok(Ordered { starts, guide })
     }
 }
 
-/// Gives sorted items their places; those of equal keys get a class if `is_open` and their windows have not ended. Returns how many did.
-fn place(items: &[Item], starts: &[u32], places: &mut [u32], classes: &mut [u32], is_open: bool) -> usize {
-    let mut left = 0;
-    for class in items.chunk_by(|a, b| a.class == b.class) {
-        let mut at = as_index(class[0].class);
-        for equal in class.chunk_by(|a, b| a.key == b.key) {
-            let first = number(at);
-            for item in equal {
-                places[at] = starts[as_index(item.index)];
-                at += 1;
-            }
-            if is_open && equal.len() > 1 && !is_end(equal[0].key) {
-                equal.iter().for_each(|item| classes[as_index(item.index)] = first);
-                left += equal.len();
-            }
-        }
-    }
-    left
+/// The ranks of a class.
+fn ranks([first, count]: Class) -> Range<usize> {
+    as_index(first)..as_index(first) + as_index(count)
 }
 
-/// Gives those that have a class their places, by the rest of their windows from `depth` on.
-fn place_whole(text: &Text<'_>, starts: &[u32], classes: &[u32], depth: usize, left: usize, places: &mut [u32]) -> io::Result<()> {
-    let rest = WINDOW - depth;
-    let mut windows = Vec::with_capacity(left * rest);
-    // Class, number of the window, offset: numbers ascend with offsets.
-    let mut open: Vec<(u32, u32, u32)> = Vec::with_capacity(left);
-    let mut reader = text.reader();
-    for (start, class) in starts.iter().zip(classes).filter(|(_, class)| **class != PLACED) {
-        let bytes = reader.at(as_index(*start) + depth)?;
-        let bytes = &bytes[..bytes.len().min(rest)];
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        open.push((*class, number(open.len()), *start));
-        windows.extend_from_slice(&bytes[..end]);
-        windows.resize(open.len() * rest, 0);
-    }
-    let window = |number: u32| &windows[as_index(number) * rest..][..rest];
-    open.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| window(a.1).cmp(window(b.1))).then_with(|| a.1.cmp(&b.1)));
-    for class in open.chunk_by(|a, b| a.0 == b.0) {
-        let first = as_index(class[0].0);
-        for (place, (_, _, start)) in places[first..].iter_mut().zip(class) {
-            *place = *start;
+/// What is read of the windows of all that are left.
+struct Level {
+    /// Of each slot so many, zero from the window's end on.
+    keys: Vec<u64>,
+    /// Keys of a slot.
+    width: usize,
+}
+
+impl Level {
+    /// Reads the windows of classes from `depth` on; slots are numbered class by class.
+    fn read(text: &Text<'_>, starts: &[u32], classes: &[Class], depth: usize) -> io::Result<Self> {
+        let left: usize = classes.iter().map(|[_, count]| as_index(*count)).sum();
+        // With a window goes its offset with its slot, then a member.
+        let most = (LEFT_BYTES * starts.len() / left - size_of::<Member>()) / KEY_BYTES;
+        let width = most.min((WINDOW - depth) / KEY_BYTES);
+        let mut slots: Vec<u64> = Vec::with_capacity(left);
+        for start in classes.iter().flat_map(|class| &starts[ranks(*class)]) {
+            slots.push(u64::from(*start) << u32::BITS | u64::from(number(slots.len())));
         }
+        slots.sort_unstable();
+        let mut keys = vec![0; left * width];
+        let mut reader = text.reader();
+        for slot in slots {
+            let [start, slot] = [slot >> u32::BITS, slot & u64::from(u32::MAX)].map(|half| usize::try_from(half).expect("32 bits fit"));
+            let window = reader.at(start + depth)?.as_chunks().0;
+            for (key, bytes) in keys[slot * width..][..width].iter_mut().zip(window) {
+                *key = key_of(*bytes);
+                if is_ended(*key) {
+                    break;
+                }
+            }
+        }
+        Ok(Self { keys, width })
     }
-    Ok(())
+
+    fn keys(&self, slot: u32) -> &[u64] {
+        &self.keys[as_index(slot) * self.width..][..self.width]
+    }
+
+    fn compare(&self, a: &Member, b: &Member) -> Ordering {
+        a.first.cmp(&b.first).then_with(|| self.keys(a.slot)[1..].cmp(&self.keys(b.slot)[1..]))
+    }
+
+    /// Sorts each class and divides it: classes of windows that are equal still, and have not ended.
+    fn order(&self, starts: &mut [u32], classes: &[Class]) -> Vec<Class> {
+        let (mut next, mut members, mut slot) = (Vec::new(), Vec::new(), 0);
+        for class in classes {
+            let starts = &mut starts[ranks(*class)];
+            members.clear();
+            members.extend(starts.iter().zip(slot..).map(|(start, slot)| Member { first: self.keys(slot)[0], slot, start: *start }));
+            slot += class[1];
+            members.sort_unstable_by(|a, b| self.compare(a, b).then(a.slot.cmp(&b.slot)));
+            starts.iter_mut().zip(&members).for_each(|(start, member)| *start = member.start);
+            let mut first = class[0];
+            for equal in members.chunk_by(|a, b| self.compare(a, b).is_eq()) {
+                let is_ended = || self.keys(equal[0].slot).last().is_none_or(|key| is_ended(*key));
+                if equal.len() > 1 && !is_ended() {
+                    next.push([first, number(equal.len())]);
+                }
+                first += number(equal.len());
+            }
+        }
+        next
+    }
 }
 
 /// Slices of a group that is too large, each in order, in a file.

@@ -4,26 +4,31 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use types::text::WINDOW;
 
-use crate::index::{HEADER_BYTES, KEY_BYTES, is_ended, key_of};
+use crate::index::{HEADER_BYTES, KEY_BYTES, as_index, is_ended, key_of};
 
 /// Bytes read at a time, and what is read behind them so that no window is cut.
 const BLOCK_BYTES: usize = 1 << 20;
 /// Bytes of a [`Key`].
 pub(super) const DEEP_BYTES: usize = 2 * KEY_BYTES;
 
-/// Sixteen bytes of a window, cut at its end.
+/// Sixteen bytes of a window, all zero from its end on.
 pub(super) type Key = (u64, u64);
 
 /// The key that these bytes make, the first [`DEEP_BYTES`] of them.
 pub(super) fn key(bytes: &[u8]) -> Key {
-    let part = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| key_of(*bytes));
-    let high = part(0);
-    (high, if is_ended(high) { 0 } else { part(KEY_BYTES) })
+    let halves = bytes.first_chunk::<DEEP_BYTES>().expect("a window's worth of zeros follows the text").as_chunks().0;
+    let high = key_of(halves[0]);
+    (high, if is_ended(high) { 0 } else { key_of(halves[1]) })
+}
+
+/// A key as one number: compared without a branch.
+pub(super) fn wide((high, low): Key) -> u128 {
+    u128::from(high) << u64::BITS | u128::from(low)
 }
 
 /// Whether a window ends within this key.
-pub(super) const fn is_end(key: Key) -> bool {
-    is_ended(key.0) || is_ended(key.1)
+pub(super) const fn is_end((high, low): Key) -> bool {
+    is_ended(high) || is_ended(low)
 }
 
 /// A set of offsets.
@@ -52,17 +57,28 @@ impl Starts {
         self.bits.capacity() * size_of::<u64>()
     }
 
-    /// The offsets within a range of multiples of 64, ascending.
-    fn within(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+    /// Bits of the offsets in a range that begins at a multiple of 64, and what the first of each word stands for; ascending.
+    fn words(&self, range: Range<usize>) -> impl Iterator<Item = (u64, usize)> {
         let last = range.end.div_ceil(64).min(self.bits.len());
-        let words = self.bits.get(range.start / 64..last).unwrap_or_default().iter().zip(range.start / 64..);
-        words.flat_map(|(bits, place)| {
-            let mut bits = *bits;
-            std::iter::from_fn(move || {
-                let bit = (bits != 0).then(|| bits.trailing_zeros())?;
-                bits &= bits - 1;
-                Some(64 * place + usize::try_from(bit).expect("below 64"))
-            })
+        let words = self.bits.get(range.start / 64..last).unwrap_or_default();
+        words.iter().zip(range.start / 64..).map(|(bits, place)| (*bits, 64 * place))
+    }
+
+    /// Every so manyth offset, the first being the first.
+    fn sampled(&self, every: usize) -> impl Iterator<Item = usize> {
+        let (mut seen, mut wanted) = (0, 0);
+        self.words(0..64 * self.bits.len()).flat_map(move |(mut bits, first)| {
+            let (mut found, end) = (Vec::new(), seen + as_index(bits.count_ones()));
+            while wanted < end {
+                while seen < wanted {
+                    bits &= bits - 1;
+                    seen += 1;
+                }
+                found.push(first + as_index(bits.trailing_zeros()));
+                wanted += every;
+            }
+            seen = end;
+            found
         })
     }
 }
@@ -96,11 +112,25 @@ impl Text<'_> {
         for from in part.step_by(BLOCK_BYTES) {
             let to = (from + BLOCK_BYTES).min(self.len);
             self.read(from, &mut block, to - from + WINDOW)?;
-            for start in starts.within(from..to) {
-                each(u32::try_from(start).expect("segments are bounded below 2^32"), key(&block[start - from..]))?;
+            for (mut bits, first) in starts.words(from..to) {
+                while bits != 0 {
+                    let start = first + as_index(bits.trailing_zeros());
+                    bits &= bits - 1;
+                    each(u32::try_from(start).expect("segments are bounded below 2^32"), key(&block[start - from..]))?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// The keys of every so manyth word start.
+    pub(super) fn sample(&self, starts: &Starts, every: usize) -> io::Result<Vec<Key>> {
+        let mut bytes = Vec::new();
+        let keys = starts.sampled(every.max(1)).map(|start| {
+            self.read(start, &mut bytes, WINDOW)?;
+            Ok(key(&bytes))
+        });
+        keys.collect()
     }
 
     /// Parts of the text for so many threads.
@@ -132,5 +162,33 @@ impl Reader<'_> {
             self.text.read(at, &mut self.block, BLOCK_BYTES / 4)?;
         }
         Ok(&self.block[at - self.from..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_so_manyth_offset_is_a_sample(gaps in proptest::collection::vec(1..200_u32, 0..300), every in 1..40_usize) {
+            let mut starts = Starts::default();
+            let all: Vec<u32> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            all.iter().for_each(|start| starts.push(*start));
+            let expected: Vec<usize> = all.iter().step_by(every).map(|start| as_index(*start)).collect();
+            prop_assert_eq!(starts.sampled(every).collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn a_key_is_sixteen_bytes_cut_at_the_first_zero(bytes in proptest::collection::vec(prop_oneof![8 => Just(b'a'), 1 => Just(0_u8), 1 => Just(0xff_u8)], 16..20)) {
+            let kept: Vec<u8> = bytes[..16].iter().copied().take_while(|byte| *byte != 0).collect();
+            let (high, low) = key(&bytes);
+            let got = [high.to_be_bytes(), low.to_be_bytes()].concat();
+            prop_assert_eq!(&got[..kept.len()], &kept[..]);
+            prop_assert!(got[kept.len()..].iter().all(|byte| *byte == 0));
+            prop_assert_eq!(is_end((high, low)), kept.len() < 16);
+        }
     }
 }

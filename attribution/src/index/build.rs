@@ -11,7 +11,6 @@ use types::{
 };
 
 use super::{
-    Leaf as _,
     array::Array,
     bytes::Bytes,
     format::{ARRAY_STRIDE, Counts, GUIDE_STRIDE, HEADER_BYTES, Header, Label, PADDING, Section, SegmentId},
@@ -134,6 +133,15 @@ pub(crate) struct Table {
     text: usize,
 }
 
+/// Does two things, at once or one after the other.
+pub(crate) type Both<'a> = &'a dyn Fn(&mut (dyn FnMut() + Send), &mut dyn FnMut());
+
+/// One after the other.
+pub(crate) fn in_turn(first: &mut (dyn FnMut() + Send), second: &mut dyn FnMut()) {
+    first();
+    second();
+}
+
 /// What laying out a contribution came to.
 pub(crate) struct Placed {
     /// First byte of its text in the segment: zeros fill up what is before.
@@ -141,8 +149,9 @@ pub(crate) struct Placed {
 }
 
 impl Table {
-    /// Checks a contribution and gives it its place; `word` is told where each word starts, ascending.
-    pub(crate) fn add(&mut self, entry: &Entry<'_>, mut word: impl FnMut(u32)) -> Result<Placed, BuildError> {
+    /// Checks a contribution and gives it its place; `word` is told where each word starts, ascending. It is hashed by the first of `both`, and
+    /// read by the second.
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, both: Both<'_>, mut word: impl FnMut(u32)) -> Result<Placed, BuildError> {
         let source_number = self.labels.len();
         if self.last.is_some_and(|last| last >= entry.order()) {
             return Err(BuildError::Order { source_number });
@@ -156,8 +165,12 @@ impl Table {
         }
         let first_row = self.document_count();
         if let Entry::Text(source) = entry {
-            self.hash(source_number, source)?;
-            self.add_documents(source_number, source.text, start, &mut word)?;
+            let Self { leaves, documents, .. } = self;
+            let (mut hashed, mut laid) = (Ok(()), Ok(()));
+            both(&mut || hashed = hash(leaves, source_number, source), &mut || {
+                laid = add_documents(documents, source_number, source.text, start, &mut word);
+            });
+            hashed.and(laid)?;
             self.text = end;
         } else {
             self.documents.extend(offset(start).to_le_bytes());
@@ -174,37 +187,6 @@ impl Table {
         self.documents.len() / 4
     }
 
-    /// Folds the text's leaves into the segment's tree, and into its own, which must have the registered root.
-    fn hash(&mut self, source_number: usize, source: &Source<'_>) -> Result<(), BuildError> {
-        let (mut own, mut leaves) = (Growing::default(), text::leaves(source.text).peekable());
-        while leaves.peek().is_some() {
-            let digests = merkle::leaf_digests(leaves.by_ref().take(LEAVES_AT_ONCE));
-            own.extend(&digests);
-            self.leaves.extend(&digests);
-        }
-        let got = own.finish(as_u64(source.text.len())).root();
-        if got != source.text_root {
-            return Err(BuildError::TextRoot { source_number, got, expected: source.text_root });
-        }
-        Ok(())
-    }
-
-    fn add_documents(&mut self, source_number: usize, text: &[u8], start: usize, word: &mut impl FnMut(u32)) -> Result<(), BuildError> {
-        let refuse = |reason| BuildError::Documents { source_number, reason };
-        let text = std::str::from_utf8(text).map_err(|_| refuse("it is not UTF-8"))?;
-        let documents = text.strip_suffix('\0').ok_or_else(|| refuse("it does not end with a zero byte"))?;
-        let mut at = start;
-        for document in documents.split('\0') {
-            if document.is_empty() {
-                return Err(refuse("it holds an empty document"));
-            }
-            self.documents.extend(offset(at).to_le_bytes());
-            text::word_starts(document).for_each(|start| word(offset(at + start)));
-            at += document.len() + 1;
-        }
-        Ok(())
-    }
-
     /// What it comes to with so many word starts: counts, the tree of text leaves, the identifier, and two sections.
     pub(crate) fn finish(self, entries: usize) -> Laid {
         let counts = Counts { text: self.text, contributions: self.labels.len(), documents: self.document_count(), entries };
@@ -216,6 +198,41 @@ impl Table {
             documents: self.documents,
         }
     }
+}
+
+/// Folds a contribution's leaves into the segment's tree, and into its own, which must have the registered root.
+fn hash(tree: &mut Growing, source_number: usize, source: &Source<'_>) -> Result<(), BuildError> {
+    let (mut own, mut leaves) = (Growing::default(), text::leaves(source.text).peekable());
+    while leaves.peek().is_some() {
+        let digests = merkle::leaf_digests(leaves.by_ref().take(LEAVES_AT_ONCE));
+        own.extend(&digests);
+        tree.extend(&digests);
+    }
+    let got = own.finish(as_u64(source.text.len())).root();
+    if got == source.text_root { Ok(()) } else { Err(BuildError::TextRoot { source_number, got, expected: source.text_root }) }
+}
+
+/// Notes where the documents of a contribution that starts at `start` begin, and their words.
+fn add_documents(
+    starts: &mut Vec<u8>,
+    source_number: usize,
+    text: &[u8],
+    start: usize,
+    word: &mut impl FnMut(u32),
+) -> Result<(), BuildError> {
+    let refuse = |reason| BuildError::Documents { source_number, reason };
+    let text = std::str::from_utf8(text).map_err(|_| refuse("it is not UTF-8"))?;
+    let documents = text.strip_suffix('\0').ok_or_else(|| refuse("it does not end with a zero byte"))?;
+    let mut at = start;
+    for document in documents.split('\0') {
+        if document.is_empty() {
+            return Err(refuse("it holds an empty document"));
+        }
+        starts.extend(offset(at).to_le_bytes());
+        text::word_starts(document).for_each(|start| word(offset(at + start)));
+        at += document.len() + 1;
+    }
+    Ok(())
 }
 
 /// Contributions with their places.
@@ -233,18 +250,45 @@ pub(crate) struct Summary {
     pub(crate) tree: Crown,
 }
 
+/// A part of the array by itself: what minima and tree take of it.
+pub(crate) struct Piece {
+    minima: Minima,
+    leaves: Vec<Hash32>,
+}
+
+/// Entries of a piece: whole leaves, and whole blocks of minima.
+const PIECE_ENTRIES: usize = LEAVES_AT_ONCE * ARRAY_STRIDE;
+
+impl Piece {
+    /// The piece whose entries, those of [`Laid::piece_ranks`], have these bytes.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let entries = Array::new(bytes);
+        let own = entries.len().min(PIECE_ENTRIES);
+        let mut minima = Minima::default();
+        entries.slice(0..own).iter().for_each(|entry| minima.push(entry));
+        Self { minima, leaves: merkle::leaf_digests((0..own.div_ceil(ARRAY_STRIDE)).map(|leaf| entries.leaf_bytes(leaf))) }
+    }
+}
+
 impl Laid {
-    /// What an array commits to; `read` gives the entries of a range of ranks, which come in ascending runs.
-    pub(crate) fn summary<E>(&self, mut read: impl FnMut(Range<usize>) -> Result<Vec<u8>, E>) -> Result<Summary, E> {
+    /// How many pieces the array has.
+    pub(crate) const fn pieces(&self) -> usize {
+        self.counts.entries.div_ceil(PIECE_ENTRIES)
+    }
+
+    /// The ranks that a piece is made of: its own, and the next one's first, which its last leaf holds too.
+    pub(crate) fn piece_ranks(&self, number: usize) -> Range<usize> {
+        let first = number * PIECE_ENTRIES;
+        first..(first + PIECE_ENTRIES + 1).min(self.counts.entries)
+    }
+
+    /// What an array commits to, from its pieces in order.
+    pub(crate) fn summary<E>(&self, pieces: impl Iterator<Item = Result<Piece, E>>) -> Result<Summary, E> {
         let (mut minima, mut tree) = (Minima::default(), Growing::default());
-        for first in (0..self.counts.array_leaves()).step_by(LEAVES_AT_ONCE) {
-            let last = (first + LEAVES_AT_ONCE).min(self.counts.array_leaves());
-            let from = first * ARRAY_STRIDE;
-            let next = last * ARRAY_STRIDE;
-            let bytes = read(from..(next + 1).min(self.counts.entries))?;
-            let entries = Array::new(&bytes);
-            entries.slice(0..entries.len().min(next - from)).iter().for_each(|entry| minima.push(entry));
-            tree.extend(&merkle::leaf_digests((0..last - first).map(|leaf| entries.leaf(leaf).bytes())));
+        for piece in pieces {
+            let piece = piece?;
+            minima.append(piece.minima);
+            tree.extend(&piece.leaves);
         }
         Ok(Summary { minima: minima.finish(), tree: tree.finish(self.counts.array_leaf_bytes()) })
     }
@@ -276,7 +320,7 @@ pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, Bu
     let mut bytes = Vec::with_capacity(HEADER_BYTES + 2 * total + PADDING);
     bytes.resize(HEADER_BYTES, 0);
     for entry in entries {
-        let placed = table.add(entry, |start| starts.push(start))?;
+        let placed = table.add(entry, &in_turn, |start| starts.push(start))?;
         if let Entry::Text(source) = entry {
             bytes.resize(HEADER_BYTES + placed.start, 0);
             bytes.extend_from_slice(source.text);
@@ -286,8 +330,8 @@ pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, Bu
     bytes.resize(HEADER_BYTES + laid.counts.text + PADDING, 0);
     let array: Vec<u8> = sorted(&bytes[HEADER_BYTES..], &starts).into_iter().flat_map(u32::to_le_bytes).collect();
     drop(starts);
-    let array_bytes = |ranks: Range<usize>| Ok::<_, Infallible>(array[4 * ranks.start..4 * ranks.end].to_vec());
-    let Ok(summary) = laid.summary(array_bytes);
+    let piece = |ranks: Range<usize>| Ok::<_, Infallible>(Piece::new(&array[4 * ranks.start..4 * ranks.end]));
+    let Ok(summary) = laid.summary((0..laid.pieces()).map(|number| piece(laid.piece_ranks(number))));
     let text = &bytes[laid.counts.range(Section::Text)];
     let guide: Vec<u8> = Array::new(&array).iter().step_by(GUIDE_STRIDE).flat_map(|start| guide_key(text, start)).collect();
     let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();

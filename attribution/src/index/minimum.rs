@@ -46,6 +46,13 @@ impl Minima {
         self.entries += 1;
     }
 
+    /// Adds those of entries that follow; there is a whole number of blocks before them.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        debug_assert!(self.entries.is_multiple_of(BLOCK), "a block is not divided");
+        self.entries += more.entries;
+        self.blocks.append(&mut more.blocks);
+    }
+
     /// The words that [`RangeMinimum`] reads.
     pub(crate) fn finish(self) -> Vec<u32> {
         let mut words = self.blocks;
