@@ -24,7 +24,7 @@ use node::{
     ask::Candidate,
     books::Books,
     evidence,
-    service::inference::{Answering, Escrow, Ledger, Offer, Seats},
+    service::inference::{Answering, Escrow, Ledger, Offer, Seats, Speed},
 };
 use p2p::{
     client::{Client, Connection, Limits, Server},
@@ -179,6 +179,7 @@ impl World {
             books: Arc::clone(&books),
             escrow: Deposit(Arc::clone(&deposit)),
             ledger: Ledger::new(WILLING),
+            speed: Speed::default(),
             seats: Seats::new(bounds),
         });
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
