@@ -261,10 +261,16 @@ impl<S: Answers> Gateway<S> {
             wants_usage,
             told: ask.choosing.told,
         };
-        let mut events = self.source.begin(ask).await?;
+        let about = if form == answer::Form::Chat { "messages" } else { "prompt" };
+        // A source knows what was asked, not by which field it came.
+        let named = |refusal: Refusal| match refusal.code {
+            "context_length_exceeded" => Refusal { param: refusal.param.or_else(|| Some(about.to_owned())), ..refusal },
+            _ => refusal,
+        };
+        let mut events = self.source.begin(ask).await.map_err(named)?;
         let first = match events.recv().await {
             None => return Err(sse::broken_off()),
-            Some(Event::Failed(refusal)) => return Err(refusal),
+            Some(Event::Failed(refusal)) => return Err(named(refusal)),
             Some(first) => first,
         };
         if !is_stream {

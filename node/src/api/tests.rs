@@ -458,6 +458,18 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn a_question_beyond_the_context_is_refused_by_the_field_that_it_came_in() {
+    let scene = Scene::new();
+    let model = question("x", json!({}))["model"].clone();
+    let chat = scene.post("/v1/chat/completions", &question("fail long", json!({}))).await;
+    let legacy = scene.post("/v1/completions", &json!({ "model": model, "prompt": "fail long" })).await;
+    for (reply, field) in [(chat, "messages"), (legacy, "prompt")] {
+        assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!(field)), "{reply:?}");
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_compressed_body_is_refused_by_the_header_that_says_so() {
     let scene = Scene::new();
     for (coding, status) in [("gzip", 415), ("identity", 200)] {
