@@ -1,6 +1,6 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Twenty transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! Twenty-three transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
 //! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 

@@ -267,10 +267,11 @@ fn refused(error: &impl std::fmt::Display) -> ConstraintError {
     }
 }
 
-/// The first line of what the library says, without its traces.
+/// What the library says in one line: of a regular expression the first line is a title, and what is wrong stands in the last. Traces are left out.
 fn reason(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
+    let said = text.lines().map(str::trim).take_while(|line| !line.eq_ignore_ascii_case("stack backtrace:"));
+    let line = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     line.chars()
         .scan(0, |bytes, c| {
             *bytes += c.len_utf8();

@@ -30,6 +30,7 @@ pub mod openapi;
 mod options;
 mod patient;
 pub mod server;
+mod silent;
 pub mod source;
 mod sse;
 #[cfg(test)]
@@ -228,6 +229,11 @@ impl<S: Answers> Gateway<S> {
         if !media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
             return Err(Refusal::new(Kind::Media, "not_json", "the body must be JSON: send it with Content-Type: application/json"));
         }
+        let coding = text(request.headers(), header::CONTENT_ENCODING.as_str()).unwrap_or_default();
+        if request.headers().contains_key(header::CONTENT_ENCODING) && !coding.trim().eq_ignore_ascii_case("identity") {
+            let message = "the body is compressed (Content-Encoding), which is not taken: send it as it is, without that header";
+            return Err(Refusal { param: Some("Content-Encoding".to_owned()), ..Refusal::new(Kind::Media, "encoded_body", message) });
+        }
         let slow = |_| Refusal::new(Kind::Slow, "body_too_slow", "the body did not come in time: send it at once");
         timeout(self.bounds.body_wait, read(request.into_body())).await.map_err(slow)?
     }
@@ -255,10 +261,16 @@ impl<S: Answers> Gateway<S> {
             wants_usage,
             told: ask.choosing.told,
         };
-        let mut events = self.source.begin(ask).await?;
+        let about = if form == answer::Form::Chat { "messages" } else { "prompt" };
+        // A source knows what was asked, not by which field it came.
+        let named = |refusal: Refusal| match refusal.code {
+            "context_length_exceeded" => Refusal { param: refusal.param.or_else(|| Some(about.to_owned())), ..refusal },
+            _ => refusal,
+        };
+        let mut events = self.source.begin(ask).await.map_err(named)?;
         let first = match events.recv().await {
             None => return Err(sse::broken_off()),
-            Some(Event::Failed(refusal)) => return Err(refusal),
+            Some(Event::Failed(refusal)) => return Err(named(refusal)),
             Some(first) => first,
         };
         if !is_stream {

@@ -13,7 +13,7 @@ mod talk;
 mod unbilled;
 mod whole;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
@@ -136,6 +136,8 @@ pub struct Unanswered {
     pub notice: Notice,
     /// Where the notice is kept.
     pub kept: Option<PathBuf>,
+    /// When a node that had no room may have some, by its own word.
+    pub retry: Option<Duration>,
 }
 
 /// Keeps a request's state; it must be on disk when this returns.

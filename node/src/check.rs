@@ -64,11 +64,10 @@ impl Checks {
                 "an answer is executed again for this node's own operator and for nodes with stake on the chain, and {remote} is neither: \
                  run `tributary audit check` with the data folder of such a node, or `tributary receipt verify --full`, which asks nobody"
             );
-            return Err(Refusal { code: RefusalCode::Invalid, message });
+            return Err(Refusal::new(RefusalCode::Invalid, message));
         }
-        self.turn.try_acquire().map_err(|_| Refusal {
-            code: RefusalCode::Busy,
-            message: "this node is executing another answer again, one at a time: ask later, or another node".into(),
+        self.turn.try_acquire().map_err(|_| {
+            Refusal::new(RefusalCode::Busy, "this node is executing another answer again, one at a time: ask later, or another node")
         })
     }
 }

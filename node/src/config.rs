@@ -43,7 +43,7 @@ pub struct Config {
     pub model: Option<PathBuf>,
     /// The numeric rules it answers under: "exact" or "fast".
     pub profile: Computed,
-    /// Answers in flight at once: each keeps up to 12 kB of keys and values per token.
+    /// Answers in flight at once, which share the engine's room for keys and values: what finds none of it waits, or gives way and is computed again.
     pub answers_max: usize,
     /// Wei per 1,000 input tokens.
     pub rate_in: Amount,
@@ -133,8 +133,9 @@ impl Default for Config {
             model: None,
             // What any checker can hold it to.
             profile: Computed::Exact,
-            // Two cores decode one answer at memory speed; four interleaved still start within a second.
-            answers_max: 4,
+            // They go on in one pass over the weights, and share 32,768 tokens of keys and values (400 MB with SmolLM2-135M) however many there are: 1,024
+            // each. Half of 64 leaves checks and readers who come back their places.
+            answers_max: 32,
             rate_in: Amount(2_000_000_000_000_000),
             rate_out: Amount(6_000_000_000_000_000),
             storage: true,

@@ -5,6 +5,7 @@
 
 mod escrow;
 mod front;
+mod share;
 
 use std::{
     net::SocketAddr,
@@ -68,7 +69,7 @@ use crate::{
         erasing::Erasing,
         gate::{self, Gate},
         index::{Indexing, store::Indexes},
-        inference::{Answering, Ledger, Offers, Seats, willing},
+        inference::{Answering, Ledger, Offers, Seats, Speed, willing},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
         receipt_log::{self, ReceiptLog},
         repair::{Mending, QUESTIONS_MAX, seek_records},
@@ -300,6 +301,7 @@ impl Node {
             books: Arc::clone(&books),
             escrow: ChainEscrow { client: chain.clone(), snapshots: snapshots.clone(), willing },
             ledger: Ledger::new(willing),
+            speed: Speed::default(),
             seats: Seats::new(Bounds::of(config.answers_max)),
         });
         let gate = Gate::open(gate::Keeping {

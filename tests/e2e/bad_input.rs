@@ -184,7 +184,7 @@ async fn folders_keys_and_configurations_that_cannot_work_are_refused() {
     for (from, to, word) in [
         ("storage", "storrage", "storrage"),
         ("http://", "ftp://", "rpc"),
-        ("answers_max = 4", "answers_max = 0", "answers_max"),
+        ("answers_max = 32", "answers_max = 0", "answers_max"),
         ("indexer = false", "indexer = 7", "indexer"),
     ] {
         changed(from, to);

@@ -7,7 +7,7 @@
 //!
 //! Whether patterns are joined is read off the schema's keywords, generously: a schema that could join some counts all that it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -45,7 +45,38 @@ pub(super) fn depth(source: &str) -> usize {
 pub(super) fn check_schema(schema: &Value) -> Result<(), ConstraintError> {
     let mut found = Found::default();
     found.look(schema);
-    found.check()
+    found.check()?;
+    if is_circular(schema, schema, &mut BTreeMap::new()) {
+        let reason = "a $ref leads back to itself with nothing on its way, so that no value is described: say what stands there".to_owned();
+        return Err(ConstraintError::Invalid(reason));
+    }
+    Ok(())
+}
+
+/// Whether a schema anywhere in `value` is whatever it is itself: the library takes it for one that nothing fits. One that a member, an item or a
+/// choice leads back to is a tree, and fine. `seen` has what was looked at, true once that was done with.
+fn is_circular<'a>(value: &'a Value, root: &'a Value, seen: &mut BTreeMap<*const Value, bool>) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &'a Value>> = match value {
+        Value::Object(object) => Box::new(object.values()),
+        Value::Array(values) => Box::new(values.iter()),
+        _ => return false,
+    };
+    leads_back(value, root, seen) || inner.any(|value| is_circular(value, root, seen))
+}
+
+fn leads_back(value: &Value, root: &Value, seen: &mut BTreeMap<*const Value, bool>) -> bool {
+    let Some(object) = value.as_object() else { return false };
+    if let Some(is_done) = seen.get(&std::ptr::from_ref(value)) {
+        return !is_done;
+    }
+    seen.insert(value, false);
+    let target = object.get("$ref").and_then(Value::as_str).and_then(|path| root.pointer(path.strip_prefix('#')?));
+    let list = |key: &str| object.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    // A choice of one is none.
+    let only = ["anyOf", "oneOf"].into_iter().map(list).filter(|choices| choices.len() == 1).flatten();
+    let is_back = target.into_iter().chain(list("allOf")).chain(only).any(|next| leads_back(next, root, seen));
+    seen.insert(value, true);
+    is_back
 }
 
 /// Takes a Lark grammar if nothing in it joins regular expressions.
@@ -139,6 +170,33 @@ mod tests {
     fn refused(schema: &Value, says: &str) {
         let error = check_schema(schema).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn a_reference_to_nothing_but_itself_is_refused_and_a_tree_is_taken() {
+        let chain = |last: &str| {
+            let mut defs: Map<_, _> = (0..500).map(|n| (n.to_string(), json!({ "$ref": format!("#/$defs/{}", n + 1) }))).collect();
+            defs.insert("500".to_owned(), json!({ "$ref": last }));
+            json!({ "$defs": defs, "$ref": "#/$defs/0" })
+        };
+        for circular in [
+            json!({ "$ref": "#" }),
+            json!({ "properties": { "a": { "$ref": "#/properties/a" } } }),
+            json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "allOf": [{ "$ref": "#/$defs/a" }] } }, "$ref": "#/$defs/a" }),
+            json!({ "anyOf": [{ "$ref": "#" }] }),
+            chain("#/$defs/7"),
+        ] {
+            refused(&circular, "leads back to itself");
+        }
+        for taken in [
+            json!({ "type": "object", "properties": { "left": { "$ref": "#" } } }),
+            json!({ "anyOf": [{ "type": "null" }, { "$ref": "#" }] }),
+            json!({ "const": { "$ref": "#" } }),
+            json!({ "$ref": "#/$defs/none" }),
+            chain("#/$defs/word"),
+        ] {
+            check_schema(&taken).unwrap();
+        }
     }
 
     #[test]

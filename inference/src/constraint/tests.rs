@@ -424,3 +424,12 @@ fn what_this_node_cannot_read_is_refused_by_name() {
     let wide = vec![vec![b'a'; 500]; 7_000];
     assert!(matches!(Grammars::of_tokens(wide, &[0]), Err(ConstraintError::Vocabulary { of: "bytes", .. })));
 }
+
+#[test]
+fn a_pattern_that_is_none_is_refused_with_what_is_wrong_with_it() {
+    let error = by_schema(&grammars(), &json!({ "type": "string", "pattern": "(unclosed" })).unwrap_err().to_string();
+    assert!(error.contains("unclosed group"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+    let said = reason(&"title:\n    (a\n    ^\nerror: unclosed group\nStack backtrace:\n  0: here");
+    assert_eq!(said, "title: (a ^ error: unclosed group");
+}

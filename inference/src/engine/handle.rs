@@ -16,7 +16,7 @@ use crate::model::packed::PackedModel;
 use crate::model::template::TemplateError;
 use crate::model::{ModelInfo, Text};
 use crate::sampler::text_len;
-use crate::verify::fingerprint::Largest;
+use crate::verify::fingerprint::{Largest, WIDTH_MAX};
 use crate::verify::{Checked, Claim, Digests, Replay, Rule};
 use crate::{Finish, Message};
 
@@ -68,6 +68,9 @@ impl EngineHandle {
         let (model, text) = PackedModel::load(&config.model, config.expected_hash, config.profile)?;
         let mut device = CpuConfig { pages: config.pages(), slots: config.adapters.slots, ..CpuConfig::default() };
         device.threads = config.threads.unwrap_or(device.threads);
+        if config.profile == Profile::Fast {
+            gathered(model.info().config.hidden)?;
+        }
         let cpu = Cpu::new(Arc::new(model), &device)?;
         let (info, profile, text) = (cpu.info().clone(), cpu.profile(), Arc::new(text));
         tracing::info!(model = %info.name, bytes = info.size_bytes, profile = profile.name(), path = ?cpu.kernels().path, "model loaded");
@@ -148,7 +151,7 @@ impl EngineHandle {
         if guide.is_over() {
             return Ok(self.generation(None, true, None));
         }
-        let largest = start.fingerprints.then(|| self.largest());
+        let largest = if start.fingerprints { Some(self.largest()?) } else { None };
         let ticket = self.ticket(start.continued.len(), largest.clone());
         let (reply, answer) = oneshot::channel();
         self.command(Command::Begin { start: Box::new(start), guide: Box::new(guide), line: Arc::clone(&ticket.line), reply })?;
@@ -168,7 +171,7 @@ impl EngineHandle {
     /// Has a claim computed whose tokens may be near the choices, and keeps what fingerprints need of those that were claimed;
     /// [`crate::verify::resemble`] is its public face.
     pub(crate) async fn recompute(&self, claim: Claim) -> Result<(Replay, Largest), EngineError> {
-        let largest = self.largest();
+        let largest = self.largest()?;
         // Tokens that no context holds are refused later: they cost no room here.
         lock(&largest).reserve(claim.tokens.len().min(self.shared.info.config.context));
         let checked = self.judge(claim, Rule::Near, false, Some(Arc::clone(&largest))).await?;
@@ -190,8 +193,9 @@ impl EngineHandle {
         self.shared.guides.as_ref().expect("taken only when dropped")
     }
 
-    fn largest(&self) -> line::Shared {
-        Arc::new(Mutex::new(Largest::new(self.shared.info.config.hidden)))
+    fn largest(&self) -> Result<line::Shared, EngineError> {
+        let width = gathered(self.shared.info.config.hidden)?;
+        Ok(Arc::new(Mutex::new(Largest::new(width))))
     }
 
     fn ticket(&self, index: usize, largest: Option<line::Shared>) -> Ticket {
@@ -307,6 +311,31 @@ impl Activations {
     }
 }
 
+/// The width of rows that fingerprints can be made of.
+fn gathered(width: usize) -> Result<usize, EngineError> {
+    if (1..=WIDTH_MAX).contains(&width) {
+        return Ok(width);
+    }
+    Err(EngineError::Invalid(
+        "the model's rows are wider than the 65,536 numbers that a fingerprint of the profile fast reaches: use exact",
+    ))
+}
+
 fn lock(largest: &line::Shared) -> std::sync::MutexGuard<'_, Largest> {
     largest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_no_fingerprint_reaches_are_refused_and_never_gathered() {
+        assert!(matches!(gathered(WIDTH_MAX), Ok(WIDTH_MAX)));
+        for width in [0, WIDTH_MAX + 1, usize::MAX] {
+            let error = gathered(width).unwrap_err().to_string();
+            assert!(error.contains("65,536") && error.contains("use exact"), "{error}");
+        }
+        assert_eq!(Largest::new(gathered(WIDTH_MAX).unwrap()).positions(), 0);
+    }
 }

@@ -24,6 +24,8 @@
 //!
 //! Size: a token frame is about 16 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
 
+use std::time::Duration;
+
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
@@ -264,6 +266,21 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// What and why, and the fix, in plain words.
     pub message: String,
+    /// In how many milliseconds there may be room, where the node can tell: with [`RefusalCode::Busy`] alone.
+    pub retry_ms: Option<u32>,
+}
+
+impl Refusal {
+    /// One that says nothing of when to come back.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_ms: None }
+    }
+
+    /// There may be room after `wait`.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_ms: Some(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1)), ..self }
+    }
 }
 
 /// Kinds of refusal.

@@ -31,6 +31,9 @@ pub const MANTISSA_MEAN_MAX: u32 = 10;
 /// Largest median of them; of an even number of differences the upper one of the middle.
 pub const MANTISSA_MEDIAN_MAX: u32 = 8;
 
+/// Numbers of a row at most: an index has 16 bits where it is packed.
+pub const WIDTH_MAX: usize = 1 << 16;
+
 /// Bits of a number rounded to bfloat16: to the nearest, halves to even.
 #[must_use]
 pub fn bits(value: f32) -> u16 {
@@ -61,10 +64,10 @@ impl Largest {
     /// Of rows of so many numbers.
     ///
     /// # Panics
-    /// If there are none, or more than 65,536: no model that is read has such rows.
+    /// If there are none, or more than [`WIDTH_MAX`]: an engine gathers none of a model with such rows.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        assert!((1..=1 << 16).contains(&width), "rows of {width} numbers");
+        assert!((1..=WIDTH_MAX).contains(&width), "rows of {width} numbers");
         let of_width = u32::try_from(width).expect("checked");
         Self { width: of_width, kept: width.min(TOP), entries: Vec::new(), room: 0, row: Vec::with_capacity(width) }
     }

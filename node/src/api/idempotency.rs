@@ -60,6 +60,8 @@ struct Entry {
 pub struct Once {
     entries: BTreeMap<Name, Entry>,
     bytes: usize,
+    /// Bytes of answers under way, recorded to be kept: they count as kept ones.
+    recording: usize,
 }
 
 impl Name {
@@ -105,7 +107,7 @@ impl Once {
         let all_own =
             self.entries.values().filter(|entry| entry.owner == owner).map(|entry| entry.kept.as_ref().map_or(0, |kept| kept.body.len()));
         let (own, own_bytes) = all_own.fold((0, 0), |(count, bytes), more| (count + 1, bytes + more));
-        let is_full = self.entries.len() >= ENTRIES_MAX || self.bytes >= BYTES_MAX;
+        let is_full = self.entries.len() >= ENTRIES_MAX || self.bytes.saturating_add(self.recording) >= BYTES_MAX;
         if is_full || own >= OWNER_MAX || own_bytes >= OWNER_BYTES_MAX {
             let message = format!(
                 "{own} answers of the last {} hours are remembered by Idempotency-Keys of this API key, no more fit: ask without one, or wait",
@@ -115,6 +117,20 @@ impl Once {
         }
         self.entries.insert(name, Entry { owner, digest, since: now, kept: None });
         Ok(Known::New)
+    }
+
+    /// Room for `bytes` more of an answer under way; false if there is none: then it is not kept, and [`Once::unrecord`] gives back what it had.
+    pub fn record(&mut self, bytes: usize) -> bool {
+        let has_room = self.bytes.saturating_add(self.recording).saturating_add(bytes) <= BYTES_MAX;
+        if has_room {
+            self.recording += bytes;
+        }
+        has_room
+    }
+
+    /// Gives back the room of an answer that has ended, before it is kept or let go of.
+    pub fn unrecord(&mut self, bytes: usize) {
+        self.recording = self.recording.saturating_sub(bytes);
     }
 
     /// Keeps what was answered under a key that is held.

@@ -56,13 +56,15 @@ pub(super) struct HeldName {
     books: Arc<Books>,
     name: Name,
     record: Vec<u8>,
+    /// Whether it grew too long to keep, by itself or with all others under way.
+    is_over: bool,
     is_kept: bool,
 }
 
 impl HeldName {
     /// One that [`Once::begin`] has just given out.
     pub(super) const fn new(books: Arc<Books>, name: Name) -> Self {
-        Self { books, name, record: Vec::new(), is_kept: false }
+        Self { books, name, record: Vec::new(), is_over: false, is_kept: false }
     }
 
     /// The key.
@@ -73,8 +75,10 @@ impl HeldName {
 
 impl Drop for HeldName {
     fn drop(&mut self) {
+        let mut once = self.books.once();
+        once.unrecord(self.record.len());
         if !self.is_kept {
-            self.books.once().forget(self.name);
+            once.forget(self.name);
         }
     }
 }
@@ -123,17 +127,22 @@ impl Lease {
 
     /// Notes what was sent, where it may be asked for again.
     pub(super) fn record(&mut self, bytes: &[u8]) {
-        if let Some(once) = &mut self.once
-            && once.record.len() <= RECORD_MAX
-        {
-            once.record.extend_from_slice(bytes);
+        let Some(held) = self.once.as_mut().filter(|held| !held.is_over) else { return };
+        let mut once = held.books.once();
+        if held.record.len() + bytes.len() <= RECORD_MAX && once.record(bytes.len()) {
+            held.record.extend_from_slice(bytes);
+        } else {
+            once.unrecord(held.record.len());
+            (held.record, held.is_over) = (Vec::new(), true);
         }
     }
 
     /// What was recorded, unless it grew too long to keep.
     pub(super) fn recorded(&mut self) -> Option<Vec<u8>> {
-        let record = std::mem::take(&mut self.once.as_mut()?.record);
-        (record.len() <= RECORD_MAX).then_some(record)
+        let held = self.once.as_mut().filter(|held| !held.is_over)?;
+        let record = std::mem::take(&mut held.record);
+        held.books.once().unrecord(record.len());
+        Some(record)
     }
 
     /// Keeps what was answered.
@@ -142,5 +151,44 @@ impl Lease {
             once.books.once().keep(once.name, kept);
             once.is_kept = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::{super::idempotency::BYTES_MAX, *};
+
+    fn lease(books: &Arc<Books>, key: &str) -> Lease {
+        let name = Name::new("user", key).unwrap();
+        books.once().begin(Time(0), 0, name, [0; 32]).unwrap();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Lease { taken: Taken::new(Arc::clone(books), 0, 0, 0), once: Some(HeldName::new(Arc::clone(books), name)), _place: place }
+    }
+
+    #[tokio::test]
+    async fn answers_under_way_record_no_more_together_than_may_be_kept() {
+        let limits = super::super::limits::Limits { requests_per_minute: 10, tokens_per_minute: 10, running_max: 10 };
+        let books = Arc::new(Books::new([limits].into_iter()));
+        let most = BYTES_MAX / RECORD_MAX;
+        let part = vec![b'a'; RECORD_MAX];
+        let mut leases: Vec<Lease> = (0..=most).map(|number| lease(&books, &number.to_string())).collect();
+        for lease in &mut leases {
+            lease.record(&part);
+        }
+        let recorded = |lease: &Lease| lease.once.as_ref().map_or(0, |held| held.record.len());
+        assert_eq!(leases.iter().map(recorded).sum::<usize>(), BYTES_MAX);
+        let mut over = leases.pop().unwrap();
+        assert_eq!(over.recorded(), None, "it is not kept, and never in part");
+        leases.clear();
+        over.record(b"a");
+        assert_eq!(over.recorded(), None, "what was left out once does not come back");
+        let mut next = lease(&books, "next");
+        next.record(&part);
+        assert_eq!(next.recorded().map(|record| record.len()), Some(RECORD_MAX), "who has ended gave its room back");
+        next.record(b"a");
+        drop(next);
+        assert!((0..most).all(|_| books.once().record(RECORD_MAX)), "all of it is free again");
     }
 }

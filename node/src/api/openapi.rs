@@ -62,7 +62,7 @@ fn made() -> Value {
             "/v1/models/{id}": model,
             "/v1/chat/completions": post("An answer to a conversation.", &chat::FIELDS, &["model", "messages"], "ChatCompletion", true),
             "/v1/completions": post("An answer to a text.", &completions::FIELDS, &["model", "prompt"], "Completion", true),
-            "/v1/embeddings": post("Vectors of texts.", &embeddings::FIELDS, &["model", "input"], "Embeddings", false),
+            "/v1/embeddings": post("Vectors of texts. They cost nothing and are always the same: an Idempotency-Key does nothing here.", &embeddings::FIELDS, &["model", "input"], "Embeddings", false),
             "/v1/load_lora_adapter": post("Offers an adapter under a name. Needs an admin's key.", &adapters::LOAD, &["lora_name", "lora_path"], "Model", false),
             "/v1/unload_lora_adapter": post("Offers it no more. Needs an admin's key.", &adapters::UNLOAD, &["lora_name"], "Unloaded", false),
         },

@@ -1,7 +1,14 @@
-//! Connections: so many at once, each with a time for its heads, until the gateway is told to stop.
+//! Connections: so many at once, each with a time for its heads, until the gateway is told to stop. One that asks nothing gives way where there is no
+//! room ([`Silent`]).
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::Response,
+    middleware::{Next, from_fn_with_state},
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -14,7 +21,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Bounds, Gateway, patient::Patient, source::Answers};
+use super::{
+    Bounds, Gateway,
+    patient::Patient,
+    silent::{Silent, Spoken, Voice},
+    source::Answers,
+};
 
 /// What the kernel keeps for a reader that lags behind. It doubles what it is told.
 const SEND_BUFFER_BYTES: u32 = 32 << 10;
@@ -26,6 +38,8 @@ const HEADERS_MAX: usize = 64;
 const BACKLOG: u32 = 128;
 /// After a failed accept (no file descriptor left): the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a new connection waits for a place before the silent ones are looked through again.
+const PLACE_LOOK: Duration = Duration::from_millis(100);
 
 /// A listening socket whose connections keep little for slow readers.
 ///
@@ -62,16 +76,18 @@ pub async fn serve<S: Answers>(gateway: Arc<Gateway<S>>, listener: TcpListener, 
 /// Serves any routes so; `tasks` are what answers under way have beside their connections.
 pub async fn serve_routes(router: axum::Router, listener: TcpListener, manner: Manner, tasks: &TaskTracker, stop: CancellationToken) {
     let (places, connections, cut) = (Arc::new(Semaphore::new(manner.connections_max)), TaskTracker::new(), CancellationToken::new());
-    let service = TowerToHyperService::new(router);
+    let silent = Arc::new(Silent::default());
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &silent) => accepted,
         };
         match accepted {
             Ok((stream, place)) => {
-                let (service, stop, cut) = (service.clone(), stop.clone(), cut.clone());
+                let (stop, cut) = (stop.clone(), cut.child_token());
+                let voice = silent.voice(cut.clone());
+                let service = TowerToHyperService::new(router.clone().layer(from_fn_with_state(voice, heard)));
                 connections.spawn(async move {
                     tokio::select! {
                         () = connection(stream, service, manner, stop) => {}
@@ -98,12 +114,27 @@ pub async fn serve_routes(router: axum::Router, listener: TcpListener, manner: M
     }
 }
 
-/// The next connection once there is room for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, with a place that is free or that a silent one leaves to it; while all have something under way, it waits.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, silent: &Silent) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let (stream, _) = listener.accept().await?;
+    let place = loop {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            break place;
+        }
+        silent.let_go();
+        // Where none was silent, one may be in a moment.
+        if let Ok(freed) = timeout(PLACE_LOOK, Arc::clone(places).acquire_owned()).await {
+            break freed.map_err(io::Error::other)?;
+        }
+    };
     stream.set_nodelay(true)?;
     Ok((stream, place))
+}
+
+/// Notes that the connection asks something, until its answer is sent.
+async fn heard(State(voice): State<Arc<Voice>>, request: Request, next: Next) -> Response<Body> {
+    let asking = voice.asks();
+    next.run(request).await.map(|body| Body::new(Spoken::new(body, asking)))
 }
 
 async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, manner: Manner, stop: CancellationToken) {

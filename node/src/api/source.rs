@@ -15,10 +15,8 @@ use types::{
 
 use super::{adapters::Load, errors::Refusal};
 
-/// Events that wait for a reader, each a token: with [`TOKEN_BYTES_MAX`] they are 8 kB a stream, and a source stops when they are full.
+/// Events that wait for a reader, each a token: with the kilobyte of text that a node's may have they are 8 kB a stream, and a source stops when they are full.
 pub const EVENTS_MAX: usize = 8;
-/// Most bytes of text of one token that are passed on.
-pub const TOKEN_BYTES_MAX: usize = 1 << 10;
 
 /// Who answers.
 pub trait Answers: Send + Sync + 'static {

@@ -458,6 +458,55 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn a_question_beyond_the_context_is_refused_by_the_field_that_it_came_in() {
+    let scene = Scene::new();
+    let model = question("x", json!({}))["model"].clone();
+    let chat = scene.post("/v1/chat/completions", &question("fail long", json!({}))).await;
+    let legacy = scene.post("/v1/completions", &json!({ "model": model, "prompt": "fail long" })).await;
+    for (reply, field) in [(chat, "messages"), (legacy, "prompt")] {
+        assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!(field)), "{reply:?}");
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_by_the_header_that_says_so() {
+    let scene = Scene::new();
+    for (coding, status) in [("gzip", 415), ("identity", 200)] {
+        let body = question("one", json!({})).to_string();
+        let mut wire = Wire::open(scene.addr).await;
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n{body}",
+            bearer(1),
+            body.len()
+        );
+        wire.send(head.as_bytes()).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status, status, "{coding}: {reply:?}");
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn hundreds_that_say_nothing_keep_nobody_out_and_cut_no_answer_off() {
+    let bounds = Bounds { head_wait: Duration::from_secs(3_600), connections_max: 4, ..Bounds::default() };
+    let scene = Scene::with(GENEROUS, bounds);
+    let mut asking = Wire::open(scene.addr).await;
+    asking.post(&bearer(1), "/v1/chat/completions", &question("gate one two", json!({ "stream": true }))).await;
+    scene.parrot.until_begun(1).await;
+    let mut silent = Vec::new();
+    for _ in 0..24 {
+        silent.push(Wire::open(scene.addr).await);
+    }
+    assert_eq!(timeout(DEADLINE, scene.get("/health")).await.expect("the silent ones kept it out").status, 200);
+    scene.parrot.open_gate();
+    let whole = timeout(DEADLINE, asking.reply()).await.unwrap();
+    assert_eq!(whole.events().last().map(String::as_str), Some("[DONE]"), "an answer under way is no silent connection");
+    drop(silent);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_stops_lets_answers_end_and_cuts_those_that_do_not() {
     let scene = Scene::with(GENEROUS, Bounds { stop_wait: Duration::from_millis(300), ..Bounds::default() });
     let mut slow = Wire::open(scene.addr).await;

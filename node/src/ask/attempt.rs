@@ -89,7 +89,7 @@ impl Asker {
                 Err(Stop::Mine(error)) => return Err(error),
                 Err(Stop::Theirs(cause, reason)) => return Ok(Tried::Lost(cause, reason)),
                 Err(Stop::Refused(cause, reason)) => return Ok(Tried::Refused(cause, reason)),
-                Err(Stop::Busy(reason)) if is_last && Instant::now() < progress.patience => {
+                Err(Stop::Busy(reason, _)) if is_last && Instant::now() < progress.patience => {
                     if !is_told {
                         progress.listener.hear(Event::Waiting(candidate, &reason));
                         is_told = true;
@@ -101,7 +101,11 @@ impl Asker {
                     tracing::info!(node = %candidate.node, %reason, "taking another lane");
                     refused += 1;
                 }
-                Err(Stop::Busy(reason) | Stop::Lane(reason) | Stop::Gone(_, reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
+                Err(Stop::Busy(reason, wait)) => {
+                    progress.busy_for(wait);
+                    return Ok(Tried::Lost(Cause::Refused, reason));
+                }
+                Err(Stop::Lane(reason) | Stop::Gone(_, reason)) => return Ok(Tried::Lost(Cause::Refused, reason)),
                 Err(Stop::Lost(reason)) => return Ok(Tried::Lost(Cause::Broken, reason)),
             }
         }
@@ -133,7 +137,7 @@ impl Asker {
                 // What nobody has paid for yet no node keeps.
                 Err(Stop::Lost(why)) if under.last.is_some() => why,
                 // What was begun is not begun again over the same connection, whatever the node says.
-                Err(Stop::Busy(why) | Stop::Lane(why) | Stop::Gone(_, why)) => {
+                Err(Stop::Busy(why, _) | Stop::Lane(why) | Stop::Gone(_, why)) => {
                     talk.cancel();
                     return Err(Stop::Theirs(Cause::Broken, why));
                 }

@@ -143,8 +143,8 @@ impl Asker {
         loop {
             match timeout(RECALL_WAIT, self.ask_word(left, promise)).await {
                 Ok(Ok(word)) => return Ok(word),
-                Ok(Err(Stop::Busy(_))) if is_waited_for && Instant::now() < patience => tokio::time::sleep(BUSY_LOOK).await,
-                Ok(Err(stop)) => return Err(Unheard { why: stop.to_string(), is_under_way: matches!(stop, Stop::Busy(_)) }),
+                Ok(Err(Stop::Busy(..))) if is_waited_for && Instant::now() < patience => tokio::time::sleep(BUSY_LOOK).await,
+                Ok(Err(stop)) => return Err(Unheard { why: stop.to_string(), is_under_way: matches!(stop, Stop::Busy(..)) }),
                 Err(_) => {
                     let why = format!("the node said nothing for {} s", RECALL_WAIT.as_secs());
                     return Err(Unheard { why, is_under_way: false });

@@ -90,7 +90,7 @@ impl Asker {
                     return asked.map(TakenUp::Ended).ok_or_else(|| lost(&why, &Stop::Gone(true, then)));
                 }
                 // The line may come back, and a stream that is there before may go.
-                Ok(Err((stop @ (Stop::Lost(_) | Stop::Busy(_) | Stop::Theirs(Cause::Unreachable, _)), _))) => stop,
+                Ok(Err((stop @ (Stop::Lost(_) | Stop::Busy(..) | Stop::Theirs(Cause::Unreachable, _)), _))) => stop,
                 Ok(Err((Stop::Mine(error), _))) => return Err(Stop::Mine(error)),
                 Ok(Err((stop, _))) => return Err(lost(&why, &stop)),
                 Err(_) => return Err(lost(&why, &Stop::Lost(format!("no answer for {} s", wait.as_secs())))),
@@ -148,7 +148,7 @@ impl Asker {
         let Some(connection) = connection else { return Ok(None) };
         let word = loop {
             match timeout(WORD_WAIT, self.word_over(connection, asked, question.is_padded)).await {
-                Ok(Err(Stop::Busy(_))) if Instant::now() + TRY_LOOK < until => sleep(TRY_LOOK).await,
+                Ok(Err(Stop::Busy(..))) if Instant::now() + TRY_LOOK < until => sleep(TRY_LOOK).await,
                 Ok(word) => break word,
                 Err(_) => break Err(Stop::Lost(format!("no word for {} s", WORD_WAIT.as_secs()))),
             }

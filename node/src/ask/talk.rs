@@ -21,8 +21,8 @@ pub(super) enum Stop {
     Mine(anyhow::Error),
     Theirs(Cause, String),
     Refused(Cause, String),
-    /// The node has too much under way, or this request still.
-    Busy(String),
+    /// The node has too much under way, or this request still; and when to come back, if it said.
+    Busy(String, Option<Duration>),
     /// The lane can pay nothing there any more, another one can.
     Lane(String),
     /// The connection is gone, and the node may still have the answer.
@@ -35,7 +35,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Mine(error) => write!(f, "{error:#}"),
-            Self::Theirs(_, why) | Self::Refused(_, why) | Self::Busy(why) | Self::Lane(why) | Self::Lost(why) | Self::Gone(_, why) => {
+            Self::Theirs(_, why) | Self::Refused(_, why) | Self::Busy(why, _) | Self::Lane(why) | Self::Lost(why) | Self::Gone(_, why) => {
                 f.write_str(why)
             }
         }
@@ -135,9 +135,9 @@ impl Talk {
                 // A node that knows of no cells refuses them in a frame.
                 Some(_) if frame.len() != CELL_BYTES => {
                     return match FromNode::decode(&frame) {
-                        Ok(FromNode::Refused(Refusal { code: RefusalCode::Invalid, message })) => {
+                        Ok(FromNode::Refused(Refusal { code: RefusalCode::Invalid, message, .. })) => {
                             let message = format!("the node knows of no padding: ask without --padded, or another node ({message})");
-                            Ok(FromNode::Refused(Refusal { code: RefusalCode::NotServed, message }))
+                            Ok(FromNode::Refused(Refusal::new(RefusalCode::NotServed, message)))
                         }
                         Ok(FromNode::Refused(refusal)) => Ok(FromNode::Refused(refusal)),
                         _ => Err(Stop::misbehaved(format!("it sent a frame of {} bytes where cells were asked for", frame.len()))),
@@ -152,7 +152,7 @@ impl Talk {
 
 fn refused(refusal: Refusal) -> Stop {
     match refusal.code {
-        RefusalCode::Busy => Stop::Busy(refusal.message),
+        RefusalCode::Busy => Stop::Busy(refusal.message, refusal.retry_ms.map(|wait| Duration::from_millis(wait.into()))),
         RefusalCode::Lane => Stop::Lane(refusal.message),
         RefusalCode::Expired | RefusalCode::Ended => Stop::Gone(true, refusal.message),
         RefusalCode::Index => Stop::Gone(false, refusal.message),
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_no_is_told_by_whose_fault_it_is_and_whether_another_node_may_answer() {
-        let told = |code| match refused(Refusal { code, message: "no".into() }) {
+        let told = |code| match refused(Refusal::new(code, "no")) {
             Stop::Theirs(cause, _) => (cause, true),
             Stop::Refused(cause, _) => (cause, false),
             other => panic!("{code:?}: {other}"),
@@ -184,6 +184,8 @@ mod tests {
         assert_eq!(told(RefusalCode::TooLong), (Cause::TooLong, false));
         assert_eq!(told(RefusalCode::Invalid), (Cause::Invalid, false));
         assert_eq!(told(RefusalCode::Unknown), (Cause::Refused, false));
+        let busy = refused(Refusal::new(RefusalCode::Busy, "full").after(Duration::from_millis(700)));
+        assert!(matches!(busy, Stop::Busy(_, Some(wait)) if wait == Duration::from_millis(700)), "{busy}");
         for theirs in [RefusalCode::NotServed, RefusalCode::Quote, RefusalCode::Internal, RefusalCode::Duplicate] {
             assert_eq!(told(theirs), (Cause::Refused, true), "{theirs:?}");
         }

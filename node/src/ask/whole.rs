@@ -76,6 +76,8 @@ pub(super) struct Progress<'e> {
     pub(super) signed: Vec<Signed<Receipt>>,
     /// Until when a busy node is waited for.
     pub(super) patience: Instant,
+    /// The shortest time after which a node that had no room may have some.
+    retry: Option<Duration>,
     pub(super) keep: Keep<'e>,
     pub(super) listener: &'e mut dyn Listener,
 }
@@ -121,6 +123,7 @@ impl Asker {
             resumed: 0,
             signed: Vec::new(),
             patience: Instant::now() + BUSY_WAIT,
+            retry: None,
             keep,
             listener,
         };
@@ -146,8 +149,8 @@ impl Asker {
             }
             (Err(why), None) => bail!(why),
             (Err(why), Some((notice, kept))) => {
-                let (text, is_whole) = (whole_text(question, &progress.draft), progress.draft.ended().is_some());
-                Err(Unanswered { why, text, is_whole, notice, kept }.into())
+                let (text, is_whole, retry) = (whole_text(question, &progress.draft), progress.draft.ended().is_some(), progress.retry);
+                Err(Unanswered { why, text, is_whole, notice, kept, retry }.into())
             }
         }
     }
@@ -222,6 +225,11 @@ impl Asker {
 }
 
 impl Progress<'_> {
+    /// A node has no room, and may have some after `wait`.
+    pub(super) fn busy_for(&mut self, wait: Option<Duration>) {
+        self.retry = self.retry.into_iter().chain(wait).min();
+    }
+
     pub(super) fn token(&mut self, id: u32, bytes: &[u8], told: &[Told]) {
         let now = Instant::now();
         if let Some(gap) = self.abandoned.last_mut().filter(|abandoned| abandoned.gap_ms.is_none()) {

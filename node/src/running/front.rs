@@ -16,7 +16,7 @@ use p2p::{
     stream::FrameStream,
 };
 use tokio::{
-    sync::{RwLock, Semaphore, watch},
+    sync::{RwLock, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -26,7 +26,7 @@ use types::{
     manifest::AssetKind,
 };
 
-use super::{Addresses, STOP_WAIT, escrow::ChainEscrow};
+use super::{Addresses, STOP_WAIT, escrow::ChainEscrow, share::Shares};
 use crate::{
     books::Books,
     chain::alarm_in,
@@ -68,7 +68,7 @@ pub(super) struct Front {
 
 /// Serves connections until the node stops; answers under way are ended first.
 pub(super) async fn accept(mut server: Server, front: Arc<Front>, stop: CancellationToken) {
-    let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+    let streams = Shares::new(STREAMS_MAX);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -90,20 +90,20 @@ pub(super) async fn accept(mut server: Server, front: Arc<Front>, stop: Cancella
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Arc<Semaphore>) {
+async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Arc<Shares>) {
     let mut serving = JoinSet::new();
     loop {
         tokio::select! {
             stream = connection.accept_stream() => {
                 let Ok(mut stream) = stream else { break };
-                let Ok(permit) = Arc::clone(&streams).try_acquire_owned() else {
+                let Some(place) = streams.take(connection.remote_addr().ip()) else {
                     stream.reset(p2p::stream::code::BUSY);
                     continue;
                 };
                 let (front, remote) = (Arc::clone(&front), connection.remote());
                 serving.spawn(async move {
                     front.serve(remote, stream).await;
-                    drop(permit);
+                    drop(place);
                 });
             }
             Some(_) = serving.join_next() => {}
@@ -132,7 +132,7 @@ impl Front {
             Ok(FromClient::Check { bundle }) => self.check(remote, &bundle).await,
             _ => {
                 let Some(answering) = &self.answering else {
-                    let refusal = Refusal { code: RefusalCode::NotServed, message: "this node only stores: ask another one".into() };
+                    let refusal = Refusal::new(RefusalCode::NotServed, "this node only stores: ask another one");
                     return reply_with(stream, &FromNode::Refused(refusal)).await;
                 };
                 self.running.fetch_add(1, Ordering::Relaxed);
@@ -141,8 +141,7 @@ impl Front {
                 return;
             }
         };
-        let message =
-            reply.unwrap_or_else(|error| FromNode::Refused(Refusal { code: RefusalCode::Internal, message: format!("{error:#}") }));
+        let message = reply.unwrap_or_else(|error| FromNode::Refused(Refusal::new(RefusalCode::Internal, format!("{error:#}"))));
         say(&mut stream, &message).await;
         linger(stream).await;
     }
@@ -256,6 +255,7 @@ impl Front {
                 services = services.with(service);
             }
         }
+        let (ttft_ms, tokens_per_s) = self.answering.as_ref().map_or((0, 0), |answering| answering.speed.medians());
         Ad {
             node: self.node,
             account: addresses.account,
@@ -274,8 +274,8 @@ impl Front {
             rin: config.rate_in,
             rout: config.rate_out,
             queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),
-            ttft_ms: 0,
-            tokens_per_s: 0,
+            ttft_ms,
+            tokens_per_s,
             leaving: false,
         }
     }

@@ -43,12 +43,14 @@ mod recalling;
 mod receipting;
 mod resuming;
 mod seats;
+mod speed;
 mod streaming;
 pub(crate) mod unbilled;
 mod voice;
 
 pub use ledger::{Ledger, willing};
 pub use seats::Seats;
+pub use speed::Speed;
 use streaming::{Halt, Kept, Work};
 use voice::{Line, Voice};
 
@@ -119,6 +121,8 @@ pub struct Answering<E> {
     pub escrow: E,
     /// What clients cost and did not pay.
     pub ledger: Ledger,
+    /// How quick its answers were.
+    pub speed: Speed,
     /// Answers under way, and which of them are kept for clients that are gone.
     pub seats: Seats,
 }
@@ -145,7 +149,7 @@ enum Broken {
 }
 
 fn refuse(code: RefusalCode, message: impl Into<String>) -> Broken {
-    Broken::Refused(Refusal { code, message: message.into() })
+    Broken::Refused(Refusal::new(code, message))
 }
 
 fn duplicate(begin: &Begin) -> Broken {
@@ -285,10 +289,8 @@ impl<E: Escrow> Answering<E> {
         let known = known.filter(|record| record.session == begin.session);
         let options = self.admit(&begin, &offer, quoted, known.as_ref().map(|record| &record.lane))?;
         if let Some(wait) = self.ledger.wait(payer) {
-            return Err(refuse(
-                RefusalCode::Busy,
-                format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1),
-            ));
+            let why = format!("{payer} has taken prompts and tokens here without paying: it is served again in {} s", wait.as_secs() + 1);
+            return Err(Refusal::new(RefusalCode::Busy, why).after(wait).into());
         }
         let arrived = Instant::now();
         let turns = messages(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
@@ -391,6 +393,7 @@ impl<E: Escrow> Answering<E> {
         };
         // Its engine is free while the receipt is made.
         let (activations, computed) = (work.activations(), work.computed());
+        self.speed.rest(work.behind_first, work.going);
         drop(work);
         match &ended {
             // The node's own failure bills nothing, and the client has that in writing, unless the attempt may be begun again: no attempt has two receipts.

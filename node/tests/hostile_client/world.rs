@@ -26,7 +26,7 @@ use node::{
     evidence,
     service::{
         index::store::Indexes,
-        inference::{Answering, Escrow, Ledger, Offer, Seats},
+        inference::{Answering, Escrow, Ledger, Offer, Seats, Speed},
     },
 };
 use p2p::{
@@ -182,6 +182,7 @@ impl World {
             books: Arc::clone(&books),
             escrow: Deposit(Arc::clone(&deposit)),
             ledger: Ledger::new(WILLING),
+            speed: Speed::default(),
             seats: Seats::new(bounds),
         });
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();

@@ -144,6 +144,12 @@ impl Connection {
         self.remote
     }
 
+    /// The address from which the other end speaks now.
+    #[must_use]
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
     /// Opens a stream. The peer learns of it with the first frame. May be dropped half-way.
     ///
     /// # Errors

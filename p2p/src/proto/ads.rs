@@ -129,9 +129,9 @@ pub struct Ad {
     pub rout: Amount,
     /// Requests waiting now.
     pub queue: u16,
-    /// Recent time to first token, in milliseconds.
+    /// Recent time to first token, in milliseconds; 0 says that none was measured.
     pub ttft_ms: u32,
-    /// Recent output speed of one stream, in tokens per second.
+    /// Recent output speed of one stream, in tokens per second; 0 says that none was measured.
     pub tokens_per_s: u16,
     /// True in the last ad of an incarnation: the node is going.
     pub leaving: bool,

@@ -125,6 +125,10 @@ async fn talk(parrot: &Parrot, ask: &Ask, to: &mpsc::Sender<Event>) -> bool {
     };
     match said.as_str() {
         "fail at once" => return say(failed()).await,
+        "fail long" => {
+            let long = Refusal::new(Kind::Invalid, "context_length_exceeded", "no node answered: ab: the prompt has 9,000 tokens");
+            return say(Event::Failed(long)).await;
+        }
         "fail later" => return say(token("fail ", ask)).await && say(failed()).await,
         "vanish later" => return say(token("vanish ", ask)).await,
         "hang" => {

@@ -123,7 +123,7 @@ pub(super) fn again(context: &Context, answer: &str) -> anyhow::Result<()> {
 
 /// Prints why there is no answer, what that cost and on whose word; an error of this client's own passes.
 pub(super) fn missed(context: &Context, error: anyhow::Error) -> anyhow::Result<Answered> {
-    let Unanswered { why, text, is_whole, notice, kept } = error.downcast()?;
+    let Unanswered { why, text, is_whole, notice, kept, retry: _ } = error.downcast()?;
     context.output.note(&format!("\n{}", notice.describe()));
     if let Some(file) = &kept {
         context.output.note(&format!("notice {}", file.display()));

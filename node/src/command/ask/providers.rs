@@ -80,7 +80,7 @@ pub async fn known(
         rate_in: ad.rin,
         rate_out: ad.rout,
         queue: ad.queue,
-        ttft_ms: ad.ttft_ms,
+        ttft_ms: (ad.ttft_ms > 0).then_some(ad.ttft_ms),
         seen_ttft_ms: None,
     };
     let ordered = router::order(fitting.iter().map(provider).collect(), 100, tokens, client);

@@ -163,7 +163,7 @@ impl Seat<'_> {
         self.returns.paid(serving.vouched().len());
         let may = serving.behind(index).map_err(|error| (RefusalCode::Index, error.to_string()));
         if let Err((code, message)) = may.and_then(|_| self.returns.check().map_err(|error| (RefusalCode::Busy, error.to_string()))) {
-            drop(reply.send(Err(Refusal { code, message })));
+            drop(reply.send(Err(Refusal::new(code, message))));
             return None;
         }
         let (to, line) = oneshot::channel();

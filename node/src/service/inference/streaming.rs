@@ -11,7 +11,7 @@ use inference::{
     engine::{Activations, EngineError, Generation, Start, Step},
     model::ModelError,
     proto::{
-        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, RefusalCode, Told},
+        message::{Begin, CLIENT_FRAME_MAX, FromClient, FromNode, Refusal, RefusalCode, Told},
         payment::Serving,
         residency::AdapterId,
     },
@@ -53,6 +53,9 @@ pub(super) struct Work {
     due: Option<time::Instant>,
     /// With a client that reads slowly; no other stream renews it.
     patience: Patience,
+    /// Tokens that came behind the first one, and in which time: while the client was to pay or to read, nothing counts.
+    pub(super) behind_first: u32,
+    pub(super) going: Duration,
 }
 
 impl Work {
@@ -66,6 +69,8 @@ impl Work {
             told: VecDeque::new(),
             due: None,
             patience: Patience::default(),
+            behind_first: 0,
+            going: Duration::ZERO,
         }
     }
 
@@ -150,7 +155,11 @@ impl<E: Escrow> Answering<E> {
                 EngineError::Model(ModelError::UnknownToken { .. }) => RefusalCode::Invalid,
                 _ => RefusalCode::Internal,
             };
-            refuse(code, error.to_string())
+            let refusal = Refusal::new(code, error.to_string());
+            Broken::Refused(match error {
+                EngineError::Busy { retry_after, .. } => refusal.after(retry_after),
+                _ => refusal,
+            })
         })
     }
 
@@ -195,6 +204,7 @@ impl<E: Escrow> Answering<E> {
                 time::Instant::now()
             };
             let can_take = !is_waiting && !line.voice.is_full();
+            let (asked, is_going) = (Instant::now(), !serving.tokens().is_empty());
             let said = tokio::select! {
                 biased;
                 knock = seat.knock() => {
@@ -234,13 +244,18 @@ impl<E: Escrow> Answering<E> {
                     None
                 }
                 step = work.generation.next(), if can_take => {
+                    if matches!(step, Ok(Step::Token { .. })) && !serving.tokens().is_empty() {
+                        work.behind_first = work.behind_first.saturating_add(1);
+                    }
                     if !kept.is_noted {
                         kept.is_noted = is_new((&mut work.noted).await, begin)?;
                     }
                     match step {
                         Ok(Step::Token { token, .. }) => {
                             if serving.tokens().is_empty() {
-                                tracing::info!(engine_us = (work.tokenizing + work.started.elapsed()).as_micros(), "first token");
+                                let took = work.tokenizing + work.started.elapsed();
+                                self.speed.first(took);
+                                tracing::info!(engine_us = took.as_micros(), "first token");
                             }
                             let logprobs = work.generation.logprobs().unwrap_or_default();
                             work.told.push_back(logprobs.into());
@@ -268,6 +283,9 @@ impl<E: Escrow> Answering<E> {
                     }
                 }
             };
+            if can_take && is_going {
+                work.going += asked.elapsed();
+            }
             if let Some(arrival) = said {
                 return Ok(Halt::Taken(Box::new(arrival)));
             }

@@ -23,6 +23,8 @@ use crate::{
 const NO_NODE_RETRY: Duration = Duration::from_secs(5);
 /// And if who offers it has no room, or is not there at this moment: it was waited for already.
 const NOT_NOW_RETRY: Duration = Duration::from_secs(5);
+/// Whatever a node says, nobody is sent away for longer: others may come.
+const RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// An answer as it is kept under an idempotency key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,7 +90,9 @@ pub(super) async fn again(text: &str, to: &mpsc::Sender<Event>) -> anyhow::Resul
 
 /// An error as a client is told of it. What may have cost something is not tried again by a program.
 pub(super) fn failed(error: &anyhow::Error) -> Refusal {
-    let said = words::line(&format!("{error:#}")).into_owned();
+    // Of several nodes each has a line, which is none in JSON.
+    let said = format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let said = words::line(&said).into_owned();
     let is = |found: bool, refusal: Refusal| found.then_some(refusal);
     let cause = |kind, code| Refusal::new(kind, code, said.clone());
     let known = is(error.is::<NoNode>(), cause(Kind::Busy, "no_node").after(NO_NODE_RETRY))
@@ -97,7 +101,10 @@ pub(super) fn failed(error: &anyhow::Error) -> Refusal {
         .or_else(|| is(matches!(error.downcast_ref(), Some(OnceError::Differs(_))), cause(Kind::Differs, "idempotency_key_reused")))
         .or_else(|| is(error.downcast_ref::<OnceError>().is_some(), cause(Kind::Busy, "idempotency_keys_full").last()))
         .or_else(|| error.downcast_ref().and_then(askers).map(|fault| fault.told(said.clone())))
-        .or_else(|| is(error.downcast_ref().is_some_and(is_not_now), cause(Kind::Busy, "nodes_busy").after(NOT_NOW_RETRY)))
+        .or_else(|| {
+            let not_now = error.downcast_ref().filter(|unanswered| is_not_now(unanswered))?;
+            Some(cause(Kind::Busy, "nodes_busy").after(not_now.retry.unwrap_or(NOT_NOW_RETRY).min(RETRY_MAX)))
+        })
         .or_else(|| is(error.downcast_ref::<Unanswered>().is_some(), cause(Kind::Failed, "no_answer").last()));
     known.unwrap_or_else(|| {
         tracing::warn!(error = %said, "a question was not answered");
@@ -204,8 +211,11 @@ mod tests {
                 failed: failed.collect(),
                 signed: vec![],
             };
-            let refusal =
-                failed_of(Unanswered { why: "no node answered".into(), text: String::new(), is_whole: false, notice, kept: None });
+            let why = "no node answered:\n  ab: no".to_owned();
+            let retry = Some(Duration::from_millis(1_200));
+            let refusal = failed_of(Unanswered { why, text: String::new(), is_whole: false, notice, kept: None, retry });
+            assert_eq!(refusal.message, "no node answered: ab: no", "a line of its own is none in JSON");
+            assert_eq!(refusal.retry_after, (refusal.code == "nodes_busy").then_some(Duration::from_millis(1_200)), "what the node said");
             (refusal.kind, refusal.code, refusal.is_final)
         };
         assert_eq!(told(&[Cause::TooLong, Cause::Invalid], 0), (Kind::Invalid, "context_length_exceeded", false));
