@@ -73,7 +73,7 @@ const CAMPAIGNS: [Campaign; 10] = [
     },
     Campaign {
         name: "kernels",
-        about: "every path of the processor is four times as quick as plain loops in products and attention, and as quick as it was in the rest, by processor time",
+        about: "every path of the processor is four times as quick as plain loops in products of exact and attention, and as quick as it was in the rest, by processor time",
         // Built as the gate builds it: kernels are optimised there.
         runs: Program(&["bench", "--workspace", "--profile", "dev", "--bench", "kernels", "--", "--check"]),
         cases: ("TRIBUTARY_KERNEL_ROUNDS", "1"),
