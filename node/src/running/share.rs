@@ -109,7 +109,11 @@ mod tests {
     fn a_place_comes_free_and_nothing_is_remembered_of_who_has_left() {
         let shares = Shares::new(8);
         drop(all_of(&shares, address(1)));
-        assert_eq!((shares.held().all, shares.held().by.len()), (0, 0));
+        let left = {
+            let held = shares.held();
+            (held.all, held.by.len())
+        };
+        assert_eq!(left, (0, 0));
         assert_eq!(all_of(&shares, address(1)).len(), 4);
     }
 
