@@ -78,7 +78,8 @@ pub(super) const MISDIRECTED: [(&str, &str, Change); 7] = [
     ("F10", "total", |receipt| receipt.weight_total += 1),
     ("F1", "twin", |receipt| receipt.spans.push(receipt.spans[0])),
     ("F11", "mask", |receipt| receipt.masks.push(Mask { start: 1 << 20, length: 4, prompt: 0 })),
-    ("F9", "payee", |receipt| receipt.spans[0].payee = receipt.node),
+    // Not the node itself: the one that answers may be who contributed the text.
+    ("F9", "payee", |receipt| receipt.spans[0].payee.0[0] ^= 1),
 ];
 
 /// Each change is refused by its name although the node's own signature stands; a span left out shows in a full check.
