@@ -499,6 +499,14 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
             Event::ParametersApproved { parameters: 1, hash: id },
             Event::DataRowMinSet { bps: u16::from(branch) },
             Event::IndexPosted { version, root: id, parameters: 1, indexer: account, window_ends: number },
+            Event::IndexRefuted {
+                version,
+                root: id,
+                indexer: account,
+                mode: branch,
+                is_marked: branch.is_multiple_of(2),
+                reporter: account,
+            },
         ],
         23 => vec![
             Event::Deposited { payer: account, amount },

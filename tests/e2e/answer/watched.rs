@@ -31,11 +31,12 @@ pub(super) async fn a_contributor_finds_what_published_answers_keep_from_it(clus
 
     let (folder, kept) = (cluster.path("handed-over"), cluster.path("kept"));
     std::fs::create_dir(&folder).expect("a folder is made");
+    // Answers of that contributor's words; one that is proven here cannot be proven again, and the first one is needed later.
     let lies: [(&str, usize, Lie); 2] = [
-        ("omitted", 2, |receipt| {
+        ("omitted", 5, |receipt| {
             receipt.spans.remove(0);
         }),
-        ("reassigned", 5, |receipt| receipt.spans[0].payee = receipt.node),
+        ("reassigned", 6, |receipt| receipt.spans[0].payee.0[0] ^= 1),
     ];
     for (name, answer, lie) in lies {
         let bundle = tamper::read(&receipts[answer]);

@@ -41,12 +41,12 @@ pub(super) async fn everything(scene: &Scene<'_>) {
         // Taken in each by itself; the product of both matrices leaves the range in which the profile computes.
         data.chunks_exact_mut(4).for_each(|number| number.copy_from_slice(&1e11_f32.to_le_bytes()));
     });
-    let (brief, damaged, overflowing) =
-        tokio::join!(published(scene, &FROZEN, &brief), published(scene, &DAMAGED, &damaged), published(scene, &OVERFLOWING, &overflowing));
+    let (brief, damaged, overflowing) = tokio::join!(
+        published(scene, &FROZEN, &brief, |_, _| {}),
+        published(scene, &DAMAGED, &damaged, damage),
+        published(scene, &OVERFLOWING, &overflowing, |_, _| {}),
+    );
 
-    for node in &scene.cluster.nodes {
-        damage(&node.folder, damaged.content);
-    }
     scene.run(&DAMAGED, async |door, payer, _| fails(&damaged, door, payer, RefusalCode::NotServed, "broken").await).await;
     scene.run(&OVERFLOWING, async |door, payer, _| fails(&overflowing, door, payer, RefusalCode::Internal, "finite").await).await;
     frozen(scene, &brief).await;
@@ -59,8 +59,9 @@ struct Served {
     manifest: Manifest,
 }
 
-/// Registers an adapter of the base to the class's payer, brings it to both nodes, and waits until they serve it.
-async fn published(scene: &Scene<'_>, class: &Class, folder: &Path) -> Served {
+/// Registers an adapter of the base to the class's payer, brings it to both nodes, and waits until they serve it. What is to happen to a node's copy happens
+/// before anybody asks its price: from then on the node reads it.
+async fn published(scene: &Scene<'_>, class: &Class, folder: &Path, then: impl Fn(&Path, BlobId)) -> Served {
     let chain = client(scene.cluster, account(class.name)).await;
     let content = BlobId(AdapterFiles::read(folder).expect("an adapter's files").hash());
     let register = async {
@@ -77,6 +78,7 @@ async fn published(scene: &Scene<'_>, class: &Class, folder: &Path) -> Served {
     };
     let import = ["adapter", "import", text(folder)];
     let (version, _) = tokio::join!(register, join_all(scene.cluster.nodes.iter().map(|node| scene.cluster.run(node, &import))));
+    scene.cluster.nodes.iter().for_each(|node| then(&node.folder, content));
     let manifest = manifest(scene.cluster, version).await;
     join_all(scene.doors.iter().map(|door| door.serves(&manifest))).await;
     Served { version, content, manifest }
