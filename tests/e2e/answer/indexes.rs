@@ -17,7 +17,7 @@ pub(super) async fn are_built_verified_and_mended(cluster: &Cluster, person: &Pa
     let whole = cluster.run(person, &["index", "verify", "surveys"]).await;
     assert_eq!((&whole["is_ok"], &whole["root"]), (&true.into(), &built["root"]), "{whole}");
     let posted = whole["posted"].as_array().unwrap_or_else(|| panic!("no posted roots: {whole}"));
-    assert!(posted.len() == 2 && posted.iter().all(|posted| posted["is_ours"] == true), "both adapters' indexes have this root: {whole}");
+    assert!(posted.len() >= 2 && posted.iter().all(|posted| posted["is_ours"] == true), "the adapters' indexes have this root: {whole}");
 
     let file = built["segments"][0]["file"].as_str().expect("a file's name");
     let path = PathBuf::from(built["folder"].as_str().expect("a folder")).join(file);
