@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use types::time::BlockRef;
 
 /// How long a node may take to keep or notice something: it looks twice a second.
-const NOTICED: Duration = Duration::from_secs(20);
+const NOTICED: Duration = Duration::from_secs(60);
 
 async fn ask(cluster: &Cluster, method: &'static str, params: Value) {
     let _: Value = cluster.chain.rpc().request(method, params).await.expect("the chain does it");

@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// Longest from a node's start to its listening.
-const START_WAIT: Duration = Duration::from_secs(30);
+const START_WAIT: Duration = Duration::from_secs(90);
 /// Longest from asking a node to stop to its end.
-const STOP_WAIT: Duration = Duration::from_secs(20);
+const STOP_WAIT: Duration = Duration::from_secs(60);
 /// Time between two looks at something that is awaited.
 const LOOK: Duration = Duration::from_millis(250);
 /// Lines of each log that a failing test shows.

@@ -25,7 +25,7 @@ const OVERFLOWING: Class = Class::new("the engine fails at the first token", 150
 pub(super) const CLASSES: [&Class; 3] = [&FROZEN, &DAMAGED, &OVERFLOWING];
 
 /// Longest from a freeze in a block to every node's refusing.
-const FREEZE_WAIT: Duration = Duration::from_secs(10);
+const FREEZE_WAIT: Duration = Duration::from_secs(60);
 
 /// Every class of this file.
 pub(super) async fn everything(scene: &Scene<'_>) {

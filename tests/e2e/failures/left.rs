@@ -46,7 +46,7 @@ const SILENT_TOGETHER: usize = 24;
 /// Requests signed for one that the model ends at once: one in 300 does.
 const SIGNED_MAX: usize = 10_000;
 /// How long a node may need to notice that a client has left.
-const NOTICED: Duration = Duration::from_secs(10);
+const NOTICED: Duration = Duration::from_secs(60);
 
 /// Every class of this file but the silent clients, which take their time beside the others.
 pub(super) async fn everything(scene: &Scene<'_>) {
