@@ -1,5 +1,5 @@
 //! Connections: so many at once, each with a time for its heads, until the gateway is told to stop. One that asks nothing gives way where there is no
-//! room ([`Silent`]).
+//! room (`Silent`).
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -3,7 +3,7 @@
 //!
 //! An index is files in the data folder ([`store`]), segments as the layout divides a Datanet ([`plan`]), mapped and shared between manifests. A
 //! restart opens them; a new version builds the segments that it has alone, 0.06 to 0.1 s per MB of text, a third of it the search for near copies
-//! ([`near`]), which are paid through the first document of their cluster. An indexer also posts the root of a version that has none.
+//! (`near`), which are paid through the first document of their cluster. An indexer also posts the root of a version that has none.
 
 mod files;
 mod near;

@@ -55,7 +55,6 @@ pub(super) async fn everything(scene: &Scene<'_>) {
 /// A version that the nodes serve.
 struct Served {
     version: AssetVersion,
-    content: BlobId,
     manifest: Manifest,
 }
 
@@ -81,7 +80,7 @@ async fn published(scene: &Scene<'_>, class: &Class, folder: &Path, then: impl F
     scene.cluster.nodes.iter().for_each(|node| then(&node.folder, content));
     let manifest = manifest(scene.cluster, version).await;
     join_all(scene.doors.iter().map(|door| door.serves(&manifest))).await;
-    Served { version, content, manifest }
+    Served { version, manifest }
 }
 
 /// Cuts an adapter's matrices short, as a disk that loses its end does.

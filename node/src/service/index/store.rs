@@ -7,7 +7,7 @@
 //! broken off goes on where it stood. Without a data folder everything is built in memory.
 //!
 //! Disk: 1.9 bytes a byte of text, and for a while as much again of a segment that is being built. Memory: what the operator gives, one
-//! contribution, and what the search for near copies takes ([`super::near`]).
+//! contribution, and what the search for near copies takes (`near`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

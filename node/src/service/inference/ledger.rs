@@ -21,7 +21,7 @@ use types::{
 /// Contexts full of prompt that a client may leave unpaid: as many readers of one gateway press stop at once, and it is served on.
 const CONTEXTS: u32 = 4;
 
-/// What one client may cost where the operator has not said: [`CONTEXTS`] full contexts at the node's own rate, and the tokens of a voucher. At 8,192 tokens
+/// What one client may cost where the operator has not said: `CONTEXTS` full contexts at the node's own rate, and the tokens of a voucher. At 8,192 tokens
 /// of 0.002 OPEN a thousand that is 0.066 OPEN; it leaks away at 55 tokens a second, above what a slow node computes for one who is tired of waiting.
 ///
 /// # Errors
